@@ -1,0 +1,201 @@
+"""The recipe's `sources` section: one class per kind of source, told apart by `kind`."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+
+from infra.config import Section
+
+Refresh = Literal["never", "hourly", "daily", "weekly", "monthly"]
+
+SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+"""A source's name is part of folder names and of every document's id."""
+
+
+def _regex(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {pattern!r}: {error}") from None
+    return pattern
+
+
+Regex = Annotated[str, AfterValidator(_regex)]
+
+
+class WebSource(Section):
+    """Pages fetched over HTTP by the crawler."""
+
+    name: SourceName = Field(description="Name of the source; part of every document's id.")
+    kind: Literal["web"]
+    start_urls: tuple[str, ...] = Field(
+        min_length=1, description="Where the crawl begins: http or https URLs, depth 0."
+    )
+    allow: tuple[Regex, ...] = Field(
+        default=(),
+        description=(
+            "Regular expressions searched in a canonical URL; a URL that none of them matches is "
+            "out of scope. Empty: every URL on the hosts (and ports) of the start URLs."
+        ),
+    )
+    deny: tuple[Regex, ...] = Field(
+        default=(), description="Regular expressions; a URL that one matches is out of scope."
+    )
+    max_pages: int = Field(
+        default=1000,
+        ge=1,
+        description="Most URLs to request; the rest are drops with the reason max_pages.",
+    )
+    max_depth: int | None = Field(
+        default=None, ge=0, description="Most links from a start URL; null: no limit."
+    )
+    delay: float = Field(
+        default=1.0,
+        ge=0,
+        description=(
+            "Seconds between two requests to one host. A longer Crawl-delay in robots.txt wins. "
+            "Scrapy's project template has 1 s."
+        ),
+    )
+    concurrency: int = Field(
+        default=8, ge=1, le=256, description="Requests in flight at once, over all hosts."
+    )
+    user_agent: str = Field(
+        default="gristmill/0.1 (+https://github.com/gristmill/gristmill)",
+        min_length=1,
+        description=(
+            "Sent with every request; its first word before '/' is the product token that "
+            "robots.txt groups and robots meta tags are matched with."
+        ),
+    )
+    timeout: float = Field(
+        default=30.0, gt=0, description="Seconds for one request, from connection to last byte."
+    )
+    retries: int = Field(
+        default=2,
+        ge=0,
+        description="Further tries after a connection error, a timeout, or HTTP 408/429/5xx.",
+    )
+    max_page_bytes: int = Field(
+        default=10_000_000, ge=1, description="A longer page (decompressed) fails as too_large."
+    )
+    refresh: Refresh = Field(
+        default="never",
+        description=(
+            "How often a later run fetches the site again: the current hour, day, ISO week or "
+            "month becomes the snapshot's label. never: one crawl serves every run."
+        ),
+    )
+    snapshot: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.:-]{1,64}$",
+        description="A label of your own in place of the one `refresh` gives.",
+    )
+    license: str | None = Field(
+        default=None, description="Licence of pages that do not declare one themselves."
+    )
+
+    @field_validator("start_urls")
+    @classmethod
+    def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            try:
+                parts = urlsplit(url)
+                good = parts.scheme in ("http", "https") and bool(parts.hostname)
+                _ = parts.port
+            except ValueError:
+                good = False
+            if not good:
+                raise ValueError(f"not an http or https URL: {url!r}")
+        return urls
+
+    def label(self, now: datetime) -> str:
+        """The snapshot's label at `now`: which crawl of the site a run at that time wants.
+
+        Two runs with equal labels share one crawl. The label is part of the acquire fingerprint.
+
+        Args:
+            now: the run's time; give UTC, so that hosts agree.
+        """
+        if self.snapshot is not None:
+            return self.snapshot
+        match self.refresh:
+            case "never":
+                return "once"
+            case "hourly":
+                return f"{now:%Y-%m-%dT%H}"
+            case "daily":
+                return f"{now:%Y-%m-%d}"
+            case "weekly":
+                return f"{now:%G-W%V}"
+            case "monthly":
+                return f"{now:%Y-%m}"
+
+
+class WarcSource(Section):
+    """Pages from WARC files that exist already, for example a slice of Common Crawl."""
+
+    name: SourceName = Field(description="Name of the source; part of every document's id.")
+    kind: Literal["warc"]
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="Paths, globs or URLs of .warc or .warc.gz files."
+    )
+    license: str | None = Field(
+        default=None, description="Licence of pages that do not declare one themselves."
+    )
+    max_page_bytes: int = Field(
+        default=10_000_000, ge=1, description="A longer payload fails as too_large."
+    )
+
+
+class BooksSource(Section):
+    """EPUB and plain-text books: one document per book, its chapters known."""
+
+    name: SourceName = Field(description="Name of the source; part of every document's id.")
+    kind: Literal["books"]
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="Paths, globs or URLs of .epub and .txt files."
+    )
+    license: str | None = Field(
+        default=None, description="Licence of books that do not state one themselves."
+    )
+
+
+class DocumentsSource(Section):
+    """Rows of JSONL (plain, .gz, .zst) or Parquet files: one document per row."""
+
+    name: SourceName = Field(description="Name of the source; part of every document's id.")
+    kind: Literal["documents"]
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="Paths, globs or URLs of .jsonl[.gz|.zst] and .parquet files."
+    )
+    text_column: str = Field(default="text", description="Column that holds the text.")
+    url_column: str | None = Field(default=None, description="Column that holds the URL.")
+    title_column: str | None = Field(default=None, description="Column that holds the title.")
+    date_column: str | None = Field(
+        default=None, description="Column that holds the document's own date (ISO 8601)."
+    )
+    license_column: str | None = Field(
+        default=None, description="Column that holds the licence; `license` where it is null."
+    )
+    language_column: str | None = Field(
+        default=None, description="Column that holds a language tag, kept as language_hint."
+    )
+    license: str | None = Field(default=None, description="Licence of rows without one.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> DocumentsSource:
+        if self.text_column == self.url_column:
+            raise ValueError("text_column and url_column are the same column")
+        return self
+
+
+Source = Annotated[
+    WebSource | WarcSource | BooksSource | DocumentsSource, Field(discriminator="kind")
+]
+"""One entry of the recipe's `sources`."""
