@@ -1,0 +1,1 @@
+"""What the stages stand on: storage, data sets, the ledger, the cluster."""

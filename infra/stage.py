@@ -1,0 +1,430 @@
+"""How a stage becomes a data set: units of work mapped over the cluster, receipts, one commit.
+
+A unit is done when its receipt is in the store. Receipts are named by all that a unit's output
+depends on (stage, code, configuration, the unit's own input), so a run that was cut off and a run
+after a small change both find what is already there, part by part.
+"""
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.cluster import Cluster
+from infra.code import code_digest
+from infra.dataset import (
+    MANIFEST,
+    RECORDS,
+    TABLE,
+    VERDICTS,
+    BrokenPromise,
+    Counts,
+    Dataset,
+    FileRecord,
+    Manifest,
+    PartRecord,
+    PartRef,
+    open_dataset,
+    table_bytes,
+)
+from infra.fingerprint import digest, digest_bytes
+from infra.ledger import verdicts
+from infra.progress import Progress, Reporter
+from infra.storage import Storage
+
+log = logging.getLogger(__name__)
+
+RECEIPTS = "receipts"
+SHORT = 16  # characters of a fingerprint in a folder's name
+EVIDENCE_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A kind of work.
+
+    Attributes:
+        name: as in paths, manifests and the ledger.
+        modules: dotted names of the modules and packages whose code decides the output's bytes.
+        libraries: distributions whose version decides them.
+        deterministic: False for a stage whose input is the outside world, such as a crawl: its
+            files then carry their digest in their name, so that two racing runs cannot mix.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    libraries: tuple[str, ...] = ()
+    deterministic: bool = True
+
+    @cached_property
+    def code(self) -> str:
+        """The stage's code version."""
+        return code_digest(self.modules, self.libraries)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage made of one table of documents.
+
+    Attributes:
+        kept: the rows that go on: documents, or columns aligned with them.
+        verdicts: ledger rows, one per document that came in, in their order.
+        files: further files of the part by suffix.
+    """
+
+    kept: pa.Table
+    verdicts: pa.Table
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of a stage's work.
+
+    Attributes:
+        key: digest of what its output depends on besides the stage's code and configuration.
+        payload: arguments of the stage's function; picklable.
+        rows: documents that must come in, where known beforehand.
+    """
+
+    key: str
+    payload: tuple[Any, ...]
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a data set would be made from; its fingerprint names it before it exists."""
+
+    stage: Stage
+    source: str | None
+    config: Mapping[str, Any]
+    inputs: tuple[Dataset, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of stage, source, code, configuration and the content of all inputs."""
+        return digest(
+            {
+                "stage": self.stage.name,
+                "source": self.source,
+                "code": self.stage.code,
+                "config": self.config,
+                "inputs": [item.content for item in self.inputs],
+            }
+        )
+
+    @property
+    def folder(self) -> str:
+        """The data set's folder below the storage root."""
+        return f"{self.stage.name}/{self.source or 'all'}-{self.fingerprint[:SHORT]}"
+
+    def manifest(
+        self,
+        parts: Sequence[PartRecord],
+        files: Mapping[str, FileRecord],
+        facts: Mapping[str, Any],
+        counts: Counts | None = None,
+    ) -> Manifest:
+        """The manifest of the finished data set, its counts summed and checked."""
+        total = counts or sum((part.counts for part in parts), Counts())
+        total.check(self.folder)
+        return Manifest(
+            self.stage.name,
+            self.source,
+            self.fingerprint,
+            self.stage.code,
+            self.config,
+            [
+                {
+                    "stage": item.stage,
+                    "source": item.source,
+                    "fingerprint": item.fingerprint,
+                    "content": item.content,
+                }
+                for item in self.inputs
+            ],
+            total,
+            parts,
+            files,
+            facts,
+        )
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run gives to its stages.
+
+    Attributes:
+        storage: the root of the store.
+        seed: the recipe's seed.
+        cluster: where units run.
+        reporter: who listens.
+        recipe: the recipe's name.
+        run: this run's id.
+    """
+
+    storage: Storage
+    seed: int
+    cluster: Cluster
+    reporter: Reporter
+    recipe: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where and under which names a unit writes."""
+
+    storage: Storage
+    stage: str
+    deterministic: bool
+    part: int
+    receipt: str  # name of the receipt below RECEIPTS
+
+
+def build(
+    ctx: Context,
+    spec: Spec,
+    units: Sequence[Unit],
+    function: Callable[..., Iterable[Outcome]],
+    *,
+    files: Mapping[str, bytes] | None = None,
+    facts: Callable[[list[PartRef]], Mapping[str, Any]] | None = None,
+) -> Dataset:
+    """Make the parts of a data set and commit it.
+
+    Args:
+        ctx: the run.
+        spec: what the data set is made from.
+        units: pieces of work, in the order of their parts.
+        function: module-level; called as ``function(*unit.payload)`` on a worker; yields one
+            ``Outcome`` per part, at least one.
+        files: files of the data set as a whole.
+        facts: called with all parts before the commit; its result goes into the manifest.
+
+    Raises:
+        BrokenPromise: if counts do not add up, or an equal data set with other bytes is there.
+    """
+    folder = ctx.storage.at(*spec.folder.split("/"))
+    receipts = ctx.storage.at(RECEIPTS, spec.stage.name)
+    base = {"stage": spec.stage.name, "code": spec.stage.code, "config": spec.config}
+    targets = []
+    for number, unit in enumerate(units):
+        name = digest({**base, "key": unit.key})
+        targets.append(
+            _Target(
+                folder, spec.stage.name, spec.stage.deterministic, number, f"{name[:2]}/{name}.json"
+            )
+        )
+    made: dict[int, list[PartRecord]] = {}
+    todo = []
+    for number, target in enumerate(targets):
+        found = _reuse(ctx.storage, receipts, target)
+        if found is None:
+            todo.append(number)
+        else:
+            made[number] = found
+
+    def report() -> None:
+        ctx.reporter.update(Progress(spec.stage.name, spec.source, len(made), len(units)))
+
+    report()
+    payloads = [
+        (function, units[number].payload, units[number].rows, targets[number], receipts)
+        for number in todo
+    ]
+    for index, parts in ctx.cluster.map(_run_unit, payloads):
+        made[todo[index]] = [PartRecord.from_json(part) for part in parts]
+        report()
+    records = [part for number in range(len(units)) for part in made[number]]
+    refs = [PartRef(folder, spec.stage.name, spec.source, record) for record in records]
+    extra = {}
+    for name, data in sorted((files or {}).items()):
+        folder.put(name, data)
+        extra[name] = FileRecord(name, len(data), digest_bytes(data))
+    return commit(folder, spec.manifest(records, extra, facts(refs) if facts else {}))
+
+
+def commit_files(
+    ctx: Context,
+    spec: Spec,
+    files: Mapping[str, Path],
+    *,
+    counts: Counts,
+    facts: Mapping[str, Any],
+) -> Dataset:
+    """Commit a data set that has no parts, such as a model: its files, then its manifest.
+
+    Names below ``records/`` are logs: checksummed, but no part of the data set's content.
+    """
+    folder = ctx.storage.at(*spec.folder.split("/"))
+    records = {}
+    for name, path in sorted(files.items()):
+        data = path.read_bytes()
+        if name.startswith(RECORDS):
+            if not folder.put_new(name, data):
+                data = folder.read(name)
+        else:
+            folder.upload(path, name)
+        records[name] = FileRecord(name, len(data), digest_bytes(data))
+    return commit(folder, spec.manifest([], records, facts, counts))
+
+
+def commit(folder: Storage, manifest: Manifest) -> Dataset:
+    """Put the manifest in place, or take the equal one that another writer put there first."""
+    if folder.put_new(MANIFEST, manifest.to_bytes()):
+        return Dataset(folder, manifest)
+    theirs = open_dataset(folder)
+    if theirs.manifest.content != manifest.content and all(
+        file.name == suffixed.name
+        for part, other in zip(manifest.parts, theirs.manifest.parts, strict=False)
+        for file, suffixed in zip(part.files.values(), other.files.values(), strict=False)
+    ):
+        raise BrokenPromise(
+            f"{folder.url}: made twice from the same input, with different bytes; "
+            f"remove the folder and run again, and report what made it differ"
+        )
+    return theirs
+
+
+def _reuse(root: Storage, receipts: Storage, target: _Target) -> list[PartRecord] | None:
+    """The parts of a unit that was done before, copied here if another data set holds them."""
+    try:
+        receipt = json.loads(receipts.read(target.receipt))
+    except (FileNotFoundError, ValueError):
+        return None
+    home = root.at(*receipt["folder"].split("/"))
+    parts = [PartRecord.from_json(part) for part in receipt["parts"]]
+    moved = []
+    for chunk, part in enumerate(parts):
+        name = _part_name(target.part, chunk)
+        records = {}
+        for suffix, file in part.files.items():
+            new = file.name.replace(f"part-{part.name}.", f"part-{name}.", 1)
+            here = target.storage.url == home.url and new == file.name
+            try:
+                if home.size(file.name) != file.bytes:
+                    return None
+                if not here:
+                    data = home.read(file.name)
+                    if digest_bytes(data) != file.sha256:
+                        return None
+                    target.storage.put(new, data)
+            except FileNotFoundError:
+                return None
+            records[suffix] = FileRecord(new, file.bytes, file.sha256)
+        moved.append(PartRecord(name, part.rows, part.text_bytes, part.counts, records))
+    return moved
+
+
+def _part_name(number: int, chunk: int) -> str:
+    return f"{number:05d}" if chunk == 0 else f"{number:05d}-{chunk:03d}"
+
+
+def _run_unit(
+    function: Callable[..., Iterable[Outcome]],
+    payload: tuple[Any, ...],
+    rows: int | None,
+    target: _Target,
+    receipts: Storage,
+) -> list[dict[str, Any]]:
+    """Run one unit on a worker: write its parts, then its receipt."""
+    parts = [
+        _write_part(target, _part_name(target.part, chunk), outcome)
+        for chunk, outcome in enumerate(function(*payload))
+    ]
+    where = f"{target.stage} part {target.part:05d}"
+    if not parts:
+        raise BrokenPromise(f"{where}: the stage returned nothing for it")
+    came_in = sum(part.counts.in_ for part in parts)
+    if rows is not None and came_in != rows:
+        raise BrokenPromise(f"{where}: {rows} documents went in, verdicts speak of {came_in}")
+    records = [part.to_json() for part in parts]
+    # The last two names of the folder's URL are the data set's own, wherever the store lies.
+    receipt = {"folder": "/".join(target.storage.url.split("/")[-2:]), "parts": records}
+    receipts.put(target.receipt, json.dumps(receipt, sort_keys=True).encode())
+    return records
+
+
+def _write_part(target: _Target, name: str, outcome: Outcome) -> PartRecord:
+    counts = Counts.of(outcome.verdicts)
+    counts.check(f"{target.stage} part {name}")
+    if counts.kept != outcome.kept.num_rows:
+        raise BrokenPromise(
+            f"{target.stage} part {name}: {counts.kept} verdicts say kept, "
+            f"but {outcome.kept.num_rows} rows go on"
+        )
+    written = {
+        TABLE: table_bytes(outcome.kept),
+        VERDICTS: table_bytes(outcome.verdicts),
+        **outcome.files,
+    }
+    records = {}
+    for suffix, data in written.items():
+        sha = digest_bytes(data)
+        stem = f"part-{name}" if target.deterministic else f"part-{name}.{sha[:12]}"
+        target.storage.put(f"{stem}.{suffix}", data)
+        records[suffix] = FileRecord(f"{stem}.{suffix}", len(data), sha)
+    return PartRecord(name, outcome.kept.num_rows, _text_bytes(outcome.kept), counts, records)
+
+
+def _text_bytes(table: pa.Table) -> int:
+    if "text" not in table.column_names:
+        return 0
+    return int(pc.sum(pc.binary_length(table["text"])).as_py() or 0)
+
+
+def rowwise(stage: str, table: pa.Table, function: Callable[[pa.Table], Outcome]) -> Outcome:
+    """Run a function over a table of documents so that a row that breaks it loses no other.
+
+    When the function raises, the table is halved until the offending rows stand alone; those
+    become ``failed`` with the error's type as the reason and its message as evidence.
+
+    Args:
+        stage: the stage's name, for the verdicts.
+        table: documents with an ``id`` column, at least.
+        function: pure; a table of n rows in, an ``Outcome`` with n verdicts out, each row's
+            outcome independent of the other rows.
+    """
+    try:
+        return function(table)
+    except Exception as error:
+        if table.num_rows == 0:
+            raise
+        if table.num_rows > 1:
+            half = table.num_rows // 2
+            left = rowwise(stage, table.slice(0, half), function)
+            right = rowwise(stage, table.slice(half), function)
+            return _join(left, right)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        log.warning("%s: document %s failed: %r", stage, table["id"][0], error)
+        return Outcome(
+            function(table.slice(0, 0)).kept,
+            verdicts(
+                stage,
+                table["id"].to_pylist(),
+                reasons=[type(error).__name__],
+                failed=[True],
+                evidence=[
+                    {
+                        "error": str(error)[:EVIDENCE_CHARACTERS],
+                        "in": f"{Path(where.filename).name}:{where.name}",
+                    }
+                ],
+            ),
+        )
+
+
+def _join(left: Outcome, right: Outcome) -> Outcome:
+    return Outcome(
+        pa.concat_tables([left.kept, right.kept]),
+        pa.concat_tables([left.verdicts, right.verdicts]),
+    )
