@@ -10,6 +10,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,7 @@ class Context:
         reporter: who listens.
         recipe: the recipe's name.
         run: this run's id.
+        now: when the run began (UTC); only a source that is to be fetched anew looks at it.
     """
 
     storage: Storage
@@ -177,6 +179,7 @@ class Context:
     reporter: Reporter
     recipe: str = ""
     run: str = ""
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,187 @@
+"""The recipe: one YAML file, one model, one place where a user's mistake is explained."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from typing_extensions import Annotated
+
+from infra.cluster import ClusterConfig
+from infra.config import Section
+from tasks.acquire.config import Source
+from tasks.annotate.config import AnnotateConfig
+from tasks.dedup.config import DedupConfig
+from tasks.evaluate.config import EvaluateConfig
+from tasks.extract.config import ExtractConfig
+from tasks.select.config import SelectConfig
+from tasks.tokenize.config import TokenizeConfig
+from tasks.train.config import TrainConfig
+
+StageName = Literal[
+    "acquire", "extract", "annotate", "dedup", "select", "tokenize", "train", "evaluate"
+]
+STAGES: tuple[StageName, ...] = (
+    "acquire",
+    "extract",
+    "annotate",
+    "dedup",
+    "select",
+    "tokenize",
+    "train",
+    "evaluate",
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class RecipeError(Exception):
+    """A recipe that cannot be used; the message names the file and the field, a line per fault."""
+
+
+class Recipe(Section):
+    """All that a run depends on, but the raw bytes of its sources."""
+
+    name: Name = Field(description="names the run's records and report")
+    storage: str = Field("./data", description="root of the store: a folder or any fsspec URL")
+    seed: int = Field(1337, ge=0, lt=2**63, description="the only source of randomness")
+    cluster: ClusterConfig = Field(default_factory=lambda: ClusterConfig.model_validate({}))
+    sources: tuple[Source, ...] = Field(min_length=1, description="where documents come from")
+    extract: ExtractConfig = Field(default_factory=ExtractConfig)
+    annotate: AnnotateConfig = Field(default_factory=AnnotateConfig)
+    dedup: DedupConfig = Field(default_factory=DedupConfig)
+    select: SelectConfig = Field(default_factory=SelectConfig)
+    tokenize: TokenizeConfig = Field(default_factory=TokenizeConfig)
+    train: tuple[TrainConfig, ...] = Field(
+        (), description="models to train, each evaluated on its own; may be left out"
+    )
+    evaluate: EvaluateConfig | None = Field(
+        None, description="how models are evaluated; left out: they are not"
+    )
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Self:
+        for what, names in (
+            ("sources", [source.name for source in self.sources]),
+            ("train", [entry.name for entry in self.train]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two entries of {what} are named {twice[0]!r}")
+        return self
+
+
+def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a YAML file. ``${NAME}`` and ``${NAME:-default}`` in its strings are replaced from
+            the environment.
+        overrides: ``section.key=value`` each, the value in YAML; list entries are chosen by
+            position or by name, as in ``train.tiny.layers=2``.
+        storage: replaces the recipe's ``storage``.
+
+    Raises:
+        RecipeError: naming the file, the field and what was expected.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise RecipeError(f"{path}: a mapping with name, sources, ... is expected")
+    for override in overrides:
+        _override(value, override)
+    if storage is not None:
+        value["storage"] = storage
+    try:
+        return Recipe.model_validate(_expand(value))
+    except ValidationError as error:
+        raise RecipeError("\n".join(explain(path, error))) from None
+    except KeyError as error:
+        name = str(error.args[0])
+        raise RecipeError(f"{path}: the environment has no {name}; set it, or write "
+                          f"${{{name}:-default}}") from None
+
+
+def explain(path: str, error: ValidationError) -> list[str]:
+    """A line for every fault: the file, the field, what is wrong with it."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        field = ".".join(str(item) for item in fault["loc"]) or "recipe"
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{path}: {field}: unknown key")
+            continue
+        message = fault["msg"].removeprefix("Value error, ")
+        given = fault.get("input")
+        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+        lines.append(f"{path}: {field}: {message}{shown}")
+    return lines
+
+
+def _expand(value: Any) -> Any:
+    if isinstance(value, str):
+        return _VARIABLE.sub(_variable, value)
+    if isinstance(value, dict):
+        return {key: _expand(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item) for item in value]
+    return value
+
+
+def _variable(match: re.Match[str]) -> str:
+    name, default = match.groups()
+    if default is not None:
+        return os.environ.get(name) or default
+    return os.environ[name]
+
+
+def _override(value: dict[str, Any], override: str) -> None:
+    """Set one field of the raw recipe in place."""
+    path, equals, text = override.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise RecipeError(f"--set {override}: section.key=value is expected")
+    try:
+        new = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: the value is not YAML") from None
+    here: Any = value
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(here, list):
+            index = _entry(here, key)
+            if index is None:
+                raise RecipeError(f"--set {override}: {'.'.join(keys[:depth])} has no entry {key}")
+            if last:
+                here[index] = new
+            else:
+                here = here[index]
+        elif isinstance(here, dict):
+            if last:
+                here[key] = new
+            else:
+                if here.get(key) is None:
+                    here[key] = {}
+                here = here[key]
+        else:
+            raise RecipeError(f"--set {override}: {'.'.join(keys[:depth])} has no fields")
+
+
+def _entry(entries: Sequence[Any], key: str) -> int | None:
+    if key.isdigit() and int(key) < len(entries):
+        return int(key)
+    for index, entry in enumerate(entries):
+        if isinstance(entry, Mapping) and entry.get("name") == key:
+            return index
+    return None
