@@ -1,0 +1,42 @@
+"""The whole road, and its pieces as flows of their own.
+
+A piece is the road up to a stage: what is committed already is taken from the store, so ``pretrain``
+after ``tokens`` only trains.
+"""
+
+from typing import Any
+
+from prefect import flow
+
+from flows.recipe import Recipe, StageName
+from flows.run import runner, travel
+
+
+@flow(name="pipeline", flow_run_name="pipeline {recipe.name}", task_runner=runner(), log_prints=False)
+def pipeline(recipe: Recipe, until: StageName = "evaluate") -> dict[str, Any]:
+    """From sources to evaluated models, or up to and including a stage."""
+    return travel(recipe, until)
+
+
+@flow(name="corpus", flow_run_name="corpus {recipe.name}", task_runner=runner())
+def corpus(recipe: Recipe) -> dict[str, Any]:
+    """From sources to the selected corpus."""
+    return travel(recipe, "select")
+
+
+@flow(name="tokens", flow_run_name="tokens {recipe.name}", task_runner=runner())
+def tokens(recipe: Recipe) -> dict[str, Any]:
+    """Up to token shards."""
+    return travel(recipe, "tokenize")
+
+
+@flow(name="pretrain", flow_run_name="pretrain {recipe.name}", task_runner=runner())
+def pretrain(recipe: Recipe) -> dict[str, Any]:
+    """Up to trained and exported models."""
+    return travel(recipe, "train")
+
+
+@flow(name="evaluate", flow_run_name="evaluate {recipe.name}", task_runner=runner())
+def evaluate(recipe: Recipe) -> dict[str, Any]:
+    """Up to evaluated models."""
+    return travel(recipe, "evaluate")

@@ -1,0 +1,247 @@
+"""One run under Prefect: each step of the road a task, the record and the report at the end."""
+
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.recipe import Recipe, StageName
+from flows.road import walk
+from flows.walk import Result, Slots, perform
+from flows.watch import Artifacts, Console, label
+from infra.cluster import Cluster
+from infra.dag import Step
+from infra.dataset import BrokenPromise
+from infra.processes import stop_children
+from infra.progress import Several
+from infra.records import ModelRecord, RunRecord, StageRecord, new_run_id, save, with_built_seconds
+from infra.report import build_report
+from infra.stage import Context
+from infra.storage import Storage
+from tasks.train.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+LIBRARIES = ("prefect", "dask", "pyarrow", "numpy", "torch", "tokenizers", "datasketch", "s3fs")
+CONCURRENT_STEPS = 16
+RETRIES, RETRY_DELAYS = 2, [5, 30]  # for storage and network errors only
+
+
+class RunFailed(Exception):
+    """A run that did not reach its end; the message names the stage and what went wrong there."""
+
+
+@dataclass
+class Journey:
+    """The state of a run: what was done so far, in the road's order."""
+
+    ctx: Context
+    console: Console
+    artifacts: Artifacts
+    slots: Slots
+    steps: list[str] = field(default_factory=list)
+    results: dict[int, Result] = field(default_factory=dict)
+    errors: list[tuple[str, BaseException]] = field(default_factory=list)
+    futures: list[Any] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(
+        self,
+        step: Step,
+        *,
+        source: str | None = None,
+        entry: str | None = None,
+        settings: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> Any:
+        """Submit a step as a Prefect task; its future gives the data set's folder."""
+        name = label(step.name, entry or source)
+        place = len(self.steps)
+        self.steps.append(name)
+
+        def work(data: dict[str, Any]) -> str:
+            try:
+                with self.slots.hold(_slots(settings or {})):
+                    result = perform(self.ctx, step, source, entry, settings or {}, data)
+            except BaseException as error:
+                with self.lock:
+                    self.errors.append((name, error))
+                raise
+            with self.lock:
+                self.results[place] = result
+            self.console.finished(result)
+            self.artifacts.finished(result)
+            return result.folder
+
+        future = task(
+            work,
+            name=step.name,
+            task_run_name=name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=RETRIES,
+            retry_delay_seconds=RETRY_DELAYS,
+            retry_condition_fn=_worth_retrying,
+        ).submit(data=data or {})
+        self.futures.append(future)
+        return future
+
+
+def runner() -> ThreadPoolTaskRunner[Any]:
+    """The task runner of all flows: tasks only wait for the cluster or a process group."""
+    return ThreadPoolTaskRunner(max_workers=CONCURRENT_STEPS)
+
+
+def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
+    """Walk the road inside a flow run, then write the run's record and report.
+
+    Returns:
+        The run's record as JSON.
+
+    Raises:
+        RunFailed: if a stage failed; the record and the report of what was done are there.
+    """
+    console, artifacts = Console(), Artifacts()
+    reporter = Several(console, artifacts)
+    storage = Storage(recipe.storage)
+    began = datetime.now(UTC)
+    with Cluster(recipe.cluster, reporter) as cluster:
+        ctx = Context(
+            storage, recipe.seed, cluster, reporter, recipe.name, new_run_id(began), began
+        )
+        journey = Journey(ctx, console, artifacts, Slots(os.cpu_count() or 1))
+        error: BaseException | None = None
+        try:
+            walk(journey, recipe, until)
+            wait(journey.futures)
+            if journey.errors:
+                name, first = journey.errors[0]
+                error = RunFailed(f"{name}: {_sentence(first)}")
+                error.__cause__ = first
+        except BaseException as interruption:
+            stop_children()
+            error = interruption
+        record = _record(ctx, recipe, journey, error)
+        save(storage, record)
+        if error is None or isinstance(error, RunFailed):
+            record = _report(storage, record, artifacts)
+        artifacts.close()
+    if error is not None:
+        raise error
+    return record.to_json()
+
+
+def _report(storage: Storage, record: RunRecord, artifacts: Artifacts) -> RunRecord:
+    url = build_report(storage, record)
+    artifacts.report(url)
+    record = record.reported(url)
+    save(storage, record)
+    return record
+
+
+def _slots(settings: dict[str, Any]) -> int:
+    """Cores that a step keeps busy in this process's children; the cluster's are its own."""
+    config = settings.get("config")
+    if isinstance(config, TrainConfig):
+        return config.processes
+    return 0
+
+
+def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+    """A storage or network error may pass; anything else would fail again."""
+    try:
+        state.result()
+    except (ConnectionError, TimeoutError):
+        return True
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | PermissionError | FileExistsError)
+    except Exception:  # noqa: BLE001 - any other kind of failure
+        return False
+    return False
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    expected = isinstance(error, BrokenPromise) or type(error).__module__.startswith("tasks.")
+    return text if expected else f"{type(error).__name__}: {text}"
+
+
+def _record(
+    ctx: Context, recipe: Recipe, journey: Journey, error: BaseException | None
+) -> RunRecord:
+    results = [journey.results[place] for place in sorted(journey.results)]
+    state = "completed" if error is None else "failed" if isinstance(error, Exception) else "cancelled"
+    record = RunRecord(
+        recipe=recipe.name,
+        run=ctx.run,
+        started=ctx.now.isoformat(timespec="seconds"),
+        seconds=round((datetime.now(UTC) - ctx.now).total_seconds(), 3),
+        state=state,
+        error=None if error is None else str(error),
+        config=recipe.facts(),
+        versions=_versions(),
+        stages=[_stage(result) for result in results],
+        models=_models(results),
+        report=None,
+    )
+    return with_built_seconds(ctx.storage, record)
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in ("gristmill", *LIBRARIES)}
+    return {"python": platform.python_version(), **found}
+
+
+def _stage(result: Result) -> StageRecord:
+    counts = result.dataset.counts
+    return StageRecord(
+        stage=result.step,
+        source=result.source,
+        entry=result.entry,
+        path=result.folder,
+        fingerprint=result.dataset.fingerprint,
+        in_=counts.in_,
+        kept=counts.kept,
+        dropped=dict(counts.dropped),
+        failed=dict(counts.failed),
+        text_bytes=sum(part.record.text_bytes for part in result.dataset.parts),
+        seconds=round(result.seconds, 3),
+        cached=result.cached,
+        built_seconds=None if result.cached else round(result.seconds, 3),
+    )
+
+
+def _models(results: list[Result]) -> list[ModelRecord]:
+    names = dict.fromkeys(result.entry for result in results if result.entry)
+    by_step = {(result.entry, result.step): result for result in results}
+
+    def folder(entry: str, step: str) -> str | None:
+        result = by_step.get((entry, step))
+        return result.folder if result else None
+
+    models = []
+    for entry in names:
+        scored = by_step.get((entry, "evaluate"))
+        metrics = dict(scored.dataset.facts.get("metrics", {})) if scored else {}
+        models.append(
+            ModelRecord(
+                name=entry,
+                train=folder(entry, "train"),
+                release=folder(entry, "release"),
+                evaluate=folder(entry, "evaluate"),
+                metrics=metrics,
+            )
+        )
+    return models

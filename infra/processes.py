@@ -1,0 +1,91 @@
+"""Child processes that cannot outlive the work they belong to.
+
+A child leads its own process group, is killed by the kernel when its parent dies however that
+happens, and is stopped with its whole group when the run is cancelled.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+
+_running: set["subprocess.Popen[bytes]"] = set()
+_lock = threading.Lock()
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies (Linux; elsewhere a no-op).
+
+    For use in a child: as ``preexec_fn``, or first thing in a worker process.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def child(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdout: Any = subprocess.PIPE,
+    stderr: Any = subprocess.STDOUT,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command as the leader of its own process group; on leaving, the group is gone.
+
+    The block reads the child's output and waits for it. Whatever ends the block, an error or a
+    cancellation included, the group gets SIGTERM, a few seconds, and SIGKILL.
+
+    Note that Linux ties the death signal to the *thread* that started the child: start it from a
+    thread that lives as long as the work.
+    """
+    process = subprocess.Popen(  # noqa: S603 - commands are this project's own
+        list(command),
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - a single prctl, safe between fork and exec
+    )
+    with _lock:
+        _running.add(process)
+    try:
+        yield process
+    finally:
+        stop(process)
+        with _lock:
+            _running.discard(process)
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a child's whole group: SIGTERM, then SIGKILL for what is left."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def stop_children() -> None:
+    """End every child of this process that ``child`` started: for a run that is cancelled."""
+    with _lock:
+        running = list(_running)
+    for process in running:
+        stop(process)
