@@ -1,0 +1,308 @@
+"""``gristmill``: a thin layer over flows and data sets.
+
+Every command takes ``--json``, exits non-zero on failure, and says of an error what was wrong,
+where, and what to do.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any, NoReturn
+
+import click
+
+from flows.recipe import STAGES, Recipe, RecipeError, StageName, load
+from infra.dataset import BrokenPromise, NotCommitted
+from infra.storage import Storage, StorageError
+
+# Before Prefect is imported: no telemetry, no prompts, quiet in the terminal, our logs in its UI.
+ENVIRONMENT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,infra",
+}
+USER_ERRORS = (RecipeError, StorageError, NotCommitted, BrokenPromise, LookupError)
+FAILURE, PROBLEMS = 1, 2
+
+Command = Callable[..., Any]
+
+
+def fail(message: str) -> NoReturn:
+    """Say what went wrong and leave."""
+    for line in message.splitlines():
+        click.echo(f"error: {line}", err=True)
+    raise SystemExit(FAILURE)
+
+
+def guarded(command: Command) -> Command:
+    """Turn what a user can mend into one line instead of a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except USER_ERRORS as error:
+            fail(str(error.args[0]) if error.args else type(error).__name__)
+        except KeyboardInterrupt:
+            fail("interrupted; run the same command again to go on from here")
+
+    return run
+
+
+def recipe_options(command: Command) -> Command:
+    """RECIPE, --storage and --set."""
+    for decorate in (
+        click.option(
+            "--set", "overrides", multiple=True, metavar="section.key=value",
+            help="override a value of the recipe; may be given several times",
+        ),
+        click.option("--storage", help="override the recipe's storage"),
+        click.argument("path", metavar="RECIPE"),
+    ):
+        command = decorate(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+
+
+def show(value: Any) -> None:
+    """Print JSON on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+@contextmanager
+def output_kept_clean() -> Iterator[None]:
+    """While a run goes on, whatever is written to standard output goes to standard error."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gristmill")
+def main() -> None:
+    """From web pages and books to a trained, evaluated and released language model."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@main.command()
+@recipe_options
+@click.option(
+    "--until", type=click.Choice(STAGES), default=STAGES[-1], help="stop after this stage"
+)
+@json_option
+@guarded
+def run(
+    path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
+) -> None:
+    """Walk the whole road; what is committed already is not done again."""
+    recipe = load(path, overrides, storage)
+    with output_kept_clean():
+        record = _run(recipe, until)
+    if as_json:
+        show(_public(recipe, record))
+    else:
+        click.echo(record["report"])
+
+
+def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
+    from infra.records import latest
+
+    if not os.environ.get("PREFECT_API_URL"):
+        # Nothing to do needs no server: ask the store first.
+        planner = _plan(recipe, until)
+        record = latest(Storage(recipe.storage), recipe.name)
+        paths = [step.folder for step in planner.steps]
+        if (
+            planner.complete
+            and record is not None
+            and record.state == "completed"
+            and [stage.path for stage in record.stages] == paths
+            and record.report is not None
+            and Storage(recipe.storage).exists(record.report)
+        ):
+            click.echo(f"nothing to do: all {len(paths)} data sets are already there", err=True)
+            return record.cached().to_json()
+    from flows.pipeline import pipeline
+    from flows.run import RunFailed
+
+    try:
+        return dict(pipeline(recipe, until))
+    except RunFailed as error:
+        fail(str(error))
+
+
+def _plan(recipe: Recipe, until: StageName) -> Any:
+    from flows.road import walk
+    from flows.walk import Planner
+    from infra.cluster import Cluster, ClusterConfig
+    from infra.progress import Silent
+    from infra.stage import Context
+
+    inline = Cluster(ClusterConfig.model_validate({"workers": 0}))
+    ctx = Context(
+        Storage(recipe.storage), recipe.seed, inline, Silent(), recipe.name, "", datetime.now(UTC)
+    )
+    planner = Planner(ctx)
+    walk(planner, recipe, until)
+    return planner
+
+
+def _public(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
+    """The record as ``run --json`` prints it: paths that can be opened as they stand."""
+    root = recipe.storage.rstrip("/")
+
+    def full(path: str | None) -> str | None:
+        return None if path is None else f"{root}/{path}"
+
+    keys = ("stage", "source", "entry", "fingerprint", "in", "kept", "dropped", "failed", "seconds")
+    return {
+        "recipe": record["recipe"],
+        "run": record["run"],
+        "report": full(record["report"]),
+        "stages": [
+            {**{key: stage[key] for key in keys}, "path": full(stage["path"]),
+             "cached": stage["cached"]}
+            for stage in record["stages"]
+        ],
+        "models": [
+            {"name": model["name"], "export": full(model["release"]), "metrics": model["metrics"]}
+            for model in record["models"]
+        ],
+    }
+
+
+@main.command()
+@recipe_options
+@click.option("--until", type=click.Choice(STAGES), default=STAGES[-1], help="up to this stage")
+@json_option
+@guarded
+def plan(
+    path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
+) -> None:
+    """What would run, what is already there, and why."""
+    recipe = load(path, overrides, storage)
+    steps = [
+        {
+            "stage": step.step,
+            "source": step.source,
+            "entry": step.entry,
+            "path": step.folder and f"{recipe.storage.rstrip('/')}/{step.folder}",
+            "state": "there" if step.dataset is not None else "run",
+            "why": step.why,
+        }
+        for step in _plan(recipe, until).steps
+    ]
+    if as_json:
+        show({"recipe": recipe.name, "steps": steps})
+        return
+    for step in steps:
+        name = " ".join(filter(None, (step["stage"], step["source"] or step["entry"])))
+        click.echo(f"{step['state']:<6} {name:<28} {step['why']}")
+
+
+def _record_of(recipe: Recipe) -> Any:
+    from infra.records import latest
+
+    record = latest(Storage(recipe.storage), recipe.name)
+    if record is None:
+        raise NotCommitted(
+            f"{recipe.storage} has no run of {recipe.name!r}; start one with gristmill run"
+        )
+    return record
+
+
+@main.command()
+@recipe_options
+@json_option
+@guarded
+def verify(path: str, storage: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Re-count and re-hash every committed data set of the recipe."""
+    from infra.verify import verify as check
+
+    recipe = load(path, overrides, storage)
+    problems = check(Storage(recipe.storage), _record_of(recipe))
+    if as_json:
+        show({"recipe": recipe.name, "problems": [problem.to_json() for problem in problems]})
+    else:
+        for problem in problems:
+            click.echo(str(problem))
+        click.echo(f"{len(problems)} problems" if problems else "every promise holds")
+    if problems:
+        raise SystemExit(PROBLEMS)
+
+
+@main.command()
+@click.argument("url_or_id")
+@click.option("--storage", default="./data", show_default=True, help="root of the store")
+@json_option
+@guarded
+def why(url_or_id: str, storage: str, as_json: bool) -> None:
+    """A document's whole story: fetched, judged, tokenized, learned from."""
+    from infra.story import story
+    from tasks.train.order import steps_that_saw
+
+    told = story(Storage(storage), url_or_id, steps=steps_that_saw)
+    if as_json:
+        show(told.to_json())
+    else:
+        click.echo(told.text())
+
+
+@main.command()
+@recipe_options
+@click.option("--stage", help="only what this stage dropped or failed")
+@click.option("--reason", help="only what went for this reason")
+@click.option("-n", "count", default=10, show_default=True, help="how many samples")
+@json_option
+@guarded
+def drops(
+    path: str,
+    storage: str | None,
+    overrides: tuple[str, ...],
+    stage: str | None,
+    reason: str | None,
+    count: int,
+    as_json: bool,
+) -> None:
+    """Samples of what was dropped or failed, with the reason and the evidence."""
+    from infra.drops import drops as sample
+
+    recipe = load(path, overrides, storage)
+    found = sample(Storage(recipe.storage), _record_of(recipe), stage, reason, count)
+    if as_json:
+        show({"recipe": recipe.name, "drops": [drop.to_json() for drop in found]})
+    else:
+        for drop in found:
+            click.echo(drop.text() + "\n")
+
+
+@main.command()
+@recipe_options
+@json_option
+@guarded
+def report(path: str, storage: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Build the report page of the latest run again."""
+    from infra.report import build_report
+
+    recipe = load(path, overrides, storage)
+    url = build_report(Storage(recipe.storage), _record_of(recipe))
+    if as_json:
+        show({"recipe": recipe.name, "report": url})
+    else:
+        click.echo(url)
