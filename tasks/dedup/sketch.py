@@ -1,0 +1,292 @@
+"""One compiled pass from Arrow's UTF-8 buffers to digests, signatures and shingle sets.
+
+Texts pass through small buffers a piece at a time, so memory does not depend on their length.
+
+A shingle's hash is ``xxh64(shingle)``; its low 32 bits enter the signature, all 64 the exact
+comparison. Signatures follow datasketch's scheme ``affine32``, so this gives the same values::
+
+    m = datasketch.MinHash(num_perm=112, seed=seed, scheme="affine32",
+                           hashfunc=lambda b: xxhash.xxh64_intdigest(b) & 0xFFFFFFFF)
+    m.update_batch(tasks.dedup.words.shingles(text, 5))
+    m.hashvalues
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from infra.arrow import utf8
+from infra.jit import kernel
+from infra.unicode import CJK, SPACE, WORD, decode, tables
+from tasks.dedup.hashing import xxh64
+from tasks.dedup.words import LONGEST_WORD
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+
+PIECE = 1 << 15  # bytes of text per piece: its buffers stay in the second-level cache
+SLACK = 8 * LONGEST_WORD  # a piece ends with the word it is in
+DIGEST = 16  # bytes of BLAKE2b for the normalised text
+# Below U+0300 every text is in NFC; the first byte of U+0300 in UTF-8 is 0xCC.
+FIRST_UNSTABLE = 0xCC
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """What deduplication knows of n documents.
+
+    Attributes:
+        signatures: uint32[n, bands * rows], datasketch's ``hashvalues``; all ones when a text has
+            no shingle.
+        digests: n BLAKE2b-128 digests of the normalised text (`tasks.dedup.words.normalise`).
+        shingles: int64[n], shingles counted with repeats.
+    """
+
+    signatures: U32
+    digests: list[bytes]
+    shingles: I64
+
+
+def permutations(count: int, seed: int) -> tuple[U32, U32]:
+    """The factors and offsets of datasketch's ``affine32`` scheme, each uint32[count]."""
+    generator = np.random.RandomState(seed)
+    factors = generator.randint(0, 1 << 31, count, dtype=np.uint32)
+    offsets = generator.randint(0, 1 << 32, count, dtype=np.uint32)
+    return factors * np.uint32(2) + np.uint32(1), offsets
+
+
+@kernel
+def _encode(point: int, out: U8, n: int) -> int:
+    if point < 0x80:
+        out[n] = point
+        return n + 1
+    if point < 0x800:
+        out[n] = 0xC0 | (point >> 6)
+        out[n + 1] = 0x80 | (point & 0x3F)
+        return n + 2
+    if point < 0x10000:
+        out[n] = 0xE0 | (point >> 12)
+        out[n + 1] = 0x80 | ((point >> 6) & 0x3F)
+        out[n + 2] = 0x80 | (point & 0x3F)
+        return n + 3
+    out[n] = 0xF0 | (point >> 18)
+    out[n + 1] = 0x80 | ((point >> 12) & 0x3F)
+    out[n + 2] = 0x80 | ((point >> 6) & 0x3F)
+    out[n + 3] = 0x80 | (point & 0x3F)
+    return n + 4
+
+
+@kernel
+def _read(
+    data: U8,
+    i: int,
+    end: int,
+    classes: U8,
+    lower: npt.NDArray[np.int32],
+    plain: U8,
+    words: U8,
+    starts: I64,
+    state: I64,
+) -> int:
+    """Read one piece of a text from byte ``i``; gives the byte at which the next piece starts.
+
+    ``plain`` receives the normalised text. ``words`` receives the words, one space after each, with
+    the start of word k (and of the word that would follow the last) in ``starts``.
+    ``state`` is [words in the buffer, bytes written to ``plain``, whether ``plain`` has text before,
+    whether white space is pending].
+    """
+    n = state[0]
+    at = starts[n]
+    written = 0
+    begun = state[2] != 0
+    space = state[3] != 0
+    length = 0  # characters of the word being read
+    limit = i + PIECE
+    while i < end:
+        byte = data[np.uint64(i)]
+        if byte < 0x80:
+            point = int(np.int64(byte))
+            following = i + 1
+        else:
+            point, following = decode(data, i)
+        kind = classes[np.uint64(point)]
+        if not kind & WORD or kind & CJK or length == LONGEST_WORD:
+            if length:
+                words[np.uint64(at)] = 0x20
+                at += 1
+                n += 1
+                starts[n] = at
+                length = 0
+            if i >= limit:
+                break
+        i = following
+        if kind & SPACE:
+            space = True
+            continue
+        if space:
+            if begun:
+                plain[np.uint64(written)] = 0x20
+                written += 1
+            space = False
+        begun = True
+        small = int(np.int64(lower[np.uint64(point)]))
+        if small < 0x80:
+            plain[np.uint64(written)] = small
+            written += 1
+            if kind & WORD:
+                words[np.uint64(at)] = small
+                at += 1
+                length += 1
+        else:
+            written = _encode(small, plain, written)
+            if kind & WORD:
+                at = _encode(small, words, at)
+                length += 1
+                if kind & CJK:
+                    length = LONGEST_WORD
+    if i >= end and length:
+        words[np.uint64(at)] = 0x20
+        n += 1
+        starts[n] = at + 1
+    state[0] = n
+    state[1] = written
+    state[2] = 1 if begun else 0
+    state[3] = 1 if space else 0
+    return i
+
+
+@kernel
+def _hash(words: U8, starts: I64, state: I64, n: int, hashes: U64) -> int:
+    """Hash the shingles of n words that end in the buffer, then keep its last n - 1 words."""
+    have = int(state[0])
+    count = have - n + 1
+    if count <= 0:
+        return 0
+    for k in range(count):
+        hashes[k] = xxh64(words, starts[k], starts[k + n] - 1, np.uint64(0))
+    first = starts[count]
+    for i in range(first, starts[have]):
+        words[i - first] = words[i]
+    for k in range(count, have + 1):
+        starts[k - count] = starts[k] - first
+    state[0] = n - 1
+    return count
+
+
+@kernel
+def _lower_minima(hashes: U64, count: int, mixed: U32, a: U32, b: U32, minima: U32) -> None:
+    """``minima = min(minima, a * fmix32(hash) + b mod 2**32)`` over all hashes.
+
+    fmix32 is MurmurHash3's finalizer, which datasketch applies before its permutations.
+    """
+    for i in range(count):
+        h = np.uint32(hashes[i] & np.uint64(0xFFFFFFFF))
+        h = np.uint32(h ^ np.uint32(h >> np.uint32(16)))
+        h = np.uint32(h * np.uint32(0x85EBCA6B))
+        h = np.uint32(h ^ np.uint32(h >> np.uint32(13)))
+        h = np.uint32(h * np.uint32(0xC2B2AE35))
+        mixed[i] = np.uint32(h ^ np.uint32(h >> np.uint32(16)))
+    # Permutations outside, hashes inside: the running minimum stays in a register and the inner
+    # loop is a vector reduction. Without the casts Numba widens to 64 bits and the values differ.
+    for p in range(len(a)):
+        factor = a[p]
+        offset = b[p]
+        least = minima[p]
+        for i in range(count):
+            value = np.uint32(np.uint32(factor * mixed[i]) + offset)
+            least = min(least, value)
+        minima[p] = least
+
+
+class Reader:
+    """Passes over texts for shingles of n words, with the buffers one thread needs for them."""
+
+    def __init__(self, n: int) -> None:
+        """Make the buffers for shingles of ``n`` words."""
+        self.n = n
+        self._classes, self._lower = tables()
+        # Folding lengthens a character from two bytes to three at most, and a word takes one byte
+        # more than its text; the words carried from piece to piece come on top.
+        room = 2 * (PIECE + SLACK) + SLACK * n
+        self._plain = np.zeros(room, np.uint8)
+        self._words = np.zeros(room, np.uint8)
+        self._starts = np.zeros(room, np.int64)
+        self._hashes = np.zeros(room, np.uint64)
+        self._mixed = np.zeros(room, np.uint32)
+        self._state = np.zeros(4, np.int64)
+
+    def sketch(
+        self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", seed: int, count: int
+    ) -> Sketches:
+        """Sketch a column of n texts; a null counts as empty.
+
+        Args:
+            texts: ``string`` or ``large_string``.
+            seed: datasketch's ``seed``.
+            count: number of permutations, datasketch's ``num_perm``.
+        """
+        offsets, data = utf8(texts)
+        n = len(offsets) - 1
+        a, b = permutations(count, seed)
+        signatures = np.full((n, count), 0xFFFFFFFF, np.uint32)
+        total = np.zeros(n, np.int64)
+        digests = []
+        plain = memoryview(self._plain)  # type: ignore[arg-type]  # numpy 2 on 3.11: arrays are buffers
+        for row in range(n):
+            digest = hashlib.blake2b(digest_size=DIGEST)
+            for found in self._pieces(data, int(offsets[row]), int(offsets[row + 1])):
+                _lower_minima(self._hashes, found, self._mixed, a, b, signatures[row])
+                digest.update(plain[: self._state[1]])
+                total[row] += found
+            digests.append(digest.digest())
+        return Sketches(signatures, digests, total)
+
+    def shingle_sets(
+        self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", rows: Sequence[int]
+    ) -> dict[int, U64]:
+        """The set of shingle hashes of some rows: sorted, distinct, uint64."""
+        offsets, data = utf8(texts)
+        sets = {}
+        for row in rows:
+            pieces = self._pieces(data, int(offsets[row]), int(offsets[row + 1]))
+            hashes = [self._hashes[:found].copy() for found in pieces]
+            sets[row] = np.unique(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
+        return sets
+
+    def _pieces(self, data: U8, start: int, end: int) -> Iterator[int]:
+        """Read a text; after each piece its shingles' hashes and plain text lie in the buffers."""
+        data, i, end = composed(data, start, end)
+        self._state[:] = 0
+        self._starts[0] = 0
+        while i < end:
+            i = _read(
+                data,
+                i,
+                end,
+                self._classes,
+                self._lower,
+                self._plain,
+                self._words,
+                self._starts,
+                self._state,
+            )
+            yield _hash(self._words, self._starts, self._state, self.n, self._hashes)
+
+
+def composed(data: U8, start: int, end: int) -> tuple[U8, int, int]:
+    """A text in Unicode NFC: as it is where it already is, else a normalised copy."""
+    if start == end or data[start:end].max() < FIRST_UNSTABLE:
+        return data, start, end
+    text = data[start:end].tobytes().decode()
+    if unicodedata.is_normalized("NFC", text):
+        return data, start, end
+    copy = np.frombuffer(unicodedata.normalize("NFC", text).encode(), np.uint8)
+    return copy, 0, len(copy)

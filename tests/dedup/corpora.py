@@ -1,0 +1,80 @@
+"""Small corpora as data sets of documents, and plain-Python truths about them."""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from infra.cluster import Cluster, ClusterConfig
+from infra.dataset import Dataset
+from infra.fingerprint import digest, document_id
+from infra.ledger import verdicts
+from infra.progress import Silent
+from infra.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.storage import Storage
+from tasks.dedup.words import shingles
+
+DOCUMENTS = Stage("documents", ("tests.dedup.corpora",))
+CHAPTERS = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
+Row = dict[str, Any]
+
+
+def context(path: Path, workers: int = 0) -> Context:
+    """A run in this process, or on local workers."""
+    cluster = Cluster(ClusterConfig.model_validate({"workers": workers}))
+    return Context(Storage(str(path)), 1, cluster, Silent())
+
+
+def row(source: str, text: str, url: str | None = None, **more: Any) -> Row:
+    """A document."""
+    return {
+        "id": document_id(source, url or "", text.encode()),
+        "text": text,
+        "url": url,
+        "source": source,
+        "title": None,
+        "chapters": None,
+        **more,
+    }
+
+
+def table(rows: Sequence[Row]) -> pa.Table:
+    """Documents as a table."""
+    types = {"text": pa.large_string(), "chapters": CHAPTERS}
+    names = ("id", "text", "url", "source", "title", "chapters")
+    return pa.table(
+        {name: pa.array([r[name] for r in rows], types.get(name, pa.string())) for name in names}
+    )
+
+
+def write(rows: pa.Table) -> Iterator[Outcome]:
+    """A part as it is."""
+    yield Outcome(rows, verdicts("documents", rows["id"].to_pylist(), urls=rows["url"].to_pylist()))
+
+
+def documents(ctx: Context, source: str, parts: Sequence[Sequence[Row]]) -> Dataset:
+    """A committed data set of documents."""
+    units = [Unit(digest(list(part)), (table(part),), len(part)) for part in parts]
+    spec = Spec(DOCUMENTS, source, {"parts": [unit.key for unit in units]})
+    return build(ctx, spec, units, write)
+
+
+def jaccard(a: str, b: str, n: int = 5) -> float:
+    """Similarity of two texts by definition."""
+    one, other = set(shingles(a, n)), set(shingles(b, n))
+    return len(one & other) / len(one | other) if one | other else 0.0
+
+
+def prose(rng: random.Random, words: int) -> list[str]:
+    """Random words, no two texts alike."""
+    return [f"w{rng.randrange(5000)}" for _ in range(words)]
+
+
+def edited(rng: random.Random, words: list[str], edits: int) -> list[str]:
+    """A copy with some words replaced."""
+    out = list(words)
+    for place in rng.sample(range(len(out)), edits):
+        out[place] = f"x{rng.randrange(10**6)}"
+    return out
