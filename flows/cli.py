@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 
 import click
 
-from flows.recipe import STAGES, Recipe, RecipeError, StageName, load
-from infra.dataset import BrokenPromise, NotCommitted
-from infra.storage import Storage, StorageError
+from flows.recipe import STAGES, Recipe, StageName, load
+from infra.dataset import NotCommitted
+from infra.errors import UserError
+from infra.storage import Storage
 
 # Before Prefect is imported: no telemetry, no prompts, quiet in the terminal, our logs in its UI.
 ENVIRONMENT = {
@@ -28,7 +29,6 @@ ENVIRONMENT = {
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,infra",
 }
-USER_ERRORS = (RecipeError, StorageError, NotCommitted, BrokenPromise, LookupError)
 FAILURE, PROBLEMS = 1, 2
 
 Command = Callable[..., Any]
@@ -48,8 +48,8 @@ def guarded(command: Command) -> Command:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except USER_ERRORS as error:
-            fail(str(error.args[0]) if error.args else type(error).__name__)
+        except UserError as error:
+            fail(str(error))
         except KeyboardInterrupt:
             fail("interrupted; run the same command again to go on from here")
 
@@ -139,12 +139,8 @@ def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
             click.echo(f"nothing to do: all {len(paths)} data sets are already there", err=True)
             return record.cached().to_json()
     from flows.pipeline import pipeline
-    from flows.run import RunFailed
 
-    try:
-        return dict(pipeline(recipe, until))
-    except RunFailed as error:
-        fail(str(error))
+    return dict(pipeline(recipe, until))
 
 
 def _plan(recipe: Recipe, until: StageName) -> Any:

@@ -12,6 +12,7 @@ from typing_extensions import Annotated
 
 from infra.cluster import ClusterConfig
 from infra.config import Section
+from infra.errors import UserError
 from tasks.acquire.config import Source
 from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
@@ -39,7 +40,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
-class RecipeError(Exception):
+class RecipeError(UserError):
     """A recipe that cannot be used; the message names the file and the field, a line per fault."""
 
 

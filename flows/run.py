@@ -23,7 +23,7 @@ from flows.walk import Result, Slots, perform
 from flows.watch import Artifacts, Console, label
 from infra.cluster import Cluster
 from infra.dag import Step
-from infra.dataset import BrokenPromise
+from infra.errors import UserError
 from infra.processes import stop_children
 from infra.progress import Several
 from infra.records import ModelRecord, RunRecord, StageRecord, new_run_id, save, with_built_seconds
@@ -39,7 +39,7 @@ CONCURRENT_STEPS = 16
 RETRIES, RETRY_DELAYS = 2, [5, 30]  # for storage and network errors only
 
 
-class RunFailed(Exception):
+class RunFailed(UserError):
     """A run that did not reach its end; the message names the stage and what went wrong there."""
 
 
@@ -174,8 +174,7 @@ def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
 
 def _sentence(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    expected = isinstance(error, BrokenPromise) or type(error).__module__.startswith("tasks.")
-    return text if expected else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def _record(

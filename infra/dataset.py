@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.errors import UserError
 from infra.fingerprint import digest
 from infra.ledger import DROPPED, FAILED, KEPT
 from infra.storage import Storage
@@ -22,11 +23,11 @@ RECORDS = "records/"
 ROW_GROUP = 2_000  # rows; fixed, because it decides a file's bytes
 
 
-class NotCommitted(Exception):
+class NotCommitted(UserError):
     """A folder without a manifest: whatever lies in it is not a data set."""
 
 
-class BrokenPromise(Exception):
+class BrokenPromise(UserError):
     """Counts that do not add up, or bytes that differ where they must not."""
 
 

@@ -21,11 +21,13 @@ from typing import Any, BinaryIO, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from infra.errors import UserError
+
 _PRECONDITION_FAILED, _CONFLICT = 412, 409
 _ATTEMPTS = 5
 
 
-class StorageError(Exception):
+class StorageError(UserError):
     """A path that cannot be read or written, with what was tried."""
 
 
@@ -87,7 +89,8 @@ class Storage:
             found = self._fs.find(self._path(prefix))
         except FileNotFoundError:
             return []
-        names = (str(path).removeprefix(base) for path in found)
+        # Some object stores list an emptied folder as if it were a file of its own name.
+        names = (str(path).removeprefix(base) for path in found if str(path).startswith(base))
         return sorted(name for name in names if not PurePosixPath(name).name.startswith(".tmp-"))
 
     def folders(self, prefix: str = "") -> "list[str]":

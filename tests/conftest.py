@@ -1,0 +1,22 @@
+"""Fixtures that more than one folder of tests needs."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import S3, seaweed
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A SeaweedFS for the whole session."""
+    with seaweed(tmp_path_factory.mktemp("weed")) as running:
+        yield running
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """SeaweedFS, with this process's environment pointing at it."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    return s3_server

@@ -1,0 +1,167 @@
+"""The stage engine: conservation, reuse part by part, races, and what a reader refuses."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from infra.cluster import Cluster, ClusterConfig
+from infra.dataset import (
+    MANIFEST,
+    BrokenPromise,
+    Counts,
+    Dataset,
+    FileRecord,
+    Manifest,
+    NotCommitted,
+    open_dataset,
+)
+from infra.fingerprint import digest
+from infra.ledger import verdicts
+from infra.progress import Silent
+from infra.stage import Context, Outcome, Spec, Stage, Unit, build, commit, rowwise
+from infra.storage import Storage
+
+STAGE = Stage("shout", ("infra.arrow",))
+CALLS: list[str] = []
+
+
+def shout(words: list[str]) -> Iterator[Outcome]:
+    """Upper-case words; drop short ones."""
+    CALLS.append(" ".join(words))
+    reasons = [None if len(word) > 2 else "short" for word in words]
+    kept = [word.upper() for word in words if len(word) > 2]
+    yield Outcome(
+        pa.table({"id": kept, "text": pa.array(kept, pa.large_string())}),
+        verdicts("shout", words, reasons=reasons),
+    )
+
+
+def forget(words: list[str]) -> Iterator[Outcome]:
+    """Lose a row without a word."""
+    yield Outcome(pa.table({"id": words[1:]}), verdicts("shout", words))
+
+
+def swallow(words: list[str]) -> Iterator[Outcome]:
+    """Speak of fewer documents than came in."""
+    yield Outcome(pa.table({"id": words[1:]}), verdicts("shout", words[1:]))
+
+
+def context(path: Path) -> Context:
+    """A run in this process."""
+    cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
+    return Context(Storage(str(path)), 1, cluster, Silent())
+
+
+def units(*texts: str) -> list[Unit]:
+    """A unit per text."""
+    return [Unit(digest(text), (text.split(),), len(text.split())) for text in texts]
+
+
+def snapshot(data: Dataset) -> dict[str, bytes]:
+    """All bytes of a data set's folder."""
+    return {name: data.storage.read(name) for name in data.storage.list()}
+
+
+def test_counts_of_a_stage_add_up_and_are_committed(tmp_path: Path) -> None:
+    data = build(context(tmp_path), Spec(STAGE, "site", {}), units("one to three", "four"), shout)
+    assert data.counts == Counts(4, 3, {"short": 1}, {})
+    again = open_dataset(data.storage)
+    assert again.manifest == data.manifest
+    assert again.table()["text"].to_pylist() == ["ONE", "THREE", "FOUR"]
+    assert [part.record.text_bytes for part in again.parts] == [8, 4]
+    ledger = again.parts[0].verdicts()
+    assert ledger["reason"].to_pylist() == [None, "short", None]
+
+
+@pytest.mark.parametrize("lossy", [forget, swallow])
+def test_a_stage_that_loses_a_document_commits_nothing(tmp_path: Path, lossy: object) -> None:
+    spec = Spec(STAGE, None, {})
+    with pytest.raises(BrokenPromise):
+        build(context(tmp_path), spec, units("one two three"), lossy)  # type: ignore[arg-type]
+    with pytest.raises(NotCommitted):
+        open_dataset(Storage(str(tmp_path)).at(*spec.folder.split("/")))
+
+
+def test_work_is_done_once_part_by_part(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    CALLS.clear()
+    first = build(ctx, Spec(STAGE, "site", {}), units("one two", "three four"), shout)
+    assert len(CALLS) == 2
+    # The commit is lost but the receipts are there: nothing is computed again.
+    first.storage.remove(MANIFEST)
+    assert snapshot(build(ctx, Spec(STAGE, "site", {}), units("one two", "three four"), shout)) == (
+        snapshot(first)
+    )
+    assert len(CALLS) == 2
+    # A unit more, before the others: only it is computed, and the old parts move up.
+    other = build(ctx, Spec(STAGE, "other", {}), units("zero", "one two", "three four"), shout)
+    assert len(CALLS) == 3
+    assert other.table()["id"].to_pylist() == ["ZERO", "ONE", "TWO", "THREE", "FOUR"]
+    # Another configuration is other work.
+    build(ctx, Spec(STAGE, "site", {"loud": True}), units("one two", "three four"), shout)
+    assert len(CALLS) == 5
+
+
+def test_a_damaged_part_is_made_again_instead_of_reused(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    first = build(ctx, Spec(STAGE, "site", {}), units("one two"), shout)
+    whole = snapshot(first)
+    first.storage.remove(first.parts[0].file("parquet"))
+    first.storage.remove(MANIFEST)
+    assert snapshot(build(ctx, Spec(STAGE, "site", {}), units("one two"), shout)) == whole
+
+
+def test_two_writers_leave_one_valid_result(tmp_path: Path) -> None:
+    data = build(context(tmp_path), Spec(STAGE, "site", {}), units("one two"), shout)
+    assert commit(data.storage, data.manifest).manifest == data.manifest
+    part = data.manifest.parts[0]
+    changed = {**part.files, "parquet": FileRecord(part.files["parquet"].name, 1, "0" * 64)}
+    with pytest.raises(BrokenPromise, match="different bytes"):
+        commit(data.storage, replace(data.manifest, parts=[replace(part, files=changed)]))
+
+
+def test_results_of_the_outside_world_never_mix(tmp_path: Path) -> None:
+    outside = Stage("shout", ("infra.arrow",), deterministic=False)
+    data = build(context(tmp_path), Spec(outside, "site", {}), units("one two"), shout)
+    name = data.parts[0].file("parquet")
+    assert name.startswith("part-00000.") and name != "part-00000.parquet"
+    assert data.table()["id"].to_pylist() == ["ONE", "TWO"]
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part-00000.parquet").write_bytes(b"half")
+    with pytest.raises(NotCommitted):
+        open_dataset(Storage(str(tmp_path)))
+
+
+def test_a_manifest_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": 1}))
+    with pytest.raises(BrokenPromise, match=r"manifest\.json"):
+        open_dataset(Storage(str(tmp_path)))
+
+
+def test_counts_that_do_not_add_up_are_refused() -> None:
+    with pytest.raises(BrokenPromise, match="3 documents went in"):
+        Spec(STAGE, None, {}).manifest([], {}, {}, Counts(3, 1, {"a": 1}, {}))
+
+
+def test_a_row_that_breaks_a_stage_loses_no_other() -> None:
+    def fragile(table: pa.Table) -> Outcome:
+        if "bad" in table["id"].to_pylist():
+            raise RuntimeError("cannot read this")
+        return Outcome(table, verdicts("fragile", table["id"].to_pylist()))
+
+    outcome = rowwise("fragile", pa.table({"id": ["a", "bad", "b", "c"]}), fragile)
+    assert outcome.kept["id"].to_pylist() == ["a", "b", "c"]
+    assert outcome.verdicts["id"].to_pylist() == ["a", "bad", "b", "c"]
+    assert Counts.of(outcome.verdicts) == Counts(4, 3, {}, {"RuntimeError": 1})
+    assert "cannot read this" in str(outcome.verdicts["evidence"][1])
+
+
+def test_manifests_survive_the_round_trip(tmp_path: Path) -> None:
+    data = build(context(tmp_path), Spec(STAGE, None, {"a": 1}), units("one"), shout)
+    assert Manifest.from_bytes(data.manifest.to_bytes(), "x") == data.manifest

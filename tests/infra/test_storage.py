@@ -1,0 +1,124 @@
+"""Storage: local folders and S3 behave alike."""
+
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra.storage import Storage, StorageError, expand, open_url
+from tests.servers import S3
+
+Make = Callable[[], Storage]
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.e2e)])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """An empty store of either kind."""
+    if request.param == "local":
+        return Storage(str(tmp_path / "store"))
+    server: S3 = request.getfixturevalue("s3")
+    return Storage(f"s3://{server.bucket}/{uuid.uuid4().hex}")
+
+
+def test_what_is_put_is_read_listed_and_removed(storage: Storage) -> None:
+    storage.put("a/one", b"1")
+    storage.put("a/b/two", b"22")
+    storage.at("a").put("one", b"one")  # replaces
+    assert storage.list() == ["a/b/two", "a/one"]
+    assert storage.at("a").list() == ["b/two", "one"]
+    assert storage.folders("") == ["a"]
+    assert storage.folders("a") == ["b"]
+    assert storage.read("a/one") == b"one"
+    assert storage.size("a/b/two") == 2
+    assert storage.exists("a/one")
+    assert not storage.exists("a")
+    storage.remove("a/one")
+    storage.remove("a/one")
+    assert storage.list() == ["a/b/two"]
+    storage.at("a").remove_tree()
+    assert storage.list() == []
+
+
+def test_what_is_missing_is_said_so(storage: Storage) -> None:
+    assert storage.list() == []
+    assert storage.list("nowhere") == []
+    assert storage.folders("nowhere") == []
+    assert not storage.exists("nothing")
+    with pytest.raises(FileNotFoundError):
+        storage.read("nothing")
+    with pytest.raises(FileNotFoundError):
+        storage.size("nothing")
+
+
+def test_reading_seeks(storage: Storage) -> None:
+    storage.put("file", bytes(range(200)))
+    with storage.open("file") as file:
+        file.seek(100)
+        assert file.read(3) == bytes([100, 101, 102])
+
+
+def test_a_write_that_breaks_leaves_nothing(storage: Storage) -> None:
+    storage.put("other", b"")
+
+    def break_off() -> None:
+        with storage.create("file") as file:
+            file.write(b"half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        break_off()
+    assert storage.list() == ["other"]
+
+
+def test_the_first_put_wins(storage: Storage) -> None:
+    assert storage.put_new("manifest", b"ours")
+    assert storage.put_new("manifest", b"ours"), "equal bytes are no lost race"
+    assert not storage.put_new("manifest", b"theirs")
+    assert storage.read("manifest") == b"ours"
+
+
+def test_of_many_racing_puts_exactly_one_wins(storage: Storage) -> None:
+    for key in range(5):
+        won: list[int] = []
+        barrier = threading.Barrier(8)
+
+        def race(writer: int, key: int = key) -> None:
+            barrier.wait()  # noqa: B023 - the loop waits for its threads
+            if storage.put_new(f"key-{key}", b"%d" % writer):
+                won.append(writer)  # noqa: B023
+
+        threads = [threading.Thread(target=race, args=(writer,)) for writer in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert storage.read(f"key-{key}") == b"%d" % won[0]
+
+
+def test_files_travel(storage: Storage, tmp_path: Path) -> None:
+    here = tmp_path / "file"
+    here.write_bytes(b"x" * 3_000_000)
+    storage.upload(here, "up")
+    storage.copy("up", storage.at("folder"), "copy")
+    storage.download("folder/copy", tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == here.read_bytes()
+
+
+def test_globs_name_files_once_and_in_order(tmp_path: Path) -> None:
+    for name in ("b/two.txt", "a/three.txt", "a/one.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = expand([f"{tmp_path}/*/*.txt", f"{tmp_path}/a/*"])
+    assert [Path(name).name for name in found] == ["one.md", "three.txt", "two.txt"]
+    with open_url(found[0]) as file:
+        assert file.read() == b"a/one.md"
+    with pytest.raises(StorageError, match=r"nothing\.\*"):
+        expand([f"{tmp_path}/nothing.*"])
+
+
+def test_an_unknown_protocol_is_named() -> None:
+    with pytest.raises(StorageError, match="gopher"):
+        Storage("gopher://host/x").read("y")

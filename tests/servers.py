@@ -1,0 +1,128 @@
+"""Real servers for tests, each on loopback and gone when its block ends."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment, well below the ephemeral ones."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(
+    command: list[str], log: Path, ready: str, seconds: float, env: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a server, wait until a URL answers, and kill it at the end."""
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=sink, env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-3000:]}")
+            try:
+                with urllib.request.urlopen(ready, timeout=2):
+                    break
+            except urllib.error.HTTPError:
+                break  # it answers
+            except OSError:
+                time.sleep(0.1)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running S3 server: what the environment of a client needs."""
+
+    env: Mapping[str, str]
+    bucket: str
+
+
+@contextmanager
+def seaweed(folder: Path) -> Iterator[S3]:
+    """SeaweedFS on a free port, with one bucket."""
+    weed = BIN / "weed"
+    if not weed.exists():
+        raise RuntimeError(f"{weed} is missing: run make setup")
+    port = free_port()
+    env = {
+        "AWS_ACCESS_KEY_ID": "devkey",
+        "AWS_SECRET_ACCESS_KEY": "devsecret",
+        "GOMEMLIMIT": "300MiB",
+    }
+    ports = {name: free_port() for name in ("master", "filer", "volume", "admin")}
+    grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "filer", "volume", "s3")]
+    command = [
+        str(weed),
+        "-logtostderr=true",
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.port={port}",
+        "-bucket=corpus",
+        "-s3.autoCreateBucket=false",
+        "-master.telemetry=false",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        *[f"-{name}.port={number}" for name, number in ports.items()],
+        *grpc,
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}"
+    with server(command, folder / "weed.log", f"{url}/healthz", 30, env):
+        client = {
+            **{key: value for key, value in env.items() if key.startswith("AWS_")},
+            "AWS_ENDPOINT_URL": url,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        _wait_for_bucket(client)
+        yield S3(client, "corpus")
+
+
+def _wait_for_bucket(env: Mapping[str, str]) -> None:
+    """The S3 port answers a moment before the bucket is there."""
+    code = (
+        "import s3fs; fs = s3fs.S3FileSystem(); "
+        "fs.pipe_file('corpus/ready', b'1'); fs.rm('corpus/ready')"
+    )
+    for _ in range(20):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, check=False
+        )
+        if done.returncode == 0:
+            return
+        time.sleep(0.3)
+    raise RuntimeError(done.stderr.decode()[-2000:])
+
+
+def chromium() -> str:
+    """The browser's executable."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise RuntimeError("no Chromium: run scripts/system-deps.sh")
