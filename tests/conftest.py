@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import S3, seaweed
+
+# The first call of a compiled kernel takes seconds, which says nothing about the others.
+settings.register_profile("gristmill", deadline=None)
+settings.load_profile("gristmill")
 
 
 @pytest.fixture(scope="session")

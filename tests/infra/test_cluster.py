@@ -1,0 +1,76 @@
+"""The cluster: results whatever the order, and a killed worker that costs only what it held."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from infra.cluster import Cluster, ClusterConfig
+
+
+def cluster(**config: object) -> Cluster:
+    return Cluster(ClusterConfig.model_validate(config))
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def slow_mark(number: int, folder: str) -> int:
+    """Leave a mark of having run, and say which process it was."""
+    (Path(folder) / f"{number}-{time.monotonic_ns()}").touch()
+    (Path(folder) / f"pid-{os.getpid()}").touch()
+    time.sleep(0.05)
+    return number
+
+
+def broken(number: int) -> int:
+    if number == 3:
+        raise ValueError("three is not liked")
+    return number
+
+
+def test_a_recipe_names_one_place() -> None:
+    with pytest.raises(ValidationError, match="one of workers, address and class"):
+        cluster(workers=2, address="tcp://x")
+    with pytest.raises(ValidationError, match="args belong to class"):
+        cluster(workers=2, args={"a": 1})
+    assert ClusterConfig.model_validate({"class": "a.B", "args": {"n": 1}}).cluster_class == "a.B"
+
+
+def test_without_workers_all_happens_here() -> None:
+    with cluster(workers=0) as here:
+        assert list(here.map(square, [(2,), (3,)])) == [(0, 4), (1, 9)]
+        with pytest.raises(ValueError, match="three"):
+            list(here.map(broken, [(1,), (3,)]))
+
+
+@pytest.mark.e2e
+def test_a_named_class_an_address_and_an_error(tmp_path: Path) -> None:
+    arguments = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with cluster(**{"class": "distributed.LocalCluster", "args": arguments}) as named:
+        assert dict(named.map(square, [(n,) for n in range(5)])) == {n: n * n for n in range(5)}
+        with cluster(address=named.client().scheduler.address) as connected:
+            assert dict(connected.map(square, [(7,)])) == {0: 49}
+        with pytest.raises(ValueError, match="three is not liked"):
+            list(named.map(broken, [(1,), (3,)]))
+        assert dict(named.map(square, [(2,)])) == {0: 4}, "the owner's cluster goes on"
+
+
+@pytest.mark.e2e
+def test_a_killed_worker_costs_only_its_parts_in_flight(tmp_path: Path) -> None:
+    numbers = 60
+    with cluster(workers=2) as two:
+        found = {}
+        for index, result in two.map(slow_mark, [(n, str(tmp_path)) for n in range(numbers)]):
+            found[index] = result
+            if len(found) == 10:
+                pids = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
+                os.kill(pids[0], signal.SIGKILL)
+        assert found == {n: n for n in range(numbers)}
+    runs = [path for path in tmp_path.iterdir() if not path.name.startswith("pid-")]
+    # What the dead worker held was at most its queue: far from all of it.
+    assert numbers <= len(runs) <= numbers + 20
