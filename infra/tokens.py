@@ -1,0 +1,251 @@
+r"""Token shards in Megatron-LM's indexed layout, and the way from a token back to its document.
+
+A shard is two files. ``.bin`` holds the tokens of all sequences, one after the other. ``.idx``
+holds, little endian: 9 bytes ``MMIDIDX\0\0``, uint64 version (1), uint8 code of the token type,
+uint64 number of sequences S, uint64 number of document indices D, int32[S] tokens per sequence,
+int64[S] byte offset of each sequence in ``.bin``, int64[D] first sequence of each document and
+one past the last (Megatron-LM, ``megatron/core/datasets/indexed_dataset.py``).
+
+Here every document is one sequence, so D = S + 1.
+"""
+
+import struct
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.dataset import Dataset, PartRef
+
+TRAIN, VALIDATION = "train", "validation"
+SPLITS = (TRAIN, VALIDATION)
+
+MAGIC, VERSION = b"MMIDIDX\x00\x00", 1
+HEADER = struct.Struct("<9sQBQQ")
+DTYPES: dict[int, np.dtype[Any]] = {
+    4: np.dtype("<i4"),
+    8: np.dtype("<u2"),
+}  # the two of Megatron's codes that shards use
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+SMALL_VOCABULARY = 65_500  # below it ids are 16 bit; Megatron's own limit
+
+Tokens = npt.NDArray[np.integer[Any]]
+Positions = npt.NDArray[np.int64]
+
+
+class BadIndex(ValueError):
+    """An ``.idx`` file that does not follow the layout, or does not fit its ``.bin``."""
+
+
+def token_dtype(vocabulary: int) -> np.dtype[Any]:
+    """The type that holds ids below ``vocabulary``: uint16 below 65,500, else int32."""
+    return DTYPES[8] if vocabulary < SMALL_VOCABULARY else DTYPES[4]
+
+
+class ShardWriter:
+    """Collects the sequences of one shard."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        """An empty shard whose ids have this type."""
+        self._dtype = dtype
+        self._chunks: list[bytes] = []
+        self._lengths: list[int] = []
+        self.tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(self, ids: Tokens) -> tuple[int, int]:
+        """Append a sequence.
+
+        Args:
+            ids: int[n], each within the shard's type.
+
+        Returns:
+            ``(index of the sequence, offset of its first token in the shard)``.
+        """
+        place = len(self._lengths), self.tokens
+        self._chunks.append(ids.astype(self._dtype, copy=False).tobytes())
+        self._lengths.append(len(ids))
+        self.tokens += len(ids)
+        return place
+
+    def bin(self) -> bytes:
+        """The ``.bin`` file."""
+        return b"".join(self._chunks)
+
+    def idx(self) -> bytes:
+        """The ``.idx`` file."""
+        return encode_index(self._lengths, self._dtype)
+
+
+def encode_index(lengths: Sequence[int], dtype: np.dtype[Any]) -> bytes:
+    """An ``.idx`` file for sequences of these lengths (tokens), each of them one document."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    pointers = np.zeros(len(sizes), dtype="<i8")
+    np.cumsum(sizes[:-1] * dtype.itemsize, out=pointers[1:])
+    header = HEADER.pack(MAGIC, VERSION, CODES[dtype], len(sizes), len(sizes) + 1)
+    documents = np.arange(len(sizes) + 1, dtype="<i8")
+    return b"".join(
+        (header, sizes.astype("<i4").tobytes(), pointers.tobytes(), documents.tobytes())
+    )
+
+
+@dataclass(frozen=True)
+class Index:
+    """What an ``.idx`` file says.
+
+    Attributes:
+        dtype: type of the ids in ``.bin``.
+        lengths: int32[S] tokens per sequence.
+        pointers: int64[S] byte offset of each sequence.
+        documents: int64[D] first sequence of each document, then S.
+    """
+
+    dtype: np.dtype[Any]
+    lengths: npt.NDArray[np.int32]
+    pointers: Positions
+    documents: Positions
+
+
+def decode_index(data: bytes) -> Index:
+    """Read an ``.idx`` file. Raises ``BadIndex``."""
+    if len(data) < HEADER.size:
+        raise BadIndex(f"{len(data)} bytes are no index")
+    magic, version, code, sequences, documents = HEADER.unpack_from(data)
+    if magic != MAGIC or version != VERSION or code not in DTYPES:
+        raise BadIndex(f"magic {magic!r}, version {version}, token type {code}")
+    if len(data) < HEADER.size + 12 * sequences + 8 * documents:
+        raise BadIndex(f"cut off at {len(data)} bytes")
+    at = HEADER.size
+    lengths = np.frombuffer(data, "<i4", sequences, at)
+    pointers = np.frombuffer(data, "<i8", sequences, at + 4 * sequences)
+    bounds = np.frombuffer(data, "<i8", documents, at + 12 * sequences)
+    return Index(DTYPES[code], lengths, pointers, bounds)
+
+
+class TokenShards:
+    """All tokens of one split as one sequence: the parts' shards, memory-mapped, in order.
+
+    Shards of a remote store are first copied to ``cache``, under their digest.
+
+    Attributes:
+        document_starts: int64[documents + 1]; document i is ``[starts[i], starts[i + 1])``.
+    """
+
+    def __init__(self, dataset: Dataset, split: str, cache: Path | None = None) -> None:
+        """Open every part's shard of ``split``.
+
+        Args:
+            dataset: token shards, as ``tokenize`` commits them.
+            split: ``train`` or ``validation``.
+            cache: folder for copies of remote shards; default: one below the temporary folder.
+
+        Raises:
+            BadIndex: if an index cannot be read or does not fit its shard.
+        """
+        self.dataset, self.split = dataset, split
+        self._cache = cache or Path(tempfile.gettempdir()) / "gristmill-tokens"
+        self._parts = [part for part in dataset.parts if f"{split}.bin" in part.record.files]
+        self._maps: list[Tokens] = []
+        lengths = [np.zeros(0, np.int64)]
+        for part in self._parts:
+            shard, sizes = self._open(part)
+            self._maps.append(shard)
+            lengths.append(sizes)
+        self.document_starts = _bounds(np.concatenate(lengths))
+        self._shard_starts = _bounds(np.array([len(shard) for shard in self._maps], np.int64))
+
+    def _open(self, part: PartRef) -> tuple[Tokens, npt.NDArray[np.int64]]:
+        name = part.file(f"{self.split}.bin")
+        index = decode_index(part.storage.read(part.file(f"{self.split}.idx")))
+        path = part.storage.local(name)
+        if path is None:
+            path = self._cache / f"{part.record.files[f'{self.split}.bin'].sha256}.bin"
+            if not path.exists():
+                part.storage.download(name, path)
+        shard: Tokens = np.memmap(path, dtype=index.dtype, mode="r")
+        if len(shard) != int(index.lengths.sum(dtype=np.int64)):
+            raise BadIndex(f"{path} holds {len(shard)} tokens, its index {index.lengths.sum()}")
+        return shard, index.lengths.astype(np.int64)
+
+    def __len__(self) -> int:
+        """Tokens in all."""
+        return int(self._shard_starts[-1])
+
+    @property
+    def documents(self) -> int:
+        """Number of documents."""
+        return len(self.document_starts) - 1
+
+    def window(self, start: int, length: int) -> Tokens:
+        """Tokens ``[start, start + length)``, across the ends of shards.
+
+        Raises:
+            IndexError: if the window reaches outside the split.
+        """
+        stop = start + length
+        if start < 0 or length < 0 or stop > len(self):
+            raise IndexError(f"tokens [{start}, {stop}) of {len(self)}")
+        if length == 0:
+            return np.zeros(0, np.uint16)
+        first = int(np.searchsorted(self._shard_starts, start, side="right")) - 1
+        pieces = []
+        while start < stop:
+            base, end = int(self._shard_starts[first]), int(self._shard_starts[first + 1])
+            pieces.append(self._maps[first][start - base : min(stop, end) - base])
+            start, first = min(stop, end), first + 1
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def windows(self, starts: Sequence[int] | Positions, length: int) -> Positions:
+        """A batch: int64[n, length], row i the tokens ``[starts[i], starts[i] + length)``."""
+        batch = np.empty((len(starts), length), np.int64)
+        for row, start in enumerate(starts):
+            batch[row] = self.window(int(start), length)
+        return batch
+
+    def document_at(self, position: int) -> int:
+        """The index of the document that token ``position`` belongs to. Raises ``IndexError``."""
+        if not 0 <= position < len(self):
+            raise IndexError(f"token {position} of {len(self)}")
+        return int(np.searchsorted(self.document_starts, position, side="right")) - 1
+
+    def document_range(self, document: int) -> tuple[int, int]:
+        """First token of a document and one past its last."""
+        return int(self.document_starts[document]), int(self.document_starts[document + 1])
+
+    def document(self, document: int) -> Tokens:
+        """A document's tokens, its end-of-text included."""
+        start, stop = self.document_range(document)
+        return self.window(start, stop - start)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The documents' rows, row i document i: id, url, source, language, tokens, bytes, ..."""
+        tables = [
+            table.filter(pc.equal(table["split"], self.split))
+            for table in (part.table() for part in self._parts)
+        ]
+        return pa.concat_tables(tables) if tables else pa.table({"id": pa.array([], pa.string())})
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The documents' ids; element i is that of document i."""
+        return [str(item) for item in self.table["id"].to_pylist()]
+
+    def find(self, document_id: str) -> list[int]:
+        """The documents of this id: usually one; identical rows of a source share theirs."""
+        return [index for index, item in enumerate(self.ids) if item == document_id]
+
+
+def _bounds(lengths: npt.NDArray[np.int64]) -> Positions:
+    bounds = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=bounds[1:])
+    return bounds

@@ -1,0 +1,1 @@
+"""Evaluate: what the trained model knows of held-out documents, beside what counting knows."""

@@ -1,0 +1,1 @@
+"""Tokenize: a byte-level BPE from the corpus itself, and the corpus as token shards."""

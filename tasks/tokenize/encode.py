@@ -1,0 +1,146 @@
+"""Text to token ids with a given tokenizer, in bounded memory, and back."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from infra.fingerprint import digest_bytes
+from infra.tokens import Tokens, token_dtype
+
+# An encoding takes some hundred bytes per token while it is made, so a book is encoded in pieces.
+CHUNK = 1 << 19  # characters
+BATCH = 1 << 20  # characters per call
+
+# Both styles cut here whatever lies around: a lone space between letters opens the next word.
+_SEAM = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
+
+
+class BadTokenizer(ValueError):
+    """A tokenizer that cannot be used, with the reason."""
+
+
+def chunks(text: str, size: int = CHUNK) -> Iterator[str]:
+    """Pieces of a long text, cut where a byte-level BPE cuts anyway.
+
+    A text without such a place within ``size`` characters (one endless word) is cut there
+    all the same: its tokens may then differ from those of the whole, its bytes do not.
+    """
+    start = 0
+    while len(text) - start > 2 * size:
+        seam = _SEAM.search(text, start + size, start + 2 * size)
+        end = seam.start() if seam else start + 2 * size
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+class Encoder:
+    """A tokenizer as documents need it.
+
+    Attributes:
+        digest: SHA-256 of its ``tokenizer.json``.
+        eos: id of the token that closes a document.
+        vocabulary: ids are below this.
+        dtype: type of the ids in shards.
+    """
+
+    def __init__(self, tokenizer_json: bytes, end_of_text: str) -> None:
+        """Load a tokenizer.
+
+        Raises:
+            BadTokenizer: if the bytes are no tokenizer, or it lacks ``end_of_text``.
+        """
+        try:
+            # `tokenizers` raises bare Exception.
+            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        except Exception as error:
+            raise BadTokenizer(f"not a tokenizer.json: {error}") from error
+        self._json = tokenizer_json
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        # A document that quotes "<|endoftext|>" must not end there.
+        self._tokenizer.encode_special_tokens = True
+        eos = self._tokenizer.token_to_id(end_of_text)
+        if eos is None:
+            known = [str(token) for token in self._tokenizer.get_added_tokens_decoder().values()]
+            raise BadTokenizer(
+                f"the tokenizer has no token {end_of_text!r} (tokenize.end_of_text); "
+                f"its special tokens: {', '.join(known) or 'none'}"
+            )
+        self.digest = digest_bytes(tokenizer_json)
+        self.eos = int(eos)
+        self.vocabulary = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        self.dtype = token_dtype(self.vocabulary)
+
+    @cached_property
+    def byte_level(self) -> bool:
+        """Whether it works on bytes: exact for any text, and free of effects across words."""
+        return _mentions(json.loads(self._json).get("pre_tokenizer"), "ByteLevel")
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens | Exception]:
+        """The ids of each text, ``eos`` last; or what went wrong with it.
+
+        Returns:
+            For each text an array of ``dtype``, one longer than the text has tokens.
+        """
+        results: list[Tokens | Exception] = []
+        batch: list[str] = []
+        size = 0
+        for text in texts:
+            if batch and size + len(text) > BATCH:
+                results += self._encode_batch(batch)
+                batch, size = [], 0
+            batch.append(text)
+            size += len(text)
+        return results + self._encode_batch(batch)
+
+    def _encode_batch(self, texts: list[str]) -> list[Tokens | Exception]:
+        try:
+            return list(self._encode_all(texts))
+        except Exception as error:  # noqa: BLE001 - `tokenizers` raises bare Exception
+            if len(texts) == 1:
+                return [error]
+            return [result for text in texts for result in self._encode_batch([text])]
+
+    def _encode_all(self, texts: list[str]) -> list[Tokens]:
+        pieces = [list(chunks(text)) if self.byte_level else [text] for text in texts]
+        counts = [len(group) for group in pieces]
+        if max(counts, default=0) > 1:
+            return [self._encode_long(group) for group in pieces]
+        encodings = self._tokenizer.encode_batch_fast(
+            [piece for group in pieces for piece in group], add_special_tokens=False
+        )
+        return [self._closed([encoding.ids]) for encoding in encodings]
+
+    def _encode_long(self, pieces: list[str]) -> Tokens:
+        return self._closed(
+            [
+                self._tokenizer.encode_batch_fast([piece], add_special_tokens=False)[0].ids
+                for piece in pieces
+            ]
+        )
+
+    def _closed(self, runs: Sequence[Sequence[int]]) -> Tokens:
+        ids = np.empty(sum(map(len, runs)) + 1, self.dtype)
+        at = 0
+        for run in runs:
+            ids[at : at + len(run)] = run
+            at += len(run)
+        ids[at] = self.eos
+        return ids
+
+    def decode(self, ids: Tokens) -> str:
+        """The text of some tokens, a closing ``eos`` left out; broken characters become U+FFFD."""
+        plain = ids[:-1] if len(ids) and ids[-1] == self.eos else ids
+        return str(self._tokenizer.decode(plain.tolist(), skip_special_tokens=False))
+
+
+def _mentions(node: Any, kind: str) -> bool:
+    if isinstance(node, dict):
+        return node.get("type") == kind or any(_mentions(item, kind) for item in node.values())
+    return isinstance(node, list) and any(_mentions(item, kind) for item in node)

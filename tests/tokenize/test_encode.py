@@ -1,0 +1,160 @@
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from infra.tokens import Tokens
+from tasks.tokenize import encode
+from tasks.tokenize.bpe import train, untrained
+from tasks.tokenize.encode import BadTokenizer, Encoder, chunks
+from tests.tokenize.corpora import EOS, PROSE, encoder, variations
+
+GPT2, LLAMA3 = encoder("gpt2"), encoder("llama3")
+STYLES = pytest.mark.parametrize("encoder", [GPT2, LLAMA3], ids=["gpt2", "llama3"])
+WORDS = st.lists(st.sampled_from([*"ab1,é\n\t猫", " ", "  ", "the", "'s", "Ab"]), max_size=60)
+
+
+def ids_of(encoder: Encoder, text: str) -> Tokens:
+    [ids] = encoder.encode([text])
+    assert not isinstance(ids, Exception)
+    return ids
+
+
+@STYLES
+@given(text=st.text())
+def test_any_text_comes_back_as_it_was(encoder: Encoder, text: str) -> None:
+    ids = ids_of(encoder, text)
+    assert encoder.decode(ids) == text
+    assert ids[-1] == encoder.eos
+    assert encoder.eos not in ids[:-1]
+    assert ids.max() < encoder.vocabulary
+
+
+@STYLES
+@given(data=st.binary(max_size=64))
+def test_any_bytes_that_are_text_come_back(encoder: Encoder, data: bytes) -> None:
+    text = data.decode("utf-8", errors="replace")
+    assert encoder.decode(ids_of(encoder, text)) == text
+
+
+@STYLES
+def test_every_byte_is_in_the_vocabulary(encoder: Encoder) -> None:
+    known = set(json.loads(encoder._json)["model"]["vocab"])
+    assert set(pre_tokenizers.ByteLevel.alphabet()) <= known
+
+
+@STYLES
+def test_text_that_looks_like_a_special_token_stays_text(encoder: Encoder) -> None:
+    text = f"before {EOS} after {EOS}"
+    ids = ids_of(encoder, text)
+    assert (ids == encoder.eos).sum() == 1
+    assert encoder.decode(ids) == text
+
+
+@STYLES
+@given(words=WORDS)
+def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(
+    encoder: Encoder, words: list[str]
+) -> None:
+    text = "".join(words)
+    pieces = list(chunks(text, 3))
+    assert "".join(pieces) == text
+    whole = ids_of(encoder, text)[:-1].tolist()
+    if all(before[-1:].isalpha() and after[:1] == " " for before, after in pairwise(pieces)):
+        assert [i for piece in pieces for i in ids_of(encoder, piece)[:-1].tolist()] == whole
+
+
+@STYLES
+@pytest.mark.parametrize(
+    "text", ["a", "the cat and ", "猫", "\n"], ids=["word", "prose", "cjk", "line"]
+)
+def test_a_huge_line_is_encoded_in_bounded_pieces(
+    encoder: Encoder, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "CHUNK", 100)
+    monkeypatch.setattr(encode, "BATCH", 250)
+    long = text * (5_000 // len(text))
+    assert max(map(len, chunks(long, encode.CHUNK))) <= 200
+    batch = [long, "short", long]
+    results = encoder.encode(batch)
+    assert [encoder.decode(ids) for ids in results if not isinstance(ids, Exception)] == batch
+
+
+def test_ids_are_the_same_in_any_batch() -> None:
+    texts = [*PROSE, "", *variations(20)]
+    alone = [ids_of(GPT2, text).tolist() for text in texts]
+    together = [ids.tolist() for ids in GPT2.encode(texts) if not isinstance(ids, Exception)]
+    assert together == alone
+    assert GPT2.encode([]) == []
+
+
+def test_styles_differ_where_they_should() -> None:
+    def words(style: str, text: str) -> list[str]:
+        cutter = untrained(style).pre_tokenizer
+        assert cutter is not None
+        return [word.replace("Ġ", "_") for word, _ in cutter.pre_tokenize_str(text)]
+
+    assert words("gpt2", "in 12345 a") == ["in", "_12345", "_a"]
+    assert words("llama3", "in 12345 a") == ["in", "_", "123", "45", "_a"]
+
+
+def test_training_depends_on_the_texts_alone() -> None:
+    texts = variations(60)
+    one = train(texts, vocab_size=500, style="gpt2", end_of_text=EOS)
+    assert train(reversed(texts), vocab_size=500, style="gpt2", end_of_text=EOS) == one
+    # A fresh process has fresh hash seeds; threads must not matter either.
+    code = (
+        "import sys; from tasks.tokenize.bpe import train;"
+        "from tests.tokenize.corpora import EOS, variations;"
+        "sys.stdout.buffer.write(train(variations(60), vocab_size=500, style='gpt2',"
+        " end_of_text=EOS))"
+    )
+    for threads in ("1", "3"):
+        environment = {**os.environ, "RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
+        again = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, check=False
+        )
+        assert again.stdout == one, again.stderr.decode()[-500:]
+
+
+def test_a_vocabulary_without_text_is_the_bytes() -> None:
+    bare = Encoder(train([], vocab_size=8192, style="gpt2", end_of_text=EOS), EOS)
+    assert bare.vocabulary == 257
+    assert len(ids_of(bare, "é")) == 3
+
+
+def test_a_large_vocabulary_takes_32_bits() -> None:
+    vocab = {f"w{number}": number for number in range(66_000)} | {EOS: 66_000}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="w0"))
+    wide = Encoder(tokenizer.to_str().encode(), EOS)
+    assert wide.dtype == np.int32
+    assert ids_of(wide, "w65999").tolist() == [65_999, 66_000]
+    assert not wide.byte_level
+
+
+def test_a_text_that_cannot_be_encoded_does_not_take_others_with_it() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"known": 0, EOS: 1}, unk_token="missing"))
+    narrow = Encoder(tokenizer.to_str().encode(), EOS)
+    first, second, third = narrow.encode(["known", "unknown", "known"])
+    assert isinstance(second, Exception)
+    assert not isinstance(first, Exception)
+    assert not isinstance(third, Exception)
+    assert first.tolist() == third.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"not json"])
+def test_a_file_that_is_no_tokenizer_is_refused(data: bytes) -> None:
+    with pytest.raises(BadTokenizer, match=r"not a tokenizer\.json"):
+        Encoder(data, EOS)
+
+
+def test_a_tokenizer_without_the_end_of_text_is_refused_with_a_hint() -> None:
+    with pytest.raises(BadTokenizer, match=r"no token '</s>'.*end_of_text.*<\|endoftext\|>"):
+        Encoder(train(PROSE, vocab_size=300, style="gpt2", end_of_text=EOS), "</s>")

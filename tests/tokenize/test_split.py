@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.tokenize.split import cut, sample, splits, survey
+from tests.tokenize.corpora import table, variations
+
+DRAWS = st.lists(st.floats(0, 1, exclude_max=True), max_size=30).map(np.array)
+
+
+@given(DRAWS, st.floats(0.001, 0.999))
+def test_each_split_gets_a_document_where_two_differ(
+    draws: np.ndarray[tuple[int], np.dtype[np.float64]], share: float
+) -> None:
+    sides = splits(draws, cut(draws, share))
+    if len(set(draws.tolist())) > 1:
+        assert set(sides) == {"train", "validation"}
+    else:
+        assert set(sides) <= {"train"}
+    held = {draw for draw, side in zip(draws, sides, strict=True) if side == "validation"}
+    expected = {draw for draw in draws if draw < share}
+    assert len(held ^ expected) <= 1  # moved as little as needed
+
+
+def test_nothing_is_held_out_on_request() -> None:
+    assert cut(np.array([0.0, 0.5]), 0.0) == 0.0
+    assert splits(np.array([0.0, 0.5]), 0.0) == ["train", "train"]
+
+
+def test_the_share_is_met() -> None:
+    draws = survey(table(variations(4_000)), 1337)["split_draw"].to_numpy()
+    assert splits(draws, cut(draws, 0.05)).count("validation") == pytest.approx(200, abs=45)
+
+
+def test_a_draw_depends_on_the_text_and_the_seed_alone() -> None:
+    texts = variations(30)
+    draws = survey(table(texts), 1)
+    backwards = survey(table(texts[::-1]), 1)
+    for name in ("split_draw", "sample_draw"):
+        assert draws[name].to_pylist() == backwards[name].to_pylist()[::-1]
+        assert draws[name].to_pylist() != survey(table(texts), 2)[name].to_pylist()
+    assert draws["split_draw"].to_pylist() != draws["sample_draw"].to_pylist()
+
+
+def test_equal_texts_and_relatives_fall_on_one_side() -> None:
+    texts = ["same", "same", "one", "other", None]
+    draws = survey(table(texts, clusters=[None, None, "c", "c", None]), 1)["split_draw"].to_pylist()
+    assert draws[0] == draws[1]
+    assert draws[2] == draws[3]
+    assert len(set(draws)) == 3
+
+
+def test_the_sample_is_training_text_within_the_budget() -> None:
+    surveyed = survey(table(variations(200)), 7)
+    sizes = surveyed["bytes"].to_pylist()
+    draws = surveyed["split_draw"].to_pylist()
+    limit = 0.3
+    chosen = sample(surveyed, limit, 5_000)
+    assert sum(item.bytes for item in chosen) == 5_000
+    assert all(draws[item.row] >= limit for item in chosen)
+    assert sum(item.bytes < sizes[item.row] for item in chosen) <= 1
+    assert [item.row for item in chosen] == sorted({item.row for item in chosen})
+    everything = sample(surveyed, limit, 10**9)
+    assert len(everything) == sum(draw >= limit for draw in draws)
+    assert {item.row for item in chosen} <= {item.row for item in everything}
+
+
+def test_a_larger_corpus_keeps_the_sample_as_far_as_it_can() -> None:
+    small, large = survey(table(variations(200)), 7), survey(table(variations(203)), 7)
+    before = {item.row for item in sample(small, 0.05, 3_000)}
+    after = {item.row for item in sample(large, 0.05, 3_000)}
+    assert len(before ^ after) <= 4
