@@ -62,6 +62,11 @@ class WebSource(Section):
             "Scrapy's project template has 1 s."
         ),
     )
+    max_crawl_delay: float = Field(
+        default=60.0,
+        ge=0,
+        description="A site that asks for more seconds than this is not crawled (crawl_delay).",
+    )
     concurrency: int = Field(
         default=8, ge=1, le=256, description="Requests in flight at once, over all hosts."
     )
@@ -113,6 +118,16 @@ class WebSource(Section):
             if not good:
                 raise ValueError(f"not an http or https URL: {url!r}")
         return urls
+
+    def collects(self, now: datetime) -> dict[str, object]:
+        """What decides which pages a crawl brings in, as JSON values: its share of a fingerprint.
+
+        How fast and how patiently it asks, and what licence is assumed, are left out: changing
+        them does not fetch a site again.
+        """
+        how = {"delay", "concurrency", "timeout", "retries", "license", "refresh", "snapshot"}
+        chosen = {key: value for key, value in self.facts().items() if key not in how}
+        return {**chosen, "snapshot": self.label(now)}
 
     def label(self, now: datetime) -> str:
         """The snapshot's label at `now`: which crawl of the site a run at that time wants.

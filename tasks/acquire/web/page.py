@@ -1,0 +1,139 @@
+"""What a page says about where to go on, and about being kept: links, robots meta, licence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.acquire.web.urls import canonical
+
+_LINKS = ("a", "area", "frame", "iframe", "meta")
+_REFRESH = re.compile(r"^\s*[\d.]+\s*[;,]?\s*(?:url\s*=)?\s*['\"]?(.*?)['\"]?\s*$", re.I | re.S)
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
+_UNAVAILABLE = ("unavailable_after",)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the crawler needs of one HTML page.
+
+    Attributes:
+        links: canonical URLs the page leads to, sorted, each once; empty if it asks not to follow.
+        directives: what robots meta tags say to this crawler, lower case, sorted.
+    """
+
+    links: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()
+
+
+def charset(content_type: str | None) -> str | None:
+    """The charset parameter of a Content-Type header, if it names a codec Python has."""
+    found = _CHARSET.search(content_type or "")
+    if not found:
+        return None
+    try:
+        "".encode(found.group(1))
+    except (LookupError, ValueError):
+        return None
+    return found.group(1).lower()
+
+
+def directives(values: Iterable[str], token: str) -> tuple[str, ...]:
+    """Robots directives addressed to this crawler or to all, from X-Robots-Tag headers.
+
+    Args:
+        values: the headers' values; ``"otherbot: noindex"`` speaks to otherbot only, and to it
+            go the directives after it in the same header.
+        token: this crawler's product token.
+
+    Returns:
+        Directives in lower case, sorted, each once.
+    """
+    out: set[str] = set()
+    for value in values:
+        mine = True
+        for item in value.lower().split(","):
+            name, colon, rest = (part.strip() for part in item.partition(":"))
+            if colon and name not in _UNAVAILABLE and not name.startswith("max-"):
+                mine, item = name == token, rest
+            if mine and item.strip():
+                out.add(" ".join(item.split()))
+    return tuple(sorted(out))
+
+
+def forbids_index(found: Iterable[str]) -> bool:
+    """Whether directives ask not to keep the page."""
+    return not {"noindex", "none"}.isdisjoint(found)
+
+
+def forbids_follow(found: Iterable[str]) -> bool:
+    """Whether directives ask not to follow the page's links."""
+    return not {"nofollow", "none"}.isdisjoint(found)
+
+
+def parse(
+    body: bytes, url: str, content_type: str | None, token: str, header: Iterable[str] = ()
+) -> Page:
+    """The links and robots directives of an HTML page.
+
+    lxml reads the bytes as they are: it follows the page's own charset declaration, and addresses
+    are ASCII in practice. Broken HTML gives what can be read of it.
+
+    Args:
+        body: the page.
+        url: its canonical URL.
+        content_type: its Content-Type header.
+        token: this crawler's product token.
+        header: directives already known from X-Robots-Tag.
+    """
+    from lxml import etree
+
+    parser = etree.HTMLParser(
+        encoding=charset(content_type),
+        recover=True,
+        no_network=True,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    try:
+        root = etree.fromstring(body, parser)
+    except (etree.LxmlError, ValueError, LookupError):
+        root = None
+    if root is None:
+        return Page(directives=tuple(sorted(set(header))))
+    found = set(header) | set(_meta(root, token))
+    if forbids_follow(found):
+        return Page(directives=tuple(sorted(found)))
+    return Page(tuple(sorted(_targets(root, url))), tuple(sorted(found)))
+
+
+def _meta(root: Any, token: str) -> tuple[str, ...]:
+    values = [
+        meta.get("content") or ""
+        for meta in root.iter("meta")
+        if (meta.get("name") or "").strip().lower() in ("robots", token)
+    ]
+    return directives((value.replace(":", " ") for value in values), token)
+
+
+def _targets(root: Any, url: str) -> set[str]:
+    base = url
+    for element in root.iter("base"):
+        if element.get("href"):
+            base = canonical(element.get("href"), url) or url
+            break
+    out: set[str] = set()
+    for element in root.iter(*_LINKS):
+        if "nofollow" in (element.get("rel") or "").lower().split():
+            continue
+        target = element.get("href") or element.get("src")
+        if element.tag == "meta":
+            refresh = (element.get("http-equiv") or "").strip().lower() == "refresh"
+            match = _REFRESH.match(element.get("content") or "") if refresh else None
+            target = match.group(1) if match else None
+        link = canonical(target, base) if target else None
+        if link is not None:
+            out.add(link)
+    return out

@@ -1,0 +1,155 @@
+"""What a crawl has fetched so far, on this machine's disk: a crash costs only what is in flight."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from infra import warc
+
+_ROBOTS = "robots:"
+CRAWL_LOG = "crawl.log"
+
+
+def scratch() -> Path:
+    """Where crawls in progress lie: ``$GRISTMILL_CACHE/spool``, or ``~/.cache/gristmill/spool``."""
+    root = os.environ.get("GRISTMILL_CACHE")
+    return (Path(root) if root else Path.home() / ".cache" / "gristmill") / "spool"
+
+
+class Spool:
+    """An append-only WARC of answers, failures and robots.txt files, and the finished verdicts.
+
+    Every record is written and flushed whole; a record that a crash cut short is removed when the
+    spool is opened again.
+
+    Args:
+        folder: one crawl's own folder; made if need be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.offsets: dict[str, int] = {}
+        """Where the answer of each address lies."""
+        self.failures: dict[str, dict[str, Any]] = {}
+        """Addresses that gave no answer, with the reason and its evidence."""
+        self.robots: dict[str, tuple[int | None, bytes]] = {}
+        """Status and body of each origin's robots.txt; no status: unreachable."""
+        self._records = folder / "spool.warc.gz"
+        self._verdicts = folder / "verdicts.jsonl"
+        self._write: IO[bytes] | None = None
+        self._read: IO[bytes] | None = None
+        self._load()
+
+    def _load(self) -> None:
+        if not self._records.exists():
+            return
+        end: int | None = None
+        with self._records.open("rb") as stream:
+            try:
+                for offset, capture in warc.captures(stream):
+                    self._index(offset, capture)
+            except warc.Broken as error:
+                end = error.offset
+        if end is not None:
+            self._forget(end)
+            os.truncate(self._records, end)
+
+    def _index(self, offset: int, capture: warc.Capture) -> None:
+        if capture.kind == "response":
+            self.offsets[capture.url] = offset
+            return
+        body = json.loads(capture.payload)
+        if capture.url.startswith(_ROBOTS):
+            text = body["body"].encode("latin-1")
+            self.robots[capture.url.removeprefix(_ROBOTS)] = body["status"], text
+        else:
+            self.failures[capture.url] = body
+
+    def _forget(self, end: int) -> None:
+        for url in [url for url, offset in self.offsets.items() if offset >= end]:
+            del self.offsets[url]
+
+    def __contains__(self, url: str) -> bool:
+        """Whether an address has been asked for already."""
+        return url in self.offsets or url in self.failures
+
+    def __len__(self) -> int:
+        """Addresses asked for so far."""
+        return len(self.offsets) + len(self.failures)
+
+    def _append(self, record: bytes) -> int:
+        if self._write is None:
+            self._write = self._records.open("ab")
+        offset = self._write.tell()
+        self._write.write(record)
+        self._write.flush()
+        return offset
+
+    def add(self, capture: warc.Capture) -> None:
+        """Keeps an answer."""
+        self.offsets[capture.url] = self._append(warc.response(capture))
+
+    def fail(self, url: str, reason: str, evidence: dict[str, Any]) -> None:
+        """Keeps the fact that an address gave no answer."""
+        body = {"reason": reason, "evidence": evidence}
+        self._append(warc.note(url, warc.now(), json.dumps(body).encode()))
+        self.failures[url] = body
+
+    def add_robots(self, origin: str, status: int | None, body: bytes) -> None:
+        """Keeps what an origin's robots.txt said."""
+        text = json.dumps({"status": status, "body": body.decode("latin-1")}).encode()
+        self._append(warc.note(_ROBOTS + origin, warc.now(), text))
+        self.robots[origin] = status, body
+
+    def capture(self, url: str) -> warc.Capture:
+        """The answer of an address. Raises ``KeyError`` if there is none."""
+        if self._read is None:
+            self._read = self._records.open("rb")
+        return warc.capture_at(self._read, self.offsets[url])
+
+    def finish(self, rows: Iterator[dict[str, Any]]) -> None:
+        """Writes the verdicts on all addresses, in one step: the crawl is then complete."""
+        draft = self._verdicts.with_suffix(".tmp")
+        with draft.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(row, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._verdicts)
+
+    def verdicts(self) -> list[dict[str, Any]] | None:
+        """The verdicts of a complete crawl, in order; ``None`` while it goes on."""
+        if not self._verdicts.exists():
+            return None
+        with self._verdicts.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def close(self) -> None:
+        """Closes the files; everything written stays."""
+        for file in (self._write, self._read):
+            if file is not None:
+                file.close()
+        self._write = self._read = None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a crawl's folder against a second crawler on this machine; waits for its end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def remove(folder: Path) -> None:
+    """Removes a crawl's folder, when its data set has been committed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
