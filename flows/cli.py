@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, NoReturn
@@ -16,7 +17,6 @@ from typing import Any, NoReturn
 import click
 
 from flows.recipe import STAGES, Recipe, StageName, load
-from infra.dataset import NotCommitted
 from infra.errors import UserError
 from infra.storage import Storage
 
@@ -60,7 +60,10 @@ def recipe_options(command: Command) -> Command:
     """RECIPE, --storage and --set."""
     for decorate in (
         click.option(
-            "--set", "overrides", multiple=True, metavar="section.key=value",
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="section.key=value",
             help="override a value of the recipe; may be given several times",
         ),
         click.option("--storage", help="override the recipe's storage"),
@@ -121,13 +124,16 @@ def run(
 
 
 def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
-    from infra.records import latest
+    from infra.records import NoRun, latest
 
     if not os.environ.get("PREFECT_API_URL"):
         # Nothing to do needs no server: ask the store first.
         planner = _plan(recipe, until)
-        record = latest(Storage(recipe.storage), recipe.name)
         paths = [step.folder for step in planner.steps]
+        try:
+            record = latest(Storage(recipe.storage), recipe.name)
+        except NoRun:
+            record = None
         if (
             planner.complete
             and record is not None
@@ -137,7 +143,8 @@ def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
             and Storage(recipe.storage).exists(record.report)
         ):
             click.echo(f"nothing to do: all {len(paths)} data sets are already there", err=True)
-            return record.cached().to_json()
+            found = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]
+            return replace(record, stages=found).to_json()
     from flows.pipeline import pipeline
 
     return dict(pipeline(recipe, until))
@@ -172,8 +179,11 @@ def _public(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
         "run": record["run"],
         "report": full(record["report"]),
         "stages": [
-            {**{key: stage[key] for key in keys}, "path": full(stage["path"]),
-             "cached": stage["cached"]}
+            {
+                **{key: stage[key] for key in keys},
+                "path": full(stage["path"]),
+                "cached": stage["cached"],
+            }
             for stage in record["stages"]
         ],
         "models": [
@@ -215,12 +225,7 @@ def plan(
 def _record_of(recipe: Recipe) -> Any:
     from infra.records import latest
 
-    record = latest(Storage(recipe.storage), recipe.name)
-    if record is None:
-        raise NotCommitted(
-            f"{recipe.storage} has no run of {recipe.name!r}; start one with gristmill run"
-        )
-    return record
+    return latest(Storage(recipe.storage), recipe.name)
 
 
 @main.command()

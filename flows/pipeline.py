@@ -12,7 +12,9 @@ from flows.recipe import Recipe, StageName
 from flows.run import runner, travel
 
 
-@flow(name="pipeline", flow_run_name="pipeline {recipe.name}", task_runner=runner(), log_prints=False)
+@flow(
+    name="pipeline", flow_run_name="pipeline {recipe.name}", task_runner=runner(), log_prints=False
+)
 def pipeline(recipe: Recipe, until: StageName = "evaluate") -> dict[str, Any]:
     """From sources to evaluated models, or up to and including a stage."""
     return travel(recipe, until)

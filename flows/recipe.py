@@ -4,11 +4,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
-from typing_extensions import Annotated
 
 from infra.cluster import ClusterConfig
 from infra.config import Section
@@ -111,8 +110,9 @@ def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -
         raise RecipeError("\n".join(explain(path, error))) from None
     except KeyError as error:
         name = str(error.args[0])
-        raise RecipeError(f"{path}: the environment has no {name}; set it, or write "
-                          f"${{{name}:-default}}") from None
+        raise RecipeError(
+            f"{path}: the environment has no {name}; set it, or write ${{{name}:-default}}"
+        ) from None
 
 
 def explain(path: str, error: ValidationError) -> list[str]:

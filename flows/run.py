@@ -1,19 +1,14 @@
 """One run under Prefect: each step of the road a task, the record and the report at the end."""
 
-import logging
 import os
-import platform
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -26,17 +21,25 @@ from infra.dag import Step
 from infra.errors import UserError
 from infra.processes import stop_children
 from infra.progress import Several
-from infra.records import ModelRecord, RunRecord, StageRecord, new_run_id, save, with_built_seconds
+from infra.records import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    ModelRecord,
+    RunRecord,
+    StageRecord,
+    built_seconds,
+    new_run_id,
+    save,
+    versions,
+)
 from infra.report import build_report
 from infra.stage import Context
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
 
-log = logging.getLogger(__name__)
-
-LIBRARIES = ("prefect", "dask", "pyarrow", "numpy", "torch", "tokenizers", "datasketch", "s3fs")
 CONCURRENT_STEPS = 16
-RETRIES, RETRY_DELAYS = 2, [5, 30]  # for storage and network errors only
+RETRIES, RETRY_DELAYS = 2, (5.0, 30.0)  # for storage and network errors only
 
 
 class RunFailed(UserError):
@@ -85,21 +88,21 @@ class Journey:
             self.artifacts.finished(result)
             return result.folder
 
-        future = task(
-            work,
+        submitted = task(
             name=step.name,
             task_run_name=name,
             cache_policy=NO_CACHE,
             persist_result=False,
             retries=RETRIES,
-            retry_delay_seconds=RETRY_DELAYS,
+            retry_delay_seconds=list(RETRY_DELAYS),
             retry_condition_fn=_worth_retrying,
-        ).submit(data=data or {})
+        )(work)
+        future = submitted.submit(data=data or {})
         self.futures.append(future)
         return future
 
 
-def runner() -> ThreadPoolTaskRunner[Any]:
+def runner() -> Any:
     """The task runner of all flows: tasks only wait for the cluster or a process group."""
     return ThreadPoolTaskRunner(max_workers=CONCURRENT_STEPS)
 
@@ -144,10 +147,9 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
 
 
 def _report(storage: Storage, record: RunRecord, artifacts: Artifacts) -> RunRecord:
-    url = build_report(storage, record)
-    artifacts.report(url)
-    record = record.reported(url)
+    record = record.with_report(build_report(storage, record))
     save(storage, record)
+    artifacts.report(f"{storage.url.rstrip('/')}/{record.report}")
     return record
 
 
@@ -181,66 +183,44 @@ def _record(
     ctx: Context, recipe: Recipe, journey: Journey, error: BaseException | None
 ) -> RunRecord:
     results = [journey.results[place] for place in sorted(journey.results)]
-    state = "completed" if error is None else "failed" if isinstance(error, Exception) else "cancelled"
-    record = RunRecord(
+    state = COMPLETED if error is None else FAILED if isinstance(error, Exception) else CANCELLED
+    return RunRecord(
         recipe=recipe.name,
         run=ctx.run,
         started=ctx.now.isoformat(timespec="seconds"),
         seconds=round((datetime.now(UTC) - ctx.now).total_seconds(), 3),
         state=state,
-        error=None if error is None else str(error),
+        error=None if error is None else str(error) or type(error).__name__,
         config=recipe.facts(),
-        versions=_versions(),
-        stages=[_stage(result) for result in results],
-        models=_models(results),
-        report=None,
+        versions=versions(),
+        stages=[_stage(ctx, result) for result in results],
+        models=models(results),
     )
-    return with_built_seconds(ctx.storage, record)
 
 
-def _versions() -> dict[str, str]:
-    found = {name: version(name) for name in ("gristmill", *LIBRARIES)}
-    return {"python": platform.python_version(), **found}
-
-
-def _stage(result: Result) -> StageRecord:
-    counts = result.dataset.counts
-    return StageRecord(
-        stage=result.step,
-        source=result.source,
-        entry=result.entry,
-        path=result.folder,
-        fingerprint=result.dataset.fingerprint,
-        in_=counts.in_,
-        kept=counts.kept,
-        dropped=dict(counts.dropped),
-        failed=dict(counts.failed),
-        text_bytes=sum(part.record.text_bytes for part in result.dataset.parts),
-        seconds=round(result.seconds, 3),
+def _stage(ctx: Context, result: Result) -> StageRecord:
+    before = None
+    if result.cached:
+        before = built_seconds(ctx.storage, ctx.recipe, result.dataset.fingerprint)
+    return StageRecord.of(
+        result.dataset,
+        seconds=result.seconds,
         cached=result.cached,
-        built_seconds=None if result.cached else round(result.seconds, 3),
+        entry=result.entry,
+        built_seconds=before,
     )
 
 
-def _models(results: list[Result]) -> list[ModelRecord]:
-    names = dict.fromkeys(result.entry for result in results if result.entry)
+def models(results: Sequence[Result]) -> list[ModelRecord]:
+    """One record per model that any of the results belongs to."""
     by_step = {(result.entry, result.step): result for result in results}
-
-    def folder(entry: str, step: str) -> str | None:
-        result = by_step.get((entry, step))
-        return result.folder if result else None
-
-    models = []
-    for entry in names:
+    found = []
+    for entry in dict.fromkeys(result.entry for result in results if result.entry):
+        paths = {
+            step: by_step[entry, step].folder if (entry, step) in by_step else None
+            for step in ("train", "release", "evaluate")
+        }
         scored = by_step.get((entry, "evaluate"))
-        metrics = dict(scored.dataset.facts.get("metrics", {})) if scored else {}
-        models.append(
-            ModelRecord(
-                name=entry,
-                train=folder(entry, "train"),
-                release=folder(entry, "release"),
-                evaluate=folder(entry, "evaluate"),
-                metrics=metrics,
-            )
-        )
-    return models
+        metrics = scored.dataset.facts.get("metrics", {}) if scored else {}
+        found.append(ModelRecord(name=entry, metrics=dict(metrics), **paths))
+    return found

@@ -162,7 +162,7 @@ class Planner:
         """What differs from the newest-looking data set of the same stage and source."""
         label = f"{spec.source or 'all'}-"
         folders = self._ctx.storage.folders(spec.stage.name)
-        differences = []
+        differences: list[list[str]] = []
         for folder in folders:
             if not folder.startswith(label) or len(folder) != len(label) + 16:
                 continue

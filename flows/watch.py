@@ -128,9 +128,7 @@ class Artifacts:
         how = "already there" if result.cached else f"made in {result.seconds:.1f} s"
         text = f"**{name}**: {how}, `{result.folder}`, fingerprint `{result.dataset.fingerprint}`"
         self._do(
-            lambda: create_table_artifact(
-                table=rows, key=_key(f"counts {name}"), description=text
-            )
+            lambda: create_table_artifact(table=rows, key=_key(f"counts {name}"), description=text)
         )
 
     def report(self, url: str) -> None:
@@ -138,7 +136,9 @@ class Artifacts:
         from prefect.artifacts import create_markdown_artifact
 
         text = f"The report of this run: [{url}]({url})"
-        self._do(lambda: create_markdown_artifact(markdown=text, key="report", description="Report"))
+        self._do(
+            lambda: create_markdown_artifact(markdown=text, key="report", description="Report")
+        )
 
     def close(self) -> None:
         """Tell the last state, but wait no longer than a few seconds for a server."""

@@ -48,7 +48,7 @@ def child(
     Note that Linux ties the death signal to the *thread* that started the child: start it from a
     thread that lives as long as the work.
     """
-    process = subprocess.Popen(  # noqa: S603 - commands are this project's own
+    process = subprocess.Popen(
         list(command),
         env={**os.environ, **(env or {})},
         cwd=cwd,
@@ -72,10 +72,8 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     """End a child's whole group: SIGTERM, then SIGKILL for what is left."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        pass
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -26,6 +26,8 @@ from infra.errors import UserError
 _PRECONDITION_FAILED, _CONFLICT = 412, 409
 _ATTEMPTS = 5
 
+Names = list[str]
+
 
 class StorageError(UserError):
     """A path that cannot be read or written, with what was tried."""
@@ -82,7 +84,7 @@ class Storage:
         """The file's length in bytes. Raises ``FileNotFoundError``."""
         return int(self._fs.info(self._path(name))["size"])
 
-    def list(self, prefix: str = "") -> list[str]:
+    def list(self, prefix: str = "") -> Names:
         """Every file below ``prefix``, at any depth, sorted; unfinished ones are left out."""
         base = self._target[1].rstrip("/") + "/"
         try:
@@ -93,7 +95,7 @@ class Storage:
         names = (str(path).removeprefix(base) for path in found if str(path).startswith(base))
         return sorted(name for name in names if not PurePosixPath(name).name.startswith(".tmp-"))
 
-    def folders(self, prefix: str = "") -> "list[str]":
+    def folders(self, prefix: str = "") -> Names:
         """The names of the folders directly below ``prefix``, sorted."""
         try:
             found = self._fs.ls(self._path(prefix), detail=True)
@@ -267,7 +269,7 @@ def expand(patterns: Sequence[str], options: Mapping[str, Any] | None = None) ->
         else:
             names = {
                 name
-                for name in glob.glob(_absolute(pattern), recursive=True)
+                for name in glob.glob(_absolute(pattern), recursive=True)  # noqa: PTH207 - absolute patterns
                 if Path(name).is_file()
             }
         if not names:

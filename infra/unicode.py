@@ -61,7 +61,7 @@ def tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     classes = np.zeros(SIZE, np.uint8)
     lower = np.arange(SIZE, dtype=np.int32)
     for point in range(SIZE):
-        if 0xE01F0 <= point or 0xD800 <= point < 0xE000:
+        if point >= 0xE01F0 or 0xD800 <= point < 0xE000:
             continue  # surrogates, private use and unassigned planes carry no property
         classes[point] = _flags(point)
         lower[point] = ord(chr(point).lower()[0])
@@ -76,13 +76,14 @@ def tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
 @kernel
 def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[int, int]:
     """The code point that starts at byte ``i`` of valid UTF-8, and where the next one starts."""
-    first = np.int64(data[i])
+    first = int(data[i])
     if first < 0x80:
         return first, i + 1
+    second = int(data[i + 1]) & 0x3F
     if first < 0xE0:
-        return ((first & 0x1F) << 6) | (np.int64(data[i + 1]) & 0x3F), i + 2
+        return ((first & 0x1F) << 6) | second, i + 2
+    third = int(data[i + 2]) & 0x3F
     if first < 0xF0:
-        high = ((first & 0x0F) << 12) | ((np.int64(data[i + 1]) & 0x3F) << 6)
-        return high | (np.int64(data[i + 2]) & 0x3F), i + 3
-    high = ((first & 0x07) << 18) | ((np.int64(data[i + 1]) & 0x3F) << 12)
-    return high | ((np.int64(data[i + 2]) & 0x3F) << 6) | (np.int64(data[i + 3]) & 0x3F), i + 4
+        return ((first & 0x0F) << 12) | (second << 6) | third, i + 3
+    high = ((first & 0x07) << 18) | (second << 12) | (third << 6)
+    return high | (int(data[i + 3]) & 0x3F), i + 4

@@ -30,7 +30,10 @@ def server(
     """Start a server, wait until a URL answers, and kill it at the end."""
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command, stdout=sink, stderr=sink, env={**os.environ, **(env or {})},
+            command,
+            stdout=sink,
+            stderr=sink,
+            env={**os.environ, **(env or {})},
             start_new_session=True,
         )
     try:
@@ -109,14 +112,19 @@ def _wait_for_bucket(env: Mapping[str, str]) -> None:
         "import s3fs; fs = s3fs.S3FileSystem(); "
         "fs.pipe_file('corpus/ready', b'1'); fs.rm('corpus/ready')"
     )
+    said = ""
     for _ in range(20):
         done = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, check=False
+            [sys.executable, "-c", code],
+            env={**os.environ, **env},
+            capture_output=True,
+            check=False,
         )
         if done.returncode == 0:
             return
+        said = done.stderr.decode()[-2000:]
         time.sleep(0.3)
-    raise RuntimeError(done.stderr.decode()[-2000:])
+    raise RuntimeError(said)
 
 
 def chromium() -> str:

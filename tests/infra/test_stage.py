@@ -128,7 +128,8 @@ def test_results_of_the_outside_world_never_mix(tmp_path: Path) -> None:
     outside = Stage("shout", ("infra.arrow",), deterministic=False)
     data = build(context(tmp_path), Spec(outside, "site", {}), units("one two"), shout)
     name = data.parts[0].file("parquet")
-    assert name.startswith("part-00000.") and name != "part-00000.parquet"
+    assert name.startswith("part-00000.")
+    assert name != "part-00000.parquet"
     assert data.table()["id"].to_pylist() == ["ONE", "TWO"]
 
 
