@@ -13,6 +13,9 @@ from infra.config import Section
 
 Refresh = Literal["never", "hourly", "daily", "weekly", "monthly"]
 
+USER_AGENT = "gristmill/0.1 (+https://github.com/gristmill/gristmill)"
+"""Who asks, and where a site's owner can read about it."""
+
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A source's name is part of folder names and of every document's id."""
 
@@ -71,7 +74,7 @@ class WebSource(Section):
         default=8, ge=1, le=256, description="Requests in flight at once, over all hosts."
     )
     user_agent: str = Field(
-        default="gristmill/0.1 (+https://github.com/gristmill/gristmill)",
+        default=USER_AGENT,
         min_length=1,
         description=(
             "Sent with every request; its first word before '/' is the product token that "
@@ -165,6 +168,11 @@ class WarcSource(Section):
     )
     max_page_bytes: int = Field(
         default=10_000_000, ge=1, description="A longer payload fails as too_large."
+    )
+    user_agent: str = Field(
+        default=USER_AGENT,
+        min_length=1,
+        description="Its product token is matched with the robots meta tags of pages.",
     )
 
 
