@@ -1,0 +1,80 @@
+"""The road without Prefect and without other processes: for property tests."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.recipe import Recipe, StageName
+from flows.road import walk
+from flows.walk import Result, perform
+from infra.cluster import Cluster, ClusterConfig
+from infra.dag import Step
+from infra.progress import Silent
+from infra.stage import Context
+from infra.storage import Storage
+
+
+class Shuffled(Cluster):
+    """Runs units one after the other, in an order of its own."""
+
+    def __init__(self, order: int) -> None:
+        super().__init__(ClusterConfig.model_validate({"workers": 0}))
+        self._random = random.Random(order)
+
+    def map(
+        self, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        order = list(range(len(payloads)))
+        self._random.shuffle(order)
+        for index in order:
+            yield index, function(*payloads[index])
+
+
+class Stopped(Exception):
+    """The power cut of a test."""
+
+
+class Inline:
+    """Walks the road in this process; may stop dead before any step."""
+
+    def __init__(self, recipe: Recipe, order: int = 0, steps: int | None = None) -> None:
+        self._ctx = Context(
+            Storage(recipe.storage), recipe.seed, Shuffled(order), Silent(), recipe.name, "test"
+        )
+        self._steps = steps
+        self.results: list[Result] = []
+
+    def __call__(
+        self,
+        step: Step,
+        *,
+        source: str | None = None,
+        entry: str | None = None,
+        settings: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> str:
+        if self._steps is not None and len(self.results) == self._steps:
+            raise Stopped
+        result = perform(self._ctx, step, source, entry, settings or {}, data or {})
+        self.results.append(result)
+        return result.folder
+
+
+def go(
+    recipe: dict[str, Any], until: StageName = "tokenize", order: int = 0, steps: int | None = None
+) -> list[Result]:
+    """Walk the road of a raw recipe; ``steps`` cuts it off after so many."""
+    parsed = Recipe.model_validate(recipe)
+    inline = Inline(parsed, order, steps)
+    walk(inline, parsed, until)
+    return inline.results
+
+
+def data_bytes(store: Path) -> dict[str, bytes]:
+    """Every file of every data set below a local store."""
+    skipped = ("runs/", "reports/", "receipts/")
+    storage = Storage(str(store))
+    return {
+        name: storage.read(name) for name in storage.list() if not name.startswith(skipped)
+    }

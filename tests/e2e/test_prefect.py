@@ -1,0 +1,203 @@
+"""A real Prefect server and worker: deploy, refuse a wrong recipe, run, and look through the API."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.e2e.command import environment, gristmill, write_recipe
+from tests.e2e.corpora import mixed, recipe
+from tests.servers import free_port, server
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+PREFECT = str(Path(sys.executable).parent / "prefect")
+
+
+@dataclass(frozen=True)
+class Prefect:
+    """A running server."""
+
+    api: str
+    env: dict[str, str]
+    home: Path
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """The prefect command against this server."""
+        return subprocess.run(
+            [PREFECT, "--no-prompt", *arguments],
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def ask(self, path: str, **body: Any) -> Any:
+        """POST to the API."""
+        answer = httpx.post(f"{self.api}{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    place = tmp_path_factory.mktemp("prefect")
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    env = environment(place / "home", PREFECT_API_URL=api)
+    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    serving = {**env, "PREFECT_API_URL": ""}
+    with server(command, place / "server.log", f"{api}/health", 120, serving):
+        yield Prefect(api, env, place / "home")
+
+
+@pytest.fixture(scope="module")
+def deployed(prefect: Prefect) -> Prefect:
+    """The project's own deployments, and a worker that runs them."""
+    made = prefect.command("work-pool", "create", "--type", "process", "gristmill")
+    assert made.returncode == 0, made.stdout + made.stderr
+    done = prefect.command("deploy", "--all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return prefect
+
+
+@pytest.fixture(scope="module")
+def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    log = (tmp_path_factory.mktemp("worker") / "log").open("wb")
+    process = subprocess.Popen(
+        [PREFECT, "worker", "start", "--pool", "gristmill"],
+        cwd=ROOT,
+        env=deployed.env,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    yield
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    log.close()
+
+
+def parameters(value: dict[str, Any]) -> str:
+    return json.dumps({"recipe": value})
+
+
+def small_model(tmp_path: Path) -> dict[str, Any]:
+    """A recipe with a model that trains in seconds."""
+    return recipe(
+        tmp_path / "data",
+        mixed(tmp_path / "in"),
+        train=[
+            {
+                "name": "tiny",
+                "layers": 1,
+                "width": 32,
+                "heads": 2,
+                "context": 64,
+                "tokens": 20_000,
+                "processes": 2,
+            }
+        ],
+        evaluate={},
+    )
+
+
+def test_deployments_carry_the_schedule_of_the_file(deployed: Prefect) -> None:
+    found = {item["name"]: item for item in deployed.ask("/deployments/filter")}
+    wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert len(deployed.ask("/deployments/filter")) == len(wanted)
+    (schedule,) = found["nightly"]["schedules"]
+    assert schedule["schedule"]["cron"] == "0 2 * * *"
+    assert found["nightly"]["enforce_parameter_schema"]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "said"),
+    [("dedup", {"bands": "many"}, "bands"), ("selekt", {}, "selekt")],
+)
+def test_a_wrong_recipe_is_refused_before_a_run_exists(
+    deployed: Prefect, tmp_path: Path, section: str, value: Any, said: str
+) -> None:
+    wrong = {**small_model(tmp_path), section: value}
+    refused = deployed.command(
+        "deployment", "run", "pipeline/nightly", "--params", parameters(wrong)
+    )
+    assert refused.returncode != 0
+    assert said in refused.stdout + refused.stderr
+    runs = deployed.ask("/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["PENDING"]}}})
+    assert runs == []
+
+
+def test_a_run_through_a_worker_ends_with_its_artifacts(
+    deployed: Prefect, worker: None, tmp_path: Path
+) -> None:
+    value = small_model(tmp_path)
+    ran = deployed.command(
+        "deployment", "run", "pipeline/nightly", "--params", parameters(value), "--watch"
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (run,) = deployed.ask(
+        "/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}
+    )
+    tasks = deployed.ask("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run["id"]]}})
+    for _ in range(20):  # the server records task runs a moment later
+        if tasks and all(item["state_type"] == "COMPLETED" for item in tasks):
+            break
+        time.sleep(0.5)
+        tasks = deployed.ask("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run["id"]]}})
+    names = sorted(item["name"] for item in tasks)
+    assert names == sorted(
+        [
+            "acquire dump",
+            "annotate dump",
+            "dedup",
+            "select",
+            "tokenize",
+            "train tiny",
+            "release tiny",
+            "evaluate tiny",
+        ]
+    )
+    assert {item["state_type"] for item in tasks} == {"COMPLETED"}
+    found = deployed.ask("/artifacts/filter", limit=200)
+    keys = {item["key"]: item for item in found}
+    assert {
+        "dask-dashboard",
+        "counts-acquire-dump",
+        "counts-select",
+        "progress-annotate-dump",
+        "progress-train-tiny",
+        "loss-train-tiny",
+        "report",
+    } <= keys.keys()
+    counts = json.loads(keys["counts-acquire-dump"]["data"])
+    assert {"verdict": "failed", "reason": "bad_json", "documents": 1} in counts
+    assert keys["loss-train-tiny"]["data"].startswith("data:image/png;base64,")
+
+
+def test_a_run_with_a_server_that_has_gone_ends_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """Progress reporting never stops the work: the server is killed while stages run."""
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    env = environment(tmp_path / "home")
+    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    path = write_recipe(tmp_path / "r.yaml", recipe(tmp_path / "data", mixed(tmp_path / "in")))
+    with server(command, tmp_path / "server.log", f"{api}/health", 120, env):
+        ran = gristmill(tmp_path / "home", "run", str(path), "--json", PREFECT_API_URL=api)
+    assert ran.code == 0, ran.err
+    assert [stage["stage"] for stage in ran.value["stages"]][-1] == "tokenize"
