@@ -2,24 +2,35 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from textwrap import shorten, wrap
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.dataset import BrokenPromise, Dataset, NotCommitted, PartRef
-from infra.excerpts import ACQUIRE, EXTRACT, Excerpt, find_pages, find_texts, parse_evidence
+from infra.errors import UserError
+from infra.excerpts import (
+    ACQUIRE,
+    EXTRACT,
+    Excerpt,
+    find_pages,
+    find_texts,
+    one_line,
+    parse_evidence,
+)
 from infra.fingerprint import unit_interval
-from infra.ledger import DROPPED, KEPT
+from infra.ledger import KEPT
 from infra.records import RunRecord, StageRecord
 from infra.storage import Storage
 
 # Parts that a sample of one reason is drawn from, and rows of a part that are compared for it:
 # enough for variety, few enough that a corpus of any size is sampled in seconds.
 MOST_PARTS, MOST_ROWS = 16, 2_000
+TERMINAL_WIDTH, TERMINAL_EXCERPT = 100, 380  # characters
 
 
-class NoSuchDrop(ValueError):
+class NoSuchDrop(UserError):
     """A stage or reason that the run does not have; the message lists those that exist."""
 
 
@@ -56,6 +67,17 @@ class Drop:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {**asdict(self), "evidence": dict(self.evidence)}
+
+    def text(self) -> str:
+        """A few lines for a terminal."""
+        where = f"{self.stage} {self.source}" if self.source else self.stage
+        lines = [f"{self.reason}  ({self.verdict} by {where})", f"  {self.url or '(no address)'}"]
+        said = ", ".join(f"{key} {value}" for key, value in self.evidence.items())
+        lines.append(f"  id {self.id}" + (f"  {said}" if said else ""))
+        if self.excerpt:
+            flat = shorten(one_line(self.excerpt), TERMINAL_EXCERPT, placeholder=" ...")
+            lines += wrap(flat, TERMINAL_WIDTH, initial_indent="  | ", subsequent_indent="  | ")
+        return "\n".join(lines)
 
 
 def reasons_of(record: RunRecord) -> dict[str, dict[str, int]]:
@@ -194,30 +216,3 @@ def _with_excerpt(drop: Drop, excerpt: Excerpt | None) -> Drop:
         excerpt=excerpt.text,
         raw=excerpt.raw,
     )
-
-
-def render(found: Sequence[Drop]) -> Any:
-    """The samples as something ``rich`` prints."""
-    from rich.console import Group
-    from rich.padding import Padding
-    from rich.text import Text
-
-    if not found:
-        return Text("nothing was dropped")
-    lines: list[Any] = []
-    for drop in found:
-        head = Text()
-        head.append(drop.reason, "bold yellow" if drop.verdict == DROPPED else "bold red")
-        head.append(f"  {drop.verdict} by {drop.stage}", "dim")
-        if drop.source:
-            head.append(f"  {drop.source}", "dim")
-        lines.append(head)
-        lines.append(Padding(Text(f"{drop.url or '(no address)'}  {drop.id}"), (0, 0, 0, 2)))
-        if drop.evidence:
-            said = "  ".join(f"{key} = {value}" for key, value in drop.evidence.items())
-            lines.append(Padding(Text(said, "cyan"), (0, 0, 0, 2)))
-        if drop.excerpt:
-            flat = " ".join(drop.excerpt.split())
-            lines.append(Padding(Text(flat, "italic"), (0, 0, 0, 2)))
-        lines.append(Text(""))
-    return Group(*lines[:-1])

@@ -171,3 +171,8 @@ def parse_evidence(evidence: str | None) -> Mapping[str, Any]:
     except ValueError:
         return {"note": evidence}
     return value if isinstance(value, dict) else {"note": value}
+
+
+def one_line(text: str) -> str:
+    """Text for a terminal: one line, and no character that a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

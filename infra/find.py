@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.dataset import VERDICTS
+from infra.errors import UserError
 from infra.excerpts import open_all
 from infra.records import RunRecord
 from infra.storage import Storage
@@ -22,7 +23,7 @@ ID_DIGITS = frozenset("0123456789abcdef")
 PORTS = {"http": 80, "https": 443}
 
 
-class UnknownDocument(ValueError):
+class UnknownDocument(UserError):
     """No document of this address or id; the message names near ones."""
 
 

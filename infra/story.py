@@ -1,8 +1,9 @@
 """A document's whole story: fetched, judged, cut into tokens, seen by models, with the evidence."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
+from textwrap import shorten, wrap
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.dataset import TABLE, VERDICTS, BrokenPromise, Dataset, NotCommitted, PartRef
-from infra.excerpts import find_texts, has_column, parse_evidence, read_rows, rows_of
+from infra.excerpts import find_texts, has_column, one_line, parse_evidence, read_rows, rows_of
 from infra.find import find
 from infra.ledger import KEPT
 from infra.records import RunRecord, StageRecord, all_recipes, latest
@@ -23,6 +24,7 @@ Steps = Callable[[Dataset, int, int], list[int]]
 SEEN = "seen"
 SHOWN_ROWS = 20  # rows of one data set told for one id; identical rows of a source share theirs
 SHOWN_MEMBERS = 10
+TERMINAL_WIDTH, TERMINAL_EXCERPT = 110, 400  # characters
 DETAILS = {
     "annotate": ("language", "language_score", "words", "characters", "bytes", "pii"),
     "dedup": ("exact_group", "cluster", "cluster_size"),
@@ -96,6 +98,10 @@ class Story:
         """Plain JSON values."""
         tracks = [{**asdict(track), "outcome": track.outcome} for track in self.tracks]
         return {"query": self.query, "tracks": tracks}
+
+    def text(self) -> str:
+        """The story for a terminal: a paragraph per track."""
+        return "\n\n".join("\n".join(_lines(track)) for track in self.tracks)
 
 
 def story(storage: Storage, query: str, steps: Steps | None = None) -> Story:
@@ -266,6 +272,7 @@ def _with_members(
     storage: Storage, record: RunRecord, document: str, events: Sequence[Event]
 ) -> list[Event]:
     """The same events; those of dedup name the other members of the document's cluster."""
+
     def told(event: Event) -> Event:
         cluster = event.details.get("cluster")
         if event.stage != "dedup" or cluster is None:
@@ -287,33 +294,22 @@ def _members(data: Dataset, cluster: str, document: str) -> list[str]:
     return [item for item in found if item != document][:SHOWN_MEMBERS]
 
 
-def render(told: Story) -> Any:
-    """The story as something ``rich`` prints."""
-    from rich.console import Group
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    lines: list[Any] = []
-    for track in told.tracks:
-        lines.append(Text(track.url or track.title or track.id, "bold"))
-        about = (track.title, track.source, f"id {track.id}", f"run {track.recipe} {track.run}")
-        lines.append(Text("  ".join(item for item in about if item), "dim"))
-        lines.append(Text(track.outcome, "yellow" if "ped by" in track.outcome else "green"))
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for event in track.events:
-            good = event.verdict in (KEPT, SEEN)
-            verdict = Text(event.verdict, "green" if good else "red")
-            where = f"part {event.part} row {event.row}" if event.part is not None else ""
-            said = {**event.evidence, **event.details}
-            words = [*([event.reason] if event.reason else [])]
-            words += [f"{key} {_short(value)}" for key, value in said.items()]
-            table.add_row(Text(event.stage), verdict, Text(where, "dim"), Text(", ".join(words)))
-        lines.append(Padding(table, (0, 0, 0, 2)))
-        if track.excerpt:
-            lines.append(Padding(Text(" ".join(track.excerpt.split()), "italic"), (0, 0, 0, 2)))
-        lines.append(Text(""))
-    return Group(*lines[:-1])
+def _lines(track: Track) -> Iterator[str]:
+    yield track.url or track.title or track.id
+    about = (track.title, track.source, f"id {track.id}", f"run {track.run} of {track.recipe}")
+    yield "  " + "  ".join(item for item in about if item)
+    yield f"  -> {track.outcome}"
+    for event in track.events:
+        said = {**event.evidence, **event.details}
+        words = [event.reason] if event.reason else []
+        words += [f"{key} {_short(value)}" for key, value in said.items()]
+        head = f"  {event.stage:<9} {event.verdict:<8}"
+        if event.part is not None:
+            head += f" part {event.part} row {event.row}: "
+        yield from wrap(head + ", ".join(words), TERMINAL_WIDTH, subsequent_indent=" " * 21)
+    if track.excerpt:
+        flat = shorten(one_line(track.excerpt), TERMINAL_EXCERPT, placeholder=" ...")
+        yield from wrap(flat, TERMINAL_WIDTH, initial_indent="  | ", subsequent_indent="  | ")
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -91,8 +91,8 @@ class Checked:
 
 
 def verify(storage: Storage, record: RunRecord) -> list[Problem]:
-    """What is wrong with the data sets of a run and with those they were made from."""
-    return check(storage, record).problems
+    """What is broken in the data sets of a run and in those they were made from; see ``check``."""
+    return [problem for problem in check(storage, record).problems if problem.kind == ERROR]
 
 
 def check(storage: Storage, record: RunRecord) -> Checked:
@@ -303,21 +303,3 @@ def _say(counts: Counts) -> str:
 
     dropped, failed = listed(counts.dropped), listed(counts.failed)
     return f"in {counts.in_} = kept {counts.kept} + dropped {dropped} + failed {failed}"
-
-
-def render(result: Checked) -> Any:
-    """The result as something ``rich`` prints."""
-    from rich.console import Group
-    from rich.text import Text
-
-    lines: Sequence[Text] = [
-        Text.assemble(
-            (problem.kind, "bold red" if problem.kind == ERROR else "dim"), f"  {problem}"
-        )
-        for problem in result.problems
-    ]
-    errors = sum(problem.kind == ERROR for problem in result.problems)
-    size = f"{result.bytes / 1e6:,.1f} MB"
-    seen = f"{result.datasets} data sets, {result.files} files, {size} read again"
-    verdict = f"{errors} broken" if errors else "every count and every byte as committed"
-    return Group(*lines, Text(f"{seen}: {verdict}", "bold red" if errors else "bold green"))
