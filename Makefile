@@ -25,7 +25,7 @@ setup: ## install everything into .venv, fetch the language identification model
 	@$(BIN)/python -m infra.models >/dev/null
 
 run: setup ## the quickstart: crawl, read, filter, deduplicate, train, evaluate, report
-	@$(BIN)/python -m infra.quickstart run
+	@$(BIN)/python -m infra.quickstart run -- $(ARGS)
 
 check: setup ## formatting, lint, types, imports
 	$(BIN)/ruff format --check .
