@@ -1,0 +1,1 @@
+"""Columns beside the documents: language, quality signals and spans of personal data."""

@@ -1,0 +1,72 @@
+"""From a column of texts to a column of personal-data spans."""
+
+from bisect import bisect_left
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from infra.arrow import utf8
+from tasks.annotate.pii import windows
+from tasks.annotate.pii.kinds import KINDS, Found, check
+
+SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
+TYPE = pa.list_(SPAN)
+
+_FIRST_WINDOWS = 1 << 12
+
+
+def settle(found: list[Found]) -> list[Found]:
+    """Spans that do not overlap, in the order of the text.
+
+    Of overlapping ones the kind that comes first in ``KINDS`` stays; of one kind the longer, then
+    the earlier.
+    """
+    rank = {kind: place for place, kind in enumerate(KINDS)}
+    kept: list[tuple[int, int, str]] = []
+    for kind, start, end in sorted(
+        set(found), key=lambda item: (rank[item[0]], item[1] - item[2], item[1])
+    ):
+        place = bisect_left(kept, (start,))
+        after_last = place == 0 or kept[place - 1][1] <= start
+        if after_last and (place == len(kept) or end <= kept[place][0]):
+            kept.insert(place, (start, end, kind))
+    return [(kind, start, end) for start, end, kind in kept]
+
+
+def find(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
+    """The personal data in n texts.
+
+    Returns:
+        n lists of (start, end, kind): character offsets into the text, as Python slices it, in
+        ascending order and without overlap; ``kind`` is one of ``kinds.KINDS``.
+    """
+    offsets, data = utf8(text)
+    proposed = np.empty((_FIRST_WINDOWS, 4), np.int64)
+    count = windows.scan(offsets, data, proposed)
+    if count > len(proposed):
+        proposed = np.empty((count, 4), np.int64)
+        windows.scan(offsets, data, proposed)
+    rows: list[list[dict[str, Any]]] = [[] for _ in range(offsets.size - 1)]
+    bounds = np.searchsorted(proposed[:count, 0], np.arange(offsets.size))
+    for row, spans in enumerate(rows):
+        mine = proposed[bounds[row] : bounds[row + 1]]
+        if not len(mine):
+            continue
+        start, end = int(offsets[row]), int(offsets[row + 1])
+        document = data[start:end].tobytes()
+        found = [
+            item
+            for _, sort, first, last in mine.tolist()
+            for item in check(sort, document, first - start, last - start)
+        ]
+        if not found:
+            continue
+        settled = settle(found)
+        positions = np.array([place for item in settled for place in item[1:]], np.int64) + start
+        windows.characters(data, start, positions)
+        spans.extend(
+            {"start": int(positions[2 * k]), "end": int(positions[2 * k + 1]), "kind": item[0]}
+            for k, item in enumerate(settled)
+        )
+    return pa.array(rows, TYPE)

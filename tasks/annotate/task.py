@@ -1,0 +1,72 @@
+"""The stage: every part of a source annotated on its own, nothing dropped."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+
+import pyarrow as pa
+
+from infra.dag import Step
+from infra.dataset import Dataset, PartRef
+from infra.fingerprint import digest
+from infra.ledger import verdicts
+from infra.models import LID_SHA256
+from infra.stage import Context, Outcome, Spec, Stage, Unit, rowwise
+from infra.stage import build as build_dataset
+from infra.unicode import VERSION
+from tasks.annotate.columns import SCHEMA, annotations
+from tasks.annotate.config import AnnotateConfig
+
+STAGE = Stage(
+    "annotate",
+    modules=("tasks.annotate", "infra.arrow", "infra.unicode"),
+    libraries=("fasttext-community", "pyarrow", "regex"),
+)
+
+
+def spec(ctx: Context, *, config: AnnotateConfig, documents: Dataset) -> Spec:  # noqa: ARG001
+    """What would be made of a source's documents."""
+    made_by = {
+        "model": LID_SHA256,
+        "unicode": VERSION,
+        "columns": {field.name: str(field.type) for field in SCHEMA},
+    }
+    return Spec(STAGE, documents.source, {**config.facts(), **made_by}, (documents,))
+
+
+def build(ctx: Context, spec: Spec, *, config: AnnotateConfig, documents: Dataset) -> Dataset:
+    """Annotate the documents.
+
+    Returns:
+        A data set whose parts carry the documents' part names and are row-aligned with them; a
+        document that broke a function is ``failed`` in the ledger and has no row.
+    """
+    # What the stage before made in one go (parts 00007, 00007-001, ...) stays together, so that
+    # every part gets its old name.
+    together = [
+        tuple(parts)
+        for _, parts in groupby(documents.parts, lambda part: part.name.partition("-")[0])
+    ]
+    units = [
+        Unit(
+            digest([part.content for part in parts]),
+            (parts, config),
+            sum(part.rows for part in parts),
+        )
+        for parts in together
+    ]
+    return build_dataset(ctx, spec, units, annotate_parts)
+
+
+def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator[Outcome]:
+    """Annotate the parts of one unit, on a worker."""
+    for part in parts:
+        yield rowwise(STAGE.name, part.table(["id", "url", "text"]), partial(_rows, config))
+
+
+def _rows(config: AnnotateConfig, documents: pa.Table) -> Outcome:
+    said = verdicts(STAGE.name, documents["id"].to_pylist(), urls=documents["url"].to_pylist())
+    return Outcome(annotations(documents, config), said)
+
+
+annotate = Step("annotate", spec, build)
