@@ -7,7 +7,7 @@ import datasketch
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.dedup.bands import Nominations, band_keys, probability
@@ -28,7 +28,6 @@ def test_keys_are_seeded_digests_of_the_bands_values() -> None:
         assert keys[row, band] == xxhash.xxh64_intdigest(data, band)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(
     st.integers(1, 9).flatmap(
         lambda n: st.lists(

@@ -3,7 +3,7 @@
 import random
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.dedup.clusters import components
@@ -25,14 +25,12 @@ def reachable(start: int, edges: list[tuple[int, int]]) -> set[int]:
     return seen
 
 
-@settings(deadline=None)  # the first call compiles
 @given(EDGES)
 def test_components_are_named_by_their_least_member(edges: list[tuple[int, int]]) -> None:
     found = components(20, np.array(edges, np.int64).reshape(-1, 2))
     assert found.tolist() == [min(reachable(node, edges)) for node in range(20)]
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=40))
 def test_groups_share_a_digest(keys: list[tuple[int, int]]) -> None:
     digests = [bytes([k, s] * 8) for k, s in keys]
@@ -49,7 +47,6 @@ def test_groups_share_a_digest(keys: list[tuple[int, int]]) -> None:
     assert order == sorted(order)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
 def test_jaccard(a: set[int], b: set[int]) -> None:
     got = jaccard(np.array(sorted(a), np.uint64), np.array(sorted(b), np.uint64))

@@ -53,7 +53,7 @@ def check(text: str, seed: int = 1) -> None:
 @example("", 1)
 @example("one two three four", 1)
 @example("one two three four five", 1)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text(text: str, seed: int) -> None:
     check(text, seed)
 
@@ -61,7 +61,7 @@ def test_any_text(text: str, seed: int) -> None:
 @given(
     st.lists(st.text(ALPHABET, min_size=1, max_size=90), min_size=1, max_size=8), st.integers(1, 9)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_texts_longer_than_a_piece(fragments: list[str], spread: int) -> None:
     unit = "".join(fragments)
     check(unit * (spread * PIECE // (3 * len(unit)) + 1))
@@ -73,7 +73,7 @@ def test_text_without_words_to_break_at(unit: str) -> None:
 
 
 @given(st.binary(max_size=100), st.integers(0, 2**64 - 1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_hash_is_xxh64(data: bytes, seed: int) -> None:
     array = np.frombuffer(data, np.uint8)
     assert xxh64(array, 0, len(data), np.uint64(seed)) == xxhash.xxh64_intdigest(data, seed)
@@ -97,7 +97,7 @@ def test_sliced_column_with_nulls() -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_composed_and_decomposed_text_are_one(text: str) -> None:
     other = unicodedata.normalize("NFD", text)
     assert sketch([text]).digests == sketch([other]).digests

@@ -93,7 +93,7 @@ def test_distinct_books_that_share_a_long_licence_survive(tmp_path: Path) -> Non
 
 
 @given(seed=st.integers(0, 50), cuts=st.lists(st.integers(0, 22), max_size=4), shuffle=st.randoms())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_marks_do_not_depend_on_partition_or_order(
     seed: int, cuts: list[int], shuffle: random.Random, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

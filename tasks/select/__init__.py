@@ -1,0 +1,1 @@
+"""Selection: the recipe's thresholds over annotations and duplicate marks give the corpus."""

@@ -1,0 +1,124 @@
+"""The recipe's ``select`` section."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from infra.config import Section
+from infra.rules import RULES
+
+FILTER_OF = {rule.name: name for name, rules in RULES.items() for rule in rules}
+
+# The labels of fastText's lid.176 (https://fasttext.cc/docs/en/language-identification.html): a
+# language outside this list would keep nothing.
+_LABELS = (
+    "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb "
+    "co cs cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he "
+    "hi hif hr hsb ht hu hy ia id ie ilo io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez "
+    "li lmo lo lrc lt lv mai mg mhr min mk ml mn mr mrj ms mt mwl my myv mzn nah nap nds ne new nl "
+    "nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl so "
+    "sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi "
+    "yo yue zh"
+)
+LANGUAGES = frozenset(_LABELS.split())
+
+
+def _known(kind: str, names: frozenset[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"no {kind} is named {name!r}; there are {', '.join(sorted(names))}")
+        return name
+
+    return AfterValidator(check)
+
+
+Filter = Annotated[str, _known("quality filter", frozenset(RULES))]
+RuleName = Annotated[str, _known("rule", frozenset(FILTER_OF))]
+Language = Annotated[str, _known("language", LANGUAGES)]
+Score = Annotated[float, Field(ge=0, le=1)]
+Limit = Annotated[float, Field(allow_inf_nan=False)]
+Pii = Literal["keep", "mask", "drop"]
+
+
+class Override(Section):
+    """What is different for one source; what is left out is as for all."""
+
+    languages: dict[Language, Score] | None = Field(None, description="instead of the general ones")
+    quality: tuple[Filter, ...] | None = Field(None, description="instead of the general ones")
+    rules: dict[RuleName, Limit | None] = Field(
+        default_factory=dict, description="limits that differ from the general ones"
+    )
+    pii: Pii | None = Field(None, description="instead of the general choice")
+
+
+class Gates(Section):
+    """What a document of one source has to pass, before duplicates are looked at."""
+
+    languages: dict[Language, Score]
+    quality: tuple[Filter, ...]
+    rules: dict[RuleName, Limit | None]
+    pii: Pii
+
+
+class SelectConfig(Section):
+    """Which documents become the corpus.
+
+    The defaults are FineWeb's for English (datatrove ``examples/fineweb.py``): language score 0.65
+    and the rules of Gopher, C4 and FineWeb with their published limits (``infra/rules.py``).
+    """
+
+    languages: dict[Language, Score] = Field(
+        default_factory=lambda: {"en": 0.65},
+        description="languages to keep, each with the least score; empty keeps every language",
+    )
+    quality: tuple[Filter, ...] = Field(
+        ("gopher_repetition", "gopher_quality", "c4", "fineweb"),
+        description="quality filters, applied in this order; empty applies none",
+    )
+    rules: dict[RuleName, Limit | None] = Field(
+        default_factory=dict,
+        description="limits of single rules instead of the published ones; null switches one off",
+    )
+    pii: Pii = Field(
+        "mask",
+        description="personal data: kept, masked by its kind, or the documents that hold any dropped",
+    )
+    overrides: dict[str, Override] = Field(
+        default_factory=dict, description="what is different for single sources, by source name"
+    )
+    max_source_loss: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="greatest share of a source's documents that may be lost to duplication; "
+        "beyond it the run stops",
+    )
+    min_source_documents: int = Field(
+        20, ge=1, description="documents a source needs for max_source_loss to be asked of it"
+    )
+
+    def gates(self, source: str | None) -> Gates:
+        """What holds for one source."""
+        own = self.overrides.get(source or "", Override.model_validate({}))
+        return Gates(
+            languages=self.languages if own.languages is None else own.languages,
+            quality=self.quality if own.quality is None else own.quality,
+            rules={**self.rules, **own.rules},
+            pii=self.pii if own.pii is None else own.pii,
+        )
+
+    @model_validator(mode="after")
+    def _no_idle_rules(self) -> Self:
+        """A limit for a filter that is not applied would silently do nothing."""
+        everywhere = {*self.quality, *(f for o in self.overrides.values() for f in o.quality or ())}
+        _check_used(self.rules, everywhere, "rules")
+        for source, own in self.overrides.items():
+            _check_used(own.rules, set(self.gates(source).quality), f"overrides.{source}.rules")
+        return self
+
+
+def _check_used(rules: Mapping[str, float | None], filters: set[str], where: str) -> None:
+    for rule in rules:
+        if FILTER_OF[rule] not in filters:
+            raise ValueError(f"{where}: {rule} belongs to {FILTER_OF[rule]}, which is not applied")

@@ -1,0 +1,153 @@
+"""One part of the corpus: what the workers do before and after the election."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.dataset import PartRef
+from infra.ledger import KEPT, verdicts
+from infra.stage import Outcome
+from tasks.select.config import Gates
+from tasks.select.judge import columns, evidence, judge
+from tasks.select.mask import mask, merged, moved
+
+STAGE = "select"
+I64 = npt.NDArray[np.int64]
+
+COPIES = pa.schema(
+    [
+        ("row", pa.int64()),  # in the part of the documents
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("characters", pa.int64()),
+        ("exact_group", pa.string()),
+        ("passed", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Triple:
+    """A part of the documents with what is known of it; picklable.
+
+    Attributes:
+        source: the source's place in the recipe.
+        documents: the texts.
+        notes: their annotations: a row per document that ``annotate`` kept.
+        marks: their duplicate marks: a row per document.
+    """
+
+    source: int
+    documents: PartRef
+    notes: PartRef
+    marks: PartRef
+
+    @cached_property
+    def rows(self) -> I64 | None:
+        """The documents that have notes, by row; ``None`` if all have."""
+        if self.notes.rows == self.documents.rows:
+            return None
+        return np.flatnonzero(pc.equal(self.notes.verdicts()["verdict"], KEPT).to_numpy())
+
+    def read(self, part: PartRef, names: Sequence[str] | None = None) -> pa.Table:
+        """The rows of ``documents`` or ``marks`` that have notes."""
+        table = part.table(names)
+        return table if self.rows is None else table.take(self.rows)
+
+
+def survey(triple: Triple, gates: Gates) -> tuple[int, pa.Table]:
+    """How many documents of a part pass the rules, and a row of `COPIES` per one with copies."""
+    notes = triple.notes.table([*columns(gates), "characters"])
+    judged = judge(notes, gates)
+    marks = triple.read(triple.marks, ["exact_group", "cluster_size"])
+    chosen = np.flatnonzero(marks["cluster_size"].to_numpy() > 1)
+    names = triple.read(triple.documents, ["id", "url"])
+    found = {
+        "row": chosen if triple.rows is None else triple.rows[chosen],
+        "id": names["id"].take(chosen),
+        "url": names["url"].take(chosen),
+        "characters": notes["characters"].take(chosen),
+        "exact_group": marks["exact_group"].take(chosen),
+        "passed": judged.passed[chosen],
+    }
+    return int(judged.passed.sum()), pa.table(found, schema=COPIES)
+
+
+def write(
+    triple: Triple, gates: Gates, dropped: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Outcome]:
+    """The corpus of one part.
+
+    Args:
+        triple: the part.
+        gates: what holds for its source.
+        dropped: by row of the documents' part, as text: ``reason`` and ``evidence`` of a lost copy.
+    """
+    names = {*columns(gates), "language", "language_score", "words"}
+    if gates.pii == "mask":
+        names.add("pii")
+    notes = triple.notes.table(sorted(names)).combine_chunks()
+    judged = judge(notes, gates)
+    table = triple.read(triple.documents)
+    reasons: list[str | None] = [None] * table.num_rows
+    proof: list[Mapping[str, Any] | None] = [None] * table.num_rows
+    for row in range(table.num_rows):
+        loss = dropped.get(str(row if triple.rows is None else triple.rows[row]))
+        reason = judged.reason(row)
+        if reason is not None:
+            reasons[row], proof[row] = reason, evidence(notes, gates, row, reason)
+        elif loss is not None:
+            reasons[row], proof[row] = loss["reason"], loss["evidence"]
+    stay = np.array([reason is None for reason in reasons], bool)
+    kept = table.filter(stay)
+    if gates.pii == "mask":
+        kept, masked = _masked(kept, notes["pii"].filter(stay).to_pylist())
+        for row, done in zip(np.flatnonzero(stay).tolist(), masked, strict=True):
+            proof[row] = done
+    marks = triple.read(triple.marks, ["cluster", "cluster_size"]).filter(stay)
+    for name in ("language", "language_score", "words"):
+        kept = kept.append_column(name, notes[name].filter(stay))
+    for name in ("cluster", "cluster_size"):
+        kept = kept.append_column(name, marks[name])
+    said = verdicts(
+        STAGE,
+        table["id"].to_pylist(),
+        urls=table["url"].to_pylist(),
+        reasons=reasons,
+        evidence=proof,
+    )
+    yield Outcome(kept, said)
+
+
+def _masked(
+    kept: pa.Table, spans: Sequence[Sequence[Mapping[str, Any]] | None]
+) -> tuple[pa.Table, list[dict[str, Any] | None]]:
+    """Documents with personal data masked and chapters moved along, and how much was masked."""
+    if not any(spans):
+        return kept, [None] * kept.num_rows
+    proof: list[dict[str, Any] | None] = []
+    texts, chapters = [], []
+    for text, parts, found in zip(kept["text"], kept["chapters"], spans, strict=True):
+        if not found:
+            texts.append(text.as_py())
+            chapters.append(parts.as_py())
+            proof.append(None)
+            continue
+        texts.append(mask(text.as_py(), found))
+        old = parts.as_py()
+        new = moved([chapter["start"] for chapter in old or ()], found)
+        chapters.append(
+            old and [{**chapter, "start": at} for chapter, at in zip(old, new, strict=True)]
+        )
+        proof.append({"masked": dict(sorted(Counter(kind for *_, kind in merged(found)).items()))})
+    for name, column in (("text", texts), ("chapters", chapters)):
+        place = kept.column_names.index(name)
+        kept = kept.set_column(place, kept.schema.field(name), pa.array(column, kept[name].type))
+    return kept, proof

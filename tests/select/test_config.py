@@ -1,0 +1,85 @@
+"""The select section: what is inherited, what is refused, with which words."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.select.config import SelectConfig
+
+
+def read(**fields: Any) -> SelectConfig:
+    return SelectConfig.model_validate(fields)
+
+
+def test_defaults_are_finewebs() -> None:
+    gates = read().gates("site")
+    assert gates.languages == {"en": 0.65}
+    assert gates.quality == ("gopher_repetition", "gopher_quality", "c4", "fineweb")
+    assert gates.pii == "mask"
+
+
+def test_an_override_replaces_what_it_names_and_inherits_the_rest() -> None:
+    config = read(
+        rules={"fineweb_short_lines": 0.7, "c4_sentences": 2},
+        overrides={
+            "library": {
+                "quality": ["gopher_quality", "fineweb"],
+                "rules": {"fineweb_short_lines": 0.9, "fineweb_newlines": None},
+            },
+            "mail": {"languages": {}, "pii": "drop"},
+        },
+    )
+    library = config.gates("library")
+    assert library.quality == ("gopher_quality", "fineweb")
+    assert library.rules == {
+        "fineweb_short_lines": 0.9,
+        "fineweb_newlines": None,
+        "c4_sentences": 2,
+    }
+    assert library.languages == {"en": 0.65}
+    assert (config.gates("mail").languages, config.gates("mail").pii) == ({}, "drop")
+    assert config.gates("site").rules == {"fineweb_short_lines": 0.7, "c4_sentences": 2}
+    assert config.gates(None) == config.gates("site")
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "words"),
+    [
+        ({"quality": ["gopher"]}, ("quality", 0), "no quality filter is named 'gopher'"),
+        ({"languages": {"eng": 0.5}}, ("languages", "eng", "[key]"), "no language is named 'eng'"),
+        ({"languages": {"en": 65}}, ("languages", "en"), "less than or equal to 1"),
+        ({"rules": {"short": 1}}, ("rules", "short", "[key]"), "no rule is named 'short'"),
+        ({"pii": "hide"}, ("pii",), "'keep', 'mask' or 'drop'"),
+        ({"qualty": []}, ("qualty",), "not permitted"),
+        (
+            {"overrides": {"library": {"quality": ["nope"]}}},
+            ("overrides", "library", "quality", 0),
+            "no quality filter",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_by_field(
+    fields: dict[str, Any], place: tuple[str | int, ...], words: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        read(**fields)
+    (fault,) = caught.value.errors()
+    assert fault["loc"] == place
+    assert words in fault["msg"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"quality": ["c4"], "rules": {"fineweb_newlines": 0.5}},
+        {"overrides": {"library": {"quality": [], "rules": {"c4_sentences": 1}}}},
+    ],
+)
+def test_a_limit_that_would_do_nothing_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="which is not applied"):
+        read(**fields)
+
+
+def test_a_general_limit_may_serve_one_source_only() -> None:
+    read(quality=[], rules={"c4_sentences": 3}, overrides={"site": {"quality": ["c4"]}})

@@ -1,0 +1,72 @@
+"""The election: every drop names a survivor, and chains fall apart into what was verified."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.select.elect import Candidate, Loss, elect
+
+
+def candidate(
+    number: int, source: int = 0, length: int = 1, group: str | int | None = None
+) -> Candidate:
+    return Candidate(number, source, length, f"{number:032x}", number if group is None else group)
+
+
+def test_order_is_source_then_length_then_id_then_place() -> None:
+    same = {"group": "g"}
+    assert elect([candidate(0, 1, 99, **same), candidate(1, 0, 1, **same)], [])[0].survivor == 1
+    assert elect([candidate(0, 0, 1, **same), candidate(1, 0, 2, **same)], [])[0].survivor == 1
+    assert elect([candidate(1, 0, 2, **same), candidate(0, 0, 2, **same)], [])[1].survivor == 0
+    twins = [Candidate(n, 0, 5, "same", "g") for n in (3, 2)]
+    assert elect(twins, []) == {3: Loss("exact_duplicate", 2, 1.0)}
+
+
+def test_a_chain_is_cut_where_nothing_was_verified() -> None:
+    chain = [candidate(n, length=9 - n) for n in range(3)]
+    lost = elect(chain, [(0, 1, 0.9), (1, 2, 0.85)])
+    assert lost == {1: Loss("near_duplicate", 0, 0.9)}  # 2 resembles only 1, which is gone
+
+
+def test_the_most_similar_survivor_is_named() -> None:
+    found = [candidate(n, length=9 - n) for n in range(3)]
+    assert elect(found, [(0, 2, 0.8), (1, 2, 0.9)])[2] == Loss("near_duplicate", 1, 0.9)
+    assert elect(found, [(0, 2, 0.9), (1, 2, 0.9)])[2] == Loss("near_duplicate", 0, 0.9)
+
+
+def test_pairs_of_documents_that_failed_a_rule_do_not_count() -> None:
+    assert elect([candidate(5)], [(5, 6, 0.99)]) == {}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 5)), max_size=12),
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([0.8, 0.9, 1.0])),
+        max_size=12,
+    ),
+    st.randoms(),
+)
+def test_survivors_cover_the_dropped_and_not_each_other(
+    rows: list[tuple[int, int, int]], raw: list[tuple[int, int, float]], rng: random.Random
+) -> None:
+    found = [candidate(n, s, length, f"g{g}") for n, (s, length, g) in enumerate(rows)]
+    pairs = {(f"g{a}", f"g{b}"): s for a, b, s in raw if a < b}
+    given_pairs = [(a, b, s) for (a, b), s in pairs.items()]
+    lost = elect(found, given_pairs)
+    group = {c.number: str(c.group) for c in found}
+    stays = set(group) - set(lost)
+    for number, loss in lost.items():
+        one, other = sorted((group[number], group[loss.survivor]))
+        assert loss.survivor in stays
+        if loss.reason == "exact_duplicate":
+            assert (one, loss.similarity) == (other, 1.0)
+        else:
+            assert pairs[one, other] == loss.similarity
+    kept_groups = [group[n] for n in stays]
+    assert len(kept_groups) == len(set(kept_groups))
+    assert not any(a in kept_groups and b in kept_groups for a, b in pairs)
+    rng.shuffle(found)
+    turned = [(b, a, s) if rng.random() < 0.5 else (a, b, s) for a, b, s in given_pairs]
+    rng.shuffle(turned)
+    assert elect(found, turned) == lost

@@ -1,0 +1,52 @@
+"""Masks: nothing of a value is left, and what was outside stays where it can be found."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.select.mask import mask, merged, moved
+
+KINDS = ("email", "ip", "phone", "card", "iban")
+
+
+def span(start: int, end: int, kind: str = "email") -> dict[str, int | str]:
+    return {"start": start, "end": end, "kind": kind}
+
+
+SPANS = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(1, 9), st.sampled_from(KINDS)).map(
+        lambda s: span(s[0], s[0] + s[1], s[2])
+    ),
+    max_size=5,
+)
+
+
+def test_each_kind_has_its_mask() -> None:
+    text = "Ünal <a@b.c>, 10.0.0.1"
+    spans = [span(14, 22, "ip"), span(6, 11)]
+    assert mask(text, spans) == "Ünal <<EMAIL>>, <IP>"
+    assert mask(text, []) == text
+
+
+def test_overlapping_spans_become_one() -> None:
+    assert merged([span(5, 9, "phone"), span(0, 6, "card"), span(9, 10)]) == [
+        (0, 9, "card"),
+        (9, 10, "email"),
+    ]
+
+
+@given(SPANS)
+def test_private_characters_vanish_and_the_others_stay(spans: list[dict[str, int | str]]) -> None:
+    private = {i for s in spans for i in range(int(s["start"]), int(s["end"]))}
+    text = "".join("#" if i in private else chr(0x4E00 + i) for i in range(40))
+    out = mask(text, spans)
+    assert "#" not in out
+    assert [c for c in out if ord(c) >= 0x4E00] == [c for c in text if c != "#"]
+    offsets = list(range(41))
+    new = moved(offsets, spans)
+    assert new == sorted(new)
+    assert new[40] == len(out)
+    for i in range(40):
+        if i not in private:
+            assert out[new[i]] == text[i]
+        elif i - 1 not in private:
+            assert out[new[i]] == "<"

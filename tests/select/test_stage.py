@@ -1,0 +1,225 @@
+"""The stage: dedup's marks and annotations in, the corpus and a verdict for everything out."""
+
+import itertools
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.dataset import BrokenPromise, Dataset
+from infra.errors import UserError
+from infra.stage import Context
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.task import dedup
+from tasks.select.config import SelectConfig
+from tasks.select.task import ImplausibleLoss, select
+from tests.dedup.corpora import Row, context, documents, edited, jaccard, prose, row
+from tests.select.notes import annotated, note
+
+Notes = list[list[dict[str, Any] | None]]
+
+
+def run(
+    ctx: Context,
+    sources: Sequence[Dataset],
+    notes: Sequence[Dataset] | None = None,
+    **fields: Any,
+) -> Dataset:
+    near = {"config": DedupConfig(), "documents": list(sources)}
+    marks = dedup.build(ctx, dedup.spec(ctx, **near), **near)
+    inputs: dict[str, Any] = {
+        "config": SelectConfig.model_validate({"languages": {}, "quality": [], **fields}),
+        "documents": list(sources),
+        "notes": [annotated(ctx, source) for source in sources] if notes is None else list(notes),
+        "marks": marks,
+    }
+    return select.build(ctx, select.spec(ctx, **inputs), **inputs)
+
+
+def ledger(corpus: Dataset) -> list[Row]:
+    return [verdict for part in corpus.parts for verdict in part.verdicts().to_pylist()]
+
+
+def copies(seed: int) -> list[Row]:
+    """Texts of one source with exact and near copies and chains of growing edits."""
+    rng = random.Random(seed)
+    texts = []
+    for number in range(5):
+        words = prose(rng, rng.randint(60, 200))
+        texts.append(" ".join(words))
+        for _ in range(number):
+            words = edited(rng, words, 1 + len(words) // 60)
+            texts.append(" ".join(words))
+    texts += [texts[0], texts[3].upper(), texts[7] + " ", "short text", "Short  text"]
+    return [row("site", text, f"http://x/{i}") for i, text in enumerate(texts)]
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=15)
+def test_nothing_is_dropped_without_a_survivor_that_resembles_it(
+    seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ctx = context(tmp_path_factory.mktemp("store"))
+    rows = copies(seed)
+    texts = {r["url"]: r["text"] for r in rows}
+    corpus = run(ctx, [documents(ctx, "site", [rows[:8], rows[8:]])])
+    said = {verdict["url"]: verdict for verdict in ledger(corpus)}
+    kept = set(corpus.table(["url"])["url"].to_pylist())
+    assert set(said) == set(texts)
+    for url, verdict in said.items():
+        assert (verdict["verdict"] == "kept") == (url in kept)
+        if url in kept:
+            continue
+        proof = json.loads(verdict["evidence"])
+        assert proof["url"] in kept
+        assert said[proof["url"]]["id"] == proof["survivor"]
+        one, other = texts[url], texts[proof["url"]]
+        if verdict["reason"] == "exact_duplicate":
+            assert " ".join(one.lower().split()) == " ".join(other.lower().split())
+        else:
+            assert verdict["reason"] == "near_duplicate"
+            assert proof["similarity"] == jaccard(one, other) >= 0.8
+    assert corpus.counts.in_ == len(rows)
+    assert corpus.counts.dropped["exact_duplicate"] >= 2
+
+
+@given(seed=st.integers(0, 50), cuts=st.lists(st.integers(0, 20), max_size=3), rng=st.randoms())
+@settings(max_examples=12)
+def test_the_corpus_does_not_depend_on_partition_or_order(
+    seed: int, cuts: list[int], rng: random.Random, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ctx = context(tmp_path_factory.mktemp("store"))
+    rows = copies(seed)
+    whole = run(ctx, [documents(ctx, "site", [rows])])
+    # Ids tell identical texts of different pages apart, so any order elects the same pages.
+    rng.shuffle(rows)
+    bounds = [0, *sorted(cuts), len(rows)]
+    parted = run(ctx, [documents(ctx, "site", [rows[a:b] for a, b in itertools.pairwise(bounds)])])
+
+    def by_id(corpus: Dataset) -> list[Row]:
+        return sorted(corpus.table().to_pylist(), key=lambda r: str(r["id"]))
+
+    assert by_id(parted) == by_id(whole)
+    assert sorted(ledger(parted), key=lambda v: str(v["id"])) == sorted(
+        ledger(whole), key=lambda v: str(v["id"])
+    )
+
+
+def test_corpus_columns_masks_and_reasons(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    chapters = [{"title": "one", "start": 0}, {"title": "two", "start": 12}]
+    rows = [
+        row("site", "I am a@b.cd, hello", "http://x/0", chapters=chapters),
+        row("site", "guten Tag", "http://x/1"),
+        row("site", "no sentences", "http://x/2"),
+        row("site", "fine", "http://x/3"),
+    ]
+    mail = [{"start": 5, "end": 11, "kind": "email"}]
+    notes: Notes = [
+        [note(pii=mail, words=5), note(language="de")],
+        [note(c4_sentences=1), note(language_score=0.8, words=1)],
+    ]
+    texts = documents(ctx, "site", [rows[:2], rows[2:]])
+    given_notes = [annotated(ctx, texts, notes)]
+    corpus = run(ctx, [texts], given_notes, languages={"en": 0.65}, quality=["c4"])
+    assert corpus.counts.dropped == {"language": 1, "c4_sentences": 1}
+    first, last = corpus.table().to_pylist()
+    assert first["text"] == "I am <EMAIL>, hello"
+    assert [chapter["start"] for chapter in first["chapters"]] == [0, 13]
+    assert (last["text"], last["language"], last["language_score"]) == ("fine", "en", 0.8)
+    assert (last["words"], last["cluster"], last["cluster_size"]) == (1, None, 1)
+    evidence = [json.loads(verdict["evidence"] or "{}") for verdict in ledger(corpus)]
+    assert evidence[0] == {"masked": {"email": 1}}
+    assert evidence[2]["value"] == 1
+    kept = run(ctx, [texts], given_notes, pii="keep")
+    assert kept.table()["text"].to_pylist() == [r["text"] for r in rows]
+    dropped = run(ctx, [texts], given_notes, pii="drop")
+    assert dropped.counts.dropped == {"pii": 1}
+
+
+def test_a_document_that_fails_a_rule_is_no_survivor(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    words = prose(random.Random(4), 100)
+    rows = [row("site", " ".join([*words, "longest"])), row("site", " ".join(words))]
+    texts = documents(ctx, "site", [rows])
+    assert run(ctx, [texts]).table()["id"].to_pylist() == [rows[0]["id"]]
+    notes: Notes = [[note(language="de"), note()]]
+    english = run(ctx, [texts], [annotated(ctx, texts, notes)], languages={"en": 0.5})
+    assert english.table()["id"].to_pylist() == [rows[1]["id"]]
+    assert english.counts.dropped == {"language": 1}
+
+
+def test_the_first_source_keeps_its_copy(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    text = " ".join(prose(random.Random(4), 100))
+    one, other = (documents(ctx, name, [[row(name, text)]]) for name in ("one", "other"))
+    assert run(ctx, [one, other]).table()["source"].to_pylist() == ["one"]
+    assert run(ctx, [other, one]).table()["source"].to_pylist() == ["other"]
+    facts = run(ctx, [one, other]).facts["sources"]
+    assert facts["other"] == {"passed_rules": 1, "exact_duplicate": 1, "near_duplicate": 0}
+
+
+def test_overrides_hold_for_their_source(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    web, library = (
+        documents(ctx, name, [[row(name, f"text of {name}")]]) for name in ("web", "library")
+    )
+    short: Notes = [[note(fineweb_short_line_fraction=0.8)]]
+    notes = [annotated(ctx, texts, short) for texts in (web, library)]
+    override = {"library": {"rules": {"fineweb_short_lines": 0.9}}}
+    corpus = run(ctx, [web, library], notes, quality=["fineweb"], overrides=override)
+    assert corpus.table()["source"].to_pylist() == ["library"]
+    with pytest.raises(UserError, match=r"overrides\.shop: no source has this name"):
+        run(ctx, [web, library], notes, overrides={"shop": {"pii": "keep"}})
+
+
+def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    words = prose(random.Random(4), 300)
+    mirror = [[row("mirror", " ".join(words), f"http://x/{i}") for i in range(30)]]
+    sources = [documents(ctx, "mirror", mirror), documents(ctx, "other", [[row("other", "x")]])]
+    with pytest.raises(ImplausibleLoss) as caught:
+        run(ctx, sources)
+    assert "source 'mirror' would lose 29 of its 30 documents (96.7%)" in str(caught.value)
+    assert "30 documents with http://x/0" in str(caught.value)
+    assert not ctx.storage.list("select")
+    assert run(ctx, sources, max_source_loss=1.0).counts.kept == 2
+    assert run(ctx, sources, min_source_documents=31).counts.kept == 2
+
+
+def test_documents_that_broke_the_annotator_do_not_come_in(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    words = prose(random.Random(4), 100)
+    rows = [
+        row("site", " ".join(words) + " and more"),
+        row("site", "b"),
+        row("site", " ".join(words)),
+    ]
+    texts = documents(ctx, "site", [rows])
+    corpus = run(ctx, [texts], [annotated(ctx, texts, [[None, note(words=7), note()]])])
+    assert corpus.counts.in_ == corpus.counts.kept == 2
+    assert corpus.table()["id"].to_pylist() == [rows[1]["id"], rows[2]["id"]]
+    assert corpus.table()["words"].to_pylist() == [7, 1]
+
+
+def test_data_sets_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    texts = documents(ctx, "site", [[row("site", "one")]])
+    longer = documents(ctx, "site", [[row("site", "one"), row("site", "two")]])
+    with pytest.raises(BrokenPromise, match="1 documents, but 2 notes"):
+        run(ctx, [texts], [annotated(ctx, longer)])
+
+
+def test_a_new_part_leaves_unrelated_parts_as_they_are(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rows = copies(1)
+    run(ctx, [documents(ctx, "site", [rows[:3], rows[3:9]])])
+    before = set(ctx.storage.list("receipts/select"))
+    new = [row("site", " ".join(prose(random.Random(99), 80)))]
+    run(ctx, [documents(ctx, "site", [rows[:3], rows[3:9], new])])
+    assert len(set(ctx.storage.list("receipts/select")) - before) == 1
