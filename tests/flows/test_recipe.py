@@ -1,0 +1,118 @@
+"""Recipes: what is read, what is overridden, and what is said of a mistake."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.recipe import RecipeError, load
+from flows.walk import Slots
+
+MINIMAL = """
+name: small
+sources:
+  - {name: dump, kind: documents, paths: ["${CORPUS}/*.jsonl", "${ELSEWHERE:-/nowhere}/x"]}
+train:
+  - {name: tiny, layers: 2, width: 64, heads: 2, context: 64, tokens: 1000}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CORPUS", "/corpus")
+    monkeypatch.delenv("ELSEWHERE", raising=False)
+    file = tmp_path / "small.yaml"
+    file.write_text(MINIMAL)
+    return str(file)
+
+
+def test_defaults_and_variables_are_filled_in(path: str) -> None:
+    recipe = load(path)
+    assert recipe.storage == "./data"
+    assert recipe.sources[0].kind == "documents"
+    assert recipe.sources[0].paths == ("/corpus/*.jsonl", "/nowhere/x")
+    assert recipe.evaluate is None
+    assert type(recipe).model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
+    recipe = load(
+        path,
+        ["select.languages={de: 0.5}", "train.tiny.layers=3", "train.0.heads=4", "evaluate={}"],
+        storage="s3://bucket/prefix",
+    )
+    assert recipe.select.languages == {"de": 0.5}
+    assert recipe.train[0].layers == 3
+    assert recipe.train[0].heads == 4
+    assert recipe.evaluate is not None
+    assert recipe.storage == "s3://bucket/prefix"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("dedup.bandz=3", "dedup.bandz: unknown key"),
+        ("dedup.bands=x", "dedup.bands: "),
+        ("train.huge.layers=3", "train has no entry huge"),
+        ("dedup", "section.key=value is expected"),
+        ("dedup.bands=[", "the value is not YAML"),
+        ("name.first=x", "name has no fields"),
+        ("sources.0.kind=carrier-pigeon", "carrier-pigeon"),
+    ],
+)
+def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load(path, [override])
+    assert said in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "not YAML"),
+        ("- 1", "a mapping"),
+        ("name: x", "sources"),
+        ("name: x\nsources: [{name: a, kind: books, paths: ['${NOT_SET_AT_ALL}']}]", "NOT_SET"),
+        (
+            "name: x\nsources: [{name: a, kind: books, paths: [b]},"
+            "{name: a, kind: books, paths: [c]}]",
+            "two entries of sources are named 'a'",
+        ),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError) as error:
+        load(str(file))
+    assert str(error.value).startswith(str(file))
+    assert said in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"^nothing\.yaml: no such file$"):
+        load("nothing.yaml")
+
+
+def test_slots_let_work_side_by_side_only_if_it_fits() -> None:
+    slots, lock = Slots(2), threading.Lock()
+    busy, most = 0, 0
+
+    def work(count: int) -> None:
+        nonlocal busy, most
+        with slots.hold(count):
+            with lock:
+                busy += min(count, 2)
+                most = max(most, busy)
+            time.sleep(0.01)
+            with lock:
+                busy -= min(count, 2)
+
+    threads = [threading.Thread(target=work, args=(count,)) for count in (1, 1, 2, 5, 1, 1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 2
