@@ -1,0 +1,158 @@
+"""A Hugging Face folder as a language model: what is measured is what is released."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infra.tokens import Tokens
+from tasks.evaluate.model import Continuation, Nats, Sampling
+from tasks.evaluate.windows import Window, windows
+
+LOGITS = 1 << 25  # numbers at once: 128 MiB of fp32
+
+
+class HuggingFaceModel:
+    """Scores and generates with ``AutoModelForCausalLM`` in fp32 on the CPU."""
+
+    def __init__(self, folder: Path, eos: int) -> None:
+        """Load the model.
+
+        Args:
+            folder: ``config.json`` and weights, as ``release`` writes them.
+            eos: the id that closes documents and stands before their first token.
+        """
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True
+        ).eval()
+        self._eos = eos
+        self._vocabulary = int(self._model.config.vocab_size)
+
+    @property
+    def context(self) -> int:
+        """See ``model.LanguageModel``."""
+        return int(self._model.config.max_position_embeddings)
+
+    def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
+        """See ``model.TextScorer``; windows as ``windows.windows`` lays them."""
+        return [nats for nats, _ in self._score(documents)]
+
+    def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
+        """See ``model.LanguageModel``."""
+        scored = self._score([np.concatenate(request) for request in requests])
+        return [
+            Continuation(float(nats[len(prompt) :].sum()), bool(greedy[len(prompt) :].all()))
+            for (prompt, _), (nats, greedy) in zip(requests, scored, strict=True)
+        ]
+
+    def _score(self, documents: Sequence[Tokens]) -> list[tuple[Nats, Any]]:
+        """For each document float64[tokens] nats and bool[tokens]: whether it is the greedy choice."""
+        targets = [ids.astype(np.int64) for ids in documents]
+        inputs = [np.concatenate([[self._eos], ids[:-1]]).astype(np.int64) for ids in targets]
+        results = [(np.zeros(len(ids)), np.zeros(len(ids), bool)) for ids in targets]
+        jobs = [
+            (document, window)
+            for document, ids in enumerate(targets)
+            for window in windows(len(ids), self.context)
+        ]
+        # Alike windows share a batch, so that little is padded and few spare logits are made.
+        jobs.sort(key=lambda job: (job[1].first - job[1].start, job[1].end - job[1].start))
+        with torch.inference_mode(), one_thread():
+            for batch in self._batches(jobs):
+                skip = min(window.first - window.start for _, window in batch)
+                length = max(window.end - window.start for _, window in batch)
+                rows = torch.zeros((len(batch), length), dtype=torch.int64)
+                wanted = torch.zeros((len(batch), length), dtype=torch.int64)
+                for row, (document, window) in enumerate(batch):
+                    span = slice(window.start, window.end)
+                    rows[row, : window.end - window.start] = torch.from_numpy(
+                        inputs[document][span]
+                    )
+                    wanted[row, : window.end - window.start] = torch.from_numpy(
+                        targets[document][span]
+                    )
+                nats, greedy = self._surprise(rows, wanted[:, skip:])
+                for row, (document, window) in enumerate(batch):
+                    part = slice(
+                        window.first - window.start - skip, window.end - window.start - skip
+                    )
+                    results[document][0][window.first : window.end] = nats[row, part]
+                    results[document][1][window.first : window.end] = greedy[row, part]
+        return results
+
+    def _batches(self, jobs: list[tuple[int, Window]]) -> Iterator[list[tuple[int, Window]]]:
+        batch: list[tuple[int, Window]] = []
+        for job in jobs:
+            length = job[1].end - job[1].start  # ascending among windows that skip as much
+            longest = max(length, *(item[1].end - item[1].start for item in batch), 1)
+            if batch and (len(batch) + 1) * longest * self._vocabulary > LOGITS:
+                yield batch
+                batch = []
+            batch.append(job)
+        if batch:
+            yield batch
+
+    def _surprise(self, rows_bt: Tensor, targets_bk: Tensor) -> tuple[Any, Any]:
+        """float64[B, K] nats and bool[B, K] greedy hits of the last K positions.
+
+        Padding stands on the right, where a causal model cannot see it.
+        """
+        kept = targets_bk.shape[1]
+        logits_bkv = self._model(rows_bt, use_cache=False, logits_to_keep=kept).logits
+        logits_bkv -= logits_bkv.amax(-1, keepdim=True)  # in place: logits are most of the memory
+        wanted_bk = logits_bkv.gather(-1, targets_bk[..., None])[..., 0]
+        nats_bk = logits_bkv.exp_().sum(-1).log() - wanted_bk
+        return nats_bk.double().numpy(), (wanted_bk == 0).numpy()
+
+    def generate(
+        self, prompts: Sequence[Tokens], seeds: Sequence[int], sampling: Sampling
+    ) -> list[list[int]]:
+        """See ``model.LanguageModel``; prompts longer than the context allows lose their beginning."""
+        room = max(1, self.context - sampling.tokens - 1)
+        results: list[list[int]] = []
+        with torch.inference_mode(), one_thread():
+            for prompt, seed in zip(prompts, seeds, strict=True):
+                start = np.concatenate([[self._eos], prompt]).astype(np.int64)[-room:]
+                results.append(self._continue(start, np.random.default_rng(seed), sampling))
+        return results
+
+    def _continue(self, start: Any, draws: np.random.Generator, sampling: Sampling) -> list[int]:
+        ids: list[int] = []
+        step, past = torch.from_numpy(start)[None], None
+        while len(ids) < min(sampling.tokens, self.context - len(start)):
+            out = self._model(step, past_key_values=past, use_cache=True, logits_to_keep=1)
+            past = out.past_key_values
+            ids.append(choose(out.logits[0, -1].double().numpy(), draws, sampling))
+            if ids[-1] == self._eos:
+                break
+            step = torch.tensor([[ids[-1]]])
+        return ids
+
+
+def choose(logits: Nats, draws: np.random.Generator, sampling: Sampling) -> int:
+    """One token: the likeliest, or one of the ``top_k`` drawn in proportion to exp(logit / t)."""
+    # A stable sort: equally likely tokens are told apart by their ids.
+    best = np.argsort(-logits, kind="stable")[: sampling.top_k]
+    if sampling.temperature == 0:
+        return int(best[0])
+    # The greatest of logit / t + Gumbel noise is such a draw (Gumbel 1954).
+    return int(best[np.argmax(logits[best] / sampling.temperature + draws.gumbel(size=len(best)))])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums are then made in one order, whatever the machine: the same bytes everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

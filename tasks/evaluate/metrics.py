@@ -1,0 +1,58 @@
+"""From nats per document to the figures of the evaluation table."""
+
+import math
+from typing import Any
+
+import pyarrow as pa
+
+MODEL = "model"
+BASELINES = ("unigram", "trigram")
+
+
+def metrics(scores: pa.Table) -> dict[str, Any]:
+    """The figures overall, and under ``by_source`` and ``by_language``.
+
+    With N = total -ln p over all scored tokens: ``bits_per_byte`` = N / ln 2 / bytes of text,
+    ``perplexity`` = exp(N / tokens), ``byte_perplexity`` = exp(N / bytes). Bits per byte can be
+    compared between vocabularies, perplexity per token cannot.
+
+    Args:
+        scores: a row for every scored document: ``source``, ``language``, ``tokens``, ``bytes``,
+            and ``<who>_nats`` for the model and each baseline.
+    """
+    result = _figures(scores)
+    for key in ("source", "language"):
+        values = scores[key].to_pylist()
+        names = sorted({value or "unknown" for value in values})
+        result[f"by_{key}"] = {
+            name: _figures(scores.filter([(value or "unknown") == name for value in values]))
+            for name in names
+        }
+    return result
+
+
+def _figures(scores: pa.Table) -> dict[str, Any]:
+    tokens, size = sum(scores["tokens"].to_pylist()), sum(scores["bytes"].to_pylist())
+
+    def rates(who: str) -> dict[str, float | None]:
+        # fsum: the figure must not depend on how documents were grouped.
+        nats = math.fsum(scores[f"{who}_nats"].to_pylist())
+        return {
+            "bits_per_byte": round(nats / math.log(2) / size, 6) if size else None,
+            "perplexity": _perplexity(nats, tokens),
+            "byte_perplexity": _perplexity(nats, size),
+            "nats_per_token": round(nats / tokens, 6) if tokens else None,
+        }
+
+    return {
+        "documents": scores.num_rows,
+        "tokens": tokens,
+        "bytes": size,
+        **rates(MODEL),
+        "baselines": {name: rates(name) for name in BASELINES},
+    }
+
+
+def _perplexity(nats: float, units: int) -> float | None:
+    # A diverged model's perplexity can exceed a float's range; JSON has no infinity.
+    return round(math.exp(nats / units), 4) if units and nats / units < 700 else None

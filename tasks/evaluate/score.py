@@ -1,0 +1,103 @@
+"""A model's scores and samples for some documents: the pure function behind the stage."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from tokenizers import Tokenizer
+
+from infra.fingerprint import digest
+from infra.tokens import Tokens
+from tasks.evaluate.model import LanguageModel, Sampling
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("source", pa.string()),
+        ("language", pa.string()),
+        ("document_tokens", pa.int64()),
+        ("tokens", pa.int64()),
+        ("bytes", pa.int64()),
+        ("model_nats", pa.float64()),
+        ("unigram_nats", pa.float64()),
+        ("trigram_nats", pa.float64()),
+        ("prompt", pa.string()),
+        ("continuation", pa.string()),
+        ("generated", pa.string()),
+    ]
+)
+
+
+def score_documents(
+    rows: Sequence[dict[str, Any]],
+    documents: Sequence[Tokens],
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    sampling: Sampling,
+    seed: int,
+) -> pa.Table:
+    """A row of ``SCHEMA`` for each document, in order.
+
+    Args:
+        rows: the documents' rows of the plan, with ``unigram_nats`` and ``trigram_nats``.
+        documents: the tokens of each that are scored.
+        model: the model.
+        tokenizer: turns tokens back into text.
+        sampling: how samples are drawn.
+        seed: the recipe's seed; a sample's draws depend on it and on the document's id.
+    """
+    nats = [float(item.sum()) for item in model.score_texts(documents)]
+    samples = _samples(rows, documents, model, tokenizer, sampling, seed)
+    scored = [
+        {
+            **row,
+            "bytes": scored_bytes(row, ids, tokenizer),
+            "model_nats": total,
+            **samples.get(index, {}),
+        }
+        for index, (row, ids, total) in enumerate(zip(rows, documents, nats, strict=True))
+    ]
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in SCHEMA.names} for row in scored], schema=SCHEMA
+    )
+
+
+def scored_bytes(row: dict[str, Any], ids: Tokens, tokenizer: Tokenizer) -> int:
+    """UTF-8 bytes of the text that ``ids`` stand for; a document's end of text has none.
+
+    Of a document that is scored in part the tokens are decoded: exact, unless the cut falls inside
+    a character, which then counts with the 3 bytes of U+FFFD.
+    """
+    if len(ids) == row["document_tokens"]:
+        return int(row["document_bytes"])
+    return len(decode(tokenizer, ids.tolist()).encode())
+
+
+def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text of some tokens, special ones written out."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False))
+
+
+def _samples(
+    rows: Sequence[dict[str, Any]],
+    documents: Sequence[Tokens],
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    sampling: Sampling,
+    seed: int,
+) -> dict[int, dict[str, str]]:
+    chosen = [index for index, row in enumerate(rows) if row["prompt_tokens"]]
+    prompts = [documents[index][: rows[index]["prompt_tokens"]] for index in chosen]
+    seeds = [int(digest([seed, "generate", rows[index]["id"]])[:16], 16) for index in chosen]
+    generated = model.generate(prompts, seeds, sampling)
+    return {
+        index: {
+            "prompt": decode(tokenizer, prompt.tolist()),
+            "continuation": decode(
+                tokenizer, documents[index][len(prompt) : len(prompt) + sampling.tokens].tolist()
+            ),
+            "generated": decode(tokenizer, ids),
+        }
+        for index, prompt, ids in zip(chosen, prompts, generated, strict=True)
+    }

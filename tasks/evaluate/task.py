@@ -1,0 +1,157 @@
+"""The stage: baselines once, then the released model over the held-out documents, in groups."""
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import pyarrow as pa
+from tokenizers import Tokenizer
+
+from infra.dag import Step
+from infra.dataset import Dataset, PartRef
+from infra.fingerprint import digest
+from infra.stage import Context, Outcome, Spec, Stage, Unit
+from infra.stage import build as build_dataset
+from infra.tokens import VALIDATION, TokenShards
+from tasks.evaluate.baselines import COUNTED, build_baselines
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.metrics import metrics
+from tasks.evaluate.model import LanguageModel, Sampling
+from tasks.evaluate.plan import groups, ledger, plan
+from tasks.evaluate.score import SCHEMA, score_documents
+
+STAGE = Stage(
+    "evaluate",
+    modules=("tasks.evaluate", "infra.tokens"),
+    libraries=("numpy", "pyarrow", "tokenizers", "torch", "transformers"),
+)
+MODEL_CONFIG = "config.json"
+
+
+class NothingHeldOut(ValueError):
+    """Token shards without a validation split: there is nothing to evaluate on."""
+
+
+def spec(ctx: Context, *, config: EvaluateConfig, model: Dataset, tokens: Dataset) -> Spec:
+    """What would be made of this model and these held-out documents."""
+    return Spec(STAGE, model.source, {"seed": ctx.seed, **config.facts()}, (model, tokens))
+
+
+def build(
+    ctx: Context, spec: Spec, *, config: EvaluateConfig, model: Dataset, tokens: Dataset
+) -> Dataset:
+    """Score held-out documents with a released model and with the baselines.
+
+    Args:
+        ctx: the run.
+        spec: as ``spec`` gave it.
+        config: the recipe's section.
+        model: a data set that holds a Hugging Face folder.
+        tokens: the token shards.
+
+    Returns:
+        A data set with a row per scored document, and the facts ``metrics``, ``samples`` and
+        ``baselines`` (what was counted).
+
+    Raises:
+        NothingHeldOut: if the validation split is empty.
+    """
+    shards = TokenShards(tokens, VALIDATION)
+    if shards.documents == 0:
+        raise NothingHeldOut(
+            "no document is held out, so there is nothing to evaluate on: set tokenize.validation "
+            "above 0 (two different documents are enough), or leave evaluate out of the recipe"
+        )
+    planned = plan(shards, config, ctx.seed)
+    baselines = build_baselines(ctx, tokens, planned, config.ngram_tokens)
+    [counted] = baselines.parts
+    nats = counted.table(["unigram_nats", "trigram_nats"])
+    settings = {
+        "seed": ctx.seed,
+        "sampling": Sampling(config.sample_tokens, config.temperature, config.top_k),
+    }
+    units, at = [], 0
+    for group in groups(planned):
+        rows = sum(tokens > 0 for tokens in group["tokens"].to_pylist())
+        mine = nats.slice(at, rows)
+        at += rows
+        key = digest([model.content, tokens.content, group.to_pylist(), mine.to_pylist()])
+        units.append(Unit(key, (model, tokens, group, mine, settings), group.num_rows))
+    facts = {"baselines": json.loads(counted.storage.read(counted.file(COUNTED)))}
+    return build_dataset(
+        ctx, spec, units, score_group, facts=lambda parts: {**facts, **summary(parts)}
+    )
+
+
+def score_group(
+    model: Dataset, tokens: Dataset, group: pa.Table, nats: pa.Table, settings: dict[str, Any]
+) -> Iterator[Outcome]:
+    """Scores of one group of planned documents."""
+    shards = TokenShards(tokens, VALIDATION)
+    rows = [row for row in group.to_pylist() if row["tokens"]]
+    if not rows:
+        yield Outcome(SCHEMA.empty_table(), ledger(STAGE.name, group))
+        return
+    table = score_documents(
+        [{**row, **counted} for row, counted in zip(rows, nats.to_pylist(), strict=True)],
+        [shards.window(row["start"], row["tokens"]) for row in rows],
+        _load(model, int(tokens.facts["eos_id"])),
+        Tokenizer.from_buffer(tokens.read("tokenizer.json")),
+        settings["sampling"],
+        settings["seed"],
+    )
+    yield Outcome(table, ledger(STAGE.name, group))
+
+
+def _load(model: Dataset, eos: int) -> LanguageModel:
+    return _loaded(str(model_folder(model)), model.content, eos)
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: str, content: str, eos: int) -> LanguageModel:  # noqa: ARG001
+    """A model stays loaded for the next group; ``content`` tells one model from another."""
+    from tasks.evaluate.huggingface import HuggingFaceModel
+
+    return HuggingFaceModel(Path(folder), eos)
+
+
+def model_folder(model: Dataset) -> Path:
+    """The Hugging Face folder of a release on this machine; a remote one is copied first.
+
+    Raises:
+        FileNotFoundError: if the data set holds no model.
+    """
+    names = [file.name for file in model.manifest.files.values()]
+    config = next((name for name in names if name.split("/")[-1] == MODEL_CONFIG), None)
+    if config is None:
+        raise FileNotFoundError(f"{model.storage.url} holds no {MODEL_CONFIG}")
+    path = model.storage.local(config)
+    if path is not None:
+        return path.parent
+    inside = config.removesuffix(MODEL_CONFIG)
+    cache = Path(gettempdir()) / "gristmill-models" / model.content
+    for name in names:
+        target = cache / name.removeprefix(inside)
+        if name.startswith(inside) and not target.exists():
+            model.storage.download(name, target)
+    return cache
+
+
+def summary(parts: list[PartRef]) -> dict[str, Any]:
+    """The facts ``metrics`` and ``samples`` of a finished evaluation."""
+    scores = pa.concat_tables([SCHEMA.empty_table(), *(part.table() for part in parts)])
+    shown = ("id", "url", "source", "language", "prompt", "continuation", "generated")
+    return {
+        "metrics": metrics(scores),
+        "samples": [
+            {name: row[name] for name in shown}
+            for row in scores.to_pylist()
+            if row["prompt"] is not None
+        ],
+    }
+
+
+evaluate = Step("evaluate", spec, build)

@@ -1,0 +1,32 @@
+"""Sliding windows: how a text longer than a model's context is scored, each token once."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Window:
+    """The model reads inputs ``[start, end)``; of its predictions those from ``first`` on count."""
+
+    start: int
+    first: int
+    end: int
+
+
+def windows(length: int, context: int) -> list[Window]:
+    """The windows over a text of ``length`` predictions.
+
+    The first window counts in full; each further one moves on by half a context, so that every
+    later prediction sees at least the ``context - context // 2`` tokens before it, its last token
+    included. Input i is the token before prediction i (for prediction 0, the end of text).
+
+    Args:
+        length: predictions to make, one per token of the text.
+        context: the most tokens the model reads at once.
+    """
+    stride = max(1, context // 2)
+    result = []
+    first, end = 0, min(length, context)
+    while first < length:
+        result.append(Window(max(0, end - context), first, end))
+        first, end = end, min(length, end + stride)
+    return result

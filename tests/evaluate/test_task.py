@@ -1,0 +1,204 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from infra.dataset import Dataset
+from infra.ledger import verdicts
+from infra.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.storage import Storage
+from infra.tokens import ShardWriter, TokenShards, token_dtype
+from tasks.evaluate import plan as planning
+from tasks.evaluate import task
+from tasks.evaluate.baselines import choose, runs
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.huggingface import HuggingFaceModel
+from tests.evaluate import tiny
+from tests.tokenize.corpora import context, encoder, variations
+
+CONFIG = EvaluateConfig(samples=3, prompt_tokens=4, sample_tokens=6)
+ENCODER = encoder()
+STAGE = Stage("tokenize", ("tests.evaluate.test_task",))
+
+
+def one_part(name: str, documents: list[tuple[str, str, str]]) -> list[Outcome]:
+    """A part of token shards from ``(split, source, text)`` triples."""
+    writers = {split: ShardWriter(token_dtype(400)) for split in ("train", "validation")}
+    encoded = ENCODER.encode([text for _, _, text in documents])
+    rows = []
+    for number, ((split, source, text), ids) in enumerate(zip(documents, encoded, strict=True)):
+        assert not isinstance(ids, Exception)
+        writers[split].add(ids)
+        rows.append(
+            {
+                "id": f"{name}{number}",
+                "url": f"https://example.org/{name}{number}",
+                "source": source,
+                "language": "de" if number % 3 == 0 else "en",
+                "split": split,
+                "tokens": len(ids),
+                "bytes": len(text.encode()),
+            }
+        )
+    files: dict[str, bytes] = {}
+    for split, writer in writers.items():
+        if len(writer):
+            files |= {f"{split}.bin": writer.bin(), f"{split}.idx": writer.idx()}
+    ids_ = [str(row["id"]) for row in rows]
+    return [Outcome(pa.Table.from_pylist(rows), verdicts("tokenize", ids_), files)]
+
+
+def tokenized(ctx: Context, held: int = 12) -> Dataset:
+    documents = [
+        ("validation" if number < held else "train", "books" if number % 4 == 0 else "site", text)
+        for number, text in enumerate(variations(60))
+    ]
+    units = [
+        Unit(str(at), (f"p{at}-", documents[at : at + 20]), 20)
+        for at in range(0, len(documents), 20)
+    ]
+    return build(
+        ctx,
+        Spec(STAGE, None, {"held": held}),
+        units,
+        one_part,
+        files={"tokenizer.json": ENCODER._json},
+        facts=lambda _: {"vocab_size": ENCODER.vocabulary, "eos_id": ENCODER.eos},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny", ENCODER.vocabulary)
+
+
+def run(
+    root: Path | str, folder: Path, config: EvaluateConfig = CONFIG, held: int = 12
+) -> tuple[Dataset, Dataset]:
+    ctx = context(root)
+    tokens, model = tokenized(ctx, held), tiny.release(ctx, folder)
+    spec = task.evaluate.spec(ctx, config=config, model=model, tokens=tokens)
+    return task.evaluate.build(ctx, spec, config=config, model=model, tokens=tokens), tokens
+
+
+def test_figures_are_those_of_the_model_and_the_text(tmp_path: Path, folder: Path) -> None:
+    done, tokens = run(tmp_path, folder)
+    held = TokenShards(tokens, "validation")
+    model = HuggingFaceModel(folder, ENCODER.eos)
+    nats = [item.sum() for item in model.score_texts([held.document(i) for i in range(12)])]
+    size = sum(len(text.encode()) for text in variations(12))
+    found = done.facts["metrics"]
+    assert found["bits_per_byte"] == pytest.approx(sum(nats) / math.log(2) / size, abs=1e-4)
+    assert (found["documents"], found["tokens"], found["bytes"]) == (12, len(held), size)
+    rows = done.table().to_pylist()
+    assert [row["id"] for row in rows] == held.ids
+    assert [row["model_nats"] for row in rows] == pytest.approx(nats, rel=1e-5)
+    assert done.counts.to_json() == {"in": 12, "kept": 12, "dropped": {}, "failed": {}}
+    # Counting knows these texts well, an untrained model does not.
+    bits = {name: rates["bits_per_byte"] for name, rates in found["baselines"].items()}
+    assert bits["trigram"] < bits["unigram"] < found["bits_per_byte"]
+    assert set(found["by_source"]) == {"books", "site"}
+    assert set(found["by_language"]) == {"de", "en"}
+    assert done.facts["baselines"]["tokens"] == len(TokenShards(tokens, "train"))
+    assert done.source == "tiny"
+
+
+def test_samples_continue_held_out_documents(tmp_path: Path, folder: Path) -> None:
+    done, tokens = run(tmp_path, folder)
+    samples = done.facts["samples"]
+    assert len(samples) == 3
+    texts = dict(zip(TokenShards(tokens, "validation").ids, variations(12), strict=True))
+    for sample in samples:
+        # A cut inside a character shows as U+FFFD.
+        shown = (sample["prompt"] + sample["continuation"]).rstrip("\ufffd")
+        assert texts[sample["id"]].startswith(shown)
+        assert sample["generated"]
+
+
+def test_groups_and_processes_do_not_change_the_bytes(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = run(tmp_path / "one", folder)
+    two, _ = run(tmp_path / "two", folder)
+    assert one.storage.read("manifest.json") == two.storage.read("manifest.json")
+    monkeypatch.setattr(planning, "GROUP_TOKENS", 50)
+    grouped, _ = run(tmp_path / "three", folder)
+    assert len(grouped.parts) > 3
+    assert grouped.facts["samples"] == one.facts["samples"]
+    before, after = one.facts["metrics"], grouped.facts["metrics"]
+    assert after["bits_per_byte"] == pytest.approx(before["bits_per_byte"], abs=1e-5)
+    assert after["baselines"] == before["baselines"]
+
+
+def test_a_budget_leaves_documents_out_and_says_so(tmp_path: Path, folder: Path) -> None:
+    config = CONFIG.model_copy(update={"max_documents": 5, "max_document_tokens": 10})
+    done, _ = run(tmp_path, folder, config)
+    assert done.counts.to_json() == {
+        "in": 12,
+        "kept": 5,
+        "dropped": {"over_budget": 7},
+        "failed": {},
+    }
+    for row in done.table().to_pylist():
+        assert row["tokens"] == 10 < row["document_tokens"]
+        assert 0 < row["bytes"] < 60
+    config = CONFIG.model_copy(update={"max_tokens": 1})
+    assert run(tmp_path, folder, config)[0].counts.kept == 1
+
+
+def test_baselines_are_counted_once_for_all_models(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = run(tmp_path, folder)
+    monkeypatch.setattr("tasks.evaluate.baselines.Trigram", None)
+    other = tiny.save(tmp_path / "other", ENCODER.vocabulary, seed=1)
+    second, _ = run(tmp_path, other)
+    assert second.facts["metrics"]["baselines"] == first.facts["metrics"]["baselines"]
+    assert second.facts["metrics"]["bits_per_byte"] != first.facts["metrics"]["bits_per_byte"]
+
+
+def test_other_weights_under_the_same_configuration_are_scored_anew(
+    tmp_path: Path, folder: Path
+) -> None:
+    ctx = context(tmp_path)
+    tokens = tokenized(ctx)
+    other = tiny.save(tmp_path / "other" / "tiny", ENCODER.vocabulary, seed=1)
+    specs = [
+        task.evaluate.spec(ctx, config=CONFIG, model=model, tokens=tokens)
+        for model in (tiny.release(ctx, folder), tiny.release(context(tmp_path / "b"), other))
+    ]
+    assert specs[0].fingerprint != specs[1].fingerprint
+
+
+def test_without_held_out_documents_the_setting_is_named(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(task.NothingHeldOut, match=r"tokenize\.validation"):
+        run(tmp_path, folder, held=0)
+
+
+def test_a_model_in_a_remote_store_is_copied(tmp_path: Path, folder: Path) -> None:
+    ctx = context("memory://evaluate")
+    model = tiny.release(ctx, folder)
+    copied = task.model_folder(model)
+    assert (copied / "config.json").read_bytes() == (folder / "config.json").read_bytes()
+    local = tiny.release(context(tmp_path), folder)
+    assert task.model_folder(local).is_relative_to(tmp_path)
+    empty = Dataset(Storage(str(tmp_path)), tokenized(context(tmp_path)).manifest)
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        task.model_folder(empty)
+
+
+def test_a_large_training_split_is_sampled_for_the_baselines(tmp_path: Path) -> None:
+    train = TokenShards(tokenized(context(tmp_path)), "train")
+    lengths = np.diff(train.document_starts)
+    assert choose(train, 10**9, 1).tolist() == list(range(48))
+    some = choose(train, 500, 1)
+    assert 0 < lengths[some].sum() <= 500
+    assert some.tolist() == sorted(some.tolist())
+    assert len(choose(train, 1, 1)) == 1
+    for chosen in (some, np.arange(48)):
+        expected = [word for row in chosen for word in train.document(int(row)).tolist()]
+        for size in (1, 200, 10**9):
+            pieces = list(runs(train, chosen, size))
+            assert [word for piece in pieces for word in piece.tolist()] == expected
