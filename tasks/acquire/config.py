@@ -185,7 +185,19 @@ class BooksSource(Section):
         min_length=1, description="Paths, globs or URLs of .epub and .txt files."
     )
     license: str | None = Field(
-        default=None, description="Licence of books that do not state one themselves."
+        default=None, description="Licence of the books; null: what a book says of its rights."
+    )
+    unwrap: bool = Field(
+        default=True,
+        description=(
+            "Join the hard-wrapped lines of plain-text prose, so that a paragraph is one line; "
+            "verse, tables and indented blocks keep theirs."
+        ),
+    )
+    max_book_bytes: int = Field(
+        default=64 << 20,
+        ge=1,
+        description="A longer text file, or an EPUB that unpacks to more, fails as too_large.",
     )
 
 
@@ -210,6 +222,11 @@ class DocumentsSource(Section):
         default=None, description="Column that holds a language tag, kept as language_hint."
     )
     license: str | None = Field(default=None, description="Licence of rows without one.")
+    max_row_bytes: int = Field(
+        default=64 << 20,
+        ge=1,
+        description="A longer line (or Parquet text) fails as too_large, unread.",
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> DocumentsSource:

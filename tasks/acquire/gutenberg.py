@@ -1,0 +1,226 @@
+"""Project Gutenberg's header, footer and credits: what they say, and the text without them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+SEARCH_LINES = 600
+"""Lines from a header's first line within which its end mark must come (the longest are ~300)."""
+
+_NAME = r"(?:the\s+|this\s+)?project\s+gutenberg"
+_CUE = re.compile(r"gutenberg|small print|full license", re.I)
+_START = re.compile(rf"\s*\*{{2,}}\s*start\s+of\s+{_NAME}", re.I)
+_SMALL_PRINT_END = re.compile(r"\s*\*+\s*END\s*\*?\s*THE SMALL PRINT", re.I)
+_END = re.compile(
+    rf"\s*(?:(?:\*{{2,}}\s*|this\s+is\s+the\s+)?end\s+of\s+{_NAME}"
+    rf"|\*{{2,}}\s*END:\s*FULL\s+LICENSE)",
+    re.I,
+)
+_HEADER = re.compile(
+    rf"\s*\**\s*(?:{_NAME}\s+(?:e-?book|e-?text|etext|edition)\b|project\s+gutenberg['’]s\s)", re.I
+)
+_TITLE_LINE = re.compile(
+    r"\s*\**\s*(?:the\s+)?project\s+gutenberg(?:['’]s|\s+e-?(?:book|text)\s+of)\s+"
+    r"(?:e-?(?:book|text)\s+of\s+)?(?P<title>.+?)(?:,?\s+by\s+(?P<author>[^*]+?))?\s*\**\s*",
+    re.I,
+)
+_FIELD = re.compile(r"\s*\[?(?P<key>[A-Z][A-Za-z ]{2,24}):[ \t]*(?P<value>\S.*)?")
+_CREDIT = re.compile(
+    r"\s*\[?\s*(?:this\s+|these\s+)?(?:project gutenberg\s+)?(?:e-?texts?|e-?books?)?\s*"
+    r"(?:was\s+|were\s+)?(?:first\s+)?"
+    r"(?:produced|prepared|scanned|transcribed|digiti[sz]ed|typed|created|proofread)"
+    r"(?:\s+and\s+\w+)*\s+(?:by|from|in)\b"
+    r"|\s*(?:credits|html version by|character set for html)\s*:?",
+    re.I,
+)
+CREDIT_BLOCKS = 3
+"""Paragraphs at the start of the body among which credits ("Produced by ...") are looked for."""
+
+LANGUAGES = {
+    "afrikaans": "af", "arabic": "ar", "bulgarian": "bg", "catalan": "ca", "chinese": "zh",
+    "czech": "cs", "danish": "da", "dutch": "nl", "english": "en", "esperanto": "eo",
+    "estonian": "et", "finnish": "fi", "french": "fr", "frisian": "fy", "galician": "gl",
+    "german": "de", "greek": "el", "hebrew": "he", "hungarian": "hu", "icelandic": "is",
+    "irish": "ga", "italian": "it", "japanese": "ja", "korean": "ko", "latin": "la",
+    "norwegian": "no", "polish": "pl", "portuguese": "pt", "romanian": "ro", "russian": "ru",
+    "serbian": "sr", "slovenian": "sl", "spanish": "es", "swedish": "sv", "tagalog": "tl",
+    "telugu": "te", "turkish": "tr", "ukrainian": "uk", "welsh": "cy", "yiddish": "yi",
+}  # fmt: skip
+"""ISO 639-1 codes of the language names that Gutenberg headers use."""
+
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        ("jan january", "feb february", "mar march", "apr april", "may", "jun june", "jul july",
+         "aug august", "sep sept september", "oct october", "nov november", "dec december"),
+        start=1,
+    )
+    for name in names.split()
+}  # fmt: skip
+_DATE = re.compile(r"\s*([A-Za-z]{3,9})\.?,?\s+(?:(\d{1,2})(?:st|nd|rd|th)?,?\s+)?(\d{4})\b")
+_OLD_DATE = re.compile(r"\s*([A-Z][a-z]{2,8}),?\s+(\d{4})\s+\[E-?(?:text|book) ", re.I)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a Gutenberg header says; a field is ``None`` or empty where it says nothing.
+
+    Attributes:
+        title: the book's title.
+        authors: as "First Last", in the header's order.
+        date: the release date, ISO 8601, as precise as given.
+        language: ISO 639-1 code of the (first) language.
+    """
+
+    title: str | None = None
+    authors: tuple[str, ...] = ()
+    date: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Body:
+    """The lines of a book that are its own.
+
+    Attributes:
+        spans: half-open ranges of line numbers, ascending; several where a file holds several
+            works, each with a header of its own.
+        header: what the first header says.
+        found: whether there was anything of Gutenberg's to remove.
+    """
+
+    spans: list[tuple[int, int]]
+    header: Header = field(default_factory=Header)
+    found: bool = False
+
+
+def find_body(lines: Sequence[str]) -> Body:
+    """Find a book's own lines among Gutenberg's headers, licences, footers and credits.
+
+    All styles since 1991 are known: ``*** START OF THE/THIS PROJECT GUTENBERG EBOOK``, the small
+    print that ends with ``*END*THE SMALL PRINT``, ``End of (The) Project Gutenberg's``. A file
+    without any of them is left as it is, but for a credit line at its start.
+    """
+    spans: list[tuple[int, int]] = []
+    first_body: int | None = None
+    begin: int | None = 0 if not _opens_with_header(lines) else None
+    headers_since_end = begin is None
+    for number, line in enumerate(lines):
+        if not _CUE.search(line):
+            continue
+        if _START.match(line):
+            # Inside a body it ends a header that came without a mark we know.
+            if begin is not None and number - begin > SEARCH_LINES:
+                spans.append((begin, number))
+            begin = _after_mark(lines, number)
+            first_body = number if first_body is None else first_body
+        elif _SMALL_PRINT_END.match(line) and (headers_since_end or begin == 0):
+            if begin is None or number < SEARCH_LINES:
+                begin = number + 1
+                headers_since_end = False
+                first_body = number if first_body is None else first_body
+        elif begin is not None and _END.match(line):
+            spans.append((begin, number))
+            begin = None
+            headers_since_end = False
+        elif begin is None and _HEADER.match(line):
+            headers_since_end = True
+    if begin is not None:
+        spans.append((begin, len(lines)))
+    elif not spans:  # a header that nothing ends: better its lines than no book
+        spans.append((0, len(lines)))
+    found = first_body is not None or spans != [(0, len(lines))]
+    trimmed = [_without_credits(lines, start, end) for start, end in spans]
+    header = _read_header(lines[: first_body or 0]) if found else Header()
+    return Body([span for span in trimmed if span[0] < span[1]], header, found)
+
+
+def _opens_with_header(lines: Sequence[str]) -> bool:
+    """Whether the file begins with a header whose end is marked further on."""
+    top = [line for line in lines[:40] if line.strip()][:6]
+    if not any(_HEADER.match(line) for line in top):
+        return False
+    return any(_START.match(line) or _SMALL_PRINT_END.match(line) for line in lines[:SEARCH_LINES])
+
+
+def _after_mark(lines: Sequence[str], number: int) -> int:
+    """The line after a start mark, which may run over several lines up to its closing stars."""
+    if "***" in lines[number].strip().lstrip("* "):
+        return number + 1
+    for end in range(number + 1, min(number + 5, len(lines))):
+        if not lines[end].strip():
+            break
+        if lines[end].rstrip().endswith("***"):
+            return end + 1
+    return number + 1
+
+
+def _without_credits(lines: Sequence[str], start: int, end: int) -> tuple[int, int]:
+    """Move a span's start past "Produced by ..." paragraphs near it."""
+    position, kept = start, start
+    for _ in range(CREDIT_BLOCKS):
+        while position < end and not lines[position].strip():
+            position += 1
+        block = position
+        while position < end and lines[position].strip():
+            position += 1
+        # Only what leads without a break of the book's own may go: title pages come after credits.
+        if block < position and _CREDIT.match(lines[block]) and position - block <= 12:
+            kept = position
+        elif block < position:
+            break
+    return kept, end
+
+
+def _read_header(lines: Sequence[str]) -> Header:
+    fields: dict[str, str] = {}
+    authors: list[str] = []
+    key = ""
+    title_line: re.Match[str] | None = None
+    old_date: str | None = None
+    for line in lines:
+        found = _FIELD.fullmatch(line.rstrip())
+        if found:
+            key = found["key"].lower().strip()
+            value = (found["value"] or "").strip()
+            if key == "author" and value:
+                authors.append(value)
+            fields.setdefault(key, value)
+        elif line.strip() and line[:1].isspace() and key == "title":
+            fields[key] += " " + line.strip()  # a title's further lines are indented
+        elif not line.strip():
+            key = ""
+        if title_line is None and _HEADER.match(line):
+            title_line = _TITLE_LINE.fullmatch(line.rstrip())
+        old = _OLD_DATE.match(line)
+        if old_date is None and old:
+            old_date = _iso(f"{old[1]} {old[2]}")
+    title = fields.get("title") or (title_line["title"] if title_line else None)
+    if not authors and title_line and title_line["author"]:
+        authors.append(title_line["author"].strip())
+    date = next(
+        (
+            iso
+            for name in ("release date", "posting date", "first posted")
+            if (iso := _iso(fields.get(name, "")))
+        ),
+        old_date,
+    )
+    names = re.split(r"[,;/]| and ", fields.get("language", "").lower())
+    language = LANGUAGES.get(names[0].strip())
+    return Header(" ".join(title.split()) if title else None, tuple(authors), date, language)
+
+
+def _iso(text: str) -> str | None:
+    """Read a date: "June 25, 2008", "June, 2001" or "2008-06-25" at its start; as ISO 8601."""
+    ready = re.match(r"\s*(\d{4}-\d\d-\d\d)\b", text)
+    if ready:
+        return ready[1]
+    found = _DATE.match(text)
+    month = _MONTHS.get(found[1].lower()) if found else None
+    if not found or month is None:
+        return None
+    day = int(found[2]) if found[2] else None
+    if day is not None and not 1 <= day <= 31:
+        return None
+    return f"{found[3]}-{month:02d}" + (f"-{day:02d}" if day else "")

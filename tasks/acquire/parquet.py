@@ -1,0 +1,163 @@
+"""Parquet files as batches of rows, with what cannot be read told row by row."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.arrow import utf8
+
+MAGIC = b"PAR1"
+BATCH_BYTES = 1 << 23
+"""Text read at once, about: row groups may hold gigabytes."""
+
+
+class Unreadable(Exception):
+    """A file that is no Parquet file, or has no such text: what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows in a row.
+
+    Attributes:
+        first: number of the first row in the file, from 0.
+        texts: UTF-8, not yet checked; ``None`` for null.
+        columns: values of the other columns by name.
+        error: why the rows cannot be read; `texts` is then all null.
+    """
+
+    first: int
+    texts: Sequence[bytes | None]
+    columns: dict[str, list[Any]]
+    error: str | None = None
+
+
+def open_parquet(stream: BinaryIO, text_column: str) -> pq.ParquetFile:
+    """Open a file and see that it has the text.
+
+    Raises:
+        Unreadable: if not.
+    """
+    try:
+        file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        message = f"not a readable Parquet file: {_first_line(error)}"
+        raise Unreadable(message) from None
+    schema = file.schema_arrow
+    if text_column not in schema.names:
+        message = f"no column {text_column!r}; it has {', '.join(schema.names) or 'none'}"
+        raise Unreadable(message)
+    kind = schema.field(text_column).type
+    if not _is_text(kind):
+        message = f"column {text_column!r} is {kind}, not text"
+        raise Unreadable(message)
+    return file
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (
+        pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view,
+        pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+    )  # fmt: skip
+    return any(test(kind) for test in tests)
+
+
+def plan(file: pq.ParquetFile, text_column: str, most_bytes: int, most_rows: int) -> list[range]:
+    """Ranges of consecutive row groups, each up to about this much text or this many rows."""
+    found: list[range] = []
+    start, held, rows = 0, 0, 0
+    for group in range(file.num_row_groups):
+        size, count = _group_size(file, group, text_column), _group_rows(file, group)
+        if group > start and (held + size > most_bytes or rows + count > most_rows):
+            found.append(range(start, group))
+            start, held, rows = group, 0, 0
+        held, rows = held + size, rows + count
+    if file.num_row_groups > start:
+        found.append(range(start, file.num_row_groups))
+    return found
+
+
+def _group_rows(file: pq.ParquetFile, group: int) -> int:
+    return int(file.metadata.row_group(group).num_rows)
+
+
+def _group_size(file: pq.ParquetFile, group: int, column: str) -> int:
+    meta = file.metadata.row_group(group)
+    columns = (meta.column(number) for number in range(meta.num_columns))
+    return sum(int(c.total_uncompressed_size) for c in columns if c.path_in_schema == column)
+
+
+def read_groups(
+    file: pq.ParquetFile, groups: range, text_column: str, others: Sequence[str]
+) -> Iterator[Batch]:
+    """Read row groups, a batch at a time. Rows that cannot be read come as a batch with an error.
+
+    Args:
+        file: as opened by `open_parquet`.
+        groups: which row groups.
+        text_column: column of the text.
+        others: further columns to read; those that the file lacks are left out.
+    """
+    names = [name for name in others if name in file.schema_arrow.names]
+    first = sum(_group_rows(file, group) for group in range(groups.start))
+    for group in groups:
+        count = _group_rows(file, group)
+        per_row = max(_group_size(file, group, text_column) // max(count, 1), 1)
+        done = 0
+        try:
+            for batch in file.iter_batches(
+                batch_size=max(1, min(BATCH_BYTES // per_row, 1 << 16)),
+                row_groups=[group],
+                columns=list(dict.fromkeys([text_column, *names])),
+                use_threads=False,
+            ):
+                columns = {name: _values(batch.column(name)) for name in names}
+                yield Batch(first + done, _texts(batch.column(text_column)), columns)
+                done += batch.num_rows
+        except (pa.ArrowException, OSError, ValueError) as error:
+            lost = [None] * (count - done)
+            yield Batch(first + done, lost, {}, f"row group {group}: {_first_line(error)}")
+        first += count
+
+
+def _texts(column: pa.Array) -> list[bytes | None]:
+    """A text column's values, UTF-8 or what passes for it."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+        column = column.cast(pa.large_binary())
+    if pa.types.is_binary(column.type):
+        column = column.view(pa.string())
+    elif pa.types.is_large_binary(column.type):
+        column = column.view(pa.large_string())
+    valid = np.asarray(column.is_valid())
+    offsets, data = utf8(column)
+    view, bounds = data.data, offsets.tolist()
+    return [
+        view[bounds[row] : bounds[row + 1]].tobytes() if good else None
+        for row, good in enumerate(valid.tolist())
+    ]
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except (UnicodeDecodeError, ValueError, OverflowError):  # one broken value costs no other
+        return [_value(item) for item in column]
+
+
+def _value(item: pa.Scalar) -> Any:
+    try:
+        return item.as_py()
+    except (UnicodeDecodeError, ValueError, OverflowError):
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:300] or type(error).__name__
