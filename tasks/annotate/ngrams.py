@@ -36,7 +36,7 @@ def _intern(hashes: Hashes, count: int, table: Ints, firsts: Ints, classes: Ints
     distinct = 0
     for i in range(count):
         value = hashes[i]
-        slot = int(value & mask)
+        slot = int(np.int64(value & mask))
         while True:
             known = int(table[slot]) - 1
             if known < 0:
@@ -88,7 +88,7 @@ def _extend(
         if positions[j + 1] != positions[j] + 1:
             continue
         key = (np.uint64(classes[j]) << np.uint64(32)) | np.uint64(classes[j + 1])
-        slot = int(mix(key) & np.uint64(size - 1))
+        slot = int(np.int64(mix(key) & np.uint64(size - 1)))
         while True:
             known = int(table[slot]) - 1
             if known < 0:
