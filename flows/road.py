@@ -54,7 +54,12 @@ def walk(do: Walker, recipe: Recipe, until: StageName = "evaluate") -> None:
     if "extract" not in wanted:
         return
     documents = [
-        do(extract, source=s.name, settings={"config": recipe.extract}, data={"raw": pages})
+        do(
+            extract,
+            source=s.name,
+            settings={"config": recipe.extract, "license": s.license},
+            data={"raw": pages},
+        )
         if s.kind in PAGES
         else pages
         for s, pages in zip(recipe.sources, raw, strict=True)
