@@ -68,7 +68,7 @@ class Parts:
 
     def _clear(self) -> None:
         self._rows: list[dict[str, Any]] = []
-        self._fates: list[tuple[str, str, Fate]] = []
+        self._fates: list[tuple[str, str | None, Fate]] = []
         self._records: list[bytes] = []
         self._offset = self._payload = 0
 
@@ -120,9 +120,9 @@ class Parts:
         self._payload += len(capture.payload)
         self._fates.append((identity, url, Fate()))
 
-    def reject(self, url: str, fate: Fate, content: bytes = b"") -> None:
-        """Adds an address that does not go on, with the bytes it gave if any."""
-        self._fates.append((document_id(self._source, url, content), url, fate))
+    def reject(self, url: str | None, fate: Fate, content: bytes = b"") -> None:
+        """Adds an address (or a file: no address) that does not go on, with the bytes it gave."""
+        self._fates.append((document_id(self._source, url or "", content), url, fate))
 
     def take(self) -> Outcome:
         """The part collected so far; collecting begins anew."""

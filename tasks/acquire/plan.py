@@ -1,35 +1,28 @@
-"""What an acquisition from files is made of: the same shape for every kind of source.
-
-A kind's module has ``plan(source) -> Plan``, which looks at the files' bytes and at nothing else:
-two stores, hosts or paths with equal files give equal plans.
-"""
+"""What an acquisition from files is made of: the same shape for every kind of source."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from infra.fingerprint import digest
 from infra.stage import Outcome, Spec, Stage, Unit
-from infra.storage import expand, open_url
+from tasks.acquire.config import BooksSource, DocumentsSource, WarcSource
 
-_CHUNK = 1 << 20
-UNREADABLE = "unreadable"
-"""The digest of a file that cannot be read; it becomes a counted failure, not an end of the run."""
+NAME = "acquire"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a source is acquired.
+    """How a source is acquired from files.
 
     Attributes:
         stage: name and code of the kind's acquisition.
         config: what, besides the files' bytes, decides the result; JSON values.
-        units: one per file, in the order of their parts.
+        units: pieces of work, in the order of their parts; a key names a file's bytes, never its
+            place.
         function: module-level; called with a unit's payload.
     """
 
@@ -54,7 +47,7 @@ class FileSpec(Spec):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of stage, source, code, configuration and the keys of all files."""
+        """Digest of stage, source, code, configuration and the keys of all units."""
         return digest(
             {
                 "stage": self.stage.name,
@@ -66,39 +59,30 @@ class FileSpec(Spec):
         )
 
 
-@dataclass(frozen=True)
-class InputFile:
-    """A user's file.
-
-    Attributes:
-        url: where it is.
-        digest: SHA-256 of its bytes, or ``UNREADABLE``.
-    """
-
-    url: str
-    digest: str
-
-    @property
-    def name(self) -> str:
-        """Its base name: the only part of its place that may show in data."""
-        return PurePosixPath(self.url).name
-
-
-def files(paths: Iterable[str]) -> list[InputFile]:
-    """The files that paths, globs and URLs name, each once, by base name, with their digests.
+def plan(source: WarcSource | BooksSource | DocumentsSource) -> Plan:
+    """Finds a source's files and reads each once for its digest.
 
     Raises:
-        StorageError: if a pattern matches nothing.
+        UserError: if a pattern matches nothing or a file cannot be read.
     """
-    return [InputFile(url, _digest(url)) for url in expand(list(paths))]
+    # Imported here: a recipe with one kind of source needs the libraries of that kind alone.
+    function: Callable[..., Iterable[Outcome]]
+    if isinstance(source, WarcSource):
+        from tasks.acquire import warc
 
+        chosen, units, function = warc.config(source), warc.units(source), warc.read_warc
+        # A record's compressed bytes are those of the machine's zlib.
+        stage = Stage(NAME, warc.MODULES, warc.LIBRARIES, deterministic=False)
+    elif isinstance(source, BooksSource):
+        from tasks.acquire import books
 
-def _digest(url: str) -> str:
-    hasher = hashlib.sha256()
-    try:
-        with open_url(url) as file:
-            while chunk := file.read(_CHUNK):
-                hasher.update(chunk)
-    except OSError:
-        return UNREADABLE
-    return hasher.hexdigest()
+        chosen, units, function = books.config(source), books.units(source), books.read_book
+        stage = Stage(NAME, books.MODULES, books.LIBRARIES)
+    else:
+        from tasks.acquire import documents
+
+        chosen, units = documents.config(source), documents.units(source)
+        function = documents.read_documents
+        stage = Stage(NAME, documents.MODULES, documents.LIBRARIES)
+    config = {"name": source.name, "kind": source.kind, **chosen}
+    return Plan(stage, config, tuple(units), function)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import cast
 
 from infra.cluster import Cluster, ClusterConfig
 from infra.dag import Step
 from infra.dataset import Dataset
 from infra.stage import Context, Spec, Stage, Unit, build
 from tasks.acquire.config import Source, WebSource
-from tasks.acquire.plan import FileSpec, Plan
+from tasks.acquire.plan import FileSpec, plan
 
 WEB = Stage(
     "acquire",
@@ -30,25 +27,20 @@ WEB = Stage(
 def spec(ctx: Context, *, source: Source) -> Spec:
     """What the source's data set is made from: its files' digests, or the crawl that is wanted.
 
-    A web source's snapshot label is that of the moment of this call, in UTC.
+    A web source's snapshot label is that of the run's beginning.
     """
     if isinstance(source, WebSource):
-        return Spec(WEB, source.name, source.collects(datetime.now(UTC)))
-    plan = _plan(source)
-    return FileSpec(plan.stage, source.name, plan.config, plan=plan)
+        return Spec(WEB, source.name, source.collects(ctx.now))
+    made = plan(source)
+    return FileSpec(made.stage, source.name, made.config, plan=made)
 
 
 def run(ctx: Context, spec: Spec, *, source: Source) -> Dataset:
     """Fetches or reads the source and commits."""
     if isinstance(source, WebSource):
         return _crawl(ctx, spec, source)
-    plan = spec.plan if isinstance(spec, FileSpec) and spec.plan else _plan(source)
-    return build(ctx, spec, plan.units, plan.function)
-
-
-def _plan(source: Source) -> Plan:
-    module = importlib.import_module(f"tasks.acquire.{source.kind}")
-    return cast("Plan", module.plan(source))
+    made = spec.plan if isinstance(spec, FileSpec) and spec.plan else plan(source)
+    return build(ctx, spec, made.units, made.function)
 
 
 def _crawl(ctx: Context, spec: Spec, source: WebSource) -> Dataset:

@@ -3,51 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from infra import warc as archive
-from infra.stage import Outcome, Stage, Unit
+from infra.fingerprint import digest
+from infra.stage import Outcome, Unit
 from infra.storage import open_url
 from tasks.acquire.config import WarcSource
 from tasks.acquire.outcome import REDIRECTS, Fate, dropped, failed, is_html, judge
-from tasks.acquire.parts import STAGE, Parts
-from tasks.acquire.plan import Plan, files
+from tasks.acquire.files import InputFile, scan
+from tasks.acquire.parts import Parts
 from tasks.acquire.web import page
 from tasks.acquire.web.robots import token
 from tasks.acquire.web.urls import canonical
 
-STAGE_CODE = Stage(
-    STAGE,
-    modules=(
-        "tasks.acquire.warc",
-        "tasks.acquire.outcome",
-        "tasks.acquire.parts",
-        "tasks.acquire.web.page",
-        "tasks.acquire.web.urls",
-        "infra.warc",
-    ),
-    libraries=("fastwarc", "lxml"),
-    # A record's compressed bytes are those of the machine's zlib.
-    deterministic=False,
+MODULES = (
+    "tasks.acquire.warc",
+    "tasks.acquire.outcome",
+    "tasks.acquire.parts",
+    "tasks.acquire.web.page",
+    "tasks.acquire.web.urls",
+    "infra.warc",
 )
+LIBRARIES = ("fastwarc", "lxml")
 
 
-def plan(source: WarcSource) -> Plan:
-    """One unit per file."""
-    chosen = {
-        "name": source.name,
-        "kind": source.kind,
-        "max_page_bytes": source.max_page_bytes,
-        "user_agent": source.user_agent,
-    }
-    found = files(source.paths)
-    units = tuple(
-        Unit(f"{file.name} {file.digest}", (source, file.url, file.name, file.digest))
-        for file in found
-    )
-    return Plan(STAGE_CODE, chosen, units, read)
+def config(source: WarcSource) -> dict[str, Any]:
+    """What of the source's settings decides the output: not the paths, not the licence."""
+    return {"max_page_bytes": source.max_page_bytes, "robots_token": token(source.user_agent)}
 
 
-def read(source: WarcSource, url: str, name: str, digest: str) -> Iterator[Outcome]:
+def units(source: WarcSource) -> list[Unit]:
+    """One unit per file. Reads every file once, for its digest.
+
+    Raises:
+        UserError: if a pattern matches nothing or a file cannot be read.
+    """
+    return [
+        Unit(digest({"file": file.digest, "name": file.name}), (source, file))
+        for file in scan(source.paths)
+    ]
+
+
+def read_warc(source: WarcSource, file: InputFile) -> Iterator[Outcome]:
     """The parts of one file: every record that stands for a page has a verdict.
 
     Requests, metadata and warcinfo records stand for none. A file that is cut short, or whose
@@ -55,15 +53,13 @@ def read(source: WarcSource, url: str, name: str, digest: str) -> Iterator[Outco
 
     Args:
         source: the source's section of the recipe.
-        url: where the file is.
-        name: its base name.
-        digest: SHA-256 of its bytes.
+        file: where it is, and the digest of its bytes.
     """
     collected = Parts(source.name)
-    segment = f"{source.name}-{digest[:12]}"
+    segment = file.segment(source.name)
     empty = True
     try:
-        with open_url(url) as stream:
+        with open_url(file.url, file.options) as stream:
             for _, capture in archive.captures(stream, max_payload=source.max_page_bytes):
                 if capture.kind == "metadata":
                     continue
@@ -73,11 +69,8 @@ def read(source: WarcSource, url: str, name: str, digest: str) -> Iterator[Outco
                     empty = False
     except archive.Broken as error:
         reason = "truncated_warc" if error.records else "bad_warc"
-        evidence = {"file": name, "offset": error.offset, "error": error.error}
-        collected.reject(f"file:{name}", failed(reason, **evidence))
-    except OSError as error:
-        evidence = {"file": name, "error": type(error).__name__}
-        collected.reject(f"file:{name}", failed("unreadable_file", **evidence))
+        evidence = {"file": file.name, "offset": error.offset, "error": error.error}
+        collected.reject(None, failed(reason, **evidence), file.digest.encode())
     if empty or len(collected):
         yield collected.take()
 

@@ -1,0 +1,1 @@
+"""Extract: web pages to documents. One data set per source of pages."""

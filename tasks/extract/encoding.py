@@ -1,0 +1,132 @@
+"""Which characters a page's bytes stand for."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_HEADER = re.compile(r"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
+_META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
+_XML = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]+)", re.I)
+_PRESCAN = 4096  # bytes; browsers look at 1024, and many pages declare theirs a little later
+
+# Labels that mean Windows-1252 and so on in practice (WHATWG Encoding, section 4.2): pages that
+# say Latin-1 use the characters Windows puts in its place.
+_IN_PRACTICE = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "euc_kr": "cp949",
+    "shift_jis": "cp932",
+}
+# Encodings whose text is made of ASCII bytes: that it is valid UTF-8 says nothing.
+_SEVEN_BIT = ("iso2022", "hz", "utf-7")
+
+REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A page as text.
+
+    Attributes:
+        text: valid Unicode without zero characters.
+        encoding: Python's name of the encoding it was read in.
+        replaced: bytes, or runs of bytes, that stood for nothing and became U+FFFD.
+    """
+
+    text: str
+    encoding: str
+    replaced: int
+
+
+def codec(label: str | None) -> str | None:
+    """Python's name for an encoding label as browsers understand it; ``None`` if unknown."""
+    if not label:
+        return None
+    try:
+        name = codecs.lookup(label.strip()).name
+        "".encode(name)
+    except (LookupError, ValueError):
+        return None
+    return _IN_PRACTICE.get(name, name)
+
+
+def decode(data: bytes, content_type: str | None) -> Decoded:
+    """Reads a page's bytes.
+
+    In this order: a byte order mark; UTF-8, if the bytes beyond ASCII are valid UTF-8, whatever is
+    declared, because they are so by accident practically never; the charset of the Content-Type
+    header; that of a meta tag or XML declaration; detection from the bytes. The first that fits
+    without an error wins. If none does, the first one declared is used and what is invalid is
+    replaced and counted.
+
+    Args:
+        data: the page.
+        content_type: its Content-Type header.
+    """
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            return _lenient(data[len(mark) :], name)
+    declared = [name for name in _declared(data, content_type) if name is not None]
+    if not any(name.startswith(_SEVEN_BIT) for name in declared[:1]):
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+        else:
+            if not data.isascii() or not declared or "\0" not in text:
+                return Decoded(_clean(text), "utf-8", 0)
+    candidates = [*declared, *filter(None, [_detected(data)])]
+    for name in candidates:
+        try:
+            return Decoded(_clean(data.decode(name)), name, 0)
+        except (UnicodeError, LookupError):
+            continue
+    return _lenient(data, candidates[0] if candidates else "utf-8")
+
+
+def _declared(data: bytes, content_type: str | None) -> list[str | None]:
+    header = _HEADER.search(content_type or "")
+    head = data[:_PRESCAN]
+    found = _META.search(head) or _XML.search(head)
+    meta = codec(found.group(1).decode("ascii")) if found else None
+    # A page that could be searched for its declaration is not in UTF-16 (WHATWG HTML, 13.2.3.2).
+    if meta is not None and meta.startswith("utf-16"):
+        meta = "utf-8"
+    return [codec(header.group(1)) if header else None, meta]
+
+
+def _detected(data: bytes) -> str | None:
+    from resiliparse.parse.encoding import detect_encoding
+
+    return codec(detect_encoding(data))
+
+
+def _lenient(data: bytes, name: str) -> Decoded:
+    before = data.count(REPLACEMENT.encode()) if name == "utf-8" else 0
+    text = data.decode(name, "replace")
+    return Decoded(_clean(text), name, max(0, text.count(REPLACEMENT) - before))
+
+
+def _clean(text: str) -> str:
+    """Without zero characters and without halves of surrogate pairs."""
+    if "\0" in text:
+        text = text.replace("\0", "")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text

@@ -1,0 +1,239 @@
+"""What a page says of itself: title, date, language, licence. Never the clock, never a guess."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from urllib.parse import urljoin
+
+_TITLE_CHARACTERS = 500
+_YEARS = range(1990, 2101)
+"""Years a page's date can lie in: the Web's own, and a bound that does not move with the clock."""
+
+# By property, name or itemprop, in order of trust: first published, then whatever date there is,
+# then last changed.
+_DATES = (
+    "article:published_time",
+    "og:published_time",
+    "datepublished",
+    "citation_publication_date",
+    "citation_date",
+    "dcterms.issued",
+    "dc.date.issued",
+    "dcterms.created",
+    "dc.date.created",
+    "datecreated",
+    "parsely-pub-date",
+    "sailthru.date",
+    "pubdate",
+    "publishdate",
+    "publish_date",
+    "publish-date",
+    "publication_date",
+    "dcterms.date",
+    "dc.date",
+    "date",
+    "article:modified_time",
+    "og:updated_time",
+    "dcterms.modified",
+    "datemodified",
+    "last-modified",
+)
+_RIGHTS = ("dcterms.license", "dc.rights.license", "dcterms.rights", "dc.rights", "license")
+_ISO = re.compile(r"^\s*(\d{4})-?(\d\d)(?:-?(\d\d))?(?:[T\s].*|Z)?$", re.S)
+_SLASHED = re.compile(r"^\s*(\d{4})[/.](\d{1,2})[/.](\d{1,2})(?:\s.*)?$", re.S)
+_TAG = re.compile(r"^[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*$")
+_CREATIVE_COMMONS = re.compile(
+    r"^(?:https?:)?//(?:www\.)?creativecommons\.org/(licenses|publicdomain)/([a-z+-]+)"
+    r"(?:/(\d\.\d))?",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What could be read; ``None`` where the page does not say."""
+
+    title: str | None = None
+    date: str | None = None
+    language: str | None = None
+    license: str | None = None
+
+
+def read(root: Any, url: str) -> Metadata:
+    """The metadata of a parsed page.
+
+    Args:
+        root: the page as an lxml element.
+        url: its address, that relative licence links are resolved with.
+    """
+    meta = _meta(root)
+    data = list(_linked_data(root))
+    return Metadata(
+        title=_title(root, meta),
+        date=_date(root, meta, data),
+        language=_language(root, meta),
+        license=_license(root, meta, data, url),
+    )
+
+
+def _meta(root: Any) -> dict[str, str]:
+    """Meta tags by property, name, itemprop or http-equiv, lower case; the first of a name wins."""
+    out: dict[str, str] = {}
+    for tag in root.iter("meta"):
+        value = (tag.get("content") or "").strip()
+        for attribute in ("property", "name", "itemprop", "http-equiv"):
+            name = (tag.get(attribute) or "").strip().lower()
+            if name and value:
+                out.setdefault(name, value)
+    return out
+
+
+def _linked_data(root: Any) -> Iterator[dict[str, Any]]:
+    """Every JSON-LD object on the page, those inside others included, in document order."""
+    for script in root.iter("script"):
+        if (script.get("type") or "").split(";")[0].strip().lower() != "application/ld+json":
+            continue
+        try:
+            stack = [json.loads(script.text or "")]
+        except (ValueError, RecursionError):
+            continue
+        while stack:
+            item = stack.pop()
+            if isinstance(item, list):
+                stack.extend(reversed(item))
+            elif isinstance(item, dict):
+                yield item
+                stack.extend(
+                    value for value in reversed(item.values()) if isinstance(value, list | dict)
+                )
+
+
+def _words(text: str | None) -> str | None:
+    short = " ".join((text or "").split())[:_TITLE_CHARACTERS].strip()
+    return short or None
+
+
+def _title(root: Any, meta: dict[str, str]) -> str | None:
+    found = _words(meta.get("og:title"))
+    for tag in ("title", "h1"):
+        for element in root.iter(tag):
+            found = found or _words("".join(element.itertext()))
+    return found
+
+
+def parse_date(text: object) -> str | None:
+    """The day (or month) that a date says, as ISO 8601; ``None`` if that cannot be told.
+
+    Understood are ISO 8601 with or without a time, ``YYYY/MM/DD`` and the dates of HTTP and mail
+    (RFC 5322). Dates such as 03/04/2021 mean different days in different countries: ``None``.
+    """
+    if not isinstance(text, str) or len(text) > 64:
+        return None
+    found = _ISO.match(text) or _SLASHED.match(text)
+    if found:
+        year, month, day = (int(part) if part else None for part in found.groups())
+    else:
+        from email.utils import parsedate
+
+        parsed = parsedate(text)
+        if parsed is None:
+            return None
+        year, month, day = parsed[:3]
+    try:
+        whole = date(year or 0, month or 0, day or 1)
+    except ValueError:
+        return None
+    if whole.year not in _YEARS:
+        return None
+    return whole.isoformat() if day else f"{whole:%Y-%m}"
+
+
+def _date(root: Any, meta: dict[str, str], data: list[dict[str, Any]]) -> str | None:
+    published = [item.get("datePublished") for item in data]
+    candidates: list[object] = [meta.get(name) for name in _DATES[:3]]
+    candidates += published
+    candidates += [meta.get(name) for name in _DATES[3:]]
+    candidates += [item.get("dateCreated") or item.get("dateModified") for item in data]
+    times = list(root.iter("time"))
+    stamped = [tag for tag in times if tag.get("pubdate") is not None or tag.get("itemprop")]
+    candidates += [tag.get("datetime") or tag.text for tag in [*stamped, *times]]
+    return next((day for text in candidates if (day := parse_date(text)) is not None), None)
+
+
+def language_tag(text: str | None) -> str | None:
+    """A language tag in its usual spelling (``pt-BR``); ``None`` if it is not one."""
+    first = (text or "").split(",")[0].split(";")[0].strip()
+    if not _TAG.match(first):
+        return None
+    primary, *rest = first.replace("_", "-").split("-")
+    return "-".join([primary.lower(), *(part.upper() if len(part) == 2 else part for part in rest)])
+
+
+def _language(root: Any, meta: dict[str, str]) -> str | None:
+    top = root if root.tag == "html" else next(root.iter("html"), root)
+    xml_lang = "{http://www.w3.org/XML/1998/namespace}lang"
+    for text in (
+        top.get("lang"),
+        top.get(xml_lang),
+        top.get("xml:lang"),
+        meta.get("content-language"),
+        meta.get("og:locale"),
+        meta.get("dc.language"),
+    ):
+        tag = language_tag(text)
+        if tag is not None:
+            return tag
+    return None
+
+
+def license_name(address: str) -> str:
+    """A short name for a Creative Commons address (``cc-by-sa-4.0``), others as they are."""
+    found = _CREATIVE_COMMONS.match(address)
+    if not found:
+        return address
+    kind, name, version = found.groups()
+    name = name.lower()
+    if kind.lower() == "publicdomain":
+        return "public-domain" if name == "mark" else f"cc0-{version or '1.0'}"
+    return f"cc-{name}" + (f"-{version}" if version else "")
+
+
+def _license(
+    root: Any, meta: dict[str, str], data: list[dict[str, Any]], url: str
+) -> str | None:
+    """The licence the page names for itself.
+
+    A link with ``rel="license"`` first, then JSON-LD, then meta tags that hold an address. Links
+    to a Creative Commons licence without ``rel`` count only if the whole page agrees on one: they
+    may speak of a single picture.
+    """
+    common: set[str] = set()
+    for link in root.iter("link", "a", "area"):
+        target = (link.get("href") or "").strip()
+        if not target:
+            continue
+        if "license" in (link.get("rel") or "").lower().split():
+            return license_name(_absolute(url, target))
+        if _CREATIVE_COMMONS.match(target):
+            common.add(license_name(target))
+    for item in data:
+        value = item.get("license")
+        address = value.get("@id") or value.get("url") if isinstance(value, dict) else value
+        if isinstance(address, str) and address.strip():
+            return license_name(_absolute(url, address.strip()))
+    for name in _RIGHTS:
+        if meta.get(name, "").startswith(("http://", "https://")):
+            return license_name(meta[name])
+    return common.pop() if len(common) == 1 else None
+
+
+def _absolute(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        return target

@@ -1,0 +1,151 @@
+"""One page: bytes in, a document's fields out. Pure, and meant to run in a killable process."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.extract.encoding import decode
+from tasks.extract.metadata import Metadata, language_tag, license_name, read
+
+_RESOURCE_LIMIT = 114  # lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT
+_TEXT = "text/plain"
+# lxml refuses a string that declares an encoding; it has been decoded already.
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+class PageError(Exception):
+    """A page that cannot be extracted.
+
+    Attributes:
+        reason: as in the ledger.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page gave.
+
+    Attributes:
+        text: its main text; empty if there is none.
+        metadata: what it says of itself.
+        encoding: what its bytes were read as.
+        replaced: how many times invalid bytes became U+FFFD.
+    """
+
+    text: str
+    metadata: Metadata
+    encoding: str
+    replaced: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """A page to be extracted.
+
+    Attributes:
+        payload: its bytes.
+        url: its address.
+        content_type: Content-Type header.
+        content_language: Content-Language header.
+        license_hint: the licence a Link header names.
+    """
+
+    payload: bytes
+    url: str
+    content_type: str | None = None
+    content_language: str | None = None
+    license_hint: str | None = None
+
+
+def extract(request: Request, engine: str) -> Page:
+    """The document in a page.
+
+    Args:
+        request: the page.
+        engine: ``trafilatura`` or ``resiliparse``.
+
+    Raises:
+        PageError: if the parser gave up: 256 elements inside one another (``too_deep``), or 10 MB
+            of text or attributes in one piece (``parser_limit``). Both engines are held to it:
+            one would lose the rest of the page, the other takes minutes.
+    """
+    decoded = decode(request.payload, request.content_type)
+    kind = (request.content_type or "").split(";")[0].strip().lower()
+    found = Metadata()
+    if kind == _TEXT:
+        text = decoded.text
+    else:
+        html = _DECLARATION.sub("", decoded.text, count=1)
+        root = _parse(html)
+        if root is None:
+            return Page("", _hints(found, request), decoded.encoding, decoded.replaced)
+        found = read(root, request.url)
+        text = _trafilatura(html) if engine == "trafilatura" else _resiliparse(html)
+    if not text.strip():
+        text = ""
+    return Page(text, _hints(found, request), decoded.encoding, decoded.replaced)
+
+
+def _hints(found: Metadata, request: Request) -> Metadata:
+    """What the page says, completed by what its headers say."""
+    link = request.license_hint
+    return Metadata(
+        title=found.title,
+        date=found.date,
+        language=found.language or language_tag(request.content_language),
+        license=found.license or (license_name(link) if link else None),
+    )
+
+
+def _parse(html: str) -> Any:
+    from lxml import etree
+
+    parser = etree.HTMLParser(
+        encoding="utf-8", recover=True, no_network=True, remove_comments=True, remove_pis=True
+    )
+    try:
+        root = etree.fromstring(html.encode("utf-8"), parser)
+    except (etree.LxmlError, ValueError):
+        root = None
+    last = parser.error_log.last_error
+    if last is not None and last.type == _RESOURCE_LIMIT:
+        raise PageError("too_deep" if "depth" in last.message else "parser_limit", last.message)
+    return root
+
+
+def _trafilatura(html: str) -> str:
+    import trafilatura
+
+    # deduplicate=False: its cache lives as long as the process, so that a page's text would depend
+    # on the pages before it.
+    text = trafilatura.extract(
+        html,
+        fast=True,
+        include_comments=False,
+        include_tables=True,
+        deduplicate=False,
+        output_format="txt",
+    )
+    return text or ""
+
+
+def _resiliparse(html: str) -> str:
+    from resiliparse.extract.html2text import extract_plain_text
+
+    text = extract_plain_text(
+        html,
+        main_content=True,
+        alt_texts=False,
+        links=False,
+        form_fields=False,
+        noscript=False,
+        comments=False,
+    )
+    return _BLANK_LINES.sub("\n\n", text).strip()
