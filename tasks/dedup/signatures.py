@@ -39,7 +39,7 @@ def band_column(band: int) -> str:
 
 
 def build_signatures(ctx: Context, config: DedupConfig, documents: Dataset) -> Dataset:
-    """The signatures of a data set of documents, row-aligned with it, under its part names."""
+    """The signatures of a data set of documents: a part per part, row-aligned, in its order."""
     settings = config.model_dump(include={"ngram", "bands", "rows", "seed"})
     spec = Spec(STAGE, documents.source, {**settings, "unicode": VERSION}, (documents,))
     units = [Unit(digest(part.content), (part, config), rows=part.rows) for part in documents.parts]

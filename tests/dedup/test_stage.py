@@ -140,16 +140,3 @@ def test_no_documents(tmp_path: Path) -> None:
     assert found.counts.in_ == 0
     assert found.facts["clusters"] == 0
     assert edges(found) == []
-
-
-@pytest.mark.e2e
-@pytest.mark.timeout(120)
-def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
-    rows = corpus(3)
-    manifests = []
-    for workers in (0, 1, 2):
-        ctx = context(tmp_path / str(workers), workers)
-        with ctx.cluster:
-            found = run(ctx, [documents(ctx, "site", [rows[:7], rows[7:14], rows[14:]])])
-        manifests.append(found.manifest.to_bytes())
-    assert manifests[0] == manifests[1] == manifests[2]

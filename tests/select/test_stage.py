@@ -215,6 +215,20 @@ def test_data_sets_that_do_not_belong_together_are_refused(tmp_path: Path) -> No
         run(ctx, [texts], [annotated(ctx, longer)])
 
 
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
+def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
+    rows = copies(3)
+    stores = []
+    for workers in (0, 1, 2):
+        ctx = context(tmp_path / str(workers), workers)
+        with ctx.cluster:
+            run(ctx, [documents(ctx, "site", [rows[:7], rows[7:14], rows[14:]])])
+        stores.append({name: ctx.storage.read(name) for name in ctx.storage.list()})
+    assert {name.split("/")[0] for name in stores[0]} >= {"signatures", "dedup", "select"}
+    assert stores[0] == stores[1] == stores[2]
+
+
 def test_a_new_part_leaves_unrelated_parts_as_they_are(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = copies(1)
