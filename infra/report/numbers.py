@@ -1,0 +1,81 @@
+"""Numbers as a reader takes them in: grouped, rounded to what matters, with their unit."""
+
+import math
+from datetime import datetime
+
+_SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
+_COUNTS = ("", "k", "M", "G", "T")
+MINUTE, HOUR = 60, 3600
+
+
+def whole(value: float) -> str:
+    """``12,345``."""
+    return f"{value:,.0f}"
+
+
+def brief(value: float) -> str:
+    """``12.3M``: three figures and a unit."""
+    return _scaled(value, _COUNTS, "").strip()
+
+
+def size(value: float) -> str:
+    """``12.3 MB``, in powers of 1000."""
+    return _scaled(value, _SIZES, " ")
+
+
+def _scaled(value: float, units: tuple[str, ...], gap: str) -> str:
+    step = 0
+    # 999.5 would round to 1000 of the smaller unit.
+    while abs(value) >= 999.5 and step < len(units) - 1:
+        value /= 1000
+        step += 1
+    digits = 0 if step == 0 or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}{gap}{units[step]}"
+
+
+def share(part: float, all_: float) -> str:
+    """``12.3 %``; a dash of nothing; never 0 or 100 where that is not exact."""
+    if not all_:
+        return "–"
+    percent = 100 * part / all_
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.0f} %" if percent in (0, 100) else f"{percent:.1f} %"
+
+
+def seconds(value: float | None) -> str:
+    """``0.4 s``, ``2 min 05 s``, ``3 h 10 min``."""
+    if value is None:
+        return "–"
+    if value < MINUTE:
+        return f"{value:.1f} s" if value < 59.95 else "1 min 00 s"
+    whole_seconds = round(value)
+    if whole_seconds < HOUR:
+        return f"{whole_seconds // MINUTE} min {whole_seconds % MINUTE:02d} s"
+    minutes = round(value / MINUTE)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number with so many decimals; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:,.{digits}f}"
+
+
+def significant(value: object) -> str:
+    """Four figures of a float, anything else as it is written."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}"
+
+
+def moment(iso: str) -> str:
+    """``31 January 2026, 12:00 UTC``; what is no time stays as it is."""
+    try:
+        when = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
