@@ -105,8 +105,8 @@ def response(capture: Capture) -> bytes:
     """
     http: list[tuple[str, str]] = []
     for key, value in capture.headers:
-        value = " ".join(value.split("\n")).strip()
-        http.append((f"X-Crawl-{key}" if key.lower() in _HOP_BY_HOP else key, value))
+        name = f"X-Crawl-{key}" if key.lower() in _HOP_BY_HOP else key
+        http.append((name, " ".join(value.splitlines()).strip()))
     http.append(("Content-Length", str(len(capture.payload))))
     block = _block(f"HTTP/1.1 {capture.status} {capture.reason}".rstrip(), http, "latin-1")
     payload = _sha1(capture.payload)

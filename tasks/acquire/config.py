@@ -16,6 +16,8 @@ Refresh = Literal["never", "hourly", "daily", "weekly", "monthly"]
 USER_AGENT = "gristmill/0.1 (+https://github.com/gristmill/gristmill)"
 """Who asks, and where a site's owner can read about it."""
 
+_PRODUCT = r"^[A-Za-z0-9_-]+[/ ]?[\x20-\x7e]*$"  # a product token first (RFC 9110, 10.1.5)
+
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A source's name is part of folder names and of every document's id."""
 
@@ -75,7 +77,7 @@ class WebSource(Section):
     )
     user_agent: str = Field(
         default=USER_AGENT,
-        min_length=1,
+        pattern=_PRODUCT,
         description=(
             "Sent with every request; its first word before '/' is the product token that "
             "robots.txt groups and robots meta tags are matched with."
@@ -171,7 +173,7 @@ class WarcSource(Section):
     )
     user_agent: str = Field(
         default=USER_AGENT,
-        min_length=1,
+        pattern=_PRODUCT,
         description="Its product token is matched with the robots meta tags of pages.",
     )
 

@@ -85,9 +85,7 @@ class Parts:
             or len(self._fates) >= MAX_VERDICTS
         )
 
-    def keep(
-        self, capture: warc.Capture, url: str, *, robots: Sequence[str], segment: str
-    ) -> None:
+    def keep(self, capture: warc.Capture, url: str, *, robots: Sequence[str], segment: str) -> None:
         """Adds a capture that goes on.
 
         Args:

@@ -10,8 +10,8 @@ from infra.fingerprint import digest
 from infra.stage import Outcome, Unit
 from infra.storage import open_url
 from tasks.acquire.config import WarcSource
-from tasks.acquire.outcome import REDIRECTS, Fate, dropped, failed, is_html, judge
 from tasks.acquire.files import InputFile, scan
+from tasks.acquire.outcome import REDIRECTS, Fate, dropped, failed, is_html, judge
 from tasks.acquire.parts import Parts
 from tasks.acquire.web import page
 from tasks.acquire.web.robots import token
@@ -84,9 +84,7 @@ def _add(collected: Parts, source: WarcSource, capture: archive.Capture, segment
         collected.reject(url, fate, capture.payload)
 
 
-def _judge(
-    capture: archive.Capture, source: WarcSource, url: str
-) -> tuple[Fate, tuple[str, ...]]:
+def _judge(capture: archive.Capture, source: WarcSource, url: str) -> tuple[Fate, tuple[str, ...]]:
     location = capture.header("Location")
     if capture.kind == "response" and capture.status in REDIRECTS and location:
         return dropped("redirect", target=canonical(location, url)), ()
@@ -101,5 +99,3 @@ def _judge(
     if page.forbids_index(found):
         fate = dropped("noindex", robots=", ".join(found))
     return fate, found
-
-

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from typing import IO, Any, cast
 
 from tasks.extract.child import LENGTH, Answer, send
@@ -79,7 +80,7 @@ class Extractor:
         command = [sys.executable, "-m", "tasks.extract.child"]
         command += [config.engine, str(config.timeout), str(config.memory)]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        process = subprocess.Popen(  # noqa: S603 - this project's own command
+        process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
         )
         self._process = process
@@ -130,10 +131,8 @@ class Extractor:
 
 
 def _close(pipe: IO[bytes]) -> None:
-    try:
+    with suppress(BrokenPipeError):  # a request may still be in the buffer
         pipe.close()
-    except BrokenPipeError:
-        pass  # a request that was still in the buffer
 
 
 _local = threading.local()

@@ -203,9 +203,7 @@ def license_name(address: str) -> str:
     return f"cc-{name}" + (f"-{version}" if version else "")
 
 
-def _license(
-    root: Any, meta: dict[str, str], data: list[dict[str, Any]], url: str
-) -> str | None:
+def _license(root: Any, meta: dict[str, str], data: list[dict[str, Any]], url: str) -> str | None:
     """The licence the page names for itself.
 
     A link with ``rel="license"`` first, then JSON-LD, then meta tags that hold an address. Links

@@ -47,7 +47,11 @@ DOCUMENTS = pa.schema(
 
 
 def spec(
-    ctx: Context, *, config: ExtractConfig, raw: Dataset, license: str | None = None  # noqa: A002
+    ctx: Context,  # noqa: ARG001 - every step is asked in the same way
+    *,
+    config: ExtractConfig,
+    raw: Dataset,
+    license: str | None = None,  # noqa: A002
 ) -> Spec:
     """What the documents are made from.
 
@@ -88,7 +92,10 @@ def _key(source: str, part: PartRef) -> str:
 
 
 def extract_part(
-    part: PartRef, source: str, config: ExtractConfig, license: str | None  # noqa: A002
+    part: PartRef,
+    source: str,
+    config: ExtractConfig,
+    license: str | None,  # noqa: A002
 ) -> Iterator[Outcome]:
     """The documents of one part of captures, in its order.
 
@@ -151,7 +158,10 @@ def _request(entry: dict[str, Any], archive: io.BytesIO) -> Request:
 
 
 def _document(
-    entry: dict[str, Any], page: Page, source: str, license: str | None  # noqa: A002
+    entry: dict[str, Any],
+    page: Page,
+    source: str,
+    license: str | None,  # noqa: A002
 ) -> dict[str, Any]:
     return {
         "id": entry["id"],

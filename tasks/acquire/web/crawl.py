@@ -114,7 +114,7 @@ class WaveSpider(scrapy.Spider):
             self.error = error
             raise
         return
-        yield
+        yield  # type: ignore[unreachable]  # this makes it a generator
 
     async def _work(self, queue: Iterator[str]) -> None:
         for url in queue:

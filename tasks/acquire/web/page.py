@@ -56,10 +56,11 @@ def directives(values: Iterable[str], token: str) -> tuple[str, ...]:
         mine = True
         for item in value.lower().split(","):
             name, colon, rest = (part.strip() for part in item.partition(":"))
+            said = item
             if colon and name not in _UNAVAILABLE and not name.startswith("max-"):
-                mine, item = name == token, rest
-            if mine and item.strip():
-                out.add(" ".join(item.split()))
+                mine, said = name == token, rest
+            if mine and said.strip():
+                out.add(" ".join(said.split()))
     return tuple(sorted(out))
 
 

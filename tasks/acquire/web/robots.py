@@ -46,7 +46,7 @@ class Rules:
 
 def token(user_agent: str) -> str:
     """The product token of a User-Agent header: what robots.txt groups name."""
-    return user_agent.split("/")[0].split()[0].lower()
+    return user_agent.partition("/")[0].split()[0].lower()
 
 
 def rules(status: int | None, body: bytes, user_agent: str) -> Rules:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from infra import warc
 
@@ -44,8 +44,8 @@ class Spool:
         """Status and body of each origin's robots.txt; no status: unreachable."""
         self._records = folder / "spool.warc.gz"
         self._verdicts = folder / "verdicts.jsonl"
-        self._write: IO[bytes] | None = None
-        self._read: IO[bytes] | None = None
+        self._write: BinaryIO | None = None
+        self._read: BinaryIO | None = None
         self._load()
 
     def _load(self) -> None:
