@@ -26,7 +26,6 @@ def is_cjk(char: str) -> bool:
 
 
 def is_word(char: str) -> bool:
-    # Half the blocks of Han are unassigned in some Unicode version: a word all the same.
     return char.isalnum() or unicodedata.category(char)[0] == "M" or char == "_"
 
 
@@ -44,10 +43,10 @@ def splits(symbols: str, before: str, after: str) -> bool:
     if len(set(symbols)) > 1:
         return False
     if len(symbols) > 1:
-        return first in "-–—~."  # noqa: RUF001
+        return first in "-–—~."
     both_letters = before.isalpha() and after.isalpha()
     both_digits = unicodedata.category(before) == unicodedata.category(after) == "Nd"
-    if first in "-–—~":  # noqa: RUF001
+    if first in "-–—~":
         return both_letters or both_digits
     if first == ".":
         lower = before.isalpha() and unicodedata.category(before) != "Lu"
@@ -93,7 +92,7 @@ def token_end(chunk: str, at: int, touches_word: bool) -> tuple[int, bool]:
         while end < len(chunk) and is_word(chunk[end]) and not is_cjk(chunk[end]):
             end += 1
         stop = end
-        while stop < len(chunk) and not is_word(chunk[stop]):
+        while stop < len(chunk) and not is_word(chunk[stop]) and not is_cjk(chunk[stop]):
             stop += 1
         goes_on = stop > end and stop < len(chunk) and not is_cjk(chunk[stop])
         if goes_on and not splits(chunk[end:stop], chunk[end - 1], chunk[stop]):
@@ -211,9 +210,7 @@ def measure(text: str) -> Signals:
         g + "dup_paragraph_fraction": over(duplicates(paragraphs)[0], len(paragraphs)),
         g + "dup_line_char_fraction": over(duplicates(runs)[1], len(text)),
         g + "dup_paragraph_char_fraction": over(duplicates(paragraphs)[1], len(text)),
-        **{
-            g + f"top_{n}gram_char_fraction": over(top_ngram(cut, n), len(text)) for n in (2, 3, 4)
-        },
+        **{g + f"top_{n}gram_char_fraction": over(top_ngram(cut, n), len(text)) for n in (2, 3, 4)},
         **{
             g + f"dup_{n}gram_char_fraction": over(duplicated_ngrams(cut, n), len(text))
             for n in range(5, 11)
@@ -222,15 +219,15 @@ def measure(text: str) -> Signals:
         q + "mean_word_length": over(sum(map(len, words)), len(words)),
         q + "hash_word_ratio": over(text.count("#"), len(cut)),
         q + "ellipsis_word_ratio": over(text.count("...") + text.count("…"), len(cut)),
-        q + "bullet_line_fraction": over(sum(x.startswith(("•", "-")) for x in visible), len(split)),
+        q + "bullet_line_fraction": over(
+            sum(x.startswith(("•", "-")) for x in visible), len(split)
+        ),
         q + "ellipsis_line_fraction": over(ends_in_ellipsis, len(split)),
         q + "alpha_word_fraction": over(sum(any(map(str.isalpha, t)) for t in cut), len(cut)),
         q + "stop_words": len(STOP_WORDS & set(cut)),
         **c4(text),
         "fineweb_line_punct_fraction": over(sum(is_terminal(x[-1]) for x in lines), len(lines)),
         "fineweb_short_line_fraction": over(sum(len(x) <= 30 for x in lines), len(lines)),
-        "fineweb_dup_line_char_fraction": over(
-            duplicates(lines)[1], len(text) - text.count("\n")
-        ),
+        "fineweb_dup_line_char_fraction": over(duplicates(lines)[1], len(text) - text.count("\n")),
         "fineweb_newline_word_ratio": over(text.count("\n"), len(cut)),
     }

@@ -92,6 +92,10 @@ def _digits(match: bytes) -> str:
     return bytes(byte for byte in match if 0x30 <= byte <= 0x39).decode()
 
 
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return address.is_global and not address.is_multicast
+
+
 def emails(text: bytes, start: int, end: int) -> Iterator[Found]:
     """Mail addresses with a full domain name (RFC 5321, without quoted and literal forms)."""
     for match in _EMAIL.finditer(text, start, end):
@@ -106,7 +110,9 @@ def ipv4(text: bytes, start: int, end: int) -> Iterator[Found]:
     for match in _IPV4.finditer(text, start, min(len(text), end + 2)):
         parts = [int(part) for part in match.group().split(b".")]
         before = text[max(0, match.start() - _BEFORE) : match.start()]
-        if not ipaddress.IPv4Address(match.group().decode()).is_global or _NUMBERED.search(before):
+        if not _is_public(ipaddress.IPv4Address(match.group().decode())):
+            continue
+        if _NUMBERED.search(before):
             continue
         opens_line = not before.rpartition(b"\n")[2].strip() and (
             b"\n" in before or match.start() == 0
@@ -128,7 +134,7 @@ def ipv6(text: bytes, start: int, end: int) -> Iterator[Found]:
         address = ipaddress.IPv6Address(candidate.decode("ascii"))
     except ValueError:
         return
-    if address.is_global:
+    if _is_public(address):
         yield "ip", start, end
 
 

@@ -1,0 +1,50 @@
+import pytest
+
+from tasks.annotate.language import UNKNOWN, identify, prepare
+
+SAMPLES = {
+    "en": "All human beings are born free and equal in dignity and rights.",
+    "de": "Alle Menschen sind frei und gleich an Würde und Rechten geboren.",
+    "fr": "Tous les êtres humains naissent libres et égaux en dignité et en droits.",
+    "es": "Todos los seres humanos nacen libres e iguales en dignidad y derechos.",
+    "ru": "Все люди рождаются свободными и равными в своём достоинстве и правах.",
+    "zh": "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。",
+    "ja": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
+    "ar": "يولد جميع الناس أحراراً متساوين في الكرامة والحقوق.",
+}
+
+
+def test_languages_are_told_apart_in_one_call() -> None:
+    codes, scores = identify(list(SAMPLES.values()), 10_000)
+    assert codes == list(SAMPLES)
+    assert all(0.5 < score <= 1 for score in scores)
+    assert scores == [round(score, 4) for score in scores]
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "12 345 --- 67", "...", "😀"])
+def test_a_text_without_letters_has_no_language(text: str) -> None:
+    assert identify([text], 100) == ([UNKNOWN], [0.0])
+
+
+def test_no_texts() -> None:
+    assert identify([], 100) == ([], [])
+
+
+def test_only_the_beginning_counts() -> None:
+    english, german = SAMPLES["en"] * 4, SAMPLES["de"] * 400
+    size = len(english)
+    assert identify([english + german], size) == identify([english], size)
+    assert identify([english + german], 100_000)[0] == ["de"]
+
+
+def test_what_the_model_is_shown_is_one_line() -> None:
+    assert prepare("a\r\n\nb\u2028c   d ", 100) == "a b c d"
+    assert prepare("abc def", 5) == "abc d"
+    broken = SAMPLES["fr"].replace(" ", "\n")
+    assert identify([broken], 10_000) == identify([SAMPLES["fr"]], 10_000)
+
+
+def test_scores_do_not_depend_on_the_company() -> None:
+    together = identify(list(SAMPLES.values()) * 3, 10_000)
+    alone = [identify([text], 10_000) for text in list(SAMPLES.values()) * 3]
+    assert together == ([c for (c,), _ in alone], [s for _, (s,) in alone])

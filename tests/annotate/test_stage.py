@@ -1,0 +1,155 @@
+"""The stage as a step: aligned parts, work done once, the same bytes however it is cut."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from infra.cluster import Cluster, ClusterConfig
+from infra.dataset import Dataset
+from infra.fingerprint import digest, document_id
+from infra.ledger import verdicts
+from infra.progress import Silent
+from infra.rules import RULES, Rule, check
+from infra.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.storage import Storage
+from tasks.annotate.columns import SCHEMA
+from tasks.annotate.config import AnnotateConfig
+from tasks.annotate.language import identify
+from tasks.annotate.task import annotate
+
+DOCUMENTS = Stage("documents", ("tests.annotate.test_stage",))
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog, and that is all there is to it.",
+    "Schreiben Sie an anna.schmidt@example.de oder an +49 30 1234567.",
+    "",
+    "数据 " * 40,
+    "Ein Text mit Umlauten: äöü. " * 8,
+]
+
+
+def context(path: Path, workers: int = 0) -> Context:
+    cluster = Cluster(ClusterConfig.model_validate({"workers": workers}))
+    return Context(Storage(str(path)), 1, cluster, Silent())
+
+
+def table(texts: Sequence[str]) -> pa.Table:
+    return pa.table(
+        {
+            "id": [document_id("site", "", text.encode()) for text in texts],
+            "url": pa.array([f"http://x/{i}" for i in range(len(texts))], pa.string()),
+            "text": pa.array(texts, pa.large_string()),
+        }
+    )
+
+
+def write(*tables: pa.Table) -> Iterator[Outcome]:
+    for rows in tables:
+        yield Outcome(rows, verdicts("documents", rows["id"].to_pylist()))
+
+
+def documents(ctx: Context, units: Sequence[Sequence[Sequence[str]]]) -> Dataset:
+    """A data set of documents; each unit makes one or more parts."""
+    work = [Unit(digest(unit), tuple(table(part) for part in unit)) for unit in units]
+    return build(ctx, Spec(DOCUMENTS, "site", {"units": [w.key for w in work]}), work, write)
+
+
+def run(ctx: Context, texts: Dataset, **settings: object) -> Dataset:
+    inputs = {"config": AnnotateConfig.model_validate(settings), "documents": texts}
+    return annotate.build(ctx, annotate.spec(ctx, **inputs), **inputs)
+
+
+def test_parts_are_aligned_with_the_documents(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    texts = documents(ctx, [[TEXTS[:2]], [TEXTS[2:3], TEXTS[3:]], [[]]])
+    notes = run(ctx, texts)
+    assert [part.name for part in notes.parts] == ["00000", "00001", "00001-001", "00002"]
+    for ours, theirs in zip(notes.parts, texts.parts, strict=True):
+        assert ours.name == theirs.name
+        assert ours.table().schema == SCHEMA
+        assert ours.table(["id"])["id"].to_pylist() == theirs.table(["id"])["id"].to_pylist()
+        assert set(ours.verdicts()["verdict"].to_pylist()) <= {"kept"}
+    assert notes.counts.in_ == notes.counts.kept == len(TEXTS)
+    assert notes.source == "site"
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rows = run(ctx, documents(ctx, [[TEXTS]])).table().to_pylist()
+    assert [row["language"] for row in rows] == ["en", "de", "und", "zh", "de"]
+    assert [row["words"] for row in rows][2:4] == [0, 80]
+    assert [row["characters"] for row in rows] == [len(text) for text in TEXTS]
+    assert [row["bytes"] for row in rows] == [len(text.encode()) for text in TEXTS]
+    spans = [(TEXTS[1][s["start"] : s["end"]], s["kind"]) for s in rows[1]["pii"]]
+    assert spans == [("anna.schmidt@example.de", "email"), ("+49 30 1234567", "phone")]
+    assert not any(row["pii"] for row in rows[2:])
+
+
+def test_another_part_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = context(tmp_path)
+    run(ctx, documents(ctx, [[TEXTS[:2]], [TEXTS[2:]]]))
+    seen: list[str] = []
+
+    def watched(texts: list[str], characters: int) -> tuple[list[str], list[float]]:
+        seen.extend(texts)
+        return identify(texts, characters)
+
+    monkeypatch.setattr("tasks.annotate.columns.identify", watched)
+    run(ctx, documents(ctx, [[TEXTS[:2]], [["A new document."]], [TEXTS[2:]]]))
+    assert seen == ["A new document."]
+
+
+def test_the_fingerprint_follows_configuration_and_input(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    one, other = documents(ctx, [[TEXTS]]), documents(ctx, [[TEXTS[:2]]])
+    config = AnnotateConfig()
+    short = AnnotateConfig(language_characters=200)
+    prints = {
+        annotate.spec(ctx, config=c, documents=d).fingerprint
+        for c in (config, short)
+        for d in (one, other)
+    }
+    assert len(prints) == 4
+
+
+def test_a_row_that_breaks_a_function_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(texts: list[str], characters: int) -> tuple[list[str], list[float]]:
+        if TEXTS[1] in texts:
+            raise ValueError("no")
+        return identify(texts, characters)
+
+    monkeypatch.setattr("tasks.annotate.columns.identify", broken)
+    ctx = context(tmp_path)
+    notes = run(ctx, documents(ctx, [[TEXTS]]))
+    assert notes.counts.to_json() == {
+        "in": 5,
+        "kept": 4,
+        "dropped": {},
+        "failed": {"ValueError": 1},
+    }
+    assert notes.parts[0].verdicts()["verdict"].to_pylist()[1] == "failed"
+
+
+def test_every_published_rule_judges_a_signal_that_is_written() -> None:
+    names = [rule.name for rules in RULES.values() for rule in rules]
+    assert len(set(names)) == len(names)
+    for name, rules in RULES.items():
+        for rule in rules:
+            assert rule.name.startswith(f"{name}_")
+            assert rule.signal in SCHEMA.names
+            assert rule.source.startswith(("Rae", "Raffel", "Penedo"))
+
+
+def test_a_rule_of_an_unknown_signal_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'x' names the signal 'c4_typo'"):
+        check([Rule("x", "c4_typo", ">=", 1, "nowhere")])
+
+
+def test_rules_that_know_no_language_but_some() -> None:
+    rules = {rule.name: rule for group in RULES.values() for rule in group}
+    stop, short = rules["gopher_quality_stop_words"], rules["gopher_quality_short_words"]
+    assert [stop.applies_to(code) for code in ("en", "de", None)] == [True, False, False]
+    assert [short.applies_to(code) for code in ("en", "zh", None)] == [True, False, True]
