@@ -30,15 +30,14 @@ ERROR, NOTE = "error", "note"
 THREADS = 8  # hashing and reading release the interpreter's lock
 CHUNK = 1 << 20  # bytes hashed at a time
 
-# Stages that speak of every document that entered: what one of these groups kept is exactly what
-# the stage that names it among its inputs must have taken in.
-PER_DOCUMENT = {
-    "acquire": "documents",
-    "extract": "documents",
-    "annotate": "annotate",
-    "dedup": "dedup",
-    "select": "select",
-    "tokenize": "tokenize",
+# What a stage takes in is exactly what the inputs of these stages kept. Dedup and select also read
+# other inputs, which say nothing about how many documents come in.
+FEEDS = {
+    "extract": ("acquire",),
+    "annotate": ("acquire", "extract"),
+    "dedup": ("acquire", "extract"),
+    "select": ("annotate",),
+    "tokenize": ("select",),
 }
 
 
@@ -222,22 +221,21 @@ def _inputs(
 ) -> Iterator[Problem]:
     """A manifest against those of its inputs."""
     name = f"{path}/{MANIFEST}"
-    kept: dict[str, int] = {}
+    feeds = FEEDS.get(manifest.stage, ())
+    kept: list[int] = []
     for item in manifest.inputs:
         other = manifests[_folder(item)]
         if other is None:
-            continue  # said already
+            return  # said already
         if other.content != item.get("content"):
             what = f"was made from content {item.get('content')}, which now is {other.content}"
             yield Problem(ERROR, f"{_folder(item)}/{MANIFEST}", f"{path} {what}")
-        group = PER_DOCUMENT.get(other.stage)
-        if group is not None:
-            kept[group] = kept.get(group, 0) + other.counts.kept
-    if manifest.stage in PER_DOCUMENT:
-        for group, count in kept.items():
-            if count != manifest.counts.in_:
-                what = f"{manifest.counts.in_} documents went in, but {group} kept {count}"
-                yield Problem(ERROR, name, what)
+        if other.stage in feeds:
+            kept.append(other.counts.kept)
+    if kept and sum(kept) != manifest.counts.in_:
+        fed = " and ".join(feeds)
+        what = f"{manifest.counts.in_} documents went in, but {fed} kept {sum(kept)}"
+        yield Problem(ERROR, name, what)
 
 
 def _strangers(storage: Storage, path: str, manifest: Manifest) -> Iterator[Problem]:

@@ -13,9 +13,11 @@ from markupsafe import Markup, escape
 from infra.report.numbers import brief, significant, whole
 
 WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 14, 34
 TICKS = 5
 MOST_POINTS = 400  # of a line; more than the chart has pixels says nothing
+MARGIN = 0.06  # of the span of values, left free above and below them
+ORIGIN = 0.1  # an axis that starts within this share of its end starts at 0 instead
 COLOURS = 6  # the page defines --series-0 to --series-5
 
 
@@ -49,6 +51,11 @@ def nice_ticks(low: float, high: float, count: int = TICKS) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
+def whole_ticks(top: int, count: int) -> list[float]:
+    """Ticks from 0 to at least ``top`` for numbers of things, of which there are no halves."""
+    return [tick for tick in nice_ticks(0, max(1, top), count) if tick == round(tick)]
+
+
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """At most ``MOST_POINTS`` finite points: evenly spaced ones, and always the last."""
     good = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
@@ -59,14 +66,13 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str) -> Markup:
+def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> Markup:
     """Curves over a common x axis; an empty string if there is no point.
 
     Args:
         lines: drawn in this order, faint ones first.
         title: what a screen reader says.
         x_label: below the axis.
-        y_label: above the axis.
     """
     drawn = [(line, thin(line.points)) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
@@ -74,16 +80,19 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str)
         return Markup("")
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
-    x_ticks, y_ticks = nice_ticks(min(xs), max(xs)), nice_ticks(min(ys), max(ys))
-    frame = _Frame(min(xs), max(max(xs), min(xs) + 1e-9), y_ticks[0], y_ticks[-1])
-    x_ticks = [tick for tick in x_ticks if frame.x0 <= tick <= frame.x1]
-    body = [_axes(frame, x_ticks, y_ticks, x_label, y_label)]
+    left, right = min(xs), max(xs)
+    left = 0.0 if 0 < left < ORIGIN * right else left
+    gap = (max(ys) - min(ys) or abs(max(ys)) or 1.0) * MARGIN
+    frame = _Frame(left, right, min(ys) - gap, max(ys) + gap)
+    x_ticks = [tick for tick in nice_ticks(left, right) if left <= tick <= right]
+    y_ticks = [t for t in nice_ticks(frame.y0, frame.y1) if frame.y0 <= t <= frame.y1]
+    body = [_axes(frame, x_ticks, y_ticks, x_label)]
     for line, points in sorted(drawn, key=lambda item: not item[0].faint):
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
         style = f"stroke:var(--series-{line.colour % COLOURS})"
         kind = "faint" if line.faint else "curve"
         body.append(f'<polyline class="{kind}" style="{style}" points="{path}"/>')
-        if line.dots and len(points) <= 60 or len(points) == 1:
+        if (line.dots and len(points) <= 60) or len(points) == 1:
             fill = f"fill:var(--series-{line.colour % COLOURS})"
             body.append(
                 "".join(
@@ -96,31 +105,30 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str)
 
 @dataclass(frozen=True)
 class Bar:
-    """A bin of a histogram: what stayed and what went."""
+    """One class of a bar chart and how many there are of it."""
 
     label: str
-    kept: int
-    gone: int = 0
+    count: int
 
 
-def bar_chart(bars: Sequence[Bar], *, title: str, y_label: str) -> Markup:
+def bar_chart(bars: Sequence[Bar], *, title: str) -> Markup:
     """Labelled upright bars with their values on top, for few classes."""
     if not bars:
         return Markup("")
-    ticks = nice_ticks(0, max(1, *(bar.kept + bar.gone for bar in bars)))
-    frame = _Frame(0, len(bars), 0, ticks[-1])
-    body = [_axes(frame, [], ticks, "", y_label)]
+    ticks = whole_ticks(max(bar.count for bar in bars), TICKS)
+    frame = _Frame(0, len(bars), 0, ticks[-1], height=170)
+    body = [_axes(frame, [], ticks, "")]
     for place, bar in enumerate(bars):
         left, right = frame.x(place + 0.14), frame.x(place + 0.86)
-        top, middle = frame.y(bar.kept), (left + right) / 2
+        top, middle = frame.y(bar.count), (left + right) / 2
         body.append(
             f'<rect class="kept" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
             f'height="{max(0, frame.y(0) - top):.1f}"/>'
-            f'<text class="value" x="{middle:.1f}" y="{top - 4:.1f}">{whole(bar.kept)}</text>'
+            f'<text class="value" x="{middle:.1f}" y="{top - 4:.1f}">{whole(bar.count)}</text>'
             f'<text class="tick" text-anchor="middle" x="{middle:.1f}" '
-            f'y="{HEIGHT - BOTTOM + 15}">{escape(bar.label)}</text>'
+            f'y="{frame.y(0) + 16:.1f}">{escape(bar.label)}</text>'
         )
-    return _svg(title, body)
+    return _svg(title, body, height=170)
 
 
 def histogram(
@@ -142,8 +150,7 @@ def histogram(
         limits: values (not logarithms) at which a rule decides.
         log: whether the edges are logarithms.
     """
-    top = max(1, *(a + b for a, b in zip(kept, gone, strict=True)))
-    ticks = nice_ticks(0, top, 4)
+    ticks = whole_ticks(max(a + b for a, b in zip(kept, gone, strict=True)), 4)
     frame = _Frame(edges[0], edges[-1], 0, ticks[-1], height=150)
     if log:
         powers = range(math.ceil(edges[0] - 1e-9), math.floor(edges[-1] + 1e-9) + 1)
@@ -151,7 +158,7 @@ def histogram(
     else:
         x_ticks = [t for t in nice_ticks(edges[0], edges[-1]) if edges[0] <= t <= edges[-1]]
         labels = [significant(float(tick)) for tick in x_ticks]
-    body = [_axes(frame, x_ticks, ticks, "", "", labels)]
+    body = [_axes(frame, x_ticks, ticks, "", labels)]
     for place, (stayed, went) in enumerate(zip(kept, gone, strict=True)):
         left, right = frame.x(edges[place]) + 0.5, frame.x(edges[place + 1]) - 0.5
         for kind, low, high in (("kept", 0, stayed), ("gone", stayed, stayed + went)):
@@ -194,7 +201,6 @@ def _axes(
     x_ticks: Sequence[float],
     y_ticks: Sequence[float],
     x_label: str,
-    y_label: str,
     x_names: Sequence[str] | None = None,
 ) -> str:
     out = []
@@ -220,8 +226,6 @@ def _axes(
             f'<text class="axis" text-anchor="end" x="{x}" y="{frame.height - 2}">'
             f"{escape(x_label)}</text>"
         )
-    if y_label:
-        out.append(f'<text class="axis" x="{LEFT + 4}" y="{TOP + 2}">{escape(y_label)}</text>')
     return "".join(out)
 
 

@@ -111,12 +111,14 @@ def _largest(tables: Sequence[pa.Table]) -> list[str]:
 def _chart(sizes: Mapping[int, int]) -> Markup:
     bars = []
     for low, high in CLASSES:
-        count = sum(n for size, n in sizes.items() if low <= size and (high is None or size <= high))
+        count = sum(
+            n for size, n in sizes.items() if low <= size and (high is None or size <= high)
+        )
         label = str(low) if low == high else f"{low}+" if high is None else f"{low}–{high}"
         bars.append(Bar(label, count))
-    while len(bars) > 3 and bars[-1].kept == 0:
+    while len(bars) > 3 and bars[-1].count == 0:
         bars.pop()
-    return bar_chart(bars, title="Clusters by number of members", y_label="clusters")
+    return bar_chart(bars, title="Clusters by number of members")
 
 
 def _examples(
@@ -201,9 +203,7 @@ def compare(left: str, right: str) -> tuple[Markup, Markup]:
     if start:
         gap = left.find(" ", start)
         start = gap + 1 if 0 <= gap < first else start
-    one, other = (
-        re.findall(r"\s+|[^\s]+", text[start : start + SHOWN]) for text in (left, right)
-    )
+    one, other = (re.findall(r"\s+|[^\s]+", text[start : start + SHOWN]) for text in (left, right))
     out: tuple[list[str], list[str]] = ([], [])
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     for kind, a0, a1, b0, b1 in matcher.get_opcodes():

@@ -5,25 +5,30 @@ from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
-from infra.dataset import TABLE, Counts, Dataset
+from infra.dataset import Counts, Dataset
 from infra.drops import Drop, sample, with_excerpts
 from infra.records import RunRecord, StageRecord
-from infra.rules import RULES
+from infra.rules import RULES, Rule
 from infra.storage import Storage
 
 ROAD = ("acquire", "extract", "annotate", "dedup", "select", "tokenize")
 SAMPLES = 5  # of each reason
+SIGNS = {">=": "at least", "<=": "at most", "==": "equal to"}
+
+
+def _statement(rule: Rule) -> str:
+    """What a rule asks for, as published."""
+    limit = "false" if str(rule.threshold) == "False" else f"{rule.threshold:g}"
+    published = rule.source.split(",")[0]
+    return f"{rule.signal} has to be {SIGNS[rule.comparison]} {limit} ({published}; the recipe may differ)"
+
+
 STATEMENTS = {
     "language": "not one of the recipe's languages, or not surely enough",
     "pii": "holds personal data",
     "exact_duplicate": "the same text as a document that stays, but for case, space and punctuation",
     "near_duplicate": "verified to be nearly the same text as a document that stays",
-    **{
-        rule.name: f"needs {rule.signal} {rule.comparison} {rule.threshold:g} unless the recipe "
-        f"says otherwise ({rule.source.split(',')[0]})"
-        for rules in RULES.values()
-        for rule in rules
-    },
+    **{rule.name: _statement(rule) for rules in RULES.values() for rule in rules},
 }
 
 Found = Sequence[tuple[StageRecord, Dataset | None]]
@@ -67,6 +72,7 @@ class Step:
         text_bytes: of the documents that go on; ``None`` if unknown.
         by_source: counts of each source.
         bytes_by_source: bytes of each source that go on.
+        packed: whether bytes are those of compressed archives, at least in part.
     """
 
     stage: str
@@ -76,6 +82,7 @@ class Step:
     reasons: list[Reason]
     by_source: dict[str, Counts]
     bytes_by_source: dict[str, int]
+    packed: bool = False
 
     @property
     def came(self) -> int:
@@ -101,7 +108,9 @@ class Step:
 def funnel(found: Found) -> list[Step]:
     """The stages of the road that the run reached, in order."""
     sources = list(
-        dict.fromkeys(entry.source for entry, _ in found if entry.stage == "acquire" and entry.source)
+        dict.fromkeys(
+            entry.source for entry, _ in found if entry.stage == "acquire" and entry.source
+        )
     )
     steps: list[Step] = []
     before: Step | None = None
@@ -144,7 +153,9 @@ def _step(
     known = sum(sizes.values()) if sizes or counts.kept + carried == 0 else None
     order = {name: place for place, name in enumerate(sources)}
     by_source = dict(sorted(by_source.items(), key=lambda item: order.get(item[0], len(order))))
-    return Step(stage, counts, carried, known, _reasons(stage, by_source, counts), by_source, sizes)
+    reasons = _reasons(stage, by_source, counts)
+    packed = any(_bytes(entry, data) > entry.text_bytes for entry, data in entries)
+    return Step(stage, counts, carried, known, reasons, by_source, sizes, packed)
 
 
 def _marked(entries: Found, before: Step, sizes: dict[str, int]) -> dict[str, int]:
@@ -154,7 +165,7 @@ def _marked(entries: Found, before: Step, sizes: dict[str, int]) -> dict[str, in
         if entry.stage == "annotate" and entry.source and data is not None and lost:
             columns = [part.table(["bytes"])["bytes"] for part in data.parts]
             out[entry.source] = sum(int(pc.sum(column).as_py() or 0) for column in columns)
-    return out if out else sizes
+    return out or sizes
 
 
 def _bytes(entry: StageRecord, data: Dataset | None) -> int:
@@ -216,8 +227,3 @@ def add_samples(storage: Storage, record: RunRecord, steps: Sequence[Step]) -> N
     found = iter(with_excerpts(storage, record, [drop for drops in drawn for drop in drops]))
     for reason, drops in zip(reasons, drawn, strict=True):
         reason.samples = [next(found) for _ in drops]
-
-
-def has_table(data: Dataset) -> bool:
-    """Whether the data set's parts are tables."""
-    return bool(data.parts) and TABLE in data.parts[0].record.files

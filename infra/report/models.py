@@ -169,7 +169,7 @@ def curves(found: Sequence[Model]) -> list[Curve]:
             Line(f"{model.name}, held out", _points(model, VALIDATION), model.place, dots=True),
         )
     ]
-    title = "Loss (nats per token); thin: training, bold: held-out documents"
+    title = "Loss in nats per token; thin: training, bold: held-out documents"
     drawn.append(Curve(title, _chart(losses, title)))
     for key, name in SMALL.items():
         lines = [Line(model.name, _points(model, key), model.place) for model in found]
@@ -186,7 +186,7 @@ def _points(model: Model, key: str) -> list[tuple[float, float]]:
 
 
 def _chart(lines: Sequence[Line], title: str) -> Markup:
-    return line_chart(lines, title=title, x_label="tokens seen", y_label="")
+    return line_chart(lines, title=title, x_label="tokens seen")
 
 
 def table(found: Sequence[Model]) -> list[Row]:

@@ -65,6 +65,11 @@ def figure(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{digits}f}"
 
 
+def change(value: float) -> str:
+    """``−12.3 %``, of 0.123 less."""
+    return f"{100 * value:+.1f} %".replace("-", "−")
+
+
 def significant(value: object) -> str:
     """Four figures of a float, anything else as it is written."""
     if isinstance(value, bool) or not isinstance(value, float):

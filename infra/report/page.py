@@ -76,25 +76,29 @@ def render(storage: Storage, record: RunRecord) -> str:
     notes = [data for entry, data in found if entry.stage == "annotate" and data is not None]
     trained = models(storage, record)
     made_of = mix(corpus, shards)
-    return _environment().get_template("page.html").render(
-        record=record,
-        complete=record.state == COMPLETED,
-        tiles=_tiles(record, steps, made_of, trained),
-        steps=steps,
-        most=max((step.came for step in steps), default=0),
-        most_bytes=max((step.text_bytes or 0 for step in steps), default=0),
-        sources=_sources(steps),
-        mix=made_of,
-        duplicates=duplicates(storage, record, marks, corpus) if marks is not None else None,
-        quality=quality(notes, corpus, marks),
-        models=trained,
-        curves=curves(trained),
-        evaluation=table(trained),
-        baselines=list(BASELINES.values()),
-        timings=_timings(record),
-        lineage=[_origin(entry, data, found) for entry, data in found],
-        recipe=yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True),
-        languages=NAMES,
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            record=record,
+            complete=record.state == COMPLETED,
+            tiles=_tiles(record, steps, made_of, trained),
+            steps=steps,
+            most=max((step.came for step in steps), default=0),
+            most_bytes=max((step.text_bytes or 0 for step in steps), default=0),
+            sources=_sources(steps),
+            mix=made_of,
+            duplicates=duplicates(storage, record, marks, corpus) if marks is not None else None,
+            quality=quality(notes, corpus),
+            models=trained,
+            curves=curves(trained),
+            evaluation=table(trained),
+            baselines=list(BASELINES.values()),
+            timings=_timings(record),
+            lineage=[_origin(entry, data, found) for entry, data in found],
+            recipe=yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True),
+            languages=NAMES,
+        )
     )
 
 
@@ -113,6 +117,7 @@ def _environment() -> Environment:
         "size": numbers.size,
         "seconds": numbers.seconds,
         "figure": numbers.figure,
+        "change": numbers.change,
         "significant": numbers.significant,
         "moment": numbers.moment,
         "short": lambda text: str(text)[:SHORT],
@@ -166,7 +171,7 @@ def _bits(best: Model, count: int) -> Tile:
     for key, name in BASELINES.items():
         against = best.against(key)
         if against is not None:
-            said.append(f"{abs(against):.0%} {'below' if against < 0 else 'above'} {name}")
+            said.append(f"{abs(100 * against):.0f} % {'below' if against < 0 else 'above'} {name}")
             mood = mood or ("better" if against < 0 else "worse")
     which = f"{best.name}: " if count > 1 else ""
     return Tile("Bits per byte", numbers.figure(best.bits), which + ", ".join(said), mood)

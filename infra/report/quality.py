@@ -62,15 +62,12 @@ class Quality:
     histograms: Sequence[Histogram]
 
 
-def quality(
-    notes: Sequence[Dataset], corpus: Dataset | None, marks: Dataset | None
-) -> Quality | None:
+def quality(notes: Sequence[Dataset], corpus: Dataset | None) -> Quality | None:
     """Histograms of the signals over all documents, kept and gone apart where select has spoken.
 
     Args:
         notes: the annotations, in the order of the sources.
         corpus: what select made of them.
-        marks: what dedup wrote, for its number of parts.
     """
     parts = [part for data in notes for part in data.parts]
     if not parts:
@@ -113,7 +110,11 @@ def _kept(judge: PartRef | None, rows: int) -> npt.NDArray[np.bool_]:
         return np.ones(rows, bool)
     with judge.storage.open(judge.file(VERDICTS)) as stream:
         said = pq.read_table(stream, columns=["verdict"])["verdict"].to_pylist()
-    return np.array([verdict == KEPT for verdict in said]) if len(said) == rows else np.ones(rows, bool)
+    return (
+        np.array([verdict == KEPT for verdict in said])
+        if len(said) == rows
+        else np.ones(rows, bool)
+    )
 
 
 def _limits(corpus: Dataset | None) -> dict[str, list[float]]:
