@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    # The server that Prefect starts for a run without one needs half a minute on a busy machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,infra",
 }
 FAILURE, PROBLEMS = 1, 2

@@ -29,10 +29,13 @@ class ClusterConfig(Section):
     """Where the parts are worked on: this machine by default."""
 
     workers: int | None = Field(
-        None, ge=0, description="local worker processes; 0 runs in this process; default: one per core"
+        None,
+        ge=0,
+        description="local worker processes; 0 runs in this process; default: one per core",
     )
     memory: str | None = Field(
-        None, description="memory limit per local worker, such as 4GiB; default: an even share of 80 %"
+        None,
+        description="memory limit per local worker, such as 4GiB; default: an even share of 80 %",
     )
     address: str | None = Field(None, description="address of a running Dask scheduler")
     cluster_class: str | None = Field(
@@ -61,7 +64,9 @@ class ClusterConfig(Section):
 class Cluster:
     """Starts on first use, is shared by the stages of a run, and stops with it."""
 
-    def __init__(self, config: ClusterConfig | None = None, reporter: Reporter | None = None) -> None:
+    def __init__(
+        self, config: ClusterConfig | None = None, reporter: Reporter | None = None
+    ) -> None:
         """Nothing is started yet."""
         self._config = config or ClusterConfig.model_validate({})
         self._reporter = reporter or Silent()
@@ -84,6 +89,8 @@ class Cluster:
     def _start(self) -> Any:
         from distributed import Client
 
+        # Dask's own chatter would bury what the stages say.
+        logging.getLogger("distributed").setLevel(logging.ERROR)
         if self._config.address:
             client = Client(self._config.address, set_as_default=False)
         else:
@@ -146,7 +153,7 @@ class Cluster:
             for index, payload in enumerate(payloads)
         }
         try:
-            for future in as_completed(list(futures)):
+            for future in as_completed(list(futures), loop=client.loop):
                 yield futures[future], future.result()
                 future.release()
         finally:
