@@ -1,7 +1,7 @@
 """Small charts as inline SVG: lines over steps, and histograms. Colours are the page's variables.
 
-All charts are drawn `WIDTH` units wide with 12-unit text, so that they can be read both at half the
-page's width and on a phone.
+A chart is drawn about as wide as it will be shown, so that its 12-unit text stays readable both at
+half or a third of the page's width and on a phone.
 """
 
 import math
@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 
 from infra.report.numbers import brief, significant, whole
 
-WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 14, 34
+WIDE, SMALL, FLAT = (480, 270), (320, 150), (440, 170)  # width and height
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 14, 22
 TICKS = 5
 MOST_POINTS = 400  # of a line; more than the chart has pixels says nothing
 MARGIN = 0.06  # of the span of values, left free above and below them
@@ -66,13 +66,16 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> Markup:
+def line_chart(
+    lines: Sequence[Line], *, title: str, size: tuple[int, int] = WIDE, from_zero: bool = False
+) -> Markup:
     """Curves over a common x axis; an empty string if there is no point.
 
     Args:
         lines: drawn in this order, faint ones first.
         title: what a screen reader says.
-        x_label: below the axis.
+        size: `WIDE` or `SMALL`.
+        from_zero: whether the y axis has to show 0, as it should for rates and shares.
     """
     drawn = [(line, thin(line.points)) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
@@ -82,11 +85,13 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> Markup:
     ys = [y for _, points in drawn for _, y in points]
     left, right = min(xs), max(xs)
     left = 0.0 if 0 < left < ORIGIN * right else left
-    gap = (max(ys) - min(ys) or abs(max(ys)) or 1.0) * MARGIN
-    frame = _Frame(left, right, min(ys) - gap, max(ys) + gap)
-    x_ticks = [tick for tick in nice_ticks(left, right) if left <= tick <= right]
-    y_ticks = [t for t in nice_ticks(frame.y0, frame.y1) if frame.y0 <= t <= frame.y1]
-    body = [_axes(frame, x_ticks, y_ticks, x_label)]
+    low = 0.0 if from_zero else min(ys)
+    gap = (max(ys) - low or abs(max(ys)) or 1.0) * MARGIN
+    frame = _Frame(left, right, low if from_zero else low - gap, max(ys) + gap, size)
+    count = TICKS if size == WIDE else TICKS - 1
+    x_ticks = [tick for tick in nice_ticks(left, right, count) if left <= tick <= right]
+    y_ticks = [t for t in nice_ticks(frame.y0, frame.y1, count) if frame.y0 <= t <= frame.y1]
+    body = [_axes(frame, x_ticks, y_ticks)]
     for line, points in sorted(drawn, key=lambda item: not item[0].faint):
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
         style = f"stroke:var(--series-{line.colour % COLOURS})"
@@ -100,7 +105,7 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> Markup:
                     for x, y in points
                 )
             )
-    return _svg(title, body)
+    return _svg(title, body, size)
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,8 @@ def bar_chart(bars: Sequence[Bar], *, title: str) -> Markup:
     if not bars:
         return Markup("")
     ticks = whole_ticks(max(bar.count for bar in bars), TICKS)
-    frame = _Frame(0, len(bars), 0, ticks[-1], height=170)
-    body = [_axes(frame, [], ticks, "")]
+    frame = _Frame(0, len(bars), 0, ticks[-1], size=FLAT)
+    body = [_axes(frame, [], ticks)]
     for place, bar in enumerate(bars):
         left, right = frame.x(place + 0.14), frame.x(place + 0.86)
         top, middle = frame.y(bar.count), (left + right) / 2
@@ -128,7 +133,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str) -> Markup:
             f'<text class="tick" text-anchor="middle" x="{middle:.1f}" '
             f'y="{frame.y(0) + 16:.1f}">{escape(bar.label)}</text>'
         )
-    return _svg(title, body, height=170)
+    return _svg(title, body, FLAT)
 
 
 def histogram(
@@ -151,14 +156,14 @@ def histogram(
         log: whether the edges are logarithms.
     """
     ticks = whole_ticks(max(a + b for a, b in zip(kept, gone, strict=True)), 4)
-    frame = _Frame(edges[0], edges[-1], 0, ticks[-1], height=150)
+    frame = _Frame(edges[0], edges[-1], 0, ticks[-1], SMALL)
     if log:
         powers = range(math.ceil(edges[0] - 1e-9), math.floor(edges[-1] + 1e-9) + 1)
         x_ticks, labels = [float(p) for p in powers], [brief(10.0**p) for p in powers]
     else:
         x_ticks = [t for t in nice_ticks(edges[0], edges[-1]) if edges[0] <= t <= edges[-1]]
         labels = [significant(float(tick)) for tick in x_ticks]
-    body = [_axes(frame, x_ticks, ticks, "", labels)]
+    body = [_axes(frame, x_ticks, ticks, labels)]
     for place, (stayed, went) in enumerate(zip(kept, gone, strict=True)):
         left, right = frame.x(edges[place]) + 0.5, frame.x(edges[place + 1]) - 0.5
         for kind, low, high in (("kept", 0, stayed), ("gone", stayed, stayed + went)):
@@ -173,7 +178,7 @@ def histogram(
         if edges[0] <= at <= edges[-1]:
             x = f"{frame.x(at):.1f}"
             body.append(f'<line class="limit" x1="{x}" x2="{x}" y1="4" y2="{frame.y(0):.1f}"/>')
-    return _svg(title, body, height=150)
+    return _svg(title, body, SMALL)
 
 
 @dataclass(frozen=True)
@@ -184,15 +189,15 @@ class _Frame:
     x1: float
     y0: float
     y1: float
-    height: int = HEIGHT
+    size: tuple[int, int]
 
     def x(self, value: float) -> float:
         span = (self.x1 - self.x0) or 1.0
-        return LEFT + (value - self.x0) / span * (WIDTH - LEFT - RIGHT)
+        return LEFT + (value - self.x0) / span * (self.size[0] - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
         span = (self.y1 - self.y0) or 1.0
-        inner = self.height - TOP - BOTTOM
+        inner = self.size[1] - TOP - BOTTOM
         return TOP + (1 - (value - self.y0) / span) * inner
 
 
@@ -200,31 +205,26 @@ def _axes(
     frame: _Frame,
     x_ticks: Sequence[float],
     y_ticks: Sequence[float],
-    x_label: str,
     x_names: Sequence[str] | None = None,
 ) -> str:
     out = []
-    floor = frame.y(frame.y0)
+    floor, end = frame.y(frame.y0), frame.size[0] - RIGHT
     for tick in y_ticks:
         y = f"{frame.y(tick):.1f}"
-        out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        out.append(f'<line class="grid" x1="{LEFT}" x2="{end}" y1="{y}" y2="{y}"/>')
         out.append(
             f'<text class="tick" text-anchor="end" x="{LEFT - 6}" y="{float(y) + 4:.1f}">'
             f"{_tick(tick)}</text>"
         )
+    y = f"{floor:.1f}"
+    out.append(f'<line class="base" x1="{LEFT}" x2="{end}" y1="{y}" y2="{y}"/>')
     names = x_names or [_tick(tick) for tick in x_ticks]
     for tick, name in zip(x_ticks, names, strict=True):
         x = frame.x(tick)
-        anchor = "end" if x > WIDTH - 30 else "middle"
+        anchor = "end" if x > end - 18 else "middle"
         out.append(
             f'<text class="tick" text-anchor="{anchor}" x="{x:.1f}" y="{floor + 16:.1f}">'
             f"{escape(name)}</text>"
-        )
-    if x_label:
-        x = WIDTH - RIGHT
-        out.append(
-            f'<text class="axis" text-anchor="end" x="{x}" y="{frame.height - 2}">'
-            f"{escape(x_label)}</text>"
         )
     return "".join(out)
 
@@ -235,9 +235,9 @@ def _tick(value: float) -> str:
     return f"{value:.6g}"
 
 
-def _svg(title: str, body: Sequence[str], height: int = HEIGHT) -> Markup:
+def _svg(title: str, body: Sequence[str], size: tuple[int, int]) -> Markup:
     # Every text in the body was escaped where it was put there.
     return Markup(  # noqa: S704
         f'<svg class="chart" role="img" aria-label="{escape(title)}" '
-        f'viewBox="0 0 {WIDTH} {height}">{"".join(body)}</svg>'
+        f'viewBox="0 0 {size[0]} {size[1]}">{"".join(body)}</svg>'
     )

@@ -193,6 +193,12 @@ def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt]) -> Pair:
     )
 
 
+def _words(text: str, start: int) -> list[str]:
+    """Words and the space between them, without a word that the end of the excerpt would cut."""
+    words = re.findall(r"\s+|[^\s]+", text[start : start + SHOWN])
+    return words[:-1] if len(text) > start + SHOWN and len(words) > 1 else words
+
+
 def compare(left: str, right: str) -> tuple[Markup, Markup]:
     """Two texts around their first difference, words that differ marked; all of it escaped."""
     first = next(

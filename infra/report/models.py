@@ -9,20 +9,21 @@ from markupsafe import Markup
 
 from infra.dataset import BrokenPromise, Dataset, NotCommitted
 from infra.records import RunRecord
-from infra.report.charts import Line, line_chart
+from infra.report.charts import SMALL, Line, line_chart
 from infra.report.corpus import NAMES
 from infra.storage import Storage
 
 METRICS = "records/metrics.jsonl"
 LOSS, VALIDATION = "loss", "validation_loss"
-SMALL = {
-    "learning_rate": "Learning rate",
-    "gradient_norm": "Norm of the gradient",
+OTHERS = {
     "tokens_per_second": "Tokens per second",
     "mfu": "Share of the machine's peak",
+    "gradient_norm": "Norm of the gradient",
+    "learning_rate": "Learning rate",
 }
+FROM_ZERO = ("tokens_per_second", "mfu", "learning_rate")
 BASELINES = {"trigram": "3-gram", "unigram": "unigram"}  # the strongest first
-MOST_SAMPLES = 6  # of each model
+MOST_SAMPLES = 8  # prompts
 SHAPE = ("parameters", "layers", "width", "context", "steps", "tokens", "processes", "precision")
 
 
@@ -65,17 +66,16 @@ class Row:
     best: int | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sample:
-    """A prompt, what the model made of it, and what the document said."""
+    """A prompt, what each model made of it (by name), and what the document said."""
 
     id: str
     url: str | None
-    source: str | None
     language: str | None
     prompt: str
-    generated: str
     continuation: str
+    generated: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Model:
     shape: Mapping[str, Any] = field(default_factory=dict)
     release: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    samples: Sequence[Sample] = ()
+    samples: Sequence[Mapping[str, Any]] = ()
     log: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -113,8 +113,7 @@ def models(storage: Storage, record: RunRecord) -> list[Model]:
         evaluated = _open(storage, entry.evaluate)
         if evaluated is not None:
             model.metrics = evaluated.facts.get("metrics", entry.metrics)
-            model.samples = [_sample(item) for item in evaluated.facts.get("samples", ())]
-            model.samples = model.samples[:MOST_SAMPLES]
+            model.samples = evaluated.facts.get("samples", ())
         found.append(model)
     return found
 
@@ -146,16 +145,24 @@ def _log(trained: Dataset) -> list[dict[str, Any]]:
     return [line for line in lines if isinstance(line, dict) and "step" in line]
 
 
-def _sample(item: Mapping[str, Any]) -> Sample:
-    return Sample(
-        str(item.get("id", "")),
-        item.get("url"),
-        item.get("source"),
-        item.get("language"),
-        item.get("prompt") or "",
-        item.get("generated") or "",
-        item.get("continuation") or "",
-    )
+def samples(found: Sequence[Model]) -> list[Sample]:
+    """What the models made of the same prompts, beside each other."""
+    prompts: dict[tuple[str, str], Sample] = {}
+    for model in found:
+        for item in model.samples:
+            key = (str(item.get("id", "")), item.get("prompt") or "")
+            shown = prompts.setdefault(
+                key,
+                Sample(
+                    key[0],
+                    item.get("url"),
+                    item.get("language"),
+                    key[1],
+                    item.get("continuation") or "",
+                ),
+            )
+            shown.generated[model.name] = item.get("generated") or ""
+    return list(prompts.values())[:MOST_SAMPLES]
 
 
 def curves(found: Sequence[Model]) -> list[Curve]:
@@ -170,10 +177,11 @@ def curves(found: Sequence[Model]) -> list[Curve]:
         )
     ]
     title = "Loss in nats per token; thin: training, bold: held-out documents"
-    drawn.append(Curve(title, _chart(losses, title)))
-    for key, name in SMALL.items():
+    drawn.append(Curve(title, line_chart(losses, title=title)))
+    for key, name in OTHERS.items():
         lines = [Line(model.name, _points(model, key), model.place) for model in found]
-        drawn.append(Curve(name, _chart(lines, name)))
+        chart = line_chart(lines, title=name, size=SMALL, from_zero=key in FROM_ZERO)
+        drawn.append(Curve(name, chart))
     return [curve for curve in drawn if curve.chart]
 
 
@@ -183,10 +191,6 @@ def _points(model: Model, key: str) -> list[tuple[float, float]]:
         for line in model.log
         if isinstance(line.get(key), int | float)
     ]
-
-
-def _chart(lines: Sequence[Line], title: str) -> Markup:
-    return line_chart(lines, title=title, x_label="tokens seen")
 
 
 def table(found: Sequence[Model]) -> list[Row]:

@@ -14,7 +14,7 @@ from infra.report import numbers
 from infra.report.corpus import NAMES, Mix, mix
 from infra.report.duplicates import duplicates
 from infra.report.funnel import Found, Step, add_samples, funnel
-from infra.report.models import BASELINES, Model, curves, models, table
+from infra.report.models import BASELINES, Model, curves, models, samples, table
 from infra.report.quality import quality
 from infra.storage import Storage
 
@@ -93,6 +93,7 @@ def render(storage: Storage, record: RunRecord) -> str:
             models=trained,
             curves=curves(trained),
             evaluation=table(trained),
+            samples=samples(trained),
             baselines=list(BASELINES.values()),
             timings=_timings(record),
             lineage=[_origin(entry, data, found) for entry, data in found],
