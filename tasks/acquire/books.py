@@ -168,7 +168,7 @@ def _read(file: InputFile, source: BooksSource) -> _Read:
     try:
         text, encoding = decode(data)
     except BadEncoding as error:
-        raise _Failure("bad_encoding", {"error": str(error), "byte": error.offset}) from None
+        raise _Failure("bad_encoding", {"error": f"{error}, at byte {error.offset}"}) from None
     return read_text(text, unwrap=source.unwrap, encoding=encoding)
 
 

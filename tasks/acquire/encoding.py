@@ -11,14 +11,15 @@ FOREIGN_SHARE = 0.25
 text has below 10 %, while Cyrillic, Greek or Chinese in an 8-bit code has more than half."""
 
 _BOMS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with theirs
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with theirs
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _DECLARED = re.compile(rb"^Character set encoding:[ \t]*([\w.:-]+)", re.MULTILINE | re.IGNORECASE)
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
 _UTF8_SEQUENCE = re.compile(
@@ -34,7 +35,7 @@ class BadEncoding(Exception):
     """
 
     def __init__(self, offset: int, message: str) -> None:
-        super().__init__(f"{message} (byte {offset})")
+        super().__init__(message)
         self.offset = offset
 
 
@@ -53,7 +54,11 @@ def decode(data: bytes) -> tuple[str, str]:
     """
     for mark, name in _BOMS:
         if data.startswith(mark):
-            return _strict(data, name, "after its byte order mark"), name
+            try:
+                return _strict(data[len(mark) :], name, "after its byte order mark"), name
+            except BadEncoding as error:
+                error.offset += len(mark)
+                raise
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -74,8 +79,6 @@ def _strict(data: bytes, name: str, why: str) -> str:
         return data.decode(name)
     except UnicodeDecodeError as error:
         raise BadEncoding(error.start, f"not {name} {why}: {error.reason}") from None
-    except UnicodeError as error:
-        raise BadEncoding(0, f"not {name} {why}: {error}") from None
 
 
 def _declared(data: bytes) -> str | None:
@@ -95,7 +98,9 @@ def _binary(data: bytes) -> tuple[str, str]:
     half = max(len(sample) // 2, 1)
     for start, name in ((1, "utf-16-le"), (0, "utf-16-be")):
         if sample[start::2].count(0) > 0.4 * half > sample[1 - start :: 2].count(0):
-            return _strict(data, name, "though every other byte is zero"), name
+            text = _strict(data, name, "though every other byte is zero")
+            if not _CONTROL.search(text):
+                return text, name
     raise BadEncoding(data.index(0), "not text: a zero byte")
 
 

@@ -137,13 +137,15 @@ def _parse_slowly(line: bytes, first: orjson.JSONDecodeError) -> object:
         text = line.decode()
     except UnicodeDecodeError as error:
         raise BadRow("bad_utf8", f"{error.reason} at byte {error.start} of the line") from None
-    if "recursion" in str(first).lower():  # Python's own limit would depend on its caller's depth
+    if first.msg.startswith("depth limit"):  # Python's own limit depends on its caller's depth
         raise BadRow("bad_json", "nested too deeply") from None
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise BadRow("bad_json", f"{error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise BadRow("bad_json", "nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
         raise BadRow("bad_json", str(error)) from None
 
 

@@ -1,0 +1,354 @@
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from infra.errors import UserError
+from infra.fingerprint import document_id
+from infra.stage import Outcome
+from tasks.acquire import documents
+from tasks.acquire.config import DocumentsSource
+from tasks.acquire.documents import config, read_documents, units
+from tasks.acquire.rows import SCHEMA
+
+Found = tuple[pa.Table, list[dict[str, Any]]]
+
+
+def source(*paths: Path, **changed: Any) -> DocumentsSource:
+    return DocumentsSource(name="dump", kind="documents", paths=tuple(map(str, paths)), **changed)
+
+
+def outcomes(section: DocumentsSource) -> list[Outcome]:
+    return [outcome for unit in units(section) for outcome in read_documents(*unit.payload)]
+
+
+def read(path: Path, data: bytes | None = None, **changed: Any) -> Found:
+    """All documents of a file, and its verdicts with the evidence parsed."""
+    if data is not None:
+        path.write_bytes(data)
+    found = outcomes(source(path, **changed))
+    kept = pa.concat_tables([outcome.kept for outcome in found])
+    kept.validate(full=True)
+    assert kept.schema == SCHEMA
+    verdicts = pa.concat_tables([outcome.verdicts for outcome in found]).to_pylist()
+    for verdict in verdicts:
+        verdict["evidence"] = json.loads(verdict["evidence"]) if verdict["evidence"] else None
+    assert kept["id"].to_pylist() == [v["id"] for v in verdicts if v["verdict"] == "kept"]
+    return kept, verdicts
+
+
+def reasons(verdicts: list[dict[str, Any]]) -> list[str]:
+    return [verdict["reason"] or "kept" for verdict in verdicts]
+
+
+def row(text: object, **more: object) -> bytes:
+    return json.dumps({"text": text, **more}).encode() + b"\n"
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
+BAD = {
+    b"{broken": "bad_json",
+    b'{"other": 1}': "missing_text",
+    b'{"text": null}': "missing_text",
+    b'{"text": ["a"]}': "missing_text",
+    b"[1, 2]": "bad_row",
+    b'{"text": "\xc3("}': "bad_utf8",
+    b'{"text": "\\udc00"}': "bad_utf8",
+    b'{"text": " \\n\\u3000"}': "empty_text",
+}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.one_of(TEXT, st.sampled_from(sorted(BAD)), st.just(b"  "))),
+    size=st.integers(1, 300),
+    flush=st.integers(1, 20),
+    ascii_only=st.booleans(),
+    newline=st.sampled_from([b"\n", b"\r\n"]),
+    last=st.booleans(),
+)
+def test_every_row_has_one_verdict_however_the_file_is_cut(
+    tmp_path: Path,
+    suffix: str,
+    rows: list[str | bytes],
+    size: int,
+    flush: int,
+    ascii_only: bool,
+    newline: bytes,
+    last: bool,
+) -> None:
+    lines = [
+        item
+        if isinstance(item, bytes)
+        else json.dumps({"text": item, "n": 1}, ensure_ascii=ascii_only).encode()
+        for item in rows
+    ]
+    data = newline.join(lines) + (newline if last else b"")
+    packed = {
+        "jsonl": lambda: data,
+        "jsonl.gz": lambda: gzip.compress(data),
+        "jsonl.zst": lambda: zstandard.compress(data),
+    }[suffix]()
+    path = tmp_path / f"a.{suffix}"
+    texts = [item for item in rows if isinstance(item, str) and item and not item.isspace()]
+    expected = [
+        BAD[item] if isinstance(item, bytes) else "empty_text" if item not in texts else "kept"
+        for item in rows
+        if item != b"  "
+    ]
+    whole = read(path, packed)
+    assert whole[0]["text"].to_pylist() == texts
+    assert reasons(whole[1]) == (expected or ["empty_file"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "UNIT_BYTES", size)
+        patch.setattr(documents, "OUTCOME_ROWS", flush)
+        cut = read(path)
+    assert cut[0].equals(whole[0])
+    assert cut[1] == whole[1] or not expected
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.one_of(st.none(), TEXT, st.just(b"\xff")), min_size=1),
+    group=st.integers(1, 8),
+    size=st.integers(1, 300),
+    kind=st.sampled_from([pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]),
+    dictionary=st.booleans(),
+)
+def test_parquet_rows_are_those_of_jsonl(
+    tmp_path: Path,
+    rows: list[str | bytes | None],
+    group: int,
+    size: int,
+    kind: pa.DataType,
+    dictionary: bool,
+) -> None:
+    raw = [item.encode() if isinstance(item, str) else item for item in rows]
+    column = pa.array(raw, pa.large_binary() if "large" in str(kind) else pa.binary()).view(kind)
+    table = pa.table({"text": column, "n": range(len(rows))})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, row_group_size=group, use_dictionary=dictionary)
+    whole = read(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "UNIT_BYTES", size)
+        cut = read(path)
+    assert cut[0].equals(whole[0])
+    assert cut[1] == whole[1]
+    assert reasons(whole[1]) == [
+        "missing_text"
+        if item is None
+        else "bad_utf8"
+        if isinstance(item, bytes)
+        else "kept"
+        if item and not item.isspace()
+        else "empty_text"
+        for item in rows
+    ]
+    same = [item for item in rows if isinstance(item, str)]
+    jsonl, _ = read(tmp_path / "a.jsonl", b"".join(row(text) for text in same))
+    assert whole[0].drop(["segment"]).equals(jsonl.drop(["segment"]))
+
+
+def test_columns_by_recipe(tmp_path: Path) -> None:
+    data = row("a", link="http://x/1", name="T", day="2020-02-30", terms="mit", lang="de") + row(
+        "b", link=7, name="\ud800", day="2020-02-03 10:00:00Z", terms=None, lang="", x="\ud800"
+    )
+    columns = {
+        "url_column": "link",
+        "title_column": "name",
+        "date_column": "day",
+        "license_column": "terms",
+        "language_column": "lang",
+    }
+    kept, _ = read(tmp_path / "a.jsonl", data, license="cc0", **columns)
+    first, second = kept.to_pylist()
+    assert first["id"] == document_id("dump", "http://x/1", b"a")
+    assert second["id"] == document_id("dump", "", b"b")
+    names = ("url", "title", "date", "license", "language_hint", "source", "chapters")
+    assert [first[n] for n in names] == ["http://x/1", "T", None, "mit", "de", "dump", None]
+    assert [second[n] for n in names] == [
+        None, None, "2020-02-03T10:00:00Z", "cc0", None, "dump", None,
+    ]  # fmt: skip
+
+
+def test_dates_of_a_parquet_file(tmp_path: Path) -> None:
+    from datetime import UTC, date, datetime
+
+    days = [date(2020, 1, 2), None]
+    times = [datetime(2020, 1, 2, 3, tzinfo=UTC), None]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"], "day": days, "time": times}), path)
+    assert read(path, date_column="day")[0]["date"].to_pylist() == ["2020-01-02", None]
+    assert read(path, date_column="time")[0]["date"][0].as_py() == "2020-01-02T03:00:00+00:00"
+
+
+def test_evidence_says_which_line_and_how_it_begins(tmp_path: Path) -> None:
+    _, verdicts = read(tmp_path / "rows.jsonl", row("good") + b"\n" + b'{"text": "x' + b"y" * 500)
+    assert verdicts[1]["reason"] == "bad_json"
+    evidence = verdicts[1]["evidence"]
+    assert (evidence["file"], evidence["line"]) == ("rows.jsonl", 3)
+    assert evidence["error"].startswith("Unterminated string")
+    assert evidence["begins"] == '{"text": "x' + "y" * 109
+
+
+def test_no_row_has_the_column_is_a_count_not_a_crash(tmp_path: Path) -> None:
+    data = b"".join(json.dumps({"content": "x", "n": n}).encode() + b"\n" for n in range(5))
+    kept, verdicts = read(tmp_path / "a.jsonl", data)
+    assert kept.num_rows == 0
+    assert Counter(reasons(verdicts)) == {"missing_text": 5}
+    assert verdicts[0]["evidence"]["error"] == "no 'text'; it has content, n"
+    assert len({verdict["id"] for verdict in verdicts}) == 5
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_truncated_file_gives_the_rows_before_the_cut(tmp_path: Path, suffix: str) -> None:
+    data = b"".join(row(f"text number {n * n}") for n in range(20_000))
+    packed = gzip.compress(data) if suffix == "gz" else zstandard.compress(data)
+    kept, verdicts = read(tmp_path / f"a.jsonl.{suffix}", packed[: len(packed) // 2])
+    texts = kept["text"].to_pylist()
+    assert 0 < len(texts) < 20_000
+    assert texts == [f"text number {n * n}" for n in range(len(texts))]
+    assert Counter(reasons(verdicts)) == {"kept": len(texts), "truncated_file": 1}
+    assert verdicts[-1]["evidence"]["line"] == len(texts) + 1
+
+
+def test_a_whole_last_row_before_the_cut_is_kept(tmp_path: Path) -> None:
+    packed = gzip.compress(row("one") + row("two").rstrip(b"\n"))
+    kept, verdicts = read(tmp_path / "a.jsonl.gz", packed[:-8])  # its checksum is missing
+    assert kept["text"].to_pylist() == ["one", "two"]
+    assert reasons(verdicts) == ["kept", "kept", "truncated_file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.jsonl", b"", "empty_file"),
+        ("a.jsonl", b"\n \n", "empty_file"),
+        ("a.jsonl.gz", gzip.compress(b""), "empty_file"),
+        ("a.parquet", b"", "empty_file"),
+        ("a.parquet", b"PAR1 and then nothing", "unreadable_file"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "unreadable_file"),
+        ("a.jsonl", b"PK\x03\x04....", "unreadable_file"),
+        ("a.jsonl.bz2", b"BZh91AY", "unreadable_file"),
+        ("a.jsonl.gz", b"\x1f\x8b\x08\x00", "truncated_file"),
+        ("a.jsonl.gz", b"\x1f\x8b\xff\xff garbage garbage", "corrupt_file"),
+    ],
+)
+def test_a_file_without_rows_is_one_failure(
+    tmp_path: Path, name: str, data: bytes, reason: str
+) -> None:
+    kept, verdicts = read(tmp_path / name, data)
+    assert kept.num_rows == 0
+    assert reasons(verdicts) == [reason]
+    assert verdicts[0]["verdict"] == "failed"
+    assert verdicts[0]["evidence"]["file"] == name
+    assert str(tmp_path) not in json.dumps(verdicts)
+
+
+def test_a_parquet_file_without_the_column_names_it(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"body": ["x"], "n": [1]}), tmp_path / "a.parquet")
+    (verdict,) = read(tmp_path / "a.parquet")[1]
+    assert verdict["evidence"]["error"] == "no column 'text'; it has body, n"
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "b.parquet")
+    (verdict,) = read(tmp_path / "b.parquet")[1]
+    assert verdict["evidence"]["error"] == "column 'text' is int64, not text"
+
+
+def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    assert reasons(read(tmp_path / "a.parquet")[1]) == ["empty_file"]
+
+
+def test_a_damaged_row_group_costs_its_own_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [f"{n:06d} " + "lorem ipsum " * 9 for n in range(300)]
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=100, compression="zstd")
+    meta = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    data = bytearray(path.read_bytes())
+    start = meta.dictionary_page_offset or meta.data_page_offset
+    data[start : start + meta.total_compressed_size] = b"\xff" * meta.total_compressed_size
+    path.write_bytes(data)
+    kept, verdicts = read(path)
+    assert kept["text"].to_pylist() == texts[:100] + texts[200:]
+    assert reasons(verdicts)[100:200] == ["unreadable_rows"] * 100
+    assert verdicts[150]["evidence"]["row"] == 150
+
+
+def test_a_line_over_the_limit_fails_unread(tmp_path: Path) -> None:
+    data = row("a") + row("x" * 5000) + row("b")
+    kept, verdicts = read(tmp_path / "a.jsonl", data, max_row_bytes=1000)
+    assert kept["text"].to_pylist() == ["a", "b"]
+    assert reasons(verdicts) == ["kept", "too_large", "kept"]
+    assert verdicts[1]["evidence"] == {
+        "file": "a.jsonl", "line": 2, "bytes": 5012, "limit": 1000,
+    }  # fmt: skip
+    pq.write_table(pa.table({"text": ["a", "x" * 5000]}), tmp_path / "a.parquet")
+    _, verdicts = read(tmp_path / "a.parquet", max_row_bytes=1000)
+    assert reasons(verdicts) == ["kept", "too_large"]
+
+
+def test_a_single_line_of_50_mb_is_a_document(tmp_path: Path) -> None:
+    text = "word " * 10_000_000
+    kept, _ = read(tmp_path / "a.jsonl", row(text) + row("small"))
+    assert [len(text.as_py()) for text in kept["text"]] == [50_000_000, 5]
+
+
+def test_large_plain_files_are_cut_into_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "UNIT_BYTES", 1000)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(row(f"text {n}") for n in range(500)))
+    found = units(source(path))
+    assert len(found) > 8
+    assert len({unit.key for unit in found}) == len(found)
+    (tmp_path / "b.jsonl").write_bytes(row("other"))
+    more = units(source(tmp_path / "*.jsonl"))
+    assert [unit.key for unit in more[:-1]] == [unit.key for unit in found]
+
+
+def test_keys_and_documents_do_not_depend_on_the_folder(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jsonl").write_bytes(row("a"))
+    one, two = (units(source(tmp_path / folder / "*")) for folder in ("x", "y"))
+    assert one[0].key == two[0].key
+    assert next(read_documents(*one[0].payload)) == next(read_documents(*two[0].payload))
+
+
+def test_parts_end_by_bytes_and_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b"".join(row("x" * 100) for _ in range(95))))
+    monkeypatch.setattr(documents, "OUTCOME_BYTES", 1000)
+    assert [o.kept.num_rows for o in outcomes(source(path))] == [10] * 9 + [5]
+    monkeypatch.setattr(documents, "OUTCOME_ROWS", 4)
+    assert [o.kept.num_rows for o in outcomes(source(path))] == [4] * 23 + [3]
+
+
+def test_a_file_that_changes_under_the_reader_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(row("one"))
+    (unit,) = units(source(path))
+    for changed in (row("two"), row("one") + row("more"), b""):
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match=r"a\.jsonl was changed"):
+            list(read_documents(*unit.payload))
+
+
+def test_a_byte_order_mark_and_other_line_ends(tmp_path: Path) -> None:
+    data = b"\xef\xbb\xbf" + row("one").replace(b"\n", b"\r\n") + row("two")
+    assert read(tmp_path / "a.jsonl", data)[0]["text"].to_pylist() == ["one", "two"]
+
+
+def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
+    assert "paths" not in config(source(tmp_path))
+    assert config(source(tmp_path, url_column="u"))["url_column"] == "u"

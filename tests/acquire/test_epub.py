@@ -1,0 +1,198 @@
+import io
+import zipfile
+from collections.abc import Callable
+
+import pytest
+
+from tasks.acquire.epub import BadEpub, Book, Encrypted, TooLarge, read_epub
+from tests.acquire.epubs import ncx, pack, package, page, point, whale
+
+LIMIT = 1 << 20
+ENCRYPTION = (
+    '<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container" '
+    'xmlns:enc="http://www.w3.org/2001/04/xmlenc#"><enc:EncryptedData>'
+    '<enc:EncryptionMethod Algorithm="{}"/><enc:CipherData>'
+    '<enc:CipherReference URI="OEBPS/{}"/></enc:CipherData></enc:EncryptedData></encryption>'
+)
+
+
+def read(data: bytes, limit: int = LIMIT) -> Book:
+    return read_epub(io.BytesIO(data), limit)
+
+
+def at(book: Book) -> list[tuple[str, str]]:
+    """Chapters as title and the line of text they begin with."""
+    return [(title, book.text[start:].split("\n")[0]) for title, start in book.chapters]
+
+
+def test_an_epub_2() -> None:
+    book = read(whale())
+    assert book.text == (
+        "Loomings\n\nCall me Ishmael.\n\nSome years ago.\n\n"
+        "The Carpet-Bag\n\nI stuffed a shirt or two."
+    )
+    assert at(book) == [("Loomings", "Loomings"), ("The Carpet-Bag", "The Carpet-Bag")]
+    assert (book.title, book.creators, book.language) == ("The Whale", ["Herman Melville"], "en")
+    assert (book.date, book.rights, book.version) == ("1851-10-18", "Public domain", "2.0")
+    assert (book.lost, book.repaired) == ([], [])
+
+
+def test_an_epub_3_with_its_navigation_document() -> None:
+    nav = page(
+        '<nav epub:type="landmarks"><ol><li><a href="c.xhtml">no</a></li></ol></nav>'
+        '<nav epub:type="toc"><h1>Contents</h1><ol>'
+        '<li><span>Part One</span><ol><li><a href="c.xhtml">First</a></li>'
+        '<li><a href="c.xhtml#two">Second <i>one</i></a><ol>'
+        '<li><a href="c.xhtml#sec">A section</a></li></ol></li></ol></li></ol></nav>'
+    )
+    metadata = (
+        '<dc:title id="s">A Subtitle</dc:title><dc:title id="m">Main Title</dc:title>'
+        '<meta refines="#m" property="title-type">main</meta><dc:language>de</dc:language>'
+        '<meta property="dcterms:modified">2020-01-01T00:00:00Z</meta><dc:date>2019-03</dc:date>'
+    )
+    item = '<item id="n" href="nav.xhtml" properties="nav" media-type="application/xhtml+xml"/>'
+    body = '<p>One.</p><h2 id="two">Two.</h2><p id="sec">Sec.</p>'
+    opf = package(["nav.xhtml", "c.xhtml"], version="3.0", metadata=metadata, items=item)
+    book = read(pack({"content.opf": opf, "nav.xhtml": nav, "c.xhtml": page(body)}))
+    assert book.text == "One.\n\nTwo.\n\nSec."  # the navigation document is not text
+    assert at(book) == [("Part One", "One."), ("Second one", "Two.")]
+    assert (book.title, book.language, book.date) == ("Main Title", "de", "2019-03")
+
+
+def test_sections_are_no_chapters_but_what_stands_below_the_whole_book_is() -> None:
+    contents = ncx(
+        point(
+            "The Whale",
+            "ch1.xhtml",
+            point("One", "ch1.xhtml#a", point("Section", "ch1.xhtml#b")),
+            point("Two", "ch2.xhtml"),
+        )
+    )
+    ch1 = page('<p>Title</p><p id="a">Call me</p><p id="b">Ishmael</p>')
+    book = read(whale(toc_ncx=contents, ch1_xhtml=ch1))
+    assert [title for title, _ in book.chapters] == ["The Whale", "One", "Two"]
+
+
+def test_cover_and_contents_are_no_text() -> None:
+    links = "".join(f'<p><a href="ch{n}.xhtml">Chapter number {n} of it</a></p>' for n in range(9))
+    guide = '<reference type="cover" href="cover.xhtml"/>'
+    opf = package(["cover.xhtml", "contents.xhtml", "ch1.xhtml", "ch2.xhtml"], guide=guide)
+    extra = {"cover_xhtml": page("<p>Cover</p>"), "contents_xhtml": page(links)}
+    assert read(whale(content_opf=opf, **extra)).text == read(whale()).text
+
+
+def test_without_a_table_of_contents_headings_are_chapters() -> None:
+    assert at(read(whale(toc_ncx=ncx()))) == [
+        ("Loomings", "Loomings"),
+        ("The Carpet-Bag", "The Carpet-Bag"),
+    ]
+
+
+def test_a_document_listed_twice_is_read_once() -> None:
+    opf = package(["ch1.xhtml", "ch1.xhtml#x", "ch2.xhtml", "ch1.xhtml"])
+    assert read(whale(content_opf=opf)).text == read(whale()).text
+
+
+def test_percent_encoded_names() -> None:
+    opf = package(["a%20b.xhtml"])
+    book = read(pack({"content.opf": opf, "OEBPS/a b.xhtml": page("<p>x</p>")}))
+    assert book.text == "x"
+
+
+def test_a_broken_chapter_costs_no_other() -> None:
+    book = read(whale(ch1_xhtml=b""))
+    assert book.text == "The Carpet-Bag\n\nI stuffed a shirt or two."
+    assert at(book) == [("The Carpet-Bag", "The Carpet-Bag")]
+    assert book.lost == [{"file": "OEBPS/ch1.xhtml", "error": "empty"}]
+
+
+def test_a_chapter_with_a_wrong_checksum_is_lost_and_named() -> None:
+    data = bytearray(stored(whale()))
+    data[data.index(b"Call me Ishmael")] ^= 1
+    book = read(bytes(data))
+    assert book.text.startswith("The Carpet-Bag")
+    assert book.lost[0]["file"] == "OEBPS/ch1.xhtml"
+    assert "CRC" in book.lost[0]["error"]
+
+
+def test_a_missing_chapter_is_named() -> None:
+    opf = package(["ch1.xhtml", "gone.xhtml"])
+    assert read(whale(content_opf=opf)).lost == [{"file": "OEBPS/gone.xhtml", "error": "missing"}]
+
+
+def test_tag_soup_is_read_and_said() -> None:
+    book = read(whale(ch1_xhtml="<html><body><p>Call me<p>Ishmael & co</html>"))
+    assert book.text.startswith("Call me\n\nIshmael & co")
+    assert book.repaired == ["OEBPS/ch1.xhtml"]
+
+
+def test_a_broken_table_of_contents_is_said() -> None:
+    book = read(whale(toc_ncx="<ncx"))
+    assert book.lost[0]["file"] == "OEBPS/toc.ncx"
+    assert len(book.chapters) == 2  # from the headings
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: whale()[:-300], "not a readable zip file"),
+        (lambda: b"PK\x03\x04 and nothing more", "not a readable zip file"),
+        (lambda: b"no zip at all", "not a readable zip file"),
+        (lambda: pack({"ch1.xhtml": "x"}), "OEBPS/content.opf: missing"),
+        (lambda: whale(content_opf="<package"), "OEBPS/content.opf: not well-formed"),
+        (lambda: whale(content_opf=package([])), "its spine names no chapter"),
+        (lambda: whale(ch1_xhtml="", ch2_xhtml=""), "no readable chapter"),
+        (no_container, "META-INF/container.xml: missing"),
+    ],
+)
+def test_a_broken_book_says_what_and_where(data: Callable[[], bytes], message: str) -> None:
+    with pytest.raises(BadEpub, match=message):
+        read(data())
+
+
+def test_obfuscated_fonts_are_no_drm() -> None:
+    for algorithm in ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"):
+        encryption = {"META-INF/encryption.xml": ENCRYPTION.format(algorithm, "f.ttf")}
+        assert read(whale(**encryption)).text
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"META-INF/encryption.xml": ENCRYPTION.format("http://www.w3.org/aes128-cbc", "ch1.xhtml")},
+        {"META-INF/license.lcpl": "{}"},
+    ],
+)
+def test_drm_is_told_apart(files: dict[str, str | bytes]) -> None:
+    with pytest.raises(Encrypted):
+        read(whale(**files))
+
+
+def test_a_zip_bomb_is_not_unpacked() -> None:
+    bomb = whale(ch1_xhtml=page("<p>" + " " * (8 << 20) + "</p>"))
+    assert len(bomb) < 100_000
+    with pytest.raises(TooLarge, match=r"more than 1048576 bytes \(OEBPS/ch1.xhtml\)"):
+        read(bomb)
+
+
+def test_the_limit_is_for_all_members_together() -> None:
+    opf = package([f"c{n}.xhtml" for n in range(10)])
+    members: dict[str, str | bytes] = {f"c{n}.xhtml": page("x" * 200_000) for n in range(10)}
+    with pytest.raises(TooLarge):
+        read(pack({"content.opf": opf, **members}))
+
+
+def stored(data: bytes) -> bytes:
+    """The same archive without compression."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return out.getvalue()
+
+
+def no_container() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.txt", "x")
+    return out.getvalue()
