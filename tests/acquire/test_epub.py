@@ -16,6 +16,13 @@ ENCRYPTION = (
 )
 
 
+def no_container() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.txt", "x")
+    return out.getvalue()
+
+
 def read(data: bytes, limit: int = LIMIT) -> Book:
     return read_epub(io.BytesIO(data), limit)
 
@@ -188,11 +195,4 @@ def stored(data: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
-    return out.getvalue()
-
-
-def no_container() -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("a.txt", "x")
     return out.getvalue()
