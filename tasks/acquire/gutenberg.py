@@ -12,7 +12,7 @@ _CUE = re.compile(r"gutenberg|small print|full license", re.I)
 _START = re.compile(rf"\s*\*{{2,}}\s*start\s+of\s+{_NAME}", re.I)
 _SMALL_PRINT_END = re.compile(r"\s*\*+\s*END\s*\*?\s*THE SMALL PRINT", re.I)
 _END = re.compile(
-    rf"\s*(?:(?:\*{{2,}}\s*|this\s+is\s+the\s+)?end\s+of\s+{_NAME}"
+    rf"\s*(?:(?:\*+\s*|this\s+is\s+the\s+)?end\s+of\s+{_NAME}"
     rf"|\*{{2,}}\s*END:\s*FULL\s+LICENSE)",
     re.I,
 )
@@ -105,6 +105,8 @@ def find_body(lines: Sequence[str]) -> Body:
     first_body: int | None = None
     begin: int | None = 0 if not _opens_with_header(lines) else None
     headers_since_end = begin is None
+    if begin == 0 and (titled := _title_block(lines)):
+        begin = first_body = titled
     for number, line in enumerate(lines):
         if not _CUE.search(line):
             continue
@@ -114,7 +116,7 @@ def find_body(lines: Sequence[str]) -> Body:
                 spans.append((begin, number))
             begin = _after_mark(lines, number)
             first_body = number if first_body is None else first_body
-        elif _SMALL_PRINT_END.match(line) and (headers_since_end or begin == 0):
+        elif _SMALL_PRINT_END.match(line) and (headers_since_end or not spans):
             if begin is None or number < SEARCH_LINES:
                 begin = number + 1
                 headers_since_end = False
@@ -141,6 +143,15 @@ def _opens_with_header(lines: Sequence[str]) -> bool:
     if not any(_HEADER.match(line) for line in top):
         return False
     return any(_START.match(line) or _SMALL_PRINT_END.match(line) for line in lines[:SEARCH_LINES])
+
+
+def _title_block(lines: Sequence[str]) -> int:
+    """The line after a header that is a title alone ("The Project Gutenberg Etext of ..."), or 0."""
+    start = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    end = start
+    while end < len(lines) and lines[end].strip():
+        end += 1
+    return end if start < end <= start + 3 and _HEADER.match(lines[start]) else 0
 
 
 def _after_mark(lines: Sequence[str], number: int) -> int:

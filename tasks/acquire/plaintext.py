@@ -104,10 +104,11 @@ class Wrapping:
         lines = block.lines
         if not self.width or len(lines) == 1 or not self._is_prose(lines):
             return "\n".join(lines)
+        hanging = _hangs(lines)
         paragraphs = [lines[0].strip()]
         separators = [""]
         for before, line in pairwise(lines):
-            if line[0].isspace() and not before[0].isspace():
+            if _begins_paragraph(before, line) and not hanging:
                 separators.append("\n\n")
                 paragraphs.append(line.strip())
             elif self._reach(before, line) < BROKEN * self.width:
@@ -127,8 +128,7 @@ class Wrapping:
         pairs = [
             pair
             for pair in pairwise(lines)
-            if pair[0][0].isspace()
-            or not pair[1][0].isspace()  # a paragraph's last line may be short
+            if not _begins_paragraph(*pair) or _hangs(lines)  # a paragraph's last line may be short
         ]
         lower = [_goes_on(line) for _, line in pairs]
         full = sum(
@@ -157,6 +157,15 @@ class Wrapping:
         if hyphenated or right[:1].isupper() or (head in self._words and tail in self._words):
             return left + right
         return left[:-1] + right  # halves that are no words of the book: a word cut in two
+
+
+def _hangs(lines: Sequence[str]) -> bool:
+    """Whether all lines but the first are indented, as in plays and lists of terms."""
+    return not lines[0][0].isspace() and all(line[0].isspace() for line in lines[1:])
+
+
+def _begins_paragraph(before: str, line: str) -> bool:
+    return line[0].isspace() and not before[0].isspace()
 
 
 def _goes_on(line: str) -> bool:

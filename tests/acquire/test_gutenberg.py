@@ -76,6 +76,7 @@ def own(text: str) -> str:
         "End of Project Gutenberg's Moby Dick, by Herman Melville",
         "End of the Project Gutenberg EBook of Moby Dick\n\n*** END OF THIS PROJECT GUTENBERG EBOOK",
         "End of this Project Gutenberg Etext of Moby Dick",
+        "*End of The Project Gutenberg Etext of Moby Dick",
     ],
 )
 def test_header_footer_and_credits_go(start: str, end: str) -> None:
@@ -129,6 +130,12 @@ def test_other_books_are_left_alone() -> None:
     assert (found.spans, found.found) == ([(0, 3)], False)
 
 
+def test_a_header_that_is_a_title_alone() -> None:
+    lines = ["The Project Gutenberg Etext of WORKSHOP, by Daly", "", "Proceedings", "", "Text."]
+    found = find_body(lines)
+    assert (found.spans, found.header) == ([(1, 5)], Header("WORKSHOP", ("Daly",)))
+
+
 def test_a_header_without_an_end_costs_no_book() -> None:
-    text = "Project Gutenberg's Poems, by Nobody\n\nA line of it.\n"
-    assert "A line of it." in own(text)
+    header = "Project Gutenberg's Poems, by Nobody\nfree\nof\ncharge"
+    assert own(f"{header}\n\nA line of it.\n").endswith("A line of it.")

@@ -70,6 +70,18 @@ def test_paragraphs_that_begin_with_an_indent_are_set_apart() -> None:
     assert unwrapped(text).split("\n\n") == PARAGRAPHS
 
 
+def test_a_speech_with_a_hanging_indent_is_one_paragraph() -> None:
+    speeches = [
+        textwrap.fill(f"ORLANDO {p}", 72, subsequent_indent="\t", break_on_hyphens=False)
+        for p in PARAGRAPHS
+    ]
+    verse = "ORLANDO\tHang there, my verse,\n\tin witness of my love:\n\tO Rosalind!"
+    assert unwrapped("\n\n".join([*speeches, verse])).split("\n\n") == [
+        *(f"ORLANDO {p}" for p in PARAGRAPHS),
+        verse.expandtabs(),
+    ]
+
+
 def test_words_cut_at_a_line_end() -> None:
     filler = "and then the narrative went on for quite a while until\n" * 4
     cut = "this was the longest and most remarkable such narra-\ntive of them all, and also a well-\nknown one. A well-known tale."
