@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from infra.dag import Step
 from infra.dataset import Dataset, PartRef
+from infra.errors import UserError
 from infra.fingerprint import digest
 from infra.stage import Context, Outcome, Spec, Stage, Unit
 from infra.stage import build as build_dataset
@@ -31,7 +32,7 @@ STAGE = Stage(
 MODEL_CONFIG = "config.json"
 
 
-class NothingHeldOut(ValueError):
+class NothingHeldOut(UserError):
     """Token shards without a validation split: there is nothing to evaluate on."""
 
 

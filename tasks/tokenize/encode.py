@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from infra.errors import UserError
 from infra.fingerprint import digest_bytes
 from infra.tokens import Tokens, token_dtype
 
@@ -20,7 +21,7 @@ BATCH = 1 << 20  # characters per call
 _SEAM = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
 
 
-class BadTokenizer(ValueError):
+class BadTokenizer(UserError):
     """A tokenizer that cannot be used, with the reason."""
 
 
