@@ -139,8 +139,8 @@ def _unknown(query: str, tables: Sequence[pa.Table]) -> str:
     if urls:
         wanted = canonical(query)
         closest = sorted(set(urls), key=lambda url: (-_shared(canonical(url), wanted), url))
-        listed = "\n  ".join(closest[:SHOWN_NEAR])
-        return f"no document at {query!r} among {total}; of the same host:\n  {listed}"
+        listed = ", ".join(closest[:SHOWN_NEAR])
+        return f"no document at {query!r} among {total}; of the same host: {listed}"
     return (
         f"no document at {query!r} among {total}, and none of its host: no run of this store "
         f"has asked for it"

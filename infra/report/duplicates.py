@@ -24,6 +24,10 @@ PAIRS = 2  # dropped members shown of each
 READ = 20_000  # characters of a document in which the first difference is looked for
 SHOWN, BEFORE = 520, 120  # characters of an excerpt, and of it before the first difference
 CLASSES = ((2, 2), (3, 3), (4, 4), (5, 9), (10, 49), (50, 499), (500, None))
+# A run of space, one character of a script without spaces, or a run of others.
+WORD = re.compile(
+    r"\s+|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
+)
 DUPLICATES = ("near_duplicate", "exact_duplicate")
 
 
@@ -195,7 +199,7 @@ def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt]) -> Pair:
 
 def _words(text: str, start: int) -> list[str]:
     """Words and the space between them, without a word that the end of the excerpt would cut."""
-    words = re.findall(r"\s+|[^\s]+", text[start : start + SHOWN])
+    words = WORD.findall(text[start : start + SHOWN])
     return words[:-1] if len(text) > start + SHOWN and len(words) > 1 else words
 
 
@@ -209,7 +213,7 @@ def compare(left: str, right: str) -> tuple[Markup, Markup]:
     if start:
         gap = left.find(" ", start)
         start = gap + 1 if 0 <= gap < first else start
-    one, other = (re.findall(r"\s+|[^\s]+", text[start : start + SHOWN]) for text in (left, right))
+    one, other = (_words(text, start) for text in (left, right))
     out: tuple[list[str], list[str]] = ([], [])
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     for kind, a0, a1, b0, b1 in matcher.get_opcodes():

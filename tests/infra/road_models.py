@@ -21,9 +21,7 @@ def models(road: Road, tokens: Dataset, path: Path) -> None:
     for place, name in enumerate(("tiny", "narrow")):
         log = path / f".{name}.jsonl"
         log.write_text("".join(json.dumps(line) + "\n" for line in training_log(place)))
-        spec = Spec(
-            Stage("train", ("infra.ledger",)), name, {"layers": 4, "width": 128}, (tokens,)
-        )
+        spec = Spec(Stage("train", ("infra.ledger",)), name, {"layers": 4, "width": 128}, (tokens,))
         data = commit_files(
             road.ctx,
             spec,
