@@ -352,7 +352,7 @@ def tokenize(road: Road, corpus: Dataset, found: list[list[Page]]) -> Dataset:
             for name, value in zip(columns, (*said, offset), strict=True):
                 columns[name].append(value)
             rows.append((page, split, len(ids), size))
-        files = {}
+        files: dict[str, bytes] = {}
         for split, writer in writers.items():
             if len(writer):
                 files |= {f"{split}.bin": writer.bin(), f"{split}.idx": writer.idx()}

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from infra.dataset import Counts, Dataset
 from infra.stage import Spec, Stage, commit_files
-from tests.infra.road import Road, add, ledger, pages
+from tests.infra.road import Made, Road, add, ledger, pages
 
 TRIGRAM, UNIGRAM = 2.31, 4.62
 HELD_OUT = {"site": 41_200, "library": 22_900}
@@ -33,7 +33,7 @@ def models(road: Road, tokens: Dataset, path: Path) -> None:
         road.datasets[f"train {name}"] = data
         facts = {"metrics": metrics(1.93 + 0.44 * place), "samples": samples()}
         kept = pages()[:8]
-        made = (pa.table({"id": [page.id for page in kept]}), ledger("evaluate", kept), {})
+        made: Made = (pa.table({"id": [page.id for page in kept]}), ledger("evaluate", kept), {})
         add(road, "evaluate", name, [data, tokens], [made], facts)
 
 

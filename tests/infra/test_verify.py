@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -98,7 +99,7 @@ def test_a_shorter_file_says_both_lengths(road: Road) -> None:
     assert f"{length - 1} bytes, {length} were committed" in problem.what
 
 
-def edited(change: Callable[[dict[str, object]], None], path: Path) -> None:
+def edited(change: Callable[[dict[str, Any]], None], path: Path) -> None:
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
@@ -118,7 +119,7 @@ def edited(change: Callable[[dict[str, object]], None], path: Path) -> None:
     ],
 )
 def test_a_manifest_that_lies_is_found(
-    road: Road, change: Callable[[dict[str, object]], None], said: str
+    road: Road, change: Callable[[dict[str, Any]], None], said: str
 ) -> None:
     edited(change, path_of(road, "select", "manifest.json"))
     problems = verify(road.storage, record_of(road))
@@ -126,8 +127,8 @@ def test_a_manifest_that_lies_is_found(
 
 
 def test_a_ledger_that_disagrees_with_counts_is_found(road: Road) -> None:
-    def move(value: dict[str, object]) -> None:
-        for counts in (value["counts"], value["parts"][0]["counts"]):  # type: ignore[index]
+    def move(value: dict[str, Any]) -> None:
+        for counts in (value["counts"], value["parts"][0]["counts"]):
             counts["dropped"]["language"] = counts["dropped"].get("language", 0) + 1
             counts["in"] += 1
 
