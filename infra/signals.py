@@ -1,4 +1,4 @@
-"""The quality signals: every column that ``annotate`` writes and ``select`` may judge.
+r"""The quality signals: every column that ``annotate`` writes and ``select`` may judge.
 
 The names are the contract between the two stages. A rule (see `infra.rules`) that names a signal
 missing here is refused before anything runs. ``docs/annotate.md`` says how the definitions relate
@@ -6,14 +6,13 @@ to other implementations.
 
 Vocabulary of the definitions:
 
-- *token*: a word or a symbol. A word is a run of letters, marks, digits and underscores; one
-  ``.``, ``'`` or ``’`` between two letters or two digits, or one ``,`` between two digits, does not
-  end it. Every character of Han, Hiragana or Katakana is a word. A symbol is a run of one other
-  character that is not white space.
-- *word*: a token with a letter, mark, digit or underscore.
-- *line of kind S*: as ``str.splitlines`` cuts. *Of kind N*: as ``str.split("\\n")`` cuts, lines of
-  white space alone left out. *Of kind R*: as ``re.split("\\n+", text)`` cuts.
-- *paragraph*: as ``re.split("\\n{2,}", text.strip())`` cuts.
+- *token*: a word or a symbol, as `tasks.annotate.tokens` cuts them (in English text much like spaCy
+  does, with which the published limits were found). Every character of Han, Hiragana or Katakana
+  is a word.
+- *word*: a token with a letter, mark or digit.
+- *line of kind S*: as ``str.splitlines`` cuts. *Of kind N*: as ``str.split("\n")`` cuts, lines of
+  white space alone left out. *Of kind R*: as ``re.split("\n+", text)`` cuts.
+- *paragraph*: as ``re.split("\n{2,}", text.strip())`` cuts.
 - lengths are in characters (code points). A fraction of nothing is 0.
 """
 
@@ -134,9 +133,7 @@ _TABLE = (
         _INT,
         "sentences in the lines that C4's line rules keep, terminal punctuation asked for",
     ),
-    Signal(
-        "c4_lorem_ipsum", _FLAG, "a line of three or more words holds 'lorem ipsum'"
-    ),
+    Signal("c4_lorem_ipsum", _FLAG, "a line of three or more words holds 'lorem ipsum'"),
     Signal(
         "c4_curly_brace",
         _FLAG,
@@ -161,6 +158,4 @@ _TABLE = (
     Signal("fineweb_newline_word_ratio", _REAL, "\\n characters / tokens"),
 )
 
-SIGNALS: Mapping[str, Signal] = MappingProxyType(
-    {signal.name: signal for signal in _TABLE}
-)
+SIGNALS: Mapping[str, Signal] = MappingProxyType({signal.name: signal for signal in _TABLE})

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import sys
 import time
+from typing import Any
 
 from datatrove.data import Document
 from datatrove.pipeline.filters import (
@@ -24,16 +25,16 @@ from datatrove.utils.text import split_into_parts
 def main() -> None:
     """Run the four FineWeb quality filters, each over every text, and the PII formatter."""
     texts = [json.loads(line) for line in sys.stdin]
-    filters = {
+    filters: dict[str, Any] = {
         "gopher_repetition": GopherRepetitionFilter(),
         "gopher_quality": GopherQualityFilter(),
         "c4": C4QualityFilter(filter_no_terminal_punct=False),
         "fineweb": FineWebQualityFilter(),
     }
-    report = {"version": importlib.metadata.version("datatrove"), "filters": {}}
+    report: dict[str, Any] = {"version": importlib.metadata.version("datatrove")}
     for item in filters.values():
         item.filter(Document(text="Warm up. " * 60, id="0"))
-    verdicts = {name: [] for name in filters}
+    verdicts: dict[str, list[str | None]] = {name: [] for name in filters}
     seconds = dict.fromkeys(filters, 0.0)
     for text in texts:
         # A document's words are kept by datatrove for the next filter: the first one pays.

@@ -12,6 +12,7 @@ from infra.fingerprint import digest, document_id
 from infra.ledger import verdicts
 from infra.progress import Silent
 from infra.rules import RULES, Rule, check
+from infra.signals import SIGNALS
 from infra.stage import Context, Outcome, Spec, Stage, Unit, build
 from infra.storage import Storage
 from tasks.annotate.columns import SCHEMA
@@ -153,3 +154,17 @@ def test_rules_that_know_no_language_but_some() -> None:
     stop, short = rules["gopher_quality_stop_words"], rules["gopher_quality_short_words"]
     assert [stop.applies_to(code) for code in ("en", "de", None)] == [True, False, False]
     assert [short.applies_to(code) for code in ("en", "zh", None)] == [True, False, True]
+
+
+def test_the_documentation_lists_every_rule_limit_and_signal() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "annotate.md").read_text(encoding="utf-8")
+    for rules in RULES.values():
+        for rule in rules:
+            limit = (
+                "is false" if rule.comparison == "==" else f"{rule.comparison} {rule.threshold:g}"
+            )
+            assert f"| `{rule.name}` | `{rule.signal}` {limit} " in page
+    for signal in SIGNALS.values():
+        assert f"`{signal.name}`" in page
+        if "_" in signal.name:
+            assert f"| {signal.definition} |" in page
