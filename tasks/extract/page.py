@@ -87,7 +87,7 @@ def extract(request: Request, engine: str) -> Page:
         if root is None:
             return Page("", _hints(found, request), decoded.encoding, decoded.replaced)
         found = read(root, request.url)
-        text = _trafilatura(html) if engine == "trafilatura" else _resiliparse(html)
+        text = _trafilatura(root) if engine == "trafilatura" else _resiliparse(html)
     if not text.strip():
         text = ""
     return Page(text, _hints(found, request), decoded.encoding, decoded.replaced)
@@ -105,9 +105,9 @@ def _hints(found: Metadata, request: Request) -> Metadata:
 
 
 def _parse(html: str) -> Any:
-    from lxml import etree
+    from lxml import etree, html as lxml_html
 
-    parser = etree.HTMLParser(
+    parser = lxml_html.HTMLParser(
         encoding="utf-8", recover=True, no_network=True, remove_comments=True, remove_pis=True
     )
     try:
@@ -120,13 +120,15 @@ def _parse(html: str) -> Any:
     return root
 
 
-def _trafilatura(html: str) -> str:
+def _trafilatura(root: Any) -> str:
     import trafilatura
 
+    # The parsed page rather than its source: that is not parsed twice, and a page that is a bare
+    # fragment is not turned away.
     # deduplicate=False: its cache lives as long as the process, so that a page's text would depend
     # on the pages before it.
     text = trafilatura.extract(
-        html,
+        root,
         fast=True,
         include_comments=False,
         include_tables=True,

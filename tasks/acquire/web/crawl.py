@@ -140,7 +140,14 @@ class WaveSpider(scrapy.Spider):
             found = page.directives(capture.all("X-Robots-Tag"), self.token)
             if is_html(capture):
                 content_type = capture.header("Content-Type")
-                seen = page.parse(capture.payload, url, content_type, self.token, found)
+                try:
+                    seen = page.parse(capture.payload, url, content_type, self.token, found)
+                except Exception as error:
+                    # One page must not end the crawl, and one whose robots tags are unknown is
+                    # not kept.
+                    self.logger.exception("reading %s", url)
+                    self.frontier.record(url, failed("bad_html", error=type(error).__name__))
+                    return
                 links, found = seen.links, seen.directives
             self.directives[url] = found
             if page.forbids_index(found):

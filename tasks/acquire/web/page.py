@@ -79,8 +79,8 @@ def parse(
 ) -> Page:
     """The links and robots directives of an HTML page.
 
-    lxml reads the bytes as they are: it follows the page's own charset declaration, and addresses
-    are ASCII in practice. Broken HTML gives what can be read of it.
+    Without a charset in the header, lxml follows the page's own declaration. Broken HTML gives
+    what can be read of it.
 
     Args:
         body: the page.
@@ -91,8 +91,11 @@ def parse(
     """
     from lxml import etree
 
+    name = charset(content_type)
+    if name is not None:  # libxml2 knows fewer names than servers send
+        body = body.decode(name, "replace").encode("utf-8", "replace")
     parser = etree.HTMLParser(
-        encoding=charset(content_type),
+        encoding=None if name is None else "utf-8",
         recover=True,
         no_network=True,
         remove_comments=True,

@@ -1,0 +1,88 @@
+"""Links and robots directives of a page."""
+
+import pytest
+
+from tasks.acquire.web.page import charset, directives, forbids_follow, forbids_index, parse
+
+URL = "http://h/a/b"
+
+
+def links(body: str, url: str = URL) -> list[str]:
+    return list(parse(body.encode(), url, "text/html", "gristmill").links)
+
+
+def test_links_are_canonical_sorted_and_each_once() -> None:
+    body = """<a href="d#x">1</a><a href='/c'>2</a><A HREF=//i/j>3</A><a href="d">4</a>
+      <area href=e><iframe src=f></iframe><a>none</a><a href="">self</a><a href="mailto:x@y">m</a>
+      <link href=style.css><img src=i.png>"""
+    assert links(body) == [
+        "http://h/a/d",
+        "http://h/a/e",
+        "http://h/a/f",
+        "http://h/c",
+        "http://i/j",
+    ]
+
+
+def test_base_and_refresh() -> None:
+    assert links('<base href="/x/"><a href=y>1</a>') == ["http://h/x/y"]
+    assert links('<base href="mailto:x"><a href=y>1</a>') == ["http://h/a/y"]
+    assert links("<meta http-equiv=Refresh content=\"0; URL='z'\">") == ["http://h/a/z"]
+    assert links('<meta http-equiv=refresh content="30">') == []
+
+
+def test_nofollow_of_a_link_and_of_a_page() -> None:
+    assert links('<a rel="noopener nofollow" href=x>1</a><a href=y>2</a>') == ["http://h/a/y"]
+    assert links('<meta name=ROBOTS content="NoFollow"><a href=y>2</a>') == []
+    assert links('<meta name=gristmill content="none"><a href=y>2</a>') == []
+    assert links('<meta name=otherbot content="none"><a href=y>2</a>') == ["http://h/a/y"]
+
+
+def test_header_and_meta_directives_add_up() -> None:
+    body = b"<meta name=robots content='noarchive, max-snippet:20'><a href=y>2</a>"
+    page = parse(body, URL, "text/html", "gristmill", ["noindex"])
+    assert page.directives == ("max-snippet 20", "noarchive", "noindex")
+    assert page.links == ("http://h/a/y",)
+
+
+@pytest.mark.parametrize("body", [b"", b"\0", b"\xff\xfe", b"<", b"<!-- -->", b"plain"])
+def test_what_is_no_page_has_no_links(body: bytes) -> None:
+    assert parse(body, URL, "text/html", "gristmill").links == ()
+
+
+def test_broken_html_and_odd_encodings() -> None:
+    assert links("<p><a href=x>1</b></p></html><a href=y") == ["http://h/a/x"]
+    for encoding in ("utf-16", "latin-1"):
+        body = "<html><a href='\u00e9'>1</a></html>".encode(encoding)
+        kind = f"text/html; charset={encoding}"
+        assert parse(body, URL, kind, "gristmill").links == ("http://h/a/%C3%A9",)
+
+
+def test_charset() -> None:
+    assert charset("text/html; Charset='UTF-8'") == "utf-8"
+    assert charset("text/html; charset=klingon") is None
+    assert charset(None) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["NoIndex,  nofollow"], ("nofollow", "noindex")),
+        (["otherbot: noindex"], ()),
+        (["gristmill: noindex, noarchive"], ("noarchive", "noindex")),
+        (["otherbot: none, nofollow", "noimageindex"], ("noimageindex",)),
+        (["unavailable_after: 25 Jun 2030 15:00:00 PST"],
+         ("unavailable_after: 25 jun 2030 15:00:00 pst",)),
+        ([""], ()),
+    ],
+)  # fmt: skip
+def test_x_robots_tag(values: list[str], expected: tuple[str, ...]) -> None:
+    assert directives(values, "gristmill") == expected
+
+
+def test_what_directives_forbid() -> None:
+    assert forbids_index(["noindex"])
+    assert forbids_index(["none"])
+    assert not forbids_index(["nofollow", "noarchive"])
+    assert forbids_follow(["none"])
+    assert not forbids_follow(["noindex"])

@@ -1,0 +1,65 @@
+"""RFC 9309: what an answer to /robots.txt allows."""
+
+import pytest
+
+from tasks.acquire.web.robots import MAX_BYTES, rules, token
+
+AGENT = "gristmill/0.1 (+https://example.org)"
+
+
+def allows(body: str, path: str, status: int | None = 200) -> bool:
+    return rules(status, body.encode(), AGENT).allowed(f"http://h{path}")
+
+
+def test_the_product_token() -> None:
+    assert token(AGENT) == "gristmill"
+    assert token("My-Bot (x)") == "my-bot"
+
+
+@pytest.mark.parametrize(
+    ("status", "allowed"),
+    [(None, False), (500, False), (503, False), (404, True), (403, True), (429, True), (301, True)],
+)
+def test_no_rules(status: int | None, allowed: bool) -> None:
+    assert allows("User-agent: *\nDisallow: /", "/x", status) is allowed
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "allowed"),
+    [
+        ("", "/x", True),
+        ("User-agent: *\nDisallow: /x", "/x/y", False),
+        ("User-agent: *\nDisallow: /x", "/y", True),
+        ("User-agent: *\nDisallow:", "/x", True),
+        # The longest match wins (2.2.2).
+        ("User-agent: *\nDisallow: /x\nAllow: /x/y", "/x/y/z", True),
+        ("User-agent: *\nAllow: /x\nDisallow: /x/y", "/x/y/z", False),
+        # Our own group, in any case, and no other group with it (2.2.1).
+        ("User-agent: *\nDisallow: /\n\nUser-agent: GristMill\nDisallow: /x", "/y", True),
+        ("User-agent: otherbot\nDisallow: /", "/x", True),
+        # Special characters (2.2.3).
+        ("User-agent: *\nDisallow: /*.gif$", "/a.gif", False),
+        ("User-agent: *\nDisallow: /*.gif$", "/a.gif?x", True),
+        ("\ufeffUser-agent: *\r\nDisallow: /x # why", "/x", False),
+    ],
+)
+def test_rules(body: str, path: str, allowed: bool) -> None:
+    assert allows(body, path) is allowed
+
+
+def test_what_is_beyond_the_limit_does_not_count() -> None:
+    body = "User-agent: *\n" + "# filler\n" * (MAX_BYTES // 9) + "Disallow: /x"
+    assert allows(body, "/x")
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [("Crawl-delay: 2.5", 2.5), ("Crawl-delay: -1", 0), ("Crawl-delay: soon", 0), ("", 0)],
+)
+def test_crawl_delay(line: str, seconds: float) -> None:
+    assert rules(200, f"User-agent: *\nDisallow: /x\n{line}".encode(), AGENT).crawl_delay == seconds
+
+
+def test_invalid_bytes_are_no_obstacle() -> None:
+    found = rules(200, b"\xff\xfe\nUser-agent: *\nDisallow: /x\n", AGENT)
+    assert not found.allowed("http://h/x")

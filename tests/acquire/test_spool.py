@@ -1,0 +1,73 @@
+"""The spool keeps what was fetched through any end of the process."""
+
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from infra.warc import Capture
+from tasks.acquire.web.spool import Spool, locked, remove
+
+DATE = "2026-01-01T00:00:00Z"
+
+
+def answer(url: str, body: bytes) -> Capture:
+    return Capture(url, DATE, 200, "", [("Content-Type", "text/html")], body)
+
+
+def filled(folder: Path) -> Spool:
+    spool = Spool(folder)
+    spool.add_robots("http://h", 200, b"User-agent: *\nDisallow: /\xff")
+    spool.add_robots("http://i", None, b"")
+    spool.add(answer("http://h/a", b"A" * 500))
+    spool.fail("http://h/b", "timeout", {"seconds": 3.0})
+    spool.add(answer("http://h/c", b"C" * 500))
+    spool.close()
+    return spool
+
+
+def test_a_spool_is_read_back(tmp_path: Path) -> None:
+    filled(tmp_path)
+    spool = Spool(tmp_path)
+    assert len(spool) == 3
+    assert spool.robots == {
+        "http://h": (200, b"User-agent: *\nDisallow: /\xff"),
+        "http://i": (None, b""),
+    }
+    assert spool.failures == {"http://h/b": {"reason": "timeout", "evidence": {"seconds": 3.0}}}
+    assert spool.capture("http://h/c").payload == b"C" * 500
+    assert spool.capture("http://h/a").payload == b"A" * 500
+    assert "http://h/d" not in spool
+    assert spool.verdicts() is None
+    spool.close()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(share=st.floats(0, 1))
+def test_any_cut_costs_the_last_record_alone(tmp_path: Path, share: float) -> None:
+    folder = tmp_path / f"{share}"
+    filled(folder)
+    path = folder / "spool.warc.gz"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    spool = Spool(folder)
+    had = set(spool.offsets)
+    spool.add(answer("http://h/new", b"N"))
+    assert spool.capture("http://h/new").payload == b"N"
+    spool.close()
+    again = Spool(folder)
+    assert set(again.offsets) == had | {"http://h/new"}
+    for url in again.offsets:
+        assert again.capture(url).payload
+    again.close()
+    remove(folder)
+
+
+def test_verdicts_mark_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    with locked(folder):
+        spool = filled(folder)
+        spool.finish(iter([{"url": "http://h/a", "verdict": "kept"}]))
+        assert Spool(folder).verdicts() == [{"url": "http://h/a", "verdict": "kept"}]
+    remove(folder)
+    assert list(tmp_path.iterdir()) == []
