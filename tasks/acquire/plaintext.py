@@ -86,13 +86,12 @@ class Wrapping:
     @cached_property
     def _words(self) -> Counter[str]:
         """The book's words, hyphenated ones whole: what a word cut at a line's end is checked by."""
-        words: Counter[str] = Counter()
-        for block in self._blocks:
-            cut = False
-            for line in block.lines:
-                found = _WORD.findall(line.lower())
-                begin, cut = int(cut), line.endswith("-")  # halves of cut words are no words
-                words.update(found[begin : len(found) - cut])
+        text = "\n".join(line for block in self._blocks for line in block.lines).lower()
+        words = Counter(_WORD.findall(text.replace("-\n", " \n")))
+        for cut in re.finditer("-\n", text):  # halves of cut words are no words
+            before = _WORD.findall(text, max(0, cut.start() - 40), cut.start())
+            after = _WORD.findall(text, cut.end(), cut.end() + 40)
+            words.subtract((*before[-1:], *after[:1]))
         return words
 
     def unwrap(self, block: Block) -> str:
