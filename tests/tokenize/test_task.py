@@ -78,7 +78,7 @@ def test_the_facts_say_what_the_shards_hold(tmp_path: Path) -> None:
     assert facts["round_trip"] == {"documents": held, "exact": held}
 
 
-def test_worker_processes_write_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
     parts = [variations(20), variations(20, 50)]
     one, two = run(tmp_path / "one", parts), run(tmp_path / "two", parts)
     assert contents(one) == contents(two)

@@ -1,0 +1,39 @@
+"""Worker processes make the bytes that one process makes: token shards and evaluation."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.dataset import Dataset
+from tasks.evaluate import task as evaluation
+from tasks.evaluate.config import EvaluateConfig
+from tasks.tokenize import task as tokenization
+from tasks.tokenize.config import TokenizeConfig
+from tests.evaluate import tiny
+from tests.tokenize.corpora import context, corpus, table, variations
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+SHARDS = TokenizeConfig(vocab_size=400, validation=0.2)
+SCORES = EvaluateConfig(samples=2, prompt_tokens=4, sample_tokens=5)
+
+
+def made(root: Path, workers: int, model: Path) -> list[Dataset]:
+    ctx = context(root, workers=workers)
+    with ctx.cluster:
+        texts = corpus(ctx, [table(variations(20, start)) for start in range(0, 100, 20)])
+        spec = tokenization.tokenize.spec(ctx, config=SHARDS, corpus=texts)
+        tokens = tokenization.tokenize.build(ctx, spec, config=SHARDS, corpus=texts)
+        released = tiny.release(ctx, model)
+        inputs = {"config": SCORES, "model": released, "tokens": tokens}
+        scores = evaluation.evaluate.build(ctx, evaluation.evaluate.spec(ctx, **inputs), **inputs)
+        return [tokens, scores]
+
+
+def test_two_workers_make_the_bytes_of_one_process(tmp_path: Path) -> None:
+    model = tiny.save(tmp_path / "tiny", 400)
+    alone, together = made(tmp_path / "a", 0, model), made(tmp_path / "b", 2, model)
+    for one, other in zip(alone, together, strict=True):
+        assert one.storage.read("manifest.json") == other.storage.read("manifest.json")
+        for file in one.manifest.every_file:
+            assert one.storage.read(file.name) == other.storage.read(file.name)
