@@ -1,0 +1,82 @@
+"""What a run tells: JSON lines, TensorBoard curves and lines for whoever launched it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+
+class Silence:
+    """For the processes that do not speak."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Ignore it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+
+class Files(Silence):
+    """Appends to ``metrics.jsonl``, draws TensorBoard's curves, and prints each line.
+
+    A run that goes on from a checkpoint first takes back what was noted after it, so that the
+    file tells each step once.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Go on at ``step`` steps done.
+
+        Args:
+            folder: holds ``metrics.jsonl`` and ``tensorboard/``.
+            step: later lines are taken back.
+        """
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        kept = [line for line in read(path) if line["step"] <= step]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._file = path.open("a", buffering=1)
+        self._curves: Any = EventFileWriter(str(folder / "tensorboard"))
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Note it in all three places."""
+        text = json.dumps(line)
+        self._file.write(text + "\n")
+        self._draw(line)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def _draw(self, line: dict[str, Any]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in line.items()
+            if name not in ("step", "clock") and isinstance(value, int | float)
+        ]
+        self._curves.add_event(
+            Event(wall_time=line["clock"], step=line["step"], summary=Summary(value=values))
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Flush everything to the disk."""
+        self._file.close()
+        self._curves.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``; none if it is not there. A torn last line is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines

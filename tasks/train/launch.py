@@ -1,0 +1,113 @@
+"""Starts a run's processes, watches them, and leaves none behind.
+
+``torchrun`` starts one process per core or GPU and, when one of them dies, stops the others and
+starts all of them again; they go on from the last complete checkpoint. The kernel kills torchrun
+when this process dies, however it dies, and the processes when torchrun does.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from infra.errors import UserError
+from infra.processes import child
+from infra.storage import Storage
+from tasks.train.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+TAIL = 40  # last lines of output that an error shows
+JOB, RESULT = "job.json", "result.json"  # as in tasks.train.worker, which is slow to import
+
+
+class TrainingFailed(UserError):
+    """A run that ended without a result; the message holds its last output."""
+
+
+class TrainingRefused(UserError):
+    """A run that could tell what is wrong: bad numbers, too few tokens, another run's folder."""
+
+
+def launch(
+    config: TrainConfig,
+    *,
+    seed: int,
+    tokens: Storage,
+    identity: Mapping[str, Any],
+    folder: Path,
+    heard: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Run the training to its end, from the last complete checkpoint in the folder if there is one.
+
+    Call it from a thread that lives until it returns (``infra.processes.child``).
+
+    Args:
+        config: what to train.
+        seed: the recipe's.
+        tokens: where the token shards are.
+        identity: what a checkpoint must agree on.
+        folder: for checkpoints, log and result; survives a crash.
+        heard: called with each line of the log as it is written.
+
+    Returns:
+        ``line`` (the log's last), ``parameters``, ``training_tokens``.
+
+    Raises:
+        TrainingRefused: with the reason that the run gave.
+        TrainingFailed: if it crashed more often than it may be restarted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULT).unlink(missing_ok=True)
+    where = {"url": _absolute(tokens), "options": dict(tokens.options)}
+    job = {"config": config.facts(), "seed": seed, "tokens": where, "identity": dict(identity)}
+    (folder / JOB).write_text(json.dumps(job))
+    tail: deque[str] = deque(maxlen=TAIL)
+    with child(command(config, folder), env=environment(config)) as process:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            text = raw.decode(errors="replace").rstrip()
+            if text.startswith('{"step"'):
+                heard(json.loads(text))
+            elif text:
+                tail.append(text)
+                log.debug("%s", text)
+        code = process.wait()
+    if code != 0 or not (folder / RESULT).exists():
+        last = "\n".join(tail)
+        raise TrainingFailed(f"training {config.name} ended with status {code}:\n{last}")
+    result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
+    if "error" in result:
+        raise TrainingRefused(result["error"])
+    return result
+
+
+def command(config: TrainConfig, folder: Path) -> list[str]:
+    """The command line that trains on this machine."""
+    options = [
+        "--standalone",
+        "--local-addr=127.0.0.1",  # the host's own name need not resolve to anything
+        f"--nproc-per-node={config.processes}",
+        f"--max-restarts={config.restarts}",
+    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    return [*torchrun, *options, "-m", "tasks.train.worker", str(folder)]
+
+
+def environment(config: TrainConfig) -> dict[str, str]:
+    """What the processes find in their environment besides this one's own."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = {"OMP_NUM_THREADS": str(config.threads), "PYTHONPATH": os.pathsep.join(paths)}
+    if sys.platform == "linux":
+        found["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+    return found
+
+
+def _absolute(tokens: Storage) -> str:
+    path = tokens.local()
+    return str(path) if path is not None else tokens.url

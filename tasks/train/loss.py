@@ -1,0 +1,63 @@
+"""Cross-entropy of a linear head without ever holding all logits."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+CHUNK_ELEMENTS = 1 << 20  # logits per chunk: 16 MB in fp32, within a server CPU's last-level cache
+
+
+def cross_entropy(hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor) -> Tensor:
+    """The summed loss in nats of ``softmax(hidden @ weight.T)`` against the targets.
+
+    Args:
+        hidden_nd: float[N, D], the last hidden states.
+        weight_vd: float[V, D], the head.
+        targets_n: int64[N]; rows with a negative target count nothing.
+
+    Returns:
+        A scalar in fp32. Under autocast the products run in its type, the softmax in fp32.
+
+    The gradient of a chunk is made while its logits are at hand, so that no logits are kept for,
+    or made again in, the backward pass (the idea of Liger Kernel, arXiv:2410.10989).
+    """
+    kind = hidden_nd.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_nd.dtype
+    apply: Any = _ChunkedLoss.apply
+    total: Tensor = apply(hidden_nd, weight_vd, targets_n, dtype)
+    return total
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: Any) -> Tensor:
+        rows = max(1, CHUNK_ELEMENTS // weight.shape[0])
+        needs_grad = any(ctx.needs_input_grad)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        with torch.autocast(hidden.device.type, enabled=False):
+            cast = weight.to(dtype)
+            grad_hidden = torch.empty_like(hidden) if needs_grad else None
+            grad_weight = torch.zeros_like(weight) if needs_grad else None
+            for start in range(0, hidden.shape[0], rows):
+                part = hidden[start : start + rows].to(dtype)
+                target = targets[start : start + rows]
+                counted = target >= 0
+                index = target.clamp_min(0).unsqueeze(1)
+                log_p = F.log_softmax((part @ cast.T).float(), dim=-1)
+                total -= (log_p.gather(1, index).squeeze(1) * counted).sum()
+                if grad_hidden is not None and grad_weight is not None:
+                    grad = log_p.exp_()
+                    grad.scatter_add_(1, index, -torch.ones_like(index, dtype=grad.dtype))
+                    grad = (grad * counted.unsqueeze(1)).to(dtype)
+                    grad_hidden[start : start + rows] = grad @ cast
+                    grad_weight += grad.T @ part
+        if needs_grad:
+            ctx.save_for_backward(grad_hidden, grad_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None

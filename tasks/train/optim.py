@@ -1,0 +1,129 @@
+"""What moves the weights: Muon for the blocks' matrices, AdamW for the rest, and their schedule."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed import ReduceOp, all_reduce, get_rank, get_world_size, is_initialized
+from torch.optim import AdamW, Optimizer
+
+from tasks.train.config import TrainConfig
+from tasks.train.model import Decoder
+
+# The quintic of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/): its steep slope at
+# zero brings every singular value into about [0.7, 1.2] in five rounds.
+QUINTIC = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The rate of a 0-based step: linear warm-up, then a cosine down to ``min_ratio`` of the peak.
+
+    Loshchilov & Hutter 2017 (arXiv:1608.03983), one period, without restarts.
+    """
+    peak, warmup = config.learning_rate, round(config.warmup * config.steps)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, config.steps - 1 - warmup)
+    floor = peak * config.min_ratio
+    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class Muon(Optimizer):
+    """Momentum whose update is orthogonalised: every direction of a matrix moves at the same rate.
+
+    Jordan et al. 2024, with the scale 0.2 * sqrt(max(rows, columns)) of Liu et al. 2025
+    (arXiv:2502.16982, equation 4) that gives the update AdamW's size, so that one learning rate
+    and one weight decay serve both. A matrix that is several stacked (``qkv``) is orthogonalised
+    block by block. With several processes each works out its share of the matrices and the
+    results are added up: sums of one number and zeros, hence exact.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[tuple[Tensor, Sequence[int]]],
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take ``(matrix, rows of each stacked block)`` pairs; ``dtype`` is the iteration's."""
+        pairs = list(matrices)
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__([matrix for matrix, _ in pairs], defaults)
+        self.rows = [tuple(rows) for _, rows in pairs]
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Apply one update from the gradients at hand."""
+        loss = None if closure is None else closure()
+        (group,) = self.param_groups
+        updates = self.updates(group["params"], group["momentum"])
+        for matrix, update in zip(group["params"], updates, strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+        return loss
+
+    def updates(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
+        """The scaled direction of every matrix, the same on every process."""
+        shared = is_initialized() and get_world_size() > 1
+        flat = torch.zeros(sum(m.numel() for m in matrices), device=matrices[0].device)
+        views = [
+            part.view_as(m)
+            for part, m in zip(flat.split([m.numel() for m in matrices]), matrices, strict=True)
+        ]
+        turn = 0
+        for matrix, rows, view in zip(matrices, self.rows, views, strict=True):
+            state: dict[str, Any] = self.state[matrix]
+            if not state:
+                state["momentum"] = torch.zeros_like(matrix)
+            assert matrix.grad is not None
+            average = state["momentum"].lerp_(matrix.grad, 1 - momentum)
+            nesterov = matrix.grad.lerp(average, momentum)
+            for block, out in zip(nesterov.split(rows), view.split(rows), strict=True):
+                if not shared or turn % get_world_size() == get_rank():
+                    scale = 0.2 * math.sqrt(max(block.shape))
+                    out.copy_(orthogonal(block.to(self.dtype)) * scale)
+                turn += 1
+        if shared:
+            all_reduce(flat, op=ReduceOp.SUM)
+        return views
+
+
+def build_optimizers(
+    model: Decoder, config: TrainConfig, dtype: torch.dtype
+) -> dict[str, Optimizer]:
+    """The run's optimizers by name. Decay acts on the blocks' matrices only.
+
+    Embeddings, whose rows are moved when their token comes up, and the norms' gains do not decay.
+    """
+    blocks = model.matrices()
+    taken = {id(matrix) for matrix, _ in blocks}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    decay, rate = config.weight_decay, config.learning_rate
+    groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
+    optimizers: dict[str, Optimizer] = {}
+    if config.optimizer == "muon":
+        optimizers["muon"] = Muon(
+            blocks, lr=rate, weight_decay=decay, momentum=config.momentum, dtype=dtype
+        )
+    else:
+        groups.append({"params": [matrix for matrix, _ in blocks], "weight_decay": decay})
+    optimizers["adamw"] = AdamW(groups, lr=rate, betas=config.betas, fused=True)
+    return optimizers
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About U V^T of ``matrix = U S V^T`` (float[m, n]) by Newton-Schulz rounds."""
+    a, b, c = QUINTIC
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(ROUNDS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    result: Tensor = x.T if tall else x
+    return result

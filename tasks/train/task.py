@@ -1,0 +1,141 @@
+"""The stage: a run in a folder that survives a crash, and its model as a data set."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infra.dag import Step
+from infra.dataset import Counts, Dataset, NotCommitted, open_dataset
+from infra.progress import Progress
+from infra.stage import Context, Spec, Stage, commit_files
+from infra.tokens import TRAIN
+from tasks.train.config import TrainConfig
+from tasks.train.journal import read
+from tasks.train.launch import launch
+from tasks.train.order import count_windows
+
+STAGE = Stage("train", modules=("tasks.train", "infra.tokens"), libraries=("torch", "numpy"))
+CACHE = "GRISTMILL_CACHE"  # environment variable; default: ~/.cache/gristmill
+
+# Where a checkpoint of another run would differ; the number of processes is not among them,
+# because a run may go on with fewer or more.
+FREE_AT_RESUME = frozenset({"processes", "micro_batch", "threads", "device", "compile"})
+
+
+def spec(ctx: Context, *, config: TrainConfig, tokens: Dataset) -> Spec:
+    """What would be trained on these token shards."""
+    return Spec(STAGE, config.name, {"seed": ctx.seed, **config.essence()}, (tokens,))
+
+
+def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> Dataset:
+    """Train, or go on training, and commit the model.
+
+    Returns:
+        A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``,
+        ``tokenizer.json``, and as records ``metrics.jsonl``, TensorBoard's events and the last
+        checkpoint. The weights are the same for the same number of processes and threads on the
+        same kind of processor.
+
+    Raises:
+        TooFewTokens: if there is not one window of tokens.
+        TrainingRefused: if the run ends for a reason that trying again does not change.
+        TrainingFailed: if it crashes too often.
+    """
+    windows = count_windows(tokens.facts["tokens"][TRAIN], config.context)
+    folder = work_folder(spec)
+
+    def heard(line: dict[str, Any]) -> None:
+        values = {k: float(v) for k, v in line.items() if isinstance(v, int | float)}
+        note = f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s"
+        if "validation_loss" in line:
+            note += f", validation {line['validation_loss']:.3f}"
+        ctx.reporter.update(
+            Progress(STAGE.name, spec.source, int(line["step"]), config.steps, note, values)
+        )
+
+    with _alone(folder):
+        try:
+            return open_dataset(ctx.storage.at(*spec.folder.split("/")))
+        except NotCommitted:
+            pass  # the usual case; otherwise another process trained it while this one waited
+        ctx.reporter.update(Progress(STAGE.name, spec.source, 0, config.steps, "starting"))
+        identity = {
+            "tokens": tokens.content,
+            **{k: v for k, v in spec.config.items() if k not in FREE_AT_RESUME},
+        }
+        result = launch(
+            config,
+            seed=ctx.seed,
+            tokens=tokens.storage,
+            identity=identity,
+            folder=folder,
+            heard=heard,
+        )
+        (folder / "config.json").write_text(json.dumps(spec.config, indent=1, sort_keys=True))
+        (folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
+        documents = tokens.facts["documents"][TRAIN]
+        made = commit_files(
+            ctx,
+            spec,
+            _files(folder),
+            counts=Counts(documents, documents),
+            facts={**_facts(config, tokens, result, folder), "seed": ctx.seed, "windows": windows},
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    return made
+
+
+def work_folder(spec: Spec) -> Path:
+    """Where the run keeps its checkpoints until it is committed: the same after a crash."""
+    cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "gristmill")
+    return cache.absolute() / "train" / spec.fingerprint[:32]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process trains in this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    own = ("model.safetensors", "config.json", "tokenizer.json")
+    files = {name: folder / name for name in own}
+    files["records/metrics.jsonl"] = folder / "metrics.jsonl"
+    last = max((folder / "checkpoints").iterdir())
+    for path in (*(folder / "tensorboard").iterdir(), *last.iterdir()):
+        files[f"records/{path.parent.name}/{path.name}"] = path
+    return files
+
+
+def _facts(
+    config: TrainConfig, tokens: Dataset, result: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """The model and the run in figures; those that depend on the clock say so by their name."""
+    lines = read(folder / "metrics.jsonl")
+    speeds = sorted(line["tokens_per_second"] for line in lines)
+    shares = sorted(line["mfu"] for line in lines)
+    last = result["line"]
+    return {
+        "parameters": result["parameters"],
+        "vocab_size": tokens.facts["vocab_size"],
+        "context": config.context,
+        "batch": config.sequences,
+        "steps": config.steps,
+        "tokens": last["tokens"],
+        "epochs": last["tokens"] / tokens.facts["tokens"][TRAIN],
+        "loss": last["loss"],
+        "validation_loss": last.get("validation_loss"),
+        "tokens_per_second": speeds[len(speeds) // 2],
+        "mfu": shares[len(shares) // 2],
+    }
+
+
+train = Step("train", spec, build)

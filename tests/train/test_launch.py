@@ -1,0 +1,228 @@
+"""Real processes, killed in earnest."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from infra.dataset import Dataset, open_dataset
+from infra.progress import Progress
+from tasks.train import task
+from tasks.train.config import TrainConfig
+from tasks.train.journal import read
+from tasks.train.launch import TrainingFailed, launch
+from tasks.train.loop import Job, train
+from tests.train.corpora import context, splits, tiny, token_shards
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+STEPS = 40
+TWO = tiny(processes=2, tokens=STEPS * 128, checkpoint_every=10, restarts=1)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def run(
+    tokens: Dataset,
+    folder: Path,
+    config: TrainConfig = TWO,
+    heard: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, torch.Tensor]:
+    launch(config, seed=1337, tokens=tokens.storage, identity={}, folder=folder, heard=heard)
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tokens: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run(tokens, folder), read(folder / "metrics.jsonl")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def workers(root: int) -> list[psutil.Process]:
+    """The training processes that descend from a process."""
+    below = psutil.Process(root).children(recursive=True)
+    return [
+        p
+        for p in below
+        if "tasks.train.worker" in p.cmdline() and "--standalone" not in p.cmdline()
+    ]
+
+
+def test_two_processes_learn_what_one_does(
+    tokens: Dataset,
+    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    train(Job(tiny(tokens=STEPS * 128), 1337, 300, tmp_path), *splits(tokens))
+    alone, together = read(tmp_path / "metrics.jsonl"), undisturbed[1]
+    assert len(together) == STEPS
+    for one, two in zip(alone, together, strict=True):
+        assert two["rows_digest"] == one["rows_digest"]
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert together[-1]["validation_loss"] == pytest.approx(alone[-1]["validation_loss"], rel=1e-5)
+
+
+def test_a_killed_process_costs_no_more_than_the_steps_since_the_checkpoint(
+    tokens: Dataset,
+    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    killed = []
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["step"] == 15 and not killed:
+            killed.append(workers(os.getpid())[1])
+            killed[0].kill()
+
+    weights = run(tokens, tmp_path, heard=kill)
+    assert killed
+    assert equal(weights, undisturbed[0])
+    lines = read(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert [x["loss"] for x in lines] == [x["loss"] for x in undisturbed[1]]
+
+
+def test_a_killed_launcher_leaves_no_process_and_the_next_one_goes_on(
+    tokens: Dataset,
+    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from infra.storage import Storage\n"
+        "from tests.train.test_launch import TWO, launch\n"
+        "launch(TWO, seed=1337, tokens=Storage(sys.argv[1]), identity={},\n"
+        "       folder=Path(sys.argv[2]), heard=lambda line: print(line['step'], flush=True))\n"
+    )
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script, tokens.storage.url, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert launcher.stdout is not None
+    for line in launcher.stdout:
+        if int(line) >= 12:
+            break
+    family = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(family) == 3  # torchrun and two processes
+    launcher.kill()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    launcher.wait()
+    launcher.stdout.close()
+
+    steps: list[int] = []
+    weights = run(tokens, tmp_path, heard=lambda line: steps.append(line["step"]))
+    assert steps[0] in range(11, STEPS, 10)
+    assert equal(weights, undisturbed[0])
+
+
+def test_a_cancelled_run_leaves_no_process(tokens: Dataset, tmp_path: Path) -> None:
+    class Cancelled(BaseException):
+        pass
+
+    family: list[psutil.Process] = []
+
+    def cancel(line: dict[str, Any]) -> None:
+        family.extend(psutil.Process().children(recursive=True))
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(tokens, tmp_path, heard=cancel)
+    assert len(family) == 3
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+
+
+def test_a_run_that_keeps_crashing_ends_with_its_last_words(
+    tokens: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()  # nothing can be written there
+    with pytest.raises(TrainingFailed, match=r"ended with status 1:(.|\n)*IsADirectoryError"):
+        run(tokens, tmp_path, tiny(restarts=0))
+
+
+def test_the_stage_commits_a_model(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(task.CACHE, str(tmp_path / "cache"))
+    seen: list[Progress] = []
+
+    class Listener:
+        def update(self, progress: Progress) -> None:
+            seen.append(progress)
+
+        def link(self, name: str, url: str) -> None:
+            pass
+
+    ctx, config = context(tmp_path / "store", Listener()), tiny()
+    spec = task.spec(ctx, config=config, tokens=tokens)
+    made = task.build(ctx, spec, config=config, tokens=tokens)
+    assert open_dataset(made.storage).content == made.content
+    assert made.counts.in_ == made.counts.kept == tokens.facts["documents"]["train"]
+    assert made.facts["parameters"] == 300 * 32 + 2 * (32 * 64 + 32 * 32 + 3 * 32 * 96 + 64) + 32
+    assert made.facts["steps"] == 10
+    assert made.facts["validation_loss"] < 5.7
+    names = set(made.manifest.files)
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
+    assert {"records/metrics.jsonl", "records/step-000000010/complete.json"} <= names
+    assert not task.work_folder(spec).exists()
+    assert seen[-1].done == seen[-1].total == 10
+    assert seen[-1].values is not None
+    assert seen[-1].values["loss"] == made.facts["loss"]
+    watched = config.model_copy(update={"log_every": 3, "keep": 7, "checkpoint_every": 2})
+    assert task.spec(ctx, config=watched, tokens=tokens).fingerprint == spec.fingerprint
+
+
+def test_two_runs_of_one_model_wait_for_each_other(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(task.CACHE, str(tmp_path / "cache"))
+    ctx, config = context(tmp_path / "store"), tiny()
+    spec = task.spec(ctx, config=config, tokens=tokens)
+    launched = []
+
+    def slow(*_: Any, folder: Path, **__: Any) -> dict[str, Any]:
+        launched.append(folder)
+        time.sleep(0.5)
+        line = {"step": 10, "tokens": 1280, "loss": 4.0, "tokens_per_second": 1.0, "mfu": 0.1}
+        (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        for name in ("model.safetensors", "tensorboard/events", "checkpoints/step-1/complete.json"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"")
+        return {"line": line, "parameters": 1, "training_tokens": 1}
+
+    monkeypatch.setattr(task, "launch", slow)
+    made: list[Dataset] = []
+    threads = [
+        threading.Thread(
+            target=lambda: made.append(task.build(ctx, spec, config=config, tokens=tokens))
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(launched) == 1
+    assert made[0].content == made[1].content

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from tasks.train import loss as loss_module
+from tasks.train.attention import EXPLICIT_CONTEXT, causal_attention
+from tasks.train.loss import cross_entropy
+from tasks.train.model import Decoder, Shape
+
+SHAPE = Shape(
+    vocabulary=97, layers=2, width=32, heads=4, kv_heads=2, hidden=64, context=24, tied=False
+)
+
+
+def model(shape: Shape = SHAPE) -> Decoder:
+    torch.manual_seed(1)
+    return Decoder(shape)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_untrained_model_knows_nothing(tied: bool) -> None:
+    shape = Shape(5000, 2, 64, 4, 4, 96, 32, tied=tied)
+    tokens = torch.randint(0, 5000, (8, 33))
+    loss = model(shape)(tokens[:, :-1], tokens[:, 1:]) / tokens[:, 1:].numel()
+    assert loss.item() == pytest.approx(math.log(5000), rel=0.01)
+
+
+def test_a_prediction_does_not_see_what_follows() -> None:
+    tokens = torch.randint(0, 97, (2, 24))
+    changed = tokens.clone()
+    changed[:, 12:] = (changed[:, 12:] + 1) % 97
+    decoder = model()
+    before, after = decoder(tokens), decoder(changed)
+    assert torch.equal(before[:, :12], after[:, :12])
+    assert not torch.allclose(before[:, 12:], after[:, 12:])
+
+
+def test_the_loss_in_chunks_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    targets = torch.randint(0, 97, (50,))
+    targets[[3, 49]] = -1
+    results = []
+    for chunked in (True, False):
+        monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 97 * 7)
+        torch.manual_seed(2)
+        hidden = torch.randn(50, 16, requires_grad=True)
+        weight = torch.randn(97, 16, requires_grad=True)
+        if chunked:
+            loss = cross_entropy(hidden, weight, targets)
+        else:
+            loss = F.cross_entropy(hidden @ weight.T, targets, ignore_index=-1, reduction="sum")
+        (loss * 0.5).backward()
+        results.append((loss, hidden.grad, weight.grad))
+    for ours, theirs in zip(*results, strict=True):
+        assert ours is not None
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_without_gradients_the_loss_is_the_same() -> None:
+    hidden, weight = torch.randn(9, 8), torch.randn(11, 8, requires_grad=True)
+    targets = torch.randint(0, 11, (9,))
+    with torch.no_grad():
+        quiet = cross_entropy(hidden, weight, targets)
+    assert torch.equal(quiet, cross_entropy(hidden, weight, targets).detach())
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_both_roads_of_attention_agree(kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    q = torch.randn(2, 4, 24, 8)
+    k, v = torch.randn(2, 2, kv_heads, 24, 8).unbind()
+    assert q.shape[2] <= EXPLICIT_CONTEXT
+    explicit = causal_attention(q, k, v)
+    monkeypatch.setattr("tasks.train.attention.EXPLICIT_CONTEXT", 0)
+    torch.testing.assert_close(explicit, causal_attention(q, k, v))
+
+
+def test_positions_matter_only_by_their_distance() -> None:
+    """Rotary positions: moving both tokens of a pair changes nothing about it."""
+    decoder = model(Shape(97, 1, 32, 4, 4, 64, 24))
+    alone, shifted = torch.tensor([[5, 6]]), torch.tensor([[9, 5, 6]])
+    block = decoder.blocks[0]
+    scores = []
+    for tokens in (alone, shifted):
+        x = decoder.embed(tokens)
+        qkv = block.qkv(x).view(1, tokens.shape[1], -1, 8).transpose(1, 2)  # type: ignore[operator]
+        from tasks.train.model import rotate
+
+        turned = rotate(qkv, decoder.cos[: tokens.shape[1]], decoder.sin[: tokens.shape[1]])
+        q, k, _ = turned.split((4, 4, 4), dim=1)
+        scores.append((q[:, :, -1] * k[:, :, -2]).sum(-1))
+    torch.testing.assert_close(scores[0], scores[1])
+
+
+def test_every_weight_learns() -> None:
+    decoder = model()
+    tokens = torch.randint(0, 97, (4, 25))
+    decoder(tokens[:, :-1], tokens[:, 1:]).backward()
+    for name, weight in decoder.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().sum() > 0, name
