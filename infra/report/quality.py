@@ -118,19 +118,21 @@ def _kept(judge: PartRef | None, rows: int) -> npt.NDArray[np.bool_]:
 
 
 def _limits(corpus: Dataset | None) -> dict[str, list[float]]:
-    """The limits in force, by signal."""
+    """The limits in force for any source, by signal."""
     if corpus is None:
         return {}
     config: Mapping[str, Any] = corpus.manifest.config
-    changed: Mapping[str, Any] = config.get("rules") or {}
     found: dict[str, set[float]] = {}
-    for name in config.get("quality") or ():
-        for rule in RULES.get(name, ()):
+    for own in (config, *(config.get("overrides") or {}).values()):
+        quality, languages = own.get("quality"), own.get("languages")
+        names = quality if quality is not None else config.get("quality") or ()
+        changed = {**(config.get("rules") or {}), **(own.get("rules") or {})}
+        for rule in (rule for name in names for rule in RULES.get(name, ())):
             limit = changed.get(rule.name, rule.threshold)
             if limit is not None:
                 found.setdefault(rule.signal, set()).add(float(limit))
-    scores = {float(score) for score in (config.get("languages") or {}).values()}
-    return {name: sorted(values) for name, values in {**found, "language_score": scores}.items()}
+        found.setdefault("language_score", set()).update(map(float, (languages or {}).values()))
+    return {name: sorted(values) for name, values in found.items()}
 
 
 def _histogram(
