@@ -72,6 +72,8 @@ def judge(capture: Capture, max_bytes: int) -> Fate:
         return dropped("revisit")
     if capture.status not in (200, 203):
         return failed(f"http_{capture.status}")
+    if capture.fault is not None:
+        return failed("bad_encoding", error=capture.fault)
     if not is_wanted(capture.header("Content-Type")):
         return dropped("content_type", content_type=mime(capture.header("Content-Type")))
     if len(capture.payload) > max_bytes:

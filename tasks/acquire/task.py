@@ -17,6 +17,7 @@ WEB = Stage(
         "tasks.acquire.web",
         "tasks.acquire.outcome",
         "tasks.acquire.parts",
+        "infra.body",
         "infra.warc",
     ),
     libraries=("fastwarc", "lxml", "protego", "scrapy"),
@@ -32,7 +33,8 @@ def spec(ctx: Context, *, source: Source) -> Spec:
     if isinstance(source, WebSource):
         return Spec(WEB, source.name, source.collects(ctx.now))
     made = plan(source)
-    return FileSpec(made.stage, source.name, made.config, plan=made)
+    files = tuple(unit.key for unit in made.units)
+    return FileSpec(made.stage, source.name, made.config, raw=files, plan=made)
 
 
 def run(ctx: Context, spec: Spec, *, source: Source) -> Dataset:

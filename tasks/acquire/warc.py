@@ -23,6 +23,7 @@ MODULES = (
     "tasks.acquire.parts",
     "tasks.acquire.web.page",
     "tasks.acquire.web.urls",
+    "infra.body",
     "infra.warc",
 )
 LIBRARIES = ("fastwarc", "lxml")

@@ -1,0 +1,132 @@
+"""Bodies of HTTP messages as archives hold them: chunked, compressed, or not what they claim."""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Iterator
+
+_CHUNK_HEAD = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_PIECE = 1 << 16
+_GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+
+
+class Undecodable(Exception):
+    """A body that is not in the encoding it is said to be in."""
+
+
+def decode(body: bytes, transfer: str | None, content: str | None, limit: int | None) -> bytes:
+    """A body without its transfer and content encodings.
+
+    Archives lie: many hold bodies that were decoded already under headers that say otherwise. A
+    body that shows no sign of the encoding is taken as it is.
+
+    Args:
+        body: as archived.
+        transfer: the Transfer-Encoding header.
+        content: the Content-Encoding header; several encodings in the order they were applied.
+        limit: decoding stops one byte after this many.
+
+    Raises:
+        Undecodable: if the body is in the encoding, but damaged, or in one that is not known.
+    """
+    if "chunked" in (transfer or "").lower():
+        body = dechunk(body)
+    names = [name.strip().lower() for name in (content or "").split(",")]
+    for name in reversed(names):
+        if name and name != "identity":
+            body = _decompress(body, name.removeprefix("x-"), limit)
+    return body
+
+
+def dechunk(body: bytes) -> bytes:
+    """The data of chunks (RFC 9112, 7.1); the body itself if it does not begin with one.
+
+    Raises:
+        Undecodable: if chunks break off.
+    """
+    out = []
+    at = 0
+    while head := _CHUNK_HEAD.match(body, at):
+        size = int(head.group(1), 16)
+        if size == 0:
+            return b"".join(out)
+        end = head.end() + size
+        if end > len(body):
+            break
+        out.append(body[head.end() : end])
+        at = end + (2 if body[end : end + 2] == b"\r\n" else 1)
+    if not out:
+        return body
+    raise Undecodable("chunks break off")
+
+
+def _decompress(body: bytes, name: str, limit: int | None) -> bytes:
+    magic = _MAGIC.get(name)
+    if not body or (magic is not None and not body.startswith(magic)):
+        return body
+    out = bytearray()
+    try:
+        for piece in _pieces(body, name):
+            out += piece
+            if limit is not None and len(out) > limit:
+                return bytes(out[: limit + 1])
+    except Undecodable:
+        if name == "br" and not out:  # it has no sign of its own
+            return body
+        raise
+    return bytes(out)
+
+
+def _pieces(body: bytes, name: str) -> Iterator[bytes]:
+    if name in ("gzip", "deflate"):
+        yield from _inflate(body, name)
+    elif name == "br":
+        yield from _brotli(body)
+    elif name == "zstd":
+        import zstandard
+
+        try:
+            yield from zstandard.ZstdDecompressor().read_to_iter(
+                io.BytesIO(body), write_size=_PIECE
+            )
+        except zstandard.ZstdError as error:
+            raise Undecodable(str(error)) from None
+    else:
+        raise Undecodable(f"content encoding {name!r} is not known")
+
+
+def _inflate(body: bytes, name: str) -> Iterator[bytes]:
+    # Servers send deflate both with and without the zlib header (RFC 9110, 8.4.1.2).
+    bits = _GZIP if name == "gzip" else _ZLIB if body[0] & 0x0F == 8 else _RAW
+    rest = body
+    while rest:
+        member = zlib.decompressobj(bits)
+        while rest and not member.eof:
+            try:
+                yield member.decompress(rest, _PIECE)
+            except zlib.error as error:
+                raise Undecodable(str(error)) from None
+            rest = member.unconsumed_tail
+            if not rest and not member.eof and not member.unused_data:
+                raise Undecodable("compressed data breaks off")
+        rest = member.unused_data if name == "gzip" else b""
+        if not rest.startswith(_MAGIC["gzip"]):
+            return  # what follows the last member is padding
+
+
+def _brotli(body: bytes) -> Iterator[bytes]:
+    try:
+        import brotli
+    except ImportError:
+        raise Undecodable("content encoding 'br' needs the brotli package") from None
+    decoder = brotli.Decompressor()
+    try:
+        for at in range(0, len(body), _PIECE):
+            yield decoder.process(body[at : at + _PIECE])
+    except brotli.error as error:
+        raise Undecodable(str(error)) from None
+    if not decoder.is_finished():
+        raise Undecodable("compressed data breaks off")

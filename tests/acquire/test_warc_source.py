@@ -1,0 +1,167 @@
+"""WARC files as a source: what is whole goes through, what is broken is counted."""
+
+import gzip
+import io
+import uuid
+from pathlib import Path
+
+import pytest
+
+from infra import warc
+from infra.dataset import Dataset
+from infra.errors import UserError
+from tasks.acquire.config import WarcSource
+from tasks.acquire.task import acquire
+from tests.acquire.sites import context, html
+
+
+def acquired(store: Path, *paths: Path, **more: object) -> Dataset:
+    """Acquires WARC files into a store."""
+    given = {"name": "crawl", "kind": "warc", "paths": [str(path) for path in paths], **more}
+    source = WarcSource.model_validate(given)
+    ctx = context(store)
+    return acquire.build(ctx, acquire.spec(ctx, source=source), source=source)
+
+
+def record(kind: str, url: str, block: bytes, mime: str) -> bytes:
+    """A record as other tools write it: version 1.1, headers in another order, no digests."""
+    lines = [
+        "WARC/1.1",
+        f"Content-Type: {mime}",
+        f"WARC-Target-URI: <{url}>",  # wget's way
+        "WARC-Date: 2026-01-01T00:00:00.123456Z",
+        f"WARC-Record-ID: <urn:uuid:{uuid.uuid4()}>",
+        f"Content-Length: {len(block)}",
+        f"WARC-Type: {kind}",
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + block + b"\r\n\r\n"
+
+
+def page(url: str, body: bytes, *headers: str, status: str = "200 OK") -> list[bytes]:
+    """One response with its request."""
+    if not any(line.startswith("Content-Type") for line in headers):
+        headers = ("Content-Type: text/html", *headers)
+    block = "\r\n".join([f"HTTP/1.1 {status}", *headers]).encode() + b"\r\n\r\n" + body
+    asked = b"GET / HTTP/1.1\r\nHost: h.example\r\n\r\n"
+    return [
+        record("request", url, asked, "application/http; msgtype=request"),
+        record("response", url, block, "application/http; msgtype=response"),
+    ]
+
+
+def written(path: Path, *, gzipped: bool = True, pages: int = 3) -> Path:
+    """An archive with chunked bodies, redirects and every kind of record."""
+    records = [record("warcinfo", "urn:x", b"software: other\r\n", "application/warc-fields")]
+    for number in range(pages):
+        records += page(f"http://H.example/p/../{number}#x", html(f"Page {number}").body)
+    body = gzip.compress(html("Packed").body)
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    encodings = ("Transfer-Encoding: chunked", "Content-Encoding: gzip")
+    records += page("http://h.example/packed", chunked, *encodings)
+    records += page("http://h.example/moved", b"", "Location: /0", status="301 Moved")
+    records += page("http://h.example/gone", b"no", status="404 Not Found")
+    records += page("http://h.example/long", b"<p>" + b"x" * 60_000)
+    lies = ("Content-Encoding: gzip", "Transfer-Encoding: chunked")
+    records += page("http://h.example/lies", html("Lies").body, *lies)
+    records += page("http://h.example/torn", body[:-20], "Content-Encoding: gzip")
+    records += page("http://h.example/pic", b"\x89PNG", "Content-Type: image/png")
+    closed = html("No", head="<meta name=robots content=none>").body
+    records += page("http://h.example/no", closed)
+    records.append(record("metadata", "http://h.example/0", b"x: y", "application/warc-fields"))
+    records.append(record("conversion", "http://h.example/wet", b"Plain text.", "text/plain"))
+    path.write_bytes(b"".join(gzip.compress(item) if gzipped else item for item in records))
+    return path
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_an_archive_of_another_tool(tmp_path: Path, gzipped: bool) -> None:
+    path = written(tmp_path / "a.warc", gzipped=gzipped)
+    raw = acquired(tmp_path / "store", path, max_page_bytes=50_000)
+    assert raw.counts.to_json() == {
+        "in": 12,
+        "kept": 6,
+        "dropped": {"content_type": 1, "noindex": 1, "redirect": 1},
+        "failed": {"bad_encoding": 1, "http_404": 1, "too_large": 1},
+    }
+    table = raw.table()
+    assert table["url"].to_pylist() == [
+        *(f"http://h.example/{name}" for name in ("0", "1", "2", "packed", "lies", "wet"))
+    ]
+    (part,) = raw.parts
+    data = io.BytesIO(part.storage.read(part.file("warc.gz")))
+    payloads = [warc.capture_at(data, row["offset"]).payload for row in table.to_pylist()]
+    assert payloads[3] == html("Packed").body
+    assert payloads[4] == html("Lies").body
+    assert payloads[5] == b"Plain text."
+    assert table["content_type"].to_pylist()[5] == "text/plain"
+
+
+def test_a_truncated_archive_gives_what_was_before(tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole.warc.gz")
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.warc.gz"
+    cut.write_bytes(data[: len(data) // 2])
+    raw = acquired(tmp_path / "store", cut, whole)
+    assert raw.counts.failed["truncated_warc"] == 1
+    first, second = raw.parts
+    assert 0 < first.rows < second.rows
+    assert second.rows == 7
+    (failure,) = [row for row in first.verdicts().to_pylist() if row["reason"] == "truncated_warc"]
+    assert '"file": "cut.warc.gz"' in failure["evidence"]
+    assert '"offset": ' in failure["evidence"]
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive" * 50, gzip.compress(b"text" * 50)])
+def test_what_is_no_archive_is_one_failure(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.warc.gz"
+    path.write_bytes(data)
+    raw = acquired(tmp_path / "store", path)
+    assert raw.counts.to_json() == {"in": 1, "kept": 0, "dropped": {}, "failed": {"bad_warc": 1}}
+
+
+def test_a_path_that_names_nothing_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        acquired(tmp_path / "store", tmp_path / "nowhere*.warc")
+
+
+def test_folders_and_order_have_no_say(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+    first = written(tmp_path / "x" / "1.warc.gz")
+    second = written(tmp_path / "x" / "2.warc.gz", pages=5)
+    one = acquired(tmp_path / "one", second, first)
+    moved = [path.rename(tmp_path / "y" / path.name) for path in (first, second)]
+    two = acquired(tmp_path / "two", *moved)
+    assert one.fingerprint == two.fingerprint
+    assert one.table().equals(two.table())
+    segments = set(one.table()["segment"].to_pylist())
+    assert len(segments) == 2
+    assert all(item.startswith("crawl-") and len(item) == 18 for item in segments)
+
+
+def test_a_new_archive_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = written(tmp_path / "b.warc.gz")
+    acquired(tmp_path / "store", one)
+    from tasks.acquire import warc as module
+
+    read: list[str] = []
+    whole = module.read_warc
+
+    def spying(source: WarcSource, file: module.InputFile) -> object:
+        read.append(file.name)
+        return whole(source, file)
+
+    monkeypatch.setattr(module, "read_warc", spying)
+    other = written(tmp_path / "a.warc.gz", pages=7)
+    raw = acquired(tmp_path / "store", one, other)
+    assert read == ["a.warc.gz"]
+    assert [part.rows for part in raw.parts] == [11, 7]
+
+
+def test_large_archives_are_cut_into_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.acquire.parts.MAX_CAPTURES", 4)
+    raw = acquired(tmp_path / "store", written(tmp_path / "a.warc.gz", pages=9))
+    assert [(part.name, part.rows) for part in raw.parts] == [
+        ("00000", 4), ("00000-001", 4), ("00000-002", 4), ("00000-003", 1),
+    ]  # fmt: skip
+    assert raw.counts.in_ == sum(part.verdicts().num_rows for part in raw.parts) == 18

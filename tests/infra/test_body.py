@@ -1,0 +1,78 @@
+"""Bodies: decoded if they are encoded, taken as they are if they are not, refused if damaged."""
+
+import gzip
+import zlib
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.body import Undecodable, dechunk, decode
+
+TEXT = b"The mill grinds slowly, and fine. " * 400
+DEFLATED = zlib.compress(TEXT)
+
+
+def chunked(data: bytes, size: int) -> bytes:
+    """Data in chunks, with an extension and a trailer."""
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return (
+        b"".join(b"%x;a=b\r\n%s\r\n" % (len(item), item) for item in pieces) + b"0\r\nX: y\r\n\r\n"
+    )
+
+
+@given(st.binary(min_size=1, max_size=500), st.integers(1, 50))
+def test_chunks_are_put_together(data: bytes, size: int) -> None:
+    assert dechunk(chunked(data, size)) == data
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("X-GZip", gzip.compress(TEXT[:50]) + gzip.compress(TEXT[50:])),
+        ("gzip", gzip.compress(TEXT) + b"\0\0\0"),
+        ("deflate", DEFLATED),
+        ("deflate", DEFLATED[2:-4]),
+        ("br", brotli.compress(TEXT)),
+        ("zstd", zstandard.compress(TEXT)),
+        ("identity", TEXT),
+        ("gzip, br", brotli.compress(gzip.compress(TEXT))),
+        (None, TEXT),
+        # Under headers that lie:
+        ("gzip", TEXT),
+        ("zstd", TEXT),
+        ("gzip, br", gzip.compress(TEXT)),
+    ],
+)
+def test_contents(name: str | None, body: bytes) -> None:
+    assert decode(body, None, name, None) == TEXT
+    assert decode(chunked(body, 100), "Chunked", name, None) == TEXT
+    assert decode(body, "chunked", name, None) == TEXT
+    assert len(decode(body, None, name, 1000)) in (1001, len(TEXT))
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [("gzip", gzip.compress(TEXT)[:-30]), ("deflate", DEFLATED[:-30]), ("rot13", TEXT),
+     ("br", brotli.compress(TEXT * 3000)[:-1]), ("zstd", b"\x28\xb5\x2f\xfd" + b"\xff" * 50)],
+)  # fmt: skip
+def test_damage(name: str, body: bytes) -> None:
+    with pytest.raises(Undecodable):
+        decode(body, None, name, None)
+
+
+def test_chunks_that_break_off() -> None:
+    with pytest.raises(Undecodable):
+        dechunk(chunked(TEXT, 1000)[:5000])
+
+
+def test_a_bomb_does_not_go_off() -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    assert len(decode(bomb, None, "gzip", 10_000)) == 10_001
+
+
+def test_nothing_is_nothing() -> None:
+    assert decode(b"", "chunked", "gzip", None) == b""
