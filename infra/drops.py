@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from textwrap import shorten, wrap
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset import BrokenPromise, Dataset, NotCommitted, PartRef
+from infra.dataset import VERDICTS, BrokenPromise, Dataset, NotCommitted, PartRef, read_table
 from infra.errors import UserError
 from infra.excerpts import (
     ACQUIRE,
@@ -77,7 +78,7 @@ class Drop:
         if self.excerpt:
             flat = shorten(one_line(self.excerpt), TERMINAL_EXCERPT, placeholder=" ...")
             lines += wrap(flat, TERMINAL_WIDTH, initial_indent="  | ", subsequent_indent="  | ")
-        return "\n".join(lines)
+        return "\n".join(one_line(line, indented=True) for line in lines)
 
 
 def reasons_of(record: RunRecord) -> dict[str, dict[str, int]]:
@@ -165,8 +166,15 @@ def _datasets(
                 continue
 
 
+@lru_cache(maxsize=2 * MOST_PARTS)
+def _ledger(storage: Storage, name: str, sha256: str) -> pa.Table:  # noqa: ARG001
+    """A part's ledger, kept for the next reason; the digest tells one content from another."""
+    return read_table(storage, name)
+
+
 def _draw(entry: StageRecord, part: PartRef, reason: str, n: int) -> Iterator[Drop]:
-    table = part.verdicts()
+    ledger = part.record.files[VERDICTS]
+    table = _ledger(part.storage, ledger.name, ledger.sha256)
     table = table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
     table = table.filter(
         pc.and_(pc.equal(table["reason"], reason), pc.not_equal(table["verdict"], KEPT))

@@ -173,6 +173,12 @@ def parse_evidence(evidence: str | None) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {"note": value}
 
 
-def one_line(text: str) -> str:
-    """Text for a terminal: one line, and no character that a terminal would obey."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def one_line(text: str, *, indented: bool = False) -> str:
+    """Text for a terminal: one line, and no character that a terminal would obey.
+
+    Args:
+        text: anything.
+        indented: whether to leave spaces as they are.
+    """
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return plain if indented else " ".join(plain.split())

@@ -101,7 +101,8 @@ class Story:
 
     def text(self) -> str:
         """The story for a terminal: a paragraph per track."""
-        return "\n\n".join("\n".join(_lines(track)) for track in self.tracks)
+        paragraphs = ([one_line(line, indented=True) for line in _lines(t)] for t in self.tracks)
+        return "\n\n".join("\n".join(lines) for lines in paragraphs)
 
 
 def story(storage: Storage, query: str, steps: Steps | None = None) -> Story:
