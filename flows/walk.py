@@ -180,8 +180,8 @@ class Planner:
                 changed.append(f"configuration changed ({', '.join(keys)})")
             if other.code != spec.stage.code:
                 changed.append("code changed")
-            before = [item["content"] for item in other.inputs]
-            if before != [item.content for item in spec.inputs]:
+            before = [*(item["content"] for item in other.inputs), *other.raw]
+            if before != [*(item.content for item in spec.inputs), *spec.raw]:
                 changed.append("input changed")
             differences.append(changed or ["input changed"])
         if not differences:

@@ -80,8 +80,16 @@ class Counts:
         return Counts(
             verdicts.num_rows,
             sum(n for (verdict, _), n in tally.items() if verdict == KEPT),
-            {str(why): n for (verdict, why), n in sorted(tally.items(), key=str) if verdict == DROPPED},
-            {str(why): n for (verdict, why), n in sorted(tally.items(), key=str) if verdict == FAILED},
+            {
+                str(why): n
+                for (verdict, why), n in sorted(tally.items(), key=str)
+                if verdict == DROPPED
+            },
+            {
+                str(why): n
+                for (verdict, why), n in sorted(tally.items(), key=str)
+                if verdict == FAILED
+            },
         )
 
 
@@ -147,6 +155,7 @@ class Manifest:
         code: digest of the stage's code and of the libraries that decide its bytes.
         files: files of the data set as a whole, by name.
         facts: small stage-specific JSON values, such as a vocabulary's size.
+        raw: digests of what it was made from besides data sets, such as a user's files.
     """
 
     stage: str
@@ -159,6 +168,7 @@ class Manifest:
     parts: Sequence[PartRecord]
     files: Mapping[str, FileRecord]
     facts: Mapping[str, Any]
+    raw: Sequence[str] = ()
 
     @property
     def content(self) -> str:
@@ -193,6 +203,7 @@ class Manifest:
             "code": self.code,
             "config": self.config,
             "inputs": list(self.inputs),
+            "raw": list(self.raw),
             "counts": self.counts.to_json(),
             "bytes": sum(file.bytes for file in self.every_file),
             "parts": [part.to_json() for part in self.parts],
@@ -219,6 +230,7 @@ class Manifest:
                 [PartRecord.from_json(part) for part in value["parts"]],
                 {name: FileRecord(**file) for name, file in value["files"].items()},
                 value["facts"],
+                tuple(value["raw"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise BrokenPromise(f"{where}: not a manifest ({error!r})") from error
@@ -347,7 +359,5 @@ def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None
 def table_bytes(table: pa.Table) -> bytes:
     """A table as Parquet bytes that depend on its values and schema alone."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.combine_chunks(), sink, compression="zstd", row_group_size=ROW_GROUP
-    )
+    pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=ROW_GROUP)
     return bytes(sink.getvalue())

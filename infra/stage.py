@@ -102,12 +102,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a data set would be made from; its fingerprint names it before it exists."""
+    """What a data set would be made from; its fingerprint names it before it exists.
+
+    Attributes:
+        inputs: data sets it is made from.
+        raw: digests of what it is made from besides, such as a user's files.
+    """
 
     stage: Stage
     source: str | None
     config: Mapping[str, Any]
     inputs: tuple[Dataset, ...] = ()
+    raw: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -118,7 +124,7 @@ class Spec:
                 "source": self.source,
                 "code": self.stage.code,
                 "config": self.config,
-                "inputs": [item.content for item in self.inputs],
+                "inputs": [*(item.content for item in self.inputs), *self.raw],
             }
         )
 
@@ -156,6 +162,7 @@ class Spec:
             parts,
             files,
             facts,
+            self.raw,
         )
 
 

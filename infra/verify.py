@@ -193,7 +193,7 @@ def _consistent(path: str, manifest: Manifest) -> Iterator[Problem]:
             "source": manifest.source,
             "code": manifest.code,
             "config": manifest.config,
-            "inputs": [item.get("content") for item in manifest.inputs],
+            "inputs": [*(item.get("content") for item in manifest.inputs), *manifest.raw],
         }
     )
     if fingerprint != manifest.fingerprint:

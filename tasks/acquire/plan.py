@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from infra.fingerprint import digest
 from infra.stage import Outcome, Spec, Stage, Unit
 from tasks.acquire.config import BooksSource, DocumentsSource, WarcSource
 
@@ -36,27 +34,14 @@ class Plan:
 class FileSpec(Spec):
     """A data set made from files.
 
-    The files are part of its fingerprint, but not of the configuration that names the receipts of
-    its parts: with one file more, the others are not read again.
+    The files are part of its fingerprint (as ``raw``), but not of the configuration that names the
+    receipts of its parts: with one file more, the others are not read again.
 
     Attributes:
         plan: how it is made.
     """
 
     plan: Plan | None = None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of stage, source, code, configuration and the keys of all units."""
-        return digest(
-            {
-                "stage": self.stage.name,
-                "source": self.source,
-                "code": self.stage.code,
-                "config": self.config,
-                "files": [unit.key for unit in self.plan.units] if self.plan else [],
-            }
-        )
 
 
 def plan(source: WarcSource | BooksSource | DocumentsSource) -> Plan:
