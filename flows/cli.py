@@ -285,9 +285,11 @@ def drops(
 ) -> None:
     """Samples of what was dropped or failed, with the reason and the evidence."""
     from infra.drops import drops as sample
+    from infra.records import extended
 
     recipe = load(path, overrides, storage)
-    found = sample(Storage(recipe.storage), _record_of(recipe), stage, reason, count)
+    store = Storage(recipe.storage)
+    found = sample(store, extended(store, _record_of(recipe)), stage, reason, count)
     if as_json:
         show({"recipe": recipe.name, "drops": [drop.to_json() for drop in found]})
     else:

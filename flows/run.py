@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -202,13 +202,14 @@ def _stage(ctx: Context, result: Result) -> StageRecord:
     before = None
     if result.cached:
         before = built_seconds(ctx.storage, ctx.recipe, result.dataset.fingerprint)
-    return StageRecord.of(
+    record = StageRecord.of(
         result.dataset,
         seconds=result.seconds,
         cached=result.cached,
         entry=result.entry,
         built_seconds=before,
     )
+    return replace(record, source=result.source)
 
 
 def models(results: Sequence[Result]) -> list[ModelRecord]:

@@ -186,4 +186,4 @@ class Planner:
             differences.append(changed or ["input changed"])
         if not differences:
             return "never made"
-        return " and ".join(min(differences, key=len))
+        return " and ".join(min(differences, key=lambda changed: len(changed)))

@@ -261,6 +261,34 @@ def latest(storage: Storage, recipe: str | None = None) -> RunRecord:
     return load(storage, newest[1], newest[0])
 
 
+def extended(storage: Storage, record: RunRecord) -> RunRecord:
+    """The record with what earlier runs made of the very same data sets.
+
+    A run that stopped after a stage says nothing of later stages, but what an earlier run made from
+    exactly its data sets is still true. Data sets made from others are left out.
+    """
+    stages, models = list(record.stages), list(record.models)
+    there = {(stage.stage, stage.source, stage.entry) for stage in stages}
+    known = {stage.fingerprint for stage in stages}
+    for older in islice(_newest_first(storage, record.recipe), LOOK_BACK):
+        for stage in older.stages:
+            place = (stage.stage, stage.source, stage.entry)
+            if place in there or not storage.exists(f"{stage.path}/{MANIFEST}"):
+                continue
+            inputs = {item["fingerprint"] for item in stage.open(storage).manifest.inputs}
+            if inputs and inputs <= known:
+                stages.append(stage)
+                there.add(place)
+                known.add(stage.fingerprint)
+        names = {model.name for model in models}
+        models += [
+            model
+            for model in older.models
+            if model.name not in names and ("train", None, model.name) in there
+        ]
+    return replace(record, stages=stages, models=models)
+
+
 def built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float | None:
     """How long the run that built a data set took for it, as the newest record that tells says.
 

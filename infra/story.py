@@ -15,7 +15,7 @@ from infra.dataset import TABLE, VERDICTS, BrokenPromise, Dataset, NotCommitted,
 from infra.excerpts import find_texts, has_column, one_line, parse_evidence, read_rows, rows_of
 from infra.find import find
 from infra.ledger import KEPT
-from infra.records import RunRecord, StageRecord, all_recipes, latest
+from infra.records import RunRecord, StageRecord, all_recipes, extended, latest
 from infra.storage import Storage
 from infra.tokens import TRAIN
 
@@ -120,7 +120,7 @@ def story(storage: Storage, query: str, steps: Steps | None = None) -> Story:
         NoRun: if the store has no run.
     """
     recipes = all_recipes(storage) or [latest(storage).recipe]
-    records = [latest(storage, recipe) for recipe in recipes]
+    records = [extended(storage, latest(storage, recipe)) for recipe in recipes]
     found = find(storage, records, query)
     tracks = [
         _track(storage, record, document.id, document.url, steps)
