@@ -1,7 +1,6 @@
 """The stage: a run in a folder that survives a crash, and its model as a data set."""
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,7 +35,8 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
     """Train, or go on training, and commit the model.
 
     Returns:
-        A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``,
+        A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
+        (shape and training), ``probe.safetensors`` (what the model says to a fixed input),
         ``tokenizer.json``, and as records ``metrics.jsonl``, TensorBoard's events and the last
         checkpoint. The weights are the same for the same number of processes and threads on the
         same kind of processor.
@@ -76,7 +76,6 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
             folder=folder,
             heard=heard,
         )
-        (folder / "config.json").write_text(json.dumps(spec.config, indent=1, sort_keys=True))
         (folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
         documents = tokens.facts["documents"][TRAIN]
         made = commit_files(
@@ -106,7 +105,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    own = ("model.safetensors", "config.json", "tokenizer.json")
+    own = ("model.safetensors", "probe.safetensors", "config.json", "tokenizer.json")
     files = {name: folder / name for name in own}
     files["records/metrics.jsonl"] = folder / "metrics.jsonl"
     last = max((folder / "checkpoints").iterdir())

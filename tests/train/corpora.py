@@ -62,7 +62,7 @@ def one_part(first: int, documents: list[str]) -> Iterator[Outcome]:
         row = {"id": f"d{number}", "url": f"https://example.org/{number}", "source": "site"}
         row |= {"language": "en", "license": "CC0-1.0", "split": split}
         rows.append(row | {"sequence": sequence, "tokens": len(ids), "offset": offset})
-    files = {}
+    files: dict[str, bytes] = {}
     for split, writer in writers.items():
         if not len(writer):
             continue

@@ -86,7 +86,7 @@ def test_a_killed_process_costs_no_more_than_the_steps_since_the_checkpoint(
     undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
-    killed = []
+    killed: list[psutil.Process] = []
 
     def kill(line: dict[str, Any]) -> None:
         if line["step"] == 15 and not killed:
@@ -207,7 +207,8 @@ def test_two_runs_of_one_model_wait_for_each_other(
         time.sleep(0.5)
         line = {"step": 10, "tokens": 1280, "loss": 4.0, "tokens_per_second": 1.0, "mfu": 0.1}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-        for name in ("model.safetensors", "tensorboard/events", "checkpoints/step-1/complete.json"):
+        own = ("model.safetensors", "probe.safetensors", "config.json")
+        for name in (*own, "tensorboard/events", "checkpoints/step-1/complete.json"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(b"")
         return {"line": line, "parameters": 1, "training_tokens": 1}

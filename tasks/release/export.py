@@ -1,0 +1,186 @@
+"""A trained decoder as a Hugging Face folder, and the proof that it is the same model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from infra.errors import UserError
+
+TOLERANCE = 1e-4  # largest difference of a logit in fp32
+
+
+class ParityBroken(UserError):
+    """An exported model that does not say what the trained one said."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` leaves of a model.
+
+    Attributes:
+        shape: the fields of the training model's shape, by name.
+        weights: fp32 tensors by the training model's names.
+        probe: ``tokens`` int64[1, T], ``positions`` int64[n], ``logits`` float[n, V].
+        tokenizer: ``tokenizer.json``.
+        eos: the id that closes documents.
+    """
+
+    shape: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    probe: Mapping[str, Tensor]
+    tokenizer: bytes
+    eos: int
+
+    @staticmethod
+    def read(files: Mapping[str, bytes], eos: int) -> "Trained":
+        """From the files of the data set by their names."""
+        return Trained(
+            json.loads(files["config.json"])["shape"],
+            load(files["model.safetensors"]),
+            load(files["probe.safetensors"]),
+            files["tokenizer.json"],
+            eos,
+        )
+
+
+def export(trained: Trained, folder: Path) -> float:
+    """Write a folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load, and check it.
+
+    Args:
+        trained: the model.
+        folder: empty or not there; gets ``config.json``, ``generation_config.json``,
+            ``model.safetensors`` and the tokenizer's files.
+
+    Returns:
+        The largest difference between a logit of the exported and of the trained model.
+
+    Raises:
+        ParityBroken: if it is above 1e-4, or the tokenizer encodes otherwise.
+    """
+    from transformers import LlamaForCausalLM
+
+    model: Any = LlamaForCausalLM(llama_config(trained))
+    weights = rename(trained.weights, trained.shape)
+    if trained.shape["tied"]:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    model.load_state_dict(weights, strict=True)
+    model.save_pretrained(folder)
+    save_tokenizer(trained, folder)
+    check_tokenizer(trained, folder)
+    return check_logits(trained, folder)
+
+
+def llama_config(trained: Trained) -> Any:
+    """The shape in Hugging Face's words."""
+    from transformers import LlamaConfig
+
+    shape = trained.shape
+    return LlamaConfig(
+        vocab_size=shape["vocabulary"],
+        hidden_size=shape["width"],
+        intermediate_size=shape["hidden"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["kv_heads"],
+        head_dim=shape["width"] // shape["heads"],
+        max_position_embeddings=shape["context"],
+        rms_norm_eps=shape["norm_eps"],
+        rope_parameters={"rope_type": "default", "rope_theta": shape["rope_theta"]},
+        tie_word_embeddings=shape["tied"],
+        bos_token_id=trained.eos,
+        eos_token_id=trained.eos,
+        dtype="float32",
+    )
+
+
+def rename(weights: Mapping[str, Tensor], shape: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights under ``LlamaForCausalLM``'s names, stacked matrices taken apart."""
+    head_width = shape["width"] // shape["heads"]
+    query, other = shape["heads"] * head_width, shape["kv_heads"] * head_width
+    whole = {
+        "attention_norm": "input_layernorm",
+        "out": "self_attn.o_proj",
+        "mlp_norm": "post_attention_layernorm",
+        "down": "mlp.down_proj",
+    }
+    top = {"embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
+    renamed = {}
+    for name, weight in weights.items():
+        path = name.removesuffix(".weight").split(".")
+        if path[0] != "blocks":
+            renamed[f"{top[path[0]]}.weight"] = weight
+            continue
+        _, layer, part = path
+        if part == "qkv":
+            parts = weight.split([query, other, other])
+            names = [f"self_attn.{letter}_proj" for letter in "qkv"]
+        elif part == "gate_up":
+            parts, names = weight.chunk(2), ["mlp.gate_proj", "mlp.up_proj"]
+        else:
+            parts, names = (weight,), [whole[part]]
+        for piece, target in zip(parts, names, strict=True):
+            renamed[f"model.layers.{layer}.{target}.weight"] = piece.clone()
+    return renamed
+
+
+def save_tokenizer(trained: Trained, folder: Path) -> None:
+    """The tokenizer as ``PreTrainedTokenizerFast``; the end of text also begins and pads."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    plain = Tokenizer.from_str(trained.tokenizer.decode())
+    end = plain.id_to_token(trained.eos)
+    fast: Any = PreTrainedTokenizerFast(
+        tokenizer_object=plain,
+        bos_token=end,
+        eos_token=end,
+        pad_token=end,
+        model_max_length=trained.shape["context"],
+        clean_up_tokenization_spaces=False,
+    )
+    fast.save_pretrained(folder)
+
+
+SAMPLES = (
+    "It was the best of times,\n\n\tit was 1859.",
+    "Ça va? Größe, 吾輩は猫である, мир, 🙂  two  spaces",
+    'def f(x): return {"a": [x**2]}  # don\'t',
+    "",
+)
+
+
+def check_tokenizer(trained: Trained, folder: Path) -> None:
+    """Raise ``ParityBroken`` unless the exported tokenizer gives the trained one's ids and text."""
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    plain = Tokenizer.from_str(trained.tokenizer.decode())
+    exported: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    for text in SAMPLES:
+        ids = plain.encode(text).ids
+        if exported.encode(text) != ids or exported.decode(ids) != plain.decode(ids):
+            raise ParityBroken(f"release: the exported tokenizer treats {text!r} otherwise")
+
+
+@torch.no_grad()
+def check_logits(trained: Trained, folder: Path) -> float:
+    """The largest difference of a logit; raises ``ParityBroken`` if it is above the tolerance."""
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True
+    ).eval()
+    logits = model(trained.probe["tokens"]).logits[0, trained.probe["positions"]]
+    difference = float((logits - trained.probe["logits"]).abs().max())
+    if not difference <= TOLERANCE:
+        raise ParityBroken(
+            f"release: a logit of the exported model differs by {difference:.3g} from the trained "
+            f"model's ({TOLERANCE:g} is allowed); nothing was released"
+        )
+    return difference

@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, load_file, save
+
+from infra.dataset import Dataset
+from infra.stage import Spec, Stage, commit_files
+from tasks.release import task
+from tasks.release.export import ParityBroken, Trained, check_logits, export
+from tasks.train.loop import Job
+from tasks.train.model import Decoder
+from tasks.train.worker import save_probe, save_weights
+from tests.train.corpora import context, texts, tiny, token_shards, tokenizer
+
+TRAIN = Stage("train", ("tests.release.test_release",))
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def decoder(**changes: Any) -> Decoder:
+    job = Job(tiny(**changes), 1337, 300, Path())
+    torch.manual_seed(3)
+    model = Decoder(job.shape)
+    with torch.no_grad():
+        for weight in model.parameters():  # far from the beginning, where all logits are near 0
+            weight.add_(torch.randn_like(weight) * 0.2)
+    return model
+
+
+def described(model: Decoder) -> bytes:
+    shape = {**vars(model.shape)}
+    return json.dumps({"shape": shape, "training": {"layers": 2, "learning_rate": 0.01}}).encode()
+
+
+def trained_files(model: Decoder, folder: Path, tokens: Dataset) -> dict[str, bytes]:
+    save_weights(model, folder / "model.safetensors")
+    save_probe(model, folder / "probe.safetensors")
+    return {
+        "config.json": described(model),
+        "tokenizer.json": tokens.read("tokenizer.json"),
+        **{
+            name: (folder / name).read_bytes()
+            for name in ("model.safetensors", "probe.safetensors")
+        },
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"tied": False, "kv_heads": 1}, {"kv_heads": 4}])
+def test_transformers_says_what_the_training_model_says(
+    tokens: Dataset, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = decoder(**changes)
+    trained = Trained.read(trained_files(model, tmp_path, tokens), eos=0)
+    folder = tmp_path / "hf"
+    assert export(trained, folder) <= 1e-4
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
+    inputs = torch.randint(0, 300, (3, model.shape.context))
+    with torch.no_grad():
+        ours, theirs = model(inputs), loaded(inputs).logits
+    assert ours.abs().max() > 1
+    torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
+    assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in model.parameters())
+
+
+def test_the_tokenizer_comes_along(tokens: Dataset, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, GenerationConfig
+
+    folder = tmp_path / "hf"
+    export(Trained.read(trained_files(decoder(), tmp_path, tokens), eos=0), folder)
+    exported: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    for text in texts(5):
+        assert exported.encode(text) == tokenizer().encode(text).ids
+        assert exported.decode(exported.encode(text)) == text
+    assert exported.eos_token_id == exported.bos_token_id == 0
+    assert exported.model_max_length == 16
+    assert GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id == 0
+
+
+def test_a_model_that_says_something_else_is_not_released(tokens: Dataset, tmp_path: Path) -> None:
+    files = trained_files(decoder(), tmp_path, tokens)
+    weights = load(files["model.safetensors"])
+    first = weights["blocks.0.qkv.weight"]
+    first[:32] = first[:32].roll(1, 0)  # query rows, each in its neighbour's place
+    wrong = Trained.read({**files, "model.safetensors": save(weights)}, eos=0)
+    with pytest.raises(ParityBroken, match=r"differs by .* nothing was released"):
+        export(wrong, tmp_path / "hf")
+
+
+def test_no_number_is_no_agreement(tokens: Dataset, tmp_path: Path) -> None:
+    trained = Trained.read(trained_files(decoder(), tmp_path, tokens), eos=0)
+    export(trained, tmp_path / "hf")
+    spoilt = {**trained.probe, "logits": trained.probe["logits"] * torch.nan}
+    with pytest.raises(ParityBroken):
+        check_logits(Trained(trained.shape, {}, spoilt, b"", 0), tmp_path / "hf")
+
+
+def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path: Path) -> None:
+    ctx, model = context(tmp_path / "store"), decoder()
+    files = trained_files(model, tmp_path, tokens)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    facts = {"parameters": 7, "loss": 3.2, "validation_loss": 3.5, "tokens": 1280, "epochs": 0.25}
+    trained = commit_files(
+        ctx,
+        Spec(TRAIN, "tiny", {}, (tokens,)),
+        {name: tmp_path / name for name in files},
+        counts=tokens.counts,
+        facts=facts,
+    )
+    spec = task.spec(ctx, model=trained, tokens=tokens)
+    made = task.build(ctx, spec, model=trained, tokens=tokens)
+    assert made.facts["largest_logit_difference"] <= 1e-4
+    assert made.counts == trained.counts
+    folder = made.storage.local()
+    assert folder is not None
+    weights = load_file(folder / "model.safetensors")
+    assert "model.layers.1.mlp.gate_proj.weight" in weights
+    card = (folder / "README.md").read_text()
+    for expected in (
+        "# tiny",
+        "3.5000 nats per token on held-out documents",
+        f"`{tokens.fingerprint[:16]}`",
+        "| learning_rate | `0.01` |",
+        "none recorded.",
+    ):
+        assert expected in card
+    again = task.build(ctx, spec, model=trained, tokens=tokens)
+    assert again.content == made.content
