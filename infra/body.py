@@ -47,7 +47,7 @@ def dechunk(body: bytes) -> bytes:
     Raises:
         Undecodable: if chunks break off.
     """
-    out = []
+    out: list[bytes] = []
     at = 0
     while head := _CHUNK_HEAD.match(body, at):
         size = int(head.group(1), 16)
@@ -104,24 +104,22 @@ def _inflate(body: bytes, name: str) -> Iterator[bytes]:
     rest = body
     while rest:
         member = zlib.decompressobj(bits)
-        while rest and not member.eof:
+        while not member.eof:
+            if not rest:
+                raise Undecodable("compressed data breaks off")
             try:
                 yield member.decompress(rest, _PIECE)
             except zlib.error as error:
                 raise Undecodable(str(error)) from None
             rest = member.unconsumed_tail
-            if not rest and not member.eof and not member.unused_data:
-                raise Undecodable("compressed data breaks off")
         rest = member.unused_data if name == "gzip" else b""
         if not rest.startswith(_MAGIC["gzip"]):
             return  # what follows the last member is padding
 
 
 def _brotli(body: bytes) -> Iterator[bytes]:
-    try:
-        import brotli
-    except ImportError:
-        raise Undecodable("content encoding 'br' needs the brotli package") from None
+    import brotli
+
     decoder = brotli.Decompressor()
     try:
         for at in range(0, len(body), _PIECE):

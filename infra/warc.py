@@ -236,7 +236,9 @@ def _complete(stream: BinaryIO, offset: int) -> tuple[bool, bool]:
         return True, True  # zstd: its reader notices by itself
     gap = re.search(rb"\r?\n\r?\n", head)
     length = re.search(rb"(?im)^content-length:\s*(\d+)", head)
-    end = offset + (gap.end() if gap else len(head)) + int(length.group(1) if length else 0)
+    if gap is None or length is None:
+        return False, False
+    end = offset + gap.end() + int(length.group(1))
     size = stream.seek(0, io.SEEK_END)
     return end <= size, end + 4 >= size
 

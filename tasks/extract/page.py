@@ -105,7 +105,8 @@ def _hints(found: Metadata, request: Request) -> Metadata:
 
 
 def _parse(html: str) -> Any:
-    from lxml import etree, html as lxml_html
+    from lxml import etree
+    from lxml import html as lxml_html
 
     parser = lxml_html.HTMLParser(
         encoding="utf-8", recover=True, no_network=True, remove_comments=True, remove_pis=True

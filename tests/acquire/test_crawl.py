@@ -1,6 +1,7 @@
 """The crawler on a real site: every fault has its verdict, and nothing depends on timing."""
 
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -238,7 +239,7 @@ def test_delays_are_kept_and_a_crawl_delay_wins(tmp_path: Path) -> None:
         crawl(tmp_path, source(site, delay=0.05, concurrency=8))
         times = [moment for moment, path, _ in site.asked if path != "/robots.txt"]
         agents = {headers["User-Agent"] for _, _, headers in site.asked}
-    gaps = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+    gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert len(gaps) == 5
     assert min(gaps) > 0.25
     assert agents == {WebSource.model_fields["user_agent"].default}

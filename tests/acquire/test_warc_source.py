@@ -11,6 +11,7 @@ from infra import warc
 from infra.dataset import Dataset
 from infra.errors import UserError
 from tasks.acquire.config import WarcSource
+from tasks.acquire.files import InputFile
 from tasks.acquire.task import acquire
 from tests.acquire.sites import context, html
 
@@ -147,7 +148,7 @@ def test_a_new_archive_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     read: list[str] = []
     whole = module.read_warc
 
-    def spying(source: WarcSource, file: module.InputFile) -> object:
+    def spying(source: WarcSource, file: InputFile) -> object:
         read.append(file.name)
         return whole(source, file)
 

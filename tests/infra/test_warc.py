@@ -26,7 +26,7 @@ def archive(date: str = DATE) -> tuple[bytes, list[warc.Capture]]:
 
 
 def read(data: bytes) -> tuple[list[warc.Capture], warc.Broken | None]:
-    found = []
+    found: list[warc.Capture] = []
     try:
         found.extend(item for _, item in warc.captures(io.BytesIO(data)))
     except warc.Broken as error:
