@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import zip_longest
 from typing import Any
 
 import pyarrow as pa
@@ -21,8 +20,9 @@ from infra.storage import Storage
 
 EXAMPLES = 6  # clusters shown with text
 PAIRS = 2  # dropped members shown of each
-READ = 20_000  # characters of a document in which the first difference is looked for
-SHOWN, BEFORE = 520, 120  # characters of an excerpt, and of it before the first difference
+READ = 20_000  # characters of a document that are looked at
+MATCHED = 2_000  # words (and spaces) of them that are compared
+SHOWN, RUN = 220, 90  # words (and spaces) of an excerpt, and of one run that is equal or differs
 CLASSES = ((2, 2), (3, 3), (4, 4), (5, 9), (10, 49), (50, 499), (500, None))
 # A run of space, one character of a script without spaces, or a run of others.
 WORD = re.compile(
@@ -197,33 +197,33 @@ def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt]) -> Pair:
     )
 
 
-def _words(text: str, start: int) -> list[str]:
-    """Words and the space between them, without a word that the end of the excerpt would cut."""
-    words = WORD.findall(text[start : start + SHOWN])
-    return words[:-1] if len(text) > start + SHOWN and len(words) > 1 else words
-
-
 def compare(left: str, right: str) -> tuple[Markup, Markup]:
-    """Two texts around their first difference, words that differ marked; all of it escaped."""
-    first = next(
-        (at for at, (a, b) in enumerate(zip_longest(left, right)) if a != b),
-        0,
-    )
-    start = max(0, first - BEFORE) if first > SHOWN // 2 else 0
-    if start:
-        gap = left.find(" ", start)
-        start = gap + 1 if 0 <= gap < first else start
-    one, other = (_words(text, start) for text in (left, right))
-    out: tuple[list[str], list[str]] = ([], [])
-    matcher = SequenceMatcher(None, one, other, autojunk=False)
-    for kind, a0, a1, b0, b1 in matcher.get_opcodes():
-        for words, side in ((one[a0:a1], out[0]), (other[b0:b1], out[1])):
-            text = str(escape("".join(words)))
-            side.append(text if kind == "equal" or not text.strip() else f"<mark>{text}</mark>")
-    lead = "… " if start else ""
-    return tuple(
-        Markup(  # noqa: S704 - every word was escaped above
-            lead + "".join(side) + (" …" if len(text) > start + SHOWN else "")
-        )
-        for side, text in zip(out, (left, right), strict=True)
-    )  # type: ignore[return-value]
+    """The beginnings of two texts with the words that differ marked; all of it escaped.
+
+    Long runs are cut in the middle, so that what follows a long insertion is seen as well.
+    """
+    one, other = (WORD.findall(text)[:MATCHED] for text in (left, right))
+    sides: tuple[list[str], list[str]] = ([], [])
+    room = [SHOWN, SHOWN]
+    for kind, a0, a1, b0, b1 in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        for side, words in ((0, one[a0:a1]), (1, other[b0:b1])):
+            if not words or room[side] <= 0:
+                continue
+            text = str(escape("".join(_cut(words, room[side], RUN))))
+            room[side] -= min(len(words), RUN)
+            equal = kind == "equal" or not text.strip()
+            sides[side].append(text if equal else f"<mark>{text}</mark>")
+    for side, words, text in ((0, one, left), (1, other, right)):
+        if room[side] <= 0 or len(text) > sum(map(len, words)):
+            sides[side].append(" …")
+    # Every word was escaped above.
+    return Markup("".join(sides[0])), Markup("".join(sides[1]))  # noqa: S704
+
+
+def _cut(words: list[str], room: int, longest: int) -> list[str]:
+    """At most so many of a run's words: its beginning and, unless there is no room, its end."""
+    if len(words) <= min(room, longest):
+        return words
+    if room < longest:
+        return words[:room]
+    return [*words[: longest // 2], " … ", *words[-(longest // 2) :]]

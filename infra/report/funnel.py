@@ -8,27 +8,18 @@ import pyarrow.compute as pc
 from infra.dataset import Counts, Dataset
 from infra.drops import Drop, sample, with_excerpts
 from infra.records import RunRecord, StageRecord
-from infra.rules import RULES, Rule
+from infra.rules import RULES
 from infra.storage import Storage
 
 ROAD = ("acquire", "extract", "annotate", "dedup", "select", "tokenize")
 SAMPLES = 5  # of each reason
-SIGNS = {">=": "at least", "<=": "at most", "==": "equal to"}
-
-
-def _statement(rule: Rule) -> str:
-    """What a rule asks for, as published."""
-    limit = "false" if str(rule.threshold) == "False" else f"{rule.threshold:g}"
-    published = rule.source.split(",")[0]
-    return f"{rule.signal} has to be {SIGNS[rule.comparison]} {limit} ({published}; the recipe may differ)"
-
-
+SIGNS = {">=": "at least", "<=": "at most", "==": ""}
+PUBLISHED = {rule.name: rule for rules in RULES.values() for rule in rules}
 STATEMENTS = {
     "language": "not one of the recipe's languages, or not surely enough",
     "pii": "holds personal data",
     "exact_duplicate": "the same text as a document that stays, but for case, space and punctuation",
     "near_duplicate": "verified to be nearly the same text as a document that stays",
-    **{rule.name: _statement(rule) for rules in RULES.values() for rule in rules},
 }
 
 Found = Sequence[tuple[StageRecord, Dataset | None]]
@@ -60,7 +51,20 @@ class Reason:
     @property
     def statement(self) -> str:
         """What the reason means, where it is one of the known rules."""
-        return STATEMENTS.get(self.reason, "")
+        rule = PUBLISHED.get(self.reason)
+        if rule is None:
+            return STATEMENTS.get(self.reason, "")
+        limits = {str(drop.evidence.get("threshold")) for drop in self.samples} - {"None"}
+        published = _plain(rule.threshold)
+        in_force = sorted(
+            {_plain(float(item)) if _is_number(item) else item.lower() for item in limits}
+        )
+        limit = " or ".join(in_force) if in_force else published
+        aside = "" if in_force in ([], [published]) else f"published: {published}, "
+        where = rule.source.split(",")[0]
+        return f"{rule.signal} has to be {SIGNS[rule.comparison]} {limit} ({aside}{where})".replace(
+            "  ", " "
+        )
 
 
 @dataclass
@@ -103,6 +107,14 @@ class Step:
     def failed(self) -> int:
         """Documents that something broke."""
         return sum(self.counts.failed.values())
+
+
+def _plain(limit: float) -> str:
+    return str(limit).lower() if isinstance(limit, bool) else f"{limit:g}"
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("-", "", 1).replace("e", "", 1).isdigit()
 
 
 def funnel(found: Found) -> list[Step]:
