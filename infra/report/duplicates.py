@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ EXAMPLES = 6  # clusters shown with text
 PAIRS = 2  # dropped members shown of each
 READ = 20_000  # characters of a document that are looked at
 MATCHED = 2_000  # words (and spaces) of them that are compared
+BEFORE = 300  # characters of a common beginning that are shown
 SHOWN, RUN = 220, 90  # words (and spaces) of an excerpt, and of one run that is equal or differs
 CLASSES = ((2, 2), (3, 3), (4, 4), (5, 9), (10, 49), (50, 499), (500, None))
 # A run of space, one character of a script without spaces, or a run of others.
@@ -200,10 +202,16 @@ def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt]) -> Pair:
 def compare(left: str, right: str) -> tuple[Markup, Markup]:
     """The beginnings of two texts with the words that differ marked; all of it escaped.
 
-    Long runs are cut in the middle, so that what follows a long insertion is seen as well.
+    A long common beginning is skipped and long runs are cut in the middle, so that the first
+    difference and what follows a long insertion are seen.
     """
+    first = next((at for at, (a, b) in enumerate(zip_longest(left, right)) if a != b), 0)
+    start = (
+        left.rfind(" ", 0, max(0, first - BEFORE)) + 1 if first < max(len(left), len(right)) else 0
+    )
+    left, right = left[start:], right[start:]
     one, other = (WORD.findall(text)[:MATCHED] for text in (left, right))
-    sides: tuple[list[str], list[str]] = ([], [])
+    sides: tuple[list[str], list[str]] = (["… "], ["… "]) if start else ([], [])
     room = [SHOWN, SHOWN]
     for kind, a0, a1, b0, b1 in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
         for side, words in ((0, one[a0:a1]), (1, other[b0:b1])):

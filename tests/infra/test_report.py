@@ -175,6 +175,7 @@ def test_comparison_marks_only_what_differs() -> None:
     assert "<mark>" not in str(same) + str(other)
     assert " … " in str(same)
     far, _ = compare("a b " * 500 + "x", "a b " * 500 + "y")
+    assert str(far).startswith("… ")
     assert "<mark>x</mark>" in str(far)
     assert len(str(far)) < 1000
     inserted, _ = compare("new " * 300 + "old words stay", "old words stay")
