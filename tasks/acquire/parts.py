@@ -18,10 +18,10 @@ STAGE = "acquire"
 WARC = "warc.gz"
 """Suffix of a part's archive."""
 
-MAX_CAPTURES = 500
+MAX_CAPTURES = 250
 """Captures in a part: enough to keep parts few, few enough to share a small site among workers."""
 
-MAX_BYTES = 32_000_000
+MAX_BYTES = 16_000_000
 """Payload bytes in a part (uncompressed: what a compressor makes of them must not move a border)."""
 
 MAX_VERDICTS = 20_000
