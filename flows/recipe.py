@@ -118,7 +118,11 @@ def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -
 def explain(path: str, error: ValidationError) -> list[str]:
     """A line for every fault: the file, the field, what is wrong with it."""
     lines = []
-    for fault in error.errors(include_url=False):
+    faults = error.errors(include_url=False)
+    for fault in faults:
+        place = fault["loc"]
+        if any(other["loc"][: len(place)] == place != other["loc"] for other in faults):
+            continue  # a list that lacks an entry because that entry is wrong
         field = ".".join(str(item) for item in fault["loc"]) or "recipe"
         if fault["type"] == "extra_forbidden":
             lines.append(f"{path}: {field}: unknown key")

@@ -175,7 +175,8 @@ def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ... ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or type(error).__name__
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
