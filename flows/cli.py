@@ -119,10 +119,11 @@ def run(
     recipe = load(path, overrides, storage)
     with output_kept_clean():
         record = _run(recipe, until)
+    public = _public(recipe, record)
     if as_json:
-        show(_public(recipe, record))
+        show(public)
     else:
-        click.echo(record["report"])
+        click.echo(public["report"])
 
 
 def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
                 name, first = journey.errors[0]
                 error = RunFailed(f"{name}: {_sentence(first)}")
                 error.__cause__ = first
-        except BaseException as interruption:
+        except BaseException as interruption:  # noqa: BLE001 - raised again below
             stop_children()
             error = interruption
         record = _record(ctx, recipe, journey, error)

@@ -186,5 +186,4 @@ class Planner:
             differences.append(changed or ["input changed"])
         if not differences:
             return "never made"
-        fewest = sorted(differences, key=len)[0]
-        return " and ".join(fewest)
+        return " and ".join(min(differences, key=lambda changed: (len(changed), changed)))

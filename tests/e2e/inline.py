@@ -75,6 +75,4 @@ def data_bytes(store: Path) -> dict[str, bytes]:
     """Every file of every data set below a local store."""
     skipped = ("runs/", "reports/", "receipts/")
     storage = Storage(str(store))
-    return {
-        name: storage.read(name) for name in storage.list() if not name.startswith(skipped)
-    }
+    return {name: storage.read(name) for name in storage.list() if not name.startswith(skipped)}

@@ -18,9 +18,7 @@ from tests.e2e.inline import Stopped, data_bytes, go
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-@settings(
-    max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     picks=st.lists(st.integers(0, 40), min_size=4, max_size=12),
     files=st.integers(1, 4),
