@@ -128,6 +128,8 @@ def _same_host(table: pa.Table, query: str) -> pa.Table:
 
 
 def _unknown(query: str, tables: Sequence[pa.Table]) -> str:
+    if not tables:
+        return f"no document {query!r}: the latest runs left no ledger that can be read here"
     total = sum(table.num_rows for table in tables)
     if _is_id(query):
         near = _some(tables, lambda table: pc.starts_with(table["id"], query[:SHORTEST_PREFIX]))
