@@ -79,7 +79,7 @@ def build(
         rows = sum(tokens > 0 for tokens in group["tokens"].to_pylist())
         mine = nats.slice(at, rows)
         at += rows
-        key = digest([model.content, tokens.content, group.to_pylist(), mine.to_pylist()])
+        key = digest([weights(model), tokens.content, group.to_pylist(), mine.to_pylist()])
         units.append(Unit(key, (model, tokens, group, mine, settings), group.num_rows))
     facts = {"baselines": json.loads(counted.storage.read(counted.file(COUNTED)))}
     return build_dataset(
@@ -108,15 +108,27 @@ def score_group(
 
 
 def _load(model: Dataset, eos: int) -> LanguageModel:
-    return _loaded(str(model_folder(model)), model.content, eos)
+    return _loaded(str(model_folder(model)), weights(model), eos)
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: str, content: str, eos: int) -> LanguageModel:  # noqa: ARG001
-    """A model stays loaded for the next group; ``content`` tells one model from another."""
+def _loaded(folder: str, digest: str, eos: int) -> LanguageModel:  # noqa: ARG001
+    """A model stays loaded for the next group; ``digest`` tells one model from another."""
     from tasks.evaluate.huggingface import HuggingFaceModel
 
     return HuggingFaceModel(Path(folder), eos)
+
+
+def weights(model: Dataset) -> str:
+    """Digest of what decides a released model's scores: not of its card, nor of its tokenizer."""
+    files = model.manifest.files.items()
+    return digest(
+        sorted(
+            [name, file.sha256]
+            for name, file in files
+            if name.endswith((".safetensors", ".safetensors.index.json", MODEL_CONFIG))
+        )
+    )
 
 
 def model_folder(model: Dataset) -> Path:

@@ -1,4 +1,5 @@
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -172,12 +173,28 @@ def test_other_weights_under_the_same_configuration_are_scored_anew(
     assert specs[0].fingerprint != specs[1].fingerprint
 
 
+def test_another_model_card_does_not_score_anew(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = run(tmp_path, folder)
+    monkeypatch.setattr(task, "score_group", None)  # must not be needed
+    carded = tmp_path / "carded"
+    shutil.copytree(folder, carded)
+    (carded / "README.md").write_text("A model card.")
+    second, _ = run(tmp_path, carded)
+    assert second.fingerprint != first.fingerprint
+    assert second.content == first.content
+
+
 def test_without_held_out_documents_the_setting_is_named(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(task.NothingHeldOut, match=r"tokenize\.validation"):
         run(tmp_path, folder, held=0)
 
 
-def test_a_model_in_a_remote_store_is_copied(tmp_path: Path, folder: Path) -> None:
+def test_a_model_in_a_remote_store_is_copied(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "gettempdir", lambda: str(tmp_path / "cache"))
     ctx = context("memory://evaluate")
     model = tiny.release(ctx, folder)
     copied = task.model_folder(model)
