@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from infra.config import Section
+from tasks.acquire.web.urls import canonical
 
 Refresh = Literal["never", "hourly", "daily", "weekly", "monthly"]
 
@@ -114,14 +114,8 @@ class WebSource(Section):
     @classmethod
     def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            try:
-                parts = urlsplit(url)
-                good = parts.scheme in ("http", "https") and bool(parts.hostname)
-                _ = parts.port
-            except ValueError:
-                good = False
-            if not good:
-                raise ValueError(f"not an http or https URL: {url!r}")
+            if canonical(url) is None:
+                raise ValueError(f"not an http or https URL without credentials: {url!r}")
         return urls
 
     def collects(self, now: datetime) -> dict[str, object]:

@@ -70,8 +70,8 @@ def decode(data: bytes, content_type: str | None) -> Decoded:
     In this order: a byte order mark; UTF-8, if the bytes beyond ASCII are valid UTF-8, whatever is
     declared, because they are so by accident practically never; the charset of the Content-Type
     header; that of a meta tag or XML declaration; detection from the bytes. The first that fits
-    without an error wins. If none does, the first one declared is used and what is invalid is
-    replaced and counted.
+    without an error wins; so does UTF-8 with errors, if most of what is beyond ASCII is valid. If
+    none does, the first one declared is used. What is invalid is replaced and counted.
 
     Args:
         data: the page.
@@ -93,8 +93,9 @@ def decode(data: bytes, content_type: str | None) -> Decoded:
     for name in candidates:
         try:
             return Decoded(_clean(data.decode(name)), name, 0)
-        except (UnicodeError, LookupError):
-            continue
+        except UnicodeError:
+            if name == "utf-8" and _mostly_utf8(data):
+                return _lenient(data, name)
     return _lenient(data, candidates[0] if candidates else "utf-8")
 
 
@@ -113,6 +114,12 @@ def _detected(data: bytes) -> str | None:
     from resiliparse.parse.encoding import detect_encoding
 
     return codec(detect_encoding(data))
+
+
+def _mostly_utf8(data: bytes) -> bool:
+    """Whether more characters beyond ASCII are valid UTF-8 than not: a slip, no other encoding."""
+    beyond = [char for char in data.decode("utf-8", "replace") if char > "\x7f"]
+    return beyond.count(REPLACEMENT) <= len(beyond) / 2
 
 
 def _lenient(data: bytes, name: str) -> Decoded:

@@ -142,7 +142,9 @@ def faulty() -> dict[str, Reply]:
         "/nofollow": html("Nofollow", "/hidden", head='<meta name=robots content="nofollow">'),
         "/hidden": html("Hidden"),
         "/latin1": Reply("<p>caf\xe9 au lait, d\xe9j\xe0 vu</p>".encode("latin-1"), "text/html"),
-        "/broken-utf8": Reply(b"<html><body><p>good \xff\xfe bad bytes here</p></body></html>"),
+        "/broken-utf8": Reply(
+            b"<html><body><p>d\xc3\xa9j\xc3\xa0 good \xff bad bytes</p></body></html>"
+        ),
         "/image.png": Reply(b"\x89PNG" + b"\0" * 500_000, "image/png"),
         "/notes.txt": Reply(b"Plain notes.\nSecond line.\n", "text/plain"),
         "/empty": Reply(b""),

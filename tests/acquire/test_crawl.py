@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tasks.extract.config import ExtractConfig
 from tasks.extract.extractor import close_all
 from tasks.extract.task import extract
 from tests.acquire.sites import Listener, Reply, Site, context, faulty, html, serve, source, tree
+from tests.servers import S3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -37,13 +39,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     close_all()
 
 
-def crawl(store: Path, wanted: WebSource, reporter: Listener | None = None) -> Dataset:
+def crawl(store: Path | str, wanted: WebSource, reporter: Listener | None = None) -> Dataset:
     """Acquires into a store."""
     ctx = context(store, reporter)
     return acquire.build(ctx, acquire.spec(ctx, source=wanted), source=wanted)
 
 
-def documents(store: Path, raw: Dataset, engine: str = "trafilatura") -> Dataset:
+def documents(store: Path | str, raw: Dataset, engine: str = "trafilatura") -> Dataset:
     """Extracts into a store."""
     ctx = context(store)
     config = ExtractConfig.model_validate({"engine": engine})
@@ -245,31 +247,52 @@ def test_delays_are_kept_and_a_crawl_delay_wins(tmp_path: Path) -> None:
     assert agents == {WebSource.model_fields["user_agent"].default}
 
 
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        (Reply(status=503), {"robots": 1}),
-        (Reply(cut=True), {"robots": 1}),
-        (Reply(b"User-agent: *\nCrawl-delay: 900", "text/plain"), {"crawl_delay": 1}),
-        (Reply(status=404), {}),
-        (Reply(status=403), {}),
-        (Reply(status=301, headers={"Location": "/rules"}), {"robots": 1}),
-    ],
-)
-def test_robots_by_rfc_9309(tmp_path: Path, reply: Reply, expected: dict[str, int]) -> None:
+def test_robots_by_rfc_9309(tmp_path: Path) -> None:
+    answers: list[tuple[Reply, tuple[str, str | None]]] = [
+        (Reply(status=503), ("dropped", "robots")),
+        (Reply(cut=True), ("dropped", "robots")),
+        (Reply(b"User-agent: *\nCrawl-delay: 900", "text/plain"), ("dropped", "crawl_delay")),
+        (Reply(status=404), ("kept", None)),
+        (Reply(status=403), ("kept", None)),
+        (Reply(status=301, headers={"Location": "/rules"}), ("dropped", "robots")),
+    ]
     rules = Reply(b"User-agent: gristmill\nDisallow: /\n", "text/plain")
-    with serve(Site({"/robots.txt": reply, "/rules": rules, "/": html("Front")})) as site:
-        raw = crawl(tmp_path, source(site, retries=0))
-    assert raw.counts.dropped == expected
-    assert raw.counts.kept == (0 if expected else 1)
-    assert raw.counts.in_ == 1
+    with ExitStack() as running:
+        sites = [
+            running.enter_context(
+                serve(Site({"/robots.txt": reply, "/rules": rules, "/": html("x")}))
+            )
+            for reply, _ in answers
+        ]
+        gone = serve(Site({}))
+        with gone as closed:
+            pass  # nobody listens there any more
+        start = [f"{site.url}/" for site in [*sites, closed]]
+        raw = crawl(tmp_path, source(sites[0], start_urls=start, retries=0))
+    told = verdicts(raw, sites[0])
+    told[start[0]] = told.pop("/")
+    expected = dict(zip(start, [verdict for _, verdict in answers], strict=False))
+    assert told == expected | {start[-1]: ("dropped", "robots")}  # unreachable: allows nothing
 
 
-def test_a_site_that_is_gone_is_counted(tmp_path: Path) -> None:
-    with serve(Site({})) as site:
-        pass
-    raw = crawl(tmp_path, source(site, retries=0))
-    assert raw.counts.dropped == {"robots": 1}  # unreachable rules allow nothing
+def test_a_site_goes_to_an_object_store(tmp_path: Path, s3: S3) -> None:
+    with serve(Site(tree(6))) as site:
+        there = f"s3://{s3.bucket}/{tmp_path.name}"
+        far = crawl(there, source(site))
+        near = crawl(tmp_path, source(site))
+    assert documents(there, far).content == documents(tmp_path, near).content
+
+
+def test_two_hosts_are_asked_side_by_side(tmp_path: Path) -> None:
+    with serve(Site(tree(7))) as site:
+        other = site.url.replace("127.0.0.1", "localhost")
+        wanted = source(site, start_urls=[f"{site.url}/", f"{other}/"], delay=0.2)
+        raw = crawl(tmp_path, wanted)
+        hosts = Counter(headers["Host"].split(":")[0] for _, _, headers in site.asked)
+        times = [moment for moment, _, _ in site.asked]
+    assert raw.counts.kept == 14
+    assert hosts == {"127.0.0.1": 8, "localhost": 8}
+    assert max(times) - min(times) < 0.2 * 14, "the hosts waited for one another"
 
 
 def test_parts_can_be_read_from_a_store_that_was_moved(tmp_path: Path) -> None:

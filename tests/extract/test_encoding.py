@@ -49,6 +49,12 @@ def test_what_stands_for_nothing_is_replaced_and_counted() -> None:
     assert found.replaced == 3
 
 
+def test_a_page_that_is_not_what_it_says_is_read_as_what_it_looks_like() -> None:
+    found = decode(b"\x93quoted\x94 and caf\xe9", "text/html; charset=utf-8")
+    assert found.text == "\u201cquoted\u201d and caf\u00e9"
+    assert found.replaced == 0
+
+
 def test_zeros_go() -> None:
     assert decode(b"a\0b", None).text == "ab"
 
