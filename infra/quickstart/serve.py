@@ -60,7 +60,9 @@ def serving(folder: Path, port: int = PORT) -> Iterator[str]:
             ) from error
         yield url
         return
-    thread = threading.Thread(target=partial(server.serve_forever, 0.1), name="quickstart-site", daemon=True)
+    thread = threading.Thread(
+        target=partial(server.serve_forever, 0.1), name="quickstart-site", daemon=True
+    )
     thread.start()
     try:
         yield f"http://{HOST}:{server.server_port}"
