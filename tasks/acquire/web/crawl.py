@@ -178,8 +178,9 @@ class WaveSpider(scrapy.Spider):
         status, body = self.spool.robots[where]
         rules = robots.rules(status, body, self.source.user_agent)
         self.rules[where] = rules
-        lane = self._lane(host(where))
-        lane.delay = max(lane.delay, rules.crawl_delay)
+        if rules.crawl_delay <= self.source.max_crawl_delay:  # else it is not crawled at all
+            lane = self._lane(host(where))
+            lane.delay = max(lane.delay, rules.crawl_delay)
 
     async def _fetch_robots(self, url: str) -> tuple[int | None, bytes]:
         for _ in range(robots.MAX_REDIRECTS + 1):
