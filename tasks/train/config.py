@@ -85,7 +85,15 @@ class TrainConfig(Section):
     learning_rate: float = Field(
         0.01,
         gt=0,
-        description="peak rate, of Muon and AdamW alike (measured); 0.001 to 0.004 for adamw",
+        description="peak rate (measured for muon; try 0.001 to 0.004 with adamw)",
+    )
+    embedding_ratio: float = Field(
+        3.0,
+        gt=0,
+        description=(
+            "with muon: the rate of what AdamW moves (embedding, head, norms) as a multiple of "
+            "learning_rate (measured)"
+        ),
     )
     min_ratio: float = Field(
         0.05, ge=0, le=1, description="the last step's rate as a share of the peak"

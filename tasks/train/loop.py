@@ -133,7 +133,7 @@ def train(job: Job, training: TokenShards, held_out: TokenShards) -> tuple[Decod
             rate = learning_rate(step, config)
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group.get("ratio", 1.0)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
 
@@ -159,16 +159,23 @@ def train(job: Job, training: TokenShards, held_out: TokenShards) -> tuple[Decod
     return model, line
 
 
+def on_gpu(config: TrainConfig) -> bool:
+    """Whether the run takes GPUs: unless told otherwise, if there is one for every process."""
+    return config.device != "cpu" and torch.cuda.device_count() >= config.processes
+
+
 def pick_device(config: TrainConfig, rank: int) -> torch.device:
-    """The device of this process. Raises ``UserError`` if the recipe asks for one there is not."""
-    available = torch.cuda.is_available()
-    if config.device == "cuda" and not available:
-        raise UserError(f"train.{config.name}.device: cuda, but torch sees no GPU here")
-    if config.device == "cpu" or not available:
-        return torch.device("cpu")
-    device = torch.device("cuda", rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
+    """The device of this process. Raises ``UserError`` if the recipe asks for GPUs there are not."""
+    if on_gpu(config):
+        device = torch.device("cuda", rank)
+        torch.cuda.set_device(device)
+        return device
+    if config.device == "cuda":
+        raise UserError(
+            f"train.{config.name}.device: cuda, but torch sees {torch.cuda.device_count()} GPUs "
+            f"for {config.processes} processes"
+        )
+    return torch.device("cpu")
 
 
 def wrap(model: Decoder, config: TrainConfig, device: torch.device) -> Any:

@@ -99,12 +99,15 @@ def build_optimizers(
     """The run's optimizers by name. Decay acts on the blocks' matrices only.
 
     Embeddings, whose rows are moved when their token comes up, and the norms' gains do not decay.
+    A group's ``ratio`` is its rate as a multiple of the schedule's.
     """
     blocks = model.matrices()
     taken = {id(matrix) for matrix, _ in blocks}
     others = [p for p in model.parameters() if id(p) not in taken]
     decay, rate = config.weight_decay, config.learning_rate
     groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
+    if config.optimizer == "muon":
+        groups[0]["ratio"] = config.embedding_ratio
     optimizers: dict[str, Optimizer] = {}
     if config.optimizer == "muon":
         optimizers["muon"] = Muon(
@@ -124,6 +127,6 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(ROUNDS):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     result: Tensor = x.T if tall else x
     return result

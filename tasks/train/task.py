@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,21 +49,22 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
     windows = count_windows(tokens.facts["tokens"][TRAIN], config.context)
     folder = work_folder(spec)
 
+    def tell(done: int, note: str, values: dict[str, float] | None = None) -> None:
+        ctx.reporter.update(Progress(STAGE.name, spec.source, done, config.steps, note, values))
+
     def heard(line: dict[str, Any]) -> None:
         values = {k: float(v) for k, v in line.items() if isinstance(v, int | float)}
         note = f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s"
         if "validation_loss" in line:
             note += f", validation {line['validation_loss']:.3f}"
-        ctx.reporter.update(
-            Progress(STAGE.name, spec.source, int(line["step"]), config.steps, note, values)
-        )
+        tell(int(line["step"]), note, values)
 
-    with _alone(folder):
+    with _alone(folder, lambda: tell(0, "waiting for another run that trains this model")):
         try:
             return open_dataset(ctx.storage.at(*spec.folder.split("/")))
         except NotCommitted:
             pass  # the usual case; otherwise another process trained it while this one waited
-        ctx.reporter.update(Progress(STAGE.name, spec.source, 0, config.steps, "starting"))
+        tell(0, "starting processes")
         identity = {
             "tokens": tokens.content,
             **{k: v for k, v in spec.config.items() if k not in FREE_AT_RESUME},
@@ -96,11 +97,15 @@ def work_folder(spec: Spec) -> Path:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process trains in this folder."""
+def _alone(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """Wait until no other process trains in this folder; ``waits`` is called if one does."""
     folder.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

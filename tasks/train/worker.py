@@ -22,7 +22,7 @@ from infra.errors import UserError
 from infra.storage import Storage
 from infra.tokens import TRAIN, VALIDATION, TokenShards
 from tasks.train.config import TrainConfig
-from tasks.train.loop import Job, train
+from tasks.train.loop import Job, on_gpu, train
 from tasks.train.meter import place
 from tasks.train.model import Decoder
 
@@ -41,8 +41,7 @@ def main(folder: Path) -> None:
     config = TrainConfig.model_validate(value["config"])
     _keep_memory()
     torch.set_num_threads(config.threads)
-    gpu = config.device != "cpu" and torch.cuda.is_available()
-    init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+    init_process_group("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo")
     try:
         tokens = open_dataset(Storage(value["tokens"]["url"], value["tokens"]["options"]))
         cache = folder.parent / "tokens"

@@ -22,6 +22,7 @@ from tasks.train.config import TrainConfig
 from tasks.train.journal import read
 from tasks.train.launch import TrainingFailed, launch
 from tasks.train.loop import Job, train
+from tasks.train.order import Order, steps_that_saw
 from tests.train.corpora import context, splits, tiny, token_shards
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -190,6 +191,16 @@ def test_the_stage_commits_a_model(
     assert seen[-1].done == seen[-1].total == 10
     assert seen[-1].values is not None
     assert seen[-1].values["loss"] == made.facts["loss"]
+    training, _ = splits(tokens)
+    seen_by = [set(Order(1337, made.facts["windows"], 8).at(step).tolist()) for step in range(10)]
+    first, end = training.document_range(5)
+    # A window's row holds its own 16 tokens and the next one, the last target.
+    expected = [
+        step
+        for step, windows in enumerate(seen_by)
+        if any(w * 16 < end and first < w * 16 + 17 for w in windows)
+    ]
+    assert steps_that_saw(made, first, end) == expected
     watched = config.model_copy(update={"log_every": 3, "keep": 7, "checkpoint_every": 2})
     assert task.spec(ctx, config=watched, tokens=tokens).fingerprint == spec.fingerprint
 

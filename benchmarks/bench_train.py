@@ -1,0 +1,143 @@
+"""Where a training step's time goes on one core, and what each choice of ours buys.
+
+``python benchmarks/bench_train.py`` prints the median of interleaved repetitions and ratios. The
+comparison with other trainers is a benchmark of its own.
+"""
+
+import ctypes
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from infra.tokens import TokenShards
+from tasks.train.attention import causal_attention
+from tasks.train.ceiling import flops_per_token, peak_flops
+from tasks.train.config import TrainConfig
+from tasks.train.feed import Feed
+from tasks.train.loss import cross_entropy
+from tasks.train.model import Decoder, Shape
+from tasks.train.optim import build_optimizers
+from tasks.train.order import Order, count_windows
+from tests.train.corpora import token_shards
+
+REPETITIONS = 7
+ROWS, CONTEXT, VOCABULARY = 16, 128, 4096
+
+
+def compare(title: str, choices: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Time the choices in turns; print milliseconds and ratios to the first."""
+    times: dict[str, list[float]] = {name: [] for name in choices}
+    for repetition in range(REPETITIONS + 1):
+        for name, run in choices.items():
+            began = time.perf_counter()
+            run()
+            if repetition:  # the first warms caches up
+                times[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    reference = next(iter(medians.values()))
+    for name, taken in medians.items():
+        print(f"{title:28s} {name:24s} {taken * 1e3:9.2f} ms   {reference / taken:5.2f}x")
+    return medians
+
+
+def attention() -> None:
+    """Torch's fused kernel beside ours, forward and backward, bf16."""
+    q, k, v = (
+        torch.randn(ROWS, 4, CONTEXT, 64, dtype=torch.bfloat16, requires_grad=True)
+        for _ in range(3)
+    )
+    compare(
+        f"attention, T={CONTEXT}",
+        {
+            "torch fused": lambda: (
+                F.scaled_dot_product_attention(q, k, v, is_causal=True).sum().backward()
+            ),
+            "explicit": lambda: causal_attention(q, k, v).sum().backward(),
+        },
+    )
+
+
+def head() -> None:
+    """The loss over the whole vocabulary, forward and backward, bf16 products."""
+    hidden = torch.randn(ROWS * CONTEXT, 192, requires_grad=True)
+    weight = torch.randn(VOCABULARY, 192, requires_grad=True)
+    targets = torch.randint(0, VOCABULARY, (ROWS * CONTEXT,))
+
+    def whole() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = F.linear(hidden, weight)
+        F.cross_entropy(logits.float(), targets, reduction="sum").backward()
+
+    def chunked() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = cross_entropy(hidden, weight, targets)
+        loss.backward()
+
+    compare(f"head and loss, V={VOCABULARY}", {"whole logits": whole, "in chunks": chunked})
+
+
+def step() -> float:
+    """A model's forward and backward in both precisions, and an update; tokens/s of the best."""
+    shape = Shape(VOCABULARY, 4, 192, 3, 3, 512, CONTEXT)
+    model = Decoder(shape)
+    tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT + 1))
+
+    def learn(precision: torch.dtype) -> None:
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            loss = model(tokens[:, :-1], tokens[:, 1:])
+        (loss / tokens.numel()).backward()
+
+    medians = compare(
+        "forward and backward",
+        {"fp32": lambda: learn(torch.float32), "bf16": lambda: learn(torch.bfloat16)},
+    )
+    rate = ROWS * CONTEXT / medians["bf16"]
+    peak = peak_flops(torch.device("cpu"), torch.bfloat16)
+    share = rate * flops_per_token(model) / peak
+    print(f"{'':28s} bf16: {rate:,.0f} tokens/s, {share:.0%} of a measured matrix product")
+    updates = {}
+    for name in ("muon", "adamw"):
+        config = TrainConfig.model_validate(
+            {"name": "x", "layers": 4, "width": 192, "heads": 3, "tokens": 1, "optimizer": name}
+        )
+        built = build_optimizers(model, config, torch.bfloat16)
+        updates[name] = lambda built=built: [one.step() for one in built.values()]
+    compare("update", updates)
+    return rate
+
+
+def feed(consumed: float) -> None:
+    """Tokens per second that the feed serves, beside what the model takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        shards = TokenShards(token_shards(Path(folder), 2000), "train")
+        order = Order(1337, count_windows(len(shards), CONTEXT), ROWS)
+        served = Feed(shards, order, CONTEXT, 0, 1)
+        began = time.perf_counter()
+        rows = sum(len(served.rows(number)[0]) for number in range(200))
+        rate = rows * CONTEXT / (time.perf_counter() - began)
+    print(f"{'feed':28s} {rate:,.0f} tokens/s, {rate / consumed:,.0f}x what the model takes")
+
+
+def main() -> None:
+    """Print everything."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # as the worker does
+        libc.mallopt(-3, 32 << 20)
+        libc.mallopt(-1, -1)
+        libc.mallopt(-2, 64 << 20)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    np.random.default_rng(0)
+    attention()
+    head()
+    feed(step())
+
+
+if __name__ == "__main__":
+    main()
