@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench clean
+.PHONY: help setup run check format test test-unit test-e2e bench docs clean
 
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ test: check test-unit test-e2e ## everything that must pass before a change land
 
 bench: setup ## figures beside those of peers
 	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
+
+docs: setup ## write the reference of settings from the recipe's model
+	$(BIN)/python -m flows.reference > docs/recipe.md
 
 clean: ## remove the environment and what the tools left; data/ stays
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

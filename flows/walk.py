@@ -186,4 +186,5 @@ class Planner:
             differences.append(changed or ["input changed"])
         if not differences:
             return "never made"
-        return " and ".join(min(differences, key=lambda changed: (len(changed), changed)))
+        differences.sort(key=len)
+        return " and ".join(differences[0])

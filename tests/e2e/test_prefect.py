@@ -109,6 +109,7 @@ def small_model(tmp_path: Path) -> dict[str, Any]:
                 "context": 64,
                 "tokens": 20_000,
                 "processes": 2,
+                "log_every": 1,
             }
         ],
         evaluate={},

@@ -76,8 +76,7 @@ def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
         ("name: x", "sources"),
         ("name: x\nsources: [{name: a, kind: books, paths: ['${NOT_SET_AT_ALL}']}]", "NOT_SET"),
         (
-            "name: x\nsources: "
-            + "[{name: a, kind: books, paths: [b]}, {name: a, kind: books, paths: [c]}]",
+            "name: x\nsources: [{name: a, kind: books, paths: [b]}, {name: a, kind: books, paths: [c]}]",
             "two entries of sources are named 'a'",
         ),
     ],
