@@ -129,7 +129,7 @@ def faulty() -> dict[str, Reply]:
         "/away": Reply(status=302, headers={"Location": "http://example.invalid/"}),
         "/loop": Reply(status=302, headers={"Location": "/loop"}),
         "/error": Reply(b"oops", status=500),
-        "/slow": Reply(b"<p>late</p>", wait=6.0),
+        "/slow": Reply(b"<p>late</p>", wait=11.0),
         "/huge": Reply(b"x" * (HUGE // 50), repeat=50),
         "/bomb": Reply(gzip.compress(b"x" * HUGE), headers={"Content-Encoding": "gzip"}),
         "/packed": Reply(packed, headers={"Content-Encoding": "gzip"}),
