@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from infra.report.numbers import brief, significant, whole
+from infra.report.numbers import tick as tick_label
+from infra.report.numbers import whole
 
 WIDE, SMALL, FLAT = (480, 270), (320, 150), (440, 170)  # width and height
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 14, 22
@@ -90,7 +91,7 @@ def line_chart(
     frame = _Frame(left, right, low if from_zero else low - gap, max(ys) + gap, size)
     count = TICKS if size == WIDE else TICKS - 1
     x_ticks = [tick for tick in nice_ticks(left, right, count) if left <= tick <= right]
-    y_ticks = [t for t in nice_ticks(frame.y0, frame.y1, count) if frame.y0 <= t <= frame.y1]
+    y_ticks = [t for t in nice_ticks(frame.y0, frame.y1) if frame.y0 <= t <= frame.y1]
     body = [_axes(frame, x_ticks, y_ticks)]
     for line, points in sorted(drawn, key=lambda item: not item[0].faint):
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
@@ -159,10 +160,10 @@ def histogram(
     frame = _Frame(edges[0], edges[-1], 0, ticks[-1], SMALL)
     if log:
         powers = range(math.ceil(edges[0] - 1e-9), math.floor(edges[-1] + 1e-9) + 1)
-        x_ticks, labels = [float(p) for p in powers], [brief(10.0**p) for p in powers]
+        x_ticks, labels = [float(p) for p in powers], [tick_label(10.0**p) for p in powers]
     else:
         x_ticks = [t for t in nice_ticks(edges[0], edges[-1]) if edges[0] <= t <= edges[-1]]
-        labels = [significant(float(tick)) for tick in x_ticks]
+        labels = [tick_label(tick) for tick in x_ticks]
     body = [_axes(frame, x_ticks, ticks, labels)]
     for place, (stayed, went) in enumerate(zip(kept, gone, strict=True)):
         left, right = frame.x(edges[place]) + 0.5, frame.x(edges[place + 1]) - 0.5
@@ -214,11 +215,11 @@ def _axes(
         out.append(f'<line class="grid" x1="{LEFT}" x2="{end}" y1="{y}" y2="{y}"/>')
         out.append(
             f'<text class="tick" text-anchor="end" x="{LEFT - 6}" y="{float(y) + 4:.1f}">'
-            f"{_tick(tick)}</text>"
+            f"{tick_label(tick)}</text>"
         )
     y = f"{floor:.1f}"
     out.append(f'<line class="base" x1="{LEFT}" x2="{end}" y1="{y}" y2="{y}"/>')
-    names = x_names or [_tick(tick) for tick in x_ticks]
+    names = x_names or [tick_label(tick) for tick in x_ticks]
     for tick, name in zip(x_ticks, names, strict=True):
         x = frame.x(tick)
         anchor = "end" if x > end - 18 else "middle"
@@ -227,12 +228,6 @@ def _axes(
             f"{escape(name)}</text>"
         )
     return "".join(out)
-
-
-def _tick(value: float) -> str:
-    if abs(value) >= 10_000:
-        return brief(value).replace(".0", "").replace(".00", "")
-    return f"{value:.6g}"
 
 
 def _svg(title: str, body: Sequence[str], size: tuple[int, int]) -> Markup:

@@ -155,8 +155,11 @@ def _examples(
         )
         if lost:
             chosen.append((name, lost[:PAIRS]))
-        if len(chosen) == EXAMPLES:
-            break
+    # Of equally large clusters the least alike first.
+    chosen.sort(
+        key=lambda one: (-sizes[one[0]], one[1][0]["evidence"].get("similarity", 1.0), one[0])
+    )
+    chosen = chosen[:EXAMPLES]
     texts = find_texts(storage, record, _ids(chosen), READ)
     return [
         Cluster(name, sizes[name], [_pair(row, texts) for row in rows]) for name, rows in chosen

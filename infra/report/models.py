@@ -21,7 +21,7 @@ OTHERS = {
     "gradient_norm": "Norm of the gradient",
     "learning_rate": "Learning rate",
 }
-FROM_ZERO = ("tokens_per_second", "mfu", "learning_rate")
+
 BASELINES = {"trigram": "3-gram", "unigram": "unigram"}  # the strongest first
 MOST_SAMPLES = 8  # prompts
 SHAPE = ("parameters", "layers", "width", "context", "steps", "tokens", "processes", "precision")
@@ -180,7 +180,7 @@ def curves(found: Sequence[Model]) -> list[Curve]:
     drawn.append(Curve(title, line_chart(losses, title=title)))
     for key, name in OTHERS.items():
         lines = [Line(model.name, _points(model, key), model.place) for model in found]
-        chart = line_chart(lines, title=name, size=SMALL, from_zero=key in FROM_ZERO)
+        chart = line_chart(lines, title=name, size=SMALL, from_zero=True)
         drawn.append(Curve(name, chart))
     return [curve for curve in drawn if curve.chart]
 

@@ -18,6 +18,15 @@ def brief(value: float) -> str:
     return _scaled(value, _COUNTS, "").strip()
 
 
+def tick(value: float) -> str:
+    """A round number on an axis: ``0.25``, ``2500``, ``10k``, ``1.5M``."""
+    if abs(value) < 10_000:
+        return f"{value:.6g}"
+    text = brief(value)
+    number, unit = text.rstrip("kMGT"), text.lstrip("-0123456789.,")
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + unit
+
+
 def size(value: float) -> str:
     """``12.3 MB``, in powers of 1000."""
     return _scaled(value, _SIZES, " ")
