@@ -5,6 +5,7 @@ where, and what to do.
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import click
 
 from flows.recipe import STAGES, Recipe, StageName, load
 from infra.errors import UserError
+from infra.records import COMPLETED, NoRun, RunRecord, extended, latest, new_run_id
 from infra.storage import Storage
 
 # Before Prefect is imported: no telemetry, no prompts, quiet in the terminal, our logs in its UI.
@@ -34,6 +36,8 @@ ENVIRONMENT = {
 FAILURE, PROBLEMS = 1, 2
 
 Command = Callable[..., Any]
+
+log = logging.getLogger(__name__)
 
 
 def fail(message: str) -> NoReturn:
@@ -127,20 +131,15 @@ def run(
 
 
 def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
-    from infra.records import NoRun, latest
-
     if not os.environ.get("PREFECT_API_URL"):
         # Nothing to do needs no server: ask the store first.
         planner = _plan(recipe, until)
         paths = [step.folder for step in planner.steps]
-        try:
-            record = latest(Storage(recipe.storage), recipe.name)
-        except NoRun:
-            record = None
+        record = _last(recipe)
         if (
             planner.complete
             and record is not None
-            and record.state == "completed"
+            and record.state == COMPLETED
             and [stage.path for stage in record.stages] == paths
             and record.report is not None
             and Storage(recipe.storage).exists(record.report)
@@ -150,7 +149,25 @@ def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
             return replace(record, stages=found).to_json()
     from flows.pipeline import pipeline
 
-    return dict(pipeline(recipe, until))
+    began = new_run_id()
+    try:
+        return dict(pipeline(recipe, until))
+    except UserError:
+        raise
+    except Exception as error:
+        # The store decides what is done: a server that went away takes the history, not the work.
+        record = _last(recipe)
+        if record is None or record.run < began or record.state != COMPLETED:
+            raise
+        log.warning("the run is complete, but Prefect's server was not told: %r", error)
+        return record.to_json()
+
+
+def _last(recipe: Recipe) -> RunRecord | None:
+    try:
+        return latest(Storage(recipe.storage), recipe.name)
+    except NoRun:
+        return None
 
 
 def _plan(recipe: Recipe, until: StageName) -> Any:
@@ -225,9 +242,8 @@ def plan(
         click.echo(f"{step['state']:<6} {name:<28} {step['why']}")
 
 
-def _record_of(recipe: Recipe) -> Any:
-    from infra.records import latest
-
+def _record_of(recipe: Recipe) -> RunRecord:
+    """The newest run of a recipe. Raises ``NoRun``."""
     return latest(Storage(recipe.storage), recipe.name)
 
 
@@ -286,7 +302,6 @@ def drops(
 ) -> None:
     """Samples of what was dropped or failed, with the reason and the evidence."""
     from infra.drops import drops as sample
-    from infra.records import extended
 
     recipe = load(path, overrides, storage)
     store = Storage(recipe.storage)

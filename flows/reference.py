@@ -37,7 +37,10 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         key = field.alias or name
         models = list(_models(field.annotation))
         inner += [(f"{prefix}{key}", item) for item in models]
-        kind = _kind(field.annotation) if not models else "section" if len(models) == 1 else "list"
+        kind = _kind(field.annotation)
+        if models:
+            several = typing.get_origin(field.annotation) is tuple
+            kind = "list of sections" if several else "section"
         text = (field.description or "").replace("|", "\\|").replace("\n", " ")
         yield f"| `{key}` | {kind} | {_default(field)} | {text} |"
     yield ""

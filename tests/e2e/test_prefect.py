@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.e2e.command import environment, gristmill, write_recipe
+from tests.e2e.command import environment, start, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.servers import free_port, server
 
@@ -198,7 +198,13 @@ def test_a_run_with_a_server_that_has_gone_ends_all_the_same(
     env = environment(tmp_path / "home")
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     path = write_recipe(tmp_path / "r.yaml", recipe(tmp_path / "data", mixed(tmp_path / "in")))
-    with server(command, tmp_path / "server.log", f"{api}/health", 120, env):
-        ran = gristmill(tmp_path / "home", "run", str(path), "--json", PREFECT_API_URL=api)
-    assert ran.code == 0, ran.err
-    assert [stage["stage"] for stage in ran.value["stages"]][-1] == "tokenize"
+    receipts = tmp_path / "data" / "receipts"
+    with server(command, tmp_path / "server.log", f"{api}/health", 120, env) as process:
+        run = start(tmp_path / "home", "run", str(path), PREFECT_API_URL=api)
+        while run.poll() is None and not any(receipts.glob("acquire/*/*.json")):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert run.wait(300) == 0
+    (record,) = (tmp_path / "data" / "runs" / "small").glob("*.json")
+    stages = json.loads(record.read_text())["stages"]
+    assert [stage["stage"] for stage in stages][-1] == "tokenize"
