@@ -157,7 +157,7 @@ def _slots(settings: dict[str, Any]) -> int:
     """Cores that a step keeps busy in this process's children; the cluster's are its own."""
     config = settings.get("config")
     if isinstance(config, TrainConfig):
-        return config.processes
+        return config.slots
     return 0
 
 
