@@ -25,12 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.quickstart", description=__doc__)
     parser.add_argument("command", choices=("fetch", "serve", "run"))
     parser.add_argument("--port", type=int, default=PORT, help="where the site is served")
-    parser.add_argument(
-        "more", nargs="*", help="after --: further arguments for gristmill run, as in -- --json"
-    )
-    chosen = parser.parse_args(arguments)
+    parser.epilog = "After --, further arguments for gristmill run: run -- --json"
+    own = list(sys.argv[1:] if arguments is None else arguments)
+    more: list[str] = []
+    if "--" in own:
+        at = own.index("--")
+        own, more = own[:at], own[at + 1 :]
+    chosen = parser.parse_args(own)
     try:
-        return _do(chosen.command, chosen.port, chosen.more)
+        return _do(chosen.command, chosen.port, more)
     except (PackageError, PortTakenError) as error:
         _say(str(error))
         return 1

@@ -64,6 +64,9 @@ def export(trained: Trained, folder: Path) -> float:
         ParityBroken: if it is above 1e-4, or the tokenizer encodes otherwise.
     """
     from transformers import LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a run's log is no place for bars
 
     model: Any = LlamaForCausalLM(llama_config(trained))
     weights = rename(trained.weights, trained.shape)
