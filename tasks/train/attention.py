@@ -1,4 +1,4 @@
-"""Causal self-attention, by the faster road for the device and the length."""
+"""Causal self-attention, by the faster road for the device and the length; rotary positions."""
 
 import math
 
@@ -32,3 +32,18 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     scores = (q / math.sqrt(q.shape[3])) @ k.transpose(-1, -2)
     ahead = torch.full((time, time), -math.inf, dtype=scores.dtype, device=q.device).triu_(1)
     return torch.softmax(scores + ahead, dim=-1) @ v
+
+
+def rotary_table(head_width: int, context: int, theta: float) -> tuple[Tensor, Tensor]:
+    """``(cos, sin)``, float[context, E]: angles t * theta^(-2i/E), Su et al. 2021 (2104.09864)."""
+    even = torch.arange(0, head_width, 2, dtype=torch.int64).float()
+    frequency = 1.0 / (theta ** (even / head_width))
+    angle = torch.outer(torch.arange(context).float(), frequency)
+    return torch.cat((angle, angle), -1).cos(), torch.cat((angle, angle), -1).sin()
+
+
+def rotate(x_bhte: Tensor, cos_te: Tensor, sin_te: Tensor) -> Tensor:
+    """Turn every pair (i, i + E/2) of each head by its position's angle."""
+    first, second = x_bhte.chunk(2, dim=-1)
+    cos, sin = cos_te.to(x_bhte.dtype), sin_te.to(x_bhte.dtype)
+    return x_bhte * cos + torch.cat((-second, first), dim=-1) * sin

@@ -96,7 +96,13 @@ class TrainConfig(Section):
         ),
     )
     min_ratio: float = Field(
-        0.05, ge=0, le=1, description="the last step's rate as a share of the peak"
+        0.0,
+        ge=0,
+        le=1,
+        description=(
+            "the last step's rate as a share of the peak; 0 after Bergsma et al. 2025 "
+            "(arXiv:2502.15938), and measured"
+        ),
     )
     warmup: float = Field(
         0.03, ge=0, lt=1, description="share of the steps over which the rate rises to its peak"

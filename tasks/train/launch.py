@@ -21,7 +21,7 @@ from tasks.train.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
-TAIL = 40  # last lines of output that an error shows
+TAIL = 200  # last lines of output that an error shows; torchrun alone says 30
 JOB, RESULT = "job.json", "result.json"  # as in tasks.train.worker, which is slow to import
 
 

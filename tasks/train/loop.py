@@ -184,9 +184,7 @@ def wrap(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
     if place()[1] == 1:
         return outer
     ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(
-        outer, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-    )
+    return DistributedDataParallel(outer, device_ids=ids, gradient_as_bucket_view=True)
 
 
 def settle(outer: Any, optimizers: Mapping[str, Optimizer], blank: Tensor, autocast: Any) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from tasks.train.attention import causal_attention
+from tasks.train.attention import causal_attention, rotary_table, rotate
 from tasks.train.loss import cross_entropy
 
 
@@ -96,8 +96,7 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     """Token ids in, logits or the summed loss out."""
 
-    cos: Tensor
-    sin: Tensor
+    _rotary: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -108,9 +107,6 @@ class Decoder(nn.Module):
         self.head = nn.Linear(shape.width, shape.vocabulary, bias=False)
         if shape.tied:
             self.head.weight = self.embed.weight
-        cos, sin = rotary_table(shape)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
         self.initialise()
 
     def initialise(self) -> None:
@@ -131,12 +127,20 @@ class Decoder(nn.Module):
 
     def hidden(self, tokens_bt: Tensor) -> Tensor:
         """The residual stream after the last norm, float[B, T, D]."""
-        time = tokens_bt.shape[1]
         x_btd = self.embed(tokens_bt)
+        cos_te, sin_te = (table[: tokens_bt.shape[1]] for table in self.rotary(x_btd.device))
         for block in self.blocks:
-            x_btd = block(x_btd, self.cos[:time], self.sin[:time])
+            x_btd = block(x_btd, cos_te, sin_te)
         result: Tensor = self.norm(x_btd)
         return result
+
+    def rotary(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """``rotary_table`` on the device: no buffer, for it is the same in every process."""
+        if self._rotary is None or self._rotary[0].device != device:
+            s = self.shape
+            cos_te, sin_te = rotary_table(s.head_width, s.context, s.rope_theta)
+            self._rotary = cos_te.to(device), sin_te.to(device)
+        return self._rotary
 
     def forward(self, tokens_bt: Tensor, targets_bt: Tensor | None = None) -> Tensor:
         """Logits float[B, T, V], or, given targets int64[B, T], their summed loss in nats.
@@ -149,18 +153,3 @@ class Decoder(nn.Module):
             logits: Tensor = self.head(hidden_btd)
             return logits
         return cross_entropy(hidden_btd.flatten(0, 1), self.head.weight, targets_bt.flatten())
-
-
-def rotary_table(shape: Shape) -> tuple[Tensor, Tensor]:
-    """``(cos, sin)``, float[context, E]: angles t * theta^(-2i/E), Su et al. 2021 (2104.09864)."""
-    even = torch.arange(0, shape.head_width, 2, dtype=torch.int64).float()
-    frequency = 1.0 / (shape.rope_theta ** (even / shape.head_width))
-    angle = torch.outer(torch.arange(shape.context).float(), frequency)
-    return torch.cat((angle, angle), -1).cos(), torch.cat((angle, angle), -1).sin()
-
-
-def rotate(x_bhte: Tensor, cos_te: Tensor, sin_te: Tensor) -> Tensor:
-    """Turn every pair (i, i + E/2) of each head by its position's angle."""
-    first, second = x_bhte.chunk(2, dim=-1)
-    cos, sin = cos_te.to(x_bhte.dtype), sin_te.to(x_bhte.dtype)
-    return x_bhte * cos + torch.cat((-second, first), dim=-1) * sin

@@ -15,7 +15,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch.distributed import destroy_process_group, init_process_group
+from torch.distributed import (
+    PrefixStore,  # type: ignore[attr-defined]
+    TCPStore,  # type: ignore[attr-defined]
+    destroy_process_group,
+    init_process_group,
+)
 
 from infra.dataset import open_dataset
 from infra.errors import UserError
@@ -41,7 +46,7 @@ def main(folder: Path) -> None:
     config = TrainConfig.model_validate(value["config"])
     _keep_memory()
     torch.set_num_threads(config.threads)
-    init_process_group("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo")
+    join("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo")
     try:
         tokens = open_dataset(Storage(value["tokens"]["url"], value["tokens"]["options"]))
         cache = folder.parent / "tokens"
@@ -52,6 +57,21 @@ def main(folder: Path) -> None:
             _write(folder / RESULT, result)
     finally:
         destroy_process_group()
+
+
+def join(backend: str) -> None:
+    """Meet the other processes that torchrun started.
+
+    torchrun keeps one store over all its restarts. Without a prefix of its own, a restarted
+    process may find there the address of one that was killed, and give up on it (pytorch#167288).
+    """
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    init_process_group(
+        backend,
+        store=PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store),
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
 
 
 def attempt(job: Job, training: TokenShards, held_out: TokenShards) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from tasks.train import loss as loss_module
-from tasks.train.attention import EXPLICIT_CONTEXT, causal_attention
+from tasks.train.attention import EXPLICIT_CONTEXT, causal_attention, rotary_table, rotate
 from tasks.train.loss import cross_entropy
 from tasks.train.model import Decoder, Shape
 
@@ -85,9 +85,8 @@ def test_positions_matter_only_by_their_distance() -> None:
     for tokens in (alone, shifted):
         x = decoder.embed(tokens)
         qkv = block.qkv(x).view(1, tokens.shape[1], -1, 8).transpose(1, 2)  # type: ignore[operator]
-        from tasks.train.model import rotate
-
-        turned = rotate(qkv, decoder.cos[: tokens.shape[1]], decoder.sin[: tokens.shape[1]])
+        cos, sin = (table[: tokens.shape[1]] for table in rotary_table(8, 24, 1e4))
+        turned = rotate(qkv, cos, sin)
         q, k, _ = turned.split((4, 4, 4), dim=1)
         scores.append((q[:, :, -1] * k[:, :, -2]).sum(-1))
     torch.testing.assert_close(scores[0], scores[1])
