@@ -88,7 +88,7 @@ class TrainConfig(Section):
         description="peak rate (measured for muon; try 0.001 to 0.004 with adamw)",
     )
     embedding_ratio: float = Field(
-        3.0,
+        10.0,
         gt=0,
         description=(
             "with muon: the rate of what AdamW moves (embedding, head, norms) as a multiple of "

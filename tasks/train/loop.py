@@ -144,10 +144,12 @@ def train(job: Job, training: TokenShards, held_out: TokenShards) -> tuple[Decod
             if saves or validates or done % config.log_every == 0:
                 line = {"step": done, "tokens": done * config.sequences * config.context}
                 line |= {"learning_rate": rate, "gradient_norm": float(norm), **meter.read()}
-                if not math.isfinite(line["loss"]):
+                if not (math.isfinite(line["loss"]) and math.isfinite(line["gradient_norm"])):
                     raise NotFinite(_spoilt(line, root))
                 if validates:
                     line["validation_loss"] = validate(model, fixed, autocast, len(x))
+                    if not math.isfinite(line["validation_loss"]):
+                        raise NotFinite(_spoilt(line, root))
                 line["clock"] = time.time()
                 journal.write(line)
             if saves:
@@ -214,6 +216,8 @@ def validate(model: Decoder, fixed: Tensor, autocast: Any, rows: int) -> float:
     rank, world = place()
     sums = torch.zeros(2, dtype=torch.float64, device=fixed.device)
     for part in fixed[rank::world].split(rows):
+        if not len(part):
+            continue  # fewer rows than processes: this one has none
         targets = part[:, 1:]
         with autocast:
             sums[0] += model(part[:, :-1].clamp_min(0), targets)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-CHUNK_ELEMENTS = 1 << 20  # logits per chunk: 16 MB in fp32, within a server CPU's last-level cache
+CHUNK_ELEMENTS = 1 << 21  # logits per chunk: 8 MB in fp32, within a server CPU's last-level cache
 
 
 def cross_entropy(hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor) -> Tensor:
@@ -42,17 +42,16 @@ class _ChunkedLoss(torch.autograd.Function):
             grad_weight = torch.zeros_like(weight) if needs_grad else None
             for start in range(0, hidden.shape[0], rows):
                 part = hidden[start : start + rows].to(dtype)
-                target = targets[start : start + rows]
-                counted = target >= 0
-                index = target.clamp_min(0).unsqueeze(1)
+                target = targets[start : start + rows].unsqueeze(1)
+                counted, index = target >= 0, target.clamp_min(0)
                 log_p = F.log_softmax((part @ cast.T).float(), dim=-1)
-                total -= (log_p.gather(1, index).squeeze(1) * counted).sum()
+                total -= (log_p.gather(1, index) * counted).sum()
                 if grad_hidden is not None and grad_weight is not None:
                     grad = log_p.exp_()
                     grad.scatter_add_(1, index, -torch.ones_like(index, dtype=grad.dtype))
-                    grad = (grad * counted.unsqueeze(1)).to(dtype)
-                    grad_hidden[start : start + rows] = grad @ cast
-                    grad_weight += grad.T @ part
+                    grad = grad.to(dtype)
+                    grad_hidden[start : start + rows] = (grad @ cast) * counted
+                    grad_weight += grad.T @ (part * counted)
         if needs_grad:
             ctx.save_for_backward(grad_hidden, grad_weight)
         return total

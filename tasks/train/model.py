@@ -10,6 +10,7 @@ F hidden width of the feed-forward, V vocabulary.
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -78,8 +79,7 @@ class Block(nn.Module):
         """The residual stream after the block, float[B, T, D]."""
         x_btd = x_btd + self.attend(self.attention_norm(x_btd), cos_te, sin_te)
         gate_btf, up_btf = self.gate_up(self.mlp_norm(x_btd)).chunk(2, dim=-1)
-        result: Tensor = x_btd + self.down(F.silu(gate_btf) * up_btf)
-        return result
+        return x_btd + cast("Tensor", self.down(F.silu(gate_btf) * up_btf))
 
     def attend(self, x_btd: Tensor, cos_te: Tensor, sin_te: Tensor) -> Tensor:
         """What attention adds to the residual stream, float[B, T, D]."""
@@ -89,8 +89,7 @@ class Block(nn.Module):
         q, k = rotated.split((self.heads, self.kv_heads), dim=1)
         v = heads[:, self.heads + self.kv_heads :]
         mixed = causal_attention(q, k, v)
-        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, time, -1))
-        return result
+        return cast("Tensor", self.out(mixed.transpose(1, 2).reshape(batch, time, -1)))
 
 
 class Decoder(nn.Module):
@@ -119,11 +118,7 @@ class Decoder(nn.Module):
 
     def matrices(self) -> list[tuple[Tensor, list[int]]]:
         """All blocks' matrices, as ``Block.matrices`` gives them."""
-        every: list[tuple[Tensor, list[int]]] = []
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            every += block.matrices()
-        return every
+        return [pair for block in self.blocks for pair in cast("Block", block).matrices()]
 
     def hidden(self, tokens_bt: Tensor) -> Tensor:
         """The residual stream after the last norm, float[B, T, D]."""
@@ -131,8 +126,7 @@ class Decoder(nn.Module):
         cos_te, sin_te = (table[: tokens_bt.shape[1]] for table in self.rotary(x_btd.device))
         for block in self.blocks:
             x_btd = block(x_btd, cos_te, sin_te)
-        result: Tensor = self.norm(x_btd)
-        return result
+        return cast("Tensor", self.norm(x_btd))
 
     def rotary(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """``rotary_table`` on the device: no buffer, for it is the same in every process."""
@@ -150,6 +144,5 @@ class Decoder(nn.Module):
         """
         hidden_btd = self.hidden(tokens_bt)
         if targets_bt is None:
-            logits: Tensor = self.head(hidden_btd)
-            return logits
+            return cast("Tensor", self.head(hidden_btd))
         return cross_entropy(hidden_btd.flatten(0, 1), self.head.weight, targets_bt.flatten())

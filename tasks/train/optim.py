@@ -26,7 +26,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     peak, warmup = config.learning_rate, round(config.warmup * config.steps)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, config.steps - 1 - warmup)
+    done = (step - warmup) / max(1, config.steps - warmup)  # the last step still learns
     floor = peak * config.min_ratio
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 

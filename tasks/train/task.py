@@ -18,7 +18,12 @@ from tasks.train.journal import read
 from tasks.train.launch import launch
 from tasks.train.order import count_windows
 
-STAGE = Stage("train", modules=("tasks.train", "infra.tokens"), libraries=("torch", "numpy"))
+STAGE = Stage(
+    "train",
+    modules=("tasks.train",),
+    libraries=("torch", "numpy"),
+    deterministic=False,  # the weights' last bits depend on the kind of processor
+)
 CACHE = "GRISTMILL_CACHE"  # environment variable; default: ~/.cache/gristmill
 
 # Where a checkpoint of another run would differ; the number of processes is not among them,

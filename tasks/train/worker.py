@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch.distributed import (
-    PrefixStore,  # type: ignore[attr-defined]
-    TCPStore,  # type: ignore[attr-defined]
+from torch.distributed import (  # type: ignore[attr-defined]
+    PrefixStore,
+    TCPStore,
     destroy_process_group,
     init_process_group,
 )
