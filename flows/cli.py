@@ -35,7 +35,10 @@ ENVIRONMENT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,infra",
 }
-FAILURE, PROBLEMS = 1, 2
+FAILURE, PROBLEMS = 1, 3  # 2 is click's, for a command line that is none
+
+STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp")
+SERVER_PATIENCE = 10.0  # seconds to wait for a Prefect server to say that it is there
 
 Command = Callable[..., Any]
 
@@ -60,6 +63,10 @@ def guarded(command: Command) -> Command:
             fail(str(error))
         except KeyboardInterrupt:
             fail("interrupted; run the same command again to go on from here")
+        except Exception as error:
+            if type(error).__module__.split(".")[0] not in STORAGE_CLIENTS:
+                raise
+            fail(f"the storage cannot be used: {' '.join(str(error).split())}")
 
     return run
 
@@ -149,6 +156,8 @@ def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
             click.echo(f"nothing to do: all {len(paths)} data sets are already there", err=True)
             found = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]
             return replace(record, stages=found).to_json()
+    else:
+        _reach(os.environ["PREFECT_API_URL"])
     from flows.pipeline import pipeline
 
     began = new_run_id()
@@ -159,10 +168,25 @@ def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
     except Exception as error:
         # The store decides what is done: a server that went away takes the history, not the work.
         record = _last(recipe)
-        if record is None or record.run < began or record.state != COMPLETED:
+        if record is None or record.run < began or record.report is None:
+            raise
+        if record.state != COMPLETED:
             raise
         log.warning("the run is complete, but Prefect's server was not told: %r", error)
         return record.to_json()
+
+
+def _reach(api: str) -> None:
+    """Raise ``UserError`` unless a Prefect server answers."""
+    import httpx
+
+    try:
+        httpx.get(f"{api.rstrip('/')}/health", timeout=SERVER_PATIENCE)
+    except httpx.HTTPError as error:
+        message = (
+            f"no Prefect server answers at {api} ({error}); start it, or unset PREFECT_API_URL"
+        )
+        raise UserError(message) from None
 
 
 def _last(recipe: Recipe) -> RunRecord | None:
@@ -255,17 +279,24 @@ def _record_of(recipe: Recipe) -> RunRecord:
 @guarded
 def verify(path: str, storage: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Re-count and re-hash every committed data set of the recipe."""
-    from infra.verify import verify as check
+    from infra.verify import check
 
     recipe = load(path, overrides, storage)
-    problems = check(Storage(recipe.storage), _record_of(recipe))
+    store = Storage(recipe.storage)
+    checked = check(store, extended(store, _record_of(recipe)))
+    looked_at = {"datasets": checked.datasets, "files": checked.files, "bytes": checked.bytes}
     if as_json:
-        show({"recipe": recipe.name, "problems": [problem.to_json() for problem in problems]})
+        found = [problem.to_json() for problem in checked.problems]
+        show({"recipe": recipe.name, "ok": checked.ok, **looked_at, "problems": found})
     else:
-        for problem in problems:
+        for problem in checked.problems:
             click.echo(str(problem))
-        click.echo(f"{len(problems)} problems" if problems else "every promise holds")
-    if problems:
+        verdict = "every promise holds" if checked.ok else "promises are broken"
+        click.echo(
+            f"{verdict}: {checked.datasets} data sets, {checked.files} files, "
+            f"{checked.bytes:,} bytes looked at"
+        )
+    if not checked.ok:
         raise SystemExit(PROBLEMS)
 
 

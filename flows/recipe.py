@@ -72,7 +72,34 @@ class Recipe(Section):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two entries of {what} are named {twice[0]!r}")
+        if self.train and self.evaluate is not None and not self.tokenize.validation:
+            raise ValueError("evaluate needs held-out documents: set tokenize.validation above 0")
         return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once, and ``no`` is Norwegian rather than false."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """A mapping; raises ``ConstructorError`` if it names a key twice."""
+        seen = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name is not None and name != "<<" and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} stands twice", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -> Recipe:
@@ -95,7 +122,7 @@ def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {error}") from None
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)  # noqa: S506 - a safe loader, made stricter
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
@@ -158,7 +185,7 @@ def _override(value: dict[str, Any], override: str) -> None:
     if not equals or not all(keys):
         raise RecipeError(f"--set {override}: section.key=value is expected")
     try:
-        new = yaml.safe_load(text)
+        new = yaml.load(text, _Loader)  # noqa: S506 - a safe loader, made stricter
     except yaml.YAMLError:
         raise RecipeError(f"--set {override}: the value is not YAML") from None
     here: Any = value

@@ -1,14 +1,17 @@
 """One run under Prefect: each step of the road a task, the record and the report at the end."""
 
+import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -19,7 +22,7 @@ from flows.watch import Artifacts, Console, label
 from infra.cluster import Cluster
 from infra.dag import Step
 from infra.errors import UserError
-from infra.processes import stop_children
+from infra.processes import allow_children, stop_children
 from infra.progress import Several
 from infra.records import (
     CANCELLED,
@@ -38,6 +41,9 @@ from infra.stage import Context
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
 
+log = logging.getLogger(__name__)
+
+LOGGERS = ("flows", "tasks", "infra")  # as in PREFECT_LOGGING_EXTRA_LOGGERS
 CONCURRENT_STEPS = 16
 RETRIES, RETRY_DELAYS = 2, (5.0, 30.0)  # for storage and network errors only
 
@@ -53,10 +59,11 @@ class Journey:
     ctx: Context
     console: Console
     artifacts: Artifacts
-    slots: Slots
+    cores: Slots
+    gpus: Slots
     steps: list[str] = field(default_factory=list)
     results: dict[int, Result] = field(default_factory=dict)
-    errors: list[tuple[str, BaseException]] = field(default_factory=list)
+    errors: dict[int, BaseException] = field(default_factory=dict)
     futures: list[Any] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,13 +83,14 @@ class Journey:
 
         def work(data: dict[str, Any]) -> str:
             try:
-                with self.slots.hold(_slots(settings or {})):
+                with self.cores.hold(_cores(settings or {})), self.gpus.hold(_gpus(settings or {})):
                     result = perform(self.ctx, step, source, entry, settings or {}, data)
             except BaseException as error:
                 with self.lock:
-                    self.errors.append((name, error))
+                    self.errors[place] = error
                 raise
             with self.lock:
+                self.errors.pop(place, None)  # of an attempt before this one
                 self.results[place] = result
             self.console.finished(result)
             self.artifacts.finished(result)
@@ -100,6 +108,25 @@ class Journey:
         future = submitted.submit(data=data or {})
         self.futures.append(future)
         return future
+
+    def failure(self) -> "RunFailed | None":
+        """What stopped the run short of its end, the earliest step first."""
+        for place, name in enumerate(self.steps):
+            if place in self.errors:
+                error = RunFailed(f"{name}: {_sentence(self.errors[place])}")
+                error.__cause__ = self.errors[place]
+                return error
+        for place, name in enumerate(self.steps):
+            if place not in self.results:
+                message = self.futures[place].state.message or self.futures[place].state.name
+                return RunFailed(f"{name}: {message}")
+        return None
+
+    def stop(self) -> None:
+        """Start nothing more and end what runs in child processes."""
+        self.cores.stop()
+        self.gpus.stop()
+        stop_children()
 
 
 def runner() -> Any:
@@ -120,30 +147,61 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
     reporter = Several(console, artifacts)
     storage = Storage(recipe.storage)
     began = datetime.now(UTC)
-    with Cluster(recipe.cluster, reporter) as cluster:
+    allow_children()
+    with Cluster(recipe.cluster, reporter) as cluster, worker_logs():
         ctx = Context(
             storage, recipe.seed, cluster, reporter, recipe.name, new_run_id(began), began
         )
-        journey = Journey(ctx, console, artifacts, Slots(os.cpu_count() or 1))
+        cores, gpus = Slots(os.cpu_count() or 1), Slots(_gpu_count(recipe))
+        journey = Journey(ctx, console, artifacts, cores, gpus)
         error: BaseException | None = None
         try:
             walk(journey, recipe, until)
             wait(journey.futures)
-            if journey.errors:
-                name, first = journey.errors[0]
-                error = RunFailed(f"{name}: {_sentence(first)}")
-                error.__cause__ = first
+            error = journey.failure()
         except BaseException as interruption:  # noqa: BLE001 - raised again below
-            stop_children()
+            journey.stop()
             error = interruption
-        record = _record(ctx, recipe, journey, error)
-        save(storage, record)
-        if error is None or isinstance(error, RunFailed):
-            record = _report(storage, record, artifacts)
-        artifacts.close()
+        try:
+            record = _record(ctx, recipe, journey, error)
+            save(storage, record)
+            if error is None or isinstance(error, RunFailed):
+                record = _report(storage, record, artifacts)
+        except Exception as second:
+            if error is None:
+                raise
+            log.warning("neither record nor report of the failed run could be written: %r", second)
+            raise error from second
+        finally:
+            artifacts.close()
     if error is not None:
         raise error
     return record.to_json()
+
+
+@contextmanager
+def worker_logs() -> Iterator[None]:
+    """Lines that Dask workers log belong to the flow run, though they arrive outside its context."""
+    run = FlowRunContext.get()
+    number = run.flow_run.id if run and run.flow_run else None
+
+    def belongs(record: logging.LogRecord) -> bool:
+        if number is not None and not hasattr(record, "flow_run_id") and not _in_run():
+            record.flow_run_id = number
+        return True
+
+    handlers = {id(h): h for name in LOGGERS for h in logging.getLogger(name).handlers}.values()
+    for handler in handlers:
+        handler.addFilter(belongs)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(belongs)
+
+
+def _in_run() -> bool:
+    return TaskRunContext.get() is not None or FlowRunContext.get() is not None
 
 
 def _report(storage: Storage, record: RunRecord, artifacts: Artifacts) -> RunRecord:
@@ -153,12 +211,24 @@ def _report(storage: Storage, record: RunRecord, artifacts: Artifacts) -> RunRec
     return record
 
 
-def _slots(settings: dict[str, Any]) -> int:
+def _cores(settings: dict[str, Any]) -> int:
     """Cores that a step keeps busy in this process's children; the cluster's are its own."""
     config = settings.get("config")
-    if isinstance(config, TrainConfig):
-        return config.slots
-    return 0
+    return config.slots if isinstance(config, TrainConfig) else 0
+
+
+def _gpus(settings: dict[str, Any]) -> int:
+    """GPUs that a step trains on, if there are any: one per process."""
+    config = settings.get("config")
+    return config.processes if isinstance(config, TrainConfig) and config.device != "cpu" else 0
+
+
+def _gpu_count(recipe: Recipe) -> int:
+    if not recipe.train:
+        return 0
+    import torch
+
+    return int(torch.cuda.device_count())
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -169,8 +239,8 @@ def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
         return True
     except OSError as error:
         return not isinstance(error, FileNotFoundError | PermissionError | FileExistsError)
-    except Exception:  # noqa: BLE001 - any other kind of failure
-        return False
+    except Exception as error:  # noqa: BLE001 - of a library of its own
+        return type(error).__module__.split(".")[0] in ("botocore", "aiobotocore", "aiohttp")
     return False
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from infra.dag import Step
 from infra.dataset import Dataset, open_dataset
+from infra.processes import Stopped
 from infra.stage import Context
 
 Folders = Mapping[str, Any]  # argument -> folder below the storage root, or a list of folders
@@ -57,14 +58,21 @@ class Slots:
         """All slots are free."""
         self._total = total
         self._free = total
+        self._stopped = False
         self._change = threading.Condition()
 
     @contextmanager
     def hold(self, wanted: int) -> Iterator[None]:
-        """Wait for ``wanted`` slots (at most all of them) and give them back afterwards."""
+        """Wait for ``wanted`` slots (at most all of them) and give them back afterwards.
+
+        Raises:
+            Stopped: if the run is being stopped.
+        """
         count = min(wanted, self._total)
         with self._change:
-            self._change.wait_for(lambda: self._free >= count)
+            self._change.wait_for(lambda: self._stopped or self._free >= count)
+            if self._stopped:
+                raise Stopped("the run is being stopped")
             self._free -= count
         try:
             yield
@@ -72,6 +80,12 @@ class Slots:
             with self._change:
                 self._free += count
                 self._change.notify_all()
+
+    def stop(self) -> None:
+        """Lend nothing more; whoever waits gives up."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
 
 
 def arguments(ctx: Context, settings: Mapping[str, Any], data: Folders) -> dict[str, Any]:

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds between two updates of one stage
 FAREWELL = 10.0  # seconds granted to the last artifacts at the end of a run
-CURVE_POINTS = 2_000
+CURVE_POINTS = 2_000  # a curve with more is thinned to half of them
+CURVE_INTERVAL = 30.0  # seconds between two pictures of a curve: each one stays in the database
 
 
 def label(stage: str, name: str | None) -> str:
@@ -87,7 +88,7 @@ class Artifacts:
         self._progress: dict[str, Any] = {}
         self._curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
         self._lock = threading.Lock()
-        self._told = 0.0
+        self._told = self._drawn = 0.0
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._talk,), daemon=True)
         self._thread.start()
@@ -102,7 +103,10 @@ class Artifacts:
                 curves = self._curves.setdefault(name, {})
                 for key in ("loss", "validation_loss"):
                     if key in values:
-                        curves.setdefault(key, []).append((values["step"], values[key]))
+                        points = curves.setdefault(key, [])
+                        points.append((values["step"], values[key]))
+                        if len(points) > CURVE_POINTS:
+                            del points[1::2]
 
     def link(self, name: str, url: str) -> None:
         """Publish a link."""
@@ -162,13 +166,16 @@ class Artifacts:
                 job = self._tell_progress
             try:
                 if job is None:
+                    self._drawn = 0.0
                     self._tell_progress()
-                    return
-                job()
+                else:
+                    job()
                 if time.monotonic() - self._told > INTERVAL:
                     self._tell_progress()
             except Exception as error:  # noqa: BLE001 - telling must never break the work
                 log.debug("an artifact could not be published: %r", error)
+            if job is None:
+                return
 
     def _tell_progress(self) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -176,11 +183,13 @@ class Artifacts:
         self._told = time.monotonic()
         with self._lock:
             latest, self._latest = self._latest, {}
-            curves = {
-                name: {key: list(points) for key, points in lines.items()}
-                for name, lines in self._curves.items()
-                if name in latest
-            }
+            curves = {}
+            if time.monotonic() - self._drawn > CURVE_INTERVAL:
+                curves = {
+                    name: {key: list(points) for key, points in lines.items()}
+                    for name, lines in self._curves.items()
+                }
+                self._drawn = time.monotonic()
         for name, progress in latest.items():
             share = 100.0 * progress.done / progress.total if progress.total else 0.0
             text = f"{progress.done} of {progress.total or '?'}  {progress.note}".strip()
@@ -215,8 +224,7 @@ def curve_png(title: str, lines: dict[str, list[tuple[float, float]]]) -> bytes:
     figure = Figure(figsize=(7, 3.5), dpi=100, layout="constrained")
     axes = figure.subplots()
     for key, points in sorted(lines.items()):
-        stride = max(1, len(points) // CURVE_POINTS)
-        steps, losses = zip(*points[::stride], strict=True)
+        steps, losses = zip(*points, strict=True)
         axes.plot(steps, losses, label=key.replace("_", " "), linewidth=1.2)
     axes.set(title=title, xlabel="step", ylabel="loss (nats per token)")
     axes.grid(alpha=0.3)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
 from collections.abc import Iterator
 
 _CHUNK_HEAD = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _PIECE = 1 << 16
+_BITE = 1 << 10  # of zstd, a byte of which may stand for thousands
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
@@ -86,14 +86,7 @@ def _pieces(body: bytes, name: str) -> Iterator[bytes]:
     elif name == "br":
         yield from _brotli(body)
     elif name == "zstd":
-        import zstandard
-
-        try:
-            yield from zstandard.ZstdDecompressor().read_to_iter(
-                io.BytesIO(body), write_size=_PIECE
-            )
-        except zstandard.ZstdError as error:
-            raise Undecodable(str(error)) from None
+        yield from _zstd(body)
     else:
         raise Undecodable(f"content encoding {name!r} is not known")
 
@@ -115,6 +108,24 @@ def _inflate(body: bytes, name: str) -> Iterator[bytes]:
         rest = member.unused_data if name == "gzip" else b""
         if not rest.startswith(_MAGIC["gzip"]):
             return  # what follows the last member is padding
+
+
+def _zstd(body: bytes) -> Iterator[bytes]:
+    import zstandard
+
+    rest = body
+    while rest:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        for at in range(0, len(rest), _BITE):
+            try:
+                yield frame.decompress(rest[at : at + _BITE])
+            except zstandard.ZstdError as error:
+                raise Undecodable(str(error)) from None
+            if frame.eof:
+                rest = frame.unused_data + rest[at + _BITE :]
+                break
+        else:
+            raise Undecodable("compressed data breaks off")
 
 
 def _brotli(body: bytes) -> Iterator[bytes]:

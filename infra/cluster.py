@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from infra.config import Section
+from infra.processes import Stopped
 from infra.progress import Reporter, Silent
 
 # One thread per worker: stages are compute-bound and run one worker per core.
@@ -73,6 +74,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._cluster: Any = None
         self._client: Any = None
+        self._closed = False
 
     @property
     def in_process(self) -> bool:
@@ -82,6 +84,8 @@ class Cluster:
     def client(self) -> Any:
         """The ``distributed.Client`` of this run; starts the cluster if need be."""
         with self._lock:
+            if self._closed:
+                raise Stopped("the run is being stopped: its cluster is closed")
             if self._client is None:
                 self._client = self._start()
             return self._client
@@ -162,6 +166,7 @@ class Cluster:
     def close(self) -> None:
         """Stop what was started; a cluster that was only connected to goes on."""
         with self._lock:
+            self._closed = True
             if self._client is not None:
                 self._client.close()
             if self._cluster is not None:

@@ -210,7 +210,8 @@ class Manifest:
             "files": {name: asdict(file) for name, file in self.files.items()},
             "facts": self.facts,
         }
-        return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
 
     @staticmethod
     def from_bytes(data: bytes, where: str) -> "Manifest":

@@ -1,6 +1,7 @@
 """The one way in which this project compiles a Python function to machine code."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -26,9 +27,8 @@ def _sources() -> str:
 # Numba's cache on disk looks at the file of a kernel, not at the kernels it calls, whose code is
 # compiled into it: after a change to one of those, the old machine code would still run.
 settings: Any = numba.config
-settings.CACHE_DIR = str(
-    Path(settings.CACHE_DIR or Path.home() / ".cache" / "gristmill" / "kernels") / _sources()
-)
+_CACHE = Path(os.environ.get("GRISTMILL_CACHE") or Path.home() / ".cache" / "gristmill")
+settings.CACHE_DIR = str(Path(settings.CACHE_DIR or _CACHE / "kernels") / _sources())
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

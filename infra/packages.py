@@ -26,12 +26,14 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from infra.errors import UserError
+
 PYPI = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
 _CHUNK = 1 << 20
 
 
-class PackageError(Exception):
+class PackageError(UserError):
     """A package file that could not be obtained; the message says from where and what to do."""
 
 

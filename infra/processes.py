@@ -20,6 +20,11 @@ GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
 _running: set["subprocess.Popen[bytes]"] = set()
 _lock = threading.Lock()
+_refused = threading.Event()
+
+
+class Stopped(Exception):
+    """The run is being stopped; nothing new is started."""
 
 
 def die_with_parent() -> None:
@@ -48,7 +53,27 @@ def child(
     Note that Linux ties the death signal to the *thread* that started the child: start it from a
     thread that lives as long as the work.
     """
-    process = subprocess.Popen(
+    with _lock:
+        if _refused.is_set():
+            raise Stopped("the run is being stopped")
+        process = _start(command, env, cwd, stdout, stderr)
+        _running.add(process)
+    try:
+        yield process
+    finally:
+        stop(process)
+        with _lock:
+            _running.discard(process)
+
+
+def _start(
+    command: Sequence[str],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    stdout: Any,
+    stderr: Any,
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
         list(command),
         env={**os.environ, **(env or {})},
         cwd=cwd,
@@ -58,14 +83,6 @@ def child(
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - a single prctl, safe between fork and exec
     )
-    with _lock:
-        _running.add(process)
-    try:
-        yield process
-    finally:
-        stop(process)
-        with _lock:
-            _running.discard(process)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
@@ -81,9 +98,15 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         process.stdout.close()
 
 
+def allow_children() -> None:
+    """Let ``child`` start processes again: for a new run in this process."""
+    _refused.clear()
+
+
 def stop_children() -> None:
-    """End every child of this process that ``child`` started: for a run that is cancelled."""
+    """End every child of this process, and start no other: for a run that is cancelled."""
     with _lock:
+        _refused.set()
         running = list(_running)
     for process in running:
         stop(process)

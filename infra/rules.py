@@ -20,7 +20,9 @@ COMPARE: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
 GOPHER = "Rae et al. 2021, https://arxiv.org/abs/2112.11446, table A1"
 GOPHER_QUALITY = "Rae et al. 2021, https://arxiv.org/abs/2112.11446, appendix A.1.1"
 C4 = "Raffel et al. 2020, https://jmlr.org/papers/v21/20-074.html, section 2.2"
-FINEWEB = "Penedo et al. 2024, https://arxiv.org/abs/2406.17557; values of datatrove's FineWeb filter"
+FINEWEB = (
+    "Penedo et al. 2024, https://arxiv.org/abs/2406.17557; values of datatrove's FineWeb filter"
+)
 
 # Languages whose words, as tokens count them, are single characters or whole phrases, so that a
 # limit on the length of a word says nothing about them; Korean words average under three syllables.
@@ -61,9 +63,7 @@ class Rule:
         return bool(COMPARE[self.comparison](value, limit))
 
 
-def _at_most(
-    filter_: str, name: str, signal: str, threshold: float, source: str
-) -> Rule:
+def _at_most(filter_: str, name: str, signal: str, threshold: float, source: str) -> Rule:
     return Rule(f"{filter_}_{name}", f"{filter_}_{signal}", "<=", threshold, source)
 
 
@@ -124,14 +124,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
             Rule("c4_sentences", "c4_sentences", ">=", 5, C4),
         ),
         "fineweb": (
-            Rule(
-                "fineweb_line_punct", "fineweb_line_punct_fraction", ">=", 0.12, FINEWEB
-            ),
+            Rule("fineweb_line_punct", "fineweb_line_punct_fraction", ">=", 0.12, FINEWEB),
             _at_most("fineweb", "short_lines", "short_line_fraction", 0.67, FINEWEB),
             # 0.01 is what FineWeb's code ran with; its text says 0.1.
-            _at_most(
-                "fineweb", "dup_line_chars", "dup_line_char_fraction", 0.01, FINEWEB
-            ),
+            _at_most("fineweb", "dup_line_chars", "dup_line_char_fraction", 0.01, FINEWEB),
             _at_most("fineweb", "newlines", "newline_word_ratio", 0.3, FINEWEB),
         ),
     }

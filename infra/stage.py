@@ -5,6 +5,7 @@ depends on (stage, code, configuration, the unit's own input), so a run that was
 after a small change both find what is already there, part by part.
 """
 
+import hashlib
 import json
 import logging
 import traceback
@@ -35,6 +36,7 @@ from infra.dataset import (
     open_dataset,
     table_bytes,
 )
+from infra.errors import UserError
 from infra.fingerprint import digest, digest_bytes
 from infra.ledger import verdicts
 from infra.progress import Progress, Reporter
@@ -224,6 +226,8 @@ def build(
         BrokenPromise: if counts do not add up, or an equal data set with other bytes is there.
     """
     folder = ctx.storage.at(*spec.folder.split("/"))
+    if folder.exists(MANIFEST):
+        return open_dataset(folder)  # what is committed is never written to again
     receipts = ctx.storage.at(RECEIPTS, spec.stage.name)
     base = {"stage": spec.stage.name, "code": spec.stage.code, "config": spec.config}
     targets = []
@@ -276,15 +280,17 @@ def commit_files(
     Names below ``records/`` are logs: checksummed, but no part of the data set's content.
     """
     folder = ctx.storage.at(*spec.folder.split("/"))
+    if folder.exists(MANIFEST):
+        return open_dataset(folder)  # what is committed is never written to again
     records = {}
     for name, path in sorted(files.items()):
-        data = path.read_bytes()
-        if name.startswith(RECORDS):
-            if not folder.put_new(name, data):
-                data = folder.read(name)
-        else:
-            folder.upload(path, name)
-        records[name] = FileRecord(name, len(data), digest_bytes(data))
+        with path.open("rb") as file:
+            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        # Two writers of a stage whose bytes may differ never write to one name.
+        varies = name.startswith(RECORDS) or not spec.stage.deterministic
+        put = f"{sha[:12]}/{name}" if varies else name
+        folder.upload(path, put)
+        records[name] = FileRecord(put, path.stat().st_size, sha)
     return commit(folder, spec.manifest([], records, facts, counts))
 
 
@@ -293,11 +299,8 @@ def commit(folder: Storage, manifest: Manifest) -> Dataset:
     if folder.put_new(MANIFEST, manifest.to_bytes()):
         return Dataset(folder, manifest)
     theirs = open_dataset(folder)
-    if theirs.manifest.content != manifest.content and all(
-        file.name == suffixed.name
-        for part, other in zip(manifest.parts, theirs.manifest.parts, strict=False)
-        for file, suffixed in zip(part.files.values(), other.files.values(), strict=False)
-    ):
+    ours = {file.name: file.sha256 for file in manifest.every_file}
+    if any(ours.get(file.name, file.sha256) != file.sha256 for file in theirs.manifest.every_file):
         raise BrokenPromise(
             f"{folder.url}: made twice from the same input, with different bytes; "
             f"remove the folder and run again, and report what made it differ"
@@ -321,12 +324,10 @@ def _reuse(root: Storage, receipts: Storage, target: _Target) -> list[PartRecord
             new = file.name.replace(f"part-{part.name}.", f"part-{name}.", 1)
             here = target.storage.url == home.url and new == file.name
             try:
-                if home.size(file.name) != file.bytes:
+                data = home.read(file.name)
+                if digest_bytes(data) != file.sha256:
                     return None
                 if not here:
-                    data = home.read(file.name)
-                    if digest_bytes(data) != file.sha256:
-                        return None
                     target.storage.put(new, data)
             except FileNotFoundError:
                 return None
@@ -396,7 +397,8 @@ def rowwise(stage: str, table: pa.Table, function: Callable[[pa.Table], Outcome]
     """Run a function over a table of documents so that a row that breaks it loses no other.
 
     When the function raises, the table is halved until the offending rows stand alone; those
-    become ``failed`` with the error's type as the reason and its message as evidence.
+    become ``failed`` with the error's type as the reason and its message as evidence. Errors of
+    the machine (memory, files, a missing model) are no document's fault and go up.
 
     Args:
         stage: the stage's name, for the verdicts.
@@ -406,6 +408,8 @@ def rowwise(stage: str, table: pa.Table, function: Callable[[pa.Table], Outcome]
     """
     try:
         return function(table)
+    except (OSError, MemoryError, ImportError, UserError):
+        raise  # the machine's fault, not a document's: another try may go well
     except Exception as error:
         if table.num_rows == 0:
             raise

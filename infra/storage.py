@@ -47,7 +47,11 @@ class Storage:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "options": dict(self.options)}
+        # Another process may stand in another folder.
+        return {
+            "url": self.url if _is_remote(self.url) else _absolute(self.url),
+            "options": dict(self.options),
+        }
 
     @cached_property
     def _target(self) -> tuple[Any, str]:
@@ -218,7 +222,7 @@ class Storage:
 
 
 def _open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    remote = "://" in url and not url.startswith(("file://", "local://"))
+    remote = _is_remote(url)
     extra: dict[str, Any] = dict(options)
     if remote:
         # A cached listing would hide what another process has just committed.
@@ -228,6 +232,10 @@ def _open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise StorageError(f"storage {url!r} cannot be used: {error}") from error
     return filesystem, str(path)
+
+
+def _is_remote(url: str) -> bool:
+    return "://" in url and not url.startswith(("file://", "local://"))
 
 
 def _absolute(url: str) -> str:
@@ -262,7 +270,7 @@ def expand(patterns: Sequence[str], options: Mapping[str, Any] | None = None) ->
     """
     found: set[str] = set()
     for pattern in patterns:
-        if "://" in pattern and not pattern.startswith(("file://", "local://")):
+        if _is_remote(pattern):
             filesystem, path = _open_filesystem(pattern, options or {})
             protocol = pattern.split("://", 1)[0]
             names = {f"{protocol}://{name}" for name in filesystem.glob(path)}

@@ -10,7 +10,7 @@ from infra.dag import Step
 from infra.dataset import Dataset, PartRef
 from infra.fingerprint import digest
 from infra.ledger import verdicts
-from infra.models import LID_SHA256
+from infra.models import LID_SHA256, lid_model_path
 from infra.stage import Context, Outcome, Spec, Stage, Unit, rowwise
 from infra.stage import build as build_dataset
 from infra.unicode import VERSION
@@ -20,7 +20,7 @@ from tasks.annotate.config import AnnotateConfig
 STAGE = Stage(
     "annotate",
     modules=("tasks.annotate", "infra.arrow", "infra.unicode"),
-    libraries=("fasttext-community", "pyarrow", "regex"),
+    libraries=("fasttext-community", "numba", "numpy", "regex"),
 )
 
 
@@ -60,6 +60,7 @@ def build(ctx: Context, spec: Spec, *, config: AnnotateConfig, documents: Datase
 
 def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator[Outcome]:
     """Annotate the parts of one unit, on a worker."""
+    lid_model_path()  # that the model cannot be had is no document's fault
     for part in parts:
         yield rowwise(STAGE.name, part.table(["id", "url", "text"]), partial(_rows, config))
 

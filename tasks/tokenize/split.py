@@ -5,7 +5,6 @@ relatives fall on the same side). Where it lies, when it arrived and what else i
 not matter.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -38,24 +37,18 @@ def survey(table: pa.Table, seed: int) -> pa.Table:
     """A row of draws for each document (``SCHEMA``).
 
     Args:
-        table: documents with ``id`` and ``text``, and ``cluster`` where near-duplicates are known.
+        table: documents with ``id`` and ``text``.
         seed: the recipe's seed.
     """
     texts = texts_of(table)
     encoded = [text.encode() for text in texts]
     content = [blake2b(data, digest_size=16).hexdigest() for data in encoded]
-    clusters: Sequence[str | None] = (
-        table["cluster"].to_pylist() if "cluster" in table.column_names else [None] * len(texts)
-    )
     return pa.table(
         {
             "id": table["id"].cast(pa.string()),
             "content": content,
             "bytes": [len(data) for data in encoded],
-            "split_draw": [
-                unit_interval(seed, VALIDATION, cluster or own)
-                for cluster, own in zip(clusters, content, strict=True)
-            ],
+            "split_draw": [unit_interval(seed, VALIDATION, own) for own in content],
             "sample_draw": [unit_interval(seed, "tokenizer", own) for own in content],
         },
         schema=SCHEMA,

@@ -142,7 +142,7 @@ def build_tokenizer(
     # The vocabulary depends on which texts there are, not on where they lie.
     key = digest(sorted([content[item.row], item.bytes] for item in chosen))
     unit = Unit(key, (_located(corpus.parts, chosen), options), len(chosen))
-    spec = Spec(TOKENIZER, None, options, (drawn,))
+    spec = Spec(TOKENIZER, None, options, (drawn,), (key,))
     return build_dataset(ctx, spec, [unit], train_tokenizer)
 
 

@@ -171,8 +171,8 @@ def test_verify_finds_what_was_done_to_the_store(
         manifest.write_text(json.dumps(value))
 
     assert "part-00000.parquet" in broken("flipped", flip)
-    assert "part-00001.parquet" in broken("lost", lose)
-    assert "acquire" in broken("miscounted", miscount)
+    assert "part-00001.parquet: missing" in broken("lost", lose)
+    assert "documents went in" in broken("miscounted", miscount)
 
 
 @pytest.mark.parametrize(

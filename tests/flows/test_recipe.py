@@ -39,10 +39,10 @@ def test_defaults_and_variables_are_filled_in(path: str) -> None:
 def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
     recipe = load(
         path,
-        ["select.languages={de: 0.5}", "train.tiny.layers=3", "train.0.heads=4", "evaluate={}"],
+        ["select.languages={no: 0.5}", "train.tiny.layers=3", "train.0.heads=4", "evaluate={}"],
         storage="s3://bucket/prefix",
     )
-    assert recipe.select.languages == {"de": 0.5}
+    assert recipe.select.languages == {"no": 0.5}
     assert recipe.train[0].layers == 3
     assert recipe.train[0].heads == 4
     assert recipe.evaluate is not None
@@ -73,6 +73,7 @@ def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
     [
         ("a: [", "not YAML"),
         ("- 1", "a mapping"),
+        ("name: x\nseed: 1\nseed: 2\n", "'seed' stands twice"),
         ("name: x", "sources"),
         ("name: x\nsources: [{name: a, kind: books, paths: ['${NOT_SET_AT_ALL}']}]", "NOT_SET"),
         (

@@ -1,0 +1,88 @@
+"""A run that is stopped or killed: nothing starts afterwards, nothing is left behind."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.command import gristmill, start, write_recipe
+from tests.e2e.corpora import mixed, recipe
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+
+def endless(name: str) -> dict[str, Any]:
+    """A training that takes all cores for longer than any test."""
+    return {
+        "name": name,
+        "layers": 1,
+        "width": 32,
+        "heads": 2,
+        "context": 64,
+        "tokens": 500_000_000,
+        "processes": 64 if (os.cpu_count() or 1) > 64 else os.cpu_count() or 1,
+        "batch": os.cpu_count() or 1,
+        "checkpoint_every": 20,
+    }
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def trainers(processes: list[psutil.Process]) -> list[psutil.Process]:
+    found = []
+    for process in processes:
+        try:
+            if "tasks.train.worker" in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for_training(pid: int, cache: Path) -> list[psutil.Process]:
+    """All processes of a run, once it has saved a checkpoint."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        if any(cache.glob("train/*/checkpoints/*")) and trainers(descendants(pid)):
+            return descendants(pid)
+        time.sleep(0.2)
+    raise AssertionError("no training began")
+
+
+def gone(processes: list[psutil.Process], seconds: float = 30) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path, how: int) -> None:
+    cache = tmp_path / "cache"
+    models = tmp_path.home() / ".cache" / "gristmill" / "models"
+    cache.mkdir()
+    (cache / "models").symlink_to(models)
+    value = recipe(
+        tmp_path / "data", mixed(tmp_path / "in"), train=[endless("one"), endless("two")]
+    )
+    path = write_recipe(tmp_path / "r.yaml", value)
+    run = start(tmp_path / "home", "run", str(path), GRISTMILL_CACHE=str(cache))
+    processes = wait_for_training(run.pid, cache)
+    os.kill(run.pid, how)
+    assert run.wait(90) != 0
+    assert gone(processes)
+    assert len(list(cache.glob("train/*/checkpoints"))) == 1, "the second one never began"
+    if how == signal.SIGINT:
+        (record,) = (tmp_path / "data" / "runs" / "small").glob("*.json")
+        assert json.loads(record.read_text())["state"] == "cancelled"
+    again = gristmill(tmp_path / "home", "run", str(path), "--until", "tokenize", "--json")
+    assert again.code == 0
+    assert all(stage["cached"] for stage in again.value["stages"])
