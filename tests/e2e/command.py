@@ -47,11 +47,13 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     }
 
 
-def gristmill(home: Path, *arguments: str, timeout: float = 300, **env: str) -> Ran:
+def gristmill(
+    home: Path, *arguments: str, timeout: float = 300, env: Mapping[str, str] | None = None
+) -> Ran:
     """Run ``gristmill`` to its end."""
     done = subprocess.run(
         [str(GRISTMILL), *arguments],
-        env=environment(home, **env),
+        env=environment(home, **(env or {})),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -20,7 +20,7 @@ def test_a_run_on_s3_gives_the_bytes_of_a_local_one(s3: S3, tmp_path: Path) -> N
     root = f"s3://{s3.bucket}/{uuid.uuid4().hex}"
     path = write_recipe(tmp_path / "r.yaml", recipe(root, corpus))
     home = tmp_path / "home"
-    ran = gristmill(home, "run", str(path), "--json", **s3.env)
+    ran = gristmill(home, "run", str(path), "--json", env=s3.env)
     assert ran.code == 0, ran.err
     assert ran.value["report"].startswith(root)
     expected = data_bytes(tmp_path / "local")
@@ -29,10 +29,10 @@ def test_a_run_on_s3_gives_the_bytes_of_a_local_one(s3: S3, tmp_path: Path) -> N
         name for name in there.list() if name.split("/")[0] not in ("runs", "reports", "receipts")
     ]
     assert {name: there.read(name) for name in names} == expected
-    again = gristmill(home, "run", str(path), **s3.env)
+    again = gristmill(home, "run", str(path), env=s3.env)
     assert "nothing to do" in again.err
-    assert gristmill(home, "verify", str(path), **s3.env).code == 0
+    assert gristmill(home, "verify", str(path), env=s3.env).code == 0
     unreachable = {**s3.env, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    refused = gristmill(home, "plan", str(path), **unreachable)
+    refused = gristmill(home, "plan", str(path), env=unreachable)
     assert refused.code != 0
     assert "Traceback" not in refused.err
