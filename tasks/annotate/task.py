@@ -11,7 +11,8 @@ from infra.dataset import Dataset, PartRef
 from infra.fingerprint import digest
 from infra.ledger import verdicts
 from infra.models import LID_SHA256, lid_model_path
-from infra.stage import Context, Outcome, Spec, Stage, Unit, rowwise
+from infra.rowwise import rowwise
+from infra.stage import Context, Outcome, Spec, Stage, Unit
 from infra.stage import build as build_dataset
 from infra.unicode import VERSION
 from tasks.annotate.columns import SCHEMA, annotations

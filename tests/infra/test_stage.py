@@ -22,7 +22,8 @@ from infra.dataset import (
 from infra.fingerprint import digest
 from infra.ledger import verdicts
 from infra.progress import Silent
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build, commit, rowwise
+from infra.rowwise import rowwise
+from infra.stage import Context, Outcome, Spec, Stage, Unit, build, commit
 from infra.storage import Storage
 
 STAGE = Stage("shout", ("infra.arrow",))
@@ -161,6 +162,26 @@ def test_a_row_that_breaks_a_stage_loses_no_other() -> None:
     assert outcome.verdicts["id"].to_pylist() == ["a", "bad", "b", "c"]
     assert Counts.of(outcome.verdicts) == Counts(4, 3, {}, {"RuntimeError": 1})
     assert "cannot read this" in str(outcome.verdicts["evidence"][1])
+
+
+def test_a_fault_of_the_machine_is_no_documents_failure() -> None:
+    def starved(table: pa.Table) -> Outcome:
+        raise MemoryError(table.num_rows)
+
+    with pytest.raises(MemoryError):
+        rowwise("starved", pa.table({"id": ["a", "b"]}), starved)
+
+
+def test_a_flipped_byte_is_made_again_instead_of_reused(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    first = build(ctx, Spec(STAGE, "site", {}), units("one two"), shout)
+    whole = snapshot(first)
+    name = first.parts[0].file("parquet")
+    data = bytearray(whole[name])
+    data[len(data) // 2] ^= 1
+    first.storage.put(name, bytes(data))
+    first.storage.remove(MANIFEST)
+    assert snapshot(build(ctx, Spec(STAGE, "site", {}), units("one two"), shout)) == whole
 
 
 def test_manifests_survive_the_round_trip(tmp_path: Path) -> None:
