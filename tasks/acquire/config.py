@@ -13,7 +13,7 @@ from tasks.acquire.web.urls import canonical
 
 Refresh = Literal["never", "hourly", "daily", "weekly", "monthly"]
 
-USER_AGENT = "gristmill/0.1 (+https://github.com/gristmill/gristmill)"
+USER_AGENT = "gristmill/0.1"
 """Who asks, and where a site's owner can read about it."""
 
 _PRODUCT = r"^[A-Za-z0-9_-]+[/ ]?[\x20-\x7e]*$"  # a product token first (RFC 9110, 10.1.5)
