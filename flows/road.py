@@ -4,10 +4,12 @@
 store. Handles stand for data sets that may not be there yet.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from flows.recipe import STAGES, Recipe, StageName
 from infra.dag import Step
+from infra.removals import Removal
 from tasks.acquire.task import acquire
 from tasks.annotate.task import annotate
 from tasks.dedup.task import dedup
@@ -45,8 +47,20 @@ class Walker(Protocol):
         """
 
 
-def walk(do: Walker, recipe: Recipe, until: StageName = "evaluate") -> None:
-    """The whole road, or its beginning up to and including a stage."""
+def walk(
+    do: Walker,
+    recipe: Recipe,
+    until: StageName = "evaluate",
+    removals: Sequence[Removal] = (),
+) -> None:
+    """The whole road, or its beginning up to and including a stage.
+
+    Args:
+        do: walks one step.
+        recipe: what is wanted.
+        until: the last stage.
+        removals: what was taken out of this recipe (``infra.removal_log``).
+    """
     wanted = STAGES[: STAGES.index(until) + 1]
     names = [source.name for source in recipe.sources]
 
@@ -77,7 +91,7 @@ def walk(do: Walker, recipe: Recipe, until: StageName = "evaluate") -> None:
         return
     corpus = do(
         select,
-        settings={"config": recipe.select},
+        settings={"config": recipe.select, "removals": removals},
         data={"documents": documents, "notes": notes, "marks": marks},
     )
     if "tokenize" not in wanted:

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from infra.dataset import PartRef
 from infra.ledger import KEPT, verdicts
+from infra.removals import REASON as REMOVED
+from infra.removals import Removal, removed_of
 from infra.stage import Outcome
 from tasks.select.config import Gates
 from tasks.select.judge import columns, evidence, judge
@@ -62,10 +64,19 @@ class Triple:
         return table if self.rows is None else table.take(self.rows)
 
 
-def survey(triple: Triple, gates: Gates) -> tuple[int, pa.Table]:
-    """How many documents of a part pass the rules, and a row of `COPIES` per one with copies."""
+def survey(
+    triple: Triple, gates: Gates, removals: Sequence[Removal] = ()
+) -> tuple[int, pa.Table, dict[str, dict[str, Any]]]:
+    """What the election has to know of a part.
+
+    Returns:
+        How many of its documents pass the rules; a row of `COPIES` per document with copies; and
+        what was taken out, as `write` wants it. A document that was taken out passes nothing.
+    """
     notes = triple.notes.table([*columns(gates), "characters"])
-    judged = judge(notes, gates)
+    passed = judge(notes, gates).passed
+    gone = removed_of(triple.documents, removals)
+    passed &= (gone if triple.rows is None else gone[triple.rows]) < 0
     marks = triple.read(triple.marks, ["exact_group", "cluster_size"])
     chosen = np.flatnonzero(marks["cluster_size"].to_numpy() > 1)
     names = triple.read(triple.documents, ["id", "url"])
@@ -75,9 +86,13 @@ def survey(triple: Triple, gates: Gates) -> tuple[int, pa.Table]:
         "url": names["url"].take(chosen),
         "characters": notes["characters"].take(chosen),
         "exact_group": marks["exact_group"].take(chosen),
-        "passed": judged.passed[chosen],
+        "passed": passed[chosen],
     }
-    return int(judged.passed.sum()), pa.table(found, schema=COPIES)
+    taken = {
+        str(row): {"reason": REMOVED, "evidence": removals[gone[row]].facts()}
+        for row in np.flatnonzero(gone >= 0).tolist()
+    }
+    return int(passed.sum()), pa.table(found, schema=COPIES), taken
 
 
 def write(
@@ -88,7 +103,8 @@ def write(
     Args:
         triple: the part.
         gates: what holds for its source.
-        dropped: by row of the documents' part, as text: ``reason`` and ``evidence`` of a lost copy.
+        dropped: by row of the documents' part, as text: ``reason`` and ``evidence`` of a document
+            that was taken out, or of a lost copy.
     """
     names = {*columns(gates), "language", "language_score", "words"}
     if gates.pii == "mask":
@@ -101,7 +117,9 @@ def write(
     for row in range(table.num_rows):
         loss = dropped.get(str(row if triple.rows is None else triple.rows[row]))
         reason = judged.reason(row)
-        if reason is not None:
+        if loss is not None and loss["reason"] == REMOVED:
+            reasons[row], proof[row] = loss["reason"], loss["evidence"]
+        elif reason is not None:
             reasons[row], proof[row] = reason, evidence(notes, gates, row, reason)
         elif loss is not None:
             reasons[row], proof[row] = loss["reason"], loss["evidence"]

@@ -15,6 +15,7 @@ from infra.dataset import BrokenPromise, Dataset
 from infra.errors import UserError
 from infra.fingerprint import digest
 from infra.progress import Progress
+from infra.removals import Removal, raw
 from infra.stage import Context, Spec, Stage, Unit
 from infra.stage import build as build_dataset
 from tasks.select.config import SelectConfig
@@ -40,8 +41,9 @@ def spec(
     documents: Sequence[Dataset],
     notes: Sequence[Dataset],
     marks: Dataset,
+    removals: Sequence[Removal] = (),
 ) -> Spec:
-    """What would be made of these data sets.
+    """What would be made of these data sets, less what was taken out.
 
     Raises:
         UserError: if ``overrides`` names a source that is not in the recipe.
@@ -53,7 +55,7 @@ def spec(
             raise UserError(
                 f"select.overrides.{source}: no source has this name; there are {known}"
             )
-    return Spec(STAGE, None, config.facts(), (*documents, *notes, marks))
+    return Spec(STAGE, None, config.facts(), (*documents, *notes, marks), raw(removals))
 
 
 def build(
@@ -64,8 +66,12 @@ def build(
     documents: Sequence[Dataset],
     notes: Sequence[Dataset],
     marks: Dataset,
+    removals: Sequence[Removal] = (),
 ) -> Dataset:
     """Choose the corpus.
+
+    A document that was taken out is dropped before any rule is asked and has no part in the
+    election. Only parts that hold such a document, or a copy of one, are written anew.
 
     Raises:
         ImplausibleLoss: if a source loses more than ``max_source_loss`` to duplication.
@@ -75,17 +81,21 @@ def build(
     gates = [config.gates(data.source) for data in documents]
     starts = np.cumsum([0, *(triple.documents.rows for triple in triples)])
     passed = [0] * len(documents)
-    payloads = [(triple, gates[triple.source]) for triple in triples]
+    payloads = [(triple, gates[triple.source], removals) for triple in triples]
     copies: list[pa.Table] = [COPIES.empty_table()] * len(triples)
-    for done, (index, (count, found)) in enumerate(ctx.cluster.map(survey, payloads), 1):
+    taken: list[dict[str, Any]] = [{}] * len(triples)
+    for done, (index, (count, *found)) in enumerate(ctx.cluster.map(survey, payloads), 1):
         passed[triples[index].source] += count
-        copies[index] = found
+        copies[index], taken[index] = found
         note = f"{done:,} of {len(triples):,} parts judged"
         ctx.reporter.update(Progress(STAGE.name, None, 0, len(triples), note))
     candidates = _candidates(triples, copies, starts)
     lost = elect(list(candidates.values()), _pairs(marks, copies, starts))
     _alarm(config, documents, passed, Counter(candidates[n].source for n in lost), marks)
-    drops = _drops(triples, copies, starts, lost)
+    drops = [
+        copied | gone
+        for copied, gone in zip(_drops(triples, copies, starts, lost), taken, strict=True)
+    ]
     units = [
         Unit(
             digest([t.documents.content, t.notes.content, t.marks.content, t.source, dropped]),

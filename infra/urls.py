@@ -1,0 +1,103 @@
+"""Web addresses: the one spelling of each, and the host it names."""
+
+import re
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+MAX_LENGTH = 2048
+"""Characters of the longest URL that is followed; longer ones are traps far more often than pages.
+RFC 9110 asks for 8,000 at least, the sitemap protocol allows 2,048."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+# What may stand in a path and in a query as it is: RFC 3986 pchar and "/", "?" in queries.
+_PATH = _UNRESERVED | frozenset(b"!$&'()*+,;=:@/")
+_QUERY = _PATH | frozenset(b"?")
+_ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
+# Browsers drop these wherever they stand in a URL (WHATWG URL, 4.4).
+_NEWLINES = str.maketrans("", "", "\t\n\r")
+_CONTROLS = "".join(map(chr, range(33)))
+_HOST = re.compile(r"[a-z0-9_.-]+")
+_IPV6 = re.compile(r"[0-9a-f:.]+")
+
+
+def _escape(text: str, allowed: frozenset[int]) -> str:
+    """Percent-encodes what must be, decodes what need not be, writes escapes in upper case."""
+    raw = text.encode("utf-8", "surrogatepass")
+    out = bytearray()
+    at = 0
+    while at < len(raw):
+        byte = raw[at]
+        if byte == 0x25 and _ESCAPE.match(raw, at):
+            value = int(raw[at + 1 : at + 3], 16)
+            out += bytes([value]) if value in _UNRESERVED else b"%%%02X" % value
+            at += 3
+            continue
+        out += bytes([byte]) if byte in allowed else b"%%%02X" % byte
+        at += 1
+    return out.decode("ascii")
+
+
+def _dot_segments(path: str) -> str:
+    """RFC 3986, 5.2.4."""
+    out: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            if out:
+                out.pop()
+        elif segment != ".":
+            out.append(segment)
+    if segments and segments[-1] in (".", ".."):
+        out.append("")
+    return "/" + "/".join(out)
+
+
+def hostname(name: str) -> str | None:
+    """A host's name in lower case, without a root dot, internationalised ones in their ASCII form.
+
+    ``None`` if it is no name of a host; an IPv6 address comes back in brackets.
+    """
+    name = name.lower().removesuffix(".")
+    if ":" in name:
+        return f"[{name}]" if _IPV6.fullmatch(name) else None
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode("ascii").lower()
+        except UnicodeError:
+            return None
+    return name if _HOST.fullmatch(name) else None
+
+
+def canonical(url: str, base: str | None = None) -> str | None:
+    """The one spelling of a web address that the crawler uses everywhere.
+
+    Scheme and host in lower case, default port, fragment and dot segments removed, an empty path
+    written as "/", percent-encoding normalised (RFC 3986, 6.2.2). The order of query parameters
+    stays: it can carry meaning. ``canonical(canonical(u)) == canonical(u)``.
+
+    Args:
+        url: an address as found; relative ones need `base`.
+        base: a canonical address that `url` is relative to.
+
+    Returns:
+        The canonical address, or ``None`` if it is not an http or https address that can be
+        fetched (another scheme, no or a bad host, credentials in it, too long).
+    """
+    url = url.strip(_CONTROLS).translate(_NEWLINES)
+    front, mark, query = url.partition("?")
+    url = front.replace("\\", "/") + mark + query
+    try:
+        if base is not None:
+            url = urljoin(base, url)
+        parts = urlsplit(url)
+        port = parts.port
+        scheme = parts.scheme.lower()
+        host = hostname(parts.hostname or "")
+    except ValueError:
+        return None
+    if scheme not in _DEFAULT_PORTS or host is None or "@" in parts.netloc:
+        return None
+    netloc = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
+    path = _dot_segments(_escape(parts.path or "/", _PATH))
+    whole = urlunsplit((scheme, netloc, path, _escape(parts.query, _QUERY), ""))
+    return whole if len(whole) <= MAX_LENGTH else None
