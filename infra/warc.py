@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import re
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,13 +17,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from infra import body
+from infra import body, resync
 
 LEVEL = 6
 _STORED = 0xFFFF  # bytes of the longest stored block (RFC 1951, 3.2.4)
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, unknown system
 _GZIP = 16 + zlib.MAX_WBITS
 PAGE_KINDS = frozenset({"response", "resource", "conversion", "revisit", "metadata"})
+_ONCE = ("warc-type", "warc-record-id", "content-length")  # that every record has
 _HOP_BY_HOP = frozenset({"transfer-encoding", "content-encoding", "content-length"})
 
 Headers = Sequence[tuple[str, str]]
@@ -160,7 +160,7 @@ class Broken(Exception):
     """An archive that cannot be read on.
 
     Attributes:
-        offset: where the record begins that could not be read.
+        offset: where the damage begins: behind the last whole record, or with the damaged one.
         records: how many records were read before it.
         error: what the reader said.
     """
@@ -172,12 +172,53 @@ class Broken(Exception):
         self.error = error
 
 
-def captures(stream: BinaryIO, *, max_payload: int | None = None) -> Iterator[tuple[int, Capture]]:
+@dataclass(frozen=True)
+class Damage:
+    """A stretch of an archive that cannot be read.
+
+    Attributes:
+        offset: its first byte.
+        end: where the next record begins; ``None`` if none does.
+        records: how many records of the archive were read before it.
+        error: what the reader said.
+    """
+
+    offset: int
+    end: int | None
+    records: int
+    error: str
+
+
+def salvage(
+    stream: BinaryIO, *, max_payload: int | None = None
+) -> Iterator[tuple[int, Capture | Damage]]:
+    """As ``captures``, but behind damage it goes on with the next record that begins.
+
+    Yields:
+        ``(offset, capture)``, and ``(offset, damage)`` for every stretch that was left out.
+    """
+    at: int | None = 0
+    read = 0
+    while at is not None:
+        try:
+            yield from captures(stream, max_payload=max_payload, start=at)
+        except Broken as broken:
+            read += broken.records
+            at = resync.following(stream, broken.offset + 1)
+            yield broken.offset, Damage(broken.offset, at, read, broken.error)
+        else:
+            return
+
+
+def captures(
+    stream: BinaryIO, *, max_payload: int | None = None, start: int = 0
+) -> Iterator[tuple[int, Capture]]:
     """Every record of an archive that holds or stands for a page, in the archive's order.
 
     Args:
         stream: a WARC file, plain, gzip or zstd; seekable.
         max_payload: longer payloads are cut to one byte more than this, so that they can be told.
+        start: where the first record begins.
 
     Yields:
         ``(offset, capture)``; the offset is that of the record's (compressed) first byte.
@@ -187,28 +228,35 @@ def captures(stream: BinaryIO, *, max_payload: int | None = None) -> Iterator[tu
     """
     from fastwarc import ArchiveIterator
 
-    last: tuple[int, Capture | None] | None = None
     read = 0
-    try:
-        for record in ArchiveIterator(stream, strict_mode=False):
-            if last is not None and last[1] is not None:
-                yield last[0], last[1]
-            page = str(record.record_type).lower() in PAGE_KINDS
-            last = int(record.stream_pos), _capture(record, max_payload) if page else None
-            read += 1
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
-        # The reader fails on the record after the last one it gave, or inside that one's payload.
-        if last is not None and last[1] is not None:
-            yield last[0], last[1]
-        raise Broken(last[0] if last else 0, read, str(error)) from error
-    if last is None:
-        raise Broken(0, 0, "no WARC record in it")
-    # The reader takes a file that ends too early for one that ends: only its last record can tell.
-    whole, rest = _complete(stream, last[0])
-    if whole and last[1] is not None:
-        yield last[0], last[1]
-    if not (whole and rest):
-        raise Broken(last[0], read if whole else read - 1, "the file ends inside a record")
+    while True:
+        last: tuple[int, str, Capture | None] | None = None
+        error: Exception | None = None
+        bare = resync.packing(stream, start) is None
+        stream.seek(start)
+        try:
+            for record in ArchiveIterator(stream, strict_mode=False):
+                page = _page(record, max_payload, bare)
+                if last is not None and last[2] is not None:
+                    yield last[0], last[2]
+                last = record.stream_pos, record.record_id or "", page
+                read += 1
+        except (OSError, ValueError, RuntimeError, EOFError) as caught:
+            error = caught
+        if last is None:
+            raise Broken(start, read, str(error or "no WARC record in it")) from error
+        # The reader fails on the record after the last one it gave, or inside that one's payload;
+        # it takes a file that ends too early for one that ends.
+        whole, at = resync.behind(stream, last[0], last[1])
+        if not whole:
+            raise Broken(at, read - 1, str(error or "the file ends inside a record")) from error
+        if last[2] is not None:
+            yield last[0], last[2]
+        start = resync.skip_empty(stream, at)  # the reader stops at an empty member
+        if error is None and start >= stream.seek(0, io.SEEK_END):
+            return
+        if start <= last[0] or not resync.begins(stream, start):
+            raise Broken(start, read, str(error or "the file ends inside a record")) from error
 
 
 def capture_at(stream: BinaryIO, offset: int) -> Capture:
@@ -221,42 +269,22 @@ def capture_at(stream: BinaryIO, offset: int) -> Capture:
     raise Broken(offset, 0, "no WARC record here")
 
 
-def _complete(stream: BinaryIO, offset: int) -> tuple[bool, bool]:
-    """Whether the record at an offset is all there, and whether what follows is."""
-    stream.seek(0)
-    compressed = stream.read(2) == _GZIP_HEAD[:2]
-    stream.seek(offset)
-    head = stream.read(1 << 16)
-    if compressed:
-        if head[:2] != _GZIP_HEAD[:2]:  # one member for the whole file: offsets lead inside it
-            stream.seek(0)
-            head = stream.read(1 << 16)
-        return _complete_members(stream, head)
-    if not head.startswith(b"WARC/"):
-        return True, True  # zstd: its reader notices by itself
-    gap = re.search(rb"\r?\n\r?\n", head)
-    length = re.search(rb"(?im)^content-length:\s*(\d+)", head)
-    if gap is None or length is None:
-        return False, False
-    end = offset + gap.end() + int(length.group(1))
-    size = stream.seek(0, io.SEEK_END)
-    return end <= size, end + 4 >= size
+def _page(record: Any, max_payload: int | None, bare: bool) -> Capture | None:  # noqa: FBT001
+    """A record's capture if it is one of a page.
 
-
-def _complete_members(stream: BinaryIO, head: bytes) -> tuple[bool, bool]:
-    inflate, members, pending = zlib.decompressobj(_GZIP), 0, False
-    chunk = head
-    try:
-        while chunk:
-            inflate.decompress(chunk)
-            chunk, pending = inflate.unused_data, not inflate.eof
-            if inflate.eof:
-                members += 1
-                inflate = zlib.decompressobj(_GZIP)
-            chunk = chunk or stream.read(1 << 16)
-    except zlib.error:
-        return members > 0, False
-    return members > 0, not pending
+    Raises:
+        ValueError: if a record without a checksum (`bare`) lost what it must have.
+    """
+    kind = str(record.record_type).lower()
+    if bare:
+        names = [name.lower() for name, _ in record.headers.to_tuples()]
+        if any(names.count(name) != 1 for name in _ONCE):
+            raise ValueError("a record whose headers are damaged")
+        if kind == "unknown" and record.is_http:
+            raise ValueError("a record whose type is damaged")
+        if kind in PAGE_KINDS and kind != "metadata" and "warc-target-uri" not in names:
+            raise ValueError("a record without its address")
+    return _capture(record, max_payload) if kind in PAGE_KINDS else None
 
 
 def _capture(record: Any, max_payload: int | None) -> Capture:

@@ -24,6 +24,7 @@ MODULES = (
     "tasks.acquire.web.page",
     "tasks.acquire.web.urls",
     "infra.body",
+    "infra.resync",
     "infra.warc",
 )
 LIBRARIES = ("fastwarc", "lxml")
@@ -49,8 +50,8 @@ def units(source: WarcSource) -> list[Unit]:
 def read_warc(source: WarcSource, file: InputFile) -> Iterator[Outcome]:
     """The parts of one file: every record that stands for a page has a verdict.
 
-    Requests, metadata and warcinfo records stand for none. A file that is cut short, or whose
-    middle is damaged, gives what lies before the damage and one failure that says where that is.
+    Requests, metadata and warcinfo records stand for none. Every stretch of a file that is damaged
+    is one failure that says where it is; what lies before and behind it goes through.
 
     Args:
         source: the source's section of the recipe.
@@ -59,21 +60,24 @@ def read_warc(source: WarcSource, file: InputFile) -> Iterator[Outcome]:
     collected = Parts(source.name)
     segment = file.segment(source.name)
     empty = True
-    try:
-        with open_url(file.url, file.options) as stream:
-            for _, capture in archive.captures(stream, max_payload=source.max_page_bytes):
-                if capture.kind == "metadata":
-                    continue
-                _add(collected, source, capture, segment)
-                if collected.full:
-                    yield collected.take()
-                    empty = False
-    except archive.Broken as error:
-        reason = "truncated_warc" if error.records else "bad_warc"
-        evidence = {"file": file.name, "offset": error.offset, "error": error.error}
-        collected.reject(None, failed(reason, **evidence), file.digest.encode())
+    with open_url(file.url, file.options) as stream:
+        for offset, found in archive.salvage(stream, max_payload=source.max_page_bytes):
+            if isinstance(found, archive.Damage):
+                collected.reject(None, _damaged(file, found), f"{file.digest} {offset}".encode())
+            elif found.kind != "metadata":
+                _add(collected, source, found, segment)
+            if collected.full:
+                yield collected.take()
+                empty = False
     if empty or len(collected):
         yield collected.take()
+
+
+def _damaged(file: InputFile, damage: archive.Damage) -> Fate:
+    evidence = {"file": file.name, "offset": damage.offset, "error": damage.error}
+    if damage.end is not None:
+        return failed("damaged_warc", **evidence, bytes=damage.end - damage.offset)
+    return failed("truncated_warc" if damage.records else "bad_warc", **evidence)
 
 
 def _add(collected: Parts, source: WarcSource, capture: archive.Capture, segment: str) -> None:

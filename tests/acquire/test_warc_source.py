@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import uuid
 from pathlib import Path
 
@@ -110,6 +111,31 @@ def test_a_truncated_archive_gives_what_was_before(tmp_path: Path) -> None:
     (failure,) = [row for row in first.verdicts().to_pylist() if row["reason"] == "truncated_warc"]
     assert '"file": "cut.warc.gz"' in failure["evidence"]
     assert '"offset": ' in failure["evidence"]
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_a_damaged_record_costs_itself(tmp_path: Path, gzipped: bool) -> None:
+    path = written(tmp_path / "a.warc", gzipped=gzipped)
+    data = path.read_bytes()
+    with path.open("rb") as stream:
+        offsets = {item.url: at for at, item in warc.captures(stream)}
+    at = offsets["http://H.example/p/../1#x"]
+    end = min(offset for offset in offsets.values() if offset > at)
+    torn = tmp_path / "torn.warc"
+    torn.write_bytes(data[: at + 5] + data[at + 25 :])
+    raw = acquired(tmp_path / "store", torn)
+    whole = acquired(tmp_path / "whole", path)
+    assert raw.counts.failed == {**whole.counts.failed, "damaged_warc": 1}
+    assert raw.counts.kept == whole.counts.kept - 1
+    assert raw.counts.in_ == whole.counts.in_
+    (failure,) = [
+        json.loads(row["evidence"])
+        for row in raw.parts[0].verdicts().to_pylist()
+        if row["reason"] == "damaged_warc"
+    ]
+    assert failure["file"] == "torn.warc"
+    assert failure["offset"] == at
+    assert 0 < failure["bytes"] < end - at
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive" * 50, gzip.compress(b"text" * 50)])

@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import random
 
 import pytest
-from hypothesis import given
+import zstandard
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra import warc
@@ -113,6 +115,119 @@ def test_damage_in_the_middle_leaves_what_was_before() -> None:
     assert error is not None
     assert [item.url for item in found] == [item.url for item in wanted[: len(found)]]
     assert 1 <= len(found) < 3
+
+
+def packed(form: str, data: bytes) -> bytes:
+    """An archive's record, from its gzip member, in another form."""
+    if form == "plain":
+        return gzip.decompress(data)
+    if form == "zstd":  # the command line tool writes checksums, too
+        return zstandard.ZstdCompressor(write_checksum=True).compress(gzip.decompress(data))
+    return data
+
+
+def pieces(form: str, count: int = 7) -> tuple[list[bytes], list[warc.Capture]]:
+    """Records, each followed by nothing but the next, and their captures."""
+    rng = random.Random(5)
+    sizes = [0, 40_000, 10, 900, 150_000, 3000, 20]
+    written = [capture(str(n), rng.randbytes(sizes[n % 7])) for n in range(count)]
+    records = [packed(form, warc.response(item)) for item in written]
+    whole, error = read(b"".join(records))
+    assert error is None
+    return records, whole
+
+
+def salvaged(data: bytes) -> tuple[list[warc.Capture], list[warc.Damage]]:
+    found = list(warc.salvage(io.BytesIO(data)))
+    assert [offset for offset, _ in found] == sorted(offset for offset, _ in found)
+    return (
+        [item for _, item in found if isinstance(item, warc.Capture)],
+        [item for _, item in found if isinstance(item, warc.Damage)],
+    )
+
+
+@pytest.mark.parametrize("form", ["members", "zstd", "plain"])
+@settings(max_examples=100)
+@given(data=st.data())
+def test_one_damaged_record_costs_itself_alone(form: str, data: st.DataObject) -> None:
+    records, wanted = pieces(form)
+    place = data.draw(st.integers(0, len(records) - 1), "record")
+    whole = bytearray(records[place])
+    near = data.draw(st.sampled_from([40, 400, len(whole)]), "within")
+    at = data.draw(st.integers(0, min(near, len(whole)) - 1), "byte")
+    length = data.draw(st.integers(1, len(whole) - at), "length")
+    match data.draw(st.sampled_from(["flip", "cut", "garbage", "insert"]), "damage"):
+        case "flip":
+            whole[at] ^= 1 << data.draw(st.integers(0, 7), "bit")
+        case "cut":
+            del whole[at : at + length]
+        case "garbage":
+            whole[at : at + length] = random.Random(at).randbytes(length)
+        case "insert":
+            whole[at:at] = b"\0\r\n\xff" * 5
+    broken = b"".join([*records[:place], bytes(whole), *records[place + 1 :]])
+    found, damage = salvaged(broken)
+    others = [item for n, item in enumerate(wanted) if n != place]
+    if form != "plain":  # checksums leave no damaged record unnoticed
+        assert found in (others, wanted)
+    else:
+        assert [item for item in found if item in others] == others
+        assert len(found) <= len(wanted)
+    start = sum(map(len, records[:place]))
+    for item in damage:
+        assert start <= item.offset <= start + len(whole)
+        rest = [b"".join(records[place + n :]) for n in (0, 1)]  # garbage may lie in front of it
+        assert item.end is None or broken[item.end :] in rest
+    assert len(damage) <= 1
+
+
+def test_every_damaged_stretch_is_one() -> None:
+    records, wanted = pieces("members", 12)
+    for place in (0, 3, 4, 8, 11):
+        records[place] = records[place][:15] + records[place][25:]
+    found, damage = salvaged(b"".join(records))
+    assert found == [wanted[place] for place in (1, 2, 5, 6, 7, 9, 10)]
+    starts = [sum(map(len, records[:place])) for place in range(13)]
+    assert [(item.offset, item.end) for item in damage] == [
+        (0, starts[1]), (starts[3], starts[5]), (starts[8], starts[9]), (starts[11], None),
+    ]  # fmt: skip
+    assert [item.records for item in damage] == [0, 2, 5, 7]
+
+
+def test_an_empty_member_hides_nothing() -> None:
+    data, _ = archive()
+    wanted, _ = read(data)
+    empty = gzip.compress(b"")
+    offsets = [offset for offset, _ in warc.captures(io.BytesIO(data))]
+    data = data[: offsets[1]] + empty + empty + data[offsets[1] :] + empty
+    assert salvaged(data) == (wanted, [])
+
+
+def test_members_of_several_records() -> None:
+    plain, wanted = pieces("plain")
+    members = [gzip.compress(b"".join(plain[at : at + 2])) for at in range(0, 7, 2)]
+    assert salvaged(b"".join(members)) == (wanted, [])
+    members[1] = members[1][:30] + members[1][60:]
+    found, damage = salvaged(b"".join(members))
+    assert found == [*wanted[:2], *wanted[4:]]
+    assert [item.offset for item in damage] == [len(members[0])]
+
+
+def test_a_plain_record_without_type_or_address_is_damaged() -> None:
+    records, wanted = pieces("plain", 3)
+    for lost in (b"WARC-Type", b"WARC-Target-URI"):
+        broken = [records[0], records[1].replace(lost, lost[::-1]), records[2]]
+        found, damage = salvaged(b"".join(broken))
+        assert found == [wanted[0], wanted[2]]
+        assert len(damage) == 1
+
+
+def test_headers_that_ran_into_each_other_are_nobodys() -> None:
+    records, wanted = pieces("plain", 3)
+    broken = [records[0], records[1][:100], b"\r\n", records[2]]
+    found, damage = salvaged(b"".join(broken))
+    assert found == [wanted[0], wanted[2]]
+    assert len(damage) == 1
 
 
 def test_long_payloads_are_cut_so_that_they_can_be_told() -> None:

@@ -1,0 +1,220 @@
+"""Where an archive goes on: the end of a whole record, and the next record behind damage.
+
+Nothing here runs on a healthy archive but one look behind its last record.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+_BITE = 1 << 16
+_BITE_ZSTD = 1 << 10  # a byte of which may stand for thousands
+_SEARCHED = 1 << 20  # bytes looked through at a time
+_VERSION = b"WARC/1."
+# A version and the first header behind it: a page that speaks of WARC rarely has the two.
+_RECORD = re.compile(rb"WARC/1\.[0-9]\r?\n[A-Za-z][A-Za-z-]*:")
+_UNPRINTABLE = re.compile(rb"[^ -~]")
+_BLANK = re.compile(rb"\r?\n\r?\n")
+_LENGTH = re.compile(rb"(?im)^content-length:\s*(\d+)")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A gzip member or zstd frame.
+
+    Attributes:
+        head: its first bytes, unpacked; fewer if it is damaged there.
+        empty: whether nothing is in it.
+        end: where it ends; ``None`` if it is damaged or cut short.
+    """
+
+    head: bytes
+    empty: bool
+    end: int | None
+
+
+def packing(stream: BinaryIO, at: int) -> bytes | None:
+    """The magic of what is packed here; ``None`` if nothing is."""
+    stream.seek(at)
+    head = stream.read(4)
+    return next((magic for magic in (GZIP, ZSTD) if head.startswith(magic)), None)
+
+
+def behind(stream: BinaryIO, offset: int, record_id: str) -> tuple[bool, int]:
+    """Whether the last record that a reader gave is whole, and where what follows it begins.
+
+    Args:
+        stream: the archive.
+        offset: where the reader says that the record begins. Where a member holds several
+            records, that may be the beginning of the next member, or the end of the archive.
+        record_id: its WARC-Record-ID.
+
+    Returns:
+        ``(True, end)``, or ``(False, offset)`` for a record that is damaged or cut short.
+    """
+    magic = packing(stream, offset)
+    if magic is not None:
+        found = member(stream, offset, magic)
+        if found.end is not None:
+            return True, found.end
+        # A damaged record's id may be damaged, too, and not be text any more.
+        known = _UNPRINTABLE.sub(b"", record_id.encode("utf-8", "replace"))
+        return known not in _UNPRINTABLE.sub(b"", found.head), offset
+    stream.seek(offset)
+    head = stream.read(_BITE)
+    if not head.startswith(b"WARC/"):
+        return _all_members(stream, offset)
+    return _plain(stream, offset, head)
+
+
+def _plain(stream: BinaryIO, offset: int, head: bytes) -> tuple[bool, int]:
+    gap, length = _BLANK.search(head), _LENGTH.search(head)
+    size = stream.seek(0, io.SEEK_END)
+    if gap is None or length is None or length.start() > gap.start():
+        return False, offset
+    end = offset + gap.end() + int(length.group(1))
+    if end > size:
+        return False, offset
+    stream.seek(end)
+    tail = stream.read(16)
+    rest = tail.lstrip(b"\r\n")
+    end += len(tail) - len(rest)
+    if not rest or rest.startswith(b"WARC/"):
+        return True, end
+    # Either what follows is damaged, or this record has lost bytes and reaches into the next.
+    inner = _find_plain(stream, offset + gap.end())
+    whole = len(rest) < len(tail) and (inner is None or inner >= end)
+    return whole, end if whole else offset
+
+
+def _all_members(stream: BinaryIO, offset: int) -> tuple[bool, int]:
+    """For an archive packed as one: whether all of it can be unpacked."""
+    magic = packing(stream, 0)
+    if magic is None:
+        return True, offset
+    at: int | None = 0
+    size = stream.seek(0, io.SEEK_END)
+    while at is not None and at < size:
+        at = member(stream, at, magic).end
+    return at is not None, size if at is not None else offset
+
+
+def member(stream: BinaryIO, at: int, magic: bytes) -> Member:
+    """What begins at an offset with a magic, unpacked to its end or to its first damage."""
+    unpacker, failure = _unpacker(magic)
+    stream.seek(at)
+    bite = _BITE if magic == GZIP else _BITE_ZSTD
+    head, empty = b"", True
+    try:
+        while chunk := stream.read(bite):
+            out = unpacker.decompress(chunk)
+            empty = empty and not out
+            head += out[: _BITE - len(head)]
+            if unpacker.eof:
+                return Member(head, empty, stream.tell() - len(unpacker.unused_data))
+    except failure:
+        pass
+    return Member(head, empty, None)
+
+
+def _unpacker(magic: bytes) -> tuple[Any, type[Exception]]:
+    if magic == GZIP:
+        return zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError
+
+
+def skip_empty(stream: BinaryIO, at: int) -> int:
+    """The first byte behind members that hold nothing: some tools close a file with one."""
+    while (magic := packing(stream, at)) is not None:
+        found = member(stream, at, magic)
+        if found.end is None or not found.empty:
+            break
+        at = found.end
+    return at
+
+
+def begins(stream: BinaryIO, at: int) -> bool:
+    """Whether a record begins at an offset, be it whole or not."""
+    magic = packing(stream, at)
+    stream.seek(at)
+    if magic is None:
+        return _RECORD.match(stream.read(256)) is not None
+    return _head(stream.read(_BITE), magic).startswith(_VERSION)
+
+
+def following(stream: BinaryIO, at: int) -> int | None:
+    """Where the next record begins, from an offset on; ``None`` if none does.
+
+    An archive that begins with a packed member holds nothing else. In any other one, a record
+    that seems to begin may be what a member without its own beginning has stored.
+    """
+    magic = packing(stream, 0)
+    if magic is not None:
+        return _find_member(stream, at, magic)
+    plain = _find_plain(stream, at)
+    if plain is not None:
+        stream.seek(plain)
+        whole, end = _plain(stream, plain, stream.read(_BITE))
+        stream.seek(end)
+        if whole and stream.read(len(_VERSION)) in (_VERSION, b""):
+            return plain
+    found = (_find_member(stream, at, GZIP), _find_member(stream, at, ZSTD))
+    members = [offset for offset in found if offset is not None]
+    return min(members) if members else plain
+
+
+def _find_member(stream: BinaryIO, at: int, magic: bytes) -> int | None:
+    def check(window: bytes) -> bool:
+        return _head(window, magic).startswith(_VERSION)
+
+    return _find(stream, at, re.compile(re.escape(magic)), _BITE, check)
+
+
+def _find_plain(stream: BinaryIO, at: int) -> int | None:
+    return _find(stream, at, _RECORD, 256, lambda _: True)
+
+
+def _find(
+    stream: BinaryIO,
+    at: int,
+    pattern: re.Pattern[bytes],
+    reach: int,
+    check: Callable[[bytes], bool],
+) -> int | None:
+    """The first place where a pattern matches and a check holds of the `reach` bytes from there."""
+    stream.seek(at)
+    window = stream.read(_SEARCHED)
+    while window:
+        more = stream.read(_SEARCHED)
+        last = len(window) if not more else max(len(window) - reach, 0)
+        for match in pattern.finditer(window):
+            if match.start() >= last:
+                break
+            if check(window[match.start() : match.start() + reach]):
+                return at + match.start()
+        if not more:
+            return None
+        window, at = window[last:] + more, at + last
+    return None
+
+
+def _head(data: bytes, magic: bytes) -> bytes:
+    """The first bytes of what is packed in `data`, as far as they can be had."""
+    unpacker, failure = _unpacker(magic)
+    out = b""
+    try:
+        for at in range(0, len(data), 1 << 8):
+            out += unpacker.decompress(data[at : at + (1 << 8)])
+            if len(out) >= len(_VERSION) or unpacker.eof:
+                break
+    except failure:
+        pass
+    return out
