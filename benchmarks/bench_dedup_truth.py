@@ -1,0 +1,253 @@
+"""How well near-duplicates are found: Gristmill beside datatrove, text-dedup and rensa.
+
+    python -m benchmarks.bench_dedup_truth [--scale X] [--input PATH ...] [--no-peers]
+
+All see the same corpus of real text with planted copies and traps (``dedup_truth.py``), at 112
+hashes in 14 bands of 8 over word 5-grams; who compares at all, compares with 0.8. A pair is found
+if not both of its documents are kept. Printed per contender: the share of pairs found by their
+exact Jaccard similarity; of the documents removed, the share that has a copy of at least 0.8 among
+those kept (for Gristmill also: the very document that the verdict names); and how many of the
+distinct books, of the pages of a template, of the RFCs and manual pages stayed that have no such
+copy. Exits with 1 if Gristmill misses a target.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks import dedup_gristmill as gristmill
+from benchmarks.dedup_jaccard import bin_names, bin_of, neighbours, supported
+from benchmarks.dedup_peers import NotMeasured, Peer, ask, datatrove, rensa, text_dedup
+from benchmarks.dedup_text import NoText, corpus, read
+from benchmarks.dedup_truth import describe, generate, write
+
+THRESHOLD = 0.8
+RECALL = (((0.8, 0.85), 0.90), ((0.85, 2.0), 0.97))  # similarities from and below; target
+PRECISION, BOOKS = 0.99, 0.99
+ROLES = ("book", "template", "revision", "page")
+WORKERS = 2
+
+Pairs = Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of the corpus.
+
+    Attributes:
+        pairs: the exact similarity of every two documents, from 0.5 on.
+        planted: the pairs of an original and its copy, with what was done to it.
+        roles: what each document is there for.
+    """
+
+    pairs: Pairs
+    planted: Mapping[tuple[str, str], str]
+    roles: Mapping[str, str]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Truth":
+        """Read what `dedup_truth.write` wrote."""
+        rows = pq.read_table(folder / "pairs.parquet").to_pylist()
+        roles = pq.read_table(folder / "roles.parquet")
+        return cls(
+            {(row["a"], row["b"]): row["jaccard"] for row in rows},
+            {(row["a"], row["b"]): row["kind"] for row in rows if row["kind"]},
+            dict(zip(roles["id"].to_pylist(), roles["role"].to_pylist(), strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many."""
+
+    part: int
+    whole: int
+
+    @property
+    def value(self) -> float:
+        """The share; of nothing, all."""
+        return self.part / self.whole if self.whole else 1.0
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} %" if self.whole else "-"
+
+
+def found(pairs: Pairs, removed: set[str], wanted: Callable[[float], bool]) -> Share:
+    """Of the pairs whose similarity is wanted, how many are not kept whole."""
+    chosen = [pair for pair, similarity in pairs.items() if wanted(similarity)]
+    return Share(sum(a in removed or b in removed for a, b in chosen), len(chosen))
+
+
+def survivors(truth: Truth, removed: set[str], role: str) -> Share:
+    """Of the documents of a role that have no copy in the corpus, how many were kept."""
+    copied = neighbours(truth.pairs, THRESHOLD)
+    distinct = {name for name, its in truth.roles.items() if its == role and name not in copied}
+    return Share(len(distinct - removed), len(distinct))
+
+
+@dataclass(frozen=True)
+class Score:
+    """One contender's figures."""
+
+    name: str
+    removed: set[str]
+
+    def recall(self, truth: Truth) -> list[str]:
+        """The share of pairs found, by similarity."""
+        return [
+            str(found(truth.pairs, self.removed, partial(_in_bin, name))) for name in bin_names()
+        ]
+
+    def losses(self, truth: Truth) -> list[str]:
+        """What was removed, and what stayed that should."""
+        stayed = (str(survivors(truth, self.removed, role)) for role in ROLES)
+        return [f"{len(self.removed):,}", str(self.precision(truth)), *stayed]
+
+    def precision(self, truth: Truth) -> Share:
+        """Of the documents removed, how many have a copy that stayed."""
+        good = supported(self.removed, truth.pairs, THRESHOLD)
+        return Share(len(good), len(self.removed))
+
+
+def _in_bin(name: str, similarity: float) -> bool:
+    return bin_of(similarity) == name
+
+
+def _between(low: float, high: float, similarity: float) -> bool:
+    return low <= similarity < high
+
+
+def ours(folder: Path, work: Path) -> tuple[Score, gristmill.Outcome]:
+    """Run Gristmill."""
+    recipe = gristmill.recipe(folder / "documents", work, cluster={"workers": WORKERS})
+    result = gristmill.outcome(gristmill.run(recipe, "select"))
+    return Score("gristmill", {_id(url) for url in result.removed}), result
+
+
+def _id(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def named(truth: Truth, result: gristmill.Outcome) -> Share:
+    """Of the removed documents, those whose named survivor was kept and is similar enough."""
+    good = 0
+    for url, removal in result.removed.items():
+        a, b = sorted((_id(url), _id(removal.survivor)))
+        exact = removal.reason == "exact_duplicate"
+        similar = truth.pairs.get((a, b), 0.0)
+        good += removal.survivor in result.kept and similar >= (1 if exact else THRESHOLD)
+    return Share(good, len(result.removed))
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Columns of equal width."""
+    lines = list(rows)
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if k else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def by_edit(truth: Truth, score: Score) -> str:
+    """Recall of the planted pairs by what was done to the copy, from 0.8 on."""
+    kinds = sorted(set(truth.planted.values()))
+    lines = [["planted pairs", "0.8-0.85", "from 0.85"]]
+    for kind in kinds:
+        pairs = {pair: truth.pairs[pair] for pair, its in truth.planted.items() if its == kind}
+        shares = [found(pairs, score.removed, partial(_between, *span)) for span, _ in RECALL]
+        lines.append([kind, *(f"{share} of {share.whole}" for share in shares)])
+    return table(lines)
+
+
+def targets(
+    truth: Truth, score: Score, result: gristmill.Outcome
+) -> list[tuple[str, Share, float]]:
+    """What is promised: a name, what was reached, the target."""
+    lines = []
+    planted = {pair: truth.pairs[pair] for pair in truth.planted}
+    for pairs, which in ((planted, "planted"), (truth.pairs, "all")):
+        for (low, high), least in RECALL:
+            share = found(pairs, score.removed, partial(_between, low, high))
+            until = f" to {high}" if high <= 1 else " and more"
+            lines.append((f"recall of {which} pairs, Jaccard {low}{until}", share, least))
+    lines.append(("precision: a kept copy of 0.8 or more", score.precision(truth), PRECISION))
+    lines.append(("precision: the survivor that is named", named(truth, result), PRECISION))
+    lines.append(("distinct books kept", survivors(truth, score.removed, "book"), BOOKS))
+    return lines
+
+
+def peers() -> list[Peer]:
+    """Who is compared with."""
+    return [
+        datatrove(WORKERS),
+        text_dedup(WORKERS),
+        text_dedup(WORKERS, verify=True),
+        rensa(),
+    ]
+
+
+def main() -> None:
+    """Print the tables; exit with 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of documents")
+    parser.add_argument(
+        "--input", nargs="*", type=Path, default=[], help="instead of Debian's text"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="Gristmill alone")
+    options = parser.parse_args()
+    try:
+        texts = read(corpus(options.input))
+    except NoText as error:
+        sys.exit(f"error: {error}")
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        write(generate(texts, scale=options.scale), work / "truth")
+        del texts
+        print(describe(work / "truth"))
+        truth = Truth.load(work / "truth")
+        score, result = ours(work / "truth", work)
+        scores, missing = [score], []
+        for peer in [] if options.no_peers else peers():
+            try:
+                answer = ask(peer, work / "truth" / "documents")
+            except NotMeasured as reason:
+                missing.append(f"{peer.name}: not measured: {reason}")
+                continue
+            scores.append(Score(f"{peer.name}, {answer.version}", set(answer.removed)))
+    head = ["pairs found, by Jaccard", *bin_names()]
+    print("\n" + table([head, *([one.name, *one.recall(truth)] for one in scores)]))
+    head = [
+        "documents",
+        "removed",
+        "with a kept copy",
+        *(f"distinct {role}s kept" for role in ROLES),
+    ]
+    print("\n" + table([head, *([one.name, *one.losses(truth)] for one in scores)]))
+    print("\n".join(["", *missing]))
+    print(by_edit(truth, score))
+    facts = {k: v for k, v in result.dedup.items() if isinstance(v, int | float)}
+    print("\ndedup: " + ", ".join(f"{name} {value:,}" for name, value in facts.items()))
+    missed = 0
+    print()
+    for name, share, least in targets(truth, score, result):
+        met = share.value >= least
+        missed += not met
+        verdict = "met" if met else "MISSED"
+        print(
+            f"{name:46} {100 * share.value:6.2f} % of {share.whole:,} (target {least:.0%}): {verdict}"
+        )
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

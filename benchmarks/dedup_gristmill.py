@@ -1,0 +1,118 @@
+"""Gristmill's own deduplication, run through its command line and read from its committed verdicts."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from infra.cluster import Cluster, ClusterConfig
+
+COPIES = ("exact_duplicate", "near_duplicate")
+SHOWN = 2000  # characters of an error that are shown
+
+
+class RunFailed(Exception):
+    """``gristmill run`` did not reach its end; the message is what it said."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Why a document went.
+
+    Attributes:
+        reason: of the verdict.
+        survivor: URL of the document for whose sake it went.
+        similarity: as the evidence has it.
+    """
+
+    reason: str
+    survivor: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run did.
+
+    Attributes:
+        seconds: of each stage that this run made.
+        removed: copies that were dropped, by URL.
+        kept: URLs of the corpus.
+        dedup: facts of the dedup stage's data set.
+    """
+
+    seconds: Mapping[str, float]
+    removed: Mapping[str, Removal]
+    kept: frozenset[str]
+    dedup: Mapping[str, Any]
+
+
+@contextmanager
+def workers(count: int) -> Iterator[str]:
+    """Local Dask workers, as a run starts them itself; gives the scheduler's address."""
+    with Cluster(ClusterConfig.model_validate({"workers": count})) as cluster:
+        yield str(cluster.client().scheduler.address)
+
+
+def recipe(documents: Path, folder: Path, **more: Any) -> Path:
+    """Write a recipe that deduplicates Parquet files by default settings and judges nothing else."""
+    path = folder / "recipe.yaml"
+    content = {
+        "name": "bench",
+        "storage": str(folder / "data"),
+        "sources": [
+            {
+                "name": "bench",
+                "kind": "documents",
+                "paths": [f"{documents}/*.parquet"],
+                "url_column": "url",
+            }
+        ],
+        "select": {"languages": {}, "quality": [], "pii": "keep"},
+        **more,
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run(path: Path, until: str) -> dict[str, Any]:
+    """``gristmill run RECIPE --until STAGE --json``; gives what it prints.
+
+    Raises:
+        RunFailed: if it says so.
+    """
+    command = [str(Path(sys.executable).with_name("gristmill")), "run", str(path)]
+    done = subprocess.run(
+        [*command, "--until", until, "--json"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RunFailed(done.stderr.strip()[-SHOWN:])
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def outcome(*printed: Mapping[str, Any]) -> Outcome:
+    """Read the verdicts of a run up to ``select`` that may have been made in several steps."""
+    stages = [stage for one in printed for stage in one["stages"]]
+    seconds = {stage["stage"]: stage["seconds"] for stage in stages if not stage["cached"]}
+    paths = {stage["stage"]: Path(stage["path"]) for stage in stages}
+    tables = [pq.read_table(file) for file in sorted(paths["select"].glob("*.verdicts.parquet"))]
+    rows = [row for table in tables for row in table.to_pylist()]
+    urls = {row["id"]: row["url"] for row in rows}
+    removed = {}
+    for row in rows:
+        if row["reason"] in COPIES:
+            evidence = json.loads(row["evidence"])
+            removed[row["url"]] = Removal(
+                row["reason"], urls[evidence["survivor"]], evidence["similarity"]
+            )
+    kept = frozenset(row["url"] for row in rows if row["verdict"] == "kept")
+    facts = json.loads((paths["dedup"] / "manifest.json").read_text())["facts"]
+    return Outcome(seconds, removed, kept, facts)

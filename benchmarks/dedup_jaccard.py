@@ -1,0 +1,95 @@
+"""Exact Jaccard similarities by the definitions of ``tasks.dedup.words``, in plain Python and NumPy.
+
+Nothing compiled and nothing approximate: this is what deduplication is judged by.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from tasks.dedup.words import shingles
+
+NGRAM = 5
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+
+
+def shingle_set(text: str) -> U64:
+    """The distinct word 5-grams of a text as sorted 64-bit hashes."""
+    hashes = [xxhash.xxh64_intdigest(shingle) for shingle in shingles(text, NGRAM)]
+    return np.unique(np.array(hashes, np.uint64))
+
+
+def jaccard(a: U64, b: U64) -> float:
+    """Of two sets; 0 if both are empty."""
+    common = len(np.intersect1d(a, b, assume_unique=True))
+    union = len(a) + len(b) - common
+    return common / union if union else 0.0
+
+
+def all_pairs(sets: Sequence[U64], least: float) -> dict[tuple[int, int], float]:
+    """Every pair (i, j), i < j, of n sets whose Jaccard similarity is at least ``least`` > 0."""
+    n = len(sets)
+    sizes = np.array([len(one) for one in sets], np.int64)
+    owner = np.repeat(np.arange(n), sizes)
+    _, feature = np.unique(np.concatenate(sets), return_inverse=True)
+    order = np.argsort(feature, kind="stable")  # postings: by feature, then by set
+    postings = owner[order]
+    counts = np.bincount(feature)
+    starts = np.cumsum(counts) - counts
+    first = np.cumsum(sizes) - sizes
+    found = {}
+    for i in range(n):
+        own = feature[first[i] : first[i] + sizes[i]]
+        own = own[counts[own] > 1]
+        lengths = counts[own]
+        offsets = np.cumsum(lengths) - lengths
+        where = np.repeat(starts[own] - offsets, lengths) + np.arange(lengths.sum())
+        common = np.bincount(postings[where], minlength=n)
+        common[: i + 1] = 0
+        others = np.flatnonzero(common)
+        similarity = common[others] / (sizes[i] + sizes[others] - common[others])
+        close = similarity >= least
+        for j, value in zip(others[close], similarity[close], strict=True):
+            found[i, int(j)] = float(value)
+    return found
+
+
+BINS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+
+
+def bin_of(similarity: float) -> str | None:
+    """The name of the bin that a similarity falls into; None below the least."""
+    if similarity == 1:
+        return "1"
+    for low, high in itertools.pairwise(BINS):
+        if low <= similarity < high:
+            return f"{low:g}-{high:g}"
+    return None
+
+
+def bin_names() -> list[str]:
+    """All bins, the least first."""
+    return [*(f"{low:g}-{high:g}" for low, high in itertools.pairwise(BINS)), "1"]
+
+
+def neighbours(pairs: Mapping[tuple[str, str], float], least: float) -> dict[str, list[str]]:
+    """For each member of a pair, those it is at least so similar to."""
+    found: dict[str, list[str]] = {}
+    for (a, b), similarity in pairs.items():
+        if similarity >= least:
+            found.setdefault(a, []).append(b)
+            found.setdefault(b, []).append(a)
+    return found
+
+
+def supported(
+    removed: Iterable[str], pairs: Mapping[tuple[str, str], float], threshold: float
+) -> set[str]:
+    """The removed documents of which a copy stayed that is at least ``threshold`` similar."""
+    gone = set(removed)
+    near = neighbours(pairs, threshold)
+    return {name for name in gone if any(other not in gone for other in near.get(name, ()))}

@@ -1,0 +1,152 @@
+"""Other programs that deduplicate: each in a virtual environment of its own, pinned, in the cache.
+
+A peer is run by a small script of ``benchmarks/peers`` in the peer's interpreter, over the same
+Parquet files. What cannot be installed or fails is reported as not measured, with the reason.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.dedup_text import bench_root
+
+SCRIPTS = Path(__file__).parent / "peers"
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
+)
+WORDS = 400  # characters of an error that are shown
+
+
+class NotMeasured(Exception):
+    """A peer has no figures; the message says why."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A program and how it is run.
+
+    Attributes:
+        name: what tables call it.
+        script: the file in ``benchmarks/peers``.
+        packages: what pip installs.
+        least: the oldest Python it runs on.
+        options: arguments of the script.
+    """
+
+    name: str
+    script: str
+    packages: tuple[str, ...]
+    least: tuple[int, int] = (3, 11)
+    options: tuple[str, ...] = ()
+
+
+DATATROVE = ("datatrove==0.10.1", "spacy==3.8.18", "tokenizers", "regex", "orjson", "pyarrow")
+TEXT_DEDUP = ("text-dedup==0.4.1", "pyarrow")
+RENSA = ("rensa==0.5.0", "pyarrow")
+
+
+def datatrove(workers: int) -> Peer:
+    """Its four MinHash stages, 14 bands of 8, 64-bit hashes."""
+    name = f"datatrove, {workers} workers"
+    return Peer(name, "dedup_datatrove.py", DATATROVE, options=("--workers", str(workers)))
+
+
+def text_dedup(workers: int, *, verify: bool = False) -> Peer:
+    """112 permutations in 14 bands of 8; candidates verified or, as is its default, not."""
+    plural = "" if workers == 1 else "es"
+    name = f"text-dedup, {workers} process{plural}" + (", verifying" if verify else "")
+    options = ("--workers", str(workers), *(["--verify"] if verify else []))
+    return Peer(name, "dedup_text_dedup.py", TEXT_DEDUP, (3, 12), options)
+
+
+def rensa() -> Peer:
+    """RMinHash over all shingles, LSH of 14 bands, union-find."""
+    return Peer("rensa + union-find, 1 process", "dedup_rensa.py", RENSA)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a peer did.
+
+    Attributes:
+        version: of the peer.
+        seconds: wall seconds of its stages.
+        removed: ids of the documents it removed.
+    """
+
+    version: str
+    seconds: Mapping[str, float]
+    removed: Sequence[str]
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
+
+
+def ask(peer: Peer, folder: Path) -> Answer:
+    """Run a peer over the Parquet files of a folder.
+
+    Raises:
+        NotMeasured: it cannot be installed, or it failed.
+    """
+    command = [str(_python(peer)), str(SCRIPTS / peer.script), str(folder), *peer.options]
+    environment = {**os.environ, **ONE_THREAD}
+    environment.pop("PYTHONPATH", None)
+    with tempfile.TemporaryFile("w+") as errors:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, check=False
+        )
+        errors.seek(0)
+        said = errors.read()
+    if done.returncode:
+        raise NotMeasured(f"it failed: {said.strip()[-WORDS:]}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return Answer(answer["version"], answer["seconds"], answer["removed"])
+
+
+def _python(peer: Peer) -> Path:
+    """The interpreter of a peer's environment, which is made if need be."""
+    folder = bench_root() / "peers" / peer.packages[0]
+    python = folder / "bin" / "python"
+    stamp = folder / ".installed"
+    wanted = " ".join(peer.packages)
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"installing {wanted} into {folder}", file=sys.stderr)
+    base = _interpreter(peer.least)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for command in ([base, "-m", "venv", str(folder)], [*install, *peer.packages]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr or done.stdout).strip()[-WORDS:]
+            shutil.rmtree(folder, ignore_errors=True)
+            raise NotMeasured(f"it cannot be installed: {reason}")
+    stamp.write_text(wanted)
+    return python
+
+
+def _interpreter(least: tuple[int, int]) -> str:
+    """A Python of a version or newer, this one if it will do."""
+    if sys.version_info >= least:
+        return sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    names = [f"python3.{minor}" for minor in range(least[1], least[1] + 3)]
+    found: list[str | None] = []
+    for name in names:
+        found += [shutil.which(name), *map(str, sorted(pyenv.glob(f"*/bin/{name}")))]
+    check = f"import sys, venv; sys.exit(sys.version_info < {least})"
+    for candidate in filter(None, found):
+        # A pyenv shim is there for versions that are not chosen, and then fails.
+        if not subprocess.run(
+            [candidate, "-c", check], capture_output=True, check=False
+        ).returncode:
+            return candidate
+    raise NotMeasured(f"it needs Python {least[0]}.{least[1]} or newer, which is not here")

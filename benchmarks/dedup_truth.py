@@ -1,0 +1,357 @@
+"""A corpus whose near-duplicates are known: real text, copies planted in it, and traps.
+
+    python -m benchmarks.dedup_truth FOLDER [--scale X] [--input PATH ...]
+
+Copies: every edit of ``dedup_edits`` over pieces of RFCs and manuals, aimed at Jaccard similarities
+from 0.6 to 1, most of them round 0.8 and above, and families of many copies of one original.
+Traps, documents that are no copies though they share much: pages of one template with other
+content, distinct books that carry the same licence text, RFCs and the RFCs they replace, reference
+pages of one manual. Afterwards the Jaccard similarity of every two documents is computed exactly.
+
+``FOLDER`` receives ``documents/*.parquet`` (id, url, text), ``roles.parquet`` (id, role, kind) and
+``pairs.parquet`` (a, b, jaccard, kind), all pairs from 0.5 on; kind is null for pairs that nobody
+planted. The same seed and text make the same corpus.
+"""
+
+import argparse
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.dedup_edits import EDITS, FIXED, Edit, Pair, Stock
+from benchmarks.dedup_jaccard import all_pairs, bin_names, bin_of, shingle_set
+from benchmarks.dedup_text import NoText, corpus, read
+
+SEED = 20
+FILES = 4
+LEAST = 0.5  # similarity from which pairs are listed
+PAIRS_PER_EDIT, FAMILIES, FAMILY = 130, 20, 12
+TEMPLATES, PER_TEMPLATE, BOOKS, REVISIONS, PAGES = 12, 12, 220, 60, 200
+SHORTEST, LONGEST = 60, 3000  # words of an original, drawn evenly on a logarithmic scale
+# Shares of the similarities aimed at.
+AIMS = ((0.25, 0.60, 0.80), (0.35, 0.80, 0.85), (0.30, 0.85, 0.95), (0.10, 0.95, 0.995))
+TOLERANCE, TRIES = 0.01, 4
+UNRELATED = 0.3  # two originals are less similar than this
+
+_WORD = re.compile(r"\w+")
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_OBSOLETES = re.compile(r"^Obsoletes:((?:[ ,]*(?:RFC)?[ ]*\d{3,4})+)", re.M | re.I)
+_LICENCE = re.compile(r"^\*\*\* START: FULL LICENSE \*\*\*", re.M)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document of the corpus: what it is there for, and how it was made."""
+
+    text: str
+    role: str
+    kind: str
+
+
+@dataclass
+class Planted:
+    """Documents, and which two of them are an original and its copy: (a, b) -> kind."""
+
+    documents: list[Document] = field(default_factory=list)
+    copies: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def add(self, text: str, role: str, kind: str) -> int:
+        """Put a document in; gives its number."""
+        self.documents.append(Document(text, role, kind))
+        return len(self.documents) - 1
+
+
+def quick_jaccard(a: str, b: str) -> float:
+    """Close to the exact similarity and several times as fast: for aiming, not for judging."""
+    first, second = (
+        set(zip(*(words[i:] for i in range(5)), strict=False)) for words in map(_words, (a, b))
+    )
+    union = len(first | second)
+    return len(first & second) / union if union else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def aim(rng: random.Random) -> float:
+    """A similarity to aim at."""
+    roll = rng.random()
+    for share, low, high in AIMS:
+        if roll < share:
+            return rng.uniform(low, high)
+        roll -= share
+    return AIMS[-1][2]
+
+
+def plant(text: str, edit: Edit, target: float, seed: int, stock: Stock) -> Pair:
+    """A pair made by an edit, its strength adjusted until the similarity is near the target."""
+    wanted = broken = (1 - target) / (1 + target)
+    best: tuple[float, Pair] | None = None
+    for _ in range(TRIES):
+        pair = edit(text, random.Random(seed), broken, stock)
+        similarity = quick_jaccard(*pair)
+        off = abs(similarity - target)
+        if best is None or off < best[0]:
+            best = (off, pair)
+        if off < TOLERANCE:
+            break
+        reached = (1 - similarity) / (1 + similarity)
+        broken = min(0.6, max(0.001, broken * wanted / max(reached, 0.002)))
+    assert best is not None
+    return best[1]
+
+
+def cut(text: str, words: int, rng: random.Random) -> str | None:
+    """Paragraphs in a row of about so many words, from anywhere; None if the text has too few."""
+    parts = [part for part in _PARAGRAPH.split(text.replace("\f", "\n")) if part.strip()]
+    counts = [len(_WORD.findall(part)) for part in parts]
+    room = sum(counts) - words
+    if room < 0:
+        return None
+    start = rng.randint(0, room)
+    first = 0
+    while first < len(parts) - 1 and counts[first] <= start:
+        start -= counts[first]
+        first += 1
+    taken, have = first, 0
+    while taken < len(parts) and have < words:
+        have += counts[taken]
+        taken += 1
+    return "\n\n".join(parts[first:taken]) if have >= words / 2 else None
+
+
+def originals(texts: Iterator[str], rng: random.Random, count: int) -> list[str]:
+    """Pieces of different documents that have little in common with one another."""
+    found: list[str] = []
+    while len(found) < count:
+        while len(found) < count:
+            text = next(texts, None)
+            if text is None:
+                raise NoText(
+                    f"there is not enough text for {count} originals: use a smaller --scale"
+                )
+            words = round(SHORTEST * (LONGEST / SHORTEST) ** rng.random())
+            piece = cut(text, words, rng)
+            if piece is not None:
+                found.append(piece)
+        near = {j for _, j in all_pairs([shingle_set(text) for text in found], UNRELATED)}
+        found = [text for number, text in enumerate(found) if number not in near]
+    return found
+
+
+def generate(texts: pa.Table, seed: int = SEED, scale: float = 1.0) -> Planted:
+    """Make the corpus out of real documents (columns url, kind, text)."""
+    rng = random.Random(seed)
+    made = Planted()
+    rows = list(zip(texts["url"].to_pylist(), texts["kind"].to_pylist(), strict=True))
+    every = texts["text"]
+    pieces = (str(every[i]) for i, (_, kind) in enumerate(rows) if kind != "book")
+    stock = Stock([word for _ in range(40) for word in _WORD.findall(next(pieces, ""))])
+    _pairs(made, pieces, rng, stock, scale)
+    _families(made, pieces, rng, stock, scale)
+    _templates(made, pieces, rng, scale)
+    books = [str(every[i]) for i, (_, kind) in enumerate(rows) if kind == "book"]
+    _books(made, books, pieces, rng, scale)
+    _revisions(made, texts, scale)
+    _pages(made, texts, scale)
+    return made
+
+
+def _pairs(
+    made: Planted, texts: Iterator[str], rng: random.Random, stock: Stock, scale: float
+) -> None:
+    each = max(1, round(PAIRS_PER_EDIT * scale))
+    bases = originals(texts, rng, each * len(EDITS))
+    for number, base in enumerate(bases):
+        name, edit = list(EDITS.items())[number % len(EDITS)]
+        target = 0.9 if name in FIXED else aim(rng)
+        first, second = plant(base, edit, target, rng.getrandbits(32), stock)
+        a, b = made.add(first, "original", name), made.add(second, "copy", name)
+        made.copies[a, b] = name
+
+
+def _families(
+    made: Planted, texts: Iterator[str], rng: random.Random, stock: Stock, scale: float
+) -> None:
+    bases = originals(texts, rng, max(1, round(FAMILIES * scale)))
+    for number, base in enumerate(bases):
+        kind = f"family {number}"
+        centre = made.add(base, "original", kind)
+        for _ in range(FAMILY):
+            name = rng.choice(["substitutions", "insertions", "deletions", "ocr", "mixed"])
+            target = rng.uniform(0.85, 0.97)
+            copy = plant(base, EDITS[name], target, rng.getrandbits(32), stock)[1]
+            member = made.add(copy, "copy", kind)
+            made.copies.update({(one, member): "siblings" for one in range(centre + 1, member)})
+            made.copies[centre, member] = "family"
+
+
+def _templates(made: Planted, texts: Iterator[str], rng: random.Random, scale: float) -> None:
+    for number in range(max(1, round(TEMPLATES * scale))):
+        shared = [part for part in _PARAGRAPH.split(_piece(texts, rng, 900)) if part.strip()]
+        similar = rng.uniform(0.45, 0.77)
+        words = sum(len(_WORD.findall(part)) for part in shared)
+        own = max(20, round(words * (1 - similar) / (2 * similar)))
+        slots = rng.sample(range(len(shared)), min(3, len(shared)))
+        for _ in range(PER_TEMPLATE):
+            content = _piece(texts, rng, own).split()
+            page = list(shared)
+            for k, slot in enumerate(slots):
+                share = content[
+                    len(content) * k // len(slots) : len(content) * (k + 1) // len(slots)
+                ]
+                page[slot] = f"{page[slot]}\n\n{' '.join(share)}"
+            made.add("\n\n".join(page), "template", f"template {number}")
+
+
+def _piece(texts: Iterator[str], rng: random.Random, words: int) -> str:
+    for text in texts:
+        piece = cut(text, words, rng)
+        if piece is not None:
+            return piece
+    raise NoText("there is not enough text: use a smaller --scale")
+
+
+def _books(
+    made: Planted, books: Sequence[str], texts: Iterator[str], rng: random.Random, scale: float
+) -> None:
+    """Pieces of books that do not overlap, each followed by one long licence."""
+    licences = [text[match.start() :] for text in books if (match := _LICENCE.search(text))]
+    licence = licences[0] if licences else (Path(__file__).parents[1] / "LICENSE").read_text()
+    length = len(_WORD.findall(licence))
+    paragraphs = (
+        part for book in (*books, *texts) for part in _PARAGRAPH.split(_LICENCE.split(book)[0])
+    )
+    for _ in range(max(1, round(BOOKS * scale))):
+        # Two books of c and d own words have a Jaccard of at most L / (L + c + d): here 0.77.
+        words = length * 0.15 * (2 / 0.15) ** rng.random()
+        body, have = [], 0
+        while have < words:
+            part = next(paragraphs, None)
+            if part is None:
+                return
+            body.append(part.replace("\f", "\n"))
+            have += len(_WORD.findall(part))
+        made.add("\n\n".join([*body, licence]), "book", "licence")
+
+
+def _revisions(made: Planted, texts: pa.Table, scale: float) -> None:
+    """RFCs and those they replace, whole."""
+    by_number = {
+        int(match[1]): row
+        for row, url in enumerate(texts["url"].to_pylist())
+        if (match := re.search(r"/rfc(\d+)\.txt", url))
+    }
+    taken: set[int] = set()
+    wanted = round(REVISIONS * scale)
+    for number, row in sorted(by_number.items(), reverse=True):
+        text = str(texts["text"][row])
+        before = _OBSOLETES.search(text[:3000])
+        olds = [int(old) for old in re.findall(r"\d+", before[1])] if before else []
+        for old in olds:
+            both = {number, old}
+            if old not in by_number or both & taken or wanted <= 0:
+                continue
+            bodies = [text, str(texts["text"][by_number[old]])]
+            if max(map(len, bodies)) < 60_000:
+                taken |= both
+                wanted -= 1
+                for body in bodies:
+                    made.add(body.replace("\f", "\n"), "revision", "RFC")
+
+
+def _pages(made: Planted, texts: pa.Table, scale: float) -> None:
+    """Reference pages of the manual that has most of them in one folder."""
+    folders: dict[str, list[int]] = {}
+    for row, (url, kind) in enumerate(
+        zip(texts["url"].to_pylist(), texts["kind"].to_pylist(), strict=True)
+    ):
+        if kind == "manual":
+            folders.setdefault(url.rpartition("/")[0], []).append(row)
+    rows = max(folders.values(), key=len, default=[])
+    for row in rows[: round(PAGES * scale)]:
+        made.add(str(texts["text"][row]), "page", "manual")
+
+
+def write(made: Planted, folder: Path, seed: int = SEED) -> None:
+    """Shuffle the documents, compute every similarity, write the three tables."""
+    order = list(range(len(made.documents)))
+    random.Random(seed).shuffle(order)
+    names = {number: f"d{place:05}" for place, number in enumerate(order)}
+    (folder / "documents").mkdir(parents=True, exist_ok=True)
+    ids = [names[number] for number in order]
+    documents = [made.documents[number] for number in order]
+    table = pa.table(
+        {
+            "id": ids,
+            "url": [f"https://example.com/{name}" for name in ids],
+            "text": pa.array([document.text for document in documents], pa.large_string()),
+        }
+    )
+    for number in range(FILES):
+        start, end = (len(ids) * k // FILES for k in (number, number + 1))
+        pq.write_table(table.slice(start, end - start), folder / "documents" / f"{number}.parquet")
+    roles = {
+        "id": ids,
+        "role": [document.role for document in documents],
+        "kind": [document.kind for document in documents],
+    }
+    pq.write_table(pa.table(roles), folder / "roles.parquet")
+    similar = all_pairs([shingle_set(document.text) for document in documents], LEAST)
+    planted = {
+        (min(names[a], names[b]), max(names[a], names[b])): kind
+        for (a, b), kind in made.copies.items()
+    }
+    found = [
+        (ids[i], ids[j], value, planted.get((ids[i], ids[j]))) for (i, j), value in similar.items()
+    ]
+    columns = [pa.array([row[k] for row in found]) for k in range(3)]
+    kinds = pa.array([row[3] for row in found], pa.string())
+    pairs = pa.table([*columns, kinds], names=["a", "b", "jaccard", "kind"])
+    pq.write_table(pairs, folder / "pairs.parquet")
+
+
+def describe(folder: Path) -> str:
+    """What a corpus holds: documents by role, pairs by kind and similarity."""
+    roles = Counter(pq.read_table(folder / "roles.parquet")["role"].to_pylist())
+    lines = [
+        "documents: " + ", ".join(f"{count:,} {role}" for role, count in sorted(roles.items()))
+    ]
+    pairs = pq.read_table(folder / "pairs.parquet")
+    counts: Counter[tuple[str, str | None]] = Counter()
+    for kind, value in zip(pairs["kind"].to_pylist(), pairs["jaccard"].to_pylist(), strict=True):
+        counts[kind or "not planted", bin_of(value)] += 1
+    lines.append(f"{'pairs by Jaccard':18}" + "".join(f"{name:>10}" for name in bin_names()))
+    lines += [
+        f"{kind:18}" + "".join(f"{counts[kind, name]:10,}" for name in bin_names())
+        for kind in sorted({kind for kind, _ in counts})
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Make a corpus and say what it holds."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of documents")
+    parser.add_argument(
+        "--input", nargs="*", type=Path, default=[], help="instead of Debian's text"
+    )
+    options = parser.parse_args()
+    try:
+        write(generate(read(corpus(options.input)), scale=options.scale), options.folder)
+    except NoText as error:
+        sys.exit(f"error: {error}")
+    print(describe(options.folder))
+
+
+if __name__ == "__main__":
+    main()
