@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator
 
 _CHUNK_HEAD = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_TRAILER = re.compile(rb"(?:[!-9;-~]+:[^\r\n]*\r?\n)*\r?\n")  # what ends the last chunk
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # what text does not hold
 _PIECE = 1 << 16
 _BITE = 1 << 10  # of zstd, a byte of which may stand for thousands
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -52,7 +54,7 @@ def dechunk(body: bytes) -> bytes:
     while head := _CHUNK_HEAD.match(body, at):
         size = int(head.group(1), 16)
         if size == 0:
-            return b"".join(out)
+            return b"".join(out) if out or _ends(body, head) else body
         end = head.end() + size
         if end > len(body):
             break
@@ -61,6 +63,26 @@ def dechunk(body: bytes) -> bytes:
     if not out:
         return body
     raise Undecodable("chunks break off")
+
+
+def _ends(body: bytes, head: re.Match[bytes]) -> bool:
+    """Whether a first chunk of no bytes is that, and not a line of text that says 0."""
+    if head.end() == len(body):
+        return head.group().endswith(b"\r\n")
+    return _TRAILER.fullmatch(body, head.end()) is not None
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether a body shows signs of being text: no control characters, and either markup or UTF-8."""
+    start = body[:_BITE]
+    if _CONTROL.search(start):
+        return False
+    try:
+        start.decode()
+    except UnicodeDecodeError as error:
+        cut = len(start) < len(body) and error.start > len(start) - 4
+        return cut or start.lstrip().startswith(b"<")
+    return True
 
 
 def _decompress(body: bytes, name: str, limit: int | None) -> bytes:
@@ -74,7 +96,8 @@ def _decompress(body: bytes, name: str, limit: int | None) -> bytes:
             if limit is not None and len(out) > limit:
                 return bytes(out[: limit + 1])
     except Undecodable:
-        if name == "br" and not out:  # it has no sign of its own
+        # These have no sign of their own.
+        if (name == "br" and not out) or (name == "deflate" and _is_text(body)):
             return body
         raise
     return bytes(out)
@@ -93,17 +116,20 @@ def _pieces(body: bytes, name: str) -> Iterator[bytes]:
 
 def _inflate(body: bytes, name: str) -> Iterator[bytes]:
     # Servers send deflate both with and without the zlib header (RFC 9110, 8.4.1.2).
-    bits = _GZIP if name == "gzip" else _ZLIB if body[0] & 0x0F == 8 else _RAW
+    header = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0  # RFC 1950, 2.2
+    bits = _GZIP if name == "gzip" else _ZLIB if header else _RAW
     rest = body
     while rest:
         member = zlib.decompressobj(bits)
         while not member.eof:
-            if not rest:
-                raise Undecodable("compressed data breaks off")
             try:
-                yield member.decompress(rest, _PIECE)
+                out = member.decompress(rest, _PIECE)
             except zlib.error as error:
                 raise Undecodable(str(error)) from None
+            # With all input taken, there may still be output, or the end itself, to come.
+            if not (rest or out or member.eof):
+                raise Undecodable("compressed data breaks off")
+            yield out
             rest = member.unconsumed_tail
         rest = member.unused_data if name == "gzip" else b""
         if not rest.startswith(_MAGIC["gzip"]):

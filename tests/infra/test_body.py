@@ -1,6 +1,7 @@
 """Bodies: decoded if they are encoded, taken as they are if they are not, refused if damaged."""
 
 import gzip
+import random
 import zlib
 
 import brotli
@@ -44,6 +45,7 @@ def test_chunks_are_put_together(data: bytes, size: int) -> None:
         # Under headers that lie:
         ("gzip", TEXT),
         ("zstd", TEXT),
+        ("deflate", TEXT),
         ("gzip, br", gzip.compress(TEXT)),
     ],
 )
@@ -62,6 +64,52 @@ def test_contents(name: str | None, body: bytes) -> None:
 def test_damage(name: str, body: bytes) -> None:
     with pytest.raises(Undecodable):
         decode(body, None, name, None)
+
+
+@pytest.mark.parametrize("length", [1 << 16, 1 << 17, (1 << 16) - 1, (1 << 16) + 1])
+@pytest.mark.parametrize("name", ["deflate", "gzip"])
+@pytest.mark.parametrize("byte", [True, False])
+def test_a_body_may_end_where_a_piece_does(length: int, name: str, byte: bool) -> None:
+    data = b"\0" * length if byte else random.Random(3).randbytes(length)
+    body = gzip.compress(data) if name == "gzip" else zlib.compress(data)[2:-4]
+    assert decode(body, None, name, None) == data
+    with pytest.raises(Undecodable):
+        decode(body[:-1], None, name, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!doctype html><p>decoded already",
+        b"\n <p>caf\xe9 in latin-1",
+        "Hello, plain text \u00e9\u4e2d".encode(),
+        b"xyz",
+        b"x",
+        ("\u4e2d" * 2000).encode(),
+    ],
+)
+def test_text_under_the_label_of_deflate(body: bytes) -> None:
+    assert decode(body, None, "deflate", None) == body
+
+
+@given(st.binary(min_size=30, max_size=3000), st.integers(1, 20), st.booleans())
+def test_deflated_bytes_that_break_off_are_no_text(data: bytes, cut: int, raw: bool) -> None:
+    body = zlib.compress(data)[2:-4] if raw else zlib.compress(data)
+    try:
+        found = decode(body[:-cut], None, "deflate", None)
+    except Undecodable:
+        return
+    assert found in (data, body[:-cut])
+
+
+@pytest.mark.parametrize("body", [b"0\nis not one", b"0\r\nnor this\r\n", b"0\n", b"0 \n\n\n1"])
+def test_a_line_that_says_0_is_no_chunk(body: bytes) -> None:
+    assert dechunk(body) == body
+
+
+@pytest.mark.parametrize("body", [b"0\r\n\r\n", b"0\r\n", b"00;x=y\r\nA: b\r\n\r\n", b"0\n\n"])
+def test_no_chunks_are_an_empty_body(body: bytes) -> None:
+    assert dechunk(body) == b""
 
 
 def test_chunks_that_break_off() -> None:
