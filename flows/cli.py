@@ -4,22 +4,24 @@ Every command takes ``--json``, exits non-zero on failure, and says of an error 
 where, and what to do.
 """
 
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import wraps
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
+from flows.cli_common import guarded, json_option, recipe_options, show
+from flows.cli_removal import remove
 from flows.recipe import STAGES, Recipe, StageName, load
 from infra.errors import UserError
 from infra.records import COMPLETED, NoRun, RunRecord, extended, latest, new_run_id
+from infra.removal_log import removals
+from infra.seen import marked
 from infra.storage import Storage
 
 # Before Prefect is imported: no telemetry, no prompts, quiet in the terminal, our logs in its UI.
@@ -35,65 +37,11 @@ ENVIRONMENT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,infra",
 }
-FAILURE, PROBLEMS = 1, 3  # 2 is click's, for a command line that is none
+PROBLEMS = 3  # exit status; 1 is any other failure, 2 is click's, for a command line that is none
 
-STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp")
 SERVER_PATIENCE = 10.0  # seconds to wait for a Prefect server to say that it is there
 
-Command = Callable[..., Any]
-
 log = logging.getLogger(__name__)
-
-
-def fail(message: str) -> NoReturn:
-    """Say what went wrong and leave."""
-    for line in message.splitlines():
-        click.echo(f"error: {line}", err=True)
-    raise SystemExit(FAILURE)
-
-
-def guarded(command: Command) -> Command:
-    """Turn what a user can mend into one line instead of a traceback."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except UserError as error:
-            fail(str(error))
-        except KeyboardInterrupt:
-            fail("interrupted; run the same command again to go on from here")
-        except Exception as error:
-            if type(error).__module__.split(".")[0] not in STORAGE_CLIENTS:
-                raise
-            fail(f"the storage cannot be used: {' '.join(str(error).split())}")
-
-    return run
-
-
-def recipe_options(command: Command) -> Command:
-    """RECIPE, --storage and --set."""
-    for decorate in (
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="section.key=value",
-            help="override a value of the recipe; may be given several times",
-        ),
-        click.option("--storage", help="override the recipe's storage"),
-        click.argument("path", metavar="RECIPE"),
-    ):
-        command = decorate(command)
-    return command
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-
-
-def show(value: Any) -> None:
-    """Print JSON on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, default=str))
 
 
 @contextmanager
@@ -133,8 +81,11 @@ def run(
     with output_kept_clean():
         record = _run(recipe, until)
     public = _public(recipe, record)
+    models = [mark for mark in marked(Storage(recipe.storage), recipe.name) if mark.documents]
+    for mark in models:
+        click.echo(str(mark), err=True)
     if as_json:
-        show(public)
+        show({**public, "saw_removed": [mark.to_json() for mark in models]})
     else:
         click.echo(public["report"])
 
@@ -204,11 +155,10 @@ def _plan(recipe: Recipe, until: StageName) -> Any:
     from infra.stage import Context
 
     inline = Cluster(ClusterConfig.model_validate({"workers": 0}))
-    ctx = Context(
-        Storage(recipe.storage), recipe.seed, inline, Silent(), recipe.name, "", datetime.now(UTC)
-    )
+    storage = Storage(recipe.storage)
+    ctx = Context(storage, recipe.seed, inline, Silent(), recipe.name, "", datetime.now(UTC))
     planner = Planner(ctx)
-    walk(planner, recipe, until)
+    walk(planner, recipe, until, removals(storage, recipe.name))
     return planner
 
 
@@ -360,3 +310,6 @@ def report(path: str, storage: str | None, overrides: tuple[str, ...], as_json: 
         show({"recipe": recipe.name, "report": url})
     else:
         click.echo(url)
+
+
+main.add_command(remove)

@@ -36,10 +36,13 @@ from infra.records import (
     save,
     versions,
 )
+from infra.removal_log import removals
 from infra.report import build_report
+from infra.seen import mark_models
 from infra.stage import Context
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
+from tasks.train.order import steps_that_saw
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +149,7 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
     console, artifacts = Console(), Artifacts()
     reporter = Several(console, artifacts)
     storage = Storage(recipe.storage)
+    gone = removals(storage, recipe.name)
     began = datetime.now(UTC)
     allow_children()
     with Cluster(recipe.cluster, reporter) as cluster, worker_logs():
@@ -156,7 +160,7 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
         journey = Journey(ctx, console, artifacts, cores, gpus)
         error: BaseException | None = None
         try:
-            walk(journey, recipe, until)
+            walk(journey, recipe, until, gone)
             wait(journey.futures)
             error = journey.failure()
         except BaseException as interruption:  # noqa: BLE001 - raised again below
@@ -165,6 +169,8 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
         try:
             record = _record(ctx, recipe, journey, error)
             save(storage, record)
+            if error is None:
+                mark_models(storage, recipe.name, gone, steps_that_saw)
             if error is None or isinstance(error, RunFailed):
                 record = _report(storage, record, artifacts)
         except Exception as second:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from infra.dag import Step
 from infra.dataset import Dataset, open_dataset
 from infra.processes import Stopped
+from infra.removals import PREFIX as REMOVALS
 from infra.stage import Context
 
 Folders = Mapping[str, Any]  # argument -> folder below the storage root, or a list of folders
@@ -194,11 +195,20 @@ class Planner:
                 changed.append(f"configuration changed ({', '.join(keys)})")
             if other.code != spec.stage.code:
                 changed.append("code changed")
-            before = [*(item["content"] for item in other.inputs), *other.raw]
-            if before != [*(item.content for item in spec.inputs), *spec.raw]:
+            (gone, files), (gone_now, files_now) = _apart(other.raw), _apart(spec.raw)
+            if gone != gone_now:
+                changed.append("removals changed")
+            before = [*(item["content"] for item in other.inputs), *files]
+            if before != [*(item.content for item in spec.inputs), *files_now]:
                 changed.append("input changed")
             differences.append(changed or ["input changed"])
         if not differences:
             return "never made"
         differences.sort(key=len)
         return " and ".join(differences[0])
+
+
+def _apart(raw: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The entries of a data set's ``raw`` that stand for removals, and the others."""
+    gone = [item for item in raw if item.startswith(REMOVALS)]
+    return gone, [item for item in raw if not item.startswith(REMOVALS)]

@@ -16,16 +16,22 @@ from infra.excerpts import find_texts, has_column, one_line, parse_evidence, rea
 from infra.find import find
 from infra.ledger import KEPT
 from infra.records import RunRecord, StageRecord, all_recipes, extended, latest
+from infra.removal_log import FOLDER, in_force
+from infra.removals import removed
+from infra.seen import marked, seen_document
 from infra.storage import Storage
 from infra.tokens import TRAIN
 
 Steps = Callable[[Dataset, int, int], list[int]]
 
 SEEN = "seen"
+RECORDED = "recorded"  # of a removal
 SHOWN_ROWS = 20  # rows of one data set told for one id; identical rows of a source share theirs
 SHOWN_MEMBERS = 10
 TERMINAL_WIDTH, TERMINAL_EXCERPT = 110, 400  # characters
 DETAILS = {
+    "acquire": ("license",),
+    "extract": ("license",),
     "annotate": ("language", "language_score", "words", "characters", "bytes", "pii"),
     "dedup": ("exact_group", "cluster", "cluster_size"),
     "select": ("language", "words", "cluster", "cluster_size"),
@@ -42,7 +48,7 @@ class Event:
         path: its data set, relative to the storage root.
         part: the part that holds it.
         row: its row in the part's ledger.
-        verdict: ``kept``, ``dropped`` or ``failed``; ``seen`` by a model.
+        verdict: ``kept``, ``dropped`` or ``failed``; ``seen`` by a model; of a removal ``recorded``.
         reason: why it did not pass.
         evidence: what the verdict rests on.
         details: what the stage wrote about it: language, cluster, token range, steps.
@@ -74,17 +80,19 @@ class Track:
     @property
     def outcome(self) -> str:
         """One line: where the document is now."""
-        judged = [item for item in self.events if item.verdict != SEEN]
+        judged = [item for item in self.events if item.verdict not in (SEEN, RECORDED)]
         if not judged:
             return "no stage has spoken of it"
         # Identical rows share their id: the document lives on if one of them does.
         last = [item for item in judged if item.stage == judged[-1].stage]
         gone = next((item for item in last if item.reason is not None), None)
-        if gone is not None and all(item.reason is not None for item in last):
-            return f"{gone.verdict} by {gone.stage}: {gone.reason}"
         models = sorted({str(e.details.get("model")) for e in self.events if e.verdict == SEEN})
         seen = f", seen by {', '.join(models)}" if models else ""
-        return f"kept by {judged[-1].stage}{seen}"
+        if gone is not None and all(item.reason is not None for item in last):
+            return f"{gone.verdict} by {gone.stage}: {gone.reason}{seen}"
+        waits = any(item.verdict == RECORDED for item in self.events)
+        removed = "; its removal is recorded, the next run applies it" if waits else ""
+        return f"kept by {judged[-1].stage}{seen}{removed}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,7 @@ def _track(
             tokens += _token_ranges(entry, data, spoken)
     text = find_texts(storage, record, [document]).get(document)
     events = _with_members(storage, record, document, events)
+    events += _removal(storage, record, document, url, events)
     return Track(
         record.recipe,
         record.run,
@@ -267,6 +276,27 @@ def _seen(
                 continue
         events.append(Event("train", entry.path, None, None, SEEN, details=details))
     return events
+
+
+def _removal(
+    storage: Storage, record: RunRecord, document: str, url: str | None, events: Sequence[Event]
+) -> list[Event]:
+    """The removal that takes a document, and the models that saw it before."""
+    entries = in_force(storage, record.recipe)
+    licenses = [event.details["license"] for event in events if "license" in event.details]
+    row = {"id": [document], "url": [url], "license": licenses[:1] or [None]}
+    place = int(removed(pa.table(row), [entry.removal for entry in entries])[0])
+    if place < 0:
+        return []
+    told = {event.path for event in events if event.verdict == SEEN}
+    path = f"{FOLDER}/{record.recipe}"
+    found = [Event("remove", path, None, None, RECORDED, evidence=entries[place].to_json())]
+    for mark in marked(storage, record.recipe):
+        at = seen_document(storage, mark, document)
+        if at is not None and mark.path not in told:
+            details = {"model": mark.model, "times": len(at), "steps": at}
+            found.append(Event("train", mark.path, None, None, SEEN, details=details))
+    return found
 
 
 def _with_members(

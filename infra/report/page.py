@@ -16,6 +16,7 @@ from infra.report.duplicates import duplicates
 from infra.report.funnel import Found, Step, add_samples, funnel
 from infra.report.models import BASELINES, Model, curves, models, samples, table
 from infra.report.quality import quality
+from infra.report.removals import removals
 from infra.storage import Storage
 
 SHORT = 12  # characters of a digest that tell two apart
@@ -90,6 +91,7 @@ def render(storage: Storage, record: RunRecord) -> str:
             mix=made_of,
             duplicates=duplicates(storage, record, marks, corpus) if marks is not None else None,
             quality=quality(notes, corpus),
+            removals=removals(storage, record.recipe, corpus),
             models=trained,
             curves=curves(trained),
             evaluation=table(trained),

@@ -11,6 +11,7 @@ from flows.walk import Result, perform
 from infra.cluster import Cluster, ClusterConfig
 from infra.dag import Step
 from infra.progress import Silent
+from infra.removals import Removal
 from infra.stage import Context
 from infra.storage import Storage
 
@@ -62,12 +63,16 @@ class Inline:
 
 
 def go(
-    recipe: dict[str, Any], until: StageName = "tokenize", order: int = 0, steps: int | None = None
+    recipe: dict[str, Any],
+    until: StageName = "tokenize",
+    order: int = 0,
+    steps: int | None = None,
+    removals: Sequence[Removal] = (),
 ) -> list[Result]:
     """Walk the road of a raw recipe; ``steps`` cuts it off after so many."""
     parsed = Recipe.model_validate(recipe)
     inline = Inline(parsed, order, steps)
-    walk(inline, parsed, until)
+    walk(inline, parsed, until, removals)
     return inline.results
 
 

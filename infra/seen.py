@@ -1,0 +1,282 @@
+"""Which models saw what was removed since: the documents, and the steps whose batches held them.
+
+A data set that is committed is never written to, so a model's mark stands beside the removals:
+``removals/{recipe}/models/{fingerprint}.json``, and a table of the documents as ``.parquet``. Marks
+follow from removals, token shards and the order of the training; they are made again when the
+removals change. Of a model whose token shards are gone, the last mark stays as it is.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from infra.dataset import BrokenPromise, Dataset, NotCommitted, open_dataset, table_bytes
+from infra.fingerprint import digest
+from infra.removal_log import FOLDER
+from infra.removals import Removal, raw, removed, removed_of
+from infra.stage import SHORT
+from infra.storage import Storage
+from infra.tokens import TRAIN
+
+Steps = Callable[[Dataset, int, int], list[int]]
+
+MODELS = "models"
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("kind", pa.string()),
+        ("value", pa.string()),
+        ("first_token", pa.int64()),
+        ("end_token", pa.int64()),
+        ("steps", pa.list_(pa.int64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a model saw of the documents that are removed.
+
+    Attributes:
+        model: its name in the recipe that trained it.
+        path: its data set, relative to the storage root.
+        fingerprint: the data set's.
+        removals: digest of the removals that this was found out for.
+        documents: removed documents that it was trained on; ``None`` if that cannot be told.
+        tokens: their tokens in the training split, each counted once.
+        steps: training steps whose batches held any of them.
+        first_step: the first of these, 0-based; ``None`` if there is none.
+        last_step: the last of these.
+        of_steps: steps of the whole training.
+        by_removal: documents by what removed them: kind, value, documents.
+        table: the documents, each with its steps, as a Parquet file; relative to the storage root.
+    """
+
+    model: str
+    path: str
+    fingerprint: str
+    removals: str
+    documents: int | None
+    tokens: int = 0
+    steps: int = 0
+    first_step: int | None = None
+    last_step: int | None = None
+    of_steps: int = 0
+    by_removal: Sequence[Mapping[str, Any]] = ()
+    table: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "by_removal": [dict(item) for item in self.by_removal]}
+
+    def __str__(self) -> str:
+        name = f"model {self.model} ({self.path})"
+        if self.documents is None:
+            return f"{name}: its token shards are gone, so what it saw cannot be told"
+        some = (
+            "1 removed document" if self.documents == 1 else f"{self.documents:,} removed documents"
+        )
+        return (
+            f"{name} saw {some}, {self.tokens:,} tokens, in {self.steps:,} of its {self.of_steps:,} "
+            f"steps, {self.first_step} to {self.last_step}"
+        )
+
+
+def mark_models(
+    storage: Storage, recipe: str, removals: Sequence[Removal], steps: Steps
+) -> list[Mark]:
+    """Find out which models of a store saw what a recipe removed, and mark them.
+
+    Models of other recipes that share the store are looked at too: a text was seen or not, whoever
+    trained on it. What was found out for the same removals before is not looked up again.
+
+    Args:
+        storage: the root of the store.
+        recipe: whose removals these are.
+        removals: what is in force.
+        steps: ``steps(train data set, first token, one past the last) -> steps`` whose batches
+            held any of these tokens of the training split.
+
+    Returns:
+        The marks of the models that saw something or of which it cannot be told.
+    """
+    known = {mark.fingerprint: mark for mark in _read_all(storage, recipe)}
+    if not removals and not known:
+        return []
+    now = digest(raw(removals))
+    seen: dict[str, pa.Table | None] = {}
+    marks = []
+    for folder in storage.folders("train"):
+        try:
+            model = open_dataset(storage.at("train", folder))
+        except (NotCommitted, BrokenPromise):
+            continue
+        mark = known.get(model.fingerprint)
+        if mark is None or mark.removals != now:
+            tokens = _input(model, "tokenize")
+            if tokens not in seen:
+                seen[tokens] = _documents(storage, tokens, removals)
+            mark = _mark(storage, recipe, f"train/{folder}", model, seen[tokens], steps, now, mark)
+        marks.append(mark)
+    return [mark for mark in marks if mark.documents != 0]
+
+
+def marked(storage: Storage, recipe: str) -> list[Mark]:
+    """The marks of a recipe as they were written last; models that saw nothing are left out."""
+    return [mark for mark in _read_all(storage, recipe) if mark.documents != 0]
+
+
+def seen_document(storage: Storage, mark: Mark, document: str) -> list[int] | None:
+    """The steps at which a marked model saw a document; ``None`` if it is not among those removed."""
+    if mark.table is None:
+        return None
+    with storage.open(mark.table) as stream:
+        rows = pq.read_table(
+            stream, columns=["id", "steps"], filters=[("id", "=", document)]
+        ).to_pylist()
+    return sorted({step for row in rows for step in row["steps"]}) if rows else None
+
+
+def _input(data: Dataset, stage: str) -> str:
+    """The folder of a data set's input that this stage made."""
+    item = next(item for item in data.manifest.inputs if item["stage"] == stage)
+    return f"{stage}/{item['source'] or 'all'}-{item['fingerprint'][:SHORT]}"
+
+
+def _open(storage: Storage, folder: str) -> Dataset | None:
+    try:
+        return open_dataset(storage.at(*folder.split("/")))
+    except (NotCommitted, BrokenPromise):
+        return None
+
+
+def _documents(storage: Storage, folder: str, removals: Sequence[Removal]) -> pa.Table | None:
+    """The removed documents in the training split of token shards: `SCHEMA` without steps.
+
+    ``None`` if the shards, or the corpus that knows licences, are gone.
+    """
+    tokens = _open(storage, folder)
+    if tokens is None:
+        return None
+    by_id = _removed_ids(storage, tokens, removals)
+    if by_id is None:
+        return None
+    size = np.dtype(str(tokens.facts.get("dtype", "uint16"))).itemsize
+    names = pa.array(list(by_id), pa.string())
+    before = 0
+    tables = [SCHEMA.remove(SCHEMA.get_field_index("steps")).empty_table()]
+    for part in tokens.parts:
+        file = part.record.files.get(f"{TRAIN}.bin")
+        if file is None:
+            continue
+        table = part.table(["id", "url", "split", "tokens", "offset"])
+        hit = pc.and_(pc.equal(table["split"], TRAIN), pc.is_in(table["id"], value_set=names))
+        table = table.filter(hit)
+        gone = [by_id[name] for name in table["id"].to_pylist()]
+        first = pc.add(table["offset"], before)
+        columns = {
+            "id": table["id"],
+            "url": table["url"],
+            "kind": [item.kind for item in gone],
+            "value": [item.value for item in gone],
+            "first_token": first,
+            "end_token": pc.add(first, table["tokens"]),
+        }
+        tables.append(pa.table(columns, schema=tables[0].schema))
+        before += file.bytes // size
+    return pa.concat_tables(tables)
+
+
+def _removed_ids(
+    storage: Storage, tokens: Dataset, removals: Sequence[Removal]
+) -> dict[str, Removal] | None:
+    """What removes each document of the corpus that was made into tokens, by id."""
+    found: dict[str, Removal] = {}
+    corpus = _open(storage, _input(tokens, "select"))
+    if corpus is None and any(gone.kind == "license" for gone in removals):
+        return None  # token shards name ids and addresses, but no licences
+    for part in (corpus or tokens).parts:
+        if corpus is not None:
+            ids, gone = part.table(["id"])["id"], removed_of(part, removals)
+        else:
+            table = part.table(["id", "url"])
+            ids, gone = table["id"], removed(table, removals)
+        rows = np.flatnonzero(gone >= 0)
+        for name, place in zip(ids.take(rows).to_pylist(), gone[rows].tolist(), strict=True):
+            found[name] = removals[place]
+    return found
+
+
+def _mark(
+    storage: Storage,
+    recipe: str,
+    path: str,
+    model: Dataset,
+    documents: pa.Table | None,
+    steps: Steps,
+    removals: str,
+    before: Mark | None,
+) -> Mark:
+    """Find out what a model saw and write it down."""
+    name = f"{FOLDER}/{recipe}/{MODELS}/{model.fingerprint}"
+    if documents is None:
+        if before is not None:
+            return before
+        mark = Mark(str(model.source), path, model.fingerprint, removals, None)
+        storage.put(f"{name}.json", _bytes(mark))
+        return mark
+    ranges = zip(
+        documents["first_token"].to_pylist(), documents["end_token"].to_pylist(), strict=True
+    )
+    at = pa.array([steps(model, first, end) for first, end in ranges], SCHEMA.field("steps").type)
+    table = documents.append_column("steps", at)
+    table = table.filter(pc.greater(pc.list_value_length(table["steps"]), 0))
+    every = pc.unique(pc.list_flatten(table["steps"]))
+    by = Counter(zip(table["kind"].to_pylist(), table["value"].to_pylist(), strict=True))
+    lengths = pc.subtract(table["end_token"], table["first_token"])
+    mark = Mark(
+        str(model.source),
+        path,
+        model.fingerprint,
+        removals,
+        table.num_rows,
+        int(pc.sum(lengths).as_py() or 0),
+        len(every),
+        pc.min(every).as_py(),
+        pc.max(every).as_py(),
+        int(model.facts.get("steps", 0)),
+        [
+            {"kind": kind, "value": value, "documents": count}
+            for (kind, value), count in sorted(by.items())
+        ],
+        f"{name}.parquet" if table.num_rows else None,
+    )
+    if mark.table:
+        storage.put(mark.table, table_bytes(table))
+    else:
+        storage.remove(f"{name}.parquet")
+    storage.put(f"{name}.json", _bytes(mark))
+    return mark
+
+
+def _bytes(mark: Mark) -> bytes:
+    return json.dumps(mark.to_json(), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _read_all(storage: Storage, recipe: str) -> list[Mark]:
+    found = []
+    for path in storage.list(f"{FOLDER}/{recipe}/{MODELS}"):
+        if path.endswith(".json"):
+            try:
+                found.append(Mark(**json.loads(storage.read(path))))
+            except (ValueError, TypeError):
+                continue  # damaged: it is made again
+    return found

@@ -1,0 +1,257 @@
+"""A removal as an operator makes it: recorded, applied by the next run, told by every command."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from infra.dataset import open_dataset
+from infra.storage import Storage
+from infra.tokens import SPLITS, TokenShards
+from tasks.tokenize.split import survey
+from tests.e2e.command import Ran, gristmill, write_recipe
+from tests.e2e.corpora import docstrings, recipe
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+PAIRS, FILES = 8, 4
+TINY = {
+    "name": "tiny",
+    "layers": 1,
+    "width": 32,
+    "heads": 2,
+    "context": 32,
+    "tokens": 30_000,
+    "batch": 16,
+    "processes": 1,
+}
+
+
+@cache
+def texts() -> list[list[str]]:
+    """Documents of four files; those of the first have a near copy, one sentence shorter, later."""
+    plain = [text for text in docstrings() if len(text) > 700][: PAIRS + 30]
+    files = [[f"{text}\n{sentence(n)}" for n, text in enumerate(plain[:PAIRS])]]
+    rest = plain[PAIRS:]
+    files += [rest[:10], rest[10:20] + plain[:PAIRS], rest[20:]]
+    return files
+
+
+def sentence(number: int) -> str:
+    """What only one document says."""
+    return f"This one is told apart by its last sentence, which is zz{number}zz."
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("remove")
+
+
+@pytest.fixture(scope="module")
+def written(place: Path) -> Path:
+    for number, documents in enumerate(texts()):
+        lines = [
+            json.dumps(
+                {
+                    "text": text,
+                    "url": f"https://host{number}.example.org/{row}",
+                    "license": "CC0-1.0" if row % 2 else "MIT",
+                }
+            )
+            for row, text in enumerate(documents)
+        ]
+        (place / f"{number}.jsonl").write_text("\n".join(lines) + "\n")
+    source = {
+        "name": "dump",
+        "kind": "documents",
+        "paths": [f"{place}/*.jsonl"],
+        "url_column": "url",
+        "license_column": "license",
+    }
+    value = recipe(
+        place / "data",
+        place,
+        cluster={"workers": 1},
+        sources=[source],
+        select={"languages": {}, "quality": [], "pii": "keep"},
+        tokenize={"vocab_size": 500, "validation": 0.1, "sample_bytes": 8_000},
+        train=[TINY],
+    )
+    return write_recipe(place / "small.yaml", value)
+
+
+def ran(place: Path, *arguments: str) -> Ran:
+    done = gristmill(place / "home", *arguments, env={"GRISTMILL_CACHE": str(place / "cache")})
+    assert done.code == 0, done.err
+    return done
+
+
+def path_of(run: Ran, stage: str) -> Storage:
+    (path,) = [item["path"] for item in run.value["stages"] if item["stage"] == stage]
+    return Storage(path)
+
+
+def decoded(tokens: Storage) -> str:
+    """All text of the token shards."""
+    data = open_dataset(tokens)
+    tokenizer = Tokenizer.from_buffer(data.read("tokenizer.json"))
+    shards = [TokenShards(data, split) for split in SPLITS]
+    return "\n".join(
+        tokenizer.decode(one.document(number).tolist())
+        for one in shards
+        for number in range(one.documents)
+    )
+
+
+def receipts(place: Path, stage: str) -> set[str]:
+    return set(Storage(str(place / "data")).list(f"receipts/{stage}"))
+
+
+@pytest.fixture(scope="module")
+def first(place: Path, written: Path) -> Ran:
+    return ran(place, "run", str(written), "--json")
+
+
+@pytest.fixture(scope="module")
+def chosen(place: Path, first: Ran) -> int:
+    """A pair that trains the model, but not the tokenizer, whichever of it is in the corpus."""
+    pair = survey_of([text for number in (0, 2) for text in texts()[number]])
+    every = survey_of([text for file in texts() for text in file])
+    (folder,) = Storage(str(place / "data")).folders("tokenizer")
+    data = open_dataset(Storage(str(place / "data")).at("tokenizer", folder))
+    sampled = {row["id"]: row["bytes"] for row in data.table().to_pylist()}
+    corpus = open_dataset(path_of(first, "select")).table(["id", "text"]).to_pylist()
+    draws = {row["content"]: row["sample_draw"] for row in every}
+    last = max(
+        draws[row["content"]]
+        for row in survey_of([item["text"] for item in corpus if item["id"] in sampled])
+    )
+    for number in range(PAIRS):
+        whole, copy = pair[number], pair[PAIRS + 10 + number]
+        if min(whole["sample_draw"], copy["sample_draw"]) > last and whole["split_draw"] > 0.1:
+            return number
+    raise AssertionError("no pair of texts fell outside the sample")
+
+
+def survey_of(documents: list[str]) -> list[dict[str, Any]]:
+    import pyarrow as pa
+
+    table = pa.table({"id": [""] * len(documents), "text": documents})
+    rows: list[dict[str, Any]] = survey(table, 7).to_pylist()
+    return rows
+
+
+def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chosen: int) -> None:
+    url = f"https://host0.example.org/{chosen}"
+    store = ["--storage", str(place / "data")]
+    corpus = open_dataset(path_of(first, "select"))
+    assert sentence(chosen) in "".join(corpus.table()["text"].to_pylist())
+    assert sentence(chosen) in decoded(path_of(first, "tokenize"))
+    (told,) = ran(place, "why", url, *store, "--json").value["tracks"]
+    (seen,) = [event for event in told["events"] if event["verdict"] == "seen"]
+    assert seen["details"]["times"] > 0
+    before = {stage: receipts(place, stage) for stage in ("select", "tokenizer", "tokenize")}
+
+    recorded = ran(place, "remove", str(written), "--url", f"{url}#x", "--note", "asked", "--json")
+    assert recorded.value["recorded"] == [{"kind": "url", "value": url}]
+    (reached,) = recorded.value["reached"]
+    assert (reached["documents"], reached["corpus"]) == (1, 1)
+    (model,) = recorded.value["models"]
+    assert (model["model"], model["documents"]) == ("tiny", 1)
+    assert model["steps"] == seen["details"]["times"]
+    waits = ran(place, "why", url, *store)
+    assert "its removal is recorded, the next run applies it" in waits.out
+    steps = ran(place, "plan", str(written), "--json").value["steps"]
+    assert "removals changed" in next(step["why"] for step in steps if step["stage"] == "select")
+
+    again = ran(place, "run", str(written), "--json")
+    corpus = open_dataset(path_of(again, "select"))
+    assert corpus.counts.dropped["removed"] == 1
+    urls = corpus.table()["url"].to_pylist()
+    assert url not in urls
+    assert f"https://host2.example.org/{10 + chosen}" in urls, "its copy is elected instead"
+    assert sentence(chosen) not in "".join(corpus.table()["text"].to_pylist())
+    assert sentence(chosen) not in decoded(path_of(again, "tokenize"))
+    after = {stage: receipts(place, stage) - names for stage, names in before.items()}
+    assert {stage: len(names) for stage, names in after.items()} == {
+        "select": 2,
+        "tokenizer": 0,
+        "tokenize": 2,
+    }, "only the parts of the document and of its copy are written anew"
+
+    (told,) = ran(place, "why", url, *store, "--json").value["tracks"]
+    assert told["outcome"] == "dropped by select: removed, seen by tiny"
+    verdict = next(event for event in told["events"] if event["stage"] == "select")
+    assert verdict["evidence"] == {"kind": "url", "value": url}
+    record = next(event for event in told["events"] if event["verdict"] == "recorded")
+    assert record["evidence"]["note"] == "asked"
+    (then,) = [event for event in told["events"] if event["verdict"] == "seen"]
+    assert then["details"] == seen["details"], "the old model's steps are known for good"
+
+    (mark,) = again.value["saw_removed"]
+    assert f"{place / 'data'}/{mark['path']}" == path_of(first, "train").url
+    assert path_of(again, "train").url != path_of(first, "train").url
+    assert "saw 1 removed document" in again.err
+    page = Path(again.value["report"]).read_text()
+    assert url in page
+    assert mark["path"] in page
+    ran(place, "verify", str(written))
+
+    listed = ran(place, "remove", str(written), "--list", "--json").value
+    assert [entry["value"] for entry in listed["removals"]] == [url]
+    assert listed["models"] == [mark]
+
+
+def test_an_undone_removal_brings_the_first_corpus_back(
+    place: Path, written: Path, first: Ran, chosen: int
+) -> None:
+    url = f"https://host0.example.org/{chosen}"
+    ran(place, "remove", str(written), "--url", url)
+    assert "was removed before" in ran(place, "remove", str(written), "--url", url).out
+    undone = ran(place, "remove", str(written), "--url", url, "--undo", "--json").value
+    assert (undone["removals"], undone["models"]) == ([], [])
+    last = ran(place, "run", str(written), "--json")
+    assert [stage["path"] for stage in last.value["stages"]] == [
+        stage["path"] for stage in first.value["stages"]
+    ]
+    assert last.value["saw_removed"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nothing to remove"),
+        (["--url", "example.org"], "with its scheme"),
+        (["--domain", "https://example.org/x"], "--domain example.org?"),
+        (["--id", "12"], "32 hexadecimal digits"),
+        (["--license", "mit"], "there are 'CC0-1.0', 'MIT'"),
+        (["--domain", "example.com", "--undo"], "is not removed"),
+        (["--list", "--id", "0" * 32], "--list"),
+    ],
+)
+def test_a_mistake_is_one_line_and_records_nothing(
+    place: Path, written: Path, first: Ran, arguments: list[str], said: str
+) -> None:
+    before = Storage(str(place / "data")).list("removals")
+    done = gristmill(place / "home", "remove", str(written), *arguments)
+    assert done.code == 1
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert Storage(str(place / "data")).list("removals") == before
+
+
+def test_what_matches_nothing_is_recorded_and_says_so(
+    place: Path, written: Path, first: Ran, chosen: int
+) -> None:
+    wanted = ["--domain", "example.com", "--url", f"http://host0.example.org/{chosen}"]
+    said = ran(place, "remove", str(written), *wanted).out
+    assert "domain example.com: matches nothing so far\n" in said
+    assert f"did you mean https://host0.example.org/{chosen}?" in said
+    last = ran(place, "run", str(written), "--json").value
+    assert all(
+        stage["cached"] for stage in last["stages"] if stage["stage"] in ("tokenize", "train")
+    )
+    ran(place, "remove", str(written), *wanted, "--undo")
