@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -39,6 +39,9 @@ FEEDS = {
     "select": ("annotate",),
     "tokenize": ("select",),
 }
+
+# Stages whose data sets a record names; the others are made by these for themselves.
+NAMED = frozenset({"acquire", *FEEDS, "train", "release", "evaluate"})
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,9 @@ def verify(storage: Storage, record: RunRecord) -> list[Problem]:
 def check(storage: Storage, record: RunRecord) -> Checked:
     """Re-count and re-hash every data set of a run and every data set these were made from.
 
+    Data sets that stages made for themselves on the way (signatures, a tokenizer, baselines) are
+    among them: those in the store that were made from data sets of the run.
+
     Per data set: the manifest is readable, unchanged since the run and consistent with its own
     fingerprint and content; every file is there with its length and SHA-256; a part's counts are
     those of its ledger, its kept documents those of its table, the data set's counts the sum of
@@ -106,17 +112,22 @@ def check(storage: Storage, record: RunRecord) -> Checked:
     result = Checked()
     expected = {stage.path: stage for stage in record.stages}
     manifests: dict[str, Manifest | None] = {}
-    queue = list(expected)
-    while queue:
-        path = queue.pop(0)
-        if path in manifests:
-            continue
-        manifest, problems = _read(storage, path, expected.get(path))
-        manifests[path] = manifest
-        result.problems += problems
-        if manifest is not None:
-            result.datasets += 1
-            queue += [_folder(item) for item in manifest.inputs]
+
+    def visit(paths: Sequence[str]) -> None:
+        queue = list(paths)
+        while queue:
+            path = queue.pop(0)
+            if path in manifests:
+                continue
+            manifest, problems = _read(storage, path, expected.get(path))
+            manifests[path] = manifest
+            result.problems += problems
+            if manifest is not None:
+                result.datasets += 1
+                queue += [_folder(item) for item in manifest.inputs]
+
+    visit(list(expected))
+    visit(_inner(storage, manifests))
     there = {path: manifest for path, manifest in manifests.items() if manifest is not None}
     for path, manifest in there.items():
         result.problems += _consistent(path, manifest)
@@ -138,6 +149,43 @@ def check(storage: Storage, record: RunRecord) -> Checked:
             result.problems += problem
     result.problems.sort(key=lambda item: (item.kind != ERROR, item.file, item.what))
     return result
+
+
+def _inner(storage: Storage, manifests: Mapping[str, Manifest | None]) -> list[str]:
+    """Data sets that no record names, because stages made them for themselves, but that are the run's.
+
+    Each was made from data sets that are the run's; one that was made from no data set at all, such
+    as a tokenizer that was given, shares a file with one that is. A manifest that cannot be read may
+    be the run's, so it is looked at.
+    """
+    known = {path: manifest for path, manifest in manifests.items() if manifest is not None}
+    found: list[str] = []
+    waiting: dict[str, Manifest] = {}
+    for stage in storage.folders():
+        for folder in () if stage in NAMED else storage.folders(stage):
+            path = f"{stage}/{folder}"
+            try:
+                data = storage.read(f"{path}/{MANIFEST}")
+                waiting[path] = Manifest.from_bytes(data, path)
+            except FileNotFoundError:
+                continue  # never committed, or no data set
+            except BrokenPromise:
+                found.append(path)
+    while True:
+        content = {manifest.content for manifest in known.values()}
+        files = {file.sha256 for manifest in known.values() for file in manifest.every_file}
+        ours = [
+            path
+            for path, manifest in waiting.items()
+            if path not in known
+            # By either name, so that damage to one of them hides nothing.
+            and all(_folder(i) in known or i.get("content") in content for i in manifest.inputs)
+            and (manifest.inputs or files & {file.sha256 for file in manifest.every_file})
+        ]
+        if not ours:
+            return found
+        found += ours
+        known |= {path: waiting[path] for path in ours}
 
 
 def _folder(item: Mapping[str, Any]) -> str:

@@ -161,6 +161,12 @@ def test_verify_finds_what_was_done_to_the_store(
         data[len(data) // 2] ^= 1
         part.write_bytes(data)
 
+    def flip_inside(store: Path) -> None:
+        (part,) = store.glob("tokenizer/*/part-00000.parquet")
+        data = bytearray(part.read_bytes())
+        data[len(data) // 2] ^= 1
+        part.write_bytes(data)
+
     def lose(store: Path) -> None:
         (folder(store, "select") / "part-00001.parquet").unlink()
 
@@ -171,6 +177,7 @@ def test_verify_finds_what_was_done_to_the_store(
         manifest.write_text(json.dumps(value))
 
     assert "part-00000.parquet" in broken("flipped", flip)
+    assert "tokenizer/" in broken("flipped-inside", flip_inside)
     assert "part-00001.parquet: missing" in broken("lost", lose)
     assert "documents went in" in broken("miscounted", miscount)
 

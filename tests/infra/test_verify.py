@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infra.dataset import Dataset, open_dataset
+from infra.ledger import verdicts
 from infra.records import RunRecord
+from infra.stage import Outcome, Spec, Stage, Unit, build
 from infra.verify import check, verify
 from tests.infra.road import Road, walk
+
+GIVEN = b"{}"
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,62 @@ def test_a_flipped_bit_of_a_manifest_is_found(road: Road, data: st.DataObject) -
     finally:
         path.write_bytes(whole)
     assert any("select" in problem.file for problem in problems)
+
+
+def made_inside(road: Road, name: str, *inputs: Dataset, given: bytes = GIVEN) -> Path:
+    """A data set as a stage makes it for itself: it has no place in the record."""
+    spec = Spec(Stage(name, ("infra.rules",)), None, {"k": 1}, inputs)
+    units = [Unit(item.content, (item,), item.counts.kept) for item in inputs]
+    build(road.ctx, spec, units, copied, files={} if inputs else {"given.json": given})
+    path = road.storage.local(spec.folder)
+    assert path is not None
+    return path
+
+
+def copied(data: Dataset) -> Iterator[Outcome]:
+    table = data.table(["id"])
+    yield Outcome(table, verdicts("x", table["id"].to_pylist()))
+
+
+def test_data_sets_inside_a_stage_are_looked_at(road: Road) -> None:
+    stages = {item.stage: item for item in record_of(road).stages}
+    before = check(road.storage, record_of(road)).datasets
+    made_inside(road, "sample", stages["select"].open(road.storage))
+    (sample,) = [open_dataset(road.storage.at("sample", f)) for f in road.storage.folders("sample")]
+    path = made_inside(road, "tokenizer", sample)
+    result = check(road.storage, record_of(road))
+    assert (result.problems, result.datasets) == ([], before + 2)
+
+    for name in ("part-00000.parquet", "manifest.json"):
+        data = (path / name).read_bytes()
+        for at in (0, len(data) // 2):
+            (path / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            problems = verify(road.storage, record_of(road))
+            assert {item.file.split("/")[0] for item in problems} == {"tokenizer"}
+        (path / name).write_bytes(data)
+    (path / "part-00000.verdicts.parquet").unlink()
+    assert [item.what for item in verify(road.storage, record_of(road))] == ["missing"]
+
+
+def test_a_tokenizer_that_was_given_is_looked_at(road: Road) -> None:
+    before = check(road.storage, record_of(road)).datasets
+    given = path_of(road, "tokenize", "part-00000.train.bin").read_bytes()
+    path = made_inside(road, "tokenizer", given=given)
+    assert check(road.storage, record_of(road)).datasets == before + 1
+    (path / "given.json").write_bytes(given[1:])
+    assert len(verify(road.storage, record_of(road))) == 1
+
+
+def test_data_sets_inside_the_stages_of_other_runs_are_not(road: Road, tmp_path: Path) -> None:
+    before = check(road.storage, record_of(road)).datasets
+    other = walk(tmp_path / "other", count=60)
+    stages = {item.stage: item for item in record_of(other).stages}
+    path = made_inside(road, "sample", stages["select"].open(other.storage))
+    (path / "part-00000.parquet").unlink()
+    given = made_inside(road, "tokenizer")
+    (given / "given.json").unlink()
+    result = check(road.storage, record_of(road))
+    assert (result.problems, result.datasets) == ([], before)
 
 
 def test_missing_files_are_named(road: Road) -> None:
