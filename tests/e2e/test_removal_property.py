@@ -1,0 +1,134 @@
+"""A removal, then a run: what a run makes that never had the document."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.walk import Result
+from infra.dataset import Dataset
+from infra.fingerprint import document_id
+from infra.removals import Removal, removal, removed
+from infra.tokens import SPLITS, TokenShards
+from tests.e2e.corpora import docstrings, recipe
+from tests.e2e.inline import go
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+Record = dict[str, str]
+LICENSES = ("MIT", "CC0-1.0")
+# A segment names the raw bytes of its file, which are not the same without a line of it.
+UNALIKE = {"segment", "cluster", "cluster_size"}
+
+
+@st.composite
+def corpora(draw: st.DrawFn) -> list[list[Record]]:
+    """Files of documents with exact and near copies across them, chains of edits among these."""
+    texts = st.builds(edited, st.integers(0, 8), st.integers(0, 5))
+    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    files: list[list[Record]] = []
+    for number, size in enumerate(sizes):
+        rows = [
+            {
+                "text": draw(texts),
+                "url": f"http://host{draw(st.integers(0, 2))}.org/{number}/{row}",
+                "license": draw(st.sampled_from(LICENSES)),
+            }
+            for row in range(size)
+        ]
+        files.append(rows)
+    return files
+
+
+def edited(base: int, edits: int) -> str:
+    """A docstring with the first of its words replaced, a few more by every edit."""
+    words = docstrings()[base].split()
+    for place in range(edits * max(1, len(words) // 60)):
+        words[7 * place % len(words)] = f"edit{place}"
+    return " ".join(words)
+
+
+def identity(row: Record) -> str:
+    return document_id("dump", row["url"], row["text"].encode())
+
+
+def write(folder: Path, files: list[list[Record]]) -> None:
+    folder.mkdir()
+    for number, rows in enumerate(files):
+        data = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{number}.jsonl").write_text(data)
+
+
+def run(place: Path, name: str, corpus: Path, removals: tuple[Removal, ...] = ()) -> list[Result]:
+    source = {
+        "name": "dump",
+        "kind": "documents",
+        "paths": [f"{corpus}/*.jsonl"],
+        "url_column": "url",
+        "license_column": "license",
+    }
+    select = {"languages": {}, "quality": [], "pii": "keep", "max_source_loss": 1.0}
+    value = recipe(place / name, corpus, sources=[source], select=select)
+    return go(value, removals=removals)
+
+
+def data(results: list[Result], step: str) -> Dataset:
+    return next(result.dataset for result in results if result.step == step)
+
+
+def rows(corpus: Dataset) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = corpus.table().to_pylist()
+    return [{key: value for key, value in row.items() if key not in UNALIKE} for row in found]
+
+
+def ledger(corpus: Dataset) -> list[dict[str, Any]]:
+    every = [row for part in corpus.parts for row in part.verdicts().to_pylist()]
+    return [row for row in every if row["reason"] != "removed"]
+
+
+def tokens(shards: Dataset) -> list[tuple[str, list[int]]]:
+    splits = [TokenShards(shards, split) for split in SPLITS]
+    return [
+        (one.ids[number], one.document(number).tolist())
+        for one in splits
+        for number in range(one.documents)
+    ]
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(files=corpora(), drawn=st.data())
+def test_a_removal_and_a_run_make_what_a_run_without_the_document_makes(
+    files: list[list[Record]], drawn: st.DataObject
+) -> None:
+    every = [row for file in files for row in file]
+    one = st.sampled_from(every)
+    wanted = st.one_of(
+        one.map(lambda row: removal("url", row["url"])),
+        one.map(lambda row: removal("id", identity(row))),
+        st.sampled_from(range(3)).map(lambda host: removal("domain", f"host{host}.org")),
+        st.sampled_from(LICENSES).map(lambda name: removal("license", name)),
+    )
+    gone = tuple(drawn.draw(st.lists(wanted, min_size=1, max_size=3)))
+    table = pa.Table.from_pylist([{**row, "id": identity(row)} for row in every])
+    taken = {row["url"] for row, by in zip(every, removed(table, gone), strict=True) if by >= 0}
+    without = [[row for row in file if row["url"] not in taken] for file in files]
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        write(place / "all", files)
+        write(place / "less", without)
+        run(place, "store", place / "all")
+        after = run(place, "store", place / "all", gone)
+        never = run(place, "other", place / "less")
+        made, expected = data(after, "select"), data(never, "select")
+        assert made.counts.dropped.get("removed", 0) == len(taken)
+        assert rows(made) == rows(expected)
+        assert ledger(made) == ledger(expected)
+        assert data(after, "tokenize").read("tokenizer.json") == data(never, "tokenize").read(
+            "tokenizer.json"
+        )
+        assert tokens(data(after, "tokenize")) == tokens(data(never, "tokenize"))
