@@ -134,6 +134,11 @@ def marked(storage: Storage, recipe: str) -> list[Mark]:
     return [mark for mark in _read_all(storage, recipe) if mark.documents != 0]
 
 
+def folder_of(item: Mapping[str, Any]) -> str:
+    """The folder, below the storage root, of a data set as a manifest names it among its inputs."""
+    return f"{item['stage']}/{item['source'] or 'all'}-{item['fingerprint'][:SHORT]}"
+
+
 def seen_document(storage: Storage, mark: Mark, document: str) -> list[int] | None:
     """The steps at which a marked model saw a document; ``None`` if it is not among those removed."""
     if mark.table is None:
@@ -147,8 +152,7 @@ def seen_document(storage: Storage, mark: Mark, document: str) -> list[int] | No
 
 def _input(data: Dataset, stage: str) -> str:
     """The folder of a data set's input that this stage made."""
-    item = next(item for item in data.manifest.inputs if item["stage"] == stage)
-    return f"{stage}/{item['source'] or 'all'}-{item['fingerprint'][:SHORT]}"
+    return folder_of(next(item for item in data.manifest.inputs if item["stage"] == stage))
 
 
 def _open(storage: Storage, folder: str) -> Dataset | None:

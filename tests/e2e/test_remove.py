@@ -146,6 +146,7 @@ def survey_of(documents: list[str]) -> list[dict[str, Any]]:
 
 def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chosen: int) -> None:
     url = f"https://host0.example.org/{chosen}"
+    copy = f"https://host2.example.org/{10 + chosen}"
     store = ["--storage", str(place / "data")]
     corpus = open_dataset(path_of(first, "select"))
     assert sentence(chosen) in "".join(corpus.table()["text"].to_pylist())
@@ -158,7 +159,8 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     recorded = ran(place, "remove", str(written), "--url", f"{url}#x", "--note", "asked", "--json")
     assert recorded.value["recorded"] == [{"kind": "url", "value": url}]
     (reached,) = recorded.value["reached"]
-    assert (reached["documents"], reached["corpus"]) == (1, 1)
+    assert (reached["documents"], reached["corpus"], reached["copies"]) == (1, 1, 1)
+    assert reached["copies_at"] == [copy]
     (model,) = recorded.value["models"]
     assert (model["model"], model["documents"]) == ("tiny", 1)
     assert model["steps"] == seen["details"]["times"]
@@ -172,7 +174,7 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     assert corpus.counts.dropped["removed"] == 1
     urls = corpus.table()["url"].to_pylist()
     assert url not in urls
-    assert f"https://host2.example.org/{10 + chosen}" in urls, "its copy is elected instead"
+    assert copy in urls, "its copy is elected instead"
     assert sentence(chosen) not in "".join(corpus.table()["text"].to_pylist())
     assert sentence(chosen) not in decoded(path_of(again, "tokenize"))
     after = {stage: receipts(place, stage) - names for stage, names in before.items()}
