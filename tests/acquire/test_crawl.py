@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fastwarc import ArchiveIterator
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
 from infra.dataset import Dataset
+from infra.removals import Removal, removal
 from infra.storage import Storage
 from tasks.acquire.config import WebSource
 from tasks.acquire.task import acquire
@@ -39,10 +40,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     close_all()
 
 
-def crawl(store: Path | str, wanted: WebSource, reporter: Listener | None = None) -> Dataset:
+def crawl(
+    store: Path | str,
+    wanted: WebSource,
+    reporter: Listener | None = None,
+    removals: Sequence[Removal] = (),
+) -> Dataset:
     """Acquires into a store."""
     ctx = context(store, reporter)
-    return acquire.build(ctx, acquire.spec(ctx, source=wanted), source=wanted)
+    given = {"source": wanted, "removals": removals}
+    return acquire.build(ctx, acquire.spec(ctx, **given), **given)
 
 
 def documents(store: Path | str, raw: Dataset, engine: str = "trafilatura") -> Dataset:
@@ -303,3 +310,31 @@ def test_parts_can_be_read_from_a_store_that_was_moved(tmp_path: Path) -> None:
     from infra.dataset import open_dataset
 
     assert documents(tmp_path / "b", open_dataset(moved)).counts.kept == 4
+
+
+def test_what_was_taken_out_is_not_asked_for(tmp_path: Path) -> None:
+    pages = {
+        "/": html("start", "/a", "/b", "/moved"),
+        "/a": html("a", "/only-from-a"),
+        "/b": html("b"),
+        "/moved": Reply(status=301, headers={"Location": "/a"}),
+        "/only-from-a": html("c"),
+    }
+    with serve(Site(pages)) as site, serve(Site({"/": html("elsewhere")})) as other:
+        away = other.url.replace("127.0.0.1", "localhost")
+        site.pages["/"] = html("start", "/a", "/b", "/moved", f"{away}/")
+        wanted = source(site, allow=["^http://"])
+        gone = [removal("url", f"{site.url}/a#x"), removal("domain", "localhost")]
+        raw = crawl(tmp_path / "store", wanted, removals=gone)
+        told = verdicts(raw, site)
+        assert told == {
+            "/": ("kept", None),
+            "/a": ("dropped", "removed"),
+            "/b": ("kept", None),
+            "/moved": ("dropped", "redirect"),
+            f"{away}/": ("dropped", "removed"),
+        }
+        assert sorted(site.paths) == ["/", "/b", "/moved"]
+        assert other.asked == [], "not even for its robots.txt"
+        assert crawl(tmp_path / "store", wanted).fingerprint == raw.fingerprint
+        assert len(site.paths) == 3, "removals, or their end, are no reason to fetch again"

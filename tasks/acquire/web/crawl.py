@@ -13,11 +13,12 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import scrapy
 from scrapy import signals
 from scrapy.crawler import AsyncCrawlerProcess, Crawler
@@ -34,6 +35,7 @@ from scrapy.exceptions import (
 from scrapy.http import Headers, Request, Response
 
 from infra.processes import die_with_parent
+from infra.removals import REASON, Removal, removed
 from infra.warc import Capture, now
 from tasks.acquire.config import WebSource
 from tasks.acquire.outcome import REDIRECTS, Fate, dropped, failed, is_html, is_wanted, judge
@@ -75,7 +77,9 @@ class WaveSpider(scrapy.Spider):
 
     name = "wave"
 
-    def __init__(self, source: WebSource, spool: Spool, **kwargs: Any) -> None:
+    def __init__(
+        self, source: WebSource, spool: Spool, removals: Sequence[Removal] = (), **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.source = source
         self.spool = spool
@@ -83,6 +87,8 @@ class WaveSpider(scrapy.Spider):
         start = sorted({url for raw in source.start_urls if (url := canonical(raw)) is not None})
         scope = Scope(start, source.allow, source.deny)
         self.frontier = Frontier(start, scope, source.max_pages, source.max_depth)
+        self.removals = removals
+        self.gone: dict[str, Removal] = {}
         self.rules: dict[str, robots.Rules] = {}
         self.directives: dict[str, tuple[str, ...]] = {}
         self.error: BaseException | None = None
@@ -101,6 +107,7 @@ class WaveSpider(scrapy.Spider):
         """The whole crawl. Nothing goes through Scrapy's scheduler, so nothing is yielded."""
         try:
             while self.frontier.queued:
+                self._take_out()
                 await self._prepare_robots()
                 wave = self.frontier.wave(self._refused)
                 async with asyncio.TaskGroup() as group:
@@ -154,9 +161,19 @@ class WaveSpider(scrapy.Spider):
                 fate = dropped("noindex", robots=", ".join(found))
         self.frontier.record(url, fate, links)
 
-    # Robots
+    # What is not asked for
+
+    def _take_out(self) -> None:
+        """Notes which addresses of the next wave were removed: nothing is asked of their hosts."""
+        if self.removals:
+            urls = self.frontier.candidates()
+            places = removed(pa.table({"url": pa.array(urls, pa.string())}), self.removals).tolist()
+            found = zip(urls, places, strict=True)
+            self.gone = {url: self.removals[place] for url, place in found if place >= 0}
 
     def _refused(self, url: str) -> Fate | None:
+        if url in self.gone:
+            return dropped(REASON, **self.gone[url].facts())
         rules = self.rules[origin(url)]
         if not rules.allowed(url):
             return dropped("robots", status=self.spool.robots[origin(url)][0])
@@ -167,7 +184,8 @@ class WaveSpider(scrapy.Spider):
     async def _prepare_robots(self) -> None:
         if self.frontier.exhausted:
             return
-        origins = {origin(url) for url in self.frontier.candidates()} - self.rules.keys()
+        wanted = (url for url in self.frontier.candidates() if url not in self.gone)
+        origins = {origin(url) for url in wanted} - self.rules.keys()
         async with asyncio.TaskGroup() as group:
             for item in sorted(origins):
                 group.create_task(self._read_robots(item))
@@ -346,7 +364,8 @@ def main(config: Path) -> int:
     spool = Spool(Path(options["spool"]))
     process = AsyncCrawlerProcess(settings(source))
     crawler = process.create_crawler(WaveSpider)
-    process.crawl(crawler, source=source, spool=spool)
+    removals = [Removal(**item) for item in options["removals"]]
+    process.crawl(crawler, source=source, spool=spool, removals=removals)
     process.start()
     spool.close()
     spider = crawler.spider

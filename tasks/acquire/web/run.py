@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from infra.errors import UserError
 from infra.ledger import KEPT
 from infra.processes import child
 from infra.progress import Progress, Reporter
+from infra.removals import Removal
 from infra.stage import Outcome
 from tasks.acquire.config import WebSource
 from tasks.acquire.outcome import Fate
@@ -29,13 +30,16 @@ def folder(fingerprint: str) -> Path:
     return scratch() / fingerprint[:32]
 
 
-def web(source: WebSource, fingerprint: str, reporter: Reporter) -> Iterator[Outcome]:
+def web(
+    source: WebSource, fingerprint: str, reporter: Reporter, removals: Sequence[Removal] = ()
+) -> Iterator[Outcome]:
     """Crawls a site, or goes on with a crawl that was cut off, and yields its parts.
 
     Args:
         source: the source's section of the recipe.
         fingerprint: of the data set that is being made: equal ones share a crawl.
         reporter: told about pages fetched.
+        removals: what was taken out: its addresses are not asked for.
     """
     where = folder(fingerprint)
     with locked(where):
@@ -43,7 +47,7 @@ def web(source: WebSource, fingerprint: str, reporter: Reporter) -> Iterator[Out
         rows = spool.verdicts()
         if rows is None:
             spool.close()
-            _crawl(source, where, reporter)
+            _crawl(source, where, reporter, removals)
             spool = Spool(where)
             rows = spool.verdicts() or []
         try:
@@ -52,9 +56,14 @@ def web(source: WebSource, fingerprint: str, reporter: Reporter) -> Iterator[Out
             spool.close()
 
 
-def _crawl(source: WebSource, where: Path, reporter: Reporter) -> None:
+def _crawl(source: WebSource, where: Path, reporter: Reporter, removals: Sequence[Removal]) -> None:
     config = where / "config.json"
-    options = {"source": source.facts(), "spool": str(where), "parent": os.getpid()}
+    options = {
+        "source": source.facts(),
+        "removals": [item.facts() for item in removals],
+        "spool": str(where),
+        "parent": os.getpid(),
+    }
     config.write_text(json.dumps(options), encoding="utf-8")
     log = where / CRAWL_LOG
     command = [sys.executable, "-m", "tasks.acquire.web.crawl", str(config)]
