@@ -29,10 +29,11 @@ RECORDED = "recorded"  # of a removal
 SHOWN_ROWS = 20  # rows of one data set told for one id; identical rows of a source share theirs
 SHOWN_MEMBERS = 10
 TERMINAL_WIDTH, TERMINAL_EXCERPT = 110, 400  # characters
+PRIVATE = ("pii", "pii_title", "pii_chapters")
 DETAILS = {
     "acquire": ("license",),
     "extract": ("license",),
-    "annotate": ("language", "language_score", "words", "characters", "bytes", "pii"),
+    "annotate": ("language", "language_score", "words", "characters", "bytes", *PRIVATE),
     "dedup": ("exact_group", "cluster", "cluster_size"),
     "select": ("language", "words", "cluster", "cluster_size"),
     "tokenize": ("split", "sequence", "tokens", "bytes", "offset"),
@@ -222,8 +223,9 @@ def _details(
         return []
     found = []
     for row in read_rows(part, rows_of(part, [document]), columns):
-        if isinstance(row.get("pii"), list):
-            row["pii"] = [span["kind"] for span in row["pii"]]
+        for name in PRIVATE:
+            if isinstance(row.get(name), list):
+                row[name] = [span["kind"] for span in row[name]]
         if entry.stage == "tokenize":
             row.update(_global_range(data, part, row))
         found.append({key: value for key, value in row.items() if value not in (None, [])})

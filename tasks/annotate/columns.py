@@ -5,7 +5,7 @@ import pyarrow as pa
 from infra.signals import SIGNALS
 from tasks.annotate.config import AnnotateConfig
 from tasks.annotate.language import identify
-from tasks.annotate.pii.spans import TYPE, find
+from tasks.annotate.pii.spans import CHAPTERS_TYPE, TYPE, find, find_in_chapters
 from tasks.annotate.quality import measure
 
 SCHEMA = pa.schema(
@@ -15,6 +15,8 @@ SCHEMA = pa.schema(
         ("language_score", pa.float64()),
         *((signal.name, signal.type) for signal in SIGNALS.values()),
         ("pii", TYPE),
+        ("pii_title", TYPE),
+        ("pii_chapters", CHAPTERS_TYPE),
     ]
 )
 
@@ -23,7 +25,7 @@ def annotations(documents: pa.Table, config: AnnotateConfig) -> pa.Table:
     """Columns beside the documents.
 
     Args:
-        documents: n rows with ``id`` and ``text``; a null text counts as empty.
+        documents: n rows with ``id``, ``text``, ``title`` and ``chapters``; a null counts as empty.
         config: the recipe's section.
 
     Returns:
@@ -39,5 +41,7 @@ def annotations(documents: pa.Table, config: AnnotateConfig) -> pa.Table:
         pa.array(scores, pa.float64()),
         *(pa.array(signals[name], signal.type) for name, signal in SIGNALS.items()),
         find(text),
+        find(documents["title"]),
+        find_in_chapters(documents["chapters"]),
     ]
     return pa.table(columns, schema=SCHEMA)

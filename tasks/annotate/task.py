@@ -23,6 +23,7 @@ STAGE = Stage(
     modules=("tasks.annotate", "infra.arrow", "infra.unicode"),
     libraries=("fasttext-community", "numba", "numpy", "regex"),
 )
+READ = ("id", "url", "text", "title", "chapters")
 
 
 def spec(ctx: Context, *, config: AnnotateConfig, documents: Dataset) -> Spec:  # noqa: ARG001
@@ -63,7 +64,7 @@ def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator
     """Annotate the parts of one unit, on a worker."""
     lid_model_path()  # that the model cannot be had is no document's fault
     for part in parts:
-        yield rowwise(STAGE.name, part.table(["id", "url", "text"]), partial(_rows, config))
+        yield rowwise(STAGE.name, part.table(READ), partial(_rows, config))
 
 
 def _rows(config: AnnotateConfig, documents: pa.Table) -> Outcome:

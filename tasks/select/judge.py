@@ -13,6 +13,7 @@ from infra.rules import COMPARE, RULES, Rule
 from tasks.select.config import Gates
 
 LANGUAGE, PII = "language", "pii"
+PRIVATE = ("pii", "pii_title", "pii_chapters")  # columns of spans
 PASSED = -1
 
 Flags = npt.NDArray[np.bool_]
@@ -41,7 +42,7 @@ def columns(gates: Gates) -> list[str]:
     """The annotations that these gates look at."""
     names = {"language", "language_score"} | {limit.rule.signal for limit in limits(gates)}
     if gates.pii == "drop":
-        names.add("pii")
+        names.update(PRIVATE)
     return sorted(names)
 
 
@@ -92,7 +93,7 @@ def evidence(notes: pa.Table, gates: Gates, row: int, reason: str) -> dict[str, 
         score = notes["language_score"][row].as_py()
         return {"language": language, "score": score, "threshold": gates.languages.get(language)}
     if reason == PII:
-        kinds = [span["kind"] for span in notes["pii"][row].as_py()]
+        kinds = [span["kind"] for name in PRIVATE for span in notes[name][row].as_py() or ()]
         return {"kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))}}
     limit = next(limit for limit in limits(gates) if limit.rule.name == reason)
     return {
@@ -121,7 +122,8 @@ def _checks(notes: pa.Table, gates: Gates) -> Iterator[tuple[str, Flags]]:
             good |= _in(language, rule.exempt)
         yield rule.name, ~good
     if gates.pii == "drop":
-        yield PII, pc.list_value_length(notes["pii"]).fill_null(0).to_numpy() > 0
+        counts = [pc.list_value_length(notes[name]).fill_null(0).to_numpy() for name in PRIVATE]
+        yield PII, sum(counts) > 0
 
 
 def _in(column: pa.ChunkedArray, names: tuple[str, ...]) -> Flags:

@@ -1,6 +1,5 @@
 """One part of the corpus: what the workers do before and after the election."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +16,8 @@ from infra.removals import REASON as REMOVED
 from infra.removals import Removal, removed_of
 from infra.stage import Outcome
 from tasks.select.config import Gates
-from tasks.select.judge import columns, evidence, judge
-from tasks.select.mask import mask, merged, moved
+from tasks.select.judge import PRIVATE, columns, evidence, judge
+from tasks.select.mask import mask_documents
 
 STAGE = "select"
 I64 = npt.NDArray[np.int64]
@@ -108,7 +107,7 @@ def write(
     """
     names = {*columns(gates), "language", "language_score", "words"}
     if gates.pii == "mask":
-        names.add("pii")
+        names.update(PRIVATE)
     notes = triple.notes.table(sorted(names)).combine_chunks()
     judged = judge(notes, gates)
     table = triple.read(triple.documents)
@@ -126,7 +125,7 @@ def write(
     stay = np.array([reason is None for reason in reasons], bool)
     kept = table.filter(stay)
     if gates.pii == "mask":
-        kept, masked = _masked(kept, notes["pii"].filter(stay).to_pylist())
+        kept, masked = mask_documents(kept, notes.filter(stay))
         for row, done in zip(np.flatnonzero(stay).tolist(), masked, strict=True):
             proof[row] = done
     marks = triple.read(triple.marks, ["cluster", "cluster_size"]).filter(stay)
@@ -142,30 +141,3 @@ def write(
         evidence=proof,
     )
     yield Outcome(kept, said)
-
-
-def _masked(
-    kept: pa.Table, spans: Sequence[Sequence[Mapping[str, Any]] | None]
-) -> tuple[pa.Table, list[dict[str, Any] | None]]:
-    """Documents with personal data masked and chapters moved along, and how much was masked."""
-    if not any(spans):
-        return kept, [None] * kept.num_rows
-    proof: list[dict[str, Any] | None] = []
-    texts, chapters = [], []
-    for text, parts, found in zip(kept["text"], kept["chapters"], spans, strict=True):
-        if not found:
-            texts.append(text.as_py())
-            chapters.append(parts.as_py())
-            proof.append(None)
-            continue
-        texts.append(mask(text.as_py(), found))
-        old = parts.as_py()
-        new = moved([chapter["start"] for chapter in old or ()], found)
-        chapters.append(
-            old and [{**chapter, "start": at} for chapter, at in zip(old, new, strict=True)]
-        )
-        proof.append({"masked": dict(sorted(Counter(kind for *_, kind in merged(found)).items()))})
-    for name, column in (("text", texts), ("chapters", chapters)):
-        place = kept.column_names.index(name)
-        kept = kept.set_column(place, kept.schema.field(name), pa.array(column, kept[name].type))
-    return kept, proof

@@ -28,6 +28,13 @@ TEXTS = [
     "数据 " * 40,
     "Ein Text mit Umlauten: äöü. " * 8,
 ]
+TITLE = "Post an anna.schmidt@example.de"
+CHAPTERS = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
+BOOK = [
+    {"title": "Of foxes", "start": 0},
+    {"title": None, "start": 4},
+    {"title": "Über +49 30 1234567", "start": 10},
+]
 
 
 def context(path: Path, workers: int = 0) -> Context:
@@ -41,6 +48,8 @@ def table(texts: Sequence[str]) -> pa.Table:
             "id": [document_id("site", "", text.encode()) for text in texts],
             "url": pa.array([f"http://x/{i}" for i in range(len(texts))], pa.string()),
             "text": pa.array(texts, pa.large_string()),
+            "title": pa.array([TITLE if "Sie" in text else None for text in texts], pa.string()),
+            "chapters": pa.array([BOOK if "fox" in text else None for text in texts], CHAPTERS),
         }
     )
 
@@ -85,6 +94,15 @@ def test_what_is_written(tmp_path: Path) -> None:
     spans = [(TEXTS[1][s["start"] : s["end"]], s["kind"]) for s in rows[1]["pii"]]
     assert spans == [("anna.schmidt@example.de", "email"), ("+49 30 1234567", "phone")]
     assert not any(row["pii"] for row in rows[2:])
+    (span,) = rows[1]["pii_title"]
+    assert (TITLE[span["start"] : span["end"]], span["kind"]) == (
+        "anna.schmidt@example.de",
+        "email",
+    )
+    (span,) = rows[0]["pii_chapters"]
+    assert span == {"chapter": 2, "start": 5, "end": 19, "kind": "phone"}
+    assert not any(row["pii_title"] for place, row in enumerate(rows) if place != 1)
+    assert not any(row["pii_chapters"] for row in rows[1:])
 
 
 def test_another_part_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,15 @@ from infra.signals import SIGNALS
 from infra.stage import Context, Outcome, Spec, Stage, Unit, build
 
 NOTES = Stage("annotate", ("tests.select.notes",))
-PII = pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())]))
+SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
+PII, PII_CHAPTERS = pa.list_(SPAN), pa.list_(pa.struct([("chapter", pa.int64()), *SPAN]))
 TYPES = {
     "id": pa.string(),
     "language": pa.string(),
     "language_score": pa.float64(),
     "pii": PII,
+    "pii_title": PII,
+    "pii_chapters": PII_CHAPTERS,
     **{name: signal.type for name, signal in SIGNALS.items()},
 }
 # Every rule passes at its own limit.
@@ -34,7 +37,8 @@ def note(**more: Any) -> dict[str, Any]:
     """Annotations that pass every rule, with what differs."""
     broken = {name for name in more if name not in TYPES}
     assert not broken
-    return {**PASSING, "id": "x", "language": "en", "language_score": 0.9, "pii": [], **more}
+    private: dict[str, Any] = {"pii": [], "pii_title": [], "pii_chapters": []}
+    return {**PASSING, "id": "x", "language": "en", "language_score": 0.9, **private, **more}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pa.Table:

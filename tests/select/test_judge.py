@@ -35,7 +35,8 @@ def plainly(row: dict[str, Any], chosen: Gates) -> str | None:
                 continue
             if not rule.passes(row[rule.signal], threshold):
                 return rule.name
-    return "pii" if chosen.pii == "drop" and row["pii"] else None
+    private = row["pii"] or row["pii_title"] or row["pii_chapters"]
+    return "pii" if chosen.pii == "drop" and private else None
 
 
 ROWS = st.lists(
@@ -51,6 +52,10 @@ ROWS = st.lists(
         fineweb_short_line_fraction=st.sampled_from([0.0, 0.67, 0.68, 1.0]),
         gopher_repetition_dup_line_fraction=st.sampled_from([0.0, 0.3, 0.31]),
         pii=st.sampled_from([[], [{"start": 0, "end": 1, "kind": "email"}]]),
+        pii_title=st.sampled_from([[], [], [{"start": 0, "end": 1, "kind": "ip"}]]),
+        pii_chapters=st.sampled_from(
+            [[], [], [{"chapter": 0, "start": 0, "end": 1, "kind": "ip"}]]
+        ),
     ),
     max_size=6,
 )
@@ -97,7 +102,10 @@ def test_evidence_names_value_and_limit() -> None:
     rows = table(
         [
             note(c4_sentences=2, language="de", language_score=0.4),
-            note(pii=[{"start": i, "end": i + 1, "kind": "ip"} for i in (0, 4)]),
+            note(
+                pii=[{"start": i, "end": i + 1, "kind": "ip"} for i in (0, 4)],
+                pii_title=[{"start": 0, "end": 9, "kind": "email"}],
+            ),
         ]
     )
     chosen = gates(languages={"de": 0.5}, rules={"c4_sentences": 3}, pii="drop")
@@ -112,7 +120,7 @@ def test_evidence_names_value_and_limit() -> None:
         "required": ">=",
         "threshold": 3,
     }
-    assert evidence(rows, chosen, 1, "pii") == {"kinds": {"ip": 2}}
+    assert evidence(rows, chosen, 1, "pii") == {"kinds": {"email": 1, "ip": 2}}
 
 
 def test_the_page_about_selection_lists_every_rule() -> None:

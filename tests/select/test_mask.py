@@ -1,9 +1,11 @@
 """Masks: nothing of a value is left, and what was outside stays where it can be found."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.select.mask import mask, merged, moved
+from tasks.select.mask import mask, mask_document, merged, moved
 
 KINDS = ("email", "ip", "phone", "card", "iban")
 
@@ -32,6 +34,32 @@ def test_overlapping_spans_become_one() -> None:
         (0, 9, "card"),
         (9, 10, "email"),
     ]
+
+
+def test_titles_are_masked_as_well() -> None:
+    document = {
+        "text": "a@b.c writes",
+        "title": "Mail a@b.c",
+        "chapters": [{"title": "One", "start": 0}, {"title": "a@b.c, 1.1.1.1", "start": 6}],
+    }
+    spans = {
+        "pii": [span(0, 5)],
+        "pii_title": [span(5, 10)],
+        "pii_chapters": [
+            {"chapter": 1, **span(0, 5)},
+            {"chapter": 1, **span(7, 14, "ip")},
+        ],
+    }
+    masked, kinds = mask_document(document, spans)
+    assert masked == {
+        "text": "<EMAIL> writes",
+        "title": "Mail <EMAIL>",
+        "chapters": [{"title": "One", "start": 0}, {"title": "<EMAIL>, <IP>", "start": 8}],
+    }
+    assert kinds == {"email": 3, "ip": 1}
+    bare = {"text": "a@b.c writes", "title": None, "chapters": None}
+    empty: dict[str, Any] = {"pii_title": [], "pii_chapters": None}
+    assert mask_document(bare, {**spans, **empty})[0] == {**bare, "text": "<EMAIL> writes"}
 
 
 @given(SPANS)

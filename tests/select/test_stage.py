@@ -112,17 +112,23 @@ def test_the_corpus_does_not_depend_on_partition_or_order(
 
 def test_corpus_columns_masks_and_reasons(tmp_path: Path) -> None:
     ctx = context(tmp_path)
-    chapters = [{"title": "one", "start": 0}, {"title": "two", "start": 12}]
+    chapters = [{"title": "one", "start": 0}, {"title": "to a@b.cd", "start": 12}]
     rows = [
         row("site", "I am a@b.cd, hello", "http://x/0", chapters=chapters),
         row("site", "guten Tag", "http://x/1"),
         row("site", "no sentences", "http://x/2"),
-        row("site", "fine", "http://x/3"),
+        row("site", "fine", "http://x/3", title="of 10.0.0.1"),
     ]
     mail = [{"start": 5, "end": 11, "kind": "email"}]
     notes: Notes = [
-        [note(pii=mail, words=5), note(language="de")],
-        [note(c4_sentences=1), note(language_score=0.8, words=1)],
+        [
+            note(pii=mail, words=5, pii_chapters=[{"chapter": 1, **mail[0], "start": 3, "end": 9}]),
+            note(language="de"),
+        ],
+        [
+            note(c4_sentences=1),
+            note(language_score=0.8, words=1, pii_title=[{"start": 3, "end": 11, "kind": "ip"}]),
+        ],
     ]
     texts = documents(ctx, "site", [rows[:2], rows[2:]])
     given_notes = [annotated(ctx, texts, notes)]
@@ -130,16 +136,21 @@ def test_corpus_columns_masks_and_reasons(tmp_path: Path) -> None:
     assert corpus.counts.dropped == {"language": 1, "c4_sentences": 1}
     first, last = corpus.table().to_pylist()
     assert first["text"] == "I am <EMAIL>, hello"
-    assert [chapter["start"] for chapter in first["chapters"]] == [0, 13]
+    assert first["chapters"] == [
+        {"title": "one", "start": 0},
+        {"title": "to <EMAIL>", "start": 13},
+    ]
+    assert last["title"] == "of <IP>"
     assert (last["text"], last["language"], last["language_score"]) == ("fine", "en", 0.8)
     assert (last["words"], last["cluster"], last["cluster_size"]) == (1, None, 1)
     evidence = [json.loads(verdict["evidence"] or "{}") for verdict in ledger(corpus)]
-    assert evidence[0] == {"masked": {"email": 1}}
+    assert evidence[0] == {"masked": {"email": 2}}
+    assert evidence[3] == {"masked": {"ip": 1}}
     assert evidence[2]["value"] == 1
     kept = run(ctx, [texts], given_notes, pii="keep")
     assert kept.table()["text"].to_pylist() == [r["text"] for r in rows]
     dropped = run(ctx, [texts], given_notes, pii="drop")
-    assert dropped.counts.dropped == {"pii": 1}
+    assert dropped.counts.dropped == {"pii": 2}
 
 
 def test_a_document_that_fails_a_rule_is_no_survivor(tmp_path: Path) -> None:

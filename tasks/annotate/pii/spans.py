@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.arrow import utf8
 from tasks.annotate.pii import windows
@@ -12,6 +13,8 @@ from tasks.annotate.pii.kinds import KINDS, Found, check
 
 SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
 TYPE = pa.list_(SPAN)
+CHAPTER_SPAN = pa.struct([("chapter", pa.int64()), *SPAN])
+CHAPTERS_TYPE = pa.list_(CHAPTER_SPAN)
 
 _FIRST_WINDOWS = 1 << 12
 
@@ -70,3 +73,23 @@ def find(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
             for k, item in enumerate(settled)
         )
     return pa.array(rows, TYPE)
+
+
+def find_in_chapters(chapters: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
+    """The personal data in the chapter titles of n documents.
+
+    Args:
+        chapters: lists of structs with a ``title``; a null counts as no chapters.
+
+    Returns:
+        n lists of (chapter, start, end, kind): the chapter's place among its document's, and what
+        ``find`` says of its title.
+    """
+    rows: list[list[dict[str, Any]]] = [[] for _ in range(len(chapters))]
+    parents = pc.list_parent_indices(chapters).to_pylist()
+    titles = pc.struct_field(pc.list_flatten(chapters), "title")
+    first: dict[int, int] = {}
+    for place, (row, spans) in enumerate(zip(parents, find(titles).to_pylist(), strict=True)):
+        chapter = place - first.setdefault(row, place)
+        rows[row] += [{"chapter": chapter, **span} for span in spans]
+    return pa.array(rows, CHAPTERS_TYPE)
