@@ -27,7 +27,7 @@ import xxhash
 from resiliparse.extract.html2text import extract_plain_text
 
 from infra.quickstart.build import fetch
-from tasks.dedup.bands import band_keys
+from tasks.dedup.signatures import band_keys
 from tasks.dedup.sketch import Reader
 from tasks.dedup.words import shingles
 

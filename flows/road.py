@@ -64,7 +64,10 @@ def walk(
     wanted = STAGES[: STAGES.index(until) + 1]
     names = [source.name for source in recipe.sources]
 
-    raw = [do(acquire, source=s.name, settings={"source": s}) for s in recipe.sources]
+    raw = [
+        do(acquire, source=s.name, settings={"source": s, "removals": removals})
+        for s in recipe.sources
+    ]
     if "extract" not in wanted:
         return
     documents = [
@@ -86,7 +89,14 @@ def walk(
     ]
     if "dedup" not in wanted:
         return
-    marks = do(dedup, settings={"config": recipe.dedup}, data={"documents": documents})
+    marks = do(
+        dedup,
+        settings={"config": recipe.dedup, "removals": removals},
+        data={
+            "documents": documents,
+            "notes": notes if recipe.dedup.scope == "language" else [],
+        },
+    )
     if "select" not in wanted:
         return
     corpus = do(

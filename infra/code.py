@@ -21,6 +21,7 @@ CARRIERS = frozenset(
         "config",
         "dag",
         "errors",
+        "exchange",
         "jit",
         "models",
         "packages",

@@ -205,6 +205,7 @@ def build(
     function: Callable[..., Iterable[Outcome]],
     *,
     files: Mapping[str, bytes] | None = None,
+    placed: Mapping[str, FileRecord] | None = None,
     facts: Callable[[list[PartRef]], Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """Make the parts of a data set and commit it.
@@ -216,6 +217,7 @@ def build(
         function: module-level; called as ``function(*unit.payload)`` on a worker; yields one
             ``Outcome`` per part, at least one.
         files: files of the data set as a whole.
+        placed: further ones that workers have put into its folder already.
         facts: called with all parts before the commit; its result goes into the manifest.
 
     Raises:
@@ -256,7 +258,7 @@ def build(
         report()
     records = [part for number in range(len(units)) for part in made[number]]
     refs = [PartRef(folder, spec.stage.name, spec.source, record) for record in records]
-    extra = {}
+    extra = dict(placed or {})
     for name, data in sorted((files or {}).items()):
         folder.put(name, data)
         extra[name] = FileRecord(name, len(data), digest_bytes(data))

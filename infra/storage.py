@@ -111,9 +111,9 @@ class Storage:
             if item["type"] == "directory"
         )
 
-    def read(self, name: str) -> bytes:
-        """All bytes of a file. Raises ``FileNotFoundError``."""
-        return cast("bytes", self._fs.cat_file(self._path(name)))
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The bytes of a file, or those from ``start`` to ``end``. Raises ``FileNotFoundError``."""
+        return cast("bytes", self._fs.cat_file(self._path(name), start=start, end=end))
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -130,8 +130,13 @@ class Storage:
             file.write(data)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[BinaryIO]:
-        """A file for writing that is put in place when the block ends, or not at all."""
+    def create(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
+        """A file for writing that is put in place when the block ends, or not at all.
+
+        Args:
+            name: of the file.
+            durable: whether it must outlive a power cut; work that can be done again need not.
+        """
         target = Path(self._path(name)) if self.is_local else None
         folder = target.parent if target else Path(tempfile.gettempdir())
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +145,8 @@ class Storage:
             with draft.open("wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             if target:
                 draft.replace(target)
             else:

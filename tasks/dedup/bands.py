@@ -1,136 +1,181 @@
-"""Locality-sensitive hashing: band keys, and the pairs of documents that share one.
+"""Locality-sensitive hashing: the pairs of documents that share a band's key.
 
-Two documents of Jaccard similarity s share at least one of b bands of r rows with probability
-``1 - (1 - s**r)**b`` (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, section 3.4).
+Up to a bound, every pair of a bucket is nominated. A larger bucket is put in the order of its
+members' other keys, as in an LSH forest (Bawa, Condie, Ganesan: WWW 2005), so that members who
+share more stand next to one another; each is compared with the first and with its neighbours. What
+is not nominated there is counted.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from infra.jit import kernel
-from tasks.dedup.hashing import xxh64
+from tasks.dedup.blocks import Block
+from tasks.dedup.exact import received_groups
+from tasks.dedup.layout import Layout, high_bits, repeated, runs
 
-U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
+# Rows of the exchanges. Keys: key, document. Pairs: smaller document, larger << 8 | band.
+KEYS, PAIRS = 2, 2
+# Members of crowded buckets: key, band, document; then with what orders them.
+CROWDED, ORDERED = 3, 9
+FOLLOWING = 3  # further keys by which a crowded bucket is ordered
 
-def probability(similarity: float, bands: int, rows: int) -> float:
-    """How likely a pair of this similarity is nominated: a point of the S-curve."""
-    return float(1 - (1 - similarity**rows) ** bands)
+
+def send_keys(layout: Layout, block: Block) -> dict[str, Any]:
+    """Send a block's keys to the partitions of keys; of an exact group, its first document's."""
+    chosen = block.present() & (block.shingles() > 0)
+    groups = received_groups(layout, block)
+    copies = groups[groups[:, 0] != groups[:, 1], 0]
+    chosen[(copies - np.uint64(block.start)).astype(np.int64)] = False
+    rows = np.flatnonzero(chosen)
+    numbers = (rows + block.start).astype(np.uint64)
+    pieces: list[U64] = []
+    bounds = np.zeros(1, np.int64)
+    for band in range(layout.bands):
+        keys = block.keys(band)[rows]
+        place = high_bits(keys, layout.key_bits)
+        order = np.argsort(place, kind="stable")
+        pieces.append(np.column_stack([keys[order], numbers[order]]).reshape(-1))
+        counts = np.bincount(place, minlength=1 << layout.key_bits)
+        bounds = np.append(bounds, bounds[-1] + np.cumsum(counts))
+    exchange = layout.exchange("keys", len(layout.key_partitions), KEYS)
+    exchange.send_runs(block.index, pieces, bounds * KEYS)
+    return {"signed": len(rows)}
 
 
-def band_keys(signatures: U32, bands: int) -> U64:
-    """One 8-byte key per band: XXH64 of the band's values (little-endian), seeded with its number.
+def pair(layout: Layout, partition: int) -> dict[str, Any]:
+    """Nominate the pairs of a partition's buckets; pass crowded buckets on."""
+    band = partition >> layout.key_bits
+    exchange = layout.exchange("keys", len(layout.key_partitions), KEYS)
+    rows = exchange.receive(partition, layout.blocks)
+    rows = rows[repeated(rows[:, 0])]
+    first, sizes = runs(rows[:, 0])
+    small = sizes <= layout.config.bucket
+    pairs = all_pairs(rows[:, 1], first[small], sizes[small])
+    _send_pairs(layout, partition, pairs, band)
+    members = rows[np.repeat(~small, sizes)]
+    tagged = np.column_stack([members[:, 0], np.full(len(members), band, np.uint64), members[:, 1]])
+    layout.to_blocks("crowded", CROWDED).send(partition, layout.block_of(tagged[:, 2]), tagged)
+    return {
+        "buckets": len(sizes),
+        "largest": int(sizes.max(initial=0)),
+        "crowded": int((~small).sum()),
+        "crowded_members": len(members),
+        "nominated": len(pairs),
+    }
 
-    Args:
-        signatures: uint32[n, bands * rows].
-        bands: number of bands.
+
+def order_members(layout: Layout, block: Block) -> dict[str, Any]:
+    """Send a block's members of crowded buckets on, with what orders them there."""
+    found = layout.to_blocks("crowded", CROWDED).receive(block.index, layout.key_partitions)
+    rows = (found[:, 2] - np.uint64(block.start)).astype(np.int64)
+    bands = found[:, 1].astype(np.int64)
+    out = np.zeros((len(found), ORDERED), np.uint64)
+    out[:, :2] = found[:, :2]
+    if len(found):
+        for band in range(layout.bands):
+            keys = block.keys(band)
+            for step in range(1, FOLLOWING + 1):
+                here = (bands + step) % layout.bands == band
+                out[here, 1 + step] = keys[rows[here]]
+        out[:, 5] = block.shingles()[rows]
+        out[:, 6:8] = block.digests()[rows]
+    out[:, 8] = found[:, 2]
+    exchange = layout.exchange("ordered", len(layout.exact_partitions), ORDERED)
+    exchange.send(block.index, layout.exact_of(out[:, 0]), out)
+    return {}
+
+
+def pair_crowded(layout: Layout, partition: int) -> dict[str, Any]:
+    """Nominate pairs of the crowded buckets of a partition."""
+    exchange = layout.exchange("ordered", len(layout.exact_partitions), ORDERED)
+    rows = exchange.receive(partition, layout.blocks)
+    rows = rows[np.lexsort(tuple(rows[:, k] for k in (7, 6, 5, 4, 3, 2, 1, 0)))]
+    first, sizes = runs(rows[:, 0], rows[:, 1])
+    near = layout.config.neighbours
+    made = bounded_counts(sizes, near)
+    pairs = bounded_pairs(rows[:, 8], first, sizes, near)
+    bands = np.repeat(rows[first, 1], made)
+    sender = len(layout.key_partitions) + partition
+    _send_pairs(layout, sender, pairs, bands)
+    possible = sizes * (sizes - 1) // 2
+    return {"left_out": int((possible - made).sum()), "nominated": len(pairs)}
+
+
+def pair_senders(layout: Layout, *, crowded: bool) -> range:
+    """Who sends pairs."""
+    more = len(layout.exact_partitions) if crowded else 0
+    return range(len(layout.key_partitions) + more)
+
+
+def received_pairs(layout: Layout, partition: int, *, crowded: bool) -> U64:
+    """The distinct pairs of a range, each with the first band it was nominated by.
 
     Returns:
-        uint64[n, bands].
+        uint64[n, 3]: smaller document, larger document, band; sorted.
     """
-    n, width = signatures.shape
-    data = np.ascontiguousarray(signatures, dtype="<u4").view(np.uint8).reshape(-1)
-    return _keys(data, n, bands, 4 * (width // bands))
+    exchange = layout.exchange("pairs", layout.ranges, PAIRS)
+    rows = exchange.receive(partition, pair_senders(layout, crowded=crowded))
+    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+    other = rows[:, 1] >> np.uint64(8)
+    first, _ = runs(rows[:, 0], other)
+    return np.column_stack([rows[first, 0], other[first], rows[first, 1] & np.uint64(255)])
 
 
-@kernel
-def _keys(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U64:
-    out = np.empty((n, bands), np.uint64)
-    for i in range(n):
-        for band in range(bands):
-            start = (i * bands + band) * size
-            out[i, band] = xxh64(data, start, start + size, np.uint64(band))
+def _send_pairs(layout: Layout, sender: int, pairs: U64, band: "int | U64") -> None:
+    low, high = pairs.min(axis=1, initial=2**64 - 1), pairs.max(axis=1, initial=0)
+    rows = np.column_stack([low, (high << np.uint64(8)) | np.asarray(band, np.uint64)])
+    exchange = layout.exchange("pairs", layout.ranges, PAIRS)
+    exchange.send(sender, layout.range_of(rows[:, 0]), rows)
+
+
+def all_pairs(members: U64, first: I64, sizes: I64) -> U64:
+    """Every pair of each run: uint64[k, 2]."""
+    out = np.empty((int((sizes * (sizes - 1) // 2).sum()), 2), np.uint64)
+    _fill_all(np.ascontiguousarray(members), first, sizes, out)
     return out
 
 
-@dataclass(frozen=True)
-class Nominated:
-    """Pairs that share a band key.
-
-    Attributes:
-        pairs: int64[k, 2], each once, the smaller number first, sorted.
-        buckets: buckets with two members or more, over all bands.
-        largest: members of the largest bucket.
-        skewed: buckets of more members than ``bucket``.
-        left_out: pairs of skewed buckets that were not nominated there.
-    """
-
-    pairs: I64
-    buckets: int
-    largest: int
-    skewed: int
-    left_out: int
+def bounded_pairs(members: U64, first: I64, sizes: I64, near: int) -> U64:
+    """The pairs of each run with its first member and with the next ``near``: uint64[k, 2]."""
+    out = np.empty((int(bounded_counts(sizes, near).sum()), 2), np.uint64)
+    _fill_bounded(np.ascontiguousarray(members), first, sizes, near, out)
+    return out
 
 
-class Nominations:
-    """Collects the pairs of one band after the other, each pair once.
-
-    Members are numbered so that the order of numbers depends on content alone; what is nominated
-    then depends on nothing else.
-    """
-
-    def __init__(self, members: int, bucket: int, neighbours: int) -> None:
-        """Expect bands over ``members`` members, numbered by length, then digest."""
-        self._members = members
-        self._bucket = bucket
-        self._neighbours = neighbours
-        self._codes = np.zeros(0, np.uint64)
-        self._totals = np.zeros(4, np.int64)
-
-    def add(self, keys: U64) -> None:
-        """Take a band's keys, uint64[members]."""
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        sizes = np.diff(np.r_[first, len(ordered)])
-        shared = sizes > 1
-        first, sizes = first[shared], sizes[shared]
-        if not len(first):
-            return
-        made = _pair_counts(sizes, self._bucket, self._neighbours)
-        pairs = np.empty((int(made.sum()), 2), np.int64)
-        _fill(order, first, sizes, self._bucket, self._neighbours, pairs)
-        codes = pairs[:, 0].astype(np.uint64) * np.uint64(self._members)
-        codes += pairs[:, 1].astype(np.uint64)
-        self._codes = np.union1d(self._codes, codes)
-        possible = sizes * (sizes - 1) // 2
-        self._totals += [
-            len(sizes),
-            0,
-            int((sizes > self._bucket).sum()),
-            int((possible - made).sum()),
-        ]
-        self._totals[1] = max(self._totals[1], int(sizes.max()))
-
-    def result(self) -> Nominated:
-        """All pairs of the bands given so far."""
-        members = np.uint64(max(self._members, 1))
-        pairs = np.stack([self._codes // members, self._codes % members], axis=1)
-        return Nominated(pairs.astype(np.int64), *(int(value) for value in self._totals))
-
-
-def _pair_counts(sizes: I64, bucket: int, neighbours: int) -> I64:
-    """Pairs made in buckets of these sizes: all, or those with the first and the next few."""
-    near = np.minimum(neighbours, sizes - 2)  # neighbours among the members but the first
-    rest = sizes - 1
-    bounded = rest + near * rest - near * (near + 1) // 2
-    return np.where(sizes <= bucket, sizes * (sizes - 1) // 2, bounded)
+def bounded_counts(sizes: I64, near: int) -> I64:
+    """Pairs with the first and with the next ``near`` in runs of these sizes, each pair once."""
+    rest = np.maximum(sizes - 1, 0)
+    near_rest = np.minimum(near, np.maximum(rest - 1, 0))
+    found: I64 = rest + near_rest * rest - near_rest * (near_rest + 1) // 2
+    return found
 
 
 @kernel
-def _fill(order: I64, first: I64, sizes: I64, bucket: int, neighbours: int, out: I64) -> None:
+def _fill_all(members: U64, first: I64, sizes: I64, out: U64) -> None:
+    k = 0
+    for b in range(len(first)):
+        for i in range(first[b], first[b] + sizes[b]):
+            for j in range(i + 1, first[b] + sizes[b]):
+                out[k, 0] = members[i]
+                out[k, 1] = members[j]
+                k += 1
+
+
+@kernel
+def _fill_bounded(members: U64, first: I64, sizes: I64, near: int, out: U64) -> None:
     k = 0
     for b in range(len(first)):
         start = first[b]
-        size = sizes[b]
-        for i in range(size):
-            # The sort was stable, so members of a bucket come in the order of their numbers.
-            reach = size if i == 0 or size <= bucket else min(size, i + 1 + neighbours)
+        end = start + sizes[b]
+        for i in range(start, end):
+            reach = end if i == start else min(end, i + 1 + near)
             for j in range(i + 1, reach):
-                out[k, 0] = order[start + i]
-                out[k, 1] = order[start + j]
+                out[k, 0] = members[i]
+                out[k, 1] = members[j]
                 k += 1

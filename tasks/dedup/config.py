@@ -1,8 +1,16 @@
 """The recipe's ``dedup`` section."""
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import ByteSize, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from infra.config import Section
+from tasks.dedup.banding import choose
+
+Scope = Literal["global", "source", "segment", "language"]
+# How the work is cut, and when it is stopped, decides nothing about what is found.
+OPERATIONAL = frozenset({"memory", "max_cluster", "max_bucket"})
+_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 
 
 class DedupConfig(Section):
@@ -14,7 +22,10 @@ class DedupConfig(Section):
     a nominated pair must reach.
     """
 
-    ngram: int = Field(5, ge=1, le=50, description="words per shingle")
+    ngram: int = Field(5, ge=1, le=50, description="words or characters per shingle")
+    unit: Literal["words", "characters"] = Field(
+        "words", description="what a shingle is made of; characters for scripts without spaces"
+    )
     bands: int = Field(14, ge=1, le=256, description="bands of the signature")
     rows: int = Field(8, ge=1, le=64, description="hash values per band")
     threshold: float = Field(
@@ -23,21 +34,88 @@ class DedupConfig(Section):
         le=1,
         description="least Jaccard similarity of the shingle sets of two near-duplicates",
     )
+    recall: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="instead of bands and rows: the probability with which a pair at threshold is "
+        "to be nominated",
+    )
+    hashes: int = Field(
+        256, ge=1, le=1024, description="hash values that recall may spend on a document"
+    )
+    verify: Literal["exact", "signature"] = Field(
+        "exact",
+        description="how nominated pairs are compared: by their shingle sets, or by an estimate "
+        "from their signatures that never reads a text again",
+    )
+    scope: Scope = Field(
+        "global", description="where copies are looked for: everywhere, or within one of these"
+    )
     seed: int = Field(
         1, ge=0, lt=2**32, description="seed of the permutations, as datasketch takes it"
+    )
+    keep_signatures: bool = Field(
+        False,
+        description="store the whole signatures too (4 bytes per hash value), for other tools",
     )
     bucket: int = Field(
         64,
         ge=2,
         le=10_000,
-        description="members of a band's bucket up to which every pair is compared; in a larger "
-        "one, each is compared with the first and with its neighbours in length",
+        description="members of a band's bucket, or of a cluster, up to which every pair is "
+        "compared; in a larger one, each is compared with the first and with its neighbours",
     )
     neighbours: int = Field(
         8, ge=1, le=1_000, description="neighbours each member of a larger bucket is compared with"
     )
+    max_cluster: int = Field(
+        100_000, ge=2, description="documents of a cluster beyond which the run stops"
+    )
+    max_bucket: int = Field(
+        1_000_000, ge=2, description="members of a band's bucket beyond which the run stops"
+    )
+    memory: str = Field(
+        "512MiB", description="memory that a worker may fill with one partition of the join"
+    )
+
+    @field_validator("memory")
+    @classmethod
+    def _is_a_size(cls, value: str) -> str:
+        try:
+            size = int(_SIZE.validate_python(value))
+        except ValidationError:
+            size = 0
+        if size < 1:
+            raise ValueError(f"{value!r} is not a size such as 512MiB")
+        return value
+
+    @model_validator(mode="after")
+    def _one_banding(self) -> Self:
+        if self.recall is not None:
+            if {"bands", "rows"} & self.model_fields_set:
+                raise ValueError("give bands and rows, or the recall wanted at threshold, not both")
+            choose(self.threshold, self.recall, self.hashes)
+        return self
+
+    @property
+    def banding(self) -> tuple[int, int]:
+        """Bands, and rows of each."""
+        if self.recall is None:
+            return self.bands, self.rows
+        return choose(self.threshold, self.recall, self.hashes)
 
     @property
     def permutations(self) -> int:
         """Hash values of a signature."""
-        return self.bands * self.rows
+        bands, rows = self.banding
+        return bands * rows
+
+    @property
+    def partition_bytes(self) -> int:
+        """``memory`` in bytes."""
+        return int(_SIZE.validate_python(self.memory))
+
+    def facts(self) -> dict[str, object]:
+        """What decides the marks; how the work is cut does not."""
+        return {key: value for key, value in super().facts().items() if key not in OPERATIONAL}

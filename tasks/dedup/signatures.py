@@ -1,27 +1,34 @@
 """The sub-stage ``signatures``: what deduplication keeps of each document, part by part.
 
-A row holds the digest of the normalised text, the number of shingles and the band keys: 136 bytes
-with the default 14 bands. It depends on the document alone, so parts that come in later cost
-themselves only.
+A row holds the digest of the normalised text, the number of shingles, the band keys and four bits
+of each hash value: 188 bytes with the default 14 bands of 8, besides the id. It depends on the
+document alone, so parts that come in later cost themselves only.
 """
 
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from infra.dataset import Dataset, PartRef
 from infra.fingerprint import digest
+from infra.jit import kernel
 from infra.ledger import verdicts
 from infra.stage import Context, Outcome, Spec, Stage, Unit, build
 from infra.unicode import VERSION
-from tasks.dedup.bands import band_keys
+from tasks.dedup.bits import pack
 from tasks.dedup.config import DedupConfig
+from tasks.dedup.hashing import xxh64
 from tasks.dedup.sketch import DIGEST, Reader
+
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 
 STAGE = Stage(
     "signatures",
     modules=(
-        "tasks.dedup.bands",
+        "tasks.dedup.bits",
         "tasks.dedup.hashing",
         "tasks.dedup.signatures",
         "tasks.dedup.sketch",
@@ -38,9 +45,42 @@ def band_column(band: int) -> str:
     return f"band_{band:03d}"
 
 
+def band_keys(signatures: U32, bands: int) -> U64:
+    """One 8-byte key per band: XXH64 of the band's values (little-endian), seeded with its number.
+
+    Args:
+        signatures: uint32[n, bands * rows].
+        bands: number of bands.
+
+    Returns:
+        uint64[n, bands].
+    """
+    n, width = signatures.shape
+    data = np.ascontiguousarray(signatures, dtype="<u4").view(np.uint8).reshape(-1)
+    return _keys(data, n, bands, 4 * (width // bands))
+
+
+@kernel
+def _keys(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U64:
+    out = np.empty((n, bands), np.uint64)
+    for i in range(n):
+        for band in range(bands):
+            start = (i * bands + band) * size
+            out[i, band] = xxh64(data, start, start + size, np.uint64(band))
+    return out
+
+
 def build_signatures(ctx: Context, config: DedupConfig, documents: Dataset) -> Dataset:
     """The signatures of a data set of documents: a part per part, row-aligned, in its order."""
-    settings = config.model_dump(include={"ngram", "bands", "rows", "seed"})
+    bands, rows = config.banding
+    settings = {
+        "ngram": config.ngram,
+        "unit": config.unit,
+        "bands": bands,
+        "rows": rows,
+        "seed": config.seed,
+        "whole": config.keep_signatures,
+    }
     spec = Spec(STAGE, documents.source, {**settings, "unicode": VERSION}, (documents,))
     units = [Unit(digest(part.content), (part, config), rows=part.rows) for part in documents.parts]
     return build(ctx, spec, units, sign)
@@ -49,14 +89,36 @@ def build_signatures(ctx: Context, config: DedupConfig, documents: Dataset) -> D
 def sign(part: PartRef, config: DedupConfig) -> Iterator[Outcome]:
     """Sketch the documents of one part."""
     table = part.table(["id", "url", "text"])
-    sketches = Reader(config.ngram).sketch(table["text"], config.seed, config.permutations)
-    keys = band_keys(sketches.signatures, config.bands)
+    reader = Reader(config.ngram, config.unit)
+    sketches = reader.sketch(table["text"], config.seed, config.permutations)
     ids = table["id"].to_pylist()
+    kept = signature_table(ids, sketches.digests, sketches.shingles, sketches.signatures, config)
+    yield Outcome(kept, verdicts(STAGE.name, ids, urls=table["url"].to_pylist()))
+
+
+def signature_table(
+    ids: list[str],
+    digests: list[bytes],
+    shingles: npt.NDArray[np.int64],
+    signatures: U32,
+    config: DedupConfig,
+) -> pa.Table:
+    """The rows of a part, of documents whose sketches are known."""
+    bands, _ = config.banding
+    keys = band_keys(signatures, bands)
+    packed = pack(signatures)
     kept = {
         "id": pa.array(ids, pa.string()),
-        "exact": pa.array(sketches.digests, pa.binary(DIGEST)),
-        "shingles": pa.array(sketches.shingles, pa.int64()),
+        "exact": pa.array(digests, pa.binary(DIGEST)),
+        "shingles": pa.array(shingles, pa.int64()),
     }
-    for band in range(config.bands):
+    for band in range(bands):
         kept[band_column(band)] = pa.array(keys[:, band], pa.uint64())
-    yield Outcome(pa.table(kept), verdicts(STAGE.name, ids, urls=table["url"].to_pylist()))
+    kept["sketch"] = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed)]
+    )
+    if config.keep_signatures:
+        width = signatures.shape[1]
+        values = pa.array(np.ascontiguousarray(signatures).reshape(-1), pa.uint32())
+        kept["signature"] = pa.FixedSizeListArray.from_arrays(values, width)
+    return pa.table(kept)

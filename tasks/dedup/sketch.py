@@ -95,11 +95,13 @@ def _read(
     words: U8,
     starts: I64,
     state: I64,
+    letters: int,
 ) -> int:
     """Read one piece of a text from byte ``i``; gives the byte at which the next piece starts.
 
     ``plain`` receives the normalised text. ``words`` receives the words, one space after each, with
-    the start of word k (and of the word that would follow the last) in ``starts``.
+    the start of word k (and of the word that would follow the last) in ``starts``; if ``letters`` is 1,
+    it receives the characters of the normalised text instead, each a unit of its own.
     ``state`` is [words in the buffer, bytes written to ``plain``, whether ``plain`` has text before,
     whether white space is pending].
     """
@@ -118,7 +120,10 @@ def _read(
         else:
             point, following = decode(data, i)
         kind = classes[np.uint64(point)]
-        if not kind & WORD or kind & CJK or length == LONGEST_WORD:
+        if letters != 0:
+            if i >= limit:
+                break
+        elif not kind & WORD or kind & CJK or length == LONGEST_WORD:
             if length:
                 words[np.uint64(at)] = 0x20
                 at += 1
@@ -135,10 +140,20 @@ def _read(
             if begun:
                 plain[np.uint64(written)] = 0x20
                 written += 1
+                if letters != 0:
+                    words[np.uint64(at)] = 0x20
+                    at += 1
+                    n += 1
+                    starts[n] = at
             space = False
         begun = True
         small = int(np.int64(lower[np.uint64(point)]))
-        if small < 0x80:
+        if letters != 0:
+            at = _encode(small, words, at)
+            n += 1
+            starts[n] = at
+            written = _encode(small, plain, written)
+        elif small < 0x80:
             plain[np.uint64(written)] = small
             written += 1
             if kind & WORD:
@@ -164,14 +179,17 @@ def _read(
 
 
 @kernel
-def _hash(words: U8, starts: I64, state: I64, n: int, hashes: U64) -> int:
-    """Hash the shingles of n words that end in the buffer, then keep its last n - 1 words."""
+def _hash(words: U8, starts: I64, state: I64, n: int, gap: int, hashes: U64) -> int:
+    """Hash the shingles of n units that end in the buffer, then keep its last n - 1 units.
+
+    ``gap`` bytes lie between two units and belong to neither.
+    """
     have = int(state[0])
     count = have - n + 1
     if count <= 0:
         return 0
     for k in range(count):
-        hashes[k] = xxh64(words, starts[k], starts[k + n] - 1, np.uint64(0))
+        hashes[k] = xxh64(words, starts[k], starts[k + n] - gap, np.uint64(0))
     first = starts[count]
     for i in range(first, starts[have]):
         words[i - first] = words[i]
@@ -207,11 +225,12 @@ def _lower_minima(hashes: U64, count: int, mixed: U32, a: U32, b: U32, minima: U
 
 
 class Reader:
-    """Passes over texts for shingles of n words, with the buffers one thread needs for them."""
+    """Passes over texts for their shingles, with the buffers one thread needs for them."""
 
-    def __init__(self, n: int) -> None:
-        """Make the buffers for shingles of ``n`` words."""
+    def __init__(self, n: int, unit: str = "words") -> None:
+        """Make the buffers for shingles of ``n`` words, or of ``n`` characters."""
         self.n = n
+        self._letters = int(unit == "characters")
         self._classes, self._lower = tables()
         # Folding lengthens a character from two bytes to three at most, and a word takes one byte
         # more than its text; the words carried from piece to piece come on top.
@@ -277,8 +296,10 @@ class Reader:
                 self._words,
                 self._starts,
                 self._state,
+                self._letters,
             )
-            yield _hash(self._words, self._starts, self._state, self.n, self._hashes)
+            gap = 0 if self._letters else 1
+            yield _hash(self._words, self._starts, self._state, self.n, gap, self._hashes)
 
 
 def composed(data: U8, start: int, end: int) -> tuple[U8, int, int]:

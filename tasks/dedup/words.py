@@ -10,7 +10,8 @@ the same values. They are short enough to be copied by someone who wants to repr
 * *word*: in the folded text, a run of letters, digits, marks and ``_``. Characters of scripts
   written without spaces (Han, Hiragana, Katakana) are words by themselves. A run of more than 64
   characters is cut every 64, which bounds memory on text without spaces.
-* *shingle*: n consecutive words joined by one space, in UTF-8.
+* *shingle*: n consecutive words joined by one space, in UTF-8; or, where characters are asked for,
+  n consecutive characters of the normalised text.
 """
 
 import unicodedata
@@ -52,7 +53,10 @@ def words(text: str) -> Iterator[str]:
         yield word
 
 
-def shingles(text: str, n: int) -> list[bytes]:
-    """Every shingle of n words, in order, repeats included; empty for a text of fewer words."""
+def shingles(text: str, n: int, unit: str = "words") -> list[bytes]:
+    """Every shingle of n units, in order, repeats included; empty for a text of fewer."""
+    if unit == "characters":
+        plain = normalise(text)
+        return [plain[i : i + n].encode() for i in range(len(plain) - n + 1)]
     found = list(words(text))
     return [" ".join(found[i : i + n]).encode() for i in range(len(found) - n + 1)]

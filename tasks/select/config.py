@@ -7,7 +7,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from infra.config import Section
 from infra.rules import RULES
+from infra.signals import SIGNALS
+from tasks.select.rank import SIMPLE
 
+NUMBERS = frozenset({*SIGNALS, "language_score"})
 FILTER_OF = {rule.name: name for name, rules in RULES.items() for rule in rules}
 
 # The labels of fastText's lid.176 (https://fasttext.cc/docs/en/language-identification.html): a
@@ -39,6 +42,19 @@ Language = Annotated[str, _known("language", LANGUAGES)]
 Score = Annotated[float, Field(ge=0, le=1)]
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 Pii = Literal["keep", "mask", "drop"]
+
+
+def _preference(key: str) -> str:
+    way, _, name = key.partition(":")
+    if key in SIMPLE or (way in ("highest", "lowest") and name in NUMBERS):
+        return key
+    raise ValueError(
+        f"{key!r} is no preference; there are {', '.join(SIMPLE)}, and highest: or lowest: with "
+        f"one of {', '.join(sorted(NUMBERS))}"
+    )
+
+
+Preference = Annotated[str, AfterValidator(_preference)]
 
 
 class Override(Section):
@@ -86,6 +102,12 @@ class SelectConfig(Section):
     )
     overrides: dict[str, Override] = Field(
         default_factory=dict, description="what is different for single sources, by source name"
+    )
+    survivor: tuple[Preference, ...] = Field(
+        ("source", "longest"),
+        description="which of several copies stays, by these in turn: source (as the recipe lists "
+        "them), longest, shortest, newest, oldest (by the document's date), highest:SIGNAL or "
+        "lowest:SIGNAL of an annotation; the smaller id decides last",
     )
     max_source_loss: float = Field(
         0.9,

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from infra.dataset import PartRef
 from infra.ledger import KEPT, verdicts
 from infra.removals import REASON as REMOVED
-from infra.removals import Removal, removed_of
 from infra.stage import Outcome
 from tasks.select.config import Gates
 from tasks.select.judge import PRIVATE, columns, evidence, judge
@@ -21,17 +20,6 @@ from tasks.select.mask import mask_documents
 
 STAGE = "select"
 I64 = npt.NDArray[np.int64]
-
-COPIES = pa.schema(
-    [
-        ("row", pa.int64()),  # in the part of the documents
-        ("id", pa.string()),
-        ("url", pa.string()),
-        ("characters", pa.int64()),
-        ("exact_group", pa.string()),
-        ("passed", pa.bool_()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -61,37 +49,6 @@ class Triple:
         """The rows of ``documents`` or ``marks`` that have notes."""
         table = part.table(names)
         return table if self.rows is None else table.take(self.rows)
-
-
-def survey(
-    triple: Triple, gates: Gates, removals: Sequence[Removal] = ()
-) -> tuple[int, pa.Table, dict[str, dict[str, Any]]]:
-    """What the election has to know of a part.
-
-    Returns:
-        How many of its documents pass the rules; a row of `COPIES` per document with copies; and
-        what was taken out, as `write` wants it. A document that was taken out passes nothing.
-    """
-    notes = triple.notes.table([*columns(gates), "characters"])
-    passed = judge(notes, gates).passed
-    gone = removed_of(triple.documents, removals)
-    passed &= (gone if triple.rows is None else gone[triple.rows]) < 0
-    marks = triple.read(triple.marks, ["exact_group", "cluster_size"])
-    chosen = np.flatnonzero(marks["cluster_size"].to_numpy() > 1)
-    names = triple.read(triple.documents, ["id", "url"])
-    found = {
-        "row": chosen if triple.rows is None else triple.rows[chosen],
-        "id": names["id"].take(chosen),
-        "url": names["url"].take(chosen),
-        "characters": notes["characters"].take(chosen),
-        "exact_group": marks["exact_group"].take(chosen),
-        "passed": passed[chosen],
-    }
-    taken = {
-        str(row): {"reason": REMOVED, "evidence": removals[gone[row]].facts()}
-        for row in np.flatnonzero(gone >= 0).tolist()
-    }
-    return int(passed.sum()), pa.table(found, schema=COPIES), taken
 
 
 def write(

@@ -1,33 +1,31 @@
 """The stage: rules per part, one election over all copies, then the corpus part by part."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from infra.copies import EDGES
 from infra.dag import Step
 from infra.dataset import BrokenPromise, Dataset
 from infra.errors import UserError
 from infra.fingerprint import digest
 from infra.progress import Progress
 from infra.removals import Removal, raw
-from infra.stage import Context, Spec, Stage, Unit
+from infra.stage import SHORT, Context, Outcome, Spec, Stage, Unit
 from infra.stage import build as build_dataset
-from tasks.select.config import SelectConfig
-from tasks.select.elect import Candidate, Loss, elect
-from tasks.select.part import COPIES, Triple, survey, write
+from infra.storage import Storage
+from tasks.select.config import Gates, SelectConfig
+from tasks.select.copies import DIGITS, Poll, dropped, gather, hold, send_pairs, survey
+from tasks.select.elect import EXACT, NEAR
 from tasks.select.part import STAGE as NAME
+from tasks.select.part import Triple, write
 
 STAGE = Stage(NAME, modules=("tasks.select", "infra.rules"), libraries=("pyarrow",))
-EDGES = "edges.parquet"
 SHOWN_CLUSTERS = 3
-
-I64 = npt.NDArray[np.int64]
+CANDIDATES = 200_000  # documents with copies that a worker looks at together
+LIMIT = 16**DIGITS
 
 
 class ImplausibleLoss(UserError):
@@ -79,45 +77,72 @@ def build(
     """
     triples = _triples(documents, notes, marks)
     gates = [config.gates(data.source) for data in documents]
-    starts = np.cumsum([0, *(triple.documents.rows for triple in triples)])
+    work = ctx.storage.at("work", "select", spec.fingerprint[:SHORT])
+    poll = _poll(work, config, triples, marks)
     passed = [0] * len(documents)
-    payloads = [(triple, gates[triple.source], removals) for triple in triples]
-    copies: list[pa.Table] = [COPIES.empty_table()] * len(triples)
-    taken: list[dict[str, Any]] = [{}] * len(triples)
-    for done, (index, (count, *found)) in enumerate(ctx.cluster.map(survey, payloads), 1):
-        passed[triples[index].source] += count
-        copies[index], taken[index] = found
+    payloads = [
+        (poll, part, triple, gates[triple.source], removals) for part, triple in enumerate(triples)
+    ]
+    for done, (part, count) in enumerate(ctx.cluster.map(survey, payloads), 1):
+        passed[triples[part].source] += count
         note = f"{done:,} of {len(triples):,} parts judged"
         ctx.reporter.update(Progress(STAGE.name, None, 0, len(triples), note))
-    candidates = _candidates(triples, copies, starts)
-    lost = elect(list(candidates.values()), _pairs(marks, copies, starts))
-    _alarm(config, documents, passed, Counter(candidates[n].source for n in lost), marks)
-    drops = [
-        copied | gone
-        for copied, gone in zip(_drops(triples, copies, starts, lost), taken, strict=True)
-    ]
+    losses = _elect(ctx, poll, marks)
+    _alarm(config, documents, passed, losses, marks)
+    drops = dict(ctx.cluster.map(gather, [(poll, part) for part in range(len(triples))]))
     units = [
         Unit(
-            digest([t.documents.content, t.notes.content, t.marks.content, t.source, dropped]),
-            (t, gates[t.source], dropped),
+            digest([t.documents.content, t.notes.content, t.marks.content, t.source, drops[part]]),
+            (t, gates[t.source], work, part),
             t.notes.rows,
         )
-        for t, dropped in zip(triples, drops, strict=True)
+        for part, t in enumerate(triples)
     ]
-    losses = Counter(
-        (documents[candidates[n].source].source, loss.reason) for n, loss in lost.items()
-    )
     facts = {
         "sources": {
             str(data.source): {
                 "passed_rules": passed[place],
-                "exact_duplicate": losses[data.source, "exact_duplicate"],
-                "near_duplicate": losses[data.source, "near_duplicate"],
+                EXACT: losses[place, EXACT],
+                NEAR: losses[place, NEAR],
             }
             for place, data in enumerate(documents)
         }
     }
-    return build_dataset(ctx, spec, units, write, facts=lambda _: facts)
+    data = build_dataset(ctx, spec, units, corpus, facts=lambda _: facts)
+    work.remove_tree()
+    return data
+
+
+def corpus(triple: Triple, gates: Gates, work: Storage, part: int) -> Iterator[Outcome]:
+    """The corpus of one part, after the election."""
+    yield from write(triple, gates, dropped(work, part))
+
+
+def _poll(work: Storage, config: SelectConfig, triples: Sequence[Triple], marks: Dataset) -> Poll:
+    """The election, cut so that a worker holds a bounded number of candidates."""
+    starts = np.cumsum([0, *(triple.documents.rows for triple in triples)])
+    partitions = 1
+    while partitions * CANDIDATES < marks.facts["clustered_documents"] and partitions < LIMIT:
+        partitions *= 2
+    return Poll(work, partitions, tuple(starts.tolist()), config.survivor)
+
+
+def _elect(ctx: Context, poll: Poll, marks: Dataset) -> Counter[tuple[int, str]]:
+    """Hold the election; how many documents each source loses, by reason."""
+    files = [
+        record.name
+        for name, record in sorted(marks.manifest.files.items())
+        if name.startswith(EDGES)
+    ]
+    sent = [(poll, sender, marks.storage, file) for sender, file in enumerate(files)]
+    for _ in ctx.cluster.map(send_pairs, sent):
+        pass
+    losses: Counter[tuple[int, str]] = Counter()
+    held = [(poll, partition, len(files)) for partition in range(poll.partitions)]
+    for _, found in ctx.cluster.map(hold, held):
+        for source, reason, count in found:
+            losses[source, reason] += count
+    return losses
 
 
 def _triples(
@@ -139,73 +164,17 @@ def _triples(
     return out
 
 
-def _candidates(
-    triples: Sequence[Triple], copies: Sequence[pa.Table], starts: I64
-) -> dict[int, Candidate]:
-    """The copies that passed the rules, by number."""
-    found = {}
-    for triple, table, start in zip(triples, copies, starts, strict=False):
-        for row in table.filter(table["passed"]).to_pylist():
-            number = int(start) + row["row"]
-            group = row["exact_group"] or number
-            found[number] = Candidate(number, triple.source, row["characters"], row["id"], group)
-    return found
-
-
-def _pairs(
-    marks: Dataset, copies: Sequence[pa.Table], starts: I64
-) -> list[tuple[str | int, str | int, float]]:
-    """The verified pairs, as pairs of what `_candidates` calls a group."""
-    groups: dict[int, str] = {}
-    for table, start in zip(copies, starts, strict=False):
-        grouped = table.filter(pc.is_valid(table["exact_group"]))
-        groups.update(
-            zip(
-                (int(start) + row for row in grouped["row"].to_pylist()),
-                grouped["exact_group"].to_pylist(),
-                strict=True,
-            )
-        )
-    edges = pq.read_table(pa.BufferReader(marks.read(EDGES)))
-    ends = [
-        (starts[edges[f"part_{side}"].to_numpy()] + edges[f"row_{side}"].to_numpy()).tolist()
-        for side in "ab"
-    ]
-    return [
-        (groups.get(a, a), groups.get(b, b), similarity)
-        for a, b, similarity in zip(*ends, edges["similarity"].to_pylist(), strict=True)
-    ]
-
-
-def _drops(
-    triples: Sequence[Triple], copies: Sequence[pa.Table], starts: I64, lost: Mapping[int, Loss]
-) -> list[dict[str, Any]]:
-    """For each part, its lost copies by row; JSON values, since they name the unit of work."""
-    names = {}
-    for table, start in zip(copies, starts, strict=False):
-        for row in table.select(["row", "id", "url"]).to_pylist():
-            names[int(start) + row["row"]] = (row["id"], row["url"])
-    out: list[dict[str, Any]] = [{} for _ in triples]
-    for number, loss in sorted(lost.items()):
-        part = int(np.searchsorted(starts, number, side="right")) - 1
-        survivor, url = names[loss.survivor]
-        out[part][str(number - int(starts[part]))] = {
-            "reason": loss.reason,
-            "evidence": {"survivor": survivor, "url": url, "similarity": loss.similarity},
-        }
-    return out
-
-
 def _alarm(
     config: SelectConfig,
     documents: Sequence[Dataset],
     passed: Sequence[int],
-    lost: Mapping[int, int],
+    losses: Mapping[tuple[int, str], int],
     marks: Dataset,
 ) -> None:
     """Stop before anything is committed if a source loses too much."""
     for place, data in enumerate(documents):
-        gone, had = lost.get(place, 0), passed[place]
+        gone = losses[place, EXACT] + losses[place, NEAR]
+        had = passed[place]
         if had < config.min_source_documents or gone <= config.max_source_loss * had:
             continue
         largest = [

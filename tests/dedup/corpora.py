@@ -33,6 +33,7 @@ def row(source: str, text: str, url: str | None = None, **more: Any) -> Row:
         "id": document_id(source, url or "", text.encode()),
         "text": text,
         "url": url,
+        "date": None,
         "source": source,
         "title": None,
         "chapters": None,
@@ -43,7 +44,7 @@ def row(source: str, text: str, url: str | None = None, **more: Any) -> Row:
 def table(rows: Sequence[Row]) -> pa.Table:
     """Documents as a table."""
     types = {"text": pa.large_string(), "chapters": CHAPTERS}
-    names = ("id", "text", "url", "source", "title", "chapters")
+    names = ("id", "text", "url", "date", "source", "title", "chapters")
     return pa.table(
         {name: pa.array([r[name] for r in rows], types.get(name, pa.string())) for name in names}
     )

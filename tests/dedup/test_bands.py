@@ -10,14 +10,13 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dedup.bands import Nominations, band_keys, probability
+from tasks.dedup.banding import choose, curve, probability, wasted
+from tasks.dedup.bands import all_pairs, bounded_counts, bounded_pairs
+from tasks.dedup.bits import CHANCE, equal_values, estimate, pack
+from tasks.dedup.layout import repeated, runs
+from tasks.dedup.signatures import band_keys
 
-
-def nominate(columns: list[list[int]], bucket: int = 64, neighbours: int = 8) -> Nominations:
-    found = Nominations(len(columns[0]), bucket, neighbours)
-    for column in columns:
-        found.add(np.array(column, np.uint64))
-    return found
+SIZES = st.lists(st.integers(1, 9), max_size=6)
 
 
 def test_keys_are_seeded_digests_of_the_bands_values() -> None:
@@ -28,40 +27,44 @@ def test_keys_are_seeded_digests_of_the_bands_values() -> None:
         assert keys[row, band] == xxhash.xxh64_intdigest(data, band)
 
 
-@given(
-    st.integers(1, 9).flatmap(
-        lambda n: st.lists(
-            st.lists(st.integers(0, 4), min_size=n, max_size=n), min_size=1, max_size=4
-        )
-    )
-)
-def test_pairs_are_those_that_share_a_key(columns: list[list[int]]) -> None:
-    expected = {
+@given(st.lists(st.integers(0, 9), max_size=30))
+def test_repeated_values_are_found_in_runs(values: list[int]) -> None:
+    keys = np.array(values, np.uint64)
+    found = repeated(keys)
+    assert sorted(found.tolist()) == [i for i, v in enumerate(values) if values.count(v) > 1]
+    first, sizes = runs(keys[found])
+    assert [(int(keys[found][f]), int(s)) for f, s in zip(first, sizes, strict=True)] == [
+        (v, values.count(v)) for v in sorted(set(values)) if values.count(v) > 1
+    ]
+
+
+@given(SIZES)
+def test_all_pairs_of_each_run(sizes: list[int]) -> None:
+    first = np.cumsum([0, *sizes])[:-1]
+    members = np.arange(sum(sizes), dtype=np.uint64) * np.uint64(3)
+    found = all_pairs(members, first.astype(np.int64), np.array(sizes, np.int64))
+    expected = [
         pair
-        for column in columns
-        for pair in itertools.combinations(range(len(column)), 2)
-        if column[pair[0]] == column[pair[1]]
-    }
-    found = nominate(columns).result()
-    assert [tuple(pair) for pair in found.pairs.tolist()] == sorted(expected)
-    assert found.skewed == found.left_out == 0
+        for start, size in zip(first.tolist(), sizes, strict=True)
+        for pair in itertools.combinations(members[start : start + size].tolist(), 2)
+    ]
+    assert [tuple(pair) for pair in found.tolist()] == expected
 
 
-@pytest.mark.parametrize(("size", "neighbours"), [(5, 1), (10, 3), (10, 8), (10, 20), (200, 8)])
-def test_a_skewed_bucket_is_bounded_and_counted(size: int, neighbours: int) -> None:
-    found = nominate([[7] * size], bucket=4, neighbours=neighbours).result()
-    expected = {
-        (i, j) for i, j in itertools.combinations(range(size), 2) if i == 0 or j - i <= neighbours
-    }
-    assert {tuple(pair) for pair in found.pairs.tolist()} == expected
-    assert (found.buckets, found.largest, found.skewed) == (1, size, 1)
-    assert found.left_out == size * (size - 1) // 2 - len(expected)
-
-
-def test_nothing_shared() -> None:
-    found = nominate([[1, 2, 3]]).result()
-    assert found.pairs.shape == (0, 2)
-    assert Nominations(0, 64, 8).result().pairs.shape == (0, 2)
+@given(SIZES, st.integers(1, 10))
+def test_a_crowded_bucket_is_bounded_and_counted(sizes: list[int], near: int) -> None:
+    first = np.cumsum([0, *sizes])[:-1].astype(np.int64)
+    counts = np.array(sizes, np.int64)
+    members = np.arange(sum(sizes), dtype=np.uint64)
+    found = [tuple(pair) for pair in bounded_pairs(members, first, counts, near).tolist()]
+    expected = [
+        (start + i, start + j)
+        for start, size in zip(first.tolist(), sizes, strict=True)
+        for i, j in itertools.combinations(range(size), 2)
+        if i == 0 or j - i <= near
+    ]
+    assert sorted(found) == sorted(expected)
+    assert int(bounded_counts(counts, near).sum()) == len(expected)
 
 
 def test_nominations_follow_the_s_curve() -> None:
@@ -80,3 +83,48 @@ def test_nominations_follow_the_s_curve() -> None:
         hits += bool((keys[0] == keys[1]).any())
     assert abs(hits / 200 - probability(260 / 340, 14, 8)) < 0.09
     assert probability(0.8, 14, 8) == pytest.approx(0.92, abs=0.005)
+    assert curve(14, 8)["0.8"] == pytest.approx(probability(0.8, 14, 8), abs=1e-4)
+
+
+@pytest.mark.parametrize(("threshold", "recall"), [(0.8, 0.92), (0.7, 0.95), (0.9, 0.5)])
+def test_a_banding_is_the_least_wasteful_that_reaches_the_recall(
+    threshold: float, recall: float
+) -> None:
+    bands, rows = choose(threshold, recall, 128)
+    assert bands * rows <= 128
+    assert probability(threshold, bands, rows) >= recall
+    for b, r in itertools.product(range(1, 129), range(1, 129)):
+        if b * r <= 128 and probability(threshold, b, r) >= recall:
+            assert wasted(threshold, b, r) >= wasted(threshold, bands, rows)
+
+
+def test_a_recall_out_of_reach_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most 2 hash values"):
+        choose(0.5, 0.99, 2)
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32))
+def test_packed_values_are_compared_as_the_low_bits_are(values: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = rng.integers(0, 2**32, (2, values), dtype=np.uint32)
+    other = np.where(rng.random(values) < 0.5, one, other)
+    packed = pack(np.stack([one, other]))
+    same = int(((one & 15) == (other & 15)).sum())
+    assert packed.shape == (2, (values + 1) // 2)
+    assert equal_values(packed[0], packed[1], values) == same
+    expected = max(0.0, (same / values - CHANCE) / (1 - CHANCE))
+    assert estimate(packed[0], packed[1], values) == pytest.approx(expected)
+
+
+def test_an_estimate_is_near_the_similarity() -> None:
+    found = []
+    for trial in range(60):
+        pair = []
+        for shift in (0, 40):
+            sketch = datasketch.MinHash(num_perm=112, seed=trial, scheme="affine32")
+            sketch.update_batch([str(i).encode() for i in range(shift, shift + 400)])
+            pair.append(sketch.hashvalues)
+        packed = pack(np.array(pair))
+        found.append(estimate(packed[0], packed[1], 112))
+    assert np.mean(found) == pytest.approx(360 / 440, abs=0.015)
+    assert np.std(found) < 0.06

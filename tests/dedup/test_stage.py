@@ -4,17 +4,18 @@ import itertools
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.copies import edges as edge_tables
 from infra.dataset import Dataset
+from infra.removals import removal
 from infra.stage import Context
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.task import EDGES, dedup
+from tasks.dedup.task import ImplausibleCopies, dedup
 from tests.dedup.corpora import Row, context, documents, edited, jaccard, prose, row
 
 Marks = dict[str, tuple[str | None, str | None, int]]
@@ -26,8 +27,7 @@ def run(ctx: Context, sources: Sequence[Dataset], **settings: object) -> Dataset
 
 
 def edges(found: Dataset) -> list[Row]:
-    rows: list[Row] = pq.read_table(pa.BufferReader(found.read(EDGES))).to_pylist()
-    return rows
+    return [row for table in edge_tables(found) for row in table.to_pylist()]
 
 
 def marks(found: Dataset) -> Marks:
@@ -140,3 +140,156 @@ def test_no_documents(tmp_path: Path) -> None:
     assert found.counts.in_ == 0
     assert found.facts["clusters"] == 0
     assert edges(found) == []
+
+
+def test_what_is_found_does_not_depend_on_memory(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    rows = [r for seed in range(6) for r in corpus(seed)]
+    base = prose(rng, 120)
+    rows += [row("site", " ".join(edited(rng, base, 1)), f"http://y/{k}") for k in range(30)]
+    found = []
+    for memory in ("512MiB", "20kB", "2kB"):
+        ctx = context(tmp_path / memory)
+        parts = [rows[start : start + 20] for start in range(0, len(rows), 20)]
+        data = run(ctx, [documents(ctx, "site", parts)], memory=memory, bucket=6, neighbours=2)
+        assert data.facts["skewed_buckets"] > 0
+        found.append(data)
+        assert ctx.storage.folders("work/dedup") == []
+    assert found[0].manifest.to_bytes() == found[1].manifest.to_bytes()
+    assert found[0].manifest.to_bytes() == found[2].manifest.to_bytes()
+
+
+def test_every_verified_pair_of_a_cluster_is_known(tmp_path: Path) -> None:
+    rng = random.Random(9)
+    base = prose(rng, 300)
+    rows = [row("site", " ".join(edited(rng, base, 2)), f"http://x/{k}") for k in range(12)]
+    ctx = context(tmp_path)
+    found = run(ctx, [documents(ctx, "site", [rows])], rows=20, bands=2)  # few nominations
+    pairs = {(e["row_a"], e["row_b"]): e for e in edges(found)}
+    clusters: dict[str | None, list[int]] = {}
+    for number, r in enumerate(rows):
+        clusters.setdefault(marks(found)[r["id"]][1], []).append(number)
+    named = [members for name, members in clusters.items() if name is not None]
+    assert named
+    for members in named:
+        for a, b in itertools.combinations(members, 2):
+            similarity = jaccard(rows[a]["text"], rows[b]["text"])
+            assert ((a, b) in pairs) == (similarity >= 0.8)
+            if (a, b) in pairs:
+                assert pairs[a, b]["similarity"] == similarity
+    assert {edge["band"] for edge in pairs.values()} == {-1, 0, 1}
+
+
+@given(seed=st.integers(0, 20), cut=st.integers(1, 22), shuffle=st.randoms())
+@settings(max_examples=8)
+def test_an_addition_gives_the_bytes_of_a_full_run_and_reads_no_old_text(
+    seed: int, cut: int, shuffle: random.Random, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = corpus(seed)
+    shuffle.shuffle(rows)
+    pieces = [rows[:cut], rows[cut:]]
+    grown, fresh = (context(tmp_path_factory.mktemp("store")) for _ in range(2))
+    options: dict[str, Any] = {"bucket": 2, "neighbours": 1}
+    run(grown, [documents(grown, "site", pieces[:1])], **options)
+    more = run(grown, [documents(grown, "site", pieces)], **options)
+    full = run(fresh, [documents(fresh, "site", pieces)], **options)
+    assert more.manifest.to_bytes() == full.manifest.to_bytes()
+
+
+def test_known_pairs_are_looked_up_and_not_compared_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="tasks.dedup.join")
+    rows = corpus(4)
+    ctx = context(tmp_path)
+    run(ctx, [documents(ctx, "site", [rows])])
+    assert "dedup: 3 candidate pairs, 3 compared now" in caplog.text
+    more = [row("site", "a text of its own that is like no other", "http://z/")]
+    run(ctx, [documents(ctx, "site", [rows, more])])
+    assert "dedup: 3 candidate pairs, 0 compared now" in caplog.text
+
+
+def test_copies_are_looked_for_within_their_scope(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(8)
+    words = prose(rng, 200)
+    near = " ".join(edited(rng, words, 1))
+    sources = [
+        documents(ctx, name, [[row(name, " ".join(words)), row(name, near)]])
+        for name in ("one", "other")
+    ]
+    wide = run(ctx, sources)
+    assert {size for _, _, size in marks(wide).values()} == {4}
+    narrow = run(ctx, sources, scope="source")
+    assert {size for _, _, size in marks(narrow).values()} == {2}
+    assert len({cluster for _, cluster, _ in marks(narrow).values()}) == 2
+    assert narrow.facts["exact_duplicates"] == 0
+    assert narrow.facts["clusters"] == 2
+
+
+def test_removed_documents_are_as_if_they_had_never_been(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rows = corpus(2)
+    gone = [rows[0], rows[6], rows[17]]
+    taken = [removal("id", r["id"]) for r in gone]
+    whole = documents(ctx, "site", [rows])
+    config = DedupConfig.model_validate({})
+    inputs: dict[str, Any] = {"config": config, "documents": [whole], "removals": taken}
+    found = marks(dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs))
+    never = marks(run(ctx, [documents(ctx, "site", [[r for r in rows if r not in gone]])]))
+    assert {key: value for key, value in found.items() if key in never} == never
+    assert {found[r["id"]] for r in gone} == {(None, None, 0)}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"max_cluster": 2}, "a cluster of 8 documents; dedup.max_cluster allows 2"),
+        ({"max_bucket": 3}, "8 documents share one band; dedup.max_bucket allows 3"),
+    ],
+)
+def test_implausibly_many_copies_stop_the_run(
+    tmp_path: Path, setting: dict[str, int], message: str
+) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(6)
+    base = prose(rng, 2000)
+    rows = [row("site", " ".join(edited(rng, base, 1)), f"http://x/{k}") for k in range(8)]
+    with pytest.raises(ImplausibleCopies, match=message) as stopped:
+        run(ctx, [documents(ctx, "site", [rows])], **setting)
+    assert "8 documents with http://x/0. Nothing was committed" in str(stopped.value)
+    assert not [name for name in ctx.storage.list("dedup") if name.endswith("manifest.json")]
+    again = run(ctx, [documents(ctx, "site", [rows])], max_cluster=8, max_bucket=8)
+    assert again.facts["clusters"] == 1
+
+
+def test_signatures_alone_can_decide(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rows = corpus(5)
+    exact = run(ctx, [documents(ctx, "site", [rows])])
+    estimated = run(ctx, [documents(ctx, "site", [rows])], verify="signature")
+    assert marks(exact) == marks(estimated)
+    assert all(abs(e["similarity"] - 0.95) < 0.15 for e in edges(estimated))
+
+
+def test_characters_as_shingles(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(4)
+    thai = "".join(chr(rng.randrange(0x0E01, 0x0E2F)) for _ in range(600))
+    rows = [row("site", thai), row("site", thai[:300] + "\u0e2f" + thai[300:])]
+    assert (
+        run(ctx, [documents(ctx, "site", [rows])], ngram=12, unit="characters").facts["clusters"]
+        == 1
+    )
+    assert run(ctx, [documents(ctx, "site", [rows])]).facts["clusters"] == 0
+
+
+def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
+    rows = [r for seed in range(3) for r in corpus(seed)]
+    found = []
+    for workers in (0, 2):
+        ctx = context(tmp_path / str(workers), workers)
+        with ctx.cluster:
+            parts = [rows[start : start + 10] for start in range(0, len(rows), 10)]
+            found.append(run(ctx, [documents(ctx, "site", parts)], memory="20kB"))
+    assert found[0].manifest.to_bytes() == found[1].manifest.to_bytes()

@@ -11,7 +11,9 @@ from tasks.select.elect import Candidate, Loss, elect
 def candidate(
     number: int, source: int = 0, length: int = 1, group: str | int | None = None
 ) -> Candidate:
-    return Candidate(number, source, length, f"{number:032x}", number if group is None else group)
+    return Candidate(
+        number, (source, -length), f"{number:032x}", number if group is None else group
+    )
 
 
 def test_order_is_source_then_length_then_id_then_place() -> None:
@@ -19,24 +21,24 @@ def test_order_is_source_then_length_then_id_then_place() -> None:
     assert elect([candidate(0, 1, 99, **same), candidate(1, 0, 1, **same)], [])[0].survivor == 1
     assert elect([candidate(0, 0, 1, **same), candidate(1, 0, 2, **same)], [])[0].survivor == 1
     assert elect([candidate(1, 0, 2, **same), candidate(0, 0, 2, **same)], [])[1].survivor == 0
-    twins = [Candidate(n, 0, 5, "same", "g") for n in (3, 2)]
+    twins = [Candidate(n, (0, -5), "same", "g") for n in (3, 2)]
     assert elect(twins, []) == {3: Loss("exact_duplicate", 2, 1.0)}
 
 
 def test_a_chain_is_cut_where_nothing_was_verified() -> None:
     chain = [candidate(n, length=9 - n) for n in range(3)]
-    lost = elect(chain, [(0, 1, 0.9), (1, 2, 0.85)])
-    assert lost == {1: Loss("near_duplicate", 0, 0.9)}  # 2 resembles only 1, which is gone
+    lost = elect(chain, [(0, 1, 0.9, 0), (1, 2, 0.85, 0)])
+    assert lost == {1: Loss("near_duplicate", 0, 0.9, 0)}  # 2 resembles only 1, which is gone
 
 
 def test_the_most_similar_survivor_is_named() -> None:
     found = [candidate(n, length=9 - n) for n in range(3)]
-    assert elect(found, [(0, 2, 0.8), (1, 2, 0.9)])[2] == Loss("near_duplicate", 1, 0.9)
-    assert elect(found, [(0, 2, 0.9), (1, 2, 0.9)])[2] == Loss("near_duplicate", 0, 0.9)
+    assert elect(found, [(0, 2, 0.8, 3), (1, 2, 0.9, 5)])[2] == Loss("near_duplicate", 1, 0.9, 5)
+    assert elect(found, [(0, 2, 0.9, 3), (1, 2, 0.9, 5)])[2] == Loss("near_duplicate", 0, 0.9, 3)
 
 
 def test_pairs_of_documents_that_failed_a_rule_do_not_count() -> None:
-    assert elect([candidate(5)], [(5, 6, 0.99)]) == {}
+    assert elect([candidate(5)], [(5, 6, 0.99, 0)]) == {}
 
 
 @given(
@@ -52,7 +54,7 @@ def test_survivors_cover_the_dropped_and_not_each_other(
 ) -> None:
     found = [candidate(n, s, length, f"g{g}") for n, (s, length, g) in enumerate(rows)]
     pairs = {(f"g{a}", f"g{b}"): s for a, b, s in raw if a < b}
-    given_pairs = [(a, b, s) for (a, b), s in pairs.items()]
+    given_pairs = [(a, b, s, 1) for (a, b), s in pairs.items()]
     lost = elect(found, given_pairs)
     group = {c.number: str(c.group) for c in found}
     stays = set(group) - set(lost)
@@ -67,6 +69,6 @@ def test_survivors_cover_the_dropped_and_not_each_other(
     assert len(kept_groups) == len(set(kept_groups))
     assert not any(a in kept_groups and b in kept_groups for a, b in pairs)
     rng.shuffle(found)
-    turned = [(b, a, s) if rng.random() < 0.5 else (a, b, s) for a, b, s in given_pairs]
+    turned = [(b, a, s, n) if rng.random() < 0.5 else (a, b, s, n) for a, b, s, n in given_pairs]
     rng.shuffle(turned)
     assert elect(found, turned) == lost

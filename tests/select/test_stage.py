@@ -248,3 +248,44 @@ def test_a_new_part_leaves_unrelated_parts_as_they_are(tmp_path: Path) -> None:
     new = [row("site", " ".join(prose(random.Random(99), 80)))]
     run(ctx, [documents(ctx, "site", [rows[:3], rows[3:9], new])])
     assert len(set(ctx.storage.list("receipts/select")) - before) == 1
+
+
+def test_the_election_does_not_depend_on_how_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [r for seed in range(3) for r in copies(seed)]
+    found = []
+    for candidates in (200_000, 3):
+        monkeypatch.setattr("tasks.select.task.CANDIDATES", candidates)
+        ctx = context(tmp_path / str(candidates))
+        corpus = run(ctx, [documents(ctx, "site", [rows[:9], rows[9:30], rows[30:]])])
+        assert corpus.counts.dropped["near_duplicate"] > 5
+        assert not ctx.storage.list("work/select")
+        found.append(corpus.manifest.to_bytes())
+    assert found[0] == found[1]
+
+
+def test_the_recipe_says_which_copy_stays(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    text = " ".join(prose(random.Random(4), 100))
+    old, new = (
+        row("site", text, f"http://x/{year}", date=f"{year}-01-01") for year in (2001, 2020)
+    )
+    texts = documents(ctx, "site", [[old, new]])
+    for order, stays in (("newest", new), ("oldest", old)):
+        corpus = run(ctx, [texts], survivor=[order])
+        assert corpus.table()["id"].to_pylist() == [stays["id"]]
+    notes = [annotated(ctx, texts, [[note(language_score=0.9), note(language_score=0.7)]])]
+    for order, stays in (("highest:language_score", old), ("lowest:language_score", new)):
+        corpus = run(ctx, [texts], notes, survivor=[order])
+        assert corpus.table()["id"].to_pylist() == [stays["id"]]
+
+
+def test_evidence_names_the_band_that_nominated_the_pair(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    words = prose(random.Random(4), 300)
+    near = " ".join(edited(random.Random(5), words, 1))
+    texts = documents(ctx, "site", [[row("site", " ".join(words)), row("site", near)]])
+    (lost,) = [json.loads(v["evidence"]) for v in ledger(run(ctx, [texts])) if v["reason"]]
+    assert 0 <= lost["band"] < 14
+    assert lost["similarity"] == jaccard(" ".join(words), near)

@@ -1,0 +1,238 @@
+"""The join as a picture: what is sent to whom, from keys to clusters.
+
+Every step is a list of tasks over blocks of parts or over partitions; a task reads files and writes
+files of the work folder, and is done when its receipt is there.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.dataset import FileRecord
+from infra.progress import Progress
+from infra.stage import Context
+from infra.storage import Storage
+from tasks.dedup import bands, bins, components, exact, marks, pairs, verify
+from tasks.dedup.blocks import Block
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.layout import EDGE_ROW, Layout
+
+log = logging.getLogger(__name__)
+
+I64 = npt.NDArray[np.int64]
+Stats = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier data set whose comparisons may be looked up.
+
+    Attributes:
+        folder: its folder.
+        files: its files of pairs.
+        starts: by number of a part there, the number of its first document here.
+    """
+
+    folder: Storage
+    files: Sequence[str]
+    starts: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What the join found.
+
+    Attributes:
+        marks: digests of the marks of each part, in order; they lie in ``work/marked``.
+        files: the files of pairs, by name, written to the data set's folder.
+        facts: counts, and the largest clusters.
+        largest_bucket: members of the largest bucket.
+    """
+
+    marks: Sequence[str]
+    files: Mapping[str, FileRecord]
+    facts: Mapping[str, Any]
+    largest_bucket: int
+
+
+def join(
+    ctx: Context,
+    blocks: Sequence[Block],
+    config: DedupConfig,
+    work: Storage,
+    folder: Storage,
+    earlier: Earlier | None = None,
+) -> Joined:
+    """Find the clusters of all documents in some blocks.
+
+    Args:
+        ctx: the run.
+        blocks: all parts of all sources.
+        config: the recipe's section.
+        work: a folder for what passes between steps.
+        folder: where the files of pairs go.
+        earlier: comparisons to look up.
+
+    Raises:
+        BrokenPromise: if components do not settle.
+    """
+    run = _Steps(ctx, work)
+    cut = Layout.of(work, config, blocks)
+    found = run("digests", exact.send_digests, [(cut, b) for b in blocks])
+    groups = run("groups", exact.group, [(cut, p) for p in cut.exact_partitions])
+    signed = run("keys", bands.send_keys, [(cut, b) for b in blocks])
+    buckets = run("buckets", bands.pair, [(cut, p) for p in cut.key_partitions])
+    crowded = total(buckets, "crowded") > 0
+    ordered: list[Stats] = []
+    if crowded:
+        run("crowded buckets", bands.order_members, [(cut, b) for b in blocks])
+        ordered = run("crowded pairs", bands.pair_crowded, [(cut, p) for p in cut.exact_partitions])
+    files = list(earlier.files) if earlier else []
+    if earlier:
+        known = [(cut, k, earlier.folder, f, earlier.starts) for k, f in enumerate(files)]
+        run("known pairs", pairs.send_known, known)
+    nominated = run("pairs", _collect, [(cut, p, len(files), crowded) for p in range(cut.ranges)])
+    _components(run, cut, total(nominated, "candidates"))
+    run("members", bins.spread, [(cut, p) for p in range(cut.ranges)])
+    weights = run("weights", bins.weigh, [(cut, b) for b in blocks])
+    cut = cut.with_bins(total(weights, "shingles"))
+    run("nodes", bins.send_nodes, [(cut, b) for b in blocks])
+    run("edges", bins.send_edges, [(cut, p) for p in range(cut.ranges)])
+    run("needs", verify.need, [(cut, k) for k in cut.bins])
+    run("texts", bins.gather, [(cut, b) for b in blocks])
+    verified = run("verification", verify.verify, [(cut, k) for k in cut.bins])
+    run("exact groups", marks.share, [(cut, p) for p in cut.exact_partitions])
+    written = run("marks", marks.write_marks, [(cut, b) for b in blocks])
+    starts = np.array([p.start for b in blocks for p in b.pieces] + [cut.documents])
+    records = run(
+        "comparisons", marks.write_pairs, [(cut, folder, starts, k) for k in range(cut.files)]
+    )
+    log.info(
+        "dedup: %s candidate pairs, %s compared now, the others known from earlier runs",
+        f"{total(nominated, 'candidates'):,}",
+        f"{total(verified, 'compared'):,}",
+    )
+    sizes: Counter[int] = Counter()
+    for block in written:
+        sizes.update({int(size): n for size, n in block["sizes"].items()})
+    facts: Stats = {
+        "documents": total(found, "documents"),
+        "short_documents": total(found, "short"),
+        "signed_documents": total(signed, "signed"),
+        "exact_groups": total(groups, "groups"),
+        "exact_duplicates": total(groups, "duplicates"),
+        "buckets": total(buckets, "buckets"),
+        "largest_bucket": max((s["largest"] for s in buckets), default=0),
+        "skewed_buckets": total(buckets, "crowded"),
+        "pairs_left_out": total(ordered, "left_out"),
+        "candidates": total(nominated, "candidates"),
+        "verified": total(verified, "verified"),
+        "rejected": total(nominated, "candidates") - total(verified, "verified"),
+        "within_clusters": total(verified, "within"),
+        "within_clusters_verified": total(verified, "within_verified"),
+        "clusters": sum(n // size for size, n in sizes.items() if size > 1),
+        "clustered_documents": sum(n for size, n in sizes.items() if size > 1),
+        "cluster_sizes": {str(size): n // size for size, n in sorted(sizes.items()) if size > 1},
+        "largest_clusters": _largest(run, blocks, work, written),
+    }
+    return Joined(
+        [digest for block in written for digest in block["parts"]],
+        {item["name"]: FileRecord(**item) for group in records for item in group},
+        facts,
+        int(facts["largest_bucket"]),
+    )
+
+
+def total(stats: Sequence[Stats], name: str) -> int:
+    """The sum of a count over the tasks of a step."""
+    return sum(int(item[name]) for item in stats)
+
+
+def _collect(cut: Layout, partition: int, files: int, crowded: bool) -> Stats:  # noqa: FBT001
+    return pairs.collect(cut, partition, files, crowded=crowded)
+
+
+def _components(run: "_Steps", cut: Layout, candidates: int) -> None:
+    """Name the component of every nominated document."""
+    ranges = range(cut.ranges)
+    if candidates * EDGE_ROW <= cut.config.partition_bytes or cut.ranges == 1:
+        run("components", components.unite, [(cut,)])
+        return
+    run("components", components.begin, [(cut, p) for p in ranges])
+    before: tuple[int, int] | None = None
+    for number in range(0, 2 * components.ROUNDS, 2):
+        run(f"large stars {number}", components.step, [(cut, number, p) for p in ranges])
+        seen = run(f"stars {number}", components.watch, [(cut, number + 1, p) for p in ranges])
+        state = (total(seen, "edges"), total(seen, "sum") % 2**64)
+        if state == before:
+            return
+        before = state
+        run(f"small stars {number}", components.step, [(cut, number + 1, p) for p in ranges])
+    raise components.Unsettled(f"components have not settled after {components.ROUNDS} rounds")
+
+
+def _largest(
+    run: "_Steps", blocks: Sequence[Block], work: Storage, written: Sequence[Stats]
+) -> list[Stats]:
+    sizes = {name: size for block in written for name, size in block["largest"]}
+    # Of equally large clusters the one of the least digest comes first.
+    wanted = sorted(sizes, key=lambda name: (-sizes[name], name))[: marks.SHOWN_CLUSTERS]
+    if not wanted:
+        return []
+    parts = run("largest clusters", marks.describe, [(b, wanted, work) for b in blocks])
+    out = []
+    for name in wanted:
+        sources: Counter[str] = Counter()
+        members: list[Stats] = []
+        for part in parts:
+            sources.update(part[name]["sources"])
+            members += part[name]["members"]
+        out.append(
+            {
+                "cluster": name,
+                "documents": sizes[name],
+                "sources": dict(sorted(sources.items())),
+                "members": members[: marks.SHOWN_MEMBERS],
+            }
+        )
+    return out
+
+
+class _Steps:
+    """Runs the tasks of a step over the cluster, those that are not done yet."""
+
+    def __init__(self, ctx: Context, work: Storage) -> None:
+        self._ctx = ctx
+        self._work = work
+
+    def __call__(
+        self, name: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
+    ) -> list[Any]:
+        self._ctx.reporter.update(Progress("dedup", None, 0, 0, name))
+        step = f"done/{name.replace(' ', '-')}"
+        out: list[Any] = [None] * len(payloads)
+        done = set(self._work.list(step))
+        todo = []
+        for index in range(len(payloads)):
+            receipt = f"{step}/{index:06d}.json"
+            if receipt in done:
+                out[index] = json.loads(self._work.read(receipt))
+            else:
+                todo.append(index)
+        jobs = [(self._work, f"{step}/{k:06d}.json", function, payloads[k]) for k in todo]
+        for place, result in self._ctx.cluster.map(_task, jobs):
+            out[todo[place]] = result
+        return out
+
+
+def _task(work: Storage, receipt: str, function: Callable[..., Any], payload: Any) -> Any:
+    result = function(*payload)
+    data = json.dumps(result).encode()
+    work.put(receipt, data)
+    return json.loads(data)  # the same as one that is read later

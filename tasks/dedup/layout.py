@@ -1,0 +1,197 @@
+"""How the join is cut: blocks of parts on one side, partitions on the other, exchanges between.
+
+Numbers of partitions follow from the number of documents and from the memory a worker may fill;
+nothing that is found depends on them. What each step needs of the one before lies in files of the
+work folder, so a run that was cut off goes on where it stood.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.exchange import Exchange, raw
+from infra.storage import Storage
+from tasks.dedup.blocks import Block
+from tasks.dedup.config import DedupConfig
+
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+
+# Bytes a worker holds per row while it works on it: the row, its sorted copy, indices, results.
+DIGEST_ROW, KEY_ROW, PAIR_ROW, EDGE_ROW = 128, 96, 96, 192
+PAIRS_PER_DOCUMENT = 8  # expected; decides how pairs are cut, nothing else
+DOCUMENTS_PER_FILE = 4_000_000
+BLOCK_ROW = 24  # bytes per document and band that a block sends, and as much to order them
+
+
+def power(parts: float) -> int:
+    """The exponent of the least power of two that is not smaller."""
+    return max(0, int(np.ceil(np.log2(max(parts, 1)))))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The cut of one join; picklable.
+
+    Attributes:
+        work: the folder of everything that passes between steps.
+        config: the recipe's section.
+        documents: number of all documents.
+        starts: first document of each block.
+        exact_bits, key_bits, bin_bits: the number of partitions of digests, of each band's keys,
+            and of components, as exponents of two.
+        ranges: partitions of pairs, each a range of documents.
+    """
+
+    work: Storage
+    config: DedupConfig
+    documents: int
+    starts: tuple[int, ...]
+    exact_bits: int
+    key_bits: int
+    ranges: int
+    bin_bits: int = 0
+
+    @staticmethod
+    def of(work: Storage, config: DedupConfig, blocks: Sequence[Block]) -> "Layout":
+        """The cut for these blocks."""
+        documents = sum(block.rows for block in blocks)
+        room = config.partition_bytes
+        return Layout(
+            work,
+            config,
+            documents,
+            tuple(block.start for block in blocks),
+            power(documents * DIGEST_ROW / room),
+            power(documents * KEY_ROW / room),
+            1 << power(documents * PAIRS_PER_DOCUMENT * PAIR_ROW / room),
+        )
+
+    @staticmethod
+    def block_rows(config: DedupConfig) -> int:
+        """Documents of a block."""
+        bands, _ = config.banding
+        return max(1, config.partition_bytes // (2 * BLOCK_ROW * bands))
+
+    def with_bins(self, shingles: int) -> "Layout":
+        """With components cut so that the shingle sets of a bin fit."""
+        return replace(self, bin_bits=power(4 * 8 * shingles / self.config.partition_bytes))
+
+    @property
+    def blocks(self) -> range:
+        """The numbers of the blocks."""
+        return range(len(self.starts))
+
+    @property
+    def bands(self) -> int:
+        """Bands of a signature."""
+        return self.config.banding[0]
+
+    @property
+    def key_partitions(self) -> range:
+        """The partitions of all bands' keys: ``band << key_bits | high bits of the key``."""
+        return range(self.bands << self.key_bits)
+
+    @property
+    def exact_partitions(self) -> range:
+        """The partitions of digests."""
+        return range(1 << self.exact_bits)
+
+    @property
+    def bins(self) -> range:
+        """The partitions of components."""
+        return range(1 << self.bin_bits)
+
+    def block_of(self, documents: U64) -> I64:
+        """The block of each document."""
+        starts = np.array(self.starts, np.uint64)
+        found: I64 = np.searchsorted(starts, documents, side="right") - 1
+        return found
+
+    @property
+    def files(self) -> int:
+        """Files of pairs that the data set holds; this one must not depend on memory."""
+        return 1 << power(self.documents / DOCUMENTS_PER_FILE)
+
+    def range_of(self, documents: U64) -> I64:
+        """The range of pairs each document belongs to."""
+        return self._slice(documents, self.ranges)
+
+    def file_of(self, documents: U64) -> I64:
+        """The file that keeps the pairs of each document."""
+        return self._slice(documents, self.files)
+
+    def _slice(self, documents: U64, slices: int) -> I64:
+        length = np.uint64(max(1, -(-self.documents // slices)))
+        return (documents // length).astype(np.int64)
+
+    def exact_of(self, high: U64) -> I64:
+        """The partition of each digest, by its first half."""
+        return high_bits(high, self.exact_bits)
+
+    def bin_of(self, roots: U64) -> I64:
+        """The bin of each component; roots are small numbers, so they are mixed first."""
+        return high_bits(roots * np.uint64(0x9E3779B97F4A7C15), self.bin_bits)
+
+    def exchange(self, name: str, partitions: int, width: int) -> Exchange:
+        """The exchange of this name."""
+        return Exchange(self.work.at(name), partitions, width)
+
+    def to_blocks(self, name: str, width: int) -> Exchange:
+        """An exchange whose receivers are the blocks."""
+        return self.exchange(name, len(self.starts), width)
+
+    def save(self, name: str, rows: U64) -> None:
+        """Keep rows for a later step of the same partition."""
+        with self.work.create(name, durable=False) as file:
+            file.write(raw(rows))
+
+    def load(self, name: str, width: int) -> U64:
+        """What was saved: uint64[n, width]."""
+        return np.frombuffer(self.work.read(name), "<u8").reshape(-1, width)
+
+
+def high_bits(values: U64, bits: int) -> I64:
+    """The highest bits of each value, as a number."""
+    if bits == 0:
+        return np.zeros(len(values), np.int64)
+    return (values >> np.uint64(64 - bits)).astype(np.int64)
+
+
+def floats(words: U64) -> npt.NDArray[np.float64]:
+    """Words that carry floating-point numbers."""
+    return np.ascontiguousarray(words).view(np.float64)
+
+
+def words(values: npt.NDArray[np.float64]) -> U64:
+    """Floating-point numbers as words."""
+    return np.ascontiguousarray(values, np.float64).view(np.uint64)
+
+
+def repeated(keys: U64) -> I64:
+    """Indices of the values that occur more than once, in ascending order of the values.
+
+    One sort of a plain column finds them; what is unique, most of it, is never touched again.
+    """
+    order = np.argsort(keys)
+    ordered = keys[order]
+    same = ordered[1:] == ordered[:-1]
+    shared = np.zeros(len(keys), bool)
+    shared[1:] = same
+    shared[:-1] |= same
+    return order[shared]
+
+
+def runs(*columns: U64) -> tuple[I64, I64]:
+    """Start and length of each run of equal rows in sorted columns."""
+    n = len(columns[0])
+    if n == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    new = np.zeros(n, bool)
+    new[0] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    first = np.flatnonzero(new)
+    return first, np.diff(np.append(first, n))

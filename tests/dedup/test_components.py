@@ -1,0 +1,82 @@
+"""Components in one task and in rounds, and exact similarities, against plain Python."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.storage import Storage
+from tasks.dedup import components as module
+from tasks.dedup.components import begin, components, star, step, united, watch
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.layout import Layout
+from tasks.dedup.verify import gathered, jaccard
+
+EDGES = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
+
+
+def reachable(start: int, edges: list[tuple[int, int]]) -> set[int]:
+    seen, todo = {start}, [start]
+    while todo:
+        node = todo.pop()
+        for a, b in edges:
+            for other in ([b] if a == node else []) + ([a] if b == node else []):
+                if other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+    return seen
+
+
+@given(EDGES)
+def test_components_are_named_by_their_least_member(edges: list[tuple[int, int]]) -> None:
+    found = components(20, np.array(edges, np.int64).reshape(-1, 2))
+    least = [min(reachable(node, edges)) for node in range(20)]
+    assert found.tolist() == least
+    stars = united(np.array(edges, np.uint64).reshape(-1, 2))
+    assert stars.tolist() == [[node, root] for node, root in enumerate(least) if node != root]
+
+
+@pytest.mark.parametrize("ranges", [1, 4])
+@given(edges=EDGES)
+@settings(max_examples=30)
+def test_rounds_over_partitions_give_the_same(
+    edges: list[tuple[int, int]], ranges: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    work = Storage(str(tmp_path_factory.mktemp("work")))
+    layout = Layout(work, DedupConfig.model_validate({}), 20, (0,), 0, 0, ranges)
+    pairs = sorted({(min(e), max(e)) for e in edges if e[0] != e[1]})
+    rows = np.array([(a, b, 0, 0) for a, b in pairs], np.uint64).reshape(-1, 4)
+    for partition in range(ranges):
+        layout.save(f"nominated/{partition}", rows[layout.range_of(rows[:, 0]) == partition])
+        begin(layout, partition)
+    before = None
+    for number in range(0, 2 * module.ROUNDS, 2):
+        for p in range(ranges):
+            step(layout, number, p)
+        state = [watch(layout, number + 1, p) for p in range(ranges)]
+        if state == before:
+            break
+        before = state
+        for p in range(ranges):
+            step(layout, number + 1, p)
+    stars = np.concatenate([layout.load(f"stars/{p}", 2) for p in range(ranges)])
+    assert stars.tolist() == united(rows[:, :2]).tolist()
+
+
+def test_a_star_keeps_what_is_connected() -> None:
+    edges = np.array([[5, 1], [5, 3], [5, 9]], np.uint64)
+    assert star(edges, large=True).tolist() == [[9, 1]]
+    assert sorted(star(edges[:2], large=False).tolist()) == [[3, 1], [5, 1]]
+
+
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_jaccard(a: set[int], b: set[int]) -> None:
+    got = jaccard(np.array(sorted(a), np.uint64), np.array(sorted(b), np.uint64))
+    assert got == (len(a & b) / len(a | b) if a | b else 0.0)
+
+
+@given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 60))
+def test_slices_are_one_array_in_memory_or_in_a_file(lengths: list[int], room: int) -> None:
+    pieces = [np.arange(n, dtype=np.uint64) for n in lengths]
+    found = gathered(iter(pieces), room)
+    assert found.tolist() == [value for n in lengths for value in range(n)]

@@ -1,0 +1,40 @@
+"""The order of preference among copies."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from tasks.select.config import SelectConfig
+from tasks.select.rank import ranks, signals
+
+DOCUMENTS = pa.table({"date": ["2020-05-01", None, "2021", "2020-05-01T10:00:00Z"]})
+NOTES = pa.table({"characters": [5, 6, 7, 8], "language_score": [0.1, 0.9, 0.5, 0.5]})
+
+
+@pytest.mark.parametrize(
+    ("key", "order"),
+    [
+        ("longest", [3, 2, 1, 0]),
+        ("shortest", [0, 1, 2, 3]),
+        ("newest", [2, 0, 3, 1]),
+        ("oldest", [0, 3, 2, 1]),
+        ("highest:language_score", [1, 2, 3, 0]),
+        ("lowest:language_score", [0, 2, 3, 1]),
+        ("source", [0, 1, 2, 3]),
+    ],
+)
+def test_smaller_numbers_come_first(key: str, order: list[int]) -> None:
+    found = ranks([key], 4, DOCUMENTS, NOTES)
+    assert np.argsort(found[:, 0], kind="stable").tolist() == order
+
+
+def test_an_order_names_the_annotations_it_reads() -> None:
+    order = ("source", "longest", "newest", "highest:language_score")
+    assert signals(order) == {"characters", "language_score"}
+
+
+def test_an_unknown_preference_is_refused_with_those_there_are() -> None:
+    for wrong in ("best", "highest:", "highest:fluency", "longest:words"):
+        with pytest.raises(ValidationError, match="source, longest, shortest, newest, oldest"):
+            SelectConfig.model_validate({"survivor": [wrong]})
