@@ -17,6 +17,7 @@ from infra.find import find
 from infra.ledger import KEPT
 from infra.records import RunRecord, StageRecord, all_recipes, extended, latest
 from infra.removal_log import FOLDER, in_force
+from infra.removals import REASON as REMOVED
 from infra.removals import removed
 from infra.seen import marked, seen_document
 from infra.storage import Storage
@@ -89,9 +90,11 @@ class Track:
         gone = next((item for item in last if item.reason is not None), None)
         models = sorted({str(e.details.get("model")) for e in self.events if e.verdict == SEEN})
         seen = f", seen by {', '.join(models)}" if models else ""
-        if gone is not None and all(item.reason is not None for item in last):
-            return f"{gone.verdict} by {gone.stage}: {gone.reason}{seen}"
         waits = any(item.verdict == RECORDED for item in self.events)
+        if gone is not None and all(item.reason is not None for item in last):
+            lifted = "; lifted since, the next run brings it back"
+            back = lifted if (gone.stage, gone.reason) == ("select", REMOVED) and not waits else ""
+            return f"{gone.verdict} by {gone.stage}: {gone.reason}{seen}{back}"
         removed = "; its removal is recorded, the next run applies it" if waits else ""
         return f"kept by {judged[-1].stage}{seen}{removed}"
 

@@ -215,6 +215,8 @@ def test_an_undone_removal_brings_the_first_corpus_back(
     assert "was removed before" in ran(place, "remove", str(written), "--url", url).out
     undone = ran(place, "remove", str(written), "--url", url, "--undo", "--json").value
     assert (undone["removals"], undone["models"]) == ([], [])
+    waits = ran(place, "why", url, "--storage", str(place / "data"), "--json").value["tracks"][0]
+    assert waits["outcome"].endswith("lifted since, the next run brings it back")
     last = ran(place, "run", str(written), "--json")
     assert [stage["path"] for stage in last.value["stages"]] == [
         stage["path"] for stage in first.value["stages"]
