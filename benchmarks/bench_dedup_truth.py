@@ -8,7 +8,8 @@ if not both of its documents are kept. Printed per contender: the share of pairs
 exact Jaccard similarity; of the documents removed, the share that has a copy of at least 0.8 among
 those kept (for Gristmill also: the very document that the verdict names); and how many of the
 distinct books, of the pages of a template, of the RFCs and manual pages stayed that have no such
-copy. Exits with 1 if Gristmill misses a target.
+copy. text-dedup is run twice: as it is by default it removes every member of a cluster, the first
+included. Exits with 1 if Gristmill misses a target.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks import dedup_gristmill as gristmill
+from benchmarks.dedup_edits import EDITS
 from benchmarks.dedup_jaccard import bin_names, bin_of, neighbours, supported
 from benchmarks.dedup_peers import NotMeasured, Peer, ask, datatrove, rensa, text_dedup
 from benchmarks.dedup_text import NoText, corpus, read
@@ -174,8 +176,9 @@ def targets(
 ) -> list[tuple[str, Share, float]]:
     """What is promised: a name, what was reached, the target."""
     lines = []
-    planted = {pair: truth.pairs[pair] for pair in truth.planted}
-    for pairs, which in ((planted, "planted"), (truth.pairs, "all")):
+    # Members of one family go for one another's sake; a pair planted alone has one way to be found.
+    lonely = {pair: truth.pairs[pair] for pair, kind in truth.planted.items() if kind in EDITS}
+    for pairs, which in ((lonely, "single planted"), (truth.pairs, "all")):
         for (low, high), least in RECALL:
             share = found(pairs, score.removed, partial(_between, low, high))
             until = f" to {high}" if high <= 1 else " and more"
