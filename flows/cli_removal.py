@@ -1,14 +1,16 @@
 """``gristmill remove``."""
 
+from typing import Any
+
 import click
 
 from flows import removal as command
 from flows.cli_common import guarded, json_option, recipe_options, show
 from flows.recipe import load
 from infra.errors import UserError
-from infra.removal_log import Entry, in_force
+from infra.holders import holders
+from infra.removal_log import in_force
 from infra.removals import KINDS, Removal, removal
-from infra.seen import Mark
 from infra.storage import Storage
 
 _HELP = {
@@ -28,6 +30,7 @@ _HELP = {
 @click.option("--note", help="why; kept with the record")
 @click.option("--undo", is_flag=True, help="lift these removals instead")
 @click.option("--list", "as_list", is_flag=True, help="show what is removed, and do nothing")
+@click.option("--where", is_flag=True, help="with --list: which data sets still hold it")
 @json_option
 @guarded
 def remove(
@@ -37,6 +40,7 @@ def remove(
     note: str | None,
     undo: bool,
     as_list: bool,
+    where: bool,
     as_json: bool,
     **values: tuple[str, ...],
 ) -> None:
@@ -49,9 +53,13 @@ def remove(
     wanted = [removal(kind, value) for kind in KINDS for value in values[kind]]
     if as_list:
         if wanted or undo:
-            raise UserError("--list shows all that is removed; it goes with no other option")
-        _list(recipe.name, in_force(store, recipe.name), command.marks(store, recipe.name), as_json)
+            raise UserError(
+                "--list shows all that is removed; it goes with --where and --json only"
+            )
+        _list(store, recipe.name, where=where, as_json=as_json)
         return
+    if where:
+        raise UserError("--where goes with --list")
     if not wanted:
         kinds = ", ".join(f"--{kind}" for kind in KINDS)
         raise UserError(f"nothing to remove: give one of {kinds}, or --list")
@@ -84,17 +92,23 @@ def _told(path: str, wanted: list[Removal], done: command.Done, *, undo: bool) -
     return lines
 
 
-def _list(recipe: str, entries: list[Entry], models: list[Mark], as_json: bool) -> None:
+def _list(store: Storage, recipe: str, *, where: bool, as_json: bool) -> None:
+    entries, models = in_force(store, recipe), command.marks(store, recipe)
+    held = holders(store, recipe, [entry.removal for entry in entries]) if where else []
     if as_json:
-        removals = [entry.to_json() for entry in entries]
-        show(
-            {"recipe": recipe, "removals": removals, "models": [mark.to_json() for mark in models]}
-        )
+        value: dict[str, Any] = {
+            "recipe": recipe,
+            "removals": [entry.to_json() for entry in entries],
+            "models": [mark.to_json() for mark in models],
+        }
+        show({**value, "held": [item.to_json() for item in held]} if where else value)
         return
     for entry in entries:
         note = f"  ({entry.note})" if entry.note else ""
         click.echo(f"{entry.recorded}  {entry.removal}{note}")
     if not entries:
         click.echo(f"nothing is removed from {recipe}")
-    for mark in models:
-        click.echo(str(mark))
+    for line in (*models, *held):
+        click.echo(str(line))
+    if where and not held:
+        click.echo("no data set of this store holds any of it")

@@ -170,7 +170,7 @@ def _documents(storage: Storage, folder: str, removals: Sequence[Removal]) -> pa
     tokens = _open(storage, folder)
     if tokens is None:
         return None
-    by_id = _removed_ids(storage, tokens, removals)
+    by_id = removed_ids(storage, tokens, removals)
     if by_id is None:
         return None
     size = np.dtype(str(tokens.facts.get("dtype", "uint16"))).itemsize
@@ -199,10 +199,13 @@ def _documents(storage: Storage, folder: str, removals: Sequence[Removal]) -> pa
     return pa.concat_tables(tables)
 
 
-def _removed_ids(
+def removed_ids(
     storage: Storage, tokens: Dataset, removals: Sequence[Removal]
 ) -> dict[str, Removal] | None:
-    """What removes each document of the corpus that was made into tokens, by id."""
+    """What removes each document of the corpus that was made into tokens, by id.
+
+    ``None`` if the corpus, which alone knows licences, is gone and a licence is removed.
+    """
     found: dict[str, Removal] = {}
     corpus = _open(storage, _input(tokens, "select"))
     if corpus is None and any(gone.kind == "license" for gone in removals):

@@ -205,6 +205,13 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     listed = ran(place, "remove", str(written), "--list", "--json").value
     assert [entry["value"] for entry in listed["removals"]] == [url]
     assert listed["models"] == [mark]
+    held = ran(place, "remove", str(written), "--list", "--where", "--json").value["held"]
+    root = f"{place / 'data'}/"
+    assert [(item["path"], item["documents"], item["named"]) for item in held] == [
+        (path_of(first, "acquire").url.removeprefix(root), 1, True),
+        (path_of(first, "select").url.removeprefix(root), 1, False),
+        (path_of(first, "tokenize").url.removeprefix(root), 1, False),
+    ]
 
 
 def test_an_undone_removal_brings_the_first_corpus_back(
