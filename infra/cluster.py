@@ -93,6 +93,8 @@ class Cluster:
     def _start(self) -> Any:
         from distributed import Client
 
+        from infra.worker_logs import forward
+
         # Dask's own chatter would bury what the stages say.
         logging.getLogger("distributed").setLevel(logging.ERROR)
         if self._config.address:
@@ -100,8 +102,7 @@ class Cluster:
         else:
             self._cluster = self._local() if not self._config.cluster_class else self._named()
             client = Client(self._cluster, set_as_default=False)
-        for package in LOGGED_PACKAGES:
-            client.forward_logging(package, level=logging.INFO)
+        forward(client, LOGGED_PACKAGES, logging.INFO)
         self._reporter.link("Dask dashboard", client.dashboard_link)
         return client
 

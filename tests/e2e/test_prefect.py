@@ -3,92 +3,19 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from tests.e2e.command import environment, start, write_recipe
 from tests.e2e.corpora import mixed, recipe
+from tests.e2e.prefect_server import PREFECT, ROOT, Prefect
 from tests.servers import free_port, server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-ROOT = Path(__file__).parents[2]
-PREFECT = str(Path(sys.executable).parent / "prefect")
-
-
-@dataclass(frozen=True)
-class Prefect:
-    """A running server."""
-
-    api: str
-    env: dict[str, str]
-    home: Path
-
-    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """The prefect command against this server."""
-        return subprocess.run(
-            [PREFECT, "--no-prompt", *arguments],
-            cwd=ROOT,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-
-    def ask(self, path: str, **body: Any) -> Any:
-        """POST to the API."""
-        answer = httpx.post(f"{self.api}{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    place = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    env = environment(place / "home", PREFECT_API_URL=api)
-    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    serving = {**env, "PREFECT_API_URL": ""}
-    with server(command, place / "server.log", f"{api}/health", 120, serving):
-        yield Prefect(api, env, place / "home")
-
-
-@pytest.fixture(scope="module")
-def deployed(prefect: Prefect) -> Prefect:
-    """The project's own deployments, and a worker that runs them."""
-    made = prefect.command("work-pool", "create", "--type", "process", "gristmill")
-    assert made.returncode == 0, made.stdout + made.stderr
-    done = prefect.command("deploy", "--all")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return prefect
-
-
-@pytest.fixture(scope="module")
-def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    log = (tmp_path_factory.mktemp("worker") / "log").open("wb")
-    process = subprocess.Popen(
-        [PREFECT, "worker", "start", "--pool", "gristmill"],
-        cwd=ROOT,
-        env=deployed.env,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    yield
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    log.close()
 
 
 def runs(prefect: Prefect) -> set[str]:
@@ -158,7 +85,7 @@ def test_a_wrong_recipe_is_refused_before_a_run_exists(
 
 
 def test_a_run_through_a_worker_ends_with_its_artifacts(
-    deployed: Prefect, worker: None, tmp_path: Path
+    deployed: Prefect, worker: int, tmp_path: Path
 ) -> None:
     value = small_model(tmp_path)
     ran = deployed.command(

@@ -1,0 +1,53 @@
+"""A Prefect server, the project's deployments on it, and a worker that runs them."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.command import environment
+from tests.e2e.prefect_server import PREFECT, ROOT, Prefect
+from tests.servers import free_port, server
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    """A server of its own for every module."""
+    place = tmp_path_factory.mktemp("prefect")
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    env = environment(place / "home", PREFECT_API_URL=api)
+    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    serving = {**env, "PREFECT_API_URL": ""}
+    with server(command, place / "server.log", f"{api}/health", 120, serving):
+        yield Prefect(api, env, place / "home")
+
+
+@pytest.fixture(scope="module")
+def deployed(prefect: Prefect) -> Prefect:
+    """The project's own deployments."""
+    made = prefect.command("work-pool", "create", "--type", "process", "gristmill")
+    assert made.returncode == 0, made.stdout + made.stderr
+    done = prefect.command("deploy", "--all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return prefect
+
+
+@pytest.fixture(scope="module")
+def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A worker that runs the deployments; its process."""
+    log = (tmp_path_factory.mktemp("worker") / "log").open("wb")
+    process = subprocess.Popen(
+        [PREFECT, "worker", "start", "--pool", "gristmill"],
+        cwd=ROOT,
+        env={**deployed.env, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    yield process.pid
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    log.close()

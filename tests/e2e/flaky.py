@@ -1,0 +1,29 @@
+"""A run whose store cannot be reached at first: ``python -m tests.e2e.flaky RECIPE``."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import flows.run
+from flows.pipeline import pipeline
+from flows.recipe import load
+from flows.walk import Result, perform
+
+
+def main(recipe: str) -> None:
+    """Run up to ``acquire``, whose first attempt meets a network error."""
+    tried = Path(recipe).with_suffix(".tried")
+
+    def once(*given: Any) -> Result:
+        if not tried.exists():
+            tried.touch()
+            raise ConnectionResetError("the store hung up")
+        return perform(*given)
+
+    flows.run.perform = once  # type: ignore[assignment,attr-defined]
+    flows.run.RETRY_DELAYS = (0.1, 0.1)
+    pipeline(load(recipe), "acquire")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
