@@ -47,6 +47,7 @@ test-e2e: setup ## tests that run the real thing: minutes
 test: check test-unit test-e2e ## everything that must pass before a change lands
 
 bench bench-dedup: export PYTHONPATH := .
+bench bench-dedup: export PYTHONUNBUFFERED := 1
 
 bench: setup ## figures beside those of peers
 	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done

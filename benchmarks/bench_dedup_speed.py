@@ -143,22 +143,9 @@ def compare(
     )
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--megabytes", type=float, help="of text; default: all there is")
-    parser.add_argument("--peer-megabytes", type=float, default=40, help="for the slow peers")
-    parser.add_argument(
-        "--input", nargs="*", type=Path, default=[], help="instead of Debian's text"
-    )
-    parser.add_argument("--no-peers", action="store_true", help="Gristmill alone")
-    options = parser.parse_args()
-    try:
-        folder = corpus(options.input)
-    except NoText as error:
-        sys.exit(f"error: {error}")
-    texts = read(folder, options.megabytes)
-    part = read(folder, min(options.peer_megabytes, size(texts) / 1e6))
+def measure(texts: pa.Table, folder: Path, peer_megabytes: float, *, peers: bool) -> None:
+    """Time everything and print it as it comes."""
+    part = read(folder, min(peer_megabytes, size(texts) / 1e6))
     print(
         f"{texts.num_rows:,} documents, {size(texts) / 1e6:.1f} MB; the slow peers' part "
         f"{part.num_rows:,} documents, {size(part) / 1e6:.1f} MB; {os.cpu_count()} cores, load {_load()}"
@@ -176,7 +163,7 @@ def main() -> None:
         for name, one in (("all", whole), ("the part", near)):
             note = f"{one.removed:,} removed; dedup alone {one.dedup.seconds:.2f} s"
             show(f"gristmill, {WORKERS} workers, {name}", one.both, note)
-    if options.no_peers:
+    if not peers:
         return
     with tempfile.TemporaryDirectory() as temporary:
         every = spread(texts.select(["id", "text"]), Path(temporary, "all"))
@@ -186,6 +173,31 @@ def main() -> None:
         for peer, least in slow:
             compare(peer, some, size(part) / 1e6, near, whole, least)
     print(f"load at the end {_load()}")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--megabytes", type=float, help="of text; default: all there is")
+    parser.add_argument("--peer-megabytes", type=float, default=40, help="for the slow peers")
+    parser.add_argument(
+        "--input", nargs="*", type=Path, default=[], help="instead of Debian's text"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="Gristmill alone")
+    options = parser.parse_args()
+    try:
+        folder = corpus(options.input)
+    except NoText as error:
+        sys.exit(f"error: {error}")
+    try:
+        measure(
+            read(folder, options.megabytes),
+            folder,
+            options.peer_megabytes,
+            peers=not options.no_peers,
+        )
+    except gristmill.RunFailed as error:
+        sys.exit(f"error: gristmill run failed: {error}")
 
 
 def _load() -> str:

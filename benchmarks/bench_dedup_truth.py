@@ -218,7 +218,10 @@ def main() -> None:
         del texts
         print(describe(work / "truth"))
         truth = Truth.load(work / "truth")
-        score, result = ours(work / "truth", work)
+        try:
+            score, result = ours(work / "truth", work)
+        except gristmill.RunFailed as error:
+            sys.exit(f"error: gristmill run failed: {error}")
         scores, missing = [score], []
         for peer in [] if options.no_peers else peers():
             try:
