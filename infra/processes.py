@@ -23,6 +23,16 @@ _lock = threading.Lock()
 _refused = threading.Event()
 
 
+def boot() -> str:
+    """A name for the time since this machine was started: the next start has another."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        import psutil
+
+        return str(int(psutil.boot_time()))
+
+
 class Stopped(Exception):
     """The run is being stopped; nothing new is started."""
 

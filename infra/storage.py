@@ -121,12 +121,12 @@ class Storage:
         with self._fs.open(self._path(name), "rb") as file:
             yield file
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a whole file, replacing what was there; never visible half-written."""
         if not self.is_local:
             self._fs.pipe_file(self._path(name), data)
             return
-        with self.create(name) as file:
+        with self.create(name, durable=durable) as file:
             file.write(data)
 
     @contextmanager
@@ -135,7 +135,8 @@ class Storage:
 
         Args:
             name: of the file.
-            durable: whether it must outlive a power cut; work that can be done again need not.
+            durable: whether it must outlive a power cut. Files that need not belong in a folder
+                named after ``infra.processes.boot``: after the cut nobody looks at them again.
         """
         target = Path(self._path(name)) if self.is_local else None
         folder = target.parent if target else Path(tempfile.gettempdir())

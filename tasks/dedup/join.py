@@ -234,5 +234,5 @@ class _Steps:
 def _task(work: Storage, receipt: str, function: Callable[..., Any], payload: Any) -> Any:
     result = function(*payload)
     data = json.dumps(result).encode()
-    work.put(receipt, data)
+    work.put(receipt, data, durable=False)
     return json.loads(data)  # the same as one that is read later

@@ -72,7 +72,7 @@ def write_marks(layout: Layout, block: Block) -> dict[str, Any]:
     for piece in block.pieces:
         offset = piece.start - block.start
         data = table_bytes(marks.slice(offset, piece.documents.rows))
-        layout.work.put(f"marked/{piece.number}.parquet", data)
+        layout.work.put(f"marked/{piece.number}.parquet", data, durable=False)
         digests.append(digest_bytes(data))
     sizes = marks["cluster_size"].to_numpy()
     found = marks.filter(sizes > 1).select(["cluster", "cluster_size"])

@@ -12,6 +12,7 @@ from infra.dataset import Dataset, NotCommitted, PartRef, open_dataset, read_tab
 from infra.errors import UserError
 from infra.fingerprint import digest
 from infra.ledger import verdicts
+from infra.processes import boot
 from infra.removals import Removal, raw
 from infra.stage import SHORT, Context, Outcome, Spec, Stage, Unit
 from infra.stage import build as build_dataset
@@ -91,8 +92,8 @@ def build(
     hint = ctx.storage.at(LATEST)
     scheme = _scheme(config)
     earlier, origin = _earlier(ctx.storage, hint, scheme, parts)
-    name = digest([spec.fingerprint, config.partition_bytes, origin])[:SHORT]
-    work = ctx.storage.at(*WORK.split("/"), f"{spec.fingerprint[:SHORT]}-{name}")
+    place = ctx.storage.at(*WORK.split("/"), spec.fingerprint[:SHORT])
+    work = place.at(digest([config.partition_bytes, origin, boot()])[:SHORT])
     try:
         found = join(ctx, cut, config, work, folder, earlier)
         _alarm(config, found)
@@ -118,7 +119,7 @@ def build(
         except NotCommitted:
             raise error from None
     hint.put(f"{scheme}.json", json.dumps({"folder": spec.folder}).encode())
-    work.remove_tree()
+    place.remove_tree()
     return data
 
 

@@ -1,8 +1,11 @@
 """The stage over small corpora: what is found, and what does not depend on how the work is cut."""
 
 import itertools
+import os
 import random
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from infra.copies import edges as edge_tables
 from infra.dataset import Dataset
+from infra.progress import Progress, Silent
 from infra.removals import removal
 from infra.stage import Context
 from tasks.dedup.config import DedupConfig
@@ -293,3 +297,74 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
             parts = [rows[start : start + 10] for start in range(0, len(rows), 10)]
             found.append(run(ctx, [documents(ctx, "site", parts)], memory="20kB"))
     assert found[0].manifest.to_bytes() == found[1].manifest.to_bytes()
+
+
+class Stopped(Exception):
+    """The run was cut off."""
+
+
+class Watcher(Silent):
+    """Acts when a step of the join begins."""
+
+    def __init__(self, act: Callable[[str], None]) -> None:
+        self.act = act
+        self.steps: list[str] = []
+
+    def update(self, progress: Progress) -> None:
+        if progress.note and progress.stage == "dedup":
+            self.steps.append(progress.note)
+            self.act(progress.note)
+
+
+def stop_at(wanted: str) -> Callable[[str], None]:
+    def act(step: str) -> None:
+        if step == wanted:
+            raise Stopped
+
+    return act
+
+
+def test_a_run_cut_off_anywhere_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    base = prose(rng, 100)
+    rows = [row("site", " ".join(edited(rng, base, 1)), f"http://y/{k}") for k in range(5)]
+    rows += corpus(1)
+    parts = [rows[start : start + 12] for start in range(0, len(rows), 12)]
+    options = {"memory": "20kB", "bucket": 3, "neighbours": 1}
+    watcher = Watcher(lambda _: None)
+    whole = replace(context(tmp_path / "whole"), reporter=watcher)
+    expected = run(whole, [documents(whole, "site", parts)], **options).manifest.to_bytes()
+    assert {"crowded pairs", "verification"} < set(watcher.steps)
+    for number, step in enumerate(watcher.steps):
+        ctx = context(tmp_path / str(number))
+        cut = replace(ctx, reporter=Watcher(stop_at(step)))
+        with pytest.raises(Stopped):
+            run(cut, [documents(cut, "site", parts)], **options)
+        assert not [name for name in ctx.storage.list("dedup") if name.endswith("manifest.json")]
+        done = len(ctx.storage.list("work"))
+        found = run(ctx, [documents(ctx, "site", parts)], **options)
+        assert found.manifest.to_bytes() == expected
+        assert done > 0 or number == 0
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
+def test_a_worker_killed_in_the_middle_costs_its_tasks_and_no_byte(tmp_path: Path) -> None:
+    rows = [r for seed in range(3) for r in corpus(seed)]
+    parts = [rows[start : start + 8] for start in range(0, len(rows), 8)]
+    quiet = context(tmp_path / "quiet")
+    expected = run(quiet, [documents(quiet, "site", parts)], memory="20kB").manifest.to_bytes()
+    ctx = context(tmp_path / "killed", workers=2)
+    killed: list[int] = []
+
+    def kill(step: str) -> None:
+        if step in ("buckets", "texts", "marks"):
+            (pid, *_) = ctx.cluster.client().run(os.getpid).values()
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    with ctx.cluster:
+        watched = replace(ctx, reporter=Watcher(kill))
+        found = run(watched, [documents(watched, "site", parts)], memory="20kB")
+    assert len(killed) == 3
+    assert found.manifest.to_bytes() == expected

@@ -1,0 +1,164 @@
+"""How banding, clustering and election grow: time, memory and disk from thousands to millions.
+
+    python benchmarks/bench_dedup_scale.py [--sizes 1.25,2.5,5,10] [--memory 512MiB,128MiB]
+
+Sizes are millions of synthetic signatures (``benchmarks/dedup_synthetic.py``); two workers. Printed
+for each: seconds of the join and of the election, the peak resident memory of a worker, the bytes
+that passed between steps, and what was found; then the exponent of a power law through the times.
+The cluster starts, and compiles its kernels, before the clock does.
+"""
+
+import argparse
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.dedup_synthetic import PART, bytes_per_document, part
+from infra.cluster import Cluster, ClusterConfig
+from infra.copies import EDGES
+from infra.dataset import PartRef
+from infra.progress import Silent
+from infra.stage import Context
+from infra.storage import Storage
+from tasks.dedup.blocks import Block, Piece
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.join import Joined, join
+from tasks.dedup.layout import Layout
+from tasks.select.config import SelectConfig
+from tasks.select.copies import Poll, gather, hold, send_pairs, survey
+from tasks.select.part import Triple
+
+WORKERS = 2
+MILLION = 1_000_000
+TARGET = 1.1  # greatest exponent
+Pair = tuple[PartRef, PartRef]
+
+
+def main() -> int:
+    """Run all sizes with all memory settings; exit 1 if time grows too fast."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--sizes", default="1.25,2.5,5,10")
+    options.add_argument("--memory", default="512MiB,128MiB")
+    options.add_argument("--folder", default=None, help="where signatures and spills lie")
+    given = options.parse_args()
+    sizes = [int(float(size) * MILLION) for size in given.sizes.split(",")]
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        root = Storage(folder)
+        print(f"signatures of {max(sizes):,} documents ...", flush=True)
+        parts = make(root.at("parts"), max(sizes))
+        keys = [key for _, key in parts]
+        print(f"{bytes_per_document(keys):.0f} bytes per document stored", flush=True)
+        worst = 0.0
+        for memory in given.memory.split(","):
+            config = DedupConfig.model_validate({"verify": "signature", "memory": memory})
+            print(f"\nmemory {memory}, {WORKERS} workers")
+            head = ("documents", "join s", "election s", "worker MB", "spilt B/doc", "clusters")
+            print("".join(f"{name:>14}" for name in head), flush=True)
+            times = [measure(root, parts, size, config) for size in sizes]
+            exponent = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+            worst = max(worst, exponent)
+            print(f"exponent of time over documents: {exponent:.3f} (target <= {TARGET})")
+    return int(worst > TARGET)
+
+
+def make(storage: Storage, documents: int) -> list[Pair]:
+    """All parts, made by the workers."""
+    config = DedupConfig()
+    counts = [min(PART, documents - start) for start in range(0, documents, PART)]
+    out: list[Pair | None] = [None] * len(counts)
+    with Cluster(ClusterConfig(workers=WORKERS)) as cluster:
+        payloads = [(storage, number, rows, config) for number, rows in enumerate(counts)]
+        for index, pair in cluster.map(part, payloads):
+            out[index] = pair
+    return [pair for pair in out if pair is not None]
+
+
+def measure(root: Storage, parts: Sequence[Pair], documents: int, config: DedupConfig) -> float:
+    """Join and elect among the first documents; print a line; give the seconds."""
+    chosen = list(parts[: -(-documents // PART)])
+    with Cluster(ClusterConfig(workers=WORKERS)) as cluster:
+        ctx = Context(root, 1, cluster, Silent())
+        run(ctx, chosen[:1], config)  # compiles
+        shutil.rmtree(Path(root.url) / "run")
+        joined, first, second = run(ctx, chosen, config)
+        peak = max(cluster.client().run(_peak).values())
+    work = root.at("run", "work")
+    spilt = sum(work.size(name) for name in work.list()) / documents
+    shutil.rmtree(Path(root.url) / "run")
+    row = [f"{documents:,}", f"{first:.1f}", f"{second:.1f}", f"{peak / 1024:.0f}"]
+    row += [f"{spilt:.0f}", f"{joined.facts['clusters']:,}"]
+    print("".join(f"{cell:>14}" for cell in row), flush=True)
+    return first + second
+
+
+def run(ctx: Context, parts: Sequence[Pair], config: DedupConfig) -> tuple[Joined, float, float]:
+    """The join and the election, and the seconds of each."""
+    start = time.perf_counter()
+    work, folder = ctx.storage.at("run", "work"), ctx.storage.at("run", "pairs")
+    joined = join(ctx, cut(parts, config), config, work, folder)
+    middle = time.perf_counter()
+    elect(ctx, parts, joined, work, folder)
+    return joined, middle - start, time.perf_counter() - middle
+
+
+def cut(parts: Sequence[Pair], config: DedupConfig) -> list[Block]:
+    """Blocks, as `tasks.dedup.blocks.blocks` cuts data sets."""
+    rows = Layout.block_rows(config)
+    out: list[Block] = []
+    pieces: list[Piece] = []
+    start = 0
+    for number, (documents, keys) in enumerate(parts):
+        pieces.append(Piece(number, start, documents, keys))
+        start += keys.rows
+        if start - pieces[0].start >= rows or number == len(parts) - 1:
+            out.append(Block(len(out), tuple(pieces)))
+            pieces = []
+    return out
+
+
+def elect(
+    ctx: Context, parts: Sequence[Pair], joined: Joined, work: Storage, folder: Storage
+) -> None:
+    """The election of the stage ``select`` over the marks of the join."""
+    starts = np.cumsum([0, *(keys.rows for _, keys in parts)])
+    partitions = 1
+    while partitions * 200_000 < joined.facts["clustered_documents"]:
+        partitions *= 2
+    config = SelectConfig.model_validate({"languages": {}, "quality": [], "pii": "keep"})
+    poll = Poll(work.at("election"), partitions, tuple(starts.tolist()), ("source", "longest"))
+    gates = config.gates(None)
+    triples = [
+        Triple(0, documents, documents, _marks(work, number, documents))
+        for number, (documents, _) in enumerate(parts)
+    ]
+    files = [name for name in joined.files if name.startswith(EDGES)]
+    for function, payloads in (
+        (survey, [(poll, k, triple, gates, ()) for k, triple in enumerate(triples)]),
+        (send_pairs, [(poll, k, folder, name) for k, name in enumerate(files)]),
+        (hold, [(poll, k, len(files)) for k in range(partitions)]),
+        (gather, [(poll, k) for k in range(len(parts))]),
+    ):
+        for _ in ctx.cluster.map(function, payloads):
+            pass
+
+
+def _marks(work: Storage, number: int, documents: PartRef) -> PartRef:
+    record = documents.record
+    name = f"marked/{number}.parquet"
+    files = {"parquet": type(record.files["parquet"])(name, 0, "")}
+    return PartRef(work, "dedup", None, type(record)(name, record.rows, 0, record.counts, files))
+
+
+def _peak() -> int:
+    """The peak resident memory of this process in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    sys.exit(main())
