@@ -154,7 +154,7 @@ def removed(table: pa.Table, removals: Sequence[Removal]) -> Found:
         places[item.kind].setdefault(item.value, place)
     _same(found, table, "license", places[LICENSE])
     if "url" in table.column_names and (places[URL] or places[DOMAIN]):
-        urls = _canonical(_array(table, "url"))
+        urls = canonical_column(_array(table, "url"))
         if places[DOMAIN]:
             _put(found, _by_domain(urls, places[DOMAIN]))
         if places[URL]:
@@ -198,7 +198,7 @@ def _lookup(values: "pa.Array[Any]", places: dict[str, int]) -> Found:
     return chosen
 
 
-def _canonical(urls: "pa.Array[Any]") -> "pa.Array[Any]":
+def canonical_column(urls: "pa.Array[Any]") -> "pa.Array[Any]":
     """Addresses in the spelling that ``infra.urls.canonical`` gives, others as they are."""
     plain = pc.match_substring_regex(urls, _PLAIN)
     odd = pc.fill_null(pc.invert(plain), fill_value=False)

@@ -18,6 +18,7 @@ PUBLISHED = {rule.name: rule for rules in RULES.values() for rule in rules}
 STATEMENTS = {
     "language": "not one of the recipe's languages, or not surely enough",
     "pii": "holds personal data",
+    "url_duplicate": "another version of a page that stays",
     "exact_duplicate": "the same text as a document that stays, but for case and white space",
     "near_duplicate": "verified to be nearly the same text as a document that stays",
 }

@@ -109,6 +109,11 @@ class SelectConfig(Section):
         "them), longest, shortest, newest, oldest (by the document's date), highest:SIGNAL or "
         "lowest:SIGNAL of an annotation; the smaller id decides last",
     )
+    one_per_url: bool = Field(
+        False,
+        description="keep one document per web address, chosen by survivor among those that pass "
+        "the rules, before copies are looked at",
+    )
     max_source_loss: float = Field(
         0.9,
         ge=0,

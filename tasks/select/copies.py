@@ -3,28 +3,21 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from infra.dataset import read_table
-from infra.exchange import Exchange
 from infra.fingerprint import digest
 from infra.removals import REASON as REMOVED
-from infra.removals import Removal, removed_of
+from infra.removals import Removal
 from infra.storage import Storage
 from tasks.select.config import Gates
 from tasks.select.elect import NEAR, Candidate, elect
-from tasks.select.judge import columns, judge
 from tasks.select.part import Triple
-from tasks.select.rank import ranks, signals
-
-I64 = npt.NDArray[np.int64]
-DIGITS = 4  # hexadecimal digits of a cluster's name that choose its partition
+from tasks.select.poll import Poll, standing
+from tasks.select.repeats.addresses import address_losses
 
 CANDIDATE = pa.schema(
     [
@@ -60,62 +53,23 @@ LOSS = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Poll:
-    """Where an election's rows pass; picklable.
-
-    Attributes:
-        work: a folder of its own.
-        partitions: of clusters; a power of two, at most 16**`DIGITS`.
-        starts: the number of the first document of each part, and the number of all.
-        order: the recipe's order of preference.
-    """
-
-    work: Storage
-    partitions: int
-    starts: tuple[int, ...]
-    order: tuple[str, ...]
-
-    @property
-    def candidates(self) -> Exchange:
-        """From parts to partitions."""
-        return Exchange(self.work.at("candidates"), self.partitions, 1)
-
-    @property
-    def pairs(self) -> Exchange:
-        """From files of pairs to partitions."""
-        return Exchange(self.work.at("pairs"), self.partitions, 1)
-
-    @property
-    def losses(self) -> Exchange:
-        """From partitions to parts."""
-        return Exchange(self.work.at("losses"), len(self.starts) - 1, 1)
-
-    def place(self, clusters: pa.ChunkedArray) -> I64:
-        """The partition of each cluster."""
-        heads = pc.dictionary_encode(pc.utf8_slice_codeunits(clusters, 0, DIGITS)).combine_chunks()
-        if not len(heads):
-            return np.zeros(0, np.int64)
-        values = np.array([int(head, 16) for head in heads.dictionary.to_pylist()], np.int64)
-        found: I64 = values[heads.indices.to_numpy()] % self.partitions
-        return found
-
-
 def survey(poll: Poll, part: int, triple: Triple, gates: Gates, removals: Sequence[Removal]) -> int:
     """Send a part's documents that have copies to the election.
 
     Returns:
         How many documents of the part pass the rules. One that was taken out passes nothing.
     """
-    notes = triple.notes.table(sorted({*columns(gates), *signals(poll.order)}))
-    noted = np.arange(triple.documents.rows) if triple.rows is None else triple.rows
-    gone = removed_of(triple.documents, removals)
-    documents = triple.documents.table(["id", "url", "date"])
-    # A document without annotations cannot be elected, but pairs may name it for its group.
-    passed = np.zeros(triple.documents.rows, bool)
-    passed[noted] = judge(notes, gates).passed & (gone[noted] < 0)
-    order = np.zeros((triple.documents.rows, len(poll.order)))
-    order[noted] = ranks(poll.order, triple.source, documents.take(noted), notes)
+    found = standing(poll, triple, gates, removals)
+    taken: dict[str, Any] = {
+        str(row): {"reason": REMOVED, "evidence": removals[found.gone[row]].facts()}
+        for row in np.flatnonzero(found.gone >= 0).tolist()
+    }
+    elsewhere = address_losses(poll, part)
+    taken |= {str(row): loss for row, loss in elsewhere.items()}
+    poll.work.put(f"taken/{part}.json", json.dumps(taken).encode())
+    stands = found.passed.copy()
+    stands[list(elsewhere)] = False
+    # A document that does not stand cannot be elected, but pairs may name it for its group.
     marks = triple.marks.table(["cluster", "exact_group", "cluster_size"])
     chosen = np.flatnonzero(marks["cluster_size"].to_numpy() > 1)
     table = pa.table(
@@ -125,20 +79,15 @@ def survey(poll: Poll, part: int, triple: Triple, gates: Gates, removals: Sequen
             "part": pa.array(np.full(len(chosen), part), pa.int64()),
             "source": pa.array(np.full(len(chosen), triple.source), pa.int64()),
             "exact_group": marks["exact_group"].take(chosen),
-            "id": documents["id"].take(chosen),
-            "url": documents["url"].take(chosen),
-            "rank": pa.array(list(order[chosen]), pa.list_(pa.float64())),
-            "passed": pa.array(passed[chosen]),
+            "id": found.documents["id"].take(chosen),
+            "url": found.documents["url"].take(chosen),
+            "rank": pa.array(list(found.order[chosen]), pa.list_(pa.float64())),
+            "passed": pa.array(stands[chosen]),
         },
         schema=CANDIDATE,
     )
     poll.candidates.send_table(part, poll.place(table["cluster"]), table)
-    taken = {
-        str(row): {"reason": REMOVED, "evidence": removals[gone[row]].facts()}
-        for row in np.flatnonzero(gone >= 0).tolist()
-    }
-    poll.work.put(f"taken/{part}.json", json.dumps(taken).encode())
-    return int(passed.sum())
+    return int(found.passed.sum())
 
 
 def send_pairs(poll: Poll, sender: int, marks: Storage, file: str) -> None:
@@ -157,8 +106,7 @@ def hold(poll: Poll, partition: int, files: int) -> list[tuple[int, str, int]]:
     Returns:
         (source, reason, documents) of what is lost.
     """
-    parts = range(len(poll.starts) - 1)
-    copies = poll.candidates.receive_table(partition, parts, CANDIDATE).to_pylist()
+    copies = poll.candidates.receive_table(partition, poll.parts, CANDIDATE).to_pylist()
     pairs = poll.pairs.receive_table(partition, range(files), PAIR).to_pylist()
     group = {row["number"]: row["exact_group"] or row["number"] for row in copies}
     by_number = {row["number"]: row for row in copies if row["passed"]}
@@ -204,7 +152,7 @@ def gather(poll: Poll, part: int) -> str:
             evidence["band"] = loss["band"]
         row = loss["number"] - poll.starts[part]
         out[str(row)] = {"reason": loss["reason"], "evidence": evidence}
-    poll.work.put(f"dropped/{part}.json", json.dumps(out).encode())
+    poll.work.put(f"dropped/{part}.json", json.dumps(out).encode(), durable=False)
     return digest(out)
 
 

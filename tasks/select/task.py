@@ -17,10 +17,13 @@ from infra.stage import SHORT, Context, Outcome, Spec, Stage, Unit
 from infra.stage import build as build_dataset
 from infra.storage import Storage
 from tasks.select.config import Gates, SelectConfig
-from tasks.select.copies import DIGITS, Poll, dropped, gather, hold, send_pairs, survey
+from tasks.select.copies import dropped, gather, hold, send_pairs, survey
 from tasks.select.elect import EXACT, NEAR
 from tasks.select.part import STAGE as NAME
 from tasks.select.part import Triple, write
+from tasks.select.poll import DIGITS, Poll
+from tasks.select.repeats.addresses import REASON as ADDRESS
+from tasks.select.repeats.addresses import elect_addresses, send_addresses
 
 STAGE = Stage(NAME, modules=("tasks.select", "infra.rules"), libraries=("pyarrow",))
 SHOWN_CLUSTERS = 3
@@ -83,11 +86,12 @@ def build(
     payloads = [
         (poll, part, triple, gates[triple.source], removals) for part, triple in enumerate(triples)
     ]
+    losses = _elect_addresses(ctx, poll, payloads)
     for done, (part, count) in enumerate(ctx.cluster.map(survey, payloads), 1):
         passed[triples[part].source] += count
         note = f"{done:,} of {len(triples):,} parts judged"
         ctx.reporter.update(Progress(STAGE.name, None, 0, len(triples), note))
-    losses = _elect(ctx, poll, marks)
+    losses += _elect(ctx, poll, marks)
     _alarm(config, documents, passed, losses, marks)
     drops = dict(ctx.cluster.map(gather, [(poll, part) for part in range(len(triples))]))
     units = [
@@ -98,12 +102,12 @@ def build(
         )
         for part, t in enumerate(triples)
     ]
+    reasons = [ADDRESS] * config.one_per_url + [EXACT, NEAR]
     facts = {
         "sources": {
             str(data.source): {
                 "passed_rules": passed[place],
-                EXACT: losses[place, EXACT],
-                NEAR: losses[place, NEAR],
+                **{reason: losses[place, reason] for reason in reasons},
             }
             for place, data in enumerate(documents)
         }
@@ -124,7 +128,23 @@ def _poll(work: Storage, config: SelectConfig, triples: Sequence[Triple], marks:
     partitions = 1
     while partitions * CANDIDATES < marks.facts["clustered_documents"] and partitions < LIMIT:
         partitions *= 2
-    return Poll(work, partitions, tuple(starts.tolist()), config.survivor)
+    addresses = -(-int(starts[-1]) // CANDIDATES) if config.one_per_url else 0
+    return Poll(work, partitions, tuple(starts.tolist()), config.survivor, addresses)
+
+
+def _elect_addresses(
+    ctx: Context, poll: Poll, payloads: Sequence[tuple[Any, ...]]
+) -> Counter[tuple[int, str]]:
+    """Elect one document per web address, if the recipe asks for it; what each source loses."""
+    losses: Counter[tuple[int, str]] = Counter()
+    if poll.addresses:
+        for _ in ctx.cluster.map(send_addresses, payloads):
+            pass
+    held = [(poll, partition) for partition in range(poll.addresses)]
+    for _, found in ctx.cluster.map(elect_addresses, held):
+        for source, reason, count in found:
+            losses[source, reason] += count
+    return losses
 
 
 def _elect(ctx: Context, poll: Poll, marks: Dataset) -> Counter[tuple[int, str]]:
@@ -173,7 +193,7 @@ def _alarm(
 ) -> None:
     """Stop before anything is committed if a source loses too much."""
     for place, data in enumerate(documents):
-        gone = losses[place, EXACT] + losses[place, NEAR]
+        gone = sum(count for (source, _), count in losses.items() if source == place)
         had = passed[place]
         if had < config.min_source_documents or gone <= config.max_source_loss * had:
             continue
