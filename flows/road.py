@@ -94,7 +94,7 @@ def walk(
         settings={"config": recipe.dedup, "removals": removals},
         data={
             "documents": documents,
-            "notes": notes if recipe.dedup.scope == "language" else [],
+            "notes": notes if recipe.dedup.needs_languages else [],
         },
     )
     if "select" not in wanted:

@@ -9,7 +9,7 @@ from tasks.dedup.blocks import Block
 from tasks.dedup.exact import received_groups
 from tasks.dedup.layout import Layout
 from tasks.dedup.pairs import load_pairs
-from tasks.dedup.sketch import Reader
+from tasks.dedup.readers import Readers, languages
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -99,13 +99,14 @@ def _words(layout: Layout, block: Block, rows: I64) -> "list[tuple[int, U64]]":
             wide = np.ascontiguousarray(np.pad(packed, ((0, 0), (0, pad)))).view(np.uint64)
             out = [(int(row), words) for row, words in zip(rows, wide, strict=True)]
         return out
-    reader = Reader(layout.config.ngram, layout.config.unit)
+    readers = Readers(layout.config)
     for piece in block.pieces:
         offset = piece.start - block.start
         here = np.sort(rows[(rows >= offset) & (rows < offset + piece.documents.rows)]) - offset
         if len(here):
             texts = piece.documents.table(["text"])["text"]
-            sets = reader.shingle_sets(texts, here.tolist())
+            spoken = languages(piece.documents, piece.notes)
+            sets = readers.shingle_sets(texts, here.tolist(), spoken)
             out += [(row + offset, sets[row]) for row in here.tolist()]
     return out
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.dataset import Dataset, PartRef
-from infra.ledger import KEPT
 from infra.removals import Removal, removed_of
 from tasks.dedup.config import Scope
+from tasks.dedup.readers import languages
 from tasks.dedup.signatures import band_column
 from tasks.dedup.sketch import DIGEST
 
@@ -31,7 +31,7 @@ class Piece:
         start: the number of its first document; documents are numbered through all parts.
         documents: the texts.
         keys: their signatures, row-aligned.
-        notes: their annotations, where the scope needs them.
+        notes: its annotations, where the recipe needs them.
     """
 
     number: int
@@ -104,15 +104,10 @@ class Block:
             return np.full(piece.documents.rows, _salt(str(piece.documents.source)), np.uint64)
         if self.scope == "segment":
             return _salted(piece.documents.table(["segment"])["segment"])
-        if piece.notes is None:
+        found = languages(piece.documents, piece.notes)
+        if found is None:
             raise ValueError("the scope language needs annotations")
-        found = _salted(piece.notes.table(["language"])["language"])
-        if piece.notes.rows == piece.documents.rows:
-            return found
-        # Documents that failed to be annotated have no language: a scope of their own.
-        out = np.full(piece.documents.rows, _salt(""), np.uint64)
-        out[pc.equal(piece.notes.verdicts()["verdict"], KEPT).to_numpy()] = found
-        return out
+        return _salted(pa.chunked_array([pa.array(found, pa.string())]))
 
     def _numbers(self, column: str) -> npt.NDArray[np.generic]:
         return np.concatenate([p.keys.table([column])[column].to_numpy() for p in self.pieces])

@@ -7,10 +7,18 @@ from pydantic import ByteSize, Field, TypeAdapter, ValidationError, field_valida
 from infra.config import Section
 from tasks.dedup.banding import choose
 
+Unit = Literal["words", "characters"]
 Scope = Literal["global", "source", "segment", "language"]
 # How the work is cut, and when it is stopped, decides nothing about what is found.
 OPERATIONAL = frozenset({"memory", "max_cluster", "max_bucket"})
 _SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
+
+
+class Shingling(Section):
+    """What the texts of one language are compared by."""
+
+    ngram: int = Field(5, ge=1, le=50, description="words or characters per shingle")
+    unit: Unit = Field("words", description="what a shingle is made of")
 
 
 class DedupConfig(Section):
@@ -23,8 +31,13 @@ class DedupConfig(Section):
     """
 
     ngram: int = Field(5, ge=1, le=50, description="words or characters per shingle")
-    unit: Literal["words", "characters"] = Field(
+    unit: Unit = Field(
         "words", description="what a shingle is made of; characters for scripts without spaces"
+    )
+    languages: dict[str, Shingling] = Field(
+        default_factory=dict,
+        description="what is different for single languages, by the label that annotate gives, "
+        "such as {th: {unit: characters, ngram: 15}}",
     )
     bands: int = Field(14, ge=1, le=256, description="bands of the signature")
     rows: int = Field(8, ge=1, le=64, description="hash values per band")
@@ -97,6 +110,15 @@ class DedupConfig(Section):
                 raise ValueError("give bands and rows, or the recall wanted at threshold, not both")
             choose(self.threshold, self.recall, self.hashes)
         return self
+
+    @property
+    def needs_languages(self) -> bool:
+        """Whether annotations decide what is compared with what, or by what."""
+        return self.scope == "language" or bool(self.languages)
+
+    def shingling(self, language: str | None) -> Shingling:
+        """What a text of this language is compared by."""
+        return self.languages.get(language or "", Shingling(ngram=self.ngram, unit=self.unit))
 
     @property
     def banding(self) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from infra.unicode import VERSION
 from tasks.dedup.bits import pack
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.hashing import xxh64
-from tasks.dedup.sketch import DIGEST, Reader
+from tasks.dedup.readers import Readers, languages
+from tasks.dedup.sketch import DIGEST
 
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -30,6 +31,7 @@ STAGE = Stage(
     modules=(
         "tasks.dedup.bits",
         "tasks.dedup.hashing",
+        "tasks.dedup.readers",
         "tasks.dedup.signatures",
         "tasks.dedup.sketch",
         "tasks.dedup.words",
@@ -70,10 +72,19 @@ def _keys(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U64:
     return out
 
 
-def build_signatures(ctx: Context, config: DedupConfig, documents: Dataset) -> Dataset:
-    """The signatures of a data set of documents: a part per part, row-aligned, in its order."""
+def build_signatures(
+    ctx: Context, config: DedupConfig, documents: Dataset, notes: Dataset | None = None
+) -> Dataset:
+    """The signatures of a data set of documents: a part per part, row-aligned, in its order.
+
+    Args:
+        ctx: the run.
+        config: the recipe's section.
+        documents: the texts.
+        notes: their annotations, if shingles differ by language.
+    """
     bands, rows = config.banding
-    settings = {
+    settings: dict[str, object] = {
         "ngram": config.ngram,
         "unit": config.unit,
         "bands": bands,
@@ -81,16 +92,27 @@ def build_signatures(ctx: Context, config: DedupConfig, documents: Dataset) -> D
         "seed": config.seed,
         "whole": config.keep_signatures,
     }
-    spec = Spec(STAGE, documents.source, {**settings, "unicode": VERSION}, (documents,))
-    units = [Unit(digest(part.content), (part, config), rows=part.rows) for part in documents.parts]
+    said: list[PartRef | None] = [None] * len(documents.parts)
+    if notes is not None and config.languages:
+        settings["languages"] = {k: way.facts() for k, way in sorted(config.languages.items())}
+        said = list(notes.parts)
+    inputs = (documents,) if notes is None or not config.languages else (documents, notes)
+    spec = Spec(STAGE, documents.source, {**settings, "unicode": VERSION}, inputs)
+    units = [
+        Unit(
+            digest(part.content if noted is None else [part.content, noted.content]),
+            (part, config, noted),
+            rows=part.rows,
+        )
+        for part, noted in zip(documents.parts, said, strict=True)
+    ]
     return build(ctx, spec, units, sign)
 
 
-def sign(part: PartRef, config: DedupConfig) -> Iterator[Outcome]:
+def sign(part: PartRef, config: DedupConfig, notes: PartRef | None = None) -> Iterator[Outcome]:
     """Sketch the documents of one part."""
     table = part.table(["id", "url", "text"])
-    reader = Reader(config.ngram, config.unit)
-    sketches = reader.sketch(table["text"], config.seed, config.permutations)
+    sketches = Readers(config).sketch(table["text"], languages(part, notes))
     ids = table["id"].to_pylist()
     kept = signature_table(ids, sketches.digests, sketches.shingles, sketches.signatures, config)
     yield Outcome(kept, verdicts(STAGE.name, ids, urls=table["url"].to_pylist()))

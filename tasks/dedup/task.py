@@ -70,7 +70,7 @@ def build(
         spec: from `spec`.
         config: the recipe's section.
         documents: the sources' documents.
-        notes: their annotations, where the scope is ``language``.
+        notes: their annotations, where the recipe speaks of languages.
         removals: documents that are treated as if they had never been there.
 
     Returns:
@@ -85,7 +85,11 @@ def build(
         return open_dataset(folder)
     except NotCommitted:
         pass
-    keys = [build_signatures(ctx, config, source) for source in documents]
+    noted: list[Dataset | None] = [*notes] or [None] * len(documents)
+    keys = [
+        build_signatures(ctx, config, source, said)
+        for source, said in zip(documents, noted, strict=True)
+    ]
     rows = Layout.block_rows(config)
     cut = blocks(documents, keys, notes, rows=rows, scope=config.scope, removals=tuple(removals))
     parts = [part for source in documents for part in source.parts]
@@ -134,6 +138,7 @@ def mark(part: PartRef, work: Storage, number: int) -> Iterator[Outcome]:
 def _scheme(config: DedupConfig) -> str:
     """What two comparisons must share for one to stand for the other."""
     facts: list[object] = [config.ngram, config.unit, config.verify, VERSION]
+    facts.append({language: way.facts() for language, way in config.languages.items()})
     if config.verify == "signature":
         facts += [config.permutations, config.seed]
     return digest([facts, code_digest(COMPARISON, ())])[:SHORT]

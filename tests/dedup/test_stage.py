@@ -21,6 +21,7 @@ from infra.stage import Context
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.task import ImplausibleCopies, dedup
 from tests.dedup.corpora import Row, context, documents, edited, jaccard, prose, row
+from tests.select.notes import annotated, note
 
 Marks = dict[str, tuple[str | None, str | None, int]]
 
@@ -148,11 +149,11 @@ def test_no_documents(tmp_path: Path) -> None:
 
 def test_what_is_found_does_not_depend_on_memory(tmp_path: Path) -> None:
     rng = random.Random(3)
-    rows = [r for seed in range(6) for r in corpus(seed)]
+    rows = [r for seed in range(2) for r in corpus(seed)]
     base = prose(rng, 120)
-    rows += [row("site", " ".join(edited(rng, base, 1)), f"http://y/{k}") for k in range(30)]
+    rows += [row("site", " ".join(edited(rng, base, 1)), f"http://y/{k}") for k in range(12)]
     found = []
-    for memory in ("512MiB", "20kB", "2kB"):
+    for memory in ("512MiB", "20kB", "6kB"):
         ctx = context(tmp_path / memory)
         parts = [rows[start : start + 20] for start in range(0, len(rows), 20)]
         data = run(ctx, [documents(ctx, "site", parts)], memory=memory, bucket=6, neighbours=2)
@@ -288,6 +289,34 @@ def test_characters_as_shingles(tmp_path: Path) -> None:
     assert run(ctx, [documents(ctx, "site", [rows])]).facts["clusters"] == 0
 
 
+def test_a_language_has_its_own_shingles_and_its_own_scope(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(4)
+    thai = "".join(chr(rng.randrange(0x0E01, 0x0E2F)) for _ in range(600))
+    english = " ".join(prose(rng, 200))
+    texts = [thai, thai[:300] + "\u0e2f" + thai[300:], english, english + " end", english]
+    spoken = ["th", "th", "en", "en", "de"]
+    source = documents(ctx, "site", [[row("site", text) for text in texts]])
+    notes = annotated(ctx, source, [[note(language=language) for language in spoken]])
+
+    def clusters(**settings: Any) -> list[str | None]:
+        config = DedupConfig.model_validate(settings)
+        inputs: dict[str, Any] = {"config": config, "documents": [source], "notes": [notes]}
+        found = dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
+        names: list[str | None] = found.table(["cluster"])["cluster"].to_pylist()
+        return names
+
+    thai_by_letters = {"th": {"unit": "characters", "ngram": 12}}
+    a, b, c, d, e = clusters(languages=thai_by_letters)
+    assert a == b is not None
+    assert c == d == e is not None
+    a, b, c, d, e = clusters(scope="language")
+    assert a is b is e is None
+    assert c == d is not None
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     rows = [r for seed in range(3) for r in corpus(seed)]
     found = []
