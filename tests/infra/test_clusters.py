@@ -1,0 +1,303 @@
+"""Clusters as a reader asks for them: the right ones, with members, verdicts and differences."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra import clusters, clusters_text
+from infra.cluster import Cluster as Workers
+from infra.cluster import ClusterConfig
+from infra.clusters import Copies, NoClusters, load, named, pick
+from infra.clusters_text import COLOURED, PLAIN, compared, heading, paragraph, to_json, wrapped
+from infra.dataset import Dataset, PartRef, table_bytes
+from infra.excerpts import read_rows
+from infra.fingerprint import digest
+from infra.ledger import verdicts
+from infra.progress import Silent
+from infra.records import COMPLETED, RunRecord, StageRecord
+from infra.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.storage import Storage
+from infra.worddiff import Piece, diff
+
+TEXT = " ".join(f"word{n}" for n in range(60))
+A, B, C = ("a" * 32, "b" * 32, "c" * 32)  # clusters
+SCHEMA = pa.schema(
+    [
+        ("cluster", pa.string()),
+        *((name, pa.int64()) for name in ("part_a", "row_a", "part_b", "row_b")),
+        ("similarity", pa.float64()),
+        ("band", pa.int16()),
+    ]
+)
+
+
+def row(name: str, cluster: str | None = None, text: str = TEXT, **more: Any) -> dict[str, Any]:
+    """A document with its marks and its verdict."""
+    return {
+        "id": name * 32,
+        "text": text,
+        "url": f"https://{name}.org/",
+        "title": f"Title {name}",
+        "cluster": cluster,
+        "group": None,
+        "reason": None,
+        "evidence": None,
+        "noted": True,
+        **more,
+    }
+
+
+def lost(reason: str, survivor: str, similarity: float = 1.0, **more: Any) -> dict[str, Any]:
+    """A document that was dropped as a copy."""
+    evidence = {"survivor": survivor * 32, "similarity": similarity, **more}
+    return {"reason": reason, "evidence": evidence}
+
+
+# A chain in cluster A (1 and 3 stay), exact copies in B, one of which broke the annotator, C small.
+SITE = [
+    [
+        row("1", A),
+        row("0"),
+        row("2", A, TEXT.replace("word7 ", "changed "), **lost("near_duplicate", "1", 0.9, band=3)),
+    ],
+    [
+        row("3", A, TEXT + " and more"),
+        row("4", B, group="e" * 32),
+        row("9", noted=False),
+        row("5", B, TEXT.upper(), group="e" * 32, **lost("exact_duplicate", "4")),
+        row("6", A, TEXT, reason="language", evidence={"language": "de", "threshold": None}),
+    ],
+]
+BOOKS = [[row("7", C), row("8", C, **lost("near_duplicate", "7", 0.81))]]
+EDGES = [
+    (A, 0, 0, 0, 2, 0.9, 3),
+    (A, 0, 2, 1, 0, 0.85, -1),
+    (A, 1, 0, 1, 4, 0.95, 2),
+    (C, 2, 0, 2, 1, 0.81, 0),
+]
+
+
+def emit(table: pa.Table, said: pa.Table) -> Iterator[Outcome]:
+    """A stage whose outcome was made beforehand."""
+    yield Outcome(table, said)
+
+
+def stage(
+    ctx: Context,
+    name: str,
+    source: str | None,
+    inputs: Sequence[Dataset],
+    parts: list[tuple[pa.Table, pa.Table]],
+    files: dict[str, bytes] | None = None,
+) -> Dataset:
+    units = [Unit(digest([name, source, k]), part) for k, part in enumerate(parts)]
+    spec = Spec(Stage(name, ("infra.ledger",)), source, {}, tuple(inputs))
+    return build(ctx, spec, units, emit, files=files or {})
+
+
+def column(rows: Sequence[dict[str, Any]], name: str) -> "pa.Array[Any]":
+    return pa.array([item[name] for item in rows], pa.string())
+
+
+def documents(ctx: Context, source: str, parts: list[list[dict[str, Any]]]) -> Dataset:
+    made = []
+    for rows in parts:
+        names = ("id", "text", "url", "title")
+        table = pa.table({name: column(rows, name) for name in names})
+        made.append((table, verdicts("acquire", table["id"].to_pylist())))
+    return stage(ctx, "acquire", source, [], made)
+
+
+def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
+    """A run over two sources, and its record."""
+    workers = Workers(ClusterConfig.model_validate({"workers": 0}))
+    ctx = Context(Storage(str(path)), 1, workers, Silent(), "small", "run")
+    made = [documents(ctx, "site", SITE), documents(ctx, "books", BOOKS)]
+    every = [*SITE, *BOOKS]
+    sizes = {name: sum(r["cluster"] == name for rows in every for r in rows) for name in (A, B, C)}
+    marked, judged = [], []
+    for rows in every:
+        marks = {
+            "id": column(rows, "id"),
+            "exact_group": column(rows, "group"),
+            "cluster": column(rows, "cluster"),
+            "cluster_size": pa.array([sizes.get(r["cluster"], 1) for r in rows], pa.int32()),
+        }
+        marked.append((pa.table(marks), verdicts("dedup", [r["id"] for r in rows])))
+        noted = [r for r in rows if r["noted"]]
+        ids = [r["id"] for r in noted]
+        reasons, proof = [r["reason"] for r in noted], [r["evidence"] for r in noted]
+        said = verdicts("select", ids, reasons=reasons, evidence=proof)
+        judged.append((pa.table({"id": [r["id"] for r in noted if not r["reason"]]}), said))
+    columns = list(zip(*EDGES, strict=True))
+    pairs = pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], SCHEMA)
+    if until != "acquire":
+        edges = {"edges-00000.parquet": table_bytes(pairs)}
+        made.append(stage(ctx, "dedup", None, made, marked, edges))
+    if until == "select":
+        made.append(stage(ctx, "select", None, made, judged))
+    # Sources stand in another order than in the recipe, as stages that skip one would leave them.
+    order = [made[1], made[0], *made[2:]]
+    entries = [StageRecord.of(data, seconds=1.0, cached=False) for data in order]
+    record = RunRecord("small", "20260131-1", "2026-01-31T12:00:00+00:00", 1.0, COMPLETED)
+    return ctx.storage, RunRecord(**{**vars(record), "stages": entries})
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Copies:
+    return Copies.of(*store(tmp_path_factory.mktemp("clusters")))
+
+
+def only(copies: Copies, name: str) -> clusters.Cluster:
+    (found,) = load(copies, [name])
+    return found
+
+
+def test_the_largest_come_first_and_of_equals_the_lesser_name(copies: Copies) -> None:
+    assert pick(copies, 10) == [A, B, C]
+    assert pick(copies, 1) == [A]
+
+
+@given(seed=st.integers(0, 2**63 - 1))
+def test_a_sample_depends_on_the_seed_and_grows(copies: Copies, seed: int) -> None:
+    every = pick(copies, 10, "random", seed=seed)
+    assert sorted(every) == [A, B, C]
+    assert pick(copies, 2, "random", seed=seed) == every[:2]
+
+
+def test_samples_of_other_seeds_differ(copies: Copies) -> None:
+    assert len({tuple(pick(copies, 1, "random", seed=seed)) for seed in range(40)}) == 3
+
+
+def test_only_clusters_of_a_source(copies: Copies) -> None:
+    assert pick(copies, 10, source="books") == [C]
+    with pytest.raises(NoClusters, match="there are books, site"):
+        pick(copies, 10, source="nowhere")
+
+
+def test_a_cluster_is_named_by_the_beginning_of_its_name(copies: Copies) -> None:
+    assert named(copies, "aaa") == A
+    assert named(copies, B.upper()) == B
+    with pytest.raises(NoClusters, match="'d'"):
+        named(copies, "d")
+    with pytest.raises(NoClusters, match="3 clusters"):
+        named(copies, "")
+
+
+def test_survivors_of_a_chain_then_copies_then_what_went_otherwise(copies: Copies) -> None:
+    found = only(copies, A)
+    assert [member.id[0] for member in found.members] == ["1", "3", "2", "6"]
+    assert (found.sources, found.reasons) == ({"site": 4}, {"near_duplicate": 1, "language": 1})
+    assert [member.id[0] for member in found.stays] == ["1", "3"]
+    first, other, copy, foreign = found.members
+    assert first.against is None
+    assert (other.against, other.similarity) == (first.place, None)
+    assert (copy.against, copy.similarity, copy.band) == (first.place, 0.9, 3)
+    assert (foreign.against, foreign.similarity, foreign.band) == (other.place, 0.95, 2)
+
+
+def test_a_row_that_was_not_judged_does_not_move_the_verdicts(copies: Copies) -> None:
+    kept, gone = only(copies, B).members
+    assert (kept.id[0], kept.verdict) == ("4", "kept")
+    assert (gone.id[0], gone.reason, gone.exact) == ("5", "exact_duplicate", True)
+    assert gone.against == kept.place
+
+
+def test_before_select_members_are_compared_with_the_first(tmp_path: Path) -> None:
+    copies = Copies.of(*store(tmp_path, until="dedup"))
+    found = only(copies, A)
+    assert not found.judged
+    assert "select has not run" in heading(found)[1]
+    first, *rest = found.members
+    assert first.against is None
+    assert {member.against for member in rest} == {first.place}
+    assert only(copies, B).members[1].exact
+
+
+def test_a_run_without_marks_says_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(NoClusters, match="before dedup"):
+        Copies.of(*store(tmp_path, until="acquire"))
+
+
+def told(copies: Copies, name: str, **options: Any) -> str:
+    found = only(copies, name)
+    names = clusters_text.heads(copies, found, found.members)
+    lines = heading(found)
+    for item in compared(copies, found.members):
+        lines += paragraph(item, names, width=100, **options)
+    return "\n".join(lines)
+
+
+def test_a_reader_is_told_who_stays_and_what_differs(copies: Copies) -> None:
+    text = told(copies, A)
+    assert f"cluster {A}  4 documents: site 4" in text
+    assert "2 stay; went: near_duplicate 1, language 1" in text
+    assert "  stays    https://1.org/\n           Title 1" in text
+    assert "no verified pair links it to https://1.org/" in text
+    assert "near_duplicate: similarity 0.900 to https://1.org/, nominated by band 3" in text
+    assert "word6 [-word7-] {+changed+} word8" in text
+    assert "language (language de)\n           similarity 0.950 to https://3.org/" in text
+    assert "exact_duplicate: the normalised text is equal to the one that stays" in told(copies, B)
+    assert "compared within the cluster" in told(copies, C)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_on_a_terminal_colours_mark_what_differs(copies: Copies) -> None:
+    text = told(copies, A, paint=COLOURED)
+    assert "word6 \x1b[31;9mword7\x1b[0m \x1b[32mchanged\x1b[0m word8" in text
+    assert "[-" not in text
+
+
+def test_texts_are_read_for_members_that_are_shown(
+    copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str | None, str, tuple[int, ...]]] = []
+
+    def watch(part: PartRef, rows: Sequence[int], columns: Sequence[str]) -> Any:
+        if "text" in columns:
+            asked.append((part.source, part.name, tuple(rows)))
+        return read_rows(part, rows, columns)
+
+    monkeypatch.setattr("infra.clusters.read_rows", watch)
+    found = only(copies, A)
+    list(compared(copies, found.members[:3]))
+    assert asked == [("site", "00000", (0, 2)), ("site", "00001", (0,))]
+
+
+def test_json_holds_every_member_and_the_differences_of_those_compared(copies: Copies) -> None:
+    found = only(copies, A)
+    value = json.loads(
+        json.dumps(to_json(copies, found, list(compared(copies, found.members[:3]))))
+    )
+    assert (value["cluster"], value["documents"], value["stays"]) == (A, 4, 2)
+    assert [member["url"] for member in value["members"]][:2] == [
+        "https://1.org/",
+        "https://3.org/",
+    ]
+    copy = value["members"][2]
+    assert (copy["against"], copy["part"], copy["row"]) == ("1" * 32, "00000", 2)
+    assert {piece["kind"] for piece in copy["diff"]} == {"equal", "gone", "new"}
+    assert value["members"][3]["diff"] is None
+
+
+@given(
+    st.lists(st.sampled_from(["grain", "穀物", "a", "x" * 90])),
+    st.lists(st.sampled_from(["grain", "穀物", "b", "y" * 90])),
+    st.integers(10, 60),
+)
+def test_lines_hold_every_word_and_keep_to_the_width(
+    one: list[str], other: list[str], width: int
+) -> None:
+    pieces: list[Piece] = diff(" ".join(one), " ".join(other), longest=None)
+    lines = wrapped(pieces, width, PLAIN)
+    assert all(clusters_text._columns(line) <= width for line in lines)
+    words = "".join("".join(lines).split())
+    for mark in ("[-", "-]", "{+", "+}"):
+        words = words.replace(mark, "")
+    assert words == "".join("".join(piece.text.split()) for piece in pieces)
