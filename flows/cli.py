@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from flows.cli_bands import bands
+from flows.cli_clusters import clusters
 from flows.cli_common import guarded, json_option, recipe_options, show
 from flows.cli_removal import remove
 from flows.recipe import STAGES, Recipe, StageName, load
@@ -313,3 +315,5 @@ def report(path: str, storage: str | None, overrides: tuple[str, ...], as_json: 
 
 
 main.add_command(remove)
+main.add_command(clusters)
+main.add_command(bands)
