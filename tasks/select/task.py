@@ -8,14 +8,14 @@ import numpy as np
 
 from infra.copies import EDGES
 from infra.dag import Step
-from infra.dataset import BrokenPromise, Dataset
+from infra.dataset import BrokenPromise, Dataset, NotCommitted, open_dataset
 from infra.errors import UserError
 from infra.fingerprint import digest
 from infra.progress import Progress
 from infra.removals import Removal, raw
 from infra.stage import SHORT, Context, Outcome, Spec, Stage, Unit
 from infra.stage import build as build_dataset
-from infra.storage import Storage
+from infra.storage import Storage, StorageError
 from tasks.select.config import Gates, SelectConfig
 from tasks.select.copies import dropped, gather, hold, send_pairs, survey
 from tasks.select.elect import EXACT, NEAR
@@ -78,6 +78,25 @@ def build(
         ImplausibleLoss: if a source loses more than ``max_source_loss`` to duplication.
         BrokenPromise: if documents, notes and marks do not belong together.
     """
+    try:
+        return _build(ctx, spec, config, documents, notes, marks, removals)
+    except (FileNotFoundError, StorageError) as error:
+        # Another run of the same recipe may have finished first and tidied up.
+        try:
+            return open_dataset(ctx.storage.at(*spec.folder.split("/")))
+        except NotCommitted:
+            raise error from None
+
+
+def _build(
+    ctx: Context,
+    spec: Spec,
+    config: SelectConfig,
+    documents: Sequence[Dataset],
+    notes: Sequence[Dataset],
+    marks: Dataset,
+    removals: Sequence[Removal],
+) -> Dataset:
     triples = _triples(documents, notes, marks)
     gates = [config.gates(data.source) for data in documents]
     work = ctx.storage.at("work", "select", spec.fingerprint[:SHORT])

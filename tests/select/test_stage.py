@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +290,14 @@ def test_evidence_names_the_band_that_nominated_the_pair(tmp_path: Path) -> None
     (lost,) = [json.loads(v["evidence"]) for v in ledger(run(ctx, [texts])) if v["reason"]]
     assert 0 <= lost["band"] < 14
     assert lost["similarity"] == jaccard(" ".join(words), near)
+
+
+def test_two_runs_side_by_side_leave_one_corpus(tmp_path: Path) -> None:
+    rows = [r for seed in range(2) for r in copies(seed)]
+    alone = context(tmp_path / "alone")
+    expected = run(alone, [documents(alone, "site", [rows[:20], rows[20:]])])
+    ctx = context(tmp_path / "raced")
+    texts = documents(ctx, "site", [rows[:20], rows[20:]])
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: run(ctx, [texts]), range(3)))
+    assert {data.manifest.to_bytes() for data in found} == {expected.manifest.to_bytes()}
