@@ -8,8 +8,9 @@ import click
 
 from flows.cli_common import guarded, json_option, recipe_options, show
 from flows.recipe import load
-from infra.clusters import Cluster, Copies, Order, named, pick
-from infra.clusters import load as load_clusters
+from infra.clusters import Copies, Order, named, pick
+from infra.clusters_members import MOST, Cluster
+from infra.clusters_members import load as load_clusters
 from infra.clusters_text import (
     COLOURED,
     LINES,
@@ -74,7 +75,7 @@ def clusters(
     else:
         order: Order = "random" if sample else "largest"
         names = pick(copies, count or CLUSTERS, order, seed=recipe.seed, source=source)
-    found = load_clusters(copies, names)
+    found = load_clusters(copies, names, None if cluster else MOST)
     if as_json:
         values = []
         for one in found:
@@ -99,7 +100,7 @@ def _tell(copies: Copies, one: Cluster, width: int, *, whole: bool, most: int | 
     for item in compared(copies, members, longest=None if whole else LONGEST):
         lines = paragraph(item, names, width=width, paint=paint, lines=None if whole else LINES)
         click.echo("\n".join(lines), color=paint is COLOURED)
-    rest = len(one.members) - len(members)
+    rest = one.documents - len(members)
     if rest:
         more = "" if whole else f": --cluster {one.name[:8]} shows all"
         click.echo(f"  … {rest:,} more{more}")

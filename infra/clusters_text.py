@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import combining, east_asian_width
 
-from infra.clusters import COPIES, Cluster, Copies, Member, Place, described, texts
+from infra.clusters import Copies
+from infra.clusters_members import COPIES, Cluster, Member, Place, described, texts
 from infra.excerpts import one_line
 from infra.worddiff import EQUAL, GONE, LONGEST, NEW, Kind, Piece, diff
 
@@ -58,11 +59,11 @@ def compared(
 def heading(cluster: Cluster) -> list[str]:
     """What a cluster is, in two lines."""
     sources = ", ".join(f"{name} {count:,}" for name, count in cluster.sources.items())
-    lines = [f"cluster {cluster.name}  {len(cluster.members):,} documents: {sources}"]
+    lines = [f"cluster {cluster.name}  {cluster.documents:,} documents: {sources}"]
     if not cluster.judged:
         return [*lines, "  select has not run yet: the others are compared with the first"]
     went = ", ".join(f"{reason} {count:,}" for reason, count in cluster.reasons.items())
-    stay = len(cluster.stays)
+    stay = cluster.stay
     head = f"{stay:,} {'stays' if stay == 1 else 'stay'}" if stay else "none stays"
     lines.append(f"  {head}; went: {went or 'none'}")
     if not stay:
@@ -110,7 +111,7 @@ def heads(copies: Copies, cluster: Cluster, members: Sequence[Member]) -> dict[P
     """What to call the members that some others are compared with."""
     places = {member.against for member in members}
     found = [member for member in cluster.members if member.place in places]
-    if len(cluster.stays) <= 1:
+    if cluster.stay <= 1:
         return {m.place: "the one that stays" if m.stays else "the first" for m in found}
     return {member.place: name_of(member) for member in described(copies, found)}
 
@@ -219,11 +220,11 @@ def to_json(copies: Copies, cluster: Cluster, differences: Sequence[Compared]) -
     ]
     return {
         "cluster": cluster.name,
-        "documents": len(cluster.members),
-        "sources": cluster.sources,
+        "documents": cluster.documents,
+        "sources": dict(cluster.sources),
         "judged": cluster.judged,
-        "stays": len(cluster.stays),
-        "reasons": cluster.reasons,
+        "stay": cluster.stay,
+        "reasons": dict(cluster.reasons),
         "members": members,
     }
 

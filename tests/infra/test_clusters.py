@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra import clusters, clusters_text
+from infra import clusters_text
 from infra.cluster import Cluster as Workers
 from infra.cluster import ClusterConfig
-from infra.clusters import Copies, NoClusters, load, named, pick
+from infra.clusters import Copies, NoClusters, named, pick
+from infra.clusters_members import Cluster, load
 from infra.clusters_text import COLOURED, PLAIN, compared, heading, paragraph, to_json, wrapped
 from infra.dataset import Dataset, PartRef, table_bytes
 from infra.excerpts import read_rows
@@ -154,7 +155,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Copies:
     return Copies.of(*store(tmp_path_factory.mktemp("clusters")))
 
 
-def only(copies: Copies, name: str) -> clusters.Cluster:
+def only(copies: Copies, name: str) -> Cluster:
     (found,) = load(copies, [name])
     return found
 
@@ -194,12 +195,20 @@ def test_survivors_of_a_chain_then_copies_then_what_went_otherwise(copies: Copie
     found = only(copies, A)
     assert [member.id[0] for member in found.members] == ["1", "3", "2", "6"]
     assert (found.sources, found.reasons) == ({"site": 4}, {"near_duplicate": 1, "language": 1})
-    assert [member.id[0] for member in found.stays] == ["1", "3"]
+    assert (found.stay, found.documents) == (2, 4)
     first, other, copy, foreign = found.members
     assert first.against is None
     assert (other.against, other.similarity) == (first.place, None)
     assert (copy.against, copy.similarity, copy.band) == (first.place, 0.9, 3)
     assert (foreign.against, foreign.similarity, foreign.band) == (other.place, 0.95, 2)
+
+
+def test_a_large_cluster_is_counted_whole_and_held_in_part(copies: Copies) -> None:
+    (found,) = load(copies, [A], most=1)
+    assert [member.id[0] for member in found.members] == ["1", "2"]
+    assert (found.documents, found.stay) == (4, 2)
+    assert found.reasons == {"near_duplicate": 1, "language": 1}
+    assert "2 stay; went: near_duplicate 1, language 1" in heading(found)[1]
 
 
 def test_a_row_that_was_not_judged_does_not_move_the_verdicts(copies: Copies) -> None:
@@ -264,7 +273,7 @@ def test_texts_are_read_for_members_that_are_shown(
             asked.append((part.source, part.name, tuple(rows)))
         return read_rows(part, rows, columns)
 
-    monkeypatch.setattr("infra.clusters.read_rows", watch)
+    monkeypatch.setattr("infra.clusters_members.read_rows", watch)
     found = only(copies, A)
     list(compared(copies, found.members[:3]))
     assert asked == [("site", "00000", (0, 2)), ("site", "00001", (0,))]
@@ -275,7 +284,7 @@ def test_json_holds_every_member_and_the_differences_of_those_compared(copies: C
     value = json.loads(
         json.dumps(to_json(copies, found, list(compared(copies, found.members[:3]))))
     )
-    assert (value["cluster"], value["documents"], value["stays"]) == (A, 4, 2)
+    assert (value["cluster"], value["documents"], value["stay"]) == (A, 4, 2)
     assert [member["url"] for member in value["members"]][:2] == [
         "https://1.org/",
         "https://3.org/",
