@@ -167,7 +167,7 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     waits = ran(place, "why", url, *store)
     assert "its removal is recorded, the next run applies it" in waits.out
     steps = ran(place, "plan", str(written), "--json").value["steps"]
-    assert "removals changed" in next(step["why"] for step in steps if step["stage"] == "select")
+    assert "removals changed" in next(step["why"] for step in steps if step["stage"] == "dedup")
 
     again = ran(place, "run", str(written), "--json")
     corpus = open_dataset(path_of(again, "select"))
