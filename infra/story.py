@@ -295,7 +295,8 @@ def _removal(
         return []
     told = {event.path for event in events if event.verdict == SEEN}
     path = f"{FOLDER}/{record.recipe}"
-    found = [Event("remove", path, None, None, RECORDED, evidence=entries[place].to_json())]
+    said = {key: item for key, item in entries[place].to_json().items() if item is not None}
+    found = [Event("remove", path, None, None, RECORDED, evidence=said)]
     for mark in marked(storage, record.recipe):
         at = seen_document(storage, mark, document)
         if at is not None and mark.path not in told:
@@ -339,9 +340,9 @@ def _lines(track: Track) -> Iterator[str]:
         said = {**event.evidence, **event.details}
         words = [event.reason] if event.reason else []
         words += [f"{key} {_short(value)}" for key, value in said.items()]
-        head = f"  {event.stage:<9} {event.verdict:<8}"
+        head = f"  {event.stage:<9} {event.verdict:<8} "
         if event.part is not None:
-            head += f" part {event.part} row {event.row}: "
+            head += f"part {event.part} row {event.row}: "
         yield from wrap(head + ", ".join(words), TERMINAL_WIDTH, subsequent_indent=" " * 21)
     if track.excerpt:
         flat = shorten(one_line(track.excerpt), TERMINAL_EXCERPT, placeholder=" ...")
