@@ -68,7 +68,12 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def line_chart(
-    lines: Sequence[Line], *, title: str, size: tuple[int, int] = WIDE, from_zero: bool = False
+    lines: Sequence[Line],
+    *,
+    title: str,
+    size: tuple[int, int] = WIDE,
+    from_zero: bool = False,
+    limits: Sequence[float] = (),
 ) -> Markup:
     """Curves over a common x axis; an empty string if there is no point.
 
@@ -77,6 +82,7 @@ def line_chart(
         title: what a screen reader says.
         size: `WIDE` or `SMALL`.
         from_zero: whether the y axis has to show 0, as it should for rates and shares.
+        limits: values of x at which something is decided.
     """
     drawn = [(line, thin(line.points)) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
@@ -106,6 +112,7 @@ def line_chart(
                     for x, y in points
                 )
             )
+    body += [_limit(frame, limit) for limit in limits]
     return _svg(title, body, size)
 
 
@@ -145,6 +152,7 @@ def histogram(
     title: str,
     limits: Sequence[float] = (),
     log: bool = False,
+    size: tuple[int, int] = SMALL,
 ) -> Markup:
     """Stacked bins over a value: kept below, gone above, limits as dashed lines.
 
@@ -155,9 +163,10 @@ def histogram(
         title: what a screen reader says.
         limits: values (not logarithms) at which a rule decides.
         log: whether the edges are logarithms.
+        size: `SMALL` or `FLAT`.
     """
     ticks = whole_ticks(max(a + b for a, b in zip(kept, gone, strict=True)), 4)
-    frame = _Frame(edges[0], edges[-1], 0, ticks[-1], SMALL)
+    frame = _Frame(edges[0], edges[-1], 0, ticks[-1], size)
     if log:
         powers = range(math.ceil(edges[0] - 1e-9), math.floor(edges[-1] + 1e-9) + 1)
         x_ticks, labels = [float(p) for p in powers], [tick_label(10.0**p) for p in powers]
@@ -177,9 +186,13 @@ def histogram(
     for limit in limits:
         at = math.log10(limit) if log and limit > 0 else limit
         if edges[0] <= at <= edges[-1]:
-            x = f"{frame.x(at):.1f}"
-            body.append(f'<line class="limit" x1="{x}" x2="{x}" y1="4" y2="{frame.y(0):.1f}"/>')
-    return _svg(title, body, SMALL)
+            body.append(_limit(frame, at))
+    return _svg(title, body, size)
+
+
+def _limit(frame: "_Frame", at: float) -> str:
+    x = f"{frame.x(at):.1f}"
+    return f'<line class="limit" x1="{x}" x2="{x}" y1="4" y2="{frame.y(frame.y0):.1f}"/>'
 
 
 @dataclass(frozen=True)

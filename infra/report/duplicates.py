@@ -8,15 +8,18 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from markupsafe import Markup, escape
 
-from infra.dataset import VERDICTS, Dataset, PartRef
-from infra.excerpts import Excerpt, find_texts, parse_evidence
+from infra.clusters import Copies, NoClusters, pick
+from infra.clusters_members import COPIES, Member, described, load, texts
+from infra.clusters_members import Cluster as Members
+from infra.copies import EDGES, REJECTED
+from infra.dataset import BrokenPromise, Dataset, NotCommitted
 from infra.records import RunRecord
-from infra.report.charts import Bar, bar_chart
+from infra.report.charts import FLAT, Bar, Line, bar_chart, histogram, line_chart
 from infra.storage import Storage
 
 EXAMPLES = 6  # clusters shown with text
@@ -30,7 +33,8 @@ CLASSES = ((2, 2), (3, 3), (4, 4), (5, 9), (10, 49), (50, 499), (500, None))
 WORD = re.compile(
     r"\s+|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
-DUPLICATES = ("near_duplicate", "exact_duplicate")
+BINS, CURVE = 40, 100  # of the histogram of pairs; points of the S-curve
+MOST_FILES = 16  # of pairs that are read for the histogram; each holds those of 4 million documents
 
 
 @dataclass(frozen=True)
@@ -57,61 +61,74 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """Pairs by similarity, those that hold and those that do not.
+
+    Attributes:
+        chart: the picture.
+        verified: pairs that hold.
+        rejected: pairs that do not.
+        sampled: whether only the first files of pairs were read.
+    """
+
+    chart: Markup
+    verified: int
+    rejected: int
+    sampled: bool
+
+
+@dataclass(frozen=True)
 class Duplicates:
     """What deduplication found.
 
     Attributes:
         facts: the stage's own figures.
+        threshold: the similarity that a pair had to reach.
+        found: clusters.
+        documents: documents in them.
         chart: clusters by their size.
+        curve: how likely a pair is nominated.
+        compared: the pairs that were compared by similarity.
         clusters: examples, the largest first.
     """
 
     facts: Mapping[str, Any]
+    threshold: float
     found: int
     documents: int
     chart: Markup
+    curve: Markup
+    compared: Histogram | None
     clusters: Sequence[Cluster]
 
 
-def duplicates(
-    storage: Storage, record: RunRecord, marks: Dataset, corpus: Dataset | None
-) -> Duplicates:
+def duplicates(storage: Storage, record: RunRecord, marks: Dataset) -> Duplicates:
     """Figures of all clusters and examples of the largest."""
-    tables = [part.table(["cluster", "cluster_size"]) for part in marks.parts]
-    sizes = _sizes(tables)
-    names = _largest(tables)
-    examples = _examples(storage, record, marks, corpus, names) if corpus is not None else []
+    sizes = _sizes(marks)
     return Duplicates(
         marks.facts,
+        float(marks.manifest.config.get("threshold", 0.0)),
         sum(sizes.values()),
         sum(size * count for size, count in sizes.items()),
         _chart(sizes),
-        examples,
+        _curve(marks),
+        _compared(marks),
+        _examples(storage, record),
     )
 
 
-def _sizes(tables: Sequence[pa.Table]) -> Counter[int]:
-    """How many clusters there are of each size: each of its members counts for 1/size."""
-    members: Counter[int] = Counter()
-    for table in tables:
+def _sizes(marks: Dataset) -> Counter[int]:
+    """How many clusters there are of each size."""
+    told = marks.facts.get("cluster_sizes")
+    if told is not None:
+        return Counter({int(size): int(count) for size, count in told.items()})
+    members: Counter[int] = Counter()  # each member counts for 1/size
+    for part in marks.parts:
+        table = part.table(["cluster", "cluster_size"])
         column = table.filter(pc.is_valid(table["cluster"]))["cluster_size"]
         for item in pc.value_counts(column).to_pylist():
             members[int(item["values"])] += int(item["counts"])
     return Counter({size: round(count / size) for size, count in sorted(members.items())})
-
-
-def _largest(tables: Sequence[pa.Table]) -> list[str]:
-    best: dict[str, int] = {}
-    for table in tables:
-        rows = table.filter(pc.is_valid(table["cluster"]))
-        if rows.num_rows:
-            rows = rows.group_by("cluster").aggregate([("cluster_size", "max")])
-            rows = rows.sort_by([("cluster_size_max", "descending"), ("cluster", "ascending")])
-            best |= {
-                row["cluster"]: row["cluster_size_max"]
-                for row in rows.slice(0, 4 * EXAMPLES).to_pylist()
-            }
-    return sorted(best, key=lambda name: (-best[name], name))[: 4 * EXAMPLES]
 
 
 def _chart(sizes: Mapping[int, int]) -> Markup:
@@ -127,79 +144,89 @@ def _chart(sizes: Mapping[int, int]) -> Markup:
     return bar_chart(bars, title="Clusters by number of members")
 
 
-def _examples(
-    storage: Storage, record: RunRecord, marks: Dataset, corpus: Dataset, names: Sequence[str]
-) -> list[Cluster]:
-    """The largest clusters of which a member was dropped as a duplicate."""
-    members: dict[str, list[str]] = {name: [] for name in names}
-    sizes: dict[str, int] = {}
-    said: dict[str, dict[str, Any]] = {}
-    aligned = len(marks.parts) == len(corpus.parts)
-    wanted = pa.array(list(names), pa.string())
-    for place, part in enumerate(marks.parts):
-        table = part.table(["id", "cluster", "cluster_size"])
-        table = table.filter(pc.is_in(table["cluster"], value_set=wanted))
-        for row in table.to_pylist():
-            members[row["cluster"]].append(row["id"])
-            sizes[row["cluster"]] = row["cluster_size"]
-        if table.num_rows:
-            looked = [corpus.parts[place]] if aligned else corpus.parts
-            for other in looked:
-                said |= _dropped(other, table["id"].to_pylist())
-    chosen: list[tuple[str, list[dict[str, Any]]]] = []
-    for name in names:
-        # The least similar pairs tell most.
-        lost = sorted(
-            (said[item] for item in dict.fromkeys(members[name]) if item in said),
-            key=lambda row: (row["evidence"].get("similarity", 1.0), row["id"]),
-        )
-        if lost:
-            chosen.append((name, lost[:PAIRS]))
-    # Of equally large clusters the least alike first.
-    chosen.sort(
-        key=lambda one: (-sizes[one[0]], one[1][0]["evidence"].get("similarity", 1.0), one[0])
+def _curve(marks: Dataset) -> Markup:
+    """How likely a pair shares a band: ``1 - (1 - s**rows)**bands``; empty if they are not told."""
+    bands, rows = marks.facts.get("bands"), marks.facts.get("rows")
+    if bands is None or rows is None:
+        return Markup("")
+    points = [(k / CURVE, 1 - (1 - (k / CURVE) ** rows) ** bands) for k in range(CURVE + 1)]
+    threshold = marks.manifest.config.get("threshold")
+    return line_chart(
+        [Line("nominated", points)],
+        title="Probability that a pair is nominated, by similarity",
+        size=FLAT,
+        from_zero=True,
+        limits=[] if threshold is None else [float(threshold)],
     )
-    chosen = chosen[:EXAMPLES]
-    texts = find_texts(storage, record, _ids(chosen), READ)
+
+
+def _compared(marks: Dataset) -> Histogram | None:
+    """How similar the pairs were that were compared."""
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    counts = []
+    sampled = False
+    for prefix in (EDGES, REJECTED):
+        files = sorted(name for name in marks.manifest.files if name.startswith(prefix))
+        sampled |= len(files) > MOST_FILES
+        tally = np.zeros(BINS, np.int64)
+        for name in files[:MOST_FILES]:
+            with marks.storage.open(marks.manifest.files[name].name) as stream:
+                for batch in pq.ParquetFile(stream).iter_batches(columns=["similarity"]):
+                    tally += np.histogram(batch["similarity"].to_numpy(), edges)[0]
+        counts.append(tally)
+    kept, gone = (tally.tolist() for tally in counts)
+    if not sum(kept) + sum(gone):
+        return None
+    threshold = marks.manifest.config.get("threshold")
+    chart = histogram(
+        edges.tolist(),
+        kept,
+        gone,
+        title="Compared pairs by similarity",
+        limits=[] if threshold is None else [float(threshold)],
+        size=FLAT,
+    )
+    return Histogram(chart, sum(kept), sum(gone), sampled)
+
+
+def _examples(storage: Storage, record: RunRecord) -> list[Cluster]:
+    """The largest clusters of which a member was dropped as a duplicate."""
+    try:
+        copies = Copies.of(storage, record)
+    except (NoClusters, NotCommitted, BrokenPromise):
+        return []  # data sets that the run was made from are gone
+    if copies.corpus is None:
+        return []
+    found = []
+    for cluster in load(copies, pick(copies, 4 * EXAMPLES)):
+        lost = [m for m in cluster.members if m.reason in COPIES and m.against is not None]
+        # The least similar pairs tell most.
+        lost.sort(key=lambda member: (member.similarity or 1.0, member.id))
+        if lost:
+            found.append((cluster, lost[:PAIRS]))
+    # Of equally large clusters the least alike first.
+    found.sort(key=lambda one: (-one[0].documents, one[1][0].similarity or 1.0, one[0].name))
     return [
-        Cluster(name, sizes[name], [_pair(row, texts) for row in rows]) for name, rows in chosen
+        Cluster(cluster.name, cluster.documents, _pairs(copies, cluster, lost))
+        for cluster, lost in found[:EXAMPLES]
     ]
 
 
-def _ids(chosen: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> set[str]:
-    rows = [row for _, rows in chosen for row in rows]
-    return {row["id"] for row in rows} | {str(row["evidence"].get("survivor")) for row in rows}
-
-
-def _dropped(part: PartRef, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Ledger rows of these documents that were dropped as duplicates, by id."""
-    with part.storage.open(part.file(VERDICTS)) as stream:
-        table = pq.read_table(stream, columns=["id", "url", "reason", "evidence"])
-    hit = pc.and_(
-        pc.is_in(table["id"], value_set=pa.array(ids, pa.string())),
-        pc.is_in(table["reason"], value_set=pa.array(DUPLICATES, pa.string())),
-    )
-    return {
-        row["id"]: {**row, "evidence": parse_evidence(row["evidence"])}
-        for row in table.filter(hit).to_pylist()
-    }
-
-
-def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt]) -> Pair:
-    evidence = row["evidence"]
-    survivor = str(evidence.get("survivor"))
-    kept, gone = texts.get(survivor), texts.get(row["id"])
-    left, right = compare(kept.text if kept else "", gone.text if gone else "")
-    return Pair(
-        row["id"],
-        row["url"] or (gone.url if gone else None),
-        row["reason"],
-        float(evidence.get("similarity", 1.0)),
-        survivor,
-        evidence.get("url") or (kept.url if kept else None),
-        left,
-        right,
-    )
+def _pairs(copies: Copies, cluster: Members, lost: Sequence[Member]) -> list[Pair]:
+    ends = {member.against for member in lost}
+    heads = [member for member in cluster.members if member.place in ends]
+    told = {member.place: member for member in described(copies, [*heads, *lost])}
+    read = texts(copies, sorted(told), READ)
+    out = []
+    for member in lost:
+        if member.against is None:
+            continue
+        kept, gone = told[member.against], told[member.place]
+        left, right = compare(read[kept.place], read[gone.place])
+        similarity = 1.0 if gone.similarity is None else gone.similarity
+        reason = str(gone.reason)
+        out.append(Pair(gone.id, gone.url, reason, similarity, kept.id, kept.url, left, right))
+    return out
 
 
 def compare(left: str, right: str) -> tuple[Markup, Markup]:

@@ -89,7 +89,7 @@ def render(storage: Storage, record: RunRecord) -> str:
             most_bytes=max((step.text_bytes or 0 for step in steps), default=0),
             sources=_sources(steps),
             mix=made_of,
-            duplicates=duplicates(storage, record, marks, corpus) if marks is not None else None,
+            duplicates=duplicates(storage, record, marks) if marks is not None else None,
             quality=quality(notes, corpus),
             removals=removals(storage, record.recipe, corpus),
             models=trained,

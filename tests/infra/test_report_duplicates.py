@@ -1,0 +1,45 @@
+"""The report's section on duplicates: the S-curve, the pairs compared, clusters side by side."""
+
+import re
+from pathlib import Path
+
+from infra.dataset import open_dataset
+from infra.report.duplicates import duplicates
+from infra.report.page import _environment
+from tests.infra.copies import A, B, C, store
+
+
+def test_the_figures_of_a_run(tmp_path: Path) -> None:
+    storage, record = store(tmp_path)
+    marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
+    found = duplicates(storage, record, marks)
+    assert (found.found, found.documents, found.threshold) == (3, 8, 0.8)
+    assert [cluster.name for cluster in found.clusters] == [A, C, B]
+    (pair,) = found.clusters[0].pairs
+    assert (pair.url, pair.survivor_url) == ("https://2.org/", "https://1.org/")
+    assert "<mark>changed</mark>" in pair.right
+    assert found.compared is not None
+    assert (found.compared.verified, found.compared.rejected) == (4, 0)
+
+
+def test_the_page_draws_the_s_curve_with_the_threshold(tmp_path: Path) -> None:
+    storage, record = store(tmp_path)
+    marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
+    found = duplicates(storage, record, marks)
+    page = _environment().get_template("duplicates.html").render(duplicates=found)
+    assert "14 bands of 8 rows" in page
+    assert "92.4 % of the pairs" in page
+    (curve,) = re.findall(r'<svg[^>]*aria-label="Probability that a pair.*?</svg>', page)
+    assert curve.count('class="limit"') == 1
+    assert "4 reached the threshold, 0 did not" in page
+
+
+def test_examples_need_the_documents_but_figures_do_not(tmp_path: Path) -> None:
+    storage, record = store(tmp_path)
+    first = next(entry for entry in record.stages if entry.source == "books")
+    marks = open_dataset(
+        storage.at(*next(e for e in record.stages if e.stage == "dedup").path.split("/"))
+    )
+    storage.at(*first.path.split("/")).remove_tree()
+    found = duplicates(storage, record, marks)
+    assert (found.found, found.clusters) == (3, [])
