@@ -63,6 +63,12 @@ class Recipe(Section):
         None, description="how models are evaluated; left out: they are not"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _variables(cls, value: Any) -> Any:
+        """``${NAME}`` means the environment of the machine that does the work, however it got there."""
+        return _expand(value) if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
         for what, names in (
@@ -132,14 +138,9 @@ def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -
     if storage is not None:
         value["storage"] = storage
     try:
-        return Recipe.model_validate(_expand(value))
+        return Recipe.model_validate(value)
     except ValidationError as error:
         raise RecipeError("\n".join(explain(path, error))) from None
-    except KeyError as error:
-        name = str(error.args[0])
-        raise RecipeError(
-            f"{path}: the environment has no {name}; set it, or write ${{{name}:-default}}"
-        ) from None
 
 
 def explain(path: str, error: ValidationError) -> list[str]:
@@ -150,14 +151,14 @@ def explain(path: str, error: ValidationError) -> list[str]:
         place = fault["loc"]
         if any(other["loc"][: len(place)] == place != other["loc"] for other in faults):
             continue  # a list that lacks an entry because that entry is wrong
-        field = ".".join(str(item) for item in fault["loc"]) or "recipe"
+        where = ": ".join([path, *filter(None, [".".join(str(item) for item in fault["loc"])])])
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{path}: {field}: unknown key")
+            lines.append(f"{where}: unknown key")
             continue
         message = fault["msg"].removeprefix("Value error, ")
         given = fault.get("input")
         shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-        lines.append(f"{path}: {field}: {message}{shown}")
+        lines.append(f"{where}: {message}{shown}")
     return lines
 
 
@@ -173,9 +174,12 @@ def _expand(value: Any) -> Any:
 
 def _variable(match: re.Match[str]) -> str:
     name, default = match.groups()
+    found = os.environ.get(name)
     if default is not None:
-        return os.environ.get(name) or default
-    return os.environ[name]
+        return found or default
+    if found is None:
+        raise ValueError(f"the environment has no {name}; set it, or write ${{{name}:-default}}")
+    return found
 
 
 def _override(value: dict[str, Any], override: str) -> None:

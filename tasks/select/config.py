@@ -1,9 +1,9 @@
 """The recipe's ``select`` section."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from infra.config import Section
 from infra.rules import RULES
@@ -36,9 +36,14 @@ def _known(kind: str, names: frozenset[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-Filter = Annotated[str, _known("quality filter", frozenset(RULES))]
-RuleName = Annotated[str, _known("rule", frozenset(FILTER_OF))]
-Language = Annotated[str, _known("language", LANGUAGES)]
+def _enum(names: Iterable[str]) -> WithJsonSchema:
+    """For Prefect's server and form, which know the recipe by its JSON schema alone."""
+    return WithJsonSchema({"type": "string", "enum": sorted(names)})
+
+
+Filter = Annotated[str, _known("quality filter", frozenset(RULES)), _enum(RULES)]
+RuleName = Annotated[str, _known("rule", frozenset(FILTER_OF)), _enum(FILTER_OF)]
+Language = Annotated[str, _known("language", LANGUAGES), _enum(LANGUAGES)]
 Score = Annotated[float, Field(ge=0, le=1)]
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 Pii = Literal["keep", "mask", "drop"]

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from prefect.exceptions import ParameterTypeError
 
 from flows.recipe import RecipeError, load
 from flows.walk import Slots
@@ -116,3 +117,43 @@ def test_slots_let_work_side_by_side_only_if_it_fits() -> None:
     for thread in threads:
         thread.join()
     assert most == 2
+
+
+def test_a_deployed_recipe_means_the_workers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.pipeline import pipeline
+
+    source = {"name": "dump", "kind": "documents", "paths": ["${CORPUS}/*.jsonl"]}
+    parameter = {"name": "small", "storage": "${STORE:-./data}", "sources": [source]}
+    monkeypatch.setenv("CORPUS", "/of/the/worker")
+    monkeypatch.delenv("STORE", raising=False)
+    recipe = pipeline.validate_parameters({"recipe": parameter})["recipe"]
+    assert recipe.sources[0].paths == ("/of/the/worker/*.jsonl",)
+    assert recipe.storage == "./data"
+    monkeypatch.delenv("CORPUS")
+    with pytest.raises(ParameterTypeError, match="environment has no CORPUS; set it, or write"):
+        pipeline.validate_parameters({"recipe": parameter})
+
+
+@pytest.mark.parametrize(
+    ("select", "wrong"),
+    [
+        ({"quality": ["c4"], "languages": {"de": 0.5}, "rules": {"c4_sentences": 3}}, False),
+        ({"quality": ["gofer"]}, True),
+        ({"languages": {"english": 0.5}}, True),
+        ({"rules": {"c4_sentence": 3}}, True),
+        ({"overrides": {"dump": {"quality": ["gofer"]}}}, True),
+        ({"overrides": {"dump": {"languages": {"xx": 0.5}}}}, True),
+    ],
+)
+def test_the_schema_that_prefect_is_given_knows_all_names(
+    select: dict[str, object], wrong: bool
+) -> None:
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools.validation import is_valid
+
+    from flows.pipeline import pipeline
+
+    schema = parameter_schema(pipeline).model_dump_for_openapi()
+    source = {"name": "dump", "kind": "documents", "paths": ["x"]}
+    recipe = {"name": "small", "sources": [source], "select": select}
+    assert is_valid({"recipe": recipe}, schema) != wrong
