@@ -8,7 +8,10 @@ cd "$(dirname "$0")/.."
 
 venv=.venv
 stamp=$venv/.installed
-python=${PYTHON:-python3}
+# Without PYTHON, an environment keeps the interpreter it was made with.
+kept=$venv/bin/python
+"$kept" -c '' 2>/dev/null || kept=
+python=${PYTHON:-${kept:-python3}}
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
     echo "setup: $python is missing or older than 3.11; name another one: PYTHON=python3.12 make setup" >&2
@@ -22,7 +25,8 @@ if [ -x "$venv/bin/gristmill" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; 
 fi
 
 echo "setup: installing into $venv (some minutes the first time)" >&2
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+release() { "$1" -c 'import sys; print(sys.implementation.name, *sys.version_info[:2])'; }
+[ -n "$kept" ] && [ "$(release "$kept")" = "$(release "$python")" ] || "$python" -m venv --clear "$venv"
 [ -x "$venv/bin/uv" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 
 # uv does not read pip's settings, so a wheel folder meant for pip is passed on by hand. That is how a
