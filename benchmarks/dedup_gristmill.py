@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,11 +55,31 @@ class Outcome:
     dedup: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Local Dask workers that outlive a run.
+
+    Attributes:
+        client: connected to their scheduler.
+    """
+
+    client: Any
+
+    @property
+    def address(self) -> str:
+        """Of the scheduler, for a recipe's ``cluster.address``."""
+        return str(self.client.scheduler.address)
+
+    def cpu(self) -> float:
+        """CPU seconds that all of them have used."""
+        return float(sum(self.client.run(time.process_time).values()))
+
+
 @contextmanager
-def workers(count: int) -> Iterator[str]:
-    """Local Dask workers, as a run starts them itself; gives the scheduler's address."""
+def workers(count: int) -> Iterator[Workers]:
+    """Local Dask workers, as a run starts them itself."""
     with Cluster(ClusterConfig.model_validate({"workers": count})) as cluster:
-        yield str(cluster.client().scheduler.address)
+        yield Workers(cluster.client())
 
 
 def recipe(documents: Path, folder: Path, **more: Any) -> Path:

@@ -77,11 +77,13 @@ class Answer:
     Attributes:
         version: of the peer.
         seconds: wall seconds of its stages.
+        cpu: CPU seconds of all its processes.
         removed: ids of the documents it removed.
     """
 
     version: str
     seconds: Mapping[str, float]
+    cpu: float
     removed: Sequence[str]
 
     @property
@@ -108,7 +110,7 @@ def ask(peer: Peer, folder: Path) -> Answer:
     if done.returncode:
         raise NotMeasured(f"it failed: {said.strip()[-WORDS:]}")
     answer = json.loads(done.stdout.splitlines()[-1])
-    return Answer(answer["version"], answer["seconds"], answer["removed"])
+    return Answer(answer["version"], answer["seconds"], answer["cpu"], answer["removed"])
 
 
 def _python(peer: Peer) -> Path:
