@@ -136,6 +136,23 @@ def test_drops_show_samples_with_evidence(place: Path, written: Path, first: Ran
     assert "near_duplicate" in wrong.err
 
 
+def test_clusters_show_who_stayed_and_what_differs(place: Path, written: Path, first: Ran) -> None:
+    home = place / "home"
+    shown = gristmill(home, "clusters", str(written))
+    assert shown.code == 0, shown.err
+    assert "exact_duplicate: " in shown.out
+    assert "[-One more sentence" in shown.out
+    found = gristmill(home, "clusters", str(written), "--random", "-n", "1", "--json")
+    (cluster,) = found.value["clusters"]
+    assert [member["verdict"] for member in cluster["members"]] == ["kept", "dropped"]
+    again = gristmill(home, "clusters", str(written), "--cluster", cluster["cluster"][:6], "--json")
+    assert again.value["clusters"][0]["cluster"] == cluster["cluster"]
+    for wrong in (["--cluster", "nothing"], ["-n", "0"]):
+        done = gristmill(home, "clusters", str(written), *wrong)
+        assert done.code == 1
+        assert len(done.err.splitlines()) == 1, done.err
+
+
 def test_verify_finds_what_was_done_to_the_store(
     place: Path, written: Path, first: Ran, tmp_path: Path
 ) -> None:
