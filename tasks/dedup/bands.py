@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from infra.exchange import scatter
 from infra.jit import kernel
 from tasks.dedup.blocks import Block
 from tasks.dedup.exact import received_groups
@@ -38,11 +39,13 @@ def send_keys(layout: Layout, block: Block) -> dict[str, Any]:
     bounds = np.zeros(1, np.int64)
     for band in range(layout.bands):
         keys = block.keys(band)[rows]
-        place = high_bits(keys, layout.key_bits)
-        order = np.argsort(place, kind="stable")
-        pieces.append(np.column_stack([keys[order], numbers[order]]).reshape(-1))
-        counts = np.bincount(place, minlength=1 << layout.key_bits)
-        bounds = np.append(bounds, bounds[-1] + np.cumsum(counts))
+        ordered, own = scatter(
+            high_bits(keys, layout.key_bits),
+            np.column_stack([keys, numbers]),
+            1 << layout.key_bits,
+        )
+        pieces.append(ordered.reshape(-1))
+        bounds = np.append(bounds, bounds[-1] + own[1:])
     exchange = layout.exchange("keys", len(layout.key_partitions), KEYS)
     exchange.send_runs(block.index, pieces, bounds * KEYS)
     return {"signed": len(rows)}

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from infra.jit import kernel
 from tasks.dedup.blocks import Block
 from tasks.dedup.exact import received_groups
 from tasks.dedup.layout import Layout
@@ -76,39 +77,56 @@ def gather(layout: Layout, block: Block) -> dict[str, Any]:
         asked.append(found)
         bins.append(np.full(len(found), number))
     numbers, place = np.concatenate(asked), np.concatenate(bins)
-    pieces: list[list[U64]] = [[] for _ in layout.bins]
-    rows = (numbers - np.uint64(block.start)).astype(np.int64)
-    bin_of = dict(zip(rows.tolist(), place.tolist(), strict=True))
-    for row, words in _words(layout, block, rows):
-        head = np.array([row + block.start, len(words)], np.uint64)
-        pieces[bin_of[row]] += [head, words]
-    lengths = [sum(len(piece) for piece in found) for found in pieces]
-    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    flat = [piece for found in pieces for piece in found]
-    layout.exchange("words", len(layout.bins), 1).send_runs(block.index, flat, bounds)
+    order = np.argsort(numbers)
+    rows = (numbers[order] - np.uint64(block.start)).astype(np.int64)
+    flat, lengths = _words(layout, block, rows)
+    records, bounds = _by_bin(flat, lengths, numbers[order], place[order], len(layout.bins))
+    layout.exchange("words", len(layout.bins), 1).send_runs(block.index, [records], bounds)
     return {"read": len(rows)}
 
 
-def _words(layout: Layout, block: Block, rows: I64) -> "list[tuple[int, U64]]":
-    """What is compared of some rows of a block."""
-    out: list[tuple[int, U64]] = []
+def _words(layout: Layout, block: Block, rows: I64) -> tuple[U64, I64]:
+    """What is compared of some rows of a block, ascending: all words, and how many of each row."""
+    if not len(rows):
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     if layout.config.verify == "signature":
-        if len(rows):
-            packed = block.sketches(rows)
-            pad = -packed.shape[1] % 8
-            wide = np.ascontiguousarray(np.pad(packed, ((0, 0), (0, pad)))).view(np.uint64)
-            out = [(int(row), words) for row, words in zip(rows, wide, strict=True)]
-        return out
+        packed = block.sketches(rows)
+        wide = np.ascontiguousarray(np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))))
+        flat = wide.view(np.uint64)
+        return flat.reshape(-1), np.full(len(rows), flat.shape[1])
     readers = Readers(layout.config)
+    sets: list[U64] = []
     for piece in block.pieces:
         offset = piece.start - block.start
-        here = np.sort(rows[(rows >= offset) & (rows < offset + piece.documents.rows)]) - offset
+        here = rows[(rows >= offset) & (rows < offset + piece.documents.rows)] - offset
         if len(here):
             texts = piece.documents.table(["text"])["text"]
             spoken = languages(piece.documents, piece.notes)
-            sets = readers.shingle_sets(texts, here.tolist(), spoken)
-            out += [(row + offset, sets[row]) for row in here.tolist()]
-    return out
+            found = readers.shingle_sets(texts, here.tolist(), spoken)
+            sets += [found[row] for row in here.tolist()]
+    return np.concatenate(sets), np.array([len(item) for item in sets])
+
+
+@kernel
+def _by_bin(flat: U64, lengths: I64, numbers: U64, place: I64, bins: int) -> tuple[U64, I64]:
+    """Records of a number, a length and the words, ordered by bin; and where each bin starts."""
+    bounds = np.zeros(bins + 1, np.int64)
+    for i in range(len(numbers)):
+        bounds[place[i] + 1] += 2 + lengths[i]
+    for b in range(bins):
+        bounds[b + 1] += bounds[b]
+    at = bounds[:-1].copy()
+    out = np.empty(bounds[bins], np.uint64)
+    source = 0
+    for i in range(len(numbers)):
+        here = at[place[i]]
+        out[here] = numbers[i]
+        out[here + 1] = lengths[i]
+        for k in range(lengths[i]):
+            out[here + 2 + k] = flat[source + k]
+        source += lengths[i]
+        at[place[i]] = here + 2 + lengths[i]
+    return out, bounds
 
 
 def _members(layout: Layout, block: Block) -> tuple[I64, U64]:
