@@ -8,7 +8,8 @@ if not both of its documents are kept. Printed per contender: the share of pairs
 exact Jaccard similarity; of the documents removed, the share that has a copy of at least 0.8 among
 those kept (for Gristmill also: the very document that the verdict names); and how many of the
 distinct books, of the pages of a template, of the RFCs and manual pages stayed that have no such
-copy. text-dedup is run twice: as it is by default it removes every member of a cluster, the first
+copy. Similarities are those of Gristmill's words; a peer that cuts words otherwise sees others,
+by little, but for copies whose punctuation alone differs. text-dedup is run twice: as it is by default it removes every member of a cluster, the first
 included. Exits with 1 if Gristmill misses a target.
 """
 
