@@ -15,7 +15,7 @@ from tasks.tokenize.split import survey
 from tests.e2e.command import Ran, gristmill, write_recipe
 from tests.e2e.corpora import docstrings, recipe
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PAIRS, FILES = 8, 4
 TINY = {
@@ -24,7 +24,7 @@ TINY = {
     "width": 32,
     "heads": 2,
     "context": 32,
-    "tokens": 30_000,
+    "tokens": 12_000,
     "batch": 16,
     "processes": 1,
 }
