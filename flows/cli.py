@@ -7,11 +7,12 @@ where, and what to do.
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -26,6 +27,9 @@ from infra.removal_log import removals
 from infra.seen import marked
 from infra.storage import Storage
 
+if TYPE_CHECKING:
+    from flows.farewell import Leave
+
 # Before Prefect is imported: no telemetry, no prompts, quiet in the terminal, our logs in its UI.
 ENVIRONMENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -35,6 +39,7 @@ ENVIRONMENT = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     # The server that Prefect starts for a run without one needs half a minute on a busy machine.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,infra",
@@ -47,16 +52,24 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def output_kept_clean() -> Iterator[None]:
-    """While a run goes on, whatever is written to standard output goes to standard error."""
+def output_kept_clean() -> Iterator[Callable[[], None]]:
+    """While a run goes on, whatever is written to standard output goes to standard error.
+
+    Yields:
+        What ends this before the block does.
+    """
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         sys.stdout.flush()
         os.dup2(saved, 1)
+
+    try:
+        yield restore
+    finally:
+        restore()
         os.close(saved)
 
 
@@ -80,8 +93,18 @@ def run(
 ) -> None:
     """Walk the whole road; what is committed already is not done again."""
     recipe = load(path, overrides, storage)
-    with output_kept_clean():
-        record = _run(recipe, until)
+    with output_kept_clean() as restore:
+
+        def leave(record: RunRecord, error: BaseException | None) -> NoReturn:
+            restore()
+            _leave(lambda: _tell(recipe, record.to_json(), as_json), error)
+
+        record = _run(recipe, until, leave)
+    _tell(recipe, record, as_json)
+
+
+def _tell(recipe: Recipe, record: dict[str, Any], as_json: bool) -> None:
+    """What a run made, on standard output."""
     public = _public(recipe, record)
     models = [mark for mark in marked(Storage(recipe.storage), recipe.name) if mark.documents]
     for mark in models:
@@ -92,7 +115,29 @@ def run(
         click.echo(public["report"])
 
 
-def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
+def _leave(tell: Callable[[], None], error: BaseException | None) -> NoReturn:
+    """End this process at once, as it would have ended in the end."""
+
+    def conclude() -> None:
+        if error is not None:
+            raise error
+        tell()
+
+    click.echo("no Prefect server answers any more: it was not told how the run ended", err=True)
+    status = 0
+    try:
+        guarded(conclude)()
+    except SystemExit as exiting:
+        status = int(exiting.code or 0)
+    except BaseException:  # noqa: BLE001 - the interpreter, which would print it, is left behind
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _run(recipe: Recipe, until: StageName, leave: "Leave") -> dict[str, Any]:
     if not os.environ.get("PREFECT_API_URL"):
         # Nothing to do needs no server: ask the store first.
         planner = _plan(recipe, until)
@@ -111,8 +156,12 @@ def _run(recipe: Recipe, until: StageName) -> dict[str, Any]:
             return replace(record, stages=found).to_json()
     else:
         _reach(os.environ["PREFECT_API_URL"])
+    from flows.farewell import leave_if_unserved
     from flows.pipeline import pipeline
+    from flows.server import serve_this_process
 
+    leave_if_unserved(leave)
+    serve_this_process()
     began = new_run_id()
     try:
         return dict(pipeline(recipe, until))

@@ -15,6 +15,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.farewell import ended
 from flows.recipe import Recipe, StageName
 from flows.road import walk
 from flows.walk import Result, Slots, perform
@@ -180,6 +181,7 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
             raise error from second
         finally:
             artifacts.close()
+    ended(record, error)
     if error is not None:
         raise error
     return record.to_json()

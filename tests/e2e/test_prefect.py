@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.command import environment, start, write_recipe
+from tests.e2e.command import GRISTMILL, environment, write_recipe
 from tests.e2e.corpora import mixed, recipe
-from tests.e2e.prefect_server import PREFECT, ROOT, Prefect
+from tests.e2e.prefect_server import PREFECT, ROOT, Prefect, wait_for
 from tests.servers import free_port, server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -140,30 +141,52 @@ def test_a_run_through_a_worker_ends_with_its_artifacts(
     assert "smaller" in page
 
 
-def test_a_run_with_a_server_that_has_gone_ends_all_the_same(
-    tmp_path: Path,
-) -> None:
-    """Progress reporting never stops the work: the server is killed while stages run."""
+@pytest.mark.parametrize("until", ["tokenize", "nowhere"])
+def test_a_run_with_a_server_that_has_gone_ends_all_the_same(tmp_path: Path, until: str) -> None:
+    """Progress reporting never stops the work: the server is killed while stages run.
+
+    Nor does it hold up the end, be it a good one or not.
+    """
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     env = environment(tmp_path / "home")
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    path = write_recipe(tmp_path / "r.yaml", recipe(tmp_path / "data", mixed(tmp_path / "in")))
+    value = recipe(tmp_path / "data", mixed(tmp_path / "in"))
+    if until == "nowhere":
+        value["select"].update(max_source_loss=0.0, min_source_documents=1)
+    path = write_recipe(tmp_path / "r.yaml", value)
     receipts = tmp_path / "data" / "receipts"
     with server(command, tmp_path / "server.log", f"{api}/health", 120, env) as process:
-        run = start(tmp_path / "home", "run", str(path), PREFECT_API_URL=api)
+        run = subprocess.Popen(
+            [str(GRISTMILL), "run", str(path)],
+            env=environment(tmp_path / "home", PREFECT_API_URL=api),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
         while run.poll() is None and not any(receipts.glob("acquire/*/*.json")):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 240
-        record: dict[str, Any] = {}
-        while time.monotonic() < deadline and not record.get("report"):
-            time.sleep(0.5)
+
+        def reported() -> dict[str, Any]:
             for file in (tmp_path / "data" / "runs" / "small").glob("*.json"):
-                record = json.loads(file.read_text())
-        # Prefect's client goes on for minutes trying to tell the server; the work is done.
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-    assert record["state"] == "completed"
-    assert record["stages"][-1]["stage"] == "tokenize"
+                record: dict[str, Any] = json.loads(file.read_text())
+                if record.get("report"):
+                    return record
+            return {}
+
+        record = wait_for(reported, 240)
+        out, err = run.communicate(timeout=50)
     assert (tmp_path / "data" / record["report"]).exists()
+    if until == "nowhere":
+        assert record["state"] == "failed"
+        assert run.returncode == 1
+        assert "error: select: " in err
+    else:
+        assert record["state"] == "completed"
+        assert record["stages"][-1]["stage"] == "tokenize"
+        assert run.returncode == 0, err
+        assert out.strip() == f"{tmp_path}/data/{record['report']}"
+        assert "it was not told" in err
+    assert "Traceback" not in err

@@ -75,12 +75,8 @@ def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path, how
     )
     path = write_recipe(tmp_path / "r.yaml", value)
     run = start(tmp_path / "home", "run", str(path), GRISTMILL_CACHE=str(cache))
-    # The server that Prefect starts for the length of a run is Prefect's own to end.
-    work = [
-        process
-        for process in wait_for_training(run.pid, cache)
-        if not any("prefect.server" in word for word in command_of(process))
-    ]
+    work = wait_for_training(run.pid, cache)
+    assert any("prefect.server.api.server:create_app" in command_of(process) for process in work)
     os.kill(run.pid, how)
     assert run.wait(90) != 0
     assert gone(work)
@@ -91,3 +87,21 @@ def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path, how
     again = gristmill(tmp_path / "home", "run", str(path), "--until", "tokenize", "--json")
     assert again.code == 0
     assert all(stage["cached"] for stage in again.value["stages"])
+
+
+def test_a_killed_run_takes_the_server_of_its_own_with_it(tmp_path: Path) -> None:
+    value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), cluster={"workers": 0})
+    path = write_recipe(tmp_path / "r.yaml", value)
+    run = start(tmp_path / "home", "run", str(path))
+    deadline = time.monotonic() + 90
+    served: list[psutil.Process] = []
+    while not served and time.monotonic() < deadline and run.poll() is None:
+        served = [
+            process
+            for process in descendants(run.pid)
+            if "prefect.server.api.server:create_app" in command_of(process)
+        ]
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert served
+    assert gone(served, 10)

@@ -1,0 +1,48 @@
+"""The end of a run whose Prefect server has gone: the work is done, and nobody is left to be told.
+
+Prefect goes on for minutes then: a minute of retries for each request, and seven seconds for each
+event that waits to be sent. A process that exists for its run alone need not wait for that.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import httpx
+from prefect.settings import get_current_settings
+
+from flows.server import OwnServer
+from infra.records import RunRecord
+
+PATIENCE = 15.0  # seconds without an answer after which the server is taken to be gone
+PROBE = 5.0  # seconds granted to one answer
+
+Leave = Callable[[RunRecord, BaseException | None], NoReturn]
+
+_leave: list[Leave] = []
+
+
+def leave_if_unserved(leave: Leave) -> None:
+    """What this process does when a run has ended and its server has gone, instead of waiting."""
+    _leave[:] = [leave]
+
+
+def ended(record: RunRecord, error: BaseException | None) -> None:
+    """To be called when the store holds all that a run leaves, before Prefect takes over."""
+    if _leave and not _served():
+        _leave[0](record, error)
+
+
+def _served() -> bool:
+    """Whether the server answers, if need be after a moment."""
+    api = get_current_settings().api.url or OwnServer().api_url
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            httpx.get(f"{str(api).rstrip('/')}/health", timeout=PROBE)
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+        else:
+            return True
