@@ -23,6 +23,7 @@ from infra.excerpts import (
 from infra.fingerprint import unit_interval
 from infra.ledger import KEPT
 from infra.records import RunRecord, StageRecord
+from infra.removals import REASON as REMOVED
 from infra.storage import Storage
 
 # Parts that a sample of one reason is drawn from, and rows of a part that are compared for it:
@@ -203,15 +204,22 @@ def _draw(entry: StageRecord, part: PartRef, reason: str, n: int) -> Iterator[Dr
 
 
 def with_excerpts(storage: Storage, record: RunRecord, found: Sequence[Drop]) -> list[Drop]:
-    """The same drops with the beginnings of their texts, and what else the documents know."""
-    raw_ids = {drop.id for drop in found if drop.stage == EXTRACT}
+    """The same drops with the beginnings of their texts, and what else the documents know.
+
+    What was taken out on request is not quoted.
+    """
+    quoted = [drop for drop in found if drop.reason != REMOVED]
+    raw_ids = {drop.id for drop in quoted if drop.stage == EXTRACT}
     texts = {
         **find_pages(storage, record, raw_ids),
         **find_texts(
-            storage, record, {drop.id for drop in found if drop.stage not in (ACQUIRE, EXTRACT)}
+            storage, record, {drop.id for drop in quoted if drop.stage not in (ACQUIRE, EXTRACT)}
         ),
     }
-    return [_with_excerpt(drop, texts.get(drop.id)) for drop in found]
+    return [
+        drop if drop.reason == REMOVED else _with_excerpt(drop, texts.get(drop.id))
+        for drop in found
+    ]
 
 
 def _with_excerpt(drop: Drop, excerpt: Excerpt | None) -> Drop:

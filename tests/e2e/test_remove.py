@@ -200,6 +200,8 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     page = Path(again.value["report"]).read_text()
     assert url in page
     assert mark["path"] in page
+    shown = ran(place, "drops", str(written), "--reason", "removed", "--json").value["drops"]
+    assert [(drop["url"], drop["excerpt"]) for drop in shown] == [(url, None)], "not quoted"
     ran(place, "verify", str(written))
 
     listed = ran(place, "remove", str(written), "--list", "--json").value
