@@ -19,6 +19,7 @@ STATEMENTS = {
     "language": "not one of the recipe's languages, or not surely enough",
     "pii": "holds personal data",
     "url_duplicate": "another version of a page that stays",
+    "repeated_lines": "left with too little without the lines that many documents have",
     "exact_duplicate": "the same text as a document that stays, but for case and white space",
     "near_duplicate": "verified to be nearly the same text as a document that stays",
 }

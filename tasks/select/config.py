@@ -9,6 +9,7 @@ from infra.config import Section
 from infra.rules import RULES
 from infra.signals import SIGNALS
 from tasks.select.rank import SIMPLE
+from tasks.select.repeats.config import Lines
 
 NUMBERS = frozenset({*SIGNALS, "language_score"})
 FILTER_OF = {rule.name: name for name, rules in RULES.items() for rule in rules}
@@ -118,6 +119,9 @@ class SelectConfig(Section):
         False,
         description="keep one document per web address, chosen by survivor among those that pass "
         "the rules, before copies are looked at",
+    )
+    lines: Lines | None = Field(
+        None, description="take repeated lines out of the texts that stay; left out: none"
     )
     max_source_loss: float = Field(
         0.9,

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from infra.dataset import read_table
-from infra.fingerprint import digest
 from infra.removals import REASON as REMOVED
 from infra.removals import Removal
 from infra.storage import Storage
@@ -18,6 +17,7 @@ from tasks.select.elect import NEAR, Candidate, elect
 from tasks.select.part import Triple
 from tasks.select.poll import Poll, standing
 from tasks.select.repeats.addresses import address_losses
+from tasks.select.repeats.ground import put_standing, put_state
 
 CANDIDATE = pa.schema(
     [
@@ -66,9 +66,10 @@ def survey(poll: Poll, part: int, triple: Triple, gates: Gates, removals: Sequen
     }
     elsewhere = address_losses(poll, part)
     taken |= {str(row): loss for row, loss in elsewhere.items()}
-    poll.work.put(f"taken/{part}.json", json.dumps(taken).encode())
+    poll.work.put(f"taken/{part}.json", json.dumps(taken).encode(), durable=False)
     stands = found.passed.copy()
     stands[list(elsewhere)] = False
+    put_standing(poll.work, part, stands)
     # A document that does not stand cannot be elected, but pairs may name it for its group.
     marks = triple.marks.table(["cluster", "exact_group", "cluster_size"])
     chosen = np.flatnonzero(marks["cluster_size"].to_numpy() > 1)
@@ -135,11 +136,7 @@ def hold(poll: Poll, partition: int, files: int) -> list[tuple[int, str, int]]:
 
 
 def gather(poll: Poll, part: int) -> str:
-    """Write down what a part loses, to copies and to removals, by row.
-
-    Returns:
-        Its digest, which names the part's unit of work.
-    """
+    """Write down what a part loses, to copies and to removals; the digest of it."""
     found = poll.losses.receive_table(part, range(poll.partitions), LOSS).to_pylist()
     out = json.loads(poll.work.read(f"taken/{part}.json"))
     for loss in sorted(found, key=lambda item: int(item["number"])):
@@ -152,11 +149,4 @@ def gather(poll: Poll, part: int) -> str:
             evidence["band"] = loss["band"]
         row = loss["number"] - poll.starts[part]
         out[str(row)] = {"reason": loss["reason"], "evidence": evidence}
-    poll.work.put(f"dropped/{part}.json", json.dumps(out).encode(), durable=False)
-    return digest(out)
-
-
-def dropped(work: Storage, part: int) -> dict[str, Any]:
-    """What `gather` wrote down."""
-    found: dict[str, Any] = json.loads(work.read(f"dropped/{part}.json"))
-    return found
+    return put_state(poll.work, 0, part, {"dropped": out, "trimmed": {}, "keeps": []})

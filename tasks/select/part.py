@@ -16,7 +16,7 @@ from infra.removals import REASON as REMOVED
 from infra.stage import Outcome
 from tasks.select.config import Gates
 from tasks.select.judge import PRIVATE, columns, evidence, judge
-from tasks.select.mask import mask_documents
+from tasks.select.mask import edit_documents
 
 STAGE = "select"
 I64 = npt.NDArray[np.int64]
@@ -52,7 +52,10 @@ class Triple:
 
 
 def write(
-    triple: Triple, gates: Gates, dropped: Mapping[str, Mapping[str, Any]]
+    triple: Triple,
+    gates: Gates,
+    dropped: Mapping[str, Mapping[str, Any]],
+    trimmed: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Outcome]:
     """The corpus of one part.
 
@@ -60,7 +63,8 @@ def write(
         triple: the part.
         gates: what holds for its source.
         dropped: by row of the documents' part, as text: ``reason`` and ``evidence`` of a document
-            that was taken out, or of a lost copy.
+            that was taken out, or lost to another.
+        trimmed: likewise, ``cuts`` in characters and ``evidence`` of one that stays with less text.
     """
     names = {*columns(gates), "language", "language_score", "words"}
     if gates.pii == "mask":
@@ -81,10 +85,17 @@ def write(
             reasons[row], proof[row] = loss["reason"], loss["evidence"]
     stay = np.array([reason is None for reason in reasons], bool)
     kept = table.filter(stay)
-    if gates.pii == "mask":
-        kept, masked = mask_documents(kept, notes.filter(stay))
-        for row, done in zip(np.flatnonzero(stay).tolist(), masked, strict=True):
-            proof[row] = done
+    left = np.flatnonzero(stay).tolist()
+    cuts: dict[int, Any] = {}
+    for place, row in enumerate(left):
+        cut = trimmed.get(str(row if triple.rows is None else triple.rows[row]))
+        if cut is not None:
+            cuts[place], proof[row] = cut["cuts"], cut["evidence"]
+    private = notes.filter(stay) if gates.pii == "mask" else None
+    kept, kinds = edit_documents(kept, private, cuts)
+    for row, masked in zip(left, kinds, strict=True):
+        if masked:
+            proof[row] = {**(proof[row] or {}), "masked": masked}
     marks = triple.read(triple.marks, ["cluster", "cluster_size"]).filter(stay)
     for name in ("language", "language_score", "words"):
         kept = kept.append_column(name, notes[name].filter(stay))

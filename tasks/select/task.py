@@ -17,13 +17,16 @@ from infra.stage import SHORT, Context, Outcome, Spec, Stage, Unit
 from infra.stage import build as build_dataset
 from infra.storage import Storage, StorageError
 from tasks.select.config import Gates, SelectConfig
-from tasks.select.copies import dropped, gather, hold, send_pairs, survey
+from tasks.select.copies import gather, hold, send_pairs, survey
 from tasks.select.elect import EXACT, NEAR
 from tasks.select.part import STAGE as NAME
 from tasks.select.part import Triple, write
 from tasks.select.poll import DIGITS, Poll
 from tasks.select.repeats.addresses import REASON as ADDRESS
 from tasks.select.repeats.addresses import elect_addresses, send_addresses
+from tasks.select.repeats.ground import state
+from tasks.select.repeats.levels import run_levels
+from tasks.select.repeats.line_election import REASON as LINES
 
 STAGE = Stage(NAME, modules=("tasks.select", "infra.rules"), libraries=("pyarrow",))
 SHOWN_CLUSTERS = 3
@@ -80,7 +83,7 @@ def build(
     """
     try:
         return _build(ctx, spec, config, documents, notes, marks, removals)
-    except (FileNotFoundError, StorageError) as error:
+    except (OSError, StorageError) as error:
         # Another run of the same recipe may have finished first and tidied up.
         try:
             return open_dataset(ctx.storage.at(*spec.folder.split("/")))
@@ -112,21 +115,25 @@ def _build(
         ctx.reporter.update(Progress(STAGE.name, None, 0, len(triples), note))
     losses += _elect(ctx, poll, marks)
     _alarm(config, documents, passed, losses, marks)
-    drops = dict(ctx.cluster.map(gather, [(poll, part) for part in range(len(triples))]))
+    known = dict(ctx.cluster.map(gather, [(poll, part) for part in poll.parts]))
+    level, lost, trimmed = run_levels(ctx, work, config, documents, triples, known)
+    losses += lost
+    _alarm(config, documents, passed, losses, marks)
     units = [
         Unit(
-            digest([t.documents.content, t.notes.content, t.marks.content, t.source, drops[part]]),
-            (t, gates[t.source], work, part),
+            digest([t.documents.content, t.notes.content, t.marks.content, t.source, known[part]]),
+            (t, gates[t.source], work, level, part),
             t.notes.rows,
         )
         for part, t in enumerate(triples)
     ]
-    reasons = [ADDRESS] * config.one_per_url + [EXACT, NEAR]
+    reasons = [ADDRESS] * config.one_per_url + [EXACT, NEAR] + [LINES] * bool(config.lines)
     facts = {
         "sources": {
             str(data.source): {
                 "passed_rules": passed[place],
                 **{reason: losses[place, reason] for reason in reasons},
+                **{f"trimmed_{reason}": n for (at, reason), n in trimmed.items() if at == place},
             }
             for place, data in enumerate(documents)
         }
@@ -136,9 +143,10 @@ def _build(
     return data
 
 
-def corpus(triple: Triple, gates: Gates, work: Storage, part: int) -> Iterator[Outcome]:
-    """The corpus of one part, after the election."""
-    yield from write(triple, gates, dropped(work, part))
+def corpus(triple: Triple, gates: Gates, work: Storage, level: int, part: int) -> Iterator[Outcome]:
+    """The corpus of one part, after the elections and the levels up to this one."""
+    known = state(work, level, part)
+    yield from write(triple, gates, known["dropped"], known["trimmed"])
 
 
 def _poll(work: Storage, config: SelectConfig, triples: Sequence[Triple], marks: Dataset) -> Poll:

@@ -78,3 +78,33 @@ def test_private_characters_vanish_and_the_others_stay(spans: list[dict[str, int
             assert out[new[i]] == text[i]
         elif i - 1 not in private:
             assert out[new[i]] == "<"
+
+
+CUTS = st.lists(
+    st.tuples(st.integers(0, 35), st.integers(1, 9)).map(lambda c: (c[0], min(40, c[0] + c[1]))),
+    max_size=4,
+)
+
+
+@given(SPANS, CUTS)
+def test_cuts_and_masks_go_in_one_pass(
+    spans: list[dict[str, int | str]], cuts: list[tuple[int, int]]
+) -> None:
+    private = {i for s in spans for i in range(int(s["start"]), int(s["end"]))}
+    gone = {i for start, end in cuts for i in range(start, end)}
+    text = "".join("#" if i in private else chr(0x4E00 + i) for i in range(40))
+    out = mask(text, spans, cuts)
+    assert "#" not in out
+    left = [i for i in range(40) if i not in private | gone]
+    assert [c for c in out if ord(c) >= 0x4E00] == [text[i] for i in left]
+    new = moved(range(41), spans, cuts)
+    assert new == sorted(new)
+    assert new[40] == len(out)
+    assert all(out[new[i]] == text[i] for i in left)
+    whole = [set(range(start, end)) for start, end, _ in merged(spans)]
+    masks = sum(not inside <= gone for inside in whole)
+    assert out.count("<") == masks
+    document = {"text": text, "title": None, "chapters": None}
+    masked, kinds = mask_document(document, {"pii": spans}, cuts)
+    assert masked["text"] == out
+    assert sum(kinds.values()) == masks

@@ -1,0 +1,100 @@
+"""The levels below whole documents, one after the other, over the cluster."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from infra.dataset import TABLE, Dataset, PartRef
+from infra.progress import Progress
+from infra.stage import Context
+from infra.storage import Storage
+from tasks.select.config import SelectConfig
+from tasks.select.part import Triple
+from tasks.select.repeats import line_election as lines
+from tasks.select.repeats.config import Lines
+from tasks.select.repeats.ground import Ground, Ruled, receivers
+from tasks.select.repeats.lines import build_lines
+
+HASH = 8  # bytes; they do not compress, so a file's length tells how many there are
+Told = Counter[tuple[int, str]]
+
+
+def run_levels(
+    ctx: Context,
+    work: Storage,
+    config: SelectConfig,
+    documents: Sequence[Dataset],
+    triples: Sequence[Triple],
+    digests: dict[int, str],
+) -> tuple[int, Told, Told]:
+    """Apply the levels that the recipe asks for.
+
+    Args:
+        ctx: the run.
+        work: the folder of the selection, with what the elections among documents left.
+        config: the recipe's section.
+        documents: the sources' documents.
+        triples: their parts.
+        digests: of what is known of each part; brought up to date.
+
+    Returns:
+        The last level; how many documents each source loses by reason; and how many stay with
+        less text, likewise.
+    """
+    level = 0
+    lost: Told = Counter()
+    trimmed: Told = Counter()
+    if config.lines is not None:
+        level += 1
+        hashed = build_lines(ctx, config.lines, documents)
+        ground = _ground(work, level, triples, hashed)
+        for part, ruled in _lines(ctx, ground, triples, hashed, config.lines):
+            _note(triples[part], lines.REASON, ruled, lost, trimmed)
+            digests[part] = ruled.digest
+    return level, lost, trimmed
+
+
+def _ground(
+    work: Storage, level: int, triples: Sequence[Triple], hashed: Sequence[PartRef]
+) -> Ground:
+    starts = [0]
+    for triple in triples:
+        starts.append(starts[-1] + triple.documents.rows)
+    rows = sum(part.record.files[TABLE].bytes for part in hashed) // HASH
+    sources = tuple(triple.source for triple in triples)
+    return Ground(work, level, tuple(starts), sources, receivers(rows))
+
+
+def _note(triple: Triple, reason: str, ruled: Ruled, lost: Told, trimmed: Told) -> None:
+    lost[triple.source, reason] += ruled.dropped
+    trimmed[triple.source, reason] += ruled.trimmed
+
+
+def _lines(
+    ctx: Context,
+    ground: Ground,
+    triples: Sequence[Triple],
+    hashed: Sequence[PartRef],
+    config: Lines,
+) -> Iterator[tuple[int, Ruled]]:
+    parts = list(ground.parts)
+    _run(ctx, "hashes", lines.send_lines, [(ground, part, hashed[part]) for part in parts])
+    partitions = range(ground.partitions)
+    _run(ctx, "lines", lines.find_lines, [(ground, number, config) for number in partitions])
+    _run(ctx, "names", lines.ask_names, [(ground, part, config) for part in parts])
+    _run(ctx, "answers", answer, [(ground, part, triples[part].documents) for part in parts])
+    payloads = [(ground, part, triples[part], config) for part in parts]
+    yield from ctx.cluster.map(lines.rule_lines, payloads)
+
+
+def answer(ground: Ground, part: int, documents: PartRef) -> None:
+    """Send the ids of a part's documents to those that asked for them."""
+    ground.answer(part, documents)
+
+
+def _run(
+    ctx: Context, what: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
+) -> None:
+    for done, _ in enumerate(ctx.cluster.map(function, payloads), 1):
+        note = f"repeated text: {what}, {done:,} of {len(payloads):,}"
+        ctx.reporter.update(Progress("select", None, 0, len(payloads), note))
