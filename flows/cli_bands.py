@@ -33,6 +33,8 @@ def bands(path: str | None, overrides: tuple[str, ...], as_json: bool, **options
 
     For a recipe's section dedup or for the defaults, changed by the options.
     """
+    if path is None and overrides:
+        raise UserError("--set changes a recipe: name one")
     own = {} if path is None else load(path, overrides).dedup.model_dump(exclude_unset=True)
     config = _config(own, {name: value for name, value in options.items() if value is not None})
     value = figures(config)

@@ -5,8 +5,10 @@ shown.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.clusters import Copies
-from infra.copies import EDGES
+from infra.copies import EDGES, REJECTED
 from infra.dataset import VERDICTS, Dataset, PartRef
 from infra.excerpts import parse_evidence, read_rows
 from infra.ledger import KEPT
@@ -24,7 +26,7 @@ COPIES = ("exact_duplicate", "near_duplicate")  # reasons that name a survivor
 TEXT = 400_000  # characters of a text that are looked at
 MOST = 1_000  # members of a cluster that are held, of those that stay and of the others each
 BATCH = 10_000  # pairs that are looked at together
-PAIR = ("cluster", "part_a", "row_a", "part_b", "row_b", "similarity", "band")
+COLUMNS = ("cluster", "part_a", "row_a", "part_b", "row_b", "similarity", "band")
 Place = tuple[int, int]  # part among all parts of the documents, and row in it
 
 
@@ -42,7 +44,8 @@ class Member:
         evidence: what that rests on.
         against: the member it is compared with: the survivor it was dropped for; else the most
             similar one that stays; ``None`` for the one that the others are compared with.
-        similarity: of the two; ``None`` where no verified pair links them.
+        similarity: of the two; ``None`` where they were not compared.
+        verified: whether it reached the threshold.
         band: the first band that nominated the pair; ``None`` for exact copies and for pairs that
             were compared as members of one cluster.
         exact: whether the normalised texts of the two are equal.
@@ -59,6 +62,7 @@ class Member:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     against: Place | None = None
     similarity: float | None = None
+    verified: bool = False
     band: int | None = None
     exact: bool = False
     url: str | None = None
@@ -212,28 +216,68 @@ def _verdicts(marks: PartRef, judge: PartRef, rows: Sequence[int]) -> list[Said]
     ]
 
 
-Linked = dict[Place, dict[Place, tuple[float, int | None]]]
+@dataclass(frozen=True)
+class Pair:
+    """What is known of two members: their similarity, and whether it reached the threshold."""
+
+    similarity: float
+    band: int | None
+    held: bool
+
+
+Linked = dict[Place, dict[Place, Pair]]
 
 
 def _pairs(marks: Dataset, drafts: Mapping[str, _Draft]) -> dict[str, Linked]:
-    """The verified pairs between members that are held and those that others are compared with."""
+    """The pairs between members that are held and those that others are compared with."""
     held = {name: {d.leader(member) for member in d.members} for name, d in drafts.items()}
     heads = {name: {d.leader(member) for member in d.heads} for name, d in drafts.items()}
-    wanted = pa.array(list(drafts), pa.string())
     found: dict[str, Linked] = {name: {} for name in drafts}
-    for file in sorted(name for name in marks.manifest.files if name.startswith(EDGES)):
-        with marks.storage.open(marks.manifest.files[file].name) as stream:
-            # Sorted by cluster: only the row groups that may hold these are read.
-            table = pq.read_table(stream, filters=pc.field("cluster").isin(wanted))
-        for batch in table.to_batches(max_chunksize=BATCH):
-            columns = (batch[name].to_pylist() for name in PAIR)
-            for name, part_a, row_a, part_b, row_b, similarity, band in zip(*columns, strict=True):
-                one, other = (part_a, row_a), (part_b, row_b)
-                said = (similarity, band if band >= 0 else None)
-                for end, head in ((one, other), (other, one)):
-                    if head in heads[name] and end in held[name]:
-                        found[name].setdefault(end, {})[head] = said
+
+    def add(name: str, one: Place, other: Place, pair: Pair) -> None:
+        for end, head in ((one, other), (other, one)):
+            if head in heads[name] and end in held[name]:
+                found[name].setdefault(end, {}).setdefault(head, pair)
+
+    # Sorted by cluster: only the row groups that may hold these are read.
+    names = pa.array(list(drafts), pa.string())
+    for name, one, other, pair in _read_pairs(marks, EDGES, pc.field("cluster").isin(names)):
+        add(name, one, other, pair)
+    # Those that resemble nothing that stays were compared with it perhaps, and fell short.
+    alone = {
+        place: name
+        for name in drafts
+        for place in held[name]
+        if place not in found[name] and len(heads[name] - {place})
+    }
+    ends = {*alone, *(head for name in alone.values() for head in heads[name])}
+    if alone:
+        wanted = _near(ends)
+        of = {place: name for name in drafts for place in held[name]}
+        for _, one, other, pair in _read_pairs(marks, REJECTED, wanted):
+            if of.get(one) is not None and of.get(one) == of.get(other):
+                add(of[one], one, other, pair)
     return found
+
+
+def _near(places: Collection[Place]) -> pc.Expression:
+    """Pairs of which both ends may be among these places; sorted by place, so little is read."""
+    parts, rows = (pa.array(sorted({p[k] for p in places}), pa.int64()) for k in (0, 1))
+    fields = [(f"part_{end}", parts) for end in "ab"] + [(f"row_{end}", rows) for end in "ab"]
+    return reduce(and_, (pc.field(name).isin(values) for name, values in fields))
+
+
+def _read_pairs(
+    marks: Dataset, prefix: str, wanted: pc.Expression
+) -> Iterator[tuple[str, Place, Place, Pair]]:
+    for file in sorted(name for name in marks.manifest.files if name.startswith(prefix)):
+        with marks.storage.open(marks.manifest.files[file].name) as stream:
+            table = pq.read_table(stream, filters=wanted)
+        for batch in table.to_batches(max_chunksize=BATCH):
+            columns = (batch[name].to_pylist() for name in COLUMNS)
+            for name, part_a, row_a, part_b, row_b, similarity, band in zip(*columns, strict=True):
+                pair = Pair(similarity, band if band >= 0 else None, prefix == EDGES)
+                yield name, (part_a, row_a), (part_b, row_b), pair
 
 
 def _compared(draft: _Draft, pairs: Linked) -> list[Member]:
@@ -246,25 +290,31 @@ def _compared(draft: _Draft, pairs: Linked) -> list[Member]:
     for member in draft.members:
         own = draft.leader(member)
         place = by_id.get(str(member.evidence.get("survivor")))
-        found: tuple[float | None, Place | None, int | None]
+        told: Pair | None = None
+        first = heads[0].place
+        against = first if first != member.place else None
         if member.reason in COPIES and place is not None:
             said = member.evidence
-            found = (float(said.get("similarity", 1.0)), place, said.get("band"))
+            told, against = Pair(float(said.get("similarity", 1.0)), said.get("band"), True), place
+        elif against is None:
+            pass
         elif own in by_leader and by_leader[own] != member.place:
-            found = (1.0, by_leader[own], None)
+            told, against = Pair(1.0, None, True), by_leader[own]
         else:
             near = [
-                (-similarity, by_leader[head], band)
-                for head, (similarity, band) in pairs.get(own, {}).items()
-                if head in by_leader
+                (not pair.held, -pair.similarity, by_leader[head], pair)
+                for head, pair in pairs.get(own, {}).items()
+                if head in by_leader and head != own
             ]
-            best = min(near, key=lambda one: one[:2], default=None)
-            first = heads[0].place if heads[0].place != member.place else None
-            found = (-best[0], best[1], best[2]) if best else (None, first, None)
-        exact = found[1] is not None and leaders[found[1]] == own
-        out.append(
-            replace(member, similarity=found[0], against=found[1], band=found[2], exact=exact)
-        )
+            if near:
+                _, _, against, told = min(near, key=lambda one: one[:3])
+        exact = against is not None and leaders[against] == own
+        compared = replace(member, against=against, exact=exact)
+        if told is not None:
+            compared = replace(
+                compared, similarity=told.similarity, band=told.band, verified=told.held
+            )
+        out.append(compared)
     return sorted(
         out,
         key=lambda m: (

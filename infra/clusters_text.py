@@ -135,11 +135,12 @@ def _why(item: Compared, to: str) -> Iterator[str]:
     if member.exact:
         what = f"the {'normalised ' if item.pieces else ''}text is equal to {to}"
     elif member.similarity is None:
-        what = f"no verified pair links it to {to}"
+        what = f"not compared with {to}"
     else:
         band = member.band
         how = "compared within the cluster" if band is None else f"nominated by band {band}"
-        what = f"similarity {member.similarity:.3f} to {to}, {how}"
+        said = "" if member.verified else "only "
+        what = f"similarity {said}{member.similarity:.3f} to {to}, {how}"
     yield f"{member.reason}: {what}" if member.reason in COPIES else what
 
 
@@ -213,6 +214,7 @@ def to_json(copies: Copies, cluster: Cluster, differences: Sequence[Compared]) -
             "evidence": dict(member.evidence),
             "against": ids[member.against] if member.against else None,
             "similarity": member.similarity,
+            "verified": member.verified,
             "band": member.band,
             "diff": _json_pieces(pieces.get(member.place)),
         }

@@ -72,6 +72,7 @@ def test_the_table_marks_the_threshold() -> None:
         (["--recall", "0.999", "--hashes", "3"], "error: dedup: no bands of at most 3"),
         (["--recall", "0.9", "--bands", "4"], "not both"),
         (["nowhere.yaml"], "no such file"),
+        (["--set", "dedup.bands=3"], "name one"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], said: str) -> None:

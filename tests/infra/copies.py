@@ -72,6 +72,10 @@ EDGES = [
     (A, 1, 0, 1, 4, 0.95, 2),
     (C, 2, 0, 2, 1, 0.81, 0),
 ]
+REJECTED = [
+    (None, 0, 0, 1, 0, 0.72, -1),
+    (None, 0, 0, 1, 1, 0.1, 4),
+]
 
 
 def emit(table: pa.Table, said: pa.Table) -> Iterator[Outcome]:
@@ -108,6 +112,13 @@ def documents(ctx: Context, source: str, parts: list[list[dict[str, Any]]]) -> D
     return stage(ctx, "acquire", source, [], made)
 
 
+def pairs(rows: Sequence[tuple[Any, ...]]) -> bytes:
+    """A file of pairs."""
+    columns = list(zip(*rows, strict=True))
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+    return table_bytes(pa.table(arrays, SCHEMA))
+
+
 def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
     """A run over two sources, and its record."""
     workers = Workers(ClusterConfig.model_validate({"workers": 0}))
@@ -129,10 +140,8 @@ def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
         reasons, proof = [r["reason"] for r in noted], [r["evidence"] for r in noted]
         said = verdicts("select", ids, reasons=reasons, evidence=proof)
         judged.append((pa.table({"id": [r["id"] for r in noted if not r["reason"]]}), said))
-    columns = list(zip(*EDGES, strict=True))
-    pairs = pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], SCHEMA)
     if until != "acquire":
-        edges = {"edges-00000.parquet": table_bytes(pairs)}
+        edges = {"edges-00000.parquet": pairs(EDGES), "rejected-00000.parquet": pairs(REJECTED)}
         facts = {"bands": 14, "rows": 8, "candidates": 4, "verified": 3}
         config = {"threshold": 0.8}
         made.append(stage(ctx, "dedup", None, made, marked, edges, config, facts))

@@ -67,7 +67,7 @@ def test_survivors_of_a_chain_then_copies_then_what_went_otherwise(copies: Copie
     assert (found.stay, found.documents) == (2, 4)
     first, other, copy, foreign = found.members
     assert first.against is None
-    assert (other.against, other.similarity) == (first.place, None)
+    assert (other.against, other.similarity, other.verified) == (first.place, 0.72, False)
     assert (copy.against, copy.similarity, copy.band) == (first.place, 0.9, 3)
     assert (foreign.against, foreign.similarity, foreign.band) == (other.place, 0.95, 2)
 
@@ -117,7 +117,7 @@ def test_a_reader_is_told_who_stays_and_what_differs(copies: Copies) -> None:
     assert f"cluster {A}  4 documents: site 4" in text
     assert "2 stay; went: near_duplicate 1, language 1" in text
     assert "  stays    https://1.org/\n           Title 1" in text
-    assert "no verified pair links it to https://1.org/" in text
+    assert "similarity only 0.720 to https://1.org/, compared within the cluster" in text
     assert "near_duplicate: similarity 0.900 to https://1.org/, nominated by band 3" in text
     assert "word6 [-word7-] {+changed+} word8" in text
     assert "language (language de)\n           similarity 0.950 to https://3.org/" in text
