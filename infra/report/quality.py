@@ -111,7 +111,7 @@ def _kept(judge: PartRef | None, rows: int) -> npt.NDArray[np.bool_]:
     with judge.storage.open(judge.file(VERDICTS)) as stream:
         said = pq.read_table(stream, columns=["verdict"])["verdict"].to_pylist()
     return (
-        np.array([verdict == KEPT for verdict in said])
+        np.array([verdict == KEPT for verdict in said], bool)
         if len(said) == rows
         else np.ones(rows, bool)
     )
