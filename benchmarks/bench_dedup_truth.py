@@ -9,8 +9,9 @@ exact Jaccard similarity; of the documents removed, the share that has a copy of
 those kept (for Gristmill also: the very document that the verdict names); and how many of the
 distinct books, of the pages of a template, of the RFCs and manual pages stayed that have no such
 copy. Similarities are those of Gristmill's words; a peer that cuts words otherwise sees others,
-by little, but for copies whose punctuation alone differs. text-dedup is run twice: as it is by default it removes every member of a cluster, the first
-included. Exits with 1 if Gristmill misses a target.
+by little, but for copies whose punctuation alone differs. text-dedup is run twice: as it is by
+default it removes every member of a cluster, the first included. Exits with 1 if Gristmill misses
+a target.
 """
 
 import argparse
