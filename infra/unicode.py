@@ -29,6 +29,10 @@ CJK_RANGES = (
     (0xFF66, 0xFF9D),
     (0x20000, 0x323AF),
 )
+# Planes 4 to 13 have no characters, and no version of Unicode so far has planned any.
+EMPTY_PLANES = range(0x40000, 0xE0000)
+SURROGATES = range(0xD800, 0xE000)
+LAST = 0xE01F0  # private use and nothing else from here on
 LINE_BREAKS = (0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029)  # str.splitlines
 
 
@@ -60,9 +64,11 @@ def tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     """
     classes = np.zeros(SIZE, np.uint8)
     lower = np.arange(SIZE, dtype=np.int32)
-    for point in range(SIZE):
-        if point >= 0xE01F0 or 0xD800 <= point < 0xE000:
-            continue  # surrogates, private use and unassigned planes carry no property
+    for point in (
+        *range(SURROGATES.start),
+        *range(SURROGATES.stop, EMPTY_PLANES.start),
+        *range(EMPTY_PLANES.stop, LAST),
+    ):
         classes[point] = _flags(point)
         lower[point] = ord(chr(point).lower()[0])
     for start, end in CJK_RANGES:
