@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.dataset import read_table
 from infra.removals import REASON as REMOVED
 from infra.removals import Removal
 from infra.storage import Storage
 from tasks.select.config import Gates
-from tasks.select.elect import NEAR, Candidate, elect
+from tasks.select.elect import EXACT, NEAR, STAYS, elect
 from tasks.select.part import Triple
 from tasks.select.poll import Poll, standing
 from tasks.select.repeats.addresses import address_losses
 from tasks.select.repeats.ground import put_standing, put_state
+
+I64 = npt.NDArray[np.int64]
 
 CANDIDATE = pa.schema(
     [
@@ -66,7 +70,7 @@ def survey(poll: Poll, part: int, triple: Triple, gates: Gates, removals: Sequen
     }
     elsewhere = address_losses(poll, part)
     taken |= {str(row): loss for row, loss in elsewhere.items()}
-    poll.work.put(f"taken/{part}.json", json.dumps(taken).encode(), durable=False)
+    poll.work.put(f"taken/{part}.json", json.dumps(taken).encode())
     stands = found.passed.copy()
     stands[list(elsewhere)] = False
     put_standing(poll.work, part, stands)
@@ -107,32 +111,59 @@ def hold(poll: Poll, partition: int, files: int) -> list[tuple[int, str, int]]:
     Returns:
         (source, reason, documents) of what is lost.
     """
-    copies = poll.candidates.receive_table(partition, poll.parts, CANDIDATE).to_pylist()
-    pairs = poll.pairs.receive_table(partition, range(files), PAIR).to_pylist()
-    group = {row["number"]: row["exact_group"] or row["number"] for row in copies}
-    by_number = {row["number"]: row for row in copies if row["passed"]}
-    candidates = [
-        Candidate(number, tuple(row["rank"]), row["id"], group[number])
-        for number, row in by_number.items()
-    ]
-    lost = elect(
-        candidates,
-        [
-            (group.get(p["a"], p["a"]), group.get(p["b"], p["b"]), p["similarity"], p["band"])
-            for p in pairs
-        ],
+    copies = poll.candidates.receive_table(partition, poll.parts, CANDIDATE)
+    pairs = poll.pairs.receive_table(partition, range(files), PAIR)
+    numbers = copies["number"].to_numpy()  # ascending: parts send in their order
+    group = groups_of(copies)
+    ends = [group[np.searchsorted(numbers, pairs[side].to_numpy())] for side in "ab"]
+    found = elect(
+        preference(copies),
+        group,
+        np.column_stack(ends),
+        pairs["similarity"].to_numpy(),
+        pairs["band"].to_numpy().astype(np.int64),
     )
-    out: dict[str, list[Any]] = {name: [] for name in LOSS.names}
-    places = []
-    for number, loss in sorted(lost.items()):
-        survivor = by_number[loss.survivor]
-        values = (number, loss.reason, survivor["id"], survivor["url"], loss.similarity, loss.band)
-        for name, value in zip(LOSS.names, values, strict=True):
-            out[name].append(value)
-        places.append(by_number[number]["part"])
-    poll.losses.send_table(partition, np.array(places, np.int64), pa.table(out, schema=LOSS))
-    tally = Counter((by_number[n]["source"], loss.reason) for n, loss in lost.items())
+    lost = np.flatnonzero(found.survivor != STAYS)
+    survivor = found.survivor[lost]
+    reasons = np.where(found.exact[lost], EXACT, NEAR)
+    out = {
+        "number": numbers[lost],
+        "reason": pa.array(reasons.tolist(), pa.string()),
+        "survivor": copies["id"].take(survivor),
+        "url": copies["url"].take(survivor),
+        "similarity": found.similarity[lost],
+        "band": found.band[lost],
+    }
+    places = copies["part"].to_numpy()[lost]
+    poll.losses.send_table(partition, places, pa.table(out, schema=LOSS))
+    sources = copies["source"].to_numpy()[lost].tolist()
+    tally = Counter(zip(sources, reasons.tolist(), strict=True))
     return [(source, reason, count) for (source, reason), count in sorted(tally.items())]
+
+
+def groups_of(copies: pa.Table) -> I64:
+    """The exact group of each document, numbered from 0."""
+    n = copies.num_rows
+    named = pc.dictionary_encode(copies["exact_group"].combine_chunks())
+    codes = pc.fill_null(named.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.where(codes < 0, np.arange(n), codes + n)
+
+
+def preference(copies: pa.Table) -> I64:
+    """The documents that passed, the most preferred first."""
+    passed = np.flatnonzero(copies["passed"].to_numpy(zero_copy_only=False))
+    keys = pa.table({"id": copies["id"], "number": copies["number"]}).take(passed)
+    ranks = copies["rank"].combine_chunks().take(pa.array(passed))
+    width = len(ranks[0]) if len(ranks) else 0
+    for place in range(width):
+        keys = keys.add_column(place, f"rank {place}", pc.list_element(ranks, place))
+    order = pc.sort_indices(keys, [(name, "ascending") for name in _by(keys.column_names)])
+    chosen: I64 = passed[order.to_numpy()]
+    return chosen
+
+
+def _by(names: list[str]) -> list[str]:
+    return [*(name for name in names if name.startswith("rank")), "id", "number"]
 
 
 def gather(poll: Poll, part: int) -> str:

@@ -1,11 +1,79 @@
 """The election: every drop names a survivor, and chains fall apart into what was verified."""
 
 import random
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.select.elect import Candidate, Loss, elect
+from tasks.select.copies import CANDIDATE, groups_of, preference
+from tasks.select.elect import STAYS
+from tasks.select.elect import elect as kernel_elect
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A document that passed all other rules."""
+
+    number: int
+    rank: tuple[float, ...]
+    id: str
+    group: Hashable
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A dropped copy."""
+
+    reason: str
+    survivor: int
+    similarity: float
+    band: int = -1
+
+
+def elect(
+    candidates: Sequence[Candidate], pairs: Sequence[tuple[Hashable, Hashable, float, int]]
+) -> dict[int, Loss]:
+    """The election as the stage holds it: columns in, losses by number out."""
+    found = sorted(candidates, key=lambda c: c.number)
+    table = pa.table(
+        {
+            "cluster": ["c"] * len(found),
+            "number": [c.number for c in found],
+            "part": [0] * len(found),
+            "source": [0] * len(found),
+            "exact_group": [str(c.group) for c in found],
+            "id": [c.id for c in found],
+            "url": pa.nulls(len(found), pa.string()),
+            "rank": [list(c.rank) for c in found],
+            "passed": [True] * len(found),
+        },
+        schema=CANDIDATE,
+    )
+    group = groups_of(table)
+    of = {str(c.group): int(g) for c, g in zip(found, group, strict=True)}
+    # A pair may name a group of which nobody passed; it stands in the table, but not for election.
+    known = [p for p in pairs if str(p[0]) in of and str(p[1]) in of]
+    result = kernel_elect(
+        preference(table),
+        group,
+        np.array([(of[str(a)], of[str(b)]) for a, b, *_ in known], np.int64).reshape(-1, 2),
+        np.array([p[2] for p in known], np.float64),
+        np.array([p[3] for p in known], np.int64),
+    )
+    return {
+        candidate.number: Loss(
+            "exact_duplicate" if result.exact[row] else "near_duplicate",
+            found[int(result.survivor[row])].number,
+            float(result.similarity[row]),
+            int(result.band[row]),
+        )
+        for row, candidate in enumerate(found)
+        if result.survivor[row] != STAYS
+    }
 
 
 def candidate(
@@ -65,9 +133,9 @@ def test_survivors_cover_the_dropped_and_not_each_other(
             assert (one, loss.similarity) == (other, 1.0)
         else:
             assert pairs[one, other] == loss.similarity
-    kept_groups = [group[n] for n in stays]
-    assert len(kept_groups) == len(set(kept_groups))
-    assert not any(a in kept_groups and b in kept_groups for a, b in pairs)
+    keptgroups_of = [group[n] for n in stays]
+    assert len(keptgroups_of) == len(set(keptgroups_of))
+    assert not any(a in keptgroups_of and b in keptgroups_of for a, b in pairs)
     rng.shuffle(found)
     turned = [(b, a, s, n) if rng.random() < 0.5 else (a, b, s, n) for a, b, s, n in given_pairs]
     rng.shuffle(turned)
