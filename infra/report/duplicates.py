@@ -26,7 +26,7 @@ EXAMPLES = 6  # clusters shown with text
 PAIRS = 2  # dropped members shown of each
 READ = 20_000  # characters of a document that are looked at
 MATCHED = 2_000  # words (and spaces) of them that are compared
-BEFORE = 300  # characters of a common beginning that are shown
+BEFORE, LINES = 300, 3  # characters and lines of a common beginning that are shown
 SHOWN, RUN = 220, 90  # words (and spaces) of an excerpt, and of one run that is equal or differs
 CLASSES = ((2, 2), (3, 3), (4, 4), (5, 9), (10, 49), (50, 499), (500, None))
 # A run of space, one character of a script without spaces, or a run of others.
@@ -236,9 +236,11 @@ def compare(left: str, right: str) -> tuple[Markup, Markup]:
     difference and what follows a long insertion are seen.
     """
     first = next((at for at, (a, b) in enumerate(zip_longest(left, right)) if a != b), 0)
-    start = (
-        left.rfind(" ", 0, max(0, first - BEFORE)) + 1 if first < max(len(left), len(right)) else 0
-    )
+    start = 0
+    if first < max(len(left), len(right)):
+        start = left.rfind(" ", 0, max(0, first - BEFORE)) + 1
+        # Pages of short lines: the box is low, and what differs has to be seen in it.
+        start += sum(map(len, left[start:first].splitlines(keepends=True)[:-LINES]))
     left, right = left[start:], right[start:]
     one, other = (WORD.findall(text)[:MATCHED] for text in (left, right))
     sides: tuple[list[str], list[str]] = (["… "], ["… "]) if start else ([], [])

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from infra.dataset import open_dataset
-from infra.report.duplicates import duplicates
+from infra.report.duplicates import compare, duplicates
 from infra.report.page import _environment
 from tests.infra.copies import A, B, C, store
 
@@ -43,3 +43,10 @@ def test_examples_need_the_documents_but_figures_do_not(tmp_path: Path) -> None:
     storage.at(*first.path.split("/")).remove_tree()
     found = duplicates(storage, record, marks)
     assert (found.found, found.clusters) == (3, [])
+
+
+def test_of_many_short_lines_in_common_the_last_are_shown() -> None:
+    lines = [f"line {n}" for n in range(9)]
+    left, right = compare("\n".join([*lines, "here"]), "\n".join([*lines, "there"]))
+    assert left == "… line 6\nline 7\nline 8\n<mark>here</mark>"
+    assert right.endswith("<mark>there</mark>")
