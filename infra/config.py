@@ -1,6 +1,8 @@
 """The base of every section of a recipe."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterable
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
 
 class Section(BaseModel):
@@ -13,3 +15,19 @@ class Section(BaseModel):
     def facts(self) -> dict[str, object]:
         """The section as plain JSON values, defaults included: what enters a fingerprint."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def known(kind: str, names: frozenset[str]) -> AfterValidator:
+    """Refuses a name that is not one of ``names``, and lists them."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"no {kind} is named {name!r}; there are {', '.join(sorted(names))}")
+        return name
+
+    return AfterValidator(check)
+
+
+def enumerated(names: Iterable[str]) -> WithJsonSchema:
+    """For Prefect's server and form, which know the recipe by its JSON schema alone."""
+    return WithJsonSchema({"type": "string", "enum": sorted(names)})

@@ -30,9 +30,13 @@ def spread(layout: Layout, partition: int) -> dict[str, Any]:
 
 
 def weigh(layout: Layout, block: Block) -> dict[str, Any]:
-    """How many shingles the members in a block have."""
+    """How many shingles the members in each piece of a block have."""
     rows = _members(layout, block)[0]
-    return {"shingles": int(block.shingles()[rows].sum()) if len(rows) else 0}
+    held = np.zeros(block.rows, np.int64)
+    held[rows] = block.shingles()[rows] if len(rows) else 0
+    starts = [piece.start - block.start for piece in block.pieces]
+    ends = [*starts[1:], block.rows]
+    return {"pieces": [int(held[a:b].sum()) for a, b in zip(starts, ends, strict=True)]}
 
 
 def send_nodes(layout: Layout, block: Block) -> dict[str, Any]:
@@ -64,10 +68,17 @@ def send_edges(layout: Layout, partition: int) -> dict[str, Any]:
     return {}
 
 
-def gather(layout: Layout, block: Block) -> dict[str, Any]:
+def gather(layout: Layout, block: Block, sender: int, first: int, last: int) -> dict[str, Any]:
     """Send the bins what they asked for: of each document its number, a length and the words.
 
     The words are the sorted hashes of its distinct shingles, or its packed signature.
+
+    Args:
+        layout: the join.
+        block: where the documents are.
+        sender: the number of this task.
+        first: the first piece of the block to be read.
+        last: the piece after the last.
     """
     asked: list[U64] = []
     bins: list[I64] = []
@@ -77,11 +88,15 @@ def gather(layout: Layout, block: Block) -> dict[str, Any]:
         asked.append(found)
         bins.append(np.full(len(found), number))
     numbers, place = np.concatenate(asked), np.concatenate(bins)
+    pieces = block.pieces[first:last]
+    start, end = pieces[0].start, pieces[-1].start + pieces[-1].documents.rows
+    here = (numbers >= np.uint64(start)) & (numbers < np.uint64(end))
+    numbers, place = numbers[here], place[here]
     order = np.argsort(numbers)
     rows = (numbers[order] - np.uint64(block.start)).astype(np.int64)
     flat, lengths = _words(layout, block, rows)
     records, bounds = _by_bin(flat, lengths, numbers[order], place[order], len(layout.bins))
-    layout.exchange("words", len(layout.bins), 1).send_runs(block.index, [records], bounds)
+    layout.exchange("words", len(layout.bins), 1).send_runs(sender, [records], bounds)
     return {"read": len(rows)}
 
 

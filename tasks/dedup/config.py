@@ -5,12 +5,13 @@ from typing import Literal, Self
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from infra.config import Section
+from infra.languages import Language
 from tasks.dedup.banding import choose
 
 Unit = Literal["words", "characters"]
 Scope = Literal["global", "source", "segment", "language"]
-# How the work is cut, and when it is stopped, decides nothing about what is found.
-OPERATIONAL = frozenset({"memory", "max_cluster", "max_bucket"})
+# How the work is cut, when it is stopped, and how bands and rows came about decides nothing.
+OPERATIONAL = frozenset({"memory", "max_cluster", "max_bucket", "recall", "hashes"})
 _SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 
 
@@ -34,7 +35,7 @@ class DedupConfig(Section):
     unit: Unit = Field(
         "words", description="what a shingle is made of; characters for scripts without spaces"
     )
-    languages: dict[str, Shingling] = Field(
+    languages: dict[Language, Shingling] = Field(
         default_factory=dict,
         description="what is different for single languages, by the label that annotate gives, "
         "such as {th: {unit: characters, ngram: 15}}",
@@ -139,5 +140,7 @@ class DedupConfig(Section):
         return int(_SIZE.validate_python(self.memory))
 
     def facts(self) -> dict[str, object]:
-        """What decides the marks; how the work is cut does not."""
-        return {key: value for key, value in super().facts().items() if key not in OPERATIONAL}
+        """What decides the marks; how the work is cut, and how bands were chosen, does not."""
+        bands, rows = self.banding
+        facts = {key: value for key, value in super().facts().items() if key not in OPERATIONAL}
+        return {**facts, "bands": bands, "rows": rows}

@@ -21,6 +21,7 @@ I64 = npt.NDArray[np.int64]
 
 # Bytes a worker holds per row while it works on it: the row, its sorted copy, indices, results.
 DIGEST_ROW, KEY_ROW, PAIR_ROW, EDGE_ROW = 128, 96, 96, 192
+SHINGLE = 32  # bytes a worker holds per shingle: its hash, its copies on the way
 PAIRS_PER_DOCUMENT = 8  # expected; decides how pairs are cut, nothing else
 DOCUMENTS_PER_FILE = 4_000_000
 BLOCK_ROW = 24  # bytes per document and band that a block sends, and as much to order them
@@ -43,6 +44,7 @@ class Layout:
         exact_bits, key_bits, bin_bits: the number of partitions of digests, of each band's keys,
             and of components, as exponents of two.
         ranges: partitions of pairs, each a range of documents.
+        readers: tasks that read texts.
     """
 
     work: Storage
@@ -53,6 +55,7 @@ class Layout:
     key_bits: int
     ranges: int
     bin_bits: int = 0
+    readers: int = 0
 
     @staticmethod
     def of(work: Storage, config: DedupConfig, blocks: Sequence[Block]) -> "Layout":
@@ -75,9 +78,31 @@ class Layout:
         bands, _ = config.banding
         return max(1, config.partition_bytes // (2 * BLOCK_ROW * bands))
 
-    def with_bins(self, shingles: int) -> "Layout":
+    def with_bins(self, shingles: int, readers: int) -> "Layout":
         """With components cut so that the shingle sets of a bin fit."""
-        return replace(self, bin_bits=power(4 * 8 * shingles / self.config.partition_bytes))
+        bits = power(SHINGLE * shingles / self.config.partition_bytes)
+        return replace(self, bin_bits=bits, readers=readers)
+
+    def readings(self, weights: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+        """Cut the pieces of each block so that the shingle sets of a task fit.
+
+        Args:
+            weights: by block and piece, the shingles of the documents in components.
+
+        Returns:
+            (block, first piece, piece after the last) of each task.
+        """
+        out = []
+        room = self.config.partition_bytes // SHINGLE
+        for block, pieces in enumerate(weights):
+            first, held = 0, 0
+            for piece, weight in enumerate(pieces):
+                if held and held + weight > room:
+                    out.append((block, first, piece))
+                    first, held = piece, 0
+                held += weight
+            out.append((block, first, len(pieces)))
+        return out
 
     @property
     def blocks(self) -> range:

@@ -1,7 +1,7 @@
 """The sub-stage ``signatures``: what deduplication keeps of each document, part by part.
 
 A row holds the digest of the normalised text, the number of shingles, the band keys and four bits
-of each hash value: 188 bytes with the default 14 bands of 8, besides the id. It depends on the
+of each hash value: 192 bytes with the default 14 bands of 8, besides the id. It depends on the
 document alone, so parts that come in later cost themselves only.
 """
 

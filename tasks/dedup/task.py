@@ -34,7 +34,7 @@ WORK = "work/dedup"  # below the storage root: what passes between the steps of 
 LATEST = "work/dedup-latest"  # which data set to look comparisons up in: a hint, never needed
 # What the similarity of two texts depends on besides the texts.
 COMPARISON = ("tasks.dedup.sketch", "tasks.dedup.hashing", "tasks.dedup.verify", "tasks.dedup.bits")
-CONTENTS = "parts.json"  # the content of each part of the documents, in order
+CONTENTS = "parts.json"  # what the comparisons of each part of the documents rest on, in order
 
 
 class ImplausibleCopies(UserError):
@@ -93,9 +93,13 @@ def build(
     rows = Layout.block_rows(config)
     cut = blocks(documents, keys, notes, rows=rows, scope=config.scope, removals=tuple(removals))
     parts = [part for source in documents for part in source.parts]
+    contents = [part.content for part in parts]
+    if config.languages:  # annotations have a say in what a text is compared by
+        said = [part.content for source in notes for part in source.parts]
+        contents = [digest(pair) for pair in zip(contents, said, strict=True)]
     hint = ctx.storage.at(LATEST)
     scheme = _scheme(config)
-    earlier, origin = _earlier(ctx.storage, hint, scheme, parts)
+    earlier, origin = _earlier(ctx.storage, hint, scheme, parts, contents)
     place = ctx.storage.at(*WORK.split("/"), spec.fingerprint[:SHORT])
     work = place.at(digest([config.partition_bytes, origin, boot()])[:SHORT])
     try:
@@ -112,7 +116,7 @@ def build(
             spec,
             units,
             mark,
-            files={CONTENTS: json.dumps([part.content for part in parts]).encode()},
+            files={CONTENTS: json.dumps(contents).encode()},
             placed=found.files,
             facts=lambda _: facts,
         )
@@ -145,20 +149,24 @@ def _scheme(config: DedupConfig) -> str:
 
 
 def _earlier(
-    storage: Storage, hint: Storage, scheme: str, parts: Sequence[PartRef]
+    storage: Storage,
+    hint: Storage,
+    scheme: str,
+    parts: Sequence[PartRef],
+    contents: Sequence[str],
 ) -> tuple[Earlier | None, str]:
     """The latest data set of this scheme, and its fingerprint, if it shares parts with these."""
     try:
         name = json.loads(hint.read(f"{scheme}.json"))["folder"]
         data = open_dataset(storage.at(*name.split("/")))
-        contents = json.loads(data.read(CONTENTS))
+        theirs = json.loads(data.read(CONTENTS))
     except (FileNotFoundError, ValueError, KeyError, NotCommitted):
         return None, ""
     places: dict[str, int] = {}
     starts = np.cumsum([0, *(part.rows for part in parts)])
-    for part, start in zip(parts, starts, strict=False):
-        places.setdefault(part.content, int(start))
-    known = {number: places[held] for number, held in enumerate(contents) if held in places}
+    for content, start in zip(contents, starts, strict=False):
+        places.setdefault(content, int(start))
+    known = {number: places[held] for number, held in enumerate(theirs) if held in places}
     if not known:
         return None, ""
     files = sorted(name for name in data.manifest.files if name != CONTENTS)

@@ -243,7 +243,7 @@ def _received_words(layout: Layout, number: int, documents: U64) -> Words:
     start = np.full(len(documents), -1, np.int64)
     length = np.zeros(len(documents), np.int64)
     exchange = layout.exchange("words", len(layout.bins), 1)
-    flat = gathered(exchange.slices(number, layout.blocks), layout.config.partition_bytes)
+    flat = gathered(exchange.slices(number, range(layout.readers)), layout.config.partition_bytes)
     found = _records(flat)
     place = np.searchsorted(documents, found[:, 0].astype(np.uint64))
     start[place], length[place] = found[:, 1], found[:, 2]

@@ -20,6 +20,7 @@ from infra.removals import removal
 from infra.stage import Context
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.task import ImplausibleCopies, dedup
+from tasks.dedup.words import shingles
 from tests.dedup.corpora import Row, context, documents, edited, jaccard, prose, row
 from tests.select.notes import annotated, note
 
@@ -313,6 +314,24 @@ def test_a_language_has_its_own_shingles_and_its_own_scope(tmp_path: Path) -> No
     a, b, c, d, e = clusters(scope="language")
     assert a is b is e is None
     assert c == d is not None
+
+
+def test_pairs_are_compared_anew_where_their_languages_changed(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(4)
+    words = prose(rng, 150)
+    texts = [" ".join(words), " ".join(edited(rng, words, 3))]
+    source = documents(ctx, "site", [[row("site", text) for text in texts]])
+    config = DedupConfig.model_validate({"languages": {"de": {"unit": "characters", "ngram": 9}}})
+    found = []
+    for language in ("en", "de"):
+        notes = annotated(ctx, source, [[note(language=language) for _ in texts]])
+        inputs: dict[str, Any] = {"config": config, "documents": [source], "notes": [notes]}
+        (edge,) = edges(dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs))
+        found.append(edge["similarity"])
+    assert found[0] == jaccard(texts[0], texts[1])
+    one, other = (set(shingles(text, 9, "characters")) for text in texts)
+    assert found[1] == len(one & other) / len(one | other) != found[0]
 
 
 @pytest.mark.e2e

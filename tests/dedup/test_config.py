@@ -1,0 +1,39 @@
+"""The dedup section: what is refused, and what changes nothing."""
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.dedup.config import DedupConfig
+
+
+def read(**fields: object) -> DedupConfig:
+    return DedupConfig.model_validate(fields)
+
+
+def test_bands_may_follow_from_a_recall() -> None:
+    wanted = read(threshold=0.8, recall=0.95)
+    assert wanted.banding == (21, 9)
+    assert wanted.permutations == 189
+    assert wanted.facts() == read(bands=21, rows=9).facts()
+
+
+def test_how_the_work_is_cut_changes_nothing() -> None:
+    other = read(memory="1GiB", max_cluster=5, max_bucket=7, hashes=300)
+    assert other.facts() == read().facts()
+    assert other.partition_bytes == 2**30
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"bands": 5, "recall": 0.9}, "or the recall wanted at threshold, not both"),
+        ({"recall": 0.9, "threshold": 0.3, "hashes": 2}, "allow more hashes"),
+        ({"memory": "much"}, "'much' is not a size such as 512MiB"),
+        ({"languages": {"thai": {}}}, "no language is named 'thai'"),
+        ({"unit": "letters"}, "words"),
+        ({"shingle": 5}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_value_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        read(**fields)
