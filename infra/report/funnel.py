@@ -18,8 +18,10 @@ PUBLISHED = {rule.name: rule for rules in RULES.values() for rule in rules}
 STATEMENTS = {
     "language": "not one of the recipe's languages, or not surely enough",
     "pii": "holds personal data",
+    "removed": "taken out on request",
     "url_duplicate": "another version of a page that stays",
     "repeated_lines": "left with too little without the lines that many documents have",
+    "repeated_substring": "consists of passages that earlier documents have",
     "exact_duplicate": "the same text as a document that stays, but for case and white space",
     "near_duplicate": "verified to be nearly the same text as a document that stays",
 }

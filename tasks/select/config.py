@@ -1,50 +1,22 @@
 """The recipe's ``select`` section."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from infra.config import Section
+from infra.config import Section, enumerated, known
+from infra.languages import Language
 from infra.rules import RULES
 from infra.signals import SIGNALS
 from tasks.select.rank import SIMPLE
-from tasks.select.repeats.config import Lines
+from tasks.select.repeats.config import Lines, Substrings
 
 NUMBERS = frozenset({*SIGNALS, "language_score"})
 FILTER_OF = {rule.name: name for name, rules in RULES.items() for rule in rules}
 
-# The labels of fastText's lid.176 (https://fasttext.cc/docs/en/language-identification.html): a
-# language outside this list would keep nothing.
-_LABELS = (
-    "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb "
-    "co cs cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he "
-    "hi hif hr hsb ht hu hy ia id ie ilo io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez "
-    "li lmo lo lrc lt lv mai mg mhr min mk ml mn mr mrj ms mt mwl my myv mzn nah nap nds ne new nl "
-    "nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl so "
-    "sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi "
-    "yo yue zh"
-)
-LANGUAGES = frozenset(_LABELS.split())
-
-
-def _known(kind: str, names: frozenset[str]) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in names:
-            raise ValueError(f"no {kind} is named {name!r}; there are {', '.join(sorted(names))}")
-        return name
-
-    return AfterValidator(check)
-
-
-def _enum(names: Iterable[str]) -> WithJsonSchema:
-    """For Prefect's server and form, which know the recipe by its JSON schema alone."""
-    return WithJsonSchema({"type": "string", "enum": sorted(names)})
-
-
-Filter = Annotated[str, _known("quality filter", frozenset(RULES)), _enum(RULES)]
-RuleName = Annotated[str, _known("rule", frozenset(FILTER_OF)), _enum(FILTER_OF)]
-Language = Annotated[str, _known("language", LANGUAGES), _enum(LANGUAGES)]
+Filter = Annotated[str, known("quality filter", frozenset(RULES)), enumerated(RULES)]
+RuleName = Annotated[str, known("rule", frozenset(FILTER_OF)), enumerated(FILTER_OF)]
 Score = Annotated[float, Field(ge=0, le=1)]
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 Pii = Literal["keep", "mask", "drop"]
@@ -122,6 +94,9 @@ class SelectConfig(Section):
     )
     lines: Lines | None = Field(
         None, description="take repeated lines out of the texts that stay; left out: none"
+    )
+    substrings: Substrings | None = Field(
+        None, description="take long runs of words that an earlier document has out; left out: none"
     )
     max_source_loss: float = Field(
         0.9,

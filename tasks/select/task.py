@@ -27,6 +27,7 @@ from tasks.select.repeats.addresses import elect_addresses, send_addresses
 from tasks.select.repeats.ground import state
 from tasks.select.repeats.levels import run_levels
 from tasks.select.repeats.line_election import REASON as LINES
+from tasks.select.repeats.substring_election import REASON as SUBSTRINGS
 
 STAGE = Stage(NAME, modules=("tasks.select", "infra.rules"), libraries=("pyarrow",))
 SHOWN_CLUSTERS = 3
@@ -127,7 +128,8 @@ def _build(
         )
         for part, t in enumerate(triples)
     ]
-    reasons = [ADDRESS] * config.one_per_url + [EXACT, NEAR] + [LINES] * bool(config.lines)
+    reasons = [ADDRESS] * config.one_per_url + [EXACT, NEAR]
+    reasons += [LINES] * bool(config.lines) + [SUBSTRINGS] * bool(config.substrings)
     facts = {
         "sources": {
             str(data.source): {

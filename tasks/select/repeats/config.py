@@ -1,12 +1,13 @@
-"""The recipe's ``select.lines`` section."""
+"""The recipe's ``select.lines`` and ``select.substrings`` sections."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.config import Section
 
 FEW_WORDS = 50
+HALF = 0.5
 
 
 class Lines(Section):
@@ -43,3 +44,40 @@ class Lines(Section):
         description="words that must be left of a document that lost lines; with fewer it is "
         "dropped, unless it keeps a line for others (datatrove's min_doc_words)",
     )
+
+
+class Substrings(Section):
+    """Runs of words that an earlier document has are removed from the text.
+
+    After Lee et al. 2021 (arXiv:2107.06499), who take runs of 50 tokens or more out with a suffix
+    array, and RefinedWeb (Penedo et al. 2023, arXiv:2306.01116), which does so to web pages. Here
+    words are counted, in lower case, and runs are compared by rolling hashes of 64 bits.
+    """
+
+    words: int = Field(50, ge=10, description="words of the shortest run that is removed")
+    action: Literal["trim", "drop"] = Field(
+        "trim",
+        description="take the runs out of the text, or drop documents that consist of them and "
+        "leave the others whole",
+    )
+    max_share: float = Field(
+        HALF,
+        ge=0,
+        le=1,
+        description="with drop: greatest share of a document's words that such runs may cover",
+    )
+    min_words: int = Field(
+        FEW_WORDS,
+        ge=1,
+        description="with trim: words that must be left of a document that lost some; with fewer "
+        "it is dropped, unless it keeps words for others (datatrove's min_doc_words)",
+    )
+
+    @model_validator(mode="after")
+    def _no_idle_limits(self) -> Self:
+        """A limit of the other action would silently do nothing."""
+        if self.action == "trim" and self.max_share != HALF:
+            raise ValueError("max_share belongs to action drop")
+        if self.action == "drop" and self.min_words != FEW_WORDS:
+            raise ValueError("min_words belongs to action trim")
+        return self

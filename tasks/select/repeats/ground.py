@@ -120,6 +120,12 @@ class Ground:
         rows = np.column_stack([wanted, np.full(len(wanted), part, np.uint64)])
         self.to_parts("asked", 2).send(part, self.part_of(wanted), rows)
 
+    def asked(self, part: int) -> list[int]:
+        """The rows of a part's documents whose ids were asked for."""
+        found = self.to_parts("asked", 2).receive(part, self.parts)[:, 0]
+        rows: list[int] = (np.unique(found).astype(np.int64) - self.starts[part]).tolist()
+        return rows
+
     def answer(self, part: int, documents: PartRef) -> None:
         """Send the ids of a part's documents to those that asked for them."""
         asked = self.to_parts("asked", 2).receive(part, self.parts)

@@ -11,9 +11,12 @@ from infra.storage import Storage
 from tasks.select.config import SelectConfig
 from tasks.select.part import Triple
 from tasks.select.repeats import line_election as lines
-from tasks.select.repeats.config import Lines
+from tasks.select.repeats import substring_election as substrings
+from tasks.select.repeats.config import Lines, Substrings
+from tasks.select.repeats.fingerprints import build_fingerprints
 from tasks.select.repeats.ground import Ground, Ruled, receivers
 from tasks.select.repeats.lines import build_lines
+from tasks.select.repeats.words import gram_and_window
 
 HASH = 8  # bytes; they do not compress, so a file's length tells how many there are
 Told = Counter[tuple[int, str]]
@@ -51,6 +54,13 @@ def run_levels(
         for part, ruled in _lines(ctx, ground, triples, hashed, config.lines):
             _note(triples[part], lines.REASON, ruled, lost, trimmed)
             digests[part] = ruled.digest
+    if config.substrings is not None:
+        level += 1
+        taken = build_fingerprints(ctx, config.substrings.words, documents)
+        ground = _ground(work, level, triples, taken)
+        for part, ruled in _substrings(ctx, ground, triples, taken, config.substrings):
+            _note(triples[part], substrings.REASON, ruled, lost, trimmed)
+            digests[part] = ruled.digest
     return level, lost, trimmed
 
 
@@ -85,6 +95,29 @@ def _lines(
     _run(ctx, "answers", answer, [(ground, part, triples[part].documents) for part in parts])
     payloads = [(ground, part, triples[part], config) for part in parts]
     yield from ctx.cluster.map(lines.rule_lines, payloads)
+
+
+def _substrings(
+    ctx: Context,
+    ground: Ground,
+    triples: Sequence[Triple],
+    taken: Sequence[PartRef],
+    config: Substrings,
+) -> Iterator[tuple[int, Ruled]]:
+    parts = list(ground.parts)
+    _run(ctx, "hashes", substrings.send_fingerprints, [(ground, p, taken[p]) for p in parts])
+    payloads = [(ground, number) for number in range(ground.partitions)]
+    shared = sum(rows for _, rows in ctx.cluster.map(substrings.find_shared, payloads))
+    # A fingerprint lies in this many runs at most; which of them differ is not known yet.
+    n = receivers(shared * gram_and_window(config.words)[1])
+    _run(
+        ctx, "runs", substrings.send_runs, [(ground, p, triples[p], config.words, n) for p in parts]
+    )
+    _run(ctx, "copies", substrings.find_runs, [(ground, number, n) for number in range(n)])
+    _run(ctx, "texts", substrings.cover_texts, [(ground, p, triples[p], config, n) for p in parts])
+    _run(ctx, "names", answer, [(ground, part, triples[part].documents) for part in parts])
+    rule = [(ground, part, triples[part], config) for part in parts]
+    yield from ctx.cluster.map(substrings.rule_substrings, rule)
 
 
 def answer(ground: Ground, part: int, documents: PartRef) -> None:

@@ -1,6 +1,5 @@
 """Lines that occur in many documents: hashes meet by partition, each part learns what goes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from tasks.select.repeats.ground import (
     put_state,
 )
 from tasks.select.repeats.lines import COLUMN, located
+from tasks.select.repeats.trim import tidied
 from tasks.select.repeats.words import count_words
 
 U64 = npt.NDArray[np.uint64]
@@ -104,25 +104,6 @@ def line_cuts(text: str, lost: U64, config: Lines) -> tuple[list[tuple[int, int]
     hit = np.isin(hashes, lost)
     cuts = united(list(zip(starts[hit].tolist(), ends[hit].tolist(), strict=True)))
     return tidied(text, cuts), int(hit.sum())
-
-
-def tidied(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Cuts with the white space that they would leave at either end of the text."""
-    out = list(cuts)
-    head, taken = 0, 0
-    while taken < len(out) and not text[head : out[taken][0]].strip():
-        head = out[taken][1]
-        taken += 1
-    if taken:
-        rest = text[head:]
-        out = [(0, head + len(rest) - len(rest.lstrip())), *out[taken:]]
-    tail, left = len(text), len(out)
-    while left and not text[out[left - 1][1] : tail].strip():
-        left -= 1
-        tail = out[left][0]
-    if left < len(out):
-        out = [*out[:left], (len(text[:tail].rstrip()), len(text))]
-    return united(out)
 
 
 def _found(ground: Ground, part: int) -> U64:

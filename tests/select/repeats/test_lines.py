@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from infra.dataset import Dataset
 from tasks.select.repeats.config import Lines
-from tasks.select.repeats.line_election import tidied
 from tasks.select.repeats.lines import line_hashes, located
+from tasks.select.repeats.trim import tidied
 from tasks.select.repeats.words import count_words
 from tests.dedup.corpora import Row, context, documents, row
 from tests.select.notes import annotated, note
