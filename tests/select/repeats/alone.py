@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from infra.dataset import Dataset, PartRef
 from infra.ledger import verdicts
+from infra.removals import Removal
 from infra.stage import Context, Outcome, Spec, Stage, Unit, build
 from tasks.select.config import SelectConfig
 from tasks.select.task import select
@@ -28,6 +29,7 @@ def run_alone(
     ctx: Context,
     sources: Sequence[Dataset],
     notes: Sequence[Dataset] | None = None,
+    removals: Sequence[Removal] = (),
     **fields: Any,
 ) -> Dataset:
     """The corpus of these sources."""
@@ -38,6 +40,7 @@ def run_alone(
         "config": SelectConfig.model_validate({"languages": {}, "quality": [], **fields}),
         "documents": list(sources),
         "notes": [annotated(ctx, source) for source in sources] if notes is None else list(notes),
+        "removals": removals,
         "marks": build(ctx, spec, units, mark, facts=lambda _: facts),
     }
     return select.build(ctx, select.spec(ctx, **inputs), **inputs)

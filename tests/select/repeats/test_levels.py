@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from infra.removals import Removal
 from tests.dedup.corpora import context, documents, prose, row
 from tests.select.repeats.alone import run_alone
 from tests.select.test_stage import ledger, run
@@ -64,3 +65,29 @@ def test_levels_are_reported_by_source(tmp_path: Path) -> None:
         "trimmed_repeated_lines": 0,
         "trimmed_repeated_substring": 0,
     }
+
+
+def test_removal_then_run_equals_a_run_that_never_had_the_document(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(3)
+    shared = " ".join(prose(rng, 20))
+    rows = [
+        row("site", f"{LINE}\n{' '.join(prose(rng, 60))} {shared} {k}", f"http://x/{k % 4}")
+        for k in range(6)
+    ]
+    levels: dict[str, Any] = {
+        "lines": {"documents": 2},
+        "substrings": {"words": 20},
+        "one_per_url": True,
+    }
+    whole = documents(ctx, "site", [rows[:3], rows[3:]])
+    for gone in (0, 4):
+        taken = Removal("id", rows[gone]["id"])
+        corpus = run_alone(ctx, [whole], removals=[taken], **levels)
+        left = [r for r in rows if r is not rows[gone]]
+        never = run_alone(ctx, [documents(ctx, "site", [left])], **levels)
+        assert corpus.table().to_pylist() == never.table().to_pylist()
+        said = [verdict for verdict in ledger(corpus) if verdict["reason"] != "removed"]
+        assert said == ledger(never)
+        assert never.facts["sources"]["site"]["trimmed_repeated_substring"] > 1
+        assert len(ledger(corpus)) == len(said) + 1

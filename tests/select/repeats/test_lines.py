@@ -208,7 +208,7 @@ def test_documents_that_fail_a_rule_do_not_count(tmp_path: Path) -> None:
     rows = pages(4)
     source = documents(ctx, "site", [rows])
     notes = [annotated(ctx, source, [[note(language="de"), note(), note(), note()]])]
-    fields = {"languages": {"en": 0.5}}
+    fields: dict[str, Any] = {"languages": {"en": 0.5}}
     three = run_alone(ctx, [source], notes, lines={"documents": 3}, **fields)
     assert [text.startswith(COMMON[0]) for text in texts(three)] == [True, False, False]
     four = run_alone(ctx, [source], notes, lines={"documents": 4}, **fields)

@@ -262,7 +262,10 @@ def test_lines_and_substrings_go_together(tmp_path: Path) -> None:
         for k, r in enumerate(rows)
     ]
     notes = [annotated(ctx, source, [[note(pii=s) for s in spans]])]
-    fields = {"lines": {"documents": 3, "min_words": 1}, "substrings": {"words": 12}}
+    fields: dict[str, Any] = {
+        "lines": {"documents": 3, "min_words": 1},
+        "substrings": {"words": 12},
+    }
     corpus = run_alone(ctx, [source], notes, **fields)
     for k, found in enumerate(corpus.table().to_pylist()):
         own = rows[k]["text"].split("\n")[1].removesuffix(f" u{k}@d.ef")
