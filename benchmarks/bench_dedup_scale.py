@@ -31,8 +31,9 @@ from tasks.dedup.config import DedupConfig
 from tasks.dedup.join import Joined, join
 from tasks.dedup.layout import Layout
 from tasks.select.config import SelectConfig
-from tasks.select.copies import Poll, gather, hold, send_pairs, survey
+from tasks.select.copies import gather, hold, send_pairs, survey
 from tasks.select.part import Triple
+from tasks.select.poll import Poll
 
 WORKERS = 2
 MILLION = 1_000_000

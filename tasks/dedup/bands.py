@@ -2,8 +2,9 @@
 
 Up to a bound, every pair of a bucket is nominated. A larger bucket is put in the order of its
 members' other keys, as in an LSH forest (Bawa, Condie, Ganesan: WWW 2005), so that members who
-share more stand next to one another; each is compared with the first and with its neighbours. What
-is not nominated there is counted.
+share more stand near one another, and is looked at in windows; in a window each member is nominated
+with those whose packed signatures agree with its own most, and with the first of the bucket. The
+cost is linear in the members. What is not nominated there is counted.
 """
 
 from typing import Any
@@ -23,8 +24,9 @@ I64 = npt.NDArray[np.int64]
 # Rows of the exchanges. Keys: key, document. Pairs: smaller document, larger << 8 | band.
 KEYS, PAIRS = 2, 2
 # Members of crowded buckets: key, band, document; then with what orders them.
-CROWDED, ORDERED = 3, 9
+CROWDED, ORDERED = 3, 9  # and, after those nine, the packed signature
 FOLLOWING = 3  # further keys by which a crowded bucket is ordered
+WINDOW = 2048  # members of a crowded bucket that are looked at together
 
 
 def send_keys(layout: Layout, block: Block) -> dict[str, Any]:
@@ -89,25 +91,101 @@ def order_members(layout: Layout, block: Block) -> dict[str, Any]:
         out[:, 5] = block.shingles()[rows]
         out[:, 6:8] = block.digests()[rows]
     out[:, 8] = found[:, 2]
-    exchange = layout.exchange("ordered", len(layout.exact_partitions), ORDERED)
-    exchange.send(block.index, layout.exact_of(out[:, 0]), out)
+    wide = np.column_stack([out, _wide(block.sketches(rows))])
+    exchange = layout.exchange("ordered", len(layout.exact_partitions), ORDERED + _words(layout))
+    exchange.send(block.index, layout.exact_of(out[:, 0]), wide)
     return {}
 
 
 def pair_crowded(layout: Layout, partition: int) -> dict[str, Any]:
     """Nominate pairs of the crowded buckets of a partition."""
-    exchange = layout.exchange("ordered", len(layout.exact_partitions), ORDERED)
+    exchange = layout.exchange("ordered", len(layout.exact_partitions), ORDERED + _words(layout))
     rows = exchange.receive(partition, layout.blocks)
     rows = rows[np.lexsort(tuple(rows[:, k] for k in (7, 6, 5, 4, 3, 2, 1, 0)))]
     first, sizes = runs(rows[:, 0], rows[:, 1])
-    near = layout.config.neighbours
-    made = bounded_counts(sizes, near)
-    pairs = bounded_pairs(rows[:, 8], first, sizes, near)
-    bands = np.repeat(rows[first, 1], made)
+    packed = np.ascontiguousarray(rows[:, ORDERED:])
+    places = nearest(packed, first, sizes, layout.config.neighbours, WINDOW)
+    places = places[places[:, 0] >= 0]
+    places = np.unique(np.sort(places, axis=1), axis=0)
+    bands = rows[places[:, 0], 1]
     sender = len(layout.key_partitions) + partition
-    _send_pairs(layout, sender, pairs, bands)
+    _send_pairs(layout, sender, rows[:, 8][places], bands)
     possible = sizes * (sizes - 1) // 2
-    return {"left_out": int((possible - made).sum()), "nominated": len(pairs)}
+    return {"left_out": int(possible.sum()) - len(places), "nominated": len(places)}
+
+
+def _wide(packed: npt.NDArray[np.uint8]) -> U64:
+    """Packed signatures as words; what is added is zero in all of them."""
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    return np.ascontiguousarray(padded).view(np.uint64)
+
+
+def _words(layout: Layout) -> int:
+    """Words of a packed signature."""
+    return -(-layout.config.permutations // 16)
+
+
+@kernel
+def agreement(a: U64, b: U64) -> int:
+    """How many of the four-bit values of two packed signatures are equal."""
+    same = 0
+    for k in range(len(a)):
+        x = a[k] ^ b[k]
+        x |= x >> np.uint64(1)
+        x |= x >> np.uint64(2)
+        x &= np.uint64(0x1111111111111111)
+        x = (x + (x >> np.uint64(4))) & np.uint64(0x0303030303030303)
+        same += 16 - int(np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56)))
+    return same
+
+
+@kernel
+def nearest(packed: U64, first: I64, sizes: I64, near: int, window: int) -> I64:
+    """Pairs of places: each member of a run with its first, and with the most like it in a window.
+
+    Args:
+        packed: uint64[n, words], packed signatures.
+        first: int64[runs], where each run starts.
+        sizes: int64[runs].
+        near: how many members each is paired with; of equally similar ones, the first.
+        window: members that are compared with each other.
+
+    Returns:
+        int64[n * (near + 1), 2]; -1 in rows that stand for no pair.
+    """
+    n = len(packed)
+    out = np.full((n * (near + 1), 2), -1)
+    at = 0
+    best = np.empty(near, np.int64)
+    score = np.empty(near, np.int64)
+    for b in range(len(first)):
+        end = first[b] + sizes[b]
+        for i in range(first[b], end):
+            low = first[b] + (i - first[b]) // window * window
+            held = 0
+            for j in range(low, min(low + window, end)):
+                if j == i:
+                    continue
+                value = agreement(packed[i], packed[j])
+                if held == near and value <= score[held - 1]:
+                    continue
+                k = held if held < near else near - 1
+                while k > 0 and score[k - 1] < value:
+                    score[k] = score[k - 1]
+                    best[k] = best[k - 1]
+                    k -= 1
+                score[k] = value
+                best[k] = j
+                held = min(held + 1, near)
+            for k in range(held):
+                out[at, 0] = i
+                out[at, 1] = best[k]
+                at += 1
+            if i > first[b]:
+                out[at, 0] = first[b]
+                out[at, 1] = i
+                at += 1
+    return out
 
 
 def pair_senders(layout: Layout, *, crowded: bool) -> range:

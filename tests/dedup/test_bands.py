@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.dedup.banding import choose, curve, probability, wasted
-from tasks.dedup.bands import all_pairs, bounded_counts, bounded_pairs
+from tasks.dedup.bands import agreement, all_pairs, bounded_counts, bounded_pairs, nearest
 from tasks.dedup.bits import CHANCE, equal_values, estimate, pack
 from tasks.dedup.layout import repeated, runs
 from tasks.dedup.signatures import band_keys
@@ -65,6 +65,35 @@ def test_a_crowded_bucket_is_bounded_and_counted(sizes: list[int], near: int) ->
     ]
     assert sorted(found) == sorted(expected)
     assert int(bounded_counts(counts, near).sum()) == len(expected)
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32))
+def test_agreement_of_words_is_that_of_values(values: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = rng.integers(0, 2**32, (2, values), dtype=np.uint32)
+    packed = pack(np.stack([one, np.where(rng.random(values) < 0.5, one, other)]))
+    wide = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
+    spare = 16 * wide.shape[1] - values  # zero in both
+    assert agreement(wide[0], wide[1]) == equal_values(packed[0], packed[1], values) + spare
+
+
+@given(SIZES, st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**32))
+def test_a_member_meets_the_first_and_those_most_like_it(
+    sizes: list[int], near: int, window: int, seed: int
+) -> None:
+    n = sum(sizes)
+    packed = np.random.default_rng(seed).integers(0, 4, (n, 1), dtype=np.uint64)
+    first = np.cumsum([0, *sizes])[:-1].astype(np.int64)
+    found = nearest(packed, first, np.array(sizes, np.int64), near, window)
+    expected = set()
+    for start, size in zip(first.tolist(), sizes, strict=True):
+        for i in range(size):
+            low = i // window * window
+            others = [j for j in range(low, min(low + window, size)) if j != i]
+            others.sort(key=lambda j: (-agreement(packed[start + i], packed[start + j]), j))
+            expected |= {(start + i, start + j) for j in others[:near]}
+            expected |= {(start, start + i)} if i else set()
+    assert {tuple(pair) for pair in found.tolist() if pair[0] >= 0} == expected
 
 
 def test_nominations_follow_the_s_curve() -> None:

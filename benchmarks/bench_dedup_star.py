@@ -1,0 +1,103 @@
+"""What a bound on crowded buckets loses: star edges, neighbours, and all pairs, beside each other.
+
+    python benchmarks/bench_dedup_star.py [--pages 2000]
+
+Pages of one template have a similarity of 0.78 to one another, so hundreds meet in a bucket, and
+families of five among them one of 0.84. A star compares each member of a crowded bucket with the
+first and so misses families that share no other bucket; comparing all pairs finds what the bands
+can, at a cost that grows with the square. Printed: pairs compared and the share of family pairs
+that end in one cluster.
+"""
+
+import argparse
+import itertools
+import random
+import tempfile
+
+import pyarrow as pa
+
+from infra.cluster import Cluster, ClusterConfig
+from infra.dataset import Dataset
+from infra.fingerprint import digest
+from infra.ledger import verdicts
+from infra.progress import Silent
+from infra.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.storage import Storage
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.task import dedup
+
+TEMPLATE, SHARED, OWN = 350, 22, 28  # words of the site, of a family, of a page
+FAMILY = 5
+STAGE = Stage("pages", ("benchmarks.bench_dedup_star",))
+WAYS = {"star": (64, 0), "star and 8 neighbours": (64, 8), "all pairs": (10_000, 8)}
+
+
+def main() -> None:
+    """Make the pages, then deduplicate them in each way."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--pages", type=int, default=2000)
+    given = options.parse_args()
+    texts, family = pages(given.pages)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Cluster(ClusterConfig.model_validate({"workers": 0})) as cluster,
+    ):
+        ctx = Context(Storage(folder), 1, cluster, Silent())
+        source = documents(ctx, texts)
+        print(f"{'':24}{'compared':>12}{'crowded buckets':>18}{'family pairs found':>20}")
+        for name, (bucket, neighbours) in WAYS.items():
+            base = DedupConfig.model_validate({"bucket": bucket})
+            config = base.model_copy(update={"neighbours": neighbours})  # 0 is for this page only
+            inputs = {"config": config, "documents": [source]}
+            found = dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
+            clusters = found.table(["cluster"])["cluster"].to_pylist()
+            hits = [clusters[a] is not None and clusters[a] == clusters[b] for a, b in family]
+            facts = found.facts
+            print(
+                f"{name:24}{facts['candidates'] + facts['within_clusters']:>12,}"
+                f"{facts['skewed_buckets']:>18,}{sum(hits) / len(hits):>19.1%}",
+                flush=True,
+            )
+
+
+def pages(count: int) -> tuple[list[str], list[tuple[int, int]]]:
+    """Texts in shuffled order, and the pairs of places whose pages are of one family."""
+    rng = random.Random(1)
+    template = [f"t{rng.randrange(10**6)}" for _ in range(TEMPLATE)]
+    made = []
+    for number in range(count // FAMILY):
+        shared = [f"s{rng.randrange(10**6)}" for _ in range(SHARED)]
+        for _ in range(FAMILY):
+            own = [f"o{rng.randrange(10**6)}" for _ in range(OWN)]
+            made.append((number, " ".join(template + shared + own)))
+    rng.shuffle(made)
+    places: dict[int, list[int]] = {}
+    for place, (number, _) in enumerate(made):
+        places.setdefault(number, []).append(place)
+    pairs = [pair for members in places.values() for pair in itertools.combinations(members, 2)]
+    return [text for _, text in made], pairs
+
+
+def documents(ctx: Context, texts: list[str]) -> Dataset:
+    """The texts as a data set."""
+    nulls = pa.nulls(len(texts), pa.string())
+    table = pa.table(
+        {
+            "id": [f"{k:032x}" for k in range(len(texts))],
+            "text": pa.array(texts, pa.large_string()),
+            "url": nulls,
+            "title": nulls,
+            "source": ["pages"] * len(texts),
+        }
+    )
+    unit = Unit(digest(texts), (table,), len(texts))
+    return build(ctx, Spec(STAGE, "pages", {}), [unit], _write)
+
+
+def _write(table: pa.Table) -> list[Outcome]:
+    ids = table["id"].to_pylist()
+    return [Outcome(table, verdicts(STAGE.name, ids, urls=table["url"].to_pylist()))]
+
+
+if __name__ == "__main__":
+    main()
