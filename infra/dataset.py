@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
@@ -353,9 +353,22 @@ def open_dataset(storage: Storage) -> Dataset:
 
 
 def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file of the storage as a table."""
-    with storage.open(name) as file:
-        return pq.read_table(file, columns=None if columns is None else list(columns))
+    """A Parquet file of the storage as a table.
+
+    Raises:
+        FileNotFoundError: if there is none of this name.
+        KeyError: if it lacks one of the columns.
+    """
+    path = storage.local(name)
+    with ExitStack() as stack:
+        source = stack.enter_context(storage.open(name)) if path is None else str(path)
+        # One file, read by itself: pyarrow.parquet.read_table treats it as a data set of one, which
+        # costs twice the time.
+        file = stack.enter_context(pq.ParquetFile(source))
+        for column in columns or ():
+            if column not in file.schema_arrow.names:
+                raise KeyError(f"{storage.url}/{name} has no column {column!r}")
+        return file.read(columns=None if columns is None else list(columns), use_threads=False)
 
 
 def table_bytes(table: pa.Table) -> bytes:

@@ -39,8 +39,8 @@ def send_keys(layout: Layout, block: Block) -> dict[str, Any]:
     numbers = (rows + block.start).astype(np.uint64)
     pieces: list[U64] = []
     bounds = np.zeros(1, np.int64)
-    for band in range(layout.bands):
-        keys = block.keys(band)[rows]
+    for band in block.keys(layout.bands):
+        keys = band[rows]
         ordered, own = scatter(
             high_bits(keys, layout.key_bits),
             np.column_stack([keys, numbers]),
@@ -83,8 +83,7 @@ def order_members(layout: Layout, block: Block) -> dict[str, Any]:
     out = np.zeros((len(found), ORDERED), np.uint64)
     out[:, :2] = found[:, :2]
     if len(found):
-        for band in range(layout.bands):
-            keys = block.keys(band)
+        for band, keys in enumerate(block.keys(layout.bands)):
             for step in range(1, FOLLOWING + 1):
                 here = (bands + step) % layout.bands == band
                 out[here, 1 + step] = keys[rows[here]]

@@ -83,9 +83,15 @@ class Block:
         """Shingles of each text: int64[rows]."""
         return self._numbers("shingles").astype(np.int64)
 
-    def keys(self, band: int) -> U64:
-        """The keys of a band, kept apart by scope: uint64[rows]."""
-        return self._numbers(band_column(band)).astype(np.uint64) ^ self.salts()
+    def keys(self, bands: int) -> list[U64]:
+        """The keys of each band, kept apart by scope: uint64[rows] each."""
+        columns = [band_column(band) for band in range(bands)]
+        tables = [piece.keys.table(columns) for piece in self.pieces]
+        salts = self.salts()
+        return [
+            np.concatenate([table[column].to_numpy() for table in tables]) ^ salts
+            for column in columns
+        ]
 
     def present(self) -> Flags:
         """Which documents are not removed: bool[rows]."""
