@@ -223,9 +223,18 @@ class Storage:
             self._fs.rm_file(self._path(name))
 
     def remove_tree(self) -> None:
-        """Remove this folder with all that is in it."""
-        with suppress(FileNotFoundError):
-            self._fs.rm(self._target[1], recursive=True)
+        """Remove this folder with all that is in it, as far as nobody else is writing there."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._fs.rm(self._target[1], recursive=True)
+            except FileNotFoundError as error:
+                if error.filename in (None, self._target[1]):
+                    return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
 
 
 def _open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

@@ -221,19 +221,17 @@ def all_pairs(members: U64, first: I64, sizes: I64) -> U64:
     return out
 
 
-def bounded_pairs(members: U64, first: I64, sizes: I64, near: int) -> U64:
-    """The pairs of each run with its first member and with the next ``near``: uint64[k, 2]."""
-    out = np.empty((int(bounded_counts(sizes, near).sum()), 2), np.uint64)
-    _fill_bounded(np.ascontiguousarray(members), first, sizes, near, out)
+def bounded_pairs(members: U64, first: I64, sizes: I64, hubs: int, near: int) -> U64:
+    """The pairs of each run with its first ``hubs`` members, and with the next ``near``.
+
+    Returns:
+        uint64[k, 2], each pair once.
+    """
+    none = np.empty((0, 2), np.uint64)
+    members = np.ascontiguousarray(members)
+    out = np.empty((_fill_bounded(members, first, sizes, hubs, near, none), 2), np.uint64)
+    _fill_bounded(members, first, sizes, hubs, near, out)
     return out
-
-
-def bounded_counts(sizes: I64, near: int) -> I64:
-    """Pairs with the first and with the next ``near`` in runs of these sizes, each pair once."""
-    rest = np.maximum(sizes - 1, 0)
-    near_rest = np.minimum(near, np.maximum(rest - 1, 0))
-    found: I64 = rest + near_rest * rest - near_rest * (near_rest + 1) // 2
-    return found
 
 
 @kernel
@@ -248,14 +246,17 @@ def _fill_all(members: U64, first: I64, sizes: I64, out: U64) -> None:
 
 
 @kernel
-def _fill_bounded(members: U64, first: I64, sizes: I64, near: int, out: U64) -> None:
+def _fill_bounded(members: U64, first: I64, sizes: I64, hubs: int, near: int, out: U64) -> int:
+    """Fill ``out`` as far as it goes; gives the number of pairs."""
     k = 0
     for b in range(len(first)):
         start = first[b]
         end = start + sizes[b]
         for i in range(start, end):
-            reach = end if i == start else min(end, i + 1 + near)
+            reach = end if i - start < hubs else min(end, i + 1 + near)
             for j in range(i + 1, reach):
-                out[k, 0] = members[i]
-                out[k, 1] = members[j]
+                if k < len(out):
+                    out[k, 0] = members[i]
+                    out[k, 1] = members[j]
                 k += 1
+    return k

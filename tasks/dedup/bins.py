@@ -16,8 +16,8 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 # Rows of the exchanges. Members: document, root. Nodes: root, document, digest halves, shingles,
-# documents of its exact group. Edges: root, documents, band and flag, similarity. Needs: document.
-MEMBERS, NODES, EDGES, NEEDS = 2, 6, 5, 1
+# documents of its exact group, source's place. Edges: root, documents, band and flag, similarity. Needs: document.
+MEMBERS, NODES, EDGES, NEEDS = 2, 7, 5, 1
 
 
 def spread(layout: Layout, partition: int) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def send_nodes(layout: Layout, block: Block) -> dict[str, Any]:
         nodes[:, 0], nodes[:, 1] = roots, rows + block.start
         nodes[:, 2:4] = block.digests()[rows]
         nodes[:, 4], nodes[:, 5] = block.shingles()[rows], sizes[rows]
+        nodes[:, 6] = block.sources()[rows]
     exchange = layout.exchange("nodes", len(layout.bins), NODES)
     exchange.send(block.index, layout.bin_of(nodes[:, 0]), nodes)
     return {}

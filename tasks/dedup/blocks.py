@@ -32,6 +32,7 @@ class Piece:
         documents: the texts.
         keys: their signatures, row-aligned.
         notes: its annotations, where the recipe needs them.
+        source: its source's place in the recipe.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Piece:
     documents: PartRef
     keys: PartRef
     notes: PartRef | None = None
+    source: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Block:
             for column in columns
         ]
 
+    def sources(self) -> U64:
+        """The place of each document's source in the recipe: uint64[rows]."""
+        places = [np.full(p.documents.rows, p.source, np.uint64) for p in self.pieces]
+        return np.concatenate(places)
+
     def present(self) -> Flags:
         """Which documents are not removed: bool[rows]."""
         if not self.removals:
@@ -129,14 +136,15 @@ def blocks(
     removals: Sequence[Removal],
 ) -> list[Block]:
     """Cut all parts into blocks of about ``rows`` documents, in the order of the sources."""
-    texts = [part for data in documents for part in data.parts]
+    texts = [(place, part) for place, data in enumerate(documents) for part in data.parts]
     marks = [part for data in keys for part in data.parts]
     said: list[PartRef | None] = [part for data in notes for part in data.parts]
     out: list[Block] = []
     pieces: list[Piece] = []
     start = 0
-    for number, (text, key) in enumerate(zip(texts, marks, strict=True)):
-        pieces.append(Piece(number, start, text, key, said[number] if said else None))
+    for number, ((place, text), key) in enumerate(zip(texts, marks, strict=True)):
+        noted = said[number] if said else None
+        pieces.append(Piece(number, start, text, key, noted, place))
         start += text.rows
         if start - pieces[0].start >= rows:
             out.append(Block(len(out), tuple(pieces), scope, tuple(removals)))

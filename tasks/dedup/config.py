@@ -77,11 +77,18 @@ class DedupConfig(Section):
         64,
         ge=2,
         le=10_000,
-        description="members of a band's bucket, or of a cluster, up to which every pair is "
-        "compared; in a larger one, each is compared with the first and with its neighbours",
+        description="members of a band's bucket up to which every pair is compared; in a larger "
+        "one, each is compared with the first and with those whose signatures are most like its own",
     )
     neighbours: int = Field(
-        8, ge=1, le=1_000, description="neighbours each member of a larger bucket is compared with"
+        8, ge=1, le=1_000, description="how many those are, and neighbours in a larger cluster"
+    )
+    cluster_pairs: int = Field(
+        500,
+        ge=2,
+        le=10_000,
+        description="members of a cluster up to which every pair of them is compared; in a larger "
+        "one, each is compared with those most likely to stay and with its neighbours in length",
     )
     max_cluster: int = Field(
         100_000, ge=2, description="documents of a cluster beyond which the run stops"

@@ -35,12 +35,12 @@ class Earlier:
 
     Attributes:
         folder: its folder.
-        files: its files of pairs.
+        files: its files of pairs, with their checksums.
         starts: by number of a part there, the number of its first document here.
     """
 
     folder: Storage
-    files: Sequence[str]
+    files: Sequence[FileRecord]
     starts: Mapping[int, int]
 
 
@@ -102,7 +102,8 @@ def join(
     run("members", bins.spread, [(cut, p) for p in range(cut.ranges)])
     weights = run("weights", bins.weigh, [(cut, b) for b in blocks])
     readings = cut.readings([item["pieces"] for item in weights])
-    cut = cut.with_bins(sum(sum(item["pieces"]) for item in weights), len(readings))
+    shingles = sum(sum(item["pieces"]) for item in weights)
+    cut = cut.with_bins(shingles, total(nominated, "candidates"), len(readings))
     run("nodes", bins.send_nodes, [(cut, b) for b in blocks])
     run("edges", bins.send_edges, [(cut, p) for p in range(cut.ranges)])
     run("needs", verify.need, [(cut, k) for k in cut.bins])
@@ -138,6 +139,7 @@ def join(
         "rejected": total(nominated, "candidates") - total(verified, "verified"),
         "within_clusters": total(verified, "within"),
         "within_clusters_verified": total(verified, "within_verified"),
+        "within_clusters_left_out": total(verified, "within_left_out"),
         "clusters": sum(n // size for size, n in sizes.items() if size > 1),
         "clustered_documents": sum(n for size, n in sizes.items() if size > 1),
         "cluster_sizes": {str(size): n // size for size, n in sorted(sizes.items()) if size > 1},
@@ -163,7 +165,7 @@ def _collect(cut: Layout, partition: int, files: int, crowded: bool) -> Stats:  
 def _components(run: "_Steps", cut: Layout, candidates: int) -> None:
     """Name the component of every nominated document."""
     ranges = range(cut.ranges)
-    if candidates * EDGE_ROW <= cut.config.partition_bytes or cut.ranges == 1:
+    if candidates * EDGE_ROW <= cut.config.partition_bytes:
         run("components", components.unite, [(cut,)])
         return
     run("components", components.begin, [(cut, p) for p in ranges])

@@ -22,8 +22,8 @@ I64 = npt.NDArray[np.int64]
 # Bytes a worker holds per row while it works on it: the row, its sorted copy, indices, results.
 DIGEST_ROW, KEY_ROW, PAIR_ROW, EDGE_ROW = 128, 96, 96, 192
 SHINGLE = 32  # bytes a worker holds per shingle: its hash, its copies on the way
-PAIRS_PER_DOCUMENT = 8  # expected; decides how pairs are cut, nothing else
-DOCUMENTS_PER_FILE = 4_000_000
+PAIRS_PER_DOCUMENT = 32  # expected at most; decides how pairs are cut, nothing else
+DOCUMENTS_PER_FILE = 500_000
 BLOCK_ROW = 24  # bytes per document and band that a block sends, and as much to order them
 
 
@@ -78,9 +78,9 @@ class Layout:
         bands, _ = config.banding
         return max(1, config.partition_bytes // (2 * BLOCK_ROW * bands))
 
-    def with_bins(self, shingles: int, readers: int) -> "Layout":
-        """With components cut so that the shingle sets of a bin fit."""
-        bits = power(SHINGLE * shingles / self.config.partition_bytes)
+    def with_bins(self, shingles: int, pairs: int, readers: int) -> "Layout":
+        """With components cut so that the shingle sets and the pairs of a bin fit."""
+        bits = power((SHINGLE * shingles + EDGE_ROW * pairs) / self.config.partition_bytes)
         return replace(self, bin_bits=bits, readers=readers)
 
     def readings(self, weights: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:

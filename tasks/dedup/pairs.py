@@ -5,16 +5,22 @@ not, by the parts' content and rows; a later run over more parts looks its pairs
 no text for them again.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.dataset import FileRecord
+from infra.fingerprint import digest_bytes
 from infra.storage import Storage
 from tasks.dedup.bands import received_pairs
 from tasks.dedup.layout import Layout, words
+
+log = logging.getLogger(__name__)
 
 U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
@@ -27,7 +33,7 @@ PLACES = ["part_a", "row_a", "part_b", "row_b", "similarity"]
 
 
 def send_known(
-    layout: Layout, sender: int, storage: Storage, name: str, starts: Mapping[int, int]
+    layout: Layout, sender: int, storage: Storage, file: FileRecord, starts: Mapping[int, int]
 ) -> dict[str, Any]:
     """Send the pairs that one file of an earlier data set holds to their ranges.
 
@@ -35,11 +41,22 @@ def send_known(
         layout: the join.
         sender: the file's number.
         storage: the earlier data set's folder.
-        name: the file.
+        file: the file. One that is not there or was changed holds nothing: all it could say can be
+            found out again.
         starts: by number of a part there, the number of its first document here.
     """
-    with storage.open(name) as file:
-        table = pq.read_table(file, columns=PLACES)
+    exchange = layout.exchange("known", layout.ranges, KNOWN)
+    try:
+        data = storage.read(file.name)
+    except FileNotFoundError:
+        data = b""
+    if digest_bytes(data) != file.sha256:
+        log.warning(
+            "%s/%s: missing or changed; its pairs are compared anew", storage.url, file.name
+        )
+        exchange.send(sender, np.zeros(0, np.int64), np.zeros((0, KNOWN), np.uint64))
+        return {"known": 0}
+    table = pq.read_table(pa.BufferReader(data), columns=PLACES)
     last = max([*starts, -1, *(int(table[p].to_numpy().max(initial=0)) for p in PLACES[0:4:2])])
     start_of = np.full(last + 1, -1, np.int64)
     for part, start in starts.items():
@@ -52,7 +69,7 @@ def send_known(
     low, high = np.minimum(*ends)[here], np.maximum(*ends)[here]
     similarity = words(table["similarity"].to_numpy()[here])
     rows = np.column_stack([low.astype(np.uint64), high.astype(np.uint64), similarity])
-    layout.exchange("known", layout.ranges, KNOWN).send(sender, layout.range_of(rows[:, 0]), rows)
+    exchange.send(sender, layout.range_of(rows[:, 0]), rows)
     return {"known": len(rows)}
 
 

@@ -303,11 +303,32 @@ class Reader:
 
 
 def composed(data: U8, start: int, end: int) -> tuple[U8, int, int]:
-    """A text in Unicode NFC: as it is where it already is, else a normalised copy."""
+    """A text in Unicode NFC: as it is where it already is, else a normalised copy.
+
+    Looked at in pieces that end before an ASCII character, which nothing composes with.
+    """
     if start == end or data[start:end].max() < FIRST_UNSTABLE:
         return data, start, end
-    text = data[start:end].tobytes().decode()
-    if unicodedata.is_normalized("NFC", text):
+    pieces: list[bytes] = []
+    changed = False
+    i = start
+    while i < end:
+        j = min(i + PIECE, end)
+        while j < end and data[j] >= 0x80:
+            ascii_at = np.flatnonzero(data[j : min(j + PIECE, end)] < 0x80)
+            j = j + int(ascii_at[0]) if len(ascii_at) else min(j + PIECE, end)
+        if data[i:j].max() >= FIRST_UNSTABLE:
+            text = data[i:j].tobytes().decode()
+            if not unicodedata.is_normalized("NFC", text):
+                if not changed:
+                    pieces, changed = [data[start:i].tobytes()], True
+                pieces.append(unicodedata.normalize("NFC", text).encode())
+                i = j
+                continue
+        if changed:
+            pieces.append(data[i:j].tobytes())
+        i = j
+    if not changed:
         return data, start, end
-    copy = np.frombuffer(unicodedata.normalize("NFC", text).encode(), np.uint8)
+    copy = np.frombuffer(b"".join(pieces), np.uint8)
     return copy, 0, len(copy)

@@ -33,7 +33,10 @@ STAGE = Stage(
 WORK = "work/dedup"  # below the storage root: what passes between the steps of a join
 LATEST = "work/dedup-latest"  # which data set to look comparisons up in: a hint, never needed
 # What the similarity of two texts depends on besides the texts.
-COMPARISON = ("tasks.dedup.sketch", "tasks.dedup.hashing", "tasks.dedup.verify", "tasks.dedup.bits")
+COMPARISON = tuple(
+    f"tasks.dedup.{name}"
+    for name in ("bins", "bits", "hashing", "readers", "sketch", "verify", "words")
+)
 CONTENTS = "parts.json"  # what the comparisons of each part of the documents rest on, in order
 
 
@@ -97,7 +100,7 @@ def build(
     if config.languages:  # annotations have a say in what a text is compared by
         said = [part.content for source in notes for part in source.parts]
         contents = [digest(pair) for pair in zip(contents, said, strict=True)]
-    hint = ctx.storage.at(LATEST)
+    hint = ctx.storage.at(*LATEST.split("/"), ctx.recipe or "any")
     scheme = _scheme(config)
     earlier, origin = _earlier(ctx.storage, hint, scheme, parts, contents)
     place = ctx.storage.at(*WORK.split("/"), spec.fingerprint[:SHORT])
@@ -170,7 +173,7 @@ def _earlier(
     if not known:
         return None, ""
     files = sorted(name for name in data.manifest.files if name != CONTENTS)
-    records = [data.manifest.files[name].name for name in files]
+    records = [data.manifest.files[name] for name in files]
     return Earlier(data.storage, records, known), data.fingerprint
 
 

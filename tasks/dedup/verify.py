@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from infra.dataset import BrokenPromise
 from infra.exchange import raw
 from infra.jit import kernel
 from tasks.dedup.bands import all_pairs, bounded_pairs
@@ -25,6 +26,7 @@ F64 = npt.NDArray[np.float64]
 # Rows of the exchanges. Marks: document, cluster's digest halves, its documents. Compared: the
 # same two halves (zero where a pair failed), documents, band and flags, similarity.
 MARKS, COMPARED = 4, 6
+HUBS = 8  # members of a large cluster that all others are compared with, in each order
 
 
 @kernel
@@ -66,7 +68,7 @@ class Bin:
     """A bin's nodes and the pairs between them, as indices of nodes.
 
     Attributes:
-        nodes: uint64[n, 6], sorted by document (``tasks.dedup.bins``).
+        nodes: uint64[n, 7], sorted by document (``tasks.dedup.bins``).
         pairs: int64[k, 2], distinct.
         tags: uint64[k], band and flags.
         similarity: float64[k], NaN where unknown.
@@ -98,12 +100,14 @@ def need(layout: Layout, number: int) -> dict[str, Any]:
     nodes = found.nodes
     nominated = (found.tags & KNOWN_ONLY) == 0
     unknown = nominated & np.isnan(found.similarity)
-    open_roots = np.unique(nodes[found.pairs[unknown, 0], 0])
+    # Clusters lie within what is connected by pairs that hold or are yet unknown.
+    joined = unknown | (nominated & (found.similarity >= layout.config.threshold))
+    of = components(len(nodes), found.pairs[joined])
     # Where all nominated pairs are known, the pairs within their clusters may still not be.
-    more = _closure(layout, found, found.similarity)
+    more, _ = _closure(layout, found, found.similarity)
     missing = more[~_look_up(found, more)[1]]
-    open_roots = np.union1d(open_roots, nodes[missing[:, 0], 0])
-    asked = nodes[np.isin(nodes[:, 0], open_roots), 1]
+    wanted = np.concatenate([of[found.pairs[unknown, 0]], of[missing[:, 0]]])
+    asked = nodes[np.isin(of, wanted), 1]
     exchange = layout.to_blocks("needs", NEEDS)
     exchange.send(number, layout.block_of(asked), asked.reshape(-1, 1))
     return {"asked": len(asked)}
@@ -117,7 +121,7 @@ def verify(layout: Layout, number: int) -> dict[str, Any]:
     similarity = found.similarity.copy()
     unknown = np.flatnonzero(nominated & np.isnan(similarity))
     similarity[unknown] = _compare(layout, with_words, found.pairs[unknown])
-    more = _closure(layout, found, similarity)
+    more, left_out = _closure(layout, found, similarity)
     values, known = _look_up(found, more)
     values[~known] = _compare(layout, with_words, more[~known])
     pairs = np.concatenate([found.pairs[nominated], more])
@@ -137,32 +141,44 @@ def verify(layout: Layout, number: int) -> dict[str, Any]:
         "verified": int(passed[: int(nominated.sum())].sum()),
         "within": len(more),
         "within_verified": int(passed[int(nominated.sum()) :].sum()),
+        "within_left_out": left_out,
     }
 
 
-def _closure(layout: Layout, found: Bin, similarity: F64) -> I64:
-    """Pairs within clusters that no band nominated: int64[k, 2].
+def _closure(layout: Layout, found: Bin, similarity: F64) -> tuple[I64, int]:
+    """Pairs within clusters that no band nominated, and how many were left out.
 
-    All of them up to ``bucket`` members; in a larger cluster each member with the longest, which
-    is likely to survive the others, and with its neighbours in length.
+    The election needs to know whom its choice resembles, whichever member it is. All pairs up to
+    ``cluster_pairs`` members; in a larger cluster each member with those most likely to be chosen,
+    the longest of all and the longest of the first sources, and with its neighbours in length.
     """
+    config = layout.config
     nominated = (found.tags & KNOWN_ONLY) == 0
     with np.errstate(invalid="ignore"):
-        passed = nominated & (similarity >= layout.config.threshold)
-    cluster = components(len(found.nodes), found.pairs[passed])
-    shingles, high, low = found.nodes[:, 4], found.nodes[:, 2], found.nodes[:, 3]
-    order = np.lexsort((low, high, np.iinfo(np.int64).max - shingles.astype(np.int64), cluster))
-    first, sizes = runs(cluster[order].astype(np.uint64))
-    small = (sizes > 2) & (sizes <= layout.config.bucket)
-    large = sizes > layout.config.bucket
-    members = order.astype(np.uint64)
-    every = all_pairs(members, first[small], sizes[small])
-    bounded = bounded_pairs(members, first[large], sizes[large], layout.config.neighbours)
-    pairs = np.sort(np.concatenate([every, bounded]).astype(np.int64), axis=1)
+        passed = nominated & (similarity >= config.threshold)
     n = len(found.nodes)
+    cluster = components(n, found.pairs[passed])
+    shorter = np.iinfo(np.int64).max - found.nodes[:, 4].astype(np.int64)
+    high, low, source = found.nodes[:, 2], found.nodes[:, 3], found.nodes[:, 6]
+    order = np.lexsort((low, high, shorter, cluster))
+    first, sizes = runs(cluster[order].astype(np.uint64))
+    small = (sizes > 2) & (sizes <= config.cluster_pairs)
+    large = sizes > config.cluster_pairs
+    pairs = [all_pairs(order.astype(np.uint64), first[small], sizes[small])]
+    if large.any():
+        ranked = np.lexsort((low, high, shorter, source, cluster)).astype(np.uint64)
+        members, near = order.astype(np.uint64), config.neighbours
+        pairs.append(bounded_pairs(members, first[large], sizes[large], HUBS, near))
+        pairs.append(bounded_pairs(ranked, first[large], sizes[large], HUBS, 0))
+    ends = np.sort(np.concatenate(pairs).astype(np.int64), axis=1)
+    codes = np.unique(ends[:, 0] * n + ends[:, 1])
     already = found.pairs[nominated]
     seen = already[:, 0] * n + already[:, 1]
-    return pairs[~np.isin(pairs[:, 0] * n + pairs[:, 1], seen)]
+    more = codes[~np.isin(codes, seen)]
+    inside = cluster[already[:, 0]] == cluster[already[:, 1]]
+    possible = int((sizes * (sizes - 1) // 2).sum())
+    left_out = possible - len(more) - int(inside.sum())
+    return np.column_stack([more // n, more % n]) if n else ends, left_out
 
 
 def _look_up(found: Bin, pairs: I64) -> tuple[F64, npt.NDArray[np.bool_]]:
@@ -212,6 +228,8 @@ def _send_marks(layout: Layout, number: int, nodes: U64, names: U64, sizes: U64)
 
 def _compare(layout: Layout, have: Words, pairs: I64) -> F64:
     """The similarity of pairs of nodes."""
+    if (have.start[pairs] < 0).any():
+        raise BrokenPromise("dedup: a pair is to be compared whose texts were not asked for")
     if layout.config.verify == "signature":
         return _estimates(have.flat, have.start, pairs, layout.config.permutations)
     return _jaccards(have.flat, have.start, have.length, pairs)

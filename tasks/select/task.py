@@ -30,7 +30,7 @@ from tasks.select.repeats.line_election import REASON as LINES
 from tasks.select.repeats.substring_election import REASON as SUBSTRINGS
 
 STAGE = Stage(NAME, modules=("tasks.select", "infra.rules"), libraries=("pyarrow",))
-SHOWN_CLUSTERS = 3
+SHOWN_CLUSTERS = 10
 CANDIDATES = 200_000  # documents with copies that a worker looks at together
 LIMIT = 16**DIGITS
 

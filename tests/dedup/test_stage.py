@@ -19,7 +19,10 @@ from infra.progress import Progress, Silent
 from infra.removals import removal
 from infra.stage import Context
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.task import ImplausibleCopies, dedup
+from tasks.dedup.layout import Layout
+from tasks.dedup.signatures import STAGE as SIGNATURES
+from tasks.dedup.task import COMPARISON, ImplausibleCopies, dedup
+from tasks.dedup.verify import need
 from tasks.dedup.words import shingles
 from tests.dedup.corpora import Row, context, documents, edited, jaccard, prose, row
 from tests.select.notes import annotated, note
@@ -202,6 +205,54 @@ def test_an_addition_gives_the_bytes_of_a_full_run_and_reads_no_old_text(
     assert more.manifest.to_bytes() == full.manifest.to_bytes()
 
 
+def test_a_new_document_asks_for_the_texts_it_may_resemble_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(2)
+    template = prose(rng, 200)
+    rows = [row("site", " ".join(template + prose(rng, 70)), f"http://x/{k}") for k in range(30)]
+    asked: list[int] = []
+
+    def counted(layout: Layout, number: int) -> dict[str, Any]:
+        found = need(layout, number)
+        asked.append(found["asked"])
+        return found
+
+    monkeypatch.setattr("tasks.dedup.verify.need", counted)
+    ctx = context(tmp_path)
+    options: dict[str, Any] = {"rows": 2}  # nearly every pair is nominated, and fails
+    run(ctx, [documents(ctx, "site", [rows])], **options)
+    assert asked == [30]
+    near = " ".join(edited(rng, rows[4]["text"].split(), 1))
+    run(ctx, [documents(ctx, "site", [rows, [row("site", near)]])], **options)
+    # Its own pairs are unknown; the pairs among the others are not, and nobody reads them again.
+    run(ctx, [documents(ctx, "site", [rows, [row("site", near)], [row("site", "far")]])], **options)
+    assert asked[1] <= 31
+    assert asked[2] == 0
+
+
+def test_a_damaged_earlier_data_set_is_no_obstacle(tmp_path: Path) -> None:
+    rows = corpus(4)
+    more = [row("site", "a text of its own that is like no other", "http://z/")]
+    fresh = context(tmp_path / "fresh")
+    expected = run(fresh, [documents(fresh, "site", [rows, more])]).manifest.to_bytes()
+    for harm in ("gone", "changed"):
+        ctx = context(tmp_path / harm)
+        first = run(ctx, [documents(ctx, "site", [rows])])
+        name = "edges-00000.parquet"
+        if harm == "gone":
+            first.storage.remove(name)
+        else:
+            first.storage.put(name, first.storage.read(name)[:-40] + bytes(40))
+        found = run(ctx, [documents(ctx, "site", [rows, more])])
+        assert found.manifest.to_bytes() == expected
+
+
+def test_what_comparisons_rest_on_covers_what_signatures_rest_on() -> None:
+    own = {name for name in SIGNATURES.modules if name.startswith("tasks.dedup")}
+    assert own - {"tasks.dedup.signatures"} <= set(COMPARISON)
+
+
 def test_known_pairs_are_looked_up_and_not_compared_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -339,12 +390,12 @@ def test_pairs_are_compared_anew_where_their_languages_changed(tmp_path: Path) -
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     rows = [r for seed in range(3) for r in corpus(seed)]
     found = []
-    for workers in (0, 2):
+    for workers in (0, 1, 2, 4):
         ctx = context(tmp_path / str(workers), workers)
         with ctx.cluster:
             parts = [rows[start : start + 10] for start in range(0, len(rows), 10)]
             found.append(run(ctx, [documents(ctx, "site", parts)], memory="20kB"))
-    assert found[0].manifest.to_bytes() == found[1].manifest.to_bytes()
+    assert len({data.manifest.to_bytes() for data in found}) == 1
 
 
 class Stopped(Exception):

@@ -301,3 +301,29 @@ def test_two_runs_side_by_side_leave_one_corpus(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: run(ctx, [texts]), range(3)))
     assert {data.manifest.to_bytes() for data in found} == {expected.manifest.to_bytes()}
+
+
+@pytest.mark.parametrize("order", [["source", "longest"], ["shortest"], ["source"]])
+@pytest.mark.parametrize("pairs", [500, 20])
+def test_of_a_large_cluster_of_copies_one_stays(
+    tmp_path: Path, order: list[str], pairs: int
+) -> None:
+    rng = random.Random(6)
+    base = prose(rng, 400)
+    rows = [row("site", " ".join(edited(rng, base, 2)), f"http://x/{k}") for k in range(150)]
+    ctx = context(tmp_path)
+    texts = documents(ctx, "site", [rows])
+    near = {"config": DedupConfig(cluster_pairs=pairs), "documents": [texts]}
+    marks = dedup.build(ctx, dedup.spec(ctx, **near), **near)
+    assert marks.facts["clusters"] == 1
+    assert (marks.facts["within_clusters_left_out"] == 0) == (pairs == 500)
+    inputs: dict[str, Any] = {
+        "config": SelectConfig.model_validate(
+            {"languages": {}, "quality": [], "survivor": order, "max_source_loss": 1.0}
+        ),
+        "documents": [texts],
+        "notes": [annotated(ctx, texts)],
+        "marks": marks,
+    }
+    kept = select.build(ctx, select.spec(ctx, **inputs), **inputs).counts.kept
+    assert kept == 1 if pairs == 500 else 1 <= kept < 50
