@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from infra.exchange import scatter
 from infra.jit import kernel
+from tasks.dedup.bits import wide
 from tasks.dedup.blocks import Block
 from tasks.dedup.exact import received_groups
 from tasks.dedup.layout import Layout, high_bits, repeated, runs
@@ -82,6 +83,7 @@ def order_members(layout: Layout, block: Block) -> dict[str, Any]:
     bands = found[:, 1].astype(np.int64)
     out = np.zeros((len(found), ORDERED), np.uint64)
     out[:, :2] = found[:, :2]
+    signatures = np.zeros((0, packed_words(layout)), np.uint64)
     if len(found):
         for band, keys in enumerate(block.keys(layout.bands)):
             for step in range(1, FOLLOWING + 1):
@@ -89,16 +91,21 @@ def order_members(layout: Layout, block: Block) -> dict[str, Any]:
                 out[here, 1 + step] = keys[rows[here]]
         out[:, 5] = block.shingles()[rows]
         out[:, 6:8] = block.digests()[rows]
+        signatures = wide(block.sketches(rows))
     out[:, 8] = found[:, 2]
-    wide = np.column_stack([out, _wide(block.sketches(rows))])
-    exchange = layout.exchange("ordered", len(layout.exact_partitions), ORDERED + _words(layout))
-    exchange.send(block.index, layout.exact_of(out[:, 0]), wide)
+    members = np.column_stack([out, signatures])
+    exchange = layout.exchange(
+        "ordered", len(layout.exact_partitions), ORDERED + packed_words(layout)
+    )
+    exchange.send(block.index, layout.exact_of(out[:, 0]), members)
     return {}
 
 
 def pair_crowded(layout: Layout, partition: int) -> dict[str, Any]:
     """Nominate pairs of the crowded buckets of a partition."""
-    exchange = layout.exchange("ordered", len(layout.exact_partitions), ORDERED + _words(layout))
+    exchange = layout.exchange(
+        "ordered", len(layout.exact_partitions), ORDERED + packed_words(layout)
+    )
     rows = exchange.receive(partition, layout.blocks)
     rows = rows[np.lexsort(tuple(rows[:, k] for k in (7, 6, 5, 4, 3, 2, 1, 0)))]
     first, sizes = runs(rows[:, 0], rows[:, 1])
@@ -113,13 +120,7 @@ def pair_crowded(layout: Layout, partition: int) -> dict[str, Any]:
     return {"left_out": int(possible.sum()) - len(places), "nominated": len(places)}
 
 
-def _wide(packed: npt.NDArray[np.uint8]) -> U64:
-    """Packed signatures as words; what is added is zero in all of them."""
-    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
-    return np.ascontiguousarray(padded).view(np.uint64)
-
-
-def _words(layout: Layout) -> int:
+def packed_words(layout: Layout) -> int:
     """Words of a packed signature."""
     return -(-layout.config.permutations // 16)
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.jit import kernel
+from tasks.dedup.bits import wide
 from tasks.dedup.blocks import Block
 from tasks.dedup.exact import received_groups
 from tasks.dedup.layout import Layout
@@ -106,9 +107,7 @@ def _words(layout: Layout, block: Block, rows: I64) -> tuple[U64, I64]:
     if not len(rows):
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     if layout.config.verify == "signature":
-        packed = block.sketches(rows)
-        wide = np.ascontiguousarray(np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))))
-        flat = wide.view(np.uint64)
+        flat = wide(block.sketches(rows))
         return flat.reshape(-1), np.full(len(rows), flat.shape[1])
     readers = Readers(layout.config)
     sets: list[U64] = []

@@ -13,6 +13,7 @@ from infra.jit import kernel
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 CHANCE = 1 / 16
 
@@ -31,6 +32,12 @@ def pack(signatures: U32) -> U8:
         low = np.concatenate([low, np.zeros((len(low), 1), np.uint8)], axis=1)
     packed: U8 = low[:, 0::2] | (low[:, 1::2] << np.uint8(4))
     return np.ascontiguousarray(packed)
+
+
+def wide(packed: U8) -> U64:
+    """Packed signatures as words, n rows of them; what is added is zero in all of them."""
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    return np.ascontiguousarray(padded).view(np.uint64)
 
 
 @kernel

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.copies import EDGES, REJECTED
 from infra.dataset import FileRecord, table_bytes
 from infra.fingerprint import digest_bytes
 from infra.storage import Storage
@@ -36,7 +37,6 @@ PAIR_SCHEMA = pa.schema(
         ("band", pa.int16()),  # the first that nominated it; -1: compared within its cluster
     ]
 )
-EDGES, REJECTED = "edges", "rejected"
 SHOWN_CLUSTERS, SHOWN_MEMBERS = 10, 5
 
 
@@ -138,9 +138,9 @@ def write_pairs(layout: Layout, folder: Storage, starts: I64, number: int) -> li
     out = []
     rows = rows[np.lexsort(tuple(rows[:, k] for k in (3, 2, 1, 0)))]
     held = rows[:, 0:2].any(axis=1)
-    for name, chosen in ((EDGES, rows[held]), (REJECTED, rows[~held])):
+    for prefix, chosen in ((EDGES, rows[held]), (REJECTED, rows[~held])):
         data = table_bytes(_pair_table(chosen, starts))
-        file = f"{name}-{number:05d}.parquet"
+        file = f"{prefix}{number:05d}.parquet"
         folder.put(file, data)
         out.append(vars(FileRecord(file, len(data), digest_bytes(data))))
     return out
