@@ -42,7 +42,7 @@ test-unit: setup ## tests that need no server and no network: seconds
 
 test-e2e: setup ## tests that run the real thing: minutes
 	@scripts/system-deps.sh
-	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -m e2e --durations=25
 
 test: check test-unit test-e2e ## everything that must pass before a change lands
 

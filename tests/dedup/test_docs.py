@@ -11,7 +11,7 @@ from tasks.dedup.banding import probability
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.signatures import build_signatures
 from tests.dedup.corpora import context, documents
-from tests.dedup.test_stage import corpus, run
+from tests.dedup.stage import corpus, run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "dedup.md").read_text()
 

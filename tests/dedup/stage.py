@@ -1,0 +1,40 @@
+"""The stage run over small corpora, and its result as plain values."""
+
+import random
+from collections.abc import Sequence
+
+from infra.copies import edges as edge_tables
+from infra.dataset import Dataset
+from infra.stage import Context
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.task import dedup
+from tests.dedup.corpora import Row, edited, prose, row
+
+Marks = dict[str, tuple[str | None, str | None, int]]
+
+
+def run(ctx: Context, sources: Sequence[Dataset], **settings: object) -> Dataset:
+    inputs = {"config": DedupConfig.model_validate(settings), "documents": list(sources)}
+    return dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
+
+
+def edges(found: Dataset) -> list[Row]:
+    return [row for table in edge_tables(found) for row in table.to_pylist()]
+
+
+def marks(found: Dataset) -> Marks:
+    return {
+        r["id"]: (r["exact_group"], r["cluster"], r["cluster_size"])
+        for r in found.table().to_pylist()
+    }
+
+
+def corpus(seed: int) -> list[Row]:
+    """Twelve texts; three with near copies, two with exact ones, and some very short."""
+    rng = random.Random(seed)
+    originals = [prose(rng, rng.randint(80, 400)) for _ in range(12)]
+    texts = [" ".join(words) for words in originals]
+    texts += [" ".join(edited(rng, words, 1 + len(words) // 100)) for words in originals[:3]]
+    texts += [texts[5].upper(), f"  {texts[6]}\n"]
+    texts += ["only four words here", "Only four  words here", "two words", "", " "]
+    return [row("site", text, f"http://x/{i}") for i, text in enumerate(texts)]
