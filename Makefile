@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+# Modules of tests that run at once. End-to-end tests wait for two fifths of their time.
+SIDE_BY_SIDE ?= 3
 
 # Nothing here reports to anybody, and a machine without a GPU does not look for one.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -38,11 +40,11 @@ format: setup ## format and repair what can be repaired
 	$(BIN)/ruff check --fix .
 
 test-unit: setup ## tests that need no server and no network: seconds
-	$(BIN)/pytest -m "not e2e"
+	$(BIN)/pytest -m "not e2e" -n $(SIDE_BY_SIDE) --dist loadfile
 
 test-e2e: setup ## tests that run the real thing: minutes
 	@scripts/system-deps.sh
-	$(BIN)/pytest -m e2e --durations=25
+	$(BIN)/pytest -m e2e -n $(SIDE_BY_SIDE) --dist loadfile --durations=25
 
 test: check test-unit test-e2e ## everything that must pass before a change lands
 
