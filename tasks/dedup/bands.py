@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from infra.exchange import scatter
 from infra.jit import kernel
-from tasks.dedup.bits import wide
+from tasks.dedup.bits import agreement, wide
 from tasks.dedup.blocks import Block
 from tasks.dedup.exact import received_groups
 from tasks.dedup.layout import Layout, high_bits, repeated, runs
@@ -123,20 +123,6 @@ def pair_crowded(layout: Layout, partition: int) -> dict[str, Any]:
 def packed_words(layout: Layout) -> int:
     """Words of a packed signature."""
     return -(-layout.config.permutations // 16)
-
-
-@kernel
-def agreement(a: U64, b: U64) -> int:
-    """How many of the four-bit values of two packed signatures are equal."""
-    same = 0
-    for k in range(len(a)):
-        x = a[k] ^ b[k]
-        x |= x >> np.uint64(1)
-        x |= x >> np.uint64(2)
-        x &= np.uint64(0x1111111111111111)
-        x = (x + (x >> np.uint64(4))) & np.uint64(0x0303030303030303)
-        same += 16 - int(np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56)))
-    return same
 
 
 @kernel

@@ -41,18 +41,21 @@ def wide(packed: U8) -> U64:
 
 
 @kernel
-def equal_values(a: U8, b: U8, values: int) -> int:
-    """How many of ``values`` packed values are equal."""
+def agreement(a: U64, b: U64) -> int:
+    """How many of the four-bit values of two packed signatures are equal; spare ones are."""
     same = 0
-    for i in range(values):
-        shift = np.uint8(4 * (i & 1))
-        if ((a[i >> 1] >> shift) & np.uint8(15)) == ((b[i >> 1] >> shift) & np.uint8(15)):
-            same += 1
+    for k in range(len(a)):
+        x = a[k] ^ b[k]
+        x |= x >> np.uint64(1)
+        x |= x >> np.uint64(2)
+        x &= np.uint64(0x1111111111111111)
+        x = (x + (x >> np.uint64(4))) & np.uint64(0x0303030303030303)
+        same += 16 - int(np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56)))
     return same
 
 
 @kernel
-def estimate(a: U8, b: U8, values: int) -> float:
-    """The similarity that two packed signatures speak of, between 0 and 1."""
-    share = equal_values(a, b, values) / values
+def estimate(a: U64, b: U64, values: int) -> float:
+    """The similarity that two packed signatures of ``values`` values speak of, between 0 and 1."""
+    share = (agreement(a, b) - (16 * len(a) - values)) / values
     return max(0.0, (share - CHANCE) / (1.0 - CHANCE))

@@ -248,11 +248,11 @@ def _jaccards(flat: U64, start: I64, length: I64, pairs: I64) -> F64:
 @kernel
 def _estimates(flat: U64, start: I64, pairs: I64, values: int) -> F64:
     out = np.zeros(len(pairs))
-    raw = flat.view(np.uint8)
+    width = (values + 15) // 16
     for k in range(len(pairs)):
-        a = 8 * start[pairs[k, 0]]
-        b = 8 * start[pairs[k, 1]]
-        out[k] = estimate(raw[a : a + values], raw[b : b + values], values)
+        a = start[pairs[k, 0]]
+        b = start[pairs[k, 1]]
+        out[k] = estimate(flat[a : a + width], flat[b : b + width], values)
     return out
 
 

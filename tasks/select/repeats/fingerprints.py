@@ -1,27 +1,19 @@
 """The data set ``fingerprints``: what a search for common runs of words keeps of each document.
 
-About 8 bytes for every 13 words, and it depends on the document alone, so parts that come in later
-cost themselves only.
+About 8 bytes for every 13 words.
 """
 
-from collections.abc import Iterator, Sequence
-
-import pyarrow as pa
+from collections.abc import Sequence
 
 from infra.dataset import Dataset, PartRef
-from infra.fingerprint import digest
-from infra.ledger import verdicts
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.unicode import VERSION
+from infra.stage import Context, Stage
+from tasks.select.repeats.hashes import build_hashes
 from tasks.select.repeats.words import fingerprints
 
-COLUMN = "hashes"
 STAGE = Stage(
     "fingerprints",
-    modules=(
-        "tasks.select.repeats.fingerprints",
-        "tasks.select.repeats.folding",
-        "tasks.select.repeats.words",
+    modules=tuple(
+        f"tasks.select.repeats.{name}" for name in ("fingerprints", "folding", "hashes", "words")
     ),
     libraries=("pyarrow",),
 )
@@ -35,18 +27,4 @@ def build_fingerprints(ctx: Context, words: int, documents: Sequence[Dataset]) -
         words: the length of the runs that are to be found.
         documents: the sources' documents.
     """
-    settings = {"words": words, "unicode": VERSION}
-    parts = []
-    for source in documents:
-        spec = Spec(STAGE, source.source, settings, (source,))
-        units = [Unit(digest(part.content), (part, words), part.rows) for part in source.parts]
-        parts += build(ctx, spec, units, take).parts
-    return parts
-
-
-def take(part: PartRef, words: int) -> Iterator[Outcome]:
-    """Take the fingerprints of one part."""
-    table = part.table(["id", "url", "text"])
-    kept = pa.table({COLUMN: fingerprints(table["text"], words)})
-    said = verdicts(STAGE.name, table["id"].to_pylist(), urls=table["url"].to_pylist())
-    yield Outcome(kept, said)
+    return build_hashes(ctx, STAGE, {"words": words}, fingerprints, words, documents)

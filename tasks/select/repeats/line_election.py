@@ -16,7 +16,8 @@ from tasks.select.repeats.ground import (
     grouped,
     put_state,
 )
-from tasks.select.repeats.lines import COLUMN, located
+from tasks.select.repeats.hashes import COLUMN
+from tasks.select.repeats.lines import located
 from tasks.select.repeats.trim import tidied
 from tasks.select.repeats.words import count_words
 

@@ -6,7 +6,7 @@
 * Hashes have 64 bits; texts are not compared again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,21 @@ import pyarrow as pa
 
 from infra.arrow import utf8
 from infra.dataset import Dataset, PartRef
-from infra.fingerprint import digest
 from infra.jit import kernel
-from infra.ledger import verdicts
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.unicode import SPACE, VERSION, decode, tables
+from infra.stage import Context, Stage
+from infra.unicode import SPACE, decode, tables
 from tasks.select.repeats.config import Lines
 from tasks.select.repeats.folding import SEED, extended, mixed
+from tasks.select.repeats.hashes import build_hashes
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
-COLUMN = "hashes"
 STAGE = Stage(
     "lines",
-    modules=("tasks.select.repeats.folding", "tasks.select.repeats.lines"),
+    modules=tuple(f"tasks.select.repeats.{name}" for name in ("folding", "hashes", "lines")),
     libraries=("pyarrow",),
 )
 _NEWLINE = 0x0A
@@ -179,22 +177,5 @@ def located(text: str, config: Lines) -> tuple[U64, I64, I64]:
 
 def build_lines(ctx: Context, config: Lines, documents: Sequence[Dataset]) -> list[PartRef]:
     """The hashes of all parts, row-aligned with the documents, in the order of the sources."""
-    settings = {
-        "unit": config.unit,
-        "min_characters": config.min_characters,
-        "unicode": VERSION,
-    }
-    parts = []
-    for source in documents:
-        spec = Spec(STAGE, source.source, settings, (source,))
-        units = [Unit(digest(part.content), (part, config), part.rows) for part in source.parts]
-        parts += build(ctx, spec, units, hash_lines).parts
-    return parts
-
-
-def hash_lines(part: PartRef, config: Lines) -> Iterator[Outcome]:
-    """Hash the lines of one part."""
-    table = part.table(["id", "url", "text"])
-    kept = pa.table({COLUMN: line_hashes(table["text"], config)})
-    said = verdicts(STAGE.name, table["id"].to_pylist(), urls=table["url"].to_pylist())
-    yield Outcome(kept, said)
+    settings = {"unit": config.unit, "min_characters": config.min_characters}
+    return build_hashes(ctx, STAGE, settings, line_hashes, config, documents)

@@ -18,8 +18,8 @@ from infra.dataset import PartRef
 from tasks.select.mask import mask, united
 from tasks.select.part import Triple
 from tasks.select.repeats.config import Substrings
-from tasks.select.repeats.fingerprints import COLUMN
 from tasks.select.repeats.ground import Ground, Ruled, flattened, grouped, put_state
+from tasks.select.repeats.hashes import COLUMN
 from tasks.select.repeats.trim import tidied
 from tasks.select.repeats.words import Passages, count_words
 
