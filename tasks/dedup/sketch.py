@@ -24,7 +24,7 @@ import pyarrow as pa
 from infra.arrow import utf8
 from infra.jit import kernel
 from infra.unicode import CJK, SPACE, WORD, decode, tables
-from tasks.dedup.hashing import xxh64
+from tasks.dedup.hashing import put_u64, u64, xxh64_windows
 from tasks.dedup.words import LONGEST_WORD
 
 U8 = npt.NDArray[np.uint8]
@@ -37,6 +37,7 @@ SLACK = 8 * LONGEST_WORD  # a piece ends with the word it is in
 DIGEST = 16  # bytes of BLAKE2b for the normalised text
 # Below U+0300 every text is in NFC; the first byte of U+0300 in UTF-8 is 0xCC.
 FIRST_UNSTABLE = 0xCC
+_HIGH, _ONES = np.uint64(0x8080808080808080), np.uint64(0x0101010101010101)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,30 @@ def _encode(point: int, out: U8, n: int) -> int:
 
 
 @kernel
+def ascii_word(eight: np.uint64) -> tuple[int, np.uint64]:
+    """How many of eight bytes, from the first, are letters, digits or ``_`` of ASCII.
+
+    Every byte is looked at in the same instructions: a sum whose high bit says "not less than".
+
+    Returns:
+        That number, and the bytes in lower case.
+    """
+    low = eight & np.uint64(0x7F7F7F7F7F7F7F7F)
+    ascii_ = ~eight & _HIGH
+    letter = low | np.uint64(0x2020202020202020)
+    # 0x80 - ord("a") = 0x1F, 0x80 - ord("z") - 1 = 0x05, and so on.
+    letters = (letter + np.uint64(0x1F1F1F1F1F1F1F1F)) & ~(letter + np.uint64(0x0505050505050505))
+    digits = (low + np.uint64(0x5050505050505050)) & ~(low + np.uint64(0x4646464646464646))
+    upper = (low + np.uint64(0x3F3F3F3F3F3F3F3F)) & ~(low + np.uint64(0x2525252525252525))
+    underscore = ~((low ^ np.uint64(0x5F5F5F5F5F5F5F5F)) + np.uint64(0x7F7F7F7F7F7F7F7F))
+    other = ~((letters | digits | underscore) & ascii_) & _HIGH
+    first = other & (~other + np.uint64(1))  # the lowest bit; none where all eight are
+    below = ((first >> np.uint64(7)) - np.uint64(1)) & _ONES
+    found = (below * _ONES) >> np.uint64(56)
+    return int(np.int64(found)), eight | ((upper & ascii_) >> np.uint64(2))
+
+
+@kernel
 def _read(
     data: U8,
     i: int,
@@ -113,6 +138,22 @@ def _read(
     length = 0  # characters of the word being read
     limit = i + PIECE
     while i < end:
+        if letters == 0 and i + 8 <= end and length + 8 <= LONGEST_WORD:
+            found, folded = ascii_word(u64(data, np.uint64(i)))
+            if found:
+                if space and begun:
+                    plain[np.uint64(written)] = 0x20
+                    written += 1
+                space = False
+                begun = True
+                put_u64(plain, np.uint64(written), folded)
+                put_u64(words, np.uint64(at), folded)
+                written += found
+                at += found
+                length += found
+                i += found
+                if found == 8 or i >= end:
+                    continue
         byte = data[np.uint64(i)]
         if byte < 0x80:
             point = int(np.int64(byte))
@@ -135,6 +176,8 @@ def _read(
         i = following
         if kind & SPACE:
             space = True
+            while i < end and data[np.uint64(i)] == 0x20:
+                i += 1
             continue
         if space:
             if begun:
@@ -188,8 +231,7 @@ def _hash(words: U8, starts: I64, state: I64, n: int, gap: int, hashes: U64) -> 
     count = have - n + 1
     if count <= 0:
         return 0
-    for k in range(count):
-        hashes[k] = xxh64(words, starts[k], starts[k + n] - gap, np.uint64(0))
+    xxh64_windows(words, starts, count, n, gap, hashes)
     first = starts[count]
     for i in range(first, starts[have]):
         words[i - first] = words[i]

@@ -11,8 +11,8 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.dedup.hashing import xxh64
-from tasks.dedup.sketch import PIECE, Reader, Sketches
+from tasks.dedup.hashing import u64, xxh64, xxh64_windows
+from tasks.dedup.sketch import PIECE, Reader, Sketches, ascii_word
 from tasks.dedup.words import fold, normalise, shingles, words
 
 # Letters of every length in UTF-8, case pairs that change length, marks, scripts without spaces,
@@ -111,3 +111,34 @@ def test_definitions() -> None:
     assert list(words("x" * 130)) == ["x" * 64, "x" * 64, "xx"]
     assert shingles("a b c", 2) == [b"a b", b"b c"]
     assert shingles("a", 2) == []
+
+
+@given(st.text(st.characters(max_codepoint=0x7F) | st.sampled_from("abcXYZ019__ é"), max_size=400))
+@example("/0189:@AYZ[`ayz{_^~\x7f" * 9)
+@settings(max_examples=300)
+def test_text_that_is_mostly_ascii(text: str) -> None:
+    check(text)
+
+
+def test_eight_bytes_are_looked_at_as_one_is() -> None:
+    wordly = {byte for byte in range(128) if chr(byte).isalnum() or chr(byte) == "_"}
+    for byte in range(256):
+        for place in range(8):
+            eight = bytearray(b"aZ0_qB9z")
+            eight[place] = byte
+            value = u64(np.frombuffer(bytes(eight), np.uint8), np.uint64(0))
+            found, folded = ascii_word(np.uint64(value))
+            assert found == (8 if byte in wordly else place)
+            assert int(folded).to_bytes(8, "little") == bytes(eight).lower()
+
+
+@given(st.lists(st.binary(min_size=1, max_size=80), min_size=1), st.integers(1, 6))
+@settings(max_examples=300)
+def test_hashes_of_windows_are_xxh64(units: list[bytes], n: int) -> None:
+    data = b" ".join(units) + b" "
+    starts = np.cumsum([0, *(len(unit) + 1 for unit in units)])
+    count = max(0, len(units) - n + 1)
+    out = np.zeros(count, np.uint64)
+    xxh64_windows(np.frombuffer(data + b"?" * 31, np.uint8), starts, count, n, 1, out)
+    windows = [b" ".join(units[k : k + n]) for k in range(count)]
+    assert out.tolist() == [xxhash.xxh64_intdigest(window) for window in windows]
