@@ -2,12 +2,17 @@
 
 import ast
 import importlib.util
+import json
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from infra.fingerprint import digest
+from infra.cache import cache_root
+from infra.fingerprint import digest, digest_bytes
 
 # Part of every data set: how its tables, its ledger and its names are made.
 CORE = ("infra.dataset", "infra.fingerprint", "infra.ledger")
@@ -16,6 +21,7 @@ CORE_LIBRARIES = ("pyarrow",)
 CARRIERS = frozenset(
     f"infra.{name}"
     for name in (
+        "cache",
         "cluster",
         "code",
         "config",
@@ -48,26 +54,74 @@ def code_digest(modules: Sequence[str], libraries: Sequence[str]) -> str:
     while queue:
         for name, path in _files(queue.pop()):
             if name not in code:
-                code[name] = _module_digest(path)
-                queue += _imported(path)
+                code[name], imported = _SOURCES.read(path)
+                queue += imported
+    _SOURCES.save()
     wanted = sorted({*CORE_LIBRARIES, *libraries})
-    return digest({"code": code, "libraries": {name: version(name) for name in wanted}})
+    return digest({"code": code, "libraries": {name: _version(name) for name in wanted}})
 
 
 @cache
-def _imported(path: Path) -> tuple[str, ...]:
-    """Modules of ``infra`` that a module imports and whose code can decide bytes."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [item.name for item in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "infra":
-            names = [f"infra.{item.name}" for item in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        found |= {name for name in names if name.startswith("infra.") and name not in CARRIERS}
-    return tuple(sorted(found))
+def _version(distribution: str) -> str:
+    return version(distribution)
+
+
+MANY = 5_000  # files that are remembered, before those are forgotten that are not there any more
+
+
+class _Sources:
+    """What was read from source files, remembered by their bytes: reading them takes half a second."""
+
+    def __init__(self) -> None:
+        self._paths: dict[Path, str] = {}
+        self._known: dict[str, tuple[str, list[str]]] | None = None
+        self._new = False
+
+    def read(self, path: Path) -> tuple[str, list[str]]:
+        """A module's digest, and the modules of ``infra`` it imports whose code can decide bytes."""
+        if self._known is None:
+            self._known = self._load()
+        if path not in self._paths:
+            source = path.read_bytes()
+            name = self._paths[path] = digest_bytes(source)
+            if name not in self._known:
+                self._known[name] = _read(source)
+                self._new = True
+        return self._known[self._paths[path]]
+
+    def save(self) -> None:
+        """Keep what is new for other processes; a place that cannot be written costs time only."""
+        if not self._new or self._known is None:
+            return
+        self._new = False
+        with suppress(OSError):
+            place = self._place()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft = place.with_suffix(f".{os.getpid()}")
+            kept = (
+                self._known
+                if len(self._known) < MANY
+                else {name: self._known[name] for name in self._paths.values()}
+            )
+            draft.write_text(json.dumps(kept))
+            draft.replace(place)
+
+    def _load(self) -> dict[str, tuple[str, list[str]]]:
+        try:
+            found = json.loads(self._place().read_text())
+            return {name: (str(code), [*imported]) for name, (code, imported) in found.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def _place(self) -> Path:
+        # Syntax trees differ between versions of Python, and what is read from them between ours.
+        with Path(__file__).open("rb") as own:
+            return (
+                cache_root() / f"code-{digest([sys.version, digest_bytes(own.read())])[:16]}.json"
+            )
+
+
+_SOURCES = _Sources()
 
 
 def _files(module: str) -> list[tuple[str, Path]]:
@@ -84,11 +138,17 @@ def _files(module: str) -> list[tuple[str, Path]]:
     ]
 
 
-@cache
-def _module_digest(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _read(source: bytes) -> tuple[str, list[str]]:
+    tree = ast.parse(source)
+    found: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.Import):
+            found.update(item.name for item in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "infra":
+            found.update(f"infra.{item.name}" for item in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (
                 isinstance(first, ast.Expr)
@@ -96,4 +156,5 @@ def _module_digest(path: Path) -> str:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:]
-    return digest(ast.dump(tree))
+    imported = {name for name in found if name.startswith("infra.") and name not in CARRIERS}
+    return digest(ast.dump(tree)), sorted(imported)

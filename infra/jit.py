@@ -1,12 +1,13 @@
 """The one way in which this project compiles a Python function to machine code."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+
+from infra.cache import cache_root
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,8 +28,7 @@ def _sources() -> str:
 # Numba's cache on disk looks at the file of a kernel, not at the kernels it calls, whose code is
 # compiled into it: after a change to one of those, the old machine code would still run.
 settings: Any = numba.config
-_CACHE = Path(os.environ.get("GRISTMILL_CACHE") or Path.home() / ".cache" / "gristmill")
-settings.CACHE_DIR = str(Path(settings.CACHE_DIR or _CACHE / "kernels") / _sources())
+settings.CACHE_DIR = str(Path(settings.CACHE_DIR or cache_root() / "kernels") / _sources())
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

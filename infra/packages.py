@@ -26,6 +26,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from infra.cache import cache_root
 from infra.errors import UserError
 
 PYPI = "https://pypi.org/simple"
@@ -35,15 +36,6 @@ _CHUNK = 1 << 20
 
 class PackageError(UserError):
     """A package file that could not be obtained; the message says from where and what to do."""
-
-
-def cache_root() -> Path:
-    """The folder that holds what was fetched: `$GRISTMILL_CACHE`, or `~/.cache/gristmill`."""
-    named = os.environ.get("GRISTMILL_CACHE")
-    if named:
-        return Path(named).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gristmill"
 
 
 def fetch(name: str, version: str, filename: str, sha256: str) -> Path:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.packages import PackageError, cache_root
+from infra.cache import VARIABLE, cache_root
+from infra.packages import PackageError
 from infra.quickstart.build import fetch
 from infra.quickstart.serve import PORT, PortTakenError, serving
 
@@ -51,7 +52,7 @@ def _do(command: str, port: int, more: Sequence[str]) -> int:
     if command == "fetch":
         return 0
     with serving(folder / "site", port) as url:
-        settings = {"GRISTMILL_CACHE": str(cache_root()), "GRISTMILL_QUICKSTART_URL": url}
+        settings = {VARIABLE: str(cache_root()), "GRISTMILL_QUICKSTART_URL": url}
         if command == "serve":
             _say(f"serving {url} until interrupted. In another terminal:")
             shown = " ".join(f"{key}={value}" for key, value in settings.items())

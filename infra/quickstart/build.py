@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from infra.packages import cache_root
+from infra.cache import cache_root
 from infra.quickstart import documents, library, site
 from infra.quickstart.pins import BEAUTIFUL_SOUP, BROTLI, LANGUAGES, SENTENCEPIECE, SITE
 

@@ -101,20 +101,23 @@ def join(
     _components(run, cut, total(nominated, "candidates"))
     run("members", bins.spread, [(cut, p) for p in range(cut.ranges)])
     weights = run("weights", bins.weigh, [(cut, b) for b in blocks])
-    readings = cut.readings([item["pieces"] for item in weights])
+    lengths = [[piece.documents.record.text_bytes for piece in b.pieces] for b in blocks]
+    readings = cut.readings([item["pieces"] for item in weights], lengths)
     shingles = sum(sum(item["pieces"]) for item in weights)
     cut = cut.with_bins(shingles, total(nominated, "candidates"), len(readings))
-    run("nodes", bins.send_nodes, [(cut, b) for b in blocks])
-    run("edges", bins.send_edges, [(cut, p) for p in range(cut.ranges)])
+    run.together(
+        ("nodes", bins.send_nodes, [(cut, b) for b in blocks]),
+        ("edges", bins.send_edges, [(cut, p) for p in range(cut.ranges)]),
+    )
     run("needs", verify.need, [(cut, k) for k in cut.bins])
     texts = [(cut, blocks[b], k, first, last) for k, (b, first, last) in enumerate(readings)]
     run("texts", bins.gather, texts)
     verified = run("verification", verify.verify, [(cut, k) for k in cut.bins])
     run("exact groups", marks.share, [(cut, p) for p in cut.exact_partitions])
-    written = run("marks", marks.write_marks, [(cut, b) for b in blocks])
     starts = np.array([p.start for b in blocks for p in b.pieces] + [cut.documents])
-    records = run(
-        "comparisons", marks.write_pairs, [(cut, folder, starts, k) for k in range(cut.files)]
+    written, records = run.together(
+        ("marks", marks.write_marks, [(cut, b) for b in blocks]),
+        ("comparisons", marks.write_pairs, [(cut, folder, starts, k) for k in range(cut.files)]),
     )
     log.info(
         "dedup: %s candidate pairs, %s compared now, the others known from earlier runs",
@@ -218,20 +221,29 @@ class _Steps:
     def __call__(
         self, name: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
     ) -> list[Any]:
-        self._ctx.reporter.update(Progress("dedup", None, 0, 0, name))
-        step = f"done/{name.replace(' ', '-')}"
-        out: list[Any] = [None] * len(payloads)
-        done = set(self._work.list(step))
-        todo = []
-        for index in range(len(payloads)):
-            receipt = f"{step}/{index:06d}.json"
-            if receipt in done:
-                out[index] = json.loads(self._work.read(receipt))
-            else:
-                todo.append(index)
-        jobs = [(self._work, f"{step}/{k:06d}.json", function, payloads[k]) for k in todo]
+        return self.together((name, function, payloads))[0]
+
+    def together(
+        self, *steps: tuple[str, Callable[..., Any], Sequence[tuple[Any, ...]]]
+    ) -> list[list[Any]]:
+        """Run steps of which none waits for another; gives the results of each."""
+        out: list[list[Any]] = [[None] * len(payloads) for _, _, payloads in steps]
+        names = [name for name, _, _ in steps]
+        self._ctx.reporter.update(Progress("dedup", None, 0, 0, " and ".join(names)))
+        jobs, places = [], []
+        for number, (name, function, payloads) in enumerate(steps):
+            step = f"done/{name.replace(' ', '-')}"
+            done = set(self._work.list(step))
+            for index, payload in enumerate(payloads):
+                receipt = f"{step}/{index:06d}.json"
+                if receipt in done:
+                    out[number][index] = json.loads(self._work.read(receipt))
+                else:
+                    jobs.append((self._work, receipt, function, payload))
+                    places.append((number, index))
         for place, result in self._ctx.cluster.map(_task, jobs):
-            out[todo[place]] = result
+            number, index = places[place]
+            out[number][index] = result
         return out
 
 

@@ -24,6 +24,7 @@ DIGEST_ROW, KEY_ROW, PAIR_ROW, EDGE_ROW = 128, 96, 96, 192
 SHINGLE = 32  # bytes a worker holds per shingle: its hash, its copies on the way
 PAIRS_PER_DOCUMENT = 32  # expected at most; decides how pairs are cut, nothing else
 DOCUMENTS_PER_FILE = 500_000
+READ_BYTES = 1 << 25  # of texts that a task reads, so that all workers read
 BLOCK_ROW = 24  # bytes per document and band that a block sends, and as much to order them
 
 
@@ -83,24 +84,29 @@ class Layout:
         bits = power((SHINGLE * shingles + EDGE_ROW * pairs) / self.config.partition_bytes)
         return replace(self, bin_bits=bits, readers=readers)
 
-    def readings(self, weights: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
-        """Cut the pieces of each block so that the shingle sets of a task fit.
+    def readings(
+        self, weights: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]]
+    ) -> list[tuple[int, int, int]]:
+        """Cut the pieces of each block so that the shingle sets of a task fit, and none is long.
 
         Args:
             weights: by block and piece, the shingles of the documents in components.
+            sizes: likewise, the bytes of all texts.
 
         Returns:
             (block, first piece, piece after the last) of each task.
         """
         out = []
         room = self.config.partition_bytes // SHINGLE
-        for block, pieces in enumerate(weights):
-            first, held = 0, 0
-            for piece, weight in enumerate(pieces):
-                if held and held + weight > room:
+        for block, (pieces, texts) in enumerate(zip(weights, sizes, strict=True)):
+            first, held, read = 0, 0, 0
+            for piece, (weight, size) in enumerate(zip(pieces, texts, strict=True)):
+                more = size if weight else 0  # a text is read if its document is compared
+                if held and (held + weight > room or read + more > READ_BYTES):
                     out.append((block, first, piece))
-                    first, held = piece, 0
+                    first, held, read = piece, 0, 0
                 held += weight
+                read += more
             out.append((block, first, len(pieces)))
         return out
 

@@ -1,13 +1,13 @@
 """The stage: a run in a folder that survives a crash, and its model as a data set."""
 
 import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from infra.cache import cache_root
 from infra.dag import Step
 from infra.dataset import Counts, Dataset, NotCommitted, open_dataset
 from infra.progress import Progress
@@ -24,7 +24,6 @@ STAGE = Stage(
     libraries=("torch", "numpy"),
     deterministic=False,  # the weights' last bits depend on the kind of processor
 )
-CACHE = "GRISTMILL_CACHE"  # environment variable; default: ~/.cache/gristmill
 
 # Where a checkpoint of another run would differ; the number of processes is not among them,
 # because a run may go on with fewer or more.
@@ -97,8 +96,7 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
 
 def work_folder(spec: Spec) -> Path:
     """Where the run keeps its checkpoints until it is committed: the same after a crash."""
-    cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "gristmill")
-    return cache.absolute() / "train" / spec.fingerprint[:32]
+    return cache_root() / "train" / spec.fingerprint[:32]
 
 
 @contextmanager

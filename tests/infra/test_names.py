@@ -51,8 +51,7 @@ def test_code_versions_ignore_words_and_heed_deeds(tmp_path: Path) -> None:
     def version(text: str) -> str:
         path = tmp_path / "module.py"
         path.write_text(text)
-        code._module_digest.cache_clear()
-        return code._module_digest(path)
+        return code._read(path.read_bytes())[0]
 
     base = version('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
     assert base == version("def f(x):\n\n    # why\n    return x+1\n")
@@ -60,6 +59,27 @@ def test_code_versions_ignore_words_and_heed_deeds(tmp_path: Path) -> None:
     assert code.code_digest(["infra.arrow"], ["numpy"]) != code.code_digest(["infra.arrow"], [])
     with pytest.raises(ModuleNotFoundError, match="infra_nothing"):
         code.code_digest(["infra_nothing"], [])
+
+
+def test_what_was_read_of_a_source_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRISTMILL_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "module.py"
+    path.write_text("from infra.arrow import utf8\nfrom infra.storage import Storage\n")
+    first = code._Sources()
+    found = first.read(path)
+    assert found[1] == ["infra.arrow"]
+    first.save()
+    with monkeypatch.context() as patch:
+        patch.setattr(code, "_read", lambda _: pytest.fail("read again"))
+        assert code._Sources().read(path) == found
+    path.write_text("import infra.arrow\n")
+    assert code._Sources().read(path) != found
+    (kept,) = (tmp_path / "cache").iterdir()
+    for broken in (b"[1]", b"\xff", b"{", b'{"a": 1}'):
+        kept.write_bytes(broken)
+        assert code._Sources().read(path)[1] == ["infra.arrow"]
 
 
 def test_ledger_rows_say_what_happened() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from infra.cache import VARIABLE
 from infra.dataset import Dataset, open_dataset
 from infra.progress import Progress
 from tasks.train import task
@@ -167,7 +168,7 @@ def test_a_run_that_keeps_crashing_ends_with_its_last_words(
 def test_the_stage_commits_a_model(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(task.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     seen: list[Progress] = []
 
     class Listener:
@@ -209,7 +210,7 @@ def test_the_stage_commits_a_model(
 def test_two_runs_of_one_model_wait_for_each_other(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(task.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     ctx, config = context(tmp_path / "store"), tiny()
     spec = task.spec(ctx, config=config, tokens=tokens)
     launched = []

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from infra import warc
+from infra.cache import cache_root
 
 _ROBOTS = "robots:"
 CRAWL_LOG = "crawl.log"
 
 
 def scratch() -> Path:
-    """Where crawls in progress lie: ``$GRISTMILL_CACHE/spool``, or ``~/.cache/gristmill/spool``."""
-    root = os.environ.get("GRISTMILL_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "gristmill") / "spool"
+    """Where crawls in progress lie."""
+    return cache_root() / "spool"
 
 
 class Spool:
