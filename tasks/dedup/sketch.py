@@ -319,7 +319,7 @@ class Reader:
         for row in rows:
             pieces = self._pieces(data, int(offsets[row]), int(offsets[row + 1]))
             hashes = [self._hashes[:found].copy() for found in pieces]
-            sets[row] = np.unique(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
+            sets[row] = _distinct(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
         return sets
 
     def _pieces(self, data: U8, start: int, end: int) -> Iterator[int]:
@@ -342,6 +342,12 @@ class Reader:
             )
             gap = 0 if self._letters else 1
             yield _hash(self._words, self._starts, self._state, self.n, gap, self._hashes)
+
+
+def _distinct(hashes: U64) -> U64:
+    """Sorted and distinct; sorting numbers is vectorised, `numpy.unique` is a table of hashes."""
+    hashes = np.sort(hashes)
+    return hashes[np.insert(hashes[1:] != hashes[:-1], 0, True)] if len(hashes) else hashes
 
 
 def composed(data: U8, start: int, end: int) -> tuple[U8, int, int]:
