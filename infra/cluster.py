@@ -153,13 +153,13 @@ class Cluster:
         from distributed import as_completed
 
         client = self.client()
-        futures = {
-            client.submit(function, *payload, pure=False): index
-            for index, payload in enumerate(payloads)
-        }
+        # One message for all of them, and results that come with the news of their being there:
+        # asked for one by one, a step of short tasks would take half as long again.
+        futures = client.map(function, *zip(*payloads, strict=True), pure=False)
+        places = {future: index for index, future in enumerate(futures)}
         try:
-            for future in as_completed(list(futures), loop=client.loop):
-                yield futures[future], future.result()
+            for future, result in as_completed(futures, with_results=True, loop=client.loop):
+                yield places[future], result
                 future.release()
         finally:
             client.cancel([future for future in futures if not future.done()])
