@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -23,6 +24,7 @@ WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 MEMORY_SHARE = 0.8  # of the machine's memory, over all local workers
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGGED_PACKAGES = ("tasks", "infra")
 
 
@@ -80,6 +82,18 @@ class Cluster:
     def in_process(self) -> bool:
         """Whether units run one after the other in this process."""
         return self._config.workers == 0
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether all workers share this machine's page cache."""
+        if self._config.cluster_class:
+            return False
+        if not self._config.address:
+            return True
+        workers = self.client().scheduler_info(n_workers=-1)["workers"]
+        return all(
+            urlsplit(address).hostname in LOOPBACK for address in (self._config.address, *workers)
+        )
 
     def client(self) -> Any:
         """The ``distributed.Client`` of this run; starts the cluster if need be."""
@@ -162,7 +176,11 @@ class Cluster:
                 yield places[future], result
                 future.release()
         finally:
-            client.cancel([future for future in futures if not future.done()])
+            # Cancelling nothing would still be told to every client, and one that connects just then
+            # does not expect it.
+            left = [future for future in futures if not future.done()]
+            if left:
+                client.cancel(left)
 
     def close(self) -> None:
         """Stop what was started; a cluster that was only connected to goes on."""

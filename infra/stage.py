@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -42,6 +43,7 @@ from infra.storage import Storage
 log = logging.getLogger(__name__)
 
 RECEIPTS = "receipts"
+FLUSHERS = 4  # files that are flushed at once
 SHORT = 16  # characters of a fingerprint in a folder's name
 
 
@@ -196,6 +198,7 @@ class _Target:
     deterministic: bool
     part: int
     receipt: str  # name of the receipt below RECEIPTS
+    durable: bool  # whether the unit itself waits for the disk
 
 
 def build(
@@ -228,13 +231,16 @@ def build(
         return open_dataset(folder)  # what is committed is never written to again
     receipts = ctx.storage.at(RECEIPTS, spec.stage.name)
     base = {"stage": spec.stage.name, "code": spec.stage.code, "config": spec.config}
+    # On one machine files are flushed from here while the workers go on. A receipt may then outlive
+    # its part in a power cut: whoever finds a receipt checks the part's bytes.
+    durable = not ctx.cluster.on_this_machine
     targets = []
     for number, unit in enumerate(units):
         name = digest({**base, "key": unit.key})
+        receipt = f"{name[:2]}/{name}.json"
+        stage = spec.stage
         targets.append(
-            _Target(
-                folder, spec.stage.name, spec.stage.deterministic, number, f"{name[:2]}/{name}.json"
-            )
+            _Target(folder, stage.name, stage.deterministic, number, receipt, durable=durable)
         )
     made: dict[int, list[PartRecord]] = {}
     todo = []
@@ -253,9 +259,16 @@ def build(
         (function, units[number].payload, units[number].rows, targets[number], receipts)
         for number in todo
     ]
-    for index, parts in ctx.cluster.map(_run_unit, payloads):
-        made[todo[index]] = [PartRecord.from_json(part) for part in parts]
-        report()
+    with ThreadPoolExecutor(FLUSHERS) as flushers:
+        flushed = []
+        for index, parts in ctx.cluster.map(_run_unit, payloads):
+            made[todo[index]] = [PartRecord.from_json(part) for part in parts]
+            if not durable:
+                names = [file.name for part in made[todo[index]] for file in part.files.values()]
+                flushed += [flushers.submit(folder.flush, name) for name in names]
+            report()
+        for file in flushed:
+            file.result()
     records = [part for number in range(len(units)) for part in made[number]]
     refs = [PartRef(folder, spec.stage.name, spec.source, record) for record in records]
     extra = dict(placed or {})
@@ -359,7 +372,9 @@ def _run_unit(
     records = [part.to_json() for part in parts]
     # The last two names of the folder's URL are the data set's own, wherever the store lies.
     receipt = {"folder": "/".join(target.storage.url.split("/")[-2:]), "parts": records}
-    receipts.put(target.receipt, json.dumps(receipt, sort_keys=True).encode())
+    receipts.put(
+        target.receipt, json.dumps(receipt, sort_keys=True).encode(), durable=target.durable
+    )
     return records
 
 
@@ -380,7 +395,7 @@ def _write_part(target: _Target, name: str, outcome: Outcome) -> PartRecord:
     for suffix, data in written.items():
         sha = digest_bytes(data)
         stem = f"part-{name}" if target.deterministic else f"part-{name}.{sha[:12]}"
-        target.storage.put(f"{stem}.{suffix}", data)
+        target.storage.put(f"{stem}.{suffix}", data, durable=target.durable)
         records[suffix] = FileRecord(f"{stem}.{suffix}", len(data), sha)
     return PartRecord(name, outcome.kept.num_rows, _text_bytes(outcome.kept), counts, records)
 

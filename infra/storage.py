@@ -129,14 +129,21 @@ class Storage:
         with self.create(name, durable=durable) as file:
             file.write(data)
 
+    def flush(self, name: str) -> None:
+        """Wait until a file of this machine outlives a power cut."""
+        if self.is_local:
+            with Path(self._path(name)).open("rb") as file:
+                os.fsync(file.fileno())
+
     @contextmanager
     def create(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
         """A file for writing that is put in place when the block ends, or not at all.
 
         Args:
             name: of the file.
-            durable: whether it must outlive a power cut. Files that need not belong in a folder
-                named after ``infra.processes.boot``: after the cut nobody looks at them again.
+            durable: whether it must outlive a power cut. A file that need not is flushed later
+                (`flush`), or checked by its digest before it is believed, or belongs in a folder
+                named after ``infra.processes.boot``: after the cut nobody looks there again.
         """
         target = Path(self._path(name)) if self.is_local else None
         folder = target.parent if target else Path(tempfile.gettempdir())
