@@ -1,6 +1,6 @@
 """How banding, clustering and election grow: time, memory and disk from thousands to millions.
 
-    python benchmarks/bench_dedup_scale.py [--sizes 1.25,2.5,5,10,50] [--memory 512MiB,128MiB]
+    python -m benchmarks.bench_dedup_scale [--sizes 1.25,2.5,5,10,50] [--memory 512MiB,128MiB]
 
 Sizes are millions of synthetic signatures (``benchmarks/dedup_synthetic.py``); two workers. The
 first setting of memory sees all sizes, the others those up to ten million. Printed

@@ -1,6 +1,6 @@
 """What a bound on crowded buckets loses: star edges, neighbours, and all pairs, beside each other.
 
-    python benchmarks/bench_dedup_star.py [--pages 2000]
+    python -m benchmarks.bench_dedup_star [--pages 2000]
 
 Pages of one template have a similarity of 0.78 to one another, so hundreds meet in a bucket, and
 families of five among them one of 0.84. A star compares each member of a crowded bucket with the

@@ -20,15 +20,6 @@ def edges(marks: Dataset) -> Iterator[pa.Table]:
     ``band``, the first that nominated the pair, -1 if it was compared as two members of a cluster.
     Sorted by cluster, then by place.
     """
-    yield from _tables(marks, EDGES)
-
-
-def rejected(marks: Dataset) -> Iterator[pa.Table]:
-    """The pairs that were nominated but are not similar enough: the same columns."""
-    yield from _tables(marks, REJECTED)
-
-
-def _tables(marks: Dataset, prefix: str) -> Iterator[pa.Table]:
     for name in sorted(marks.manifest.files):
-        if name.startswith(prefix):
+        if name.startswith(EDGES):
             yield pq.read_table(io.BytesIO(marks.read(name)))

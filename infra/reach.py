@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset import Dataset, PartRef, open_dataset
+from infra.dataset import BrokenPromise, Dataset, NotCommitted, PartRef, open_dataset
 from infra.excerpts import ACQUIRE, EXTRACT, document_sets, has_column, open_all
 from infra.find import UnknownDocument, find
 from infra.records import NoRun, RunRecord, extended, latest
@@ -124,7 +124,10 @@ def _marked(storage: Storage, run: RunRecord) -> list[tuple[PartRef, PartRef]]:
     for marks in open_all(storage, run, "dedup"):
         inputs = [item for item in marks.manifest.inputs if item["stage"] in (ACQUIRE, EXTRACT)]
         homes = [storage.at(*folder_of(item).split("/")) for item in inputs]
-        parts = [part for home in homes for part in open_dataset(home).parts]
+        try:
+            parts = [part for home in homes for part in open_dataset(home).parts]
+        except (NotCommitted, BrokenPromise):
+            continue
         if [part.rows for part in parts] == [part.rows for part in marks.parts]:
             return list(zip(parts, marks.parts, strict=True))
     return []

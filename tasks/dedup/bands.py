@@ -95,16 +95,16 @@ def order_members(layout: Layout, block: Block) -> dict[str, Any]:
     out[:, 8] = found[:, 2]
     members = np.column_stack([out, signatures])
     exchange = layout.exchange(
-        "ordered", len(layout.exact_partitions), ORDERED + packed_words(layout)
+        "ordered", len(layout.crowded_partitions), ORDERED + packed_words(layout)
     )
-    exchange.send(block.index, layout.exact_of(out[:, 0]), members)
+    exchange.send(block.index, high_bits(out[:, 0], layout.crowded_bits), members)
     return {}
 
 
 def pair_crowded(layout: Layout, partition: int) -> dict[str, Any]:
     """Nominate pairs of the crowded buckets of a partition."""
     exchange = layout.exchange(
-        "ordered", len(layout.exact_partitions), ORDERED + packed_words(layout)
+        "ordered", len(layout.crowded_partitions), ORDERED + packed_words(layout)
     )
     rows = exchange.receive(partition, layout.blocks)
     rows = rows[np.lexsort(tuple(rows[:, k] for k in (7, 6, 5, 4, 3, 2, 1, 0)))]
@@ -149,7 +149,8 @@ def nearest(packed: U64, first: I64, sizes: I64, near: int, window: int) -> I64:
         for i in range(first[b], end):
             low = first[b] + (i - first[b]) // window * window
             held = 0
-            for j in range(low, min(low + window, end)):
+            high = min(low + window, end) if near > 0 else low
+            for j in range(low, high):
                 if j == i:
                     continue
                 value = agreement(packed[i], packed[j])
@@ -176,7 +177,7 @@ def nearest(packed: U64, first: I64, sizes: I64, near: int, window: int) -> I64:
 
 def pair_senders(layout: Layout, *, crowded: bool) -> range:
     """Who sends pairs."""
-    more = len(layout.exact_partitions) if crowded else 0
+    more = len(layout.crowded_partitions) if crowded else 0
     return range(len(layout.key_partitions) + more)
 
 

@@ -120,11 +120,7 @@ def begin(layout: Layout, partition: int) -> dict[str, Any]:
 
 
 def step(layout: Layout, number: int, partition: int) -> dict[str, Any]:
-    """One step over one range; even ones are large-star, odd ones small-star.
-
-    Returns:
-        ``edges`` and ``sum``: how many there are, and a sum over them that any change changes.
-    """
+    """One step over one range; even ones are large-star, odd ones small-star."""
     senders = range(layout.ranges)
     edges = star(_exchange(layout, number).receive(partition, senders), large=number % 2 == 0)
     edges = _distinct(edges) if len(edges) else edges
@@ -136,7 +132,11 @@ def step(layout: Layout, number: int, partition: int) -> dict[str, Any]:
 
 
 def watch(layout: Layout, number: int, partition: int) -> dict[str, Any]:
-    """What a small-star step will receive: ``edges`` and ``sum``, equal when nothing changes."""
+    """What a small-star step will receive.
+
+    Returns:
+        ``edges`` and ``sum``: how many there are, and a sum over them that any change changes.
+    """
     edges = _exchange(layout, number).receive(partition, range(layout.ranges))
     edges = _distinct(edges) if len(edges) else edges
     mixed = edges[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ edges[:, 1]

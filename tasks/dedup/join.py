@@ -91,8 +91,11 @@ def join(
     crowded = total(buckets, "crowded") > 0
     ordered: list[Stats] = []
     if crowded:
+        cut = cut.with_crowded(total(buckets, "crowded_members"))
         run("crowded buckets", bands.order_members, [(cut, b) for b in blocks])
-        ordered = run("crowded pairs", bands.pair_crowded, [(cut, p) for p in cut.exact_partitions])
+        ordered = run(
+            "crowded pairs", bands.pair_crowded, [(cut, p) for p in cut.crowded_partitions]
+        )
     files = list(earlier.files) if earlier else []
     if earlier:
         known = [(cut, k, earlier.folder, f, earlier.starts) for k, f in enumerate(files)]
@@ -115,6 +118,8 @@ def join(
     verified = run("verification", verify.verify, [(cut, k) for k in cut.bins])
     run("exact groups", marks.share, [(cut, p) for p in cut.exact_partitions])
     starts = np.array([p.start for b in blocks for p in b.pieces] + [cut.documents])
+    if not {name for k in range(cut.files) for name in marks.pair_files(k)} <= set(folder.list()):
+        run.forget("comparisons")  # the folder is no data set yet, and somebody tidied it up
     written, records = run.together(
         ("marks", marks.write_marks, [(cut, b) for b in blocks]),
         ("comparisons", marks.write_pairs, [(cut, folder, starts, k) for k in range(cut.files)]),
@@ -222,6 +227,10 @@ class _Steps:
         self, name: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
     ) -> list[Any]:
         return self.together((name, function, payloads))[0]
+
+    def forget(self, name: str) -> None:
+        """Run a step anew, whatever was done of it."""
+        self._work.at("done", name).remove_tree()
 
     def together(
         self, *steps: tuple[str, Callable[..., Any], Sequence[tuple[Any, ...]]]

@@ -20,7 +20,7 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 # Bytes a worker holds per row while it works on it: the row, its sorted copy, indices, results.
-DIGEST_ROW, KEY_ROW, PAIR_ROW, EDGE_ROW = 128, 96, 96, 192
+DIGEST_ROW, KEY_ROW, PAIR_ROW, EDGE_ROW, CROWDED_ROW = 128, 96, 96, 192, 400
 SHINGLE = 32  # bytes a worker holds per shingle: its hash, its copies on the way
 PAIRS_PER_DOCUMENT = 32  # expected at most; decides how pairs are cut, nothing else
 DOCUMENTS_PER_FILE = 500_000
@@ -42,8 +42,8 @@ class Layout:
         config: the recipe's section.
         documents: number of all documents.
         starts: first document of each block.
-        exact_bits, key_bits, bin_bits: the number of partitions of digests, of each band's keys,
-            and of components, as exponents of two.
+        exact_bits, key_bits, bin_bits, crowded_bits: the number of partitions of digests, of each
+            band's keys, of components, and of crowded buckets, as exponents of two.
         ranges: partitions of pairs, each a range of documents.
         readers: tasks that read texts.
     """
@@ -57,6 +57,7 @@ class Layout:
     ranges: int
     bin_bits: int = 0
     readers: int = 0
+    crowded_bits: int = 0
 
     @staticmethod
     def of(work: Storage, config: DedupConfig, blocks: Sequence[Block]) -> "Layout":
@@ -78,6 +79,11 @@ class Layout:
         """Documents of a block."""
         bands, _ = config.banding
         return max(1, config.partition_bytes // (2 * BLOCK_ROW * bands))
+
+    def with_crowded(self, members: int) -> "Layout":
+        """With crowded buckets cut so that those of a partition fit, if no single one is larger."""
+        bits = power(members * CROWDED_ROW / self.config.partition_bytes)
+        return replace(self, crowded_bits=bits)
 
     def with_bins(self, shingles: int, pairs: int, readers: int) -> "Layout":
         """With components cut so that the shingle sets and the pairs of a bin fit."""
@@ -129,6 +135,11 @@ class Layout:
     def exact_partitions(self) -> range:
         """The partitions of digests."""
         return range(1 << self.exact_bits)
+
+    @property
+    def crowded_partitions(self) -> range:
+        """The partitions of crowded buckets."""
+        return range(1 << self.crowded_bits)
 
     @property
     def bins(self) -> range:

@@ -121,6 +121,11 @@ def describe(block: Block, wanted: Collection[str], marks: Storage) -> dict[str,
     return out
 
 
+def pair_files(number: int) -> tuple[str, str]:
+    """The names of the two files that `write_pairs` writes."""
+    return f"{EDGES}{number:05d}.parquet", f"{REJECTED}{number:05d}.parquet"
+
+
 def write_pairs(layout: Layout, folder: Storage, starts: I64, number: int) -> list[dict[str, Any]]:
     """Write two files of pairs: those that hold, by cluster, and those that do not.
 
@@ -138,9 +143,8 @@ def write_pairs(layout: Layout, folder: Storage, starts: I64, number: int) -> li
     out = []
     rows = rows[np.lexsort(tuple(rows[:, k] for k in (3, 2, 1, 0)))]
     held = rows[:, 0:2].any(axis=1)
-    for prefix, chosen in ((EDGES, rows[held]), (REJECTED, rows[~held])):
+    for file, chosen in zip(pair_files(number), (rows[held], rows[~held]), strict=True):
         data = table_bytes(_pair_table(chosen, starts))
-        file = f"{prefix}{number:05d}.parquet"
         folder.put(file, data)
         out.append(vars(FileRecord(file, len(data), digest_bytes(data))))
     return out

@@ -8,7 +8,7 @@ import numpy as np
 
 from infra.code import code_digest
 from infra.dag import Step
-from infra.dataset import Dataset, NotCommitted, PartRef, open_dataset, read_table
+from infra.dataset import BrokenPromise, Dataset, NotCommitted, PartRef, open_dataset, read_table
 from infra.errors import UserError
 from infra.fingerprint import digest
 from infra.ledger import verdicts
@@ -163,7 +163,7 @@ def _earlier(
         name = json.loads(hint.read(f"{scheme}.json"))["folder"]
         data = open_dataset(storage.at(*name.split("/")))
         theirs = json.loads(data.read(CONTENTS))
-    except (FileNotFoundError, ValueError, KeyError, NotCommitted):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, NotCommitted, BrokenPromise):
         return None, ""
     places: dict[str, int] = {}
     starts = np.cumsum([0, *(part.rows for part in parts)])

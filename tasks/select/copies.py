@@ -134,6 +134,9 @@ def hold(poll: Poll, partition: int, files: int) -> list[tuple[int, str, int]]:
         "similarity": found.similarity[lost],
         "band": found.band[lost],
     }
+    named = np.unique(survivor)
+    stay = numbers[named].astype(np.uint64).reshape(-1, 1)
+    poll.survivors.send(partition, copies["part"].to_numpy()[named], stay)
     places = copies["part"].to_numpy()[lost]
     poll.losses.send_table(partition, places, pa.table(out, schema=LOSS))
     sources = copies["source"].to_numpy()[lost].tolist()
@@ -180,4 +183,6 @@ def gather(poll: Poll, part: int) -> str:
             evidence["band"] = loss["band"]
         row = loss["number"] - poll.starts[part]
         out[str(row)] = {"reason": loss["reason"], "evidence": evidence}
-    return put_state(poll.work, 0, part, {"dropped": out, "trimmed": {}, "keeps": []})
+    named = poll.survivors.receive(part, range(poll.partitions))[:, 0].astype(np.int64)
+    keeps = sorted((named - poll.starts[part]).tolist())
+    return put_state(poll.work, 0, part, {"dropped": out, "trimmed": {}, "keeps": keeps})

@@ -31,7 +31,8 @@ from tasks.select.repeats.substring_election import REASON as SUBSTRINGS
 
 STAGE = Stage(NAME, modules=("tasks.select", "infra.rules"), libraries=("pyarrow",))
 SHOWN_CLUSTERS = 10
-CANDIDATES = 200_000  # documents with copies that a worker looks at together
+# Documents with copies, and verified pairs, that a worker looks at together.
+CANDIDATES, PAIRS = 200_000, 2_000_000
 LIMIT = 16**DIGITS
 
 
@@ -154,8 +155,10 @@ def corpus(triple: Triple, gates: Gates, work: Storage, level: int, part: int) -
 def _poll(work: Storage, config: SelectConfig, triples: Sequence[Triple], marks: Dataset) -> Poll:
     """The election, cut so that a worker holds a bounded number of candidates."""
     starts = np.cumsum([0, *(triple.documents.rows for triple in triples)])
+    documents = marks.facts["clustered_documents"]
+    pairs = marks.facts["verified"] + marks.facts["within_clusters_verified"]
     partitions = 1
-    while partitions * CANDIDATES < marks.facts["clustered_documents"] and partitions < LIMIT:
+    while partitions < LIMIT and partitions < max(documents / CANDIDATES, pairs / PAIRS):
         partitions *= 2
     addresses = -(-int(starts[-1]) // CANDIDATES) if config.one_per_url else 0
     return Poll(work, partitions, tuple(starts.tolist()), config.survivor, addresses)
@@ -235,7 +238,8 @@ def _alarm(
             f"select: source {data.source!r} would lose {gone} of its {had} documents "
             f"({gone / had:.1%}) to duplication; select.max_source_loss allows "
             f"{config.max_source_loss:.0%}. Its largest clusters: "
-            f"{'; '.join(largest[:SHOWN_CLUSTERS]) or 'none among the ten largest'}. "
+            f"{'; '.join(largest[:SHOWN_CLUSTERS]) or 'none among the ten largest of all'} "
+            f"(gristmill clusters RECIPE --source {data.source} shows more). "
             f"If these are copies indeed, raise select.max_source_loss; nothing was committed"
         )
 

@@ -81,12 +81,17 @@ def test_a_damaged_earlier_data_set_is_no_obstacle(tmp_path: Path) -> None:
     more = [row("site", "a text of its own that is like no other", "http://z/")]
     fresh = context(tmp_path / "fresh")
     expected = run(fresh, [documents(fresh, "site", [rows, more])]).manifest.to_bytes()
-    for harm in ("gone", "changed"):
+    for harm in ("gone", "changed", "manifest", "hint"):
         ctx = context(tmp_path / harm)
         first = run(ctx, [documents(ctx, "site", [rows])])
         name = "edges-00000.parquet"
         if harm == "gone":
             first.storage.remove(name)
+        elif harm == "manifest":
+            first.storage.put("manifest.json", b"")
+        elif harm == "hint":
+            for hint in ctx.storage.list("work/dedup-latest"):
+                ctx.storage.put(hint, b"[1]")
         else:
             first.storage.put(name, first.storage.read(name)[:-40] + bytes(40))
         found = run(ctx, [documents(ctx, "site", [rows, more])])

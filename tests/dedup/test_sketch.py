@@ -142,3 +142,22 @@ def test_hashes_of_windows_are_xxh64(units: list[bytes], n: int) -> None:
     xxh64_windows(np.frombuffer(data + b"?" * 31, np.uint8), starts, count, n, 1, out)
     windows = [b" ".join(units[k : k + n]) for k in range(count)]
     assert out.tolist() == [xxhash.xxh64_intdigest(window) for window in windows]
+
+
+@given(TEXTS, st.integers(1, 40))
+@settings(max_examples=100)
+def test_characters_as_units(text: str, n: int) -> None:
+    reader = Reader(n, "characters")
+    column = pa.array([text], pa.large_string())
+    got = sketch([text], 1, reader)
+    expected = datasketch.MinHash(
+        num_perm=112,
+        seed=1,
+        scheme="affine32",
+        hashfunc=lambda data: xxhash.xxh64_intdigest(data) & 0xFFFFFFFF,
+    )
+    found = shingles(text, n, "characters")
+    expected.update_batch(found)
+    assert got.signatures[0].tolist() == expected.hashvalues.tolist()
+    hashes = {xxhash.xxh64_intdigest(shingle) for shingle in found}
+    assert reader.shingle_sets(column, [0])[0].tolist() == sorted(hashes)

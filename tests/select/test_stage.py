@@ -327,3 +327,25 @@ def test_of_a_large_cluster_of_copies_one_stays(
     }
     kept = select.build(ctx, select.spec(ctx, **inputs), **inputs).counts.kept
     assert kept == 1 if pairs == 500 else 1 <= kept < 50
+
+
+def test_whom_a_copy_is_dropped_for_stays_however_little_is_left_of_it(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(7)
+    line, more, own = (" ".join(prose(rng, words)) for words in (62, 100, 45))
+    texts = [f"{line}\n{more}", f"{line}\n{own}", f"{line}\n{own} and a few words more here now"]
+    rows = [
+        row("site", text, f"http://x/{k}", date=f"{2021 - k}-01-01") for k, text in enumerate(texts)
+    ]
+    source = documents(ctx, "site", [rows[:1], rows[1:]])
+    for keep in ("first", "none"):
+        corpus = run(
+            ctx,
+            [source],
+            survivor=["newest"],
+            lines={"documents": 2, "keep": keep, "min_words": 50},
+        )
+        kept = set(corpus.table()["id"].to_pylist())
+        named = [json.loads(v["evidence"]) for v in ledger(corpus) if v["reason"]]
+        assert [item["survivor"] for item in named] == [rows[1]["id"]]
+        assert rows[1]["id"] in kept

@@ -23,8 +23,10 @@ class Lines(Section):
         description="what is compared: lines, which is what paragraphs of web pages become, or "
         "paragraphs between blank lines, as in books",
     )
-    scope: Literal["source", "corpus"] = Field(
-        "source", description="where occurrences are counted: in one source, or in all together"
+    scope: Literal["site", "source", "corpus"] = Field(
+        "source",
+        description="where occurrences are counted: in documents of one host, of one source, or of "
+        "all together",
     )
     documents: int = Field(
         7, ge=2, description="documents that must have a line for it to be removed"

@@ -27,7 +27,7 @@ def state(work: Storage, level: int, part: int) -> State:
     """What is known of a part's documents after a level, all by row as text.
 
     ``dropped``: reason and evidence. ``trimmed``: ``cuts`` in characters of the text, and evidence.
-    ``keeps``: documents that keep text which others lost for their sake.
+    ``keeps``: documents that others, or text of others, are gone for: they may lose text, not go.
     """
     found: State = json.loads(work.read(f"state/{level}/{part}.json"))
     return found

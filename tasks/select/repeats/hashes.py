@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from infra.dataset import Dataset, PartRef
+from infra.dataset import TABLE, Dataset, PartRef
 from infra.fingerprint import digest
 from infra.ledger import verdicts
 from infra.stage import Context, Outcome, Spec, Stage, Unit, build
@@ -45,6 +46,13 @@ def build_hashes(
         ]
         parts += build(ctx, spec, units, take).parts
     return parts
+
+
+def count_hashes(part: PartRef) -> int:
+    """How many hashes a part holds, as the footer of its file says; an empty list counts as one."""
+    with part.open(TABLE) as file:
+        footer = pq.ParquetFile(file).metadata
+    return sum(footer.row_group(k).column(0).num_values for k in range(footer.num_row_groups))
 
 
 def take(part: PartRef, stage: str, hashing: Hashing, argument: Any) -> Iterator[Outcome]:

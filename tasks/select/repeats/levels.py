@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from infra.dataset import TABLE, Dataset, PartRef
+from infra.dataset import Dataset, PartRef
 from infra.progress import Progress
 from infra.stage import Context
 from infra.storage import Storage
@@ -15,10 +15,10 @@ from tasks.select.repeats import substring_election as substrings
 from tasks.select.repeats.config import Lines, Substrings
 from tasks.select.repeats.fingerprints import build_fingerprints
 from tasks.select.repeats.ground import Ground, Ruled, receivers
+from tasks.select.repeats.hashes import count_hashes
 from tasks.select.repeats.lines import build_lines
 from tasks.select.repeats.words import gram_and_window
 
-HASH = 8  # bytes; they do not compress, so a file's length tells how many there are
 Told = Counter[tuple[int, str]]
 
 
@@ -50,14 +50,14 @@ def run_levels(
     if config.lines is not None:
         level += 1
         hashed = build_lines(ctx, config.lines, documents)
-        ground = _ground(work, level, triples, hashed)
+        ground = _ground(ctx, work, level, triples, hashed)
         for part, ruled in _lines(ctx, ground, triples, hashed, config.lines):
             _note(triples[part], lines.REASON, ruled, lost, trimmed)
             digests[part] = ruled.digest
     if config.substrings is not None:
         level += 1
         taken = build_fingerprints(ctx, config.substrings.words, documents)
-        ground = _ground(work, level, triples, taken)
+        ground = _ground(ctx, work, level, triples, taken)
         for part, ruled in _substrings(ctx, ground, triples, taken, config.substrings):
             _note(triples[part], substrings.REASON, ruled, lost, trimmed)
             digests[part] = ruled.digest
@@ -65,12 +65,12 @@ def run_levels(
 
 
 def _ground(
-    work: Storage, level: int, triples: Sequence[Triple], hashed: Sequence[PartRef]
+    ctx: Context, work: Storage, level: int, triples: Sequence[Triple], hashed: Sequence[PartRef]
 ) -> Ground:
     starts = [0]
     for triple in triples:
         starts.append(starts[-1] + triple.documents.rows)
-    rows = sum(part.record.files[TABLE].bytes for part in hashed) // HASH
+    rows = sum(count for _, count in ctx.cluster.map(count_hashes, [(part,) for part in hashed]))
     sources = tuple(triple.source for triple in triples)
     return Ground(work, level, tuple(starts), sources, receivers(rows))
 
@@ -88,7 +88,10 @@ def _lines(
     config: Lines,
 ) -> Iterator[tuple[int, Ruled]]:
     parts = list(ground.parts)
-    _run(ctx, "hashes", lines.send_lines, [(ground, part, hashed[part]) for part in parts])
+    payloads: list[tuple[Any, ...]] = [
+        (ground, part, hashed[part], triples[part].documents, config) for part in parts
+    ]
+    _run(ctx, "hashes", lines.send_lines, payloads)
     partitions = range(ground.partitions)
     _run(ctx, "lines", lines.find_lines, [(ground, number, config) for number in partitions])
     _run(ctx, "names", lines.ask_names, [(ground, part, config) for part in parts])

@@ -1,11 +1,14 @@
 """Lines that occur in many documents: hashes meet by partition, each part learns what goes."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from infra.dataset import PartRef
+from infra.urls import canonical
 from tasks.select.mask import mask, united
 from tasks.select.part import Triple
 from tasks.select.repeats.config import Lines
@@ -26,10 +29,14 @@ REASON = "repeated_lines"
 SENT, FOUND = 2, 3  # words per row: hash, document; document, hash, first document that has it
 
 
-def send_lines(ground: Ground, part: int, hashed: PartRef) -> None:
-    """Send the hashes of a part's documents that stay so far."""
+def send_lines(
+    ground: Ground, part: int, hashed: PartRef, documents: PartRef, config: Lines
+) -> None:
+    """Send the hashes of a part's documents that stay so far, kept apart by site if need be."""
     column = hashed.table([COLUMN])[COLUMN]
     rows = flattened(column, ground.alive(part), ground.starts[part])
+    salts = _salts(documents, config)
+    rows[:, 0] ^= salts[rows[:, 1].astype(np.int64) - ground.starts[part]]
     exchange = ground.exchange("hashes", ground.partitions, SENT)
     exchange.send(part, ground.partition_of(rows[:, 0]), rows)
 
@@ -64,26 +71,27 @@ def rule_lines(ground: Ground, part: int, triple: Triple, config: Lines) -> Rule
     """Rule which characters of a part's texts go, and which documents are left with too little."""
     ruled = ground.before(part)
     rows = _found(ground, part)
+    keeps = set(ruled["keeps"])
     dropped = trimmed = 0
     if len(rows):
         texts = triple.documents.table(["text"])["text"]
+        salts = _salts(triple.documents, config)
         names = ground.names(part)
         for number, run in grouped(rows[:, 0]):
             row = number - ground.starts[part]
             lost, first = _named(rows[run], config)
-            keeps = config.keep == "first" and bool((rows[run, 2] == number).any())
-            if keeps:
-                ruled["keeps"].append(row)
+            if config.keep == "first" and (rows[run, 2] == number).any():
+                keeps.add(row)
             if first is None:
                 continue
             text = texts[row].as_py()
-            cuts, lines = line_cuts(text, lost, config)
+            cuts, lines = line_cuts(text, lost ^ salts[row], config)
             said: dict[str, Any] = {
                 "lines": lines,
                 "characters": sum(end - start for start, end in cuts),
             }
             words = count_words(mask(text, (), cuts))
-            if words < config.min_words and not keeps:
+            if words < config.min_words and row not in keeps:
                 said |= {"words": words, "required": ">=", "threshold": config.min_words}
                 name = "survivor" if config.keep == "first" else "first"
                 evidence = {name: names[first], **said}
@@ -93,7 +101,17 @@ def rule_lines(ground: Ground, part: int, triple: Triple, config: Lines) -> Rule
                 evidence = {"trimmed": {**said, "first": names[first]}}
                 ruled["trimmed"][str(row)] = {"cuts": cuts, "evidence": evidence}
                 trimmed += 1
+    ruled["keeps"] = sorted(keeps)
     return Ruled(put_state(ground.work, ground.level, part, ruled), dropped, trimmed)
+
+
+def _salts(documents: PartRef, config: Lines) -> U64:
+    """A number per document that is the same within a site: uint64[rows]; 0 in other scopes."""
+    if config.scope != "site":
+        return np.zeros(documents.rows, np.uint64)
+    urls = documents.table(["url"])["url"].to_pylist()
+    hosts = [(urlsplit(canonical(url) or "").hostname or "") if url else "" for url in urls]
+    return np.array([xxhash.xxh64_intdigest(host.encode()) for host in hosts], np.uint64)
 
 
 def line_cuts(text: str, lost: U64, config: Lines) -> tuple[list[tuple[int, int]], int]:

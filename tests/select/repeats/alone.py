@@ -34,7 +34,8 @@ def run_alone(
 ) -> Dataset:
     """The corpus of these sources."""
     units = [Unit(part.content, (part,), part.rows) for data in sources for part in data.parts]
-    facts = {"clustered_documents": 0, "largest_clusters": []}
+    counts = ("clustered_documents", "verified", "within_clusters_verified")
+    facts = {**dict.fromkeys(counts, 0), "largest_clusters": []}
     spec = Spec(MARKS, None, {}, tuple(sources))
     inputs: dict[str, Any] = {
         "config": SelectConfig.model_validate({"languages": {}, "quality": [], **fields}),

@@ -98,8 +98,13 @@ def site(rng: random.Random, name: str, count: int) -> list[Row]:
         lines = own * (rng.random() < 0.8) + [*common, ""]
         lines = [rng.choice([line, line.upper(), f"  {line}"]) for line in lines]
         rng.shuffle(lines)
-        out.append(row(name, "\n".join(lines), f"http://{name}/{number}"))
+        out.append(row(name, "\n".join(lines), f"http://{rng.choice('ab')}.{name}/{number}"))
     return out
+
+
+def where(config: Lines, place: int, r: Row) -> object:
+    """Within what a document's lines are counted."""
+    return {"source": place, "site": r["url"].split("/")[2], "corpus": None}[config.scope]
 
 
 def expected(sources: Sequence[Sequence[Row]], config: Lines) -> dict[str, tuple[str, bool, int]]:
@@ -109,16 +114,12 @@ def expected(sources: Sequence[Sequence[Row]], config: Lines) -> dict[str, tuple
         for r in rows:
             for line in set(units(r["text"], "line")):
                 if len(line) >= config.min_characters:
-                    scope = place if config.scope == "source" else None
-                    holders.setdefault((scope, line), []).append(r["id"])
+                    holders.setdefault((where(config, place, r), line), []).append(r["id"])
     out = {}
     for place, rows in enumerate(sources):
         for r in rows:
             lines = r["text"].split("\n")
-            have = [
-                holders.get((place if config.scope == "source" else None, folded(line)), [])
-                for line in lines
-            ]
+            have = [holders.get((where(config, place, r), folded(line)), []) for line in lines]
             many = [len(h) >= config.documents for h in have]
             first = [bool(h) and h[0] == r["id"] and config.keep == "first" for h in have]
             gone = [m and not f for m, f in zip(many, first, strict=True)]
@@ -139,7 +140,7 @@ def expected(sources: Sequence[Sequence[Row]], config: Lines) -> dict[str, tuple
     seed=st.integers(0, 1000),
     cuts=st.lists(st.integers(0, 14), max_size=3),
     keep=st.sampled_from(["first", "none"]),
-    scope=st.sampled_from(["source", "corpus"]),
+    scope=st.sampled_from(["site", "source", "corpus"]),
 )
 @settings(max_examples=12, deadline=None)
 def test_what_goes_is_what_the_definition_says(
