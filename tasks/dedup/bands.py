@@ -17,7 +17,7 @@ from infra.jit import kernel
 from tasks.dedup.bits import agreement, wide
 from tasks.dedup.blocks import Block
 from tasks.dedup.exact import received_groups
-from tasks.dedup.layout import Layout, high_bits, repeated, runs
+from tasks.dedup.layout import PAIR_ROW, Layout, high_bits, repeated, runs
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -188,11 +188,26 @@ def received_pairs(layout: Layout, partition: int, *, crowded: bool) -> U64:
         uint64[n, 3]: smaller document, larger document, band; sorted.
     """
     exchange = layout.exchange("pairs", layout.ranges, PAIRS)
-    rows = exchange.receive(partition, pair_senders(layout, crowded=crowded))
-    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
-    other = rows[:, 1] >> np.uint64(8)
-    first, _ = runs(rows[:, 0], other)
-    return np.column_stack([rows[first, 0], other[first], rows[first, 1] & np.uint64(255)])
+    held = np.zeros((0, PAIRS), np.uint64)
+    waiting: list[U64] = []
+    count, room = 0, layout.config.partition_bytes // PAIR_ROW
+    for words in exchange.slices(partition, pair_senders(layout, crowded=crowded)):
+        # Near-copies share many bands: what is there twice goes before there is too much of it.
+        if count + len(words) // PAIRS > max(room, 2 * len(held)):
+            held, waiting, count = _first_bands([held, *waiting]), [], 0
+        waiting.append(words.reshape(-1, PAIRS))
+        count += len(waiting[-1])
+    held = _first_bands([held, *waiting])
+    low, high = held[:, 0], held[:, 1]
+    return np.column_stack([low, high >> np.uint64(8), high & np.uint64(255)])
+
+
+def _first_bands(rows: list[U64]) -> U64:
+    """Distinct pairs, sorted, each with the first of its bands."""
+    found = np.concatenate(rows)
+    found = found[np.lexsort((found[:, 1], found[:, 0]))]
+    first, _ = runs(found[:, 0], found[:, 1] >> np.uint64(8))
+    return found[first]
 
 
 def _send_pairs(layout: Layout, sender: int, pairs: U64, band: "int | U64") -> None:
