@@ -4,6 +4,7 @@ import importlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -24,6 +25,9 @@ WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 MEMORY_SHARE = 0.8  # of the machine's memory, over all local workers
+# Seconds between two messages of the client to the scheduler. By its default of ten milliseconds a
+# step that takes seven waits for the rest before the next can begin.
+MESSAGES = 0.001
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGGED_PACKAGES = ("tasks", "infra")
 
@@ -83,7 +87,7 @@ class Cluster:
         """Whether units run one after the other in this process."""
         return self._config.workers == 0
 
-    @property
+    @cached_property
     def on_this_machine(self) -> bool:
         """Whether all workers share this machine's page cache."""
         if self._config.cluster_class:
@@ -116,6 +120,8 @@ class Cluster:
         else:
             self._cluster = self._local() if not self._config.cluster_class else self._named()
             client = Client(self._cluster, set_as_default=False)
+        if client.scheduler_comm is not None:
+            client.scheduler_comm.interval = MESSAGES
         forward(client, LOGGED_PACKAGES, logging.INFO)
         self._reporter.link("Dask dashboard", client.dashboard_link)
         return client

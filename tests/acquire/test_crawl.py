@@ -104,7 +104,7 @@ def test_every_fault_has_its_verdict(tmp_path: Path) -> None:
     # A retry for what a retry may mend, one request for everything else, none for what is closed.
     assert {path for path, times in paths.items() if times > 1} == {"/error", "/slow", "/cut"}
     assert not paths.keys() & {"/private/a", "/hidden"}
-    assert {name for name in (tmp_path / "cache").rglob("*") if name.is_file()} == set()
+    assert {name for name in (tmp_path / "cache" / "spool").rglob("*") if name.is_file()} == set()
     notes = [progress.note for progress in listener.told]
     assert f"{len(paths)} pages fetched, 0 in the next wave" in notes
     check_archives(raw)

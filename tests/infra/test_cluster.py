@@ -53,7 +53,9 @@ def test_a_named_class_an_address_and_an_error(tmp_path: Path) -> None:
     arguments = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
     with cluster(**{"class": "distributed.LocalCluster", "args": arguments}) as named:
         assert dict(named.map(square, [(n,) for n in range(5)])) == {n: n * n for n in range(5)}
+        assert not named.on_this_machine, "a class may start workers anywhere"
         with cluster(address=named.client().scheduler.address) as connected:
+            assert connected.on_this_machine
             assert dict(connected.map(square, [(7,)])) == {0: 49}
         with pytest.raises(ValueError, match="three is not liked"):
             list(named.map(broken, [(1,), (3,)]))
