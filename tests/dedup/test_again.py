@@ -220,7 +220,7 @@ def test_a_worker_killed_in_the_middle_costs_its_tasks_and_no_byte(tmp_path: Pat
     killed: list[int] = []
 
     def kill(step: str) -> None:
-        if step in ("buckets", "texts", "marks"):
+        if step in ("buckets", "texts", "marks and comparisons"):
             (pid, *_) = ctx.cluster.client().run(os.getpid).values()
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
