@@ -71,10 +71,15 @@ def pack(files: Mapping[str, str | bytes]) -> bytes:
     """A zip file with a container and these members below OEBPS/ (or META-INF/)."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("mimetype", "application/epub+zip")
-        archive.writestr("META-INF/container.xml", CONTAINER)
+
+        def add(name: str, data: str | bytes) -> None:
+            # A ZipInfo of its own has a fixed date: the same book has the same bytes at any time.
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+
+        add("mimetype", "application/epub+zip")
+        add("META-INF/container.xml", CONTAINER)
         for name, data in files.items():
-            archive.writestr(name if "/" in name else f"OEBPS/{name}", data)
+            add(name if "/" in name else f"OEBPS/{name}", data)
     return out.getvalue()
 
 
