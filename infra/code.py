@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from infra.cache import cache_root
+from infra.cache import cache_root, put
 from infra.fingerprint import digest, digest_bytes
 
 # Part of every data set: how its tables, its ledger and its names are made.
@@ -38,6 +37,9 @@ CARRIERS = frozenset(
     )
 )
 
+MANY = 5_000  # files that are remembered, before those are forgotten that are not there any more
+_version = cache(version)  # it reads a file each time
+
 
 def code_digest(modules: Sequence[str], libraries: Sequence[str]) -> str:
     """Digest of modules' code and of distributions' versions.
@@ -59,14 +61,6 @@ def code_digest(modules: Sequence[str], libraries: Sequence[str]) -> str:
     _SOURCES.save()
     wanted = sorted({*CORE_LIBRARIES, *libraries})
     return digest({"code": code, "libraries": {name: _version(name) for name in wanted}})
-
-
-@cache
-def _version(distribution: str) -> str:
-    return version(distribution)
-
-
-MANY = 5_000  # files that are remembered, before those are forgotten that are not there any more
 
 
 class _Sources:
@@ -95,16 +89,10 @@ class _Sources:
             return
         self._new = False
         with suppress(OSError):
-            place = self._place()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            draft = place.with_suffix(f".{os.getpid()}")
-            kept = (
-                self._known
-                if len(self._known) < MANY
-                else {name: self._known[name] for name in self._paths.values()}
-            )
-            draft.write_text(json.dumps(kept))
-            draft.replace(place)
+            kept = self._known
+            if len(kept) >= MANY:
+                kept = {name: kept[name] for name in self._paths.values()}
+            put(self._place(), lambda file: file.write(json.dumps(kept).encode()))
 
     def _load(self) -> dict[str, tuple[str, list[str]]]:
         try:
@@ -115,10 +103,8 @@ class _Sources:
 
     def _place(self) -> Path:
         # Syntax trees differ between versions of Python, and what is read from them between ours.
-        with Path(__file__).open("rb") as own:
-            return (
-                cache_root() / f"code-{digest([sys.version, digest_bytes(own.read())])[:16]}.json"
-            )
+        name = digest([sys.version, digest_bytes(Path(__file__).read_bytes())])
+        return cache_root() / f"code-{name[:16]}.json"
 
 
 _SOURCES = _Sources()

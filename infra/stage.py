@@ -198,7 +198,6 @@ class _Target:
     deterministic: bool
     part: int
     receipt: str  # name of the receipt below RECEIPTS
-    durable: bool  # whether the unit itself waits for the disk
 
 
 def build(
@@ -231,17 +230,12 @@ def build(
         return open_dataset(folder)  # what is committed is never written to again
     receipts = ctx.storage.at(RECEIPTS, spec.stage.name)
     base = {"stage": spec.stage.name, "code": spec.stage.code, "config": spec.config}
-    # On one machine files are flushed from here while the workers go on. A receipt may then outlive
-    # its part in a power cut: whoever finds a receipt checks the part's bytes.
-    durable = not ctx.cluster.on_this_machine
     targets = []
     for number, unit in enumerate(units):
         name = digest({**base, "key": unit.key})
         receipt = f"{name[:2]}/{name}.json"
         stage = spec.stage
-        targets.append(
-            _Target(folder, stage.name, stage.deterministic, number, receipt, durable=durable)
-        )
+        targets.append(_Target(folder, stage.name, stage.deterministic, number, receipt))
     made: dict[int, list[PartRecord]] = {}
     todo = []
     for number, target in enumerate(targets):
@@ -255,8 +249,11 @@ def build(
         ctx.reporter.update(Progress(spec.stage.name, spec.source, len(made), len(units)))
 
     report()
+    # On one machine files are flushed from here while the workers go on. A receipt may then outlive
+    # its part in a power cut: whoever finds a receipt checks the part's bytes.
+    durable = bool(todo) and not ctx.cluster.on_this_machine
     payloads = [
-        (function, units[number].payload, units[number].rows, targets[number], receipts)
+        (function, units[number].payload, units[number].rows, targets[number], receipts, durable)
         for number in todo
     ]
     with ThreadPoolExecutor(FLUSHERS) as flushers:
@@ -357,10 +354,11 @@ def _run_unit(
     rows: int | None,
     target: _Target,
     receipts: Storage,
+    durable: bool,  # noqa: FBT001 - a task's arguments go by place
 ) -> list[dict[str, Any]]:
-    """Run one unit on a worker: write its parts, then its receipt."""
+    """Run one unit on a worker: write its parts, then its receipt; wait for the disk if durable."""
     parts = [
-        _write_part(target, _part_name(target.part, chunk), outcome)
+        _write_part(target, _part_name(target.part, chunk), outcome, durable=durable)
         for chunk, outcome in enumerate(function(*payload))
     ]
     where = f"{target.stage} part {target.part:05d}"
@@ -372,13 +370,12 @@ def _run_unit(
     records = [part.to_json() for part in parts]
     # The last two names of the folder's URL are the data set's own, wherever the store lies.
     receipt = {"folder": "/".join(target.storage.url.split("/")[-2:]), "parts": records}
-    receipts.put(
-        target.receipt, json.dumps(receipt, sort_keys=True).encode(), durable=target.durable
-    )
+    data = json.dumps(receipt, sort_keys=True).encode()
+    receipts.put(target.receipt, data, durable=durable)
     return records
 
 
-def _write_part(target: _Target, name: str, outcome: Outcome) -> PartRecord:
+def _write_part(target: _Target, name: str, outcome: Outcome, *, durable: bool) -> PartRecord:
     counts = Counts.of(outcome.verdicts)
     counts.check(f"{target.stage} part {name}")
     if counts.kept != outcome.kept.num_rows:
@@ -395,7 +392,7 @@ def _write_part(target: _Target, name: str, outcome: Outcome) -> PartRecord:
     for suffix, data in written.items():
         sha = digest_bytes(data)
         stem = f"part-{name}" if target.deterministic else f"part-{name}.{sha[:12]}"
-        target.storage.put(f"{stem}.{suffix}", data, durable=target.durable)
+        target.storage.put(f"{stem}.{suffix}", data, durable=durable)
         records[suffix] = FileRecord(f"{stem}.{suffix}", len(data), sha)
     return PartRecord(name, outcome.kept.num_rows, _text_bytes(outcome.kept), counts, records)
 

@@ -231,7 +231,7 @@ def _compare(layout: Layout, have: Words, pairs: I64) -> F64:
     if (have.start[pairs] < 0).any():
         raise BrokenPromise("dedup: a pair is to be compared whose texts were not asked for")
     if layout.config.verify == "signature":
-        return _estimates(have.flat, have.start, pairs, layout.config.permutations)
+        return _estimates(have.flat, have.start, have.length, pairs, layout.config.permutations)
     return _jaccards(have.flat, have.start, have.length, pairs)
 
 
@@ -246,13 +246,14 @@ def _jaccards(flat: U64, start: I64, length: I64, pairs: I64) -> F64:
 
 
 @kernel
-def _estimates(flat: U64, start: I64, pairs: I64, values: int) -> F64:
+def _estimates(flat: U64, start: I64, length: I64, pairs: I64, values: int) -> F64:
     out = np.zeros(len(pairs))
-    width = (values + 15) // 16
     for k in range(len(pairs)):
         a = start[pairs[k, 0]]
         b = start[pairs[k, 1]]
-        out[k] = estimate(flat[a : a + width], flat[b : b + width], values)
+        out[k] = estimate(
+            flat[a : a + length[pairs[k, 0]]], flat[b : b + length[pairs[k, 1]]], values
+        )
     return out
 
 

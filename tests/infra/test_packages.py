@@ -12,8 +12,9 @@ from typing import IO
 import pytest
 
 from infra import packages
+from infra.cache import put
 from infra.models import LID_SHA256, lid_model_path
-from infra.packages import PackageError, fetch, members, put
+from infra.packages import PackageError, fetch, members
 
 CONTENT = b"not really an archive" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
