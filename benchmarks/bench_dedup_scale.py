@@ -3,8 +3,8 @@
     python -m benchmarks.bench_dedup_scale [--sizes 1.25,2.5,5,10,50] [--memory 512MiB,128MiB]
 
 Sizes are millions of synthetic signatures (``benchmarks/dedup_synthetic.py``); two workers. The
-first setting of memory sees all sizes, the others those up to ten million. Printed
-for each: seconds of the join and of the election, the peak resident memory of a worker, the bytes
+first setting of memory sees all sizes and must meet the target; the others show, up to ten million,
+that the bound is kept, and what it costs. Printed for each: seconds of the join and of the election, the peak resident memory of a worker, the bytes
 that passed between steps, and what was found; then the exponent of a power law through the times.
 The cluster starts, and compiles its kernels, before the clock does.
 """
@@ -44,7 +44,7 @@ Pair = tuple[PartRef, PartRef]
 
 
 def main() -> int:
-    """Run all sizes with all memory settings; exit 1 if time grows too fast."""
+    """Run all sizes with all memory settings; exit 1 if time grows too fast at the first."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--sizes", default="1.25,2.5,5,10,50")
     options.add_argument("--memory", default="512MiB,128MiB")
@@ -57,7 +57,7 @@ def main() -> int:
         parts = make(root.at("parts"), max(sizes))
         keys = [key for _, key in parts]
         print(f"{bytes_per_document(keys):.0f} bytes per document stored", flush=True)
-        worst = 0.0
+        first = 0.0
         for place, memory in enumerate(given.memory.split(",")):
             chosen = [size for size in sizes if not place or size <= SMALL]
             config = DedupConfig.model_validate({"verify": "signature", "memory": memory})
@@ -66,9 +66,10 @@ def main() -> int:
             print("".join(f"{name:>14}" for name in head), flush=True)
             times = [measure(root, parts, size, config) for size in chosen]
             exponent = float(np.polyfit(np.log(chosen), np.log(times), 1)[0])
-            worst = max(worst, exponent)
-            print(f"exponent of time over documents: {exponent:.3f} (target <= {TARGET})")
-    return int(worst > TARGET)
+            first = first if place else exponent
+            target = "" if place else f" (target <= {TARGET})"
+            print(f"exponent of time over documents: {exponent:.3f}{target}")
+    return int(first > TARGET)
 
 
 def make(storage: Storage, documents: int) -> list[Pair]:
