@@ -1,0 +1,43 @@
+"""The model's shape: the first part of an entry of the recipe's `train` list."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from infra.config import Section
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+HIDDEN_MULTIPLE = 32  # hidden widths are rounded to it, for the matrix kernels' sake
+
+
+class ModelPart(Section):
+    """A name, and what fixes a decoder's parameters and its function."""
+
+    name: Name = Field(description="names the model in folders, reports and exports")
+
+    layers: int = Field(ge=1, description="number of blocks")
+    width: int = Field(ge=8, description="width of the residual stream")
+    heads: int = Field(ge=1, description="number of attention heads; divides the width")
+    kv_heads: int | None = Field(
+        None, ge=1, description="number of key and value heads; default: as many as heads"
+    )
+    hidden: int | None = Field(
+        None,
+        ge=8,
+        description=(
+            "hidden width of the feed-forward; default: 8/3 of the width, rounded to a multiple "
+            "of 32 (Touvron et al. 2023, section 2.2)"
+        ),
+    )
+    context: int = Field(256, ge=8, description="tokens that a prediction looks back on, at most")
+    tied: bool = Field(
+        True,
+        description="whether the head is the embedding (Press & Wolf 2017, arXiv:1608.05859)",
+    )
+
+    @property
+    def hidden_width(self) -> int:
+        """Hidden width of the feed-forward."""
+        rounded = round(self.width * 8 / 3 / HIDDEN_MULTIPLE) * HIDDEN_MULTIPLE
+        return self.hidden or max(HIDDEN_MULTIPLE, rounded)
