@@ -1,33 +1,28 @@
-"""Checkpoints: sharded over the processes, complete only with their marker, never read without.
+"""Checkpoints as files: a folder of shards that counts only with its marker, which is written last.
 
-A checkpoint is a folder ``step-000000100`` of ``torch.distributed.checkpoint``, with a file
-``complete.json`` that is written last. A crash in between leaves a folder without a marker, which
-nothing reads and the next save sweeps away.
+A checkpoint is a folder ``step-000000100`` of ``torch.distributed.checkpoint``, on this machine or
+in an object store. Its marker ``complete.json`` names every file with its length. A crash before the
+marker leaves a folder that nothing reads and the next save sweeps away.
 """
 
 import json
-import os
-import shutil
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import nn
-from torch.distributed import barrier, is_initialized
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save as save_shards
-from torch.optim import Optimizer
-
 from infra.errors import UserError
-from tasks.train.meter import place
+from infra.storage import Storage
+
+log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
+WHOSE = {
+    "tokens": "other tokens",
+    "tokenizer": "another tokenizer",
+    "skip": "other batches left out",
+    "seed": "another seed",
+}
 
 
 class OtherRun(UserError):
@@ -39,146 +34,99 @@ class Checkpoint:
     """A complete checkpoint.
 
     Attributes:
-        folder: where it lies.
+        store: its folder.
         step: steps done; the next step's number, hence the position in the data.
         world: processes that wrote it.
         identity: what its weights depend on, by name.
         notes: what else the loop wants back.
+        files: its files, with their bytes.
     """
 
-    folder: Path
+    store: Storage
     step: int
     world: int
     identity: Mapping[str, Any]
     notes: Mapping[str, Any]
+    files: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return name_of(self.step)
 
-def complete(root: Path) -> list[Checkpoint]:
-    """The complete checkpoints below ``root``, oldest first."""
-    found = []
-    for marker in sorted(root.glob(f"step-*/{MARKER}")):
-        value = json.loads(marker.read_bytes())
-        found.append(
-            Checkpoint(
-                marker.parent, value["step"], value["world"], value["identity"], value["notes"]
+    def require(self, identity: Mapping[str, Any]) -> None:
+        """Raise ``OtherRun`` if it differs in what weights depend on; names what."""
+        names = sorted(identity.keys() | self.identity.keys())
+        other = [name for name in names if self.identity.get(name) != identity.get(name)]
+        if other:
+            told = "; ".join(
+                f"made with {name} = {self.identity.get(name)!r}, this run has {identity.get(name)!r}"
+                for name in other
             )
-        )
+            kinds = list(dict.fromkeys(WHOSE.get(name, "another configuration") for name in other))
+            raise OtherRun(
+                f"{self.store.url} is of a run with {' and '.join(kinds)}: {told}; "
+                f"remove the folder to begin anew"
+            )
+
+
+def name_of(step: int) -> str:
+    """The folder of a checkpoint after so many steps."""
+    return f"step-{step:09d}"
+
+
+def complete(root: Storage) -> list[Checkpoint]:
+    """The complete checkpoints below ``root``, oldest first.
+
+    One whose files are not all there with their length is left out, and the log tells it.
+    """
+    found = []
+    for name in root.folders():
+        folder = root.at(name)
+        if not name.startswith("step-") or not folder.exists(MARKER):
+            continue
+        value = json.loads(folder.read(MARKER))
+        missing = [file for file, size in value["files"].items() if not _is(folder, file, size)]
+        if missing:
+            log.warning("%s is not whole (%s) and is passed over", folder.url, ", ".join(missing))
+            continue
+        found.append(Checkpoint(folder, **value))
     return found
 
 
-def save(
-    root: Path,
-    step: int,
-    model: nn.Module,
-    optimizers: Mapping[str, Optimizer],
-    identity: Mapping[str, Any],
-    *,
-    notes: Mapping[str, Any],
-    keep: int,
-) -> None:
-    """Write a checkpoint from all processes, then its marker; keep the ``keep`` newest."""
-    folder = root / f"step-{step:09d}"
-    if place()[0] == 0:
-        done = {checkpoint.folder for checkpoint in complete(root)}
-        for left_over in set(root.glob("step-*")) - done:
-            _remove(left_over)
-        folder.mkdir(parents=True)
-    _wait()
-    with _alone_is_fine():
-        save_shards(_state(model, optimizers), storage_writer=FileSystemWriter(folder))
-    _wait()
-    if place()[0] == 0:
-        mark(folder, {"step": step, "world": place()[1], "identity": identity, "notes": notes})
-        for old in complete(root)[:-keep]:
-            _remove(old.folder)
-    _wait()
+def mark(folder: Storage, marker: Mapping[str, Any]) -> None:
+    """Declare a checkpoint complete: all at once, and on the disk before it counts.
 
-
-def mark(folder: Path, marker: Mapping[str, Any]) -> None:
-    """Declare a checkpoint complete: all at once, and on the disk before it counts."""
-    draft = folder / ".tmp-complete"
-    with draft.open("w") as file:
-        json.dump(marker, file, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(folder / MARKER)
-
-
-def resume(
-    root: Path,
-    model: nn.Module,
-    optimizers: Mapping[str, Optimizer],
-    identity: Mapping[str, Any],
-) -> Checkpoint | None:
-    """Load the newest complete checkpoint into model and optimizers.
-
-    Random states come back too if as many processes wrote them.
-
-    Returns:
-        What was loaded; ``None`` if there was nothing to load.
-
-    Raises:
-        OtherRun: if the checkpoint differs in what its weights depend on; names what.
+    Args:
+        folder: the checkpoint's.
+        marker: the fields of ``Checkpoint``, but for its store and files.
     """
-    found = complete(root)
-    if not found:
-        return None
-    newest = found[-1]
-    for name in sorted(identity.keys() | newest.identity.keys()):
-        theirs, ours = newest.identity.get(name), identity.get(name)
-        if theirs != ours:
-            raise OtherRun(
-                f"{newest.folder}: made with {name} = {theirs!r}, this run has {ours!r}; "
-                f"remove the folder to begin anew"
-            )
-    state = _state(model, optimizers)
-    if newest.world != place()[1]:
-        del state["random"]
-    with _alone_is_fine():
-        load(state, storage_reader=FileSystemReader(newest.folder))
-    set_state_dict(
-        model,
-        list(optimizers.values()),
-        model_state_dict=state["model"],
-        optim_state_dict=state["optimizers"],
-    )
-    if "random" in state:
-        _set_random(state["random"][str(place()[0])])
-    return newest
+    files = {name: folder.size(name) for name in folder.list() if name != MARKER}
+    folder.put(MARKER, json.dumps({**marker, "files": files}, sort_keys=True).encode())
 
 
-def _state(model: nn.Module, optimizers: Mapping[str, Optimizer]) -> dict[str, Any]:
-    weights, moments = get_state_dict(model, list(optimizers.values()))
-    return {"model": weights, "optimizers": moments, "random": {str(place()[0]): _random()}}
+def sweep(root: Storage, keep: int, keep_every: int) -> None:
+    """Remove all checkpoints but the ``keep`` newest and those of every ``keep_every`` steps."""
+    for old in complete(root)[:-keep]:
+        if not keep_every or old.step % keep_every:
+            remove(old.store)
 
 
-def _random() -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
+def remove_unfinished(root: Storage) -> None:
+    """Remove what crashes have left of checkpoints that were never complete."""
+    for name in root.folders():
+        if name.startswith("step-") and not root.at(name).exists(MARKER):
+            remove(root.at(name))
 
 
-def _set_random(states: Mapping[str, torch.Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
-
-
-@contextmanager
-def _alone_is_fine() -> Iterator[None]:
-    """Without a process group, torch warns that there is but one process: that is meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
-
-
-def _remove(folder: Path) -> None:
+def remove(folder: Storage) -> None:
     """Take the marker away first, so that no half-removed checkpoint counts as complete."""
-    (folder / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.remove(MARKER)
+    folder.remove_tree()
 
 
-def _wait() -> None:
-    if is_initialized():
-        barrier()
+def _is(folder: Storage, name: str, size: int) -> bool:
+    try:
+        return folder.size(name) == size
+    except FileNotFoundError:
+        return False

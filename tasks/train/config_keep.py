@@ -6,7 +6,18 @@ from infra.config import Section
 
 # No weight depends on these fields, so changing one does not train again.
 OPERATIONAL = frozenset(
-    {"name", "log_every", "validation_every", "checkpoint_every", "keep", "restarts"}
+    {
+        "name",
+        "log_every",
+        "validation_every",
+        "checkpoint_every",
+        "keep",
+        "keep_every",
+        "checkpoints",
+        "store_patience",
+        "restarts",
+        "branches",
+    }
 )
 
 
@@ -19,8 +30,40 @@ class KeepPart(Section):
     checkpoint_every: int = Field(
         100, ge=1, description="steps between checkpoints; the last step is always kept"
     )
-    keep: int = Field(2, ge=1, description="number of complete checkpoints to keep")
+    keep: int = Field(2, ge=1, description="number of newest complete checkpoints to keep")
+    keep_every: int = Field(
+        0,
+        ge=0,
+        description=(
+            "checkpoints whose step is a multiple of this stay as well, and are committed with the "
+            "model; 0: none"
+        ),
+    )
+    checkpoints: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "folder or URL, such as s3://bucket/checkpoints, below which checkpoints are kept while "
+            "the run lasts; default: this machine's cache"
+        ),
+    )
+    store_patience: float = Field(
+        600.0,
+        ge=0,
+        description=(
+            "seconds that a checkpoint store elsewhere may be away before the run gives up; it can "
+            "go on later"
+        ),
+    )
     restarts: int = Field(
         3, ge=0, description="times that a run goes on from its last checkpoint after a crash"
+    )
+    branches: int = Field(
+        3,
+        ge=0,
+        description=(
+            "times that a run whose loss is no number or leaps starts again from the last good "
+            "checkpoint, leaving out the batches that did it"
+        ),
     )
     log_every: int = Field(10, ge=1, description="steps between lines of the log")

@@ -1,0 +1,318 @@
+"""Keeps a run: saves its state while it goes on, and finds it again.
+
+On the training's own thread a save costs one copy to buffers in CPU memory that are used again for
+every save. (``torch.distributed.checkpoint.async_save`` does not copy tensors that are on the CPU
+already and writes what the next step has made of them, pytorch#144657.) A thread with a process
+group of its own writes the shards, sends them to the store if that is elsewhere, and when every
+process has done so the first one writes the marker.
+"""
+
+import logging
+import os
+import shutil
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch.distributed import (
+    ProcessGroup,
+    ReduceOp,
+    all_gather_object,
+    all_reduce,
+    broadcast_object_list,
+    is_initialized,
+    new_group,
+)
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from infra.errors import UserError
+from infra.storage import Storage
+from tasks.train import checkpoint
+from tasks.train.chance import random_states, set_random_states
+from tasks.train.checkpoint import Checkpoint
+from tasks.train.meter import place
+from tasks.train.shelf import Shelf
+from tasks.train.transfer import StoreAway, insist
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RANDOM = "random"
+YIELD = 1.0  # seconds that a save waits for the one before it; then it is left out
+GRACE = 120.0  # seconds that processes wait for each other beyond the patience with the store
+LAST = 30.0  # seconds that a run that has failed leaves to what it was saving
+
+
+class Stateful(Protocol):
+    """What is saved: all tensors and numbers that a run carries from step to step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """References to them, by name."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Take them back."""
+
+
+class NotSaved(UserError):
+    """A checkpoint that could not be written, on all processes alike."""
+
+
+class Keeper:
+    """Saves and resumes; all processes call every method at the same step.
+
+    Attributes:
+        newest: steps done at the newest checkpoint that all processes know to be complete.
+    """
+
+    def __init__(self, shelf: Shelf, identity: Mapping[str, Any]) -> None:
+        """Make the process groups that saving needs: one for its thread, one to agree on.
+
+        Args:
+            shelf: where to.
+            identity: what a checkpoint must agree on to be resumed from, by name.
+        """
+        self._shelf, self._identity = shelf, identity
+        self._rank, self._world = place()
+        self._thread: threading.Thread | None = None
+        self._step = 0
+        self._error: BaseException | None = None
+        self.newest: int | None = None
+        pinned = torch.cuda.is_available()
+        self._stager = DefaultStager(
+            StagingOptions(
+                use_pinned_memory=pinned,
+                use_shared_memory=False,
+                use_async_staging=False,
+                use_non_blocking_copy=pinned,
+            )
+        )
+        self._writing: ProcessGroup | None = None
+        self._agreeing: ProcessGroup | None = None
+        if is_initialized():
+            wait = timedelta(seconds=shelf.patience + GRACE)
+            self._writing = new_group(backend="gloo", timeout=wait)
+            self._agreeing = new_group(backend="gloo", timeout=wait)
+        else:
+            # Without a process group torch warns that there is but one process: that is meant.
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+
+    def resume(self, state: Stateful) -> Checkpoint | None:
+        """Load the newest complete checkpoint into the state.
+
+        Random states come back too if as many processes wrote them.
+
+        Returns:
+            What was loaded; ``None`` if there was nothing to load.
+
+        Raises:
+            OtherRun: if the checkpoint differs in what its weights depend on; names what.
+            StoreAway: if the store did not answer in time.
+        """
+        found: Checkpoint | None = self._from_first(self._find)
+        if found is not None:
+            self._load(found, state)
+            self.newest = found.step
+        # The first copy has to get its memory page by page and would cost several times the others.
+        self._copy(state)
+        return found
+
+    def save(
+        self, step: int, state: Stateful, notes: Mapping[str, Any], *, wait: bool = False
+    ) -> bool:
+        """Copy the state and begin to write it.
+
+        Args:
+            step: steps done.
+            state: what to save.
+            notes: JSON values for whoever resumes.
+            wait: for the save before this one, however long it takes; otherwise, while that is
+                still being written, this one is left out.
+
+        Returns:
+            Whether it was begun.
+
+        Raises:
+            NotSaved: if the save before this one failed.
+        """
+        free = self._free(wait=wait)
+        if free:
+            copied = self._copy(state)
+            self._step = step
+            self._thread = threading.Thread(
+                target=self._write, args=(step, copied, dict(notes)), daemon=True
+            )
+            self._thread.start()
+        elif self._rank == 0:
+            log.warning("no checkpoint at step %d: the one before is still being written", step)
+        return free
+
+    def finish(self) -> None:
+        """Wait for what is being written. Raises ``NotSaved`` if it could not be."""
+        self._free(wait=True)
+
+    def close(self) -> None:
+        """Leave some time to what is being written, whatever becomes of it."""
+        if self._thread is not None:
+            self._thread.join(LAST)
+
+    # -- on the training's thread ------------------------------------------------------------------
+
+    def _free(self, *, wait: bool) -> bool:
+        """Whether no process is still writing; all of them get the same answer."""
+        if self._thread is not None:
+            self._thread.join(None if wait else YIELD)
+        busy = self._thread is not None and self._thread.is_alive()
+        flags = torch.tensor([busy, self._error is not None], dtype=torch.int32)
+        if self._agreeing is not None:
+            all_reduce(flags, ReduceOp.MAX, group=self._agreeing)
+        busy, failed = flags.tolist()
+        if failed:
+            if self._thread is not None:
+                self._thread.join()  # it ends as it did elsewhere
+            raise self._error or NotSaved("a checkpoint could not be written by another process")
+        if not busy and self._thread is not None:
+            self.newest, self._thread = self._step, None
+        return not busy
+
+    def _find(self) -> Checkpoint | None:
+        shelf = self._shelf
+        found = self._complete(shelf.store)
+        if found:
+            found[-1].require(self._identity)
+            return found[-1]
+        if shelf.start is None:
+            return None
+        for begin in self._complete(Storage(shelf.start.url)):
+            if begin.step == shelf.start.step:
+                begin.require(shelf.start.identity)
+                return begin
+        raise NotSaved(
+            f"{shelf.start.url}: the checkpoint of step {shelf.start.step}, where this "
+            f"branch begins, is not there any more"
+        )
+
+    def _complete(self, root: Storage) -> list[Checkpoint]:
+        return self._ask(root, f"reading {root.url}", lambda: checkpoint.complete(root))
+
+    def _ask(self, store: Storage, what: str, do: Callable[[], T]) -> T:
+        """Do it; with a store that is elsewhere again and again as long as it does not answer."""
+        return do() if store.is_local else insist(what, do, self._shelf.patience)
+
+    def _from_first(self, find: Callable[[], Any]) -> Any:
+        """What the first process finds, on all of them; or what it raises."""
+        box: list[Any] = [None]
+        if self._rank == 0:
+            try:
+                box = [find()]
+            except UserError as error:
+                box = [error]
+        if self._agreeing is not None:
+            broadcast_object_list(box, group=self._agreeing)
+        if isinstance(box[0], UserError):
+            raise box[0]
+        return box[0]
+
+    def _load(self, found: Checkpoint, state: Stateful) -> None:
+        folder = found.store.local()
+        if folder is None:
+            folder = self._shelf.staging / "resumed"
+            self._together(self._agreeing, lambda: self._fetch(found, folder))
+        loaded = self._whole(state)
+        if found.world != self._world:
+            del loaded[RANDOM]
+        load(loaded, storage_reader=FileSystemReader(folder), process_group=self._agreeing)
+        if RANDOM in loaded:
+            set_random_states(loaded.pop(RANDOM)[str(self._rank)])
+        state.load_state_dict(loaded)
+
+    def _whole(self, state: Stateful) -> dict[str, Any]:
+        return {**state.state_dict(), RANDOM: {str(self._rank): random_states()}}
+
+    def _copy(self, state: Stateful) -> dict[str, Any]:
+        return cast("dict[str, Any]", self._stager.stage(self._whole(state)))
+
+    def _fetch(self, found: Checkpoint, folder: Path) -> None:
+        if not _first_here():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in found.files:
+            get = partial(found.store.download, name, folder / name)
+            self._ask(found.store, f"reading {found.store.url}/{name}", get)
+
+    # -- on the writing thread ---------------------------------------------------------------------
+
+    def _write(self, step: int, copied: dict[str, Any], notes: dict[str, Any]) -> None:
+        try:
+            self._write_all(step, copied, notes)
+        except BaseException as error:  # noqa: BLE001 - raised by the next save, on the other thread
+            self._error = error
+
+    def _write_all(self, step: int, copied: dict[str, Any], notes: dict[str, Any]) -> None:
+        shelf, group = self._shelf, self._writing
+        target = shelf.store.at(checkpoint.name_of(step))
+        here = target.local()
+        folder = here or shelf.staging / checkpoint.name_of(step)
+
+        def prepare() -> None:
+            if self._rank == 0:
+                clear = partial(checkpoint.remove_unfinished, shelf.store)
+                self._ask(shelf.store, f"clearing {shelf.store.url}", clear)
+            if _first_here():
+                if here is None:
+                    shutil.rmtree(shelf.staging, ignore_errors=True)
+                folder.mkdir(parents=True, exist_ok=True)
+
+        def send() -> None:
+            if here is not None:
+                return
+            mine = [*folder.glob(f"__{self._rank}_*")]
+            for path in [*mine, *([folder / ".metadata"] if self._rank == 0 else [])]:
+                put = partial(target.upload, path, path.name)
+                self._ask(target, f"writing {target.url}/{path.name}", put)
+
+        def declare() -> None:
+            if self._rank == 0:
+                marker: dict[str, Any] = {"step": step, "world": self._world}
+                marker |= {"identity": dict(self._identity), "notes": notes}
+                mark = partial(checkpoint.mark, target, marker)
+                self._ask(target, f"marking {target.url}", mark)
+                clear = partial(checkpoint.sweep, shelf.store, shelf.keep, shelf.keep_every)
+                self._ask(shelf.store, f"clearing {shelf.store.url}", clear)
+            if _first_here() and here is None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        self._together(group, prepare)
+        save(copied, storage_writer=FileSystemWriter(folder), process_group=group)
+        self._together(group, send)
+        self._together(group, declare)
+
+    def _together(self, group: ProcessGroup | None, do: Callable[[], None]) -> None:
+        """Do a process's part and wait for the others; an error of one is an error of all."""
+        error: Exception | None = None
+        try:
+            do()
+        except Exception as met:  # noqa: BLE001 - told to the others before it is raised
+            error = met
+        told: list[Any] = [None] * self._world
+        mine = None if error is None else (isinstance(error, StoreAway), str(error) or repr(error))
+        if group is None:
+            told = [mine]
+        else:
+            all_gather_object(told, mine, group=group)
+        failed = [item for item in told if item is not None]
+        if failed:
+            away, text = failed[0]
+            raise (StoreAway if away else NotSaved)(text) from error
+
+
+def _first_here() -> bool:
+    """Whether this is the machine's first process."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0

@@ -1,0 +1,48 @@
+"""Files to and from a store that may be away for a while."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from infra.errors import UserError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds
+
+
+class StoreAway(UserError):
+    """A store that did not answer for as long as it was waited for."""
+
+
+def insist(what: str, do: Callable[[], T], patience: float) -> T:
+    """Do something with a store, again and again while the store cannot be reached.
+
+    Args:
+        what: for the log and the error, such as ``writing s3://...``.
+        do: may be done twice without harm.
+        patience: seconds after the first failure until it is given up.
+
+    Raises:
+        StoreAway: when patience is at its end.
+        FileNotFoundError: at once: the store has answered.
+    """
+    began, pause = time.monotonic(), FIRST_PAUSE
+    while True:
+        try:
+            return do()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # clients of object stores raise what they like
+            waited = time.monotonic() - began
+            if waited + pause > patience:
+                raise StoreAway(
+                    f"{what}: the store has not answered for {waited:.0f} s "
+                    f"({type(error).__name__}: {error}); the run goes on from its last complete "
+                    f"checkpoint when it is started again"
+                ) from error
+            log.warning("%s failed (%s); again in %.1f s", what, error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
