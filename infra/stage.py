@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -237,32 +237,37 @@ def build(
         stage = spec.stage
         targets.append(_Target(folder, stage.name, stage.deterministic, number, receipt))
     made: dict[int, list[PartRecord]] = {}
-    todo = []
-    for number, target in enumerate(targets):
-        found = _reuse(ctx.storage, receipts, target)
-        if found is None:
-            todo.append(number)
-        else:
-            made[number] = found
 
     def report() -> None:
         ctx.reporter.update(Progress(spec.stage.name, spec.source, len(made), len(units)))
 
-    report()
-    # On one machine files are flushed from here while the workers go on. A receipt may then outlive
-    # its part in a power cut: whoever finds a receipt checks the part's bytes.
-    durable = bool(todo) and not ctx.cluster.on_this_machine
-    payloads = [
-        (function, units[number].payload, units[number].rows, targets[number], receipts, durable)
-        for number in todo
-    ]
     with ThreadPoolExecutor(FLUSHERS) as flushers:
-        flushed = []
+        flushed: list[Future[None]] = []
+
+        def flush(parts: Sequence[PartRecord]) -> None:
+            names = [file.name for part in parts for file in part.files.values()]
+            flushed.extend(flushers.submit(folder.flush, name) for name in names)
+
+        todo = []
+        for number, target in enumerate(targets):
+            found = _reuse(ctx.storage, receipts, target)
+            if found is None:
+                todo.append(number)
+            else:
+                made[number] = found
+                flush(found)  # the run that wrote it may have been killed before it did
+        report()
+        # On one machine files are flushed from here while the workers go on. A receipt may then
+        # outlive its part in a power cut: whoever finds a receipt checks the part's bytes.
+        durable = bool(todo) and not ctx.cluster.on_this_machine
+        payloads = [
+            (function, units[index].payload, units[index].rows, targets[index], receipts, durable)
+            for index in todo
+        ]
         for index, parts in ctx.cluster.map(_run_unit, payloads):
             made[todo[index]] = [PartRecord.from_json(part) for part in parts]
             if not durable:
-                names = [file.name for part in made[todo[index]] for file in part.files.values()]
-                flushed += [flushers.submit(folder.flush, name) for name in names]
+                flush(made[todo[index]])
             report()
         for file in flushed:
             file.result()

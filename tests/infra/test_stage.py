@@ -187,3 +187,52 @@ def test_a_flipped_byte_is_made_again_instead_of_reused(tmp_path: Path) -> None:
 def test_manifests_survive_the_round_trip(tmp_path: Path) -> None:
     data = build(context(tmp_path), Spec(STAGE, None, {"a": 1}), units("one"), shout)
     assert Manifest.from_bytes(data.manifest.to_bytes(), "x") == data.manifest
+
+
+class Elsewhere(Cluster):
+    """Says that its workers are on other machines."""
+
+    on_this_machine = False
+
+
+@pytest.mark.parametrize("kind", [Cluster, Elsewhere])
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_committed_outlives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Cluster], *, killed: bool
+) -> None:
+    cluster = kind(ClusterConfig.model_validate({"workers": 0}))
+    ctx = replace(context(tmp_path), cluster=cluster)
+    work = Spec(STAGE, "site", {}), units("one two", "three four"), shout
+    safe: set[tuple[str, str]] = set()
+    put, flush, put_new = Storage.put, Storage.flush, Storage.put_new
+
+    def dies(self: Storage, name: str) -> None:
+        raise KeyboardInterrupt(self.url, name)
+
+    def flushes(self: Storage, name: str) -> None:
+        flush(self, name)
+        safe.add((self.url, name))
+
+    def puts(self: Storage, name: str, data: bytes, *, durable: bool = True) -> None:
+        put(self, name, data, durable=durable)
+        if durable:
+            safe.add((self.url, name))
+
+    def commits(self: Storage, name: str, data: bytes) -> bool:
+        files = {(self.url, file.name) for file in Manifest.from_bytes(data, name).every_file}
+        assert len(files) == 4
+        assert files <= safe
+        return put_new(self, name, data)
+
+    if killed:  # after the parts were written, before they were flushed
+        with monkeypatch.context() as patch:
+            patch.setattr(Storage, "flush", dies)
+            with pytest.raises(KeyboardInterrupt):
+                build(context(tmp_path), *work)
+    monkeypatch.setattr(Storage, "flush", flushes)
+    monkeypatch.setattr(Storage, "put", puts)
+    monkeypatch.setattr(Storage, "put_new", commits)
+    CALLS.clear()
+    data = build(ctx, *work)
+    assert len(CALLS) == (0 if killed else 2)
+    assert open_dataset(data.storage).manifest == data.manifest
