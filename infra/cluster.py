@@ -4,7 +4,6 @@ import importlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from infra.config import Section
+from infra.errors import UserError
 from infra.processes import Stopped
 from infra.progress import Reporter, Silent
 
@@ -30,6 +30,11 @@ MEMORY_SHARE = 0.8  # of the machine's memory, over all local workers
 MESSAGES = 0.001
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGGED_PACKAGES = ("tasks", "infra")
+CLOSED = "the run is being stopped: its cluster is closed"
+
+
+class ClusterLost(UserError):
+    """The scheduler went away, or the way to it."""
 
 
 class ClusterConfig(Section):
@@ -87,15 +92,16 @@ class Cluster:
         """Whether units run one after the other in this process."""
         return self._config.workers == 0
 
-    @cached_property
+    @property
     def on_this_machine(self) -> bool:
         """Whether all workers share this machine's page cache."""
         if self._config.cluster_class:
             return False
         if not self._config.address:
             return True
+        # Asked anew each time: a worker may have joined meanwhile, from anywhere.
         workers = self.client().scheduler_info(n_workers=-1)["workers"]
-        return all(
+        return bool(workers) and all(
             urlsplit(address).hostname in LOOPBACK for address in (self._config.address, *workers)
         )
 
@@ -103,7 +109,7 @@ class Cluster:
         """The ``distributed.Client`` of this run; starts the cluster if need be."""
         with self._lock:
             if self._closed:
-                raise Stopped("the run is being stopped: its cluster is closed")
+                raise Stopped(CLOSED)
             if self._client is None:
                 self._client = self._start()
             return self._client
@@ -164,6 +170,8 @@ class Cluster:
             ``(index of the payload, result)`` as they finish.
 
         Raises:
+            ClusterLost: if the scheduler cannot be reached any more.
+            Stopped: if the run is being stopped.
             Exception: the first error of the function, as it was raised.
         """
         if self.in_process or not payloads:
@@ -173,20 +181,38 @@ class Cluster:
         from distributed import as_completed
 
         client = self.client()
-        # One message for all of them, and results that come with the news of their being there:
-        # asked for one by one, a step of short tasks would take half as long again.
+        # One message for all of them, and one for the results of all that have finished meanwhile:
+        # asked for one by one, a step of short tasks would take half as long again. (as_completed
+        # with results hands out a cancelled future's error as a result.)
         futures = client.map(function, *zip(*payloads, strict=True), pure=False)
         places = {future: index for index, future in enumerate(futures)}
         try:
-            for future, result in as_completed(futures, with_results=True, loop=client.loop):
-                yield places[future], result
-                future.release()
+            for batch in as_completed(futures, loop=client.loop).batches():
+                for future, result in zip(batch, self._gathered(client, batch), strict=True):
+                    yield places[future], result
+                    future.release()
         finally:
             # Cancelling nothing would still be told to every client, and one that connects just then
             # does not expect it.
             left = [future for future in futures if not future.done()]
             if left:
                 client.cancel(left)
+
+    def _gathered(self, client: Any, batch: list[Any]) -> list[Any]:
+        """The results of finished futures; raises the first error among them."""
+        from distributed import CancelledError
+        from distributed.comm.core import CommClosedError
+
+        try:
+            return list(client.gather(batch))
+        except (CancelledError, CommClosedError) as error:
+            if self._closed:
+                raise Stopped(CLOSED) from error
+            where = self._config.address or "of this run"
+            raise ClusterLost(
+                f"cluster: the connection to the Dask scheduler {where} was lost; run again once it "
+                "is back, and what is done will be found"
+            ) from error
 
     def close(self) -> None:
         """Stop what was started; a cluster that was only connected to goes on."""

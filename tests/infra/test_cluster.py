@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from infra.cluster import Cluster, ClusterConfig
+from infra.cluster import Cluster, ClusterConfig, ClusterLost
 
 
 def cluster(**config: object) -> Cluster:
@@ -76,3 +76,63 @@ def test_a_killed_worker_costs_only_its_parts_in_flight(tmp_path: Path) -> None:
     runs = [path for path in tmp_path.iterdir() if not path.name.startswith("pid-")]
     # What the dead worker held was at most its queue: far from all of it.
     assert numbers <= len(runs) <= numbers + 20
+
+
+def brittle(number: int, folder: str) -> "Brittle":
+    """Give a result that takes its worker with it; fail where that was tried before."""
+    mark = Path(folder) / str(number)
+    if mark.exists():
+        raise ValueError("not a second time")
+    mark.touch()
+    return Brittle()
+
+
+class Brittle:
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return Brittle, ()
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(60)
+def test_a_result_that_dies_with_its_worker_is_computed_again(tmp_path: Path) -> None:
+    with (
+        cluster(workers=1) as one,
+        pytest.raises(ValueError, match="not a second time"),
+    ):
+        list(one.map(brittle, [(0, str(tmp_path))]))
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(60)
+def test_a_lost_connection_is_no_result() -> None:
+    # Without a nanny, in threads: only the connection is of interest.
+    arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
+    named = cluster(**{"class": "distributed.LocalCluster", "args": arguments})
+    with named, cluster(address=named.client().scheduler.address) as connected:
+        client = connected.client()
+        found = connected.map(time.sleep, [(0.01,), (0.5,), (0.5,)])
+        assert next(found) == (0, None)
+        client.loop.add_callback(client.scheduler_comm.comm.abort)
+        with pytest.raises(ClusterLost, match="the connection to the Dask scheduler inproc://"):
+            list(found)
+
+
+def test_a_scheduler_without_workers_says_nothing_of_where_they_will_be() -> None:
+    class Client:
+        workers: list[str]
+
+        def scheduler_info(self, n_workers: int) -> dict[str, list[str]]:
+            assert n_workers == -1
+            return {"workers": self.workers}
+
+    here = cluster(address="tcp://127.0.0.1:8786")
+    client = here._client = Client()
+    for workers, expected in (
+        ([], False),
+        (["tcp://127.0.0.1:1"], True),
+        (["tcp://127.0.0.1:1", "tcp://10.0.0.7:1"], False),
+    ):
+        client.workers = workers
+        assert here.on_this_machine == expected
+    here._client = None
