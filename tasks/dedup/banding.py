@@ -7,6 +7,7 @@ Two documents of Jaccard similarity s share at least one of b bands of r rows wi
 import numpy as np
 
 GRID = 200  # points of the numerical integral
+MOST_BANDS = 256  # a nominated pair carries the number of its band in eight bits
 SHOWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
@@ -27,8 +28,8 @@ def wasted(threshold: float, bands: int, rows: int) -> float:
 def choose(threshold: float, recall: float, hashes: int) -> tuple[int, int]:
     """The bands and rows that nominate a pair at ``threshold`` with at least this probability.
 
-    Of all that fit into ``hashes`` values, those that waste the fewest comparisons; of equals,
-    those with the fewest values.
+    Of all that fit into ``hashes`` values and `MOST_BANDS`, those that waste the fewest
+    comparisons; of equals, those with the fewest values.
 
     Raises:
         ValueError: if none fit.
@@ -36,13 +37,14 @@ def choose(threshold: float, recall: float, hashes: int) -> tuple[int, int]:
     fit = [
         (wasted(threshold, bands, rows), bands * rows, bands, rows)
         for rows in range(1, hashes + 1)
-        for bands in range(1, hashes // rows + 1)
+        for bands in range(1, min(hashes // rows, MOST_BANDS) + 1)
         if probability(threshold, bands, rows) >= recall
     ]
     if not fit:
         raise ValueError(
-            f"no bands of at most {hashes} hash values nominate pairs of similarity {threshold} "
-            f"with probability {recall}; allow more hashes or ask for less recall"
+            f"no bands of at most {hashes} hash values, and at most {MOST_BANDS} bands, nominate "
+            f"pairs of similarity {threshold} with probability {recall}; allow more hashes or ask "
+            f"for less recall"
         )
     _, _, bands, rows = min(fit)
     return bands, rows

@@ -6,7 +6,7 @@ from pydantic import ByteSize, Field, TypeAdapter, ValidationError, field_valida
 
 from infra.config import Section
 from infra.languages import Language
-from tasks.dedup.banding import choose
+from tasks.dedup.banding import MOST_BANDS, choose
 
 Unit = Literal["words", "characters"]
 Scope = Literal["global", "source", "segment", "language"]
@@ -40,7 +40,7 @@ class DedupConfig(Section):
         description="what is different for single languages, by the label that annotate gives, "
         "such as {th: {unit: characters, ngram: 15}}",
     )
-    bands: int = Field(14, ge=1, le=256, description="bands of the signature")
+    bands: int = Field(14, ge=1, le=MOST_BANDS, description="bands of the signature")
     rows: int = Field(8, ge=1, le=64, description="hash values per band")
     threshold: float = Field(
         0.8,

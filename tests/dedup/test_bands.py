@@ -121,6 +121,13 @@ def test_a_banding_is_the_least_wasteful_that_reaches_the_recall(
 def test_a_recall_out_of_reach_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 2 hash values"):
         choose(0.5, 0.99, 2)
+    with pytest.raises(ValueError, match="of at most 1024 hash values, and at most 256 bands,"):
+        choose(0.01, 0.95, 1024)
+
+
+def test_no_more_bands_are_chosen_than_a_pair_can_name() -> None:
+    assert choose(0.22, 0.95, 1024) == (61, 2)  # 280 x 3 would waste less
+    assert probability(0.22, 280, 3) > 0.95
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32))

@@ -28,6 +28,7 @@ def test_how_the_work_is_cut_changes_nothing() -> None:
     [
         ({"bands": 5, "recall": 0.9}, "or the recall wanted at threshold, not both"),
         ({"recall": 0.9, "threshold": 0.3, "hashes": 2}, "allow more hashes"),
+        ({"bands": 257}, "less than or equal to 256"),
         ({"memory": "much"}, "'much' is not a size such as 512MiB"),
         ({"languages": {"thai": {}}}, "no language is named 'thai'"),
         ({"unit": "letters"}, "words"),
