@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from infra.dataset import TABLE, PartRef
 from infra.errors import UserError
 from infra.fingerprint import digest
-from infra.urls import canonical, hostname
+from infra.urls import canonical, host, hostname
 
 ID, URL, DOMAIN, LICENSE = "id", "url", "domain", "license"
 KINDS = (ID, URL, DOMAIN, LICENSE)  # from the narrowest to the widest
@@ -100,15 +99,15 @@ def _check_url(value: str) -> str:
 
 def _check_domain(value: str) -> str:
     name = value.strip()
-    host = hostname(name.removeprefix("[").removesuffix("]"))
-    if host is None or not all(host.removeprefix("[").split(".")):
-        named = _host_of(name) or _host_of(f"//{name}")
+    domain = hostname(name.removeprefix("[").removesuffix("]"))
+    if domain is None or not all(domain.removeprefix("[").split(".")):
+        named = host(name) or host(f"//{name}")
         hint = f"; --domain {named}?" if named and named != name else ""
         raise BadRemoval(
             f"--domain {value}: a domain such as example.org is expected, without scheme, port "
             f"and path; its subdomains are covered{hint}"
         )
-    return host
+    return domain
 
 
 _CHECKS: dict[str, Callable[[str], str]] = {
@@ -213,7 +212,7 @@ def _by_domain(urls: "pa.Array[Any]", places: dict[str, int]) -> Found:
     hosts = pc.struct_field(pc.extract_regex(urls, _HOST), "host")
     odd = pc.and_(pc.is_valid(urls), pc.is_null(hosts))
     if pc.any(odd, min_count=0).as_py():
-        mended = [_host_of(url) for url in urls.filter(odd).to_pylist()]
+        mended = [host(url) for url in urls.filter(odd).to_pylist()]
         hosts = pc.replace_with_mask(hosts, odd, pa.array(mended, hosts.type))
     names = hosts.dictionary_encode()
     of_name = [_longest(str(name), places) for name in names.dictionary.to_pylist()]
@@ -231,12 +230,3 @@ def _longest(host: str, places: dict[str, int]) -> int:
         _, dot, name = name.partition(".")
         if not dot:
             return -1
-
-
-def _host_of(url: str) -> str | None:
-    """The host of an address that has no canonical form: too long, with a password, of FTP."""
-    try:
-        name = urlsplit(url.strip()).hostname
-    except ValueError:
-        return None
-    return hostname(name) if name else None

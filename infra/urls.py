@@ -101,3 +101,15 @@ def canonical(url: str, base: str | None = None) -> str | None:
     path = _dot_segments(_escape(parts.path or "/", _PATH))
     whole = urlunsplit((scheme, netloc, path, _escape(parts.query, _QUERY), ""))
     return whole if len(whole) <= MAX_LENGTH else None
+
+
+def host(url: str) -> str | None:
+    """The host that an address names, as `hostname` spells it, even if it has no canonical form.
+
+    Such are one that is too long, has a password in it, is of FTP, or has no scheme (``//host``).
+    """
+    try:
+        name = urlsplit(canonical(url) or url.strip()).hostname
+    except ValueError:
+        return None
+    return hostname(name) if name else None

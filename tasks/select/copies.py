@@ -183,6 +183,9 @@ def gather(poll: Poll, part: int) -> str:
             evidence["band"] = loss["band"]
         row = loss["number"] - poll.starts[part]
         out[str(row)] = {"reason": loss["reason"], "evidence": evidence}
-    named = poll.survivors.receive(part, range(poll.partitions))[:, 0].astype(np.int64)
-    keeps = sorted((named - poll.starts[part]).tolist())
+    named = [
+        poll.survivors.receive(part, range(poll.partitions)),
+        poll.address_survivors.receive(part, range(poll.addresses)),
+    ]
+    keeps = (np.unique(np.concatenate(named)).astype(np.int64) - poll.starts[part]).tolist()
     return put_state(poll.work, 0, part, {"dropped": out, "trimmed": {}, "keeps": keeps})

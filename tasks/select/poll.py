@@ -66,6 +66,11 @@ class Poll:
         return Exchange(self.work.at("address-losses"), len(self.parts), 1)
 
     @property
+    def address_survivors(self) -> Exchange:
+        """From partitions of addresses to parts: the versions that others are dropped for."""
+        return Exchange(self.work.at("address-survivors"), len(self.parts), 1)
+
+    @property
     def survivors(self) -> Exchange:
         """From partitions to parts: the documents that others are dropped for."""
         return Exchange(self.work.at("survivors"), len(self.parts), 1)

@@ -73,6 +73,7 @@ def elect_addresses(poll: Poll, partition: int) -> list[tuple[int, str, int]]:
     stays: dict[str, Any] = {}
     out: dict[str, list[Any]] = {name: [] for name in LOSS.names}
     parts = []
+    named: dict[int, int] = {}  # survivors, and their parts
     tally: Counter[int] = Counter()
     for row in rows:
         survivor = stays.setdefault(row["address"], row)
@@ -82,8 +83,11 @@ def elect_addresses(poll: Poll, partition: int) -> list[tuple[int, str, int]]:
         for name, value in zip(LOSS.names, values, strict=True):
             out[name].append(value)
         parts.append(row["part"])
+        named[survivor["number"]] = survivor["part"]
         tally[row["source"]] += 1
     poll.address_losses.send_table(partition, np.array(parts, np.int64), pa.table(out, schema=LOSS))
+    stay = np.array([*named], np.uint64).reshape(-1, 1)
+    poll.address_survivors.send(partition, np.array([*named.values()], np.int64), stay)
     return [(source, REASON, count) for source, count in sorted(tally.items())]
 
 

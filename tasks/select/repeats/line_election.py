@@ -1,14 +1,13 @@
 """Lines that occur in many documents: hashes meet by partition, each part learns what goes."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from infra.dataset import PartRef
-from infra.urls import canonical
+from infra.urls import host
 from tasks.select.mask import mask, united
 from tasks.select.part import Triple
 from tasks.select.repeats.config import Lines
@@ -110,8 +109,8 @@ def _salts(documents: PartRef, config: Lines) -> U64:
     if config.scope != "site":
         return np.zeros(documents.rows, np.uint64)
     urls = documents.table(["url"])["url"].to_pylist()
-    hosts = [(urlsplit(canonical(url) or "").hostname or "") if url else "" for url in urls]
-    return np.array([xxhash.xxh64_intdigest(host.encode()) for host in hosts], np.uint64)
+    sites = [(host(url) or "") if url else "" for url in urls]
+    return np.array([xxhash.xxh64_intdigest(site.encode()) for site in sites], np.uint64)
 
 
 def line_cuts(text: str, lost: U64, config: Lines) -> tuple[list[tuple[int, int]], int]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from infra.arrow import utf8
 from infra.dataset import PartRef
-from tasks.select.mask import mask, united
+from tasks.select.mask import Cut, mask, united
 from tasks.select.part import Triple
 from tasks.select.repeats.config import Substrings
 from tasks.select.repeats.ground import Ground, Ruled, flattened, grouped, put_state
@@ -27,8 +27,9 @@ U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 REASON = "repeated_substring"
-# Words per row. Sent: hash, document. Shared: document, hash. Found: document, hash, first document.
-SENT, SHARED, FOUND = 2, 2, 3
+# Words per row. Sent: hash, document. Shared: document, hash. Runs: hash, whether an earlier level
+# cut it there, document. Found: document, hash, first document.
+SENT, SHARED, RUNS, FOUND = 2, 2, 3, 3
 
 
 def send_fingerprints(ground: Ground, part: int, taken: PartRef) -> None:
@@ -52,23 +53,45 @@ def find_shared(ground: Ground, partition: int) -> int:
 def send_runs(ground: Ground, part: int, triple: Triple, words: int, partitions: int) -> None:
     """Send the hashes of the runs around shared fingerprints."""
     shared = _sorted(ground.to_parts("shared", SHARED).receive(part, range(ground.partitions)))
-    found = [np.zeros((0, SENT), np.uint64)]
+    trimmed = ground.before(part)["trimmed"]
+    found = [np.zeros((0, RUNS), np.uint64)]
     for number, run, data in _texts(ground, part, triple, shared):
-        hashes = Passages(data, words).near(shared[run, 1])
-        found.append(np.column_stack([hashes, np.full(len(hashes), number, np.uint64)]))
+        text = Passages(data, words)
+        hashes = text.near(shared[run, 1])
+        out = np.zeros((len(hashes), RUNS), np.uint64)
+        out[:, 0], out[:, 2] = hashes, number
+        cuts = trimmed.get(str(number - ground.starts[part]), {"cuts": []})["cuts"]
+        if cuts:
+            out[:, 1] = ~np.isin(hashes, whole(text, words, cuts))
+        found.append(out)
     rows = np.concatenate(found)
     places = (rows[:, 0] % np.uint64(partitions)).astype(np.int64)
-    ground.exchange("runs", partitions, SENT).send(part, places, rows)
+    ground.exchange("runs", partitions, RUNS).send(part, places, rows)
+
+
+def whole(text: Passages, words: int, cuts: Sequence[Cut]) -> U64:
+    """The hashes of the runs of so many words that lose nothing to cuts, in characters."""
+    hit = np.zeros(len(text.starts) + 1, np.int64)
+    for start, end in cuts:
+        hit[1:] |= (text.starts < end) & (text.ends > start)
+    before = np.cumsum(hit)  # words that are cut, before each word
+    lost_none: npt.NDArray[np.bool_] = before[words:] == before[:-words]
+    return text.hashes[lost_none]
 
 
 def find_runs(ground: Ground, partition: int, partitions: int) -> None:
-    """Tell the parts which runs of theirs an earlier document has, and which is the first."""
-    rows = ground.exchange("runs", partitions, SENT).receive(partition, ground.parts)
-    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+    """Tell the parts which runs of theirs an earlier document has, and which is the first.
+
+    A document that lost some of a run to an earlier level does not have it: what others lost for
+    its sake would be nowhere.
+    """
+    rows = ground.exchange("runs", partitions, RUNS).receive(partition, ground.parts)
+    rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
     new = np.ones(len(rows), bool)
     new[1:] = rows[1:, 0] != rows[:-1, 0]
-    first = rows[np.flatnonzero(new)[np.cumsum(new) - 1], 1] if len(rows) else rows[:, 1]
-    out = np.column_stack([rows[:, 1], rows[:, 0], first])[~new]
+    first = rows[np.flatnonzero(new)[np.cumsum(new) - 1]] if len(rows) else rows
+    out = np.column_stack([rows[:, 2], rows[:, 0], first[:, 2]])
+    out = out[(first[:, 1] == 0) & (first[:, 2] < rows[:, 2])]
     ground.to_parts("found", FOUND).send(partition, ground.part_of(out[:, 0]), out)
 
 

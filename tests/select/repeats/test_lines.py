@@ -302,3 +302,28 @@ def test_a_text_of_one_long_line_is_hashed() -> None:
     assert len(found[0]) == 1
     assert found[2] == []
     assert located(long, config)[0].dtype == np.uint64
+
+
+def test_an_address_without_a_canonical_form_names_its_site(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    line = "A line that every page of both sites has, in its foot"
+    far = "/" + "x" * 2100
+    urls = [
+        f"http://a.org{far}",
+        f"http://a.org:80{far}",
+        "http://a.org/1",
+        "http://me:secret@b.org/1",
+        "ftp://b.org/2",
+        "book:1",
+        None,
+    ]
+    rows = [row("site", f"{line}\nown {k}", url) for k, url in enumerate(urls)]
+    source = documents(ctx, "site", [rows])
+
+    def trimmed(documents: int) -> list[bool]:
+        fields = {"scope": "site", "documents": documents, "keep": "none", "min_words": 1}
+        corpus = run_alone(ctx, [source], lines=fields, max_source_loss=1)
+        return [text.startswith("own") for text in corpus.table(["text"])["text"].to_pylist()]
+
+    assert trimmed(3) == [True, True, True, False, False, False, False]
+    assert trimmed(2) == [True] * 7
