@@ -11,6 +11,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from infra.errors import UserError
+from tasks.release import gpt2, llama
 
 TOLERANCE = 1e-4  # largest difference of a logit in fp32
 
@@ -63,73 +64,19 @@ def export(trained: Trained, folder: Path) -> float:
     Raises:
         ParityBroken: if it is above 1e-4, or the tokenizer encodes otherwise.
     """
-    from transformers import LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a run's log is no place for bars
 
-    model: Any = LlamaForCausalLM(llama_config(trained))
-    weights = rename(trained.weights, trained.shape)
-    if trained.shape["tied"]:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    layout = {"llama": llama, "gpt2": gpt2}[trained.shape["layout"]]
+    model: Any = AutoModelForCausalLM.from_config(layout.config(trained.shape, trained.eos))
+    weights = layout.rename(trained.weights, trained.shape)
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)
     save_tokenizer(trained, folder)
     check_tokenizer(trained, folder)
     return check_logits(trained, folder)
-
-
-def llama_config(trained: Trained) -> Any:
-    """The shape in Hugging Face's words."""
-    from transformers import LlamaConfig
-
-    shape = trained.shape
-    return LlamaConfig(
-        vocab_size=shape["vocabulary"],
-        hidden_size=shape["width"],
-        intermediate_size=shape["hidden"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        num_key_value_heads=shape["kv_heads"],
-        head_dim=shape["width"] // shape["heads"],
-        max_position_embeddings=shape["context"],
-        rms_norm_eps=shape["norm_eps"],
-        rope_parameters={"rope_type": "default", "rope_theta": shape["rope_theta"]},
-        tie_word_embeddings=shape["tied"],
-        bos_token_id=trained.eos,
-        eos_token_id=trained.eos,
-        dtype="float32",
-    )
-
-
-def rename(weights: Mapping[str, Tensor], shape: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights under ``LlamaForCausalLM``'s names, stacked matrices taken apart."""
-    head_width = shape["width"] // shape["heads"]
-    query, other = shape["heads"] * head_width, shape["kv_heads"] * head_width
-    whole = {
-        "attention_norm": "input_layernorm",
-        "out": "self_attn.o_proj",
-        "mlp_norm": "post_attention_layernorm",
-        "down": "mlp.down_proj",
-    }
-    top = {"embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
-    renamed = {}
-    for name, weight in weights.items():
-        path = name.removesuffix(".weight").split(".")
-        if path[0] != "blocks":
-            renamed[f"{top[path[0]]}.weight"] = weight
-            continue
-        _, layer, part = path
-        if part == "qkv":
-            parts = weight.split([query, other, other])
-            names = [f"self_attn.{letter}_proj" for letter in "qkv"]
-        elif part == "gate_up":
-            parts, names = weight.chunk(2), ["mlp.gate_proj", "mlp.up_proj"]
-        else:
-            parts, names = (weight,), [whole[part]]
-        for piece, target in zip(parts, names, strict=True):
-            renamed[f"model.layers.{layer}.{target}.weight"] = piece.clone()
-    return renamed
 
 
 def save_tokenizer(trained: Trained, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Causal self-attention, by the faster road for the device and the length; rotary positions."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,13 +13,40 @@ from torch.nn import functional as F  # noqa: N812
 EXPLICIT_CONTEXT = 512
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax(q k^T / sqrt(E)) v over the positions up to each query's own.
+@dataclass(frozen=True)
+class Spans:
+    """Which positions belong together.
+
+    Attributes:
+        positions: int64[T], or [B, T] if documents share rows: places counted from a document's
+            beginning.
+        seen: bool[B, 1, T, T], whether a query (third axis) may look at a key; ``None``: at every
+            position up to its own.
+    """
+
+    positions: Tensor
+    seen: Tensor | None
+
+
+def spans(tokens_bt: Tensor, eos: int | None) -> Spans:
+    """The spans of rows of tokens; with ``eos`` every position that holds it begins a document."""
+    time = torch.arange(tokens_bt.shape[1], device=tokens_bt.device)
+    if eos is None:
+        return Spans(time, None)
+    begins_bt = tokens_bt == eos
+    start_bt = torch.where(begins_bt, time, 0).cummax(dim=1).values
+    same = start_bt[:, :, None] == start_bt[:, None, :]
+    return Spans(time - start_bt, (same & (time[:, None] >= time)).unsqueeze(1))
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Softmax(q k^T / sqrt(E)) v over the positions that a query may look at.
 
     Args:
         q: float[B, H, T, E].
         k: float[B, K, T, E], where H is a multiple of K (Ainslie et al. 2023, arXiv:2305.13245).
         v: float[B, K, T, E].
+        seen: see ``Spans``.
 
     Returns:
         float[B, H, T, E].
@@ -26,12 +54,18 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     grouped = k.shape[1] != q.shape[1]
     time = q.shape[2]
     if q.device.type != "cpu" or time > EXPLICIT_CONTEXT:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, is_causal=seen is None, enable_gqa=grouped
+        )
     if grouped:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     scores = (q / math.sqrt(q.shape[3])) @ k.transpose(-1, -2)
-    ahead = torch.full((time, time), -math.inf, dtype=scores.dtype, device=q.device).triu_(1)
-    return torch.softmax(scores + ahead, dim=-1) @ v
+    if seen is None:
+        ahead = torch.full((time, time), -math.inf, dtype=scores.dtype, device=q.device).triu_(1)
+        scores = scores + ahead
+    else:
+        scores = scores.masked_fill(~seen, -math.inf)
+    return torch.softmax(scores, dim=-1) @ v
 
 
 def rotary_table(head_width: int, context: int, theta: float) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 
 from tasks.train.model import Decoder
 
-# Dense bf16 with fp32 sums, TFLOP/s, from NVIDIA's data sheets; the first name that fits counts.
+# Dense bf16 or fp16 with fp32 sums, TFLOP/s, from NVIDIA's data sheets; the first name that fits counts.
 DATASHEET = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -17,7 +17,7 @@ DATASHEET = {
     "A10": 125e12,
     "RTX 4090": 165e12,
 }
-SIDE = 1024
+SIDE, GPU_SIDE = 1024, 8192
 SECONDS = 0.15
 
 
@@ -33,18 +33,21 @@ def flops_per_token(model: Decoder) -> float:
     return 6.0 * matrices + 12.0 * shape.layers * shape.width * shape.context
 
 
-def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second that this process could do at best.
-
-    A GPU in the table: its datasheet's bf16 figure. Otherwise the rate of a 1024 x 1024 matrix
-    product in ``dtype``, measured now, with whatever else is running.
-    """
-    if device.type == "cuda":
+def datasheet_flops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """A known GPU's operations per second by its datasheet, in bf16 or fp16; else ``None``."""
+    if device.type == "cuda" and dtype != torch.float32:
         name = torch.cuda.get_device_name(device)
-        for known, peak in DATASHEET.items():
-            if known in name and dtype == torch.bfloat16:
-                return peak
-    matrix = torch.ones(SIDE, SIDE, device=device, dtype=dtype)
+        return next((peak for known, peak in DATASHEET.items() if known in name), None)
+    return None
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a square matrix product in ``dtype``, measured now.
+
+    1024 wide on a CPU, 8192 on a GPU, with whatever else is running.
+    """
+    side = GPU_SIDE if device.type == "cuda" else SIDE
+    matrix = torch.ones(side, side, device=device, dtype=dtype)
     best, spent = float("inf"), 0.0
     while spent < SECONDS:
         began = time.perf_counter()
@@ -53,4 +56,4 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
             product[0, 0].item()
         took = time.perf_counter() - began
         best, spent = min(best, took), spent + took
-    return 2.0 * SIDE**3 / best
+    return 2.0 * side**3 / best

@@ -15,7 +15,7 @@ GPU_PASS_TOKENS = 65_536
 
 
 class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
-    """A decoder in Llama's layout and how it is trained.
+    """A decoder and how it is trained.
 
     Defaults hold for the sizes that a laptop trains, from one to some ten million parameters; the
     sources are named with the fields. "Measured" refers to the table in docs/train.md.
@@ -25,7 +25,11 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
     def _fits(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.width // self.heads % 2:
+        if self.layout == "gpt2" and (self.kv_heads or self.heads) != self.heads:
+            raise ValueError("kv_heads: layout gpt2 has as many as heads")
+        if self.layout == "llama" and self.bias:
+            raise ValueError("bias: layout llama has none")
+        if self.layout == "llama" and self.width // self.heads % 2:
             raise ValueError(
                 f"width/heads is {self.width // self.heads}; rotary positions need an even number"
             )
@@ -76,4 +80,5 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
 
     def essence(self) -> dict[str, Any]:
         """What the weights depend on, as JSON: all fields but the operational ones."""
-        return {key: value for key, value in self.facts().items() if key not in OPERATIONAL}
+        left_out = OPERATIONAL - {"validation_every"} if self.patience else OPERATIONAL
+        return {key: value for key, value in self.facts().items() if key not in left_out}

@@ -1,6 +1,6 @@
 """The model's shape: the first part of an entry of the recipe's `train` list."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -16,6 +16,13 @@ class ModelPart(Section):
 
     name: Name = Field(description="names the model in folders, reports and exports")
 
+    layout: Literal["llama", "gpt2"] = Field(
+        "llama",
+        description=(
+            "llama: RMSNorm, rotary positions, SwiGLU, grouped queries (Touvron et al. 2023); "
+            "gpt2: LayerNorm, learned positions, GELU (Radford et al. 2019), for comparison"
+        ),
+    )
     layers: int = Field(ge=1, description="number of blocks")
     width: int = Field(ge=8, description="width of the residual stream")
     heads: int = Field(ge=1, description="number of attention heads; divides the width")
@@ -27,7 +34,7 @@ class ModelPart(Section):
         ge=8,
         description=(
             "hidden width of the feed-forward; default: 8/3 of the width, rounded to a multiple "
-            "of 32 (Touvron et al. 2023, section 2.2)"
+            "of 32 (Touvron et al. 2023, section 2.2), or 4 widths in layout gpt2"
         ),
     )
     context: int = Field(256, ge=8, description="tokens that a prediction looks back on, at most")
@@ -35,9 +42,14 @@ class ModelPart(Section):
         True,
         description="whether the head is the embedding (Press & Wolf 2017, arXiv:1608.05859)",
     )
+    bias: bool = Field(
+        False, description="layout gpt2: whether matrices and norms have a bias (GPT-2's have)"
+    )
 
     @property
     def hidden_width(self) -> int:
         """Hidden width of the feed-forward."""
+        if self.layout == "gpt2":
+            return self.hidden or 4 * self.width
         rounded = round(self.width * 8 / 3 / HIDDEN_MULTIPLE) * HIDDEN_MULTIPLE
         return self.hidden or max(HIDDEN_MULTIPLE, rounded)

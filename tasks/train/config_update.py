@@ -40,6 +40,17 @@ class UpdatePart(Section):
             "learning_rate (measured)"
         ),
     )
+    schedule: Literal["cosine", "wsd", "linear"] = Field(
+        "cosine",
+        description=(
+            "how the rate falls after the warm-up: cosine (Loshchilov & Hutter 2017), linear, or "
+            "wsd: level, then over the last `cooldown` of the steps by 1 - sqrt (Haegele et al. "
+            "2024, arXiv:2405.18392)"
+        ),
+    )
+    cooldown: float = Field(
+        0.2, gt=0, le=1, description="schedule wsd: share of the steps over which the rate falls"
+    )
     min_ratio: float = Field(
         0.0,
         ge=0,
@@ -55,6 +66,62 @@ class UpdatePart(Section):
     weight_decay: float = Field(
         0.1, ge=0, description="of matrices in the blocks (Brown et al. 2020, appendix B)"
     )
+    decay_embeddings: bool = Field(
+        False, description="whether embeddings (and an untied head) decay as well, as in nanoGPT"
+    )
+    l1: float = Field(
+        0.0, ge=0, description="times the sign of what decays is added to its gradient"
+    )
+    l2: float = Field(
+        0.0, ge=0, description="times the weight is added to its gradient, beside weight_decay"
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "share of the embedding's and of each sublayer's output that is left out in training "
+            "(Srivastava et al. 2014); drawn from seed, step and sample, whichever process has it"
+        ),
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "share of the target spread over the vocabulary (Szegedy et al. 2016); the training "
+            "loss in the log includes it, the validation loss does not"
+        ),
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description=(
+            "per step decay of an exponential moving average of the weights, which is then what "
+            "is validated and kept (Polyak & Juditsky 1992); try 0.999"
+        ),
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "validations without a better loss after which training stops; the weights of the "
+            "best one are kept. Default: trains to the end"
+        ),
+    )
+    min_delta: float = Field(
+        0.0, ge=0, description="with patience: nats by which a loss must be lower to be better"
+    )
+    spike: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "a step whose loss is so many standard deviations above the mean of the 128 steps "
+            "before it ends the attempt, as a loss that is no number always does; what follows "
+            "is described in docs/checkpoints.md. Default: only what is no number does; try 8"
+        ),
+    )
     betas: tuple[float, float] = Field(
         (0.9, 0.95), description="AdamW's averaging (Brown et al. 2020, appendix B)"
     )
@@ -63,8 +130,29 @@ class UpdatePart(Section):
         1.0, ge=0, description="largest norm of the gradient; 0: any (Brown et al. 2020)"
     )
 
-    precision: Literal["bf16", "fp32"] = Field(
-        "bf16", description="type of the matrix products; weights and sums are fp32 in either"
+    precision: Literal["bf16", "fp16", "fp32"] = Field(
+        "bf16",
+        description=(
+            "type of the matrix products (autocast); weights and sums are fp32 in any. fp16 scales "
+            "the loss (Micikevicius et al. 2018, arXiv:1710.03740)"
+        ),
+    )
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description=(
+            "ddp: every process holds all weights; fsdp: each holds its share of weights, "
+            "gradients and optimizer state (PyTorch's fully_shard)"
+        ),
+    )
+    recompute: bool = Field(
+        False,
+        description=(
+            "make the blocks' activations again in the backward pass instead of keeping them: "
+            "about a third more work for a fraction of the memory"
+        ),
+    )
+    deterministic: bool = Field(
+        False, description="on a GPU: only kernels that give the same bits each time; slower"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"

@@ -9,33 +9,37 @@ import gc
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
+from torch.amp import GradScaler
 
+from infra.dataset import Dataset
 from infra.errors import UserError
-from infra.tokens import TokenShards
-from tasks.train import checkpoint
+from infra.tokens import VALIDATION, TokenShards
 from tasks.train.config import TrainConfig
-from tasks.train.feed import Feed, validation_rows
+from tasks.train.dropout import sample_keys
+from tasks.train.feed import open_feed, validation_rows
+from tasks.train.goodput import note_attempt
 from tasks.train.journal import Files, Silence
+from tasks.train.keeper import Keeper
+from tasks.train.layouts import build
 from tasks.train.meter import Meter, place, reduced
-from tasks.train.model import Decoder, Shape
+from tasks.train.model import Shape
 from tasks.train.optim import build_optimizers, learning_rate
-from tasks.train.order import Order, count_windows
+from tasks.train.parallel import clipped, exchange, pick_device, spread
+from tasks.train.penalty import penalise
+from tasks.train.shelf import Shelf
+from tasks.train.spoilt import Watch
+from tasks.train.state import State, Weights, copied
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+BEST = ("best_validation_loss", "best_step")  # what lines carry on with patience
 COLLECT_EVERY = 500  # steps between garbage collections: on every process at the same step
-
-
-class NotFinite(UserError):
-    """A loss that is no number: the weights are spoilt, their last checkpoint is not."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,21 @@ class Job:
         config: the recipe's entry.
         seed: the recipe's seed.
         vocabulary: V, number of token ids.
+        eos: the id that closes documents.
         folder: where checkpoints, log and curves lie.
         identity: what a checkpoint must agree on to be resumed from, by name.
+        shelf: where checkpoints lie; by default in the folder.
+        skip: half-open ranges of batch numbers that are left out.
     """
 
     config: TrainConfig
     seed: int
     vocabulary: int
+    eos: int
     folder: Path
     identity: Mapping[str, Any] = field(default_factory=dict)
+    shelf: Shelf | None = None
+    skip: tuple[tuple[int, int], ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -69,158 +79,200 @@ class Job:
             hidden=c.hidden_width,
             context=c.context,
             tied=c.tied,
+            layout=c.layout,
+            bias=c.bias,
         )
 
 
-def train(job: Job, training: TokenShards, held_out: TokenShards) -> tuple[Decoder, dict[str, Any]]:
+def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     """Train from the newest checkpoint, or from the beginning, to the end.
 
     Args:
         job: what to train and how.
-        training: tokens to learn from.
-        held_out: tokens for the validation loss; may be empty.
+        tokens: token shards with a training split; without a validation split nothing is
+            validated.
 
     Returns:
-        ``(model, last line of the log)``.
+        ``(weights, last line of the log)``; the weights whole, on the CPU, under the model's
+        names, on the first process, and empty on the others.
 
     Raises:
-        NotFinite: if the loss is no number; on every process alike.
+        Spoilt: if the loss is no number or jumps; on every process alike.
         OtherRun: if the folder holds a checkpoint of another run.
         TooFewTokens: if the training split is shorter than one window.
     """
     config, (rank, world) = job.config, place()
     device, dtype = pick_device(config, rank), DTYPES[config.precision]
+    cache = job.folder.parent / "tokens"
+    fixed = _held_out(config, tokens, cache).to(device)
     torch.manual_seed(job.seed)
-    model = Decoder(job.shape).to(device)
+    model = build(job.shape).to(device)
+    model.dropout, model.recompute = config.dropout, config.recompute
+    outer = spread(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
-    outer = wrap(model, config, device)
-    order = Order(job.seed, count_windows(len(training), config.context), config.sequences)
-    feed = Feed(training, order, config.context, rank, world)
-    fixed = torch.from_numpy(
-        validation_rows(held_out, config.context, config.validation_tokens)
-    ).to(device)
+    decaying = [matrix for matrix, _ in model.matrices()]
+    scaler = GradScaler(device.type) if config.precision == "fp16" else None
     passes = config.passes(gpu=device.type == "cuda")
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    blank = torch.zeros(1, config.context, dtype=torch.int64, device=device)
-    settle(outer, optimizers, blank, autocast)
-
-    root = job.folder / "checkpoints"
-    found = checkpoint.resume(root, model, optimizers, job.identity)
-    first, line = (found.step, dict(found.notes)) if found else (0, {})
-    journal = Files(job.folder, first) if rank == 0 else Silence()
+    eos = None if config.packing == "concatenate" else job.eos
     meter = Meter(model, device, dtype)
+    with meter.lost("compile"):
+        settle(outer, config, device, autocast, eos)
 
-    with collected_by_hand(), journal:
-        for step in range(first, config.steps):
-            before = time.perf_counter()
-            rows, digest = feed.rows(step)
-            meter.waited += time.perf_counter() - before
-            meter.digest += digest
-            tokens = torch.from_numpy(rows).to(device, non_blocking=True)
-            inputs, targets = tokens[:, :-1].clamp_min(0), tokens[:, 1:]
+    state = State(
+        model,
+        optimizers,
+        scaler,
+        average=copied(model) if config.ema else {},
+        best=copied(model) if config.patience else {},
+    )
+    keeper = Keeper(job.shelf or Shelf.of(config, job.folder), job.identity)
+    found = keeper.resume(state)
+    first, line = (found.step, dict(found.notes)) if found else (0, {})
+    last = first if "stopped" in line else config.steps
+
+    def kept() -> int | None:
+        keeper.finish()
+        return keeper.newest
+
+    watch = Watch(config.spike, kept)
+    feed = open_feed(config, tokens, job.seed, rank, world, cache, first, job.skip)
+    if rank == 0:
+        note_attempt(job.folder, first, world)
+    journal = Files(job.folder, first) if rank == 0 else Silence()
+
+    with collected_by_hand(), closing(feed), closing(keeper), journal:
+        for step in range(first, last):
+            with meter.lost("data_wait"):
+                batch = feed.batch(step)
+            meter.digest += batch.digest
+            rows = torch.from_numpy(batch.rows).to(device, non_blocking=True)
+            inputs, targets = rows[:, :-1].clamp_min(0), rows[:, 1:]
             counted = reduced((targets >= 0).sum())
-            batches = list(zip(inputs.chunk(passes), targets.chunk(passes), strict=True))
-            for number, (x, y) in enumerate(batches):
-                ends_step = world == 1 or number == len(batches) - 1
+            keys: tuple[Tensor | None, ...] = (None,) * passes
+            if config.dropout:
+                drawn = torch.from_numpy(sample_keys(job.seed, batch.samples))
+                keys = drawn.to(device, non_blocking=True).chunk(passes)
+            parts = zip(inputs.chunk(passes), targets.chunk(passes), keys, strict=True)
+            for number, (x, y, key) in enumerate(parts):
                 # Gradients travel once per step. DDP takes their mean over processes, but the
                 # loss is a sum over all tokens of the step, wherever they were.
-                with nullcontext() if ends_step else outer.no_sync():
+                with exchange(outer, now=number == passes - 1):
                     with autocast:
-                        loss = outer(x, y)
-                    (loss * (world / counted)).backward()
+                        loss = outer(x, y, eos=eos, keys=key, smoothing=config.label_smoothing)
+                    scaled = loss * (world / counted)
+                    (scaler.scale(scaled) if scaler else scaled).backward()
                 meter.add(loss, (y >= 0).sum())
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
+            if scaler:
+                for optimizer in optimizers.values():
+                    scaler.unscale_(optimizer)
+            if config.l1 or config.l2:
+                penalise(decaying, config.l1, config.l2)
+            meter.end_step(clipped(model, config.clip or math.inf))
             rate = learning_rate(step, config)
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group.get("ratio", 1.0)
-                optimizer.step()
+                scaler.step(optimizer) if scaler else optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+            if scaler:
+                scaler.update()
+            if config.ema:
+                state.follow(config.ema)
 
             done = step + 1
             ends = done == config.steps
             validates = len(fixed) > 0 and (ends or done % config.validation_every == 0)
             saves = ends or done % config.checkpoint_every == 0
             if saves or validates or done % config.log_every == 0:
+                figures, history = meter.read()
+                watch.look(history, done, norms=scaler is None)
+                best = {name: line[name] for name in BEST if name in line}
                 line = {"step": done, "tokens": done * config.sequences * config.context}
-                line |= {"learning_rate": rate, "gradient_norm": float(norm), **meter.read()}
-                if not (math.isfinite(line["loss"]) and math.isfinite(line["gradient_norm"])):
-                    raise NotFinite(_spoilt(line, root))
+                line |= {"learning_rate": rate, **figures, **best}
                 if validates:
-                    line["validation_loss"] = validate(model, fixed, autocast, len(x))
-                    if not math.isfinite(line["validation_loss"]):
-                        raise NotFinite(_spoilt(line, root))
+                    with meter.lost("validation"), state.judged() as judged:
+                        line["validation_loss"] = validate(judged, fixed, autocast, eos, len(x))
+                    watch.judge(line["validation_loss"], done)
+                    if config.patience and early(line, config, state):
+                        line["stopped"] = "early"
+                        saves = True
                 line["clock"] = time.time()
                 journal.write(line)
             if saves:
-                checkpoint.save(
-                    root, done, model, optimizers, job.identity, notes=line, keep=config.keep
-                )
+                with meter.lost("checkpoint"):
+                    keeper.save(done, state, line, wait=ends or "stopped" in line)
             if done % COLLECT_EVERY == 0:
                 gc.collect()
-    return model, line
+            if "stopped" in line:
+                break
+        keeper.finish()
+    return state.outcome(), line
 
 
-def on_gpu(config: TrainConfig) -> bool:
-    """Whether the run takes GPUs: unless told otherwise, if there is one for every process."""
-    return config.device != "cpu" and torch.cuda.device_count() >= config.processes
+def early(line: dict[str, Any], config: TrainConfig, state: State) -> bool:
+    """Note in the line whether it is the best so far; tell whether patience is at its end.
+
+    Prechelt 1998, "Early stopping, but when?": so many validations without improvement.
+    """
+    loss, best = line["validation_loss"], line.get("best_validation_loss", math.inf)
+    if loss < best - config.min_delta:
+        state.remember()
+        line |= {"best_validation_loss": loss, "best_step": line["step"]}
+        return False
+    assert config.patience is not None
+    since: int = line["step"] - line["best_step"]
+    return since >= config.patience * config.validation_every
 
 
-def pick_device(config: TrainConfig, rank: int) -> torch.device:
-    """The device of this process. Raises ``UserError`` if the recipe asks for GPUs there are not."""
-    if on_gpu(config):
-        device = torch.device("cuda", rank)
-        torch.cuda.set_device(device)
-        return device
-    if config.device == "cuda":
-        raise UserError(
-            f"train.{config.name}.device: cuda, but torch sees {torch.cuda.device_count()} GPUs "
-            f"for {config.processes} processes"
-        )
-    return torch.device("cpu")
-
-
-def wrap(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
-    """The model as the loop calls it: compiled and data parallel where asked for."""
-    outer: Any = torch.compile(model) if config.compile else model
-    if place()[1] == 1:
-        return outer
-    ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(outer, device_ids=ids, gradient_as_bucket_view=True)
-
-
-def settle(outer: Any, optimizers: Mapping[str, Optimizer], blank: Tensor, autocast: Any) -> None:
+def settle(
+    outer: Any, config: TrainConfig, device: torch.device, autocast: Any, eos: int | None
+) -> None:
     """Run the model twice on nothing, so that compilation and DDP's buckets are done with.
 
     DDP lays its buckets out anew after the first pass, and sums over three or more processes
     depend on the layout: without this, a resumed run would differ from an undisturbed one.
     """
+    rows = config.per_process // config.passes(gpu=device.type == "cuda")
+    blank = torch.zeros(rows, config.context, dtype=torch.int64, device=device)
+    keys = torch.zeros(rows, dtype=torch.int64, device=device) if config.dropout else None
     for _ in range(2):
         with autocast:
-            loss = outer(blank, blank)
+            loss = outer(blank, blank, eos=eos, keys=keys, smoothing=config.label_smoothing)
         loss.backward()
-    for optimizer in optimizers.values():
-        optimizer.zero_grad(set_to_none=True)
+    outer.zero_grad(set_to_none=True)
+
+
+def _held_out(config: TrainConfig, tokens: Dataset, cache: Path) -> Tensor:
+    """The fixed rows of the validation loss: int64[n, context + 1]."""
+    shards = TokenShards(tokens, VALIDATION, cache)
+    rows = validation_rows(shards, config.context, config.validation_tokens)
+    if config.patience and not len(rows):
+        raise UserError(f"train.{config.name}.patience: there are no held-out tokens to judge by")
+    return torch.from_numpy(rows)
 
 
 @torch.no_grad()
-def validate(model: Decoder, fixed: Tensor, autocast: Any, rows: int) -> float:
+def validate(model: nn.Module, fixed: Tensor, autocast: Any, eos: int | None, rows: int) -> float:
     """Mean nats per held-out token.
 
     Args:
         model: on the device of ``fixed``.
         fixed: int64[n, context + 1], the same on every process; each takes its share.
         autocast: as in training.
+        eos: as in ``Decoder.forward``.
         rows: rows per pass.
     """
     rank, world = place()
     sums = torch.zeros(2, dtype=torch.float64, device=fixed.device)
-    for part in fixed[rank::world].split(rows):
-        if not len(part):
-            continue  # fewer rows than processes: this one has none
+    share = -(-len(fixed) // world)  # the same for all, since sharded models meet in each pass
+    mine = fixed.new_full((share, fixed.shape[1]), -1)
+    own = fixed[rank::world]
+    mine[: len(own)] = own
+    for part in mine.split(rows):
         targets = part[:, 1:]
         with autocast:
-            sums[0] += model(part[:, :-1].clamp_min(0), targets)
+            sums[0] += model(part[:, :-1].clamp_min(0), targets, eos=eos)
         sums[1] += (targets >= 0).sum()
     nats, tokens = reduced(sums).tolist()
     return float(nats / tokens)
@@ -237,12 +289,3 @@ def collected_by_hand() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def _spoilt(line: Mapping[str, Any], root: Path) -> str:
-    good = checkpoint.complete(root)
-    kept = f"the last good checkpoint is {good[-1].folder}" if good else "there is no checkpoint"
-    return (
-        f"the loss is {line['loss']} at step {line['step']} (gradient norm "
-        f"{line['gradient_norm']:.3g}); {kept}; lower train.learning_rate or raise train.warmup"
-    )

@@ -6,16 +6,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+# In fp16 the gradients of logits, many of them far below 6e-5, are kept larger until they are summed.
+HALF_SCALE = 16.0
 CHUNK_ELEMENTS = 1 << 21  # logits per chunk: 8 MB in fp32, within a server CPU's last-level cache
 
 
-def cross_entropy(hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor) -> Tensor:
+def cross_entropy(
+    hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor, smoothing: float = 0.0
+) -> Tensor:
     """The summed loss in nats of ``softmax(hidden @ weight.T)`` against the targets.
 
     Args:
         hidden_nd: float[N, D], the last hidden states.
         weight_vd: float[V, D], the head.
         targets_n: int64[N]; rows with a negative target count nothing.
+        smoothing: share of the target that is spread evenly over the vocabulary (Szegedy et al.
+            2016, arXiv:1512.00567, section 7).
 
     Returns:
         A scalar in fp32. Under autocast the products run in its type, the softmax in fp32.
@@ -26,15 +32,19 @@ def cross_entropy(hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor) -> Te
     kind = hidden_nd.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_nd.dtype
     apply: Any = _ChunkedLoss.apply
-    total: Tensor = apply(hidden_nd, weight_vd, targets_n, dtype)
+    total: Tensor = apply(hidden_nd, weight_vd, targets_n, dtype, smoothing)
     return total
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: Any) -> Tensor:
-        rows = max(1, CHUNK_ELEMENTS // weight.shape[0])
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: Any, smoothing: float
+    ) -> Tensor:
+        vocabulary = weight.shape[0]
+        rows = max(1, CHUNK_ELEMENTS // vocabulary)
         needs_grad = any(ctx.needs_input_grad)
+        scale = HALF_SCALE if dtype == torch.float16 else 1.0
         total = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(hidden.device.type, enabled=False):
             cast = weight.to(dtype)
@@ -45,18 +55,28 @@ class _ChunkedLoss(torch.autograd.Function):
                 target = targets[start : start + rows].unsqueeze(1)
                 counted, index = target >= 0, target.clamp_min(0)
                 log_p = F.log_softmax((part @ cast.T).float(), dim=-1)
-                total -= (log_p.gather(1, index) * counted).sum()
+                picked = log_p.gather(1, index)
+                if smoothing:
+                    picked = (1 - smoothing) * picked + smoothing * log_p.mean(1, keepdim=True)
+                total -= (picked * counted).sum()
                 if grad_hidden is not None and grad_weight is not None:
                     grad = log_p.exp_()
-                    grad.scatter_add_(1, index, -torch.ones_like(index, dtype=grad.dtype))
+                    if smoothing:
+                        grad -= smoothing / vocabulary
+                    one = torch.full_like(index, -(1 - smoothing), dtype=grad.dtype)
+                    grad.scatter_add_(1, index, one)
+                    if scale != 1.0:
+                        grad *= scale
                     grad = grad.to(dtype)
                     grad_hidden[start : start + rows] = (grad @ cast) * counted
                     grad_weight += grad.T @ (part * counted)
         if needs_grad:
             ctx.save_for_backward(grad_hidden, grad_weight)
+            ctx.scale = scale
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None, None
+        factor = grads[0] / ctx.scale
+        return grad_hidden * factor, grad_weight * factor, None, None, None

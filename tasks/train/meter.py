@@ -3,12 +3,14 @@
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.distributed import all_reduce, get_rank, get_world_size, is_initialized
 
-from tasks.train.ceiling import flops_per_token, peak_flops
+from tasks.train.ceiling import datasheet_flops, flops_per_token, matmul_flops
 from tasks.train.model import Decoder
 
 DIGEST_MODULUS = 1 << 32  # sums of digests over processes stay exact in a float64
@@ -30,7 +32,6 @@ class Meter:
     """Figures since the last reading.
 
     Attributes:
-        waited: seconds that this process waited for data.
         digest: sum of the hashes of the rows that it was served.
     """
 
@@ -38,43 +39,77 @@ class Meter:
         """Measure the device's peak; nothing is counted yet."""
         self._device = device
         self._cost = flops_per_token(model)
-        self._peak = peak_flops(device, dtype)
+        self._matmul = matmul_flops(device, dtype)
+        self._peak = datasheet_flops(device, dtype) or self._matmul
+        self._step = torch.zeros(2, dtype=torch.float64, device=device)
         self._start()
 
     def _start(self) -> None:
-        self._sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+        self._steps: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        self._lost: dict[str, float] = {}
         self._began = time.perf_counter()
-        self.waited, self.digest = 0.0, 0
+        self.digest = 0
+
+    @contextmanager
+    def lost(self, what: str) -> Iterator[None]:
+        """Count the seconds inside, by the clock, under a name of their own."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._lost[what] = self._lost.get(what, 0.0) + time.perf_counter() - began
 
     def add(self, nats: Tensor, tokens: Tensor) -> None:
         """Count a pass: its summed loss and the tokens it was taken over. Does not wait."""
-        self._sums[0] += nats.detach()
-        self._sums[1] += tokens
+        self._step[0] += nats.detach()
+        self._step[1] += tokens
 
-    def read(self) -> dict[str, float]:
+    def end_step(self, norm: Tensor) -> None:
+        """End a step, whose gradient had this norm. Does not wait."""
+        self._steps.append(self._step)
+        self._norms.append(norm.detach())
+        self._step = torch.zeros_like(self._step)
+
+    def read(self) -> tuple[dict[str, float], list[tuple[float, float]]]:
         """The figures over all processes, which all call this; a new interval begins.
 
         Returns:
-            ``loss`` in nats per token, token-weighted over processes and passes;
-            ``tokens_per_second`` by the clock, stalls included; ``mfu``, the share of the
-            processes' peak; ``data_wait``, the share of the time spent waiting for data;
-            ``memory_bytes`` over all processes; ``rows_digest``, equal for equal tokens.
+            ``loss`` in nats per token, token-weighted over processes, passes and steps;
+            ``gradient_norm`` of the last step; ``tokens_per_second`` by the clock, stalls
+            included; ``mfu``, the share of the processes' peak by the datasheet, where there is
+            one, and ``matmul_share``, that of a matrix product measured beforehand;
+            ``data_wait``, the share of the time spent waiting for data; ``memory_bytes`` over all
+            processes; ``rows_digest``, equal for equal tokens; and, where there were any, the
+            seconds of each process spent on ``compile``, ``validation`` and ``checkpoint``.
+            Beside them (loss, norm) of each step.
         """
         seconds = time.perf_counter() - self._began
-        own = [self.waited, _memory(self._device), self._peak, self.digest % DIGEST_MODULUS]
-        nats, tokens = reduced(self._sums).tolist()
-        waited, memory, peak, digest = reduced(
-            torch.tensor(own, dtype=torch.float64, device=self._device)
-        ).tolist()
+        world = place()[1]
+        names = ("data_wait", "compile", "validation", "checkpoint")
+        lost = [self._lost.get(name, 0.0) for name in names]
+        own = [_memory(self._device), self._peak, self._matmul, self.digest % DIGEST_MODULUS]
+        sums = reduced(torch.stack(self._steps)).tolist()
+        norms = torch.stack(self._norms).tolist()
+        told = reduced(torch.tensor(own + lost, dtype=torch.float64, device=self._device)).tolist()
+        memory, peak, matmul, digest, waited, *others = told
         self._start()
-        return {
-            "loss": nats / tokens,
-            "tokens_per_second": tokens / seconds,
-            "mfu": tokens / seconds * self._cost / peak,
-            "data_wait": waited / place()[1] / seconds,
+        tokens = sum(counted for _, counted in sums)
+        speed = tokens / seconds
+        figures = {
+            "loss": sum(nats for nats, _ in sums) / tokens,
+            "gradient_norm": norms[-1],
+            "tokens_per_second": speed,
+            "mfu": speed * self._cost / peak,
+            "matmul_share": speed * self._cost / matmul,
+            "data_wait": waited / world / seconds,
             "memory_bytes": memory,
             "rows_digest": digest % DIGEST_MODULUS,
         }
+        for name, spent in zip(names[1:], others, strict=True):
+            if spent:
+                figures[f"{name}_seconds"] = spent / world
+        return figures, [(nats / n, norm) for (nats, n), norm in zip(sums, norms, strict=True)]
 
 
 def _memory(device: torch.device) -> float:

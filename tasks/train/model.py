@@ -1,28 +1,44 @@
-"""A decoder in Llama's layout: RMSNorm, rotary positions, grouped queries, SwiGLU.
+"""What all layouts of a decoder share: the shape, the way in and the way out.
 
-Follows Touvron et al. 2023 (arXiv:2302.13971) and, to the bit of its conventions (rotate-half
-rotary pairs, norm in fp32, no biases), ``transformers.LlamaForCausalLM``, so that a checkpoint
-exports by renaming. The model knows nothing of devices, processes or data.
-
-Shape letters: B sequences, T positions, D width, H query heads, K key/value heads, E head width,
-F hidden width of the feed-forward, V vocabulary.
+A model knows nothing of devices, processes or data. Shape letters: B sequences, T positions,
+D width, H query heads, K key/value heads, E head width, F hidden width of the feed-forward,
+V vocabulary.
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 
-from tasks.train.attention import causal_attention, rotary_table, rotate
+from tasks.train.attention import Spans, spans
+from tasks.train.dropout import drop
 from tasks.train.loss import cross_entropy
+
+Layout = Literal["llama", "gpt2"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What fixes a decoder's parameters and its function."""
+    """What fixes a decoder's parameters and its function.
+
+    Attributes:
+        vocabulary: V.
+        layers: number of blocks.
+        width: D.
+        heads: H.
+        kv_heads: K; a divisor of H.
+        hidden: F.
+        context: positions at most.
+        tied: whether the head is the embedding.
+        layout: names the class that makes a model of it (``layouts.build``).
+        bias: whether matrices and norms have one (GPT-2's layout).
+        rope_theta: base of the rotary angles (Llama's layout).
+        norm_eps: what is added under a norm's root.
+    """
 
     vocabulary: int
     layers: int
@@ -32,6 +48,8 @@ class Shape:
     hidden: int
     context: int
     tied: bool = True
+    layout: Layout = "llama"
+    bias: bool = False
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
 
@@ -41,72 +59,28 @@ class Shape:
         return self.width // self.heads
 
 
-class Norm(nn.Module):
-    """Root mean square normalisation (Zhang & Sennrich 2019, arXiv:1910.07467)."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x / rms(x) * weight`` over the last axis, worked out in fp32."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added to the residual stream."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        s, e = shape, shape.head_width
-        self.heads, self.kv_heads, self.head_width = s.heads, s.kv_heads, e
-        self.attention_norm = Norm(s.width, s.norm_eps)
-        self.qkv = nn.Linear(s.width, (s.heads + 2 * s.kv_heads) * e, bias=False)
-        self.out = nn.Linear(s.heads * e, s.width, bias=False)
-        self.mlp_norm = Norm(s.width, s.norm_eps)
-        self.gate_up = nn.Linear(s.width, 2 * s.hidden, bias=False)
-        self.down = nn.Linear(s.hidden, s.width, bias=False)
-
-    def matrices(self) -> list[tuple[Tensor, list[int]]]:
-        """The block's matrices, and the rows of those that each is stacked from."""
-        kv, width = self.kv_heads * self.head_width, self.heads * self.head_width
-        stacked = (self.qkv, [width, kv, kv]), (self.gate_up, [self.down.in_features] * 2)
-        whole = ((layer, [layer.out_features]) for layer in (self.out, self.down))
-        return [(layer.weight, rows) for layer, rows in (*stacked, *whole)]
-
-    def forward(self, x_btd: Tensor, cos_te: Tensor, sin_te: Tensor) -> Tensor:
-        """The residual stream after the block, float[B, T, D]."""
-        x_btd = x_btd + self.attend(self.attention_norm(x_btd), cos_te, sin_te)
-        gate_btf, up_btf = self.gate_up(self.mlp_norm(x_btd)).chunk(2, dim=-1)
-        return x_btd + cast("Tensor", self.down(F.silu(gate_btf) * up_btf))
-
-    def attend(self, x_btd: Tensor, cos_te: Tensor, sin_te: Tensor) -> Tensor:
-        """What attention adds to the residual stream, float[B, T, D]."""
-        batch, time, _ = x_btd.shape
-        heads = self.qkv(x_btd).view(batch, time, -1, self.head_width).transpose(1, 2)
-        rotated = rotate(heads[:, : self.heads + self.kv_heads], cos_te, sin_te)
-        q, k = rotated.split((self.heads, self.kv_heads), dim=1)
-        v = heads[:, self.heads + self.kv_heads :]
-        mixed = causal_attention(q, k, v)
-        return cast("Tensor", self.out(mixed.transpose(1, 2).reshape(batch, time, -1)))
-
-
 class Decoder(nn.Module):
-    """Token ids in, logits or the summed loss out."""
+    """Token ids in, logits or the summed loss out.
 
-    _rotary: tuple[Tensor, Tensor] | None = None
+    Attributes:
+        shape: what it was built from.
+        dropout: share of the residual stream's inputs that training leaves out.
+        recompute: whether the backward pass makes blocks' activations again instead of having
+            kept them (Chen et al. 2016, arXiv:1604.06174).
+    """
 
-    def __init__(self, shape: Shape) -> None:
+    dropout: float = 0.0
+    recompute: bool = False
+
+    def __init__(self, shape: Shape, blocks: list[nn.Module], norm: nn.Module) -> None:
         super().__init__()
         self.shape = shape
         self.embed = nn.Embedding(shape.vocabulary, shape.width)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
-        self.norm = Norm(shape.width, shape.norm_eps)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
         self.head = nn.Linear(shape.width, shape.vocabulary, bias=False)
         if shape.tied:
             self.head.weight = self.embed.weight
-        self.initialise()
 
     def initialise(self) -> None:
         """GPT-2's rule: normal(0, 0.02), projections into the residual by 1/sqrt(2 layers)."""
@@ -117,32 +91,56 @@ class Decoder(nn.Module):
                 nn.init.normal_(parameter, std=into_residual if scaled else 0.02)
 
     def matrices(self) -> list[tuple[Tensor, list[int]]]:
-        """All blocks' matrices, as ``Block.matrices`` gives them."""
-        return [pair for block in self.blocks for pair in cast("Block", block).matrices()]
+        """The blocks' matrices, which decay, and the rows of those that each is stacked from."""
+        return [pair for block in self.blocks for pair in cast("Any", block).matrices()]
 
-    def hidden(self, tokens_bt: Tensor) -> Tensor:
+    @abstractmethod
+    def enter(self, tokens_bt: Tensor, where: Spans) -> tuple[Tensor, Any]:
+        """The residual stream before the first block, and what each block takes besides it."""
+
+    def hidden(
+        self, tokens_bt: Tensor, eos: int | None = None, keys_b: Tensor | None = None
+    ) -> Tensor:
         """The residual stream after the last norm, float[B, T, D]."""
-        x_btd = self.embed(tokens_bt)
-        cos_te, sin_te = (table[: tokens_bt.shape[1]] for table in self.rotary(x_btd.device))
-        for block in self.blocks:
-            x_btd = block(x_btd, cos_te, sin_te)
+        where = spans(tokens_bt, eos)
+        x_btd, beside = self.enter(tokens_bt, where)
+        share = self.dropout if keys_b is not None else 0.0
+        x_btd = drop(x_btd, keys_b, 0, share)
+        for number, block in enumerate(self.blocks):
+            sites = 2 * number + 1
+            if self.recompute and torch.is_grad_enabled():
+                again: Any = checkpoint(
+                    block, x_btd, beside, where, keys_b, sites, share, use_reentrant=False
+                )
+                x_btd = again
+            else:
+                x_btd = block(x_btd, beside, where, keys_b, sites, share)
         return cast("Tensor", self.norm(x_btd))
 
-    def rotary(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """``rotary_table`` on the device: no buffer, for it is the same in every process."""
-        if self._rotary is None or self._rotary[0].device != device:
-            s = self.shape
-            cos_te, sin_te = rotary_table(s.head_width, s.context, s.rope_theta)
-            self._rotary = cos_te.to(device), sin_te.to(device)
-        return self._rotary
-
-    def forward(self, tokens_bt: Tensor, targets_bt: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens_bt: Tensor,
+        targets_bt: Tensor | None = None,
+        *,
+        eos: int | None = None,
+        keys: Tensor | None = None,
+        smoothing: float = 0.0,
+    ) -> Tensor:
         """Logits float[B, T, V], or, given targets int64[B, T], their summed loss in nats.
 
         Targets below zero are left out of the sum. With targets the logits are made and used in
         chunks, never whole.
+
+        Args:
+            tokens_bt: ids.
+            targets_bt: the ids that follow.
+            eos: if given, a position that holds this id begins a document: nothing before it is
+                looked at from it or after it, and positions are counted from it.
+            keys: int64[B], what each sample's dropout is drawn from; ``None``: no dropout.
+            smoothing: label smoothing, see ``loss.cross_entropy``.
         """
-        hidden_btd = self.hidden(tokens_bt)
+        hidden_btd = self.hidden(tokens_bt, eos, keys)
         if targets_bt is None:
             return cast("Tensor", self.head(hidden_btd))
-        return cross_entropy(hidden_btd.flatten(0, 1), self.head.weight, targets_bt.flatten())
+        flat_nd, targets_n = hidden_btd.flatten(0, 1), targets_bt.flatten()
+        return cross_entropy(flat_nd, self.head.weight, targets_n, smoothing)

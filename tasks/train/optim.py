@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed import ReduceOp, all_reduce, get_rank, get_world_size, is_initialized
+from torch.distributed.tensor import DTensor, Replicate
 from torch.optim import AdamW, Optimizer
 
 from tasks.train.config import TrainConfig
@@ -19,16 +20,27 @@ ROUNDS = 5
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """The rate of a 0-based step: linear warm-up, then a cosine down to ``min_ratio`` of the peak.
+    """The rate of a 0-based step: linear warm-up, then down to ``min_ratio`` of the peak.
 
-    Loshchilov & Hutter 2017 (arXiv:1608.03983), one period, without restarts.
+    cosine: Loshchilov & Hutter 2017 (arXiv:1608.03983), one period, without restarts. wsd: level
+    until the last ``cooldown`` of the steps, then 1 - sqrt (Haegele et al. 2024,
+    arXiv:2405.18392, section 3). The last step still learns.
     """
-    peak, warmup = config.learning_rate, round(config.warmup * config.steps)
+    peak, steps = config.learning_rate, config.steps
+    warmup = round(config.warmup * steps)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, config.steps - warmup)  # the last step still learns
+    begin = warmup
+    if config.schedule == "wsd":
+        begin = max(warmup, steps - round(config.cooldown * steps))
+    done = min(1.0, max(0, step - begin) / max(1, steps - begin))
+    left = {
+        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+        "linear": 1 - done,
+        "wsd": 1 - math.sqrt(done),
+    }[config.schedule]
     floor = peak * config.min_ratio
-    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return floor + (peak - floor) * left
 
 
 class Muon(Optimizer):
@@ -64,7 +76,8 @@ class Muon(Optimizer):
         (group,) = self.param_groups
         updates = self.updates(group["params"], group["momentum"])
         for matrix, update in zip(group["params"], updates, strict=True):
-            matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+            shrunk = matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            shrunk.add_(_as(matrix, update), alpha=-group["lr"])
         return loss
 
     def updates(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
@@ -82,7 +95,7 @@ class Muon(Optimizer):
                 state["momentum"] = torch.zeros_like(matrix)
             assert matrix.grad is not None
             average = state["momentum"].lerp_(matrix.grad, 1 - momentum)
-            nesterov = matrix.grad.lerp(average, momentum)
+            nesterov = _whole(matrix.grad.lerp(average, momentum))
             for block, out in zip(nesterov.split(rows), view.split(rows), strict=True):
                 if not shared or turn % get_world_size() == get_rank():
                     scale = 0.2 * math.sqrt(max(block.shape))
@@ -93,28 +106,44 @@ class Muon(Optimizer):
         return views
 
 
+def _whole(matrix: Tensor) -> Tensor:
+    """A matrix that may be sharded over the processes, put together."""
+    return matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
+
+
+def _as(matrix: Tensor, update: Tensor) -> Tensor:
+    """The update, which every process has whole, sharded as the matrix is."""
+    if not isinstance(matrix, DTensor):
+        return update
+    everywhere = DTensor.from_local(update, matrix.device_mesh, [Replicate()])
+    return everywhere.redistribute(placements=matrix.placements)
+
+
 def build_optimizers(
     model: Decoder, config: TrainConfig, dtype: torch.dtype
 ) -> dict[str, Optimizer]:
-    """The run's optimizers by name. Decay acts on the blocks' matrices only.
+    """The run's optimizers by name.
 
-    Embeddings, whose rows are moved when their token comes up, and the norms' gains do not decay.
-    A group's ``ratio`` is its rate as a multiple of the schedule's.
+    Decay acts on the blocks' matrices, and on embeddings and an untied head if asked for; never
+    on norms and biases. A group's ``ratio`` is its rate as a multiple of the schedule's.
     """
     blocks = model.matrices()
     taken = {id(matrix) for matrix, _ in blocks}
     others = [p for p in model.parameters() if id(p) not in taken]
+    tables = [p for p in others if p.dim() == 2 and config.decay_embeddings]
+    rest = [p for p in others if p.dim() != 2 or not config.decay_embeddings]
     decay, rate = config.weight_decay, config.learning_rate
-    groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
-    if config.optimizer == "muon":
-        groups[0]["ratio"] = config.embedding_ratio
+    muon = config.optimizer == "muon"
+    decaying = tables if muon else [*tables, *(matrix for matrix, _ in blocks)]
+    ratio = config.embedding_ratio if muon else 1.0
+    groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": 0.0, "ratio": ratio}]
+    if decaying:
+        groups.append({"params": decaying, "weight_decay": decay, "ratio": ratio})
     optimizers: dict[str, Optimizer] = {}
-    if config.optimizer == "muon":
+    if muon:
         optimizers["muon"] = Muon(
             blocks, lr=rate, weight_decay=decay, momentum=config.momentum, dtype=dtype
         )
-    else:
-        groups.append({"params": [matrix for matrix, _ in blocks], "weight_decay": decay})
     optimizers["adamw"] = AdamW(groups, lr=rate, betas=config.betas, fused=True)
     return optimizers
 

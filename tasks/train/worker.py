@@ -22,14 +22,19 @@ from torch.distributed import (  # type: ignore[attr-defined]
     init_process_group,
 )
 
-from infra.dataset import open_dataset
+from infra.dataset import Dataset, open_dataset
 from infra.errors import UserError
 from infra.storage import Storage
-from infra.tokens import TRAIN, VALIDATION, TokenShards
+from infra.tokens import TRAIN
 from tasks.train.config import TrainConfig
-from tasks.train.loop import Job, on_gpu, train
+from tasks.train.layouts import build
+from tasks.train.loop import Job, train
 from tasks.train.meter import place
 from tasks.train.model import Decoder
+from tasks.train.parallel import on_gpu
+from tasks.train.shelf import Shelf
+from tasks.train.spoilt import Spoilt
+from tasks.train.transfer import StoreAway
 
 JOB, RESULT = "job.json", "result.json"
 WEIGHTS, PROBE, CONFIG = "model.safetensors", "probe.safetensors", "config.json"
@@ -46,13 +51,25 @@ def main(folder: Path) -> None:
     config = TrainConfig.model_validate(value["config"])
     _keep_memory()
     torch.set_num_threads(config.threads)
+    if config.deterministic:
+        # cuBLAS reads the first when it starts; both as PyTorch's notes on reproducibility say.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     join("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo")
     try:
         tokens = open_dataset(Storage(value["tokens"]["url"], value["tokens"]["options"]))
-        cache = folder.parent / "tokens"
-        job = Job(config, value["seed"], tokens.facts["vocab_size"], folder, value["identity"])
-        training, held_out = (TokenShards(tokens, s, cache) for s in (TRAIN, VALIDATION))
-        result = attempt(job, training, held_out)
+        facts = tokens.facts
+        job = Job(
+            config,
+            value["seed"],
+            facts["vocab_size"],
+            facts["eos_id"],
+            folder,
+            value["identity"],
+            Shelf.of(config, folder, value["checkpoints"], value["start"]),
+            tuple((first, end) for first, end in value["skip"]),
+        )
+        result = attempt(job, tokens)
         if place()[0] == 0:
             _write(folder / RESULT, result)
     finally:
@@ -74,29 +91,36 @@ def join(backend: str) -> None:
     )
 
 
-def attempt(job: Job, training: TokenShards, held_out: TokenShards) -> dict[str, Any]:
-    """What the launcher is told: ``line`` and more, or ``error`` if trying again is no use."""
+def attempt(job: Job, tokens: Dataset) -> dict[str, Any]:
+    """What the launcher is told: ``line`` and more, or why there is no use in trying again."""
     try:
-        model, line = train(job, training, held_out)
+        weights, line = train(job, tokens)
+    except Spoilt as spoilt:
+        return {"spoilt": spoilt.facts()}
+    except StoreAway as error:
+        return {"away": str(error)}
     except UserError as error:
         # Every process has raised it, and would again: no reason for torchrun to start over.
         return {"error": str(error)}
-    if place()[0] == 0:
-        save_weights(model, job.folder / WEIGHTS)
-        save_probe(model, job.folder / PROBE)
-        shape = {"shape": asdict(job.shape), "training": job.config.essence(), "seed": job.seed}
-        (job.folder / CONFIG).write_text(json.dumps(shape, indent=1, sort_keys=True) + "\n")
+    if place()[0] != 0:
+        return {}
+    model = build(job.shape)
+    model.load_state_dict(weights)
+    save_weights(model, job.folder / WEIGHTS)
+    save_probe(model, job.folder / PROBE)
+    shape = {"shape": asdict(job.shape), "training": job.config.essence(), "seed": job.seed}
+    (job.folder / CONFIG).write_text(json.dumps(shape, indent=1, sort_keys=True) + "\n")
     return {
         "line": line,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "training_tokens": len(training),
+        "training_tokens": tokens.facts["tokens"][TRAIN],
     }
 
 
 def save_weights(model: Decoder, path: Path) -> None:
     """The weights in fp32 under the training model's names; a tied head is left out."""
     weights = {
-        name: weight.detach().cpu().contiguous()
+        name: weight.contiguous()
         for name, weight in model.state_dict().items()
         if not (model.shape.tied and name == "head.weight")
     }
@@ -115,7 +139,7 @@ def save_probe(model: Decoder, path: Path) -> None:
     tokens = torch.randint(0, shape.vocabulary, (1, shape.context), generator=drawn)
     last = shape.context - 1
     positions = torch.linspace(0, last, min(shape.context, PROBE_POSITIONS)).round().long()
-    logits = model.cpu().float().eval()(tokens)[0, positions]
+    logits = model(tokens)[0, positions]
     save_file({"tokens": tokens, "positions": positions, "logits": logits.contiguous()}, path)
 
 

@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from infra.dataset import Dataset
+from infra.storage import Storage
 from tasks.train import checkpoint, worker
-from tasks.train.checkpoint import OtherRun
+from tasks.train.checkpoint import Checkpoint, OtherRun
 from tasks.train.config import TrainConfig
 from tasks.train.journal import read
-from tasks.train.loop import Job, NotFinite, train
-from tasks.train.model import Decoder
+from tasks.train.layouts import build
+from tasks.train.loop import Job, train
+from tasks.train.spoilt import Spoilt
+from tasks.train.state import Weights
 from tests.train.corpora import splits, tiny, token_shards
 
 IDENTITY = {"tokens": "abc", "seed": 1337}
@@ -24,18 +27,21 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def run(
     tokens: Dataset, folder: Path, config: TrainConfig, identity: dict[str, Any] = IDENTITY
-) -> tuple[Decoder, list[dict[str, Any]]]:
-    model, _ = train(Job(config, 1337, 300, folder, identity), *splits(tokens))
-    return model, read(folder / "metrics.jsonl")
+) -> tuple[Weights, list[dict[str, Any]]]:
+    weights, _ = train(Job(config, 1337, 300, 0, folder, identity), tokens)
+    return weights, read(folder / "metrics.jsonl")
 
 
 def losses(lines: list[dict[str, Any]]) -> list[float]:
     return [line["loss"] for line in lines]
 
 
-def same(one: Decoder, other: Decoder) -> bool:
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
+def same(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def kept(folder: Path) -> list[Checkpoint]:
+    return checkpoint.complete(Storage(str(folder / "checkpoints")))
 
 
 def test_ten_steps_are_as_they_were_recorded(tokens: Dataset, tmp_path: Path) -> None:
@@ -57,7 +63,9 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
         context=context, width=64, batch=1, tokens=200 * context, validation_tokens=0, log_every=50,
         checkpoint_every=200, learning_rate=0.02, weight_decay=0,
     )  # fmt: skip
-    model, _ = run(few, tmp_path / "run", config)
+    weights, _ = run(few, tmp_path / "run", config)
+    model = build(Job(config, 1337, 300, 0, tmp_path).shape)
+    model.load_state_dict(weights)
     row = torch.from_numpy(training.windows([0], context + 1))
     assert model(row[:, :-1], row[:, 1:]).item() / context < 0.05
 
@@ -73,7 +81,7 @@ def test_gradients_of_two_passes_of_four_are_those_of_one_of_eight(
 
 def test_a_resumed_run_is_the_undisturbed_run_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
     whole, undisturbed = run(tokens, tmp_path, tiny())
-    folders = [item.folder.name for item in checkpoint.complete(tmp_path / "checkpoints")]
+    folders = [item.name for item in kept(tmp_path)]
     assert folders == ["step-000000005", "step-000000010"]
     (tmp_path / "checkpoints" / "step-000000010" / checkpoint.MARKER).unlink()
     resumed, lines = run(tokens, tmp_path, tiny())
@@ -93,7 +101,7 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
     whole, _ = run(tokens, tmp_path / "whole", tiny())
     real = checkpoint.mark
 
-    def crash(folder: Path, marker: dict[str, Any]) -> None:
+    def crash(folder: Storage, marker: dict[str, Any]) -> None:
         if marker["step"] == 10:
             raise KeyboardInterrupt
         real(folder, marker)
@@ -104,15 +112,14 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
     monkeypatch.undo()
     half = tmp_path / "run" / "checkpoints" / "step-000000010"
     assert list(half.glob("*.distcp"))
-    assert [item.step for item in checkpoint.complete(half.parent)] == [5]
+    assert [item.step for item in kept(tmp_path / "run")] == [5]
     resumed, _ = run(tokens, tmp_path / "run", tiny())
     assert same(whole, resumed)
 
 
 def test_only_the_newest_checkpoints_are_kept(tokens: Dataset, tmp_path: Path) -> None:
     run(tokens, tmp_path, tiny(checkpoint_every=2, keep=3))
-    kept = [item.step for item in checkpoint.complete(tmp_path / "checkpoints")]
-    assert kept == [6, 8, 10]
+    assert [item.step for item in kept(tmp_path)] == [6, 8, 10]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
 
 
@@ -128,16 +135,32 @@ def test_a_loss_that_is_no_number_ends_the_run(
     monkeypatch.setattr(
         "tasks.train.loop.learning_rate", lambda step, _: float("inf") if step == 6 else 0.01
     )
-    with pytest.raises(NotFinite, match=r"the loss is nan at step 8 .* checkpoint is .*000000005"):
+    with pytest.raises(Spoilt) as met:
         run(tokens, tmp_path, tiny())
+    assert (met.value.kind, met.value.first, met.value.step) == ("not_finite", 7, 8)
+    assert met.value.good == 5
+
+
+def test_a_loss_that_jumps_ends_the_run_if_asked_for(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tasks.train.loop.learning_rate", lambda step, _: 3.0 if step == 60 else 0.003
+    )
+    config = tiny(tokens=80 * 8 * 16, log_every=10, spike=8.0, checkpoint_every=25)
+    with pytest.raises(Spoilt) as met:
+        run(tokens, tmp_path, config)
+    assert (met.value.kind, met.value.first, met.value.step) == ("spike", 61, 70)
+    assert met.value.good == 50
+    run(tokens, tmp_path / "unasked", config.model_copy(update={"spike": None}))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_a_result_not_a_crash(
     tokens: Dataset, tmp_path: Path
 ) -> None:
-    job = Job(tiny(device="cuda"), 1337, 300, tmp_path, IDENTITY)
-    result = worker.attempt(job, *splits(tokens))
+    job = Job(tiny(device="cuda"), 1337, 300, 0, tmp_path, IDENTITY)
+    result = worker.attempt(job, tokens)
     assert result == {"error": "train.tiny.device: cuda, but torch sees 0 GPUs for 1 processes"}
 
 
@@ -154,3 +177,57 @@ def test_the_log_says_what_matters(tokens: Dataset, tmp_path: Path) -> None:
         assert line["memory_bytes"] > 1e6
         assert json.dumps(line)
     assert any((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dropout": 0.2},
+        {"label_smoothing": 0.1},
+        {"l1": 1e-4, "l2": 1e-3},
+        {"ema": 0.9},
+        {"precision": "fp16"},
+        {"layout": "gpt2", "kv_heads": None, "recompute": True},
+        {"schedule": "wsd"},
+    ],
+    ids="-".join,
+)
+def test_each_choice_resumes_to_the_bit(
+    tokens: Dataset, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    plain, _ = run(tokens, tmp_path / "plain", tiny())
+    config = tiny(**changes)
+    whole, lines = run(tokens, tmp_path / "run", config)
+    assert not same(plain, whole) if whole.keys() == plain.keys() else changes["layout"]
+    assert losses(lines)[-1] < losses(lines)[0] - 0.5
+    (tmp_path / "run" / "checkpoints" / "step-000000010" / checkpoint.MARKER).unlink()
+    resumed, _ = run(tokens, tmp_path / "run", config)
+    assert same(whole, resumed)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tokens: Dataset, tmp_path: Path) -> None:
+    """With a decay of 1 - 1e-9 that is where training began."""
+    weights, lines = run(tokens, tmp_path, tiny(ema=1 - 1e-9))
+    torch.manual_seed(1337)
+    fresh = build(Job(tiny(), 1337, 300, 0, tmp_path).shape).state_dict()
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, fresh[name], atol=1e-6, rtol=0)
+    assert lines[-1]["validation_loss"] == pytest.approx(5.73, abs=0.05)
+
+
+def test_training_stops_early_with_the_best_weights(tokens: Dataset, tmp_path: Path) -> None:
+    """After the rate is raised beyond reason nothing gets better."""
+    config = tiny(
+        tokens=40 * 8 * 16, validation_every=2, patience=3, learning_rate=0.02, warmup=0.9,
+        embedding_ratio=40.0,
+    )  # fmt: skip
+    weights, lines = run(tokens, tmp_path / "run", config)
+    judged = {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
+    best = min(judged, key=lambda step: judged[step])
+    assert lines[-1]["stopped"] == "early"
+    assert lines[-1]["step"] == best + 6 < 40
+    assert lines[-1]["best_step"] == best
+    until = tiny(**{**config.model_dump(exclude_none=True), "tokens": 40 * 8 * 16})
+    assert until.steps == 40
+    again, _ = run(tokens, tmp_path / "run", config)  # there is nothing left to do
+    assert same(weights, again)

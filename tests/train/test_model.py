@@ -6,6 +6,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from tasks.train import loss as loss_module
 from tasks.train.attention import EXPLICIT_CONTEXT, causal_attention, rotary_table, rotate
+from tasks.train.layouts import build
 from tasks.train.loss import cross_entropy
 from tasks.train.model import Decoder, Shape
 
@@ -13,10 +14,15 @@ SHAPE = Shape(
     vocabulary=97, layers=2, width=32, heads=4, kv_heads=2, hidden=64, context=24, tied=False
 )
 
+SHAPES = [
+    pytest.param(SHAPE, id="llama"),
+    pytest.param(Shape(97, 2, 32, 4, 4, 64, 24, layout="gpt2", bias=True), id="gpt2"),
+]
+
 
 def model(shape: Shape = SHAPE) -> Decoder:
     torch.manual_seed(1)
-    return Decoder(shape)
+    return build(shape)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -27,17 +33,19 @@ def test_an_untrained_model_knows_nothing(tied: bool) -> None:
     assert loss.item() == pytest.approx(math.log(5000), rel=0.01)
 
 
-def test_a_prediction_does_not_see_what_follows() -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_prediction_does_not_see_what_follows(shape: Shape) -> None:
     tokens = torch.randint(0, 97, (2, 24))
     changed = tokens.clone()
     changed[:, 12:] = (changed[:, 12:] + 1) % 97
-    decoder = model()
+    decoder = model(shape)
     before, after = decoder(tokens), decoder(changed)
     assert torch.equal(before[:, :12], after[:, :12])
     assert not torch.allclose(before[:, 12:], after[:, 12:])
 
 
-def test_the_loss_in_chunks_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_in_chunks_is_the_loss(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     targets = torch.randint(0, 97, (50,))
     targets[[3, 49]] = -1
@@ -48,9 +56,15 @@ def test_the_loss_in_chunks_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None
         hidden = torch.randn(50, 16, requires_grad=True)
         weight = torch.randn(97, 16, requires_grad=True)
         if chunked:
-            loss = cross_entropy(hidden, weight, targets)
+            loss = cross_entropy(hidden, weight, targets, smoothing)
         else:
-            loss = F.cross_entropy(hidden @ weight.T, targets, ignore_index=-1, reduction="sum")
+            loss = F.cross_entropy(
+                hidden @ weight.T,
+                targets,
+                ignore_index=-1,
+                reduction="sum",
+                label_smoothing=smoothing,
+            )
         (loss * 0.5).backward()
         results.append((loss, hidden.grad, weight.grad))
     for ours, theirs in zip(*results, strict=True):
@@ -92,10 +106,49 @@ def test_positions_matter_only_by_their_distance() -> None:
     torch.testing.assert_close(scores[0], scores[1])
 
 
-def test_every_weight_learns() -> None:
-    decoder = model()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_weight_learns(shape: Shape) -> None:
+    decoder = model(shape)
     tokens = torch.randint(0, 97, (4, 25))
     decoder(tokens[:, :-1], tokens[:, 1:]).backward()
     for name, weight in decoder.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_documents_in_one_row_do_not_see_each_other(shape: Shape) -> None:
+    """A row of three documents says of each what the document says alone."""
+    decoder, eos = model(shape), 7
+    documents = [torch.tensor([eos, 1, 2, 3]), torch.tensor([eos, 4]), torch.tensor([eos, 5, 6, 8])]
+    together = decoder(torch.cat(documents)[None], eos=eos)[0]
+    alone = torch.cat([decoder(document[None])[0] for document in documents])
+    torch.testing.assert_close(together, alone)
+    assert not torch.allclose(decoder(torch.cat(documents)[None])[0], alone)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_made_again_is_what_was_kept(shape: Shape) -> None:
+    tokens = torch.randint(0, 97, (3, 25))
+    keys = torch.tensor([1, 2, 3])
+    gradients = []
+    for recompute in (False, True):
+        decoder = model(shape)
+        decoder.recompute, decoder.dropout = recompute, 0.2
+        decoder(tokens[:, :-1], tokens[:, 1:], keys=keys).backward()
+        gradients.append([weight.grad for weight in decoder.parameters()])
+    for kept, again in zip(*gradients, strict=True):
+        assert kept is not None
+        assert again is not None
+        assert torch.equal(kept, again)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_roads_of_attention_agree_on_documents(
+    shape: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = model(shape)
+    tokens = torch.randint(0, 10, (3, 24))
+    explicit = decoder(tokens, eos=7)
+    monkeypatch.setattr("tasks.train.attention.EXPLICIT_CONTEXT", 0)
+    torch.testing.assert_close(explicit, decoder(tokens, eos=7))

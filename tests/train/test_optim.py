@@ -1,8 +1,12 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
-from tasks.train.model import Decoder, Shape
+from tasks.train.layouts import build
+from tasks.train.model import Shape
 from tasks.train.optim import Muon, build_optimizers, learning_rate, orthogonal
+from tasks.train.penalty import penalise
 from tests.train.corpora import tiny
 
 
@@ -34,13 +38,50 @@ def test_the_rate_rises_peaks_and_falls() -> None:
     assert 0 < rates[0] < 0.1
 
 
+def rates_of(schedule: str, **changes: float) -> list[float]:
+    values = {"schedule": schedule, "tokens": 100 * 128, "warmup": 0.1, "learning_rate": 1.0}
+    config = tiny(**values, **changes)
+    return [learning_rate(step, config) for step in range(config.steps)]
+
+
+def test_wsd_stays_level_and_then_falls_by_a_root() -> None:
+    rates = rates_of("wsd", cooldown=0.2)
+    assert rates[10:81] == [1.0] * 71
+    assert rates[85] == pytest.approx(1 - (5 / 20) ** 0.5)
+    assert rates[80:] == sorted(rates[80:], reverse=True)
+
+
+def test_linear_falls_evenly() -> None:
+    rates = rates_of("linear", min_ratio=0.1)
+    steps = {round(a - b, 9) for a, b in pairwise(rates[10:])}
+    assert steps == {0.01}
+
+
+def test_penalties_are_the_gradients_of_the_norms() -> None:
+    weight = torch.nn.Parameter(torch.tensor([[1.0, -2.0], [0.0, 3.0]]))
+    (0.5 * weight.abs().sum() + 0.25 / 2 * weight.square().sum()).backward()
+    expected = weight.grad
+    weight.grad = torch.zeros(2, 2)
+    penalise([weight], l1=0.5, l2=0.25)
+    torch.testing.assert_close(weight.grad, expected)
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_embeddings_decay_if_asked_for_and_norms_and_biases_never(name: str) -> None:
+    model = build(Shape(50, 2, 16, 2, 2, 32, 8, layout="gpt2", bias=True))
+    built = build_optimizers(model, tiny(optimizer=name, decay_embeddings=True), torch.float32)
+    groups = [group for optimizer in built.values() for group in optimizer.param_groups]
+    decayed = {id(w) for group in groups if group["weight_decay"] for w in group["params"]}
+    assert decayed == {id(w) for w in model.parameters() if w.dim() == 2}
+
+
 @pytest.mark.parametrize(
     ("name", "optimizers"), [("muon", {"muon", "adamw"}), ("adamw", {"adamw"})]
 )
 def test_every_weight_has_one_optimizer_and_only_matrices_decay(
     name: str, optimizers: set[str]
 ) -> None:
-    model = Decoder(Shape(50, 2, 16, 2, 1, 32, 8))
+    model = build(Shape(50, 2, 16, 2, 1, 32, 8))
     built = build_optimizers(model, tiny(optimizer=name), torch.float32)
     assert built.keys() == optimizers
     groups = [group for optimizer in built.values() for group in optimizer.param_groups]

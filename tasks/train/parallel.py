@@ -1,0 +1,77 @@
+"""How one model is spread over processes; the model itself knows nothing of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from infra.errors import UserError
+from tasks.train.config import TrainConfig
+from tasks.train.meter import place
+from tasks.train.model import Decoder
+
+
+def on_gpu(config: TrainConfig) -> bool:
+    """Whether the run takes GPUs: unless told otherwise, if there is one for every process."""
+    return config.device != "cpu" and torch.cuda.device_count() >= config.processes
+
+
+def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
+    """The device of this process. Raises ``UserError`` if the recipe asks for GPUs there are not."""
+    if on_gpu(config):
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+        return device
+    if config.device == "cuda":
+        raise UserError(
+            f"train.{config.name}.device: cuda, but torch sees {torch.cuda.device_count()} GPUs "
+            f"for {config.processes} processes"
+        )
+    return torch.device("cpu")
+
+
+def spread(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
+    """The model as the loop calls it: compiled, and data parallel if there are more processes.
+
+    fsdp shards ``model`` in place, block by block (Zhao et al. 2023, arXiv:2304.11277), and
+    compiles blocks; ddp wraps it whole.
+    """
+    world = place()[1]
+    if config.parallel == "fsdp" and world > 1:
+        mesh = init_device_mesh(device.type, (world,))
+        for block in model.blocks:
+            if config.compile:
+                block.compile()
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        return model
+    outer: Any = torch.compile(model) if config.compile else model
+    if world == 1:
+        return outer
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(outer, device_ids=ids, gradient_as_bucket_view=True)
+
+
+@contextmanager
+def exchange(outer: Any, *, now: bool) -> Iterator[None]:
+    """Whether gradients travel in the backward pass inside: once per step, in its last pass."""
+    if isinstance(outer, FSDPModule):
+        outer.set_requires_gradient_sync(now)
+        yield
+    elif now or not isinstance(outer, DistributedDataParallel):
+        yield
+    else:
+        with outer.no_sync():
+            yield
+
+
+def clipped(model: nn.Module, most: float) -> Tensor:
+    """Scale the gradients to a norm of at most ``most``; give the norm they had, a scalar."""
+    norm = nn.utils.clip_grad_norm_(model.parameters(), most)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

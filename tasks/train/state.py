@@ -1,0 +1,144 @@
+"""Everything that a run must find again to go on as if nothing had happened."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.optim import Optimizer
+
+from tasks.train.meter import place
+from tasks.train.model import Decoder
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class State:
+    """The tensors of a run.
+
+    What training draws is a function of seed, step and sample; the generators' states are kept
+    all the same, for whatever else may draw.
+
+    Attributes:
+        model: as ``parallel.spread`` left it.
+        optimizers: by name.
+        scaler: of the loss, in fp16.
+        average: the moving average of the weights, if the recipe asks for one.
+        best: the weights of the best validation, if training may stop early.
+    """
+
+    model: Decoder
+    optimizers: Mapping[str, Optimizer]
+    scaler: GradScaler | None = None
+    average: Weights = field(default_factory=dict)
+    best: Weights = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As ``torch.distributed.checkpoint`` saves it, and loads into it."""
+        # For optimizers that have not moved yet torch makes moments by a step on zero gradients,
+        # which would count as a step (of AdamW's bias correction) if it were left to stand.
+        unmoved = [optimizer for optimizer in self.optimizers.values() if not optimizer.state]
+        weights, moments = get_state_dict(self.model, list(self.optimizers.values()))
+        for optimizer in unmoved:
+            optimizer.state.clear()
+        kept = {
+            "model": weights,
+            "optimizers": moments,
+            "average": self.average,
+            "best": self.best,
+            "random": {str(place()[0]): _random()},
+        }
+        if self.scaler is not None:
+            kept["scaler"] = self.scaler.state_dict()
+        return kept
+
+    def load_state_dict(self, kept: Mapping[str, Any]) -> None:
+        """Take over what was loaded into a ``state_dict()``; ``random`` may be left out of it."""
+        set_state_dict(
+            self.model,
+            list(self.optimizers.values()),
+            model_state_dict=kept["model"],
+            optim_state_dict=kept["optimizers"],
+        )
+        for mine, theirs in ((self.average, kept["average"]), (self.best, kept["best"])):
+            for name, weight in mine.items():
+                weight.copy_(theirs[name])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(kept["scaler"])
+        if "random" in kept:
+            _set_random(kept["random"][str(place()[0])])
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Move the average a step towards the weights: ``a = decay a + (1 - decay) w``."""
+        for name, weight in self.model.named_parameters():
+            self.average[name].lerp_(weight, 1 - decay)
+
+    @contextmanager
+    def judged(self) -> Iterator[nn.Module]:
+        """The model with the weights that count: the average if there is one."""
+        if not self.average:
+            yield self.model
+            return
+        own = copied(self.model)
+        put(self.model, self.average)
+        try:
+            yield self.model
+        finally:
+            put(self.model, own)
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Take the weights that count for the best so far."""
+        for name, weight in self.average.items() or self.model.named_parameters():
+            self.best[name].copy_(weight)
+
+    def outcome(self) -> Weights:
+        """What the run is for, on the CPU, whole on the first process and empty on the others."""
+        if self.best or self.average:
+            put(self.model, self.best or self.average)
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return cast("Weights", get_model_state_dict(self.model, options=options))
+
+
+def copied(model: nn.Module) -> Weights:
+    """A copy of a model's weights, a tied one once."""
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+@torch.no_grad()
+def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Set a model's weights."""
+    for name, weight in model.named_parameters():
+        weight.copy_(weights[name])
+
+
+def _random() -> dict[str, Any]:
+    states = {
+        "cpu": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # noqa: NPY002 - the state of whatever a library draws
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random(states: Mapping[str, Any]) -> None:
+    torch.set_rng_state(states["cpu"])
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
