@@ -1,0 +1,36 @@
+"""Which files machine code depends on: after a change to one of them, it is compiled anew."""
+
+from pathlib import Path
+
+from infra.jit import ROOT, kernel_sources
+
+FILES = {
+    "infra/__init__.py": "",
+    "infra/fast.py": "from infra import limits\n\n\n@kernel\ndef f(): ...",
+    "infra/limits.py": "from infra.base import (\n    FIRST,\n    SECOND,\n)\n",
+    "infra/base.py": "import infra.deep as deep\n",
+    "infra/deep.py": "",
+    "infra/slow.py": "from infra.fast import f\n",
+    "tasks/__init__.py": "",
+    "tasks/stage/__init__.py": "",
+    "tasks/stage/words.py": "LONGEST = 64\n",
+    "tasks/stage/sketch.py": "def g():\n    from tasks.stage.words import LONGEST\n@kernel\n",
+}
+
+
+def test_what_kernels_import_is_compiled_into_them(tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = kernel_sources(tmp_path)
+    modules = ("base", "deep", "fast", "limits")
+    expected = ["infra", *(f"infra.{name}" for name in modules), "tasks.stage.sketch"]
+    assert [*found] == [*expected, "tasks.stage.words"]
+    assert found["infra.deep"] == b""
+
+
+def test_the_longest_word_is_among_it() -> None:
+    found = kernel_sources(ROOT)
+    assert {"tasks.dedup.sketch", "tasks.dedup.words", "infra.unicode"} <= {*found}
+    assert "infra.report.page" not in found
