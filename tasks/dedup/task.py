@@ -10,7 +10,7 @@ from infra.code import code_digest
 from infra.dag import Step
 from infra.dataset import BrokenPromise, Dataset, NotCommitted, PartRef, open_dataset, read_table
 from infra.errors import UserError
-from infra.fingerprint import digest
+from infra.fingerprint import digest, digest_bytes
 from infra.ledger import verdicts
 from infra.processes import boot
 from infra.removals import Removal, raw
@@ -162,7 +162,11 @@ def _earlier(
     try:
         name = json.loads(hint.read(f"{scheme}.json"))["folder"]
         data = open_dataset(storage.at(*name.split("/")))
-        theirs = json.loads(data.read(CONTENTS))
+        said = data.read(CONTENTS)
+        if digest_bytes(said) != data.manifest.files[CONTENTS].sha256:
+            log.warning("%s/%s: changed; all pairs are compared anew", data.storage.url, CONTENTS)
+            return None, ""
+        theirs = json.loads(said)
     except (FileNotFoundError, ValueError, KeyError, TypeError, NotCommitted, BrokenPromise):
         return None, ""
     places: dict[str, int] = {}

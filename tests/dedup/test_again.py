@@ -1,5 +1,6 @@
 """The stage run again: after additions, removals, damage, and runs that were cut off."""
 
+import json
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from infra.removals import removal
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.layout import Layout
 from tasks.dedup.signatures import STAGE as SIGNATURES
-from tasks.dedup.task import COMPARISON, dedup
+from tasks.dedup.task import COMPARISON, CONTENTS, dedup
 from tasks.dedup.verify import need
 from tasks.dedup.words import shingles
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
@@ -96,6 +97,25 @@ def test_a_damaged_earlier_data_set_is_no_obstacle(tmp_path: Path) -> None:
             first.storage.put(name, first.storage.read(name)[:-40] + bytes(40))
         found = run(ctx, [documents(ctx, "site", [rows, more])])
         assert found.manifest.to_bytes() == expected
+
+
+def test_what_an_earlier_data_set_says_of_its_parts_is_checked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(3)
+    parts = []
+    for edits in (1, 4):
+        words = prose(rng, 300)
+        parts.append([row("site", " ".join(t)) for t in (words, edited(rng, words, edits))])
+    more = [row("site", "a text of its own that is like no other")]
+    fresh, ctx = context(tmp_path / "fresh"), context(tmp_path / "store")
+    expected = run(fresh, [documents(fresh, "site", [*parts, more])])
+    first = run(ctx, [documents(ctx, "site", parts)])
+    contents = json.loads(first.read(CONTENTS))
+    first.storage.put(CONTENTS, json.dumps(contents[::-1]).encode())
+    found = run(ctx, [documents(ctx, "site", [*parts, more])])
+    assert found.manifest.to_bytes() == expected.manifest.to_bytes()
+    assert f"{CONTENTS}: changed; all pairs are compared anew" in caplog.text
 
 
 def test_what_comparisons_rest_on_covers_what_signatures_rest_on() -> None:
