@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_state_dict,
     set_state_dict,
 )
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from tasks.train.meter import place
@@ -89,15 +90,16 @@ class State:
     @contextmanager
     def judged(self) -> Iterator[nn.Module]:
         """The model with the weights that count: the average if there is one."""
-        if not self.average:
-            yield self.model
-            return
-        own = copied(self.model)
-        put(self.model, self.average)
+        own = copied(self.model) if self.average else {}
+        if self.average:
+            put(self.model, self.average)
         try:
             yield self.model
         finally:
-            put(self.model, own)
+            if isinstance(self.model, FSDPModule):
+                self.model.reshard()  # a pass without a backward pass leaves weights gathered
+            if self.average:
+                put(self.model, own)
 
     @torch.no_grad()
     def remember(self) -> None:

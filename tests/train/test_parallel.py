@@ -1,0 +1,83 @@
+"""One, two and sharded processes learn the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import multiprocessing
+from torch.distributed import destroy_process_group, init_process_group
+
+from infra.dataset import Dataset, open_dataset
+from infra.storage import Storage
+from tasks.train.journal import read
+from tasks.train.loop import Job, train
+from tests.train.corpora import tiny, token_shards
+
+STEPS = 50
+CHOICES: dict[str, dict[str, Any]] = {
+    "muon": {"ema": 0.9, "l1": 1e-5, "validation_every": 25, "layout": "gpt2", "kv_heads": None},
+    "adamw": {"optimizer": "adamw", "learning_rate": 0.003, "dropout": 0.2, "micro_batch": 2},
+    "fp16": {"precision": "fp16", "tokens": 10 * 8 * 16},
+}
+pytestmark = pytest.mark.timeout(240)  # the first test runs them all
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def run(name: str, processes: int, parallel: str, url: str, folder: Path) -> None:
+    changes = {"tokens": STEPS * 8 * 16, "checkpoint_every": 25, "processes": processes}
+    config = tiny(**{**changes, **CHOICES[name], "parallel": parallel})
+    job = Job(config, 1337, 300, 0, folder / f"{name}-{processes}-{parallel}")
+    weights, _ = train(job, open_dataset(Storage(url)))
+    if weights:
+        torch.save(weights, job.folder / "weights.pt")
+
+
+def process(rank: int, url: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for parallel in ("ddp", "fsdp"):
+        for name in CHOICES:
+            run(name, 2, parallel, url, folder)
+    destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    multiprocessing.spawn(process, (tokens.storage.url, folder), nprocs=2)  # type: ignore[no-untyped-call]
+    for name in CHOICES:
+        run(name, 1, "ddp", tokens.storage.url, folder)
+    return folder
+
+
+def figures(folder: Path, name: str) -> list[float]:
+    lines = read(folder / "metrics.jsonl")
+    assert len(lines) == (10 if "fp16" in folder.name else STEPS)
+    return [line[name] for line in lines if name in line]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("name", CHOICES)
+def test_two_processes_learn_what_one_does(runs: Path, name: str, parallel: str) -> None:
+    one, two = runs / f"{name}-1-ddp", runs / f"{name}-2-{parallel}"
+    exact = 2e-2 if name == "fp16" else 1e-5
+    assert figures(two, "rows_digest") == figures(one, "rows_digest")
+    for figure in ("loss", "validation_loss"):
+        assert figures(two, figure) == pytest.approx(figures(one, figure), rel=exact), figure
+    losses = figures(one, "loss")
+    assert losses[-1] < losses[0] - 1
+
+
+@pytest.mark.parametrize("name", [name for name in CHOICES if name != "fp16"])
+def test_weights_come_back_whole_from_shards(runs: Path, name: str) -> None:
+    ddp, fsdp = (
+        torch.load(runs / f"{name}-2-{parallel}" / "weights.pt") for parallel in ("ddp", "fsdp")
+    )
+    assert ddp.keys() == fsdp.keys()
+    for key in ddp:
+        torch.testing.assert_close(fsdp[key], ddp[key], atol=1e-4, rtol=1e-3)
