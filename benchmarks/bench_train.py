@@ -6,25 +6,19 @@ comparison with other trainers is a benchmark of its own.
 
 import ctypes
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from infra.tokens import TokenShards
 from tasks.train.attention import causal_attention
 from tasks.train.ceiling import flops_per_token, peak_flops
 from tasks.train.config import TrainConfig
-from tasks.train.feed import Feed
 from tasks.train.loss import cross_entropy
 from tasks.train.model import Decoder, Shape
 from tasks.train.optim import build_optimizers
-from tasks.train.order import Order, count_windows
-from tests.train.corpora import token_shards
 
 REPETITIONS = 7
 ROWS, CONTEXT, VOCABULARY = 16, 128, 4096
@@ -82,8 +76,8 @@ def head() -> None:
     compare(f"head and loss, V={VOCABULARY}", {"whole logits": whole, "in chunks": chunked})
 
 
-def step() -> float:
-    """A model's forward and backward in both precisions, and an update; tokens/s of the best."""
+def step() -> None:
+    """A model's forward and backward in both precisions, and an update."""
     shape = Shape(VOCABULARY, 4, 192, 3, 3, 512, CONTEXT)
     model = Decoder(shape)
     tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT + 1))
@@ -109,19 +103,6 @@ def step() -> float:
         built = build_optimizers(model, config, torch.bfloat16)
         updates[name] = lambda built=built: [one.step() for one in built.values()]
     compare("update", updates)
-    return rate
-
-
-def feed(consumed: float) -> None:
-    """Tokens per second that the feed serves, beside what the model takes."""
-    with tempfile.TemporaryDirectory() as folder:
-        shards = TokenShards(token_shards(Path(folder), 2000), "train")
-        order = Order(1337, count_windows(len(shards), CONTEXT), ROWS)
-        served = Feed(shards, order, CONTEXT, 0, 1)
-        began = time.perf_counter()
-        rows = sum(len(served.rows(number)[0]) for number in range(200))
-        rate = rows * CONTEXT / (time.perf_counter() - began)
-    print(f"{'feed':28s} {rate:,.0f} tokens/s, {rate / consumed:,.0f}x what the model takes")
 
 
 def main() -> None:
@@ -136,7 +117,7 @@ def main() -> None:
     np.random.default_rng(0)
     attention()
     head()
-    feed(step())
+    step()
 
 
 if __name__ == "__main__":

@@ -309,7 +309,7 @@ def verify(path: str, storage: str | None, overrides: tuple[str, ...], as_json: 
 def why(url_or_id: str, storage: str, as_json: bool) -> None:
     """A document's whole story: fetched, judged, tokenized, learned from."""
     from infra.story import story
-    from tasks.train.order import steps_that_saw
+    from tasks.train.sampler import steps_that_saw
 
     told = story(Storage(storage), url_or_id, steps=steps_that_saw)
     if as_json:

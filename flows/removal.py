@@ -8,7 +8,7 @@ from infra.removal_log import lift, record, removals
 from infra.removals import Removal
 from infra.seen import Mark, mark_models
 from infra.storage import Storage
-from tasks.train.order import steps_that_saw
+from tasks.train.sampler import steps_that_saw
 
 
 @dataclass(frozen=True)

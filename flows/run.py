@@ -43,7 +43,7 @@ from infra.seen import mark_models
 from infra.stage import Context
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
-from tasks.train.order import steps_that_saw
+from tasks.train.sampler import steps_that_saw
 
 log = logging.getLogger(__name__)
 

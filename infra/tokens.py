@@ -12,8 +12,11 @@ Here every document is one sequence, so D = S + 1.
 import struct
 import tempfile
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.blocks import BLOCK_BYTES, CACHE_BYTES, Block, BlockCache
 from infra.dataset import Dataset, PartRef
 
 TRAIN, VALIDATION = "train", "validation"
@@ -132,53 +136,98 @@ def decode_index(data: bytes) -> Index:
 
 
 class TokenShards:
-    """All tokens of one split as one sequence: the parts' shards, memory-mapped, in order.
+    """All tokens of one split as one sequence: the parts' shards in order, memory-mapped.
 
-    Shards of a remote store are first copied to ``cache``, under their digest.
+    Shards of a remote store are read in blocks, when they are needed, into a cache on this machine.
 
     Attributes:
         document_starts: int64[documents + 1]; document i is ``[starts[i], starts[i + 1])``.
+        segment_starts: int64[segments + 1]; segment k is ``[starts[k], starts[k + 1])``: a local
+            shard, or a block of a remote one.
+        blocks: of each segment, ``None`` where the shard is local.
+        cache: holds the blocks.
     """
 
-    def __init__(self, dataset: Dataset, split: str, cache: Path | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, split: str, cache: Path | None = None, limit: int = CACHE_BYTES
+    ) -> None:
         """Open every part's shard of ``split``.
 
         Args:
             dataset: token shards, as ``tokenize`` commits them.
             split: ``train`` or ``validation``.
-            cache: folder for copies of remote shards; default: one below the temporary folder.
+            cache: folder for blocks of remote shards; default: one below the temporary folder.
+            limit: bytes of the cache.
 
         Raises:
             BadIndex: if an index cannot be read or does not fit its shard.
         """
         self.dataset, self.split = dataset, split
-        self._cache = cache or Path(tempfile.gettempdir()) / "gristmill-tokens"
+        self.cache = BlockCache(cache or Path(tempfile.gettempdir()) / "gristmill-tokens", limit)
         self._parts = [part for part in dataset.parts if f"{split}.bin" in part.record.files]
-        self._maps: list[Tokens] = []
-        lengths = [np.zeros(0, np.int64)]
+        self.blocks: list[Block | None] = []
+        self._files: list[tuple[Path | None, np.dtype[Any]]] = []
+        self._open: dict[int, Tokens] = {}
+        lengths, sizes = [np.zeros(0, np.int64)], []
         for part in self._parts:
-            shard, sizes = self._open(part)
-            self._maps.append(shard)
-            lengths.append(sizes)
+            index = decode_index(part.storage.read(part.file(f"{split}.idx")))
+            lengths.append(index.lengths.astype(np.int64))
+            sizes += self._segments(part, index.dtype, int(lengths[-1].sum()))
         self.document_starts = _bounds(np.concatenate(lengths))
-        self._shard_starts = _bounds(np.array([len(shard) for shard in self._maps], np.int64))
+        self.segment_starts = _bounds(np.array(sizes, np.int64))
 
-    def _open(self, part: PartRef) -> tuple[Tokens, npt.NDArray[np.int64]]:
-        name = part.file(f"{self.split}.bin")
-        index = decode_index(part.storage.read(part.file(f"{self.split}.idx")))
-        path = part.storage.local(name)
-        if path is None:
-            path = self._cache / f"{part.record.files[f'{self.split}.bin'].sha256}.bin"
-            if not path.exists():
-                part.storage.download(name, path)
-        shard: Tokens = np.memmap(path, dtype=index.dtype, mode="r")
-        if len(shard) != int(index.lengths.sum(dtype=np.int64)):
-            raise BadIndex(f"{path} holds {len(shard)} tokens, its index {index.lengths.sum()}")
-        return shard, index.lengths.astype(np.int64)
+    def _segments(self, part: PartRef, dtype: "np.dtype[Any]", tokens: int) -> list[int]:
+        """The tokens of each of the segments that a part's shard is read in."""
+        file = part.record.files[f"{self.split}.bin"]
+        path = part.storage.local(file.name)
+        there = (file.bytes if path is None else path.stat().st_size) // dtype.itemsize
+        if there != tokens:
+            raise BadIndex(
+                f"{part.storage.url}/{file.name} holds {there} tokens, its index {tokens}"
+            )
+        if path is not None:
+            self.blocks.append(None)
+            self._files.append((path, dtype))
+            return [tokens]
+        bounds = [*range(0, tokens * dtype.itemsize, BLOCK_BYTES), tokens * dtype.itemsize]
+        for start, end in pairwise(bounds):
+            self.blocks.append(Block(part.storage, file.name, file.sha256, start, end))
+            self._files.append((None, dtype))
+        return [(end - start) // dtype.itemsize for start, end in pairwise(bounds)]
+
+    def segment(self, number: int) -> Tokens:
+        """The tokens of a segment, mapped; a block is fetched first if it is not here."""
+        tokens = self._open.get(number)
+        if tokens is None:
+            path, dtype = self._files[number]
+            block = self.blocks[number]
+            if block is not None:
+                tokens = self._mapped(block, dtype)
+            else:
+                tokens = np.asarray(np.memmap(path, dtype=dtype, mode="r"))  # type: ignore[call-overload]
+            self._open[number] = tokens
+        return tokens
+
+    def _mapped(self, block: Block, dtype: "np.dtype[Any]") -> Tokens:
+        while True:
+            with suppress(FileNotFoundError):  # removed by another process since: fetched again
+                path = self.cache.path(block)
+                return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+
+    def forget(self, keep: AbstractSet[int]) -> None:
+        """Let go of the blocks that are mapped, but for these segments."""
+        for number in list(self._open):  # another thread may open one meanwhile
+            if self.blocks[number] is not None and number not in keep:
+                self._open.pop(number, None)
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """The type of the ids."""
+        return self._files[0][1] if self._files else DTYPES[8]
 
     def __len__(self) -> int:
         """Tokens in all."""
-        return int(self._shard_starts[-1])
+        return int(self.segment_starts[-1])
 
     @property
     def documents(self) -> int:
@@ -196,19 +245,54 @@ class TokenShards:
             raise IndexError(f"tokens [{start}, {stop}) of {len(self)}")
         if length == 0:
             return np.zeros(0, np.uint16)
-        first = int(np.searchsorted(self._shard_starts, start, side="right")) - 1
+        first = int(np.searchsorted(self.segment_starts, start, side="right")) - 1
         pieces = []
         while start < stop:
-            base, end = int(self._shard_starts[first]), int(self._shard_starts[first + 1])
-            pieces.append(self._maps[first][start - base : min(stop, end) - base])
+            base, end = int(self.segment_starts[first]), int(self.segment_starts[first + 1])
+            pieces.append(self.segment(first)[start - base : min(stop, end) - base])
             start, first = min(stop, end), first + 1
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
+    def fill(
+        self,
+        out: Positions,
+        rows: Positions,
+        columns: Positions,
+        starts: Positions,
+        lengths: Positions,
+    ) -> None:
+        """Copy runs of tokens into a batch, in place.
+
+        Args:
+            out: int64[n, width].
+            rows: int64[p], the row of each run.
+            columns: int64[p], its first column.
+            starts: int64[p], its first token.
+            lengths: int64[p], its tokens.
+
+        Raises:
+            IndexError: if a run reaches outside the split.
+        """
+        segments = np.searchsorted(self.segment_starts, starts, side="right") - 1
+        whole = (
+            starts + lengths <= self.segment_starts[np.minimum(segments, len(self.blocks) - 1) + 1]
+        )
+        runs = (rows, columns, starts, lengths, segments, whole)
+        bases = self.segment_starts.tolist()
+        for row, column, start, length, segment, alone in zip(
+            *(r.tolist() for r in runs), strict=True
+        ):
+            if alone and start >= 0:
+                at = start - bases[segment]
+                out[row, column : column + length] = self.segment(segment)[at : at + length]
+            else:
+                out[row, column : column + length] = self.window(start, length)
+
     def windows(self, starts: Sequence[int] | Positions, length: int) -> Positions:
         """A batch: int64[n, length], row i the tokens ``[starts[i], starts[i] + length)``."""
-        batch = np.empty((len(starts), length), np.int64)
-        for row, start in enumerate(starts):
-            batch[row] = self.window(int(start), length)
+        at = np.asarray(starts, np.int64)
+        batch = np.empty((len(at), length), np.int64)
+        self.fill(batch, np.arange(len(at)), np.zeros_like(at), at, np.full_like(at, length))
         return batch
 
     def document_at(self, position: int) -> int:
@@ -229,16 +313,22 @@ class TokenShards:
     @cached_property
     def table(self) -> pa.Table:
         """The documents' rows, row i document i: id, url, source, language, tokens, bytes, ..."""
+        return self.columns(None)
+
+    def columns(self, names: Sequence[str] | None) -> pa.Table:
+        """Some columns of ``table``; ``None``: all."""
+        wanted = None if names is None else [*names, "split"]
         tables = [
             table.filter(pc.equal(table["split"], self.split))
-            for table in (part.table() for part in self._parts)
+            for table in (part.table(wanted) for part in self._parts)
         ]
-        return pa.concat_tables(tables) if tables else pa.table({"id": pa.array([], pa.string())})
+        empty = pa.table({name: pa.array([], pa.string()) for name in names or ("id",)})
+        return pa.concat_tables(tables) if tables else empty
 
     @cached_property
     def ids(self) -> list[str]:
         """The documents' ids; element i is that of document i."""
-        return [str(item) for item in self.table["id"].to_pylist()]
+        return [str(item) for item in self.columns(["id"])["id"].to_pylist()]
 
     def find(self, document_id: str) -> list[int]:
         """The documents of this id: usually one; identical rows of a source share theirs."""

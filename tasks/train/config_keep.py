@@ -14,6 +14,7 @@ OPERATIONAL = frozenset(
         "keep",
         "keep_every",
         "checkpoints",
+        "cache_bytes",
         "store_patience",
         "restarts",
         "branches",

@@ -1,38 +1,173 @@
-"""From a step's number to this process's share of its batch."""
+"""From a step's number to this process's share of its batch, made ready while the model works."""
 
 import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
 
 import numpy as np
 import numpy.typing as npt
 
-from infra.tokens import TokenShards
-from tasks.train.order import Order
+from infra.dataset import Dataset
+from infra.tokens import TRAIN, TokenShards
+from tasks.train.config import TrainConfig
+from tasks.train.order import Indices, Ranges
+from tasks.train.sampler import Plan, Sampler, sampler
+from tasks.train.stream import ReadAhead, check_room
+
+AHEAD = 4  # steps that are made ready beforehand
+POLL = 0.1  # seconds after which a waiting thread looks whether it is still wanted
 
 Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A process's share of one step.
+
+    Attributes:
+        rows: int64[n, context + 1], inputs and, one to the right, their targets; -1 is padding.
+        samples: int64[n], the rows' numbers in the whole run; the same for any number of processes.
+        digest: sum of the rows' hashes. Summed over the processes it tells whether two runs saw
+            the same tokens, however many processes each had.
+    """
+
+    rows: Rows
+    samples: Indices
+    digest: int
 
 
 class Feed:
     """The share that one of several equal processes has in every batch."""
 
     def __init__(
-        self, shards: TokenShards, order: Order, context: int, rank: int, world: int
+        self,
+        sampler: Sampler,
+        shards: TokenShards,
+        rank: int,
+        world: int,
+        *,
+        eos: int,
+        first: int = 0,
+        ahead: ReadAhead | None = None,
     ) -> None:
-        """Serve rank ``rank`` of ``world``; rows are ``context + 1`` tokens long."""
-        self._shards, self._order, self._context = shards, order, context
-        share = order.batch // world
-        self._mine = slice(rank * share, (rank + 1) * share)
+        """Serve rank ``rank`` of ``world``, from step ``first`` on.
 
-    def rows(self, step: int) -> tuple[Rows, int]:
-        """The rows of a 0-based step and their digest.
-
-        Returns:
-            int64[batch / world, context + 1], inputs and, one to the right, their targets; and
-            the sum of the rows' hashes. Summed over the processes it tells whether two runs saw
-            the same tokens, however many processes each had.
+        Args:
+            sampler: the order of the run.
+            shards: the training split.
+            rank: of this process.
+            world: number of processes.
+            eos: id of the end of text, the first input of packed rows.
+            first: the first step to be asked for.
+            ahead: what reads remote shards ahead of the run.
         """
-        windows = self._order.at(step)[self._mine]
-        rows = self._shards.windows(windows * self._context, self._context + 1)
-        return rows, sum(zlib.crc32(row) for row in rows)
+        self._sampler, self._shards, self._eos, self._ahead = sampler, shards, eos, ahead
+        self._closed, self._next = False, first
+        share = sampler.plan.batch // world
+        self._mine = slice(rank * share, (rank + 1) * share)
+        self._start(first)
+
+    def batch(self, step: int) -> Batch:
+        """This process's share of a 0-based step.
+
+        Steps are expected one after the other; any other is served, too, but not beforehand.
+        What went wrong while it was made ready is raised here.
+        """
+        if self._closed:
+            raise RuntimeError("the feed is closed")
+        if step != self._next:
+            self._halt()
+            self._start(step)
+        if self._ahead:
+            self._ahead.reached(step)
+        made = self._ready.get()
+        if isinstance(made, BaseException):
+            self._next = -1  # the thread is gone: whoever asks again starts another
+            raise made
+        self._next = step + 1
+        return made
+
+    def close(self) -> None:
+        """End the threads that work ahead."""
+        self._closed = True
+        self._halt()
+        if self._ahead:
+            self._ahead.close()
+
+    def _halt(self) -> None:
+        self._unwanted.set()
+        self._thread.join()
+
+    def _start(self, first: int) -> None:
+        self._next = first
+        self._ready: Queue[Batch | BaseException] = Queue(AHEAD)
+        self._unwanted = Event()
+        self._thread = Thread(
+            target=self._work, args=(first, self._ready, self._unwanted), name="feed", daemon=True
+        )
+        self._thread.start()
+
+    def _work(self, step: int, ready: "Queue[Batch | BaseException]", unwanted: Event) -> None:
+        while not unwanted.is_set():
+            made: Batch | BaseException
+            try:
+                made = self._make(step)
+            except BaseException as error:  # noqa: BLE001 - raised again by `batch`
+                made = error
+            while not unwanted.is_set():
+                try:
+                    ready.put(made, timeout=POLL)
+                    break
+                except Full:
+                    continue
+            if isinstance(made, BaseException):
+                return
+            step += 1
+
+    def _make(self, step: int) -> Batch:
+        samples = self._sampler.samples(step)[self._mine]
+        pieces = self._sampler.pieces(samples)
+        rows = np.full((len(samples), self._sampler.plan.context + 1), -1, np.int64)
+        rows[:, 0] = self._eos
+        self._shards.fill(rows, pieces.rows, pieces.columns, pieces.starts, pieces.lengths)
+        return Batch(rows, samples, digest_rows(rows))
+
+
+def open_feed(
+    config: TrainConfig,
+    tokens: Dataset,
+    seed: int,
+    rank: int,
+    world: int,
+    cache: Path,
+    first: int = 0,
+    skip: Ranges = (),
+) -> Feed:
+    """What a process of a run learns from.
+
+    Args:
+        config: the recipe's entry.
+        tokens: token shards.
+        seed: the recipe's.
+        rank: of this process.
+        world: number of processes.
+        cache: folder for blocks of remote shards; shared by the processes of a machine.
+        first: the first step to be asked for.
+        skip: half-open ranges of batches that are left out.
+
+    Raises:
+        TooFewTokens: if the training split, or one source of a mixture, is shorter than one window.
+        UserError: if the mixture names a source without documents, or the cache is too small.
+    """
+    shards = TokenShards(tokens, TRAIN, cache, config.cache_bytes)
+    order = sampler(Plan.of(config, seed, skip), shards)
+    ahead = None
+    if any(shards.blocks):
+        check_room(order, shards, config.name)
+        ahead = ReadAhead(order, shards, first, config.steps)
+    return Feed(order, shards, rank, world, eos=tokens.facts["eos_id"], first=first, ahead=ahead)
 
 
 def validation_rows(shards: TokenShards, context: int, most: int) -> Rows:
@@ -55,3 +190,8 @@ def validation_rows(shards: TokenShards, context: int, most: int) -> Rows:
         length = min(context + 1, len(shards) - start)
         rows[row, :length] = shards.window(start, length)
     return rows
+
+
+def digest_rows(rows: Rows) -> int:
+    """The sum of the rows' CRC-32."""
+    return sum(zlib.crc32(row.data) for row in rows)

@@ -45,7 +45,7 @@ def tokenizer() -> Tokenizer:
     return result
 
 
-def context(root: Path, reporter: Reporter | None = None) -> Context:
+def context(root: Path | str, reporter: Reporter | None = None) -> Context:
     """A run that works in this process."""
     cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
     return Context(Storage(str(root)), 1337, cluster, reporter or Silent())
@@ -59,7 +59,8 @@ def one_part(first: int, documents: list[str]) -> Iterator[Outcome]:
         ids = np.array([*tokenizer().encode(text).ids, 0])
         split = "validation" if number % 7 == 3 else "train"
         sequence, offset = writers[split].add(ids)
-        row = {"id": f"d{number}", "url": f"https://example.org/{number}", "source": "site"}
+        row = {"id": f"d{number}", "url": f"https://example.org/{number}"}
+        row |= {"source": "books" if number % 5 < 2 else "site"}
         row |= {"language": "en", "license": "CC0-1.0", "split": split}
         rows.append(row | {"sequence": sequence, "tokens": len(ids), "offset": offset})
     files: dict[str, bytes] = {}
@@ -71,8 +72,8 @@ def one_part(first: int, documents: list[str]) -> Iterator[Outcome]:
     yield Outcome(table, verdicts("tokenize", table["id"].to_pylist()), files)
 
 
-def token_shards(root: Path, count: int = 140) -> Dataset:
-    """A committed data set of token shards in two parts."""
+def token_shards(root: Path | str, count: int = 140) -> Dataset:
+    """A committed data set of token shards in two parts, two sources in turns."""
     documents = texts(count)
     half = count // 2
     units = [Unit(str(first), (first, documents[first : first + half])) for first in (0, half)]
