@@ -62,12 +62,33 @@ class S3:
     bucket: str
 
 
-@contextmanager
-def seaweed(folder: Path) -> Iterator[S3]:
-    """SeaweedFS on a free port, with one bucket."""
-    weed = BIN / "weed"
-    if not weed.exists():
-        raise RuntimeError(f"{weed} is missing: run make setup")
+@dataclass(frozen=True)
+class Weed:
+    """A SeaweedFS that can be killed and started again with its data, on the same ports."""
+
+    command: list[str]
+    env: Mapping[str, str]
+    log: Path
+    url: str
+
+    @contextmanager
+    def running(self) -> Iterator[S3]:
+        """Start it, with one bucket."""
+        with server(self.command, self.log, f"{self.url}/healthz", 30, self.env):
+            client = {
+                **{key: value for key, value in self.env.items() if key.startswith("AWS_")},
+                "AWS_ENDPOINT_URL": self.url,
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+            _wait_for_bucket(client)
+            yield S3(client, "corpus")
+
+
+def weed(folder: Path) -> Weed:
+    """SeaweedFS on free ports."""
+    binary = BIN / "weed"
+    if not binary.exists():
+        raise RuntimeError(f"{binary} is missing: run make setup")
     port = free_port()
     env = {
         "AWS_ACCESS_KEY_ID": "devkey",
@@ -77,7 +98,7 @@ def seaweed(folder: Path) -> Iterator[S3]:
     ports = {name: free_port() for name in ("master", "filer", "volume", "admin")}
     grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "filer", "volume", "s3")]
     command = [
-        str(weed),
+        str(binary),
         "-logtostderr=true",
         "mini",
         f"-dir={folder}",
@@ -95,15 +116,14 @@ def seaweed(folder: Path) -> Iterator[S3]:
         *grpc,
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    url = f"http://127.0.0.1:{port}"
-    with server(command, folder / "weed.log", f"{url}/healthz", 30, env):
-        client = {
-            **{key: value for key, value in env.items() if key.startswith("AWS_")},
-            "AWS_ENDPOINT_URL": url,
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        _wait_for_bucket(client)
-        yield S3(client, "corpus")
+    return Weed(command, env, folder / "weed.log", f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def seaweed(folder: Path) -> Iterator[S3]:
+    """SeaweedFS on a free port, with one bucket."""
+    with weed(folder).running() as s3:
+        yield s3
 
 
 def _wait_for_bucket(env: Mapping[str, str]) -> None:

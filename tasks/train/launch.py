@@ -1,7 +1,8 @@
 """Starts a run's processes, watches them, and leaves none behind.
 
 ``torchrun`` starts one process per core or GPU and, when one of them dies, stops the others and
-starts all of them again; they go on from the last complete checkpoint. The kernel kills torchrun
+starts all of them again; they go on from the last complete checkpoint. If torchrun itself is
+killed, this module starts it again. The kernel kills torchrun
 when this process dies, however it dies, and the processes when torchrun does.
 """
 
@@ -10,7 +11,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from infra.errors import UserError
 from infra.processes import child
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
+from tasks.train.shelf import Start
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,19 @@ JOB, RESULT = "job.json", "result.json"  # as in tasks.train.worker, which is sl
 
 class TrainingFailed(UserError):
     """A run that ended without a result; the message holds its last output."""
+
+
+class TrainingSpoilt(Exception):
+    """A run whose weights are no good any more.
+
+    Attributes:
+        facts: as in ``tasks.train.spoilt.Spoilt``.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        """Keep the facts."""
+        super().__init__(str(facts))
+        self.facts = dict(facts)
 
 
 class TrainingRefused(UserError):
@@ -41,6 +56,9 @@ def launch(
     identity: Mapping[str, Any],
     folder: Path,
     heard: Callable[[dict[str, Any]], None],
+    skip: Sequence[tuple[int, int]] = (),
+    checkpoints: str | None = None,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Run the training to its end, from the last complete checkpoint in the folder if there is one.
 
@@ -53,20 +71,56 @@ def launch(
         identity: what a checkpoint must agree on.
         folder: for checkpoints, log and result; survives a crash.
         heard: called with each line of the log as it is written.
+        skip: half-open ranges of batch numbers to leave out.
+        checkpoints: URL of the folder for them; by default in ``folder``.
+        start: where a branch begins.
 
     Returns:
         ``line`` (the log's last), ``parameters``, ``training_tokens``.
 
     Raises:
+        TrainingSpoilt: if a loss was no number or leapt.
         TrainingRefused: with the reason that the run gave.
-        TrainingFailed: if it crashed more often than it may be restarted.
+        TrainingFailed: if it crashed more often than it may be restarted, or if the store of its
+            checkpoints was away for too long.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    before = _result(folder)
+    if "spoilt" in before:
+        raise TrainingSpoilt(before["spoilt"])  # it was found out, and then this process was killed
     (folder / RESULT).unlink(missing_ok=True)
     where = {"url": _absolute(tokens), "options": dict(tokens.options)}
     job = {"config": config.facts(), "seed": seed, "tokens": where, "identity": dict(identity)}
+    job |= {"skip": list(skip), "checkpoints": checkpoints}
+    job |= {"start": start.to_json() if start else None}
     (folder / JOB).write_text(json.dumps(job))
     tail: deque[str] = deque(maxlen=TAIL)
+    code, left = _run(config, folder, heard, tail), config.restarts
+    while code < 0 < left:
+        left -= 1
+        log.warning("torchrun was killed by signal %d: it is started again", -code)
+        code = _run(config, folder, heard, tail)
+    if code != 0 or not (folder / RESULT).exists():
+        last = "\n".join(tail)
+        raise TrainingFailed(f"training {config.name} ended with status {code}:\n{last}")
+    result = _result(folder)
+    if "spoilt" in result:
+        raise TrainingSpoilt(result["spoilt"])
+    if "away" in result:
+        (folder / RESULT).unlink()
+        raise TrainingFailed(f"training {config.name}: {result['away']}")
+    if "error" in result:
+        raise TrainingRefused(result["error"])
+    return result
+
+
+def _run(
+    config: TrainConfig,
+    folder: Path,
+    heard: Callable[[dict[str, Any]], None],
+    tail: deque[str],
+) -> int:
+    """One torchrun, from start to end; its status."""
     with child(command(config, folder), env=environment(config)) as process:
         assert process.stdout is not None
         for raw in process.stdout:
@@ -76,14 +130,12 @@ def launch(
             elif text:
                 tail.append(text)
                 log.debug("%s", text)
-        code = process.wait()
-    if code != 0 or not (folder / RESULT).exists():
-        last = "\n".join(tail)
-        raise TrainingFailed(f"training {config.name} ended with status {code}:\n{last}")
-    result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
-    if "error" in result:
-        raise TrainingRefused(result["error"])
-    return result
+        return process.wait()
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    path = folder / RESULT
+    return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
 
 def command(config: TrainConfig, folder: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,16 @@ from typing import Any
 from infra.cache import cache_root
 from infra.dag import Step
 from infra.dataset import Counts, Dataset, NotCommitted, open_dataset
+from infra.fingerprint import digest
 from infra.progress import Progress
 from infra.stage import Context, Spec, Stage, commit_files
 from infra.tokens import TRAIN
+from tasks.train.branches import FILE, Branch, opened, to_json
 from tasks.train.config import TrainConfig
+from tasks.train.goodput import ATTEMPTS, account
 from tasks.train.journal import read
-from tasks.train.launch import launch
-from tasks.train.order import count_windows
+from tasks.train.recover import Trunk, to_the_end
+from tasks.train.sampler import order_of
 
 STAGE = Stage(
     "train",
@@ -25,14 +28,19 @@ STAGE = Stage(
     deterministic=False,  # the weights' last bits depend on the kind of processor
 )
 
-# Where a checkpoint of another run would differ; the number of processes is not among them,
-# because a run may go on with fewer or more.
-FREE_AT_RESUME = frozenset({"processes", "micro_batch", "threads", "device", "compile"})
+NOT_MIXED = "not_in_mixture"
+
+# Where a checkpoint of another run would differ; how the work is spread is not among them, because
+# a run may go on with fewer processes or more.
+FREE_AT_RESUME = frozenset(
+    {"processes", "micro_batch", "threads", "device", "compile", "parallel", "recompute"}
+)
 
 
 def spec(ctx: Context, *, config: TrainConfig, tokens: Dataset) -> Spec:
     """What would be trained on these token shards."""
-    return Spec(STAGE, config.name, {"seed": ctx.seed, **config.essence()}, (tokens,))
+    essence = {**config.essence(), "batch": config.sequences}  # its default depends on `processes`
+    return Spec(STAGE, config.name, {"seed": ctx.seed, **essence}, (tokens,))
 
 
 def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> Dataset:
@@ -41,16 +49,18 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
     Returns:
         A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
         (shape and training), ``probe.safetensors`` (what the model says to a fixed input),
-        ``tokenizer.json``, and as records ``metrics.jsonl``, TensorBoard's events and the last
-        checkpoint. The weights are the same for the same number of processes and threads on the
-        same kind of processor.
+        ``tokenizer.json``, and as records ``metrics.jsonl``, ``attempts.jsonl``, TensorBoard's
+        events, the last checkpoint and those that ``keep_every`` asks for; if weights were spoilt,
+        ``branches.json`` and the log of each run that was given up. The weights are the same for
+        the same number of processes and threads on the same kind of processor.
 
     Raises:
         TooFewTokens: if there is not one window of tokens.
+        UserError: if the mixture names a source without documents.
         TrainingRefused: if the run ends for a reason that trying again does not change.
-        TrainingFailed: if it crashes too often.
+        TrainingFailed: if it crashes too often, or the store of its checkpoints is away.
     """
-    windows = count_windows(tokens.facts["tokens"][TRAIN], config.context)
+    order = order_of(config, ctx.seed, tokens)
     folder = work_folder(spec)
 
     def tell(done: int, note: str, values: dict[str, float] | None = None) -> None:
@@ -69,34 +79,44 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
         except NotCommitted:
             pass  # the usual case; otherwise another process trained it while this one waited
         tell(0, "starting processes")
-        identity = {
-            "tokens": tokens.content,
-            **{k: v for k, v in spec.config.items() if k not in FREE_AT_RESUME},
-        }
-        result = launch(
-            config,
-            seed=ctx.seed,
-            tokens=tokens.storage,
-            identity=identity,
-            folder=folder,
-            heard=heard,
-        )
-        (folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
+        trunk = Trunk(config, ctx.seed, tokens, folder, identity(spec, tokens))
+        result = to_the_end(trunk, heard, lambda branch: tell(branch.good or 0, str(branch)))
+        branches = opened(folder)
+        run = branches[-1].folder(folder)
+        (run / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
         documents = tokens.facts["documents"][TRAIN]
-        made = commit_files(
-            ctx,
-            spec,
-            _files(folder),
-            counts=Counts(documents, documents),
-            facts={**_facts(config, tokens, result, folder), "seed": ctx.seed, "windows": windows},
-        )
-    shutil.rmtree(folder, ignore_errors=True)
+        facts = {
+            **_facts(config, tokens, result, run),
+            **order.facts(),
+            "skip": branches[-1].skip,
+        }
+        left_out = documents - order.documents if config.mixture else 0
+        counts = Counts(documents, documents - left_out, {NOT_MIXED: left_out} if left_out else {})
+        made = commit_files(ctx, spec, _files(trunk, branches), counts=counts, facts=facts)
+        for branch in branches:
+            if config.checkpoints:
+                trunk.store(branch).remove_tree()
+            shutil.rmtree(branch.folder(folder), ignore_errors=True)
     return made
 
 
 def work_folder(spec: Spec) -> Path:
-    """Where the run keeps its checkpoints until it is committed: the same after a crash."""
-    return cache_root() / "train" / spec.fingerprint[:32]
+    """Where the run keeps its checkpoints until it is committed.
+
+    The same after a crash, and if the work is spread in another way.
+    """
+    run = [spec.source, STAGE.code, _bound(spec), [item.content for item in spec.inputs]]
+    return cache_root() / "train" / digest(run)[:32]
+
+
+def identity(spec: Spec, tokens: Dataset) -> dict[str, Any]:
+    """What a checkpoint must agree on."""
+    tokenizer = tokens.manifest.files["tokenizer.json"].sha256
+    return {"tokens": tokens.content, "tokenizer": tokenizer, **_bound(spec)}
+
+
+def _bound(spec: Spec) -> dict[str, Any]:
+    return {key: value for key, value in spec.config.items() if key not in FREE_AT_RESUME}
 
 
 @contextmanager
@@ -112,13 +132,24 @@ def _alone(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(trunk: Trunk, branches: Sequence[Branch]) -> dict[str, Path]:
+    run = branches[-1].folder(trunk.folder)
     own = ("model.safetensors", "probe.safetensors", "config.json", "tokenizer.json")
-    files = {name: folder / name for name in own}
-    files["records/metrics.jsonl"] = folder / "metrics.jsonl"
-    last = max((folder / "checkpoints").iterdir())
-    for path in (*(folder / "tensorboard").iterdir(), *last.iterdir()):
-        files[f"records/{path.parent.name}/{path.name}"] = path
+    files = {name: run / name for name in own}
+    files["records/metrics.jsonl"] = run / "metrics.jsonl"
+    files[f"records/{ATTEMPTS}"] = run / ATTEMPTS
+    for path in (run / "tensorboard").iterdir():
+        files[f"records/tensorboard/{path.name}"] = path
+    for folder in trunk.kept(branches):
+        for path in folder.iterdir():
+            files[f"records/{folder.name}/{path.name}"] = path
+    if len(branches) > 1:
+        record = run / FILE
+        record.write_bytes(to_json(branches))
+        files[f"records/{FILE}"] = record
+    for branch in branches[:-1]:
+        name = f"records/{branch.name}/metrics.jsonl"
+        files[name] = branch.folder(trunk.folder) / "metrics.jsonl"
     return files
 
 
@@ -135,13 +166,14 @@ def _facts(
         "vocab_size": tokens.facts["vocab_size"],
         "context": config.context,
         "batch": config.sequences,
-        "steps": config.steps,
+        "steps": last["step"],  # fewer than planned if it stopped early
         "tokens": last["tokens"],
         "epochs": last["tokens"] / tokens.facts["tokens"][TRAIN],
         "loss": last["loss"],
         "validation_loss": last.get("validation_loss"),
         "tokens_per_second": speeds[len(speeds) // 2],
         "mfu": shares[len(shares) // 2],
+        **account(folder),
     }
 
 

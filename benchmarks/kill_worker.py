@@ -1,0 +1,57 @@
+"""A training process that takes its time at one point of one checkpoint, so that it can be killed there.
+
+``torchrun -m benchmarks.kill_worker FOLDER``, with ``KILL_AT`` (``shards`` or ``marker``), ``KILL_STEP``
+and ``KILL_FLAG``, a file that is made when the point is reached; where it is there already, nothing
+is slow. Everything else is ``tasks.train.worker`` as it is.
+"""
+
+from infra.processes import die_with_parent
+
+if __name__ == "__main__":
+    die_with_parent()
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+
+from tasks.train import checkpoint, keeper, worker
+
+PAUSE = 3.0  # seconds in which the script has to strike
+
+
+def slow_down() -> None:
+    """Pause before the first marker of a step, or after this process's first shards of it."""
+    at, flag = os.environ["KILL_AT"], Path(os.environ["KILL_FLAG"])
+    name = checkpoint.name_of(int(os.environ["KILL_STEP"]))
+    mark = checkpoint.mark
+
+    def reach() -> None:
+        if not flag.exists():
+            flag.touch()
+            time.sleep(PAUSE)
+
+    def slow_mark(folder: Any, marker: Any) -> None:
+        if folder.url.endswith(name):
+            reach()
+        mark(folder, marker)
+
+    class SlowWriter(FileSystemWriter):
+        def write_data(self, *given: Any) -> Any:
+            written = super().write_data(*given)
+            if str(self.path).endswith(name):
+                reach()
+            return written
+
+    if at == "marker":
+        checkpoint.mark = slow_mark
+    elif at == "shards":
+        keeper.FileSystemWriter = SlowWriter  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    slow_down()
+    worker.main(Path(sys.argv[1]))

@@ -1,0 +1,121 @@
+"""What becomes of a run whose weights are spoilt: a branch from before, without the bad batches.
+
+The trunk works in a folder, branch ``n`` beside it in ``{folder}.branch-n``. Which branches there
+are stands in the trunk's ``branches.json``, which is written before a branch begins: whoever goes on
+after a crash goes on with the last of them.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from infra.cache import put
+from tasks.train.goodput import ATTEMPTS
+from tasks.train.order import batch_of, merged
+
+FILE, METRICS = "branches.json", "metrics.jsonl"
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A run and how it came about.
+
+    Attributes:
+        number: 0 is the trunk.
+        skip: half-open ranges of batch numbers that it leaves out, ascending.
+        parent: number of the run that it branched off from.
+        good: steps done at the parent's checkpoint where it begins; ``None``: at the beginning.
+        bad: the half-open range of the parent's steps that were bad.
+        kind: of what was bad: ``not_finite`` or ``spike``.
+        loss: at the first of the bad steps, as text, since it may be no number.
+    """
+
+    number: int = 0
+    skip: Ranges = ()
+    parent: int | None = None
+    good: int | None = None
+    bad: tuple[int, int] | None = None
+    kind: str | None = None
+    loss: str | None = None
+
+    @property
+    def name(self) -> str:
+        """In records and messages."""
+        return f"branch-{self.number}"
+
+    def folder(self, trunk: Path) -> Path:
+        """Where it works."""
+        return trunk.with_name(f"{trunk.name}.{self.name}") if self.number else trunk
+
+    def after(self, spoilt: Mapping[str, Any], good: int | None) -> Self:
+        """The next branch: what was bad is left out from now on.
+
+        That is all from the step before the one to blame, whose update may have done it, to the
+        step where it was found out.
+
+        Args:
+            spoilt: as ``Spoilt.facts``.
+            good: steps done at the checkpoint where the branch begins.
+        """
+        first, end = max(good or 0, spoilt["first"] - 1), max(spoilt["step"], spoilt["first"] + 1)
+        batches = [batch_of(step, self.skip) for step in range(first, end)]
+        return replace(
+            self,
+            number=self.number + 1,
+            skip=tuple(merged((*self.skip, *((batch, batch + 1) for batch in batches)))),
+            parent=self.number,
+            good=good,
+            bad=(first, end),
+            kind=spoilt["kind"],
+            loss=str(spoilt["loss"]),
+        )
+
+    def __str__(self) -> str:
+        if self.bad is None or self.parent is None:
+            return self.name
+        what = "was no number" if self.kind == "not_finite" else f"jumped to {self.loss}"
+        begin = "the beginning" if self.good is None else f"the checkpoint of step {self.good}"
+        out = ", ".join(f"{first} to {end - 1}" for first, end in self.skip)
+        return (
+            f"the loss of branch-{self.parent} {what} in step {self.bad[0] + 1}: {self.name} goes "
+            f"on from {begin} without the batches {out}"
+        )
+
+
+def opened(trunk: Path) -> list[Branch]:
+    """The trunk and its branches so far, oldest first."""
+    path = trunk / FILE
+    values = json.loads(path.read_bytes()) if path.exists() else []
+    return [Branch(), *(_branch(value) for value in values)]
+
+
+def open_branch(trunk: Path, branches: Sequence[Branch], new: Branch) -> None:
+    """Prepare a branch's folder, then note it: from now on the run goes on there.
+
+    The log of its parent comes along; the branch takes back what followed its checkpoint.
+    """
+    folder = new.folder(trunk)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in (METRICS, ATTEMPTS):
+        source = branches[-1].folder(trunk) / name
+        if source.exists():
+            shutil.copyfile(source, folder / name)
+    text = to_json([*branches, new])
+    put(trunk / FILE, lambda out: out.write(text))
+
+
+def to_json(branches: Sequence[Branch]) -> bytes:
+    """The record of all branches but the trunk."""
+    return json.dumps([asdict(branch) for branch in branches[1:]], indent=1).encode()
+
+
+def _branch(value: Mapping[str, Any]) -> Branch:
+    bad = value["bad"]
+    skip = tuple((first, end) for first, end in value["skip"])
+    return Branch(**{**value, "skip": skip, "bad": (bad[0], bad[1]) if bad else None})

@@ -1,0 +1,155 @@
+"""Takes a run to its end, over as many branches as its recipe allows."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from infra.dataset import Dataset
+from infra.storage import Storage
+from tasks.train.branches import Branch, open_branch, opened
+from tasks.train.checkpoint import Checkpoint, complete
+from tasks.train.config import TrainConfig
+from tasks.train.launch import TrainingRefused, TrainingSpoilt, launch
+from tasks.train.shelf import Start
+from tasks.train.transfer import insist
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What all branches of a run have in common.
+
+    Attributes:
+        config: what to train.
+        seed: the recipe's.
+        tokens: the token shards.
+        folder: of the trunk.
+        identity: what a checkpoint must agree on besides the batches that are left out.
+    """
+
+    config: TrainConfig
+    seed: int
+    tokens: Dataset
+    folder: Path
+    identity: Mapping[str, Any]
+
+    def url(self, branch: Branch) -> str:
+        """Of a branch's checkpoints."""
+        folder = branch.folder(self.folder)
+        if self.config.checkpoints is None:
+            return str(folder / "checkpoints")
+        root = Storage(self.config.checkpoints)
+        path = root.local()
+        return f"{(str(path) if path else root.url).rstrip('/')}/{folder.name}"
+
+    def store(self, branch: Branch) -> Storage:
+        """A branch's checkpoints."""
+        return Storage(self.url(branch))
+
+    def named(self, branch: Branch) -> dict[str, Any]:
+        """What a branch's checkpoints must agree on."""
+        return {**self.identity, "skip": [list(one) for one in branch.skip]}
+
+    def complete(self, branch: Branch) -> list[Checkpoint]:
+        """A branch's complete checkpoints, oldest first."""
+        store = self.store(branch)
+        if store.is_local:
+            return complete(store)
+        look = partial(complete, store)
+        return insist(f"reading {store.url}", look, self.config.store_patience)
+
+    def good(self, branch: Branch, before: int) -> int | None:
+        """Steps at the newest checkpoint on the way of a branch that holds none after ``before``."""
+        own = [item.step for item in self.complete(branch) if item.step <= before]
+        return max(own) if own else branch.good
+
+    def start(self, branches: Sequence[Branch]) -> Start | None:
+        """Where the last branch begins, whichever run made that checkpoint."""
+        good, parent = branches[-1].good, branches[-1].parent
+        while good is not None and parent is not None:
+            for item in self.complete(branches[parent]):
+                if item.step == good:
+                    return Start(self.url(branches[parent]), good, self.named(branches[parent]))
+            parent = branches[parent].parent
+        return None
+
+    def kept(self, branches: Sequence[Branch]) -> list[Path]:
+        """Folders with the last checkpoint and with those that ``keep_every`` asks for."""
+        branch, limit = branches[-1], None
+        taken: list[Checkpoint] = self.complete(branch)[-1:]
+        every = self.config.keep_every
+        while every:
+            for item in self.complete(branch):
+                before = limit is None or item.step <= limit
+                if before and item.step % every == 0 and item.name not in {c.name for c in taken}:
+                    taken.append(item)
+            if branch.parent is None or branch.good is None:
+                break
+            branch, limit = branches[branch.parent], branch.good
+        return [self._here(item) for item in taken]
+
+    def _here(self, item: Checkpoint) -> Path:
+        path = item.store.local()
+        if path is not None:
+            return path
+        folder = self.folder / "fetched" / item.name
+        for name in (*item.files, "complete.json"):
+            get = partial(item.store.download, name, folder / name)
+            insist(f"reading {item.store.url}/{name}", get, self.config.store_patience)
+        return folder
+
+
+def to_the_end(
+    trunk: Trunk,
+    heard: Callable[[dict[str, Any]], None],
+    branched: Callable[[Branch], None],
+) -> dict[str, Any]:
+    """Train on the last branch that there is, opening another whenever the weights are spoilt.
+
+    Args:
+        trunk: the run.
+        heard: called with each line of the log.
+        branched: called with each new branch.
+
+    Returns:
+        As ``launch``.
+
+    Raises:
+        TrainingRefused: if another branch would be one more than the recipe allows; tells all.
+    """
+    branches = opened(trunk.folder)
+    config = trunk.config
+    while True:
+        branch = branches[-1]
+        try:
+            return launch(
+                config,
+                seed=trunk.seed,
+                tokens=trunk.tokens.storage,
+                identity=trunk.named(branch),
+                folder=branch.folder(trunk.folder),
+                heard=heard,
+                skip=branch.skip,
+                checkpoints=trunk.url(branch),
+                start=trunk.start(branches),
+            )
+        except TrainingSpoilt as spoilt:
+            facts = spoilt.facts
+        new = branch.after(facts, trunk.good(branch, facts["first"]))
+        if new.number > config.branches:
+            told = "; ".join(str(one) for one in branches[1:])
+            what = "is no number" if facts["kind"] == "not_finite" else f"is {facts['loss']}"
+            raise TrainingRefused(
+                f"training {config.name}: the loss {what} in step {facts['first'] + 1}, after "
+                f"{len(branches) - 1} of {config.branches} branches"
+                + (f" ({told})" if told else "")
+                + "; lower its learning_rate, raise its warmup, or look at the batches"
+            )
+        open_branch(trunk.folder, branches, new)
+        branches.append(new)
+        log.warning("training %s: %s", config.name, new)
+        branched(new)
