@@ -27,6 +27,7 @@ KEYS, PAIRS = 2, 2
 # Members of crowded buckets: key, band, document; then with what orders them.
 CROWDED, ORDERED = 3, 9  # and, after those nine, the packed signature
 FOLLOWING = 3  # further keys by which a crowded bucket is ordered
+PLACES = 8  # words for a pair of places: itself, what is left of it, both copies of a sort
 WINDOW = 2048  # members of a crowded bucket that are looked at together
 
 
@@ -123,6 +124,12 @@ def pair_crowded(layout: Layout, partition: int) -> dict[str, Any]:
 def packed_words(layout: Layout) -> int:
     """Words of a packed signature."""
     return -(-layout.config.permutations // 16)
+
+
+def crowded_row(layout: Layout) -> int:
+    """Bytes that `pair_crowded` holds per member: its row, twice, and its pairs of places."""
+    words = 2 * (ORDERED + packed_words(layout)) + PLACES * (layout.config.neighbours + 1)
+    return 8 * words
 
 
 @kernel

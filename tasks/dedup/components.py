@@ -120,7 +120,12 @@ def begin(layout: Layout, partition: int) -> dict[str, Any]:
 
 
 def step(layout: Layout, number: int, partition: int) -> dict[str, Any]:
-    """One step over one range; even ones are large-star, odd ones small-star."""
+    """One step over one range; even ones are large-star, odd ones small-star.
+
+    Returns:
+        ``within``: what `_within` says of the components, once a large-star step changes nothing:
+        then each range makes the whole stars of its documents.
+    """
     senders = range(layout.ranges)
     edges = star(_exchange(layout, number).receive(partition, senders), large=number % 2 == 0)
     edges = _distinct(edges) if len(edges) else edges
@@ -128,7 +133,7 @@ def step(layout: Layout, number: int, partition: int) -> dict[str, Any]:
     if number % 2:  # a large-star step follows: it wants every edge at both its ends
         out = np.concatenate([edges, edges[:, ::-1]])
     _exchange(layout, number + 1).send(partition, layout.range_of(out[:, 0]), out)
-    return {}
+    return {"within": _within(layout, edges)}
 
 
 def watch(layout: Layout, number: int, partition: int) -> dict[str, Any]:
@@ -152,7 +157,13 @@ def unite(layout: Layout) -> dict[str, Any]:
     place = layout.range_of(stars[:, 0])
     for partition in range(layout.ranges):
         layout.save(f"stars/{partition}", stars[place == partition])
-    return {"edges": len(stars)}
+    return {"within": _within(layout, stars)}
+
+
+def _within(layout: Layout, stars: U64) -> int:
+    """The most pairs that will be compared within the clusters of components, given as stars."""
+    _, others = np.unique(stars[:, 1], return_counts=True)
+    return layout.most_within(others + 1)
 
 
 def _exchange(layout: Layout, number: int) -> Exchange:

@@ -91,7 +91,7 @@ def join(
     crowded = total(buckets, "crowded") > 0
     ordered: list[Stats] = []
     if crowded:
-        cut = cut.with_crowded(total(buckets, "crowded_members"))
+        cut = cut.with_crowded(total(buckets, "crowded_members"), bands.crowded_row(cut))
         run("crowded buckets", bands.order_members, [(cut, b) for b in blocks])
         ordered = run(
             "crowded pairs", bands.pair_crowded, [(cut, p) for p in cut.crowded_partitions]
@@ -101,13 +101,14 @@ def join(
         known = [(cut, k, earlier.folder, f, earlier.starts) for k, f in enumerate(files)]
         run("known pairs", pairs.send_known, known)
     nominated = run("pairs", _collect, [(cut, p, len(files), crowded) for p in range(cut.ranges)])
-    _components(run, cut, total(nominated, "candidates"))
+    candidates = total(nominated, "candidates")
+    within = _components(run, cut, candidates)
     run("members", bins.spread, [(cut, p) for p in range(cut.ranges)])
     weights = run("weights", bins.weigh, [(cut, b) for b in blocks])
     lengths = [[piece.documents.record.text_bytes for piece in b.pieces] for b in blocks]
     readings = cut.readings([item["pieces"] for item in weights], lengths)
     shingles = sum(sum(item["pieces"]) for item in weights)
-    cut = cut.with_bins(shingles, total(nominated, "candidates"), len(readings))
+    cut = cut.with_bins(shingles, candidates + within, len(readings))
     run.together(
         ("nodes", bins.send_nodes, [(cut, b) for b in blocks]),
         ("edges", bins.send_edges, [(cut, p) for p in range(cut.ranges)]),
@@ -126,7 +127,7 @@ def join(
     )
     log.info(
         "dedup: %s candidate pairs, %s compared now, the others known from earlier runs",
-        f"{total(nominated, 'candidates'):,}",
+        f"{candidates:,}",
         f"{total(verified, 'compared'):,}",
     )
     sizes: Counter[int] = Counter()
@@ -142,9 +143,9 @@ def join(
         "largest_bucket": max((s["largest"] for s in buckets), default=0),
         "skewed_buckets": total(buckets, "crowded"),
         "pairs_left_out": total(ordered, "left_out"),
-        "candidates": total(nominated, "candidates"),
+        "candidates": candidates,
         "verified": total(verified, "verified"),
-        "rejected": total(nominated, "candidates") - total(verified, "verified"),
+        "rejected": candidates - total(verified, "verified"),
         "within_clusters": total(verified, "within"),
         "within_clusters_verified": total(verified, "within_verified"),
         "within_clusters_left_out": total(verified, "within_left_out"),
@@ -170,20 +171,19 @@ def _collect(cut: Layout, partition: int, files: int, crowded: bool) -> Stats:  
     return pairs.collect(cut, partition, files, crowded=crowded)
 
 
-def _components(run: "_Steps", cut: Layout, candidates: int) -> None:
-    """Name the component of every nominated document."""
+def _components(run: "_Steps", cut: Layout, candidates: int) -> int:
+    """Name the component of every nominated document; the most pairs that clusters may add."""
     ranges = range(cut.ranges)
     if candidates * EDGE_ROW <= cut.config.partition_bytes:
-        run("components", components.unite, [(cut,)])
-        return
+        return total(run("components", components.unite, [(cut,)]), "within")
     run("components", components.begin, [(cut, p) for p in ranges])
     before: tuple[int, int] | None = None
     for number in range(0, 2 * components.ROUNDS, 2):
-        run(f"large stars {number}", components.step, [(cut, number, p) for p in ranges])
+        large = run(f"large stars {number}", components.step, [(cut, number, p) for p in ranges])
         seen = run(f"stars {number}", components.watch, [(cut, number + 1, p) for p in ranges])
         state = (total(seen, "edges"), total(seen, "sum") % 2**64)
         if state == before:
-            return
+            return total(large, "within")
         before = state
         run(f"small stars {number}", components.step, [(cut, number + 1, p) for p in ranges])
     raise components.Unsettled(f"components have not settled after {components.ROUNDS} rounds")

@@ -20,11 +20,12 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 # Bytes a worker holds per row while it works on it: the row, its sorted copy, indices, results.
-DIGEST_ROW, KEY_ROW, PAIR_ROW, EDGE_ROW, CROWDED_ROW = 128, 96, 96, 192, 400
+DIGEST_ROW, KEY_ROW, PAIR_ROW, EDGE_ROW = 128, 96, 96, 192
 SHINGLE = 32  # bytes a worker holds per shingle: its hash, its copies on the way
 PAIRS_PER_DOCUMENT = 32  # expected at most; decides how pairs are cut, nothing else
 DOCUMENTS_PER_FILE = 500_000
 READ_BYTES = 1 << 25  # of texts that a task reads, so that all workers read
+HUBS = 8  # members of a large cluster that all others are compared with, in each of two orders
 BLOCK_ROW = 24  # bytes per document and band that a block sends, and as much to order them
 
 
@@ -80,13 +81,31 @@ class Layout:
         bands, _ = config.banding
         return max(1, config.partition_bytes // (2 * BLOCK_ROW * bands))
 
-    def with_crowded(self, members: int) -> "Layout":
-        """With crowded buckets cut so that those of a partition fit, if no single one is larger."""
-        bits = power(members * CROWDED_ROW / self.config.partition_bytes)
+    def with_crowded(self, members: int, row: int) -> "Layout":
+        """With crowded buckets cut so that those of a partition fit, if no single one is larger.
+
+        Args:
+            members: of all crowded buckets.
+            row: bytes a worker holds per member.
+        """
+        bits = power(members * row / self.config.partition_bytes)
         return replace(self, crowded_bits=bits)
 
+    def most_within(self, sizes: I64) -> int:
+        """The most pairs that are compared within the clusters of components of these sizes."""
+        config = self.config
+        large = max((config.cluster_pairs - 1) / 2, 2 * HUBS + config.neighbours)
+        each = np.where(sizes <= config.cluster_pairs, (sizes - 1) / 2, large)
+        return int((sizes * each).sum())
+
     def with_bins(self, shingles: int, pairs: int, readers: int) -> "Layout":
-        """With components cut so that the shingle sets and the pairs of a bin fit."""
+        """With components cut so that the shingle sets and the pairs of a bin fit.
+
+        Args:
+            shingles: of all their members.
+            pairs: nominated, and compared within clusters besides.
+            readers: tasks that read texts.
+        """
         bits = power((SHINGLE * shingles + EDGE_ROW * pairs) / self.config.partition_bytes)
         return replace(self, bin_bits=bits, readers=readers)
 

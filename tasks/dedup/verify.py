@@ -16,7 +16,7 @@ from tasks.dedup.bands import all_pairs, bounded_pairs
 from tasks.dedup.bins import EDGES, NEEDS, NODES
 from tasks.dedup.bits import estimate
 from tasks.dedup.components import components
-from tasks.dedup.layout import Layout, floats, runs, words
+from tasks.dedup.layout import HUBS, Layout, floats, runs, words
 from tasks.dedup.pairs import KNOWN_ONLY, NO_BAND
 
 U64 = npt.NDArray[np.uint64]
@@ -26,7 +26,6 @@ F64 = npt.NDArray[np.float64]
 # Rows of the exchanges. Marks: document, cluster's digest halves, its documents. Compared: the
 # same two halves (zero where a pair failed), documents, band and flags, similarity.
 MARKS, COMPARED = 4, 6
-HUBS = 8  # members of a large cluster that all others are compared with, in each order
 
 
 @kernel

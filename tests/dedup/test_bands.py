@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import tracemalloc
+from pathlib import Path
 
 import datasketch
 import numpy as np
@@ -10,10 +12,20 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.storage import Storage
 from tasks.dedup.banding import choose, curve, probability, wasted
-from tasks.dedup.bands import all_pairs, bounded_pairs, nearest
+from tasks.dedup.bands import (
+    ORDERED,
+    all_pairs,
+    bounded_pairs,
+    crowded_row,
+    nearest,
+    packed_words,
+    pair_crowded,
+)
 from tasks.dedup.bits import CHANCE, agreement, estimate, pack, wide
-from tasks.dedup.layout import repeated, runs
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.layout import Layout, repeated, runs
 from tasks.dedup.signatures import band_keys
 
 SIZES = st.lists(st.integers(1, 9), max_size=6)
@@ -85,6 +97,26 @@ def test_a_member_meets_the_first_and_those_most_like_it(
             expected |= {(start + i, start + j) for j in others[:near]}
             expected |= {(start, start + i)} if i else set()
     assert {tuple(pair) for pair in found.tolist() if pair[0] >= 0} == expected
+
+
+@pytest.mark.parametrize(("near", "bands"), [(1, 14), (8, 14), (8, 120), (100, 14)])
+def test_a_crowded_bucket_takes_the_memory_that_is_counted_for_it(
+    near: int, bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DedupConfig.model_validate({"neighbours": near, "bands": bands})
+    layout = Layout(Storage(str(tmp_path)), config, 10**6, (0,), 0, 0, 1)
+    monkeypatch.setattr("tasks.dedup.bands.WINDOW", 128)
+    n, words = 4_000, ORDERED + packed_words(layout)
+    rows = np.random.default_rng(1).integers(0, 2**63, (n, words), np.uint64)
+    rows[:, :2], rows[:, 8] = 0, np.arange(n)
+    layout.exchange("ordered", 1, words).send(0, np.zeros(n, np.int64), rows)
+    pair_crowded(layout, 0)  # compiled by now
+    tracemalloc.start()
+    found = pair_crowded(layout, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["nominated"] > n * near / 2
+    assert 0.6 * crowded_row(layout) < peak / n < crowded_row(layout)
 
 
 def test_nominations_follow_the_s_curve() -> None:

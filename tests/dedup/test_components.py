@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from infra.storage import Storage
 from tasks.dedup import components as module
-from tasks.dedup.components import begin, components, star, step, united, watch
+from tasks.dedup.components import begin, components, star, step, unite, united, watch
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.layout import Layout
 from tasks.dedup.verify import gathered, jaccard
@@ -43,16 +43,16 @@ def test_rounds_over_partitions_give_the_same(
     edges: list[tuple[int, int]], ranges: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     work = Storage(str(tmp_path_factory.mktemp("work")))
-    layout = Layout(work, DedupConfig.model_validate({}), 20, (0,), 0, 0, ranges)
+    config = DedupConfig.model_validate({"cluster_pairs": 4, "neighbours": 1})
+    layout = Layout(work, config, 20, (0,), 0, 0, ranges)
     pairs = sorted({(min(e), max(e)) for e in edges if e[0] != e[1]})
     rows = np.array([(a, b, 0, 0) for a, b in pairs], np.uint64).reshape(-1, 4)
     for partition in range(ranges):
         layout.save(f"nominated/{partition}", rows[layout.range_of(rows[:, 0]) == partition])
         begin(layout, partition)
-    before = None
+    before, within = None, 0
     for number in range(0, 2 * module.ROUNDS, 2):
-        for p in range(ranges):
-            step(layout, number, p)
+        within = sum(step(layout, number, p)["within"] for p in range(ranges))
         state = [watch(layout, number + 1, p) for p in range(ranges)]
         if state == before:
             break
@@ -61,6 +61,10 @@ def test_rounds_over_partitions_give_the_same(
             step(layout, number + 1, p)
     stars = np.concatenate([layout.load(f"stars/{p}", 2) for p in range(ranges)])
     assert stars.tolist() == united(rows[:, :2]).tolist()
+    sizes = np.unique(stars[:, 1], return_counts=True)[1] + 1
+    # All pairs of up to four; of more, each with eight in two orders and with one neighbour.
+    assert within == sum(n * (n - 1) // 2 if n <= 4 else n * 17 for n in sizes.tolist())
+    assert unite(layout) == {"within": within}
 
 
 def test_a_star_keeps_what_is_connected() -> None:

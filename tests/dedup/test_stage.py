@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dedup.config import DedupConfig
+from tasks.dedup.layout import Layout
 from tasks.dedup.task import ImplausibleCopies, dedup
+from tasks.dedup.verify import verify
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
 from tests.dedup.stage import corpus, edges, marks, run
 from tests.select.notes import annotated, note
@@ -116,6 +119,37 @@ def test_what_is_found_does_not_depend_on_memory(tmp_path: Path) -> None:
         assert ctx.storage.folders("work/dedup") == []
     assert found[0].manifest.to_bytes() == found[1].manifest.to_bytes()
     assert found[0].manifest.to_bytes() == found[2].manifest.to_bytes()
+
+
+def test_a_worker_holds_the_pairs_within_clusters_that_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(1)
+    rows = []
+    for family in range(12):
+        base = prose(rng, 30)
+        texts = (" ".join(edited(rng, base, 1)) for _ in range(100))
+        rows += [row("site", text, f"http://{family}/{k}") for k, text in enumerate(texts)]
+    # Few pairs are nominated, and they link many: what clusters add is most of what is compared.
+    settings = {"threshold": 0.5, "bands": 2, "rows": 3, "bucket": 2, "neighbours": 1}
+    peaks: list[int] = []
+
+    def traced(layout: Layout, number: int) -> dict[str, Any]:
+        tracemalloc.start()
+        found = verify(layout, number)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        return found
+
+    bytes_ = []
+    for memory in ("512MB", "2MB"):
+        ctx = context(tmp_path / memory)
+        found = run(ctx, [documents(ctx, "site", [rows])], memory=memory, **settings)
+        bytes_.append(found.manifest.to_bytes())
+        assert found.facts["within_clusters"] > 10 * found.facts["candidates"]
+        monkeypatch.setattr("tasks.dedup.verify.verify", traced)  # compiled by now
+    assert max(peaks) < 2_000_000
+    assert bytes_[0] == bytes_[1]
 
 
 def test_every_verified_pair_of_a_cluster_is_known(tmp_path: Path) -> None:
