@@ -30,15 +30,17 @@ class Branch:
         skip: half-open ranges of batch numbers that it leaves out, ascending.
         parent: number of the run that it branched off from.
         good: steps done at the parent's checkpoint where it begins; ``None``: at the beginning.
-        bad: the half-open range of the parent's steps that were bad.
+        blamed: the parent's step, from 1, whose loss was bad.
+        bad: the half-open range of the parent's steps, from 0, that are left out for it.
         kind: of what was bad: ``not_finite`` or ``spike``.
-        loss: at the first of the bad steps, as text, since it may be no number.
+        loss: of the blamed step, as text, since it may be no number.
     """
 
     number: int = 0
     skip: Ranges = ()
     parent: int | None = None
     good: int | None = None
+    blamed: int | None = None
     bad: tuple[int, int] | None = None
     kind: str | None = None
     loss: str | None = None
@@ -70,19 +72,20 @@ class Branch:
             skip=tuple(merged((*self.skip, *((batch, batch + 1) for batch in batches)))),
             parent=self.number,
             good=good,
+            blamed=spoilt["first"] + 1,
             bad=(first, end),
             kind=spoilt["kind"],
             loss=str(spoilt["loss"]),
         )
 
     def __str__(self) -> str:
-        if self.bad is None or self.parent is None:
+        if self.parent is None:
             return self.name
         what = "was no number" if self.kind == "not_finite" else f"jumped to {self.loss}"
         begin = "the beginning" if self.good is None else f"the checkpoint of step {self.good}"
         out = ", ".join(f"{first} to {end - 1}" for first, end in self.skip)
         return (
-            f"the loss of branch-{self.parent} {what} in step {self.bad[0] + 1}: {self.name} goes "
+            f"the loss of branch-{self.parent} {what} in step {self.blamed}: {self.name} goes "
             f"on from {begin} without the batches {out}"
         )
 

@@ -88,7 +88,7 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
         facts = {
             **_facts(config, tokens, result, run),
             **order.facts(),
-            "skip": branches[-1].skip,
+            "skip": [list(one) for one in branches[-1].skip],
         }
         left_out = documents - order.documents if config.mixture else 0
         counts = Counts(documents, documents - left_out, {NOT_MIXED: left_out} if left_out else {})

@@ -1,0 +1,277 @@
+"""What is done about spoilt weights: real training in this process, spoilt on purpose."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from infra.cache import VARIABLE
+from infra.dataset import Dataset
+from infra.progress import Progress
+from tasks.train import launch as launching
+from tasks.train import recover, task, worker
+from tasks.train.branches import Branch, open_branch, opened
+from tasks.train.config import TrainConfig
+from tasks.train.feed import Batch, Feed
+from tasks.train.goodput import account, note_attempt
+from tasks.train.journal import read
+from tasks.train.launch import TrainingRefused
+from tasks.train.loop import Job
+from tasks.train.order import batch_of
+from tasks.train.shelf import Shelf
+from tests.train.corpora import context, tiny, token_shards
+
+STEPS = 20
+CONFIG = tiny(tokens=STEPS * 128, checkpoint_every=4, branches=3, keep=9)
+Ranges = tuple[tuple[int, int], ...]
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+class Listener:
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def update(self, progress: Progress) -> None:
+        self.notes.append(progress.note)
+
+    def link(self, name: str, url: str) -> None:
+        pass
+
+
+@pytest.fixture
+def in_process(tokens: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No torchrun: the job it would be given is done here."""
+
+    def run(
+        config: TrainConfig, folder: Path, heard: Callable[[dict[str, Any]], None], _: Any
+    ) -> int:
+        value = json.loads((folder / "job.json").read_bytes())
+        skip = tuple((first, end) for first, end in value["skip"])
+        shelf = Shelf.of(config, folder, value["checkpoints"], value["start"])
+        job = Job(config, value["seed"], 300, 0, folder, value["identity"], shelf, skip)
+        result = worker.attempt(job, tokens)
+        (folder / "result.json").write_text(json.dumps(result))
+        for line in read(folder / "metrics.jsonl"):
+            heard(line)
+        return 0
+
+    monkeypatch.setattr(launching, "_run", run)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> list[int]:
+    """Batches that make the learning rate infinite; returns those that were served."""
+    served: list[int] = []
+    real = Feed.batch
+
+    def batch(self: Feed, step: int) -> Batch:
+        made = real(self, step)
+        served.append(int(made.samples[0]) // 8)
+        return made
+
+    monkeypatch.setattr(Feed, "batch", batch)
+    monkeypatch.setattr(
+        "tasks.train.loop.learning_rate", lambda *_: math.inf if served[-1] in bad else 0.003
+    )
+    return served
+
+
+def build(
+    tokens: Dataset, root: Path, config: TrainConfig, listener: Listener | None = None
+) -> Dataset:
+    ctx = context(root / "models", listener or Listener())
+    return task.build(
+        ctx, task.spec(ctx, config=config, tokens=tokens), config=config, tokens=tokens
+    )
+
+
+def record(made: Dataset, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in made.read(f"records/{name}").decode().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"  # type: ignore[return-value]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = poison(monkeypatch, {13})
+    listener = Listener()
+    made = build(tokens, tmp_path, CONFIG, listener)
+    assert made.facts["skip"] == [[13, 15]]
+    assert served[15:] == [12, *range(15, 22)]  # from the checkpoint of step 12
+    (branch,) = json.loads(made.read("records/branches.json"))
+    assert (branch["number"], branch["parent"], branch["good"]) == (1, 0, 12)
+    assert branch["blamed"] == 15
+    assert (branch["bad"], branch["kind"], branch["loss"]) == ([13, 15], "not_finite", "nan")
+    told = (
+        "the loss of branch-0 was no number in step 15: branch-1 goes on from the checkpoint of "
+        "step 12 without the batches 13 to 14"
+    )
+    assert told in listener.notes
+    lines, abandoned = record(made, "metrics.jsonl"), record(made, "branch-0/metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in abandoned] == list(range(1, 15))
+    assert lines[:12] == abandoned[:12]
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    assert [item["step"] for item in record(made, "attempts.jsonl")] == [0, 12]
+    assert made.facts["redone_seconds"] > 0
+    assert 0 < made.facts["goodput"] < 1
+    assert not list((tmp_path / "cache" / "train").glob("*branch*"))
+
+    # The branch is the run that never saw those batches.
+    served.clear()
+    folder = tmp_path / "never"
+    result = worker.attempt(Job(CONFIG, 1337, 300, 0, folder, {}, None, ((13, 15),)), tokens)
+    assert result["line"]["step"] == STEPS
+    whole = load_file(folder / "model.safetensors")
+    mine = load_file(str(made.storage.local(made.manifest.files["model.safetensors"].name)))
+    assert all(torch.equal(whole[name], mine[name]) for name in whole)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_branch_of_a_branch_begins_where_the_last_good_checkpoint_is(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {13, 15})  # the second before the branch's own first checkpoint
+    made = build(tokens, tmp_path, CONFIG)
+    first, second = json.loads(made.read("records/branches.json"))
+    assert (first["good"], first["skip"]) == (12, [[13, 15]])
+    assert (second["parent"], second["good"], second["skip"]) == (1, 12, [[13, 17]])
+    assert [item["step"] for item in record(made, "attempts.jsonl")] == [0, 12, 12]
+    assert {"records/branch-0/metrics.jsonl", "records/branch-1/metrics.jsonl"} <= set(
+        made.manifest.files
+    )
+
+
+@pytest.mark.usefixtures("in_process")
+def test_without_a_good_checkpoint_it_begins_anew(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = poison(monkeypatch, {1})
+    made = build(tokens, tmp_path, CONFIG)
+    assert json.loads(made.read("records/branches.json"))[0]["good"] is None
+    assert served[3:6] == [0, 3, 4]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_too_many_branches_end_the_run_with_the_story(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, set(range(6, 99)))
+    config = CONFIG.model_copy(update={"branches": 2})
+    told = (
+        r"training tiny: the loss is no number in step 8, after 2 of 2 branches \(the loss of "
+        r"branch-0 .* branch-1 goes on .*; the loss of branch-1 .* branch-2 goes on .*\); lower"
+    )
+    for _ in range(2):  # the second time nothing is trained to find that out again
+        with pytest.raises(TrainingRefused, match=told):
+            build(tokens, tmp_path, config)
+        monkeypatch.setattr(launching, "_run", None)
+    monkeypatch.setattr(recover, "launch", lambda *_, **__: pytest.fail("no other branch"))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_crash_after_a_branch_was_opened_goes_on_in_the_branch(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = poison(monkeypatch, {13})
+    real, calls = launching._run, []
+
+    def crash(*given: Any) -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(launching, "_run", crash)
+    with pytest.raises(KeyboardInterrupt):
+        build(tokens, tmp_path, CONFIG)
+    served.clear()
+    made = build(tokens, tmp_path, CONFIG)
+    assert served == [12, *range(15, 22)]
+    assert made.facts["skip"] == [[13, 15]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 5)), max_size=4),
+    st.integers(0, 40),
+    st.integers(1, 10),
+)
+def test_a_branch_never_sees_the_bad_batches_again(
+    skipped: list[tuple[int, int]], first: int, length: int
+) -> None:
+    before = Branch(skip=tuple((a, a + n) for a, n in skipped))
+    spoilt: Mapping[str, Any] = {
+        "first": first, "step": first + length, "kind": "spike", "loss": 9.0
+    }  # fmt: skip
+    after = before.after(spoilt, None)
+    bad = {batch_of(step, before.skip) for step in range(max(0, first - 1), first + length)}
+    was = {batch_of(step, before.skip) for step in range(99)}
+    now = {batch_of(step, after.skip) for step in range(99)}
+    assert not bad & now
+    assert {batch for batch in was - bad if batch < max(now)} <= now
+    assert all(batch_of(s, before.skip) == batch_of(s, after.skip) for s in range(first - 1))
+
+
+def test_branches_are_read_as_they_were_written(tmp_path: Path) -> None:
+    trunk = tmp_path / "run"
+    trunk.mkdir()
+    assert opened(trunk) == [Branch()]
+    spoilt = {"first": 5, "step": 8, "kind": "spike", "loss": math.inf}
+    first = Branch().after(spoilt, 4)
+    open_branch(trunk, [Branch()], first)
+    assert opened(trunk) == [Branch(), first]
+    assert first.folder(trunk).is_dir()
+    assert first.folder(trunk).parent == trunk.parent
+
+
+def test_time_is_accounted_for_over_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: now[0])
+
+    def log(lines: list[tuple[int, float]], **more: float) -> None:
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.writelines(
+                json.dumps({"step": step, "clock": clock, **more}) + "\n" for step, clock in lines
+            )
+
+    assert account(tmp_path) == {}
+    note_attempt(tmp_path, 0, 2)
+    log([(1, 110.0), (2, 120.0), (3, 130.0)], compile_seconds=5.0)
+    now[0] = 150.0  # 20 s down, 10 s of work lost
+    note_attempt(tmp_path, 2, 1)
+    (tmp_path / "metrics.jsonl").write_text("")
+    log([(1, 110.0), (2, 120.0)], compile_seconds=5.0)
+    now[0] = 157.0  # killed before its first line: nothing is known of its 7 s but that they passed
+    note_attempt(tmp_path, 2, 1)
+    log([(3, 167.0), (4, 177.0)], validation_seconds=1.0, checkpoint_seconds=0.5)
+    found = account(tmp_path)
+    assert found == {
+        "compile_seconds": 5.0,
+        "validation_seconds": 2.0,
+        "checkpoint_seconds": 1.0,
+        "redone_seconds": 10.0,
+        "restart_seconds": 27.0,
+        "goodput": pytest.approx(1 - 45 / 82),
+    }
+    redone = [item["redone_steps"] for item in read(tmp_path / "attempts.jsonl")]
+    assert redone == [0, 1, 0]
