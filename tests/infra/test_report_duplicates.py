@@ -1,6 +1,7 @@
 """The report's section on duplicates: the S-curve, the pairs compared, clusters side by side."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from infra.dataset import open_dataset
@@ -32,6 +33,31 @@ def test_the_page_draws_the_s_curve_with_the_threshold(tmp_path: Path) -> None:
     (curve,) = re.findall(r'<svg[^>]*aria-label="Probability that a pair.*?</svg>', page)
     assert curve.count('class="limit"') == 1
     assert "4 reached the threshold, 2 did not" in page
+
+
+COUNTS = (
+    "exact_groups",
+    "exact_duplicates",
+    "candidates",
+    "verified",
+    "rejected",
+    "within_clusters",
+    "within_clusters_verified",
+    "within_clusters_left_out",
+    "largest_bucket",
+    "skewed_buckets",
+    "pairs_left_out",
+    "short_documents",
+)
+
+
+def test_the_page_shows_every_count_and_what_was_left_out(tmp_path: Path) -> None:
+    storage, record = store(tmp_path)
+    marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
+    facts = {**marks.facts, **{name: 7_000_001 + k for k, name in enumerate(COUNTS)}}
+    found = replace(duplicates(storage, record, marks), facts=facts)
+    page = _environment().get_template("duplicates.html").render(duplicates=found)
+    assert [name for name in COUNTS if f'<td class="num">{facts[name]:,}</td>' not in page] == []
 
 
 def test_examples_need_the_documents_but_figures_do_not(tmp_path: Path) -> None:
