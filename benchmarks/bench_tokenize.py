@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=6)
     options = parser.parse_args()
     documents = texts(options.megabytes)
-    vocabulary = train(documents, vocab_size=8192, style="gpt2", end_of_text="<|endoftext|>")
+    vocabulary = train(documents, vocab_size=8192, specials=["<|endoftext|>"])
     cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
     rates: dict[str, list[tuple[float, float]]] = {
         "encode_batch": [],

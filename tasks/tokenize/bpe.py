@@ -1,66 +1,107 @@
-"""Training a byte-level BPE with Hugging Face `tokenizers`.
+"""Training a byte-level BPE on how often each word occurs.
 
-The result depends on how often each word occurs in the sample and on nothing else: not on the
-order of texts, not on threads. Pairs that occur equally often are merged in the order of their
-ids, and ids are given out in a fixed order (first the special tokens, then bytes, then merges).
+The result is the file that the trainer of Hugging Face `tokenizers` makes of the same text, and
+depends on nothing but the counts. Ids are given out in a fixed order: first the special tokens,
+then bytes, then merges.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+import pyarrow as pa
+from tokenizers import AddedToken, models, pre_tokenizers
 
-from tasks.tokenize.encode import chunks
+from infra.arrow import Bytes, Offsets, utf8
+from tasks.tokenize.merges import learn
+from tasks.tokenize.rule import Normalisation, Rule, untrained
+from tasks.tokenize.words import count
 
 MIN_FREQUENCY = 2  # a pair seen once says nothing about other text
 
-# Grattafiori et al. 2024, "The Llama 3 Herd of Models"; the pattern of its released tokenizer.
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+
+def _alphabet() -> list[str]:
+    """The character that stands for each byte in a vocabulary (Radford et al. 2019)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
 
 
-def untrained(style: str) -> Tokenizer:
-    """A byte-level BPE without merges.
-
-    Args:
-        style: ``gpt2`` or ``llama3``: how text is cut into words, within which merges stay.
-    """
-    tokenizer = Tokenizer(models.BPE())
-    if style == "llama3":
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(LLAMA3), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
+ALPHABET = _alphabet()
+_BYTES = {char: byte for byte, char in enumerate(ALPHABET)}
 
 
-def train(texts: Iterable[str], *, vocab_size: int, style: str, end_of_text: str) -> bytes:
+def as_bytes(token: str) -> bytes | None:
+    """The bytes that a byte-level vocabulary's entry stands for; ``None`` for other entries."""
+    try:
+        return bytes([_BYTES[char] for char in token])
+    except KeyError:
+        return None
+
+
+def normalised(texts: "pa.Array | pa.ChunkedArray", normalisation: Normalisation) -> pa.Array:
+    """The texts as the tokenizer's normaliser leaves them: ``large_string``."""
+    column = texts.cast(pa.large_string())
+    if normalisation == "none":
+        return column
+    normalizer = untrained(Rule(), normalisation).normalizer
+    assert normalizer is not None
+    plain = [text or "" for text in column.to_pylist()]
+    return pa.array(
+        [text if text.isascii() else normalizer.normalize_str(text) for text in plain],
+        pa.large_string(),
+    )
+
+
+def build(
+    words: tuple[Offsets, Bytes],
+    counts: Offsets,
+    *,
+    vocab_size: int,
+    specials: Sequence[str],
+    rule: Rule,
+    normalisation: Normalisation = "none",
+) -> bytes:
     """A trained tokenizer as the bytes of its ``tokenizer.json``.
 
     Args:
-        texts: the sample, in any order.
+        words: different words: int64[n + 1] offsets and uint8[...].
+        counts: int64[n] how often each occurs.
         vocab_size: ids at most.
-        style: see ``untrained``.
-        end_of_text: the special token that closes a document; its id is 0.
+        specials: special tokens, which get the first ids; the first closes a document.
+        rule: what cut the words.
+        normalisation: what was done to text before.
     """
-    tokenizer = untrained(style)
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=MIN_FREQUENCY,
-        special_tokens=[end_of_text],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
+    # A special token made of printable bytes is that string for the merges too.
+    first = [as_bytes(special) or special.encode() + b"\xff" for special in specials]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    start = [*first, *(bytes([_BYTES[char]]) for char in alphabet)]
+    tokens, merges = learn(words, counts, start, size=vocab_size, least=MIN_FREQUENCY)
+    shown = [*specials, *("".join(ALPHABET[byte] for byte in t) for t in tokens[len(first) :])]
+    tokenizer = untrained(rule, normalisation)
+    tokenizer.model = models.BPE(
+        vocab={token: number for number, token in enumerate(shown)},
+        merges=[(shown[one], shown[other]) for one, other in merges],
     )
-    tokenizer.train_from_iterator(_pieces(texts), trainer)
+    tokenizer.add_special_tokens([AddedToken(special, special=True) for special in specials])
     return tokenizer.to_str(pretty=True).encode()
 
 
-def _pieces(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        yield from chunks(text)
+def train(
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    specials: Sequence[str],
+    rule: Rule | None = None,
+    normalisation: Normalisation = "none",
+) -> bytes:
+    """A tokenizer trained on some texts; see ``build``."""
+    rule = rule or Rule()
+    column = normalised(pa.array(texts, pa.large_string()), normalisation)
+    counted = count(rule, *utf8(column))
+    return build(
+        utf8(counted["word"]),
+        counted["count"].to_numpy(),
+        vocab_size=vocab_size,
+        specials=specials,
+        rule=rule,
+        normalisation=normalisation,
+    )

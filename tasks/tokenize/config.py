@@ -1,10 +1,11 @@
 """The recipe's `tokenize` section."""
 
-from typing import Literal
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.config import Section
+from tasks.tokenize.rule import Digits, Normalisation, Rule, Spaces, Style
 
 BYTES = 256  # the vocabulary holds every byte, so that any text comes back as it was
 
@@ -21,17 +22,55 @@ class TokenizeConfig(Section):
             "not have as many merges that occur twice; the vocabulary is then smaller."
         ),
     )
-    style: Literal["gpt2", "llama3"] = Field(
+    style: Style = Field(
         default="gpt2",
         description=(
             "How text is cut before merging. gpt2: Radford et al. 2019. llama3: digits in groups "
             "of at most three, line breaks apart (Grattafiori et al. 2024)."
         ),
     )
-    sample_bytes: int = Field(
+    digits: Digits = Field(
+        default="style",
+        description=(
+            "Numbers: as the style has them (gpt2: whole; llama3: groups of three from the left), "
+            "each digit apart, or in threes from the right (1 234 567)."
+        ),
+    )
+    spaces: Spaces = Field(
+        default="runs",
+        description=(
+            "White space that leads no word: runs of it may merge, as the styles have it, or "
+            "each character stays apart."
+        ),
+    )
+    normalisation: Normalisation = Field(
+        default="none",
+        description=(
+            "none: text comes back byte for byte. nfc: composed characters (Unicode's form C); "
+            "text in another form comes back in this one."
+        ),
+    )
+    special_tokens: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Further special tokens, with the ids that follow the end of text's. They are never "
+            "made of text; they are there for what comes later, such as chat."
+        ),
+    )
+    sample_bytes: int | None = Field(
         default=100_000_000,
         gt=0,
-        description="At most this much text of the training split trains the tokenizer.",
+        description=(
+            "At most this much text of the training split trains the tokenizer; null: all of it."
+        ),
+    )
+    distinct_words: int = Field(
+        default=10_000_000,
+        gt=0,
+        description=(
+            "At most this many different words train the tokenizer; where there are more, the "
+            "rarest are left out. A million takes some 100 MB."
+        ),
     )
     validation: float = Field(
         default=0.05,
@@ -46,7 +85,7 @@ class TokenizeConfig(Section):
         default=None,
         description=(
             "Path or URL of an existing tokenizer.json to use instead of training one; "
-            "vocab_size, style and sample_bytes then have no effect."
+            "all settings above but validation then have no effect."
         ),
     )
     end_of_text: str = Field(
@@ -54,3 +93,26 @@ class TokenizeConfig(Section):
         min_length=1,
         description="The special token after every document. Text that looks like it stays text.",
     )
+
+    @property
+    def specials(self) -> tuple[str, ...]:
+        """The special tokens in the order of their ids."""
+        return (self.end_of_text, *self.special_tokens)
+
+    @property
+    def rule(self) -> Rule:
+        """What cuts text into words."""
+        return Rule(self.style, self.digits, self.spaces)
+
+    @model_validator(mode="after")
+    def _tokens_differ(self) -> Self:
+        if len(set(self.specials)) < len(self.specials):
+            raise ValueError("special_tokens and end_of_text must all differ")
+        if any(len(token) < 2 for token in self.special_tokens):
+            raise ValueError("special_tokens: each must have two characters at least")
+        if self.vocab_size < BYTES + len(self.specials):
+            raise ValueError(
+                f"vocab_size {self.vocab_size} has no room for {BYTES} bytes and "
+                f"{len(self.specials)} special tokens"
+            )
+        return self

@@ -2,22 +2,28 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 from tokenizers import Tokenizer
 
+from infra.arrow import Offsets, utf8
 from infra.errors import UserError
 from infra.fingerprint import digest_bytes
 from infra.tokens import Tokens, token_dtype
+from tasks.tokenize.lookup import Lookup
+from tasks.tokenize.rule import recognise
 
 # An encoding takes some hundred bytes per token while it is made, so a book is encoded in pieces.
 CHUNK = 1 << 19  # characters
 BATCH = 1 << 20  # characters per call
 
-# Both styles cut here whatever lies around: a lone space between letters opens the next word.
+# Every style cuts here whatever lies around: a lone space between letters opens the next word.
 _SEAM = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
 
 
@@ -40,6 +46,21 @@ def chunks(text: str, size: int = CHUNK) -> Iterator[str]:
     yield text[start:]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The tokens of some texts.
+
+    Attributes:
+        tokens: dtype[n] of all texts, one after the other, each closed by ``eos``.
+        lengths: int64[texts] tokens of each, 0 where it failed.
+        errors: what went wrong, by text.
+    """
+
+    tokens: Tokens
+    lengths: Offsets
+    errors: Mapping[int, Exception] = field(default_factory=dict)
+
+
 class Encoder:
     """A tokenizer as documents need it.
 
@@ -48,6 +69,7 @@ class Encoder:
         eos: id of the token that closes a document.
         vocabulary: ids are below this.
         dtype: type of the ids in shards.
+        specials: ids of its added tokens.
     """
 
     def __init__(self, tokenizer_json: bytes, end_of_text: str) -> None:
@@ -67,14 +89,16 @@ class Encoder:
         # A document that quotes "<|endoftext|>" must not end there.
         self._tokenizer.encode_special_tokens = True
         eos = self._tokenizer.token_to_id(end_of_text)
+        added = self._tokenizer.get_added_tokens_decoder()
         if eos is None:
-            known = [str(token) for token in self._tokenizer.get_added_tokens_decoder().values()]
+            known = [str(token) for token in added.values()]
             raise BadTokenizer(
                 f"the tokenizer has no token {end_of_text!r} (tokenize.end_of_text); "
                 f"its special tokens: {', '.join(known) or 'none'}"
             )
         self.digest = digest_bytes(tokenizer_json)
         self.eos = int(eos)
+        self.specials = sorted(added)
         self.vocabulary = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         self.dtype = token_dtype(self.vocabulary)
 
@@ -83,8 +107,38 @@ class Encoder:
         """Whether it works on bytes: exact for any text, and free of effects across words."""
         return _mentions(json.loads(self._json).get("pre_tokenizer"), "ByteLevel")
 
+    @cached_property
+    def lookup(self) -> Lookup | None:
+        """The fast way, if the tokenizer cuts text by a rule that is known here."""
+        rule = recognise(self._json)
+        return Lookup(self._json, rule, self.eos, self.dtype) if rule is not None else None
+
+    def normalised(self, texts: "pa.Array[Any]") -> "pa.Array[Any]":
+        """The texts in the normal form that the tokenizer puts them in, if that is all it does."""
+        normalizer = self._tokenizer.normalizer
+        if json.loads(self._json)["normalizer"] != {"type": "NFC"} or normalizer is None:
+            return texts
+        plain = texts.to_pylist()
+        done = [text if text.isascii() else normalizer.normalize_str(text) for text in plain]
+        return pa.array(done, pa.large_string())
+
+    def encode_column(self, texts: "pa.Array[Any]") -> Encoded:
+        """The ids of each text, ``eos`` last.
+
+        Args:
+            texts: ``large_string`` without nulls, as ``normalised`` returns them.
+        """
+        if self.lookup is not None:
+            return Encoded(*self.lookup.encode(*utf8(texts)))
+        results = self.encode(texts.to_pylist())
+        errors = {row: ids for row, ids in enumerate(results) if isinstance(ids, Exception)}
+        empty = np.zeros(0, self.dtype)
+        arrays = [empty if isinstance(ids, Exception) else ids for ids in results]
+        lengths = np.array([len(ids) for ids in arrays], np.int64)
+        return Encoded(np.concatenate([empty, *arrays]), lengths, errors)
+
     def encode(self, texts: Sequence[str]) -> list[Tokens | Exception]:
-        """The ids of each text, ``eos`` last; or what went wrong with it.
+        """The same by `tokenizers` alone; or what went wrong with a text.
 
         Returns:
             For each text an array of ``dtype``, one longer than the text has tokens.
@@ -139,6 +193,25 @@ class Encoder:
         """The text of some tokens, a closing ``eos`` left out; broken characters become U+FFFD."""
         plain = ids[:-1] if len(ids) and ids[-1] == self.eos else ids
         return str(self._tokenizer.decode(plain.tolist(), skip_special_tokens=False))
+
+    def come_back(
+        self, texts: "pa.Array[Any]", encoded: Encoded, rows: npt.NDArray[np.intp]
+    ) -> list[bool]:
+        """Whether the tokens of some texts decode to these texts, character for character."""
+        starts = np.cumsum(encoded.lengths) - encoded.lengths
+        sure = np.zeros(len(rows), np.bool_)
+        if self.lookup is not None:
+            sure = self.lookup.come_back(*utf8(texts), encoded.tokens, starts, rows)
+        return [
+            bool(known)
+            or self.decode(encoded.tokens[starts[row] : starts[row] + encoded.lengths[row]])
+            == texts[row].as_py()
+            for row, known in zip(rows.tolist(), sure, strict=True)
+        ]
+
+    def shown(self, ids: Sequence[int]) -> list[str]:
+        """The text of single tokens, or their name where they are no text."""
+        return [self.decode(np.array([one], self.dtype)) for one in ids]
 
 
 def _mentions(node: Any, kind: str) -> bool:

@@ -1,18 +1,23 @@
-"""Documents to token shards: the pure function behind the stage, and the figures of its result."""
+"""Documents to token shards: the pure function behind the stage."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset import PartRef
+from infra.arrow import utf8
+from infra.dataset import table_bytes
 from infra.ledger import verdicts
 from infra.stage import Outcome
-from infra.tokens import SPLITS, VALIDATION, ShardWriter
+from infra.tokens import TRAIN, VALIDATION, Tokens, encode_index
 from tasks.tokenize.encode import Encoder
-from tasks.tokenize.split import splits, survey, texts_of
+from tasks.tokenize.split import splits, survey
+from tasks.tokenize.words import space_separated
 
+USAGE = "usage.parquet"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -23,8 +28,10 @@ SCHEMA = pa.schema(
         ("sequence", pa.int64()),
         ("tokens", pa.int64()),
         ("bytes", pa.int64()),
+        ("words", pa.int64()),
         ("offset", pa.int64()),
         ("exact", pa.bool_()),
+        ("normalised", pa.bool_()),
     ]
 )
 
@@ -34,9 +41,11 @@ def tokenize_documents(
 ) -> Outcome:
     """Token shards of some documents and the table that leads from a sequence to its document.
 
-    ``tokens`` counts the closing end of text, ``bytes`` is the UTF-8 length of the text, ``offset``
-    the place of the first token in the split's ``.bin``, ``exact`` (held-out documents only)
-    whether the text came back from its tokens unchanged. A split without documents has no files.
+    ``tokens`` counts the closing end of text, ``bytes`` is the UTF-8 length of the text, ``words``
+    what stands between white space, ``offset`` the place of the first token in the split's
+    ``.bin``, ``exact`` (held-out documents only) whether the text came back from its tokens
+    unchanged, ``normalised`` whether the tokenizer's normal form changed it before; ``exact`` then
+    speaks of the changed text. A split without documents has no files.
 
     Args:
         table: documents with ``id`` and ``text``; ``url``, ``source`` and ``language`` if known.
@@ -46,34 +55,68 @@ def tokenize_documents(
         stage: the name in the ledger.
     """
     drawn = survey(table, seed)
-    side = splits(drawn["split_draw"].to_numpy(), limit)
-    texts = texts_of(table)
-    writers = {split: ShardWriter(encoder.dtype) for split in SPLITS}
-    rows: list[tuple[int, str, int, int, int, bool | None]] = []
-    errors: list[Exception | None] = []
-    for row, ids in enumerate(encoder.encode(texts)):
-        if isinstance(ids, Exception):
-            errors.append(ids)
-            continue
-        errors.append(None)
-        sequence, offset = writers[side[row]].add(ids)
-        exact = encoder.decode(ids) == texts[row] if side[row] == VALIDATION else None
-        rows.append((row, side[row], sequence, len(ids), offset, exact))
-    index = pa.array([row[0] for row in rows], pa.int64())
-    columns = {
-        name: _column(table, name).take(index) for name in ("id", "url", "source", "language")
-    }
-    columns["bytes"] = drawn["bytes"].take(index)
-    for at, name in enumerate(("split", "sequence", "tokens", "offset", "exact"), start=1):
-        columns[name] = pa.array([row[at] for row in rows], SCHEMA.field(name).type)
+    held = drawn["split_draw"].to_numpy() < limit
+    original = text_column(table)
+    texts = encoder.normalised(original)
+    encoded = encoder.encode_column(texts)
+    done = np.ones(len(texts), np.bool_)
+    done[list(encoded.errors)] = False
+    exact = np.zeros(len(texts), np.bool_)
+    looked_at = np.flatnonzero(held & done)
+    exact[looked_at] = encoder.come_back(texts, encoded, looked_at)
+    sequence, offset = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
     files: dict[str, bytes] = {}
-    for split, writer in writers.items():
-        if len(writer):  # Megatron's reader cannot map an empty file
-            files |= {f"{split}.bin": writer.bin(), f"{split}.idx": writer.idx()}
+    for split, side in ((TRAIN, done & ~held), (VALIDATION, held & done)):
+        lengths = encoded.lengths[side]
+        tokens = encoded.tokens[np.repeat(side, encoded.lengths)]
+        sequence[side] = np.arange(len(lengths))
+        offset[side] = np.cumsum(lengths) - lengths
+        if len(lengths):  # Megatron's reader cannot map an empty file
+            index = encode_index(lengths.tolist(), encoder.dtype)
+            files |= {f"{split}.bin": tokens.tobytes(), f"{split}.idx": index}
+        if split == TRAIN:
+            files[USAGE] = _usage(tokens)
+    changed = np.zeros(len(texts), np.bool_) if texts is original else differ(original, texts)
+    columns = {name: _column(table, name) for name in ("id", "url", "source", "language")} | {
+        "split": pa.array(splits(drawn["split_draw"].to_numpy(), limit), pa.string()),
+        "sequence": pa.array(sequence),
+        "tokens": pa.array(encoded.lengths),
+        "bytes": drawn["bytes"],
+        "words": pa.array(space_separated(*utf8(original))),
+        "offset": pa.array(offset),
+        "exact": pa.array(exact, mask=~held),
+        "normalised": pa.array(changed),
+    }
+    rows = pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
     return Outcome(
-        pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA),
-        _ledger(stage, table, errors),
+        rows.filter(pa.array(done)) if encoded.errors else rows,
+        _ledger(stage, table, [encoded.errors.get(row) for row in range(len(texts))]),
         files,
+    )
+
+
+def text_column(table: pa.Table) -> "pa.Array[Any]":
+    """The ``text`` column in one piece: ``large_string``; a null is empty text."""
+    column = table["text"].cast(pa.large_string()).fill_null("")
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays([pa.array([], pa.large_string()), *column.chunks])
+    )
+
+
+def differ(one: "pa.Array[Any]", other: "pa.Array[Any]") -> npt.NDArray[np.bool_]:
+    """bool[n]: which texts of two columns differ."""
+    result: npt.NDArray[np.bool_] = pc.not_equal(one, other).to_numpy(zero_copy_only=False)
+    return result
+
+
+def _usage(tokens: Tokens) -> bytes:
+    """Which ids the training documents of a part use, and how often, as Parquet."""
+    counts = np.bincount(tokens)
+    used = np.flatnonzero(counts)
+    return table_bytes(
+        pa.table({"token": pa.array(used, pa.int32()), "count": pa.array(counts[used], pa.int64())})
     )
 
 
@@ -92,57 +135,3 @@ def _ledger(stage: str, table: pa.Table, errors: Sequence[Exception | None]) -> 
         failed=[error is not None for error in errors],
         evidence=[{"error": str(error)[:500]} if error else None for error in errors],
     )
-
-
-def figures(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any]:
-    """The facts of a finished token data set.
-
-    Returns:
-        ``vocab_size``, ``eos_id``, ``dtype``, ``tokenizer`` (digest); ``documents``, ``tokens``
-        (end-of-text included) and ``bytes`` by split; ``bytes_per_token`` (end-of-text not
-        counted); the same three by source and by language; ``round_trip`` of held-out documents.
-    """
-    columns = ["source", "language", "split", "tokens", "bytes", "exact"]
-    tables = [part.table(columns) for part in parts]
-    empty = pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
-    table = pa.concat_tables([empty, *tables])
-    held = table.filter(pc.equal(table["split"], VALIDATION))
-    by_split = _sums(table, "split")
-    none = {"documents": 0, "tokens": 0, "bytes": 0}
-    total = {name: sum(group[name] for group in by_split.values()) for name in none}
-    return {
-        "vocab_size": encoder.vocabulary,
-        "eos_id": encoder.eos,
-        "dtype": encoder.dtype.name,
-        "tokenizer": encoder.digest,
-        **{name: {split: by_split.get(split, none)[name] for split in SPLITS} for name in none},
-        "bytes_per_token": bytes_per_token(**total),
-        "by_source": _sums(table, "source"),
-        "by_language": _sums(table, "language"),
-        "round_trip": {
-            "documents": held.num_rows,
-            "exact": int(pc.sum(held["exact"]).as_py() or 0),
-        },
-    }
-
-
-def bytes_per_token(documents: int, tokens: int, bytes: int) -> float | None:  # noqa: A002
-    """UTF-8 bytes of text per token of text: each document's end of text is not counted."""
-    return round(bytes / (tokens - documents), 4) if tokens > documents else None
-
-
-def _sums(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
-    groups = table.group_by(key).aggregate(
-        [("tokens", "count"), ("tokens", "sum"), ("bytes", "sum")]
-    )
-    result = {
-        str(row[key] or "unknown"): {
-            "documents": row["tokens_count"],
-            "tokens": row["tokens_sum"],
-            "bytes": row["bytes_sum"],
-        }
-        for row in groups.to_pylist()
-    }
-    for group in result.values():
-        group["bytes_per_token"] = bytes_per_token(**group)
-    return dict(sorted(result.items()))

@@ -5,7 +5,6 @@ relatives fall on the same side). Where it lies, when it arrived and what else i
 not matter.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -16,6 +15,7 @@ from infra.fingerprint import unit_interval
 from infra.tokens import TRAIN, VALIDATION
 
 Draws = npt.NDArray[np.float64]
+Sizes = npt.NDArray[np.int64]
 
 SCHEMA = pa.schema(
     [
@@ -77,41 +77,29 @@ def splits(draws: Draws, limit: float) -> list[str]:
     return [VALIDATION if held else TRAIN for held in (draws < limit).tolist()]
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """A document that trains the tokenizer.
+def sample(
+    split_draws: Draws, sample_draws: Draws, sizes: Sizes, limit: float, budget: int | None
+) -> Sizes:
+    """How much of each document's text, from its beginning, trains the tokenizer.
 
-    Attributes:
-        row: its position in the survey.
-        bytes: how much of its text is used, from the beginning.
-    """
-
-    row: int
-    bytes: int
-
-
-def sample(surveyed: pa.Table, limit: float, budget: int) -> list[Sampled]:
-    """Training documents by ascending draw until ``budget`` bytes of text are reached.
-
-    The last one is cut to what is left. Equal texts count once each time they occur.
+    Training documents are taken by ascending draw until ``budget`` bytes are reached; the last one
+    is cut to what is left. Equal texts count once each time they occur.
 
     Args:
-        surveyed: rows of ``survey`` for the whole corpus.
+        split_draws: float64[n], see ``cut``.
+        sample_draws: float64[n] the second draw.
+        sizes: int64[n] bytes of each text.
         limit: what ``cut`` returned.
-        budget: bytes.
+        budget: bytes; ``None``: all training text.
 
     Returns:
-        The chosen documents by ascending row.
+        int64[n] bytes; 0: the document is not used.
     """
-    train = np.flatnonzero(surveyed["split_draw"].to_numpy() >= limit)
-    draws, sizes = surveyed["sample_draw"].to_numpy(), surveyed["bytes"].to_numpy()
-    order = train[np.argsort(draws[train], kind="stable")]
-    before = np.cumsum(sizes[order]) - sizes[order]
-    return sorted(
-        (
-            Sampled(int(row), min(int(sizes[row]), budget - int(start)))
-            for row, start in zip(order, before, strict=True)
-            if start < budget and sizes[row] > 0
-        ),
-        key=lambda item: item.row,
-    )
+    used = np.where(split_draws >= limit, sizes, 0)
+    if budget is None or int(used.sum()) <= budget:
+        return used
+    train = np.flatnonzero(used)
+    order = train[np.argsort(sample_draws[train], kind="stable")]
+    before = np.cumsum(used[order]) - used[order]
+    used[order] = np.clip(budget - before, 0, used[order])
+    return used

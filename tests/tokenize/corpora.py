@@ -14,6 +14,7 @@ from infra.stage import Context, Outcome, Spec, Stage, Unit, build
 from infra.storage import Storage
 from tasks.tokenize.bpe import train
 from tasks.tokenize.encode import Encoder
+from tasks.tokenize.rule import Rule, Style
 
 STAGE = Stage("select", ("tests.tokenize.corpora",))
 EOS = "<|endoftext|>"
@@ -75,6 +76,6 @@ def keep(part: pa.Table) -> list[Outcome]:
     return [Outcome(part, verdicts("select", part["id"].to_pylist()))]
 
 
-def encoder(style: str = "gpt2", vocab_size: int = 400) -> Encoder:
+def encoder(style: Style = "gpt2", vocab_size: int = 400) -> Encoder:
     """A small tokenizer that knows the words of `PROSE`."""
-    return Encoder(train(PROSE, vocab_size=vocab_size, style=style, end_of_text=EOS), EOS)
+    return Encoder(train(PROSE, vocab_size=vocab_size, specials=[EOS], rule=Rule(style)), EOS)

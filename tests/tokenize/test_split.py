@@ -1,4 +1,5 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,23 +52,29 @@ def test_equal_texts_fall_on_one_side_whatever_else_is_there() -> None:
     assert len(set(draws)) == 4
 
 
+def used(texts: list[str], limit: float, budget: int | None) -> npt.NDArray[np.int64]:
+    drawn = survey(table(texts), 7)
+    split, draws, sizes = (
+        drawn[name].to_numpy() for name in ("split_draw", "sample_draw", "bytes")
+    )
+    return sample(split, draws, sizes, limit, budget)
+
+
 def test_the_sample_is_training_text_within_the_budget() -> None:
-    surveyed = survey(table(variations(200)), 7)
-    sizes = surveyed["bytes"].to_pylist()
-    draws = surveyed["split_draw"].to_pylist()
+    texts = variations(200)
+    drawn = survey(table(texts), 7)
+    sizes, draws = drawn["bytes"].to_numpy(), drawn["split_draw"].to_numpy()
     limit = 0.3
-    chosen = sample(surveyed, limit, 5_000)
-    assert sum(item.bytes for item in chosen) == 5_000
-    assert all(draws[item.row] >= limit for item in chosen)
-    assert sum(item.bytes < sizes[item.row] for item in chosen) <= 1
-    assert [item.row for item in chosen] == sorted({item.row for item in chosen})
-    everything = sample(surveyed, limit, 10**9)
-    assert len(everything) == sum(draw >= limit for draw in draws)
-    assert {item.row for item in chosen} <= {item.row for item in everything}
+    some = used(texts, limit, 5_000)
+    assert some.sum() == 5_000
+    assert (draws[some > 0] >= limit).all()
+    assert ((some > 0) & (some < sizes)).sum() <= 1
+    for budget in (10**9, None):
+        assert used(texts, limit, budget).tolist() == np.where(draws >= limit, sizes, 0).tolist()
+    least = drawn["sample_draw"].to_numpy()
+    assert least[some > 0].max() < least[(some == 0) & (draws >= limit)].min()
 
 
 def test_a_larger_corpus_keeps_the_sample_as_far_as_it_can() -> None:
-    small, large = survey(table(variations(200)), 7), survey(table(variations(203)), 7)
-    before = {item.row for item in sample(small, 0.05, 3_000)}
-    after = {item.row for item in sample(large, 0.05, 3_000)}
-    assert len(before ^ after) <= 4
+    before, after = used(variations(200), 0.05, 3_000), used(variations(203), 0.05, 3_000)
+    assert (before != after[:200]).sum() + (after[200:] > 0).sum() <= 4
