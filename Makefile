@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM := false
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup docs clean
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train docs clean
 
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,14 +48,16 @@ test-e2e: setup ## tests that run the real thing: minutes
 
 test: check test-unit test-e2e ## everything that must pass before a change lands
 
-bench bench-dedup: export PYTHONPATH := .
-bench bench-dedup: export PYTHONUNBUFFERED := 1
+bench bench-dedup bench-train: export PYTHONPATH := .
+bench bench-dedup bench-train: export PYTHONUNBUFFERED := 1
 
 bench: setup ## figures beside those of peers
 	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
 
 bench-dedup: setup ## deduplication beside peers: truth, speed, scale
-	@failed=0; for script in benchmarks/bench_dedup_*.py; do \
+bench-train: setup ## training beside peers: gates, speed, parts of a step
+bench-dedup bench-train:
+	@failed=0; for script in benchmarks/bench_$(@:bench-%=%)_*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 
 docs: setup ## write the reference of settings from the recipe's model

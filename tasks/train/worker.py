@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
     """Train, and leave the result in the folder; an error of the user's is a result, too."""
     value = json.loads((folder / JOB).read_bytes())
     config = TrainConfig.model_validate(value["config"])
-    _keep_memory()
+    keep_memory()
     torch.set_num_threads(config.threads)
     if config.deterministic:
         # cuBLAS reads the first when it starts; both as PyTorch's notes on reproducibility say.
@@ -149,7 +149,8 @@ def _write(path: Path, value: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
+    """Let glibc keep what is freed for the next step (see the constants above)."""
     if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):

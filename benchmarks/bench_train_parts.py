@@ -1,24 +1,24 @@
 """Where a training step's time goes on one core, and what each choice of ours buys.
 
-``python benchmarks/bench_train.py`` prints the median of interleaved repetitions and ratios. The
+``python -m benchmarks.bench_train_parts`` prints the median of interleaved repetitions and ratios. The
 comparison with other trainers is a benchmark of its own.
 """
 
-import ctypes
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 
 from tasks.train.attention import causal_attention
-from tasks.train.ceiling import flops_per_token, peak_flops
+from tasks.train.ceiling import flops_per_token, matmul_flops
 from tasks.train.config import TrainConfig
+from tasks.train.layouts import build
 from tasks.train.loss import cross_entropy
-from tasks.train.model import Decoder, Shape
+from tasks.train.model import Shape
 from tasks.train.optim import build_optimizers
+from tasks.train.worker import keep_memory
 
 REPETITIONS = 7
 ROWS, CONTEXT, VOCABULARY = 16, 128, 4096
@@ -79,7 +79,7 @@ def head() -> None:
 def step() -> None:
     """A model's forward and backward in both precisions, and an update."""
     shape = Shape(VOCABULARY, 4, 192, 3, 3, 512, CONTEXT)
-    model = Decoder(shape)
+    model = build(shape)
     tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT + 1))
 
     def learn(precision: torch.dtype) -> None:
@@ -92,7 +92,7 @@ def step() -> None:
         {"fp32": lambda: learn(torch.float32), "bf16": lambda: learn(torch.bfloat16)},
     )
     rate = ROWS * CONTEXT / medians["bf16"]
-    peak = peak_flops(torch.device("cpu"), torch.bfloat16)
+    peak = matmul_flops(torch.device("cpu"), torch.bfloat16)
     share = rate * flops_per_token(model) / peak
     print(f"{'':28s} bf16: {rate:,.0f} tokens/s, {share:.0%} of a measured matrix product")
     updates = {}
@@ -107,14 +107,9 @@ def step() -> None:
 
 def main() -> None:
     """Print everything."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # as the worker does
-        libc.mallopt(-3, 32 << 20)
-        libc.mallopt(-1, -1)
-        libc.mallopt(-2, 64 << 20)
+    keep_memory()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    np.random.default_rng(0)
     attention()
     head()
     step()

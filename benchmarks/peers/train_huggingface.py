@@ -1,0 +1,93 @@
+"""Hugging Face's Trainer on GPT-2 of nanoGPT's shape: ``python train_huggingface.py TRAIN.bin JSON``.
+
+Prints one line of JSON: ``ms`` of each iteration, ``version``.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+
+
+class Windows(torch.utils.data.Dataset[Any]):
+    """Random windows, as many as are asked for."""
+
+    def __init__(self, path: str, context: int, count: int) -> None:
+        self.ids = np.fromfile(path, np.uint16).astype(np.int64)
+        self.context, self.count = context, count
+        self.starts = np.random.default_rng(1).integers(0, len(self.ids) - context, count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        start = self.starts[index]
+        ids = torch.from_numpy(self.ids[start : start + self.context])
+        return {"input_ids": ids, "labels": ids}
+
+
+class Clock(TrainerCallback):
+    """The time at each step's end."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Note the time."""
+        self.at.append(time.perf_counter())
+
+
+def main() -> None:
+    """Train and print."""
+    path, given = sys.argv[1], json.loads(sys.argv[2])
+    torch.set_num_threads(given["threads"])
+    config: Any = GPT2Config(
+        vocab_size=65,
+        n_positions=given["context"],
+        n_embd=given["width"],
+        n_layer=given["layers"],
+        n_head=given["heads"],
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            max_steps=given["iterations"],
+            per_device_train_batch_size=given["batch"],
+            learning_rate=1e-3,
+            lr_scheduler_type="cosine",
+            warmup_steps=10,
+            weight_decay=0.1,
+            adam_beta2=0.99,
+            max_grad_norm=1.0,
+            optim="adamw_torch",
+            logging_steps=100,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            dataloader_num_workers=0,
+            disable_tqdm=True,
+            bf16=given["precision"] == "bf16",
+        )  # fmt: skip
+        data = Windows(path, given["context"], given["iterations"] * given["batch"])
+        trainer = Trainer(
+            model=GPT2LMHeadModel(config), args=arguments, train_dataset=data, callbacks=[clock]
+        )
+        trainer.train()
+    ms = [1e3 * (b - a) for a, b in pairwise(clock.at)]
+    sys.stdout.write(json.dumps({"ms": ms, "version": transformers.__version__}) + "\n")
+
+
+main()

@@ -1,0 +1,70 @@
+"""One run of ours over tiny Shakespeare in a process of its own, for benchmarks to start.
+
+    python -m benchmarks.train_ours TEXT '{"iterations": 200, "layers": 4, ...}'
+
+The settings are those of an entry of a recipe's ``train`` list, besides ``iterations`` and ``seed``.
+Prints one line of JSON: ``ms`` per iteration between lines of the log, ``loss`` and, if it was asked
+for, ``validation_loss``.
+"""
+
+import json
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.train_text import encoded, shakespeare, shards
+from tasks.train.config import TrainConfig
+from tasks.train.journal import read
+from tasks.train.loop import Job, train
+from tasks.train.worker import keep_memory
+
+NANOGPT: dict[str, Any] = {
+    "name": "ours",
+    "layout": "gpt2",
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "min_ratio": 0.1,
+    "weight_decay": 0.1,
+    "decay_embeddings": True,
+    "betas": (0.9, 0.99),
+    "clip": 1.0,
+    "precision": "fp32",
+    "processes": 1,
+    "threads": 2,
+    "device": "cpu",
+    "validation_tokens": 0,
+    "validation_every": 1 << 30,
+    "checkpoint_every": 1 << 30,
+}
+
+
+def run(text: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Train; nanoGPT's choices are the default of everything but the shape."""
+    iterations, seed = settings.pop("iterations"), settings.pop("seed", 1337)
+    tokens = iterations * settings["batch"] * settings["context"]
+    warmup = settings.pop("warmup_iterations", 0) / iterations
+    config = TrainConfig.model_validate({**NANOGPT, "tokens": tokens, "warmup": warmup, **settings})
+    characters, ids = encoded(text)
+    torch.set_num_threads(config.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        tokens_at = shards(ids, len(characters), Path(folder, "store"))
+        job = Job(config, seed, len(characters), 0, Path(folder, "run"))
+        _, line = train(job, tokens_at)
+        lines = read(job.folder / "metrics.jsonl")
+    ms = [
+        1e3 * (after["clock"] - before["clock"]) / (after["step"] - before["step"])
+        for before, after in pairwise(lines)
+    ]
+    compile_seconds = lines[0].get("compile_seconds", 0.0)
+    answer: dict[str, Any] = {"ms": ms, "compile_seconds": compile_seconds}
+    return answer | {name: line[name] for name in ("loss", "validation_loss") if name in line}
+
+
+if __name__ == "__main__":
+    keep_memory()
+    answer = run(shakespeare(Path(sys.argv[1])), json.loads(sys.argv[2]))
+    sys.stdout.write(json.dumps(answer) + "\n")

@@ -1,0 +1,208 @@
+"""Other trainers over the same ids, and ours, each run in a process of its own.
+
+nanoGPT is cloned into the benchmarks' cache and run as it is: by its own ``train.py`` and its own
+command line. Hugging Face's Trainer and Lightning get environments that see this one's packages, so
+that torch is the same, and add what they need. What cannot be had is not measured, with the reason.
+"""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.train_text import encoded, root, shakespeare
+from infra.tokens import TRAIN, VALIDATION
+
+NANOGPT = "https://github.com/karpathy/nanoGPT"
+COMMIT = "3adf61e154c3fe3fca428ad6bc3818b27a3b8291"
+SCRIPTS = Path(__file__).parent / "peers"
+HUGGINGFACE, LIGHTNING = ("accelerate==1.15.0",), ("lightning==2.6.6",)
+WARM = 10  # first iterations that are not counted
+WORDS = 400  # characters of an error that are shown
+
+
+class NotMeasured(Exception):
+    """A trainer has no figures; the message says why."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all trainers are given alike."""
+
+    layers: int
+    width: int
+    heads: int
+    context: int
+    batch: int
+    iterations: int
+    threads: int = 2
+    precision: str = "fp32"
+
+    @property
+    def tokens(self) -> int:
+        """Per iteration."""
+        return self.batch * self.context
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: milliseconds of its iterations, the first ones left out; other figures by name."""
+
+    ms: tuple[float, ...]
+    found: dict[str, Any]
+
+    @property
+    def median(self) -> float:
+        """Milliseconds."""
+        return statistics.median(self.ms)
+
+
+class Trainers:
+    """What can be run over the text."""
+
+    def __init__(self, text: Path | None = None, nanogpt: str | None = None) -> None:
+        """Prepare text and repository.
+
+        Args:
+            text: tiny Shakespeare; default: fetched.
+            nanogpt: where to clone nanoGPT from; default: GitHub.
+        """
+        told = shakespeare(text)
+        self.text = root() / "shakespeare.txt"
+        self.repository = _clone(nanogpt or NANOGPT, root() / "nanoGPT")
+        characters, ids = encoded(told)
+        data = self.repository / "data" / "shakespeare_char"
+        for split, name in ((TRAIN, "train"), (VALIDATION, "val")):
+            ids[split].tofile(data / f"{name}.bin")
+        meta = {"vocab_size": len(characters), "itos": dict(enumerate(characters))}
+        meta["stoi"] = {character: place for place, character in enumerate(characters)}
+        (data / "meta.pkl").write_bytes(pickle.dumps(meta))
+        self.train, self.held_out = data / "train.bin", data / "val.bin"
+        # The one place that keeps nanoGPT from bf16 on a CPU.
+        script = (self.repository / "train.py").read_text()
+        patched = script.replace("nullcontext() if device_type == 'cpu' else ", "")
+        if patched == script:
+            raise NotMeasured("nanoGPT's train.py is not the one that is known")
+        (self.repository / "train_bf16.py").write_text(patched)
+
+    def ours(self, shape: Shape, **settings: Any) -> Run:
+        """Ours with nanoGPT's choices, but for ``settings`` of an entry of a recipe's list."""
+        given = {
+            "layers": shape.layers,
+            "width": shape.width,
+            "heads": shape.heads,
+            "context": shape.context,
+            "batch": shape.batch,
+            "iterations": shape.iterations,
+            "threads": shape.threads,
+            "precision": shape.precision,
+            "log_every": 1,
+            **settings,
+        }
+        answer = _asked(
+            [sys.executable, "-m", "benchmarks.train_ours", str(self.text), json.dumps(given)],
+            shape.threads,
+        )
+        return Run(tuple(answer.pop("ms")[WARM:]), answer)
+
+    def nanogpt(self, shape: Shape, *, compiled: bool = False) -> Run:
+        """Its ``train.py`` as its README runs it on a CPU, without evaluations between."""
+        script = "train.py" if shape.precision == "fp32" else "train_bf16.py"
+        lines = self._nanogpt(script, shape, compiled=compiled, save=False, seed=1337)
+        ms = [float(found) for found in re.findall(r"time ([0-9.]+)ms", lines)]
+        return Run(tuple(ms[WARM + 1 : -1]), {})
+
+    def nanogpt_loss(self, shape: Shape, seed: int) -> float:
+        """Nats per character over the whole validation split after training with a seed."""
+        self._nanogpt("train.py", shape, compiled=False, save=True, seed=seed)
+        checkpoint = self.repository / "out-bench" / "ckpt.pt"
+        score = SCRIPTS / "train_nanogpt_score.py"
+        told = _run(
+            [sys.executable, str(score), *map(str, (self.repository, checkpoint, self.held_out))],
+            shape.threads,
+        )
+        return float(told)
+
+    def _nanogpt(self, script: str, shape: Shape, *, compiled: bool, save: bool, seed: int) -> str:
+        # Its seed is a constant of the script; everything else has a switch.
+        source = (self.repository / script).read_text()
+        seeded = source.replace("torch.manual_seed(1337 +", f"torch.manual_seed({seed} +")
+        (self.repository / "train_bench.py").write_text(seeded)
+        options = {
+            "device": "cpu", "compile": compiled, "eval_iters": 1, "log_interval": 1,
+            "dtype": {"fp32": "float32", "bf16": "bfloat16"}[shape.precision],
+            "block_size": shape.context, "batch_size": shape.batch, "n_layer": shape.layers,
+            "n_head": shape.heads, "n_embd": shape.width, "max_iters": shape.iterations,
+            "lr_decay_iters": shape.iterations, "dropout": 0.0, "out_dir": "out-bench",
+            "eval_interval": shape.iterations if save else 1 << 30, "always_save_checkpoint": save,
+        }  # fmt: skip
+        switches = [f"--{name}={value}" for name, value in options.items()]
+        command = [sys.executable, "train_bench.py", "config/train_shakespeare_char.py", *switches]
+        return _run(command, shape.threads, self.repository)
+
+    def huggingface(self, shape: Shape) -> Run:
+        """Hugging Face's Trainer on its GPT-2."""
+        return self._peer("train_huggingface.py", HUGGINGFACE, shape)
+
+    def lightning(self, shape: Shape) -> Run:
+        """Lightning's Trainer around nanoGPT's model."""
+        return self._peer("train_lightning.py", LIGHTNING, shape, str(self.repository))
+
+    def _peer(self, script: str, packages: Sequence[str], shape: Shape, *more: str) -> Run:
+        command = [str(_python(packages)), str(SCRIPTS / script), str(self.train)]
+        answer = _asked([*command, json.dumps(vars(shape)), *more], shape.threads)
+        return Run(tuple(answer.pop("ms")[WARM:]), answer)
+
+
+def shortened(shape: Shape, iterations: int) -> Shape:
+    """The same with fewer iterations."""
+    return replace(shape, iterations=iterations)
+
+
+def _clone(source: str, target: Path) -> Path:
+    if not (target / "train.py").exists():
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _run(["git", "clone", "--quiet", source, str(target)], 1)
+    _run(["git", "checkout", "--quiet", "--force", COMMIT], 1, target)
+    return target
+
+
+def _python(packages: Sequence[str]) -> Path:
+    """The interpreter of an environment that adds packages to this one's."""
+    folder = root() / "peers" / packages[0]
+    python, stamp = folder / "bin" / "python", folder / ".installed"
+    if stamp.is_file() and stamp.read_text() == sys.executable:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", str(folder)], 1)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    here = sysconfig.get_paths()["purelib"]
+    (folder / "lib" / version / "site-packages" / "ours.pth").write_text(here + "\n")
+    _run([str(python), "-m", "pip", "install", "--quiet", *packages], 1)
+    stamp.write_text(sys.executable)
+    return python
+
+
+def _asked(command: list[str], threads: int) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(_run(command, threads).splitlines()[-1])
+    return answer
+
+
+def _run(command: list[str], threads: int, folder: Path | None = None) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise NotMeasured(f"{' '.join(command[:3])} failed: {done.stderr.strip()[-WORDS:]}")
+    return done.stdout
