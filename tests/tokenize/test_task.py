@@ -3,14 +3,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from infra.dataset import Dataset, PartRef, open_dataset
 from infra.stage import Outcome
 from infra.storage import StorageError
 from infra.tokens import TokenShards
 from tasks.tokenize import task, training
+from tasks.tokenize.bpe import ALPHABET
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.encode import BadTokenizer, Encoder
+from tasks.tokenize.rule import Rule, untrained
 from tests.tokenize import megatron
 from tests.tokenize.corpora import EOS, context, corpus, table, variations
 
@@ -155,3 +158,108 @@ def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_bytes(b"{}")
     with pytest.raises(BadTokenizer, match=r"tokenize\.tokenizer: .*bad\.json: not a tokenizer"):
         run(tmp_path, [["text"]], TokenizeConfig(tokenizer=str(tmp_path / "bad.json")))
+
+
+def test_fertility_and_unused_vocabulary_are_those_of_the_shards(tmp_path: Path) -> None:
+    tokens = run(tmp_path, [variations(30), variations(20, 100)])
+    facts = tokens.facts
+    texts = variations(30) + variations(20, 100)
+    assert sum(facts["words"].values()) == sum(len(text.split()) for text in texts)
+    inside = sum(facts["tokens"].values()) - 50
+    assert facts["tokens_per_word"] == pytest.approx(inside / sum(facts["words"].values()), 1e-3)
+    assert facts["by_source"]["site"]["tokens_per_word"] == facts["tokens_per_word"]
+    shards = TokenShards(tokens, "train")
+    used = set(shards.window(0, len(shards)).tolist())
+    unused = [number for number in range(400) if number not in used]
+    assert facts["unused"]["count"] == len(unused) > 100  # most bytes do not occur
+    assert facts["unused"]["share"] == pytest.approx(len(unused) / 400)
+    assert [item["id"] for item in facts["unused"]["examples"]] == unused[:20]
+    assert tokens.facts["training"]["documents"] == facts["documents"]["train"]
+
+
+def test_documents_that_do_not_come_back_are_named(tmp_path: Path) -> None:
+    """A tokenizer that lacks a byte drops it; a tokenizer that lower-cases changes text."""
+    lossy = untrained(Rule())
+    alphabet = [char for char in ALPHABET if char != "q"]
+    lossy.model = models.BPE({char: i for i, char in enumerate([*alphabet, EOS])}, [])
+    lossy.add_special_tokens([EOS])
+    lossy.save(str(tmp_path / "lossy.json"))
+    config = TokenizeConfig(tokenizer=str(tmp_path / "lossy.json"), validation=0.5)
+    texts = [f"text {n} {'q' if n % 2 else ''}" for n in range(30)]
+    tokens = run(tmp_path, [texts[:15], texts[15:]], config)
+    held = [
+        row for part in tokens.parts for row in part.table().to_pylist() if row["split"] != "train"
+    ]
+    wrong = [row["id"] for row in held if not row["exact"]]
+    odd = dict(zip(table(texts)["id"].to_pylist(), ("q" in text for text in texts), strict=True))
+    assert wrong == [row["id"] for row in held if odd[row["id"]]] != []
+    trip = tokens.facts["round_trip"]
+    assert (trip["documents"], trip["exact"]) == (len(held), len(held) - len(wrong))
+    assert [item["id"] for item in trip["failing"]] == wrong[:20]
+
+
+def test_normalised_text_comes_back_normalised_and_is_counted(tmp_path: Path) -> None:
+    texts = [*variations(30), *(f"e\u0301tude {n} \u212b" for n in range(30))]
+    config = CONFIG.model_copy(update={"normalisation": "nfc"})
+    tokens = run(tmp_path, [texts], config)
+    held = tokens.facts["documents"]["validation"]
+    assert tokens.facts["normalised"] == 30
+    assert tokens.facts["round_trip"] == {"documents": held, "exact": held, "failing": []}
+    plain = run(tmp_path, [texts])
+    assert plain.facts["normalised"] == 0
+    assert plain.facts["round_trip"]["exact"] == held
+
+
+def test_special_tokens_follow_the_end_of_text(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"special_tokens": ("<|user|>", "<|bot|>")})
+    tokens = run(tmp_path, [[*variations(30), "a <|user|> says"]], config)
+    known = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
+    assert [known.token_to_id(name) for name in (EOS, "<|user|>", "<|bot|>")] == [0, 1, 2]
+    shards = TokenShards(tokens, "train")
+    assert not {1, 2} & set(shards.window(0, len(shards)).tolist())
+    assert not {0, 1, 2} & {item["id"] for item in tokens.facts["unused"]["examples"]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"special_tokens": [EOS]}, "must all differ"),
+        ({"special_tokens": ["x"]}, "two characters"),
+        ({"vocab_size": 257, "special_tokens": ["<a>"]}, "no room for 256 bytes and 2 special"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TokenizeConfig.model_validate(settings)
+
+
+def test_the_bytes_are_the_same_for_any_workers_and_division(tmp_path: Path) -> None:
+    texts = variations(90)
+    one = run(tmp_path / "one", [texts[:50], texts[50:]])
+    ctx = context(tmp_path / "two", workers=2)
+    with ctx.cluster:
+        data = corpus(ctx, [table(texts[:50]), table(texts[50:])])
+        spec = task.tokenize.spec(ctx, config=CONFIG, corpus=data)
+        two = task.tokenize.build(ctx, spec, config=CONFIG, corpus=data)
+    assert contents(one) == contents(two)
+    assert one.storage.read("manifest.json") == two.storage.read("manifest.json")
+    divided = run(tmp_path / "three", [texts[60:], texts[:20], texts[20:60]])
+    assert divided.read("tokenizer.json") == one.read("tokenizer.json")
+
+
+def test_moved_documents_do_not_train_the_tokenizer_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = variations(40)
+    run(tmp_path, [texts])
+    monkeypatch.setattr(training, "train_tokenizer", None)  # must not be needed
+    run(tmp_path, [texts[30:], texts[:30]])
+
+
+def test_a_bound_on_words_is_reported(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"distinct_words": 20})
+    tokens = run(tmp_path, [variations(40)], config)
+    said = tokens.facts["training"]
+    assert said["distinct_words"] - said["distinct_left_out"] <= 20
+    assert said["least_count"] > 1
+    assert 0 < said["words_left_out"] < said["words"]

@@ -1,0 +1,57 @@
+"""Shards as other projects' own readers see them, from their packages on the index.
+
+Nothing is installed: a wheel is unpacked beside the test and put on the path of a process of its
+own, which has this environment's torch and numpy.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from infra.packages import fetch
+
+Pin = tuple[str, str, str, str]
+
+MEGATRON: list[Pin] = [
+    (
+        "megatron-core",
+        "0.16.1",
+        "megatron_core-0.16.1-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+        "38f6bef63cd4ebc4c39c1eccbaf578596accba5c47d012faffa0670913aec131",
+    )
+]
+DATATROVE: list[Pin] = [
+    (
+        "datatrove",
+        "0.10.1",
+        "datatrove-0.10.1-py3-none-any.whl",
+        "b0846fc28482b25c9dbeaa09445066ff68266b58d762e9344c64fe5f6d92d14c",
+    ),
+    (
+        "loguru",
+        "0.7.3",
+        "loguru-0.7.3-py3-none-any.whl",
+        "31a33c10c8e1e10422bfd431aeb5d351c7cf7fa671e3c4df004162264b28220c",
+    ),
+]
+
+
+def ask(pins: list[Pin], code: str, *arguments: object, folder: Path) -> Any:
+    """Run code in a process that can import the packages; what it prints last, as JSON."""
+    for pin in pins:
+        with zipfile.ZipFile(fetch(*pin)) as wheel:
+            wheel.extractall(folder)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    return json.loads(done.stdout.splitlines()[-1])
