@@ -105,14 +105,15 @@ class Trainers:
             "iterations": shape.iterations,
             "threads": shape.threads,
             "precision": shape.precision,
-            "log_every": 1,
+            "log_every": 10 if shape.iterations >= 100 else 2,  # nanoGPT's and our own default: 10
             **settings,
         }
-        answer = _asked(
+        answer = asked(
             [sys.executable, "-m", "benchmarks.train_ours", str(self.text), json.dumps(given)],
             shape.threads,
         )
-        return Run(tuple(answer.pop("ms")[WARM:]), answer)
+        lines = answer.pop("ms")
+        return Run(tuple(lines[-(-WARM // given["log_every"]) :]), answer)
 
     def nanogpt(self, shape: Shape, *, compiled: bool = False) -> Run:
         """Its ``train.py`` as its README runs it on a CPU, without evaluations between."""
@@ -158,8 +159,8 @@ class Trainers:
         return self._peer("train_lightning.py", LIGHTNING, shape, str(self.repository))
 
     def _peer(self, script: str, packages: Sequence[str], shape: Shape, *more: str) -> Run:
-        command = [str(_python(packages)), str(SCRIPTS / script), str(self.train)]
-        answer = _asked([*command, json.dumps(vars(shape)), *more], shape.threads)
+        command = [str(environment(packages)), str(SCRIPTS / script), str(self.train)]
+        answer = asked([*command, json.dumps(vars(shape)), *more], shape.threads)
         return Run(tuple(answer.pop("ms")[WARM:]), answer)
 
 
@@ -177,7 +178,7 @@ def _clone(source: str, target: Path) -> Path:
     return target
 
 
-def _python(packages: Sequence[str]) -> Path:
+def environment(packages: Sequence[str]) -> Path:
     """The interpreter of an environment that adds packages to this one's."""
     folder = root() / "peers" / packages[0]
     python, stamp = folder / "bin" / "python", folder / ".installed"
@@ -193,7 +194,8 @@ def _python(packages: Sequence[str]) -> Path:
     return python
 
 
-def _asked(command: list[str], threads: int) -> dict[str, Any]:
+def asked(command: list[str], threads: int) -> dict[str, Any]:
+    """The JSON of a command's last line. Raises ``NotMeasured`` if it failed."""
     answer: dict[str, Any] = json.loads(_run(command, threads).splitlines()[-1])
     return answer
 

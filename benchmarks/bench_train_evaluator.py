@@ -1,0 +1,105 @@
+"""What our evaluator and lm-evaluation-harness say of one exported model.
+
+    python -m benchmarks.bench_train_evaluator
+
+A small decoder is trained on the tests' own language for each layout, exported as ``release`` does,
+and both score the same texts and the same continuations in fp32. Exits with 1 if a log-likelihood
+differs by more than 1e-4 nats or a continuation is greedy for one of them only.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from benchmarks.train_peers import SCRIPTS, NotMeasured, asked, environment
+from infra.dataset import Dataset
+from infra.tokens import Tokens
+from tasks.evaluate.huggingface import HuggingFaceModel
+from tasks.release.export import Trained, export
+from tasks.train.layouts import build
+from tasks.train.loop import Job, train
+from tasks.train.worker import save_probe, save_weights
+from tests.train.corpora import texts, tiny, token_shards
+
+LM_EVAL = ("lm-eval==0.4.13", "accelerate==1.15.0")
+TOLERANCE = 1e-4  # nats
+STEPS, TEXTS = 60, 40
+
+
+def exported(tokens: Dataset, layout: str, folder: Path) -> Path:
+    """A trained model as a Hugging Face folder."""
+    settings = {"layout": layout, "kv_heads": None, "tokens": STEPS * 8 * 128, "context": 128}
+    job = Job(tiny(**settings, bias=layout == "gpt2"), 1337, 300, 0, folder / "run")
+    weights, _ = train(job, tokens)
+    model = build(job.shape)
+    model.load_state_dict(weights)
+    save_weights(model, folder / "model.safetensors")
+    save_probe(model, folder / "probe.safetensors")
+    files = {
+        name: (folder / name).read_bytes() for name in ("model.safetensors", "probe.safetensors")
+    }
+    files["config.json"] = json.dumps({"shape": vars(job.shape)}).encode()
+    files["tokenizer.json"] = tokens.read("tokenizer.json")
+    export(Trained.read(files, 0), folder / "hf")
+    return folder / "hf"
+
+
+def compare(folder: Path, tokenizer: Tokenizer) -> bool:
+    """Print both sides' agreement; give whether it is enough."""
+
+    def ids(text: str) -> Tokens:
+        return np.array(tokenizer.encode(text).ids, np.uint16)
+
+    given: dict[str, Any] = {
+        # As long as the model looks back: beyond, the two lay their windows differently.
+        "texts": [text[:80] for text in texts(TEXTS)],
+        "pairs": [(text[:40], text[40:80]) for text in texts(TEXTS)],
+    }
+    requests = folder.with_name("requests.json")
+    requests.write_text(json.dumps(given))
+    python = environment(LM_EVAL)
+    script = SCRIPTS / "evaluate_lm_eval.py"
+    theirs: dict[str, Any] = asked([str(python), str(script), str(folder), str(requests)], 1)
+    ours = HuggingFaceModel(folder, 0)
+    scored = [-float(nats.sum()) for nats in ours.score_texts([ids(t) for t in given["texts"]])]
+    # lm-eval encodes prompt and continuation together and cuts behind the prompt's tokens.
+    pairs = []
+    for prompt, continuation in given["pairs"]:
+        whole, before = ids(prompt + continuation), len(ids(prompt))
+        pairs.append((whole[:before], whole[before:]))
+    continued = ours.score_continuations(pairs)
+    by_text = max(abs(a - b) for a, b in zip(scored, theirs["texts"], strict=True))
+    by_pair = max(abs(-c.nats - v) for c, (v, _) in zip(continued, theirs["pairs"], strict=True))
+    greedy = sum(c.greedy == g for c, (_, g) in zip(continued, theirs["pairs"], strict=True))
+    print(
+        f"lm-eval {theirs['version']}: {len(scored)} texts differ by at most {by_text:.1e} nats, "
+        f"{len(pairs)} continuations by {by_pair:.1e}; greedy alike in {greedy}"
+    )
+    return bool(max(by_text, by_pair) <= TOLERANCE and greedy == len(pairs))
+
+
+def main() -> None:
+    """Print a line for each layout."""
+    met = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        tokens = token_shards(root / "store")
+        tokenizer = Tokenizer.from_str(tokens.read("tokenizer.json").decode())
+        for layout in ("llama", "gpt2"):
+            folder = root / layout
+            folder.mkdir()
+            print(f"{layout:8}", end="", flush=True)
+            try:
+                met.append(compare(exported(tokens, layout, folder), tokenizer))
+            except NotMeasured as reason:
+                sys.exit(f"error: {reason}")
+    sys.exit(not all(met))
+
+
+if __name__ == "__main__":
+    main()
