@@ -17,6 +17,7 @@ from infra.report.funnel import Found, Step, add_samples, funnel
 from infra.report.models import BASELINES, Model, curves, models, samples, table
 from infra.report.quality import quality
 from infra.report.removals import removals
+from infra.report.tokenizer import vocabulary
 from infra.storage import Storage
 
 SHORT = 12  # characters of a digest that tell two apart
@@ -89,6 +90,7 @@ def render(storage: Storage, record: RunRecord) -> str:
             most_bytes=max((step.text_bytes or 0 for step in steps), default=0),
             sources=_sources(steps),
             mix=made_of,
+            vocabulary=vocabulary(shards),
             duplicates=duplicates(storage, record, marks) if marks is not None else None,
             quality=quality(notes, corpus),
             removals=removals(storage, record.recipe, corpus),
