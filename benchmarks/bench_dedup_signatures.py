@@ -1,5 +1,7 @@
 """MinHash signatures: megabytes of text per second of one core, beside datasketch and rensa.
 
+Then the hashes of lines and runs of words, which ``select.lines`` and ``select.substrings`` make.
+
     python benchmarks/bench_dedup_signatures.py [--megabytes N] [FILE ...]
 
 Text: the given files, one document each; without any, the quickstart's pages and books, repeated up
@@ -30,6 +32,9 @@ from infra.quickstart.build import fetch
 from tasks.dedup.signatures import band_keys
 from tasks.dedup.sketch import Reader
 from tasks.dedup.words import shingles
+from tasks.select.repeats.config import Lines, Substrings
+from tasks.select.repeats.lines import line_hashes
+from tasks.select.repeats.words import fingerprints
 
 NGRAM, BANDS, ROWS, SEED = 5, 14, 8, 1
 PERMUTATIONS = BANDS * ROWS
@@ -135,6 +140,15 @@ def main() -> None:
         lambda: band_keys(reader.sketch(column, SEED, PERMUTATIONS).signatures, BANDS)
     )
     print(f"{'gristmill, text to digest, signature and keys':58}{ours:8.1f} MB/s")
+    levels: dict[str, Callable[[pa.Array[Any]], pa.Array[Any]]] = {
+        "lines": partial(line_hashes, config=Lines()),
+        "substrings": partial(fingerprints, words=Substrings().words),
+    }
+    for name, hashed in levels.items():
+        share = hashed(column).nbytes / 1e6 / size
+        speed = size / seconds(partial(hashed, column))
+        what = f"gristmill, text to hashes for select.{name}"
+        print(f"{what:58}{speed:8.1f} MB/s, {share:.1%} of the text")
 
     def line(name: str, hashing: float, shingling: float) -> None:
         alone, whole = small / hashing, small / (hashing + shingling)
