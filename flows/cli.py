@@ -20,6 +20,7 @@ from flows.cli_bands import bands
 from flows.cli_clusters import clusters
 from flows.cli_common import guarded, json_option, recipe_options, show
 from flows.cli_removal import remove
+from flows.cli_trace import trace
 from flows.recipe import STAGES, Recipe, StageName, load
 from infra.errors import UserError
 from infra.records import COMPLETED, NoRun, RunRecord, extended, latest, new_run_id
@@ -366,3 +367,4 @@ def report(path: str, storage: str | None, overrides: tuple[str, ...], as_json: 
 main.add_command(remove)
 main.add_command(clusters)
 main.add_command(bands)
+main.add_command(trace)

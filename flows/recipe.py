@@ -78,6 +78,14 @@ class Recipe(Section):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two entries of {what} are named {twice[0]!r}")
+        sources = [source.name for source in self.sources]
+        for entry in self.train:
+            for name in entry.mixture or ():
+                if name not in sources:
+                    raise ValueError(
+                        f"train.{entry.name}.mixture.{name}: no source has this name; there are "
+                        f"{', '.join(sorted(sources))}"
+                    )
         if self.train and self.evaluate is not None and not self.tokenize.validation:
             raise ValueError("evaluate needs held-out documents: set tokenize.validation above 0")
         return self

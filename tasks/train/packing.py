@@ -11,6 +11,7 @@ that rows can be read from afar, and a corpus of any size is packed as far as it
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -41,6 +42,15 @@ class Packed:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.bounds) - 1
+
+    def pieces_of(self, first: int, end: int) -> Indices:
+        """The pieces of the documents ``[first, end)``."""
+        low, high = np.searchsorted(self.documents, [first, end], sorter=self._by_document)
+        return self._by_document[low:high]
+
+    @cached_property
+    def _by_document(self) -> Indices:
+        return np.argsort(self.documents, kind="stable")
 
 
 def groups(lengths: Indices, most: int = GROUP_TOKENS) -> Indices:

@@ -42,8 +42,8 @@ class Pieces:
     @staticmethod
     def joined(parts: Sequence["Pieces"]) -> "Pieces":
         """All of them, one after the other."""
-        columns = ((p.rows, p.columns, p.starts, p.lengths) for p in parts)
-        return Pieces(*(np.concatenate([NONE, *some]) for some in zip(*columns, strict=True)))
+        columns = [(NONE,) * 4, *((p.rows, p.columns, p.starts, p.lengths) for p in parts)]
+        return Pieces(*(np.concatenate(some) for some in zip(*columns, strict=True)))
 
 
 class Stream(Protocol):
@@ -147,6 +147,7 @@ class Packs:
 
         some = lengths > 0
         self._starts, self._lengths, self._context = starts[some], lengths[some], context
+        self._ends = self._starts + self._lengths
         self._groups = groups(self._lengths)
         self.tokens, self.documents = int(self._lengths.sum()), len(starts)
 
@@ -172,25 +173,28 @@ class Packs:
             counts = packed.bounds[own + 1] - packed.bounds[own]
             before = np.cumsum(counts) - counts
             at = np.arange(counts.sum()) + np.repeat(packed.bounds[own] - before, counts)
-            # The token before a piece that goes on with its document is its first input.
-            lead = ((packed.columns[at] == 0) & (packed.offsets[at] > 0)).astype(np.int64)
-            documents = self._groups[number] + packed.documents[at]
-            starts = self._starts[documents] + packed.offsets[at] - lead
-            columns = packed.columns[at] + 1 - lead
-            parts.append(
-                Pieces(np.repeat(index, counts), columns, starts, packed.lengths[at] + lead)
-            )
+            parts.append(self._placed(number, at, np.repeat(index, counts)))
         return Pieces.joined(parts)
+
+    def _placed(self, number: int, at: Indices, rows: Indices) -> Pieces:
+        """Pieces of a group, where they lie in the split and in their rows."""
+        packed = self._group(number)
+        # The token before a piece that goes on with its document is its row's first input.
+        lead = ((packed.columns[at] == 0) & (packed.offsets[at] > 0)).astype(np.int64)
+        documents = self._groups[number] + packed.documents[at]
+        starts = self._starts[documents] + packed.offsets[at] - lead
+        return Pieces(rows, packed.columns[at] + 1 - lead, starts, packed.lengths[at] + lead)
 
     def rows_of(self, first: int, end: int) -> Indices:
         """The rows that hold any of the split's tokens ``[first, end)``."""
-        low = int(np.searchsorted(self._starts + self._lengths, first, side="right"))
+        low = int(np.searchsorted(self._ends, first, side="right"))
         high = int(np.searchsorted(self._starts, end))
         found = [NONE]
-        touched = np.searchsorted(self._groups, [low, max(low, high - 1)], side="right") - 1
-        for number in range(touched[0], touched[1] + 1) if low < high else ():
-            every = np.arange(self._bounds[number], self._bounds[number + 1])
-            pieces = self.pieces(every)
+        groups = np.searchsorted(self._groups, [low, max(low, high - 1)], side="right") - 1
+        for number in range(groups[0], groups[1] + 1) if low < high else ():
+            packed, base = self._group(number), int(self._groups[number])
+            at = packed.pieces_of(low - base, high - base)
+            pieces = self._placed(number, at, np.searchsorted(packed.bounds, at, side="right") - 1)
             hit = (pieces.starts < end) & (pieces.starts + pieces.lengths > first)
-            found.append(every[pieces.rows[hit]])
+            found.append(self._bounds[number] + pieces.rows[hit])
         return np.unique(np.concatenate(found))
