@@ -78,7 +78,7 @@ class Trainers:
         """
         told = shakespeare(text)
         self.text = root() / "shakespeare.txt"
-        self.repository = _clone(nanogpt or NANOGPT, root() / "nanoGPT")
+        self.repository = clone(nanogpt or NANOGPT, root() / "nanoGPT")
         characters, ids = encoded(told)
         data = self.repository / "data" / "shakespeare_char"
         for split, name in ((TRAIN, "train"), (VALIDATION, "val")):
@@ -169,7 +169,8 @@ def shortened(shape: Shape, iterations: int) -> Shape:
     return replace(shape, iterations=iterations)
 
 
-def _clone(source: str, target: Path) -> Path:
+def clone(source: str, target: Path) -> Path:
+    """The repository at the commit that is known. Raises ``NotMeasured`` if it cannot be had."""
     if not (target / "train.py").exists():
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)

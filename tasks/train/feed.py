@@ -17,6 +17,7 @@ from tasks.train.sampler import Plan, Sampler, sampler
 from tasks.train.stream import ReadAhead, check_room
 
 AHEAD = 4  # steps that are made ready beforehand
+TOGETHER = 256  # rows that are made at once, where steps are small
 POLL = 0.1  # seconds after which a waiting thread looks whether it is still wanted
 
 Rows = npt.NDArray[np.int64]
@@ -110,29 +111,36 @@ class Feed:
         self._thread.start()
 
     def _work(self, step: int, ready: "Queue[Batch | BaseException]", unwanted: Event) -> None:
+        stride = 1  # the first step is wanted soon
         while not unwanted.is_set():
-            made: Batch | BaseException
+            made: list[Batch | BaseException]
             try:
-                made = self._make(step)
+                made = [*self._make(step, stride)]
             except BaseException as error:  # noqa: BLE001 - raised again by `batch`
-                made = error
-            while not unwanted.is_set():
-                try:
-                    ready.put(made, timeout=POLL)
-                    break
-                except Full:
-                    continue
-            if isinstance(made, BaseException):
+                made = [error]
+            for batch in made:
+                while not unwanted.is_set():
+                    try:
+                        ready.put(batch, timeout=POLL)
+                        break
+                    except Full:
+                        continue
+            if isinstance(made[0], BaseException):
                 return
-            step += 1
+            step += stride
+            stride = min(2 * stride, max(1, TOGETHER // len(made[0].samples)))
 
-    def _make(self, step: int) -> Batch:
-        samples = self._sampler.samples(step)[self._mine]
-        pieces = self._sampler.pieces(samples)
-        rows = np.full((len(samples), self._sampler.plan.context + 1), -1, np.int64)
+    def _make(self, first: int, steps: int) -> list[Batch]:
+        """Some steps at once: what a step costs beside its rows is paid once."""
+        numbers = [self._sampler.samples(step)[self._mine] for step in range(first, first + steps)]
+        pieces = self._sampler.pieces(np.concatenate(numbers))
+        rows = np.full((sum(map(len, numbers)), self._sampler.plan.context + 1), -1, np.int64)
         rows[:, 0] = self._eos
         self._shards.fill(rows, pieces.rows, pieces.columns, pieces.starts, pieces.lengths)
-        return Batch(rows, samples, digest_rows(rows))
+        return [
+            Batch(own, samples, digest_rows(own))
+            for own, samples in zip(np.split(rows, steps), numbers, strict=True)
+        ]
 
 
 def open_feed(

@@ -132,7 +132,7 @@ class _Pooled:
     @property
     def _short(self) -> int:
         """The turn of the last block."""
-        return int(restore(np.array([self._blocks - 1]), keys(self.name), self._blocks)[0])
+        return _turn_of_last(self.name, self._blocks)
 
     def _first(self, turns: Indices) -> Indices:
         """The place at which a block's turn begins."""
@@ -142,6 +142,11 @@ class _Pooled:
         """The turn of the block that a place lies in."""
         behind = places >= (self._short + 1) * self.block - self._missing
         return np.where(behind, places + self._missing, places) // self.block
+
+
+@lru_cache(maxsize=4096)
+def _turn_of_last(name: tuple[str | int, ...], blocks: int) -> int:
+    return int(restore(np.array([blocks - 1]), keys(name), blocks)[0])
 
 
 def count_windows(tokens: int, context: int) -> int:

@@ -1,0 +1,183 @@
+"""The loader beside what models consume, and beside nanoGPT's.
+
+    python benchmarks/bench_loader.py [--nanogpt REPOSITORY] [--seconds S] [--no-s3]
+
+Over the same documents, one process on this machine: tokens per second that the feed serves from
+local shards with each way of packing, and from an S3 server on this machine with a cache that is
+empty at first; nanoGPT's own ``get_batch`` over the same ids; and what two models learn from in a
+second at their fastest here, with the share of the time that they wait for data.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.train_peers import NANOGPT, NotMeasured, clone
+from benchmarks.train_text import root
+from infra.cluster import Cluster, ClusterConfig
+from infra.dataset import Dataset
+from infra.ledger import verdicts
+from infra.progress import Silent
+from infra.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.storage import Storage
+from infra.tokens import TRAIN, ShardWriter, TokenShards, token_dtype
+from tasks.train.config import TrainConfig
+from tasks.train.feed import open_feed
+from tasks.train.journal import read
+from tasks.train.loop import Job, train
+from tests.servers import seaweed
+
+STAGE = Stage("tokenize", ())
+PARTS, PART_TOKENS, VOCABULARY = 4, 4_000_000, 65
+PEER = Path(__file__).parent / "peers" / "loader_nanogpt.py"
+TURNS = 3
+SHAPES: dict[str, dict[str, Any]] = {
+    "0.8M parameters": {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12},
+    "10.6M parameters": {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 16},
+}
+STEPS = {"0.8M parameters": 150, "10.6M parameters": 12}
+WAYS: dict[str, dict[str, Any]] = {
+    "concatenate": {},
+    "mask": {"packing": "mask"},
+    "best_fit": {"packing": "best_fit"},
+    "mixture, best_fit": {"packing": "best_fit", "mixture": {"books": 1, "web": 3}},
+    "concatenate, in pools": {"shuffle_tokens": 2_000_000},
+}
+
+
+def part(number: int) -> Iterator[Outcome]:
+    """A part of documents of random ids, their lengths as natural texts have them."""
+    draws = np.random.default_rng(number)
+    writer, rows = ShardWriter(token_dtype(VOCABULARY)), []
+    while writer.tokens < PART_TOKENS:
+        ids = draws.integers(1, VOCABULARY, int(draws.lognormal(6, 1)) + 2)
+        ids[-1] = 0
+        place, offset = writer.add(ids)
+        row = {"id": f"{number}-{place}", "url": None, "source": ("books", "web")[number % 2]}
+        rows.append(
+            {**row, "split": TRAIN, "sequence": place, "tokens": len(ids), "offset": offset}
+        )
+    files = {f"{TRAIN}.bin": writer.bin(), f"{TRAIN}.idx": writer.idx()}
+    table = pa.Table.from_pylist(rows)
+    yield Outcome(table, verdicts("tokenize", table["id"].to_pylist()), files)
+
+
+def corpus(storage: Storage) -> Dataset:
+    """Token shards of two sources."""
+    ctx = Context(storage, 1, Cluster(ClusterConfig.model_validate({"workers": 0})), Silent())
+
+    def facts(parts: list[Any]) -> dict[str, Any]:
+        tables = [part.table(["tokens"]) for part in parts]
+        tokens = sum(sum(table["tokens"].to_pylist()) for table in tables)
+        documents = sum(table.num_rows for table in tables)
+        counted = {"tokens": {TRAIN: tokens, "validation": 0}, "documents": {TRAIN: documents}}
+        return {"vocab_size": VOCABULARY, "eos_id": 0, **counted}
+
+    units = [Unit(str(number), (number,)) for number in range(PARTS)]
+    return build(ctx, Spec(STAGE, None, {}), units, part, facts=facts)
+
+
+def entry(shape: str, **settings: Any) -> TrainConfig:
+    """An entry of a recipe's ``train`` list."""
+    given = {"name": "bench", "processes": 1, "tokens": 1 << 40, **SHAPES[shape], **settings}
+    return TrainConfig.model_validate(given)
+
+
+def served(tokens: Dataset, config: TrainConfig, cache: Path, seconds: float) -> float:
+    """Tokens per second that are predicted in the rows of a feed, from its opening on."""
+    began = time.perf_counter()
+    feed = open_feed(config, tokens, 1, 0, 1, cache)
+    step = count = 0
+    while time.perf_counter() - began < seconds:
+        count += int((feed.batch(step).rows[:, 1:] >= 0).sum())
+        step += 1
+    taken = time.perf_counter() - began
+    feed.close()
+    return count / taken
+
+
+def consumed(tokens: Dataset, shape: str, folder: Path) -> tuple[float, float]:
+    """Tokens per second of a whole run at its fastest here, and the share of waiting for data."""
+    config = entry(shape)
+    size = STEPS[shape] * config.sequences * config.context
+    changes = {"tokens": size, "threads": os.cpu_count(), "validation_tokens": 0, "log_every": 3}
+    config = entry(shape, **changes, device="cpu", checkpoint_every=1 << 30)
+    with contextlib.redirect_stdout(io.StringIO()):  # the log's lines
+        train(Job(config, 1, VOCABULARY, 0, folder), tokens)
+    lines = read(folder / "metrics.jsonl")[2:]
+    rate = statistics.median(line["tokens_per_second"] for line in lines)
+    return rate, statistics.median(line["data_wait"] for line in lines)
+
+
+def nanogpt(repository: Path, ids: Path, shape: str, seconds: float) -> float:
+    """Tokens per second of its ``get_batch``."""
+    context, batch = (str(SHAPES[shape][name]) for name in ("context", "batch"))
+    command = [sys.executable, str(PEER), str(repository), str(ids), context, batch, str(seconds)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    return float(json.loads(done.stdout)["tokens_per_second"])
+
+
+def main() -> None:
+    """Measure in turns and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nanogpt", default=NANOGPT, help="where to clone nanoGPT from")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--no-s3", action="store_true", help="without the S3 server")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        tokens = corpus(Storage(str(folder / "store")))
+        shards = TokenShards(tokens, TRAIN)
+        flat = folder / "train.bin"
+        shards.window(0, len(shards)).astype(np.uint16).tofile(flat)
+        print(f"{len(shards) / 1e6:.1f} M tokens, {shards.documents:,} documents, one process")
+        for shape in SHAPES:
+            rate, waits = consumed(tokens, shape, folder / shape)
+            print(f"\n{shape}, T={SHAPES[shape]['context']}, batch {SHAPES[shape]['batch']}")
+            print(f"{'  consumed in training':34} {rate:14,.0f} tokens/s, data wait {waits:.2%}")
+            ways = {name: entry(shape, **settings) for name, settings in WAYS.items()}
+            rates: dict[str, list[float]] = {name: [] for name in ways}
+            for _ in range(TURNS):
+                for name, config in ways.items():
+                    rates[name].append(served(tokens, config, folder / "none", options.seconds))
+            peer = "nanoGPT's get_batch"
+            try:
+                repository = clone(options.nanogpt, root() / "nanoGPT")
+                rates[peer] = [
+                    nanogpt(repository, flat, shape, options.seconds) for _ in range(TURNS)
+                ]
+            except NotMeasured as error:
+                print(f"  {peer}: not measured: {error}")
+            for name, taken in rates.items():
+                middle = statistics.median(taken)
+                print(f"  {name:32} {middle:14,.0f} tokens/s, {middle / rate:8,.0f} x the model")
+            if not options.no_s3:
+                remote(folder / f"s3 {shape}", shape, rate, options.seconds)
+
+
+def remote(folder: Path, shape: str, rate: float, seconds: float) -> None:
+    """The same from an S3 server, before anything is in the cache and after."""
+    with seaweed(folder / "weed") as server:
+        os.environ.update(server.env)
+        tokens = corpus(Storage(f"s3://{server.bucket}/loader"))
+        config = entry(shape, **WAYS["concatenate, in pools"])
+        for name in ("S3, nothing read yet", "S3, read before"):
+            found = served(tokens, config, folder / "cache", seconds)
+            print(f"  {name:32} {found:14,.0f} tokens/s, {found / rate:8,.0f} x the model")
+
+
+if __name__ == "__main__":
+    main()
