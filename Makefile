@@ -60,6 +60,10 @@ bench-dedup bench-train:
 	@failed=0; for script in benchmarks/bench_$(@:bench-%=%)_*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 
+kill-matrix: export PYTHONPATH := .
+kill-matrix: setup ## kill what a training stands on, at each moment that hurts: ten minutes
+	@$(BIN)/python -m benchmarks.kill_matrix
+
 docs: setup ## write the reference of settings from the recipe's model
 	$(BIN)/python -m flows.reference > docs/recipe.md
 

@@ -47,6 +47,7 @@ class Case:
 
     Attributes:
         struck: whether the kill was done.
+        cut: steps done at the checkpoint that was cut off.
         runs: times that the flow's process was started.
         resumed: steps done where each attempt began.
         sha: of the model's weights; ``None`` if the run did not finish.
@@ -56,6 +57,7 @@ class Case:
     moment: str
     store: str
     struck: bool = False
+    cut: int | None = None
     runs: int = 0
     resumed: list[int] = field(default_factory=list)
     sha: str | None = None
@@ -65,9 +67,8 @@ class Case:
     def sound(self, undisturbed: str) -> bool:
         """Whether it ended as it must."""
         # A checkpoint that was cut off must not be gone on from; whatever lies before it may.
-        cut = self.victim != "server" and self.moment != "step"
         later = self.resumed[1:]
-        read_half = cut and any(step >= STEP for step in later[:1])
+        read_half = self.cut is not None and any(step >= self.cut for step in later[:1])
         restarted = self.victim in ("none", "server") or bool(later)
         return self.sha == undisturbed and not read_half and restarted
 
@@ -190,6 +191,7 @@ def strike_at(case: Case, flag: Path, process: "subprocess.Popen[bytes]", server
     while process.poll() is None and not case.struck and case.victim != "none":
         if case.moment != "step" and flag.exists():
             time.sleep(0.1)
+            case.cut = int(flag.read_text())
             strike(case, process, server)
         time.sleep(0.01)
 

@@ -1,8 +1,8 @@
-"""A training process that takes its time at one point of one checkpoint, so that it can be killed there.
+"""A training process that takes its time in one checkpoint, so that it can be killed there.
 
-``torchrun -m benchmarks.kill_worker FOLDER``, with ``KILL_AT`` (``shards`` or ``marker``), ``KILL_STEP``
-and ``KILL_FLAG``, a file that is made when the point is reached; where it is there already, nothing
-is slow. Everything else is ``tasks.train.worker`` as it is.
+``torchrun -m benchmarks.kill_worker FOLDER``, with ``KILL_AT`` (``shards`` or ``marker``), ``KILL_STEP``,
+the first checkpoint that will do, and ``KILL_FLAG``, a file that gets the checkpoint's step when the
+point is reached; where it is there already, nothing is slow. Everything else is ``tasks.train.worker`` as it is.
 """
 
 from infra.processes import die_with_parent
@@ -26,24 +26,24 @@ PAUSE = 3.0  # seconds in which the script has to strike
 def slow_down() -> None:
     """Pause before the first marker of a step, or after this process's first shards of it."""
     at, flag = os.environ["KILL_AT"], Path(os.environ["KILL_FLAG"])
-    name = checkpoint.name_of(int(os.environ["KILL_STEP"]))
+    least = checkpoint.name_of(int(os.environ["KILL_STEP"]))
     mark = checkpoint.mark
 
-    def reach() -> None:
-        if not flag.exists():
-            flag.touch()
+    def reach(folder: str) -> None:
+        name = folder.rsplit("/", 1)[-1]
+        # A save is left out while the one before is still being written: the next one will do.
+        if name >= least and not flag.exists():
+            flag.write_text(name.removeprefix("step-"))
             time.sleep(PAUSE)
 
     def slow_mark(folder: Any, marker: Any) -> None:
-        if folder.url.endswith(name):
-            reach()
+        reach(folder.url)
         mark(folder, marker)
 
     class SlowWriter(FileSystemWriter):
         def write_data(self, *given: Any) -> Any:
             written = super().write_data(*given)
-            if str(self.path).endswith(name):
-                reach()
+            reach(str(self.path))
             return written
 
     if at == "marker":

@@ -105,6 +105,24 @@ def test_a_killed_process_costs_no_more_than_the_steps_since_the_checkpoint(
     assert [x["loss"] for x in lines] == [x["loss"] for x in undisturbed[1]]
 
 
+def test_a_killed_torchrun_is_started_again(
+    tokens: Dataset,
+    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["step"] == 15 and not killed:
+            killed.append(workers(os.getpid())[0].parent())  # type: ignore[arg-type]
+            killed[0].kill()
+
+    weights = run(tokens, tmp_path, heard=kill)
+    assert killed
+    assert equal(weights, undisturbed[0])
+    assert len(read(tmp_path / "attempts.jsonl")) == 2
+
+
 def test_a_killed_launcher_leaves_no_process_and_the_next_one_goes_on(
     tokens: Dataset,
     undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],

@@ -1,0 +1,99 @@
+"""A run goes on from its checkpoint on the same processes, on fewer and on more."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed import barrier, destroy_process_group, get_rank, init_process_group
+from torch.multiprocessing.spawn import spawn
+
+from infra.dataset import Dataset, open_dataset
+from infra.storage import Storage
+from tasks.train.checkpoint import MARKER, complete
+from tasks.train.journal import read
+from tasks.train.loop import Job, train
+from tests.train.corpora import tiny, token_shards
+
+HALF, STEPS = 10, 20
+pytestmark = pytest.mark.timeout(240)
+
+
+def run(folder: Path, url: str, processes: int, parallel: str) -> dict[str, Any]:
+    changes: dict[str, Any] = {"checkpoint_every": HALF, "ema": 0.9, "dropout": 0.1}
+    config = tiny(tokens=STEPS * 128, processes=processes, parallel=parallel, **changes)
+    weights, _ = train(Job(config, 1337, 300, 0, folder), open_dataset(Storage(url)))
+    return weights
+
+
+def cut_off(whole: Path, folder: Path) -> Path:
+    """A copy of a run that was killed before its last checkpoint was complete."""
+    shutil.copytree(whole, folder)
+    (folder / "checkpoints" / f"step-{STEPS:09d}" / MARKER).unlink()
+    return folder
+
+
+def process(rank: int, url: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for name, whole, parallel in (
+        ("two", None, "fsdp"),
+        ("two-two", "two", "fsdp"),
+        ("one-two", "one", "fsdp"),
+        ("two-ddp", "two", "ddp"),
+    ):
+        if whole and get_rank() == 0:
+            cut_off(folder / whole, folder / name)
+        barrier()
+        weights = run(folder / name, url, 2, parallel)
+        if get_rank() == 0:
+            torch.save(weights, folder / name / "weights.pt")
+    destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    url = tokens.storage.url
+    run(folder / "one", url, 1, "ddp")
+    spawn(process, (url, folder), nprocs=2)  # type: ignore[no-untyped-call]
+    run(cut_off(folder / "two", folder / "two-one"), url, 1, "ddp")
+    return folder
+
+
+def figures(folder: Path, name: str) -> list[float]:
+    lines = read(folder / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    return [line[name] for line in lines]
+
+
+def test_each_process_has_its_own_shards(runs: Path) -> None:
+    last = complete(Storage(str(runs / "two" / "checkpoints")))[-1]
+    assert last.world == 2
+    assert {name.split("_")[2] for name in last.files if name.endswith("distcp")} == {"0", "1"}
+
+
+@pytest.mark.parametrize("name", ["two-two", "two-one", "two-ddp", "one-two"])
+def test_it_goes_on_from_the_checkpoint(runs: Path, name: str) -> None:
+    attempts = read(runs / name / "attempts.jsonl")
+    assert [item["step"] for item in attempts] == [0, HALF]
+    assert [item["redone_steps"] for item in attempts] == [0, HALF]
+
+
+def test_on_the_same_processes_to_the_bit(runs: Path) -> None:
+    assert figures(runs / "two-two", "loss") == figures(runs / "two", "loss")
+    whole, again = (torch.load(runs / name / "weights.pt") for name in ("two", "two-two"))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("name", ["two-one", "two-ddp", "one-two"])
+def test_on_others_with_the_same_batches_and_losses(runs: Path, name: str) -> None:
+    whole = runs / name.split("-", maxsplit=1)[0]
+    assert figures(runs / name, "rows_digest") == figures(whole, "rows_digest")
+    assert figures(runs / name, "loss") == pytest.approx(figures(whole, "loss"), rel=1e-5)
