@@ -43,20 +43,30 @@ class HuggingFaceModel:
 
     def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
         """See ``model.TextScorer``; windows as ``windows.windows`` lays them."""
-        return [nats for nats, _ in self._score(documents)]
+        return [nats for nats, _ in self._score(documents, [self._eos] * len(documents))]
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
         """See ``model.LanguageModel``."""
-        scored = self._score([np.concatenate(request) for request in requests])
+        begun = [(p, c) if len(p) else (np.array([self._eos]), c) for p, c in requests]
+        rests = [np.concatenate([prompt[1:], continuation]) for prompt, continuation in begun]
+        scored = self._score(rests, [int(prompt[0]) for prompt, _ in begun])
         return [
-            Continuation(float(nats[len(prompt) :].sum()), bool(greedy[len(prompt) :].all()))
-            for (prompt, _), (nats, greedy) in zip(requests, scored, strict=True)
+            Continuation(float(nats[-len(c) :].sum()), bool(greedy[-len(c) :].all()))
+            if len(c)
+            else Continuation(0.0, greedy=True)
+            for (_, c), (nats, greedy) in zip(begun, scored, strict=True)
         ]
 
-    def _score(self, documents: Sequence[Tokens]) -> list[tuple[Nats, Any]]:
-        """For each document float64[tokens] nats and bool[tokens]: whether it is the greedy choice."""
+    def _score(self, documents: Sequence[Tokens], firsts: Sequence[int]) -> list[tuple[Nats, Any]]:
+        """For each document float64[tokens] nats and bool[tokens]: whether it is the greedy choice.
+
+        ``firsts`` are the ids that stand before them.
+        """
         targets = [ids.astype(np.int64) for ids in documents]
-        inputs = [np.concatenate([[self._eos], ids[:-1]]).astype(np.int64) for ids in targets]
+        inputs = [
+            np.concatenate([[first], ids[:-1]]).astype(np.int64)
+            for first, ids in zip(firsts, targets, strict=True)
+        ]
         results = [(np.zeros(len(ids)), np.zeros(len(ids), bool)) for ids in targets]
         jobs = [
             (document, window)

@@ -56,12 +56,16 @@ class LanguageModel(TextScorer, Protocol):
         """The most tokens that it reads at once."""
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
-        """Rate ``(prompt, continuation)`` pairs; an empty prompt stands for a text's beginning."""
+        """Rate ``(prompt, continuation)`` pairs.
+
+        A prompt is taken as it is, nothing stands before it, as in lm-evaluation-harness; an empty
+        one stands for a text's beginning.
+        """
 
     def generate(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], sampling: Sampling
     ) -> list[list[int]]:
-        """Continue each prompt until the end of text or ``sampling.tokens``.
+        """Continue each prompt, the beginning of a text, until its end or ``sampling.tokens``.
 
         A continuation depends on its prompt and seed alone, not on what else is in the batch.
         """

@@ -61,7 +61,7 @@ def test_scores_do_not_depend_on_the_batch(
 
 
 def test_probabilities_sum_to_one(model: HuggingFaceModel) -> None:
-    prompt = np.array([4, 5], np.uint16)
+    prompt = np.array([EOS, 4, 5], np.uint16)
     every = [np.array([4, 5, word], np.uint16) for word in range(V)]
     last = [nats[-1] for nats in model.score_texts(every)]
     assert np.exp(-np.array(last)).sum() == pytest.approx(1, abs=1e-5)
@@ -89,8 +89,17 @@ def test_greedy_generation_is_the_greedy_continuation(model: HuggingFaceModel) -
     prompt = np.array([9, 8, 7], np.uint16)
     [ids] = model.generate([prompt], [1], GREEDY)
     assert model.generate([prompt], [2], GREEDY) == [ids]
-    [rated] = model.score_continuations([(prompt, np.array(ids, np.uint16))])
+    begun = np.concatenate([np.array([EOS], np.uint16), prompt])  # it generates from a beginning
+    [rated] = model.score_continuations([(begun, np.array(ids, np.uint16))])
     assert rated.greedy
+
+
+def test_a_prompt_is_taken_as_it_is(model: HuggingFaceModel) -> None:
+    """Nothing stands before it: as lm-evaluation-harness asks."""
+    prompt, continuation = np.array([4, 5], np.uint16), np.array([6], np.uint16)
+    begun = np.concatenate([np.array([EOS], np.uint16), prompt])
+    plain, after_end = model.score_continuations([(prompt, continuation), (begun, continuation)])
+    assert plain.nats != pytest.approx(after_end.nats, abs=1e-3)
 
 
 def test_a_long_prompt_keeps_its_end(model: HuggingFaceModel) -> None:
