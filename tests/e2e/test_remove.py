@@ -120,8 +120,8 @@ def chosen(place: Path, first: Ran) -> int:
     """A pair that trains the model, but not the tokenizer, whichever of it is in the corpus."""
     pair = survey_of([text for number in (0, 2) for text in texts()[number]])
     every = survey_of([text for file in texts() for text in file])
-    (folder,) = Storage(str(place / "data")).folders("tokenizer")
-    data = open_dataset(Storage(str(place / "data")).at("tokenizer", folder))
+    (folder,) = Storage(str(place / "data")).folders("words")
+    data = open_dataset(Storage(str(place / "data")).at("words", folder))
     sampled = {row["id"]: row["bytes"] for row in data.table().to_pylist()}
     corpus = open_dataset(path_of(first, "select")).table(["id", "text"]).to_pylist()
     draws = {row["content"]: row["sample_draw"] for row in every}
