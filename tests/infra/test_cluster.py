@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from infra.cluster import Cluster, ClusterConfig, ClusterLost
+from infra.processes import Stopped
 
 
 def cluster(**config: object) -> Cluster:
@@ -136,3 +138,17 @@ def test_a_scheduler_without_workers_says_nothing_of_where_they_will_be() -> Non
         client.workers = workers
         assert here.on_this_machine == expected
     here._client = None
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(60)
+def test_a_cluster_that_is_closed_ends_what_runs_on_it() -> None:
+    arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
+    with cluster(**{"class": "distributed.LocalCluster", "args": arguments}) as named:
+        found = named.map(time.sleep, [(0.01,), (2,), (2,)])
+        assert next(found) == (0, None)
+        closing = threading.Thread(target=named.close)
+        closing.start()
+        with pytest.raises(Stopped):
+            list(found)
+        closing.join()
