@@ -9,6 +9,7 @@ OPERATIONAL = frozenset(
     {
         "name",
         "log_every",
+        "mlflow",
         "validation_every",
         "checkpoint_every",
         "keep",
@@ -65,6 +66,14 @@ class KeepPart(Section):
         description=(
             "times that a run whose loss is no number or leaps starts again from the last good "
             "checkpoint, leaving out the batches that did it"
+        ),
+    )
+    mlflow: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "tracking server that is told the figures, too, such as http://host:5000; needs "
+            "gristmill[mlflow]"
         ),
     )
     log_every: int = Field(10, ge=1, description="steps between lines of the log")

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from tasks.train.tracking import Tracking
+
 
 class Silence:
     """For the processes that do not speak."""
@@ -26,12 +28,13 @@ class Files(Silence):
     file tells each step once.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, tracking: Tracking | None = None) -> None:
         """Go on at ``step`` steps done.
 
         Args:
             folder: holds ``metrics.jsonl`` and ``tensorboard/``.
             step: later lines are taken back.
+            tracking: a server that is told, too.
         """
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -40,13 +43,16 @@ class Files(Silence):
         kept = [line for line in read(path) if line["step"] <= step]
         path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", buffering=1)
+        self._tracking = tracking
         self._curves: Any = EventFileWriter(str(folder / "tensorboard"))
 
     def write(self, line: dict[str, Any]) -> None:
-        """Note it in all three places."""
+        """Note it in all places."""
         text = json.dumps(line)
         self._file.write(text + "\n")
         self._draw(line)
+        if self._tracking is not None:
+            self._tracking.write(line)
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
@@ -63,10 +69,12 @@ class Files(Silence):
             Event(wall_time=line["clock"], step=line["step"], summary=Summary(value=values))
         )
 
-    def __exit__(self, *_: object) -> None:
-        """Flush everything to the disk."""
+    def __exit__(self, *error: object) -> None:
+        """Flush everything to the disk, and tell the server how it ended."""
         self._file.close()
         self._curves.close()
+        if self._tracking is not None:
+            self._tracking.close(failed=error[0] is not None)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

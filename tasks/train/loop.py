@@ -20,6 +20,7 @@ from torch.amp import GradScaler
 
 from infra.dataset import Dataset
 from infra.errors import UserError
+from infra.fingerprint import digest
 from infra.tokens import VALIDATION, TokenShards
 from tasks.train.config import TrainConfig
 from tasks.train.dropout import sample_keys
@@ -36,6 +37,7 @@ from tasks.train.penalty import penalise
 from tasks.train.shelf import Shelf
 from tasks.train.spoilt import Watch
 from tasks.train.state import State, Weights, copied
+from tasks.train.tracking import Tracking, require
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BEST = ("best_validation_loss", "best_step")  # what lines carry on with patience
@@ -102,6 +104,8 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
         TooFewTokens: if the training split is shorter than one window.
     """
     config, (rank, world) = job.config, place()
+    if config.mlflow:
+        require(config.name)
     device, dtype = pick_device(config, rank), DTYPES[config.precision]
     cache = job.folder.parent / "tokens"
     fixed = _held_out(config, tokens, cache).to(device)
@@ -139,7 +143,7 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     feed = open_feed(config, tokens, job.seed, rank, world, cache, first, job.skip)
     if rank == 0:
         note_attempt(job.folder, first, world)
-    journal = Files(job.folder, first) if rank == 0 else Silence()
+    journal = note(job, first) if rank == 0 else Silence()
 
     with collected_by_hand(), closing(feed), closing(keeper), journal:
         for step in range(first, last):
@@ -208,6 +212,15 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
                 break
         keeper.finish()
     return state.outcome(), line
+
+
+def note(job: Job, first: int) -> Files:
+    """Where the run's figures go."""
+    config, tracking = job.config, None
+    if config.mlflow:
+        key = digest([config.name, dict(job.identity)])
+        tracking = Tracking(config.mlflow, config.name, key, config.facts())
+    return Files(job.folder, first, tracking)
 
 
 def early(line: dict[str, Any], config: TrainConfig, state: State) -> bool:

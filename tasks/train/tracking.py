@@ -1,0 +1,102 @@
+"""A run's figures in an MLflow server, beside the files that hold them in any case.
+
+A thread of its own speaks to the server, so that no step waits for it. If it does not answer, the
+log says so once and training goes on: nothing is lost, since ``metrics.jsonl`` has every line.
+"""
+
+import logging
+from collections.abc import Mapping
+from importlib.util import find_spec
+from queue import Queue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from infra.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "gristmill"
+TAG = "gristmill.run"  # by which a run that goes on finds what it wrote before
+LONGEST_PARAMETER = 6000  # characters; MLflow's own limit
+PATIENCE = 30.0  # seconds that the run's end waits for the server
+
+Line = Mapping[str, Any]
+
+
+def require(name: str) -> None:
+    """Raise ``UserError`` if the package is missing that the training of this name asks for."""
+    if find_spec("mlflow") is None:
+        raise UserError(
+            f"train.{name}.mlflow: the package is not installed: pip install 'gristmill[mlflow]'"
+        )
+
+
+class Tracking:
+    """One training as a run of MLflow's; it goes on in the same run after a crash."""
+
+    def __init__(self, uri: str, name: str, key: str, parameters: Mapping[str, Any]) -> None:
+        """Begin to speak to a server.
+
+        Args:
+            uri: of the tracking server.
+            name: what the run is called there.
+            key: what makes it this run and no other, such as a fingerprint.
+            parameters: its settings.
+        """
+        self._lines: Queue[Line | None] = Queue()
+        self._known = {"uri": uri, "name": name, "key": key}
+        self._parameters = parameters
+        self._failed = False
+        self._thread = Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def write(self, line: Line) -> None:
+        """Pass a line of the log on. Does not wait."""
+        self._lines.put(line)
+
+    def close(self, *, failed: bool) -> None:
+        """Tell how it ended and wait for the server, but not for ever."""
+        self._failed = failed
+        self._lines.put(None)
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            log.warning("MLflow at %s does not answer; what it lacks is in the log", self._uri)
+
+    @property
+    def _uri(self) -> str:
+        return self._known["uri"]
+
+    def _work(self) -> None:
+        from mlflow.entities import Metric
+        from mlflow.tracking import MlflowClient
+
+        try:
+            client = MlflowClient(tracking_uri=self._uri)
+            run = self._open(client)
+            while (line := self._lines.get()) is not None:
+                at, step = int(1000 * line["clock"]), int(line["step"])
+                metrics = [
+                    Metric(name, float(value), at, step)
+                    for name, value in line.items()
+                    if name not in ("step", "clock") and isinstance(value, int | float)
+                ]
+                client.log_batch(run.info.run_id, metrics=metrics)
+            client.set_terminated(run.info.run_id, "FAILED" if self._failed else "FINISHED")
+        except Exception as error:  # noqa: BLE001 - a server's trouble is not the run's
+            log.warning("MLflow at %s: %s; what it lacks is in the log", self._uri, error)
+
+    def _open(self, client: "MlflowClient") -> "Run":
+        found = client.get_experiment_by_name(EXPERIMENT)
+        experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+        key = self._known["key"]
+        for run in client.search_runs([experiment], f"tags.`{TAG}` = '{key}'", max_results=1):
+            client.update_run(run.info.run_id, status="RUNNING")
+            return run
+        run = client.create_run(experiment, tags={TAG: key}, run_name=self._known["name"])
+        for name, value in self._parameters.items():
+            client.log_param(run.info.run_id, name, str(value)[:LONGEST_PARAMETER])
+        return run
