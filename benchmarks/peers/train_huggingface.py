@@ -1,5 +1,7 @@
 """Hugging Face's Trainer on GPT-2 of nanoGPT's shape: ``python train_huggingface.py TRAIN.bin JSON``.
 
+With ``-`` for the file tokens are drawn; ``device`` may be ``cuda``.
+
 Prints one line of JSON: ``ms`` of each iteration, ``version``.
 """
 
@@ -19,8 +21,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 class Windows(torch.utils.data.Dataset[Any]):
     """Random windows, as many as are asked for."""
 
-    def __init__(self, path: str, context: int, count: int) -> None:
-        self.ids = np.fromfile(path, np.uint16).astype(np.int64)
+    def __init__(self, path: str, context: int, count: int, vocabulary: int) -> None:
+        drawn = np.random.default_rng(0).integers(0, vocabulary, 1 << 20)
+        self.ids = drawn if path == "-" else np.fromfile(path, np.uint16).astype(np.int64)
         self.context, self.count = context, count
         self.starts = np.random.default_rng(1).integers(0, len(self.ids) - context, count)
 
@@ -49,7 +52,7 @@ def main() -> None:
     path, given = sys.argv[1], json.loads(sys.argv[2])
     torch.set_num_threads(given["threads"])
     config: Any = GPT2Config(
-        vocab_size=65,
+        vocab_size=given.get("vocabulary", 65),
         n_positions=given["context"],
         n_embd=given["width"],
         n_layer=given["layers"],
@@ -60,7 +63,7 @@ def main() -> None:
         bos_token_id=0,
         eos_token_id=0,
     )
-    clock = Clock()
+    clock, gpu = Clock(), given.get("device") == "cuda"
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -72,16 +75,18 @@ def main() -> None:
             weight_decay=0.1,
             adam_beta2=0.99,
             max_grad_norm=1.0,
-            optim="adamw_torch",
+            optim="adamw_torch_fused" if gpu else "adamw_torch",
             logging_steps=100,
             save_strategy="no",
             report_to="none",
-            use_cpu=True,
+            use_cpu=not gpu,
+            torch_compile=gpu,
             dataloader_num_workers=0,
             disable_tqdm=True,
             bf16=given["precision"] == "bf16",
         )  # fmt: skip
-        data = Windows(path, given["context"], given["iterations"] * given["batch"])
+        count = given["iterations"] * given["batch"]
+        data = Windows(path, given["context"], count, config.vocab_size)
         trainer = Trainer(
             model=GPT2LMHeadModel(config), args=arguments, train_dataset=data, callbacks=[clock]
         )

@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 # In fp16 the gradients of logits, many of them far below 6e-5, are kept larger until they are summed.
 HALF_SCALE = 16.0
 CHUNK_ELEMENTS = 1 << 21  # logits per chunk: 8 MB in fp32, within a server CPU's last-level cache
+GPU_CHUNK_ELEMENTS = 1 << 28  # a GPU wants large products; 1 GB in fp32, some chunks per pass
 
 
 def cross_entropy(
@@ -42,7 +43,8 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: Any, smoothing: float
     ) -> Tensor:
         vocabulary = weight.shape[0]
-        rows = max(1, CHUNK_ELEMENTS // vocabulary)
+        most = CHUNK_ELEMENTS if hidden.device.type == "cpu" else GPU_CHUNK_ELEMENTS
+        rows = max(1, most // vocabulary)
         needs_grad = any(ctx.needs_input_grad)
         scale = HALF_SCALE if dtype == torch.float16 else 1.0
         total = hidden.new_zeros((), dtype=torch.float32)
