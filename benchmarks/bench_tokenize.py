@@ -94,7 +94,7 @@ def stage(ctx: Context, config: TokenizeConfig, parts: Dataset) -> int:
     """Run the stage; its tokens, ends of texts left out as the library has none."""
     spec = tokenize.spec(ctx, config=config, corpus=parts)
     done = tokenize.build(ctx, spec, config=config, corpus=parts)
-    return sum(done.facts["tokens"].values()) - sum(done.facts["documents"].values())
+    return int(sum(done.facts["tokens"].values()) - sum(done.facts["documents"].values()))
 
 
 def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int) -> None:

@@ -13,13 +13,10 @@ from tasks.tokenize.bpe import train
 from tasks.tokenize.encode import Encoded, Encoder
 from tasks.tokenize.rule import ALL, Rule
 from tests.tokenize.corpora import EOS, PROSE, variations
+from tests.tokenize.test_scan import TRICKY
 
 TRAINED = {rule: train(PROSE, vocab_size=420, specials=[EOS], rule=rule) for rule in ALL}
-TEXTS = st.lists(
-    st.text(st.sampled_from("'sthe 12345é猫\n\t.") | st.characters(exclude_categories=["Cs"]))
-    | st.sampled_from([*PROSE, EOS, ""]),
-    max_size=5,
-)
+TEXTS = st.lists(TRICKY | st.sampled_from([*PROSE, EOS, ""]), max_size=5)
 
 
 def column(texts: list[str]) -> "pa.Array[str]":
