@@ -179,6 +179,7 @@ def run(case: Case, folder: Path, server: Server) -> None:
                 case.sha, case.resumed = told["sha"], told["resumed"]
             elif line == f"step {STEP + 3}" and case.moment == "step" and not case.struck:
                 strike(case, process, server)
+        process.stdout.close()
         process.wait()
         watcher.join()
         if case.sha is None:

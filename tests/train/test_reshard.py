@@ -62,7 +62,7 @@ def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     url = tokens.storage.url
     run(folder / "one", url, 1, "ddp")
-    spawn(process, (url, folder), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(process, (url, folder), nprocs=2)
     run(cut_off(folder / "two", folder / "two-one"), url, 1, "ddp")
     return folder
 

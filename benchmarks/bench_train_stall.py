@@ -1,0 +1,80 @@
+"""What a checkpoint costs the training that goes on: seconds that a step waits for its save.
+
+Two figures for a model of 10.7 M parameters (6 blocks, width 384), one process, fp32, AdamW (weights
+and two moments: 129 MB): the stall of a save, as a share of a median step; and how long the same
+state takes when it is written while training waits.
+
+    python benchmarks/bench_train_stall.py
+"""
+
+import statistics
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from infra.storage import Storage
+from tasks.train import loop
+from tasks.train.checkpoint import complete
+from tasks.train.journal import read
+from tasks.train.keeper import Keeper
+from tasks.train.loop import Job, train
+from tests.train.corpora import tiny, token_shards
+
+STEPS, EVERY = 16, 4
+SHAPE: dict[str, Any] = {
+    "layers": 6, "width": 384, "heads": 6, "kv_heads": 6, "context": 128, "batch": 8,
+    "tokens": STEPS * 8 * 128, "optimizer": "adamw", "learning_rate": 0.001, "keep": 1,
+}  # fmt: skip
+
+
+class Waits(Keeper):
+    """Writes while training waits."""
+
+    def save(self, *given: Any, **named: Any) -> bool:
+        """Save, and wait for it."""
+        begun = super().save(*given, **named)
+        self.finish()
+        return begun
+
+
+def run(url: str, folder: Path) -> tuple[float, list[float]]:
+    """Train; returns the median step without a save and the saves' stalls, in seconds."""
+    from infra.dataset import open_dataset
+
+    job = Job(tiny(**SHAPE, checkpoint_every=EVERY), 1337, 300, 0, folder)
+    train(job, open_dataset(Storage(url)))
+    lines = read(folder / "metrics.jsonl")
+    clocks = [line["clock"] for line in lines]
+    steps = [
+        after - before
+        for number, (before, after) in enumerate(pairwise(clocks), 1)
+        if number % EVERY
+    ]
+    return statistics.median(steps), [
+        line["checkpoint_seconds"] for line in lines if "checkpoint_seconds" in line
+    ]
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        url = token_shards(root / "store", 400).storage.url
+        step, stalls = run(url, root / "beside")
+        loop.Keeper = Waits  # type: ignore[attr-defined]
+        _, waits = run(url, root / "waiting")
+        last = complete(Storage(str(root / "waiting" / "checkpoints")))[-1]
+        size = sum(last.files.values())
+    stall, whole = statistics.median(stalls), statistics.median(waits)
+    print(f"state {size / 1e6:.0f} MB, step {step * 1e3:.0f} ms")
+    print(f"saving beside the training: stall {stall * 1e3:.0f} ms, {stall / step:.2f} of a step")
+    print(f"saving while it waits:      stall {whole * 1e3:.0f} ms, {whole / step:.2f} of a step")
+    assert max(stalls) <= step, "a save must not cost more than a step"
+
+
+if __name__ == "__main__":
+    main()
