@@ -129,7 +129,12 @@ class Encoder:
             texts: ``large_string`` without nulls, as ``normalised`` returns them.
         """
         if self.lookup is not None:
-            return Encoded(*self.lookup.encode(*utf8(texts)))
+            try:
+                return Encoded(*self.lookup.encode(*utf8(texts)))
+            except Exception as error:
+                if type(error) is not Exception:  # `tokenizers` raises that and no other
+                    raise
+                # A word cannot be encoded: which texts hold it is found out below.
         results = self.encode(texts.to_pylist())
         errors = {row: ids for row, ids in enumerate(results) if isinstance(ids, Exception)}
         empty = np.zeros(0, self.dtype)

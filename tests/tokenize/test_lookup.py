@@ -105,3 +105,18 @@ def test_tokens_of_another_text_do_not_come_back() -> None:
     assert encoder.come_back(column(["one text", "another", ""]), encoded, rows) == [True] * 3
     others = column(["one texts", "anothe", "x"])
     assert encoder.come_back(others, encoded, rows) == [False] * 3
+
+
+def test_a_word_that_cannot_be_encoded_fails_its_own_text_only() -> None:
+    def unknown(data: dict[str, object]) -> None:
+        model = json.loads(json.dumps(data["model"]))
+        kept = {token: i for token, i in model["vocab"].items() if "q" not in token}
+        merges = [pair for pair in model["merges"] if "q" not in "".join(pair)]
+        data["model"] = {**model, "vocab": kept, "merges": merges, "unk_token": "<missing>"}
+
+    encoder = Encoder(published(unknown), EOS)
+    assert encoder.lookup is not None
+    for texts, wrong in ((["fine", "a q", "good"], [1]), (["good", "fine"], [])):
+        encoded = encoder.encode_column(column(texts))
+        assert list(encoded.errors) == wrong
+        assert [int(n) > 0 for n in encoded.lengths] == [i not in wrong for i in range(len(texts))]
