@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--no-s3", action="store_true", help="without the S3 server")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        far: Dataset | None = None
+        if not options.no_s3:
+            server = stack.enter_context(seaweed(folder / "weed"))
+            os.environ.update(server.env)
+            far = corpus(Storage(f"s3://{server.bucket}/loader"))
         tokens = corpus(Storage(str(folder / "store")))
         shards = TokenShards(tokens, TRAIN)
         flat = folder / "train.bin"
@@ -164,19 +170,12 @@ def main() -> None:
             for name, taken in rates.items():
                 middle = statistics.median(taken)
                 print(f"  {name:32} {middle:14,.0f} tokens/s, {middle / rate:8,.0f} x the model")
-            if not options.no_s3:
-                remote(folder / f"s3 {shape}", shape, rate, options.seconds)
-
-
-def remote(folder: Path, shape: str, rate: float, seconds: float) -> None:
-    """The same from an S3 server, before anything is in the cache and after."""
-    with seaweed(folder / "weed") as server:
-        os.environ.update(server.env)
-        tokens = corpus(Storage(f"s3://{server.bucket}/loader"))
-        config = entry(shape, **WAYS["concatenate, in pools"])
-        for name in ("S3, nothing read yet", "S3, read before"):
-            found = served(tokens, config, folder / "cache", seconds)
-            print(f"  {name:32} {found:14,.0f} tokens/s, {found / rate:8,.0f} x the model")
+            config = entry(shape, **WAYS["concatenate, in pools"])
+            for name in ("S3, nothing read yet", "S3, read before"):
+                if far is None:
+                    break
+                found = served(far, config, folder / f"cache {shape}", options.seconds)
+                print(f"  {name:32} {found:14,.0f} tokens/s, {found / rate:8,.0f} x the model")
 
 
 if __name__ == "__main__":
