@@ -1,6 +1,6 @@
 """The loader beside what models consume, and beside nanoGPT's.
 
-    python benchmarks/bench_loader.py [--nanogpt REPOSITORY] [--seconds S] [--no-s3]
+    python benchmarks/bench_train_loader.py [--nanogpt REPOSITORY] [--seconds S] [--no-s3]
 
 Over the same documents, one process on this machine: tokens per second that the feed serves from
 local shards with each way of packing, and from an S3 server on this machine with a cache that is
