@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import multiprocessing
 from torch.distributed import destroy_process_group, init_process_group
+from torch.multiprocessing.spawn import spawn
 
 from infra.dataset import Dataset, open_dataset
 from infra.storage import Storage
@@ -49,7 +49,7 @@ def process(rank: int, url: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    multiprocessing.spawn(process, (tokens.storage.url, folder), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(process, (tokens.storage.url, folder), nprocs=2)  # type: ignore[no-untyped-call]
     for name in CHOICES:
         run(name, 1, "ddp", tokens.storage.url, folder)
     return folder
