@@ -49,7 +49,7 @@ def process(rank: int, url: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    spawn(process, (tokens.storage.url, folder), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(process, (tokens.storage.url, folder), nprocs=2)
     for name in CHOICES:
         run(name, 1, "ddp", tokens.storage.url, folder)
     return folder
