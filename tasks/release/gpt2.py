@@ -33,7 +33,7 @@ def config(shape: Mapping[str, Any], eos: int) -> Any:
         n_layer=shape["layers"],
         n_head=shape["heads"],
         n_positions=shape["context"],
-        activation_function="gelu_new",
+        activation_function="gelu",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,

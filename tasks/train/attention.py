@@ -62,7 +62,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None
     scores = (q / math.sqrt(q.shape[3])) @ k.transpose(-1, -2)
     if seen is None:
         ahead = torch.full((time, time), -math.inf, dtype=scores.dtype, device=q.device).triu_(1)
-        scores = scores + ahead
+        scores += ahead
     else:
         scores = scores.masked_fill(~seen, -math.inf)
     return torch.softmax(scores, dim=-1) @ v

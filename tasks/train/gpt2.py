@@ -1,7 +1,8 @@
 """A decoder in GPT-2's layout: learned positions, LayerNorm, GELU, as many keys as queries.
 
-Follows Radford et al. 2019 and ``transformers.GPT2LMHeadModel`` (GELU by its tanh approximation),
-so that a checkpoint exports by renaming. Biases are optional; nanoGPT trains without them.
+Follows Radford et al. 2019 as nanoGPT does: GELU itself (Hendrycks & Gimpel 2016, arXiv:1606.08415)
+instead of the published weights' approximation by tanh, and biases only if asked for. A checkpoint
+exports to ``transformers.GPT2LMHeadModel`` by renaming.
 Shape letters as in ``tasks.train.model``.
 """
 
@@ -61,7 +62,7 @@ class Block(nn.Module):
     ) -> Tensor:
         """The residual stream after the block, float[B, T, D]."""
         x_btd = x_btd + drop(self.attend(self.attention_norm(x_btd), where), keys_b, site, share)
-        fed_btd = self.down(F.gelu(self.up(self.mlp_norm(x_btd)), approximate="tanh"))
+        fed_btd = self.down(F.gelu(self.up(self.mlp_norm(x_btd))))
         return x_btd + drop(fed_btd, keys_b, site + 1, share)
 
     def attend(self, x_btd: Tensor, where: Spans) -> Tensor:

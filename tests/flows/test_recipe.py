@@ -56,7 +56,10 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
         ("dedup.bandz=3", "dedup.bandz: unknown key"),
         ("dedup.bands=x", "dedup.bands: "),
         ("train.huge.layers=3", "train has no entry huge"),
-        ("train.tiny.mixture={web: 1}", "train.tiny.mixture.web: no source has this name; there are dump"),
+        (
+            "train.tiny.mixture={web: 1}",
+            "train.tiny.mixture.web: no source has this name; there are dump",
+        ),
         ("train.tiny.mixture={dump: 0}", "train.0.mixture: the weight of 'dump' is not positive"),
         ("dedup", "section.key=value is expected"),
         ("dedup.bands=[", "the value is not YAML"),
