@@ -56,8 +56,10 @@ bench: setup ## figures beside those of peers
 
 bench-dedup: setup ## deduplication beside peers: truth, speed, scale
 bench-train: setup ## training beside peers: gates, speed, parts of a step
+bench-dedup: SCRIPTS := $(wildcard benchmarks/bench_dedup_*.py)
+bench-train: SCRIPTS := benchmarks/bench_tokenize.py $(wildcard benchmarks/bench_train_*.py)
 bench-dedup bench-train:
-	@failed=0; for script in benchmarks/bench_$(@:bench-%=%)_*.py; do \
+	@failed=0; for script in $(SCRIPTS); do \
 		echo "== $$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 
 kill-matrix: export PYTHONPATH := .

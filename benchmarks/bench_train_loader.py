@@ -49,6 +49,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "0.8M parameters": {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12},
     "10.6M parameters": {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 16},
 }
+TARGET = 50  # times what the model consumes
 STEPS = {"0.8M parameters": 150, "10.6M parameters": 12}
 WAYS: dict[str, dict[str, Any]] = {
     "concatenate": {},
@@ -132,12 +133,13 @@ def nanogpt(repository: Path, ids: Path, shape: str, seconds: float) -> float:
 
 
 def main() -> None:
-    """Measure in turns and print."""
+    """Measure in turns and print; exit with 1 if local shards are served too slowly."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nanogpt", default=NANOGPT, help="where to clone nanoGPT from")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--no-s3", action="store_true", help="without the S3 server")
     options = parser.parse_args()
+    slowest = float("inf")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         far: Dataset | None = None
@@ -170,12 +172,17 @@ def main() -> None:
             for name, taken in rates.items():
                 middle = statistics.median(taken)
                 print(f"  {name:32} {middle:14,.0f} tokens/s, {middle / rate:8,.0f} x the model")
+                if name in ways:
+                    slowest = min(slowest, middle / rate)
             config = entry(shape, **WAYS["concatenate, in pools"])
             for name in ("S3, nothing read yet", "S3, read before"):
                 if far is None:
                     break
                 found = served(far, config, folder / f"cache {shape}", options.seconds)
                 print(f"  {name:32} {found:14,.0f} tokens/s, {found / rate:8,.0f} x the model")
+    verdict = "met" if slowest >= TARGET else "MISSED"
+    print(f"\nlocal shards, slowest: {slowest:,.0f} x the model, target {TARGET}: {verdict}")
+    sys.exit(slowest < TARGET)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,14 @@ class TokenizeConfig(Section):
             raise ValueError("special_tokens and end_of_text must all differ")
         if any(len(token) < 2 for token in self.special_tokens):
             raise ValueError("special_tokens: each must have two characters at least")
+        if self.tokenizer is None:
+            pieces = self.rule.pre_tokenizer().pre_tokenize_str
+            whole = [token for token in self.specials if len(pieces(token)) == 1]
+            if whole:
+                raise ValueError(
+                    f"special_tokens, end_of_text: {whole[0]!r} is one word of text, so that merges "
+                    "could make it; put something around it, as in <|word|>"
+                )
         if self.vocab_size < BYTES + len(self.specials):
             raise ValueError(
                 f"vocab_size {self.vocab_size} has no room for {BYTES} bytes and "

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 # On a CPU, torch's fused kernel pays off only where the T x T scores no longer fit the caches.
-# Forward and backward in bf16, 4 heads of 64, 1 thread of a Zen 5 core (benchmarks/train.py):
+# Forward and backward in bf16, 4 heads of 64, 1 thread of a Zen 5 core (benchmarks/bench_train_parts.py):
 # T=128 x 32 sequences 50 ms fused, 16 ms explicit; T=256 x 16 sequences 49 ms, 20 ms.
 EXPLICIT_CONTEXT = 512
 

@@ -113,9 +113,10 @@ def sweep(root: Storage, keep: int, keep_every: int) -> None:
 
 
 def remove_unfinished(root: Storage) -> None:
-    """Remove what crashes have left of checkpoints that were never complete."""
+    """Remove what crashes have left of checkpoints that were never, or are not, complete."""
+    whole = {item.name for item in complete(root)}
     for name in root.folders():
-        if name.startswith("step-") and not root.at(name).exists(MARKER):
+        if name.startswith("step-") and name not in whole:
             remove(root.at(name))
 
 

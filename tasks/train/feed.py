@@ -23,6 +23,13 @@ POLL = 0.1  # seconds after which a waiting thread looks whether it is still wan
 Rows = npt.NDArray[np.int64]
 
 
+class NotServed(Exception):
+    """A batch that could not be made ready, on this process; no ``UserError``, which all share.
+
+    The others wait for this process in vain until it ends and torchrun starts all of them again.
+    """
+
+
 @dataclass(frozen=True)
 class Batch:
     """A process's share of one step.
@@ -74,7 +81,9 @@ class Feed:
         """This process's share of a 0-based step.
 
         Steps are expected one after the other; any other is served, too, but not beforehand.
-        What went wrong while it was made ready is raised here.
+
+        Raises:
+            NotServed: if it could not be made ready; tells why.
         """
         if self._closed:
             raise RuntimeError("the feed is closed")
@@ -86,7 +95,7 @@ class Feed:
         made = self._ready.get()
         if isinstance(made, BaseException):
             self._next = -1  # the thread is gone: whoever asks again starts another
-            raise made
+            raise NotServed(f"step {step}: {made}") from made
         self._next = step + 1
         return made
 

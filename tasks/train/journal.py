@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from infra.cache import put
 from tasks.train.tracking import Tracking
 
 
@@ -41,7 +42,8 @@ class Files(Silence):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = [line for line in read(path) if line["step"] <= step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        put(path, lambda out: out.write(text.encode()))
         self._file = path.open("a", buffering=1)
         self._tracking = tracking
         self._curves: Any = EventFileWriter(str(folder / "tensorboard"))

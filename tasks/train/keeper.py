@@ -226,9 +226,12 @@ class Keeper:
             folder = self._shelf.staging / "resumed"
             self._together(self._agreeing, lambda: self._fetch(found, folder))
         loaded = self._whole(state)
-        if found.world != self._world:
+        reader = FileSystemReader(folder)
+        kept = reader.read_metadata().state_dict_metadata
+        gpu = torch.cuda.is_available()
+        if found.world != self._world or (gpu and f"{RANDOM}.{self._rank}.cuda" not in kept):
             del loaded[RANDOM]
-        load(loaded, storage_reader=FileSystemReader(folder), process_group=self._agreeing)
+        load(loaded, storage_reader=reader, process_group=self._agreeing)
         if RANDOM in loaded:
             set_random_states(loaded.pop(RANDOM)[str(self._rank)])
         state.load_state_dict(loaded)

@@ -15,25 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.amp import GradScaler
+from torch import Tensor
 
 from infra.dataset import Dataset
-from infra.errors import UserError
 from infra.fingerprint import digest
-from infra.tokens import VALIDATION, TokenShards
 from tasks.train.config import TrainConfig
 from tasks.train.dropout import sample_keys
-from tasks.train.feed import open_feed, validation_rows
+from tasks.train.feed import open_feed
 from tasks.train.goodput import note_attempt
 from tasks.train.journal import Files, Silence
 from tasks.train.keeper import Keeper
 from tasks.train.layouts import build
 from tasks.train.meter import Meter, place, reduced
 from tasks.train.model import Shape
-from tasks.train.optim import build_optimizers, learning_rate
+from tasks.train.optim import build_optimizers, decaying, learning_rate, move
 from tasks.train.parallel import clipped, exchange, pick_device, spread
+from tasks.train.passes import held_out, settle, validate
 from tasks.train.penalty import penalise
+from tasks.train.scale import LossScale
 from tasks.train.shelf import Shelf
 from tasks.train.spoilt import Watch
 from tasks.train.state import State, Weights, copied
@@ -108,14 +107,14 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
         require(config.name)
     device, dtype = pick_device(config, rank), DTYPES[config.precision]
     cache = job.folder.parent / "tokens"
-    fixed = _held_out(config, tokens, cache).to(device)
+    fixed = held_out(config, tokens, cache).to(device)
     torch.manual_seed(job.seed)
     model = build(job.shape).to(device)
     model.dropout, model.recompute = config.dropout, config.recompute
     outer = spread(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
-    decaying = [matrix for matrix, _ in model.matrices()]
-    scaler = GradScaler(device.type) if config.precision == "fp16" else None
+    penalised = decaying(optimizers)
+    scale = LossScale() if config.precision == "fp16" else None
     passes = config.passes(gpu=device.type == "cuda")
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     eos = None if config.packing == "concatenate" else job.eos
@@ -126,7 +125,7 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     state = State(
         model,
         optimizers,
-        scaler,
+        scale,
         average=copied(model) if config.ema else {},
         best=copied(model) if config.patience else {},
     )
@@ -164,25 +163,20 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
                 with exchange(outer, now=number == passes - 1):
                     with autocast:
                         loss = outer(x, y, eos=eos, keys=key, smoothing=config.label_smoothing)
-                    scaled = loss * (world / counted)
-                    (scaler.scale(scaled) if scaler else scaled).backward()
+                    (loss * (world / counted) * (scale.value if scale else 1.0)).backward()
                 meter.add(loss, (y >= 0).sum())
-            if scaler:
-                for optimizer in optimizers.values():
-                    scaler.unscale_(optimizer)
+            if scale:
+                scale.unscale(model.parameters())
             if config.l1 or config.l2:
-                penalise(decaying, config.l1, config.l2)
-            meter.end_step(clipped(model, config.clip or math.inf))
+                penalise(penalised, config.l1, config.l2)
+            norm = clipped(model, config.clip or math.inf)
+            meter.end_step(norm)
             rate = learning_rate(step, config)
-            for optimizer in optimizers.values():
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group.get("ratio", 1.0)
-                scaler.step(optimizer) if scaler else optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            if scaler:
-                scaler.update()
-            if config.ema:
-                state.follow(config.ema)
+            if scale is None or scale.bears(norm):
+                move(optimizers, rate)
+                if config.ema:
+                    state.follow(config.ema)
+            outer.zero_grad(set_to_none=True)
 
             done = step + 1
             ends = done == config.steps
@@ -190,10 +184,11 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
             saves = ends or done % config.checkpoint_every == 0
             if saves or validates or done % config.log_every == 0:
                 figures, history = meter.read()
-                watch.look(history, done, norms=scaler is None)
+                watch.look(history, done, norms=scale is None)
                 best = {name: line[name] for name in BEST if name in line}
-                line = {"step": done, "tokens": done * config.sequences * config.context}
-                line |= {"learning_rate": rate, **figures, **best}
+                seen = line.get("tokens", 0) + figures.pop("tokens")
+                line = {"step": done, "tokens": int(seen), "learning_rate": rate}
+                line |= {**figures, **best}
                 if validates:
                     with meter.lost("validation"), state.judged() as judged:
                         line["validation_loss"] = validate(judged, fixed, autocast, eos, len(x))
@@ -236,59 +231,6 @@ def early(line: dict[str, Any], config: TrainConfig, state: State) -> bool:
     assert config.patience is not None
     since: int = line["step"] - line["best_step"]
     return since >= config.patience * config.validation_every
-
-
-def settle(
-    outer: Any, config: TrainConfig, device: torch.device, autocast: Any, eos: int | None
-) -> None:
-    """Run the model twice on nothing, so that compilation and DDP's buckets are done with.
-
-    DDP lays its buckets out anew after the first pass, and sums over three or more processes
-    depend on the layout: without this, a resumed run would differ from an undisturbed one.
-    """
-    rows = config.per_process // config.passes(gpu=device.type == "cuda")
-    blank = torch.zeros(rows, config.context, dtype=torch.int64, device=device)
-    keys = torch.zeros(rows, dtype=torch.int64, device=device) if config.dropout else None
-    for _ in range(2):
-        with autocast:
-            loss = outer(blank, blank, eos=eos, keys=keys, smoothing=config.label_smoothing)
-        loss.backward()
-    outer.zero_grad(set_to_none=True)
-
-
-def _held_out(config: TrainConfig, tokens: Dataset, cache: Path) -> Tensor:
-    """The fixed rows of the validation loss: int64[n, context + 1]."""
-    shards = TokenShards(tokens, VALIDATION, cache, config.cache_bytes)
-    rows = validation_rows(shards, config.context, config.validation_tokens)
-    if config.patience and not len(rows):
-        raise UserError(f"train.{config.name}.patience: there are no held-out tokens to judge by")
-    return torch.from_numpy(rows)
-
-
-@torch.no_grad()
-def validate(model: nn.Module, fixed: Tensor, autocast: Any, eos: int | None, rows: int) -> float:
-    """Mean nats per held-out token.
-
-    Args:
-        model: on the device of ``fixed``.
-        fixed: int64[n, context + 1], the same on every process; each takes its share.
-        autocast: as in training.
-        eos: as in ``Decoder.forward``.
-        rows: rows per pass.
-    """
-    rank, world = place()
-    sums = torch.zeros(2, dtype=torch.float64, device=fixed.device)
-    share = -(-len(fixed) // world)  # the same for all, since sharded models meet in each pass
-    mine = fixed.new_full((share, fixed.shape[1]), -1)
-    own = fixed[rank::world]
-    mine[: len(own)] = own
-    for part in mine.split(rows):
-        targets = part[:, 1:]
-        with autocast:
-            sums[0] += model(part[:, :-1].clamp_min(0), targets, eos=eos)
-        sums[1] += (targets >= 0).sum()
-    nats, tokens = reduced(sums).tolist()
-    return float(nats / tokens)
 
 
 @contextmanager

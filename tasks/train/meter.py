@@ -75,7 +75,8 @@ class Meter:
         """The figures over all processes, which all call this; a new interval begins.
 
         Returns:
-            ``loss`` in nats per token, token-weighted over processes, passes and steps;
+            ``loss`` in nats per token, token-weighted over processes, passes and steps, and the
+            ``tokens`` that it is taken over;
             ``gradient_norm`` of the last step; ``tokens_per_second`` by the clock, stalls
             included; ``mfu``, the share of the processes' peak by the datasheet, where there is
             one, and ``matmul_share``, that of a matrix product measured beforehand;
@@ -98,6 +99,7 @@ class Meter:
         speed = tokens / seconds
         figures = {
             "loss": sum(nats for nats, _ in sums) / tokens,
+            "tokens": tokens,
             "gradient_norm": norms[-1],
             "tokens_per_second": speed,
             "mfu": speed * self._cost / peak,

@@ -1,7 +1,7 @@
 """What moves the weights: Muon for the blocks' matrices, AdamW for the rest, and their schedule."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +43,20 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return floor + (peak - floor) * left
 
 
+def move(optimizers: Mapping[str, Optimizer], rate: float) -> None:
+    """Take a step with every optimizer, at the schedule's rate times each group's ratio."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("ratio", 1.0)
+        optimizer.step()
+
+
+def decaying(optimizers: Mapping[str, Optimizer]) -> list[Tensor]:
+    """The weights that decay: those of groups for which ``build_optimizers`` says so."""
+    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+    return [weight for group in groups if group["decays"] for weight in group["params"]]
+
+
 class Muon(Optimizer):
     """Momentum whose update is orthogonalised: every direction of a matrix moves at the same rate.
 
@@ -64,7 +78,7 @@ class Muon(Optimizer):
     ) -> None:
         """Take ``(matrix, rows of each stacked block)`` pairs; ``dtype`` is the iteration's."""
         pairs = list(matrices)
-        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "decays": True}
         super().__init__([matrix for matrix, _ in pairs], defaults)
         self.rows = [tuple(rows) for _, rows in pairs]
         self.dtype = dtype
@@ -134,11 +148,13 @@ def build_optimizers(
     rest = [p for p in others if p.dim() != 2 or not config.decay_embeddings]
     decay, rate = config.weight_decay, config.learning_rate
     muon = config.optimizer == "muon"
-    decaying = tables if muon else [*tables, *(matrix for matrix, _ in blocks)]
+    decayed = tables if muon else [*tables, *(matrix for matrix, _ in blocks)]
     ratio = config.embedding_ratio if muon else 1.0
-    groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": 0.0, "ratio": ratio}]
-    if decaying:
-        groups.append({"params": decaying, "weight_decay": decay, "ratio": ratio})
+    groups: list[dict[str, Any]] = [
+        {"params": rest, "weight_decay": 0.0, "ratio": ratio, "decays": False}
+    ]
+    if decayed:
+        groups.append({"params": decayed, "weight_decay": decay, "ratio": ratio, "decays": True})
     optimizers: dict[str, Optimizer] = {}
     if muon:
         optimizers["muon"] = Muon(

@@ -63,7 +63,7 @@ class Trunk:
         return insist(f"reading {store.url}", look, self.config.store_patience)
 
     def good(self, branch: Branch, before: int) -> int | None:
-        """Steps at the newest checkpoint on the way of a branch that holds none after ``before``."""
+        """Steps at the newest checkpoint on a branch's way of at most ``before`` steps."""
         own = [item.step for item in self.complete(branch) if item.step <= before]
         return max(own) if own else branch.good
 
@@ -139,7 +139,8 @@ def to_the_end(
             )
         except TrainingSpoilt as spoilt:
             facts = spoilt.facts
-        new = branch.after(facts, trunk.good(branch, facts["first"]))
+        # A checkpoint with the step before the one to blame may hold the update that did it.
+        new = branch.after(facts, trunk.good(branch, facts["first"] - 1))
         if new.number > config.branches:
             told = "; ".join(str(one) for one in branches[1:])
             what = "is no number" if facts["kind"] == "not_finite" else f"is {facts['loss']}"

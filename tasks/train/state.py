@@ -1,15 +1,12 @@
 """Everything that a run must find again to go on as if nothing had happened."""
 
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.amp import GradScaler
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -19,8 +16,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
-from tasks.train.meter import place
 from tasks.train.model import Decoder
+from tasks.train.scale import LossScale
 
 Weights = dict[str, Tensor]
 
@@ -29,20 +26,17 @@ Weights = dict[str, Tensor]
 class State:
     """The tensors of a run.
 
-    What training draws is a function of seed, step and sample; the generators' states are kept
-    all the same, for whatever else may draw.
-
     Attributes:
         model: as ``parallel.spread`` left it.
         optimizers: by name.
-        scaler: of the loss, in fp16.
+        scale: of the loss, in fp16.
         average: the moving average of the weights, if the recipe asks for one.
         best: the weights of the best validation, if training may stop early.
     """
 
     model: Decoder
     optimizers: Mapping[str, Optimizer]
-    scaler: GradScaler | None = None
+    scale: LossScale | None = None
     average: Weights = field(default_factory=dict)
     best: Weights = field(default_factory=dict)
 
@@ -59,14 +53,13 @@ class State:
             "optimizers": moments,
             "average": self.average,
             "best": self.best,
-            "random": {str(place()[0]): _random()},
         }
-        if self.scaler is not None:
-            kept["scaler"] = self.scaler.state_dict()
+        if self.scale is not None:
+            kept["scale"] = self.scale.state_dict()
         return kept
 
     def load_state_dict(self, kept: Mapping[str, Any]) -> None:
-        """Take over what was loaded into a ``state_dict()``; ``random`` may be left out of it."""
+        """Take over what was loaded into a ``state_dict()``."""
         set_state_dict(
             self.model,
             list(self.optimizers.values()),
@@ -76,10 +69,8 @@ class State:
         for mine, theirs in ((self.average, kept["average"]), (self.best, kept["best"])):
             for name, weight in mine.items():
                 weight.copy_(theirs[name])
-        if self.scaler is not None:
-            self.scaler.load_state_dict(kept["scaler"])
-        if "random" in kept:
-            _set_random(kept["random"][str(place()[0])])
+        if self.scale is not None:
+            self.scale.load_state_dict(kept["scale"])
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
@@ -125,22 +116,3 @@ def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Set a model's weights."""
     for name, weight in model.named_parameters():
         weight.copy_(weights[name])
-
-
-def _random() -> dict[str, Any]:
-    states = {
-        "cpu": torch.get_rng_state(),
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),  # noqa: NPY002 - the state of whatever a library draws
-    }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def _set_random(states: Mapping[str, Any]) -> None:
-    torch.set_rng_state(states["cpu"])
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])  # noqa: NPY002
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])

@@ -24,7 +24,7 @@ from torch.distributed import (  # type: ignore[attr-defined]
 
 from infra.dataset import Dataset, open_dataset
 from infra.errors import UserError
-from infra.storage import Storage
+from infra.storage import Storage, StorageError
 from infra.tokens import TRAIN
 from tasks.train.config import TrainConfig
 from tasks.train.layouts import build
@@ -97,7 +97,7 @@ def attempt(job: Job, tokens: Dataset) -> dict[str, Any]:
         weights, line = train(job, tokens)
     except Spoilt as spoilt:
         return {"spoilt": spoilt.facts()}
-    except StoreAway as error:
+    except (StoreAway, StorageError) as error:
         return {"away": str(error)}
     except UserError as error:
         # Every process has raised it, and would again: no reason for torchrun to start over.

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from tokenizers import Tokenizer, models
 
 from infra.dataset import Dataset, PartRef, open_dataset
@@ -263,3 +264,10 @@ def test_a_bound_on_words_is_reported(tmp_path: Path) -> None:
     assert said["distinct_words"] - said["distinct_left_out"] <= 20
     assert said["least_count"] > 1
     assert 0 < said["words_left_out"] < said["words"]
+
+
+@pytest.mark.parametrize("named", [{"special_tokens": ["user"]}, {"end_of_text": "END"}])
+def test_a_special_token_that_text_could_make_is_refused(named: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"is one word of text, so that merges could make it"):
+        TokenizeConfig.model_validate(named)
+    TokenizeConfig.model_validate({"special_tokens": ["<|user|>", "[INST]"]})

@@ -146,6 +146,19 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
 
 
 @pytest.mark.usefixtures("in_process")
+def test_a_checkpoint_that_may_hold_the_bad_update_is_not_begun_from(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The update of batch 11 spoils the weights that the checkpoint of step 12 then holds."""
+    monkeypatch.setattr("tasks.train.loop.held_out", lambda *_: torch.zeros(0, 17).long())
+    served = poison(monkeypatch, {11})
+    made = build(tokens, tmp_path, CONFIG)
+    (branch,) = json.loads(made.read("records/branches.json"))
+    assert (branch["good"], branch["blamed"], branch["bad"]) == (8, 13, [11, 13])
+    assert served[13:] == [8, 9, 10, *range(13, 22)]
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_branch_of_a_branch_begins_where_the_last_good_checkpoint_is(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

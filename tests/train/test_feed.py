@@ -8,7 +8,7 @@ from infra.dataset import Dataset
 from infra.errors import UserError
 from infra.tokens import TRAIN, TokenShards
 from tasks.train.config import TrainConfig
-from tasks.train.feed import Batch, open_feed, validation_rows
+from tasks.train.feed import Batch, NotServed, open_feed, validation_rows
 from tests.train.corpora import tiny, token_shards
 
 CHOICES = [{"packing": name} for name in ("concatenate", "mask", "best_fit")]
@@ -112,7 +112,7 @@ def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for(
     feed.batch(0)
     monkeypatch.setattr(TokenShards, "fill", lambda *_: 1 / 0)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(NotServed, match="step 50: division by zero"):
             feed.batch(50)
     feed.close()
 

@@ -231,3 +231,31 @@ def test_training_stops_early_with_the_best_weights(tokens: Dataset, tmp_path: P
     assert until.steps == 40
     again, _ = run(tokens, tmp_path / "run", config)  # there is nothing left to do
     assert same(weights, again)
+
+
+def test_an_overflow_in_fp16_moves_nothing(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by either optimizer: a scale far too large costs the steps until it has come down."""
+    monkeypatch.setattr("tasks.train.scale.FIRST", 2.0**40)
+    moved: list[int] = []
+    monkeypatch.setattr("tasks.train.loop.move", lambda *_: moved.append(1))
+    weights, _ = run(tokens, tmp_path, tiny(precision="fp16", tokens=4 * 8 * 16))
+    assert not moved
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_early_stopping_resumes_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
+    config = tiny(
+        tokens=40 * 8 * 16, validation_every=2, patience=3, learning_rate=0.02, warmup=0.9,
+        embedding_ratio=40.0, ema=0.5, keep=99, log_every=2,
+    )  # fmt: skip
+    whole, lines = run(tokens, tmp_path, config)
+    best = lines[-1]["best_step"]
+    assert lines[-1]["stopped"] == "early"
+    for item in kept(tmp_path):  # the crash came after the best validation and before the end
+        if item.step > best + 2:
+            checkpoint.remove(item.store)
+    resumed, again = run(tokens, tmp_path, config)
+    assert same(whole, resumed)
+    assert [line["step"] for line in again] == [line["step"] for line in lines]
