@@ -132,14 +132,15 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     )
     keeper = Keeper(job.shelf or Shelf.of(config, job.folder), job.identity)
     found = keeper.resume(state)
-    first, line = (found.step, dict(found.notes)) if found else (0, {})
+    first, notes = (found.step, found.notes) if found else (0, {"line": {}, "losses": []})
+    line = dict(notes["line"])
     last = first if "stopped" in line else config.steps
 
     def kept() -> int | None:
         keeper.finish()
         return keeper.newest
 
-    watch = Watch(config.spike, kept)
+    watch = Watch(config.spike, kept, notes["losses"])
     feed = open_feed(config, tokens, job.seed, rank, world, cache, first, job.skip)
     if rank == 0:
         note_attempt(job.folder, first, world)
@@ -204,8 +205,9 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
                 line["clock"] = time.time()
                 journal.write(line)
             if saves:
+                notes = {"line": line, "losses": watch.losses}
                 with meter.lost("checkpoint"):
-                    keeper.save(done, state, line, wait=ends or "stopped" in line)
+                    keeper.save(done, state, notes, wait=ends or "stopped" in line)
             if done % COLLECT_EVERY == 0:
                 gc.collect()
             if "stopped" in line:
