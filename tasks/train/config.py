@@ -78,6 +78,22 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
             if self.per_process % n == 0 and self.per_process // n <= most
         )
 
+    def architecture(self) -> dict[str, Any]:
+        """What fixes the parameters but for the vocabulary, as in the model's ``config.json``."""
+        found = {
+            "layout": self.layout,
+            "layers": self.layers,
+            "width": self.width,
+            "heads": self.heads,
+            "kv_heads": self.kv_heads or self.heads,
+            "hidden": self.hidden_width,
+            "tied": self.tied,
+            "bias": self.bias,
+        }
+        if self.layout == "gpt2":
+            found["context"] = self.context  # its positions are learned
+        return found
+
     def essence(self) -> dict[str, Any]:
         """What the weights depend on, as JSON: all fields but the operational ones."""
         left_out = OPERATIONAL - {"validation_every"} if self.patience else OPERATIONAL

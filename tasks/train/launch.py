@@ -59,6 +59,7 @@ def launch(
     skip: Sequence[tuple[int, int]] = (),
     checkpoints: str | None = None,
     start: Start | None = None,
+    base: Storage | None = None,
 ) -> dict[str, Any]:
     """Run the training to its end, from the last complete checkpoint in the folder if there is one.
 
@@ -74,6 +75,7 @@ def launch(
         skip: half-open ranges of batch numbers to leave out.
         checkpoints: URL of the folder for them; by default in ``folder``.
         start: where a branch begins.
+        base: the model whose weights it starts with; by default they are random.
 
     Returns:
         ``line`` (the log's last), ``parameters``, ``training_tokens``.
@@ -89,8 +91,8 @@ def launch(
     if "spoilt" in before:
         raise TrainingSpoilt(before["spoilt"])  # it was found out, and then this process was killed
     (folder / RESULT).unlink(missing_ok=True)
-    where = {"url": _absolute(tokens), "options": dict(tokens.options)}
-    job = {"config": config.facts(), "seed": seed, "tokens": where, "identity": dict(identity)}
+    job = {"config": config.facts(), "seed": seed, "identity": dict(identity)}
+    job |= {"tokens": _where(tokens), "base": _where(base) if base else None}
     job |= {"skip": list(skip), "checkpoints": checkpoints}
     job |= {"start": start.to_json() if start else None}
     (folder / JOB).write_text(json.dumps(job))
@@ -160,6 +162,6 @@ def environment(config: TrainConfig) -> dict[str, str]:
     return found
 
 
-def _absolute(tokens: Storage) -> str:
-    path = tokens.local()
-    return str(path) if path is not None else tokens.url
+def _where(data: Storage) -> dict[str, Any]:
+    path = data.local()
+    return {"url": str(path) if path is not None else data.url, "options": dict(data.options)}

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.amp import GradScaler
 
 from infra.dataset import Dataset
-from infra.errors import UserError
 from infra.fingerprint import digest
-from infra.tokens import VALIDATION, TokenShards
 from tasks.train.config import TrainConfig
 from tasks.train.dropout import sample_keys
-from tasks.train.feed import open_feed, validation_rows
+from tasks.train.feed import open_feed
 from tasks.train.goodput import note_attempt
 from tasks.train.journal import Files, Silence
 from tasks.train.keeper import Keeper
@@ -38,6 +36,8 @@ from tasks.train.shelf import Shelf
 from tasks.train.spoilt import Watch
 from tasks.train.state import State, Weights, copied
 from tasks.train.tracking import Tracking, require
+from tasks.train.validate import held_out, validate
+from tasks.train.weights import WEIGHTS, load_weights
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BEST = ("best_validation_loss", "best_step")  # what lines carry on with patience
@@ -57,6 +57,7 @@ class Job:
         identity: what a checkpoint must agree on to be resumed from, by name.
         shelf: where checkpoints lie; by default in the folder.
         skip: half-open ranges of batch numbers that are left out.
+        base: the model whose weights it starts with; by default they are random.
     """
 
     config: TrainConfig
@@ -67,6 +68,7 @@ class Job:
     identity: Mapping[str, Any] = field(default_factory=dict)
     shelf: Shelf | None = None
     skip: tuple[tuple[int, int], ...] = ()
+    base: Dataset | None = None
 
     @property
     def shape(self) -> Shape:
@@ -108,9 +110,12 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
         require(config.name)
     device, dtype = pick_device(config, rank), DTYPES[config.precision]
     cache = job.folder.parent / "tokens"
-    fixed = _held_out(config, tokens, cache).to(device)
+    fixed = held_out(config, tokens, cache).to(device)
     torch.manual_seed(job.seed)
-    model = build(job.shape).to(device)
+    model = build(job.shape)
+    if job.base:
+        load_weights(model, job.base.read(WEIGHTS))
+    model = model.to(device)
     model.dropout, model.recompute = config.dropout, config.recompute
     outer = spread(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
@@ -256,41 +261,6 @@ def settle(
             loss = outer(blank, blank, eos=eos, keys=keys, smoothing=config.label_smoothing)
         loss.backward()
     outer.zero_grad(set_to_none=True)
-
-
-def _held_out(config: TrainConfig, tokens: Dataset, cache: Path) -> Tensor:
-    """The fixed rows of the validation loss: int64[n, context + 1]."""
-    shards = TokenShards(tokens, VALIDATION, cache, config.cache_bytes)
-    rows = validation_rows(shards, config.context, config.validation_tokens)
-    if config.patience and not len(rows):
-        raise UserError(f"train.{config.name}.patience: there are no held-out tokens to judge by")
-    return torch.from_numpy(rows)
-
-
-@torch.no_grad()
-def validate(model: nn.Module, fixed: Tensor, autocast: Any, eos: int | None, rows: int) -> float:
-    """Mean nats per held-out token.
-
-    Args:
-        model: on the device of ``fixed``.
-        fixed: int64[n, context + 1], the same on every process; each takes its share.
-        autocast: as in training.
-        eos: as in ``Decoder.forward``.
-        rows: rows per pass.
-    """
-    rank, world = place()
-    sums = torch.zeros(2, dtype=torch.float64, device=fixed.device)
-    share = -(-len(fixed) // world)  # the same for all, since sharded models meet in each pass
-    mine = fixed.new_full((share, fixed.shape[1]), -1)
-    own = fixed[rank::world]
-    mine[: len(own)] = own
-    for part in mine.split(rows):
-        targets = part[:, 1:]
-        with autocast:
-            sums[0] += model(part[:, :-1].clamp_min(0), targets, eos=eos)
-        sums[1] += (targets >= 0).sum()
-    nats, tokens = reduced(sums).tolist()
-    return float(nats / tokens)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class Trunk:
         tokens: the token shards.
         folder: of the trunk.
         identity: what a checkpoint must agree on besides the batches that are left out.
+        base: the model whose weights it starts with.
     """
 
     config: TrainConfig
@@ -36,6 +37,7 @@ class Trunk:
     tokens: Dataset
     folder: Path
     identity: Mapping[str, Any]
+    base: Dataset | None = None
 
     def url(self, branch: Branch) -> str:
         """Of a branch's checkpoints."""
@@ -136,6 +138,7 @@ def to_the_end(
                 skip=branch.skip,
                 checkpoints=trunk.url(branch),
                 start=trunk.start(branches),
+                base=trunk.base.storage if trunk.base else None,
             )
         except TrainingSpoilt as spoilt:
             facts = spoilt.facts

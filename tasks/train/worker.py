@@ -35,9 +35,10 @@ from tasks.train.parallel import on_gpu
 from tasks.train.shelf import Shelf
 from tasks.train.spoilt import Spoilt
 from tasks.train.transfer import StoreAway
+from tasks.train.weights import WEIGHTS, save_weights
 
 JOB, RESULT = "job.json", "result.json"
-WEIGHTS, PROBE, CONFIG = "model.safetensors", "probe.safetensors", "config.json"
+PROBE, CONFIG = "probe.safetensors", "config.json"
 PROBE_POSITIONS = 64
 # glibc's mallopt: keep freed memory instead of giving it back and faulting it in anew for every
 # activation. Measured: 10 % of a step of a 4 M parameter model on one core.
@@ -57,7 +58,8 @@ def main(folder: Path) -> None:
         torch.use_deterministic_algorithms(True)
     join("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo")
     try:
-        tokens = open_dataset(Storage(value["tokens"]["url"], value["tokens"]["options"]))
+        tokens = open_dataset(Storage(**value["tokens"]))
+        base = open_dataset(Storage(**value["base"])) if value["base"] else None
         facts = tokens.facts
         job = Job(
             config,
@@ -68,6 +70,7 @@ def main(folder: Path) -> None:
             value["identity"],
             Shelf.of(config, folder, value["checkpoints"], value["start"]),
             tuple((first, end) for first, end in value["skip"]),
+            base,
         )
         result = attempt(job, tokens)
         if place()[0] == 0:
@@ -115,16 +118,6 @@ def attempt(job: Job, tokens: Dataset) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_tokens": tokens.facts["tokens"][TRAIN],
     }
-
-
-def save_weights(model: Decoder, path: Path) -> None:
-    """The weights in fp32 under the training model's names; a tied head is left out."""
-    weights = {
-        name: weight.contiguous()
-        for name, weight in model.state_dict().items()
-        if not (model.shape.tied and name == "head.weight")
-    }
-    save_file(weights, path)
 
 
 @torch.no_grad()
