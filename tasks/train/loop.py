@@ -27,7 +27,7 @@ from tasks.train.goodput import note_attempt
 from tasks.train.journal import Files, Silence
 from tasks.train.keeper import Keeper
 from tasks.train.layouts import build
-from tasks.train.meter import Meter, place, reduced
+from tasks.train.meter import Meter, local_rank, place, reduced
 from tasks.train.model import Shape
 from tasks.train.optim import build_optimizers, learning_rate
 from tasks.train.parallel import clipped, exchange, pick_device, spread
@@ -108,7 +108,7 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     config, (rank, world) = job.config, place()
     if config.mlflow:
         require(config.name)
-    device, dtype = pick_device(config, rank), DTYPES[config.precision]
+    device, dtype = pick_device(config, local_rank()), DTYPES[config.precision]
     cache = job.folder.parent / "tokens"
     fixed = held_out(config, tokens, cache).to(device)
     torch.manual_seed(job.seed)

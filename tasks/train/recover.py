@@ -30,6 +30,7 @@ class Trunk:
         folder: of the trunk.
         identity: what a checkpoint must agree on besides the batches that are left out.
         base: the model whose weights it starts with.
+        meet: where other machines are told of the run.
     """
 
     config: TrainConfig
@@ -38,6 +39,7 @@ class Trunk:
     folder: Path
     identity: Mapping[str, Any]
     base: Dataset | None = None
+    meet: Storage | None = None
 
     def url(self, branch: Branch) -> str:
         """Of a branch's checkpoints."""
@@ -139,6 +141,7 @@ def to_the_end(
                 checkpoints=trunk.url(branch),
                 start=trunk.start(branches),
                 base=trunk.base.storage if trunk.base else None,
+                meet=trunk.meet,
             )
         except TrainingSpoilt as spoilt:
             facts = spoilt.facts

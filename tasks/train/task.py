@@ -20,6 +20,7 @@ from tasks.train.branches import FILE, Branch, opened, to_json
 from tasks.train.config import TrainConfig
 from tasks.train.goodput import ATTEMPTS, account
 from tasks.train.journal import read
+from tasks.train.machines import end, meeting
 from tasks.train.recover import Trunk, to_the_end
 from tasks.train.sampler import order_of
 
@@ -95,8 +96,16 @@ def build(
         except NotCommitted:
             pass  # the usual case; otherwise another process trained it while this one waited
         tell(0, "starting processes")
-        trunk = Trunk(config, ctx.seed, tokens, folder, identity(spec, tokens, base), base)
-        result = to_the_end(trunk, heard, lambda branch: tell(branch.good or 0, str(branch)))
+        meet = meeting(config, spec.folder.rsplit("/", 1)[-1])
+        if meet is not None:
+            tell(0, f"waiting for {config.nodes - 1} other machines: gristmill join")
+        trunk = Trunk(config, ctx.seed, tokens, folder, identity(spec, tokens, base), base, meet)
+        try:
+            result = to_the_end(trunk, heard, lambda branch: tell(branch.good or 0, str(branch)))
+        except UserError as error:
+            if meet is not None:
+                end(meet, str(error).splitlines()[0])
+            raise
         branches = opened(folder)
         run = branches[-1].folder(folder)
         (run / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
@@ -113,6 +122,8 @@ def build(
             if config.checkpoints:
                 trunk.store(branch).remove_tree()
             shutil.rmtree(branch.folder(folder), ignore_errors=True)
+        if meet is not None:
+            meet.remove_tree()
     return made
 
 
