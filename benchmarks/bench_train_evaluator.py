@@ -23,7 +23,8 @@ from tasks.evaluate.huggingface import HuggingFaceModel
 from tasks.release.export import Trained, export
 from tasks.train.layouts import build
 from tasks.train.loop import Job, train
-from tasks.train.worker import save_probe, save_weights
+from tasks.train.weights import save_weights
+from tasks.train.worker import save_probe
 from tests.train.corpora import texts, tiny, token_shards
 
 LM_EVAL = ("lm-eval==0.4.13", "accelerate==1.15.0")

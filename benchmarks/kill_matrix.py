@@ -89,13 +89,13 @@ def flow(store: Path, url: str) -> None:
 
     real = launch.command
 
-    def command(*given: object) -> list[str]:
+    def command(*given: object, **named: object) -> list[str]:
         return [
             "benchmarks.kill_worker" if word == "tasks.train.worker" else word
-            for word in real(*given)  # type: ignore[arg-type]
+            for word in real(*given, **named)  # type: ignore[arg-type]
         ]
 
-    launch.command = command  # type: ignore[assignment]
+    launch.command = command
     tokens = token_shards(store)
     config = tiny(
         processes=2,

@@ -19,6 +19,7 @@ import click
 from flows.cli_bands import bands
 from flows.cli_clusters import clusters
 from flows.cli_common import guarded, json_option, recipe_options, show
+from flows.cli_join import join
 from flows.cli_removal import remove
 from flows.cli_trace import trace
 from flows.recipe import STAGES, Recipe, StageName, load
@@ -368,3 +369,4 @@ main.add_command(remove)
 main.add_command(clusters)
 main.add_command(bands)
 main.add_command(trace)
+main.add_command(join)

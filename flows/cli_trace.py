@@ -57,6 +57,7 @@ def trace(
         "running": run.running,
         "of_steps": run.steps,
         "batch": run.order.plan.batch,
+        "start_from": run.start_from,
     }
     if as_json:
         asked = {"steps": [first, end]} if steps is not None else {"url": url, "id": document}
@@ -64,6 +65,10 @@ def trace(
         return
     for line in _lines(run, found, count, (first, end) if steps is not None else None):
         click.echo(line)
+    if run.start_from is not None:
+        click.echo(
+            f"{run.name} started with what {run.start_from} had learned: --model {run.start_from}"
+        )
 
 
 def _range(steps: str | None) -> tuple[int, int]:

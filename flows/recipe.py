@@ -86,9 +86,30 @@ class Recipe(Section):
                         f"train.{entry.name}.mixture.{name}: no source has this name; there are "
                         f"{', '.join(sorted(sources))}"
                     )
+        for place, entry in enumerate(self.train):
+            if entry.start_from is not None:
+                self._base(entry, self.train[:place])
         if self.train and self.evaluate is not None and not self.tokenize.validation:
             raise ValueError("evaluate needs held-out documents: set tokenize.validation above 0")
         return self
+
+    @staticmethod
+    def _base(entry: TrainConfig, before: Sequence[TrainConfig]) -> None:
+        """Raise ``ValueError`` unless the entry can start with the weights of one before it."""
+        base = next((other for other in before if other.name == entry.start_from), None)
+        if base is None:
+            there = ", ".join(other.name for other in before) or "none"
+            raise ValueError(
+                f"train.{entry.name}.start_from: {entry.start_from!r} is no entry of train that "
+                f"stands before this one; there is {there}"
+            )
+        own, others = entry.architecture(), base.architecture()
+        for name, value in own.items():
+            if others.get(name) != value:
+                raise ValueError(
+                    f"train.{entry.name}.{name}: {value!r}, but {base.name}, whose weights it "
+                    f"starts with, has {others.get(name)!r}"
+                )
 
 
 class _Loader(yaml.SafeLoader):

@@ -109,8 +109,13 @@ def walk(
     tokens = do(tokenize, settings={"config": recipe.tokenize}, data={"corpus": corpus})
     if "train" not in wanted:
         return
+    models: dict[str, Handle] = {}
     for model in recipe.train:
-        trained = do(train, entry=model.name, settings={"config": model}, data={"tokens": tokens})
+        data = {"tokens": tokens}
+        if model.start_from is not None:
+            data["base"] = models[model.start_from]
+        trained = do(train, entry=model.name, settings={"config": model}, data=data)
+        models[model.name] = trained
         folder = do(release, entry=model.name, data={"model": trained, "tokens": tokens})
         if "evaluate" in wanted and recipe.evaluate is not None:
             do(

@@ -226,9 +226,11 @@ def _cores(settings: dict[str, Any]) -> int:
 
 
 def _gpus(settings: dict[str, Any]) -> int:
-    """GPUs that a step trains on, if there are any: one per process."""
+    """GPUs of this machine that a step trains on, if there are any: one per process."""
     config = settings.get("config")
-    return config.processes if isinstance(config, TrainConfig) and config.device != "cpu" else 0
+    return (
+        config.processes_here if isinstance(config, TrainConfig) and config.device != "cpu" else 0
+    )
 
 
 def _gpu_count(recipe: Recipe) -> int:

@@ -4,6 +4,8 @@ A data set that is committed is never written to, so a model's mark stands besid
 ``removals/{recipe}/models/{fingerprint}.json``, and a table of the documents as ``.parquet``. Marks
 follow from removals, token shards and the order of the training; they are made again when the
 removals change. Of a model whose token shards are gone, the last mark stays as it is.
+
+A model that started with the weights of another has seen what that one saw.
 """
 
 import json
@@ -28,6 +30,7 @@ from infra.tokens import TRAIN
 Steps = Callable[[Dataset, int, int], list[int]]
 
 MODELS = "models"
+GONE = "its token shards, or those of a model it started from, are gone"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -37,8 +40,10 @@ SCHEMA = pa.schema(
         ("first_token", pa.int64()),
         ("end_token", pa.int64()),
         ("steps", pa.list_(pa.int64())),
+        ("through", pa.list_(pa.string())),
     ]
 )
+FOUND = pa.schema([SCHEMA.field(place) for place in range(6)])  # in token shards
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,16 @@ class Mark:
         path: its data set, relative to the storage root.
         fingerprint: the data set's.
         removals: digest of the removals that this was found out for.
-        documents: removed documents that it was trained on; ``None`` if that cannot be told.
+        documents: removed documents that it, or a model it started from, was trained on; ``None`` if
+            that cannot be told.
         tokens: their tokens in the training split, each counted once.
-        steps: training steps whose batches held any of them.
+        steps: its own training steps whose batches held any of them.
         first_step: the first of these, 0-based; ``None`` if there is none.
         last_step: the last of these.
         of_steps: steps of the whole training.
         by_removal: documents by what removed them: kind, value, documents.
         table: the documents, each with its steps, as a Parquet file; relative to the storage root.
+        through: the models it started from that saw any of them, nearest first: model, documents.
     """
 
     model: str
@@ -72,22 +79,25 @@ class Mark:
     of_steps: int = 0
     by_removal: Sequence[Mapping[str, Any]] = ()
     table: str | None = None
+    through: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "by_removal": [dict(item) for item in self.by_removal]}
+        lists = {"by_removal": self.by_removal, "through": self.through}
+        return {**asdict(self), **{key: [*map(dict, value)] for key, value in lists.items()}}
 
     def __str__(self) -> str:
         name = f"model {self.model} ({self.path})"
         if self.documents is None:
-            return f"{name}: its token shards are gone, so what it saw cannot be told"
+            return f"{name}: {GONE}, so what it saw cannot be told"
         some = (
             "1 removed document" if self.documents == 1 else f"{self.documents:,} removed documents"
         )
-        return (
-            f"{name} saw {some}, {self.tokens:,} tokens, in {self.steps:,} of its {self.of_steps:,} "
-            f"steps, {self.first_step} to {self.last_step}"
-        )
+        where = [f"in {self.steps:,} of its {self.of_steps:,} steps"]
+        if self.steps:
+            where[0] += f", {self.first_step} to {self.last_step}"
+        where += [f"{item['documents']:,} through {item['model']}" for item in self.through]
+        return f"{name} saw {some}, {self.tokens:,} tokens, {', '.join(where)}"
 
 
 def mark_models(
@@ -114,6 +124,13 @@ def mark_models(
     now = digest(raw(removals))
     seen: dict[str, pa.Table | None] = {}
     marks = []
+
+    def documents(one: Dataset) -> pa.Table | None:
+        tokens = _input(one, "tokenize")
+        if tokens not in seen:
+            seen[tokens] = _documents(storage, tokens, removals)
+        return seen[tokens]
+
     for folder in storage.folders("train"):
         try:
             model = open_dataset(storage.at("train", folder))
@@ -121,10 +138,8 @@ def mark_models(
             continue
         mark = known.get(model.fingerprint)
         if mark is None or mark.removals != now:
-            tokens = _input(model, "tokenize")
-            if tokens not in seen:
-                seen[tokens] = _documents(storage, tokens, removals)
-            mark = _mark(storage, recipe, f"train/{folder}", model, seen[tokens], steps, now, mark)
+            table = _seen_by(storage, model, documents, steps)
+            mark = _mark(storage, recipe, f"train/{folder}", model, table, now, mark)
         marks.append(mark)
     return [mark for mark in marks if mark.documents != 0]
 
@@ -132,6 +147,21 @@ def mark_models(
 def marked(storage: Storage, recipe: str) -> list[Mark]:
     """The marks of a recipe as they were written last; models that saw nothing are left out."""
     return [mark for mark in _read_all(storage, recipe) if mark.documents != 0]
+
+
+def bases(storage: Storage, model: Dataset) -> list[Dataset]:
+    """The models whose weights a model started with, nearest first.
+
+    Raises:
+        NotCommitted: if one of them is gone.
+    """
+    found: list[Dataset] = []
+    while True:
+        youngest = found[-1] if found else model
+        made = [item for item in youngest.manifest.inputs if item["stage"] == youngest.stage]
+        if not made:
+            return found
+        found.append(open_dataset(storage.at(*folder_of(made[0]).split("/"))))
 
 
 def folder_of(item: Mapping[str, Any]) -> str:
@@ -150,6 +180,50 @@ def seen_document(storage: Storage, mark: Mark, document: str) -> list[int] | No
     return sorted({step for row in rows for step in row["steps"]}) if rows else None
 
 
+def seen_through(storage: Storage, mark: Mark, document: str) -> list[str]:
+    """The models it started from through which a marked model saw a document."""
+    if mark.table is None or not mark.through:
+        return []
+    with storage.open(mark.table) as stream:
+        rows = pq.read_table(
+            stream, columns=["id", "through"], filters=[("id", "=", document)]
+        ).to_pylist()
+    return list(dict.fromkeys(name for row in rows for name in row["through"]))
+
+
+def _seen_by(
+    storage: Storage,
+    model: Dataset,
+    documents: Callable[[Dataset], pa.Table | None],
+    steps: Steps,
+) -> pa.Table | None:
+    """The removed documents that a model saw, itself or through those it started from: `SCHEMA`.
+
+    ``None`` if a model or token shards on the way are gone.
+    """
+    try:
+        older = bases(storage, model)
+    except (NotCommitted, BrokenPromise):
+        return None
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for one in (model, *older):
+        table = documents(one)
+        if table is None:
+            return None
+        tokens = _input(one, "tokenize")
+        for row in table.to_pylist():
+            first, end = row["first_token"], row["end_token"]
+            at = steps(one, first, end)
+            if not at:
+                continue
+            own = rows.setdefault((tokens, first), {**row, "steps": [], "through": []})
+            if one is model:
+                own["steps"] = at
+            else:
+                own["through"].append(one.source)
+    return pa.Table.from_pylist(list(rows.values()), SCHEMA)
+
+
 def _input(data: Dataset, stage: str) -> str:
     """The folder of a data set's input that this stage made."""
     return folder_of(next(item for item in data.manifest.inputs if item["stage"] == stage))
@@ -163,7 +237,7 @@ def _open(storage: Storage, folder: str) -> Dataset | None:
 
 
 def _documents(storage: Storage, folder: str, removals: Sequence[Removal]) -> pa.Table | None:
-    """The removed documents in the training split of token shards: `SCHEMA` without steps.
+    """The removed documents in the training split of token shards: `FOUND`.
 
     ``None`` if the shards, or the corpus that knows licences, are gone.
     """
@@ -176,7 +250,7 @@ def _documents(storage: Storage, folder: str, removals: Sequence[Removal]) -> pa
     size = np.dtype(str(tokens.facts.get("dtype", "uint16"))).itemsize
     names = pa.array(list(by_id), pa.string())
     before = 0
-    tables = [SCHEMA.remove(SCHEMA.get_field_index("steps")).empty_table()]
+    tables = [FOUND.empty_table()]
     for part in tokens.parts:
         file = part.record.files.get(f"{TRAIN}.bin")
         if file is None:
@@ -194,7 +268,7 @@ def _documents(storage: Storage, folder: str, removals: Sequence[Removal]) -> pa
             "first_token": first,
             "end_token": pc.add(first, table["tokens"]),
         }
-        tables.append(pa.table(columns, schema=tables[0].schema))
+        tables.append(pa.table(columns, schema=FOUND))
         before += file.bytes // size
     return pa.concat_tables(tables)
 
@@ -227,25 +301,18 @@ def _mark(
     recipe: str,
     path: str,
     model: Dataset,
-    documents: pa.Table | None,
-    steps: Steps,
+    table: pa.Table | None,
     removals: str,
     before: Mark | None,
 ) -> Mark:
-    """Find out what a model saw and write it down."""
+    """Write down what a model saw."""
     name = f"{FOLDER}/{recipe}/{MODELS}/{model.fingerprint}"
-    if documents is None:
+    if table is None:
         if before is not None:
             return before
         mark = Mark(str(model.source), path, model.fingerprint, removals, None)
         storage.put(f"{name}.json", _bytes(mark))
         return mark
-    ranges = zip(
-        documents["first_token"].to_pylist(), documents["end_token"].to_pylist(), strict=True
-    )
-    at = pa.array([steps(model, first, end) for first, end in ranges], SCHEMA.field("steps").type)
-    table = documents.append_column("steps", at)
-    table = table.filter(pc.greater(pc.list_value_length(table["steps"]), 0))
     every = pc.unique(pc.list_flatten(table["steps"]))
     by = Counter(zip(table["kind"].to_pylist(), table["value"].to_pylist(), strict=True))
     lengths = pc.subtract(table["end_token"], table["first_token"])
@@ -265,6 +332,10 @@ def _mark(
             for (kind, value), count in sorted(by.items())
         ],
         f"{name}.parquet" if table.num_rows else None,
+        [
+            {"model": older, "documents": count}
+            for older, count in Counter(pc.list_flatten(table["through"]).to_pylist()).items()
+        ],
     )
     if mark.table:
         storage.put(mark.table, table_bytes(table))

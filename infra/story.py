@@ -19,7 +19,7 @@ from infra.records import RunRecord, StageRecord, all_recipes, extended, latest
 from infra.removal_log import FOLDER, in_force
 from infra.removals import REASON as REMOVED
 from infra.removals import removed
-from infra.seen import marked, seen_document
+from infra.seen import bases, marked, seen_document, seen_through
 from infra.storage import Storage
 from infra.tokens import TRAIN
 
@@ -154,7 +154,7 @@ def _track(
         except (NotCommitted, BrokenPromise):
             continue
         if entry.stage == "train":
-            events += _seen(entry, data, tokens, steps)
+            events += _seen(storage, entry, data, tokens, steps)
             continue
         spoken = _ledger(entry, data, document)
         if spoken and entry.source:
@@ -262,14 +262,19 @@ def _token_ranges(
 
 
 def _seen(
+    storage: Storage,
     entry: StageRecord,
     data: Dataset,
     tokens: Sequence[tuple[StageRecord, int, int]],
     steps: Steps | None,
 ) -> list[Event]:
-    """At which steps a model saw the document's tokens."""
+    """At which steps a model saw the document's tokens, and through which models before it."""
     made_from = {item.get("fingerprint") for item in data.manifest.inputs}
     events = []
+    try:
+        older = bases(storage, data)
+    except (NotCommitted, BrokenPromise):
+        older = []  # what they saw is told by the mark, if it was removed
     for shards, first, end in tokens:
         if shards.fingerprint not in made_from:
             continue
@@ -277,7 +282,15 @@ def _seen(
         if steps is not None:
             at = steps(data, first, end)
             details |= {"times": len(at), "steps": at}
-            if not at:
+            through = [
+                one.source
+                for one in older
+                if shards.fingerprint in {item.get("fingerprint") for item in one.manifest.inputs}
+                and steps(one, first, end)
+            ]
+            if through:
+                details["through"] = through
+            if not at and not through:
                 continue
         events.append(Event("train", entry.path, None, None, SEEN, details=details))
     return events
@@ -300,7 +313,10 @@ def _removal(
     for mark in marked(storage, record.recipe):
         at = seen_document(storage, mark, document)
         if at is not None and mark.path not in told:
-            details = {"model": mark.model, "times": len(at), "steps": at}
+            details: dict[str, Any] = {"model": mark.model, "times": len(at), "steps": at}
+            through = seen_through(storage, mark, document)
+            if through:
+                details["through"] = through
             found.append(Event("train", mark.path, None, None, SEEN, details=details))
     return found
 

@@ -75,6 +75,8 @@ def card(
     if languages:
         front += ["language:", *(f"- {code!r}" for code in languages)]
     front += ["tags:", "- gristmill", "---"]
+    base = facts.get("start_from")
+    begun = f"from the weights of {base}, which is among its data," if base else "from scratch"
     losses = [f"{facts['loss']:.4f} nats per token over the last steps of training"]
     if facts.get("validation_loss") is not None:
         losses.append(f"{facts['validation_loss']:.4f} nats per token on held-out documents")
@@ -87,7 +89,7 @@ def card(
             (
                 f"A decoder in Llama's layout with {facts['parameters']:,} parameters "
                 f"(vocabulary {shape['vocabulary']:,}, context {shape['context']:,} tokens), trained "
-                f"from scratch by Gristmill on {facts['tokens']:,} tokens "
+                f"{begun} by Gristmill on {facts['tokens']:,} tokens "
                 f"({facts['epochs']:.2f} epochs). It was built from raw pages and books in one run; "
                 "every figure below is taken from that run's records."
             ),

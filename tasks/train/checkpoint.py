@@ -20,6 +20,7 @@ MARKER = "complete.json"
 WHOSE = {
     "tokens": "other tokens",
     "tokenizer": "another tokenizer",
+    "start_from": "other weights at its start",
     "skip": "other batches left out",
     "seed": "another seed",
 }

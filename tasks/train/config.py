@@ -35,6 +35,11 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
             )
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        if self.processes % self.nodes:
+            raise ValueError(f"processes {self.processes} is not a multiple of nodes {self.nodes}")
+        for field, value in (("rendezvous", self.rendezvous), ("checkpoints", self.checkpoints)):
+            if self.nodes > 1 and value is None:
+                raise ValueError(f"{field}: nodes {self.nodes} need one that all of them reach")
         if self.sequences % self.processes:
             raise ValueError(
                 f"batch {self.sequences} is not a multiple of processes {self.processes}"
@@ -63,9 +68,14 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
         return max(1, round(self.tokens / (self.sequences * self.context)))
 
     @property
+    def processes_here(self) -> int:
+        """Processes on each machine."""
+        return self.processes // self.nodes
+
+    @property
     def slots(self) -> int:
         """Cores of this machine that the run keeps busy when it is trained on the CPU."""
-        return self.processes * self.threads
+        return self.processes_here * self.threads
 
     def passes(self, *, gpu: bool) -> int:
         """Passes per step over which a process accumulates gradients: the fewest that fit."""
@@ -77,6 +87,22 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
             for n in range(1, self.per_process + 1)
             if self.per_process % n == 0 and self.per_process // n <= most
         )
+
+    def architecture(self) -> dict[str, Any]:
+        """What fixes the parameters but for the vocabulary, as in the model's ``config.json``."""
+        found = {
+            "layout": self.layout,
+            "layers": self.layers,
+            "width": self.width,
+            "heads": self.heads,
+            "kv_heads": self.kv_heads or self.heads,
+            "hidden": self.hidden_width,
+            "tied": self.tied,
+            "bias": self.bias,
+        }
+        if self.layout == "gpt2":
+            found["context"] = self.context  # its positions are learned
+        return found
 
     def essence(self) -> dict[str, Any]:
         """What the weights depend on, as JSON: all fields but the operational ones."""

@@ -11,6 +11,13 @@ from tasks.train.mixture import counts
 class DataPart(Section):
     """How much, how it is cut, and what is held beside it."""
 
+    start_from: str | None = Field(
+        None,
+        description=(
+            "an entry of `train` that stands before this one: its weights are what this one starts "
+            "with, in a stage of its own (docs/train.md, Stages); default: random weights"
+        ),
+    )
     tokens: int = Field(ge=1, description="tokens to train on, in all")
     batch: int | None = Field(
         None,

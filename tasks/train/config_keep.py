@@ -19,6 +19,8 @@ OPERATIONAL = frozenset(
         "store_patience",
         "restarts",
         "branches",
+        "nodes",
+        "rendezvous",
     }
 )
 
@@ -67,6 +69,19 @@ class KeepPart(Section):
             "times that a run whose loss is no number or leaps starts again from the last good "
             "checkpoint, leaving out the batches that did it"
         ),
+    )
+    nodes: int = Field(
+        1,
+        ge=1,
+        description=(
+            "machines that share the processes, which must be a multiple of this; the others run "
+            "`gristmill join` (docs/checkpoints.md, Several machines)"
+        ),
+    )
+    rendezvous: str | None = Field(
+        None,
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):[0-9]{1,5}$",
+        description="with nodes: host:port of the first machine, where the processes meet",
     )
     mlflow: str | None = Field(
         None,

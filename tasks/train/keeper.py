@@ -8,7 +8,6 @@ process has done so the first one writes the marker.
 """
 
 import logging
-import os
 import shutil
 import threading
 import warnings
@@ -38,7 +37,7 @@ from infra.storage import Storage
 from tasks.train import checkpoint
 from tasks.train.chance import random_states, set_random_states
 from tasks.train.checkpoint import Checkpoint
-from tasks.train.meter import place
+from tasks.train.meter import local_rank, place
 from tasks.train.shelf import Shelf
 from tasks.train.transfer import StoreAway, insist
 
@@ -318,4 +317,4 @@ class Keeper:
 
 def _first_here() -> bool:
     """Whether this is the machine's first process."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+    return local_rank() == 0

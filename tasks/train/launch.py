@@ -19,6 +19,7 @@ from infra.errors import UserError
 from infra.processes import child
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
+from tasks.train.machines import interface, options, own_address, publish
 from tasks.train.shelf import Start
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ def launch(
     skip: Sequence[tuple[int, int]] = (),
     checkpoints: str | None = None,
     start: Start | None = None,
+    base: Storage | None = None,
+    meet: Storage | None = None,
 ) -> dict[str, Any]:
     """Run the training to its end, from the last complete checkpoint in the folder if there is one.
 
@@ -74,6 +77,8 @@ def launch(
         skip: half-open ranges of batch numbers to leave out.
         checkpoints: URL of the folder for them; by default in ``folder``.
         start: where a branch begins.
+        base: the model whose weights it starts with; by default they are random.
+        meet: where the other machines are told of each start, if there are any.
 
     Returns:
         ``line`` (the log's last), ``parameters``, ``training_tokens``.
@@ -89,17 +94,22 @@ def launch(
     if "spoilt" in before:
         raise TrainingSpoilt(before["spoilt"])  # it was found out, and then this process was killed
     (folder / RESULT).unlink(missing_ok=True)
-    where = {"url": _absolute(tokens), "options": dict(tokens.options)}
-    job = {"config": config.facts(), "seed": seed, "tokens": where, "identity": dict(identity)}
+    job = {"config": config.facts(), "seed": seed, "identity": dict(identity)}
+    job |= {"tokens": _where(tokens), "base": _where(base) if base else None}
     job |= {"skip": list(skip), "checkpoints": checkpoints}
     job |= {"start": start.to_json() if start else None}
-    (folder / JOB).write_text(json.dumps(job))
     tail: deque[str] = deque(maxlen=TAIL)
-    code, left = _run(config, folder, heard, tail), config.restarts
-    while code < 0 < left:
-        left -= 1
-        log.warning("torchrun was killed by signal %d: it is started again", -code)
+    left = config.restarts
+    while True:
+        own = job if meet is None else publish(meet, job)
+        (folder / JOB).write_text(json.dumps({**own, "first": True}))
         code = _run(config, folder, heard, tail)
+        # With one machine torchrun itself starts its processes again; only who killed it is left.
+        if code == 0 or left == 0 or (code > 0 and meet is None):
+            break
+        left -= 1
+        what = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        log.warning("torchrun %s: it is started again", what)
     if code != 0 or not (folder / RESULT).exists():
         last = "\n".join(tail)
         raise TrainingFailed(f"training {config.name} ended with status {code}:\n{last}")
@@ -120,8 +130,32 @@ def _run(
     heard: Callable[[dict[str, Any]], None],
     tail: deque[str],
 ) -> int:
-    """One torchrun, from start to end; its status."""
-    with child(command(config, folder), env=environment(config)) as process:
+    """One torchrun on the first machine, from start to end; its status."""
+    job = json.loads((folder / JOB).read_bytes())
+    return torchrun(config, folder, heard, tail, job.get("start_id"), first=True)
+
+
+def torchrun(
+    config: TrainConfig,
+    folder: Path,
+    heard: Callable[[dict[str, Any]], None],
+    tail: deque[str],
+    start_id: str | None,
+    *,
+    first: bool,
+) -> int:
+    """One torchrun on this machine, from start to end; its status.
+
+    Args:
+        config: what to train.
+        folder: with a ``job.json``.
+        heard: called with each line of the log.
+        tail: gets the rest of its output.
+        start_id: of this start, if there are several machines.
+        first: whether this machine is the first of them.
+    """
+    line = command(config, folder, start_id, first=first)
+    with child(line, env=environment(config)) as process:
         assert process.stdout is not None
         for raw in process.stdout:
             text = raw.decode(errors="replace").rstrip()
@@ -138,16 +172,21 @@ def _result(folder: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
 
-def command(config: TrainConfig, folder: Path) -> list[str]:
-    """The command line that trains on this machine."""
-    options = [
-        "--standalone",
-        "--local-addr=127.0.0.1",  # the host's own name need not resolve to anything
-        f"--nproc-per-node={config.processes}",
-        f"--max-restarts={config.restarts}",
-    ]
-    torchrun = [sys.executable, "-m", "torch.distributed.run"]
-    return [*torchrun, *options, "-m", "tasks.train.worker", str(folder)]
+def command(
+    config: TrainConfig, folder: Path, start_id: str | None = None, *, first: bool = True
+) -> list[str]:
+    """The command line that trains on this machine, alone or, with ``start_id``, with others."""
+    if start_id is None:
+        how = [
+            "--standalone",
+            "--local-addr=127.0.0.1",  # the host's own name need not resolve to anything
+            f"--max-restarts={config.restarts}",
+        ]
+    else:
+        how = options(config, start_id, first=first)
+    run = [sys.executable, "-m", "torch.distributed.run", *how]
+    here = f"--nproc-per-node={config.processes_here}"
+    return [*run, here, "-m", "tasks.train.worker", str(folder)]
 
 
 def environment(config: TrainConfig) -> dict[str, str]:
@@ -155,11 +194,15 @@ def environment(config: TrainConfig) -> dict[str, str]:
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     found = {"OMP_NUM_THREADS": str(config.threads), "PYTHONPATH": os.pathsep.join(paths)}
-    if sys.platform == "linux":
+    if config.nodes > 1 and config.rendezvous is not None:
+        name = interface(own_address(config.rendezvous))
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            found[variable] = os.environ.get(variable, name)
+    elif sys.platform == "linux":
         found["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
     return found
 
 
-def _absolute(tokens: Storage) -> str:
-    path = tokens.local()
-    return str(path) if path is not None else tokens.url
+def _where(data: Storage) -> dict[str, Any]:
+    path = data.local()
+    return {"url": str(path) if path is not None else data.url, "options": dict(data.options)}

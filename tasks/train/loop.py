@@ -26,7 +26,7 @@ from tasks.train.goodput import note_attempt
 from tasks.train.journal import Files, Silence
 from tasks.train.keeper import Keeper
 from tasks.train.layouts import build
-from tasks.train.meter import Meter, place, reduced
+from tasks.train.meter import Meter, local_rank, place, reduced
 from tasks.train.model import Shape
 from tasks.train.optim import build_optimizers, decaying, learning_rate, move
 from tasks.train.parallel import clipped, exchange, pick_device, spread
@@ -37,6 +37,7 @@ from tasks.train.shelf import Shelf
 from tasks.train.spoilt import Watch
 from tasks.train.state import State, Weights, copied
 from tasks.train.tracking import Tracking, require
+from tasks.train.weights import WEIGHTS, load_weights
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BEST = ("best_validation_loss", "best_step")  # what lines carry on with patience
@@ -56,6 +57,7 @@ class Job:
         identity: what a checkpoint must agree on to be resumed from, by name.
         shelf: where checkpoints lie; by default in the folder.
         skip: half-open ranges of batch numbers that are left out.
+        base: the model whose weights it starts with; by default they are random.
     """
 
     config: TrainConfig
@@ -66,6 +68,7 @@ class Job:
     identity: Mapping[str, Any] = field(default_factory=dict)
     shelf: Shelf | None = None
     skip: tuple[tuple[int, int], ...] = ()
+    base: Dataset | None = None
 
     @property
     def shape(self) -> Shape:
@@ -105,11 +108,14 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     config, (rank, world) = job.config, place()
     if config.mlflow:
         require(config.name)
-    device, dtype = pick_device(config, rank), DTYPES[config.precision]
+    device, dtype = pick_device(config, local_rank()), DTYPES[config.precision]
     cache = job.folder.parent / "tokens"
     fixed = held_out(config, tokens, cache).to(device)
     torch.manual_seed(job.seed)
-    model = build(job.shape).to(device)
+    model = build(job.shape)
+    if job.base:
+        load_weights(model, job.base.read(WEIGHTS))
+    model = model.to(device)
     model.dropout, model.recompute = config.dropout, config.recompute
     outer = spread(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
@@ -131,14 +137,15 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     )
     keeper = Keeper(job.shelf or Shelf.of(config, job.folder), job.identity)
     found = keeper.resume(state)
-    first, line = (found.step, dict(found.notes)) if found else (0, {})
+    first, notes = (found.step, found.notes) if found else (0, {"line": {}, "losses": []})
+    line = dict(notes["line"])
     last = first if "stopped" in line else config.steps
 
     def kept() -> int | None:
         keeper.finish()
         return keeper.newest
 
-    watch = Watch(config.spike, kept)
+    watch = Watch(config.spike, kept, notes["losses"])
     feed = open_feed(config, tokens, job.seed, rank, world, cache, first, job.skip)
     if rank == 0:
         note_attempt(job.folder, first, world)
@@ -199,8 +206,9 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
                 line["clock"] = time.time()
                 journal.write(line)
             if saves:
+                notes = {"line": line, "losses": watch.losses}
                 with meter.lost("checkpoint"):
-                    keeper.save(done, state, line, wait=ends or "stopped" in line)
+                    keeper.save(done, state, notes, wait=ends or "stopped" in line)
             if done % COLLECT_EVERY == 0:
                 gc.collect()
             if "stopped" in line:

@@ -1,5 +1,6 @@
 """The figures of a run: sums on the device, brought together over all processes when asked for."""
 
+import os
 import resource
 import sys
 import time
@@ -19,6 +20,11 @@ DIGEST_MODULUS = 1 << 32  # sums of digests over processes stay exact in a float
 def place() -> tuple[int, int]:
     """``(rank, number of processes)``."""
     return (get_rank(), get_world_size()) if is_initialized() else (0, 1)
+
+
+def local_rank() -> int:
+    """This process's number on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def reduced(value: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from tasks.train.model import Decoder
 
 def on_gpu(config: TrainConfig) -> bool:
     """Whether the run takes GPUs: unless told otherwise, if there is one for every process."""
-    return config.device != "cpu" and torch.cuda.device_count() >= config.processes
+    return config.device != "cpu" and torch.cuda.device_count() >= config.processes_here
 
 
 def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
@@ -31,7 +31,7 @@ def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
     if config.device == "cuda":
         raise UserError(
             f"train.{config.name}.device: cuda, but torch sees {torch.cuda.device_count()} GPUs "
-            f"for {config.processes} processes"
+            f"for {config.processes_here} processes"
         )
     return torch.device("cpu")
 

@@ -29,6 +29,8 @@ class Trunk:
         tokens: the token shards.
         folder: of the trunk.
         identity: what a checkpoint must agree on besides the batches that are left out.
+        base: the model whose weights it starts with.
+        meet: where other machines are told of the run.
     """
 
     config: TrainConfig
@@ -36,6 +38,8 @@ class Trunk:
     tokens: Dataset
     folder: Path
     identity: Mapping[str, Any]
+    base: Dataset | None = None
+    meet: Storage | None = None
 
     def url(self, branch: Branch) -> str:
         """Of a branch's checkpoints."""
@@ -136,6 +140,8 @@ def to_the_end(
                 skip=branch.skip,
                 checkpoints=trunk.url(branch),
                 start=trunk.start(branches),
+                base=trunk.base.storage if trunk.base else None,
+                meet=trunk.meet,
             )
         except TrainingSpoilt as spoilt:
             facts = spoilt.facts

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,16 +53,27 @@ class Watch:
 
     WINDOW, LEAST = 128, 32  # steps that a loss is compared with (llm.c's detector has 128)
 
-    def __init__(self, factor: float | None, newest: Callable[[], int | None]) -> None:
-        """A watch that has seen nothing yet.
+    def __init__(
+        self,
+        factor: float | None,
+        newest: Callable[[], int | None],
+        before: Iterable[float] = (),
+    ) -> None:
+        """A watch that goes on from the losses of ``before``.
 
         Args:
             factor: standard deviations above the mean that are a spike; ``None``: none is.
             newest: gives the steps done at the newest complete checkpoint; none is written
                 before the steps it holds were looked at.
+            before: ``losses`` of the run that is resumed.
         """
         self._factor, self._newest = factor, newest
-        self._before: deque[float] = deque(maxlen=self.WINDOW)
+        self._before: deque[float] = deque(before, maxlen=self.WINDOW)
+
+    @property
+    def losses(self) -> list[float]:
+        """What the next loss is compared with, oldest first: nats per token."""
+        return [*self._before]
 
     def look(self, history: Sequence[tuple[float, float]], done: int, *, norms: bool) -> None:
         """Raise ``Spoilt`` if a step was bad.

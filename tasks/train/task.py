@@ -1,6 +1,7 @@
 """The stage: a run in a folder that survives a crash, and its model as a data set."""
 
 import fcntl
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 from infra.cache import cache_root
 from infra.dag import Step
 from infra.dataset import Counts, Dataset, NotCommitted, open_dataset
+from infra.errors import UserError
 from infra.fingerprint import digest
 from infra.progress import Progress
 from infra.stage import Context, Spec, Stage, commit_files
@@ -18,6 +20,7 @@ from tasks.train.branches import FILE, Branch, opened, to_json
 from tasks.train.config import TrainConfig
 from tasks.train.goodput import ATTEMPTS, account
 from tasks.train.journal import read
+from tasks.train.machines import end, meeting
 from tasks.train.recover import Trunk, to_the_end
 from tasks.train.sampler import order_of
 
@@ -37,14 +40,26 @@ FREE_AT_RESUME = frozenset(
 )
 
 
-def spec(ctx: Context, *, config: TrainConfig, tokens: Dataset) -> Spec:
-    """What would be trained on these token shards."""
+def spec(
+    ctx: Context, *, config: TrainConfig, tokens: Dataset, base: Dataset | None = None
+) -> Spec:
+    """What would be trained on these token shards, starting with the weights of ``base``."""
     essence = {**config.essence(), "batch": config.sequences}  # its default depends on `processes`
-    return Spec(STAGE, config.name, {"seed": ctx.seed, **essence}, (tokens,))
+    inputs = (tokens,) if base is None else (tokens, base)
+    return Spec(STAGE, config.name, {"seed": ctx.seed, **essence}, inputs)
 
 
-def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> Dataset:
+def build(
+    ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset, base: Dataset | None = None
+) -> Dataset:
     """Train, or go on training, and commit the model.
+
+    Args:
+        ctx: the run.
+        spec: what would be made.
+        config: what to train.
+        tokens: token shards.
+        base: the model that ``start_from`` names.
 
     Returns:
         A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
@@ -56,10 +71,12 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
 
     Raises:
         TooFewTokens: if there is not one window of tokens.
-        UserError: if the mixture names a source without documents.
+        UserError: if the mixture names a source without documents, or the base has another shape or
+            tokenizer.
         TrainingRefused: if the run ends for a reason that trying again does not change.
         TrainingFailed: if it crashes too often, or the store of its checkpoints is away.
     """
+    require_base(config, tokens, base)
     order = order_of(config, ctx.seed, tokens)
     folder = work_folder(spec)
 
@@ -79,8 +96,16 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
         except NotCommitted:
             pass  # the usual case; otherwise another process trained it while this one waited
         tell(0, "starting processes")
-        trunk = Trunk(config, ctx.seed, tokens, folder, identity(spec, tokens))
-        result = to_the_end(trunk, heard, lambda branch: tell(branch.good or 0, str(branch)))
+        meet = meeting(config, spec.folder.rsplit("/", 1)[-1])
+        if meet is not None:
+            tell(0, f"waiting for {config.nodes - 1} other machines: gristmill join")
+        trunk = Trunk(config, ctx.seed, tokens, folder, identity(spec, tokens, base), base, meet)
+        try:
+            result = to_the_end(trunk, heard, lambda branch: tell(branch.good or 0, str(branch)))
+        except UserError as error:
+            if meet is not None:
+                end(meet, str(error).splitlines()[0])
+            raise
         branches = opened(folder)
         run = branches[-1].folder(folder)
         (run / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
@@ -97,6 +122,8 @@ def build(ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset) -> 
             if config.checkpoints:
                 trunk.store(branch).remove_tree()
             shutil.rmtree(branch.folder(folder), ignore_errors=True)
+        if meet is not None:
+            meet.remove_tree()
     return made
 
 
@@ -109,10 +136,32 @@ def work_folder(spec: Spec) -> Path:
     return cache_root() / "train" / digest(run)[:32]
 
 
-def identity(spec: Spec, tokens: Dataset) -> dict[str, Any]:
+def identity(spec: Spec, tokens: Dataset, base: Dataset | None = None) -> dict[str, Any]:
     """What a checkpoint must agree on."""
-    tokenizer = tokens.manifest.files["tokenizer.json"].sha256
-    return {"tokens": tokens.content, "tokenizer": tokenizer, **_bound(spec)}
+    found = {"tokens": tokens.content, "tokenizer": _tokenizer(tokens), **_bound(spec)}
+    return found if base is None else {**found, "start_from": base.content}
+
+
+def require_base(config: TrainConfig, tokens: Dataset, base: Dataset | None) -> None:
+    """Raise ``UserError``, naming the field, unless the base's weights fit."""
+    field = f"train.{config.name}.start_from"
+    if base is None:
+        if config.start_from is not None:
+            raise UserError(f"{field}: the model {config.start_from} is not given")
+        return
+    if _tokenizer(base) != _tokenizer(tokens):
+        raise UserError(f"{field}: {base.source} was trained with another tokenizer")
+    shape = json.loads(base.read("config.json"))["shape"]
+    for name, value in config.architecture().items():
+        if shape[name] != value:
+            raise UserError(
+                f"train.{config.name}.{name}: {value!r}, but {base.source}, whose weights it starts "
+                f"with, has {shape[name]!r}"
+            )
+
+
+def _tokenizer(data: Dataset) -> str:
+    return data.manifest.files["tokenizer.json"].sha256
 
 
 def _bound(spec: Spec) -> dict[str, Any]:
@@ -168,6 +217,7 @@ def _facts(
         "batch": config.sequences,
         "steps": last["step"],  # fewer than planned if it stopped early
         "tokens": last["tokens"],
+        "start_from": config.start_from,
         "epochs": last["tokens"] / tokens.facts["tokens"][TRAIN],
         "loss": last["loss"],
         "validation_loss": last.get("validation_loss"),

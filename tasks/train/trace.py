@@ -43,6 +43,7 @@ class Run:
         running: whether it has not ended.
         order: of its data.
         shards: the training split.
+        start_from: the model whose weights it started with; its steps are its own.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Run:
     running: bool
     order: Sampler
     shards: TokenShards
+    start_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def of_model(model: Dataset, path: str) -> Run:
     """A committed model's run. Raises ``NotCommitted`` if its token shards are gone."""
     shards = TokenShards(tokens_of(model), TRAIN)
     order = sampler(Plan.read(model.facts), shards)
-    return Run(str(model.source), path, int(model.facts["steps"]), False, order, shards)
+    base = model.facts.get("start_from")
+    return Run(str(model.source), path, int(model.facts["steps"]), False, order, shards, base)
 
 
 def in_progress(storage: Storage, name: str) -> Run | None:
@@ -111,7 +114,7 @@ def _working(folder: Path, job: dict[str, Any]) -> Run:
     lines, shards = read(folder / "metrics.jsonl"), TokenShards(tokens, TRAIN)
     order = sampler(Plan.of(config, job["seed"], job["skip"]), shards)
     done = int(lines[-1]["step"]) if lines else 0
-    return Run(config.name, str(folder), done, True, order, shards)
+    return Run(config.name, str(folder), done, True, order, shards, config.start_from)
 
 
 def documents_of(run: Run, first: int, end: int) -> list[Document]:

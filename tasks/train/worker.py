@@ -29,15 +29,17 @@ from infra.tokens import TRAIN
 from tasks.train.config import TrainConfig
 from tasks.train.layouts import build
 from tasks.train.loop import Job, train
-from tasks.train.meter import place
+from tasks.train.machines import rank_of
+from tasks.train.meter import local_rank, place
 from tasks.train.model import Decoder
 from tasks.train.parallel import on_gpu
 from tasks.train.shelf import Shelf
 from tasks.train.spoilt import Spoilt
 from tasks.train.transfer import StoreAway
+from tasks.train.weights import WEIGHTS, save_weights
 
 JOB, RESULT = "job.json", "result.json"
-WEIGHTS, PROBE, CONFIG = "model.safetensors", "probe.safetensors", "config.json"
+PROBE, CONFIG = "probe.safetensors", "config.json"
 PROBE_POSITIONS = 64
 # glibc's mallopt: keep freed memory instead of giving it back and faulting it in anew for every
 # activation. Measured: 10 % of a step of a 4 M parameter model on one core.
@@ -55,9 +57,10 @@ def main(folder: Path) -> None:
         # cuBLAS reads the first when it starts; both as PyTorch's notes on reproducibility say.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    join("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo")
+    join("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo", first=value["first"])
     try:
-        tokens = open_dataset(Storage(value["tokens"]["url"], value["tokens"]["options"]))
+        tokens = open_dataset(Storage(**value["tokens"]))
+        base = open_dataset(Storage(**value["base"])) if value["base"] else None
         facts = tokens.facts
         job = Job(
             config,
@@ -68,6 +71,7 @@ def main(folder: Path) -> None:
             value["identity"],
             Shelf.of(config, folder, value["checkpoints"], value["start"]),
             tuple((first, end) for first, end in value["skip"]),
+            base,
         )
         result = attempt(job, tokens)
         if place()[0] == 0:
@@ -76,17 +80,24 @@ def main(folder: Path) -> None:
         destroy_process_group()
 
 
-def join(backend: str) -> None:
-    """Meet the other processes that torchrun started.
+def join(backend: str, *, first: bool = True) -> None:
+    """Meet the other processes that torchrun started, here and on other machines.
+
+    torchrun numbers machines as it likes; here the processes of the first one, which alone writes
+    the log and the result, have the first ranks.
 
     torchrun keeps one store over all its restarts. Without a prefix of its own, a restarted
     process may find there the address of one that was killed, and give up on it (pytorch#167288).
     """
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    own = PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    group, here = int(os.environ["GROUP_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if first:
+        own.set("first", str(group))
     init_process_group(
         backend,
-        store=PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store),
-        rank=int(os.environ["RANK"]),
+        store=own,
+        rank=rank_of(group, int(own.get("first")), here, local_rank()),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
 
@@ -115,16 +126,6 @@ def attempt(job: Job, tokens: Dataset) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_tokens": tokens.facts["tokens"][TRAIN],
     }
-
-
-def save_weights(model: Decoder, path: Path) -> None:
-    """The weights in fp32 under the training model's names; a tied head is left out."""
-    weights = {
-        name: weight.contiguous()
-        for name, weight in model.state_dict().items()
-        if not (model.shape.tied and name == "head.weight")
-    }
-    save_file(weights, path)
 
 
 @torch.no_grad()

@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from infra.dataset import Dataset
-from infra.records import latest, save
+from infra.dataset import Counts, Dataset
+from infra.records import StageRecord, latest, save
 from infra.removal_log import record
 from infra.removals import Removal, removal
-from infra.seen import Mark, mark_models, marked, seen_document
+from infra.seen import Mark, bases, mark_models, marked, seen_document, seen_through
+from infra.stage import Spec, Stage, commit_files
 from infra.story import story
 from infra.tokens import TokenShards
 from tests.infra.road import SITE, Road, pages, walk
@@ -139,3 +140,51 @@ def test_the_story_tells_of_the_removal_and_of_older_models(road: Road) -> None:
     seen = [event for event in again.events if event.verdict == "seen"]
     assert sorted(str(event.details["model"]) for event in seen) == ["narrow", "tiny"]
     assert seen[0].details["steps"]
+
+
+def test_a_model_has_seen_what_the_one_it_started_from_has(road: Road) -> None:
+    """Two stages after `tiny`, which themselves see nothing of it."""
+    tokens, youngest = road.datasets["tokenize all"], road.datasets["train tiny"]
+    for name in ("late", "last"):
+        spec = Spec(Stage("train", ("infra.ledger",)), name, {}, (tokens, youngest))
+        youngest = commit_files(
+            road.ctx, spec, {}, counts=Counts(40, 40), facts={"steps": 50, "context": 256}
+        )
+        road.datasets[f"train {name}"] = youngest
+    assert [item.source for item in bases(road.storage, youngest)] == ["late", "tiny"]
+
+    def own(model: Dataset, first: int, end: int) -> list[int]:
+        return [] if model.source in ("late", "last") else steps(model, first, end)
+
+    assert road.record is not None
+    recipe = road.record.recipe
+    url = in_split(road, "train")[0]
+    found = {
+        item.model: item for item in mark_models(road.storage, recipe, [removal("url", url)], own)
+    }
+    assert sorted(found) == ["last", "late", "narrow", "tiny"]
+    assert found["tiny"].through == []
+    for name in ("late", "last"):
+        assert found[name].through == [{"model": "tiny", "documents": 1}]
+        assert (found[name].documents, found[name].tokens) == (1, found["tiny"].tokens)
+        assert (found[name].steps, found[name].first_step, found[name].of_steps) == (0, None, 50)
+        assert str(found[name]).endswith("in 0 of its 50 steps, 1 through tiny")
+        (page,) = [page for page in pages() if page.url == url]
+        assert seen_document(road.storage, found[name], page.id) == []
+        assert seen_through(road.storage, found[name], page.id) == ["tiny"]
+    assert {item.model: item for item in marked(road.storage, recipe)} == found
+
+    stage = StageRecord.of(youngest, seconds=1.0, cached=False, entry="last")
+    save(road.storage, replace(road.record, stages=[*road.record.stages, stage]))
+    (track,) = story(road.storage, url, steps=own).tracks
+    told = {e.details["model"]: e.details for e in track.events if e.verdict == "seen"}
+    assert (told["last"]["steps"], told["last"]["through"]) == ([], ["tiny"])
+    assert "through" not in told["tiny"]
+
+    home = road.datasets["train tiny"].storage.local()
+    assert home is not None
+    shutil.rmtree(home)
+    road.storage.remove(f"removals/{recipe}/models/{found['last'].fingerprint}.json")
+    again = {m.model: m for m in mark_models(road.storage, recipe, [removal("url", url)], own)}
+    assert again["late"] == found["late"]  # what was known stays
+    assert "a model it started from, are gone" in str(again["last"])

@@ -13,7 +13,8 @@ from tasks.release.export import ParityBroken, Trained, check_logits, export
 from tasks.train.layouts import build
 from tasks.train.loop import Job
 from tasks.train.model import Decoder
-from tasks.train.worker import save_probe, save_weights
+from tasks.train.weights import save_weights
+from tasks.train.worker import save_probe
 from tests.train.corpora import context, texts, tiny, token_shards, tokenizer
 
 TRAIN = Stage("train", ("tests.release.test_release",))

@@ -152,6 +152,13 @@ def test_a_loss_that_jumps_ends_the_run_if_asked_for(
         run(tokens, tmp_path, config)
     assert (met.value.kind, met.value.first, met.value.step) == ("spike", 61, 70)
     assert met.value.good == 50
+    assert kept(tmp_path)[-1].step == 50
+    with pytest.raises(
+        Spoilt
+    ) as again:  # 12 steps after a resume, with fewer than it compares with
+        run(tokens, tmp_path, config)
+    assert again.value.facts() == met.value.facts()
+    assert all("losses" not in line for line in read(tmp_path / "metrics.jsonl"))
     run(tokens, tmp_path / "unasked", config.model_copy(update={"spike": None}))
 
 

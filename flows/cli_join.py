@@ -1,0 +1,76 @@
+"""``gristmill join``: another machine of a training over several."""
+
+import time
+from datetime import UTC, datetime
+
+import click
+
+from flows.cli_common import guarded, recipe_options
+from flows.recipe import Recipe, load
+from flows.road import walk
+from flows.walk import Planned, Planner
+from infra.cluster import Cluster, ClusterConfig
+from infra.dataset import MANIFEST
+from infra.errors import UserError
+from infra.progress import Silent
+from infra.removal_log import removals
+from infra.stage import Context
+from infra.storage import Storage
+from tasks.train.config import TrainConfig
+from tasks.train.join import take_part
+from tasks.train.machines import meeting, own_address
+
+POLL = 5.0  # seconds between two looks at what the first machine has made so far
+
+
+@click.command()
+@recipe_options
+@click.option("--model", "name", required=True, help="an entry of train with nodes above 1")
+@guarded
+def join(path: str, storage: str | None, overrides: tuple[str, ...], name: str) -> None:
+    """Lend this machine to a training that another one runs (train.nodes)."""
+    recipe = load(path, overrides, storage)
+    config = _entry(recipe, name)
+    folder = _folder(recipe, name)
+    meet = meeting(config, folder.rsplit("/", 1)[-1])
+    assert meet is not None
+    store = Storage(recipe.storage)
+    take_part(config, meet, lambda: store.exists(f"{folder}/{MANIFEST}"), _tell)
+    _tell(f"{name} is trained: {store.url.rstrip('/')}/{folder}")
+
+
+def _entry(recipe: Recipe, name: str) -> TrainConfig:
+    found = next((entry for entry in recipe.train if entry.name == name), None)
+    if found is None:
+        there = ", ".join(entry.name for entry in recipe.train) or "none"
+        raise UserError(f"--model {name}: train has {there}")
+    if found.nodes == 1 or found.rendezvous is None:
+        raise UserError(f"train.{name}.nodes: 1, so there is nothing to join")
+    own_address(found.rendezvous)  # said now, if there is no way to it
+    return found
+
+
+def _folder(recipe: Recipe, name: str) -> str:
+    """The model's data set, as soon as all that it is made from is there."""
+    said = ""
+    while True:
+        step = _planned(recipe, name)
+        if step.folder is not None:
+            return step.folder
+        if step.why != said:
+            _tell(f"waiting for the first machine: {name} comes {step.why}")
+            said = step.why
+        time.sleep(POLL)
+
+
+def _planned(recipe: Recipe, name: str) -> Planned:
+    inline = Cluster(ClusterConfig.model_validate({"workers": 0}))
+    store = Storage(recipe.storage)
+    ctx = Context(store, recipe.seed, inline, Silent(), recipe.name, "", datetime.now(UTC))
+    planner = Planner(ctx)
+    walk(planner, recipe, "train", removals(store, recipe.name))
+    return next(step for step in planner.steps if (step.step, step.entry) == ("train", name))
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)

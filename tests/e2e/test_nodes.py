@@ -1,0 +1,168 @@
+"""Two machines in one training: two network namespaces, a cable between them, a folder they share."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load
+
+from infra.cache import VARIABLE
+from infra.dataset import MANIFEST, Dataset, open_dataset
+from infra.storage import Storage
+from tasks.train import task
+from tasks.train.config import TrainConfig
+from tasks.train.join import take_part
+from tasks.train.machines import meeting
+from tests.train.corpora import context, tiny, token_shards
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+FIRST, SECOND = "10.231.77.1", "10.231.77.2"
+CONFIG = tiny(
+    name="pair", tokens=60 * 128, processes=2, checkpoint_every=10, restarts=2, dropout=0.1
+)
+
+
+def first_machine(store: str, config: TrainConfig) -> Dataset:
+    """What a flow's task does."""
+    tokens, ctx = token_shards(store), context(store)
+    spec = task.spec(ctx, config=config, tokens=tokens)
+    return task.build(ctx, spec, config=config, tokens=tokens)
+
+
+def second_machine(store: str, config: TrainConfig) -> None:
+    """What `gristmill join` does."""
+    spec = task.spec(context(store), config=config, tokens=token_shards(store))
+    meet = meeting(config, spec.folder.rsplit("/", 1)[-1])
+
+    def say(text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    assert meet is not None
+    manifest = Storage(store).at(*spec.folder.split("/"))
+    take_part(config, meet, lambda: manifest.exists(MANIFEST), say)
+
+
+if __name__ == "__main__":
+    part, where, described = sys.argv[1:]
+    do = {"first": first_machine, "second": second_machine}[part]
+    do(where, TrainConfig.model_validate_json(described))
+    sys.exit()
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def namespaces() -> Iterator[tuple[str, str]]:
+    """Two network namespaces that reach each other and nothing else."""
+    if sys.platform != "linux" or shutil.which("ip") is None:
+        pytest.skip("network namespaces need Linux and the command ip")
+    names = f"gm{os.getpid()}a", f"gm{os.getpid()}b"
+    made = []
+    try:
+        try:
+            for name in names:
+                ip("netns", "add", name)
+                made.append(name)
+            ends = [f"{name[-8:]}v" for name in names]
+            ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+            for name, end, address in zip(names, ends, (FIRST, SECOND), strict=True):
+                ip("link", "set", end, "netns", name)
+                ip("-n", name, "address", "add", f"{address}/24", "dev", end)
+                ip("-n", name, "link", "set", end, "up")
+                ip("-n", name, "link", "set", "lo", "up")
+        except (subprocess.CalledProcessError, OSError) as error:
+            told = getattr(error, "stderr", b"") or str(error).encode()
+            pytest.skip(f"network namespaces cannot be made here: {told.decode().strip()}")
+        yield names
+    finally:
+        for name in made:
+            ip("netns", "delete", name)
+
+
+def begin(
+    namespace: str, part: str, store: Path, config: TrainConfig, log: Path
+) -> "subprocess.Popen[bytes]":
+    """One of the machines, with a cache of its own."""
+    words = [sys.executable, "-m", "tests.e2e.test_nodes", part, str(store)]
+    with log.open("wb") as sink:
+        return subprocess.Popen(
+            ["ip", "netns", "exec", namespace, *words, config.model_dump_json()],
+            env={**os.environ, VARIABLE: str(log.with_suffix(".cache"))},
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def below(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """The training processes of a machine."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    found = []
+    for member in family:
+        try:
+            words = member.cmdline()
+        except psutil.Error:
+            continue
+        if "tasks.train.worker" in words and "torch.distributed.run" not in words:
+            found.append(member)
+    return found
+
+
+def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
+    namespaces: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, store = tmp_path / "running", tmp_path / "store"
+    token_shards(store)
+    config = CONFIG.model_copy(
+        update={"nodes": 2, "rendezvous": f"{FIRST}:29431", "checkpoints": str(running)}
+    )
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+    second = begin(namespaces[1], "second", store, config, logs[1])
+    first = begin(namespaces[0], "first", store, config, logs[0])
+    killed = None
+    try:
+        deadline = time.monotonic() + 240
+        while first.poll() is None and time.monotonic() < deadline:
+            ready = any(running.glob("*/step-*/complete.json"))
+            if killed is None and ready and below(second):
+                assert len(below(first)) == len(below(second)) == 1
+                (killed,) = below(second)
+                killed.kill()
+            time.sleep(0.02)
+        told = [log.read_text() for log in logs]
+        assert first.poll() == 0, told
+        assert second.wait(60) == 0, told
+    finally:
+        for process in (first, second):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    assert killed is not None
+    assert "waiting for the first machine to start" in told[1]
+    assert told[1].count("taking part in pair, 1 processes") == 2
+    assert not any(running.rglob("job.json"))
+
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    one = first_machine(str(tmp_path / "alone"), CONFIG)
+    (folder,) = (store / "train").glob("pair-*")
+    two = open_dataset(Storage(str(folder)))
+    assert one.fingerprint == two.fingerprint
+    attempts = [json.loads(x) for x in two.read("records/attempts.jsonl").splitlines()]
+    assert [item["step"] > 0 for item in attempts] == [False, True]
+    weights = [load(made.read("model.safetensors")) for made in (one, two)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
