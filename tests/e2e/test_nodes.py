@@ -133,10 +133,14 @@ def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
     )
     logs = [tmp_path / "first.log", tmp_path / "second.log"]
     second = begin(namespaces[1], "second", store, config, logs[1])
+    deadline = time.monotonic() + 240
+    while "waiting for the first machine to start" not in logs[1].read_text():
+        assert second.poll() is None, logs[1].read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     first = begin(namespaces[0], "first", store, config, logs[0])
     killed = None
     try:
-        deadline = time.monotonic() + 240
         while first.poll() is None and time.monotonic() < deadline:
             ready = any(running.glob("*/step-*/complete.json"))
             if killed is None and ready and below(second):
@@ -153,7 +157,6 @@ def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     assert killed is not None
-    assert "waiting for the first machine to start" in told[1]
     assert told[1].count("taking part in pair, 1 processes") == 2
     assert not any(running.rglob("job.json"))
 
