@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -62,6 +63,11 @@ def gristmill(
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+def interruptible() -> None:
+    """Ctrl-C reaches a child also where the tests run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(home: Path, *arguments: str, **env: str) -> "subprocess.Popen[bytes]":
     """Start ``gristmill`` and leave it running, as the leader of its own process group."""
     return subprocess.Popen(
@@ -70,4 +76,5 @@ def start(home: Path, *arguments: str, **env: str) -> "subprocess.Popen[bytes]":
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=interruptible,  # noqa: PLW1509 - a single call, safe between fork and exec
     )

@@ -17,6 +17,7 @@ from infra.quickstart import documents, library, site
 from infra.quickstart.build import READY, fetch, root
 from infra.quickstart.pins import BEAUTIFUL_SOUP, SITE, Pin
 from infra.quickstart.serve import PortTakenError, serving
+from tests.e2e.command import interruptible
 
 
 def archive(folder: Path, files: dict[str, bytes]) -> Path:
@@ -157,7 +158,13 @@ def test_fetch_gives_the_promised_input_once() -> None:
 @pytest.mark.e2e
 def test_serve_ends_when_told_to() -> None:
     command = [sys.executable, "-m", "infra.quickstart", "serve", "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+        preexec_fn=interruptible,  # noqa: PLW1509 - a single call, safe between fork and exec
+    )
     assert process.stderr is not None
     lines = [process.stderr.readline() for _ in range(3)]
     assert "serving http://127.0.0.1:" in lines[1]
