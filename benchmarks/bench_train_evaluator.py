@@ -69,11 +69,11 @@ def compare(folder: Path, tokenizer: Tokenizer) -> bool:
     theirs: dict[str, Any] = asked([str(python), str(script), str(folder), str(requests)], 1)
     ours = HuggingFaceModel(folder, 0)
     scored = [-float(nats.sum()) for nats in ours.score_texts([ids(t) for t in given["texts"]])]
-    # lm-eval encodes prompt and continuation together and cuts behind the prompt's tokens.
+    # As lm-eval's `_encode_pair`: the prompt by itself, then what the two together have behind it.
     pairs = []
-    for prompt, continuation in given["pairs"]:
-        whole, before = ids(prompt + continuation), len(ids(prompt))
-        pairs.append((whole[:before], whole[before:]))
+    for text, continuation in given["pairs"]:
+        prompt = ids(text)
+        pairs.append((prompt, ids(text + continuation)[len(prompt) :]))
     continued = ours.score_continuations(pairs)
     by_text = max(abs(a - b) for a, b in zip(scored, theirs["texts"], strict=True))
     by_pair = max(abs(-c.nats - v) for c, (v, _) in zip(continued, theirs["pairs"], strict=True))
