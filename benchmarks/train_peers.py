@@ -131,7 +131,7 @@ class Trainers:
             [sys.executable, str(score), *map(str, (self.repository, checkpoint, self.held_out))],
             shape.threads,
         )
-        return float(told)
+        return float(told.splitlines()[-1])  # the model tells its size first
 
     def _nanogpt(self, script: str, shape: Shape, *, compiled: bool, save: bool, seed: int) -> str:
         # Its seed is a constant of the script; everything else has a switch.
