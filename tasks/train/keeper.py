@@ -32,6 +32,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from infra.away import StoreAway, insist
 from infra.errors import UserError
 from infra.storage import Storage
 from tasks.train import checkpoint
@@ -39,7 +40,6 @@ from tasks.train.chance import random_states, set_random_states
 from tasks.train.checkpoint import Checkpoint
 from tasks.train.meter import local_rank, place
 from tasks.train.shelf import Shelf
-from tasks.train.transfer import StoreAway, insist
 
 log = logging.getLogger(__name__)
 

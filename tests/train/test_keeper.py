@@ -14,12 +14,12 @@ from torch import nn
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
+from infra.away import StoreAway
 from infra.storage import Storage
 from tasks.train import checkpoint, keeper
 from tasks.train.checkpoint import MARKER, OtherRun
 from tasks.train.keeper import Keeper, NotSaved
 from tasks.train.shelf import Shelf, Start
-from tasks.train.transfer import StoreAway, insist
 
 IDENTITY = {"tokens": "abc", "tokenizer": "t", "width": 32}
 
@@ -241,7 +241,7 @@ def test_a_save_that_fails_is_told_by_the_next_one(
 def test_a_store_that_is_away_for_a_while_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.train.transfer.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("infra.away.FIRST_PAUSE", 0.01)
     store = Storage("memory://bucket/away")
     away, real = [0], Storage.upload
 
@@ -258,30 +258,6 @@ def test_a_store_that_is_away_for_a_while_costs_nothing(
     assert steps(store) == [1]
     assert away[0] > 5
     fsspec.filesystem("memory").store.clear()
-
-
-@pytest.mark.parametrize("pauses", [0.0, 0.05])
-def test_patience_has_an_end(pauses: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.train.transfer.FIRST_PAUSE", 0.01)
-    tried: list[int] = []
-
-    def refuse() -> None:
-        tried.append(1)
-        raise ConnectionError("refused")
-
-    told = r"writing x: the store has not answered for 0 s \(ConnectionError: refused\)"
-    with pytest.raises(StoreAway, match=told):
-        insist("writing x", refuse, pauses)
-    assert (len(tried) > 1) == (pauses > 0)
-
-    def missing() -> None:
-        tried.append(1)
-        raise FileNotFoundError
-
-    tried.clear()
-    with pytest.raises(FileNotFoundError):
-        insist("reading x", missing, 10)
-    assert len(tried) == 1
 
 
 def test_only_one_copy_is_made_and_its_memory_is_used_again(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Files to and from a store that may be away for a while."""
+"""What is done with a store that may be away for a while."""
 
 import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from infra.errors import UserError
+from infra.storage import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds
 
 
-class StoreAway(UserError):
+class StoreAway(StorageError):
     """A store that did not answer for as long as it was waited for."""
 
 
@@ -40,8 +40,7 @@ def insist(what: str, do: Callable[[], T], patience: float) -> T:
             if waited + pause > patience:
                 raise StoreAway(
                     f"{what}: the store has not answered for {waited:.0f} s "
-                    f"({type(error).__name__}: {error}); the run goes on from its last complete "
-                    f"checkpoint when it is started again"
+                    f"({type(error).__name__}: {error})"
                 ) from error
             log.warning("%s failed (%s); again in %.1f s", what, error, pause)
             time.sleep(pause)
