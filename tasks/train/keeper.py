@@ -45,7 +45,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RANDOM = "random"
-YIELD = 1.0  # seconds that a save waits for the one before it; then it is left out
+# Seconds that a save waits for the one before it even where a step takes less: writing a small
+# state takes longer than its step, and a short run would be left without checkpoints.
+LEAST_WAIT = 0.25
 GRACE = 120.0  # seconds that processes wait for each other beyond the patience with the store
 LAST = 30.0  # seconds that a run that has failed leaves to what it was saving
 
@@ -124,16 +126,25 @@ class Keeper:
         return found
 
     def save(
-        self, step: int, state: Stateful, notes: Mapping[str, Any], *, wait: bool = False
+        self,
+        step: int,
+        state: Stateful,
+        notes: Mapping[str, Any],
+        step_seconds: float = 0.0,
+        *,
+        wait: bool = False,
     ) -> bool:
         """Copy the state and begin to write it.
+
+        If the save before this one is still being written, this one waits as long as a step takes
+        and is then left out, unless it must be made or ``keep_every`` asks for it.
 
         Args:
             step: steps done.
             state: what to save.
             notes: JSON values for whoever resumes.
-            wait: for the save before this one, however long it takes; otherwise, while that is
-                still being written, this one is left out.
+            step_seconds: that a step takes.
+            wait: for the save before this one, however long it takes.
 
         Returns:
             Whether it was begun.
@@ -141,7 +152,8 @@ class Keeper:
         Raises:
             NotSaved: if the save before this one failed.
         """
-        free = self._free(wait=wait)
+        wait = wait or self._shelf.must_keep(step)
+        free = self._free(None if wait else max(step_seconds, LEAST_WAIT))
         if free:
             copied = self._copy(state)
             self._step = step
@@ -155,7 +167,7 @@ class Keeper:
 
     def finish(self) -> None:
         """Wait for what is being written. Raises ``NotSaved`` if it could not be."""
-        self._free(wait=True)
+        self._free(None)
 
     def close(self) -> None:
         """Leave some time to what is being written, whatever becomes of it."""
@@ -164,10 +176,10 @@ class Keeper:
 
     # -- on the training's thread ------------------------------------------------------------------
 
-    def _free(self, *, wait: bool) -> bool:
-        """Whether no process is still writing; all of them get the same answer."""
+    def _free(self, patience: float | None) -> bool:
+        """Whether no process is still writing after so many seconds; the same on all of them."""
         if self._thread is not None:
-            self._thread.join(None if wait else YIELD)
+            self._thread.join(patience)
         busy = self._thread is not None and self._thread.is_alive()
         flags = torch.tensor([busy, self._error is not None], dtype=torch.int32)
         if self._agreeing is not None:

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,18 +106,24 @@ def test_what_is_saved_comes_back_whole(store: Storage, tmp_path: Path) -> None:
     assert torch.equal(again.weights(), expected)
 
 
-def test_steps_taken_while_it_is_written_do_not_reach_a_checkpoint(
-    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``torch.distributed.checkpoint.async_save`` fails here (pytorch#144657)."""
-    go = threading.Event()
+@pytest.fixture
+def go(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is written before it is set."""
+    event = threading.Event()
     real = state_dict_saver.save
 
     def slow(*given: Any, **named: Any) -> Any:
-        go.wait(10)
+        event.wait(10)
         return real(*given, **named)
 
     monkeypatch.setattr(keeper, "save", slow)
+    return event
+
+
+def test_steps_taken_while_it_is_written_do_not_reach_a_checkpoint(
+    store: Storage, tmp_path: Path, go: threading.Event
+) -> None:
+    """``torch.distributed.checkpoint.async_save`` fails here (pytorch#144657)."""
     run = Run()
     mine = Keeper(shelf(store, tmp_path), IDENTITY)
     for step in (1, 2):  # the second time the buffers are there already
@@ -133,25 +140,44 @@ def test_steps_taken_while_it_is_written_do_not_reach_a_checkpoint(
 
 
 def test_a_save_is_left_out_while_the_one_before_is_written_unless_it_must_wait(
-    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Storage, tmp_path: Path, go: threading.Event
 ) -> None:
-    monkeypatch.setattr(keeper, "YIELD", 0.01)
-    go = threading.Event()
-    real = state_dict_saver.save
-
-    def slow(*given: Any, **named: Any) -> Any:
-        go.wait(10)
-        return real(*given, **named)
-
-    monkeypatch.setattr(keeper, "save", slow)
     run, mine = Run(), Keeper(shelf(store, tmp_path), IDENTITY)
     assert mine.save(1, run, {})
     assert not mine.save(2, run, {})
     assert mine.newest is None
-    threading.Timer(0.2, go.set).start()
+    threading.Timer(0.1, go.set).start()
     assert mine.save(3, run, {}, wait=True)
     mine.finish()
     assert steps(store) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "least", "stalls"),
+    [(2, 0.0, 0.1, 0.1), (2, 0.2, 0.1, 0.2), (4, 0.0, 0.1, None)],
+    ids=["a small step", "a long step", "one that is to stay"],
+)
+def test_a_save_waits_a_step_for_the_one_before(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    go: threading.Event,
+    step: int,
+    seconds: float,
+    least: float,
+    stalls: float | None,
+) -> None:
+    monkeypatch.setattr(keeper, "LEAST_WAIT", least)
+    store = Storage(str(tmp_path / "checkpoints"))
+    run, mine = Run(), Keeper(shelf(store, tmp_path, keep_every=4), IDENTITY)
+    mine.save(1, run, {})
+    if stalls is None:
+        threading.Timer(0.3, go.set).start()
+    began = time.monotonic()
+    assert mine.save(step, run, {}, seconds) == (stalls is None)
+    assert (stalls or 0.3) <= time.monotonic() - began < 5
+    go.set()
+    mine.finish()
+    assert steps(store) == ([1, step] if stalls is None else [1])
 
 
 def test_the_newest_and_every_so_many_stay(store: Storage, tmp_path: Path) -> None:
