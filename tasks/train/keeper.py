@@ -48,7 +48,10 @@ RANDOM = "random"
 # Seconds that a save waits for the one before it even where a step takes less: writing a small
 # state takes longer than its step, and a short run would be left without checkpoints.
 LEAST_WAIT = 0.25
-GRACE = 120.0  # seconds that processes wait for each other beyond the patience with the store
+# How long processes wait for each other. One may rightly take hours to send or fetch its shards, and
+# nobody can tell how many; one that dies breaks gloo's connections, which the others notice at once.
+# Only a machine that vanishes without a word is waited for as long as this.
+TOGETHER = timedelta(days=1)
 LAST = 30.0  # seconds that a run that has failed leaves to what it was saving
 
 
@@ -98,9 +101,8 @@ class Keeper:
         self._writing: ProcessGroup | None = None
         self._agreeing: ProcessGroup | None = None
         if is_initialized():
-            wait = timedelta(seconds=shelf.patience + GRACE)
-            self._writing = new_group(backend="gloo", timeout=wait)
-            self._agreeing = new_group(backend="gloo", timeout=wait)
+            self._writing = new_group(backend="gloo", timeout=TOGETHER)
+            self._agreeing = new_group(backend="gloo", timeout=TOGETHER)
         else:
             # Without a process group torch warns that there is but one process: that is meant.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
