@@ -1,5 +1,6 @@
 """What is done with a store that may be away for a while."""
 
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds
+# A disk that files come to or from: no store mends it.
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 class StoreAway(StorageError):
@@ -28,6 +31,7 @@ def insist(what: str, do: Callable[[], T], patience: float) -> T:
     Raises:
         StoreAway: when patience is at its end.
         FileNotFoundError: at once: the store has answered.
+        OSError: at once, if a disk is full or cannot be written to.
     """
     began, pause = time.monotonic(), FIRST_PAUSE
     while True:
@@ -36,6 +40,8 @@ def insist(what: str, do: Callable[[], T], patience: float) -> T:
         except FileNotFoundError:
             raise
         except Exception as error:  # clients of object stores raise what they like
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise
             waited = time.monotonic() - began
             if waited + pause > patience:
                 raise StoreAway(

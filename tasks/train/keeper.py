@@ -21,24 +21,23 @@ import torch
 from torch.distributed import (
     ProcessGroup,
     ReduceOp,
-    all_gather_object,
     all_reduce,
     broadcast_object_list,
     is_initialized,
     new_group,
 )
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
-from infra.away import StoreAway, insist
+from infra.away import insist
 from infra.errors import UserError
 from infra.storage import Storage
 from tasks.train import checkpoint
 from tasks.train.chance import random_states, set_random_states
 from tasks.train.checkpoint import Checkpoint
-from tasks.train.meter import local_rank, place
+from tasks.train.meter import place
+from tasks.train.shards import NotSaved, first_here, together, write
 from tasks.train.shelf import Shelf
 
 log = logging.getLogger(__name__)
@@ -63,10 +62,6 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Take them back."""
-
-
-class NotSaved(UserError):
-    """A checkpoint that could not be written, on all processes alike."""
 
 
 class Keeper:
@@ -237,7 +232,8 @@ class Keeper:
         folder = found.store.local()
         if folder is None:
             folder = self._shelf.staging / "resumed"
-            self._together(self._agreeing, lambda: self._fetch(found, folder))
+            what = f"reading {found.store.url} into {folder}"
+            together(self._agreeing, what, lambda: self._fetch(found, folder))
         loaded = self._whole(state)
         reader = FileSystemReader(folder)
         kept = reader.read_metadata().state_dict_metadata
@@ -256,7 +252,7 @@ class Keeper:
         return cast("dict[str, Any]", self._stager.stage(self._whole(state)))
 
     def _fetch(self, found: Checkpoint, folder: Path) -> None:
-        if not _first_here():
+        if not first_here():
             return
         shutil.rmtree(folder, ignore_errors=True)
         for name in found.files:
@@ -281,7 +277,7 @@ class Keeper:
             if self._rank == 0:
                 clear = partial(checkpoint.remove_unfinished, shelf.store)
                 self._ask(shelf.store, f"clearing {shelf.store.url}", clear)
-            if _first_here():
+            if first_here():
                 if here is None:
                     shutil.rmtree(shelf.staging, ignore_errors=True)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -302,33 +298,11 @@ class Keeper:
                 self._ask(target, f"marking {target.url}", mark)
                 clear = partial(checkpoint.sweep, shelf.store, shelf.keep, shelf.keep_every)
                 self._ask(shelf.store, f"clearing {shelf.store.url}", clear)
-            if _first_here() and here is None:
+            if first_here() and here is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
-        self._together(group, prepare)
-        save(copied, storage_writer=FileSystemWriter(folder), process_group=group)
-        self._together(group, send)
-        self._together(group, declare)
-
-    def _together(self, group: ProcessGroup | None, do: Callable[[], None]) -> None:
-        """Do a process's part and wait for the others; an error of one is an error of all."""
-        error: Exception | None = None
-        try:
-            do()
-        except Exception as met:  # noqa: BLE001 - told to the others before it is raised
-            error = met
-        told: list[Any] = [None] * self._world
-        mine = None if error is None else (isinstance(error, StoreAway), str(error) or repr(error))
-        if group is None:
-            told = [mine]
-        else:
-            all_gather_object(told, mine, group=group)
-        failed = [item for item in told if item is not None]
-        if failed:
-            away, text = failed[0]
-            raise (StoreAway if away else NotSaved)(text) from error
-
-
-def _first_here() -> bool:
-    """Whether this is the machine's first process."""
-    return local_rank() == 0
+        what = f"writing {target.url}"
+        together(group, what, prepare)
+        write(copied, folder, group)
+        together(group, what, send)
+        together(group, what, declare)

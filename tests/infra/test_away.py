@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from infra.away import StoreAway, insist
@@ -21,7 +23,12 @@ def test_patience_has_an_end(pauses: float, monkeypatch: pytest.MonkeyPatch) -> 
         tried.append(1)
         raise FileNotFoundError
 
-    tried.clear()
-    with pytest.raises(FileNotFoundError):
-        insist("reading x", missing, 10)
-    assert len(tried) == 1
+    def full() -> None:
+        tried.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for do, kind in ((missing, FileNotFoundError), (full, OSError)):
+        tried.clear()
+        with pytest.raises(kind):
+            insist("reading x", do, 10)
+        assert len(tried) == 1
