@@ -32,6 +32,7 @@ CARRIERS = frozenset(
         "packages",
         "processes",
         "progress",
+        "receipts",
         "stage",
         "storage",
     )

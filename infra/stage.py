@@ -1,13 +1,10 @@
 """How a stage becomes a data set: units of work mapped over the cluster, receipts, one commit.
 
-A unit is done when its receipt is in the store. Receipts are named by all that a unit's output
-depends on (stage, code, configuration, the unit's own input), so a run that was cut off and a run
+A unit is done when its receipt (``receipts``) is in the store, so a run that was cut off and a run
 after a small change both find what is already there, part by part.
 """
 
 import hashlib
-import json
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -38,11 +35,9 @@ from infra.dataset import (
 )
 from infra.fingerprint import digest, digest_bytes
 from infra.progress import Progress, Reporter
+from infra.receipts import RECEIPTS, Target, leave, receipt_name, reuse
 from infra.storage import Storage
 
-log = logging.getLogger(__name__)
-
-RECEIPTS = "receipts"
 FLUSHERS = 4  # files that are flushed at once
 SHORT = 16  # characters of a fingerprint in a folder's name
 
@@ -189,17 +184,6 @@ class Context:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Where and under which names a unit writes."""
-
-    storage: Storage
-    stage: str
-    deterministic: bool
-    part: int
-    receipt: str  # name of the receipt below RECEIPTS
-
-
 def build(
     ctx: Context,
     spec: Spec,
@@ -229,13 +213,11 @@ def build(
     if folder.exists(MANIFEST):
         return open_dataset(folder)  # what is committed is never written to again
     receipts = ctx.storage.at(RECEIPTS, spec.stage.name)
-    base = {"stage": spec.stage.name, "code": spec.stage.code, "config": spec.config}
+    stage = spec.stage
     targets = []
     for number, unit in enumerate(units):
-        name = digest({**base, "key": unit.key})
-        receipt = f"{name[:2]}/{name}.json"
-        stage = spec.stage
-        targets.append(_Target(folder, stage.name, stage.deterministic, number, receipt))
+        receipt = receipt_name(stage.name, stage.code, spec.config, unit.key)
+        targets.append(Target(folder, stage.name, stage.deterministic, number, receipt))
     made: dict[int, list[PartRecord]] = {}
 
     def report() -> None:
@@ -250,7 +232,7 @@ def build(
 
         todo = []
         for number, target in enumerate(targets):
-            found = _reuse(ctx.storage, receipts, target)
+            found = reuse(ctx.storage, receipts, target)
             if found is None:
                 todo.append(number)
             else:
@@ -321,49 +303,17 @@ def commit(folder: Storage, manifest: Manifest) -> Dataset:
     return theirs
 
 
-def _reuse(root: Storage, receipts: Storage, target: _Target) -> list[PartRecord] | None:
-    """The parts of a unit that was done before, copied here if another data set holds them."""
-    try:
-        receipt = json.loads(receipts.read(target.receipt))
-    except (FileNotFoundError, ValueError):
-        return None
-    home = root.at(*receipt["folder"].split("/"))
-    parts = [PartRecord.from_json(part) for part in receipt["parts"]]
-    moved = []
-    for chunk, part in enumerate(parts):
-        name = _part_name(target.part, chunk)
-        records = {}
-        for suffix, file in part.files.items():
-            new = file.name.replace(f"part-{part.name}.", f"part-{name}.", 1)
-            here = target.storage.url == home.url and new == file.name
-            try:
-                data = home.read(file.name)
-                if digest_bytes(data) != file.sha256:
-                    return None
-                if not here:
-                    target.storage.put(new, data)
-            except FileNotFoundError:
-                return None
-            records[suffix] = FileRecord(new, file.bytes, file.sha256)
-        moved.append(PartRecord(name, part.rows, part.text_bytes, part.counts, records))
-    return moved
-
-
-def _part_name(number: int, chunk: int) -> str:
-    return f"{number:05d}" if chunk == 0 else f"{number:05d}-{chunk:03d}"
-
-
 def _run_unit(
     function: Callable[..., Iterable[Outcome]],
     payload: tuple[Any, ...],
     rows: int | None,
-    target: _Target,
+    target: Target,
     receipts: Storage,
     durable: bool,  # noqa: FBT001 - a task's arguments go by place
 ) -> list[dict[str, Any]]:
     """Run one unit on a worker: write its parts, then its receipt; wait for the disk if durable."""
     parts = [
-        _write_part(target, _part_name(target.part, chunk), outcome, durable=durable)
+        _write_part(target, target.part_name(chunk), outcome, durable=durable)
         for chunk, outcome in enumerate(function(*payload))
     ]
     where = f"{target.stage} part {target.part:05d}"
@@ -373,14 +323,11 @@ def _run_unit(
     if rows is not None and came_in != rows:
         raise BrokenPromise(f"{where}: {rows} documents went in, verdicts speak of {came_in}")
     records = [part.to_json() for part in parts]
-    # The last two names of the folder's URL are the data set's own, wherever the store lies.
-    receipt = {"folder": "/".join(target.storage.url.split("/")[-2:]), "parts": records}
-    data = json.dumps(receipt, sort_keys=True).encode()
-    receipts.put(target.receipt, data, durable=durable)
+    leave(receipts, target, records, durable=durable)
     return records
 
 
-def _write_part(target: _Target, name: str, outcome: Outcome, *, durable: bool) -> PartRecord:
+def _write_part(target: Target, name: str, outcome: Outcome, *, durable: bool) -> PartRecord:
     counts = Counts.of(outcome.verdicts)
     counts.check(f"{target.stage} part {name}")
     if counts.kept != outcome.kept.num_rows:

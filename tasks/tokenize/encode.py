@@ -128,14 +128,17 @@ class Encoder:
         Args:
             texts: ``large_string`` without nulls, as ``normalised`` returns them.
         """
-        if self.lookup is not None:
-            try:
-                return Encoded(*self.lookup.encode(*utf8(texts)))
-            except Exception as error:
-                if type(error) is not Exception:  # `tokenizers` raises that and no other
-                    raise
-                # A word cannot be encoded: which texts hold it is found out below.
-        results = self.encode(texts.to_pylist())
+        if self.lookup is None:
+            results = self.encode(texts.to_pylist())
+        else:
+            tokens, lengths, odd = self.lookup.encode(*utf8(texts))
+            if not len(odd):
+                return Encoded(tokens, lengths)
+            # What is wrong with them is for `tokenizers` to say.
+            results = [*np.split(tokens, np.cumsum(lengths)[:-1])]
+            again = self.encode(texts.take(pa.array(odd)).to_pylist())
+            for row, ids in zip(odd.tolist(), again, strict=True):
+                results[row] = ids
         errors = {row: ids for row, ids in enumerate(results) if isinstance(ids, Exception)}
         empty = np.zeros(0, self.dtype)
         arrays = [empty if isinstance(ids, Exception) else ids for ids in results]

@@ -19,6 +19,8 @@ from tasks.tokenize.bpe import as_bytes
 from tasks.tokenize.rule import Rule
 from tasks.tokenize.words import END, Numbers, Words
 
+Flags = npt.NDArray[np.bool_]
+
 KNOWN_BYTES = 1 << 28  # of words; then they are forgotten, which costs time and changes nothing
 TOGETHER = 1 << 16  # words that are encoded at once
 
@@ -58,9 +60,20 @@ def _fill(
 
 
 @kernel
+def _mark(read: Numbers, odd: Flags, first: int, result: Flags) -> None:
+    """Find the texts, from text ``first`` on, that hold an odd word."""
+    document = first
+    for word in read:
+        if word == END:
+            document += 1
+        elif odd[word]:
+            result[document] = True
+
+
+@kernel
 def _compare(
     offsets: Offsets, data: Bytes, tokens: Tokens, starts: Offsets, rows: npt.NDArray[np.intp],
-    eos: int, bounds: Offsets, spelt: Bytes, result: npt.NDArray[np.bool_],
+    eos: int, bounds: Offsets, spelt: Bytes, result: Flags,
 ) -> None:  # fmt: skip
     """Whether the bytes of the tokens are those of the text, for some texts."""
     for i in range(len(rows)):
@@ -113,45 +126,70 @@ class Lookup:
         self._words = Words(self._rule)
         self._ids = np.zeros(1 << 16, np.int32)
         self._starts = np.zeros(1 << 16, np.int64)
+        self._odd = np.zeros(1 << 16, np.bool_)
+        self._any_odd = False
         self._known = 0
 
-    def encode(self, offsets: Offsets, data: Bytes) -> tuple[Tokens, Offsets]:
-        """The tokens of some texts, each closed by ``eos``, and how many each has.
+    def encode(self, offsets: Offsets, data: Bytes) -> tuple[Tokens, Offsets, npt.NDArray[np.intp]]:
+        """The tokens of some texts, each closed by ``eos``.
 
         Args:
             offsets: int64[n + 1]; text i is ``data[offsets[i]:offsets[i + 1]]``.
             data: uint8[...] UTF-8, normalised.
+
+        Returns:
+            The tokens; int64[n], how many each text has; and the texts that hold a word which
+            `tokenizers` cannot encode, ascending: what stands for them lacks that word.
         """
         if self._words.bytes > KNOWN_BYTES:
             self._forget()
         lengths = np.zeros(len(offsets) - 1, np.int64)
+        odd = np.zeros(len(offsets) - 1, np.bool_)
         at = np.zeros(2, np.int64)
         pieces = [np.zeros(0, self._dtype)]
         for read in self._words.read(offsets, data):
             self._learn()
+            if self._any_odd:
+                _mark(read, self._odd, int(at[0]), odd)
             piece = np.empty(_size(read, self._starts), self._dtype)
             _fill(read, self._starts, self._ids, self._eos, piece, lengths, at)
             pieces.append(piece)
-        return np.concatenate(pieces), lengths
+        return np.concatenate(pieces), lengths, np.flatnonzero(odd)
 
     def _learn(self) -> None:
         """Encode the words that are new."""
         while self._known < len(self._words):
             words = self._words.column(self._known, self._known + TOGETHER).to_pylist()
-            encodings = self._tokenizer.encode_batch_fast(words, add_special_tokens=False)
-            ids = [encoding.ids for encoding in encodings]
+            found = self._ids_of(words)
+            ids = [own or [] for own in found]
             sizes = np.cumsum([len(own) for own in ids]) + self._starts[self._known]
             used, last = int(self._starts[self._known]), self._known + len(words)
             self._ids = _longer(self._ids, int(sizes[-1]))
             self._starts = _longer(self._starts, last + 1)
+            self._odd = _longer(self._odd, last)
             self._ids[used : sizes[-1]] = np.fromiter(chain.from_iterable(ids), np.int32)
             self._starts[self._known + 1 : last + 1] = sizes
+            self._odd[self._known : last] = [own is None for own in found]
+            self._any_odd |= None in found
             self._known = last
+
+    def _ids_of(self, words: list[str]) -> list[list[int] | None]:
+        """The ids of each word, ``None`` where it cannot be encoded."""
+        try:
+            encodings = self._tokenizer.encode_batch_fast(words, add_special_tokens=False)
+        except Exception as error:
+            if type(error) is not Exception:  # `tokenizers` raises that and no other
+                raise
+            if len(words) == 1:
+                return [None]
+            half = len(words) // 2
+            return self._ids_of(words[:half]) + self._ids_of(words[half:])
+        return [encoding.ids for encoding in encodings]
 
     def come_back(
         self, offsets: Offsets, data: Bytes, tokens: Tokens, starts: Offsets,
         rows: npt.NDArray[np.intp],
-    ) -> npt.NDArray[np.bool_]:  # fmt: skip
+    ) -> Flags:  # fmt: skip
         """Whether the bytes that the tokens stand for are those of the text.
 
         Args:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infra.fingerprint import digest
+from tasks.train.splitmix import mix
 
 _LOW = 0xFFFF_FFFF
 
@@ -18,10 +19,8 @@ _LOW = 0xFFFF_FFFF
 def sample_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """A key for each sample of a run: below 2^32, by its number over all steps."""
     (salt,) = np.frombuffer(bytes.fromhex(digest(["dropout", seed])), "<u8", count=1)
-    x = samples.astype(np.uint64) ^ salt  # SplitMix64's finaliser (Steele et al. 2014)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    keys: npt.NDArray[np.int64] = (x >> np.uint64(32)).astype(np.int64)
+    mixed = mix(samples.astype(np.uint64), salt)
+    keys: npt.NDArray[np.int64] = (mixed >> np.uint64(32)).astype(np.int64)
     return keys
 
 

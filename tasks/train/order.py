@@ -12,13 +12,13 @@ is read at a time are a few thousand blocks, not single rows from everywhere.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from infra.errors import UserError
 from infra.fingerprint import digest
+from tasks.train.splitmix import mix
 
 ROUNDS = 6  # Luby & Rackoff 1988 need four for a permutation that passes for a random one
 Indices = npt.NDArray[np.int64]
@@ -207,7 +207,7 @@ def keys(name: tuple[str | int, ...]) -> Keys:
 
 def keys_by_number(base: Keys, numbers: Indices) -> Keys:
     """Round keys for each of some numbers, uint64[ROUNDS, n], where a digest each costs too much."""
-    return _mix(numbers.astype(np.uint64)[None, :], base[:, None])
+    return mix(numbers.astype(np.uint64)[None, :], base[:, None])
 
 
 def permute(values: Indices, round_keys: Keys, size: int) -> Indices:
@@ -247,17 +247,8 @@ def _network(
     left, right = values >> half, values & mask
     if forward:
         for key in round_keys:
-            left, right = right, left ^ (_mix(right, key) & mask)
+            left, right = right, left ^ (mix(right, key) & mask)
     else:
         for key in round_keys[::-1]:
-            left, right = right ^ (_mix(left, key) & mask), left
+            left, right = right ^ (mix(left, key) & mask), left
     return (left << half) | right
-
-
-def _mix(values: npt.NDArray[np.uint64], key: Any) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele et al. 2014), keyed."""
-    x = values ^ key
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: npt.NDArray[np.uint64] = x ^ (x >> np.uint64(31))
-    return mixed

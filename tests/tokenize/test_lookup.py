@@ -107,16 +107,53 @@ def test_tokens_of_another_text_do_not_come_back() -> None:
     assert encoder.come_back(others, encoded, rows) == [False] * 3
 
 
-def test_a_word_that_cannot_be_encoded_fails_its_own_text_only() -> None:
+def without_q() -> bytes:
+    """A tokenizer that fails where a "q" stands: its unknown token is none of its tokens."""
+
     def unknown(data: dict[str, object]) -> None:
         model = json.loads(json.dumps(data["model"]))
         kept = {token: i for token, i in model["vocab"].items() if "q" not in token}
         merges = [pair for pair in model["merges"] if "q" not in "".join(pair)]
         data["model"] = {**model, "vocab": kept, "merges": merges, "unk_token": "<missing>"}
 
-    encoder = Encoder(published(unknown), EOS)
+    return published(unknown)
+
+
+def test_a_word_that_cannot_be_encoded_fails_its_own_text_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = Encoder(without_q(), EOS)
     assert encoder.lookup is not None
-    for texts, wrong in ((["fine", "a q", "good"], [1]), (["good", "fine"], [])):
+    slow: list[str] = []
+    encode = encoder.encode
+
+    def spied(texts: list[str]) -> object:
+        slow.extend(texts)
+        return encode(texts)
+
+    monkeypatch.setattr(encoder, "encode", spied)
+    for texts, wrong in (
+        (["fine", "a q", "good"], [1]),
+        (["good", "fine", "new"], []),
+        (["q"], [0]),
+    ):
         encoded = encoder.encode_column(column(texts))
         assert list(encoded.errors) == wrong
         assert [int(n) > 0 for n in encoded.lengths] == [i not in wrong for i in range(len(texts))]
+    assert slow == ["a q", "q"]  # the others were looked up
+
+
+@given(
+    st.lists(st.lists(TRICKY | st.sampled_from(["q", " quite", *PROSE]), max_size=4), max_size=4)
+)
+def test_texts_beside_those_that_fail_have_the_ids_of_the_library(batches: list[list[str]]) -> None:
+    encoder = Encoder(without_q(), EOS)
+    for texts in batches:
+        encoded = encoder.encode_column(column(texts))
+        expected = encoder.encode(texts)
+        failed = {row: str(ids) for row, ids in enumerate(expected) if isinstance(ids, Exception)}
+        assert {row: str(error) for row, error in encoded.errors.items()} == failed
+        assert set(failed) == {row for row, text in enumerate(texts) if "q" in text}
+        assert separate(encoded) == [
+            [] if isinstance(ids, Exception) else ids.tolist() for ids in expected
+        ]

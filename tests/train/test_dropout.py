@@ -42,3 +42,12 @@ def test_nothing_is_dropped_without_keys() -> None:
     x = torch.randn(2, 3, 4)
     assert drop(x, None, 0, 0.5) is x
     assert drop(x, torch.tensor([1, 2]), 0, 0.0) is x
+
+
+def test_keys_are_the_same_for_ever() -> None:
+    """A run that goes on after an upgrade must drop what it would have dropped."""
+    assert sample_keys(1337, np.array([0, 1, 2**40])).tolist() == [
+        700466721,
+        1312008613,
+        1198554769,
+    ]
