@@ -53,12 +53,13 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None
     """
     grouped = k.shape[1] != q.shape[1]
     time = q.shape[2]
-    if q.device.type != "cpu" or time > EXPLICIT_CONTEXT:
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=seen, is_causal=seen is None, enable_gqa=grouped
-        )
-    if grouped:
+    fused = q.device.type != "cpu" or time > EXPLICIT_CONTEXT
+    if fused and seen is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    if grouped:  # with a mask, GPUs have a fused kernel for as many keys as queries only
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    if fused:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
     scores = (q / math.sqrt(q.shape[3])) @ k.transpose(-1, -2)
     if seen is None:
         ahead = torch.full((time, time), -math.inf, dtype=scores.dtype, device=q.device).triu_(1)

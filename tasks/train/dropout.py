@@ -24,21 +24,25 @@ def sample_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int
     return keys
 
 
-def drop(x: Tensor, keys_b: Tensor | None, site: int, share: float) -> Tensor:
+def keys_at(keys_b: Tensor, site: int) -> Tensor:
+    """The samples' keys, int64[B], for a place in the network; every place has masks of its own."""
+    return keys_b + _mixed_int(site)
+
+
+def drop(x: Tensor, keys_b: Tensor | None, share: float) -> Tensor:
     """``x`` with a share of its elements at zero and the others scaled by 1/(1 - share).
 
     Srivastava et al. 2014.
 
     Args:
         x: float[B, ...].
-        keys_b: int64[B], each below 2^32; ``None`` drops nothing.
-        site: number of the place in the network; every place has masks of its own.
+        keys_b: int64[B], of ``keys_at``; ``None`` drops nothing.
         share: in [0, 1).
     """
     if keys_b is None or share == 0.0:
         return x
     each = x[0].numel()
-    start_b = _mixed(keys_b + _mixed_int(site))
+    start_b = _mixed(keys_b)
     element_n = torch.arange(each, device=x.device) * 0x9E3779B9
     drawn = _mixed((element_n + start_b[:, None]) & _LOW)
     kept = (drawn >= int(share * (_LOW + 1))).view_as(x)

@@ -6,6 +6,7 @@ exports to ``transformers.GPT2LMHeadModel`` by renaming.
 Shape letters as in ``tasks.train.model``.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -56,14 +57,13 @@ class Block(nn.Module):
         x_btd: Tensor,
         beside: None,  # noqa: ARG002
         where: Spans,
-        keys_b: Tensor | None,
-        site: int,
+        keys: Sequence[Tensor | None],
         share: float,
     ) -> Tensor:
         """The residual stream after the block, float[B, T, D]."""
-        x_btd = x_btd + drop(self.attend(self.attention_norm(x_btd), where), keys_b, site, share)
+        x_btd = x_btd + drop(self.attend(self.attention_norm(x_btd), where), keys[0], share)
         fed_btd = self.down(F.gelu(self.up(self.mlp_norm(x_btd))))
-        return x_btd + drop(fed_btd, keys_b, site + 1, share)
+        return x_btd + drop(fed_btd, keys[1], share)
 
     def attend(self, x_btd: Tensor, where: Spans) -> Tensor:
         """What attention adds to the residual stream, float[B, T, D]."""

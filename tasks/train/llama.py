@@ -5,6 +5,7 @@ rotary pairs, norm in fp32, no biases), ``transformers.LlamaForCausalLM``, so th
 exports by renaming. Shape letters as in ``tasks.train.model``.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -57,16 +58,15 @@ class Block(nn.Module):
         x_btd: Tensor,
         rotary: Rotary,
         where: Spans,
-        keys_b: Tensor | None,
-        site: int,
+        keys: Sequence[Tensor | None],
         share: float,
     ) -> Tensor:
         """The residual stream after the block, float[B, T, D]."""
         mixed_btd = self.attend(self.attention_norm(x_btd), rotary, where)
-        x_btd = x_btd + drop(mixed_btd, keys_b, site, share)
+        x_btd = x_btd + drop(mixed_btd, keys[0], share)
         gate_btf, up_btf = self.gate_up(self.mlp_norm(x_btd)).chunk(2, dim=-1)
         fed_btd = self.down(F.silu(gate_btf) * up_btf)
-        return x_btd + drop(fed_btd, keys_b, site + 1, share)
+        return x_btd + drop(fed_btd, keys[1], share)
 
     def attend(self, x_btd: Tensor, rotary: Rotary, where: Spans) -> Tensor:
         """What attention adds to the residual stream, float[B, T, D]."""

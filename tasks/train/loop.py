@@ -183,7 +183,7 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
             if scale is None or scale.bears(norm):
                 move(optimizers, rate)
                 if config.ema:
-                    state.follow(config.ema)
+                    state.follow(config.ema, step)
             outer.zero_grad(set_to_none=True)
 
             done = step + 1
@@ -192,7 +192,7 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
             saves = ends or done % config.checkpoint_every == 0
             if saves or validates or done % config.log_every == 0:
                 figures, history = meter.read()
-                watch.look(history, done, norms=scale is None)
+                watch.look(history, done, norms=scale is None or scale.lost)
                 best = {name: line[name] for name in BEST if name in line}
                 seen = line.get("tokens", 0) + figures.pop("tokens")
                 line = {"step": done, "tokens": int(seen), "learning_rate": rate}

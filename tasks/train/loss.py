@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 # In fp16 the gradients of logits, many of them far below 6e-5, are kept larger until they are summed.
 HALF_SCALE = 16.0
 CHUNK_ELEMENTS = 1 << 21  # logits per chunk: 8 MB in fp32, within a server CPU's last-level cache
-GPU_CHUNK_ELEMENTS = 1 << 28  # a GPU wants large products; 1 GB in fp32, some chunks per pass
+GPU_CHUNK_ELEMENTS = 1 << 27  # a GPU wants large products; half a GB in fp32
 
 
 def cross_entropy(
@@ -33,19 +33,27 @@ def cross_entropy(
     kind = hidden_nd.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_nd.dtype
     apply: Any = _ChunkedLoss.apply
-    total: Tensor = apply(hidden_nd, weight_vd, targets_n, dtype, smoothing)
+    # Asked here: inside a Function's forward no gradients are ever enabled.
+    total: Tensor = apply(
+        hidden_nd, weight_vd, targets_n, dtype, smoothing, torch.is_grad_enabled()
+    )
     return total
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: Any, smoothing: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        dtype: Any,
+        smoothing: float,
+        needs_grad: bool,  # noqa: FBT001 - Function.apply takes no names
     ) -> Tensor:
         vocabulary = weight.shape[0]
         most = CHUNK_ELEMENTS if hidden.device.type == "cpu" else GPU_CHUNK_ELEMENTS
         rows = max(1, most // vocabulary)
-        needs_grad = any(ctx.needs_input_grad)
         scale = HALF_SCALE if dtype == torch.float16 else 1.0
         total = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -81,4 +89,4 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         factor = grads[0] / ctx.scale
-        return grad_hidden * factor, grad_weight * factor, None, None, None
+        return grad_hidden * factor, grad_weight * factor, None, None, None, None

@@ -1,5 +1,6 @@
 """The figures of a run: sums on the device, brought together over all processes when asked for."""
 
+import math
 import os
 import resource
 import sys
@@ -86,7 +87,7 @@ class Meter:
         Returns:
             ``loss`` in nats per token, token-weighted over processes, passes and steps, and the
             ``tokens`` that it is taken over;
-            ``gradient_norm`` of the last step; ``tokens_per_second`` by the clock, stalls
+            ``gradient_norm`` of the last step that had one; ``tokens_per_second`` by the clock, stalls
             included; ``mfu``, the share of the processes' peak by the datasheet, where there is
             one, and ``matmul_share``, that of a matrix product measured beforehand;
             ``data_wait``, the share of the time spent waiting for data; ``memory_bytes`` over all
@@ -103,6 +104,7 @@ class Meter:
         self.step_seconds = (seconds - beside) / len(self._steps)
         sums = reduced(torch.stack(self._steps)).tolist()
         norms = torch.stack(self._norms).tolist()
+        finite = [norm for norm in norms if math.isfinite(norm)]
         told = reduced(torch.tensor(own + lost, dtype=torch.float64, device=self._device)).tolist()
         memory, peak, matmul, digest, waited, *others = told
         self._start()
@@ -111,7 +113,7 @@ class Meter:
         figures = {
             "loss": sum(nats for nats, _ in sums) / tokens,
             "tokens": tokens,
-            "gradient_norm": norms[-1],
+            **({"gradient_norm": finite[-1]} if finite else {}),
             "tokens_per_second": speed,
             "mfu": speed * self._cost / peak,
             "matmul_share": speed * self._cost / matmul,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tasks.train.attention import Spans, spans
-from tasks.train.dropout import drop
+from tasks.train.dropout import drop, keys_at
 from tasks.train.loss import cross_entropy
 
 Layout = Literal["llama", "gpt2"]
@@ -104,17 +104,17 @@ class Decoder(nn.Module):
         """The residual stream after the last norm, float[B, T, D]."""
         where = spans(tokens_bt, eos)
         x_btd, beside = self.enter(tokens_bt, where)
-        share = self.dropout if keys_b is not None else 0.0
-        x_btd = drop(x_btd, keys_b, 0, share)
+        # Keys of the embedding and of each sublayer. Blocks are given theirs: a number of their own
+        # would be compiled into each of them apart.
+        places = range(2 * len(self.blocks) + 1)
+        keys = [None if keys_b is None else keys_at(keys_b, place) for place in places]
+        x_btd = drop(x_btd, keys[0], self.dropout)
         for number, block in enumerate(self.blocks):
-            sites = 2 * number + 1
+            given = beside, where, keys[2 * number + 1 : 2 * number + 3], self.dropout
             if self.recompute and torch.is_grad_enabled():
-                again: Any = checkpoint(
-                    block, x_btd, beside, where, keys_b, sites, share, use_reentrant=False
-                )
-                x_btd = again
+                x_btd = cast("Tensor", checkpoint(block, x_btd, *given, use_reentrant=False))
             else:
-                x_btd = block(x_btd, beside, where, keys_b, sites, share)
+                x_btd = block(x_btd, *given)
         return cast("Tensor", self.norm(x_btd))
 
     def forward(

@@ -113,7 +113,7 @@ class Muon(Optimizer):
             for block, out in zip(nesterov.split(rows), view.split(rows), strict=True):
                 if not shared or turn % get_world_size() == get_rank():
                     scale = 0.2 * math.sqrt(max(block.shape))
-                    out.copy_(orthogonal(block.to(self.dtype)) * scale)
+                    out.copy_(orthogonal(block, self.dtype) * scale)
                 turn += 1
         if shared:
             all_reduce(flat, op=ReduceOp.SUM)
@@ -164,12 +164,13 @@ def build_optimizers(
     return optimizers
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T of ``matrix = U S V^T`` (float[m, n]) by Newton-Schulz rounds."""
+def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """About U V^T of ``matrix = U S V^T`` (float[m, n]) by Newton-Schulz rounds in a type."""
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    # Brought to size 1 first: as they are, many gradients lie below what fp16 can tell apart.
+    x = (x / (x.norm() + 1e-7)).to(dtype)
     for _ in range(ROUNDS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 # As torch.amp.GradScaler has them.
 FIRST, GROWTH, BACKOFF, EVERY = 65_536.0, 2.0, 0.5, 2000
+LEAST = 0.5  # below 1 nothing is gained by scaling
 
 
 class LossScale:
@@ -40,10 +41,15 @@ class LossScale:
         finite = bool(torch.isfinite(norm))
         self._since = self._since + 1 if finite else 0
         if not finite:
-            self.value *= BACKOFF
+            self.value = max(self.value * BACKOFF, LEAST)
         elif self._since == EVERY:
             self.value, self._since = self.value * GROWTH, 0
         return finite
+
+    @property
+    def lost(self) -> bool:
+        """Whether no scale helps: gradients are no numbers, or too large, without any."""
+        return self.value < 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` wants back."""

@@ -47,6 +47,9 @@ class State:
         unmoved = [optimizer for optimizer in self.optimizers.values() if not optimizer.state]
         weights, moments = get_state_dict(self.model, list(self.optimizers.values()))
         for optimizer in unmoved:
+            for made in optimizer.state.values():  # what `moments` refers to
+                if "step" in made:
+                    made["step"].zero_()
             optimizer.state.clear()
         kept = {
             "model": weights,
@@ -73,8 +76,13 @@ class State:
             self.scale.load_state_dict(kept["scale"])
 
     @torch.no_grad()
-    def follow(self, decay: float) -> None:
-        """Move the average a step towards the weights: ``a = decay a + (1 - decay) w``."""
+    def follow(self, decay: float, step: int) -> None:
+        """Move the average towards the weights of a 0-based step: ``a = d a + (1 - d) w``.
+
+        d is ``decay``, and (1 + t) / (10 + t) as long as that is less, so that the weights of the
+        beginning are soon forgotten (TensorFlow's ``ExponentialMovingAverage(num_updates=t)``).
+        """
+        decay = min(decay, (1 + step) / (10 + step))
         for name, weight in self.model.named_parameters():
             self.average[name].lerp_(weight, 1 - decay)
 

@@ -212,16 +212,6 @@ def test_each_choice_resumes_to_the_bit(
     assert same(whole, resumed)
 
 
-def test_the_average_of_the_weights_is_what_is_kept(tokens: Dataset, tmp_path: Path) -> None:
-    """With a decay of 1 - 1e-9 that is where training began."""
-    weights, lines = run(tokens, tmp_path, tiny(ema=1 - 1e-9))
-    torch.manual_seed(1337)
-    fresh = build(Job(tiny(), 1337, 300, 0, tmp_path).shape).state_dict()
-    for name, weight in weights.items():
-        torch.testing.assert_close(weight, fresh[name], atol=1e-6, rtol=0)
-    assert lines[-1]["validation_loss"] == pytest.approx(5.73, abs=0.05)
-
-
 def test_training_stops_early_with_the_best_weights(tokens: Dataset, tmp_path: Path) -> None:
     """After the rate is raised beyond reason nothing gets better."""
     config = tiny(

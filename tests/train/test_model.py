@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.train import loss as loss_module
 from tasks.train.attention import EXPLICIT_CONTEXT, causal_attention, rotary_table, rotate
@@ -78,6 +79,15 @@ def test_without_gradients_the_loss_is_the_same() -> None:
     with torch.no_grad():
         quiet = cross_entropy(hidden, weight, targets)
     assert torch.equal(quiet, cross_entropy(hidden, weight, targets).detach())
+
+
+def test_without_gradients_none_are_worked_out() -> None:
+    """Though the head is a parameter: validation makes its logits and nothing else."""
+    hidden, weight = torch.randn(9, 8), torch.randn(11, 8, requires_grad=True)
+    targets = torch.randint(0, 11, (9,))
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        cross_entropy(hidden, weight, targets)
+    assert counted.get_total_flops() == 2 * 9 * 8 * 11
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])

@@ -13,9 +13,19 @@ from tests.train.corpora import tiny
 @pytest.mark.parametrize("shape", [(16, 16), (8, 48), (48, 8)])
 def test_an_orthogonalised_update_moves_every_direction_alike(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+    values = torch.linalg.svdvals(orthogonal(torch.randn(shape), torch.float32))
     assert values.min() > 0.5
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-7])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_small_gradients_are_orthogonalised_as_large_ones(dtype: torch.dtype, size: float) -> None:
+    torch.manual_seed(0)
+    gradient = torch.randn(64, 64)
+    exact = orthogonal(gradient, torch.float32)
+    found = orthogonal(gradient * size, dtype).float()
+    assert ((found - exact).norm() / exact.norm()).item() < 0.03
 
 
 def test_stacked_matrices_are_orthogonalised_apart() -> None:
@@ -24,7 +34,7 @@ def test_stacked_matrices_are_orthogonalised_apart() -> None:
     matrix.grad = torch.randn(24, 16)
     Muon([(matrix, [8, 16])], lr=1.0, weight_decay=0.0, momentum=0.0).step()
     for part, gradient in zip(matrix.split([8, 16]), matrix.grad.split([8, 16]), strict=True):
-        torch.testing.assert_close(part, -orthogonal(gradient) * 0.2 * 4.0)
+        torch.testing.assert_close(part, -orthogonal(gradient, torch.float32) * 0.2 * 4.0)
 
 
 def test_the_rate_rises_peaks_and_falls() -> None:
