@@ -108,8 +108,14 @@ def _run(recipe: Recipe, name: str, *, running: bool) -> Run:
                     ) from None
     found = in_progress(store, name)
     if found is None:
-        what = "no run in progress on this machine" if running else "neither a model nor a run"
-        raise UserError(f"{store.url} has {what} named {name}: gristmill run {recipe.name}")
+        if running:
+            raise UserError(
+                f"{store.url} has no run in progress on this machine named {name}; "
+                "without --running its finished model is traced"
+            )
+        raise UserError(
+            f"{store.url} has neither a model nor a run named {name}; `gristmill run` trains it"
+        )
     return found
 
 

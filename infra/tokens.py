@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.blocks import BLOCK_BYTES, CACHE_BYTES, Block, BlockCache
-from infra.dataset import Dataset, PartRef
+from infra.dataset import TABLE, Dataset, PartRef
+from infra.errors import UserError
 
 TRAIN, VALIDATION = "train", "validation"
 SPLITS = (TRAIN, VALIDATION)
@@ -38,14 +39,15 @@ DTYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype("<u2"),
 }  # the two of Megatron's codes that shards use
 CODES = {dtype: code for code, dtype in DTYPES.items()}
+MEND = "remove the data set's folder, and the next run makes it again"
 SMALL_VOCABULARY = 65_500  # below it ids are 16 bit; Megatron's own limit
 
 Tokens = npt.NDArray[np.integer[Any]]
 Positions = npt.NDArray[np.int64]
 
 
-class BadIndex(ValueError):
-    """An ``.idx`` file that does not follow the layout, or does not fit its ``.bin``."""
+class BadIndex(UserError):
+    """A shard that is gone, does not follow the layout, or has halves that do not fit each other."""
 
 
 def token_dtype(vocabulary: int) -> np.dtype[Any]:
@@ -160,7 +162,7 @@ class TokenShards:
             limit: bytes of the cache.
 
         Raises:
-            BadIndex: if an index cannot be read or does not fit its shard.
+            BadIndex: if a shard is gone, its index cannot be read or does not fit it.
         """
         self.dataset, self.split = dataset, split
         self.cache = BlockCache(cache or Path(tempfile.gettempdir()) / "gristmill-tokens", limit)
@@ -170,21 +172,30 @@ class TokenShards:
         self._open: dict[int, Tokens] = {}
         lengths, sizes = [np.zeros(0, np.int64)], []
         for part in self._parts:
-            index = decode_index(part.storage.read(part.file(f"{split}.idx")))
+            index = self._index(part)
             lengths.append(index.lengths.astype(np.int64))
             sizes += self._segments(part, index.dtype, int(lengths[-1].sum()))
         self.document_starts = _bounds(np.concatenate(lengths))
         self.segment_starts = _bounds(np.array(sizes, np.int64))
 
+    def _index(self, part: PartRef) -> Index:
+        name = part.file(f"{self.split}.idx")
+        try:
+            return decode_index(part.storage.read(name))
+        except FileNotFoundError:
+            raise BadIndex(f"{part.storage.url}/{name} is gone; {MEND}") from None
+        except BadIndex as error:
+            raise BadIndex(f"{part.storage.url}/{name}: {error}; {MEND}") from None
+
     def _segments(self, part: PartRef, dtype: "np.dtype[Any]", tokens: int) -> list[int]:
         """The tokens of each of the segments that a part's shard is read in."""
         file = part.record.files[f"{self.split}.bin"]
-        path = part.storage.local(file.name)
+        path, where = part.storage.local(file.name), f"{part.storage.url}/{file.name}"
+        if path is not None and not path.exists():
+            raise BadIndex(f"{where} is gone; {MEND}")
         there = (file.bytes if path is None else path.stat().st_size) // dtype.itemsize
         if there != tokens:
-            raise BadIndex(
-                f"{part.storage.url}/{file.name} holds {there} tokens, its index {tokens}"
-            )
+            raise BadIndex(f"{where} holds {there} tokens, its index {tokens}; {MEND}")
         if path is not None:
             self.blocks.append(None)
             self._files.append((path, dtype))
@@ -318,12 +329,16 @@ class TokenShards:
     def columns(self, names: Sequence[str] | None) -> pa.Table:
         """Some columns of ``table``; ``None``: all."""
         wanted = None if names is None else [*names, "split"]
-        tables = [
-            table.filter(pc.equal(table["split"], self.split))
-            for table in (part.table(wanted) for part in self._parts)
-        ]
+        tables = [self._rows(part, wanted) for part in self._parts]
         empty = pa.table({name: pa.array([], pa.string()) for name in names or ("id",)})
         return pa.concat_tables(tables) if tables else empty
+
+    def _rows(self, part: PartRef, names: Sequence[str] | None) -> pa.Table:
+        try:
+            table = part.table(names)
+        except FileNotFoundError:
+            raise BadIndex(f"{part.storage.url}/{part.file(TABLE)} is gone; {MEND}") from None
+        return table.filter(pc.equal(table["split"], self.split))
 
     @cached_property
     def ids(self) -> list[str]:

@@ -135,3 +135,20 @@ def test_an_index_that_does_not_fit_its_shard_is_refused(tmp_path: Path) -> None
     part.storage.put(part.file("train.bin"), b"\x00" * 6)
     with pytest.raises(BadIndex, match="holds 3 tokens"):
         TokenShards(dataset, "train")
+
+
+@pytest.mark.parametrize("half", ["train.bin", "train.idx", "parquet"])
+def test_a_shard_that_is_gone_is_named(tmp_path: Path, half: str) -> None:
+    dataset = made(Storage(str(tmp_path)))
+    name = dataset.parts[0].file(half)
+    (tmp_path / dataset.storage.url / name).unlink()
+    with pytest.raises(BadIndex, match=f"{name} is gone; remove the data set's folder"):
+        TokenShards(dataset, "train").columns(["id"])
+
+
+def test_an_index_that_is_damaged_is_named(tmp_path: Path) -> None:
+    dataset = made(Storage(str(tmp_path)))
+    part = dataset.parts[0]
+    part.storage.put(part.file("train.idx"), b"MMIDIDX")
+    with pytest.raises(BadIndex, match=r"train\.idx: 7 bytes are no index; remove"):
+        TokenShards(dataset, "train")

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
+    """Of the module: what its tests share is trained before the first of them begins."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

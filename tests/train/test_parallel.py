@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.distributed import destroy_process_group, init_process_group
-from torch.multiprocessing.spawn import spawn
 
 from infra.dataset import Dataset, open_dataset
 from infra.storage import Storage
 from tasks.train.journal import read
 from tasks.train.loop import Job, train
 from tests.train.corpora import tiny, token_shards
+from tests.train.group import together
 
 STEPS = 50
 CHOICES: dict[str, dict[str, Any]] = {
@@ -56,7 +57,7 @@ def process(rank: int, url: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    spawn(process, (tokens.storage.url, folder), nprocs=2)
+    together(process, (tokens.storage.url, folder), 2)
     for name in CHOICES:
         run(name, 1, "ddp", tokens.storage.url, folder)
     return folder
@@ -88,3 +89,17 @@ def test_weights_come_back_whole_from_shards(runs: Path, name: str) -> None:
     assert ddp.keys() == fsdp.keys()
     for key in ddp:
         torch.testing.assert_close(fsdp[key], ddp[key], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "batch 8 is not a multiple of processes 3"),
+        ({"batch": 12, "micro_batch": 3}, "4 sequences per process and step are not a multiple of"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_equally_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        tiny(processes=3, **changes)

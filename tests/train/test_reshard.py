@@ -1,4 +1,4 @@
-"""A run goes on from its checkpoint on the same processes, on fewer and on more."""
+"""A run goes on from its checkpoint on the same processes, on fewer and on more; three learn as one."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed import barrier, destroy_process_group, get_rank, init_process_group
-from torch.multiprocessing.spawn import spawn
 
 from infra.dataset import Dataset, open_dataset
 from infra.storage import Storage
@@ -15,14 +14,26 @@ from tasks.train.checkpoint import MARKER, complete
 from tasks.train.journal import read
 from tasks.train.loop import Job, train
 from tests.train.corpora import tiny, token_shards
+from tests.train.group import together
 
-HALF, STEPS = 10, 20
+HALF, STEPS, BATCH = 10, 20, 12
+# For each number of processes: the run, the one whose checkpoint it goes on from, the layout.
+RUNS = {
+    2: (
+        ("two", None, "fsdp"),
+        ("two-two", "two", "fsdp"),
+        ("one-two", "one", "fsdp"),
+        ("two-ddp", "two", "ddp"),
+    ),
+    3: (("three", None, "ddp"), ("two-three", "two", "fsdp")),
+}
 pytestmark = pytest.mark.timeout(240)
 
 
 def run(folder: Path, url: str, processes: int, parallel: str) -> dict[str, Any]:
     changes: dict[str, Any] = {"checkpoint_every": HALF, "ema": 0.9, "dropout": 0.1}
-    config = tiny(tokens=STEPS * 128, processes=processes, parallel=parallel, **changes)
+    changes |= {"batch": BATCH, "tokens": STEPS * BATCH * 16}
+    config = tiny(processes=processes, parallel=parallel, **changes)
     weights, _ = train(Job(config, 1337, 300, 0, folder), open_dataset(Storage(url)))
     return weights
 
@@ -34,19 +45,15 @@ def cut_off(whole: Path, folder: Path) -> Path:
     return folder
 
 
-def process(rank: int, url: str, folder: Path) -> None:
+def process(rank: int, world: int, url: str, folder: Path) -> None:
     torch.set_num_threads(1)
-    init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for name, whole, parallel in (
-        ("two", None, "fsdp"),
-        ("two-two", "two", "fsdp"),
-        ("one-two", "one", "fsdp"),
-        ("two-ddp", "two", "ddp"),
-    ):
+    meet = f"file://{folder}/meet-{world}"
+    init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+    for name, whole, parallel in RUNS[world]:
         if whole and get_rank() == 0:
             cut_off(folder / whole, folder / name)
         barrier()
-        weights = run(folder / name, url, 2, parallel)
+        weights = run(folder / name, url, world, parallel)
         if get_rank() == 0:
             torch.save(weights, folder / name / "weights.pt")
     destroy_process_group()
@@ -62,7 +69,8 @@ def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     url = tokens.storage.url
     run(folder / "one", url, 1, "ddp")
-    spawn(process, (url, folder), nprocs=2)
+    for world in RUNS:
+        together(process, (world, url, folder), world)
     run(cut_off(folder / "two", folder / "two-one"), url, 1, "ddp")
     return folder
 
@@ -79,7 +87,7 @@ def test_each_process_has_its_own_shards(runs: Path) -> None:
     assert {name.split("_")[2] for name in last.files if name.endswith("distcp")} == {"0", "1"}
 
 
-@pytest.mark.parametrize("name", ["two-two", "two-one", "two-ddp", "one-two"])
+@pytest.mark.parametrize("name", ["two-two", "two-one", "two-ddp", "two-three", "one-two"])
 def test_it_goes_on_from_the_checkpoint(runs: Path, name: str) -> None:
     attempts = read(runs / name / "attempts.jsonl")
     assert [item["step"] for item in attempts] == [0, HALF]
@@ -92,8 +100,14 @@ def test_on_the_same_processes_to_the_bit(runs: Path) -> None:
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-@pytest.mark.parametrize("name", ["two-one", "two-ddp", "one-two"])
+@pytest.mark.parametrize("name", ["two-one", "two-ddp", "two-three", "one-two"])
 def test_on_others_with_the_same_batches_and_losses(runs: Path, name: str) -> None:
     whole = runs / name.split("-", maxsplit=1)[0]
     assert figures(runs / name, "rows_digest") == figures(whole, "rows_digest")
     assert figures(runs / name, "loss") == pytest.approx(figures(whole, "loss"), rel=1e-5)
+
+
+def test_three_processes_learn_what_one_does(runs: Path) -> None:
+    for figure, exact in (("rows_digest", 0.0), ("loss", 1e-5), ("gradient_norm", 1e-4)):
+        one, three = figures(runs / "one", figure), figures(runs / "three", figure)
+        assert three == pytest.approx(one, rel=exact), figure
