@@ -111,7 +111,7 @@ def ours(settings: Mapping[str, Any], seconds: float, text: Path | None = None) 
 
 
 def huggingface(size: Size, batch: int, seconds: float, *, device: str, iterations: int) -> Run:
-    """Hugging Face's Trainer on its GPT-2: SDPA, bf16, compiled, fused AdamW."""
+    """Hugging Face's Trainer on its GPT-2: SDPA (its default), bf16, compiled, fused AdamW."""
     given = {
         **vars(size), "threads": 8, "batch": batch, "precision": "bf16", "device": device,
         "iterations": iterations, "warm": min(WARM, iterations // 2),

@@ -70,7 +70,6 @@ def main() -> None:
         attn_pdrop=0.0,
         bos_token_id=0,
         eos_token_id=0,
-        attn_implementation="sdpa",
     )
     gpu, last = given.get("device") == "cuda", given["iterations"]
     warm = given.get("warm", 0)
