@@ -1,209 +1,286 @@
 """Everything that training is measured by on one GPU, in one call of less than ten minutes.
 
-    python -m benchmarks.train_gpu [--nanogpt FOLDER] [--seconds N] [--smoke]
+    python -m benchmarks.train_gpu --nanogpt FOLDER --modded FOLDER --text FILE
+        [--seconds N] [--only PART ...] [--smoke]
 
-Synthetic tokens, context 1,024, bf16, compiled, fused AdamW, gradients clipped, nothing waits for
-the device within a step: GPT-2's shapes of 124 M and 350 M parameters at growing batches until the
-memory is full. Beside them nanoGPT's own ``bench.py`` (``--nanogpt``: a clone) and Hugging Face's
-Trainer at the same shape. Operations are counted as 6 N + 12 L d T for all; shares are of the
-datasheet's 989 TFLOP/s and of a measured 8192 x 8192 product. Compilation is told apart. The
-package needs torch, numpy and pydantic only.
+Every row is a process of its own, so that memory is nobody else's. Ours is the product's loop over
+drawn tokens, compiled, bf16; its milliseconds are those between lines of its log. Operations are
+counted as 6 N + 12 L d T for all; shares are of the datasheet's 989 TFLOP/s and of a measured
+8192 x 8192 product. Compilation is told apart. Parts in the order of their importance:
 
-``--smoke`` runs small shapes, on a CPU if need be, to see that the script works.
+targets  GPT-2's shapes of 124 M and 350 M parameters, context 1,024
+peers    the 124 M shape in nanoGPT's bench.py, Hugging Face's Trainer, modded-nanogpt's track 3
+gate     nanoGPT's 10.65 M configuration on tiny Shakespeare, over the whole validation split
+exact    a resumed run in deterministic mode; DDP and FSDP2 over NCCL beside a process alone
+twin     ours in the shape of modded-nanogpt's script: 6 heads of 128, Muon, 524,288 tokens a step
+fits     the largest batch of each that the memory holds, by doubling
+
+It needs torch, numpy, pydantic, fsspec, pyarrow, safetensors, tensorboard and psutil; what else is
+missing (transformers, a clone) leaves its row "not measured". Exits with 1 if a target was measured
+and missed. ``--smoke`` walks all of it with small shapes, on a CPU if need be.
 """
 
 import argparse
 import json
-import re
-import subprocess
+import os
+import shutil
 import sys
+import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import le
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
 
-from tasks.train.ceiling import datasheet_flops, flops_per_token, matmul_flops
-from tasks.train.config import TrainConfig
-from tasks.train.layouts import build
-from tasks.train.model import Decoder, Shape
-from tasks.train.optim import build_optimizers
-from tasks.train.parallel import clipped
+from benchmarks import train_gpu_peers as peers
+from benchmarks.train_gpu_peers import OutOfMemory, Run, Size
+from benchmarks.train_gpu_report import Report
+from benchmarks.train_peers import NotMeasured
 
-VOCABULARY, CONTEXT, WARM, STEPS = 50_304, 1024, 10, 40
-BATCHES = (16, 32, 64, 128)
-PEERS = Path(__file__).parent / "peers"
+SMALL = Size(layers=12, width=768, heads=12, context=1024, vocabulary=50_304)
+MEDIUM = replace(SMALL, layers=24, width=1024, heads=16)
+TWIN = replace(SMALL, heads=6)
+CHAR = Size(layers=6, width=384, heads=6, context=256, vocabulary=65)
+TINY = Size(layers=2, width=64, heads=2, context=64, vocabulary=512)
+PARTS = ("targets", "peers", "gate", "exact", "twin", "fits")
+LEAST = 25.0  # seconds below which nothing is begun
+PEER = 120.0  # seconds that a peer may take, so that one cannot eat the others' time
+KEPT = 170.0  # seconds that peers leave to the gate and the exact runs, which have targets
+SCRATCH, ROOM = Path("/dev/shm"), 24 << 30  # checkpoints of runs lie there if it has that much
+# nanoGPT, config/train_shakespeare_char.py; patience as it keeps the best checkpoint.
+GATE: dict[str, Any] = {
+    "batch": 64, "micro_batch": 64, "iterations": 5000, "warmup_iterations": 100, "dropout": 0.2,
+    "validation_tokens": 1 << 20, "validation_every": 250, "log_every": 50, "patience": 8,
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Case:
-    """A model and the settings that its optimizer is made from."""
+@dataclass
+class Session:
+    """What has been asked for, and what has been found."""
 
-    name: str
-    shape: Shape
-    optimizer: str = "adamw"
+    options: argparse.Namespace
+    device: str
+    report: Report
+    began: float
+    fits: dict[str, int] = field(default_factory=dict)
+
+    def left(self, most: float | None = None, keep: float = 0.0) -> float:
+        """Seconds that the next run may take, if ``keep`` stay for what follows.
+
+        Raises ``NotMeasured`` if too few are left.
+        """
+        spent = time.perf_counter() - self.began
+        left: float = self.options.seconds - spent - keep
+        if left < LEAST:
+            raise NotMeasured("no time left")
+        return left if most is None else min(left, most)
+
+    def ours(self, size: Size, batch: int, seconds: float, **settings: Any) -> Run:
+        """The product's loop, bf16, compiled, with AdamW unless told otherwise."""
+        given = {
+            **vars(size), "name": "gpu", "device": self.device, "precision": "bf16",
+            "compile": not self.options.smoke, "batch": batch, "micro_batch": batch,
+            "iterations": 60, "log_every": 10, "learning_rate": 6e-4, **settings,
+        }  # fmt: skip
+        if SCRATCH.is_dir() and shutil.disk_usage(SCRATCH).free > ROOM:
+            given["scratch"] = str(SCRATCH)
+        return peers.ours(given, seconds)
+
+    def row(self, name: str, size: Size, batches: tuple[int, ...], measure: Any) -> Run | None:
+        """Measure at the first batch that fits, and print; ``None`` if there is no figure."""
+        for batch in batches:
+            try:
+                run: Run = measure(batch)
+            except OutOfMemory:
+                self.report.told(f"{name}: {batch} sequences do not fit")
+            except NotMeasured as reason:
+                self.report.told(f"{name}: not measured: {reason}")
+                return None
+            else:
+                self.fits[name] = max(batch, self.fits.get(name, 0))
+                self.report.row(name, size, batch, run)
+                return run
+        return None
 
 
-def cases(*, smoke: bool) -> list[Case]:
-    """The models in the order of their importance."""
-    if smoke:
-        tiny = Shape(512, 2, 64, 4, 4, 256, 64, layout="gpt2")
-        return [Case("smoke, GPT-2", tiny), Case("smoke, Muon", tiny, "muon")]
-    small = Shape(VOCABULARY, 12, 768, 12, 12, 3072, CONTEXT, layout="gpt2")
-    medium = replace(small, layers=24, width=1024, heads=16, kv_heads=16, hidden=4096)
-    llama = Shape(VOCABULARY, 12, 768, 6, 6, 2048, CONTEXT)
-    return [
-        Case("124 M, GPT-2", small),
-        Case("350 M, GPT-2", medium),
-        Case("124 M, Llama, 6 heads of 128, Muon", llama, "muon"),
+def targets(s: Session) -> None:
+    """The two shapes that have a target."""
+    plans = [
+        ("gristmill, 124 M", SMALL, 64, (64, 32), 0.40, "124 M: 40 % of the datasheet, aim 45 %"),
+        ("gristmill, 350 M", MEDIUM, 64, (32, 16), 0.46, "350 M: 46 % of the datasheet"),
     ]
+    for name, given, whole, passes, least, what in plans:
+        size, batch = (TINY, 4) if s.options.smoke else (given, whole)
+        parts = (2,) if s.options.smoke else passes
+
+        def measure(most: int, size: Size = size, batch: int = batch) -> Run:
+            short = {"iterations": 12, "log_every": 2} if s.options.smoke else {}
+            return s.ours(size, batch, s.left(200.0), micro_batch=most, **short)
+
+        run = s.row(name, size, parts, measure)
+        share = s.report.share(size, run) if run else None
+        s.report.judge(what, share, partial(le, least), "{:.1%}")
 
 
-def step(
-    outer: Decoder, model: Decoder, optimizers: dict[str, Optimizer], tokens: Tensor
-) -> Tensor:
-    """One update, as in ``tasks.train.loop``; gives the loss without waiting for it."""
-    x, y = tokens[:, :-1], tokens[:, 1:]
-    with torch.autocast(tokens.device.type, torch.bfloat16):
-        loss: Tensor = outer(x, y)
-    (loss / y.numel()).backward()
-    clipped(model, 1.0)
-    for optimizer in optimizers.values():
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
+def rivals(s: Session) -> dict[str, Callable[[int, float], Run]]:
+    """The peers at the 124 M shape by name: batch and seconds in, a run out."""
+    size, device = (TINY if s.options.smoke else SMALL), s.device
+    count = 6 if s.options.smoke else peers.WARM + peers.STEPS
+    o = s.options
+    return {
+        "nanoGPT, bench.py": lambda b, t: peers.nanogpt(o.nanogpt, size, b, t),
+        "Hugging Face Trainer": lambda b, t: peers.huggingface(
+            size, b, t, device=device, iterations=count
+        ),
+        "modded-nanogpt, track 3": lambda b, t: peers.modded(o.modded, b, t),
+    }
 
 
-def measure(
-    case: Case, batch: int, device: torch.device, peak: float | None, matmul: float
-) -> None:
-    """Print a row. Raises torch's out-of-memory error."""
-    torch.manual_seed(0)
-    model = build(case.shape).to(device)
-    settings = {"name": "gpu", "layers": 1, "width": 64, "heads": 2, "tokens": 1}
-    config = TrainConfig.model_validate({**settings, "optimizer": case.optimizer})
-    optimizers = build_optimizers(model, config, torch.bfloat16)
-    outer: Decoder = torch.compile(model)  # type: ignore[assignment]
-    tokens = torch.randint(0, case.shape.vocabulary, (batch, case.shape.context + 1), device=device)
-    began = time.perf_counter()
-    step(outer, model, optimizers, tokens)
-    _wait(device)
-    compiled = time.perf_counter() - began
-    for _ in range(WARM):
-        step(outer, model, optimizers, tokens)
-    _wait(device)
-    began = time.perf_counter()
-    loss = step(outer, model, optimizers, tokens)
-    for _ in range(STEPS - 1):
-        loss = step(outer, model, optimizers, tokens)
-    _wait(device)
-    seconds = (time.perf_counter() - began) / STEPS
-    _row(case.name, batch, seconds, batch * case.shape.context / seconds, model, peak, matmul)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
-    nats = loss.item() / (batch * case.shape.context)
-    print(
-        f"{'':44}compiled in {compiled:.0f} s, {memory:.1f} GiB at most, loss {nats:.2f}",
-        flush=True,
-    )
+def beside(s: Session) -> None:
+    """Peers at the batch of ours, or half of it where that does not fit."""
+    size, batches = (TINY, (2,)) if s.options.smoke else (SMALL, (64, 32))
+    keep = KEPT if {"gate", "exact"} & {*s.options.only} and not s.options.smoke else 0.0
+    for name, rival in rivals(s).items():
+        shape = TWIN if name.startswith("modded") and not s.options.smoke else size
+
+        def measure(batch: int, rival: Callable[[int, float], Run] = rival) -> Run:
+            return rival(batch, s.left(PEER, keep))
+
+        s.row(name, shape, batches, measure)
 
 
-def _row(
-    name: str,
-    batch: int,
-    seconds: float,
-    speed: float,
-    model: Decoder,
-    peak: float | None,
-    matmul: float,
-) -> None:
-    rate = speed * flops_per_token(model)
-    shares = f"{rate / matmul:6.1%} of a measured product"
-    if peak is not None:
-        shares = f"{rate / peak:6.1%} of the datasheet, {shares}"
-    print(
-        f"{name:36}{batch:6}  {1e3 * seconds:8.1f} ms{speed:12,.0f} tokens/s  {shares}", flush=True
-    )
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def nanogpt(folder: Path, batch: int, model: Decoder, peak: float | None, matmul: float) -> None:
-    """The peer's own ``bench.py`` with synthetic data at GPT-2's 124 M parameters."""
-    switches = [f"--batch_size={batch}", f"--block_size={CONTEXT}", "--dtype=bfloat16"]
-    command = [sys.executable, "bench.py", "--compile=True", "--real_data=False", *switches]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    found = re.findall(r"time per iteration: ([0-9.]+)ms", done.stdout)
-    if not found:
-        print(f"nanoGPT: not measured: {done.stderr.strip()[-300:]}", flush=True)
+def gate(s: Session) -> None:
+    """NanoGPT's configuration for a GPU, trained by the product; the best validation counts."""
+    what = "10.65 M on tiny Shakespeare: at most 1.48 nats over the whole split"
+    settings = {**{k: v for k, v in vars(CHAR).items() if k != "vocabulary"}, **GATE}
+    settings |= {"name": "gate", "device": s.device, "precision": "bf16", "compile": True}
+    if s.options.smoke:
+        settings |= {"layers": 1, "width": 32, "heads": 2, "context": 32, "batch": 4}
+        settings |= {"micro_batch": 4, "iterations": 20, "warmup_iterations": 2, "log_every": 5}
+        settings |= {"validation_tokens": 512, "validation_every": 10, "compile": False}
+    if s.options.text is None and s.options.smoke:
+        settings["vocabulary"] = CHAR.vocabulary
+    try:
+        if s.options.text is None and not s.options.smoke:
+            raise NotMeasured("no text was given (--text)")
+        run = peers.ours(settings, s.left(), s.options.text)
+    except NotMeasured as reason:
+        s.report.told(f"gate: not measured: {reason}")
+        s.report.judge(what, None, bool, "{}")
         return
-    seconds = float(found[-1]) / 1e3
-    _row("nanoGPT, bench.py", batch, seconds, batch * CONTEXT / seconds, model, peak, matmul)
+    best = run.told["best_validation_loss"]
+    s.report.told(f"gate: best {best:.4f}, last {run.told['validation_loss']:.4f}")
+    size = Size(**{name: settings.get(name, value) for name, value in vars(CHAR).items()})
+    s.report.row("gristmill, 10.65 M, dropout 0.2", size, settings["batch"], run)
+    s.report.judge(what, None if s.options.smoke else best, lambda v: v <= 1.48, "{:.4f}")
 
 
-def huggingface(batch: int, model: Decoder, peak: float | None, matmul: float) -> None:
-    """Hugging Face's Trainer on its GPT-2 of the same shape, compiled, bf16."""
-    shape = model.shape
-    given = {
-        "layers": shape.layers, "width": shape.width, "heads": shape.heads, "threads": 8,
-        "context": shape.context, "batch": batch, "iterations": WARM + STEPS, "precision": "bf16",
-        "vocabulary": shape.vocabulary, "device": "cuda",
+def exact(s: Session) -> None:
+    """Bits of a resumed run, and losses over NCCL; at last bits of compiled kernels."""
+    steps = 6 if s.options.smoke else 40
+    _resumed(s, "resume", steps, "resumed in deterministic mode: equal to the bit")
+    told = _exact(s, "nccl", steps + 10)
+    for way in ("ddp", "fsdp"):
+        apart = told[way] if told else None
+        what = f"{way} over a group of one: losses within 1e-5"
+        s.report.judge(what, apart, lambda value: value <= 1e-5, "{:.1e}")
+    if not s.options.smoke:
+        _resumed(s, "resume-compiled", steps, "the same, compiled")
+
+
+def _resumed(s: Session, mode: str, steps: int, what: str) -> None:
+    told = _exact(s, mode, steps)
+    names = ("same", "same_losses", "resumed")
+    equal = float(all(told[name] for name in names)) if told else None
+    s.report.judge(what, equal, bool, "{:.0f}")
+
+
+def _exact(s: Session, what: str, steps: int) -> dict[str, Any] | None:
+    command = [sys.executable, "-m", "benchmarks.train_gpu_exact", what, s.device, str(steps)]
+    try:
+        told: dict[str, Any] = json.loads(peers.output(command, s.left()).splitlines()[-1])
+    except NotMeasured as reason:
+        s.report.told(f"{what}: not measured: {reason}")
+        return None
+    s.report.told(f"{what}: {told}")
+    return told
+
+
+def twin(s: Session) -> None:
+    """Ours beside modded-nanogpt's script: the same heads, step, untied head and optimizer's kind."""
+    size = TINY if s.options.smoke else TWIN
+    batch, count, parts = (4, 6, (2,)) if s.options.smoke else (512, 12, (64, 32))
+    settings = {"layout": "llama", "tied": False, "optimizer": "muon", "learning_rate": 0.01}
+
+    def measure(most: int) -> Run:
+        short = {"iterations": count, "log_every": 2, "micro_batch": most}
+        return s.ours(size, batch, s.left(PEER), **settings, **short)
+
+    s.row("gristmill, twin of modded", size, parts, measure)
+
+
+def largest(s: Session) -> None:
+    """Double each one's batch until it no longer fits, all of them in turns."""
+    size = TINY if s.options.smoke else SMALL
+    short = {"iterations": 4, "log_every": 2}
+    tries: dict[str, Callable[[int, float], Run]] = {
+        "gristmill, 124 M": lambda b, t: s.ours(size, b, t, **short), **rivals(s)
     }  # fmt: skip
-    command = [sys.executable, str(PEERS / "train_huggingface.py"), "-", json.dumps(given)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"Hugging Face Trainer: not measured: {done.stderr.strip()[-300:]}", flush=True)
-        return
-    ms = sorted(json.loads(done.stdout.splitlines()[-1])["ms"][WARM:])
-    seconds = ms[len(ms) // 2] / 1e3
-    _row("Hugging Face Trainer", batch, seconds, batch * CONTEXT / seconds, model, peak, matmul)
+    going = {name: 2 * batch for name, batch in s.fits.items() if name in tries}
+    for _ in range(1 if s.options.smoke else 3):
+        for name in list(going):
+            try:
+                tries[name](going[name], s.left(PEER))
+                s.fits[name] = going[name]
+                going[name] *= 2
+            except OutOfMemory:
+                s.report.told(f"{name}: {s.fits[name]} sequences fit, {going.pop(name)} do not")
+            except NotMeasured as reason:
+                tried = going.pop(name)
+                s.report.told(f"{name}: {s.fits[name]} sequences fit; {tried} not tried: {reason}")
+    for name, batch in going.items():
+        s.report.told(f"{name}: {batch // 2} sequences fit, more were not tried")
 
 
 def main() -> None:
     """Print everything, until the seconds are spent."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--nanogpt", type=Path, help="a clone of nanoGPT")
-    parser.add_argument("--seconds", type=float, default=540.0, help="begin nothing after these")
+    began = time.perf_counter()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--nanogpt", type=Path, help="a clone of karpathy/nanoGPT")
+    parser.add_argument("--modded", type=Path, help="a clone of KellerJordan/modded-nanogpt")
+    parser.add_argument("--text", type=Path, help="tiny Shakespeare (karpathy/char-rnn)")
+    parser.add_argument("--seconds", type=float, default=560.0, help="the whole takes no longer")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
-    began = time.perf_counter()
     if not torch.cuda.is_available() and not options.smoke:
         sys.exit("error: torch sees no GPU; --smoke runs small shapes on the CPU")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_float32_matmul_precision("high")
-    peak, matmul = datasheet_flops(device, torch.bfloat16), matmul_flops(device, torch.bfloat16)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(
-        f"{name}, torch {torch.__version__}, a square product runs at {matmul / 1e12:.1f} TFLOP/s"
-    )
-    largest: dict[str, int] = {}
-    for batch in (2,) if options.smoke else BATCHES:
-        for case in cases(smoke=options.smoke):
-            if time.perf_counter() - began > options.seconds:
-                print(f"{case.name}, batch {batch}: no time left", flush=True)
-                continue
-            try:
-                measure(case, batch, device, peak, matmul)
-                largest[case.name] = batch
-            except torch.OutOfMemoryError:
-                print(f"{case.name}, batch {batch}: out of memory", flush=True)
-            torch.compiler.reset()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-    if options.smoke:
-        return
-    first = cases(smoke=False)[0]
-    model = build(first.shape)
-    for batch in sorted({16, min(64, largest.get(first.name, 16))}):
-        if options.nanogpt is not None and time.perf_counter() - began < options.seconds:
-            nanogpt(options.nanogpt, batch, model, peak, matmul)
-        if time.perf_counter() - began < options.seconds:
-            huggingface(batch, model, peak, matmul)
+    for name in ("nanogpt", "modded", "text"):
+        if getattr(options, name) is not None:
+            setattr(options, name, getattr(options, name).resolve())
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # nothing is compiled yet, for anybody
+        sys.exit(measured(options, began))
+
+
+def measured(options: argparse.Namespace, began: float) -> int:
+    """Do the parts; the exit status."""
+    command = [sys.executable, "-m", "benchmarks.train_gpu_report"]
+    try:
+        ceiling = json.loads(peers.output(command, 90.0).splitlines()[-1])
+    except NotMeasured as reason:
+        sys.exit(f"error: the device cannot be measured: {reason}")
+    s = Session(options, ceiling["device"], Report(ceiling), began)
+    doing = dict(zip(PARTS, (targets, beside, gate, exact, twin, largest), strict=True))
+    for part in PARTS:
+        if part in options.only:
+            doing[part](s)
+            s.report.told(f"-- {part} done after {time.perf_counter() - s.began:.0f} s")
+    return s.report.end()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
     python -m benchmarks.train_ours TEXT '{"iterations": 200, "layers": 4, ...}'
 
-The settings are those of an entry of a recipe's ``train`` list, besides ``iterations`` and ``seed``.
-Prints one line of JSON: ``ms`` per iteration between lines of the log, ``loss`` and, if it was asked
-for, ``validation_loss``.
+The settings are those of an entry of a recipe's ``train`` list, besides ``iterations``, ``seed`` and
+``scratch``, a folder for tokens and checkpoints.
+With ``-`` for the text ids are drawn, from as many as the setting ``vocabulary`` says.
+Prints one line of JSON: ``ms`` per iteration between lines of the log, ``memory_bytes``, ``loss``
+and, if they were asked for, ``validation_loss`` and ``best_validation_loss`` (with ``patience``).
 """
 
 import json
@@ -16,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.train_text import encoded, shakespeare, shards
+from benchmarks.train_text import Ids, drawn, encoded, shakespeare, shards
 from tasks.train.config import TrainConfig
 from tasks.train.journal import read
 from tasks.train.loop import Job, train
@@ -42,17 +44,20 @@ NANOGPT: dict[str, Any] = {
 }
 
 
-def run(text: str, settings: dict[str, Any]) -> dict[str, Any]:
+TOLD = ("memory_bytes", "loss", "validation_loss", "best_validation_loss")
+
+
+def run(ids: dict[str, Ids], vocabulary: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Train; nanoGPT's choices are the default of everything but the shape."""
     iterations, seed = settings.pop("iterations"), settings.pop("seed", 1337)
+    scratch = settings.pop("scratch", None)
     tokens = iterations * settings["batch"] * settings["context"]
     warmup = settings.pop("warmup_iterations", 0) / iterations
     config = TrainConfig.model_validate({**NANOGPT, "tokens": tokens, "warmup": warmup, **settings})
-    characters, ids = encoded(text)
     torch.set_num_threads(config.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        tokens_at = shards(ids, len(characters), Path(folder, "store"))
-        job = Job(config, seed, len(characters), 0, Path(folder, "run"))
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        tokens_at = shards(ids, vocabulary, Path(folder, "store"))
+        job = Job(config, seed, vocabulary, 0, Path(folder, "run"))
         _, line = train(job, tokens_at)
         lines = read(job.folder / "metrics.jsonl")
     ms = [
@@ -61,10 +66,16 @@ def run(text: str, settings: dict[str, Any]) -> dict[str, Any]:
     ]
     compile_seconds = lines[0].get("compile_seconds", 0.0)
     answer: dict[str, Any] = {"ms": ms, "compile_seconds": compile_seconds}
-    return answer | {name: line[name] for name in ("loss", "validation_loss") if name in line}
+    return answer | {name: line[name] for name in TOLD if name in line}
 
 
 if __name__ == "__main__":
     keep_memory()
-    answer = run(shakespeare(Path(sys.argv[1])), json.loads(sys.argv[2]))
+    given = json.loads(sys.argv[2])
+    if sys.argv[1] == "-":
+        count = given.pop("vocabulary")
+        answer = run(drawn(count), count, given)
+    else:
+        characters, encoding = encoded(shakespeare(Path(sys.argv[1])))
+        answer = run(encoding, len(characters), given)
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -69,6 +69,12 @@ def encoded(text: str) -> tuple[list[str], dict[str, Ids]]:
     return characters, {TRAIN: ids[:cut], VALIDATION: ids[cut:]}
 
 
+def drawn(vocabulary: int, count: int = 1 << 20) -> dict[str, Ids]:
+    """Ids without any order in them, for runs whose speed alone counts."""
+    ids = np.random.default_rng(0).integers(0, vocabulary, count, np.uint16)
+    return {TRAIN: ids, VALIDATION: ids[: count // 16]}
+
+
 def shards(ids: dict[str, Ids], vocabulary: int, folder: Path) -> Dataset:
     """The ids as a data set of token shards: one document per split."""
 

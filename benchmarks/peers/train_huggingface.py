@@ -2,7 +2,9 @@
 
 With ``-`` for the file tokens are drawn; ``device`` may be ``cuda``.
 
-Prints one line of JSON: ``ms`` of each iteration, ``version``.
+Prints one line of JSON: ``ms`` of each iteration, ``version``, and on a GPU ``mean_ms`` of the
+iterations after the first ``warm``, ``compile_seconds`` that those took beyond it, and
+``memory_bytes`` at most.
 """
 
 import json
@@ -37,13 +39,19 @@ class Windows(torch.utils.data.Dataset[Any]):
 
 
 class Clock(TrainerCallback):
-    """The time at each step's end."""
+    """The time at each step's end; a GPU is waited for before the first and after some."""
 
-    def __init__(self) -> None:
-        self.at: list[float] = []
+    def __init__(self, waits: tuple[int, ...]) -> None:
+        self.began, self.at, self.waits = 0.0, list[float](), waits
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Note the time."""
+        self.began = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Note the time."""
+        if len(self.at) + 1 in self.waits:
+            torch.cuda.synchronize()
         self.at.append(time.perf_counter())
 
 
@@ -63,7 +71,9 @@ def main() -> None:
         bos_token_id=0,
         eos_token_id=0,
     )
-    clock, gpu = Clock(), given.get("device") == "cuda"
+    gpu, last = given.get("device") == "cuda", given["iterations"]
+    warm = given.get("warm", 0)
+    clock = Clock((warm, last) if gpu else ())
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -92,7 +102,12 @@ def main() -> None:
         )
         trainer.train()
     ms = [1e3 * (b - a) for a, b in pairwise(clock.at)]
-    sys.stdout.write(json.dumps({"ms": ms, "version": transformers.__version__}) + "\n")
+    told: dict[str, Any] = {"ms": ms, "version": transformers.__version__}
+    if gpu:
+        mean = (clock.at[-1] - clock.at[warm - 1]) / (last - warm)
+        told |= {"mean_ms": 1e3 * mean, "memory_bytes": torch.cuda.max_memory_allocated()}
+        told["compile_seconds"] = clock.at[warm - 1] - clock.began - warm * mean
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 main()

@@ -47,7 +47,9 @@ def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
     1024 wide on a CPU, 8192 on a GPU, with whatever else is running.
     """
     side = GPU_SIDE if device.type == "cuda" else SIDE
-    matrix = torch.ones(side, side, device=device, dtype=dtype)
+    # Random: of equal numbers, with fewer bits that flip, a GPU's product is up to a tenth faster.
+    drawn = torch.Generator(device).manual_seed(0)  # and the run's own generator stays as it is
+    matrix = torch.randn(side, side, device=device, generator=drawn).to(dtype)
     best, spent = float("inf"), 0.0
     while spent < SECONDS:
         began = time.perf_counter()

@@ -30,7 +30,7 @@ from tasks.train.meter import Meter, local_rank, place, reduced
 from tasks.train.model import Shape
 from tasks.train.optim import build_optimizers, decaying, learning_rate, move
 from tasks.train.parallel import clipped, exchange, pick_device, spread
-from tasks.train.passes import held_out, settle, validate
+from tasks.train.passes import facing, held_out, sent, settle, validate
 from tasks.train.penalty import penalise
 from tasks.train.scale import LossScale
 from tasks.train.shelf import Shelf
@@ -157,13 +157,11 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
             with meter.lost("data_wait"):
                 batch = feed.batch(step)
             meter.digest += batch.digest
-            rows = torch.from_numpy(batch.rows).to(device, non_blocking=True)
-            inputs, targets = rows[:, :-1].clamp_min(0), rows[:, 1:]
+            inputs, targets = facing(sent(batch.rows, device))
             counted = reduced((targets >= 0).sum())
             keys: tuple[Tensor | None, ...] = (None,) * passes
             if config.dropout:
-                drawn = torch.from_numpy(sample_keys(job.seed, batch.samples))
-                keys = drawn.to(device, non_blocking=True).chunk(passes)
+                keys = sent(sample_keys(job.seed, batch.samples), device).chunk(passes)
             parts = zip(inputs.chunk(passes), targets.chunk(passes), keys, strict=True)
             for number, (x, y, key) in enumerate(parts):
                 # Gradients travel once per step. DDP takes their mean over processes, but the

@@ -40,6 +40,23 @@ def cross_entropy(
     return total
 
 
+def _fuses(x: Tensor) -> bool:
+    """Whether what is done to logits here is compiled to kernels for a GPU."""
+    return x.device.type != "cpu" and torch.compiler.is_compiling()
+
+
+def _minus_target(grad: Tensor, index: Tensor, share: float, *, fused: bool) -> Tensor:
+    """``grad``, float[n, V], less a share at each row's index, int64[n, 1]; may be in place.
+
+    To scatter, a GPU would write all of ``grad`` in fp32 and read it again: compiled, a comparison
+    is part of the one kernel that makes it.
+    """
+    if fused:
+        place = torch.arange(grad.shape[1], device=grad.device)
+        return grad - torch.where(place == index, share, 0.0)
+    return grad.scatter_add_(1, index, torch.full_like(index, -share, dtype=grad.dtype))
+
+
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -73,8 +90,7 @@ class _ChunkedLoss(torch.autograd.Function):
                     grad = log_p.exp_()
                     if smoothing:
                         grad -= smoothing / vocabulary
-                    one = torch.full_like(index, -(1 - smoothing), dtype=grad.dtype)
-                    grad.scatter_add_(1, index, one)
+                    grad = _minus_target(grad, index, 1 - smoothing, fused=_fuses(hidden))
                     if scale != 1.0:
                         grad *= scale
                     grad = grad.to(dtype)

@@ -37,14 +37,20 @@ def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
 
 
 def spread(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
-    """The model as the loop calls it: compiled, and data parallel if there are more processes.
+    """The model as the loop calls it: compiled, and data parallel if there are more processes."""
+    if place()[1] > 1:
+        return shared(model, config, device)
+    return torch.compile(model) if config.compile else model
+
+
+def shared(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
+    """The model, data parallel over all processes, be it but one.
 
     fsdp shards ``model`` in place, block by block (Zhao et al. 2023, arXiv:2304.11277), and
     compiles blocks; ddp wraps it whole.
     """
-    world = place()[1]
-    if config.parallel == "fsdp" and world > 1:
-        mesh = init_device_mesh(device.type, (world,))
+    if config.parallel == "fsdp":
+        mesh = init_device_mesh(device.type, (place()[1],))
         for block in model.blocks:
             if config.compile:
                 block.compile()
@@ -52,8 +58,6 @@ def spread(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
         fully_shard(model, mesh=mesh)
         return model
     outer: Any = torch.compile(model) if config.compile else model
-    if world == 1:
-        return outer
     ids = [device] if device.type == "cuda" else None
     return DistributedDataParallel(outer, device_ids=ids, gradient_as_bucket_view=True)
 

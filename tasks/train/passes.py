@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,18 @@ from tasks.train.feed import validation_rows
 from tasks.train.meter import place, reduced
 
 
+def sent(values: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+    """An array on the device; a GPU fetches it while it still works on what it was given before."""
+    here = torch.from_numpy(values)
+    # From memory that is not pinned the copy would wait for all earlier work.
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
+
+
+def facing(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and targets, int64[n, T] both, of rows int64[n, T + 1]; -1, padding, is no input."""
+    return rows[:, :-1].clamp_min(0), rows[:, 1:]
+
+
 def settle(
     outer: Any, config: TrainConfig, device: torch.device, autocast: Any, eos: int | None
 ) -> None:
@@ -21,13 +35,16 @@ def settle(
 
     DDP lays its buckets out anew after the first pass, and sums over three or more processes
     depend on the layout: without this, a resumed run would differ from an undisturbed one.
+
+    Tensors are laid out as in a step: to torch.compile another layout is another model.
     """
-    rows = config.per_process // config.passes(gpu=device.type == "cuda")
-    blank = torch.zeros(rows, config.context, dtype=torch.int64, device=device)
-    keys = torch.zeros(rows, dtype=torch.int64, device=device) if config.dropout else None
+    count = config.per_process // config.passes(gpu=device.type == "cuda")
+    blank = torch.zeros(count, config.context + 1, dtype=torch.int64, device=device)
+    inputs, targets = facing(blank)
+    keys = torch.zeros(count, dtype=torch.int64, device=device) if config.dropout else None
     for _ in range(2):
         with autocast:
-            loss = outer(blank, blank, eos=eos, keys=keys, smoothing=config.label_smoothing)
+            loss = outer(inputs, targets, eos=eos, keys=keys, smoothing=config.label_smoothing)
         loss.backward()
     outer.zero_grad(set_to_none=True)
 
@@ -59,9 +76,9 @@ def validate(model: nn.Module, fixed: Tensor, autocast: Any, eos: int | None, ro
     own = fixed[rank::world]
     mine[: len(own)] = own
     for part in mine.split(rows):
-        targets = part[:, 1:]
+        inputs, targets = facing(part)
         with autocast:
-            sums[0] += model(part[:, :-1].clamp_min(0), targets, eos=eos)
+            sums[0] += model(inputs, targets, eos=eos)
         sums[1] += (targets >= 0).sum()
     nats, tokens = reduced(sums).tolist()
     return float(nats / tokens)

@@ -53,9 +53,7 @@ def main(folder: Path) -> None:
     keep_memory()
     torch.set_num_threads(config.threads)
     if config.deterministic:
-        # cuBLAS reads the first when it starts; both as PyTorch's notes on reproducibility say.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        same_bits()
     join("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo", first=value["first"])
     try:
         tokens = open_dataset(Storage(**value["tokens"]))
@@ -77,6 +75,15 @@ def main(folder: Path) -> None:
             _write(folder / RESULT, result)
     finally:
         destroy_process_group()
+
+
+def same_bits() -> None:
+    """Only kernels that give the same bits each time; call it before the GPU is used.
+
+    cuBLAS reads the variable when it starts; both as PyTorch's notes on reproducibility say.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
 
 
 def join(backend: str, *, first: bool = True) -> None:

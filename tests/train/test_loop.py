@@ -1,7 +1,9 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,9 +12,11 @@ from infra.storage import Storage
 from tasks.train import checkpoint, worker
 from tasks.train.checkpoint import Checkpoint, OtherRun
 from tasks.train.config import TrainConfig
+from tasks.train.dropout import sample_keys
 from tasks.train.journal import read
 from tasks.train.layouts import build
 from tasks.train.loop import Job, train
+from tasks.train.passes import facing, sent, settle
 from tasks.train.spoilt import Spoilt
 from tasks.train.state import Weights
 from tests.train.corpora import splits, tiny, token_shards
@@ -115,6 +119,33 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
     assert [item.step for item in kept(tmp_path / "run")] == [5]
     resumed, _ = run(tokens, tmp_path / "run", tiny())
     assert same(whole, resumed)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("passes", [1, 2])
+def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
+    """To torch.compile another layout of a tensor, or one tensor given twice, is another model."""
+    config = tiny(dropout=0.1, micro_batch=8 // passes)
+    model = build(Job(config, 1, 300, 0, Path()).shape)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    model.dropout = config.dropout
+    outer: Any = torch.compile(model, backend=backend)
+    cpu, plain = torch.device("cpu"), nullcontext()
+    settle(outer, config, cpu, plain, None)
+    compiled = len(graphs)
+    inputs, targets = facing(sent(np.arange(8 * 17).reshape(8, 17), cpu))
+    keys = sent(sample_keys(1, np.arange(8)), cpu)
+    parts = zip(inputs.chunk(passes), targets.chunk(passes), keys.chunk(passes), strict=True)
+    for x, y, key in parts:
+        outer(x, y, eos=None, keys=key, smoothing=0.0).backward()
+    assert compiled > 0
+    assert len(graphs) == compiled
 
 
 def test_only_the_newest_checkpoints_are_kept(tokens: Dataset, tmp_path: Path) -> None:

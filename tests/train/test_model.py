@@ -45,8 +45,13 @@ def test_a_prediction_does_not_see_what_follows(shape: Shape) -> None:
     assert not torch.allclose(before[:, 12:], after[:, 12:])
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_in_chunks_is_the_loss(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_in_chunks_is_the_loss(
+    smoothing: float, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``fused``: what compilation for a GPU makes of it; the rest of it runs here."""
+    monkeypatch.setattr(loss_module, "_fuses", lambda _: fused)
     torch.manual_seed(0)
     targets = torch.randint(0, 97, (50,))
     targets[[3, 49]] = -1

@@ -1,0 +1,120 @@
+"""Whether a GPU gives the same bits twice, and NCCL the losses of a process alone.
+
+    python -m benchmarks.train_gpu_exact resume|nccl DEVICE STEPS
+
+``resume``: in deterministic mode, a run that goes on from a checkpoint in new processes, started as
+the product starts them, beside the undisturbed one: are the weights equal to the bit? ``nccl``: DDP
+and FSDP2 over a process group of one (NCCL takes no two processes on a GPU; on a CPU: gloo) beside
+a process without any: the greatest relative difference of a step's loss, in fp32.
+
+Prints one line of JSON: ``{"same": true, ...}`` or ``{"ddp": 0.0, "fsdp": 0.0}``.
+"""
+
+import json
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from torch.distributed import destroy_process_group, init_process_group
+
+from benchmarks.train_text import drawn, shards
+from infra.dataset import Dataset
+from tasks.train import loop, parallel
+from tasks.train.checkpoint import name_of
+from tasks.train.config import TrainConfig
+from tasks.train.goodput import ATTEMPTS
+from tasks.train.journal import read
+from tasks.train.launch import launch
+from tasks.train.loop import Job, train
+from tasks.train.weights import WEIGHTS
+from tasks.train.worker import same_bits
+
+VOCABULARY, SEED = 2048, 1337
+
+
+def config(device: str, steps: int, **changes: Any) -> TrainConfig:
+    """A model of some three million parameters with everything that draws or averages."""
+    given: dict[str, Any] = {
+        "name": "exact", "layers": 4, "width": 192, "heads": 3, "context": 128, "batch": 16,
+        "tokens": steps * 16 * 128, "processes": 1, "threads": 2, "device": device, "restarts": 0,
+        "learning_rate": 0.001, "warmup": 0.2,
+        "log_every": 1, "checkpoint_every": 1 << 30, "validation_every": 1 << 30,
+    }  # fmt: skip
+    return TrainConfig.model_validate(given | changes)
+
+
+def resume(folder: Path, device: str, steps: int, *, compiled: bool) -> dict[str, Any]:
+    """Train, and again from the checkpoint in the middle; compare weights and losses."""
+    tokens = shards(drawn(VOCABULARY), VOCABULARY, folder / "store")
+    half = steps // 2
+    settings = config(
+        device, steps, deterministic=True, dropout=0.1, ema=0.99, compile=compiled,
+        checkpoint_every=half, keep=3,
+    )  # fmt: skip
+    whole, resumed = folder / "whole", folder / "resumed"
+    for at in (whole, resumed):
+        if at is resumed:
+            kept = Path("checkpoints", name_of(half))
+            shutil.copytree(whole / kept, resumed / kept)
+        launch(
+            settings, seed=SEED, tokens=tokens.storage, identity={"tokens": tokens.content},
+            folder=at, heard=lambda _: None,
+        )  # fmt: skip
+    begun = [attempt["step"] for attempt in read(resumed / ATTEMPTS)]
+    return {
+        "same": (whole / WEIGHTS).read_bytes() == (resumed / WEIGHTS).read_bytes(),
+        "same_losses": losses(whole)[half:] == losses(resumed),
+        "resumed_at": begun,
+        "resumed": begun == [half],
+    }
+
+
+def losses(folder: Path) -> list[float]:
+    """Of each step."""
+    return [line["loss"] for line in read(folder / "metrics.jsonl")]
+
+
+def nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
+    """Greatest relative difference of a loss by the way of being parallel."""
+    same_bits()
+    tokens = shards(drawn(VOCABULARY), VOCABULARY, folder / "store")
+    alone = trained(tokens, folder / "alone", config(device, steps, precision="fp32"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
+    init_process_group(backend, init_method=meeting, rank=0, world_size=1)
+    found = {}
+    for way in ("ddp", "fsdp"):
+        settings = config(device, steps, precision="fp32", parallel=way)
+        # `spread` leaves a single process's model as it is.
+        with patch.object(loop, "spread", parallel.shared):
+            theirs = trained(tokens, folder / way, settings)
+        found[way] = max(abs(b - a) / a for a, b in zip(alone, theirs, strict=True))
+    destroy_process_group()
+    return found
+
+
+def trained(tokens: Dataset, folder: Path, settings: TrainConfig) -> list[float]:
+    """The loss of each step of a run in this process."""
+    train(Job(settings, SEED, VOCABULARY, 0, folder), tokens)
+    return losses(folder)
+
+
+def main() -> None:
+    """Do the one that is asked for."""
+    what, device, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    with tempfile.TemporaryDirectory() as name:
+        if what == "nccl":
+            told: dict[str, Any] = nccl(Path(name), device, steps)
+        else:
+            told = resume(Path(name), device, steps, compiled=what == "resume-compiled")
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What a GPU's measurements are set against, and the lines and the verdicts that come of them.
+
+``python -m benchmarks.train_gpu_report`` prints the device's ceilings as one line of JSON, in a
+process of its own so that nothing of it stays on the device.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from benchmarks.train_gpu_peers import Run, Size
+from tasks.train.ceiling import datasheet_flops, matmul_flops
+
+GIB = 2**30
+STATE_BYTES = 16  # per parameter: weight, gradient and two moments in fp32
+BACKENDS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION")
+
+
+def ceilings() -> dict[str, Any]:
+    """Of this machine's GPU, or of its CPU if it has none."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = device.type == "cuda"
+    found: dict[str, Any] = {
+        "device": device.type,
+        "name": torch.cuda.get_device_name() if gpu else "CPU",
+        "torch": torch.__version__,
+        "datasheet": datasheet_flops(device, torch.bfloat16),
+        "matmul": matmul_flops(device, torch.bfloat16),
+        "memory": torch.cuda.get_device_properties(device).total_memory if gpu else None,
+    }
+    if gpu:
+        found["attention_ms"] = {
+            f"{heads} heads of {768 // heads}": {name: attention(name, heads) for name in BACKENDS}
+            for heads in (12, 6)
+        }
+    return found
+
+
+def attention(backend: str, heads: int) -> float | str:
+    """Milliseconds of causal attention, there and back, of 64 x 1,024 tokens; or why not."""
+    shape = (64, 1024, 3, heads, 768 // heads)
+    qkv = torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+
+    def once() -> None:
+        with sdpa_kernel([getattr(SDPBackend, backend)]):
+            mixed = scaled_dot_product_attention(q, k, v, is_causal=True)
+        torch.autograd.grad(mixed, qkv, torch.ones_like(mixed), retain_graph=True)
+
+    try:
+        for _ in range(3):
+            once()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(10):
+            once()
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return str(error).splitlines()[0][:80]
+    return round(1e2 * (time.perf_counter() - began), 2)
+
+
+def matrices(size: Size) -> float:
+    """N: 12 d^2 per block in all of these shapes, and the head."""
+    return 12.0 * size.layers * size.width**2 + size.vocabulary * size.width
+
+
+class Report:
+    """Prints rows as they come, and the targets at the end."""
+
+    def __init__(self, ceiling: Mapping[str, Any]) -> None:
+        """Print what the shares are of."""
+        self.ceiling = ceiling
+        self.verdicts: list[tuple[str, str, str]] = []
+        peak = ceiling["datasheet"]
+        sheet = f"{peak / 1e12:.0f} TFLOP/s by the datasheet, " if peak else ""
+        product = f"a square product runs at {ceiling['matmul'] / 1e12:.1f}"
+        self.told(f"{ceiling['name']}, torch {ceiling['torch']}: {sheet}{product}")
+        for heads, each in ceiling.get("attention_ms", {}).items():
+            self.told(f"attention, {heads}, 65,536 tokens there and back, ms: {each}")
+
+    def told(self, line: str) -> None:
+        """Print a line at once."""
+        print(line, flush=True)
+
+    def speed(self, size: Size, run: Run) -> float:
+        """Operations per second by 6 N + 12 L d T per token."""
+        each = 6 * matrices(size) + 12.0 * size.layers * size.width * size.context
+        return each * run.tokens / run.seconds
+
+    def share(self, size: Size, run: Run) -> float | None:
+        """Of the datasheet's peak, if there is one."""
+        peak = self.ceiling["datasheet"]
+        return self.speed(size, run) / peak if peak else None
+
+    def row(self, name: str, size: Size, batch: int, run: Run) -> None:
+        """One line for one measured configuration; ``batch``: sequences per pass."""
+        share = self.share(size, run)
+        parts = [
+            f"{name:32}{batch:4} x {size.context}",
+            f"{1e3 * run.seconds:9.1f} ms",
+            f"{run.tokens / run.seconds:12,.0f} tokens/s",
+            f"{share:6.1%} of the datasheet" if share is not None else "",
+            f"{self.speed(size, run) / self.ceiling['matmul']:6.1%} of the product",
+            f"{run.peak / GIB:5.1f} GiB" if run.peak else "",
+            f"compiled in {run.compiled:.0f} s" if run.compiled is not None else "",
+            self.most(size, batch, run),
+        ]
+        self.told("  ".join(part for part in parts if part))
+
+    def most(self, size: Size, batch: int, run: Run) -> str:
+        """About how many sequences would fit, if what is not state grows with them."""
+        memory = self.ceiling["memory"]
+        state = STATE_BYTES * matrices(size)
+        if not memory or not run.peak or run.peak <= state:
+            return ""
+        return f"about {batch * (memory - state) / (run.peak - state):.0f} would fit"
+
+    def judge(
+        self, what: str, value: float | None, met: Callable[[float], bool], form: str
+    ) -> None:
+        """Note a target's verdict; ``None``: not measured."""
+        if value is None:
+            self.verdicts.append((what, "not measured", ""))
+        else:
+            self.verdicts.append((what, "met" if met(value) else "MISSED", form.format(value)))
+
+    def end(self) -> int:
+        """Print all verdicts; give the exit status: 1 if one is missed."""
+        self.told("")
+        for what, verdict, value in self.verdicts:
+            self.told(f"{what:66}{verdict:14}{value}")
+        return int(any(verdict == "MISSED" for _, verdict, _ in self.verdicts))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(ceilings()) + "\n")
