@@ -275,7 +275,7 @@ def test_an_overflow_in_fp16_moves_nothing(
 
 def test_early_stopping_resumes_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
     config = tiny(
-        tokens=40 * 8 * 16, validation_every=2, patience=3, learning_rate=0.02, warmup=0.9,
+        tokens=40 * 8 * 16, validation_every=2, patience=3, learning_rate=0.03, warmup=0.9,
         embedding_ratio=40.0, ema=0.5, keep=99, log_every=2,
     )  # fmt: skip
     whole, lines = run(tokens, tmp_path, config)
