@@ -1,10 +1,12 @@
 """How weights are moved: a part of an entry of the recipe's `train` list."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from infra.config import Section
+
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running average, per step
 
 
 class UpdatePart(Section):
@@ -122,7 +124,7 @@ class UpdatePart(Section):
             "is described in docs/checkpoints.md. Default: only what is no number does; try 8"
         ),
     )
-    betas: tuple[float, float] = Field(
+    betas: tuple[Decay, Decay] = Field(
         (0.9, 0.95), description="AdamW's averaging (Brown et al. 2020, appendix B)"
     )
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon's averaging (Jordan et al. 2024)")
