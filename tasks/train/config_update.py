@@ -16,6 +16,7 @@ class UpdatePart(Section):
     threads: int = Field(
         1,
         ge=1,
+        le=1024,
         description=(
             "threads per process on a CPU; not taken from the machine, because the order in which "
             "sums are formed, hence the weights' last bits, depends on it"
@@ -58,8 +59,8 @@ class UpdatePart(Section):
         ge=0,
         le=1,
         description=(
-            "the last step's rate as a share of the peak; 0 after Bergsma et al. 2025 "
-            "(arXiv:2502.15938), and measured"
+            "where the rate falls to, as a share of the peak: a step after the last would have it; 0 "
+            "after Bergsma et al. 2025 (arXiv:2502.15938), and measured"
         ),
     )
     warmup: float = Field(
