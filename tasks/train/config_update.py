@@ -12,7 +12,13 @@ Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running average, per step
 class UpdatePart(Section):
     """Processes, optimizer, schedule and precision."""
 
-    processes: int = Field(2, ge=1, description="processes (data parallel), one per core or GPU")
+    processes: int = Field(
+        2,
+        ge=1,
+        description=(
+            "processes (data parallel), one per core or GPU; on a machine with one GPU: 1"
+        ),
+    )
     threads: int = Field(
         1,
         ge=1,
@@ -158,6 +164,10 @@ class UpdatePart(Section):
         False, description="on a GPU: only kernels that give the same bits each time; slower"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU if there is one"
+        "auto",
+        description=(
+            "auto: GPUs if there is one for every process, else the CPU (a run on a machine with "
+            "fewer GPUs than processes says so)"
+        ),
     )
     compile: bool = Field(False, description="torch.compile; its first step takes tens of seconds")
