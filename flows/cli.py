@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -25,7 +24,6 @@ from flows.cli_trace import trace
 from flows.recipe import STAGES, Recipe, StageName, load
 from infra.errors import UserError
 from infra.records import COMPLETED, NoRun, RunRecord, extended, latest, new_run_id
-from infra.removal_log import removals
 from infra.seen import marked
 from infra.storage import Storage
 
@@ -201,17 +199,11 @@ def _last(recipe: Recipe) -> RunRecord | None:
 
 
 def _plan(recipe: Recipe, until: StageName) -> Any:
-    from flows.road import walk
-    from flows.walk import Planner
-    from infra.cluster import Cluster, ClusterConfig
-    from infra.progress import Silent
-    from infra.stage import Context
+    """What would be done. Raises ``UserError`` if this machine cannot."""
+    from flows.plan import plan, require_machine
 
-    inline = Cluster(ClusterConfig.model_validate({"workers": 0}))
-    storage = Storage(recipe.storage)
-    ctx = Context(storage, recipe.seed, inline, Silent(), recipe.name, "", datetime.now(UTC))
-    planner = Planner(ctx)
-    walk(planner, recipe, until, removals(storage, recipe.name))
+    planner = plan(recipe, until)
+    require_machine(recipe, until, lambda: planner)
     return planner
 
 

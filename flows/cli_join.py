@@ -1,20 +1,15 @@
 """``gristmill join``: another machine of a training over several."""
 
 import time
-from datetime import UTC, datetime
 
 import click
 
 from flows.cli_common import guarded, recipe_options
+from flows.plan import plan
 from flows.recipe import Recipe, load
-from flows.road import walk
-from flows.walk import Planned, Planner
-from infra.cluster import Cluster, ClusterConfig
+from flows.walk import Planned
 from infra.dataset import MANIFEST
 from infra.errors import UserError
-from infra.progress import Silent
-from infra.removal_log import removals
-from infra.stage import Context
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
 from tasks.train.join import take_part
@@ -64,12 +59,8 @@ def _folder(recipe: Recipe, name: str) -> str:
 
 
 def _planned(recipe: Recipe, name: str) -> Planned:
-    inline = Cluster(ClusterConfig.model_validate({"workers": 0}))
-    store = Storage(recipe.storage)
-    ctx = Context(store, recipe.seed, inline, Silent(), recipe.name, "", datetime.now(UTC))
-    planner = Planner(ctx)
-    walk(planner, recipe, "train", removals(store, recipe.name))
-    return next(step for step in planner.steps if (step.step, step.entry) == ("train", name))
+    steps = plan(recipe, "train").steps
+    return next(step for step in steps if (step.step, step.entry) == ("train", name))
 
 
 def _tell(text: str) -> None:

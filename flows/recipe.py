@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -35,7 +35,8 @@ STAGES: tuple[StageName, ...] = (
     "evaluate",
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -91,6 +92,12 @@ class Recipe(Section):
                 self._base(entry, self.train[:place])
         if self.train and self.evaluate is not None and not self.tokenize.validation:
             raise ValueError("evaluate needs held-out documents: set tokenize.validation above 0")
+        for entry in self.train:
+            if entry.patience and not self.tokenize.validation:
+                raise ValueError(
+                    f"train.{entry.name}.patience needs held-out documents: set "
+                    "tokenize.validation above 0"
+                )
         return self
 
     @staticmethod
@@ -169,18 +176,24 @@ def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        raise RecipeError("\n".join(explain(path, error))) from None
+        raise RecipeError("\n".join(explain(path, error, value))) from None
 
 
-def explain(path: str, error: ValidationError) -> list[str]:
-    """A line for every fault: the file, the field, what is wrong with it."""
+def explain(path: str, error: ValidationError, value: Any = None) -> list[str]:
+    """A line for every fault: the file, the field, what is wrong with it.
+
+    Args:
+        path: of the file.
+        error: all faults.
+        value: what the file holds, for the names of entries; without it they are numbered.
+    """
     lines = []
     faults = error.errors(include_url=False)
     for fault in faults:
         place = fault["loc"]
         if any(other["loc"][: len(place)] == place != other["loc"] for other in faults):
             continue  # a list that lacks an entry because that entry is wrong
-        where = ": ".join([path, *filter(None, [".".join(str(item) for item in fault["loc"])])])
+        where = ": ".join([path, *filter(None, [".".join(_named(place, value))])])
         if fault["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key")
             continue
@@ -189,6 +202,21 @@ def explain(path: str, error: ValidationError) -> list[str]:
         shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
         lines.append(f"{where}: {message}{shown}")
     return lines
+
+
+def _named(place: Sequence[int | str], value: Any) -> Iterator[str]:
+    """The keys of a field; an entry of a list by its name, where it alone has this name."""
+    for key in place:
+        shown = str(key)
+        if isinstance(value, list) and isinstance(key, int):
+            names = [item.get("name") if isinstance(item, dict) else None for item in value]
+            name = names[key]
+            if isinstance(name, str) and _NAME.fullmatch(name) and names.count(name) == 1:
+                shown = name
+            value = value[key]
+        elif isinstance(value, dict):
+            value = value.get(key, value)  # the kind of a source is in the place, not in the value
+        yield shown
 
 
 def _expand(value: Any) -> Any:

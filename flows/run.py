@@ -16,6 +16,7 @@ from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.farewell import ended
+from flows.plan import plan, remarked, require_machine
 from flows.recipe import Recipe, StageName
 from flows.road import walk
 from flows.walk import Result, Slots, perform
@@ -43,6 +44,7 @@ from infra.seen import mark_models
 from infra.stage import Context
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
+from tasks.train.ready import gpu_count
 from tasks.train.sampler import steps_that_saw
 
 log = logging.getLogger(__name__)
@@ -146,7 +148,9 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
 
     Raises:
         RunFailed: if a stage failed; the record and the report of what was done are there.
+        UserError: if this machine cannot do what the recipe asks; nothing was done.
     """
+    require_machine(recipe, until, lambda: plan(recipe, until))
     console, artifacts = Console(), Artifacts()
     reporter = Several(console, artifacts)
     storage = Storage(recipe.storage)
@@ -157,7 +161,10 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
         ctx = Context(
             storage, recipe.seed, cluster, reporter, recipe.name, new_run_id(began), began
         )
-        cores, gpus = Slots(os.cpu_count() or 1), Slots(_gpu_count(recipe))
+        cores, gpus = Slots(os.cpu_count() or 1), Slots(gpu_count() if recipe.train else 0)
+        for text in remarked(recipe, until, gpus.total):
+            log.warning("%s", text)
+            console.remark(text)
         journey = Journey(ctx, console, artifacts, cores, gpus)
         error: BaseException | None = None
         try:
@@ -231,14 +238,6 @@ def _gpus(settings: dict[str, Any]) -> int:
     return (
         config.processes_here if isinstance(config, TrainConfig) and config.device != "cpu" else 0
     )
-
-
-def _gpu_count(recipe: Recipe) -> int:
-    if not recipe.train:
-        return 0
-    import torch
-
-    return int(torch.cuda.device_count())
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:

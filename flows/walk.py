@@ -57,7 +57,7 @@ class Slots:
 
     def __init__(self, total: int) -> None:
         """All slots are free."""
-        self._total = total
+        self.total = total
         self._free = total
         self._stopped = False
         self._change = threading.Condition()
@@ -69,7 +69,7 @@ class Slots:
         Raises:
             Stopped: if the run is being stopped.
         """
-        count = min(wanted, self._total)
+        count = min(wanted, self.total)
         with self._change:
             self._change.wait_for(lambda: self._stopped or self._free >= count)
             if self._stopped:

@@ -65,6 +65,10 @@ class Console:
         """Say where something can be seen."""
         self._say(f"{name}: {url}")
 
+    def remark(self, text: str) -> None:
+        """Say what may not have been meant."""
+        self._say(text)
+
     def finished(self, result: Result) -> None:
         """Say what became of a step."""
         counts = result.dataset.counts

@@ -6,10 +6,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
 
 class Section(BaseModel):
-    """A part of the recipe: unknown keys are errors, values never change after reading."""
+    """A part of the recipe: unknown keys are errors, values never change after reading.
+
+    A number is finite: what ``.inf`` would mean a field says in another way, or not at all.
+    """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, populate_by_name=True
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
     )
 
     def facts(self) -> dict[str, object]:

@@ -51,16 +51,21 @@ def spec(ctx: Context, *, config: TokenizeConfig, corpus: Dataset) -> Spec:
         BadTokenizer: if that file is no tokenizer, or lacks the end-of-text token.
     """
     facts = {"seed": ctx.seed, **config.facts()}
-    given = _given(config)
-    if given is not None:
+    tokenizer = given(config)
+    if tokenizer is not None:
         for name in TRAINED_ONLY:
             del facts[name]
-        facts["tokenizer"] = digest_bytes(given)  # the file counts, not where it lies
+        facts["tokenizer"] = digest_bytes(tokenizer)  # the file counts, not where it lies
     return Spec(STAGE, None, facts, (corpus,))
 
 
-def _given(config: TokenizeConfig) -> bytes | None:
-    """The existing tokenizer that the recipe names, if it names one."""
+def given(config: TokenizeConfig) -> bytes | None:
+    """The existing tokenizer that the recipe names, if it names one.
+
+    Raises:
+        StorageError: if it cannot be read.
+        BadTokenizer: if the file is no tokenizer, or lacks the end-of-text token.
+    """
     if config.tokenizer is None:
         return None
     try:
@@ -68,6 +73,8 @@ def _given(config: TokenizeConfig) -> bytes | None:
             data = file.read()
     except FileNotFoundError:
         raise StorageError(f"tokenize.tokenizer: no file {config.tokenizer!r}") from None
+    except (IsADirectoryError, NotADirectoryError, PermissionError, StorageError) as error:
+        raise StorageError(f"tokenize.tokenizer: {error}") from None
     try:
         Encoder(data, config.end_of_text)
     except BadTokenizer as error:
@@ -87,15 +94,15 @@ def build(ctx: Context, spec: Spec, *, config: TokenizeConfig, corpus: Dataset) 
     draws = pa.concat_tables([narrow.empty_table(), *parts])
     split_draws = draws["split_draw"].to_numpy()
     limit = cut(split_draws, config.validation)
-    given = _given(config)
-    if given is None:
+    tokenizer = given(config)
+    if tokenizer is None:
         sizes = draws["bytes"].to_numpy()
         used = sample(
             split_draws, draws["sample_draw"].to_numpy(), sizes, limit, config.sample_bytes
         )
         home = build_tokenizer(ctx, config, corpus, drawn, used)
     else:
-        home = given_tokenizer(ctx, given)
+        home = given_tokenizer(ctx, tokenizer)
     vocabulary = read_tokenizer(home)
     encoder = Encoder(vocabulary, config.end_of_text)
     options = {"end_of_text": config.end_of_text, "seed": ctx.seed, "limit": limit}

@@ -12,6 +12,7 @@ from tasks.train.config_update import UpdatePart
 STEP_TOKENS = 4096  # default tokens per step: beside it, an update's own cost is small
 CPU_PASS_TOKENS = 4096  # per process and pass: about where a core's matrix kernels are at speed
 GPU_PASS_TOKENS = 65_536
+MOST_PROCESSES = 1024  # on one machine: more are a slip of the hand, and would bring it down
 
 
 class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
@@ -37,6 +38,11 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
         if self.processes % self.nodes:
             raise ValueError(f"processes {self.processes} is not a multiple of nodes {self.nodes}")
+        if self.processes_here > MOST_PROCESSES:
+            raise ValueError(
+                f"processes {self.processes} are {self.processes_here} on each of {self.nodes} "
+                f"machines; at most {MOST_PROCESSES} are possible"
+            )
         for field, value in (("rendezvous", self.rendezvous), ("checkpoints", self.checkpoints)):
             if self.nodes > 1 and value is None:
                 raise ValueError(f"{field}: nodes {self.nodes} need one that all of them reach")
@@ -49,6 +55,13 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
                 f"{self.per_process} sequences per process and step are not a multiple of "
                 f"micro_batch {self.micro_batch}"
             )
+        if 0 < self.validation_tokens < self.context:
+            raise ValueError(
+                f"validation_tokens {self.validation_tokens} are less than one row of context "
+                f"{self.context}: nothing would be validated; 0 says so"
+            )
+        if self.patience and not self.validation_tokens:
+            raise ValueError("patience needs held-out tokens: set validation_tokens above 0")
         return self
 
     @property

@@ -65,7 +65,12 @@ class DataPart(Section):
         description="bytes of a remote store's shards that are kept on this machine, at most",
     )
     validation_tokens: int = Field(
-        65_536, ge=0, description="held-out tokens that the validation loss is taken over, at most"
+        65_536,
+        ge=0,
+        description=(
+            "held-out tokens that the validation loss is taken over, at most; at least one row of "
+            "`context`, or 0: no validation"
+        ),
     )
 
     @field_validator("mixture")

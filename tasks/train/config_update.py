@@ -1,19 +1,28 @@
 """How weights are moved: a part of an entry of the recipe's `train` list."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from infra.config import Section
 
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running average, per step
+
 
 class UpdatePart(Section):
     """Processes, optimizer, schedule and precision."""
 
-    processes: int = Field(2, ge=1, description="processes (data parallel), one per core or GPU")
+    processes: int = Field(
+        2,
+        ge=1,
+        description=(
+            "processes (data parallel), one per core or GPU; on a machine with one GPU: 1"
+        ),
+    )
     threads: int = Field(
         1,
         ge=1,
+        le=1024,
         description=(
             "threads per process on a CPU; not taken from the machine, because the order in which "
             "sums are formed, hence the weights' last bits, depends on it"
@@ -56,8 +65,8 @@ class UpdatePart(Section):
         ge=0,
         le=1,
         description=(
-            "the last step's rate as a share of the peak; 0 after Bergsma et al. 2025 "
-            "(arXiv:2502.15938), and measured"
+            "where the rate falls to, as a share of the peak: a step after the last would have it; 0 "
+            "after Bergsma et al. 2025 (arXiv:2502.15938), and measured"
         ),
     )
     warmup: float = Field(
@@ -122,7 +131,7 @@ class UpdatePart(Section):
             "is described in docs/checkpoints.md. Default: only what is no number does; try 8"
         ),
     )
-    betas: tuple[float, float] = Field(
+    betas: tuple[Decay, Decay] = Field(
         (0.9, 0.95), description="AdamW's averaging (Brown et al. 2020, appendix B)"
     )
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon's averaging (Jordan et al. 2024)")
@@ -155,6 +164,10 @@ class UpdatePart(Section):
         False, description="on a GPU: only kernels that give the same bits each time; slower"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU if there is one"
+        "auto",
+        description=(
+            "auto: GPUs if there is one for every process, else the CPU (a run on a machine with "
+            "fewer GPUs than processes says so)"
+        ),
     )
     compile: bool = Field(False, description="torch.compile; its first step takes tens of seconds")

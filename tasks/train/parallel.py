@@ -11,15 +11,15 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from infra.errors import UserError
 from tasks.train.config import TrainConfig
 from tasks.train.meter import place
 from tasks.train.model import Decoder
+from tasks.train.ready import gpu_count, require_gpus, takes_gpus
 
 
 def on_gpu(config: TrainConfig) -> bool:
-    """Whether the run takes GPUs: unless told otherwise, if there is one for every process."""
-    return config.device != "cpu" and torch.cuda.device_count() >= config.processes_here
+    """Whether the run takes this machine's GPUs."""
+    return takes_gpus(config, gpu_count())
 
 
 def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
@@ -28,11 +28,7 @@ def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
         return device
-    if config.device == "cuda":
-        raise UserError(
-            f"train.{config.name}.device: cuda, but torch sees {torch.cuda.device_count()} GPUs "
-            f"for {config.processes_here} processes"
-        )
+    require_gpus(config, gpu_count())
     return torch.device("cpu")
 
 

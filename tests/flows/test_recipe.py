@@ -60,11 +60,29 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
             "train.tiny.mixture={web: 1}",
             "train.tiny.mixture.web: no source has this name; there are dump",
         ),
-        ("train.tiny.mixture={dump: 0}", "train.0.mixture: the weight of 'dump' is not positive"),
+        ("train.tiny.betas=[1.5, 0.9]", "betas.0: Input should be less than 1"),
+        ("train.tiny.betas=[0.9, -0.1]", "betas.1: Input should be greater than or equal to 0"),
+        ("train.tiny.learning_rate=.inf", "learning_rate: Input should be a finite number"),
+        ("train.tiny.spike=.nan", "spike: Input should be a finite number"),
+        ("train.tiny.mixture={dump: .inf}", "mixture.dump: Input should be a finite number"),
+        ("select.languages={no: .inf}", "languages.no: Input should be a finite number"),
+        (
+            "train.tiny.mixture={dump: 0}",
+            "train.tiny.mixture: the weight of 'dump' is not positive",
+        ),
         ("dedup", "section.key=value is expected"),
         ("dedup.bands=[", "the value is not YAML"),
         ("name.first=x", "name has no fields"),
-        ("sources.0.kind=carrier-pigeon", "carrier-pigeon"),
+        (
+            "train.tiny.validation_tokens=63",
+            "validation_tokens 63 are less than one row of context 64",
+        ),
+        ("train.tiny.processes=4096", "processes 4096 are 4096 on each of 1 machines"),
+        ("train.tiny.threads=100000", "train.tiny.threads: Input should be less than or equal"),
+        ("train.tiny.heads=3", "small.yaml: train.tiny: width 64 is not a multiple of heads 3"),
+        ("train.tiny.name=a b", "small.yaml: train.0.name: String should match"),
+        ("sources.0.kind=carrier-pigeon", "sources.dump: "),
+        ("sources.0.paths=1", "sources.dump.documents.paths: "),
     ],
 )
 def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
@@ -72,6 +90,20 @@ def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
         load(path, [override])
     assert said in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("nothing", "said"),
+    [
+        ("tokenize.validation=0", "train.tiny.patience needs held-out documents"),
+        ("train.tiny.validation_tokens=0", "patience needs held-out tokens"),
+    ],
+)
+def test_patience_asks_for_something_to_judge_by(path: str, nothing: str, said: str) -> None:
+    load(path, [nothing])
+    load(path, ["train.tiny.patience=3", "train.tiny.validation_tokens=64"])
+    with pytest.raises(RecipeError, match=said):
+        load(path, ["train.tiny.patience=3", nothing])
 
 
 @pytest.mark.parametrize(

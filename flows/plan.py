@@ -1,0 +1,69 @@
+"""Before a run: what would be done, and whether this machine can."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from flows.recipe import STAGES, Recipe, StageName
+from flows.road import walk
+from flows.walk import Planner
+from infra.cluster import Cluster, ClusterConfig
+from infra.errors import UserError
+from infra.progress import Silent
+from infra.removal_log import removals
+from infra.stage import Context
+from infra.storage import Storage
+from tasks.tokenize.task import given
+from tasks.train.ready import remarks, require_ready
+
+
+def plan(recipe: Recipe, until: StageName) -> Planner:
+    """Walk the road asking only."""
+    inline = Cluster(ClusterConfig.model_validate({"workers": 0}))
+    storage = Storage(recipe.storage)
+    ctx = Context(storage, recipe.seed, inline, Silent(), recipe.name, "", datetime.now(UTC))
+    planner = Planner(ctx)
+    walk(planner, recipe, until, removals(storage, recipe.name))
+    return planner
+
+
+def require_machine(recipe: Recipe, until: StageName, planned: Callable[[], Planner]) -> None:
+    """Raise ``UserError``, naming the field, if the road would end early on this machine.
+
+    Models that are there already ask for nothing.
+
+    Args:
+        recipe: what is wanted.
+        until: the last stage.
+        planned: tells what is there; called only if something is amiss.
+    """
+    if _wanted("tokenize", until):
+        given(recipe.tokenize)
+    faults: dict[str, UserError] = {}
+    for entry in recipe.train if _wanted("train", until) else ():
+        try:
+            require_ready(entry)
+        except UserError as error:
+            faults[entry.name] = error
+    there = _trained(planned()) if faults else set()
+    for name, fault in faults.items():
+        if name not in there:
+            raise fault
+
+
+def remarked(recipe: Recipe, until: StageName, gpus: int) -> list[str]:
+    """What models that are still to be trained ask of this machine, and is hardly meant."""
+    cores = os.cpu_count() or 1
+    entries = recipe.train if _wanted("train", until) else ()
+    found = [(entry.name, text) for entry in entries for text in remarks(entry, cores, gpus)]
+    there = _trained(plan(recipe, until)) if found else set()
+    return [text for name, text in found if name not in there]
+
+
+def _wanted(stage: StageName, until: StageName) -> bool:
+    return STAGES.index(stage) <= STAGES.index(until)
+
+
+def _trained(planner: Planner) -> set[str | None]:
+    steps = [step for step in planner.steps if step.step == "train"]
+    return {step.entry for step in steps if step.dataset is not None}

@@ -1,0 +1,121 @@
+"""What a machine cannot do is said before anything is done."""
+
+import json
+import os
+from pathlib import Path
+from typing import cast
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import main
+from flows.plan import plan, remarked, require_machine
+from flows.recipe import Recipe, load
+from flows.run import travel
+from flows.walk import Planned, Planner
+from infra.dataset import Dataset
+from infra.errors import UserError
+
+RECIPE = """
+name: small
+sources: [{name: dump, kind: documents, paths: [PLACE/dump.jsonl]}]
+train:
+  - {name: tiny, layers: 2, width: 64, heads: 2, context: 64, tokens: 1000, processes: 2}
+  - {name: other, layers: 2, width: 64, heads: 2, context: 64, tokens: 1000, processes: 1}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    (tmp_path / "dump.jsonl").write_text(json.dumps({"text": "The miller ground the corn."}))
+    (tmp_path / "file").touch()
+    file = tmp_path / "small.yaml"
+    file.write_text(RECIPE.replace("PLACE", str(tmp_path)) + f"storage: {tmp_path}/data\n")
+    return str(file)
+
+
+def recipe(path: str, *overrides: str) -> Recipe:
+    place = str(Path(path).parent)
+    return load(path, [item.replace("PLACE", place) for item in overrides])
+
+
+FAULTS = [
+    ("tokenize.tokenizer=/nope.json", "tokenize.tokenizer: no file '/nope.json'"),
+    ("tokenize.tokenizer=PLACE", "tokenize.tokenizer: "),
+    ("tokenize.tokenizer=nope://x", "tokenize.tokenizer: storage 'nope://x' cannot be used"),
+    ("tokenize.tokenizer=PLACE/file", "tokenize.tokenizer: PLACE/file: not a tokenizer.json"),
+    ("train.tiny.device=cuda", "train.tiny.device: cuda, but torch sees 1 GPUs for 2 processes"),
+    ("train.tiny.mlflow=http://h:1", "train.tiny.mlflow: the package is not installed"),
+    ("train.tiny.checkpoints=nope://x", "train.tiny.checkpoints: storage 'nope://x' cannot"),
+    ("train.tiny.checkpoints=PLACE/file/x", "train.tiny.checkpoints: PLACE/file is no folder"),
+    ("train.tiny.checkpoints=PLACE/shut/x/y", "train.tiny.checkpoints: the folder PLACE/shut can"),
+]
+
+
+@pytest.fixture
+def bare(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with one GPU, without mlflow, and with a folder that nobody may write to."""
+    shut = Path(path).parent / "shut"
+    shut.mkdir()
+    monkeypatch.setattr("tasks.train.ready.gpu_count", lambda: 1)
+    monkeypatch.setattr("tasks.train.tracking.find_spec", lambda name: None)
+    real = os.access
+
+    def access(at: Path, mode: int) -> bool:
+        """Whoever runs the tests may be allowed everything."""
+        return real(at, mode) and not (mode and at == shut)
+
+    monkeypatch.setattr("tasks.train.ready.os.access", access)
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(("override", "said"), FAULTS)
+def test_a_run_is_refused_before_any_work(path: str, override: str, said: str) -> None:
+    wanted = recipe(path, override)
+    with pytest.raises(UserError) as error:
+        travel(wanted, "evaluate")
+    assert said.replace("PLACE", str(Path(path).parent)) in str(error.value)
+    assert not (Path(path).parent / "data").exists()
+
+
+def test_a_plan_is_refused_too(path: str) -> None:
+    done = CliRunner().invoke(main, ["plan", path, "--set", "tokenize.tokenizer=/nope.json"])
+    assert done.exit_code == 1
+    assert "error: tokenize.tokenizer: no file '/nope.json'" in done.output
+    done = CliRunner().invoke(main, ["plan", path])
+    assert done.exit_code == 0, done.output
+    assert "train other" in done.output
+
+
+@pytest.mark.usefixtures("bare")
+def test_what_is_not_reached_or_there_already_asks_for_nothing(path: str) -> None:
+    wanted = recipe(path, "train.tiny.device=cuda")
+    require_machine(wanted, "tokenize", lambda: plan(wanted, "tokenize"))
+    require_machine(recipe(path, "tokenize.tokenizer=/nope.json"), "select", nobody)
+
+    def trained(name: str) -> Planner:
+        planner = plan(wanted, "select")
+        data = cast("Dataset", object())
+        planner.steps.append(Planned("train", None, name, "train/x", data, "committed"))
+        return planner
+
+    require_machine(wanted, "train", lambda: trained("tiny"))
+    with pytest.raises(UserError, match=r"train\.tiny\.device"):
+        require_machine(wanted, "train", lambda: trained("other"))
+
+
+def nobody() -> Planner:
+    raise AssertionError("nothing was amiss")
+
+
+def test_what_is_hardly_meant_is_remarked(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.plan.os.cpu_count", lambda: 2)
+    assert remarked(recipe(path), "train", gpus=0) == []
+    (text,) = remarked(recipe(path), "train", gpus=1)
+    assert text.startswith("train.tiny.device: auto takes the CPU: 2 processes")
+    assert "only 1 GPUs" in text
+    assert remarked(recipe(path), "tokenize", gpus=1) == []
+    assert remarked(recipe(path, "train.tiny.device=cpu"), "train", gpus=1) == []
+    (text,) = remarked(recipe(path, "train.tiny.threads=2"), "train", gpus=0)
+    assert text.startswith("train.tiny.processes: 2 processes with 2 threads on 2 cores")
+    assert remarked(recipe(path, "train.tiny.threads=2"), "train", gpus=2) == []
