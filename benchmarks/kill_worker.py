@@ -16,9 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-
-from tasks.train import checkpoint, keeper, worker
+from tasks.train import checkpoint, shards, worker
 
 PAUSE = 3.0  # seconds in which the script has to strike
 
@@ -40,7 +38,7 @@ def slow_down() -> None:
         reach(folder.url)
         mark(folder, marker)
 
-    class SlowWriter(FileSystemWriter):
+    class SlowWriter(shards.Writer):
         def write_data(self, *given: Any) -> Any:
             written = super().write_data(*given)
             reach(str(self.path))
@@ -49,7 +47,7 @@ def slow_down() -> None:
     if at == "marker":
         checkpoint.mark = slow_mark
     elif at == "shards":
-        keeper.FileSystemWriter = SlowWriter  # type: ignore[attr-defined]
+        shards.Writer = SlowWriter  # type: ignore[misc]
 
 
 if __name__ == "__main__":

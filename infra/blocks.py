@@ -6,25 +6,23 @@ longest unused before the others. A mapped block that goes stays readable to who
 """
 
 import fcntl
-import logging
 import os
 import time
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from infra.away import insist
 from infra.cache import put
 from infra.storage import Storage, StorageError
 
 BLOCK_BYTES = 2 << 20  # large enough that a store's latency hides, small beside a pool
 CACHE_BYTES = 4 << 30
 PATIENCE = 300.0  # seconds to go on asking a store that fails
-LONGEST_PAUSE = 10.0
 STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,25 +108,17 @@ class BlockCache:
     def _read(self, block: Block) -> bytes:
         """The block's bytes, asked for again while the store fails."""
         where = f"{block.storage.url}/{block.name}"
-        deadline, pause = time.monotonic() + self._patience, 0.5
-        while True:
-            try:
-                data = block.storage.read(block.name, block.start, block.end)
-            except FileNotFoundError:
-                raise StorageError(f"{where}: no such file") from None
-            except Exception as error:  # clients of stores raise errors of many kinds
-                if time.monotonic() > deadline:
-                    raise StorageError(f"{where}: cannot be read: {error}") from error
-                log.warning("%s: %s; asking again in %.0f s", where, error, pause)
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                continue
-            if len(data) != block.end - block.start:
-                raise StorageError(
-                    f"{where}: {len(data)} bytes from {block.start} on, "
-                    f"{block.end - block.start} were expected"
-                )
-            return data
+        read = partial(block.storage.read, block.name, block.start, block.end)
+        try:
+            data = insist(f"reading {where}", read, self._patience)
+        except FileNotFoundError:
+            raise StorageError(f"{where}: no such file") from None
+        if len(data) != block.end - block.start:
+            raise StorageError(
+                f"{where}: {len(data)} bytes from {block.start} on, "
+                f"{block.end - block.start} were expected"
+            )
+        return data
 
     def _make_room(self, size: int) -> None:
         """Remove blocks until ``size`` more bytes fit, as far as blocks are not needed."""

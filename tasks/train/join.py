@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from infra.away import insist
 from infra.cache import cache_root
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
 from tasks.train.launch import JOB, TAIL, TrainingFailed, torchrun
 from tasks.train.machines import published
-from tasks.train.transfer import insist
 
 log = logging.getLogger(__name__)
 

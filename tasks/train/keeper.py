@@ -21,32 +21,36 @@ import torch
 from torch.distributed import (
     ProcessGroup,
     ReduceOp,
-    all_gather_object,
     all_reduce,
     broadcast_object_list,
     is_initialized,
     new_group,
 )
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
+from infra.away import insist
 from infra.errors import UserError
 from infra.storage import Storage
 from tasks.train import checkpoint
 from tasks.train.chance import random_states, set_random_states
 from tasks.train.checkpoint import Checkpoint
-from tasks.train.meter import local_rank, place
+from tasks.train.meter import place
+from tasks.train.shards import NotSaved, first_here, together, write
 from tasks.train.shelf import Shelf
-from tasks.train.transfer import StoreAway, insist
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RANDOM = "random"
-YIELD = 1.0  # seconds that a save waits for the one before it; then it is left out
-GRACE = 120.0  # seconds that processes wait for each other beyond the patience with the store
+# Seconds that a save waits for the one before it even where a step takes less: writing a small
+# state takes longer than its step, and a short run would be left without checkpoints.
+LEAST_WAIT = 0.25
+# How long processes wait for each other. One may rightly take hours to send or fetch its shards, and
+# nobody can tell how many; one that dies breaks gloo's connections, which the others notice at once.
+# Only a machine that vanishes without a word is waited for as long as this.
+TOGETHER = timedelta(days=1)
 LAST = 30.0  # seconds that a run that has failed leaves to what it was saving
 
 
@@ -58,10 +62,6 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Take them back."""
-
-
-class NotSaved(UserError):
-    """A checkpoint that could not be written, on all processes alike."""
 
 
 class Keeper:
@@ -96,9 +96,8 @@ class Keeper:
         self._writing: ProcessGroup | None = None
         self._agreeing: ProcessGroup | None = None
         if is_initialized():
-            wait = timedelta(seconds=shelf.patience + GRACE)
-            self._writing = new_group(backend="gloo", timeout=wait)
-            self._agreeing = new_group(backend="gloo", timeout=wait)
+            self._writing = new_group(backend="gloo", timeout=TOGETHER)
+            self._agreeing = new_group(backend="gloo", timeout=TOGETHER)
         else:
             # Without a process group torch warns that there is but one process: that is meant.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
@@ -124,16 +123,25 @@ class Keeper:
         return found
 
     def save(
-        self, step: int, state: Stateful, notes: Mapping[str, Any], *, wait: bool = False
+        self,
+        step: int,
+        state: Stateful,
+        notes: Mapping[str, Any],
+        step_seconds: float = 0.0,
+        *,
+        wait: bool = False,
     ) -> bool:
         """Copy the state and begin to write it.
+
+        If the save before this one is still being written, this one waits as long as a step takes
+        and is then left out, unless it must be made or ``keep_every`` asks for it.
 
         Args:
             step: steps done.
             state: what to save.
             notes: JSON values for whoever resumes.
-            wait: for the save before this one, however long it takes; otherwise, while that is
-                still being written, this one is left out.
+            step_seconds: that a step takes.
+            wait: for the save before this one, however long it takes.
 
         Returns:
             Whether it was begun.
@@ -141,7 +149,8 @@ class Keeper:
         Raises:
             NotSaved: if the save before this one failed.
         """
-        free = self._free(wait=wait)
+        wait = wait or self._shelf.must_keep(step)
+        free = self._free(None if wait else max(step_seconds, LEAST_WAIT))
         if free:
             copied = self._copy(state)
             self._step = step
@@ -155,7 +164,7 @@ class Keeper:
 
     def finish(self) -> None:
         """Wait for what is being written. Raises ``NotSaved`` if it could not be."""
-        self._free(wait=True)
+        self._free(None)
 
     def close(self) -> None:
         """Leave some time to what is being written, whatever becomes of it."""
@@ -164,10 +173,10 @@ class Keeper:
 
     # -- on the training's thread ------------------------------------------------------------------
 
-    def _free(self, *, wait: bool) -> bool:
-        """Whether no process is still writing; all of them get the same answer."""
+    def _free(self, patience: float | None) -> bool:
+        """Whether no process is still writing after so many seconds; the same on all of them."""
         if self._thread is not None:
-            self._thread.join(None if wait else YIELD)
+            self._thread.join(patience)
         busy = self._thread is not None and self._thread.is_alive()
         flags = torch.tensor([busy, self._error is not None], dtype=torch.int32)
         if self._agreeing is not None:
@@ -223,7 +232,8 @@ class Keeper:
         folder = found.store.local()
         if folder is None:
             folder = self._shelf.staging / "resumed"
-            self._together(self._agreeing, lambda: self._fetch(found, folder))
+            what = f"reading {found.store.url} into {folder}"
+            together(self._agreeing, what, lambda: self._fetch(found, folder))
         loaded = self._whole(state)
         reader = FileSystemReader(folder)
         kept = reader.read_metadata().state_dict_metadata
@@ -242,7 +252,7 @@ class Keeper:
         return cast("dict[str, Any]", self._stager.stage(self._whole(state)))
 
     def _fetch(self, found: Checkpoint, folder: Path) -> None:
-        if not _first_here():
+        if not first_here():
             return
         shutil.rmtree(folder, ignore_errors=True)
         for name in found.files:
@@ -267,7 +277,7 @@ class Keeper:
             if self._rank == 0:
                 clear = partial(checkpoint.remove_unfinished, shelf.store)
                 self._ask(shelf.store, f"clearing {shelf.store.url}", clear)
-            if _first_here():
+            if first_here():
                 if here is None:
                     shutil.rmtree(shelf.staging, ignore_errors=True)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -288,33 +298,11 @@ class Keeper:
                 self._ask(target, f"marking {target.url}", mark)
                 clear = partial(checkpoint.sweep, shelf.store, shelf.keep, shelf.keep_every)
                 self._ask(shelf.store, f"clearing {shelf.store.url}", clear)
-            if _first_here() and here is None:
+            if first_here() and here is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
-        self._together(group, prepare)
-        save(copied, storage_writer=FileSystemWriter(folder), process_group=group)
-        self._together(group, send)
-        self._together(group, declare)
-
-    def _together(self, group: ProcessGroup | None, do: Callable[[], None]) -> None:
-        """Do a process's part and wait for the others; an error of one is an error of all."""
-        error: Exception | None = None
-        try:
-            do()
-        except Exception as met:  # noqa: BLE001 - told to the others before it is raised
-            error = met
-        told: list[Any] = [None] * self._world
-        mine = None if error is None else (isinstance(error, StoreAway), str(error) or repr(error))
-        if group is None:
-            told = [mine]
-        else:
-            all_gather_object(told, mine, group=group)
-        failed = [item for item in told if item is not None]
-        if failed:
-            away, text = failed[0]
-            raise (StoreAway if away else NotSaved)(text) from error
-
-
-def _first_here() -> bool:
-    """Whether this is the machine's first process."""
-    return local_rank() == 0
+        what = f"writing {target.url}"
+        together(group, what, prepare)
+        write(copied, folder, group)
+        together(group, what, send)
+        together(group, what, declare)

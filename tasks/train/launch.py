@@ -118,7 +118,10 @@ def launch(
         raise TrainingSpoilt(result["spoilt"])
     if "away" in result:
         (folder / RESULT).unlink()
-        raise TrainingFailed(f"training {config.name}: {result['away']}")
+        raise TrainingFailed(
+            f"training {config.name}: {result['away']}; started again, the run goes on from its "
+            f"last complete checkpoint"
+        )
     if "error" in result:
         raise TrainingRefused(result["error"])
     return result

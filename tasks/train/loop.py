@@ -136,7 +136,8 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
         best=copied(model) if config.patience else {},
     )
     keeper = Keeper(job.shelf or Shelf.of(config, job.folder), job.identity)
-    found = keeper.resume(state)
+    with meter.lost("resume"):
+        found = keeper.resume(state)
     first, notes = (found.step, found.notes) if found else (0, {"line": {}, "losses": []})
     line = dict(notes["line"])
     last = first if "stopped" in line else config.steps
@@ -208,7 +209,8 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
             if saves:
                 notes = {"line": line, "losses": watch.losses}
                 with meter.lost("checkpoint"):
-                    keeper.save(done, state, notes, wait=ends or "stopped" in line)
+                    must = ends or "stopped" in line
+                    keeper.save(done, state, notes, meter.step_seconds, wait=must)
             if done % COLLECT_EVERY == 0:
                 gc.collect()
             if "stopped" in line:

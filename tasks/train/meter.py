@@ -39,6 +39,8 @@ class Meter:
 
     Attributes:
         digest: sum of the hashes of the rows that it was served.
+        step_seconds: that a step took between the last two readings, waiting for data included and
+            nothing else that was lost.
     """
 
     def __init__(self, model: Decoder, device: torch.device, dtype: torch.dtype) -> None:
@@ -48,6 +50,7 @@ class Meter:
         self._matmul = matmul_flops(device, dtype)
         self._peak = datasheet_flops(device, dtype) or self._matmul
         self._step = torch.zeros(2, dtype=torch.float64, device=device)
+        self.step_seconds = 0.0
         self._start()
 
     def _start(self) -> None:
@@ -96,6 +99,8 @@ class Meter:
         names = ("data_wait", "compile", "validation", "checkpoint")
         lost = [self._lost.get(name, 0.0) for name in names]
         own = [_memory(self._device), self._peak, self._matmul, self.digest % DIGEST_MODULUS]
+        beside = sum(self._lost.values()) - self._lost.get("data_wait", 0.0)
+        self.step_seconds = (seconds - beside) / len(self._steps)
         sums = reduced(torch.stack(self._steps)).tolist()
         norms = torch.stack(self._norms).tolist()
         told = reduced(torch.tensor(own + lost, dtype=torch.float64, device=self._device)).tolist()

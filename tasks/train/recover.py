@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from infra.away import insist
 from infra.dataset import Dataset
 from infra.storage import Storage
 from tasks.train.branches import Branch, open_branch, opened
@@ -14,7 +15,6 @@ from tasks.train.checkpoint import Checkpoint, complete
 from tasks.train.config import TrainConfig
 from tasks.train.launch import TrainingRefused, TrainingSpoilt, launch
 from tasks.train.shelf import Start
-from tasks.train.transfer import insist
 
 log = logging.getLogger(__name__)
 

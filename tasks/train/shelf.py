@@ -48,6 +48,10 @@ class Shelf:
     patience: float = 600.0
     start: Start | None = None
 
+    def must_keep(self, step: int) -> bool:
+        """Whether the checkpoint after so many steps stays while newer ones come."""
+        return self.keep_every > 0 and step % self.keep_every == 0
+
     @classmethod
     def of(
         cls,

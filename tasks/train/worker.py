@@ -35,7 +35,6 @@ from tasks.train.model import Decoder
 from tasks.train.parallel import on_gpu
 from tasks.train.shelf import Shelf
 from tasks.train.spoilt import Spoilt
-from tasks.train.transfer import StoreAway
 from tasks.train.weights import WEIGHTS, save_weights
 
 JOB, RESULT = "job.json", "result.json"
@@ -108,7 +107,7 @@ def attempt(job: Job, tokens: Dataset) -> dict[str, Any]:
         weights, line = train(job, tokens)
     except Spoilt as spoilt:
         return {"spoilt": spoilt.facts()}
-    except (StoreAway, StorageError) as error:
+    except StorageError as error:
         return {"away": str(error)}
     except UserError as error:
         # Every process has raised it, and would again: no reason for torchrun to start over.

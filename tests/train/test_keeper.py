@@ -1,7 +1,10 @@
 """Saving while the run goes on, one process; several are in test_launch."""
 
+import os
 import random
+import resource
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,17 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed import destroy_process_group, init_process_group
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.multiprocessing.spawn import spawn
 
 from infra.storage import Storage
-from tasks.train import checkpoint, keeper
+from tasks.train import checkpoint, keeper, shards
 from tasks.train.checkpoint import MARKER, OtherRun
-from tasks.train.keeper import Keeper, NotSaved
+from tasks.train.keeper import Keeper
+from tasks.train.shards import NotSaved
 from tasks.train.shelf import Shelf, Start
-from tasks.train.transfer import StoreAway, insist
 
 IDENTITY = {"tokens": "abc", "tokenizer": "t", "width": 32}
 
@@ -105,18 +110,24 @@ def test_what_is_saved_comes_back_whole(store: Storage, tmp_path: Path) -> None:
     assert torch.equal(again.weights(), expected)
 
 
-def test_steps_taken_while_it_is_written_do_not_reach_a_checkpoint(
-    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``torch.distributed.checkpoint.async_save`` fails here (pytorch#144657)."""
-    go = threading.Event()
+@pytest.fixture
+def go(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is written before it is set."""
+    event = threading.Event()
     real = state_dict_saver.save
 
     def slow(*given: Any, **named: Any) -> Any:
-        go.wait(10)
+        event.wait(10)
         return real(*given, **named)
 
-    monkeypatch.setattr(keeper, "save", slow)
+    monkeypatch.setattr(shards, "save", slow)
+    return event
+
+
+def test_steps_taken_while_it_is_written_do_not_reach_a_checkpoint(
+    store: Storage, tmp_path: Path, go: threading.Event
+) -> None:
+    """``torch.distributed.checkpoint.async_save`` fails here (pytorch#144657)."""
     run = Run()
     mine = Keeper(shelf(store, tmp_path), IDENTITY)
     for step in (1, 2):  # the second time the buffers are there already
@@ -133,25 +144,44 @@ def test_steps_taken_while_it_is_written_do_not_reach_a_checkpoint(
 
 
 def test_a_save_is_left_out_while_the_one_before_is_written_unless_it_must_wait(
-    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Storage, tmp_path: Path, go: threading.Event
 ) -> None:
-    monkeypatch.setattr(keeper, "YIELD", 0.01)
-    go = threading.Event()
-    real = state_dict_saver.save
-
-    def slow(*given: Any, **named: Any) -> Any:
-        go.wait(10)
-        return real(*given, **named)
-
-    monkeypatch.setattr(keeper, "save", slow)
     run, mine = Run(), Keeper(shelf(store, tmp_path), IDENTITY)
     assert mine.save(1, run, {})
     assert not mine.save(2, run, {})
     assert mine.newest is None
-    threading.Timer(0.2, go.set).start()
+    threading.Timer(0.1, go.set).start()
     assert mine.save(3, run, {}, wait=True)
     mine.finish()
     assert steps(store) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "least", "stalls"),
+    [(2, 0.0, 0.1, 0.1), (2, 0.2, 0.1, 0.2), (4, 0.0, 0.1, None)],
+    ids=["a small step", "a long step", "one that is to stay"],
+)
+def test_a_save_waits_a_step_for_the_one_before(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    go: threading.Event,
+    step: int,
+    seconds: float,
+    least: float,
+    stalls: float | None,
+) -> None:
+    monkeypatch.setattr(keeper, "LEAST_WAIT", least)
+    store = Storage(str(tmp_path / "checkpoints"))
+    run, mine = Run(), Keeper(shelf(store, tmp_path, keep_every=4), IDENTITY)
+    mine.save(1, run, {})
+    if stalls is None:
+        threading.Timer(0.3, go.set).start()
+    began = time.monotonic()
+    assert mine.save(step, run, {}, seconds) == (stalls is None)
+    assert (stalls or 0.3) <= time.monotonic() - began < 5
+    go.set()
+    mine.finish()
+    assert steps(store) == ([1, step] if stalls is None else [1])
 
 
 def test_the_newest_and_every_so_many_stay(store: Storage, tmp_path: Path) -> None:
@@ -233,15 +263,55 @@ def test_a_save_that_fails_is_told_by_the_next_one(
     run, mine = Run(), Keeper(shelf(store, tmp_path), IDENTITY)
     monkeypatch.setattr(checkpoint, "mark", full)
     mine.save(1, run, {})
-    with pytest.raises((NotSaved, StoreAway), match="No space left on device"):
+    told = r"^writing .*/step-000000001: OSError: \[Errno 28\] No space left on device$"
+    with pytest.raises(NotSaved, match=told):
         mine.save(2, run, {}, wait=True)
     assert steps(store) == []
+
+
+def limited(rank: int, folder: Path) -> None:
+    """A process; to the second one no file may grow beyond some bytes."""
+    init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    os.environ["LOCAL_RANK"] = str(rank)
+    run, mine = Run(), Keeper(shelf(Storage(str(folder / "checkpoints")), folder), IDENTITY)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
+    mine.save(1, run, {})
+    with pytest.raises(NotSaved) as met:
+        mine.finish()
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (folder / f"said-{rank}").write_text(str(met.value))
+    destroy_process_group()
+
+
+@pytest.mark.timeout(240)
+def test_a_disk_that_is_full_is_told_by_all_and_half_a_checkpoint_gives_its_room_back(
+    tmp_path: Path,
+) -> None:
+    spawn(limited, (tmp_path,), nprocs=2)
+    (told,) = {(tmp_path / f"said-{rank}").read_text() for rank in range(2)}
+    folder = tmp_path / "checkpoints" / checkpoint.name_of(1)
+    assert told.startswith(f"{folder}: the checkpoint cannot be written (process 1: [Errno 27] ")
+    assert not folder.exists()
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_full_disk_is_told_in_its_own_words(tmp_path: Path) -> None:
+    """torch's are ``unexpected pos 704 vs 598``."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(NotSaved, match=r"process 0: \[Errno 27\] File too large\); when"):
+            shards.write({"a": torch.zeros(1000, 100)}, tmp_path / "half", None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_store_that_is_away_for_a_while_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.train.transfer.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("infra.away.FIRST_PAUSE", 0.01)
     store = Storage("memory://bucket/away")
     away, real = [0], Storage.upload
 
@@ -258,30 +328,6 @@ def test_a_store_that_is_away_for_a_while_costs_nothing(
     assert steps(store) == [1]
     assert away[0] > 5
     fsspec.filesystem("memory").store.clear()
-
-
-@pytest.mark.parametrize("pauses", [0.0, 0.05])
-def test_patience_has_an_end(pauses: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.train.transfer.FIRST_PAUSE", 0.01)
-    tried: list[int] = []
-
-    def refuse() -> None:
-        tried.append(1)
-        raise ConnectionError("refused")
-
-    told = r"writing x: the store has not answered for 0 s \(ConnectionError: refused\)"
-    with pytest.raises(StoreAway, match=told):
-        insist("writing x", refuse, pauses)
-    assert (len(tried) > 1) == (pauses > 0)
-
-    def missing() -> None:
-        tried.append(1)
-        raise FileNotFoundError
-
-    tried.clear()
-    with pytest.raises(FileNotFoundError):
-        insist("reading x", missing, 10)
-    assert len(tried) == 1
 
 
 def test_only_one_copy_is_made_and_its_memory_is_used_again(tmp_path: Path) -> None:

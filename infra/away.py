@@ -1,19 +1,22 @@
-"""Files to and from a store that may be away for a while."""
+"""What is done with a store that may be away for a while."""
 
+import errno
 import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from infra.errors import UserError
+from infra.storage import StorageError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds
+# A disk that files come to or from: no store mends it.
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
-class StoreAway(UserError):
+class StoreAway(StorageError):
     """A store that did not answer for as long as it was waited for."""
 
 
@@ -28,6 +31,7 @@ def insist(what: str, do: Callable[[], T], patience: float) -> T:
     Raises:
         StoreAway: when patience is at its end.
         FileNotFoundError: at once: the store has answered.
+        OSError: at once, if a disk is full or cannot be written to.
     """
     began, pause = time.monotonic(), FIRST_PAUSE
     while True:
@@ -36,12 +40,13 @@ def insist(what: str, do: Callable[[], T], patience: float) -> T:
         except FileNotFoundError:
             raise
         except Exception as error:  # clients of object stores raise what they like
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise
             waited = time.monotonic() - began
             if waited + pause > patience:
                 raise StoreAway(
                     f"{what}: the store has not answered for {waited:.0f} s "
-                    f"({type(error).__name__}: {error}); the run goes on from its last complete "
-                    f"checkpoint when it is started again"
+                    f"({type(error).__name__}: {error})"
                 ) from error
             log.warning("%s failed (%s); again in %.1f s", what, error, pause)
             time.sleep(pause)
