@@ -63,7 +63,7 @@ bench-dedup bench-train:
 		echo "== $$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 
 kill-matrix: export PYTHONPATH := .
-kill-matrix: setup ## kill what a training stands on, at each moment that hurts: ten minutes
+kill-matrix: setup ## kill what a training stands on, at each moment that hurts: twelve minutes
 	@$(BIN)/python -m benchmarks.kill_matrix
 
 docs: setup ## write the reference of settings from the recipe's model

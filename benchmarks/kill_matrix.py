@@ -1,13 +1,15 @@
 """Kills whatever a training stands on, whenever it hurts, and looks what becomes of it.
 
 Trains one small model over and over (two processes, 40 steps, a checkpoint every 10), each time with
-one SIGKILL: of a training process, of torchrun, of the process that runs the flow, of the S3 server
-that holds the checkpoints; during a step, among a checkpoint's shards, between its shards and its
-marker. Nobody helps: the flow's process is started again as a scheduler would, the server as its
-supervisor would. Every run must end with the weights of the run that was left alone (sha256 of
-``model.safetensors``), and none may go on from a checkpoint that was cut off.
+one SIGKILL: of the first training process, which writes the marker, or of the last; of torchrun, of
+the process that runs the flow, of the S3 server that holds the checkpoints; during a step, among a
+checkpoint's shards, between its shards and its marker. Nobody helps: the flow's process is started
+again as a scheduler would, the server as its supervisor would. Every run must end with the weights of
+the run that was left alone (sha256 of ``model.safetensors``), and none may go on from a checkpoint
+that was cut off. By default all of that with DDP in fp32, and a row each with FSDP2 and with fp16.
 
     python -m benchmarks.kill_matrix [--store local|s3] [--only VICTIM,MOMENT]
+        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16]
 """
 
 import argparse
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +36,9 @@ sys.path.insert(0, str(ROOT))
 from infra.cache import VARIABLE  # noqa: E402
 from tests.servers import S3, Weed, weed  # noqa: E402
 
-VICTIMS = ("rank", "torchrun", "flow", "server")
+VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
 MOMENTS = ("step", "shards", "marker")
+ROWS_BESIDE = (("rank-1", "shards", "fsdp", "fp32"), ("rank-1", "shards", "ddp", "fp16"))
 STEP, EVERY = 20, 10  # the checkpoint that is cut off; "step": three steps after it
 AWAY = 3.0  # seconds until a server's supervisor has it running again
 FLOW_RUNS = 3  # at most, as a schedule would start them
@@ -56,6 +59,8 @@ class Case:
     victim: str
     moment: str
     store: str
+    parallel: str = "ddp"
+    precision: str = "fp32"
     struck: bool = False
     cut: int | None = None
     runs: int = 0
@@ -73,7 +78,7 @@ class Case:
         return self.sha == undisturbed and not read_half and restarted
 
 
-def flow(store: Path, url: str) -> None:
+def flow(store: Path, url: str, parallel: str, precision: str) -> None:
     """What a flow's task does, in a process of its own; prints steps, then the weights' digest."""
     from infra.progress import Progress
     from tasks.train import launch, task
@@ -99,6 +104,8 @@ def flow(store: Path, url: str) -> None:
     tokens = token_shards(store)
     config = tiny(
         processes=2,
+        parallel=parallel,
+        precision=precision,
         tokens=40 * 128,
         checkpoint_every=EVERY,
         checkpoints=url or None,
@@ -159,6 +166,7 @@ def run(case: Case, folder: Path, server: Server) -> None:
     }
     url = f"s3://corpus/{folder.name}" if case.store == "s3" else ""
     command = [sys.executable, "-m", "benchmarks.kill_matrix", "--flow", str(folder / "store"), url]
+    command += [case.parallel, case.precision]
     folder.mkdir(parents=True, exist_ok=True)
     if case.victim == "none":
         flag.touch()  # nothing is slow
@@ -204,48 +212,85 @@ def strike(case: Case, process: "subprocess.Popen[bytes]", server: Server) -> No
         server.kill()
     elif case.victim == "flow":
         process.kill()
-    elif case.victim in ("torchrun", "rank"):
-        found = list(family(process.pid, ranks=case.victim == "rank"))
-        os.kill(found[-1].pid, signal.SIGKILL)
+    else:
+        os.kill(member(process.pid, case.victim), signal.SIGKILL)
 
 
-def family(root: int, *, ranks: bool) -> Iterator[psutil.Process]:
-    """The training processes below a process, or their torchrun."""
+def member(root: int, name: str) -> int:
+    """The process id of ``torchrun`` or of ``rank-N``, below a process."""
     for process in psutil.Process(root).children(recursive=True):
         line = process.cmdline()
-        if "benchmarks.kill_worker" in line and ("--standalone" in line) != ranks:
-            yield process
+        if "benchmarks.kill_worker" in line:
+            found = "torchrun" if "--standalone" in line else f"rank-{process.environ()['RANK']}"
+            if found == name:
+                return process.pid
+    raise AssertionError(f"there is no {name}")
+
+
+def rows(given: argparse.Namespace) -> list[Case]:
+    """The cases that are asked for."""
+    stores = ("local", "s3") if given.store == "both" else (given.store,)
+    parallel, precision = given.parallel or "ddp", given.precision or "fp32"
+    found = [
+        Case(victim, moment, store, parallel, precision)
+        for store in stores
+        for victim in VICTIMS
+        for moment in MOMENTS
+        if victim != "server" or store == "s3"
+    ]
+    if given.only:
+        return [case for case in found if f"{case.victim},{case.moment}" == given.only]
+    # During a step all processes are alike, and only a server minds where checkpoints lie.
+    found = [
+        case
+        for case in found
+        if case.moment != "step"
+        or case.victim == "server"
+        or (case.victim != "rank-0" and case.store == stores[0])
+    ]
+    if (given.parallel, given.precision) == (None, None):
+        found += [Case(v, m, stores[0], spread, of) for v, m, spread, of in ROWS_BESIDE]
+    return found
+
+
+def undisturbed(cases: Sequence[Case], scratch: Path) -> dict[tuple[str, str], str]:
+    """The weights of runs that are left alone, for each way in which one of the cases trains."""
+    found = {}
+    for how in dict.fromkeys((case.parallel, case.precision) for case in cases):
+        alone = Case("none", "", "local", *how)
+        run(alone, scratch / f"undisturbed-{'-'.join(how)}", Server(None))
+        if alone.sha is None:
+            raise SystemExit(alone.said)
+        found[how] = alone.sha
+        print(f"undisturbed, {' '.join(how)}: {alone.sha[:16]}, {alone.seconds:.0f} s", flush=True)
+    return found
 
 
 def main() -> int:
     """Run the matrix, print it; 1 if a run did not end as it must."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--flow", nargs=2, help=argparse.SUPPRESS)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--flow", nargs=4, help=argparse.SUPPRESS)
     options.add_argument("--store", choices=("local", "s3", "both"), default="both")
     options.add_argument("--only", help="VICTIM,MOMENT")
+    options.add_argument("--parallel", choices=("ddp", "fsdp"))
+    options.add_argument("--precision", choices=("fp32", "fp16", "bf16"))
     given = options.parse_args()
     if given.flow:
-        flow(Path(given.flow[0]), given.flow[1])
+        flow(Path(given.flow[0]), *given.flow[1:])
         return 0
-    stores = ("local", "s3") if given.store == "both" else (given.store,)
-    cases = [
-        Case(victim, moment, store)
-        for store in stores
-        for victim in VICTIMS
-        for moment in MOMENTS
-        if (victim != "server" or store == "s3") and given.only in (None, f"{victim},{moment}")
-    ]
+    cases = rows(given)
+    if not cases:
+        options.error(f"--only: {given.only} is none of {', '.join(VICTIMS)} with {MOMENTS}")
+    began = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="kill-matrix-"))
     bad = 0
     try:
-        undisturbed = Case("none", "", "local")
-        run(undisturbed, scratch / "undisturbed", Server(None))
-        if undisturbed.sha is None:
-            print(undisturbed.said)
-            return 1
-        print(f"undisturbed: {undisturbed.sha[:16]}, {undisturbed.seconds:.0f} s")
+        left_alone = undisturbed(cases, scratch)
         print(
-            f"{'killed':9} {'during':7} {'on':6} {'weights':8} {'flow runs':10} {'attempts from step':20} s"
+            f"{'killed':9} {'during':7} {'on':6} {'trained':9} {'weights':8} {'flow runs':10} "
+            f"{'attempts from step':20} s"
         )
         for number, case in enumerate(cases):
             folder = scratch / f"case-{number}"
@@ -254,19 +299,22 @@ def main() -> int:
                 run(case, folder, server)
             finally:
                 server.stop()
-            good = case.struck and case.sound(undisturbed.sha)
+            expected = left_alone[case.parallel, case.precision]
+            good = case.struck and case.sound(expected)
             bad += not good
-            same = "same" if case.sha == undisturbed.sha else "OTHER" if case.sha else "NONE"
+            same = "same" if case.sha == expected else "OTHER" if case.sha else "NONE"
             came = ", ".join(map(str, case.resumed))
             print(
-                f"{case.victim:9} {case.moment:7} {case.store:6} {same:8} {case.runs:<10} "
-                f"{came:20} {case.seconds:.0f}{'' if good else '  FAILED ' + case.said}",
+                f"{case.victim:9} {case.moment:7} {case.store:6} {case.parallel:4} "
+                f"{case.precision:4} {same:8} {case.runs:<10} {came:20} {case.seconds:.0f}"
+                f"{'' if good else '  FAILED ' + case.said}",
                 flush=True,
             )
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print("all as they must be" if not bad else f"{bad} of {len(cases)} are not")
+    told = "all as they must be" if not bad else f"{bad} of {len(cases)} are not"
+    print(f"{told}; {time.monotonic() - began:.0f} s")
     return 1 if bad else 0
 
 

@@ -106,19 +106,18 @@ def mark(folder: Storage, marker: Mapping[str, Any]) -> None:
     folder.put(MARKER, json.dumps({**marker, "files": files}, sort_keys=True).encode())
 
 
-def sweep(root: Storage, keep: int, keep_every: int) -> None:
-    """Remove all checkpoints but the ``keep`` newest and those of every ``keep_every`` steps."""
-    for old in complete(root)[:-keep]:
-        if not keep_every or old.step % keep_every:
-            remove(old.store)
+def tidy(root: Storage) -> list[Checkpoint]:
+    """Remove what crashes have left of checkpoints that were never, or are not, complete.
 
-
-def remove_unfinished(root: Storage) -> None:
-    """Remove what crashes have left of checkpoints that were never, or are not, complete."""
-    whole = {item.name for item in complete(root)}
+    Returns:
+        As ``complete``.
+    """
+    found = complete(root)
+    whole = {item.name for item in found}
     for name in root.folders():
         if name.startswith("step-") and name not in whole:
             remove(root.at(name))
+    return found
 
 
 def remove(folder: Storage) -> None:

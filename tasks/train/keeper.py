@@ -272,11 +272,12 @@ class Keeper:
         target = shelf.store.at(checkpoint.name_of(step))
         here = target.local()
         folder = here or shelf.staging / checkpoint.name_of(step)
+        before: list[Checkpoint] = []
 
         def prepare() -> None:
             if self._rank == 0:
-                clear = partial(checkpoint.remove_unfinished, shelf.store)
-                self._ask(shelf.store, f"clearing {shelf.store.url}", clear)
+                clear = partial(checkpoint.tidy, shelf.store)
+                before.extend(self._ask(shelf.store, f"clearing {shelf.store.url}", clear))
             if first_here():
                 if here is None:
                     shutil.rmtree(shelf.staging, ignore_errors=True)
@@ -296,8 +297,9 @@ class Keeper:
                 marker |= {"identity": dict(self._identity), "notes": notes}
                 mark = partial(checkpoint.mark, target, marker)
                 self._ask(target, f"marking {target.url}", mark)
-                clear = partial(checkpoint.sweep, shelf.store, shelf.keep, shelf.keep_every)
-                self._ask(shelf.store, f"clearing {shelf.store.url}", clear)
+                for old in shelf.superseded(before):
+                    clear = partial(checkpoint.remove, old.store)
+                    self._ask(old.store, f"clearing {old.store.url}", clear)
             if first_here() and here is None:
                 shutil.rmtree(folder, ignore_errors=True)
 

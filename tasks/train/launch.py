@@ -94,7 +94,7 @@ def launch(
     if "spoilt" in before:
         raise TrainingSpoilt(before["spoilt"])  # it was found out, and then this process was killed
     (folder / RESULT).unlink(missing_ok=True)
-    job = {"config": config.facts(), "seed": seed, "identity": dict(identity)}
+    job: dict[str, Any] = {"config": config.facts(), "seed": seed, "identity": dict(identity)}
     job |= {"tokens": _where(tokens), "base": _where(base) if base else None}
     job |= {"skip": list(skip), "checkpoints": checkpoints}
     job |= {"start": start.to_json() if start else None}
@@ -103,7 +103,7 @@ def launch(
     while True:
         own = job if meet is None else publish(meet, job)
         (folder / JOB).write_text(json.dumps({**own, "first": True}))
-        code = _run(config, folder, heard, tail)
+        code = torchrun(config, folder, heard, tail, own.get("start_id"), first=True)
         # With one machine torchrun itself starts its processes again; only who killed it is left.
         if code == 0 or left == 0 or (code > 0 and meet is None):
             break
@@ -125,17 +125,6 @@ def launch(
     if "error" in result:
         raise TrainingRefused(result["error"])
     return result
-
-
-def _run(
-    config: TrainConfig,
-    folder: Path,
-    heard: Callable[[dict[str, Any]], None],
-    tail: deque[str],
-) -> int:
-    """One torchrun on the first machine, from start to end; its status."""
-    job = json.loads((folder / JOB).read_bytes())
-    return torchrun(config, folder, heard, tail, job.get("start_id"), first=True)
 
 
 def torchrun(

@@ -1,11 +1,12 @@
 """Where a run's checkpoints lie, and which of them stay."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from infra.storage import Storage
+from tasks.train.checkpoint import Checkpoint
 from tasks.train.config import TrainConfig
 
 
@@ -51,6 +52,11 @@ class Shelf:
     def must_keep(self, step: int) -> bool:
         """Whether the checkpoint after so many steps stays while newer ones come."""
         return self.keep_every > 0 and step % self.keep_every == 0
+
+    def superseded(self, before: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+        """Which of the complete checkpoints, oldest first, need not stay beside a new one."""
+        last = max(0, len(before) + 1 - self.keep)
+        return [item for item in before[:last] if not self.must_keep(item.step)]
 
     @classmethod
     def of(

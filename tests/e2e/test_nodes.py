@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from safetensors.torch import load
 from infra.cache import VARIABLE
 from infra.dataset import MANIFEST, Dataset, open_dataset
 from infra.storage import Storage
-from tasks.train import task
+from tasks.train import launch, task
 from tasks.train.config import TrainConfig
 from tasks.train.join import take_part
 from tasks.train.machines import meeting
@@ -53,8 +54,20 @@ def second_machine(store: str, config: TrainConfig) -> None:
     take_part(config, meet, lambda: manifest.exists(MANIFEST), say)
 
 
+def with_worker(module: str) -> None:
+    """Let the launcher start another module instead of the worker."""
+    real = launch.command
+
+    def command(*given: Any, **named: Any) -> list[str]:
+        line = real(*given, **named)
+        return [module if word == "tasks.train.worker" else word for word in line]
+
+    launch.command = command
+
+
 if __name__ == "__main__":
-    part, where, described = sys.argv[1:]
+    part, where, described, module = sys.argv[1:]
+    with_worker(module)
     do = {"first": first_machine, "second": second_machine}[part]
     do(where, TrainConfig.model_validate_json(described))
     sys.exit()
@@ -93,13 +106,13 @@ def namespaces() -> Iterator[tuple[str, str]]:
 
 
 def begin(
-    namespace: str, part: str, store: Path, config: TrainConfig, log: Path
+    namespace: str, part: str, store: Path, config: TrainConfig, log: Path, worker: str
 ) -> "subprocess.Popen[bytes]":
     """One of the machines, with a cache of its own."""
     words = [sys.executable, "-m", "tests.e2e.test_nodes", part, str(store)]
     with log.open("wb") as sink:
         return subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *words, config.model_dump_json()],
+            ["ip", "netns", "exec", namespace, *words, config.model_dump_json(), worker],
             env={**os.environ, VARIABLE: str(log.with_suffix(".cache"))},
             cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
@@ -123,30 +136,27 @@ def below(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     return found
 
 
-def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
-    namespaces: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running, store = tmp_path / "running", tmp_path / "store"
+def on_two_machines(
+    namespaces: tuple[str, str],
+    folder: Path,
+    config: TrainConfig,
+    watch: Callable[["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"], None],
+    worker: str = "tasks.train.worker",
+) -> tuple[Dataset, str]:
+    """The model that both make, and what the second one says; ``watch`` is called meanwhile."""
+    store = folder / "store"
     token_shards(store)
-    config = CONFIG.model_copy(
-        update={"nodes": 2, "rendezvous": f"{FIRST}:29431", "checkpoints": str(running)}
-    )
-    logs = [tmp_path / "first.log", tmp_path / "second.log"]
-    second = begin(namespaces[1], "second", store, config, logs[1])
+    logs = [folder / "first.log", folder / "second.log"]
+    second = begin(namespaces[1], "second", store, config, logs[1], worker)
     deadline = time.monotonic() + 240
     while "waiting for the first machine to start" not in logs[1].read_text():
         assert second.poll() is None, logs[1].read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    first = begin(namespaces[0], "first", store, config, logs[0])
-    killed = None
+    first = begin(namespaces[0], "first", store, config, logs[0], worker)
     try:
         while first.poll() is None and time.monotonic() < deadline:
-            ready = any(running.glob("*/step-*/complete.json"))
-            if killed is None and ready and below(second):
-                assert len(below(first)) == len(below(second)) == 1
-                (killed,) = below(second)
-                killed.kill()
+            watch(first, second)
             time.sleep(0.02)
         told = [log.read_text() for log in logs]
         assert first.poll() == 0, told
@@ -156,16 +166,57 @@ def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    assert killed is not None
-    assert told[1].count("taking part in pair, 1 processes") == 2
+    (made,) = (store / "train").glob("pair-*")
+    return open_dataset(Storage(str(made))), told[1]
+
+
+def attempts(made: Dataset) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in made.read("records/attempts.jsonl").splitlines()]
+
+
+def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
+    namespaces: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = tmp_path / "running"
+    config = CONFIG.model_copy(
+        update={"nodes": 2, "rendezvous": f"{FIRST}:29431", "checkpoints": str(running)}
+    )
+    killed: list[psutil.Process] = []
+
+    def kill(first: "subprocess.Popen[bytes]", second: "subprocess.Popen[bytes]") -> None:
+        ready = any(running.glob("*/step-*/complete.json"))
+        if not killed and ready and below(second):
+            assert len(below(first)) == len(below(second)) == 1
+            killed.extend(below(second))
+            killed[0].kill()
+
+    two, told = on_two_machines(namespaces, tmp_path, config, kill)
+    assert killed
+    assert told.count("taking part in pair, 1 processes") == 2
     assert not any(running.rglob("job.json"))
 
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     one = first_machine(str(tmp_path / "alone"), CONFIG)
-    (folder,) = (store / "train").glob("pair-*")
-    two = open_dataset(Storage(str(folder)))
     assert one.fingerprint == two.fingerprint
-    attempts = [json.loads(x) for x in two.read("records/attempts.jsonl").splitlines()]
-    assert [item["step"] > 0 for item in attempts] == [False, True]
+    assert [item["step"] > 0 for item in attempts(two)] == [False, True]
     weights = [load(made.read("model.safetensors")) for made in (one, two)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_spoilt_weights_open_a_branch_on_both_machines(
+    namespaces: tuple[str, str], tmp_path: Path
+) -> None:
+    running = tmp_path / "running"
+    how = {"nodes": 2, "rendezvous": f"{FIRST}:29432", "checkpoints": str(running)}
+    short = {"tokens": 20 * 128, "checkpoint_every": 4, "keep": 9}
+    config = CONFIG.model_copy(update={**how, **short})
+    made, told = on_two_machines(
+        namespaces, tmp_path, config, lambda *_: None, "tests.e2e.poisoned"
+    )
+    assert told.count("taking part in pair, 1 processes") == 2
+    (branch,) = json.loads(made.read("records/branches.json"))
+    assert (branch["good"], branch["kind"], branch["bad"]) == (12, "not_finite", [13, 15])
+    assert made.facts["skip"] == [[13, 15]]
+    assert [(item["step"], item["processes"]) for item in attempts(made)] == [(0, 2), (12, 2)]
+    assert made.facts["steps"] == 20
+    assert not any(path.is_file() for path in running.rglob("*"))

@@ -56,7 +56,11 @@ def in_process(tokens: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """No torchrun: the job it would be given is done here."""
 
     def run(
-        config: TrainConfig, folder: Path, heard: Callable[[dict[str, Any]], None], _: Any
+        config: TrainConfig,
+        folder: Path,
+        heard: Callable[[dict[str, Any]], None],
+        *_: Any,
+        first: bool,
     ) -> int:
         value = json.loads((folder / "job.json").read_bytes())
         skip = tuple((first, end) for first, end in value["skip"])
@@ -68,7 +72,7 @@ def in_process(tokens: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
             heard(line)
         return 0
 
-    monkeypatch.setattr(launching, "_run", run)
+    monkeypatch.setattr(launching, "torchrun", run)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> list[int]:
@@ -196,7 +200,7 @@ def test_too_many_branches_end_the_run_with_the_story(
     for _ in range(2):  # the second time nothing is trained to find that out again
         with pytest.raises(TrainingRefused, match=told):
             build(tokens, tmp_path, config)
-        monkeypatch.setattr(launching, "_run", None)
+        monkeypatch.setattr(launching, "torchrun", None)
     monkeypatch.setattr(recover, "launch", lambda *_, **__: pytest.fail("no other branch"))
 
 
@@ -205,15 +209,15 @@ def test_a_crash_after_a_branch_was_opened_goes_on_in_the_branch(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = poison(monkeypatch, {13})
-    real, calls = launching._run, []
+    real, calls = launching.torchrun, []
 
-    def crash(*given: Any) -> int:
+    def crash(*given: Any, **named: Any) -> int:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(*given)
+        return real(*given, **named)
 
-    monkeypatch.setattr(launching, "_run", crash)
+    monkeypatch.setattr(launching, "torchrun", crash)
     with pytest.raises(KeyboardInterrupt):
         build(tokens, tmp_path, CONFIG)
     served.clear()

@@ -193,6 +193,25 @@ def test_the_newest_and_every_so_many_stay(store: Storage, tmp_path: Path) -> No
     assert store.folders() == [checkpoint.name_of(step) for step in (4, 8, 9)]
 
 
+def test_a_save_looks_once_at_what_is_there(
+    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    real = checkpoint.complete
+
+    def complete(root: Storage) -> list[checkpoint.Checkpoint]:
+        looked.append(root.url)
+        return real(root)
+
+    monkeypatch.setattr(checkpoint, "complete", complete)
+    run, mine = Run(), Keeper(shelf(store, tmp_path, keep=1), IDENTITY)
+    for step in (1, 2, 3):
+        mine.save(step, run, {}, wait=True)
+    mine.finish()
+    assert looked == [store.url] * 3
+    assert store.folders() == [checkpoint.name_of(3)]
+
+
 @pytest.mark.parametrize("damage", ["no marker", "a shard is short", "a shard is gone"])
 def test_half_a_checkpoint_is_never_read_and_the_next_save_sweeps_it_away(
     store: Storage, tmp_path: Path, damage: str

@@ -1,5 +1,7 @@
 """A part of ``make kill-matrix``: the S3 server dies while a checkpoint is written to it."""
 
+from argparse import Namespace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -28,10 +30,10 @@ def test_a_server_that_dies_under_a_checkpoint_changes_nothing(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("case", "sound"),
     [
-        (Case("rank", "shards", "local", cut=20, resumed=[0, 10], sha="x"), True),
-        (Case("rank", "shards", "local", cut=20, resumed=[0, 20], sha="x"), False),
-        (Case("rank", "shards", "local", cut=20, resumed=[0], sha="x"), False),
-        (Case("rank", "step", "local", resumed=[0, 20], sha="x"), True),
+        (Case("rank-0", "shards", "local", cut=20, resumed=[0, 10], sha="x"), True),
+        (Case("rank-0", "shards", "local", cut=20, resumed=[0, 20], sha="x"), False),
+        (Case("rank-0", "shards", "local", cut=20, resumed=[0], sha="x"), False),
+        (Case("rank-0", "step", "local", resumed=[0, 20], sha="x"), True),
         (Case("server", "step", "s3", resumed=[0], sha="x"), True),
         (Case("server", "step", "s3", resumed=[0], sha="y"), False),
         (Case("server", "step", "s3", resumed=[0], sha=None), False),
@@ -39,3 +41,24 @@ def test_a_server_that_dies_under_a_checkpoint_changes_nothing(tmp_path: Path) -
 )
 def test_the_matrix_can_fail(case: Case, *, sound: bool) -> None:
     assert case.sound("x") == sound
+
+
+def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> None:
+    def given(**changes: str | None) -> Namespace:
+        plain = {"store": "both", "only": None, "parallel": None, "precision": None}
+        return Namespace(**{**plain, **changes})
+
+    cases = kill_matrix.rows(given())
+    plain = [case for case in cases if (case.parallel, case.precision) == ("ddp", "fp32")]
+    pairs = {(case.victim, case.moment) for case in plain}
+    assert pairs | {("rank-0", "step")} == set(product(kill_matrix.VICTIMS, kill_matrix.MOMENTS))
+    assert {(case.victim, case.store) for case in plain if case.moment == "marker"} == {
+        *product(kill_matrix.VICTIMS[:-1], ("local", "s3")),
+        ("server", "s3"),
+    }
+    assert {(case.parallel, case.precision) for case in cases if case not in plain} == {
+        ("fsdp", "fp32"),
+        ("ddp", "fp16"),
+    }
+    (one,) = kill_matrix.rows(given(only="rank-0,step", store="s3", parallel="fsdp"))
+    assert one == Case("rank-0", "step", "s3", "fsdp", "fp32")

@@ -85,20 +85,28 @@ def test_two_processes_learn_what_one_does(
     assert together[-1]["validation_loss"] == pytest.approx(alone[-1]["validation_loss"], rel=1e-5)
 
 
+def run_and_kill(
+    tokens: Dataset, folder: Path, victim: Callable[[], psutil.Process]
+) -> dict[str, torch.Tensor]:
+    """Kill something after step 15, once; returns the weights of the run."""
+    killed: list[psutil.Process] = []
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["step"] == 15 and not killed:
+            killed.append(victim())
+            killed[0].kill()
+
+    weights = run(tokens, folder, heard=kill)
+    assert killed
+    return weights
+
+
 def test_a_killed_process_costs_no_more_than_the_steps_since_the_checkpoint(
     tokens: Dataset,
     undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
-    killed: list[psutil.Process] = []
-
-    def kill(line: dict[str, Any]) -> None:
-        if line["step"] == 15 and not killed:
-            killed.append(workers(os.getpid())[1])
-            killed[0].kill()
-
-    weights = run(tokens, tmp_path, heard=kill)
-    assert killed
+    weights = run_and_kill(tokens, tmp_path, lambda: workers(os.getpid())[1])
     assert equal(weights, undisturbed[0])
     lines = read(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
@@ -110,15 +118,12 @@ def test_a_killed_torchrun_is_started_again(
     undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
-    killed: list[psutil.Process] = []
+    def torchrun() -> psutil.Process:
+        found = workers(os.getpid())[0].parent()
+        assert found is not None
+        return found
 
-    def kill(line: dict[str, Any]) -> None:
-        if line["step"] == 15 and not killed:
-            killed.append(workers(os.getpid())[0].parent())  # type: ignore[arg-type]
-            killed[0].kill()
-
-    weights = run(tokens, tmp_path, heard=kill)
-    assert killed
+    weights = run_and_kill(tokens, tmp_path, torchrun)
     assert equal(weights, undisturbed[0])
     assert len(read(tmp_path / "attempts.jsonl")) == 2
 

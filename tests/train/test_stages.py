@@ -38,7 +38,7 @@ def in_process(tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """No torchrun: the job it would be given is done here."""
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
 
-    def run(config: TrainConfig, folder: Path, *_: Any) -> int:
+    def run(config: TrainConfig, folder: Path, *_: Any, first: bool) -> int:
         value = json.loads((folder / "job.json").read_bytes())
         base = open_dataset(Storage(**value["base"])) if value["base"] else None
         shelf = Shelf.of(config, folder, value["checkpoints"])
@@ -46,7 +46,7 @@ def in_process(tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (folder / "result.json").write_text(json.dumps(worker.attempt(job, tokens)))
         return 0
 
-    monkeypatch.setattr(launching, "_run", run)
+    monkeypatch.setattr(launching, "torchrun", run)
 
 
 def build(root: Path, config: TrainConfig, tokens: Dataset, base: Dataset | None = None) -> Dataset:
