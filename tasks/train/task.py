@@ -19,7 +19,7 @@ from infra.tokens import TRAIN
 from tasks.train.branches import FILE, Branch, opened, to_json
 from tasks.train.config import TrainConfig
 from tasks.train.goodput import ATTEMPTS, account
-from tasks.train.journal import read
+from tasks.train.journal import curves, read
 from tasks.train.machines import end, meeting
 from tasks.train.recover import Trunk, to_the_end
 from tasks.train.sampler import order_of
@@ -187,8 +187,8 @@ def _files(trunk: Trunk, branches: Sequence[Branch]) -> dict[str, Path]:
     files = {name: run / name for name in own}
     files["records/metrics.jsonl"] = run / "metrics.jsonl"
     files[f"records/{ATTEMPTS}"] = run / ATTEMPTS
-    for path in (run / "tensorboard").iterdir():
-        files[f"records/tensorboard/{path.name}"] = path
+    drawn = curves(run)
+    files[f"records/tensorboard/{drawn.name}"] = drawn
     for folder in trunk.kept(branches):
         for path in folder.iterdir():
             files[f"records/{folder.name}/{path.name}"] = path

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from infra.cache import VARIABLE
 from infra.dataset import Dataset
@@ -133,6 +134,10 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [line["step"] for line in abandoned] == list(range(1, 15))
     assert lines[:12] == abandoned[:12]
+    (drawn,) = (name for name in made.manifest.files if name.startswith("records/tensorboard/"))
+    shown = EventAccumulator(str(made.storage.local(made.manifest.files[drawn].name)))
+    shown.Reload()
+    assert [item.step for item in shown.Scalars("loss")] == list(range(1, STEPS + 1))
     assert all(math.isfinite(line["loss"]) for line in lines)
     assert [item["step"] for item in record(made, "attempts.jsonl")] == [0, 12]
     assert made.facts["redone_seconds"] > 0
@@ -292,3 +297,30 @@ def test_time_is_accounted_for_over_restarts(
     }
     redone = [item["redone_steps"] for item in read(tmp_path / "attempts.jsonl")]
     assert redone == [0, 1, 0]
+
+
+def test_what_the_second_attempt_compiled_is_not_counted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: now[0])
+    note_attempt(tmp_path, 0, 2)
+    now[0] = 130.0  # killed before its first line; the next one compiled for 20 s of these 30
+    note_attempt(tmp_path, 0, 2)
+    line = {"step": 1, "clock": 150.0, "compile_seconds": 20.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    found = account(tmp_path)
+    assert (found["compile_seconds"], found["restart_seconds"]) == (0.0, 30.0)
+    assert found["goodput"] == pytest.approx(20 / 50)
+
+
+def test_an_attempt_that_finds_nothing_to_do_is_part_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: now[0])
+    note_attempt(tmp_path, 0, 2)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 9, "clock": 200.0}) + "\n")
+    now[0] = 600.0  # killed after its last step, before the model was committed
+    note_attempt(tmp_path, 9, 2)
+    assert account(tmp_path)["goodput"] == pytest.approx(100 / 500)
