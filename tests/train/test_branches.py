@@ -168,6 +168,21 @@ def test_a_checkpoint_that_may_hold_the_bad_update_is_not_begun_from(
 
 
 @pytest.mark.usefixtures("in_process")
+def test_the_fewest_checkpoints_are_enough_for_each_branch(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice it is the newest checkpoint that may hold the bad update."""
+    with pytest.raises(ValueError, match=r"keep\n.* greater than or equal to 2"):
+        tiny(keep=1)
+    monkeypatch.setattr("tasks.train.loop.held_out", lambda *_: torch.zeros(0, 17).long())
+    poison(monkeypatch, {7, 17})  # the second: step 16 of the branch, whose checkpoint has it
+    made = build(tokens, tmp_path, CONFIG.model_copy(update={"keep": 2}))
+    first, second = json.loads(made.read("records/branches.json"))
+    assert (first["good"], first["blamed"], first["bad"]) == (4, 9, [7, 9])
+    assert (second["parent"], second["good"], second["blamed"]) == (1, 12, 17)
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_branch_of_a_branch_begins_where_the_last_good_checkpoint_is(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
