@@ -138,7 +138,8 @@ def work_folder(spec: Spec) -> Path:
 
 def identity(spec: Spec, tokens: Dataset, base: Dataset | None = None) -> dict[str, Any]:
     """What a checkpoint must agree on."""
-    found = {"tokens": tokens.content, "tokenizer": _tokenizer(tokens), **_bound(spec)}
+    # Not under `tokens`: the configuration has a field of that name, how many to train on.
+    found = {"shards": tokens.content, "tokenizer": _tokenizer(tokens), **_bound(spec)}
     return found if base is None else {**found, "start_from": base.content}
 
 
