@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from infra.cache import VARIABLE
 from infra.dataset import Dataset
 from infra.progress import Progress
+from infra.storage import Storage
 from tasks.train import launch as launching
 from tasks.train import recover, task, worker
-from tasks.train.branches import Branch, open_branch, opened
+from tasks.train.branches import Branch, note, opened
 from tasks.train.config import TrainConfig
 from tasks.train.feed import Batch, Feed
 from tasks.train.goodput import account, note_attempt
@@ -26,7 +27,6 @@ from tasks.train.journal import read
 from tasks.train.launch import TrainingRefused
 from tasks.train.loop import Job
 from tasks.train.order import batch_of
-from tasks.train.shelf import Shelf
 from tests.train.corpora import context, tiny, token_shards
 
 STEPS = 20
@@ -50,30 +50,6 @@ class Listener:
 
     def link(self, name: str, url: str) -> None:
         pass
-
-
-@pytest.fixture
-def in_process(tokens: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No torchrun: the job it would be given is done here."""
-
-    def run(
-        config: TrainConfig,
-        folder: Path,
-        heard: Callable[[dict[str, Any]], None],
-        *_: Any,
-        first: bool,
-    ) -> int:
-        value = json.loads((folder / "job.json").read_bytes())
-        skip = tuple((first, end) for first, end in value["skip"])
-        shelf = Shelf.of(config, folder, value["checkpoints"], value["start"])
-        job = Job(config, value["seed"], 300, 0, folder, value["identity"], shelf, skip)
-        result = worker.attempt(job, tokens)
-        (folder / "result.json").write_text(json.dumps(result))
-        for line in read(folder / "metrics.jsonl"):
-            heard(line)
-        return 0
-
-    monkeypatch.setattr(launching, "torchrun", run)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> list[int]:
@@ -268,15 +244,12 @@ def test_a_branch_never_sees_the_bad_batches_again(
 
 
 def test_branches_are_read_as_they_were_written(tmp_path: Path) -> None:
-    trunk = tmp_path / "run"
-    trunk.mkdir()
-    assert opened(trunk) == [Branch()]
+    store = Storage(str(tmp_path / "run" / "checkpoints"))
+    assert opened(store) == [Branch()]
     spoilt = {"first": 5, "step": 8, "kind": "spike", "loss": math.inf}
     first = Branch().after(spoilt, 4)
-    open_branch(trunk, [Branch()], first)
-    assert opened(trunk) == [Branch(), first]
-    assert first.folder(trunk).is_dir()
-    assert first.folder(trunk).parent == trunk.parent
+    note(store, [Branch(), first])
+    assert opened(store) == [Branch(), first]
 
 
 def test_time_is_accounted_for_over_restarts(

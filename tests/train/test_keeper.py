@@ -68,7 +68,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
 
 
 def shelf(store: Storage, tmp_path: Path, **changes: Any) -> Shelf:
-    return Shelf(store, tmp_path / "staging", **{"patience": 0.0, **changes})
+    return Shelf(store, tmp_path, **{"patience": 0.0, **changes})
 
 
 def saved_twice(run: Run, mine: Keeper) -> torch.Tensor:
