@@ -27,7 +27,7 @@ from tests.train.corpora import tiny, token_shards
 STEPS, EVERY = 16, 4
 SHAPE: dict[str, Any] = {
     "layers": 6, "width": 384, "heads": 6, "kv_heads": 6, "context": 128, "batch": 8,
-    "tokens": STEPS * 8 * 128, "optimizer": "adamw", "learning_rate": 0.001, "keep": 1,
+    "tokens": STEPS * 8 * 128, "optimizer": "adamw", "learning_rate": 0.001,
 }  # fmt: skip
 
 

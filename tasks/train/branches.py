@@ -1,22 +1,20 @@
 """What becomes of a run whose weights are spoilt: a branch from before, without the bad batches.
 
 The trunk works in a folder, branch ``n`` beside it in ``{folder}.branch-n``. Which branches there
-are stands in the trunk's ``branches.json``, which is written before a branch begins: whoever goes on
-after a crash goes on with the last of them.
+are stands in ``branches.json`` beside the trunk's checkpoints, which is written before a branch
+begins: whoever goes on after a crash, on this machine or on another, goes on with the last of them.
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from infra.cache import put
-from tasks.train.goodput import ATTEMPTS
+from infra.storage import Storage
 from tasks.train.order import batch_of, merged
 
-FILE, METRICS = "branches.json", "metrics.jsonl"
+FILE = "branches.json"
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -90,27 +88,15 @@ class Branch:
         )
 
 
-def opened(trunk: Path) -> list[Branch]:
-    """The trunk and its branches so far, oldest first."""
-    path = trunk / FILE
-    values = json.loads(path.read_bytes()) if path.exists() else []
+def opened(store: Storage) -> list[Branch]:
+    """The trunk, whose checkpoints are in this store, and its branches so far, oldest first."""
+    values = json.loads(store.read(FILE)) if store.exists(FILE) else []
     return [Branch(), *(_branch(value) for value in values)]
 
 
-def open_branch(trunk: Path, branches: Sequence[Branch], new: Branch) -> None:
-    """Prepare a branch's folder, then note it: from now on the run goes on there.
-
-    The log of its parent comes along; the branch takes back what followed its checkpoint.
-    """
-    folder = new.folder(trunk)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for name in (METRICS, ATTEMPTS):
-        source = branches[-1].folder(trunk) / name
-        if source.exists():
-            shutil.copyfile(source, folder / name)
-    text = to_json([*branches, new])
-    put(trunk / FILE, lambda out: out.write(text))
+def note(store: Storage, branches: Sequence[Branch]) -> None:
+    """Note the trunk's branches: from now on the run goes on with the last of them."""
+    store.put(FILE, to_json(branches))
 
 
 def to_json(branches: Sequence[Branch]) -> bytes:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 WHOSE = {
-    "tokens": "other tokens",
+    "shards": "other tokens",
     "tokenizer": "another tokenizer",
     "start_from": "other weights at its start",
     "skip": "other batches left out",

@@ -34,7 +34,14 @@ class KeepPart(Section):
     checkpoint_every: int = Field(
         100, ge=1, description="steps between checkpoints; the last step is always kept"
     )
-    keep: int = Field(2, ge=1, description="number of newest complete checkpoints to keep")
+    keep: int = Field(
+        2,
+        ge=2,
+        description=(
+            "number of newest complete checkpoints to keep; not fewer than two, since the newest may "
+            "hold the update that spoils the weights, and a branch then begins at the one before"
+        ),
+    )
     keep_every: int = Field(
         0,
         ge=0,

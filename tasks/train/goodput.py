@@ -50,8 +50,11 @@ def account(folder: Path) -> dict[str, float]:
     lines, attempts = read(folder / METRICS), read(folder / ATTEMPTS)
     if not lines or not attempts:
         return {}
+    # What a later attempt compiled is part of its `restart_seconds`: if the first one left no line,
+    # nobody knows how long it compiled, and the whole is counted from its first step.
+    of_first = len(attempts) == 1 or lines[0]["clock"] <= attempts[1]["clock"]
     found = {
-        "compile_seconds": float(lines[0].get("compile_seconds", 0.0)),
+        "compile_seconds": float(lines[0].get("compile_seconds", 0.0)) if of_first else 0.0,
         **{
             f"{name}_seconds": sum(float(line.get(f"{name}_seconds", 0.0)) for line in lines)
             for name in ("validation", "checkpoint")
@@ -61,5 +64,6 @@ def account(folder: Path) -> dict[str, float]:
             for name in ("redone", "restart")
         },
     }
-    whole = lines[-1]["clock"] - attempts[0]["clock"] + found["compile_seconds"]
+    end = max(lines[-1]["clock"], attempts[-1]["clock"])  # the last may have found nothing to do
+    whole = end - attempts[0]["clock"] + found["compile_seconds"]
     return {**found, "goodput": max(0.0, 1 - sum(found.values()) / whole)}

@@ -25,8 +25,9 @@ class Silence:
 class Files(Silence):
     """Appends to ``metrics.jsonl``, draws TensorBoard's curves, and prints each line.
 
-    A run that goes on from a checkpoint first takes back what was noted after it, so that the
-    file tells each step once.
+    A run that goes on from a checkpoint first takes back what was noted after it, and draws the
+    curves anew from what is left, so that both tell each step once, and all steps, whichever
+    machine or branch took them.
     """
 
     def __init__(self, folder: Path, step: int, tracking: Tracking | None = None) -> None:
@@ -37,8 +38,6 @@ class Files(Silence):
             step: later lines are taken back.
             tracking: a server that is told, too.
         """
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = [line for line in read(path) if line["step"] <= step]
@@ -46,7 +45,9 @@ class Files(Silence):
         put(path, lambda out: out.write(text.encode()))
         self._file = path.open("a", buffering=1)
         self._tracking = tracking
-        self._curves: Any = EventFileWriter(str(folder / "tensorboard"))
+        self._curves = _begun(folder / "tensorboard")
+        for line in kept:
+            self._draw(line)
 
     def write(self, line: dict[str, Any]) -> None:
         """Note it in all places."""
@@ -77,6 +78,26 @@ class Files(Silence):
         self._curves.close()
         if self._tracking is not None:
             self._tracking.close(failed=error[0] is not None)
+
+
+def _begun(folder: Path) -> Any:
+    """A writer to a new file of events, which counts alone from now on.
+
+    A TensorBoard that shows the run forgets what it has read of the former files when it meets the
+    mark of a start. They are not removed, since it would wait for ever for more from a file that is
+    gone.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    writer = EventFileWriter(str(folder))
+    writer.add_event(Event(step=0, session_log=SessionLog(status=SessionLog.START)))
+    return writer
+
+
+def curves(folder: Path) -> Path:
+    """The file with all curves of a run that has ended."""
+    return max((folder / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ from tasks.train import checkpoint
 from tasks.train.chance import random_states, set_random_states
 from tasks.train.checkpoint import Checkpoint
 from tasks.train.meter import place
+from tasks.train.record import pack, unpack
 from tasks.train.shards import NotSaved, first_here, together, write
 from tasks.train.shelf import Shelf
 
@@ -105,7 +106,8 @@ class Keeper:
     def resume(self, state: Stateful) -> Checkpoint | None:
         """Load the newest complete checkpoint into the state.
 
-        Random states come back too if as many processes wrote them.
+        Random states come back too if as many processes wrote them, and the log if this machine
+        does not have it.
 
         Returns:
             What was loaded; ``None`` if there was nothing to load.
@@ -244,6 +246,8 @@ class Keeper:
         if RANDOM in loaded:
             set_random_states(loaded.pop(RANDOM)[str(self._rank)])
         state.load_state_dict(loaded)
+        if self._rank == 0:
+            unpack(folder, self._shelf.folder, found.step)
 
     def _whole(self, state: Stateful) -> dict[str, Any]:
         return {**state.state_dict(), RANDOM: {str(self._rank): random_states()}}
@@ -284,10 +288,10 @@ class Keeper:
                 folder.mkdir(parents=True, exist_ok=True)
 
         def send() -> None:
-            if here is not None:
-                return
             mine = [*folder.glob(f"__{self._rank}_*")]
-            for path in [*mine, *([folder / ".metadata"] if self._rank == 0 else [])]:
+            if self._rank == 0:
+                mine += [folder / ".metadata", *pack(shelf.folder, folder)]
+            for path in mine if here is None else ():
                 put = partial(target.upload, path, path.name)
                 self._ask(target, f"writing {target.url}/{path.name}", put)
 

@@ -1,22 +1,27 @@
 """Takes a run to its end, over as many branches as its recipe allows."""
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from infra.away import insist
 from infra.dataset import Dataset
 from infra.storage import Storage
-from tasks.train.branches import Branch, open_branch, opened
+from tasks.train.branches import FILE, Branch, note, opened
 from tasks.train.checkpoint import Checkpoint, complete
 from tasks.train.config import TrainConfig
+from tasks.train.goodput import METRICS
 from tasks.train.launch import TrainingRefused, TrainingSpoilt, launch
+from tasks.train.record import LOGS
 from tasks.train.shelf import Start
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,42 @@ class Trunk:
     def complete(self, branch: Branch) -> list[Checkpoint]:
         """A branch's complete checkpoints, oldest first."""
         store = self.store(branch)
-        if store.is_local:
-            return complete(store)
-        look = partial(complete, store)
-        return insist(f"reading {store.url}", look, self.config.store_patience)
+        return self._ask(store, f"reading {store.url}", partial(complete, store))
+
+    def branches(self) -> list[Branch]:
+        """The trunk itself and its branches so far, oldest first."""
+        store = self.store(Branch())
+        return self._ask(store, f"reading {store.url}", partial(opened, store))
+
+    def open_branch(self, branches: Sequence[Branch], new: Branch) -> None:
+        """Give the last run up for a branch: from now on the run goes on there.
+
+        First the log goes beside the checkpoints, where any machine finds it.
+        """
+        store, folder = self.store(branches[-1]), branches[-1].folder(self.folder)
+        for name in LOGS:
+            send = partial(store.upload, folder / name, name)
+            self._ask(store, f"writing {store.url}/{name}", send)
+        shutil.rmtree(new.folder(self.folder), ignore_errors=True)
+        trunk = self.store(Branch())
+        self._ask(trunk, f"writing {trunk.url}/{FILE}", partial(note, trunk, [*branches, new]))
+
+    def begin(self, branches: Sequence[Branch]) -> None:
+        """Give the last branch, if it has no log on this machine, that of its parent.
+
+        The branch takes back what followed its checkpoint.
+        """
+        branch = branches[-1]
+        if branch.parent is None or (branch.folder(self.folder) / METRICS).exists():
+            return
+        for name in LOGS:  # the log itself comes last
+            self._get(branches[branch.parent], name, branch.folder(self.folder) / name)
+
+    def abandoned(self, branch: Branch) -> Path:
+        """The log of a run that was given up."""
+        path = self.folder / "fetched" / branch.name / METRICS
+        self._get(branch, METRICS, path)
+        return path
 
     def good(self, branch: Branch, before: int) -> int | None:
         """Steps at the newest checkpoint on a branch's way of at most ``before`` steps."""
@@ -103,8 +140,16 @@ class Trunk:
         folder = self.folder / "fetched" / item.name
         for name in (*item.files, "complete.json"):
             get = partial(item.store.download, name, folder / name)
-            insist(f"reading {item.store.url}/{name}", get, self.config.store_patience)
+            self._ask(item.store, f"reading {item.store.url}/{name}", get)
         return folder
+
+    def _get(self, branch: Branch, name: str, path: Path) -> None:
+        store = self.store(branch)
+        self._ask(store, f"reading {store.url}/{name}", partial(store.download, name, path))
+
+    def _ask(self, store: Storage, what: str, do: Callable[[], T]) -> T:
+        """Do it; with a store that is elsewhere again and again as long as it does not answer."""
+        return do() if store.is_local else insist(what, do, self.config.store_patience)
 
 
 def to_the_end(
@@ -125,10 +170,11 @@ def to_the_end(
     Raises:
         TrainingRefused: if another branch would be one more than the recipe allows; tells all.
     """
-    branches = opened(trunk.folder)
+    branches = trunk.branches()
     config = trunk.config
     while True:
         branch = branches[-1]
+        trunk.begin(branches)
         try:
             return launch(
                 config,
@@ -156,7 +202,7 @@ def to_the_end(
                 + (f" ({told})" if told else "")
                 + "; lower its learning_rate, raise its warmup, or look at the batches"
             )
-        open_branch(trunk.folder, branches, new)
+        trunk.open_branch(branches, new)
         branches.append(new)
         log.warning("training %s: %s", config.name, new)
         branched(new)

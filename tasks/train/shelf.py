@@ -35,7 +35,7 @@ class Shelf:
 
     Attributes:
         store: their folder.
-        staging: a folder of this machine for shards on their way to or from a store elsewhere.
+        folder: of this machine, where the run works: its log goes along with its checkpoints.
         keep: number of newest ones to keep.
         keep_every: those of every so many steps stay as well; 0: none.
         patience: seconds that a store may be away.
@@ -43,11 +43,16 @@ class Shelf:
     """
 
     store: Storage
-    staging: Path
+    folder: Path
     keep: int = 2
     keep_every: int = 0
     patience: float = 600.0
     start: Start | None = None
+
+    @property
+    def staging(self) -> Path:
+        """For shards on their way to or from a store elsewhere."""
+        return self.folder / "staging"
 
     def must_keep(self, step: int) -> bool:
         """Whether the checkpoint after so many steps stays while newer ones come."""
@@ -69,7 +74,7 @@ class Shelf:
         """The shelf of a run that works in ``folder``; without ``url`` it is in there, too."""
         return cls(
             Storage(url or str(folder / "checkpoints")),
-            folder / "staging",
+            folder,
             config.keep,
             config.keep_every,
             config.store_patience,

@@ -16,10 +16,10 @@ from infra.fingerprint import digest
 from infra.progress import Progress
 from infra.stage import Context, Spec, Stage, commit_files
 from infra.tokens import TRAIN
-from tasks.train.branches import FILE, Branch, opened, to_json
+from tasks.train.branches import FILE, Branch, to_json
 from tasks.train.config import TrainConfig
 from tasks.train.goodput import ATTEMPTS, account
-from tasks.train.journal import read
+from tasks.train.journal import curves, read
 from tasks.train.machines import end, meeting
 from tasks.train.recover import Trunk, to_the_end
 from tasks.train.sampler import order_of
@@ -106,7 +106,7 @@ def build(
             if meet is not None:
                 end(meet, str(error).splitlines()[0])
             raise
-        branches = opened(folder)
+        branches = trunk.branches()
         run = branches[-1].folder(folder)
         (run / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
         documents = tokens.facts["documents"][TRAIN]
@@ -138,7 +138,8 @@ def work_folder(spec: Spec) -> Path:
 
 def identity(spec: Spec, tokens: Dataset, base: Dataset | None = None) -> dict[str, Any]:
     """What a checkpoint must agree on."""
-    found = {"tokens": tokens.content, "tokenizer": _tokenizer(tokens), **_bound(spec)}
+    # Not under `tokens`: the configuration has a field of that name, how many to train on.
+    found = {"shards": tokens.content, "tokenizer": _tokenizer(tokens), **_bound(spec)}
     return found if base is None else {**found, "start_from": base.content}
 
 
@@ -187,8 +188,8 @@ def _files(trunk: Trunk, branches: Sequence[Branch]) -> dict[str, Path]:
     files = {name: run / name for name in own}
     files["records/metrics.jsonl"] = run / "metrics.jsonl"
     files[f"records/{ATTEMPTS}"] = run / ATTEMPTS
-    for path in (run / "tensorboard").iterdir():
-        files[f"records/tensorboard/{path.name}"] = path
+    drawn = curves(run)
+    files[f"records/tensorboard/{drawn.name}"] = drawn
     for folder in trunk.kept(branches):
         for path in folder.iterdir():
             files[f"records/{folder.name}/{path.name}"] = path
@@ -197,8 +198,7 @@ def _files(trunk: Trunk, branches: Sequence[Branch]) -> dict[str, Path]:
         record.write_bytes(to_json(branches))
         files[f"records/{FILE}"] = record
     for branch in branches[:-1]:
-        name = f"records/{branch.name}/metrics.jsonl"
-        files[name] = branch.folder(trunk.folder) / "metrics.jsonl"
+        files[f"records/{branch.name}/metrics.jsonl"] = trunk.abandoned(branch)
     return files
 
 
@@ -206,7 +206,8 @@ def _facts(
     config: TrainConfig, tokens: Dataset, result: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     """The model and the run in figures; those that depend on the clock say so by their name."""
-    lines = read(folder / "metrics.jsonl")
+    # A checkpoint holds the log; if that is lost for all that, it holds the last line once more.
+    lines = read(folder / "metrics.jsonl") or [result["line"]]
     speeds = sorted(line["tokens_per_second"] for line in lines)
     shares = sorted(line["mfu"] for line in lines)
     last = result["line"]

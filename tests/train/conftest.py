@@ -1,9 +1,20 @@
 """One thread: tests are small, run beside others, and compare sums that depend on the number."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from infra.dataset import Dataset
+from tasks.train import launch as launching
+from tasks.train import worker
+from tasks.train.config import TrainConfig
+from tasks.train.journal import read
+from tasks.train.loop import Job
+from tasks.train.shelf import Shelf
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -13,3 +24,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def in_process(tokens: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No torchrun: the job it would be given is done here."""
+
+    def run(
+        config: TrainConfig,
+        folder: Path,
+        heard: Callable[[dict[str, Any]], None],
+        *_: Any,
+        first: bool,
+    ) -> int:
+        value = json.loads((folder / "job.json").read_bytes())
+        skip = tuple((first, end) for first, end in value["skip"])
+        shelf = Shelf.of(config, folder, value["checkpoints"], value["start"])
+        job = Job(config, value["seed"], 300, 0, folder, value["identity"], shelf, skip)
+        result = worker.attempt(job, tokens)
+        (folder / "result.json").write_text(json.dumps(result))
+        for line in read(folder / "metrics.jsonl"):
+            heard(line)
+        return 0
+
+    monkeypatch.setattr(launching, "torchrun", run)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from infra.cache import VARIABLE
 from infra.dataset import Dataset
 from infra.progress import Progress
+from infra.storage import Storage
 from tasks.train import launch as launching
 from tasks.train import recover, task, worker
-from tasks.train.branches import Branch, open_branch, opened
+from tasks.train.branches import Branch, note, opened
 from tasks.train.config import TrainConfig
 from tasks.train.feed import Batch, Feed
 from tasks.train.goodput import account, note_attempt
@@ -25,7 +27,6 @@ from tasks.train.journal import read
 from tasks.train.launch import TrainingRefused
 from tasks.train.loop import Job
 from tasks.train.order import batch_of
-from tasks.train.shelf import Shelf
 from tests.train.corpora import context, tiny, token_shards
 
 STEPS = 20
@@ -49,30 +50,6 @@ class Listener:
 
     def link(self, name: str, url: str) -> None:
         pass
-
-
-@pytest.fixture
-def in_process(tokens: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No torchrun: the job it would be given is done here."""
-
-    def run(
-        config: TrainConfig,
-        folder: Path,
-        heard: Callable[[dict[str, Any]], None],
-        *_: Any,
-        first: bool,
-    ) -> int:
-        value = json.loads((folder / "job.json").read_bytes())
-        skip = tuple((first, end) for first, end in value["skip"])
-        shelf = Shelf.of(config, folder, value["checkpoints"], value["start"])
-        job = Job(config, value["seed"], 300, 0, folder, value["identity"], shelf, skip)
-        result = worker.attempt(job, tokens)
-        (folder / "result.json").write_text(json.dumps(result))
-        for line in read(folder / "metrics.jsonl"):
-            heard(line)
-        return 0
-
-    monkeypatch.setattr(launching, "torchrun", run)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> list[int]:
@@ -133,6 +110,10 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [line["step"] for line in abandoned] == list(range(1, 15))
     assert lines[:12] == abandoned[:12]
+    (drawn,) = (name for name in made.manifest.files if name.startswith("records/tensorboard/"))
+    shown = EventAccumulator(str(made.storage.local(made.manifest.files[drawn].name)))
+    shown.Reload()
+    assert [item.step for item in shown.Scalars("loss")] == list(range(1, STEPS + 1))
     assert all(math.isfinite(line["loss"]) for line in lines)
     assert [item["step"] for item in record(made, "attempts.jsonl")] == [0, 12]
     assert made.facts["redone_seconds"] > 0
@@ -160,6 +141,21 @@ def test_a_checkpoint_that_may_hold_the_bad_update_is_not_begun_from(
     (branch,) = json.loads(made.read("records/branches.json"))
     assert (branch["good"], branch["blamed"], branch["bad"]) == (8, 13, [11, 13])
     assert served[13:] == [8, 9, 10, *range(13, 22)]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_fewest_checkpoints_are_enough_for_each_branch(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice it is the newest checkpoint that may hold the bad update."""
+    with pytest.raises(ValueError, match=r"keep\n.* greater than or equal to 2"):
+        tiny(keep=1)
+    monkeypatch.setattr("tasks.train.loop.held_out", lambda *_: torch.zeros(0, 17).long())
+    poison(monkeypatch, {7, 17})  # the second: step 16 of the branch, whose checkpoint has it
+    made = build(tokens, tmp_path, CONFIG.model_copy(update={"keep": 2}))
+    first, second = json.loads(made.read("records/branches.json"))
+    assert (first["good"], first["blamed"], first["bad"]) == (4, 9, [7, 9])
+    assert (second["parent"], second["good"], second["blamed"]) == (1, 12, 17)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -248,15 +244,12 @@ def test_a_branch_never_sees_the_bad_batches_again(
 
 
 def test_branches_are_read_as_they_were_written(tmp_path: Path) -> None:
-    trunk = tmp_path / "run"
-    trunk.mkdir()
-    assert opened(trunk) == [Branch()]
+    store = Storage(str(tmp_path / "run" / "checkpoints"))
+    assert opened(store) == [Branch()]
     spoilt = {"first": 5, "step": 8, "kind": "spike", "loss": math.inf}
     first = Branch().after(spoilt, 4)
-    open_branch(trunk, [Branch()], first)
-    assert opened(trunk) == [Branch(), first]
-    assert first.folder(trunk).is_dir()
-    assert first.folder(trunk).parent == trunk.parent
+    note(store, [Branch(), first])
+    assert opened(store) == [Branch(), first]
 
 
 def test_time_is_accounted_for_over_restarts(
@@ -292,3 +285,30 @@ def test_time_is_accounted_for_over_restarts(
     }
     redone = [item["redone_steps"] for item in read(tmp_path / "attempts.jsonl")]
     assert redone == [0, 1, 0]
+
+
+def test_what_the_second_attempt_compiled_is_not_counted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: now[0])
+    note_attempt(tmp_path, 0, 2)
+    now[0] = 130.0  # killed before its first line; the next one compiled for 20 s of these 30
+    note_attempt(tmp_path, 0, 2)
+    line = {"step": 1, "clock": 150.0, "compile_seconds": 20.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    found = account(tmp_path)
+    assert (found["compile_seconds"], found["restart_seconds"]) == (0.0, 30.0)
+    assert found["goodput"] == pytest.approx(20 / 50)
+
+
+def test_an_attempt_that_finds_nothing_to_do_is_part_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: now[0])
+    note_attempt(tmp_path, 0, 2)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 9, "clock": 200.0}) + "\n")
+    now[0] = 600.0  # killed after its last step, before the model was committed
+    note_attempt(tmp_path, 9, 2)
+    assert account(tmp_path)["goodput"] == pytest.approx(100 / 500)

@@ -26,7 +26,7 @@ from tasks.train.keeper import Keeper
 from tasks.train.shards import NotSaved
 from tasks.train.shelf import Shelf, Start
 
-IDENTITY = {"tokens": "abc", "tokenizer": "t", "width": 32}
+IDENTITY = {"shards": "abc", "tokenizer": "t", "width": 32}
 
 
 class Run:
@@ -68,7 +68,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
 
 
 def shelf(store: Storage, tmp_path: Path, **changes: Any) -> Shelf:
-    return Shelf(store, tmp_path / "staging", **{"patience": 0.0, **changes})
+    return Shelf(store, tmp_path, **{"patience": 0.0, **changes})
 
 
 def saved_twice(run: Run, mine: Keeper) -> torch.Tensor:
@@ -242,10 +242,10 @@ def test_another_run_is_refused_by_the_name_of_what_differs(store: Storage, tmp_
     mine.save(1, run, {})
     mine.finish()
     for changes, told in (
-        ({"tokens": "def"}, r"with other tokens: made with tokens = 'abc', this run has 'def'"),
+        ({"shards": "def"}, r"with other tokens: made with shards = 'abc', this run has 'def'"),
         ({"tokenizer": "u"}, r"with another tokenizer: made with tokenizer = 't'"),
         ({"width": 64}, r"another configuration: made with width = 32, this run has 64"),
-        ({"tokens": "d", "tokenizer": "u"}, r"with another tokenizer and other tokens: "),
+        ({"shards": "d", "tokenizer": "u"}, r"with other tokens and another tokenizer: "),
     ):
         with pytest.raises(OtherRun, match=told):
             Keeper(shelf(store, tmp_path), {**IDENTITY, **changes}).resume(run)

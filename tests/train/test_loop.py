@@ -1,4 +1,5 @@
 import json
+import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from tasks.train.dropout import sample_keys
 from tasks.train.journal import read
 from tasks.train.layouts import build
 from tasks.train.loop import Job, train
+from tasks.train.parallel import clipped
 from tasks.train.passes import facing, sent, settle
 from tasks.train.spoilt import Spoilt
 from tasks.train.state import Weights
 from tests.train.corpora import splits, tiny, token_shards
 
-IDENTITY = {"tokens": "abc", "seed": 1337}
+IDENTITY = {"shards": "abc", "seed": 1337}
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +158,8 @@ def test_only_the_newest_checkpoints_are_kept(tokens: Dataset, tmp_path: Path) -
 
 def test_a_checkpoint_of_another_run_is_refused_by_name(tokens: Dataset, tmp_path: Path) -> None:
     run(tokens, tmp_path, tiny())
-    with pytest.raises(OtherRun, match=r"made with tokens = 'abc', this run has 'def'"):
-        run(tokens, tmp_path, tiny(), {**IDENTITY, "tokens": "def"})
+    with pytest.raises(OtherRun, match=r"made with shards = 'abc', this run has 'def'"):
+        run(tokens, tmp_path, tiny(), {**IDENTITY, "shards": "def"})
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
@@ -170,6 +172,26 @@ def test_a_loss_that_is_no_number_ends_the_run(
         run(tokens, tmp_path, tiny())
     assert (met.value.kind, met.value.first, met.value.step) == ("not_finite", 7, 8)
     assert met.value.good == 5
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_while_the_loss_is_one(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its update would spoil the weights; with the scaled loss of fp16 it moves nothing."""
+    steps = [0]
+
+    def norm(*given: Any) -> torch.Tensor:
+        steps[0] += 1
+        return clipped(*given) * (math.inf if steps[0] == 7 else 1.0)
+
+    monkeypatch.setattr("tasks.train.loop.clipped", norm)
+    with pytest.raises(Spoilt) as met:
+        run(tokens, tmp_path, tiny())
+    assert (met.value.kind, met.value.first, met.value.step) == ("not_finite", 6, 7)
+    assert math.isfinite(met.value.loss)
+    steps[0] = 0
+    _, lines = run(tokens, tmp_path / "scaled", tiny(precision="fp16"))
+    assert len(lines) == 10
 
 
 def test_a_loss_that_jumps_ends_the_run_if_asked_for(
