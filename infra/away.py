@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from infra.storage import StorageError
+from infra.storage import Storage, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -51,3 +51,8 @@ def insist(what: str, do: Callable[[], T], patience: float) -> T:
             log.warning("%s failed (%s); again in %.1f s", what, error, pause)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def ask(store: Storage, what: str, do: Callable[[], T], patience: float) -> T:
+    """Do something with a store at once; with one that is elsewhere as ``insist`` does."""
+    return do() if store.is_local else insist(what, do, patience)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from infra.storage import Storage
 from tasks.train.order import batch_of, merged
+from tasks.train.spoilt import happened
 
 FILE = "branches.json"
 
@@ -79,12 +80,14 @@ class Branch:
     def __str__(self) -> str:
         if self.parent is None:
             return self.name
-        what = "was no number" if self.kind == "not_finite" else f"jumped to {self.loss}"
+        assert self.kind is not None
+        assert self.loss is not None
+        what = happened(self.kind, float(self.loss))
         begin = "the beginning" if self.good is None else f"the checkpoint of step {self.good}"
         out = ", ".join(f"{first} to {end - 1}" for first, end in self.skip)
         return (
-            f"the loss of branch-{self.parent} {what} in step {self.blamed}: {self.name} goes "
-            f"on from {begin} without the batches {out}"
+            f"{what} in step {self.blamed} of branch-{self.parent}: {self.name} goes on from {begin} "
+            f"without the batches {out}"
         )
 
 

@@ -107,7 +107,8 @@ class UpdatePart(Section):
         gt=0,
         lt=1,
         description=(
-            "per step decay of an exponential moving average of the weights, which is then what "
+            "per step decay of an exponential moving average of the weights (early in a run at most "
+            "(1 + t) / (10 + t) in step t, so that the beginning is soon forgotten), which is then what "
             "is validated and kept (Polyak & Juditsky 1992); try 0.999"
         ),
     )

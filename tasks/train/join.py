@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from infra.away import insist
+from infra.away import ask
 from infra.cache import cache_root
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
@@ -45,8 +45,8 @@ def take_part(
     known: str | None = None
     said = ""
     while not committed():
-        ask = partial(published, meet)
-        job = ask() if meet.is_local else insist(f"reading {meet.url}", ask, config.store_patience)
+        read = partial(published, meet)
+        job = ask(meet, f"reading {meet.url}", read, config.store_patience)
         if job and known and "ended" in job:
             raise TrainingFailed(f"the first machine ended the run: {job['ended']}")
         if job and job.get("start_id", known) != known:

@@ -29,8 +29,9 @@ from torch.distributed import (
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from infra.away import insist
+from infra.away import ask
 from infra.errors import UserError
 from infra.storage import Storage
 from tasks.train import checkpoint
@@ -97,8 +98,10 @@ class Keeper:
         self._writing: ProcessGroup | None = None
         self._agreeing: ProcessGroup | None = None
         if is_initialized():
-            self._writing = new_group(backend="gloo", timeout=TOGETHER)
-            self._agreeing = new_group(backend="gloo", timeout=TOGETHER)
+            self._writing, self._agreeing = new_group(backend="gloo"), new_group(backend="gloo")
+            # Not as they are made: before there is a connection, none can break.
+            for group in (self._writing, self._agreeing):
+                _set_pg_timeout(TOGETHER, group)
         else:
             # Without a process group torch warns that there is but one process: that is meant.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
@@ -213,8 +216,7 @@ class Keeper:
         return self._ask(root, f"reading {root.url}", lambda: checkpoint.complete(root))
 
     def _ask(self, store: Storage, what: str, do: Callable[[], T]) -> T:
-        """Do it; with a store that is elsewhere again and again as long as it does not answer."""
-        return do() if store.is_local else insist(what, do, self._shelf.patience)
+        return ask(store, what, do, self._shelf.patience)
 
     def _from_first(self, find: Callable[[], Any]) -> Any:
         """What the first process finds, on all of them; or what it raises."""
@@ -246,8 +248,12 @@ class Keeper:
         if RANDOM in loaded:
             set_random_states(loaded.pop(RANDOM)[str(self._rank)])
         state.load_state_dict(loaded)
-        if self._rank == 0:
-            unpack(folder, self._shelf.folder, found.step)
+
+        def take_log() -> None:
+            if self._rank == 0:
+                unpack(folder, self._shelf.folder, found.step)
+
+        together(self._agreeing, f"writing {self._shelf.folder}", take_log)
 
     def _whole(self, state: Stateful) -> dict[str, Any]:
         return {**state.state_dict(), RANDOM: {str(self._rank): random_states()}}
@@ -308,7 +314,13 @@ class Keeper:
                 shutil.rmtree(folder, ignore_errors=True)
 
         what = f"writing {target.url}"
-        together(group, what, prepare)
-        write(copied, folder, group)
-        together(group, what, send)
-        together(group, what, declare)
+        try:
+            together(group, what, prepare)
+            write(copied, folder, group)
+            together(group, what, send)
+            together(group, what, declare)
+        except BaseException:
+            # Each of these ends on all processes alike. A full disk needs the room to tell of it.
+            if first_here() and not (folder / checkpoint.MARKER).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise

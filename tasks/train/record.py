@@ -1,6 +1,7 @@
 """The log of a run goes with its checkpoints, so that any machine that goes on has all of it."""
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,12 @@ def pack(run: Path, folder: Path) -> list[Path]:
         The copies.
     """
     found = [name for name in LOGS if (run / name).exists()]
-    return [Path(shutil.copyfile(run / name, folder / name)) for name in found]
+    for name in found:
+        with (run / name).open("rb") as source, (folder / name).open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())  # the marker will vouch for its length
+    return [folder / name for name in found]
 
 
 def unpack(folder: Path, run: Path, step: int) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from infra.away import insist
+from infra.away import ask
 from infra.dataset import Dataset
 from infra.storage import Storage
 from tasks.train.branches import FILE, Branch, note, opened
@@ -18,6 +18,7 @@ from tasks.train.goodput import METRICS
 from tasks.train.launch import TrainingRefused, TrainingSpoilt, launch
 from tasks.train.record import LOGS
 from tasks.train.shelf import Start
+from tasks.train.spoilt import happened
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +104,19 @@ class Trunk:
         self._get(branch, METRICS, path)
         return path
 
-    def good(self, branch: Branch, before: int) -> int | None:
-        """Steps at the newest checkpoint on a branch's way of at most ``before`` steps."""
-        own = [item.step for item in self.complete(branch) if item.step <= before]
-        return max(own) if own else branch.good
+    def good(self, branches: Sequence[Branch], before: int) -> int | None:
+        """Steps at the newest checkpoint on the last branch's way of at most ``before`` steps.
+
+        If its own and the one where it began are later, one of its parents' before it branched off.
+        """
+        branch = branches[-1]
+        while True:
+            own = [item.step for item in self.complete(branch) if item.step <= before]
+            if own:
+                return max(own)
+            if branch.parent is None or branch.good is None:
+                return None
+            before, branch = min(before, branch.good), branches[branch.parent]
 
     def start(self, branches: Sequence[Branch]) -> Start | None:
         """Where the last branch begins, whichever run made that checkpoint."""
@@ -148,8 +158,7 @@ class Trunk:
         self._ask(store, f"reading {store.url}/{name}", partial(store.download, name, path))
 
     def _ask(self, store: Storage, what: str, do: Callable[[], T]) -> T:
-        """Do it; with a store that is elsewhere again and again as long as it does not answer."""
-        return do() if store.is_local else insist(what, do, self.config.store_patience)
+        return ask(store, what, do, self.config.store_patience)
 
 
 def to_the_end(
@@ -192,12 +201,11 @@ def to_the_end(
         except TrainingSpoilt as spoilt:
             facts = spoilt.facts
         # A checkpoint with the step before the one to blame may hold the update that did it.
-        new = branch.after(facts, trunk.good(branch, facts["first"] - 1))
+        new = branch.after(facts, trunk.good(branches, facts["first"] - 1))
         if new.number > config.branches:
             told = "; ".join(str(one) for one in branches[1:])
-            what = "is no number" if facts["kind"] == "not_finite" else f"is {facts['loss']}"
             raise TrainingRefused(
-                f"training {config.name}: the loss {what} in step {facts['first'] + 1}, after "
+                f"training {config.name}: {happened(facts['kind'], facts['loss'])} in step {facts['first'] + 1}, after "
                 f"{len(branches) - 1} of {config.branches} branches"
                 + (f" ({told})" if told else "")
                 + "; lower its learning_rate, raise its warmup, or look at the batches"

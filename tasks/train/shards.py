@@ -1,6 +1,6 @@
 """A checkpoint's files on this machine, written by all processes; an error of one is one of all."""
 
-import shutil
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,19 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from infra.away import StoreAway
+from infra.away import DISK, StoreAway
 from infra.errors import UserError
 from tasks.train.meter import local_rank
+
+REFUSED = DISK | {errno.EACCES, errno.EPERM}  # no use in starting over
 
 
 class NotSaved(UserError):
     """A checkpoint that could not be written, on all processes alike."""
+
+
+class Failed(Exception):
+    """What went wrong on one process, on all processes alike; no ``UserError``: it may pass."""
 
 
 class Writer(FileSystemWriter):
@@ -36,15 +42,17 @@ def write(state: dict[str, Any], folder: Path, group: ProcessGroup | None) -> No
     """Write this process's shards, and on the first process what they are.
 
     Raises:
-        NotSaved: if a process could not; the folder is gone then, and its room is free again.
+        NotSaved: if the disk of a process does not take them.
+        CheckpointException: if anything else went wrong, which starting over may mend.
     """
     try:
         save(state, storage_writer=Writer(folder), process_group=group)
     except CheckpointException as error:
         # torch raises this on all processes when each of them has done what it can.
-        if first_here():
-            shutil.rmtree(folder, ignore_errors=True)
-        rank = min(error.failures)
+        refused = [rank for rank, (why, _) in error.failures.items() if _refused(why)]
+        if not refused:
+            raise
+        rank = min(refused)
         raise NotSaved(
             f"{folder}: the checkpoint cannot be written (process {rank}: "
             f"{error.failures[rank][0]}); when that is mended, the run goes on from the one before"
@@ -61,7 +69,9 @@ def together(group: ProcessGroup | None, what: str, do: Callable[[], None]) -> N
 
     Raises:
         StoreAway: on all processes, if one of them first raised it.
-        NotSaved: on all processes, with what one of them first raised.
+        NotSaved: on all processes, if one of them first raised a ``UserError``, or one of a disk
+            that does not take what is written.
+        Failed: on all processes, with anything else, which starting over may mend.
     """
     error: Exception | None = None
     try:
@@ -72,15 +82,20 @@ def together(group: ProcessGroup | None, what: str, do: Callable[[], None]) -> N
     if error is not None:
         known = isinstance(error, UserError)
         text = str(error) if known else f"{what}: {type(error).__name__}: {error}"
-        mine = isinstance(error, StoreAway), text
+        away, final = isinstance(error, StoreAway), known or _refused(error)
+        mine = StoreAway if away else NotSaved if final else Failed, text
     told: list[Any] = [mine]
     if group is not None:
         told *= get_world_size(group)
         all_gather_object(told, mine, group=group)
     failed = [item for item in told if item is not None]
     if failed:
-        away, text = failed[0]
-        raise (StoreAway if away else NotSaved)(text) from error
+        kind, text = failed[0]
+        raise kind(text) from error
+
+
+def _refused(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in REFUSED
 
 
 def first_here() -> bool:

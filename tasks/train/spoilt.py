@@ -30,10 +30,9 @@ class Spoilt(UserError):
 
     def __str__(self) -> str:
         """What happened, and what is left."""
-        what = "is no number" if self.kind == "not_finite" else f"jumped to {self.loss:.3f}"
         kept = "there is no checkpoint" if self.good is None else f"step {self.good} is kept"
         return (
-            f"the loss {what} in step {self.first + 1} (found after step {self.step}; {kept}); "
+            f"{happened(self.kind, self.loss)} in step {self.first + 1} (found after step {self.step}; {kept}); "
             "lower train.learning_rate or raise train.warmup if it happens again"
         )
 
@@ -46,6 +45,13 @@ class Spoilt(UserError):
             "loss": self.loss,
             "good": self.good,
         }
+
+
+def happened(kind: str, loss: float) -> str:
+    """What spoilt a run, in words; of a ``not_finite`` step the loss may have been a number."""
+    if kind == "spike":
+        return f"the loss jumped to {loss:.3f}"
+    return f"the {'gradient' if math.isfinite(loss) else 'loss'} was no number"
 
 
 class Watch:
@@ -69,6 +75,7 @@ class Watch:
         """
         self._factor, self._newest = factor, newest
         self._before: deque[float] = deque(before, maxlen=self.WINDOW)
+        self._overflown: int | None = None  # the first step of those whose norms are no numbers
 
     @property
     def losses(self) -> list[float]:
@@ -81,11 +88,18 @@ class Watch:
         Args:
             history: (loss in nats per token, norm of the gradient) of the last steps.
             done: steps done after the last of them.
-            norms: whether a norm that is no number is bad as well (with a scaled loss it is not).
+            norms: whether a norm that is no number is bad as well. With a scaled loss it is only
+                when no scale has helped; to blame is then the first of the steps on end.
         """
         for step, (loss, norm) in enumerate(history, start=done - len(history)):
-            if not math.isfinite(loss) or (norms and not math.isfinite(norm)):
+            if math.isfinite(norm):
+                self._overflown = None
+            elif self._overflown is None:
+                self._overflown = step
+            if not math.isfinite(loss):
                 raise Spoilt(done, "not_finite", step, loss, self._newest())
+            if norms and self._overflown is not None:
+                raise Spoilt(done, "not_finite", self._overflown, loss, self._newest())
             if self._factor is not None and len(self._before) >= self.LEAST:
                 mean, spread = statistics.fmean(self._before), statistics.pstdev(self._before)
                 if loss > mean + self._factor * spread:

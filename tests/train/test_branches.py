@@ -20,6 +20,7 @@ from infra.storage import Storage
 from tasks.train import launch as launching
 from tasks.train import recover, task, worker
 from tasks.train.branches import Branch, note, opened
+from tasks.train.checkpoint import Checkpoint
 from tasks.train.config import TrainConfig
 from tasks.train.feed import Batch, Feed
 from tasks.train.goodput import account, note_attempt
@@ -27,6 +28,7 @@ from tasks.train.journal import read
 from tasks.train.launch import TrainingRefused
 from tasks.train.loop import Job
 from tasks.train.order import batch_of
+from tasks.train.spoilt import Spoilt, Watch
 from tests.train.corpora import context, tiny, token_shards
 
 STEPS = 20
@@ -102,7 +104,7 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     assert branch["blamed"] == 15
     assert (branch["bad"], branch["kind"], branch["loss"]) == ([13, 15], "not_finite", "nan")
     told = (
-        "the loss of branch-0 was no number in step 15: branch-1 goes on from the checkpoint of "
+        "the loss was no number in step 15 of branch-0: branch-1 goes on from the checkpoint of "
         "step 12 without the batches 13 to 14"
     )
     assert told in listener.notes
@@ -183,6 +185,35 @@ def test_without_a_good_checkpoint_it_begins_anew(
     assert served[3:6] == [0, 3, 4]
 
 
+def test_a_scale_that_has_fallen_for_steps_blames_the_first_of_them() -> None:
+    watch = Watch(None, lambda: None)
+    watch.look([(2.0, 1.0), (2.0, math.inf), (2.0, 1.0), (2.0, math.inf)], 4, norms=False)
+    watch.look([(2.0, math.nan)] * 4, 8, norms=False)
+    with pytest.raises(Spoilt) as ended:
+        watch.look([(2.0, math.nan)], 9, norms=True)
+    assert (ended.value.first, ended.value.step) == (3, 9)
+    assert str(ended.value).startswith("the gradient was no number in step 4 (found after step 9")
+
+
+def test_a_branch_that_is_spoilt_at_once_goes_back_before_its_beginning(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {0: [4, 8, 12], 1: [16], 2: list[int]()}
+    store = Storage(str(tmp_path))
+
+    def complete(_: recover.Trunk, branch: Branch) -> list[Checkpoint]:
+        return [Checkpoint(store, step, 1, {}, {}) for step in made[branch.number]]
+
+    monkeypatch.setattr(recover.Trunk, "complete", complete)
+    trunk = recover.Trunk(CONFIG, 1, tokens, tmp_path, {})
+    first = Branch(1, parent=0, good=8)
+    branches = [Branch(), first, Branch(2, parent=1, good=16)]
+    assert trunk.good(branches, 17) == 16
+    assert trunk.good(branches, 15) == 8  # not 12: the trunk was left at 8
+    assert trunk.good(branches, 7) == 4
+    assert trunk.good(branches, 3) is None
+
+
 @pytest.mark.usefixtures("in_process")
 def test_too_many_branches_end_the_run_with_the_story(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -190,8 +221,8 @@ def test_too_many_branches_end_the_run_with_the_story(
     poison(monkeypatch, set(range(6, 99)))
     config = CONFIG.model_copy(update={"branches": 2})
     told = (
-        r"training tiny: the loss is no number in step 8, after 2 of 2 branches \(the loss of "
-        r"branch-0 .* branch-1 goes on .*; the loss of branch-1 .* branch-2 goes on .*\); lower"
+        r"training tiny: the loss was no number in step 8, after 2 of 2 branches \(the loss was .* "
+        r"of branch-0: branch-1 goes on .*; .* of branch-1: branch-2 goes on .*\); lower"
     )
     for _ in range(2):  # the second time nothing is trained to find that out again
         with pytest.raises(TrainingRefused, match=told):

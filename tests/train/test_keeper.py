@@ -1,5 +1,6 @@
 """Saving while the run goes on, one process; several are in test_launch."""
 
+import errno
 import os
 import random
 import resource
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 from torch.distributed import destroy_process_group, init_process_group
 from torch.distributed.checkpoint import state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.multiprocessing.spawn import spawn
 
@@ -23,7 +25,7 @@ from infra.storage import Storage
 from tasks.train import checkpoint, keeper, shards
 from tasks.train.checkpoint import MARKER, OtherRun
 from tasks.train.keeper import Keeper
-from tasks.train.shards import NotSaved
+from tasks.train.shards import Failed, NotSaved
 from tasks.train.shelf import Shelf, Start
 
 IDENTITY = {"shards": "abc", "tokenizer": "t", "width": 32}
@@ -325,6 +327,44 @@ def test_a_full_disk_is_told_in_its_own_words(tmp_path: Path) -> None:
             shards.write({"a": torch.zeros(1000, 100)}, tmp_path / "half", None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_disk_that_is_full_behind_the_shards_gives_its_room_back(tmp_path: Path) -> None:
+    """Here the copy of the log does not fit any more."""
+    (tmp_path / "metrics.jsonl").write_bytes(bytes(2 << 20))
+    mine = Keeper(shelf(Storage(str(tmp_path / "checkpoints")), tmp_path), IDENTITY)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        mine.save(1, Run(), {})
+        with pytest.raises(NotSaved, match=r"step-000000001: OSError: \[Errno 27\] File too large"):
+            mine.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "checkpoints" / checkpoint.name_of(1)).exists()
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_what_may_pass_is_no_reason_to_end_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no ``UserError``, which is final: torchrun starts the processes again."""
+
+    def fails(number: int) -> Callable[..., None]:
+        def fail(*_: Any) -> None:
+            raise OSError(number, "the disk said")
+
+        return fail
+
+    with pytest.raises(Failed, match=r"^writing: OSError: \[Errno 5\] the disk said$"):
+        shards.together(None, "writing", fails(errno.EIO))
+    with pytest.raises(NotSaved):
+        shards.together(None, "writing", fails(errno.ENOSPC))
+    for number, kind in ((errno.EIO, CheckpointException), (errno.EACCES, NotSaved)):
+        monkeypatch.setattr(shards.Writer, "write_data", fails(number))
+        with pytest.raises(kind):
+            shards.write({"a": torch.zeros(2)}, tmp_path / "half", None)
 
 
 def test_a_store_that_is_away_for_a_while_costs_nothing(
