@@ -52,11 +52,21 @@ def require_store(config: TrainConfig) -> None:
         raise UserError(f"{field}: the folder {there} cannot be written to")
 
 
-def require_ready(config: TrainConfig) -> None:
-    """Raise ``UserError``, naming entry and field, if this machine cannot train this."""
+def faults(config: TrainConfig) -> Iterator[UserError]:
+    """All for which this machine cannot train this, each naming entry and field."""
+    for check in (_require_tracking, require_store, _require_device):
+        try:
+            check(config)
+        except UserError as error:
+            yield error
+
+
+def _require_tracking(config: TrainConfig) -> None:
     if config.mlflow is not None:
         require_mlflow(config.name)
-    require_store(config)
+
+
+def _require_device(config: TrainConfig) -> None:
     if config.device == "cuda":
         require_gpus(config, gpu_count())
 

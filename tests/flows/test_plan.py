@@ -15,6 +15,7 @@ from flows.run import travel
 from flows.walk import Planned, Planner
 from infra.dataset import Dataset
 from infra.errors import UserError
+from tasks.tokenize.task import tokenize
 
 RECIPE = """
 name: small
@@ -78,13 +79,33 @@ def test_a_run_is_refused_before_any_work(path: str, override: str, said: str) -
     assert not (Path(path).parent / "data").exists()
 
 
-def test_a_plan_is_refused_too(path: str) -> None:
-    done = CliRunner().invoke(main, ["plan", path, "--set", "tokenize.tokenizer=/nope.json"])
-    assert done.exit_code == 1
-    assert "error: tokenize.tokenizer: no file '/nope.json'" in done.output
-    done = CliRunner().invoke(main, ["plan", path])
+@pytest.mark.usefixtures("bare")
+def test_a_plan_is_told_where_a_run_is_refused(path: str) -> None:
+    place = str(Path(path).parent)
+    several = [FAULTS[number] for number in (0, 4, 5, 7)]
+    changes = [item for override, _ in several for item in ("--set", override)]
+    arguments = [item.replace("PLACE", place) for item in ("plan", path, *changes)]
+    done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
-    assert "train other" in done.output
+    shown = done.output.splitlines()
+    assert len(shown) == 9 + len(several)
+    assert shown[5].startswith("run    train tiny ")
+    for _, said in several:
+        (line,) = [line for line in shown[9:] if said.replace("PLACE", place) in line]
+        assert line.startswith("`gristmill run` would be refused on this machine: t")
+    value = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert len(value["steps"]) == 9
+    assert value["faults"] == [line.split(": ", 1)[1] for line in shown[9:]]
+    assert json.loads(CliRunner().invoke(main, ["plan", path, "--json"]).stdout)["faults"] == []
+
+
+def test_a_plan_goes_on_where_the_tokenizer_cannot_be_read(path: str) -> None:
+    wanted = recipe(path, "tokenize.tokenizer=/nope.json")
+    planner = plan(wanted, "acquire")
+    corpus = Planned("select", None, None, "select/x", cast("Dataset", object()), "committed")
+    tokens = planner(tokenize, settings={"config": wanted.tokenize}, data={"corpus": corpus})
+    assert (tokens.folder, tokens.dataset) == (None, None)
+    assert tokens.why == "tokenize.tokenizer: no file '/nope.json'"
 
 
 @pytest.mark.usefixtures("bare")
