@@ -131,6 +131,14 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, said: str)
     assert said in str(error.value)
 
 
+def test_a_long_context_validates_over_one_row_at_least(path: str) -> None:
+    assert load(path).train[0].held_out_tokens == 65_536
+    (long,) = load(path, ["train.tiny.context=131072"]).train
+    assert long.held_out_tokens == 131_072
+    again = type(long).model_validate(long.facts())  # as the processes of a run are given it
+    assert again == long
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(RecipeError, match=r"^nothing\.yaml: no such file$"):
         load("nothing.yaml")
