@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from flows.recipe import STAGES, Recipe, StageName
@@ -56,12 +57,25 @@ def require_machine(recipe: Recipe, until: StageName, planned: Callable[[], Plan
         raise fault
 
 
-def remarked(recipe: Recipe, until: StageName, gpus: int) -> list[str]:
-    """What models that are still to be trained ask of this machine, and is hardly meant."""
+def remarked(
+    recipe: Recipe, until: StageName, gpus: int, planned: Callable[[], Planner]
+) -> list[str]:
+    """What models that are still to be trained ask of this machine, and is hardly meant.
+
+    Args:
+        recipe: what is wanted.
+        until: the last stage.
+        gpus: of this machine.
+        planned: tells what is there; called only if there is something to remark. Where it
+            cannot, all is remarked: what is wrong there is for the run itself to tell.
+    """
     cores = os.cpu_count() or 1
     entries = recipe.train if _wanted("train", until) else ()
     found = [(entry.name, text) for entry in entries for text in remarks(entry, cores, gpus)]
-    there = _trained(plan(recipe, until)) if found else set()
+    there: set[str | None] = set()
+    if found:
+        with suppress(UserError, OSError):
+            there = _trained(planned())
     return [text for name, text in found if name not in there]
 
 

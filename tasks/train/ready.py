@@ -25,6 +25,17 @@ def takes_gpus(config: TrainConfig, gpus: int) -> bool:
     return config.device != "cpu" and gpus >= config.processes_here
 
 
+def busy(config: TrainConfig, gpus: int) -> tuple[int, int]:
+    """Cores and GPUs of this machine that the run keeps busy, if it has ``gpus``.
+
+    On GPUs a process has one of them and a core, from which it is driven; ``threads`` are the
+    CPU's.
+    """
+    if takes_gpus(config, gpus):
+        return config.processes_here, config.processes_here
+    return config.slots, 0
+
+
 def require_gpus(config: TrainConfig, gpus: int) -> None:
     """Raise ``UserError`` if the recipe asks for GPUs, and there is not one for every process."""
     if config.device == "cuda" and not takes_gpus(config, gpus):

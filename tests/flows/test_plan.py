@@ -8,14 +8,17 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
+from flows import plan as plans
 from flows.cli import main
-from flows.plan import plan, remarked, require_machine
-from flows.recipe import Recipe, load
+from flows.plan import plan, require_machine
+from flows.recipe import Recipe, StageName, load
 from flows.run import travel
 from flows.walk import Planned, Planner
 from infra.dataset import Dataset
 from infra.errors import UserError
+from infra.storage import StorageError
 from tasks.tokenize.task import tokenize
+from tasks.train.ready import busy
 
 RECIPE = """
 name: small
@@ -131,6 +134,10 @@ def nobody() -> Planner:
 
 def test_what_is_hardly_meant_is_remarked(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.plan.os.cpu_count", lambda: 2)
+
+    def remarked(wanted: Recipe, until: StageName, gpus: int) -> list[str]:
+        return plans.remarked(wanted, until, gpus, lambda: plan(wanted, until))
+
     assert remarked(recipe(path), "train", gpus=0) == []
     (text,) = remarked(recipe(path), "train", gpus=1)
     assert text.startswith("train.tiny.device: auto takes the CPU: 2 processes")
@@ -140,3 +147,49 @@ def test_what_is_hardly_meant_is_remarked(path: str, monkeypatch: pytest.MonkeyP
     (text,) = remarked(recipe(path, "train.tiny.threads=2"), "train", gpus=0)
     assert text.startswith("train.tiny.processes: 2 processes with 2 threads on 2 cores")
     assert remarked(recipe(path, "train.tiny.threads=2"), "train", gpus=2) == []
+
+
+class Begun(Exception):
+    """The run has begun."""
+
+
+def begun() -> None:
+    raise Begun
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_store_that_does_not_answer_does_not_end_a_run_before_it_begins(
+    path: str, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    asked = []
+
+    def walked(wanted: Recipe, until: StageName) -> Planner:
+        asked.append(until)
+        if there:
+            return plan(wanted, until)
+        raise StorageError("away")
+
+    monkeypatch.setattr("flows.run.gpu_count", lambda: 1)
+    monkeypatch.setattr("flows.run.plan", walked)
+    monkeypatch.setattr("flows.run.Console", begun)
+    with pytest.raises(Begun):
+        travel(recipe(path), "train")
+    assert asked == ["train"]
+    (text,) = plans.remarked(recipe(path), "train", 1, lambda: walked(recipe(path), "train"))
+    assert text.startswith("train.tiny.device: auto takes the CPU")
+
+
+@pytest.mark.parametrize(
+    ("override", "gpus", "cores_and_gpus"),
+    [
+        ("train.tiny.threads=3", 0, (6, 0)),
+        ("train.tiny.threads=3", 1, (6, 0)),  # it trains on the CPU and leaves the GPU to others
+        ("train.tiny.threads=3", 2, (2, 2)),
+        ("train.tiny.device=cuda", 8, (2, 2)),
+        ("train.tiny.device=cpu", 8, (2, 0)),
+    ],
+)
+def test_a_training_holds_what_it_takes(
+    path: str, override: str, gpus: int, cores_and_gpus: tuple[int, int]
+) -> None:
+    assert busy(recipe(path, override).train[0], gpus) == cores_and_gpus
