@@ -139,8 +139,11 @@ def _leave(tell: Callable[[], None], error: BaseException | None) -> NoReturn:
 
 def _run(recipe: Recipe, until: StageName, leave: "Leave") -> dict[str, Any]:
     if not os.environ.get("PREFECT_API_URL"):
+        from flows.plan import plan, require_machine
+
         # Nothing to do needs no server: ask the store first.
-        planner = _plan(recipe, until)
+        planner = plan(recipe, until)
+        require_machine(recipe, until, lambda: planner)
         paths = [step.folder for step in planner.steps]
         record = _last(recipe)
         if (
@@ -198,15 +201,6 @@ def _last(recipe: Recipe) -> RunRecord | None:
         return None
 
 
-def _plan(recipe: Recipe, until: StageName) -> Any:
-    """What would be done. Raises ``UserError`` if this machine cannot."""
-    from flows.plan import plan, require_machine
-
-    planner = plan(recipe, until)
-    require_machine(recipe, until, lambda: planner)
-    return planner
-
-
 def _public(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
     """The record as ``run --json`` prints it: paths that can be opened as they stand."""
     root = recipe.storage.rstrip("/")
@@ -242,8 +236,12 @@ def _public(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
 def plan(
     path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
 ) -> None:
-    """What would run, what is already there, and why."""
+    """What would run, what is already there, and why; then what keeps this machine from it."""
+    from flows.plan import faults, plan
+
     recipe = load(path, overrides, storage)
+    planner = plan(recipe, until)
+    lacks = [str(fault) for fault in faults(recipe, until, lambda: planner)]
     steps = [
         {
             "stage": step.step,
@@ -253,14 +251,16 @@ def plan(
             "state": "there" if step.dataset is not None else "run",
             "why": step.why,
         }
-        for step in _plan(recipe, until).steps
+        for step in planner.steps
     ]
     if as_json:
-        show({"recipe": recipe.name, "steps": steps})
+        show({"recipe": recipe.name, "steps": steps, "faults": lacks})
         return
     for step in steps:
         name = " ".join(filter(None, (step["stage"], step["source"] or step["entry"])))
         click.echo(f"{step['state']:<6} {name:<28} {step['why']}")
+    for fault in lacks:
+        click.echo(f"`gristmill run` would be refused on this machine: {fault}")
 
 
 def _record_of(recipe: Recipe) -> RunRecord:

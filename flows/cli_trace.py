@@ -146,7 +146,9 @@ def _lines(run: Run, found: list[Document], count: int, steps: tuple[int, int] |
         return lines
     tokens = sum(item.tokens for item in found)
     what = f"{tokens:,} tokens of {len(found):,} documents"
-    lines = [f"steps {steps[0]} to {steps[1] - 1} of {run.steps:,} of {where}: {what}"]
+    first, last = steps[0], steps[1] - 1
+    which = f"step {first}" if first == last else f"steps {first} to {last}"
+    lines = [f"{which} of {run.steps:,} of {where}: {what}"]
     for item in sorted(found, key=lambda item: (-item.tokens, item.first_token))[:count]:
         at = " ".join(map(str, list(item.steps)[:STEPS])) + (
             " ..." if len(item.steps) > STEPS else ""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from flows.recipe import STAGES, Recipe, StageName
@@ -14,11 +15,12 @@ from infra.removal_log import removals
 from infra.stage import Context
 from infra.storage import Storage
 from tasks.tokenize.task import given
-from tasks.train.ready import remarks, require_ready
+from tasks.train.ready import faults as training_faults
+from tasks.train.ready import remarks
 
 
 def plan(recipe: Recipe, until: StageName) -> Planner:
-    """Walk the road asking only."""
+    """Walk the road asking the store only: what this machine lacks is told by ``faults``."""
     inline = Cluster(ClusterConfig.model_validate({"workers": 0}))
     storage = Storage(recipe.storage)
     ctx = Context(storage, recipe.seed, inline, Silent(), recipe.name, "", datetime.now(UTC))
@@ -27,8 +29,8 @@ def plan(recipe: Recipe, until: StageName) -> Planner:
     return planner
 
 
-def require_machine(recipe: Recipe, until: StageName, planned: Callable[[], Planner]) -> None:
-    """Raise ``UserError``, naming the field, if the road would end early on this machine.
+def faults(recipe: Recipe, until: StageName, planned: Callable[[], Planner]) -> list[UserError]:
+    """What would end the road early on this machine, each naming its field.
 
     Models that are there already ask for nothing.
 
@@ -37,26 +39,43 @@ def require_machine(recipe: Recipe, until: StageName, planned: Callable[[], Plan
         until: the last stage.
         planned: tells what is there; called only if something is amiss.
     """
+    found = []
     if _wanted("tokenize", until):
-        given(recipe.tokenize)
-    faults: dict[str, UserError] = {}
-    for entry in recipe.train if _wanted("train", until) else ():
         try:
-            require_ready(entry)
+            given(recipe.tokenize)
         except UserError as error:
-            faults[entry.name] = error
-    there = _trained(planned()) if faults else set()
-    for name, fault in faults.items():
-        if name not in there:
-            raise fault
+            found.append(error)
+    entries = recipe.train if _wanted("train", until) else ()
+    amiss = [(entry.name, fault) for entry in entries for fault in training_faults(entry)]
+    there = _trained(planned()) if amiss else set()
+    return [*found, *(fault for name, fault in amiss if name not in there)]
 
 
-def remarked(recipe: Recipe, until: StageName, gpus: int) -> list[str]:
-    """What models that are still to be trained ask of this machine, and is hardly meant."""
+def require_machine(recipe: Recipe, until: StageName, planned: Callable[[], Planner]) -> None:
+    """Raise the first of the ``faults``, if there are any."""
+    for fault in faults(recipe, until, planned):
+        raise fault
+
+
+def remarked(
+    recipe: Recipe, until: StageName, gpus: int, planned: Callable[[], Planner]
+) -> list[str]:
+    """What models that are still to be trained ask of this machine, and is hardly meant.
+
+    Args:
+        recipe: what is wanted.
+        until: the last stage.
+        gpus: of this machine.
+        planned: tells what is there; called only if there is something to remark. Where it
+            cannot, all is remarked: what is wrong there is for the run itself to tell.
+    """
     cores = os.cpu_count() or 1
     entries = recipe.train if _wanted("train", until) else ()
     found = [(entry.name, text) for entry in entries for text in remarks(entry, cores, gpus)]
-    there = _trained(plan(recipe, until)) if found else set()
+    there: set[str | None] = set()
+    if found:
+        with suppress(UserError, OSError):
+            there = _trained(planned())
     return [text for name, text in found if name not in there]
 
 

@@ -35,7 +35,8 @@ STAGES: tuple[StageName, ...] = (
     "evaluate",
 )
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+# Text, which pydantic's own engine takes: with Python's ``$`` a name could end in a new line.
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -210,10 +211,11 @@ def _named(place: Sequence[int | str], value: Any) -> Iterator[str]:
         shown = str(key)
         if isinstance(value, list) and isinstance(key, int):
             names = [item.get("name") if isinstance(item, dict) else None for item in value]
-            name = names[key]
-            if isinstance(name, str) and _NAME.fullmatch(name) and names.count(name) == 1:
+            there = key < len(names)  # an entry that is missing is beyond those that were given
+            name = names[key] if there else None
+            if isinstance(name, str) and re.fullmatch(_NAME, name) and names.count(name) == 1:
                 shown = name
-            value = value[key]
+            value = value[key] if there else None
         elif isinstance(value, dict):
             value = value.get(key, value)  # the kind of a source is in the place, not in the value
         yield shown

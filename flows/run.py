@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache, partial
 from typing import Any
 
 from prefect import task
@@ -44,7 +45,7 @@ from infra.seen import mark_models
 from infra.stage import Context
 from infra.storage import Storage
 from tasks.train.config import TrainConfig
-from tasks.train.ready import gpu_count
+from tasks.train.ready import busy, gpu_count
 from tasks.train.sampler import steps_that_saw
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ class Journey:
 
         def work(data: dict[str, Any]) -> str:
             try:
-                with self.cores.hold(_cores(settings or {})), self.gpus.hold(_gpus(settings or {})):
+                cores, gpus = _busy(settings or {}, self.gpus.total)
+                with self.cores.hold(cores), self.gpus.hold(gpus):
                     result = perform(self.ctx, step, source, entry, settings or {}, data)
             except BaseException as error:
                 with self.lock:
@@ -150,7 +152,10 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
         RunFailed: if a stage failed; the record and the report of what was done are there.
         UserError: if this machine cannot do what the recipe asks; nothing was done.
     """
-    require_machine(recipe, until, lambda: plan(recipe, until))
+    planned = cache(partial(plan, recipe, until))  # the store is asked once, if at all
+    require_machine(recipe, until, planned)
+    gpus = gpu_count() if recipe.train else 0
+    advice = remarked(recipe, until, gpus, planned)
     console, artifacts = Console(), Artifacts()
     reporter = Several(console, artifacts)
     storage = Storage(recipe.storage)
@@ -161,11 +166,10 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
         ctx = Context(
             storage, recipe.seed, cluster, reporter, recipe.name, new_run_id(began), began
         )
-        cores, gpus = Slots(os.cpu_count() or 1), Slots(gpu_count() if recipe.train else 0)
-        for text in remarked(recipe, until, gpus.total):
+        for text in advice:
             log.warning("%s", text)
             console.remark(text)
-        journey = Journey(ctx, console, artifacts, cores, gpus)
+        journey = Journey(ctx, console, artifacts, Slots(os.cpu_count() or 1), Slots(gpus))
         error: BaseException | None = None
         try:
             walk(journey, recipe, until, gone)
@@ -226,18 +230,10 @@ def _report(storage: Storage, record: RunRecord, artifacts: Artifacts) -> RunRec
     return record
 
 
-def _cores(settings: dict[str, Any]) -> int:
-    """Cores that a step keeps busy in this process's children; the cluster's are its own."""
+def _busy(settings: dict[str, Any], gpus: int) -> tuple[int, int]:
+    """Cores and GPUs that a step keeps busy in this process's children; the cluster's are its own."""
     config = settings.get("config")
-    return config.slots if isinstance(config, TrainConfig) else 0
-
-
-def _gpus(settings: dict[str, Any]) -> int:
-    """GPUs of this machine that a step trains on, if there are any: one per process."""
-    config = settings.get("config")
-    return (
-        config.processes_here if isinstance(config, TrainConfig) and config.device != "cpu" else 0
-    )
+    return busy(config, gpus) if isinstance(config, TrainConfig) else (0, 0)
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:

@@ -12,6 +12,7 @@ from infra.dataset import Dataset, open_dataset
 from infra.processes import Stopped
 from infra.removals import PREFIX as REMOVALS
 from infra.stage import Context
+from tasks.tokenize.encode import BadTokenizer
 
 Folders = Mapping[str, Any]  # argument -> folder below the storage root, or a list of folders
 
@@ -169,7 +170,10 @@ class Planner:
             name: [item.dataset for item in value] if isinstance(value, list) else value.dataset
             for name, value in data.items()
         }
-        spec, dataset = step.find(self._ctx, **settings, **inputs)
+        try:
+            spec, dataset = step.find(self._ctx, **settings, **inputs)
+        except BadTokenizer as error:  # this machine's lack; the plan of all else stands
+            return Planned(step.name, source, entry, None, None, str(error))
         why = "committed" if dataset is not None else self._reason(spec)
         return Planned(step.name, source, entry, spec.folder, dataset, why)
 

@@ -47,8 +47,7 @@ def spec(ctx: Context, *, config: TokenizeConfig, corpus: Dataset) -> Spec:
     """What would be made of this corpus.
 
     Raises:
-        StorageError: if the recipe names a tokenizer that is not there.
-        BadTokenizer: if that file is no tokenizer, or lacks the end-of-text token.
+        BadTokenizer: if the recipe names a tokenizer that is not there, or cannot be used.
     """
     facts = {"seed": ctx.seed, **config.facts()}
     tokenizer = given(config)
@@ -63,8 +62,7 @@ def given(config: TokenizeConfig) -> bytes | None:
     """The existing tokenizer that the recipe names, if it names one.
 
     Raises:
-        StorageError: if it cannot be read.
-        BadTokenizer: if the file is no tokenizer, or lacks the end-of-text token.
+        BadTokenizer: if it cannot be read, is no tokenizer, or lacks the end-of-text token.
     """
     if config.tokenizer is None:
         return None
@@ -72,9 +70,9 @@ def given(config: TokenizeConfig) -> bytes | None:
         with open_url(config.tokenizer) as file:
             data = file.read()
     except FileNotFoundError:
-        raise StorageError(f"tokenize.tokenizer: no file {config.tokenizer!r}") from None
+        raise BadTokenizer(f"tokenize.tokenizer: no file {config.tokenizer!r}") from None
     except (IsADirectoryError, NotADirectoryError, PermissionError, StorageError) as error:
-        raise StorageError(f"tokenize.tokenizer: {error}") from None
+        raise BadTokenizer(f"tokenize.tokenizer: {error}") from None
     try:
         Encoder(data, config.end_of_text)
     except BadTokenizer as error:

@@ -10,6 +10,7 @@ from tasks.train.config_model import ModelPart
 from tasks.train.config_update import UpdatePart
 
 STEP_TOKENS = 4096  # default tokens per step: beside it, an update's own cost is small
+VALIDATION_TOKENS = 65_536  # default
 CPU_PASS_TOKENS = 4096  # per process and pass: about where a core's matrix kernels are at speed
 GPU_PASS_TOKENS = 65_536
 MOST_PROCESSES = 1024  # on one machine: more are a slip of the hand, and would bring it down
@@ -55,12 +56,12 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
                 f"{self.per_process} sequences per process and step are not a multiple of "
                 f"micro_batch {self.micro_batch}"
             )
-        if 0 < self.validation_tokens < self.context:
+        if 0 < self.held_out_tokens < self.context:
             raise ValueError(
                 f"validation_tokens {self.validation_tokens} are less than one row of context "
                 f"{self.context}: nothing would be validated; 0 says so"
             )
-        if self.patience and not self.validation_tokens:
+        if self.patience and not self.held_out_tokens:
             raise ValueError("patience needs held-out tokens: set validation_tokens above 0")
         return self
 
@@ -74,6 +75,13 @@ class TrainConfig(KeepPart, UpdatePart, DataPart, ModelPart):
     def per_process(self) -> int:
         """Sequences per step and process."""
         return self.sequences // self.processes
+
+    @property
+    def held_out_tokens(self) -> int:
+        """Held-out tokens that the validation loss is taken over, at most; 0: no validation."""
+        if self.validation_tokens is None:
+            return max(VALIDATION_TOKENS, self.context)
+        return self.validation_tokens
 
     @property
     def steps(self) -> int:

@@ -64,12 +64,12 @@ class DataPart(Section):
         ge=1,
         description="bytes of a remote store's shards that are kept on this machine, at most",
     )
-    validation_tokens: int = Field(
-        65_536,
+    validation_tokens: int | None = Field(
+        None,
         ge=0,
         description=(
             "held-out tokens that the validation loss is taken over, at most; at least one row of "
-            "`context`, or 0: no validation"
+            "`context`, or 0: no validation; default: 65,536, or one row if that is longer"
         ),
     )
 

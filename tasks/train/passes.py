@@ -52,7 +52,7 @@ def settle(
 def held_out(config: TrainConfig, tokens: Dataset, cache: Path) -> Tensor:
     """The fixed rows of the validation loss: int64[n, context + 1]."""
     shards = TokenShards(tokens, VALIDATION, cache, config.cache_bytes)
-    rows = validation_rows(shards, config.context, config.validation_tokens)
+    rows = validation_rows(shards, config.context, config.held_out_tokens)
     if config.patience and not len(rows):
         raise UserError(f"train.{config.name}.patience: there are no held-out tokens to judge by")
     return torch.from_numpy(rows)

@@ -25,6 +25,17 @@ def takes_gpus(config: TrainConfig, gpus: int) -> bool:
     return config.device != "cpu" and gpus >= config.processes_here
 
 
+def busy(config: TrainConfig, gpus: int) -> tuple[int, int]:
+    """Cores and GPUs of this machine that the run keeps busy, if it has ``gpus``.
+
+    On GPUs a process has one of them and a core, from which it is driven; ``threads`` are the
+    CPU's.
+    """
+    if takes_gpus(config, gpus):
+        return config.processes_here, config.processes_here
+    return config.slots, 0
+
+
 def require_gpus(config: TrainConfig, gpus: int) -> None:
     """Raise ``UserError`` if the recipe asks for GPUs, and there is not one for every process."""
     if config.device == "cuda" and not takes_gpus(config, gpus):
@@ -52,11 +63,21 @@ def require_store(config: TrainConfig) -> None:
         raise UserError(f"{field}: the folder {there} cannot be written to")
 
 
-def require_ready(config: TrainConfig) -> None:
-    """Raise ``UserError``, naming entry and field, if this machine cannot train this."""
+def faults(config: TrainConfig) -> Iterator[UserError]:
+    """All for which this machine cannot train this, each naming entry and field."""
+    for check in (_require_tracking, require_store, _require_device):
+        try:
+            check(config)
+        except UserError as error:
+            yield error
+
+
+def _require_tracking(config: TrainConfig) -> None:
     if config.mlflow is not None:
         require_mlflow(config.name)
-    require_store(config)
+
+
+def _require_device(config: TrainConfig) -> None:
     if config.device == "cuda":
         require_gpus(config, gpu_count())
 

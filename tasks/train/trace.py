@@ -6,6 +6,7 @@ Steps are counted from 0; the log's line of ``step`` n was written after the ste
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +102,15 @@ def in_progress(storage: Storage, name: str) -> Run | None:
     for path in cache_root().joinpath("train").glob("*/job.json"):
         try:
             job = json.loads(path.read_bytes())
+            config = TrainConfig.model_validate(job["config"])
         except ValueError:
-            continue  # it is being written
-        if job["config"]["name"] == name and str(job["tokens"]["url"]).startswith(root):
-            found.append((path.stat().st_mtime_ns, path.parent, job))
-    return _working(*max(found)[1:]) if found else None
+            continue  # it is being written, or was left by a version with other settings
+        if config.name == name and str(job["tokens"]["url"]).startswith(root):
+            found.append((path.stat().st_mtime_ns, path.parent, config, job))
+    return _working(*max(found, key=itemgetter(0))[1:]) if found else None
 
 
-def _working(folder: Path, job: dict[str, Any]) -> Run:
-    config = TrainConfig.model_validate(job["config"])
+def _working(folder: Path, config: TrainConfig, job: dict[str, Any]) -> Run:
     tokens = open_dataset(Storage(job["tokens"]["url"], job["tokens"]["options"]))
     lines, shards = read(folder / "metrics.jsonl"), TokenShards(tokens, TRAIN)
     order = sampler(Plan.of(config, job["seed"], job["skip"]), shards)

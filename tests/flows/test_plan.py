@@ -8,13 +8,17 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
+from flows import plan as plans
 from flows.cli import main
-from flows.plan import plan, remarked, require_machine
-from flows.recipe import Recipe, load
+from flows.plan import plan, require_machine
+from flows.recipe import Recipe, StageName, load
 from flows.run import travel
 from flows.walk import Planned, Planner
 from infra.dataset import Dataset
 from infra.errors import UserError
+from infra.storage import StorageError
+from tasks.tokenize.task import tokenize
+from tasks.train.ready import busy
 
 RECIPE = """
 name: small
@@ -78,13 +82,33 @@ def test_a_run_is_refused_before_any_work(path: str, override: str, said: str) -
     assert not (Path(path).parent / "data").exists()
 
 
-def test_a_plan_is_refused_too(path: str) -> None:
-    done = CliRunner().invoke(main, ["plan", path, "--set", "tokenize.tokenizer=/nope.json"])
-    assert done.exit_code == 1
-    assert "error: tokenize.tokenizer: no file '/nope.json'" in done.output
-    done = CliRunner().invoke(main, ["plan", path])
+@pytest.mark.usefixtures("bare")
+def test_a_plan_is_told_where_a_run_is_refused(path: str) -> None:
+    place = str(Path(path).parent)
+    several = [FAULTS[number] for number in (0, 4, 5, 7)]
+    changes = [item for override, _ in several for item in ("--set", override)]
+    arguments = [item.replace("PLACE", place) for item in ("plan", path, *changes)]
+    done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
-    assert "train other" in done.output
+    shown = done.output.splitlines()
+    assert len(shown) == 9 + len(several)
+    assert shown[5].startswith("run    train tiny ")
+    for _, said in several:
+        (line,) = [line for line in shown[9:] if said.replace("PLACE", place) in line]
+        assert line.startswith("`gristmill run` would be refused on this machine: t")
+    value = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert len(value["steps"]) == 9
+    assert value["faults"] == [line.split(": ", 1)[1] for line in shown[9:]]
+    assert json.loads(CliRunner().invoke(main, ["plan", path, "--json"]).stdout)["faults"] == []
+
+
+def test_a_plan_goes_on_where_the_tokenizer_cannot_be_read(path: str) -> None:
+    wanted = recipe(path, "tokenize.tokenizer=/nope.json")
+    planner = plan(wanted, "acquire")
+    corpus = Planned("select", None, None, "select/x", cast("Dataset", object()), "committed")
+    tokens = planner(tokenize, settings={"config": wanted.tokenize}, data={"corpus": corpus})
+    assert (tokens.folder, tokens.dataset) == (None, None)
+    assert tokens.why == "tokenize.tokenizer: no file '/nope.json'"
 
 
 @pytest.mark.usefixtures("bare")
@@ -110,6 +134,10 @@ def nobody() -> Planner:
 
 def test_what_is_hardly_meant_is_remarked(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.plan.os.cpu_count", lambda: 2)
+
+    def remarked(wanted: Recipe, until: StageName, gpus: int) -> list[str]:
+        return plans.remarked(wanted, until, gpus, lambda: plan(wanted, until))
+
     assert remarked(recipe(path), "train", gpus=0) == []
     (text,) = remarked(recipe(path), "train", gpus=1)
     assert text.startswith("train.tiny.device: auto takes the CPU: 2 processes")
@@ -119,3 +147,49 @@ def test_what_is_hardly_meant_is_remarked(path: str, monkeypatch: pytest.MonkeyP
     (text,) = remarked(recipe(path, "train.tiny.threads=2"), "train", gpus=0)
     assert text.startswith("train.tiny.processes: 2 processes with 2 threads on 2 cores")
     assert remarked(recipe(path, "train.tiny.threads=2"), "train", gpus=2) == []
+
+
+class Begun(Exception):
+    """The run has begun."""
+
+
+def begun() -> None:
+    raise Begun
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_store_that_does_not_answer_does_not_end_a_run_before_it_begins(
+    path: str, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    asked = []
+
+    def walked(wanted: Recipe, until: StageName) -> Planner:
+        asked.append(until)
+        if there:
+            return plan(wanted, until)
+        raise StorageError("away")
+
+    monkeypatch.setattr("flows.run.gpu_count", lambda: 1)
+    monkeypatch.setattr("flows.run.plan", walked)
+    monkeypatch.setattr("flows.run.Console", begun)
+    with pytest.raises(Begun):
+        travel(recipe(path), "train")
+    assert asked == ["train"]
+    (text,) = plans.remarked(recipe(path), "train", 1, lambda: walked(recipe(path), "train"))
+    assert text.startswith("train.tiny.device: auto takes the CPU")
+
+
+@pytest.mark.parametrize(
+    ("override", "gpus", "cores_and_gpus"),
+    [
+        ("train.tiny.threads=3", 0, (6, 0)),
+        ("train.tiny.threads=3", 1, (6, 0)),  # it trains on the CPU and leaves the GPU to others
+        ("train.tiny.threads=3", 2, (2, 2)),
+        ("train.tiny.device=cuda", 8, (2, 2)),
+        ("train.tiny.device=cpu", 8, (2, 0)),
+    ],
+)
+def test_a_training_holds_what_it_takes(
+    path: str, override: str, gpus: int, cores_and_gpus: tuple[int, int]
+) -> None:
+    assert busy(recipe(path, override).train[0], gpus) == cores_and_gpus

@@ -61,6 +61,7 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
             "train.tiny.mixture.web: no source has this name; there are dump",
         ),
         ("train.tiny.betas=[1.5, 0.9]", "betas.0: Input should be less than 1"),
+        ("train.tiny.betas=[0.9]", "train.tiny.betas.1: Field required"),
         ("train.tiny.betas=[0.9, -0.1]", "betas.1: Input should be greater than or equal to 0"),
         ("train.tiny.learning_rate=.inf", "learning_rate: Input should be a finite number"),
         ("train.tiny.spike=.nan", "spike: Input should be a finite number"),
@@ -81,6 +82,7 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
         ("train.tiny.threads=100000", "train.tiny.threads: Input should be less than or equal"),
         ("train.tiny.heads=3", "small.yaml: train.tiny: width 64 is not a multiple of heads 3"),
         ("train.tiny.name=a b", "small.yaml: train.0.name: String should match"),
+        ('name="small\\n"', "name: String should match"),
         ("sources.0.kind=carrier-pigeon", "sources.dump: "),
         ("sources.0.paths=1", "sources.dump.documents.paths: "),
     ],
@@ -127,6 +129,14 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, said: str)
         load(str(file))
     assert str(error.value).startswith(str(file))
     assert said in str(error.value)
+
+
+def test_a_long_context_validates_over_one_row_at_least(path: str) -> None:
+    assert load(path).train[0].held_out_tokens == 65_536
+    (long,) = load(path, ["train.tiny.context=131072"]).train
+    assert long.held_out_tokens == 131_072
+    again = type(long).model_validate(long.facts())  # as the processes of a run are given it
+    assert again == long
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

@@ -8,7 +8,6 @@ from tokenizers import Tokenizer, models
 
 from infra.dataset import Dataset, PartRef, open_dataset
 from infra.stage import Outcome
-from infra.storage import StorageError
 from infra.tokens import TokenShards
 from tasks.tokenize import task, training
 from tasks.tokenize.bpe import ALPHABET
@@ -154,7 +153,7 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"tokenize\.tokenizer: no file '/nowhere/t\.json'"):
+    with pytest.raises(BadTokenizer, match=r"tokenize\.tokenizer: no file '/nowhere/t\.json'"):
         run(tmp_path, [["text"]], TokenizeConfig(tokenizer="/nowhere/t.json"))
     (tmp_path / "bad.json").write_bytes(b"{}")
     with pytest.raises(BadTokenizer, match=r"tokenize\.tokenizer: .*bad\.json: not a tokenizer"):

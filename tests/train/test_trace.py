@@ -146,6 +146,12 @@ def test_a_run_in_progress_is_traced_as_far_as_it_is(
     assert documents_of(run, 0, 12) == documents_of(committed, 0, 12)
     with pytest.raises(NoTrace, match="12 steps so far"):
         documents_of(run, 0, 13)
+    left = tmp_path / "train" / "left"  # by a version whose settings are no longer possible
+    left.mkdir()
+    (left / "job.json").write_text(json.dumps({**job, "config": {"name": "tiny", "layers": 0}}))
+    again = in_progress(storage, "tiny")
+    assert again is not None
+    assert again.path == run.path
     assert in_progress(storage, "other") is None
     assert in_progress(Storage(str(store / "elsewhere")), "tiny") is None
 
@@ -183,6 +189,7 @@ def test_the_command_tells_both_ways(recipe: Path) -> None:
     for item in document["steps"]:
         assert at[item["step"]] == item
     assert at[document["steps"][0]["step"]]["batch"] == document["steps"][0]["step"] + 2
+    assert cli(recipe, "--steps", "3:4").stdout.startswith("step 3 of 30 of tiny (train/tiny-")
     shown = cli(recipe, "--steps", "3:5", "-n", 2)
     assert shown.stdout.startswith("steps 3 to 4 of 30 of tiny (train/tiny-")
     assert f"… {len(value['documents']) - 2} more" in shown.stdout
