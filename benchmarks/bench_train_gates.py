@@ -5,7 +5,7 @@
 nanoGPT's configuration for a CPU on tiny Shakespeare by characters (4 layers, width 128, 12 x 64
 tokens, 2,000 iterations; its README gives 1.88 on random batches): mean loss over the whole
 validation split, as means over seeds. Ours with its choices, ours in bf16, and ours with Muon and
-the layout of Llama. Exits with 1 if ours with its choices is above nanoGPT's.
+the layout of Llama. Exits with 1 if ours with its choices, in fp32 or in bf16, is above nanoGPT's.
 
 The other gates are tests: the untrained loss is ln V, one batch is learned by heart, ten golden
 losses, resuming to the bit, parity with transformers (tests/train, tests/release).
@@ -59,8 +59,8 @@ def main() -> None:
             means.append(statistics.fmean(ours))
     except (NoText, NotMeasured) as error:
         sys.exit(f"error: {error}")
-    met = means[0] <= statistics.fmean(theirs)
-    print(f"with nanoGPT's choices not above nanoGPT: {'met' if met else 'MISSED'}")
+    met = max(means[:2]) <= statistics.fmean(theirs)
+    print(f"with nanoGPT's choices, fp32 and bf16, not above it: {'met' if met else 'MISSED'}")
     sys.exit(not met)
 
 

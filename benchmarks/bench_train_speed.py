@@ -76,6 +76,13 @@ def small(trainers: Trainers, repeats: int) -> list[bool]:
     found = table("0.8 M parameters, 12 x 64 tokens", SMALL.tokens, rows, repeats)
     return [
         judge("fp32, both eager", found, "gristmill, fp32", "nanoGPT, fp32", 1.0),
+        judge(
+            "fp32, both compiled",
+            found,
+            "gristmill, fp32, compiled",
+            "nanoGPT, fp32, compiled",
+            1.0,
+        ),
         judge("best against nanoGPT", found, "gristmill, bf16, compiled", "nanoGPT, fp32", 2.0),
         judge("Hugging Face", found, "gristmill, fp32", "Hugging Face Trainer, fp32", 1.0),
         judge("Lightning", found, "gristmill, fp32", "Lightning, fp32", 1.0),
