@@ -39,7 +39,7 @@ from tasks.train.chance import random_states, set_random_states
 from tasks.train.checkpoint import Checkpoint
 from tasks.train.meter import place
 from tasks.train.record import pack, unpack
-from tasks.train.shards import NotSaved, first_here, together, write
+from tasks.train.shards import Failed, NotSaved, first_here, together, write
 from tasks.train.shelf import Shelf
 
 log = logging.getLogger(__name__)
@@ -319,8 +319,8 @@ class Keeper:
             write(copied, folder, group)
             together(group, what, send)
             together(group, what, declare)
-        except BaseException:
-            # Each of these ends on all processes alike. A full disk needs the room to tell of it.
+        except (UserError, Failed):
+            # On all processes alike. A full disk needs the room to tell of it.
             if first_here() and not (folder / checkpoint.MARKER).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
