@@ -219,7 +219,12 @@ class Cluster:
         with self._lock:
             self._closed = True
             if self._client is not None:
-                self._client.close()
+                try:
+                    self._client.close()
+                except RuntimeError as error:
+                    # A client that was just connecting anew, since its connection had been lost.
+                    if "ConnectionPool is closed" not in str(error):
+                        raise
             if self._cluster is not None:
                 self._cluster.close()
             self._client = self._cluster = None

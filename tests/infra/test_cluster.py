@@ -120,6 +120,28 @@ def test_a_lost_connection_is_no_result() -> None:
             list(found)
 
 
+def test_a_client_that_connects_anew_while_it_is_closed_stops_nothing() -> None:
+    closed: list[str] = []
+
+    class Client:
+        def close(self) -> None:
+            raise RuntimeError(told)
+
+    class Own:
+        def close(self) -> None:
+            closed.append("cluster")
+
+    for told in ("ConnectionPool is closed", "something else"):
+        here = cluster(address="tcp://127.0.0.1:8786")
+        here._client, here._cluster = Client(), Own()
+        if told == "something else":
+            with pytest.raises(RuntimeError, match=told):
+                here.close()
+        else:
+            here.close()
+    assert closed == ["cluster"]
+
+
 def test_a_scheduler_without_workers_says_nothing_of_where_they_will_be() -> None:
     class Client:
         workers: list[str]
