@@ -22,7 +22,7 @@ from tasks.train import recover, task, worker
 from tasks.train.branches import Branch, note, opened
 from tasks.train.checkpoint import Checkpoint
 from tasks.train.config import TrainConfig
-from tasks.train.feed import Batch, Feed
+from tasks.train.feed import Feed
 from tasks.train.goodput import account, note_attempt
 from tasks.train.journal import read
 from tasks.train.launch import TrainingRefused
@@ -30,6 +30,7 @@ from tasks.train.loop import Job
 from tasks.train.order import batch_of
 from tasks.train.spoilt import Spoilt, Watch
 from tests.train.corpora import context, tiny, token_shards
+from tests.train.poison import poisoned
 
 STEPS = 20
 CONFIG = tiny(tokens=STEPS * 128, checkpoint_every=4, branches=3, keep=9)
@@ -56,18 +57,9 @@ class Listener:
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> list[int]:
     """Batches that make the learning rate infinite; returns those that were served."""
-    served: list[int] = []
-    real = Feed.batch
-
-    def batch(self: Feed, step: int) -> Batch:
-        made = real(self, step)
-        served.append(int(made.samples[0]) // 8)
-        return made
-
+    served, batch, rate = poisoned(bad)
     monkeypatch.setattr(Feed, "batch", batch)
-    monkeypatch.setattr(
-        "tasks.train.loop.learning_rate", lambda *_: math.inf if served[-1] in bad else 0.003
-    )
+    monkeypatch.setattr("tasks.train.loop.learning_rate", rate)
     return served
 
 
@@ -283,11 +275,15 @@ def test_branches_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert opened(store) == [Branch(), first]
 
 
-def test_time_is_accounted_for_over_restarts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: now[0])
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock that attempts are noted by."""
+    clock = [100.0]
+    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: clock[0])
+    return clock
+
+
+def test_time_is_accounted_for_over_restarts(tmp_path: Path, now: list[float]) -> None:
 
     def log(lines: list[tuple[int, float]], **more: float) -> None:
         with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -319,10 +315,8 @@ def test_time_is_accounted_for_over_restarts(
 
 
 def test_what_the_second_attempt_compiled_is_not_counted_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, now: list[float]
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: now[0])
     note_attempt(tmp_path, 0, 2)
     now[0] = 130.0  # killed before its first line; the next one compiled for 20 s of these 30
     note_attempt(tmp_path, 0, 2)
@@ -334,10 +328,8 @@ def test_what_the_second_attempt_compiled_is_not_counted_twice(
 
 
 def test_an_attempt_that_finds_nothing_to_do_is_part_of_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, now: list[float]
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr("tasks.train.goodput.time.time", lambda: now[0])
     note_attempt(tmp_path, 0, 2)
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 9, "clock": 200.0}) + "\n")
     now[0] = 600.0  # killed after its last step, before the model was committed
