@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 # Modules of tests that run at once. End-to-end tests wait for two fifths of their time.
-SIDE_BY_SIDE ?= 3
+JOBS ?= 3
 
 # Nothing here reports to anybody, and a machine without a GPU does not look for one.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -17,17 +17,17 @@ export TOKENIZERS_PARALLELISM := false
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train kill-matrix docs clean
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train fault-injection docs clean
 
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: ## install everything into .venv, fetch the language identification model
 	@scripts/setup.sh
-	@$(BIN)/python -m infra.models >/dev/null
+	@$(BIN)/python -m infra.download.language_id >/dev/null
 
 run: setup ## the quickstart: crawl, read, filter, deduplicate, train, evaluate, report
-	@$(BIN)/python -m infra.quickstart run -- $(ARGS)
+	@$(BIN)/python -m examples.quickstart run -- $(ARGS)
 
 check: setup ## formatting, lint, types, imports
 	$(BIN)/ruff format --check .
@@ -40,11 +40,11 @@ format: setup ## format and repair what can be repaired
 	$(BIN)/ruff check --fix .
 
 test-unit: setup ## tests that need no server and no network: seconds
-	$(BIN)/pytest -m "not e2e" -n $(SIDE_BY_SIDE) --dist loadfile
+	$(BIN)/pytest -m "not e2e" -n $(JOBS) --dist loadfile
 
 test-e2e: setup ## tests that run the real thing: minutes
 	@scripts/system-deps.sh
-	$(BIN)/pytest -m e2e -n $(SIDE_BY_SIDE) --dist loadfile --durations=25
+	$(BIN)/pytest -m e2e -n $(JOBS) --dist loadfile --durations=25
 
 test: check test-unit test-e2e ## everything that must pass before a change lands
 
@@ -62,12 +62,12 @@ bench-dedup bench-train:
 	@failed=0; for script in $(SCRIPTS); do \
 		echo "== $$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 
-kill-matrix: export PYTHONPATH := .
-kill-matrix: setup ## kill what a training stands on, at each moment that hurts: twelve minutes
-	@$(BIN)/python -m benchmarks.kill_matrix
+fault-injection: export PYTHONPATH := .
+fault-injection: setup ## kill what a training stands on, at each moment that hurts: twelve minutes
+	@$(BIN)/python -m benchmarks.fault_injection
 
 docs: setup ## write the reference of settings from the recipe's model
-	$(BIN)/python -m flows.reference > docs/recipe.md
+	$(BIN)/python -m cli.config_reference > docs/recipe.md
 
 clean: ## remove the environment and what the tools left; data/ stays
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

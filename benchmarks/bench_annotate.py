@@ -20,10 +20,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.rules import RULES
+from infra.schemas.quality_rules import RULES
 from tasks.annotate.language import identify
 from tasks.annotate.pii.spans import find
-from tasks.annotate.quality import measure
+from tasks.annotate.signals.gopher_quality import measure
 
 PEER = Path(__file__).parent / "peers" / "annotate_datatrove.py"
 TEXT_FILES = (".txt", ".rst", ".md")

@@ -21,20 +21,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.dedup_synthetic import PART, bytes_per_document, part
-from infra.cluster import Cluster, ClusterConfig
-from infra.copies import EDGES
-from infra.dataset import PartRef
-from infra.progress import Silent
-from infra.stage import Context
-from infra.storage import Storage
-from tasks.dedup.blocks import Block, Piece
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import PartRef
+from infra.dataset.stage import Context
+from infra.schemas.duplicate_pairs import EDGES
+from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.join import Joined, join
-from tasks.dedup.layout import Layout
+from tasks.dedup.part_groups import Block, Piece
+from tasks.dedup.pipeline import Joined, join
+from tasks.dedup.shuffle_plan import Layout
+from tasks.select.cluster_selection import gather, hold, send_pairs, survey
 from tasks.select.config import SelectConfig
-from tasks.select.copies import gather, hold, send_pairs, survey
-from tasks.select.part import Triple
-from tasks.select.poll import Poll
+from tasks.select.selection_shuffle import Poll
+from tasks.select.write_part import Triple
 
 WORKERS = 2
 MILLION = 1_000_000
@@ -113,7 +113,7 @@ def run(ctx: Context, parts: Sequence[Pair], config: DedupConfig) -> tuple[Joine
 
 
 def cut(parts: Sequence[Pair], config: DedupConfig) -> list[Block]:
-    """Blocks, as `tasks.dedup.blocks.blocks` cuts data sets."""
+    """Blocks, as `tasks.dedup.part_groups.blocks` cuts data sets."""
     rows = Layout.block_rows(config)
     out: list[Block] = []
     pieces: list[Piece] = []

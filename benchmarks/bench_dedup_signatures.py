@@ -28,13 +28,13 @@ import pyarrow as pa
 import xxhash
 from resiliparse.extract.html2text import extract_plain_text
 
-from infra.quickstart.build import fetch
-from tasks.dedup.signatures import band_keys
-from tasks.dedup.sketch import Reader
-from tasks.dedup.words import shingles
-from tasks.select.repeats.config import Lines, Substrings
-from tasks.select.repeats.lines import line_hashes
-from tasks.select.repeats.words import fingerprints
+from examples.quickstart.build import fetch
+from tasks.dedup.minhash.shingles import shingles
+from tasks.dedup.minhash.signatures import band_keys
+from tasks.dedup.minhash.sketch import Reader
+from tasks.select.repeated_text.config import Lines, Substrings
+from tasks.select.repeated_text.line_hashes import line_hashes
+from tasks.select.repeated_text.word_hashes import fingerprints
 
 NGRAM, BANDS, ROWS, SEED = 5, 14, 8, 1
 PERMUTATIONS = BANDS * ROWS

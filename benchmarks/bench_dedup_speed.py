@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from benchmarks import dedup_gristmill as gristmill
 from benchmarks.dedup_peers import NotMeasured, Peer, ask, datatrove, rensa, text_dedup
 from benchmarks.dedup_text import NoText, corpus, read, size
-from tasks.dedup.sketch import Reader
+from tasks.dedup.minhash.sketch import Reader
 
 NGRAM, PERMUTATIONS, SEED = 5, 112, 1
 WORKERS, FILES = 2, 16

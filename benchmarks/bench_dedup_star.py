@@ -16,13 +16,13 @@ import tempfile
 
 import pyarrow as pa
 
-from infra.cluster import Cluster, ClusterConfig
-from infra.dataset import Dataset
-from infra.fingerprint import digest
-from infra.ledger import verdicts
-from infra.progress import Silent
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.storage import Storage
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import digest
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.task import dedup
 

@@ -23,7 +23,7 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 import zstandard
 
-from infra.quickstart.build import fetch
+from examples.quickstart.build import fetch
 from tasks.acquire.config import DocumentsSource
 from tasks.acquire.documents import read_documents, units
 

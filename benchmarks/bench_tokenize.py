@@ -26,15 +26,15 @@ os.environ["RAYON_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer, pre_tokenizers, trainers
 
-from infra.cluster import Cluster, ClusterConfig
-from infra.dataset import Dataset
-from infra.ledger import verdicts
-from infra.progress import Silent
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.storage import Storage
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.store.storage import Storage
 from tasks.tokenize.bpe import MIN_FREQUENCY, train
 from tasks.tokenize.config import TokenizeConfig
-from tasks.tokenize.rule import Rule, untrained
+from tasks.tokenize.pretokenizer import Rule, untrained
 from tasks.tokenize.task import tokenize
 
 CORES = len(os.sched_getaffinity(0))

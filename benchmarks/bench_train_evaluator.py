@@ -17,15 +17,15 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from benchmarks.train_peers import SCRIPTS, NotMeasured, asked, environment
-from infra.dataset import Dataset
-from infra.tokens import Tokens
+from infra.dataset.dataset import Dataset
+from infra.formats.megatron import Tokens
+from lm.models.registry import build
+from lm.models.weights import save_weights
+from lm.train.loop import Job, train
+from lm.train.worker import save_probe
 from tasks.evaluate.huggingface import HuggingFaceModel
 from tasks.release.export import Trained, export
-from tasks.train.layouts import build
-from tasks.train.loop import Job, train
-from tasks.train.weights import save_weights
-from tasks.train.worker import save_probe
-from tests.train.corpora import texts, tiny, token_shards
+from tests.lm.corpora import texts, tiny, token_shards
 
 LM_EVAL = ("lm-eval==0.4.13", "accelerate==1.15.0")
 TOLERANCE = 1e-4  # nats

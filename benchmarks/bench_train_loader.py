@@ -28,17 +28,17 @@ import pyarrow as pa
 
 from benchmarks.train_peers import NANOGPT, NotMeasured, clone
 from benchmarks.train_text import root
-from infra.cluster import Cluster, ClusterConfig
-from infra.dataset import Dataset
-from infra.ledger import verdicts
-from infra.progress import Silent
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.storage import Storage
-from infra.tokens import TRAIN, ShardWriter, TokenShards, token_dtype
-from tasks.train.config import TrainConfig
-from tasks.train.feed import open_feed
-from tasks.train.journal import read
-from tasks.train.loop import Job, train
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.formats.megatron import TRAIN, ShardWriter, TokenShards, token_dtype
+from infra.store.storage import Storage
+from lm.config.train import TrainConfig
+from lm.data.loader import open_feed
+from lm.metrics.logger import read
+from lm.train.loop import Job, train
 from tests.servers import seaweed
 
 STAGE = Stage("tokenize", ())

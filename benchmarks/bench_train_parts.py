@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from tasks.train.attention import causal_attention
-from tasks.train.ceiling import flops_per_token, matmul_flops
-from tasks.train.config import TrainConfig
-from tasks.train.layouts import build
-from tasks.train.loss import cross_entropy
-from tasks.train.model import Shape
-from tasks.train.optim import build_optimizers
-from tasks.train.worker import keep_memory
+from lm.config.train import TrainConfig
+from lm.metrics.flops import flops_per_token, matmul_flops
+from lm.models.attention import causal_attention
+from lm.models.cross_entropy import cross_entropy
+from lm.models.decoder import Shape
+from lm.models.registry import build
+from lm.optim.optimizers import build_optimizers
+from lm.train.worker import keep_memory
 
 REPETITIONS = 7
 ROWS, CONTEXT, VOCABULARY = 16, 128, 4096

@@ -16,13 +16,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from infra.storage import Storage
-from tasks.train import loop
-from tasks.train.checkpoint import complete
-from tasks.train.journal import read
-from tasks.train.keeper import Keeper
-from tasks.train.loop import Job, train
-from tests.train.corpora import tiny, token_shards
+from infra.store.storage import Storage
+from lm.checkpoint.manager import Keeper
+from lm.checkpoint.marker import complete
+from lm.metrics.logger import read
+from lm.train import loop
+from lm.train.loop import Job, train
+from tests.lm.corpora import tiny, token_shards
 
 STEPS, EVERY = 16, 4
 SHAPE: dict[str, Any] = {
@@ -43,7 +43,7 @@ class Waits(Keeper):
 
 def run(url: str, folder: Path) -> tuple[float, list[float]]:
     """Train; returns the median step without a save and the saves' stalls, in seconds."""
-    from infra.dataset import open_dataset
+    from infra.dataset.dataset import open_dataset
 
     job = Job(tiny(**SHAPE, checkpoint_every=EVERY), 1337, 300, 0, folder)
     train(job, open_dataset(Storage(url)))

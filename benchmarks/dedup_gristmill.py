@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from infra.cluster import Cluster, ClusterConfig
+from infra.compute.cluster import Cluster, ClusterConfig
 
 COPIES = ("exact_duplicate", "near_duplicate")
 SHOWN = 2000  # characters of an error that are shown

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.dataset import TABLE, Counts, FileRecord, PartRecord, PartRef, table_bytes
-from infra.jit import kernel
-from infra.storage import Storage
+from infra.compute.jit import kernel
+from infra.dataset.dataset import TABLE, Counts, FileRecord, PartRecord, PartRef, table_bytes
+from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.signatures import signature_table
+from tasks.dedup.minhash.signatures import signature_table
 
 U64 = npt.NDArray[np.uint64]
 U32 = npt.NDArray[np.uint32]

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from resiliparse.extract.html2text import extract_plain_text
 
-from infra.cache import cache_root
+from infra.store.cache_dir import cache_root
 
 SUITE, COMPONENTS = "bookworm", ("main", "non-free")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")

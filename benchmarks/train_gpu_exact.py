@@ -22,16 +22,17 @@ from unittest.mock import patch
 from torch.distributed import destroy_process_group, init_process_group
 
 from benchmarks.train_text import drawn, shards
-from infra.dataset import Dataset
-from tasks.train import loop, parallel
-from tasks.train.checkpoint import name_of
-from tasks.train.config import TrainConfig
-from tasks.train.goodput import ATTEMPTS
-from tasks.train.journal import read
-from tasks.train.launch import launch
-from tasks.train.loop import Job, train
-from tasks.train.weights import WEIGHTS
-from tasks.train.worker import same_bits
+from infra.dataset.dataset import Dataset
+from lm.checkpoint.marker import name_of
+from lm.config.train import TrainConfig
+from lm.distributed import parallel
+from lm.launch.torchrun import launch
+from lm.metrics.goodput import ATTEMPTS
+from lm.metrics.logger import read
+from lm.models.weights import WEIGHTS
+from lm.train import loop
+from lm.train.loop import Job, train
+from lm.train.worker import same_bits
 
 VOCABULARY, SEED = 2048, 1337
 

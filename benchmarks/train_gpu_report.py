@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.train_gpu_peers import Run, Size
-from tasks.train.ceiling import datasheet_flops, matmul_flops
+from lm.metrics.flops import datasheet_flops, matmul_flops
 
 GIB = 2**30
 STATE_BYTES = 16  # per parameter: weight, gradient and two moments in fp32

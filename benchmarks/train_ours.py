@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from benchmarks.train_text import Ids, drawn, encoded, shakespeare, shards
-from tasks.train.config import TrainConfig
-from tasks.train.journal import read
-from tasks.train.loop import Job, train
-from tasks.train.worker import keep_memory
+from lm.config.train import TrainConfig
+from lm.metrics.logger import read
+from lm.train.loop import Job, train
+from lm.train.worker import keep_memory
 
 NANOGPT: dict[str, Any] = {
     "name": "ours",

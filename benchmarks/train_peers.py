@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.train_text import encoded, root, shakespeare
-from infra.tokens import TRAIN, VALIDATION
+from infra.formats.megatron import TRAIN, VALIDATION
 
 NANOGPT = "https://github.com/karpathy/nanoGPT"
 COMMIT = "3adf61e154c3fe3fca428ad6bc3818b27a3b8291"

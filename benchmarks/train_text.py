@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.cache import cache_root
-from infra.cluster import Cluster, ClusterConfig
-from infra.dataset import Dataset
-from infra.fingerprint import digest_bytes
-from infra.ledger import verdicts
-from infra.progress import Silent
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.storage import Storage
-from infra.tokens import SPLITS, TRAIN, VALIDATION, ShardWriter, token_dtype
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import digest_bytes
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.formats.megatron import SPLITS, TRAIN, VALIDATION, ShardWriter, token_dtype
+from infra.store.cache_dir import cache_root
+from infra.store.storage import Storage
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

@@ -11,8 +11,8 @@ from typing import NoReturn
 import httpx
 from prefect.settings import get_current_settings
 
-from flows.server import OwnServer
-from infra.records import RunRecord
+from flows.prefect_server import OwnServer
+from infra.runs.run_records import RunRecord
 
 PATIENCE = 15.0  # seconds without an answer after which the server is taken to be gone
 PROBE = 5.0  # seconds granted to one answer

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow
 
 from flows.recipe import Recipe, StageName
-from flows.run import runner, travel
+from flows.runner import runner, travel
 
 
 @flow(

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from infra.cluster import ClusterConfig
+from infra.compute.cluster import ClusterConfig
 from infra.config import Section
 from infra.errors import UserError
+from lm.config.train import TrainConfig
 from tasks.acquire.config import Source
 from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
@@ -19,7 +20,6 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
 from tasks.select.config import SelectConfig
 from tasks.tokenize.config import TokenizeConfig
-from tasks.train.config import TrainConfig
 
 StageName = Literal[
     "acquire", "extract", "annotate", "dedup", "select", "tokenize", "train", "evaluate"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from infra.config import Section
-from tasks.acquire.web.urls import canonical
+from tasks.acquire.web.scope import canonical
 
 Refresh = Literal["never", "hourly", "daily", "weekly", "monthly"]
 

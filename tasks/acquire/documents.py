@@ -11,19 +11,16 @@ that a Parquet file's footer counts and its body does not yield.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from infra.dataset.fingerprint import digest, document_id
+from infra.dataset.stage import Outcome, Unit
 from infra.errors import UserError
-from infra.fingerprint import digest, document_id
-from infra.stage import Outcome, Unit
-from infra.storage import open_url
-from tasks.acquire import jsonl, parquet, streams
+from infra.store.storage import open_url
+from tasks.acquire import decompress, jsonl, parquet
 from tasks.acquire.config import DocumentsSource
-from tasks.acquire.files import CHANGED, InputFile, Watcher, scan
-from tasks.acquire.rows import Rows, iso_date
+from tasks.acquire.document_builder import Rows, iso_date
+from tasks.acquire.input_files import CHANGED, InputFile, Watcher, scan
 
-MODULES = tuple(
-    f"tasks.acquire.{name}"
-    for name in ("documents", "files", "jsonl", "parquet", "rows", "streams")
-)
+MODULES = ("tasks.acquire.documents",)
 LIBRARIES = ("orjson", "pyarrow")
 
 UNIT_BYTES = 64 << 20
@@ -64,7 +61,7 @@ def units(source: DocumentsSource) -> list[Unit]:
 
 
 def _watch(name: str, head: bytes) -> Watcher | None:
-    plain = streams.compression(head) is None and not _is_parquet(name, head)
+    plain = decompress.compression(head) is None and not _is_parquet(name, head)
     return jsonl.LineRanges(UNIT_BYTES) if plain else None
 
 
@@ -113,7 +110,7 @@ def read_documents(
     elif other:
         reader.fail_file("unreadable_file", f"{other}, not JSON lines, gzip, zstd or Parquet")
     else:
-        yield from reader.read_lines(streams.compression(head))
+        yield from reader.read_lines(decompress.compression(head))
     yield reader.rows.take()
 
 
@@ -146,7 +143,7 @@ class _Reader:
         """Read JSON lines."""
         chunks = self._file.chunks()
         if compression:
-            chunks = streams.unpack(chunks, compression)
+            chunks = decompress.unpack(chunks, compression)
         number = self._file.line - 1
         try:
             for lines in jsonl.split_lines(chunks, self._source.max_row_bytes):
@@ -155,7 +152,7 @@ class _Reader:
                     self._line(line, number)
                     if self._full():
                         yield self.rows.take()
-        except streams.Damaged as damage:
+        except decompress.Damaged as damage:
             whole = self._last_line(damage.rest, number + 1)
             self.fail_file(damage.reason, str(damage), line=number + 1 + whole)
         if self._file.whole and not self._seen and not len(self.rows):

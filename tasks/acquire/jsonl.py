@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import xxhash
 
-from tasks.acquire.streams import Damaged
+from tasks.acquire.decompress import Damaged
 
 BOM = b"\xef\xbb\xbf"
 

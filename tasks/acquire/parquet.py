@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.arrow import utf8
+from infra.formats.arrow_text import utf8
 
 MAGIC = b"PAR1"
 BATCH_BYTES = 1 << 23

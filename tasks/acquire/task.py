@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from infra.cluster import Cluster, ClusterConfig
-from infra.dag import Step
-from infra.dataset import Dataset
-from infra.removals import Removal
-from infra.stage import Context, Spec, Stage, Unit, build
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.dataset.dataset import Dataset
+from infra.dataset.stage import Context, Spec, Stage, Unit, build
+from infra.dataset.step import Step
+from infra.removals.match import Removal
 from tasks.acquire.config import Source, WebSource
-from tasks.acquire.plan import FileSpec, plan
+from tasks.acquire.file_source import FileSpec, plan
 
 WEB = Stage(
     "acquire",
-    modules=(
-        "tasks.acquire.web",
-        "tasks.acquire.outcome",
-        "tasks.acquire.parts",
-        "infra.body",
-        "infra.warc",
-    ),
+    modules=("tasks.acquire.web.run", "tasks.acquire.web.crawler"),
     libraries=("fastwarc", "lxml", "protego", "scrapy"),
     deterministic=False,
 )

@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from infra import warc as archive
-from infra.fingerprint import digest
-from infra.stage import Outcome, Unit
-from infra.storage import open_url
+from infra.dataset.fingerprint import digest
+from infra.dataset.stage import Outcome, Unit
+from infra.formats import warc as archive
+from infra.store.storage import open_url
+from tasks.acquire.capture_parts import Parts
 from tasks.acquire.config import WarcSource
-from tasks.acquire.files import InputFile, scan
-from tasks.acquire.outcome import REDIRECTS, Fate, dropped, failed, is_html, judge
-from tasks.acquire.parts import Parts
+from tasks.acquire.http_verdict import REDIRECTS, Fate, dropped, failed, is_html, judge
+from tasks.acquire.input_files import InputFile, scan
 from tasks.acquire.web import page
 from tasks.acquire.web.robots import token
-from tasks.acquire.web.urls import canonical
+from tasks.acquire.web.scope import canonical
 
-MODULES = (
-    "tasks.acquire.warc",
-    "tasks.acquire.outcome",
-    "tasks.acquire.parts",
-    "tasks.acquire.web.page",
-    "tasks.acquire.web.urls",
-    "infra.body",
-    "infra.resync",
-    "infra.warc",
-)
+MODULES = ("tasks.acquire.warc",)
 LIBRARIES = ("fastwarc", "lxml")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from infra.models import lid_model_path
+from infra.download.language_id import lid_model_path
 
 UNKNOWN = "und"  # ISO 639-2: undetermined
 DIGITS = 4  # of a score: more would show the arithmetic of the build, not of the model

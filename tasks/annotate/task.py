@@ -6,21 +6,21 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from infra.dag import Step
-from infra.dataset import Dataset, PartRef
-from infra.fingerprint import digest
-from infra.ledger import verdicts
-from infra.models import LID_SHA256, lid_model_path
-from infra.rowwise import rowwise
-from infra.stage import Context, Outcome, Spec, Stage, Unit
-from infra.stage import build as build_dataset
-from infra.unicode import VERSION
-from tasks.annotate.columns import SCHEMA, annotations
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.fingerprint import digest
+from infra.dataset.isolate_rows import rowwise
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
+from infra.dataset.stage import build as build_dataset
+from infra.dataset.step import Step
+from infra.download.language_id import LID_SHA256, lid_model_path
+from infra.formats.unicode_tables import VERSION
+from tasks.annotate.annotate_table import SCHEMA, annotations
 from tasks.annotate.config import AnnotateConfig
 
 STAGE = Stage(
     "annotate",
-    modules=("tasks.annotate", "infra.arrow", "infra.unicode"),
+    modules=("tasks.annotate.task",),
     libraries=("fasttext-community", "numba", "numpy", "regex"),
 )
 READ = ("id", "url", "text", "title", "chapters")

@@ -5,8 +5,8 @@ from typing import Literal, Self
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from infra.config import Section
-from infra.languages import Language
-from tasks.dedup.banding import MOST_BANDS, choose
+from infra.schemas.languages import Language
+from tasks.dedup.candidates.lsh_params import MOST_BANDS, choose
 
 Unit = Literal["words", "characters"]
 Scope = Literal["global", "source", "segment", "language"]

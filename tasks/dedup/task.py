@@ -6,37 +6,40 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from infra.code import code_digest
-from infra.dag import Step
-from infra.dataset import BrokenPromise, Dataset, NotCommitted, PartRef, open_dataset, read_table
+from infra.compute.processes import boot
+from infra.dataset.code_version import code_digest
+from infra.dataset.dataset import (
+    SHORT,
+    BrokenPromise,
+    Dataset,
+    NotCommitted,
+    PartRef,
+    open_dataset,
+    read_table,
+)
+from infra.dataset.fingerprint import digest, digest_bytes
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
+from infra.dataset.stage import build as build_dataset
+from infra.dataset.step import Step
 from infra.errors import UserError
-from infra.fingerprint import digest, digest_bytes
-from infra.ledger import verdicts
-from infra.processes import boot
-from infra.removals import Removal, raw
-from infra.stage import SHORT, Context, Outcome, Spec, Stage, Unit
-from infra.stage import build as build_dataset
-from infra.storage import Storage, StorageError
-from infra.unicode import VERSION
-from tasks.dedup.banding import curve
-from tasks.dedup.blocks import blocks
+from infra.formats.unicode_tables import VERSION
+from infra.removals.match import Removal, raw
+from infra.store.storage import Storage, StorageError
+from tasks.dedup.candidates.lsh_params import curve
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.join import Earlier, Joined, join
-from tasks.dedup.layout import Layout
-from tasks.dedup.signatures import build_signatures
+from tasks.dedup.minhash.signatures import build_signatures
+from tasks.dedup.part_groups import blocks
+from tasks.dedup.pipeline import Earlier, Joined, join
+from tasks.dedup.shuffle_plan import Layout
 
 log = logging.getLogger(__name__)
 
-STAGE = Stage(
-    "dedup", modules=("tasks.dedup", "infra.arrow", "infra.unicode"), libraries=("pyarrow",)
-)
+STAGE = Stage("dedup", modules=("tasks.dedup.task",), libraries=("pyarrow",))
 WORK = "work/dedup"  # below the storage root: what passes between the steps of a join
 LATEST = "work/dedup-latest"  # which data set to look comparisons up in: a hint, never needed
 # What the similarity of two texts depends on besides the texts.
-COMPARISON = tuple(
-    f"tasks.dedup.{name}"
-    for name in ("bins", "bits", "hashing", "readers", "sketch", "verify", "words")
-)
+COMPARISON = ("tasks.dedup.verification.batches", "tasks.dedup.verification.verify")
 CONTENTS = "parts.json"  # what the comparisons of each part of the documents rest on, in order
 
 

@@ -8,26 +8,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.dataset import Dataset
-from infra.fingerprint import digest, unit_interval
-from infra.stage import Context, Outcome, Spec, Stage, Unit
-from infra.stage import build as build_dataset
-from infra.tokens import TRAIN, VALIDATION, Tokens, TokenShards
-from tasks.evaluate.model import Nats
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import digest, unit_interval
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
+from infra.dataset.stage import build as build_dataset
+from infra.formats.megatron import TRAIN, VALIDATION, Tokens, TokenShards
+from tasks.evaluate.eval_plan import ledger
+from tasks.evaluate.language_model import Nats
 from tasks.evaluate.ngram import Trigram, Unigram, count
-from tasks.evaluate.plan import ledger
 
 Rows = npt.NDArray[np.int64]
 
 STAGE = Stage(
     "baselines",
-    modules=(
-        "tasks.evaluate.baselines",
-        "tasks.evaluate.model",
-        "tasks.evaluate.ngram",
-        "tasks.evaluate.plan",
-        "infra.tokens",
-    ),
+    modules=("tasks.evaluate.baselines",),
     libraries=("numpy", "pyarrow"),
 )
 COUNTED = "counted.json"

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infra.tokens import Tokens
-from tasks.evaluate.model import Continuation, Nats, Sampling
+from infra.formats.megatron import Tokens
+from tasks.evaluate.language_model import Continuation, Nats, Sampling
 from tasks.evaluate.windows import Window, windows
 
 LOGITS = 1 << 23  # numbers at once: 32 MiB of fp32; more is slower, out of the caches

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from infra.tokens import Tokens
-from tasks.evaluate.model import Nats
+from infra.formats.megatron import Tokens
+from tasks.evaluate.language_model import Nats
 
 Keys = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]

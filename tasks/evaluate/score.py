@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from infra.fingerprint import digest
-from infra.tokens import Tokens
-from tasks.evaluate.model import LanguageModel, Sampling
+from infra.dataset.fingerprint import digest
+from infra.formats.megatron import Tokens
+from tasks.evaluate.language_model import LanguageModel, Sampling
 
 SCHEMA = pa.schema(
     [

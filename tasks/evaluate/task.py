@@ -10,23 +10,23 @@ from typing import Any
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from infra.dag import Step
-from infra.dataset import Dataset, PartRef
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.fingerprint import digest
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
+from infra.dataset.stage import build as build_dataset
+from infra.dataset.step import Step
 from infra.errors import UserError
-from infra.fingerprint import digest
-from infra.stage import Context, Outcome, Spec, Stage, Unit
-from infra.stage import build as build_dataset
-from infra.tokens import VALIDATION, TokenShards
+from infra.formats.megatron import VALIDATION, TokenShards
 from tasks.evaluate.baselines import COUNTED, build_baselines
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.eval_plan import groups, ledger, plan
+from tasks.evaluate.language_model import LanguageModel, Sampling
 from tasks.evaluate.metrics import metrics
-from tasks.evaluate.model import LanguageModel, Sampling
-from tasks.evaluate.plan import groups, ledger, plan
 from tasks.evaluate.score import SCHEMA, score_documents
 
 STAGE = Stage(
     "evaluate",
-    modules=("tasks.evaluate", "infra.tokens"),
+    modules=("tasks.evaluate.task",),
     libraries=("numpy", "pyarrow", "tokenizers", "torch", "transformers"),
 )
 MODEL_CONFIG = "config.json"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra import warc
-from infra.dag import Step
-from infra.dataset import Dataset, PartRef
-from infra.fingerprint import digest
-from infra.ledger import verdicts
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.fingerprint import digest
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.step import Step
+from infra.formats import warc
 from tasks.extract.config import ExtractConfig
 from tasks.extract.page import Page, Request
 
@@ -23,7 +23,7 @@ _POSITION = ("offset", "length")
 
 STAGE = Stage(
     NAME,
-    modules=("tasks.extract",),
+    modules=("tasks.extract.task", "tasks.extract.sandbox_worker"),
     libraries=("fastwarc", "lxml", "resiliparse", "trafilatura"),
 )
 
@@ -105,7 +105,7 @@ def extract_part(
         config: the recipe's section.
         license: the source's licence.
     """
-    from tasks.extract.extractor import extractor
+    from tasks.extract.sandbox import extractor
 
     index = part.table().to_pylist()
     archive = io.BytesIO(part.storage.read(part.file(_WARC))) if index else io.BytesIO()

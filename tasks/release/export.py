@@ -11,7 +11,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from infra.errors import UserError
-from tasks.release import gpt2, llama
+from lm.models.gpt2 import hf as gpt2
+from lm.models.llama import hf as llama
 
 TOLERANCE = 1e-4  # largest difference of a logit in fp32
 

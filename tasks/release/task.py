@@ -4,14 +4,16 @@ import json
 import tempfile
 from pathlib import Path
 
-from infra.dag import Step
-from infra.dataset import Dataset
-from infra.progress import Progress
-from infra.stage import Context, Spec, Stage, commit_files
-from tasks.release.card import card, lineage
+from infra.compute.progress import Progress
+from infra.dataset.dataset import Dataset
+from infra.dataset.stage import Context, Spec, Stage, commit_files
+from infra.dataset.step import Step
+from tasks.release.model_card import card, lineage
 
 STAGE = Stage(
-    "release", modules=("tasks.release",), libraries=("transformers", "tokenizers", "safetensors")
+    "release",
+    modules=("tasks.release.task",),
+    libraries=("transformers", "tokenizers", "safetensors"),
 )
 FILES = ("config.json", "model.safetensors", "probe.safetensors", "tokenizer.json")
 

@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from infra.config import Section, enumerated, known
-from infra.languages import Language
-from infra.rules import RULES
-from infra.signals import SIGNALS
+from infra.schemas.languages import Language
+from infra.schemas.quality_rules import RULES
+from infra.schemas.signals import SIGNALS
 from tasks.select.rank import SIMPLE
-from tasks.select.repeats.config import Lines, Substrings
+from tasks.select.repeated_text.config import Lines, Substrings
 
 NUMBERS = frozenset({*SIGNALS, "language_score"})
 FILTER_OF = {rule.name: name for name, rules in RULES.items() for rule in rules}
@@ -59,7 +59,7 @@ class SelectConfig(Section):
     """Which documents become the corpus.
 
     The defaults are FineWeb's for English (datatrove ``examples/fineweb.py``): language score 0.65
-    and the rules of Gopher, C4 and FineWeb with their published limits (``infra/rules.py``).
+    and the rules of Gopher, C4 and FineWeb with their published limits (``infra/schemas/quality_rules.py``).
     """
 
     languages: dict[Language, Score] = Field(

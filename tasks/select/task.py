@@ -6,30 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from infra.copies import EDGES
-from infra.dag import Step
-from infra.dataset import BrokenPromise, Dataset, NotCommitted, open_dataset
+from infra.compute.progress import Progress
+from infra.dataset.dataset import SHORT, BrokenPromise, Dataset, NotCommitted, open_dataset
+from infra.dataset.fingerprint import digest
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
+from infra.dataset.stage import build as build_dataset
+from infra.dataset.step import Step
 from infra.errors import UserError
-from infra.fingerprint import digest
-from infra.progress import Progress
-from infra.removals import Removal, raw
-from infra.stage import SHORT, Context, Outcome, Spec, Stage, Unit
-from infra.stage import build as build_dataset
-from infra.storage import Storage, StorageError
+from infra.removals.match import Removal, raw
+from infra.schemas.duplicate_pairs import EDGES
+from infra.store.storage import Storage, StorageError
+from tasks.select.cluster_selection import gather, hold, send_pairs, survey
 from tasks.select.config import Gates, SelectConfig
-from tasks.select.copies import gather, hold, send_pairs, survey
-from tasks.select.elect import EXACT, NEAR
-from tasks.select.part import STAGE as NAME
-from tasks.select.part import Triple, write
-from tasks.select.poll import DIGITS, Poll
-from tasks.select.repeats.addresses import REASON as ADDRESS
-from tasks.select.repeats.addresses import elect_addresses, send_addresses
-from tasks.select.repeats.ground import state
-from tasks.select.repeats.levels import run_levels
-from tasks.select.repeats.line_election import REASON as LINES
-from tasks.select.repeats.substring_election import REASON as SUBSTRINGS
+from tasks.select.repeated_text.line_dedup import REASON as LINES
+from tasks.select.repeated_text.pass_state import state
+from tasks.select.repeated_text.passes import run_levels
+from tasks.select.repeated_text.substring_dedup import REASON as SUBSTRINGS
+from tasks.select.repeated_text.url_dedup import REASON as ADDRESS
+from tasks.select.repeated_text.url_dedup import elect_addresses, send_addresses
+from tasks.select.selection_shuffle import DIGITS, Poll
+from tasks.select.survivors import EXACT, NEAR
+from tasks.select.write_part import STAGE as NAME
+from tasks.select.write_part import Triple, write
 
-STAGE = Stage(NAME, modules=("tasks.select", "infra.rules"), libraries=("pyarrow",))
+STAGE = Stage(NAME, modules=("tasks.select.task",), libraries=("pyarrow",))
 SHOWN_CLUSTERS = 10
 # Documents with copies, and verified pairs, that a worker looks at together.
 CANDIDATES, PAIRS = 200_000, 2_000_000

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 from tokenizers import AddedToken, models, pre_tokenizers
 
-from infra.arrow import Bytes, Offsets, utf8
+from infra.formats.arrow_text import Bytes, Offsets, utf8
 from tasks.tokenize.merges import learn
-from tasks.tokenize.rule import Normalisation, Rule, untrained
-from tasks.tokenize.words import count
+from tasks.tokenize.pretokenizer import Normalisation, Rule, untrained
+from tasks.tokenize.word_table import count
 
 MIN_FREQUENCY = 2  # a pair seen once says nothing about other text
 

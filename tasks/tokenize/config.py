@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from infra.config import Section
-from tasks.tokenize.rule import Digits, Normalisation, Rule, Spaces, Style
+from tasks.tokenize.pretokenizer import Digits, Normalisation, Rule, Spaces, Style
 
 BYTES = 256  # the vocabulary holds every byte, so that any text comes back as it was
 

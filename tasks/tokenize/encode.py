@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from infra.arrow import Offsets, utf8
+from infra.dataset.fingerprint import digest_bytes
 from infra.errors import UserError
-from infra.fingerprint import digest_bytes
-from infra.tokens import Tokens, token_dtype
-from tasks.tokenize.lookup import Lookup
-from tasks.tokenize.rule import recognise
+from infra.formats.arrow_text import Offsets, utf8
+from infra.formats.megatron import Tokens, token_dtype
+from tasks.tokenize.pretokenizer import recognise
+from tasks.tokenize.word_cache_encoder import Lookup
 
 # An encoding takes some hundred bytes per token while it is made, so a book is encoded in pieces.
 CHUNK = 1 << 19  # characters

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infra.arrow import Bytes, Offsets
-from infra.jit import kernel
+from infra.compute.jit import kernel
+from infra.formats.arrow_text import Bytes, Offsets
 
 Symbols = npt.NDArray[np.int32]
 Offsets2 = npt.NDArray[np.int64]  # two axes

@@ -8,14 +8,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.arrow import utf8
-from infra.dataset import table_bytes
-from infra.ledger import verdicts
-from infra.stage import Outcome
-from infra.tokens import TRAIN, VALIDATION, Tokens, encode_index
+from infra.dataset.dataset import table_bytes
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Outcome
+from infra.formats.arrow_text import utf8
+from infra.formats.megatron import TRAIN, VALIDATION, Tokens, encode_index
 from tasks.tokenize.encode import Encoder
-from tasks.tokenize.split import splits, survey
-from tasks.tokenize.words import space_separated
+from tasks.tokenize.holdout_split import splits, survey
+from tasks.tokenize.word_table import space_separated
 
 USAGE = "usage.parquet"
 SCHEMA = pa.schema(

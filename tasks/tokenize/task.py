@@ -12,30 +12,28 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.dag import Step
-from infra.dataset import Dataset, PartRef, open_dataset
-from infra.fingerprint import digest, digest_bytes
-from infra.ledger import verdicts
-from infra.stage import Context, Outcome, Spec, Stage, Unit
-from infra.stage import build as build_dataset
-from infra.storage import Storage, StorageError, open_url
+from infra.dataset.dataset import Dataset, PartRef, open_dataset
+from infra.dataset.fingerprint import digest, digest_bytes
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
+from infra.dataset.stage import build as build_dataset
+from infra.dataset.step import Step
+from infra.store.storage import Storage, StorageError, open_url
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.encode import BadTokenizer, Encoder
-from tasks.tokenize.figures import figures
+from tasks.tokenize.holdout_split import SCHEMA as DRAWS
+from tasks.tokenize.holdout_split import cut, sample, survey
 from tasks.tokenize.shards import tokenize_documents
-from tasks.tokenize.split import SCHEMA as DRAWS
-from tasks.tokenize.split import cut, sample, survey
-from tasks.tokenize.training import (
+from tasks.tokenize.stats import figures
+from tasks.tokenize.train_tokenizer import (
     JSON,
     build_tokenizer,
     given_tokenizer,
     read_tokenizer,
 )
 
-STAGE = Stage(
-    "tokenize", modules=("tasks.tokenize", "infra.tokens"), libraries=("tokenizers", "pyarrow")
-)
-SAMPLE = Stage("sample", modules=("tasks.tokenize.split",), libraries=("pyarrow",))
+STAGE = Stage("tokenize", modules=("tasks.tokenize.task",), libraries=("tokenizers", "pyarrow"))
+SAMPLE = Stage("sample", modules=("tasks.tokenize.holdout_split",), libraries=("pyarrow",))
 # What an existing tokenizer makes idle.
 TRAINED_ONLY = (
     "vocab_size", "style", "digits", "spaces", "normalisation", "special_tokens", "sample_bytes",

@@ -8,25 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.cache import cache_root
-from infra.dag import Step
-from infra.dataset import Counts, Dataset, NotCommitted, open_dataset
+from infra.compute.progress import Progress
+from infra.dataset.dataset import Counts, Dataset, NotCommitted, open_dataset
+from infra.dataset.fingerprint import digest
+from infra.dataset.stage import Context, Spec, Stage, commit_files
+from infra.dataset.step import Step
 from infra.errors import UserError
-from infra.fingerprint import digest
-from infra.progress import Progress
-from infra.stage import Context, Spec, Stage, commit_files
-from infra.tokens import TRAIN
-from tasks.train.branches import FILE, Branch, to_json
-from tasks.train.config import TrainConfig
-from tasks.train.goodput import ATTEMPTS, account
-from tasks.train.journal import curves, read
-from tasks.train.machines import end, meeting
-from tasks.train.recover import Trunk, to_the_end
-from tasks.train.sampler import order_of
+from infra.formats.megatron import TRAIN
+from infra.store.cache_dir import cache_root
+from lm.config.train import TrainConfig
+from lm.data.sampler import order_of
+from lm.launch.rendezvous import end, meeting
+from lm.launch.rollback import Trunk, to_the_end
+from lm.launch.rollback_log import FILE, Branch, to_json
+from lm.metrics.goodput import ATTEMPTS, account
+from lm.metrics.logger import curves, read
 
 STAGE = Stage(
     "train",
-    modules=("tasks.train",),
+    modules=("tasks.train.task", "lm.train.worker"),
     libraries=("torch", "numpy"),
     deterministic=False,  # the weights' last bits depend on the kind of processor
 )

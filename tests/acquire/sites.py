@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from infra.cluster import Cluster, ClusterConfig
-from infra.progress import Progress, Silent
-from infra.stage import Context
-from infra.storage import Storage
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Progress, Silent
+from infra.dataset.stage import Context
+from infra.store.storage import Storage
 from tasks.acquire.config import WebSource
 
 HUGE = 50_000_000

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from infra.errors import UserError
-from tasks.acquire.books import address, config, read_book, units
+from tasks.acquire.books.books import address, config, read_book, units
 from tasks.acquire.config import BooksSource
-from tasks.acquire.rows import SCHEMA
+from tasks.acquire.document_builder import SCHEMA
 from tests.acquire.epubs import package, page, whale
 
 PARAGRAPH = (
@@ -183,7 +183,7 @@ def test_a_fault_of_ours_costs_one_book(tmp_path: Path, monkeypatch: pytest.Monk
     def fault(*_: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("tasks.acquire.books.decode", fault)
+    monkeypatch.setattr("tasks.acquire.books.books.decode", fault)
     _, verdict = read(tmp_path / "a.txt", b"text")
     assert verdict["reason"] == "reader_error"
     assert verdict["evidence"]["error"] == "RuntimeError: unforeseen"

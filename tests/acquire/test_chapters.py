@@ -1,7 +1,7 @@
 import pytest
 
-from tasks.acquire.chapters import find_chapters, is_division
-from tasks.acquire.plaintext import split_blocks
+from tasks.acquire.books.chapters import find_chapters, is_division
+from tasks.acquire.books.plaintext import split_blocks
 
 BODY = "\n\n" + "It was a dark and stormy night, and the rain fell in torrents upon the roof. " * 3
 

@@ -11,13 +11,13 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infra.dataset.fingerprint import document_id
+from infra.dataset.stage import Outcome
 from infra.errors import UserError
-from infra.fingerprint import document_id
-from infra.stage import Outcome
 from tasks.acquire import documents
 from tasks.acquire.config import DocumentsSource
+from tasks.acquire.document_builder import SCHEMA
 from tasks.acquire.documents import config, read_documents, units
-from tasks.acquire.rows import SCHEMA
 
 Found = tuple[pa.Table, list[dict[str, Any]]]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.acquire.epub import BadEpub, Book, Encrypted, TooLarge, read_epub
+from tasks.acquire.books.epub import BadEpub, Book, Encrypted, TooLarge, read_epub
 from tests.acquire.epubs import ncx, pack, package, page, point, whale
 
 LIMIT = 1 << 20

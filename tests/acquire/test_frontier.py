@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.outcome import Fate, dropped
+from tasks.acquire.http_verdict import Fate, dropped
 from tasks.acquire.web.frontier import Frontier
-from tasks.acquire.web.urls import Scope
+from tasks.acquire.web.scope import Scope
 
 ROOT = "http://h/0"
 

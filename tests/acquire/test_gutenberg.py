@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.acquire.gutenberg import Header, find_body
+from tasks.acquire.books.gutenberg import Header, find_body
 
 MODERN = """\
 The Project Gutenberg EBook of Moby Dick; or The Whale, by Herman Melville

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.plaintext import Wrapping, split_blocks
+from tasks.acquire.books.plaintext import Wrapping, split_blocks
 
 PARAGRAPHS = [
     (

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.warc import Capture
+from infra.formats.warc import Capture
 from tasks.acquire.web.spool import Spool, locked, remove
 
 DATE = "2026-01-01T00:00:00Z"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from infra import warc
-from infra.dataset import Dataset
+from infra.dataset.dataset import Dataset
 from infra.errors import UserError
+from infra.formats import warc
 from tasks.acquire.config import WarcSource
-from tasks.acquire.files import InputFile
+from tasks.acquire.input_files import InputFile
 from tasks.acquire.task import acquire
 from tests.acquire.sites import context, html
 
@@ -186,7 +186,7 @@ def test_a_new_archive_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_large_archives_are_cut_into_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.acquire.parts.MAX_CAPTURES", 4)
+    monkeypatch.setattr("tasks.acquire.capture_parts.MAX_CAPTURES", 4)
     raw = acquired(tmp_path / "store", written(tmp_path / "a.warc.gz", pages=9))
     assert [(part.name, part.rows) for part in raw.parts] == [
         ("00000", 4), ("00000-001", 4), ("00000-002", 4), ("00000-003", 1),

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.acquire.xhtml import BadXhtml, render
+from tasks.acquire.books.xhtml import BadXhtml, render
 from tests.acquire.epubs import page
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import regex
 
-from infra.unicode import CJK_RANGES
+from infra.formats.unicode_tables import CJK_RANGES
 
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 POLICY = (

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.annotate.pii import checksums
-from tasks.annotate.pii.kinds import KINDS
+from tasks.annotate.pii.detectors import KINDS
 from tasks.annotate.pii.spans import TYPE, find, settle
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from infra.cluster import Cluster, ClusterConfig
-from infra.dataset import Dataset
-from infra.fingerprint import digest, document_id
-from infra.ledger import verdicts
-from infra.progress import Silent
-from infra.rules import RULES, Rule, check
-from infra.signals import SIGNALS
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.storage import Storage
-from tasks.annotate.columns import SCHEMA
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import digest, document_id
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.schemas.quality_rules import RULES, Rule, check
+from infra.schemas.signals import SIGNALS
+from infra.store.storage import Storage
+from tasks.annotate.annotate_table import SCHEMA
 from tasks.annotate.config import AnnotateConfig
 from tasks.annotate.language import identify
 from tasks.annotate.task import annotate
@@ -114,7 +114,7 @@ def test_another_part_costs_only_itself(tmp_path: Path, monkeypatch: pytest.Monk
         seen.extend(texts)
         return identify(texts, characters)
 
-    monkeypatch.setattr("tasks.annotate.columns.identify", watched)
+    monkeypatch.setattr("tasks.annotate.annotate_table.identify", watched)
     run(ctx, documents(ctx, [[TEXTS[:2]], [["A new document."]], [TEXTS[2:]]]))
     assert seen == ["A new document."]
 
@@ -140,7 +140,7 @@ def test_a_row_that_breaks_a_function_fails_alone(
             raise ValueError("no")
         return identify(texts, characters)
 
-    monkeypatch.setattr("tasks.annotate.columns.identify", broken)
+    monkeypatch.setattr("tasks.annotate.annotate_table.identify", broken)
     ctx = context(tmp_path)
     notes = run(ctx, documents(ctx, [[TEXTS]]))
     assert notes.counts.to_json() == {

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.dedup_edits import EDITS, FIXED, Stock
 from benchmarks.dedup_jaccard import all_pairs, bin_names, bin_of, jaccard, shingle_set, supported
 from benchmarks.dedup_truth import Planted, cut, generate, plant, write
-from tasks.dedup.words import normalise, shingles
+from tasks.dedup.minhash.shingles import normalise, shingles
 
 LEXICON = [f"{a}{b}{c}" for a in "bcdfmnrst" for b in "aeiou" for c in ("", "l", "rm", "n")]
 STOCK = Stock([word.upper() for word in random.Random(0).choices(LEXICON, k=20_000)])

@@ -7,14 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.cluster import Cluster, ClusterConfig
-from infra.dataset import Dataset
-from infra.fingerprint import digest, document_id
-from infra.ledger import verdicts
-from infra.progress import Silent
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.storage import Storage
-from tasks.dedup.words import shingles
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import digest, document_id
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.store.storage import Storage
+from tasks.dedup.minhash.shingles import shingles
 
 DOCUMENTS = Stage("documents", ("tests.dedup.corpora",))
 CHAPTERS = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))

@@ -3,9 +3,9 @@
 import random
 from collections.abc import Sequence
 
-from infra.copies import edges as edge_tables
-from infra.dataset import Dataset
-from infra.stage import Context
+from infra.dataset.dataset import Dataset
+from infra.dataset.stage import Context
+from infra.schemas.duplicate_pairs import edges as edge_tables
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.task import dedup
 from tests.dedup.corpora import Row, edited, prose, row

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.storage import Storage
-from tasks.dedup import components as module
-from tasks.dedup.components import begin, components, star, step, unite, united, watch
+from infra.store.storage import Storage
+from tasks.dedup.candidates import components as module
+from tasks.dedup.candidates.components import begin, components, star, step, unite, united, watch
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.layout import Layout
-from tasks.dedup.verify import gathered, jaccard
+from tasks.dedup.shuffle_plan import Layout
+from tasks.dedup.verification.verify import gathered, jaccard
 
 EDGES = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
 

@@ -7,9 +7,9 @@ import datasketch
 import numpy as np
 import xxhash
 
-from tasks.dedup.banding import probability
+from tasks.dedup.candidates.lsh_params import probability
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.signatures import build_signatures
+from tasks.dedup.minhash.signatures import build_signatures
 from tests.dedup.corpora import context, documents
 from tests.dedup.stage import corpus, run
 

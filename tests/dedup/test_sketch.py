@@ -11,9 +11,9 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.dedup.hashing import u64, xxh64, xxh64_windows
-from tasks.dedup.sketch import PIECE, Reader, Sketches, ascii_word
-from tasks.dedup.words import fold, normalise, shingles, words
+from tasks.dedup.minhash.shingles import fold, normalise, shingles, words
+from tasks.dedup.minhash.sketch import PIECE, Reader, Sketches, ascii_word
+from tasks.dedup.minhash.xxh64 import u64, xxh64, xxh64_windows
 
 # Letters of every length in UTF-8, case pairs that change length, marks, scripts without spaces,
 # white space of several kinds, and the characters whose lower case is irregular.

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.layout import Layout
+from tasks.dedup.shuffle_plan import Layout
 from tasks.dedup.task import ImplausibleCopies, dedup
-from tasks.dedup.verify import verify
+from tasks.dedup.verification.verify import verify
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
 from tests.dedup.stage import corpus, edges, marks, run
-from tests.select.notes import annotated, note
+from tests.select.annotations import annotated, note
 
 
 def test_planted_copies_are_found_and_nothing_else(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_worker_holds_the_pairs_within_clusters_that_memory_allows(
         found = run(ctx, [documents(ctx, "site", [rows])], memory=memory, **settings)
         bytes_.append(found.manifest.to_bytes())
         assert found.facts["within_clusters"] > 10 * found.facts["candidates"]
-        monkeypatch.setattr("tasks.dedup.verify.verify", traced)  # compiled by now
+        monkeypatch.setattr("tasks.dedup.verification.verify.verify", traced)  # compiled by now
     assert max(peaks) < 2_000_000
     assert bytes_[0] == bytes_[1]
 

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import flows.run
+import flows.runner
+from flows.execute import Result, perform
 from flows.pipeline import pipeline
 from flows.recipe import load
-from flows.walk import Result, perform
 
 
 def main(recipe: str) -> None:
@@ -20,8 +20,8 @@ def main(recipe: str) -> None:
             raise ConnectionResetError("the store hung up")
         return perform(*given)
 
-    flows.run.perform = once  # type: ignore[assignment,attr-defined]
-    flows.run.RETRY_DELAYS = (0.1, 0.1)
+    flows.runner.perform = once  # type: ignore[assignment,attr-defined]
+    flows.runner.RETRY_DELAYS = (0.1, 0.1)
     pipeline(load(recipe), "acquire")
 
 

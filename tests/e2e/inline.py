@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.dag import walk
+from flows.execute import Result, perform
 from flows.recipe import Recipe, StageName
-from flows.road import walk
-from flows.walk import Result, perform
-from infra.cluster import Cluster, ClusterConfig
-from infra.dag import Step
-from infra.progress import Silent
-from infra.removals import Removal
-from infra.stage import Context
-from infra.storage import Storage
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.stage import Context
+from infra.dataset.step import Step
+from infra.removals.match import Removal
+from infra.store.storage import Storage
 
 
 class Shuffled(Cluster):

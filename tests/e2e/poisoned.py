@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from infra.processes import die_with_parent
-from tasks.train import loop, worker
-from tasks.train.feed import Feed
-from tests.train.poison import poisoned
+from infra.compute.processes import die_with_parent
+from lm.data.loader import Feed
+from lm.train import loop, worker
+from tests.lm.poison import poisoned
 
 BAD = 13
 

@@ -16,14 +16,15 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from infra.cache import VARIABLE
-from infra.dataset import MANIFEST, Dataset, open_dataset
-from infra.storage import Storage
-from tasks.train import launch, task
-from tasks.train.config import TrainConfig
-from tasks.train.join import take_part
-from tasks.train.machines import meeting
-from tests.train.corpora import context, tiny, token_shards
+from infra.dataset.dataset import MANIFEST, Dataset, open_dataset
+from infra.store.cache_dir import VARIABLE
+from infra.store.storage import Storage
+from lm.config.train import TrainConfig
+from lm.launch import torchrun
+from lm.launch.node import take_part
+from lm.launch.rendezvous import meeting
+from tasks.train import task
+from tests.lm.corpora import context, tiny, token_shards
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -56,13 +57,13 @@ def second_machine(store: str, config: TrainConfig) -> None:
 
 def with_worker(module: str) -> None:
     """Let the launcher start another module instead of the worker."""
-    real = launch.command
+    real = torchrun.command
 
     def command(*given: Any, **named: Any) -> list[str]:
         line = real(*given, **named)
-        return [module if word == "tasks.train.worker" else word for word in line]
+        return [module if word == "lm.train.worker" else word for word in line]
 
-    launch.command = command
+    torchrun.command = command
 
 
 if __name__ == "__main__":
@@ -131,7 +132,7 @@ def below(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
             words = member.cmdline()
         except psutil.Error:
             continue
-        if "tasks.train.worker" in words and "torch.distributed.run" not in words:
+        if "lm.train.worker" in words and "torch.distributed.run" not in words:
             found.append(member)
     return found
 
@@ -141,7 +142,7 @@ def on_two_machines(
     folder: Path,
     config: TrainConfig,
     watch: Callable[["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"], None],
-    worker: str = "tasks.train.worker",
+    worker: str = "lm.train.worker",
 ) -> tuple[Dataset, str]:
     """The model that both make, and what the second one says; ``watch`` is called meanwhile."""
     store = folder / "store"

@@ -46,7 +46,7 @@ def test_a_cancelled_crawl_leaves_no_process(
         run = deployed.run("pipeline/nightly", recipe=value, until="acquire")
         wait_for(lambda: len(site.paths) > 1, 90)
         wait_for(lambda: any((tmp_path / "data").glob("acquire/dump-*/manifest.json")), 60)
-        work = of_run(worker, "tasks.acquire.web.crawl")
+        work = of_run(worker, "tasks.acquire.web.crawler")
         assert any("spawn_main" in " ".join(command_of(p)) for p in work), "Dask's workers"
         cancelled(deployed, run, work, tmp_path / "data")
 
@@ -57,7 +57,7 @@ def test_a_cancelled_training_leaves_no_process(
     value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), train=[endless("one")])
     run = deployed.run("pipeline/nightly", recipe=value, until="train")
     wait_for(lambda: trainers(descendants(worker)), 120)
-    cancelled(deployed, run, of_run(worker, "tasks.train.worker"), tmp_path / "data")
+    cancelled(deployed, run, of_run(worker, "lm.train.worker"), tmp_path / "data")
 
 
 def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.walk import Result
-from infra.dataset import Dataset
-from infra.fingerprint import document_id
-from infra.removals import Removal, removal, removed
-from infra.tokens import SPLITS, TokenShards
+from flows.execute import Result
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import document_id
+from infra.formats.megatron import SPLITS, TokenShards
+from infra.removals.match import Removal, removal, removed
 from tests.e2e.corpora import docstrings, recipe
 from tests.e2e.inline import go
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from infra.dataset import open_dataset
-from infra.storage import Storage
-from infra.tokens import SPLITS, TokenShards
-from tasks.tokenize.split import survey
+from infra.dataset.dataset import open_dataset
+from infra.formats.megatron import SPLITS, TokenShards
+from infra.store.storage import Storage
+from tasks.tokenize.holdout_split import survey
 from tests.e2e.command import Ran, gristmill, write_recipe
 from tests.e2e.corpora import docstrings, recipe
 

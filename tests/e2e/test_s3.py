@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.storage import Storage
+from infra.store.storage import Storage
 from tests.e2e.command import gristmill, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.inline import data_bytes, go

@@ -46,7 +46,7 @@ def command_of(process: psutil.Process) -> list[str]:
 
 
 def trainers(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if "tasks.train.worker" in command_of(process)]
+    return [process for process in processes if "lm.train.worker" in command_of(process)]
 
 
 def wait_for_training(pid: int, cache: Path) -> list[psutil.Process]:

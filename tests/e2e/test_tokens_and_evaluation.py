@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.dataset import Dataset
+from infra.dataset.dataset import Dataset
 from tasks.evaluate import task as evaluation
 from tasks.evaluate.config import EvaluateConfig
 from tasks.tokenize import task as tokenization

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from infra.tokens import Tokens
+from infra.formats.megatron import Tokens
 from tasks.evaluate import huggingface
 from tasks.evaluate.huggingface import HuggingFaceModel, choose
-from tasks.evaluate.model import LanguageModel, Sampling
+from tasks.evaluate.language_model import LanguageModel, Sampling
 from tests.evaluate import tiny
 
 V, EOS = 50, 0

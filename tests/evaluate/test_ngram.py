@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.tokens import Tokens
+from infra.formats.megatron import Tokens
 from tasks.evaluate.ngram import (
     FALLBACK,
     Trigram,

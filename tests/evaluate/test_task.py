@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from infra.dataset import Dataset
-from infra.ledger import verdicts
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.storage import Storage
-from infra.tokens import ShardWriter, TokenShards, token_dtype
-from tasks.evaluate import plan as planning
+from infra.dataset.dataset import Dataset
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.formats.megatron import ShardWriter, TokenShards, token_dtype
+from infra.store.storage import Storage
+from tasks.evaluate import eval_plan as planning
 from tasks.evaluate import task
 from tasks.evaluate.baselines import choose, runs
 from tasks.evaluate.config import EvaluateConfig

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from infra.dataset import Counts, Dataset
-from infra.stage import Context, Spec, Stage, commit_files
+from infra.dataset.dataset import Counts, Dataset
+from infra.dataset.stage import Context, Spec, Stage, commit_files
 
 CONTEXT = 16
 STAGE = Stage("release", ("tests.evaluate.tiny",))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from prefect.exceptions import ParameterTypeError
 
+from flows.execute import Slots
 from flows.recipe import RecipeError, load
-from flows.walk import Slots
 
 MINIMAL = """
 name: small

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from infra.cluster import Cluster, ClusterConfig, ClusterLost
-from infra.processes import Stopped
+from infra.compute.cluster import Cluster, ClusterConfig, ClusterLost
+from infra.compute.processes import Stopped
 
 
 def cluster(**config: object) -> Cluster:

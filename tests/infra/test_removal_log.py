@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.removal_log import BadRecord, NotRemoved, in_force, lift, record, removals
-from infra.removals import Removal, removal
-from infra.storage import Storage
+from infra.removals.log import BadRecord, NotRemoved, in_force, lift, record, removals
+from infra.removals.match import Removal, removal
+from infra.store.storage import Storage
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ONE, OTHER = removal("domain", "one.org"), removal("url", "http://other.org/x")

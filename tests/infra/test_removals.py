@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra import removals as module
-from infra.removals import BadRemoval, Removal, ordered, raw, removal, removed
-from infra.urls import canonical, hostname
+from infra.formats.urls import canonical, hostname
+from infra.removals import match as module
+from infra.removals.match import BadRemoval, Removal, ordered, raw, removal, removed
 
 ID = "0123456789abcdef" * 2
 

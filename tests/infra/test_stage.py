@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from infra.cluster import Cluster, ClusterConfig
-from infra.dataset import (
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import (
     MANIFEST,
     BrokenPromise,
     Counts,
@@ -19,14 +20,13 @@ from infra.dataset import (
     NotCommitted,
     open_dataset,
 )
-from infra.fingerprint import digest
-from infra.ledger import verdicts
-from infra.progress import Silent
-from infra.rowwise import rowwise
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build, commit
-from infra.storage import Storage
+from infra.dataset.fingerprint import digest
+from infra.dataset.isolate_rows import rowwise
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build, commit
+from infra.store.storage import Storage
 
-STAGE = Stage("shout", ("infra.arrow",))
+STAGE = Stage("shout", ("infra.formats.arrow_text",))
 CALLS: list[str] = []
 
 
@@ -126,7 +126,7 @@ def test_two_writers_leave_one_valid_result(tmp_path: Path) -> None:
 
 
 def test_results_of_the_outside_world_never_mix(tmp_path: Path) -> None:
-    outside = Stage("shout", ("infra.arrow",), deterministic=False)
+    outside = Stage("shout", ("infra.formats.arrow_text",), deterministic=False)
     data = build(context(tmp_path), Spec(outside, "site", {}), units("one two"), shout)
     name = data.parts[0].file("parquet")
     assert name.startswith("part-00000.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.storage import Storage, StorageError, expand, open_url
+from infra.store.storage import Storage, StorageError, expand, open_url
 from tests.servers import S3
 
 Make = Callable[[], Storage]

@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra import warc
+from infra.formats import warc
 
 DATE = "2026-01-01T00:00:00Z"
 LATER = "2031-12-31T23:59:59Z"

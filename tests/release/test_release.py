@@ -6,16 +6,16 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save
 
-from infra.dataset import Dataset
-from infra.stage import Spec, Stage, commit_files
+from infra.dataset.dataset import Dataset
+from infra.dataset.stage import Spec, Stage, commit_files
+from lm.models.decoder import Decoder
+from lm.models.registry import build
+from lm.models.weights import save_weights
+from lm.train.loop import Job
+from lm.train.worker import save_probe
 from tasks.release import task
 from tasks.release.export import ParityBroken, Trained, check_logits, export
-from tasks.train.layouts import build
-from tasks.train.loop import Job
-from tasks.train.model import Decoder
-from tasks.train.weights import save_weights
-from tasks.train.worker import save_probe
-from tests.train.corpora import context, texts, tiny, token_shards, tokenizer
+from tests.lm.corpora import context, texts, tiny, token_shards, tokenizer
 
 TRAIN = Stage("train", ("tests.release.test_release",))
 

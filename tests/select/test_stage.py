@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.dataset import BrokenPromise, Dataset
+from infra.dataset.dataset import BrokenPromise, Dataset
+from infra.dataset.stage import Context
 from infra.errors import UserError
-from infra.stage import Context
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.task import dedup
 from tasks.select.config import SelectConfig
 from tasks.select.task import ImplausibleLoss, select
 from tests.dedup.corpora import Row, context, documents, edited, jaccard, prose, row
-from tests.select.notes import annotated, note
+from tests.select.annotations import annotated, note
 
 Notes = list[list[dict[str, Any] | None]]
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from infra.cluster import Cluster, ClusterConfig
-from infra.dataset import Dataset
-from infra.fingerprint import digest, document_id
-from infra.ledger import verdicts
-from infra.progress import Silent
-from infra.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.storage import Storage
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import digest, document_id
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.store.storage import Storage
 from tasks.tokenize.bpe import train
 from tasks.tokenize.encode import Encoder
-from tasks.tokenize.rule import Rule, Style
+from tasks.tokenize.pretokenizer import Rule, Style
 
 STAGE = Stage("select", ("tests.tokenize.corpora",))
 EOS = "<|endoftext|>"

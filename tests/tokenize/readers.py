@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from infra.packages import fetch
+from infra.download.pypi import fetch
 
 Pin = tuple[str, str, str, str]
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from infra.tokens import Tokens
+from infra.formats.megatron import Tokens
 from tasks.tokenize import encode
 from tasks.tokenize.bpe import train
 from tasks.tokenize.encode import BadTokenizer, Encoder, chunks
-from tasks.tokenize.rule import Rule, Style, untrained
+from tasks.tokenize.pretokenizer import Rule, Style, untrained
 from tests.tokenize.corpora import EOS, PROSE, encoder, variations
 
 GPT2, LLAMA3 = encoder("gpt2"), encoder("llama3")

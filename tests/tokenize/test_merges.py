@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers, trainers
 
-from infra.arrow import utf8
+from infra.formats.arrow_text import utf8
 from tasks.tokenize.bpe import MIN_FREQUENCY, build, train
-from tasks.tokenize.rule import ALL, Rule, untrained
-from tasks.tokenize.words import count
+from tasks.tokenize.pretokenizer import ALL, Rule, untrained
+from tasks.tokenize.word_table import count
 from tests.tokenize.corpora import EOS, PROSE, variations
 
 FEW = st.text(st.sampled_from("aab  é1\n"), max_size=40)

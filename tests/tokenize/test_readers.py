@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from infra.tokens import Tokens
+from infra.formats.megatron import Tokens
 from tasks.tokenize.encode import Encoder
 from tasks.tokenize.shards import tokenize_documents
 from tests.tokenize.corpora import EOS, encoder, table, variations

@@ -6,14 +6,14 @@ import pytest
 from pydantic import ValidationError
 from tokenizers import Tokenizer, models
 
-from infra.dataset import Dataset, PartRef, open_dataset
-from infra.stage import Outcome
-from infra.tokens import TokenShards
-from tasks.tokenize import task, training
+from infra.dataset.dataset import Dataset, PartRef, open_dataset
+from infra.dataset.stage import Outcome
+from infra.formats.megatron import TokenShards
+from tasks.tokenize import task, train_tokenizer
 from tasks.tokenize.bpe import ALPHABET
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.encode import BadTokenizer, Encoder
-from tasks.tokenize.rule import Rule, untrained
+from tasks.tokenize.pretokenizer import Rule, untrained
 from tests.tokenize import megatron
 from tests.tokenize.corpora import EOS, context, corpus, table, variations
 
@@ -109,8 +109,8 @@ def test_a_new_document_outside_the_sample_leaves_other_parts_alone(
         return real(part, home, options)
 
     monkeypatch.setattr(task, "tokenize_part", counting)
-    monkeypatch.setattr(training, "train_tokenizer", None)  # must not be needed
-    monkeypatch.setattr(training, "count_words", None)
+    monkeypatch.setattr(train_tokenizer, "train_tokenizer", None)  # must not be needed
+    monkeypatch.setattr(train_tokenizer, "count_words", None)
     after = run(tmp_path, [variations(60), ["One more page, and a dull one."]], config)
     assert done == ["00001"]
     assert after.parts[0].content == before.parts[0].content
@@ -252,7 +252,7 @@ def test_moved_documents_do_not_train_the_tokenizer_again(
 ) -> None:
     texts = variations(40)
     run(tmp_path, [texts])
-    monkeypatch.setattr(training, "train_tokenizer", None)  # must not be needed
+    monkeypatch.setattr(train_tokenizer, "train_tokenizer", None)  # must not be needed
     run(tmp_path, [texts[30:], texts[:30]])
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tasks.acquire.outcome import Fate, dropped
-from tasks.acquire.web.urls import Scope
+from tasks.acquire.http_verdict import Fate, dropped
+from tasks.acquire.web.scope import Scope
 
 
 class Frontier:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.acquire.web.urls import canonical
+from tasks.acquire.web.scope import canonical
 
 _LINKS = ("a", "area", "frame", "iframe", "meta")
 _REFRESH = re.compile(r"^\s*[\d.]+\s*[;,]?\s*(?:url\s*=)?\s*['\"]?(.*?)['\"]?\s*$", re.I | re.S)

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from infra.compute.processes import child
+from infra.compute.progress import Progress, Reporter
+from infra.dataset.ledger import KEPT
+from infra.dataset.stage import Outcome
 from infra.errors import UserError
-from infra.ledger import KEPT
-from infra.processes import child
-from infra.progress import Progress, Reporter
-from infra.removals import Removal
-from infra.stage import Outcome
+from infra.removals.match import Removal
+from tasks.acquire.capture_parts import STAGE, Parts, payload_digest
 from tasks.acquire.config import WebSource
-from tasks.acquire.outcome import Fate
-from tasks.acquire.parts import STAGE, Parts, payload_digest
+from tasks.acquire.http_verdict import Fate
 from tasks.acquire.web.spool import CRAWL_LOG, Spool, locked, scratch
 
 _LOG_TAIL = 2000  # characters of the crawler's log in an error message
@@ -66,7 +66,7 @@ def _crawl(source: WebSource, where: Path, reporter: Reporter, removals: Sequenc
     }
     config.write_text(json.dumps(options), encoding="utf-8")
     log = where / CRAWL_LOG
-    command = [sys.executable, "-m", "tasks.acquire.web.crawl", str(config)]
+    command = [sys.executable, "-m", "tasks.acquire.web.crawler", str(config)]
     with log.open("ab") as errors, child(command, stderr=errors) as process:
         _follow(process, source, reporter)
         status = process.wait()

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from infra import warc
-from infra.cache import cache_root
+from infra.formats import warc
+from infra.store.cache_dir import cache_root
 
 _ROBOTS = "robots:"
 CRAWL_LOG = "crawl.log"

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.arrow import utf8
-from tasks.annotate.pii import windows
-from tasks.annotate.pii.kinds import KINDS, Found, check
+from infra.formats.arrow_text import utf8
+from tasks.annotate.pii import candidate_scan
+from tasks.annotate.pii.detectors import KINDS, Found, check
 
 SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
 TYPE = pa.list_(SPAN)
@@ -46,10 +46,10 @@ def find(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
     """
     offsets, data = utf8(text)
     proposed = np.empty((_FIRST_WINDOWS, 4), np.int64)
-    count = windows.scan(offsets, data, proposed)
+    count = candidate_scan.scan(offsets, data, proposed)
     if count > len(proposed):
         proposed = np.empty((count, 4), np.int64)
-        windows.scan(offsets, data, proposed)
+        candidate_scan.scan(offsets, data, proposed)
     rows: list[list[dict[str, Any]]] = [[] for _ in range(offsets.size - 1)]
     bounds = np.searchsorted(proposed[:count, 0], np.arange(offsets.size))
     for row, spans in enumerate(rows):
@@ -67,7 +67,7 @@ def find(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
             continue
         settled = settle(found)
         positions = np.array([place for item in settled for place in item[1:]], np.int64) + start
-        windows.characters(data, start, positions)
+        candidate_scan.characters(data, start, positions)
         spans.extend(
             {"start": int(positions[2 * k]), "end": int(positions[2 * k + 1]), "kind": item[0]}
             for k, item in enumerate(settled)

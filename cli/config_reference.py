@@ -1,0 +1,100 @@
+"""The reference of every setting, written from the recipe's model: ``python -m cli.config_reference``."""
+
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from flows.recipe import Recipe
+
+HEAD = """# Every setting of a recipe
+
+This page is written from the recipe's own model by `make docs`; a test keeps the two equal.
+
+A recipe is one YAML file. Unknown keys are errors, and so are wrong values: both name the field.
+`${NAME}` and `${NAME:-default}` in a string are taken from the environment. On the command line,
+`--set section.key=value` overrides a value (entries of a list by position or name:
+`--set train.tiny.layers=2`), and `--storage URL` the storage.
+"""
+
+
+def reference() -> str:
+    """The page, in Markdown."""
+    return "\n".join([HEAD, *_sections(Recipe, "")]).rstrip() + "\n"
+
+
+def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """A table of a model's fields, then the models inside it."""
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    inner: list[tuple[str, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        models = list(_models(field.annotation))
+        inner += [(f"{prefix}{key}", item) for item in models]
+        kind = _kind(field.annotation)
+        if models:
+            several = typing.get_origin(field.annotation) is tuple
+            kind = "list of sections" if several else "section"
+        text = (field.description or "").replace("|", "\\|").replace("\n", " ")
+        yield f"| `{key}` | {kind} | {_default(field)} | {text} |"
+    yield ""
+    for path, item in inner:
+        chosen = item.model_fields.get("kind")
+        suffix = f", kind `{typing.get_args(chosen.annotation)[0]}`" if chosen else ""
+        yield f"## `{path}`{suffix}"
+        yield ""
+        if item.__doc__:
+            yield " ".join(item.__doc__.split())
+            yield ""
+        yield from _sections(item, f"{path}.")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)
+
+
+def _kind(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _kind(arguments[0])
+    if origin is typing.Literal:
+        return " \\| ".join(f"`{item}`" for item in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_kind(item) for item in arguments)
+    if origin is tuple:
+        return f"list of {_kind(arguments[0])}"
+    if origin is not None and arguments:
+        return f"map of {' to '.join(_kind(item) for item in arguments)}"
+    if annotation is type(None):
+        return "null"
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(
+        getattr(annotation, "__name__", ""), "any"
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, BaseModel):
+        return "see below"
+    if value is PydanticUndefined or value is None:
+        return "null"
+    if isinstance(value, tuple):
+        value = list(value)
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,1 @@
+"""Examples: the input of the quickstart."""

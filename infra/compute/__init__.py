@@ -1,0 +1,1 @@
+"""Dask clusters, child processes, compiled kernels and shuffles through files."""

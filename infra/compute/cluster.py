@@ -1,0 +1,243 @@
+"""The one place that gives a Dask client, and maps functions over units of work with it."""
+
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from infra.compute.processes import Stopped
+from infra.compute.progress import Reporter, Silent
+from infra.config import Section
+from infra.errors import UserError
+
+# One thread per worker: stages are compute-bound and run one worker per core.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+MEMORY_SHARE = 0.8  # of the machine's memory, over all local workers
+# Seconds between two messages of the client to the scheduler. By its default of ten milliseconds a
+# step that takes seven waits for the rest before the next can begin.
+MESSAGES = 0.001
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOGGED_PACKAGES = ("tasks", "lm", "infra")
+CLOSED = "the run is being stopped: its cluster is closed"
+
+
+class ClusterLost(UserError):
+    """The scheduler went away, or the way to it."""
+
+
+class ClusterConfig(Section):
+    """Where the parts are worked on: this machine by default."""
+
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="local worker processes; 0 runs in this process; default: one per core",
+    )
+    memory: str | None = Field(
+        None,
+        description="memory limit per local worker, such as 4GiB; default: an even share of 80 %",
+    )
+    address: str | None = Field(None, description="address of a running Dask scheduler")
+    cluster_class: str | None = Field(
+        None, alias="class", description="dotted name of a Dask cluster class to start"
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="arguments of that class")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        ways = [
+            name
+            for name, value in (
+                ("workers", self.workers),
+                ("address", self.address),
+                ("class", self.cluster_class),
+            )
+            if value is not None
+        ]
+        if len(ways) > 1:
+            raise ValueError(f"give one of workers, address and class, not {' and '.join(ways)}")
+        if self.args and self.cluster_class is None:
+            raise ValueError("args belong to class, which is missing")
+        return self
+
+
+class Cluster:
+    """Starts on first use, is shared by the stages of a run, and stops with it."""
+
+    def __init__(
+        self, config: ClusterConfig | None = None, reporter: Reporter | None = None
+    ) -> None:
+        """Nothing is started yet."""
+        self._config = config or ClusterConfig.model_validate({})
+        self._reporter = reporter or Silent()
+        self._lock = threading.Lock()
+        self._cluster: Any = None
+        self._client: Any = None
+        self._closed = False
+
+    @property
+    def in_process(self) -> bool:
+        """Whether units run one after the other in this process."""
+        return self._config.workers == 0
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether all workers share this machine's page cache."""
+        if self._config.cluster_class:
+            return False
+        if not self._config.address:
+            return True
+        # Asked anew each time: a worker may have joined meanwhile, from anywhere.
+        workers = self.client().scheduler_info(n_workers=-1)["workers"]
+        return bool(workers) and all(
+            urlsplit(address).hostname in LOOPBACK for address in (self._config.address, *workers)
+        )
+
+    def client(self) -> Any:
+        """The ``distributed.Client`` of this run; starts the cluster if need be."""
+        with self._lock:
+            if self._closed:
+                raise Stopped(CLOSED)
+            if self._client is None:
+                self._client = self._start()
+            return self._client
+
+    def _start(self) -> Any:
+        from distributed import Client
+
+        from infra.compute.worker_logs import forward
+
+        # Dask's own chatter would bury what the stages say.
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        if self._config.address:
+            client = Client(self._config.address, set_as_default=False)
+        else:
+            self._cluster = self._local() if not self._config.cluster_class else self._named()
+            client = Client(self._cluster, set_as_default=False)
+        if client.scheduler_comm is not None:
+            client.scheduler_comm.interval = MESSAGES
+        forward(client, LOGGED_PACKAGES, logging.INFO)
+        self._reporter.link("Dask dashboard", client.dashboard_link)
+        return client
+
+    def _local(self) -> Any:
+        import dask
+        from dask.system import CPU_COUNT
+        from distributed import LocalCluster
+        from distributed.system import MEMORY_LIMIT
+
+        workers = self._config.workers or CPU_COUNT
+        share = int(MEMORY_LIMIT * MEMORY_SHARE / workers)
+        dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=self._config.memory or share,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.ERROR,
+        )
+
+    def _named(self) -> Any:
+        module, _, name = str(self._config.cluster_class).rpartition(".")
+        return getattr(importlib.import_module(module), name)(**self._config.args)
+
+    def map(
+        self, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        """Run ``function(*payload)`` for every payload, anywhere, in any order.
+
+        A worker that dies costs what it was working on: those payloads are run again elsewhere.
+
+        Args:
+            function: a module-level function, so that a worker can import it.
+            payloads: picklable arguments.
+
+        Yields:
+            ``(index of the payload, result)`` as they finish.
+
+        Raises:
+            ClusterLost: if the scheduler cannot be reached any more.
+            Stopped: if the run is being stopped.
+            Exception: the first error of the function, as it was raised.
+        """
+        if self.in_process or not payloads:
+            for index, payload in enumerate(payloads):
+                yield index, function(*payload)
+            return
+        from distributed import as_completed
+
+        client = self.client()
+        # One message for all of them, and one for the results of all that have finished meanwhile:
+        # asked for one by one, a step of short tasks would take half as long again. (as_completed
+        # with results hands out a cancelled future's error as a result.)
+        futures = client.map(function, *zip(*payloads, strict=True), pure=False)
+        places = {future: index for index, future in enumerate(futures)}
+        try:
+            for batch in as_completed(futures, loop=client.loop).batches():
+                for future, result in zip(batch, self._gathered(client, batch), strict=True):
+                    yield places[future], result
+                    future.release()
+        finally:
+            # Cancelling nothing would still be told to every client, and one that connects just then
+            # does not expect it.
+            left = [future for future in futures if not future.done()]
+            if left:
+                client.cancel(left)
+
+    def _gathered(self, client: Any, batch: list[Any]) -> list[Any]:
+        """The results of finished futures; raises the first error among them."""
+        from distributed import CancelledError
+        from distributed.comm.core import CommClosedError
+
+        try:
+            return list(client.gather(batch))
+        except (CancelledError, CommClosedError) as error:
+            if self._closed:
+                raise Stopped(CLOSED) from error
+            where = self._config.address or "of this run"
+            raise ClusterLost(
+                f"cluster: the connection to the Dask scheduler {where} was lost; run again once it "
+                "is back, and what is done will be found"
+            ) from error
+
+    def close(self) -> None:
+        """Stop what was started; a cluster that was only connected to goes on."""
+        with self._lock:
+            self._closed = True
+            if self._client is not None:
+                try:
+                    self._client.close()
+                except RuntimeError as error:
+                    # A client that was just connecting anew, since its connection had been lost.
+                    if "ConnectionPool is closed" not in str(error):
+                        raise
+            if self._cluster is not None:
+                self._cluster.close()
+            self._client = self._cluster = None
+
+    def __enter__(self) -> Self:
+        """Itself; nothing is started yet."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()

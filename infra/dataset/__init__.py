@@ -1,0 +1,1 @@
+"""Data sets: parts, ledgers, manifests, fingerprints, and the engine that makes them."""

@@ -1,0 +1,165 @@
+"""The code version of a stage: a digest that changes when the code that decides its bytes changes.
+
+First-party imports are followed from a stage's root modules. The layout says which code decides
+bytes: packages in ``OPERATIONAL`` move bytes, start work and show results, and never decide what the
+bytes are, so they are neither digested nor followed.
+"""
+
+import ast
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from infra.dataset.fingerprint import digest, digest_bytes
+from infra.store.cache_dir import cache_root, put
+
+FIRST_PARTY = ("cli", "flows", "views", "serve", "tasks", "lm", "infra")
+OPERATIONAL = (
+    "cli",
+    "flows",
+    "views",
+    "serve",
+    "infra.store",
+    "infra.compute",
+    "infra.runs",
+    "infra.download",
+    "infra.deploy",
+    "lm.launch",
+    "lm.checkpoint",
+    "lm.metrics",
+)
+# Every table is written by it.
+CORE_LIBRARIES = ("pyarrow",)
+
+MAX_CACHED = 5_000  # source files; above it, files that no longer exist are dropped from the cache
+_version = cache(version)  # it reads a file each time
+
+
+def code_digest(modules: Sequence[str], libraries: Sequence[str]) -> str:
+    """Digest the code that is reached from modules, and the versions of distributions.
+
+    Comments, layout and docstrings do not count.
+
+    Args:
+        modules: dotted names of the root modules. A package stands for its ``__init__`` alone.
+        libraries: names of installed distributions whose version decides the bytes.
+
+    Raises:
+        ModuleNotFoundError: if there is no module of that name.
+    """
+    wanted = sorted({*CORE_LIBRARIES, *libraries})
+    return digest(
+        {"code": module_digests(modules), "libraries": {name: _version(name) for name in wanted}}
+    )
+
+
+def module_digests(modules: Iterable[str]) -> dict[str, str]:
+    """The digest of each first-party module that is reached from some, without operational ones."""
+    digests: dict[str, str] = {}
+    queue = [*modules]
+    for name in queue:
+        _find_source(name)  # a root that does not exist is an error, whatever its name
+    while queue:
+        name = queue.pop()
+        path = None if name in digests or is_operational(name) else _find_module(name)
+        if path is not None:
+            digests[name], imported = _CACHE.read(path)
+            queue += imported
+            queue += [name.rpartition(".")[0]] if "." in name else []  # its package runs first
+    _CACHE.save()
+    return digests
+
+
+def is_operational(module: str) -> bool:
+    """Whether a module never decides what bytes are, by the package it lies in."""
+    return any(module == name or module.startswith(f"{name}.") for name in OPERATIONAL)
+
+
+class _DigestCache:
+    """Digests of source files, cached by their bytes: parsing all of them takes half a second."""
+
+    def __init__(self) -> None:
+        self._paths: dict[Path, str] = {}
+        self._known: dict[str, tuple[str, list[str]]] | None = None
+        self._new = False
+
+    def read(self, path: Path) -> tuple[str, list[str]]:
+        """A module's digest, and the first-party names it imports: modules, or names in them."""
+        if self._known is None:
+            self._known = self._load()
+        if path not in self._paths:
+            source = path.read_bytes()
+            name = self._paths[path] = digest_bytes(source)
+            if name not in self._known:
+                self._known[name] = _parse(source)
+                self._new = True
+        return self._known[self._paths[path]]
+
+    def save(self) -> None:
+        """Keep what is new for other processes. A folder that cannot be written costs time only."""
+        if not self._new or self._known is None:
+            return
+        self._new = False
+        with suppress(OSError):
+            kept = self._known
+            if len(kept) >= MAX_CACHED:
+                kept = {name: kept[name] for name in self._paths.values()}
+            put(self._file(), lambda file: file.write(json.dumps(kept).encode()))
+
+    def _load(self) -> dict[str, tuple[str, list[str]]]:
+        try:
+            loaded = json.loads(self._file().read_text())
+            return {name: (str(code), [*imported]) for name, (code, imported) in loaded.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def _file(self) -> Path:
+        # Syntax trees differ between versions of Python, and what is read from them between ours.
+        name = digest([sys.version, digest_bytes(Path(__file__).read_bytes())])
+        return cache_root() / f"code-{name[:16]}.json"
+
+
+_CACHE = _DigestCache()
+
+
+@cache
+def _find_source(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module {module!r} to take the code version of")
+    return Path(spec.origin)
+
+
+@cache
+def _find_module(name: str) -> Path | None:
+    """The file of a module; ``None`` for a name that is defined in one (``from module import name``)."""
+    try:
+        return _find_source(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def _parse(source: bytes) -> tuple[str, list[str]]:
+    tree = ast.parse(source)
+    imported: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(item.name for item in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported.add(node.module)
+            imported.update(f"{node.module}.{item.name}" for item in node.names)
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    first_party = {name for name in imported if name.split(".")[0] in FIRST_PARTY}
+    return digest(ast.dump(tree)), sorted(first_party)

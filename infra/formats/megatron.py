@@ -1,0 +1,356 @@
+r"""Token shards in Megatron-LM's indexed layout, and the way from a token back to its document.
+
+A shard is two files. ``.bin`` holds the tokens of all sequences, one after the other. ``.idx``
+holds, little endian: 9 bytes ``MMIDIDX\0\0``, uint64 version (1), uint8 code of the token type,
+uint64 number of sequences S, uint64 number of document indices D, int32[S] tokens per sequence,
+int64[S] byte offset of each sequence in ``.bin``, int64[D] first sequence of each document and
+one past the last (Megatron-LM, ``megatron/core/datasets/indexed_dataset.py``).
+
+Here every document is one sequence, so D = S + 1.
+"""
+
+import struct
+import tempfile
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.dataset.dataset import TABLE, Dataset, PartRef
+from infra.errors import UserError
+from infra.store.block_cache import BLOCK_BYTES, CACHE_BYTES, Block, BlockCache
+
+TRAIN, VALIDATION = "train", "validation"
+SPLITS = (TRAIN, VALIDATION)
+
+MAGIC, VERSION = b"MMIDIDX\x00\x00", 1
+HEADER = struct.Struct("<9sQBQQ")
+DTYPES: dict[int, np.dtype[Any]] = {
+    4: np.dtype("<i4"),
+    8: np.dtype("<u2"),
+}  # the two of Megatron's codes that shards use
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+MEND = "remove the data set's folder, and the next run makes it again"
+SMALL_VOCABULARY = 65_500  # below it ids are 16 bit; Megatron's own limit
+
+Tokens = npt.NDArray[np.integer[Any]]
+Positions = npt.NDArray[np.int64]
+
+
+class BadIndex(UserError):
+    """A shard that is gone, does not follow the layout, or has halves that do not fit each other."""
+
+
+def token_dtype(vocabulary: int) -> np.dtype[Any]:
+    """The type that holds ids below ``vocabulary``: uint16 below 65,500, else int32."""
+    return DTYPES[8] if vocabulary < SMALL_VOCABULARY else DTYPES[4]
+
+
+class ShardWriter:
+    """Collects the sequences of one shard."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        """An empty shard whose ids have this type."""
+        self._dtype = dtype
+        self._chunks: list[bytes] = []
+        self._lengths: list[int] = []
+        self.tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(self, ids: Tokens) -> tuple[int, int]:
+        """Append a sequence.
+
+        Args:
+            ids: int[n], each within the shard's type.
+
+        Returns:
+            ``(index of the sequence, offset of its first token in the shard)``.
+        """
+        place = len(self._lengths), self.tokens
+        self._chunks.append(ids.astype(self._dtype, copy=False).tobytes())
+        self._lengths.append(len(ids))
+        self.tokens += len(ids)
+        return place
+
+    def bin(self) -> bytes:
+        """The ``.bin`` file."""
+        return b"".join(self._chunks)
+
+    def idx(self) -> bytes:
+        """The ``.idx`` file."""
+        return encode_index(self._lengths, self._dtype)
+
+
+def encode_index(lengths: Sequence[int], dtype: np.dtype[Any]) -> bytes:
+    """An ``.idx`` file for sequences of these lengths (tokens), each of them one document."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    pointers = np.zeros(len(sizes), dtype="<i8")
+    np.cumsum(sizes[:-1] * dtype.itemsize, out=pointers[1:])
+    header = HEADER.pack(MAGIC, VERSION, CODES[dtype], len(sizes), len(sizes) + 1)
+    documents = np.arange(len(sizes) + 1, dtype="<i8")
+    return b"".join(
+        (header, sizes.astype("<i4").tobytes(), pointers.tobytes(), documents.tobytes())
+    )
+
+
+@dataclass(frozen=True)
+class Index:
+    """What an ``.idx`` file says.
+
+    Attributes:
+        dtype: type of the ids in ``.bin``.
+        lengths: int32[S] tokens per sequence.
+        pointers: int64[S] byte offset of each sequence.
+        documents: int64[D] first sequence of each document, then S.
+    """
+
+    dtype: np.dtype[Any]
+    lengths: npt.NDArray[np.int32]
+    pointers: Positions
+    documents: Positions
+
+
+def decode_index(data: bytes) -> Index:
+    """Read an ``.idx`` file. Raises ``BadIndex``."""
+    if len(data) < HEADER.size:
+        raise BadIndex(f"{len(data)} bytes are no index")
+    magic, version, code, sequences, documents = HEADER.unpack_from(data)
+    if magic != MAGIC or version != VERSION or code not in DTYPES:
+        raise BadIndex(f"magic {magic!r}, version {version}, token type {code}")
+    if len(data) < HEADER.size + 12 * sequences + 8 * documents:
+        raise BadIndex(f"cut off at {len(data)} bytes")
+    at = HEADER.size
+    lengths = np.frombuffer(data, "<i4", sequences, at)
+    pointers = np.frombuffer(data, "<i8", sequences, at + 4 * sequences)
+    bounds = np.frombuffer(data, "<i8", documents, at + 12 * sequences)
+    return Index(DTYPES[code], lengths, pointers, bounds)
+
+
+class TokenShards:
+    """All tokens of one split as one sequence: the parts' shards in order, memory-mapped.
+
+    Shards of a remote store are read in blocks, when they are needed, into a cache on this machine.
+
+    Attributes:
+        document_starts: int64[documents + 1]; document i is ``[starts[i], starts[i + 1])``.
+        segment_starts: int64[segments + 1]; segment k is ``[starts[k], starts[k + 1])``: a local
+            shard, or a block of a remote one.
+        blocks: of each segment, ``None`` where the shard is local.
+        cache: holds the blocks.
+    """
+
+    def __init__(
+        self, dataset: Dataset, split: str, cache: Path | None = None, limit: int = CACHE_BYTES
+    ) -> None:
+        """Open every part's shard of ``split``.
+
+        Args:
+            dataset: token shards, as ``tokenize`` commits them.
+            split: ``train`` or ``validation``.
+            cache: folder for blocks of remote shards; default: one below the temporary folder.
+            limit: bytes of the cache.
+
+        Raises:
+            BadIndex: if a shard is gone, its index cannot be read or does not fit it.
+        """
+        self.dataset, self.split = dataset, split
+        self.cache = BlockCache(cache or Path(tempfile.gettempdir()) / "gristmill-tokens", limit)
+        self._parts = [part for part in dataset.parts if f"{split}.bin" in part.record.files]
+        self.blocks: list[Block | None] = []
+        self._files: list[tuple[Path | None, np.dtype[Any]]] = []
+        self._open: dict[int, Tokens] = {}
+        lengths, sizes = [np.zeros(0, np.int64)], []
+        for part in self._parts:
+            index = self._index(part)
+            lengths.append(index.lengths.astype(np.int64))
+            sizes += self._segments(part, index.dtype, int(lengths[-1].sum()))
+        self.document_starts = _bounds(np.concatenate(lengths))
+        self.segment_starts = _bounds(np.array(sizes, np.int64))
+
+    def _index(self, part: PartRef) -> Index:
+        name = part.file(f"{self.split}.idx")
+        try:
+            return decode_index(part.storage.read(name))
+        except FileNotFoundError:
+            raise BadIndex(f"{part.storage.url}/{name} is gone; {MEND}") from None
+        except BadIndex as error:
+            raise BadIndex(f"{part.storage.url}/{name}: {error}; {MEND}") from None
+
+    def _segments(self, part: PartRef, dtype: "np.dtype[Any]", tokens: int) -> list[int]:
+        """The tokens of each of the segments that a part's shard is read in."""
+        file = part.record.files[f"{self.split}.bin"]
+        path, where = part.storage.local(file.name), f"{part.storage.url}/{file.name}"
+        if path is not None and not path.exists():
+            raise BadIndex(f"{where} is gone; {MEND}")
+        there = (file.bytes if path is None else path.stat().st_size) // dtype.itemsize
+        if there != tokens:
+            raise BadIndex(f"{where} holds {there} tokens, its index {tokens}; {MEND}")
+        if path is not None:
+            self.blocks.append(None)
+            self._files.append((path, dtype))
+            return [tokens]
+        bounds = [*range(0, tokens * dtype.itemsize, BLOCK_BYTES), tokens * dtype.itemsize]
+        for start, end in pairwise(bounds):
+            self.blocks.append(Block(part.storage, file.name, file.sha256, start, end))
+            self._files.append((None, dtype))
+        return [(end - start) // dtype.itemsize for start, end in pairwise(bounds)]
+
+    def segment(self, number: int) -> Tokens:
+        """The tokens of a segment, mapped; a block is fetched first if it is not here."""
+        tokens = self._open.get(number)
+        if tokens is None:
+            path, dtype = self._files[number]
+            block = self.blocks[number]
+            if block is not None:
+                tokens = self._mapped(block, dtype)
+            else:
+                tokens = np.asarray(np.memmap(path, dtype=dtype, mode="r"))  # type: ignore[call-overload]
+            self._open[number] = tokens
+        return tokens
+
+    def _mapped(self, block: Block, dtype: "np.dtype[Any]") -> Tokens:
+        while True:
+            with suppress(FileNotFoundError):  # removed by another process since: fetched again
+                path = self.cache.path(block)
+                return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+
+    def forget(self, keep: AbstractSet[int]) -> None:
+        """Let go of the blocks that are mapped, but for these segments."""
+        for number in list(self._open):  # another thread may open one meanwhile
+            if self.blocks[number] is not None and number not in keep:
+                self._open.pop(number, None)
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """The type of the ids."""
+        return self._files[0][1] if self._files else DTYPES[8]
+
+    def __len__(self) -> int:
+        """Tokens in all."""
+        return int(self.segment_starts[-1])
+
+    @property
+    def documents(self) -> int:
+        """Number of documents."""
+        return len(self.document_starts) - 1
+
+    def window(self, start: int, length: int) -> Tokens:
+        """Tokens ``[start, start + length)``, across the ends of shards.
+
+        Raises:
+            IndexError: if the window reaches outside the split.
+        """
+        stop = start + length
+        if start < 0 or length < 0 or stop > len(self):
+            raise IndexError(f"tokens [{start}, {stop}) of {len(self)}")
+        if length == 0:
+            return np.zeros(0, np.uint16)
+        first = int(np.searchsorted(self.segment_starts, start, side="right")) - 1
+        pieces = []
+        while start < stop:
+            base, end = int(self.segment_starts[first]), int(self.segment_starts[first + 1])
+            pieces.append(self.segment(first)[start - base : min(stop, end) - base])
+            start, first = min(stop, end), first + 1
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def fill(
+        self,
+        out: Positions,
+        rows: Positions,
+        columns: Positions,
+        starts: Positions,
+        lengths: Positions,
+    ) -> None:
+        """Copy runs of tokens into a batch, in place.
+
+        Args:
+            out: int64[n, width].
+            rows: int64[p], the row of each run.
+            columns: int64[p], its first column.
+            starts: int64[p], its first token.
+            lengths: int64[p], its tokens.
+
+        Raises:
+            IndexError: if a run reaches outside the split.
+        """
+        segments = np.searchsorted(self.segment_starts, starts, side="right") - 1
+        whole = (
+            starts + lengths <= self.segment_starts[np.minimum(segments, len(self.blocks) - 1) + 1]
+        )
+        runs = (rows, columns, starts, lengths, segments, whole)
+        bases = self.segment_starts.tolist()
+        for row, column, start, length, segment, alone in zip(
+            *(r.tolist() for r in runs), strict=True
+        ):
+            if alone and start >= 0:
+                at = start - bases[segment]
+                out[row, column : column + length] = self.segment(segment)[at : at + length]
+            else:
+                out[row, column : column + length] = self.window(start, length)
+
+    def windows(self, starts: Sequence[int] | Positions, length: int) -> Positions:
+        """A batch: int64[n, length], row i the tokens ``[starts[i], starts[i] + length)``."""
+        at = np.asarray(starts, np.int64)
+        batch = np.empty((len(at), length), np.int64)
+        self.fill(batch, np.arange(len(at)), np.zeros_like(at), at, np.full_like(at, length))
+        return batch
+
+    def document_at(self, position: int) -> int:
+        """The index of the document that token ``position`` belongs to. Raises ``IndexError``."""
+        if not 0 <= position < len(self):
+            raise IndexError(f"token {position} of {len(self)}")
+        return int(np.searchsorted(self.document_starts, position, side="right")) - 1
+
+    def document_range(self, document: int) -> tuple[int, int]:
+        """First token of a document and one past its last."""
+        return int(self.document_starts[document]), int(self.document_starts[document + 1])
+
+    def document(self, document: int) -> Tokens:
+        """A document's tokens, its end-of-text included."""
+        start, stop = self.document_range(document)
+        return self.window(start, stop - start)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The documents' rows, row i document i: id, url, source, language, tokens, bytes, ..."""
+        return self.columns(None)
+
+    def columns(self, names: Sequence[str] | None) -> pa.Table:
+        """Some columns of ``table``; ``None``: all."""
+        wanted = None if names is None else [*names, "split"]
+        tables = [self._rows(part, wanted) for part in self._parts]
+        empty = pa.table({name: pa.array([], pa.string()) for name in names or ("id",)})
+        return pa.concat_tables(tables) if tables else empty
+
+    def _rows(self, part: PartRef, names: Sequence[str] | None) -> pa.Table:
+        try:
+            table = part.table(names)
+        except FileNotFoundError:
+            raise BadIndex(f"{part.storage.url}/{part.file(TABLE)} is gone; {MEND}") from None
+        return table.filter(pc.equal(table["split"], self.split))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The documents' ids; element i is that of document i."""
+        return [str(item) for item in self.columns(["id"])["id"].to_pylist()]
+
+    def find(self, document_id: str) -> list[int]:
+        """The documents of this id: usually one; identical rows of a source share theirs."""
+        return [index for index, item in enumerate(self.ids) if item == document_id]
+
+
+def _bounds(lengths: npt.NDArray[np.int64]) -> Positions:
+    bounds = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=bounds[1:])
+    return bounds

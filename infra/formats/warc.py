@@ -1,0 +1,317 @@
+"""WARC records: written so that their length depends on content alone, read from any archive.
+
+A record is one gzip member, so that any of them can be read alone. Its headers, which hold the
+time of the fetch, go into a stored (uncompressed) block and only the payload is compressed: two
+fetches of the same page give members of equal length.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+from infra.formats import http_body, warc_recovery
+
+LEVEL = 6
+_STORED = 0xFFFF  # bytes of the longest stored block (RFC 1951, 3.2.4)
+_GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, unknown system
+_GZIP = 16 + zlib.MAX_WBITS
+PAGE_KINDS = frozenset({"response", "resource", "conversion", "revisit", "metadata"})
+_ONCE = ("warc-type", "warc-record-id", "content-length")  # that every record has
+_HOP_BY_HOP = frozenset({"transfer-encoding", "content-encoding", "content-length"})
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One HTTP response.
+
+    Attributes:
+        url: the address that was asked for.
+        date: when, as WARC-Date has it (``2026-01-31T12:00:00Z``).
+        status: HTTP status; 200 for records that have no HTTP part (resource, conversion).
+        reason: the words after the status.
+        headers: HTTP headers in their order.
+        payload: the body with transfer and content encodings removed.
+        kind: ``response``, ``resource``, ``conversion``, ``revisit`` or ``metadata``.
+        fault: why the payload could not be decoded; it is then as archived.
+    """
+
+    url: str
+    date: str
+    status: int
+    reason: str
+    headers: Headers
+    payload: bytes
+    kind: str = "response"
+    fault: str | None = None
+
+    def header(self, name: str) -> str | None:
+        """The first header of this name, whatever its case."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def all(self, name: str) -> list[str]:
+        """Every header of this name, whatever its case."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+
+def now() -> str:
+    """The current time as WARC-Date has it, in whole seconds: always 20 characters."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def member(head: bytes, body: bytes) -> bytes:
+    """A gzip member of ``head + body`` whose length does not depend on the bytes of `head`."""
+    out = [_GZIP_HEAD]
+    for at in range(0, len(head), _STORED):
+        block = head[at : at + _STORED]
+        size = len(block)
+        out.append(b"\x00" + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little"))
+        out.append(block)
+    squeeze = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    out.append(squeeze.compress(body))
+    out.append(squeeze.flush())
+    checksum = zlib.crc32(body, zlib.crc32(head))
+    out.append(checksum.to_bytes(4, "little"))
+    out.append(((len(head) + len(body)) & 0xFFFFFFFF).to_bytes(4, "little"))
+    return b"".join(out)
+
+
+def _sha1(*pieces: bytes) -> str:
+    hasher = hashlib.sha1(usedforsecurity=False)
+    for piece in pieces:
+        hasher.update(piece)
+    return "sha1:" + base64.b32encode(hasher.digest()).decode()
+
+
+def _record_id(*keys: str) -> str:
+    return f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, ' '.join(keys))}>"
+
+
+def _block(version: str, headers: Headers, encoding: str = "utf-8") -> bytes:
+    lines = [version, *(f"{key}: {value}" for key, value in headers), "", ""]
+    return "\r\n".join(lines).encode(encoding, "replace")
+
+
+def response(capture: Capture) -> bytes:
+    """A ``response`` record as a gzip member.
+
+    The payload is stored decoded, so Content-Encoding and Transfer-Encoding are kept under
+    ``X-Crawl-`` names, as Common Crawl does. The record's id is made from address and payload.
+    """
+    http: list[tuple[str, str]] = []
+    for key, value in capture.headers:
+        name = f"X-Crawl-{key}" if key.lower() in _HOP_BY_HOP else key
+        http.append((name, " ".join(value.splitlines()).strip()))
+    http.append(("Content-Length", str(len(capture.payload))))
+    block = _block(f"HTTP/1.1 {capture.status} {capture.reason}".rstrip(), http, "latin-1")
+    payload = _sha1(capture.payload)
+    head = _block(
+        "WARC/1.0",
+        [
+            ("WARC-Type", "response"),
+            ("WARC-Record-ID", _record_id(capture.url, payload)),
+            ("WARC-Date", capture.date),
+            ("WARC-Target-URI", capture.url),
+            ("WARC-Payload-Digest", payload),
+            ("WARC-Block-Digest", _sha1(block, capture.payload)),
+            ("Content-Type", "application/http; msgtype=response"),
+            ("Content-Length", str(len(block) + len(capture.payload))),
+        ],
+    )
+    return member(head + block, capture.payload + b"\r\n\r\n")
+
+
+def note(url: str, date: str, data: bytes) -> bytes:
+    """A ``metadata`` record of JSON about an address, as a gzip member."""
+    return _plain("metadata", "application/json", data, date, [("WARC-Target-URI", url)])
+
+
+def info(date: str, fields: Headers) -> bytes:
+    """The ``warcinfo`` record that opens an archive, as a gzip member."""
+    data = "".join(f"{key}: {value}\r\n" for key, value in fields).encode()
+    return _plain("warcinfo", "application/warc-fields", data, date, [])
+
+
+def _plain(kind: str, mime: str, data: bytes, date: str, more: Headers) -> bytes:
+    head = _block(
+        "WARC/1.0",
+        [
+            ("WARC-Type", kind),
+            ("WARC-Record-ID", _record_id(kind, date, _sha1(data), *(value for _, value in more))),
+            ("WARC-Date", date),
+            *more,
+            ("Content-Type", mime),
+            ("Content-Length", str(len(data))),
+        ],
+    )
+    return member(head, data + b"\r\n\r\n")
+
+
+class Broken(Exception):
+    """An archive that cannot be read on.
+
+    Attributes:
+        offset: where the damage begins: behind the last whole record, or with the damaged one.
+        records: how many records were read before it.
+        error: what the reader said.
+    """
+
+    def __init__(self, offset: int, records: int, error: str) -> None:
+        super().__init__(f"{error}, in the record at byte {offset}")
+        self.offset = offset
+        self.records = records
+        self.error = error
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A stretch of an archive that cannot be read.
+
+    Attributes:
+        offset: its first byte.
+        end: where the next record begins; ``None`` if none does.
+        records: how many records of the archive were read before it.
+        error: what the reader said.
+    """
+
+    offset: int
+    end: int | None
+    records: int
+    error: str
+
+
+def salvage(
+    stream: BinaryIO, *, max_payload: int | None = None
+) -> Iterator[tuple[int, Capture | Damage]]:
+    """As ``captures``, but behind damage it goes on with the next record that begins.
+
+    Yields:
+        ``(offset, capture)``, and ``(offset, damage)`` for every stretch that was left out.
+    """
+    at: int | None = 0
+    read = 0
+    while at is not None:
+        try:
+            yield from captures(stream, max_payload=max_payload, start=at)
+        except Broken as broken:
+            read += broken.records
+            at = warc_recovery.following(stream, broken.offset + 1)
+            yield broken.offset, Damage(broken.offset, at, read, broken.error)
+        else:
+            return
+
+
+def captures(
+    stream: BinaryIO, *, max_payload: int | None = None, start: int = 0
+) -> Iterator[tuple[int, Capture]]:
+    """Every record of an archive that holds or stands for a page, in the archive's order.
+
+    Args:
+        stream: a WARC file, plain, gzip or zstd; seekable.
+        max_payload: longer payloads are cut to one byte more than this, so that they can be told.
+        start: where the first record begins.
+
+    Yields:
+        ``(offset, capture)``; the offset is that of the record's (compressed) first byte.
+
+    Raises:
+        Broken: where the archive is cut short or garbage; every record before was yielded.
+    """
+    from fastwarc import ArchiveIterator
+
+    read = 0
+    while True:
+        last: tuple[int, str, Capture | None] | None = None
+        error: Exception | None = None
+        bare = warc_recovery.packing(stream, start) is None
+        stream.seek(start)
+        try:
+            for record in ArchiveIterator(stream, strict_mode=False):
+                page = _page(record, max_payload, bare)
+                if last is not None and last[2] is not None:
+                    yield last[0], last[2]
+                last = record.stream_pos, record.record_id or "", page
+                read += 1
+        except (OSError, ValueError, RuntimeError, EOFError) as caught:
+            error = caught
+        if last is None:
+            raise Broken(start, read, str(error or "no WARC record in it")) from error
+        # The reader fails on the record after the last one it gave, or inside that one's payload;
+        # it takes a file that ends too early for one that ends.
+        whole, at = warc_recovery.behind(stream, last[0], last[1])
+        if not whole:
+            raise Broken(at, read - 1, str(error or "the file ends inside a record")) from error
+        if last[2] is not None:
+            yield last[0], last[2]
+        start = warc_recovery.skip_empty(stream, at)  # the reader stops at an empty member
+        if error is None and start >= stream.seek(0, io.SEEK_END):
+            return
+        if start <= last[0] or not warc_recovery.begins(stream, start):
+            raise Broken(start, read, str(error or "the file ends inside a record")) from error
+
+
+def capture_at(stream: BinaryIO, offset: int) -> Capture:
+    """The record that begins at an offset. Raises ``Broken`` if none does."""
+    from fastwarc import ArchiveIterator
+
+    stream.seek(offset)
+    for record in ArchiveIterator(stream, strict_mode=False):
+        return _capture(record, None)
+    raise Broken(offset, 0, "no WARC record here")
+
+
+def _page(record: Any, max_payload: int | None, bare: bool) -> Capture | None:  # noqa: FBT001
+    """A record's capture if it is one of a page.
+
+    Raises:
+        ValueError: if a record without a checksum (`bare`) lost what it must have.
+    """
+    kind = str(record.record_type).lower()
+    if bare:
+        names = [name.lower() for name, _ in record.headers.to_tuples()]
+        if any(names.count(name) != 1 for name in _ONCE):
+            raise ValueError("a record whose headers are damaged")
+        if kind == "unknown" and record.is_http:
+            raise ValueError("a record whose type is damaged")
+        if kind in PAGE_KINDS and kind != "metadata" and "warc-target-uri" not in names:
+            raise ValueError("a record without its address")
+    return _capture(record, max_payload) if kind in PAGE_KINDS else None
+
+
+def _capture(record: Any, max_payload: int | None) -> Capture:
+    kind = str(record.record_type).lower()
+    http = record.http_headers if record.is_http_parsed else None
+    limit = -1 if max_payload is None else max_payload + 1
+    payload = bytes(record.reader.read(limit) if limit >= 0 else record.reader.read())
+    fault = None
+    if http is None:
+        headers: Headers = [("Content-Type", record.headers.get("Content-Type") or "")]
+    else:
+        headers = http.to_tuples()
+        # Not by the reader: where a body is both chunked and compressed, fastwarc 2.0 takes the
+        # archive for finished; where it is not what it claims to be, for broken.
+        transfer, content = http.get("Transfer-Encoding"), http.get("Content-Encoding")
+        try:
+            if len(payload) != limit:  # one that was cut is too long, whatever is in it
+                payload = http_body.decode(payload, transfer, content, max_payload)
+        except http_body.Undecodable as error:
+            fault = str(error)
+    return Capture(
+        url=(record.headers.get("WARC-Target-URI") or "").strip("<>"),
+        date=record.headers.get("WARC-Date") or "",
+        status=int(http.status_code or 0) if http is not None else 200,
+        reason=(http.reason_phrase or "") if http is not None else "OK",
+        headers=headers,
+        payload=payload,
+        kind=kind,
+        fault=fault,
+    )

@@ -1,0 +1,1 @@
+"""Removals: which documents they match, and the log that records them."""

@@ -1,0 +1,146 @@
+"""Where removals are recorded: a file per command below ``removals/{recipe}/``, never changed.
+
+What is in force is what all files say, read in the order of their names, which is that of time. The
+clock stands in these files only: a data set's name depends on what is removed, not on when.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.errors import UserError
+from infra.removals.match import KINDS, Removal, ordered
+from infra.runs.run_records import new_run_id
+from infra.store.storage import Storage
+
+FOLDER = "removals"
+FORMAT = 1
+REMOVE, LIFT = "remove", "lift"
+
+
+class BadRecord(UserError):
+    """A file below ``removals/`` that cannot be read: nothing runs until it can, or is gone."""
+
+
+class NotRemoved(UserError):
+    """A removal to be lifted that is not in force; the message lists those that are."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A removal in force.
+
+    Attributes:
+        removal: what is taken out.
+        recorded: when, ISO 8601, UTC.
+        note: why, in the operator's words.
+    """
+
+    removal: Removal
+    recorded: str
+    note: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**self.removal.facts(), "recorded": self.recorded, "note": self.note}
+
+
+def in_force(storage: Storage, recipe: str) -> list[Entry]:
+    """What is taken out of a recipe, the narrowest kind first.
+
+    Raises:
+        BadRecord: if a record cannot be read. A removal is never passed over in silence.
+    """
+    entries: dict[Removal, Entry] = {}
+    folder = f"{FOLDER}/{recipe}"
+    for path in storage.list(folder):
+        if "/" in path.removeprefix(f"{folder}/"):
+            continue  # what was found out about models
+        action, found = _read(storage, path)
+        for entry in found:
+            if action == LIFT:
+                entries.pop(entry.removal, None)
+            else:
+                entries.setdefault(entry.removal, entry)
+    return [entries[item] for item in ordered(entries)]
+
+
+def removals(storage: Storage, recipe: str) -> tuple[Removal, ...]:
+    """What is taken out of a recipe, in the order of `infra.removals.match.ordered`."""
+    return tuple(entry.removal for entry in in_force(storage, recipe))
+
+
+def record(
+    storage: Storage,
+    recipe: str,
+    wanted: Sequence[Removal],
+    note: str | None = None,
+    now: datetime | None = None,
+) -> tuple[Removal, ...]:
+    """Record removals; returns those that were not in force before."""
+    known = set(removals(storage, recipe))
+    new = tuple(item for item in ordered(wanted) if item not in known)
+    if new:
+        _write(storage, recipe, REMOVE, new, note, now)
+    return new
+
+
+def lift(
+    storage: Storage,
+    recipe: str,
+    wanted: Sequence[Removal],
+    note: str | None = None,
+    now: datetime | None = None,
+) -> tuple[Removal, ...]:
+    """Record that removals no longer hold; returns them.
+
+    Raises:
+        NotRemoved: if one of them is not in force; nothing is recorded then.
+    """
+    known = removals(storage, recipe)
+    for item in wanted:
+        if item not in known:
+            there = "; ".join(map(str, known)) or "nothing"
+            raise NotRemoved(f"{item} is not removed from {recipe!r}; removed: {there}")
+    _write(storage, recipe, LIFT, ordered(wanted), note, now)
+    return ordered(wanted)
+
+
+def _write(
+    storage: Storage,
+    recipe: str,
+    action: str,
+    items: Sequence[Removal],
+    note: str | None,
+    now: datetime | None,
+) -> None:
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    value = {
+        "format": FORMAT,
+        "action": action,
+        "removals": [item.facts() for item in items],
+        "recorded": moment.isoformat(timespec="seconds"),
+        "note": note,
+    }
+    data = json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
+    while not storage.put_new(f"{FOLDER}/{recipe}/{new_run_id(moment)}.json", data):
+        pass  # another command's name, by chance
+
+
+def _read(storage: Storage, path: str) -> tuple[str, list[Entry]]:
+    try:
+        value = json.loads(storage.read(path))
+        action = value["action"]
+        if value["format"] != FORMAT or action not in (REMOVE, LIFT):
+            raise ValueError(f"format {value['format']}, action {action}")
+        entries = [
+            Entry(Removal(item["kind"], item["value"]), value["recorded"], value["note"])
+            for item in value["removals"]
+        ]
+        if not all(entry.removal.kind in KINDS for entry in entries):
+            raise ValueError("a kind of removal that is not known")
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRecord(f"{storage.url}/{path}: not a record of removals ({error!r})") from error
+    return action, entries

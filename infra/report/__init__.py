@@ -1,5 +1,0 @@
-"""The report page of a run: one self-contained HTML file."""
-
-from infra.report.page import build_report
-
-__all__ = ["build_report"]

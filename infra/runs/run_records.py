@@ -1,0 +1,314 @@
+"""Run records: what a run did, one JSON file per run below ``runs/`` of the store.
+
+A record only points at data sets. It is not a source of truth about them: their manifests are.
+"""
+
+import json
+import platform
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from typing import Any
+
+from infra.dataset.dataset import MANIFEST, Counts, Dataset, open_dataset
+from infra.dataset.fingerprint import digest_bytes
+from infra.errors import UserError
+from infra.store.storage import Storage
+
+RUNS, REPORTS = "runs", "reports"
+COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+LOOK_BACK = 20  # runs of a recipe; the last one tells as a rule
+LIBRARIES = (
+    "gristmill",
+    "prefect",
+    "dask",
+    "pyarrow",
+    "numpy",
+    "torch",
+    "tokenizers",
+    "transformers",
+    "scrapy",
+    "trafilatura",
+    "resiliparse",
+)
+
+
+class NoRun(UserError):
+    """No record of a run where one was asked for; the message names what is there."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A data set as one run met it.
+
+    Attributes:
+        stage: the stage that made it.
+        source: the source it belongs to; ``None`` if it spans them.
+        entry: the name of the model, for stages that run once per entry of ``train``.
+        path: its folder, relative to the storage root.
+        fingerprint: what it was made from.
+        counts: documents in and out.
+        text_bytes: UTF-8 bytes of its ``text`` column; 0 if it has none.
+        seconds: how long this run spent on it.
+        cached: whether it was found committed.
+        built_seconds: how long the run that built it took; ``None`` if no record tells.
+        manifest: SHA-256 of its manifest file.
+    """
+
+    stage: str
+    source: str | None
+    entry: str | None
+    path: str
+    fingerprint: str
+    counts: Counts
+    text_bytes: int
+    seconds: float
+    cached: bool
+    built_seconds: float | None
+    manifest: str
+
+    @staticmethod
+    def of(
+        data: Dataset,
+        *,
+        seconds: float,
+        cached: bool,
+        entry: str | None = None,
+        built_seconds: float | None = None,
+    ) -> "StageRecord":
+        """The record of a data set that this run has just built or found.
+
+        Args:
+            data: lies at ``{root}/{stage}/{folder}``, as every data set does.
+            seconds: spent by this run.
+            cached: whether it was there before.
+            entry: the model's name, where the stage runs per model.
+            built_seconds: see ``built_seconds``; default: `seconds` unless cached.
+        """
+        return StageRecord(
+            stage=data.stage,
+            source=data.source,
+            entry=entry,
+            path="/".join(data.storage.url.rstrip("/").split("/")[-2:]),
+            fingerprint=data.fingerprint,
+            counts=data.counts,
+            text_bytes=sum(part.text_bytes for part in data.manifest.parts),
+            seconds=round(seconds, 3),
+            cached=cached,
+            built_seconds=built_seconds if cached else round(seconds, 3),
+            manifest=digest_bytes(data.storage.read(MANIFEST)),
+        )
+
+    @property
+    def label(self) -> str:
+        """``annotate site``, ``train tiny``, ``select``: how a person calls it."""
+        return " ".join(item for item in (self.stage, self.entry or self.source) if item)
+
+    def open(self, root: Storage) -> Dataset:
+        """The data set. Raises ``NotCommitted`` or ``BrokenPromise``."""
+        return open_dataset(root.at(*self.path.split("/")))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, counts spread out: in, kept, dropped, failed."""
+        value = {**asdict(self), **self.counts.to_json()}
+        del value["counts"]
+        return value
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "StageRecord":
+        """The reverse of ``to_json``."""
+        counts = {"in", "kept", "dropped", "failed"}
+        rest = {key: item for key, item in value.items() if key not in counts}
+        return StageRecord(counts=Counts.from_json(value), **rest)
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model of a run: relative paths of its data sets, and its figures.
+
+    Attributes:
+        name: of its entry under ``train``.
+        train: folder of the ``train`` data set, relative to the storage root.
+        release: folder of what was exported; ``None`` if it was not.
+        evaluate: folder of its evaluation; ``None`` if it was not evaluated.
+        metrics: named numbers, such as ``bits_per_byte``.
+    """
+
+    name: str
+    train: str | None = None
+    release: str | None = None
+    evaluate: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run did.
+
+    Attributes:
+        recipe: the recipe's name.
+        run: the run's id; ids of one recipe sort by time.
+        started: ISO 8601, UTC.
+        seconds: from start to end.
+        state: ``completed``, ``failed`` or ``cancelled``.
+        error: what ended a run that did not complete.
+        config: the recipe as JSON.
+        versions: of Python and the libraries that matter.
+        stages: the data sets it built or found, in the order of the road.
+        models: one per entry under ``train``.
+        report: path of the report page, relative to the storage root.
+    """
+
+    recipe: str
+    run: str
+    started: str
+    seconds: float
+    state: str
+    error: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    stages: Sequence[StageRecord] = ()
+    models: Sequence[ModelRecord] = ()
+    report: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As written in the record's file."""
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        own["stages"] = [stage.to_json() for stage in self.stages]
+        own["models"] = [asdict(model) for model in self.models]
+        return own
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "RunRecord":
+        """The reverse of ``to_json``."""
+        stages = [StageRecord.from_json(item) for item in value["stages"]]
+        models = [ModelRecord(**item) for item in value["models"]]
+        return RunRecord(**{**value, "stages": stages, "models": models})
+
+    def with_report(self, path: str) -> "RunRecord":
+        """The same record, naming its report page."""
+        return replace(self, report=path)
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """An id for a run that starts now: ids sort by time, equal moments stay apart."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond // 1000:03d}{secrets.token_hex(2)}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the platform and the libraries a result may depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def save(storage: Storage, record: RunRecord) -> str:
+    """Put a record in place, whole; returns its path relative to the storage root."""
+    path = f"{RUNS}/{record.recipe}/{record.run}.json"
+    data = json.dumps(record.to_json(), indent=1, ensure_ascii=False) + "\n"
+    storage.put(path, data.encode())
+    return path
+
+
+def load(storage: Storage, recipe: str, run: str) -> RunRecord:
+    """A run's record.
+
+    Raises:
+        NoRun: if there is none, or its file is not a record.
+    """
+    path = f"{RUNS}/{recipe}/{run}.json"
+    try:
+        return RunRecord.from_json(json.loads(storage.read(path)))
+    except FileNotFoundError as error:
+        raise NoRun(f"{storage.url} has no run {run!r} of {recipe!r}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoRun(f"{storage.url}/{path}: not a run record ({error!r})") from error
+
+
+def run_ids(storage: Storage, recipe: str) -> list[str]:
+    """The ids of a recipe's runs, oldest first."""
+    prefix = f"{RUNS}/{recipe}"
+    names = [name.removeprefix(f"{prefix}/") for name in storage.list(prefix)]
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def all_recipes(storage: Storage) -> list[str]:
+    """The names of all recipes that have a run in this store, sorted."""
+    return sorted({name.split("/")[1] for name in storage.list(RUNS) if name.count("/") == 2})
+
+
+def latest(storage: Storage, recipe: str | None = None) -> RunRecord:
+    """The newest run of a recipe, or of all recipes.
+
+    Raises:
+        NoRun: if there is none; names the recipes that have one.
+    """
+    there = all_recipes(storage)
+    wanted = there if recipe is None else [recipe]
+    newest = max(((run, name) for name in wanted for run in run_ids(storage, name)), default=None)
+    if newest is None:
+        what = "no run yet" if recipe is None else f"no run of {recipe!r}"
+        hint = f"; there are runs of {', '.join(there)}" if there else "; start one: gristmill run"
+        raise NoRun(f"{storage.url} has {what}{hint}")
+    return load(storage, newest[1], newest[0])
+
+
+def extended(storage: Storage, record: RunRecord) -> RunRecord:
+    """The record with what earlier runs made of the very same data sets.
+
+    A run that stopped after a stage says nothing of later stages, but what an earlier run made from
+    exactly its data sets is still true. Data sets made from others are left out.
+    """
+    stages, models = list(record.stages), list(record.models)
+    there = {(stage.stage, stage.source, stage.entry) for stage in stages}
+    known = {stage.fingerprint for stage in stages}
+    for older in islice(_newest_first(storage, record.recipe), LOOK_BACK):
+        for stage in older.stages:
+            place = (stage.stage, stage.source, stage.entry)
+            if place in there or not storage.exists(f"{stage.path}/{MANIFEST}"):
+                continue
+            inputs = {item["fingerprint"] for item in stage.open(storage).manifest.inputs}
+            if inputs and inputs <= known:
+                stages.append(stage)
+                there.add(place)
+                known.add(stage.fingerprint)
+        names = {model.name for model in models}
+        models += [
+            model
+            for model in older.models
+            if model.name not in names and ("train", None, model.name) in there
+        ]
+    return replace(record, stages=stages, models=models)
+
+
+def built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float | None:
+    """How long the run that built a data set took for it, as the newest record that tells says.
+
+    Args:
+        storage: the root of the store.
+        recipe: whose records are read first.
+        fingerprint: the data set's.
+    """
+    others = [name for name in all_recipes(storage) if name != recipe]
+    for name in [recipe, *others]:
+        for record in islice(_newest_first(storage, name), LOOK_BACK):
+            for stage in record.stages:
+                if stage.fingerprint == fingerprint and stage.built_seconds is not None:
+                    return stage.built_seconds
+    return None
+
+
+def _newest_first(storage: Storage, recipe: str) -> Iterator[RunRecord]:
+    for run in reversed(run_ids(storage, recipe)):
+        try:
+            yield load(storage, recipe, run)
+        except NoRun:
+            continue

@@ -1,0 +1,1 @@
+"""Contracts between stages: signals, quality rules, languages, tables of pairs."""

@@ -1,0 +1,25 @@
+"""The pairs of copies that deduplication verified, as its data set holds them."""
+
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.dataset.dataset import Dataset
+
+EDGES = "edges-"  # and a number: files of verified pairs
+REJECTED = "rejected-"  # files of pairs that were compared and failed
+
+
+def edges(marks: Dataset) -> Iterator[pa.Table]:
+    """The verified pairs, file by file.
+
+    Columns: ``cluster``; ``part_a``, ``row_a``, ``part_b``, ``row_b``, places among all parts of the
+    documents in the order of the recipe, of the first document of each exact group; ``similarity``;
+    ``band``, the first that nominated the pair, -1 if it was compared as two members of a cluster.
+    Sorted by cluster, then by place.
+    """
+    for name in sorted(marks.manifest.files):
+        if name.startswith(EDGES):
+            yield pq.read_table(io.BytesIO(marks.read(name)))

@@ -1,0 +1,150 @@
+"""The published quality rules as data: which signal each one judges, and where the limit lies.
+
+``annotate`` writes the signals, ``select`` applies the rules a recipe names. A rule's threshold can
+be changed without touching text again.
+"""
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from infra.schemas.signals import SIGNALS
+
+Comparison = Literal[">=", "<=", "=="]
+COMPARE: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
+    {">=": operator.ge, "<=": operator.le, "==": operator.eq}
+)
+
+GOPHER = "Rae et al. 2021, https://arxiv.org/abs/2112.11446, table A1"
+GOPHER_QUALITY = "Rae et al. 2021, https://arxiv.org/abs/2112.11446, appendix A.1.1"
+C4 = "Raffel et al. 2020, https://jmlr.org/papers/v21/20-074.html, section 2.2"
+FINEWEB = (
+    "Penedo et al. 2024, https://arxiv.org/abs/2406.17557; values of datatrove's FineWeb filter"
+)
+
+# Languages whose words, as tokens count them, are single characters or whole phrases, so that a
+# limit on the length of a word says nothing about them; Korean words average under three syllables.
+UNSPACED = ("bo", "ja", "km", "ko", "lo", "my", "th", "wuu", "yue", "zh")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A document passes when ``signal comparison threshold`` holds.
+
+    Attributes:
+        name: the reason written when a document fails: ``<filter>_<rule>``.
+        signal: the column judged, one of `infra.schemas.signals.SIGNALS`.
+        comparison: how signal (left) and threshold (right) relate in a document that passes.
+        threshold: the published limit.
+        source: where the limit was published.
+        languages: codes of the only languages the rule applies to; ``None`` for all.
+        exempt: codes of the languages the rule does not apply to.
+    """
+
+    name: str
+    signal: str
+    comparison: Comparison
+    threshold: float
+    source: str
+    languages: tuple[str, ...] | None = None
+    exempt: tuple[str, ...] = ()
+
+    def applies_to(self, language: str | None) -> bool:
+        """Whether the rule judges documents of a language (``None`` when it is unknown)."""
+        if self.languages is not None and language not in self.languages:
+            return False
+        return language not in self.exempt
+
+    def passes(self, value: float, threshold: float | None = None) -> bool:
+        """Whether a document with this value of the signal passes."""
+        limit = self.threshold if threshold is None else threshold
+        return bool(COMPARE[self.comparison](value, limit))
+
+
+def _at_most(filter_: str, name: str, signal: str, threshold: float, source: str) -> Rule:
+    return Rule(f"{filter_}_{name}", f"{filter_}_{signal}", "<=", threshold, source)
+
+
+def _gopher_repetition() -> tuple[Rule, ...]:
+    at_most = [
+        ("dup_lines", "dup_line_fraction", 0.30),
+        ("dup_paragraphs", "dup_paragraph_fraction", 0.30),
+        ("dup_line_chars", "dup_line_char_fraction", 0.20),
+        ("dup_paragraph_chars", "dup_paragraph_char_fraction", 0.20),
+        *(
+            (f"top_{n}gram", f"top_{n}gram_char_fraction", limit)
+            for n, limit in ((2, 0.20), (3, 0.18), (4, 0.16))
+        ),
+        *(
+            (f"dup_{n}gram", f"dup_{n}gram_char_fraction", limit)
+            for n, limit in (
+                (5, 0.15),
+                (6, 0.14),
+                (7, 0.13),
+                (8, 0.12),
+                (9, 0.11),
+                (10, 0.10),
+            )
+        ),
+    ]
+    return tuple(
+        _at_most("gopher_repetition", name, signal, limit, GOPHER)
+        for name, signal, limit in at_most
+    )
+
+
+def _gopher_quality() -> tuple[Rule, ...]:
+    name = "gopher_quality"
+    words, length = f"{name}_word_count", f"{name}_mean_word_length"
+    alpha, stop = f"{name}_alpha_word_fraction", f"{name}_stop_words"
+    return (
+        Rule(f"{name}_too_few_words", words, ">=", 50, GOPHER_QUALITY),
+        Rule(f"{name}_too_many_words", words, "<=", 100_000, GOPHER_QUALITY),
+        Rule(f"{name}_short_words", length, ">=", 3, GOPHER_QUALITY, exempt=UNSPACED),
+        Rule(f"{name}_long_words", length, "<=", 10, GOPHER_QUALITY, exempt=UNSPACED),
+        _at_most(name, "hashes", "hash_word_ratio", 0.1, GOPHER_QUALITY),
+        _at_most(name, "ellipses", "ellipsis_word_ratio", 0.1, GOPHER_QUALITY),
+        _at_most(name, "bullet_lines", "bullet_line_fraction", 0.9, GOPHER_QUALITY),
+        _at_most(name, "ellipsis_lines", "ellipsis_line_fraction", 0.3, GOPHER_QUALITY),
+        Rule(f"{name}_alpha_words", alpha, ">=", 0.8, GOPHER_QUALITY),
+        Rule(f"{name}_stop_words", stop, ">=", 2, GOPHER_QUALITY, languages=("en",)),
+    )
+
+
+RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
+    {
+        "gopher_repetition": _gopher_repetition(),
+        "gopher_quality": _gopher_quality(),
+        # As FineWeb runs it: without asking for terminal punctuation at the end of every line.
+        "c4": (
+            Rule("c4_lorem_ipsum", "c4_lorem_ipsum", "==", False, C4),
+            Rule("c4_curly_brace", "c4_curly_brace", "==", False, C4),
+            Rule("c4_sentences", "c4_sentences", ">=", 5, C4),
+        ),
+        "fineweb": (
+            Rule("fineweb_line_punct", "fineweb_line_punct_fraction", ">=", 0.12, FINEWEB),
+            _at_most("fineweb", "short_lines", "short_line_fraction", 0.67, FINEWEB),
+            # 0.01 is what FineWeb's code ran with; its text says 0.1.
+            _at_most("fineweb", "dup_line_chars", "dup_line_char_fraction", 0.01, FINEWEB),
+            _at_most("fineweb", "newlines", "newline_word_ratio", 0.3, FINEWEB),
+        ),
+    }
+)
+
+
+def check(rules: Iterable[Rule]) -> None:
+    """Refuse rules that would judge nothing.
+
+    Raises:
+        ValueError: if a rule names a signal that no stage writes.
+    """
+    for rule in rules:
+        if rule.signal not in SIGNALS:
+            raise ValueError(
+                f"rule {rule.name!r} names the signal {rule.signal!r}, which no stage writes"
+            )
+
+
+check(rule for rules in RULES.values() for rule in rules)

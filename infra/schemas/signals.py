@@ -1,0 +1,161 @@
+r"""The quality signals: every column that ``annotate`` writes and ``select`` may judge.
+
+The names are the contract between the two stages. A rule (see `infra.schemas.quality_rules`) that names a signal
+missing here is refused before anything runs. ``docs/annotate.md`` says how the definitions relate
+to other implementations.
+
+Vocabulary of the definitions:
+
+- *token*: a word or a symbol, as `tasks.annotate.signals.tokens` cuts them (in English text much like spaCy
+  does, with which the published limits were found). Every character of Han, Hiragana or Katakana
+  is a word.
+- *word*: a token with a letter, mark or digit.
+- *line of kind S*: as ``str.splitlines`` cuts. *Of kind N*: as ``str.split("\n")`` cuts, lines of
+  white space alone left out. *Of kind R*: as ``re.split("\n+", text)`` cuts.
+- *paragraph*: as ``re.split("\n{2,}", text.strip())`` cuts.
+- lengths are in characters (code points). A fraction of nothing is 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One annotation column.
+
+    Attributes:
+        name: the column, ``<filter>_<signal>``.
+        type: its Arrow type; never null.
+        definition: what it counts, in the vocabulary of this module.
+    """
+
+    name: str
+    type: pa.DataType
+    definition: str
+
+
+_INT = pa.int64()
+_REAL = pa.float64()
+_FLAG = pa.bool_()
+
+_TABLE = (
+    Signal("words", _INT, "words of the text"),
+    Signal("characters", _INT, "characters (code points) of the text"),
+    Signal("bytes", _INT, "bytes of the text in UTF-8"),
+    Signal(
+        "gopher_repetition_dup_line_fraction",
+        _REAL,
+        "lines of kind R equal to an earlier one / lines of kind R",
+    ),
+    Signal(
+        "gopher_repetition_dup_paragraph_fraction",
+        _REAL,
+        "paragraphs equal to an earlier one / paragraphs",
+    ),
+    Signal(
+        "gopher_repetition_dup_line_char_fraction",
+        _REAL,
+        "length of lines of kind R equal to an earlier one / length of the text",
+    ),
+    Signal(
+        "gopher_repetition_dup_paragraph_char_fraction",
+        _REAL,
+        "length of paragraphs equal to an earlier one / length of the text",
+    ),
+    *(
+        Signal(
+            f"gopher_repetition_top_{n}gram_char_fraction",
+            _REAL,
+            f"occurrences of the most frequent {n}-gram of tokens (of equals, the first) x its "
+            "length with single spaces / length of the text",
+        )
+        for n in (2, 3, 4)
+    ),
+    *(
+        Signal(
+            f"gopher_repetition_dup_{n}gram_char_fraction",
+            _REAL,
+            f"reading from the left, length without spaces of every {n}-gram of tokens seen "
+            "before, each skipped whole, / length of the text",
+        )
+        for n in (5, 6, 7, 8, 9, 10)
+    ),
+    Signal("gopher_quality_word_count", _INT, "words of the text"),
+    Signal("gopher_quality_mean_word_length", _REAL, "length of all words / words"),
+    Signal("gopher_quality_hash_word_ratio", _REAL, "number signs (#) / tokens"),
+    Signal(
+        "gopher_quality_ellipsis_word_ratio",
+        _REAL,
+        "ellipses (… or, not overlapping, ...) / tokens",
+    ),
+    Signal(
+        "gopher_quality_bullet_line_fraction",
+        _REAL,
+        "lines of kind S whose first visible character is • or - / lines of kind S",
+    ),
+    Signal(
+        "gopher_quality_ellipsis_line_fraction",
+        _REAL,
+        "lines of kind S that end, white space aside, in … or ... / lines of kind S",
+    ),
+    Signal(
+        "gopher_quality_alpha_word_fraction",
+        _REAL,
+        "tokens with at least one letter / tokens",
+    ),
+    Signal(
+        "gopher_quality_stop_words",
+        _INT,
+        "how many of the eight words the, be, to, of, and, that, have, with occur (as written)",
+    ),
+    Signal(
+        "c4_kept_line_fraction",
+        _REAL,
+        "lines of kind S that C4's line rules keep, terminal punctuation not asked for / lines",
+    ),
+    Signal(
+        "c4_terminal_line_fraction",
+        _REAL,
+        "lines of kind S that end in . ? ! \" or ' and not in ... (citations such as [3] removed) "
+        "/ lines",
+    ),
+    Signal(
+        "c4_sentences",
+        _INT,
+        "sentences in the lines that C4's line rules keep, terminal punctuation not asked for",
+    ),
+    Signal(
+        "c4_terminal_sentences",
+        _INT,
+        "sentences in the lines that C4's line rules keep, terminal punctuation asked for",
+    ),
+    Signal("c4_lorem_ipsum", _FLAG, "a line of three or more words holds 'lorem ipsum'"),
+    Signal(
+        "c4_curly_brace",
+        _FLAG,
+        "a line of three or more words, not about JavaScript, holds {",
+    ),
+    Signal(
+        "fineweb_line_punct_fraction",
+        _REAL,
+        "lines of kind N whose last character ends a sentence (Unicode Sentence_Terminal) / lines "
+        "of kind N",
+    ),
+    Signal(
+        "fineweb_short_line_fraction",
+        _REAL,
+        "lines of kind N of at most 30 characters / lines of kind N",
+    ),
+    Signal(
+        "fineweb_dup_line_char_fraction",
+        _REAL,
+        "length of lines of kind N equal to an earlier one / length of the text without \\n",
+    ),
+    Signal("fineweb_newline_word_ratio", _REAL, "\\n characters / tokens"),
+)
+
+SIGNALS: Mapping[str, Signal] = MappingProxyType({signal.name: signal for signal in _TABLE})

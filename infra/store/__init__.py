@@ -1,0 +1,1 @@
+"""Storage on any fsspec URL, its retries and its caches."""

@@ -1,0 +1,317 @@
+"""The only module that opens, lists, commits and removes: any fsspec URL, local or remote alike.
+
+Writes are whole or absent: a local file is written under a temporary name, flushed to the disk and
+put in place; an object store does the same with one put. ``put_new`` is the commit: it fails if
+somebody else was first.
+"""
+
+import errno
+import glob
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from infra.errors import UserError
+
+_PRECONDITION_FAILED, _CONFLICT = 412, 409
+_ATTEMPTS = 5
+
+Names = list[str]
+
+
+class StorageError(UserError):
+    """A path that cannot be read or written, with what was tried."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder at an fsspec URL. Names below it are relative, with ``/`` between their parts.
+
+    Attributes:
+        url: a local path or any URL fsspec knows, such as ``s3://bucket/prefix``.
+        options: extra arguments of the file system (credentials are better taken from the
+            environment: ``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``).
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process may stand in another folder.
+        return {
+            "url": self.url if _is_remote(self.url) else _absolute(self.url),
+            "options": dict(self.options),
+        }
+
+    @cached_property
+    def _target(self) -> tuple[Any, str]:
+        return _open_filesystem(self.url, self.options)
+
+    @property
+    def _fs(self) -> Any:
+        return self._target[0]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether names are files of this machine."""
+        return isinstance(self._fs, LocalFileSystem)
+
+    def _path(self, name: str) -> str:
+        return f"{self._target[1].rstrip('/')}/{name}" if name else self._target[1]
+
+    def at(self, *names: str) -> "Storage":
+        """The folder below this one."""
+        return Storage("/".join((self.url.rstrip("/"), *names)), self.options)
+
+    def local(self, name: str = "") -> Path | None:
+        """The file's path on this machine; ``None`` if the storage is remote."""
+        return Path(self._path(name)) if self.is_local else None
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of this name is there (folders do not count)."""
+        try:
+            return bool(self._fs.info(self._path(name))["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def size(self, name: str) -> int:
+        """The file's length in bytes. Raises ``FileNotFoundError``."""
+        return int(self._fs.info(self._path(name))["size"])
+
+    def list(self, prefix: str = "") -> Names:
+        """Every file below ``prefix``, at any depth, sorted; unfinished ones are left out."""
+        base = self._target[1].rstrip("/") + "/"
+        try:
+            found = self._fs.find(self._path(prefix))
+        except FileNotFoundError:
+            return []
+        # Some object stores list an emptied folder as if it were a file of its own name.
+        names = (str(path).removeprefix(base) for path in found if str(path).startswith(base))
+        return sorted(name for name in names if not PurePosixPath(name).name.startswith(".tmp-"))
+
+    def folders(self, prefix: str = "") -> Names:
+        """The names of the folders directly below ``prefix``, sorted."""
+        try:
+            found = self._fs.ls(self._path(prefix), detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(
+            PurePosixPath(str(item["name"]).rstrip("/")).name
+            for item in found
+            if item["type"] == "directory"
+        )
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The bytes of a file, or those from ``start`` to ``end``. Raises ``FileNotFoundError``."""
+        return cast("bytes", self._fs.cat_file(self._path(name), start=start, end=end))
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """A file for reading, seekable. Raises ``FileNotFoundError``."""
+        with self._fs.open(self._path(name), "rb") as file:
+            yield file
+
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Write a whole file, replacing what was there; never visible half-written."""
+        if not self.is_local:
+            self._fs.pipe_file(self._path(name), data)
+            return
+        with self.create(name, durable=durable) as file:
+            file.write(data)
+
+    def flush(self, name: str) -> None:
+        """Wait until a file of this machine outlives a power cut."""
+        if self.is_local:
+            with Path(self._path(name)).open("rb") as file:
+                os.fsync(file.fileno())
+
+    @contextmanager
+    def create(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
+        """A file for writing that is put in place when the block ends, or not at all.
+
+        Args:
+            name: of the file.
+            durable: whether it must outlive a power cut. A file that need not is flushed later
+                (`flush`), or checked by its digest before it is believed, or belongs in a folder
+                named after ``infra.compute.processes.boot``: after the cut nobody looks there again.
+        """
+        target = Path(self._path(name)) if self.is_local else None
+        folder = target.parent if target else Path(tempfile.gettempdir())
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".tmp-{uuid.uuid4().hex}"
+        try:
+            with draft.open("wb") as file:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            if target:
+                draft.replace(target)
+            else:
+                self._fs.put_file(str(draft), self._path(name))
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Write a file only if there is none of this name: the commit of a race.
+
+        Returns:
+            True if these bytes are now in place (ours, or equal ones of another writer);
+            False if somebody else's different bytes were first. Nothing is overwritten.
+        """
+        if self.is_local:
+            return self._link_new(name, data) or self.read(name) == data
+        for _ in range(_ATTEMPTS):
+            try:
+                self._fs.pipe_file(self._path(name), data, mode="create")
+                return True
+            except (FileExistsError, OSError) as error:
+                outcome = _lost_race(error)
+                if outcome == _CONFLICT:
+                    continue  # two puts met; the store asks to try again
+                if outcome is None:
+                    raise
+                # A retried put that had gone through is refused as well: read before calling it lost.
+                return self.read(name) == data
+        raise StorageError(f"{self.url}/{name}: still in conflict after {_ATTEMPTS} attempts")
+
+    def _link_new(self, name: str, data: bytes) -> bool:
+        target = Path(self._path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.parent / f".tmp-{uuid.uuid4().hex}"
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(draft, target)
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
+
+    def upload(self, local: Path, name: str) -> None:
+        """Copy a file of this machine into the storage, whole or not at all."""
+        with local.open("rb") as source, self.create(name) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    def download(self, name: str, local: Path) -> None:
+        """Copy a file of the storage to this machine, whole or not at all."""
+        local.parent.mkdir(parents=True, exist_ok=True)
+        draft = local.parent / f".tmp-{uuid.uuid4().hex}"
+        try:
+            with self.open(name) as source, draft.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            draft.replace(local)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def copy(self, name: str, target: "Storage", new_name: str) -> None:
+        """Copy a file to another folder of the same storage, whole or not at all."""
+        if self.is_local and target.is_local:
+            target.upload(Path(self._path(name)), new_name)
+        else:
+            self._fs.cp_file(self._path(name), target._path(new_name))
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(name))
+
+    def remove_tree(self) -> None:
+        """Remove this folder with all that is in it, as far as nobody else is writing there."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._fs.rm(self._target[1], recursive=True)
+            except FileNotFoundError as error:
+                if error.filename in (None, self._target[1]):
+                    return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
+
+
+def _open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    remote = _is_remote(url)
+    extra: dict[str, Any] = dict(options)
+    if remote:
+        # A cached listing would hide what another process has just committed.
+        extra.setdefault("use_listings_cache", False)
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url if remote else _absolute(url), **extra)
+    except (ValueError, ImportError) as error:
+        raise StorageError(f"storage {url!r} cannot be used: {error}") from error
+    return filesystem, str(path)
+
+
+def _is_remote(url: str) -> bool:
+    return "://" in url and not url.startswith(("file://", "local://"))
+
+
+def _absolute(url: str) -> str:
+    plain = url.removeprefix("file://").removeprefix("local://")
+    return str(Path(plain).expanduser().absolute())
+
+
+def _lost_race(error: BaseException) -> int | None:
+    """The HTTP status of a refused conditional put; ``None`` if the error is of another kind.
+
+    Servers differ: some make s3fs raise ``FileExistsError``, others an ``OSError`` (EINVAL) whose
+    cause holds the status.
+    """
+    if isinstance(error, FileExistsError):
+        return _PRECONDITION_FAILED
+    for cause in (error, error.__cause__, error.__context__):
+        response = getattr(cause, "response", None)
+        if isinstance(response, Mapping):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status in (_PRECONDITION_FAILED, _CONFLICT):
+                return int(status)
+    if isinstance(error, OSError) and error.errno == errno.EEXIST:
+        return _PRECONDITION_FAILED
+    return None
+
+
+def expand(patterns: Sequence[str], options: Mapping[str, Any] | None = None) -> list[str]:
+    """The files that a user's paths and globs name, each once, sorted by base name, then path.
+
+    Raises:
+        StorageError: if a pattern matches nothing, named.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        if _is_remote(pattern):
+            filesystem, path = _open_filesystem(pattern, options or {})
+            protocol = pattern.split("://", 1)[0]
+            names = {f"{protocol}://{name}" for name in filesystem.glob(path)}
+        else:
+            names = {
+                name
+                for name in glob.glob(_absolute(pattern), recursive=True)  # noqa: PTH207 - absolute patterns
+                if Path(name).is_file()
+            }
+        if not names:
+            raise StorageError(f"no file matches {pattern!r}")
+        found |= names
+    return sorted(found, key=lambda name: (PurePosixPath(name).name, name))
+
+
+@contextmanager
+def open_url(url: str, options: Mapping[str, Any] | None = None) -> Iterator[BinaryIO]:
+    """A user's own file for reading, seekable. Raises ``FileNotFoundError``."""
+    filesystem, path = _open_filesystem(url, options or {})
+    with filesystem.open(path, "rb") as file:
+        yield file

@@ -1,0 +1,1 @@
+"""Checkpoints: saved in the background, complete only with their marker, and restored."""

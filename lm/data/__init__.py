@@ -1,0 +1,1 @@
+"""Training data: its order, mixture, packing into rows, and loading."""

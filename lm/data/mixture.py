@@ -1,0 +1,78 @@
+"""Which stream a sample comes from: sources by weight, exact in every cycle of samples.
+
+Samples are numbered over the whole run. A cycle of 1,024 of them takes from each source a whole
+number of samples, by the largest remainder; a keyed permutation, another one for each cycle, says
+which. So any 1,024 samples that begin a cycle hold the mixture to the sample, a step of any number
+knows its sources at once, and a source's rows know their samples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lm.data.shuffle import Indices, keys, keys_by_number, permute, restore
+
+CYCLE = 1024
+
+
+def counts(weights: Mapping[str, float]) -> dict[str, int]:
+    """Samples of a cycle by source: sums to ``CYCLE``, each at least one, by largest remainder.
+
+    Raises:
+        ValueError: if a weight is not positive, or too small for one sample in a cycle.
+    """
+    wrong = [name for name, weight in weights.items() if not 0 < weight < float("inf")]
+    if wrong or not weights:
+        raise ValueError(f"the weight of {wrong[0]!r} is not positive" if wrong else "no source")
+    total = sum(weights.values())
+    exact = {name: CYCLE * weights[name] / total for name in sorted(weights)}
+    result = {name: int(share) for name, share in exact.items()}
+    left = CYCLE - sum(result.values())
+    for name in sorted(exact, key=lambda name: (result[name] - exact[name], name))[:left]:
+        result[name] += 1
+    none = [name for name, count in result.items() if not count]
+    if none:
+        raise ValueError(
+            f"{none[0]!r} would get less than one of {CYCLE} samples: raise its weight or leave it out"
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Samples to streams and back.
+
+    Attributes:
+        seed: the recipe's.
+        counts: samples of a cycle by stream; sums to ``CYCLE``.
+    """
+
+    seed: int
+    counts: tuple[int, ...]
+
+    def at(self, samples: Indices) -> tuple[Indices, Indices]:
+        """The stream of each sample, and the sample's running number in that stream."""
+        cycles = samples // CYCLE
+        places = permute(samples % CYCLE, self._keys(cycles), CYCLE)
+        streams = np.searchsorted(self._bounds, places, side="right") - 1
+        sizes = np.array(self.counts, np.int64)
+        return streams, cycles * sizes[streams] + places - self._bounds[streams]
+
+    def samples_of(self, stream: int, numbers: Indices) -> Indices:
+        """The samples that are a stream's with these running numbers."""
+        cycles, ranks = numbers // self.counts[stream], numbers % self.counts[stream]
+        places = restore(self._bounds[stream] + ranks, self._keys(cycles), CYCLE)
+        return cycles * CYCLE + places
+
+    def numbers_below(self, stream: int, samples: int) -> int:
+        """One past the largest running number that any of the first ``samples`` samples can have."""
+        return -(-samples // CYCLE) * self.counts[stream]
+
+    @cached_property
+    def _bounds(self) -> Indices:
+        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+
+    def _keys(self, cycles: Indices) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]":
+        return keys_by_number(keys(("mixture", self.seed)), cycles)

@@ -1,0 +1,141 @@
+"""Documents into rows of one length, whole where they fit: best-fit decreasing.
+
+Ding et al. 2024, "Fewer truncations improve language modeling" (arXiv:2404.10830). A document that
+is longer than a row is cut into full rows and a rest. Whole documents and rests are placed by
+length, longest first, each into the open row that it leaves the least room in, or into a new one.
+Every piece but a full row ends with its document's end of text, so what stands behind it in the row
+begins a document, as the model takes it.
+
+The documents are packed in groups that follow each other: a row's pieces lie near each other, so
+that rows can be read from afar, and a corpus of any size is packed as far as it is needed.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from infra.compute.jit import kernel
+from lm.data.shuffle import Indices
+
+GROUP_TOKENS = 1 << 24  # tokens that are packed together, at least; some thousand rows
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows of pieces.
+
+    Attributes:
+        documents: int64[p], the document of each piece; pieces are sorted by row.
+        offsets: int64[p], where the piece begins in its document.
+        lengths: int64[p], its tokens.
+        columns: int64[p], where it begins among the row's targets.
+        bounds: int64[rows + 1], row ``r`` is the pieces ``[bounds[r], bounds[r + 1])``.
+    """
+
+    documents: Indices
+    offsets: Indices
+    lengths: Indices
+    columns: Indices
+    bounds: Indices
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.bounds) - 1
+
+    def pieces_of(self, first: int, end: int) -> Indices:
+        """The pieces of the documents ``[first, end)``."""
+        low, high = np.searchsorted(self.documents, [first, end], sorter=self._by_document)
+        return self._by_document[low:high]
+
+    @cached_property
+    def _by_document(self) -> Indices:
+        return np.argsort(self.documents, kind="stable")
+
+
+def groups(lengths: Indices, most: int = GROUP_TOKENS) -> Indices:
+    """Bounds of runs of documents, int64[groups + 1]: each run ends with the document that fills it.
+
+    Args:
+        lengths: int64[documents].
+        most: tokens at which a run is full.
+    """
+    before = np.cumsum(lengths) - lengths  # tokens ahead of each document
+    turns = np.flatnonzero(np.diff(before // most, prepend=-1))
+    return np.append(turns, len(lengths)).astype(np.int64)
+
+
+def pack(lengths: Indices, capacity: int) -> Packed:
+    """Pack some documents into rows of ``capacity`` tokens.
+
+    Args:
+        lengths: int64[documents], each at least 1.
+        capacity: of a row.
+    """
+    pieces = -(-lengths // capacity)
+    documents = np.repeat(np.arange(len(lengths)), pieces)
+    firsts = np.cumsum(pieces) - pieces
+    offsets = (np.arange(len(documents)) - np.repeat(firsts, pieces)) * capacity
+    sizes = np.minimum(capacity, lengths[documents] - offsets)
+    longest_first = np.argsort(-sizes, kind="stable")
+    rows = np.empty(len(sizes), np.int64)
+    rows[longest_first] = best_fit(sizes[longest_first], capacity)
+    # In a row, pieces stand in the order in which they were placed.
+    order = longest_first[np.argsort(rows[longest_first], kind="stable")]
+    sizes = sizes[order]
+    bounds = np.searchsorted(rows[order], np.arange((rows.max() + 1 if len(rows) else 0) + 1))
+    before = np.cumsum(sizes) - sizes
+    columns = before - np.repeat(before[bounds[:-1]], np.diff(bounds))
+    return Packed(documents[order], offsets[order], sizes, columns, bounds.astype(np.int64))
+
+
+@kernel
+def best_fit(sizes: Indices, capacity: int) -> Indices:
+    """The row of each piece.
+
+    The rows with room are kept by how much they have; a binary tree of their number finds the least
+    room that is enough, so a piece costs about ``2 log2(capacity)`` steps.
+
+    Args:
+        sizes: int64[n], descending, each from 1 to ``capacity``.
+        capacity: of a row.
+    """
+    leaves = 1
+    while leaves <= capacity:
+        leaves *= 2
+    open_rows = np.zeros(2 * leaves, np.int64)  # leaf `leaves + room`
+    newest = np.full(capacity + 1, -1, np.int64)  # the last row that came to have this room
+    older = np.full(len(sizes) + 1, -1, np.int64)  # the row before it that has as much
+    rows = np.empty(len(sizes), np.int64)
+    made = 0
+    for piece in range(len(sizes)):
+        size = sizes[piece]
+        node = leaves + size
+        while node > 1 and open_rows[node] == 0:
+            # To the next subtree on the right, from the last of a right branch further up.
+            while node > 1 and node % 2 == 1:
+                node //= 2
+            if node > 1:
+                node += 1
+        if node > 1:
+            while node < leaves:
+                node = 2 * node if open_rows[2 * node] > 0 else 2 * node + 1
+            room = node - leaves
+            row = newest[room]
+            newest[room] = older[row]
+            while node >= 1:
+                open_rows[node] -= 1
+                node //= 2
+        else:
+            room, row = capacity, made
+            made += 1
+        rows[piece] = row
+        room -= size
+        if room > 0:
+            older[row] = newest[room]
+            newest[room] = row
+            node = leaves + room
+            while node >= 1:
+                open_rows[node] += 1
+                node //= 2
+    return rows

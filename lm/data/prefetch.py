@@ -1,0 +1,135 @@
+"""Reading ahead of a run whose token shards lie in a remote store.
+
+What the coming steps need is known: the order is a function. A thread walks ahead over them, for
+the rows of all processes, and has the blocks fetched in the order of their first use, as many steps
+ahead as the cache holds. What none of these steps needs is what the cache lets go of.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
+
+import numpy as np
+
+from infra.store.block_cache import BLOCK_BYTES, Block
+from infra.errors import UserError
+from infra.formats.megatron import TokenShards
+from lm.data.sampler import Sampler
+
+SAMPLES = 8192  # that are looked at together
+FETCHERS = 8  # blocks that are fetched at once, so that a store's latency hides
+PAUSE = 0.05  # seconds between two looks at how far the run is
+
+log = logging.getLogger(__name__)
+
+
+class ReadAhead:
+    """Keeps the cache of some remote token shards ahead of a run."""
+
+    def __init__(self, sampler: Sampler, shards: TokenShards, first: int, steps: int) -> None:
+        """Start to read for the steps from ``first`` to ``steps``."""
+        self._sampler, self._shards, self._steps = sampler, shards, steps
+        self._now, self._closed = first, Event()
+        self._looked: tuple[int, int, list[int]] = (0, 0, [])  # while there is no room for it
+        self._stride = max(1, SAMPLES // sampler.plan.batch)
+        self._thread = Thread(target=self._work, name="read-ahead", daemon=True)
+        self._thread.start()
+
+    def reached(self, step: int) -> None:
+        """Tell that the rows of this step are being asked for."""
+        self._now = step
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closed.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        ahead: deque[tuple[int, int, list[int]]] = (
+            deque()
+        )  # first step, one past the last, segments
+        most = self._shards.cache.limit // BLOCK_BYTES
+        with ThreadPoolExecutor(FETCHERS, "blocks") as fetchers:
+            while not self._closed.is_set():
+                now = self._now
+                while ahead and not ahead[0][0] <= now < ahead[0][1]:
+                    ahead.popleft()
+                head = ahead[-1][1] if ahead else now
+                needed = {segment for *_, some in ahead for segment in some}
+                if head < self._steps:
+                    end = min(head + self._stride, self._steps)
+                    wanted = self._segments(head, end)
+                    if not ahead or len(needed.union(wanted)) <= most:
+                        ahead.append((head, end, wanted))
+                        self._announce(needed.union(wanted))
+                        self._fetch(fetchers, wanted)
+                        continue
+                self._announce(needed)
+                self._closed.wait(PAUSE)
+
+    def _segments(self, first: int, end: int) -> list[int]:
+        """The segments that some steps need, in the order of their first use."""
+        if self._looked[:2] == (first, end):
+            return self._looked[2]
+        samples = np.concatenate([self._sampler.samples(step) for step in range(first, end)])
+        pieces, bounds = self._sampler.pieces(samples), self._shards.segment_starts
+        by_use = np.argsort(pieces.rows, kind="stable")
+        starts, ends = pieces.starts[by_use], (pieces.starts + pieces.lengths)[by_use]
+        low = np.searchsorted(bounds, starts, side="right") - 1
+        counts = np.searchsorted(bounds, ends, side="left") - low
+        every = np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        segments, at = np.unique(every, return_index=True)
+        remote = [number for number in segments[np.argsort(at)].tolist() if self._block(number)]
+        self._looked = first, end, remote
+        return remote
+
+    def _block(self, segment: int) -> Block | None:
+        return self._shards.blocks[segment]
+
+    def _announce(self, segments: set[int]) -> None:
+        blocks = [self._block(segment) for segment in segments]
+        self._shards.cache.need({block.file for block in blocks if block is not None})
+        self._shards.forget(segments)
+
+    def _fetch(self, fetchers: ThreadPoolExecutor, segments: Sequence[int]) -> None:
+        """Have these blocks fetched, less those that another process is about to fetch."""
+
+        def fetch(block: Block) -> None:
+            if not self._closed.is_set():
+                self._shards.cache.fetch(block, wait=False)
+
+        blocks = [self._block(segment) for segment in segments]
+        cache = self._shards.cache
+        wanted = [block for block in blocks if block is not None and not cache.has(block)]
+        for done in [fetchers.submit(fetch, block) for block in wanted]:
+            try:
+                done.result()
+            except Exception as error:  # noqa: BLE001 - whoever needs the block asks again, and raises
+                log.warning("reading ahead: %s", error)
+
+
+def check_room(sampler: Sampler, shards: TokenShards, name: str) -> None:
+    """Raise ``UserError`` if the cache cannot hold what is shuffled at a time.
+
+    Args:
+        sampler: the order of the run.
+        shards: the training split.
+        name: of the recipe's entry.
+    """
+    remote = sum(block.end - block.start for block in shards.blocks if block is not None)
+    size = shards.dtype.itemsize
+    wanted = 0
+    for stream, order in zip(sampler.streams, sampler.orders, strict=True):
+        if order.pool:
+            # A block of the order is not aligned with the blocks that are read.
+            run = stream.tokens * order.block // stream.rows * size
+            wanted += order.pool * (-(-run // BLOCK_BYTES) + 1) * BLOCK_BYTES
+        else:
+            wanted += stream.tokens * size
+    if shards.cache.limit < min(remote, wanted):
+        raise UserError(
+            f"train.{name}.cache_bytes: {shards.cache.limit:,} bytes do not hold what is shuffled "
+            f"at a time, {min(remote, wanted):,} bytes; raise it, or lower shuffle_tokens"
+        )

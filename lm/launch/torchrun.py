@@ -1,0 +1,200 @@
+"""Starts a run's processes, watches them, and leaves none behind.
+
+``torchrun`` starts one process per core or GPU and, when one of them dies, stops the others and
+starts all of them again; they go on from the last complete checkpoint. If torchrun itself is
+killed, this module starts it again. The kernel kills torchrun
+when this process dies, however it dies, and the processes when torchrun does.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infra.compute.processes import child
+from infra.errors import UserError
+from infra.store.storage import Storage
+from lm.checkpoint.retention import Start
+from lm.config.train import TrainConfig
+from lm.launch.rendezvous import interface, options, own_address, publish
+
+log = logging.getLogger(__name__)
+
+TAIL = 200  # last lines of output that an error shows; torchrun alone says 30
+JOB, RESULT = "job.json", "result.json"  # as in lm.train.worker, which is slow to import
+
+
+class TrainingFailed(UserError):
+    """A run that ended without a result; the message holds its last output."""
+
+
+class TrainingSpoilt(Exception):
+    """A run whose weights are no good any more.
+
+    Attributes:
+        facts: as in ``lm.train.loss_spike.Spoilt``.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        """Keep the facts."""
+        super().__init__(str(facts))
+        self.facts = dict(facts)
+
+
+class TrainingRefused(UserError):
+    """A run that could tell what is wrong: bad numbers, too few tokens, another run's folder."""
+
+
+def launch(
+    config: TrainConfig,
+    *,
+    seed: int,
+    tokens: Storage,
+    identity: Mapping[str, Any],
+    folder: Path,
+    heard: Callable[[dict[str, Any]], None],
+    skip: Sequence[tuple[int, int]] = (),
+    checkpoints: str | None = None,
+    start: Start | None = None,
+    base: Storage | None = None,
+    meet: Storage | None = None,
+) -> dict[str, Any]:
+    """Run the training to its end, from the last complete checkpoint in the folder if there is one.
+
+    Call it from a thread that lives until it returns (``infra.compute.processes.child``).
+
+    Args:
+        config: what to train.
+        seed: the recipe's.
+        tokens: where the token shards are.
+        identity: what a checkpoint must agree on.
+        folder: for checkpoints, log and result; survives a crash.
+        heard: called with each line of the log as it is written.
+        skip: half-open ranges of batch numbers to leave out.
+        checkpoints: URL of the folder for them; by default in ``folder``.
+        start: where a branch begins.
+        base: the model whose weights it starts with; by default they are random.
+        meet: where the other machines are told of each start, if there are any.
+
+    Returns:
+        ``line`` (the log's last), ``parameters``, ``training_tokens``.
+
+    Raises:
+        TrainingSpoilt: if a loss was no number or leapt.
+        TrainingRefused: with the reason that the run gave.
+        TrainingFailed: if it crashed more often than it may be restarted, or if the store of its
+            checkpoints was away for too long.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = _result(folder)
+    if "spoilt" in before:
+        raise TrainingSpoilt(before["spoilt"])  # it was found out, and then this process was killed
+    (folder / RESULT).unlink(missing_ok=True)
+    job: dict[str, Any] = {"config": config.facts(), "seed": seed, "identity": dict(identity)}
+    job |= {"tokens": _where(tokens), "base": _where(base) if base else None}
+    job |= {"skip": list(skip), "checkpoints": checkpoints}
+    job |= {"start": start.to_json() if start else None}
+    tail: deque[str] = deque(maxlen=TAIL)
+    left = config.restarts
+    while True:
+        own = job if meet is None else publish(meet, job)
+        (folder / JOB).write_text(json.dumps({**own, "first": True}))
+        code = torchrun(config, folder, heard, tail, own.get("start_id"), first=True)
+        # With one machine torchrun itself starts its processes again; only who killed it is left.
+        if code == 0 or left == 0 or (code > 0 and meet is None):
+            break
+        left -= 1
+        what = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        log.warning("torchrun %s: it is started again", what)
+    if code != 0 or not (folder / RESULT).exists():
+        last = "\n".join(tail)
+        raise TrainingFailed(f"training {config.name} ended with status {code}:\n{last}")
+    result = _result(folder)
+    if "spoilt" in result:
+        raise TrainingSpoilt(result["spoilt"])
+    if "away" in result:
+        (folder / RESULT).unlink()
+        raise TrainingFailed(
+            f"training {config.name}: {result['away']}; started again, the run goes on from its "
+            f"last complete checkpoint"
+        )
+    if "error" in result:
+        raise TrainingRefused(result["error"])
+    return result
+
+
+def torchrun(
+    config: TrainConfig,
+    folder: Path,
+    heard: Callable[[dict[str, Any]], None],
+    tail: deque[str],
+    start_id: str | None,
+    *,
+    first: bool,
+) -> int:
+    """One torchrun on this machine, from start to end; its status.
+
+    Args:
+        config: what to train.
+        folder: with a ``job.json``.
+        heard: called with each line of the log.
+        tail: gets the rest of its output.
+        start_id: of this start, if there are several machines.
+        first: whether this machine is the first of them.
+    """
+    line = command(config, folder, start_id, first=first)
+    with child(line, env=environment(config)) as process:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            text = raw.decode(errors="replace").rstrip()
+            if text.startswith('{"step"'):
+                heard(json.loads(text))
+            elif text:
+                tail.append(text)
+                log.debug("%s", text)
+        return process.wait()
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    path = folder / RESULT
+    return dict(json.loads(path.read_bytes())) if path.exists() else {}
+
+
+def command(
+    config: TrainConfig, folder: Path, start_id: str | None = None, *, first: bool = True
+) -> list[str]:
+    """The command line that trains on this machine, alone or, with ``start_id``, with others."""
+    if start_id is None:
+        how = [
+            "--standalone",
+            "--local-addr=127.0.0.1",  # the host's own name need not resolve to anything
+            f"--max-restarts={config.restarts}",
+        ]
+    else:
+        how = options(config, start_id, first=first)
+    run = [sys.executable, "-m", "torch.distributed.run", *how]
+    here = f"--nproc-per-node={config.processes_here}"
+    return [*run, here, "-m", "lm.train.worker", str(folder)]
+
+
+def environment(config: TrainConfig) -> dict[str, str]:
+    """What the processes find in their environment besides this one's own."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = {"OMP_NUM_THREADS": str(config.threads), "PYTHONPATH": os.pathsep.join(paths)}
+    if config.nodes > 1 and config.rendezvous is not None:
+        name = interface(own_address(config.rendezvous))
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            found[variable] = os.environ.get(variable, name)
+    elif sys.platform == "linux":
+        found["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+    return found
+
+
+def _where(data: Storage) -> dict[str, Any]:
+    path = data.local()
+    return {"url": str(path) if path is not None else data.url, "options": dict(data.options)}

@@ -1,0 +1,1 @@
+"""Training metrics: throughput, FLOPs, goodput, and where they are logged."""

@@ -1,0 +1,65 @@
+"""Dropout that depends on the sample, not on who works on it.
+
+A mask is a hash of the sample's key, of the place in the network and of the element's number, so
+it is the same on any number of processes, on any device, in any batch, and when activations are
+made again for the backward pass. No random state has to be kept.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from infra.dataset.fingerprint import digest
+from lm.data.splitmix import mix
+
+_LOW = 0xFFFF_FFFF
+
+
+def sample_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A key for each sample of a run: below 2^32, by its number over all steps."""
+    (salt,) = np.frombuffer(bytes.fromhex(digest(["dropout", seed])), "<u8", count=1)
+    mixed = mix(samples.astype(np.uint64), salt)
+    keys: npt.NDArray[np.int64] = (mixed >> np.uint64(32)).astype(np.int64)
+    return keys
+
+
+def keys_at(keys_b: Tensor, site: int) -> Tensor:
+    """The samples' keys, int64[B], for a place in the network; every place has masks of its own."""
+    return keys_b + _mixed_int(site)
+
+
+def drop(x: Tensor, keys_b: Tensor | None, share: float) -> Tensor:
+    """``x`` with a share of its elements at zero and the others scaled by 1/(1 - share).
+
+    Srivastava et al. 2014.
+
+    Args:
+        x: float[B, ...].
+        keys_b: int64[B], of ``keys_at``; ``None`` drops nothing.
+        share: in [0, 1).
+    """
+    if keys_b is None or share == 0.0:
+        return x
+    each = x[0].numel()
+    start_b = _mixed(keys_b)
+    element_n = torch.arange(each, device=x.device) * 0x9E3779B9
+    drawn = _mixed((element_n + start_b[:, None]) & _LOW)
+    kept = (drawn >= int(share * (_LOW + 1))).view_as(x)
+    return x * kept * (1.0 / (1.0 - share))
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A bijection of 32 bit numbers without visible structure: Wellons' ``lowbias32``."""
+    x = x & _LOW
+    x = x ^ (x >> 16)
+    x = (x * 0x7FEB352D) & _LOW
+    x = x ^ (x >> 15)
+    x = (x * 0x846CA68B) & _LOW
+    return x ^ (x >> 16)
+
+
+def _mixed_int(x: int) -> int:
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _LOW
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & _LOW
+    return x ^ (x >> 16)

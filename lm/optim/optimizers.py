@@ -1,0 +1,178 @@
+"""What moves the weights: Muon for the blocks' matrices, AdamW for the rest, and their schedule."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed import ReduceOp, all_reduce, get_rank, get_world_size, is_initialized
+from torch.distributed.tensor import DTensor, Replicate
+from torch.optim import AdamW, Optimizer
+
+from lm.config.train import TrainConfig
+from lm.models.decoder import Decoder
+
+# The quintic of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/): its steep slope at
+# zero brings every singular value into about [0.7, 1.2] in five rounds.
+QUINTIC = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The rate of a 0-based step: linear warm-up, then down to ``min_ratio`` of the peak.
+
+    cosine: Loshchilov & Hutter 2017 (arXiv:1608.03983), one period, without restarts. wsd: level
+    until the last ``cooldown`` of the steps, then 1 - sqrt (Haegele et al. 2024,
+    arXiv:2405.18392, section 3). The last step still learns.
+    """
+    peak, steps = config.learning_rate, config.steps
+    warmup = round(config.warmup * steps)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    begin = warmup
+    if config.schedule == "wsd":
+        begin = max(warmup, steps - round(config.cooldown * steps))
+    done = min(1.0, max(0, step - begin) / max(1, steps - begin))
+    left = {
+        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+        "linear": 1 - done,
+        "wsd": 1 - math.sqrt(done),
+    }[config.schedule]
+    floor = peak * config.min_ratio
+    return floor + (peak - floor) * left
+
+
+def move(optimizers: Mapping[str, Optimizer], rate: float) -> None:
+    """Take a step with every optimizer, at the schedule's rate times each group's ratio."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("ratio", 1.0)
+        optimizer.step()
+
+
+def decaying(optimizers: Mapping[str, Optimizer]) -> list[Tensor]:
+    """The weights that decay: those of groups for which ``build_optimizers`` says so."""
+    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+    return [weight for group in groups if group["decays"] for weight in group["params"]]
+
+
+class Muon(Optimizer):
+    """Momentum whose update is orthogonalised: every direction of a matrix moves at the same rate.
+
+    Jordan et al. 2024, with the scale 0.2 * sqrt(max(rows, columns)) of Liu et al. 2025
+    (arXiv:2502.16982, equation 4) that gives the update AdamW's size, so that one learning rate
+    and one weight decay serve both. A matrix that is several stacked (``qkv``) is orthogonalised
+    block by block. With several processes each works out its share of the matrices and the
+    results are added up: sums of one number and zeros, hence exact.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[tuple[Tensor, Sequence[int]]],
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take ``(matrix, rows of each stacked block)`` pairs; ``dtype`` is the iteration's."""
+        pairs = list(matrices)
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "decays": True}
+        super().__init__([matrix for matrix, _ in pairs], defaults)
+        self.rows = [tuple(rows) for _, rows in pairs]
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Apply one update from the gradients at hand."""
+        loss = None if closure is None else closure()
+        (group,) = self.param_groups
+        updates = self.updates(group["params"], group["momentum"])
+        for matrix, update in zip(group["params"], updates, strict=True):
+            shrunk = matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            shrunk.add_(_as(matrix, update), alpha=-group["lr"])
+        return loss
+
+    def updates(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
+        """The scaled direction of every matrix, the same on every process."""
+        shared = is_initialized() and get_world_size() > 1
+        flat = torch.zeros(sum(m.numel() for m in matrices), device=matrices[0].device)
+        views = [
+            part.view_as(m)
+            for part, m in zip(flat.split([m.numel() for m in matrices]), matrices, strict=True)
+        ]
+        turn = 0
+        for matrix, rows, view in zip(matrices, self.rows, views, strict=True):
+            state: dict[str, Any] = self.state[matrix]
+            if not state:
+                state["momentum"] = torch.zeros_like(matrix)
+            assert matrix.grad is not None
+            average = state["momentum"].lerp_(matrix.grad, 1 - momentum)
+            nesterov = _whole(matrix.grad.lerp(average, momentum))
+            for block, out in zip(nesterov.split(rows), view.split(rows), strict=True):
+                if not shared or turn % get_world_size() == get_rank():
+                    scale = 0.2 * math.sqrt(max(block.shape))
+                    out.copy_(orthogonal(block, self.dtype) * scale)
+                turn += 1
+        if shared:
+            all_reduce(flat, op=ReduceOp.SUM)
+        return views
+
+
+def _whole(matrix: Tensor) -> Tensor:
+    """A matrix that may be sharded over the processes, put together."""
+    return matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
+
+
+def _as(matrix: Tensor, update: Tensor) -> Tensor:
+    """The update, which every process has whole, sharded as the matrix is."""
+    if not isinstance(matrix, DTensor):
+        return update
+    everywhere = DTensor.from_local(update, matrix.device_mesh, [Replicate()])
+    return everywhere.redistribute(placements=matrix.placements)
+
+
+def build_optimizers(
+    model: Decoder, config: TrainConfig, dtype: torch.dtype
+) -> dict[str, Optimizer]:
+    """The run's optimizers by name.
+
+    Decay acts on the blocks' matrices, and on embeddings and an untied head if asked for; never
+    on norms and biases. A group's ``ratio`` is its rate as a multiple of the schedule's.
+    """
+    blocks = model.matrices()
+    taken = {id(matrix) for matrix, _ in blocks}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    tables = [p for p in others if p.dim() == 2 and config.decay_embeddings]
+    rest = [p for p in others if p.dim() != 2 or not config.decay_embeddings]
+    decay, rate = config.weight_decay, config.learning_rate
+    muon = config.optimizer == "muon"
+    decayed = tables if muon else [*tables, *(matrix for matrix, _ in blocks)]
+    ratio = config.embedding_ratio if muon else 1.0
+    groups: list[dict[str, Any]] = [
+        {"params": rest, "weight_decay": 0.0, "ratio": ratio, "decays": False}
+    ]
+    if decayed:
+        groups.append({"params": decayed, "weight_decay": decay, "ratio": ratio, "decays": True})
+    optimizers: dict[str, Optimizer] = {}
+    if muon:
+        optimizers["muon"] = Muon(
+            blocks, lr=rate, weight_decay=decay, momentum=config.momentum, dtype=dtype
+        )
+    optimizers["adamw"] = AdamW(groups, lr=rate, betas=config.betas, fused=True)
+    return optimizers
+
+
+def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """About U V^T of ``matrix = U S V^T`` (float[m, n]) by Newton-Schulz rounds in a type."""
+    a, b, c = QUINTIC
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    # Brought to size 1 first: as they are, many gradients lie below what fp16 can tell apart.
+    x = (x / (x.norm() + 1e-7)).to(dtype)
+    for _ in range(ROUNDS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    result: Tensor = x.T if tall else x
+    return result

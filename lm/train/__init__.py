@@ -1,0 +1,1 @@
+"""The training loop, its worker process, its state and its validation."""

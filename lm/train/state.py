@@ -1,0 +1,126 @@
+"""Everything that a run must find again to go on as if nothing had happened."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule
+from torch.optim import Optimizer
+
+from lm.models.decoder import Decoder
+from lm.optim.loss_scale import LossScale
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class State:
+    """The tensors of a run.
+
+    Attributes:
+        model: as ``parallel.spread`` left it.
+        optimizers: by name.
+        scale: of the loss, in fp16.
+        average: the moving average of the weights, if the recipe asks for one.
+        best: the weights of the best validation, if training may stop early.
+    """
+
+    model: Decoder
+    optimizers: Mapping[str, Optimizer]
+    scale: LossScale | None = None
+    average: Weights = field(default_factory=dict)
+    best: Weights = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As ``torch.distributed.checkpoint`` saves it, and loads into it."""
+        # For optimizers that have not moved yet torch makes moments by a step on zero gradients,
+        # which would count as a step (of AdamW's bias correction) if it were left to stand.
+        unmoved = [optimizer for optimizer in self.optimizers.values() if not optimizer.state]
+        weights, moments = get_state_dict(self.model, list(self.optimizers.values()))
+        for optimizer in unmoved:
+            for made in optimizer.state.values():  # what `moments` refers to
+                if "step" in made:
+                    made["step"].zero_()
+            optimizer.state.clear()
+        kept = {
+            "model": weights,
+            "optimizers": moments,
+            "average": self.average,
+            "best": self.best,
+        }
+        if self.scale is not None:
+            kept["scale"] = self.scale.state_dict()
+        return kept
+
+    def load_state_dict(self, kept: Mapping[str, Any]) -> None:
+        """Take over what was loaded into a ``state_dict()``."""
+        set_state_dict(
+            self.model,
+            list(self.optimizers.values()),
+            model_state_dict=kept["model"],
+            optim_state_dict=kept["optimizers"],
+        )
+        for mine, theirs in ((self.average, kept["average"]), (self.best, kept["best"])):
+            for name, weight in mine.items():
+                weight.copy_(theirs[name])
+        if self.scale is not None:
+            self.scale.load_state_dict(kept["scale"])
+
+    @torch.no_grad()
+    def follow(self, decay: float, step: int) -> None:
+        """Move the average towards the weights of a 0-based step: ``a = d a + (1 - d) w``.
+
+        d is ``decay``, and (1 + t) / (10 + t) as long as that is less, so that the weights of the
+        beginning are soon forgotten (TensorFlow's ``ExponentialMovingAverage(num_updates=t)``).
+        """
+        decay = min(decay, (1 + step) / (10 + step))
+        for name, weight in self.model.named_parameters():
+            self.average[name].lerp_(weight, 1 - decay)
+
+    @contextmanager
+    def judged(self) -> Iterator[nn.Module]:
+        """The model with the weights that count: the average if there is one."""
+        own = copied(self.model) if self.average else {}
+        if self.average:
+            put(self.model, self.average)
+        try:
+            yield self.model
+        finally:
+            if isinstance(self.model, FSDPModule):
+                self.model.reshard()  # a pass without a backward pass leaves weights gathered
+            if self.average:
+                put(self.model, own)
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Take the weights that count for the best so far."""
+        for name, weight in self.average.items() or self.model.named_parameters():
+            self.best[name].copy_(weight)
+
+    def outcome(self) -> Weights:
+        """What the run is for, on the CPU, whole on the first process and empty on the others."""
+        if self.best or self.average:
+            put(self.model, self.best or self.average)
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return cast("Weights", get_model_state_dict(self.model, options=options))
+
+
+def copied(model: nn.Module) -> Weights:
+    """A copy of a model's weights, a tied one once."""
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+@torch.no_grad()
+def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Set a model's weights."""
+    for name, weight in model.named_parameters():
+        weight.copy_(weights[name])

@@ -1,0 +1,1 @@
+"""Books: EPUB and plain text, cut into chapters."""

@@ -1,0 +1,255 @@
+"""Books: one document per EPUB or plain-text file, its chapters known.
+
+Verdicts: ``empty_text`` drops a book in which no text is left (a picture book, a bare licence).
+Failures: ``empty_file`` (no bytes: a download that broke); ``too_large``;
+``unsupported_format`` (a PDF, a web page); ``bad_epub``; ``drm``; ``bad_encoding``; ``reader_error`` (a fault of ours, logged). A kept book's
+evidence says how it was read, and which of its chapters were lost or repaired: a broken chapter
+does not cost the book.
+"""
+
+import io
+import logging
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from infra.dataset.fingerprint import digest, document_id
+from infra.dataset.stage import Outcome, Unit
+from infra.errors import UserError
+from tasks.acquire.books import gutenberg, plaintext
+from tasks.acquire.books.chapters import find_chapters
+from tasks.acquire.books.epub import BadEpub, Encrypted, TooLarge, read_epub
+from tasks.acquire.charset import BadEncoding, decode
+from tasks.acquire.config import BooksSource
+from tasks.acquire.document_builder import Chapter, Rows
+from tasks.acquire.input_files import InputFile, scan
+
+MODULES = ("tasks.acquire.books.books",)
+LIBRARIES = ("lxml",)
+
+log = logging.getLogger(__name__)
+
+ZIP = b"PK\x03\x04"
+PACKED_FACTOR = 8
+"""An EPUB's file may be this many times `max_book_bytes`: pictures and fonts are not unpacked."""
+
+_OTHERS = {
+    b"%PDF": "PDF", b"{\\rtf": "RTF", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xd0\xcf\x11\xe0": "DOC",
+    b"<!doctype html": "HTML", b"<html": "HTML", b"<?xml": "XML", b"Rar!": "RAR", b"7z\xbc\xaf": "7z",
+}  # fmt: skip
+_MOBI = b"BOOKMOBI"  # at byte 60
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A book as its format gives it."""
+
+    text: str
+    chapters: list[Chapter]
+    title: str | None
+    date: str | None
+    language: str | None
+    rights: str | None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+class _Failure(Exception):
+    """Why a book cannot be read: a reason, and evidence."""
+
+    def __init__(self, reason: str, evidence: Mapping[str, Any]) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.evidence = evidence
+
+
+def config(source: BooksSource) -> dict[str, Any]:
+    """What of the source's settings decides the output, as plain JSON: not the paths."""
+    return source.model_dump(mode="json", exclude={"name", "kind", "paths"})
+
+
+def units(source: BooksSource) -> list[Unit]:
+    """One per file. Reads every file once, for its digest.
+
+    Raises:
+        UserError: if a pattern matches nothing or a file cannot be read.
+    """
+    return [
+        Unit(digest({"file": file.digest, "name": file.name}), (file, source), rows=1)
+        for file in scan(source.paths)
+    ]
+
+
+def read_book(file: InputFile, source: BooksSource) -> Iterator[Outcome]:
+    """Read one book.
+
+    Args:
+        file: the book's file.
+        source: its source.
+
+    Yields:
+        One outcome of one row.
+
+    Raises:
+        UserError: if the file has changed since the unit was made.
+    """
+    rows = Rows(source.name, file.segment(source.name))
+    content = file.digest.encode()
+    try:
+        book = _read_safely(file, source)
+    except _Failure as failure:
+        identity = document_id(source.name, address(None, file.name), content)
+        rows.fail(identity, failure.reason, {"file": file.name, **failure.evidence})
+        yield rows.take()
+        return
+    url = address(book.title, file.name)
+    identity = document_id(source.name, url, content)
+    evidence = {"file": file.name, **book.evidence}
+    if book.text.strip():
+        rows.keep(
+            identity,
+            book.text.encode(),
+            url=url,
+            date=book.date,
+            title=book.title,
+            language=book.language,
+            license_=source.license or book.rights,
+            chapters=book.chapters,
+            evidence=evidence,
+        )
+    else:
+        rows.drop(identity, "empty_text", evidence, url)
+    yield rows.take()
+
+
+def _read_safely(file: InputFile, source: BooksSource) -> _Read:
+    """Read a book; what nobody foresaw in it costs this book, not the run."""
+    try:
+        return _read(file, source)
+    except (_Failure, UserError):
+        raise
+    except Exception as error:
+        log.exception("%s could not be read", file.name)
+        message = f"{type(error).__name__}: {error}"
+        raise _Failure("reader_error", {"error": message[:300]}) from error
+
+
+def address(title: str | None, name: str) -> str:
+    """A book's URL: ``book:`` and its percent-encoded title, or its file's stem without one."""
+    words = (title or PurePosixPath(name).stem).split()
+    return "book:" + quote(unicodedata.normalize("NFC", " ".join(words)), safe="")
+
+
+def _read(file: InputFile, source: BooksSource) -> _Read:
+    if file.size == 0:
+        raise _Failure("empty_file", {"error": "no bytes"})
+    epub = file.name.lower().endswith(".epub")
+    data = file.read(source.max_book_bytes * PACKED_FACTOR)
+    if data is None:
+        limit = source.max_book_bytes * PACKED_FACTOR
+        raise _Failure("too_large", {"bytes": file.size, "limit": limit})
+    if epub or data.startswith(ZIP):
+        return _read_epub(data, source)
+    if len(data) > source.max_book_bytes:
+        raise _Failure("too_large", {"bytes": len(data), "limit": source.max_book_bytes})
+    start = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    other = next((name for magic, name in _OTHERS.items() if start.startswith(magic.lower())), None)
+    if other or data[60:68] == _MOBI:
+        message = f"{other or 'Mobipocket'}, neither EPUB nor plain text"
+        raise _Failure("unsupported_format", {"error": message})
+    try:
+        text, encoding = decode(data)
+    except BadEncoding as error:
+        raise _Failure("bad_encoding", {"error": f"{error}, at byte {error.offset}"}) from None
+    return read_text(text, unwrap=source.unwrap, encoding=encoding)
+
+
+def _read_epub(data: bytes, source: BooksSource) -> _Read:
+    try:
+        book = read_epub(io.BytesIO(data), source.max_book_bytes)
+    except BadEpub as error:
+        raise _Failure("bad_epub", {"error": str(error)}) from None
+    except Encrypted as error:
+        raise _Failure("drm", {"error": str(error)}) from None
+    except TooLarge as error:
+        raise _Failure("too_large", {"error": str(error)}) from None
+    evidence: dict[str, Any] = {"format": f"epub {book.version}".strip()}
+    if book.creators:
+        evidence["creators"] = book.creators
+    if book.lost:
+        evidence["chapters_lost"] = book.lost
+    if book.repaired:
+        evidence["chapters_repaired"] = book.repaired
+    text, chapters = _own_text(book.text, book.chapters)
+    if len(text) < len(book.text):
+        evidence["gutenberg"] = True
+    return _Read(text, chapters, book.title, book.date, book.language, book.rights, evidence)
+
+
+def _own_text(text: str, chapters: list[Chapter]) -> tuple[str, list[Chapter]]:
+    """A text without Project Gutenberg's additions, its chapters moved accordingly."""
+    lines = text.split("\n")
+    body = gutenberg.find_body(lines)
+    if body.spans == [(0, len(lines))]:
+        return text, chapters
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+    parts: list[str] = []
+    moved: list[Chapter] = []
+    length = 0
+    for first, last in body.spans:
+        raw = text[starts[first] : starts[last] - 1]
+        part = raw.strip("\n")
+        if not part:
+            continue
+        begin = starts[first] + len(raw) - len(raw.lstrip("\n"))
+        length += 2 if parts else 0
+        for title, start in chapters:
+            if begin <= start < begin + len(part):
+                moved.append((title, length + start - begin))
+        parts.append(part)
+        length += len(part)
+    return "\n\n".join(parts), moved
+
+
+def read_text(text: str, *, unwrap: bool, encoding: str) -> _Read:
+    """A plain-text book: Gutenberg's additions removed, lines joined, chapters found.
+
+    Args:
+        text: the file's text.
+        unwrap: whether to join hard-wrapped lines.
+        encoding: what it was read as, for the record.
+    """
+    lines = (
+        text.rstrip("\x1a")
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+        .replace("\f", "\n\n")
+        .split("\n")
+    )
+    body = gutenberg.find_body(lines)
+    blocks = [
+        block for first, last in body.spans for block in plaintext.split_blocks(lines[first:last])
+    ]
+    wrapping = plaintext.Wrapping(blocks) if unwrap else None
+    starts: list[int] = []
+    parts: list[str] = []
+    length = 0
+    for block in blocks:
+        part = wrapping.unwrap(block) if wrapping else "\n".join(block.lines)
+        starts.append(length)
+        parts.append(part)
+        length += len(part) + 2
+    chapters = [(title, starts[number]) for title, number in find_chapters(blocks)]
+    evidence: dict[str, Any] = {"format": "text", "encoding": encoding}
+    if body.found:
+        evidence["gutenberg"] = True
+    if body.header.authors:
+        evidence["creators"] = list(body.header.authors)
+    header = body.header
+    return _Read(
+        "\n\n".join(parts), chapters, header.title, header.date, header.language, None, evidence
+    )

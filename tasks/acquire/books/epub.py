@@ -1,0 +1,308 @@
+"""EPUB 2 and 3: what a book says of itself, its chapters in reading order, and their titles."""
+
+import posixpath
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from lxml import etree
+
+from tasks.acquire.books.toc import Entry, chapters, nav_entries, ncx_entries, resolve
+from tasks.acquire.books.xhtml import BadXhtml, Rendering, render
+from tasks.acquire.document_builder import Chapter, iso_date
+
+FONT_OBFUSCATION = frozenset(
+    ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
+)
+"""Algorithms that scramble embedded fonts only (EPUB OCF, resource obfuscation; Adobe's own)."""
+
+LINK_SHARE = 0.8
+"""A spine document with more of its text than this inside links is a table of contents ..."""
+
+LINK_TEXT = 100
+"""... if it has at least this many characters in links."""
+
+_SKIPPED_GUIDE = frozenset(("cover", "toc", "loi", "lot"))
+_CONTENT_TYPES = frozenset(("application/xhtml+xml", "text/html", "application/x-dtbook+xml"))
+_ENCRYPTED = 0x1  # bit 0 of a zip member's flags
+
+
+class BadEpub(Exception):
+    """A file that is no readable EPUB: what is wrong, and in which of its files."""
+
+
+class Encrypted(Exception):
+    """A book under digital rights management."""
+
+
+class TooLarge(Exception):
+    """A book that unpacks to more bytes than allowed."""
+
+
+@dataclass
+class Book:
+    """A book as read.
+
+    Attributes:
+        text: all chapters, a blank line between them.
+        chapters: titles and start characters, in order.
+        version: of the EPUB format.
+        lost: chapters that could not be read: file and error.
+        repaired: chapters that were not well-formed and were read leniently.
+    """
+
+    title: str | None = None
+    creators: list[str] = field(default_factory=list)
+    language: str | None = None
+    date: str | None = None
+    rights: str | None = None
+    version: str = ""
+    text: str = ""
+    chapters: list[Chapter] = field(default_factory=list)
+    lost: list[dict[str, str]] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Item:
+    path: str
+    media: str
+    properties: frozenset[str]
+
+
+class _Archive:
+    """A zip file whose members are read within a budget of bytes."""
+
+    def __init__(self, file: BinaryIO, budget: int) -> None:
+        try:
+            self._zip = zipfile.ZipFile(file)
+            infos = self._zip.infolist()
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError) as error:
+            message = f"not a readable zip file: {error}"
+            raise BadEpub(message) from None
+        self._members = {info.filename: info for info in infos}
+        self._budget = budget
+        self._left = budget
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def read(self, name: str) -> bytes:
+        """A member's bytes.
+
+        Raises:
+            BadEpub: if it is missing or damaged.
+            TooLarge: if it unpacks to more than what is left of the budget.
+        """
+        info = self._members.get(name)
+        if info is None:
+            message = f"{name}: missing"
+            raise BadEpub(message)
+        if info.flag_bits & _ENCRYPTED:
+            message = f"{name}: encrypted in the zip file"
+            raise Encrypted(message)
+        try:
+            # A member's declared size may lie: at most what is left is unpacked, plus one byte.
+            with self._zip.open(info) as member:
+                data = member.read(self._left + 1)
+        except (
+            zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError
+        ) as error:  # fmt: skip
+            message = f"{name}: {str(error) or type(error).__name__}"
+            raise BadEpub(message) from None
+        self._left -= len(data)
+        if self._left < 0:
+            message = f"unpacks to more than {self._budget} bytes ({name})"
+            raise TooLarge(message)
+        return data
+
+    def xml(self, name: str) -> etree._Element:
+        """A member as XML. Raises ``BadEpub`` if it is none."""
+        parser = etree.XMLParser(
+            resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
+        )
+        try:
+            return etree.fromstring(self.read(name), parser)
+        except etree.XMLSyntaxError as error:
+            message = f"{name}: not well-formed: {error.msg}"
+            raise BadEpub(message) from None
+
+
+def read_epub(file: BinaryIO, max_bytes: int) -> Book:
+    """Read a book.
+
+    A chapter that cannot be read is noted in `lost` and costs no other.
+
+    Args:
+        file: seekable.
+        max_bytes: most bytes to unpack.
+
+    Raises:
+        BadEpub: if the container or package cannot be read, or no chapter at all.
+        Encrypted: if its content is under DRM.
+        TooLarge: if it unpacks to more than `max_bytes`.
+    """
+    archive = _Archive(file, max_bytes)
+    _refuse_drm(archive)
+    package_path = _package_path(archive)
+    package = archive.xml(package_path)
+    book = Book(version=package.get("version", ""))
+    _read_metadata(package, book)
+    items = _manifest(package, posixpath.dirname(package_path))
+    navigation, ncx = _navigation(package, items)
+    skipped = _guide(package, posixpath.dirname(package_path)) | {navigation}
+    spine = [path for path in _spine(package, items) if path not in skipped]
+    if not spine:
+        message = f"{package_path}: its spine names no chapter"
+        raise BadEpub(message)
+    rendered = _render(archive, spine, book)
+    if not rendered:
+        message = f"no readable chapter; first: {book.lost[0]['file']}: {book.lost[0]['error']}"
+        raise BadEpub(message)
+    starts = _join(rendered, book)
+    entries = _table_of_contents(archive, navigation, ncx, book)
+    book.chapters = chapters(entries, rendered, starts, len(book.text)) or [
+        (page.headings[0][0], starts[path] + page.headings[0][1])
+        for path, page in rendered.items()
+        if page.headings
+    ]
+    return book
+
+
+def _refuse_drm(archive: _Archive) -> None:
+    for name, scheme in (("META-INF/license.lcpl", "LCP"), ("META-INF/sinf.xml", "FairPlay")):
+        if name in archive:
+            message = f"{scheme} ({name})"
+            raise Encrypted(message)
+    if "META-INF/encryption.xml" not in archive:
+        return
+    for element in archive.xml("META-INF/encryption.xml").iter("{*}EncryptedData"):
+        method = element.find("{*}EncryptionMethod")
+        algorithm = method.get("Algorithm", "") if method is not None else ""
+        if algorithm not in FONT_OBFUSCATION:
+            reference = element.find(".//{*}CipherReference")
+            target = reference.get("URI", "") if reference is not None else "?"
+            message = f"{target} is encrypted with {algorithm or 'an unnamed algorithm'}"
+            raise Encrypted(message)
+
+
+def _package_path(archive: _Archive) -> str:
+    root = archive.xml("META-INF/container.xml")
+    for element in root.iter("{*}rootfile"):
+        path = element.get("full-path")
+        if path and element.get("media-type") in (None, "application/oebps-package+xml"):
+            return path
+    message = "META-INF/container.xml: names no package file"
+    raise BadEpub(message)
+
+
+def _texts(package: etree._Element, name: str) -> list[tuple[etree._Element, str]]:
+    found = package.iterfind(f".//{{http://purl.org/dc/elements/1.1/}}{name}")
+    pairs = [(element, " ".join("".join(element.itertext()).split())) for element in found]
+    return [(element, text) for element, text in pairs if text]
+
+
+def _read_metadata(package: etree._Element, book: Book) -> None:
+    refined = {
+        (meta.get("refines", "").lstrip("#"), meta.get("property")): (meta.text or "").strip()
+        for meta in package.iterfind(".//{*}meta")
+        if meta.get("refines")
+    }
+    titles = _texts(package, "title")
+    main = [text for e, text in titles if refined.get((e.get("id", ""), "title-type")) == "main"]
+    book.title = next(iter(main or [text for _, text in titles]), None)
+    book.creators = [text for _, text in _texts(package, "creator")]
+    book.language = next((text for _, text in _texts(package, "language")), None)
+    book.rights = next((text for _, text in _texts(package, "rights")), None)
+    dates = [
+        (element.get("{http://www.idpf.org/2007/opf}event", "publication"), iso_date(text))
+        for element, text in _texts(package, "date")
+    ]
+    # Other events are the file's ("conversion", "modification"), not the book's.
+    book.date = next((d for event, d in dates if d and event.startswith("publi")), None)
+
+
+def _manifest(package: etree._Element, base: str) -> dict[str, _Item]:
+    return {
+        item.get("id", ""): _Item(
+            resolve(base, item.get("href", ""))[0],
+            item.get("media-type", ""),
+            frozenset(item.get("properties", "").split()),
+        )
+        for item in package.iterfind(".//{*}manifest/{*}item")
+    }
+
+
+def _navigation(package: etree._Element, items: dict[str, _Item]) -> tuple[str, str]:
+    """Paths of the EPUB 3 navigation document and of the EPUB 2 NCX; empty if there is none."""
+    navigation = next((item.path for item in items.values() if "nav" in item.properties), "")
+    spine = package.find(".//{*}spine")
+    named = items.get(spine.get("toc", "")) if spine is not None else None
+    ncx = next((i.path for i in items.values() if i.media == "application/x-dtbncx+xml"), "")
+    return navigation, named.path if named else ncx
+
+
+def _guide(package: etree._Element, base: str) -> set[str]:
+    return {
+        resolve(base, reference.get("href", ""))[0]
+        for reference in package.iterfind(".//{*}guide/{*}reference")
+        if reference.get("type", "").lower() in _SKIPPED_GUIDE
+    }
+
+
+def _spine(package: etree._Element, items: dict[str, _Item]) -> list[str]:
+    """Paths in reading order, each once: some books list a file again for each of its sections."""
+    references = package.iterfind(".//{*}spine/{*}itemref")
+    found = [items.get(reference.get("idref", "")) for reference in references]
+    return list(
+        dict.fromkeys(i.path for i in found if i and (i.media in _CONTENT_TYPES or not i.media))
+    )
+
+
+def _render(archive: _Archive, spine: list[str], book: Book) -> dict[str, Rendering]:
+    rendered: dict[str, Rendering] = {}
+    for path in spine:
+        try:
+            page = render(archive.read(path))
+        except (BadEpub, BadXhtml) as error:
+            book.lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
+            continue
+        if page.links >= LINK_TEXT and page.links > LINK_SHARE * len(page.text):
+            page = Rendering()  # a table of contents that is not declared as one
+        if page.repaired:
+            book.repaired.append(path)
+        rendered[path] = page
+    return rendered
+
+
+def _join(rendered: dict[str, Rendering], book: Book) -> dict[str, int]:
+    """Put the chapters' texts together; where each begins."""
+    starts: dict[str, int] = {}
+    parts: list[str] = []
+    length = 0
+    for path, page in rendered.items():
+        text = page.text
+        if text and parts:
+            parts.append("\n\n")
+            length += 2
+        starts[path] = length
+        if text:
+            parts.append(text)
+            length += len(text)
+    book.text = "".join(parts)
+    return starts
+
+
+def _table_of_contents(archive: _Archive, navigation: str, ncx: str, book: Book) -> list[Entry]:
+    for path, reader in ((navigation, nav_entries), (ncx, ncx_entries)):
+        if not path:
+            continue
+        try:
+            entries = list(reader(archive.xml(path), posixpath.dirname(path)))
+        except BadEpub as error:
+            book.lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
+            continue
+        if entries:
+            return entries
+    return []

@@ -1,0 +1,111 @@
+"""An EPUB's table of contents (EPUB 3 navigation document or EPUB 2 NCX) as chapters."""
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from lxml import etree
+
+from tasks.acquire.books.chapters import is_division
+from tasks.acquire.books.xhtml import Rendering
+from tasks.acquire.document_builder import Chapter
+
+WHOLE = 0.8
+"""An entry of the contents that spans more of the text than this is the book, not a chapter."""
+
+
+@dataclass
+class Entry:
+    """An entry of the table of contents: `target` is a path in the archive and a fragment."""
+
+    title: str
+    target: tuple[str, str]  # path, fragment
+    children: list["Entry"] = field(default_factory=list)
+
+
+def resolve(base: str, href: str) -> tuple[str, str]:
+    """A link inside the book: path in the archive, and fragment."""
+    parts = urlsplit(href)
+    path = posixpath.normpath(posixpath.join(base, unquote(parts.path))) if parts.path else ""
+    return path, unquote(parts.fragment)
+
+
+def nav_entries(root: etree._Element, base: str) -> Iterator[Entry]:
+    """The top entries of a navigation document that lies in the folder `base`."""
+    navs = list(root.iter("{*}nav"))
+    tocs = [n for n in navs if "toc" in n.get("{http://www.idpf.org/2007/ops}type", "").split()]
+    for nav in (tocs or navs)[:1]:
+        top = nav.find("./{*}ol")
+        if top is not None:
+            yield from _nav_level(top, base)
+
+
+def _nav_level(level: etree._Element, base: str) -> Iterator[Entry]:
+    for item in level.iterfind("./{*}li"):
+        label = item.find("./{*}a")
+        if label is None:
+            label = item.find("./{*}span")
+        below = item.find("./{*}ol")
+        children = list(_nav_level(below, base)) if below is not None else []
+        if label is not None:
+            title = " ".join("".join(label.itertext()).split())
+            href = label.get("href")
+            target = resolve(base, href) if href else children[0].target if children else ("", "")
+            yield Entry(title, target, children)
+        else:
+            yield from children
+
+
+def ncx_entries(root: etree._Element, base: str) -> Iterator[Entry]:
+    """The top entries of an NCX that lies in the folder `base`."""
+    top = root.find(".//{*}navMap")
+    return _ncx_level(top, base) if top is not None else iter(())
+
+
+def _ncx_level(level: etree._Element, base: str) -> Iterator[Entry]:
+    for point in level.iterfind("./{*}navPoint"):
+        label = point.find("./{*}navLabel/{*}text")
+        content = point.find("./{*}content")
+        target = resolve(base, content.get("src", "")) if content is not None else ("", "")
+        title = " ".join((label.text or "").split()) if label is not None else ""
+        yield Entry(title, target, list(_ncx_level(point, base)))
+
+
+def chapters(
+    entries: list[Entry], rendered: Mapping[str, Rendering], starts: Mapping[str, int], length: int
+) -> list[Chapter]:
+    """Titles of the table of contents with their place in the text, in reading order.
+
+    Sections of chapters are left out; what stands below a part, or below an entry for the whole
+    book, is not.
+
+    Args:
+        entries: the top entries.
+        rendered: the documents of the spine by path.
+        starts: the character of the book's text at which each begins.
+        length: characters of the book's text.
+    """
+
+    def place(entry: Entry) -> int | None:
+        path, fragment = entry.target
+        page = rendered.get(path)
+        if page is None or not entry.title or not page.text:
+            return None
+        return starts[path] + page.anchors.get(fragment, 0)
+
+    found: dict[int, str] = {}
+
+    def take(level: list[Entry], end: int) -> None:
+        """Take a level's entries; descend into parts, and into what spans almost everything."""
+        places = [place(entry) for entry in level]
+        for number, (entry, start) in enumerate(zip(level, places, strict=True)):
+            if start is not None:
+                found.setdefault(start, entry.title)
+            after = next((p for p in places[number + 1 :] if p is not None), end)
+            spans = start is not None and after - start > WHOLE * length
+            if is_division(entry.title) or spans or len(level) == 1:
+                take(entry.children, after)
+
+    take(entries, length)
+    return [(title, start) for start, title in sorted(found.items())]

@@ -1,0 +1,185 @@
+"""Documents and their verdicts, gathered row by row and handed over as Arrow tables."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from infra.dataset import ledger
+from infra.dataset.stage import Outcome
+
+STAGE = "acquire"
+
+CHAPTERS = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
+"""A book's chapters: title, and the character at which it starts in the text."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.large_string()),
+        ("url", pa.string()),
+        ("date", pa.string()),
+        ("source", pa.string()),
+        ("title", pa.string()),
+        ("language_hint", pa.string()),
+        ("license", pa.string()),
+        ("segment", pa.string()),
+        ("chapters", CHAPTERS),
+    ]
+)
+"""The columns of a document. Any but `id`, `text`, `source` and `segment` may be null."""
+
+Chapter = tuple[str, int]
+
+
+class Rows:
+    """Gathers rows of one source and segment until `take` makes an outcome of them.
+
+    Attributes:
+        text_bytes: UTF-8 bytes of the kept texts so far.
+    """
+
+    def __init__(self, source: str, segment: str) -> None:
+        self._source = source
+        self._segment = segment
+        self._reset()
+
+    def _reset(self) -> None:
+        self.text_bytes = 0
+        self._texts: list[bytes] = []
+        self._kept: list[tuple[Any, ...]] = []  # url, date, title, language, license, chapters
+        self._ids: list[str] = []
+        self._urls: list[str | None] = []
+        self._reasons: list[str | None] = []
+        self._failed: list[bool] = []
+        self._evidence: list[Mapping[str, Any] | None] = []
+
+    def __len__(self) -> int:
+        """How many documents have come in, of any verdict."""
+        return len(self._ids)
+
+    def keep(
+        self,
+        identity: str,
+        text: bytes,
+        *,
+        url: str | None = None,
+        date: str | None = None,
+        title: str | None = None,
+        language: str | None = None,
+        license_: str | None = None,
+        chapters: Sequence[Chapter] | None = None,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a document that goes on; `text` is valid UTF-8."""
+        self._texts.append(text)
+        self.text_bytes += len(text)
+        self._kept.append((url, date, title, language, license_, chapters))
+        self._verdict(identity, url, None, evidence)
+
+    def drop(
+        self, identity: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
+    ) -> None:
+        """Add a document that a rule turned away."""
+        self._verdict(identity, url, reason, evidence)
+
+    def fail(
+        self, identity: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
+    ) -> None:
+        """Add a document that is broken."""
+        self._verdict(identity, url, reason, evidence, failed=True)
+
+    def _verdict(
+        self,
+        identity: str,
+        url: str | None,
+        reason: str | None,
+        evidence: Mapping[str, Any] | None,
+        *,
+        failed: bool = False,
+    ) -> None:
+        self._ids.append(identity)
+        self._urls.append(url)
+        self._reasons.append(reason)
+        self._failed.append(failed)
+        self._evidence.append(evidence)
+
+    def take(self) -> Outcome:
+        """What was gathered since the last call: kept documents, and a verdict for each row."""
+        outcome = Outcome(
+            kept=self._table(),
+            verdicts=ledger.verdicts(
+                STAGE,
+                self._ids,
+                urls=self._urls,
+                reasons=self._reasons,
+                failed=self._failed,
+                evidence=self._evidence,
+            ),
+        )
+        self._reset()
+        return outcome
+
+    def _table(self) -> pa.Table:
+        n = len(self._texts)
+        ids = [
+            identity for identity, why in zip(self._ids, self._reasons, strict=True) if why is None
+        ]
+        url, when, title, language, license_, chapters = (
+            zip(*self._kept, strict=True) if n else [()] * 6
+        )
+        columns = [
+            pa.array(ids, pa.string()),
+            text_array(self._texts),
+            pa.array(url, pa.string()),
+            pa.array(when, pa.string()),
+            pa.repeat(pa.scalar(self._source, pa.string()), n),
+            pa.array(title, pa.string()),
+            pa.array(language, pa.string()),
+            pa.array(license_, pa.string()),
+            pa.repeat(pa.scalar(self._segment, pa.string()), n),
+            pa.array(
+                [None if c is None else [{"title": t, "start": s} for t, s in c] for c in chapters],
+                CHAPTERS,
+            ),
+        ]
+        return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def text_array(texts: Sequence[bytes]) -> pa.Array:
+    """A large_string column of n UTF-8 texts, without going through Python strings."""
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    return pa.Array.from_buffers(
+        pa.large_string(),
+        len(texts),
+        [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))],
+    )
+
+
+_ISO = re.compile(
+    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?))?)?)?"
+)
+
+
+def iso_date(value: object) -> str | None:
+    """A date as ISO 8601 text (year, month, day or time of day), or ``None`` if it is not one.
+
+    Strings must be ISO 8601 already, to whatever precision; `date` and `datetime` are written out.
+    """
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    if not isinstance(value, str):
+        return None
+    found = _ISO.fullmatch(value.strip())
+    if not found:
+        return None
+    year, month, day, time = found.groups()
+    try:
+        date(int(year), int(month or 1), int(day or 1))
+    except ValueError:
+        return None
+    return "-".join(part for part in (year, month, day) if part) + (f"T{time}" if time else "")

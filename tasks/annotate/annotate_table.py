@@ -1,0 +1,47 @@
+"""All columns of the stage for a table of documents."""
+
+import pyarrow as pa
+
+from infra.schemas.signals import SIGNALS
+from tasks.annotate.config import AnnotateConfig
+from tasks.annotate.language import identify
+from tasks.annotate.pii.spans import CHAPTERS_TYPE, TYPE, find, find_in_chapters
+from tasks.annotate.signals.gopher_quality import measure
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("language", pa.string()),
+        ("language_score", pa.float64()),
+        *((signal.name, signal.type) for signal in SIGNALS.values()),
+        ("pii", TYPE),
+        ("pii_title", TYPE),
+        ("pii_chapters", CHAPTERS_TYPE),
+    ]
+)
+
+
+def annotations(documents: pa.Table, config: AnnotateConfig) -> pa.Table:
+    """Columns beside the documents.
+
+    Args:
+        documents: n rows with ``id``, ``text``, ``title`` and ``chapters``; a null counts as empty.
+        config: the recipe's section.
+
+    Returns:
+        n rows of `SCHEMA`, in the order of the documents. Every row depends on its own document
+        alone.
+    """
+    text = documents["text"]
+    codes, scores = identify([item or "" for item in text.to_pylist()], config.language_characters)
+    signals = measure(text)
+    columns = [
+        documents["id"],
+        pa.array(codes, pa.string()),
+        pa.array(scores, pa.float64()),
+        *(pa.array(signals[name], signal.type) for name, signal in SIGNALS.items()),
+        find(text),
+        find(documents["title"]),
+        find_in_chapters(documents["chapters"]),
+    ]
+    return pa.table(columns, schema=SCHEMA)

@@ -1,0 +1,155 @@
+"""Where personal data could stand: a compiled scan that proposes windows of bytes."""
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.compute.jit import kernel
+from infra.formats.arrow_text import Offsets
+from tasks.annotate.signals.tokens import Bytes
+
+# Sorts of window.
+AT, NUMBER, DOTTED, IBAN, IPV6 = range(5)
+
+LOCAL = 64  # characters of a mailbox name (RFC 5321, 4.5.3.1.1)
+DOMAIN = 253  # characters of a domain name (RFC 1035, 2.3.4)
+SHORTEST_IBAN = 15
+IPV6_SPAN = 40  # 39 characters, and one to see where it ends
+IBAN_SPAN = 43  # 34 characters in groups of four, and one to see where it ends
+FEWEST_DIGITS = 7  # of a phone number
+FEWEST_DOTTED = 4  # digits of an IPv4 address
+
+
+@kernel
+def _digit(byte: int) -> bool:
+    return 0x30 <= byte <= 0x39
+
+
+@kernel
+def _upper(byte: int) -> bool:
+    return 0x41 <= byte <= 0x5A
+
+
+@kernel
+def _alnum(byte: int) -> bool:
+    return 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A
+
+
+@kernel
+def _hex(byte: int) -> bool:
+    return 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x46 or 0x61 <= byte <= 0x66
+
+
+@kernel
+def _local(byte: int) -> bool:
+    return _alnum(byte) or byte in (0x2E, 0x5F, 0x25, 0x2B, 0x2D)  # . _ % + -
+
+
+@kernel
+def _separator(byte: int) -> bool:
+    return byte in (0x20, 0x2E, 0x2D, 0x28, 0x29, 0x2F)  # space . - ( ) /
+
+
+@kernel
+def _starts_ipv6(data: Bytes, start: int, i: int, end: int) -> bool:
+    """Whether a group of four that begins with 2 or 3, as all of 2000::/3, and a colon follow."""
+    if i + 5 >= end or data[i] not in (0x32, 0x33) or data[i + 4] != 0x3A:
+        return False
+    return i == start or not (_alnum(data[i - 1]) or data[i - 1] == 0x3A)
+
+
+@kernel
+def _starts_iban(data: Bytes, start: int, i: int, end: int) -> bool:
+    """Whether two capitals (the first one known) and two digits follow, not inside a word."""
+    if i + SHORTEST_IBAN > end or not _upper(data[i + 1]):
+        return False
+    if not (_digit(data[i + 2]) and _digit(data[i + 3])):
+        return False
+    return i == start or not _alnum(data[i - 1])
+
+
+@kernel
+def scan(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -> int:
+    """Propose windows in n documents.
+
+    Args:
+        offsets: int64[n + 1], the documents' first bytes.
+        data: UTF-8.
+        out: int64[capacity, 4], filled with (document, sort, first byte, byte after the last) in
+            the order of the text.
+
+    Returns:
+        The number of windows; those beyond the capacity were counted but not written.
+    """
+    count = 0
+    for d in range(offsets.size - 1):
+        start, end = offsets[d], offsets[d + 1]
+        numbers = start  # no number begins before this byte: the last one reached so far
+        for i in range(start, end):
+            byte = data[i]
+            sort = -1
+            first = last = i
+            if byte == 0x40:
+                while first > start and _local(data[first - 1]) and i - first <= LOCAL:
+                    first -= 1
+                last = i + 1
+                while (
+                    last < end
+                    and last - i <= DOMAIN
+                    and (_alnum(data[last]) or data[last] == 0x2E or data[last] == 0x2D)
+                ):
+                    last += 1
+                if first < i and last > i + 1:
+                    sort = AT
+            elif _digit(byte):
+                if _starts_ipv6(data, start, i, end):
+                    last = i
+                    while last < min(end, i + IPV6_SPAN) and (
+                        _hex(data[last]) or data[last] == 0x3A
+                    ):
+                        last += 1
+                    sort = IPV6
+                if sort < 0 and i >= numbers:
+                    digits = dots = apart = 0
+                    last = i
+                    j = i
+                    while j < end:
+                        if _digit(data[j]):
+                            digits += 1
+                            apart = 0
+                            last = j + 1
+                        elif _separator(data[j]) and apart < 2:
+                            apart += 1
+                            dots += data[j] == 0x2E
+                        else:
+                            break
+                        j += 1
+                    numbers = last
+                    while first > start and first > i - 2 and data[first - 1] in (0x28, 0x2B):
+                        first -= 1
+                    if digits >= FEWEST_DOTTED and dots >= 3:
+                        sort = DOTTED
+                    elif digits >= FEWEST_DIGITS:
+                        sort = NUMBER
+            elif _upper(byte) and _starts_iban(data, start, i, end):
+                last = min(end, i + IBAN_SPAN)
+                sort = IBAN
+            if sort >= 0:
+                if count < out.shape[0]:
+                    out[count, 0] = d
+                    out[count, 1] = sort
+                    out[count, 2] = first
+                    out[count, 3] = last
+                count += 1
+    return count
+
+
+@kernel
+def characters(data: Bytes, start: int, positions: npt.NDArray[np.int64]) -> None:
+    """Turn ascending byte positions into character offsets from byte ``start``, in place."""
+    at = start
+    seen = 0
+    for k in range(positions.size):
+        while at < positions[k]:
+            seen += (data[at] & 0xC0) != 0x80  # continuation bytes begin no character
+            at += 1
+        positions[k] = seen

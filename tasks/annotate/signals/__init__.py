@@ -1,0 +1,1 @@
+"""Quality signals: one kernel per family, with a plain definition of each."""

@@ -1,0 +1,215 @@
+"""C4's line rules, applied without altering the text.
+
+C4 deletes lines and then judges the page by the sentences that are left. Here every line is judged
+the same way, in the same order, and what C4 would have left is counted: the text stays as it is.
+
+A sentence ends at a character with Unicode's Sentence_Terminal property and the next begins at the
+next character that is neither white space nor punctuation. A full stop inside a token (``3.14``),
+in an ellipsis or after a letter that stands alone (``J. S. Bach``, ``e.g.``) ends none, nor does an
+ASCII terminal that a word character follows.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.compute.jit import kernel
+from infra.formats.unicode_tables import ALPHA, LINE, PUNCT, SPACE, WORD, decode
+from tasks.annotate.signals.lines import strip
+from tasks.annotate.signals.tokens import Bytes, Table
+
+# Places in the output of `judge`.
+LINES, KEPT_LINES, TERMINAL_LINES, SENTENCES, TERMINAL_SENTENCES, LOREM_IPSUM, CURLY_BRACE = range(
+    7
+)
+COUNTS = 7
+
+LONGEST_WORD = 1000  # characters
+FEWEST_WORDS = 3  # in a line
+
+LOREM = np.frombuffer(b"lorem ipsum", dtype=np.uint8)
+JAVASCRIPT = np.frombuffer(b"javascript", dtype=np.uint8)
+CITATION_NEEDED = np.frombuffer(b"[citation needed]", dtype=np.uint8)
+EDIT = np.frombuffer(b"[edit]", dtype=np.uint8)
+# Phrases of notices that C4 removes, in the bytes of `_notice`.
+TERMS_OF_USE = np.frombuffer(b"terms of use", dtype=np.uint8)
+PRIVACY_POLICY = np.frombuffer(b"privacy policy", dtype=np.uint8)
+COOKIE_POLICY = np.frombuffer(b"cookie policy", dtype=np.uint8)
+USES_COOKIES = np.frombuffer(b"uses cookies", dtype=np.uint8)
+USE_OF_COOKIES = np.frombuffer(b"use of cookies", dtype=np.uint8)
+USE_COOKIES = np.frombuffer(b"use cookies", dtype=np.uint8)
+
+
+@kernel
+def _at(line: Bytes, size: int, i: int, phrase: Bytes) -> bool:
+    """Whether ``phrase`` stands at byte ``i`` of the first ``size`` bytes of ``line``."""
+    if i + phrase.size > size:
+        return False
+    k = 0
+    while k < phrase.size and line[i + k] == phrase[k]:
+        k += 1
+    return k == phrase.size
+
+
+@kernel
+def _notice(line: Bytes, size: int, i: int) -> bool:
+    """Whether a phrase about terms, privacy or cookies stands at byte ``i``."""
+    byte = line[i]
+    if byte == 0x74:
+        return _at(line, size, i, TERMS_OF_USE)
+    if byte == 0x70:
+        return _at(line, size, i, PRIVACY_POLICY)
+    if byte == 0x63:
+        return _at(line, size, i, COOKIE_POLICY)
+    if byte == 0x75:
+        return (
+            _at(line, size, i, USES_COOKIES)
+            or _at(line, size, i, USE_OF_COOKIES)
+            or _at(line, size, i, USE_COOKIES)
+        )
+    return False
+
+
+@kernel
+def _citation(data: Bytes, i: int, end: int) -> int:
+    """The byte after a Wikipedia citation mark that starts at ``i``, or ``i`` if none does."""
+    if data[i] != 0x5B:
+        return i
+    if _at(data, end, i, CITATION_NEEDED):
+        return i + CITATION_NEEDED.size
+    if _at(data, end, i, EDIT):
+        return i + EDIT.size
+    j = i + 1
+    while j < end and 0x30 <= data[j] <= 0x39:
+        j += 1
+    return j + 1 if j < end and data[j] == 0x5D else i
+
+
+@kernel
+def _clean(data: Bytes, start: int, end: int, line: Bytes) -> int:
+    """Copy a line without citation marks, ASCII letters in lower case; return its bytes."""
+    size = 0
+    i = start
+    while i < end:
+        after = _citation(data, i, end)
+        if after > i:
+            i = after
+            continue
+        byte = data[i]
+        line[size] = byte + 32 if 0x41 <= byte <= 0x5A else byte
+        size += 1
+        i += 1
+    return size
+
+
+@kernel
+def _ends_sentence(line: Bytes, size: int) -> bool:
+    """Whether a line ends in one of C4's terminal marks, and not in three full stops."""
+    if size == 0:
+        return False
+    last = line[size - 1]
+    if last == 0x2E:
+        return not (size >= 3 and line[size - 2] == 0x2E and line[size - 3] == 0x2E)
+    return last in (0x3F, 0x21, 0x22, 0x27)  # ? ! " '
+
+
+@kernel
+def sentences(line: Bytes, size: int, classes: Table, terminals: Table) -> int:
+    """The sentences in the first ``size`` bytes of ``line``; an unfinished one counts."""
+    count = 0
+    closed = True
+    before = two_before = 0
+    i = 0
+    while i < size:
+        point, i = decode(line, i)
+        if terminals[point]:
+            after = 0
+            if i < size:
+                after, _ = decode(line, i)
+            ends = True
+            if point < 0x80:
+                ends = not classes[after] & WORD
+                if point == 0x2E:
+                    alone = (classes[before] & ALPHA) != 0 and not classes[two_before] & WORD
+                    ends = ends and not alone and before != 0x2E and after != 0x2E
+            closed = closed or ends
+        elif closed and not classes[point] & (SPACE | PUNCT):
+            count += 1
+            closed = False
+        two_before, before = before, point
+    return count
+
+
+@kernel
+def judge(
+    data: Bytes,
+    start: int,
+    end: int,
+    classes: Table,
+    terminals: Table,
+    line: Bytes,
+    out: npt.NDArray[np.int64],
+) -> None:
+    """Count what C4's line rules would keep of ``data[start:end]``.
+
+    Args:
+        data: valid UTF-8.
+        start: first byte of the document.
+        end: byte after its last.
+        classes: `infra.formats.unicode_tables.tables`.
+        terminals: uint8[0x110000], 1 where a character ends a sentence.
+        line: scratch for the bytes of the longest line.
+        out: int64[COUNTS], filled.
+    """
+    out[:COUNTS] = 0
+    i = start
+    while i < end:
+        begin = i
+        words = 0
+        length = longest = 0
+        stop = end
+        while i < end:
+            at = i
+            point, i = decode(data, i)
+            flags = classes[point]
+            if flags & SPACE:
+                length = 0
+                if flags & LINE:
+                    stop = at
+                    if point == 0x0D and i < end and data[i] == 0x0A:
+                        i += 1
+                    break
+                continue
+            words += length == 0
+            length += 1
+            longest = max(longest, length)
+        out[LINES] += 1
+        begin, stop = strip(data, begin, stop, classes)
+        size = _clean(data, begin, stop, line)
+        terminal = _ends_sentence(line, size)
+        out[TERMINAL_LINES] += terminal
+        if longest > LONGEST_WORD or words < FEWEST_WORDS:
+            continue
+        lorem = javascript = brace = notice = False
+        for k in range(size):
+            byte = line[k]
+            if byte == 0x6C:
+                lorem = lorem or _at(line, size, k, LOREM)
+            elif byte == 0x6A:
+                javascript = javascript or _at(line, size, k, JAVASCRIPT)
+            elif byte == 0x7B:
+                brace = True
+            else:
+                notice = notice or _notice(line, size, k)
+        if lorem:
+            out[LOREM_IPSUM] = 1
+        if lorem or javascript:
+            continue
+        if brace:
+            out[CURLY_BRACE] = 1
+        if brace or notice:
+            continue
+        found = sentences(line, size, classes, terminals)
+        out[KEPT_LINES] += 1
+        out[SENTENCES] += found
+        if terminal:
+            out[TERMINAL_SENTENCES] += found

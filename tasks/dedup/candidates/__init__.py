@@ -1,0 +1,1 @@
+"""Candidate duplicates: exact groups, LSH buckets, connected components."""

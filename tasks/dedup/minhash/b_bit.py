@@ -1,0 +1,61 @@
+"""What is kept of a signature: four bits of each value, enough to estimate a similarity.
+
+The estimator is that of b-bit minwise hashing (Li and Koenig, WWW 2010) for sets that are small
+against the universe: two values agree by chance in one of 2**b cases, so with b = 4 a share P of
+equal values means a similarity of ``(P - 1/16) / (1 - 1/16)``. Its standard error at similarity
+0.8 and 112 values is 0.039; that of the full values is 0.038.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.compute.jit import kernel
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+F64 = npt.NDArray[np.float64]
+CHANCE = 1 / 16
+
+
+def pack(signatures: U32) -> U8:
+    """The low four bits of each value, two values a byte, the first one low.
+
+    Args:
+        signatures: uint32[n, k].
+
+    Returns:
+        uint8[n, ceil(k / 2)]; the spare half of the last byte is zero.
+    """
+    low = (signatures & np.uint32(15)).astype(np.uint8)
+    if low.shape[1] % 2:
+        low = np.concatenate([low, np.zeros((len(low), 1), np.uint8)], axis=1)
+    packed: U8 = low[:, 0::2] | (low[:, 1::2] << np.uint8(4))
+    return np.ascontiguousarray(packed)
+
+
+def wide(packed: U8) -> U64:
+    """Packed signatures as words, n rows of them; what is added is zero in all of them."""
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    return np.ascontiguousarray(padded).view(np.uint64)
+
+
+@kernel
+def agreement(a: U64, b: U64) -> int:
+    """How many of the four-bit values of two packed signatures are equal; spare ones are."""
+    same = 0
+    for k in range(len(a)):
+        x = a[k] ^ b[k]
+        x |= x >> np.uint64(1)
+        x |= x >> np.uint64(2)
+        x &= np.uint64(0x1111111111111111)
+        x = (x + (x >> np.uint64(4))) & np.uint64(0x0303030303030303)
+        same += 16 - int(np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56)))
+    return same
+
+
+@kernel
+def estimate(a: U64, b: U64, values: int) -> float:
+    """The similarity that two packed signatures of ``values`` values speak of, between 0 and 1."""
+    share = (agreement(a, b) - (16 * len(a) - values)) / values
+    return max(0.0, (share - CHANCE) / (1.0 - CHANCE))

@@ -1,0 +1,137 @@
+"""The sub-stage ``signatures``: what deduplication keeps of each document, part by part.
+
+A row holds the digest of the normalised text, the number of shingles, the band keys and four bits
+of each hash value: 192 bytes with the default 14 bands of 8, besides the id. It depends on the
+document alone, so parts that come in later cost themselves only.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from infra.compute.jit import kernel
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.fingerprint import digest
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.formats.unicode_tables import VERSION
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.minhash.b_bit import pack
+from tasks.dedup.minhash.shingle_readers import Readers, languages
+from tasks.dedup.minhash.sketch import DIGEST
+from tasks.dedup.minhash.xxh64 import xxh64
+
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+
+STAGE = Stage(
+    "signatures",
+    modules=("tasks.dedup.minhash.signatures",),
+    libraries=("pyarrow",),
+)
+
+
+def band_column(band: int) -> str:
+    """The column of a band's keys."""
+    return f"band_{band:03d}"
+
+
+def band_keys(signatures: U32, bands: int) -> U64:
+    """One 8-byte key per band: XXH64 of the band's values (little-endian), seeded with its number.
+
+    Args:
+        signatures: uint32[n, bands * rows].
+        bands: number of bands.
+
+    Returns:
+        uint64[n, bands].
+    """
+    n, width = signatures.shape
+    data = np.ascontiguousarray(signatures, dtype="<u4").view(np.uint8).reshape(-1)
+    return _keys(data, n, bands, 4 * (width // bands))
+
+
+@kernel
+def _keys(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U64:
+    out = np.empty((n, bands), np.uint64)
+    for i in range(n):
+        for band in range(bands):
+            start = (i * bands + band) * size
+            out[i, band] = xxh64(data, start, start + size, np.uint64(band))
+    return out
+
+
+def build_signatures(
+    ctx: Context, config: DedupConfig, documents: Dataset, notes: Dataset | None = None
+) -> Dataset:
+    """The signatures of a data set of documents: a part per part, row-aligned, in its order.
+
+    Args:
+        ctx: the run.
+        config: the recipe's section.
+        documents: the texts.
+        notes: their annotations, if shingles differ by language.
+    """
+    bands, rows = config.banding
+    settings: dict[str, object] = {
+        "ngram": config.ngram,
+        "unit": config.unit,
+        "bands": bands,
+        "rows": rows,
+        "seed": config.seed,
+        "whole": config.keep_signatures,
+    }
+    said: list[PartRef | None] = [None] * len(documents.parts)
+    if notes is not None and config.languages:
+        settings["languages"] = {k: way.facts() for k, way in sorted(config.languages.items())}
+        said = list(notes.parts)
+    inputs = (documents,) if notes is None or not config.languages else (documents, notes)
+    spec = Spec(STAGE, documents.source, {**settings, "unicode": VERSION}, inputs)
+    units = [
+        Unit(
+            digest(part.content if noted is None else [part.content, noted.content]),
+            (part, config, noted),
+            rows=part.rows,
+        )
+        for part, noted in zip(documents.parts, said, strict=True)
+    ]
+    return build(ctx, spec, units, sign)
+
+
+def sign(part: PartRef, config: DedupConfig, notes: PartRef | None = None) -> Iterator[Outcome]:
+    """Sketch the documents of one part."""
+    table = part.table(["id", "url", "text"])
+    sketches = Readers(config).sketch(table["text"], languages(part, notes))
+    ids = table["id"].to_pylist()
+    kept = signature_table(ids, sketches.digests, sketches.shingles, sketches.signatures, config)
+    yield Outcome(kept, verdicts(STAGE.name, ids, urls=table["url"].to_pylist()))
+
+
+def signature_table(
+    ids: list[str],
+    digests: list[bytes],
+    shingles: npt.NDArray[np.int64],
+    signatures: U32,
+    config: DedupConfig,
+) -> pa.Table:
+    """The rows of a part, of documents whose sketches are known."""
+    bands, _ = config.banding
+    keys = band_keys(signatures, bands)
+    packed = pack(signatures)
+    kept = {
+        "id": pa.array(ids, pa.string()),
+        "exact": pa.array(digests, pa.binary(DIGEST)),
+        "shingles": pa.array(shingles, pa.int64()),
+    }
+    for band in range(bands):
+        kept[band_column(band)] = pa.array(keys[:, band], pa.uint64())
+    kept["sketch"] = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed)]
+    )
+    if config.keep_signatures:
+        width = signatures.shape[1]
+        values = pa.array(np.ascontiguousarray(signatures).reshape(-1), pa.uint32())
+        kept["signature"] = pa.FixedSizeListArray.from_arrays(values, width)
+    return pa.table(kept)

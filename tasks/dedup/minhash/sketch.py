@@ -1,0 +1,382 @@
+"""One compiled pass from Arrow's UTF-8 buffers to digests, signatures and shingle sets.
+
+Texts pass through small buffers a piece at a time, so memory does not depend on their length.
+
+A shingle's hash is ``xxh64(shingle)``; its low 32 bits enter the signature, all 64 the exact
+comparison. Signatures follow datasketch's scheme ``affine32``, so this gives the same values::
+
+    m = datasketch.MinHash(num_perm=112, seed=seed, scheme="affine32",
+                           hashfunc=lambda b: xxhash.xxh64_intdigest(b) & 0xFFFFFFFF)
+    m.update_batch(tasks.dedup.minhash.shingles.shingles(text, 5))
+    m.hashvalues
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from infra.compute.jit import kernel
+from infra.formats.arrow_text import utf8
+from infra.formats.unicode_tables import CJK, SPACE, WORD, decode, tables
+from tasks.dedup.minhash.shingles import LONGEST_WORD
+from tasks.dedup.minhash.xxh64 import put_u64, u64, xxh64_windows
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+
+PIECE = 1 << 15  # bytes of text per piece: its buffers stay in the second-level cache
+SLACK = 8 * LONGEST_WORD  # a piece ends with the word it is in
+DIGEST = 16  # bytes of BLAKE2b for the normalised text
+# Below U+0300 every text is in NFC; the first byte of U+0300 in UTF-8 is 0xCC.
+FIRST_UNSTABLE = 0xCC
+_HIGH, _ONES = np.uint64(0x8080808080808080), np.uint64(0x0101010101010101)
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """What deduplication knows of n documents.
+
+    Attributes:
+        signatures: uint32[n, bands * rows], datasketch's ``hashvalues``; all ones when a text has
+            no shingle.
+        digests: n BLAKE2b-128 digests of the normalised text (`tasks.dedup.minhash.shingles.normalise`).
+        shingles: int64[n], shingles counted with repeats.
+    """
+
+    signatures: U32
+    digests: list[bytes]
+    shingles: I64
+
+
+def permutations(count: int, seed: int) -> tuple[U32, U32]:
+    """The factors and offsets of datasketch's ``affine32`` scheme, each uint32[count]."""
+    generator = np.random.RandomState(seed)
+    factors = generator.randint(0, 1 << 31, count, dtype=np.uint32)
+    offsets = generator.randint(0, 1 << 32, count, dtype=np.uint32)
+    return factors * np.uint32(2) + np.uint32(1), offsets
+
+
+@kernel
+def _encode(point: int, out: U8, n: int) -> int:
+    if point < 0x80:
+        out[n] = point
+        return n + 1
+    if point < 0x800:
+        out[n] = 0xC0 | (point >> 6)
+        out[n + 1] = 0x80 | (point & 0x3F)
+        return n + 2
+    if point < 0x10000:
+        out[n] = 0xE0 | (point >> 12)
+        out[n + 1] = 0x80 | ((point >> 6) & 0x3F)
+        out[n + 2] = 0x80 | (point & 0x3F)
+        return n + 3
+    out[n] = 0xF0 | (point >> 18)
+    out[n + 1] = 0x80 | ((point >> 12) & 0x3F)
+    out[n + 2] = 0x80 | ((point >> 6) & 0x3F)
+    out[n + 3] = 0x80 | (point & 0x3F)
+    return n + 4
+
+
+@kernel
+def ascii_word(eight: np.uint64) -> tuple[int, np.uint64]:
+    """How many of eight bytes, from the first, are letters, digits or ``_`` of ASCII.
+
+    Every byte is looked at in the same instructions: a sum whose high bit says "not less than".
+
+    Returns:
+        That number, and the bytes in lower case.
+    """
+    low = eight & np.uint64(0x7F7F7F7F7F7F7F7F)
+    ascii_ = ~eight & _HIGH
+    letter = low | np.uint64(0x2020202020202020)
+    # 0x80 - ord("a") = 0x1F, 0x80 - ord("z") - 1 = 0x05, and so on.
+    letters = (letter + np.uint64(0x1F1F1F1F1F1F1F1F)) & ~(letter + np.uint64(0x0505050505050505))
+    digits = (low + np.uint64(0x5050505050505050)) & ~(low + np.uint64(0x4646464646464646))
+    upper = (low + np.uint64(0x3F3F3F3F3F3F3F3F)) & ~(low + np.uint64(0x2525252525252525))
+    underscore = ~((low ^ np.uint64(0x5F5F5F5F5F5F5F5F)) + np.uint64(0x7F7F7F7F7F7F7F7F))
+    other = ~((letters | digits | underscore) & ascii_) & _HIGH
+    first = other & (~other + np.uint64(1))  # the lowest bit; none where all eight are
+    below = ((first >> np.uint64(7)) - np.uint64(1)) & _ONES
+    found = (below * _ONES) >> np.uint64(56)
+    return int(np.int64(found)), eight | ((upper & ascii_) >> np.uint64(2))
+
+
+@kernel
+def _read(
+    data: U8,
+    i: int,
+    end: int,
+    classes: U8,
+    lower: npt.NDArray[np.int32],
+    plain: U8,
+    words: U8,
+    starts: I64,
+    state: I64,
+    letters: int,
+) -> int:
+    """Read one piece of a text from byte ``i``; gives the byte at which the next piece starts.
+
+    ``plain`` receives the normalised text. ``words`` receives the words, one space after each, with
+    the start of word k (and of the word that would follow the last) in ``starts``; if ``letters`` is 1,
+    it receives the characters of the normalised text instead, each a unit of its own.
+    ``state`` is [words in the buffer, bytes written to ``plain``, whether ``plain`` has text before,
+    whether white space is pending].
+    """
+    n = state[0]
+    at = starts[n]
+    written = 0
+    begun = state[2] != 0
+    space = state[3] != 0
+    length = 0  # characters of the word being read
+    limit = i + PIECE
+    while i < end:
+        if letters == 0 and i + 8 <= end and length + 8 <= LONGEST_WORD:
+            found, folded = ascii_word(u64(data, np.uint64(i)))
+            if found:
+                if space and begun:
+                    plain[np.uint64(written)] = 0x20
+                    written += 1
+                space = False
+                begun = True
+                put_u64(plain, np.uint64(written), folded)
+                put_u64(words, np.uint64(at), folded)
+                written += found
+                at += found
+                length += found
+                i += found
+                if found == 8 or i >= end:
+                    continue
+        byte = data[np.uint64(i)]
+        if byte < 0x80:
+            point = int(np.int64(byte))
+            following = i + 1
+        else:
+            point, following = decode(data, i)
+        kind = classes[np.uint64(point)]
+        if letters != 0:
+            if i >= limit:
+                break
+        elif not kind & WORD or kind & CJK or length == LONGEST_WORD:
+            if length:
+                words[np.uint64(at)] = 0x20
+                at += 1
+                n += 1
+                starts[n] = at
+                length = 0
+            if i >= limit:
+                break
+        i = following
+        if kind & SPACE:
+            space = True
+            while i < end and data[np.uint64(i)] == 0x20:
+                i += 1
+            continue
+        if space:
+            if begun:
+                plain[np.uint64(written)] = 0x20
+                written += 1
+                if letters != 0:
+                    words[np.uint64(at)] = 0x20
+                    at += 1
+                    n += 1
+                    starts[n] = at
+            space = False
+        begun = True
+        small = int(np.int64(lower[np.uint64(point)]))
+        if letters != 0:
+            at = _encode(small, words, at)
+            n += 1
+            starts[n] = at
+            written = _encode(small, plain, written)
+        elif small < 0x80:
+            plain[np.uint64(written)] = small
+            written += 1
+            if kind & WORD:
+                words[np.uint64(at)] = small
+                at += 1
+                length += 1
+        else:
+            written = _encode(small, plain, written)
+            if kind & WORD:
+                at = _encode(small, words, at)
+                length += 1
+                if kind & CJK:
+                    length = LONGEST_WORD
+    if i >= end and length:
+        words[np.uint64(at)] = 0x20
+        n += 1
+        starts[n] = at + 1
+    state[0] = n
+    state[1] = written
+    state[2] = 1 if begun else 0
+    state[3] = 1 if space else 0
+    return i
+
+
+@kernel
+def _hash(words: U8, starts: I64, state: I64, n: int, gap: int, hashes: U64) -> int:
+    """Hash the shingles of n units that end in the buffer, then keep its last n - 1 units.
+
+    ``gap`` bytes lie between two units and belong to neither.
+    """
+    have = int(state[0])
+    count = have - n + 1
+    if count <= 0:
+        return 0
+    xxh64_windows(words, starts, count, n, gap, hashes)
+    first = starts[count]
+    for i in range(first, starts[have]):
+        words[i - first] = words[i]
+    for k in range(count, have + 1):
+        starts[k - count] = starts[k] - first
+    state[0] = n - 1
+    return count
+
+
+@kernel
+def _lower_minima(hashes: U64, count: int, mixed: U32, a: U32, b: U32, minima: U32) -> None:
+    """``minima = min(minima, a * fmix32(hash) + b mod 2**32)`` over all hashes.
+
+    fmix32 is MurmurHash3's finalizer, which datasketch applies before its permutations.
+    """
+    for i in range(count):
+        h = np.uint32(hashes[i] & np.uint64(0xFFFFFFFF))
+        h = np.uint32(h ^ np.uint32(h >> np.uint32(16)))
+        h = np.uint32(h * np.uint32(0x85EBCA6B))
+        h = np.uint32(h ^ np.uint32(h >> np.uint32(13)))
+        h = np.uint32(h * np.uint32(0xC2B2AE35))
+        mixed[i] = np.uint32(h ^ np.uint32(h >> np.uint32(16)))
+    # Permutations outside, hashes inside: the running minimum stays in a register and the inner
+    # loop is a vector reduction. Without the casts Numba widens to 64 bits and the values differ.
+    for p in range(len(a)):
+        factor = a[p]
+        offset = b[p]
+        least = minima[p]
+        for i in range(count):
+            value = np.uint32(np.uint32(factor * mixed[i]) + offset)
+            least = min(least, value)
+        minima[p] = least
+
+
+class Reader:
+    """Passes over texts for their shingles, with the buffers one thread needs for them."""
+
+    def __init__(self, n: int, unit: str = "words") -> None:
+        """Make the buffers for shingles of ``n`` words, or of ``n`` characters."""
+        self.n = n
+        self._letters = int(unit == "characters")
+        self._classes, self._lower = tables()
+        # Folding lengthens a character from two bytes to three at most, and a word takes one byte
+        # more than its text; the words carried from piece to piece come on top.
+        room = 2 * (PIECE + SLACK) + SLACK * n
+        self._plain = np.zeros(room, np.uint8)
+        self._words = np.zeros(room, np.uint8)
+        self._starts = np.zeros(room, np.int64)
+        self._hashes = np.zeros(room, np.uint64)
+        self._mixed = np.zeros(room, np.uint32)
+        self._state = np.zeros(4, np.int64)
+
+    def sketch(
+        self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", seed: int, count: int
+    ) -> Sketches:
+        """Sketch a column of n texts; a null counts as empty.
+
+        Args:
+            texts: ``string`` or ``large_string``.
+            seed: datasketch's ``seed``.
+            count: number of permutations, datasketch's ``num_perm``.
+        """
+        offsets, data = utf8(texts)
+        n = len(offsets) - 1
+        a, b = permutations(count, seed)
+        signatures = np.full((n, count), 0xFFFFFFFF, np.uint32)
+        total = np.zeros(n, np.int64)
+        digests = []
+        plain = memoryview(self._plain)  # type: ignore[arg-type]  # numpy 2 on 3.11: arrays are buffers
+        for row in range(n):
+            digest = hashlib.blake2b(digest_size=DIGEST)
+            for found in self._pieces(data, int(offsets[row]), int(offsets[row + 1])):
+                _lower_minima(self._hashes, found, self._mixed, a, b, signatures[row])
+                digest.update(plain[: self._state[1]])
+                total[row] += found
+            digests.append(digest.digest())
+        return Sketches(signatures, digests, total)
+
+    def shingle_sets(
+        self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", rows: Sequence[int]
+    ) -> dict[int, U64]:
+        """The set of shingle hashes of some rows: sorted, distinct, uint64."""
+        offsets, data = utf8(texts)
+        sets = {}
+        for row in rows:
+            pieces = self._pieces(data, int(offsets[row]), int(offsets[row + 1]))
+            hashes = [self._hashes[:found].copy() for found in pieces]
+            sets[row] = _distinct(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
+        return sets
+
+    def _pieces(self, data: U8, start: int, end: int) -> Iterator[int]:
+        """Read a text; after each piece its shingles' hashes and plain text lie in the buffers."""
+        data, i, end = composed(data, start, end)
+        self._state[:] = 0
+        self._starts[0] = 0
+        while i < end:
+            i = _read(
+                data,
+                i,
+                end,
+                self._classes,
+                self._lower,
+                self._plain,
+                self._words,
+                self._starts,
+                self._state,
+                self._letters,
+            )
+            gap = 0 if self._letters else 1
+            yield _hash(self._words, self._starts, self._state, self.n, gap, self._hashes)
+
+
+def _distinct(hashes: U64) -> U64:
+    """Sorted and distinct; sorting numbers is vectorised, `numpy.unique` is a table of hashes."""
+    hashes = np.sort(hashes)
+    return hashes[np.insert(hashes[1:] != hashes[:-1], 0, True)] if len(hashes) else hashes
+
+
+def composed(data: U8, start: int, end: int) -> tuple[U8, int, int]:
+    """A text in Unicode NFC: as it is where it already is, else a normalised copy.
+
+    Looked at in pieces that end before an ASCII character, which nothing composes with.
+    """
+    if start == end or data[start:end].max() < FIRST_UNSTABLE:
+        return data, start, end
+    pieces: list[bytes] = []
+    changed = False
+    i = start
+    while i < end:
+        j = min(i + PIECE, end)
+        while j < end and data[j] >= 0x80:
+            ascii_at = np.flatnonzero(data[j : min(j + PIECE, end)] < 0x80)
+            j = j + int(ascii_at[0]) if len(ascii_at) else min(j + PIECE, end)
+        if data[i:j].max() >= FIRST_UNSTABLE:
+            text = data[i:j].tobytes().decode()
+            if not unicodedata.is_normalized("NFC", text):
+                if not changed:
+                    pieces, changed = [data[start:i].tobytes()], True
+                pieces.append(unicodedata.normalize("NFC", text).encode())
+                i = j
+                continue
+        if changed:
+            pieces.append(data[i:j].tobytes())
+        i = j
+    if not changed:
+        return data, start, end
+    copy = np.frombuffer(b"".join(pieces), np.uint8)
+    return copy, 0, len(copy)

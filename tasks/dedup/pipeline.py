@@ -1,0 +1,263 @@
+"""The join as a picture: what is sent to whom, from keys to clusters.
+
+Every step is a list of tasks over blocks of parts or over partitions; a task reads files and writes
+files of the work folder, and is done when its receipt is there.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.compute.progress import Progress
+from infra.dataset.dataset import FileRecord
+from infra.dataset.stage import Context
+from infra.store.storage import Storage
+from tasks.dedup import results
+from tasks.dedup.candidates import candidate_pairs, components, exact, lsh
+from tasks.dedup.config import DedupConfig
+from tasks.dedup.part_groups import Block
+from tasks.dedup.shuffle_plan import EDGE_ROW, Layout
+from tasks.dedup.verification import batches, verify
+
+log = logging.getLogger(__name__)
+
+I64 = npt.NDArray[np.int64]
+Stats = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier data set whose comparisons may be looked up.
+
+    Attributes:
+        folder: its folder.
+        files: its files of pairs, with their checksums.
+        starts: by number of a part there, the number of its first document here.
+    """
+
+    folder: Storage
+    files: Sequence[FileRecord]
+    starts: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What the join found.
+
+    Attributes:
+        marks: digests of the marks of each part, in order; they lie in ``work/marked``.
+        files: the files of pairs, by name, written to the data set's folder.
+        facts: counts, and the largest clusters.
+        largest_bucket: members of the largest bucket.
+    """
+
+    marks: Sequence[str]
+    files: Mapping[str, FileRecord]
+    facts: Mapping[str, Any]
+    largest_bucket: int
+
+
+def join(
+    ctx: Context,
+    blocks: Sequence[Block],
+    config: DedupConfig,
+    work: Storage,
+    folder: Storage,
+    earlier: Earlier | None = None,
+) -> Joined:
+    """Find the clusters of all documents in some blocks.
+
+    Args:
+        ctx: the run.
+        blocks: all parts of all sources.
+        config: the recipe's section.
+        work: a folder for what passes between steps.
+        folder: where the files of pairs go.
+        earlier: comparisons to look up.
+
+    Raises:
+        BrokenPromise: if components do not settle.
+    """
+    run = _Steps(ctx, work)
+    cut = Layout.of(work, config, blocks)
+    found = run("digests", exact.send_digests, [(cut, b) for b in blocks])
+    groups = run("groups", exact.group, [(cut, p) for p in cut.exact_partitions])
+    signed = run("keys", lsh.send_keys, [(cut, b) for b in blocks])
+    buckets = run("buckets", lsh.pair, [(cut, p) for p in cut.key_partitions])
+    crowded = total(buckets, "crowded") > 0
+    ordered: list[Stats] = []
+    if crowded:
+        cut = cut.with_crowded(total(buckets, "crowded_members"), lsh.crowded_row(cut))
+        run("crowded buckets", lsh.order_members, [(cut, b) for b in blocks])
+        ordered = run("crowded pairs", lsh.pair_crowded, [(cut, p) for p in cut.crowded_partitions])
+    files = list(earlier.files) if earlier else []
+    if earlier:
+        known = [(cut, k, earlier.folder, f, earlier.starts) for k, f in enumerate(files)]
+        run("known pairs", candidate_pairs.send_known, known)
+    nominated = run("pairs", _collect, [(cut, p, len(files), crowded) for p in range(cut.ranges)])
+    candidates = total(nominated, "candidates")
+    within = _components(run, cut, candidates)
+    run("members", batches.spread, [(cut, p) for p in range(cut.ranges)])
+    weights = run("weights", batches.weigh, [(cut, b) for b in blocks])
+    lengths = [[piece.documents.record.text_bytes for piece in b.pieces] for b in blocks]
+    readings = cut.readings([item["pieces"] for item in weights], lengths)
+    shingles = sum(sum(item["pieces"]) for item in weights)
+    cut = cut.with_bins(shingles, candidates + within, len(readings))
+    run.together(
+        ("nodes", batches.send_nodes, [(cut, b) for b in blocks]),
+        ("edges", batches.send_edges, [(cut, p) for p in range(cut.ranges)]),
+    )
+    run("needs", verify.need, [(cut, k) for k in cut.bins])
+    texts = [(cut, blocks[b], k, first, last) for k, (b, first, last) in enumerate(readings)]
+    run("texts", batches.gather, texts)
+    verified = run("verification", verify.verify, [(cut, k) for k in cut.bins])
+    run("exact groups", results.share, [(cut, p) for p in cut.exact_partitions])
+    starts = np.array([p.start for b in blocks for p in b.pieces] + [cut.documents])
+    if not {name for k in range(cut.files) for name in results.pair_files(k)} <= set(folder.list()):
+        run.forget("comparisons")  # the folder is no data set yet, and somebody tidied it up
+    written, records = run.together(
+        ("marks", results.write_marks, [(cut, b) for b in blocks]),
+        ("comparisons", results.write_pairs, [(cut, folder, starts, k) for k in range(cut.files)]),
+    )
+    log.info(
+        "dedup: %s candidate pairs, %s compared now, the others known from earlier runs",
+        f"{candidates:,}",
+        f"{total(verified, 'compared'):,}",
+    )
+    sizes: Counter[int] = Counter()
+    for block in written:
+        sizes.update({int(size): n for size, n in block["sizes"].items()})
+    facts: Stats = {
+        "documents": total(found, "documents"),
+        "short_documents": total(found, "short"),
+        "signed_documents": total(signed, "signed"),
+        "exact_groups": total(groups, "groups"),
+        "exact_duplicates": total(groups, "duplicates"),
+        "buckets": total(buckets, "buckets"),
+        "largest_bucket": max((s["largest"] for s in buckets), default=0),
+        "skewed_buckets": total(buckets, "crowded"),
+        "pairs_left_out": total(ordered, "left_out"),
+        "candidates": candidates,
+        "verified": total(verified, "verified"),
+        "rejected": candidates - total(verified, "verified"),
+        "within_clusters": total(verified, "within"),
+        "within_clusters_verified": total(verified, "within_verified"),
+        "within_clusters_left_out": total(verified, "within_left_out"),
+        "clusters": sum(n // size for size, n in sizes.items() if size > 1),
+        "clustered_documents": sum(n for size, n in sizes.items() if size > 1),
+        "cluster_sizes": {str(size): n // size for size, n in sorted(sizes.items()) if size > 1},
+        "largest_clusters": _largest(run, blocks, work, written),
+    }
+    return Joined(
+        [digest for block in written for digest in block["parts"]],
+        {item["name"]: FileRecord(**item) for group in records for item in group},
+        facts,
+        int(facts["largest_bucket"]),
+    )
+
+
+def total(stats: Sequence[Stats], name: str) -> int:
+    """The sum of a count over the tasks of a step."""
+    return sum(int(item[name]) for item in stats)
+
+
+def _collect(cut: Layout, partition: int, files: int, crowded: bool) -> Stats:  # noqa: FBT001
+    return candidate_pairs.collect(cut, partition, files, crowded=crowded)
+
+
+def _components(run: "_Steps", cut: Layout, candidates: int) -> int:
+    """Name the component of every nominated document; the most pairs that clusters may add."""
+    ranges = range(cut.ranges)
+    if candidates * EDGE_ROW <= cut.config.partition_bytes:
+        return total(run("components", components.unite, [(cut,)]), "within")
+    run("components", components.begin, [(cut, p) for p in ranges])
+    before: tuple[int, int] | None = None
+    for number in range(0, 2 * components.ROUNDS, 2):
+        large = run(f"large stars {number}", components.step, [(cut, number, p) for p in ranges])
+        seen = run(f"stars {number}", components.watch, [(cut, number + 1, p) for p in ranges])
+        state = (total(seen, "edges"), total(seen, "sum") % 2**64)
+        if state == before:
+            return total(large, "within")
+        before = state
+        run(f"small stars {number}", components.step, [(cut, number + 1, p) for p in ranges])
+    raise components.Unsettled(f"components have not settled after {components.ROUNDS} rounds")
+
+
+def _largest(
+    run: "_Steps", blocks: Sequence[Block], work: Storage, written: Sequence[Stats]
+) -> list[Stats]:
+    sizes = {name: size for block in written for name, size in block["largest"]}
+    # Of equally large clusters the one of the least digest comes first.
+    wanted = sorted(sizes, key=lambda name: (-sizes[name], name))[: results.SHOWN_CLUSTERS]
+    if not wanted:
+        return []
+    parts = run("largest clusters", results.describe, [(b, wanted, work) for b in blocks])
+    out = []
+    for name in wanted:
+        sources: Counter[str] = Counter()
+        members: list[Stats] = []
+        for part in parts:
+            sources.update(part[name]["sources"])
+            members += part[name]["members"]
+        out.append(
+            {
+                "cluster": name,
+                "documents": sizes[name],
+                "sources": dict(sorted(sources.items())),
+                "members": members[: results.SHOWN_MEMBERS],
+            }
+        )
+    return out
+
+
+class _Steps:
+    """Runs the tasks of a step over the cluster, those that are not done yet."""
+
+    def __init__(self, ctx: Context, work: Storage) -> None:
+        self._ctx = ctx
+        self._work = work
+
+    def __call__(
+        self, name: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
+    ) -> list[Any]:
+        return self.together((name, function, payloads))[0]
+
+    def forget(self, name: str) -> None:
+        """Run a step anew, whatever was done of it."""
+        self._work.at("done", name).remove_tree()
+
+    def together(
+        self, *steps: tuple[str, Callable[..., Any], Sequence[tuple[Any, ...]]]
+    ) -> list[list[Any]]:
+        """Run steps of which none waits for another; gives the results of each."""
+        out: list[list[Any]] = [[None] * len(payloads) for _, _, payloads in steps]
+        names = [name for name, _, _ in steps]
+        self._ctx.reporter.update(Progress("dedup", None, 0, 0, " and ".join(names)))
+        jobs, places = [], []
+        for number, (name, function, payloads) in enumerate(steps):
+            step = f"done/{name.replace(' ', '-')}"
+            done = set(self._work.list(step))
+            for index, payload in enumerate(payloads):
+                receipt = f"{step}/{index:06d}.json"
+                if receipt in done:
+                    out[number][index] = json.loads(self._work.read(receipt))
+                else:
+                    jobs.append((self._work, receipt, function, payload))
+                    places.append((number, index))
+        for place, result in self._ctx.cluster.map(_task, jobs):
+            number, index = places[place]
+            out[number][index] = result
+        return out
+
+
+def _task(work: Storage, receipt: str, function: Callable[..., Any], payload: Any) -> Any:
+    result = function(*payload)
+    data = json.dumps(result).encode()
+    work.put(receipt, data, durable=False)
+    return json.loads(data)  # the same as one that is read later

@@ -1,0 +1,1 @@
+"""Verify candidate pairs by their exact Jaccard similarity."""

@@ -1,0 +1,311 @@
+"""Verification: nominated pairs are compared, and what holds becomes clusters."""
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.compute.jit import kernel
+from infra.compute.shuffle import raw
+from infra.dataset.dataset import BrokenPromise
+from tasks.dedup.candidates.candidate_pairs import KNOWN_ONLY, NO_BAND
+from tasks.dedup.candidates.components import components
+from tasks.dedup.candidates.lsh import all_pairs, bounded_pairs
+from tasks.dedup.minhash.b_bit import estimate
+from tasks.dedup.shuffle_plan import HUBS, Layout, floats, runs, words
+from tasks.dedup.verification.batches import EDGES, NEEDS, NODES
+
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+
+# Rows of the exchanges. Marks: document, cluster's digest halves, its documents. Compared: the
+# same two halves (zero where a pair failed), documents, band and flags, similarity.
+MARKS, COMPARED = 4, 6
+
+
+@kernel
+def jaccard(a: U64, b: U64) -> float:
+    """``|a & b| / |a | b|`` of two sorted arrays of distinct values; 0 for two empty ones."""
+    i = 0
+    j = 0
+    both = 0
+    while i < len(a) and j < len(b):
+        if a[i] == b[j]:
+            both += 1
+            i += 1
+            j += 1
+        elif a[i] < b[j]:
+            i += 1
+        else:
+            j += 1
+    union = len(a) + len(b) - both
+    return both / union if union else 0.0
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is compared of the documents of a bin.
+
+    Attributes:
+        flat: uint64 words, one document's after the other's.
+        start: int64[nodes], where a node's words begin; -1 if it has none here.
+        length: int64[nodes].
+    """
+
+    flat: U64
+    start: I64
+    length: I64
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A bin's nodes and the pairs between them, as indices of nodes.
+
+    Attributes:
+        nodes: uint64[n, 7], sorted by document (``tasks.dedup.verification.batches``).
+        pairs: int64[k, 2], distinct.
+        tags: uint64[k], band and flags.
+        similarity: float64[k], NaN where unknown.
+    """
+
+    nodes: U64
+    pairs: I64
+    tags: U64
+    similarity: F64
+
+    @staticmethod
+    def receive(layout: Layout, number: int) -> "Bin":
+        """What was sent to a bin."""
+        nodes = layout.exchange("nodes", len(layout.bins), NODES).receive(number, layout.blocks)
+        nodes = nodes[np.argsort(nodes[:, 1])]
+        exchange = layout.exchange("edges", len(layout.bins), EDGES)
+        edges = exchange.receive(number, range(layout.ranges))
+        pairs, here = _indices(nodes[:, 1], edges[:, 1:3])
+        pairs, edges = pairs[here], edges[here]
+        # A known pair of two components that are not connected any more is of no use.
+        same = nodes[pairs[:, 0], 0] == nodes[pairs[:, 1], 0]
+        pairs, edges = pairs[same], edges[same]
+        return Bin(nodes, pairs, edges[:, 3], floats(edges[:, 4]).copy())
+
+
+def need(layout: Layout, number: int) -> dict[str, Any]:
+    """Ask the blocks for the words of components in which something is yet unknown."""
+    found = Bin.receive(layout, number)
+    nodes = found.nodes
+    nominated = (found.tags & KNOWN_ONLY) == 0
+    unknown = nominated & np.isnan(found.similarity)
+    # Clusters lie within what is connected by pairs that hold or are yet unknown.
+    joined = unknown | (nominated & (found.similarity >= layout.config.threshold))
+    of = components(len(nodes), found.pairs[joined])
+    # Where all nominated pairs are known, the pairs within their clusters may still not be.
+    more, _ = _closure(layout, found, found.similarity)
+    missing = more[~_look_up(found, more)[1]]
+    wanted = np.concatenate([of[found.pairs[unknown, 0]], of[missing[:, 0]]])
+    asked = nodes[np.isin(of, wanted), 1]
+    exchange = layout.to_blocks("needs", NEEDS)
+    exchange.send(number, layout.block_of(asked), asked.reshape(-1, 1))
+    return {"asked": len(asked)}
+
+
+def verify(layout: Layout, number: int) -> dict[str, Any]:
+    """Compare the pairs of a bin; tell the documents their cluster, and keep what was compared."""
+    found = Bin.receive(layout, number)
+    with_words = _received_words(layout, number, found.nodes[:, 1])
+    nominated = (found.tags & KNOWN_ONLY) == 0
+    similarity = found.similarity.copy()
+    unknown = np.flatnonzero(nominated & np.isnan(similarity))
+    similarity[unknown] = _compare(layout, with_words, found.pairs[unknown])
+    more, left_out = _closure(layout, found, similarity)
+    values, known = _look_up(found, more)
+    values[~known] = _compare(layout, with_words, more[~known])
+    pairs = np.concatenate([found.pairs[nominated], more])
+    tags = np.concatenate([found.tags[nominated], np.full(len(more), NO_BAND)])
+    values = np.concatenate([similarity[nominated], values])
+    passed = values >= layout.config.threshold
+    cluster = components(len(found.nodes), pairs[passed])
+    names, sizes = _named(found.nodes, cluster)
+    _send_marks(layout, number, found.nodes, names, sizes)
+    halves = np.where(passed[:, None], names[pairs[:, 0]], 0).astype(np.uint64)
+    ends = found.nodes[:, 1][pairs]
+    rows = np.column_stack([halves, ends, tags, words(values)])
+    exchange = layout.exchange("compared", layout.files, COMPARED)
+    exchange.send(number, layout.file_of(rows[:, 2]), rows)
+    return {
+        "compared": int(np.isnan(found.similarity[nominated]).sum() + (~known).sum()),
+        "verified": int(passed[: int(nominated.sum())].sum()),
+        "within": len(more),
+        "within_verified": int(passed[int(nominated.sum()) :].sum()),
+        "within_left_out": left_out,
+    }
+
+
+def _closure(layout: Layout, found: Bin, similarity: F64) -> tuple[I64, int]:
+    """Pairs within clusters that no band nominated, and how many were left out.
+
+    The election needs to know whom its choice resembles, whichever member it is. All pairs up to
+    ``cluster_pairs`` members; in a larger cluster each member with those most likely to be chosen,
+    the longest of all and the longest of the first sources, and with its neighbours in length.
+    """
+    config = layout.config
+    nominated = (found.tags & KNOWN_ONLY) == 0
+    with np.errstate(invalid="ignore"):
+        passed = nominated & (similarity >= config.threshold)
+    n = len(found.nodes)
+    cluster = components(n, found.pairs[passed])
+    shorter = np.iinfo(np.int64).max - found.nodes[:, 4].astype(np.int64)
+    high, low, source = found.nodes[:, 2], found.nodes[:, 3], found.nodes[:, 6]
+    order = np.lexsort((low, high, shorter, cluster))
+    first, sizes = runs(cluster[order].astype(np.uint64))
+    small = (sizes > 2) & (sizes <= config.cluster_pairs)
+    large = sizes > config.cluster_pairs
+    pairs = [all_pairs(order.astype(np.uint64), first[small], sizes[small])]
+    if large.any():
+        ranked = np.lexsort((low, high, shorter, source, cluster)).astype(np.uint64)
+        members, near = order.astype(np.uint64), config.neighbours
+        pairs.append(bounded_pairs(members, first[large], sizes[large], HUBS, near))
+        pairs.append(bounded_pairs(ranked, first[large], sizes[large], HUBS, 0))
+    ends = np.sort(np.concatenate(pairs).astype(np.int64), axis=1)
+    codes = np.unique(ends[:, 0] * n + ends[:, 1])
+    already = found.pairs[nominated]
+    seen = already[:, 0] * n + already[:, 1]
+    more = codes[~np.isin(codes, seen)]
+    inside = cluster[already[:, 0]] == cluster[already[:, 1]]
+    possible = int((sizes * (sizes - 1) // 2).sum())
+    left_out = possible - len(more) - int(inside.sum())
+    return np.column_stack([more // n, more % n]) if n else ends, left_out
+
+
+def _look_up(found: Bin, pairs: I64) -> tuple[F64, npt.NDArray[np.bool_]]:
+    """The similarity of pairs that were compared before, and which those are."""
+    values = np.full(len(pairs), np.nan)
+    extra = (found.tags & KNOWN_ONLY) != 0
+    if extra.any() and len(pairs):
+        n = len(found.nodes)
+        codes = found.pairs[extra, 0] * n + found.pairs[extra, 1]
+        order = np.argsort(codes)
+        codes, similar = codes[order], found.similarity[extra][order]
+        wanted = pairs[:, 0] * n + pairs[:, 1]
+        place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+        hit = codes[place] == wanted
+        values[hit] = similar[place[hit]]
+    return values, ~np.isnan(values)
+
+
+def _indices(documents: U64, ends: U64) -> tuple[I64, npt.NDArray[np.bool_]]:
+    """Documents as indices of nodes, and the rows of which both ends are nodes."""
+    if not len(documents):
+        return np.zeros(ends.shape, np.int64), np.zeros(len(ends), bool)
+    place = np.minimum(np.searchsorted(documents, ends), len(documents) - 1)
+    return place.astype(np.int64), (documents[place] == ends).all(axis=1)
+
+
+def _named(nodes: U64, cluster: I64) -> tuple[U64, U64]:
+    """The digest of each node's cluster (of its shortest text) and its number of documents."""
+    order = np.lexsort((nodes[:, 3], nodes[:, 2], nodes[:, 4], cluster))
+    first, sizes = runs(cluster[order].astype(np.uint64))
+    names, documents = np.empty((len(nodes), 2), np.uint64), np.empty(len(nodes), np.uint64)
+    if len(nodes):
+        names[order] = np.repeat(nodes[order[first], 2:4], sizes, axis=0)
+        documents[order] = np.repeat(np.add.reduceat(nodes[order, 5], first), sizes)
+    return names, documents
+
+
+def _send_marks(layout: Layout, number: int, nodes: U64, names: U64, sizes: U64) -> None:
+    """Tell single documents their cluster; of exact groups, the partition of their digest."""
+    rows = np.column_stack([nodes[:, 1], names, sizes])
+    single = nodes[:, 5] == 1
+    told = rows[single & (sizes > 1)]
+    layout.to_blocks("marks", MARKS).send(number, layout.block_of(told[:, 0]), told)
+    exchange = layout.exchange("shared", len(layout.exact_partitions), MARKS)
+    exchange.send(number, layout.exact_of(nodes[~single, 2]), rows[~single])
+
+
+def _compare(layout: Layout, have: Words, pairs: I64) -> F64:
+    """The similarity of pairs of nodes."""
+    if (have.start[pairs] < 0).any():
+        raise BrokenPromise("dedup: a pair is to be compared whose texts were not asked for")
+    if layout.config.verify == "signature":
+        return _estimates(have.flat, have.start, have.length, pairs, layout.config.permutations)
+    return _jaccards(have.flat, have.start, have.length, pairs)
+
+
+@kernel
+def _jaccards(flat: U64, start: I64, length: I64, pairs: I64) -> F64:
+    out = np.zeros(len(pairs))
+    for k in range(len(pairs)):
+        a = start[pairs[k, 0]]
+        b = start[pairs[k, 1]]
+        out[k] = jaccard(flat[a : a + length[pairs[k, 0]]], flat[b : b + length[pairs[k, 1]]])
+    return out
+
+
+@kernel
+def _estimates(flat: U64, start: I64, length: I64, pairs: I64, values: int) -> F64:
+    out = np.zeros(len(pairs))
+    for k in range(len(pairs)):
+        a = start[pairs[k, 0]]
+        b = start[pairs[k, 1]]
+        out[k] = estimate(
+            flat[a : a + length[pairs[k, 0]]], flat[b : b + length[pairs[k, 1]]], values
+        )
+    return out
+
+
+def _received_words(layout: Layout, number: int, documents: U64) -> Words:
+    """What the blocks sent for a bin's documents."""
+    start = np.full(len(documents), -1, np.int64)
+    length = np.zeros(len(documents), np.int64)
+    exchange = layout.exchange("words", len(layout.bins), 1)
+    flat = gathered(exchange.slices(number, range(layout.readers)), layout.config.partition_bytes)
+    found = _records(flat)
+    place = np.searchsorted(documents, found[:, 0].astype(np.uint64))
+    start[place], length[place] = found[:, 1], found[:, 2]
+    return Words(flat, start, length)
+
+
+def gathered(slices: Iterable[U64], room: int) -> U64:
+    """Slices one after the other; in a file that is mapped into memory if they take more room.
+
+    Only a component larger than a bin is meant to be gets that far; its pages come and go with
+    the pairs that are compared.
+    """
+    held: list[U64] = []
+    size = 0
+    with ExitStack() as stack:
+        file: IO[bytes] | None = None
+        for piece in slices:
+            size += piece.nbytes
+            held.append(piece)
+            if file is None and size > room:
+                file = stack.enter_context(tempfile.TemporaryFile())
+            if file is not None:
+                file.writelines(raw(item) for item in held)
+                held = []
+        if file is not None:
+            file.flush()
+            # The map outlives the file object, and the file its name.
+            return np.memmap(file, np.uint64, "r").view(np.ndarray)
+    return np.concatenate(held) if held else np.zeros(0, np.uint64)
+
+
+@kernel
+def _records(flat: U64) -> I64:
+    """Document, first word and number of words of each record: int64[n, 3]."""
+    n = 0
+    at = 0
+    while at < len(flat):
+        at += 2 + int(flat[at + 1])
+        n += 1
+    out = np.empty((n, 3), np.int64)
+    at = 0
+    for k in range(n):
+        out[k, 0] = flat[at]
+        out[k, 1] = at + 2
+        out[k, 2] = flat[at + 1]
+        at += 2 + out[k, 2]
+    return out

@@ -1,0 +1,98 @@
+"""What is scored: which held-out documents, how much of each, and in which pieces of work."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from infra.dataset.fingerprint import unit_interval
+from infra.dataset.ledger import verdicts
+from infra.formats.megatron import Positions, TokenShards
+from tasks.evaluate.config import EvaluateConfig
+
+OVER_BUDGET = "over_budget"
+GROUP_TOKENS = 32_768  # tokens of one piece of work; fixed, so that results never follow workers
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("source", pa.string()),
+        ("language", pa.string()),
+        ("start", pa.int64()),  # position of its first token in the split
+        ("document_tokens", pa.int64()),
+        ("document_bytes", pa.int64()),
+        ("tokens", pa.int64()),  # how many are scored; 0: none
+        ("prompt_tokens", pa.int64()),  # how many of them a sample continues; 0: no sample
+    ]
+)
+
+
+def plan(shards: TokenShards, config: EvaluateConfig, seed: int) -> pa.Table:
+    """A row for every held-out document, in the order of the shards (``SCHEMA``).
+
+    Args:
+        shards: the validation split.
+        config: the recipe's section.
+        seed: the recipe's seed.
+    """
+    table = shards.table
+    ids = shards.ids
+    lengths = np.diff(shards.document_starts)
+    scored = np.zeros(len(ids), np.int64)
+    order = sorted(
+        range(len(ids)), key=lambda row: (unit_interval(seed, "evaluate", ids[row]), row)
+    )
+    total = 0
+    for row in order[: config.max_documents]:
+        if total >= config.max_tokens:
+            break
+        scored[row] = min(int(lengths[row]), config.max_document_tokens)
+        total += int(scored[row])
+    return pa.table(
+        {
+            **{
+                name: table[name] if ids else pa.array([], pa.string())
+                for name in ("id", "url", "source", "language")
+            },
+            "start": shards.document_starts[:-1],
+            "document_tokens": lengths,
+            "document_bytes": table["bytes"] if ids else pa.array([], pa.int64()),
+            "tokens": scored,
+            "prompt_tokens": _prompts(ids, scored, config, seed),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _prompts(ids: list[str], scored: Positions, config: EvaluateConfig, seed: int) -> list[int]:
+    """How much of each document a sample continues; documents long enough for it come first."""
+    needed = config.prompt_tokens + config.sample_tokens
+    order = sorted(
+        (row for row in range(len(ids)) if scored[row] > 1),
+        key=lambda row: (scored[row] < needed, unit_interval(seed, "sample", ids[row]), row),
+    )
+    prompts = [0] * len(ids)
+    for row in order[: config.samples]:
+        prompts[row] = min(config.prompt_tokens, int(scored[row]) // 2)
+    return prompts
+
+
+def groups(planned: pa.Table) -> Iterator[pa.Table]:
+    """The plan in pieces of about ``GROUP_TOKENS`` tokens to score, its order kept."""
+    sums = np.cumsum(planned["tokens"].to_numpy())
+    bounds = [0, *(np.flatnonzero(np.diff(sums // GROUP_TOKENS)) + 1).tolist(), planned.num_rows]
+    for start, stop in pairwise(bounds):
+        if stop > start:
+            yield planned.slice(start, stop - start)
+
+
+def ledger(stage: str, planned: pa.Table) -> pa.Table:
+    """What is said of each planned document: scored, or beyond the budget."""
+    return verdicts(
+        stage,
+        planned["id"].to_pylist(),
+        urls=planned["url"].to_pylist(),
+        reasons=[None if tokens else OVER_BUDGET for tokens in planned["tokens"].to_pylist()],
+    )

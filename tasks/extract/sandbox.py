@@ -1,0 +1,157 @@
+"""The parent's side of the extracting process: one page in, one answer out, whatever happens."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from typing import IO, Any, cast
+
+from tasks.extract.config import ExtractConfig
+from tasks.extract.page import Request
+from tasks.extract.sandbox_worker import LENGTH, Answer, send
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 120.0
+"""Wall-clock seconds for the process to load its libraries, on a busy machine."""
+
+PATIENCE = 20.0
+"""Wall-clock seconds for a page, per second of processor time it may use, before the parent itself
+ends the process: only one that waits for something, or a machine that stands still, needs them."""
+
+
+class _Gone(Exception):
+    """The process ended. Its exit status is the argument; ``None``: it was too slow."""
+
+
+class Extractor:
+    """A process that extracts pages, restarted when it dies. For use by one thread.
+
+    Args:
+        config: engine and limits.
+    """
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
+
+    def __call__(self, request: Request) -> Answer:
+        """Extracts one page.
+
+        Returns:
+            The page; or a reason and a message: ``timeout`` (the page used up its processor
+            time), ``crash`` (the process died of it, twice: what another process did to it once
+            is no fault of the page), and those of `tasks.extract.sandbox_worker.answer`.
+        """
+        status: int | None = 0
+        for _ in range(2):
+            try:
+                return self._ask(request)
+            except _Gone as gone:
+                status = cast("int | None", gone.args[0])
+                self.close()
+                if status is None or status == -signal.SIGPROF:
+                    return "timeout", f"{self._config.timeout:g} s of processor time"
+                log.warning("extracting %s ended its process (%s)", request.url, status)
+        return "crash", f"the process ended with {status}"
+
+    def _ask(self, request: Request) -> Answer:
+        if self._process is None:
+            self._process = self._start()
+        assert self._process.stdin is not None
+        try:
+            send(cast("Any", self._process.stdin), request)
+        except BrokenPipeError:
+            raise _Gone(self._process.wait()) from None
+        return cast("Answer", self._receive(self._process, self._config.timeout * PATIENCE))
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        config = self._config
+        command = [sys.executable, "-m", "tasks.extract.sandbox_worker"]
+        command += [config.engine, str(config.timeout), str(config.memory)]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+        )
+        self._process = process
+        try:
+            self._receive(process, START_SECONDS)
+        except _Gone as gone:
+            self._errors.seek(0)
+            said = self._errors.read()[-2000:].decode("utf-8", "replace")
+            self.close()
+            raise RuntimeError(f"the extracting process did not start ({gone})\n{said}") from None
+        return process
+
+    def _receive(self, process: subprocess.Popen[bytes], seconds: float) -> object:
+        deadline = time.monotonic() + seconds
+        head = self._read(process, LENGTH.size, deadline)
+        body = self._read(process, LENGTH.unpack(head)[0], deadline)
+        return pickle.loads(body)  # noqa: S301 - our own child
+
+    def _read(self, process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
+        assert process.stdout is not None
+        out = bytearray()
+        descriptor = process.stdout.fileno()
+        while len(out) < size:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, left))
+            if not ready:
+                process.kill()
+                process.wait()
+                raise _Gone(None)
+            chunk = process.stdout.read1(size - len(out))  # type: ignore[attr-defined]
+            if not chunk:
+                raise _Gone(process.wait())
+            out += chunk
+        return bytes(out)
+
+    def close(self) -> None:
+        """Ends the process; the next call starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    _close(pipe)
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+
+def _close(pipe: IO[bytes]) -> None:
+    with suppress(BrokenPipeError):  # a request may still be in the buffer
+        pipe.close()
+
+
+_local = threading.local()
+_started: list[Extractor] = []
+
+
+def extractor(config: ExtractConfig) -> Extractor:
+    """This thread's extractor for a configuration: it lives as long as the worker does."""
+    known: dict[ExtractConfig, Extractor] = _local.__dict__.setdefault("known", {})
+    if config not in known:
+        known[config] = Extractor(config)
+        _started.append(known[config])
+    return known[config]
+
+
+def close_all() -> None:
+    """Ends the extracting processes of all threads of this process."""
+    for item in _started:
+        item.close()
+
+
+atexit.register(close_all)

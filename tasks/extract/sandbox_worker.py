@@ -1,0 +1,76 @@
+"""The extracting process: ``python -m tasks.extract.sandbox_worker ENGINE SECONDS BYTES``.
+
+Reads requests from standard input, writes answers to standard output: pickles, each after its
+length. The kernel ends the process when a page has used up its processor time, whatever the code
+is doing at that moment; the parent notices and starts another.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import resource
+import signal
+import struct
+import sys
+from typing import BinaryIO
+
+from tasks.extract.page import Page, PageError, Request, extract
+
+LENGTH = struct.Struct("<Q")
+_WARM_UP = b"<html><head><title>t</title></head><body><p>One.</p><p>Two.</p></body></html>"
+
+Answer = Page | tuple[str, str]
+"""A page, or the reason and message of a failure."""
+
+
+def send(stream: BinaryIO, value: object) -> None:
+    """Writes one value."""
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    stream.write(LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO) -> Request | None:
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    request = pickle.loads(stream.read(LENGTH.unpack(head)[0]))  # noqa: S301 - our own parent
+    assert isinstance(request, Request)
+    return request
+
+
+def answer(request: Request, engine: str) -> Answer:
+    """Extracts a page; no error of the extractor gets past this."""
+    try:
+        return extract(request, engine)
+    except PageError as error:
+        return error.reason, str(error)
+    except MemoryError:
+        return "memory", "out of memory"
+    except RecursionError:
+        return "too_deep", "recursion"
+    except Exception as error:  # noqa: BLE001 - a page can break a parser in any way
+        return "extract_error", f"{type(error).__name__}: {error}"
+
+
+def main(engine: str, seconds: float, memory: int) -> None:
+    """Answers requests until the parent closes its end."""
+    logging.disable(logging.CRITICAL)
+    # A cancelled run signals the whole group; the parent decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    replies = sys.stdout.buffer
+    # Loading the libraries is no page's fault.
+    answer(Request(_WARM_UP, "http://localhost/", "text/html"), engine)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    send(replies, "ready")
+    while (request := _receive(sys.stdin.buffer)) is not None:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        result = answer(request, engine)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        send(replies, result)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,181 @@
+"""Lines and paragraphs of texts by hash: the definition, and the data set ``lines`` of hashes.
+
+* *line*: what stands between two newlines. *Paragraph*: lines in a row that are not blank.
+* What is compared is folded: every character in simple lower case, each run of white space one
+  space, none at either end. So a paragraph is the same however its lines are wrapped.
+* Hashes have 64 bits; texts are not compared again.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from infra.compute.jit import kernel
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.stage import Context, Stage
+from infra.formats.arrow_text import utf8
+from infra.formats.unicode_tables import SPACE, decode, tables
+from tasks.select.repeated_text.config import Lines
+from tasks.select.repeated_text.hash_datasets import build_hashes
+from tasks.select.repeated_text.text_hash import SEED, extended, mixed
+
+U8 = npt.NDArray[np.uint8]
+U64 = npt.NDArray[np.uint64]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+STAGE = Stage(
+    "lines",
+    modules=("tasks.select.repeated_text.line_hashes",),
+    libraries=("pyarrow",),
+)
+_NEWLINE = 0x0A
+_BLANK = 0x20
+
+
+@kernel
+def _units(
+    data: U8,
+    i: int,
+    end: int,
+    classes: U8,
+    lower: I32,
+    paragraphs: int,
+    least: int,
+    hashes: U64,
+    starts: I64,
+    ends: I64,
+) -> int:
+    """The units of ``data[i:end]`` with at least ``least`` folded characters; gives their number.
+
+    ``starts`` and ``ends`` receive characters from the beginning of the text: of the unit's first
+    line, and of the line that follows it (a paragraph: of the next paragraph's first line).
+    """
+    n = 0
+    at = 0  # characters read
+    line = 0  # where the line that is read began
+    first = 0  # where the unit that is read began
+    length = 0  # its folded characters
+    value = SEED
+    space = False
+    blank = True
+    waiting = -1  # a unit whose end is not known yet
+    while True:
+        point = _NEWLINE
+        last = i >= end
+        if not last:
+            point, i = decode(data, i)
+            at += 1
+        if point == _NEWLINE:
+            if length and (last or blank or paragraphs == 0):
+                if length >= least:
+                    hashes[n] = mixed(value)
+                    starts[n] = first
+                    ends[n] = at
+                    if paragraphs != 0:
+                        waiting = n
+                    n += 1
+                length = 0
+            if last:
+                break
+            space = True
+            blank = True
+            line = at
+        elif classes[point] & SPACE:
+            space = True
+        else:
+            if length == 0:
+                first = line
+                value = SEED
+                if waiting >= 0:
+                    ends[waiting] = line
+                    waiting = -1
+            elif space:
+                value = extended(value, _BLANK)
+                length += 1
+            space = False
+            blank = False
+            value = extended(value, lower[point])
+            length += 1
+    if waiting >= 0:
+        ends[waiting] = at
+    return n
+
+
+@kernel
+def _breaks(data: U8, start: int, end: int) -> int:
+    found = 0
+    for i in range(start, end):
+        found += data[i] == _NEWLINE
+    return found
+
+
+@kernel
+def _hashes(
+    offsets: I64, data: U8, classes: U8, lower: I32, paragraphs: int, least: int
+) -> tuple[I64, U64]:
+    """The distinct hashes of each text, ascending: where each text's begin, and all of them."""
+    rows = len(offsets) - 1
+    most = 0
+    for row in range(rows):
+        most = max(most, _breaks(data, offsets[row], offsets[row + 1]))
+    hashes = np.empty(most + 1, np.uint64)
+    starts = np.empty(most + 1, np.int64)
+    ends = np.empty(most + 1, np.int64)
+    out = np.empty(1024, np.uint64)
+    bounds = np.zeros(rows + 1, np.int64)
+    n = 0
+    for row in range(rows):
+        found = _units(
+            data,
+            offsets[row],
+            offsets[row + 1],
+            classes,
+            lower,
+            paragraphs,
+            least,
+            hashes,
+            starts,
+            ends,
+        )
+        if n + found > len(out):
+            larger = np.empty(2 * (n + found), np.uint64)
+            larger[:n] = out[:n]
+            out = larger
+        ordered = np.sort(hashes[:found])
+        for k in range(found):
+            if k == 0 or ordered[k] != ordered[k - 1]:
+                out[n] = ordered[k]
+                n += 1
+        bounds[row + 1] = n
+    return bounds, out[:n].copy()
+
+
+def line_hashes(texts: "pa.Array[Any] | pa.ChunkedArray[Any]", config: Lines) -> "pa.Array[Any]":
+    """The distinct hashes of each text's units: a list of uint64 per row, ascending."""
+    offsets, data = utf8(texts)
+    paragraphs = int(config.unit == "paragraph")
+    bounds, hashes = _hashes(offsets, data, *tables(), paragraphs, config.min_characters)
+    return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(hashes))
+
+
+def located(text: str, config: Lines) -> tuple[U64, I64, I64]:
+    """The units of a text in their order: hash, first character, first character after it."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    room = text.count("\n") + 1
+    hashes = np.empty(room, np.uint64)
+    starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
+    paragraphs = int(config.unit == "paragraph")
+    n = _units(
+        data, 0, len(data), *tables(), paragraphs, config.min_characters, hashes, starts, ends
+    )
+    return hashes[:n], starts[:n], ends[:n]
+
+
+def build_lines(ctx: Context, config: Lines, documents: Sequence[Dataset]) -> list[PartRef]:
+    """The hashes of all parts, row-aligned with the documents, in the order of the sources."""
+    settings = {"unit": config.unit, "min_characters": config.min_characters}
+    return build_hashes(ctx, STAGE, settings, line_hashes, config, documents)

@@ -1,0 +1,231 @@
+"""Words of texts and hashes of their sequences, as compiled passes over UTF-8.
+
+* *word*: a run of letters, digits, marks and ``_`` in simple lower case; Han and kana characters
+  are words by themselves.
+* *gram*: n words in a row; its hash is a polynomial in the words' hashes modulo 2**64, which rolls
+  along the text (Karp and Rabin 1987), mixed.
+* *fingerprint*: of every w grams in a row the one with the least hash, of equal ones the last
+  (winnowing; Schleimer, Wilkerson and Aiken, SIGMOD 2003). Texts that share w + n - 1 words in a
+  row share a fingerprint there.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from infra.compute.jit import kernel
+from infra.formats.arrow_text import utf8
+from infra.formats.unicode_tables import CJK, WORD, decode, tables
+from tasks.select.repeated_text.text_hash import SEED, extended, mixed
+
+U8 = npt.NDArray[np.uint8]
+U64 = npt.NDArray[np.uint64]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+
+
+@kernel
+def _read(
+    data: U8, i: int, end: int, classes: U8, lower: I32, hashes: U64, starts: I64, ends: I64
+) -> int:
+    """The words of ``data[i:end]``: their hashes, and from and to which character they go.
+
+    Returns:
+        Their number. ``starts`` and ``ends`` may be empty arrays: they are left as they are.
+    """
+    placed = len(starts) > 0
+    n = 0
+    at = 0
+    inside = False
+    value = SEED
+    while i < end:
+        byte = data[i]
+        if byte < 0x80:
+            point = int(np.int64(byte))
+            i += 1
+        else:
+            point, i = decode(data, i)
+        kind = classes[point]
+        if kind & WORD:
+            alone = (kind & CJK) != 0
+            if inside and alone:
+                hashes[n] = mixed(value)
+                if placed:
+                    ends[n] = at
+                n += 1
+                inside = False
+            if not inside:
+                value = SEED
+                if placed:
+                    starts[n] = at
+            value = extended(value, lower[point])
+            inside = True
+            if alone:
+                hashes[n] = mixed(value)
+                if placed:
+                    ends[n] = at + 1
+                n += 1
+                inside = False
+        elif inside:
+            hashes[n] = mixed(value)
+            if placed:
+                ends[n] = at
+            n += 1
+            inside = False
+        at += 1
+    if inside:
+        hashes[n] = mixed(value)
+        if placed:
+            ends[n] = at
+        n += 1
+    return n
+
+
+@kernel
+def _grams(words: U64, n: int, size: int, out: U64) -> int:
+    """The hashes of all grams of ``size`` words among the first ``n``; gives their number."""
+    if n < size:
+        return 0
+    lead = np.uint64(1)
+    value = np.uint64(0)
+    for k in range(size):
+        value = value * _BASE + words[k]
+        if k:
+            lead *= _BASE
+    out[0] = mixed(value)
+    for k in range(size, n):
+        value = (value - words[k - size] * lead) * _BASE + words[k]
+        out[k - size + 1] = mixed(value)
+    return n - size + 1
+
+
+@kernel
+def _winnow(grams: U64, n: int, window: int, out: I64) -> int:
+    """The places of the fingerprints among the first ``n`` grams, ascending; gives their number."""
+    found = 0
+    best = -1
+    for last in range(window - 1, n):
+        first = last - window + 1
+        if best < first:
+            best = first
+            for k in range(first + 1, last + 1):
+                if grams[k] <= grams[best]:
+                    best = k
+        elif grams[last] <= grams[best]:
+            best = last
+        else:
+            continue
+        out[found] = best
+        found += 1
+    return found
+
+
+@kernel
+def _fingerprints(
+    offsets: I64, data: U8, classes: U8, lower: I32, size: int, window: int
+) -> tuple[I64, U64]:
+    """The distinct fingerprints of each text, ascending: where each text's begin, and all of them."""
+    rows = len(offsets) - 1
+    longest = 0
+    for row in range(rows):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    room = longest // 2 + 2  # a word takes a letter and what parts it from the next, or 3 bytes
+    words = np.empty(room, np.uint64)
+    grams = np.empty(room, np.uint64)
+    places = np.empty(room, np.int64)
+    none = np.empty(0, np.int64)
+    out = np.empty(1024, np.uint64)
+    bounds = np.zeros(rows + 1, np.int64)
+    n = 0
+    for row in range(rows):
+        count = _read(data, offsets[row], offsets[row + 1], classes, lower, words, none, none)
+        count = _grams(words, count, size, grams)
+        count = _winnow(grams, count, window, places)
+        if n + count > len(out):
+            larger = np.empty(2 * (n + count), np.uint64)
+            larger[:n] = out[:n]
+            out = larger
+        ordered = np.sort(grams[places[:count]])
+        for k in range(count):
+            if k == 0 or ordered[k] != ordered[k - 1]:
+                out[n] = ordered[k]
+                n += 1
+        bounds[row + 1] = n
+    return bounds, out[:n].copy()
+
+
+@kernel
+def _count(data: U8, classes: U8) -> int:
+    n = 0
+    i = 0
+    inside = False
+    while i < len(data):
+        point, i = decode(data, i)
+        kind = classes[point]
+        alone = (kind & CJK) != 0
+        word = (kind & WORD) != 0
+        n += word and (alone or not inside)
+        inside = word and not alone
+    return n
+
+
+def count_words(text: str) -> int:
+    """The words of a text."""
+    return int(_count(np.frombuffer(text.encode(), np.uint8), tables()[0]))
+
+
+def gram_and_window(words: int) -> tuple[int, int]:
+    """Words of a gram, and grams of a window, that find every common run of so many words."""
+    gram = words // 2
+    return gram, words - gram + 1
+
+
+def fingerprints(texts: "pa.Array[Any] | pa.ChunkedArray[Any]", words: int) -> "pa.Array[Any]":
+    """The distinct fingerprints of each text: a list of uint64 per row, ascending.
+
+    Two texts that share ``words`` words in a row share one of them.
+    """
+    offsets, data = utf8(texts)
+    bounds, hashes = _fingerprints(offsets, data, *tables(), *gram_and_window(words))
+    return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(hashes))
+
+
+class Passages:
+    """The runs of ``words`` words of one text.
+
+    Attributes:
+        starts, ends: int64[n], from and to which character each word goes.
+        hashes: uint64[n - words + 1], of the run that begins at each word.
+    """
+
+    def __init__(self, data: U8, words: int) -> None:
+        """Read a text in UTF-8."""
+        self._words = words
+        room = len(data) // 2 + 2
+        hashes = np.empty(room, np.uint64)
+        starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
+        n = _read(data, 0, len(data), *tables(), hashes, starts, ends)
+        self.starts, self.ends = starts[:n], ends[:n]
+        self._hashes = hashes[:n]
+        self.hashes = self._of(words)
+
+    def near(self, wanted: U64) -> U64:
+        """The distinct hashes of the runs that hold one of these fingerprints."""
+        size, window = gram_and_window(self._words)
+        grams = self._of(size)
+        places = np.empty(len(grams), np.int64)
+        places = places[: _winnow(grams, len(grams), window, places)]
+        places = places[np.isin(grams[places], wanted)]
+        step = np.zeros(len(self.hashes) + 1, np.int64)
+        np.add.at(step, np.maximum(places - (self._words - size), 0), 1)
+        np.add.at(step, np.minimum(places + 1, len(self.hashes)), -1)
+        return np.unique(self.hashes[np.cumsum(step)[:-1] > 0])
+
+    def _of(self, size: int) -> U64:
+        out = np.empty(max(0, len(self._hashes) - size + 1), np.uint64)
+        _grams(self._hashes, len(self._hashes), size, out)
+        return out

@@ -1,0 +1,106 @@
+"""The facts of a finished token data set: sizes, fertility, what of the vocabulary is unused."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from infra.dataset.dataset import PartRef
+from infra.formats.megatron import SPLITS, VALIDATION
+from tasks.tokenize.encode import Encoder
+from tasks.tokenize.shards import SCHEMA, USAGE
+
+EXAMPLES = 20  # of unused tokens, and of documents that did not come back
+COLUMNS = ["source", "language", "split", "tokens", "bytes", "words", "exact", "normalised"]
+
+
+def figures(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any]:
+    """What the manifest says of a token data set.
+
+    Returns:
+        ``vocab_size``, ``eos_id``, ``dtype``, ``tokenizer`` (digest); ``documents``, ``tokens``
+        (end-of-text included), ``bytes`` and ``words`` by split; ``bytes_per_token`` and
+        ``tokens_per_word`` (end-of-text not counted); the same by source and by language;
+        ``normalised`` documents, that is such as the tokenizer's normal form changed;
+        ``round_trip`` of held-out documents; ``unused`` ids of the vocabulary.
+    """
+    tables = [part.table(COLUMNS) for part in parts]
+    empty = pa.schema([SCHEMA.field(name) for name in COLUMNS]).empty_table()
+    table = pa.concat_tables([empty, *tables])
+    by_split = _sums(table, "split")
+    none = {"documents": 0, "tokens": 0, "bytes": 0, "words": 0}
+    total = {name: sum(group[name] for group in by_split.values()) for name in none}
+    return {
+        "vocab_size": encoder.vocabulary,
+        "eos_id": encoder.eos,
+        "dtype": encoder.dtype.name,
+        "tokenizer": encoder.digest,
+        **{name: {split: by_split.get(split, none)[name] for split in SPLITS} for name in none},
+        **rates(**total),
+        "by_source": _sums(table, "source"),
+        "by_language": _sums(table, "language"),
+        "normalised": int(pc.sum(table["normalised"]).as_py() or 0),
+        "round_trip": _round_trip(parts, table),
+        "unused": _unused(parts, encoder),
+    }
+
+
+def rates(documents: int, tokens: int, bytes: int, words: int) -> dict[str, float | None]:  # noqa: A002
+    """Bytes of UTF-8 per token and tokens per word (its fertility); ends of texts not counted."""
+    inside = tokens - documents
+    return {
+        "bytes_per_token": round(bytes / inside, 4) if inside > 0 else None,
+        "tokens_per_word": round(inside / words, 4) if words > 0 else None,
+    }
+
+
+def _sums(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
+    groups = table.group_by(key).aggregate(
+        [("tokens", "count"), ("tokens", "sum"), ("bytes", "sum"), ("words", "sum")]
+    )
+    result: dict[str, dict[str, Any]] = {
+        str(row[key] or "unknown"): {
+            "documents": row["tokens_count"],
+            "tokens": row["tokens_sum"],
+            "bytes": row["bytes_sum"],
+            "words": row["words_sum"],
+        }
+        for row in groups.to_pylist()
+    }
+    for group in result.values():
+        group.update(rates(**group))
+    return dict(sorted(result.items()))
+
+
+def _round_trip(parts: Sequence[PartRef], table: pa.Table) -> Mapping[str, Any]:
+    """Held-out documents: how many came back exactly, and which did not."""
+    held = table.filter(pc.equal(table["split"], VALIDATION))
+    exact = int(pc.sum(held["exact"]).as_py() or 0)
+    failing: list[dict[str, Any]] = []
+    for part in parts if exact < held.num_rows else ():
+        if len(failing) == EXAMPLES:
+            break
+        rows = part.table(["id", "url", "exact"])
+        wrong = rows.filter(pc.fill_null(pc.invert(rows["exact"]), False))
+        failing += wrong.select(["id", "url"]).slice(0, EXAMPLES - len(failing)).to_pylist()
+    return {"documents": held.num_rows, "exact": exact, "failing": failing}
+
+
+def _unused(parts: Sequence[PartRef], encoder: Encoder) -> Mapping[str, Any]:
+    """Ids that no document of the training split uses; special tokens are not meant to be."""
+    seen = np.zeros(encoder.vocabulary, np.bool_)
+    for part in parts:
+        with part.open(USAGE) as file:
+            seen[pq.read_table(file, columns=["token"])["token"].to_numpy()] = True
+    seen[encoder.specials] = True
+    unused = np.flatnonzero(~seen)
+    some = unused[:EXAMPLES].tolist()
+    texts = encoder.shown(some)
+    return {
+        "count": len(unused),
+        "share": round(len(unused) / encoder.vocabulary, 6),
+        "examples": [{"id": one, "text": text} for one, text in zip(some, texts, strict=True)],
+    }

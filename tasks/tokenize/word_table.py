@@ -1,0 +1,235 @@
+"""The different words of a lot of text, each kept once, and text as a row of their numbers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from infra.compute.jit import inlined, kernel
+from infra.formats.arrow_text import Bytes, Offsets
+from infra.formats.unicode_tables import decode
+from tasks.tokenize.char_classes import LINE, SPACE, Classes, classes
+from tasks.tokenize.pretokenizer import Rule
+from tasks.tokenize.pretokenizer_kernel import ENDLESS, flags, word_end
+
+Numbers = npt.NDArray[np.int32]
+Slots = npt.NDArray[np.uint64]
+
+BUFFER = 1 << 20  # words that are read before they are handed on
+END = -1  # stands after the last word of a text
+
+DOCUMENT, AT, WORDS, BYTES, READ = range(5)  # places in the state of a reading
+
+
+@inlined
+def hash_word(data: Bytes, at: int, end: int) -> np.uint64:
+    """64-bit FNV-1a with a finish that spreads it over all bits."""
+    value = np.uint64(0xCBF29CE484222325)
+    for i in range(at, end):
+        value = (value ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
+    value ^= value >> np.uint64(32)
+    value *= np.uint64(0x9E3779B97F4A7C15)
+    return value ^ (value >> np.uint64(29))
+
+
+@inlined
+def _equal(data: Bytes, at: int, size: int, kept: Bytes, start: int, stop: int) -> bool:
+    same = stop - start == size
+    i = 0
+    while same and i < size:
+        same = bool(data[at + i] == kept[start + i])
+        i += 1
+    return same
+
+
+@inlined
+def _place(
+    data: Bytes, at: int, end: int, hashed: np.uint64, slots: Slots, bounds: Offsets, kept: Bytes
+) -> int:
+    """The slot of a word: the one that holds it, or the empty one where it belongs.
+
+    A slot is the hash's upper half and, in the lower, the word's number plus one.
+    """
+    mask = np.uint64(len(slots) - 1)
+    low = np.uint64(0xFFFFFFFF)
+    slot = hashed & mask
+    while slots[slot]:
+        if (slots[slot] ^ hashed) >> np.uint64(32) == 0:
+            word = np.int64(slots[slot] & low) - 1
+            if _equal(data, at, end - at, kept, bounds[word], bounds[word + 1]):
+                break
+        slot = (slot + np.uint64(1)) & mask
+    return int(slot)
+
+
+@kernel
+def _read(
+    data: Bytes,
+    offsets: Offsets,
+    state: Offsets,
+    table: Classes,
+    cut: int,
+    slots: Slots,
+    bounds: Offsets,
+    kept: Bytes,
+    read: Numbers,
+) -> bool:
+    """Go on reading until the texts end (True), or ``read`` or the table of words is full."""
+    run = np.zeros(2, np.int64)
+    document, at, words, used, count = state[0], state[1], state[2], state[3], state[4]
+    low, high = np.uint64(0xFFFFFFFF), np.uint64(32)
+    room = min(len(bounds) - 1, len(slots) // 2)
+    done = False
+    while True:
+        if document == len(offsets) - 1:
+            done = True
+            break
+        if count == len(read):
+            break
+        end = offsets[document + 1]
+        if at >= end:
+            read[count] = END
+            count += 1
+            document += 1
+            continue
+        stop = word_end(data, at, end, table, cut, run)
+        if stop - at > ENDLESS:
+            stop = at + ENDLESS
+            while data[stop] & 0xC0 == 0x80:  # inside a character
+                stop -= 1
+        hashed = hash_word(data, at, stop)
+        slot = _place(data, at, stop, hashed, slots, bounds, kept)
+        if slots[slot]:
+            word = np.int64(slots[slot] & low) - 1
+        else:
+            if words == room or used + stop - at > len(kept):
+                break
+            word = words
+            for i in range(at, stop):
+                kept[used + i - at] = data[i]
+            used += stop - at
+            words += 1
+            bounds[words] = used
+            slots[slot] = ((hashed >> high) << high) | np.uint64(words)
+        read[count] = word
+        count += 1
+        at = stop
+    state[0], state[1], state[2], state[3], state[4] = document, at, words, used, count
+    return done
+
+
+@kernel
+def _rehash(bounds: Offsets, kept: Bytes, words: int, slots: Slots) -> None:
+    """Fill empty slots with all words."""
+    mask, high = np.uint64(len(slots) - 1), np.uint64(32)
+    for word in range(words):
+        hashed = hash_word(kept, bounds[word], bounds[word + 1])
+        slot = hashed & mask
+        while slots[slot]:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = ((hashed >> high) << high) | np.uint64(word + 1)
+
+
+@kernel
+def _tally(read: Numbers, counts: Offsets) -> None:
+    for word in read:
+        if word >= 0:
+            counts[word] += 1
+
+
+@kernel
+def spaced(data: Bytes, offsets: Offsets, table: Classes, result: Offsets) -> None:
+    """How many words stand between white space in each text: what fertility is counted against."""
+    for row in range(len(result)):
+        at, end, inside, count = offsets[row], offsets[row + 1], False, 0
+        while at < end:
+            point, at = decode(data, at)
+            white = table[point] in (SPACE, LINE)
+            count += inside and white
+            inside = not white
+        result[row] = count + inside
+
+
+class Words:
+    """Different words in the order in which they were met, found again by their bytes."""
+
+    def __init__(self, rule: Rule) -> None:
+        """No words yet; texts are cut by ``rule``."""
+        self.cut = flags(rule)
+        self._slots = np.zeros(1 << 16, np.uint64)
+        self._bounds = np.zeros((1 << 15) + 1, np.int64)
+        self._kept = np.zeros(1 << 18, np.uint8)
+        self._state = np.zeros(5, np.int64)
+
+    def __len__(self) -> int:
+        return int(self._state[WORDS])
+
+    @property
+    def bytes(self) -> int:
+        """Length of all words together."""
+        return int(self._state[BYTES])
+
+    def read(self, offsets: Offsets, data: Bytes) -> Iterator[Numbers]:
+        """The numbers of the words of some texts, a buffer at a time.
+
+        Args:
+            offsets: int64[n + 1]; text i is ``data[offsets[i]:offsets[i + 1]]``.
+            data: uint8[...] UTF-8.
+
+        Yields:
+            int32[...], ``END`` after the last word of each text. It is overwritten by the next.
+        """
+        buffer = np.empty(BUFFER, np.int32)
+        table = classes()
+        self._state[DOCUMENT], self._state[AT] = 0, offsets[0]
+        done = False
+        while not done:
+            done = _read(
+                data, offsets, self._state, table, self.cut,
+                self._slots, self._bounds, self._kept, buffer,
+            )  # fmt: skip
+            read = int(self._state[READ])
+            if done or read == BUFFER:
+                self._state[READ] = 0
+                if read:
+                    yield buffer[:read]
+            else:
+                self._grow()
+
+    def _grow(self) -> None:
+        words = len(self)
+        if words + 1 >= len(self._bounds) or 2 * words >= len(self._slots):
+            self._bounds = np.concatenate([self._bounds, np.zeros(words, np.int64)])
+            self._slots = np.zeros(4 * len(self._slots), np.uint64)
+            _rehash(self._bounds, self._kept, words, self._slots)
+        else:
+            more = np.zeros(len(self._kept) + ENDLESS, np.uint8)
+            self._kept = np.concatenate([self._kept, more])
+
+    def column(self, first: int = 0, last: int | None = None) -> "pa.Array[Any]":
+        """The words from number ``first`` on, and before ``last``: ``large_string``."""
+        stop = len(self) if last is None else min(last, len(self))
+        bounds = self._bounds[first : stop + 1]
+        begin, end = int(bounds[0]), int(bounds[-1])
+        buffers = [None, pa.py_buffer(bounds - begin), pa.py_buffer(self._kept[begin:end].copy())]
+        return pa.Array.from_buffers(pa.large_string(), len(bounds) - 1, buffers)
+
+
+def count(rule: Rule, offsets: Offsets, data: Bytes) -> pa.Table:
+    """How often each word occurs in some texts: ``word`` (ascending by bytes) and ``count``."""
+    words = Words(rule)
+    counts = np.zeros(0, np.int64)
+    for read in words.read(offsets, data):
+        counts = np.concatenate([counts, np.zeros(len(words) - len(counts), np.int64)])
+        _tally(read, counts)
+    table = pa.table({"word": words.column(), "count": counts})
+    return table.sort_by("word")
+
+
+def space_separated(offsets: Offsets, data: Bytes) -> Offsets:
+    """int64[n]: words between white space of each text."""
+    result = np.zeros(len(offsets) - 1, np.int64)
+    spaced(data, offsets, classes(), result)
+    return result

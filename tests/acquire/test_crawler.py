@@ -1,0 +1,340 @@
+"""The crawler on a real site: every fault has its verdict, and nothing depends on timing."""
+
+import io
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from fastwarc import ArchiveIterator
+from warcio.archiveiterator import ArchiveIterator as WarcioIterator
+
+from infra.dataset.dataset import Dataset
+from infra.removals.match import Removal, removal
+from infra.store.storage import Storage
+from tasks.acquire.config import WebSource
+from tasks.acquire.task import acquire
+from tasks.acquire.web import spool
+from tasks.extract.config import ExtractConfig
+from tasks.extract.sandbox import close_all
+from tasks.extract.task import extract
+from tests.acquire.sites import Listener, Reply, Site, context, faulty, html, serve, source, tree
+from tests.servers import S3
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A scratch folder of the test's own, and no extracting process left behind."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("GRISTMILL_CACHE", str(folder))
+    yield folder
+    close_all()
+
+
+def crawl(
+    store: Path | str,
+    wanted: WebSource,
+    reporter: Listener | None = None,
+    removals: Sequence[Removal] = (),
+) -> Dataset:
+    """Acquires into a store."""
+    ctx = context(store, reporter)
+    given = {"source": wanted, "removals": removals}
+    return acquire.build(ctx, acquire.spec(ctx, **given), **given)
+
+
+def documents(store: Path | str, raw: Dataset, engine: str = "trafilatura") -> Dataset:
+    """Extracts into a store."""
+    ctx = context(store)
+    config = ExtractConfig.model_validate({"engine": engine})
+    given = {"config": config, "raw": raw, "license": "cc0-1.0"}
+    return extract.build(ctx, extract.spec(ctx, **given), **given)
+
+
+def verdicts(dataset: Dataset, site: Site) -> dict[str, tuple[str, str | None]]:
+    """Verdict and reason by path."""
+    return {
+        row["url"].removeprefix(site.url): (row["verdict"], row["reason"])
+        for part in dataset.parts
+        for row in part.verdicts().to_pylist()
+    }
+
+
+def files(dataset: Dataset, suffix: str) -> list[bytes]:
+    """The parts' files with a suffix, in order."""
+    return [part.storage.read(part.file(suffix)) for part in dataset.parts]
+
+
+def test_every_fault_has_its_verdict(tmp_path: Path) -> None:
+    listener = Listener()
+    with serve(Site(faulty())) as site:
+        wanted = source(site, timeout=5, retries=1, max_page_bytes=2_000_000)
+        raw = crawl(tmp_path / "store", wanted, listener)
+        told = verdicts(raw, site)
+        paths = Counter(site.paths)
+    kept = {path for path, verdict in told.items() if verdict == ("kept", None)}
+    assert kept == {
+        "/", "/good/", "/good/child?b=2&a=1", "/target", "/packed", "/packed-child", "/nofollow",
+        "/latin1", "/broken-utf8", "/notes.txt", "/empty", "/untyped", "/behind-noindex",
+    }  # fmt: skip
+    assert {path: verdict for path, verdict in told.items() if path not in kept} == {
+        "/moved": ("dropped", "redirect"),
+        "/loop": ("dropped", "redirect"),
+        "/away": ("dropped", "redirect_off_scope"),
+        "/private/a": ("dropped", "robots"),
+        "/noindex": ("dropped", "noindex"),
+        "/tagged": ("dropped", "noindex"),
+        "/image.png": ("dropped", "content_type"),
+        "/missing": ("failed", "http_404"),
+        "/error": ("failed", "http_500"),
+        "/slow": ("failed", "timeout"),
+        "/huge": ("failed", "too_large"),
+        "/bomb": ("failed", "too_large"),
+        "/cut": ("failed", "connection"),
+    }
+    # A retry for what a retry may mend, one request for everything else, none for what is closed.
+    assert {path for path, times in paths.items() if times > 1} == {"/error", "/slow", "/cut"}
+    assert not paths.keys() & {"/private/a", "/hidden"}
+    assert {name for name in (tmp_path / "cache" / "spool").rglob("*") if name.is_file()} == set()
+    notes = [progress.note for progress in listener.told]
+    assert f"{len(paths)} pages fetched, 0 in the next wave" in notes
+    check_archives(raw)
+
+    docs = documents(tmp_path / "store", raw)
+    texts = {row["url"].removeprefix(site.url): row for row in docs.table().to_pylist()}
+    assert docs.counts.in_ == len(kept)
+    assert docs.counts.dropped == {"empty": 1}
+    assert texts.keys() == kept - {"/empty"}
+    assert "café au lait, déjà vu" in texts["/latin1"]["text"]
+    assert "good \ufffd" in texts["/broken-utf8"]["text"]
+    assert texts["/notes.txt"]["text"] == "Plain notes.\nSecond line.\n"
+    assert texts["/good/"]["title"] == "Good"
+    assert texts["/good/"]["language_hint"] == "en"
+    assert texts["/good/"]["license"] == "cc0-1.0"
+    assert {row["segment"] for row in texts.values()} == {raw.table()["segment"][0].as_py()}
+
+
+def check_archives(raw: Dataset) -> None:
+    """Both readers of WARC accept the parts, digests included, and agree with the index."""
+    for part in raw.parts:
+        data = part.storage.read(part.file("warc.gz"))
+        rows = part.table().to_pylist()
+        first = next(iter(ArchiveIterator(io.BytesIO(data))))
+        assert str(first.record_type) == "warcinfo"
+        # Records whose digests are wrong, or that have none, are left out here.
+        fast = list(ArchiveIterator(io.BytesIO(data), verify_digests=True))
+        assert [record.stream_pos for record in fast] == [row["offset"] for row in rows]
+        reader = WarcioIterator(io.BytesIO(data), check_digests="raise")
+        seen = []
+        for record in reader:
+            body = record.content_stream().read()
+            if record.rec_type == "response":
+                size = reader.get_record_length()
+                uri = record.rec_headers.get_header("WARC-Target-URI")
+                seen.append((uri, size, len(body), int(record.http_headers.get_statuscode())))
+        assert seen == [
+            (row["url"], row["length"], row["payload_bytes"], row["status"]) for row in rows
+        ]
+
+
+@pytest.mark.parametrize("engine", ["trafilatura", "resiliparse"])
+def test_two_crawls_of_a_site_give_the_same_bytes(tmp_path: Path, engine: str) -> None:
+    pages = tree(70)
+    for path, reply in pages.items():  # what differs from one fetch to the next must not show
+        pages[path] = Reply(reply.body, headers={"Set-Cookie": f"session={'x' * len(path)}"})
+    with serve(Site(pages)) as site:
+        one = crawl(tmp_path / "one", source(site, concurrency=1, max_pages=50))
+        site.pages = {
+            path: Reply(reply.body, headers={"Set-Cookie": f"session={time.time_ns()}"})
+            for path, reply in pages.items()
+        }
+        time.sleep(1.1)  # WARC dates are whole seconds
+        two = crawl(tmp_path / "two", source(site, concurrency=16, max_pages=50))
+    assert one.fingerprint == two.fingerprint
+    assert one.counts.to_json() == two.counts.to_json()
+    assert one.counts.kept == 50
+    assert one.counts.dropped.keys() == {"max_pages"}
+    columns = [name for name in one.table().column_names if name not in ("offset", "length")]
+    assert one.table(columns).equals(two.table(columns))
+    assert one.table()["url"].to_pylist() == sorted(one.table()["url"].to_pylist())
+    assert [part.verdicts() for part in one.parts] == [part.verdicts() for part in two.parts]
+    first, second = (documents(tmp_path / name, raw, engine) for name, raw in
+                     (("one", one), ("two", two)))  # fmt: skip
+    assert first.counts.kept == 50
+    assert files(first, "parquet") == files(second, "parquet")
+    assert files(first, "verdicts.parquet") == files(second, "verdicts.parquet")
+    assert first.content == second.content
+
+
+def test_the_same_site_has_the_same_index_bytes(tmp_path: Path) -> None:
+    with serve(Site(tree(20))) as site:
+        one = crawl(tmp_path / "one", source(site, concurrency=1))
+        time.sleep(1.1)
+        two = crawl(tmp_path / "two", source(site, concurrency=8))
+    assert files(one, "parquet") == files(two, "parquet")
+    assert files(one, "warc.gz") != files(two, "warc.gz")  # the dates
+    assert [len(data) for data in files(one, "warc.gz")] == [
+        len(data) for data in files(two, "warc.gz")
+    ]
+
+
+def test_a_killed_crawl_goes_on_where_it_was(tmp_path: Path, cache: Path) -> None:
+    program = (
+        "import json, sys\n"
+        "from tests.acquire.sites import context\n"
+        "from tasks.acquire.config import WebSource\n"
+        "from tasks.acquire.task import acquire\n"
+        "ctx = context(sys.argv[1])\n"
+        "wanted = WebSource.model_validate_json(sys.argv[2])\n"
+        "acquire.build(ctx, acquire.spec(ctx, source=wanted), source=wanted)\n"
+    )
+    with serve(Site(tree(120), delay=0.02)) as site:
+        wanted = source(site, concurrency=4)
+        command = [
+            sys.executable,
+            "-c",
+            program,
+            str(tmp_path / "killed"),
+            wanted.model_dump_json(),
+        ]
+        process = subprocess.Popen(command, env={**os.environ}, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while len(site.paths) < 45 and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)  # the parent alone: the crawler must follow it
+        process.wait()
+        time.sleep(0.5)
+        before = len(site.paths)
+        time.sleep(0.5)
+        assert len(site.paths) == before, "the crawler outlived its parent"
+        assert 45 <= before < 120
+        resumed = crawl(tmp_path / "killed", wanted)
+        asked = Counter(site.paths)
+        again = sum(asked.values()) - len(asked)
+        assert len(asked) == 120
+        assert max(asked.values()) <= 2
+        assert again <= wanted.concurrency, "more was fetched again than was in flight"
+        whole = crawl(tmp_path / "whole", wanted)
+    assert resumed.counts.kept == 120
+    assert files(resumed, "parquet") == files(whole, "parquet")
+    assert files(resumed, "verdicts.parquet") == files(whole, "verdicts.parquet")
+    assert not spool.scratch().exists() or not any(spool.scratch().iterdir())
+
+
+def test_a_second_run_fetches_nothing(tmp_path: Path) -> None:
+    with serve(Site(tree(5))) as site:
+        crawl(tmp_path, source(site))
+        ctx = context(tmp_path)
+        faster = source(site, delay=0.5, concurrency=1, license="cc0-1.0")
+        assert acquire.find(ctx, source=faster)[1] is not None
+        assert acquire.find(ctx, source=source(site, refresh="daily"))[1] is None
+        assert acquire.find(ctx, source=source(site, max_pages=3))[1] is None
+        assert len(site.paths) == 5
+
+
+def test_delays_are_kept_and_a_crawl_delay_wins(tmp_path: Path) -> None:
+    pages = tree(6) | {"/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 0.3\n", "text/plain")}
+    with serve(Site(pages)) as site:
+        crawl(tmp_path, source(site, delay=0.05, concurrency=8))
+        times = [moment for moment, path, _ in site.asked if path != "/robots.txt"]
+        agents = {headers["User-Agent"] for _, _, headers in site.asked}
+    gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
+    assert len(gaps) == 5
+    assert min(gaps) > 0.25
+    assert agents == {WebSource.model_fields["user_agent"].default}
+
+
+def test_robots_by_rfc_9309(tmp_path: Path) -> None:
+    answers: list[tuple[Reply, tuple[str, str | None]]] = [
+        (Reply(status=503), ("dropped", "robots")),
+        (Reply(cut=True), ("dropped", "robots")),
+        (Reply(b"User-agent: *\nCrawl-delay: 900", "text/plain"), ("dropped", "crawl_delay")),
+        (Reply(status=404), ("kept", None)),
+        (Reply(status=403), ("kept", None)),
+        (Reply(status=301, headers={"Location": "/rules"}), ("dropped", "robots")),
+    ]
+    rules = Reply(b"User-agent: gristmill\nDisallow: /\n", "text/plain")
+    with ExitStack() as running:
+        sites = [
+            running.enter_context(
+                serve(Site({"/robots.txt": reply, "/rules": rules, "/": html("x")}))
+            )
+            for reply, _ in answers
+        ]
+        gone = serve(Site({}))
+        with gone as closed:
+            pass  # nobody listens there any more
+        start = [f"{site.url}/" for site in [*sites, closed]]
+        raw = crawl(tmp_path, source(sites[0], start_urls=start, retries=0))
+    told = verdicts(raw, sites[0])
+    told[start[0]] = told.pop("/")
+    expected = dict(zip(start, [verdict for _, verdict in answers], strict=False))
+    assert told == expected | {start[-1]: ("dropped", "robots")}  # unreachable: allows nothing
+
+
+def test_a_site_goes_to_an_object_store(tmp_path: Path, s3: S3) -> None:
+    with serve(Site(tree(6))) as site:
+        there = f"s3://{s3.bucket}/{tmp_path.name}"
+        far = crawl(there, source(site))
+        near = crawl(tmp_path, source(site))
+    assert documents(there, far).content == documents(tmp_path, near).content
+
+
+def test_two_hosts_are_asked_side_by_side(tmp_path: Path) -> None:
+    with serve(Site(tree(7))) as site:
+        other = site.url.replace("127.0.0.1", "localhost")
+        wanted = source(site, start_urls=[f"{site.url}/", f"{other}/"], delay=0.4)
+        raw = crawl(tmp_path, wanted)
+        hosts = Counter(headers["Host"].split(":")[0] for _, _, headers in site.asked)
+        times = [moment for moment, _, _ in site.asked]
+    assert raw.counts.kept == 14
+    assert hosts == {"127.0.0.1": 8, "localhost": 8}
+    assert max(times) - min(times) < 0.4 * 14, "the hosts waited for one another"
+
+
+def test_parts_can_be_read_from_a_store_that_was_moved(tmp_path: Path) -> None:
+    with serve(Site(tree(4))) as site:
+        raw = crawl(tmp_path / "a", source(site))
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = Storage(str(tmp_path / "b")).at(*raw.storage.url.split("/")[-2:])
+    from infra.dataset.dataset import open_dataset
+
+    assert documents(tmp_path / "b", open_dataset(moved)).counts.kept == 4
+
+
+def test_what_was_taken_out_is_not_asked_for(tmp_path: Path) -> None:
+    pages = {
+        "/": html("start", "/a", "/b", "/moved"),
+        "/a": html("a", "/only-from-a"),
+        "/b": html("b"),
+        "/moved": Reply(status=301, headers={"Location": "/a"}),
+        "/only-from-a": html("c"),
+    }
+    with serve(Site(pages)) as site, serve(Site({"/": html("elsewhere")})) as other:
+        away = other.url.replace("127.0.0.1", "localhost")
+        site.pages["/"] = html("start", "/a", "/b", "/moved", f"{away}/")
+        wanted = source(site, allow=["^http://"])
+        gone = [removal("url", f"{site.url}/a#x"), removal("domain", "localhost")]
+        raw = crawl(tmp_path / "store", wanted, removals=gone)
+        told = verdicts(raw, site)
+        assert told == {
+            "/": ("kept", None),
+            "/a": ("dropped", "removed"),
+            "/b": ("kept", None),
+            "/moved": ("dropped", "redirect"),
+            f"{away}/": ("dropped", "removed"),
+        }
+        assert sorted(site.paths) == ["/", "/b", "/moved"]
+        assert other.asked == [], "not even for its robots.txt"
+        assert crawl(tmp_path / "store", wanted).fingerprint == raw.fingerprint
+        assert len(site.paths) == 3, "removals, or their end, are no reason to fetch again"

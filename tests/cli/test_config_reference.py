@@ -1,0 +1,10 @@
+"""The page of settings tells what the model holds."""
+
+from pathlib import Path
+
+from cli.config_reference import reference
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "recipe.md"
+    assert page.read_text() == reference(), "run: make docs"

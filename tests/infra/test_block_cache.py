@@ -1,0 +1,152 @@
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from infra.store import block_cache
+from infra.store.block_cache import Block, BlockCache
+from infra.store.storage import Storage, StorageError
+
+DATA = bytes(range(256)) * 4
+
+
+@pytest.fixture
+def store() -> Storage:
+    storage = Storage(f"memory://blocks-{uuid4().hex}")
+    storage.put("shard.bin", DATA)
+    return storage
+
+
+def block(store: Storage, number: int, size: int = 100) -> Block:
+    return Block(store, "shard.bin", "abc", number * size, (number + 1) * size)
+
+
+def held(cache: BlockCache) -> list[str]:
+    return sorted(path.name for path in cache.folder.iterdir())
+
+
+def test_a_block_is_read_once_and_by_its_range(
+    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    read = Storage.read
+
+    def counted(self: Storage, *args: Any) -> bytes:
+        asked.append(args)
+        return read(self, *args)
+
+    monkeypatch.setattr(Storage, "read", counted)
+    cache, another = BlockCache(tmp_path), BlockCache(tmp_path)
+    assert cache.path(block(store, 3)).read_bytes() == DATA[300:400]
+    assert another.has(block(store, 3))
+    assert another.path(block(store, 3)).read_bytes() == DATA[300:400]
+    assert asked == [("shard.bin", 300, 400)]
+    assert held(cache) == ["abc-300-400"]
+
+
+def test_many_at_once_read_each_block_once(
+    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    read = Storage.read
+
+    def slow(self: Storage, name: str, start: int, end: int) -> bytes:
+        asked.append(start)
+        time.sleep(0.02)
+        return read(self, name, start, end)
+
+    monkeypatch.setattr(Storage, "read", slow)
+
+    def work() -> None:
+        cache = BlockCache(tmp_path)
+        for number in range(5):
+            assert cache.path(block(store, number)).read_bytes() == block_bytes(number)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(asked) == [0, 100, 200, 300, 400]
+
+
+def block_bytes(number: int) -> bytes:
+    return DATA[number * 100 : number * 100 + 100]
+
+
+def test_nobody_waits_who_does_not_want_to(
+    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    read = Storage.read
+
+    def held_up(self: Storage, *args: Any) -> bytes:
+        reading.set()
+        assert go_on.wait(10)
+        return read(self, *args)
+
+    monkeypatch.setattr(Storage, "read", held_up)
+    cache = BlockCache(tmp_path)
+    thread = threading.Thread(target=cache.fetch, args=(block(store, 0),))
+    thread.start()
+    assert reading.wait(10)
+    assert not cache.fetch(block(store, 0), wait=False)
+    go_on.set()
+    thread.join()
+    assert cache.fetch(block(store, 0), wait=False)
+
+
+def test_what_is_needed_stays_and_the_longest_unused_goes(store: Storage, tmp_path: Path) -> None:
+    cache = BlockCache(tmp_path, limit=400)
+    for number in range(4):
+        os.utime(cache.path(block(store, number)), (number, number))
+    cache.need({block(store, 0).file, block(store, 4).file})
+    cache.path(block(store, 2))  # used just now
+    cache.path(block(store, 4))
+    assert held(cache) == ["abc-0-100", "abc-200-300", "abc-300-400", "abc-400-500"]
+    cache.path(block(store, 5))
+    assert held(cache) == ["abc-0-100", "abc-200-300", "abc-400-500", "abc-500-600"]
+    cache.need({block(store, number).file for number in range(7)})
+    cache.path(block(store, 6))
+    assert len(held(cache)) == 5  # needed more than fits: nothing goes
+
+
+def test_unfinished_files_of_the_dead_are_tidied_away(store: Storage, tmp_path: Path) -> None:
+    for name, age in (("old", 2 * block_cache.STALE), ("new", 0)):
+        (tmp_path / f".abc.{name}").write_bytes(b"half")
+        os.utime(tmp_path / f".abc.{name}", (time.time() - age,) * 2)
+    BlockCache(tmp_path).path(block(store, 0))
+    assert held(BlockCache(tmp_path)) == [".abc.new", "abc-0-100"]
+
+
+def test_a_store_that_fails_for_a_while_is_asked_again(
+    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    read, failures = Storage.read, [OSError("down"), ConnectionError("refused")]
+
+    def failing(self: Storage, *args: Any) -> bytes:
+        if failures:
+            raise failures.pop()
+        return read(self, *args)
+
+    monkeypatch.setattr(Storage, "read", failing)
+    assert BlockCache(tmp_path).path(block(store, 1)).read_bytes() == block_bytes(1)
+    failures += [OSError("down")] * 1000
+    with pytest.raises(StorageError, match=r"shard.bin: the store has not answered for .*: down"):
+        BlockCache(tmp_path, patience=0).path(block(store, 2))
+    assert held(BlockCache(tmp_path)) == ["abc-100-200"]
+
+
+def test_a_file_that_is_gone_or_cut_off_is_named(store: Storage, tmp_path: Path) -> None:
+    cache = BlockCache(tmp_path)
+    with pytest.raises(StorageError, match=r"shard.bin: 24 bytes from 1000 on, 100 were expected"):
+        cache.path(block(store, 10))
+    store.remove("shard.bin")
+    with pytest.raises(StorageError, match=r"shard.bin: no such file"):
+        cache.path(block(store, 1))
+    assert held(cache) == []

@@ -1,0 +1,126 @@
+"""Bodies: decoded if they are encoded, taken as they are if they are not, refused if damaged."""
+
+import gzip
+import random
+import zlib
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.formats.http_body import Undecodable, dechunk, decode
+
+TEXT = b"The mill grinds slowly, and fine. " * 400
+DEFLATED = zlib.compress(TEXT)
+
+
+def chunked(data: bytes, size: int) -> bytes:
+    """Data in chunks, with an extension and a trailer."""
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return (
+        b"".join(b"%x;a=b\r\n%s\r\n" % (len(item), item) for item in pieces) + b"0\r\nX: y\r\n\r\n"
+    )
+
+
+@given(st.binary(min_size=1, max_size=500), st.integers(1, 50))
+def test_chunks_are_put_together(data: bytes, size: int) -> None:
+    assert dechunk(chunked(data, size)) == data
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("gzip", gzip.compress(TEXT, mtime=0)),
+        ("X-GZip", gzip.compress(TEXT[:50], mtime=0) + gzip.compress(TEXT[50:], mtime=0)),
+        ("gzip", gzip.compress(TEXT) + b"\0\0\0"),
+        ("deflate", DEFLATED),
+        ("deflate", DEFLATED[2:-4]),
+        ("br", brotli.compress(TEXT)),
+        ("zstd", zstandard.compress(TEXT)),
+        ("identity", TEXT),
+        ("gzip, br", brotli.compress(gzip.compress(TEXT))),
+        (None, TEXT),
+        # Under headers that lie:
+        ("gzip", TEXT),
+        ("zstd", TEXT),
+        ("deflate", TEXT),
+        ("gzip, br", gzip.compress(TEXT)),
+    ],
+)
+def test_contents(name: str | None, body: bytes) -> None:
+    assert decode(body, None, name, None) == TEXT
+    assert decode(chunked(body, 100), "Chunked", name, None) == TEXT
+    assert decode(body, "chunked", name, None) == TEXT
+    assert len(decode(body, None, name, 1000)) in (1001, len(TEXT))
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [("gzip", gzip.compress(TEXT, mtime=0)[:-30]), ("deflate", DEFLATED[:-30]), ("rot13", TEXT),
+     ("br", brotli.compress(TEXT * 3000)[:-1]), ("zstd", b"\x28\xb5\x2f\xfd" + b"\xff" * 50)],
+)  # fmt: skip
+def test_damage(name: str, body: bytes) -> None:
+    with pytest.raises(Undecodable):
+        decode(body, None, name, None)
+
+
+@pytest.mark.parametrize("length", [1 << 16, 1 << 17, (1 << 16) - 1, (1 << 16) + 1])
+@pytest.mark.parametrize("name", ["deflate", "gzip"])
+@pytest.mark.parametrize("byte", [True, False])
+def test_a_body_may_end_where_a_piece_does(length: int, name: str, byte: bool) -> None:
+    data = b"\0" * length if byte else random.Random(3).randbytes(length)
+    body = gzip.compress(data) if name == "gzip" else zlib.compress(data)[2:-4]
+    assert decode(body, None, name, None) == data
+    with pytest.raises(Undecodable):
+        decode(body[:-1], None, name, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!doctype html><p>decoded already",
+        b"\n <p>caf\xe9 in latin-1",
+        "Hello, plain text \u00e9\u4e2d".encode(),
+        b"xyz",
+        b"x",
+        ("\u4e2d" * 2000).encode(),
+    ],
+)
+def test_text_under_the_label_of_deflate(body: bytes) -> None:
+    assert decode(body, None, "deflate", None) == body
+
+
+@given(st.binary(min_size=30, max_size=3000), st.integers(1, 20), st.booleans())
+def test_deflated_bytes_that_break_off_are_no_text(data: bytes, cut: int, raw: bool) -> None:
+    body = zlib.compress(data)[2:-4] if raw else zlib.compress(data)
+    try:
+        found = decode(body[:-cut], None, "deflate", None)
+    except Undecodable:
+        return
+    assert found in (data, body[:-cut])
+
+
+@pytest.mark.parametrize("body", [b"0\nis not one", b"0\r\nnor this\r\n", b"0\n", b"0 \n\n\n1"])
+def test_a_line_that_says_0_is_no_chunk(body: bytes) -> None:
+    assert dechunk(body) == body
+
+
+@pytest.mark.parametrize("body", [b"0\r\n\r\n", b"0\r\n", b"00;x=y\r\nA: b\r\n\r\n", b"0\n\n"])
+def test_no_chunks_are_an_empty_body(body: bytes) -> None:
+    assert dechunk(body) == b""
+
+
+def test_chunks_that_break_off() -> None:
+    with pytest.raises(Undecodable):
+        dechunk(chunked(TEXT, 1000)[:5000])
+
+
+def test_a_bomb_does_not_go_off() -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    assert len(decode(bomb, None, "gzip", 10_000)) == 10_001
+
+
+def test_nothing_is_nothing() -> None:
+    assert decode(b"", "chunked", "gzip", None) == b""

@@ -1,0 +1,161 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.formats.megatron import (
+    BadIndex,
+    ShardWriter,
+    TokenShards,
+    decode_index,
+    encode_index,
+    token_dtype,
+)
+from infra.store.storage import Storage
+from tests.tokenize import megatron
+
+PARTS = [[[5, 6, 0], [0]], [], [[7, 8, 9, 0]], [[1, 0], [2, 2, 2, 0], [3, 0]]]
+FLAT = [token for part in PARTS for sequence in part for token in sequence]
+STAGE = Stage("shards", ("tests.infra.test_megatron",))
+
+
+def one_part(name: str, sequences: list[list[int]]) -> list[Outcome]:
+    writer = ShardWriter(token_dtype(100))
+    for sequence in sequences:
+        writer.add(np.array(sequence))
+    ids = [f"{name}{index}" for index in range(len(sequences))]
+    table = pa.table({"id": pa.array(ids, pa.string()), "split": ["train"] * len(ids)})
+    files = {"train.bin": writer.bin(), "train.idx": writer.idx()} if sequences else {}
+    return [Outcome(table, verdicts("shards", ids), files)]
+
+
+def made(storage: Storage) -> Dataset:
+    cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
+    units = [Unit(str(n), (f"p{n}d", part)) for n, part in enumerate(PARTS)]
+    return build(Context(storage, 0, cluster, Silent()), Spec(STAGE, None, {}), units, one_part)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> TokenShards:
+    return TokenShards(made(Storage(str(tmp_path))), "train")
+
+
+def test_the_width_of_ids_follows_the_vocabulary() -> None:
+    assert token_dtype(65_499) == np.uint16
+    assert token_dtype(65_500) == np.int32
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 65_499), min_size=1, max_size=9), min_size=1, max_size=9),
+    st.sampled_from([8192, 100_000]),
+)
+def test_an_independent_reader_finds_every_sequence(
+    tmp_path_factory: pytest.TempPathFactory, sequences: list[list[int]], vocabulary: int
+) -> None:
+    prefix = tmp_path_factory.mktemp("megatron") / "shard"
+    writer = ShardWriter(token_dtype(vocabulary))
+    places = [writer.add(np.array(sequence)) for sequence in sequences]
+    prefix.with_suffix(".bin").write_bytes(writer.bin())
+    prefix.with_suffix(".idx").write_bytes(writer.idx())
+    assert megatron.read(prefix) == sequences
+    assert [index for index, _ in places] == list(range(len(sequences)))
+    flat = [token for sequence in sequences for token in sequence]
+    for (_, offset), sequence in zip(places, sequences, strict=True):
+        assert flat[offset : offset + len(sequence)] == sequence
+
+
+def test_offsets_pass_two_gigabytes() -> None:
+    index = decode_index(encode_index([2**31 - 1, 2**31 - 1, 1], token_dtype(2**17)))
+    assert index.pointers.tolist() == [0, 4 * (2**31 - 1), 8 * (2**31 - 1)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x" * 50, encode_index([3, 4], token_dtype(9))[:-1]],
+    ids=["empty", "other", "cut off"],
+)
+def test_a_file_that_is_no_index_is_refused(data: bytes) -> None:
+    with pytest.raises(BadIndex):
+        decode_index(data)
+
+
+def test_a_window_crosses_the_ends_of_shards(shards: TokenShards) -> None:
+    assert len(shards) == len(FLAT)
+    for start in range(len(FLAT) + 1):
+        for length in range(len(FLAT) - start + 1):
+            assert shards.window(start, length).tolist() == FLAT[start : start + length]
+
+
+def test_a_batch_of_windows(shards: TokenShards) -> None:
+    batch = shards.windows([0, 3, 7], 4)
+    assert batch.dtype == np.int64
+    assert batch.tolist() == [FLAT[0:4], FLAT[3:7], FLAT[7:11]]
+
+
+@pytest.mark.parametrize(("start", "length"), [(-1, 2), (0, 99), (len(FLAT), 1)])
+def test_a_window_outside_the_split_is_refused(
+    shards: TokenShards, start: int, length: int
+) -> None:
+    with pytest.raises(IndexError):
+        shards.window(start, length)
+
+
+def test_tokens_lead_to_documents_and_back(shards: TokenShards) -> None:
+    assert shards.ids == ["p0d0", "p0d1", "p2d0", "p3d0", "p3d1", "p3d2"]
+    assert [shards.document_at(position) for position in range(len(FLAT))] == [
+        *[0, 0, 0, 1, 2, 2, 2, 2, 3, 3],
+        *[4, 4, 4, 4, 5, 5],
+    ]
+    assert shards.find("p3d1") == [4]
+    assert shards.document_range(4) == (10, 14)
+    assert shards.document(4).tolist() == [2, 2, 2, 0]
+    with pytest.raises(IndexError):
+        shards.document_at(len(FLAT))
+
+
+def test_a_split_without_documents_is_empty(tmp_path: Path) -> None:
+    shards = TokenShards(made(Storage(str(tmp_path))), "validation")
+    assert (len(shards), shards.documents, shards.ids) == (0, 0, [])
+
+
+def test_shards_of_a_remote_store_are_copied_once(tmp_path: Path) -> None:
+    dataset = made(Storage("memory://tokens"))
+    cache = tmp_path / "cache"
+    assert TokenShards(dataset, "train", cache).window(0, len(FLAT)).tolist() == FLAT
+    copies = sorted(path.stat().st_ino for path in cache.iterdir())
+    assert len(copies) == 3
+    assert TokenShards(dataset, "train", cache).window(2, 9).tolist() == FLAT[2:11]
+    assert sorted(path.stat().st_ino for path in cache.iterdir()) == copies
+
+
+def test_an_index_that_does_not_fit_its_shard_is_refused(tmp_path: Path) -> None:
+    dataset = made(Storage(str(tmp_path)))
+    part = dataset.parts[0]
+    part.storage.put(part.file("train.bin"), b"\x00" * 6)
+    with pytest.raises(BadIndex, match="holds 3 tokens"):
+        TokenShards(dataset, "train")
+
+
+@pytest.mark.parametrize("half", ["train.bin", "train.idx", "parquet"])
+def test_a_shard_that_is_gone_is_named(tmp_path: Path, half: str) -> None:
+    dataset = made(Storage(str(tmp_path)))
+    name = dataset.parts[0].file(half)
+    (tmp_path / dataset.storage.url / name).unlink()
+    with pytest.raises(BadIndex, match=f"{name} is gone; remove the data set's folder"):
+        TokenShards(dataset, "train").columns(["id"])
+
+
+def test_an_index_that_is_damaged_is_named(tmp_path: Path) -> None:
+    dataset = made(Storage(str(tmp_path)))
+    part = dataset.parts[0]
+    part.storage.put(part.file("train.idx"), b"MMIDIDX")
+    with pytest.raises(BadIndex, match=r"train\.idx: 7 bytes are no index; remove"):
+        TokenShards(dataset, "train")

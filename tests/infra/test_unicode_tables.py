@@ -1,0 +1,38 @@
+"""The tables against Python's own answers."""
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.formats.unicode_tables import (
+    ALPHA,
+    DIGIT,
+    EMPTY_PLANES,
+    LAST,
+    PUNCT,
+    SIZE,
+    SPACE,
+    UPPER,
+    WORD,
+    tables,
+)
+
+
+@given(st.characters(exclude_categories=["Cs"]))
+def test_flags_of_a_character(char: str) -> None:
+    classes, lower = tables()
+    flags = int(classes[ord(char)])
+    category = unicodedata.category(char)
+    assert bool(flags & SPACE) == char.isspace()
+    assert bool(flags & WORD) == (char.isalnum() or category[0] == "M" or char == "_")
+    assert bool(flags & ALPHA) == char.isalpha()
+    assert bool(flags & UPPER) == (category == "Lu")
+    assert bool(flags & DIGIT) == (category == "Nd")
+    assert bool(flags & PUNCT) == (category[0] in "PS")
+    assert chr(lower[ord(char)]) == char.lower()[0]
+
+
+def test_what_the_tables_pass_over_has_no_property() -> None:
+    for point in (*EMPTY_PLANES, *range(LAST, SIZE)):
+        assert unicodedata.category(chr(point)) in ("Cn", "Co")

@@ -1,0 +1,118 @@
+"""Token shards for the tests of training: a small language with some order in it."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Reporter, Silent
+from infra.dataset.dataset import Dataset
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.formats.megatron import SPLITS, ShardWriter, TokenShards, token_dtype
+from infra.store.storage import Storage
+from lm.config.train import TrainConfig
+
+STAGE = Stage("tokenize", ("tests.lm.corpora",))
+EOS = "<|endoftext|>"
+WHO = ("The miller", "A crow", "Das Kind", "Le vieux roi", "Nobody")
+DID = ("ground", "counted", "vergaß", "a perdu", "never saw")
+WHAT = ("the corn", "seven stones", "seinen Namen", "ses clefs", "the sea")
+
+
+def texts(count: int) -> list[str]:
+    """Documents of a few sentences each, some of them alike."""
+    draws = np.random.default_rng(7).integers(0, 5, (count, 6, 3))
+    return [" ".join(f"{WHO[a]} {DID[b]} {WHAT[c]}." for a, b, c in document) for document in draws]
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    """A byte-level BPE of 300 tokens."""
+    result = Tokenizer(models.BPE())
+    result.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    result.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
+    )
+    result.train_from_iterator(texts(50), trainer)
+    return result
+
+
+def context(root: Path | str, reporter: Reporter | None = None) -> Context:
+    """A run that works in this process."""
+    cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
+    return Context(Storage(str(root)), 1337, cluster, reporter or Silent())
+
+
+def one_part(first: int, documents: list[str]) -> Iterator[Outcome]:
+    """A part of token shards; every seventh document is held out."""
+    writers = {split: ShardWriter(token_dtype(300)) for split in SPLITS}
+    rows = []
+    for number, text in enumerate(documents, first):
+        ids = np.array([*tokenizer().encode(text).ids, 0])
+        split = "validation" if number % 7 == 3 else "train"
+        sequence, offset = writers[split].add(ids)
+        row = {"id": f"d{number}", "url": f"https://example.org/{number}"}
+        row |= {"source": "books" if number % 5 < 2 else "site"}
+        row |= {"language": "en", "license": "CC0-1.0", "split": split}
+        rows.append(row | {"sequence": sequence, "tokens": len(ids), "offset": offset})
+    files: dict[str, bytes] = {}
+    for split, writer in writers.items():
+        if not len(writer):
+            continue
+        files |= {f"{split}.bin": writer.bin(), f"{split}.idx": writer.idx()}
+    table = pa.Table.from_pylist(rows)
+    yield Outcome(table, verdicts("tokenize", table["id"].to_pylist()), files)
+
+
+def token_shards(root: Path | str, count: int = 140) -> Dataset:
+    """A committed data set of token shards in two parts, two sources in turns."""
+    documents = texts(count)
+    half = count // 2
+    units = [Unit(str(first), (first, documents[first : first + half])) for first in (0, half)]
+
+    def facts(parts: list[Any]) -> dict[str, Any]:
+        table = pa.concat_tables([part.table() for part in parts])
+        splits, tokens = table["split"].to_pylist(), table["tokens"].to_pylist()
+        sums = {s: sum(n for n, t in zip(tokens, splits, strict=True) if t == s) for s in SPLITS}
+        counts = {s: splits.count(s) for s in SPLITS}
+        return {"vocab_size": 300, "eos_id": 0, "tokens": sums, "documents": counts}
+
+    files = {"tokenizer.json": tokenizer().to_str().encode()}
+    spec = Spec(STAGE, None, {"count": count})
+    return build(context(root), spec, units, one_part, files=files, facts=facts)
+
+
+def splits(tokens: Dataset) -> tuple[TokenShards, TokenShards]:
+    """The training and the validation split."""
+    training, held_out = (TokenShards(tokens, split) for split in SPLITS)
+    return training, held_out
+
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "layers": 2,
+    "width": 32,
+    "heads": 4,
+    "kv_heads": 2,
+    "context": 16,
+    "batch": 8,
+    "tokens": 10 * 8 * 16,
+    "processes": 1,
+    "precision": "fp32",
+    "device": "cpu",
+    "log_every": 1,
+    "checkpoint_every": 5,
+}
+
+
+def tiny(**changes: Any) -> TrainConfig:
+    """A model that trains in a second."""
+    return TrainConfig.model_validate(TINY | changes)

@@ -1,0 +1,26 @@
+"""Batches that spoil the weights of whoever learns from them."""
+
+import math
+from collections.abc import Callable, Container
+
+from lm.data.loader import Batch, Feed
+
+Serve = Callable[[Feed, int], Batch]
+
+
+def poisoned(bad: Container[int]) -> tuple[list[int], Serve, Callable[..., float]]:
+    """For batches of eight samples: those that were served, and what to put in two places.
+
+    Returns:
+        ``(served, batch, rate)``: the numbers of the batches so far; ``Feed.batch``, which notes
+        them; ``learning_rate``, which is infinite at a bad one.
+    """
+    served: list[int] = []
+    real = Feed.batch
+
+    def batch(self: Feed, step: int) -> Batch:
+        made = real(self, step)
+        served.append(int(made.samples[0]) // 8)
+        return made
+
+    return served, batch, lambda *_: math.inf if served[-1] in bad else 0.003

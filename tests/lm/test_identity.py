@@ -1,0 +1,84 @@
+"""What decides weights is bound to a run: with another value nothing goes on from its checkpoints."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+
+from infra.dataset.dataset import Dataset
+from infra.store.storage import Storage
+from lm.checkpoint.marker import Checkpoint, OtherRun
+from lm.config.run import KeepPart
+from lm.config.train import TrainConfig
+from tasks.train import task
+from tests.lm.corpora import context, tiny, token_shards
+
+CONFIG = tiny(mixture={"books": 1.0, "site": 1.0}, patience=3, hidden=64, ema=0.9)
+# The fields that decide no weight, said here once more on purpose: whoever frees another one of them
+# has to say so twice. All that keeps and watches a run is free, as are its name and caches, and how
+# the work is spread.
+SPREAD = {"processes", "micro_batch", "threads", "device", "compile", "parallel", "recompute"}
+FREE = {*KeepPart.model_fields, "name", "cache_bytes", *SPREAD}
+# When validations are taken decides where training that may stop early ends.
+BOUND = [name for name in TrainConfig.model_fields if name not in FREE] + ["validation_every"]
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def other(name: str) -> Any:
+    """Another value of a field than the configuration has, of its type."""
+    value, kind = getattr(CONFIG, name), TrainConfig.model_fields[name].annotation
+    kinds = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+    if get_origin(kind) is Literal:
+        return next(each for each in get_args(kind) if each != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value * 2 or 1
+    if isinstance(value, tuple):
+        return tuple(each / 2 for each in value)
+    if isinstance(value, dict):
+        return dict.fromkeys(value, 2.0) | {"books": 1.0}
+    return {int: 7, float: 7.0, str: "other"}[kinds[0]]
+
+
+@pytest.mark.parametrize("name", BOUND)
+def test_another_value_of_what_decides_weights_trains_anew(tokens: Dataset, name: str) -> None:
+    changed = CONFIG.model_copy(update={name: other(name)})
+    ctx = context("memory://models")
+    specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
+    assert specs[0].fingerprint != specs[1].fingerprint
+    assert task.work_folder(specs[0]) != task.work_folder(specs[1])
+    was, now = (task.identity(spec, tokens) for spec in specs)
+    found = Checkpoint(Storage("memory://run"), 5, 1, was, {})
+    whose = "other weights at its start" if name == "start_from" else "another configuration"
+    with pytest.raises(OtherRun, match=rf"with {whose}: made with {name} = "):
+        found.require(now)
+
+
+def test_other_tokens_and_another_seed_train_anew(tokens: Dataset, tmp_path: Path) -> None:
+    fewer, ctx = token_shards(tmp_path, 28), context("memory://models")
+    spec, other = (task.spec(ctx, config=CONFIG, tokens=each) for each in (tokens, fewer))
+    assert task.work_folder(spec) != task.work_folder(other)
+    found = Checkpoint(Storage("memory://run"), 5, 1, task.identity(spec, tokens), {})
+    with pytest.raises(OtherRun, match="with other tokens: made with shards = "):
+        found.require(task.identity(other, fewer))
+    sown = task.spec(replace(ctx, seed=7), config=CONFIG, tokens=tokens)
+    assert task.work_folder(spec) != task.work_folder(sown)
+    with pytest.raises(OtherRun, match="with another seed: made with seed = 1337"):
+        found.require(task.identity(sown, tokens))
+
+
+@pytest.mark.parametrize("name", sorted(SPREAD))
+def test_a_run_goes_on_where_its_work_is_spread_in_another_way(tokens: Dataset, name: str) -> None:
+    changed = CONFIG.model_copy(update={name: other(name)})
+    ctx = context("memory://models")
+    specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
+    assert task.work_folder(specs[0]) == task.work_folder(specs[1])
+    was, now = (task.identity(spec, tokens) for spec in specs)
+    Checkpoint(Storage("memory://run"), 5, 1, was, {}).require(now)

@@ -1,0 +1,134 @@
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.dataset.dataset import Dataset
+from infra.errors import UserError
+from infra.formats.megatron import TRAIN, TokenShards
+from lm.config.train import TrainConfig
+from lm.data.loader import Batch, NotServed, open_feed, validation_rows
+from tests.lm.corpora import tiny, token_shards
+
+CHOICES = [{"packing": name} for name in ("concatenate", "mask", "best_fit")]
+MIXED = {"mixture": {"books": 2, "site": 1}, "shuffle_tokens": 700, "packing": "best_fit"}
+EOS = 0
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def served(
+    tokens: Dataset, config: TrainConfig, cache: Path, rank: int = 0, world: int = 1, first: int = 0
+) -> list[Batch]:
+    feed = open_feed(config, tokens, 1337, rank, world, cache, first, ((3, 5),))
+    try:
+        return [feed.batch(step) for step in range(first, 10)]
+    finally:
+        feed.close()
+
+
+@pytest.mark.parametrize("choice", [*CHOICES, MIXED])
+def test_any_number_of_processes_share_the_same_rows(
+    tokens: Dataset, tmp_path: Path, choice: dict[str, object]
+) -> None:
+    config = tiny(**choice)
+    whole = served(tokens, config, tmp_path)
+    for world in (2, 4, 8):
+        shares = [served(tokens, config, tmp_path, rank, world) for rank in range(world)]
+        for step, batch in enumerate(whole):
+            parts = [share[step] for share in shares]
+            assert np.concatenate([part.rows for part in parts]).tolist() == batch.rows.tolist()
+            assert np.concatenate([p.samples for p in parts]).tolist() == batch.samples.tolist()
+            assert sum(part.digest for part in parts) == batch.digest
+
+
+def test_resuming_needs_the_step_alone(tokens: Dataset, tmp_path: Path) -> None:
+    config = tiny(**MIXED)
+    whole, rest = served(tokens, config, tmp_path), served(tokens, config, tmp_path, first=6)
+    assert [batch.digest for batch in rest] == [batch.digest for batch in whole[6:]]
+    assert whole[3].samples.tolist() == list(range(5 * 8, 6 * 8))  # batches 3 and 4 are skipped
+    assert len({batch.digest for batch in whole}) == len(whole)
+    assert whole[0].digest == sum(zlib.crc32(row.tobytes()) for row in whole[0].rows)
+
+
+@pytest.mark.parametrize("packing", ["concatenate", "mask"])
+def test_windows_are_tokens_of_the_split(tokens: Dataset, tmp_path: Path, packing: str) -> None:
+    flat = TokenShards(tokens, TRAIN).window(0, tokens.facts["tokens"][TRAIN]).tolist()
+    windows = {tuple(flat[at : at + 17]) for at in range(0, len(flat) - 16, 16)}
+    for batch in served(tokens, tiny(packing=packing), tmp_path):
+        assert {tuple(row) for row in batch.rows.tolist()} <= windows
+
+
+def test_packed_rows_are_documents(tokens: Dataset, tmp_path: Path) -> None:
+    shards = TokenShards(tokens, TRAIN)
+    documents = [shards.document(number).tolist() for number in range(shards.documents)]
+    longest = max(map(len, documents))
+    whole = {tuple(document) for document in documents}
+    for batch in served(tokens, tiny(packing="best_fit", context=longest), tmp_path):
+        for row in batch.rows.tolist():
+            assert row[0] == EOS
+            content = row[1 : row.index(-1) if -1 in row else None]
+            assert set(row[1 + len(content) :]) <= {-1}
+            ends = [at + 1 for at, token in enumerate(content) if token == EOS]
+            assert ends[-1] == len(content)
+            parts = [tuple(content[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+            assert set(parts) <= whole
+
+
+def test_a_document_that_is_cut_goes_on_after_its_last_token(
+    tokens: Dataset, tmp_path: Path
+) -> None:
+    shards = TokenShards(tokens, TRAIN)
+    flat = shards.window(0, len(shards)).tolist()
+    joined = ",".join(map(str, flat))
+    going_on = 0
+    for batch in served(tokens, tiny(packing="best_fit"), tmp_path):
+        for row in batch.rows.tolist():
+            if row[0] != EOS:
+                first = row[: row.index(EOS) + 1] if EOS in row else row
+                assert ",".join(map(str, first)) in joined
+                going_on += 1
+    assert going_on > 10
+
+
+def test_steps_may_be_asked_for_again(tokens: Dataset, tmp_path: Path) -> None:
+    feed = open_feed(tiny(), tokens, 1337, 0, 1, tmp_path)
+    asked = [feed.batch(step).digest for step in (0, 1, 2, 1, 2, 7, 0)]
+    feed.close()
+    assert asked[1:3] == asked[3:5]
+    assert asked[0] == asked[6]
+    with pytest.raises(RuntimeError, match="closed"):
+        feed.batch(1)
+
+
+def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = open_feed(tiny(), tokens, 1337, 0, 1, tmp_path)
+    feed.batch(0)
+    monkeypatch.setattr(TokenShards, "fill", lambda *_: 1 / 0)
+    for _ in range(2):
+        with pytest.raises(NotServed, match="step 50: division by zero"):
+            feed.batch(50)
+    feed.close()
+
+
+def test_a_mixture_of_unknown_sources_is_refused(tokens: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train.mixture.web"):
+        open_feed(tiny(mixture={"web": 1}), tokens, 1337, 0, 1, tmp_path)
+    with pytest.raises(ValueError, match=r"mixture\n.*'web' is not positive"):
+        tiny(mixture={"web": -1})
+
+
+def test_validation_rows_are_spread_over_the_split(tokens: Dataset) -> None:
+    held_out = TokenShards(tokens, "validation")
+    rows = validation_rows(held_out, 16, 160)
+    assert rows.shape == (10, 17)
+    flat = held_out.window(0, len(held_out)).tolist()
+    assert rows[0].tolist() == flat[:17]
+    assert rows[-1].tolist()[: (len(flat) - 1) % 16 + 1] == flat[-((len(flat) - 1) % 16) - 1 :]
+    assert len(validation_rows(held_out, 16, 0)) == 0

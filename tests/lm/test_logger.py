@@ -1,0 +1,69 @@
+"""The log and its curves; what a run writes into them is in test_loop."""
+
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lm.metrics.logger import Files, curves, read
+
+
+@pytest.fixture(autouse=True)
+def names_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files of the same second and process; a run that goes on has another second."""
+    named = SimpleNamespace(get=count(100).__next__)
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", named)
+
+
+def write(folder: Path, first: int, end: int, loss: float) -> None:
+    """The steps after ``first`` up to ``end``, of a run that goes on there."""
+    with Files(folder, first) as files:
+        for step in range(first + 1, end + 1):
+            files.write({"step": step, "loss": loss, "clock": 100.0 + step})
+
+
+def curve(folder: Path, *, alone: bool = False) -> list[tuple[int, float]]:
+    """What TensorBoard shows of all files, or of the one that is committed."""
+    shown = EventAccumulator(str(curves(folder) if alone else folder / "tensorboard"))
+    shown.Reload()
+    return [(item.step, item.value) for item in shown.Scalars("loss")]
+
+
+def test_curves_have_each_step_once_whatever_was_taken_back(tmp_path: Path) -> None:
+    write(tmp_path, 0, 6, 1.0)
+    write(tmp_path, 3, 5, 2.0)
+    assert curve(tmp_path) == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0)]
+    assert [(line["step"], line["loss"]) for line in read(tmp_path / "metrics.jsonl")] == curve(
+        tmp_path
+    )
+    assert curve(tmp_path, alone=True) == curve(tmp_path)
+
+
+def test_curves_are_whole_where_only_the_log_came_along(tmp_path: Path) -> None:
+    """As on another machine, or in a branch."""
+    write(tmp_path / "one", 0, 3, 1.0)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "one" / "metrics.jsonl").rename(tmp_path / "other" / "metrics.jsonl")
+    write(tmp_path / "other", 2, 4, 2.0)
+    assert curve(tmp_path / "other") == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+
+
+def test_a_tensorboard_that_watches_forgets_what_was_taken_back(tmp_path: Path) -> None:
+    write(tmp_path, 0, 6, 1.0)
+    shown = EventAccumulator(str(tmp_path / "tensorboard"))
+    shown.Reload()
+    write(tmp_path, 3, 5, 2.0)
+    shown.Reload()
+    seen = [(item.step, item.value) for item in shown.Scalars("loss")]
+    assert seen == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0)]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, 0, 2, 1.0)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text()[:-3])
+    assert [line["step"] for line in read(path)] == [1]
+    write(tmp_path, 2, 3, 2.0)
+    assert [line["step"] for line in read(path)] == [1, 3]

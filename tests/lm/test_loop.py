@@ -1,0 +1,310 @@
+import json
+import math
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from infra.dataset.dataset import Dataset
+from infra.store.storage import Storage
+from lm.checkpoint import marker
+from lm.checkpoint.marker import Checkpoint, OtherRun
+from lm.config.train import TrainConfig
+from lm.distributed.parallel import clipped
+from lm.metrics.logger import read
+from lm.models.dropout import sample_keys
+from lm.models.registry import build
+from lm.train import worker
+from lm.train.loop import Job, train
+from lm.train.loss_spike import Spoilt
+from lm.train.state import Weights
+from lm.train.validation import facing, sent, settle
+from tests.lm.corpora import splits, tiny, token_shards
+
+IDENTITY = {"shards": "abc", "seed": 1337}
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def run(
+    tokens: Dataset, folder: Path, config: TrainConfig, identity: dict[str, Any] = IDENTITY
+) -> tuple[Weights, list[dict[str, Any]]]:
+    weights, _ = train(Job(config, 1337, 300, 0, folder, identity), tokens)
+    return weights, read(folder / "metrics.jsonl")
+
+
+def losses(lines: list[dict[str, Any]]) -> list[float]:
+    return [line["loss"] for line in lines]
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def kept(folder: Path) -> list[Checkpoint]:
+    return marker.complete(Storage(str(folder / "checkpoints")))
+
+
+def test_ten_steps_are_as_they_were_recorded(tokens: Dataset, tmp_path: Path) -> None:
+    """Any change of model, order, loss, optimizer or schedule shows here."""
+    _, lines = run(tokens, tmp_path, tiny())
+    assert losses(lines) == pytest.approx(GOLDEN, abs=2e-3)
+    assert lines[-1]["validation_loss"] == pytest.approx(GOLDEN_VALIDATION, abs=2e-3)
+
+
+GOLDEN = [5.72997, 4.80284, 4.06379, 3.56348, 3.18449, 3.13323, 2.93827, 2.70002, 2.654, 2.71619]
+GOLDEN_VALIDATION = 2.71867
+
+
+def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
+    few = token_shards(tmp_path / "store", 4)
+    training, _ = splits(few)
+    context = len(training) - 1
+    config = tiny(
+        context=context, width=64, batch=1, tokens=200 * context, validation_tokens=0, log_every=50,
+        checkpoint_every=200, learning_rate=0.02, weight_decay=0,
+    )  # fmt: skip
+    weights, _ = run(few, tmp_path / "run", config)
+    model = build(Job(config, 1337, 300, 0, tmp_path).shape)
+    model.load_state_dict(weights)
+    row = torch.from_numpy(training.windows([0], context + 1))
+    assert model(row[:, :-1], row[:, 1:]).item() / context < 0.05
+
+
+def test_gradients_of_two_passes_of_four_are_those_of_one_of_eight(
+    tokens: Dataset, tmp_path: Path
+) -> None:
+    _, whole = run(tokens, tmp_path / "whole", tiny())
+    _, parts = run(tokens, tmp_path / "parts", tiny(micro_batch=4))
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+    assert [x["rows_digest"] for x in parts] == [x["rows_digest"] for x in whole]
+
+
+def test_a_resumed_run_is_the_undisturbed_run_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
+    whole, undisturbed = run(tokens, tmp_path, tiny())
+    folders = [item.name for item in kept(tmp_path)]
+    assert folders == ["step-000000005", "step-000000010"]
+    (tmp_path / "checkpoints" / "step-000000010" / marker.MARKER).unlink()
+    resumed, lines = run(tokens, tmp_path, tiny())
+    assert same(whole, resumed)
+    timeless = [
+        [{k: line[k] for k in ("step", "loss", "gradient_norm", "rows_digest")} for line in run]
+        for run in (undisturbed, lines)
+    ]
+    assert timeless[0] == timeless[1]
+    assert lines[:5] == undisturbed[:5]
+    assert lines[5]["clock"] > undisturbed[-1]["clock"]
+
+
+def test_a_crash_before_the_marker_costs_one_checkpoint(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = run(tokens, tmp_path / "whole", tiny())
+    real = marker.mark
+
+    def crash(folder: Storage, marker: dict[str, Any]) -> None:
+        if marker["step"] == 10:
+            raise KeyboardInterrupt
+        real(folder, marker)
+
+    monkeypatch.setattr(marker, "mark", crash)
+    with pytest.raises(KeyboardInterrupt):
+        run(tokens, tmp_path / "run", tiny())
+    monkeypatch.undo()
+    half = tmp_path / "run" / "checkpoints" / "step-000000010"
+    assert list(half.glob("*.distcp"))
+    assert [item.step for item in kept(tmp_path / "run")] == [5]
+    resumed, _ = run(tokens, tmp_path / "run", tiny())
+    assert same(whole, resumed)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("passes", [1, 2])
+def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
+    """To torch.compile another layout of a tensor, or one tensor given twice, is another model."""
+    config = tiny(dropout=0.1, micro_batch=8 // passes)
+    model = build(Job(config, 1, 300, 0, Path()).shape)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    model.dropout = config.dropout
+    outer: Any = torch.compile(model, backend=backend)
+    cpu, plain = torch.device("cpu"), nullcontext()
+    settle(outer, config, cpu, plain, None)
+    compiled = len(graphs)
+    inputs, targets = facing(sent(np.arange(8 * 17).reshape(8, 17), cpu))
+    keys = sent(sample_keys(1, np.arange(8)), cpu)
+    parts = zip(inputs.chunk(passes), targets.chunk(passes), keys.chunk(passes), strict=True)
+    for x, y, key in parts:
+        outer(x, y, eos=None, keys=key, smoothing=0.0).backward()
+    assert compiled > 0
+    assert len(graphs) == compiled
+
+
+def test_only_the_newest_checkpoints_are_kept(tokens: Dataset, tmp_path: Path) -> None:
+    run(tokens, tmp_path, tiny(checkpoint_every=2, keep=3))
+    assert [item.step for item in kept(tmp_path)] == [6, 8, 10]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(tokens: Dataset, tmp_path: Path) -> None:
+    run(tokens, tmp_path, tiny())
+    with pytest.raises(OtherRun, match=r"made with shards = 'abc', this run has 'def'"):
+        run(tokens, tmp_path, tiny(), {**IDENTITY, "shards": "def"})
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "lm.train.loop.learning_rate", lambda step, _: float("inf") if step == 6 else 0.01
+    )
+    with pytest.raises(Spoilt) as met:
+        run(tokens, tmp_path, tiny())
+    assert (met.value.kind, met.value.first, met.value.step) == ("not_finite", 7, 8)
+    assert met.value.good == 5
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_while_the_loss_is_one(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its update would spoil the weights; with the scaled loss of fp16 it moves nothing."""
+    steps = [0]
+
+    def norm(*given: Any) -> torch.Tensor:
+        steps[0] += 1
+        return clipped(*given) * (math.inf if steps[0] == 7 else 1.0)
+
+    monkeypatch.setattr("lm.train.loop.clipped", norm)
+    with pytest.raises(Spoilt) as met:
+        run(tokens, tmp_path, tiny())
+    assert (met.value.kind, met.value.first, met.value.step) == ("not_finite", 6, 7)
+    assert math.isfinite(met.value.loss)
+    steps[0] = 0
+    _, lines = run(tokens, tmp_path / "scaled", tiny(precision="fp16"))
+    assert len(lines) == 10
+
+
+def test_a_loss_that_jumps_ends_the_run_if_asked_for(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lm.train.loop.learning_rate", lambda step, _: 3.0 if step == 60 else 0.003)
+    config = tiny(tokens=80 * 8 * 16, log_every=10, spike=8.0, checkpoint_every=25)
+    with pytest.raises(Spoilt) as met:
+        run(tokens, tmp_path, config)
+    assert (met.value.kind, met.value.first, met.value.step) == ("spike", 61, 70)
+    assert met.value.good == 50
+    assert kept(tmp_path)[-1].step == 50
+    with pytest.raises(
+        Spoilt
+    ) as again:  # 12 steps after a resume, with fewer than it compares with
+        run(tokens, tmp_path, config)
+    assert again.value.facts() == met.value.facts()
+    assert all("losses" not in line for line in read(tmp_path / "metrics.jsonl"))
+    run(tokens, tmp_path / "unasked", config.model_copy(update={"spike": None}))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_a_result_not_a_crash(
+    tokens: Dataset, tmp_path: Path
+) -> None:
+    job = Job(tiny(device="cuda"), 1337, 300, 0, tmp_path, IDENTITY)
+    result = worker.attempt(job, tokens)
+    assert result == {"error": "train.tiny.device: cuda, but torch sees 0 GPUs for 1 processes"}
+
+
+def test_the_log_says_what_matters(tokens: Dataset, tmp_path: Path) -> None:
+    _, lines = run(tokens, tmp_path, tiny(validation_every=4, precision="bf16"))
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert [line["step"] for line in lines if "validation_loss" in line] == [4, 8, 10]
+    for line in lines:
+        assert line["tokens"] == line["step"] * 8 * 16
+        assert line["gradient_norm"] > 0
+        assert line["tokens_per_second"] > 0
+        assert 0 < line["mfu"] < 1
+        assert 0 <= line["data_wait"] < 1
+        assert line["memory_bytes"] > 1e6
+        assert json.dumps(line)
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dropout": 0.2},
+        {"label_smoothing": 0.1},
+        {"l1": 1e-4, "l2": 1e-3},
+        {"ema": 0.9},
+        {"precision": "fp16"},
+        {"layout": "gpt2", "kv_heads": None, "recompute": True},
+        {"schedule": "wsd"},
+    ],
+    ids="-".join,
+)
+def test_each_choice_resumes_to_the_bit(
+    tokens: Dataset, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    plain, _ = run(tokens, tmp_path / "plain", tiny())
+    config = tiny(**changes)
+    whole, lines = run(tokens, tmp_path / "run", config)
+    assert not same(plain, whole) if whole.keys() == plain.keys() else changes["layout"]
+    assert losses(lines)[-1] < losses(lines)[0] - 0.5
+    (tmp_path / "run" / "checkpoints" / "step-000000010" / marker.MARKER).unlink()
+    resumed, _ = run(tokens, tmp_path / "run", config)
+    assert same(whole, resumed)
+
+
+def test_training_stops_early_with_the_best_weights(tokens: Dataset, tmp_path: Path) -> None:
+    """After the rate is raised beyond reason nothing gets better."""
+    config = tiny(
+        tokens=40 * 8 * 16, validation_every=2, patience=3, learning_rate=0.02, warmup=0.9,
+        embedding_ratio=40.0,
+    )  # fmt: skip
+    weights, lines = run(tokens, tmp_path / "run", config)
+    judged = {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
+    best = min(judged, key=lambda step: judged[step])
+    assert lines[-1]["stopped"] == "early"
+    assert lines[-1]["step"] == best + 6 < 40
+    assert lines[-1]["best_step"] == best
+    until = tiny(**{**config.model_dump(exclude_none=True), "tokens": 40 * 8 * 16})
+    assert until.steps == 40
+    again, _ = run(tokens, tmp_path / "run", config)  # there is nothing left to do
+    assert same(weights, again)
+
+
+def test_an_overflow_in_fp16_moves_nothing(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by either optimizer: a scale far too large costs the steps until it has come down."""
+    monkeypatch.setattr("lm.optim.loss_scale.FIRST", 2.0**40)
+    moved: list[int] = []
+    monkeypatch.setattr("lm.train.loop.move", lambda *_: moved.append(1))
+    weights, _ = run(tokens, tmp_path, tiny(precision="fp16", tokens=4 * 8 * 16))
+    assert not moved
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_early_stopping_resumes_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
+    config = tiny(
+        tokens=40 * 8 * 16, validation_every=2, patience=3, learning_rate=0.03, warmup=0.9,
+        embedding_ratio=40.0, ema=0.5, keep=99, log_every=2,
+    )  # fmt: skip
+    whole, lines = run(tokens, tmp_path, config)
+    best = lines[-1]["best_step"]
+    assert lines[-1]["stopped"] == "early"
+    for item in kept(tmp_path):  # the crash came after the best validation and before the end
+        if item.step > best + 2:
+            marker.remove(item.store)
+    resumed, again = run(tokens, tmp_path, config)
+    assert same(whole, resumed)
+    assert [line["step"] for line in again] == [line["step"] for line in lines]

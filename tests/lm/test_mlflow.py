@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from infra.errors import UserError
+from lm.metrics.logger import Files, read
+from lm.metrics.mlflow import EXPERIMENT, Tracking, require
+from lm.train.loop import Job, train
+from tests.lm.corpora import tiny, token_shards
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """MLflow's own store of files."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return (tmp_path / "mlruns").as_uri()
+
+
+def test_a_run_and_its_continuation_are_one_run_there(server: str, tmp_path: Path) -> None:
+    tokens = token_shards(tmp_path / "store")
+    job = Job(tiny(mlflow=server), 1337, 300, 0, tmp_path / "run", {"tokens": "abc"})
+    _, last = train(job, tokens)
+    (tmp_path / "run" / "checkpoints" / "step-000000010" / "complete.json").unlink()
+    train(job, tokens)
+    client = MlflowClient(tracking_uri=server)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    [run] = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["layers"] == "2"
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert {item.step: item.value for item in history} == {
+        line["step"]: line["loss"] for line in read(tmp_path / "run" / "metrics.jsonl")
+    }
+    assert run.data.metrics["validation_loss"] == last["validation_loss"]
+
+
+def test_a_server_that_is_away_does_not_stop_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tokens = token_shards(tmp_path / "store")
+    job = Job(tiny(mlflow="http://127.0.0.1:9"), 1337, 300, 0, tmp_path / "run")
+    train(job, tokens)
+    assert len(read(tmp_path / "run" / "metrics.jsonl")) == 10
+    assert "MLflow at http://127.0.0.1:9" in caplog.text
+
+
+def test_a_run_that_fails_is_told_so(server: str, tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with Files(tmp_path, 0, Tracking(server, "x", "y", {})) as files:
+            files.write({"step": 1, "loss": 2.0, "clock": 1.0})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    client = MlflowClient(tracking_uri=server)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    [run] = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.data.metrics) == ("FAILED", {"loss": 2.0})
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lm.metrics.mlflow.find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"train.tiny.mlflow: .* pip install 'gristmill\[mlflow\]'"):
+        require("tiny")

@@ -1,0 +1,159 @@
+"""A run whose machine is lost goes on elsewhere with all that its checkpoints' store has."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from infra.dataset.dataset import Dataset
+from infra.store.cache_dir import VARIABLE
+from infra.store.storage import Storage
+from lm.checkpoint import marker
+from lm.checkpoint.logs import LOGS, pack, unpack
+from lm.config.train import TrainConfig
+from lm.metrics.logger import read
+from tasks.train import task
+from tests.lm.corpora import token_shards
+from tests.lm.test_rollback import CONFIG, STEPS, build, poison, record
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is lost with a machine."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(params=["folder", "elsewhere"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TrainConfig]:
+    elsewhere = request.param == "elsewhere"
+    url = "memory://bucket/running" if elsewhere else str(tmp_path / "running")
+    yield CONFIG.model_copy(update={"checkpoints": url})
+    fsspec.filesystem("memory").store.clear()
+
+
+def lose(
+    tokens: Dataset, root: Path, config: TrainConfig, cache: Path, patch: pytest.MonkeyPatch
+) -> None:
+    """Train to the end, and lose the machine before the model is committed."""
+
+    def lost(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with patch.context() as one:
+        one.setattr(task, "commit_files", lost)
+        with pytest.raises(KeyboardInterrupt):
+            build(tokens, root, config)
+    shutil.rmtree(cache)
+
+
+def running(config: TrainConfig, branch: str = "") -> Storage:
+    """The checkpoints of the trunk, or of a branch."""
+    root = Storage(str(config.checkpoints))
+    (name,) = (each for each in root.folders() if each.partition(".")[2] == branch)
+    return root.at(name)
+
+
+def steps(made: Dataset, name: str = "metrics.jsonl") -> list[int]:
+    return [line["step"] for line in record(made, name)]
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("taken", [0, 2])
+def test_another_machine_has_the_whole_log(
+    tokens: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: TrainConfig,
+    cache: Path,
+    taken: int,
+) -> None:
+    lose(tokens, tmp_path, config, cache, monkeypatch)
+    for item in marker.complete(running(config))[-taken:] if taken else ():
+        marker.remove(item.store)
+    made = build(tokens, tmp_path, config)
+    assert steps(made) == list(range(1, STEPS + 1))
+    assert steps(made, "attempts.jsonl") == [0, STEPS - 4 * taken]
+    assert made.facts["steps"] == STEPS
+    assert 0 < made.facts["goodput"] < 1
+    assert made.facts["compile_seconds"] > 0
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("own", [True, False], ids=["of its own", "of its parent"])
+def test_another_machine_goes_on_in_the_branch(
+    tokens: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: TrainConfig,
+    cache: Path,
+    own: bool,
+) -> None:
+    served = poison(monkeypatch, {13})
+    lose(tokens, tmp_path, config, cache, monkeypatch)
+    later = marker.complete(running(config, "branch-1"))
+    for item in later[1:] if own else later:
+        marker.remove(item.store)
+    served.clear()
+    made = build(tokens, tmp_path, config)
+    assert served == [12, *range(15, 22)][4 if own else 0 :]
+    assert steps(made) == list(range(1, STEPS + 1))
+    assert steps(made, "branch-0/metrics.jsonl") == list(range(1, 15))
+    # Of the branch's attempt on the machine that is lost only its own checkpoint could tell.
+    assert steps(made, "attempts.jsonl") == ([0, 12, 16] if own else [0, 12])
+    assert record(made, "attempts.jsonl")[1]["redone_steps"] == 2  # as the parent's log tells
+    assert json.loads(made.read("records/branches.json"))[0]["good"] == 12
+    assert not Storage(str(config.checkpoints)).folders()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_without_any_log_the_model_is_committed_with_what_is_known(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    config = CONFIG.model_copy(update={"checkpoints": str(tmp_path / "running")})
+    monkeypatch.setattr("lm.checkpoint.manager.pack", lambda *_: [])
+    lose(tokens, tmp_path, config, cache, monkeypatch)
+    made = build(tokens, tmp_path, config)
+    assert (steps(made), made.facts["steps"]) == ([], STEPS)
+    assert made.facts["tokens_per_second"] > 0
+
+
+def log(folder: Path, name: str, lines: list[tuple[int, float]]) -> None:
+    folder.mkdir(exist_ok=True)
+    text = [json.dumps({"step": step, "clock": clock}) + "\n" for step, clock in lines]
+    (folder / name).write_text("".join(text))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "lines", "taken"),
+    [
+        ([(0, 1.0)], [(1, 2.0), (2, 3.0), (3, 4.0)], False),  # it wrote the checkpoint and went on
+        ([(0, 1.0), (2, 9.0)], [(1, 2.0), (2, 3.0)], False),
+        ([(0, 1.0)], [(1, 2.0)], True),
+        ([(0, 1.0)], [(1, 2.0), (2, 8.0), (3, 9.0)], True),  # another machine did step 2
+        ([], [(1, 2.0), (2, 3.0)], True),
+    ],
+)
+def test_the_log_of_a_checkpoint_is_taken_unless_this_machine_wrote_it(
+    tmp_path: Path, attempts: list[tuple[int, float]], lines: list[tuple[int, float]], taken: bool
+) -> None:
+    there, here, run = tmp_path / "there", tmp_path / "here", tmp_path / "run"
+    log(there, "attempts.jsonl", [(0, 1.0)])
+    log(there, "metrics.jsonl", [(1, 2.0), (2, 3.0), (3, 5.0)])  # step 3 came after the checkpoint
+    here.mkdir()
+    assert [path.name for path in pack(there, here)] == list(LOGS)
+    log(run, "attempts.jsonl", attempts)
+    log(run, "metrics.jsonl", lines)
+    unpack(here, run, 2)
+    mine = [(line["step"], line["clock"]) for line in read(run / "metrics.jsonl")]
+    assert mine == ([(1, 2.0), (2, 3.0), (3, 5.0)] if taken else lines)
+    assert len(read(run / "attempts.jsonl")) == (1 if taken else len(attempts))

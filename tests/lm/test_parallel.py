@@ -1,0 +1,105 @@
+"""One, two and sharded processes learn the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.distributed import destroy_process_group, init_process_group
+
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.store.storage import Storage
+from lm.metrics.logger import read
+from lm.train.loop import Job, train
+from tests.lm.corpora import tiny, token_shards
+from tests.lm.group import together
+
+STEPS = 50
+CHOICES: dict[str, dict[str, Any]] = {
+    "muon": {"ema": 0.9, "l1": 1e-5, "validation_every": 25, "layout": "gpt2", "kv_heads": None},
+    # Rows of best_fit are padded differently: processes and passes count different numbers of tokens.
+    "adamw": {
+        "optimizer": "adamw",
+        "learning_rate": 0.003,
+        "dropout": 0.2,
+        "micro_batch": 2,
+        "packing": "best_fit",
+    },
+    "fp16": {"precision": "fp16", "tokens": 10 * 8 * 16},
+}
+pytestmark = pytest.mark.timeout(240)  # the first test runs them all
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def run(name: str, processes: int, parallel: str, url: str, folder: Path) -> None:
+    changes = {"tokens": STEPS * 8 * 16, "checkpoint_every": 25, "processes": processes}
+    config = tiny(**{**changes, **CHOICES[name], "parallel": parallel})
+    job = Job(config, 1337, 300, 0, folder / f"{name}-{processes}-{parallel}")
+    weights, _ = train(job, open_dataset(Storage(url)))
+    if weights:
+        torch.save(weights, job.folder / "weights.pt")
+
+
+def process(rank: int, url: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for parallel in ("ddp", "fsdp"):
+        for name in CHOICES:
+            run(name, 2, parallel, url, folder)
+    destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    together(process, (tokens.storage.url, folder), 2)
+    for name in CHOICES:
+        run(name, 1, "ddp", tokens.storage.url, folder)
+    return folder
+
+
+def figures(folder: Path, name: str) -> list[float]:
+    lines = read(folder / "metrics.jsonl")
+    assert len(lines) == (10 if "fp16" in folder.name else STEPS)
+    return [line[name] for line in lines if name in line]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("name", CHOICES)
+def test_two_processes_learn_what_one_does(runs: Path, name: str, parallel: str) -> None:
+    one, two = runs / f"{name}-1-ddp", runs / f"{name}-2-{parallel}"
+    exact = 2e-2 if name == "fp16" else 1e-5
+    assert figures(two, "rows_digest") == figures(one, "rows_digest")
+    for figure in ("loss", "validation_loss"):
+        assert figures(two, figure) == pytest.approx(figures(one, figure), rel=exact), figure
+    losses = figures(one, "loss")
+    assert losses[-1] < losses[0] - 1
+
+
+@pytest.mark.parametrize("name", [name for name in CHOICES if name != "fp16"])
+def test_weights_come_back_whole_from_shards(runs: Path, name: str) -> None:
+    ddp, fsdp = (
+        torch.load(runs / f"{name}-2-{parallel}" / "weights.pt") for parallel in ("ddp", "fsdp")
+    )
+    assert ddp.keys() == fsdp.keys()
+    for key in ddp:
+        torch.testing.assert_close(fsdp[key], ddp[key], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "batch 8 is not a multiple of processes 3"),
+        ({"batch": 12, "micro_batch": 3}, "4 sequences per process and step are not a multiple of"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_equally_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        tiny(processes=3, **changes)

@@ -1,0 +1,134 @@
+"""How machines find each other; two of them train together in tests/e2e/test_nodes.py."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.main import main
+from infra.errors import UserError
+from infra.store.storage import Storage
+from lm.config.train import TrainConfig
+from lm.launch import node
+from lm.launch.rendezvous import end, interface, meeting, own_address, publish, published, rank_of
+from lm.launch.torchrun import TrainingFailed, command
+from tests.e2e.command import write_recipe
+from tests.lm.corpora import tiny
+
+HERE = "127.0.0.1:29400"
+
+
+def two(folder: Path) -> TrainConfig:
+    return tiny(nodes=2, processes=4, rendezvous=HERE, checkpoints=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"nodes": 2, "processes": 4, "checkpoints": "x"}, "rendezvous: nodes 2 need one"),
+        ({"nodes": 2, "processes": 4, "rendezvous": HERE}, "checkpoints: nodes 2 need one"),
+        ({"nodes": 2, "processes": 1}, "processes 1 is not a multiple of nodes 2"),
+        ({"rendezvous": "10.0.0.1"}, "rendezvous\n  String should match"),
+    ],
+)
+def test_a_recipe_says_what_several_machines_need(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        tiny(**changes)
+
+
+def test_machines_share_the_processes(tmp_path: Path) -> None:
+    config = two(tmp_path)
+    assert (config.processes_here, config.slots) == (2, 2)
+    assert config.essence() == tiny(processes=4).essence()
+    words = command(config, tmp_path, "abc", first=False)
+    assert {"--nnodes=2", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(words)
+    assert any(word.startswith("--rdzv-conf=is_host=0,") for word in words)
+
+
+def test_the_way_to_the_rendezvous_names_the_interface() -> None:
+    assert own_address(HERE) == "127.0.0.1"
+    assert interface("127.0.0.1").startswith("lo")
+    with pytest.raises(UserError, match="no network interface"):
+        interface("203.0.113.1")
+    with pytest.raises(UserError, match=r"rendezvous host\.invalid:1: there is no way to it"):
+        own_address("host.invalid:1")
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.data())
+def test_the_first_machine_has_the_first_ranks(machines: int, each: int, data: Any) -> None:
+    first = data.draw(st.integers(0, machines - 1))
+    ranks = [rank_of(m, first, each, p) for m in range(machines) for p in range(each)]
+    assert sorted(ranks) == list(range(machines * each))
+    assert [rank_of(first, first, each, p) for p in range(each)] == list(range(each))
+
+
+def test_a_machine_takes_part_in_each_start_until_the_model_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = two(tmp_path)
+    meet = meeting(config, "tiny-abc")
+    assert meet is not None
+    assert meeting(tiny(), "tiny-abc") is None
+    end(meet, "of a run before")  # which is over: nobody heeds it
+    job = {"config": config.facts()}
+    begun: list[str] = []
+    said: list[str] = []
+    pauses: list[str] = []
+
+    def torchrun(*given: Any, first: bool) -> int:
+        assert not first
+        begun.append(given[4])
+        return len(begun) % 2  # fails, ends well, fails
+
+    def sleep(_: float) -> None:
+        pauses.append("x")
+        if len(pauses) in (2, 4, 6):
+            publish(meet, job)
+
+    monkeypatch.setattr(node, "torchrun", torchrun)
+    monkeypatch.setattr("lm.launch.node.time.sleep", sleep)
+    monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
+    node.take_part(config, meet, lambda: len(pauses) > 7, said.append)
+    assert len(set(begun)) == len(begun) == 3
+    assert said[0].startswith("waiting for the first machine to start")
+    assert sum(text.startswith("taking part in tiny, 2 processes") for text in said) == 3
+    assert sum("ended with status 1" in text for text in said) == 2
+
+
+def test_the_end_of_a_run_without_a_model_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = two(tmp_path)
+    meet = Storage(str(tmp_path))
+    publish(meet, {"config": config.facts()})
+
+    def torchrun(*_: Any, **__: Any) -> int:
+        end(meet, "the loss is no number")
+        return 0
+
+    monkeypatch.setattr(node, "torchrun", torchrun)
+    monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
+    with pytest.raises(TrainingFailed, match="ended the run: the loss is no number"):
+        node.take_part(config, meet, lambda: False, lambda _: None)
+    assert published(meet) == {"ended": "the loss is no number"}
+    assert published(meet.at("nowhere")) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "other"], "--model other: train has tiny"),
+        (["--model", "tiny"], "train.tiny.nodes: 1, so there is nothing to join"),
+    ],
+)
+def test_join_says_what_cannot_be_joined(tmp_path: Path, words: Sequence[str], said: str) -> None:
+    source = {"name": "a", "kind": "documents", "paths": ["x.jsonl"]}
+    model = {"name": "tiny", "layers": 1, "width": 32, "heads": 2, "tokens": 100}
+    path = write_recipe(tmp_path / "r.yaml", {"name": "r", "sources": [source], "train": [model]})
+    result = CliRunner().invoke(main, ["join", str(path), *words])
+    assert result.exit_code == 1
+    assert said in result.stderr

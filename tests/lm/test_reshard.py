@@ -1,0 +1,113 @@
+"""A run goes on from its checkpoint on the same processes, on fewer and on more; three learn as one."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed import barrier, destroy_process_group, get_rank, init_process_group
+
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.store.storage import Storage
+from lm.checkpoint.marker import MARKER, complete
+from lm.metrics.logger import read
+from lm.train.loop import Job, train
+from tests.lm.corpora import tiny, token_shards
+from tests.lm.group import together
+
+HALF, STEPS, BATCH = 10, 20, 12
+# For each number of processes: the run, the one whose checkpoint it goes on from, the layout.
+RUNS = {
+    2: (
+        ("two", None, "fsdp"),
+        ("two-two", "two", "fsdp"),
+        ("one-two", "one", "fsdp"),
+        ("two-ddp", "two", "ddp"),
+    ),
+    3: (("three", None, "ddp"), ("two-three", "two", "fsdp")),
+}
+pytestmark = pytest.mark.timeout(240)
+
+
+def run(folder: Path, url: str, processes: int, parallel: str) -> dict[str, Any]:
+    changes: dict[str, Any] = {"checkpoint_every": HALF, "ema": 0.9, "dropout": 0.1}
+    changes |= {"batch": BATCH, "tokens": STEPS * BATCH * 16}
+    config = tiny(processes=processes, parallel=parallel, **changes)
+    weights, _ = train(Job(config, 1337, 300, 0, folder), open_dataset(Storage(url)))
+    return weights
+
+
+def cut_off(whole: Path, folder: Path) -> Path:
+    """A copy of a run that was killed before its last checkpoint was complete."""
+    shutil.copytree(whole, folder)
+    (folder / "checkpoints" / f"step-{STEPS:09d}" / MARKER).unlink()
+    return folder
+
+
+def process(rank: int, world: int, url: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    meet = f"file://{folder}/meet-{world}"
+    init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+    for name, whole, parallel in RUNS[world]:
+        if whole and get_rank() == 0:
+            cut_off(folder / whole, folder / name)
+        barrier()
+        weights = run(folder / name, url, world, parallel)
+        if get_rank() == 0:
+            torch.save(weights, folder / name / "weights.pt")
+    destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    url = tokens.storage.url
+    run(folder / "one", url, 1, "ddp")
+    for world in RUNS:
+        together(process, (world, url, folder), world)
+    run(cut_off(folder / "two", folder / "two-one"), url, 1, "ddp")
+    return folder
+
+
+def figures(folder: Path, name: str) -> list[float]:
+    lines = read(folder / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    return [line[name] for line in lines]
+
+
+def test_each_process_has_its_own_shards(runs: Path) -> None:
+    last = complete(Storage(str(runs / "two" / "checkpoints")))[-1]
+    assert last.world == 2
+    assert {name.split("_")[2] for name in last.files if name.endswith("distcp")} == {"0", "1"}
+
+
+@pytest.mark.parametrize("name", ["two-two", "two-one", "two-ddp", "two-three", "one-two"])
+def test_it_goes_on_from_the_checkpoint(runs: Path, name: str) -> None:
+    attempts = read(runs / name / "attempts.jsonl")
+    assert [item["step"] for item in attempts] == [0, HALF]
+    assert [item["redone_steps"] for item in attempts] == [0, HALF]
+
+
+def test_on_the_same_processes_to_the_bit(runs: Path) -> None:
+    assert figures(runs / "two-two", "loss") == figures(runs / "two", "loss")
+    whole, again = (torch.load(runs / name / "weights.pt") for name in ("two", "two-two"))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("name", ["two-one", "two-ddp", "two-three", "one-two"])
+def test_on_others_with_the_same_batches_and_losses(runs: Path, name: str) -> None:
+    whole = runs / name.split("-", maxsplit=1)[0]
+    assert figures(runs / name, "rows_digest") == figures(whole, "rows_digest")
+    assert figures(runs / name, "loss") == pytest.approx(figures(whole, "loss"), rel=1e-5)
+
+
+def test_three_processes_learn_what_one_does(runs: Path) -> None:
+    for figure, exact in (("rows_digest", 0.0), ("loss", 1e-5), ("gradient_norm", 1e-4)):
+        one, three = figures(runs / "one", figure), figures(runs / "three", figure)
+        assert three == pytest.approx(one, rel=exact), figure

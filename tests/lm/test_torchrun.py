@@ -1,0 +1,267 @@
+"""Real processes, killed in earnest."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from infra.compute.progress import Progress
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.store.cache_dir import VARIABLE
+from lm.config.train import TrainConfig
+from lm.data.sampler import steps_that_saw
+from lm.data.shuffle import Order
+from lm.launch import rollback
+from lm.launch.torchrun import TrainingFailed, launch
+from lm.metrics.logger import read
+from lm.train.loop import Job, train
+from tasks.train import task
+from tests.lm.corpora import context, splits, tiny, token_shards
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+STEPS = 40
+TWO = tiny(processes=2, tokens=STEPS * 128, checkpoint_every=10, restarts=1)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def run(
+    tokens: Dataset,
+    folder: Path,
+    config: TrainConfig = TWO,
+    heard: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, torch.Tensor]:
+    launch(config, seed=1337, tokens=tokens.storage, identity={}, folder=folder, heard=heard)
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tokens: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run(tokens, folder), read(folder / "metrics.jsonl")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def workers(root: int) -> list[psutil.Process]:
+    """The training processes that descend from a process."""
+    below = psutil.Process(root).children(recursive=True)
+    return [
+        p for p in below if "lm.train.worker" in p.cmdline() and "--standalone" not in p.cmdline()
+    ]
+
+
+def test_two_processes_learn_what_one_does(
+    tokens: Dataset,
+    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    train(Job(tiny(tokens=STEPS * 128), 1337, 300, 0, tmp_path), tokens)
+    alone, together = read(tmp_path / "metrics.jsonl"), undisturbed[1]
+    assert len(together) == STEPS
+    for one, two in zip(alone, together, strict=True):
+        assert two["rows_digest"] == one["rows_digest"]
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert together[-1]["validation_loss"] == pytest.approx(alone[-1]["validation_loss"], rel=1e-5)
+
+
+def run_and_kill(
+    tokens: Dataset, folder: Path, victim: Callable[[], psutil.Process]
+) -> dict[str, torch.Tensor]:
+    """Kill something after step 15, once; returns the weights of the run."""
+    killed: list[psutil.Process] = []
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["step"] == 15 and not killed:
+            killed.append(victim())
+            killed[0].kill()
+
+    weights = run(tokens, folder, heard=kill)
+    assert killed
+    return weights
+
+
+def test_a_killed_process_costs_no_more_than_the_steps_since_the_checkpoint(
+    tokens: Dataset,
+    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    weights = run_and_kill(tokens, tmp_path, lambda: workers(os.getpid())[1])
+    assert equal(weights, undisturbed[0])
+    lines = read(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert [x["loss"] for x in lines] == [x["loss"] for x in undisturbed[1]]
+
+
+def test_a_killed_torchrun_is_started_again(
+    tokens: Dataset,
+    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    def torchrun() -> psutil.Process:
+        found = workers(os.getpid())[0].parent()
+        assert found is not None
+        return found
+
+    weights = run_and_kill(tokens, tmp_path, torchrun)
+    assert equal(weights, undisturbed[0])
+    assert len(read(tmp_path / "attempts.jsonl")) == 2
+
+
+def test_a_killed_launcher_leaves_no_process_and_the_next_one_goes_on(
+    tokens: Dataset,
+    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from infra.store.storage import Storage\n"
+        "from tests.lm.test_torchrun import TWO, launch\n"
+        "launch(TWO, seed=1337, tokens=Storage(sys.argv[1]), identity={},\n"
+        "       folder=Path(sys.argv[2]), heard=lambda line: print(line['step'], flush=True))\n"
+    )
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script, tokens.storage.url, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert launcher.stdout is not None
+    for _ in launcher.stdout:
+        if any((tmp_path / "checkpoints").glob("*/complete.json")):
+            break
+    family = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(family) == 3  # torchrun and two processes
+    launcher.kill()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    launcher.wait()
+    launcher.stdout.close()
+
+    steps: list[int] = []
+    weights = run(tokens, tmp_path, heard=lambda line: steps.append(line["step"]))
+    assert steps[0] in range(11, STEPS, 10)
+    assert equal(weights, undisturbed[0])
+
+
+def test_a_cancelled_run_leaves_no_process(tokens: Dataset, tmp_path: Path) -> None:
+    class Cancelled(BaseException):
+        pass
+
+    family: list[psutil.Process] = []
+    others = set(psutil.Process().children(recursive=True))  # servers of other tests
+
+    def cancel(line: dict[str, Any]) -> None:
+        family.extend(set(psutil.Process().children(recursive=True)) - others)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(tokens, tmp_path, heard=cancel)
+    assert len(family) == 3
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+
+
+def test_a_run_that_keeps_crashing_ends_with_its_last_words(
+    tokens: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()  # nothing can be written there
+    with pytest.raises(TrainingFailed, match=r"ended with status 1:(.|\n)*IsADirectoryError"):
+        run(tokens, tmp_path, tiny(restarts=0))
+
+
+def test_the_stage_commits_a_model(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    seen: list[Progress] = []
+
+    class Listener:
+        def update(self, progress: Progress) -> None:
+            seen.append(progress)
+
+        def link(self, name: str, url: str) -> None:
+            pass
+
+    ctx, config = context(tmp_path / "store", Listener()), tiny()
+    spec = task.spec(ctx, config=config, tokens=tokens)
+    made = task.build(ctx, spec, config=config, tokens=tokens)
+    assert open_dataset(made.storage).content == made.content
+    assert made.counts.in_ == made.counts.kept == tokens.facts["documents"]["train"]
+    assert made.facts["parameters"] == 300 * 32 + 2 * (32 * 64 + 32 * 32 + 3 * 32 * 96 + 64) + 32
+    assert made.facts["steps"] == 10
+    assert made.facts["validation_loss"] < 5.7
+    names = set(made.manifest.files)
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
+    assert {"records/metrics.jsonl", "records/step-000000010/complete.json"} <= names
+    assert not task.work_folder(spec).exists()
+    assert seen[-1].done == seen[-1].total == 10
+    assert seen[-1].values is not None
+    assert seen[-1].values["loss"] == made.facts["loss"]
+    training, _ = splits(tokens)
+    order = Order(1337, made.facts["windows"])
+    seen_by = [set(order.at(np.arange(step * 8, step * 8 + 8)).tolist()) for step in range(10)]
+    first, end = training.document_range(5)
+    # A window's row holds its own 16 tokens and the next one, the last target.
+    expected = [
+        step
+        for step, windows in enumerate(seen_by)
+        if any(w * 16 < end and first < w * 16 + 17 for w in windows)
+    ]
+    assert steps_that_saw(made, first, end) == expected
+    watched = config.model_copy(update={"log_every": 3, "keep": 7, "checkpoint_every": 2})
+    assert task.spec(ctx, config=watched, tokens=tokens).fingerprint == spec.fingerprint
+
+
+def test_two_runs_of_one_model_wait_for_each_other(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    ctx, config = context(tmp_path / "store"), tiny()
+    spec = task.spec(ctx, config=config, tokens=tokens)
+    launched = []
+
+    def slow(*_: Any, folder: Path, **__: Any) -> dict[str, Any]:
+        launched.append(folder)
+        time.sleep(0.5)
+        line = {"step": 10, "tokens": 1280, "loss": 4.0, "tokens_per_second": 1.0, "mfu": 0.1}
+        (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        own = ("model.safetensors", "probe.safetensors", "config.json")
+        for name in (*own, "tensorboard/events", "attempts.jsonl"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"")
+        return {"line": line, "parameters": 1, "training_tokens": 1}
+
+    monkeypatch.setattr(rollback, "launch", slow)
+    made: list[Dataset] = []
+    threads = [
+        threading.Thread(
+            target=lambda: made.append(task.build(ctx, spec, config=config, tokens=tokens))
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(launched) == 1
+    assert made[0].content == made[1].content

@@ -1,0 +1,146 @@
+"""What the recipe asks of a step reaches the step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infra.dataset.dataset import Dataset
+from lm.checkpoint import marker
+from lm.config.train import TrainConfig
+from lm.metrics.logger import read
+from lm.models import dropout
+from lm.models.registry import build
+from lm.train.loop import Job, train
+from lm.train.loss_spike import Spoilt
+from lm.train.state import State, Weights, copied
+from tests.lm.corpora import tiny, token_shards
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+def run(tokens: Dataset, folder: Path, config: TrainConfig) -> tuple[Weights, list[dict[str, Any]]]:
+    weights, _ = train(Job(config, 1337, 300, 0, folder), tokens)
+    return weights, read(folder / "metrics.jsonl")
+
+
+def figures(lines: list[dict[str, Any]], name: str) -> list[float]:
+    return [line[name] for line in lines]
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_mask_keeps_documents_apart(tokens: Dataset, tmp_path: Path) -> None:
+    _, plain = run(tokens, tmp_path / "plain", tiny())
+    _, masked = run(tokens, tmp_path / "masked", tiny(packing="mask"))
+    assert figures(plain, "rows_digest") == figures(masked, "rows_digest")
+    assert plain[0]["loss"] != pytest.approx(masked[0]["loss"], rel=1e-5)
+    assert plain[-1]["validation_loss"] != pytest.approx(masked[-1]["validation_loss"], rel=1e-5)
+
+
+def test_every_sample_of_a_run_is_dropped_from_in_its_own_way(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def keys(seed: int, samples: NDArray[Any]) -> NDArray[Any]:
+        seen.extend(samples.tolist())
+        return dropout.sample_keys(seed, samples)
+
+    monkeypatch.setattr("lm.train.loop.sample_keys", keys)
+    run(tokens, tmp_path, tiny(dropout=0.1))
+    assert seen == [*range(80)]
+
+
+def test_the_average_forgets_its_beginning_and_is_what_is_kept(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow, seen = State.follow, list[Weights]()
+
+    def noted(self: State, decay: float, step: int) -> None:
+        seen.append(copied(self.model))
+        follow(self, decay, step)
+
+    monkeypatch.setattr(State, "follow", noted)
+    kept, lines = run(tokens, tmp_path / "averaged", tiny(ema=0.5))
+    torch.manual_seed(1337)
+    expected = copied(build(Job(tiny(), 1337, 300, 0, tmp_path).shape))
+    for step, weights in enumerate(seen):
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, weight in weights.items():
+            expected[name] = decay * expected[name] + (1 - decay) * weight
+    for name, weight in expected.items():
+        torch.testing.assert_close(kept[name], weight, atol=1e-6, rtol=1e-5)
+    # Training goes on with its own weights, whenever the average was judged between.
+    plain, own = run(tokens, tmp_path / "plain", tiny(validation_every=1))
+    _, judged = run(tokens, tmp_path / "judged", tiny(ema=0.5, validation_every=1))
+    assert figures(judged, "loss") == figures(own, "loss") == figures(lines, "loss")
+    assert not same(kept, plain)
+
+
+def test_gradients_that_are_no_numbers_end_a_run_in_fp16_when_no_scale_helps(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lm.train.loop.clipped", lambda *_: torch.tensor(torch.nan))
+    with pytest.raises(Spoilt) as ended:
+        run(tokens, tmp_path, tiny(precision="fp16", tokens=40 * 8 * 16))
+    assert ended.value.kind == "not_finite"
+    assert ended.value.step == 17  # 65,536 halved so often is below 1
+    lines = read(tmp_path / "metrics.jsonl")
+    assert len(lines) == 16
+    assert not any("gradient_norm" in line for line in lines)
+
+
+def test_a_run_in_fp16_that_has_not_moved_yet_resumes_to_the_bit(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its optimizers must come back as ones that have taken no step."""
+    monkeypatch.setattr("lm.optim.loss_scale.FIRST", 2.0**24)
+    config = tiny(
+        precision="fp16", checkpoint_every=1, keep=99, optimizer="adamw", learning_rate=0.003
+    )
+    whole, lines = run(tokens, tmp_path, config)
+    assert "gradient_norm" not in lines[0]
+    assert "gradient_norm" in lines[-1]
+    for folder in sorted((tmp_path / "checkpoints").iterdir())[1:]:
+        (folder / marker.MARKER).unlink()
+    resumed, _ = run(tokens, tmp_path, config)
+    assert same(whole, resumed)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("default")  # torch warns of itself while it compiles
+@pytest.mark.parametrize("blocks", [False, True], ids=["whole", "block by block"])
+def test_compiled_a_model_gives_the_same_loss_and_gradients(blocks: bool, tmp_path: Path) -> None:
+    """Block by block is how sharded models are compiled; dropout differs from block to block."""
+    config = tiny(layers=3)
+    model = build(Job(config, 1337, 300, 0, tmp_path).shape)
+    model.dropout = 0.1
+    drawn = torch.Generator().manual_seed(0)
+    rows = torch.randint(0, 300, (4, 17), generator=drawn)
+
+    def step(called: Any) -> tuple[float, list[Tensor]]:
+        model.zero_grad(set_to_none=True)
+        loss = called(rows[:, :-1], rows[:, 1:], eos=0, keys=torch.arange(4))
+        loss.backward()
+        return loss.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    plain, gradients = step(model)
+    called: Any = model
+    if blocks:
+        for block in model.blocks:
+            block.compile()
+    else:
+        called = torch.compile(model)
+    compiled, others = step(called)
+    assert compiled == pytest.approx(plain, rel=1e-5)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,77 @@
+"""Annotations as data sets, without running annotators."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import digest
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.schemas.quality_rules import RULES
+from infra.schemas.signals import SIGNALS
+
+NOTES = Stage("annotate", ("tests.select.annotations",))
+SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
+PII, PII_CHAPTERS = pa.list_(SPAN), pa.list_(pa.struct([("chapter", pa.int64()), *SPAN]))
+TYPES = {
+    "id": pa.string(),
+    "language": pa.string(),
+    "language_score": pa.float64(),
+    "pii": PII,
+    "pii_title": PII,
+    "pii_chapters": PII_CHAPTERS,
+    **{name: signal.type for name, signal in SIGNALS.items()},
+}
+# Every rule passes at its own limit.
+PASSING: dict[str, Any] = {
+    **dict.fromkeys(SIGNALS, 1),
+    **{rule.signal: rule.threshold for rules in RULES.values() for rule in rules},
+    "gopher_quality_word_count": 1000,
+    "gopher_quality_mean_word_length": 5.0,
+}
+
+
+def note(**more: Any) -> dict[str, Any]:
+    """Annotations that pass every rule, with what differs."""
+    broken = {name for name in more if name not in TYPES}
+    assert not broken
+    private: dict[str, Any] = {"pii": [], "pii_title": [], "pii_chapters": []}
+    return {**PASSING, "id": "x", "language": "en", "language_score": 0.9, **private, **more}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Annotations as a table."""
+    return pa.table(
+        {name: pa.array([row[name] for row in rows], kind) for name, kind in TYPES.items()}
+    )
+
+
+def write(texts: pa.Table, rows: Sequence[dict[str, Any] | None]) -> Iterator[Outcome]:
+    """A part; ``None`` is a document that broke the annotator."""
+    good = [i for i, row in enumerate(rows) if row is not None]
+    said = verdicts(
+        "annotate",
+        texts["id"].to_pylist(),
+        reasons=[None if row else "ValueError" for row in rows],
+        failed=[row is None for row in rows],
+    )
+    measured = [
+        {**row, "id": texts["id"][i].as_py(), "characters": len(texts["text"][i].as_py())}
+        for i in good
+        if (row := rows[i]) is not None
+    ]
+    yield Outcome(table(measured), said)
+
+
+def annotated(
+    ctx: Context, documents: Dataset, rows: Sequence[Sequence[dict[str, Any] | None]] | None = None
+) -> Dataset:
+    """Annotations of a data set of documents: given ones, or ones that pass every rule."""
+    units = []
+    for number, part in enumerate(documents.parts):
+        given = rows[number] if rows is not None else [note()] * part.rows
+        units.append(Unit(digest([part.content, list(given)]), (part.table(), given), part.rows))
+    spec = Spec(NOTES, documents.source, {"keys": [unit.key for unit in units]}, (documents,))
+    return build(ctx, spec, units, write)

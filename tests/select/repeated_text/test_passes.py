@@ -1,0 +1,181 @@
+"""Each level sees only what those before it left."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.removals.match import Removal
+from tests.dedup.corpora import Row, context, documents, prose, row
+from tests.select.repeated_text.standalone import run_alone
+from tests.select.test_stage import ledger, run
+
+LINE = "One line that every one of these texts has"
+
+
+def test_a_dropped_copy_keeps_no_line_for_others(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(1)
+    own = f"{LINE}\n" + " ".join(prose(rng, 100))
+    old, new = (row("site", own, f"http://x/{year}", date=f"{year}-01-01") for year in (2001, 2020))
+    other = row("site", f"{LINE}\n" + " ".join(prose(rng, 100)), "http://x/other")
+    for level, name in (({"lines": {"documents": 2}}, "first"), ({"substrings": {}}, "survivor")):
+        text = other["text"] + " " + own.split("\n")[1] if name == "survivor" else other["text"]
+        rows = [old, new, row("site", text, "http://x/other")]
+        source = documents(ctx, "site", [rows])
+        corpus = run(ctx, [source], survivor=["newest"], **level)
+        said = ledger(corpus)
+        assert [verdict["reason"] for verdict in said] == ["exact_duplicate", None, None]
+        assert json.loads(said[2]["evidence"])["trimmed"][name] == new["id"]
+        kept = corpus.table(["text"])["text"].to_pylist()
+        assert kept[0] == own
+        assert kept[1] in (other["text"], other["text"].split("\n")[1])
+
+
+def test_what_lost_too_many_lines_keeps_no_run_for_others(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(2)
+    run_of_words = " ".join(prose(rng, 20))
+    rows = [
+        row("site", f"{LINE}\n" + " ".join(prose(rng, 80)), "http://x/1"),
+        row("site", f"{LINE}\n{run_of_words}", "http://x/2"),
+        row("site", " ".join(prose(rng, 80)) + f"\nthen {run_of_words}", "http://x/3"),
+    ]
+    source = documents(ctx, "site", [rows])
+    levels: dict[str, Any] = {"lines": {"documents": 2}, "substrings": {"words": 20}}
+    corpus = run_alone(ctx, [source], **levels)
+    assert [v["reason"] for v in ledger(corpus)] == [None, "repeated_lines", None]
+    assert corpus.table(["text"])["text"].to_pylist() == [rows[0]["text"], rows[2]["text"]]
+    alone = run_alone(ctx, [source], substrings={"words": 20})
+    assert alone.table(["text"])["text"].to_pylist()[2] == rows[2]["text"].split("\n")[0] + "\nthen"
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        {"lines": {"documents": 2, "min_words": 50}},
+        {"lines": {"documents": 2, "min_words": 50, "keep": "none"}},
+        {"substrings": {"words": 20, "min_words": 50}},
+        {"substrings": {"words": 20, "action": "drop", "max_share": 0.5}},
+    ],
+)
+def test_the_version_that_stays_of_a_page_stays_on_every_level(
+    tmp_path: Path, level: dict[str, Any]
+) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(4)
+    shared = "\n".join(" ".join(prose(rng, 40)) for _ in range(2))
+    rows = [
+        row("site", f"{shared}\n{' '.join(prose(rng, 300))}", f"http://x/{k}") for k in range(2)
+    ]
+    rows += [row("site", shared, "http://x/page", date="2020-01-01")]
+    rows += [row("site", " ".join(prose(rng, 100)), "http://x/page", date="2001-01-01")]
+    source = documents(ctx, "site", [rows[:3], rows[3:]])
+    corpus = run_alone(ctx, [source], survivor=["newest"], one_per_url=True, **level)
+    said = ledger(corpus)
+    assert [verdict["reason"] for verdict in said] == [None, None, None, "url_duplicate"]
+    assert json.loads(said[3]["evidence"])["survivor"] == rows[2]["id"]
+    assert rows[2]["id"] in corpus.table(["id"])["id"].to_pylist()
+
+
+def test_a_line_that_went_covers_no_run_of_others(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(5)
+    line = " ".join(prose(rng, 60))
+
+    def page(source: str, k: int) -> Row:
+        return row(source, f"{' '.join(prose(rng, 60))}\n{line}", f"http://{source}/{k}")
+
+    sources = {
+        name: [page(name, k) for k in range(n)] for name, n in (("a", 2), ("b", 1), ("c", 1))
+    }
+    corpus = run_alone(
+        ctx,
+        [documents(ctx, name, [rows]) for name, rows in sources.items()],
+        lines={"documents": 2, "keep": "none"},
+        substrings={},
+    )
+    own = {r["id"]: r["text"].split("\n")[0] for rows in sources.values() for r in rows}
+    (first,) = sources["b"]
+    own[first["id"]] = first["text"]
+    assert {r["id"]: r["text"] for r in corpus.table(["id", "text"]).to_pylist()} == own
+    assert json.loads(ledger(corpus)[3]["evidence"])["trimmed"]["survivor"] == first["id"]
+
+
+@given(seed=st.integers(0, 10_000), keep=st.sampled_from(["first", "none"]))
+@settings(max_examples=12)
+def test_what_lines_left_somewhere_substrings_leave_somewhere(
+    seed: int, keep: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rng = random.Random(seed)
+    ctx = context(tmp_path_factory.mktemp("store"))
+    passages = [[f"w{k}x{n}" for n in range(rng.randint(15, 40))] for k in range(8)]
+    sources = []
+    for name, count in (("a", 5), ("b", 2)):
+        rows = []
+        for number in range(count):
+            text = f"{name}{number}"
+            for words in rng.choices(passages, k=4):
+                start = rng.choice([0, 0, rng.randrange(len(words))])
+                text += rng.choice(["\n", "\n", " "]) + " ".join(words[start:])
+            rows.append(row(name, text, f"http://{name}/{number}"))
+        sources.append(documents(ctx, name, [rows]))
+    levels: dict[str, Any] = {
+        "lines": {"documents": 2, "keep": keep, "min_words": 1},
+        "substrings": {"words": 10, "min_words": 1},
+        "max_source_loss": 1,
+    }
+
+    def words_left(**fields: Any) -> set[str]:
+        return set(" ".join(run_alone(ctx, sources, **fields).table()["text"].to_pylist()).split())
+
+    left = words_left(**levels)
+    del levels["substrings"]
+    assert words_left(**levels) == left
+
+
+def test_levels_are_reported_by_source(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rows = [row("site", f"{LINE}\n{k}", f"http://x/{k}") for k in range(3)]
+    levels: dict[str, Any] = {"lines": {"documents": 2}, "substrings": {}, "one_per_url": True}
+    facts = run_alone(ctx, [documents(ctx, "site", [rows])], **levels).facts["sources"]["site"]
+    assert facts == {
+        "passed_rules": 3,
+        "url_duplicate": 0,
+        "exact_duplicate": 0,
+        "near_duplicate": 0,
+        "repeated_lines": 2,
+        "repeated_substring": 0,
+        "trimmed_repeated_lines": 0,
+        "trimmed_repeated_substring": 0,
+    }
+
+
+def test_removal_then_run_equals_a_run_that_never_had_the_document(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    rng = random.Random(3)
+    shared = " ".join(prose(rng, 20))
+    rows = [
+        row("site", f"{LINE}\n{' '.join(prose(rng, 60))} {shared} {k}", f"http://x/{k % 4}")
+        for k in range(6)
+    ]
+    levels: dict[str, Any] = {
+        "lines": {"documents": 2},
+        "substrings": {"words": 20},
+        "one_per_url": True,
+    }
+    whole = documents(ctx, "site", [rows[:3], rows[3:]])
+    for gone in (0, 4):
+        taken = Removal("id", rows[gone]["id"])
+        corpus = run_alone(ctx, [whole], removals=[taken], **levels)
+        left = [r for r in rows if r is not rows[gone]]
+        never = run_alone(ctx, [documents(ctx, "site", [left])], **levels)
+        assert corpus.table().to_pylist() == never.table().to_pylist()
+        said = [verdict for verdict in ledger(corpus) if verdict["reason"] != "removed"]
+        assert said == ledger(never)
+        assert never.facts["sources"]["site"]["trimmed_repeated_substring"] > 1
+        assert len(ledger(corpus)) == len(said) + 1

@@ -1,0 +1,138 @@
+"""Rules over columns: the same verdict as rule by rule, row by row."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.schemas.quality_rules import RULES
+from tasks.select.config import Gates, SelectConfig
+from tasks.select.rules import columns, evidence, judge
+from tests.select.annotations import note, table
+
+
+def gates(**fields: Any) -> Gates:
+    return SelectConfig.model_validate({"languages": {}, **fields}).gates("site")
+
+
+def reasons(rows: list[dict[str, Any]], **fields: Any) -> list[str | None]:
+    judged = judge(table(rows), gates(**fields))
+    return [judged.reason(row) for row in range(len(rows))]
+
+
+def plainly(row: dict[str, Any], chosen: Gates) -> str | None:
+    """The definition."""
+    if chosen.languages:
+        least = chosen.languages.get(row["language"])
+        if least is None or row["language_score"] < least:
+            return "language"
+    for name in chosen.quality:
+        for rule in RULES[name]:
+            threshold = chosen.rules.get(rule.name, rule.threshold)
+            if threshold is None or not rule.applies_to(row["language"]):
+                continue
+            if not rule.passes(row[rule.signal], threshold):
+                return rule.name
+    private = row["pii"] or row["pii_title"] or row["pii_chapters"]
+    return "pii" if chosen.pii == "drop" and private else None
+
+
+ROWS = st.lists(
+    st.builds(
+        note,
+        language=st.sampled_from(["en", "de", "zh", "th"]),
+        language_score=st.sampled_from([0.3, 0.65, 1.0]),
+        gopher_quality_word_count=st.sampled_from([3, 50, 100_000, 100_001]),
+        gopher_quality_mean_word_length=st.sampled_from([2.0, 3.0, 10.0, 11.0]),
+        gopher_quality_stop_words=st.integers(0, 8),
+        c4_curly_brace=st.booleans(),
+        c4_sentences=st.integers(0, 6),
+        fineweb_short_line_fraction=st.sampled_from([0.0, 0.67, 0.68, 1.0]),
+        gopher_repetition_dup_line_fraction=st.sampled_from([0.0, 0.3, 0.31]),
+        pii=st.sampled_from([[], [{"start": 0, "end": 1, "kind": "email"}]]),
+        pii_title=st.sampled_from([[], [], [{"start": 0, "end": 1, "kind": "ip"}]]),
+        pii_chapters=st.sampled_from(
+            [[], [], [{"chapter": 0, "start": 0, "end": 1, "kind": "ip"}]]
+        ),
+    ),
+    max_size=6,
+)
+CHOICES = st.fixed_dictionaries(
+    {
+        "languages": st.sampled_from([{}, {"en": 0.65}, {"de": 0.3, "zh": 1.0}]),
+        "quality": st.lists(st.sampled_from(sorted(RULES)), unique=True),
+        "pii": st.sampled_from(["keep", "mask", "drop"]),
+    }
+)
+
+
+@given(ROWS, CHOICES)
+def test_columns_give_what_rows_give(rows: list[dict[str, Any]], fields: dict[str, Any]) -> None:
+    chosen = gates(**fields)
+    assert reasons(rows, **fields) == [plainly(row, chosen) for row in rows]
+    # Only what `columns` names is looked at.
+    narrow = table(rows).select(columns(chosen))
+    judged = judge(narrow, chosen)
+    assert judged.failed.tolist() == judge(table(rows), chosen).failed.tolist()
+    for row in range(len(rows)):
+        reason = judged.reason(row)
+        if reason is not None:
+            assert evidence(narrow, chosen, row, reason)
+
+
+def test_limits_are_inclusive_and_can_be_moved_or_switched_off() -> None:
+    rows = [note(fineweb_short_line_fraction=value) for value in (0.67, 0.671, 0.95)]
+    short = "fineweb_short_lines"
+    assert reasons(rows) == [None, short, short]
+    assert reasons(rows, rules={short: 0.9}) == [None, None, short]
+    assert reasons(rows, rules={short: None}) == [None, None, None]
+    assert reasons(rows, quality=["c4"]) == [None, None, None]
+
+
+def test_the_first_filter_listed_speaks_first() -> None:
+    row = note(c4_sentences=0, fineweb_newline_word_ratio=1.0, language="de")
+    assert reasons([row], quality=["fineweb", "c4"]) == ["fineweb_newlines"]
+    assert reasons([row], quality=["c4", "fineweb"]) == ["c4_sentences"]
+    assert reasons([row], languages={"en": 0.5}) == ["language"]
+
+
+def test_evidence_names_value_and_limit() -> None:
+    rows = table(
+        [
+            note(c4_sentences=2, language="de", language_score=0.4),
+            note(
+                pii=[{"start": i, "end": i + 1, "kind": "ip"} for i in (0, 4)],
+                pii_title=[{"start": 0, "end": 9, "kind": "email"}],
+            ),
+        ]
+    )
+    chosen = gates(languages={"de": 0.5}, rules={"c4_sentences": 3}, pii="drop")
+    assert evidence(rows, chosen, 0, "language") == {
+        "language": "de",
+        "score": 0.4,
+        "threshold": 0.5,
+    }
+    assert evidence(rows, chosen, 0, "c4_sentences") == {
+        "signal": "c4_sentences",
+        "value": 2,
+        "required": ">=",
+        "threshold": 3,
+    }
+    assert evidence(rows, chosen, 1, "pii") == {"kinds": {"email": 1, "ip": 2}}
+
+
+def test_the_page_about_selection_lists_every_rule() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "select.md").read_text()
+    for rule in (rule for rules in RULES.values() for rule in rules):
+        boolean = isinstance(rule.threshold, bool)
+        limit = str(rule.threshold).lower() if boolean else f"{rule.threshold:,}"
+        assert f"| `{rule.name}` | `{rule.signal}` {rule.comparison} {limit} |" in page
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_english_stop_words_are_asked_of_english_only(language: str) -> None:
+    row = note(gopher_quality_stop_words=0, language=language)
+    expected = "gopher_quality_stop_words" if language == "en" else None
+    assert reasons([row]) == [expected]

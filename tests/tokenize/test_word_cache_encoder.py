@@ -1,0 +1,159 @@
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.formats.arrow_text import utf8
+from tasks.tokenize import word_cache_encoder, word_table
+from tasks.tokenize.bpe import train
+from tasks.tokenize.encode import Encoded, Encoder
+from tasks.tokenize.pretokenizer import ALL, Rule
+from tests.tokenize.corpora import EOS, PROSE, variations
+from tests.tokenize.test_pretokenizer_kernel import TRICKY
+
+TRAINED = {rule: train(PROSE, vocab_size=420, specials=[EOS], rule=rule) for rule in ALL}
+TEXTS = st.lists(TRICKY | st.sampled_from([*PROSE, EOS, ""]), max_size=5)
+
+
+def column(texts: list[str]) -> "pa.Array[str]":
+    return pa.array(texts, pa.large_string())
+
+
+def separate(encoded: Encoded) -> list[list[int]]:
+    ends = np.cumsum(encoded.lengths)
+    return [part.tolist() for part in np.split(encoded.tokens, ends)[:-1]]
+
+
+@pytest.mark.parametrize("rule", ALL, ids=lambda rule: "-".join(vars(rule).values()))
+@given(texts=TEXTS)
+def test_ids_are_those_of_the_library(rule: Rule, texts: list[str]) -> None:
+    encoder = Encoder(TRAINED[rule], EOS)
+    assert encoder.lookup is not None
+    encoded = encoder.encode_column(column(texts))
+    assert encoded.tokens.dtype == encoder.dtype
+    expected = [ids.tolist() for ids in encoder.encode(texts) if not isinstance(ids, Exception)]
+    assert separate(encoded) == expected
+    rows = np.arange(len(texts))
+    assert encoder.lookup.come_back(
+        *utf8(column(texts)), encoded.tokens, np.cumsum(encoded.lengths) - encoded.lengths, rows
+    ).all()
+
+
+def published(change: Callable[[dict[str, object]], object]) -> bytes:
+    data = json.loads(TRAINED[Rule("llama3")])
+    change(data)
+    return json.dumps(data).encode()
+
+
+def test_merges_that_the_model_ignores_are_ignored() -> None:
+    """Llama 3's file: a word that is a token is that token, whatever the merges say."""
+
+    def ignore(data: dict[str, object]) -> None:
+        model = json.loads(json.dumps(data["model"]))
+        model["ignore_merges"] = True
+        model["vocab"]["ĠIshmael"] = 420
+        data["model"] = model
+
+    encoder = Encoder(published(ignore), EOS)
+    assert encoder.lookup is not None
+    [ids] = separate(encoder.encode_column(column(["Call me Ishmael."])))
+    assert 420 in ids
+    [same] = encoder.encode(["Call me Ishmael."])
+    assert not isinstance(same, Exception)
+    assert ids == same.tolist()
+
+
+def test_a_tokenizer_that_cuts_in_another_way_is_run_as_it_is() -> None:
+    def spaces(data: dict[str, object]) -> None:
+        data["pre_tokenizer"] = {
+            "type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True
+        }  # fmt: skip
+
+    encoder = Encoder(published(spaces), EOS)
+    assert encoder.lookup is None
+    texts = [*PROSE, ""]
+    encoded = encoder.encode_column(column(texts))
+    expected = [ids.tolist() for ids in encoder.encode(texts) if not isinstance(ids, Exception)]
+    assert separate(encoded) == expected
+    back = encoder.come_back(column(texts), encoded, np.arange(len(texts)))
+    assert back == [
+        encoder.decode(np.array(ids)) == text for ids, text in zip(expected, texts, strict=True)
+    ]
+
+
+def test_words_that_were_forgotten_and_small_buffers_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = variations(200)
+    whole = separate(Encoder(TRAINED[Rule()], EOS).encode_column(column(texts)))
+    monkeypatch.setattr(word_cache_encoder, "KNOWN_BYTES", 100)
+    monkeypatch.setattr(word_cache_encoder, "TOGETHER", 3)
+    monkeypatch.setattr(word_table, "BUFFER", 11)
+    encoder = Encoder(TRAINED[Rule()], EOS)
+    for at in range(0, 200, 50):
+        assert separate(encoder.encode_column(column(texts[at : at + 50]))) == whole[at : at + 50]
+
+
+def test_tokens_of_another_text_do_not_come_back() -> None:
+    encoder = Encoder(TRAINED[Rule()], EOS)
+    encoded = encoder.encode_column(column(["one text", "another", ""]))
+    rows = np.arange(3)
+    assert encoder.come_back(column(["one text", "another", ""]), encoded, rows) == [True] * 3
+    others = column(["one texts", "anothe", "x"])
+    assert encoder.come_back(others, encoded, rows) == [False] * 3
+
+
+def without_q() -> bytes:
+    """A tokenizer that fails where a "q" stands: its unknown token is none of its tokens."""
+
+    def unknown(data: dict[str, object]) -> None:
+        model = json.loads(json.dumps(data["model"]))
+        kept = {token: i for token, i in model["vocab"].items() if "q" not in token}
+        merges = [pair for pair in model["merges"] if "q" not in "".join(pair)]
+        data["model"] = {**model, "vocab": kept, "merges": merges, "unk_token": "<missing>"}
+
+    return published(unknown)
+
+
+def test_a_word_that_cannot_be_encoded_fails_its_own_text_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = Encoder(without_q(), EOS)
+    assert encoder.lookup is not None
+    slow: list[str] = []
+    encode = encoder.encode
+
+    def spied(texts: list[str]) -> object:
+        slow.extend(texts)
+        return encode(texts)
+
+    monkeypatch.setattr(encoder, "encode", spied)
+    for texts, wrong in (
+        (["fine", "a q", "good"], [1]),
+        (["good", "fine", "new"], []),
+        (["q"], [0]),
+    ):
+        encoded = encoder.encode_column(column(texts))
+        assert list(encoded.errors) == wrong
+        assert [int(n) > 0 for n in encoded.lengths] == [i not in wrong for i in range(len(texts))]
+    assert slow == ["a q", "q"]  # the others were looked up
+
+
+@given(
+    st.lists(st.lists(TRICKY | st.sampled_from(["q", " quite", *PROSE]), max_size=4), max_size=4)
+)
+def test_texts_beside_those_that_fail_have_the_ids_of_the_library(batches: list[list[str]]) -> None:
+    encoder = Encoder(without_q(), EOS)
+    for texts in batches:
+        encoded = encoder.encode_column(column(texts))
+        expected = encoder.encode(texts)
+        failed = {row: str(ids) for row, ids in enumerate(expected) if isinstance(ids, Exception)}
+        assert {row: str(error) for row, error in encoded.errors.items()} == failed
+        assert set(failed) == {row for row, text in enumerate(texts) if "q" in text}
+        assert separate(encoded) == [
+            [] if isinstance(ids, Exception) else ids.tolist() for ids in expected
+        ]

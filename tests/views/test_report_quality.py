@@ -1,0 +1,34 @@
+"""The report's histograms of quality signals."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.progress import Silent
+from infra.dataset.ledger import verdicts
+from infra.dataset.stage import Context
+from infra.store.storage import Storage
+from tests.views.duplicate_datasets import stage
+from views.report.quality import quality
+
+
+def test_a_source_that_gave_nothing_does_not_stop_the_report(tmp_path: Path) -> None:
+    workers = Cluster(ClusterConfig.model_validate({"workers": 0}))
+    ctx = Context(Storage(str(tmp_path)), 1, workers, Silent())
+    parts = {"empty": [], "full": [0.1, 0.9]}
+    notes, judged = [], []
+    for source, scores in parts.items():
+        ids = [f"{source}{n}" for n in range(len(scores))]
+        table = pa.table(
+            {"id": pa.array(ids, pa.string()), "language_score": pa.array(scores, pa.float64())}
+        )
+        notes.append(stage(ctx, "annotate", source, [], [(table, verdicts("annotate", ids))]))
+        reasons = ["language" if score < 0.5 else None for score in scores]
+        kept = pa.table({"id": [i for i, reason in zip(ids, reasons, strict=True) if not reason]})
+        judged.append((kept, verdicts("select", ids, reasons=reasons)))
+    found = quality(notes, stage(ctx, "select", None, notes, judged))
+    assert found is not None
+    assert found.documents == 2
+    (drawn,) = found.histograms
+    assert "2 documents, 1 of them gone" in drawn.chart

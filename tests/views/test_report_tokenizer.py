@@ -1,0 +1,79 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.dataset.dataset import Dataset
+from infra.dataset.stage import Spec, Stage, build
+from tests.tokenize.corpora import context
+from views.report.page import _environment
+from views.report.tokenizer import vocabulary
+
+GROUP = {"documents": 9, "tokens": 500, "bytes": 1800, "words": 400}
+RATES = {"tokens_per_word": 1.2275, "bytes_per_token": 3.6660}
+TRAINING = {
+    "documents": 8,
+    "bytes": 1600,
+    "words": 1000,
+    "distinct_words": 300,
+    "least_count": 1,
+    "words_left_out": 0,
+    "distinct_left_out": 0,
+}
+
+
+def shards(root: Path, **changes: Any) -> Dataset:
+    facts = {
+        "vocab_size": 400,
+        **RATES,
+        "by_language": {"de": {**GROUP, **RATES}, "zh": {**GROUP, **RATES, "bytes": 1}},
+        "by_source": {"site": {**GROUP, **RATES}},
+        "normalised": 0,
+        "round_trip": {"documents": 2, "exact": 2, "failing": []},
+        "unused": {"count": 100, "share": 0.25, "examples": [{"id": 7, "text": "<b>rare"}]},
+        "training": TRAINING,
+        **changes,
+    }
+    return build(
+        context(root), Spec(Stage("tokenize", ()), None, {}), [], list, facts=lambda _: facts
+    )
+
+
+def page(data: Dataset) -> str:
+    told = vocabulary(data)
+    text = _environment().get_template("tokenizer.html").render(vocabulary=told)
+    return " ".join(text.split())
+
+
+def test_the_section_says_what_the_facts_say(tmp_path: Path) -> None:
+    text = page(shards(tmp_path))
+    assert "1.23 tokens for a word and 3.67 bytes for a token" in text
+    assert "2 of 2 held-out documents come back from their tokens as they were." in text
+    assert "100 ids (25" in text
+    assert "<code>&lt;b&gt;rare</code>" in text
+    assert text.index("German") < text.index("Chinese")
+    assert "left out" not in text
+    assert "normalisation" not in text
+
+
+def test_what_is_amiss_is_named(tmp_path: Path) -> None:
+    trip = {"documents": 2, "exact": 1, "failing": [{"id": "d1", "url": "https://example.org/x"}]}
+    left = {**TRAINING, "least_count": 3, "distinct_left_out": 90, "words_left_out": 120}
+    text = page(shards(tmp_path, round_trip=trip, training=left, normalised=5))
+    assert "1 of 2 held-out documents" in text
+    assert '<code title="d1">https://example.org/x</code>' in text
+    assert "those that occur less than 3 times were left out, 12" in text
+    assert "5 documents were changed by Unicode normalisation" in text
+
+
+@pytest.mark.parametrize("given", [None, "shards"])
+def test_a_page_without_these_facts_has_no_section(tmp_path: Path, given: str | None) -> None:
+    data = None
+    if given:
+        empty = Spec(Stage("tokenize", ()), None, {})
+        data = build(context(tmp_path), empty, [], list, facts=lambda _: {"vocab_size": 3})
+    assert vocabulary(data) is None
+
+
+def test_a_given_tokenizer_was_not_trained(tmp_path: Path) -> None:
+    assert "It was given by the recipe; it has 400 ids." in page(shards(tmp_path, training=None))

@@ -1,0 +1,1 @@
+"""What people look at: documents, histories, duplicates, removals, verification, the report."""

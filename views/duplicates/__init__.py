@@ -1,0 +1,1 @@
+"""Duplicate clusters: their members, and how their texts differ."""

@@ -1,0 +1,1 @@
+"""The history of one document, and which training steps used which documents."""

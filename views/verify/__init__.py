@@ -1,0 +1,1 @@
+"""Re-count and re-hash the committed data sets of a run."""
