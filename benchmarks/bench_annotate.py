@@ -22,14 +22,14 @@ import pyarrow as pa
 
 from infra.schemas.quality_rules import RULES
 from tasks.annotate.language import identify
-from tasks.annotate.pii.spans import find
-from tasks.annotate.signals.gopher_quality import measure
+from tasks.annotate.pii.spans import find_pii
+from tasks.annotate.signals.gopher_quality import compute_signals
 
-PEER = Path(__file__).parent / "peers" / "annotate_datatrove.py"
+PEER_SCRIPT = Path(__file__).parent / "peers" / "annotate_datatrove.py"
 TEXT_FILES = (".txt", ".rst", ".md")
 LANGUAGE_CHARACTERS = 10_000
 REPEATS = 3
-SHOWN = 5
+MAX_SHOWN = 5
 
 
 def read(paths: Sequence[Path]) -> Iterator[str]:
@@ -64,10 +64,10 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return best
 
 
-def ask_peer(python: str, texts: Sequence[str]) -> dict[str, Any]:
+def run_peer(python: str, texts: Sequence[str]) -> dict[str, Any]:
     """What datatrove says."""
     done = subprocess.run(
-        [python, str(PEER)],
+        [python, str(PEER_SCRIPT)],
         input="\n".join(map(json.dumps, texts)),
         stdout=subprocess.PIPE,
         text=True,
@@ -90,14 +90,14 @@ def main() -> None:
         sys.exit(f"no text found below {', '.join(map(str, options.input))}")
     print(f"{len(texts)} texts, {size:.1f} MB\n")
     column = pa.array(texts, pa.large_string())
-    signals = measure(column)
+    signals = compute_signals(column)
     codes, _ = identify(texts, LANGUAGE_CHARACTERS)
     speed = {
-        "quality signals, all": size / cpu_seconds(lambda: measure(column)),
-        "personal data": size / cpu_seconds(lambda: find(column)),
+        "quality signals, all": size / cpu_seconds(lambda: compute_signals(column)),
+        "personal data": size / cpu_seconds(lambda: find_pii(column)),
         "language": size / cpu_seconds(lambda: identify(texts, LANGUAGE_CHARACTERS)),
     }
-    peer = ask_peer(options.peer_python, texts) if options.peer_python else None
+    peer = run_peer(options.peer_python, texts) if options.peer_python else None
     theirs: dict[str, float] = {}
     if peer:
         seconds = sum(item["seconds"] for item in peer["filters"].values())
@@ -139,7 +139,7 @@ def agreement(peer: dict[str, Any], signals: dict[str, Any], codes: Sequence[str
             f"{name:20} agree {share:7.2%} of {len(english)} "
             f"(ours drops {ours_drop}, theirs {theirs_drop})"
         )
-        for what, count in differ.most_common(SHOWN):
+        for what, count in differ.most_common(MAX_SHOWN):
             print(f"{'':20} {count:4} x {what}")
 
 

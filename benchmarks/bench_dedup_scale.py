@@ -21,20 +21,25 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.dedup_synthetic import PART, bytes_per_document, part
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import PartRef
 from infra.dataset.stage import Context
-from infra.schemas.duplicate_pairs import EDGES
+from infra.schemas.duplicate_pairs import VERIFIED_PREFIX
 from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.part_groups import Block, Piece
-from tasks.dedup.pipeline import Joined, join
-from tasks.dedup.shuffle_plan import Layout
-from tasks.select.cluster_selection import gather, hold, send_pairs, survey
+from tasks.dedup.part_groups import PartGroup, PartInfo
+from tasks.dedup.pipeline import DedupResult, find_duplicates
+from tasks.dedup.shuffle_plan import ShufflePlan
+from tasks.select.cluster_selection import (
+    collect_dropped,
+    select_partition,
+    send_candidates,
+    send_pairs,
+)
 from tasks.select.config import SelectConfig
-from tasks.select.selection_shuffle import Poll
-from tasks.select.write_part import Triple
+from tasks.select.selection_shuffle import SelectionShuffle
+from tasks.select.write_part import PartInputs
 
 WORKERS = 2
 MILLION = 1_000_000
@@ -54,7 +59,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         root = Storage(folder)
         print(f"signatures of {max(sizes):,} documents ...", flush=True)
-        parts = make(root.at("parts"), max(sizes))
+        parts = make(root.subdir("parts"), max(sizes))
         keys = [key for _, key in parts]
         print(f"{bytes_per_document(keys):.0f} bytes per document stored", flush=True)
         first = 0.0
@@ -77,7 +82,7 @@ def make(storage: Storage, documents: int) -> list[Pair]:
     config = DedupConfig()
     counts = [min(PART, documents - start) for start in range(0, documents, PART)]
     out: list[Pair | None] = [None] * len(counts)
-    with Cluster(ClusterConfig(workers=WORKERS)) as cluster:
+    with DaskCluster(ClusterConfig(workers=WORKERS)) as cluster:
         payloads = [(storage, number, rows, config) for number, rows in enumerate(counts)]
         for index, pair in cluster.map(part, payloads):
             out[index] = pair
@@ -87,80 +92,86 @@ def make(storage: Storage, documents: int) -> list[Pair]:
 def measure(root: Storage, parts: Sequence[Pair], documents: int, config: DedupConfig) -> float:
     """Join and elect among the first documents; print a line; give the seconds."""
     chosen = list(parts[: -(-documents // PART)])
-    with Cluster(ClusterConfig(workers=WORKERS)) as cluster:
-        ctx = Context(root, 1, cluster, Silent())
+    with DaskCluster(ClusterConfig(workers=WORKERS)) as cluster:
+        ctx = Context(root, 1, cluster, NullReporter())
         run(ctx, chosen[:1], config)  # compiles
         shutil.rmtree(Path(root.url) / "run")
         joined, first, second = run(ctx, chosen, config)
-        peak = max(cluster.client().run(_peak).values())
-    work = root.at("run", "work")
-    spilt = sum(work.size(name) for name in work.list()) / documents
+        peak = max(cluster.client().run(_peak_rss_kib).values())
+    work = root.subdir("run", "work")
+    spilt = sum(work.size(name) for name in work.list_files()) / documents
     shutil.rmtree(Path(root.url) / "run")
     row = [f"{documents:,}", f"{first:.1f}", f"{second:.1f}", f"{peak / 1024:.0f}"]
-    row += [f"{spilt:.0f}", f"{joined.facts['clusters']:,}"]
+    row += [f"{spilt:.0f}", f"{joined.stats['clusters']:,}"]
     print("".join(f"{cell:>14}" for cell in row), flush=True)
     return first + second
 
 
-def run(ctx: Context, parts: Sequence[Pair], config: DedupConfig) -> tuple[Joined, float, float]:
+def run(
+    ctx: Context, parts: Sequence[Pair], config: DedupConfig
+) -> tuple[DedupResult, float, float]:
     """The join and the election, and the seconds of each."""
     start = time.perf_counter()
-    work, folder = ctx.storage.at("run", "work"), ctx.storage.at("run", "pairs")
-    joined = join(ctx, cut(parts, config), config, work, folder)
+    work, folder = ctx.storage.subdir("run", "work"), ctx.storage.subdir("run", "pairs")
+    joined = find_duplicates(ctx, make_blocks(parts, config), config, work, folder)
     middle = time.perf_counter()
-    elect(ctx, parts, joined, work, folder)
+    select_survivors(ctx, parts, joined, work, folder)
     return joined, middle - start, time.perf_counter() - middle
 
 
-def cut(parts: Sequence[Pair], config: DedupConfig) -> list[Block]:
-    """Blocks, as `tasks.dedup.part_groups.blocks` cuts data sets."""
-    rows = Layout.block_rows(config)
-    out: list[Block] = []
-    pieces: list[Piece] = []
+def make_blocks(parts: Sequence[Pair], config: DedupConfig) -> list[PartGroup]:
+    """Blocks, as `tasks.dedup.part_groups.group_parts` cuts data sets."""
+    rows = ShufflePlan.part_group_rows(config)
+    out: list[PartGroup] = []
+    pieces: list[PartInfo] = []
     start = 0
     for number, (documents, keys) in enumerate(parts):
-        pieces.append(Piece(number, start, documents, keys))
-        start += keys.rows
+        pieces.append(PartInfo(number, start, documents, keys))
+        start += keys.num_rows
         if start - pieces[0].start >= rows or number == len(parts) - 1:
-            out.append(Block(len(out), tuple(pieces)))
+            out.append(PartGroup(len(out), tuple(pieces)))
             pieces = []
     return out
 
 
-def elect(
-    ctx: Context, parts: Sequence[Pair], joined: Joined, work: Storage, folder: Storage
+def select_survivors(
+    ctx: Context, parts: Sequence[Pair], joined: DedupResult, work: Storage, folder: Storage
 ) -> None:
     """The election of the stage ``select`` over the marks of the join."""
-    starts = np.cumsum([0, *(keys.rows for _, keys in parts)])
+    starts = np.cumsum([0, *(keys.num_rows for _, keys in parts)])
     partitions = 1
-    while partitions * 200_000 < joined.facts["clustered_documents"]:
+    while partitions * 200_000 < joined.stats["clustered_documents"]:
         partitions *= 2
     config = SelectConfig.model_validate({"languages": {}, "quality": [], "pii": "keep"})
-    poll = Poll(work.at("election"), partitions, tuple(starts.tolist()), ("source", "longest"))
-    gates = config.gates(None)
+    poll = SelectionShuffle(
+        work.subdir("election"), partitions, tuple(starts.tolist()), ("source", "longest")
+    )
+    gates = config.filters_for(None)
     triples = [
-        Triple(0, documents, documents, _marks(work, number, documents))
+        PartInputs(0, documents, documents, _duplicate_labels(work, number, documents))
         for number, (documents, _) in enumerate(parts)
     ]
-    files = [name for name in joined.files if name.startswith(EDGES)]
+    files = [name for name in joined.files if name.startswith(VERIFIED_PREFIX)]
     for function, payloads in (
-        (survey, [(poll, k, triple, gates, ()) for k, triple in enumerate(triples)]),
+        (send_candidates, [(poll, k, triple, gates, ()) for k, triple in enumerate(triples)]),
         (send_pairs, [(poll, k, folder, name) for k, name in enumerate(files)]),
-        (hold, [(poll, k, len(files)) for k in range(partitions)]),
-        (gather, [(poll, k) for k in range(len(parts))]),
+        (select_partition, [(poll, k, len(files)) for k in range(partitions)]),
+        (collect_dropped, [(poll, k) for k in range(len(parts))]),
     ):
         for _ in ctx.cluster.map(function, payloads):
             pass
 
 
-def _marks(work: Storage, number: int, documents: PartRef) -> PartRef:
+def _duplicate_labels(work: Storage, number: int, documents: PartRef) -> PartRef:
     record = documents.record
     name = f"marked/{number}.parquet"
     files = {"parquet": type(record.files["parquet"])(name, 0, "")}
-    return PartRef(work, "dedup", None, type(record)(name, record.rows, 0, record.counts, files))
+    return PartRef(
+        work, "dedup", None, type(record)(name, record.num_rows, 0, record.counts, files)
+    )
 
 
-def _peak() -> int:
+def _peak_rss_kib() -> int:
     """The peak resident memory of this process in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

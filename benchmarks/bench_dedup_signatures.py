@@ -28,13 +28,13 @@ import pyarrow as pa
 import xxhash
 from resiliparse.extract.html2text import extract_plain_text
 
-from examples.quickstart.build import fetch
+from examples.quickstart.build import fetch_quickstart
 from tasks.dedup.minhash.shingles import shingles
 from tasks.dedup.minhash.signatures import band_keys
-from tasks.dedup.minhash.sketch import Reader
-from tasks.select.repeated_text.config import Lines, Substrings
-from tasks.select.repeated_text.line_hashes import line_hashes
-from tasks.select.repeated_text.word_hashes import fingerprints
+from tasks.dedup.minhash.sketch import ShingleReader
+from tasks.select.repeated_text.config import LineDedupConfig, SubstringDedupConfig
+from tasks.select.repeated_text.line_hashes import hash_lines
+from tasks.select.repeated_text.word_hashes import compute_fingerprints
 
 NGRAM, BANDS, ROWS, SEED = 5, 14, 8, 1
 PERMUTATIONS = BANDS * ROWS
@@ -43,13 +43,13 @@ SLOW_BYTES = 4_000_000  # of text, for contenders below 10 MB/s
 
 def quickstart() -> list[str]:
     """The text of the quickstart's pages and plain-text books."""
-    folder, _ = fetch()
+    folder, _ = fetch_quickstart()
     pages = sorted((folder / "site").rglob("*.html"))
     texts = [str(extract_plain_text(page.read_text(errors="replace"))) for page in pages]
     return texts + [book.read_text() for book in sorted((folder / "books").glob("*.txt"))]
 
 
-def cut(texts: Iterable[str], size: int) -> list[str]:
+def take_bytes(texts: Iterable[str], size: int) -> list[str]:
     """The first texts that together reach ``size`` bytes."""
     out, total = [], 0
     for text in texts:
@@ -86,34 +86,36 @@ def hash32(data: bytes) -> int:
     return int(xxhash.xxh64_intdigest(data) & 0xFFFFFFFF)
 
 
-def datasketch_one(made: list[bytes], hashfunc: Callable[[bytes], int] | None) -> Any:
+def datasketch_one(shingle_list: list[bytes], hashfunc: Callable[[bytes], int] | None) -> Any:
     """One text's MinHash."""
     minhash = datasketch.MinHash(PERMUTATIONS, seed=SEED, scheme="affine32", hashfunc=hashfunc)
-    minhash.update_batch(made)
+    minhash.update_batch(shingle_list)
     return minhash.hashvalues
 
 
-def datasketch_all(made: list[list[bytes]], hashfunc: Callable[[bytes], int] | None) -> None:
+def datasketch_all(
+    shingle_list: list[list[bytes]], hashfunc: Callable[[bytes], int] | None
+) -> None:
     """Every text's MinHash."""
-    for one in made:
+    for one in shingle_list:
         datasketch_one(one, hashfunc)
 
 
-def same(texts: list[str]) -> bool:
+def signatures_match(texts: list[str]) -> bool:
     """Whether signatures equal datasketch's, value by value."""
-    found = Reader(NGRAM).sketch(pa.array(texts, pa.large_string()), SEED, PERMUTATIONS)
+    found = ShingleReader(NGRAM).sketch(pa.array(texts, pa.large_string()), SEED, PERMUTATIONS)
     return all(
         mine.tolist() == datasketch_one(shingles(text, NGRAM), hash32).tolist()
         for text, mine in zip(texts, found.signatures, strict=True)
     )
 
 
-def peak(size: int) -> float:
+def peak_megabytes(size: int) -> float:
     """Megabytes allocated at most while a single text of ``size`` bytes is sketched."""
     unit = "All work and no play makes Jack a dull boy. "
     column = pa.array([unit * (size // len(unit))], pa.large_string())
     tracemalloc.start()
-    Reader(NGRAM).sketch(column, SEED, PERMUTATIONS)
+    ShingleReader(NGRAM).sketch(column, SEED, PERMUTATIONS)
     highest = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return highest / 1e6
@@ -127,22 +129,22 @@ def main() -> None:
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     base = [path.read_text(errors="replace") for path in options.files] or quickstart()
-    texts = cut(itertools.cycle(base), options.megabytes * 1_000_000)
-    few = cut(base, SLOW_BYTES)
+    texts = take_bytes(itertools.cycle(base), options.megabytes * 1_000_000)
+    few = take_bytes(base, SLOW_BYTES)
     size, small = megabytes(texts), megabytes(few)
     print(f"{len(texts):,} texts, {size:.1f} MB; the slow ones: {len(few):,} texts, {small:.1f} MB")
-    print(f"signatures equal datasketch's: {same(few[:50])}")
+    print(f"signatures equal datasketch's: {signatures_match(few[:50])}")
 
     column = pa.array(texts, pa.large_string())
-    reader = Reader(NGRAM)
+    reader = ShingleReader(NGRAM)
     reader.sketch(column.slice(0, 1), SEED, PERMUTATIONS)  # compiled outside the timing
     ours = size / seconds(
         lambda: band_keys(reader.sketch(column, SEED, PERMUTATIONS).signatures, BANDS)
     )
     print(f"{'gristmill, text to digest, signature and keys':58}{ours:8.1f} MB/s")
     levels: dict[str, Callable[[pa.Array[Any]], pa.Array[Any]]] = {
-        "lines": partial(line_hashes, config=Lines()),
-        "substrings": partial(fingerprints, words=Substrings().words),
+        "lines": partial(hash_lines, config=LineDedupConfig()),
+        "substrings": partial(compute_fingerprints, run_words=SubstringDedupConfig().min_run_words),
     }
     for name, hashed in levels.items():
         share = hashed(column).nbytes / 1e6 / size
@@ -177,8 +179,8 @@ def main() -> None:
 
         line("rensa RMinHash, all shingles", seconds(full), shingling)
     print(
-        f"memory above the text: {peak(1 << 20):.1f} MB for a text of 1 MB, "
-        f"{peak(1 << 26):.1f} MB for one of 64 MB"
+        f"memory above the text: {peak_megabytes(1 << 20):.1f} MB for a text of 1 MB, "
+        f"{peak_megabytes(1 << 26):.1f} MB for one of 64 MB"
     )
 
 

@@ -33,13 +33,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import dedup_gristmill as gristmill
-from benchmarks.dedup_peers import NotMeasured, Peer, ask, datatrove, rensa, text_dedup
-from benchmarks.dedup_text import NoText, corpus, read, size
-from tasks.dedup.minhash.sketch import Reader
+from benchmarks.dedup_peers import NotMeasured, Peer, datatrove, rensa, run_peer, text_dedup
+from benchmarks.dedup_text import TextUnavailableError, corpus, read, size
+from tasks.dedup.minhash.sketch import ShingleReader
 
 NGRAM, PERMUTATIONS, SEED = 5, 112, 1
 WORKERS, FILES = 2, 16
-SIGNATURES = 100.0  # MB/s of one core: the target
+TARGET_SIGNATURE_MB_S = 100.0  # MB/s of one core: the target
 WARM_DOCUMENTS, RUNS = 64, 3
 
 
@@ -63,7 +63,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Ours:
+class GristmillTimes:
     """The stage's seconds over one corpus."""
 
     dedup: Timed
@@ -84,7 +84,7 @@ def one_core() -> Iterator[None]:
 
 def signatures(texts: pa.Table) -> Timed:
     """CPU seconds for every signature, the better of two runs."""
-    reader = Reader(NGRAM)
+    reader = ShingleReader(NGRAM)
     column = texts["text"]
     reader.sketch(column.slice(0, 1), SEED, PERMUTATIONS)  # compiled outside the timing
     best = float("inf")
@@ -97,7 +97,7 @@ def signatures(texts: pa.Table) -> Timed:
     return Timed(size(texts) / 1e6, best)
 
 
-def spread(texts: pa.Table, folder: Path) -> Path:
+def write_parquet(texts: pa.Table, folder: Path) -> Path:
     """Write Parquet files of about equal numbers of documents."""
     folder.mkdir(parents=True)
     for number in range(FILES):
@@ -108,7 +108,7 @@ def spread(texts: pa.Table, folder: Path) -> Path:
     return folder
 
 
-def warm(texts: pa.Table) -> pa.Table:
+def warmup_texts(texts: pa.Table) -> pa.Table:
     """A few documents and near-duplicates of them, so that every kernel is loaded."""
     few = texts.slice(0, WARM_DOCUMENTS)
     copies = pa.table(
@@ -121,25 +121,25 @@ def warm(texts: pa.Table) -> pa.Table:
     return pa.concat_tables([few, copies])
 
 
-def ours(texts: pa.Table, work: Path, workers: gristmill.Workers) -> Ours:
+def run_gristmill(texts: pa.Table, work: Path, workers: gristmill.Workers) -> GristmillTimes:
     """One run over one corpus: annotations first, so that nothing runs beside ``dedup``.
 
     The documents are then taken in again, which changes nothing but lets the run connect to its
     workers before ``dedup`` begins; once more alone, to know the CPU seconds that this takes.
     """
-    folder = spread(texts, work / "documents")
-    recipe = gristmill.recipe(folder, work, cluster={"address": workers.address})
+    folder = write_parquet(texts, work / "documents")
+    recipe = gristmill.write_recipe(folder, work, cluster={"address": workers.address})
     printed, cpu = [], []
     for until in ("annotate", "annotate", "select"):
         shutil.rmtree(work / "data" / "acquire", ignore_errors=True)
         start = workers.cpu()
         printed.append(gristmill.run(recipe, until))
         cpu.append(workers.cpu() - start)
-    done = gristmill.outcome(*printed)
+    done = gristmill.read_result(*printed)
     dedup, select = done.seconds["dedup"], done.seconds["select"]
     megabytes = size(texts) / 1e6
     both = Timed(megabytes, dedup + select, cpu[2] - cpu[1])
-    return Ours(Timed(megabytes, dedup), both, len(done.removed))
+    return GristmillTimes(Timed(megabytes, dedup), both, len(done.removed))
 
 
 def show(name: str, timed: Timed, note: str = "") -> None:
@@ -150,26 +150,26 @@ def show(name: str, timed: Timed, note: str = "") -> None:
     )
 
 
-def compare(peer: Peer, folder: Path, mine: Ours, least: float | None) -> bool:
+def compare(peer: Peer, folder: Path, ours: GristmillTimes, min_speedup: float | None) -> bool:
     """Run a peer on the same text; print its line, how many times as fast we are; give if it is enough.
 
     ``None`` asks for no ratio: the row is there to be seen.
     """
     try:
-        answer = ask(peer, folder)
+        answer = run_peer(peer, folder)
     except NotMeasured as reason:
         print(f"{peer.name}: not measured: {reason}")
         return False
-    timed = Timed(mine.both.megabytes, answer.total, answer.cpu)
+    timed = Timed(ours.both.megabytes, answer.total, answer.cpu)
     stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in answer.seconds.items())
     show(f"{peer.name}, {answer.version}", timed, f"{len(answer.removed):,} removed; {stages}")
-    most = mine.both.speed / timed.speed
-    enough = least is None or most >= least
-    target = "no target" if least is None else f"target {least:g}: {_verdict(enough)}"
+    most = ours.both.speed / timed.speed
+    enough = min_speedup is None or most >= min_speedup
+    target = "no target" if min_speedup is None else f"target {min_speedup:g}: {_verdict(enough)}"
     print(
         f"{'':6}gristmill is {most:.1f} times as fast, {target}"
-        f" (dedup without select {mine.dedup.speed / timed.speed:.1f}; by CPU seconds"
-        f" {mine.both.per_cpu / timed.per_cpu:.1f})",
+        f" (dedup without select {ours.dedup.speed / timed.speed:.1f}; by CPU seconds"
+        f" {ours.both.per_cpu / timed.per_cpu:.1f})",
         flush=True,
     )
     return enough
@@ -183,14 +183,14 @@ def measure(texts: pa.Table, *, peers: bool) -> bool:
     )
     made = signatures(texts)
     show("gristmill signatures, one core", made)
-    met = [made.speed >= SIGNATURES]
-    print(f"{'':6}target {SIGNATURES:g} MB/s: {_verdict(met[0])}")
-    with tempfile.TemporaryDirectory() as temporary, gristmill.workers(WORKERS) as workers:
+    met = [made.speed >= TARGET_SIGNATURE_MB_S]
+    print(f"{'':6}target {TARGET_SIGNATURE_MB_S:g} MB/s: {_verdict(met[0])}")
+    with tempfile.TemporaryDirectory() as temporary, gristmill.start_workers(WORKERS) as workers:
         runs = []
         for number in range(RUNS + 1):
             work = Path(temporary, str(number))
             work.mkdir()
-            runs.append(ours(texts if number else warm(texts), work, workers))
+            runs.append(run_gristmill(texts if number else warmup_texts(texts), work, workers))
             shutil.rmtree(work)
     runs = sorted(runs[1:], key=lambda one: one.both.seconds)
     for one in runs:
@@ -199,7 +199,7 @@ def measure(texts: pa.Table, *, peers: bool) -> bool:
     mine = runs[RUNS // 2]
     if peers:
         with tempfile.TemporaryDirectory() as temporary:
-            folder = spread(texts.select(["id", "text"]), Path(temporary, "all"))
+            folder = write_parquet(texts.select(["id", "text"]), Path(temporary, "all"))
             for peer, least in (
                 (rensa(), 5.0),
                 (text_dedup(1), 25.0),
@@ -226,11 +226,11 @@ def main() -> None:
     options = parser.parse_args()
     try:
         folder = corpus(options.input)
-    except NoText as error:
+    except TextUnavailableError as error:
         sys.exit(f"error: {error}")
     try:
         met = measure(read(folder, options.megabytes), peers=not options.no_peers)
-    except gristmill.RunFailed as error:
+    except gristmill.RunFailedError as error:
         sys.exit(f"error: gristmill run failed: {error}")
     sys.exit(not met)
 

@@ -16,12 +16,12 @@ import tempfile
 
 import pyarrow as pa
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import digest
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.task import dedup
@@ -29,7 +29,7 @@ from tasks.dedup.task import dedup
 TEMPLATE, SHARED, OWN = 350, 22, 28  # words of the site, of a family, of a page
 FAMILY = 5
 STAGE = Stage("pages", ("benchmarks.bench_dedup_star",))
-WAYS = {"star": (64, 0), "star and 8 neighbours": (64, 8), "all pairs": (10_000, 8)}
+CONFIGS = {"star": (64, 0), "star and 8 neighbours": (64, 8), "all pairs": (10_000, 8)}
 
 
 def main() -> None:
@@ -40,19 +40,19 @@ def main() -> None:
     texts, family = pages(given.pages)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Cluster(ClusterConfig.model_validate({"workers": 0})) as cluster,
+        DaskCluster(ClusterConfig.model_validate({"workers": 0})) as cluster,
     ):
-        ctx = Context(Storage(folder), 1, cluster, Silent())
+        ctx = Context(Storage(folder), 1, cluster, NullReporter())
         source = documents(ctx, texts)
         print(f"{'':24}{'compared':>12}{'crowded buckets':>18}{'family pairs found':>20}")
-        for name, (bucket, neighbours) in WAYS.items():
+        for name, (bucket, neighbours) in CONFIGS.items():
             base = DedupConfig.model_validate({"bucket": bucket})
             config = base.model_copy(update={"neighbours": neighbours})  # 0 is for this page only
             inputs = {"config": config, "documents": [source]}
             found = dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
             clusters = found.table(["cluster"])["cluster"].to_pylist()
             hits = [clusters[a] is not None and clusters[a] == clusters[b] for a, b in family]
-            facts = found.facts
+            facts = found.stats
             print(
                 f"{name:24}{facts['candidates'] + facts['within_clusters']:>12,}"
                 f"{facts['skewed_buckets']:>18,}{sum(hits) / len(hits):>19.1%}",
@@ -90,13 +90,13 @@ def documents(ctx: Context, texts: list[str]) -> Dataset:
             "source": ["pages"] * len(texts),
         }
     )
-    unit = Unit(digest(texts), (table,), len(texts))
-    return build(ctx, Spec(STAGE, "pages", {}), [unit], _write)
+    unit = WorkUnit(json_sha256(texts), (table,), len(texts))
+    return build_dataset(ctx, DatasetSpec(STAGE, "pages", {}), [unit], _write)
 
 
-def _write(table: pa.Table) -> list[Outcome]:
+def _write(table: pa.Table) -> list[PartResult]:
     ids = table["id"].to_pylist()
-    return [Outcome(table, verdicts(STAGE.name, ids, urls=table["url"].to_pylist()))]
+    return [PartResult(table, ledger_table(STAGE.name, ids, urls=table["url"].to_pylist()))]
 
 
 if __name__ == "__main__":

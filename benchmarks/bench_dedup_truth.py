@@ -26,14 +26,14 @@ import pyarrow.parquet as pq
 
 from benchmarks import dedup_gristmill as gristmill
 from benchmarks.dedup_edits import EDITS
-from benchmarks.dedup_jaccard import bin_names, bin_of, neighbours, supported
-from benchmarks.dedup_peers import NotMeasured, Peer, ask, datatrove, rensa, text_dedup
-from benchmarks.dedup_text import NoText, corpus, read
+from benchmarks.dedup_jaccard import bin_name, bin_names, find_supported, neighbors
+from benchmarks.dedup_peers import NotMeasured, Peer, datatrove, rensa, run_peer, text_dedup
+from benchmarks.dedup_text import TextUnavailableError, corpus, read
 from benchmarks.dedup_truth import describe, generate, write
 
 THRESHOLD = 0.8
-RECALL = (((0.8, 0.85), 0.90), ((0.85, 2.0), 0.97))  # similarities from and below; target
-PRECISION, BOOKS = 0.99, 0.99
+RECALL_TARGETS = (((0.8, 0.85), 0.90), ((0.85, 2.0), 0.97))  # similarities from and below; target
+PRECISION_TARGET, BOOKS_TARGET = 0.99, 0.99
 ROLES = ("book", "template", "revision", "page")
 WORKERS = 2
 
@@ -67,32 +67,32 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Share:
+class Fraction:
     """So many of so many."""
 
-    part: int
-    whole: int
+    numerator: int
+    denominator: int
 
     @property
     def value(self) -> float:
         """The share; of nothing, all."""
-        return self.part / self.whole if self.whole else 1.0
+        return self.numerator / self.denominator if self.denominator else 1.0
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} %" if self.whole else "-"
+        return f"{100 * self.value:.1f} %" if self.denominator else "-"
 
 
-def found(pairs: Pairs, removed: set[str], wanted: Callable[[float], bool]) -> Share:
+def count_found(pairs: Pairs, removed: set[str], in_range: Callable[[float], bool]) -> Fraction:
     """Of the pairs whose similarity is wanted, how many are not kept whole."""
-    chosen = [pair for pair, similarity in pairs.items() if wanted(similarity)]
-    return Share(sum(a in removed or b in removed for a, b in chosen), len(chosen))
+    chosen = [pair for pair, similarity in pairs.items() if in_range(similarity)]
+    return Fraction(sum(a in removed or b in removed for a, b in chosen), len(chosen))
 
 
-def survivors(truth: Truth, removed: set[str], role: str) -> Share:
+def count_kept(truth: Truth, removed: set[str], role: str) -> Fraction:
     """Of the documents of a role that have no copy in the corpus, how many were kept."""
-    copied = neighbours(truth.pairs, THRESHOLD)
+    copied = neighbors(truth.pairs, THRESHOLD)
     distinct = {name for name, its in truth.roles.items() if its == role and name not in copied}
-    return Share(len(distinct - removed), len(distinct))
+    return Fraction(len(distinct - removed), len(distinct))
 
 
 @dataclass(frozen=True)
@@ -105,32 +105,33 @@ class Score:
     def recall(self, truth: Truth) -> list[str]:
         """The share of pairs found, by similarity."""
         return [
-            str(found(truth.pairs, self.removed, partial(_in_bin, name))) for name in bin_names()
+            str(count_found(truth.pairs, self.removed, partial(_in_bin, name)))
+            for name in bin_names()
         ]
 
     def losses(self, truth: Truth) -> list[str]:
         """What was removed, and what stayed that should."""
-        stayed = (str(survivors(truth, self.removed, role)) for role in ROLES)
+        stayed = (str(count_kept(truth, self.removed, role)) for role in ROLES)
         return [f"{len(self.removed):,}", str(self.precision(truth)), *stayed]
 
-    def precision(self, truth: Truth) -> Share:
+    def precision(self, truth: Truth) -> Fraction:
         """Of the documents removed, how many have a copy that stayed."""
-        good = supported(self.removed, truth.pairs, THRESHOLD)
-        return Share(len(good), len(self.removed))
+        good = find_supported(self.removed, truth.pairs, THRESHOLD)
+        return Fraction(len(good), len(self.removed))
 
 
 def _in_bin(name: str, similarity: float) -> bool:
-    return bin_of(similarity) == name
+    return bin_name(similarity) == name
 
 
 def _between(low: float, high: float, similarity: float) -> bool:
     return low <= similarity < high
 
 
-def ours(folder: Path, work: Path) -> tuple[Score, gristmill.Outcome]:
+def run_gristmill(folder: Path, work: Path) -> tuple[Score, gristmill.RunResult]:
     """Run Gristmill."""
-    recipe = gristmill.recipe(folder / "documents", work, cluster={"workers": WORKERS})
-    result = gristmill.outcome(gristmill.run(recipe, "select"))
+    recipe = gristmill.write_recipe(folder / "documents", work, cluster={"workers": WORKERS})
+    result = gristmill.read_result(gristmill.run(recipe, "select"))
     return Score("gristmill", {_id(url) for url in result.removed}), result
 
 
@@ -138,7 +139,7 @@ def _id(url: str) -> str:
     return url.rpartition("/")[2]
 
 
-def named(truth: Truth, result: gristmill.Outcome) -> Share:
+def verified_removals(truth: Truth, result: gristmill.RunResult) -> Fraction:
     """Of the removed documents, those whose named survivor was kept and is similar enough."""
     good = 0
     for url, removal in result.removed.items():
@@ -146,7 +147,7 @@ def named(truth: Truth, result: gristmill.Outcome) -> Share:
         exact = removal.reason == "exact_duplicate"
         similar = truth.pairs.get((a, b), 0.0)
         good += removal.survivor in result.kept and similar >= (1 if exact else THRESHOLD)
-    return Share(good, len(result.removed))
+    return Fraction(good, len(result.removed))
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
@@ -168,26 +169,37 @@ def by_edit(truth: Truth, score: Score) -> str:
     lines = [["planted pairs", "0.8-0.85", "from 0.85"]]
     for kind in kinds:
         pairs = {pair: truth.pairs[pair] for pair, its in truth.planted.items() if its == kind}
-        shares = [found(pairs, score.removed, partial(_between, *span)) for span, _ in RECALL]
-        lines.append([kind, *(f"{share} of {share.whole}" for share in shares)])
+        shares = [
+            count_found(pairs, score.removed, partial(_between, *span))
+            for span, _ in RECALL_TARGETS
+        ]
+        lines.append([kind, *(f"{share} of {share.denominator}" for share in shares)])
     return table(lines)
 
 
 def targets(
-    truth: Truth, score: Score, result: gristmill.Outcome
-) -> list[tuple[str, Share, float]]:
+    truth: Truth, score: Score, result: gristmill.RunResult
+) -> list[tuple[str, Fraction, float]]:
     """What is promised: a name, what was reached, the target."""
     lines = []
     # Members of one family go for one another's sake; a pair planted alone has one way to be found.
     lonely = {pair: truth.pairs[pair] for pair, kind in truth.planted.items() if kind in EDITS}
     for pairs, which in ((lonely, "single planted"), (truth.pairs, "all")):
-        for (low, high), least in RECALL:
-            share = found(pairs, score.removed, partial(_between, low, high))
+        for (low, high), least in RECALL_TARGETS:
+            share = count_found(pairs, score.removed, partial(_between, low, high))
             until = f" to {high}" if high <= 1 else " and more"
             lines.append((f"recall of {which} pairs, Jaccard {low}{until}", share, least))
-    lines.append(("precision: a kept copy of 0.8 or more", score.precision(truth), PRECISION))
-    lines.append(("precision: the survivor that is named", named(truth, result), PRECISION))
-    lines.append(("distinct books kept", survivors(truth, score.removed, "book"), BOOKS))
+    lines.append(
+        ("precision: a kept copy of 0.8 or more", score.precision(truth), PRECISION_TARGET)
+    )
+    lines.append(
+        (
+            "precision: the survivor that is named",
+            verified_removals(truth, result),
+            PRECISION_TARGET,
+        )
+    )
+    lines.append(("distinct books kept", count_kept(truth, score.removed, "book"), BOOKS_TARGET))
     return lines
 
 
@@ -212,7 +224,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         texts = read(corpus(options.input))
-    except NoText as error:
+    except TextUnavailableError as error:
         sys.exit(f"error: {error}")
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -221,13 +233,13 @@ def main() -> None:
         print(describe(work / "truth"))
         truth = Truth.load(work / "truth")
         try:
-            score, result = ours(work / "truth", work)
-        except gristmill.RunFailed as error:
+            score, result = run_gristmill(work / "truth", work)
+        except gristmill.RunFailedError as error:
             sys.exit(f"error: gristmill run failed: {error}")
         scores, missing = [score], []
         for peer in [] if options.no_peers else peers():
             try:
-                answer = ask(peer, work / "truth" / "documents")
+                answer = run_peer(peer, work / "truth" / "documents")
             except NotMeasured as reason:
                 missing.append(f"{peer.name}: not measured: {reason}")
                 continue
@@ -252,7 +264,7 @@ def main() -> None:
         missed += not met
         verdict = "met" if met else "MISSED"
         print(
-            f"{name:46} {100 * share.value:6.2f} % of {share.whole:,} (target {least:.0%}): {verdict}"
+            f"{name:46} {100 * share.value:6.2f} % of {share.denominator:,} (target {least:.0%}): {verdict}"
         )
     sys.exit(1 if missed else 0)
 

@@ -23,9 +23,9 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 import zstandard
 
-from examples.quickstart.build import fetch
+from examples.quickstart.build import fetch_quickstart
 from tasks.acquire.config import DocumentsSource
-from tasks.acquire.documents import read_documents, units
+from tasks.acquire.documents import list_units, read_documents
 
 RUNS = 2
 
@@ -83,7 +83,9 @@ def ours(path: Path) -> int:
     """The stage's function over all units of a file."""
     source = DocumentsSource(name="b", kind="documents", paths=(str(path),), url_column="url")
     return sum(
-        outcome.kept.num_rows for unit in units(source) for outcome in read_documents(*unit.payload)
+        outcome.rows.num_rows
+        for unit in list_units(source)
+        for outcome in read_documents(*unit.payload)
     )
 
 
@@ -104,7 +106,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--megabytes", type=float, default=150)
     args = parser.parse_args()
-    files = args.files or sorted((fetch()[0] / "books").glob("*.txt"))
+    files = args.files or sorted((fetch_quickstart()[0] / "books").glob("*.txt"))
     texts = [
         part
         for file in files

@@ -26,20 +26,20 @@ os.environ["RAYON_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer, pre_tokenizers, trainers
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.store.storage import Storage
-from tasks.tokenize.bpe import MIN_FREQUENCY, train
+from tasks.tokenize.bpe import MIN_FREQUENCY, train_bpe_from_texts
 from tasks.tokenize.config import TokenizeConfig
-from tasks.tokenize.pretokenizer import Rule, untrained
+from tasks.tokenize.pretokenizer import PretokenizerRule, empty_bpe
 from tasks.tokenize.task import tokenize
 
 CORES = len(os.sched_getaffinity(0))
 SELECT = Stage("select", ())
-TARGET = 0.9  # of what encode_batch reaches on the same cores
+TARGET_SPEEDUP = 0.9  # of what encode_batch reaches on the same cores
 PART = 100  # documents
 VOCABULARY, EOS = 8192, "<|endoftext|>"
 
@@ -59,9 +59,9 @@ def texts(megabytes: float) -> list[str]:
     return found
 
 
-def keep(table: pa.Table) -> list[Outcome]:
+def keep(table: pa.Table) -> list[PartResult]:
     """A part of the corpus as it is."""
-    return [Outcome(table, verdicts("select", table["id"].to_pylist()))]
+    return [PartResult(table, ledger_table("select", table["id"].to_pylist()))]
 
 
 def corpus(ctx: Context, documents: list[str]) -> Dataset:
@@ -79,11 +79,11 @@ def corpus(ctx: Context, documents: list[str]) -> Dataset:
                 "cluster": pa.nulls(len(some), pa.string()),
             }
         )
-        units.append(Unit(str(at), (table,), len(some)))
-    return build(ctx, Spec(SELECT, None, {}), units, keep)
+        units.append(WorkUnit(str(at), (table,), len(some)))
+    return build_dataset(ctx, DatasetSpec(SELECT, None, {}), units, keep)
 
 
-def encoded(encode: Callable[..., list[Encoding]], documents: list[str], threads: str) -> int:
+def encode_all(encode: Callable[..., list[Encoding]], documents: list[str], threads: str) -> int:
     """Encode all documents in one call; their tokens."""
     os.environ["TOKENIZERS_PARALLELISM"] = threads
     tokens = sum(map(len, encode(documents, add_special_tokens=False)))
@@ -95,7 +95,7 @@ def stage(ctx: Context, config: TokenizeConfig, parts: Dataset) -> int:
     """Run the stage; its tokens, ends of texts left out as the library has none."""
     spec = tokenize.spec(ctx, config=config, corpus=parts)
     done = tokenize.build(ctx, spec, config=config, corpus=parts)
-    return int(sum(done.facts["tokens"].values()) - sum(done.facts["documents"].values()))
+    return int(sum(done.stats["tokens"].values()) - sum(done.stats["documents"].values()))
 
 
 def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int) -> bool:
@@ -108,22 +108,25 @@ def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int)
     counts = set()
     with (
         tempfile.TemporaryDirectory() as folder,
-        Cluster(ClusterConfig.model_validate({"workers": workers})) as cluster,
+        DaskCluster(ClusterConfig.model_validate({"workers": workers})) as cluster,
     ):
         given = Path(folder) / "tokenizer.json"
         given.write_bytes(vocabulary)
         config = TokenizeConfig(tokenizer=str(given))
-        warm = Context(Storage(f"{folder}/warm"), 1, cluster, Silent())
+        warm = Context(Storage(f"{folder}/warm"), 1, cluster, NullReporter())
         stage(warm, config, corpus(warm, documents[: 8 * PART]))  # workers and machine code
         for repeat in range(repeats):
-            ctx = Context(Storage(f"{folder}/{repeat}"), 1, cluster, Silent())
+            ctx = Context(Storage(f"{folder}/{repeat}"), 1, cluster, NullReporter())
             parts = corpus(ctx, documents)
             # A fresh tokenizer each time: its cache of words starts empty for all.
             plain, fast = (Tokenizer.from_buffer(vocabulary) for _ in range(2))
             work: list[tuple[str, Callable[[], int]]] = [
                 ("stage", partial(stage, ctx, config, parts)),
-                ("encode_batch", partial(encoded, plain.encode_batch, documents, threads)),
-                ("encode_batch_fast", partial(encoded, fast.encode_batch_fast, documents, threads)),
+                ("encode_batch", partial(encode_all, plain.encode_batch, documents, threads)),
+                (
+                    "encode_batch_fast",
+                    partial(encode_all, fast.encode_batch_fast, documents, threads),
+                ),
             ]
             turn = repeat % len(work)  # each goes first, second and last in turn
             for name, piece in work[turn:] + work[:turn]:
@@ -138,7 +141,7 @@ def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int)
         spread = f"{min(values) / 1e6:.2f} to {max(values) / 1e6:.2f}"
         print(f"{name:18} {statistics.median(values) / 1e6:.2f} Mtokens/s ({spread})")
     met = True
-    for name, target in (("encode_batch", TARGET), ("encode_batch_fast", None)):
+    for name, target in (("encode_batch", TARGET_SPEEDUP), ("encode_batch_fast", None)):
         pairs = zip(rates["stage"], rates[name], strict=True)
         ratio = statistics.median(ours / their for ours, their in pairs)
         verdict = ""
@@ -149,9 +152,9 @@ def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int)
     return met
 
 
-def by_the_library(documents: list[str]) -> bytes:
+def train_library_vocab(documents: list[str]) -> bytes:
     """The vocabulary as the library's own trainer makes it."""
-    tokenizer = untrained(Rule())
+    tokenizer = empty_bpe(PretokenizerRule())
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         min_frequency=MIN_FREQUENCY,
@@ -172,11 +175,11 @@ def main() -> None:
     documents = texts(options.megabytes)
     size = sum(len(text.encode()) for text in documents) / 1e6
     print(f"{len(documents)} documents, {size:.1f} MB, vocabulary {VOCABULARY}")
-    train(documents[:PART], vocab_size=400, specials=[EOS])  # machine code
+    train_bpe_from_texts(documents[:PART], vocab_size=400, special_tokens=[EOS])  # machine code
     began = time.perf_counter()
-    vocabulary = train(documents, vocab_size=VOCABULARY, specials=[EOS])
+    vocabulary = train_bpe_from_texts(documents, vocab_size=VOCABULARY, special_tokens=[EOS])
     ours = time.perf_counter()
-    assert by_the_library(documents) == vocabulary, "another tokenizer.json than the library's"
+    assert train_library_vocab(documents) == vocabulary, "another tokenizer.json than the library's"
     theirs = time.perf_counter()
     print(
         f"\ntraining, one core: {ours - began:.2f} s, tokenizers {theirs - ours:.2f} s, same bytes"

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from benchmarks.train_peers import SCRIPTS, NotMeasured, asked, environment
+from benchmarks.train_peers import SCRIPTS, NotMeasured, peer_interpreter, run_json
 from infra.dataset.dataset import Dataset
 from infra.formats.megatron import Tokens
-from lm.models.registry import build
+from lm.models.registry import build_model
 from lm.models.weights import save_weights
-from lm.train.loop import Job, train
-from lm.train.worker import save_probe
+from lm.train.loop import TrainJob, train
+from lm.train.worker import save_reference_logits
 from tasks.evaluate.huggingface import HuggingFaceModel
-from tasks.release.export import Trained, export
+from tasks.release.export import TrainedModel, export
 from tests.lm.corpora import texts, tiny, token_shards
 
 LM_EVAL = ("lm-eval==0.4.13", "accelerate==1.15.0")
@@ -32,21 +32,21 @@ TOLERANCE = 1e-4  # nats
 STEPS, TEXTS = 60, 40
 
 
-def exported(tokens: Dataset, layout: str, folder: Path) -> Path:
+def export_model(tokens: Dataset, layout: str, folder: Path) -> Path:
     """A trained model as a Hugging Face folder."""
     settings = {"layout": layout, "kv_heads": None, "tokens": STEPS * 8 * 128, "context": 128}
-    job = Job(tiny(**settings, bias=layout == "gpt2"), 1337, 300, 0, folder / "run")
+    job = TrainJob(tiny(**settings, bias=layout == "gpt2"), 1337, 300, 0, folder / "run")
     weights, _ = train(job, tokens)
-    model = build(job.shape)
+    model = build_model(job.model_config)
     model.load_state_dict(weights)
     save_weights(model, folder / "model.safetensors")
-    save_probe(model, folder / "probe.safetensors")
+    save_reference_logits(model, folder / "probe.safetensors")
     files = {
         name: (folder / name).read_bytes() for name in ("model.safetensors", "probe.safetensors")
     }
-    files["config.json"] = json.dumps({"shape": vars(job.shape)}).encode()
+    files["config.json"] = json.dumps({"shape": vars(job.model_config)}).encode()
     files["tokenizer.json"] = tokens.read("tokenizer.json")
-    export(Trained.read(files, 0), folder / "hf")
+    export(TrainedModel.from_files(files, 0), folder / "hf")
     return folder / "hf"
 
 
@@ -64,9 +64,9 @@ def compare(folder: Path, tokenizer: Tokenizer) -> bool:
     }
     requests = folder.with_name("requests.json")
     requests.write_text(json.dumps(given))
-    python = environment(LM_EVAL)
+    python = peer_interpreter(LM_EVAL)
     script = SCRIPTS / "evaluate_lm_eval.py"
-    theirs: dict[str, Any] = asked([str(python), str(script), str(folder), str(requests)], 1)
+    theirs: dict[str, Any] = run_json([str(python), str(script), str(folder), str(requests)], 1)
     ours = HuggingFaceModel(folder, 0)
     scored = [-float(nats.sum()) for nats in ours.score_texts([ids(t) for t in given["texts"]])]
     # As lm-eval's `_encode_pair`: the prompt by itself, then what the two together have behind it.
@@ -77,7 +77,7 @@ def compare(folder: Path, tokenizer: Tokenizer) -> bool:
     continued = ours.score_continuations(pairs)
     by_text = max(abs(a - b) for a, b in zip(scored, theirs["texts"], strict=True))
     by_pair = max(abs(-c.nats - v) for c, (v, _) in zip(continued, theirs["pairs"], strict=True))
-    greedy = sum(c.greedy == g for c, (_, g) in zip(continued, theirs["pairs"], strict=True))
+    greedy = sum(c.is_greedy == g for c, (_, g) in zip(continued, theirs["pairs"], strict=True))
     print(
         f"lm-eval {theirs['version']}: {len(scored)} texts differ by at most {by_text:.1e} nats, "
         f"{len(pairs)} continuations by {by_pair:.1e}; greedy alike in {greedy}"
@@ -97,7 +97,7 @@ def main() -> None:
             folder.mkdir()
             print(f"{layout:8}", end="", flush=True)
             try:
-                met.append(compare(exported(tokens, layout, folder), tokenizer))
+                met.append(compare(export_model(tokens, layout, folder), tokenizer))
             except NotMeasured as reason:
                 sys.exit(f"error: {reason}")
     sys.exit(not all(met))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.train_peers import NotMeasured, Shape, Trainers
-from benchmarks.train_text import NoText
+from benchmarks.train_text import TextUnavailableError
 
 SHAPE = Shape(layers=4, width=128, heads=4, context=64, batch=12, iterations=2000)
 WHOLE = {"validation_tokens": 1 << 20, "warmup_iterations": 100, "log_every": 100}
@@ -53,11 +53,12 @@ def main() -> None:
         for name, choice in CHOICES.items():
             given = {**WHOLE, **choice}
             ours = [
-                trainers.ours(SHAPE, **given, seed=seed).found["validation_loss"] for seed in seeds
+                trainers.ours(SHAPE, **given, seed=seed).metrics["validation_loss"]
+                for seed in seeds
             ]
             show(name, ours)
             means.append(statistics.fmean(ours))
-    except (NoText, NotMeasured) as error:
+    except (TextUnavailableError, NotMeasured) as error:
         sys.exit(f"error: {error}")
     met = max(means[:2]) <= statistics.fmean(theirs)
     print(f"with nanoGPT's choices, fp32 and bf16, not above it: {'met' if met else 'MISSED'}")

@@ -27,23 +27,23 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.train_peers import NANOGPT, NotMeasured, clone
-from benchmarks.train_text import root
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from benchmarks.train_text import bench_root
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.formats.megatron import TRAIN, ShardWriter, TokenShards, token_dtype
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.formats.megatron import TRAIN, TokenShards, TokenShardWriter, token_dtype
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
-from lm.data.loader import open_feed
-from lm.metrics.logger import read
-from lm.train.loop import Job, train
+from lm.data.loader import build_loader
+from lm.metrics.logger import read_jsonl
+from lm.train.loop import TrainJob, train
 from tests.servers import seaweed
 
 STAGE = Stage("tokenize", ())
 PARTS, PART_TOKENS, VOCABULARY = 4, 4_000_000, 65
-PEER = Path(__file__).parent / "peers" / "loader_nanogpt.py"
+PEER_SCRIPT = Path(__file__).parent / "peers" / "loader_nanogpt.py"
 TURNS = 3
 SHAPES: dict[str, dict[str, Any]] = {
     "0.8M parameters": {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12},
@@ -51,7 +51,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 TARGET = 50  # times what the model consumes
 STEPS = {"0.8M parameters": 150, "10.6M parameters": 12}
-WAYS: dict[str, dict[str, Any]] = {
+PACKINGS: dict[str, dict[str, Any]] = {
     "concatenate": {},
     "mask": {"packing": "mask"},
     "best_fit": {"packing": "best_fit"},
@@ -60,11 +60,11 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def part(number: int) -> Iterator[Outcome]:
+def part(number: int) -> Iterator[PartResult]:
     """A part of documents of random ids, their lengths as natural texts have them."""
     draws = np.random.default_rng(number)
-    writer, rows = ShardWriter(token_dtype(VOCABULARY)), []
-    while writer.tokens < PART_TOKENS:
+    writer, rows = TokenShardWriter(token_dtype(VOCABULARY)), []
+    while writer.num_tokens < PART_TOKENS:
         ids = draws.integers(1, VOCABULARY, int(draws.lognormal(6, 1)) + 2)
         ids[-1] = 0
         place, offset = writer.add(ids)
@@ -72,14 +72,16 @@ def part(number: int) -> Iterator[Outcome]:
         rows.append(
             {**row, "split": TRAIN, "sequence": place, "tokens": len(ids), "offset": offset}
         )
-    files = {f"{TRAIN}.bin": writer.bin(), f"{TRAIN}.idx": writer.idx()}
+    files = {f"{TRAIN}.bin": writer.bin_bytes(), f"{TRAIN}.idx": writer.idx_bytes()}
     table = pa.Table.from_pylist(rows)
-    yield Outcome(table, verdicts("tokenize", table["id"].to_pylist()), files)
+    yield PartResult(table, ledger_table("tokenize", table["id"].to_pylist()), files)
 
 
 def corpus(storage: Storage) -> Dataset:
     """Token shards of two sources."""
-    ctx = Context(storage, 1, Cluster(ClusterConfig.model_validate({"workers": 0})), Silent())
+    ctx = Context(
+        storage, 1, DaskCluster(ClusterConfig.model_validate({"workers": 0})), NullReporter()
+    )
 
     def facts(parts: list[Any]) -> dict[str, Any]:
         tables = [part.table(["tokens"]) for part in parts]
@@ -88,20 +90,20 @@ def corpus(storage: Storage) -> Dataset:
         counted = {"tokens": {TRAIN: tokens, "validation": 0}, "documents": {TRAIN: documents}}
         return {"vocab_size": VOCABULARY, "eos_id": 0, **counted}
 
-    units = [Unit(str(number), (number,)) for number in range(PARTS)]
-    return build(ctx, Spec(STAGE, None, {}), units, part, facts=facts)
+    units = [WorkUnit(str(number), (number,)) for number in range(PARTS)]
+    return build_dataset(ctx, DatasetSpec(STAGE, None, {}), units, part, stats=facts)
 
 
-def entry(shape: str, **settings: Any) -> TrainConfig:
+def train_config(shape: str, **settings: Any) -> TrainConfig:
     """An entry of a recipe's ``train`` list."""
     given = {"name": "bench", "processes": 1, "tokens": 1 << 40, **SHAPES[shape], **settings}
     return TrainConfig.model_validate(given)
 
 
-def served(tokens: Dataset, config: TrainConfig, cache: Path, seconds: float) -> float:
+def measure_loader(tokens: Dataset, config: TrainConfig, cache: Path, seconds: float) -> float:
     """Tokens per second that are predicted in the rows of a feed, from its opening on."""
     began = time.perf_counter()
-    feed = open_feed(config, tokens, 1, 0, 1, cache)
+    feed = build_loader(config, tokens, 1, 0, 1, cache)
     step = count = 0
     while time.perf_counter() - began < seconds:
         count += int((feed.batch(step).rows[:, 1:] >= 0).sum())
@@ -111,23 +113,31 @@ def served(tokens: Dataset, config: TrainConfig, cache: Path, seconds: float) ->
     return count / taken
 
 
-def consumed(tokens: Dataset, shape: str, folder: Path) -> tuple[float, float]:
+def measure_training(tokens: Dataset, shape: str, folder: Path) -> tuple[float, float]:
     """Tokens per second of a whole run at its fastest here, and the share of waiting for data."""
-    config = entry(shape)
-    size = STEPS[shape] * config.sequences * config.context
+    config = train_config(shape)
+    size = STEPS[shape] * config.sequences_per_step * config.context_length
     changes = {"tokens": size, "threads": os.cpu_count(), "validation_tokens": 0, "log_every": 3}
-    config = entry(shape, **changes, device="cpu", checkpoint_every=1 << 30)
+    config = train_config(shape, **changes, device="cpu", checkpoint_every=1 << 30)
     with contextlib.redirect_stdout(io.StringIO()):  # the log's lines
-        train(Job(config, 1, VOCABULARY, 0, folder), tokens)
-    lines = read(folder / "metrics.jsonl")[2:]
+        train(TrainJob(config, 1, VOCABULARY, 0, folder), tokens)
+    lines = read_jsonl(folder / "metrics.jsonl")[2:]
     rate = statistics.median(line["tokens_per_second"] for line in lines)
     return rate, statistics.median(line["data_wait"] for line in lines)
 
 
-def nanogpt(repository: Path, ids: Path, shape: str, seconds: float) -> float:
+def measure_nanogpt(repository: Path, ids: Path, shape: str, seconds: float) -> float:
     """Tokens per second of its ``get_batch``."""
     context, batch = (str(SHAPES[shape][name]) for name in ("context", "batch"))
-    command = [sys.executable, str(PEER), str(repository), str(ids), context, batch, str(seconds)]
+    command = [
+        sys.executable,
+        str(PEER_SCRIPT),
+        str(repository),
+        str(ids),
+        context,
+        batch,
+        str(seconds),
+    ]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     return float(json.loads(done.stdout)["tokens_per_second"])
 
@@ -150,22 +160,24 @@ def main() -> None:
         tokens = corpus(Storage(str(folder / "store")))
         shards = TokenShards(tokens, TRAIN)
         flat = folder / "train.bin"
-        shards.window(0, len(shards)).astype(np.uint16).tofile(flat)
-        print(f"{len(shards) / 1e6:.1f} M tokens, {shards.documents:,} documents, one process")
+        shards.read(0, len(shards)).astype(np.uint16).tofile(flat)
+        print(f"{len(shards) / 1e6:.1f} M tokens, {shards.num_documents:,} documents, one process")
         for shape in SHAPES:
-            rate, waits = consumed(tokens, shape, folder / shape)
+            rate, waits = measure_training(tokens, shape, folder / shape)
             print(f"\n{shape}, T={SHAPES[shape]['context']}, batch {SHAPES[shape]['batch']}")
             print(f"{'  consumed in training':34} {rate:14,.0f} tokens/s, data wait {waits:.2%}")
-            ways = {name: entry(shape, **settings) for name, settings in WAYS.items()}
+            ways = {name: train_config(shape, **settings) for name, settings in PACKINGS.items()}
             rates: dict[str, list[float]] = {name: [] for name in ways}
             for _ in range(TURNS):
                 for name, config in ways.items():
-                    rates[name].append(served(tokens, config, folder / "none", options.seconds))
+                    rates[name].append(
+                        measure_loader(tokens, config, folder / "none", options.seconds)
+                    )
             peer = "nanoGPT's get_batch"
             try:
-                repository = clone(options.nanogpt, root() / "nanoGPT")
+                repository = clone(options.nanogpt, bench_root() / "nanoGPT")
                 rates[peer] = [
-                    nanogpt(repository, flat, shape, options.seconds) for _ in range(TURNS)
+                    measure_nanogpt(repository, flat, shape, options.seconds) for _ in range(TURNS)
                 ]
             except NotMeasured as error:
                 print(f"  {peer}: not measured: {error}")
@@ -174,11 +186,11 @@ def main() -> None:
                 print(f"  {name:32} {middle:14,.0f} tokens/s, {middle / rate:8,.0f} x the model")
                 if name in ways:
                     slowest = min(slowest, middle / rate)
-            config = entry(shape, **WAYS["concatenate, in pools"])
+            config = train_config(shape, **PACKINGS["concatenate, in pools"])
             for name in ("S3, nothing read yet", "S3, read before"):
                 if far is None:
                     break
-                found = served(far, config, folder / f"cache {shape}", options.seconds)
+                found = measure_loader(far, config, folder / f"cache {shape}", options.seconds)
                 print(f"  {name:32} {found:14,.0f} tokens/s, {found / rate:8,.0f} x the model")
     verdict = "met" if slowest >= TARGET else "MISSED"
     print(f"\nlocal shards, slowest: {slowest:,.0f} x the model, target {TARGET}: {verdict}")

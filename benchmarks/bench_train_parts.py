@@ -12,13 +12,13 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from lm.config.train import TrainConfig
-from lm.metrics.flops import flops_per_token, matmul_flops
+from lm.metrics.flops import flops_per_token, measure_matmul_flops
 from lm.models.attention import causal_attention
 from lm.models.cross_entropy import cross_entropy
-from lm.models.decoder import Shape
-from lm.models.registry import build
+from lm.models.decoder import DecoderConfig
+from lm.models.registry import build_model
 from lm.optim.optimizers import build_optimizers
-from lm.train.worker import keep_memory
+from lm.train.worker import tune_malloc
 
 REPETITIONS = 7
 ROWS, CONTEXT, VOCABULARY = 16, 128, 4096
@@ -78,8 +78,8 @@ def head() -> None:
 
 def step() -> None:
     """A model's forward and backward in both precisions, and an update."""
-    shape = Shape(VOCABULARY, 4, 192, 3, 3, 512, CONTEXT)
-    model = build(shape)
+    shape = DecoderConfig(VOCABULARY, 4, 192, 3, 3, 512, CONTEXT)
+    model = build_model(shape)
     tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT + 1))
 
     def learn(precision: torch.dtype) -> None:
@@ -92,7 +92,7 @@ def step() -> None:
         {"fp32": lambda: learn(torch.float32), "bf16": lambda: learn(torch.bfloat16)},
     )
     rate = ROWS * CONTEXT / medians["bf16"]
-    peak = matmul_flops(torch.device("cpu"), torch.bfloat16)
+    peak = measure_matmul_flops(torch.device("cpu"), torch.bfloat16)
     share = rate * flops_per_token(model) / peak
     print(f"{'':28s} bf16: {rate:,.0f} tokens/s, {share:.0%} of a measured matrix product")
     updates = {}
@@ -107,7 +107,7 @@ def step() -> None:
 
 def main() -> None:
     """Print everything."""
-    keep_memory()
+    tune_malloc()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     attention()

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.train_peers import NotMeasured, Run, Shape, Trainers, shortened
-from benchmarks.train_text import NoText
+from benchmarks.train_peers import NotMeasured, Run, Shape, Trainers, with_iterations
+from benchmarks.train_text import TextUnavailableError
 
 SMALL = Shape(layers=4, width=128, heads=4, context=64, batch=12, iterations=200)
 LARGE = Shape(layers=6, width=384, heads=6, context=256, batch=16, iterations=20)
@@ -38,7 +38,7 @@ def table(title: str, tokens: int, rows: dict[str, Row], repeats: int) -> dict[s
             continue
         median = statistics.median(ms for run in done for ms in run.ms)
         each = [run.median for run in done]
-        compiled = statistics.median(run.found.get("compile_seconds", 0.0) for run in done)
+        compiled = statistics.median(run.metrics.get("compile_seconds", 0.0) for run in done)
         note = f"  compiled in {compiled:.0f} s" if compiled > 1 else ""
         print(
             f"{name:44}{median:9.1f} ms ({min(each):.1f} to {max(each):.1f})"
@@ -49,15 +49,17 @@ def table(title: str, tokens: int, rows: dict[str, Row], repeats: int) -> dict[s
     return medians
 
 
-def judge(what: str, medians: dict[str, float], ours: str, peer: str, least: float) -> bool:
+def check_speedup(
+    what: str, medians: dict[str, float], ours: str, peer: str, min_speedup: float
+) -> bool:
     """Print how many times as fast ours is as a peer, and whether that is enough."""
     if ours not in medians or peer not in medians:
         print(f"  {what}: not measured")
         return False
     ratio = medians[peer] / medians[ours]
-    verdict = "met" if ratio >= least else "MISSED"
-    print(f"  {what}: {ratio:.2f} times as fast, target {least:g}: {verdict}")
-    return ratio >= least
+    verdict = "met" if ratio >= min_speedup else "MISSED"
+    print(f"  {what}: {ratio:.2f} times as fast, target {min_speedup:g}: {verdict}")
+    return ratio >= min_speedup
 
 
 def small(trainers: Trainers, repeats: int) -> list[bool]:
@@ -75,24 +77,26 @@ def small(trainers: Trainers, repeats: int) -> list[bool]:
     }
     found = table("0.8 M parameters, 12 x 64 tokens", SMALL.tokens, rows, repeats)
     return [
-        judge("fp32, both eager", found, "gristmill, fp32", "nanoGPT, fp32", 1.0),
-        judge(
+        check_speedup("fp32, both eager", found, "gristmill, fp32", "nanoGPT, fp32", 1.0),
+        check_speedup(
             "fp32, both compiled",
             found,
             "gristmill, fp32, compiled",
             "nanoGPT, fp32, compiled",
             1.0,
         ),
-        judge("best against nanoGPT", found, "gristmill, bf16, compiled", "nanoGPT, fp32", 2.0),
-        judge("Hugging Face", found, "gristmill, fp32", "Hugging Face Trainer, fp32", 1.0),
-        judge("Lightning", found, "gristmill, fp32", "Lightning, fp32", 1.0),
+        check_speedup(
+            "best against nanoGPT", found, "gristmill, bf16, compiled", "nanoGPT, fp32", 2.0
+        ),
+        check_speedup("Hugging Face", found, "gristmill, fp32", "Hugging Face Trainer, fp32", 1.0),
+        check_speedup("Lightning", found, "gristmill, fp32", "Lightning, fp32", 1.0),
     ]
 
 
 def large(trainers: Trainers, repeats: int) -> list[bool]:
     """The shape of nanoGPT's configuration for a GPU: 10.75 M parameters."""
     half = Shape(**{**vars(LARGE), "precision": "bf16"})
-    long = shortened(LARGE, 40)
+    long = with_iterations(LARGE, 40)
     rows: dict[str, Row] = {
         "nanoGPT, fp32": lambda: trainers.nanogpt(LARGE),
         "nanoGPT patched to bf16 autocast": lambda: trainers.nanogpt(half),
@@ -102,8 +106,8 @@ def large(trainers: Trainers, repeats: int) -> list[bool]:
     found = table("10.75 M parameters, 16 x 256 tokens", LARGE.tokens, rows, repeats)
     best = min(("gristmill, bf16", "gristmill, bf16, compiled"), key=lambda n: found.get(n, 1e9))
     return [
-        judge("nanoGPT as shipped", found, best, "nanoGPT, fp32", 2.5),
-        judge("nanoGPT in bf16", found, best, "nanoGPT patched to bf16 autocast", 1.3),
+        check_speedup("nanoGPT as shipped", found, best, "nanoGPT, fp32", 2.5),
+        check_speedup("nanoGPT in bf16", found, best, "nanoGPT patched to bf16 autocast", 1.3),
     ]
 
 
@@ -117,7 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         trainers = Trainers(options.text, options.nanogpt)
-    except (NoText, NotMeasured) as error:
+    except (TextUnavailableError, NotMeasured) as error:
         sys.exit(f"error: {error}")
     met = []
     if options.only != "large":

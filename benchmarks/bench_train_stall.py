@@ -17,11 +17,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from infra.store.storage import Storage
-from lm.checkpoint.manager import Keeper
-from lm.checkpoint.marker import complete
-from lm.metrics.logger import read
+from lm.checkpoint.manager import CheckpointManager
+from lm.checkpoint.marker import list_complete
+from lm.metrics.logger import read_jsonl
 from lm.train import loop
-from lm.train.loop import Job, train
+from lm.train.loop import TrainJob, train
 from tests.lm.corpora import tiny, token_shards
 
 STEPS, EVERY = 16, 4
@@ -31,13 +31,13 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Waits(Keeper):
+class BlockingCheckpointManager(CheckpointManager):
     """Writes while training waits."""
 
     def save(self, *given: Any, **named: Any) -> bool:
         """Save, and wait for it."""
         begun = super().save(*given, **named)
-        self.finish()
+        self.wait()
         return begun
 
 
@@ -45,9 +45,9 @@ def run(url: str, folder: Path) -> tuple[float, list[float]]:
     """Train; returns the median step without a save and the saves' stalls, in seconds."""
     from infra.dataset.dataset import open_dataset
 
-    job = Job(tiny(**SHAPE, checkpoint_every=EVERY), 1337, 300, 0, folder)
+    job = TrainJob(tiny(**SHAPE, checkpoint_every=EVERY), 1337, 300, 0, folder)
     train(job, open_dataset(Storage(url)))
-    lines = read(folder / "metrics.jsonl")
+    lines = read_jsonl(folder / "metrics.jsonl")
     clocks = [line["clock"] for line in lines]
     steps = [
         after - before
@@ -65,9 +65,9 @@ def main() -> None:
         root = Path(scratch)
         url = token_shards(root / "store", 400).storage.url
         step, stalls = run(url, root / "beside")
-        loop.Keeper = Waits  # type: ignore[attr-defined]
+        loop.CheckpointManager = BlockingCheckpointManager  # type: ignore[attr-defined]
         _, waits = run(url, root / "waiting")
-        last = complete(Storage(str(root / "waiting" / "checkpoints")))[-1]
+        last = list_complete(Storage(str(root / "waiting" / "checkpoints")))[-1]
         size = sum(last.files.values())
     stall, whole = statistics.median(stalls), statistics.median(waits)
     print(f"state {size / 1e6:.0f} MB, step {step * 1e3:.0f} ms")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 NGRAM = 5
-LONGEST_RUN = 12  # words inserted or deleted at one place
+MAX_RUN_WORDS = 12  # words inserted or deleted at one place
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"(?<=[.!?;:])\s+(?=\S)")
 _PARAGRAPH = re.compile(r"\n\s*\n")
@@ -39,7 +39,7 @@ class Stock:
 Edit = Callable[[str, random.Random, float, Stock], Pair]
 
 
-def _places(text: str, rng: random.Random, broken: float, each: float) -> list[int]:
+def _edit_positions(text: str, rng: random.Random, broken: float, each: float) -> list[int]:
     """Word numbers to edit, in order, when one edit breaks ``each`` shingles."""
     count = len(_WORD.findall(text))
     wanted = min(count, max(1, round(broken * count / each)))
@@ -62,25 +62,25 @@ def _replace(text: str, changes: dict[int, tuple[int, str]]) -> str:
 
 def substitutions(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:
     """Single words exchanged for others."""
-    places = _places(text, rng, broken, NGRAM)
+    places = _edit_positions(text, rng, broken, NGRAM)
     return text, _replace(text, {place: (1, stock.run(rng, 1)[0]) for place in places})
 
 
 def insertions(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:
     """Runs of words from elsewhere put in."""
     # A run of r words adds r + 4 shingles and breaks 4: as much Jaccard as (r + 8) / 2 broken ones.
-    places = _places(text, rng, broken, (LONGEST_RUN / 2 + 8) / 2)
-    runs = {place: stock.run(rng, rng.randint(1, LONGEST_RUN)) for place in places}
+    places = _edit_positions(text, rng, broken, (MAX_RUN_WORDS / 2 + 8) / 2)
+    runs = {place: stock.run(rng, rng.randint(1, MAX_RUN_WORDS)) for place in places}
     return text, _replace(text, {place: (0, " ".join(run) + " ") for place, run in runs.items()})
 
 
 def deletions(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
     """Runs of words left out."""
-    places = _places(text, rng, broken, (LONGEST_RUN / 2 + 8) / 2)
-    return text, _replace(text, {place: (rng.randint(1, LONGEST_RUN), "") for place in places})
+    places = _edit_positions(text, rng, broken, (MAX_RUN_WORDS / 2 + 8) / 2)
+    return text, _replace(text, {place: (rng.randint(1, MAX_RUN_WORDS), "") for place in places})
 
 
-def _shuffled(parts: list[str], rng: random.Random, count: int) -> list[str]:
+def _shuffle(parts: list[str], rng: random.Random, count: int) -> list[str]:
     """The parts with ``count`` of them moved round among one another's places."""
     chosen = rng.sample(range(len(parts)), min(len(parts), count))
     moved = list(parts)
@@ -93,14 +93,14 @@ def sentences_moved(text: str, rng: random.Random, broken: float, stock: Stock) 
     """Sentences in another order."""
     parts = _SENTENCE.split(text)
     wanted = round(broken * len(_WORD.findall(text)) / (2 * (NGRAM - 1)))
-    return text, " ".join(_shuffled(parts, rng, max(2, wanted)))
+    return text, " ".join(_shuffle(parts, rng, max(2, wanted)))
 
 
 def paragraphs_moved(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
     """Paragraphs in another order."""
     parts = _PARAGRAPH.split(text)
     wanted = round(broken * len(_WORD.findall(text)) / (2 * (NGRAM - 1)))
-    return text, "\n\n".join(_shuffled(parts, rng, max(2, wanted)))
+    return text, "\n\n".join(_shuffle(parts, rng, max(2, wanted)))
 
 
 def boilerplate(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:
@@ -119,7 +119,7 @@ def excerpt(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:
     return text, text[: spans[max(NGRAM, keep) - 1]]
 
 
-_MARKS = str.maketrans(
+_PUNCTUATION = str.maketrans(
     {
         "'": "’",
         "-": "‐",
@@ -139,7 +139,7 @@ _MARKS = str.maketrans(
 def punctuation(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
     """Quotes, dashes and full-width marks for plain ones; no word changes, so the Jaccard is 1."""
     curly = re.sub(r'"([^"\n]*)"', r"“\1”", text).replace("--", "—").replace("...", "…")
-    return text, curly.translate(_MARKS)
+    return text, curly.translate(_PUNCTUATION)
 
 
 def rewrapped(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
@@ -165,7 +165,7 @@ def ocr(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # 
     """Characters misread, words run together or cut in two, as in a second scan."""
     words = _WORD.findall(text)
     changes = {}
-    for place in _places(text, rng, broken, NGRAM):
+    for place in _edit_positions(text, rng, broken, NGRAM):
         word = words[place]
         kinds = list(_MISREADABLE.finditer(word))
         roll = rng.random()

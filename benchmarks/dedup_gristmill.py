@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.cluster import ClusterConfig, DaskCluster
 
-COPIES = ("exact_duplicate", "near_duplicate")
-SHOWN = 2000  # characters of an error that are shown
+DUPLICATE_REASONS = ("exact_duplicate", "near_duplicate")
+MAX_ERROR_CHARS = 2000  # characters of an error that are shown
 
 
-class RunFailed(Exception):
+class RunFailedError(Exception):
     """``gristmill run`` did not reach its end; the message is what it said."""
 
 
@@ -39,7 +39,7 @@ class Removal:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What one run did.
 
     Attributes:
@@ -76,13 +76,13 @@ class Workers:
 
 
 @contextmanager
-def workers(count: int) -> Iterator[Workers]:
+def start_workers(count: int) -> Iterator[Workers]:
     """Local Dask workers, as a run starts them itself."""
-    with Cluster(ClusterConfig.model_validate({"workers": count})) as cluster:
+    with DaskCluster(ClusterConfig.model_validate({"workers": count})) as cluster:
         yield Workers(cluster.client())
 
 
-def recipe(documents: Path, folder: Path, **more: Any) -> Path:
+def write_recipe(documents: Path, folder: Path, **more: Any) -> Path:
     """Write a recipe that deduplicates Parquet files by default settings and judges nothing else."""
     path = folder / "recipe.yaml"
     content = {
@@ -114,12 +114,12 @@ def run(path: Path, until: str) -> dict[str, Any]:
         [*command, "--until", until, "--json"], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise RunFailed(done.stderr.strip()[-SHOWN:])
+        raise RunFailedError(done.stderr.strip()[-MAX_ERROR_CHARS:])
     printed: dict[str, Any] = json.loads(done.stdout)
     return printed
 
 
-def outcome(*printed: Mapping[str, Any]) -> Outcome:
+def read_result(*printed: Mapping[str, Any]) -> RunResult:
     """Read the verdicts of a run up to ``select`` that may have been made in several steps."""
     stages = [stage for one in printed for stage in one["stages"]]
     seconds = {stage["stage"]: stage["seconds"] for stage in stages if not stage["cached"]}
@@ -129,11 +129,11 @@ def outcome(*printed: Mapping[str, Any]) -> Outcome:
     urls = {row["id"]: row["url"] for row in rows}
     removed = {}
     for row in rows:
-        if row["reason"] in COPIES:
+        if row["reason"] in DUPLICATE_REASONS:
             evidence = json.loads(row["evidence"])
             removed[row["url"]] = Removal(
                 row["reason"], urls[evidence["survivor"]], evidence["similarity"]
             )
     kept = frozenset(row["url"] for row in rows if row["verdict"] == "kept")
     facts = json.loads((paths["dedup"] / "manifest.json").read_text())["facts"]
-    return Outcome(seconds, removed, kept, facts)
+    return RunResult(seconds, removed, kept, facts)

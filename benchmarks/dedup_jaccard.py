@@ -30,8 +30,8 @@ def jaccard(a: U64, b: U64) -> float:
     return common / union if union else 0.0
 
 
-def all_pairs(sets: Sequence[U64], least: float) -> dict[tuple[int, int], float]:
-    """Every pair (i, j), i < j, of n sets whose Jaccard similarity is at least ``least`` > 0."""
+def all_pairs(sets: Sequence[U64], min_similarity: float) -> dict[tuple[int, int], float]:
+    """Every pair (i, j), i < j, of n sets whose Jaccard similarity is at least ``min_similarity`` > 0."""
     n = len(sets)
     sizes = np.array([len(one) for one in sets], np.int64)
     owner = np.repeat(np.arange(n), sizes)
@@ -52,7 +52,7 @@ def all_pairs(sets: Sequence[U64], least: float) -> dict[tuple[int, int], float]
         common[: i + 1] = 0
         others = np.flatnonzero(common)
         similarity = common[others] / (sizes[i] + sizes[others] - common[others])
-        close = similarity >= least
+        close = similarity >= min_similarity
         for j, value in zip(others[close], similarity[close], strict=True):
             found[i, int(j)] = float(value)
     return found
@@ -61,7 +61,7 @@ def all_pairs(sets: Sequence[U64], least: float) -> dict[tuple[int, int], float]
 BINS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 
 
-def bin_of(similarity: float) -> str | None:
+def bin_name(similarity: float) -> str | None:
     """The name of the bin that a similarity falls into; None below the least."""
     if similarity == 1:
         return "1"
@@ -76,20 +76,22 @@ def bin_names() -> list[str]:
     return [*(f"{low:g}-{high:g}" for low, high in itertools.pairwise(BINS)), "1"]
 
 
-def neighbours(pairs: Mapping[tuple[str, str], float], least: float) -> dict[str, list[str]]:
+def neighbors(
+    pairs: Mapping[tuple[str, str], float], min_similarity: float
+) -> dict[str, list[str]]:
     """For each member of a pair, those it is at least so similar to."""
     found: dict[str, list[str]] = {}
     for (a, b), similarity in pairs.items():
-        if similarity >= least:
+        if similarity >= min_similarity:
             found.setdefault(a, []).append(b)
             found.setdefault(b, []).append(a)
     return found
 
 
-def supported(
+def find_supported(
     removed: Iterable[str], pairs: Mapping[tuple[str, str], float], threshold: float
 ) -> set[str]:
     """The removed documents of which a copy stayed that is at least ``threshold`` similar."""
     gone = set(removed)
-    near = neighbours(pairs, threshold)
+    near = neighbors(pairs, threshold)
     return {name for name in gone if any(other not in gone for other in near.get(name, ()))}

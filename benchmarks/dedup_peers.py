@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).parent / "peers"
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
 )
-WORDS = 400  # characters of an error that are shown
+MAX_ERROR_CHARS = 400  # characters of an error that are shown
 
 
 class NotMeasured(Exception):
@@ -35,14 +35,14 @@ class Peer:
         name: what tables call it.
         script: the file in ``benchmarks/peers``.
         packages: what pip installs.
-        least: the oldest Python it runs on.
+        min_python: the oldest Python it runs on.
         options: arguments of the script.
     """
 
     name: str
     script: str
     packages: tuple[str, ...]
-    least: tuple[int, int] = (3, 11)
+    min_python: tuple[int, int] = (3, 11)
     options: tuple[str, ...] = ()
 
 
@@ -71,7 +71,7 @@ def rensa() -> Peer:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PeerResult:
     """What a peer did.
 
     Attributes:
@@ -92,7 +92,7 @@ class Answer:
         return sum(self.seconds.values())
 
 
-def ask(peer: Peer, folder: Path) -> Answer:
+def run_peer(peer: Peer, folder: Path) -> PeerResult:
     """Run a peer over the Parquet files of a folder.
 
     Raises:
@@ -108,9 +108,9 @@ def ask(peer: Peer, folder: Path) -> Answer:
         errors.seek(0)
         said = errors.read()
     if done.returncode:
-        raise NotMeasured(f"it failed: {said.strip()[-WORDS:]}")
+        raise NotMeasured(f"it failed: {said.strip()[-MAX_ERROR_CHARS:]}")
     answer = json.loads(done.stdout.splitlines()[-1])
-    return Answer(answer["version"], answer["seconds"], answer["cpu"], answer["removed"])
+    return PeerResult(answer["version"], answer["seconds"], answer["cpu"], answer["removed"])
 
 
 def _python(peer: Peer) -> Path:
@@ -123,32 +123,34 @@ def _python(peer: Peer) -> Path:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     print(f"installing {wanted} into {folder}", file=sys.stderr)
-    base = _interpreter(peer.least)
+    base = _interpreter(peer.min_python)
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for command in ([base, "-m", "venv", str(folder)], [*install, *peer.packages]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            reason = (done.stderr or done.stdout).strip()[-WORDS:]
+            reason = (done.stderr or done.stdout).strip()[-MAX_ERROR_CHARS:]
             shutil.rmtree(folder, ignore_errors=True)
             raise NotMeasured(f"it cannot be installed: {reason}")
     stamp.write_text(wanted)
     return python
 
 
-def _interpreter(least: tuple[int, int]) -> str:
+def _interpreter(min_version: tuple[int, int]) -> str:
     """A Python of a version or newer, this one if it will do."""
-    if sys.version_info >= least:
+    if sys.version_info >= min_version:
         return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    names = [f"python3.{minor}" for minor in range(least[1], least[1] + 3)]
+    names = [f"python3.{minor}" for minor in range(min_version[1], min_version[1] + 3)]
     found: list[str | None] = []
     for name in names:
         found += [shutil.which(name), *map(str, sorted(pyenv.glob(f"*/bin/{name}")))]
-    check = f"import sys, venv; sys.exit(sys.version_info < {least})"
+    check = f"import sys, venv; sys.exit(sys.version_info < {min_version})"
     for candidate in filter(None, found):
         # A pyenv shim is there for versions that are not chosen, and then fails.
         if not subprocess.run(
             [candidate, "-c", check], capture_output=True, check=False
         ).returncode:
             return candidate
-    raise NotMeasured(f"it needs Python {least[0]}.{least[1]} or newer, which is not here")
+    raise NotMeasured(
+        f"it needs Python {min_version[0]}.{min_version[1]} or newer, which is not here"
+    )

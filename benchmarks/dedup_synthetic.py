@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.compute.jit import kernel
-from infra.dataset.dataset import TABLE, Counts, FileRecord, PartRecord, PartRef, table_bytes
+from infra.compute.jit import jit
+from infra.dataset.dataset import TABLE_SUFFIX, Counts, FileRecord, PartRecord, PartRef, table_bytes
 from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.signatures import signature_table
@@ -24,8 +24,8 @@ SHINGLES = 400  # of every document
 SOURCE = "synthetic"
 
 
-@kernel
-def mixed(value: np.uint64) -> np.uint64:
+@jit
+def splitmix64(value: np.uint64) -> np.uint64:
     """The finalizer of SplitMix64 (Steele, Lea, Flood: OOPSLA 2014)."""
     value = (value + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -33,33 +33,33 @@ def mixed(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(31))
 
 
-@kernel
+@jit
 def _signatures(start: int, n: int, width: int, out: U32, texts: U64) -> None:
     for row in range(n):
         number = np.uint64(start + row)
-        draw = mixed(number)
+        draw = splitmix64(number)
         kind = draw % np.uint64(50)
         base = number
         kept = np.uint64(1000)
         if number > 0 and kind <= 5:
-            base = mixed(draw) % number
+            base = splitmix64(draw) % number
             if kind > 0:
-                kept = np.uint64(800) + mixed(draw + np.uint64(1)) % np.uint64(200)
+                kept = np.uint64(800) + splitmix64(draw + np.uint64(1)) % np.uint64(200)
         texts[row] = base if kind == 0 else number
         for k in range(width):
-            own = mixed(number * np.uint64(1021) + np.uint64(k))
+            own = splitmix64(number * np.uint64(1021) + np.uint64(k))
             if own % np.uint64(1000) < kept:
-                own = mixed(base * np.uint64(1021) + np.uint64(k))
+                own = splitmix64(base * np.uint64(1021) + np.uint64(k))
             out[row, k] = np.uint32(own >> np.uint64(32))
 
 
 def part(storage: Storage, number: int, rows: int, config: DedupConfig) -> tuple[PartRef, PartRef]:
     """Write a part's signatures and the columns of its documents that are read beside them."""
     start = number * PART
-    signatures = np.empty((rows, config.permutations), np.uint32)
+    signatures = np.empty((rows, config.num_permutations), np.uint32)
     texts = np.empty(rows, np.uint64)
-    _signatures(start, rows, config.permutations, signatures, texts)
-    halves = np.column_stack([_mix(texts), _mix(texts + np.uint64(1 << 60))])
+    _signatures(start, rows, config.num_permutations, signatures, texts)
+    halves = np.column_stack([_hash_array(texts), _hash_array(texts + np.uint64(1 << 60))])
     raw = np.ascontiguousarray(halves).astype(">u8").tobytes()
     digests = [raw[16 * k : 16 * k + 16] for k in range(rows)]
     ids = _hex(np.arange(start, start + rows, dtype=np.uint64))
@@ -77,8 +77,8 @@ def part(storage: Storage, number: int, rows: int, config: DedupConfig) -> tuple
 
 def _put(storage: Storage, name: str, table: pa.Table) -> PartRef:
     data = table_bytes(table)
-    storage.put(f"{name}.parquet", data)
-    files = {TABLE: FileRecord(f"{name}.parquet", len(data), name)}
+    storage.write(f"{name}.parquet", data)
+    files = {TABLE_SUFFIX: FileRecord(f"{name}.parquet", len(data), name)}
     counts = Counts(table.num_rows, table.num_rows)
     return PartRef(storage, SOURCE, SOURCE, PartRecord(name, table.num_rows, 0, counts, files))
 
@@ -94,19 +94,19 @@ def _hex(numbers: U64) -> "pa.Array[pa.StringScalar]":
     return pa.StringArray.from_buffers(len(numbers), *buffers[1:])
 
 
-def _mix(values: U64) -> U64:
+def _hash_array(values: U64) -> U64:
     out = np.empty_like(values)
-    _mix_all(values, out)
+    _hash_into(values, out)
     return out
 
 
-@kernel
-def _mix_all(values: U64, out: U64) -> None:
+@jit
+def _hash_into(values: U64, out: U64) -> None:
     for i in range(len(values)):
-        out[i] = mixed(values[i])
+        out[i] = splitmix64(values[i])
 
 
 def bytes_per_document(parts: Sequence[PartRef]) -> float:
     """What the store holds of each document's keys, on the disk."""
-    size = sum(part.storage.size(part.file(TABLE)) for part in parts)
-    return size / sum(part.rows for part in parts)
+    size = sum(part.storage.size(part.file(TABLE_SUFFIX)) for part in parts)
+    return size / sum(part.num_rows for part in parts)

@@ -61,7 +61,7 @@ SCHEMA = pa.schema(
 )
 
 
-class NoText(Exception):
+class TextUnavailableError(Exception):
     """The text cannot be had; the message says why."""
 
 
@@ -135,7 +135,7 @@ def _fetch(work: Path) -> Path:
     if all(_package(packages, name) for name in PACKAGES):
         return packages
     if not shutil.which("apt-get"):
-        raise NoText("there is no apt-get here; name your own files with --input")
+        raise TextUnavailableError("there is no apt-get here; name your own files with --input")
     signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     (work / "sources.list").write_text(f"deb {signed}{_mirror()} {SUITE} {' '.join(COMPONENTS)}\n")
     (work / "lists" / "partial").mkdir(parents=True)
@@ -152,7 +152,7 @@ def _fetch(work: Path) -> Path:
     for command in ([*apt, "update"], [*apt, "download", *PACKAGES]):
         done = subprocess.run(command, cwd=packages, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise NoText(f"{' '.join(command[-2:])}: {done.stderr.strip()[-400:]}")
+            raise TextUnavailableError(f"{' '.join(command[-2:])}: {done.stderr.strip()[-400:]}")
     return packages
 
 
@@ -171,7 +171,7 @@ def _mirror() -> str:
     for site in targets:
         if PurePosixPath(site).name == "debian":
             return site
-    raise NoText("apt knows no Debian mirror; name your own files with --input")
+    raise TextUnavailableError("apt knows no Debian mirror; name your own files with --input")
 
 
 def _debian(packages: Path) -> Iterator[Document]:
@@ -219,7 +219,7 @@ def _write(documents: Iterable[Document], folder: Path) -> None:
         key=lambda document: hashlib.sha256(document.url.encode()).digest(),
     )
     if not found:
-        raise NoText("no text was found")
+        raise TextUnavailableError("no text was found")
     folder.mkdir()
     for number in range(FILES):
         rows = found[len(found) * number // FILES : len(found) * (number + 1) // FILES]
@@ -240,7 +240,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         folder = corpus(options.input)
-    except NoText as error:
+    except TextUnavailableError as error:
         sys.exit(f"error: {error}")
     table = read(folder)
     print(f"{folder}: {table.num_rows:,} documents, {size(table) / 1e6:.1f} MB of text")

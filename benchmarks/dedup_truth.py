@@ -26,24 +26,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.dedup_edits import EDITS, FIXED, Edit, Pair, Stock
-from benchmarks.dedup_jaccard import all_pairs, bin_names, bin_of, shingle_set
-from benchmarks.dedup_text import NoText, corpus, read
+from benchmarks.dedup_jaccard import all_pairs, bin_name, bin_names, shingle_set
+from benchmarks.dedup_text import TextUnavailableError, corpus, read
 
 SEED = 20
 FILES = 4
-LEAST = 0.5  # similarity from which pairs are listed
+MIN_SIMILARITY = 0.5  # similarity from which pairs are listed
 PAIRS_PER_EDIT, FAMILIES, FAMILY = 130, 20, 12
 TEMPLATES, PER_TEMPLATE, BOOKS, REVISIONS, PAGES = 12, 12, 220, 60, 200
-SHORTEST, LONGEST = 60, 3000  # words of an original, drawn evenly on a logarithmic scale
+MIN_WORDS, MAX_WORDS = 60, 3000  # words of an original, drawn evenly on a logarithmic scale
 # Shares of the similarities aimed at.
-AIMS = ((0.25, 0.60, 0.80), (0.35, 0.80, 0.85), (0.30, 0.85, 0.95), (0.10, 0.95, 0.995))
-TOLERANCE, TRIES = 0.01, 4
+TARGET_SIMILARITIES = (
+    (0.25, 0.60, 0.80),
+    (0.35, 0.80, 0.85),
+    (0.30, 0.85, 0.95),
+    (0.10, 0.95, 0.995),
+)
+TOLERANCE, MAX_TRIES = 0.01, 4
 UNRELATED = 0.3  # two originals are less similar than this
 
 _WORD = re.compile(r"\w+")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _OBSOLETES = re.compile(r"^Obsoletes:((?:[ ,]*(?:RFC)?[ ]*\d{3,4})+)", re.M | re.I)
-_LICENCE = re.compile(r"^\*\*\* START: FULL LICENSE \*\*\*", re.M)
+_LICENSE = re.compile(r"^\*\*\* START: FULL LICENSE \*\*\*", re.M)
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,11 @@ class Document:
 
 
 @dataclass
-class Planted:
+class SyntheticCorpus:
     """Documents, and which two of them are an original and its copy: (a, b) -> kind."""
 
     documents: list[Document] = field(default_factory=list)
-    copies: dict[tuple[int, int], str] = field(default_factory=dict)
+    duplicates: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def add(self, text: str, role: str, kind: str) -> int:
         """Put a document in; gives its number."""
@@ -81,21 +86,21 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def aim(rng: random.Random) -> float:
+def draw_target(rng: random.Random) -> float:
     """A similarity to aim at."""
     roll = rng.random()
-    for share, low, high in AIMS:
+    for share, low, high in TARGET_SIMILARITIES:
         if roll < share:
             return rng.uniform(low, high)
         roll -= share
-    return AIMS[-1][2]
+    return TARGET_SIMILARITIES[-1][2]
 
 
-def plant(text: str, edit: Edit, target: float, seed: int, stock: Stock) -> Pair:
+def make_pair(text: str, edit: Edit, target: float, seed: int, stock: Stock) -> Pair:
     """A pair made by an edit, its strength adjusted until the similarity is near the target."""
     wanted = broken = (1 - target) / (1 + target)
     best: tuple[float, Pair] | None = None
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         pair = edit(text, random.Random(seed), broken, stock)
         similarity = quick_jaccard(*pair)
         off = abs(similarity - target)
@@ -109,7 +114,7 @@ def plant(text: str, edit: Edit, target: float, seed: int, stock: Stock) -> Pair
     return best[1]
 
 
-def cut(text: str, words: int, rng: random.Random) -> str | None:
+def sample_paragraphs(text: str, words: int, rng: random.Random) -> str | None:
     """Paragraphs in a row of about so many words, from anywhere; None if the text has too few."""
     parts = [part for part in _PARAGRAPH.split(text.replace("\f", "\n")) if part.strip()]
     counts = [len(_WORD.findall(part)) for part in parts]
@@ -135,11 +140,11 @@ def originals(texts: Iterator[str], rng: random.Random, count: int) -> list[str]
         while len(found) < count:
             text = next(texts, None)
             if text is None:
-                raise NoText(
+                raise TextUnavailableError(
                     f"there is not enough text for {count} originals: use a smaller --scale"
                 )
-            words = round(SHORTEST * (LONGEST / SHORTEST) ** rng.random())
-            piece = cut(text, words, rng)
+            words = round(MIN_WORDS * (MAX_WORDS / MIN_WORDS) ** rng.random())
+            piece = sample_paragraphs(text, words, rng)
             if piece is not None:
                 found.append(piece)
         near = {j for _, j in all_pairs([shingle_set(text) for text in found], UNRELATED)}
@@ -147,10 +152,10 @@ def originals(texts: Iterator[str], rng: random.Random, count: int) -> list[str]
     return found
 
 
-def generate(texts: pa.Table, seed: int = SEED, scale: float = 1.0) -> Planted:
+def generate(texts: pa.Table, seed: int = SEED, scale: float = 1.0) -> SyntheticCorpus:
     """Make the corpus out of real documents (columns url, kind, text)."""
     rng = random.Random(seed)
-    made = Planted()
+    made = SyntheticCorpus()
     rows = list(zip(texts["url"].to_pylist(), texts["kind"].to_pylist(), strict=True))
     every = texts["text"]
     pieces = (str(every[i]) for i, (_, kind) in enumerate(rows) if kind != "book")
@@ -166,20 +171,20 @@ def generate(texts: pa.Table, seed: int = SEED, scale: float = 1.0) -> Planted:
 
 
 def _pairs(
-    made: Planted, texts: Iterator[str], rng: random.Random, stock: Stock, scale: float
+    made: SyntheticCorpus, texts: Iterator[str], rng: random.Random, stock: Stock, scale: float
 ) -> None:
     each = max(1, round(PAIRS_PER_EDIT * scale))
     bases = originals(texts, rng, each * len(EDITS))
     for number, base in enumerate(bases):
         name, edit = list(EDITS.items())[number % len(EDITS)]
-        target = 0.9 if name in FIXED else aim(rng)
-        first, second = plant(base, edit, target, rng.getrandbits(32), stock)
+        target = 0.9 if name in FIXED else draw_target(rng)
+        first, second = make_pair(base, edit, target, rng.getrandbits(32), stock)
         a, b = made.add(first, "original", name), made.add(second, "copy", name)
-        made.copies[a, b] = name
+        made.duplicates[a, b] = name
 
 
 def _families(
-    made: Planted, texts: Iterator[str], rng: random.Random, stock: Stock, scale: float
+    made: SyntheticCorpus, texts: Iterator[str], rng: random.Random, stock: Stock, scale: float
 ) -> None:
     bases = originals(texts, rng, max(1, round(FAMILIES * scale)))
     for number, base in enumerate(bases):
@@ -188,13 +193,15 @@ def _families(
         for _ in range(FAMILY):
             name = rng.choice(["substitutions", "insertions", "deletions", "ocr", "mixed"])
             target = rng.uniform(0.85, 0.97)
-            copy = plant(base, EDITS[name], target, rng.getrandbits(32), stock)[1]
+            copy = make_pair(base, EDITS[name], target, rng.getrandbits(32), stock)[1]
             member = made.add(copy, "copy", kind)
-            made.copies.update({(one, member): "siblings" for one in range(centre + 1, member)})
-            made.copies[centre, member] = "family"
+            made.duplicates.update({(one, member): "siblings" for one in range(centre + 1, member)})
+            made.duplicates[centre, member] = "family"
 
 
-def _templates(made: Planted, texts: Iterator[str], rng: random.Random, scale: float) -> None:
+def _templates(
+    made: SyntheticCorpus, texts: Iterator[str], rng: random.Random, scale: float
+) -> None:
     for number in range(max(1, round(TEMPLATES * scale))):
         shared = [part for part in _PARAGRAPH.split(_piece(texts, rng, 900)) if part.strip()]
         similar = rng.uniform(0.45, 0.77)
@@ -214,21 +221,25 @@ def _templates(made: Planted, texts: Iterator[str], rng: random.Random, scale: f
 
 def _piece(texts: Iterator[str], rng: random.Random, words: int) -> str:
     for text in texts:
-        piece = cut(text, words, rng)
+        piece = sample_paragraphs(text, words, rng)
         if piece is not None:
             return piece
-    raise NoText("there is not enough text: use a smaller --scale")
+    raise TextUnavailableError("there is not enough text: use a smaller --scale")
 
 
 def _books(
-    made: Planted, books: Sequence[str], texts: Iterator[str], rng: random.Random, scale: float
+    made: SyntheticCorpus,
+    books: Sequence[str],
+    texts: Iterator[str],
+    rng: random.Random,
+    scale: float,
 ) -> None:
     """Pieces of books that do not overlap, each followed by one long licence."""
-    licences = [text[match.start() :] for text in books if (match := _LICENCE.search(text))]
+    licences = [text[match.start() :] for text in books if (match := _LICENSE.search(text))]
     licence = licences[0] if licences else (Path(__file__).parents[1] / "LICENSE").read_text()
     length = len(_WORD.findall(licence))
     paragraphs = (
-        part for book in (*books, *texts) for part in _PARAGRAPH.split(_LICENCE.split(book)[0])
+        part for book in (*books, *texts) for part in _PARAGRAPH.split(_LICENSE.split(book)[0])
     )
     for _ in range(max(1, round(BOOKS * scale))):
         # Two books of c and d own words have a Jaccard of at most L / (L + c + d): here 0.77.
@@ -243,7 +254,7 @@ def _books(
         made.add("\n\n".join([*body, licence]), "book", "licence")
 
 
-def _revisions(made: Planted, texts: pa.Table, scale: float) -> None:
+def _revisions(made: SyntheticCorpus, texts: pa.Table, scale: float) -> None:
     """RFCs and those they replace, whole."""
     by_number = {
         int(match[1]): row
@@ -268,7 +279,7 @@ def _revisions(made: Planted, texts: pa.Table, scale: float) -> None:
                     made.add(body.replace("\f", "\n"), "revision", "RFC")
 
 
-def _pages(made: Planted, texts: pa.Table, scale: float) -> None:
+def _pages(made: SyntheticCorpus, texts: pa.Table, scale: float) -> None:
     """Reference pages of the manual that has most of them in one folder."""
     folders: dict[str, list[int]] = {}
     for row, (url, kind) in enumerate(
@@ -281,7 +292,7 @@ def _pages(made: Planted, texts: pa.Table, scale: float) -> None:
         made.add(str(texts["text"][row]), "page", "manual")
 
 
-def write(made: Planted, folder: Path, seed: int = SEED) -> None:
+def write(made: SyntheticCorpus, folder: Path, seed: int = SEED) -> None:
     """Shuffle the documents, compute every similarity, write the three tables."""
     order = list(range(len(made.documents)))
     random.Random(seed).shuffle(order)
@@ -305,10 +316,10 @@ def write(made: Planted, folder: Path, seed: int = SEED) -> None:
         "kind": [document.kind for document in documents],
     }
     pq.write_table(pa.table(roles), folder / "roles.parquet")
-    similar = all_pairs([shingle_set(document.text) for document in documents], LEAST)
+    similar = all_pairs([shingle_set(document.text) for document in documents], MIN_SIMILARITY)
     planted = {
         (min(names[a], names[b]), max(names[a], names[b])): kind
-        for (a, b), kind in made.copies.items()
+        for (a, b), kind in made.duplicates.items()
     }
     found = [
         (ids[i], ids[j], value, planted.get((ids[i], ids[j]))) for (i, j), value in similar.items()
@@ -328,7 +339,7 @@ def describe(folder: Path) -> str:
     pairs = pq.read_table(folder / "pairs.parquet")
     counts: Counter[tuple[str, str | None]] = Counter()
     for kind, value in zip(pairs["kind"].to_pylist(), pairs["jaccard"].to_pylist(), strict=True):
-        counts[kind or "not planted", bin_of(value)] += 1
+        counts[kind or "not planted", bin_name(value)] += 1
     lines.append(f"{'pairs by Jaccard':18}" + "".join(f"{name:>10}" for name in bin_names()))
     lines += [
         f"{kind:18}" + "".join(f"{counts[kind, name]:10,}" for name in bin_names())
@@ -348,7 +359,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         write(generate(read(corpus(options.input)), scale=options.scale), options.folder)
-    except NoText as error:
+    except TextUnavailableError as error:
         sys.exit(f"error: {error}")
     print(describe(options.folder))
 

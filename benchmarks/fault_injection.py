@@ -33,15 +33,18 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from infra.store.cache_dir import VARIABLE  # noqa: E402
+from infra.store.cache_dir import ENV_VAR  # noqa: E402
 from tests.servers import S3, Weed, weed  # noqa: E402
 
 VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
 MOMENTS = ("step", "shards", "marker")
-ROWS_BESIDE = (("rank-1", "shards", "fsdp", "fp32"), ("rank-1", "shards", "ddp", "fp16"))
-STEP, EVERY = 20, 10  # the checkpoint that is cut off; "step": three steps after it
-AWAY = 3.0  # seconds until a server's supervisor has it running again
-FLOW_RUNS = 3  # at most, as a schedule would start them
+EXTRA_CASES = (("rank-1", "shards", "fsdp", "fp32"), ("rank-1", "shards", "ddp", "fp16"))
+KILL_STEP, CHECKPOINT_INTERVAL = (
+    20,
+    10,
+)  # the checkpoint that is cut off; "step": three steps after it
+SERVER_DOWNTIME_S = 3.0  # seconds until a server's supervisor has it running again
+MAX_FLOW_RUNS = 3  # at most, as a schedule would start them
 
 
 @dataclass
@@ -49,8 +52,8 @@ class Case:
     """One run with one kill.
 
     Attributes:
-        struck: whether the kill was done.
-        cut: steps done at the checkpoint that was cut off.
+        killed: whether the kill was done.
+        interrupted_step: steps done at the checkpoint that was cut off.
         runs: times that the flow's process was started.
         resumed: steps done where each attempt began.
         sha: of the model's weights; ``None`` if the run did not finish.
@@ -61,21 +64,23 @@ class Case:
     store: str
     parallel: str = "ddp"
     precision: str = "fp32"
-    struck: bool = False
-    cut: int | None = None
+    killed: bool = False
+    interrupted_step: int | None = None
     runs: int = 0
     resumed: list[int] = field(default_factory=list)
     sha: str | None = None
     seconds: float = 0.0
-    said: str = ""
+    error_output: str = ""
 
-    def sound(self, undisturbed: str) -> bool:
+    def is_correct(self, reference_digest: str) -> bool:
         """Whether it ended as it must."""
         # A checkpoint that was cut off must not be gone on from; whatever lies before it may.
         later = self.resumed[1:]
-        read_half = self.cut is not None and any(step >= self.cut for step in later[:1])
+        read_half = self.interrupted_step is not None and any(
+            step >= self.interrupted_step for step in later[:1]
+        )
         restarted = self.victim in ("none", "server") or bool(later)
-        return self.sha == undisturbed and not read_half and restarted
+        return self.sha == reference_digest and not read_half and restarted
 
 
 def flow(store: Path, url: str, parallel: str, precision: str) -> None:
@@ -87,7 +92,7 @@ def flow(store: Path, url: str, parallel: str, precision: str) -> None:
 
     class Printer:
         def update(self, progress: Progress) -> None:
-            sys.stdout.write(f"step {progress.done}\n")
+            sys.stdout.write(f"step {progress.completed}\n")
             sys.stdout.flush()
 
         def link(self, name: str, url: str) -> None:
@@ -108,7 +113,7 @@ def flow(store: Path, url: str, parallel: str, precision: str) -> None:
         parallel=parallel,
         precision=precision,
         tokens=40 * 128,
-        checkpoint_every=EVERY,
+        checkpoint_every=CHECKPOINT_INTERVAL,
         checkpoints=url or None,
         restarts=2,
         store_patience=60,
@@ -139,7 +144,7 @@ class Server:
         assert weed is not None
 
         def start() -> None:
-            time.sleep(AWAY)
+            time.sleep(SERVER_DOWNTIME_S)
             self._stack.enter_context(weed.running())
 
         self._back = threading.Thread(target=start)
@@ -159,10 +164,10 @@ def run(case: Case, folder: Path, server: Server) -> None:
     env = {
         **os.environ,
         **server.env,
-        VARIABLE: str(folder / "cache"),
+        ENV_VAR: str(folder / "cache"),
         "PYTHONPATH": str(ROOT),
         "KILL_AT": case.moment,
-        "KILL_STEP": str(STEP),
+        "KILL_STEP": str(KILL_STEP),
         "KILL_FLAG": str(flag),
     }
     url = f"s3://corpus/{folder.name}" if case.store == "s3" else ""
@@ -178,14 +183,14 @@ def run(case: Case, folder: Path, server: Server) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if case.victim == "none":
         flag.touch()  # nothing is slow
-    while case.runs < FLOW_RUNS and case.sha is None:
+    while case.runs < MAX_FLOW_RUNS and case.sha is None:
         case.runs += 1
         log = folder / f"run-{case.runs}.log"
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors
             )
-        watcher = threading.Thread(target=strike_at, args=(case, flag, process, server))
+        watcher = threading.Thread(target=kill_at_checkpoint, args=(case, flag, process, server))
         watcher.start()
         assert process.stdout is not None
         for raw in process.stdout:
@@ -193,38 +198,40 @@ def run(case: Case, folder: Path, server: Server) -> None:
             if line.startswith("{"):
                 told = json.loads(line)
                 case.sha, case.resumed = told["sha"], told["resumed"]
-            elif line == f"step {STEP + 3}" and case.moment == "step" and not case.struck:
-                strike(case, process, server)
+            elif line == f"step {KILL_STEP + 3}" and case.moment == "step" and not case.killed:
+                kill_victim(case, process, server)
         process.stdout.close()
         process.wait()
         watcher.join()
         if case.sha is None:
-            case.said = log.read_text(errors="replace")[-500:]
+            case.error_output = log.read_text(errors="replace")[-500:]
     case.seconds = time.monotonic() - began
 
 
-def strike_at(case: Case, flag: Path, process: "subprocess.Popen[bytes]", server: Server) -> None:
+def kill_at_checkpoint(
+    case: Case, flag: Path, process: "subprocess.Popen[bytes]", server: Server
+) -> None:
     """Wait for a checkpoint's moment, and strike."""
-    while process.poll() is None and not case.struck and case.victim != "none":
+    while process.poll() is None and not case.killed and case.victim != "none":
         if case.moment != "step" and flag.exists():
             time.sleep(0.1)
-            case.cut = int(flag.read_text())
-            strike(case, process, server)
+            case.interrupted_step = int(flag.read_text())
+            kill_victim(case, process, server)
         time.sleep(0.01)
 
 
-def strike(case: Case, process: "subprocess.Popen[bytes]", server: Server) -> None:
+def kill_victim(case: Case, process: "subprocess.Popen[bytes]", server: Server) -> None:
     """SIGKILL to the victim."""
-    case.struck = case.victim != "none"
+    case.killed = case.victim != "none"
     if case.victim == "server":
         server.kill()
     elif case.victim == "flow":
         process.kill()
     else:
-        os.kill(member(process.pid, case.victim), signal.SIGKILL)
+        os.kill(find_pid(process.pid, case.victim), signal.SIGKILL)
 
 
-def member(root: int, name: str) -> int:
+def find_pid(root: int, name: str) -> int:
     """The process id of ``torchrun`` or of ``rank-N``, below a process."""
     for process in psutil.Process(root).children(recursive=True):
         line = process.cmdline()
@@ -235,10 +242,10 @@ def member(root: int, name: str) -> int:
     raise AssertionError(f"there is no {name}")
 
 
-def rows(given: argparse.Namespace) -> list[Case]:
+def select_cases(options: argparse.Namespace) -> list[Case]:
     """The cases that are asked for."""
-    stores = ("local", "s3") if given.store == "both" else (given.store,)
-    parallel, precision = given.parallel or "ddp", given.precision or "fp32"
+    stores = ("local", "s3") if options.store == "both" else (options.store,)
+    parallel, precision = options.parallel or "ddp", options.precision or "fp32"
     found = [
         Case(victim, moment, store, parallel, precision)
         for store in stores
@@ -246,8 +253,8 @@ def rows(given: argparse.Namespace) -> list[Case]:
         for moment in MOMENTS
         if victim != "server" or store == "s3"
     ]
-    if given.only:
-        return [case for case in found if f"{case.victim},{case.moment}" == given.only]
+    if options.only:
+        return [case for case in found if f"{case.victim},{case.moment}" == options.only]
     # During a step all processes are alike, and only a server minds where checkpoints lie.
     found = [
         case
@@ -256,19 +263,19 @@ def rows(given: argparse.Namespace) -> list[Case]:
         or case.victim == "server"
         or (case.victim != "rank-0" and case.store == stores[0])
     ]
-    if (given.parallel, given.precision) == (None, None):
-        found += [Case(v, m, stores[0], spread, of) for v, m, spread, of in ROWS_BESIDE]
+    if (options.parallel, options.precision) == (None, None):
+        found += [Case(v, m, stores[0], spread, of) for v, m, spread, of in EXTRA_CASES]
     return found
 
 
-def undisturbed(cases: Sequence[Case], scratch: Path) -> dict[tuple[str, str], str]:
+def reference_digests(cases: Sequence[Case], scratch: Path) -> dict[tuple[str, str], str]:
     """The weights of runs that are left alone, for each way in which one of the cases trains."""
     found = {}
     for how in dict.fromkeys((case.parallel, case.precision) for case in cases):
         alone = Case("none", "", "local", *how)
         run(alone, scratch / f"undisturbed-{'-'.join(how)}", Server(None))
         if alone.sha is None:
-            raise SystemExit(alone.said)
+            raise SystemExit(alone.error_output)
         found[how] = alone.sha
         print(f"undisturbed, {' '.join(how)}: {alone.sha[:16]}, {alone.seconds:.0f} s", flush=True)
     return found
@@ -288,14 +295,14 @@ def main() -> int:
     if given.flow:
         flow(Path(given.flow[0]), *given.flow[1:])
         return 0
-    cases = rows(given)
+    cases = select_cases(given)
     if not cases:
         options.error(f"--only: {given.only} is none of {', '.join(VICTIMS)} with {MOMENTS}")
     began = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="fault-injection-"))
     bad = 0
     try:
-        left_alone = undisturbed(cases, scratch)
+        left_alone = reference_digests(cases, scratch)
         print(
             f"{'killed':9} {'during':7} {'on':6} {'trained':9} {'weights':8} {'flow runs':10} "
             f"{'attempts from step':20} s"
@@ -308,14 +315,14 @@ def main() -> int:
             finally:
                 server.stop()
             expected = left_alone[case.parallel, case.precision]
-            good = case.struck and case.sound(expected)
+            good = case.killed and case.is_correct(expected)
             bad += not good
             same = "same" if case.sha == expected else "OTHER" if case.sha else "NONE"
             came = ", ".join(map(str, case.resumed))
             print(
                 f"{case.victim:9} {case.moment:7} {case.store:6} {case.parallel:4} "
                 f"{case.precision:4} {same:8} {case.runs:<10} {came:20} {case.seconds:.0f}"
-                f"{'' if good else '  FAILED ' + case.said}",
+                f"{'' if good else '  FAILED ' + case.error_output}",
                 flush=True,
             )
             shutil.rmtree(folder, ignore_errors=True)

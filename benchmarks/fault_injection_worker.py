@@ -19,36 +19,36 @@ from typing import Any
 from lm.checkpoint import marker, shard_io
 from lm.train import worker
 
-PAUSE = 3.0  # seconds in which the script has to strike
+PAUSE_S = 3.0  # seconds in which the script has to strike
 
 
 def slow_down() -> None:
     """Pause before the first marker of a step, or after this process's first shards of it."""
     at, flag = os.environ["KILL_AT"], Path(os.environ["KILL_FLAG"])
-    least = marker.name_of(int(os.environ["KILL_STEP"]))
-    mark = marker.mark
+    least = marker.checkpoint_name(int(os.environ["KILL_STEP"]))
+    mark = marker.write_marker
 
     def reach(folder: str) -> None:
         name = folder.rsplit("/", 1)[-1]
         # A save is left out while the one before is still being written: the next one will do.
         if name >= least and not flag.exists():
             flag.write_text(name.removeprefix("step-"))
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_S)
 
     def slow_mark(folder: Any, marker: Any) -> None:
         reach(folder.url)
         mark(folder, marker)
 
-    class SlowWriter(shard_io.Writer):
+    class SlowWriter(shard_io.ShardWriter):
         def write_data(self, *given: Any) -> Any:
             written = super().write_data(*given)
             reach(str(self.path))
             return written
 
     if at == "marker":
-        marker.mark = slow_mark
+        marker.write_marker = slow_mark
     elif at == "shards":
-        shard_io.Writer = SlowWriter  # type: ignore[misc]
+        shard_io.ShardWriter = SlowWriter  # type: ignore[misc]
 
 
 if __name__ == "__main__":

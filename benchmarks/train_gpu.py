@@ -47,10 +47,15 @@ TWIN = replace(SMALL, heads=6)
 CHAR = Size(layers=6, width=384, heads=6, context=256, vocabulary=65)
 TINY = Size(layers=2, width=64, heads=2, context=64, vocabulary=512)
 PARTS = ("targets", "peers", "gate", "exact", "twin", "fits")
-LEAST = 25.0  # seconds below which nothing is begun
-PEER = 120.0  # seconds that a peer may take, so that one cannot eat the others' time
-KEPT = 170.0  # seconds that peers leave to the gate and the exact runs, which have targets
-SCRATCH, ROOM = Path("/dev/shm"), 24 << 30  # checkpoints of runs lie there if it has that much
+MIN_SECONDS = 25.0  # seconds below which nothing is begun
+PEER_TIMEOUT_S = 120.0  # seconds that a peer may take, so that one cannot eat the others' time
+RESERVED_SECONDS = (
+    170.0  # seconds that peers leave to the gate and the exact runs, which have targets
+)
+SCRATCH, MIN_FREE_BYTES = (
+    Path("/dev/shm"),
+    24 << 30,
+)  # checkpoints of runs lie there if it has that much
 # nanoGPT, config/train_shakespeare_char.py; patience as it keeps the best checkpoint.
 GATE: dict[str, Any] = {
     "batch": 64, "micro_batch": 64, "iterations": 5000, "warmup_iterations": 100, "dropout": 0.2,
@@ -65,19 +70,19 @@ class Session:
     options: argparse.Namespace
     device: str
     report: Report
-    began: float
+    start: float
     fits: dict[str, int] = field(default_factory=dict)
 
-    def left(self, most: float | None = None, keep: float = 0.0) -> float:
-        """Seconds that the next run may take, if ``keep`` stay for what follows.
+    def remaining_s(self, max_s: float | None = None, reserve_s: float = 0.0) -> float:
+        """Seconds that the next run may take, if ``reserve_s`` stay for what follows.
 
         Raises ``NotMeasured`` if too few are left.
         """
-        spent = time.perf_counter() - self.began
-        left: float = self.options.seconds - spent - keep
-        if left < LEAST:
+        spent = time.perf_counter() - self.start
+        left: float = self.options.seconds - spent - reserve_s
+        if left < MIN_SECONDS:
             raise NotMeasured("no time left")
-        return left if most is None else min(left, most)
+        return left if max_s is None else min(left, max_s)
 
     def ours(self, size: Size, batch: int, seconds: float, **settings: Any) -> Run:
         """The product's loop, bf16, compiled, with AdamW unless told otherwise."""
@@ -86,7 +91,7 @@ class Session:
             "compile": not self.options.smoke, "batch": batch, "micro_batch": batch,
             "iterations": 60, "log_every": 10, "learning_rate": 6e-4, **settings,
         }  # fmt: skip
-        if SCRATCH.is_dir() and shutil.disk_usage(SCRATCH).free > ROOM:
+        if SCRATCH.is_dir() and shutil.disk_usage(SCRATCH).free > MIN_FREE_BYTES:
             given["scratch"] = str(SCRATCH)
         return peers.ours(given, seconds)
 
@@ -96,9 +101,9 @@ class Session:
             try:
                 run: Run = measure(batch)
             except OutOfMemory:
-                self.report.told(f"{name}: {batch} sequences do not fit")
+                self.report.print_line(f"{name}: {batch} sequences do not fit")
             except NotMeasured as reason:
-                self.report.told(f"{name}: not measured: {reason}")
+                self.report.print_line(f"{name}: not measured: {reason}")
                 return None
             else:
                 self.fits[name] = max(batch, self.fits.get(name, 0))
@@ -107,7 +112,7 @@ class Session:
         return None
 
 
-def targets(s: Session) -> None:
+def run_targets(s: Session) -> None:
     """The two shapes that have a target."""
     plans = [
         ("gristmill, 124 M", SMALL, 64, (64, 32), 0.40, "124 M: 40 % of the datasheet, aim 45 %"),
@@ -119,17 +124,17 @@ def targets(s: Session) -> None:
 
         def measure(most: int, size: Size = size, batch: int = batch) -> Run:
             short = {"iterations": 12, "log_every": 2} if s.options.smoke else {}
-            return s.ours(size, batch, s.left(200.0), micro_batch=most, **short)
+            return s.ours(size, batch, s.remaining_s(200.0), micro_batch=most, **short)
 
         run = s.row(name, size, parts, measure)
-        share = s.report.share(size, run) if run else None
-        s.report.judge(what, share, partial(le, least), "{:.1%}")
+        share = s.report.peak_fraction(size, run) if run else None
+        s.report.check_target(what, share, partial(le, least), "{:.1%}")
 
 
-def rivals(s: Session) -> dict[str, Callable[[int, float], Run]]:
+def peer_runs(s: Session) -> dict[str, Callable[[int, float], Run]]:
     """The peers at the 124 M shape by name: batch and seconds in, a run out."""
     size, device = (TINY if s.options.smoke else SMALL), s.device
-    count = 6 if s.options.smoke else peers.WARM + peers.STEPS
+    count = 6 if s.options.smoke else peers.WARMUP_STEPS + peers.STEPS
     o = s.options
     return {
         "nanoGPT, bench.py": lambda b, t: peers.nanogpt(o.nanogpt, size, b, t),
@@ -140,20 +145,22 @@ def rivals(s: Session) -> dict[str, Callable[[int, float], Run]]:
     }
 
 
-def beside(s: Session) -> None:
+def run_peers(s: Session) -> None:
     """Peers at the batch of ours, or half of it where that does not fit."""
     size, batches = (TINY, (2,)) if s.options.smoke else (SMALL, (64, 32))
-    keep = KEPT if {"gate", "exact"} & {*s.options.only} and not s.options.smoke else 0.0
-    for name, rival in rivals(s).items():
+    keep = (
+        RESERVED_SECONDS if {"gate", "exact"} & {*s.options.only} and not s.options.smoke else 0.0
+    )
+    for name, rival in peer_runs(s).items():
         shape = TWIN if name.startswith("modded") and not s.options.smoke else size
 
         def measure(batch: int, rival: Callable[[int, float], Run] = rival) -> Run:
-            return rival(batch, s.left(PEER, keep))
+            return rival(batch, s.remaining_s(PEER_TIMEOUT_S, keep))
 
         s.row(name, shape, batches, measure)
 
 
-def gate(s: Session) -> None:
+def run_gate(s: Session) -> None:
     """NanoGPT's configuration for a GPU, trained by the product; the best validation counts."""
     what = "10.65 M on tiny Shakespeare: at most 1.48 nats over the whole split"
     settings = {**{k: v for k, v in vars(CHAR).items() if k != "vocabulary"}, **GATE}
@@ -167,50 +174,52 @@ def gate(s: Session) -> None:
     try:
         if s.options.text is None and not s.options.smoke:
             raise NotMeasured("no text was given (--text)")
-        run = peers.ours(settings, s.left(), s.options.text)
+        run = peers.ours(settings, s.remaining_s(), s.options.text)
     except NotMeasured as reason:
-        s.report.told(f"gate: not measured: {reason}")
-        s.report.judge(what, None, bool, "{}")
+        s.report.print_line(f"gate: not measured: {reason}")
+        s.report.check_target(what, None, bool, "{}")
         return
-    best = run.told["best_validation_loss"]
-    s.report.told(f"gate: best {best:.4f}, last {run.told['validation_loss']:.4f}")
+    best = run.details["best_validation_loss"]
+    s.report.print_line(f"gate: best {best:.4f}, last {run.details['validation_loss']:.4f}")
     size = Size(**{name: settings.get(name, value) for name, value in vars(CHAR).items()})
     s.report.row("gristmill, 10.65 M, dropout 0.2", size, settings["batch"], run)
-    s.report.judge(what, None if s.options.smoke else best, lambda v: v <= 1.48, "{:.4f}")
+    s.report.check_target(what, None if s.options.smoke else best, lambda v: v <= 1.48, "{:.4f}")
 
 
-def exact(s: Session) -> None:
+def run_exact(s: Session) -> None:
     """Bits of a resumed run, and losses over NCCL; at last bits of compiled kernels."""
     steps = 6 if s.options.smoke else 40
-    _resumed(s, "resume", steps, "resumed in deterministic mode: equal to the bit")
-    told = _exact(s, "nccl", steps + 10)
+    _check_resume(s, "resume", steps, "resumed in deterministic mode: equal to the bit")
+    told = _run_exact_script(s, "nccl", steps + 10)
     for way in ("ddp", "fsdp"):
         apart = told[way] if told else None
         what = f"{way} over a group of one: losses within 1e-5"
-        s.report.judge(what, apart, lambda value: value <= 1e-5, "{:.1e}")
+        s.report.check_target(what, apart, lambda value: value <= 1e-5, "{:.1e}")
     if not s.options.smoke:
-        _resumed(s, "resume-compiled", steps, "the same, compiled")
+        _check_resume(s, "resume-compiled", steps, "the same, compiled")
 
 
-def _resumed(s: Session, mode: str, steps: int, what: str) -> None:
-    told = _exact(s, mode, steps)
+def _check_resume(s: Session, mode: str, steps: int, what: str) -> None:
+    told = _run_exact_script(s, mode, steps)
     names = ("same", "same_losses", "resumed")
     equal = float(all(told[name] for name in names)) if told else None
-    s.report.judge(what, equal, bool, "{:.0f}")
+    s.report.check_target(what, equal, bool, "{:.0f}")
 
 
-def _exact(s: Session, what: str, steps: int) -> dict[str, Any] | None:
+def _run_exact_script(s: Session, what: str, steps: int) -> dict[str, Any] | None:
     command = [sys.executable, "-m", "benchmarks.train_gpu_exact", what, s.device, str(steps)]
     try:
-        told: dict[str, Any] = json.loads(peers.output(command, s.left()).splitlines()[-1])
+        told: dict[str, Any] = json.loads(
+            peers.run_command(command, s.remaining_s()).splitlines()[-1]
+        )
     except NotMeasured as reason:
-        s.report.told(f"{what}: not measured: {reason}")
+        s.report.print_line(f"{what}: not measured: {reason}")
         return None
-    s.report.told(f"{what}: {told}")
+    s.report.print_line(f"{what}: {told}")
     return told
 
 
-def twin(s: Session) -> None:
+def run_twin(s: Session) -> None:
     """Ours beside modded-nanogpt's script: the same heads, step, untied head and optimizer's kind."""
     size = TINY if s.options.smoke else TWIN
     batch, count, parts = (4, 6, (2,)) if s.options.smoke else (512, 12, (64, 32))
@@ -218,32 +227,36 @@ def twin(s: Session) -> None:
 
     def measure(most: int) -> Run:
         short = {"iterations": count, "log_every": 2, "micro_batch": most}
-        return s.ours(size, batch, s.left(PEER), **settings, **short)
+        return s.ours(size, batch, s.remaining_s(PEER_TIMEOUT_S), **settings, **short)
 
     s.row("gristmill, twin of modded", size, parts, measure)
 
 
-def largest(s: Session) -> None:
+def find_max_batches(s: Session) -> None:
     """Double each one's batch until it no longer fits, all of them in turns."""
     size = TINY if s.options.smoke else SMALL
     short = {"iterations": 4, "log_every": 2}
     tries: dict[str, Callable[[int, float], Run]] = {
-        "gristmill, 124 M": lambda b, t: s.ours(size, b, t, **short), **rivals(s)
+        "gristmill, 124 M": lambda b, t: s.ours(size, b, t, **short), **peer_runs(s)
     }  # fmt: skip
     going = {name: 2 * batch for name, batch in s.fits.items() if name in tries}
     for _ in range(1 if s.options.smoke else 3):
         for name in list(going):
             try:
-                tries[name](going[name], s.left(PEER))
+                tries[name](going[name], s.remaining_s(PEER_TIMEOUT_S))
                 s.fits[name] = going[name]
                 going[name] *= 2
             except OutOfMemory:
-                s.report.told(f"{name}: {s.fits[name]} sequences fit, {going.pop(name)} do not")
+                s.report.print_line(
+                    f"{name}: {s.fits[name]} sequences fit, {going.pop(name)} do not"
+                )
             except NotMeasured as reason:
                 tried = going.pop(name)
-                s.report.told(f"{name}: {s.fits[name]} sequences fit; {tried} not tried: {reason}")
+                s.report.print_line(
+                    f"{name}: {s.fits[name]} sequences fit; {tried} not tried: {reason}"
+                )
     for name, batch in going.items():
-        s.report.told(f"{name}: {batch // 2} sequences fit, more were not tried")
+        s.report.print_line(f"{name}: {batch // 2} sequences fit, more were not tried")
 
 
 def main() -> None:
@@ -264,22 +277,28 @@ def main() -> None:
             setattr(options, name, getattr(options, name).resolve())
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # nothing is compiled yet, for anybody
-        sys.exit(measured(options, began))
+        sys.exit(run_parts(options, began))
 
 
-def measured(options: argparse.Namespace, began: float) -> int:
+def run_parts(options: argparse.Namespace, start: float) -> int:
     """Do the parts; the exit status."""
     command = [sys.executable, "-m", "benchmarks.train_gpu_report"]
     try:
-        ceiling = json.loads(peers.output(command, 90.0).splitlines()[-1])
+        ceiling = json.loads(peers.run_command(command, 90.0).splitlines()[-1])
     except NotMeasured as reason:
         sys.exit(f"error: the device cannot be measured: {reason}")
-    s = Session(options, ceiling["device"], Report(ceiling), began)
-    doing = dict(zip(PARTS, (targets, beside, gate, exact, twin, largest), strict=True))
+    s = Session(options, ceiling["device"], Report(ceiling), start)
+    doing = dict(
+        zip(
+            PARTS,
+            (run_targets, run_peers, run_gate, run_exact, run_twin, find_max_batches),
+            strict=True,
+        )
+    )
     for part in PARTS:
         if part in options.only:
             doing[part](s)
-            s.report.told(f"-- {part} done after {time.perf_counter() - s.began:.0f} s")
+            s.report.print_line(f"-- {part} done after {time.perf_counter() - s.start:.0f} s")
     return s.report.end()
 
 

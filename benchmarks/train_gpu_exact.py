@@ -2,8 +2,8 @@
 
     python -m benchmarks.train_gpu_exact resume|nccl DEVICE STEPS
 
-``resume``: in deterministic mode, a run that goes on from a checkpoint in new processes, started as
-the product starts them, beside the undisturbed one: are the weights equal to the bit? ``nccl``: DDP
+``check_resume``: in deterministic mode, a run that goes on from a checkpoint in new processes, started as
+the product starts them, beside the undisturbed one: are the weights equal to the bit? ``compare_nccl``: DDP
 and FSDP2 over a process group of one (NCCL takes no two processes on a GPU; on a CPU: gloo) beside
 a process without any: the greatest relative difference of a step's loss, in fp32.
 
@@ -21,18 +21,18 @@ from unittest.mock import patch
 
 from torch.distributed import destroy_process_group, init_process_group
 
-from benchmarks.train_text import drawn, shards
+from benchmarks.train_text import draw_ids, shards
 from infra.dataset.dataset import Dataset
-from lm.checkpoint.marker import name_of
+from lm.checkpoint.marker import checkpoint_name
 from lm.config.train import TrainConfig
 from lm.distributed import parallel
 from lm.launch.torchrun import launch
 from lm.metrics.goodput import ATTEMPTS
-from lm.metrics.logger import read
+from lm.metrics.logger import read_jsonl
 from lm.models.weights import WEIGHTS
 from lm.train import loop
-from lm.train.loop import Job, train
-from lm.train.worker import same_bits
+from lm.train.loop import TrainJob, train
+from lm.train.worker import set_deterministic
 
 VOCABULARY, SEED = 2048, 1337
 
@@ -48,9 +48,9 @@ def config(device: str, steps: int, **changes: Any) -> TrainConfig:
     return TrainConfig.model_validate(given | changes)
 
 
-def resume(folder: Path, device: str, steps: int, *, compiled: bool) -> dict[str, Any]:
+def check_resume(folder: Path, device: str, steps: int, *, compiled: bool) -> dict[str, Any]:
     """Train, and again from the checkpoint in the middle; compare weights and losses."""
-    tokens = shards(drawn(VOCABULARY), VOCABULARY, folder / "store")
+    tokens = shards(draw_ids(VOCABULARY), VOCABULARY, folder / "store")
     half = steps // 2
     settings = config(
         device, steps, deterministic=True, dropout=0.1, ema=0.99, compile=compiled,
@@ -59,32 +59,32 @@ def resume(folder: Path, device: str, steps: int, *, compiled: bool) -> dict[str
     whole, resumed = folder / "whole", folder / "resumed"
     for at in (whole, resumed):
         if at is resumed:
-            kept = Path("checkpoints", name_of(half))
+            kept = Path("checkpoints", checkpoint_name(half))
             shutil.copytree(whole / kept, resumed / kept)
         launch(
-            settings, seed=SEED, tokens=tokens.storage, identity={"tokens": tokens.content},
-            folder=at, heard=lambda _: None,
+            settings, seed=SEED, tokens=tokens.storage, compatibility_key={"tokens": tokens.content},
+            folder=at, on_metrics=lambda _: None,
         )  # fmt: skip
-    begun = [attempt["step"] for attempt in read(resumed / ATTEMPTS)]
+    begun = [attempt["step"] for attempt in read_jsonl(resumed / ATTEMPTS)]
     return {
         "same": (whole / WEIGHTS).read_bytes() == (resumed / WEIGHTS).read_bytes(),
         # The checkpoint brought the log of the first half along.
-        "same_losses": losses(whole) == losses(resumed),
+        "same_losses": read_losses(whole) == read_losses(resumed),
         "resumed_at": begun[-1],
         "resumed": begun == [0, half],
     }
 
 
-def losses(folder: Path) -> list[float]:
+def read_losses(folder: Path) -> list[float]:
     """Of each step."""
-    return [line["loss"] for line in read(folder / "metrics.jsonl")]
+    return [line["loss"] for line in read_jsonl(folder / "metrics.jsonl")]
 
 
-def nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
+def compare_nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
     """Greatest relative difference of a loss by the way of being parallel."""
-    same_bits()
-    tokens = shards(drawn(VOCABULARY), VOCABULARY, folder / "store")
-    alone = trained(tokens, folder / "alone", config(device, steps, precision="fp32"))
+    set_deterministic()
+    tokens = shards(draw_ids(VOCABULARY), VOCABULARY, folder / "store")
+    alone = train_losses(tokens, folder / "alone", config(device, steps, precision="fp32"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         meeting = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
@@ -94,17 +94,17 @@ def nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
     for way in ("ddp", "fsdp"):
         settings = config(device, steps, precision="fp32", parallel=way)
         # `spread` leaves a single process's model as it is.
-        with patch.object(loop, "spread", parallel.shared):
-            theirs = trained(tokens, folder / way, settings)
+        with patch.object(loop, "spread", parallel.wrap_data_parallel):
+            theirs = train_losses(tokens, folder / way, settings)
         found[way] = max(abs(b - a) / a for a, b in zip(alone, theirs, strict=True))
     destroy_process_group()
     return found
 
 
-def trained(tokens: Dataset, folder: Path, settings: TrainConfig) -> list[float]:
+def train_losses(tokens: Dataset, folder: Path, settings: TrainConfig) -> list[float]:
     """The loss of each step of a run in this process."""
-    train(Job(settings, SEED, VOCABULARY, 0, folder), tokens)
-    return losses(folder)
+    train(TrainJob(settings, SEED, VOCABULARY, 0, folder), tokens)
+    return read_losses(folder)
 
 
 def main() -> None:
@@ -112,9 +112,9 @@ def main() -> None:
     what, device, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with tempfile.TemporaryDirectory() as name:
         if what == "nccl":
-            told: dict[str, Any] = nccl(Path(name), device, steps)
+            told: dict[str, Any] = compare_nccl(Path(name), device, steps)
         else:
-            told = resume(Path(name), device, steps, compiled=what == "resume-compiled")
+            told = check_resume(Path(name), device, steps, compiled=what == "resume-compiled")
     sys.stdout.write(json.dumps(told) + "\n")
 
 

@@ -27,7 +27,7 @@ from benchmarks.train_peers import NotMeasured
 HERE = Path(__file__).parent
 SHARD_MAGIC = 20240520  # of modded-nanogpt's token files: 256 int32, then uint16 ids
 STEP = 524_288  # tokens of one of its steps
-WARM, STEPS = 10, 50
+WARMUP_STEPS, STEPS = 10, 50
 CLOCK = "    torch.cuda.synchronize(); print(f'clock {time.perf_counter()}', flush=True)\n"
 PEAK = "print(f'peak {torch.cuda.max_memory_allocated()}', flush=True)\n"
 
@@ -56,17 +56,17 @@ class Run:
         seconds: per step.
         compiled: seconds until the first step beyond that, if they are known.
         peak: bytes allocated on the device at most, if they are known.
-        told: what else it said.
+        details: what else it said.
     """
 
     tokens: int
     seconds: float
     compiled: float | None
     peak: float | None
-    told: Mapping[str, Any]
+    details: Mapping[str, Any]
 
 
-def output(
+def run_command(
     command: Sequence[str],
     seconds: float,
     folder: Path | None = None,
@@ -104,7 +104,7 @@ def ours(settings: Mapping[str, Any], seconds: float, text: Path | None = None) 
     """The product's own loop; settings as in ``benchmarks.train_ours``."""
     given = json.dumps(dict(settings))
     command = [sys.executable, "-m", "benchmarks.train_ours", str(text or "-"), given]
-    told = json.loads(output(command, seconds).splitlines()[-1])
+    told = json.loads(run_command(command, seconds).splitlines()[-1])
     tokens = settings["batch"] * settings["context"]
     middle = statistics.median(told.pop("ms")) / 1e3
     return Run(tokens, middle, told["compile_seconds"], told["memory_bytes"], told)
@@ -114,11 +114,11 @@ def huggingface(size: Size, batch: int, seconds: float, *, device: str, iteratio
     """Hugging Face's Trainer on its GPT-2: SDPA (its default), bf16, compiled, fused AdamW."""
     given = {
         **vars(size), "threads": 8, "batch": batch, "precision": "bf16", "device": device,
-        "iterations": iterations, "warm": min(WARM, iterations // 2),
+        "iterations": iterations, "warm": min(WARMUP_STEPS, iterations // 2),
     }  # fmt: skip
     script = str(HERE / "peers" / "train_huggingface.py")
     told = json.loads(
-        output([sys.executable, script, "-", json.dumps(given)], seconds).splitlines()[-1]
+        run_command([sys.executable, script, "-", json.dumps(given)], seconds).splitlines()[-1]
     )
     middle = told.get("mean_ms") or statistics.median(told["ms"])
     compiled, peak = told.get("compile_seconds"), told.get("memory_bytes")
@@ -129,7 +129,7 @@ def nanogpt(repository: Path | None, size: Size, batch: int, seconds: float) -> 
     """NanoGPT's own ``bench.py`` on synthetic data; it clips no gradients."""
     if repository is None:
         raise NotMeasured("no clone was given (--nanogpt)")
-    source = changed(
+    source = patch_script(
         repository / "bench.py",
         {
             r"n_layer = \d+, n_head = \d+, n_embd = \d+": (
@@ -149,14 +149,14 @@ def nanogpt(repository: Path | None, size: Size, batch: int, seconds: float) -> 
         Path(folder, "bench.py").write_text(source)
         for name in ("model.py", "configurator.py"):
             shutil.copy(repository / name, folder)
-        told = output([sys.executable, "bench.py", *switches], seconds, Path(folder))
-    return from_bench(told, batch * size.context)
+        told = run_command([sys.executable, "bench.py", *switches], seconds, Path(folder))
+    return parse_bench(told, batch * size.context)
 
 
-def from_bench(told: str, tokens: int) -> Run:
+def parse_bench(stdout: str, tokens: int) -> Run:
     """What the changed ``bench.py`` printed. Raises ``NotMeasured`` if it is not that."""
-    stages = re.findall(r"^stage \d+ ([0-9.]+) (\d+)$", told, re.MULTILINE)
-    peak = re.search(r"^peak (\d+)$", told, re.MULTILINE)
+    stages = re.findall(r"^stage \d+ ([0-9.]+) (\d+)$", stdout, re.MULTILINE)
+    peak = re.search(r"^peak (\d+)$", stdout, re.MULTILINE)
     if len(stages) != 2 or peak is None:
         raise NotMeasured("bench.py printed something else")
     (first, warm), (last, count) = ((float(took), int(n)) for took, n in stages)
@@ -172,7 +172,7 @@ def modded(repository: Path | None, batch: int, seconds: float, steps: int = 8) 
     if repository is None:
         raise NotMeasured("no clone was given (--modded)")
     script = repository / "records" / "track_3_optimization" / "train_gpt_simple.py"
-    source = changed(
+    source = patch_script(
         script,
         {
             r"^val_tokens = .*$": f"val_tokens = {batch * 1024}",
@@ -196,13 +196,13 @@ def modded(repository: Path | None, batch: int, seconds: float, steps: int = 8) 
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         command = [sys.executable, script.name]
-        return from_modded(output(command, seconds, folder, {**alone, **meeting}))
+        return parse_modded(run_command(command, seconds, folder, {**alone, **meeting}))
 
 
-def from_modded(told: str) -> Run:
+def parse_modded(stdout: str) -> Run:
     """What the changed script printed: a time before the first step and after each of them."""
-    at = [float(found) for found in re.findall(r"^clock ([0-9.]+)$", told, re.MULTILINE)]
-    peak = re.search(r"^peak (\d+)$", told, re.MULTILINE)
+    at = [float(found) for found in re.findall(r"^clock ([0-9.]+)$", stdout, re.MULTILINE)]
+    peak = re.search(r"^peak (\d+)$", stdout, re.MULTILINE)
     if len(at) < 5 or peak is None:
         raise NotMeasured("train_gpt_simple.py printed something else")
     each = [after - before for before, after in pairwise(at[2:])]
@@ -218,7 +218,7 @@ def write_shard(path: Path, count: int) -> None:
     path.write_bytes(header.tobytes() + ids.tobytes())
 
 
-def changed(path: Path, changes: Mapping[str, str]) -> str:
+def patch_script(path: Path, changes: Mapping[str, str]) -> str:
     """A script with patterns replaced, each exactly once. Raises ``NotMeasured`` if it differs."""
     try:
         source = path.read_text()

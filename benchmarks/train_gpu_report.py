@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.train_gpu_peers import Run, Size
-from lm.metrics.flops import datasheet_flops, matmul_flops
+from lm.metrics.flops import datasheet_flops, measure_matmul_flops
 
 GIB = 2**30
 STATE_BYTES = 16  # per parameter: weight, gradient and two moments in fp32
@@ -31,7 +31,7 @@ def ceilings() -> dict[str, Any]:
         "name": torch.cuda.get_device_name() if gpu else "CPU",
         "torch": torch.__version__,
         "datasheet": datasheet_flops(device, torch.bfloat16),
-        "matmul": matmul_flops(device, torch.bfloat16),
+        "matmul": measure_matmul_flops(device, torch.bfloat16),
         "memory": torch.cuda.get_device_properties(device).total_memory if gpu else None,
     }
     if gpu:
@@ -81,11 +81,11 @@ class Report:
         peak = ceiling["datasheet"]
         sheet = f"{peak / 1e12:.0f} TFLOP/s by the datasheet, " if peak else ""
         product = f"a square product runs at {ceiling['matmul'] / 1e12:.1f}"
-        self.told(f"{ceiling['name']}, torch {ceiling['torch']}: {sheet}{product}")
+        self.print_line(f"{ceiling['name']}, torch {ceiling['torch']}: {sheet}{product}")
         for heads, each in ceiling.get("attention_ms", {}).items():
-            self.told(f"attention, {heads}, 65,536 tokens there and back, ms: {each}")
+            self.print_line(f"attention, {heads}, 65,536 tokens there and back, ms: {each}")
 
-    def told(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line at once."""
         print(line, flush=True)
 
@@ -94,14 +94,14 @@ class Report:
         each = 6 * matrices(size) + 12.0 * size.layers * size.width * size.context
         return each * run.tokens / run.seconds
 
-    def share(self, size: Size, run: Run) -> float | None:
+    def peak_fraction(self, size: Size, run: Run) -> float | None:
         """Of the datasheet's peak, if there is one."""
         peak = self.ceiling["datasheet"]
         return self.speed(size, run) / peak if peak else None
 
     def row(self, name: str, size: Size, batch: int, run: Run) -> None:
         """One line for one measured configuration; ``batch``: sequences per pass."""
-        share = self.share(size, run)
+        share = self.peak_fraction(size, run)
         parts = [
             f"{name:32}{batch:4} x {size.context}",
             f"{1e3 * run.seconds:9.1f} ms",
@@ -110,11 +110,11 @@ class Report:
             f"{self.speed(size, run) / self.ceiling['matmul']:6.1%} of the product",
             f"{run.peak / GIB:5.1f} GiB" if run.peak else "",
             f"compiled in {run.compiled:.0f} s" if run.compiled is not None else "",
-            self.most(size, batch, run),
+            self.estimate_max_batch(size, batch, run),
         ]
-        self.told("  ".join(part for part in parts if part))
+        self.print_line("  ".join(part for part in parts if part))
 
-    def most(self, size: Size, batch: int, run: Run) -> str:
+    def estimate_max_batch(self, size: Size, batch: int, run: Run) -> str:
         """About how many sequences would fit, if what is not state grows with them."""
         memory = self.ceiling["memory"]
         state = STATE_BYTES * matrices(size)
@@ -122,7 +122,7 @@ class Report:
             return ""
         return f"about {batch * (memory - state) / (run.peak - state):.0f} would fit"
 
-    def judge(
+    def check_target(
         self, what: str, value: float | None, met: Callable[[float], bool], form: str
     ) -> None:
         """Note a target's verdict; ``None``: not measured."""
@@ -133,9 +133,9 @@ class Report:
 
     def end(self) -> int:
         """Print all verdicts; give the exit status: 1 if one is missed."""
-        self.told("")
+        self.print_line("")
         for what, verdict, value in self.verdicts:
-            self.told(f"{what:66}{verdict:14}{value}")
+            self.print_line(f"{what:66}{verdict:14}{value}")
         return int(any(verdict == "MISSED" for _, verdict, _ in self.verdicts))
 
 

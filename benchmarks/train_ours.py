@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.train_text import Ids, drawn, encoded, shakespeare, shards
+from benchmarks.train_text import Ids, draw_ids, encode_text, shakespeare, shards
 from lm.config.train import TrainConfig
-from lm.metrics.logger import read
-from lm.train.loop import Job, train
-from lm.train.worker import keep_memory
+from lm.metrics.logger import read_jsonl
+from lm.train.loop import TrainJob, train
+from lm.train.worker import tune_malloc
 
 NANOGPT: dict[str, Any] = {
     "name": "ours",
@@ -44,7 +44,7 @@ NANOGPT: dict[str, Any] = {
 }
 
 
-TOLD = ("memory_bytes", "loss", "validation_loss", "best_validation_loss")
+REPORTED_METRICS = ("memory_bytes", "loss", "validation_loss", "best_validation_loss")
 
 
 def run(ids: dict[str, Ids], vocabulary: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -54,28 +54,28 @@ def run(ids: dict[str, Ids], vocabulary: int, settings: dict[str, Any]) -> dict[
     tokens = iterations * settings["batch"] * settings["context"]
     warmup = settings.pop("warmup_iterations", 0) / iterations
     config = TrainConfig.model_validate({**NANOGPT, "tokens": tokens, "warmup": warmup, **settings})
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads_per_process)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         tokens_at = shards(ids, vocabulary, Path(folder, "store"))
-        job = Job(config, seed, vocabulary, 0, Path(folder, "run"))
+        job = TrainJob(config, seed, vocabulary, 0, Path(folder, "run"))
         _, line = train(job, tokens_at)
-        lines = read(job.folder / "metrics.jsonl")
+        lines = read_jsonl(job.folder / "metrics.jsonl")
     ms = [
         1e3 * (after["clock"] - before["clock"]) / (after["step"] - before["step"])
         for before, after in pairwise(lines)
     ]
     compile_seconds = lines[0].get("compile_seconds", 0.0)
     answer: dict[str, Any] = {"ms": ms, "compile_seconds": compile_seconds}
-    return answer | {name: line[name] for name in TOLD if name in line}
+    return answer | {name: line[name] for name in REPORTED_METRICS if name in line}
 
 
 if __name__ == "__main__":
-    keep_memory()
+    tune_malloc()
     given = json.loads(sys.argv[2])
     if sys.argv[1] == "-":
         count = given.pop("vocabulary")
-        answer = run(drawn(count), count, given)
+        answer = run(draw_ids(count), count, given)
     else:
-        characters, encoding = encoded(shakespeare(Path(sys.argv[1])))
+        characters, encoding = encode_text(shakespeare(Path(sys.argv[1])))
         answer = run(encoding, len(characters), given)
     sys.stdout.write(json.dumps(answer) + "\n")

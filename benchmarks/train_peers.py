@@ -19,15 +19,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train_text import encoded, root, shakespeare
+from benchmarks.train_text import bench_root, encode_text, shakespeare
 from infra.formats.megatron import TRAIN, VALIDATION
 
 NANOGPT = "https://github.com/karpathy/nanoGPT"
 COMMIT = "3adf61e154c3fe3fca428ad6bc3818b27a3b8291"
 SCRIPTS = Path(__file__).parent / "peers"
 HUGGINGFACE, LIGHTNING = ("accelerate==1.15.0",), ("lightning==2.6.6",)
-WARM = 10  # first iterations that are not counted
-WORDS = 400  # characters of an error that are shown
+WARMUP_ITERATIONS = 10  # first iterations that are not counted
+MAX_ERROR_CHARS = 400  # characters of an error that are shown
 
 
 class NotMeasured(Exception):
@@ -58,7 +58,7 @@ class Run:
     """One run: milliseconds of its iterations, the first ones left out; other figures by name."""
 
     ms: tuple[float, ...]
-    found: dict[str, Any]
+    metrics: dict[str, Any]
 
     @property
     def median(self) -> float:
@@ -77,9 +77,9 @@ class Trainers:
             nanogpt: where to clone nanoGPT from; default: GitHub.
         """
         told = shakespeare(text)
-        self.text = root() / "shakespeare.txt"
-        self.repository = clone(nanogpt or NANOGPT, root() / "nanoGPT")
-        characters, ids = encoded(told)
+        self.text = bench_root() / "shakespeare.txt"
+        self.repository = clone(nanogpt or NANOGPT, bench_root() / "nanoGPT")
+        characters, ids = encode_text(told)
         data = self.repository / "data" / "shakespeare_char"
         for split, name in ((TRAIN, "train"), (VALIDATION, "val")):
             ids[split].tofile(data / f"{name}.bin")
@@ -108,19 +108,19 @@ class Trainers:
             "log_every": 10 if shape.iterations >= 100 else 2,  # nanoGPT's and our own default: 10
             **settings,
         }
-        answer = asked(
+        answer = run_json(
             [sys.executable, "-m", "benchmarks.train_ours", str(self.text), json.dumps(given)],
             shape.threads,
         )
         lines = answer.pop("ms")
-        return Run(tuple(lines[-(-WARM // given["log_every"]) :]), answer)
+        return Run(tuple(lines[-(-WARMUP_ITERATIONS // given["log_every"]) :]), answer)
 
     def nanogpt(self, shape: Shape, *, compiled: bool = False) -> Run:
         """Its ``train.py`` as its README runs it on a CPU, without evaluations between."""
         script = "train.py" if shape.precision == "fp32" else "train_bf16.py"
         lines = self._nanogpt(script, shape, compiled=compiled, save=False, seed=1337)
         ms = [float(found) for found in re.findall(r"time ([0-9.]+)ms", lines)]
-        return Run(tuple(ms[WARM + 1 : -1]), {})
+        return Run(tuple(ms[WARMUP_ITERATIONS + 1 : -1]), {})
 
     def nanogpt_loss(self, shape: Shape, seed: int) -> float:
         """Nats per character over the whole validation split after training with a seed."""
@@ -159,12 +159,12 @@ class Trainers:
         return self._peer("train_lightning.py", LIGHTNING, shape, str(self.repository))
 
     def _peer(self, script: str, packages: Sequence[str], shape: Shape, *more: str) -> Run:
-        command = [str(environment(packages)), str(SCRIPTS / script), str(self.train)]
-        answer = asked([*command, json.dumps(vars(shape)), *more], shape.threads)
-        return Run(tuple(answer.pop("ms")[WARM:]), answer)
+        command = [str(peer_interpreter(packages)), str(SCRIPTS / script), str(self.train)]
+        answer = run_json([*command, json.dumps(vars(shape)), *more], shape.threads)
+        return Run(tuple(answer.pop("ms")[WARMUP_ITERATIONS:]), answer)
 
 
-def shortened(shape: Shape, iterations: int) -> Shape:
+def with_iterations(shape: Shape, iterations: int) -> Shape:
     """The same with fewer iterations."""
     return replace(shape, iterations=iterations)
 
@@ -179,9 +179,9 @@ def clone(source: str, target: Path) -> Path:
     return target
 
 
-def environment(packages: Sequence[str]) -> Path:
+def peer_interpreter(packages: Sequence[str]) -> Path:
     """The interpreter of an environment that adds packages to this one's."""
-    folder = root() / "peers" / packages[0]
+    folder = bench_root() / "peers" / packages[0]
     python, stamp = folder / "bin" / "python", folder / ".installed"
     if stamp.is_file() and stamp.read_text() == sys.executable:
         return python
@@ -195,7 +195,7 @@ def environment(packages: Sequence[str]) -> Path:
     return python
 
 
-def asked(command: list[str], threads: int) -> dict[str, Any]:
+def run_json(command: list[str], threads: int) -> dict[str, Any]:
     """The JSON of a command's last line. Raises ``NotMeasured`` if it failed."""
     answer: dict[str, Any] = json.loads(_run(command, threads).splitlines()[-1])
     return answer
@@ -207,5 +207,7 @@ def _run(command: list[str], threads: int, folder: Path | None = None) -> str:
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise NotMeasured(f"{' '.join(command[:3])} failed: {done.stderr.strip()[-WORDS:]}")
+        raise NotMeasured(
+            f"{' '.join(command[:3])} failed: {done.stderr.strip()[-MAX_ERROR_CHARS:]}"
+        )
     return done.stdout

@@ -6,29 +6,28 @@ import sys
 
 import click
 
-from cli.common import guarded, json_option, recipe_options, show
-from flows.recipe import load
+from cli.common import handle_errors, json_option, print_json, recipe_options
+from flows.recipe import load_recipe
 from infra.errors import UserError
-from infra.runs.run_records import extended, latest
+from infra.runs.run_records import latest_run, with_earlier_results
 from infra.store.storage import Storage
-from views.duplicates.clusters import Copies, Order, named, pick
-from views.duplicates.members import MOST, Cluster
-from views.duplicates.members import load as load_clusters
+from views.duplicates.clusters import DuplicateData, Order, resolve_cluster_id, select_clusters
+from views.duplicates.members import MAX_MEMBERS, Cluster, load_clusters
 from views.duplicates.render import (
-    COLOURED,
-    LINES,
+    ANSI,
+    MAX_DIFF_LINES,
     PLAIN,
-    compared,
-    heading,
-    heads,
-    paragraph,
-    shown,
+    format_heading,
+    format_member,
+    preview_members,
+    reference_labels,
     to_json,
+    with_diffs,
 )
-from views.duplicates.word_diff import LONGEST
+from views.duplicates.word_diff import MAX_SHOWN
 
-CLUSTERS = 10
-WIDTH, NARROWEST = 100, 40  # columns where output is no terminal, and at least
+DEFAULT_LIMIT = 10
+DEFAULT_WIDTH, MIN_WIDTH = 100, 40  # columns where output is no terminal, and at least
 
 
 @click.command()
@@ -40,11 +39,11 @@ WIDTH, NARROWEST = 100, 40  # columns where output is no terminal, and at least
     "--cluster", metavar="NAME", help="this cluster in full; the beginning of its name does"
 )
 @click.option(
-    "-n", "count", type=int, help=f"how many clusters [{CLUSTERS}]; of --cluster: members"
+    "-n", "count", type=int, help=f"how many clusters [{DEFAULT_LIMIT}]; of --cluster: members"
 )
 @click.option("--width", type=int, help="columns of the output")
 @json_option
-@guarded
+@handle_errors
 def clusters(
     path: str,
     storage: str | None,
@@ -53,61 +52,69 @@ def clusters(
     sample: bool,
     source: str | None,
     cluster: str | None,
-    count: int | None,
+    limit: int | None,
     width: int | None,
     as_json: bool,
 ) -> None:
     """Clusters of copies: who stayed, why the others went, and what differs."""
-    if count is not None and count < 1:
-        raise UserError(f"-n {count}: at least 1 is expected")
-    if width is not None and width < NARROWEST:
-        raise UserError(f"--width {width}: at least {NARROWEST} is expected")
+    if limit is not None and limit < 1:
+        raise UserError(f"-n {limit}: at least 1 is expected")
+    if width is not None and width < MIN_WIDTH:
+        raise UserError(f"--width {width}: at least {MIN_WIDTH} is expected")
     if largest + sample + (cluster is not None) > 1 or (cluster and source):
         raise UserError(
             "--largest, --random and --cluster exclude each other; so do --cluster and --source"
         )
-    recipe = load(path, overrides, storage)
+    recipe = load_recipe(path, overrides, storage)
     store = Storage(recipe.storage)
-    record = extended(store, latest(store, recipe.name))
-    copies = Copies.of(store, record)
+    record = with_earlier_results(store, latest_run(store, recipe.name))
+    copies = DuplicateData.from_run(store, record)
     if cluster is not None:
-        names = [named(copies, cluster)]
+        names = [resolve_cluster_id(copies, cluster)]
     else:
         order: Order = "random" if sample else "largest"
-        names = pick(copies, count or CLUSTERS, order, seed=recipe.seed, source=source)
-    found = load_clusters(copies, names, None if cluster else MOST)
+        names = select_clusters(
+            copies, limit or DEFAULT_LIMIT, order, seed=recipe.seed, source=source
+        )
+    found = load_clusters(copies, names, None if cluster else MAX_MEMBERS)
     if as_json:
         values = []
         for one in found:
-            chosen = one.members[:count] if cluster else shown(one)
-            longest = None if cluster else LONGEST
-            values.append(to_json(copies, one, list(compared(copies, chosen, longest=longest))))
-        show({"recipe": recipe.name, "run": record.run, "clusters": values})
+            chosen = one.members[:limit] if cluster else preview_members(one)
+            longest = None if cluster else MAX_SHOWN
+            values.append(to_json(copies, one, list(with_diffs(copies, chosen, max_shown=longest))))
+        print_json({"recipe": recipe.name, "run": record.run, "clusters": values})
         return
     if not found:
         where = f" with a document of {source}" if source else ""
         click.echo(f"no two documents{where} are alike")
     for one in found:
-        _tell(copies, one, width or _width(), whole=cluster is not None, most=count)
+        _print_cluster(
+            copies, one, width or _terminal_width(), full=cluster is not None, max_members=limit
+        )
 
 
-def _tell(copies: Copies, one: Cluster, width: int, *, whole: bool, most: int | None) -> None:
-    paint = COLOURED if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else PLAIN
-    members = one.members[:most] if whole else shown(one)
-    names = heads(copies, one, members)
-    for line in heading(one):
+def _print_cluster(
+    duplicates: DuplicateData, cluster: Cluster, width: int, *, full: bool, max_members: int | None
+) -> None:
+    paint = ANSI if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else PLAIN
+    members = cluster.members[:max_members] if full else preview_members(cluster)
+    names = reference_labels(duplicates, cluster, members)
+    for line in format_heading(cluster):
         click.echo(line)
-    for item in compared(copies, members, longest=None if whole else LONGEST):
-        lines = paragraph(item, names, width=width, paint=paint, lines=None if whole else LINES)
-        click.echo("\n".join(lines), color=paint is COLOURED)
-    rest = one.documents - len(members)
+    for item in with_diffs(duplicates, members, max_shown=None if full else MAX_SHOWN):
+        lines = format_member(
+            item, names, width=width, style=paint, max_lines=None if full else MAX_DIFF_LINES
+        )
+        click.echo("\n".join(lines), color=paint is ANSI)
+    rest = cluster.documents - len(members)
     if rest:
-        more = "" if whole else f": --cluster {one.name[:8]} shows all"
+        more = "" if full else f": --cluster {cluster.id[:8]} shows all"
         click.echo(f"  … {rest:,} more{more}")
     click.echo()
 
 
-def _width() -> int:
+def _terminal_width() -> int:
     if not sys.stdout.isatty():
-        return WIDTH
-    return max(NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)
+        return DEFAULT_WIDTH
+    return max(MIN_WIDTH, shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns)

@@ -11,42 +11,42 @@ import click
 
 from infra.errors import UserError
 
-FAILURE = 1
-LAST_MOMENT = 0.1  # seconds
+EXIT_FAILURE = 1
+EXIT_DELAY_S = 0.1  # seconds
 STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp")
 
 Command = Callable[..., Any]
 
 
-def fail(message: str) -> NoReturn:
+def exit_with_error(message: str) -> NoReturn:
     """Say what went wrong and leave."""
     for line in message.splitlines():
         click.echo(f"error: {line}", err=True)
-    raise SystemExit(FAILURE)
+    raise SystemExit(EXIT_FAILURE)
 
 
-def guarded(command: Command) -> Command:
+def handle_errors(command: Command) -> Command:
     """Turn what a user can mend into one line instead of a traceback."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
-        _end_in_peace()
+        _wait_for_arrow_threads()
         try:
             return command(*args, **kwargs)
         except UserError as error:
-            fail(str(error))
+            exit_with_error(str(error))
         except KeyboardInterrupt:
-            fail("interrupted; run the same command again to go on from here")
+            exit_with_error("interrupted; run the same command again to go on from here")
         except Exception as error:
             if type(error).__module__.split(".")[0] not in STORAGE_CLIENTS:
                 raise
-            fail(f"the storage cannot be used: {' '.join(str(error).split())}")
+            exit_with_error(f"the storage cannot be used: {' '.join(str(error).split())}")
 
     return run
 
 
 @cache
-def _end_in_peace() -> None:
+def _wait_for_arrow_threads() -> None:
     """Give Arrow's threads a moment before Python goes.
 
     They drop a file that was read a little after the read returns; if the interpreter is gone by
@@ -54,7 +54,7 @@ def _end_in_peace() -> None:
     (https://github.com/apache/arrow/issues/33975). Without the pause 5 of 250 processes that read
     one file on a busy machine ended so, with half of it none.
     """
-    atexit.register(time.sleep, LAST_MOMENT)
+    atexit.register(time.sleep, EXIT_DELAY_S)
 
 
 def recipe_options(command: Command) -> Command:
@@ -77,6 +77,6 @@ def recipe_options(command: Command) -> Command:
 json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 
 
-def show(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print JSON on standard output."""
     click.echo(json.dumps(value, ensure_ascii=False, default=str))

@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from flows.recipe import Recipe
 
-HEAD = """# Every setting of a recipe
+HEADER = """# Every setting of a recipe
 
 This page is written from the recipe's own model by `make docs`; a test keeps the two equal.
 
@@ -23,26 +23,26 @@ A recipe is one YAML file. Unknown keys are errors, and so are wrong values: bot
 """
 
 
-def reference() -> str:
+def render_reference() -> str:
     """The page, in Markdown."""
-    return "\n".join([HEAD, *_sections(Recipe, "")]).rstrip() + "\n"
+    return "\n".join([HEADER, *_render_sections(Recipe, "")]).rstrip() + "\n"
 
 
-def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def _render_sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
     """A table of a model's fields, then the models inside it."""
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     inner: list[tuple[str, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
         key = field.alias or name
-        models = list(_models(field.annotation))
+        models = list(_nested_models(field.annotation))
         inner += [(f"{prefix}{key}", item) for item in models]
-        kind = _kind(field.annotation)
+        kind = _type_name(field.annotation)
         if models:
             several = typing.get_origin(field.annotation) is tuple
             kind = "list of sections" if several else "section"
         text = (field.description or "").replace("|", "\\|").replace("\n", " ")
-        yield f"| `{key}` | {kind} | {_default(field)} | {text} |"
+        yield f"| `{key}` | {kind} | {_format_default(field)} | {text} |"
     yield ""
     for path, item in inner:
         chosen = item.model_fields.get("kind")
@@ -52,30 +52,30 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         if item.__doc__:
             yield " ".join(item.__doc__.split())
             yield ""
-        yield from _sections(item, f"{path}.")
+        yield from _render_sections(item, f"{path}.")
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def _nested_models(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         return
     for argument in typing.get_args(annotation):
-        yield from _models(argument)
+        yield from _nested_models(argument)
 
 
-def _kind(annotation: Any) -> str:
+def _type_name(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _kind(arguments[0])
+        return _type_name(arguments[0])
     if origin is typing.Literal:
         return " \\| ".join(f"`{item}`" for item in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_kind(item) for item in arguments)
+        return " or ".join(_type_name(item) for item in arguments)
     if origin is tuple:
-        return f"list of {_kind(arguments[0])}"
+        return f"list of {_type_name(arguments[0])}"
     if origin is not None and arguments:
-        return f"map of {' to '.join(_kind(item) for item in arguments)}"
+        return f"map of {' to '.join(_type_name(item) for item in arguments)}"
     if annotation is type(None):
         return "null"
     return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(
@@ -83,7 +83,7 @@ def _kind(annotation: Any) -> str:
     )
 
 
-def _default(field: FieldInfo) -> str:
+def _format_default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
@@ -97,4 +97,4 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    sys.stdout.write(render_reference())

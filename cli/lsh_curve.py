@@ -5,15 +5,15 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from cli.common import guarded, json_option, show
-from flows.recipe import explain, load
+from cli.common import handle_errors, json_option, print_json
+from flows.recipe import format_validation_errors, load_recipe
 from infra.errors import UserError
-from tasks.dedup.candidates.lsh_params import probability, wasted
+from tasks.dedup.candidates.lsh_params import candidate_probability, false_positive_area
 from tasks.dedup.config import DedupConfig
 
-STEPS = tuple(k / 20 for k in range(6, 21))  # similarities of the table
-BAR = 40  # columns of a full bar
-SHAPE = ("bands", "rows")
+SIMILARITIES = tuple(k / 20 for k in range(6, 21))  # similarities of the table
+BAR_WIDTH = 40  # columns of a full bar
+BANDING_KEYS = ("bands", "rows")
 
 
 @click.command()
@@ -27,41 +27,48 @@ SHAPE = ("bands", "rows")
 @click.option("--bands", type=int, help="bands of the signature")
 @click.option("--rows", type=int, help="hash values per band")
 @json_option
-@guarded
-def bands(path: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@handle_errors
+def lsh_curve(path: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """The S-curve: which similarities are found, which are missed, and what that costs.
 
     For a recipe's section dedup or for the defaults, changed by the options.
     """
     if path is None and overrides:
         raise UserError("--set changes a recipe: name one")
-    own = {} if path is None else load(path, overrides).dedup.model_dump(exclude_unset=True)
-    config = _config(own, {name: value for name, value in options.items() if value is not None})
-    value = figures(config)
+    own = {} if path is None else load_recipe(path, overrides).dedup.model_dump(exclude_unset=True)
+    config = _merge_config(
+        own, {name: value for name, value in options.items() if value is not None}
+    )
+    value = lsh_stats(config)
     if as_json:
-        show(value)
+        print_json(value)
         return
-    for line in _lines(value):
+    for line in _format_stats(value):
         click.echo(line)
 
 
-def _config(own: dict[str, Any], given: dict[str, Any]) -> DedupConfig:
+def _merge_config(recipe_values: dict[str, Any], options: dict[str, Any]) -> DedupConfig:
     """The recipe's section with what the options say instead; a shape and a recall exclude each other."""
-    if "recall" in given:
-        own = {name: value for name, value in own.items() if name not in SHAPE}
-    elif set(SHAPE) & given.keys():
-        own = {name: value for name, value in own.items() if name != "recall"}
-    merged = {**own, **given}
-    if "hashes" in given and merged.get("recall") is None:
+    if "recall" in options:
+        recipe_values = {
+            name: value for name, value in recipe_values.items() if name not in BANDING_KEYS
+        }
+    elif set(BANDING_KEYS) & options.keys():
+        recipe_values = {name: value for name, value in recipe_values.items() if name != "recall"}
+    merged = {**recipe_values, **options}
+    if "hashes" in options and merged.get("recall") is None:
         raise UserError("--hashes limits what --recall may spend: give --recall as well")
     try:
         return DedupConfig.model_validate(merged)
     except ValidationError as error:
-        lines = [line.replace("dedup: recipe: ", "dedup: ") for line in explain("dedup", error)]
+        lines = [
+            line.replace("dedup: recipe: ", "dedup: ")
+            for line in format_validation_errors("dedup", error)
+        ]
         raise UserError("\n".join(lines)) from None
 
 
-def figures(config: DedupConfig) -> dict[str, Any]:
+def lsh_stats(config: DedupConfig) -> dict[str, Any]:
     """The S-curve of a section, and what it costs.
 
     Returns:
@@ -72,20 +79,20 @@ def figures(config: DedupConfig) -> dict[str, Any]:
     """
     shape = config.banding
     threshold = config.threshold
-    points = sorted({*STEPS, threshold})
+    points = sorted({*SIMILARITIES, threshold})
     curve = [
         {"similarity": s, "nominated": p, "missed": 1 - p}
         for s in points
-        for p in [probability(s, *shape)]
+        for p in [candidate_probability(s, *shape)]
     ]
     return {
         "bands": shape[0],
         "rows": shape[1],
-        "hashes": config.permutations,
+        "hashes": config.num_permutations,
         "threshold": threshold,
-        "recall": probability(threshold, *shape),
+        "recall": candidate_probability(threshold, *shape),
         "curve": curve,
-        "compared_in_vain": wasted(threshold, *shape) / threshold,
+        "compared_in_vain": false_positive_area(threshold, *shape) / threshold,
         "bytes_per_document": signature_bytes(config),
     }
 
@@ -97,36 +104,36 @@ def signature_bytes(config: DedupConfig) -> int:
     value; whole values of four bytes where the recipe keeps them.
     """
     digest, shingles, key, value = 16, 8, 8, 4
-    size = digest + shingles + key * config.banding[0] + (config.permutations + 1) // 2
-    return size + (value * config.permutations if config.keep_signatures else 0)
+    size = digest + shingles + key * config.banding[0] + (config.num_permutations + 1) // 2
+    return size + (value * config.num_permutations if config.keep_signatures else 0)
 
 
-def _lines(value: dict[str, Any]) -> list[str]:
-    shape = f"{value['bands']} bands x {value['rows']} rows = {value['hashes']} hash values"
+def _format_stats(stats: dict[str, Any]) -> list[str]:
+    shape = f"{stats['bands']} bands x {stats['rows']} rows = {stats['hashes']} hash values"
     lines = [
-        f"{shape}, threshold {value['threshold']:g}",
+        f"{shape}, threshold {stats['threshold']:g}",
         "",
         "similarity  nominated  missed",
     ]
-    for point in value["curve"]:
-        at = point["similarity"] == value["threshold"]
-        bar = "#" * round(BAR * point["nominated"])
-        shown = f"{_share(point['nominated']):>9}  {_share(point['missed']):>6}"
+    for point in stats["curve"]:
+        at = point["similarity"] == stats["threshold"]
+        bar = "#" * round(BAR_WIDTH * point["nominated"])
+        shown = f"{_format_percent(point['nominated']):>9}  {_format_percent(point['missed']):>6}"
         mark = "  <- threshold" if at else ""
-        lines.append(f"{point['similarity']:>10.4g}  {shown}  |{bar:<{BAR}}|{mark}")
-    vain = _share(value["compared_in_vain"])
+        lines.append(f"{point['similarity']:>10.4g}  {shown}  |{bar:<{BAR_WIDTH}}|{mark}")
+    vain = _format_percent(stats["compared_in_vain"])
     return [
         *lines,
         "",
-        f"At threshold, {_share(value['recall'])} of the pairs are nominated. Of pairs below it, evenly",
+        f"At threshold, {_format_percent(stats['recall'])} of the pairs are nominated. Of pairs below it, evenly",
         f"spread, {vain} are compared in vain; that costs time and drops nothing.",
-        f"Kept of a document: {value['bytes_per_document']:,} bytes besides its id, before compression.",
+        f"Kept of a document: {stats['bytes_per_document']:,} bytes besides its id, before compression.",
     ]
 
 
-def _share(value: float) -> str:
+def _format_percent(fraction: float) -> str:
     """A share in per cent, with the digits that tell small and large ones apart from 0 and 1."""
-    percent = 100 * value
+    percent = 100 * fraction
     if 0 < percent < 0.005:
         return "<0.01%"
     if 99.995 <= percent < 100:

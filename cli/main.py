@@ -16,22 +16,29 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from cli.clusters import clusters
-from cli.common import guarded, json_option, recipe_options, show
-from cli.lsh_curve import bands
+from cli.common import handle_errors, json_option, print_json, recipe_options
+from cli.lsh_curve import lsh_curve
 from cli.remove import remove
 from cli.trace import trace
-from cli.train_node import join
-from flows.recipe import STAGES, Recipe, StageName, load
+from cli.train_node import train_node
+from flows.recipe import STAGES, Recipe, StageName, load_recipe
 from infra.errors import UserError
-from infra.runs.run_records import COMPLETED, NoRun, RunRecord, extended, latest, new_run_id
+from infra.runs.run_records import (
+    COMPLETED,
+    RunNotFoundError,
+    RunRecord,
+    latest_run,
+    new_run_id,
+    with_earlier_results,
+)
 from infra.store.storage import Storage
-from views.removal.exposure import marked
+from views.removal.exposure import load_exposure
 
 if TYPE_CHECKING:
-    from flows.farewell import Leave
+    from flows.farewell import ExitHandler
 
 # Before Prefect is imported: no telemetry, no prompts, quiet in the terminal, our logs in its UI.
-ENVIRONMENT = {
+DEFAULT_ENV = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
@@ -44,15 +51,17 @@ ENVIRONMENT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "cli,flows,views,tasks,lm,infra",
 }
-PROBLEMS = 3  # exit status; 1 is any other failure, 2 is click's, for a command line that is none
+EXIT_VERIFY_FAILED = (
+    3  # exit status; 1 is any other failure, 2 is click's, for a command line that is none
+)
 
-SERVER_PATIENCE = 10.0  # seconds to wait for a Prefect server to say that it is there
+SERVER_TIMEOUT_S = 10.0  # seconds to wait for a Prefect server to say that it is there
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def output_kept_clean() -> Iterator[Callable[[], None]]:
+def redirect_stdout_to_stderr() -> Iterator[Callable[[], None]]:
     """While a run goes on, whatever is written to standard output goes to standard error.
 
     Yields:
@@ -77,7 +86,7 @@ def output_kept_clean() -> Iterator[Callable[[], None]]:
 @click.version_option(package_name="gristmill")
 def main() -> None:
     """From web pages and books to a trained, evaluated and released language model."""
-    for name, value in ENVIRONMENT.items():
+    for name, value in DEFAULT_ENV.items():
         os.environ.setdefault(name, value)
 
 
@@ -87,46 +96,48 @@ def main() -> None:
     "--until", type=click.Choice(STAGES), default=STAGES[-1], help="stop after this stage"
 )
 @json_option
-@guarded
+@handle_errors
 def run(
     path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
 ) -> None:
     """Walk the whole road; what is committed already is not done again."""
-    recipe = load(path, overrides, storage)
-    with output_kept_clean() as restore:
+    recipe = load_recipe(path, overrides, storage)
+    with redirect_stdout_to_stderr() as restore:
 
         def leave(record: RunRecord, error: BaseException | None) -> NoReturn:
             restore()
-            _leave(lambda: _tell(recipe, record.to_json(), as_json), error)
+            _exit_now(lambda: _print_result(recipe, record.to_json(), as_json), error)
 
-        record = _run(recipe, until, leave)
-    _tell(recipe, record, as_json)
+        record = _run_pipeline(recipe, until, leave)
+    _print_result(recipe, record, as_json)
 
 
-def _tell(recipe: Recipe, record: dict[str, Any], as_json: bool) -> None:
+def _print_result(recipe: Recipe, record: dict[str, Any], as_json: bool) -> None:
     """What a run made, on standard output."""
-    public = _public(recipe, record)
-    models = [mark for mark in marked(Storage(recipe.storage), recipe.name) if mark.documents]
+    public = _run_json(recipe, record)
+    models = [
+        mark for mark in load_exposure(Storage(recipe.storage), recipe.name) if mark.documents
+    ]
     for mark in models:
         click.echo(str(mark), err=True)
     if as_json:
-        show({**public, "saw_removed": [mark.to_json() for mark in models]})
+        print_json({**public, "saw_removed": [mark.to_json() for mark in models]})
     else:
         click.echo(public["report"])
 
 
-def _leave(tell: Callable[[], None], error: BaseException | None) -> NoReturn:
+def _exit_now(print_result: Callable[[], None], error: BaseException | None) -> NoReturn:
     """End this process at once, as it would have ended in the end."""
 
     def conclude() -> None:
         if error is not None:
             raise error
-        tell()
+        print_result()
 
     click.echo("no Prefect server answers any more: it was not told how the run ended", err=True)
     status = 0
     try:
-        guarded(conclude)()
+        handle_errors(conclude)()
     except SystemExit as exiting:
         status = int(exiting.code or 0)
     except BaseException:  # noqa: BLE001 - the interpreter, which would print it, is left behind
@@ -137,15 +148,15 @@ def _leave(tell: Callable[[], None], error: BaseException | None) -> NoReturn:
     os._exit(status)
 
 
-def _run(recipe: Recipe, until: StageName, leave: "Leave") -> dict[str, Any]:
+def _run_pipeline(recipe: Recipe, until: StageName, exit_handler: "ExitHandler") -> dict[str, Any]:
     if not os.environ.get("PREFECT_API_URL"):
-        from flows.preflight import plan, require_machine
+        from flows.preflight import check_machine, plan_pipeline
 
         # Nothing to do needs no server: ask the store first.
-        planner = plan(recipe, until)
-        require_machine(recipe, until, lambda: planner)
+        planner = plan_pipeline(recipe, until)
+        check_machine(recipe, until, lambda: planner)
         paths = [step.folder for step in planner.steps]
-        record = _last(recipe)
+        record = _find_latest_run(recipe)
         if (
             planner.complete
             and record is not None
@@ -158,13 +169,13 @@ def _run(recipe: Recipe, until: StageName, leave: "Leave") -> dict[str, Any]:
             found = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]
             return replace(record, stages=found).to_json()
     else:
-        _reach(os.environ["PREFECT_API_URL"])
-    from flows.farewell import leave_if_unserved
+        _require_server(os.environ["PREFECT_API_URL"])
+    from flows.farewell import exit_when_server_lost
     from flows.pipeline import pipeline
-    from flows.prefect_server import serve_this_process
+    from flows.prefect_server import start_ephemeral_server
 
-    leave_if_unserved(leave)
-    serve_this_process()
+    exit_when_server_lost(exit_handler)
+    start_ephemeral_server()
     began = new_run_id()
     try:
         return dict(pipeline(recipe, until))
@@ -172,7 +183,7 @@ def _run(recipe: Recipe, until: StageName, leave: "Leave") -> dict[str, Any]:
         raise
     except Exception as error:
         # The store decides what is done: a server that went away takes the history, not the work.
-        record = _last(recipe)
+        record = _find_latest_run(recipe)
         if record is None or record.run < began or record.report is None:
             raise
         if record.state != COMPLETED:
@@ -181,27 +192,27 @@ def _run(recipe: Recipe, until: StageName, leave: "Leave") -> dict[str, Any]:
         return record.to_json()
 
 
-def _reach(api: str) -> None:
+def _require_server(api_url: str) -> None:
     """Raise ``UserError`` unless a Prefect server answers."""
     import httpx
 
     try:
-        httpx.get(f"{api.rstrip('/')}/health", timeout=SERVER_PATIENCE)
+        httpx.get(f"{api_url.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S)
     except httpx.HTTPError as error:
         message = (
-            f"no Prefect server answers at {api} ({error}); start it, or unset PREFECT_API_URL"
+            f"no Prefect server answers at {api_url} ({error}); start it, or unset PREFECT_API_URL"
         )
         raise UserError(message) from None
 
 
-def _last(recipe: Recipe) -> RunRecord | None:
+def _find_latest_run(recipe: Recipe) -> RunRecord | None:
     try:
-        return latest(Storage(recipe.storage), recipe.name)
-    except NoRun:
+        return latest_run(Storage(recipe.storage), recipe.name)
+    except RunNotFoundError:
         return None
 
 
-def _public(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
+def _run_json(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
     """The record as ``run --json`` prints it: paths that can be opened as they stand."""
     root = recipe.storage.rstrip("/")
 
@@ -232,16 +243,16 @@ def _public(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
 @recipe_options
 @click.option("--until", type=click.Choice(STAGES), default=STAGES[-1], help="up to this stage")
 @json_option
-@guarded
+@handle_errors
 def plan(
     path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
 ) -> None:
     """What would run, what is already there, and why; then what keeps this machine from it."""
-    from flows.preflight import faults, plan
+    from flows.preflight import plan_pipeline, preflight_errors
 
-    recipe = load(path, overrides, storage)
-    planner = plan(recipe, until)
-    lacks = [str(fault) for fault in faults(recipe, until, lambda: planner)]
+    recipe = load_recipe(path, overrides, storage)
+    planner = plan_pipeline(recipe, until)
+    lacks = [str(fault) for fault in preflight_errors(recipe, until, lambda: planner)]
     steps = [
         {
             "stage": step.step,
@@ -254,7 +265,7 @@ def plan(
         for step in planner.steps
     ]
     if as_json:
-        show({"recipe": recipe.name, "steps": steps, "faults": lacks})
+        print_json({"recipe": recipe.name, "steps": steps, "faults": lacks})
         return
     for step in steps:
         name = " ".join(filter(None, (step["stage"], step["source"] or step["entry"])))
@@ -263,28 +274,28 @@ def plan(
         click.echo(f"`gristmill run` would be refused on this machine: {fault}")
 
 
-def _record_of(recipe: Recipe) -> RunRecord:
+def _latest_run(recipe: Recipe) -> RunRecord:
     """The newest run of a recipe. Raises ``NoRun``."""
-    return latest(Storage(recipe.storage), recipe.name)
+    return latest_run(Storage(recipe.storage), recipe.name)
 
 
 @main.command()
 @recipe_options
 @json_option
-@guarded
+@handle_errors
 def verify(path: str, storage: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Re-count and re-hash every committed data set of the recipe."""
-    from views.verify.verify import check
+    from views.verify.verify import verify_run
 
-    recipe = load(path, overrides, storage)
+    recipe = load_recipe(path, overrides, storage)
     store = Storage(recipe.storage)
-    checked = check(store, extended(store, _record_of(recipe)))
+    checked = verify_run(store, with_earlier_results(store, _latest_run(recipe)))
     looked_at = {"datasets": checked.datasets, "files": checked.files, "bytes": checked.bytes}
     if as_json:
-        found = [problem.to_json() for problem in checked.problems]
-        show({"recipe": recipe.name, "ok": checked.ok, **looked_at, "problems": found})
+        found = [problem.to_json() for problem in checked.findings]
+        print_json({"recipe": recipe.name, "ok": checked.ok, **looked_at, "problems": found})
     else:
-        for problem in checked.problems:
+        for problem in checked.findings:
             click.echo(str(problem))
         verdict = "every promise holds" if checked.ok else "promises are broken"
         click.echo(
@@ -292,24 +303,24 @@ def verify(path: str, storage: str | None, overrides: tuple[str, ...], as_json: 
             f"{checked.bytes:,} bytes looked at"
         )
     if not checked.ok:
-        raise SystemExit(PROBLEMS)
+        raise SystemExit(EXIT_VERIFY_FAILED)
 
 
 @main.command()
 @click.argument("url_or_id")
 @click.option("--storage", default="./data", show_default=True, help="root of the store")
 @json_option
-@guarded
+@handle_errors
 def why(url_or_id: str, storage: str, as_json: bool) -> None:
     """A document's whole story: fetched, judged, tokenized, learned from."""
-    from lm.data.sampler import steps_that_saw
-    from views.history.document_history import story
+    from lm.data.sampler import steps_containing
+    from views.history.document_history import document_history
 
-    told = story(Storage(storage), url_or_id, steps=steps_that_saw)
+    told = document_history(Storage(storage), url_or_id, step_lookup=steps_containing)
     if as_json:
-        show(told.to_json())
+        print_json(told.to_json())
     else:
-        click.echo(told.text())
+        click.echo(told.to_text())
 
 
 @main.command()
@@ -318,47 +329,47 @@ def why(url_or_id: str, storage: str, as_json: bool) -> None:
 @click.option("--reason", help="only what went for this reason")
 @click.option("-n", "count", default=10, show_default=True, help="how many samples")
 @json_option
-@guarded
-def drops(
+@handle_errors
+def dropped(
     path: str,
     storage: str | None,
     overrides: tuple[str, ...],
     stage: str | None,
     reason: str | None,
-    count: int,
+    limit: int,
     as_json: bool,
 ) -> None:
     """Samples of what was dropped or failed, with the reason and the evidence."""
-    from views.documents.dropped import drops as sample
+    from views.documents.dropped import sample_dropped as sample
 
-    recipe = load(path, overrides, storage)
+    recipe = load_recipe(path, overrides, storage)
     store = Storage(recipe.storage)
-    found = sample(store, extended(store, _record_of(recipe)), stage, reason, count)
+    found = sample(store, with_earlier_results(store, _latest_run(recipe)), stage, reason, limit)
     if as_json:
-        show({"recipe": recipe.name, "drops": [drop.to_json() for drop in found]})
+        print_json({"recipe": recipe.name, "drops": [drop.to_json() for drop in found]})
     else:
         for drop in found:
-            click.echo(drop.text() + "\n")
+            click.echo(drop.to_text() + "\n")
 
 
 @main.command()
 @recipe_options
 @json_option
-@guarded
+@handle_errors
 def report(path: str, storage: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Build the report page of the latest run again."""
     from views.report import build_report
 
-    recipe = load(path, overrides, storage)
-    url = build_report(Storage(recipe.storage), _record_of(recipe))
+    recipe = load_recipe(path, overrides, storage)
+    url = build_report(Storage(recipe.storage), _latest_run(recipe))
     if as_json:
-        show({"recipe": recipe.name, "report": url})
+        print_json({"recipe": recipe.name, "report": url})
     else:
         click.echo(url)
 
 
 main.add_command(remove)
 main.add_command(clusters)
-main.add_command(bands)
+main.add_command(lsh_curve)
 main.add_command(trace)
-main.add_command(join)
+main.add_command(train_node)

@@ -4,14 +4,14 @@ from typing import Any
 
 import click
 
-from cli.common import guarded, json_option, recipe_options, show
-from flows.recipe import load
+from cli.common import handle_errors, json_option, print_json, recipe_options
+from flows.recipe import load_recipe
 from infra.errors import UserError
-from infra.removals.log import in_force
-from infra.removals.match import KINDS, Removal, removal
+from infra.removals.log import load_active_removals
+from infra.removals.match import KINDS, Removal, parse_removal
 from infra.store.storage import Storage
 from views.removal import apply as command
-from views.removal.residue import holders
+from views.removal.residue import find_residual
 
 _HELP = {
     "id": "a document, by its id",
@@ -32,15 +32,15 @@ _HELP = {
 @click.option("--list", "as_list", is_flag=True, help="show what is removed, and do nothing")
 @click.option("--where", is_flag=True, help="with --list: which data sets still hold it")
 @json_option
-@guarded
+@handle_errors
 def remove(
     path: str,
     storage: str | None,
     overrides: tuple[str, ...],
     note: str | None,
-    undo: bool,
+    restore: bool,
     as_list: bool,
-    where: bool,
+    locations: bool,
     as_json: bool,
     **values: tuple[str, ...],
 ) -> None:
@@ -48,60 +48,64 @@ def remove(
 
     Every option that names documents may be given several times.
     """
-    recipe = load(path, overrides, storage)
+    recipe = load_recipe(path, overrides, storage)
     store = Storage(recipe.storage)
-    wanted = [removal(kind, value) for kind in KINDS for value in values[kind]]
+    wanted = [parse_removal(kind, value) for kind in KINDS for value in values[kind]]
     if as_list:
-        if wanted or undo:
+        if wanted or restore:
             raise UserError(
                 "--list shows all that is removed; it goes with --where and --json only"
             )
-        _list(store, recipe.name, where=where, as_json=as_json)
+        _print_removals(store, recipe.name, locations=locations, as_json=as_json)
         return
-    if where:
+    if locations:
         raise UserError("--where goes with --list")
     if not wanted:
         kinds = ", ".join(f"--{kind}" for kind in KINDS)
         raise UserError(f"nothing to remove: give one of {kinds}, or --list")
-    done = (command.undo if undo else command.remove)(store, recipe.name, wanted, note)
+    done = (command.restore_documents if restore else command.remove_documents)(
+        store, recipe.name, wanted, note
+    )
     if as_json:
-        show(
+        print_json(
             {
                 "recipe": recipe.name,
-                "lifted" if undo else "recorded": [item.facts() for item in done.new],
-                "reached": [item.to_json() for item in done.reached],
-                "removals": [entry.to_json() for entry in in_force(store, recipe.name)],
+                "lifted" if restore else "recorded": [item.to_json() for item in done.new],
+                "reached": [item.to_json() for item in done.impact],
+                "removals": [entry.to_json() for entry in load_active_removals(store, recipe.name)],
                 "models": [mark.to_json() for mark in done.models],
             }
         )
         return
-    for line in _told(path, wanted, done, undo=undo):
+    for line in _format_result(path, wanted, done, restore=restore):
         click.echo(line)
 
 
-def _told(path: str, wanted: list[Removal], done: command.Done, *, undo: bool) -> list[str]:
-    lines = [str(item) for item in done.reached]
-    if not undo and not done.reached:
+def _format_result(
+    path: str, wanted: list[Removal], result: command.RemovalResult, *, restore: bool
+) -> list[str]:
+    lines = [str(item) for item in result.impact]
+    if not restore and not result.impact:
         lines += [f"{item}: there is no run yet that it could be compared with" for item in wanted]
-    old = [item for item in wanted if item not in done.new]
+    old = [item for item in wanted if item not in result.new]
     lines += [f"{item}: was removed before" for item in old]
-    lines += [str(mark) for mark in done.models]
-    if done.new:
-        verb = "lifted" if undo else "recorded"
+    lines += [str(mark) for mark in result.models]
+    if result.new:
+        verb = "lifted" if restore else "recorded"
         lines.append(f"{verb}; the next run applies it: gristmill run {path}")
     return lines
 
 
-def _list(store: Storage, recipe: str, *, where: bool, as_json: bool) -> None:
-    entries, models = in_force(store, recipe), command.marks(store, recipe)
-    held = holders(store, recipe, [entry.removal for entry in entries]) if where else []
+def _print_removals(store: Storage, recipe: str, *, locations: bool, as_json: bool) -> None:
+    entries, models = load_active_removals(store, recipe), command.refresh_exposure(store, recipe)
+    held = find_residual(store, recipe, [entry.removal for entry in entries]) if locations else []
     if as_json:
         value: dict[str, Any] = {
             "recipe": recipe,
             "removals": [entry.to_json() for entry in entries],
             "models": [mark.to_json() for mark in models],
         }
-        show({**value, "held": [item.to_json() for item in held]} if where else value)
+        print_json({**value, "held": [item.to_json() for item in held]} if locations else value)
         return
     for entry in entries:
         note = f"  ({entry.note})" if entry.note else ""
@@ -110,5 +114,5 @@ def _list(store: Storage, recipe: str, *, where: bool, as_json: bool) -> None:
         click.echo(f"nothing is removed from {recipe}")
     for line in (*models, *held):
         click.echo(str(line))
-    if where and not held:
+    if locations and not held:
         click.echo("no data set of this store holds any of it")

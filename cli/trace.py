@@ -6,16 +6,23 @@ from typing import Any
 
 import click
 
-from cli.common import guarded, json_option, recipe_options, show
-from flows.recipe import Recipe, load
-from infra.dataset.dataset import NotCommitted
+from cli.common import handle_errors, json_option, print_json, recipe_options
+from flows.recipe import Recipe, load_recipe
+from infra.dataset.dataset import DatasetNotFoundError
 from infra.errors import UserError
-from infra.runs.run_records import NoRun, extended, latest
+from infra.runs.run_records import RunNotFoundError, latest_run, with_earlier_results
 from infra.store.storage import Storage
-from lm.data.shuffle import batch_of
-from views.history.training_data import Document, Run, documents_of, in_progress, of_model, steps_of
+from lm.data.shuffle import batch_for_step
+from views.history.training_data import (
+    DocumentSteps,
+    TracedRun,
+    documents_in_steps,
+    find_run_in_progress,
+    run_from_model,
+    steps_with_document,
+)
 
-DOCUMENTS, STEPS = 20, 12  # shown on a terminal
+DEFAULT_LIMIT, MAX_STEPS_SHOWN = 20, 12  # shown on a terminal
 
 
 @click.command()
@@ -25,9 +32,11 @@ DOCUMENTS, STEPS = 20, 12  # shown on a terminal
 @click.option("--url", help="the steps that saw the document at this address")
 @click.option("--id", "document", help="the steps that saw this document; the beginning does")
 @click.option("--running", is_flag=True, help="the run in progress, not the committed model")
-@click.option("-n", "count", type=int, default=DOCUMENTS, show_default=True, help="documents shown")
+@click.option(
+    "-n", "count", type=int, default=DEFAULT_LIMIT, show_default=True, help="documents shown"
+)
 @json_option
-@guarded
+@handle_errors
 def trace(
     path: str,
     storage: str | None,
@@ -37,41 +46,41 @@ def trace(
     url: str | None,
     document: str | None,
     running: bool,
-    count: int,
+    limit: int,
     as_json: bool,
 ) -> None:
     """Steps of a training to their documents, and a document to its steps."""
     if sum(item is not None for item in (steps, url, document)) != 1:
         raise UserError("one of --steps A:B, --url and --id is expected")
-    recipe = load(path, overrides, storage)
-    first, end = _range(steps)
-    run = _run(recipe, _model(recipe, name), running=running)
+    recipe = load_recipe(path, overrides, storage)
+    first, end = _parse_step_range(steps)
+    run = _open_run(recipe, _resolve_model(recipe, name), running=running)
     if steps is not None:
-        found = documents_of(run, first, end)
+        found = documents_in_steps(run, first, end)
     else:
-        found = steps_of(run, url=url, id=document)
+        found = steps_with_document(run, url=url, id=document)
     head = {
         "recipe": recipe.name,
         "model": run.name,
         "path": run.path,
-        "running": run.running,
+        "running": run.in_progress,
         "of_steps": run.steps,
-        "batch": run.order.plan.batch,
-        "start_from": run.start_from,
+        "batch": run.sampler.plan.global_batch_size,
+        "start_from": run.init_from,
     }
     if as_json:
         asked = {"steps": [first, end]} if steps is not None else {"url": url, "id": document}
-        show({**head, **asked, "documents": [_json(run, item) for item in found]})
+        print_json({**head, **asked, "documents": [_document_json(run, item) for item in found]})
         return
-    for line in _lines(run, found, count, (first, end) if steps is not None else None):
+    for line in _format_trace(run, found, limit, (first, end) if steps is not None else None):
         click.echo(line)
-    if run.start_from is not None:
+    if run.init_from is not None:
         click.echo(
-            f"{run.name} started with what {run.start_from} had learned: --model {run.start_from}"
+            f"{run.name} started with what {run.init_from} had learned: --model {run.init_from}"
         )
 
 
-def _range(steps: str | None) -> tuple[int, int]:
+def _parse_step_range(steps: str | None) -> tuple[int, int]:
     if steps is None:
         return 0, 0
     match = re.fullmatch(r"(\d+):(\d+)", steps)
@@ -80,7 +89,7 @@ def _range(steps: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _model(recipe: Recipe, name: str | None) -> str:
+def _resolve_model(recipe: Recipe, name: str | None) -> str:
     names = [entry.name for entry in recipe.train]
     if name is None and len(names) == 1:
         return names[0]
@@ -90,23 +99,23 @@ def _model(recipe: Recipe, name: str | None) -> str:
     return name
 
 
-def _run(recipe: Recipe, name: str, *, running: bool) -> Run:
+def _open_run(recipe: Recipe, name: str, *, running: bool) -> TracedRun:
     """The committed model of the latest run, or the run in progress."""
     store = Storage(recipe.storage)
     if not running:
         try:
-            record = extended(store, latest(store, recipe.name))
-        except NoRun:
+            record = with_earlier_results(store, latest_run(store, recipe.name))
+        except RunNotFoundError:
             record = None
         for stage in record.stages if record else ():
             if (stage.stage, stage.entry) == ("train", name):
                 try:
-                    return of_model(stage.open(store), stage.path)
-                except NotCommitted as error:
+                    return run_from_model(stage.open(store), stage.path)
+                except DatasetNotFoundError as error:
                     raise UserError(
                         f"model {name} ({stage.path}) cannot be traced: {error}"
                     ) from None
-    found = in_progress(store, name)
+    found = find_run_in_progress(store, name)
     if found is None:
         if running:
             raise UserError(
@@ -119,45 +128,49 @@ def _run(recipe: Recipe, name: str, *, running: bool) -> Run:
     return found
 
 
-def _json(run: Run, item: Document) -> dict[str, Any]:
+def _document_json(run: TracedRun, document: DocumentSteps) -> dict[str, Any]:
     at = [
-        {"step": step, "batch": batch_of(step, run.order.plan.skip), "positions": positions}
-        for step, positions in item.steps.items()
+        {"step": step, "batch": batch_for_step(step, run.sampler.plan.skip), "positions": positions}
+        for step, positions in document.steps.items()
     ]
-    return {**asdict(item), "steps": at}
+    return {**asdict(document), "steps": at}
 
 
-def _lines(run: Run, found: list[Document], count: int, steps: tuple[int, int] | None) -> list[str]:
-    where = f"{run.name} ({run.path}{', in progress' if run.running else ''})"
-    if steps is None:
+def _format_trace(
+    run: TracedRun, documents: list[DocumentSteps], limit: int, step_range: tuple[int, int] | None
+) -> list[str]:
+    where = f"{run.name} ({run.path}{', in progress' if run.in_progress else ''})"
+    if step_range is None:
         lines = []
-        for item in found:
+        for item in documents:
             lines.append(f"{item.url or item.id}  source {item.source}, id {item.id}")
             seen = f"in {len(item.steps):,} of {run.steps:,} steps of {where}"
             size = item.end_token - item.first_token
             lines.append(
-                f"  {size:,} tokens [{item.first_token}, {item.end_token}), {item.tokens:,} times one "
+                f"  {size:,} tokens [{item.first_token}, {item.end_token}), {item.predicted_tokens:,} times one "
                 f"was predicted, {seen}"
             )
             for step, positions in item.steps.items():
-                batch = batch_of(step, run.order.plan.skip)
+                batch = batch_for_step(step, run.sampler.plan.skip)
                 shown = " ".join(map(str, positions))
                 lines.append(f"  step {step}  batch {batch}  position {shown}")
         return lines
-    tokens = sum(item.tokens for item in found)
-    what = f"{tokens:,} tokens of {len(found):,} documents"
-    first, last = steps[0], steps[1] - 1
+    tokens = sum(item.predicted_tokens for item in documents)
+    what = f"{tokens:,} tokens of {len(documents):,} documents"
+    first, last = step_range[0], step_range[1] - 1
     which = f"step {first}" if first == last else f"steps {first} to {last}"
     lines = [f"{which} of {run.steps:,} of {where}: {what}"]
-    for item in sorted(found, key=lambda item: (-item.tokens, item.first_token))[:count]:
-        at = " ".join(map(str, list(item.steps)[:STEPS])) + (
-            " ..." if len(item.steps) > STEPS else ""
+    for item in sorted(documents, key=lambda item: (-item.predicted_tokens, item.first_token))[
+        :limit
+    ]:
+        at = " ".join(map(str, list(item.steps)[:MAX_STEPS_SHOWN])) + (
+            " ..." if len(item.steps) > MAX_STEPS_SHOWN else ""
         )
-        spans = " ".join(f"[{a}, {b})" for a, b in item.ranges)
+        spans = " ".join(f"[{a}, {b})" for a, b in item.token_ranges)
         lines.append(
-            f"{item.tokens:>8,}  {item.url or item.id}  source {item.source}, id {item.id}"
+            f"{item.predicted_tokens:>8,}  {item.url or item.id}  source {item.source}, id {item.id}"
         )
         lines.append(f"{'':>8}  steps {at}  tokens {spans}")
-    if len(found) > count:
-        lines.append(f"… {len(found) - count:,} more: -n {len(found)} or --json shows all")
+    if len(documents) > limit:
+        lines.append(f"… {len(documents) - limit:,} more: -n {len(documents)} or --json shows all")
     return lines

@@ -20,11 +20,11 @@ from tasks.select.task import select
 from tasks.tokenize.task import tokenize
 from tasks.train.task import train
 
-Handle = Any
-PAGES = ("web", "warc")  # kinds of source whose documents have to be extracted from pages
+StepHandle = Any
+HTML_KINDS = ("web", "warc")  # kinds of source whose documents have to be extracted from pages
 
 
-class Walker(Protocol):
+class StepRunner(Protocol):
     """Takes a step of the road and gives a handle of the data set it makes."""
 
     def __call__(
@@ -33,22 +33,22 @@ class Walker(Protocol):
         *,
         source: str | None = None,
         entry: str | None = None,
-        settings: dict[str, Any] | None = None,
-        data: dict[str, Handle | list[Handle]] | None = None,
-    ) -> Handle:
+        params: dict[str, Any] | None = None,
+        inputs: dict[str, StepHandle | list[StepHandle]] | None = None,
+    ) -> StepHandle:
         """Walk one step.
 
         Args:
             step: what to do.
             source: the source it is done for, if it is done for one.
             entry: the model it is done for, if it is done for one.
-            settings: arguments of the step that come from the recipe.
-            data: arguments of the step that are data sets.
+            params: arguments of the step that come from the recipe.
+            inputs: arguments of the step that are data sets.
         """
 
 
-def walk(
-    do: Walker,
+def build_pipeline(
+    run_step: StepRunner,
     recipe: Recipe,
     until: StageName = "evaluate",
     removals: Sequence[Removal] = (),
@@ -56,7 +56,7 @@ def walk(
     """The whole road, or its beginning up to and including a stage.
 
     Args:
-        do: walks one step.
+        run_step: walks one step.
         recipe: what is wanted.
         until: the last stage.
         removals: what was taken out of this recipe (``infra.removals.log``).
@@ -65,31 +65,33 @@ def walk(
     names = [source.name for source in recipe.sources]
 
     raw = [
-        do(acquire, source=s.name, settings={"source": s, "removals": removals})
+        run_step(acquire, source=s.name, settings={"source": s, "removals": removals})
         for s in recipe.sources
     ]
     if "extract" not in wanted:
         return
     documents = [
-        do(
+        run_step(
             extract,
             source=s.name,
             settings={"config": recipe.extract, "license": s.license},
             data={"raw": pages},
         )
-        if s.kind in PAGES
+        if s.kind in HTML_KINDS
         else pages
         for s, pages in zip(recipe.sources, raw, strict=True)
     ]
     if "annotate" not in wanted:
         return
     notes = [
-        do(annotate, source=name, settings={"config": recipe.annotate}, data={"documents": texts})
+        run_step(
+            annotate, source=name, settings={"config": recipe.annotate}, data={"documents": texts}
+        )
         for name, texts in zip(names, documents, strict=True)
     ]
     if "dedup" not in wanted:
         return
-    marks = do(
+    marks = run_step(
         dedup,
         settings={"config": recipe.dedup, "removals": removals},
         data={
@@ -99,26 +101,26 @@ def walk(
     )
     if "select" not in wanted:
         return
-    corpus = do(
+    corpus = run_step(
         select,
         settings={"config": recipe.select, "removals": removals},
         data={"documents": documents, "notes": notes, "marks": marks},
     )
     if "tokenize" not in wanted:
         return
-    tokens = do(tokenize, settings={"config": recipe.tokenize}, data={"corpus": corpus})
+    tokens = run_step(tokenize, settings={"config": recipe.tokenize}, data={"corpus": corpus})
     if "train" not in wanted:
         return
-    models: dict[str, Handle] = {}
+    models: dict[str, StepHandle] = {}
     for model in recipe.train:
         data = {"tokens": tokens}
-        if model.start_from is not None:
-            data["base"] = models[model.start_from]
-        trained = do(train, entry=model.name, settings={"config": model}, data=data)
+        if model.init_from is not None:
+            data["base"] = models[model.init_from]
+        trained = run_step(train, entry=model.name, settings={"config": model}, data=data)
         models[model.name] = trained
-        folder = do(release, entry=model.name, data={"model": trained, "tokens": tokens})
+        folder = run_step(release, entry=model.name, data={"model": trained, "tokens": tokens})
         if "evaluate" in wanted and recipe.evaluate is not None:
-            do(
+            run_step(
                 evaluate,
                 entry=model.name,
                 settings={"config": recipe.evaluate},

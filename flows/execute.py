@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from infra.compute.processes import Stopped
+from infra.compute.processes import RunCancelled
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.stage import Context
 from infra.dataset.step import Step
-from infra.removals.match import PREFIX as REMOVALS
-from tasks.tokenize.encode import BadTokenizer
+from infra.removals.match import REMOVALS_PREFIX as REMOVALS
+from tasks.tokenize.encode import InvalidTokenizerError
 
-Folders = Mapping[str, Any]  # argument -> folder below the storage root, or a list of folders
+InputPaths = Mapping[str, Any]  # argument -> folder below the storage root, or a list of folders
 
 
 @dataclass(frozen=True)
-class Result:
+class StepResult:
     """What became of one step.
 
     Attributes:
@@ -37,7 +37,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedStep:
     """A step as a plan sees it.
 
     Attributes:
@@ -53,73 +53,77 @@ class Planned:
     why: str
 
 
-class Slots:
+class ResourcePool:
     """The machine's cores, lent to trainings and evaluations so that they run side by side if they fit."""
 
     def __init__(self, total: int) -> None:
         """All slots are free."""
         self.total = total
         self._free = total
-        self._stopped = False
-        self._change = threading.Condition()
+        self._cancelled = False
+        self._condition = threading.Condition()
 
     @contextmanager
-    def hold(self, wanted: int) -> Iterator[None]:
-        """Wait for ``wanted`` slots (at most all of them) and give them back afterwards.
+    def reserve(self, amount: int) -> Iterator[None]:
+        """Wait for ``amount`` slots (at most all of them) and give them back afterwards.
 
         Raises:
             Stopped: if the run is being stopped.
         """
-        count = min(wanted, self.total)
-        with self._change:
-            self._change.wait_for(lambda: self._stopped or self._free >= count)
-            if self._stopped:
-                raise Stopped("the run is being stopped")
+        count = min(amount, self.total)
+        with self._condition:
+            self._condition.wait_for(lambda: self._cancelled or self._free >= count)
+            if self._cancelled:
+                raise RunCancelled("the run is being stopped")
             self._free -= count
         try:
             yield
         finally:
-            with self._change:
+            with self._condition:
                 self._free += count
-                self._change.notify_all()
+                self._condition.notify_all()
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Lend nothing more; whoever waits gives up."""
-        with self._change:
-            self._stopped = True
-            self._change.notify_all()
+        with self._condition:
+            self._cancelled = True
+            self._condition.notify_all()
 
 
-def arguments(ctx: Context, settings: Mapping[str, Any], data: Folders) -> dict[str, Any]:
+def resolve_inputs(
+    ctx: Context, params: Mapping[str, Any], input_paths: InputPaths
+) -> dict[str, Any]:
     """A step's arguments with folders replaced by the data sets in them."""
     opened = {
-        name: [_open(ctx, item) for item in value] if isinstance(value, list) else _open(ctx, value)
-        for name, value in data.items()
+        name: [_open_input(ctx, item) for item in value]
+        if isinstance(value, list)
+        else _open_input(ctx, value)
+        for name, value in input_paths.items()
     }
-    return {**settings, **opened}
+    return {**params, **opened}
 
 
-def _open(ctx: Context, folder: str) -> Dataset:
-    return open_dataset(ctx.storage.at(*folder.split("/")))
+def _open_input(ctx: Context, folder: str) -> Dataset:
+    return open_dataset(ctx.storage.subdir(*folder.split("/")))
 
 
-def perform(
+def execute_step(
     ctx: Context,
     step: Step,
     source: str | None,
     entry: str | None,
-    settings: Mapping[str, Any],
-    data: Folders,
-) -> Result:
+    params: Mapping[str, Any],
+    input_paths: InputPaths,
+) -> StepResult:
     """Make a step's data set, unless the store has it."""
     began = time.monotonic()
-    inputs = arguments(ctx, settings, data)
-    spec, dataset = step.find(ctx, **inputs)
+    inputs = resolve_inputs(ctx, params, input_paths)
+    spec, dataset = step.lookup(ctx, **inputs)
     cached = dataset is not None
     if dataset is None:
         dataset = step.build(ctx, spec, **inputs)
     seconds = time.monotonic() - began
-    return Result(step.name, source, entry, spec.folder, dataset, seconds, cached)
+    return StepResult(step.name, source, entry, spec.folder, dataset, seconds, cached)
 
 
 class Planner:
@@ -128,7 +132,7 @@ class Planner:
     def __init__(self, ctx: Context) -> None:
         """Nothing is asked yet."""
         self._ctx = ctx
-        self.steps: list[Planned] = []
+        self.steps: list[PlannedStep] = []
 
     @property
     def complete(self) -> bool:
@@ -141,52 +145,52 @@ class Planner:
         *,
         source: str | None = None,
         entry: str | None = None,
-        settings: dict[str, Any] | None = None,
-        data: dict[str, Any] | None = None,
-    ) -> Planned:
-        """Look at one step (``flows.dag.Walker``)."""
-        planned = self._look(step, source, entry, settings or {}, data or {})
+        params: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
+    ) -> PlannedStep:
+        """Look at one step (``flows.dag.StepRunner``)."""
+        planned = self._plan_step(step, source, entry, params or {}, inputs or {})
         self.steps.append(planned)
         return planned
 
-    def _look(
+    def _plan_step(
         self,
         step: Step,
         source: str | None,
         entry: str | None,
-        settings: Mapping[str, Any],
-        data: Mapping[str, Any],
-    ) -> Planned:
+        params: Mapping[str, Any],
+        planned_inputs: Mapping[str, Any],
+    ) -> PlannedStep:
         handles = [
             item
-            for value in data.values()
+            for value in planned_inputs.values()
             for item in (value if isinstance(value, list) else [value])
         ]
         missing = next((item for item in handles if item.dataset is None), None)
         if missing is not None:
             label = " ".join(filter(None, (missing.step, missing.source or missing.entry)))
-            return Planned(step.name, source, entry, None, None, f"after {label}")
+            return PlannedStep(step.name, source, entry, None, None, f"after {label}")
         inputs = {
             name: [item.dataset for item in value] if isinstance(value, list) else value.dataset
-            for name, value in data.items()
+            for name, value in planned_inputs.items()
         }
         try:
-            spec, dataset = step.find(self._ctx, **settings, **inputs)
-        except BadTokenizer as error:  # this machine's lack; the plan of all else stands
-            return Planned(step.name, source, entry, None, None, str(error))
-        why = "committed" if dataset is not None else self._reason(spec)
-        return Planned(step.name, source, entry, spec.folder, dataset, why)
+            spec, dataset = step.lookup(self._ctx, **params, **inputs)
+        except InvalidTokenizerError as error:  # this machine's lack; the plan of all else stands
+            return PlannedStep(step.name, source, entry, None, None, str(error))
+        why = "committed" if dataset is not None else self._explain_change(spec)
+        return PlannedStep(step.name, source, entry, spec.folder, dataset, why)
 
-    def _reason(self, spec: Any) -> str:
+    def _explain_change(self, spec: Any) -> str:
         """What differs from the newest-looking data set of the same stage and source."""
         label = f"{spec.source or 'all'}-"
-        folders = self._ctx.storage.folders(spec.stage.name)
+        folders = self._ctx.storage.list_folders(spec.stage.name)
         differences: list[list[str]] = []
         for folder in folders:
             if not folder.startswith(label) or len(folder) != len(label) + 16:
                 continue
             try:
-                other = open_dataset(self._ctx.storage.at(spec.stage.name, folder)).manifest
+                other = open_dataset(self._ctx.storage.subdir(spec.stage.name, folder)).manifest
             except Exception:  # noqa: BLE001, S112 - a broken neighbour is no reason not to plan
                 continue
             changed = []
@@ -197,9 +201,12 @@ class Planner:
                     if other.config.get(key) != spec.config.get(key)
                 )
                 changed.append(f"configuration changed ({', '.join(keys)})")
-            if other.code != spec.stage.code:
+            if other.code_version != spec.stage.code:
                 changed.append("code changed")
-            (gone, files), (gone_now, files_now) = _apart(other.raw), _apart(spec.raw)
+            (gone, files), (gone_now, files_now) = (
+                _split_removal_inputs(other.external_inputs),
+                _split_removal_inputs(spec.raw),
+            )
             if gone != gone_now:
                 changed.append("removals changed")
             before = [*(item["content"] for item in other.inputs), *files]
@@ -212,7 +219,7 @@ class Planner:
         return " and ".join(differences[0])
 
 
-def _apart(raw: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The entries of a data set's ``raw`` that stand for removals, and the others."""
-    gone = [item for item in raw if item.startswith(REMOVALS)]
-    return gone, [item for item in raw if not item.startswith(REMOVALS)]
+def _split_removal_inputs(external_inputs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The entries of a data set's ``external_inputs`` that stand for removals, and the others."""
+    gone = [item for item in external_inputs if item.startswith(REMOVALS)]
+    return gone, [item for item in external_inputs if not item.startswith(REMOVALS)]

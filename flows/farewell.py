@@ -11,35 +11,35 @@ from typing import NoReturn
 import httpx
 from prefect.settings import get_current_settings
 
-from flows.prefect_server import OwnServer
+from flows.prefect_server import EphemeralServer
 from infra.runs.run_records import RunRecord
 
-PATIENCE = 15.0  # seconds without an answer after which the server is taken to be gone
-PROBE = 5.0  # seconds granted to one answer
+SERVER_LOST_TIMEOUT_S = 15.0  # seconds without an answer after which the server is taken to be gone
+PROBE_TIMEOUT_S = 5.0  # seconds granted to one answer
 
-Leave = Callable[[RunRecord, BaseException | None], NoReturn]
+ExitHandler = Callable[[RunRecord, BaseException | None], NoReturn]
 
-_leave: list[Leave] = []
+_exit_handlers: list[ExitHandler] = []
 
 
-def leave_if_unserved(leave: Leave) -> None:
+def exit_when_server_lost(handler: ExitHandler) -> None:
     """What this process does when a run has ended and its server has gone, instead of waiting."""
-    _leave[:] = [leave]
+    _exit_handlers[:] = [handler]
 
 
-def ended(record: RunRecord, error: BaseException | None) -> None:
+def on_run_end(record: RunRecord, error: BaseException | None) -> None:
     """To be called when the store holds all that a run leaves, before Prefect takes over."""
-    if _leave and not _served():
-        _leave[0](record, error)
+    if _exit_handlers and not _is_server_reachable():
+        _exit_handlers[0](record, error)
 
 
-def _served() -> bool:
+def _is_server_reachable() -> bool:
     """Whether the server answers, if need be after a moment."""
-    api = get_current_settings().api.url or OwnServer().api_url
-    deadline = time.monotonic() + PATIENCE
+    api = get_current_settings().api.url or EphemeralServer().api_url
+    deadline = time.monotonic() + SERVER_LOST_TIMEOUT_S
     while True:
         try:
-            httpx.get(f"{str(api).rstrip('/')}/health", timeout=PROBE)
+            httpx.get(f"{str(api).rstrip('/')}/health", timeout=PROBE_TIMEOUT_S)
         except httpx.HTTPError:
             if time.monotonic() > deadline:
                 return False

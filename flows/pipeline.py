@@ -9,36 +9,39 @@ from typing import Any
 from prefect import flow
 
 from flows.recipe import Recipe, StageName
-from flows.runner import runner, travel
+from flows.runner import run_pipeline, task_runner
 
 
 @flow(
-    name="pipeline", flow_run_name="pipeline {recipe.name}", task_runner=runner(), log_prints=False
+    name="pipeline",
+    flow_run_name="pipeline {recipe.name}",
+    task_runner=task_runner(),
+    log_prints=False,
 )
 def pipeline(recipe: Recipe, until: StageName = "evaluate") -> dict[str, Any]:
     """From sources to evaluated models, or up to and including a stage."""
-    return travel(recipe, until)
+    return run_pipeline(recipe, until)
 
 
-@flow(name="corpus", flow_run_name="corpus {recipe.name}", task_runner=runner())
+@flow(name="corpus", flow_run_name="corpus {recipe.name}", task_runner=task_runner())
 def corpus(recipe: Recipe) -> dict[str, Any]:
     """From sources to the selected corpus."""
-    return travel(recipe, "select")
+    return run_pipeline(recipe, "select")
 
 
-@flow(name="tokens", flow_run_name="tokens {recipe.name}", task_runner=runner())
+@flow(name="tokens", flow_run_name="tokens {recipe.name}", task_runner=task_runner())
 def tokens(recipe: Recipe) -> dict[str, Any]:
     """Up to token shards."""
-    return travel(recipe, "tokenize")
+    return run_pipeline(recipe, "tokenize")
 
 
-@flow(name="pretrain", flow_run_name="pretrain {recipe.name}", task_runner=runner())
+@flow(name="pretrain", flow_run_name="pretrain {recipe.name}", task_runner=task_runner())
 def pretrain(recipe: Recipe) -> dict[str, Any]:
     """Up to trained and exported models."""
-    return travel(recipe, "train")
+    return run_pipeline(recipe, "train")
 
 
-@flow(name="evaluate", flow_run_name="evaluate {recipe.name}", task_runner=runner())
+@flow(name="evaluate", flow_run_name="evaluate {recipe.name}", task_runner=task_runner())
 def evaluate(recipe: Recipe) -> dict[str, Any]:
     """Up to evaluated models."""
-    return travel(recipe, "evaluate")
+    return run_pipeline(recipe, "evaluate")

@@ -12,14 +12,14 @@ from prefect.settings import get_current_settings
 from infra.compute.processes import die_with_parent
 
 # As Prefect sets them for its own: no web pages, and settings that no client may change.
-ENVIRONMENT = {
+SERVER_ENV = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
 }
 
 
-class OwnServer(SubprocessASGIServer):
+class EphemeralServer(SubprocessASGIServer):
     """Prefect's server for a single process, killed by the kernel when that process dies.
 
     Prefect ends its own when the interpreter exits, which it does not if it is killed.
@@ -34,16 +34,16 @@ class OwnServer(SubprocessASGIServer):
         ]
         return subprocess.Popen(
             command,
-            env={**os.environ, **ENVIRONMENT, **settings},
+            env={**os.environ, **SERVER_ENV, **settings},
             preexec_fn=die_with_parent,  # noqa: PLW1509 - a single prctl, safe between fork and exec
         )
 
 
-def serve_this_process() -> None:
+def start_ephemeral_server() -> None:
     """Start the server if Prefect would start one; Prefect then finds and uses it.
 
     The kernel watches the calling thread: call it from the main one.
     """
     settings = get_current_settings()
     if settings.api.url is None and settings.server.ephemeral.enabled:
-        OwnServer().start()
+        EphemeralServer().start()

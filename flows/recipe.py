@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from infra.compute.cluster import ClusterConfig
-from infra.config import Section
+from infra.config import ConfigModel
 from infra.errors import UserError
 from lm.config.train import TrainConfig
 from tasks.acquire.config import Source
@@ -38,14 +38,14 @@ STAGES: tuple[StageName, ...] = (
 # Text, which pydantic's own engine takes: with Python's ``$`` a name could end in a new line.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_ENV_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class RecipeError(UserError):
     """A recipe that cannot be used; the message names the file and the field, a line per fault."""
 
 
-class Recipe(Section):
+class Recipe(ConfigModel):
     """All that a run depends on, but the raw bytes of its sources."""
 
     name: Name = Field(description="names the run's records and report")
@@ -67,12 +67,12 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _variables(cls, value: Any) -> Any:
+    def _expand_env(cls, value: Any) -> Any:
         """``${NAME}`` means the environment of the machine that does the work, however it got there."""
-        return _expand(value) if isinstance(value, dict) else value
+        return _substitute_env(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
-    def _distinct_names(self) -> Self:
+    def _check_entries(self) -> Self:
         for what, names in (
             ("sources", [source.name for source in self.sources]),
             ("train", [entry.name for entry in self.train]),
@@ -89,12 +89,12 @@ class Recipe(Section):
                         f"{', '.join(sorted(sources))}"
                     )
         for place, entry in enumerate(self.train):
-            if entry.start_from is not None:
-                self._base(entry, self.train[:place])
-        if self.train and self.evaluate is not None and not self.tokenize.validation:
+            if entry.init_from is not None:
+                self._check_init_from(entry, self.train[:place])
+        if self.train and self.evaluate is not None and not self.tokenize.validation_fraction:
             raise ValueError("evaluate needs held-out documents: set tokenize.validation above 0")
         for entry in self.train:
-            if entry.patience and not self.tokenize.validation:
+            if entry.early_stopping_patience and not self.tokenize.validation_fraction:
                 raise ValueError(
                     f"train.{entry.name}.patience needs held-out documents: set "
                     "tokenize.validation above 0"
@@ -102,16 +102,16 @@ class Recipe(Section):
         return self
 
     @staticmethod
-    def _base(entry: TrainConfig, before: Sequence[TrainConfig]) -> None:
+    def _check_init_from(entry: TrainConfig, earlier: Sequence[TrainConfig]) -> None:
         """Raise ``ValueError`` unless the entry can start with the weights of one before it."""
-        base = next((other for other in before if other.name == entry.start_from), None)
+        base = next((other for other in earlier if other.name == entry.init_from), None)
         if base is None:
-            there = ", ".join(other.name for other in before) or "none"
+            there = ", ".join(other.name for other in earlier) or "none"
             raise ValueError(
-                f"train.{entry.name}.start_from: {entry.start_from!r} is no entry of train that "
+                f"train.{entry.name}.start_from: {entry.init_from!r} is no entry of train that "
                 f"stands before this one; there is {there}"
             )
-        own, others = entry.architecture(), base.architecture()
+        own, others = entry.architecture_key(), base.architecture_key()
         for name, value in own.items():
             if others.get(name) != value:
                 raise ValueError(
@@ -145,7 +145,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -> Recipe:
+def load_recipe(path: str, overrides: Sequence[str] = (), storage: str | None = None) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -171,16 +171,16 @@ def load(path: str, overrides: Sequence[str] = (), storage: str | None = None) -
     if not isinstance(value, dict):
         raise RecipeError(f"{path}: a mapping with name, sources, ... is expected")
     for override in overrides:
-        _override(value, override)
+        _apply_override(value, override)
     if storage is not None:
         value["storage"] = storage
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        raise RecipeError("\n".join(explain(path, error, value))) from None
+        raise RecipeError("\n".join(format_validation_errors(path, error, value))) from None
 
 
-def explain(path: str, error: ValidationError, value: Any = None) -> list[str]:
+def format_validation_errors(path: str, error: ValidationError, value: Any = None) -> list[str]:
     """A line for every fault: the file, the field, what is wrong with it.
 
     Args:
@@ -194,7 +194,7 @@ def explain(path: str, error: ValidationError, value: Any = None) -> list[str]:
         place = fault["loc"]
         if any(other["loc"][: len(place)] == place != other["loc"] for other in faults):
             continue  # a list that lacks an entry because that entry is wrong
-        where = ": ".join([path, *filter(None, [".".join(_named(place, value))])])
+        where = ": ".join([path, *filter(None, [".".join(_field_path(place, value))])])
         if fault["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key")
             continue
@@ -205,9 +205,9 @@ def explain(path: str, error: ValidationError, value: Any = None) -> list[str]:
     return lines
 
 
-def _named(place: Sequence[int | str], value: Any) -> Iterator[str]:
+def _field_path(loc: Sequence[int | str], value: Any) -> Iterator[str]:
     """The keys of a field; an entry of a list by its name, where it alone has this name."""
-    for key in place:
+    for key in loc:
         shown = str(key)
         if isinstance(value, list) and isinstance(key, int):
             names = [item.get("name") if isinstance(item, dict) else None for item in value]
@@ -221,17 +221,17 @@ def _named(place: Sequence[int | str], value: Any) -> Iterator[str]:
         yield shown
 
 
-def _expand(value: Any) -> Any:
+def _substitute_env(value: Any) -> Any:
     if isinstance(value, str):
-        return _VARIABLE.sub(_variable, value)
+        return _ENV_REFERENCE.sub(_lookup_env, value)
     if isinstance(value, dict):
-        return {key: _expand(item) for key, item in value.items()}
+        return {key: _substitute_env(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item) for item in value]
+        return [_substitute_env(item) for item in value]
     return value
 
 
-def _variable(match: re.Match[str]) -> str:
+def _lookup_env(match: re.Match[str]) -> str:
     name, default = match.groups()
     found = os.environ.get(name)
     if default is not None:
@@ -241,7 +241,7 @@ def _variable(match: re.Match[str]) -> str:
     return found
 
 
-def _override(value: dict[str, Any], override: str) -> None:
+def _apply_override(value: dict[str, Any], override: str) -> None:
     """Set one field of the raw recipe in place."""
     path, equals, text = override.partition("=")
     keys = path.split(".")
@@ -255,7 +255,7 @@ def _override(value: dict[str, Any], override: str) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(here, list):
-            index = _entry(here, key)
+            index = _entry_index(here, key)
             if index is None:
                 raise RecipeError(f"--set {override}: {'.'.join(keys[:depth])} has no entry {key}")
             if last:
@@ -273,7 +273,7 @@ def _override(value: dict[str, Any], override: str) -> None:
             raise RecipeError(f"--set {override}: {'.'.join(keys[:depth])} has no fields")
 
 
-def _entry(entries: Sequence[Any], key: str) -> int | None:
+def _entry_index(entries: Sequence[Any], key: str) -> int | None:
     if key.isdigit() and int(key) < len(entries):
         return int(key)
     for index, entry in enumerate(entries):

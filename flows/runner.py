@@ -16,19 +16,19 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.dag import walk
-from flows.execute import Result, Slots, perform
-from flows.farewell import ended
-from flows.preflight import plan, remarked, require_machine
-from flows.progress import Artifacts, Console, label
+from flows.dag import build_pipeline
+from flows.execute import ResourcePool, StepResult, execute_step
+from flows.farewell import on_run_end
+from flows.preflight import check_machine, plan_pipeline, preflight_warnings
+from flows.progress import ConsoleReporter, PrefectReporter, step_label
 from flows.recipe import Recipe, StageName
-from infra.compute.cluster import Cluster
-from infra.compute.processes import allow_children, stop_children
-from infra.compute.progress import Several
+from infra.compute.cluster import DaskCluster
+from infra.compute.processes import cancel_processes, reset_cancellation
+from infra.compute.progress import MultiReporter
 from infra.dataset.stage import Context
 from infra.dataset.step import Step
 from infra.errors import UserError
-from infra.removals.log import removals
+from infra.removals.log import load_removals
 from infra.runs.run_records import (
     CANCELLED,
     COMPLETED,
@@ -36,40 +36,40 @@ from infra.runs.run_records import (
     ModelRecord,
     RunRecord,
     StageRecord,
-    built_seconds,
+    collect_versions,
+    find_built_seconds,
     new_run_id,
-    save,
-    versions,
+    save_run,
 )
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
-from lm.data.sampler import steps_that_saw
-from lm.launch.preflight import busy, gpu_count
-from views.removal.exposure import mark_models
+from lm.data.sampler import steps_containing
+from lm.launch.preflight import gpu_count, required_resources
+from views.removal.exposure import update_exposure
 from views.report import build_report
 
 log = logging.getLogger(__name__)
 
 LOGGERS = ("cli", "flows", "views", "tasks", "lm", "infra")  # as in PREFECT_LOGGING_EXTRA_LOGGERS
-CONCURRENT_STEPS = 16
-RETRIES, RETRY_DELAYS = 2, (5.0, 30.0)  # for storage and network errors only
+MAX_CONCURRENT_STEPS = 16
+MAX_RETRIES, RETRY_DELAYS_S = 2, (5.0, 30.0)  # for storage and network errors only
 
 
-class RunFailed(UserError):
+class RunFailedError(UserError):
     """A run that did not reach its end; the message names the stage and what went wrong there."""
 
 
 @dataclass
-class Journey:
+class PipelineRun:
     """The state of a run: what was done so far, in the road's order."""
 
     ctx: Context
-    console: Console
-    artifacts: Artifacts
-    cores: Slots
-    gpus: Slots
-    steps: list[str] = field(default_factory=list)
-    results: dict[int, Result] = field(default_factory=dict)
+    console: ConsoleReporter
+    artifacts: PrefectReporter
+    cores: ResourcePool
+    gpus: ResourcePool
+    step_names: list[str] = field(default_factory=list)
+    results: dict[int, StepResult] = field(default_factory=dict)
     errors: dict[int, BaseException] = field(default_factory=dict)
     futures: list[Any] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -80,19 +80,19 @@ class Journey:
         *,
         source: str | None = None,
         entry: str | None = None,
-        settings: dict[str, Any] | None = None,
-        data: dict[str, Any] | None = None,
+        params: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
     ) -> Any:
         """Submit a step as a Prefect task; its future gives the data set's folder."""
-        name = label(step.name, entry or source)
-        place = len(self.steps)
-        self.steps.append(name)
+        name = step_label(step.name, entry or source)
+        place = len(self.step_names)
+        self.step_names.append(name)
 
         def work(data: dict[str, Any]) -> str:
             try:
-                cores, gpus = _busy(settings or {}, self.gpus.total)
-                with self.cores.hold(cores), self.gpus.hold(gpus):
-                    result = perform(self.ctx, step, source, entry, settings or {}, data)
+                cores, gpus = _step_resources(params or {}, self.gpus.total)
+                with self.cores.reserve(cores), self.gpus.reserve(gpus):
+                    result = execute_step(self.ctx, step, source, entry, params or {}, data)
             except BaseException as error:
                 with self.lock:
                     self.errors[place] = error
@@ -100,8 +100,8 @@ class Journey:
             with self.lock:
                 self.errors.pop(place, None)  # of an attempt before this one
                 self.results[place] = result
-            self.console.finished(result)
-            self.artifacts.finished(result)
+            self.console.step_finished(result)
+            self.artifacts.step_finished(result)
             return result.folder
 
         submitted = task(
@@ -109,40 +109,40 @@ class Journey:
             task_run_name=name,
             cache_policy=NO_CACHE,
             persist_result=False,
-            retries=RETRIES,
-            retry_delay_seconds=list(RETRY_DELAYS),
-            retry_condition_fn=_worth_retrying,
+            retries=MAX_RETRIES,
+            retry_delay_seconds=list(RETRY_DELAYS_S),
+            retry_condition_fn=_is_transient,
         )(work)
-        future = submitted.submit(data=data or {})
+        future = submitted.submit(data=inputs or {})
         self.futures.append(future)
         return future
 
-    def failure(self) -> "RunFailed | None":
+    def failure(self) -> "RunFailedError | None":
         """What stopped the run short of its end, the earliest step first."""
-        for place, name in enumerate(self.steps):
+        for place, name in enumerate(self.step_names):
             if place in self.errors:
-                error = RunFailed(f"{name}: {_sentence(self.errors[place])}")
+                error = RunFailedError(f"{name}: {_format_error(self.errors[place])}")
                 error.__cause__ = self.errors[place]
                 return error
-        for place, name in enumerate(self.steps):
+        for place, name in enumerate(self.step_names):
             if place not in self.results:
                 message = self.futures[place].state.message or self.futures[place].state.name
-                return RunFailed(f"{name}: {message}")
+                return RunFailedError(f"{name}: {message}")
         return None
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Start nothing more and end what runs in child processes."""
-        self.cores.stop()
-        self.gpus.stop()
-        stop_children()
+        self.cores.cancel()
+        self.gpus.cancel()
+        cancel_processes()
 
 
-def runner() -> Any:
+def task_runner() -> Any:
     """The task runner of all flows: tasks only wait for the cluster or a process group."""
-    return ThreadPoolTaskRunner(max_workers=CONCURRENT_STEPS)
+    return ThreadPoolTaskRunner(max_workers=MAX_CONCURRENT_STEPS)
 
 
-def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
+def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
     """Walk the road inside a flow run, then write the run's record and report.
 
     Returns:
@@ -152,39 +152,41 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
         RunFailed: if a stage failed; the record and the report of what was done are there.
         UserError: if this machine cannot do what the recipe asks; nothing was done.
     """
-    planned = cache(partial(plan, recipe, until))  # the store is asked once, if at all
-    require_machine(recipe, until, planned)
+    planned = cache(partial(plan_pipeline, recipe, until))  # the store is asked once, if at all
+    check_machine(recipe, until, planned)
     gpus = gpu_count() if recipe.train else 0
-    advice = remarked(recipe, until, gpus, planned)
-    console, artifacts = Console(), Artifacts()
-    reporter = Several(console, artifacts)
+    advice = preflight_warnings(recipe, until, gpus, planned)
+    console, artifacts = ConsoleReporter(), PrefectReporter()
+    reporter = MultiReporter(console, artifacts)
     storage = Storage(recipe.storage)
-    gone = removals(storage, recipe.name)
+    gone = load_removals(storage, recipe.name)
     began = datetime.now(UTC)
-    allow_children()
-    with Cluster(recipe.cluster, reporter) as cluster, worker_logs():
+    reset_cancellation()
+    with DaskCluster(recipe.cluster, reporter) as cluster, tag_worker_logs():
         ctx = Context(
             storage, recipe.seed, cluster, reporter, recipe.name, new_run_id(began), began
         )
         for text in advice:
             log.warning("%s", text)
-            console.remark(text)
-        journey = Journey(ctx, console, artifacts, Slots(os.cpu_count() or 1), Slots(gpus))
+            console.warn(text)
+        journey = PipelineRun(
+            ctx, console, artifacts, ResourcePool(os.cpu_count() or 1), ResourcePool(gpus)
+        )
         error: BaseException | None = None
         try:
-            walk(journey, recipe, until, gone)
+            build_pipeline(journey, recipe, until, gone)
             wait(journey.futures)
             error = journey.failure()
         except BaseException as interruption:  # noqa: BLE001 - raised again below
-            journey.stop()
+            journey.cancel()
             error = interruption
         try:
-            record = _record(ctx, recipe, journey, error)
-            save(storage, record)
+            record = _build_record(ctx, recipe, journey, error)
+            save_run(storage, record)
             if error is None:
-                mark_models(storage, recipe.name, gone, steps_that_saw)
-            if error is None or isinstance(error, RunFailed):
-                record = _report(storage, record, artifacts)
+                update_exposure(storage, recipe.name, gone, steps_containing)
+            if error is None or isinstance(error, RunFailedError):
+                record = _write_report(storage, record, artifacts)
         except Exception as second:
             if error is None:
                 raise
@@ -192,20 +194,20 @@ def travel(recipe: Recipe, until: StageName) -> dict[str, Any]:
             raise error from second
         finally:
             artifacts.close()
-    ended(record, error)
+    on_run_end(record, error)
     if error is not None:
         raise error
     return record.to_json()
 
 
 @contextmanager
-def worker_logs() -> Iterator[None]:
+def tag_worker_logs() -> Iterator[None]:
     """Lines that Dask workers log belong to the flow run, though they arrive outside its context."""
     run = FlowRunContext.get()
     number = run.flow_run.id if run and run.flow_run else None
 
     def belongs(record: logging.LogRecord) -> bool:
-        if number is not None and not hasattr(record, "flow_run_id") and not _in_run():
+        if number is not None and not hasattr(record, "flow_run_id") and not _in_run_context():
             record.flow_run_id = number
         return True
 
@@ -219,24 +221,24 @@ def worker_logs() -> Iterator[None]:
             handler.removeFilter(belongs)
 
 
-def _in_run() -> bool:
+def _in_run_context() -> bool:
     return TaskRunContext.get() is not None or FlowRunContext.get() is not None
 
 
-def _report(storage: Storage, record: RunRecord, artifacts: Artifacts) -> RunRecord:
+def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporter) -> RunRecord:
     record = record.with_report(build_report(storage, record))
-    save(storage, record)
-    artifacts.report(f"{storage.url.rstrip('/')}/{record.report}")
+    save_run(storage, record)
+    artifacts.publish_report(f"{storage.url.rstrip('/')}/{record.report}")
     return record
 
 
-def _busy(settings: dict[str, Any], gpus: int) -> tuple[int, int]:
+def _step_resources(params: dict[str, Any], gpus: int) -> tuple[int, int]:
     """Cores and GPUs that a step keeps busy in this process's children; the cluster's are its own."""
-    config = settings.get("config")
-    return busy(config, gpus) if isinstance(config, TrainConfig) else (0, 0)
+    config = params.get("config")
+    return required_resources(config, gpus) if isinstance(config, TrainConfig) else (0, 0)
 
 
-def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+def _is_transient(_task: Any, _run: Any, state: Any) -> bool:
     """A storage or network error may pass; anything else would fail again."""
     try:
         state.result()
@@ -249,36 +251,36 @@ def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
     return False
 
 
-def _sentence(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ... ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or type(error).__name__
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def _record(
-    ctx: Context, recipe: Recipe, journey: Journey, error: BaseException | None
+def _build_record(
+    ctx: Context, recipe: Recipe, pipeline_run: PipelineRun, error: BaseException | None
 ) -> RunRecord:
-    results = [journey.results[place] for place in sorted(journey.results)]
+    results = [pipeline_run.results[place] for place in sorted(pipeline_run.results)]
     state = COMPLETED if error is None else FAILED if isinstance(error, Exception) else CANCELLED
     return RunRecord(
         recipe=recipe.name,
-        run=ctx.run,
-        started=ctx.now.isoformat(timespec="seconds"),
-        seconds=round((datetime.now(UTC) - ctx.now).total_seconds(), 3),
+        run=ctx.run_id,
+        started=ctx.started_at.isoformat(timespec="seconds"),
+        seconds=round((datetime.now(UTC) - ctx.started_at).total_seconds(), 3),
         state=state,
         error=None if error is None else str(error) or type(error).__name__,
-        config=recipe.facts(),
-        versions=versions(),
-        stages=[_stage(ctx, result) for result in results],
-        models=models(results),
+        config=recipe.to_json(),
+        versions=collect_versions(),
+        stages=[_stage_record(ctx, result) for result in results],
+        models=model_records(results),
     )
 
 
-def _stage(ctx: Context, result: Result) -> StageRecord:
+def _stage_record(ctx: Context, result: StepResult) -> StageRecord:
     before = None
     if result.cached:
-        before = built_seconds(ctx.storage, ctx.recipe, result.dataset.fingerprint)
-    record = StageRecord.of(
+        before = find_built_seconds(ctx.storage, ctx.recipe_name, result.dataset.fingerprint)
+    record = StageRecord.from_dataset(
         result.dataset,
         seconds=result.seconds,
         cached=result.cached,
@@ -288,7 +290,7 @@ def _stage(ctx: Context, result: Result) -> StageRecord:
     return replace(record, source=result.source)
 
 
-def models(results: Sequence[Result]) -> list[ModelRecord]:
+def model_records(results: Sequence[StepResult]) -> list[ModelRecord]:
     """One record per model that any of the results belongs to."""
     by_step = {(result.entry, result.step): result for result in results}
     found = []
@@ -298,6 +300,6 @@ def models(results: Sequence[Result]) -> list[ModelRecord]:
             for step in ("train", "release", "evaluate")
         }
         scored = by_step.get((entry, "evaluate"))
-        metrics = scored.dataset.facts.get("metrics", {}) if scored else {}
+        metrics = scored.dataset.stats.get("metrics", {}) if scored else {}
         found.append(ModelRecord(name=entry, metrics=dict(metrics), **paths))
     return found

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
 
-class Section(BaseModel):
+class ConfigModel(BaseModel):
     """A part of the recipe: unknown keys are errors, values never change after reading.
 
     A number is finite: what ``.inf`` would mean a field says in another way, or not at all.
@@ -19,12 +19,12 @@ class Section(BaseModel):
         allow_inf_nan=False,
     )
 
-    def facts(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """The section as plain JSON values, defaults included: what enters a fingerprint."""
         return self.model_dump(mode="json", by_alias=True)
 
 
-def known(kind: str, names: frozenset[str]) -> AfterValidator:
+def one_of(kind: str, names: frozenset[str]) -> AfterValidator:
     """Refuses a name that is not one of ``names``, and lists them."""
 
     def check(name: str) -> str:
@@ -35,6 +35,6 @@ def known(kind: str, names: frozenset[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def enumerated(names: Iterable[str]) -> WithJsonSchema:
+def json_enum(names: Iterable[str]) -> WithJsonSchema:
     """For Prefect's server and form, which know the recipe by its JSON schema alone."""
     return WithJsonSchema({"type": "string", "enum": sorted(names)})

@@ -32,7 +32,7 @@ from datatrove.utils.typeshelper import Languages
 from loguru import logger
 
 
-def cpu() -> float:
+def cpu_seconds() -> float:
     """CPU seconds of this process and of those it has started and seen end."""
     used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
@@ -77,7 +77,7 @@ def main() -> None:
             ),
         }
         seconds = {}
-        before = cpu()
+        before = cpu_seconds()
         for name, (pipeline, tasks) in stages.items():
             start = time.perf_counter()
             LocalPipelineExecutor(
@@ -88,7 +88,7 @@ def main() -> None:
                 start_method="spawn",  # children of this process, so that their CPU time is known
             ).run()
             seconds[name] = time.perf_counter() - start
-        spent = cpu() - before
+        spent = cpu_seconds() - before
         removed = []
         for file in sorted(Path(work, "out").rglob("*.jsonl.gz")):
             with gzip.open(file, "rt", encoding="utf-8") as lines:

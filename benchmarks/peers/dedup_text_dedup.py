@@ -50,7 +50,7 @@ enable_profiling = false
 """
 
 
-def cpu() -> float:
+def cpu_seconds() -> float:
     """CPU seconds of this process and of those it has started and seen end."""
     used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
@@ -81,9 +81,9 @@ def main() -> None:
 
         logging.disable(logging.INFO)
         config = load_config_from_toml(settings)
-        start, before = time.perf_counter(), cpu()
+        start, before = time.perf_counter(), cpu_seconds()
         run(config)
-        seconds, spent = time.perf_counter() - start, cpu() - before
+        seconds, spent = time.perf_counter() - start, cpu_seconds() - before
         kept = set(datasets.load_from_disk(f"{work}/output")["id"])
         every = datasets.load_dataset(
             "parquet", data_files=files, split="train", cache_dir=f"{work}/cache"

@@ -38,11 +38,11 @@ class Windows(torch.utils.data.Dataset[Any]):
         return {"input_ids": ids, "labels": ids}
 
 
-class Clock(TrainerCallback):
+class StepTimer(TrainerCallback):
     """The time at each step's end; a GPU is waited for before the first and after some."""
 
-    def __init__(self, waits: tuple[int, ...]) -> None:
-        self.began, self.at, self.waits = 0.0, list[float](), waits
+    def __init__(self, sync_steps: tuple[int, ...]) -> None:
+        self.began, self.at, self.waits = 0.0, list[float](), sync_steps
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Note the time."""
@@ -73,7 +73,7 @@ def main() -> None:
     )
     gpu, last = given.get("device") == "cuda", given["iterations"]
     warm = given.get("warm", 0)
-    clock = Clock((warm, last) if gpu else ())
+    clock = StepTimer((warm, last) if gpu else ())
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,

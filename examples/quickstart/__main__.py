@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.quickstart.build import fetch
-from examples.quickstart.serve_site import PORT, PortTakenError, serving
-from infra.download.pypi import PackageError
-from infra.store.cache_dir import VARIABLE, cache_root
+from examples.quickstart.build import fetch_quickstart
+from examples.quickstart.serve_site import PORT, PortTakenError, serve_site
+from infra.download.pypi import DownloadError
+from infra.store.cache_dir import ENV_VAR, cache_root
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 
@@ -34,35 +34,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         own, more = own[:at], own[at + 1 :]
     chosen = parser.parse_args(own)
     try:
-        return _do(chosen.command, chosen.port, more)
-    except (PackageError, PortTakenError) as error:
-        _say(str(error))
+        return _run_command(chosen.command, chosen.port, more)
+    except (DownloadError, PortTakenError) as error:
+        _print(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _do(command: str, port: int, more: Sequence[str]) -> int:
+def _run_command(command: str, port: int, more: Sequence[str]) -> int:
     started = time.monotonic()
-    folder, counts = fetch()
-    _say(
+    folder, counts = fetch_quickstart()
+    _print(
         f"{counts['pages']} pages, {counts['books']} books and {counts['documents']} documents "
         f"in {folder} ({time.monotonic() - started:.0f} s)"
     )
     if command == "fetch":
         return 0
-    with serving(folder / "site", port) as url:
-        settings = {VARIABLE: str(cache_root()), "GRISTMILL_QUICKSTART_URL": url}
+    with serve_site(folder / "site", port) as url:
+        settings = {ENV_VAR: str(cache_root()), "GRISTMILL_QUICKSTART_URL": url}
         if command == "serve":
-            _say(f"serving {url} until interrupted. In another terminal:")
+            _print(f"serving {url} until interrupted. In another terminal:")
             shown = " ".join(f"{key}={value}" for key, value in settings.items())
-            _say(f"  {shown} gristmill run {RECIPE}")
+            _print(f"  {shown} gristmill run {RECIPE}")
             signal.pause()
-        _say(f"the site is served at {url}; running {RECIPE.name}")
-        return _run(["run", str(RECIPE), *more], settings)
+        _print(f"the site is served at {url}; running {RECIPE.name}")
+        return _run_gristmill(["run", str(RECIPE), *more], settings)
 
 
-def _run(arguments: Sequence[str], settings: dict[str, str]) -> int:
+def _run_gristmill(arguments: Sequence[str], settings: dict[str, str]) -> int:
     """Run gristmill; an interrupt or a termination of this process is passed on and waited for."""
     program = Path(sys.executable).with_name("gristmill")
     child = subprocess.Popen([str(program), *arguments], env={**os.environ, **settings})
@@ -73,7 +73,7 @@ def _run(arguments: Sequence[str], settings: dict[str, str]) -> int:
     return 128 - code if code < 0 else code
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(f"quickstart: {line}", file=sys.stderr, flush=True)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from examples.quickstart.pins import BROTLI, SENTENCEPIECE, Pin
-from infra.download.pypi import members
+from infra.download.pypi import iter_archive
 
 TEXTS: tuple[tuple[Pin, str, str], ...] = (
     (BROTLI, "brotli-1.2.0/tests/testdata/asyoulik.txt", "as-you-like-it.txt"),
@@ -22,7 +22,7 @@ _CHAPTER = re.compile(r"^ +CHAPTER ([IVXL]+)\n+ +(\S.*)\n", re.M)
 _EPOCH = (2000, 1, 1, 0, 0, 0)  # a fixed time, so that the same text makes the same EPUB
 
 
-def build(folder: Path) -> int:
+def build_books(folder: Path) -> int:
     """Write the books into a new folder.
 
     Returns:
@@ -31,13 +31,13 @@ def build(folder: Path) -> int:
     folder.mkdir(parents=True)
     wanted = {(pin, member): target for pin, member, target in (*TEXTS, ALICE)}
     for pin in {pin for pin, _ in wanted}:
-        for name, content in members(pin.fetch()):
+        for name, content in iter_archive(pin.fetch()):
             target = wanted.pop((pin, name), None)
             if target is None:
                 continue
             if target.endswith(".epub"):
                 with (folder / target).open("wb") as out:
-                    _alice(content.decode("ascii").replace("\r\n", "\n"), out)
+                    _alice_epub(content.decode("ascii").replace("\r\n", "\n"), out)
             else:
                 (folder / target).write_bytes(content)
     if wanted:
@@ -45,7 +45,7 @@ def build(folder: Path) -> int:
     return len(TEXTS) + 1
 
 
-def _alice(text: str, out: IO[bytes]) -> None:
+def _alice_epub(text: str, out: IO[bytes]) -> None:
     """The text as an EPUB 3 of one file per chapter; nothing of it is left out or changed."""
     marks = list(_CHAPTER.finditer(text))
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
@@ -113,7 +113,7 @@ def write_epub(
         'full-path="OEBPS/package.opf" media-type="application/oebps-package+xml"/>'
         "</rootfiles></container>"
     )
-    navigation = _page(
+    navigation = _xhtml_page(
         title, language, f'<nav epub:type="toc"><h1>Contents</h1><ol>{contents}</ol></nav>'
     )
     files = {
@@ -129,7 +129,7 @@ def write_epub(
             if paragraph.strip()
         )
         body = f"<h2>{escape(heading)}</h2>\n{paragraphs}"
-        files[f"OEBPS/{name}"] = _page(heading, language, body)
+        files[f"OEBPS/{name}"] = _xhtml_page(heading, language, body)
     with zipfile.ZipFile(out, "w") as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name, _EPOCH)
@@ -138,7 +138,7 @@ def write_epub(
             archive.writestr(entry, content)
 
 
-def _page(title: str, language: str, body: str) -> str:
+def _xhtml_page(title: str, language: str, body: str) -> str:
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE html>\n'
         '<html xmlns="http://www.w3.org/1999/xhtml" '

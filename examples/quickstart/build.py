@@ -9,18 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from examples.quickstart import books, documents, site
-from examples.quickstart.pins import BEAUTIFUL_SOUP, BROTLI, LANGUAGES, SENTENCEPIECE, SITE
+from examples.quickstart.pins import BEAUTIFUL_SOUP, BROTLI, GFLANGUAGES, SENTENCEPIECE, SITE
 from infra.store.cache_dir import cache_root
 
 READY = "ready.json"
 
 
-def root() -> Path:
+def quickstart_root() -> Path:
     """The folder of the input: `site/`, `books/`, `documents/`."""
     return cache_root() / "quickstart"
 
 
-def fetch() -> tuple[Path, Mapping[str, int]]:
+def fetch_quickstart() -> tuple[Path, Mapping[str, int]]:
     """Make the input if this version of it is not in the cache yet.
 
     Returns:
@@ -29,7 +29,7 @@ def fetch() -> tuple[Path, Mapping[str, int]]:
     Raises:
         PackageError: a package cannot be obtained.
     """
-    folder = root()
+    folder = quickstart_root()
     version = _version()
     try:
         ready = json.loads((folder / READY).read_text(encoding="utf-8"))
@@ -38,7 +38,7 @@ def fetch() -> tuple[Path, Mapping[str, int]]:
     except (FileNotFoundError, KeyError, ValueError):
         pass
 
-    pins = {part.pin for part in SITE} | {BEAUTIFUL_SOUP, BROTLI, LANGUAGES, SENTENCEPIECE}
+    pins = {part.pin for part in SITE} | {BEAUTIFUL_SOUP, BROTLI, GFLANGUAGES, SENTENCEPIECE}
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda pin: pin.fetch(), pins))
 
@@ -46,9 +46,9 @@ def fetch() -> tuple[Path, Mapping[str, int]]:
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".quickstart."))
     try:
         counts = {
-            "pages": site.build(made / "site"),
-            "books": books.build(made / "books"),
-            "documents": documents.build(made / "documents"),
+            "pages": site.build_site(made / "site"),
+            "books": books.build_books(made / "books"),
+            "documents": documents.build_documents(made / "documents"),
         }
         (made / READY).write_text(json.dumps({"version": version, "counts": counts}))
         made.chmod(0o755)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from examples.quickstart.pins import BEAUTIFUL_SOUP, LANGUAGES
-from infra.download.pypi import members
+from examples.quickstart.pins import BEAUTIFUL_SOUP, GFLANGUAGES
+from infra.download.pypi import iter_archive
 
 Row = Mapping[str, str]
 
@@ -31,8 +31,8 @@ _GUIDES = {
 _HEADING = re.compile(r"^(?P<title>\S[^\n]*)\n(?P<rule>[=\-~^])(?P=rule){2,}[ \t]*\n", re.M)
 
 
-def build(folder: Path) -> int:
-    """Write the rows into a new folder: `declaration.jsonl.gz` and `guides.jsonl.gz`.
+def build_documents(folder: Path) -> int:
+    """Write the rows into a new folder: `iter_declarations.jsonl.gz` and `iter_guides.jsonl.gz`.
 
     Returns:
         How many rows there are.
@@ -40,13 +40,13 @@ def build(folder: Path) -> int:
     folder.mkdir(parents=True)
     return sum(
         _write(folder / f"{name}.jsonl.gz", rows)
-        for name, rows in (("declaration", declaration()), ("guides", guides()))
+        for name, rows in (("declaration", iter_declarations()), ("guides", iter_guides()))
     )
 
 
-def declaration() -> Iterator[Row]:
+def iter_declarations() -> Iterator[Row]:
     """One row per language: the longest passage of the declaration that there is."""
-    for name, content in members(LANGUAGES.fetch()):
+    for name, content in iter_archive(GFLANGUAGES.fetch()):
         if _DECLARATION not in name or not name.endswith(".textproto"):
             continue
         proto = content.decode("utf-8")
@@ -62,13 +62,13 @@ def declaration() -> Iterator[Row]:
                 "title": head.get("name", head["id"]),
                 "url": _DECLARED_AT + name.rpartition("/")[2],
                 "language": head.get("language", ""),
-                "license": LANGUAGES.license,
+                "license": GFLANGUAGES.license,
             }
 
 
-def guides() -> Iterator[Row]:
+def iter_guides() -> Iterator[Row]:
     """One row per section of the guide, in five languages."""
-    for name, content in members(BEAUTIFUL_SOUP.fetch()):
+    for name, content in iter_archive(BEAUTIFUL_SOUP.fetch()):
         guide = _GUIDES.get(name.partition("/")[2])
         if guide is None:
             continue

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.download.pypi import fetch
+from infra.download.pypi import fetch_archive
 
 
 @dataclass(frozen=True)
@@ -18,26 +18,26 @@ class Pin:
 
     def fetch(self) -> Path:
         """The archive in the cache."""
-        return fetch(self.name, self.version, self.filename, self.sha256)
+        return fetch_archive(self.name, self.version, self.filename, self.sha256)
 
 
 @dataclass(frozen=True)
-class Pages:
+class SitePart:
     """A part of the site: the HTML files of one archive below one folder.
 
     Attributes:
         title: what the site's front page calls it.
         pin: where it comes from.
-        inside: the folder in the archive; its content becomes /`folder`/ of the site.
+        archive_folder: the folder in the archive; its content becomes /`folder`/ of the site.
         folder: the part's address on the site.
-        front: pages that the site's front page links to.
+        front_pages: pages that the site's front page links to.
     """
 
     title: str
     pin: Pin
-    inside: str
+    archive_folder: str
     folder: str
-    front: tuple[str, ...] = ("index.html",)
+    front_pages: tuple[str, ...] = ("index.html",)
 
 
 BEAUTIFUL_SOUP = Pin(
@@ -54,7 +54,7 @@ BROTLI = Pin(
     "e310f77e41941c13340a95976fe66a8a95b01e783d430eeaf7a2f87e0a57dd0a",
     "public-domain",
 )
-LANGUAGES = Pin(
+GFLANGUAGES = Pin(
     "gflanguages",
     "0.7.11",
     "gflanguages-0.7.11.tar.gz",
@@ -69,8 +69,8 @@ SENTENCEPIECE = Pin(
     "public-domain",
 )
 
-SITE: tuple[Pages, ...] = (
-    Pages(
+SITE: tuple[SitePart, ...] = (
+    SitePart(
         "SQLAlchemy, the database toolkit",
         Pin(
             "sqlalchemy",
@@ -82,7 +82,7 @@ SITE: tuple[Pages, ...] = (
         "sqlalchemy-2.0.49/doc/",
         "sqlalchemy",
     ),
-    Pages(
+    SitePart(
         "Twisted, event-driven networking",
         Pin(
             "twisted",
@@ -100,7 +100,7 @@ SITE: tuple[Pages, ...] = (
             "conch/howto/index.html",
         ),
     ),
-    Pages(
+    SitePart(
         "lxml, XML and HTML for Python",
         Pin(
             "lxml",
@@ -112,7 +112,7 @@ SITE: tuple[Pages, ...] = (
         "lxml-6.1.0/doc/html/",
         "lxml",
     ),
-    Pages(
+    SitePart(
         "Roundup, an issue tracker",
         Pin(
             "roundup",
@@ -124,7 +124,7 @@ SITE: tuple[Pages, ...] = (
         "roundup-2.5.0/share/doc/roundup/html/",
         "roundup",
     ),
-    Pages(
+    SitePart(
         "pygame-ce, games in Python",
         Pin(
             "pygame-ce",
@@ -136,7 +136,7 @@ SITE: tuple[Pages, ...] = (
         "pygame/docs/generated/",
         "pygame",
     ),
-    Pages(
+    SitePart(
         "Genshi, templates",
         Pin(
             "genshi",
@@ -149,7 +149,7 @@ SITE: tuple[Pages, ...] = (
         "genshi",
         ("index.html", "api/module-tree.html"),
     ),
-    Pages(
+    SitePart(
         "Mako 1.3, templates",
         Pin(
             "mako",
@@ -161,7 +161,7 @@ SITE: tuple[Pages, ...] = (
         "mako-1.3.10/doc/",
         "mako/1.3",
     ),
-    Pages(
+    SitePart(
         "Mako 1.2, the release before",
         Pin(
             "mako",
@@ -173,13 +173,13 @@ SITE: tuple[Pages, ...] = (
         "Mako-1.2.4/doc/",
         "mako/1.2",
     ),
-    Pages(
+    SitePart(
         "Beautiful Soup, in Japanese",
         BEAUTIFUL_SOUP,
         "beautifulsoup4-4.14.3/doc.jp/",
         "beautifulsoup/ja",
     ),
-    Pages(
+    SitePart(
         "Beautiful Soup, in Korean",
         BEAUTIFUL_SOUP,
         "beautifulsoup4-4.14.3/doc.ko/",

@@ -36,7 +36,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(folder: Path, port: int = PORT) -> Iterator[str]:
+def serve_site(folder: Path, port: int = PORT) -> Iterator[str]:
     """Serve a folder while the context lasts.
 
     Args:

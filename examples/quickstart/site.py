@@ -3,8 +3,8 @@
 from html import escape
 from pathlib import Path
 
-from examples.quickstart.pins import SITE, Pages
-from infra.download.pypi import members
+from examples.quickstart.pins import SITE, SitePart
+from infra.download.pypi import iter_archive
 
 # A list of every change of every release: long, repetitive, and what a site's owner may well not
 # want crawled. It gives the crawler's obedience something to be seen by.
@@ -14,7 +14,7 @@ Disallow: /sqlalchemy/changelog/
 """
 
 
-def build(folder: Path) -> int:
+def build_site(folder: Path) -> int:
     """Write the site into a new folder.
 
     Returns:
@@ -24,15 +24,15 @@ def build(folder: Path) -> int:
     for part in SITE:
         count += _unpack(part, folder)
     (folder / "robots.txt").write_text(ROBOTS, encoding="utf-8")
-    (folder / "index.html").write_text(_front(), encoding="utf-8")
+    (folder / "index.html").write_text(_front_page(), encoding="utf-8")
     return count + 1
 
 
-def _unpack(part: Pages, folder: Path) -> int:
+def _unpack(part: SitePart, folder: Path) -> int:
     base = folder / part.folder
     count = 0
-    for name, content in members(part.pin.fetch()):
-        path = name.removeprefix(part.inside)
+    for name, content in iter_archive(part.pin.fetch()):
+        path = name.removeprefix(part.archive_folder)
         if path == name or not path.endswith(".html") or ".." in Path(path).parts:
             continue
         target = base / path
@@ -42,12 +42,12 @@ def _unpack(part: Pages, folder: Path) -> int:
     return count
 
 
-def _front() -> str:
+def _front_page() -> str:
     entries = "\n".join(
         f"<li>{escape(part.title)}: "
         + ", ".join(
             f'<a href="{part.folder}/{page}">{escape(page.removesuffix("/index.html"))}</a>'
-            for page in part.front
+            for page in part.front_pages
         )
         + "</li>"
         for part in SITE

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from infra.compute.processes import Stopped
-from infra.compute.progress import Reporter, Silent
-from infra.config import Section
+from infra.compute.processes import RunCancelled
+from infra.compute.progress import NullReporter, Reporter
+from infra.config import ConfigModel
 from infra.errors import UserError
 
 # One thread per worker: stages are compute-bound and run one worker per core.
@@ -24,20 +24,20 @@ WORKER_ENVIRONMENT = {
     "NUMBA_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-MEMORY_SHARE = 0.8  # of the machine's memory, over all local workers
+MEMORY_FRACTION = 0.8  # of the machine's memory, over all local workers
 # Seconds between two messages of the client to the scheduler. By its default of ten milliseconds a
 # step that takes seven waits for the rest before the next can begin.
-MESSAGES = 0.001
+CLIENT_BATCH_INTERVAL_S = 0.001
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGGED_PACKAGES = ("tasks", "lm", "infra")
-CLOSED = "the run is being stopped: its cluster is closed"
+CLOSED_MESSAGE = "the run is being stopped: its cluster is closed"
 
 
-class ClusterLost(UserError):
+class SchedulerUnreachableError(UserError):
     """The scheduler went away, or the way to it."""
 
 
-class ClusterConfig(Section):
+class ClusterConfig(ConfigModel):
     """Where the parts are worked on: this machine by default."""
 
     workers: int | None = Field(
@@ -45,7 +45,7 @@ class ClusterConfig(Section):
         ge=0,
         description="local worker processes; 0 runs in this process; default: one per core",
     )
-    memory: str | None = Field(
+    memory_limit: str | None = Field(
         None,
         description="memory limit per local worker, such as 4GiB; default: an even share of 80 %",
     )
@@ -53,10 +53,12 @@ class ClusterConfig(Section):
     cluster_class: str | None = Field(
         None, alias="class", description="dotted name of a Dask cluster class to start"
     )
-    args: dict[str, Any] = Field(default_factory=dict, description="arguments of that class")
+    cluster_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of that class"
+    )
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def _check_exclusive(self) -> Self:
         ways = [
             name
             for name, value in (
@@ -68,12 +70,12 @@ class ClusterConfig(Section):
         ]
         if len(ways) > 1:
             raise ValueError(f"give one of workers, address and class, not {' and '.join(ways)}")
-        if self.args and self.cluster_class is None:
+        if self.cluster_kwargs and self.cluster_class is None:
             raise ValueError("args belong to class, which is missing")
         return self
 
 
-class Cluster:
+class DaskCluster:
     """Starts on first use, is shared by the stages of a run, and stops with it."""
 
     def __init__(
@@ -81,19 +83,19 @@ class Cluster:
     ) -> None:
         """Nothing is started yet."""
         self._config = config or ClusterConfig.model_validate({})
-        self._reporter = reporter or Silent()
+        self._reporter = reporter or NullReporter()
         self._lock = threading.Lock()
         self._cluster: Any = None
         self._client: Any = None
         self._closed = False
 
     @property
-    def in_process(self) -> bool:
+    def is_inline(self) -> bool:
         """Whether units run one after the other in this process."""
         return self._config.workers == 0
 
     @property
-    def on_this_machine(self) -> bool:
+    def is_local(self) -> bool:
         """Whether all workers share this machine's page cache."""
         if self._config.cluster_class:
             return False
@@ -109,7 +111,7 @@ class Cluster:
         """The ``distributed.Client`` of this run; starts the cluster if need be."""
         with self._lock:
             if self._closed:
-                raise Stopped(CLOSED)
+                raise RunCancelled(CLOSED_MESSAGE)
             if self._client is None:
                 self._client = self._start()
             return self._client
@@ -117,43 +119,45 @@ class Cluster:
     def _start(self) -> Any:
         from distributed import Client
 
-        from infra.compute.worker_logs import forward
+        from infra.compute.worker_logs import forward_worker_logs
 
         # Dask's own chatter would bury what the stages say.
         logging.getLogger("distributed").setLevel(logging.ERROR)
         if self._config.address:
             client = Client(self._config.address, set_as_default=False)
         else:
-            self._cluster = self._local() if not self._config.cluster_class else self._named()
+            self._cluster = (
+                self._start_local() if not self._config.cluster_class else self._from_class()
+            )
             client = Client(self._cluster, set_as_default=False)
         if client.scheduler_comm is not None:
-            client.scheduler_comm.interval = MESSAGES
-        forward(client, LOGGED_PACKAGES, logging.INFO)
+            client.scheduler_comm.interval = CLIENT_BATCH_INTERVAL_S
+        forward_worker_logs(client, LOGGED_PACKAGES, logging.INFO)
         self._reporter.link("Dask dashboard", client.dashboard_link)
         return client
 
-    def _local(self) -> Any:
+    def _start_local(self) -> Any:
         import dask
         from dask.system import CPU_COUNT
         from distributed import LocalCluster
         from distributed.system import MEMORY_LIMIT
 
         workers = self._config.workers or CPU_COUNT
-        share = int(MEMORY_LIMIT * MEMORY_SHARE / workers)
+        share = int(MEMORY_LIMIT * MEMORY_FRACTION / workers)
         dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            memory_limit=self._config.memory or share,
+            memory_limit=self._config.memory_limit or share,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
         )
 
-    def _named(self) -> Any:
+    def _from_class(self) -> Any:
         module, _, name = str(self._config.cluster_class).rpartition(".")
-        return getattr(importlib.import_module(module), name)(**self._config.args)
+        return getattr(importlib.import_module(module), name)(**self._config.cluster_kwargs)
 
     def map(
         self, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
@@ -174,7 +178,7 @@ class Cluster:
             Stopped: if the run is being stopped.
             Exception: the first error of the function, as it was raised.
         """
-        if self.in_process or not payloads:
+        if self.is_inline or not payloads:
             for index, payload in enumerate(payloads):
                 yield index, function(*payload)
             return
@@ -188,7 +192,7 @@ class Cluster:
         places = {future: index for index, future in enumerate(futures)}
         try:
             for batch in as_completed(futures, loop=client.loop).batches():
-                for future, result in zip(batch, self._gathered(client, batch), strict=True):
+                for future, result in zip(batch, self._gather(client, batch), strict=True):
                     yield places[future], result
                     future.release()
         finally:
@@ -198,7 +202,7 @@ class Cluster:
             if left:
                 client.cancel(left)
 
-    def _gathered(self, client: Any, batch: list[Any]) -> list[Any]:
+    def _gather(self, client: Any, batch: list[Any]) -> list[Any]:
         """The results of finished futures; raises the first error among them."""
         from distributed import CancelledError
         from distributed.comm.core import CommClosedError
@@ -207,9 +211,9 @@ class Cluster:
             return list(client.gather(batch))
         except (CancelledError, CommClosedError) as error:
             if self._closed:
-                raise Stopped(CLOSED) from error
+                raise RunCancelled(CLOSED_MESSAGE) from error
             where = self._config.address or "of this run"
-            raise ClusterLost(
+            raise SchedulerUnreachableError(
                 f"cluster: the connection to the Dask scheduler {where} was lost; run again once it "
                 "is back, and what is done will be found"
             ) from error

@@ -21,7 +21,7 @@ _IMPORT = re.compile(
 )
 
 
-def kernel_sources(root: Path) -> dict[str, bytes]:
+def jit_sources(root: Path) -> dict[str, bytes]:
     """The project's files that define kernels and all that these import, by dotted name, sorted.
 
     A kernel takes the values of imported constants into its machine code.
@@ -52,13 +52,13 @@ def _digest(sources: dict[str, bytes]) -> str:
 # Numba's cache on disk looks at the file of a kernel, not at the kernels it calls and at constants
 # from elsewhere, which are compiled into it: after a change to one of those, the old machine code
 # would still run.
-settings: Any = numba.config
-settings.CACHE_DIR = str(
-    Path(settings.CACHE_DIR or cache_root() / "kernels") / _digest(kernel_sources(ROOT))
+numba_config: Any = numba.config
+numba_config.CACHE_DIR = str(
+    Path(numba_config.CACHE_DIR or cache_root() / "kernels") / _digest(jit_sources(ROOT))
 )
 
 
-def kernel(function: Callable[P, R]) -> Callable[P, R]:
+def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Compile ``function`` with Numba: no Python objects, no GIL held, machine code cached on disk.
 
     The compiled function keeps the signature of the Python one. Kernels run on one core; the
@@ -68,7 +68,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", compiled)
 
 
-def inlined(function: Callable[P, R]) -> Callable[P, R]:
+def jit_inline(function: Callable[P, R]) -> Callable[P, R]:
     """A kernel whose code becomes part of its callers'.
 
     A call that passes arrays costs tens of nanoseconds; inside a loop over words that is most of

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+TERM_GRACE_S = 5.0  # seconds between SIGTERM and SIGKILL
 
 _running: set["subprocess.Popen[bytes]"] = set()
 _lock = threading.Lock()
-_refused = threading.Event()
+_cancelled = threading.Event()
 
 
-def boot() -> str:
+def boot_id() -> str:
     """A name for the time since this machine was started: the next start has another."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -33,7 +33,7 @@ def boot() -> str:
         return str(int(psutil.boot_time()))
 
 
-class Stopped(Exception):
+class RunCancelled(Exception):
     """The run is being stopped; nothing new is started."""
 
 
@@ -47,7 +47,7 @@ def die_with_parent() -> None:
 
 
 @contextmanager
-def child(
+def managed_process(
     command: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
@@ -64,14 +64,14 @@ def child(
     thread that lives as long as the work.
     """
     with _lock:
-        if _refused.is_set():
-            raise Stopped("the run is being stopped")
+        if _cancelled.is_set():
+            raise RunCancelled("the run is being stopped")
         process = _start(command, env, cwd, stdout, stderr)
         _running.add(process)
     try:
         yield process
     finally:
-        stop(process)
+        terminate_group(process)
         with _lock:
             _running.discard(process)
 
@@ -95,12 +95,12 @@ def _start(
     )
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
+def terminate_group(process: "subprocess.Popen[bytes]") -> None:
     """End a child's whole group: SIGTERM, then SIGKILL for what is left."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE)
+        process.wait(TERM_GRACE_S)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -108,15 +108,15 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         process.stdout.close()
 
 
-def allow_children() -> None:
-    """Let ``child`` start processes again: for a new run in this process."""
-    _refused.clear()
+def reset_cancellation() -> None:
+    """Let ``managed_process`` start processes again: for a new run in this process."""
+    _cancelled.clear()
 
 
-def stop_children() -> None:
+def cancel_processes() -> None:
     """End every child of this process, and start no other: for a run that is cancelled."""
     with _lock:
-        _refused.set()
+        _cancelled.set()
         running = list(_running)
     for process in running:
-        stop(process)
+        terminate_group(process)

@@ -9,16 +9,16 @@ class Progress:
     """A moment of a running stage.
 
     Attributes:
-        done: units of work finished; ``total`` of them in all, 0 if unknown.
-        note: one short line, such as ``312 pages, 40 queued`` or ``loss 4.21``.
+        completed: units of work finished; ``total`` of them in all, 0 if unknown.
+        message: one short line, such as ``312 pages, 40 queued`` or ``loss 4.21``.
         values: named numbers for whoever draws curves (``step``, ``loss``, ``tokens_per_second``).
     """
 
     stage: str
     source: str | None
-    done: int
+    completed: int
     total: int
-    note: str = ""
+    message: str = ""
     values: dict[str, float] | None = None
 
 
@@ -32,7 +32,7 @@ class Reporter(Protocol):
         """Something worth opening, such as the Dask dashboard."""
 
 
-class Silent:
+class NullReporter:
     """Listens to nothing: for tests and for library use."""
 
     def update(self, progress: Progress) -> None:
@@ -42,19 +42,19 @@ class Silent:
         """Ignore it."""
 
 
-class Several:
+class MultiReporter:
     """Passes everything on to several listeners."""
 
-    def __init__(self, *listeners: Reporter) -> None:
+    def __init__(self, *reporters: Reporter) -> None:
         """Take the listeners, called in this order."""
-        self._listeners: tuple[Any, ...] = listeners
+        self._reporters: tuple[Any, ...] = reporters
 
     def update(self, progress: Progress) -> None:
         """Tell each."""
-        for listener in self._listeners:
+        for listener in self._reporters:
             listener.update(progress)
 
     def link(self, name: str, url: str) -> None:
         """Tell each."""
-        for listener in self._listeners:
+        for listener in self._reporters:
             listener.link(name, url)

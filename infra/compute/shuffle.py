@@ -15,121 +15,127 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 from infra.store.storage import Storage, StorageError
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
-WORD = 8  # bytes
+WORD_BYTES = 8  # bytes
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Shuffle:
     """One exchange; picklable.
 
     Attributes:
         storage: a folder of its own.
-        partitions: number of receivers.
+        n_partitions: number of receivers.
         width: words per row.
     """
 
     storage: Storage
-    partitions: int
+    n_partitions: int
     width: int
 
-    def send(self, sender: int, partition: I64, rows: U64) -> None:
+    def write_rows(self, mapper: int, partition: I64, rows: U64) -> None:
         """Write what a sender has for everybody; a row's order within a partition is kept.
 
         Args:
-            sender: its number; sending again replaces what it sent.
+            mapper: its number; sending again replaces what it sent.
             partition: int64[n], where each row goes.
             rows: uint64[n, width].
         """
-        ordered, bounds = scatter(partition, rows, self.partitions)
-        self.send_runs(sender, [ordered.reshape(-1)], bounds * self.width)
+        ordered, bounds = group_by_partition(partition, rows, self.n_partitions)
+        self.write_sorted(mapper, [ordered.reshape(-1)], bounds * self.width)
 
-    def send_runs(self, sender: int, runs: Sequence[U64], bounds: I64) -> None:
+    def write_sorted(self, mapper: int, runs: Sequence[U64], bounds: I64) -> None:
         """Write words that are ordered by partition already.
 
         Args:
-            sender: its number.
+            mapper: its number.
             runs: arrays of words; one after the other they are the body of the file.
             bounds: int64[partitions + 1], the word at which each partition starts, and the end.
         """
-        with self.storage.create(_name(sender), durable=False) as file:
+        with self.storage.create(_file_name(mapper), durable=False) as file:
             file.write(bounds.astype("<i8").tobytes())
             for run in runs:
-                file.write(raw(run))
+                file.write(as_bytes(run))
 
-    def send_table(self, sender: int, partition: I64, table: pa.Table) -> None:
+    def write_table(self, mapper: int, partition: I64, table: pa.Table) -> None:
         """Write a table's rows; a row's order within a partition is kept.
 
         Args:
-            sender: its number.
+            mapper: its number.
             partition: int64[n], where each row goes.
             table: n rows; ``width`` must be 1.
         """
         order = np.argsort(partition, kind="stable")
-        counts = np.bincount(partition, minlength=self.partitions)
+        counts = np.bincount(partition, minlength=self.n_partitions)
         table = table.take(order).combine_chunks()
         runs: list[U64] = []
-        bounds = np.zeros(self.partitions + 1, np.int64)
+        bounds = np.zeros(self.n_partitions + 1, np.int64)
         start = 0
         for number, count in enumerate(counts.tolist()):
             if count:
-                runs.append(_packed(table.slice(start, count)))
+                runs.append(_pack_table(table.slice(start, count)))
             bounds[number + 1] = bounds[number] + (len(runs[-1]) if count else 0)
             start += count
-        self.send_runs(sender, runs, bounds)
+        self.write_sorted(mapper, runs, bounds)
 
-    def receive_table(self, partition: int, senders: Sequence[int], schema: pa.Schema) -> pa.Table:
-        """The rows that `send_table` sent to a partition, senders in order."""
-        found = [pa.ipc.open_stream(item).read_all() for item in self.slices(partition, senders)]
+    def read_table_partition(
+        self, partition: int, mappers: Sequence[int], schema: pa.Schema
+    ) -> pa.Table:
+        """The rows that `write_table` sent to a partition, senders in order."""
+        found = [
+            pa.ipc.open_stream(item).read_all() for item in self.iter_slices(partition, mappers)
+        ]
         return pa.concat_tables([schema.empty_table(), *found]).combine_chunks()
 
-    def slices(self, partition: int, senders: Sequence[int]) -> Iterator[U64]:
+    def iter_slices(self, partition: int, mappers: Sequence[int]) -> Iterator[U64]:
         """What each sender had for a partition: uint64[words], one array per sender.
 
         Raises:
             StorageError: if a file is missing or shorter than it says.
         """
-        head = WORD * (self.partitions + 1)
-        for sender in senders:
-            name = _name(sender)
+        head = WORD_BYTES * (self.n_partitions + 1)
+        for sender in mappers:
+            name = _file_name(sender)
             try:
-                raw = self.storage.read(name, WORD * partition, WORD * (partition + 2))
+                raw = self.storage.read(name, WORD_BYTES * partition, WORD_BYTES * (partition + 2))
                 start, end = np.frombuffer(raw, "<i8")
                 if start == end:
                     continue
-                raw = self.storage.read(name, head + WORD * int(start), head + WORD * int(end))
+                raw = self.storage.read(
+                    name, head + WORD_BYTES * int(start), head + WORD_BYTES * int(end)
+                )
             except (FileNotFoundError, ValueError) as error:
                 raise StorageError(
                     f"{self.storage.url}/{name}: cannot be read ({error})"
                 ) from error
-            if len(raw) != WORD * (end - start):
+            if len(raw) != WORD_BYTES * (end - start):
                 raise StorageError(
                     f"{self.storage.url}/{name}: cut short; remove {self.storage.url} and run again"
                 )
             yield np.frombuffer(raw, "<u8")
 
-    def receive(self, partition: int, senders: Sequence[int]) -> U64:
+    def read_partition(self, partition: int, mappers: Sequence[int]) -> U64:
         """All rows of a partition, senders in order: uint64[n, width]."""
-        found = list(self.slices(partition, senders))
+        found = list(self.iter_slices(partition, mappers))
         words = np.concatenate(found) if found else np.zeros(0, np.uint64)
         return words.reshape(-1, self.width)
 
 
-@kernel
-def scatter(partition: I64, rows: U64, partitions: int) -> tuple[U64, I64]:
+@jit
+def group_by_partition(partition: I64, rows: U64, n_partitions: int) -> tuple[U64, I64]:
     """Rows grouped by partition, in their order within each; and where each group starts.
 
     Returns:
         uint64[n, width] and int64[partitions + 1].
     """
-    bounds = np.zeros(partitions + 1, np.int64)
+    bounds = np.zeros(n_partitions + 1, np.int64)
     for i in range(len(partition)):
         bounds[partition[i] + 1] += 1
-    for p in range(partitions):
+    for p in range(n_partitions):
         bounds[p + 1] += bounds[p]
     at = bounds[:-1].copy()
     out = np.empty_like(rows)
@@ -141,19 +147,19 @@ def scatter(partition: I64, rows: U64, partitions: int) -> tuple[U64, I64]:
     return out, bounds
 
 
-def _packed(table: pa.Table) -> U64:
+def _pack_table(table: pa.Table) -> U64:
     """A table as whole words; its stream says itself where it ends."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     data = bytes(sink.getvalue())
-    return np.frombuffer(data + b"\0" * (-len(data) % WORD), np.uint64)
+    return np.frombuffer(data + b"\0" * (-len(data) % WORD_BYTES), np.uint64)
 
 
-def raw(words: U64) -> memoryview:
+def as_bytes(words: U64) -> memoryview:
     """The bytes of an array of words, without a copy where it is contiguous."""
     return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
 
 
-def _name(sender: int) -> str:
-    return f"{sender:06d}"
+def _file_name(mapper: int) -> str:
+    return f"{mapper:06d}"

@@ -7,7 +7,7 @@ from typing import Any
 from distributed import Client, WorkerPlugin
 
 
-class Speaking(WorkerPlugin):
+class LogLevelPlugin(WorkerPlugin):
     """Lets loggers of a worker pass what they would keep back: a fresh process says warnings only."""
 
     def __init__(self, packages: Sequence[str], level: int) -> None:
@@ -22,8 +22,8 @@ class Speaking(WorkerPlugin):
             logging.getLogger(package).setLevel(self._level)
 
 
-def forward(client: Client, packages: Sequence[str], level: int) -> None:
+def forward_worker_logs(client: Client, packages: Sequence[str], level: int) -> None:
     """Hand lines that packages log on workers to the loggers of the same name here."""
     for package in packages:
         client.forward_logging(package, level=level)
-    client.register_plugin(Speaking(packages, level))
+    client.register_plugin(LogLevelPlugin(packages, level))

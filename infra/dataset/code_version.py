@@ -15,8 +15,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from infra.dataset.fingerprint import digest, digest_bytes
-from infra.store.cache_dir import cache_root, put
+from infra.dataset.fingerprint import bytes_sha256, json_sha256
+from infra.store.cache_dir import cache_root, write_atomic
 
 FIRST_PARTY = ("cli", "flows", "views", "serve", "tasks", "lm", "infra")
 OPERATIONAL = (
@@ -34,7 +34,7 @@ OPERATIONAL = (
     "lm.metrics",
 )
 # Every table is written by it.
-CORE_LIBRARIES = ("pyarrow",)
+ALWAYS_INCLUDED_LIBRARIES = ("pyarrow",)
 
 MAX_CACHED = 5_000  # source files; above it, files that no longer exist are dropped from the cache
 _version = cache(version)  # it reads a file each time
@@ -52,8 +52,8 @@ def code_digest(modules: Sequence[str], libraries: Sequence[str]) -> str:
     Raises:
         ModuleNotFoundError: if there is no module of that name.
     """
-    wanted = sorted({*CORE_LIBRARIES, *libraries})
-    return digest(
+    wanted = sorted({*ALWAYS_INCLUDED_LIBRARIES, *libraries})
+    return json_sha256(
         {"code": module_digests(modules), "libraries": {name: _version(name) for name in wanted}}
     )
 
@@ -94,7 +94,7 @@ class _DigestCache:
             self._known = self._load()
         if path not in self._paths:
             source = path.read_bytes()
-            name = self._paths[path] = digest_bytes(source)
+            name = self._paths[path] = bytes_sha256(source)
             if name not in self._known:
                 self._known[name] = _parse(source)
                 self._new = True
@@ -109,7 +109,7 @@ class _DigestCache:
             kept = self._known
             if len(kept) >= MAX_CACHED:
                 kept = {name: kept[name] for name in self._paths.values()}
-            put(self._file(), lambda file: file.write(json.dumps(kept).encode()))
+            write_atomic(self._file(), lambda file: file.write(json.dumps(kept).encode()))
 
     def _load(self) -> dict[str, tuple[str, list[str]]]:
         try:
@@ -120,7 +120,7 @@ class _DigestCache:
 
     def _file(self) -> Path:
         # Syntax trees differ between versions of Python, and what is read from them between ours.
-        name = digest([sys.version, digest_bytes(Path(__file__).read_bytes())])
+        name = json_sha256([sys.version, bytes_sha256(Path(__file__).read_bytes())])
         return cache_root() / f"code-{name[:16]}.json"
 
 
@@ -162,4 +162,4 @@ def _parse(source: bytes) -> tuple[str, list[str]]:
             ):
                 node.body = node.body[1:]
     first_party = {name for name in imported if name.split(".")[0] in FIRST_PARTY}
-    return digest(ast.dump(tree)), sorted(first_party)
+    return json_sha256(ast.dump(tree)), sorted(first_party)

@@ -10,16 +10,16 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.dataset.fingerprint import digest
+from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import DROPPED, FAILED, KEPT
 from infra.errors import UserError
 from infra.store.storage import Storage
 
 MANIFEST = "manifest.json"
-FORMAT = 1
-TABLE, VERDICTS = "parquet", "verdicts.parquet"
+FORMAT_VERSION = 1
+TABLE_SUFFIX, VERDICTS_SUFFIX = "parquet", "verdicts.parquet"
 # Files below this folder of a data set are logs: checksummed, but no part of its content.
-RECORDS = "records/"
+LOGS = "records/"
 SHORT = 16  # characters of a fingerprint in a folder's name
 # Rows of a row group, where texts lie and where they do not; fixed: they decide a file's bytes.
 TEXT_ROW_GROUP, NARROW_ROW_GROUP = 2_000, 100_000
@@ -35,11 +35,11 @@ def input_path(item: Mapping[str, Any]) -> str:
     return dataset_path(item["stage"], item["source"], item["fingerprint"])
 
 
-class NotCommitted(UserError):
+class DatasetNotFoundError(UserError):
     """A folder without a manifest: whatever lies in it is not a data set."""
 
 
-class BrokenPromise(UserError):
+class IntegrityError(UserError):
     """Counts that do not add up, or bytes that differ where they must not."""
 
 
@@ -47,32 +47,32 @@ class BrokenPromise(UserError):
 class Counts:
     """Documents that entered a stage and what became of each: ``in = kept + dropped + failed``."""
 
-    in_: int = 0
+    n_in: int = 0
     kept: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
-            self.in_ + other.in_,
+            self.n_in + other.n_in,
             self.kept + other.kept,
-            _sum(self.dropped, other.dropped),
-            _sum(self.failed, other.failed),
+            _add_counts(self.dropped, other.dropped),
+            _add_counts(self.failed, other.failed),
         )
 
     def check(self, where: str) -> None:
-        """Raise ``BrokenPromise`` unless every document is accounted for."""
+        """Raise ``IntegrityError`` unless every document is accounted for."""
         out = self.kept + sum(self.dropped.values()) + sum(self.failed.values())
-        if self.in_ != out:
-            raise BrokenPromise(
-                f"{where}: {self.in_} documents went in, but {self.kept} kept + "
+        if self.n_in != out:
+            raise IntegrityError(
+                f"{where}: {self.n_in} documents went in, but {self.kept} kept + "
                 f"{sum(self.dropped.values())} dropped + {sum(self.failed.values())} failed = {out}"
             )
 
     def to_json(self) -> dict[str, Any]:
         """As written in manifests: ``{"in", "kept", "dropped", "failed"}``."""
         return {
-            "in": self.in_,
+            "in": self.n_in,
             "kept": self.kept,
             "dropped": dict(sorted(self.dropped.items())),
             "failed": dict(sorted(self.failed.items())),
@@ -84,13 +84,13 @@ class Counts:
         return Counts(value["in"], value["kept"], value["dropped"], value["failed"])
 
     @staticmethod
-    def of(verdicts: pa.Table) -> "Counts":
+    def from_ledger(ledger: pa.Table) -> "Counts":
         """What a ledger table says."""
         tally: Counter[tuple[str, str | None]] = Counter(
-            zip(verdicts["verdict"].to_pylist(), verdicts["reason"].to_pylist(), strict=True)
+            zip(ledger["verdict"].to_pylist(), ledger["reason"].to_pylist(), strict=True)
         )
         return Counts(
-            verdicts.num_rows,
+            ledger.num_rows,
             sum(n for (verdict, _), n in tally.items() if verdict == KEPT),
             {
                 str(why): n
@@ -105,7 +105,7 @@ class Counts:
         )
 
 
-def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+def _add_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted((Counter(one) + Counter(other)).items()))
 
 
@@ -124,14 +124,14 @@ class PartRecord:
 
     Attributes:
         name: ``00000``, or ``00000-001`` for a further part of the same unit of work.
-        rows: rows of its table.
+        num_rows: rows of its table.
         text_bytes: UTF-8 bytes of the ``text`` column; 0 if the table has none.
         counts: documents in and out.
         files: its files by suffix: ``parquet``, ``verdicts.parquet`` and what the stage adds.
     """
 
     name: str
-    rows: int
+    num_rows: int
     text_bytes: int
     counts: Counts
     files: Mapping[str, FileRecord]
@@ -140,7 +140,7 @@ class PartRecord:
         """As written in manifests and receipts."""
         return {
             "name": self.name,
-            "rows": self.rows,
+            "rows": self.num_rows,
             "text_bytes": self.text_bytes,
             "counts": self.counts.to_json(),
             "files": {suffix: asdict(file) for suffix, file in sorted(self.files.items())},
@@ -164,23 +164,23 @@ class Manifest:
 
     Attributes:
         inputs: stage, source, fingerprint and content of each data set it was made from.
-        code: digest of the stage's code and of the libraries that decide its bytes.
+        code_version: digest of the stage's code and of the libraries that decide its bytes.
         files: files of the data set as a whole, by name.
-        facts: small stage-specific JSON values, such as a vocabulary's size.
-        raw: digests of what it was made from besides data sets, such as a user's files.
+        stats: small stage-specific JSON values, such as a vocabulary's size.
+        external_inputs: digests of what it was made from besides data sets, such as a user's files.
     """
 
     stage: str
     source: str | None
     fingerprint: str
-    code: str
+    code_version: str
     config: Mapping[str, Any]
     inputs: Sequence[Mapping[str, Any]]
     counts: Counts
     parts: Sequence[PartRecord]
     files: Mapping[str, FileRecord]
-    facts: Mapping[str, Any]
-    raw: Sequence[str] = ()
+    stats: Mapping[str, Any]
+    external_inputs: Sequence[str] = ()
 
     @property
     def content(self) -> str:
@@ -189,17 +189,17 @@ class Manifest:
             [part.name, suffix, file.sha256]
             for part in self.parts
             for suffix, file in sorted(part.files.items())
-            if suffix != VERDICTS
+            if suffix != VERDICTS_SUFFIX
         ]
         files = [
             [name, file.sha256]
             for name, file in sorted(self.files.items())
-            if not name.startswith(RECORDS)
+            if not name.startswith(LOGS)
         ]
-        return digest([parts, files])
+        return json_sha256([parts, files])
 
     @property
-    def every_file(self) -> list[FileRecord]:
+    def all_files(self) -> list[FileRecord]:
         """All committed files but the manifest itself."""
         own = [file for part in self.parts for file in part.files.values()]
         return own + list(self.files.values())
@@ -207,31 +207,33 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The manifest file: indented JSON, keys sorted."""
         value = {
-            "format": FORMAT,
+            "format": FORMAT_VERSION,
             "stage": self.stage,
             "source": self.source,
             "fingerprint": self.fingerprint,
             "content": self.content,
-            "code": self.code,
+            "code": self.code_version,
             "config": self.config,
             "inputs": list(self.inputs),
-            "raw": list(self.raw),
+            "raw": list(self.external_inputs),
             "counts": self.counts.to_json(),
-            "bytes": sum(file.bytes for file in self.every_file),
+            "bytes": sum(file.bytes for file in self.all_files),
             "parts": [part.to_json() for part in self.parts],
             "files": {name: asdict(file) for name, file in self.files.items()},
-            "facts": self.facts,
+            "facts": self.stats,
         }
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
 
     @staticmethod
     def from_bytes(data: bytes, where: str) -> "Manifest":
-        """Read a manifest file. Raises ``BrokenPromise`` if it is not one."""
+        """Read a manifest file. Raises ``IntegrityError`` if it is not one."""
         try:
             value = json.loads(data)
-            if value["format"] != FORMAT:
-                raise BrokenPromise(f"{where}: manifest format {value['format']}, not {FORMAT}")
+            if value["format"] != FORMAT_VERSION:
+                raise IntegrityError(
+                    f"{where}: manifest format {value['format']}, not {FORMAT_VERSION}"
+                )
             return Manifest(
                 value["stage"],
                 value["source"],
@@ -246,7 +248,7 @@ class Manifest:
                 tuple(value["raw"]),
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise BrokenPromise(f"{where}: not a manifest ({error!r})") from error
+            raise IntegrityError(f"{where}: not a manifest ({error!r})") from error
 
 
 @dataclass(frozen=True)
@@ -264,23 +266,25 @@ class PartRef:
         return self.record.name
 
     @property
-    def rows(self) -> int:
+    def num_rows(self) -> int:
         """Rows of the table."""
-        return self.record.rows
+        return self.record.num_rows
 
     @property
     def content(self) -> str:
         """Digest of the part's data files."""
         files = sorted(self.record.files.items())
-        return digest([[suffix, file.sha256] for suffix, file in files if suffix != VERDICTS])
+        return json_sha256(
+            [[suffix, file.sha256] for suffix, file in files if suffix != VERDICTS_SUFFIX]
+        )
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The part's rows; ``columns`` narrows what is read."""
-        return read_table(self.storage, self.record.files[TABLE].name, columns)
+        return read_table(self.storage, self.record.files[TABLE_SUFFIX].name, columns)
 
     def verdicts(self) -> pa.Table:
-        """The part's rows of the ledger (``infra.dataset.ledger.SCHEMA``)."""
-        return read_table(self.storage, self.record.files[VERDICTS].name)
+        """The part's rows of the ledger (``infra.dataset.ledger.LEDGER_SCHEMA``)."""
+        return read_table(self.storage, self.record.files[VERDICTS_SUFFIX].name)
 
     def file(self, suffix: str) -> str:
         """The name, in ``storage``, of the part's file with this suffix. Raises ``KeyError``."""
@@ -326,9 +330,9 @@ class Dataset:
         return self.manifest.counts
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def stats(self) -> Mapping[str, Any]:
         """Small stage-specific values."""
-        return self.manifest.facts
+        return self.manifest.stats
 
     @property
     def parts(self) -> list[PartRef]:
@@ -359,7 +363,7 @@ def open_dataset(storage: Storage) -> Dataset:
     try:
         data = storage.read(MANIFEST)
     except FileNotFoundError as error:
-        raise NotCommitted(f"{storage.url} is not a committed data set") from error
+        raise DatasetNotFoundError(f"{storage.url} is not a committed data set") from error
     return Dataset(storage, Manifest.from_bytes(data, f"{storage.url}/{MANIFEST}"))
 
 
@@ -370,7 +374,7 @@ def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None
         FileNotFoundError: if there is none of this name.
         KeyError: if it lacks one of the columns.
     """
-    path = storage.local(name)
+    path = storage.local_path(name)
     with ExitStack() as stack:
         source = stack.enter_context(storage.open(name)) if path is None else str(path)
         # One file, read by itself: pyarrow.parquet.read_table treats it as a data set of one, which

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 
-def canonical(value: Any) -> bytes:
+def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spare space: equal values give equal bytes.
 
     Raises:
@@ -16,37 +16,37 @@ def canonical(value: Any) -> bytes:
     ).encode()
 
 
-def digest(value: Any) -> str:
+def json_sha256(value: Any) -> str:
     """SHA-256 of a JSON value, as 64 hexadecimal characters."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def digest_bytes(data: bytes) -> str:
+def bytes_sha256(data: bytes) -> str:
     """SHA-256 of bytes, as 64 hexadecimal characters."""
     return hashlib.sha256(data).hexdigest()
 
 
-def document_id(source: str, address: str, content: bytes) -> str:
+def document_id(source: str, url: str, content: bytes) -> str:
     """A document's id for life: 32 hexadecimal characters of BLAKE2b.
 
     Args:
         source: the name of the source in the recipe.
-        address: the canonical URL, or the book's own address; empty when it has none.
+        url: the canonical URL, or the book's own address; empty when it has none.
         content: the bytes as acquired.
     """
     hasher = hashlib.blake2b(digest_size=16)
-    for field in (source.encode(), address.encode()):
+    for field in (source.encode(), url.encode()):
         hasher.update(len(field).to_bytes(8, "little"))
         hasher.update(field)
     hasher.update(content)
     return hasher.hexdigest()
 
 
-def unit_interval(*keys: str | int) -> float:
+def hash_to_unit(*keys: str | int) -> float:
     """A number in [0, 1) that depends on the keys alone, evenly spread over distinct keys.
 
     Every draw about a document (sampling, splitting) is made from it, so that no draw depends on
     a rank, a clock or an order of arrival.
     """
-    raw = hashlib.blake2b(canonical(list(keys)), digest_size=8).digest()
+    raw = hashlib.blake2b(canonical_json(list(keys)), digest_size=8).digest()
     return (int.from_bytes(raw, "big") >> 11) / (1 << 53)

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Outcome
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import PartResult
 from infra.errors import UserError
 
 log = logging.getLogger(__name__)
 
-EVIDENCE_CHARACTERS = 500
+MAX_EVIDENCE_CHARS = 500
 
 
-def rowwise(stage: str, table: pa.Table, function: Callable[[pa.Table], Outcome]) -> Outcome:
+def apply_isolating_rows(
+    stage: str, table: pa.Table, function: Callable[[pa.Table], PartResult]
+) -> PartResult:
     """Run a function over a table of documents so that a row that breaks it loses no other.
 
     When the function raises, the table is halved until the offending rows stand alone; those
@@ -38,21 +40,21 @@ def rowwise(stage: str, table: pa.Table, function: Callable[[pa.Table], Outcome]
             raise
         if table.num_rows > 1:
             half = table.num_rows // 2
-            left = rowwise(stage, table.slice(0, half), function)
-            right = rowwise(stage, table.slice(half), function)
-            return _join(left, right)
+            left = apply_isolating_rows(stage, table.slice(0, half), function)
+            right = apply_isolating_rows(stage, table.slice(half), function)
+            return _concat_results(left, right)
         where = traceback.extract_tb(error.__traceback__)[-1]
         log.warning("%s: document %s failed: %r", stage, table["id"][0], error)
-        return Outcome(
-            function(table.slice(0, 0)).kept,
-            verdicts(
+        return PartResult(
+            function(table.slice(0, 0)).rows,
+            ledger_table(
                 stage,
                 table["id"].to_pylist(),
                 reasons=[type(error).__name__],
                 failed=[True],
                 evidence=[
                     {
-                        "error": str(error)[:EVIDENCE_CHARACTERS],
+                        "error": str(error)[:MAX_EVIDENCE_CHARS],
                         "in": f"{Path(where.filename).name}:{where.name}",
                     }
                 ],
@@ -60,8 +62,8 @@ def rowwise(stage: str, table: pa.Table, function: Callable[[pa.Table], Outcome]
         )
 
 
-def _join(left: Outcome, right: Outcome) -> Outcome:
-    return Outcome(
-        pa.concat_tables([left.kept, right.kept]),
+def _concat_results(left: PartResult, right: PartResult) -> PartResult:
+    return PartResult(
+        pa.concat_tables([left.rows, right.rows]),
         pa.concat_tables([left.verdicts, right.verdicts]),
     )

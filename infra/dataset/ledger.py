@@ -8,7 +8,7 @@ import pyarrow as pa
 
 KEPT, DROPPED, FAILED = "kept", "dropped", "failed"
 
-SCHEMA = pa.schema(
+LEDGER_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("url", pa.string()),
@@ -20,7 +20,7 @@ SCHEMA = pa.schema(
 )
 
 
-def verdicts(
+def ledger_table(
     stage: str,
     ids: Sequence[str],
     *,
@@ -72,5 +72,5 @@ def verdicts(
                 pa.string(),
             ),
         },
-        schema=SCHEMA,
+        schema=LEDGER_SCHEMA,
     )

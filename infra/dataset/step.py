@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from infra.dataset.dataset import Dataset, NotCommitted, open_dataset
-from infra.dataset.stage import Context, Spec
+from infra.dataset.dataset import Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.stage import Context, DatasetSpec
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Step:
     """
 
     name: str
-    spec: Callable[..., Spec]
+    spec: Callable[..., DatasetSpec]
     build: Callable[..., Dataset]
 
-    def find(self, ctx: Context, **inputs: Any) -> tuple[Spec, Dataset | None]:
+    def lookup(self, ctx: Context, **inputs: Any) -> tuple[DatasetSpec, Dataset | None]:
         """What would be made of these inputs, and the committed data set if it is there."""
         spec = self.spec(ctx, **inputs)
         try:
-            return spec, open_dataset(ctx.storage.at(*spec.folder.split("/")))
-        except NotCommitted:
+            return spec, open_dataset(ctx.storage.subdir(*spec.folder.split("/")))
+        except DatasetNotFoundError:
             return spec, None

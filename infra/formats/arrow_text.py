@@ -10,7 +10,7 @@ Offsets = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 
-def utf8(array: "pa.Array[Any] | pa.ChunkedArray[Any]") -> tuple[Offsets, Bytes]:
+def utf8_buffers(array: "pa.Array[Any] | pa.ChunkedArray[Any]") -> tuple[Offsets, Bytes]:
     """The text of a string column as one byte buffer and the offsets of its rows.
 
     Args:

@@ -9,17 +9,19 @@ from collections.abc import Iterator
 _CHUNK_HEAD = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _TRAILER = re.compile(rb"(?:[!-9;-~]+:[^\r\n]*\r?\n)*\r?\n")  # what ends the last chunk
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # what text does not hold
-_PIECE = 1 << 16
-_BITE = 1 << 10  # of zstd, a byte of which may stand for thousands
+_BUFFER_SIZE = 1 << 16
+_ZSTD_BUFFER_SIZE = 1 << 10  # of zstd, a byte of which may stand for thousands
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
-class Undecodable(Exception):
+class BodyDecodeError(Exception):
     """A body that is not in the encoding it is said to be in."""
 
 
-def decode(body: bytes, transfer: str | None, content: str | None, limit: int | None) -> bytes:
+def decode_body(
+    body: bytes, transfer_encoding: str | None, content_encoding: str | None, max_bytes: int | None
+) -> bytes:
     """A body without its transfer and content encodings.
 
     Archives lie: many hold bodies that were decoded already under headers that say otherwise. A
@@ -27,19 +29,19 @@ def decode(body: bytes, transfer: str | None, content: str | None, limit: int | 
 
     Args:
         body: as archived.
-        transfer: the Transfer-Encoding header.
-        content: the Content-Encoding header; several encodings in the order they were applied.
-        limit: decoding stops one byte after this many.
+        transfer_encoding: the Transfer-Encoding header.
+        content_encoding: the Content-Encoding header; several encodings in the order they were applied.
+        max_bytes: decoding stops one byte after this many.
 
     Raises:
         Undecodable: if the body is in the encoding, but damaged, or in one that is not known.
     """
-    if "chunked" in (transfer or "").lower():
+    if "chunked" in (transfer_encoding or "").lower():
         body = dechunk(body)
-    names = [name.strip().lower() for name in (content or "").split(",")]
+    names = [name.strip().lower() for name in (content_encoding or "").split(",")]
     for name in reversed(names):
         if name and name != "identity":
-            body = _decompress(body, name.removeprefix("x-"), limit)
+            body = _decompress(body, name.removeprefix("x-"), max_bytes)
     return body
 
 
@@ -54,7 +56,7 @@ def dechunk(body: bytes) -> bytes:
     while head := _CHUNK_HEAD.match(body, at):
         size = int(head.group(1), 16)
         if size == 0:
-            return b"".join(out) if out or _ends(body, head) else body
+            return b"".join(out) if out or _is_last_chunk(body, head) else body
         end = head.end() + size
         if end > len(body):
             break
@@ -62,10 +64,10 @@ def dechunk(body: bytes) -> bytes:
         at = end + (2 if body[end : end + 2] == b"\r\n" else 1)
     if not out:
         return body
-    raise Undecodable("chunks break off")
+    raise BodyDecodeError("chunks break off")
 
 
-def _ends(body: bytes, head: re.Match[bytes]) -> bool:
+def _is_last_chunk(body: bytes, head: re.Match[bytes]) -> bool:
     """Whether a first chunk of no bytes is that, and not a line of text that says 0."""
     if head.end() == len(body):
         return head.group().endswith(b"\r\n")
@@ -74,7 +76,7 @@ def _ends(body: bytes, head: re.Match[bytes]) -> bool:
 
 def _is_text(body: bytes) -> bool:
     """Whether a body shows signs of being text: no control characters, and either markup or UTF-8."""
-    start = body[:_BITE]
+    start = body[:_ZSTD_BUFFER_SIZE]
     if _CONTROL.search(start):
         return False
     try:
@@ -85,17 +87,17 @@ def _is_text(body: bytes) -> bool:
     return True
 
 
-def _decompress(body: bytes, name: str, limit: int | None) -> bytes:
+def _decompress(body: bytes, name: str, max_bytes: int | None) -> bytes:
     magic = _MAGIC.get(name)
     if not body or (magic is not None and not body.startswith(magic)):
         return body
     out = bytearray()
     try:
-        for piece in _pieces(body, name):
+        for piece in _iter_decompressed(body, name):
             out += piece
-            if limit is not None and len(out) > limit:
-                return bytes(out[: limit + 1])
-    except Undecodable:
+            if max_bytes is not None and len(out) > max_bytes:
+                return bytes(out[: max_bytes + 1])
+    except BodyDecodeError:
         # These have no sign of their own.
         if (name == "br" and not out) or (name == "deflate" and _is_text(body)):
             return body
@@ -103,7 +105,7 @@ def _decompress(body: bytes, name: str, limit: int | None) -> bytes:
     return bytes(out)
 
 
-def _pieces(body: bytes, name: str) -> Iterator[bytes]:
+def _iter_decompressed(body: bytes, name: str) -> Iterator[bytes]:
     if name in ("gzip", "deflate"):
         yield from _inflate(body, name)
     elif name == "br":
@@ -111,7 +113,7 @@ def _pieces(body: bytes, name: str) -> Iterator[bytes]:
     elif name == "zstd":
         yield from _zstd(body)
     else:
-        raise Undecodable(f"content encoding {name!r} is not known")
+        raise BodyDecodeError(f"content encoding {name!r} is not known")
 
 
 def _inflate(body: bytes, name: str) -> Iterator[bytes]:
@@ -123,12 +125,12 @@ def _inflate(body: bytes, name: str) -> Iterator[bytes]:
         member = zlib.decompressobj(bits)
         while not member.eof:
             try:
-                out = member.decompress(rest, _PIECE)
+                out = member.decompress(rest, _BUFFER_SIZE)
             except zlib.error as error:
-                raise Undecodable(str(error)) from None
+                raise BodyDecodeError(str(error)) from None
             # With all input taken, there may still be output, or the end itself, to come.
             if not (rest or out or member.eof):
-                raise Undecodable("compressed data breaks off")
+                raise BodyDecodeError("compressed data breaks off")
             yield out
             rest = member.unconsumed_tail
         rest = member.unused_data if name == "gzip" else b""
@@ -142,16 +144,16 @@ def _zstd(body: bytes) -> Iterator[bytes]:
     rest = body
     while rest:
         frame = zstandard.ZstdDecompressor().decompressobj()
-        for at in range(0, len(rest), _BITE):
+        for at in range(0, len(rest), _ZSTD_BUFFER_SIZE):
             try:
-                yield frame.decompress(rest[at : at + _BITE])
+                yield frame.decompress(rest[at : at + _ZSTD_BUFFER_SIZE])
             except zstandard.ZstdError as error:
-                raise Undecodable(str(error)) from None
+                raise BodyDecodeError(str(error)) from None
             if frame.eof:
-                rest = frame.unused_data + rest[at + _BITE :]
+                rest = frame.unused_data + rest[at + _ZSTD_BUFFER_SIZE :]
                 break
         else:
-            raise Undecodable("compressed data breaks off")
+            raise BodyDecodeError("compressed data breaks off")
 
 
 def _brotli(body: bytes) -> Iterator[bytes]:
@@ -159,9 +161,9 @@ def _brotli(body: bytes) -> Iterator[bytes]:
 
     decoder = brotli.Decompressor()
     try:
-        for at in range(0, len(body), _PIECE):
-            yield decoder.process(body[at : at + _PIECE])
+        for at in range(0, len(body), _BUFFER_SIZE):
+            yield decoder.process(body[at : at + _BUFFER_SIZE])
     except brotli.error as error:
-        raise Undecodable(str(error)) from None
+        raise BodyDecodeError(str(error)) from None
     if not decoder.is_finished():
-        raise Undecodable("compressed data breaks off")
+        raise BodyDecodeError("compressed data breaks off")

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import TABLE, Dataset, PartRef
+from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
 from infra.errors import UserError
 from infra.store.block_cache import BLOCK_BYTES, CACHE_BYTES, Block, BlockCache
 
@@ -39,23 +39,23 @@ DTYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype("<u2"),
 }  # the two of Megatron's codes that shards use
 CODES = {dtype: code for code, dtype in DTYPES.items()}
-MEND = "remove the data set's folder, and the next run makes it again"
-SMALL_VOCABULARY = 65_500  # below it ids are 16 bit; Megatron's own limit
+REPAIR_HINT = "remove the data set's folder, and the next run makes it again"
+MAX_UINT16_VOCAB = 65_500  # below it ids are 16 bit; Megatron's own limit
 
 Tokens = npt.NDArray[np.integer[Any]]
 Positions = npt.NDArray[np.int64]
 
 
-class BadIndex(UserError):
+class CorruptShardError(UserError):
     """A shard that is gone, does not follow the layout, or has halves that do not fit each other."""
 
 
-def token_dtype(vocabulary: int) -> np.dtype[Any]:
-    """The type that holds ids below ``vocabulary``: uint16 below 65,500, else int32."""
-    return DTYPES[8] if vocabulary < SMALL_VOCABULARY else DTYPES[4]
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The type that holds ids below ``vocab_size``: uint16 below 65,500, else int32."""
+    return DTYPES[8] if vocab_size < MAX_UINT16_VOCAB else DTYPES[4]
 
 
-class ShardWriter:
+class TokenShardWriter:
     """Collects the sequences of one shard."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
@@ -63,7 +63,7 @@ class ShardWriter:
         self._dtype = dtype
         self._chunks: list[bytes] = []
         self._lengths: list[int] = []
-        self.tokens = 0
+        self.num_tokens = 0
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -77,17 +77,17 @@ class ShardWriter:
         Returns:
             ``(index of the sequence, offset of its first token in the shard)``.
         """
-        place = len(self._lengths), self.tokens
+        place = len(self._lengths), self.num_tokens
         self._chunks.append(ids.astype(self._dtype, copy=False).tobytes())
         self._lengths.append(len(ids))
-        self.tokens += len(ids)
+        self.num_tokens += len(ids)
         return place
 
-    def bin(self) -> bytes:
+    def bin_bytes(self) -> bytes:
         """The ``.bin`` file."""
         return b"".join(self._chunks)
 
-    def idx(self) -> bytes:
+    def idx_bytes(self) -> bytes:
         """The ``.idx`` file."""
         return encode_index(self._lengths, self._dtype)
 
@@ -105,36 +105,36 @@ def encode_index(lengths: Sequence[int], dtype: np.dtype[Any]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Index:
+class ShardIndex:
     """What an ``.idx`` file says.
 
     Attributes:
         dtype: type of the ids in ``.bin``.
-        lengths: int32[S] tokens per sequence.
-        pointers: int64[S] byte offset of each sequence.
-        documents: int64[D] first sequence of each document, then S.
+        sequence_lengths: int32[S] tokens per sequence.
+        sequence_pointers: int64[S] byte offset of each sequence.
+        document_indices: int64[D] first sequence of each document, then S.
     """
 
     dtype: np.dtype[Any]
-    lengths: npt.NDArray[np.int32]
-    pointers: Positions
-    documents: Positions
+    sequence_lengths: npt.NDArray[np.int32]
+    sequence_pointers: Positions
+    document_indices: Positions
 
 
-def decode_index(data: bytes) -> Index:
-    """Read an ``.idx`` file. Raises ``BadIndex``."""
+def decode_index(data: bytes) -> ShardIndex:
+    """Read an ``.idx`` file. Raises ``CorruptShardError``."""
     if len(data) < HEADER.size:
-        raise BadIndex(f"{len(data)} bytes are no index")
+        raise CorruptShardError(f"{len(data)} bytes are no index")
     magic, version, code, sequences, documents = HEADER.unpack_from(data)
     if magic != MAGIC or version != VERSION or code not in DTYPES:
-        raise BadIndex(f"magic {magic!r}, version {version}, token type {code}")
+        raise CorruptShardError(f"magic {magic!r}, version {version}, token type {code}")
     if len(data) < HEADER.size + 12 * sequences + 8 * documents:
-        raise BadIndex(f"cut off at {len(data)} bytes")
+        raise CorruptShardError(f"cut off at {len(data)} bytes")
     at = HEADER.size
     lengths = np.frombuffer(data, "<i4", sequences, at)
     pointers = np.frombuffer(data, "<i8", sequences, at + 4 * sequences)
     bounds = np.frombuffer(data, "<i8", documents, at + 12 * sequences)
-    return Index(DTYPES[code], lengths, pointers, bounds)
+    return ShardIndex(DTYPES[code], lengths, pointers, bounds)
 
 
 class TokenShards:
@@ -144,14 +144,18 @@ class TokenShards:
 
     Attributes:
         document_starts: int64[documents + 1]; document i is ``[starts[i], starts[i + 1])``.
-        segment_starts: int64[segments + 1]; segment k is ``[starts[k], starts[k + 1])``: a local
+        extent_starts: int64[segments + 1]; segment k is ``[starts[k], starts[k + 1])``: a local
             shard, or a block of a remote one.
         blocks: of each segment, ``None`` where the shard is local.
         cache: holds the blocks.
     """
 
     def __init__(
-        self, dataset: Dataset, split: str, cache: Path | None = None, limit: int = CACHE_BYTES
+        self,
+        dataset: Dataset,
+        split: str,
+        cache: Path | None = None,
+        max_cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """Open every part's shard of ``split``.
 
@@ -159,43 +163,47 @@ class TokenShards:
             dataset: token shards, as ``tokenize`` commits them.
             split: ``train`` or ``validation``.
             cache: folder for blocks of remote shards; default: one below the temporary folder.
-            limit: bytes of the cache.
+            max_cache_bytes: bytes of the cache.
 
         Raises:
             BadIndex: if a shard is gone, its index cannot be read or does not fit it.
         """
         self.dataset, self.split = dataset, split
-        self.cache = BlockCache(cache or Path(tempfile.gettempdir()) / "gristmill-tokens", limit)
+        self.cache = BlockCache(
+            cache or Path(tempfile.gettempdir()) / "gristmill-tokens", max_cache_bytes
+        )
         self._parts = [part for part in dataset.parts if f"{split}.bin" in part.record.files]
         self.blocks: list[Block | None] = []
         self._files: list[tuple[Path | None, np.dtype[Any]]] = []
-        self._open: dict[int, Tokens] = {}
+        self._extents: dict[int, Tokens] = {}
         lengths, sizes = [np.zeros(0, np.int64)], []
         for part in self._parts:
-            index = self._index(part)
-            lengths.append(index.lengths.astype(np.int64))
-            sizes += self._segments(part, index.dtype, int(lengths[-1].sum()))
+            index = self._read_index(part)
+            lengths.append(index.sequence_lengths.astype(np.int64))
+            sizes += self._add_extents(part, index.dtype, int(lengths[-1].sum()))
         self.document_starts = _bounds(np.concatenate(lengths))
-        self.segment_starts = _bounds(np.array(sizes, np.int64))
+        self.extent_starts = _bounds(np.array(sizes, np.int64))
 
-    def _index(self, part: PartRef) -> Index:
+    def _read_index(self, part: PartRef) -> ShardIndex:
         name = part.file(f"{self.split}.idx")
         try:
             return decode_index(part.storage.read(name))
         except FileNotFoundError:
-            raise BadIndex(f"{part.storage.url}/{name} is gone; {MEND}") from None
-        except BadIndex as error:
-            raise BadIndex(f"{part.storage.url}/{name}: {error}; {MEND}") from None
+            raise CorruptShardError(f"{part.storage.url}/{name} is gone; {REPAIR_HINT}") from None
+        except CorruptShardError as error:
+            raise CorruptShardError(f"{part.storage.url}/{name}: {error}; {REPAIR_HINT}") from None
 
-    def _segments(self, part: PartRef, dtype: "np.dtype[Any]", tokens: int) -> list[int]:
+    def _add_extents(self, part: PartRef, dtype: "np.dtype[Any]", tokens: int) -> list[int]:
         """The tokens of each of the segments that a part's shard is read in."""
         file = part.record.files[f"{self.split}.bin"]
-        path, where = part.storage.local(file.name), f"{part.storage.url}/{file.name}"
+        path, where = part.storage.local_path(file.name), f"{part.storage.url}/{file.name}"
         if path is not None and not path.exists():
-            raise BadIndex(f"{where} is gone; {MEND}")
+            raise CorruptShardError(f"{where} is gone; {REPAIR_HINT}")
         there = (file.bytes if path is None else path.stat().st_size) // dtype.itemsize
         if there != tokens:
-            raise BadIndex(f"{where} holds {there} tokens, its index {tokens}; {MEND}")
+            raise CorruptShardError(
+                f"{where} holds {there} tokens, its index {tokens}; {REPAIR_HINT}"
+            )
         if path is not None:
             self.blocks.append(None)
             self._files.append((path, dtype))
@@ -206,30 +214,30 @@ class TokenShards:
             self._files.append((None, dtype))
         return [(end - start) // dtype.itemsize for start, end in pairwise(bounds)]
 
-    def segment(self, number: int) -> Tokens:
+    def extent(self, index: int) -> Tokens:
         """The tokens of a segment, mapped; a block is fetched first if it is not here."""
-        tokens = self._open.get(number)
+        tokens = self._extents.get(index)
         if tokens is None:
-            path, dtype = self._files[number]
-            block = self.blocks[number]
+            path, dtype = self._files[index]
+            block = self.blocks[index]
             if block is not None:
-                tokens = self._mapped(block, dtype)
+                tokens = self._map_block(block, dtype)
             else:
                 tokens = np.asarray(np.memmap(path, dtype=dtype, mode="r"))  # type: ignore[call-overload]
-            self._open[number] = tokens
+            self._extents[index] = tokens
         return tokens
 
-    def _mapped(self, block: Block, dtype: "np.dtype[Any]") -> Tokens:
+    def _map_block(self, block: Block, dtype: "np.dtype[Any]") -> Tokens:
         while True:
             with suppress(FileNotFoundError):  # removed by another process since: fetched again
-                path = self.cache.path(block)
+                path = self.cache.get(block)
                 return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
 
-    def forget(self, keep: AbstractSet[int]) -> None:
+    def unmap(self, keep: AbstractSet[int]) -> None:
         """Let go of the blocks that are mapped, but for these segments."""
-        for number in list(self._open):  # another thread may open one meanwhile
+        for number in list(self._extents):  # another thread may open one meanwhile
             if self.blocks[number] is not None and number not in keep:
-                self._open.pop(number, None)
+                self._extents.pop(number, None)
 
     @property
     def dtype(self) -> "np.dtype[Any]":
@@ -238,14 +246,14 @@ class TokenShards:
 
     def __len__(self) -> int:
         """Tokens in all."""
-        return int(self.segment_starts[-1])
+        return int(self.extent_starts[-1])
 
     @property
-    def documents(self) -> int:
+    def num_documents(self) -> int:
         """Number of documents."""
         return len(self.document_starts) - 1
 
-    def window(self, start: int, length: int) -> Tokens:
+    def read(self, start: int, length: int) -> Tokens:
         """Tokens ``[start, start + length)``, across the ends of shards.
 
         Raises:
@@ -256,15 +264,15 @@ class TokenShards:
             raise IndexError(f"tokens [{start}, {stop}) of {len(self)}")
         if length == 0:
             return np.zeros(0, np.uint16)
-        first = int(np.searchsorted(self.segment_starts, start, side="right")) - 1
+        first = int(np.searchsorted(self.extent_starts, start, side="right")) - 1
         pieces = []
         while start < stop:
-            base, end = int(self.segment_starts[first]), int(self.segment_starts[first + 1])
-            pieces.append(self.segment(first)[start - base : min(stop, end) - base])
+            base, end = int(self.extent_starts[first]), int(self.extent_starts[first + 1])
+            pieces.append(self.extent(first)[start - base : min(stop, end) - base])
             start, first = min(stop, end), first + 1
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
-    def fill(
+    def copy_spans(
         self,
         out: Positions,
         rows: Positions,
@@ -284,26 +292,26 @@ class TokenShards:
         Raises:
             IndexError: if a run reaches outside the split.
         """
-        segments = np.searchsorted(self.segment_starts, starts, side="right") - 1
+        segments = np.searchsorted(self.extent_starts, starts, side="right") - 1
         whole = (
-            starts + lengths <= self.segment_starts[np.minimum(segments, len(self.blocks) - 1) + 1]
+            starts + lengths <= self.extent_starts[np.minimum(segments, len(self.blocks) - 1) + 1]
         )
         runs = (rows, columns, starts, lengths, segments, whole)
-        bases = self.segment_starts.tolist()
+        bases = self.extent_starts.tolist()
         for row, column, start, length, segment, alone in zip(
             *(r.tolist() for r in runs), strict=True
         ):
             if alone and start >= 0:
                 at = start - bases[segment]
-                out[row, column : column + length] = self.segment(segment)[at : at + length]
+                out[row, column : column + length] = self.extent(segment)[at : at + length]
             else:
-                out[row, column : column + length] = self.window(start, length)
+                out[row, column : column + length] = self.read(start, length)
 
-    def windows(self, starts: Sequence[int] | Positions, length: int) -> Positions:
+    def read_batch(self, starts: Sequence[int] | Positions, length: int) -> Positions:
         """A batch: int64[n, length], row i the tokens ``[starts[i], starts[i] + length)``."""
         at = np.asarray(starts, np.int64)
         batch = np.empty((len(at), length), np.int64)
-        self.fill(batch, np.arange(len(at)), np.zeros_like(at), at, np.full_like(at, length))
+        self.copy_spans(batch, np.arange(len(at)), np.zeros_like(at), at, np.full_like(at, length))
         return batch
 
     def document_at(self, position: int) -> int:
@@ -316,36 +324,38 @@ class TokenShards:
         """First token of a document and one past its last."""
         return int(self.document_starts[document]), int(self.document_starts[document + 1])
 
-    def document(self, document: int) -> Tokens:
+    def read_document(self, document: int) -> Tokens:
         """A document's tokens, its end-of-text included."""
         start, stop = self.document_range(document)
-        return self.window(start, stop - start)
+        return self.read(start, stop - start)
 
     @cached_property
     def table(self) -> pa.Table:
         """The documents' rows, row i document i: id, url, source, language, tokens, bytes, ..."""
-        return self.columns(None)
+        return self.read_columns(None)
 
-    def columns(self, names: Sequence[str] | None) -> pa.Table:
+    def read_columns(self, names: Sequence[str] | None) -> pa.Table:
         """Some columns of ``table``; ``None``: all."""
         wanted = None if names is None else [*names, "split"]
-        tables = [self._rows(part, wanted) for part in self._parts]
+        tables = [self._read_rows(part, wanted) for part in self._parts]
         empty = pa.table({name: pa.array([], pa.string()) for name in names or ("id",)})
         return pa.concat_tables(tables) if tables else empty
 
-    def _rows(self, part: PartRef, names: Sequence[str] | None) -> pa.Table:
+    def _read_rows(self, part: PartRef, names: Sequence[str] | None) -> pa.Table:
         try:
             table = part.table(names)
         except FileNotFoundError:
-            raise BadIndex(f"{part.storage.url}/{part.file(TABLE)} is gone; {MEND}") from None
+            raise CorruptShardError(
+                f"{part.storage.url}/{part.file(TABLE_SUFFIX)} is gone; {REPAIR_HINT}"
+            ) from None
         return table.filter(pc.equal(table["split"], self.split))
 
     @cached_property
     def ids(self) -> list[str]:
         """The documents' ids; element i is that of document i."""
-        return [str(item) for item in self.columns(["id"])["id"].to_pylist()]
+        return [str(item) for item in self.read_columns(["id"])["id"].to_pylist()]
 
-    def find(self, document_id: str) -> list[int]:
+    def find_documents(self, document_id: str) -> list[int]:
         """The documents of this id: usually one; identical rows of a source share theirs."""
         return [index for index, item in enumerate(self.ids) if item == document_id]
 

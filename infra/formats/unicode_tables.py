@@ -1,6 +1,6 @@
 """Unicode properties as flat tables that a compiled kernel can index by code point.
 
-The tables follow the Unicode version of the running Python (``VERSION``), which therefore belongs
+The tables follow the Unicode version of the running Python (``UNICODE_VERSION``), which therefore belongs
 to the code version of every stage that uses them.
 """
 
@@ -11,12 +11,12 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 
-VERSION = unicodedata.unidata_version
-SIZE = sys.maxunicode + 1
+UNICODE_VERSION = unicodedata.unidata_version
+NUM_CODE_POINTS = sys.maxunicode + 1
 
-SPACE, WORD, UPPER, PUNCT, DIGIT, ALPHA, LINE, CJK = 1, 2, 4, 8, 16, 32, 64, 128
+SPACE, WORD, UPPER, PUNCT, DIGIT, ALPHA, LINE_BREAK, CJK = 1, 2, 4, 8, 16, 32, 64, 128
 
 # Scripts written without spaces between words, where one character stands for a word:
 # Han with its extensions, Hiragana and Katakana (Unicode blocks).
@@ -32,11 +32,11 @@ CJK_RANGES = (
 # Planes 4 to 13 have no characters, and no version of Unicode so far has planned any.
 EMPTY_PLANES = range(0x40000, 0xE0000)
 SURROGATES = range(0xD800, 0xE000)
-LAST = 0xE01F0  # private use and nothing else from here on
+ASSIGNED_END = 0xE01F0  # private use and nothing else from here on
 LINE_BREAKS = (0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029)  # str.splitlines
 
 
-def _flags(point: int) -> int:
+def _char_flags(point: int) -> int:
     char = chr(point)
     category = unicodedata.category(char)
     flags = 0
@@ -56,31 +56,31 @@ def _flags(point: int) -> int:
 
 
 @cache
-def tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+def char_tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     """``(classes, lower)``: uint8[0x110000] bit flags and int32[0x110000] simple lower case.
 
     ``lower`` maps a code point to one code point; the few letters whose lower case has several
     (such as U+0130) map to its first.
     """
-    classes = np.zeros(SIZE, np.uint8)
-    lower = np.arange(SIZE, dtype=np.int32)
+    classes = np.zeros(NUM_CODE_POINTS, np.uint8)
+    lower = np.arange(NUM_CODE_POINTS, dtype=np.int32)
     for point in (
         *range(SURROGATES.start),
         *range(SURROGATES.stop, EMPTY_PLANES.start),
-        *range(EMPTY_PLANES.stop, LAST),
+        *range(EMPTY_PLANES.stop, ASSIGNED_END),
     ):
-        classes[point] = _flags(point)
+        classes[point] = _char_flags(point)
         lower[point] = ord(chr(point).lower()[0])
     for start, end in CJK_RANGES:
         classes[start : end + 1] |= CJK
-    classes[list(LINE_BREAKS)] |= LINE
+    classes[list(LINE_BREAKS)] |= LINE_BREAK
     classes.setflags(write=False)
     lower.setflags(write=False)
     return classes, lower
 
 
-@kernel
-def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[int, int]:
+@jit
+def decode_utf8(data: npt.NDArray[np.uint8], i: int) -> tuple[int, int]:
     """The code point that starts at byte ``i`` of valid UTF-8, and where the next one starts."""
     first = int(data[i])
     if first < 0x80:

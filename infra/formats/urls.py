@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-MAX_LENGTH = 2048
+MAX_URL_LENGTH = 2048
 """Characters of the longest URL that is followed; longer ones are traps far more often than pages.
 RFC 9110 asks for 8,000 at least, the sitemap protocol allows 2,048."""
 
@@ -37,7 +37,7 @@ def _escape(text: str, allowed: frozenset[int]) -> str:
     return out.decode("ascii")
 
 
-def _dot_segments(path: str) -> str:
+def _remove_dot_segments(path: str) -> str:
     """RFC 3986, 5.2.4."""
     out: list[str] = []
     segments = path.split("/")[1:]
@@ -52,7 +52,7 @@ def _dot_segments(path: str) -> str:
     return "/" + "/".join(out)
 
 
-def hostname(name: str) -> str | None:
+def normalize_host(name: str) -> str | None:
     """A host's name in lower case, without a root dot, internationalised ones in their ASCII form.
 
     ``None`` if it is no name of a host; an IPv6 address comes back in brackets.
@@ -68,12 +68,12 @@ def hostname(name: str) -> str | None:
     return name if _HOST.fullmatch(name) else None
 
 
-def canonical(url: str, base: str | None = None) -> str | None:
+def canonicalize_url(url: str, base: str | None = None) -> str | None:
     """The one spelling of a web address that the crawler uses everywhere.
 
     Scheme and host in lower case, default port, fragment and dot segments removed, an empty path
     written as "/", percent-encoding normalised (RFC 3986, 6.2.2). The order of query parameters
-    stays: it can carry meaning. ``canonical(canonical(u)) == canonical(u)``.
+    stays: it can carry meaning. ``canonicalize_url(canonical(u)) == canonical(u)``.
 
     Args:
         url: an address as found; relative ones need `base`.
@@ -92,24 +92,24 @@ def canonical(url: str, base: str | None = None) -> str | None:
         parts = urlsplit(url)
         port = parts.port
         scheme = parts.scheme.lower()
-        host = hostname(parts.hostname or "")
+        host = normalize_host(parts.hostname or "")
     except ValueError:
         return None
     if scheme not in _DEFAULT_PORTS or host is None or "@" in parts.netloc:
         return None
     netloc = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
-    path = _dot_segments(_escape(parts.path or "/", _PATH))
+    path = _remove_dot_segments(_escape(parts.path or "/", _PATH))
     whole = urlunsplit((scheme, netloc, path, _escape(parts.query, _QUERY), ""))
-    return whole if len(whole) <= MAX_LENGTH else None
+    return whole if len(whole) <= MAX_URL_LENGTH else None
 
 
-def host(url: str) -> str | None:
-    """The host that an address names, as `hostname` spells it, even if it has no canonical form.
+def url_host(url: str) -> str | None:
+    """The host that an address names, as `normalize_host` spells it, even if it has no canonical form.
 
     Such are one that is too long, has a password in it, is of FTP, or has no scheme (``//host``).
     """
     try:
-        name = urlsplit(canonical(url) or url.strip()).hostname
+        name = urlsplit(canonicalize_url(url) or url.strip()).hostname
     except ValueError:
         return None
-    return hostname(name) if name else None
+    return normalize_host(name) if name else None

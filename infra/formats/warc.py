@@ -19,12 +19,12 @@ from typing import Any, BinaryIO
 
 from infra.formats import http_body, warc_recovery
 
-LEVEL = 6
+COMPRESSION_LEVEL = 6
 _STORED = 0xFFFF  # bytes of the longest stored block (RFC 1951, 3.2.4)
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, unknown system
 _GZIP = 16 + zlib.MAX_WBITS
 PAGE_KINDS = frozenset({"response", "resource", "conversion", "revisit", "metadata"})
-_ONCE = ("warc-type", "warc-record-id", "content-length")  # that every record has
+_REQUIRED_HEADERS = ("warc-type", "warc-record-id", "content-length")  # that every record has
 _HOP_BY_HOP = frozenset({"transfer-encoding", "content-encoding", "content-length"})
 
 Headers = Sequence[tuple[str, str]]
@@ -41,8 +41,8 @@ class Capture:
         reason: the words after the status.
         headers: HTTP headers in their order.
         payload: the body with transfer and content encodings removed.
-        kind: ``response``, ``resource``, ``conversion``, ``revisit`` or ``metadata``.
-        fault: why the payload could not be decoded; it is then as archived.
+        kind: ``response_record``, ``resource``, ``conversion``, ``revisit`` or ``metadata``.
+        decode_error: why the payload could not be decoded; it is then as archived.
     """
 
     url: str
@@ -52,23 +52,23 @@ class Capture:
     headers: Headers
     payload: bytes
     kind: str = "response"
-    fault: str | None = None
+    decode_error: str | None = None
 
-    def header(self, name: str) -> str | None:
+    def get_header(self, name: str) -> str | None:
         """The first header of this name, whatever its case."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
-    def all(self, name: str) -> list[str]:
+    def get_all_headers(self, name: str) -> list[str]:
         """Every header of this name, whatever its case."""
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
-def now() -> str:
+def current_warc_date() -> str:
     """The current time as WARC-Date has it, in whole seconds: always 20 characters."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def member(head: bytes, body: bytes) -> bytes:
+def gzip_member(head: bytes, body: bytes) -> bytes:
     """A gzip member of ``head + body`` whose length does not depend on the bytes of `head`."""
     out = [_GZIP_HEAD]
     for at in range(0, len(head), _STORED):
@@ -76,7 +76,7 @@ def member(head: bytes, body: bytes) -> bytes:
         size = len(block)
         out.append(b"\x00" + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little"))
         out.append(block)
-    squeeze = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    squeeze = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     out.append(squeeze.compress(body))
     out.append(squeeze.flush())
     checksum = zlib.crc32(body, zlib.crc32(head))
@@ -96,13 +96,13 @@ def _record_id(*keys: str) -> str:
     return f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, ' '.join(keys))}>"
 
 
-def _block(version: str, headers: Headers, encoding: str = "utf-8") -> bytes:
+def _header_block(version: str, headers: Headers, encoding: str = "utf-8") -> bytes:
     lines = [version, *(f"{key}: {value}" for key, value in headers), "", ""]
     return "\r\n".join(lines).encode(encoding, "replace")
 
 
-def response(capture: Capture) -> bytes:
-    """A ``response`` record as a gzip member.
+def response_record(capture: Capture) -> bytes:
+    """A ``response_record`` record as a gzip member.
 
     The payload is stored decoded, so Content-Encoding and Transfer-Encoding are kept under
     ``X-Crawl-`` names, as Common Crawl does. The record's id is made from address and payload.
@@ -112,9 +112,9 @@ def response(capture: Capture) -> bytes:
         name = f"X-Crawl-{key}" if key.lower() in _HOP_BY_HOP else key
         http.append((name, " ".join(value.splitlines()).strip()))
     http.append(("Content-Length", str(len(capture.payload))))
-    block = _block(f"HTTP/1.1 {capture.status} {capture.reason}".rstrip(), http, "latin-1")
+    block = _header_block(f"HTTP/1.1 {capture.status} {capture.reason}".rstrip(), http, "latin-1")
     payload = _sha1(capture.payload)
-    head = _block(
+    head = _header_block(
         "WARC/1.0",
         [
             ("WARC-Type", "response"),
@@ -127,72 +127,75 @@ def response(capture: Capture) -> bytes:
             ("Content-Length", str(len(block) + len(capture.payload))),
         ],
     )
-    return member(head + block, capture.payload + b"\r\n\r\n")
+    return gzip_member(head + block, capture.payload + b"\r\n\r\n")
 
 
-def note(url: str, date: str, data: bytes) -> bytes:
+def metadata_record(url: str, date: str, data: bytes) -> bytes:
     """A ``metadata`` record of JSON about an address, as a gzip member."""
-    return _plain("metadata", "application/json", data, date, [("WARC-Target-URI", url)])
+    return _make_record("metadata", "application/json", data, date, [("WARC-Target-URI", url)])
 
 
-def info(date: str, fields: Headers) -> bytes:
+def warcinfo_record(date: str, fields: Headers) -> bytes:
     """The ``warcinfo`` record that opens an archive, as a gzip member."""
     data = "".join(f"{key}: {value}\r\n" for key, value in fields).encode()
-    return _plain("warcinfo", "application/warc-fields", data, date, [])
+    return _make_record("warcinfo", "application/warc-fields", data, date, [])
 
 
-def _plain(kind: str, mime: str, data: bytes, date: str, more: Headers) -> bytes:
-    head = _block(
+def _make_record(kind: str, mime: str, data: bytes, date: str, extra_headers: Headers) -> bytes:
+    head = _header_block(
         "WARC/1.0",
         [
             ("WARC-Type", kind),
-            ("WARC-Record-ID", _record_id(kind, date, _sha1(data), *(value for _, value in more))),
+            (
+                "WARC-Record-ID",
+                _record_id(kind, date, _sha1(data), *(value for _, value in extra_headers)),
+            ),
             ("WARC-Date", date),
-            *more,
+            *extra_headers,
             ("Content-Type", mime),
             ("Content-Length", str(len(data))),
         ],
     )
-    return member(head, data + b"\r\n\r\n")
+    return gzip_member(head, data + b"\r\n\r\n")
 
 
-class Broken(Exception):
+class WarcReadError(Exception):
     """An archive that cannot be read on.
 
     Attributes:
         offset: where the damage begins: behind the last whole record, or with the damaged one.
-        records: how many records were read before it.
+        records_read: how many records were read before it.
         error: what the reader said.
     """
 
-    def __init__(self, offset: int, records: int, error: str) -> None:
+    def __init__(self, offset: int, records_read: int, error: str) -> None:
         super().__init__(f"{error}, in the record at byte {offset}")
         self.offset = offset
-        self.records = records
+        self.records_read = records_read
         self.error = error
 
 
 @dataclass(frozen=True)
-class Damage:
+class DamagedRange:
     """A stretch of an archive that cannot be read.
 
     Attributes:
         offset: its first byte.
         end: where the next record begins; ``None`` if none does.
-        records: how many records of the archive were read before it.
+        records_read: how many records of the archive were read before it.
         error: what the reader said.
     """
 
     offset: int
     end: int | None
-    records: int
+    records_read: int
     error: str
 
 
-def salvage(
+def iter_captures_skipping_damage(
     stream: BinaryIO, *, max_payload: int | None = None
-) -> Iterator[tuple[int, Capture | Damage]]:
-    """As ``captures``, but behind damage it goes on with the next record that begins.
+) -> Iterator[tuple[int, Capture | DamagedRange]]:
+    """As ``iter_captures``, but behind damage it goes on with the next record that begins.
 
     Yields:
         ``(offset, capture)``, and ``(offset, damage)`` for every stretch that was left out.
@@ -201,16 +204,16 @@ def salvage(
     read = 0
     while at is not None:
         try:
-            yield from captures(stream, max_payload=max_payload, start=at)
-        except Broken as broken:
-            read += broken.records
-            at = warc_recovery.following(stream, broken.offset + 1)
-            yield broken.offset, Damage(broken.offset, at, read, broken.error)
+            yield from iter_captures(stream, max_payload=max_payload, start=at)
+        except WarcReadError as broken:
+            read += broken.records_read
+            at = warc_recovery.find_next_record(stream, broken.offset + 1)
+            yield broken.offset, DamagedRange(broken.offset, at, read, broken.error)
         else:
             return
 
 
-def captures(
+def iter_captures(
     stream: BinaryIO, *, max_payload: int | None = None, start: int = 0
 ) -> Iterator[tuple[int, Capture]]:
     """Every record of an archive that holds or stands for a page, in the archive's order.
@@ -232,11 +235,11 @@ def captures(
     while True:
         last: tuple[int, str, Capture | None] | None = None
         error: Exception | None = None
-        bare = warc_recovery.packing(stream, start) is None
+        bare = warc_recovery.detect_compression(stream, start) is None
         stream.seek(start)
         try:
             for record in ArchiveIterator(stream, strict_mode=False):
-                page = _page(record, max_payload, bare)
+                page = _read_page(record, max_payload, bare)
                 if last is not None and last[2] is not None:
                     yield last[0], last[2]
                 last = record.stream_pos, record.record_id or "", page
@@ -244,50 +247,54 @@ def captures(
         except (OSError, ValueError, RuntimeError, EOFError) as caught:
             error = caught
         if last is None:
-            raise Broken(start, read, str(error or "no WARC record in it")) from error
+            raise WarcReadError(start, read, str(error or "no WARC record in it")) from error
         # The reader fails on the record after the last one it gave, or inside that one's payload;
         # it takes a file that ends too early for one that ends.
-        whole, at = warc_recovery.behind(stream, last[0], last[1])
+        whole, at = warc_recovery.check_last_record(stream, last[0], last[1])
         if not whole:
-            raise Broken(at, read - 1, str(error or "the file ends inside a record")) from error
+            raise WarcReadError(
+                at, read - 1, str(error or "the file ends inside a record")
+            ) from error
         if last[2] is not None:
             yield last[0], last[2]
         start = warc_recovery.skip_empty(stream, at)  # the reader stops at an empty member
         if error is None and start >= stream.seek(0, io.SEEK_END):
             return
-        if start <= last[0] or not warc_recovery.begins(stream, start):
-            raise Broken(start, read, str(error or "the file ends inside a record")) from error
+        if start <= last[0] or not warc_recovery.is_record_start(stream, start):
+            raise WarcReadError(
+                start, read, str(error or "the file ends inside a record")
+            ) from error
 
 
-def capture_at(stream: BinaryIO, offset: int) -> Capture:
-    """The record that begins at an offset. Raises ``Broken`` if none does."""
+def read_capture(stream: BinaryIO, offset: int) -> Capture:
+    """The record that begins at an offset. Raises ``WarcReadError`` if none does."""
     from fastwarc import ArchiveIterator
 
     stream.seek(offset)
     for record in ArchiveIterator(stream, strict_mode=False):
-        return _capture(record, None)
-    raise Broken(offset, 0, "no WARC record here")
+        return _read_record(record, None)
+    raise WarcReadError(offset, 0, "no WARC record here")
 
 
-def _page(record: Any, max_payload: int | None, bare: bool) -> Capture | None:  # noqa: FBT001
+def _read_page(record: Any, max_payload: int | None, uncompressed: bool) -> Capture | None:  # noqa: FBT001
     """A record's capture if it is one of a page.
 
     Raises:
-        ValueError: if a record without a checksum (`bare`) lost what it must have.
+        ValueError: if a record without a checksum (`uncompressed`) lost what it must have.
     """
     kind = str(record.record_type).lower()
-    if bare:
+    if uncompressed:
         names = [name.lower() for name, _ in record.headers.to_tuples()]
-        if any(names.count(name) != 1 for name in _ONCE):
+        if any(names.count(name) != 1 for name in _REQUIRED_HEADERS):
             raise ValueError("a record whose headers are damaged")
         if kind == "unknown" and record.is_http:
             raise ValueError("a record whose type is damaged")
         if kind in PAGE_KINDS and kind != "metadata" and "warc-target-uri" not in names:
             raise ValueError("a record without its address")
-    return _capture(record, max_payload) if kind in PAGE_KINDS else None
+    return _read_record(record, max_payload) if kind in PAGE_KINDS else None
 
 
-def _capture(record: Any, max_payload: int | None) -> Capture:
+def _read_record(record: Any, max_payload: int | None) -> Capture:
     kind = str(record.record_type).lower()
     http = record.http_headers if record.is_http_parsed else None
     limit = -1 if max_payload is None else max_payload + 1
@@ -302,8 +309,8 @@ def _capture(record: Any, max_payload: int | None) -> Capture:
         transfer, content = http.get("Transfer-Encoding"), http.get("Content-Encoding")
         try:
             if len(payload) != limit:  # one that was cut is too long, whatever is in it
-                payload = http_body.decode(payload, transfer, content, max_payload)
-        except http_body.Undecodable as error:
+                payload = http_body.decode_body(payload, transfer, content, max_payload)
+        except http_body.BodyDecodeError as error:
             fault = str(error)
     return Capture(
         url=(record.headers.get("WARC-Target-URI") or "").strip("<>"),
@@ -313,5 +320,5 @@ def _capture(record: Any, max_payload: int | None) -> Capture:
         headers=headers,
         payload=payload,
         kind=kind,
-        fault=fault,
+        decode_error=fault,
     )

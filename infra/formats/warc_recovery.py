@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
-_BITE = 1 << 16
-_BITE_ZSTD = 1 << 10  # a byte of which may stand for thousands
-_SEARCHED = 1 << 20  # bytes looked through at a time
+_BUFFER_SIZE = 1 << 16
+_ZSTD_BUFFER_SIZE = 1 << 10  # a byte of which may stand for thousands
+_SCAN_CHUNK = 1 << 20  # bytes looked through at a time
 _VERSION = b"WARC/1."
 # A version and the first header behind it: a page that speaks of WARC rarely has the two.
 _RECORD = re.compile(rb"WARC/1\.[0-9]\r?\n[A-Za-z][A-Za-z-]*:")
@@ -39,14 +39,14 @@ class Member:
     end: int | None
 
 
-def packing(stream: BinaryIO, at: int) -> bytes | None:
+def detect_compression(stream: BinaryIO, at: int) -> bytes | None:
     """The magic of what is packed here; ``None`` if nothing is."""
     stream.seek(at)
     head = stream.read(4)
     return next((magic for magic in (GZIP, ZSTD) if head.startswith(magic)), None)
 
 
-def behind(stream: BinaryIO, offset: int, record_id: str) -> tuple[bool, int]:
+def check_last_record(stream: BinaryIO, offset: int, record_id: str) -> tuple[bool, int]:
     """Whether the last record that a reader gave is whole, and where what follows it begins.
 
     Args:
@@ -58,22 +58,22 @@ def behind(stream: BinaryIO, offset: int, record_id: str) -> tuple[bool, int]:
     Returns:
         ``(True, end)``, or ``(False, offset)`` for a record that is damaged or cut short.
     """
-    magic = packing(stream, offset)
+    magic = detect_compression(stream, offset)
     if magic is not None:
-        found = member(stream, offset, magic)
+        found = read_member(stream, offset, magic)
         if found.end is not None:
             return True, found.end
         # A damaged record's id may be damaged, too, and not be text any more.
         known = _UNPRINTABLE.sub(b"", record_id.encode("utf-8", "replace"))
         return known not in _UNPRINTABLE.sub(b"", found.head), offset
     stream.seek(offset)
-    head = stream.read(_BITE)
+    head = stream.read(_BUFFER_SIZE)
     if not head.startswith(b"WARC/"):
-        return _all_members(stream, offset)
-    return _plain(stream, offset, head)
+        return _check_all_members(stream, offset)
+    return _check_plain_record(stream, offset, head)
 
 
-def _plain(stream: BinaryIO, offset: int, head: bytes) -> tuple[bool, int]:
+def _check_plain_record(stream: BinaryIO, offset: int, head: bytes) -> tuple[bool, int]:
     gap, length = _BLANK.search(head), _LENGTH.search(head)
     size = stream.seek(0, io.SEEK_END)
     if gap is None or length is None or length.start() > gap.start():
@@ -93,29 +93,29 @@ def _plain(stream: BinaryIO, offset: int, head: bytes) -> tuple[bool, int]:
     return whole, end if whole else offset
 
 
-def _all_members(stream: BinaryIO, offset: int) -> tuple[bool, int]:
+def _check_all_members(stream: BinaryIO, offset: int) -> tuple[bool, int]:
     """For an archive packed as one: whether all of it can be unpacked."""
-    magic = packing(stream, 0)
+    magic = detect_compression(stream, 0)
     if magic is None:
         return True, offset
     at: int | None = 0
     size = stream.seek(0, io.SEEK_END)
     while at is not None and at < size:
-        at = member(stream, at, magic).end
+        at = read_member(stream, at, magic).end
     return at is not None, size if at is not None else offset
 
 
-def member(stream: BinaryIO, at: int, magic: bytes) -> Member:
+def read_member(stream: BinaryIO, at: int, magic: bytes) -> Member:
     """What begins at an offset with a magic, unpacked to its end or to its first damage."""
-    unpacker, failure = _unpacker(magic)
+    unpacker, failure = _make_decompressor(magic)
     stream.seek(at)
-    bite = _BITE if magic == GZIP else _BITE_ZSTD
+    bite = _BUFFER_SIZE if magic == GZIP else _ZSTD_BUFFER_SIZE
     head, empty = b"", True
     try:
         while chunk := stream.read(bite):
             out = unpacker.decompress(chunk)
             empty = empty and not out
-            head += out[: _BITE - len(head)]
+            head += out[: _BUFFER_SIZE - len(head)]
             if unpacker.eof:
                 return Member(head, empty, stream.tell() - len(unpacker.unused_data))
     except failure:
@@ -123,7 +123,7 @@ def member(stream: BinaryIO, at: int, magic: bytes) -> Member:
     return Member(head, empty, None)
 
 
-def _unpacker(magic: bytes) -> tuple[Any, type[Exception]]:
+def _make_decompressor(magic: bytes) -> tuple[Any, type[Exception]]:
     if magic == GZIP:
         return zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error
     import zstandard
@@ -133,36 +133,36 @@ def _unpacker(magic: bytes) -> tuple[Any, type[Exception]]:
 
 def skip_empty(stream: BinaryIO, at: int) -> int:
     """The first byte behind members that hold nothing: some tools close a file with one."""
-    while (magic := packing(stream, at)) is not None:
-        found = member(stream, at, magic)
+    while (magic := detect_compression(stream, at)) is not None:
+        found = read_member(stream, at, magic)
         if found.end is None or not found.empty:
             break
         at = found.end
     return at
 
 
-def begins(stream: BinaryIO, at: int) -> bool:
+def is_record_start(stream: BinaryIO, at: int) -> bool:
     """Whether a record begins at an offset, be it whole or not."""
-    magic = packing(stream, at)
+    magic = detect_compression(stream, at)
     stream.seek(at)
     if magic is None:
         return _RECORD.match(stream.read(256)) is not None
-    return _head(stream.read(_BITE), magic).startswith(_VERSION)
+    return _decompress_head(stream.read(_BUFFER_SIZE), magic).startswith(_VERSION)
 
 
-def following(stream: BinaryIO, at: int) -> int | None:
+def find_next_record(stream: BinaryIO, at: int) -> int | None:
     """Where the next record begins, from an offset on; ``None`` if none does.
 
     An archive that begins with a packed member holds nothing else. In any other one, a record
     that seems to begin may be what a member without its own beginning has stored.
     """
-    magic = packing(stream, 0)
+    magic = detect_compression(stream, 0)
     if magic is not None:
         return _find_member(stream, at, magic)
     plain = _find_plain(stream, at)
     if plain is not None:
         stream.seek(plain)
-        whole, end = _plain(stream, plain, stream.read(_BITE))
+        whole, end = _check_plain_record(stream, plain, stream.read(_BUFFER_SIZE))
         stream.seek(end)
         if whole and stream.read(len(_VERSION)) in (_VERSION, b""):
             return plain
@@ -173,32 +173,32 @@ def following(stream: BinaryIO, at: int) -> int | None:
 
 def _find_member(stream: BinaryIO, at: int, magic: bytes) -> int | None:
     def check(window: bytes) -> bool:
-        return _head(window, magic).startswith(_VERSION)
+        return _decompress_head(window, magic).startswith(_VERSION)
 
-    return _find(stream, at, re.compile(re.escape(magic)), _BITE, check)
+    return _scan(stream, at, re.compile(re.escape(magic)), _BUFFER_SIZE, check)
 
 
 def _find_plain(stream: BinaryIO, at: int) -> int | None:
-    return _find(stream, at, _RECORD, 256, lambda _: True)
+    return _scan(stream, at, _RECORD, 256, lambda _: True)
 
 
-def _find(
+def _scan(
     stream: BinaryIO,
     at: int,
     pattern: re.Pattern[bytes],
-    reach: int,
+    lookahead: int,
     check: Callable[[bytes], bool],
 ) -> int | None:
-    """The first place where a pattern matches and a check holds of the `reach` bytes from there."""
+    """The first place where a pattern matches and a check holds of the `lookahead` bytes from there."""
     stream.seek(at)
-    window = stream.read(_SEARCHED)
+    window = stream.read(_SCAN_CHUNK)
     while window:
-        more = stream.read(_SEARCHED)
-        last = len(window) if not more else max(len(window) - reach, 0)
+        more = stream.read(_SCAN_CHUNK)
+        last = len(window) if not more else max(len(window) - lookahead, 0)
         for match in pattern.finditer(window):
             if match.start() >= last:
                 break
-            if check(window[match.start() : match.start() + reach]):
+            if check(window[match.start() : match.start() + lookahead]):
                 return at + match.start()
         if not more:
             return None
@@ -206,9 +206,9 @@ def _find(
     return None
 
 
-def _head(data: bytes, magic: bytes) -> bytes:
+def _decompress_head(data: bytes, magic: bytes) -> bytes:
     """The first bytes of what is packed in `data`, as far as they can be had."""
-    unpacker, failure = _unpacker(magic)
+    unpacker, failure = _make_decompressor(magic)
     out = b""
     try:
         for at in range(0, len(data), 1 << 8):

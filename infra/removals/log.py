@@ -11,25 +11,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from infra.errors import UserError
-from infra.removals.match import KINDS, Removal, ordered
+from infra.removals.match import KINDS, Removal, sort_removals
 from infra.runs.run_records import new_run_id
 from infra.store.storage import Storage
 
-FOLDER = "removals"
-FORMAT = 1
-REMOVE, LIFT = "remove", "lift"
+REMOVALS_FOLDER = "removals"
+FORMAT_VERSION = 1
+REMOVE, RESTORE = "remove", "lift"
 
 
-class BadRecord(UserError):
+class CorruptRemovalLogError(UserError):
     """A file below ``removals/`` that cannot be read: nothing runs until it can, or is gone."""
 
 
-class NotRemoved(UserError):
+class RemovalNotFoundError(UserError):
     """A removal to be lifted that is not in force; the message lists those that are."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class ActiveRemoval:
     """A removal in force.
 
     Attributes:
@@ -44,53 +44,53 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**self.removal.facts(), "recorded": self.recorded, "note": self.note}
+        return {**self.removal.to_json(), "recorded": self.recorded, "note": self.note}
 
 
-def in_force(storage: Storage, recipe: str) -> list[Entry]:
+def load_active_removals(storage: Storage, recipe: str) -> list[ActiveRemoval]:
     """What is taken out of a recipe, the narrowest kind first.
 
     Raises:
         BadRecord: if a record cannot be read. A removal is never passed over in silence.
     """
-    entries: dict[Removal, Entry] = {}
-    folder = f"{FOLDER}/{recipe}"
-    for path in storage.list(folder):
+    entries: dict[Removal, ActiveRemoval] = {}
+    folder = f"{REMOVALS_FOLDER}/{recipe}"
+    for path in storage.list_files(folder):
         if "/" in path.removeprefix(f"{folder}/"):
             continue  # what was found out about models
         action, found = _read(storage, path)
         for entry in found:
-            if action == LIFT:
+            if action == RESTORE:
                 entries.pop(entry.removal, None)
             else:
                 entries.setdefault(entry.removal, entry)
-    return [entries[item] for item in ordered(entries)]
+    return [entries[item] for item in sort_removals(entries)]
 
 
-def removals(storage: Storage, recipe: str) -> tuple[Removal, ...]:
-    """What is taken out of a recipe, in the order of `infra.removals.match.ordered`."""
-    return tuple(entry.removal for entry in in_force(storage, recipe))
+def load_removals(storage: Storage, recipe: str) -> tuple[Removal, ...]:
+    """What is taken out of a recipe, in the order of `infra.removals.match.sort_removals`."""
+    return tuple(entry.removal for entry in load_active_removals(storage, recipe))
 
 
-def record(
+def append_removals(
     storage: Storage,
     recipe: str,
-    wanted: Sequence[Removal],
+    requested: Sequence[Removal],
     note: str | None = None,
     now: datetime | None = None,
 ) -> tuple[Removal, ...]:
     """Record removals; returns those that were not in force before."""
-    known = set(removals(storage, recipe))
-    new = tuple(item for item in ordered(wanted) if item not in known)
+    known = set(load_removals(storage, recipe))
+    new = tuple(item for item in sort_removals(requested) if item not in known)
     if new:
         _write(storage, recipe, REMOVE, new, note, now)
     return new
 
 
-def lift(
+def append_restorations(
     storage: Storage,
     recipe: str,
-    wanted: Sequence[Removal],
+    requested: Sequence[Removal],
     note: str | None = None,
     now: datetime | None = None,
 ) -> tuple[Removal, ...]:
@@ -99,13 +99,13 @@ def lift(
     Raises:
         NotRemoved: if one of them is not in force; nothing is recorded then.
     """
-    known = removals(storage, recipe)
-    for item in wanted:
+    known = load_removals(storage, recipe)
+    for item in requested:
         if item not in known:
             there = "; ".join(map(str, known)) or "nothing"
-            raise NotRemoved(f"{item} is not removed from {recipe!r}; removed: {there}")
-    _write(storage, recipe, LIFT, ordered(wanted), note, now)
-    return ordered(wanted)
+            raise RemovalNotFoundError(f"{item} is not removed from {recipe!r}; removed: {there}")
+    _write(storage, recipe, RESTORE, sort_removals(requested), note, now)
+    return sort_removals(requested)
 
 
 def _write(
@@ -118,29 +118,31 @@ def _write(
 ) -> None:
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     value = {
-        "format": FORMAT,
+        "format": FORMAT_VERSION,
         "action": action,
-        "removals": [item.facts() for item in items],
+        "removals": [item.to_json() for item in items],
         "recorded": moment.isoformat(timespec="seconds"),
         "note": note,
     }
     data = json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
-    while not storage.put_new(f"{FOLDER}/{recipe}/{new_run_id(moment)}.json", data):
+    while not storage.put_if_absent(f"{REMOVALS_FOLDER}/{recipe}/{new_run_id(moment)}.json", data):
         pass  # another command's name, by chance
 
 
-def _read(storage: Storage, path: str) -> tuple[str, list[Entry]]:
+def _read(storage: Storage, path: str) -> tuple[str, list[ActiveRemoval]]:
     try:
         value = json.loads(storage.read(path))
         action = value["action"]
-        if value["format"] != FORMAT or action not in (REMOVE, LIFT):
+        if value["format"] != FORMAT_VERSION or action not in (REMOVE, RESTORE):
             raise ValueError(f"format {value['format']}, action {action}")
         entries = [
-            Entry(Removal(item["kind"], item["value"]), value["recorded"], value["note"])
+            ActiveRemoval(Removal(item["kind"], item["value"]), value["recorded"], value["note"])
             for item in value["removals"]
         ]
         if not all(entry.removal.kind in KINDS for entry in entries):
             raise ValueError("a kind of removal that is not known")
     except (ValueError, KeyError, TypeError) as error:
-        raise BadRecord(f"{storage.url}/{path}: not a record of removals ({error!r})") from error
+        raise CorruptRemovalLogError(
+            f"{storage.url}/{path}: not a record of removals ({error!r})"
+        ) from error
     return action, entries

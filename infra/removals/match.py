@@ -15,20 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import TABLE, PartRef
-from infra.dataset.fingerprint import digest
+from infra.dataset.dataset import TABLE_SUFFIX, PartRef
+from infra.dataset.fingerprint import json_sha256
 from infra.errors import UserError
-from infra.formats.urls import canonical, host, hostname
+from infra.formats.urls import canonicalize_url, normalize_host, url_host
 
 ID, URL, DOMAIN, LICENSE = "id", "url", "domain", "license"
 KINDS = (ID, URL, DOMAIN, LICENSE)  # from the narrowest to the widest
-COLUMNS = ("id", "url", "license")  # of documents; those that a table lacks match nothing
-REASON = "removed"  # in the ledger
-PREFIX = "removals:"  # of the entry in a data set's ``raw``
+MATCH_COLUMNS = ("id", "url", "license")  # of documents; those that a table lacks match nothing
+REMOVED = "removed"  # in the ledger
+REMOVALS_PREFIX = "removals:"  # of the entry in a data set's ``fingerprint_input``
 
 # Addresses that are their own canonical form, which is nearly all of them; the others cost a call.
 _FIRST, _REST = r"A-Za-z0-9\-_~!$&'()*+,;=:@", r"A-Za-z0-9\-._~!$&'()*+,;=:@"
-_PLAIN = (
+_CANONICAL_URL = (
     r"^https?://[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
     rf"(?:/(?:[{_FIRST}][{_REST}]*)?)+(?:\?[{_REST}/?]+)?$"
 )
@@ -36,16 +36,16 @@ _HOST = r"^https?://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]+)?/"
 _ID = re.compile(r"[0-9a-f]{32}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")
 
-Found = npt.NDArray[np.int32]
+Matches = npt.NDArray[np.int32]
 
 
-class BadRemoval(UserError):
+class InvalidRemovalError(UserError):
     """A value that names nothing that could be removed; the message says what is expected."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What is taken out. Made by `removal`, which brings the value into its one spelling.
+    """What is taken out. Made by `parse_removal`, which brings the value into its one spelling.
 
     Attributes:
         kind: one of ``KINDS``.
@@ -56,7 +56,7 @@ class Removal:
     kind: str
     value: str
 
-    def facts(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, str]:
         """As evidence in the ledger and as JSON."""
         return asdict(self)
 
@@ -64,21 +64,21 @@ class Removal:
         return f"{self.kind} {self.value}"
 
 
-def removal(kind: str, value: str) -> Removal:
+def parse_removal(kind: str, value: str) -> Removal:
     """A removal with its value checked and in its one spelling.
 
     Raises:
         BadRemoval: if the value cannot be of this kind.
     """
     if not value.strip():
-        raise BadRemoval(f"--{kind}: a value is expected")
+        raise InvalidRemovalError(f"--{kind}: a value is expected")
     return Removal(kind, _CHECKS[kind](value))
 
 
 def _check_id(value: str) -> str:
     name = value.strip().lower()
     if not _ID.fullmatch(name):
-        raise BadRemoval(
+        raise InvalidRemovalError(
             f"--id {value}: 32 hexadecimal digits are expected; `why` prints a whole id"
         )
     return name
@@ -86,11 +86,11 @@ def _check_id(value: str) -> str:
 
 def _check_url(value: str) -> str:
     url = value.strip()
-    web = canonical(url)
+    web = canonicalize_url(url)
     if web is not None:
         return web
     if not _SCHEME.match(url) or url.lower().startswith(("http:", "https:")):
-        raise BadRemoval(
+        raise InvalidRemovalError(
             f"--url {value}: not a URL; one is expected as the documents have it, with its "
             "scheme, such as https://example.org/page"
         )
@@ -99,11 +99,11 @@ def _check_url(value: str) -> str:
 
 def _check_domain(value: str) -> str:
     name = value.strip()
-    domain = hostname(name.removeprefix("[").removesuffix("]"))
+    domain = normalize_host(name.removeprefix("[").removesuffix("]"))
     if domain is None or not all(domain.removeprefix("[").split(".")):
-        named = host(name) or host(f"//{name}")
+        named = url_host(name) or url_host(f"//{name}")
         hint = f"; --domain {named}?" if named and named != name else ""
-        raise BadRemoval(
+        raise InvalidRemovalError(
             f"--domain {value}: a domain such as example.org is expected, without scheme, port "
             f"and path; its subdomains are covered{hint}"
         )
@@ -118,28 +118,28 @@ _CHECKS: dict[str, Callable[[str], str]] = {
 }
 
 
-def ordered(removals: Iterable[Removal]) -> tuple[Removal, ...]:
+def sort_removals(removals: Iterable[Removal]) -> tuple[Removal, ...]:
     """Each removal once, the narrowest kind first: the order that no history has a say in."""
     return tuple(sorted(set(removals), key=lambda item: (KINDS.index(item.kind), item.value)))
 
 
-def raw(removals: Sequence[Removal]) -> tuple[str, ...]:
-    """What removals add to the ``raw`` of a ``Spec``: nothing if there are none.
+def fingerprint_input(removals: Sequence[Removal]) -> tuple[str, ...]:
+    """What removals add to the ``fingerprint_input`` of a ``Spec``: nothing if there are none.
 
-    The digest stands in ``raw``, which names a data set, and not in its configuration, which also
+    The digest stands in ``fingerprint_input``, which names a data set, and not in its configuration, which also
     names each unit of work: a unit whose documents stay must keep its name.
     """
     if not removals:
         return ()
-    return (PREFIX + digest([item.facts() for item in ordered(removals)]),)
+    return (REMOVALS_PREFIX + json_sha256([item.to_json() for item in sort_removals(removals)]),)
 
 
-def removed(table: pa.Table, removals: Sequence[Removal]) -> Found:
+def match_table(table: pa.Table, removals: Sequence[Removal]) -> Matches:
     """Which removal takes each document.
 
     Args:
-        table: n documents with the columns of ``COLUMNS``, or some of them.
-        removals: from `removal`.
+        table: n documents with the columns of ``MATCH_COLUMNS``, or some of them.
+        removals: from `parse_removal`.
 
     Returns:
         int32[n]: the removal's place in `removals`, -1 for a document that stays. Where several
@@ -151,82 +151,82 @@ def removed(table: pa.Table, removals: Sequence[Removal]) -> Found:
     places: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
     for place, item in enumerate(removals):
         places[item.kind].setdefault(item.value, place)
-    _same(found, table, "license", places[LICENSE])
+    _match_column(found, table, "license", places[LICENSE])
     if "url" in table.column_names and (places[URL] or places[DOMAIN]):
-        urls = canonical_column(_array(table, "url"))
+        urls = canonicalize_column(_column_array(table, "url"))
         if places[DOMAIN]:
-            _put(found, _by_domain(urls, places[DOMAIN]))
+            _overwrite_matches(found, _match_domains(urls, places[DOMAIN]))
         if places[URL]:
-            _put(found, _lookup(urls, places[URL]))
-    _same(found, table, "id", places[ID])
+            _overwrite_matches(found, _lookup_indices(urls, places[URL]))
+    _match_column(found, table, "id", places[ID])
     return found
 
 
-def removed_of(part: PartRef, removals: Sequence[Removal]) -> Found:
-    """`removed` for a part of the documents; only the columns it needs are read."""
+def match_part(part: PartRef, removals: Sequence[Removal]) -> Matches:
+    """`match_table` for a part of the documents; only the columns it needs are read."""
     if not removals:
-        return np.full(part.rows, -1, np.int32)
-    with part.open(TABLE) as stream:
+        return np.full(part.num_rows, -1, np.int32)
+    with part.open(TABLE_SUFFIX) as stream:
         file = pq.ParquetFile(stream)
-        names = [name for name in COLUMNS if name in file.schema_arrow.names]
-        return removed(file.read(columns=names), removals)
+        names = [name for name in MATCH_COLUMNS if name in file.schema_arrow.names]
+        return match_table(file.read(columns=names), removals)
 
 
-def _array(table: pa.Table, name: str) -> "pa.Array[Any]":
+def _column_array(table: pa.Table, name: str) -> "pa.Array[Any]":
     column = table[name].combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # of an empty column
         return pa.array([], column.type)
     return column if not pa.types.is_null(column.type) else column.cast(pa.string())
 
 
-def _same(found: Found, table: pa.Table, column: str, places: dict[str, int]) -> None:
-    if places and column in table.column_names:
-        _put(found, _lookup(_array(table, column), places))
+def _match_column(matches: Matches, table: pa.Table, column: str, indices: dict[str, int]) -> None:
+    if indices and column in table.column_names:
+        _overwrite_matches(matches, _lookup_indices(_column_array(table, column), indices))
 
 
-def _put(found: Found, others: Found) -> None:
-    np.copyto(found, others, where=others >= 0)
+def _overwrite_matches(matches: Matches, others: Matches) -> None:
+    np.copyto(matches, others, where=others >= 0)
 
 
-def _lookup(values: "pa.Array[Any]", places: dict[str, int]) -> Found:
+def _lookup_indices(values: "pa.Array[Any]", indices: dict[str, int]) -> Matches:
     """The place of each value; -1 if it has none."""
-    index = pc.index_in(values, value_set=pa.array(list(places), values.type))
+    index = pc.index_in(values, value_set=pa.array(list(indices), values.type))
     at = pc.fill_null(index, -1).to_numpy(zero_copy_only=False)
-    table = np.array([*places.values(), -1], np.int32)  # -1 finds the last entry
-    chosen: Found = table[at]
+    table = np.array([*indices.values(), -1], np.int32)  # -1 finds the last entry
+    chosen: Matches = table[at]
     return chosen
 
 
-def canonical_column(urls: "pa.Array[Any]") -> "pa.Array[Any]":
-    """Addresses in the spelling that ``infra.formats.urls.canonical`` gives, others as they are."""
-    plain = pc.match_substring_regex(urls, _PLAIN)
+def canonicalize_column(urls: "pa.Array[Any]") -> "pa.Array[Any]":
+    """Addresses in the spelling that ``infra.formats.urls.canonicalize_url`` gives, others as they are."""
+    plain = pc.match_substring_regex(urls, _CANONICAL_URL)
     odd = pc.fill_null(pc.invert(plain), fill_value=False)
     if not pc.any(odd, min_count=0).as_py():
         return urls
-    mended = [canonical(url) or url for url in urls.filter(odd).to_pylist()]
+    mended = [canonicalize_url(url) or url for url in urls.filter(odd).to_pylist()]
     return pc.replace_with_mask(urls, odd, pa.array(mended, urls.type))
 
 
-def _by_domain(urls: "pa.Array[Any]", places: dict[str, int]) -> Found:
+def _match_domains(urls: "pa.Array[Any]", indices: dict[str, int]) -> Matches:
     """The place of the longest domain that each address lies in."""
     hosts = pc.struct_field(pc.extract_regex(urls, _HOST), "host")
     odd = pc.and_(pc.is_valid(urls), pc.is_null(hosts))
     if pc.any(odd, min_count=0).as_py():
-        mended = [host(url) for url in urls.filter(odd).to_pylist()]
+        mended = [url_host(url) for url in urls.filter(odd).to_pylist()]
         hosts = pc.replace_with_mask(hosts, odd, pa.array(mended, hosts.type))
     names = hosts.dictionary_encode()
-    of_name = [_longest(str(name), places) for name in names.dictionary.to_pylist()]
+    of_name = [_longest_domain(str(name), indices) for name in names.dictionary.to_pylist()]
     table = np.array([*of_name, -1], np.int32)
     at = pc.fill_null(names.indices, -1).to_numpy(zero_copy_only=False)
-    chosen: Found = table[at]
+    chosen: Matches = table[at]
     return chosen
 
 
-def _longest(host: str, places: dict[str, int]) -> int:
+def _longest_domain(host: str, indices: dict[str, int]) -> int:
     name = host.removesuffix(".")
     while True:
-        if name in places:
-            return places[name]
+        if name in indices:
+            return indices[name]
         _, dot, name = name.partition(".")
         if not dot:
             return -1

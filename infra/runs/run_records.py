@@ -14,13 +14,13 @@ from itertools import islice
 from typing import Any
 
 from infra.dataset.dataset import MANIFEST, Counts, Dataset, open_dataset
-from infra.dataset.fingerprint import digest_bytes
+from infra.dataset.fingerprint import bytes_sha256
 from infra.errors import UserError
 from infra.store.storage import Storage
 
 RUNS, REPORTS = "runs", "reports"
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
-LOOK_BACK = 20  # runs of a recipe; the last one tells as a rule
+MAX_RUNS_BACK = 20  # runs of a recipe; the last one tells as a rule
 LIBRARIES = (
     "gristmill",
     "prefect",
@@ -36,7 +36,7 @@ LIBRARIES = (
 )
 
 
-class NoRun(UserError):
+class RunNotFoundError(UserError):
     """No record of a run where one was asked for; the message names what is there."""
 
 
@@ -55,7 +55,7 @@ class StageRecord:
         seconds: how long this run spent on it.
         cached: whether it was found committed.
         built_seconds: how long the run that built it took; ``None`` if no record tells.
-        manifest: SHA-256 of its manifest file.
+        manifest_sha256: SHA-256 of its manifest file.
     """
 
     stage: str
@@ -68,10 +68,10 @@ class StageRecord:
     seconds: float
     cached: bool
     built_seconds: float | None
-    manifest: str
+    manifest_sha256: str
 
     @staticmethod
-    def of(
+    def from_dataset(
         data: Dataset,
         *,
         seconds: float,
@@ -86,7 +86,7 @@ class StageRecord:
             seconds: spent by this run.
             cached: whether it was there before.
             entry: the model's name, where the stage runs per model.
-            built_seconds: see ``built_seconds``; default: `seconds` unless cached.
+            built_seconds: see ``find_built_seconds``; default: `seconds` unless cached.
         """
         return StageRecord(
             stage=data.stage,
@@ -99,7 +99,7 @@ class StageRecord:
             seconds=round(seconds, 3),
             cached=cached,
             built_seconds=built_seconds if cached else round(seconds, 3),
-            manifest=digest_bytes(data.storage.read(MANIFEST)),
+            manifest_sha256=bytes_sha256(data.storage.read(MANIFEST)),
         )
 
     @property
@@ -109,7 +109,7 @@ class StageRecord:
 
     def open(self, root: Storage) -> Dataset:
         """The data set. Raises ``NotCommitted`` or ``BrokenPromise``."""
-        return open_dataset(root.at(*self.path.split("/")))
+        return open_dataset(root.subdir(*self.path.split("/")))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, counts spread out: in, kept, dropped, failed."""
@@ -199,7 +199,7 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond // 1000:03d}{secrets.token_hex(2)}"
 
 
-def versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Versions of Python, the platform and the libraries a result may depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
     for name in LIBRARIES:
@@ -210,15 +210,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def save(storage: Storage, record: RunRecord) -> str:
+def save_run(storage: Storage, record: RunRecord) -> str:
     """Put a record in place, whole; returns its path relative to the storage root."""
     path = f"{RUNS}/{record.recipe}/{record.run}.json"
     data = json.dumps(record.to_json(), indent=1, ensure_ascii=False) + "\n"
-    storage.put(path, data.encode())
+    storage.write(path, data.encode())
     return path
 
 
-def load(storage: Storage, recipe: str, run: str) -> RunRecord:
+def load_run(storage: Storage, recipe: str, run: str) -> RunRecord:
     """A run's record.
 
     Raises:
@@ -228,40 +228,42 @@ def load(storage: Storage, recipe: str, run: str) -> RunRecord:
     try:
         return RunRecord.from_json(json.loads(storage.read(path)))
     except FileNotFoundError as error:
-        raise NoRun(f"{storage.url} has no run {run!r} of {recipe!r}") from error
+        raise RunNotFoundError(f"{storage.url} has no run {run!r} of {recipe!r}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise NoRun(f"{storage.url}/{path}: not a run record ({error!r})") from error
+        raise RunNotFoundError(f"{storage.url}/{path}: not a run record ({error!r})") from error
 
 
-def run_ids(storage: Storage, recipe: str) -> list[str]:
+def list_run_ids(storage: Storage, recipe: str) -> list[str]:
     """The ids of a recipe's runs, oldest first."""
     prefix = f"{RUNS}/{recipe}"
-    names = [name.removeprefix(f"{prefix}/") for name in storage.list(prefix)]
+    names = [name.removeprefix(f"{prefix}/") for name in storage.list_files(prefix)]
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
 
-def all_recipes(storage: Storage) -> list[str]:
+def list_recipes(storage: Storage) -> list[str]:
     """The names of all recipes that have a run in this store, sorted."""
-    return sorted({name.split("/")[1] for name in storage.list(RUNS) if name.count("/") == 2})
+    return sorted({name.split("/")[1] for name in storage.list_files(RUNS) if name.count("/") == 2})
 
 
-def latest(storage: Storage, recipe: str | None = None) -> RunRecord:
+def latest_run(storage: Storage, recipe: str | None = None) -> RunRecord:
     """The newest run of a recipe, or of all recipes.
 
     Raises:
         NoRun: if there is none; names the recipes that have one.
     """
-    there = all_recipes(storage)
+    there = list_recipes(storage)
     wanted = there if recipe is None else [recipe]
-    newest = max(((run, name) for name in wanted for run in run_ids(storage, name)), default=None)
+    newest = max(
+        ((run, name) for name in wanted for run in list_run_ids(storage, name)), default=None
+    )
     if newest is None:
         what = "no run yet" if recipe is None else f"no run of {recipe!r}"
         hint = f"; there are runs of {', '.join(there)}" if there else "; start one: gristmill run"
-        raise NoRun(f"{storage.url} has {what}{hint}")
-    return load(storage, newest[1], newest[0])
+        raise RunNotFoundError(f"{storage.url} has {what}{hint}")
+    return load_run(storage, newest[1], newest[0])
 
 
-def extended(storage: Storage, record: RunRecord) -> RunRecord:
+def with_earlier_results(storage: Storage, record: RunRecord) -> RunRecord:
     """The record with what earlier runs made of the very same data sets.
 
     A run that stopped after a stage says nothing of later stages, but what an earlier run made from
@@ -270,7 +272,7 @@ def extended(storage: Storage, record: RunRecord) -> RunRecord:
     stages, models = list(record.stages), list(record.models)
     there = {(stage.stage, stage.source, stage.entry) for stage in stages}
     known = {stage.fingerprint for stage in stages}
-    for older in islice(_newest_first(storage, record.recipe), LOOK_BACK):
+    for older in islice(_iter_newest_first(storage, record.recipe), MAX_RUNS_BACK):
         for stage in older.stages:
             place = (stage.stage, stage.source, stage.entry)
             if place in there or not storage.exists(f"{stage.path}/{MANIFEST}"):
@@ -289,7 +291,7 @@ def extended(storage: Storage, record: RunRecord) -> RunRecord:
     return replace(record, stages=stages, models=models)
 
 
-def built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float | None:
+def find_built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float | None:
     """How long the run that built a data set took for it, as the newest record that tells says.
 
     Args:
@@ -297,18 +299,18 @@ def built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float | No
         recipe: whose records are read first.
         fingerprint: the data set's.
     """
-    others = [name for name in all_recipes(storage) if name != recipe]
+    others = [name for name in list_recipes(storage) if name != recipe]
     for name in [recipe, *others]:
-        for record in islice(_newest_first(storage, name), LOOK_BACK):
+        for record in islice(_iter_newest_first(storage, name), MAX_RUNS_BACK):
             for stage in record.stages:
                 if stage.fingerprint == fingerprint and stage.built_seconds is not None:
                     return stage.built_seconds
     return None
 
 
-def _newest_first(storage: Storage, recipe: str) -> Iterator[RunRecord]:
-    for run in reversed(run_ids(storage, recipe)):
+def _iter_newest_first(storage: Storage, recipe: str) -> Iterator[RunRecord]:
+    for run in reversed(list_run_ids(storage, recipe)):
         try:
-            yield load(storage, recipe, run)
-        except NoRun:
+            yield load_run(storage, recipe, run)
+        except RunNotFoundError:
             continue

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 
 from infra.dataset.dataset import Dataset
 
-EDGES = "edges-"  # and a number: files of verified pairs
-REJECTED = "rejected-"  # files of pairs that were compared and failed
+VERIFIED_PREFIX = "edges-"  # and a number: files of verified pairs
+REJECTED_PREFIX = "rejected-"  # files of pairs that were compared and failed
 
 
-def edges(marks: Dataset) -> Iterator[pa.Table]:
+def iter_verified_pairs(duplicate_labels: Dataset) -> Iterator[pa.Table]:
     """The verified pairs, file by file.
 
     Columns: ``cluster``; ``part_a``, ``row_a``, ``part_b``, ``row_b``, places among all parts of the
@@ -20,6 +20,6 @@ def edges(marks: Dataset) -> Iterator[pa.Table]:
     ``band``, the first that nominated the pair, -1 if it was compared as two members of a cluster.
     Sorted by cluster, then by place.
     """
-    for name in sorted(marks.manifest.files):
-        if name.startswith(EDGES):
-            yield pq.read_table(io.BytesIO(marks.read(name)))
+    for name in sorted(duplicate_labels.manifest.files):
+        if name.startswith(VERIFIED_PREFIX):
+            yield pq.read_table(io.BytesIO(duplicate_labels.read(name)))

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from infra.config import enumerated, known
+from infra.config import json_enum, one_of
 
 # The labels of fastText's lid.176 (https://fasttext.cc/docs/en/language-identification.html): a
 # language outside this list would keep nothing.
@@ -15,6 +15,6 @@ _LABELS = (
     "sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi "
     "yo yue zh"
 )
-LANGUAGES = frozenset(_LABELS.split())
+LID_LANGUAGES = frozenset(_LABELS.split())
 
-Language = Annotated[str, known("language", LANGUAGES), enumerated(LANGUAGES)]
+Language = Annotated[str, one_of("language", LID_LANGUAGES), json_enum(LID_LANGUAGES)]

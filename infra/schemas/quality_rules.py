@@ -26,7 +26,7 @@ FINEWEB = (
 
 # Languages whose words, as tokens count them, are single characters or whole phrases, so that a
 # limit on the length of a word says nothing about them; Korean words average under three syllables.
-UNSPACED = ("bo", "ja", "km", "ko", "lo", "my", "th", "wuu", "yue", "zh")
+NO_WORD_SPACES = ("bo", "ja", "km", "ko", "lo", "my", "th", "wuu", "yue", "zh")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Rule:
         signal: the column judged, one of `infra.schemas.signals.SIGNALS`.
         comparison: how signal (left) and threshold (right) relate in a document that passes.
         threshold: the published limit.
-        source: where the limit was published.
+        citation: where the limit was published.
         languages: codes of the only languages the rule applies to; ``None`` for all.
         exempt: codes of the languages the rule does not apply to.
     """
@@ -47,7 +47,7 @@ class Rule:
     signal: str
     comparison: Comparison
     threshold: float
-    source: str
+    citation: str
     languages: tuple[str, ...] | None = None
     exempt: tuple[str, ...] = ()
 
@@ -63,8 +63,8 @@ class Rule:
         return bool(COMPARE[self.comparison](value, limit))
 
 
-def _at_most(filter_: str, name: str, signal: str, threshold: float, source: str) -> Rule:
-    return Rule(f"{filter_}_{name}", f"{filter_}_{signal}", "<=", threshold, source)
+def _max_rule(filter_: str, name: str, signal: str, threshold: float, citation: str) -> Rule:
+    return Rule(f"{filter_}_{name}", f"{filter_}_{signal}", "<=", threshold, citation)
 
 
 def _gopher_repetition() -> tuple[Rule, ...]:
@@ -90,7 +90,7 @@ def _gopher_repetition() -> tuple[Rule, ...]:
         ),
     ]
     return tuple(
-        _at_most("gopher_repetition", name, signal, limit, GOPHER)
+        _max_rule("gopher_repetition", name, signal, limit, GOPHER)
         for name, signal, limit in at_most
     )
 
@@ -102,12 +102,12 @@ def _gopher_quality() -> tuple[Rule, ...]:
     return (
         Rule(f"{name}_too_few_words", words, ">=", 50, GOPHER_QUALITY),
         Rule(f"{name}_too_many_words", words, "<=", 100_000, GOPHER_QUALITY),
-        Rule(f"{name}_short_words", length, ">=", 3, GOPHER_QUALITY, exempt=UNSPACED),
-        Rule(f"{name}_long_words", length, "<=", 10, GOPHER_QUALITY, exempt=UNSPACED),
-        _at_most(name, "hashes", "hash_word_ratio", 0.1, GOPHER_QUALITY),
-        _at_most(name, "ellipses", "ellipsis_word_ratio", 0.1, GOPHER_QUALITY),
-        _at_most(name, "bullet_lines", "bullet_line_fraction", 0.9, GOPHER_QUALITY),
-        _at_most(name, "ellipsis_lines", "ellipsis_line_fraction", 0.3, GOPHER_QUALITY),
+        Rule(f"{name}_short_words", length, ">=", 3, GOPHER_QUALITY, exempt=NO_WORD_SPACES),
+        Rule(f"{name}_long_words", length, "<=", 10, GOPHER_QUALITY, exempt=NO_WORD_SPACES),
+        _max_rule(name, "hashes", "hash_word_ratio", 0.1, GOPHER_QUALITY),
+        _max_rule(name, "ellipses", "ellipsis_word_ratio", 0.1, GOPHER_QUALITY),
+        _max_rule(name, "bullet_lines", "bullet_line_fraction", 0.9, GOPHER_QUALITY),
+        _max_rule(name, "ellipsis_lines", "ellipsis_line_fraction", 0.3, GOPHER_QUALITY),
         Rule(f"{name}_alpha_words", alpha, ">=", 0.8, GOPHER_QUALITY),
         Rule(f"{name}_stop_words", stop, ">=", 2, GOPHER_QUALITY, languages=("en",)),
     )
@@ -125,16 +125,16 @@ RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         ),
         "fineweb": (
             Rule("fineweb_line_punct", "fineweb_line_punct_fraction", ">=", 0.12, FINEWEB),
-            _at_most("fineweb", "short_lines", "short_line_fraction", 0.67, FINEWEB),
+            _max_rule("fineweb", "short_lines", "short_line_fraction", 0.67, FINEWEB),
             # 0.01 is what FineWeb's code ran with; its text says 0.1.
-            _at_most("fineweb", "dup_line_chars", "dup_line_char_fraction", 0.01, FINEWEB),
-            _at_most("fineweb", "newlines", "newline_word_ratio", 0.3, FINEWEB),
+            _max_rule("fineweb", "dup_line_chars", "dup_line_char_fraction", 0.01, FINEWEB),
+            _max_rule("fineweb", "newlines", "newline_word_ratio", 0.3, FINEWEB),
         ),
     }
 )
 
 
-def check(rules: Iterable[Rule]) -> None:
+def check_rules(rules: Iterable[Rule]) -> None:
     """Refuse rules that would judge nothing.
 
     Raises:
@@ -147,4 +147,4 @@ def check(rules: Iterable[Rule]) -> None:
             )
 
 
-check(rule for rules in RULES.values() for rule in rules)
+check_rules(rule for rules in RULES.values() for rule in rules)

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from infra.store.cache_dir import put
-from infra.store.retry import insist
+from infra.store.cache_dir import write_atomic
+from infra.store.retry import retry
 from infra.store.storage import Storage, StorageError
 
 BLOCK_BYTES = 2 << 20  # large enough that a store's latency hides, small beside a pool
 CACHE_BYTES = 4 << 30
-PATIENCE = 300.0  # seconds to go on asking a store that fails
-STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
+TIMEOUT_S = 300.0  # seconds to go on asking a store that fails
+TEMP_MAX_AGE_S = 3600.0  # seconds after which an unfinished file is nobody's any more
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Block:
     end: int
 
     @property
-    def file(self) -> str:
+    def cache_name(self) -> str:
         """The block's name in the cache; the store's address is no part of it."""
         return f"{self.content}-{self.start}-{self.end}"
 
@@ -52,32 +52,34 @@ class Block:
 class BlockCache:
     """A folder of blocks."""
 
-    def __init__(self, folder: Path, limit: int = CACHE_BYTES, patience: float = PATIENCE) -> None:
-        """A cache that holds at most about ``limit`` bytes.
+    def __init__(
+        self, folder: Path, max_bytes: int = CACHE_BYTES, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        """A cache that holds at most about ``max_bytes`` bytes.
 
         Args:
             folder: shared by all processes of a machine that read the same data.
-            limit: bytes; exceeded only as far as announced needs ask for more.
-            patience: seconds to go on trying when the store fails.
+            max_bytes: bytes; exceeded only as far as announced needs ask for more.
+            timeout_s: seconds to go on trying when the store fails.
         """
-        self.folder, self.limit, self._patience = folder, limit, patience
-        self._needed: AbstractSet[str] = frozenset()
+        self.folder, self.max_bytes, self._timeout_s = folder, max_bytes, timeout_s
+        self._pinned: AbstractSet[str] = frozenset()
 
-    def need(self, files: AbstractSet[str]) -> None:
+    def pin(self, cache_names: AbstractSet[str]) -> None:
         """Announce which blocks (``Block.file``) are going to be used: these stay."""
-        self._needed = files
+        self._pinned = cache_names
 
     def has(self, block: Block) -> bool:
         """Whether the block is there."""
-        return (self.folder / block.file).exists()
+        return (self.folder / block.cache_name).exists()
 
-    def path(self, block: Block) -> Path:
+    def get(self, block: Block) -> Path:
         """The block's file, fetched if it is not there.
 
         Raises:
             StorageError: if the store does not give these bytes for as long as patience lasts.
         """
-        path = self.folder / block.file
+        path = self.folder / block.cache_name
         with suppress(FileNotFoundError):
             os.utime(path)
             return path
@@ -94,15 +96,15 @@ class BlockCache:
         Returns:
             Whether it is there now.
         """
-        path = self.folder / block.file
-        with self._locked(path, wait=wait) as locked:
+        path = self.folder / block.cache_name
+        with self._lock(path, wait=wait) as locked:
             if path.exists():
                 return True
             if not locked:
                 return False
             data = self._read(block)
-            self._make_room(len(data))
-            put(path, lambda out: out.write(data))
+            self._evict(len(data))
+            write_atomic(path, lambda out: out.write(data))
         return True
 
     def _read(self, block: Block) -> bytes:
@@ -110,7 +112,7 @@ class BlockCache:
         where = f"{block.storage.url}/{block.name}"
         read = partial(block.storage.read, block.name, block.start, block.end)
         try:
-            data = insist(f"reading {where}", read, self._patience)
+            data = retry(f"reading {where}", read, self._timeout_s)
         except FileNotFoundError:
             raise StorageError(f"{where}: no such file") from None
         if len(data) != block.end - block.start:
@@ -120,26 +122,26 @@ class BlockCache:
             )
         return data
 
-    def _make_room(self, size: int) -> None:
-        """Remove blocks until ``size`` more bytes fit, as far as blocks are not needed."""
+    def _evict(self, n_bytes: int) -> None:
+        """Remove blocks until ``n_bytes`` more bytes fit, as far as blocks are not needed."""
         found = []
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
                 about = entry.stat()
                 if not entry.name.startswith("."):
                     found.append((about.st_mtime_ns, entry.name, about.st_size))
-                elif time.time() - about.st_mtime > STALE:
+                elif time.time() - about.st_mtime > TEMP_MAX_AGE_S:
                     Path(entry.path).unlink()
-        excess = sum(bytes_ for _, _, bytes_ in found) + size - self.limit
+        excess = sum(bytes_ for _, _, bytes_ in found) + n_bytes - self.max_bytes
         for _, name, bytes_ in sorted(found):
             if excess <= 0:
                 return
-            if name not in self._needed:
+            if name not in self._pinned:
                 (self.folder / name).unlink(missing_ok=True)
                 excess -= bytes_
 
     @contextmanager
-    def _locked(self, path: Path, *, wait: bool) -> Iterator[bool]:
+    def _lock(self, path: Path, *, wait: bool) -> Iterator[bool]:
         """Hold the block's lock; yields whether it could be had.
 
         The lock's file goes with whoever held it. Somebody who waited for it may then fetch beside

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-VARIABLE = "GRISTMILL_CACHE"
+ENV_VAR = "GRISTMILL_CACHE"
 
 
 def cache_root() -> Path:
     """``$GRISTMILL_CACHE``, else ``gristmill`` below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(ENV_VAR)
     if named:
         return Path(named).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "gristmill"
 
 
-def put(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Make a file whole or not at all: written beside its place, then renamed into it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from infra.errors import UserError
 
 _PRECONDITION_FAILED, _CONFLICT = 412, 409
-_ATTEMPTS = 5
+_MAX_ATTEMPTS = 5
 
 Names = list[str]
 
@@ -69,11 +69,11 @@ class Storage:
     def _path(self, name: str) -> str:
         return f"{self._target[1].rstrip('/')}/{name}" if name else self._target[1]
 
-    def at(self, *names: str) -> "Storage":
+    def subdir(self, *names: str) -> "Storage":
         """The folder below this one."""
         return Storage("/".join((self.url.rstrip("/"), *names)), self.options)
 
-    def local(self, name: str = "") -> Path | None:
+    def local_path(self, name: str = "") -> Path | None:
         """The file's path on this machine; ``None`` if the storage is remote."""
         return Path(self._path(name)) if self.is_local else None
 
@@ -88,7 +88,7 @@ class Storage:
         """The file's length in bytes. Raises ``FileNotFoundError``."""
         return int(self._fs.info(self._path(name))["size"])
 
-    def list(self, prefix: str = "") -> Names:
+    def list_files(self, prefix: str = "") -> Names:
         """Every file below ``prefix``, at any depth, sorted; unfinished ones are left out."""
         base = self._target[1].rstrip("/") + "/"
         try:
@@ -99,7 +99,7 @@ class Storage:
         names = (str(path).removeprefix(base) for path in found if str(path).startswith(base))
         return sorted(name for name in names if not PurePosixPath(name).name.startswith(".tmp-"))
 
-    def folders(self, prefix: str = "") -> Names:
+    def list_folders(self, prefix: str = "") -> Names:
         """The names of the folders directly below ``prefix``, sorted."""
         try:
             found = self._fs.ls(self._path(prefix), detail=True)
@@ -121,7 +121,7 @@ class Storage:
         with self._fs.open(self._path(name), "rb") as file:
             yield file
 
-    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a whole file, replacing what was there; never visible half-written."""
         if not self.is_local:
             self._fs.pipe_file(self._path(name), data)
@@ -129,7 +129,7 @@ class Storage:
         with self.create(name, durable=durable) as file:
             file.write(data)
 
-    def flush(self, name: str) -> None:
+    def fsync(self, name: str) -> None:
         """Wait until a file of this machine outlives a power cut."""
         if self.is_local:
             with Path(self._path(name)).open("rb") as file:
@@ -142,8 +142,8 @@ class Storage:
         Args:
             name: of the file.
             durable: whether it must outlive a power cut. A file that need not is flushed later
-                (`flush`), or checked by its digest before it is believed, or belongs in a folder
-                named after ``infra.compute.processes.boot``: after the cut nobody looks there again.
+                (`fsync`), or checked by its digest before it is believed, or belongs in a folder
+                named after ``infra.compute.processes.boot_id``: after the cut nobody looks there again.
         """
         target = Path(self._path(name)) if self.is_local else None
         folder = target.parent if target else Path(tempfile.gettempdir())
@@ -162,7 +162,7 @@ class Storage:
         finally:
             draft.unlink(missing_ok=True)
 
-    def put_new(self, name: str, data: bytes) -> bool:
+    def put_if_absent(self, name: str, data: bytes) -> bool:
         """Write a file only if there is none of this name: the commit of a race.
 
         Returns:
@@ -170,22 +170,22 @@ class Storage:
             False if somebody else's different bytes were first. Nothing is overwritten.
         """
         if self.is_local:
-            return self._link_new(name, data) or self.read(name) == data
-        for _ in range(_ATTEMPTS):
+            return self._link_if_absent(name, data) or self.read(name) == data
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 self._fs.pipe_file(self._path(name), data, mode="create")
                 return True
             except (FileExistsError, OSError) as error:
-                outcome = _lost_race(error)
+                outcome = _precondition_status(error)
                 if outcome == _CONFLICT:
                     continue  # two puts met; the store asks to try again
                 if outcome is None:
                     raise
                 # A retried put that had gone through is refused as well: read before calling it lost.
                 return self.read(name) == data
-        raise StorageError(f"{self.url}/{name}: still in conflict after {_ATTEMPTS} attempts")
+        raise StorageError(f"{self.url}/{name}: still in conflict after {_MAX_ATTEMPTS} attempts")
 
-    def _link_new(self, name: str, data: bytes) -> bool:
+    def _link_if_absent(self, name: str, data: bytes) -> bool:
         target = Path(self._path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.parent / f".tmp-{uuid.uuid4().hex}"
@@ -201,19 +201,19 @@ class Storage:
             draft.unlink(missing_ok=True)
         return True
 
-    def upload(self, local: Path, name: str) -> None:
+    def upload(self, path: Path, name: str) -> None:
         """Copy a file of this machine into the storage, whole or not at all."""
-        with local.open("rb") as source, self.create(name) as target:
+        with path.open("rb") as source, self.create(name) as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
-    def download(self, name: str, local: Path) -> None:
+    def download(self, name: str, path: Path) -> None:
         """Copy a file of the storage to this machine, whole or not at all."""
-        local.parent.mkdir(parents=True, exist_ok=True)
-        draft = local.parent / f".tmp-{uuid.uuid4().hex}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.parent / f".tmp-{uuid.uuid4().hex}"
         try:
             with self.open(name) as source, draft.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-            draft.replace(local)
+            draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -231,7 +231,7 @@ class Storage:
 
     def remove_tree(self) -> None:
         """Remove this folder with all that is in it, as far as nobody else is writing there."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 self._fs.rm(self._target[1], recursive=True)
             except FileNotFoundError as error:
@@ -266,7 +266,7 @@ def _absolute(url: str) -> str:
     return str(Path(plain).expanduser().absolute())
 
 
-def _lost_race(error: BaseException) -> int | None:
+def _precondition_status(error: BaseException) -> int | None:
     """The HTTP status of a refused conditional put; ``None`` if the error is of another kind.
 
     Servers differ: some make s3fs raise ``FileExistsError``, others an ``OSError`` (EINVAL) whose
@@ -285,7 +285,7 @@ def _lost_race(error: BaseException) -> int | None:
     return None
 
 
-def expand(patterns: Sequence[str], options: Mapping[str, Any] | None = None) -> list[str]:
+def expand_globs(patterns: Sequence[str], options: Mapping[str, Any] | None = None) -> list[str]:
     """The files that a user's paths and globs name, each once, sorted by base name, then path.
 
     Raises:

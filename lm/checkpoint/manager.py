@@ -32,28 +32,34 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from infra.errors import UserError
-from infra.store.retry import ask
+from infra.store.retry import retry_if_remote
 from infra.store.storage import Storage
 from lm.checkpoint import marker
-from lm.checkpoint.logs import pack, unpack
+from lm.checkpoint.logs import restore_logs, save_logs
 from lm.checkpoint.marker import Checkpoint
-from lm.checkpoint.retention import Shelf
-from lm.checkpoint.shard_io import Failed, NotSaved, first_here, together, write
-from lm.distributed.rng_state import random_states, set_random_states
-from lm.metrics.meter import place
+from lm.checkpoint.retention import CheckpointStore
+from lm.checkpoint.shard_io import (
+    CheckpointSaveError,
+    RankFailedError,
+    is_local_rank0,
+    run_on_all_ranks,
+    write_shards,
+)
+from lm.distributed.rng_state import get_rng_state, set_rng_state
+from lm.metrics.meter import rank_and_world_size
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-RANDOM = "random"
+RNG_STATE = "random"
 # Seconds that a save waits for the one before it even where a step takes less: writing a small
 # state takes longer than its step, and a short run would be left without checkpoints.
-LEAST_WAIT = 0.25
+MIN_WAIT_S = 0.25
 # How long processes wait for each other. One may rightly take hours to send or fetch its shards, and
 # nobody can tell how many; one that dies breaks gloo's connections, which the others notice at once.
 # Only a machine that vanishes without a word is waited for as long as this.
-TOGETHER = timedelta(days=1)
-LAST = 30.0  # seconds that a run that has failed leaves to what it was saving
+COLLECTIVE_TIMEOUT = timedelta(days=1)
+CLOSE_TIMEOUT_S = 30.0  # seconds that a run that has failed leaves to what it was saving
 
 
 class Stateful(Protocol):
@@ -66,26 +72,26 @@ class Stateful(Protocol):
         """Take them back."""
 
 
-class Keeper:
+class CheckpointManager:
     """Saves and resumes; all processes call every method at the same step.
 
     Attributes:
-        newest: steps done at the newest checkpoint that all processes know to be complete.
+        latest_step: steps done at the newest checkpoint that all processes know to be complete.
     """
 
-    def __init__(self, shelf: Shelf, identity: Mapping[str, Any]) -> None:
+    def __init__(self, store: CheckpointStore, compatibility_key: Mapping[str, Any]) -> None:
         """Make the process groups that saving needs: one for its thread, one to agree on.
 
         Args:
-            shelf: where to.
-            identity: what a checkpoint must agree on to be resumed from, by name.
+            store: where to.
+            compatibility_key: what a checkpoint must agree on to be resumed from, by name.
         """
-        self._shelf, self._identity = shelf, identity
-        self._rank, self._world = place()
+        self._store, self._compatibility_key = store, compatibility_key
+        self._rank, self._world_size = rank_and_world_size()
         self._thread: threading.Thread | None = None
-        self._step = 0
+        self._pending_step = 0
         self._error: BaseException | None = None
-        self.newest: int | None = None
+        self.latest_step: int | None = None
         pinned = torch.cuda.is_available()
         self._stager = DefaultStager(
             StagingOptions(
@@ -95,18 +101,21 @@ class Keeper:
                 use_non_blocking_copy=pinned,
             )
         )
-        self._writing: ProcessGroup | None = None
-        self._agreeing: ProcessGroup | None = None
+        self._write_group: ProcessGroup | None = None
+        self._sync_group: ProcessGroup | None = None
         if is_initialized():
-            self._writing, self._agreeing = new_group(backend="gloo"), new_group(backend="gloo")
+            self._write_group, self._sync_group = (
+                new_group(backend="gloo"),
+                new_group(backend="gloo"),
+            )
             # Not as they are made: before there is a connection, none can break.
-            for group in (self._writing, self._agreeing):
-                _set_pg_timeout(TOGETHER, group)
+            for group in (self._write_group, self._sync_group):
+                _set_pg_timeout(COLLECTIVE_TIMEOUT, group)
         else:
             # Without a process group torch warns that there is but one process: that is meant.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
-    def resume(self, state: Stateful) -> Checkpoint | None:
+    def restore(self, state: Stateful) -> Checkpoint | None:
         """Load the newest complete checkpoint into the state.
 
         Random states come back too if as many processes wrote them, and the log if this machine
@@ -119,10 +128,10 @@ class Keeper:
             OtherRun: if the checkpoint differs in what its weights depend on; names what.
             StoreAway: if the store did not answer in time.
         """
-        found: Checkpoint | None = self._from_first(self._find)
+        found: Checkpoint | None = self._broadcast_from_rank0(self._find_checkpoint)
         if found is not None:
             self._load(found, state)
-            self.newest = found.step
+            self.latest_step = found.step
         # The first copy has to get its memory page by page and would cost several times the others.
         self._copy(state)
         return found
@@ -131,7 +140,7 @@ class Keeper:
         self,
         step: int,
         state: Stateful,
-        notes: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         step_seconds: float = 0.0,
         *,
         wait: bool = False,
@@ -144,7 +153,7 @@ class Keeper:
         Args:
             step: steps done.
             state: what to save.
-            notes: JSON values for whoever resumes.
+            metadata: JSON values for whoever resumes.
             step_seconds: that a step takes.
             wait: for the save before this one, however long it takes.
 
@@ -154,71 +163,73 @@ class Keeper:
         Raises:
             NotSaved: if the save before this one failed.
         """
-        wait = wait or self._shelf.must_keep(step)
-        free = self._free(None if wait else max(step_seconds, LEAST_WAIT))
+        wait = wait or self._store.is_permanent(step)
+        free = self._wait_previous(None if wait else max(step_seconds, MIN_WAIT_S))
         if free:
             copied = self._copy(state)
-            self._step = step
+            self._pending_step = step
             self._thread = threading.Thread(
-                target=self._write, args=(step, copied, dict(notes)), daemon=True
+                target=self._write, args=(step, copied, dict(metadata)), daemon=True
             )
             self._thread.start()
         elif self._rank == 0:
             log.warning("no checkpoint at step %d: the one before is still being written", step)
         return free
 
-    def finish(self) -> None:
+    def wait(self) -> None:
         """Wait for what is being written. Raises ``NotSaved`` if it could not be."""
-        self._free(None)
+        self._wait_previous(None)
 
     def close(self) -> None:
         """Leave some time to what is being written, whatever becomes of it."""
         if self._thread is not None:
-            self._thread.join(LAST)
+            self._thread.join(CLOSE_TIMEOUT_S)
 
     # -- on the training's thread ------------------------------------------------------------------
 
-    def _free(self, patience: float | None) -> bool:
+    def _wait_previous(self, timeout_s: float | None) -> bool:
         """Whether no process is still writing after so many seconds; the same on all of them."""
         if self._thread is not None:
-            self._thread.join(patience)
+            self._thread.join(timeout_s)
         busy = self._thread is not None and self._thread.is_alive()
         flags = torch.tensor([busy, self._error is not None], dtype=torch.int32)
-        if self._agreeing is not None:
-            all_reduce(flags, ReduceOp.MAX, group=self._agreeing)
+        if self._sync_group is not None:
+            all_reduce(flags, ReduceOp.MAX, group=self._sync_group)
         busy, failed = flags.tolist()
         if failed:
             if self._thread is not None:
                 self._thread.join()  # it ends as it did elsewhere
-            raise self._error or NotSaved("a checkpoint could not be written by another process")
+            raise self._error or CheckpointSaveError(
+                "a checkpoint could not be written by another process"
+            )
         if not busy and self._thread is not None:
-            self.newest, self._thread = self._step, None
+            self.latest_step, self._thread = self._pending_step, None
         return not busy
 
-    def _find(self) -> Checkpoint | None:
-        shelf = self._shelf
-        found = self._complete(shelf.store)
+    def _find_checkpoint(self) -> Checkpoint | None:
+        shelf = self._store
+        found = self._list_complete(shelf.storage)
         if found:
-            found[-1].require(self._identity)
+            found[-1].require_compatible(self._compatibility_key)
             return found[-1]
-        if shelf.start is None:
+        if shelf.resume_point is None:
             return None
-        for begin in self._complete(Storage(shelf.start.url)):
-            if begin.step == shelf.start.step:
-                begin.require(shelf.start.identity)
+        for begin in self._list_complete(Storage(shelf.resume_point.url)):
+            if begin.step == shelf.resume_point.step:
+                begin.require_compatible(shelf.resume_point.compatibility_key)
                 return begin
-        raise NotSaved(
-            f"{shelf.start.url}: the checkpoint of step {shelf.start.step}, where this "
+        raise CheckpointSaveError(
+            f"{shelf.resume_point.url}: the checkpoint of step {shelf.resume_point.step}, where this "
             f"branch begins, is not there any more"
         )
 
-    def _complete(self, root: Storage) -> list[Checkpoint]:
-        return self._ask(root, f"reading {root.url}", lambda: marker.complete(root))
+    def _list_complete(self, root: Storage) -> list[Checkpoint]:
+        return self._retry(root, f"reading {root.url}", lambda: marker.list_complete(root))
 
-    def _ask(self, store: Storage, what: str, do: Callable[[], T]) -> T:
-        return ask(store, what, do, self._shelf.patience)
+    def _retry(self, store: Storage, what: str, do: Callable[[], T]) -> T:
+        return retry_if_remote(store, what, do, self._store.timeout_s)
 
-    def _from_first(self, find: Callable[[], Any]) -> Any:
+    def _broadcast_from_rank0(self, find: Callable[[], Any]) -> Any:
         """What the first process finds, on all of them; or what it raises."""
         box: list[Any] = [None]
         if self._rank == 0:
@@ -226,69 +237,71 @@ class Keeper:
                 box = [find()]
             except UserError as error:
                 box = [error]
-        if self._agreeing is not None:
-            broadcast_object_list(box, group=self._agreeing)
+        if self._sync_group is not None:
+            broadcast_object_list(box, group=self._sync_group)
         if isinstance(box[0], UserError):
             raise box[0]
         return box[0]
 
-    def _load(self, found: Checkpoint, state: Stateful) -> None:
-        folder = found.store.local()
+    def _load(self, source: Checkpoint, state: Stateful) -> None:
+        folder = source.storage.local_path()
         if folder is None:
-            folder = self._shelf.staging / "resumed"
-            what = f"reading {found.store.url} into {folder}"
-            together(self._agreeing, what, lambda: self._fetch(found, folder))
-        loaded = self._whole(state)
+            folder = self._store.staging / "resumed"
+            what = f"reading {source.storage.url} into {folder}"
+            run_on_all_ranks(self._sync_group, what, lambda: self._download(source, folder))
+        loaded = self._full_state(state)
         reader = FileSystemReader(folder)
         kept = reader.read_metadata().state_dict_metadata
         gpu = torch.cuda.is_available()
-        if found.world != self._world or (gpu and f"{RANDOM}.{self._rank}.cuda" not in kept):
-            del loaded[RANDOM]
-        load(loaded, storage_reader=reader, process_group=self._agreeing)
-        if RANDOM in loaded:
-            set_random_states(loaded.pop(RANDOM)[str(self._rank)])
+        if source.world_size != self._world_size or (
+            gpu and f"{RNG_STATE}.{self._rank}.cuda" not in kept
+        ):
+            del loaded[RNG_STATE]
+        load(loaded, storage_reader=reader, process_group=self._sync_group)
+        if RNG_STATE in loaded:
+            set_rng_state(loaded.pop(RNG_STATE)[str(self._rank)])
         state.load_state_dict(loaded)
 
         def take_log() -> None:
             if self._rank == 0:
-                unpack(folder, self._shelf.folder, found.step)
+                restore_logs(folder, self._store.folder, source.step)
 
-        together(self._agreeing, f"writing {self._shelf.folder}", take_log)
+        run_on_all_ranks(self._sync_group, f"writing {self._store.folder}", take_log)
 
-    def _whole(self, state: Stateful) -> dict[str, Any]:
-        return {**state.state_dict(), RANDOM: {str(self._rank): random_states()}}
+    def _full_state(self, state: Stateful) -> dict[str, Any]:
+        return {**state.state_dict(), RNG_STATE: {str(self._rank): get_rng_state()}}
 
     def _copy(self, state: Stateful) -> dict[str, Any]:
-        return cast("dict[str, Any]", self._stager.stage(self._whole(state)))
+        return cast("dict[str, Any]", self._stager.stage(self._full_state(state)))
 
-    def _fetch(self, found: Checkpoint, folder: Path) -> None:
-        if not first_here():
+    def _download(self, source: Checkpoint, folder: Path) -> None:
+        if not is_local_rank0():
             return
         shutil.rmtree(folder, ignore_errors=True)
-        for name in found.files:
-            get = partial(found.store.download, name, folder / name)
-            self._ask(found.store, f"reading {found.store.url}/{name}", get)
+        for name in source.files:
+            get = partial(source.storage.download, name, folder / name)
+            self._retry(source.storage, f"reading {source.storage.url}/{name}", get)
 
     # -- on the writing thread ---------------------------------------------------------------------
 
-    def _write(self, step: int, copied: dict[str, Any], notes: dict[str, Any]) -> None:
+    def _write(self, step: int, state: dict[str, Any], metadata: dict[str, Any]) -> None:
         try:
-            self._write_all(step, copied, notes)
+            self._write_all(step, state, metadata)
         except BaseException as error:  # noqa: BLE001 - raised by the next save, on the other thread
             self._error = error
 
-    def _write_all(self, step: int, copied: dict[str, Any], notes: dict[str, Any]) -> None:
-        shelf, group = self._shelf, self._writing
-        target = shelf.store.at(marker.name_of(step))
-        here = target.local()
-        folder = here or shelf.staging / marker.name_of(step)
+    def _write_all(self, step: int, state: dict[str, Any], metadata: dict[str, Any]) -> None:
+        shelf, group = self._store, self._write_group
+        target = shelf.storage.subdir(marker.checkpoint_name(step))
+        here = target.local_path()
+        folder = here or shelf.staging / marker.checkpoint_name(step)
         before: list[Checkpoint] = []
 
         def prepare() -> None:
             if self._rank == 0:
-                clear = partial(marker.tidy, shelf.store)
-                before.extend(self._ask(shelf.store, f"clearing {shelf.store.url}", clear))
-            if first_here():
+                clear = partial(marker.remove_incomplete, shelf.storage)
+                before.extend(self._retry(shelf.storage, f"clearing {shelf.storage.url}", clear))
+            if is_local_rank0():
                 if here is None:
                     shutil.rmtree(shelf.staging, ignore_errors=True)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -296,31 +309,31 @@ class Keeper:
         def send() -> None:
             mine = [*folder.glob(f"__{self._rank}_*")]
             if self._rank == 0:
-                mine += [folder / ".metadata", *pack(shelf.folder, folder)]
+                mine += [folder / ".metadata", *save_logs(shelf.folder, folder)]
             for path in mine if here is None else ():
                 put = partial(target.upload, path, path.name)
-                self._ask(target, f"writing {target.url}/{path.name}", put)
+                self._retry(target, f"writing {target.url}/{path.name}", put)
 
         def declare() -> None:
             if self._rank == 0:
-                value: dict[str, Any] = {"step": step, "world": self._world}
-                value |= {"identity": dict(self._identity), "notes": notes}
-                mark = partial(marker.mark, target, value)
-                self._ask(target, f"marking {target.url}", mark)
-                for old in shelf.superseded(before):
-                    clear = partial(marker.remove, old.store)
-                    self._ask(old.store, f"clearing {old.store.url}", clear)
-            if first_here() and here is None:
+                value: dict[str, Any] = {"step": step, "world": self._world_size}
+                value |= {"identity": dict(self._compatibility_key), "notes": metadata}
+                mark = partial(marker.write_marker, target, value)
+                self._retry(target, f"marking {target.url}", mark)
+                for old in shelf.expired(before):
+                    clear = partial(marker.remove_checkpoint, old.storage)
+                    self._retry(old.storage, f"clearing {old.storage.url}", clear)
+            if is_local_rank0() and here is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
         what = f"writing {target.url}"
         try:
-            together(group, what, prepare)
-            write(copied, folder, group)
-            together(group, what, send)
-            together(group, what, declare)
-        except (UserError, Failed):
+            run_on_all_ranks(group, what, prepare)
+            write_shards(state, folder, group)
+            run_on_all_ranks(group, what, send)
+            run_on_all_ranks(group, what, declare)
+        except (UserError, RankFailedError):
             # On all processes alike. A full disk needs the room to tell of it.
-            if first_here() and not (folder / marker.MARKER).exists():
+            if is_local_rank0() and not (folder / marker.MARKER).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise

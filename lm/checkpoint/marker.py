@@ -1,7 +1,7 @@
 """Checkpoints as files: a folder of shards that counts only with its marker, which is written last.
 
 A checkpoint is a folder ``step-000000100`` of ``torch.distributed.checkpoint``, on this machine or
-in an object store. Its marker ``complete.json`` names every file with its length. A crash before the
+in an object store. Its marker ``list_complete.json`` names every file with its length. A crash before the
 marker leaves a folder that nothing reads and the next save sweeps away.
 """
 
@@ -17,7 +17,7 @@ from infra.store.storage import Storage
 log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
-WHOSE = {
+MISMATCH_HINTS = {
     "shards": "other tokens",
     "tokenizer": "another tokenizer",
     "start_from": "other weights at its start",
@@ -26,7 +26,7 @@ WHOSE = {
 }
 
 
-class OtherRun(UserError):
+class CheckpointMismatchError(UserError):
     """A checkpoint that was made from other data or with another configuration."""
 
 
@@ -35,59 +35,67 @@ class Checkpoint:
     """A complete checkpoint.
 
     Attributes:
-        store: its folder.
+        storage: its folder.
         step: steps done; the next step's number, hence the position in the data.
-        world: processes that wrote it.
-        identity: what its weights depend on, by name.
-        notes: what else the loop wants back.
+        world_size: processes that wrote it.
+        compatibility_key: what its weights depend on, by name.
+        metadata: what else the loop wants back.
         files: its files, with their bytes.
     """
 
-    store: Storage
+    storage: Storage
     step: int
-    world: int
-    identity: Mapping[str, Any]
-    notes: Mapping[str, Any]
+    world_size: int
+    compatibility_key: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     files: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Of its folder."""
-        return name_of(self.step)
+        return checkpoint_name(self.step)
 
-    def require(self, identity: Mapping[str, Any]) -> None:
-        """Raise ``OtherRun`` if it differs in what weights depend on; names what."""
-        names = sorted(identity.keys() | self.identity.keys())
-        other = [name for name in names if self.identity.get(name) != identity.get(name)]
+    def require_compatible(self, compatibility_key: Mapping[str, Any]) -> None:
+        """Raise ``CheckpointMismatchError`` if it differs in what weights depend on; names what."""
+        names = sorted(compatibility_key.keys() | self.compatibility_key.keys())
+        other = [
+            name
+            for name in names
+            if self.compatibility_key.get(name) != compatibility_key.get(name)
+        ]
         if other:
             told = "; ".join(
-                f"made with {name} = {self.identity.get(name)!r}, this run has {identity.get(name)!r}"
+                f"made with {name} = {self.compatibility_key.get(name)!r}, this run has {compatibility_key.get(name)!r}"
                 for name in other
             )
-            kinds = list(dict.fromkeys(WHOSE.get(name, "another configuration") for name in other))
-            raise OtherRun(
-                f"{self.store.url} is of a run with {' and '.join(kinds)}: {told}; "
+            kinds = list(
+                dict.fromkeys(MISMATCH_HINTS.get(name, "another configuration") for name in other)
+            )
+            raise CheckpointMismatchError(
+                f"{self.storage.url} is of a run with {' and '.join(kinds)}: {told}; "
                 f"remove the folder to begin anew"
             )
 
 
-def name_of(step: int) -> str:
+def checkpoint_name(step: int) -> str:
     """The folder of a checkpoint after so many steps."""
     return f"step-{step:09d}"
 
 
-def complete(root: Storage) -> list[Checkpoint]:
+def list_complete(root: Storage) -> list[Checkpoint]:
     """The complete checkpoints below ``root``, oldest first.
 
     One whose files are not all there with their length is left out, and the log tells it.
     """
     found = []
-    for name in root.folders():
-        folder = root.at(name)
+    for name in root.list_folders():
+        folder = root.subdir(name)
         if not name.startswith("step-") or not folder.exists(MARKER):
             continue
         value = json.loads(folder.read(MARKER))
-        missing = [file for file, size in value["files"].items() if not _is(folder, file, size)]
+        missing = [
+            file for file, size in value["files"].items() if not _has_size(folder, file, size)
+        ]
         if missing:
             log.warning("%s is not whole (%s) and is passed over", folder.url, ", ".join(missing))
             continue
@@ -95,38 +103,38 @@ def complete(root: Storage) -> list[Checkpoint]:
     return found
 
 
-def mark(folder: Storage, marker: Mapping[str, Any]) -> None:
+def write_marker(folder: Storage, marker: Mapping[str, Any]) -> None:
     """Declare a checkpoint complete: all at once, and on the disk before it counts.
 
     Args:
         folder: the checkpoint's.
         marker: the fields of ``Checkpoint``, but for its store and files.
     """
-    files = {name: folder.size(name) for name in folder.list() if name != MARKER}
-    folder.put(MARKER, json.dumps({**marker, "files": files}, sort_keys=True).encode())
+    files = {name: folder.size(name) for name in folder.list_files() if name != MARKER}
+    folder.write(MARKER, json.dumps({**marker, "files": files}, sort_keys=True).encode())
 
 
-def tidy(root: Storage) -> list[Checkpoint]:
+def remove_incomplete(root: Storage) -> list[Checkpoint]:
     """Remove what crashes have left of checkpoints that were never, or are not, complete.
 
     Returns:
-        As ``complete``.
+        As ``list_complete``.
     """
-    found = complete(root)
+    found = list_complete(root)
     whole = {item.name for item in found}
-    for name in root.folders():
+    for name in root.list_folders():
         if name.startswith("step-") and name not in whole:
-            remove(root.at(name))
+            remove_checkpoint(root.subdir(name))
     return found
 
 
-def remove(folder: Storage) -> None:
+def remove_checkpoint(folder: Storage) -> None:
     """Take the marker away first, so that no half-removed checkpoint counts as complete."""
     folder.remove(MARKER)
     folder.remove_tree()
 
 
-def _is(folder: Storage, name: str, size: int) -> bool:
+def _has_size(folder: Storage, name: str, size: int) -> bool:
     try:
         return folder.size(name) == size
     except FileNotFoundError:

@@ -11,21 +11,21 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from infra.errors import UserError
-from infra.store.retry import DISK, StoreAway
+from infra.store.retry import FATAL_DISK_ERRNOS, StorageUnavailableError
 from lm.metrics.meter import local_rank
 
-REFUSED = DISK | {errno.EACCES, errno.EPERM}  # no use in starting over
+FATAL_ERRNOS = FATAL_DISK_ERRNOS | {errno.EACCES, errno.EPERM}  # no use in starting over
 
 
-class NotSaved(UserError):
+class CheckpointSaveError(UserError):
     """A checkpoint that could not be written, on all processes alike."""
 
 
-class Failed(Exception):
+class RankFailedError(Exception):
     """What went wrong on one process, on all processes alike; no ``UserError``: it may pass."""
 
 
-class Writer(FileSystemWriter):
+class ShardWriter(FileSystemWriter):
     """Writes shards, and tells what the operating system said if they cannot be written."""
 
     def write_data(self, *given: Any) -> Any:
@@ -38,7 +38,7 @@ class Writer(FileSystemWriter):
             raise
 
 
-def write(state: dict[str, Any], folder: Path, group: ProcessGroup | None) -> None:
+def write_shards(state: dict[str, Any], folder: Path, group: ProcessGroup | None) -> None:
     """Write this process's shards, and on the first process what they are.
 
     Raises:
@@ -46,20 +46,20 @@ def write(state: dict[str, Any], folder: Path, group: ProcessGroup | None) -> No
         CheckpointException: if anything else went wrong, which starting over may mend.
     """
     try:
-        save(state, storage_writer=Writer(folder), process_group=group)
+        save(state, storage_writer=ShardWriter(folder), process_group=group)
     except CheckpointException as error:
         # torch raises this on all processes when each of them has done what it can.
-        refused = [rank for rank, (why, _) in error.failures.items() if _refused(why)]
+        refused = [rank for rank, (why, _) in error.failures.items() if _is_fatal(why)]
         if not refused:
             raise
         rank = min(refused)
-        raise NotSaved(
+        raise CheckpointSaveError(
             f"{folder}: the checkpoint cannot be written (process {rank}: "
             f"{error.failures[rank][0]}); when that is mended, the run goes on from the one before"
         ) from error
 
 
-def together(group: ProcessGroup | None, what: str, do: Callable[[], None]) -> None:
+def run_on_all_ranks(group: ProcessGroup | None, what: str, do: Callable[[], None]) -> None:
     """Do this process's part and wait for the others.
 
     Args:
@@ -82,8 +82,11 @@ def together(group: ProcessGroup | None, what: str, do: Callable[[], None]) -> N
     if error is not None:
         known = isinstance(error, UserError)
         text = str(error) if known else f"{what}: {type(error).__name__}: {error}"
-        away, final = isinstance(error, StoreAway), known or _refused(error)
-        mine = StoreAway if away else NotSaved if final else Failed, text
+        away, final = isinstance(error, StorageUnavailableError), known or _is_fatal(error)
+        mine = (
+            StorageUnavailableError if away else CheckpointSaveError if final else RankFailedError,
+            text,
+        )
     told: list[Any] = [mine]
     if group is not None:
         told *= get_world_size(group)
@@ -94,10 +97,10 @@ def together(group: ProcessGroup | None, what: str, do: Callable[[], None]) -> N
         raise kind(text) from error
 
 
-def _refused(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in REFUSED
+def _is_fatal(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in FATAL_ERRNOS
 
 
-def first_here() -> bool:
+def is_local_rank0() -> bool:
     """Whether this is the machine's first process."""
     return local_rank() == 0

@@ -4,22 +4,22 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from infra.config import Section
-from lm.data.mixture import counts
+from infra.config import ConfigModel
+from lm.data.mixture import cycle_counts
 
 
-class DataPart(Section):
+class DataConfig(ConfigModel):
     """How much, how it is cut, and what is held beside it."""
 
-    start_from: str | None = Field(
+    init_from: str | None = Field(
         None,
         description=(
             "an entry of `train` that stands before this one: its weights are what this one starts "
             "with, in a stage of its own (docs/train.md, Stages); default: random weights"
         ),
     )
-    tokens: int = Field(ge=1, description="tokens to train on, in all")
-    batch: int | None = Field(
+    train_tokens: int = Field(ge=1, description="tokens to train on, in all")
+    global_batch_size: int | None = Field(
         None,
         ge=1,
         description=(
@@ -27,7 +27,7 @@ class DataPart(Section):
             "(measured: larger steps learn less per token, smaller ones cost more per token)"
         ),
     )
-    micro_batch: int | None = Field(
+    micro_batch_size: int | None = Field(
         None,
         ge=1,
         description=(
@@ -51,7 +51,7 @@ class DataPart(Section):
             "sources not named have none; default: every document once per epoch"
         ),
     )
-    shuffle_tokens: int = Field(
+    shuffle_window_tokens: int = Field(
         268_435_456,
         ge=1,
         description=(
@@ -59,7 +59,7 @@ class DataPart(Section):
             "a corpus of at most that many is shuffled as a whole"
         ),
     )
-    cache_bytes: int = Field(
+    shard_cache_bytes: int = Field(
         4_294_967_296,
         ge=1,
         description="bytes of a remote store's shards that are kept on this machine, at most",
@@ -75,7 +75,7 @@ class DataPart(Section):
 
     @field_validator("mixture")
     @classmethod
-    def _weights(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+    def _check_mixture(cls, value: dict[str, float] | None) -> dict[str, float] | None:
         if value is not None:
-            counts(value)
+            cycle_counts(value)
         return value

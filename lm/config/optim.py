@@ -4,22 +4,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from infra.config import Section
+from infra.config import ConfigModel
 
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running average, per step
 
 
-class UpdatePart(Section):
+class OptimConfig(ConfigModel):
     """Processes, optimizer, schedule and precision."""
 
-    processes: int = Field(
+    num_processes: int = Field(
         2,
         ge=1,
         description=(
             "processes (data parallel), one per core or GPU; on a machine with one GPU: 1"
         ),
     )
-    threads: int = Field(
+    threads_per_process: int = Field(
         1,
         ge=1,
         le=1024,
@@ -41,7 +41,7 @@ class UpdatePart(Section):
         gt=0,
         description="peak rate (measured for muon; try 0.001 to 0.004 with adamw)",
     )
-    embedding_ratio: float = Field(
+    embedding_lr_multiplier: float = Field(
         10.0,
         gt=0,
         description=(
@@ -57,10 +57,10 @@ class UpdatePart(Section):
             "2024, arXiv:2405.18392)"
         ),
     )
-    cooldown: float = Field(
+    decay_fraction: float = Field(
         0.2, gt=0, le=1, description="schedule wsd: share of the steps over which the rate falls"
     )
-    min_ratio: float = Field(
+    min_lr_fraction: float = Field(
         0.0,
         ge=0,
         le=1,
@@ -69,13 +69,13 @@ class UpdatePart(Section):
             "after Bergsma et al. 2025 (arXiv:2502.15938), and measured"
         ),
     )
-    warmup: float = Field(
+    warmup_fraction: float = Field(
         0.03, ge=0, lt=1, description="share of the steps over which the rate rises to its peak"
     )
     weight_decay: float = Field(
         0.1, ge=0, description="of matrices in the blocks (Brown et al. 2020, appendix B)"
     )
-    decay_embeddings: bool = Field(
+    weight_decay_embeddings: bool = Field(
         False, description="whether embeddings (and an untied head) decay as well, as in nanoGPT"
     )
     l1: float = Field(
@@ -102,7 +102,7 @@ class UpdatePart(Section):
             "loss in the log includes it, the validation loss does not"
         ),
     )
-    ema: float | None = Field(
+    ema_decay: float | None = Field(
         None,
         gt=0,
         lt=1,
@@ -112,7 +112,7 @@ class UpdatePart(Section):
             "is validated and kept (Polyak & Juditsky 1992); try 0.999"
         ),
     )
-    patience: int | None = Field(
+    early_stopping_patience: int | None = Field(
         None,
         ge=1,
         description=(
@@ -123,7 +123,7 @@ class UpdatePart(Section):
     min_delta: float = Field(
         0.0, ge=0, description="with patience: nats by which a loss must be lower to be better"
     )
-    spike: float | None = Field(
+    loss_spike_sigma: float | None = Field(
         None,
         gt=0,
         description=(
@@ -132,11 +132,13 @@ class UpdatePart(Section):
             "is described in docs/checkpoints.md. Default: only what is no number does; try 8"
         ),
     )
-    betas: tuple[Decay, Decay] = Field(
+    adam_betas: tuple[Decay, Decay] = Field(
         (0.9, 0.95), description="AdamW's averaging (Brown et al. 2020, appendix B)"
     )
-    momentum: float = Field(0.95, ge=0, lt=1, description="Muon's averaging (Jordan et al. 2024)")
-    clip: float = Field(
+    muon_momentum: float = Field(
+        0.95, ge=0, lt=1, description="Muon's averaging (Jordan et al. 2024)"
+    )
+    max_grad_norm: float = Field(
         1.0, ge=0, description="largest norm of the gradient; 0: any (Brown et al. 2020)"
     )
 
@@ -147,14 +149,14 @@ class UpdatePart(Section):
             "the loss (Micikevicius et al. 2018, arXiv:1710.03740)"
         ),
     )
-    parallel: Literal["ddp", "fsdp"] = Field(
+    data_parallel: Literal["ddp", "fsdp"] = Field(
         "ddp",
         description=(
             "ddp: every process holds all weights; fsdp: each holds its share of weights, "
             "gradients and optimizer state (PyTorch's fully_shard)"
         ),
     )
-    recompute: bool = Field(
+    activation_checkpointing: bool = Field(
         False,
         description=(
             "make the blocks' activations again in the backward pass instead of keeping them: "

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from infra.config import Section
+from infra.config import ConfigModel
 
 # No weight depends on these fields, so changing one does not train again.
-OPERATIONAL = frozenset(
+OPERATIONAL_FIELDS = frozenset(
     {
         "name",
         "log_every",
@@ -25,16 +25,16 @@ OPERATIONAL = frozenset(
 )
 
 
-class KeepPart(Section):
+class RunConfig(ConfigModel):
     """Checkpoints, validations, restarts and the log."""
 
-    validation_every: int = Field(
+    validation_interval: int = Field(
         100, ge=1, description="steps between validations; the last step is always followed by one"
     )
-    checkpoint_every: int = Field(
+    checkpoint_interval: int = Field(
         100, ge=1, description="steps between checkpoints; the last step is always kept"
     )
-    keep: int = Field(
+    keep_last: int = Field(
         2,
         ge=2,
         description=(
@@ -42,7 +42,7 @@ class KeepPart(Section):
             "hold the update that spoils the weights, and a branch then begins at the one before"
         ),
     )
-    keep_every: int = Field(
+    keep_interval: int = Field(
         0,
         ge=0,
         description=(
@@ -50,7 +50,7 @@ class KeepPart(Section):
             "model; 0: none"
         ),
     )
-    checkpoints: str | None = Field(
+    checkpoint_url: str | None = Field(
         None,
         min_length=1,
         description=(
@@ -58,7 +58,7 @@ class KeepPart(Section):
             "the run lasts; default: this machine's cache"
         ),
     )
-    store_patience: float = Field(
+    storage_timeout: float = Field(
         600.0,
         ge=0,
         description=(
@@ -66,10 +66,10 @@ class KeepPart(Section):
             "go on later"
         ),
     )
-    restarts: int = Field(
+    max_restarts: int = Field(
         3, ge=0, description="times that a run goes on from its last checkpoint after a crash"
     )
-    branches: int = Field(
+    max_rollbacks: int = Field(
         3,
         ge=0,
         description=(
@@ -77,7 +77,7 @@ class KeepPart(Section):
             "checkpoint, leaving out the batches that did it"
         ),
     )
-    nodes: int = Field(
+    num_nodes: int = Field(
         1,
         ge=1,
         description=(
@@ -90,7 +90,7 @@ class KeepPart(Section):
         pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):[0-9]{1,5}$",
         description="with nodes: host:port of the first machine, where the processes meet",
     )
-    mlflow: str | None = Field(
+    mlflow_tracking_uri: str | None = Field(
         None,
         min_length=1,
         description=(
@@ -98,4 +98,4 @@ class KeepPart(Section):
             "gristmill[mlflow]"
         ),
     )
-    log_every: int = Field(10, ge=1, description="steps between lines of the log")
+    log_interval: int = Field(10, ge=1, description="steps between lines of the log")

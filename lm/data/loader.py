@@ -13,17 +13,17 @@ from infra.dataset.dataset import Dataset
 from infra.formats.megatron import TRAIN, TokenShards
 from lm.config.train import TrainConfig
 from lm.data.shuffle import Indices, Ranges
-from lm.data.sampler import Plan, Sampler, sampler
-from lm.data.prefetch import ReadAhead, check_room
+from lm.data.sampler import SamplingPlan, Sampler, build_sampler
+from lm.data.prefetch import ShardPrefetcher, check_cache_size
 
-AHEAD = 4  # steps that are made ready beforehand
-TOGETHER = 256  # rows that are made at once, where steps are small
-POLL = 0.1  # seconds after which a waiting thread looks whether it is still wanted
+PREFETCH_STEPS = 4  # steps that are made ready beforehand
+ROWS_PER_FETCH = 256  # rows that are made at once, where steps are small
+POLL_INTERVAL_S = 0.1  # seconds after which a waiting thread looks whether it is still wanted
 
 Rows = npt.NDArray[np.int64]
 
 
-class NotServed(Exception):
+class DataLoaderError(Exception):
     """A batch that could not be made ready, on this process; no ``UserError``, which all share.
 
     The others wait for this process in vain until it ends and torchrun starts all of them again.
@@ -46,7 +46,7 @@ class Batch:
     digest: int
 
 
-class Feed:
+class DataLoader:
     """The share that one of several equal processes has in every batch."""
 
     def __init__(
@@ -54,28 +54,28 @@ class Feed:
         sampler: Sampler,
         shards: TokenShards,
         rank: int,
-        world: int,
+        world_size: int,
         *,
         eos: int,
-        first: int = 0,
-        ahead: ReadAhead | None = None,
+        start_step: int = 0,
+        prefetcher: ShardPrefetcher | None = None,
     ) -> None:
-        """Serve rank ``rank`` of ``world``, from step ``first`` on.
+        """Serve rank ``rank`` of ``world_size``, from step ``start_step`` on.
 
         Args:
             sampler: the order of the run.
             shards: the training split.
             rank: of this process.
-            world: number of processes.
+            world_size: number of processes.
             eos: id of the end of text, the first input of packed rows.
-            first: the first step to be asked for.
-            ahead: what reads remote shards ahead of the run.
+            start_step: the first step to be asked for.
+            prefetcher: what reads remote shards ahead of the run.
         """
-        self._sampler, self._shards, self._eos, self._ahead = sampler, shards, eos, ahead
-        self._closed, self._next = False, first
-        share = sampler.plan.batch // world
-        self._mine = slice(rank * share, (rank + 1) * share)
-        self._start(first)
+        self._sampler, self._shards, self._eos, self._prefetcher = sampler, shards, eos, prefetcher
+        self._closed, self._next_step = False, start_step
+        share = sampler.plan.global_batch_size // world_size
+        self._rank_slice = slice(rank * share, (rank + 1) * share)
+        self._start_thread(start_step)
 
     def batch(self, step: int) -> Batch:
         """This process's share of a 0-based step.
@@ -87,81 +87,81 @@ class Feed:
         """
         if self._closed:
             raise RuntimeError("the feed is closed")
-        if step != self._next:
-            self._halt()
-            self._start(step)
-        if self._ahead:
-            self._ahead.reached(step)
-        made = self._ready.get()
+        if step != self._next_step:
+            self._stop_thread()
+            self._start_thread(step)
+        if self._prefetcher:
+            self._prefetcher.advance(step)
+        made = self._queue.get()
         if isinstance(made, BaseException):
-            self._next = -1  # the thread is gone: whoever asks again starts another
-            raise NotServed(f"step {step}: {made}") from made
-        self._next = step + 1
+            self._next_step = -1  # the thread is gone: whoever asks again starts another
+            raise DataLoaderError(f"step {step}: {made}") from made
+        self._next_step = step + 1
         return made
 
     def close(self) -> None:
         """End the threads that work ahead."""
         self._closed = True
-        self._halt()
-        if self._ahead:
-            self._ahead.close()
+        self._stop_thread()
+        if self._prefetcher:
+            self._prefetcher.close()
 
-    def _halt(self) -> None:
-        self._unwanted.set()
+    def _stop_thread(self) -> None:
+        self._stop.set()
         self._thread.join()
 
-    def _start(self, first: int) -> None:
-        self._next = first
-        self._ready: Queue[Batch | BaseException] = Queue(AHEAD)
-        self._unwanted = Event()
+    def _start_thread(self, start_step: int) -> None:
+        self._next_step = start_step
+        self._queue: Queue[Batch | BaseException] = Queue(PREFETCH_STEPS)
+        self._stop = Event()
         self._thread = Thread(
-            target=self._work, args=(first, self._ready, self._unwanted), name="feed", daemon=True
+            target=self._run, args=(start_step, self._queue, self._stop), name="feed", daemon=True
         )
         self._thread.start()
 
-    def _work(self, step: int, ready: "Queue[Batch | BaseException]", unwanted: Event) -> None:
+    def _run(self, step: int, queue: "Queue[Batch | BaseException]", stop: Event) -> None:
         stride = 1  # the first step is wanted soon
-        while not unwanted.is_set():
+        while not stop.is_set():
             made: list[Batch | BaseException]
             try:
-                made = [*self._make(step, stride)]
+                made = [*self._build_batches(step, stride)]
             except BaseException as error:  # noqa: BLE001 - raised again by `batch`
                 made = [error]
             for batch in made:
-                while not unwanted.is_set():
+                while not stop.is_set():
                     try:
-                        ready.put(batch, timeout=POLL)
+                        queue.put(batch, timeout=POLL_INTERVAL_S)
                         break
                     except Full:
                         continue
             if isinstance(made[0], BaseException):
                 return
             step += stride
-            stride = min(2 * stride, max(1, TOGETHER // len(made[0].samples)))
+            stride = min(2 * stride, max(1, ROWS_PER_FETCH // len(made[0].samples)))
 
-    def _make(self, first: int, steps: int) -> list[Batch]:
+    def _build_batches(self, start_step: int, steps: int) -> list[Batch]:
         """Some steps at once: what a step costs beside its rows is paid once."""
-        numbers = [self._sampler.samples(step)[self._mine] for step in range(first, first + steps)]
-        pieces = self._sampler.pieces(np.concatenate(numbers))
-        rows = np.full((sum(map(len, numbers)), self._sampler.plan.context + 1), -1, np.int64)
+        numbers = [self._sampler.samples(step)[self._rank_slice] for step in range(start_step, start_step + steps)]
+        pieces = self._sampler.token_spans(np.concatenate(numbers))
+        rows = np.full((sum(map(len, numbers)), self._sampler.plan.context_length + 1), -1, np.int64)
         rows[:, 0] = self._eos
-        self._shards.fill(rows, pieces.rows, pieces.columns, pieces.starts, pieces.lengths)
+        self._shards.copy_spans(rows, pieces.rows, pieces.columns, pieces.starts, pieces.lengths)
         return [
             Batch(own, samples, digest_rows(own))
             for own, samples in zip(np.split(rows, steps), numbers, strict=True)
         ]
 
 
-def open_feed(
+def build_loader(
     config: TrainConfig,
     tokens: Dataset,
     seed: int,
     rank: int,
-    world: int,
+    world_size: int,
     cache: Path,
-    first: int = 0,
+    start_step: int = 0,
     skip: Ranges = (),
-) -> Feed:
+) -> DataLoader:
     """What a process of a run learns from.
 
     Args:
@@ -169,43 +169,43 @@ def open_feed(
         tokens: token shards.
         seed: the recipe's.
         rank: of this process.
-        world: number of processes.
+        world_size: number of processes.
         cache: folder for blocks of remote shards; shared by the processes of a machine.
-        first: the first step to be asked for.
+        start_step: the first step to be asked for.
         skip: half-open ranges of batches that are left out.
 
     Raises:
         TooFewTokens: if the training split, or one source of a mixture, is shorter than one window.
         UserError: if the mixture names a source without documents, or the cache is too small.
     """
-    shards = TokenShards(tokens, TRAIN, cache, config.cache_bytes)
-    order = sampler(Plan.of(config, seed, skip), shards)
+    shards = TokenShards(tokens, TRAIN, cache, config.shard_cache_bytes)
+    order = build_sampler(SamplingPlan.from_config(config, seed, skip), shards)
     ahead = None
     if any(shards.blocks):
-        check_room(order, shards, config.name)
-        ahead = ReadAhead(order, shards, first, config.steps)
-    return Feed(order, shards, rank, world, eos=tokens.facts["eos_id"], first=first, ahead=ahead)
+        check_cache_size(order, shards, config.name)
+        ahead = ShardPrefetcher(order, shards, start_step, config.steps)
+    return DataLoader(order, shards, rank, world_size, eos=tokens.stats["eos_id"], start_step=start_step, prefetcher=ahead)
 
 
-def validation_rows(shards: TokenShards, context: int, most: int) -> Rows:
+def validation_rows(shards: TokenShards, context_length: int, max_tokens: int) -> Rows:
     """A fixed set of held-out rows, spread evenly over the split.
 
     Args:
         shards: the validation split.
-        context: targets per row.
-        most: tokens to predict in all, at most.
+        context_length: targets per row.
+        max_tokens: tokens to predict in all, at most.
 
     Returns:
         int64[n, context + 1]; what lies beyond the split's end is -1. No rows if the split has
         fewer than two tokens.
     """
-    total = -(-max(0, len(shards) - 1) // context)
-    count = min(total, most // context)
-    rows = np.full((count, context + 1), -1, np.int64)
+    total = -(-max(0, len(shards) - 1) // context_length)
+    count = min(total, max_tokens // context_length)
+    rows = np.full((count, context_length + 1), -1, np.int64)
     for row, window in enumerate(np.linspace(0, total - 1, count).round().astype(int)):
-        start = int(window) * context
-        length = min(context + 1, len(shards) - start)
-        rows[row, :length] = shards.window(start, length)
+        start = int(window) * context_length
+        length = min(context_length + 1, len(shards) - start)
+        rows[row, :length] = shards.read(start, length)
     return rows
 
 

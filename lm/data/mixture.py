@@ -12,13 +12,13 @@ from functools import cached_property
 
 import numpy as np
 
-from lm.data.shuffle import Indices, keys, keys_by_number, permute, restore
+from lm.data.shuffle import Indices, derive_round_keys, derive_round_keys_each, permute, unpermute
 
-CYCLE = 1024
+CYCLE_SAMPLES = 1024
 
 
-def counts(weights: Mapping[str, float]) -> dict[str, int]:
-    """Samples of a cycle by source: sums to ``CYCLE``, each at least one, by largest remainder.
+def cycle_counts(weights: Mapping[str, float]) -> dict[str, int]:
+    """Samples of a cycle by source: sums to ``CYCLE_SAMPLES``, each at least one, by largest remainder.
 
     Raises:
         ValueError: if a weight is not positive, or too small for one sample in a cycle.
@@ -27,15 +27,15 @@ def counts(weights: Mapping[str, float]) -> dict[str, int]:
     if wrong or not weights:
         raise ValueError(f"the weight of {wrong[0]!r} is not positive" if wrong else "no source")
     total = sum(weights.values())
-    exact = {name: CYCLE * weights[name] / total for name in sorted(weights)}
+    exact = {name: CYCLE_SAMPLES * weights[name] / total for name in sorted(weights)}
     result = {name: int(share) for name, share in exact.items()}
-    left = CYCLE - sum(result.values())
+    left = CYCLE_SAMPLES - sum(result.values())
     for name in sorted(exact, key=lambda name: (result[name] - exact[name], name))[:left]:
         result[name] += 1
     none = [name for name, count in result.items() if not count]
     if none:
         raise ValueError(
-            f"{none[0]!r} would get less than one of {CYCLE} samples: raise its weight or leave it out"
+            f"{none[0]!r} would get less than one of {CYCLE_SAMPLES} samples: raise its weight or leave it out"
         )
     return result
 
@@ -46,33 +46,33 @@ class Mixture:
 
     Attributes:
         seed: the recipe's.
-        counts: samples of a cycle by stream; sums to ``CYCLE``.
+        cycle_counts: samples of a cycle by stream; sums to ``CYCLE_SAMPLES``.
     """
 
     seed: int
-    counts: tuple[int, ...]
+    cycle_counts: tuple[int, ...]
 
-    def at(self, samples: Indices) -> tuple[Indices, Indices]:
+    def locate_samples(self, samples: Indices) -> tuple[Indices, Indices]:
         """The stream of each sample, and the sample's running number in that stream."""
-        cycles = samples // CYCLE
-        places = permute(samples % CYCLE, self._keys(cycles), CYCLE)
+        cycles = samples // CYCLE_SAMPLES
+        places = permute(samples % CYCLE_SAMPLES, self._round_keys(cycles), CYCLE_SAMPLES)
         streams = np.searchsorted(self._bounds, places, side="right") - 1
-        sizes = np.array(self.counts, np.int64)
+        sizes = np.array(self.cycle_counts, np.int64)
         return streams, cycles * sizes[streams] + places - self._bounds[streams]
 
-    def samples_of(self, stream: int, numbers: Indices) -> Indices:
+    def inverse(self, source: int, indices: Indices) -> Indices:
         """The samples that are a stream's with these running numbers."""
-        cycles, ranks = numbers // self.counts[stream], numbers % self.counts[stream]
-        places = restore(self._bounds[stream] + ranks, self._keys(cycles), CYCLE)
-        return cycles * CYCLE + places
+        cycles, ranks = indices // self.cycle_counts[source], indices % self.cycle_counts[source]
+        places = unpermute(self._bounds[source] + ranks, self._round_keys(cycles), CYCLE_SAMPLES)
+        return cycles * CYCLE_SAMPLES + places
 
-    def numbers_below(self, stream: int, samples: int) -> int:
+    def index_bound(self, source: int, samples: int) -> int:
         """One past the largest running number that any of the first ``samples`` samples can have."""
-        return -(-samples // CYCLE) * self.counts[stream]
+        return -(-samples // CYCLE_SAMPLES) * self.cycle_counts[source]
 
     @cached_property
     def _bounds(self) -> Indices:
-        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+        return np.concatenate([[0], np.cumsum(self.cycle_counts)]).astype(np.int64)
 
-    def _keys(self, cycles: Indices) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]":
-        return keys_by_number(keys(("mixture", self.seed)), cycles)
+    def _round_keys(self, cycles: Indices) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]":
+        return derive_round_keys_each(derive_round_keys(("mixture", self.seed)), cycles)

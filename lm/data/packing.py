@@ -15,14 +15,14 @@ from functools import cached_property
 
 import numpy as np
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 from lm.data.shuffle import Indices
 
 GROUP_TOKENS = 1 << 24  # tokens that are packed together, at least; some thousand rows
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedGroup:
     """Rows of pieces.
 
     Attributes:
@@ -43,7 +43,7 @@ class Packed:
         """Number of rows."""
         return len(self.bounds) - 1
 
-    def pieces_of(self, first: int, end: int) -> Indices:
+    def find_spans(self, first: int, end: int) -> Indices:
         """The pieces of the documents ``[first, end)``."""
         low, high = np.searchsorted(self.documents, [first, end], sorter=self._by_document)
         return self._by_document[low:high]
@@ -53,19 +53,19 @@ class Packed:
         return np.argsort(self.documents, kind="stable")
 
 
-def groups(lengths: Indices, most: int = GROUP_TOKENS) -> Indices:
+def packing_groups(lengths: Indices, group_tokens: int = GROUP_TOKENS) -> Indices:
     """Bounds of runs of documents, int64[groups + 1]: each run ends with the document that fills it.
 
     Args:
         lengths: int64[documents].
-        most: tokens at which a run is full.
+        group_tokens: tokens at which a run is full.
     """
     before = np.cumsum(lengths) - lengths  # tokens ahead of each document
-    turns = np.flatnonzero(np.diff(before // most, prepend=-1))
+    turns = np.flatnonzero(np.diff(before // group_tokens, prepend=-1))
     return np.append(turns, len(lengths)).astype(np.int64)
 
 
-def pack(lengths: Indices, capacity: int) -> Packed:
+def pack(lengths: Indices, capacity: int) -> PackedGroup:
     """Pack some documents into rows of ``capacity`` tokens.
 
     Args:
@@ -86,10 +86,10 @@ def pack(lengths: Indices, capacity: int) -> Packed:
     bounds = np.searchsorted(rows[order], np.arange((rows.max() + 1 if len(rows) else 0) + 1))
     before = np.cumsum(sizes) - sizes
     columns = before - np.repeat(before[bounds[:-1]], np.diff(bounds))
-    return Packed(documents[order], offsets[order], sizes, columns, bounds.astype(np.int64))
+    return PackedGroup(documents[order], offsets[order], sizes, columns, bounds.astype(np.int64))
 
 
-@kernel
+@jit
 def best_fit(sizes: Indices, capacity: int) -> Indices:
     """The row of each piece.
 

@@ -18,63 +18,63 @@ from infra.errors import UserError
 from infra.formats.megatron import TokenShards
 from lm.data.sampler import Sampler
 
-SAMPLES = 8192  # that are looked at together
-FETCHERS = 8  # blocks that are fetched at once, so that a store's latency hides
-PAUSE = 0.05  # seconds between two looks at how far the run is
+SAMPLES_PER_SCAN = 8192  # that are looked at together
+FETCH_THREADS = 8  # blocks that are fetched at once, so that a store's latency hides
+POLL_INTERVAL_S = 0.05  # seconds between two looks at how far the run is
 
 log = logging.getLogger(__name__)
 
 
-class ReadAhead:
+class ShardPrefetcher:
     """Keeps the cache of some remote token shards ahead of a run."""
 
-    def __init__(self, sampler: Sampler, shards: TokenShards, first: int, steps: int) -> None:
-        """Start to read for the steps from ``first`` to ``steps``."""
-        self._sampler, self._shards, self._steps = sampler, shards, steps
-        self._now, self._closed = first, Event()
-        self._looked: tuple[int, int, list[int]] = (0, 0, [])  # while there is no room for it
-        self._stride = max(1, SAMPLES // sampler.plan.batch)
-        self._thread = Thread(target=self._work, name="read-ahead", daemon=True)
+    def __init__(self, sampler: Sampler, shards: TokenShards, start_step: int, end_step: int) -> None:
+        """Start to read for the steps from ``start_step`` to ``end_step``."""
+        self._sampler, self._shards, self._end_step = sampler, shards, end_step
+        self._current_step, self._closed = start_step, Event()
+        self._last_scan: tuple[int, int, list[int]] = (0, 0, [])  # while there is no room for it
+        self._stride = max(1, SAMPLES_PER_SCAN // sampler.plan.global_batch_size)
+        self._thread = Thread(target=self._run, name="read-ahead", daemon=True)
         self._thread.start()
 
-    def reached(self, step: int) -> None:
+    def advance(self, step: int) -> None:
         """Tell that the rows of this step are being asked for."""
-        self._now = step
+        self._current_step = step
 
     def close(self) -> None:
         """Stop reading."""
         self._closed.set()
         self._thread.join()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         ahead: deque[tuple[int, int, list[int]]] = (
             deque()
         )  # first step, one past the last, segments
-        most = self._shards.cache.limit // BLOCK_BYTES
-        with ThreadPoolExecutor(FETCHERS, "blocks") as fetchers:
+        most = self._shards.cache.max_bytes // BLOCK_BYTES
+        with ThreadPoolExecutor(FETCH_THREADS, "blocks") as fetchers:
             while not self._closed.is_set():
-                now = self._now
+                now = self._current_step
                 while ahead and not ahead[0][0] <= now < ahead[0][1]:
                     ahead.popleft()
                 head = ahead[-1][1] if ahead else now
                 needed = {segment for *_, some in ahead for segment in some}
-                if head < self._steps:
-                    end = min(head + self._stride, self._steps)
-                    wanted = self._segments(head, end)
+                if head < self._end_step:
+                    end = min(head + self._stride, self._end_step)
+                    wanted = self._extents_for_steps(head, end)
                     if not ahead or len(needed.union(wanted)) <= most:
                         ahead.append((head, end, wanted))
-                        self._announce(needed.union(wanted))
+                        self._pin(needed.union(wanted))
                         self._fetch(fetchers, wanted)
                         continue
-                self._announce(needed)
-                self._closed.wait(PAUSE)
+                self._pin(needed)
+                self._closed.wait(POLL_INTERVAL_S)
 
-    def _segments(self, first: int, end: int) -> list[int]:
+    def _extents_for_steps(self, first: int, end: int) -> list[int]:
         """The segments that some steps need, in the order of their first use."""
-        if self._looked[:2] == (first, end):
-            return self._looked[2]
+        if self._last_scan[:2] == (first, end):
+            return self._last_scan[2]
         samples = np.concatenate([self._sampler.samples(step) for step in range(first, end)])
-        pieces, bounds = self._sampler.pieces(samples), self._shards.segment_starts
+        pieces, bounds = self._sampler.token_spans(samples), self._shards.extent_starts
         by_use = np.argsort(pieces.rows, kind="stable")
         starts, ends = pieces.starts[by_use], (pieces.starts + pieces.lengths)[by_use]
         low = np.searchsorted(bounds, starts, side="right") - 1
@@ -82,25 +82,25 @@ class ReadAhead:
         every = np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         segments, at = np.unique(every, return_index=True)
         remote = [number for number in segments[np.argsort(at)].tolist() if self._block(number)]
-        self._looked = first, end, remote
+        self._last_scan = first, end, remote
         return remote
 
-    def _block(self, segment: int) -> Block | None:
-        return self._shards.blocks[segment]
+    def _block(self, extent: int) -> Block | None:
+        return self._shards.blocks[extent]
 
-    def _announce(self, segments: set[int]) -> None:
-        blocks = [self._block(segment) for segment in segments]
-        self._shards.cache.need({block.file for block in blocks if block is not None})
-        self._shards.forget(segments)
+    def _pin(self, extents: set[int]) -> None:
+        blocks = [self._block(segment) for segment in extents]
+        self._shards.cache.pin({block.cache_name for block in blocks if block is not None})
+        self._shards.unmap(extents)
 
-    def _fetch(self, fetchers: ThreadPoolExecutor, segments: Sequence[int]) -> None:
+    def _fetch(self, fetchers: ThreadPoolExecutor, extents: Sequence[int]) -> None:
         """Have these blocks fetched, less those that another process is about to fetch."""
 
         def fetch(block: Block) -> None:
             if not self._closed.is_set():
                 self._shards.cache.fetch(block, wait=False)
 
-        blocks = [self._block(segment) for segment in segments]
+        blocks = [self._block(segment) for segment in extents]
         cache = self._shards.cache
         wanted = [block for block in blocks if block is not None and not cache.has(block)]
         for done in [fetchers.submit(fetch, block) for block in wanted]:
@@ -110,7 +110,7 @@ class ReadAhead:
                 log.warning("reading ahead: %s", error)
 
 
-def check_room(sampler: Sampler, shards: TokenShards, name: str) -> None:
+def check_cache_size(sampler: Sampler, shards: TokenShards, name: str) -> None:
     """Raise ``UserError`` if the cache cannot hold what is shuffled at a time.
 
     Args:
@@ -121,15 +121,15 @@ def check_room(sampler: Sampler, shards: TokenShards, name: str) -> None:
     remote = sum(block.end - block.start for block in shards.blocks if block is not None)
     size = shards.dtype.itemsize
     wanted = 0
-    for stream, order in zip(sampler.streams, sampler.orders, strict=True):
-        if order.pool:
+    for stream, order in zip(sampler.row_sources, sampler.shuffle_orders, strict=True):
+        if order.window_blocks:
             # A block of the order is not aligned with the blocks that are read.
-            run = stream.tokens * order.block // stream.rows * size
-            wanted += order.pool * (-(-run // BLOCK_BYTES) + 1) * BLOCK_BYTES
+            run = stream.tokens * order.block_rows // stream.rows * size
+            wanted += order.window_blocks * (-(-run // BLOCK_BYTES) + 1) * BLOCK_BYTES
         else:
             wanted += stream.tokens * size
-    if shards.cache.limit < min(remote, wanted):
+    if shards.cache.max_bytes < min(remote, wanted):
         raise UserError(
-            f"train.{name}.cache_bytes: {shards.cache.limit:,} bytes do not hold what is shuffled "
+            f"train.{name}.cache_bytes: {shards.cache.max_bytes:,} bytes do not hold what is shuffled "
             f"at a time, {min(remote, wanted):,} bytes; raise it, or lower shuffle_tokens"
         )

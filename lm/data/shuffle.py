@@ -17,148 +17,148 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.errors import UserError
-from infra.dataset.fingerprint import digest
-from lm.data.splitmix import mix
+from infra.dataset.fingerprint import json_sha256
+from lm.data.splitmix import splitmix64
 
-ROUNDS = 6  # Luby & Rackoff 1988 need four for a permutation that passes for a random one
+FEISTEL_ROUNDS = 6  # Luby & Rackoff 1988 need four for a permutation that passes for a random one
 Indices = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
-Change = Callable[[Indices, Keys, int], Indices]
+Permutation = Callable[[Indices, Keys, int], Indices]
 Ranges = Sequence[Sequence[int]]
 
 
-class TooFewTokens(UserError):
+class TooFewTokensError(UserError):
     """A corpus shorter than one window."""
 
 
 @dataclass(frozen=True)
-class Order:
+class ShuffleOrder:
     """The order of one stream.
 
     Attributes:
         seed: the recipe's.
         rows: number of rows in the stream.
-        stream: what tells this stream's order from another's; empty for the only one.
-        block: consecutive rows that stay together on their way into a pool.
-        pool: blocks of a pool; 0: the whole stream is one.
+        source: what tells this stream's order from another's; empty for the only one.
+        block_rows: consecutive rows that stay together on their way into a pool.
+        window_blocks: blocks of a pool; 0: the whole stream is one.
     """
 
     seed: int
     rows: int
-    stream: str = ""
-    block: int = 1
-    pool: int = 0
+    source: str = ""
+    block_rows: int = 1
+    window_blocks: int = 0
 
-    def at(self, numbers: Indices) -> Indices:
+    def rows_at(self, indices: Indices) -> Indices:
         """The rows with these running numbers: number ``n`` is in epoch ``n // rows``."""
-        result = np.empty(len(numbers), np.int64)
-        epochs = numbers // self.rows
+        result = np.empty(len(indices), np.int64)
+        epochs = indices // self.rows
         for epoch in np.unique(epochs).tolist():
             mine = epochs == epoch
-            result[mine] = self._epoch(epoch).at(numbers[mine] % self.rows)
+            result[mine] = self._epoch(epoch).rows_at(indices[mine] % self.rows)
         return result
 
-    def numbers_of(self, rows: Indices, end: int) -> Indices:
+    def inverse(self, rows: Indices, end: int) -> Indices:
         """The running numbers below ``end`` that take any of these rows, ascending."""
         epochs = range(-(-end // self.rows))
-        found = [epoch * self.rows + self._epoch(epoch).places(rows) for epoch in epochs]
+        found = [epoch * self.rows + self._epoch(epoch).inverse(rows) for epoch in epochs]
         numbers = np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
         return numbers[numbers < end]
 
-    def _epoch(self, epoch: int) -> "_Whole | _Pooled":
-        name = ("order", self.seed, epoch, *((self.stream,) if self.stream else ()))
-        if not self.pool or self.pool * self.block >= self.rows:
-            return _Whole(name, self.rows)
-        return _Pooled(name, self.rows, self.block, self.pool)
+    def _epoch(self, epoch: int) -> "_FullEpoch | _WindowedEpoch":
+        name = ("order", self.seed, epoch, *((self.source,) if self.source else ()))
+        if not self.window_blocks or self.window_blocks * self.block_rows >= self.rows:
+            return _FullEpoch(name, self.rows)
+        return _WindowedEpoch(name, self.rows, self.block_rows, self.window_blocks)
 
 
 @dataclass(frozen=True)
-class _Whole:
+class _FullEpoch:
     """An epoch as one permutation."""
 
     name: tuple[str | int, ...]
     rows: int
 
-    def at(self, places: Indices) -> Indices:
-        return permute(places, keys(self.name), self.rows)
+    def rows_at(self, indices: Indices) -> Indices:
+        return permute(indices, derive_round_keys(self.name), self.rows)
 
-    def places(self, rows: Indices) -> Indices:
-        return restore(rows, keys(self.name), self.rows)
+    def inverse(self, rows: Indices) -> Indices:
+        return unpermute(rows, derive_round_keys(self.name), self.rows)
 
 
 @dataclass(frozen=True)
-class _Pooled:
+class _WindowedEpoch:
     """An epoch in pools of blocks.
 
-    The last block may be shorter than the others and stands anywhere among them, at ``_short``.
+    The last block may be shorter than the others and stands anywhere among them, at ``_last_block_slot``.
     """
 
     name: tuple[str | int, ...]
     rows: int
-    block: int
-    pool: int
+    block_rows: int
+    window_blocks: int
 
-    def at(self, places: Indices) -> Indices:
-        spots = self._inside(places, permute)
-        turns = self._turn(spots)
-        blocks = permute(turns, keys(self.name), self._blocks)
-        return blocks * self.block + spots - self._first(turns)
+    def rows_at(self, indices: Indices) -> Indices:
+        spots = self._permute_within_windows(indices, permute)
+        turns = self._slot_at(spots)
+        blocks = permute(turns, derive_round_keys(self.name), self._blocks)
+        return blocks * self.block_rows + spots - self._slot_start(turns)
 
-    def places(self, rows: Indices) -> Indices:
-        turns = restore(rows // self.block, keys(self.name), self._blocks)
-        return self._inside(self._first(turns) + rows % self.block, restore)
+    def inverse(self, rows: Indices) -> Indices:
+        turns = unpermute(rows // self.block_rows, derive_round_keys(self.name), self._blocks)
+        return self._permute_within_windows(self._slot_start(turns) + rows % self.block_rows, unpermute)
 
-    def _inside(self, places: Indices, change: Change) -> Indices:
+    def _permute_within_windows(self, indices: Indices, permutation: Permutation) -> Indices:
         """Places permuted, or restored, each inside its pool."""
-        result = np.empty_like(places)
-        pools = self._turn(places) // self.pool
+        result = np.empty_like(indices)
+        pools = self._slot_at(indices) // self.window_blocks
         for pool in np.unique(pools).tolist():
-            ends = np.minimum(np.array([pool, pool + 1]) * self.pool, self._blocks)
-            first, end = self._first(ends).tolist()
+            ends = np.minimum(np.array([pool, pool + 1]) * self.window_blocks, self._blocks)
+            first, end = self._slot_start(ends).tolist()
             mine = pools == pool
-            own = keys((*self.name, "pool", pool))
-            result[mine] = first + change(places[mine] - first, own, end - first)
+            own = derive_round_keys((*self.name, "pool", pool))
+            result[mine] = first + permutation(indices[mine] - first, own, end - first)
         return result
 
     @property
     def _blocks(self) -> int:
-        return -(-self.rows // self.block)
+        return -(-self.rows // self.block_rows)
 
     @property
-    def _missing(self) -> int:
+    def _last_block_deficit(self) -> int:
         """Rows that the last block lacks."""
-        return self._blocks * self.block - self.rows
+        return self._blocks * self.block_rows - self.rows
 
     @property
-    def _short(self) -> int:
+    def _last_block_slot(self) -> int:
         """The turn of the last block."""
-        return _turn_of_last(self.name, self._blocks)
+        return _find_last_block_slot(self.name, self._blocks)
 
-    def _first(self, turns: Indices) -> Indices:
+    def _slot_start(self, slots: Indices) -> Indices:
         """The place at which a block's turn begins."""
-        return turns * self.block - np.where(turns > self._short, self._missing, 0)
+        return slots * self.block_rows - np.where(slots > self._last_block_slot, self._last_block_deficit, 0)
 
-    def _turn(self, places: Indices) -> Indices:
+    def _slot_at(self, indices: Indices) -> Indices:
         """The turn of the block that a place lies in."""
-        behind = places >= (self._short + 1) * self.block - self._missing
-        return np.where(behind, places + self._missing, places) // self.block
+        behind = indices >= (self._last_block_slot + 1) * self.block_rows - self._last_block_deficit
+        return np.where(behind, indices + self._last_block_deficit, indices) // self.block_rows
 
 
 @lru_cache(maxsize=4096)
-def _turn_of_last(name: tuple[str | int, ...], blocks: int) -> int:
-    return int(restore(np.array([blocks - 1]), keys(name), blocks)[0])
+def _find_last_block_slot(name: tuple[str | int, ...], blocks: int) -> int:
+    return int(unpermute(np.array([blocks - 1]), derive_round_keys(name), blocks)[0])
 
 
-def count_windows(tokens: int, context: int) -> int:
-    """Windows in so many tokens. Raises ``TooFewTokens`` if there is not one."""
-    if tokens <= context:
-        raise TooFewTokens(
-            f"the training split has {tokens} tokens; a context of {context} needs {context + 1}"
+def count_rows(tokens: int, context_length: int) -> int:
+    """Windows in so many tokens. Raises ``TooFewTokensError`` if there is not one."""
+    if tokens <= context_length:
+        raise TooFewTokensError(
+            f"the training split has {tokens} tokens; a context of {context_length} needs {context_length + 1}"
         )
-    return (tokens - 1) // context
+    return (tokens - 1) // context_length
 
 
-def batch_of(step: int, skip: Ranges) -> int:
+def batch_for_step(step: int, skip: Ranges) -> int:
     """The batch that a step learns from: the ``step``-th of those that are not skipped.
 
     Args:
@@ -166,17 +166,17 @@ def batch_of(step: int, skip: Ranges) -> int:
         skip: half-open ranges of batches that are left out; they may overlap.
     """
     batch = step
-    for first, end in merged(skip):
+    for first, end in merge_ranges(skip):
         if batch < first:
             break
         batch += end - first
     return batch
 
 
-def step_of(batch: int, skip: Ranges) -> int | None:
+def step_for_batch(batch: int, skip: Ranges) -> int | None:
     """The step that learns from a batch; ``None`` if it is skipped."""
     step = batch
-    for first, end in merged(skip):
+    for first, end in merge_ranges(skip):
         if batch < first:
             break
         if batch < end:
@@ -185,7 +185,7 @@ def step_of(batch: int, skip: Ranges) -> int | None:
     return step
 
 
-def merged(ranges: Ranges) -> list[tuple[int, int]]:
+def merge_ranges(ranges: Ranges) -> list[tuple[int, int]]:
     """The same numbers as ascending ranges with gaps between them."""
     result: list[tuple[int, int]] = []
     for first, end in sorted((int(one[0]), int(one[1])) for one in ranges):
@@ -199,15 +199,15 @@ def merged(ranges: Ranges) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=4096)
-def keys(name: tuple[str | int, ...]) -> Keys:
+def derive_round_keys(name: tuple[str | int, ...]) -> Keys:
     """The round keys of the permutation of this name."""
-    raw = bytes.fromhex(digest(list(name)))
-    return np.frombuffer(raw * 2, dtype="<u8", count=ROUNDS).astype(np.uint64)
+    raw = bytes.fromhex(json_sha256(list(name)))
+    return np.frombuffer(raw * 2, dtype="<u8", count=FEISTEL_ROUNDS).astype(np.uint64)
 
 
-def keys_by_number(base: Keys, numbers: Indices) -> Keys:
+def derive_round_keys_each(base: Keys, numbers: Indices) -> Keys:
     """Round keys for each of some numbers, uint64[ROUNDS, n], where a digest each costs too much."""
-    return mix(numbers.astype(np.uint64)[None, :], base[:, None])
+    return splitmix64(numbers.astype(np.uint64)[None, :], base[:, None])
 
 
 def permute(values: Indices, round_keys: Keys, size: int) -> Indices:
@@ -221,34 +221,34 @@ def permute(values: Indices, round_keys: Keys, size: int) -> Indices:
         round_keys: uint64[ROUNDS], or uint64[ROUNDS, n] for a permutation of each value's own.
         size: of the range.
     """
-    return _walk(values, round_keys, size, forward=True)
+    return _cycle_walk(values, round_keys, size, forward=True)
 
 
-def restore(values: Indices, round_keys: Keys, size: int) -> Indices:
+def unpermute(values: Indices, round_keys: Keys, size: int) -> Indices:
     """The inverse of ``permute``."""
-    return _walk(values, round_keys, size, forward=False)
+    return _cycle_walk(values, round_keys, size, forward=False)
 
 
-def _walk(values: Indices, round_keys: Keys, size: int, *, forward: bool) -> Indices:
+def _cycle_walk(values: Indices, round_keys: Keys, size: int, *, forward: bool) -> Indices:
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    current = _network(values.astype(np.uint64), round_keys, half, forward=forward)
+    current = _feistel(values.astype(np.uint64), round_keys, half, forward=forward)
     outside = current >= size
     while outside.any():
         own = round_keys if round_keys.ndim == 1 else round_keys[:, outside]
-        current[outside] = _network(current[outside], own, half, forward=forward)
+        current[outside] = _feistel(current[outside], own, half, forward=forward)
         outside = current >= size
     return current.astype(np.int64)
 
 
-def _network(
-    values: npt.NDArray[np.uint64], round_keys: Keys, half: np.uint64, *, forward: bool
+def _feistel(
+    values: npt.NDArray[np.uint64], round_keys: Keys, half_bits: np.uint64, *, forward: bool
 ) -> npt.NDArray[np.uint64]:
-    mask = np.uint64((1 << int(half)) - 1)
-    left, right = values >> half, values & mask
+    mask = np.uint64((1 << int(half_bits)) - 1)
+    left, right = values >> half_bits, values & mask
     if forward:
         for key in round_keys:
-            left, right = right, left ^ (mix(right, key) & mask)
+            left, right = right, left ^ (splitmix64(right, key) & mask)
     else:
         for key in round_keys[::-1]:
-            left, right = right ^ (mix(left, key) & mask), left
-    return (left << half) | right
+            left, right = right ^ (splitmix64(left, key) & mask), left
+    return (left << half_bits) | right

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def mix(values: npt.NDArray[np.uint64], key: Any) -> npt.NDArray[np.uint64]:
+def splitmix64(values: npt.NDArray[np.uint64], key: Any) -> npt.NDArray[np.uint64]:
     """The finaliser of SplitMix64 (Steele et al. 2014), keyed: a bijection of 64 bit numbers.
 
     Args:

@@ -12,19 +12,19 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from lm.config.train import TrainConfig
-from lm.launch.preflight import gpu_count, require_gpus, takes_gpus
-from lm.metrics.meter import place
+from lm.launch.preflight import gpu_count, require_gpus, uses_gpus
+from lm.metrics.meter import rank_and_world_size
 from lm.models.decoder import Decoder
 
 
-def on_gpu(config: TrainConfig) -> bool:
+def runs_on_gpu(config: TrainConfig) -> bool:
     """Whether the run takes this machine's GPUs."""
-    return takes_gpus(config, gpu_count())
+    return uses_gpus(config, gpu_count())
 
 
 def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
     """The device of this process. Raises ``UserError`` if the recipe asks for GPUs there are not."""
-    if on_gpu(config):
+    if runs_on_gpu(config):
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
         return device
@@ -32,21 +32,21 @@ def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
     return torch.device("cpu")
 
 
-def spread(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
+def parallelize(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
     """The model as the loop calls it: compiled, and data parallel if there are more processes."""
-    if place()[1] > 1:
-        return shared(model, config, device)
+    if rank_and_world_size()[1] > 1:
+        return wrap_data_parallel(model, config, device)
     return torch.compile(model) if config.compile else model
 
 
-def shared(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
+def wrap_data_parallel(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
     """The model, data parallel over all processes, be it but one.
 
     fsdp shards ``model`` in place, block by block (Zhao et al. 2023, arXiv:2304.11277), and
     compiles blocks; ddp wraps it whole.
     """
-    if config.parallel == "fsdp":
-        mesh = init_device_mesh(device.type, (place()[1],))
+    if config.data_parallel == "fsdp":
+        mesh = init_device_mesh(device.type, (rank_and_world_size()[1],))
         for block in model.blocks:
             if config.compile:
                 block.compile()
@@ -59,19 +59,19 @@ def shared(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
 
 
 @contextmanager
-def exchange(outer: Any, *, now: bool) -> Iterator[None]:
+def gradient_sync(wrapped_model: Any, *, enabled: bool) -> Iterator[None]:
     """Whether gradients travel in the backward pass inside: once per step, in its last pass."""
-    if isinstance(outer, FSDPModule):
-        outer.set_requires_gradient_sync(now)
+    if isinstance(wrapped_model, FSDPModule):
+        wrapped_model.set_requires_gradient_sync(enabled)
         yield
-    elif now or not isinstance(outer, DistributedDataParallel):
+    elif enabled or not isinstance(wrapped_model, DistributedDataParallel):
         yield
     else:
-        with outer.no_sync():
+        with wrapped_model.no_sync():
             yield
 
 
-def clipped(model: nn.Module, most: float) -> Tensor:
-    """Scale the gradients to a norm of at most ``most``; give the norm they had, a scalar."""
-    norm = nn.utils.clip_grad_norm_(model.parameters(), most)
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Scale the gradients to a norm of at most ``max_norm``; give the norm they had, a scalar."""
+    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     return norm.full_tensor() if isinstance(norm, DTensor) else norm

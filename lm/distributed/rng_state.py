@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 
-def random_states() -> dict[str, Any]:
+def get_rng_state() -> dict[str, Any]:
     """Of every generator of this process."""
     name, keys, at, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - what others draw from
     states: dict[str, Any] = {
@@ -22,8 +22,8 @@ def random_states() -> dict[str, Any]:
     return states
 
 
-def set_random_states(states: Mapping[str, Any]) -> None:
-    """Take back what ``random_states`` gave."""
+def set_rng_state(states: Mapping[str, Any]) -> None:
+    """Take back what ``get_rng_state`` gave."""
     torch.set_rng_state(states["torch"])
     name, keys, at, has_gauss, cached = json.loads(states["numpy"])
     np.random.set_state((name, np.array(keys, np.uint32), at, has_gauss, cached))  # noqa: NPY002

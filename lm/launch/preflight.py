@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from infra.errors import UserError
 from infra.store.storage import Storage, StorageError
 from lm.config.train import TrainConfig
-from lm.metrics.mlflow import require as require_mlflow
+from lm.metrics.mlflow import require_mlflow
 
 
 def gpu_count() -> int:
@@ -20,38 +20,38 @@ def gpu_count() -> int:
     return int(torch.cuda.device_count())
 
 
-def takes_gpus(config: TrainConfig, gpus: int) -> bool:
+def uses_gpus(config: TrainConfig, gpus: int) -> bool:
     """Whether the run takes GPUs: unless told otherwise, if there is one for every process."""
-    return config.device != "cpu" and gpus >= config.processes_here
+    return config.device != "cpu" and gpus >= config.local_processes
 
 
-def busy(config: TrainConfig, gpus: int) -> tuple[int, int]:
+def required_resources(config: TrainConfig, gpus: int) -> tuple[int, int]:
     """Cores and GPUs of this machine that the run keeps busy, if it has ``gpus``.
 
     On GPUs a process has one of them and a core, from which it is driven; ``threads`` are the
     CPU's.
     """
-    if takes_gpus(config, gpus):
-        return config.processes_here, config.processes_here
-    return config.slots, 0
+    if uses_gpus(config, gpus):
+        return config.local_processes, config.local_processes
+    return config.cpu_cores, 0
 
 
 def require_gpus(config: TrainConfig, gpus: int) -> None:
     """Raise ``UserError`` if the recipe asks for GPUs, and there is not one for every process."""
-    if config.device == "cuda" and not takes_gpus(config, gpus):
+    if config.device == "cuda" and not uses_gpus(config, gpus):
         raise UserError(
             f"train.{config.name}.device: cuda, but torch sees {gpus} GPUs "
-            f"for {config.processes_here} processes"
+            f"for {config.local_processes} processes"
         )
 
 
-def require_store(config: TrainConfig) -> None:
+def require_checkpoint_url(config: TrainConfig) -> None:
     """Raise ``UserError`` if ``checkpoints`` is no URL, or a folder that cannot be made."""
-    if config.checkpoints is None:
+    if config.checkpoint_url is None:
         return
     field = f"train.{config.name}.checkpoints"
     try:
-        path = Storage(config.checkpoints).local()
+        path = Storage(config.checkpoint_url).local_path()
     except StorageError as error:
         raise UserError(f"{field}: {error}") from None
     if path is None:
@@ -63,17 +63,17 @@ def require_store(config: TrainConfig) -> None:
         raise UserError(f"{field}: the folder {there} cannot be written to")
 
 
-def faults(config: TrainConfig) -> Iterator[UserError]:
+def training_errors(config: TrainConfig) -> Iterator[UserError]:
     """All for which this machine cannot train this, each naming entry and field."""
-    for check in (_require_tracking, require_store, _require_device):
+    for check in (_require_mlflow_if_used, require_checkpoint_url, _require_device):
         try:
             check(config)
         except UserError as error:
             yield error
 
 
-def _require_tracking(config: TrainConfig) -> None:
-    if config.mlflow is not None:
+def _require_mlflow_if_used(config: TrainConfig) -> None:
+    if config.mlflow_tracking_uri is not None:
         require_mlflow(config.name)
 
 
@@ -82,7 +82,7 @@ def _require_device(config: TrainConfig) -> None:
         require_gpus(config, gpu_count())
 
 
-def remarks(config: TrainConfig, cores: int, gpus: int) -> Iterator[str]:
+def training_warnings(config: TrainConfig, cores: int, gpus: int) -> Iterator[str]:
     """What is possible, but hardly meant.
 
     Args:
@@ -90,16 +90,16 @@ def remarks(config: TrainConfig, cores: int, gpus: int) -> Iterator[str]:
         cores: of this machine.
         gpus: of this machine.
     """
-    if takes_gpus(config, gpus):
+    if uses_gpus(config, gpus):
         return
-    name, processes = f"train.{config.name}", config.processes_here
+    name, processes = f"train.{config.name}", config.local_processes
     if gpus and config.device == "auto":
         yield (
             f"{name}.device: auto takes the CPU: {processes} processes (processes), but only {gpus} "
-            f"GPUs; with processes {gpus * config.nodes} it trains on them"
+            f"GPUs; with processes {gpus * config.num_nodes} it trains on them"
         )
-    if config.slots > cores:
+    if config.cpu_cores > cores:
         yield (
-            f"{name}.processes: {processes} processes with {config.threads} threads on {cores} "
+            f"{name}.processes: {processes} processes with {config.threads_per_process} threads on {cores} "
             "cores are slower than one for each core"
         )

@@ -18,78 +18,78 @@ from infra.errors import UserError
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 
-FILE = "job.json"
-JOIN_PATIENCE = 600  # seconds that machines wait for each other (torchrun's default)
-CALL_PATIENCE = 60  # seconds that one waits for the other to answer at all
+JOB_FILE = "job.json"
+JOIN_TIMEOUT_S = 600  # seconds that machines wait for each other (torchrun's default)
+READ_TIMEOUT_S = 60  # seconds that one waits for the other to answer at all
 ANY_PORT = 9  # for asking the kernel about a route; nothing is sent
 
 
-def meeting(config: TrainConfig, name: str) -> Storage | None:
+def rendezvous_store(config: TrainConfig, name: str) -> Storage | None:
     """Where the machines of a run find each other; ``None`` if there is one.
 
     Args:
         config: what is trained.
         name: of the model's data set.
     """
-    if config.nodes == 1 or config.checkpoints is None:
+    if config.num_nodes == 1 or config.checkpoint_url is None:
         return None
-    return Storage(config.checkpoints).at("meeting", name)
+    return Storage(config.checkpoint_url).subdir("meeting", name)
 
 
-def publish(meet: Storage, job: Mapping[str, Any]) -> dict[str, Any]:
+def publish_job(rendezvous: Storage, job: Mapping[str, Any]) -> dict[str, Any]:
     """Tell the other machines of a start; returns the job with its ``start_id``."""
     told = {**job, "start_id": secrets.token_hex(8)}
-    meet.put(FILE, json.dumps(told).encode())
+    rendezvous.write(JOB_FILE, json.dumps(told).encode())
     return told
 
 
-def end(meet: Storage, reason: str) -> None:
+def publish_end(rendezvous: Storage, reason: str) -> None:
     """Tell the other machines that the run has ended without a model."""
-    meet.put(FILE, json.dumps({"ended": reason}).encode())
+    rendezvous.write(JOB_FILE, json.dumps({"ended": reason}).encode())
 
 
-def published(meet: Storage) -> dict[str, Any] | None:
+def read_job(rendezvous: Storage) -> dict[str, Any] | None:
     """The last that was told, if anything was."""
     try:
-        return dict(json.loads(meet.read(FILE)))
+        return dict(json.loads(rendezvous.read(JOB_FILE)))
     except FileNotFoundError:
         return None
 
 
-def options(config: TrainConfig, start_id: str, *, first: bool) -> list[str]:
+def torchrun_args(config: TrainConfig, start_id: str, *, is_first_node: bool) -> list[str]:
     """Options of torchrun for one of several machines."""
     assert config.rendezvous is not None
     return [
-        f"--nnodes={config.nodes}",
-        f"--local-addr={own_address(config.rendezvous)}",
+        f"--nnodes={config.num_nodes}",
+        f"--local-addr={local_address(config.rendezvous)}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={config.rendezvous}",
         f"--rdzv-id={start_id}",
-        f"--rdzv-conf=is_host={int(first)},join_timeout={JOIN_PATIENCE},read_timeout={CALL_PATIENCE}",
+        f"--rdzv-conf=is_host={int(is_first_node)},join_timeout={JOIN_TIMEOUT_S},read_timeout={READ_TIMEOUT_S}",
         "--max-restarts=0",  # this start is over when a process dies; see above
     ]
 
 
-def rank_of(machine: int, first: int, processes: int, local: int) -> int:
+def global_rank(node: int, first_node: int, local_world_size: int, local_rank: int) -> int:
     """The rank of a process if the first machine has the first ranks.
 
     Args:
-        machine: its machine, as torchrun numbers them.
-        first: the first machine, as torchrun numbers them.
-        processes: on each machine.
-        local: the process's number on its machine.
+        node: its machine, as torchrun numbers them.
+        first_node: the first machine, as torchrun numbers them.
+        local_world_size: on each machine.
+        local_rank: the process's number on its machine.
     """
-    place = 0 if machine == first else machine + (machine < first)
-    return place * processes + local
+    place = 0 if node == first_node else node + (node < first_node)
+    return place * local_world_size + local_rank
 
 
-def own_address(rendezvous: str) -> str:
+def local_address(endpoint: str) -> str:
     """The address of this machine from which it reaches ``host:port``.
 
     Raises:
         UserError: if the host has no address or there is no way to it.
     """
-    host, _, port = rendezvous.rpartition(":")
+    host, _, port = endpoint.rpartition(":")
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(
             host.strip("[]"), int(port) or ANY_PORT, type=socket.SOCK_DGRAM
@@ -98,10 +98,10 @@ def own_address(rendezvous: str) -> str:
             probe.connect(target)
             return str(probe.getsockname()[0])
     except OSError as error:
-        raise UserError(f"rendezvous {rendezvous}: there is no way to it ({error})") from None
+        raise UserError(f"rendezvous {endpoint}: there is no way to it ({error})") from None
 
 
-def interface(address: str) -> str:
+def interface_name(address: str) -> str:
     """The name of the network interface that has an address. Raises ``UserError``."""
     for name, known in psutil.net_if_addrs().items():
         if any(item.address.partition("%")[0] == address for item in known):

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any, Self
 
 from infra.store.storage import Storage
-from lm.data.shuffle import batch_of, merged
-from lm.train.loss_spike import happened
+from lm.data.shuffle import batch_for_step, merge_ranges
+from lm.train.loss_spike import describe_divergence
 
-FILE = "branches.json"
+ROLLBACKS_FILE = "branches.json"
 
 Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Branch:
+class Rollback:
     """A run and how it came about.
 
     Attributes:
         number: 0 is the trunk.
         skip: half-open ranges of batch numbers that it leaves out, ascending.
         parent: number of the run that it branched off from.
-        good: steps done at the parent's checkpoint where it begins; ``None``: at the beginning.
-        blamed: the parent's step, from 1, whose loss was bad.
-        bad: the half-open range of the parent's steps, from 0, that are left out for it.
+        from_step: steps done at the parent's checkpoint where it begins; ``None``: at the beginning.
+        spike_step: the parent's step, from 1, whose loss was bad.
+        skipped_steps: the half-open range of the parent's steps, from 0, that are left out for it.
         kind: of what was bad: ``not_finite`` or ``spike``.
         loss: of the blamed step, as text, since it may be no number.
     """
@@ -38,9 +38,9 @@ class Branch:
     number: int = 0
     skip: Ranges = ()
     parent: int | None = None
-    good: int | None = None
-    blamed: int | None = None
-    bad: tuple[int, int] | None = None
+    from_step: int | None = None
+    spike_step: int | None = None
+    skipped_steps: tuple[int, int] | None = None
     kind: str | None = None
     loss: str | None = None
 
@@ -49,32 +49,37 @@ class Branch:
         """In records and messages."""
         return f"branch-{self.number}"
 
-    def folder(self, trunk: Path) -> Path:
+    def folder(self, base_folder: Path) -> Path:
         """Where it works."""
-        return trunk.with_name(f"{trunk.name}.{self.name}") if self.number else trunk
+        return (
+            base_folder.with_name(f"{base_folder.name}.{self.name}") if self.number else base_folder
+        )
 
-    def after(self, spoilt: Mapping[str, Any], good: int | None) -> Self:
+    def next_rollback(self, divergence: Mapping[str, Any], from_step: int | None) -> Self:
         """The next branch: what was bad is left out from now on.
 
         That is all from the step before the one to blame, whose update may have done it, to the
         step where it was found out.
 
         Args:
-            spoilt: as ``Spoilt.facts``.
-            good: steps done at the checkpoint where the branch begins.
+            divergence: as ``Spoilt.facts``.
+            from_step: steps done at the checkpoint where the branch begins.
         """
-        first, end = max(good or 0, spoilt["first"] - 1), max(spoilt["step"], spoilt["first"] + 1)
-        batches = [batch_of(step, self.skip) for step in range(first, end)]
+        first, end = (
+            max(from_step or 0, divergence["first"] - 1),
+            max(divergence["step"], divergence["first"] + 1),
+        )
+        batches = [batch_for_step(step, self.skip) for step in range(first, end)]
         return replace(
             self,
             number=self.number + 1,
-            skip=tuple(merged((*self.skip, *((batch, batch + 1) for batch in batches)))),
+            skip=tuple(merge_ranges((*self.skip, *((batch, batch + 1) for batch in batches)))),
             parent=self.number,
-            good=good,
-            blamed=spoilt["first"] + 1,
+            good=from_step,
+            blamed=divergence["first"] + 1,
             bad=(first, end),
-            kind=spoilt["kind"],
-            loss=str(spoilt["loss"]),
+            kind=divergence["kind"],
+            loss=str(divergence["loss"]),
         )
 
     def __str__(self) -> str:
@@ -82,32 +87,36 @@ class Branch:
             return self.name
         assert self.kind is not None
         assert self.loss is not None
-        what = happened(self.kind, float(self.loss))
-        begin = "the beginning" if self.good is None else f"the checkpoint of step {self.good}"
+        what = describe_divergence(self.kind, float(self.loss))
+        begin = (
+            "the beginning"
+            if self.from_step is None
+            else f"the checkpoint of step {self.from_step}"
+        )
         out = ", ".join(f"{first} to {end - 1}" for first, end in self.skip)
         return (
-            f"{what} in step {self.blamed} of branch-{self.parent}: {self.name} goes on from {begin} "
+            f"{what} in step {self.spike_step} of branch-{self.parent}: {self.name} goes on from {begin} "
             f"without the batches {out}"
         )
 
 
-def opened(store: Storage) -> list[Branch]:
+def load_rollbacks(store: Storage) -> list[Rollback]:
     """The trunk, whose checkpoints are in this store, and its branches so far, oldest first."""
-    values = json.loads(store.read(FILE)) if store.exists(FILE) else []
-    return [Branch(), *(_branch(value) for value in values)]
+    values = json.loads(store.read(ROLLBACKS_FILE)) if store.exists(ROLLBACKS_FILE) else []
+    return [Rollback(), *(_rollback_from_json(value) for value in values)]
 
 
-def note(store: Storage, branches: Sequence[Branch]) -> None:
+def save_rollbacks(store: Storage, rollbacks: Sequence[Rollback]) -> None:
     """Note the trunk's branches: from now on the run goes on with the last of them."""
-    store.put(FILE, to_json(branches))
+    store.write(ROLLBACKS_FILE, to_json(rollbacks))
 
 
-def to_json(branches: Sequence[Branch]) -> bytes:
+def to_json(rollbacks: Sequence[Rollback]) -> bytes:
     """The record of all branches but the trunk."""
-    return json.dumps([asdict(branch) for branch in branches[1:]], indent=1).encode()
+    return json.dumps([asdict(branch) for branch in rollbacks[1:]], indent=1).encode()
 
 
-def _branch(value: Mapping[str, Any]) -> Branch:
+def _rollback_from_json(value: Mapping[str, Any]) -> Rollback:
     bad = value["bad"]
     skip = tuple((first, end) for first, end in value["skip"])
-    return Branch(**{**value, "skip": skip, "bad": (bad[0], bad[1]) if bad else None})
+    return Rollback(**{**value, "skip": skip, "bad": (bad[0], bad[1]) if bad else None})

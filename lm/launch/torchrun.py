@@ -15,37 +15,37 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.compute.processes import child
+from infra.compute.processes import managed_process
 from infra.errors import UserError
 from infra.store.storage import Storage
-from lm.checkpoint.retention import Start
+from lm.checkpoint.retention import ResumePoint
 from lm.config.train import TrainConfig
-from lm.launch.rendezvous import interface, options, own_address, publish
+from lm.launch.rendezvous import interface_name, local_address, publish_job, torchrun_args
 
 log = logging.getLogger(__name__)
 
-TAIL = 200  # last lines of output that an error shows; torchrun alone says 30
-JOB, RESULT = "job.json", "result.json"  # as in lm.train.worker, which is slow to import
+MAX_TAIL_LINES = 200  # last lines of output that an error shows; torchrun alone says 30
+JOB_FILE, RESULT_FILE = "job.json", "result.json"  # as in lm.train.worker, which is slow to import
 
 
-class TrainingFailed(UserError):
+class TrainingFailedError(UserError):
     """A run that ended without a result; the message holds its last output."""
 
 
-class TrainingSpoilt(Exception):
+class TrainingDiverged(Exception):
     """A run whose weights are no good any more.
 
     Attributes:
-        facts: as in ``lm.train.loss_spike.Spoilt``.
+        details: as in ``lm.train.loss_spike.LossDivergedError``.
     """
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
+    def __init__(self, details: Mapping[str, Any]) -> None:
         """Keep the facts."""
-        super().__init__(str(facts))
-        self.facts = dict(facts)
+        super().__init__(str(details))
+        self.details = dict(details)
 
 
-class TrainingRefused(UserError):
+class TrainingConfigError(UserError):
     """A run that could tell what is wrong: bad numbers, too few tokens, another run's folder."""
 
 
@@ -54,31 +54,31 @@ def launch(
     *,
     seed: int,
     tokens: Storage,
-    identity: Mapping[str, Any],
+    compatibility_key: Mapping[str, Any],
     folder: Path,
-    heard: Callable[[dict[str, Any]], None],
+    on_metrics: Callable[[dict[str, Any]], None],
     skip: Sequence[tuple[int, int]] = (),
-    checkpoints: str | None = None,
-    start: Start | None = None,
-    base: Storage | None = None,
-    meet: Storage | None = None,
+    checkpoint_url: str | None = None,
+    resume_point: ResumePoint | None = None,
+    base_model: Storage | None = None,
+    rendezvous: Storage | None = None,
 ) -> dict[str, Any]:
     """Run the training to its end, from the last complete checkpoint in the folder if there is one.
 
-    Call it from a thread that lives until it returns (``infra.compute.processes.child``).
+    Call it from a thread that lives until it returns (``infra.compute.processes.managed_process``).
 
     Args:
         config: what to train.
         seed: the recipe's.
         tokens: where the token shards are.
-        identity: what a checkpoint must agree on.
+        compatibility_key: what a checkpoint must agree on.
         folder: for checkpoints, log and result; survives a crash.
-        heard: called with each line of the log as it is written.
+        on_metrics: called with each line of the log as it is written.
         skip: half-open ranges of batch numbers to leave out.
-        checkpoints: URL of the folder for them; by default in ``folder``.
-        start: where a branch begins.
-        base: the model whose weights it starts with; by default they are random.
-        meet: where the other machines are told of each start, if there are any.
+        checkpoint_url: URL of the folder for them; by default in ``folder``.
+        resume_point: where a branch begins.
+        base_model: the model whose weights it starts with; by default they are random.
+        rendezvous: where the other machines are told of each start, if there are any.
 
     Returns:
         ``line`` (the log's last), ``parameters``, ``training_tokens``.
@@ -90,94 +90,103 @@ def launch(
             checkpoints was away for too long.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    before = _result(folder)
+    before = _read_result(folder)
     if "spoilt" in before:
-        raise TrainingSpoilt(before["spoilt"])  # it was found out, and then this process was killed
-    (folder / RESULT).unlink(missing_ok=True)
-    job: dict[str, Any] = {"config": config.facts(), "seed": seed, "identity": dict(identity)}
-    job |= {"tokens": _where(tokens), "base": _where(base) if base else None}
-    job |= {"skip": list(skip), "checkpoints": checkpoints}
-    job |= {"start": start.to_json() if start else None}
-    tail: deque[str] = deque(maxlen=TAIL)
-    left = config.restarts
+        raise TrainingDiverged(
+            before["spoilt"]
+        )  # it was found out, and then this process was killed
+    (folder / RESULT_FILE).unlink(missing_ok=True)
+    job: dict[str, Any] = {
+        "config": config.to_json(),
+        "seed": seed,
+        "identity": dict(compatibility_key),
+    }
+    job |= {
+        "tokens": _storage_to_json(tokens),
+        "base": _storage_to_json(base_model) if base_model else None,
+    }
+    job |= {"skip": list(skip), "checkpoints": checkpoint_url}
+    job |= {"start": resume_point.to_json() if resume_point else None}
+    tail: deque[str] = deque(maxlen=MAX_TAIL_LINES)
+    left = config.max_restarts
     while True:
-        own = job if meet is None else publish(meet, job)
-        (folder / JOB).write_text(json.dumps({**own, "first": True}))
-        code = torchrun(config, folder, heard, tail, own.get("start_id"), first=True)
+        own = job if rendezvous is None else publish_job(rendezvous, job)
+        (folder / JOB_FILE).write_text(json.dumps({**own, "first": True}))
+        code = torchrun(config, folder, on_metrics, tail, own.get("start_id"), is_first_node=True)
         # With one machine torchrun itself starts its processes again; only who killed it is left.
-        if code == 0 or left == 0 or (code > 0 and meet is None):
+        if code == 0 or left == 0 or (code > 0 and rendezvous is None):
             break
         left -= 1
         what = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         log.warning("torchrun %s: it is started again", what)
-    if code != 0 or not (folder / RESULT).exists():
+    if code != 0 or not (folder / RESULT_FILE).exists():
         last = "\n".join(tail)
-        raise TrainingFailed(f"training {config.name} ended with status {code}:\n{last}")
-    result = _result(folder)
+        raise TrainingFailedError(f"training {config.name} ended with status {code}:\n{last}")
+    result = _read_result(folder)
     if "spoilt" in result:
-        raise TrainingSpoilt(result["spoilt"])
+        raise TrainingDiverged(result["spoilt"])
     if "away" in result:
-        (folder / RESULT).unlink()
-        raise TrainingFailed(
+        (folder / RESULT_FILE).unlink()
+        raise TrainingFailedError(
             f"training {config.name}: {result['away']}; started again, the run goes on from its "
             f"last complete checkpoint"
         )
     if "error" in result:
-        raise TrainingRefused(result["error"])
+        raise TrainingConfigError(result["error"])
     return result
 
 
 def torchrun(
     config: TrainConfig,
     folder: Path,
-    heard: Callable[[dict[str, Any]], None],
+    on_metrics: Callable[[dict[str, Any]], None],
     tail: deque[str],
     start_id: str | None,
     *,
-    first: bool,
+    is_first_node: bool,
 ) -> int:
     """One torchrun on this machine, from start to end; its status.
 
     Args:
         config: what to train.
         folder: with a ``job.json``.
-        heard: called with each line of the log.
+        on_metrics: called with each line of the log.
         tail: gets the rest of its output.
         start_id: of this start, if there are several machines.
-        first: whether this machine is the first of them.
+        is_first_node: whether this machine is the first of them.
     """
-    line = command(config, folder, start_id, first=first)
-    with child(line, env=environment(config)) as process:
+    line = command(config, folder, start_id, is_first_node=is_first_node)
+    with managed_process(line, env=environment(config)) as process:
         assert process.stdout is not None
         for raw in process.stdout:
             text = raw.decode(errors="replace").rstrip()
             if text.startswith('{"step"'):
-                heard(json.loads(text))
+                on_metrics(json.loads(text))
             elif text:
                 tail.append(text)
                 log.debug("%s", text)
         return process.wait()
 
 
-def _result(folder: Path) -> dict[str, Any]:
-    path = folder / RESULT
+def _read_result(folder: Path) -> dict[str, Any]:
+    path = folder / RESULT_FILE
     return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
 
 def command(
-    config: TrainConfig, folder: Path, start_id: str | None = None, *, first: bool = True
+    config: TrainConfig, folder: Path, start_id: str | None = None, *, is_first_node: bool = True
 ) -> list[str]:
     """The command line that trains on this machine, alone or, with ``start_id``, with others."""
     if start_id is None:
         how = [
             "--standalone",
             "--local-addr=127.0.0.1",  # the host's own name need not resolve to anything
-            f"--max-restarts={config.restarts}",
+            f"--max-restarts={config.max_restarts}",
         ]
     else:
-        how = options(config, start_id, first=first)
+        how = torchrun_args(config, start_id, is_first_node=is_first_node)
     run = [sys.executable, "-m", "torch.distributed.run", *how]
-    here = f"--nproc-per-node={config.processes_here}"
+    here = f"--nproc-per-node={config.local_processes}"
     return [*run, here, "-m", "lm.train.worker", str(folder)]
 
 
@@ -185,9 +194,12 @@ def environment(config: TrainConfig) -> dict[str, str]:
     """What the processes find in their environment besides this one's own."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    found = {"OMP_NUM_THREADS": str(config.threads), "PYTHONPATH": os.pathsep.join(paths)}
-    if config.nodes > 1 and config.rendezvous is not None:
-        name = interface(own_address(config.rendezvous))
+    found = {
+        "OMP_NUM_THREADS": str(config.threads_per_process),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    if config.num_nodes > 1 and config.rendezvous is not None:
+        name = interface_name(local_address(config.rendezvous))
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             found[variable] = os.environ.get(variable, name)
     elif sys.platform == "linux":
@@ -195,6 +207,6 @@ def environment(config: TrainConfig) -> dict[str, str]:
     return found
 
 
-def _where(data: Storage) -> dict[str, Any]:
-    path = data.local()
-    return {"url": str(path) if path is not None else data.url, "options": dict(data.options)}
+def _storage_to_json(storage: Storage) -> dict[str, Any]:
+    path = storage.local_path()
+    return {"url": str(path) if path is not None else storage.url, "options": dict(storage.options)}

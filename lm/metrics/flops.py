@@ -11,7 +11,7 @@ from lm.models.decoder import Decoder
 # of a GPU). From NVIDIA's data sheets, halved where those count sparsity: H100 and H200 Tensor Core
 # GPU, A100 Tensor Core GPU, L40S, L4, A10; RTX 4090: Ada GPU architecture, appendix A.
 _H100, _A100 = 989e12, 312e12
-DATASHEET = {
+DATASHEET_FLOPS = {
     "H200": _H100,
     "H100 80GB HBM3": _H100,  # SXM
     "H100 PCIe": 756e12,
@@ -25,8 +25,8 @@ DATASHEET = {
     "A10": 125e12,
     "GeForce RTX 4090": 165e12,
 }
-SIDE, GPU_SIDE = 1024, 8192
-SECONDS = 0.15
+MATMUL_SIZE, GPU_MATMUL_SIZE = 1024, 8192
+MIN_MEASURE_S = 0.15
 
 
 def flops_per_token(model: Decoder) -> float:
@@ -35,36 +35,36 @@ def flops_per_token(model: Decoder) -> float:
     N counts the matrices that a token is multiplied by (the blocks' and the head), attention is
     counted in full, as nanoGPT does.
     """
-    shape = model.shape
-    blocks = sum(matrix.numel() for matrix, _ in model.matrices())
-    matrices = blocks + shape.vocabulary * shape.width
-    return 6.0 * matrices + 12.0 * shape.layers * shape.width * shape.context
+    shape = model.config
+    blocks = sum(matrix.numel() for matrix, _ in model.weight_matrices())
+    matrices = blocks + shape.vocab_size * shape.hidden_size
+    return 6.0 * matrices + 12.0 * shape.num_layers * shape.hidden_size * shape.context_length
 
 
 def datasheet_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     """A known GPU's operations per second by its datasheet, in bf16 or fp16; else ``None``."""
     if device.type == "cuda" and dtype != torch.float32:
-        return datasheet_of(torch.cuda.get_device_name(device))
+        return datasheet_peak(torch.cuda.get_device_name(device))
     return None
 
 
-def datasheet_of(name: str) -> float | None:
+def datasheet_peak(name: str) -> float | None:
     """Operations per second of the GPU that the driver calls so; ``None`` if it is not known."""
-    return DATASHEET.get(name.removeprefix("NVIDIA "))
+    return DATASHEET_FLOPS.get(name.removeprefix("NVIDIA "))
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
+def measure_matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second of a square matrix product in ``dtype``, measured now.
 
     1024 wide on a CPU, 8192 on a GPU, with whatever else is running. The numbers are normal ones, as
     in training: a GPU draws less power for constant ones, and clocks higher. The generator is its
     own, so that nothing else draws other numbers for it.
     """
-    side = GPU_SIDE if device.type == "cuda" else SIDE
+    side = GPU_MATMUL_SIZE if device.type == "cuda" else MATMUL_SIZE
     drawn = torch.Generator(device).manual_seed(0)
     matrix = torch.randn(side, side, device=device, dtype=dtype, generator=drawn)
     best, spent = float("inf"), 0.0
-    while spent < SECONDS:
+    while spent < MIN_MEASURE_S:
         began = time.perf_counter()
         product = matrix @ matrix
         if device.type == "cuda":

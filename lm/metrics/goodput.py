@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lm.metrics.logger import read
+from lm.metrics.logger import read_jsonl
 
 ATTEMPTS, METRICS = "attempts.jsonl", "metrics.jsonl"
 
 
-def note_attempt(folder: Path, step: int, processes: int) -> None:
+def record_attempt(folder: Path, step: int, processes: int) -> None:
     """Note that the first step of an attempt is about to begin; call it before later lines go.
 
     Args:
@@ -22,7 +22,7 @@ def note_attempt(folder: Path, step: int, processes: int) -> None:
         processes: that go on.
     """
     now = time.time()
-    lines, before = read(folder / METRICS), read(folder / ATTEMPTS)
+    lines, before = read_jsonl(folder / METRICS), read_jsonl(folder / ATTEMPTS)
     attempt: dict[str, Any] = {"clock": now, "step": step, "processes": processes}
     attempt |= {"redone_steps": 0, "redone_seconds": 0.0, "restart_seconds": 0.0}
     if before:
@@ -38,7 +38,7 @@ def note_attempt(folder: Path, step: int, processes: int) -> None:
         file.write(json.dumps(attempt) + "\n")
 
 
-def account(folder: Path) -> dict[str, float]:
+def summarize_goodput(folder: Path) -> dict[str, float]:
     """Seconds by what they went to, and ``goodput``: the share of all that went into the model.
 
     Returns:
@@ -47,7 +47,7 @@ def account(folder: Path) -> dict[str, float]:
         ``validation_seconds`` and ``checkpoint_seconds`` as the log has them (compilation of later
         attempts is part of ``restart_seconds``); ``goodput``.
     """
-    lines, attempts = read(folder / METRICS), read(folder / ATTEMPTS)
+    lines, attempts = read_jsonl(folder / METRICS), read_jsonl(folder / ATTEMPTS)
     if not lines or not attempts:
         return {}
     # What a later attempt compiled is part of its `restart_seconds`: if the first one left no line,

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.distributed import all_reduce, get_rank, get_world_size, is_initialized
 
-from lm.metrics.flops import datasheet_flops, flops_per_token, matmul_flops
+from lm.metrics.flops import datasheet_flops, flops_per_token, measure_matmul_flops
 from lm.models.decoder import Decoder
 
 DIGEST_MODULUS = 1 << 32  # sums of digests over processes stay exact in a float64
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """``(rank, number of processes)``."""
     return (get_rank(), get_world_size()) if is_initialized() else (0, 1)
 
@@ -28,14 +28,14 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def reduced(value: Tensor) -> Tensor:
+def all_reduce_sum(value: Tensor) -> Tensor:
     """The sum over all processes."""
     if is_initialized():
         all_reduce(value)
     return value
 
 
-class Meter:
+class TrainingMetrics:
     """Figures since the last reading.
 
     Attributes:
@@ -47,39 +47,39 @@ class Meter:
     def __init__(self, model: Decoder, device: torch.device, dtype: torch.dtype) -> None:
         """Measure the device's peak; nothing is counted yet."""
         self._device = device
-        self._cost = flops_per_token(model)
-        self._matmul = matmul_flops(device, dtype)
-        self._peak = datasheet_flops(device, dtype) or self._matmul
-        self._step = torch.zeros(2, dtype=torch.float64, device=device)
+        self._flops_per_token = flops_per_token(model)
+        self._matmul_flops = measure_matmul_flops(device, dtype)
+        self._peak_flops = datasheet_flops(device, dtype) or self._matmul_flops
+        self._step_sums = torch.zeros(2, dtype=torch.float64, device=device)
         self.step_seconds = 0.0
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
-        self._steps: list[Tensor] = []
+    def _reset(self) -> None:
+        self._sums_by_step: list[Tensor] = []
         self._norms: list[Tensor] = []
-        self._lost: dict[str, float] = {}
-        self._began = time.perf_counter()
+        self._timers: dict[str, float] = {}
+        self._interval_start = time.perf_counter()
         self.digest = 0
 
     @contextmanager
-    def lost(self, what: str) -> Iterator[None]:
+    def timed(self, name: str) -> Iterator[None]:
         """Count the seconds inside, by the clock, under a name of their own."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self._lost[what] = self._lost.get(what, 0.0) + time.perf_counter() - began
+            self._timers[name] = self._timers.get(name, 0.0) + time.perf_counter() - began
 
     def add(self, nats: Tensor, tokens: Tensor) -> None:
         """Count a pass: its summed loss and the tokens it was taken over. Does not wait."""
-        self._step[0] += nats.detach()
-        self._step[1] += tokens
+        self._step_sums[0] += nats.detach()
+        self._step_sums[1] += tokens
 
     def end_step(self, norm: Tensor) -> None:
         """End a step, whose gradient had this norm. Does not wait."""
-        self._steps.append(self._step)
+        self._sums_by_step.append(self._step_sums)
         self._norms.append(norm.detach())
-        self._step = torch.zeros_like(self._step)
+        self._step_sums = torch.zeros_like(self._step_sums)
 
     def read(self) -> tuple[dict[str, float], list[tuple[float, float]]]:
         """The figures over all processes, which all call this; a new interval begins.
@@ -95,19 +95,26 @@ class Meter:
             seconds of each process spent on ``compile``, ``validation`` and ``checkpoint``.
             Beside them (loss, norm) of each step.
         """
-        seconds = time.perf_counter() - self._began
-        world = place()[1]
+        seconds = time.perf_counter() - self._interval_start
+        world = rank_and_world_size()[1]
         names = ("data_wait", "compile", "validation", "checkpoint")
-        lost = [self._lost.get(name, 0.0) for name in names]
-        own = [_memory(self._device), self._peak, self._matmul, self.digest % DIGEST_MODULUS]
-        beside = sum(self._lost.values()) - self._lost.get("data_wait", 0.0)
-        self.step_seconds = (seconds - beside) / len(self._steps)
-        sums = reduced(torch.stack(self._steps)).tolist()
+        lost = [self._timers.get(name, 0.0) for name in names]
+        own = [
+            _peak_memory(self._device),
+            self._peak_flops,
+            self._matmul_flops,
+            self.digest % DIGEST_MODULUS,
+        ]
+        beside = sum(self._timers.values()) - self._timers.get("data_wait", 0.0)
+        self.step_seconds = (seconds - beside) / len(self._sums_by_step)
+        sums = all_reduce_sum(torch.stack(self._sums_by_step)).tolist()
         norms = torch.stack(self._norms).tolist()
         finite = [norm for norm in norms if math.isfinite(norm)]
-        told = reduced(torch.tensor(own + lost, dtype=torch.float64, device=self._device)).tolist()
+        told = all_reduce_sum(
+            torch.tensor(own + lost, dtype=torch.float64, device=self._device)
+        ).tolist()
         memory, peak, matmul, digest, waited, *others = told
-        self._start()
+        self._reset()
         tokens = sum(counted for _, counted in sums)
         speed = tokens / seconds
         figures = {
@@ -115,8 +122,8 @@ class Meter:
             "tokens": tokens,
             **({"gradient_norm": finite[-1]} if finite else {}),
             "tokens_per_second": speed,
-            "mfu": speed * self._cost / peak,
-            "matmul_share": speed * self._cost / matmul,
+            "mfu": speed * self._flops_per_token / peak,
+            "matmul_share": speed * self._flops_per_token / matmul,
             "data_wait": waited / world / seconds,
             "memory_bytes": memory,
             "rows_digest": digest % DIGEST_MODULUS,
@@ -127,7 +134,7 @@ class Meter:
         return figures, [(nats / n, norm) for (nats, n), norm in zip(sums, norms, strict=True)]
 
 
-def _memory(device: torch.device) -> float:
+def _peak_memory(device: torch.device) -> float:
     """Bytes that this process held at most."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))

@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT = "gristmill"
 TAG = "gristmill.run"  # by which a run that goes on finds what it wrote before
-LONGEST_PARAMETER = 6000  # characters; MLflow's own limit
-PATIENCE = 30.0  # seconds that the run's end waits for the server
+MAX_PARAM_LENGTH = 6000  # characters; MLflow's own limit
+CLOSE_TIMEOUT_S = 30.0  # seconds that the run's end waits for the server
 
 Line = Mapping[str, Any]
 
 
-def require(name: str) -> None:
+def require_mlflow(name: str) -> None:
     """Raise ``UserError`` if the package is missing that the training of this name asks for."""
     if find_spec("mlflow") is None:
         raise UserError(
@@ -35,7 +35,7 @@ def require(name: str) -> None:
         )
 
 
-class Tracking:
+class MlflowLogger:
     """One training as a run of MLflow's; it goes on in the same run after a crash."""
 
     def __init__(self, uri: str, name: str, key: str, parameters: Mapping[str, Any]) -> None:
@@ -48,10 +48,10 @@ class Tracking:
             parameters: its settings.
         """
         self._lines: Queue[Line | None] = Queue()
-        self._known = {"uri": uri, "name": name, "key": key}
+        self._run_info = {"uri": uri, "name": name, "key": key}
         self._parameters = parameters
         self._failed = False
-        self._thread = Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread = Thread(target=self._send_loop, name="mlflow", daemon=True)
         self._thread.start()
 
     def write(self, line: Line) -> None:
@@ -62,21 +62,21 @@ class Tracking:
         """Tell how it ended and wait for the server, but not for ever."""
         self._failed = failed
         self._lines.put(None)
-        self._thread.join(PATIENCE)
+        self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
             log.warning("MLflow at %s does not answer; what it lacks is in the log", self._uri)
 
     @property
     def _uri(self) -> str:
-        return self._known["uri"]
+        return self._run_info["uri"]
 
-    def _work(self) -> None:
+    def _send_loop(self) -> None:
         from mlflow.entities import Metric
         from mlflow.tracking import MlflowClient
 
         try:
             client = MlflowClient(tracking_uri=self._uri)
-            run = self._open(client)
+            run = self._open_run(client)
             while (line := self._lines.get()) is not None:
                 at, step = int(1000 * line["clock"]), int(line["step"])
                 metrics = [
@@ -89,14 +89,14 @@ class Tracking:
         except Exception as error:  # noqa: BLE001 - a server's trouble is not the run's
             log.warning("MLflow at %s: %s; what it lacks is in the log", self._uri, error)
 
-    def _open(self, client: "MlflowClient") -> "Run":
+    def _open_run(self, client: "MlflowClient") -> "Run":
         found = client.get_experiment_by_name(EXPERIMENT)
         experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
-        key = self._known["key"]
+        key = self._run_info["key"]
         for run in client.search_runs([experiment], f"tags.`{TAG}` = '{key}'", max_results=1):
             client.update_run(run.info.run_id, status="RUNNING")
             return run
-        run = client.create_run(experiment, tags={TAG: key}, run_name=self._known["name"])
+        run = client.create_run(experiment, tags={TAG: key}, run_name=self._run_info["name"])
         for name, value in self._parameters.items():
-            client.log_param(run.info.run_id, name, str(value)[:LONGEST_PARAMETER])
+            client.log_param(run.info.run_id, name, str(value)[:MAX_PARAM_LENGTH])
         return run

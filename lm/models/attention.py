@@ -10,74 +10,74 @@ from torch.nn import functional as F  # noqa: N812
 # On a CPU, torch's fused kernel pays off only where the T x T scores no longer fit the caches.
 # Forward and backward in bf16, 4 heads of 64, 1 thread of a Zen 5 core (benchmarks/bench_train_parts.py):
 # T=128 x 32 sequences 50 ms fused, 16 ms explicit; T=256 x 16 sequences 49 ms, 20 ms.
-EXPLICIT_CONTEXT = 512
+MAX_EXPLICIT_CONTEXT = 512
 
 
 @dataclass(frozen=True)
-class Spans:
+class Segments:
     """Which positions belong together.
 
     Attributes:
         positions: int64[T], or [B, T] if documents share rows: places counted from a document's
             beginning.
-        seen: bool[B, 1, T, T], whether a query (third axis) may look at a key; ``None``: at every
+        mask: bool[B, 1, T, T], whether a query (third axis) may look at a key; ``None``: at every
             position up to its own.
     """
 
     positions: Tensor
-    seen: Tensor | None
+    mask: Tensor | None
 
 
-def spans(tokens_bt: Tensor, eos: int | None) -> Spans:
+def document_segments(tokens_bt: Tensor, eos: int | None) -> Segments:
     """The spans of rows of tokens; with ``eos`` every position that holds it begins a document."""
     time = torch.arange(tokens_bt.shape[1], device=tokens_bt.device)
     if eos is None:
-        return Spans(time, None)
+        return Segments(time, None)
     begins_bt = tokens_bt == eos
     start_bt = torch.where(begins_bt, time, 0).cummax(dim=1).values
     same = start_bt[:, :, None] == start_bt[:, None, :]
-    return Spans(time - start_bt, (same & (time[:, None] >= time)).unsqueeze(1))
+    return Segments(time - start_bt, (same & (time[:, None] >= time)).unsqueeze(1))
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax(q k^T / sqrt(E)) v over the positions that a query may look at.
 
     Args:
         q: float[B, H, T, E].
         k: float[B, K, T, E], where H is a multiple of K (Ainslie et al. 2023, arXiv:2305.13245).
         v: float[B, K, T, E].
-        seen: see ``Spans``.
+        mask: see ``Segments``.
 
     Returns:
         float[B, H, T, E].
     """
     grouped = k.shape[1] != q.shape[1]
     time = q.shape[2]
-    fused = q.device.type != "cpu" or time > EXPLICIT_CONTEXT
-    if fused and seen is None:
+    fused = q.device.type != "cpu" or time > MAX_EXPLICIT_CONTEXT
+    if fused and mask is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
     if grouped:  # with a mask, GPUs have a fused kernel for as many keys as queries only
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     if fused:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q / math.sqrt(q.shape[3])) @ k.transpose(-1, -2)
-    if seen is None:
+    if mask is None:
         ahead = torch.full((time, time), -math.inf, dtype=scores.dtype, device=q.device).triu_(1)
         scores += ahead
     else:
-        scores = scores.masked_fill(~seen, -math.inf)
+        scores = scores.masked_fill(~mask, -math.inf)
     return torch.softmax(scores, dim=-1) @ v
 
 
-def rotary_table(head_width: int, context: int, theta: float) -> tuple[Tensor, Tensor]:
+def rotary_table(head_dim: int, context_length: int, theta: float) -> tuple[Tensor, Tensor]:
     """``(cos, sin)``, float[context, E]: angles t * theta^(-2i/E), Su et al. 2021 (2104.09864)."""
-    even = torch.arange(0, head_width, 2, dtype=torch.int64).float()
-    frequency = 1.0 / (theta ** (even / head_width))
-    angle = torch.outer(torch.arange(context).float(), frequency)
+    even = torch.arange(0, head_dim, 2, dtype=torch.int64).float()
+    frequency = 1.0 / (theta ** (even / head_dim))
+    angle = torch.outer(torch.arange(context_length).float(), frequency)
     return torch.cat((angle, angle), -1).cos(), torch.cat((angle, angle), -1).sin()
 
 
-def rotate(x_bhte: Tensor, cos_te: Tensor, sin_te: Tensor) -> Tensor:
+def apply_rotary(x_bhte: Tensor, cos_te: Tensor, sin_te: Tensor) -> Tensor:
     """Turn every pair (i, i + E/2) of each head by its position's angle."""
     first, second = x_bhte.chunk(2, dim=-1)
     cos, sin = cos_te.to(x_bhte.dtype), sin_te.to(x_bhte.dtype)

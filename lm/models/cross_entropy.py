@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 # In fp16 the gradients of logits, many of them far below 6e-5, are kept larger until they are summed.
-HALF_SCALE = 16.0
+FP16_GRAD_SCALE = 16.0
 CHUNK_ELEMENTS = 1 << 21  # logits per chunk: 8 MB in fp32, within a server CPU's last-level cache
 GPU_CHUNK_ELEMENTS = 1 << 27  # a GPU wants large products; half a GB in fp32
 
 
 def cross_entropy(
-    hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor, smoothing: float = 0.0
+    hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
     """The summed loss in nats of ``softmax(hidden @ weight.T)`` against the targets.
 
@@ -21,7 +21,7 @@ def cross_entropy(
         hidden_nd: float[N, D], the last hidden states.
         weight_vd: float[V, D], the head.
         targets_n: int64[N]; rows with a negative target count nothing.
-        smoothing: share of the target that is spread evenly over the vocabulary (Szegedy et al.
+        label_smoothing: share of the target that is spread evenly over the vocabulary (Szegedy et al.
             2016, arXiv:1512.00567, section 7).
 
     Returns:
@@ -35,17 +35,17 @@ def cross_entropy(
     apply: Any = _ChunkedLoss.apply
     # Asked here: inside a Function's forward no gradients are ever enabled.
     total: Tensor = apply(
-        hidden_nd, weight_vd, targets_n, dtype, smoothing, torch.is_grad_enabled()
+        hidden_nd, weight_vd, targets_n, dtype, label_smoothing, torch.is_grad_enabled()
     )
     return total
 
 
-def _fuses(x: Tensor) -> bool:
+def _is_fused(x: Tensor) -> bool:
     """Whether what is done to logits here is compiled to kernels for a GPU."""
     return x.device.type != "cpu" and torch.compiler.is_compiling()
 
 
-def _minus_target(grad: Tensor, index: Tensor, share: float, *, fused: bool) -> Tensor:
+def _subtract_target(grad: Tensor, index: Tensor, target_prob: float, *, fused: bool) -> Tensor:
     """``grad``, float[n, V], less a share at each row's index, int64[n, 1]; may be in place.
 
     To scatter, a GPU would write all of ``grad`` in fp32 and read it again: compiled, a comparison
@@ -53,8 +53,8 @@ def _minus_target(grad: Tensor, index: Tensor, share: float, *, fused: bool) -> 
     """
     if fused:
         place = torch.arange(grad.shape[1], device=grad.device)
-        return grad - torch.where(place == index, share, 0.0)
-    return grad.scatter_add_(1, index, torch.full_like(index, -share, dtype=grad.dtype))
+        return grad - torch.where(place == index, target_prob, 0.0)
+    return grad.scatter_add_(1, index, torch.full_like(index, -target_prob, dtype=grad.dtype))
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -65,13 +65,13 @@ class _ChunkedLoss(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         dtype: Any,
-        smoothing: float,
+        label_smoothing: float,
         needs_grad: bool,  # noqa: FBT001 - Function.apply takes no names
     ) -> Tensor:
         vocabulary = weight.shape[0]
         most = CHUNK_ELEMENTS if hidden.device.type == "cpu" else GPU_CHUNK_ELEMENTS
         rows = max(1, most // vocabulary)
-        scale = HALF_SCALE if dtype == torch.float16 else 1.0
+        scale = FP16_GRAD_SCALE if dtype == torch.float16 else 1.0
         total = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(hidden.device.type, enabled=False):
             cast = weight.to(dtype)
@@ -83,14 +83,18 @@ class _ChunkedLoss(torch.autograd.Function):
                 counted, index = target >= 0, target.clamp_min(0)
                 log_p = F.log_softmax((part @ cast.T).float(), dim=-1)
                 picked = log_p.gather(1, index)
-                if smoothing:
-                    picked = (1 - smoothing) * picked + smoothing * log_p.mean(1, keepdim=True)
+                if label_smoothing:
+                    picked = (1 - label_smoothing) * picked + label_smoothing * log_p.mean(
+                        1, keepdim=True
+                    )
                 total -= (picked * counted).sum()
                 if grad_hidden is not None and grad_weight is not None:
                     grad = log_p.exp_()
-                    if smoothing:
-                        grad -= smoothing / vocabulary
-                    grad = _minus_target(grad, index, 1 - smoothing, fused=_fuses(hidden))
+                    if label_smoothing:
+                        grad -= label_smoothing / vocabulary
+                    grad = _subtract_target(
+                        grad, index, 1 - label_smoothing, fused=_is_fused(hidden)
+                    )
                     if scale != 1.0:
                         grad *= scale
                     grad = grad.to(dtype)

@@ -14,104 +14,106 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lm.models.attention import Spans, spans
+from lm.models.attention import Segments, document_segments
 from lm.models.cross_entropy import cross_entropy
-from lm.models.dropout import drop, keys_at
+from lm.models.dropout import dropout, site_keys
 
-Layout = Literal["llama", "gpt2"]
+Architecture = Literal["llama", "gpt2"]
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderConfig:
     """What fixes a decoder's parameters and its function.
 
     Attributes:
-        vocabulary: V.
-        layers: number of blocks.
-        width: D.
-        heads: H.
-        kv_heads: K; a divisor of H.
-        hidden: F.
-        context: positions at most.
-        tied: whether the head is the embedding.
-        layout: names the class that makes a model of it (``layouts.build``).
+        vocab_size: V.
+        num_layers: number of blocks.
+        hidden_size: D.
+        num_heads: H.
+        num_kv_heads: K; a divisor of H.
+        ffn_size: F.
+        context_length: positions at most.
+        tie_embeddings: whether the head is the embedding.
+        architecture: names the class that makes a model of it (``layouts.build``).
         bias: whether matrices and norms have one (GPT-2's layout).
         rope_theta: base of the rotary angles (Llama's layout).
         norm_eps: what is added under a norm's root.
     """
 
-    vocabulary: int
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    hidden: int
-    context: int
-    tied: bool = True
-    layout: Layout = "llama"
+    vocab_size: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    ffn_size: int
+    context_length: int
+    tie_embeddings: bool = True
+    architecture: Architecture = "llama"
     bias: bool = False
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
 
     @property
-    def head_width(self) -> int:
+    def head_dim(self) -> int:
         """E: the width of one attention head."""
-        return self.width // self.heads
+        return self.hidden_size // self.num_heads
 
 
 class Decoder(nn.Module):
     """Token ids in, logits or the summed loss out.
 
     Attributes:
-        shape: what it was built from.
+        config: what it was built from.
         dropout: share of the residual stream's inputs that training leaves out.
-        recompute: whether the backward pass makes blocks' activations again instead of having
+        activation_checkpointing: whether the backward pass makes blocks' activations again instead of having
             kept them (Chen et al. 2016, arXiv:1604.06174).
     """
 
     dropout: float = 0.0
-    recompute: bool = False
+    activation_checkpointing: bool = False
 
-    def __init__(self, shape: Shape, blocks: list[nn.Module], norm: nn.Module) -> None:
+    def __init__(self, config: DecoderConfig, blocks: list[nn.Module], norm: nn.Module) -> None:
         super().__init__()
-        self.shape = shape
-        self.embed = nn.Embedding(shape.vocabulary, shape.width)
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
-        self.head = nn.Linear(shape.width, shape.vocabulary, bias=False)
-        if shape.tied:
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_embeddings:
             self.head.weight = self.embed.weight
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """GPT-2's rule: normal(0, 0.02), projections into the residual by 1/sqrt(2 layers)."""
-        into_residual = 0.02 / math.sqrt(2 * self.shape.layers)
+        into_residual = 0.02 / math.sqrt(2 * self.config.num_layers)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 scaled = name.endswith(("out.weight", "down.weight"))
                 nn.init.normal_(parameter, std=into_residual if scaled else 0.02)
 
-    def matrices(self) -> list[tuple[Tensor, list[int]]]:
+    def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
         """The blocks' matrices, which decay, and the rows of those that each is stacked from."""
         return [pair for block in self.blocks for pair in cast("Any", block).matrices()]
 
     @abstractmethod
-    def enter(self, tokens_bt: Tensor, where: Spans) -> tuple[Tensor, Any]:
+    def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, Any]:
         """The residual stream before the first block, and what each block takes besides it."""
 
-    def hidden(
-        self, tokens_bt: Tensor, eos: int | None = None, keys_b: Tensor | None = None
+    def hidden_states(
+        self, tokens_bt: Tensor, eos: int | None = None, dropout_keys_b: Tensor | None = None
     ) -> Tensor:
         """The residual stream after the last norm, float[B, T, D]."""
-        where = spans(tokens_bt, eos)
-        x_btd, beside = self.enter(tokens_bt, where)
+        where = document_segments(tokens_bt, eos)
+        x_btd, beside = self.embed_inputs(tokens_bt, where)
         # Keys of the embedding and of each sublayer. Blocks are given theirs: a number of their own
         # would be compiled into each of them apart.
         places = range(2 * len(self.blocks) + 1)
-        keys = [None if keys_b is None else keys_at(keys_b, place) for place in places]
-        x_btd = drop(x_btd, keys[0], self.dropout)
+        keys = [
+            None if dropout_keys_b is None else site_keys(dropout_keys_b, place) for place in places
+        ]
+        x_btd = dropout(x_btd, keys[0], self.dropout)
         for number, block in enumerate(self.blocks):
             given = beside, where, keys[2 * number + 1 : 2 * number + 3], self.dropout
-            if self.recompute and torch.is_grad_enabled():
+            if self.activation_checkpointing and torch.is_grad_enabled():
                 x_btd = cast("Tensor", checkpoint(block, x_btd, *given, use_reentrant=False))
             else:
                 x_btd = block(x_btd, *given)
@@ -123,8 +125,8 @@ class Decoder(nn.Module):
         targets_bt: Tensor | None = None,
         *,
         eos: int | None = None,
-        keys: Tensor | None = None,
-        smoothing: float = 0.0,
+        dropout_keys: Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> Tensor:
         """Logits float[B, T, V], or, given targets int64[B, T], their summed loss in nats.
 
@@ -136,11 +138,11 @@ class Decoder(nn.Module):
             targets_bt: the ids that follow.
             eos: if given, a position that holds this id begins a document: nothing before it is
                 looked at from it or after it, and positions are counted from it.
-            keys: int64[B], what each sample's dropout is drawn from; ``None``: no dropout.
-            smoothing: label smoothing, see ``loss.cross_entropy``.
+            dropout_keys: int64[B], what each sample's dropout is drawn from; ``None``: no dropout.
+            label_smoothing: label smoothing, see ``loss.cross_entropy``.
         """
-        hidden_btd = self.hidden(tokens_bt, eos, keys)
+        hidden_btd = self.hidden_states(tokens_bt, eos, dropout_keys)
         if targets_bt is None:
             return cast("Tensor", self.head(hidden_btd))
         flat_nd, targets_n = hidden_btd.flatten(0, 1), targets_bt.flatten()
-        return cross_entropy(flat_nd, self.head.weight, targets_n, smoothing)
+        return cross_entropy(flat_nd, self.head.weight, targets_n, label_smoothing)

@@ -10,56 +10,56 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from infra.dataset.fingerprint import digest
-from lm.data.splitmix import mix
+from infra.dataset.fingerprint import json_sha256
+from lm.data.splitmix import splitmix64
 
-_LOW = 0xFFFF_FFFF
+_MASK_32 = 0xFFFF_FFFF
 
 
-def sample_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def dropout_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """A key for each sample of a run: below 2^32, by its number over all steps."""
-    (salt,) = np.frombuffer(bytes.fromhex(digest(["dropout", seed])), "<u8", count=1)
-    mixed = mix(samples.astype(np.uint64), salt)
+    (salt,) = np.frombuffer(bytes.fromhex(json_sha256(["dropout", seed])), "<u8", count=1)
+    mixed = splitmix64(samples.astype(np.uint64), salt)
     keys: npt.NDArray[np.int64] = (mixed >> np.uint64(32)).astype(np.int64)
     return keys
 
 
-def keys_at(keys_b: Tensor, site: int) -> Tensor:
+def site_keys(keys_b: Tensor, site: int) -> Tensor:
     """The samples' keys, int64[B], for a place in the network; every place has masks of its own."""
-    return keys_b + _mixed_int(site)
+    return keys_b + _lowbias32_int(site)
 
 
-def drop(x: Tensor, keys_b: Tensor | None, share: float) -> Tensor:
+def dropout(x: Tensor, keys_b: Tensor | None, p: float) -> Tensor:
     """``x`` with a share of its elements at zero and the others scaled by 1/(1 - share).
 
     Srivastava et al. 2014.
 
     Args:
         x: float[B, ...].
-        keys_b: int64[B], of ``keys_at``; ``None`` drops nothing.
-        share: in [0, 1).
+        keys_b: int64[B], of ``site_keys``; ``None`` drops nothing.
+        p: in [0, 1).
     """
-    if keys_b is None or share == 0.0:
+    if keys_b is None or p == 0.0:
         return x
     each = x[0].numel()
-    start_b = _mixed(keys_b)
+    start_b = _lowbias32(keys_b)
     element_n = torch.arange(each, device=x.device) * 0x9E3779B9
-    drawn = _mixed((element_n + start_b[:, None]) & _LOW)
-    kept = (drawn >= int(share * (_LOW + 1))).view_as(x)
-    return x * kept * (1.0 / (1.0 - share))
+    drawn = _lowbias32((element_n + start_b[:, None]) & _MASK_32)
+    kept = (drawn >= int(p * (_MASK_32 + 1))).view_as(x)
+    return x * kept * (1.0 / (1.0 - p))
 
 
-def _mixed(x: Tensor) -> Tensor:
+def _lowbias32(x: Tensor) -> Tensor:
     """A bijection of 32 bit numbers without visible structure: Wellons' ``lowbias32``."""
-    x = x & _LOW
+    x = x & _MASK_32
     x = x ^ (x >> 16)
-    x = (x * 0x7FEB352D) & _LOW
+    x = (x * 0x7FEB352D) & _MASK_32
     x = x ^ (x >> 15)
-    x = (x * 0x846CA68B) & _LOW
+    x = (x * 0x846CA68B) & _MASK_32
     return x ^ (x >> 16)
 
 
-def _mixed_int(x: int) -> int:
-    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _LOW
-    x = ((x ^ (x >> 15)) * 0x846CA68B) & _LOW
+def _lowbias32_int(x: int) -> int:
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK_32
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK_32
     return x ^ (x >> 16)

@@ -15,7 +15,7 @@ def save_weights(model: Decoder, path: Path) -> None:
     weights = {
         name: weight.contiguous()
         for name, weight in model.state_dict().items()
-        if not (model.shape.tied and name == HEAD)
+        if not (model.config.tie_embeddings and name == HEAD)
     }
     save_file(weights, path)
 
@@ -23,6 +23,6 @@ def save_weights(model: Decoder, path: Path) -> None:
 def load_weights(model: Decoder, data: bytes) -> None:
     """Set a model's weights to those that ``save_weights`` wrote of one of the same shape."""
     weights = load(data)
-    if model.shape.tied:
+    if model.config.tie_embeddings:
         weights[HEAD] = weights["embed.weight"]
     model.load_state_dict(weights)

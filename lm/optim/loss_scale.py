@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 # As torch.amp.GradScaler has them.
-FIRST, GROWTH, BACKOFF, EVERY = 65_536.0, 2.0, 0.5, 2000
-LEAST = 0.5  # below 1 nothing is gained by scaling
+INITIAL_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 65_536.0, 2.0, 0.5, 2000
+MIN_SCALE = 0.5  # below 1 nothing is gained by scaling
 
 
 class LossScale:
@@ -23,8 +23,8 @@ class LossScale:
 
     def __init__(self) -> None:
         """Begin with 65,536."""
-        self.value = FIRST
-        self._since = 0
+        self.value = INITIAL_SCALE
+        self._growth_tracker = 0
 
     @torch.no_grad()
     def unscale(self, weights: Iterable[Tensor]) -> None:
@@ -33,28 +33,28 @@ class LossScale:
             assert weight.grad is not None
             weight.grad.mul_(1.0 / self.value)
 
-    def bears(self, norm: Tensor) -> bool:
+    def update(self, norm: Tensor) -> bool:
         """Whether the step may be taken, by the norm of its gradients; the scale follows.
 
         Halved if not, doubled after 2,000 steps that could be.
         """
         finite = bool(torch.isfinite(norm))
-        self._since = self._since + 1 if finite else 0
+        self._growth_tracker = self._growth_tracker + 1 if finite else 0
         if not finite:
-            self.value = max(self.value * BACKOFF, LEAST)
-        elif self._since == EVERY:
-            self.value, self._since = self.value * GROWTH, 0
+            self.value = max(self.value * BACKOFF_FACTOR, MIN_SCALE)
+        elif self._growth_tracker == GROWTH_INTERVAL:
+            self.value, self._growth_tracker = self.value * GROWTH_FACTOR, 0
         return finite
 
     @property
-    def lost(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether no scale helps: gradients are no numbers, or too large, without any."""
         return self.value < 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` wants back."""
-        return {"value": self.value, "since": self._since}
+        return {"value": self.value, "since": self._growth_tracker}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as another one left off."""
-        self.value, self._since = float(state["value"]), int(state["since"])
+        self.value, self._growth_tracker = float(state["value"]), int(state["since"])

@@ -15,8 +15,8 @@ from lm.models.decoder import Decoder
 
 # The quintic of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/): its steep slope at
 # zero brings every singular value into about [0.7, 1.2] in five rounds.
-QUINTIC = (3.4445, -4.7750, 2.0315)
-ROUNDS = 5
+NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+NS_STEPS = 5
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -27,31 +27,31 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     arXiv:2405.18392, section 3). The last step still learns.
     """
     peak, steps = config.learning_rate, config.steps
-    warmup = round(config.warmup * steps)
+    warmup = round(config.warmup_fraction * steps)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     begin = warmup
     if config.schedule == "wsd":
-        begin = max(warmup, steps - round(config.cooldown * steps))
+        begin = max(warmup, steps - round(config.decay_fraction * steps))
     done = min(1.0, max(0, step - begin) / max(1, steps - begin))
     left = {
         "cosine": 0.5 * (1 + math.cos(math.pi * done)),
         "linear": 1 - done,
         "wsd": 1 - math.sqrt(done),
     }[config.schedule]
-    floor = peak * config.min_ratio
+    floor = peak * config.min_lr_fraction
     return floor + (peak - floor) * left
 
 
-def move(optimizers: Mapping[str, Optimizer], rate: float) -> None:
+def step_optimizers(optimizers: Mapping[str, Optimizer], lr: float) -> None:
     """Take a step with every optimizer, at the schedule's rate times each group's ratio."""
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = rate * group.get("ratio", 1.0)
+            group["lr"] = lr * group.get("ratio", 1.0)
         optimizer.step()
 
 
-def decaying(optimizers: Mapping[str, Optimizer]) -> list[Tensor]:
+def decayed_parameters(optimizers: Mapping[str, Optimizer]) -> list[Tensor]:
     """The weights that decay: those of groups for which ``build_optimizers`` says so."""
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     return [weight for group in groups if group["decays"] for weight in group["params"]]
@@ -80,7 +80,7 @@ class Muon(Optimizer):
         pairs = list(matrices)
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "decays": True}
         super().__init__([matrix for matrix, _ in pairs], defaults)
-        self.rows = [tuple(rows) for _, rows in pairs]
+        self.block_rows = [tuple(rows) for _, rows in pairs]
         self.dtype = dtype
 
     @torch.no_grad()
@@ -88,13 +88,13 @@ class Muon(Optimizer):
         """Apply one update from the gradients at hand."""
         loss = None if closure is None else closure()
         (group,) = self.param_groups
-        updates = self.updates(group["params"], group["momentum"])
+        updates = self.compute_updates(group["params"], group["momentum"])
         for matrix, update in zip(group["params"], updates, strict=True):
             shrunk = matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            shrunk.add_(_as(matrix, update), alpha=-group["lr"])
+            shrunk.add_(_shard_like(matrix, update), alpha=-group["lr"])
         return loss
 
-    def updates(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
+    def compute_updates(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
         """The scaled direction of every matrix, the same on every process."""
         shared = is_initialized() and get_world_size() > 1
         flat = torch.zeros(sum(m.numel() for m in matrices), device=matrices[0].device)
@@ -103,29 +103,29 @@ class Muon(Optimizer):
             for part, m in zip(flat.split([m.numel() for m in matrices]), matrices, strict=True)
         ]
         turn = 0
-        for matrix, rows, view in zip(matrices, self.rows, views, strict=True):
+        for matrix, rows, view in zip(matrices, self.block_rows, views, strict=True):
             state: dict[str, Any] = self.state[matrix]
             if not state:
                 state["momentum"] = torch.zeros_like(matrix)
             assert matrix.grad is not None
             average = state["momentum"].lerp_(matrix.grad, 1 - momentum)
-            nesterov = _whole(matrix.grad.lerp(average, momentum))
+            nesterov = _gather(matrix.grad.lerp(average, momentum))
             for block, out in zip(nesterov.split(rows), view.split(rows), strict=True):
                 if not shared or turn % get_world_size() == get_rank():
                     scale = 0.2 * math.sqrt(max(block.shape))
-                    out.copy_(orthogonal(block, self.dtype) * scale)
+                    out.copy_(newton_schulz(block, self.dtype) * scale)
                 turn += 1
         if shared:
             all_reduce(flat, op=ReduceOp.SUM)
         return views
 
 
-def _whole(matrix: Tensor) -> Tensor:
+def _gather(matrix: Tensor) -> Tensor:
     """A matrix that may be sharded over the processes, put together."""
     return matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
 
 
-def _as(matrix: Tensor, update: Tensor) -> Tensor:
+def _shard_like(matrix: Tensor, update: Tensor) -> Tensor:
     """The update, which every process has whole, sharded as the matrix is."""
     if not isinstance(matrix, DTensor):
         return update
@@ -141,15 +141,15 @@ def build_optimizers(
     Decay acts on the blocks' matrices, and on embeddings and an untied head if asked for; never
     on norms and biases. A group's ``ratio`` is its rate as a multiple of the schedule's.
     """
-    blocks = model.matrices()
+    blocks = model.weight_matrices()
     taken = {id(matrix) for matrix, _ in blocks}
     others = [p for p in model.parameters() if id(p) not in taken]
-    tables = [p for p in others if p.dim() == 2 and config.decay_embeddings]
-    rest = [p for p in others if p.dim() != 2 or not config.decay_embeddings]
+    tables = [p for p in others if p.dim() == 2 and config.weight_decay_embeddings]
+    rest = [p for p in others if p.dim() != 2 or not config.weight_decay_embeddings]
     decay, rate = config.weight_decay, config.learning_rate
     muon = config.optimizer == "muon"
     decayed = tables if muon else [*tables, *(matrix for matrix, _ in blocks)]
-    ratio = config.embedding_ratio if muon else 1.0
+    ratio = config.embedding_lr_multiplier if muon else 1.0
     groups: list[dict[str, Any]] = [
         {"params": rest, "weight_decay": 0.0, "ratio": ratio, "decays": False}
     ]
@@ -158,20 +158,20 @@ def build_optimizers(
     optimizers: dict[str, Optimizer] = {}
     if muon:
         optimizers["muon"] = Muon(
-            blocks, lr=rate, weight_decay=decay, momentum=config.momentum, dtype=dtype
+            blocks, lr=rate, weight_decay=decay, momentum=config.muon_momentum, dtype=dtype
         )
-    optimizers["adamw"] = AdamW(groups, lr=rate, betas=config.betas, fused=True)
+    optimizers["adamw"] = AdamW(groups, lr=rate, betas=config.adam_betas, fused=True)
     return optimizers
 
 
-def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+def newton_schulz(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """About U V^T of ``matrix = U S V^T`` (float[m, n]) by Newton-Schulz rounds in a type."""
-    a, b, c = QUINTIC
+    a, b, c = NS_COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     # Brought to size 1 first: as they are, many gradients lie below what fp16 can tell apart.
     x = (x / (x.norm() + 1e-7)).to(dtype)
-    for _ in range(ROUNDS):
+    for _ in range(NS_STEPS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     result: Tensor = x.T if tall else x

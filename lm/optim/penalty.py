@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def penalise(weights: Iterable[Tensor], l1: float, l2: float) -> None:
+def add_penalty_gradients(weights: Iterable[Tensor], l1: float, l2: float) -> None:
     """Add the gradient of ``l1 sum |w| + l2/2 sum w^2``.
 
     Unlike ``weight_decay``, which shrinks weights apart from the gradient (Loshchilov & Hutter

@@ -18,77 +18,83 @@ import torch
 from torch import Tensor
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import digest
-from lm.checkpoint.manager import Keeper
-from lm.checkpoint.retention import Shelf
+from infra.dataset.fingerprint import json_sha256
+from lm.checkpoint.manager import CheckpointManager
+from lm.checkpoint.retention import CheckpointStore
 from lm.config.train import TrainConfig
-from lm.data.loader import open_feed
-from lm.distributed.parallel import clipped, exchange, pick_device, spread
-from lm.metrics.goodput import note_attempt
-from lm.metrics.logger import Files, Silence
-from lm.metrics.meter import Meter, local_rank, place, reduced
-from lm.metrics.mlflow import Tracking, require
-from lm.models.decoder import Shape
-from lm.models.dropout import sample_keys
-from lm.models.registry import build
+from lm.data.loader import build_loader
+from lm.distributed.parallel import clip_gradients, gradient_sync, parallelize, pick_device
+from lm.metrics.goodput import record_attempt
+from lm.metrics.logger import MetricsLogger, NullLogger
+from lm.metrics.meter import TrainingMetrics, all_reduce_sum, local_rank, rank_and_world_size
+from lm.metrics.mlflow import MlflowLogger, require_mlflow
+from lm.models.decoder import DecoderConfig
+from lm.models.dropout import dropout_keys
+from lm.models.registry import build_model
 from lm.models.weights import WEIGHTS, load_weights
 from lm.optim.loss_scale import LossScale
-from lm.optim.optimizers import build_optimizers, decaying, learning_rate, move
-from lm.optim.penalty import penalise
-from lm.train.loss_spike import Watch
-from lm.train.state import State, Weights, copied
-from lm.train.validation import facing, held_out, sent, settle, validate
+from lm.optim.optimizers import build_optimizers, decayed_parameters, learning_rate, step_optimizers
+from lm.optim.penalty import add_penalty_gradients
+from lm.train.loss_spike import LossSpikeDetector
+from lm.train.state import State, Weights, clone_weights
+from lm.train.validation import (
+    split_inputs_targets,
+    to_device,
+    validate,
+    validation_rows_for,
+    warm_up,
+)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-BEST = ("best_validation_loss", "best_step")  # what lines carry on with patience
-COLLECT_EVERY = 500  # steps between garbage collections: on every process at the same step
+BEST_KEYS = ("best_validation_loss", "best_step")  # what lines carry on with patience
+GC_INTERVAL = 500  # steps between garbage collections: on every process at the same step
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainJob:
     """All that a run depends on besides the tokens themselves.
 
     Attributes:
         config: the recipe's entry.
         seed: the recipe's seed.
-        vocabulary: V, number of token ids.
-        eos: the id that closes documents.
+        vocab_size: V, number of token ids.
+        eos_id: the id that closes documents.
         folder: where checkpoints, log and curves lie.
-        identity: what a checkpoint must agree on to be resumed from, by name.
-        shelf: where checkpoints lie; by default in the folder.
+        compatibility_key: what a checkpoint must agree on to be resumed from, by name.
+        checkpoint_store: where checkpoints lie; by default in the folder.
         skip: half-open ranges of batch numbers that are left out.
-        base: the model whose weights it starts with; by default they are random.
+        base_model: the model whose weights it starts with; by default they are random.
     """
 
     config: TrainConfig
     seed: int
-    vocabulary: int
-    eos: int
+    vocab_size: int
+    eos_id: int
     folder: Path
-    identity: Mapping[str, Any] = field(default_factory=dict)
-    shelf: Shelf | None = None
+    compatibility_key: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_store: CheckpointStore | None = None
     skip: tuple[tuple[int, int], ...] = ()
-    base: Dataset | None = None
+    base_model: Dataset | None = None
 
     @property
-    def shape(self) -> Shape:
+    def model_config(self) -> DecoderConfig:
         """The model's shape."""
         c = self.config
-        return Shape(
-            vocabulary=self.vocabulary,
-            layers=c.layers,
-            width=c.width,
-            heads=c.heads,
-            kv_heads=c.kv_heads or c.heads,
-            hidden=c.hidden_width,
-            context=c.context,
-            tied=c.tied,
-            layout=c.layout,
+        return DecoderConfig(
+            vocab_size=self.vocab_size,
+            num_layers=c.num_layers,
+            hidden_size=c.hidden_size,
+            num_heads=c.num_heads,
+            num_kv_heads=c.num_kv_heads or c.num_heads,
+            ffn_size=c.effective_ffn_size,
+            context_length=c.context_length,
+            tie_embeddings=c.tie_embeddings,
+            architecture=c.architecture,
             bias=c.bias,
         )
 
 
-def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
+def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     """Train from the newest checkpoint, or from the beginning, to the end.
 
     Args:
@@ -105,68 +111,71 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
         OtherRun: if the folder holds a checkpoint of another run.
         TooFewTokens: if the training split is shorter than one window.
     """
-    config, (rank, world) = job.config, place()
-    if config.mlflow:
-        require(config.name)
+    config, (rank, world) = job.config, rank_and_world_size()
+    if config.mlflow_tracking_uri:
+        require_mlflow(config.name)
     device, dtype = pick_device(config, local_rank()), DTYPES[config.precision]
     cache = job.folder.parent / "tokens"
-    fixed = held_out(config, tokens, cache).to(device)
+    fixed = validation_rows_for(config, tokens, cache).to(device)
     torch.manual_seed(job.seed)
-    model = build(job.shape)
-    if job.base:
-        load_weights(model, job.base.read(WEIGHTS))
+    model = build_model(job.model_config)
+    if job.base_model:
+        load_weights(model, job.base_model.read(WEIGHTS))
     model = model.to(device)
-    model.dropout, model.recompute = config.dropout, config.recompute
-    outer = spread(model, config, device)
+    model.dropout, model.activation_checkpointing = config.dropout, config.activation_checkpointing
+    outer = parallelize(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
-    penalised = decaying(optimizers)
+    penalised = decayed_parameters(optimizers)
     scale = LossScale() if config.precision == "fp16" else None
-    passes = config.passes(gpu=device.type == "cuda")
+    passes = config.grad_accumulation_steps(gpu=device.type == "cuda")
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    eos = None if config.packing == "concatenate" else job.eos
-    meter = Meter(model, device, dtype)
-    with meter.lost("compile"):
-        settle(outer, config, device, autocast, eos)
+    eos = None if config.packing == "concatenate" else job.eos_id
+    meter = TrainingMetrics(model, device, dtype)
+    with meter.timed("compile"):
+        warm_up(outer, config, device, autocast, eos)
 
     state = State(
         model,
         optimizers,
         scale,
-        average=copied(model) if config.ema else {},
-        best=copied(model) if config.patience else {},
+        ema=clone_weights(model) if config.ema_decay else {},
+        best=clone_weights(model) if config.early_stopping_patience else {},
     )
-    keeper = Keeper(job.shelf or Shelf.of(config, job.folder), job.identity)
-    with meter.lost("resume"):
-        found = keeper.resume(state)
-    first, notes = (found.step, found.notes) if found else (0, {"line": {}, "losses": []})
+    keeper = CheckpointManager(
+        job.checkpoint_store or CheckpointStore.from_config(config, job.folder),
+        job.compatibility_key,
+    )
+    with meter.timed("resume"):
+        found = keeper.restore(state)
+    first, notes = (found.step, found.metadata) if found else (0, {"line": {}, "losses": []})
     line = dict(notes["line"])
     last = first if "stopped" in line else config.steps
 
     def kept() -> int | None:
-        keeper.finish()
-        return keeper.newest
+        keeper.wait()
+        return keeper.latest_step
 
-    watch = Watch(config.spike, kept, notes["losses"])
-    feed = open_feed(config, tokens, job.seed, rank, world, cache, first, job.skip)
+    watch = LossSpikeDetector(config.loss_spike_sigma, kept, notes["losses"])
+    feed = build_loader(config, tokens, job.seed, rank, world, cache, first, job.skip)
     if rank == 0:
-        note_attempt(job.folder, first, world)
-    journal = note(job, first) if rank == 0 else Silence()
+        record_attempt(job.folder, first, world)
+    journal = build_logger(job, first) if rank == 0 else NullLogger()
 
-    with collected_by_hand(), closing(feed), closing(keeper), journal:
+    with manual_gc(), closing(feed), closing(keeper), journal:
         for step in range(first, last):
-            with meter.lost("data_wait"):
+            with meter.timed("data_wait"):
                 batch = feed.batch(step)
             meter.digest += batch.digest
-            inputs, targets = facing(sent(batch.rows, device))
-            counted = reduced((targets >= 0).sum())
+            inputs, targets = split_inputs_targets(to_device(batch.rows, device))
+            counted = all_reduce_sum((targets >= 0).sum())
             keys: tuple[Tensor | None, ...] = (None,) * passes
             if config.dropout:
-                keys = sent(sample_keys(job.seed, batch.samples), device).chunk(passes)
+                keys = to_device(dropout_keys(job.seed, batch.samples), device).chunk(passes)
             parts = zip(inputs.chunk(passes), targets.chunk(passes), keys, strict=True)
             for number, (x, y, key) in enumerate(parts):
                 # Gradients travel once per step. DDP takes their mean over processes, but the
                 # loss is a sum over all tokens of the step, wherever they were.
-                with exchange(outer, now=number == passes - 1):
+                with gradient_sync(outer, now=number == passes - 1):
                     with autocast:
                         loss = outer(x, y, eos=eos, keys=key, smoothing=config.label_smoothing)
                     (loss * (world / counted) * (scale.value if scale else 1.0)).backward()
@@ -174,75 +183,75 @@ def train(job: Job, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
             if scale:
                 scale.unscale(model.parameters())
             if config.l1 or config.l2:
-                penalise(penalised, config.l1, config.l2)
-            norm = clipped(model, config.clip or math.inf)
+                add_penalty_gradients(penalised, config.l1, config.l2)
+            norm = clip_gradients(model, config.max_grad_norm or math.inf)
             meter.end_step(norm)
             rate = learning_rate(step, config)
-            if scale is None or scale.bears(norm):
-                move(optimizers, rate)
-                if config.ema:
-                    state.follow(config.ema, step)
+            if scale is None or scale.update(norm):
+                step_optimizers(optimizers, rate)
+                if config.ema_decay:
+                    state.update_ema(config.ema_decay, step)
             outer.zero_grad(set_to_none=True)
 
             done = step + 1
             ends = done == config.steps
-            validates = len(fixed) > 0 and (ends or done % config.validation_every == 0)
-            saves = ends or done % config.checkpoint_every == 0
-            if saves or validates or done % config.log_every == 0:
+            validates = len(fixed) > 0 and (ends or done % config.validation_interval == 0)
+            saves = ends or done % config.checkpoint_interval == 0
+            if saves or validates or done % config.log_interval == 0:
                 figures, history = meter.read()
-                watch.look(history, done, norms=scale is None or scale.lost)
-                best = {name: line[name] for name in BEST if name in line}
+                watch.check_training(history, done, check_norms=scale is None or scale.is_exhausted)
+                best = {name: line[name] for name in BEST_KEYS if name in line}
                 seen = line.get("tokens", 0) + figures.pop("tokens")
                 line = {"step": done, "tokens": int(seen), "learning_rate": rate}
                 line |= {**figures, **best}
                 if validates:
-                    with meter.lost("validation"), state.judged() as judged:
+                    with meter.timed("validation"), state.eval_weights() as judged:
                         line["validation_loss"] = validate(judged, fixed, autocast, eos, len(x))
-                    watch.judge(line["validation_loss"], done)
-                    if config.patience and early(line, config, state):
+                    watch.check_validation(line["validation_loss"], done)
+                    if config.early_stopping_patience and should_stop(line, config, state):
                         line["stopped"] = "early"
                         saves = True
                 line["clock"] = time.time()
                 journal.write(line)
             if saves:
                 notes = {"line": line, "losses": watch.losses}
-                with meter.lost("checkpoint"):
+                with meter.timed("checkpoint"):
                     must = ends or "stopped" in line
                     keeper.save(done, state, notes, meter.step_seconds, wait=must)
-            if done % COLLECT_EVERY == 0:
+            if done % GC_INTERVAL == 0:
                 gc.collect()
             if "stopped" in line:
                 break
-        keeper.finish()
-    return state.outcome(), line
+        keeper.wait()
+    return state.final_weights(), line
 
 
-def note(job: Job, first: int) -> Files:
+def build_logger(job: TrainJob, start_step: int) -> MetricsLogger:
     """Where the run's figures go."""
     config, tracking = job.config, None
-    if config.mlflow:
-        key = digest([config.name, dict(job.identity)])
-        tracking = Tracking(config.mlflow, config.name, key, config.facts())
-    return Files(job.folder, first, tracking)
+    if config.mlflow_tracking_uri:
+        key = json_sha256([config.name, dict(job.compatibility_key)])
+        tracking = MlflowLogger(config.mlflow_tracking_uri, config.name, key, config.to_json())
+    return MetricsLogger(job.folder, start_step, tracking)
 
 
-def early(line: dict[str, Any], config: TrainConfig, state: State) -> bool:
+def should_stop(line: dict[str, Any], config: TrainConfig, state: State) -> bool:
     """Note in the line whether it is the best so far; tell whether patience is at its end.
 
     Prechelt 1998, "Early stopping, but when?": so many validations without improvement.
     """
     loss, best = line["validation_loss"], line.get("best_validation_loss", math.inf)
     if loss < best - config.min_delta:
-        state.remember()
+        state.save_best()
         line |= {"best_validation_loss": loss, "best_step": line["step"]}
         return False
-    assert config.patience is not None
+    assert config.early_stopping_patience is not None
     since: int = line["step"] - line["best_step"]
-    return since >= config.patience * config.validation_every
+    return since >= config.early_stopping_patience * config.validation_interval
 
 
 @contextmanager
-def collected_by_hand() -> Iterator[None]:
+def manual_gc() -> Iterator[None]:
     """Keep the garbage collector from stopping one process while the others wait for it."""
     gc.collect()
     gc.freeze()

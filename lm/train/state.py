@@ -30,14 +30,14 @@ class State:
         model: as ``parallel.spread`` left it.
         optimizers: by name.
         scale: of the loss, in fp16.
-        average: the moving average of the weights, if the recipe asks for one.
+        ema: the moving average of the weights, if the recipe asks for one.
         best: the weights of the best validation, if training may stop early.
     """
 
     model: Decoder
     optimizers: Mapping[str, Optimizer]
     scale: LossScale | None = None
-    average: Weights = field(default_factory=dict)
+    ema: Weights = field(default_factory=dict)
     best: Weights = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,29 +54,29 @@ class State:
         kept = {
             "model": weights,
             "optimizers": moments,
-            "average": self.average,
+            "average": self.ema,
             "best": self.best,
         }
         if self.scale is not None:
             kept["scale"] = self.scale.state_dict()
         return kept
 
-    def load_state_dict(self, kept: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what was loaded into a ``state_dict()``."""
         set_state_dict(
             self.model,
             list(self.optimizers.values()),
-            model_state_dict=kept["model"],
-            optim_state_dict=kept["optimizers"],
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizers"],
         )
-        for mine, theirs in ((self.average, kept["average"]), (self.best, kept["best"])):
+        for mine, theirs in ((self.ema, state["average"]), (self.best, state["best"])):
             for name, weight in mine.items():
                 weight.copy_(theirs[name])
         if self.scale is not None:
-            self.scale.load_state_dict(kept["scale"])
+            self.scale.load_state_dict(state["scale"])
 
     @torch.no_grad()
-    def follow(self, decay: float, step: int) -> None:
+    def update_ema(self, decay: float, step: int) -> None:
         """Move the average towards the weights of a 0-based step: ``a = d a + (1 - d) w``.
 
         d is ``decay``, and (1 + t) / (10 + t) as long as that is less, so that the weights of the
@@ -84,43 +84,43 @@ class State:
         """
         decay = min(decay, (1 + step) / (10 + step))
         for name, weight in self.model.named_parameters():
-            self.average[name].lerp_(weight, 1 - decay)
+            self.ema[name].lerp_(weight, 1 - decay)
 
     @contextmanager
-    def judged(self) -> Iterator[nn.Module]:
+    def eval_weights(self) -> Iterator[nn.Module]:
         """The model with the weights that count: the average if there is one."""
-        own = copied(self.model) if self.average else {}
-        if self.average:
-            put(self.model, self.average)
+        own = clone_weights(self.model) if self.ema else {}
+        if self.ema:
+            load_weights_(self.model, self.ema)
         try:
             yield self.model
         finally:
             if isinstance(self.model, FSDPModule):
                 self.model.reshard()  # a pass without a backward pass leaves weights gathered
-            if self.average:
-                put(self.model, own)
+            if self.ema:
+                load_weights_(self.model, own)
 
     @torch.no_grad()
-    def remember(self) -> None:
+    def save_best(self) -> None:
         """Take the weights that count for the best so far."""
-        for name, weight in self.average.items() or self.model.named_parameters():
+        for name, weight in self.ema.items() or self.model.named_parameters():
             self.best[name].copy_(weight)
 
-    def outcome(self) -> Weights:
+    def final_weights(self) -> Weights:
         """What the run is for, on the CPU, whole on the first process and empty on the others."""
-        if self.best or self.average:
-            put(self.model, self.best or self.average)
+        if self.best or self.ema:
+            load_weights_(self.model, self.best or self.ema)
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         return cast("Weights", get_model_state_dict(self.model, options=options))
 
 
-def copied(model: nn.Module) -> Weights:
+def clone_weights(model: nn.Module) -> Weights:
     """A copy of a model's weights, a tied one once."""
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
 @torch.no_grad()
-def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_weights_(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Set a model's weights."""
     for name, weight in model.named_parameters():
         weight.copy_(weights[name])

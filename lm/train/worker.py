@@ -26,58 +26,60 @@ from infra.dataset.dataset import Dataset, open_dataset
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN
 from infra.store.storage import Storage, StorageError
-from lm.checkpoint.retention import Shelf
+from lm.checkpoint.retention import CheckpointStore
 from lm.config.train import TrainConfig
-from lm.distributed.parallel import on_gpu
-from lm.launch.rendezvous import rank_of
-from lm.metrics.meter import local_rank, place
+from lm.distributed.parallel import runs_on_gpu
+from lm.launch.rendezvous import global_rank
+from lm.metrics.meter import local_rank, rank_and_world_size
 from lm.models.decoder import Decoder
-from lm.models.registry import build
+from lm.models.registry import build_model
 from lm.models.weights import WEIGHTS, save_weights
-from lm.train.loop import Job, train
-from lm.train.loss_spike import Spoilt
+from lm.train.loop import TrainJob, train
+from lm.train.loss_spike import LossDivergedError
 
-JOB, RESULT = "job.json", "result.json"
-PROBE, CONFIG = "probe.safetensors", "config.json"
-PROBE_POSITIONS = 64
+JOB_FILE, RESULT_FILE = "job.json", "result.json"
+REFERENCE_LOGITS_FILE, CONFIG_FILE = "probe.safetensors", "config.json"
+MAX_REFERENCE_POSITIONS = 64
 # glibc's mallopt: keep freed memory instead of giving it back and faulting it in anew for every
 # activation. Measured: 10 % of a step of a 4 M parameter model on one core.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_MOST_MMAP_THRESHOLD = 32 << 20
+_MAX_MMAP_THRESHOLD = 32 << 20
 
 
 def main(folder: Path) -> None:
     """Train, and leave the result in the folder; an error of the user's is a result, too."""
-    value = json.loads((folder / JOB).read_bytes())
+    value = json.loads((folder / JOB_FILE).read_bytes())
     config = TrainConfig.model_validate(value["config"])
-    keep_memory()
-    torch.set_num_threads(config.threads)
+    tune_malloc()
+    torch.set_num_threads(config.threads_per_process)
     if config.deterministic:
-        same_bits()
-    join("cpu:gloo,cuda:nccl" if on_gpu(config) else "gloo", first=value["first"])
+        set_deterministic()
+    init_distributed(
+        "cpu:gloo,cuda:nccl" if runs_on_gpu(config) else "gloo", is_first_node=value["first"]
+    )
     try:
         tokens = open_dataset(Storage(**value["tokens"]))
         base = open_dataset(Storage(**value["base"])) if value["base"] else None
-        facts = tokens.facts
-        job = Job(
+        facts = tokens.stats
+        job = TrainJob(
             config,
             value["seed"],
             facts["vocab_size"],
             facts["eos_id"],
             folder,
             value["identity"],
-            Shelf.of(config, folder, value["checkpoints"], value["start"]),
+            CheckpointStore.from_config(config, folder, value["checkpoints"], value["start"]),
             tuple((first, end) for first, end in value["skip"]),
             base,
         )
-        result = attempt(job, tokens)
-        if place()[0] == 0:
-            _write(folder / RESULT, result)
+        result = run_attempt(job, tokens)
+        if rank_and_world_size()[0] == 0:
+            _write_json(folder / RESULT_FILE, result)
     finally:
         destroy_process_group()
 
 
-def same_bits() -> None:
+def set_deterministic() -> None:
     """Only kernels that give the same bits each time; call it before the GPU is used.
 
     cuBLAS reads the variable when it starts; both as PyTorch's notes on reproducibility say.
@@ -86,7 +88,7 @@ def same_bits() -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def join(backend: str, *, first: bool = True) -> None:
+def init_distributed(backend: str, *, is_first_node: bool = True) -> None:
     """Meet the other processes that torchrun started, here and on other machines.
 
     torchrun numbers machines as it likes; here the processes of the first one, which alone writes
@@ -98,70 +100,76 @@ def join(backend: str, *, first: bool = True) -> None:
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     own = PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     group, here = int(os.environ["GROUP_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    if first:
+    if is_first_node:
         own.set("first", str(group))
     init_process_group(
         backend,
         store=own,
-        rank=rank_of(group, int(own.get("first")), here, local_rank()),
+        rank=global_rank(group, int(own.get("first")), here, local_rank()),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
 
 
-def attempt(job: Job, tokens: Dataset) -> dict[str, Any]:
+def run_attempt(job: TrainJob, tokens: Dataset) -> dict[str, Any]:
     """What the launcher is told: ``line`` and more, or why there is no use in trying again."""
     try:
         weights, line = train(job, tokens)
-    except Spoilt as spoilt:
-        return {"spoilt": spoilt.facts()}
+    except LossDivergedError as spoilt:
+        return {"spoilt": spoilt.to_json()}
     except StorageError as error:
         return {"away": str(error)}
     except UserError as error:
         # Every process has raised it, and would again: no reason for torchrun to start over.
         return {"error": str(error)}
-    if place()[0] != 0:
+    if rank_and_world_size()[0] != 0:
         return {}
-    model = build(job.shape)
+    model = build_model(job.model_config)
     model.load_state_dict(weights)
     save_weights(model, job.folder / WEIGHTS)
-    save_probe(model, job.folder / PROBE)
-    shape = {"shape": asdict(job.shape), "training": job.config.essence(), "seed": job.seed}
-    (job.folder / CONFIG).write_text(json.dumps(shape, indent=1, sort_keys=True) + "\n")
+    save_reference_logits(model, job.folder / REFERENCE_LOGITS_FILE)
+    shape = {
+        "shape": asdict(job.model_config),
+        "training": job.config.weights_key(),
+        "seed": job.seed,
+    }
+    (job.folder / CONFIG_FILE).write_text(json.dumps(shape, indent=1, sort_keys=True) + "\n")
     return {
         "line": line,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "training_tokens": tokens.facts["tokens"][TRAIN],
+        "training_tokens": tokens.stats["tokens"][TRAIN],
     }
 
 
 @torch.no_grad()
-def save_probe(model: Decoder, path: Path) -> None:
+def save_reference_logits(model: Decoder, path: Path) -> None:
     """What the model says to a fixed input, for whoever rebuilds it elsewhere.
 
     The file holds ``tokens`` int64[1, context], ``positions`` int64[n] and ``logits`` float[n, V]
     at these positions, worked out in fp32 on the CPU.
     """
-    shape = model.shape
+    shape = model.config
     drawn = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, shape.vocabulary, (1, shape.context), generator=drawn)
-    last = shape.context - 1
-    positions = torch.linspace(0, last, min(shape.context, PROBE_POSITIONS)).round().long()
+    tokens = torch.randint(0, shape.vocab_size, (1, shape.context_length), generator=drawn)
+    last = shape.context_length - 1
+    positions = (
+        torch.linspace(0, last, min(shape.context_length, MAX_REFERENCE_POSITIONS)).round().long()
+    )
     logits = model(tokens)[0, positions]
     save_file({"tokens": tokens, "positions": positions, "logits": logits.contiguous()}, path)
 
 
-def _write(path: Path, value: dict[str, Any]) -> None:
+def _write_json(path: Path, value: dict[str, Any]) -> None:
     draft = path.with_name(f".tmp-{path.name}")
     draft.write_text(json.dumps(value))
     draft.replace(path)
 
 
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Let glibc keep what is freed for the next step (see the constants above)."""
     if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            libc.mallopt(_MMAP_THRESHOLD, _MOST_MMAP_THRESHOLD)
+            libc.mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
             libc.mallopt(_TRIM_THRESHOLD, -1)
             libc.mallopt(_TOP_PAD, 64 << 20)
 

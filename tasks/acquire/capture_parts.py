@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.fingerprint import document_id
-from infra.dataset.ledger import FAILED, verdicts
-from infra.dataset.stage import Outcome
+from infra.dataset.ledger import FAILED, ledger_table
+from infra.dataset.stage import PartResult
 from infra.formats import warc
-from tasks.acquire.http_verdict import Fate, license_link
+from tasks.acquire.http_verdict import FetchVerdict, link_license
 
-STAGE = "acquire"
-WARC = "warc.gz"
+STAGE_NAME = "acquire"
+WARC_SUFFIX = "warc.gz"
 """Suffix of a part's archive."""
 
 MAX_CAPTURES = 250
@@ -27,7 +27,7 @@ MAX_BYTES = 16_000_000
 MAX_VERDICTS = 20_000
 """Ledger rows in a part: a crawl can leave far more addresses behind than it fetches."""
 
-INDEX = pa.schema(
+INDEX_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("url", pa.string()),
@@ -46,7 +46,7 @@ INDEX = pa.schema(
 """One row per capture. `offset` and `length` are those of the record in the part's archive (one
 gzip member); `payload_digest` is SHA-256 in hexadecimal."""
 
-FORMAT = "WARC File Format 1.0"
+WARC_FORMAT = "WARC File Format 1.0"
 CONFORMS_TO = "http://bibnum.bnf.fr/WARC/WARC_ISO_28500_version1_latestdraft.pdf"
 
 
@@ -55,7 +55,7 @@ def payload_digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-class Parts:
+class CapturePartWriter:
     """Collects verdicts in the order given, and cuts them into parts.
 
     Args:
@@ -64,28 +64,30 @@ class Parts:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._clear()
+        self._reset()
 
-    def _clear(self) -> None:
+    def _reset(self) -> None:
         self._rows: list[dict[str, Any]] = []
-        self._fates: list[tuple[str, str | None, Fate]] = []
+        self._verdicts: list[tuple[str, str | None, FetchVerdict]] = []
         self._records: list[bytes] = []
-        self._offset = self._payload = 0
+        self._offset = self._payload_bytes = 0
 
     def __len__(self) -> int:
         """Verdicts collected since the last part."""
-        return len(self._fates)
+        return len(self._verdicts)
 
     @property
     def full(self) -> bool:
         """Whether the part should be taken now."""
         return (
             len(self._rows) >= MAX_CAPTURES
-            or self._payload >= MAX_BYTES
-            or len(self._fates) >= MAX_VERDICTS
+            or self._payload_bytes >= MAX_BYTES
+            or len(self._verdicts) >= MAX_VERDICTS
         )
 
-    def keep(self, capture: warc.Capture, url: str, *, robots: Sequence[str], segment: str) -> None:
+    def add_capture(
+        self, capture: warc.Capture, url: str, *, robots: Sequence[str], segment: str
+    ) -> None:
         """Adds a capture that goes on.
 
         Args:
@@ -95,18 +97,18 @@ class Parts:
             segment: the segment it belongs to.
         """
         if not self._records:
-            self._add_record(self._head())
+            self._add_record(self._warcinfo_record())
         identity = document_id(self._source, url, capture.payload)
-        record = warc.response(capture)
+        record = warc.response_record(capture)
         self._rows.append(
             {
                 "id": identity,
                 "url": url,
                 "status": capture.status,
-                "content_type": capture.header("Content-Type"),
-                "content_language": capture.header("Content-Language"),
+                "content_type": capture.get_header("Content-Type"),
+                "content_language": capture.get_header("Content-Language"),
                 "robots_tag": ", ".join(robots) or None,
-                "license_hint": license_link(capture),
+                "license_hint": link_license(capture),
                 "payload_digest": payload_digest(capture.payload),
                 "payload_bytes": len(capture.payload),
                 "segment": segment,
@@ -115,43 +117,43 @@ class Parts:
             }
         )
         self._add_record(record)
-        self._payload += len(capture.payload)
-        self._fates.append((identity, url, Fate()))
+        self._payload_bytes += len(capture.payload)
+        self._verdicts.append((identity, url, FetchVerdict()))
 
-    def reject(self, url: str | None, fate: Fate, content: bytes = b"") -> None:
+    def add_rejected(self, url: str | None, verdict: FetchVerdict, content: bytes = b"") -> None:
         """Adds an address (or a file: no address) that does not go on, with the bytes it gave."""
-        self._fates.append((document_id(self._source, url or "", content), url, fate))
+        self._verdicts.append((document_id(self._source, url or "", content), url, verdict))
 
-    def take(self) -> Outcome:
+    def flush(self) -> PartResult:
         """The part collected so far; collecting begins anew."""
         if not self._records:
-            self._add_record(self._head())
-        fates = [fate for _, _, fate in self._fates]
-        outcome = Outcome(
-            pa.Table.from_pylist(self._rows, schema=INDEX),
-            verdicts(
-                STAGE,
-                [identity for identity, _, _ in self._fates],
-                urls=[url for _, url, _ in self._fates],
+            self._add_record(self._warcinfo_record())
+        fates = [fate for _, _, fate in self._verdicts]
+        outcome = PartResult(
+            pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA),
+            ledger_table(
+                STAGE_NAME,
+                [identity for identity, _, _ in self._verdicts],
+                urls=[url for _, url, _ in self._verdicts],
                 reasons=[fate.reason for fate in fates],
                 failed=[fate.verdict == FAILED for fate in fates],
                 evidence=[fate.evidence for fate in fates],
             ),
-            {WARC: b"".join(self._records)},
+            {WARC_SUFFIX: b"".join(self._records)},
         )
-        self._clear()
+        self._reset()
         return outcome
 
     def _add_record(self, record: bytes) -> None:
         self._records.append(record)
         self._offset += len(record)
 
-    def _head(self) -> bytes:
+    def _warcinfo_record(self) -> bytes:
         fields = (
             ("software", "gristmill"),
-            ("format", FORMAT),
+            ("format", WARC_FORMAT),
             ("conformsTo", CONFORMS_TO),
             ("isPartOf", self._source),
             ("robots", "classic"),
         )
-        return warc.info(warc.now(), fields)
+        return warc.warcinfo_record(warc.current_warc_date(), fields)

@@ -3,10 +3,10 @@
 import codecs
 import re
 
-SAMPLE = 1 << 16
+SAMPLE_BYTES = 1 << 16
 """Bytes at the start of a file that are looked at for zeros and for a declared encoding."""
 
-FOREIGN_SHARE = 0.25
+MAX_NON_ASCII_FRACTION = 0.25
 """With more non-ASCII bytes than this among the letters, cp1252 is no plausible reading: Western
 text has below 10 %, while Cyrillic, Greek or Chinese in an 8-bit code has more than half."""
 
@@ -18,16 +18,16 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _DECLARED = re.compile(rb"^Character set encoding:[ \t]*([\w.:-]+)", re.MULTILINE | re.IGNORECASE)
-_BINARY = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
-_CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f]")
-_HIGH = re.compile(rb"[\x80-\xff]")
+_CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+_CONTROL_CHARS = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f]")
+_NON_ASCII = re.compile(rb"[\x80-\xff]")
 _LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
 _UTF8_SEQUENCE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
 
 
-class BadEncoding(Exception):
+class TextDecodeError(Exception):
     """Bytes that are no text in any encoding they can plausibly be in.
 
     Attributes:
@@ -39,7 +39,7 @@ class BadEncoding(Exception):
         self.offset = offset
 
 
-def decode(data: bytes) -> tuple[str, str]:
+def decode_text(data: bytes) -> tuple[str, str]:
     """Read bytes as text.
 
     In this order: a byte order mark; UTF-8; the encoding that a Project Gutenberg header declares;
@@ -55,8 +55,8 @@ def decode(data: bytes) -> tuple[str, str]:
     for mark, name in _BOMS:
         if data.startswith(mark):
             try:
-                return _strict(data[len(mark) :], name, "after its byte order mark"), name
-            except BadEncoding as error:
+                return _decode_strict(data[len(mark) :], name, "after its byte order mark"), name
+            except TextDecodeError as error:
                 error.offset += len(mark)
                 raise
     try:
@@ -65,25 +65,25 @@ def decode(data: bytes) -> tuple[str, str]:
         first = error.start
     else:
         # ASCII text in UTF-16 is valid UTF-8, with a zero byte beside every letter.
-        return (text, "utf-8") if "\0" not in text else _binary(data)
-    declared = _declared(data)
+        return (text, "utf-8") if "\0" not in text else _decode_utf16(data)
+    declared = _declared_encoding(data)
     if declared:
-        return _strict(data, declared, "as its header declares"), declared
+        return _decode_strict(data, declared, "as its header declares"), declared
     if b"\0" in data:
-        return _binary(data)
-    return _western(data, first), "cp1252"
+        return _decode_utf16(data)
+    return _decode_cp1252(data, first), "cp1252"
 
 
-def _strict(data: bytes, name: str, why: str) -> str:
+def _decode_strict(data: bytes, name: str, context: str) -> str:
     try:
         return data.decode(name)
     except UnicodeDecodeError as error:
-        raise BadEncoding(error.start, f"not {name} {why}: {error.reason}") from None
+        raise TextDecodeError(error.start, f"not {name} {context}: {error.reason}") from None
 
 
-def _declared(data: bytes) -> str | None:
+def _declared_encoding(data: bytes) -> str | None:
     """The encoding a Gutenberg header names, if it is one that can differ from UTF-8 and ASCII."""
-    found = _DECLARED.search(data[:SAMPLE])
+    found = _DECLARED.search(data[:SAMPLE_BYTES])
     if not found:
         return None
     try:
@@ -93,26 +93,30 @@ def _declared(data: bytes) -> str | None:
     return {"iso8859-1": "cp1252"}.get(name, name) if name not in ("utf-8", "ascii") else None
 
 
-def _binary(data: bytes) -> tuple[str, str]:
-    sample = data[:SAMPLE]
+def _decode_utf16(data: bytes) -> tuple[str, str]:
+    sample = data[:SAMPLE_BYTES]
     half = max(len(sample) // 2, 1)
     for start, name in ((1, "utf-16-le"), (0, "utf-16-be")):
         if sample[start::2].count(0) > 0.4 * half > sample[1 - start :: 2].count(0):
-            text = _strict(data, name, "though every other byte is zero")
-            if not _CONTROL.search(text):
+            text = _decode_strict(data, name, "though every other byte is zero")
+            if not _CONTROL_CHARS.search(text):
                 return text, name
-    raise BadEncoding(data.index(0), "not text: a zero byte")
+    raise TextDecodeError(data.index(0), "not text: a zero byte")
 
 
-def _western(data: bytes, first: int) -> str:
-    control = _BINARY.search(data)
+def _decode_cp1252(data: bytes, first_invalid: int) -> str:
+    control = _CONTROL_BYTES.search(data)
     if control:
-        raise BadEncoding(control.start(), "not UTF-8, and not text: a control byte")
-    high = len(_HIGH.findall(data))
+        raise TextDecodeError(control.start(), "not UTF-8, and not text: a control byte")
+    high = len(_NON_ASCII.findall(data))
     # A pair such as "Ã©" is so rare in Western text that a file full of them is broken UTF-8.
     sequences = sum(len(item) for item in _UTF8_SEQUENCE.findall(data))
     if sequences > high / 2:
-        raise BadEncoding(first, "not UTF-8, though most of its non-ASCII characters are")
-    if high > FOREIGN_SHARE * len(_LETTER.findall(data)):
-        raise BadEncoding(first, "not UTF-8, and not in a Western 8-bit encoding; convert it")
-    return _strict(data, "cp1252", "and not UTF-8")
+        raise TextDecodeError(
+            first_invalid, "not UTF-8, though most of its non-ASCII characters are"
+        )
+    if high > MAX_NON_ASCII_FRACTION * len(_LETTER.findall(data)):
+        raise TextDecodeError(
+            first_invalid, "not UTF-8, and not in a Western 8-bit encoding; convert it"
+        )
+    return _decode_strict(data, "cp1252", "and not UTF-8")

@@ -8,21 +8,23 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from infra.config import Section
-from tasks.acquire.web.scope import canonical
+from infra.config import ConfigModel
+from tasks.acquire.web.scope import canonicalize_url
 
-Refresh = Literal["never", "hourly", "daily", "weekly", "monthly"]
+RecrawlInterval = Literal["never", "hourly", "daily", "weekly", "monthly"]
 
 USER_AGENT = "gristmill/0.1"
 """Who asks, and where a site's owner can read about it."""
 
-_PRODUCT = r"^[A-Za-z0-9_-]+[/ ]?[\x20-\x7e]*$"  # a product token first (RFC 9110, 10.1.5)
+_USER_AGENT_PATTERN = (
+    r"^[A-Za-z0-9_-]+[/ ]?[\x20-\x7e]*$"  # a product token first (RFC 9110, 10.1.5)
+)
 
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A source's name is part of folder names and of every document's id."""
 
 
-def _regex(pattern: str) -> str:
+def _check_regex(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
@@ -30,10 +32,10 @@ def _regex(pattern: str) -> str:
     return pattern
 
 
-Regex = Annotated[str, AfterValidator(_regex)]
+Regex = Annotated[str, AfterValidator(_check_regex)]
 
 
-class WebSource(Section):
+class WebSource(ConfigModel):
     """Pages fetched over HTTP by the crawler."""
 
     name: SourceName = Field(description="Name of the source; part of every document's id.")
@@ -77,7 +79,7 @@ class WebSource(Section):
     )
     user_agent: str = Field(
         default=USER_AGENT,
-        pattern=_PRODUCT,
+        pattern=_USER_AGENT_PATTERN,
         description=(
             "Sent with every request; its first word before '/' is the product token that "
             "robots.txt groups and robots meta tags are matched with."
@@ -94,7 +96,7 @@ class WebSource(Section):
     max_page_bytes: int = Field(
         default=10_000_000, ge=1, description="A longer page (decompressed) fails as too_large."
     )
-    refresh: Refresh = Field(
+    recrawl: RecrawlInterval = Field(
         default="never",
         description=(
             "How often a later run fetches the site again: the current hour, day, ISO week or "
@@ -112,23 +114,23 @@ class WebSource(Section):
 
     @field_validator("start_urls")
     @classmethod
-    def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_start_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if canonical(url) is None:
+            if canonicalize_url(url) is None:
                 raise ValueError(f"not an http or https URL without credentials: {url!r}")
         return urls
 
-    def collects(self, now: datetime) -> dict[str, object]:
+    def crawl_key(self, now: datetime) -> dict[str, object]:
         """What decides which pages a crawl brings in, as JSON values: its share of a fingerprint.
 
         How fast and how patiently it asks, and what licence is assumed, are left out: changing
         them does not fetch a site again.
         """
         how = {"delay", "concurrency", "timeout", "retries", "license", "refresh", "snapshot"}
-        chosen = {key: value for key, value in self.facts().items() if key not in how}
-        return {**chosen, "snapshot": self.label(now)}
+        chosen = {key: value for key, value in self.to_json().items() if key not in how}
+        return {**chosen, "snapshot": self.snapshot_label(now)}
 
-    def label(self, now: datetime) -> str:
+    def snapshot_label(self, now: datetime) -> str:
         """The snapshot's label at `now`: which crawl of the site a run at that time wants.
 
         Two runs with equal labels share one crawl. The label is part of the acquire fingerprint.
@@ -138,7 +140,7 @@ class WebSource(Section):
         """
         if self.snapshot is not None:
             return self.snapshot
-        match self.refresh:
+        match self.recrawl:
             case "never":
                 return "once"
             case "hourly":
@@ -151,7 +153,7 @@ class WebSource(Section):
                 return f"{now:%Y-%m}"
 
 
-class WarcSource(Section):
+class WarcSource(ConfigModel):
     """Pages from WARC files that exist already, for example a slice of Common Crawl."""
 
     name: SourceName = Field(description="Name of the source; part of every document's id.")
@@ -167,12 +169,12 @@ class WarcSource(Section):
     )
     user_agent: str = Field(
         default=USER_AGENT,
-        pattern=_PRODUCT,
+        pattern=_USER_AGENT_PATTERN,
         description="Its product token is matched with the robots meta tags of pages.",
     )
 
 
-class BooksSource(Section):
+class BooksSource(ConfigModel):
     """EPUB and plain-text books: one document per book, its chapters known."""
 
     name: SourceName = Field(description="Name of the source; part of every document's id.")
@@ -183,7 +185,7 @@ class BooksSource(Section):
     license: str | None = Field(
         default=None, description="Licence of the books; null: what a book says of its rights."
     )
-    unwrap: bool = Field(
+    unwrap_lines: bool = Field(
         default=True,
         description=(
             "Join the hard-wrapped lines of plain-text prose, so that a paragraph is one line; "
@@ -197,7 +199,7 @@ class BooksSource(Section):
     )
 
 
-class DocumentsSource(Section):
+class DocumentsSource(ConfigModel):
     """Rows of JSONL (plain, .gz, .zst) or Parquet files: one document per row."""
 
     name: SourceName = Field(description="Name of the source; part of every document's id.")
@@ -225,7 +227,7 @@ class DocumentsSource(Section):
     )
 
     @model_validator(mode="after")
-    def _distinct(self) -> DocumentsSource:
+    def _check_columns(self) -> DocumentsSource:
         if self.text_column == self.url_column:
             raise ValueError("text_column and url_column are the same column")
         return self

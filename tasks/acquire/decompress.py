@@ -8,15 +8,15 @@ import zstandard
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
-_SLICES = {GZIP: 1 << 16, ZSTD: 1 << 12}
+_SLICE_BYTES = {GZIP: 1 << 16, ZSTD: 1 << 12}
 """Compressed bytes unpacked at once. The worst ratios are 1,032 (deflate) and 32,768 (zstd), so
 what a slice unpacks to stays below 128 MB whatever the file was made to do."""
 
-_LARGEST_WINDOW = 1 << 31
+_MAX_ZSTD_WINDOW = 1 << 31
 """Of a zstd frame, in bytes: ``zstd --long=31``, as some published dumps are packed."""
 
 
-class Damaged(Exception):
+class CorruptStreamError(Exception):
     """A stream that ends before its end, or breaks.
 
     Attributes:
@@ -38,12 +38,12 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
-def compression(head: bytes) -> bytes | None:
+def detect_compression(head: bytes) -> bytes | None:
     """Which compression a file's first bytes show: ``GZIP``, ``ZSTD`` or ``None``."""
     return next((magic for magic in (GZIP, ZSTD) if head.startswith(magic)), None)
 
 
-def unpack(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
+def decompress(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
     """Unpack a stream of one or more members (gzip) or frames (zstd).
 
     Raises:
@@ -53,10 +53,10 @@ def unpack(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
     if magic == GZIP:
         make = lambda: zlib.decompressobj(wbits=31)  # noqa: E731 - 31: gzip with its checksum
     else:
-        packer = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+        packer = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW)
         make = packer.decompressobj
     member: _Decompressor | None = None
-    for piece in _slices(chunks, _SLICES[magic]):
+    for piece in _iter_slices(chunks, _SLICE_BYTES[magic]):
         data = piece
         while data:
             if member is None:
@@ -67,17 +67,17 @@ def unpack(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
             try:
                 out = member.decompress(data)
             except (zlib.error, zstandard.ZstdError) as error:
-                raise Damaged("corrupt_file", str(error)) from None
+                raise CorruptStreamError("corrupt_file", str(error)) from None
             if out:
                 yield out
             if not member.eof:
                 break
             data, member = member.unused_data, None
     if member is not None:
-        raise Damaged("truncated_file", "the file ends inside its compressed data")
+        raise CorruptStreamError("truncated_file", "the file ends inside its compressed data")
 
 
-def _slices(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+def _iter_slices(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     for chunk in chunks:
         for start in range(0, len(chunk), size):
             yield chunk[start : start + size]

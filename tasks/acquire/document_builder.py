@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from infra.dataset import ledger
-from infra.dataset.stage import Outcome
+from infra.dataset.stage import PartResult
 
-STAGE = "acquire"
+STAGE_NAME = "acquire"
 
-CHAPTERS = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
+CHAPTERS_TYPE = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
 """A book's chapters: title, and the character at which it starts in the text."""
 
-SCHEMA = pa.schema(
+DOCUMENT_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("text", pa.large_string()),
@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
         ("language_hint", pa.string()),
         ("license", pa.string()),
         ("segment", pa.string()),
-        ("chapters", CHAPTERS),
+        ("chapters", CHAPTERS_TYPE),
     ]
 )
 """The columns of a document. Any but `id`, `text`, `source` and `segment` may be null."""
@@ -35,8 +35,8 @@ SCHEMA = pa.schema(
 Chapter = tuple[str, int]
 
 
-class Rows:
-    """Gathers rows of one source and segment until `take` makes an outcome of them.
+class DocumentBuilder:
+    """Gathers rows of one source and segment until `flush` makes an outcome of them.
 
     Attributes:
         text_bytes: UTF-8 bytes of the kept texts so far.
@@ -50,7 +50,9 @@ class Rows:
     def _reset(self) -> None:
         self.text_bytes = 0
         self._texts: list[bytes] = []
-        self._kept: list[tuple[Any, ...]] = []  # url, date, title, language, license, chapters
+        self._kept_fields: list[
+            tuple[Any, ...]
+        ] = []  # url, date, title, language, license, chapters
         self._ids: list[str] = []
         self._urls: list[str | None] = []
         self._reasons: list[str | None] = []
@@ -61,9 +63,9 @@ class Rows:
         """How many documents have come in, of any verdict."""
         return len(self._ids)
 
-    def keep(
+    def add(
         self,
-        identity: str,
+        doc_id: str,
         text: bytes,
         *,
         url: str | None = None,
@@ -77,42 +79,42 @@ class Rows:
         """Add a document that goes on; `text` is valid UTF-8."""
         self._texts.append(text)
         self.text_bytes += len(text)
-        self._kept.append((url, date, title, language, license_, chapters))
-        self._verdict(identity, url, None, evidence)
+        self._kept_fields.append((url, date, title, language, license_, chapters))
+        self._add_verdict(doc_id, url, None, evidence)
 
-    def drop(
-        self, identity: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
+    def add_dropped(
+        self, doc_id: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
     ) -> None:
         """Add a document that a rule turned away."""
-        self._verdict(identity, url, reason, evidence)
+        self._add_verdict(doc_id, url, reason, evidence)
 
-    def fail(
-        self, identity: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
+    def add_failed(
+        self, doc_id: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
     ) -> None:
         """Add a document that is broken."""
-        self._verdict(identity, url, reason, evidence, failed=True)
+        self._add_verdict(doc_id, url, reason, evidence, failed=True)
 
-    def _verdict(
+    def _add_verdict(
         self,
-        identity: str,
+        doc_id: str,
         url: str | None,
         reason: str | None,
         evidence: Mapping[str, Any] | None,
         *,
         failed: bool = False,
     ) -> None:
-        self._ids.append(identity)
+        self._ids.append(doc_id)
         self._urls.append(url)
         self._reasons.append(reason)
         self._failed.append(failed)
         self._evidence.append(evidence)
 
-    def take(self) -> Outcome:
+    def flush(self) -> PartResult:
         """What was gathered since the last call: kept documents, and a verdict for each row."""
-        outcome = Outcome(
-            kept=self._table(),
-            verdicts=ledger.verdicts(
-                STAGE,
+        outcome = PartResult(
+            rows=self._build_table(),
+            verdicts=ledger.ledger_table(
+                STAGE_NAME,
                 self._ids,
                 urls=self._urls,
                 reasons=self._reasons,
@@ -123,13 +125,13 @@ class Rows:
         self._reset()
         return outcome
 
-    def _table(self) -> pa.Table:
+    def _build_table(self) -> pa.Table:
         n = len(self._texts)
         ids = [
             identity for identity, why in zip(self._ids, self._reasons, strict=True) if why is None
         ]
         url, when, title, language, license_, chapters = (
-            zip(*self._kept, strict=True) if n else [()] * 6
+            zip(*self._kept_fields, strict=True) if n else [()] * 6
         )
         columns = [
             pa.array(ids, pa.string()),
@@ -143,10 +145,10 @@ class Rows:
             pa.repeat(pa.scalar(self._segment, pa.string()), n),
             pa.array(
                 [None if c is None else [{"title": t, "start": s} for t, s in c] for c in chapters],
-                CHAPTERS,
+                CHAPTERS_TYPE,
             ),
         ]
-        return pa.Table.from_arrays(columns, schema=SCHEMA)
+        return pa.Table.from_arrays(columns, schema=DOCUMENT_SCHEMA)
 
 
 def text_array(texts: Sequence[bytes]) -> pa.Array:
@@ -160,7 +162,7 @@ def text_array(texts: Sequence[bytes]) -> pa.Array:
     )
 
 
-_ISO = re.compile(
+_ISO_DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?))?)?)?"
 )
 
@@ -174,7 +176,7 @@ def iso_date(value: object) -> str | None:
         return value.isoformat()
     if not isinstance(value, str):
         return None
-    found = _ISO.fullmatch(value.strip())
+    found = _ISO_DATE.fullmatch(value.strip())
     if not found:
         return None
     year, month, day, time = found.groups()

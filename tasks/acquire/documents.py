@@ -11,14 +11,14 @@ that a Parquet file's footer counts and its body does not yield.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.dataset.fingerprint import digest, document_id
-from infra.dataset.stage import Outcome, Unit
+from infra.dataset.fingerprint import document_id, json_sha256
+from infra.dataset.stage import PartResult, WorkUnit
 from infra.errors import UserError
 from infra.store.storage import open_url
 from tasks.acquire import decompress, jsonl, parquet
 from tasks.acquire.config import DocumentsSource
-from tasks.acquire.document_builder import Rows, iso_date
-from tasks.acquire.input_files import CHANGED, InputFile, Watcher, scan
+from tasks.acquire.document_builder import DocumentBuilder, iso_date
+from tasks.acquire.input_files import CHANGED_MESSAGE, InputFile, RangeSplitter, list_files
 
 MODULES = ("tasks.acquire.documents",)
 LIBRARIES = ("orjson", "pyarrow")
@@ -26,24 +26,24 @@ LIBRARIES = ("orjson", "pyarrow")
 UNIT_BYTES = 64 << 20
 """Plain JSONL is cut into units of this size, Parquet into row groups of this much text."""
 
-OUTCOME_BYTES, OUTCOME_ROWS = 64 << 20, 50_000
+MAX_PART_BYTES, MAX_PART_ROWS = 64 << 20, 50_000
 """A part ends when it holds this much text or this many rows."""
 
-BEGINNING = 120
+EXCERPT_CHARS = 120
 """Characters of a broken row that are quoted as evidence."""
 
-_OTHERS = {
+_UNSUPPORTED_MAGIC = {
     b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4",
     b"%PDF": "PDF", b"SQLite f": "SQLite",
 }  # fmt: skip
 
 
-def config(source: DocumentsSource) -> dict[str, Any]:
+def fingerprint_config(source: DocumentsSource) -> dict[str, Any]:
     """What of the source's settings decides the output, as plain JSON: not the paths."""
     return source.model_dump(mode="json", exclude={"name", "kind", "paths"})
 
 
-def units(source: DocumentsSource) -> list[Unit]:
+def list_units(source: DocumentsSource) -> list[WorkUnit]:
     """The pieces of work: files, ranges of large plain files, row groups of Parquet files.
 
     Reads every file once, for its digest.
@@ -51,26 +51,26 @@ def units(source: DocumentsSource) -> list[Unit]:
     Raises:
         UserError: if a pattern matches nothing or a file cannot be read.
     """
-    found: list[Unit] = []
-    for file in scan(source.paths, watch=_watch):
-        for groups in _row_groups(file, source):
+    found: list[WorkUnit] = []
+    for file in list_files(source.paths, make_splitter=_make_splitter):
+        for groups in _plan_row_groups(file, source):
             cut = [groups.start, groups.stop] if groups else [file.start, file.end]
-            key = digest({"file": file.digest, "name": file.name, "cut": cut})
-            found.append(Unit(key, (file, groups, source)))
+            key = json_sha256({"file": file.digest, "name": file.name, "cut": cut})
+            found.append(WorkUnit(key, (file, groups, source)))
     return found
 
 
-def _watch(name: str, head: bytes) -> Watcher | None:
-    plain = decompress.compression(head) is None and not _is_parquet(name, head)
-    return jsonl.LineRanges(UNIT_BYTES) if plain else None
+def _make_splitter(name: str, head: bytes) -> RangeSplitter | None:
+    plain = decompress.detect_compression(head) is None and not _is_parquet(name, head)
+    return jsonl.LineRangeSplitter(UNIT_BYTES) if plain else None
 
 
 def _is_parquet(name: str, head: bytes) -> bool:
     return head.startswith(parquet.MAGIC) or name.endswith(".parquet")
 
 
-def _row_groups(file: InputFile, source: DocumentsSource) -> list[range | None]:
-    if not file.whole:
+def _plan_row_groups(file: InputFile, source: DocumentsSource) -> list[range | None]:
+    if not file.is_whole:
         return [None]
     with open_url(file.url, file.options) as stream:
         if not _is_parquet(file.name, stream.read(8)):
@@ -78,50 +78,54 @@ def _row_groups(file: InputFile, source: DocumentsSource) -> list[range | None]:
         stream.seek(0)
         try:
             opened = parquet.open_parquet(stream, source.text_column)
-        except parquet.Unreadable:
+        except parquet.ParquetReadError:
             return [None]  # the worker says so, as a counted failure
-        return list(parquet.plan(opened, source.text_column, UNIT_BYTES, OUTCOME_ROWS)) or [None]
+        return list(
+            parquet.plan_row_groups(opened, source.text_column, UNIT_BYTES, MAX_PART_ROWS)
+        ) or [None]
 
 
 def read_documents(
-    file: InputFile, groups: range | None, source: DocumentsSource
-) -> Iterator[Outcome]:
+    file: InputFile, row_groups: range | None, source: DocumentsSource
+) -> Iterator[PartResult]:
     """Read a piece of a source's input.
 
     Args:
         file: the file, or a range of a plain JSONL file that begins and ends with a line.
-        groups: row groups of a Parquet file; ``None`` for JSONL and for a broken Parquet file.
+        row_groups: row groups of a Parquet file; ``None`` for JSONL and for a broken Parquet file.
         source: names the columns.
 
     Yields:
-        At least one outcome; a further one for every `OUTCOME_BYTES` or `OUTCOME_ROWS`.
+        At least one outcome; a further one for every `MAX_PART_BYTES` or `MAX_PART_ROWS`.
 
     Raises:
         UserError: if the file has changed since the unit was made.
     """
-    reader = _Reader(file, source)
+    reader = _DocumentReader(file, source)
     with open_url(file.url, file.options) as stream:
         head = stream.read(8)
-    other = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), None)
+    other = next(
+        (name for magic, name in _UNSUPPORTED_MAGIC.items() if head.startswith(magic)), None
+    )
     if file.size == 0:
         reader.fail_file("empty_file", "no bytes")
     elif _is_parquet(file.name, head):
-        yield from reader.read_parquet(groups)
+        yield from reader.read_parquet(row_groups)
     elif other:
         reader.fail_file("unreadable_file", f"{other}, not JSON lines, gzip, zstd or Parquet")
     else:
-        yield from reader.read_lines(decompress.compression(head))
-    yield reader.rows.take()
+        yield from reader.read_lines(decompress.detect_compression(head))
+    yield reader.builder.flush()
 
 
-class _Reader:
+class _DocumentReader:
     """Turns the rows of one file into documents and verdicts."""
 
     def __init__(self, file: InputFile, source: DocumentsSource) -> None:
-        self.rows = Rows(source.name, file.segment(source.name))
+        self.builder = DocumentBuilder(source.name, file.segment(source.name))
         self._file = file
         self._source = source
-        self._columns = [
+        self._extra_columns = [
             name
             for name in (
                 source.url_column, source.title_column, source.date_column,
@@ -129,64 +133,66 @@ class _Reader:
             )
             if name is not None
         ]  # fmt: skip
-        self._seen = 0
+        self._num_rows = 0
 
     def fail_file(self, reason: str, error: str, **more: Any) -> None:
         """Count one failure of the file as such."""
         identity = document_id(self._source.name, "", f"{self._file.digest}:{reason}".encode())
-        self.rows.fail(identity, reason, {"file": self._file.name, "error": error, **more})
+        self.builder.add_failed(identity, reason, {"file": self._file.name, "error": error, **more})
 
-    def _full(self) -> bool:
-        return self.rows.text_bytes >= OUTCOME_BYTES or len(self.rows) >= OUTCOME_ROWS
+    def _is_full(self) -> bool:
+        return self.builder.text_bytes >= MAX_PART_BYTES or len(self.builder) >= MAX_PART_ROWS
 
-    def read_lines(self, compression: bytes | None) -> Iterator[Outcome]:
+    def read_lines(self, compression: bytes | None) -> Iterator[PartResult]:
         """Read JSON lines."""
         chunks = self._file.chunks()
         if compression:
-            chunks = decompress.unpack(chunks, compression)
-        number = self._file.line - 1
+            chunks = decompress.decompress(chunks, compression)
+        number = self._file.first_line - 1
         try:
             for lines in jsonl.split_lines(chunks, self._source.max_row_bytes):
                 for line in lines:
                     number += 1
-                    self._line(line, number)
-                    if self._full():
-                        yield self.rows.take()
+                    self._add_line(line, number)
+                    if self._is_full():
+                        yield self.builder.flush()
         except decompress.Damaged as damage:
-            whole = self._last_line(damage.rest, number + 1)
+            whole = self._add_cut_line(damage.rest, number + 1)
             self.fail_file(damage.reason, str(damage), line=number + 1 + whole)
-        if self._file.whole and not self._seen and not len(self.rows):
+        if self._file.is_whole and not self._num_rows and not len(self.builder):
             self.fail_file("empty_file", "no row")
 
-    def _last_line(self, line: bytes, number: int) -> bool:
+    def _add_cut_line(self, line: bytes, number: int) -> bool:
         """Take the line that damage cut off, if it happens to be whole."""
         try:
-            jsonl.parse(line)
-        except jsonl.BadRow:
+            jsonl.parse_line(line)
+        except jsonl.InvalidRowError:
             return False
-        self._line(line, number)
+        self._add_line(line, number)
         return True
 
-    def _line(self, line: jsonl.Line, number: int) -> None:
-        if isinstance(line, jsonl.LongLine):
-            self._seen += 1
+    def _add_line(self, line: jsonl.Line, number: int) -> None:
+        if isinstance(line, jsonl.OversizeLine):
+            self._num_rows += 1
             identity = document_id(self._source.name, "", line.digest.encode())
             limit = self._source.max_row_bytes
-            self.rows.fail(
-                identity, "too_large", self._at(line=number, bytes=line.size, limit=limit)
+            self.builder.add_failed(
+                identity, "too_large", self._evidence(line=number, bytes=line.size, limit=limit)
             )
             return
         if number == 1:
             line = line.removeprefix(jsonl.BOM)
         if not line or line.isspace():
             return
-        self._seen += 1
+        self._num_rows += 1
         try:
-            record = jsonl.parse(line)
-        except jsonl.BadRow as bad:
+            record = jsonl.parse_line(line)
+        except jsonl.InvalidRowError as bad:
             identity = document_id(self._source.name, "", line)
-            self.rows.fail(
-                identity, bad.reason, self._at(line=number, error=str(bad), begins=_beginning(line))
+            self.builder.add_failed(
+                identity,
+                bad.reason,
+                self._evidence(line=number, error=str(bad), begins=_excerpt(line)),
             )
             return
         text = record.get(self._source.text_column)
@@ -196,20 +202,24 @@ class _Reader:
             except UnicodeEncodeError as error:
                 message = f"unpaired surrogate in the text at character {error.start}"
                 identity = document_id(self._source.name, self._url(record) or "", line)
-                where = self._at(line=number, error=message, begins=_beginning(line))
-                self.rows.fail(identity, "bad_utf8", where, self._url(record))
+                where = self._evidence(line=number, error=message, begins=_excerpt(line))
+                self.builder.add_failed(identity, "bad_utf8", where, self._url(record))
                 return
-            self._document(content, record, {"line": number})
+            self._add_document(content, record, {"line": number})
         else:
-            self._no_text(record, {"line": number}, line)
+            self._fail_without_text(record, {"line": number}, line)
 
-    def _at(self, **where: Any) -> dict[str, Any]:
+    def _evidence(self, **where: Any) -> dict[str, Any]:
         return {"file": self._file.name, **where}
 
     def _url(self, record: Mapping[str, Any]) -> str | None:
-        return _string(record.get(self._source.url_column)) if self._source.url_column else None
+        return (
+            _valid_string(record.get(self._source.url_column)) if self._source.url_column else None
+        )
 
-    def _no_text(self, record: Mapping[str, Any], where: Mapping[str, int], content: bytes) -> None:
+    def _fail_without_text(
+        self, record: Mapping[str, Any], where: Mapping[str, int], content: bytes
+    ) -> None:
         column = self._source.text_column
         if column not in record:
             error = f"no {column!r}; it has {', '.join(sorted(record)[:20]) or 'nothing'}"
@@ -219,70 +229,82 @@ class _Reader:
             error = f"{column!r} is of type {type(record[column]).__name__}, not text"
         url = self._url(record)
         identity = document_id(self._source.name, url or "", content)
-        self.rows.fail(identity, "missing_text", self._at(**where, error=_clean(error)), url)
+        self.builder.add_failed(
+            identity, "missing_text", self._evidence(**where, error=_replace_surrogates(error)), url
+        )
 
-    def _document(self, text: bytes, record: Mapping[str, Any], where: Mapping[str, int]) -> None:
+    def _add_document(
+        self, text: bytes, record: Mapping[str, Any], where: Mapping[str, int]
+    ) -> None:
         """Add a row whose text is valid UTF-8."""
         source = self._source
         url = self._url(record)
         identity = document_id(source.name, url or "", text)
         if _is_blank(text):
-            self.rows.drop(identity, "empty_text", self._at(**where), url)
+            self.builder.add_dropped(identity, "empty_text", self._evidence(**where), url)
             return
-        self.rows.keep(
+        self.builder.add(
             identity,
             text,
             url=url,
-            title=_string(record.get(source.title_column)) if source.title_column else None,
+            title=_valid_string(record.get(source.title_column)) if source.title_column else None,
             date=iso_date(record.get(source.date_column)) if source.date_column else None,
-            language=_string(record.get(source.language_column))
+            language=_valid_string(record.get(source.language_column))
             if source.language_column
             else None,
             license_=(
-                (_string(record.get(source.license_column)) if source.license_column else None)
+                (
+                    _valid_string(record.get(source.license_column))
+                    if source.license_column
+                    else None
+                )
                 or source.license
             ),
         )
 
-    def read_parquet(self, groups: range | None) -> Iterator[Outcome]:
+    def read_parquet(self, row_groups: range | None) -> Iterator[PartResult]:
         """Read row groups of a Parquet file, or say what is wrong with it."""
         with open_url(self._file.url, self._file.options) as stream:
             try:
                 opened = parquet.open_parquet(stream, self._source.text_column)
-            except parquet.Unreadable as error:
+            except parquet.ParquetReadError as error:
                 self.fail_file("unreadable_file", str(error))
                 return
             if opened.metadata.num_rows == 0:
                 self.fail_file("empty_file", "no row")
                 return
-            groups = groups or range(opened.num_row_groups)
-            if groups.stop > opened.num_row_groups:
-                raise UserError(CHANGED.format(self._file.name))
+            row_groups = row_groups or range(opened.num_row_groups)
+            if row_groups.stop > opened.num_row_groups:
+                raise UserError(CHANGED_MESSAGE.format(self._file.name))
             text_column = self._source.text_column
-            for batch in parquet.read_groups(opened, groups, text_column, self._columns):
+            for batch in parquet.read_row_groups(
+                opened, row_groups, text_column, self._extra_columns
+            ):
                 for offset, text in enumerate(batch.texts):
-                    self._table_row(batch, offset, text)
-                    if self._full():
-                        yield self.rows.take()
+                    self._add_table_row(batch, offset, text)
+                    if self._is_full():
+                        yield self.builder.flush()
 
-    def _table_row(self, batch: parquet.Batch, offset: int, text: bytes | None) -> None:
-        where = {"row": batch.first + offset}
+    def _add_table_row(self, batch: parquet.RowBatch, offset: int, text: bytes | None) -> None:
+        where = {"row": batch.first_row + offset}
         source = self._source
         position = f"{self._file.digest}:{where['row']}".encode()
         if batch.error is not None:
             identity = document_id(source.name, "", position)
-            self.rows.fail(identity, "unreadable_rows", self._at(**where, error=batch.error))
+            self.builder.add_failed(
+                identity, "unreadable_rows", self._evidence(**where, error=batch.error)
+            )
             return
         record = {name: values[offset] for name, values in batch.columns.items()}
         if text is None:
-            self._no_text({**record, source.text_column: None}, where, position)
+            self._fail_without_text({**record, source.text_column: None}, where, position)
             return
         url = self._url(record)
         if len(text) > source.max_row_bytes:
             identity = document_id(source.name, url or "", position)
             limit = source.max_row_bytes
-            self.rows.fail(
-                identity, "too_large", self._at(**where, bytes=len(text), limit=limit), url
+            self.builder.add_failed(
+                identity, "too_large", self._evidence(**where, bytes=len(text), limit=limit), url
             )
             return
         try:
@@ -290,9 +312,11 @@ class _Reader:
         except UnicodeDecodeError as error:
             identity = document_id(source.name, url or "", text)
             message = f"{error.reason} at byte {error.start} of the text"
-            self.rows.fail(identity, "bad_utf8", self._at(**where, error=message), url)
+            self.builder.add_failed(
+                identity, "bad_utf8", self._evidence(**where, error=message), url
+            )
             return
-        self._document(text, record, where)
+        self._add_document(text, record, where)
 
 
 def _is_blank(text: bytes) -> bool:
@@ -304,7 +328,7 @@ def _is_blank(text: bytes) -> bool:
     return str(text, "utf-8").isspace()
 
 
-def _string(value: object) -> str | None:
+def _valid_string(value: object) -> str | None:
     """A value if it is text that UTF-8 can hold."""
     if not isinstance(value, str) or not value:
         return None
@@ -317,9 +341,9 @@ def _string(value: object) -> str | None:
     return value
 
 
-def _clean(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _beginning(line: bytes) -> str:
-    return line[: 4 * BEGINNING].decode("utf-8", "replace")[:BEGINNING]
+def _excerpt(line: bytes) -> str:
+    return line[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")[:EXCERPT_CHARS]

@@ -10,16 +10,16 @@ from typing import Any
 from infra.dataset.ledger import DROPPED, FAILED, KEPT
 from infra.formats.warc import Capture
 
-HTML = frozenset({"text/html", "application/xhtml+xml"})
-TEXT = frozenset({"text/plain"})
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
+HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+TEXT_TYPES = frozenset({"text/plain"})
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _LOOKS_LIKE_HTML = re.compile(rb"<!doctype\s+html|<html|<head|<body", re.I)
-_SNIFFED = 1024  # bytes looked at where a server sends no Content-Type
+_SNIFF_BYTES = 1024  # bytes looked at where a server sends no Content-Type
 _LICENSE_LINK = re.compile(r"<([^<>]+)>\s*;[^,]*\brel\s*=\s*\"?[^\";,]*\blicense\b", re.I)
 
 
 @dataclass(frozen=True)
-class Fate:
+class FetchVerdict:
     """A verdict: `reason` is ``None`` for what is kept."""
 
     verdict: str = KEPT
@@ -32,36 +32,36 @@ class Fate:
         return self.verdict == KEPT
 
 
-def dropped(reason: str, **evidence: Any) -> Fate:
+def dropped_verdict(reason: str, **evidence: Any) -> FetchVerdict:
     """A rule said no."""
-    return Fate(DROPPED, reason, evidence or None)
+    return FetchVerdict(DROPPED, reason, evidence or None)
 
 
-def failed(reason: str, **evidence: Any) -> Fate:
+def failed_verdict(reason: str, **evidence: Any) -> FetchVerdict:
     """Something went wrong."""
-    return Fate(FAILED, reason, evidence or None)
+    return FetchVerdict(FAILED, reason, evidence or None)
 
 
-def mime(content_type: str | None) -> str:
+def media_type(content_type: str | None) -> str:
     """The media type of a Content-Type header, lower case, without parameters."""
     return (content_type or "").split(";")[0].strip().lower()
 
 
-def is_wanted(content_type: str | None) -> bool:
+def is_supported_type(content_type: str | None) -> bool:
     """Whether an answer of this Content-Type can be a capture; one without can."""
-    kind = mime(content_type)
-    return not kind or kind in HTML or kind in TEXT
+    kind = media_type(content_type)
+    return not kind or kind in HTML_TYPES or kind in TEXT_TYPES
 
 
 def is_html(capture: Capture) -> bool:
     """Whether a capture is a web page, by its Content-Type or, without one, by its first bytes."""
-    kind = mime(capture.header("Content-Type"))
+    kind = media_type(capture.get_header("Content-Type"))
     if kind:
-        return kind in HTML
-    return _LOOKS_LIKE_HTML.search(capture.payload[:_SNIFFED]) is not None
+        return kind in HTML_TYPES
+    return _LOOKS_LIKE_HTML.search(capture.payload[:_SNIFF_BYTES]) is not None
 
 
-def judge(capture: Capture, max_bytes: int) -> Fate:
+def classify_response(capture: Capture, max_bytes: int) -> FetchVerdict:
     """The verdict on an answer as such; redirects and robots directives are the caller's.
 
     Args:
@@ -69,23 +69,25 @@ def judge(capture: Capture, max_bytes: int) -> Fate:
         max_bytes: longest payload that is kept.
     """
     if capture.kind == "revisit":
-        return dropped("revisit")
+        return dropped_verdict("revisit")
     if capture.status not in (200, 203):
-        return failed(f"http_{capture.status}")
-    if capture.fault is not None:
-        return failed("bad_encoding", error=capture.fault)
-    if not is_wanted(capture.header("Content-Type")):
-        return dropped("content_type", content_type=mime(capture.header("Content-Type")))
+        return failed_verdict(f"http_{capture.status}")
+    if capture.decode_error is not None:
+        return failed_verdict("bad_encoding", error=capture.decode_error)
+    if not is_supported_type(capture.get_header("Content-Type")):
+        return dropped_verdict(
+            "content_type", content_type=media_type(capture.get_header("Content-Type"))
+        )
     if len(capture.payload) > max_bytes:
-        return failed("too_large", limit=max_bytes)
-    if not mime(capture.header("Content-Type")) and not is_html(capture):
-        return dropped("content_type", content_type=None)
-    return Fate()
+        return failed_verdict("too_large", limit=max_bytes)
+    if not media_type(capture.get_header("Content-Type")) and not is_html(capture):
+        return dropped_verdict("content_type", content_type=None)
+    return FetchVerdict()
 
 
-def license_link(capture: Capture) -> str | None:
+def link_license(capture: Capture) -> str | None:
     """The licence that a ``Link: <...>; rel="license"`` header names."""
-    for value in capture.all("Link"):
+    for value in capture.get_all_headers("Link"):
         found = _LICENSE_LINK.search(value)
         if found:
             return found.group(1).strip()

@@ -11,15 +11,15 @@ from urllib.parse import unquote, urlsplit
 import xxhash
 
 from infra.errors import UserError
-from infra.store.storage import expand, open_url
+from infra.store.storage import expand_globs, open_url
 
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 """Bytes read from a file at once."""
 
-READERS = 8
+DIGEST_THREADS = 8
 """Files read at once for their digests: hashing and remote reads run beside each other."""
 
-CHANGED = "{} was changed while it was being read; run again"
+CHANGED_MESSAGE = "{} was changed while it was being read; run again"
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class InputFile:
         size: bytes of the whole file.
         start: the first byte of the range.
         end: the byte after its last.
-        check: xxh3 of the range's bytes, by which a worker sees that the file is still the same.
-        line: number of the range's first line, from 1.
-        whole: whether the range is the file.
+        checksum: xxh3 of the range's bytes, by which a worker sees that the file is still the same.
+        first_line: number of the range's first line, from 1.
+        is_whole: whether the range is the file.
         options: arguments of the file system.
     """
 
@@ -45,9 +45,9 @@ class InputFile:
     size: int
     start: int
     end: int
-    check: str
-    line: int = 1
-    whole: bool = True
+    checksum: str
+    first_line: int = 1
+    is_whole: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def chunks(self) -> Iterator[bytes]:
@@ -60,17 +60,17 @@ class InputFile:
         with open_url(self.url, self.options) as stream:
             stream.seek(self.start)
             left = self.end - self.start
-            while left and (chunk := stream.read(min(BLOCK, left))):
+            while left and (chunk := stream.read(min(BLOCK_BYTES, left))):
                 left -= len(chunk)
                 hasher.update(chunk)
                 yield chunk
             grown = self.end == self.size and stream.read(1)
-        if left or grown or hasher.hexdigest() != self.check:
-            raise UserError(CHANGED.format(self.name))
+        if left or grown or hasher.hexdigest() != self.checksum:
+            raise UserError(CHANGED_MESSAGE.format(self.name))
 
-    def read(self, limit: int) -> bytes | None:
-        """All bytes of the range; ``None`` if there are more than `limit`. Raises as `chunks`."""
-        if self.end - self.start > limit:
+    def read(self, max_bytes: int) -> bytes | None:
+        """All bytes of the range; ``None`` if there are more than `max_bytes`. Raises as `chunks`."""
+        if self.end - self.start > max_bytes:
             return None
         return b"".join(self.chunks())
 
@@ -79,20 +79,20 @@ class InputFile:
         return f"{source}-{self.digest[:12]}"
 
 
-class Watcher(Protocol):
+class RangeSplitter(Protocol):
     """Sees the bytes of a file once, while its digest is made, and says where to cut it."""
 
-    def see(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes) -> None:
         """Take the next block."""
 
     def ranges(self) -> list[tuple[int, int, int, str]]:
         """Ranges as (start, end, number of the first line, xxh3); empty: do not cut."""
 
 
-def scan(
+def list_files(
     paths: Sequence[str],
     options: Mapping[str, Any] | None = None,
-    watch: Callable[[str, bytes], Watcher | None] | None = None,
+    make_splitter: Callable[[str, bytes], RangeSplitter | None] | None = None,
 ) -> list[InputFile]:
     """The files that paths and globs name, in an order that their folders have no part in.
 
@@ -101,7 +101,7 @@ def scan(
     Args:
         paths: paths, globs or URLs.
         options: arguments of the file system.
-        watch: makes a watcher from a file's name and first bytes, or ``None`` to leave it whole.
+        make_splitter: makes a watcher from a file's name and first bytes, or ``None`` to leave it whole.
 
     Returns:
         Files by name, then digest; a file that its watcher cuts as several in a row.
@@ -109,35 +109,35 @@ def scan(
     Raises:
         UserError: if a pattern matches nothing or a file cannot be read.
     """
-    urls = expand(paths, options)
-    with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(lambda url: _scan_one(url, options or {}, watch), urls))
-    return [piece for pieces in sorted(found, key=_order) for piece in pieces]
+    urls = expand_globs(paths, options)
+    with ThreadPoolExecutor(DIGEST_THREADS) as pool:
+        found = list(pool.map(lambda url: _digest_file(url, options or {}, make_splitter), urls))
+    return [piece for pieces in sorted(found, key=_sort_key) for piece in pieces]
 
 
-def _order(pieces: list[InputFile]) -> tuple[str, str]:
-    return pieces[0].name, pieces[0].digest
+def _sort_key(ranges: list[InputFile]) -> tuple[str, str]:
+    return ranges[0].name, ranges[0].digest
 
 
-def _scan_one(
+def _digest_file(
     url: str,
     options: Mapping[str, Any],
-    watch: Callable[[str, bytes], Watcher | None] | None,
+    make_splitter: Callable[[str, bytes], RangeSplitter | None] | None,
 ) -> list[InputFile]:
     name = base_name(url)
     sha, check = hashlib.sha256(), xxhash.xxh3_128()
     size = 0
-    watcher: Watcher | None = None
+    watcher: RangeSplitter | None = None
     try:
         with open_url(url, options) as stream:
-            while chunk := stream.read(BLOCK):
-                if size == 0 and watch:
-                    watcher = watch(name, chunk[:8])
+            while chunk := stream.read(BLOCK_BYTES):
+                if size == 0 and make_splitter:
+                    watcher = make_splitter(name, chunk[:8])
                 size += len(chunk)
                 sha.update(chunk)
                 check.update(chunk)
                 if watcher:
-                    watcher.see(chunk)
+                    watcher.update(chunk)
     except OSError as error:
         message = f"{url} cannot be read: {error.strerror or error}"
         raise UserError(message) from None

@@ -15,7 +15,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class LongLine:
+class OversizeLine:
     """A line over the limit, which is never held in memory.
 
     Attributes:
@@ -27,10 +27,10 @@ class LongLine:
     size: int
 
 
-Line = bytes | LongLine
+Line = bytes | OversizeLine
 
 
-class BadRow(Exception):
+class InvalidRowError(Exception):
     """A line that is no JSON object.
 
     Attributes:
@@ -42,17 +42,17 @@ class BadRow(Exception):
         self.reason = reason
 
 
-def split_lines(chunks: Iterator[bytes], limit: int) -> Iterator[list[Line]]:
-    """Cut a stream at line feeds, a list of lines at a time; at most `limit` bytes are held back.
+def split_lines(chunks: Iterator[bytes], max_line_bytes: int) -> Iterator[list[Line]]:
+    """Cut a stream at line feeds, a list of lines at a time; at most `max_line_bytes` bytes are held back.
 
     Args:
         chunks: the stream.
-        limit: bytes; a longer line comes as a ``LongLine``.
+        max_line_bytes: bytes; a longer line comes as a ``OversizeLine``.
 
     Raises:
         Damaged: as the stream does; `rest` then holds the line it broke off in.
     """
-    line = _Pending(limit)
+    line = _LineBuffer(max_line_bytes)
     try:
         for chunk in chunks:
             first = chunk.find(b"\n")
@@ -60,26 +60,27 @@ def split_lines(chunks: Iterator[bytes], limit: int) -> Iterator[list[Line]]:
                 line.add(chunk)
                 continue
             line.add(chunk[:first])
-            lines: list[Line] = [line.take()]
+            lines: list[Line] = [line.flush()]
             between = chunk[first + 1 :].split(b"\n")
             line.add(between.pop())
             lines.extend(
-                item if len(item) <= limit else LongLine(_sha(item), len(item)) for item in between
+                item if len(item) <= max_line_bytes else OversizeLine(_sha256_hex(item), len(item))
+                for item in between
             )
             yield lines
     except Damaged as damage:
-        rest = line.take()
+        rest = line.flush()
         damage.rest = rest if isinstance(rest, bytes) else b""
         raise
     if line.size:
-        yield [line.take()]
+        yield [line.flush()]
 
 
-class _Pending:
+class _LineBuffer:
     """The beginning of a line whose end has not come yet."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max_line_bytes = max_line_bytes
         self._reset()
 
     def _reset(self) -> None:
@@ -91,27 +92,27 @@ class _Pending:
         self.size += len(data)
         if self._hasher is None:
             self._parts.append(data)
-            if self.size > self._limit:
+            if self.size > self._max_line_bytes:
                 self._hasher = hashlib.sha256(b"".join(self._parts))
                 self._parts.clear()
         else:
             self._hasher.update(data)
 
-    def take(self) -> Line:
+    def flush(self) -> Line:
         line: Line = (
             b"".join(self._parts)
             if self._hasher is None
-            else LongLine(self._hasher.hexdigest(), self.size)
+            else OversizeLine(self._hasher.hexdigest(), self.size)
         )
         self._reset()
         return line
 
 
-def _sha(data: bytes) -> str:
+def _sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def parse(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> dict[str, Any]:
     """A line as an object.
 
     orjson reads it; what orjson refuses, Python's own parser may still take: it allows NaN, which
@@ -123,71 +124,77 @@ def parse(line: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        value = _parse_slowly(line, error)
+        value = _parse_with_stdlib(line, error)
     if not isinstance(value, dict):
-        raise BadRow("bad_row", f"a JSON {_KINDS.get(type(value), 'value')}, not an object")
+        raise InvalidRowError(
+            "bad_row", f"a JSON {_JSON_TYPE_NAMES.get(type(value), 'value')}, not an object"
+        )
     return value
 
 
-_KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "boolean"}
+_JSON_TYPE_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean"}
 
 
-def _parse_slowly(line: bytes, first: orjson.JSONDecodeError) -> object:
+def _parse_with_stdlib(line: bytes, orjson_error: orjson.JSONDecodeError) -> object:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        raise BadRow("bad_utf8", f"{error.reason} at byte {error.start} of the line") from None
-    if first.msg.startswith("depth limit"):  # Python's own limit depends on its caller's depth
-        raise BadRow("bad_json", "nested too deeply") from None
+        raise InvalidRowError(
+            "bad_utf8", f"{error.reason} at byte {error.start} of the line"
+        ) from None
+    if orjson_error.msg.startswith(
+        "depth limit"
+    ):  # Python's own limit depends on its caller's depth
+        raise InvalidRowError("bad_json", "nested too deeply") from None
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadRow("bad_json", f"{error.msg} at column {error.colno}") from None
+        raise InvalidRowError("bad_json", f"{error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise BadRow("bad_json", "nested too deeply") from None
+        raise InvalidRowError("bad_json", "nested too deeply") from None
     except ValueError as error:  # a number of thousands of digits
-        raise BadRow("bad_json", str(error)) from None
+        raise InvalidRowError("bad_json", str(error)) from None
 
 
-class LineRanges:
+class LineRangeSplitter:
     """Watches a file go by and cuts it at line breaks into ranges of about equal size.
 
     Args:
         size: bytes of a range at least, but for the last.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._seen = 0  # bytes before the chunk
-        self._start, self._line = 0, 1
-        self._lines = 1  # number of the line that the next byte belongs to
+    def __init__(self, min_bytes: int) -> None:
+        self._min_bytes = min_bytes
+        self._offset = 0  # bytes before the chunk
+        self._start, self._first_line = 0, 1
+        self._next_line = 1  # number of the line that the next byte belongs to
         self._hasher = xxhash.xxh3_128()
-        self._found: list[tuple[int, int, int, str]] = []
+        self._ranges: list[tuple[int, int, int, str]] = []
 
-    def see(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes) -> None:
         """Take the next block."""
         done = 0
         while True:
-            due = self._start + self._size - self._seen
+            due = self._start + self._min_bytes - self._offset
             cut = chunk.find(b"\n", max(done, due - 1)) + 1 if due <= len(chunk) else 0
             if not cut:
                 break
-            self._take(chunk[done:cut])
-            self._close(self._seen + cut)
+            self._consume(chunk[done:cut])
+            self._end_range(self._offset + cut)
             done = cut
-        self._take(chunk[done:])
-        self._seen += len(chunk)
+        self._consume(chunk[done:])
+        self._offset += len(chunk)
 
-    def _take(self, data: bytes) -> None:
+    def _consume(self, data: bytes) -> None:
         self._hasher.update(data)
-        self._lines += data.count(b"\n")
+        self._next_line += data.count(b"\n")
 
-    def _close(self, end: int) -> None:
-        self._found.append((self._start, end, self._line, self._hasher.hexdigest()))
-        self._start, self._line = end, self._lines
+    def _end_range(self, end: int) -> None:
+        self._ranges.append((self._start, end, self._first_line, self._hasher.hexdigest()))
+        self._start, self._first_line = end, self._next_line
         self._hasher = xxhash.xxh3_128()
 
     def ranges(self) -> list[tuple[int, int, int, str]]:
         """Ranges as (start, end, number of the first line, xxh3 of the bytes)."""
-        last = [(self._start, self._seen, self._line, self._hasher.hexdigest())]
-        return self._found + (last if self._seen > self._start else [])
+        last = [(self._start, self._offset, self._first_line, self._hasher.hexdigest())]
+        return self._ranges + (last if self._offset > self._start else [])

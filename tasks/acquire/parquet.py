@@ -8,29 +8,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.formats.arrow_text import utf8
+from infra.formats.arrow_text import utf8_buffers
 
 MAGIC = b"PAR1"
 BATCH_BYTES = 1 << 23
 """Text read at once, about: row groups may hold gigabytes."""
 
 
-class Unreadable(Exception):
+class ParquetReadError(Exception):
     """A file that is no Parquet file, or has no such text: what is wrong with it."""
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBatch:
     """Some rows in a row.
 
     Attributes:
-        first: number of the first row in the file, from 0.
+        first_row: number of the first row in the file, from 0.
         texts: UTF-8, not yet checked; ``None`` for null.
         columns: values of the other columns by name.
         error: why the rows cannot be read; `texts` is then all null.
     """
 
-    first: int
+    first_row: int
     texts: Sequence[bytes | None]
     columns: dict[str, list[Any]]
     error: str | None = None
@@ -46,35 +46,37 @@ def open_parquet(stream: BinaryIO, text_column: str) -> pq.ParquetFile:
         file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowException, OSError, ValueError) as error:
         message = f"not a readable Parquet file: {_first_line(error)}"
-        raise Unreadable(message) from None
+        raise ParquetReadError(message) from None
     schema = file.schema_arrow
     if text_column not in schema.names:
         message = f"no column {text_column!r}; it has {', '.join(schema.names) or 'none'}"
-        raise Unreadable(message)
+        raise ParquetReadError(message)
     kind = schema.field(text_column).type
     if not _is_text(kind):
         message = f"column {text_column!r} is {kind}, not text"
-        raise Unreadable(message)
+        raise ParquetReadError(message)
     return file
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+def _is_text(data_type: pa.DataType) -> bool:
+    if pa.types.is_dictionary(data_type):
+        data_type = data_type.value_type
     tests = (
         pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view,
         pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
     )  # fmt: skip
-    return any(test(kind) for test in tests)
+    return any(test(data_type) for test in tests)
 
 
-def plan(file: pq.ParquetFile, text_column: str, most_bytes: int, most_rows: int) -> list[range]:
+def plan_row_groups(
+    file: pq.ParquetFile, text_column: str, max_bytes: int, max_rows: int
+) -> list[range]:
     """Ranges of consecutive row groups, each up to about this much text or this many rows."""
     found: list[range] = []
     start, held, rows = 0, 0, 0
     for group in range(file.num_row_groups):
-        size, count = _group_size(file, group, text_column), _group_rows(file, group)
-        if group > start and (held + size > most_bytes or rows + count > most_rows):
+        size, count = _column_bytes(file, group, text_column), _num_rows(file, group)
+        if group > start and (held + size > max_bytes or rows + count > max_rows):
             found.append(range(start, group))
             start, held, rows = group, 0, 0
         held, rows = held + size, rows + count
@@ -83,32 +85,32 @@ def plan(file: pq.ParquetFile, text_column: str, most_bytes: int, most_rows: int
     return found
 
 
-def _group_rows(file: pq.ParquetFile, group: int) -> int:
+def _num_rows(file: pq.ParquetFile, group: int) -> int:
     return int(file.metadata.row_group(group).num_rows)
 
 
-def _group_size(file: pq.ParquetFile, group: int, column: str) -> int:
+def _column_bytes(file: pq.ParquetFile, group: int, column: str) -> int:
     meta = file.metadata.row_group(group)
     columns = (meta.column(number) for number in range(meta.num_columns))
     return sum(int(c.total_uncompressed_size) for c in columns if c.path_in_schema == column)
 
 
-def read_groups(
-    file: pq.ParquetFile, groups: range, text_column: str, others: Sequence[str]
-) -> Iterator[Batch]:
+def read_row_groups(
+    file: pq.ParquetFile, row_groups: range, text_column: str, extra_columns: Sequence[str]
+) -> Iterator[RowBatch]:
     """Read row groups, a batch at a time. Rows that cannot be read come as a batch with an error.
 
     Args:
         file: as opened by `open_parquet`.
-        groups: which row groups.
+        row_groups: which row groups.
         text_column: column of the text.
-        others: further columns to read; those that the file lacks are left out.
+        extra_columns: further columns to read; those that the file lacks are left out.
     """
-    names = [name for name in others if name in file.schema_arrow.names]
-    first = sum(_group_rows(file, group) for group in range(groups.start))
-    for group in groups:
-        count = _group_rows(file, group)
-        per_row = max(_group_size(file, group, text_column) // max(count, 1), 1)
+    names = [name for name in extra_columns if name in file.schema_arrow.names]
+    first = sum(_num_rows(file, group) for group in range(row_groups.start))
+    for group in row_groups:
+        count = _num_rows(file, group)
+        per_row = max(_column_bytes(file, group, text_column) // max(count, 1), 1)
         done = 0
         try:
             for batch in file.iter_batches(
@@ -117,16 +119,16 @@ def read_groups(
                 columns=list(dict.fromkeys([text_column, *names])),
                 use_threads=False,
             ):
-                columns = {name: _values(batch.column(name)) for name in names}
-                yield Batch(first + done, _texts(batch.column(text_column)), columns)
+                columns = {name: _column_values(batch.column(name)) for name in names}
+                yield RowBatch(first + done, _text_values(batch.column(text_column)), columns)
                 done += batch.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
             lost = [None] * (count - done)
-            yield Batch(first + done, lost, {}, f"row group {group}: {_first_line(error)}")
+            yield RowBatch(first + done, lost, {}, f"row group {group}: {_first_line(error)}")
         first += count
 
 
-def _texts(column: pa.Array) -> list[bytes | None]:
+def _text_values(column: pa.Array) -> list[bytes | None]:
     """A text column's values, UTF-8 or what passes for it."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -137,7 +139,7 @@ def _texts(column: pa.Array) -> list[bytes | None]:
     elif pa.types.is_large_binary(column.type):
         column = column.view(pa.large_string())
     valid = np.asarray(column.is_valid())
-    offsets, data = utf8(column)
+    offsets, data = utf8_buffers(column)
     view, bounds = data.data, offsets.tolist()
     return [
         view[bounds[row] : bounds[row + 1]].tobytes() if good else None
@@ -145,14 +147,14 @@ def _texts(column: pa.Array) -> list[bytes | None]:
     ]
 
 
-def _values(column: pa.Array) -> list[Any]:
+def _column_values(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
     except (UnicodeDecodeError, ValueError, OverflowError):  # one broken value costs no other
-        return [_value(item) for item in column]
+        return [_scalar_value(item) for item in column]
 
 
-def _value(item: pa.Scalar) -> Any:
+def _scalar_value(item: pa.Scalar) -> Any:
     try:
         return item.as_py()
     except (UnicodeDecodeError, ValueError, OverflowError):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from infra.compute.cluster import Cluster, ClusterConfig
+from infra.compute.cluster import ClusterConfig, DaskCluster
 from infra.dataset.dataset import Dataset
-from infra.dataset.stage import Context, Spec, Stage, Unit, build
+from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
 from infra.dataset.step import Step
 from infra.removals.match import Removal
 from tasks.acquire.config import Source, WebSource
-from tasks.acquire.file_source import FileSpec, plan
+from tasks.acquire.file_source import FileDatasetSpec, plan_files
 
-WEB = Stage(
+WEB_STAGE = Stage(
     "acquire",
     modules=("tasks.acquire.web.run", "tasks.acquire.web.crawler"),
     libraries=("fastwarc", "lxml", "protego", "scrapy"),
@@ -26,36 +26,46 @@ def spec(
     *,
     source: Source,
     removals: Sequence[Removal] = (),  # noqa: ARG001
-) -> Spec:
+) -> DatasetSpec:
     """What the source's data set is made from: its files' digests, or the crawl that is wanted.
 
     A web source's snapshot label is that of the run's beginning. Removals have no part in the
     name: they are no reason to fetch a site again, and what was fetched before is dropped later.
     """
     if isinstance(source, WebSource):
-        return Spec(WEB, source.name, source.collects(ctx.now))
-    made = plan(source)
+        return DatasetSpec(WEB_STAGE, source.name, source.crawl_key(ctx.started_at))
+    made = plan_files(source)
     files = tuple(unit.key for unit in made.units)
-    return FileSpec(made.stage, source.name, made.config, raw=files, plan=made)
+    return FileDatasetSpec(
+        made.stage, source.name, made.config, external_inputs=files, acquisition=made
+    )
 
 
-def run(ctx: Context, spec: Spec, *, source: Source, removals: Sequence[Removal] = ()) -> Dataset:
+def run(
+    ctx: Context, spec: DatasetSpec, *, source: Source, removals: Sequence[Removal] = ()
+) -> Dataset:
     """Fetches or reads the source and commits. A crawl does not ask for what was taken out."""
     if isinstance(source, WebSource):
         return _crawl(ctx, spec, source, removals)
-    made = spec.plan if isinstance(spec, FileSpec) and spec.plan else plan(source)
-    return build(ctx, spec, made.units, made.function)
+    made = (
+        spec.acquisition
+        if isinstance(spec, FileDatasetSpec) and spec.acquisition
+        else plan_files(source)
+    )
+    return build_dataset(ctx, spec, made.units, made.function)
 
 
-def _crawl(ctx: Context, spec: Spec, source: WebSource, removals: Sequence[Removal]) -> Dataset:
+def _crawl(
+    ctx: Context, spec: DatasetSpec, source: WebSource, removals: Sequence[Removal]
+) -> Dataset:
     """Crawls from this process: its disk keeps what was fetched if the run is cut off."""
-    from tasks.acquire.web.run import folder, web
-    from tasks.acquire.web.spool import remove
+    from tasks.acquire.web.run import crawl_site, spool_folder
+    from tasks.acquire.web.spool import remove_spool
 
-    here = replace(ctx, cluster=Cluster(ClusterConfig(workers=0)))
-    unit = Unit(key="crawl", payload=(source, spec.fingerprint, ctx.reporter, removals))
-    dataset = build(here, spec, [unit], web)
-    remove(folder(spec.fingerprint))
+    here = replace(ctx, cluster=DaskCluster(ClusterConfig(workers=0)))
+    unit = WorkUnit(key="crawl", payload=(source, spec.fingerprint, ctx.reporter, removals))
+    dataset = build_dataset(here, spec, [unit], crawl_site)
+    remove_spool(spool_folder(spec.fingerprint))
     return dataset
 
 

@@ -5,40 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from infra.dataset.fingerprint import digest
-from infra.dataset.stage import Outcome, Unit
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.stage import PartResult, WorkUnit
 from infra.formats import warc as archive
 from infra.store.storage import open_url
-from tasks.acquire.capture_parts import Parts
+from tasks.acquire.capture_parts import CapturePartWriter
 from tasks.acquire.config import WarcSource
-from tasks.acquire.http_verdict import REDIRECTS, Fate, dropped, failed, is_html, judge
-from tasks.acquire.input_files import InputFile, scan
+from tasks.acquire.http_verdict import (
+    REDIRECT_STATUSES,
+    FetchVerdict,
+    classify_response,
+    dropped_verdict,
+    failed_verdict,
+    is_html,
+)
+from tasks.acquire.input_files import InputFile, list_files
 from tasks.acquire.web import page
-from tasks.acquire.web.robots import token
-from tasks.acquire.web.scope import canonical
+from tasks.acquire.web.robots import product_token
+from tasks.acquire.web.scope import canonicalize_url
 
 MODULES = ("tasks.acquire.warc",)
 LIBRARIES = ("fastwarc", "lxml")
 
 
-def config(source: WarcSource) -> dict[str, Any]:
+def fingerprint_config(source: WarcSource) -> dict[str, Any]:
     """What of the source's settings decides the output: not the paths, not the licence."""
-    return {"max_page_bytes": source.max_page_bytes, "robots_token": token(source.user_agent)}
+    return {
+        "max_page_bytes": source.max_page_bytes,
+        "robots_token": product_token(source.user_agent),
+    }
 
 
-def units(source: WarcSource) -> list[Unit]:
+def list_units(source: WarcSource) -> list[WorkUnit]:
     """One unit per file. Reads every file once, for its digest.
 
     Raises:
         UserError: if a pattern matches nothing or a file cannot be read.
     """
     return [
-        Unit(digest({"file": file.digest, "name": file.name}), (source, file))
-        for file in scan(source.paths)
+        WorkUnit(json_sha256({"file": file.digest, "name": file.name}), (source, file))
+        for file in list_files(source.paths)
     ]
 
 
-def read_warc(source: WarcSource, file: InputFile) -> Iterator[Outcome]:
+def read_warc(source: WarcSource, file: InputFile) -> Iterator[PartResult]:
     """The parts of one file: every record that stands for a page has a verdict.
 
     Requests, metadata and warcinfo records stand for none. Every stretch of a file that is damaged
@@ -48,50 +58,58 @@ def read_warc(source: WarcSource, file: InputFile) -> Iterator[Outcome]:
         source: the source's section of the recipe.
         file: where it is, and the digest of its bytes.
     """
-    collected = Parts(source.name)
+    collected = CapturePartWriter(source.name)
     segment = file.segment(source.name)
     empty = True
     with open_url(file.url, file.options) as stream:
-        for offset, found in archive.salvage(stream, max_payload=source.max_page_bytes):
-            if isinstance(found, archive.Damage):
-                collected.reject(None, _damaged(file, found), f"{file.digest} {offset}".encode())
+        for offset, found in archive.iter_captures_skipping_damage(
+            stream, max_payload=source.max_page_bytes
+        ):
+            if isinstance(found, archive.DamagedRange):
+                collected.add_rejected(
+                    None, _damage_verdict(file, found), f"{file.digest} {offset}".encode()
+                )
             elif found.kind != "metadata":
-                _add(collected, source, found, segment)
+                _add_capture(collected, source, found, segment)
             if collected.full:
-                yield collected.take()
+                yield collected.flush()
                 empty = False
     if empty or len(collected):
-        yield collected.take()
+        yield collected.flush()
 
 
-def _damaged(file: InputFile, damage: archive.Damage) -> Fate:
+def _damage_verdict(file: InputFile, damage: archive.DamagedRange) -> FetchVerdict:
     evidence = {"file": file.name, "offset": damage.offset, "error": damage.error}
     if damage.end is not None:
-        return failed("damaged_warc", **evidence, bytes=damage.end - damage.offset)
-    return failed("truncated_warc" if damage.records else "bad_warc", **evidence)
+        return failed_verdict("damaged_warc", **evidence, bytes=damage.end - damage.offset)
+    return failed_verdict("truncated_warc" if damage.records_read else "bad_warc", **evidence)
 
 
-def _add(collected: Parts, source: WarcSource, capture: archive.Capture, segment: str) -> None:
-    url = canonical(capture.url) or capture.url
-    fate, robots = _judge(capture, source, url)
+def _add_capture(
+    writer: CapturePartWriter, source: WarcSource, capture: archive.Capture, segment: str
+) -> None:
+    url = canonicalize_url(capture.url) or capture.url
+    fate, robots = _classify(capture, source, url)
     if fate.kept:
-        collected.keep(capture, url, robots=robots, segment=segment)
+        writer.add_capture(capture, url, robots=robots, segment=segment)
     else:
-        collected.reject(url, fate, capture.payload)
+        writer.add_rejected(url, fate, capture.payload)
 
 
-def _judge(capture: archive.Capture, source: WarcSource, url: str) -> tuple[Fate, tuple[str, ...]]:
-    location = capture.header("Location")
-    if capture.kind == "response" and capture.status in REDIRECTS and location:
-        return dropped("redirect", target=canonical(location, url)), ()
-    fate = judge(capture, source.max_page_bytes)
+def _classify(
+    capture: archive.Capture, source: WarcSource, url: str
+) -> tuple[FetchVerdict, tuple[str, ...]]:
+    location = capture.get_header("Location")
+    if capture.kind == "response" and capture.status in REDIRECT_STATUSES and location:
+        return dropped_verdict("redirect", target=canonicalize_url(location, url)), ()
+    fate = classify_response(capture, source.max_page_bytes)
     if not fate.kept:
         return fate, ()
-    name = token(source.user_agent)
-    found = page.directives(capture.all("X-Robots-Tag"), name)
+    name = product_token(source.user_agent)
+    found = page.parse_directives(capture.get_all_headers("X-Robots-Tag"), name)
     if is_html(capture):
-        content_type = capture.header("Content-Type")
-        found = page.parse(capture.payload, url, content_type, name, found).directives
+        content_type = capture.get_header("Content-Type")
+        found = page.parse_page(capture.payload, url, content_type, name, found).directives
     if page.forbids_index(found):
-        fate = dropped("noindex", robots=", ".join(found))
+        fate = dropped_verdict("noindex", robots=", ".join(found))
     return fate, found

@@ -7,15 +7,14 @@ from itertools import groupby
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, PartRef
-from infra.dataset.fingerprint import digest
-from infra.dataset.isolate_rows import rowwise
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
-from infra.dataset.stage import build as build_dataset
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.isolate_rows import apply_isolating_rows
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.dataset.step import Step
 from infra.download.language_id import LID_SHA256, lid_model_path
-from infra.formats.unicode_tables import VERSION
-from tasks.annotate.annotate_table import SCHEMA, annotations
+from infra.formats.unicode_tables import UNICODE_VERSION
+from tasks.annotate.annotate_table import SCHEMA, annotate_table
 from tasks.annotate.config import AnnotateConfig
 
 STAGE = Stage(
@@ -23,20 +22,22 @@ STAGE = Stage(
     modules=("tasks.annotate.task",),
     libraries=("fasttext-community", "numba", "numpy", "regex"),
 )
-READ = ("id", "url", "text", "title", "chapters")
+INPUT_COLUMNS = ("id", "url", "text", "title", "chapters")
 
 
-def spec(ctx: Context, *, config: AnnotateConfig, documents: Dataset) -> Spec:  # noqa: ARG001
+def spec(ctx: Context, *, config: AnnotateConfig, documents: Dataset) -> DatasetSpec:  # noqa: ARG001
     """What would be made of a source's documents."""
     made_by = {
         "model": LID_SHA256,
-        "unicode": VERSION,
+        "unicode": UNICODE_VERSION,
         "columns": {field.name: str(field.type) for field in SCHEMA},
     }
-    return Spec(STAGE, documents.source, {**config.facts(), **made_by}, (documents,))
+    return DatasetSpec(STAGE, documents.source, {**config.to_json(), **made_by}, (documents,))
 
 
-def build(ctx: Context, spec: Spec, *, config: AnnotateConfig, documents: Dataset) -> Dataset:
+def build(
+    ctx: Context, spec: DatasetSpec, *, config: AnnotateConfig, documents: Dataset
+) -> Dataset:
     """Annotate the documents.
 
     Returns:
@@ -50,26 +51,28 @@ def build(ctx: Context, spec: Spec, *, config: AnnotateConfig, documents: Datase
         for _, parts in groupby(documents.parts, lambda part: part.name.partition("-")[0])
     ]
     units = [
-        Unit(
-            digest([part.content for part in parts]),
+        WorkUnit(
+            json_sha256([part.content for part in parts]),
             (parts, config),
-            sum(part.rows for part in parts),
+            sum(part.num_rows for part in parts),
         )
         for parts in together
     ]
     return build_dataset(ctx, spec, units, annotate_parts)
 
 
-def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator[Outcome]:
+def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator[PartResult]:
     """Annotate the parts of one unit, on a worker."""
     lid_model_path()  # that the model cannot be had is no document's fault
     for part in parts:
-        yield rowwise(STAGE.name, part.table(READ), partial(_rows, config))
+        yield apply_isolating_rows(
+            STAGE.name, part.table(INPUT_COLUMNS), partial(_annotate_rows, config)
+        )
 
 
-def _rows(config: AnnotateConfig, documents: pa.Table) -> Outcome:
-    said = verdicts(STAGE.name, documents["id"].to_pylist(), urls=documents["url"].to_pylist())
-    return Outcome(annotations(documents, config), said)
+def _annotate_rows(config: AnnotateConfig, documents: pa.Table) -> PartResult:
+    said = ledger_table(STAGE.name, documents["id"].to_pylist(), urls=documents["url"].to_pylist())
+    return PartResult(annotate_table(documents, config), said)
 
 
 annotate = Step("annotate", spec, build)

@@ -4,25 +4,25 @@ from typing import Literal, Self
 
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from infra.config import Section
+from infra.config import ConfigModel
 from infra.schemas.languages import Language
-from tasks.dedup.candidates.lsh_params import MOST_BANDS, choose
+from tasks.dedup.candidates.lsh_params import MAX_BANDS, choose_banding
 
-Unit = Literal["words", "characters"]
+ShingleUnit = Literal["words", "characters"]
 Scope = Literal["global", "source", "segment", "language"]
 # How the work is cut, when it is stopped, and how bands and rows came about decides nothing.
 OPERATIONAL = frozenset({"memory", "max_cluster", "max_bucket", "recall", "hashes"})
 _SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 
 
-class Shingling(Section):
+class ShinglingConfig(ConfigModel):
     """What the texts of one language are compared by."""
 
     ngram: int = Field(5, ge=1, le=50, description="words or characters per shingle")
-    unit: Unit = Field("words", description="what a shingle is made of")
+    shingle_unit: ShingleUnit = Field("words", description="what a shingle is made of")
 
 
-class DedupConfig(Section):
+class DedupConfig(ConfigModel):
     """Which documents count as copies of one another.
 
     The defaults are FineWeb's (datatrove ``examples/fineweb.py``): word 5-grams and 14 bands of 8
@@ -32,15 +32,15 @@ class DedupConfig(Section):
     """
 
     ngram: int = Field(5, ge=1, le=50, description="words or characters per shingle")
-    unit: Unit = Field(
+    shingle_unit: ShingleUnit = Field(
         "words", description="what a shingle is made of; characters for scripts without spaces"
     )
-    languages: dict[Language, Shingling] = Field(
+    languages: dict[Language, ShinglingConfig] = Field(
         default_factory=dict,
         description="what is different for single languages, by the label that annotate gives, "
         "such as {th: {unit: characters, ngram: 15}}",
     )
-    bands: int = Field(14, ge=1, le=MOST_BANDS, description="bands of the signature")
+    bands: int = Field(14, ge=1, le=MAX_BANDS, description="bands of the signature")
     rows: int = Field(8, ge=1, le=64, description="hash values per band")
     threshold: float = Field(
         0.8,
@@ -48,17 +48,17 @@ class DedupConfig(Section):
         le=1,
         description="least Jaccard similarity of the shingle sets of two near-duplicates",
     )
-    recall: float | None = Field(
+    target_recall: float | None = Field(
         None,
         gt=0,
         lt=1,
         description="instead of bands and rows: the probability with which a pair at threshold is "
         "to be nominated",
     )
-    hashes: int = Field(
+    max_permutations: int = Field(
         256, ge=1, le=1024, description="hash values that recall may spend on a document"
     )
-    verify: Literal["exact", "signature"] = Field(
+    verification: Literal["exact", "signature"] = Field(
         "exact",
         description="how nominated pairs are compared: by their shingle sets, or by an estimate "
         "from their signatures that never reads a text again",
@@ -73,17 +73,17 @@ class DedupConfig(Section):
         False,
         description="store the whole signatures too (4 bytes per hash value), for other tools",
     )
-    bucket: int = Field(
+    exhaustive_bucket_size: int = Field(
         64,
         ge=2,
         le=10_000,
         description="members of a band's bucket up to which every pair is compared; in a larger "
         "one, each is compared with the first and with those whose signatures are most like its own",
     )
-    neighbours: int = Field(
+    neighbors: int = Field(
         8, ge=1, le=1_000, description="how many those are, and neighbours in a larger cluster"
     )
-    cluster_pairs: int = Field(
+    exhaustive_cluster_size: int = Field(
         500,
         ge=2,
         le=10_000,
@@ -96,13 +96,13 @@ class DedupConfig(Section):
     max_bucket: int = Field(
         1_000_000, ge=2, description="members of a band's bucket beyond which the run stops"
     )
-    memory: str = Field(
+    partition_memory: str = Field(
         "512MiB", description="memory that a worker may fill with one partition of the join"
     )
 
     @field_validator("memory")
     @classmethod
-    def _is_a_size(cls, value: str) -> str:
+    def _validate_size(cls, value: str) -> str:
         try:
             size = int(_SIZE.validate_python(value))
         except ValidationError:
@@ -112,11 +112,11 @@ class DedupConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _one_banding(self) -> Self:
-        if self.recall is not None:
+    def _check_banding(self) -> Self:
+        if self.target_recall is not None:
             if {"bands", "rows"} & self.model_fields_set:
                 raise ValueError("give bands and rows, or the recall wanted at threshold, not both")
-            choose(self.threshold, self.recall, self.hashes)
+            choose_banding(self.threshold, self.target_recall, self.max_permutations)
         return self
 
     @property
@@ -124,30 +124,32 @@ class DedupConfig(Section):
         """Whether annotations decide what is compared with what, or by what."""
         return self.scope == "language" or bool(self.languages)
 
-    def shingling(self, language: str | None) -> Shingling:
+    def shingling(self, language: str | None) -> ShinglingConfig:
         """What a text of this language is compared by."""
-        return self.languages.get(language or "", Shingling(ngram=self.ngram, unit=self.unit))
+        return self.languages.get(
+            language or "", ShinglingConfig(ngram=self.ngram, shingle_unit=self.shingle_unit)
+        )
 
     @property
     def banding(self) -> tuple[int, int]:
         """Bands, and rows of each."""
-        if self.recall is None:
+        if self.target_recall is None:
             return self.bands, self.rows
-        return choose(self.threshold, self.recall, self.hashes)
+        return choose_banding(self.threshold, self.target_recall, self.max_permutations)
 
     @property
-    def permutations(self) -> int:
+    def num_permutations(self) -> int:
         """Hash values of a signature."""
         bands, rows = self.banding
         return bands * rows
 
     @property
     def partition_bytes(self) -> int:
-        """``memory`` in bytes."""
-        return int(_SIZE.validate_python(self.memory))
+        """``partition_memory`` in bytes."""
+        return int(_SIZE.validate_python(self.partition_memory))
 
-    def facts(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """What decides the marks; how the work is cut, and how bands were chosen, does not."""
         bands, rows = self.banding
-        facts = {key: value for key, value in super().facts().items() if key not in OPERATIONAL}
+        facts = {key: value for key, value in super().to_json().items() if key not in OPERATIONAL}
         return {**facts, "bands": bands, "rows": rows}

@@ -21,8 +21,8 @@ from infra.store.storage import Storage
 from tasks.dedup import results
 from tasks.dedup.candidates import candidate_pairs, components, exact, lsh
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.part_groups import Block
-from tasks.dedup.shuffle_plan import EDGE_ROW, Layout
+from tasks.dedup.part_groups import PartGroup
+from tasks.dedup.shuffle_plan import EDGE_ROW_BYTES, ShufflePlan
 from tasks.dedup.verification import batches, verify
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ Stats = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Earlier:
+class PreviousResult:
     """An earlier data set whose comparisons may be looked up.
 
     Attributes:
@@ -47,83 +47,95 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Joined:
+class DedupResult:
     """What the join found.
 
     Attributes:
-        marks: digests of the marks of each part, in order; they lie in ``work/marked``.
+        label_digests: digests of the marks of each part, in order; they lie in ``work/marked``.
         files: the files of pairs, by name, written to the data set's folder.
-        facts: counts, and the largest clusters.
+        stats: counts, and the largest clusters.
         largest_bucket: members of the largest bucket.
     """
 
-    marks: Sequence[str]
+    label_digests: Sequence[str]
     files: Mapping[str, FileRecord]
-    facts: Mapping[str, Any]
+    stats: Mapping[str, Any]
     largest_bucket: int
 
 
-def join(
+def find_duplicates(
     ctx: Context,
-    blocks: Sequence[Block],
+    part_groups: Sequence[PartGroup],
     config: DedupConfig,
     work: Storage,
     folder: Storage,
-    earlier: Earlier | None = None,
-) -> Joined:
+    previous: PreviousResult | None = None,
+) -> DedupResult:
     """Find the clusters of all documents in some blocks.
 
     Args:
         ctx: the run.
-        blocks: all parts of all sources.
+        part_groups: all parts of all sources.
         config: the recipe's section.
         work: a folder for what passes between steps.
         folder: where the files of pairs go.
-        earlier: comparisons to look up.
+        previous: comparisons to look up.
 
     Raises:
         BrokenPromise: if components do not settle.
     """
-    run = _Steps(ctx, work)
-    cut = Layout.of(work, config, blocks)
-    found = run("digests", exact.send_digests, [(cut, b) for b in blocks])
-    groups = run("groups", exact.group, [(cut, p) for p in cut.exact_partitions])
-    signed = run("keys", lsh.send_keys, [(cut, b) for b in blocks])
-    buckets = run("buckets", lsh.pair, [(cut, p) for p in cut.key_partitions])
+    run = _StepRunner(ctx, work)
+    cut = ShufflePlan.from_part_groups(work, config, part_groups)
+    found = run("digests", exact.send_digests, [(cut, b) for b in part_groups])
+    groups = run("groups", exact.find_groups, [(cut, p) for p in cut.exact_partitions])
+    signed = run("keys", lsh.send_keys, [(cut, b) for b in part_groups])
+    buckets = run("buckets", lsh.bucket_pairs, [(cut, p) for p in cut.key_partitions])
     crowded = total(buckets, "crowded") > 0
     ordered: list[Stats] = []
     if crowded:
-        cut = cut.with_crowded(total(buckets, "crowded_members"), lsh.crowded_row(cut))
-        run("crowded buckets", lsh.order_members, [(cut, b) for b in blocks])
-        ordered = run("crowded pairs", lsh.pair_crowded, [(cut, p) for p in cut.crowded_partitions])
-    files = list(earlier.files) if earlier else []
-    if earlier:
-        known = [(cut, k, earlier.folder, f, earlier.starts) for k, f in enumerate(files)]
+        cut = cut.with_oversized(total(buckets, "crowded_members"), lsh.oversized_row_bytes(cut))
+        run("crowded buckets", lsh.send_oversized_members, [(cut, b) for b in part_groups])
+        ordered = run(
+            "crowded pairs",
+            lsh.oversized_bucket_pairs,
+            [(cut, p) for p in cut.oversized_partitions],
+        )
+    files = list(previous.files) if previous else []
+    if previous:
+        known = [(cut, k, previous.folder, f, previous.starts) for k, f in enumerate(files)]
         run("known pairs", candidate_pairs.send_known, known)
-    nominated = run("pairs", _collect, [(cut, p, len(files), crowded) for p in range(cut.ranges)])
-    candidates = total(nominated, "candidates")
-    within = _components(run, cut, candidates)
-    run("members", batches.spread, [(cut, p) for p in range(cut.ranges)])
-    weights = run("weights", batches.weigh, [(cut, b) for b in blocks])
-    lengths = [[piece.documents.record.text_bytes for piece in b.pieces] for b in blocks]
-    readings = cut.readings([item["pieces"] for item in weights], lengths)
-    shingles = sum(sum(item["pieces"]) for item in weights)
-    cut = cut.with_bins(shingles, candidates + within, len(readings))
-    run.together(
-        ("nodes", batches.send_nodes, [(cut, b) for b in blocks]),
-        ("edges", batches.send_edges, [(cut, p) for p in range(cut.ranges)]),
+    nominated = run(
+        "pairs", _merge_pairs, [(cut, p, len(files), crowded) for p in range(cut.n_ranges)]
     )
-    run("needs", verify.need, [(cut, k) for k in cut.bins])
-    texts = [(cut, blocks[b], k, first, last) for k, (b, first, last) in enumerate(readings)]
-    run("texts", batches.gather, texts)
-    verified = run("verification", verify.verify, [(cut, k) for k in cut.bins])
-    run("exact groups", results.share, [(cut, p) for p in cut.exact_partitions])
-    starts = np.array([p.start for b in blocks for p in b.pieces] + [cut.documents])
-    if not {name for k in range(cut.files) for name in results.pair_files(k)} <= set(folder.list()):
-        run.forget("comparisons")  # the folder is no data set yet, and somebody tidied it up
-    written, records = run.together(
-        ("marks", results.write_marks, [(cut, b) for b in blocks]),
-        ("comparisons", results.write_pairs, [(cut, folder, starts, k) for k in range(cut.files)]),
+    candidates = total(nominated, "candidates")
+    within = _find_components(run, cut, candidates)
+    run("members", batches.send_members, [(cut, p) for p in range(cut.n_ranges)])
+    weights = run("weights", batches.count_shingles, [(cut, b) for b in part_groups])
+    lengths = [[piece.documents.record.text_bytes for piece in b.parts] for b in part_groups]
+    readings = cut.text_reads([item["pieces"] for item in weights], lengths)
+    shingles = sum(sum(item["pieces"]) for item in weights)
+    cut = cut.with_batches(shingles, candidates + within, len(readings))
+    run.run_parallel(
+        ("nodes", batches.send_nodes, [(cut, b) for b in part_groups]),
+        ("edges", batches.send_edges, [(cut, p) for p in range(cut.n_ranges)]),
+    )
+    run("needs", verify.request_shingles, [(cut, k) for k in cut.batches])
+    texts = [(cut, part_groups[b], k, first, last) for k, (b, first, last) in enumerate(readings)]
+    run("texts", batches.send_shingles, texts)
+    verified = run("verification", verify.verify, [(cut, k) for k in cut.batches])
+    run("exact groups", results.assign_exact_groups, [(cut, p) for p in cut.exact_partitions])
+    starts = np.array([p.start for b in part_groups for p in b.parts] + [cut.n_documents])
+    if not {name for k in range(cut.n_files) for name in results.pair_file_names(k)} <= set(
+        folder.list_files()
+    ):
+        run.invalidate("comparisons")  # the folder is no data set yet, and somebody tidied it up
+    written, records = run.run_parallel(
+        ("marks", results.write_labels, [(cut, b) for b in part_groups]),
+        (
+            "comparisons",
+            results.write_pairs,
+            [(cut, folder, starts, k) for k in range(cut.n_files)],
+        ),
     )
     log.info(
         "dedup: %s candidate pairs, %s compared now, the others known from earlier runs",
@@ -152,9 +164,9 @@ def join(
         "clusters": sum(n // size for size, n in sizes.items() if size > 1),
         "clustered_documents": sum(n for size, n in sizes.items() if size > 1),
         "cluster_sizes": {str(size): n // size for size, n in sorted(sizes.items()) if size > 1},
-        "largest_clusters": _largest(run, blocks, work, written),
+        "largest_clusters": _largest_clusters(run, part_groups, work, written),
     }
-    return Joined(
+    return DedupResult(
         [digest for block in written for digest in block["parts"]],
         {item["name"]: FileRecord(**item) for group in records for item in group},
         facts,
@@ -167,37 +179,52 @@ def total(stats: Sequence[Stats], name: str) -> int:
     return sum(int(item[name]) for item in stats)
 
 
-def _collect(cut: Layout, partition: int, files: int, crowded: bool) -> Stats:  # noqa: FBT001
-    return candidate_pairs.collect(cut, partition, files, crowded=crowded)
+def _merge_pairs(plan: ShufflePlan, partition: int, n_files: int, oversized: bool) -> Stats:  # noqa: FBT001
+    return candidate_pairs.merge_pairs(plan, partition, n_files, oversized=oversized)
 
 
-def _components(run: "_Steps", cut: Layout, candidates: int) -> int:
+def _find_components(run: "_StepRunner", plan: ShufflePlan, candidates: int) -> int:
     """Name the component of every nominated document; the most pairs that clusters may add."""
-    ranges = range(cut.ranges)
-    if candidates * EDGE_ROW <= cut.config.partition_bytes:
-        return total(run("components", components.unite, [(cut,)]), "within")
-    run("components", components.begin, [(cut, p) for p in ranges])
+    ranges = range(plan.n_ranges)
+    if candidates * EDGE_ROW_BYTES <= plan.config.partition_bytes:
+        return total(run("components", components.connect_all, [(plan,)]), "within")
+    run("components", components.init_stars, [(plan, p) for p in ranges])
     before: tuple[int, int] | None = None
-    for number in range(0, 2 * components.ROUNDS, 2):
-        large = run(f"large stars {number}", components.step, [(cut, number, p) for p in ranges])
-        seen = run(f"stars {number}", components.watch, [(cut, number + 1, p) for p in ranges])
+    for number in range(0, 2 * components.MAX_ROUNDS, 2):
+        large = run(
+            f"large stars {number}", components.run_star_step, [(plan, number, p) for p in ranges]
+        )
+        seen = run(
+            f"stars {number}", components.convergence_state, [(plan, number + 1, p) for p in ranges]
+        )
         state = (total(seen, "edges"), total(seen, "sum") % 2**64)
         if state == before:
             return total(large, "within")
         before = state
-        run(f"small stars {number}", components.step, [(cut, number + 1, p) for p in ranges])
-    raise components.Unsettled(f"components have not settled after {components.ROUNDS} rounds")
+        run(
+            f"small stars {number}",
+            components.run_star_step,
+            [(plan, number + 1, p) for p in ranges],
+        )
+    raise components.NotConvergedError(
+        f"components have not settled after {components.MAX_ROUNDS} rounds"
+    )
 
 
-def _largest(
-    run: "_Steps", blocks: Sequence[Block], work: Storage, written: Sequence[Stats]
+def _largest_clusters(
+    run: "_StepRunner",
+    part_groups: Sequence[PartGroup],
+    work: Storage,
+    label_stats: Sequence[Stats],
 ) -> list[Stats]:
-    sizes = {name: size for block in written for name, size in block["largest"]}
+    sizes = {name: size for block in label_stats for name, size in block["largest"]}
     # Of equally large clusters the one of the least digest comes first.
-    wanted = sorted(sizes, key=lambda name: (-sizes[name], name))[: results.SHOWN_CLUSTERS]
+    wanted = sorted(sizes, key=lambda name: (-sizes[name], name))[: results.MAX_SHOWN_CLUSTERS]
     if not wanted:
         return []
-    parts = run("largest clusters", results.describe, [(b, wanted, work) for b in blocks])
+    parts = run(
+        "largest clusters", results.describe_clusters, [(b, wanted, work) for b in part_groups]
+    )
     out = []
     for name in wanted:
         sources: Counter[str] = Counter()
@@ -210,13 +237,13 @@ def _largest(
                 "cluster": name,
                 "documents": sizes[name],
                 "sources": dict(sorted(sources.items())),
-                "members": members[: results.SHOWN_MEMBERS],
+                "members": members[: results.MAX_SHOWN_MEMBERS],
             }
         )
     return out
 
 
-class _Steps:
+class _StepRunner:
     """Runs the tasks of a step over the cluster, those that are not done yet."""
 
     def __init__(self, ctx: Context, work: Storage) -> None:
@@ -226,13 +253,13 @@ class _Steps:
     def __call__(
         self, name: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
     ) -> list[Any]:
-        return self.together((name, function, payloads))[0]
+        return self.run_parallel((name, function, payloads))[0]
 
-    def forget(self, name: str) -> None:
+    def invalidate(self, name: str) -> None:
         """Run a step anew, whatever was done of it."""
-        self._work.at("done", name).remove_tree()
+        self._work.subdir("done", name).remove_tree()
 
-    def together(
+    def run_parallel(
         self, *steps: tuple[str, Callable[..., Any], Sequence[tuple[Any, ...]]]
     ) -> list[list[Any]]:
         """Run steps of which none waits for another; gives the results of each."""
@@ -242,7 +269,7 @@ class _Steps:
         jobs, places = [], []
         for number, (name, function, payloads) in enumerate(steps):
             step = f"done/{name.replace(' ', '-')}"
-            done = set(self._work.list(step))
+            done = set(self._work.list_files(step))
             for index, payload in enumerate(payloads):
                 receipt = f"{step}/{index:06d}.json"
                 if receipt in done:
@@ -250,14 +277,14 @@ class _Steps:
                 else:
                     jobs.append((self._work, receipt, function, payload))
                     places.append((number, index))
-        for place, result in self._ctx.cluster.map(_task, jobs):
+        for place, result in self._ctx.cluster.map(_run_task, jobs):
             number, index = places[place]
             out[number][index] = result
         return out
 
 
-def _task(work: Storage, receipt: str, function: Callable[..., Any], payload: Any) -> Any:
+def _run_task(work: Storage, result_file: str, function: Callable[..., Any], payload: Any) -> Any:
     result = function(*payload)
     data = json.dumps(result).encode()
-    work.put(receipt, data, durable=False)
+    work.write(result_file, data, durable=False)
     return json.loads(data)  # the same as one that is read later

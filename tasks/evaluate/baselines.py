@@ -9,13 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import digest, unit_interval
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
-from infra.dataset.stage import build as build_dataset
+from infra.dataset.fingerprint import hash_to_unit, json_sha256
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.formats.megatron import TRAIN, VALIDATION, Tokens, TokenShards
-from tasks.evaluate.eval_plan import ledger
+from tasks.evaluate.eval_plan import plan_ledger
 from tasks.evaluate.language_model import Nats
-from tasks.evaluate.ngram import Trigram, Unigram, count
+from tasks.evaluate.ngram import Trigram, Unigram, count_ngrams
 
 Rows = npt.NDArray[np.int64]
 
@@ -24,39 +23,43 @@ STAGE = Stage(
     modules=("tasks.evaluate.baselines",),
     libraries=("numpy", "pyarrow"),
 )
-COUNTED = "counted.json"
+COUNTED_FILE = "counted.json"
 
 
-def build_baselines(ctx: Context, tokens: Dataset, planned: pa.Table, limit: int) -> Dataset:
+def build_baselines(ctx: Context, tokens: Dataset, planned: pa.Table, max_tokens: int) -> Dataset:
     """Unigram and 3-gram scores of the planned documents.
 
     Args:
         ctx: the run.
         tokens: token shards; the training split is counted, the validation split scored.
         planned: ``plan.plan``.
-        limit: training tokens to count at most.
+        max_tokens: training tokens to count at most.
     """
-    key = digest([tokens.content, planned.to_pylist()])
-    unit = Unit(key, (tokens, planned, limit, ctx.seed), planned.num_rows)
-    spec = Spec(STAGE, None, {"seed": ctx.seed, "ngram_tokens": limit, "plan": key}, (tokens,))
-    return build_dataset(ctx, spec, [unit], score)
+    key = json_sha256([tokens.content, planned.to_pylist()])
+    unit = WorkUnit(key, (tokens, planned, max_tokens, ctx.seed), planned.num_rows)
+    spec = DatasetSpec(
+        STAGE, None, {"seed": ctx.seed, "ngram_tokens": max_tokens, "plan": key}, (tokens,)
+    )
+    return build_dataset(ctx, spec, [unit], score_baselines)
 
 
-def score(tokens: Dataset, planned: pa.Table, limit: int, seed: int) -> Iterator[Outcome]:
+def score_baselines(
+    tokens: Dataset, planned: pa.Table, max_tokens: int, seed: int
+) -> Iterator[PartResult]:
     """Count the training split and score the planned documents."""
-    vocabulary, eos = int(tokens.facts["vocab_size"]), int(tokens.facts["eos_id"])
+    vocabulary, eos = int(tokens.stats["vocab_size"]), int(tokens.stats["eos_id"])
     train, held = TokenShards(tokens, TRAIN), TokenShards(tokens, VALIDATION)
-    chosen = choose(train, limit, seed)
+    chosen = choose_documents(train, max_tokens, seed)
     size = int(np.diff(train.document_starts)[chosen].sum())
-    counts, keys = count(runs(train, chosen), size, vocabulary, eos)
+    counts, keys = count_ngrams(contiguous_runs(train, chosen), size, vocabulary, eos)
     trigram = Trigram(keys, vocabulary, eos)
     plan = [row for row in planned.to_pylist() if row["tokens"]]
-    documents = [held.window(row["start"], row["tokens"]) for row in plan]
+    documents = [held.read(row["start"], row["tokens"]) for row in plan]
     table = pa.table(
         {
             "id": pa.array([row["id"] for row in plan], pa.string()),
-            "unigram_nats": _sums(Unigram(counts).score_texts(documents)),
-            "trigram_nats": _sums(trigram.score_texts(documents)),
+            "unigram_nats": _sum_nats(Unigram(counts).score_texts(documents)),
+            "trigram_nats": _sum_nats(trigram.score_texts(documents)),
         }
     )
     counted = {
@@ -64,35 +67,37 @@ def score(tokens: Dataset, planned: pa.Table, limit: int, seed: int) -> Iterator
         "tokens": size,
         "split_tokens": len(train),
         "unigrams": int(np.count_nonzero(counts)),
-        **trigram.size,
+        **trigram.distinct_ngrams,
     }
-    files = {COUNTED: json.dumps(counted, sort_keys=True).encode()}
-    yield Outcome(table, ledger(STAGE.name, planned), files)
+    files = {COUNTED_FILE: json.dumps(counted, sort_keys=True).encode()}
+    yield PartResult(table, plan_ledger(STAGE.name, planned), files)
 
 
-def _sums(scores: list[Nats]) -> "pa.Array[Any]":
+def _sum_nats(scores: list[Nats]) -> "pa.Array[Any]":
     return pa.array([float(nats.sum()) for nats in scores], pa.float64())
 
 
-def choose(train: TokenShards, limit: int, seed: int) -> Rows:
-    """The documents to count, ascending: all, or by a draw until ``limit`` tokens are reached."""
+def choose_documents(train: TokenShards, max_tokens: int, seed: int) -> Rows:
+    """The documents to count, ascending: all, or by a draw until ``max_tokens`` tokens are reached."""
     lengths = np.diff(train.document_starts)
-    if len(train) <= limit:
+    if len(train) <= max_tokens:
         return np.arange(len(lengths))
-    draws = np.array([unit_interval(seed, "baselines", name) for name in train.ids])
+    draws = np.array([hash_to_unit(seed, "baselines", name) for name in train.ids])
     order = np.argsort(draws, kind="stable")
     before = np.cumsum(lengths[order]) - lengths[order]
     # The first one is taken even if it is longer than the limit.
-    fits = (before + lengths[order] <= limit) | (before == 0)
+    fits = (before + lengths[order] <= max_tokens) | (before == 0)
     return np.sort(order[: int(np.argmin(fits)) if not fits.all() else len(order)])
 
 
-def runs(train: TokenShards, chosen: Rows, size: int = 1 << 20) -> Iterator[Tokens]:
-    """The chosen documents, neighbours together, about ``size`` tokens at a time."""
+def contiguous_runs(
+    train: TokenShards, chosen: Rows, chunk_tokens: int = 1 << 20
+) -> Iterator[Tokens]:
+    """The chosen documents, neighbours together, about ``chunk_tokens`` tokens at a time."""
     starts, stops = train.document_starts[chosen], train.document_starts[chosen + 1]
     first = 0
     for last in range(len(chosen)):
         joined = last + 1 < len(chosen) and starts[last + 1] == stops[last]
-        if not joined or stops[last] - starts[first] >= size:
-            yield train.window(int(starts[first]), int(stops[last] - starts[first]))
+        if not joined or stops[last] - starts[first] >= chunk_tokens:
+            yield train.read(int(starts[first]), int(stops[last] - starts[first]))
             first = last + 1

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from infra.config import Section
+from infra.config import ConfigModel
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(ConfigModel):
     """How much of the held-out text is scored, and how samples are drawn."""
 
     max_documents: int | None = Field(
@@ -24,16 +24,16 @@ class EvaluateConfig(Section):
         ge=1,
         description="A longer document, such as a book, is scored up to here.",
     )
-    samples: int = Field(default=6, ge=0, description="Continuations to show.")
+    num_samples: int = Field(default=6, ge=0, description="Continuations to show.")
     prompt_tokens: int = Field(
         default=32, ge=1, description="Tokens of a held-out document that a sample continues."
     )
-    sample_tokens: int = Field(default=64, ge=1, description="Tokens to generate for a sample.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Tokens to generate for a sample.")
     temperature: float = Field(
         default=0.8, ge=0, description="Divides the logits before sampling; 0 takes the likeliest."
     )
     top_k: int = Field(default=50, ge=1, description="Only the likeliest k tokens are sampled.")
-    ngram_tokens: int = Field(
+    baseline_max_tokens: int = Field(
         default=20_000_000,
         ge=1,
         description=(

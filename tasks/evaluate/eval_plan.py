@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from infra.dataset.fingerprint import unit_interval
-from infra.dataset.ledger import verdicts
+from infra.dataset.fingerprint import hash_to_unit
+from infra.dataset.ledger import ledger_table
 from infra.formats.megatron import Positions, TokenShards
 from tasks.evaluate.config import EvaluateConfig
 
 OVER_BUDGET = "over_budget"
-GROUP_TOKENS = 32_768  # tokens of one piece of work; fixed, so that results never follow workers
+BATCH_TOKENS = 32_768  # tokens of one piece of work; fixed, so that results never follow workers
 
 SCHEMA = pa.schema(
     [
@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 )
 
 
-def plan(shards: TokenShards, config: EvaluateConfig, seed: int) -> pa.Table:
+def plan_documents(shards: TokenShards, config: EvaluateConfig, seed: int) -> pa.Table:
     """A row for every held-out document, in the order of the shards (``SCHEMA``).
 
     Args:
@@ -41,9 +41,7 @@ def plan(shards: TokenShards, config: EvaluateConfig, seed: int) -> pa.Table:
     ids = shards.ids
     lengths = np.diff(shards.document_starts)
     scored = np.zeros(len(ids), np.int64)
-    order = sorted(
-        range(len(ids)), key=lambda row: (unit_interval(seed, "evaluate", ids[row]), row)
-    )
+    order = sorted(range(len(ids)), key=lambda row: (hash_to_unit(seed, "evaluate", ids[row]), row))
     total = 0
     for row in order[: config.max_documents]:
         if total >= config.max_tokens:
@@ -60,37 +58,39 @@ def plan(shards: TokenShards, config: EvaluateConfig, seed: int) -> pa.Table:
             "document_tokens": lengths,
             "document_bytes": table["bytes"] if ids else pa.array([], pa.int64()),
             "tokens": scored,
-            "prompt_tokens": _prompts(ids, scored, config, seed),
+            "prompt_tokens": _prompt_lengths(ids, scored, config, seed),
         },
         schema=SCHEMA,
     )
 
 
-def _prompts(ids: list[str], scored: Positions, config: EvaluateConfig, seed: int) -> list[int]:
+def _prompt_lengths(
+    ids: list[str], scored: Positions, config: EvaluateConfig, seed: int
+) -> list[int]:
     """How much of each document a sample continues; documents long enough for it come first."""
-    needed = config.prompt_tokens + config.sample_tokens
+    needed = config.prompt_tokens + config.max_new_tokens
     order = sorted(
         (row for row in range(len(ids)) if scored[row] > 1),
-        key=lambda row: (scored[row] < needed, unit_interval(seed, "sample", ids[row]), row),
+        key=lambda row: (scored[row] < needed, hash_to_unit(seed, "sample", ids[row]), row),
     )
     prompts = [0] * len(ids)
-    for row in order[: config.samples]:
+    for row in order[: config.num_samples]:
         prompts[row] = min(config.prompt_tokens, int(scored[row]) // 2)
     return prompts
 
 
-def groups(planned: pa.Table) -> Iterator[pa.Table]:
-    """The plan in pieces of about ``GROUP_TOKENS`` tokens to score, its order kept."""
+def batches(planned: pa.Table) -> Iterator[pa.Table]:
+    """The plan in pieces of about ``BATCH_TOKENS`` tokens to score, its order kept."""
     sums = np.cumsum(planned["tokens"].to_numpy())
-    bounds = [0, *(np.flatnonzero(np.diff(sums // GROUP_TOKENS)) + 1).tolist(), planned.num_rows]
+    bounds = [0, *(np.flatnonzero(np.diff(sums // BATCH_TOKENS)) + 1).tolist(), planned.num_rows]
     for start, stop in pairwise(bounds):
         if stop > start:
             yield planned.slice(start, stop - start)
 
 
-def ledger(stage: str, planned: pa.Table) -> pa.Table:
+def plan_ledger(stage: str, planned: pa.Table) -> pa.Table:
     """What is said of each planned document: scored, or beyond the budget."""
-    return verdicts(
+    return ledger_table(
         stage,
         planned["id"].to_pylist(),
         urls=planned["url"].to_pylist(),

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from infra.formats.megatron import Tokens
-from tasks.evaluate.language_model import Continuation, Nats, Sampling
+from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats
 from tasks.evaluate.windows import Window, windows
 
-LOGITS = 1 << 23  # numbers at once: 32 MiB of fp32; more is slower, out of the caches
+MAX_BATCH_LOGITS = 1 << 23  # numbers at once: 32 MiB of fp32; more is slower, out of the caches
 
 
 class HuggingFaceModel:
@@ -34,48 +34,50 @@ class HuggingFaceModel:
             folder, dtype=torch.float32, local_files_only=True
         ).eval()
         self._eos = eos
-        self._vocabulary = int(self._model.config.vocab_size)
+        self._vocab_size = int(self._model.config.vocab_size)
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """See ``model.LanguageModel``."""
         return int(self._model.config.max_position_embeddings)
 
     def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
         """See ``model.TextScorer``; windows as ``windows.windows`` lays them."""
-        return [nats for nats, _ in self._score(documents, [self._eos] * len(documents))]
+        return [nats for nats, _ in self._score_windows(documents, [self._eos] * len(documents))]
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
         """See ``model.LanguageModel``."""
         begun = [(p, c) if len(p) else (np.array([self._eos]), c) for p, c in requests]
         rests = [np.concatenate([prompt[1:], continuation]) for prompt, continuation in begun]
-        scored = self._score(rests, [int(prompt[0]) for prompt, _ in begun])
+        scored = self._score_windows(rests, [int(prompt[0]) for prompt, _ in begun])
         return [
             Continuation(float(nats[-len(c) :].sum()), bool(greedy[-len(c) :].all()))
             if len(c)
-            else Continuation(0.0, greedy=True)
+            else Continuation(0.0, is_greedy=True)
             for (_, c), (nats, greedy) in zip(begun, scored, strict=True)
         ]
 
-    def _score(self, documents: Sequence[Tokens], firsts: Sequence[int]) -> list[tuple[Nats, Any]]:
+    def _score_windows(
+        self, documents: Sequence[Tokens], first_ids: Sequence[int]
+    ) -> list[tuple[Nats, Any]]:
         """For each document float64[tokens] nats and bool[tokens]: whether it is the greedy choice.
 
-        ``firsts`` are the ids that stand before them.
+        ``first_ids`` are the ids that stand before them.
         """
         targets = [ids.astype(np.int64) for ids in documents]
         inputs = [
             np.concatenate([[first], ids[:-1]]).astype(np.int64)
-            for first, ids in zip(firsts, targets, strict=True)
+            for first, ids in zip(first_ids, targets, strict=True)
         ]
         results = [(np.zeros(len(ids)), np.zeros(len(ids), bool)) for ids in targets]
         jobs = [
             (document, window)
             for document, ids in enumerate(targets)
-            for window in windows(len(ids), self.context)
+            for window in windows(len(ids), self.context_length)
         ]
         # Alike windows share a batch, so that little is padded and few spare logits are made.
         jobs.sort(key=lambda job: (job[1].first - job[1].start, job[1].end - job[1].start))
-        with torch.inference_mode(), one_thread():
+        with torch.inference_mode(), single_thread():
             for batch in self._batches(jobs):
                 skip = min(window.first - window.start for _, window in batch)
                 length = max(window.end - window.start for _, window in batch)
@@ -89,7 +91,7 @@ class HuggingFaceModel:
                     wanted[row, : window.end - window.start] = torch.from_numpy(
                         targets[document][span]
                     )
-                nats, greedy = self._surprise(rows, wanted[:, skip:])
+                nats, greedy = self._token_nats(rows, wanted[:, skip:])
                 for row, (document, window) in enumerate(batch):
                     part = slice(
                         window.first - window.start - skip, window.end - window.start - skip
@@ -103,14 +105,14 @@ class HuggingFaceModel:
         for job in jobs:
             length = job[1].end - job[1].start  # ascending among windows that skip as much
             longest = max(length, *(item[1].end - item[1].start for item in batch), 1)
-            if batch and (len(batch) + 1) * longest * self._vocabulary > LOGITS:
+            if batch and (len(batch) + 1) * longest * self._vocab_size > MAX_BATCH_LOGITS:
                 yield batch
                 batch = []
             batch.append(job)
         if batch:
             yield batch
 
-    def _surprise(self, rows_bt: Tensor, targets_bk: Tensor) -> tuple[Any, Any]:
+    def _token_nats(self, rows_bt: Tensor, targets_bk: Tensor) -> tuple[Any, Any]:
         """float64[B, K] nats and bool[B, K] greedy hits of the last K positions.
 
         Padding stands on the right, where a causal model cannot see it.
@@ -123,42 +125,44 @@ class HuggingFaceModel:
         return nats_bk.double().numpy(), (wanted_bk == 0).numpy()
 
     def generate(
-        self, prompts: Sequence[Tokens], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Tokens], seeds: Sequence[int], generation: GenerationConfig
     ) -> list[list[int]]:
         """See ``model.LanguageModel``; prompts longer than the context allows lose their beginning."""
-        room = max(1, self.context - sampling.tokens - 1)
+        room = max(1, self.context_length - generation.max_new_tokens - 1)
         results: list[list[int]] = []
-        with torch.inference_mode(), one_thread():
+        with torch.inference_mode(), single_thread():
             for prompt, seed in zip(prompts, seeds, strict=True):
                 start = np.concatenate([[self._eos], prompt]).astype(np.int64)[-room:]
-                results.append(self._continue(start, np.random.default_rng(seed), sampling))
+                results.append(self._generate_one(start, np.random.default_rng(seed), generation))
         return results
 
-    def _continue(self, start: Any, draws: np.random.Generator, sampling: Sampling) -> list[int]:
+    def _generate_one(
+        self, start: Any, rng: np.random.Generator, generation: GenerationConfig
+    ) -> list[int]:
         ids: list[int] = []
         step, past = torch.from_numpy(start)[None], None
-        while len(ids) < min(sampling.tokens, self.context - len(start)):
+        while len(ids) < min(generation.max_new_tokens, self.context_length - len(start)):
             out = self._model(step, past_key_values=past, use_cache=True, logits_to_keep=1)
             past = out.past_key_values
-            ids.append(choose(out.logits[0, -1].double().numpy(), draws, sampling))
+            ids.append(sample_token(out.logits[0, -1].double().numpy(), rng, generation))
             if ids[-1] == self._eos:
                 break
             step = torch.tensor([[ids[-1]]])
         return ids
 
 
-def choose(logits: Nats, draws: np.random.Generator, sampling: Sampling) -> int:
+def sample_token(logits: Nats, rng: np.random.Generator, generation: GenerationConfig) -> int:
     """One token: the likeliest, or one of the ``top_k`` drawn in proportion to exp(logit / t)."""
     # A stable sort: equally likely tokens are told apart by their ids.
-    best = np.argsort(-logits, kind="stable")[: sampling.top_k]
-    if sampling.temperature == 0:
+    best = np.argsort(-logits, kind="stable")[: generation.top_k]
+    if generation.temperature == 0:
         return int(best[0])
     # The greatest of logit / t + Gumbel noise is such a draw (Gumbel 1954).
-    return int(best[np.argmax(logits[best] / sampling.temperature + draws.gumbel(size=len(best)))])
+    return int(best[np.argmax(logits[best] / generation.temperature + rng.gumbel(size=len(best)))])
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """Sums are then made in one order, whatever the machine: the same bytes everywhere."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -36,14 +36,14 @@ class Continuation:
     """How a model rates a continuation: ``nats`` = -ln p, and whether it is the greedy choice."""
 
     nats: float
-    greedy: bool
+    is_greedy: bool
 
 
 @dataclass(frozen=True)
-class Sampling:
+class GenerationConfig:
     """How to choose tokens: ``temperature`` 0 takes the likeliest, else among the ``top_k``."""
 
-    tokens: int
+    max_new_tokens: int
     temperature: float
     top_k: int
 
@@ -52,7 +52,7 @@ class LanguageModel(TextScorer, Protocol):
     """A text scorer that can also go on by itself."""
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """The most tokens that it reads at once."""
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
@@ -63,7 +63,7 @@ class LanguageModel(TextScorer, Protocol):
         """
 
     def generate(
-        self, prompts: Sequence[Tokens], seeds: Sequence[int], sampling: Sampling
+        self, prompts: Sequence[Tokens], seeds: Sequence[int], generation: GenerationConfig
     ) -> list[list[int]]:
         """Continue each prompt, the beginning of a text, until its end or ``sampling.tokens``.
 

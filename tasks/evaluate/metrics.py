@@ -9,7 +9,7 @@ MODEL = "model"
 BASELINES = ("unigram", "trigram")
 
 
-def metrics(scores: pa.Table) -> dict[str, Any]:
+def compute_metrics(scores: pa.Table) -> dict[str, Any]:
     """The figures overall, and under ``by_source`` and ``by_language``.
 
     With N = total -ln p over all scored tokens: ``bits_per_byte`` = N / ln 2 / bytes of text,
@@ -20,18 +20,18 @@ def metrics(scores: pa.Table) -> dict[str, Any]:
         scores: a row for every scored document: ``source``, ``language``, ``tokens``, ``bytes``,
             and ``<who>_nats`` for the model and each baseline.
     """
-    result = _figures(scores)
+    result = _compute_group(scores)
     for key in ("source", "language"):
         values = scores[key].to_pylist()
         names = sorted({value or "unknown" for value in values})
         result[f"by_{key}"] = {
-            name: _figures(scores.filter([(value or "unknown") == name for value in values]))
+            name: _compute_group(scores.filter([(value or "unknown") == name for value in values]))
             for name in names
         }
     return result
 
 
-def _figures(scores: pa.Table) -> dict[str, Any]:
+def _compute_group(scores: pa.Table) -> dict[str, Any]:
     tokens, size = sum(scores["tokens"].to_pylist()), sum(scores["bytes"].to_pylist())
 
     def rates(who: str) -> dict[str, float | None]:

@@ -22,12 +22,12 @@ Keys = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-FALLBACK = (0.5, 1.0, 1.5)  # discounts where counts of counts are too few, as in KenLM
-LARGEST_VOCABULARY = 1 << 21  # three ids in one 64-bit key
+FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # discounts where counts of counts are too few, as in KenLM
+MAX_VOCAB_SIZE = 1 << 21  # three ids in one 64-bit key
 
 
 @dataclass(frozen=True)
-class Order:
+class NgramOrder:
     """Discounted counts of one order of a Kneser-Ney model.
 
     Attributes:
@@ -43,16 +43,16 @@ class Order:
     backoff: Floats
 
     @staticmethod
-    def of(keys: Keys, counts: Counts, vocabulary: int) -> "Order":
+    def from_counts(keys: Keys, counts: Counts, vocab_size: int) -> "NgramOrder":
         """Discount the counts of sorted, distinct keys."""
-        owners = keys // np.uint64(vocabulary)
+        owners = keys // np.uint64(vocab_size)
         first = np.flatnonzero(np.diff(owners, prepend=owners[:1] + np.uint64(1)))
         if len(keys) == 0:
-            return Order(keys, np.zeros(0), owners, np.zeros(0))
+            return NgramOrder(keys, np.zeros(0), owners, np.zeros(0))
         totals = np.add.reduceat(counts, first)
-        taken = _discount(counts, discounts(counts))
+        taken = _discount_per_count(counts, estimate_discounts(counts))
         spans = np.diff(first, append=len(keys))
-        return Order(
+        return NgramOrder(
             keys,
             (counts - taken) / np.repeat(totals, spans),
             owners[first],
@@ -61,15 +61,15 @@ class Order:
 
     def interpolate(self, contexts: Keys, keys: Keys, lower: Floats) -> Floats:
         """float64[n]: the probability of each key's last word after its context."""
-        seen, place = _find(self.contexts, contexts)
+        seen, place = _lookup(self.contexts, contexts)
         backoff = np.where(seen, self.backoff[place] if len(self.backoff) else 1.0, 1.0)
-        seen, place = _find(self.keys, keys)
+        seen, place = _lookup(self.keys, keys)
         own = np.where(seen, self.discounted[place] if len(self.discounted) else 0.0, 0.0)
         result: Floats = own + backoff * lower
         return result
 
 
-def discounts(counts: Counts) -> tuple[float, float, float]:
+def estimate_discounts(counts: Counts) -> tuple[float, float, float]:
     """What is taken from counts of 1, 2, and 3 or more.
 
     With n_i the number of keys that occur i times and Y = n_1 / (n_1 + 2 n_2):
@@ -77,21 +77,21 @@ def discounts(counts: Counts) -> tuple[float, float, float]:
     """
     n = [int(np.count_nonzero(counts == i)) for i in range(5)]
     if not all(n[1:5]):
-        return FALLBACK
+        return FALLBACK_DISCOUNTS
     y = n[1] / (n[1] + 2 * n[2])
     one, two, three = (i - (i + 1) * y * n[i + 1] / n[i] for i in (1, 2, 3))
     if not (0 < one <= 1 and 0 < two <= 2 and 0 < three <= 3):
-        return FALLBACK
+        return FALLBACK_DISCOUNTS
     return one, two, three
 
 
-def _discount(counts: Counts, taken: tuple[float, float, float]) -> Floats:
-    table = np.array([0.0, *taken])
+def _discount_per_count(counts: Counts, discounts: tuple[float, float, float]) -> Floats:
+    table = np.array([0.0, *discounts])
     result: Floats = table[np.minimum(counts, 3)]
     return result
 
 
-def _find(sorted_keys: Keys, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+def _lookup(sorted_keys: Keys, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
     """Whether each wanted key is there, and where (some valid place if it is not)."""
     if len(sorted_keys) == 0:
         return np.zeros(len(wanted), bool), np.zeros(len(wanted), np.intp)
@@ -99,26 +99,26 @@ def _find(sorted_keys: Keys, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.N
     return sorted_keys[place] == wanted, place
 
 
-def _distinct(keys: Keys) -> tuple[Keys, Counts]:
+def _count_distinct(keys: Keys) -> tuple[Keys, Counts]:
     """The distinct keys of a sorted array, and how often each occurs."""
     first = np.flatnonzero(np.diff(keys, prepend=keys[:1] + np.uint64(1)))
     return keys[first], np.diff(first, append=len(keys)).astype(np.int64)
 
 
-def trigrams(stream: Tokens, vocabulary: int, eos: int) -> Keys:
+def trigram_keys(stream: Tokens, vocab_size: int, eos: int) -> Keys:
     """uint64[n]: the key of each token of a stream with the two tokens before it.
 
     Args:
         stream: documents one after the other, each closed by ``eos``. A document's first token
             follows two ``eos``.
-        vocabulary: V, the base of the keys.
+        vocab_size: V, the base of the keys.
         eos: the id that closes documents.
     """
     words = stream.astype(np.uint64)
     before = np.concatenate([[eos], words[:-1]]).astype(np.uint64)
     earlier = np.concatenate([[eos], before[:-1]]).astype(np.uint64)
     earlier[before == eos] = eos
-    base = np.uint64(vocabulary)
+    base = np.uint64(vocab_size)
     keys: Keys = (earlier * base + before) * base + words
     return keys
 
@@ -126,38 +126,38 @@ def trigrams(stream: Tokens, vocabulary: int, eos: int) -> Keys:
 class Trigram:
     """Interpolated modified Kneser-Ney of order 3."""
 
-    def __init__(self, keys: Keys, vocabulary: int, eos: int) -> None:
+    def __init__(self, keys: Keys, vocab_size: int, eos: int) -> None:
         """Count.
 
         Args:
-            keys: ``trigrams`` of the training text; sorted in place.
-            vocabulary: V.
+            keys: ``trigram_keys`` of the training text; sorted in place.
+            vocab_size: V.
             eos: the id that closes documents.
         """
-        if vocabulary > LARGEST_VOCABULARY:
-            raise ValueError(f"a vocabulary of {vocabulary} ids is too large for 3-gram keys")
-        self._vocabulary, self._eos = vocabulary, eos
-        base = np.uint64(vocabulary)
+        if vocab_size > MAX_VOCAB_SIZE:
+            raise ValueError(f"a vocabulary of {vocab_size} ids is too large for 3-gram keys")
+        self._vocab_size, self._eos = vocab_size, eos
+        base = np.uint64(vocab_size)
         keys.sort()
-        three, counts = _distinct(keys)
+        three, counts = _count_distinct(keys)
         # A bigram counts as often as it has different left neighbours; one that opens a document
         # has none that could differ, so it counts as often as it occurs.
-        two, neighbours = _distinct(np.sort(three % (base * base)))
-        opening = three // base == eos * vocabulary + eos
+        two, neighbours = _count_distinct(np.sort(three % (base * base)))
+        opening = three // base == eos * vocab_size + eos
         neighbours[np.searchsorted(two, three[opening] % (base * base))] = counts[opening]
-        lefts = np.bincount((two % base).astype(np.int64), minlength=vocabulary).astype(np.int64)
-        self._three = Order.of(three, counts, vocabulary)
-        self._two = Order.of(two, neighbours, vocabulary)
-        self._one = with_uniform(lefts, discounts(lefts))
+        lefts = np.bincount((two % base).astype(np.int64), minlength=vocab_size).astype(np.int64)
+        self._three = NgramOrder.from_counts(three, counts, vocab_size)
+        self._two = NgramOrder.from_counts(two, neighbours, vocab_size)
+        self._one = interpolate_uniform(lefts, estimate_discounts(lefts))
 
     @property
-    def size(self) -> dict[str, int]:
+    def distinct_ngrams(self) -> dict[str, int]:
         """How many different n-grams were counted, by order."""
         return {"bigrams": len(self._two.keys), "trigrams": len(self._three.keys)}
 
     def probabilities(self, keys: Keys) -> Floats:
         """float64[n]: the probability of each key's last token after its first two."""
-        base = np.uint64(self._vocabulary)
+        base = np.uint64(self._vocab_size)
         one = self._one[(keys % base).astype(np.int64)]
         two_keys = keys % (base * base)
         two = self._two.interpolate(two_keys // base, two_keys, one)
@@ -166,7 +166,7 @@ class Trigram:
     def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
         """See ``model.TextScorer``."""
         return [
-            -np.log(self.probabilities(trigrams(ids, self._vocabulary, self._eos)))
+            -np.log(self.probabilities(trigram_keys(ids, self._vocab_size, self._eos)))
             for ids in documents
         ]
 
@@ -179,37 +179,39 @@ class Unigram:
         n = [int(np.count_nonzero(counts == i)) for i in range(3)]
         # Absolute discounting with its leave-one-out estimate (Ney, Essen & Kneser 1994).
         one = n[1] / (n[1] + 2 * n[2]) if n[1] and n[2] else 0.5
-        self._nats: Nats = -np.log(with_uniform(counts, (one, one, one)))
+        self._nats: Nats = -np.log(interpolate_uniform(counts, (one, one, one)))
 
     def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
         """See ``model.TextScorer``."""
         return [self._nats[ids.astype(np.int64)] for ids in documents]
 
 
-def with_uniform(counts: Counts, taken: tuple[float, float, float]) -> Floats:
+def interpolate_uniform(counts: Counts, discounts: tuple[float, float, float]) -> Floats:
     """float64[V]: discounted relative counts; what was taken is spread evenly over all V."""
     total = int(counts.sum())
     if total == 0:
         return np.full(len(counts), 1 / len(counts))
-    discount = _discount(counts, taken)
+    discount = _discount_per_count(counts, discounts)
     result: Floats = (counts - discount) / total + discount.sum() / total / len(counts)
     return result
 
 
-def count(streams: Iterable[Tokens], tokens: int, vocabulary: int, eos: int) -> tuple[Counts, Keys]:
-    """Unigram counts and trigram keys of ``tokens`` tokens that arrive in pieces of documents.
+def count_ngrams(
+    streams: Iterable[Tokens], num_tokens: int, vocab_size: int, eos: int
+) -> tuple[Counts, Keys]:
+    """Unigram counts and trigram keys of ``num_tokens`` tokens that arrive in pieces of documents.
 
     Args:
         streams: whole documents, one or more per piece.
-        tokens: their number in all.
-        vocabulary: V.
+        num_tokens: their number in all.
+        vocab_size: V.
         eos: the id that closes documents.
     """
-    keys = np.empty(tokens, np.uint64)
-    counts = np.zeros(vocabulary, np.int64)
+    keys = np.empty(num_tokens, np.uint64)
+    counts = np.zeros(vocab_size, np.int64)
     at = 0
     for stream in streams:
-        keys[at : at + len(stream)] = trigrams(stream, vocabulary, eos)
-        counts += np.bincount(stream.astype(np.int64), minlength=vocabulary)
+        keys[at : at + len(stream)] = trigram_keys(stream, vocab_size, eos)
+        counts += np.bincount(stream.astype(np.int64), minlength=vocab_size)
         at += len(stream)
     return counts, keys[:at]

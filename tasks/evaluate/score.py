@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from infra.dataset.fingerprint import digest
+from infra.dataset.fingerprint import json_sha256
 from infra.formats.megatron import Tokens
-from tasks.evaluate.language_model import LanguageModel, Sampling
+from tasks.evaluate.language_model import GenerationConfig, LanguageModel
 
 SCHEMA = pa.schema(
     [
@@ -34,7 +34,7 @@ def score_documents(
     documents: Sequence[Tokens],
     model: LanguageModel,
     tokenizer: Tokenizer,
-    sampling: Sampling,
+    generation: GenerationConfig,
     seed: int,
 ) -> pa.Table:
     """A row of ``SCHEMA`` for each document, in order.
@@ -44,15 +44,15 @@ def score_documents(
         documents: the tokens of each that are scored.
         model: the model.
         tokenizer: turns tokens back into text.
-        sampling: how samples are drawn.
+        generation: how samples are drawn.
         seed: the recipe's seed; a sample's draws depend on it and on the document's id.
     """
     nats = [float(item.sum()) for item in model.score_texts(documents)]
-    samples = _samples(rows, documents, model, tokenizer, sampling, seed)
+    samples = _generate_samples(rows, documents, model, tokenizer, generation, seed)
     scored = [
         {
             **row,
-            "bytes": scored_bytes(row, ids, tokenizer),
+            "bytes": count_scored_bytes(row, ids, tokenizer),
             "model_nats": total,
             **samples.get(index, {}),
         }
@@ -63,7 +63,7 @@ def score_documents(
     )
 
 
-def scored_bytes(row: dict[str, Any], ids: Tokens, tokenizer: Tokenizer) -> int:
+def count_scored_bytes(row: dict[str, Any], ids: Tokens, tokenizer: Tokenizer) -> int:
     """UTF-8 bytes of the text that ``ids`` stand for; a document's end of text has none.
 
     Of a document that is scored in part the tokens are decoded: exact, unless the cut falls inside
@@ -79,23 +79,24 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
-def _samples(
+def _generate_samples(
     rows: Sequence[dict[str, Any]],
     documents: Sequence[Tokens],
     model: LanguageModel,
     tokenizer: Tokenizer,
-    sampling: Sampling,
+    generation: GenerationConfig,
     seed: int,
 ) -> dict[int, dict[str, str]]:
     chosen = [index for index, row in enumerate(rows) if row["prompt_tokens"]]
     prompts = [documents[index][: rows[index]["prompt_tokens"]] for index in chosen]
-    seeds = [int(digest([seed, "generate", rows[index]["id"]])[:16], 16) for index in chosen]
-    generated = model.generate(prompts, seeds, sampling)
+    seeds = [int(json_sha256([seed, "generate", rows[index]["id"]])[:16], 16) for index in chosen]
+    generated = model.generate(prompts, seeds, generation)
     return {
         index: {
             "prompt": decode(tokenizer, prompt.tolist()),
             "continuation": decode(
-                tokenizer, documents[index][len(prompt) : len(prompt) + sampling.tokens].tolist()
+                tokenizer,
+                documents[index][len(prompt) : len(prompt) + generation.max_new_tokens].tolist(),
             ),
             "generated": decode(tokenizer, ids),
         }

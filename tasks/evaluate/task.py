@@ -11,17 +11,16 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from infra.dataset.dataset import Dataset, PartRef
-from infra.dataset.fingerprint import digest
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
-from infra.dataset.stage import build as build_dataset
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.dataset.step import Step
 from infra.errors import UserError
 from infra.formats.megatron import VALIDATION, TokenShards
-from tasks.evaluate.baselines import COUNTED, build_baselines
+from tasks.evaluate.baselines import COUNTED_FILE, build_baselines
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.eval_plan import groups, ledger, plan
-from tasks.evaluate.language_model import LanguageModel, Sampling
-from tasks.evaluate.metrics import metrics
+from tasks.evaluate.eval_plan import batches, plan_documents, plan_ledger
+from tasks.evaluate.language_model import GenerationConfig, LanguageModel
+from tasks.evaluate.metrics import compute_metrics
 from tasks.evaluate.score import SCHEMA, score_documents
 
 STAGE = Stage(
@@ -32,17 +31,17 @@ STAGE = Stage(
 MODEL_CONFIG = "config.json"
 
 
-class NothingHeldOut(UserError):
+class NoValidationDataError(UserError):
     """Token shards without a validation split: there is nothing to evaluate on."""
 
 
-def spec(ctx: Context, *, config: EvaluateConfig, model: Dataset, tokens: Dataset) -> Spec:
+def spec(ctx: Context, *, config: EvaluateConfig, model: Dataset, tokens: Dataset) -> DatasetSpec:
     """What would be made of this model and these held-out documents."""
-    return Spec(STAGE, model.source, {"seed": ctx.seed, **config.facts()}, (model, tokens))
+    return DatasetSpec(STAGE, model.source, {"seed": ctx.seed, **config.to_json()}, (model, tokens))
 
 
 def build(
-    ctx: Context, spec: Spec, *, config: EvaluateConfig, model: Dataset, tokens: Dataset
+    ctx: Context, spec: DatasetSpec, *, config: EvaluateConfig, model: Dataset, tokens: Dataset
 ) -> Dataset:
     """Score held-out documents with a released model and with the baselines.
 
@@ -61,68 +60,70 @@ def build(
         NothingHeldOut: if the validation split is empty.
     """
     shards = TokenShards(tokens, VALIDATION)
-    if shards.documents == 0:
-        raise NothingHeldOut(
+    if shards.num_documents == 0:
+        raise NoValidationDataError(
             "no document is held out, so there is nothing to evaluate on: set tokenize.validation "
             "above 0 (two different documents are enough), or leave evaluate out of the recipe"
         )
-    planned = plan(shards, config, ctx.seed)
-    baselines = build_baselines(ctx, tokens, planned, config.ngram_tokens)
+    planned = plan_documents(shards, config, ctx.seed)
+    baselines = build_baselines(ctx, tokens, planned, config.baseline_max_tokens)
     [counted] = baselines.parts
     nats = counted.table(["unigram_nats", "trigram_nats"])
     settings = {
         "seed": ctx.seed,
-        "sampling": Sampling(config.sample_tokens, config.temperature, config.top_k),
+        "sampling": GenerationConfig(config.max_new_tokens, config.temperature, config.top_k),
     }
     units, at = [], 0
-    for group in groups(planned):
+    for group in batches(planned):
         rows = sum(tokens > 0 for tokens in group["tokens"].to_pylist())
         mine = nats.slice(at, rows)
         at += rows
-        key = digest([weights(model), tokens.content, group.to_pylist(), mine.to_pylist()])
-        units.append(Unit(key, (model, tokens, group, mine, settings), group.num_rows))
-    facts = {"baselines": json.loads(counted.storage.read(counted.file(COUNTED)))}
+        key = json_sha256(
+            [weights_digest(model), tokens.content, group.to_pylist(), mine.to_pylist()]
+        )
+        units.append(WorkUnit(key, (model, tokens, group, mine, settings), group.num_rows))
+    facts = {"baselines": json.loads(counted.storage.read(counted.file(COUNTED_FILE)))}
     return build_dataset(
-        ctx, spec, units, score_group, facts=lambda parts: {**facts, **summary(parts)}
+        ctx, spec, units, score_batch, stats=lambda parts: {**facts, **summarize(parts)}
     )
 
 
-def score_group(
-    model: Dataset, tokens: Dataset, group: pa.Table, nats: pa.Table, settings: dict[str, Any]
-) -> Iterator[Outcome]:
+def score_batch(
+    model: Dataset, tokens: Dataset, batch: pa.Table, nats: pa.Table, settings: dict[str, Any]
+) -> Iterator[PartResult]:
     """Scores of one group of planned documents."""
     shards = TokenShards(tokens, VALIDATION)
-    rows = [row for row in group.to_pylist() if row["tokens"]]
+    rows = [row for row in batch.to_pylist() if row["tokens"]]
     if not rows:
-        yield Outcome(SCHEMA.empty_table(), ledger(STAGE.name, group))
+        yield PartResult(SCHEMA.empty_table(), plan_ledger(STAGE.name, batch))
         return
     table = score_documents(
         [{**row, **counted} for row, counted in zip(rows, nats.to_pylist(), strict=True)],
-        [shards.window(row["start"], row["tokens"]) for row in rows],
-        _load(model, int(tokens.facts["eos_id"])),
+        [shards.read(row["start"], row["tokens"]) for row in rows],
+        _load_model(model, int(tokens.stats["eos_id"])),
         Tokenizer.from_buffer(tokens.read("tokenizer.json")),
         settings["sampling"],
         settings["seed"],
     )
-    yield Outcome(table, ledger(STAGE.name, group))
+    yield PartResult(table, plan_ledger(STAGE.name, batch))
 
 
-def _load(model: Dataset, eos: int) -> LanguageModel:
-    return _loaded(str(model_folder(model)), weights(model), eos)
+def _load_model(model: Dataset, eos: int) -> LanguageModel:
+    return _load_model_cached(str(model_folder(model)), weights_digest(model), eos)
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: str, digest: str, eos: int) -> LanguageModel:  # noqa: ARG001
-    """A model stays loaded for the next group; ``digest`` tells one model from another."""
+def _load_model_cached(folder: str, weights_sha256: str, eos: int) -> LanguageModel:  # noqa: ARG001
+    """A model stays loaded for the next group; ``weights_sha256`` tells one model from another."""
     from tasks.evaluate.huggingface import HuggingFaceModel
 
     return HuggingFaceModel(Path(folder), eos)
 
 
-def weights(model: Dataset) -> str:
+def weights_digest(model: Dataset) -> str:
     """Digest of what decides a released model's scores: not of its card, nor of its tokenizer."""
     files = model.manifest.files.items()
-    return digest(
+    return json_sha256(
         sorted(
             [name, file.sha256]
             for name, file in files
@@ -141,7 +142,7 @@ def model_folder(model: Dataset) -> Path:
     config = next((name for name in names if name.split("/")[-1] == MODEL_CONFIG), None)
     if config is None:
         raise FileNotFoundError(f"{model.storage.url} holds no {MODEL_CONFIG}")
-    path = model.storage.local(config)
+    path = model.storage.local_path(config)
     if path is not None:
         return path.parent
     inside = config.removesuffix(MODEL_CONFIG)
@@ -153,12 +154,12 @@ def model_folder(model: Dataset) -> Path:
     return cache
 
 
-def summary(parts: list[PartRef]) -> dict[str, Any]:
+def summarize(parts: list[PartRef]) -> dict[str, Any]:
     """The facts ``metrics`` and ``samples`` of a finished evaluation."""
     scores = pa.concat_tables([SCHEMA.empty_table(), *(part.table() for part in parts)])
     shown = ("id", "url", "source", "language", "prompt", "continuation", "generated")
     return {
-        "metrics": metrics(scores),
+        "metrics": compute_metrics(scores),
         "samples": [
             {name: row[name] for name in shown}
             for row in scores.to_pylist()

@@ -12,7 +12,7 @@ class Window:
     end: int
 
 
-def windows(length: int, context: int) -> list[Window]:
+def windows(length: int, context_length: int) -> list[Window]:
     """The windows over a text of ``length`` predictions.
 
     The first window counts in full; each further one moves on by half a context, so that every
@@ -21,12 +21,12 @@ def windows(length: int, context: int) -> list[Window]:
 
     Args:
         length: predictions to make, one per token of the text.
-        context: the most tokens the model reads at once.
+        context_length: the most tokens the model reads at once.
     """
-    stride = max(1, context // 2)
+    stride = max(1, context_length // 2)
     result = []
-    first, end = 0, min(length, context)
+    first, end = 0, min(length, context_length)
     while first < length:
-        result.append(Window(max(0, end - context), first, end))
+        result.append(Window(max(0, end - context_length), first, end))
         first, end = end, min(length, end + stride)
     return result

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from infra.config import Section
+from infra.config import ConfigModel
 
 
-class ExtractConfig(Section):
+class ExtractConfig(ConfigModel):
     """How the text is found in a page."""
 
     engine: Literal["trafilatura", "resiliparse"] = Field(
@@ -32,7 +32,7 @@ class ExtractConfig(Section):
             "Time spent waiting does not count, so a busy machine loses no page."
         ),
     )
-    memory: int = Field(
+    max_memory: int = Field(
         default=2_000_000_000,
         ge=300_000_000,
         description="Bytes of address space for the extracting process; beyond: memory.",

@@ -13,14 +13,14 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_HEADER = re.compile(r"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
-_META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
-_XML = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]+)", re.I)
-_PRESCAN = 4096  # bytes; browsers look at 1024, and many pages declare theirs a little later
+_HEADER_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
+_META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
+_XML_ENCODING = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]+)", re.I)
+_PRESCAN_BYTES = 4096  # bytes; browsers look at 1024, and many pages declare theirs a little later
 
 # Labels that mean Windows-1252 and so on in practice (WHATWG Encoding, section 4.2): pages that
 # say Latin-1 use the characters Windows puts in its place.
-_IN_PRACTICE = {
+_WHATWG_CODECS = {
     "ascii": "cp1252",
     "iso8859-1": "cp1252",
     "iso8859-9": "cp1254",
@@ -38,21 +38,21 @@ REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedPage:
     """A page as text.
 
     Attributes:
         text: valid Unicode without zero characters.
         encoding: Python's name of the encoding it was read in.
-        replaced: bytes, or runs of bytes, that stood for nothing and became U+FFFD.
+        num_replaced: bytes, or runs of bytes, that stood for nothing and became U+FFFD.
     """
 
     text: str
     encoding: str
-    replaced: int
+    num_replaced: int
 
 
-def codec(label: str | None) -> str | None:
+def codec_for(label: str | None) -> str | None:
     """Python's name for an encoding label as browsers understand it; ``None`` if unknown."""
     if not label:
         return None
@@ -61,10 +61,10 @@ def codec(label: str | None) -> str | None:
         "".encode(name)
     except (LookupError, ValueError):
         return None
-    return _IN_PRACTICE.get(name, name)
+    return _WHATWG_CODECS.get(name, name)
 
 
-def decode(data: bytes, content_type: str | None) -> Decoded:
+def decode_page(data: bytes, content_type: str | None) -> DecodedPage:
     """Reads a page's bytes.
 
     In this order: a byte order mark; UTF-8, if the bytes beyond ASCII are valid UTF-8, whatever is
@@ -79,8 +79,8 @@ def decode(data: bytes, content_type: str | None) -> Decoded:
     """
     for mark, name in _BOMS:
         if data.startswith(mark):
-            return _lenient(data[len(mark) :], name)
-    declared = [name for name in _declared(data, content_type) if name is not None]
+            return _decode_lenient(data[len(mark) :], name)
+    declared = [name for name in _declared_encodings(data, content_type) if name is not None]
     if not any(name.startswith(_SEVEN_BIT) for name in declared[:1]):
         try:
             text = data.decode("utf-8")
@@ -88,32 +88,32 @@ def decode(data: bytes, content_type: str | None) -> Decoded:
             pass
         else:
             if not data.isascii() or not declared or "\0" not in text:
-                return Decoded(_clean(text), "utf-8", 0)
-    candidates = [*declared, *filter(None, [_detected(data)])]
+                return DecodedPage(_remove_invalid_chars(text), "utf-8", 0)
+    candidates = [*declared, *filter(None, [_detect_encoding(data)])]
     for name in candidates:
         try:
-            return Decoded(_clean(data.decode(name)), name, 0)
+            return DecodedPage(_remove_invalid_chars(data.decode(name)), name, 0)
         except UnicodeError:
             if name == "utf-8" and _mostly_utf8(data):
-                return _lenient(data, name)
-    return _lenient(data, candidates[0] if candidates else "utf-8")
+                return _decode_lenient(data, name)
+    return _decode_lenient(data, candidates[0] if candidates else "utf-8")
 
 
-def _declared(data: bytes, content_type: str | None) -> list[str | None]:
-    header = _HEADER.search(content_type or "")
-    head = data[:_PRESCAN]
-    found = _META.search(head) or _XML.search(head)
-    meta = codec(found.group(1).decode("ascii")) if found else None
+def _declared_encodings(data: bytes, content_type: str | None) -> list[str | None]:
+    header = _HEADER_CHARSET.search(content_type or "")
+    head = data[:_PRESCAN_BYTES]
+    found = _META_CHARSET.search(head) or _XML_ENCODING.search(head)
+    meta = codec_for(found.group(1).decode("ascii")) if found else None
     # A page that could be searched for its declaration is not in UTF-16 (WHATWG HTML, 13.2.3.2).
     if meta is not None and meta.startswith("utf-16"):
         meta = "utf-8"
-    return [codec(header.group(1)) if header else None, meta]
+    return [codec_for(header.group(1)) if header else None, meta]
 
 
-def _detected(data: bytes) -> str | None:
+def _detect_encoding(data: bytes) -> str | None:
     from resiliparse.parse.encoding import detect_encoding
 
-    return codec(detect_encoding(data))
+    return codec_for(detect_encoding(data))
 
 
 def _mostly_utf8(data: bytes) -> bool:
@@ -122,13 +122,13 @@ def _mostly_utf8(data: bytes) -> bool:
     return beyond.count(REPLACEMENT) <= len(beyond) / 2
 
 
-def _lenient(data: bytes, name: str) -> Decoded:
+def _decode_lenient(data: bytes, name: str) -> DecodedPage:
     before = data.count(REPLACEMENT.encode()) if name == "utf-8" else 0
     text = data.decode(name, "replace")
-    return Decoded(_clean(text), name, max(0, text.count(REPLACEMENT) - before))
+    return DecodedPage(_remove_invalid_chars(text), name, max(0, text.count(REPLACEMENT) - before))
 
 
-def _clean(text: str) -> str:
+def _remove_invalid_chars(text: str) -> str:
     """Without zero characters and without halves of surrogate pairs."""
     if "\0" in text:
         text = text.replace("\0", "")

@@ -10,13 +10,13 @@ from datetime import date
 from typing import Any
 from urllib.parse import urljoin
 
-_TITLE_CHARACTERS = 500
+_MAX_TITLE_CHARS = 500
 _YEARS = range(1990, 2101)
 """Years a page's date can lie in: the Web's own, and a bound that does not move with the clock."""
 
 # By property, name or itemprop, in order of trust: first published, then whatever date there is,
 # then last changed.
-_DATES = (
+_DATE_TAGS = (
     "article:published_time",
     "og:published_time",
     "datepublished",
@@ -43,10 +43,10 @@ _DATES = (
     "datemodified",
     "last-modified",
 )
-_RIGHTS = ("dcterms.license", "dc.rights.license", "dcterms.rights", "dc.rights", "license")
-_ISO = re.compile(r"^\s*(\d{4})-?(\d\d)(?:-?(\d\d))?(?:[T\s].*|Z)?$", re.S)
-_SLASHED = re.compile(r"^\s*(\d{4})[/.](\d{1,2})[/.](\d{1,2})(?:\s.*)?$", re.S)
-_TAG = re.compile(r"^[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*$")
+_LICENSE_TAGS = ("dcterms.license", "dc.rights.license", "dcterms.rights", "dc.rights", "license")
+_ISO_DATE = re.compile(r"^\s*(\d{4})-?(\d\d)(?:-?(\d\d))?(?:[T\s].*|Z)?$", re.S)
+_SLASHED_DATE = re.compile(r"^\s*(\d{4})[/.](\d{1,2})[/.](\d{1,2})(?:\s.*)?$", re.S)
+_LANGUAGE_TAG = re.compile(r"^[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*$")
 _CREATIVE_COMMONS = re.compile(
     r"^(?:https?:)?//(?:www\.)?creativecommons\.org/(licenses|publicdomain)/([a-z+-]+)"
     r"(?:/(\d\.\d))?",
@@ -64,24 +64,24 @@ class Metadata:
     license: str | None = None
 
 
-def read(root: Any, url: str) -> Metadata:
+def read_metadata(root: Any, url: str) -> Metadata:
     """The metadata of a parsed page.
 
     Args:
         root: the page as an lxml element.
         url: its address, that relative licence links are resolved with.
     """
-    meta = _meta(root)
-    data = list(_linked_data(root))
+    meta = _meta_tags(root)
+    data = list(_iter_json_ld(root))
     return Metadata(
-        title=_title(root, meta),
-        date=_date(root, meta, data),
-        language=_language(root, meta),
-        license=_license(root, meta, data, url),
+        title=_find_title(root, meta),
+        date=_find_date(root, meta, data),
+        language=_find_language(root, meta),
+        license=_find_license(root, meta, data, url),
     )
 
 
-def _meta(root: Any) -> dict[str, str]:
+def _meta_tags(root: Any) -> dict[str, str]:
     """Meta tags by property, name, itemprop or http-equiv, lower case; the first of a name wins."""
     out: dict[str, str] = {}
     for tag in root.iter("meta"):
@@ -93,7 +93,7 @@ def _meta(root: Any) -> dict[str, str]:
     return out
 
 
-def _linked_data(root: Any) -> Iterator[dict[str, Any]]:
+def _iter_json_ld(root: Any) -> Iterator[dict[str, Any]]:
     """Every JSON-LD object on the page, those inside others included, in document order."""
     for script in root.iter("script"):
         if (script.get("type") or "").split(";")[0].strip().lower() != "application/ld+json":
@@ -113,16 +113,16 @@ def _linked_data(root: Any) -> Iterator[dict[str, Any]]:
                 )
 
 
-def _words(text: str | None) -> str | None:
-    short = " ".join((text or "").split())[:_TITLE_CHARACTERS].strip()
+def _clean_title(text: str | None) -> str | None:
+    short = " ".join((text or "").split())[:_MAX_TITLE_CHARS].strip()
     return short or None
 
 
-def _title(root: Any, meta: dict[str, str]) -> str | None:
-    found = _words(meta.get("og:title"))
+def _find_title(root: Any, meta: dict[str, str]) -> str | None:
+    found = _clean_title(meta.get("og:title"))
     for tag in ("title", "h1"):
         for element in root.iter(tag):
-            found = found or _words("".join(element.itertext()))
+            found = found or _clean_title("".join(element.itertext()))
     return found
 
 
@@ -134,7 +134,7 @@ def parse_date(text: object) -> str | None:
     """
     if not isinstance(text, str) or len(text) > 64:
         return None
-    found = _ISO.match(text) or _SLASHED.match(text)
+    found = _ISO_DATE.match(text) or _SLASHED_DATE.match(text)
     if found:
         year, month, day = (int(part) if part else None for part in found.groups())
     else:
@@ -153,28 +153,28 @@ def parse_date(text: object) -> str | None:
     return whole.isoformat() if day else f"{whole:%Y-%m}"
 
 
-def _date(root: Any, meta: dict[str, str], data: list[dict[str, Any]]) -> str | None:
-    published = [item.get("datePublished") for item in data]
-    candidates: list[object] = [meta.get(name) for name in _DATES[:3]]
+def _find_date(root: Any, meta: dict[str, str], json_ld: list[dict[str, Any]]) -> str | None:
+    published = [item.get("datePublished") for item in json_ld]
+    candidates: list[object] = [meta.get(name) for name in _DATE_TAGS[:3]]
     candidates += published
-    candidates += [meta.get(name) for name in _DATES[3:]]
-    candidates += [item.get("dateCreated") or item.get("dateModified") for item in data]
+    candidates += [meta.get(name) for name in _DATE_TAGS[3:]]
+    candidates += [item.get("dateCreated") or item.get("dateModified") for item in json_ld]
     times = list(root.iter("time"))
     stamped = [tag for tag in times if tag.get("pubdate") is not None or tag.get("itemprop")]
     candidates += [tag.get("datetime") or tag.text for tag in [*stamped, *times]]
     return next((day for text in candidates if (day := parse_date(text)) is not None), None)
 
 
-def language_tag(text: str | None) -> str | None:
+def normalize_language_tag(text: str | None) -> str | None:
     """A language tag in its usual spelling (``pt-BR``); ``None`` if it is not one."""
     first = (text or "").split(",")[0].split(";")[0].strip()
-    if not _TAG.match(first):
+    if not _LANGUAGE_TAG.match(first):
         return None
     primary, *rest = first.replace("_", "-").split("-")
     return "-".join([primary.lower(), *(part.upper() if len(part) == 2 else part for part in rest)])
 
 
-def _language(root: Any, meta: dict[str, str]) -> str | None:
+def _find_language(root: Any, meta: dict[str, str]) -> str | None:
     top = root if root.tag == "html" else next(root.iter("html"), root)
     xml_lang = "{http://www.w3.org/XML/1998/namespace}lang"
     for text in (
@@ -185,17 +185,17 @@ def _language(root: Any, meta: dict[str, str]) -> str | None:
         meta.get("og:locale"),
         meta.get("dc.language"),
     ):
-        tag = language_tag(text)
+        tag = normalize_language_tag(text)
         if tag is not None:
             return tag
     return None
 
 
-def license_name(address: str) -> str:
+def license_name(url: str) -> str:
     """A short name for a Creative Commons address (``cc-by-sa-4.0``), others as they are."""
-    found = _CREATIVE_COMMONS.match(address)
+    found = _CREATIVE_COMMONS.match(url)
     if not found:
-        return address
+        return url
     kind, name, version = found.groups()
     name = name.lower()
     if kind.lower() == "publicdomain":
@@ -203,7 +203,9 @@ def license_name(address: str) -> str:
     return f"cc-{name}" + (f"-{version}" if version else "")
 
 
-def _license(root: Any, meta: dict[str, str], data: list[dict[str, Any]], url: str) -> str | None:
+def _find_license(
+    root: Any, meta: dict[str, str], json_ld: list[dict[str, Any]], url: str
+) -> str | None:
     """The licence the page names for itself.
 
     A link with ``rel="license"`` first, then JSON-LD, then meta tags that hold an address. Links
@@ -216,21 +218,21 @@ def _license(root: Any, meta: dict[str, str], data: list[dict[str, Any]], url: s
         if not target:
             continue
         if "license" in (link.get("rel") or "").lower().split():
-            return license_name(_absolute(url, target))
+            return license_name(_resolve_url(url, target))
         if _CREATIVE_COMMONS.match(target):
             common.add(license_name(target))
-    for item in data:
+    for item in json_ld:
         value = item.get("license")
         address = value.get("@id") or value.get("url") if isinstance(value, dict) else value
         if isinstance(address, str) and address.strip():
-            return license_name(_absolute(url, address.strip()))
-    for name in _RIGHTS:
+            return license_name(_resolve_url(url, address.strip()))
+    for name in _LICENSE_TAGS:
         if meta.get(name, "").startswith(("http://", "https://")):
             return license_name(meta[name])
     return common.pop() if len(common) == 1 else None
 
 
-def _absolute(url: str, target: str) -> str:
+def _resolve_url(url: str, target: str) -> str:
     try:
         return urljoin(url, target)
     except ValueError:

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.extract.encoding import decode
-from tasks.extract.metadata import Metadata, language_tag, license_name, read
+from tasks.extract.encoding import decode_page
+from tasks.extract.metadata import Metadata, license_name, normalize_language_tag, read_metadata
 
 _RESOURCE_LIMIT = 114  # lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT
-_TEXT = "text/plain"
+_PLAIN_TEXT = "text/plain"
 # lxml refuses a string that declares an encoding; it has been decoded already.
-_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+_XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -29,24 +29,24 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True)
-class Page:
+class ExtractedPage:
     """What a page gave.
 
     Attributes:
         text: its main text; empty if there is none.
         metadata: what it says of itself.
         encoding: what its bytes were read as.
-        replaced: how many times invalid bytes became U+FFFD.
+        num_replaced: how many times invalid bytes became U+FFFD.
     """
 
     text: str
     metadata: Metadata
     encoding: str
-    replaced: int
+    num_replaced: int
 
 
 @dataclass(frozen=True)
-class Request:
+class ExtractRequest:
     """A page to be extracted.
 
     Attributes:
@@ -64,7 +64,7 @@ class Request:
     license_hint: str | None = None
 
 
-def extract(request: Request, engine: str) -> Page:
+def extract_page(request: ExtractRequest, engine: str) -> ExtractedPage:
     """The document in a page.
 
     Args:
@@ -76,35 +76,39 @@ def extract(request: Request, engine: str) -> Page:
             of text or attributes in one piece (``parser_limit``). Both engines are held to it:
             one would lose the rest of the page, the other takes minutes.
     """
-    decoded = decode(request.payload, request.content_type)
+    decoded = decode_page(request.payload, request.content_type)
     kind = (request.content_type or "").split(";")[0].strip().lower()
     found = Metadata()
-    if kind == _TEXT:
+    if kind == _PLAIN_TEXT:
         text = decoded.text
     else:
-        html = _DECLARATION.sub("", decoded.text, count=1)
-        root = _parse(html)
+        html = _XML_DECLARATION.sub("", decoded.text, count=1)
+        root = _parse_html(html)
         if root is None:
-            return Page("", _hints(found, request), decoded.encoding, decoded.replaced)
-        found = read(root, request.url)
-        text = _trafilatura(root) if engine == "trafilatura" else _resiliparse(html)
+            return ExtractedPage(
+                "", _apply_header_hints(found, request), decoded.encoding, decoded.num_replaced
+            )
+        found = read_metadata(root, request.url)
+        text = _extract_trafilatura(root) if engine == "trafilatura" else _extract_resiliparse(html)
     if not text.strip():
         text = ""
-    return Page(text, _hints(found, request), decoded.encoding, decoded.replaced)
-
-
-def _hints(found: Metadata, request: Request) -> Metadata:
-    """What the page says, completed by what its headers say."""
-    link = request.license_hint
-    return Metadata(
-        title=found.title,
-        date=found.date,
-        language=found.language or language_tag(request.content_language),
-        license=found.license or (license_name(link) if link else None),
+    return ExtractedPage(
+        text, _apply_header_hints(found, request), decoded.encoding, decoded.num_replaced
     )
 
 
-def _parse(html: str) -> Any:
+def _apply_header_hints(metadata: Metadata, request: ExtractRequest) -> Metadata:
+    """What the page says, completed by what its headers say."""
+    link = request.license_hint
+    return Metadata(
+        title=metadata.title,
+        date=metadata.date,
+        language=metadata.language or normalize_language_tag(request.content_language),
+        license=metadata.license or (license_name(link) if link else None),
+    )
+
+
+def _parse_html(html: str) -> Any:
     from lxml import etree
     from lxml import html as lxml_html
 
@@ -121,7 +125,7 @@ def _parse(html: str) -> Any:
     return root
 
 
-def _trafilatura(root: Any) -> str:
+def _extract_trafilatura(root: Any) -> str:
     import trafilatura
 
     # The parsed page rather than its source: that is not parsed twice, and a page that is a bare
@@ -139,7 +143,7 @@ def _trafilatura(root: Any) -> str:
     return text or ""
 
 
-def _resiliparse(html: str) -> str:
+def _extract_resiliparse(html: str) -> str:
     from resiliparse.extract.html2text import extract_plain_text
 
     text = extract_plain_text(

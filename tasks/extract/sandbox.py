@@ -16,24 +16,24 @@ from contextlib import suppress
 from typing import IO, Any, cast
 
 from tasks.extract.config import ExtractConfig
-from tasks.extract.page import Request
-from tasks.extract.sandbox_worker import LENGTH, Answer, send
+from tasks.extract.page import ExtractRequest
+from tasks.extract.sandbox_worker import LENGTH_PREFIX, ExtractResult, send_message
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 120.0
+START_TIMEOUT_S = 120.0
 """Wall-clock seconds for the process to load its libraries, on a busy machine."""
 
-PATIENCE = 20.0
+WALL_CLOCK_FACTOR = 20.0
 """Wall-clock seconds for a page, per second of processor time it may use, before the parent itself
 ends the process: only one that waits for something, or a machine that stands still, needs them."""
 
 
-class _Gone(Exception):
+class WorkerDied(Exception):
     """The process ended. Its exit status is the argument; ``None``: it was too slow."""
 
 
-class Extractor:
+class SandboxedExtractor:
     """A process that extracts pages, restarted when it dies. For use by one thread.
 
     Args:
@@ -43,21 +43,21 @@ class Extractor:
     def __init__(self, config: ExtractConfig) -> None:
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
-        self._errors: IO[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
 
-    def __call__(self, request: Request) -> Answer:
+    def __call__(self, request: ExtractRequest) -> ExtractResult:
         """Extracts one page.
 
         Returns:
             The page; or a reason and a message: ``timeout`` (the page used up its processor
             time), ``crash`` (the process died of it, twice: what another process did to it once
-            is no fault of the page), and those of `tasks.extract.sandbox_worker.answer`.
+            is no fault of the page), and those of `tasks.extract.sandbox_worker.extract_safely`.
         """
         status: int | None = 0
         for _ in range(2):
             try:
-                return self._ask(request)
-            except _Gone as gone:
+                return self._call_worker(request)
+            except WorkerDied as gone:
                 status = cast("int | None", gone.args[0])
                 self.close()
                 if status is None or status == -signal.SIGPROF:
@@ -65,41 +65,43 @@ class Extractor:
                 log.warning("extracting %s ended its process (%s)", request.url, status)
         return "crash", f"the process ended with {status}"
 
-    def _ask(self, request: Request) -> Answer:
+    def _call_worker(self, request: ExtractRequest) -> ExtractResult:
         if self._process is None:
             self._process = self._start()
         assert self._process.stdin is not None
         try:
-            send(cast("Any", self._process.stdin), request)
+            send_message(cast("Any", self._process.stdin), request)
         except BrokenPipeError:
-            raise _Gone(self._process.wait()) from None
-        return cast("Answer", self._receive(self._process, self._config.timeout * PATIENCE))
+            raise WorkerDied(self._process.wait()) from None
+        return cast(
+            "ExtractResult", self._receive(self._process, self._config.timeout * WALL_CLOCK_FACTOR)
+        )
 
     def _start(self) -> subprocess.Popen[bytes]:
         config = self._config
         command = [sys.executable, "-m", "tasks.extract.sandbox_worker"]
-        command += [config.engine, str(config.timeout), str(config.memory)]
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        command += [config.engine, str(config.timeout), str(config.max_memory)]
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
         )
         self._process = process
         try:
-            self._receive(process, START_SECONDS)
-        except _Gone as gone:
-            self._errors.seek(0)
-            said = self._errors.read()[-2000:].decode("utf-8", "replace")
+            self._receive(process, START_TIMEOUT_S)
+        except WorkerDied as gone:
+            self._stderr.seek(0)
+            said = self._stderr.read()[-2000:].decode("utf-8", "replace")
             self.close()
             raise RuntimeError(f"the extracting process did not start ({gone})\n{said}") from None
         return process
 
-    def _receive(self, process: subprocess.Popen[bytes], seconds: float) -> object:
-        deadline = time.monotonic() + seconds
-        head = self._read(process, LENGTH.size, deadline)
-        body = self._read(process, LENGTH.unpack(head)[0], deadline)
+    def _receive(self, process: subprocess.Popen[bytes], timeout_s: float) -> object:
+        deadline = time.monotonic() + timeout_s
+        head = self._read_exactly(process, LENGTH_PREFIX.size, deadline)
+        body = self._read_exactly(process, LENGTH_PREFIX.unpack(head)[0], deadline)
         return pickle.loads(body)  # noqa: S301 - our own child
 
-    def _read(self, process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
+    def _read_exactly(self, process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
         assert process.stdout is not None
         out = bytearray()
         descriptor = process.stdout.fileno()
@@ -109,10 +111,10 @@ class Extractor:
             if not ready:
                 process.kill()
                 process.wait()
-                raise _Gone(None)
+                raise WorkerDied(None)
             chunk = process.stdout.read1(size - len(out))  # type: ignore[attr-defined]
             if not chunk:
-                raise _Gone(process.wait())
+                raise WorkerDied(process.wait())
             out += chunk
         return bytes(out)
 
@@ -125,9 +127,9 @@ class Extractor:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     _close(pipe)
-        if self._errors is not None:
-            self._errors.close()
-            self._errors = None
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
 
 
 def _close(pipe: IO[bytes]) -> None:
@@ -135,23 +137,23 @@ def _close(pipe: IO[bytes]) -> None:
         pipe.close()
 
 
-_local = threading.local()
-_started: list[Extractor] = []
+_thread_local = threading.local()
+_extractors: list[SandboxedExtractor] = []
 
 
-def extractor(config: ExtractConfig) -> Extractor:
+def get_extractor(config: ExtractConfig) -> SandboxedExtractor:
     """This thread's extractor for a configuration: it lives as long as the worker does."""
-    known: dict[ExtractConfig, Extractor] = _local.__dict__.setdefault("known", {})
+    known: dict[ExtractConfig, SandboxedExtractor] = _thread_local.__dict__.setdefault("known", {})
     if config not in known:
-        known[config] = Extractor(config)
-        _started.append(known[config])
+        known[config] = SandboxedExtractor(config)
+        _extractors.append(known[config])
     return known[config]
 
 
-def close_all() -> None:
+def close_extractors() -> None:
     """Ends the extracting processes of all threads of this process."""
-    for item in _started:
+    for item in _extractors:
         item.close()
 
 
-atexit.register(close_all)
+atexit.register(close_extractors)

@@ -15,35 +15,35 @@ import struct
 import sys
 from typing import BinaryIO
 
-from tasks.extract.page import Page, PageError, Request, extract
+from tasks.extract.page import ExtractedPage, ExtractRequest, PageError, extract_page
 
-LENGTH = struct.Struct("<Q")
-_WARM_UP = b"<html><head><title>t</title></head><body><p>One.</p><p>Two.</p></body></html>"
+LENGTH_PREFIX = struct.Struct("<Q")
+_WARM_UP_PAGE = b"<html><head><title>t</title></head><body><p>One.</p><p>Two.</p></body></html>"
 
-Answer = Page | tuple[str, str]
+ExtractResult = ExtractedPage | tuple[str, str]
 """A page, or the reason and message of a failure."""
 
 
-def send(stream: BinaryIO, value: object) -> None:
+def send_message(stream: BinaryIO, message: object) -> None:
     """Writes one value."""
-    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    stream.write(LENGTH.pack(len(data)) + data)
+    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    stream.write(LENGTH_PREFIX.pack(len(data)) + data)
     stream.flush()
 
 
-def _receive(stream: BinaryIO) -> Request | None:
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
+def _receive_request(stream: BinaryIO) -> ExtractRequest | None:
+    head = stream.read(LENGTH_PREFIX.size)
+    if len(head) < LENGTH_PREFIX.size:
         return None
-    request = pickle.loads(stream.read(LENGTH.unpack(head)[0]))  # noqa: S301 - our own parent
-    assert isinstance(request, Request)
+    request = pickle.loads(stream.read(LENGTH_PREFIX.unpack(head)[0]))  # noqa: S301 - our own parent
+    assert isinstance(request, ExtractRequest)
     return request
 
 
-def answer(request: Request, engine: str) -> Answer:
+def extract_safely(request: ExtractRequest, engine: str) -> ExtractResult:
     """Extracts a page; no error of the extractor gets past this."""
     try:
-        return extract(request, engine)
+        return extract_page(request, engine)
     except PageError as error:
         return error.reason, str(error)
     except MemoryError:
@@ -54,7 +54,7 @@ def answer(request: Request, engine: str) -> Answer:
         return "extract_error", f"{type(error).__name__}: {error}"
 
 
-def main(engine: str, seconds: float, memory: int) -> None:
+def main(engine: str, cpu_seconds: float, max_memory: int) -> None:
     """Answers requests until the parent closes its end."""
     logging.disable(logging.CRITICAL)
     # A cancelled run signals the whole group; the parent decides when this process ends.
@@ -62,14 +62,14 @@ def main(engine: str, seconds: float, memory: int) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     replies = sys.stdout.buffer
     # Loading the libraries is no page's fault.
-    answer(Request(_WARM_UP, "http://localhost/", "text/html"), engine)
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    send(replies, "ready")
-    while (request := _receive(sys.stdin.buffer)) is not None:
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-        result = answer(request, engine)
+    extract_safely(ExtractRequest(_WARM_UP_PAGE, "http://localhost/", "text/html"), engine)
+    resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
+    send_message(replies, "ready")
+    while (request := _receive_request(sys.stdin.buffer)) is not None:
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+        result = extract_safely(request, engine)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        send(replies, result)
+        send_message(replies, result)
 
 
 if __name__ == "__main__":

@@ -9,27 +9,27 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, PartRef
-from infra.dataset.fingerprint import digest
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.dataset.step import Step
 from infra.formats import warc
 from tasks.extract.config import ExtractConfig
-from tasks.extract.page import Page, Request
+from tasks.extract.page import ExtractedPage, ExtractRequest
 
-NAME = "extract"
-_WARC = "warc.gz"
-_POSITION = ("offset", "length")
+STAGE_NAME = "extract"
+_WARC_SUFFIX = "warc.gz"
+_POSITION_COLUMNS = ("offset", "length")
 
 STAGE = Stage(
-    NAME,
+    STAGE_NAME,
     modules=("tasks.extract.task", "tasks.extract.sandbox_worker"),
     libraries=("fastwarc", "lxml", "resiliparse", "trafilatura"),
 )
 
-CHAPTERS = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
+CHAPTERS_TYPE = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
 
-DOCUMENTS = pa.schema(
+DOCUMENT_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("text", pa.large_string()),
@@ -40,7 +40,7 @@ DOCUMENTS = pa.schema(
         ("language_hint", pa.string()),
         ("license", pa.string()),
         ("segment", pa.string()),
-        ("chapters", CHAPTERS),
+        ("chapters", CHAPTERS_TYPE),
     ]
 )
 """The columns of a document, as every source gives them; pages have no chapters."""
@@ -52,7 +52,7 @@ def spec(
     config: ExtractConfig,
     raw: Dataset,
     license: str | None = None,  # noqa: A002
-) -> Spec:
+) -> DatasetSpec:
     """What the documents are made from.
 
     Args:
@@ -61,12 +61,12 @@ def spec(
         raw: captures, as `acquire` commits them.
         license: the source's licence, for pages that name none.
     """
-    return Spec(STAGE, raw.source, {**config.facts(), "license": license}, (raw,))
+    return DatasetSpec(STAGE, raw.source, {**config.to_json(), "license": license}, (raw,))
 
 
 def run(
     ctx: Context,
-    spec: Spec,
+    spec: DatasetSpec,
     *,
     config: ExtractConfig,
     raw: Dataset,
@@ -75,20 +75,21 @@ def run(
     """Extracts every part that was not extracted before, and commits."""
     source = str(raw.source)
     units = [
-        Unit(_key(source, part), (part, source, config, license), part.rows) for part in raw.parts
+        WorkUnit(_unit_key(source, part), (part, source, config, license), part.num_rows)
+        for part in raw.parts
     ]
-    return build(ctx, spec, units, extract_part)
+    return build_dataset(ctx, spec, units, extract_part)
 
 
-def _key(source: str, part: PartRef) -> str:
+def _unit_key(source: str, part: PartRef) -> str:
     """What a part's documents depend on: its index, but not where a record lies in the archive.
 
     The index holds the payloads' digests, so that a page that was fetched again and found
     unchanged is not extracted again.
     """
     index = part.table()
-    columns = [name for name in index.column_names if name not in _POSITION]
-    return digest({"source": source, "index": index.select(columns).to_pydict()})
+    columns = [name for name in index.column_names if name not in _POSITION_COLUMNS]
+    return json_sha256({"source": source, "index": index.select(columns).to_pydict()})
 
 
 def extract_part(
@@ -96,7 +97,7 @@ def extract_part(
     source: str,
     config: ExtractConfig,
     license: str | None,  # noqa: A002
-) -> Iterator[Outcome]:
+) -> Iterator[PartResult]:
     """The documents of one part of captures, in its order.
 
     Args:
@@ -105,11 +106,11 @@ def extract_part(
         config: the recipe's section.
         license: the source's licence.
     """
-    from tasks.extract.sandbox import extractor
+    from tasks.extract.sandbox import get_extractor
 
     index = part.table().to_pylist()
-    archive = io.BytesIO(part.storage.read(part.file(_WARC))) if index else io.BytesIO()
-    extract = extractor(config)
+    archive = io.BytesIO(part.storage.read(part.file(_WARC_SUFFIX))) if index else io.BytesIO()
+    extract = get_extractor(config)
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = []
     failed: list[bool] = []
@@ -125,19 +126,19 @@ def extract_part(
             why = {"bytes": entry["payload_bytes"], "limit": config.max_bytes}
             verdict("too_large", why, broken=True)
             continue
-        found = extract(_request(entry, archive))
-        if not isinstance(found, Page):
+        found = extract(_build_request(entry, archive))
+        if not isinstance(found, ExtractedPage):
             verdict(found[0], {"error": found[1]}, broken=True)
         elif not found.text:
             verdict("empty", {"bytes": entry["payload_bytes"], "encoding": found.encoding})
         else:
-            rows.append(_document(entry, found, source, license))
-            odd = {"encoding": found.encoding, "replaced": found.replaced}
-            verdict(None, odd if found.replaced else None)
-    yield Outcome(
-        pa.Table.from_pylist(rows, schema=DOCUMENTS),
-        verdicts(
-            NAME,
+            rows.append(_build_document(entry, found, source, license))
+            odd = {"encoding": found.encoding, "replaced": found.num_replaced}
+            verdict(None, odd if found.num_replaced else None)
+    yield PartResult(
+        pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA),
+        ledger_table(
+            STAGE_NAME,
             [entry["id"] for entry in index],
             urls=[entry["url"] for entry in index],
             reasons=reasons,
@@ -147,9 +148,9 @@ def extract_part(
     )
 
 
-def _request(entry: dict[str, Any], archive: io.BytesIO) -> Request:
-    return Request(
-        warc.capture_at(archive, entry["offset"]).payload,
+def _build_request(entry: dict[str, Any], archive: io.BytesIO) -> ExtractRequest:
+    return ExtractRequest(
+        warc.read_capture(archive, entry["offset"]).payload,
         entry["url"],
         entry["content_type"],
         entry["content_language"],
@@ -157,9 +158,9 @@ def _request(entry: dict[str, Any], archive: io.BytesIO) -> Request:
     )
 
 
-def _document(
+def _build_document(
     entry: dict[str, Any],
-    page: Page,
+    page: ExtractedPage,
     source: str,
     license: str | None,  # noqa: A002
 ) -> dict[str, Any]:
@@ -177,4 +178,4 @@ def _document(
     }
 
 
-extract = Step(NAME, spec, run)
+extract = Step(STAGE_NAME, spec, run)

@@ -14,35 +14,35 @@ from infra.errors import UserError
 from lm.models.gpt2 import hf as gpt2
 from lm.models.llama import hf as llama
 
-TOLERANCE = 1e-4  # largest difference of a logit in fp32
+LOGIT_TOLERANCE = 1e-4  # largest difference of a logit in fp32
 
 
-class ParityBroken(UserError):
+class ParityError(UserError):
     """An exported model that does not say what the trained one said."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """What `train` leaves of a model.
 
     Attributes:
-        shape: the fields of the training model's shape, by name.
+        model_config: the fields of the training model's shape, by name.
         weights: fp32 tensors by the training model's names.
-        probe: ``tokens`` int64[1, T], ``positions`` int64[n], ``logits`` float[n, V].
+        reference_logits: ``tokens`` int64[1, T], ``positions`` int64[n], ``logits`` float[n, V].
         tokenizer: ``tokenizer.json``.
         eos: the id that closes documents.
     """
 
-    shape: Mapping[str, Any]
+    model_config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
-    probe: Mapping[str, Tensor]
+    reference_logits: Mapping[str, Tensor]
     tokenizer: bytes
     eos: int
 
     @staticmethod
-    def read(files: Mapping[str, bytes], eos: int) -> "Trained":
+    def from_files(files: Mapping[str, bytes], eos: int) -> "TrainedModel":
         """From the files of the data set by their names."""
-        return Trained(
+        return TrainedModel(
             json.loads(files["config.json"])["shape"],
             load(files["model.safetensors"]),
             load(files["probe.safetensors"]),
@@ -51,7 +51,7 @@ class Trained:
         )
 
 
-def export(trained: Trained, folder: Path) -> float:
+def export(trained: TrainedModel, folder: Path) -> float:
     """Write a folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load, and check it.
 
     Args:
@@ -70,9 +70,9 @@ def export(trained: Trained, folder: Path) -> float:
 
     logging.disable_progress_bar()  # a run's log is no place for bars
 
-    layout = {"llama": llama, "gpt2": gpt2}[trained.shape["layout"]]
-    model: Any = AutoModelForCausalLM.from_config(layout.config(trained.shape, trained.eos))
-    weights = layout.rename(trained.weights, trained.shape)
+    layout = {"llama": llama, "gpt2": gpt2}[trained.model_config["layout"]]
+    model: Any = AutoModelForCausalLM.from_config(layout.config(trained.model_config, trained.eos))
+    weights = layout.rename(trained.weights, trained.model_config)
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)
     save_tokenizer(trained, folder)
@@ -80,7 +80,7 @@ def export(trained: Trained, folder: Path) -> float:
     return check_logits(trained, folder)
 
 
-def save_tokenizer(trained: Trained, folder: Path) -> None:
+def save_tokenizer(trained: TrainedModel, folder: Path) -> None:
     """The tokenizer as ``PreTrainedTokenizerFast``; the end of text also begins and pads."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -92,13 +92,13 @@ def save_tokenizer(trained: Trained, folder: Path) -> None:
         bos_token=end,
         eos_token=end,
         pad_token=end,
-        model_max_length=trained.shape["context"],
+        model_max_length=trained.model_config["context"],
         clean_up_tokenization_spaces=False,
     )
     fast.save_pretrained(folder)
 
 
-SAMPLES = (
+TOKENIZER_SAMPLES = (
     "It was the best of times,\n\n\tit was 1859.",
     "Ça va? Größe, 吾輩は猫である, мир, 🙂  two  spaces",
     'def f(x): return {"a": [x**2]}  # don\'t',
@@ -106,32 +106,34 @@ SAMPLES = (
 )
 
 
-def check_tokenizer(trained: Trained, folder: Path) -> None:
-    """Raise ``ParityBroken`` unless the exported tokenizer gives the trained one's ids and text."""
+def check_tokenizer(trained: TrainedModel, folder: Path) -> None:
+    """Raise ``ParityError`` unless the exported tokenizer gives the trained one's ids and text."""
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
     plain = Tokenizer.from_str(trained.tokenizer.decode())
     exported: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    for text in SAMPLES:
+    for text in TOKENIZER_SAMPLES:
         ids = plain.encode(text).ids
         if exported.encode(text) != ids or exported.decode(ids) != plain.decode(ids):
-            raise ParityBroken(f"release: the exported tokenizer treats {text!r} otherwise")
+            raise ParityError(f"release: the exported tokenizer treats {text!r} otherwise")
 
 
 @torch.no_grad()
-def check_logits(trained: Trained, folder: Path) -> float:
-    """The largest difference of a logit; raises ``ParityBroken`` if it is above the tolerance."""
+def check_logits(trained: TrainedModel, folder: Path) -> float:
+    """The largest difference of a logit; raises ``ParityError`` if it is above the tolerance."""
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True
     ).eval()
-    logits = model(trained.probe["tokens"]).logits[0, trained.probe["positions"]]
-    difference = float((logits - trained.probe["logits"]).abs().max())
-    if not difference <= TOLERANCE:
-        raise ParityBroken(
+    logits = model(trained.reference_logits["tokens"]).logits[
+        0, trained.reference_logits["positions"]
+    ]
+    difference = float((logits - trained.reference_logits["logits"]).abs().max())
+    if not difference <= LOGIT_TOLERANCE:
+        raise ParityError(
             f"release: a logit of the exported model differs by {difference:.3g} from the trained "
-            f"model's ({TOLERANCE:g} is allowed); nothing was released"
+            f"model's ({LOGIT_TOLERANCE:g} is allowed); nothing was released"
         )
     return difference

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.dataset.dataset import SHORT, Dataset, NotCommitted, open_dataset
+from infra.dataset.dataset import SHORT, Dataset, DatasetNotFoundError, open_dataset
 from infra.store.storage import Storage
 
 
 @dataclass(frozen=True)
-class Ancestor:
+class LineageEntry:
     """A data set that the model was made from, as far as it is still in the store."""
 
     stage: str
@@ -18,9 +18,9 @@ class Ancestor:
     dataset: Dataset | None
 
 
-def lineage(root: Storage, youngest: Sequence[Dataset]) -> list[Ancestor]:
+def collect_lineage(root: Storage, datasets: Sequence[Dataset]) -> list[LineageEntry]:
     """All data sets that these were made from, themselves first, each once, nearest first."""
-    found = [Ancestor(d.stage, d.source, d.fingerprint, d) for d in youngest]
+    found = [LineageEntry(d.stage, d.source, d.fingerprint, d) for d in datasets]
     seen = {item.fingerprint for item in found}
     for item in found:  # grows while it is walked
         for parent in item.dataset.manifest.inputs if item.dataset else ():
@@ -29,17 +29,19 @@ def lineage(root: Storage, youngest: Sequence[Dataset]) -> list[Ancestor]:
             seen.add(parent["fingerprint"])
             name = f"{parent['source'] or 'all'}-{parent['fingerprint'][:SHORT]}"
             try:
-                data = open_dataset(root.at(parent["stage"], name))
-            except NotCommitted:
+                data = open_dataset(root.subdir(parent["stage"], name))
+            except DatasetNotFoundError:
                 data = None
-            found.append(Ancestor(parent["stage"], parent["source"], parent["fingerprint"], data))
+            found.append(
+                LineageEntry(parent["stage"], parent["source"], parent["fingerprint"], data)
+            )
     return found
 
 
-def licences(ancestors: Sequence[Ancestor]) -> dict[str, int]:
+def count_licenses(entries: Sequence[LineageEntry]) -> dict[str, int]:
     """Documents of the corpus by their licence; ``unknown`` where none was recorded."""
     counted: dict[str, int] = {}
-    for ancestor in ancestors:
+    for ancestor in entries:
         if ancestor.stage != "select" or ancestor.dataset is None:
             continue
         for part in ancestor.dataset.parts:
@@ -49,12 +51,12 @@ def licences(ancestors: Sequence[Ancestor]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
-def card(
+def render_card(
     model: Dataset,
     tokens: Dataset,
     training: Mapping[str, Any],
-    shape: Mapping[str, Any],
-    ancestors: Sequence[Ancestor],
+    model_config: Mapping[str, Any],
+    lineage: Sequence[LineageEntry],
 ) -> str:
     """README.md of the folder: what the model is, what it was made from, how it was trained.
 
@@ -62,13 +64,13 @@ def card(
         model: the data set of `train`.
         tokens: the token shards that it was trained on.
         training: the recipe's entry.
-        shape: the decoder's shape.
-        ancestors: where the tokens come from.
+        model_config: the decoder's shape.
+        lineage: where the tokens come from.
     """
-    facts: Any = model.facts
-    rights = [(name, f"{count:,}") for name, count in licences(ancestors).items()]
+    facts: Any = model.stats
+    rights = [(name, f"{count:,}") for name, count in count_licenses(lineage).items()]
     languages = sorted(
-        key for key in tokens.facts.get("by_language", {}) if key and len(key) in (2, 3)
+        key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
     )
     front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
     if languages:
@@ -87,7 +89,7 @@ def card(
             "",
             (
                 f"A decoder in Llama's layout with {facts['parameters']:,} parameters "
-                f"(vocabulary {shape['vocabulary']:,}, context {shape['context']:,} tokens), trained "
+                f"(vocabulary {model_config['vocabulary']:,}, context {model_config['context']:,} tokens), trained "
                 f"{begun} by Gristmill on {facts['tokens']:,} tokens "
                 f"({facts['epochs']:.2f} epochs). It was built from raw pages and books in one run; "
                 "every figure below is taken from that run's records."
@@ -115,27 +117,27 @@ def card(
             "",
             "## Data",
             "",
-            *_table(
+            *_markdown_table(
                 ("stage", "source", "documents in", "kept", "fingerprint"),
                 [
                     (
                         item.stage,
                         item.source or "",
-                        f"{item.dataset.counts.in_:,}" if item.dataset else "not in the store",
+                        f"{item.dataset.counts.n_in:,}" if item.dataset else "not in the store",
                         f"{item.dataset.counts.kept:,}" if item.dataset else "",
                         f"`{item.fingerprint[:SHORT]}`",
                     )
-                    for item in ancestors
+                    for item in lineage
                 ],
             ),
             "",
             "Licences of the corpus, as its sources state them:",
             "",
-            *(_table(("licence", "documents"), rights) if rights else ["none recorded."]),
+            *(_markdown_table(("licence", "documents"), rights) if rights else ["none recorded."]),
             "",
             "## Training",
             "",
-            *_table(
+            *_markdown_table(
                 ("setting", "value"),
                 [(key, f"`{value}`") for key, value in sorted(training.items())],
             ),
@@ -144,6 +146,6 @@ def card(
     )
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     lines = [head, tuple("---" for _ in head), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
-from infra.dataset.stage import Context, Spec, Stage, commit_files
+from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.dataset.step import Step
-from tasks.release.model_card import card, lineage
+from tasks.release.model_card import collect_lineage, render_card
 
 STAGE = Stage(
     "release",
@@ -18,12 +18,12 @@ STAGE = Stage(
 FILES = ("config.json", "model.safetensors", "probe.safetensors", "tokenizer.json")
 
 
-def spec(ctx: Context, *, model: Dataset, tokens: Dataset) -> Spec:  # noqa: ARG001
+def spec(ctx: Context, *, model: Dataset, tokens: Dataset) -> DatasetSpec:  # noqa: ARG001
     """What would be released."""
-    return Spec(STAGE, model.source, {}, (model, tokens))
+    return DatasetSpec(STAGE, model.source, {}, (model, tokens))
 
 
-def build(ctx: Context, spec: Spec, *, model: Dataset, tokens: Dataset) -> Dataset:
+def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -> Dataset:
     """Export, check, and commit.
 
     Returns:
@@ -33,24 +33,24 @@ def build(ctx: Context, spec: Spec, *, model: Dataset, tokens: Dataset) -> Datas
     Raises:
         ParityBroken: if the exported model's logits or tokens differ from the trained one's.
     """
-    from tasks.release.export import Trained, export
+    from tasks.release.export import TrainedModel, export
 
     ctx.reporter.update(Progress(STAGE.name, spec.source, 0, 1, "exporting"))
     files = {name: model.read(name) for name in FILES}
     described = json.loads(files["config.json"])
     with tempfile.TemporaryDirectory(prefix="gristmill-release-") as scratch:
         folder = Path(scratch)
-        difference = export(Trained.read(files, tokens.facts["eos_id"]), folder)
-        ancestors = lineage(ctx.storage, [model, tokens])
-        text = card(model, tokens, described["training"], described["shape"], ancestors)
+        difference = export(TrainedModel.from_files(files, tokens.stats["eos_id"]), folder)
+        ancestors = collect_lineage(ctx.storage, [model, tokens])
+        text = render_card(model, tokens, described["training"], described["shape"], ancestors)
         (folder / "README.md").write_text(text, encoding="utf-8")
         made = commit_files(
             ctx,
             spec,
             {path.name: path for path in folder.iterdir()},
             counts=model.counts,
-            facts={
-                "parameters": model.facts["parameters"],
+            stats={
+                "parameters": model.stats["parameters"],
                 "largest_logit_difference": difference,
                 "format": "LlamaForCausalLM",
             },

@@ -5,57 +5,59 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from infra.config import Section, enumerated, known
+from infra.config import ConfigModel, json_enum, one_of
 from infra.schemas.languages import Language
 from infra.schemas.quality_rules import RULES
 from infra.schemas.signals import SIGNALS
-from tasks.select.rank import SIMPLE
-from tasks.select.repeated_text.config import Lines, Substrings
+from tasks.select.rank import SIMPLE_KEYS
+from tasks.select.repeated_text.config import LineDedupConfig, SubstringDedupConfig
 
-NUMBERS = frozenset({*SIGNALS, "language_score"})
-FILTER_OF = {rule.name: name for name, rules in RULES.items() for rule in rules}
+NUMERIC_COLUMNS = frozenset({*SIGNALS, "language_score"})
+FILTER_BY_RULE = {rule.name: name for name, rules in RULES.items() for rule in rules}
 
-Filter = Annotated[str, known("quality filter", frozenset(RULES)), enumerated(RULES)]
-RuleName = Annotated[str, known("rule", frozenset(FILTER_OF)), enumerated(FILTER_OF)]
+Filter = Annotated[str, one_of("quality filter", frozenset(RULES)), json_enum(RULES)]
+RuleName = Annotated[str, one_of("rule", frozenset(FILTER_BY_RULE)), json_enum(FILTER_BY_RULE)]
 Score = Annotated[float, Field(ge=0, le=1)]
-Limit = Annotated[float, Field(allow_inf_nan=False)]
-Pii = Literal["keep", "mask", "drop"]
+Threshold = Annotated[float, Field(allow_inf_nan=False)]
+PiiAction = Literal["keep", "mask", "drop"]
 
 
-def _preference(key: str) -> str:
+def _check_preference(key: str) -> str:
     way, _, name = key.partition(":")
-    if key in SIMPLE or (way in ("highest", "lowest") and name in NUMBERS):
+    if key in SIMPLE_KEYS or (way in ("highest", "lowest") and name in NUMERIC_COLUMNS):
         return key
     raise ValueError(
-        f"{key!r} is no preference; there are {', '.join(SIMPLE)}, and highest: or lowest: with "
-        f"one of {', '.join(sorted(NUMBERS))}"
+        f"{key!r} is no preference; there are {', '.join(SIMPLE_KEYS)}, and highest: or lowest: with "
+        f"one of {', '.join(sorted(NUMERIC_COLUMNS))}"
     )
 
 
-Preference = Annotated[str, AfterValidator(_preference)]
+Preference = Annotated[str, AfterValidator(_check_preference)]
 
 
-class Override(Section):
+class SourceOverride(ConfigModel):
     """What is different for one source; what is left out is as for all."""
 
     languages: dict[Language, Score] | None = Field(None, description="instead of the general ones")
-    quality: tuple[Filter, ...] | None = Field(None, description="instead of the general ones")
-    rules: dict[RuleName, Limit | None] = Field(
+    quality_filters: tuple[Filter, ...] | None = Field(
+        None, description="instead of the general ones"
+    )
+    thresholds: dict[RuleName, Threshold | None] = Field(
         default_factory=dict, description="limits that differ from the general ones"
     )
-    pii: Pii | None = Field(None, description="instead of the general choice")
+    pii: PiiAction | None = Field(None, description="instead of the general choice")
 
 
-class Gates(Section):
+class SourceFilters(ConfigModel):
     """What a document of one source has to pass, before duplicates are looked at."""
 
     languages: dict[Language, Score]
-    quality: tuple[Filter, ...]
-    rules: dict[RuleName, Limit | None]
-    pii: Pii
+    quality_filters: tuple[Filter, ...]
+    thresholds: dict[RuleName, Threshold | None]
+    pii: PiiAction
 
 
-class SelectConfig(Section):
+class SelectConfig(ConfigModel):
     """Which documents become the corpus.
 
     The defaults are FineWeb's for English (datatrove ``examples/fineweb.py``): language score 0.65
@@ -66,39 +68,39 @@ class SelectConfig(Section):
         default_factory=lambda: {"en": 0.65},
         description="languages to keep, each with the least score; empty keeps every language",
     )
-    quality: tuple[Filter, ...] = Field(
+    quality_filters: tuple[Filter, ...] = Field(
         ("gopher_repetition", "gopher_quality", "c4", "fineweb"),
         description="quality filters, applied in this order; empty applies none",
     )
-    rules: dict[RuleName, Limit | None] = Field(
+    thresholds: dict[RuleName, Threshold | None] = Field(
         default_factory=dict,
         description="limits of single rules instead of the published ones; null switches one off",
     )
-    pii: Pii = Field(
+    pii: PiiAction = Field(
         "mask",
         description="personal data: kept, masked by its kind, or the documents that hold any dropped",
     )
-    overrides: dict[str, Override] = Field(
+    per_source: dict[str, SourceOverride] = Field(
         default_factory=dict, description="what is different for single sources, by source name"
     )
-    survivor: tuple[Preference, ...] = Field(
+    prefer: tuple[Preference, ...] = Field(
         ("source", "longest"),
         description="which of several copies stays, by these in turn: source (as the recipe lists "
         "them), longest, shortest, newest, oldest (by the document's date), highest:SIGNAL or "
         "lowest:SIGNAL of an annotation; the smaller id decides last",
     )
-    one_per_url: bool = Field(
+    dedup_urls: bool = Field(
         False,
         description="keep one document per web address, chosen by survivor among those that pass "
         "the rules, before copies are looked at",
     )
-    lines: Lines | None = Field(
+    line_dedup: LineDedupConfig | None = Field(
         None, description="take repeated lines out of the texts that stay; left out: none"
     )
-    substrings: Substrings | None = Field(
+    substring_dedup: SubstringDedupConfig | None = Field(
         None, description="take long runs of words that an earlier document has out; left out: none"
     )
-    max_source_loss: float = Field(
+    max_source_duplicate_fraction: float = Field(
         0.9,
         ge=0,
         le=1,
@@ -109,27 +111,38 @@ class SelectConfig(Section):
         20, ge=1, description="documents a source needs for max_source_loss to be asked of it"
     )
 
-    def gates(self, source: str | None) -> Gates:
+    def filters_for(self, source: str | None) -> SourceFilters:
         """What holds for one source."""
-        own = self.overrides.get(source or "", Override.model_validate({}))
-        return Gates(
+        own = self.per_source.get(source or "", SourceOverride.model_validate({}))
+        return SourceFilters(
             languages=self.languages if own.languages is None else own.languages,
-            quality=self.quality if own.quality is None else own.quality,
-            rules={**self.rules, **own.rules},
+            quality_filters=self.quality_filters
+            if own.quality_filters is None
+            else own.quality_filters,
+            thresholds={**self.thresholds, **own.thresholds},
             pii=self.pii if own.pii is None else own.pii,
         )
 
     @model_validator(mode="after")
-    def _no_idle_rules(self) -> Self:
+    def _reject_unused_thresholds(self) -> Self:
         """A limit for a filter that is not applied would silently do nothing."""
-        everywhere = {*self.quality, *(f for o in self.overrides.values() for f in o.quality or ())}
-        _check_used(self.rules, everywhere, "rules")
-        for source, own in self.overrides.items():
-            _check_used(own.rules, set(self.gates(source).quality), f"overrides.{source}.rules")
+        everywhere = {
+            *self.quality_filters,
+            *(f for o in self.per_source.values() for f in o.quality_filters or ()),
+        }
+        _check_used(self.thresholds, everywhere, "rules")
+        for source, own in self.per_source.items():
+            _check_used(
+                own.thresholds,
+                set(self.filters_for(source).quality_filters),
+                f"overrides.{source}.rules",
+            )
         return self
 
 
-def _check_used(rules: Mapping[str, float | None], filters: set[str], where: str) -> None:
-    for rule in rules:
-        if FILTER_OF[rule] not in filters:
-            raise ValueError(f"{where}: {rule} belongs to {FILTER_OF[rule]}, which is not applied")
+def _check_used(thresholds: Mapping[str, float | None], filters: set[str], field_path: str) -> None:
+    for rule in thresholds:
+        if FILTER_BY_RULE[rule] not in filters:
+            raise ValueError(
+                f"{field_path}: {rule} belongs to {FILTER_BY_RULE[rule]}, which is not applied"
+            )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.select.rules import PRIVATE
+from tasks.select.rules import PII_COLUMNS
 
 Span = Mapping[str, Any]
 Cut = Sequence[int]  # first character, and the first after it
@@ -28,17 +28,17 @@ class Edit:
     kinds: tuple[str, ...] = ()
 
     @property
-    def text(self) -> str:
+    def replacement(self) -> str:
         """What stands there afterwards."""
-        return "".join(replacement(kind) for kind in self.kinds)
+        return "".join(pii_placeholder(kind) for kind in self.kinds)
 
 
-def replacement(kind: str) -> str:
+def pii_placeholder(kind: str) -> str:
     """What stands for a span of this kind."""
     return f"<{kind.upper()}>"
 
 
-def merged(spans: Sequence[Span]) -> list[tuple[int, int, str]]:
+def merge_spans(spans: Sequence[Span]) -> list[tuple[int, int, str]]:
     """``(start, end, kind)`` in order; spans that overlap become one, of the first one's kind."""
     out: list[tuple[int, int, str]] = []
     for span in sorted(spans, key=lambda span: (span["start"], -span["end"], span["kind"])):
@@ -50,7 +50,7 @@ def merged(spans: Sequence[Span]) -> list[tuple[int, int, str]]:
     return out
 
 
-def united(cuts: Sequence[Cut]) -> list[tuple[int, int]]:
+def merge_cuts(cuts: Sequence[Cut]) -> list[tuple[int, int]]:
     """Cuts in order, those that overlap or touch made one."""
     out: list[tuple[int, int]] = []
     for start, end in sorted((cut[0], cut[1]) for cut in cuts):
@@ -61,16 +61,16 @@ def united(cuts: Sequence[Cut]) -> list[tuple[int, int]]:
     return out
 
 
-def edits(spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> list[Edit]:
+def plan_edits(spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> list[Edit]:
     """What masking and cutting come to, in order and apart from each other.
 
     A span that lies in a cut is gone with it. One that reaches out of it is gone as a whole, and
     its mask stands in its place.
     """
-    gone = united(cuts)
+    gone = merge_cuts(cuts)
     found = [Edit(start, end) for start, end in gone]
     starts = [start for start, _ in gone]
-    for start, end, kind in merged(spans):
+    for start, end, kind in merge_spans(spans):
         place = bisect_right(starts, start) - 1
         if place < 0 or end > gone[place][1]:
             found.append(Edit(start, end, (kind,)))
@@ -84,7 +84,7 @@ def edits(spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> list[Edit]:
     return out
 
 
-def mask(text: str, spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> str:
+def apply_edits(text: str, spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> str:
     """The text with every span replaced and every cut left out.
 
     Args:
@@ -94,21 +94,23 @@ def mask(text: str, spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> str:
     """
     pieces = []
     at = 0
-    for edit in edits(spans, cuts):
-        pieces += [text[at : edit.start], edit.text]
+    for edit in plan_edits(spans, cuts):
+        pieces += [text[at : edit.start], edit.replacement]
         at = edit.end
     return "".join([*pieces, text[at:]])
 
 
-def moved(offsets: Sequence[int], spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> list[int]:
-    """Where offsets of the original text lie in the one that `mask` gives.
+def map_offsets(
+    offsets: Sequence[int], spans: Sequence[Span], cuts: Sequence[Cut] = ()
+) -> list[int]:
+    """Where offsets of the original text lie in the one that `apply_edits` gives.
 
     An offset inside of what was replaced or cut moves to the start of it.
     """
-    done = edits(spans, cuts)
+    done = plan_edits(spans, cuts)
     ends = [edit.end for edit in done]
     growth = list(
-        accumulate((len(edit.text) - (edit.end - edit.start) for edit in done), initial=0)
+        accumulate((len(edit.replacement) - (edit.end - edit.start) for edit in done), initial=0)
     )
     out = []
     for offset in offsets:
@@ -118,7 +120,7 @@ def moved(offsets: Sequence[int], spans: Sequence[Span], cuts: Sequence[Cut] = (
     return out
 
 
-def mask_document(
+def edit_document(
     document: Mapping[str, Any],
     spans: Mapping[str, Sequence[Span] | None],
     cuts: Sequence[Cut] = (),
@@ -131,36 +133,36 @@ def mask_document(
             ``chapter`` by its place.
         cuts: what is cut out of the text.
     """
-    text, title, chapters = (spans.get(name) or () for name in PRIVATE)
+    text, title, chapters = (spans.get(name) or () for name in PII_COLUMNS)
     by_chapter: dict[int, list[Span]] = {}
     for span in chapters:
         by_chapter.setdefault(span["chapter"], []).append(span)
     old = document["chapters"] or ()
-    starts = moved([chapter["start"] for chapter in old], text, cuts)
+    starts = map_offsets([chapter["start"] for chapter in old], text, cuts)
     masked = {
-        "text": mask(document["text"], text, cuts),
-        "title": document["title"] and mask(document["title"], title),
+        "text": apply_edits(document["text"], text, cuts),
+        "title": document["title"] and apply_edits(document["title"], title),
         "chapters": document["chapters"]
         and [
-            {**chapter, "title": mask(chapter["title"], by_chapter[place]), "start": start}
+            {**chapter, "title": apply_edits(chapter["title"], by_chapter[place]), "start": start}
             if place in by_chapter
             else {**chapter, "start": start}
             for place, (chapter, start) in enumerate(zip(old, starts, strict=True))
         ],
     }
-    kinds = [kind for edit in edits(text, cuts) for kind in edit.kinds]
-    kinds += [kind for s in (title, *by_chapter.values()) for *_, kind in merged(s)]
+    kinds = [kind for edit in plan_edits(text, cuts) for kind in edit.kinds]
+    kinds += [kind for s in (title, *by_chapter.values()) for *_, kind in merge_spans(s)]
     return masked, dict(sorted(Counter(kinds).items()))
 
 
 def edit_documents(
-    documents: pa.Table, notes: pa.Table | None, cuts: Mapping[int, Sequence[Cut]]
+    documents: pa.Table, annotations: pa.Table | None, cuts: Mapping[int, Sequence[Cut]]
 ) -> tuple[pa.Table, list[dict[str, int]]]:
     """Documents with personal data masked, repeated text cut out and chapters moved along.
 
     Args:
         documents: n rows.
-        notes: their annotations; ``None`` masks nothing.
+        annotations: their annotations; ``None`` masks nothing.
         cuts: what is cut out of texts, by row.
 
     Returns:
@@ -168,14 +170,14 @@ def edit_documents(
     """
     kinds: list[dict[str, int]] = [{} for _ in range(documents.num_rows)]
     found: list[dict[str, Any]] = [{} for _ in kinds]
-    if notes is not None:
-        found = notes.select(PRIVATE).to_pylist()
+    if annotations is not None:
+        found = annotations.select(PII_COLUMNS).to_pylist()
     touched = [row for row, spans in enumerate(found) if row in cuts or any(spans.values())]
     if not touched:
         return documents, kinds
     rows = documents.select(["text", "title", "chapters"]).to_pylist()
     for row in touched:
-        rows[row], kinds[row] = mask_document(rows[row], found[row], cuts.get(row, ()))
+        rows[row], kinds[row] = edit_document(rows[row], found[row], cuts.get(row, ()))
     for name in ("text", "title", "chapters"):
         field = documents.schema.field(name)
         column = pa.array([row[name] for row in rows], field.type)

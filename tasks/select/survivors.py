@@ -12,22 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 NO_BAND = -1  # compared for another reason than that they share one
-STAYS = -1
+NO_SURVIVOR = -1
 
 
 @dataclass(frozen=True)
-class Elected:
+class Survivors:
     """What became of n documents.
 
     Attributes:
-        survivor: int64[n], the document that a dropped one names; `STAYS` for all others.
+        survivor: int64[n], the document that a dropped one names; `NO_SURVIVOR` for all others.
         exact: bool[n], whether the two are of one exact group.
         similarity: float64[n] of the dropped.
         band: int64[n], the first band that nominated the pair; `NO_BAND` for none.
@@ -39,7 +39,7 @@ class Elected:
     band: I64
 
 
-def elect(order: I64, group: I64, pairs: I64, similarity: F64, band: I64) -> Elected:
+def choose_survivors(order: I64, group: I64, pairs: I64, similarity: F64, band: I64) -> Survivors:
     """Who is dropped, and for whose sake.
 
     Args:
@@ -55,13 +55,13 @@ def elect(order: I64, group: I64, pairs: I64, similarity: F64, band: I64) -> Ele
     by_group = np.argsort(ends, kind="stable")
     start = np.searchsorted(ends[by_group], np.arange(groups + 1))
     edge = by_group % max(len(pairs), 1)
-    found = Elected(
-        np.full(len(group), STAYS),
+    found = Survivors(
+        np.full(len(group), NO_SURVIVOR),
         np.zeros(len(group), np.bool_),
         np.zeros(len(group)),
         np.full(len(group), NO_BAND),
     )
-    _elect(
+    _choose_survivors(
         order,
         group,
         start,
@@ -76,18 +76,18 @@ def elect(order: I64, group: I64, pairs: I64, similarity: F64, band: I64) -> Ele
     return found
 
 
-@kernel
-def _elect(
+@jit
+def _choose_survivors(
     order: I64,
     group: I64,
     start: I64,
-    other: I64,
+    neighbor: I64,
     similarity: F64,
     band: I64,
     survivor: I64,
     exact: npt.NDArray[np.bool_],
-    how_similar: F64,
-    by_band: I64,
+    survivor_similarity: F64,
+    survivor_band: I64,
 ) -> None:
     stays = np.full(len(start), -1)  # place in the order of the group's survivor
     for place in range(len(order)):
@@ -96,23 +96,23 @@ def _elect(
         if stays[own] >= 0:
             survivor[document] = order[stays[own]]
             exact[document] = True
-            how_similar[document] = 1.0
+            survivor_similarity[document] = 1.0
             continue
         best = -1
         for k in range(start[own], start[own + 1]):
-            first = stays[other[k]]
+            first = stays[neighbor[k]]
             if first < 0:
                 continue
             # The most similar; of equals, the first elected.
             if (
                 best < 0
                 or similarity[k] > similarity[best]
-                or (similarity[k] == similarity[best] and first < stays[other[best]])
+                or (similarity[k] == similarity[best] and first < stays[neighbor[best]])
             ):
                 best = k
         if best >= 0:
-            survivor[document] = order[stays[other[best]]]
-            how_similar[document] = similarity[best]
-            by_band[document] = band[best]
+            survivor[document] = order[stays[neighbor[best]]]
+            survivor_similarity[document] = similarity[best]
+            survivor_band[document] = band[best]
         else:
             stays[own] = place

@@ -7,36 +7,40 @@ from typing import Any
 import numpy as np
 
 from infra.compute.progress import Progress
-from infra.dataset.dataset import SHORT, BrokenPromise, Dataset, NotCommitted, open_dataset
-from infra.dataset.fingerprint import digest
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
-from infra.dataset.stage import build as build_dataset
+from infra.dataset.dataset import SHORT, Dataset, DatasetNotFoundError, IntegrityError, open_dataset
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.dataset.step import Step
 from infra.errors import UserError
-from infra.removals.match import Removal, raw
-from infra.schemas.duplicate_pairs import EDGES
+from infra.removals.match import Removal, fingerprint_input
+from infra.schemas.duplicate_pairs import VERIFIED_PREFIX
 from infra.store.storage import Storage, StorageError
-from tasks.select.cluster_selection import gather, hold, send_pairs, survey
-from tasks.select.config import Gates, SelectConfig
+from tasks.select.cluster_selection import (
+    collect_dropped,
+    select_partition,
+    send_candidates,
+    send_pairs,
+)
+from tasks.select.config import SelectConfig, SourceFilters
 from tasks.select.repeated_text.line_dedup import REASON as LINES
-from tasks.select.repeated_text.pass_state import state
-from tasks.select.repeated_text.passes import run_levels
+from tasks.select.repeated_text.pass_state import load_state
+from tasks.select.repeated_text.passes import run_passes
 from tasks.select.repeated_text.substring_dedup import REASON as SUBSTRINGS
 from tasks.select.repeated_text.url_dedup import REASON as ADDRESS
-from tasks.select.repeated_text.url_dedup import elect_addresses, send_addresses
-from tasks.select.selection_shuffle import DIGITS, Poll
+from tasks.select.repeated_text.url_dedup import choose_url_survivors, send_url_candidates
+from tasks.select.selection_shuffle import PREFIX_DIGITS, SelectionShuffle
 from tasks.select.survivors import EXACT, NEAR
 from tasks.select.write_part import STAGE as NAME
-from tasks.select.write_part import Triple, write
+from tasks.select.write_part import PartInputs, write_corpus_part
 
 STAGE = Stage(NAME, modules=("tasks.select.task",), libraries=("pyarrow",))
-SHOWN_CLUSTERS = 10
+MAX_SHOWN_CLUSTERS = 10
 # Documents with copies, and verified pairs, that a worker looks at together.
-CANDIDATES, PAIRS = 200_000, 2_000_000
-LIMIT = 16**DIGITS
+CANDIDATES_PER_PARTITION, PAIRS_PER_PARTITION = 200_000, 2_000_000
+MAX_PARTITIONS = 16**PREFIX_DIGITS
 
 
-class ImplausibleLoss(UserError):
+class TooManyDuplicatesError(UserError):
     """A source loses so large a share of its documents to duplication that something is wrong."""
 
 
@@ -45,33 +49,39 @@ def spec(
     *,
     config: SelectConfig,
     documents: Sequence[Dataset],
-    notes: Sequence[Dataset],
-    marks: Dataset,
+    annotations: Sequence[Dataset],
+    duplicate_labels: Dataset,
     removals: Sequence[Removal] = (),
-) -> Spec:
+) -> DatasetSpec:
     """What would be made of these data sets, less what was taken out.
 
     Raises:
         UserError: if ``overrides`` names a source that is not in the recipe.
     """
     names = [data.source for data in documents]
-    for source in config.overrides:
+    for source in config.per_source:
         if source not in names:
             known = ", ".join(sorted(str(name) for name in names))
             raise UserError(
                 f"select.overrides.{source}: no source has this name; there are {known}"
             )
-    return Spec(STAGE, None, config.facts(), (*documents, *notes, marks), raw(removals))
+    return DatasetSpec(
+        STAGE,
+        None,
+        config.to_json(),
+        (*documents, *annotations, duplicate_labels),
+        fingerprint_input(removals),
+    )
 
 
 def build(
     ctx: Context,
-    spec: Spec,
+    spec: DatasetSpec,
     *,
     config: SelectConfig,
     documents: Sequence[Dataset],
-    notes: Sequence[Dataset],
-    marks: Dataset,
+    annotations: Sequence[Dataset],
+    duplicate_labels: Dataset,
     removals: Sequence[Removal] = (),
 ) -> Dataset:
     """Choose the corpus.
@@ -84,53 +94,62 @@ def build(
         BrokenPromise: if documents, notes and marks do not belong together.
     """
     try:
-        return _build(ctx, spec, config, documents, notes, marks, removals)
+        return _build(ctx, spec, config, documents, annotations, duplicate_labels, removals)
     except (OSError, StorageError) as error:
         # Another run of the same recipe may have finished first and tidied up.
         try:
-            return open_dataset(ctx.storage.at(*spec.folder.split("/")))
-        except NotCommitted:
+            return open_dataset(ctx.storage.subdir(*spec.folder.split("/")))
+        except DatasetNotFoundError:
             raise error from None
 
 
 def _build(
     ctx: Context,
-    spec: Spec,
+    spec: DatasetSpec,
     config: SelectConfig,
     documents: Sequence[Dataset],
-    notes: Sequence[Dataset],
-    marks: Dataset,
+    annotations: Sequence[Dataset],
+    duplicate_labels: Dataset,
     removals: Sequence[Removal],
 ) -> Dataset:
-    triples = _triples(documents, notes, marks)
-    gates = [config.gates(data.source) for data in documents]
-    work = ctx.storage.at("work", "select", spec.fingerprint[:SHORT])
-    poll = _poll(work, config, triples, marks)
+    triples = _align_parts(documents, annotations, duplicate_labels)
+    gates = [config.filters_for(data.source) for data in documents]
+    work = ctx.storage.subdir("work", "select", spec.fingerprint[:SHORT])
+    poll = _plan_shuffle(work, config, triples, duplicate_labels)
     passed = [0] * len(documents)
     payloads = [
-        (poll, part, triple, gates[triple.source], removals) for part, triple in enumerate(triples)
+        (poll, part, triple, gates[triple.source_index], removals)
+        for part, triple in enumerate(triples)
     ]
-    losses = _elect_addresses(ctx, poll, payloads)
-    for done, (part, count) in enumerate(ctx.cluster.map(survey, payloads), 1):
-        passed[triples[part].source] += count
+    losses = _choose_url_survivors(ctx, poll, payloads)
+    for done, (part, count) in enumerate(ctx.cluster.map(send_candidates, payloads), 1):
+        passed[triples[part].source_index] += count
         note = f"{done:,} of {len(triples):,} parts judged"
         ctx.reporter.update(Progress(STAGE.name, None, 0, len(triples), note))
-    losses += _elect(ctx, poll, marks)
-    _alarm(config, documents, passed, losses, marks)
-    known = dict(ctx.cluster.map(gather, [(poll, part) for part in poll.parts]))
-    level, lost, trimmed = run_levels(ctx, work, config, documents, triples, known)
+    losses += _choose_survivors(ctx, poll, duplicate_labels)
+    _check_duplicate_fraction(config, documents, passed, losses, duplicate_labels)
+    known = dict(ctx.cluster.map(collect_dropped, [(poll, part) for part in poll.parts]))
+    level, lost, trimmed = run_passes(ctx, work, config, documents, triples, known)
     losses += lost
-    _alarm(config, documents, passed, losses, marks)
+    _check_duplicate_fraction(config, documents, passed, losses, duplicate_labels)
     units = [
-        Unit(
-            digest([t.documents.content, t.notes.content, t.marks.content, t.source, known[part]]),
-            (t, gates[t.source], work, level, part),
-            t.notes.rows,
+        WorkUnit(
+            json_sha256(
+                [
+                    t.documents.content,
+                    t.annotations.content,
+                    t.duplicate_labels.content,
+                    t.source_index,
+                    known[part],
+                ]
+            ),
+            (t, gates[t.source_index], work, level, part),
+            t.annotations.num_rows,
         )
         for part, t in enumerate(triples)
     ]
-    reasons = [ADDRESS] * config.one_per_url + [EXACT, NEAR]
-    reasons += [LINES] * bool(config.lines) + [SUBSTRINGS] * bool(config.substrings)
+    reasons = [ADDRESS] * config.dedup_urls + [EXACT, NEAR]
+    reasons += [LINES] * bool(config.line_dedup) + [SUBSTRINGS] * bool(config.substring_dedup)
     facts = {
         "sources": {
             str(data.source): {
@@ -141,110 +160,125 @@ def _build(
             for place, data in enumerate(documents)
         }
     }
-    data = build_dataset(ctx, spec, units, corpus, facts=lambda _: facts)
+    data = build_dataset(ctx, spec, units, build_corpus_part, stats=lambda _: facts)
     work.remove_tree()
     return data
 
 
-def corpus(triple: Triple, gates: Gates, work: Storage, level: int, part: int) -> Iterator[Outcome]:
+def build_corpus_part(
+    inputs: PartInputs, filters: SourceFilters, work: Storage, pass_index: int, part: int
+) -> Iterator[PartResult]:
     """The corpus of one part, after the elections and the levels up to this one."""
-    known = state(work, level, part)
-    yield from write(triple, gates, known["dropped"], known["trimmed"])
+    known = load_state(work, pass_index, part)
+    yield from write_corpus_part(inputs, filters, known["dropped"], known["trimmed"])
 
 
-def _poll(work: Storage, config: SelectConfig, triples: Sequence[Triple], marks: Dataset) -> Poll:
+def _plan_shuffle(
+    work: Storage,
+    config: SelectConfig,
+    part_inputs: Sequence[PartInputs],
+    duplicate_labels: Dataset,
+) -> SelectionShuffle:
     """The election, cut so that a worker holds a bounded number of candidates."""
-    starts = np.cumsum([0, *(triple.documents.rows for triple in triples)])
-    documents = marks.facts["clustered_documents"]
-    pairs = marks.facts["verified"] + marks.facts["within_clusters_verified"]
+    starts = np.cumsum([0, *(triple.documents.num_rows for triple in part_inputs)])
+    documents = duplicate_labels.stats["clustered_documents"]
+    pairs = duplicate_labels.stats["verified"] + duplicate_labels.stats["within_clusters_verified"]
     partitions = 1
-    while partitions < LIMIT and partitions < max(documents / CANDIDATES, pairs / PAIRS):
+    while partitions < MAX_PARTITIONS and partitions < max(
+        documents / CANDIDATES_PER_PARTITION, pairs / PAIRS_PER_PARTITION
+    ):
         partitions *= 2
-    addresses = -(-int(starts[-1]) // CANDIDATES) if config.one_per_url else 0
-    return Poll(work, partitions, tuple(starts.tolist()), config.survivor, addresses)
+    addresses = -(-int(starts[-1]) // CANDIDATES_PER_PARTITION) if config.dedup_urls else 0
+    return SelectionShuffle(work, partitions, tuple(starts.tolist()), config.prefer, addresses)
 
 
-def _elect_addresses(
-    ctx: Context, poll: Poll, payloads: Sequence[tuple[Any, ...]]
+def _choose_url_survivors(
+    ctx: Context, shuffle: SelectionShuffle, payloads: Sequence[tuple[Any, ...]]
 ) -> Counter[tuple[int, str]]:
     """Elect one document per web address, if the recipe asks for it; what each source loses."""
     losses: Counter[tuple[int, str]] = Counter()
-    if poll.addresses:
-        for _ in ctx.cluster.map(send_addresses, payloads):
+    if shuffle.url_partitions:
+        for _ in ctx.cluster.map(send_url_candidates, payloads):
             pass
-    held = [(poll, partition) for partition in range(poll.addresses)]
-    for _, found in ctx.cluster.map(elect_addresses, held):
+    held = [(shuffle, partition) for partition in range(shuffle.url_partitions)]
+    for _, found in ctx.cluster.map(choose_url_survivors, held):
         for source, reason, count in found:
             losses[source, reason] += count
     return losses
 
 
-def _elect(ctx: Context, poll: Poll, marks: Dataset) -> Counter[tuple[int, str]]:
+def _choose_survivors(
+    ctx: Context, shuffle: SelectionShuffle, duplicate_labels: Dataset
+) -> Counter[tuple[int, str]]:
     """Hold the election; how many documents each source loses, by reason."""
     files = [
         record.name
-        for name, record in sorted(marks.manifest.files.items())
-        if name.startswith(EDGES)
+        for name, record in sorted(duplicate_labels.manifest.files.items())
+        if name.startswith(VERIFIED_PREFIX)
     ]
-    sent = [(poll, sender, marks.storage, file) for sender, file in enumerate(files)]
+    sent = [(shuffle, sender, duplicate_labels.storage, file) for sender, file in enumerate(files)]
     for _ in ctx.cluster.map(send_pairs, sent):
         pass
     losses: Counter[tuple[int, str]] = Counter()
-    held = [(poll, partition, len(files)) for partition in range(poll.partitions)]
-    for _, found in ctx.cluster.map(hold, held):
+    held = [(shuffle, partition, len(files)) for partition in range(shuffle.partitions)]
+    for _, found in ctx.cluster.map(select_partition, held):
         for source, reason, count in found:
             losses[source, reason] += count
     return losses
 
 
-def _triples(
-    documents: Sequence[Dataset], notes: Sequence[Dataset], marks: Dataset
-) -> list[Triple]:
+def _align_parts(
+    documents: Sequence[Dataset], annotations: Sequence[Dataset], duplicate_labels: Dataset
+) -> list[PartInputs]:
     parts = [
         (source, texts, noted)
-        for source, (data, annotated) in enumerate(zip(documents, notes, strict=True))
+        for source, (data, annotated) in enumerate(zip(documents, annotations, strict=True))
         for texts, noted in zip(data.parts, annotated.parts, strict=True)
     ]
     out = []
-    for (source, texts, noted), marked in zip(parts, marks.parts, strict=True):
-        if noted.name != texts.name or marked.rows != texts.rows or noted.rows > texts.rows:
-            raise BrokenPromise(
-                f"{texts.storage.url} part {texts.name}: {texts.rows} documents, but "
-                f"{noted.rows} notes in part {noted.name} and {marked.rows} marks"
+    for (source, texts, noted), marked in zip(parts, duplicate_labels.parts, strict=True):
+        if (
+            noted.name != texts.name
+            or marked.num_rows != texts.num_rows
+            or noted.num_rows > texts.num_rows
+        ):
+            raise IntegrityError(
+                f"{texts.storage.url} part {texts.name}: {texts.num_rows} documents, but "
+                f"{noted.num_rows} notes in part {noted.name} and {marked.num_rows} marks"
             )
-        out.append(Triple(source, texts, noted, marked))
+        out.append(PartInputs(source, texts, noted, marked))
     return out
 
 
-def _alarm(
+def _check_duplicate_fraction(
     config: SelectConfig,
     documents: Sequence[Dataset],
     passed: Sequence[int],
-    losses: Mapping[tuple[int, str], int],
-    marks: Dataset,
+    dropped: Mapping[tuple[int, str], int],
+    duplicate_labels: Dataset,
 ) -> None:
     """Stop before anything is committed if a source loses too much."""
     for place, data in enumerate(documents):
-        gone = sum(count for (source, _), count in losses.items() if source == place)
+        gone = sum(count for (source, _), count in dropped.items() if source == place)
         had = passed[place]
-        if had < config.min_source_documents or gone <= config.max_source_loss * had:
+        if had < config.min_source_documents or gone <= config.max_source_duplicate_fraction * had:
             continue
         largest = [
-            f"{cluster['documents']} documents with {_address(cluster['members'][0])}"
-            for cluster in marks.facts["largest_clusters"]
+            f"{cluster['documents']} documents with {_display_name(cluster['members'][0])}"
+            for cluster in duplicate_labels.stats["largest_clusters"]
             if str(data.source) in cluster["sources"]
         ]
-        raise ImplausibleLoss(
+        raise TooManyDuplicatesError(
             f"select: source {data.source!r} would lose {gone} of its {had} documents "
             f"({gone / had:.1%}) to duplication; select.max_source_loss allows "
-            f"{config.max_source_loss:.0%}. Its largest clusters: "
-            f"{'; '.join(largest[:SHOWN_CLUSTERS]) or 'none among the ten largest of all'} "
+            f"{config.max_source_duplicate_fraction:.0%}. Its largest clusters: "
+            f"{'; '.join(largest[:MAX_SHOWN_CLUSTERS]) or 'none among the ten largest of all'} "
             f"(gristmill clusters RECIPE --source {data.source} shows more). "
             f"If these are copies indeed, raise select.max_source_loss; nothing was committed"
         )
 
 
-def _address(member: Mapping[str, Any]) -> str:
+def _display_name(member: Mapping[str, Any]) -> str:
     return str(member.get("url") or member.get("title") or member["id"])
 
 

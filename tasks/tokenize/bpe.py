@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 from tokenizers import AddedToken, models, pre_tokenizers
 
-from infra.formats.arrow_text import Bytes, Offsets, utf8
-from tasks.tokenize.merges import learn
-from tasks.tokenize.pretokenizer import Normalisation, Rule, untrained
-from tasks.tokenize.word_table import count
+from infra.formats.arrow_text import Bytes, Offsets, utf8_buffers
+from tasks.tokenize.merges import train_merges
+from tasks.tokenize.pretokenizer import Normalization, PretokenizerRule, empty_bpe
+from tasks.tokenize.word_table import count_word_frequencies
 
 MIN_FREQUENCY = 2  # a pair seen once says nothing about other text
 
@@ -26,23 +26,23 @@ def _alphabet() -> list[str]:
 
 
 ALPHABET = _alphabet()
-_BYTES = {char: byte for byte, char in enumerate(ALPHABET)}
+_BYTE_BY_CHAR = {char: byte for byte, char in enumerate(ALPHABET)}
 
 
-def as_bytes(token: str) -> bytes | None:
+def token_to_bytes(token: str) -> bytes | None:
     """The bytes that a byte-level vocabulary's entry stands for; ``None`` for other entries."""
     try:
-        return bytes([_BYTES[char] for char in token])
+        return bytes([_BYTE_BY_CHAR[char] for char in token])
     except KeyError:
         return None
 
 
-def normalised(texts: "pa.Array | pa.ChunkedArray", normalisation: Normalisation) -> pa.Array:
+def normalize_texts(texts: "pa.Array | pa.ChunkedArray", normalization: Normalization) -> pa.Array:
     """The texts as the tokenizer's normaliser leaves them: ``large_string``."""
     column = texts.cast(pa.large_string())
-    if normalisation == "none":
+    if normalization == "none":
         return column
-    normalizer = untrained(Rule(), normalisation).normalizer
+    normalizer = empty_bpe(PretokenizerRule(), normalization).normalizer
     assert normalizer is not None
     plain = [text or "" for text in column.to_pylist()]
     return pa.array(
@@ -51,14 +51,14 @@ def normalised(texts: "pa.Array | pa.ChunkedArray", normalisation: Normalisation
     )
 
 
-def build(
+def train_bpe(
     words: tuple[Offsets, Bytes],
     counts: Offsets,
     *,
     vocab_size: int,
-    specials: Sequence[str],
-    rule: Rule,
-    normalisation: Normalisation = "none",
+    special_tokens: Sequence[str],
+    rule: PretokenizerRule,
+    normalization: Normalization = "none",
 ) -> bytes:
     """A trained tokenizer as the bytes of its ``tokenizer.json``.
 
@@ -66,42 +66,47 @@ def build(
         words: different words: int64[n + 1] offsets and uint8[...].
         counts: int64[n] how often each occurs.
         vocab_size: ids at most.
-        specials: special tokens, which get the first ids; the first closes a document.
+        special_tokens: special tokens, which get the first ids; the first closes a document.
         rule: what cut the words.
-        normalisation: what was done to text before.
+        normalization: what was done to text before.
     """
     # A special token made of printable bytes is that string for the merges too.
-    first = [as_bytes(special) or special.encode() + b"\xff" for special in specials]
+    first = [token_to_bytes(special) or special.encode() + b"\xff" for special in special_tokens]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    start = [*first, *(bytes([_BYTES[char]]) for char in alphabet)]
-    tokens, merges = learn(words, counts, start, size=vocab_size, least=MIN_FREQUENCY)
-    shown = [*specials, *("".join(ALPHABET[byte] for byte in t) for t in tokens[len(first) :])]
-    tokenizer = untrained(rule, normalisation)
+    start = [*first, *(bytes([_BYTE_BY_CHAR[char]]) for char in alphabet)]
+    tokens, merges = train_merges(
+        words, counts, start, vocab_size=vocab_size, min_frequency=MIN_FREQUENCY
+    )
+    shown = [
+        *special_tokens,
+        *("".join(ALPHABET[byte] for byte in t) for t in tokens[len(first) :]),
+    ]
+    tokenizer = empty_bpe(rule, normalization)
     tokenizer.model = models.BPE(
         vocab={token: number for number, token in enumerate(shown)},
         merges=[(shown[one], shown[other]) for one, other in merges],
     )
-    tokenizer.add_special_tokens([AddedToken(special, special=True) for special in specials])
+    tokenizer.add_special_tokens([AddedToken(special, special=True) for special in special_tokens])
     return tokenizer.to_str(pretty=True).encode()
 
 
-def train(
+def train_bpe_from_texts(
     texts: Iterable[str],
     *,
     vocab_size: int,
-    specials: Sequence[str],
-    rule: Rule | None = None,
-    normalisation: Normalisation = "none",
+    special_tokens: Sequence[str],
+    rule: PretokenizerRule | None = None,
+    normalization: Normalization = "none",
 ) -> bytes:
-    """A tokenizer trained on some texts; see ``build``."""
-    rule = rule or Rule()
-    column = normalised(pa.array(texts, pa.large_string()), normalisation)
-    counted = count(rule, *utf8(column))
-    return build(
-        utf8(counted["word"]),
+    """A tokenizer trained on some texts; see ``train_bpe``."""
+    rule = rule or PretokenizerRule()
+    column = normalize_texts(pa.array(texts, pa.large_string()), normalization)
+    counted = count_word_frequencies(rule, *utf8_buffers(column))
+    return train_bpe(
+        utf8_buffers(counted["word"]),
         counted["count"].to_numpy(),
         vocab_size=vocab_size,
-        specials=specials,
+        special_tokens=special_tokens,
         rule=rule,
-        normalisation=normalisation,
+        normalization=normalization,
     )

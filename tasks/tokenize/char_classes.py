@@ -11,35 +11,35 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, pre_tokenizers
 
-from infra.formats.unicode_tables import SIZE, SURROGATES
-from infra.store.cache_dir import cache_root, put
+from infra.formats.unicode_tables import NUM_CODE_POINTS, SURROGATES
+from infra.store.cache_dir import cache_root, write_atomic
 
-OTHER, LETTER, NUMBER, SPACE, LINE = range(5)
-Classes = npt.NDArray[np.uint8]
+OTHER, LETTER, NUMBER, SPACE, NEWLINE = range(5)
+CharClasses = npt.NDArray[np.uint8]
 
 
 @cache
-def classes() -> Classes:
-    """uint8[0x110000]: the class of each code point; ``LINE`` is a carriage return or line feed."""
+def char_classes() -> CharClasses:
+    """uint8[0x110000]: the class of each code point; ``NEWLINE`` is a carriage return or line feed."""
     path = cache_root() / "classes" / f"tokenizers-{version('tokenizers')}.bin"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         data = b""
-    if len(data) != SIZE:
-        data = ask().tobytes()
-        put(path, lambda out: out.write(data))
+    if len(data) != NUM_CODE_POINTS:
+        data = build_char_classes().tobytes()
+        write_atomic(path, lambda out: out.write(data))
     return np.frombuffer(data, np.uint8)
 
 
-def ask() -> Classes:
+def build_char_classes() -> CharClasses:
     """The classes, put together from the library's answers; takes seconds."""
-    points = [point for point in range(SIZE) if point not in SURROGATES]
+    points = [point for point in range(NUM_CODE_POINTS) if point not in SURROGATES]
     text = "".join(map(chr, points))
-    result = np.full(SIZE, OTHER, np.uint8)
+    result = np.full(NUM_CODE_POINTS, OTHER, np.uint8)
     for kind, pattern in ((LETTER, r"\p{L}+"), (NUMBER, r"\p{N}+"), (SPACE, r"\s+")):
         cut = pre_tokenizers.Split(Regex(rf"[^{pattern[:-1]}]+"), behavior="removed")
         for run, _ in cut.pre_tokenize_str(text):
             result[[ord(char) for char in run]] = kind
-    result[[ord("\r"), ord("\n")]] = LINE
+    result[[ord("\r"), ord("\n")]] = NEWLINE
     return result

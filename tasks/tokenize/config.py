@@ -4,25 +4,31 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from infra.config import Section
-from tasks.tokenize.pretokenizer import Digits, Normalisation, Rule, Spaces, Style
+from infra.config import ConfigModel
+from tasks.tokenize.pretokenizer import (
+    Digits,
+    Normalization,
+    PretokenizerRule,
+    PretokenizerStyle,
+    Spaces,
+)
 
-BYTES = 256  # the vocabulary holds every byte, so that any text comes back as it was
+NUM_BYTES = 256  # the vocabulary holds every byte, so that any text comes back as it was
 
 
-class TokenizeConfig(Section):
+class TokenizeConfig(ConfigModel):
     """A byte-level BPE trained on the corpus, or an existing one, and the split of the corpus."""
 
     vocab_size: int = Field(
         default=8192,
-        gt=BYTES,
+        gt=NUM_BYTES,
         le=1 << 20,
         description=(
             "Ids in the vocabulary: 256 bytes, the end of text, and merges. A small corpus may "
             "not have as many merges that occur twice; the vocabulary is then smaller."
         ),
     )
-    style: Style = Field(
+    pretokenizer: PretokenizerStyle = Field(
         default="gpt2",
         description=(
             "How text is cut before merging. gpt2: Radford et al. 2019. llama3: digits in groups "
@@ -43,7 +49,7 @@ class TokenizeConfig(Section):
             "each character stays apart."
         ),
     )
-    normalisation: Normalisation = Field(
+    normalization: Normalization = Field(
         default="none",
         description=(
             "none: text comes back byte for byte. nfc: composed characters (Unicode's form C); "
@@ -57,14 +63,14 @@ class TokenizeConfig(Section):
             "made of text; they are there for what comes later, such as chat."
         ),
     )
-    sample_bytes: int | None = Field(
+    train_bytes: int | None = Field(
         default=100_000_000,
         gt=0,
         description=(
             "At most this much text of the training split trains the tokenizer; null: all of it."
         ),
     )
-    distinct_words: int = Field(
+    max_distinct_words: int = Field(
         default=10_000_000,
         gt=0,
         description=(
@@ -72,7 +78,7 @@ class TokenizeConfig(Section):
             "rarest are left out. A million takes some 100 MB."
         ),
     )
-    validation: float = Field(
+    validation_fraction: float = Field(
         default=0.05,
         ge=0,
         lt=1,
@@ -95,32 +101,32 @@ class TokenizeConfig(Section):
     )
 
     @property
-    def specials(self) -> tuple[str, ...]:
+    def all_special_tokens(self) -> tuple[str, ...]:
         """The special tokens in the order of their ids."""
         return (self.end_of_text, *self.special_tokens)
 
     @property
-    def rule(self) -> Rule:
+    def pretokenizer_rule(self) -> PretokenizerRule:
         """What cuts text into words."""
-        return Rule(self.style, self.digits, self.spaces)
+        return PretokenizerRule(self.pretokenizer, self.digits, self.spaces)
 
     @model_validator(mode="after")
-    def _tokens_differ(self) -> Self:
-        if len(set(self.specials)) < len(self.specials):
+    def _check_special_tokens(self) -> Self:
+        if len(set(self.all_special_tokens)) < len(self.all_special_tokens):
             raise ValueError("special_tokens and end_of_text must all differ")
         if any(len(token) < 2 for token in self.special_tokens):
             raise ValueError("special_tokens: each must have two characters at least")
         if self.tokenizer is None:
-            pieces = self.rule.pre_tokenizer().pre_tokenize_str
-            whole = [token for token in self.specials if len(pieces(token)) == 1]
+            pieces = self.pretokenizer_rule.pre_tokenizer().pre_tokenize_str
+            whole = [token for token in self.all_special_tokens if len(pieces(token)) == 1]
             if whole:
                 raise ValueError(
                     f"special_tokens, end_of_text: {whole[0]!r} is one word of text, so that merges "
                     "could make it; put something around it, as in <|word|>"
                 )
-        if self.vocab_size < BYTES + len(self.specials):
+        if self.vocab_size < NUM_BYTES + len(self.all_special_tokens):
             raise ValueError(
-                f"vocab_size {self.vocab_size} has no room for {BYTES} bytes and "
-                f"{len(self.specials)} special tokens"
+                f"vocab_size {self.vocab_size} has no room for {NUM_BYTES} bytes and "
+                f"{len(self.all_special_tokens)} special tokens"
             )
         return self

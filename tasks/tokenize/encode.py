@@ -12,26 +12,26 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from infra.dataset.fingerprint import digest_bytes
+from infra.dataset.fingerprint import bytes_sha256
 from infra.errors import UserError
-from infra.formats.arrow_text import Offsets, utf8
+from infra.formats.arrow_text import Offsets, utf8_buffers
 from infra.formats.megatron import Tokens, token_dtype
-from tasks.tokenize.pretokenizer import recognise
-from tasks.tokenize.word_cache_encoder import Lookup
+from tasks.tokenize.pretokenizer import detect_pretokenizer
+from tasks.tokenize.word_cache_encoder import WordCacheEncoder
 
 # An encoding takes some hundred bytes per token while it is made, so a book is encoded in pieces.
-CHUNK = 1 << 19  # characters
-BATCH = 1 << 20  # characters per call
+CHUNK_CHARACTERS = 1 << 19  # characters
+BATCH_CHARACTERS = 1 << 20  # characters per call
 
 # Every style cuts here whatever lies around: a lone space between letters opens the next word.
-_SEAM = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
+_SAFE_SPLIT = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
 
 
-class BadTokenizer(UserError):
+class InvalidTokenizerError(UserError):
     """A tokenizer that cannot be used, with the reason."""
 
 
-def chunks(text: str, size: int = CHUNK) -> Iterator[str]:
+def split_long_text(text: str, size: int = CHUNK_CHARACTERS) -> Iterator[str]:
     """Pieces of a long text, cut where a byte-level BPE cuts anyway.
 
     A text without such a place within ``size`` characters (one endless word) is cut there
@@ -39,7 +39,7 @@ def chunks(text: str, size: int = CHUNK) -> Iterator[str]:
     """
     start = 0
     while len(text) - start > 2 * size:
-        seam = _SEAM.search(text, start + size, start + 2 * size)
+        seam = _SAFE_SPLIT.search(text, start + size, start + 2 * size)
         end = seam.start() if seam else start + 2 * size
         yield text[start:end]
         start = end
@@ -47,7 +47,7 @@ def chunks(text: str, size: int = CHUNK) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedTexts:
     """The tokens of some texts.
 
     Attributes:
@@ -66,10 +66,10 @@ class Encoder:
 
     Attributes:
         digest: SHA-256 of its ``tokenizer.json``.
-        eos: id of the token that closes a document.
-        vocabulary: ids are below this.
+        eos_id: id of the token that closes a document.
+        vocab_size: ids are below this.
         dtype: type of the ids in shards.
-        specials: ids of its added tokens.
+        all_special_ids: ids of its added tokens.
     """
 
     def __init__(self, tokenizer_json: bytes, end_of_text: str) -> None:
@@ -82,7 +82,7 @@ class Encoder:
             # `tokenizers` raises bare Exception.
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
         except Exception as error:
-            raise BadTokenizer(f"not a tokenizer.json: {error}") from error
+            raise InvalidTokenizerError(f"not a tokenizer.json: {error}") from error
         self._json = tokenizer_json
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -92,28 +92,32 @@ class Encoder:
         added = self._tokenizer.get_added_tokens_decoder()
         if eos is None:
             known = [str(token) for token in added.values()]
-            raise BadTokenizer(
+            raise InvalidTokenizerError(
                 f"the tokenizer has no token {end_of_text!r} (tokenize.end_of_text); "
                 f"its special tokens: {', '.join(known) or 'none'}"
             )
-        self.digest = digest_bytes(tokenizer_json)
-        self.eos = int(eos)
-        self.specials = sorted(added)
-        self.vocabulary = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
-        self.dtype = token_dtype(self.vocabulary)
+        self.digest = bytes_sha256(tokenizer_json)
+        self.eos_id = int(eos)
+        self.all_special_ids = sorted(added)
+        self.vocab_size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        self.dtype = token_dtype(self.vocab_size)
 
     @cached_property
     def byte_level(self) -> bool:
         """Whether it works on bytes: exact for any text, and free of effects across words."""
-        return _mentions(json.loads(self._json).get("pre_tokenizer"), "ByteLevel")
+        return _contains_type(json.loads(self._json).get("pre_tokenizer"), "ByteLevel")
 
     @cached_property
-    def lookup(self) -> Lookup | None:
+    def word_cache(self) -> WordCacheEncoder | None:
         """The fast way, if the tokenizer cuts text by a rule that is known here."""
-        rule = recognise(self._json)
-        return Lookup(self._json, rule, self.eos, self.dtype) if rule is not None else None
+        rule = detect_pretokenizer(self._json)
+        return (
+            WordCacheEncoder(self._json, rule, self.eos_id, self.dtype)
+            if rule is not None
+            else None
+        )
 
-    def normalised(self, texts: "pa.Array[Any]") -> "pa.Array[Any]":
+    def normalize(self, texts: "pa.Array[Any]") -> "pa.Array[Any]":
         """The texts in the normal form that the tokenizer puts them in, if that is all it does."""
         normalizer = self._tokenizer.normalizer
         if json.loads(self._json)["normalizer"] != {"type": "NFC"} or normalizer is None:
@@ -122,18 +126,18 @@ class Encoder:
         done = [text if text.isascii() else normalizer.normalize_str(text) for text in plain]
         return pa.array(done, pa.large_string())
 
-    def encode_column(self, texts: "pa.Array[Any]") -> Encoded:
-        """The ids of each text, ``eos`` last.
+    def encode_column(self, texts: "pa.Array[Any]") -> EncodedTexts:
+        """The ids of each text, ``eos_id`` last.
 
         Args:
-            texts: ``large_string`` without nulls, as ``normalised`` returns them.
+            texts: ``large_string`` without nulls, as ``normalize`` returns them.
         """
-        if self.lookup is None:
+        if self.word_cache is None:
             results = self.encode(texts.to_pylist())
         else:
-            tokens, lengths, odd = self.lookup.encode(*utf8(texts))
+            tokens, lengths, odd = self.word_cache.encode(*utf8_buffers(texts))
             if not len(odd):
-                return Encoded(tokens, lengths)
+                return EncodedTexts(tokens, lengths)
             # What is wrong with them is for `tokenizers` to say.
             results = [*np.split(tokens, np.cumsum(lengths)[:-1])]
             again = self.encode(texts.take(pa.array(odd)).to_pylist())
@@ -143,7 +147,7 @@ class Encoder:
         empty = np.zeros(0, self.dtype)
         arrays = [empty if isinstance(ids, Exception) else ids for ids in results]
         lengths = np.array([len(ids) for ids in arrays], np.int64)
-        return Encoded(np.concatenate([empty, *arrays]), lengths, errors)
+        return EncodedTexts(np.concatenate([empty, *arrays]), lengths, errors)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens | Exception]:
         """The same by `tokenizers` alone; or what went wrong with a text.
@@ -155,7 +159,7 @@ class Encoder:
         batch: list[str] = []
         size = 0
         for text in texts:
-            if batch and size + len(text) > BATCH:
+            if batch and size + len(text) > BATCH_CHARACTERS:
                 results += self._encode_batch(batch)
                 batch, size = [], 0
             batch.append(text)
@@ -171,45 +175,45 @@ class Encoder:
             return [result for text in texts for result in self._encode_batch([text])]
 
     def _encode_all(self, texts: list[str]) -> list[Tokens]:
-        pieces = [list(chunks(text)) if self.byte_level else [text] for text in texts]
+        pieces = [list(split_long_text(text)) if self.byte_level else [text] for text in texts]
         counts = [len(group) for group in pieces]
         if max(counts, default=0) > 1:
             return [self._encode_long(group) for group in pieces]
         encodings = self._tokenizer.encode_batch_fast(
             [piece for group in pieces for piece in group], add_special_tokens=False
         )
-        return [self._closed([encoding.ids]) for encoding in encodings]
+        return [self._append_eos([encoding.ids]) for encoding in encodings]
 
     def _encode_long(self, pieces: list[str]) -> Tokens:
-        return self._closed(
+        return self._append_eos(
             [
                 self._tokenizer.encode_batch_fast([piece], add_special_tokens=False)[0].ids
                 for piece in pieces
             ]
         )
 
-    def _closed(self, runs: Sequence[Sequence[int]]) -> Tokens:
+    def _append_eos(self, runs: Sequence[Sequence[int]]) -> Tokens:
         ids = np.empty(sum(map(len, runs)) + 1, self.dtype)
         at = 0
         for run in runs:
             ids[at : at + len(run)] = run
             at += len(run)
-        ids[at] = self.eos
+        ids[at] = self.eos_id
         return ids
 
     def decode(self, ids: Tokens) -> str:
-        """The text of some tokens, a closing ``eos`` left out; broken characters become U+FFFD."""
-        plain = ids[:-1] if len(ids) and ids[-1] == self.eos else ids
+        """The text of some tokens, a closing ``eos_id`` left out; broken characters become U+FFFD."""
+        plain = ids[:-1] if len(ids) and ids[-1] == self.eos_id else ids
         return str(self._tokenizer.decode(plain.tolist(), skip_special_tokens=False))
 
-    def come_back(
-        self, texts: "pa.Array[Any]", encoded: Encoded, rows: npt.NDArray[np.intp]
+    def roundtrips(
+        self, texts: "pa.Array[Any]", encoded: EncodedTexts, rows: npt.NDArray[np.intp]
     ) -> list[bool]:
         """Whether the tokens of some texts decode to these texts, character for character."""
         starts = np.cumsum(encoded.lengths) - encoded.lengths
         sure = np.zeros(len(rows), np.bool_)
-        if self.lookup is not None:
-            sure = self.lookup.come_back(*utf8(texts), encoded.tokens, starts, rows)
+        if self.word_cache is not None:
+            sure = self.word_cache.roundtrips(*utf8_buffers(texts), encoded.tokens, starts, rows)
         return [
             bool(known)
             or self.decode(encoded.tokens[starts[row] : starts[row] + encoded.lengths[row]])
@@ -217,12 +221,12 @@ class Encoder:
             for row, known in zip(rows.tolist(), sure, strict=True)
         ]
 
-    def shown(self, ids: Sequence[int]) -> list[str]:
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
         """The text of single tokens, or their name where they are no text."""
         return [self.decode(np.array([one], self.dtype)) for one in ids]
 
 
-def _mentions(node: Any, kind: str) -> bool:
+def _contains_type(node: Any, kind: str) -> bool:
     if isinstance(node, dict):
-        return node.get("type") == kind or any(_mentions(item, kind) for item in node.values())
-    return isinstance(node, list) and any(_mentions(item, kind) for item in node)
+        return node.get("type") == kind or any(_contains_type(item, kind) for item in node.values())
+    return isinstance(node, list) and any(_contains_type(item, kind) for item in node)

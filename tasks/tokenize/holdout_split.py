@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.dataset.fingerprint import unit_interval
+from infra.dataset.fingerprint import hash_to_unit
 from infra.formats.megatron import TRAIN, VALIDATION
 
 Draws = npt.NDArray[np.float64]
@@ -28,19 +28,19 @@ SCHEMA = pa.schema(
 )
 
 
-def texts_of(table: pa.Table) -> list[str]:
+def text_list(table: pa.Table) -> list[str]:
     """The ``text`` column; a null is empty text."""
     return [text or "" for text in table["text"].to_pylist()]
 
 
-def survey(table: pa.Table, seed: int) -> pa.Table:
+def draw_documents(table: pa.Table, seed: int) -> pa.Table:
     """A row of draws for each document (``SCHEMA``).
 
     Args:
         table: documents with ``id`` and ``text``.
         seed: the recipe's seed.
     """
-    texts = texts_of(table)
+    texts = text_list(table)
     encoded = [text.encode() for text in texts]
     content = [blake2b(data, digest_size=16).hexdigest() for data in encoded]
     return pa.table(
@@ -48,58 +48,58 @@ def survey(table: pa.Table, seed: int) -> pa.Table:
             "id": table["id"].cast(pa.string()),
             "content": content,
             "bytes": [len(data) for data in encoded],
-            "split_draw": [unit_interval(seed, VALIDATION, own) for own in content],
-            "sample_draw": [unit_interval(seed, "tokenizer", own) for own in content],
+            "split_draw": [hash_to_unit(seed, VALIDATION, own) for own in content],
+            "sample_draw": [hash_to_unit(seed, "tokenizer", own) for own in content],
         },
         schema=SCHEMA,
     )
 
 
-def cut(draws: Draws, share: float) -> float:
+def holdout_threshold(draws: Draws, fraction: float) -> float:
     """The draw below which a document is held out.
 
-    It is ``share``, moved as little as needed for each split to hold a document. A corpus whose
-    documents all share one draw (one document, say) is training data; so is all of it if ``share``
+    It is ``fraction``, moved as little as needed for each split to hold a document. A corpus whose
+    documents all share one draw (one document, say) is training data; so is all of it if ``fraction``
     is 0.
 
     Args:
         draws: float64[documents], in [0, 1).
-        share: share of documents to hold out.
+        fraction: share of documents to hold out.
     """
-    if share == 0 or len(draws) == 0 or draws.min() == draws.max():
+    if fraction == 0 or len(draws) == 0 or draws.min() == draws.max():
         return 0.0
     lowest = float(np.nextafter(draws.min(), 1.0))
-    return min(max(share, lowest), float(draws.max()))
+    return min(max(fraction, lowest), float(draws.max()))
 
 
-def splits(draws: Draws, limit: float) -> list[str]:
-    """The split of each document, given what ``cut`` returned."""
-    return [VALIDATION if held else TRAIN for held in (draws < limit).tolist()]
+def assign_splits(draws: Draws, threshold: float) -> list[str]:
+    """The split of each document, given what ``holdout_threshold`` returned."""
+    return [VALIDATION if held else TRAIN for held in (draws < threshold).tolist()]
 
 
-def sample(
-    split_draws: Draws, sample_draws: Draws, sizes: Sizes, limit: float, budget: int | None
+def training_bytes(
+    split_draws: Draws, sample_draws: Draws, sizes: Sizes, threshold: float, max_bytes: int | None
 ) -> Sizes:
     """How much of each document's text, from its beginning, trains the tokenizer.
 
-    Training documents are taken by ascending draw until ``budget`` bytes are reached; the last one
+    Training documents are taken by ascending draw until ``max_bytes`` bytes are reached; the last one
     is cut to what is left. Equal texts count once each time they occur.
 
     Args:
-        split_draws: float64[n], see ``cut``.
+        split_draws: float64[n], see ``holdout_threshold``.
         sample_draws: float64[n] the second draw.
         sizes: int64[n] bytes of each text.
-        limit: what ``cut`` returned.
-        budget: bytes; ``None``: all training text.
+        threshold: what ``holdout_threshold`` returned.
+        max_bytes: bytes; ``None``: all training text.
 
     Returns:
         int64[n] bytes; 0: the document is not used.
     """
-    used = np.where(split_draws >= limit, sizes, 0)
-    if budget is None or int(used.sum()) <= budget:
+    used = np.where(split_draws >= threshold, sizes, 0)
+    if max_bytes is None or int(used.sum()) <= max_bytes:
         return used
     train = np.flatnonzero(used)
     order = train[np.argsort(sample_draws[train], kind="stable")]
     before = np.cumsum(used[order]) - used[order]
-    used[order] = np.clip(budget - before, 0, used[order])
+    used[order] = np.clip(max_bytes - before, 0, used[order])
     return used

@@ -15,43 +15,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 
 Symbols = npt.NDArray[np.int32]
-Offsets2 = npt.NDArray[np.int64]  # two axes
+Entries = npt.NDArray[np.int64]  # two axes
 
 PAIRS, SEEN, POOL, ENTRIES, HEAP = range(5)  # places in the state: how many there are of each
 COUNT, PAIR_KEY, PAIR, START, SIZE = range(5)  # columns of the queue's entries
 NONE = -1
-KEY = np.int64(1) << 32  # a pair (a, b) as one number: a * KEY + b, in the order of pairs
+KEY_BASE = np.int64(1) << 32  # a pair (a, b) as one number: a * KEY + b, in the order of pairs
 
 
-@kernel
-def _mixed(value: int) -> int:
+@jit
+def _hash_key(value: int) -> int:
     mixed = np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)
     return int((mixed ^ (mixed >> np.uint64(29))) & np.uint64(0x7FFFFFFFFFFFFFFF))
 
 
-@kernel
+@jit
 def _find(slots: Symbols, keys: Offsets, key: int) -> int:
     """The slot that holds a pair's number, or the empty one where it belongs."""
     mask = len(slots) - 1
-    slot = _mixed(key) & mask
+    slot = _hash_key(key) & mask
     while slots[slot] != NONE and keys[slots[slot]] != key:
         slot = (slot + 1) & mask
     return slot
 
 
-@kernel
+@jit
 def _rehash(slots: Symbols, keys: Offsets, pairs: int) -> None:
     for pair in range(pairs):
         slots[_find(slots, keys, keys[pair])] = pair
 
 
-@kernel
-def _change(
-    key: int, change: int, word: int, state: Offsets, slots: Symbols, keys: Offsets,
+@jit
+def _update_count(
+    key: int, delta: int, word: int, state: Offsets, slots: Symbols, keys: Offsets,
     counts: Offsets, last: Symbols, here: Symbols, seen: Symbols, seen_in: Symbols,
 ) -> None:  # fmt: skip
     """Count a pair up or down; if up, note that the word holds it."""
@@ -61,15 +61,15 @@ def _change(
         keys[state[PAIRS]] = key
         state[PAIRS] += 1
     pair = slots[slot]
-    counts[pair] += change
-    if change > 0 and last[pair] != word:
+    counts[pair] += delta
+    if delta > 0 and last[pair] != word:
         last[pair] = word
         here[pair] += 1
         seen[state[SEEN]], seen_in[state[SEEN]] = pair, word
         state[SEEN] += 1
 
 
-@kernel
+@jit
 def _count(
     symbols: Symbols, starts: Offsets, sizes: Symbols, weights: Offsets, state: Offsets,
     slots: Symbols, keys: Offsets, counts: Offsets, last: Symbols, here: Symbols,
@@ -78,11 +78,13 @@ def _count(
     """The pairs of all words."""
     for word in range(len(sizes)):
         for i in range(starts[word], starts[word] + sizes[word] - 1):
-            key = symbols[i] * KEY + symbols[i + 1]
-            _change(key, weights[word], word, state, slots, keys, counts, last, here, seen, seen_in)
+            key = symbols[i] * KEY_BASE + symbols[i + 1]
+            _update_count(
+                key, weights[word], word, state, slots, keys, counts, last, here, seen, seen_in
+            )
 
 
-@kernel
+@jit
 def _occurrences(
     symbols: Symbols, starts: Offsets, sizes: Symbols, words: Symbols, first: int, second: int
 ) -> int:
@@ -93,7 +95,7 @@ def _occurrences(
     return found
 
 
-@kernel
+@jit
 def _merge(
     symbols: Symbols, starts: Offsets, sizes: Symbols, weights: Offsets, words: Symbols,
     first: int, second: int, merged: int, state: Offsets,
@@ -107,24 +109,24 @@ def _merge(
         while i < stop:
             if i + 1 < stop and symbols[i] == first and symbols[i + 1] == second:
                 if to > start:
-                    before = symbols[to - 1] * KEY
-                    _change(
+                    before = symbols[to - 1] * KEY_BASE
+                    _update_count(
                         before + first, -weight, word, state, slots, keys, counts, last, here,
                         seen, seen_in,
                     )  # fmt: skip
-                    _change(
+                    _update_count(
                         before + merged, weight, word, state, slots, keys, counts, last, here,
                         seen, seen_in,
                     )  # fmt: skip
                 i += 2
                 if i < stop:
                     after = symbols[i]
-                    _change(
-                        second * KEY + after, -weight, word, state, slots, keys, counts, last,
+                    _update_count(
+                        second * KEY_BASE + after, -weight, word, state, slots, keys, counts, last,
                         here, seen, seen_in,
                     )  # fmt: skip
-                    _change(
-                        merged * KEY + after, weight, word, state, slots, keys, counts, last,
+                    _update_count(
+                        merged * KEY_BASE + after, weight, word, state, slots, keys, counts, last,
                         here, seen, seen_in,
                     )  # fmt: skip
                 symbols[to] = merged
@@ -135,37 +137,37 @@ def _merge(
         sizes[word] = to - start
 
 
-@kernel
-def _before(one: int, other: int, entries: Offsets2) -> bool:
+@jit
+def _comes_before(one: int, other: int, entries: Entries) -> bool:
     """Whether a queue entry comes before another: more frequent, then lower ids."""
     if entries[one, COUNT] != entries[other, COUNT]:
         return bool(entries[one, COUNT] > entries[other, COUNT])
     return bool(entries[one, PAIR_KEY] < entries[other, PAIR_KEY])
 
 
-@kernel
-def _push(heap: Offsets, size: int, entry: int, entries: Offsets2) -> None:
+@jit
+def _sift_up(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
     at = size
     while at > 0:
         parent = (at - 1) // 2
-        if not _before(entry, heap[parent], entries):
+        if not _comes_before(entry, heap[parent], entries):
             break
         heap[at] = heap[parent]
         at = parent
     heap[at] = entry
 
 
-@kernel
-def _sink(heap: Offsets, size: int, entry: int, entries: Offsets2) -> None:
+@jit
+def _sift_down(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
     """Put an entry in the place of the first one."""
     at = 0
     while True:
         child = 2 * at + 1
         if child >= size:
             break
-        if child + 1 < size and _before(heap[child + 1], heap[child], entries):
+        if child + 1 < size and _comes_before(heap[child + 1], heap[child], entries):
             child += 1
-        if not _before(heap[child], entry, entries):
+        if not _comes_before(heap[child], entry, entries):
             break
         heap[at] = heap[child]
         at = child
@@ -173,58 +175,58 @@ def _sink(heap: Offsets, size: int, entry: int, entries: Offsets2) -> None:
         heap[at] = entry
 
 
-@kernel
+@jit
 def _queue(
     state: Offsets, keys: Offsets, counts: Offsets, last: Symbols, here: Symbols, seen: Symbols,
-    seen_in: Symbols, place: Offsets, pool: Symbols, heap: Offsets, entries: Offsets2,
+    seen_in: Symbols, pool_index: Offsets, pool: Symbols, heap: Offsets, entries: Entries,
 ) -> None:  # fmt: skip
     """Queue every pair that was seen, with the words it was seen in."""
     for i in range(state[SEEN]):
         pair = seen[i]
-        if place[pair] == NONE:
-            place[pair] = state[POOL]
+        if pool_index[pair] == NONE:
+            pool_index[pair] = state[POOL]
             if counts[pair] > 0:
                 entry = state[ENTRIES]
                 entries[entry, COUNT], entries[entry, PAIR] = counts[pair], pair
                 entries[entry, PAIR_KEY] = keys[pair]
                 entries[entry, START], entries[entry, SIZE] = state[POOL], here[pair]
-                _push(heap, state[HEAP], entry, entries)
+                _sift_up(heap, state[HEAP], entry, entries)
                 state[ENTRIES] += 1
                 state[HEAP] += 1
             state[POOL] += here[pair]
-        pool[place[pair]] = seen_in[i]
-        place[pair] += 1
+        pool[pool_index[pair]] = seen_in[i]
+        pool_index[pair] += 1
     for i in range(state[SEEN]):
-        place[seen[i]], last[seen[i]], here[seen[i]] = NONE, NONE, 0
+        pool_index[seen[i]], last[seen[i]], here[seen[i]] = NONE, NONE, 0
     state[SEEN] = 0
 
 
-@kernel
-def _pop(state: Offsets, counts: Offsets, heap: Offsets, entries: Offsets2) -> int:
+@jit
+def _pop(state: Offsets, counts: Offsets, heap: Offsets, entries: Entries) -> int:
     """The first entry whose count is that of now; ``NONE`` if there is none."""
     while state[HEAP] > 0:
         entry = heap[0]
         now = counts[entries[entry, PAIR]]
         if entries[entry, COUNT] == now:
             state[HEAP] -= 1
-            _sink(heap, state[HEAP], heap[state[HEAP]], entries)
+            _sift_down(heap, state[HEAP], heap[state[HEAP]], entries)
             return int(entry)
         entries[entry, COUNT] = now
-        _sink(heap, state[HEAP], entry, entries)
+        _sift_down(heap, state[HEAP], entry, entries)
     return NONE
 
 
-def _room(array: Any, least: int, fill: int = 0) -> Any:
+def _grow(array: Any, min_length: int, fill: int = 0) -> Any:
     """The array, or one at least twice as long with ``fill`` behind its items."""
-    if least <= len(array):
+    if min_length <= len(array):
         return array
-    shape = (max(least, 2 * len(array)), *array.shape[1:])
+    shape = (max(min_length, 2 * len(array)), *array.shape[1:])
     result = np.full(shape, fill, array.dtype)
     result[: len(array)] = array
     return result
 
 
-class _Learner:
+class _MergeTrainer:
     """The words as symbols, the pairs in them, and the queue of pairs."""
 
     def __init__(self, bounds: Offsets, data: Bytes, counts: Offsets, ids: Symbols) -> None:
@@ -235,11 +237,11 @@ class _Learner:
         self.slots = np.full(1 << 17, NONE, np.int32)
         self.keys, self.counts = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
         self.last, self.here = np.full(1 << 16, NONE, np.int32), np.zeros(1 << 16, np.int32)
-        self.place = np.full(1 << 16, NONE, np.int64)
+        self.pool_index = np.full(1 << 16, NONE, np.int64)
         self.seen, self.seen_in = np.zeros(0, np.int32), np.zeros(0, np.int32)
         self.pool = np.zeros(0, np.int32)
         self.heap, self.entries = np.zeros(0, np.int64), np.zeros((0, 5), np.int64)
-        self._make_room(1 << 16, len(self.symbols))  # pairs of bytes
+        self._ensure_capacity(1 << 16, len(self.symbols))  # pairs of bytes
         _count(*(*self._words(), self.state, *self._pairs()))
         self._queue()
 
@@ -251,71 +253,73 @@ class _Learner:
             self.slots, self.keys, self.counts, self.last, self.here, self.seen, self.seen_in,
         )  # fmt: skip
 
-    def _make_room(self, pairs: int, seen: int) -> None:
+    def _ensure_capacity(self, pairs: int, seen: int) -> None:
         """For so many new pairs and so many words in which they are seen."""
         pairs += int(self.state[PAIRS])
         if pairs > len(self.keys):
             for name, fill in (("keys", 0), ("counts", 0), ("last", NONE), ("here", 0)):
-                setattr(self, name, _room(getattr(self, name), pairs, fill))
-            self.place = _room(self.place, pairs, NONE)
+                setattr(self, name, _grow(getattr(self, name), pairs, fill))
+            self.pool_index = _grow(self.pool_index, pairs, NONE)
             size = 1 << (2 * len(self.keys)).bit_length()
             self.slots = np.full(size, NONE, np.int32)
             _rehash(self.slots, self.keys, int(self.state[PAIRS]))
-        self.seen, self.seen_in = _room(self.seen, seen), _room(self.seen_in, seen)
+        self.seen, self.seen_in = _grow(self.seen, seen), _grow(self.seen_in, seen)
 
     def _queue(self) -> None:
         seen = int(self.state[SEEN])
-        self.pool = _room(self.pool, int(self.state[POOL]) + seen)
-        self.entries = _room(self.entries, int(self.state[ENTRIES]) + seen)
-        self.heap = _room(self.heap, int(self.state[HEAP]) + seen)
+        self.pool = _grow(self.pool, int(self.state[POOL]) + seen)
+        self.entries = _grow(self.entries, int(self.state[ENTRIES]) + seen)
+        self.heap = _grow(self.heap, int(self.state[HEAP]) + seen)
         _queue(
             self.state, self.keys, self.counts, self.last, self.here, self.seen, self.seen_in,
-            self.place, self.pool, self.heap, self.entries,
+            self.pool_index, self.pool, self.heap, self.entries,
         )  # fmt: skip
 
-    def best(self) -> tuple[int, int, int, Symbols] | None:
+    def pop_best(self) -> tuple[int, int, int, Symbols] | None:
         """Take the next pair: ``(first, second, count, words that hold it)``."""
         entry = _pop(self.state, self.counts, self.heap, self.entries)
         if entry == NONE:
             return None
         count, key, _, start, size = self.entries[entry].tolist()
-        return key // KEY, key % KEY, count, self.pool[start : start + size]
+        return key // KEY_BASE, key % KEY_BASE, count, self.pool[start : start + size]
 
     def merge(self, first: int, second: int, merged: int, words: Symbols) -> None:
         """Merge a pair in the words that hold it."""
         found = _occurrences(self.symbols, self.starts, self.sizes, words, first, second)
-        self._make_room(min(4 * found, 4 * merged + 4), 2 * found)
+        self._ensure_capacity(min(4 * found, 4 * merged + 4), 2 * found)
         _merge(*(*self._words(), words, first, second, merged, self.state, *self._pairs()))
         self._queue()
 
 
-def learn(
+def train_merges(
     words: tuple[Offsets, Bytes],
     counts: Offsets,
-    vocabulary: Sequence[bytes],
+    initial_tokens: Sequence[bytes],
     *,
-    size: int,
-    least: int,
+    vocab_size: int,
+    min_frequency: int,
 ) -> tuple[list[bytes], list[tuple[int, int]]]:
     """The vocabulary and the merges that some words give.
 
     Args:
         words: int64[n + 1] offsets and uint8[...]; word i is ``data[offsets[i]:offsets[i + 1]]``.
         counts: int64[n] how often each occurs.
-        vocabulary: tokens that are there already, by id; every byte among them.
-        size: ids at most.
-        least: a pair that occurs less often is not merged.
+        initial_tokens: tokens that are there already, by id; every byte among them.
+        vocab_size: ids at most.
+        min_frequency: a pair that occurs less often is not merged.
 
     Returns:
         ``(tokens by id, merged pairs of ids in their order)``.
     """
-    tokens = list(vocabulary)
+    tokens = list(initial_tokens)
     ids = {token: number for number, token in reversed(list(enumerate(tokens)))}
-    learner = _Learner(*words, counts, np.array([ids[bytes([b])] for b in range(256)], np.int32))
+    learner = _MergeTrainer(
+        *words, counts, np.array([ids[bytes([b])] for b in range(256)], np.int32)
+    )
     merges: dict[tuple[int, int], None] = {}
-    while len(tokens) < size:
-        best = learner.best()
-        if best is None or best[2] < max(least, 1):
+    while len(tokens) < vocab_size:
+        best = learner.pop_best()
+        if best is None or best[2] < max(min_frequency, 1):
             break
         first, second, _, places = best
         token = tokens[first] + tokens[second]

@@ -12,18 +12,18 @@ from typing import Any, Literal, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-Style = Literal["gpt2", "llama3"]
+PretokenizerStyle = Literal["gpt2", "llama3"]
 Digits = Literal["style", "each", "threes"]
 Spaces = Literal["runs", "apart"]
-Normalisation = Literal["none", "nfc"]
+Normalization = Literal["none", "nfc"]
 
 # A group of three is counted from the right end of the number.
-NUMBERS = {"each": r"\p{N}", "threes": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"}
-RUNS, APART = r"\s+(?!\S)|\s+", r"\s"
+DIGIT_PATTERNS = {"each": r"\p{N}", "threes": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"}
+MERGED_SPACES, SPLIT_SPACES = r"\s+(?!\S)|\s+", r"\s"
 
 
 @dataclass(frozen=True)
-class Rule:
+class PretokenizerRule:
     """What cuts text into words.
 
     Attributes:
@@ -34,7 +34,7 @@ class Rule:
             before a word belongs to the word either way, as far as the style says so.
     """
 
-    style: Style = "gpt2"
+    style: PretokenizerStyle = "gpt2"
     digits: Digits = "style"
     spaces: Spaces = "runs"
 
@@ -42,19 +42,19 @@ class Rule:
     def pattern(self) -> str:
         """The regular expression, in the dialect of ``tokenizers``."""
         if self.style == "gpt2":
-            numbers = NUMBERS.get(self.digits, r" ?\p{N}+")
+            numbers = DIGIT_PATTERNS.get(self.digits, r" ?\p{N}+")
             marks = r" ?[^\s\p{L}\p{N}]+"
             head = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+|{numbers}|{marks}"
-            return f"{head}|{RUNS if self.spaces == 'runs' else APART}"
-        numbers = NUMBERS.get(self.digits, r"\p{N}{1,3}")
+            return f"{head}|{MERGED_SPACES if self.spaces == 'runs' else SPLIT_SPACES}"
+        numbers = DIGIT_PATTERNS.get(self.digits, r"\p{N}{1,3}")
         head = rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}"
         if self.spaces == "apart":
-            return rf"{head}| ?[^\s\p{{L}}\p{{N}}]+|{APART}"
-        return rf"{head}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|{RUNS}"
+            return rf"{head}| ?[^\s\p{{L}}\p{{N}}]+|{SPLIT_SPACES}"
+        return rf"{head}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|{MERGED_SPACES}"
 
     def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
         """The rule as `tokenizers` follows it."""
-        if self == Rule():  # the library's own name for it, as GPT-2's file has it
+        if self == PretokenizerRule():  # the library's own name for it, as GPT-2's file has it
             return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         return pre_tokenizers.Sequence(
             [
@@ -64,22 +64,23 @@ class Rule:
         )
 
 
-ALL = tuple(
-    Rule(*choices) for choices in product(get_args(Style), get_args(Digits), get_args(Spaces))
+ALL_RULES = tuple(
+    PretokenizerRule(*choices)
+    for choices in product(get_args(PretokenizerStyle), get_args(Digits), get_args(Spaces))
 )
 
 
-def untrained(rule: Rule, normalisation: Normalisation = "none") -> Tokenizer:
+def empty_bpe(rule: PretokenizerRule, normalization: Normalization = "none") -> Tokenizer:
     """A byte-level BPE without merges."""
     tokenizer = Tokenizer(models.BPE())
-    if normalisation == "nfc":
+    if normalization == "nfc":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = rule.pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
-def recognise(tokenizer_json: bytes) -> Rule | None:
+def detect_pretokenizer(tokenizer_json: bytes) -> PretokenizerRule | None:
     """The rule that a byte-level BPE follows, if it is one of those here and nothing else acts.
 
     ``None``: it cuts or normalises in another way, drops merges at random, or has added tokens
@@ -94,23 +95,27 @@ def recognise(tokenizer_json: bytes) -> Rule | None:
         or (data["normalizer"] or {"type": "NFC"}) != {"type": "NFC"}
     ):
         return None
-    cut = _plain(data["pre_tokenizer"])
-    return next((rule for rule in ALL if cut in _forms(rule)), None)
+    cut = _strip_offset_options(data["pre_tokenizer"])
+    return next((rule for rule in ALL_RULES if cut in _json_forms(rule)), None)
 
 
-def _forms(rule: Rule) -> list[Any]:
-    forms = [json.loads(untrained(rule).to_str())["pre_tokenizer"]]
-    if rule == Rule():
+def _json_forms(rule: PretokenizerRule) -> list[Any]:
+    forms = [json.loads(empty_bpe(rule).to_str())["pre_tokenizer"]]
+    if rule == PretokenizerRule():
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         split = pre_tokenizers.Split(Regex(rule.pattern), behavior="isolated")
         spelt = Tokenizer(models.BPE())
         spelt.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
         forms.append(json.loads(spelt.to_str())["pre_tokenizer"])
-    return [_plain(form) for form in forms]
+    return [_strip_offset_options(form) for form in forms]
 
 
-def _plain(node: Any) -> Any:
+def _strip_offset_options(node: Any) -> Any:
     """Without what changes offsets only."""
     if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items() if key != "trim_offsets"}
-    return [_plain(item) for item in node] if isinstance(node, list) else node
+        return {
+            key: _strip_offset_options(value)
+            for key, value in node.items()
+            if key != "trim_offsets"
+        }
+    return [_strip_offset_options(item) for item in node] if isinstance(node, list) else node

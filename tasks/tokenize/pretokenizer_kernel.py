@@ -6,53 +6,53 @@ Each function says which part of the pattern it follows. Texts are valid UTF-8.
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import inlined
+from infra.compute.jit import jit_inline
 from infra.formats.arrow_text import Bytes
-from infra.formats.unicode_tables import decode
-from tasks.tokenize.char_classes import LETTER, LINE, NUMBER, OTHER, SPACE, Classes
-from tasks.tokenize.pretokenizer import Rule
+from infra.formats.unicode_tables import decode_utf8
+from tasks.tokenize.char_classes import LETTER, NEWLINE, NUMBER, OTHER, SPACE, CharClasses
+from tasks.tokenize.pretokenizer import PretokenizerRule
 
-LLAMA3, EACH, THREES, APART = 1, 2, 4, 8
+LLAMA3, INDIVIDUAL_DIGITS, GROUPS_OF_THREE, SPLIT_SPACES = 1, 2, 4, 8
 BLANK, APOSTROPHE, LONG_S = 0x20, 0x27, 0x17F
-ENDLESS = 1 << 20  # bytes; a longer word (one endless run of letters) is cut there
+MAX_WORD_BYTES = 1 << 20  # bytes; a longer word (one endless run of letters) is cut there
 
-Run = npt.NDArray[np.int64]
+DigitRun = npt.NDArray[np.int64]
 
 
-def flags(rule: Rule) -> int:
+def rule_flags(rule: PretokenizerRule) -> int:
     """A rule as the kernels take it."""
     return (
         (LLAMA3 if rule.style == "llama3" else 0)
-        | {"style": 0, "each": EACH, "threes": THREES}[rule.digits]
-        | (APART if rule.spaces == "apart" else 0)
+        | {"style": 0, "each": INDIVIDUAL_DIGITS, "threes": GROUPS_OF_THREE}[rule.digits]
+        | (SPLIT_SPACES if rule.spaces == "apart" else 0)
     )
 
 
-@inlined
-def _next(data: Bytes, at: int) -> tuple[int, int]:
+@jit_inline
+def _decode_next(data: Bytes, at: int) -> tuple[int, int]:
     """``decode``, with the common case first."""
     if data[at] < 0x80:
         return int(data[at]), at + 1
-    return decode(data, at)
+    return decode_utf8(data, at)
 
 
-@inlined
-def _skip(data: Bytes, at: int, end: int, classes: Classes, kind: int) -> int:
+@jit_inline
+def _skip(data: Bytes, at: int, end: int, classes: CharClasses, kind: int) -> int:
     """The end of a run of one class."""
     while at < end:
-        point, after = _next(data, at)
+        point, after = _decode_next(data, at)
         if classes[point] != kind:
             break
         at = after
     return at
 
 
-@inlined
+@jit_inline
 def _contraction(data: Bytes, at: int, end: int, llama3: int) -> int:
     """``'s|'t|'re|'ve|'m|'ll|'d`` after the apostrophe; in llama3 in any case. 0: none."""
     if at >= end:
         return 0
-    point, after = _next(data, at)
+    point, after = _decode_next(data, at)
     if llama3 and point == LONG_S:  # folds to s
         return after
     if point >= 0x80:
@@ -67,52 +67,54 @@ def _contraction(data: Bytes, at: int, end: int, llama3: int) -> int:
     return 0
 
 
-@inlined
-def _number(data: Bytes, at: int, end: int, classes: Classes, cut: int, run: Run) -> int:
+@jit_inline
+def _number(data: Bytes, at: int, end: int, classes: CharClasses, flags: int, run: DigitRun) -> int:
     """A number from its first digit on: as the style has it, one digit, or a group of three."""
-    if cut & EACH:
-        return _next(data, at)[1]
-    if not cut & (LLAMA3 | THREES):
+    if flags & INDIVIDUAL_DIGITS:
+        return _decode_next(data, at)[1]
+    if not flags & (LLAMA3 | GROUPS_OF_THREE):
         return _skip(data, at, end, classes, NUMBER)
     most = 3
-    if cut & THREES:
+    if flags & GROUPS_OF_THREE:
         if at >= run[0]:  # a new number: where it ends, and how many digits it has
             run[0], run[1] = at, 0
             while run[0] < end:
-                point, after = _next(data, run[0])
+                point, after = _decode_next(data, run[0])
                 if classes[point] != NUMBER:
                     break
                 run[0], run[1] = after, run[1] + 1
         most = (run[1] - 1) % 3 + 1
         run[1] -= most
     while at < end and most > 0:
-        point, after = _next(data, at)
+        point, after = _decode_next(data, at)
         if classes[point] != NUMBER:
             break
         at, most = after, most - 1
     return at
 
 
-@inlined
-def _white(data: Bytes, at: int, end: int, classes: Classes, llama3: int) -> int:
+@jit_inline
+def _whitespace(data: Bytes, at: int, end: int, classes: CharClasses, llama3: int) -> int:
     r"""``\s*[\r\n]+`` (llama3), then ``\s+(?!\S)|\s+``: all but the last of a run before a word."""
     last = stop = at
     line = 0
     while stop < end:
-        point, after = _next(data, stop)
+        point, after = _decode_next(data, stop)
         kind = classes[point]
-        if kind not in (SPACE, LINE):
+        if kind not in (SPACE, NEWLINE):
             break
         last, stop = stop, after
-        if kind == LINE:
+        if kind == NEWLINE:
             line = after
     if llama3 and line:
         return line
     return stop if stop == end or last == at else last
 
 
-@inlined
-def word_end(data: Bytes, at: int, end: int, classes: Classes, cut: int, run: Run) -> int:
+@jit_inline
+def word_end(
+    data: Bytes, at: int, end: int, classes: CharClasses, flags: int, run: DigitRun
+) -> int:
     """Where the word that starts at byte ``at`` of a text ends.
 
     Args:
@@ -120,12 +122,12 @@ def word_end(data: Bytes, at: int, end: int, classes: Classes, cut: int, run: Ru
         at: the word's first byte; the words before it were cut by calls before.
         end: one past the text's last byte.
         classes: ``classes.classes()``.
-        cut: ``flags`` of the rule.
+        flags: ``rule_flags`` of the rule.
         run: int64[2], the number that is being cut into groups; zeros before a new text.
     """
-    point, after = _next(data, at)
+    point, after = _decode_next(data, at)
     kind = int(classes[point])
-    llama3 = cut & LLAMA3
+    llama3 = flags & LLAMA3
     if point == APOSTROPHE:
         stop = _contraction(data, after, end, llama3)
         if stop:
@@ -133,18 +135,26 @@ def word_end(data: Bytes, at: int, end: int, classes: Classes, cut: int, run: Ru
     if kind == LETTER:
         return _skip(data, after, end, classes, LETTER)
     if kind == NUMBER:
-        return _number(data, at, end, classes, cut, run)
+        return _number(data, at, end, classes, flags, run)
     following, beyond = -1, after
     if after < end:
-        point_after, beyond = _next(data, after)
+        point_after, beyond = _decode_next(data, after)
         following = int(classes[point_after])
-    if following == LETTER and (point == BLANK or (llama3 and kind != LINE)):
+    if following == LETTER and (point == BLANK or (llama3 and kind != NEWLINE)):
         return _skip(data, beyond, end, classes, LETTER)
-    if following == NUMBER and point == BLANK and not cut & (LLAMA3 | EACH | THREES):
+    if (
+        following == NUMBER
+        and point == BLANK
+        and not flags & (LLAMA3 | INDIVIDUAL_DIGITS | GROUPS_OF_THREE)
+    ):
         return _skip(data, beyond, end, classes, NUMBER)
     if kind == OTHER or (point == BLANK and following == OTHER):
         stop = _skip(data, after, end, classes, OTHER)
-        return _skip(data, stop, end, classes, LINE) if cut & (LLAMA3 | APART) == LLAMA3 else stop
-    if cut & APART:
+        return (
+            _skip(data, stop, end, classes, NEWLINE)
+            if flags & (LLAMA3 | SPLIT_SPACES) == LLAMA3
+            else stop
+        )
+    if flags & SPLIT_SPACES:
         return after
-    return _white(data, at, end, classes, llama3)
+    return _whitespace(data, at, end, classes, llama3)

@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.dataset.dataset import table_bytes
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Outcome
-from infra.formats.arrow_text import utf8
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import PartResult
+from infra.formats.arrow_text import utf8_buffers
 from infra.formats.megatron import TRAIN, VALIDATION, Tokens, encode_index
 from tasks.tokenize.encode import Encoder
-from tasks.tokenize.holdout_split import splits, survey
-from tasks.tokenize.word_table import space_separated
+from tasks.tokenize.holdout_split import assign_splits, draw_documents
+from tasks.tokenize.word_table import count_whitespace_words
 
-USAGE = "usage.parquet"
+USAGE_FILE = "usage.parquet"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -37,8 +37,8 @@ SCHEMA = pa.schema(
 
 
 def tokenize_documents(
-    table: pa.Table, encoder: Encoder, *, seed: int, limit: float, stage: str = "tokenize"
-) -> Outcome:
+    table: pa.Table, encoder: Encoder, *, seed: int, threshold: float, stage: str = "tokenize"
+) -> PartResult:
     """Token shards of some documents and the table that leads from a sequence to its document.
 
     ``tokens`` counts the closing end of text, ``bytes`` is the UTF-8 length of the text, ``words``
@@ -51,19 +51,19 @@ def tokenize_documents(
         table: documents with ``id`` and ``text``; ``url``, ``source`` and ``language`` if known.
         encoder: the tokenizer.
         seed: the recipe's seed.
-        limit: the draw below which a document is held out (``split.cut``).
+        threshold: the draw below which a document is held out (``split.cut``).
         stage: the name in the ledger.
     """
-    drawn = survey(table, seed)
-    held = drawn["split_draw"].to_numpy() < limit
+    drawn = draw_documents(table, seed)
+    held = drawn["split_draw"].to_numpy() < threshold
     original = text_column(table)
-    texts = encoder.normalised(original)
+    texts = encoder.normalize(original)
     encoded = encoder.encode_column(texts)
     done = np.ones(len(texts), np.bool_)
     done[list(encoded.errors)] = False
     exact = np.zeros(len(texts), np.bool_)
     looked_at = np.flatnonzero(held & done)
-    exact[looked_at] = encoder.come_back(texts, encoded, looked_at)
+    exact[looked_at] = encoder.roundtrips(texts, encoded, looked_at)
     sequence, offset = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
     files: dict[str, bytes] = {}
     for split, side in ((TRAIN, done & ~held), (VALIDATION, held & done)):
@@ -75,20 +75,20 @@ def tokenize_documents(
             index = encode_index(lengths.tolist(), encoder.dtype)
             files |= {f"{split}.bin": tokens.tobytes(), f"{split}.idx": index}
         if split == TRAIN:
-            files[USAGE] = _usage(tokens)
-    changed = np.zeros(len(texts), np.bool_) if texts is original else differ(original, texts)
+            files[USAGE_FILE] = _count_usage(tokens)
+    changed = np.zeros(len(texts), np.bool_) if texts is original else rows_differ(original, texts)
     columns = {name: _column(table, name) for name in ("id", "url", "source", "language")} | {
-        "split": pa.array(splits(drawn["split_draw"].to_numpy(), limit), pa.string()),
+        "split": pa.array(assign_splits(drawn["split_draw"].to_numpy(), threshold), pa.string()),
         "sequence": pa.array(sequence),
         "tokens": pa.array(encoded.lengths),
         "bytes": drawn["bytes"],
-        "words": pa.array(space_separated(*utf8(original))),
+        "words": pa.array(count_whitespace_words(*utf8_buffers(original))),
         "offset": pa.array(offset),
         "exact": pa.array(exact, mask=~held),
         "normalised": pa.array(changed),
     }
     rows = pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
-    return Outcome(
+    return PartResult(
         rows.filter(pa.array(done)) if encoded.errors else rows,
         _ledger(stage, table, [encoded.errors.get(row) for row in range(len(texts))]),
         files,
@@ -105,13 +105,13 @@ def text_column(table: pa.Table) -> "pa.Array[Any]":
     )
 
 
-def differ(one: "pa.Array[Any]", other: "pa.Array[Any]") -> npt.NDArray[np.bool_]:
+def rows_differ(one: "pa.Array[Any]", other: "pa.Array[Any]") -> npt.NDArray[np.bool_]:
     """bool[n]: which texts of two columns differ."""
     result: npt.NDArray[np.bool_] = pc.not_equal(one, other).to_numpy(zero_copy_only=False)
     return result
 
 
-def _usage(tokens: Tokens) -> bytes:
+def _count_usage(tokens: Tokens) -> bytes:
     """Which ids the training documents of a part use, and how often, as Parquet."""
     counts = np.bincount(tokens)
     used = np.flatnonzero(counts)
@@ -127,7 +127,7 @@ def _column(table: pa.Table, name: str) -> "pa.ChunkedArray[Any]":
 
 
 def _ledger(stage: str, table: pa.Table, errors: Sequence[Exception | None]) -> pa.Table:
-    return verdicts(
+    return ledger_table(
         stage,
         table["id"].to_pylist(),
         urls=_column(table, "url").to_pylist(),

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from infra.dataset.dataset import PartRef
 from infra.formats.megatron import SPLITS, VALIDATION
 from tasks.tokenize.encode import Encoder
-from tasks.tokenize.shards import SCHEMA, USAGE
+from tasks.tokenize.shards import SCHEMA, USAGE_FILE
 
-EXAMPLES = 20  # of unused tokens, and of documents that did not come back
+MAX_EXAMPLES = 20  # of unused tokens, and of documents that did not come back
 COLUMNS = ["source", "language", "split", "tokens", "bytes", "words", "exact", "normalised"]
 
 
-def figures(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any]:
+def tokenizer_stats(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any]:
     """What the manifest says of a token data set.
 
     Returns:
@@ -30,25 +30,25 @@ def figures(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any]:
     tables = [part.table(COLUMNS) for part in parts]
     empty = pa.schema([SCHEMA.field(name) for name in COLUMNS]).empty_table()
     table = pa.concat_tables([empty, *tables])
-    by_split = _sums(table, "split")
+    by_split = _sums_by(table, "split")
     none = {"documents": 0, "tokens": 0, "bytes": 0, "words": 0}
     total = {name: sum(group[name] for group in by_split.values()) for name in none}
     return {
-        "vocab_size": encoder.vocabulary,
-        "eos_id": encoder.eos,
+        "vocab_size": encoder.vocab_size,
+        "eos_id": encoder.eos_id,
         "dtype": encoder.dtype.name,
         "tokenizer": encoder.digest,
         **{name: {split: by_split.get(split, none)[name] for split in SPLITS} for name in none},
-        **rates(**total),
-        "by_source": _sums(table, "source"),
-        "by_language": _sums(table, "language"),
+        **fertility(**total),
+        "by_source": _sums_by(table, "source"),
+        "by_language": _sums_by(table, "language"),
         "normalised": int(pc.sum(table["normalised"]).as_py() or 0),
         "round_trip": _round_trip(parts, table),
         "unused": _unused(parts, encoder),
     }
 
 
-def rates(documents: int, tokens: int, bytes: int, words: int) -> dict[str, float | None]:  # noqa: A002
+def fertility(documents: int, tokens: int, bytes: int, words: int) -> dict[str, float | None]:  # noqa: A002
     """Bytes of UTF-8 per token and tokens per word (its fertility); ends of texts not counted."""
     inside = tokens - documents
     return {
@@ -57,7 +57,7 @@ def rates(documents: int, tokens: int, bytes: int, words: int) -> dict[str, floa
     }
 
 
-def _sums(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
+def _sums_by(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
     groups = table.group_by(key).aggregate(
         [("tokens", "count"), ("tokens", "sum"), ("bytes", "sum"), ("words", "sum")]
     )
@@ -71,7 +71,7 @@ def _sums(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
         for row in groups.to_pylist()
     }
     for group in result.values():
-        group.update(rates(**group))
+        group.update(fertility(**group))
     return dict(sorted(result.items()))
 
 
@@ -81,26 +81,26 @@ def _round_trip(parts: Sequence[PartRef], table: pa.Table) -> Mapping[str, Any]:
     exact = int(pc.sum(held["exact"]).as_py() or 0)
     failing: list[dict[str, Any]] = []
     for part in parts if exact < held.num_rows else ():
-        if len(failing) == EXAMPLES:
+        if len(failing) == MAX_EXAMPLES:
             break
         rows = part.table(["id", "url", "exact"])
         wrong = rows.filter(pc.fill_null(pc.invert(rows["exact"]), False))
-        failing += wrong.select(["id", "url"]).slice(0, EXAMPLES - len(failing)).to_pylist()
+        failing += wrong.select(["id", "url"]).slice(0, MAX_EXAMPLES - len(failing)).to_pylist()
     return {"documents": held.num_rows, "exact": exact, "failing": failing}
 
 
 def _unused(parts: Sequence[PartRef], encoder: Encoder) -> Mapping[str, Any]:
     """Ids that no document of the training split uses; special tokens are not meant to be."""
-    seen = np.zeros(encoder.vocabulary, np.bool_)
+    seen = np.zeros(encoder.vocab_size, np.bool_)
     for part in parts:
-        with part.open(USAGE) as file:
+        with part.open(USAGE_FILE) as file:
             seen[pq.read_table(file, columns=["token"])["token"].to_numpy()] = True
-    seen[encoder.specials] = True
+    seen[encoder.all_special_ids] = True
     unused = np.flatnonzero(~seen)
-    some = unused[:EXAMPLES].tolist()
-    texts = encoder.shown(some)
+    some = unused[:MAX_EXAMPLES].tolist()
+    texts = encoder.token_texts(some)
     return {
         "count": len(unused),
-        "share": round(len(unused) / encoder.vocabulary, 6),
+        "share": round(len(unused) / encoder.vocab_size, 6),
         "examples": [{"id": one, "text": text} for one, text in zip(some, texts, strict=True)],
     }

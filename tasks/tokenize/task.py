@@ -13,50 +13,49 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, PartRef, open_dataset
-from infra.dataset.fingerprint import digest, digest_bytes
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit
-from infra.dataset.stage import build as build_dataset
+from infra.dataset.fingerprint import bytes_sha256, json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.dataset.step import Step
 from infra.store.storage import Storage, StorageError, open_url
 from tasks.tokenize.config import TokenizeConfig
-from tasks.tokenize.encode import BadTokenizer, Encoder
+from tasks.tokenize.encode import Encoder, InvalidTokenizerError
 from tasks.tokenize.holdout_split import SCHEMA as DRAWS
-from tasks.tokenize.holdout_split import cut, sample, survey
+from tasks.tokenize.holdout_split import draw_documents, holdout_threshold, training_bytes
 from tasks.tokenize.shards import tokenize_documents
-from tasks.tokenize.stats import figures
+from tasks.tokenize.stats import tokenizer_stats
 from tasks.tokenize.train_tokenizer import (
-    JSON,
+    TOKENIZER_FILE,
     build_tokenizer,
-    given_tokenizer,
+    import_tokenizer,
     read_tokenizer,
 )
 
 STAGE = Stage("tokenize", modules=("tasks.tokenize.task",), libraries=("tokenizers", "pyarrow"))
 SAMPLE = Stage("sample", modules=("tasks.tokenize.holdout_split",), libraries=("pyarrow",))
 # What an existing tokenizer makes idle.
-TRAINED_ONLY = (
+TRAINING_ONLY_KEYS = (
     "vocab_size", "style", "digits", "spaces", "normalisation", "special_tokens", "sample_bytes",
     "distinct_words",
 )  # fmt: skip
 
 
-def spec(ctx: Context, *, config: TokenizeConfig, corpus: Dataset) -> Spec:
+def spec(ctx: Context, *, config: TokenizeConfig, corpus: Dataset) -> DatasetSpec:
     """What would be made of this corpus.
 
     Raises:
         BadTokenizer: if the recipe names a tokenizer that is not there, or cannot be used.
     """
-    facts = {"seed": ctx.seed, **config.facts()}
-    tokenizer = given(config)
+    facts = {"seed": ctx.seed, **config.to_json()}
+    tokenizer = load_given_tokenizer(config)
     if tokenizer is not None:
-        for name in TRAINED_ONLY:
+        for name in TRAINING_ONLY_KEYS:
             del facts[name]
-        facts["tokenizer"] = digest_bytes(tokenizer)  # the file counts, not where it lies
-    return Spec(STAGE, None, facts, (corpus,))
+        facts["tokenizer"] = bytes_sha256(tokenizer)  # the file counts, not where it lies
+    return DatasetSpec(STAGE, None, facts, (corpus,))
 
 
-def given(config: TokenizeConfig) -> bytes | None:
+def load_given_tokenizer(config: TokenizeConfig) -> bytes | None:
     """The existing tokenizer that the recipe names, if it names one.
 
     Raises:
@@ -68,17 +67,17 @@ def given(config: TokenizeConfig) -> bytes | None:
         with open_url(config.tokenizer) as file:
             data = file.read()
     except FileNotFoundError:
-        raise BadTokenizer(f"tokenize.tokenizer: no file {config.tokenizer!r}") from None
+        raise InvalidTokenizerError(f"tokenize.tokenizer: no file {config.tokenizer!r}") from None
     except (IsADirectoryError, NotADirectoryError, PermissionError, StorageError) as error:
-        raise BadTokenizer(f"tokenize.tokenizer: {error}") from None
+        raise InvalidTokenizerError(f"tokenize.tokenizer: {error}") from None
     try:
         Encoder(data, config.end_of_text)
-    except BadTokenizer as error:
-        raise BadTokenizer(f"tokenize.tokenizer: {config.tokenizer}: {error}") from None
+    except InvalidTokenizerError as error:
+        raise InvalidTokenizerError(f"tokenize.tokenizer: {config.tokenizer}: {error}") from None
     return data
 
 
-def build(ctx: Context, spec: Spec, *, config: TokenizeConfig, corpus: Dataset) -> Dataset:
+def build(ctx: Context, spec: DatasetSpec, *, config: TokenizeConfig, corpus: Dataset) -> Dataset:
     """Train the tokenizer, if none is given, and write the corpus as token shards.
 
     Returns:
@@ -89,21 +88,23 @@ def build(ctx: Context, spec: Spec, *, config: TokenizeConfig, corpus: Dataset) 
     parts = [part.table(narrow.names) for part in drawn.parts]
     draws = pa.concat_tables([narrow.empty_table(), *parts])
     split_draws = draws["split_draw"].to_numpy()
-    limit = cut(split_draws, config.validation)
-    tokenizer = given(config)
+    limit = holdout_threshold(split_draws, config.validation_fraction)
+    tokenizer = load_given_tokenizer(config)
     if tokenizer is None:
         sizes = draws["bytes"].to_numpy()
-        used = sample(
-            split_draws, draws["sample_draw"].to_numpy(), sizes, limit, config.sample_bytes
+        used = training_bytes(
+            split_draws, draws["sample_draw"].to_numpy(), sizes, limit, config.train_bytes
         )
         home = build_tokenizer(ctx, config, corpus, drawn, used)
     else:
-        home = given_tokenizer(ctx, tokenizer)
+        home = import_tokenizer(ctx, tokenizer)
     vocabulary = read_tokenizer(home)
     encoder = Encoder(vocabulary, config.end_of_text)
     options = {"end_of_text": config.end_of_text, "seed": ctx.seed, "limit": limit}
     units = [
-        Unit(digest([part.content, encoder.digest, limit]), (part, home, options), part.rows)
+        WorkUnit(
+            json_sha256([part.content, encoder.digest, limit]), (part, home, options), part.num_rows
+        )
         for part in corpus.parts
     ]
     return build_dataset(
@@ -111,36 +112,40 @@ def build(ctx: Context, spec: Spec, *, config: TokenizeConfig, corpus: Dataset) 
         spec,
         units,
         tokenize_part,
-        files={JSON: vocabulary},
-        facts=lambda made: {**figures(made, encoder), "training": dict(home.facts) or None},
+        files={TOKENIZER_FILE: vocabulary},
+        stats=lambda made: {**tokenizer_stats(made, encoder), "training": dict(home.stats) or None},
     )
 
 
 def build_sample(ctx: Context, corpus: Dataset) -> Dataset:
     """The draws of every document of a corpus; part k is row-aligned with the corpus's."""
-    units = [Unit(part.content, (part, ctx.seed), part.rows) for part in corpus.parts]
-    spec = Spec(SAMPLE, None, {"seed": ctx.seed}, (corpus,))
-    return build_dataset(ctx, spec, units, survey_part)
+    units = [WorkUnit(part.content, (part, ctx.seed), part.num_rows) for part in corpus.parts]
+    spec = DatasetSpec(SAMPLE, None, {"seed": ctx.seed}, (corpus,))
+    return build_dataset(ctx, spec, units, draw_part)
 
 
-def survey_part(part: PartRef, seed: int) -> Iterator[Outcome]:
+def draw_part(part: PartRef, seed: int) -> Iterator[PartResult]:
     """Draws for one part of the corpus."""
     table = part.table(["id", "text", "cluster"])
-    yield Outcome(survey(table, seed), verdicts(SAMPLE.name, table["id"].to_pylist()))
+    yield PartResult(
+        draw_documents(table, seed), ledger_table(SAMPLE.name, table["id"].to_pylist())
+    )
 
 
 @lru_cache(maxsize=1)
-def _encoder(home: Storage, fingerprint: str, end_of_text: str) -> Encoder:  # noqa: ARG001
+def _load_encoder(tokenizer: Storage, fingerprint: str, end_of_text: str) -> Encoder:  # noqa: ARG001
     """A loaded tokenizer, kept for the next part that this process works on."""
-    return Encoder(read_tokenizer(open_dataset(home)), end_of_text)
+    return Encoder(read_tokenizer(open_dataset(tokenizer)), end_of_text)
 
 
-def tokenize_part(part: PartRef, home: Dataset, options: Mapping[str, Any]) -> Iterator[Outcome]:
+def tokenize_part(
+    part: PartRef, tokenizer: Dataset, options: Mapping[str, Any]
+) -> Iterator[PartResult]:
     """Token shards of one part of the corpus."""
-    encoder = _encoder(home.storage, home.fingerprint, options["end_of_text"])
+    encoder = _load_encoder(tokenizer.storage, tokenizer.fingerprint, options["end_of_text"])
     table = part.table(["id", "url", "source", "language", "text", "cluster"])
     yield tokenize_documents(
-        table, encoder, seed=options["seed"], limit=options["limit"], stage=STAGE.name
+        table, encoder, seed=options["seed"], threshold=options["limit"], stage=STAGE.name
     )
 
 

@@ -13,33 +13,33 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 from infra.dataset.dataset import PartRef
-from infra.formats.arrow_text import Bytes, Offsets, utf8
+from infra.formats.arrow_text import Bytes, Offsets, utf8_buffers
 
-SUFFIX = "words.parquet"
+FILE_SUFFIX = "words.parquet"
 ROW_GROUP = 100_000
-TOGETHER = 1 << 24  # rows that are summed at once
+ROWS_IN_MEMORY = 1 << 24  # rows that are summed at once
 SCHEMA = pa.schema([("word", pa.large_string()), ("count", pa.int64())])
 
 Keys = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Counted:
+class WordCounts:
     """The words of a corpus.
 
     Attributes:
         table: ``word`` and ``count``, ascending by word.
         distinct: different words that there are, those left out included.
-        least: words that occur less often were left out; 1: none was.
+        min_count: words that occur less often were left out; 1: none was.
         occurrences: of all words.
         left_out: occurrences of the words that were left out.
     """
 
     table: pa.Table
     distinct: int
-    least: int
+    min_count: int
     occurrences: int
     left_out: int
 
@@ -53,47 +53,50 @@ def to_parquet(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def merge(parts: Sequence[PartRef], bound: int) -> Counted:
+def merge(parts: Sequence[PartRef], max_words: int) -> WordCounts:
     """The sum of the counts of some parts; see ``total``."""
     rows = []
     for part in parts:
-        with part.open(SUFFIX) as file:
+        with part.open(FILE_SUFFIX) as file:
             rows.append(pq.read_metadata(file).num_rows)
 
     def read() -> Iterator[pa.Table]:
         for part in parts:
-            with part.open(SUFFIX) as file:
+            with part.open(FILE_SUFFIX) as file:
                 yield pq.read_table(file)
 
-    return total(read, sum(rows), bound)
+    return total(read, sum(rows), max_words)
 
 
-def total(tables: Callable[[], Iterator[pa.Table]], rows: int, bound: int) -> Counted:
+def total(tables: Callable[[], Iterator[pa.Table]], rows: int, max_words: int) -> WordCounts:
     """The sum of some tables of counts, with the rarest words left out if there are too many.
 
     The rule: words that occur less than ``least`` times are left out, with the smallest ``least``
-    that leaves ``bound`` words or fewer. The result does not depend on the tables' order, nor on
+    that leaves ``max_words`` words or fewer. The result does not depend on the tables' order, nor on
     how text was divided between them.
 
     Args:
         tables: called once for each range of words; yields the tables.
         rows: of all tables together.
-        bound: words at most.
+        max_words: words at most.
     """
     kept = SCHEMA.empty_table()
     distinct, least, occurrences = 0, 1, 0
     for low, high in _ranges(tables, rows):
-        here = _sum(_within(table, low, high) for table in tables())
+        here = _sum(_slice_range(table, low, high) for table in tables())
         counts = here["count"].to_numpy()
         distinct += len(counts)
         occurrences += int(counts.sum())
         kept = pa.concat_tables([kept, here.filter(pa.array(counts >= least))])
         counts = kept["count"].to_numpy()
-        if len(counts) > bound:
-            least = int(np.partition(counts, len(counts) - bound - 1)[len(counts) - bound - 1]) + 1
+        if len(counts) > max_words:
+            least = (
+                int(np.partition(counts, len(counts) - max_words - 1)[len(counts) - max_words - 1])
+                + 1
+            )
             kept = kept.filter(pa.array(counts >= least)).combine_chunks()
     left = occurrences - int(kept["count"].to_numpy().sum())
-    return Counted(kept, distinct, least, occurrences, left)
+    return WordCounts(kept, distinct, least, occurrences, left)
 
 
 def _sum(tables: Iterator[pa.Table]) -> pa.Table:
@@ -102,20 +105,20 @@ def _sum(tables: Iterator[pa.Table]) -> pa.Table:
     for table in tables:
         waiting.append(table)
         rows += table.num_rows
-        if rows > TOGETHER // 4:
-            result, waiting, rows = _grouped([result, *waiting]), [], 0
-    return _grouped([result, *waiting]).sort_by("word")
+        if rows > ROWS_IN_MEMORY // 4:
+            result, waiting, rows = _sum_by_word([result, *waiting]), [], 0
+    return _sum_by_word([result, *waiting]).sort_by("word")
 
 
-def _grouped(tables: Sequence[pa.Table]) -> pa.Table:
+def _sum_by_word(tables: Sequence[pa.Table]) -> pa.Table:
     table = pa.concat_tables(tables)
     summed = table.group_by("word", use_threads=False).aggregate([("count", "sum")])
     return summed.select(["word", "count_sum"]).rename_columns(SCHEMA.names).cast(SCHEMA)
 
 
 def _ranges(tables: Callable[[], Iterator[pa.Table]], rows: int) -> list[tuple[int, int]]:
-    """Ranges of ``_keys`` with about ``TOGETHER`` rows each: by the keys of every n-th row."""
-    number = -(-rows // TOGETHER)
+    """Ranges of ``_keys`` with about ``ROWS_IN_MEMORY`` rows each: by the keys of every n-th row."""
+    number = -(-rows // ROWS_IN_MEMORY)
     if number <= 1:
         return [(0, 1 << 64)]
     step = max(rows >> 20, 1)
@@ -124,7 +127,7 @@ def _ranges(tables: Callable[[], Iterator[pa.Table]], rows: int) -> list[tuple[i
     return list(zip([0, *bounds], [*bounds, 1 << 64], strict=True))
 
 
-def _within(table: pa.Table, low: int, high: int) -> pa.Table:
+def _slice_range(table: pa.Table, low: int, high: int) -> pa.Table:
     """The rows of a table whose key is in ``[low, high)``."""
     if (low, high) == (0, 1 << 64):
         return table
@@ -134,7 +137,7 @@ def _within(table: pa.Table, low: int, high: int) -> pa.Table:
     return table.slice(int(first), int(last - first))
 
 
-@kernel
+@jit
 def _fill_keys(offsets: Offsets, data: Bytes, keys: Keys) -> None:
     for row in range(len(keys)):
         key = np.uint64(0)
@@ -147,7 +150,7 @@ def _fill_keys(offsets: Offsets, data: Bytes, keys: Keys) -> None:
 
 def _keys(table: pa.Table) -> Keys:
     """uint64[rows]: the first eight bytes of each word, which ascend as the words do."""
-    offsets, data = utf8(table["word"])
+    offsets, data = utf8_buffers(table["word"])
     keys = np.zeros(table.num_rows, np.uint64)
     _fill_keys(offsets, data, keys)
     return keys

@@ -7,23 +7,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.compute.jit import inlined, kernel
+from infra.compute.jit import jit, jit_inline
 from infra.formats.arrow_text import Bytes, Offsets
-from infra.formats.unicode_tables import decode
-from tasks.tokenize.char_classes import LINE, SPACE, Classes, classes
-from tasks.tokenize.pretokenizer import Rule
-from tasks.tokenize.pretokenizer_kernel import ENDLESS, flags, word_end
+from infra.formats.unicode_tables import decode_utf8
+from tasks.tokenize.char_classes import NEWLINE, SPACE, CharClasses, char_classes
+from tasks.tokenize.pretokenizer import PretokenizerRule
+from tasks.tokenize.pretokenizer_kernel import MAX_WORD_BYTES, rule_flags, word_end
 
-Numbers = npt.NDArray[np.int32]
+WordIds = npt.NDArray[np.int32]
 Slots = npt.NDArray[np.uint64]
 
-BUFFER = 1 << 20  # words that are read before they are handed on
-END = -1  # stands after the last word of a text
+BUFFER_WORDS = 1 << 20  # words that are read before they are handed on
+END_OF_TEXT = -1  # stands after the last word of a text
 
 DOCUMENT, AT, WORDS, BYTES, READ = range(5)  # places in the state of a reading
 
 
-@inlined
+@jit_inline
 def hash_word(data: Bytes, at: int, end: int) -> np.uint64:
     """64-bit FNV-1a with a finish that spreads it over all bits."""
     value = np.uint64(0xCBF29CE484222325)
@@ -34,7 +34,7 @@ def hash_word(data: Bytes, at: int, end: int) -> np.uint64:
     return value ^ (value >> np.uint64(29))
 
 
-@inlined
+@jit_inline
 def _equal(data: Bytes, at: int, size: int, kept: Bytes, start: int, stop: int) -> bool:
     same = stop - start == size
     i = 0
@@ -44,8 +44,8 @@ def _equal(data: Bytes, at: int, size: int, kept: Bytes, start: int, stop: int) 
     return same
 
 
-@inlined
-def _place(
+@jit_inline
+def _find_slot(
     data: Bytes, at: int, end: int, hashed: np.uint64, slots: Slots, bounds: Offsets, kept: Bytes
 ) -> int:
     """The slot of a word: the one that holds it, or the empty one where it belongs.
@@ -64,17 +64,17 @@ def _place(
     return int(slot)
 
 
-@kernel
+@jit
 def _read(
     data: Bytes,
     offsets: Offsets,
     state: Offsets,
-    table: Classes,
-    cut: int,
+    classes: CharClasses,
+    flags: int,
     slots: Slots,
     bounds: Offsets,
     kept: Bytes,
-    read: Numbers,
+    read: WordIds,
 ) -> bool:
     """Go on reading until the texts end (True), or ``read`` or the table of words is full."""
     run = np.zeros(2, np.int64)
@@ -90,17 +90,17 @@ def _read(
             break
         end = offsets[document + 1]
         if at >= end:
-            read[count] = END
+            read[count] = END_OF_TEXT
             count += 1
             document += 1
             continue
-        stop = word_end(data, at, end, table, cut, run)
-        if stop - at > ENDLESS:
-            stop = at + ENDLESS
+        stop = word_end(data, at, end, classes, flags, run)
+        if stop - at > MAX_WORD_BYTES:
+            stop = at + MAX_WORD_BYTES
             while data[stop] & 0xC0 == 0x80:  # inside a character
                 stop -= 1
         hashed = hash_word(data, at, stop)
-        slot = _place(data, at, stop, hashed, slots, bounds, kept)
+        slot = _find_slot(data, at, stop, hashed, slots, bounds, kept)
         if slots[slot]:
             word = np.int64(slots[slot] & low) - 1
         else:
@@ -120,7 +120,7 @@ def _read(
     return done
 
 
-@kernel
+@jit
 def _rehash(bounds: Offsets, kept: Bytes, words: int, slots: Slots) -> None:
     """Fill empty slots with all words."""
     mask, high = np.uint64(len(slots) - 1), np.uint64(32)
@@ -132,32 +132,34 @@ def _rehash(bounds: Offsets, kept: Bytes, words: int, slots: Slots) -> None:
         slots[slot] = ((hashed >> high) << high) | np.uint64(word + 1)
 
 
-@kernel
-def _tally(read: Numbers, counts: Offsets) -> None:
+@jit
+def _tally(read: WordIds, counts: Offsets) -> None:
     for word in read:
         if word >= 0:
             counts[word] += 1
 
 
-@kernel
-def spaced(data: Bytes, offsets: Offsets, table: Classes, result: Offsets) -> None:
+@jit
+def _count_whitespace_words(
+    data: Bytes, offsets: Offsets, classes: CharClasses, result: Offsets
+) -> None:
     """How many words stand between white space in each text: what fertility is counted against."""
     for row in range(len(result)):
         at, end, inside, count = offsets[row], offsets[row + 1], False, 0
         while at < end:
-            point, at = decode(data, at)
-            white = table[point] in (SPACE, LINE)
+            point, at = decode_utf8(data, at)
+            white = classes[point] in (SPACE, NEWLINE)
             count += inside and white
             inside = not white
         result[row] = count + inside
 
 
-class Words:
+class WordTable:
     """Different words in the order in which they were met, found again by their bytes."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: PretokenizerRule) -> None:
         """No words yet; texts are cut by ``rule``."""
-        self.cut = flags(rule)
+        self.flags = rule_flags(rule)
         self._slots = np.zeros(1 << 16, np.uint64)
         self._bounds = np.zeros((1 << 15) + 1, np.int64)
         self._kept = np.zeros(1 << 18, np.uint8)
@@ -167,11 +169,11 @@ class Words:
         return int(self._state[WORDS])
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """Length of all words together."""
         return int(self._state[BYTES])
 
-    def read(self, offsets: Offsets, data: Bytes) -> Iterator[Numbers]:
+    def iter_word_ids(self, offsets: Offsets, data: Bytes) -> Iterator[WordIds]:
         """The numbers of the words of some texts, a buffer at a time.
 
         Args:
@@ -179,19 +181,19 @@ class Words:
             data: uint8[...] UTF-8.
 
         Yields:
-            int32[...], ``END`` after the last word of each text. It is overwritten by the next.
+            int32[...], ``END_OF_TEXT`` after the last word of each text. It is overwritten by the next.
         """
-        buffer = np.empty(BUFFER, np.int32)
-        table = classes()
+        buffer = np.empty(BUFFER_WORDS, np.int32)
+        table = char_classes()
         self._state[DOCUMENT], self._state[AT] = 0, offsets[0]
         done = False
         while not done:
             done = _read(
-                data, offsets, self._state, table, self.cut,
+                data, offsets, self._state, table, self.flags,
                 self._slots, self._bounds, self._kept, buffer,
             )  # fmt: skip
             read = int(self._state[READ])
-            if done or read == BUFFER:
+            if done or read == BUFFER_WORDS:
                 self._state[READ] = 0
                 if read:
                     yield buffer[:read]
@@ -205,7 +207,7 @@ class Words:
             self._slots = np.zeros(4 * len(self._slots), np.uint64)
             _rehash(self._bounds, self._kept, words, self._slots)
         else:
-            more = np.zeros(len(self._kept) + ENDLESS, np.uint8)
+            more = np.zeros(len(self._kept) + MAX_WORD_BYTES, np.uint8)
             self._kept = np.concatenate([self._kept, more])
 
     def column(self, first: int = 0, last: int | None = None) -> "pa.Array[Any]":
@@ -217,19 +219,19 @@ class Words:
         return pa.Array.from_buffers(pa.large_string(), len(bounds) - 1, buffers)
 
 
-def count(rule: Rule, offsets: Offsets, data: Bytes) -> pa.Table:
-    """How often each word occurs in some texts: ``word`` (ascending by bytes) and ``count``."""
-    words = Words(rule)
+def count_word_frequencies(rule: PretokenizerRule, offsets: Offsets, data: Bytes) -> pa.Table:
+    """How often each word occurs in some texts: ``word`` (ascending by bytes) and ``count_word_frequencies``."""
+    words = WordTable(rule)
     counts = np.zeros(0, np.int64)
-    for read in words.read(offsets, data):
+    for read in words.iter_word_ids(offsets, data):
         counts = np.concatenate([counts, np.zeros(len(words) - len(counts), np.int64)])
         _tally(read, counts)
     table = pa.table({"word": words.column(), "count": counts})
     return table.sort_by("word")
 
 
-def space_separated(offsets: Offsets, data: Bytes) -> Offsets:
+def count_whitespace_words(offsets: Offsets, data: Bytes) -> Offsets:
     """int64[n]: words between white space of each text."""
     result = np.zeros(len(offsets) - 1, np.int64)
-    spaced(data, offsets, classes(), result)
+    _count_whitespace_words(data, offsets, char_classes(), result)
     return result

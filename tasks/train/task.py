@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from infra.compute.progress import Progress
-from infra.dataset.dataset import Counts, Dataset, NotCommitted, open_dataset
-from infra.dataset.fingerprint import digest
-from infra.dataset.stage import Context, Spec, Stage, commit_files
+from infra.dataset.dataset import Counts, Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.dataset.step import Step
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN
 from infra.store.cache_dir import cache_root
 from lm.config.train import TrainConfig
-from lm.data.sampler import order_of
-from lm.launch.rendezvous import end, meeting
-from lm.launch.rollback import Trunk, to_the_end
-from lm.launch.rollback_log import FILE, Branch, to_json
-from lm.metrics.goodput import ATTEMPTS, account
-from lm.metrics.logger import curves, read
+from lm.data.sampler import sampler_for_config
+from lm.launch.rendezvous import publish_end, rendezvous_store
+from lm.launch.rollback import TrainingRun, train_with_rollback
+from lm.launch.rollback_log import ROLLBACKS_FILE, Rollback, to_json
+from lm.metrics.goodput import ATTEMPTS, summarize_goodput
+from lm.metrics.logger import read_jsonl, tensorboard_file
 
 STAGE = Stage(
     "train",
@@ -41,16 +41,24 @@ FREE_AT_RESUME = frozenset(
 
 
 def spec(
-    ctx: Context, *, config: TrainConfig, tokens: Dataset, base: Dataset | None = None
-) -> Spec:
-    """What would be trained on these token shards, starting with the weights of ``base``."""
-    essence = {**config.essence(), "batch": config.sequences}  # its default depends on `processes`
-    inputs = (tokens,) if base is None else (tokens, base)
-    return Spec(STAGE, config.name, {"seed": ctx.seed, **essence}, inputs)
+    ctx: Context, *, config: TrainConfig, tokens: Dataset, base_model: Dataset | None = None
+) -> DatasetSpec:
+    """What would be trained on these token shards, starting with the weights of ``base_model``."""
+    essence = {
+        **config.weights_key(),
+        "batch": config.sequences_per_step,
+    }  # its default depends on `processes`
+    inputs = (tokens,) if base_model is None else (tokens, base_model)
+    return DatasetSpec(STAGE, config.name, {"seed": ctx.seed, **essence}, inputs)
 
 
 def build(
-    ctx: Context, spec: Spec, *, config: TrainConfig, tokens: Dataset, base: Dataset | None = None
+    ctx: Context,
+    spec: DatasetSpec,
+    *,
+    config: TrainConfig,
+    tokens: Dataset,
+    base_model: Dataset | None = None,
 ) -> Dataset:
     """Train, or go on training, and commit the model.
 
@@ -59,7 +67,7 @@ def build(
         spec: what would be made.
         config: what to train.
         tokens: token shards.
-        base: the model that ``start_from`` names.
+        base_model: the model that ``start_from`` names.
 
     Returns:
         A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
@@ -76,8 +84,8 @@ def build(
         TrainingRefused: if the run ends for a reason that trying again does not change.
         TrainingFailed: if it crashes too often, or the store of its checkpoints is away.
     """
-    require_base(config, tokens, base)
-    order = order_of(config, ctx.seed, tokens)
+    require_base_model(config, tokens, base_model)
+    order = sampler_for_config(config, ctx.seed, tokens)
     folder = work_folder(spec)
 
     def tell(done: int, note: str, values: dict[str, float] | None = None) -> None:
@@ -90,141 +98,162 @@ def build(
             note += f", validation {line['validation_loss']:.3f}"
         tell(int(line["step"]), note, values)
 
-    with _alone(folder, lambda: tell(0, "waiting for another run that trains this model")):
+    with _folder_lock(folder, lambda: tell(0, "waiting for another run that trains this model")):
         try:
-            return open_dataset(ctx.storage.at(*spec.folder.split("/")))
-        except NotCommitted:
+            return open_dataset(ctx.storage.subdir(*spec.folder.split("/")))
+        except DatasetNotFoundError:
             pass  # the usual case; otherwise another process trained it while this one waited
         tell(0, "starting processes")
-        meet = meeting(config, spec.folder.rsplit("/", 1)[-1])
+        meet = rendezvous_store(config, spec.folder.rsplit("/", 1)[-1])
         if meet is not None:
-            tell(0, f"waiting for {config.nodes - 1} other machines: gristmill join")
-        trunk = Trunk(config, ctx.seed, tokens, folder, identity(spec, tokens, base), base, meet)
+            tell(0, f"waiting for {config.num_nodes - 1} other machines: gristmill join")
+        trunk = TrainingRun(
+            config,
+            ctx.seed,
+            tokens,
+            folder,
+            compatibility_key(spec, tokens, base_model),
+            base_model,
+            meet,
+        )
         try:
-            result = to_the_end(trunk, heard, lambda branch: tell(branch.good or 0, str(branch)))
+            result = train_with_rollback(
+                trunk, heard, lambda branch: tell(branch.from_step or 0, str(branch))
+            )
         except UserError as error:
             if meet is not None:
-                end(meet, str(error).splitlines()[0])
+                publish_end(meet, str(error).splitlines()[0])
             raise
-        branches = trunk.branches()
+        branches = trunk.load_rollbacks()
         run = branches[-1].folder(folder)
         (run / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
-        documents = tokens.facts["documents"][TRAIN]
+        documents = tokens.stats["documents"][TRAIN]
         facts = {
-            **_facts(config, tokens, result, run),
-            **order.facts(),
+            **_model_stats(config, tokens, result, run),
+            **order.to_stats(),
             "skip": [list(one) for one in branches[-1].skip],
         }
         left_out = documents - order.documents if config.mixture else 0
         counts = Counts(documents, documents - left_out, {NOT_MIXED: left_out} if left_out else {})
-        made = commit_files(ctx, spec, _files(trunk, branches), counts=counts, facts=facts)
+        made = commit_files(ctx, spec, _output_files(trunk, branches), counts=counts, stats=facts)
         for branch in branches:
-            if config.checkpoints:
-                trunk.store(branch).remove_tree()
+            if config.checkpoint_url:
+                trunk.checkpoint_storage(branch).remove_tree()
             shutil.rmtree(branch.folder(folder), ignore_errors=True)
         if meet is not None:
             meet.remove_tree()
     return made
 
 
-def work_folder(spec: Spec) -> Path:
+def work_folder(spec: DatasetSpec) -> Path:
     """Where the run keeps its checkpoints until it is committed.
 
     The same after a crash, and if the work is spread in another way.
     """
-    run = [spec.source, STAGE.code, _bound(spec), [item.content for item in spec.inputs]]
-    return cache_root() / "train" / digest(run)[:32]
+    run = [
+        spec.source,
+        STAGE.code_version,
+        _fixed_config(spec),
+        [item.content for item in spec.inputs],
+    ]
+    return cache_root() / "train" / json_sha256(run)[:32]
 
 
-def identity(spec: Spec, tokens: Dataset, base: Dataset | None = None) -> dict[str, Any]:
+def compatibility_key(
+    spec: DatasetSpec, tokens: Dataset, base_model: Dataset | None = None
+) -> dict[str, Any]:
     """What a checkpoint must agree on."""
     # Not under `tokens`: the configuration has a field of that name, how many to train on.
-    found = {"shards": tokens.content, "tokenizer": _tokenizer(tokens), **_bound(spec)}
-    return found if base is None else {**found, "start_from": base.content}
+    found = {
+        "shards": tokens.content,
+        "tokenizer": _tokenizer_digest(tokens),
+        **_fixed_config(spec),
+    }
+    return found if base_model is None else {**found, "start_from": base_model.content}
 
 
-def require_base(config: TrainConfig, tokens: Dataset, base: Dataset | None) -> None:
+def require_base_model(config: TrainConfig, tokens: Dataset, base_model: Dataset | None) -> None:
     """Raise ``UserError``, naming the field, unless the base's weights fit."""
     field = f"train.{config.name}.start_from"
-    if base is None:
-        if config.start_from is not None:
-            raise UserError(f"{field}: the model {config.start_from} is not given")
+    if base_model is None:
+        if config.init_from is not None:
+            raise UserError(f"{field}: the model {config.init_from} is not given")
         return
-    if _tokenizer(base) != _tokenizer(tokens):
-        raise UserError(f"{field}: {base.source} was trained with another tokenizer")
-    shape = json.loads(base.read("config.json"))["shape"]
-    for name, value in config.architecture().items():
+    if _tokenizer_digest(base_model) != _tokenizer_digest(tokens):
+        raise UserError(f"{field}: {base_model.source} was trained with another tokenizer")
+    shape = json.loads(base_model.read("config.json"))["shape"]
+    for name, value in config.architecture_key().items():
         if shape[name] != value:
             raise UserError(
-                f"train.{config.name}.{name}: {value!r}, but {base.source}, whose weights it starts "
+                f"train.{config.name}.{name}: {value!r}, but {base_model.source}, whose weights it starts "
                 f"with, has {shape[name]!r}"
             )
 
 
-def _tokenizer(data: Dataset) -> str:
+def _tokenizer_digest(data: Dataset) -> str:
     return data.manifest.files["tokenizer.json"].sha256
 
 
-def _bound(spec: Spec) -> dict[str, Any]:
+def _fixed_config(spec: DatasetSpec) -> dict[str, Any]:
     return {key: value for key, value in spec.config.items() if key not in FREE_AT_RESUME}
 
 
 @contextmanager
-def _alone(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
-    """Wait until no other process trains in this folder; ``waits`` is called if one does."""
+def _folder_lock(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Wait until no other process trains in this folder; ``on_wait`` is called if one does."""
     folder.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waits()
+            on_wait()
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _files(trunk: Trunk, branches: Sequence[Branch]) -> dict[str, Path]:
-    run = branches[-1].folder(trunk.folder)
+def _output_files(training_run: TrainingRun, rollbacks: Sequence[Rollback]) -> dict[str, Path]:
+    run = rollbacks[-1].folder(training_run.folder)
     own = ("model.safetensors", "probe.safetensors", "config.json", "tokenizer.json")
     files = {name: run / name for name in own}
     files["records/metrics.jsonl"] = run / "metrics.jsonl"
     files[f"records/{ATTEMPTS}"] = run / ATTEMPTS
-    drawn = curves(run)
+    drawn = tensorboard_file(run)
     files[f"records/tensorboard/{drawn.name}"] = drawn
-    for folder in trunk.kept(branches):
+    for folder in training_run.final_checkpoints(rollbacks):
         for path in folder.iterdir():
             files[f"records/{folder.name}/{path.name}"] = path
-    if len(branches) > 1:
-        record = run / FILE
-        record.write_bytes(to_json(branches))
-        files[f"records/{FILE}"] = record
-    for branch in branches[:-1]:
-        files[f"records/{branch.name}/metrics.jsonl"] = trunk.abandoned(branch)
+    if len(rollbacks) > 1:
+        record = run / ROLLBACKS_FILE
+        record.write_bytes(to_json(rollbacks))
+        files[f"records/{ROLLBACKS_FILE}"] = record
+    for branch in rollbacks[:-1]:
+        files[f"records/{branch.name}/metrics.jsonl"] = training_run.abandoned_log(branch)
     return files
 
 
-def _facts(
+def _model_stats(
     config: TrainConfig, tokens: Dataset, result: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     """The model and the run in figures; those that depend on the clock say so by their name."""
     # A checkpoint holds the log; if that is lost for all that, it holds the last line once more.
-    lines = read(folder / "metrics.jsonl") or [result["line"]]
+    lines = read_jsonl(folder / "metrics.jsonl") or [result["line"]]
     speeds = sorted(line["tokens_per_second"] for line in lines)
     shares = sorted(line["mfu"] for line in lines)
     last = result["line"]
     return {
         "parameters": result["parameters"],
-        "vocab_size": tokens.facts["vocab_size"],
-        "context": config.context,
-        "batch": config.sequences,
+        "vocab_size": tokens.stats["vocab_size"],
+        "context": config.context_length,
+        "batch": config.sequences_per_step,
         "steps": last["step"],  # fewer than planned if it stopped early
         "tokens": last["tokens"],
-        "start_from": config.start_from,
-        "epochs": last["tokens"] / tokens.facts["tokens"][TRAIN],
+        "start_from": config.init_from,
+        "epochs": last["tokens"] / tokens.stats["tokens"][TRAIN],
         "loss": last["loss"],
         "validation_loss": last.get("validation_loss"),
         "tokens_per_second": speeds[len(speeds) // 2],
         "mfu": shares[len(shares) // 2],
-        **account(folder),
+        **summarize_goodput(folder),
     }
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Progress, Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter, Progress
 from infra.dataset.stage import Context
 from infra.store.storage import Storage
 from tasks.acquire.config import WebSource
@@ -162,7 +162,7 @@ def source(site: Site, **more: Any) -> WebSource:
     return WebSource.model_validate({**settings, **more})
 
 
-class Listener(Silent):
+class Listener(NullReporter):
     """Remembers what it was told."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class Listener(Silent):
         self.told.append(progress)
 
 
-def context(store: Any, reporter: Silent | None = None) -> Context:
+def context(store: Any, reporter: NullReporter | None = None) -> Context:
     """A run whose units run in this process."""
-    cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
-    return Context(Storage(str(store)), 1, cluster, reporter or Silent())
+    cluster = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
+    return Context(Storage(str(store)), 1, cluster, reporter or NullReporter())

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from infra.errors import UserError
-from tasks.acquire.books.books import address, config, read_book, units
+from tasks.acquire.books.books import book_url, fingerprint_config, list_units, read_book
 from tasks.acquire.config import BooksSource
-from tasks.acquire.document_builder import SCHEMA
+from tasks.acquire.document_builder import DOCUMENT_SCHEMA
 from tests.acquire.epubs import package, page, whale
 
 PARAGRAPH = (
@@ -35,12 +35,12 @@ def read(path: Path, data: bytes, **settings: Any) -> tuple[pa.Table, dict[str, 
     """The one document (or none) of a file, and its verdict with the evidence parsed."""
     path.write_bytes(data)
     section = source(path, **settings)
-    (unit,) = units(section)
+    (unit,) = list_units(section)
     (outcome,) = read_book(*unit.payload)
-    outcome.kept.validate(full=True)
-    assert outcome.kept.schema == SCHEMA
+    outcome.rows.validate(full=True)
+    assert outcome.rows.schema == DOCUMENT_SCHEMA
     (verdict,) = outcome.verdicts.to_pylist()
-    return outcome.kept, {**verdict, "evidence": json.loads(verdict["evidence"])}
+    return outcome.rows, {**verdict, "evidence": json.loads(verdict["evidence"])}
 
 
 def test_a_gutenberg_book(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_only_what_is_in_the_file_counts(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "w.epub").write_bytes(whale())
         (tmp_path / folder / "t.txt").write_text(GUTENBERG)
-    here = units(source(tmp_path / "a" / "*"))
-    there = units(source(tmp_path / "b" / "*"))
+    here = list_units(source(tmp_path / "a" / "*"))
+    there = list_units(source(tmp_path / "b" / "*"))
     assert [unit.key for unit in here] == [unit.key for unit in there]
     assert [read_book(*u.payload).__next__() for u in here] == [
         read_book(*u.payload).__next__() for u in there
@@ -150,16 +150,16 @@ def test_only_what_is_in_the_file_counts(tmp_path: Path) -> None:
 
 def test_one_unit_per_book(tmp_path: Path) -> None:
     (tmp_path / "w.epub").write_bytes(whale())
-    before = {unit.key for unit in units(source(tmp_path / "*"))}
+    before = {unit.key for unit in list_units(source(tmp_path / "*"))}
     (tmp_path / "a.txt").write_text(GUTENBERG)
-    after = units(source(tmp_path / "*"))
+    after = list_units(source(tmp_path / "*"))
     assert len(after) == 2
     assert before < {unit.key for unit in after}
-    assert all(unit.rows == 1 for unit in after)
+    assert all(unit.expected_rows == 1 for unit in after)
 
 
 def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
-    assert config(source(tmp_path, license="mit")) == {
+    assert fingerprint_config(source(tmp_path, license="mit")) == {
         "license": "mit",
         "unwrap": True,
         "max_book_bytes": 64 << 20,
@@ -168,7 +168,7 @@ def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_under_the_reader_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(GUTENBERG)
-    (unit,) = units(source(tmp_path / "a.txt"))
+    (unit,) = list_units(source(tmp_path / "a.txt"))
     (tmp_path / "a.txt").write_text(GUTENBERG.replace("best", "rest"))
     with pytest.raises(UserError, match=r"a\.txt was changed"):
         list(read_book(*unit.payload))
@@ -176,7 +176,7 @@ def test_a_file_that_changes_under_the_reader_is_not_used(tmp_path: Path) -> Non
 
 def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.txt"):
-        units(source(tmp_path / "nothing.txt"))
+        list_units(source(tmp_path / "nothing.txt"))
 
 
 def test_a_fault_of_ours_costs_one_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,9 +190,9 @@ def test_a_fault_of_ours_costs_one_book(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_addresses() -> None:
-    assert address("  A  B/C ", "x.txt") == "book:A%20B%2FC"
-    assert address(None, "my book.txt") == "book:my%20book"
-    assert address("Cafe\u0301", "x") == address("Caf\u00e9", "x")
+    assert book_url("  A  B/C ", "x.txt") == "book:A%20B%2FC"
+    assert book_url(None, "my book.txt") == "book:my%20book"
+    assert book_url("Cafe\u0301", "x") == book_url("Caf\u00e9", "x")
 
 
 def test_a_book_of_nothing_but_a_licence(tmp_path: Path) -> None:

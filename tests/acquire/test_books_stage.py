@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context
 from infra.store.storage import Storage
@@ -23,13 +23,13 @@ Section = BooksSource | DocumentsSource
 
 
 def run(root: str, source: Section, workers: int = 0) -> Dataset:
-    cluster = Cluster(ClusterConfig.model_validate({"workers": workers}))
-    ctx = Context(Storage(root), 1, cluster, Silent())
+    cluster = DaskCluster(ClusterConfig.model_validate({"workers": workers}))
+    ctx = Context(Storage(root), 1, cluster, NullReporter())
     return acquire.build(ctx, acquire.spec(ctx, source=source), source=source)
 
 
 def snapshot(data: Dataset) -> dict[str, bytes]:
-    return {name: data.storage.read(name) for name in data.storage.list()}
+    return {name: data.storage.read(name) for name in data.storage.list_files()}
 
 
 def rows(*texts: object) -> bytes:
@@ -82,7 +82,7 @@ def test_adding_a_book_reads_that_book_only(
     (folder / "another.txt").write_text("Some more words.\n")
     second = run(store, books(folder))
     assert seen == ["another.txt"]
-    assert second.counts.in_ == first.counts.in_ + 1
+    assert second.counts.n_in == first.counts.n_in + 1
     assert second.fingerprint != first.fingerprint
 
 
@@ -110,7 +110,7 @@ def test_files_on_s3_give_the_same_bytes(tmp_path: Path, s3: S3) -> None:
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(rows("three")))
     remote = Storage(f"s3://{s3.bucket}/inputs")
     for name in ("a.jsonl", "b.jsonl.gz"):
-        remote.put(name, (tmp_path / name).read_bytes())
+        remote.write(name, (tmp_path / name).read_bytes())
     here = run(str(tmp_path / "store"), dump(tmp_path / "*.jsonl*"))
     there = run(str(tmp_path / "other"), dump(f"{remote.url}/*.jsonl*"))
     assert snapshot(here) == snapshot(there)

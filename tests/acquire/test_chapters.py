@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.acquire.books.chapters import find_chapters, is_division
+from tasks.acquire.books.chapters import find_chapters, is_part_heading
 from tasks.acquire.books.plaintext import split_blocks
 
 BODY = "\n\n" + "It was a dark and stormy night, and the rain fell in torrents upon the roof. " * 3
@@ -83,7 +83,7 @@ def test_chapters_name_their_block() -> None:
 
 
 def test_divisions() -> None:
-    assert is_division("PART II: The Road")
-    assert is_division("Livre premier")
-    assert not is_division("Chapter 2")
-    assert not is_division("Partly cloudy")
+    assert is_part_heading("PART II: The Road")
+    assert is_part_heading("Livre premier")
+    assert not is_part_heading("Chapter 2")
+    assert not is_part_heading("Partly cloudy")

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.acquire.charset import BadEncoding, decode
+from tasks.acquire.charset import TextDecodeError, decode_text
 
 PROSE = "The café's naïve façade, “quoted” – and a long tail of plain words after it.\n" * 5
 RUSSIAN = "Все счастливые семьи похожи друг на друга.\n" * 5
@@ -19,21 +19,21 @@ RUSSIAN = "Все счастливые семьи похожи друг на д�
     ],
 )
 def test_text_is_read_in_every_encoding_it_comes_in(codec: str, name: str) -> None:
-    assert decode(PROSE.encode(codec)) == (PROSE, name)
+    assert decode_text(PROSE.encode(codec)) == (PROSE, name)
 
 
 def test_plain_ascii_in_utf_16_without_a_mark() -> None:
-    assert decode("plain words only".encode("utf-16-be"))[0] == "plain words only"
+    assert decode_text("plain words only".encode("utf-16-be"))[0] == "plain words only"
 
 
 def test_a_gutenberg_header_may_declare_the_encoding() -> None:
     text = "Character set encoding: KOI8-R\r\n\r\n" + RUSSIAN
-    assert decode(text.encode("koi8-r")) == (text, "koi8-r")
+    assert decode_text(text.encode("koi8-r")) == (text, "koi8-r")
 
 
 def test_a_declared_encoding_that_is_no_codec_is_ignored() -> None:
     text = "Character set encoding: ISO Latin-1\n" + PROSE
-    assert decode(text.encode("cp1252")) == (text, "cp1252")
+    assert decode_text(text.encode("cp1252")) == (text, "cp1252")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,6 @@ def test_a_declared_encoding_that_is_no_codec_is_ignored() -> None:
     ],
 )
 def test_what_cannot_be_text_fails_at_a_byte(data: bytes, offset: int) -> None:
-    with pytest.raises(BadEncoding) as caught:
-        decode(data)
+    with pytest.raises(TextDecodeError) as caught:
+        decode_text(data)
     assert caught.value.offset == offset

@@ -65,15 +65,15 @@ def test_mistakes_are_named(field: str, value: object) -> None:
 )
 def test_labels(refresh: str, label: str, same_for: timedelta) -> None:
     source = web(refresh=refresh)
-    assert source.label(NOON) == source.label(NOON + same_for) == label
-    assert web(refresh=refresh, snapshot="mine").label(NOON) == "mine"
+    assert source.snapshot_label(NOON) == source.snapshot_label(NOON + same_for) == label
+    assert web(refresh=refresh, snapshot="mine").snapshot_label(NOON) == "mine"
 
 
 @given(
     st.datetimes(timezones=st.just(UTC)), st.sampled_from(["hourly", "daily", "weekly", "monthly"])
 )
 def test_a_label_is_a_function_of_the_time(now: datetime, refresh: str) -> None:
-    assert web(refresh=refresh).label(now) == web(refresh=refresh).label(now)
+    assert web(refresh=refresh).snapshot_label(now) == web(refresh=refresh).snapshot_label(now)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_label_is_a_function_of_the_time(now: datetime, refresh: str) -> None:
     [{"delay": 9}, {"concurrency": 1}, {"timeout": 1}, {"retries": 0}, {"license": "x"}],
 )
 def test_how_a_site_is_asked_does_not_fetch_it_again(how: dict[str, object]) -> None:
-    assert web(**how).collects(NOON) == web().collects(NOON)
+    assert web(**how).crawl_key(NOON) == web().crawl_key(NOON)
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_how_a_site_is_asked_does_not_fetch_it_again(how: dict[str, object]) -> 
      {"user_agent": "other"}, {"max_page_bytes": 5}, {"max_depth": 2}, {"name": "other"}],
 )  # fmt: skip
 def test_what_is_wanted_does(what: dict[str, object]) -> None:
-    assert web(**what).collects(NOON) != web().collects(NOON)
+    assert web(**what).crawl_key(NOON) != web().crawl_key(NOON)

@@ -17,13 +17,13 @@ from fastwarc import ArchiveIterator
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
 from infra.dataset.dataset import Dataset
-from infra.removals.match import Removal, removal
+from infra.removals.match import Removal, parse_removal
 from infra.store.storage import Storage
 from tasks.acquire.config import WebSource
 from tasks.acquire.task import acquire
 from tasks.acquire.web import spool
 from tasks.extract.config import ExtractConfig
-from tasks.extract.sandbox import close_all
+from tasks.extract.sandbox import close_extractors
 from tasks.extract.task import extract
 from tests.acquire.sites import Listener, Reply, Site, context, faulty, html, serve, source, tree
 from tests.servers import S3
@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "cache"
     monkeypatch.setenv("GRISTMILL_CACHE", str(folder))
     yield folder
-    close_all()
+    close_extractors()
 
 
 def crawl(
@@ -105,13 +105,13 @@ def test_every_fault_has_its_verdict(tmp_path: Path) -> None:
     assert {path for path, times in paths.items() if times > 1} == {"/error", "/slow", "/cut"}
     assert not paths.keys() & {"/private/a", "/hidden"}
     assert {name for name in (tmp_path / "cache" / "spool").rglob("*") if name.is_file()} == set()
-    notes = [progress.note for progress in listener.told]
+    notes = [progress.message for progress in listener.told]
     assert f"{len(paths)} pages fetched, 0 in the next wave" in notes
     check_archives(raw)
 
     docs = documents(tmp_path / "store", raw)
     texts = {row["url"].removeprefix(site.url): row for row in docs.table().to_pylist()}
-    assert docs.counts.in_ == len(kept)
+    assert docs.counts.n_in == len(kept)
     assert docs.counts.dropped == {"empty": 1}
     assert texts.keys() == kept - {"/empty"}
     assert "café au lait, déjà vu" in texts["/latin1"]["text"]
@@ -228,7 +228,7 @@ def test_a_killed_crawl_goes_on_where_it_was(tmp_path: Path, cache: Path) -> Non
     assert resumed.counts.kept == 120
     assert files(resumed, "parquet") == files(whole, "parquet")
     assert files(resumed, "verdicts.parquet") == files(whole, "verdicts.parquet")
-    assert not spool.scratch().exists() or not any(spool.scratch().iterdir())
+    assert not spool.spool_root().exists() or not any(spool.spool_root().iterdir())
 
 
 def test_a_second_run_fetches_nothing(tmp_path: Path) -> None:
@@ -236,9 +236,9 @@ def test_a_second_run_fetches_nothing(tmp_path: Path) -> None:
         crawl(tmp_path, source(site))
         ctx = context(tmp_path)
         faster = source(site, delay=0.5, concurrency=1, license="cc0-1.0")
-        assert acquire.find(ctx, source=faster)[1] is not None
-        assert acquire.find(ctx, source=source(site, refresh="daily"))[1] is None
-        assert acquire.find(ctx, source=source(site, max_pages=3))[1] is None
+        assert acquire.lookup(ctx, source=faster)[1] is not None
+        assert acquire.lookup(ctx, source=source(site, refresh="daily"))[1] is None
+        assert acquire.lookup(ctx, source=source(site, max_pages=3))[1] is None
         assert len(site.paths) == 5
 
 
@@ -306,7 +306,7 @@ def test_parts_can_be_read_from_a_store_that_was_moved(tmp_path: Path) -> None:
     with serve(Site(tree(4))) as site:
         raw = crawl(tmp_path / "a", source(site))
     (tmp_path / "a").rename(tmp_path / "b")
-    moved = Storage(str(tmp_path / "b")).at(*raw.storage.url.split("/")[-2:])
+    moved = Storage(str(tmp_path / "b")).subdir(*raw.storage.url.split("/")[-2:])
     from infra.dataset.dataset import open_dataset
 
     assert documents(tmp_path / "b", open_dataset(moved)).counts.kept == 4
@@ -324,7 +324,7 @@ def test_what_was_taken_out_is_not_asked_for(tmp_path: Path) -> None:
         away = other.url.replace("127.0.0.1", "localhost")
         site.pages["/"] = html("start", "/a", "/b", "/moved", f"{away}/")
         wanted = source(site, allow=["^http://"])
-        gone = [removal("url", f"{site.url}/a#x"), removal("domain", "localhost")]
+        gone = [parse_removal("url", f"{site.url}/a#x"), parse_removal("domain", "localhost")]
         raw = crawl(tmp_path / "store", wanted, removals=gone)
         told = verdicts(raw, site)
         assert told == {

@@ -5,7 +5,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.decompress import GZIP, ZSTD, Damaged, compression, unpack
+from tasks.acquire.decompress import GZIP, ZSTD, Damaged, decompress, detect_compression
 
 DATA = b"".join(b"line %d of a file that is long enough\n" % n for n in range(20_000))
 PACKED = {GZIP: gzip.compress(DATA, 6), ZSTD: zstandard.compress(DATA, 3)}
@@ -19,7 +19,7 @@ def unpacked(data: bytes, magic: bytes, size: int = 1 << 20) -> tuple[bytes, Dam
     """What comes out before the end or the damage, and the damage."""
     out = []
     try:
-        for piece in unpack(iter(blocks(data, size)), magic):
+        for piece in decompress(iter(blocks(data, size)), magic):
             out.append(piece)  # noqa: PERF402 - what came before an error counts
     except Damaged as damage:
         return b"".join(out), damage
@@ -29,7 +29,7 @@ def unpacked(data: bytes, magic: bytes, size: int = 1 << 20) -> tuple[bytes, Dam
 @pytest.mark.parametrize("magic", [GZIP, ZSTD])
 @pytest.mark.parametrize("size", [1, 1000, 1 << 20])
 def test_streams_are_unpacked(magic: bytes, size: int) -> None:
-    assert compression(PACKED[magic]) == magic
+    assert detect_compression(PACKED[magic]) == magic
     assert unpacked(PACKED[magic], magic, size) == (DATA, None)
 
 

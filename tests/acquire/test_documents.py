@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.dataset.fingerprint import document_id
-from infra.dataset.stage import Outcome
+from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from tasks.acquire import documents
 from tasks.acquire.config import DocumentsSource
-from tasks.acquire.document_builder import SCHEMA
-from tasks.acquire.documents import config, read_documents, units
+from tasks.acquire.document_builder import DOCUMENT_SCHEMA
+from tasks.acquire.documents import fingerprint_config, list_units, read_documents
 
 Found = tuple[pa.Table, list[dict[str, Any]]]
 
@@ -26,8 +26,8 @@ def source(*paths: Path, **changed: Any) -> DocumentsSource:
     return DocumentsSource(name="dump", kind="documents", paths=tuple(map(str, paths)), **changed)
 
 
-def outcomes(section: DocumentsSource) -> list[Outcome]:
-    return [outcome for unit in units(section) for outcome in read_documents(*unit.payload)]
+def outcomes(section: DocumentsSource) -> list[PartResult]:
+    return [outcome for unit in list_units(section) for outcome in read_documents(*unit.payload)]
 
 
 def read(path: Path, data: bytes | None = None, **changed: Any) -> Found:
@@ -35,9 +35,9 @@ def read(path: Path, data: bytes | None = None, **changed: Any) -> Found:
     if data is not None:
         path.write_bytes(data)
     found = outcomes(source(path, **changed))
-    kept = pa.concat_tables([outcome.kept for outcome in found])
+    kept = pa.concat_tables([outcome.rows for outcome in found])
     kept.validate(full=True)
-    assert kept.schema == SCHEMA
+    assert kept.schema == DOCUMENT_SCHEMA
     verdicts = pa.concat_tables([outcome.verdicts for outcome in found]).to_pylist()
     for verdict in verdicts:
         verdict["evidence"] = json.loads(verdict["evidence"]) if verdict["evidence"] else None
@@ -308,11 +308,11 @@ def test_large_plain_files_are_cut_into_units(
     monkeypatch.setattr(documents, "UNIT_BYTES", 1000)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"".join(row(f"text {n}") for n in range(500)))
-    found = units(source(path))
+    found = list_units(source(path))
     assert len(found) > 8
     assert len({unit.key for unit in found}) == len(found)
     (tmp_path / "b.jsonl").write_bytes(row("other"))
-    more = units(source(tmp_path / "*.jsonl"))
+    more = list_units(source(tmp_path / "*.jsonl"))
     assert [unit.key for unit in more[:-1]] == [unit.key for unit in found]
 
 
@@ -320,7 +320,7 @@ def test_keys_and_documents_do_not_depend_on_the_folder(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.jsonl").write_bytes(row("a"))
-    one, two = (units(source(tmp_path / folder / "*")) for folder in ("x", "y"))
+    one, two = (list_units(source(tmp_path / folder / "*")) for folder in ("x", "y"))
     assert one[0].key == two[0].key
     assert next(read_documents(*one[0].payload)) == next(read_documents(*two[0].payload))
 
@@ -329,15 +329,15 @@ def test_parts_end_by_bytes_and_by_rows(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b"".join(row("x" * 100) for _ in range(95))))
     monkeypatch.setattr(documents, "OUTCOME_BYTES", 1000)
-    assert [o.kept.num_rows for o in outcomes(source(path))] == [10] * 9 + [5]
+    assert [o.rows.num_rows for o in outcomes(source(path))] == [10] * 9 + [5]
     monkeypatch.setattr(documents, "OUTCOME_ROWS", 4)
-    assert [o.kept.num_rows for o in outcomes(source(path))] == [4] * 23 + [3]
+    assert [o.rows.num_rows for o in outcomes(source(path))] == [4] * 23 + [3]
 
 
 def test_a_file_that_changes_under_the_reader_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(row("one"))
-    (unit,) = units(source(path))
+    (unit,) = list_units(source(path))
     for changed in (row("two"), row("one") + row("more"), b""):
         path.write_bytes(changed)
         with pytest.raises(UserError, match=r"a\.jsonl was changed"):
@@ -350,5 +350,5 @@ def test_a_byte_order_mark_and_other_line_ends(tmp_path: Path) -> None:
 
 
 def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
-    assert "paths" not in config(source(tmp_path))
-    assert config(source(tmp_path, url_column="u"))["url_column"] == "u"
+    assert "paths" not in fingerprint_config(source(tmp_path))
+    assert fingerprint_config(source(tmp_path, url_column="u"))["url_column"] == "u"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.acquire.books.epub import BadEpub, Book, Encrypted, TooLarge, read_epub
+from tasks.acquire.books.epub import Book, DrmError, EpubReadError, EpubTooLargeError, read_epub
 from tests.acquire.epubs import ncx, pack, package, page, point, whale
 
 LIMIT = 1 << 20
@@ -41,7 +41,7 @@ def test_an_epub_2() -> None:
     assert at(book) == [("Loomings", "Loomings"), ("The Carpet-Bag", "The Carpet-Bag")]
     assert (book.title, book.creators, book.language) == ("The Whale", ["Herman Melville"], "en")
     assert (book.date, book.rights, book.version) == ("1851-10-18", "Public domain", "2.0")
-    assert (book.lost, book.repaired) == ([], [])
+    assert (book.chapters_lost, book.chapters_repaired) == ([], [])
 
 
 def test_an_epub_3_with_its_navigation_document() -> None:
@@ -110,7 +110,7 @@ def test_a_broken_chapter_costs_no_other() -> None:
     book = read(whale(ch1_xhtml=b""))
     assert book.text == "The Carpet-Bag\n\nI stuffed a shirt or two."
     assert at(book) == [("The Carpet-Bag", "The Carpet-Bag")]
-    assert book.lost == [{"file": "OEBPS/ch1.xhtml", "error": "empty"}]
+    assert book.chapters_lost == [{"file": "OEBPS/ch1.xhtml", "error": "empty"}]
 
 
 def test_a_chapter_with_a_wrong_checksum_is_lost_and_named() -> None:
@@ -118,24 +118,26 @@ def test_a_chapter_with_a_wrong_checksum_is_lost_and_named() -> None:
     data[data.index(b"Call me Ishmael")] ^= 1
     book = read(bytes(data))
     assert book.text.startswith("The Carpet-Bag")
-    assert book.lost[0]["file"] == "OEBPS/ch1.xhtml"
-    assert "CRC" in book.lost[0]["error"]
+    assert book.chapters_lost[0]["file"] == "OEBPS/ch1.xhtml"
+    assert "CRC" in book.chapters_lost[0]["error"]
 
 
 def test_a_missing_chapter_is_named() -> None:
     opf = package(["ch1.xhtml", "gone.xhtml"])
-    assert read(whale(content_opf=opf)).lost == [{"file": "OEBPS/gone.xhtml", "error": "missing"}]
+    assert read(whale(content_opf=opf)).chapters_lost == [
+        {"file": "OEBPS/gone.xhtml", "error": "missing"}
+    ]
 
 
 def test_tag_soup_is_read_and_said() -> None:
     book = read(whale(ch1_xhtml="<html><body><p>Call me<p>Ishmael & co</html>"))
     assert book.text.startswith("Call me\n\nIshmael & co")
-    assert book.repaired == ["OEBPS/ch1.xhtml"]
+    assert book.chapters_repaired == ["OEBPS/ch1.xhtml"]
 
 
 def test_a_broken_table_of_contents_is_said() -> None:
     book = read(whale(toc_ncx="<ncx"))
-    assert book.lost[0]["file"] == "OEBPS/toc.ncx"
+    assert book.chapters_lost[0]["file"] == "OEBPS/toc.ncx"
     assert len(book.chapters) == 2  # from the headings
 
 
@@ -153,7 +155,7 @@ def test_a_broken_table_of_contents_is_said() -> None:
     ],
 )
 def test_a_broken_book_says_what_and_where(data: Callable[[], bytes], message: str) -> None:
-    with pytest.raises(BadEpub, match=message):
+    with pytest.raises(EpubReadError, match=message):
         read(data())
 
 
@@ -171,21 +173,21 @@ def test_obfuscated_fonts_are_no_drm() -> None:
     ],
 )
 def test_drm_is_told_apart(files: dict[str, str | bytes]) -> None:
-    with pytest.raises(Encrypted):
+    with pytest.raises(DrmError):
         read(whale(**files))
 
 
 def test_a_zip_bomb_is_not_unpacked() -> None:
     bomb = whale(ch1_xhtml=page("<p>" + " " * (8 << 20) + "</p>"))
     assert len(bomb) < 100_000
-    with pytest.raises(TooLarge, match=r"more than 1048576 bytes \(OEBPS/ch1.xhtml\)"):
+    with pytest.raises(EpubTooLargeError, match=r"more than 1048576 bytes \(OEBPS/ch1.xhtml\)"):
         read(bomb)
 
 
 def test_the_limit_is_for_all_members_together() -> None:
     opf = package([f"c{n}.xhtml" for n in range(10)])
     members: dict[str, str | bytes] = {f"c{n}.xhtml": page("x" * 200_000) for n in range(10)}
-    with pytest.raises(TooLarge):
+    with pytest.raises(EpubTooLargeError):
         read(pack({"content.opf": opf, **members}))
 
 

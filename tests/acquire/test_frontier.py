@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.http_verdict import Fate, dropped
+from tasks.acquire.http_verdict import FetchVerdict, dropped_verdict
 from tasks.acquire.web.frontier import Frontier
 from tasks.acquire.web.scope import Scope
 
@@ -28,8 +28,10 @@ def walk(
     """Crawls a graph of pages, answers arriving in any order."""
     frontier = Frontier([ROOT], Scope([ROOT]), limits.get("pages", 1000), limits.get("depth"))
     waves = []
-    while frontier.queued:
-        wave = frontier.wave(lambda item: dropped("robots") if item in closed else None)
+    while frontier.num_queued:
+        wave = frontier.next_level(
+            lambda item: dropped_verdict("robots") if item in closed else None
+        )
         waves.append(list(wave))
         if shuffle:
             shuffle.shuffle(wave)
@@ -41,7 +43,7 @@ def walk(
             found = [url(n) for n in graph.get(node, [])]
             if shuffle:
                 shuffle.shuffle(found)
-            frontier.record(item, Fate(), found)
+            frontier.record(item, FetchVerdict(), found)
     return frontier, waves
 
 
@@ -53,8 +55,8 @@ def test_waves_are_sorted_and_whole() -> None:
 def test_the_page_limit_takes_the_first_of_a_wave() -> None:
     frontier, waves = walk({0: [3, 1, 2], 1: [9]}, pages=3)
     assert waves[:2] == [[ROOT], [url(1), url(2)]]
-    assert frontier.requested == 3
-    assert {address for address, fate in frontier.fates.items() if fate.reason == "max_pages"} == {
+    assert frontier.num_requested == 3
+    assert {address for address, fate in frontier.verdicts.items() if fate.reason == "max_pages"} == {
         url(3), url(9),
     }  # fmt: skip
 
@@ -62,23 +64,23 @@ def test_the_page_limit_takes_the_first_of_a_wave() -> None:
 def test_what_robots_forbids_is_not_counted_against_the_limit() -> None:
     frontier, waves = walk({0: [1, 2, 3]}, pages=3, closed=frozenset({url(1)}))
     assert waves[1] == [url(2), url(3)]
-    assert frontier.fates[url(1)] == dropped("robots")
+    assert frontier.verdicts[url(1)] == dropped_verdict("robots")
 
 
 def test_depth_counts_links_but_not_redirects() -> None:
     frontier, waves = walk({1: [2], 2: [3]}, moved={0: 1}, depth=1)
     assert waves == [[ROOT], [url(1)], [url(2)]]
-    assert frontier.fates[ROOT] == dropped("redirect", target=url(1))
+    assert frontier.verdicts[ROOT] == dropped_verdict("redirect", target=url(1))
 
 
 def test_redirects_leave_the_scope_only_to_a_start_url() -> None:
     frontier = Frontier([ROOT, "http://other/"], Scope([ROOT], allow=["^http://h/"]), 10)
-    frontier.wave(lambda _: None)
+    frontier.next_level(lambda _: None)
     assert frontier.redirect(ROOT, "http://away/").reason == "redirect_off_scope"
     assert frontier.redirect(ROOT, None).reason == "redirect_off_scope"
     assert frontier.redirect(ROOT, "http://other/").reason == "redirect"
     assert frontier.redirect(ROOT, ROOT).reason == "redirect"
-    assert frontier.queued == 0
+    assert frontier.num_queued == 0
 
 
 @given(
@@ -94,13 +96,13 @@ def test_arrival_order_has_no_say(
     plain, waves = walk(graph, moved=moved, pages=pages, depth=depth)
     shuffled, again = walk(graph, random.Random(seed), moved, pages=pages, depth=depth)
     assert waves == again
-    assert plain.fates == shuffled.fates
+    assert plain.verdicts == shuffled.verdicts
     asked = [item for wave in waves for item in wave]
-    assert len(asked) == len(set(asked)) == plain.requested <= pages
-    assert set(asked) <= plain.fates.keys()
+    assert len(asked) == len(set(asked)) == plain.num_requested <= pages
+    assert set(asked) <= plain.verdicts.keys()
 
 
 @pytest.mark.parametrize("pages", [1, 2])
 def test_every_address_found_has_one_fate(pages: int) -> None:
     frontier, _ = walk({0: [1, 2, 2, 0]}, pages=pages)
-    assert frontier.fates.keys() == {ROOT, url(1), url(2)}
+    assert frontier.verdicts.keys() == {ROOT, url(1), url(2)}

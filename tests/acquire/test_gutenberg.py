@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.acquire.books.gutenberg import Header, find_body
+from tasks.acquire.books.gutenberg import Header, strip_boilerplate
 
 MODERN = """\
 The Project Gutenberg EBook of Moby Dick; or The Whale, by Herman Melville
@@ -52,7 +52,7 @@ End of The Project Gutenberg Etext of The Raven, by Edgar Allan Poe
 
 def own(text: str) -> str:
     lines = text.split("\n")
-    found = find_body(lines)
+    found = strip_boilerplate(lines)
     return "\n".join("\n".join(lines[start:end]) for start, end in found.spans).strip()
 
 
@@ -87,14 +87,14 @@ def test_the_header_is_read() -> None:
     lines = MODERN.format(start="*** START OF THE PROJECT GUTENBERG EBOOK X ***", end="").split(
         "\n"
     )
-    assert find_body(lines).header == Header(
+    assert strip_boilerplate(lines).header == Header(
         "Moby Dick; or The Whale", ("Herman Melville",), "2001-06", "en"
     )
 
 
 def test_the_small_print_of_the_nineties() -> None:
     assert own(OLD) == "Once upon a midnight dreary"
-    header = find_body(OLD.split("\n")).header
+    header = strip_boilerplate(OLD.split("\n")).header
     assert header == Header("The Raven", ("Edgar Allan Poe",), "2000-04", None)
 
 
@@ -121,18 +121,18 @@ def test_small_print_after_the_end_opens_no_new_body() -> None:
 )
 def test_release_dates(release: str, iso: str | None) -> None:
     text = f"Release Date: {release}\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\ntext"
-    assert find_body(text.split("\n")).header.date == iso
+    assert strip_boilerplate(text.split("\n")).header.date == iso
 
 
 def test_other_books_are_left_alone() -> None:
     text = "A history of Project Gutenberg\n\nIt began in 1971. Part of it was produced by hand."
-    found = find_body(text.split("\n"))
-    assert (found.spans, found.found) == ([(0, 3)], False)
+    found = strip_boilerplate(text.split("\n"))
+    assert (found.spans, found.has_boilerplate) == ([(0, 3)], False)
 
 
 def test_a_header_that_is_a_title_alone() -> None:
     lines = ["The Project Gutenberg Etext of WORKSHOP, by Daly", "", "Proceedings", "", "Text."]
-    found = find_body(lines)
+    found = strip_boilerplate(lines)
     assert (found.spans, found.header) == ([(1, 5)], Header("WORKSHOP", ("Daly",)))
 
 

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.jsonl import BadRow, Line, LineRanges, LongLine, parse, split_lines
+from tasks.acquire.jsonl import (
+    InvalidRowError,
+    Line,
+    LineRangeSplitter,
+    OversizeLine,
+    parse_line,
+    split_lines,
+)
 
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -27,10 +34,11 @@ def test_lines_do_not_depend_on_blocks(data: bytes, cuts: list[int]) -> None:
 def test_long_lines_are_told_by_size_and_digest(lengths: list[int], cuts: list[int]) -> None:
     data = b"".join(b"x" * length + b"\n" for length in lengths)
     found = lines(pieces(data, cuts), limit=10)
-    sizes = [line.size if isinstance(line, LongLine) else len(line) for line in found]
+    sizes = [line.size if isinstance(line, OversizeLine) else len(line) for line in found]
     assert sizes == lengths
     assert all(
-        isinstance(line, LongLine) == (size > 10) for line, size in zip(found, sizes, strict=True)
+        isinstance(line, OversizeLine) == (size > 10)
+        for line, size in zip(found, sizes, strict=True)
     )
     assert found == lines([data], limit=10)
 
@@ -39,17 +47,17 @@ def test_long_lines_are_told_by_size_and_digest(lengths: list[int], cuts: list[i
 def test_ranges_are_whole_lines_and_all_of_the_file(
     data: bytes, size: int, cuts: list[int]
 ) -> None:
-    watcher = LineRanges(size)
+    watcher = LineRangeSplitter(size)
     for piece in pieces(data, cuts):
-        watcher.see(piece)
+        watcher.update(piece)
     ranges = watcher.ranges()
     assert b"".join(data[start:end] for start, end, _, _ in ranges) == data
     for start, end, line, _ in ranges:
         assert line == 1 + data[:start].count(b"\n")
         assert end == len(data) or data[end - 1 : end] == b"\n"
         assert end == len(data) or end - start >= size
-    once = LineRanges(size)
-    once.see(data)
+    once = LineRangeSplitter(size)
+    once.update(data)
     assert once.ranges() == ranges
 
 
@@ -63,7 +71,7 @@ def test_ranges_are_whole_lines_and_all_of_the_file(
     ],
 )
 def test_what_pythons_parser_takes_is_taken(line: bytes) -> None:
-    mine, python = parse(line), json.loads(line)
+    mine, python = parse_line(line), json.loads(line)
     assert str(mine.keys()) == str(python.keys())
     assert mine.get("text") == python.get("text")
 
@@ -83,6 +91,6 @@ def test_what_pythons_parser_takes_is_taken(line: bytes) -> None:
     ],
 )
 def test_what_is_wrong_is_said(line: bytes, reason: str, message: str) -> None:
-    with pytest.raises(BadRow, match=message) as caught:
-        parse(line)
+    with pytest.raises(InvalidRowError, match=message) as caught:
+        parse_line(line)
     assert caught.value.reason == reason

@@ -2,13 +2,19 @@
 
 import pytest
 
-from tasks.acquire.web.page import charset, directives, forbids_follow, forbids_index, parse
+from tasks.acquire.web.page import (
+    charset,
+    forbids_follow,
+    forbids_index,
+    parse_directives,
+    parse_page,
+)
 
 URL = "http://h/a/b"
 
 
 def links(body: str, url: str = URL) -> list[str]:
-    return list(parse(body.encode(), url, "text/html", "gristmill").links)
+    return list(parse_page(body.encode(), url, "text/html", "gristmill").links)
 
 
 def test_links_are_canonical_sorted_and_each_once() -> None:
@@ -40,14 +46,14 @@ def test_nofollow_of_a_link_and_of_a_page() -> None:
 
 def test_header_and_meta_directives_add_up() -> None:
     body = b"<meta name=robots content='noarchive, max-snippet:20'><a href=y>2</a>"
-    page = parse(body, URL, "text/html", "gristmill", ["noindex"])
+    page = parse_page(body, URL, "text/html", "gristmill", ["noindex"])
     assert page.directives == ("max-snippet 20", "noarchive", "noindex")
     assert page.links == ("http://h/a/y",)
 
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"\xff\xfe", b"<", b"<!-- -->", b"plain"])
 def test_what_is_no_page_has_no_links(body: bytes) -> None:
-    assert parse(body, URL, "text/html", "gristmill").links == ()
+    assert parse_page(body, URL, "text/html", "gristmill").links == ()
 
 
 def test_broken_html_and_odd_encodings() -> None:
@@ -55,7 +61,7 @@ def test_broken_html_and_odd_encodings() -> None:
     for encoding in ("utf-16", "latin-1"):
         body = "<html><a href='\u00e9'>1</a></html>".encode(encoding)
         kind = f"text/html; charset={encoding}"
-        assert parse(body, URL, kind, "gristmill").links == ("http://h/a/%C3%A9",)
+        assert parse_page(body, URL, kind, "gristmill").links == ("http://h/a/%C3%A9",)
 
 
 def test_charset() -> None:
@@ -77,7 +83,7 @@ def test_charset() -> None:
     ],
 )  # fmt: skip
 def test_x_robots_tag(values: list[str], expected: tuple[str, ...]) -> None:
-    assert directives(values, "gristmill") == expected
+    assert parse_directives(values, "gristmill") == expected
 
 
 def test_what_directives_forbid() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.books.plaintext import Wrapping, split_blocks
+from tasks.acquire.books.plaintext import WrapModel, split_blocks
 
 PARAGRAPHS = [
     (
@@ -32,7 +32,7 @@ Volume of forgotten lore"""
 
 def unwrapped(text: str) -> str:
     blocks = split_blocks(text.split("\n"))
-    wrapping = Wrapping(blocks)
+    wrapping = WrapModel(blocks)
     return "\n\n".join(wrapping.unwrap(block) for block in blocks)
 
 

@@ -2,18 +2,18 @@
 
 import pytest
 
-from tasks.acquire.web.robots import MAX_BYTES, rules, token
+from tasks.acquire.web.robots import MAX_ROBOTS_BYTES, parse_rules, product_token
 
 AGENT = "gristmill/0.1 (+https://example.org)"
 
 
 def allows(body: str, path: str, status: int | None = 200) -> bool:
-    return rules(status, body.encode(), AGENT).allowed(f"http://h{path}")
+    return parse_rules(status, body.encode(), AGENT).can_fetch(f"http://h{path}")
 
 
 def test_the_product_token() -> None:
-    assert token(AGENT) == "gristmill"
-    assert token("My-Bot (x)") == "my-bot"
+    assert product_token(AGENT) == "gristmill"
+    assert product_token("My-Bot (x)") == "my-bot"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_rules(body: str, path: str, allowed: bool) -> None:
 
 
 def test_what_is_beyond_the_limit_does_not_count() -> None:
-    body = "User-agent: *\n" + "# filler\n" * (MAX_BYTES // 9) + "Disallow: /x"
+    body = "User-agent: *\n" + "# filler\n" * (MAX_ROBOTS_BYTES // 9) + "Disallow: /x"
     assert allows(body, "/x")
 
 
@@ -57,9 +57,12 @@ def test_what_is_beyond_the_limit_does_not_count() -> None:
     [("Crawl-delay: 2.5", 2.5), ("Crawl-delay: -1", 0), ("Crawl-delay: soon", 0), ("", 0)],
 )
 def test_crawl_delay(line: str, seconds: float) -> None:
-    assert rules(200, f"User-agent: *\nDisallow: /x\n{line}".encode(), AGENT).crawl_delay == seconds
+    assert (
+        parse_rules(200, f"User-agent: *\nDisallow: /x\n{line}".encode(), AGENT).crawl_delay
+        == seconds
+    )
 
 
 def test_invalid_bytes_are_no_obstacle() -> None:
-    found = rules(200, b"\xff\xfe\nUser-agent: *\nDisallow: /x\n", AGENT)
-    assert not found.allowed("http://h/x")
+    found = parse_rules(200, b"\xff\xfe\nUser-agent: *\nDisallow: /x\n", AGENT)
+    assert not found.can_fetch("http://h/x")

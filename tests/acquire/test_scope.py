@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.web.scope import MAX_LENGTH, Scope, canonical, host, origin
+from tasks.acquire.web.scope import MAX_URL_LENGTH, Scope, canonicalize_url, host, origin
 
 BASE = "https://h.example/a/b?c"
 
@@ -32,16 +32,16 @@ BASE = "https://h.example/a/b?c"
     ],
 )
 def test_canonical(raw: str, expected: str) -> None:
-    assert canonical(raw) == expected
+    assert canonicalize_url(raw) == expected
 
 
 @pytest.mark.parametrize(
     "raw",
     ["mailto:a@b", "javascript:void(0)", "ftp://a/", "http:///x", "http://u:p@a/", "http://a:99999/",
-     "http://[::1/", "http://a b/", "", "/x", "http://a/" + "x" * MAX_LENGTH, "http://./"],
+     "http://[::1/", "http://a b/", "", "/x", "http://a/" + "x" * MAX_URL_LENGTH, "http://./"],
 )  # fmt: skip
 def test_what_is_no_web_address(raw: str) -> None:
-    assert canonical(raw) is None
+    assert canonicalize_url(raw) is None
 
 
 @pytest.mark.parametrize(
@@ -58,16 +58,16 @@ def test_what_is_no_web_address(raw: str) -> None:
     ],
 )
 def test_relative_links(link: str, expected: str) -> None:
-    assert canonical(link, BASE) == expected
+    assert canonicalize_url(link, BASE) == expected
 
 
 @given(st.text(max_size=60))
 def test_canonical_of_canonical_is_itself(text: str) -> None:
     for raw in (f"http://h.example/{text}", f"http://h.example/?{text}", f"http://{text}/", text):
-        once = canonical(raw)
+        once = canonicalize_url(raw)
         if once is not None:
-            assert canonical(once) == once
-            assert canonical(once, BASE) == once
+            assert canonicalize_url(once) == once
+            assert canonicalize_url(once, BASE) == once
             assert once.isascii()
             assert "#" not in once
 

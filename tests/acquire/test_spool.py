@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.formats.warc import Capture
-from tasks.acquire.web.spool import Spool, locked, remove
+from tasks.acquire.web.spool import Spool, lock_spool, remove_spool
 
 DATE = "2026-01-01T00:00:00Z"
 
@@ -20,7 +20,7 @@ def filled(folder: Path) -> Spool:
     spool.add_robots("http://h", 200, b"User-agent: *\nDisallow: /\xff")
     spool.add_robots("http://i", None, b"")
     spool.add(answer("http://h/a", b"A" * 500))
-    spool.fail("http://h/b", "timeout", {"seconds": 3.0})
+    spool.add_failure("http://h/b", "timeout", {"seconds": 3.0})
     spool.add(answer("http://h/c", b"C" * 500))
     spool.close()
     return spool
@@ -35,10 +35,10 @@ def test_a_spool_is_read_back(tmp_path: Path) -> None:
         "http://i": (None, b""),
     }
     assert spool.failures == {"http://h/b": {"reason": "timeout", "evidence": {"seconds": 3.0}}}
-    assert spool.capture("http://h/c").payload == b"C" * 500
-    assert spool.capture("http://h/a").payload == b"A" * 500
+    assert spool.read_capture("http://h/c").payload == b"C" * 500
+    assert spool.read_capture("http://h/a").payload == b"A" * 500
     assert "http://h/d" not in spool
-    assert spool.verdicts() is None
+    assert spool.read_verdicts() is None
     spool.close()
 
 
@@ -53,21 +53,21 @@ def test_any_cut_costs_the_last_record_alone(tmp_path: Path, share: float) -> No
     spool = Spool(folder)
     had = set(spool.offsets)
     spool.add(answer("http://h/new", b"N"))
-    assert spool.capture("http://h/new").payload == b"N"
+    assert spool.read_capture("http://h/new").payload == b"N"
     spool.close()
     again = Spool(folder)
     assert set(again.offsets) == had | {"http://h/new"}
     for url in again.offsets:
-        assert again.capture(url).payload
+        assert again.read_capture(url).payload
     again.close()
-    remove(folder)
+    remove_spool(folder)
 
 
 def test_verdicts_mark_the_end(tmp_path: Path) -> None:
     folder = tmp_path / "x"
-    with locked(folder):
+    with lock_spool(folder):
         spool = filled(folder)
-        spool.finish(iter([{"url": "http://h/a", "verdict": "kept"}]))
-        assert Spool(folder).verdicts() == [{"url": "http://h/a", "verdict": "kept"}]
-    remove(folder)
+        spool.write_verdicts(iter([{"url": "http://h/a", "verdict": "kept"}]))
+        assert Spool(folder).read_verdicts() == [{"url": "http://h/a", "verdict": "kept"}]
+    remove_spool(folder)
     assert list(tmp_path.iterdir()) == []

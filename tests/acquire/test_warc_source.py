@@ -91,7 +91,7 @@ def test_an_archive_of_another_tool(tmp_path: Path, gzipped: bool) -> None:
     ]
     (part,) = raw.parts
     data = io.BytesIO(part.storage.read(part.file("warc.gz")))
-    payloads = [warc.capture_at(data, row["offset"]).payload for row in table.to_pylist()]
+    payloads = [warc.read_capture(data, row["offset"]).payload for row in table.to_pylist()]
     assert payloads[3] == html("Packed").body
     assert payloads[4] == html("Lies").body
     assert payloads[5] == b"Plain text."
@@ -106,8 +106,8 @@ def test_a_truncated_archive_gives_what_was_before(tmp_path: Path) -> None:
     raw = acquired(tmp_path / "store", cut, whole)
     assert raw.counts.failed["truncated_warc"] == 1
     first, second = raw.parts
-    assert 0 < first.rows < second.rows
-    assert second.rows == 7
+    assert 0 < first.num_rows < second.num_rows
+    assert second.num_rows == 7
     (failure,) = [row for row in first.verdicts().to_pylist() if row["reason"] == "truncated_warc"]
     assert '"file": "cut.warc.gz"' in failure["evidence"]
     assert '"offset": ' in failure["evidence"]
@@ -118,7 +118,7 @@ def test_a_damaged_record_costs_itself(tmp_path: Path, gzipped: bool) -> None:
     path = written(tmp_path / "a.warc", gzipped=gzipped)
     data = path.read_bytes()
     with path.open("rb") as stream:
-        offsets = {item.url: at for at, item in warc.captures(stream)}
+        offsets = {item.url: at for at, item in warc.iter_captures(stream)}
     at = offsets["http://H.example/p/../1#x"]
     end = min(offset for offset in offsets.values() if offset > at)
     torn = tmp_path / "torn.warc"
@@ -127,7 +127,7 @@ def test_a_damaged_record_costs_itself(tmp_path: Path, gzipped: bool) -> None:
     whole = acquired(tmp_path / "whole", path)
     assert raw.counts.failed == {**whole.counts.failed, "damaged_warc": 1}
     assert raw.counts.kept == whole.counts.kept - 1
-    assert raw.counts.in_ == whole.counts.in_
+    assert raw.counts.n_in == whole.counts.n_in
     (failure,) = [
         json.loads(row["evidence"])
         for row in raw.parts[0].verdicts().to_pylist()
@@ -182,13 +182,13 @@ def test_a_new_archive_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     other = written(tmp_path / "a.warc.gz", pages=7)
     raw = acquired(tmp_path / "store", one, other)
     assert read == ["a.warc.gz"]
-    assert [part.rows for part in raw.parts] == [11, 7]
+    assert [part.num_rows for part in raw.parts] == [11, 7]
 
 
 def test_large_archives_are_cut_into_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.acquire.capture_parts.MAX_CAPTURES", 4)
     raw = acquired(tmp_path / "store", written(tmp_path / "a.warc.gz", pages=9))
-    assert [(part.name, part.rows) for part in raw.parts] == [
+    assert [(part.name, part.num_rows) for part in raw.parts] == [
         ("00000", 4), ("00000-001", 4), ("00000-002", 4), ("00000-003", 1),
     ]  # fmt: skip
-    assert raw.counts.in_ == sum(part.verdicts().num_rows for part in raw.parts) == 18
+    assert raw.counts.n_in == sum(part.verdicts().num_rows for part in raw.parts) == 18

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.annotate.language import UNKNOWN, identify, prepare
+from tasks.annotate.language import UNKNOWN, identify, prepare_lid_input
 
 SAMPLES = {
     "en": "All human beings are born free and equal in dignity and rights.",
@@ -38,8 +38,8 @@ def test_only_the_beginning_counts() -> None:
 
 
 def test_what_the_model_is_shown_is_one_line() -> None:
-    assert prepare("a\r\n\nb\u2028c   d ", 100) == "a b c d"
-    assert prepare("abc def", 5) == "abc d"
+    assert prepare_lid_input("a\r\n\nb\u2028c   d ", 100) == "a b c d"
+    assert prepare_lid_input("abc def", 5) == "abc d"
     broken = SAMPLES["fr"].replace(" ", "\n")
     assert identify([broken], 10_000) == identify([SAMPLES["fr"]], 10_000)
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from tasks.annotate.pii import checksums
 from tasks.annotate.pii.detectors import KINDS
-from tasks.annotate.pii.spans import TYPE, find, settle
+from tasks.annotate.pii.spans import SPANS_TYPE, find_pii, resolve_overlaps
 
 
 def found(text: str) -> list[tuple[str, str]]:
     """What is found: kind and the text of each span."""
-    (spans,) = find(pa.array([text], pa.large_string())).to_pylist()
+    (spans,) = find_pii(pa.array([text], pa.large_string())).to_pylist()
     return [(span["kind"], text[span["start"] : span["end"]]) for span in spans]
 
 
@@ -215,8 +215,8 @@ PIECES = st.lists(
 @given(PIECES)
 def test_spans_are_ordered_apart_and_masking_touches_nothing_else(pieces: list[str]) -> None:
     text = "".join(pieces)
-    column = find(pa.array(["before", text], pa.large_string()))
-    assert column.type == TYPE
+    column = find_pii(pa.array(["before", text], pa.large_string()))
+    assert column.type == SPANS_TYPE
     spans = column.to_pylist()[1]
     at = 0
     for span in spans:
@@ -236,17 +236,17 @@ def test_spans_are_ordered_apart_and_masking_touches_nothing_else(pieces: list[s
 @given(st.lists(PIECES.map("".join), max_size=4))
 def test_a_row_depends_on_its_own_text_alone(texts: list[str]) -> None:
     column = pa.array(texts, pa.large_string())
-    assert find(column).to_pylist() == [
-        find(column.slice(i, 1)).to_pylist()[0] for i in range(len(texts))
+    assert find_pii(column).to_pylist() == [
+        find_pii(column.slice(i, 1)).to_pylist()[0] for i in range(len(texts))
     ]
 
 
 def test_of_overlapping_spans_the_stronger_kind_stays() -> None:
-    assert settle([("phone", 0, 9), ("card", 5, 20), ("iban", 18, 30), ("ip", 0, 4)]) == [
+    assert resolve_overlaps([("phone", 0, 9), ("card", 5, 20), ("iban", 18, 30), ("ip", 0, 4)]) == [
         ("ip", 0, 4),
         ("iban", 18, 30),
     ]
-    assert settle([("ip", 3, 9), ("ip", 0, 8), ("ip", 9, 12), ("ip", 9, 12)]) == [
+    assert resolve_overlaps([("ip", 3, 9), ("ip", 0, 8), ("ip", 9, 12), ("ip", 9, 12)]) == [
         ("ip", 0, 8),
         ("ip", 9, 12),
     ]
@@ -269,12 +269,12 @@ def test_of_overlapping_spans_the_stronger_kind_stays() -> None:
     ids=lambda text: text[:18],
 )
 def test_time_is_linear_on_hostile_text(text: str) -> None:
-    find(pa.array([text[:100]]))
+    find_pii(pa.array([text[:100]]))
     start = time.process_time()
-    find(pa.array([text]))
+    find_pii(pa.array([text]))
     assert time.process_time() - start < 5  # seconds, for 400 kB; far more if it were quadratic
 
 
 def test_nulls_and_no_rows() -> None:
-    assert find(pa.array([None, ""], pa.large_string())).to_pylist() == [[], []]
-    assert find(pa.array([], pa.string())).type == TYPE
+    assert find_pii(pa.array([None, ""], pa.large_string())).to_pylist() == [[], []]
+    assert find_pii(pa.array([], pa.string())).type == SPANS_TYPE

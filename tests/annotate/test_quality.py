@@ -42,7 +42,7 @@ WORDS = st.lists(
 
 
 def measured(*texts: str | None) -> list[dict[str, Any]]:
-    signals = gopher_quality.measure(pa.array(texts, pa.large_string()))
+    signals = gopher_quality.compute_signals(pa.array(texts, pa.large_string()))
     return [{name: signals[name][i].item() for name in signals} for i in range(len(texts))]
 
 
@@ -72,15 +72,15 @@ def test_a_null_counts_as_empty() -> None:
 
 def test_chunked_sliced_and_32_bit_columns_give_the_same() -> None:
     texts = ["one two. three\n" * 3, "", "Zwei Wörter. " * 40, None, "中文 " * 9]
-    whole = gopher_quality.counts(pa.array(texts, pa.large_string()))
+    whole = gopher_quality.count_all(pa.array(texts, pa.large_string()))
     small = pa.array(texts, pa.string())
     chunked = pa.chunked_array([small.slice(0, 2), small.slice(2)])
-    assert np.array_equal(whole, gopher_quality.counts(chunked))
-    assert np.array_equal(whole[1:4], gopher_quality.counts(small.slice(1, 3)))
+    assert np.array_equal(whole, gopher_quality.count_all(chunked))
+    assert np.array_equal(whole[1:4], gopher_quality.count_all(small.slice(1, 3)))
 
 
 def test_no_rows() -> None:
-    signals = gopher_quality.measure(pa.array([], pa.large_string()))
+    signals = gopher_quality.compute_signals(pa.array([], pa.large_string()))
     assert all(len(values) == 0 for values in signals.values())
 
 
@@ -93,7 +93,7 @@ def test_a_long_text_outgrows_the_first_buffers() -> None:
 
 
 def test_every_signal_of_the_table_is_written_in_its_order_and_type() -> None:
-    signals = gopher_quality.measure(pa.array(["a"]))
+    signals = gopher_quality.compute_signals(pa.array(["a"]))
     assert list(signals) == list(SIGNALS)
     for name, values in signals.items():
         assert pa.array(values).type == SIGNALS[name].type

@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import digest, document_id
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.schemas.quality_rules import RULES, Rule, check
+from infra.dataset.fingerprint import document_id, json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.schemas.quality_rules import RULES, Rule, check_rules
 from infra.schemas.signals import SIGNALS
 from infra.store.storage import Storage
 from tasks.annotate.annotate_table import SCHEMA
@@ -38,8 +38,8 @@ BOOK = [
 
 
 def context(path: Path, workers: int = 0) -> Context:
-    cluster = Cluster(ClusterConfig.model_validate({"workers": workers}))
-    return Context(Storage(str(path)), 1, cluster, Silent())
+    cluster = DaskCluster(ClusterConfig.model_validate({"workers": workers}))
+    return Context(Storage(str(path)), 1, cluster, NullReporter())
 
 
 def table(texts: Sequence[str]) -> pa.Table:
@@ -54,15 +54,17 @@ def table(texts: Sequence[str]) -> pa.Table:
     )
 
 
-def write(*tables: pa.Table) -> Iterator[Outcome]:
+def write(*tables: pa.Table) -> Iterator[PartResult]:
     for rows in tables:
-        yield Outcome(rows, verdicts("documents", rows["id"].to_pylist()))
+        yield PartResult(rows, ledger_table("documents", rows["id"].to_pylist()))
 
 
 def documents(ctx: Context, units: Sequence[Sequence[Sequence[str]]]) -> Dataset:
     """A data set of documents; each unit makes one or more parts."""
-    work = [Unit(digest(unit), tuple(table(part) for part in unit)) for unit in units]
-    return build(ctx, Spec(DOCUMENTS, "site", {"units": [w.key for w in work]}), work, write)
+    work = [WorkUnit(json_sha256(unit), tuple(table(part) for part in unit)) for unit in units]
+    return build_dataset(
+        ctx, DatasetSpec(DOCUMENTS, "site", {"units": [w.key for w in work]}), work, write
+    )
 
 
 def run(ctx: Context, texts: Dataset, **settings: object) -> Dataset:
@@ -80,7 +82,7 @@ def test_parts_are_aligned_with_the_documents(tmp_path: Path) -> None:
         assert ours.table().schema == SCHEMA
         assert ours.table(["id"])["id"].to_pylist() == theirs.table(["id"])["id"].to_pylist()
         assert set(ours.verdicts()["verdict"].to_pylist()) <= {"kept"}
-    assert notes.counts.in_ == notes.counts.kept == len(TEXTS)
+    assert notes.counts.n_in == notes.counts.kept == len(TEXTS)
     assert notes.source == "site"
 
 
@@ -123,7 +125,7 @@ def test_the_fingerprint_follows_configuration_and_input(tmp_path: Path) -> None
     ctx = context(tmp_path)
     one, other = documents(ctx, [[TEXTS]]), documents(ctx, [[TEXTS[:2]]])
     config = AnnotateConfig()
-    short = AnnotateConfig(language_characters=200)
+    short = AnnotateConfig(lid_max_chars=200)
     prints = {
         annotate.spec(ctx, config=c, documents=d).fingerprint
         for c in (config, short)
@@ -159,12 +161,12 @@ def test_every_published_rule_judges_a_signal_that_is_written() -> None:
         for rule in rules:
             assert rule.name.startswith(f"{name}_")
             assert rule.signal in SCHEMA.names
-            assert rule.source.startswith(("Rae", "Raffel", "Penedo"))
+            assert rule.citation.startswith(("Rae", "Raffel", "Penedo"))
 
 
 def test_a_rule_of_an_unknown_signal_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'x' names the signal 'c4_typo'"):
-        check([Rule("x", "c4_typo", ">=", 1, "nowhere")])
+        check_rules([Rule("x", "c4_typo", ">=", 1, "nowhere")])
 
 
 def test_rules_that_know_no_language_but_some() -> None:

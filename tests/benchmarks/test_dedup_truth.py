@@ -6,9 +6,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.dedup_edits import EDITS, FIXED, Stock
-from benchmarks.dedup_jaccard import all_pairs, bin_names, bin_of, jaccard, shingle_set, supported
-from benchmarks.dedup_truth import Planted, cut, generate, plant, write
-from tasks.dedup.minhash.shingles import normalise, shingles
+from benchmarks.dedup_jaccard import (
+    all_pairs,
+    bin_name,
+    bin_names,
+    find_supported,
+    jaccard,
+    shingle_set,
+)
+from benchmarks.dedup_truth import SyntheticCorpus, generate, make_pair, sample_paragraphs, write
+from tasks.dedup.minhash.shingles import normalize, shingles
 
 LEXICON = [f"{a}{b}{c}" for a in "bcdfmnrst" for b in "aeiou" for c in ("", "l", "rm", "n")]
 STOCK = Stock([word.upper() for word in random.Random(0).choices(LEXICON, k=20_000)])
@@ -64,30 +71,30 @@ def test_similarities_are_those_of_the_definition() -> None:
     ],
 )
 def test_edits_come_near_the_similarity_aimed_at(name: str, target: float) -> None:
-    pair = plant(prose(3, 1200), EDITS[name], target, 7, STOCK)
+    pair = make_pair(prose(3, 1200), EDITS[name], target, 7, STOCK)
     assert exact(*pair) == pytest.approx(target, abs=0.04)
-    assert plant(prose(3, 1200), EDITS[name], target, 7, STOCK) == pair
-    other = plant(prose(3, 1200), EDITS[name], target, 8, STOCK)
+    assert make_pair(prose(3, 1200), EDITS[name], target, 7, STOCK) == pair
+    other = make_pair(prose(3, 1200), EDITS[name], target, 8, STOCK)
     assert (other == pair) == (name == "excerpt")  # which leaves nothing to chance
 
 
 def test_punctuation_changes_no_word_and_rewrapping_no_text() -> None:
     text = prose(4, 400) + '\n\nIt\'s "quoted" -- is it? (Yes; 3/4!)'
-    _, marked = plant(text, EDITS["punctuation"], 0.9, 1, STOCK)
+    _, marked = make_pair(text, EDITS["punctuation"], 0.9, 1, STOCK)
     assert exact(text, marked) == 1
-    assert normalise(text) != normalise(marked)
-    _, wrapped = plant(text, EDITS["rewrapped"], 0.9, 1, STOCK)
+    assert normalize(text) != normalize(marked)
+    _, wrapped = make_pair(text, EDITS["rewrapped"], 0.9, 1, STOCK)
     assert wrapped != text
-    assert normalise(wrapped) == normalise(text)
+    assert normalize(wrapped) == normalize(text)
 
 
 def test_pieces_are_whole_paragraphs_of_about_the_length_asked_for() -> None:
     text = prose(5, 2000)
-    piece = cut(text, 500, random.Random(1))
+    piece = sample_paragraphs(text, 500, random.Random(1))
     assert piece is not None
     assert piece in text
     assert 250 <= len(piece.split()) <= 650
-    assert cut("only a few words", 500, random.Random(1)) is None
+    assert sample_paragraphs("only a few words", 500, random.Random(1)) is None
 
 
 def test_the_same_seed_makes_the_same_corpus(real: pa.Table) -> None:
@@ -115,22 +122,22 @@ def test_a_corpus_has_copies_and_traps_as_said(real: pa.Table, tmp_path: Path) -
 
 
 def test_numbers_of_planted_pairs_are_those_of_their_documents() -> None:
-    made = Planted()
+    made = SyntheticCorpus()
     numbers = [made.add(text, "original", "x") for text in "ab"]
     assert numbers == [0, 1]
     assert [document.text for document in made.documents] == ["a", "b"]
 
 
 def test_bins() -> None:
-    assert bin_of(0.8) == "0.8-0.85"
-    assert bin_of(0.999) == "0.95-1"
-    assert bin_of(1.0) == "1"
-    assert bin_of(0.59) is None
-    assert {bin_of(k / 100) for k in range(60, 101)} == set(bin_names())
+    assert bin_name(0.8) == "0.8-0.85"
+    assert bin_name(0.999) == "0.95-1"
+    assert bin_name(1.0) == "1"
+    assert bin_name(0.59) is None
+    assert {bin_name(k / 100) for k in range(60, 101)} == set(bin_names())
 
 
 def test_a_removal_is_supported_by_a_copy_that_stayed() -> None:
     pairs = {("a", "b"): 0.9, ("b", "c"): 0.85, ("c", "d"): 0.7}
-    assert supported({"b"}, pairs, 0.8) == {"b"}
-    assert supported({"a", "b"}, pairs, 0.8) == {"b"}
-    assert supported({"d"}, pairs, 0.8) == set()
+    assert find_supported({"b"}, pairs, 0.8) == {"b"}
+    assert find_supported({"a", "b"}, pairs, 0.8) == {"b"}
+    assert find_supported({"d"}, pairs, 0.8) == set()

@@ -22,15 +22,15 @@ def test_operations_are_counted_for_all_alike() -> None:
     """GPT-2 124 M with a vocabulary of 50,304: 854.7 million operations per token."""
     run = peers.Run(65_536, 0.1, 30.0, 40e9, {})
     assert Report(H100).speed(SMALL, run) == pytest.approx(854.7e6 * 655_360, rel=1e-4)
-    assert Report(H100).share(SMALL, run) == pytest.approx(0.5664, rel=1e-3)
+    assert Report(H100).peak_fraction(SMALL, run) == pytest.approx(0.5664, rel=1e-3)
 
 
 def test_only_a_missed_target_fails(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report(H100)
-    report.judge("fast", None, bool, "{}")
-    report.judge("right", 0.41, lambda value: value >= 0.4, "{:.0%}")
+    report.check_target("fast", None, bool, "{}")
+    report.check_target("right", 0.41, lambda value: value >= 0.4, "{:.0%}")
     assert report.end() == 0
-    report.judge("small", 1.5, lambda value: value <= 1.48, "{}")
+    report.check_target("small", 1.5, lambda value: value <= 1.48, "{}")
     assert report.end() == 1
     told = capsys.readouterr().out
     assert "not measured" in told
@@ -42,20 +42,20 @@ def test_a_peers_script_is_changed_in_known_places_only(tmp_path: Path) -> None:
     script.write_text(BENCH)
     changes = {r"n_layer = \d+, n_head = \d+, n_embd = \d+": "n_layer = 24", r"\Z": "end\n"}
     expected = BENCH.replace("n_layer = 12, n_head = 12, n_embd = 768", "n_layer = 24") + "end\n"
-    assert peers.changed(script, changes) == expected
+    assert peers.patch_script(script, changes) == expected
     with pytest.raises(NotMeasured, match=r"bench\.py is not the one that is known"):
-        peers.changed(script, {"no such line": ""})
+        peers.patch_script(script, {"no such line": ""})
     with pytest.raises(NotMeasured, match="cannot be read"):
-        peers.changed(tmp_path / "other.py", {})
+        peers.patch_script(tmp_path / "other.py", {})
 
 
 def test_what_peers_print_is_understood() -> None:
-    bench = peers.from_bench("0/10 loss\nstage 0 33.0 10\nstage 1 6.0 20\npeak 1000\n", 600)
+    bench = peers.parse_bench("0/10 loss\nstage 0 33.0 10\nstage 1 6.0 20\npeak 1000\n", 600)
     assert (bench.seconds, bench.compiled, bench.peak) == (0.3, 30.0, 1000)
     clocks = "".join(f"clock {at}\n" for at in (0.0, 60.0, 62.0, 63.0, 64.0, 65.0))
-    modded = peers.from_modded(clocks + "peak 7\n")
+    modded = peers.parse_modded(clocks + "peak 7\n")
     assert (modded.seconds, modded.compiled, modded.peak) == (1.0, 60.0, 7)
-    for read in (lambda text: peers.from_bench(text, 1), peers.from_modded):
+    for read in (lambda text: peers.parse_bench(text, 1), peers.parse_modded):
         with pytest.raises(NotMeasured, match="something else"):
             read("loss nan\n")
 
@@ -69,10 +69,10 @@ def test_a_token_file_is_as_modded_nanogpt_reads_it(tmp_path: Path) -> None:
 
 def test_why_a_run_has_no_figures_is_told() -> None:
     python = [sys.executable, "-c"]
-    assert peers.output([*python, "print('x')"], 20.0) == "x\n"
+    assert peers.run_command([*python, "print('x')"], 20.0) == "x\n"
     with pytest.raises(peers.OutOfMemory):
-        peers.output([*python, "raise SystemExit('torch.OutOfMemoryError: CUDA')"], 20.0)
+        peers.run_command([*python, "raise SystemExit('torch.OutOfMemoryError: CUDA')"], 20.0)
     with pytest.raises(NotMeasured, match="ModuleNotFoundError: No module named 'no_such'"):
-        peers.output([*python, "import no_such"], 20.0)
+        peers.run_command([*python, "import no_such"], 20.0)
     with pytest.raises(NotMeasured, match="not done within 1 s"):
-        peers.output([*python, "import time; time.sleep(30)"], 1.0)
+        peers.run_command([*python, "import time; time.sleep(30)"], 1.0)

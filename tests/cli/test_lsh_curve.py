@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.lsh_curve import bands, signature_bytes
-from tasks.dedup.candidates.lsh_params import probability
+from cli.lsh_curve import lsh_curve, signature_bytes
+from tasks.dedup.candidates.lsh_params import candidate_probability
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.signatures import signature_table
 
@@ -27,7 +27,7 @@ def recipe(tmp_path: Path) -> str:
 
 
 def ran(*arguments: str) -> Result:
-    return CliRunner().invoke(bands, list(arguments))
+    return CliRunner().invoke(lsh_curve, list(arguments))
 
 
 def value(*arguments: str) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_a_recipe_and_what_options_change_of_it(recipe: str) -> None:
     assert value(recipe, "--rows", "8")["rows"] == 8
     chosen = value(recipe, "--recall", "0.95", "--hashes", "120")
     assert chosen["hashes"] <= 120
-    assert chosen["recall"] == probability(0.9, chosen["bands"], chosen["rows"]) >= 0.95
+    assert chosen["recall"] == candidate_probability(0.9, chosen["bands"], chosen["rows"]) >= 0.95
 
 
 def test_the_table_marks_the_threshold() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import digest, document_id
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.fingerprint import document_id, json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.store.storage import Storage
 from tasks.dedup.minhash.shingles import shingles
 
@@ -23,8 +23,8 @@ Row = dict[str, Any]
 
 def context(path: Path, workers: int = 0) -> Context:
     """A run in this process, or on local workers."""
-    cluster = Cluster(ClusterConfig.model_validate({"workers": workers}))
-    return Context(Storage(str(path)), 1, cluster, Silent())
+    cluster = DaskCluster(ClusterConfig.model_validate({"workers": workers}))
+    return Context(Storage(str(path)), 1, cluster, NullReporter())
 
 
 def row(source: str, text: str, url: str | None = None, **more: Any) -> Row:
@@ -50,16 +50,18 @@ def table(rows: Sequence[Row]) -> pa.Table:
     )
 
 
-def write(rows: pa.Table) -> Iterator[Outcome]:
+def write(rows: pa.Table) -> Iterator[PartResult]:
     """A part as it is."""
-    yield Outcome(rows, verdicts("documents", rows["id"].to_pylist(), urls=rows["url"].to_pylist()))
+    yield PartResult(
+        rows, ledger_table("documents", rows["id"].to_pylist(), urls=rows["url"].to_pylist())
+    )
 
 
 def documents(ctx: Context, source: str, parts: Sequence[Sequence[Row]]) -> Dataset:
     """A committed data set of documents."""
-    units = [Unit(digest(list(part)), (table(part),), len(part)) for part in parts]
-    spec = Spec(DOCUMENTS, source, {"parts": [unit.key for unit in units]})
-    return build(ctx, spec, units, write)
+    units = [WorkUnit(json_sha256(list(part)), (table(part),), len(part)) for part in parts]
+    spec = DatasetSpec(DOCUMENTS, source, {"parts": [unit.key for unit in units]})
+    return build_dataset(ctx, spec, units, write)
 
 
 def jaccard(a: str, b: str, n: int = 5) -> float:

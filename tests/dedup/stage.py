@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context
-from infra.schemas.duplicate_pairs import edges as edge_tables
+from infra.schemas.duplicate_pairs import iter_verified_pairs as edge_tables
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.task import dedup
 from tests.dedup.corpora import Row, edited, prose, row

@@ -7,10 +7,18 @@ from hypothesis import strategies as st
 
 from infra.store.storage import Storage
 from tasks.dedup.candidates import components as module
-from tasks.dedup.candidates.components import begin, components, star, step, unite, united, watch
+from tasks.dedup.candidates.components import (
+    connect_all,
+    connected_components,
+    convergence_state,
+    init_stars,
+    pairs_to_stars,
+    run_star_step,
+    star_step,
+)
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.shuffle_plan import Layout
-from tasks.dedup.verification.verify import gathered, jaccard
+from tasks.dedup.shuffle_plan import ShufflePlan
+from tasks.dedup.verification.verify import concat, jaccard
 
 EDGES = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
 
@@ -29,10 +37,10 @@ def reachable(start: int, edges: list[tuple[int, int]]) -> set[int]:
 
 @given(EDGES)
 def test_components_are_named_by_their_least_member(edges: list[tuple[int, int]]) -> None:
-    found = components(20, np.array(edges, np.int64).reshape(-1, 2))
+    found = connected_components(20, np.array(edges, np.int64).reshape(-1, 2))
     least = [min(reachable(node, edges)) for node in range(20)]
     assert found.tolist() == least
-    stars = united(np.array(edges, np.uint64).reshape(-1, 2))
+    stars = pairs_to_stars(np.array(edges, np.uint64).reshape(-1, 2))
     assert stars.tolist() == [[node, root] for node, root in enumerate(least) if node != root]
 
 
@@ -44,33 +52,33 @@ def test_rounds_over_partitions_give_the_same(
 ) -> None:
     work = Storage(str(tmp_path_factory.mktemp("work")))
     config = DedupConfig.model_validate({"cluster_pairs": 4, "neighbours": 1})
-    layout = Layout(work, config, 20, (0,), 0, 0, ranges)
+    layout = ShufflePlan(work, config, 20, (0,), 0, 0, ranges)
     pairs = sorted({(min(e), max(e)) for e in edges if e[0] != e[1]})
     rows = np.array([(a, b, 0, 0) for a, b in pairs], np.uint64).reshape(-1, 4)
     for partition in range(ranges):
-        layout.save(f"nominated/{partition}", rows[layout.range_of(rows[:, 0]) == partition])
-        begin(layout, partition)
+        layout.save(f"nominated/{partition}", rows[layout.range_index(rows[:, 0]) == partition])
+        init_stars(layout, partition)
     before, within = None, 0
-    for number in range(0, 2 * module.ROUNDS, 2):
-        within = sum(step(layout, number, p)["within"] for p in range(ranges))
-        state = [watch(layout, number + 1, p) for p in range(ranges)]
+    for number in range(0, 2 * module.MAX_ROUNDS, 2):
+        within = sum(run_star_step(layout, number, p)["within"] for p in range(ranges))
+        state = [convergence_state(layout, number + 1, p) for p in range(ranges)]
         if state == before:
             break
         before = state
         for p in range(ranges):
-            step(layout, number + 1, p)
+            run_star_step(layout, number + 1, p)
     stars = np.concatenate([layout.load(f"stars/{p}", 2) for p in range(ranges)])
-    assert stars.tolist() == united(rows[:, :2]).tolist()
+    assert stars.tolist() == pairs_to_stars(rows[:, :2]).tolist()
     sizes = np.unique(stars[:, 1], return_counts=True)[1] + 1
     # All pairs of up to four; of more, each with eight in two orders and with one neighbour.
     assert within == sum(n * (n - 1) // 2 if n <= 4 else n * 17 for n in sizes.tolist())
-    assert unite(layout) == {"within": within}
+    assert connect_all(layout) == {"within": within}
 
 
 def test_a_star_keeps_what_is_connected() -> None:
     edges = np.array([[5, 1], [5, 3], [5, 9]], np.uint64)
-    assert star(edges, large=True).tolist() == [[9, 1]]
-    assert sorted(star(edges[:2], large=False).tolist()) == [[3, 1], [5, 1]]
+    assert star_step(edges, large=True).tolist() == [[9, 1]]
+    assert sorted(star_step(edges[:2], large=False).tolist()) == [[3, 1], [5, 1]]
 
 
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
@@ -82,5 +90,5 @@ def test_jaccard(a: set[int], b: set[int]) -> None:
 @given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 60))
 def test_slices_are_one_array_in_memory_or_in_a_file(lengths: list[int], room: int) -> None:
     pieces = [np.arange(n, dtype=np.uint64) for n in lengths]
-    found = gathered(iter(pieces), room)
+    found = concat(iter(pieces), room)
     assert found.tolist() == [value for n in lengths for value in range(n)]

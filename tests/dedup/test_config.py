@@ -13,13 +13,13 @@ def read(**fields: object) -> DedupConfig:
 def test_bands_may_follow_from_a_recall() -> None:
     wanted = read(threshold=0.8, recall=0.95)
     assert wanted.banding == (21, 9)
-    assert wanted.permutations == 189
-    assert wanted.facts() == read(bands=21, rows=9).facts()
+    assert wanted.num_permutations == 189
+    assert wanted.to_json() == read(bands=21, rows=9).to_json()
 
 
 def test_how_the_work_is_cut_changes_nothing() -> None:
     other = read(memory="1GiB", max_cluster=5, max_bucket=7, hashes=300)
-    assert other.facts() == read().facts()
+    assert other.to_json() == read().to_json()
     assert other.partition_bytes == 2**30
 
 

@@ -7,7 +7,7 @@ import datasketch
 import numpy as np
 import xxhash
 
-from tasks.dedup.candidates.lsh_params import probability
+from tasks.dedup.candidates.lsh_params import candidate_probability
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.signatures import build_signatures
 from tests.dedup.corpora import context, documents
@@ -28,10 +28,10 @@ def test_the_curves_are_those_of_the_code() -> None:
     assert len(rows) >= 5
     for bands, width, values in rows:
         shown = [float(value) for value in values.split("|")[:-1]]
-        found = [probability(s, int(bands), int(width)) for s in similarities]
+        found = [candidate_probability(s, int(bands), int(width)) for s in similarities]
         assert np.allclose(shown[: len(found)], found, atol=0.0051), (bands, width)
         config = DedupConfig.model_validate({"bands": int(bands), "rows": int(width)})
-        assert shown[-1] == 24 + 8 * config.bands + (config.permutations + 1) // 2
+        assert shown[-1] == 24 + 8 * config.bands + (config.num_permutations + 1) // 2
 
 
 def test_every_column_file_and_fact_is_on_the_page(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_every_column_file_and_fact_is_on_the_page(tmp_path: Path) -> None:
     keys = build_signatures(
         ctx, DedupConfig.model_validate({"keep_signatures": True}), source
     ).table()
-    names = {*found.facts, *found.table().column_names, *keys.column_names}
+    names = {*found.stats, *found.table().column_names, *keys.column_names}
     names = {name for name in names if not name.startswith("band_")} | {"band_000"}
     names |= {name.replace("00000", "*") for name in found.manifest.files}
     assert names <= set(re.findall(r"`([\w.*-]+)`", PAGE))

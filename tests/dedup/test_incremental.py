@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.compute.progress import Progress, Silent
+from infra.compute.progress import NullReporter, Progress
 from infra.dataset.code_version import module_digests
-from infra.removals.match import removal
+from infra.removals.match import parse_removal
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.shingles import shingles
 from tasks.dedup.minhash.signatures import STAGE as SIGNATURES
-from tasks.dedup.shuffle_plan import Layout
-from tasks.dedup.task import COMPARISON, CONTENTS, dedup
-from tasks.dedup.verification.verify import need
+from tasks.dedup.shuffle_plan import ShufflePlan
+from tasks.dedup.task import COMPARISON_MODULES, PART_DIGESTS, dedup
+from tasks.dedup.verification.verify import request_shingles
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
 from tests.dedup.stage import corpus, edges, marks, run
 from tests.select.annotations import annotated, note
@@ -31,9 +31,9 @@ def test_a_new_part_costs_its_own_signatures_only(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = corpus(1)
     run(ctx, [documents(ctx, "site", [rows[:8], rows[8:16]])])
-    before = set(ctx.storage.list("receipts/signatures"))
+    before = set(ctx.storage.list_files("receipts/signatures"))
     run(ctx, [documents(ctx, "site", [rows[:8], rows[8:16], rows[16:]])])
-    assert len(set(ctx.storage.list("receipts/signatures")) - before) == 1
+    assert len(set(ctx.storage.list_files("receipts/signatures")) - before) == 1
 
 
 @given(seed=st.integers(0, 20), cut=st.integers(1, 22), shuffle=st.randoms())
@@ -60,12 +60,12 @@ def test_a_new_document_asks_for_the_texts_it_may_resemble_only(
     rows = [row("site", " ".join(template + prose(rng, 70)), f"http://x/{k}") for k in range(30)]
     asked: list[int] = []
 
-    def counted(layout: Layout, number: int) -> dict[str, Any]:
-        found = need(layout, number)
+    def counted(layout: ShufflePlan, number: int) -> dict[str, Any]:
+        found = request_shingles(layout, number)
         asked.append(found["asked"])
         return found
 
-    monkeypatch.setattr("tasks.dedup.verification.verify.need", counted)
+    monkeypatch.setattr("tasks.dedup.verification.verify.request_shingles", counted)
     ctx = context(tmp_path)
     options: dict[str, Any] = {"rows": 2}  # nearly every pair is nominated, and fails
     run(ctx, [documents(ctx, "site", [rows])], **options)
@@ -90,12 +90,12 @@ def test_a_damaged_earlier_data_set_is_no_obstacle(tmp_path: Path) -> None:
         if harm == "gone":
             first.storage.remove(name)
         elif harm == "manifest":
-            first.storage.put("manifest.json", b"")
+            first.storage.write("manifest.json", b"")
         elif harm == "hint":
-            for hint in ctx.storage.list("work/dedup-latest"):
-                ctx.storage.put(hint, b"[1]")
+            for hint in ctx.storage.list_files("work/dedup-latest"):
+                ctx.storage.write(hint, b"[1]")
         else:
-            first.storage.put(name, first.storage.read(name)[:-40] + bytes(40))
+            first.storage.write(name, first.storage.read(name)[:-40] + bytes(40))
         found = run(ctx, [documents(ctx, "site", [rows, more])])
         assert found.manifest.to_bytes() == expected
 
@@ -112,16 +112,16 @@ def test_what_an_earlier_data_set_says_of_its_parts_is_checked(
     fresh, ctx = context(tmp_path / "fresh"), context(tmp_path / "store")
     expected = run(fresh, [documents(fresh, "site", [*parts, more])])
     first = run(ctx, [documents(ctx, "site", parts)])
-    contents = json.loads(first.read(CONTENTS))
-    first.storage.put(CONTENTS, json.dumps(contents[::-1]).encode())
+    contents = json.loads(first.read(PART_DIGESTS))
+    first.storage.write(PART_DIGESTS, json.dumps(contents[::-1]).encode())
     found = run(ctx, [documents(ctx, "site", [*parts, more])])
     assert found.manifest.to_bytes() == expected.manifest.to_bytes()
-    assert f"{CONTENTS}: changed; all pairs are compared anew" in caplog.text
+    assert f"{PART_DIGESTS}: changed; all pairs are compared anew" in caplog.text
 
 
 def test_what_comparisons_rest_on_covers_what_signatures_rest_on() -> None:
     own = {name for name in module_digests(SIGNATURES.modules) if name.startswith("tasks.dedup")}
-    assert own - {"tasks.dedup.minhash.signatures"} <= {*module_digests(COMPARISON)}
+    assert own - {"tasks.dedup.minhash.signatures"} <= {*module_digests(COMPARISON_MODULES)}
 
 
 def test_known_pairs_are_looked_up_and_not_compared_again(
@@ -141,7 +141,7 @@ def test_removed_documents_are_as_if_they_had_never_been(tmp_path: Path) -> None
     ctx = context(tmp_path)
     rows = corpus(2)
     gone = [rows[0], rows[6], rows[17]]
-    taken = [removal("id", r["id"]) for r in gone]
+    taken = [parse_removal("id", r["id"]) for r in gone]
     whole = documents(ctx, "site", [rows])
     config = DedupConfig.model_validate({})
     inputs: dict[str, Any] = {"config": config, "documents": [whole], "removals": taken}
@@ -186,7 +186,7 @@ class Stopped(Exception):
     """The run was cut off."""
 
 
-class Watcher(Silent):
+class Watcher(NullReporter):
     """Acts when a step of the join begins."""
 
     def __init__(self, act: Callable[[str], None]) -> None:
@@ -194,9 +194,9 @@ class Watcher(Silent):
         self.steps: list[str] = []
 
     def update(self, progress: Progress) -> None:
-        if progress.note and progress.stage == "dedup":
-            self.steps.append(progress.note)
-            self.act(progress.note)
+        if progress.message and progress.stage == "dedup":
+            self.steps.append(progress.message)
+            self.act(progress.message)
 
 
 def stop_at(wanted: str) -> Callable[[str], None]:
@@ -223,8 +223,10 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_bytes(tmp_path: Path) -> Non
         cut = replace(ctx, reporter=Watcher(stop_at(step)))
         with pytest.raises(Stopped):
             run(cut, [documents(cut, "site", parts)], **options)
-        assert not [name for name in ctx.storage.list("dedup") if name.endswith("manifest.json")]
-        done = len(ctx.storage.list("work"))
+        assert not [
+            name for name in ctx.storage.list_files("dedup") if name.endswith("manifest.json")
+        ]
+        done = len(ctx.storage.list_files("work"))
         found = run(ctx, [documents(ctx, "site", parts)], **options)
         assert found.manifest.to_bytes() == expected
         assert done > 0 or number == 0

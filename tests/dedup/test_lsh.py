@@ -14,19 +14,30 @@ from hypothesis import strategies as st
 
 from infra.store.storage import Storage
 from tasks.dedup.candidates.lsh import (
-    ORDERED,
+    SORTED_WIDTH,
     all_pairs,
     bounded_pairs,
-    crowded_row,
-    nearest,
+    nearest_pairs,
+    oversized_bucket_pairs,
+    oversized_row_bytes,
     packed_words,
-    pair_crowded,
 )
-from tasks.dedup.candidates.lsh_params import choose, curve, probability, wasted
+from tasks.dedup.candidates.lsh_params import (
+    candidate_probability,
+    choose_banding,
+    false_positive_area,
+    s_curve,
+)
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash.b_bit import CHANCE, agreement, estimate, pack, wide
+from tasks.dedup.minhash.b_bit import (
+    COLLISION_PROBABILITY,
+    as_words,
+    estimate_jaccard,
+    matching_values,
+    pack,
+)
 from tasks.dedup.minhash.signatures import band_keys
-from tasks.dedup.shuffle_plan import Layout, repeated, runs
+from tasks.dedup.shuffle_plan import ShufflePlan, duplicate_indices, find_equal_runs
 
 SIZES = st.lists(st.integers(1, 9), max_size=6)
 
@@ -42,9 +53,9 @@ def test_keys_are_seeded_digests_of_the_bands_values() -> None:
 @given(st.lists(st.integers(0, 9), max_size=30))
 def test_repeated_values_are_found_in_runs(values: list[int]) -> None:
     keys = np.array(values, np.uint64)
-    found = repeated(keys)
+    found = duplicate_indices(keys)
     assert sorted(found.tolist()) == [i for i, v in enumerate(values) if values.count(v) > 1]
-    first, sizes = runs(keys[found])
+    first, sizes = find_equal_runs(keys[found])
     assert [(int(keys[found][f]), int(s)) for f, s in zip(first, sizes, strict=True)] == [
         (v, values.count(v)) for v in sorted(set(values)) if values.count(v) > 1
     ]
@@ -87,13 +98,13 @@ def test_a_member_meets_the_first_and_those_most_like_it(
     n = sum(sizes)
     packed = np.random.default_rng(seed).integers(0, 4, (n, 1), dtype=np.uint64)
     first = np.cumsum([0, *sizes])[:-1].astype(np.int64)
-    found = nearest(packed, first, np.array(sizes, np.int64), near, window)
+    found = nearest_pairs(packed, first, np.array(sizes, np.int64), near, window)
     expected = set()
     for start, size in zip(first.tolist(), sizes, strict=True):
         for i in range(size):
             low = i // window * window
             others = [j for j in range(low, min(low + window, size)) if j != i]
-            others.sort(key=lambda j: (-agreement(packed[start + i], packed[start + j]), j))
+            others.sort(key=lambda j: (-matching_values(packed[start + i], packed[start + j]), j))
             expected |= {(start + i, start + j) for j in others[:near]}
             expected |= {(start, start + i)} if i else set()
     assert {tuple(pair) for pair in found.tolist() if pair[0] >= 0} == expected
@@ -104,19 +115,19 @@ def test_a_crowded_bucket_takes_the_memory_that_is_counted_for_it(
     near: int, bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = DedupConfig.model_validate({"neighbours": near, "bands": bands})
-    layout = Layout(Storage(str(tmp_path)), config, 10**6, (0,), 0, 0, 1)
+    layout = ShufflePlan(Storage(str(tmp_path)), config, 10**6, (0,), 0, 0, 1)
     monkeypatch.setattr("tasks.dedup.candidates.lsh.WINDOW", 128)
-    n, words = 4_000, ORDERED + packed_words(layout)
+    n, words = 4_000, SORTED_WIDTH + packed_words(layout)
     rows = np.random.default_rng(1).integers(0, 2**63, (n, words), np.uint64)
     rows[:, :2], rows[:, 8] = 0, np.arange(n)
-    layout.exchange("ordered", 1, words).send(0, np.zeros(n, np.int64), rows)
-    pair_crowded(layout, 0)  # compiled by now
+    layout.shuffle("ordered", 1, words).write_rows(0, np.zeros(n, np.int64), rows)
+    oversized_bucket_pairs(layout, 0)  # compiled by now
     tracemalloc.start()
-    found = pair_crowded(layout, 0)
+    found = oversized_bucket_pairs(layout, 0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found["nominated"] > n * near / 2
-    assert 0.6 * crowded_row(layout) < peak / n < crowded_row(layout)
+    assert 0.6 * oversized_row_bytes(layout) < peak / n < oversized_row_bytes(layout)
 
 
 def test_nominations_follow_the_s_curve() -> None:
@@ -133,33 +144,35 @@ def test_nominations_follow_the_s_curve() -> None:
             pair.append(sketch.hashvalues)
         keys = band_keys(np.array(pair), 14)
         hits += bool((keys[0] == keys[1]).any())
-    assert abs(hits / 200 - probability(260 / 340, 14, 8)) < 0.09
-    assert probability(0.8, 14, 8) == pytest.approx(0.92, abs=0.005)
-    assert curve(14, 8)["0.8"] == pytest.approx(probability(0.8, 14, 8), abs=1e-4)
+    assert abs(hits / 200 - candidate_probability(260 / 340, 14, 8)) < 0.09
+    assert candidate_probability(0.8, 14, 8) == pytest.approx(0.92, abs=0.005)
+    assert s_curve(14, 8)["0.8"] == pytest.approx(candidate_probability(0.8, 14, 8), abs=1e-4)
 
 
 @pytest.mark.parametrize(("threshold", "recall"), [(0.8, 0.92), (0.7, 0.95), (0.9, 0.5)])
 def test_a_banding_is_the_least_wasteful_that_reaches_the_recall(
     threshold: float, recall: float
 ) -> None:
-    bands, rows = choose(threshold, recall, 128)
+    bands, rows = choose_banding(threshold, recall, 128)
     assert bands * rows <= 128
-    assert probability(threshold, bands, rows) >= recall
+    assert candidate_probability(threshold, bands, rows) >= recall
     for b, r in itertools.product(range(1, 129), range(1, 129)):
-        if b * r <= 128 and probability(threshold, b, r) >= recall:
-            assert wasted(threshold, b, r) >= wasted(threshold, bands, rows)
+        if b * r <= 128 and candidate_probability(threshold, b, r) >= recall:
+            assert false_positive_area(threshold, b, r) >= false_positive_area(
+                threshold, bands, rows
+            )
 
 
 def test_a_recall_out_of_reach_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 2 hash values"):
-        choose(0.5, 0.99, 2)
+        choose_banding(0.5, 0.99, 2)
     with pytest.raises(ValueError, match="of at most 1024 hash values, and at most 256 bands,"):
-        choose(0.01, 0.95, 1024)
+        choose_banding(0.01, 0.95, 1024)
 
 
 def test_no_more_bands_are_chosen_than_a_pair_can_name() -> None:
-    assert choose(0.22, 0.95, 1024) == (61, 2)  # 280 x 3 would waste less
-    assert probability(0.22, 280, 3) > 0.95
+    assert choose_banding(0.22, 0.95, 1024) == (61, 2)  # 280 x 3 would waste less
+    assert candidate_probability(0.22, 280, 3) > 0.95
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32))
@@ -170,10 +183,10 @@ def test_packed_values_are_compared_as_the_low_bits_are(values: int, seed: int) 
     packed = pack(np.stack([one, other]))
     same = int(((one & 15) == (other & 15)).sum())
     assert packed.shape == (2, (values + 1) // 2)
-    one, other = wide(packed)
-    assert agreement(one, other) == same + 16 * len(one) - values
-    expected = max(0.0, (same / values - CHANCE) / (1 - CHANCE))
-    assert estimate(one, other, values) == pytest.approx(expected)
+    one, other = as_words(packed)
+    assert matching_values(one, other) == same + 16 * len(one) - values
+    expected = max(0.0, (same / values - COLLISION_PROBABILITY) / (1 - COLLISION_PROBABILITY))
+    assert estimate_jaccard(one, other, values) == pytest.approx(expected)
 
 
 def test_an_estimate_is_near_the_similarity() -> None:
@@ -184,7 +197,7 @@ def test_an_estimate_is_near_the_similarity() -> None:
             sketch = datasketch.MinHash(num_perm=112, seed=trial, scheme="affine32")
             sketch.update_batch([str(i).encode() for i in range(shift, shift + 400)])
             pair.append(sketch.hashvalues)
-        one, other = wide(pack(np.array(pair)))
-        found.append(estimate(one, other, 112))
+        one, other = as_words(pack(np.array(pair)))
+        found.append(estimate_jaccard(one, other, 112))
     assert np.mean(found) == pytest.approx(360 / 440, abs=0.015)
     assert np.std(found) < 0.06

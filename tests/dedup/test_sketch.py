@@ -11,9 +11,9 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.dedup.minhash.shingles import fold, normalise, shingles, words
-from tasks.dedup.minhash.sketch import PIECE, Reader, Sketches, ascii_word
-from tasks.dedup.minhash.xxh64 import u64, xxh64, xxh64_windows
+from tasks.dedup.minhash.shingles import lowercase_nfc, normalize, shingles, split_words
+from tasks.dedup.minhash.sketch import CHUNK_BYTES, ShingleReader, Sketches, ascii_word
+from tasks.dedup.minhash.xxh64 import load_u64, xxh64, xxh64_windows
 
 # Letters of every length in UTF-8, case pairs that change length, marks, scripts without spaces,
 # white space of several kinds, and the characters whose lower case is irregular.
@@ -21,10 +21,10 @@ ALPHABET = (
     "aB9_ .,-\n\t\u00a0\u2003\u0130\u03a3\u023a\u212a\u0301e\u00c9漢字カ・ไทย\u1100\u1161😀\x1c\x85"
 )
 TEXTS = st.text(st.one_of(st.sampled_from(ALPHABET), st.characters(exclude_categories=["Cs"])))
-READER = Reader(5)
+READER = ShingleReader(5)
 
 
-def sketch(texts: list[str], seed: int = 1, reader: Reader = READER) -> Sketches:
+def sketch(texts: list[str], seed: int = 1, reader: ShingleReader = READER) -> Sketches:
     return reader.sketch(pa.array(texts, pa.large_string()), seed, 112)
 
 
@@ -42,8 +42,8 @@ def reference(text: str, seed: int = 1, n: int = 5) -> datasketch.MinHash:
 def check(text: str, seed: int = 1) -> None:
     got = sketch([text], seed)
     assert got.signatures[0].tolist() == reference(text, seed).hashvalues.tolist()
-    assert got.digests[0] == hashlib.blake2b(normalise(text).encode(), digest_size=16).digest()
-    assert got.shingles[0] == len(shingles(text, 5))
+    assert got.digests[0] == hashlib.blake2b(normalize(text).encode(), digest_size=16).digest()
+    assert got.shingle_counts[0] == len(shingles(text, 5))
     hashes = {xxhash.xxh64_intdigest(shingle) for shingle in shingles(text, 5)}
     sets = READER.shingle_sets(pa.array([text], pa.large_string()), [0])
     assert sets[0].tolist() == sorted(hashes)
@@ -64,12 +64,12 @@ def test_any_text(text: str, seed: int) -> None:
 @settings(max_examples=25)
 def test_texts_longer_than_a_piece(fragments: list[str], spread: int) -> None:
     unit = "".join(fragments)
-    check(unit * (spread * PIECE // (3 * len(unit)) + 1))
+    check(unit * (spread * CHUNK_BYTES // (3 * len(unit)) + 1))
 
 
 @pytest.mark.parametrize("unit", ["a", "漢", "\u023a", " ", "A ", "é\u0301", "x" * 63 + "é"])
 def test_text_without_words_to_break_at(unit: str) -> None:
-    check(unit * (2 * PIECE // len(unit.encode()) + 7))
+    check(unit * (2 * CHUNK_BYTES // len(unit.encode()) + 7))
 
 
 @given(st.binary(max_size=100), st.integers(0, 2**64 - 1))
@@ -93,7 +93,7 @@ def test_sliced_column_with_nulls() -> None:
     part = READER.sketch(column.slice(1, 2), 1, 112)
     assert part.digests == whole.digests[1:3]
     assert part.digests[0] == hashlib.blake2b(b"", digest_size=16).digest()
-    assert part.shingles.tolist() == [0, 1]
+    assert part.shingle_counts.tolist() == [0, 1]
 
 
 @given(TEXTS)
@@ -105,10 +105,10 @@ def test_composed_and_decomposed_text_are_one(text: str) -> None:
 
 
 def test_definitions() -> None:
-    assert normalise("  É\u00a0B\n\nc! ") == "é b c!"
-    assert fold("I\u0130") == "ii"
-    assert list(words("It's 漢字, snake_case")) == ["it", "s", "漢", "字", "snake_case"]
-    assert list(words("x" * 130)) == ["x" * 64, "x" * 64, "xx"]
+    assert normalize("  É\u00a0B\n\nc! ") == "é b c!"
+    assert lowercase_nfc("I\u0130") == "ii"
+    assert list(split_words("It's 漢字, snake_case")) == ["it", "s", "漢", "字", "snake_case"]
+    assert list(split_words("x" * 130)) == ["x" * 64, "x" * 64, "xx"]
     assert shingles("a b c", 2) == [b"a b", b"b c"]
     assert shingles("a", 2) == []
 
@@ -126,7 +126,7 @@ def test_eight_bytes_are_looked_at_as_one_is() -> None:
         for place in range(8):
             eight = bytearray(b"aZ0_qB9z")
             eight[place] = byte
-            value = u64(np.frombuffer(bytes(eight), np.uint8), np.uint64(0))
+            value = load_u64(np.frombuffer(bytes(eight), np.uint8), np.uint64(0))
             found, folded = ascii_word(np.uint64(value))
             assert found == (8 if byte in wordly else place)
             assert int(folded).to_bytes(8, "little") == bytes(eight).lower()
@@ -147,7 +147,7 @@ def test_hashes_of_windows_are_xxh64(units: list[bytes], n: int) -> None:
 @given(TEXTS, st.integers(1, 40))
 @settings(max_examples=100)
 def test_characters_as_units(text: str, n: int) -> None:
-    reader = Reader(n, "characters")
+    reader = ShingleReader(n, "characters")
     column = pa.array([text], pa.large_string())
     got = sketch([text], 1, reader)
     expected = datasketch.MinHash(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.shuffle_plan import Layout
-from tasks.dedup.task import ImplausibleCopies, dedup
+from tasks.dedup.shuffle_plan import ShufflePlan
+from tasks.dedup.task import ClusterTooLargeError, dedup
 from tasks.dedup.verification.verify import verify
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
 from tests.dedup.stage import corpus, edges, marks, run
@@ -35,11 +35,11 @@ def test_planted_copies_are_found_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(clusters.values(), key=min) == expected
     assert by_url["http://x/5"][0] == by_url["http://x/15"][0] is not None
     assert by_url["http://x/0"][0] is None
-    assert found.facts["short_documents"] == 5
-    assert found.facts["exact_duplicates"] == 4
-    assert found.facts["verified"] == len(edges(found)) == 3
-    assert found.facts["candidates"] == found.facts["verified"] + found.facts["rejected"]
-    assert found.counts.kept == found.counts.in_ == len(rows)
+    assert found.stats["short_documents"] == 5
+    assert found.stats["exact_duplicates"] == 4
+    assert found.stats["verified"] == len(edges(found)) == 3
+    assert found.stats["candidates"] == found.stats["verified"] + found.stats["rejected"]
+    assert found.counts.kept == found.counts.n_in == len(rows)
     texts = [[r["text"] for r in rows[:9]], [r["text"] for r in rows[9:]]]
     for edge in edges(found):
         one, other = (texts[edge[f"part_{x}"]][edge[f"row_{x}"]] for x in "ab")
@@ -59,7 +59,7 @@ def test_distinct_books_that_share_a_long_licence_survive(tmp_path: Path) -> Non
     eager = run(
         ctx, [documents(ctx, "library", [[row("library", book) for book in books]])], rows=1
     )
-    assert eager.facts["rejected"] == eager.facts["candidates"] == 15
+    assert eager.stats["rejected"] == eager.stats["candidates"] == 15
     assert {size for _, _, size in marks(eager).values()} == {1}
 
 
@@ -79,7 +79,7 @@ def test_marks_do_not_depend_on_partition_or_order(
     assert sorted(e["similarity"] for e in edges(parted)) == sorted(
         e["similarity"] for e in edges(whole)
     )
-    assert [part.rows for part in parted.parts] == [len(piece) for piece in pieces]
+    assert [part.num_rows for part in parted.parts] == [len(piece) for piece in pieces]
 
 
 def test_sources_are_joined_and_parts_numbered_in_recipe_order(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_sources_are_joined_and_parts_numbered_in_recipe_order(tmp_path: Path) -
     assert [part.name for part in found.parts] == ["00000", "00001", "00002"]
     (edge,) = edges(found)
     assert (edge["part_a"], edge["part_b"], edge["similarity"]) == (1, 2, 1.0)
-    (largest,) = found.facts["largest_clusters"]
+    (largest,) = found.stats["largest_clusters"]
     assert largest["sources"] == {"one": 1, "other": 1}
     assert [member["source"] for member in largest["members"]] == ["one", "other"]
 
@@ -99,8 +99,8 @@ def test_sources_are_joined_and_parts_numbered_in_recipe_order(tmp_path: Path) -
 def test_no_documents(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     found = run(ctx, [documents(ctx, "site", [[]]), documents(ctx, "void", [])])
-    assert found.counts.in_ == 0
-    assert found.facts["clusters"] == 0
+    assert found.counts.n_in == 0
+    assert found.stats["clusters"] == 0
     assert edges(found) == []
 
 
@@ -114,9 +114,9 @@ def test_what_is_found_does_not_depend_on_memory(tmp_path: Path) -> None:
         ctx = context(tmp_path / memory)
         parts = [rows[start : start + 20] for start in range(0, len(rows), 20)]
         data = run(ctx, [documents(ctx, "site", parts)], memory=memory, bucket=6, neighbours=2)
-        assert data.facts["skewed_buckets"] > 0
+        assert data.stats["skewed_buckets"] > 0
         found.append(data)
-        assert ctx.storage.folders("work/dedup") == []
+        assert ctx.storage.list_folders("work/dedup") == []
     assert found[0].manifest.to_bytes() == found[1].manifest.to_bytes()
     assert found[0].manifest.to_bytes() == found[2].manifest.to_bytes()
 
@@ -134,7 +134,7 @@ def test_a_worker_holds_the_pairs_within_clusters_that_memory_allows(
     settings = {"threshold": 0.5, "bands": 2, "rows": 3, "bucket": 2, "neighbours": 1}
     peaks: list[int] = []
 
-    def traced(layout: Layout, number: int) -> dict[str, Any]:
+    def traced(layout: ShufflePlan, number: int) -> dict[str, Any]:
         tracemalloc.start()
         found = verify(layout, number)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -146,7 +146,7 @@ def test_a_worker_holds_the_pairs_within_clusters_that_memory_allows(
         ctx = context(tmp_path / memory)
         found = run(ctx, [documents(ctx, "site", [rows])], memory=memory, **settings)
         bytes_.append(found.manifest.to_bytes())
-        assert found.facts["within_clusters"] > 10 * found.facts["candidates"]
+        assert found.stats["within_clusters"] > 10 * found.stats["candidates"]
         monkeypatch.setattr("tasks.dedup.verification.verify.verify", traced)  # compiled by now
     assert max(peaks) < 2_000_000
     assert bytes_[0] == bytes_[1]
@@ -187,8 +187,8 @@ def test_copies_are_looked_for_within_their_scope(tmp_path: Path) -> None:
     narrow = run(ctx, sources, scope="source")
     assert {size for _, _, size in marks(narrow).values()} == {2}
     assert len({cluster for _, cluster, _ in marks(narrow).values()}) == 2
-    assert narrow.facts["exact_duplicates"] == 0
-    assert narrow.facts["clusters"] == 2
+    assert narrow.stats["exact_duplicates"] == 0
+    assert narrow.stats["clusters"] == 2
 
 
 @pytest.mark.parametrize(
@@ -205,14 +205,14 @@ def test_implausibly_many_copies_stop_the_run(
     rng = random.Random(6)
     base = prose(rng, 2000)
     rows = [row("site", " ".join(edited(rng, base, 1)), f"http://x/{k}") for k in range(8)]
-    with pytest.raises(ImplausibleCopies, match=message) as stopped:
+    with pytest.raises(ClusterTooLargeError, match=message) as stopped:
         run(ctx, [documents(ctx, "site", [rows])], **setting)
     assert "8 documents with http://x/0. Nothing was committed" in str(stopped.value)
-    assert not [name for name in ctx.storage.list("dedup") if name.endswith("manifest.json")]
-    for name in ctx.storage.list("dedup"):
+    assert not [name for name in ctx.storage.list_files("dedup") if name.endswith("manifest.json")]
+    for name in ctx.storage.list_files("dedup"):
         ctx.storage.remove(name)  # what is not committed may be tidied up
     again = run(ctx, [documents(ctx, "site", [rows])], max_cluster=8, max_bucket=8)
-    assert again.facts["clusters"] == 1
+    assert again.stats["clusters"] == 1
     assert len(edges(again)) > 0
 
 
@@ -231,10 +231,10 @@ def test_characters_as_shingles(tmp_path: Path) -> None:
     thai = "".join(chr(rng.randrange(0x0E01, 0x0E2F)) for _ in range(600))
     rows = [row("site", thai), row("site", thai[:300] + "\u0e2f" + thai[300:])]
     assert (
-        run(ctx, [documents(ctx, "site", [rows])], ngram=12, unit="characters").facts["clusters"]
+        run(ctx, [documents(ctx, "site", [rows])], ngram=12, unit="characters").stats["clusters"]
         == 1
     )
-    assert run(ctx, [documents(ctx, "site", [rows])]).facts["clusters"] == 0
+    assert run(ctx, [documents(ctx, "site", [rows])]).stats["clusters"] == 0
 
 
 def test_a_language_has_its_own_shingles_and_its_own_scope(tmp_path: Path) -> None:

@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.dag import walk
-from flows.execute import Result, perform
+from flows.dag import build_pipeline
+from flows.execute import StepResult, execute_step
 from flows.recipe import Recipe, StageName
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.stage import Context
 from infra.dataset.step import Step
 from infra.removals.match import Removal
 from infra.store.storage import Storage
 
 
-class Shuffled(Cluster):
+class Shuffled(DaskCluster):
     """Runs units one after the other, in an order of its own."""
 
     def __init__(self, order: int) -> None:
@@ -41,10 +41,15 @@ class Inline:
 
     def __init__(self, recipe: Recipe, order: int = 0, steps: int | None = None) -> None:
         self._ctx = Context(
-            Storage(recipe.storage), recipe.seed, Shuffled(order), Silent(), recipe.name, "test"
+            Storage(recipe.storage),
+            recipe.seed,
+            Shuffled(order),
+            NullReporter(),
+            recipe.name,
+            "test",
         )
         self._steps = steps
-        self.results: list[Result] = []
+        self.results: list[StepResult] = []
 
     def __call__(
         self,
@@ -57,7 +62,7 @@ class Inline:
     ) -> str:
         if self._steps is not None and len(self.results) == self._steps:
             raise Stopped
-        result = perform(self._ctx, step, source, entry, settings or {}, data or {})
+        result = execute_step(self._ctx, step, source, entry, settings or {}, data or {})
         self.results.append(result)
         return result.folder
 
@@ -68,11 +73,11 @@ def go(
     order: int = 0,
     steps: int | None = None,
     removals: Sequence[Removal] = (),
-) -> list[Result]:
+) -> list[StepResult]:
     """Walk the road of a raw recipe; ``steps`` cuts it off after so many."""
     parsed = Recipe.model_validate(recipe)
     inline = Inline(parsed, order, steps)
-    walk(inline, parsed, until, removals)
+    build_pipeline(inline, parsed, until, removals)
     return inline.results
 
 
@@ -80,4 +85,6 @@ def data_bytes(store: Path) -> dict[str, bytes]:
     """Every file of every data set below a local store."""
     skipped = ("runs/", "reports/", "receipts/")
     storage = Storage(str(store))
-    return {name: storage.read(name) for name in storage.list() if not name.startswith(skipped)}
+    return {
+        name: storage.read(name) for name in storage.list_files() if not name.startswith(skipped)
+    }

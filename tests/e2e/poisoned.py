@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from infra.compute.processes import die_with_parent
-from lm.data.loader import Feed
+from lm.data.loader import DataLoader
 from lm.train import loop, worker
 from tests.lm.poison import poisoned
 
@@ -14,7 +14,7 @@ BAD = 13
 def poison() -> None:
     """Spoil the weights when that batch is served."""
     _, batch, rate = poisoned({BAD})
-    Feed.batch = batch  # type: ignore[method-assign,assignment]
+    DataLoader.batch = batch  # type: ignore[method-assign,assignment]
     loop.learning_rate = rate  # type: ignore[attr-defined]
 
 

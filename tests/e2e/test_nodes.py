@@ -17,12 +17,12 @@ import torch
 from safetensors.torch import load
 
 from infra.dataset.dataset import MANIFEST, Dataset, open_dataset
-from infra.store.cache_dir import VARIABLE
+from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.launch import torchrun
-from lm.launch.node import take_part
-from lm.launch.rendezvous import meeting
+from lm.launch.node import run_node
+from lm.launch.rendezvous import rendezvous_store
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 
@@ -44,15 +44,15 @@ def first_machine(store: str, config: TrainConfig) -> Dataset:
 def second_machine(store: str, config: TrainConfig) -> None:
     """What `gristmill join` does."""
     spec = task.spec(context(store), config=config, tokens=token_shards(store))
-    meet = meeting(config, spec.folder.rsplit("/", 1)[-1])
+    meet = rendezvous_store(config, spec.folder.rsplit("/", 1)[-1])
 
     def say(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
     assert meet is not None
-    manifest = Storage(store).at(*spec.folder.split("/"))
-    take_part(config, meet, lambda: manifest.exists(MANIFEST), say)
+    manifest = Storage(store).subdir(*spec.folder.split("/"))
+    run_node(config, meet, lambda: manifest.exists(MANIFEST), say)
 
 
 def with_worker(module: str) -> None:
@@ -114,7 +114,7 @@ def begin(
     with log.open("wb") as sink:
         return subprocess.Popen(
             ["ip", "netns", "exec", namespace, *words, config.model_dump_json(), worker],
-            env={**os.environ, VARIABLE: str(log.with_suffix(".cache"))},
+            env={**os.environ, ENV_VAR: str(log.with_suffix(".cache"))},
             cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
             stdout=sink,
@@ -196,7 +196,7 @@ def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
     assert told.count("taking part in pair, 1 processes") == 2
     assert not any(running.rglob("job.json"))
 
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
     one = first_machine(str(tmp_path / "alone"), CONFIG)
     assert one.fingerprint == two.fingerprint
     assert [item["step"] > 0 for item in attempts(two)] == [False, True]
@@ -217,7 +217,7 @@ def test_spoilt_weights_open_a_branch_on_both_machines(
     assert told.count("taking part in pair, 1 processes") == 2
     (branch,) = json.loads(made.read("records/branches.json"))
     assert (branch["good"], branch["kind"], branch["bad"]) == (12, "not_finite", [13, 15])
-    assert made.facts["skip"] == [[13, 15]]
+    assert made.stats["skip"] == [[13, 15]]
     assert [(item["step"], item["processes"]) for item in attempts(made)] == [(0, 2), (12, 2)]
-    assert made.facts["steps"] == 20
+    assert made.stats["steps"] == 20
     assert not any(path.is_file() for path in running.rglob("*"))

@@ -36,7 +36,7 @@ def first(place: Path, written: Path) -> Ran:
 
 
 def receipts(place: Path, stage: str) -> set[str]:
-    return set(Storage(str(place / "data")).list(f"receipts/{stage}"))
+    return set(Storage(str(place / "data")).list_files(f"receipts/{stage}"))
 
 
 def test_every_document_is_accounted_for(first: Ran) -> None:

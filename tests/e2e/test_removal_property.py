@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.execute import Result
+from flows.execute import StepResult
 from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import document_id
 from infra.formats.megatron import SPLITS, TokenShards
-from infra.removals.match import Removal, removal, removed
+from infra.removals.match import Removal, match_table, parse_removal
 from tests.e2e.corpora import docstrings, recipe
 from tests.e2e.inline import go
 
@@ -64,7 +64,9 @@ def write(folder: Path, files: list[list[Record]]) -> None:
         (folder / f"{number}.jsonl").write_text(data)
 
 
-def run(place: Path, name: str, corpus: Path, removals: tuple[Removal, ...] = ()) -> list[Result]:
+def run(
+    place: Path, name: str, corpus: Path, removals: tuple[Removal, ...] = ()
+) -> list[StepResult]:
     source = {
         "name": "dump",
         "kind": "documents",
@@ -77,7 +79,7 @@ def run(place: Path, name: str, corpus: Path, removals: tuple[Removal, ...] = ()
     return go(value, removals=removals)
 
 
-def data(results: list[Result], step: str) -> Dataset:
+def data(results: list[StepResult], step: str) -> Dataset:
     return next(result.dataset for result in results if result.step == step)
 
 
@@ -94,9 +96,9 @@ def ledger(corpus: Dataset) -> list[dict[str, Any]]:
 def tokens(shards: Dataset) -> list[tuple[str, list[int]]]:
     splits = [TokenShards(shards, split) for split in SPLITS]
     return [
-        (one.ids[number], one.document(number).tolist())
+        (one.ids[number], one.read_document(number).tolist())
         for one in splits
-        for number in range(one.documents)
+        for number in range(one.num_documents)
     ]
 
 
@@ -108,14 +110,14 @@ def test_a_removal_and_a_run_make_what_a_run_without_the_document_makes(
     every = [row for file in files for row in file]
     one = st.sampled_from(every)
     wanted = st.one_of(
-        one.map(lambda row: removal("url", row["url"])),
-        one.map(lambda row: removal("id", identity(row))),
-        st.sampled_from(range(3)).map(lambda host: removal("domain", f"host{host}.org")),
-        st.sampled_from(LICENSES).map(lambda name: removal("license", name)),
+        one.map(lambda row: parse_removal("url", row["url"])),
+        one.map(lambda row: parse_removal("id", identity(row))),
+        st.sampled_from(range(3)).map(lambda host: parse_removal("domain", f"host{host}.org")),
+        st.sampled_from(LICENSES).map(lambda name: parse_removal("license", name)),
     )
     gone = tuple(drawn.draw(st.lists(wanted, min_size=1, max_size=3)))
     table = pa.Table.from_pylist([{**row, "id": identity(row)} for row in every])
-    taken = {row["url"] for row, by in zip(every, removed(table, gone), strict=True) if by >= 0}
+    taken = {row["url"] for row, by in zip(every, match_table(table, gone), strict=True) if by >= 0}
     ids = {identity(row) for row in every if row["url"] in taken}
     without = [[row for row in file if row["url"] not in taken] for file in files]
     with tempfile.TemporaryDirectory() as name:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from infra.dataset.dataset import open_dataset
 from infra.formats.megatron import SPLITS, TokenShards
 from infra.store.storage import Storage
-from tasks.tokenize.holdout_split import survey
+from tasks.tokenize.holdout_split import draw_documents
 from tests.e2e.command import Ran, gristmill, write_recipe
 from tests.e2e.corpora import docstrings, recipe
 
@@ -100,14 +100,14 @@ def decoded(tokens: Storage) -> str:
     tokenizer = Tokenizer.from_buffer(data.read("tokenizer.json"))
     shards = [TokenShards(data, split) for split in SPLITS]
     return "\n".join(
-        tokenizer.decode(one.document(number).tolist())
+        tokenizer.decode(one.read_document(number).tolist())
         for one in shards
-        for number in range(one.documents)
+        for number in range(one.num_documents)
     )
 
 
 def receipts(place: Path, stage: str) -> set[str]:
-    return set(Storage(str(place / "data")).list(f"receipts/{stage}"))
+    return set(Storage(str(place / "data")).list_files(f"receipts/{stage}"))
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +120,8 @@ def chosen(place: Path, first: Ran) -> int:
     """A pair that trains the model, but not the tokenizer, whichever of it is in the corpus."""
     pair = survey_of([text for number in (0, 2) for text in texts()[number]])
     every = survey_of([text for file in texts() for text in file])
-    (folder,) = Storage(str(place / "data")).folders("words")
-    data = open_dataset(Storage(str(place / "data")).at("words", folder))
+    (folder,) = Storage(str(place / "data")).list_folders("words")
+    data = open_dataset(Storage(str(place / "data")).subdir("words", folder))
     sampled = {row["id"]: row["bytes"] for row in data.table().to_pylist()}
     corpus = open_dataset(path_of(first, "select")).table(["id", "text"]).to_pylist()
     draws = {row["content"]: row["sample_draw"] for row in every}
@@ -140,7 +140,7 @@ def survey_of(documents: list[str]) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     table = pa.table({"id": [""] * len(documents), "text": documents})
-    rows: list[dict[str, Any]] = survey(table, 7).to_pylist()
+    rows: list[dict[str, Any]] = draw_documents(table, 7).to_pylist()
     return rows
 
 
@@ -248,12 +248,12 @@ def test_an_undone_removal_brings_the_first_corpus_back(
 def test_a_mistake_is_one_line_and_records_nothing(
     place: Path, written: Path, first: Ran, arguments: list[str], said: str
 ) -> None:
-    before = Storage(str(place / "data")).list("removals")
+    before = Storage(str(place / "data")).list_files("removals")
     done = gristmill(place / "home", "remove", str(written), *arguments)
     assert done.code == 1
     assert said in done.err
     assert len(done.err.strip().splitlines()) == 1
-    assert Storage(str(place / "data")).list("removals") == before
+    assert Storage(str(place / "data")).list_files("removals") == before
 
 
 def test_what_matches_nothing_is_recorded_and_says_so(

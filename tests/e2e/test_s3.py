@@ -26,7 +26,9 @@ def test_a_run_on_s3_gives_the_bytes_of_a_local_one(s3: S3, tmp_path: Path) -> N
     expected = data_bytes(tmp_path / "local")
     there = Storage(root)
     names = [
-        name for name in there.list() if name.split("/")[0] not in ("runs", "reports", "receipts")
+        name
+        for name in there.list_files()
+        if name.split("/")[0] not in ("runs", "reports", "receipts")
     ]
     assert {name: there.read(name) for name in names} == expected
     again = gristmill(home, "run", str(path), env=s3.env)

@@ -14,8 +14,8 @@ from tests.tokenize.corpora import context, corpus, table, variations
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-SHARDS = TokenizeConfig(vocab_size=400, validation=0.2)
-SCORES = EvaluateConfig(samples=2, prompt_tokens=4, sample_tokens=5)
+SHARDS = TokenizeConfig(vocab_size=400, validation_fraction=0.2)
+SCORES = EvaluateConfig(num_samples=2, prompt_tokens=4, max_new_tokens=5)
 
 
 def made(root: Path, workers: int, model: Path) -> list[Dataset]:
@@ -35,5 +35,5 @@ def test_two_workers_make_the_bytes_of_one_process(tmp_path: Path) -> None:
     alone, together = made(tmp_path / "a", 0, model), made(tmp_path / "b", 2, model)
     for one, other in zip(alone, together, strict=True):
         assert one.storage.read("manifest.json") == other.storage.read("manifest.json")
-        for file in one.manifest.every_file:
+        for file in one.manifest.all_files:
             assert one.storage.read(file.name) == other.storage.read(file.name)

@@ -6,8 +6,8 @@ import torch
 
 from infra.formats.megatron import Tokens
 from tasks.evaluate import huggingface
-from tasks.evaluate.huggingface import HuggingFaceModel, choose
-from tasks.evaluate.language_model import LanguageModel, Sampling
+from tasks.evaluate.huggingface import HuggingFaceModel, sample_token
+from tasks.evaluate.language_model import GenerationConfig, LanguageModel
 from tests.evaluate import tiny
 
 V, EOS = 50, 0
@@ -16,8 +16,8 @@ DOCUMENTS = [
     np.append(RNG.integers(1, V, length), EOS).astype(np.uint16)
     for length in (0, 1, 5, 15, 16, 17, 24, 60)
 ]
-DRAWN = Sampling(tokens=9, temperature=0.8, top_k=10)
-GREEDY = Sampling(tokens=9, temperature=0, top_k=10)
+DRAWN = GenerationConfig(max_new_tokens=9, temperature=0.8, top_k=10)
+GREEDY = GenerationConfig(max_new_tokens=9, temperature=0, top_k=10)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def by_hand(model: HuggingFaceModel, ids: Tokens) -> list[float]:
 
 def test_it_is_a_language_model(model: HuggingFaceModel) -> None:
     checked: LanguageModel = model
-    assert checked.context == tiny.CONTEXT
+    assert checked.context_length == tiny.CONTEXT
 
 
 def test_every_token_is_scored_as_by_hand(model: HuggingFaceModel) -> None:
@@ -67,8 +67,8 @@ def test_probabilities_sum_to_one(model: HuggingFaceModel) -> None:
     assert np.exp(-np.array(last)).sum() == pytest.approx(1, abs=1e-5)
     rated = model.score_continuations([(prompt, ids[2:]) for ids in every])
     assert [item.nats for item in rated] == pytest.approx(last, abs=1e-5)
-    assert [item.greedy for item in rated].count(True) == 1
-    assert rated[int(np.argmin(last))].greedy
+    assert [item.is_greedy for item in rated].count(True) == 1
+    assert rated[int(np.argmin(last))].is_greedy
 
 
 def test_a_continuation_of_nothing_is_a_text(model: HuggingFaceModel) -> None:
@@ -82,7 +82,7 @@ def test_generation_follows_the_prompt_and_the_seed(model: HuggingFaceModel) -> 
     assert model.generate([prompts[1]], [1], DRAWN) == [two]
     assert model.generate(prompts[::-1], [2, 1, 1], DRAWN) == [three, two, one]
     assert one != three
-    assert all(0 < len(ids) <= DRAWN.tokens for ids in (one, two, three))
+    assert all(0 < len(ids) <= DRAWN.max_new_tokens for ids in (one, two, three))
 
 
 def test_greedy_generation_is_the_greedy_continuation(model: HuggingFaceModel) -> None:
@@ -91,7 +91,7 @@ def test_greedy_generation_is_the_greedy_continuation(model: HuggingFaceModel) -
     assert model.generate([prompt], [2], GREEDY) == [ids]
     begun = np.concatenate([np.array([EOS], np.uint16), prompt])  # it generates from a beginning
     [rated] = model.score_continuations([(begun, np.array(ids, np.uint16))])
-    assert rated.greedy
+    assert rated.is_greedy
 
 
 def test_a_prompt_is_taken_as_it_is(model: HuggingFaceModel) -> None:
@@ -104,20 +104,20 @@ def test_a_prompt_is_taken_as_it_is(model: HuggingFaceModel) -> None:
 
 def test_a_long_prompt_keeps_its_end(model: HuggingFaceModel) -> None:
     long = np.arange(1, 40).astype(np.uint16)
-    room = tiny.CONTEXT - DRAWN.tokens - 1
+    room = tiny.CONTEXT - DRAWN.max_new_tokens - 1
     assert model.generate([long], [1], GREEDY) != []
     [ids] = model.generate([long], [1], DRAWN)
-    assert 0 < len(ids) <= DRAWN.tokens
+    assert 0 < len(ids) <= DRAWN.max_new_tokens
     assert room > 0
 
 
 def test_choice_is_among_the_likeliest_in_proportion() -> None:
     logits = np.log(np.array([0.1, 0.6, 0.25, 0.05]))
     draws = np.random.default_rng(0)
-    sampling = Sampling(tokens=1, temperature=1.0, top_k=3)
-    found = np.bincount([choose(logits, draws, sampling) for _ in range(4_000)], minlength=4)
+    sampling = GenerationConfig(max_new_tokens=1, temperature=1.0, top_k=3)
+    found = np.bincount([sample_token(logits, draws, sampling) for _ in range(4_000)], minlength=4)
     assert found / 4_000 == pytest.approx(np.array([0.1, 0.6, 0.25, 0]) / 0.95, abs=0.03)
-    assert choose(np.zeros(4), draws, Sampling(1, 0.0, 2)) == 0
+    assert sample_token(np.zeros(4), draws, GenerationConfig(1, 0.0, 2)) == 0
 
 
 def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import math
 import pyarrow as pa
 import pytest
 
-from tasks.evaluate.metrics import metrics
+from tasks.evaluate.metrics import compute_metrics
 
 SCORES = pa.table(
     {
@@ -19,7 +19,7 @@ SCORES = pa.table(
 
 
 def test_figures_overall() -> None:
-    found = metrics(SCORES)
+    found = compute_metrics(SCORES)
     assert (found["documents"], found["tokens"], found["bytes"]) == (3, 60, 220)
     assert found["bits_per_byte"] == pytest.approx(130 / math.log(2) / 220, abs=1e-6)
     assert found["perplexity"] == pytest.approx(math.exp(130 / 60), abs=1e-4)
@@ -29,7 +29,7 @@ def test_figures_overall() -> None:
 
 
 def test_figures_by_source_and_language() -> None:
-    found = metrics(SCORES)
+    found = compute_metrics(SCORES)
     assert list(found["by_source"]) == ["books", "site"]
     assert list(found["by_language"]) == ["en", "unknown"]
     assert found["by_source"]["books"]["perplexity"] == pytest.approx(math.exp(2), abs=1e-4)
@@ -39,7 +39,7 @@ def test_figures_by_source_and_language() -> None:
 
 
 def test_nothing_scored_and_a_diverged_model_have_no_figure() -> None:
-    assert metrics(SCORES.slice(0, 0))["bits_per_byte"] is None
+    assert compute_metrics(SCORES.slice(0, 0))["bits_per_byte"] is None
     worst = SCORES.set_column(4, "model_nats", pa.array([1e6, 1e6, 1e6]))
-    assert metrics(worst)["perplexity"] is None
-    assert metrics(worst)["bits_per_byte"] > 1_000
+    assert compute_metrics(worst)["perplexity"] is None
+    assert compute_metrics(worst)["bits_per_byte"] > 1_000

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from infra.formats.megatron import Tokens
 from tasks.evaluate.ngram import (
-    FALLBACK,
+    FALLBACK_DISCOUNTS,
     Trigram,
     Unigram,
-    count,
-    discounts,
-    trigrams,
-    with_uniform,
+    count_ngrams,
+    estimate_discounts,
+    interpolate_uniform,
+    trigram_keys,
 )
 
 V, EOS = 7, 0
@@ -27,7 +27,7 @@ def stream(documents: list[list[int]]) -> Tokens:
 
 
 def model(documents: list[list[int]], vocabulary: int = V) -> Trigram:
-    return Trigram(trigrams(stream(documents), vocabulary, EOS), vocabulary, EOS)
+    return Trigram(trigram_keys(stream(documents), vocabulary, EOS), vocabulary, EOS)
 
 
 def everything(
@@ -58,11 +58,11 @@ class Reference:
     def discount(self, order: Counter[tuple[int, ...]], n: int) -> float:
         of = Counter(order.values())
         if not all(of[i] for i in (1, 2, 3, 4)):
-            return FALLBACK[min(n, 3) - 1]
+            return FALLBACK_DISCOUNTS[min(n, 3) - 1]
         y = of[1] / (of[1] + 2 * of[2])
         values = [i - (i + 1) * y * of[i + 1] / of[i] for i in (1, 2, 3)]
         if any(not 0 < value <= i for i, value in enumerate(values, 1)):
-            return FALLBACK[min(n, 3) - 1]
+            return FALLBACK_DISCOUNTS[min(n, 3) - 1]
         return values[min(n, 3) - 1]
 
     def probability(self, context: tuple[int, ...], word: int) -> float:
@@ -105,7 +105,10 @@ def test_discounts_from_enough_counts_sum_to_one_too() -> None:
     documents = [[*piece.tolist(), EOS] for piece in np.split(words, 300)]
     counted = model(documents, vocabulary)
     reference = Reference(documents, vocabulary)
-    assert discounts(np.array(list(reference.orders[2].values()), np.int64)) != FALLBACK
+    assert (
+        estimate_discounts(np.array(list(reference.orders[2].values()), np.int64))
+        != FALLBACK_DISCOUNTS
+    )
     for first, second in ((EOS, EOS), (1, 1), (7, 2), (299, 298)):
         found = counted.probabilities(everything(first, second, vocabulary))
         assert found.sum() == pytest.approx(1)
@@ -121,7 +124,7 @@ def test_what_was_seen_is_likelier_than_what_was_not() -> None:
 
 
 def test_a_document_starts_afresh() -> None:
-    keys = trigrams(np.array([1, 2, EOS, 3, 4, EOS], np.uint16), V, EOS).tolist()
+    keys = trigram_keys(np.array([1, 2, EOS, 3, 4, EOS], np.uint16), V, EOS).tolist()
     contexts = [(key // V // V, key // V % V, key % V) for key in keys]
     assert contexts == [(0, 0, 1), (0, 1, 2), (1, 2, 0), (0, 0, 3), (0, 3, 4), (3, 4, 0)]
 
@@ -129,16 +132,18 @@ def test_a_document_starts_afresh() -> None:
 @given(DOCUMENTS, st.integers(1, 5))
 def test_counts_do_not_depend_on_the_pieces(documents: list[list[int]], size: int) -> None:
     total = sum(map(len, documents))
-    whole = count([stream(documents)], total, V, EOS)
+    whole = count_ngrams([stream(documents)], total, V, EOS)
     pieces = [stream(documents[at : at + size]) for at in range(0, len(documents), size)]
-    parts = count(pieces, total, V, EOS)
+    parts = count_ngrams(pieces, total, V, EOS)
     assert whole[0].tolist() == parts[0].tolist()
     assert whole[1].tolist() == parts[1].tolist()
 
 
 def test_without_training_text_all_tokens_are_alike() -> None:
     assert model([]).probabilities(everything(1, 2)) == pytest.approx([1 / V] * V)
-    assert with_uniform(np.zeros(V, np.int64), FALLBACK) == pytest.approx([1 / V] * V)
+    assert interpolate_uniform(np.zeros(V, np.int64), FALLBACK_DISCOUNTS) == pytest.approx(
+        [1 / V] * V
+    )
 
 
 def test_a_vocabulary_too_large_for_keys_is_refused() -> None:

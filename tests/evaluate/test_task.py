@@ -7,26 +7,26 @@ import pyarrow as pa
 import pytest
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.formats.megatron import ShardWriter, TokenShards, token_dtype
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.formats.megatron import TokenShards, TokenShardWriter, token_dtype
 from infra.store.storage import Storage
 from tasks.evaluate import eval_plan as planning
 from tasks.evaluate import task
-from tasks.evaluate.baselines import choose, runs
+from tasks.evaluate.baselines import choose_documents, contiguous_runs
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.huggingface import HuggingFaceModel
 from tests.evaluate import tiny
 from tests.tokenize.corpora import context, encoder, variations
 
-CONFIG = EvaluateConfig(samples=3, prompt_tokens=4, sample_tokens=6)
+CONFIG = EvaluateConfig(num_samples=3, prompt_tokens=4, max_new_tokens=6)
 ENCODER = encoder()
 STAGE = Stage("tokenize", ("tests.evaluate.test_task",))
 
 
-def one_part(name: str, documents: list[tuple[str, str, str]]) -> list[Outcome]:
+def one_part(name: str, documents: list[tuple[str, str, str]]) -> list[PartResult]:
     """A part of token shards from ``(split, source, text)`` triples."""
-    writers = {split: ShardWriter(token_dtype(400)) for split in ("train", "validation")}
+    writers = {split: TokenShardWriter(token_dtype(400)) for split in ("train", "validation")}
     encoded = ENCODER.encode([text for _, _, text in documents])
     rows = []
     for number, ((split, source, text), ids) in enumerate(zip(documents, encoded, strict=True)):
@@ -46,9 +46,9 @@ def one_part(name: str, documents: list[tuple[str, str, str]]) -> list[Outcome]:
     files: dict[str, bytes] = {}
     for split, writer in writers.items():
         if len(writer):
-            files |= {f"{split}.bin": writer.bin(), f"{split}.idx": writer.idx()}
+            files |= {f"{split}.bin": writer.bin_bytes(), f"{split}.idx": writer.idx_bytes()}
     ids_ = [str(row["id"]) for row in rows]
-    return [Outcome(pa.Table.from_pylist(rows), verdicts("tokenize", ids_), files)]
+    return [PartResult(pa.Table.from_pylist(rows), ledger_table("tokenize", ids_), files)]
 
 
 def tokenized(ctx: Context, held: int = 12) -> Dataset:
@@ -57,22 +57,22 @@ def tokenized(ctx: Context, held: int = 12) -> Dataset:
         for number, text in enumerate(variations(60))
     ]
     units = [
-        Unit(str(at), (f"p{at}-", documents[at : at + 20]), 20)
+        WorkUnit(str(at), (f"p{at}-", documents[at : at + 20]), 20)
         for at in range(0, len(documents), 20)
     ]
-    return build(
+    return build_dataset(
         ctx,
-        Spec(STAGE, None, {"held": held}),
+        DatasetSpec(STAGE, None, {"held": held}),
         units,
         one_part,
         files={"tokenizer.json": ENCODER._json},
-        facts=lambda _: {"vocab_size": ENCODER.vocabulary, "eos_id": ENCODER.eos},
+        stats=lambda _: {"vocab_size": ENCODER.vocab_size, "eos_id": ENCODER.eos_id},
     )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny", ENCODER.vocabulary)
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny", ENCODER.vocab_size)
 
 
 def run(
@@ -87,10 +87,10 @@ def run(
 def test_figures_are_those_of_the_model_and_the_text(tmp_path: Path, folder: Path) -> None:
     done, tokens = run(tmp_path, folder)
     held = TokenShards(tokens, "validation")
-    model = HuggingFaceModel(folder, ENCODER.eos)
-    nats = [item.sum() for item in model.score_texts([held.document(i) for i in range(12)])]
+    model = HuggingFaceModel(folder, ENCODER.eos_id)
+    nats = [item.sum() for item in model.score_texts([held.read_document(i) for i in range(12)])]
     size = sum(len(text.encode()) for text in variations(12))
-    found = done.facts["metrics"]
+    found = done.stats["metrics"]
     assert found["bits_per_byte"] == pytest.approx(sum(nats) / math.log(2) / size, abs=1e-4)
     assert (found["documents"], found["tokens"], found["bytes"]) == (12, len(held), size)
     rows = done.table().to_pylist()
@@ -102,13 +102,13 @@ def test_figures_are_those_of_the_model_and_the_text(tmp_path: Path, folder: Pat
     assert bits["trigram"] < bits["unigram"] < found["bits_per_byte"]
     assert set(found["by_source"]) == {"books", "site"}
     assert set(found["by_language"]) == {"de", "en"}
-    assert done.facts["baselines"]["tokens"] == len(TokenShards(tokens, "train"))
+    assert done.stats["baselines"]["tokens"] == len(TokenShards(tokens, "train"))
     assert done.source == "tiny"
 
 
 def test_samples_continue_held_out_documents(tmp_path: Path, folder: Path) -> None:
     done, tokens = run(tmp_path, folder)
-    samples = done.facts["samples"]
+    samples = done.stats["samples"]
     assert len(samples) == 3
     texts = dict(zip(TokenShards(tokens, "validation").ids, variations(12), strict=True))
     for sample in samples:
@@ -127,8 +127,8 @@ def test_groups_and_processes_do_not_change_the_bytes(
     monkeypatch.setattr(planning, "GROUP_TOKENS", 50)
     grouped, _ = run(tmp_path / "three", folder)
     assert len(grouped.parts) > 3
-    assert grouped.facts["samples"] == one.facts["samples"]
-    before, after = one.facts["metrics"], grouped.facts["metrics"]
+    assert grouped.stats["samples"] == one.stats["samples"]
+    before, after = one.stats["metrics"], grouped.stats["metrics"]
     assert after["bits_per_byte"] == pytest.approx(before["bits_per_byte"], abs=1e-5)
     assert after["baselines"] == before["baselines"]
 
@@ -154,10 +154,10 @@ def test_baselines_are_counted_once_for_all_models(
 ) -> None:
     first, _ = run(tmp_path, folder)
     monkeypatch.setattr("tasks.evaluate.baselines.Trigram", None)
-    other = tiny.save(tmp_path / "other", ENCODER.vocabulary, seed=1)
+    other = tiny.save(tmp_path / "other", ENCODER.vocab_size, seed=1)
     second, _ = run(tmp_path, other)
-    assert second.facts["metrics"]["baselines"] == first.facts["metrics"]["baselines"]
-    assert second.facts["metrics"]["bits_per_byte"] != first.facts["metrics"]["bits_per_byte"]
+    assert second.stats["metrics"]["baselines"] == first.stats["metrics"]["baselines"]
+    assert second.stats["metrics"]["bits_per_byte"] != first.stats["metrics"]["bits_per_byte"]
 
 
 def test_other_weights_under_the_same_configuration_are_scored_anew(
@@ -165,7 +165,7 @@ def test_other_weights_under_the_same_configuration_are_scored_anew(
 ) -> None:
     ctx = context(tmp_path)
     tokens = tokenized(ctx)
-    other = tiny.save(tmp_path / "other" / "tiny", ENCODER.vocabulary, seed=1)
+    other = tiny.save(tmp_path / "other" / "tiny", ENCODER.vocab_size, seed=1)
     specs = [
         task.evaluate.spec(ctx, config=CONFIG, model=model, tokens=tokens)
         for model in (tiny.release(ctx, folder), tiny.release(context(tmp_path / "b"), other))
@@ -187,7 +187,7 @@ def test_another_model_card_does_not_score_anew(
 
 
 def test_without_held_out_documents_the_setting_is_named(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(task.NothingHeldOut, match=r"tokenize\.validation"):
+    with pytest.raises(task.NoValidationDataError, match=r"tokenize\.validation"):
         run(tmp_path, folder, held=0)
 
 
@@ -209,13 +209,13 @@ def test_a_model_in_a_remote_store_is_copied(
 def test_a_large_training_split_is_sampled_for_the_baselines(tmp_path: Path) -> None:
     train = TokenShards(tokenized(context(tmp_path)), "train")
     lengths = np.diff(train.document_starts)
-    assert choose(train, 10**9, 1).tolist() == list(range(48))
-    some = choose(train, 500, 1)
+    assert choose_documents(train, 10**9, 1).tolist() == list(range(48))
+    some = choose_documents(train, 500, 1)
     assert 0 < lengths[some].sum() <= 500
     assert some.tolist() == sorted(some.tolist())
-    assert len(choose(train, 1, 1)) == 1
+    assert len(choose_documents(train, 1, 1)) == 1
     for chosen in (some, np.arange(48)):
-        expected = [word for row in chosen for word in train.document(int(row)).tolist()]
+        expected = [word for row in chosen for word in train.read_document(int(row)).tolist()]
         for size in (1, 200, 10**9):
-            pieces = list(runs(train, chosen, size))
+            pieces = list(contiguous_runs(train, chosen, size))
             assert [word for piece in pieces for word in piece.tolist()] == expected

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from infra.dataset.dataset import Counts, Dataset
-from infra.dataset.stage import Context, Spec, Stage, commit_files
+from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 
 CONTEXT = 16
 STAGE = Stage("release", ("tests.evaluate.tiny",))
@@ -33,5 +33,5 @@ def save(folder: Path, vocabulary: int, seed: int = 0) -> Path:
 def release(ctx: Context, folder: Path, name: str = "tiny") -> Dataset:
     """The folder as a committed data set."""
     files = {path.name: path for path in sorted(folder.iterdir())}
-    spec = Spec(STAGE, name, {"folder": folder.name})
-    return commit_files(ctx, spec, files, counts=Counts(), facts={})
+    spec = DatasetSpec(STAGE, name, {"folder": folder.name})
+    return commit_files(ctx, spec, files, counts=Counts(), stats={})

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from examples.quickstart import books, documents, site
-from examples.quickstart.build import READY, fetch, root
+from examples.quickstart.build import READY, fetch_quickstart, quickstart_root
 from examples.quickstart.pins import BEAUTIFUL_SOUP, SITE, Pin
-from examples.quickstart.serve_site import PortTakenError, serving
+from examples.quickstart.serve_site import PortTakenError, serve_site
 from tests.e2e.command import interruptible
 
 
@@ -66,7 +66,7 @@ def test_alice_is_cut_at_its_chapters_and_loses_no_word() -> None:
         "  So she.\n\n        CHAPTER II\n\n      The Pool\n\n\n  Curiouser!\n"
     )
     out = io.BytesIO()
-    books._alice(text, out)
+    books._alice_epub(text, out)
     with zipfile.ZipFile(out) as book:
         names = [name for name in book.namelist() if "chapter" in name]
         pages = [book.read(name).decode() for name in names]
@@ -78,7 +78,7 @@ def test_alice_is_cut_at_its_chapters_and_loses_no_word() -> None:
 def test_a_guide_becomes_a_row_per_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guide = "Título\n======\n\nHola.\n\nParte\n-----\n\nTexto.\n\nVacía\n-----\n".encode()
     give(monkeypatch, archive(tmp_path, {"beautifulsoup4-1/doc.es/index.rst": guide}))
-    rows = list(documents.guides())
+    rows = list(documents.iter_guides())
     assert [row["title"] for row in rows] == ["Título", "Parte"]
     assert rows[0]["text"] == "Título\n\nHola."
     assert {row["language"] for row in rows} == {"es"}
@@ -96,10 +96,10 @@ def test_a_declaration_is_its_longest_passage(
     inside = "g-1/Lib/gflanguages/data/languages/"
     files = {f"{inside}xx_Latn.textproto": proto.encode(), f"{inside}yy.textproto": b'id: "yy"\n'}
     give(monkeypatch, archive(tmp_path, files))
-    (row,) = documents.declaration()
+    (row,) = documents.iter_declarations()
     assert row["text"] == 'one two\nthree "four" it\'s'
     assert (row["title"], row["language"]) == ("Xish", "xx")
-    documents.build(tmp_path / "documents")
+    documents.build_documents(tmp_path / "documents")
     with gzip.open(tmp_path / "documents" / "declaration.jsonl.gz", "rt", encoding="utf-8") as file:
         assert [json.loads(line) for line in file] == [row]
 
@@ -107,7 +107,7 @@ def test_a_declaration_is_its_longest_passage(
 def test_the_site_holds_pages_only_and_links_every_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inside = SITE[0].inside
+    inside = SITE[0].archive_folder
     files = {
         f"{inside}index.html": b"<p>hello",
         f"{inside}style.css": b"p{}",
@@ -115,43 +115,45 @@ def test_the_site_holds_pages_only_and_links_every_part(
         "elsewhere/index.html": b"",
     }
     give(monkeypatch, archive(tmp_path, files))
-    assert site.build(tmp_path / "site") == 2
+    assert site.build_site(tmp_path / "site") == 2
     made = {str(p.relative_to(tmp_path / "site")) for p in (tmp_path / "site").rglob("*.*")}
     assert made == {"index.html", "robots.txt", f"{SITE[0].folder}/index.html"}
     front = (tmp_path / "site" / "index.html").read_text()
-    assert all(f'href="{part.folder}/{page}"' in front for part in SITE for page in part.front)
+    assert all(
+        f'href="{part.folder}/{page}"' in front for part in SITE for page in part.front_pages
+    )
 
 
 def test_serves_pages_and_no_listings(tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     (tmp_path / "robots.txt").write_text(site.ROBOTS)
     (tmp_path / "index.html").write_text("front")
-    with serving(tmp_path, port=0) as url:
+    with serve_site(tmp_path, port=0) as url:
         with urllib.request.urlopen(f"{url}/") as response:
             assert response.read() == b"front"
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{url}/bare/")
         port = int(url.rpartition(":")[2])
-        with serving(tmp_path, port) as again:  # a second one uses the first
+        with serve_site(tmp_path, port) as again:  # a second one uses the first
             assert again == url
 
 
 def test_says_when_the_port_belongs_to_somebody_else(tmp_path: Path) -> None:
-    with serving(tmp_path, port=0) as url:
+    with serve_site(tmp_path, port=0) as url:
         stranger = int(url.rpartition(":")[2])  # serves no robots.txt of ours
-        with pytest.raises(PortTakenError, match="--port"), serving(tmp_path, stranger):
+        with pytest.raises(PortTakenError, match="--port"), serve_site(tmp_path, stranger):
             pass
 
 
 @pytest.mark.e2e
 def test_fetch_gives_the_promised_input_once() -> None:
-    folder, counts = fetch()
-    assert folder == root()
+    folder, counts = fetch_quickstart()
+    assert folder == quickstart_root()
     assert counts["pages"] >= 500
     assert counts["books"] == 5
     assert counts["documents"] >= 1000
     stamp = (folder / READY).stat().st_mtime_ns
-    assert fetch() == (folder, counts)
+    assert fetch_quickstart() == (folder, counts)
     assert (folder / READY).stat().st_mtime_ns == stamp
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.extract.encoding import codec, decode
+from tasks.extract.encoding import codec_for, decode_page
 
 FRENCH = "D\u00e9j\u00e0 vu \u00e0 No\u00ebl"
 RUSSIAN = (
@@ -37,45 +37,47 @@ JAPANESE = "\u6c34\u8eca\u306f\u3086\u3063\u304f\u308a\u56de\u308b\u3002" * 20
     ],
 )  # fmt: skip
 def test_decode(data: bytes, content_type: str | None, text: str) -> None:
-    found = decode(data, content_type)
+    found = decode_page(data, content_type)
     assert found.text == text
-    assert found.replaced == 0
+    assert found.num_replaced == 0
 
 
 def test_what_stands_for_nothing_is_replaced_and_counted() -> None:
-    found = decode("caf\u00e9 \ufffd ".encode() + b"\xff and \xfe\xfe", "text/html; charset=utf-8")
+    found = decode_page(
+        "caf\u00e9 \ufffd ".encode() + b"\xff and \xfe\xfe", "text/html; charset=utf-8"
+    )
     assert found.text == "caf\u00e9 \ufffd \ufffd and \ufffd\ufffd"
     assert found.encoding == "utf-8"
-    assert found.replaced == 3
+    assert found.num_replaced == 3
 
 
 def test_a_page_that_is_not_what_it_says_is_read_as_what_it_looks_like() -> None:
-    found = decode(b"\x93quoted\x94 and caf\xe9", "text/html; charset=utf-8")
+    found = decode_page(b"\x93quoted\x94 and caf\xe9", "text/html; charset=utf-8")
     assert found.text == "\u201cquoted\u201d and caf\u00e9"
-    assert found.replaced == 0
+    assert found.num_replaced == 0
 
 
 def test_zeros_go() -> None:
-    assert decode(b"a\0b", None).text == "ab"
+    assert decode_page(b"a\0b", None).text == "ab"
 
 
 def test_labels_are_what_browsers_take_them_for() -> None:
-    assert codec("ISO-8859-1") == codec("us-ascii") == "cp1252"
-    assert codec("gb2312") == "gb18030"
-    assert codec("base64") is None
-    assert codec(None) is None
+    assert codec_for("ISO-8859-1") == codec_for("us-ascii") == "cp1252"
+    assert codec_for("gb2312") == "gb18030"
+    assert codec_for("base64") is None
+    assert codec_for(None) is None
 
 
 @given(st.binary(max_size=400), st.sampled_from([None, "utf-8", "latin-1", "utf-16", "utf-7", "x"]))
 def test_any_bytes_give_text_that_can_be_written(data: bytes, label: str | None) -> None:
     kind = None if label is None else f"text/html; charset={label}"
-    found = decode(data, kind)
+    found = decode_page(data, kind)
     found.text.encode()
     assert "\0" not in found.text
-    assert found == decode(data, kind)
+    assert found == decode_page(data, kind)
 
 
 @given(st.text(max_size=200))
 def test_utf8_is_read_as_such(text: str) -> None:
     expected = text.replace("\0", "").removeprefix("\ufeff")
-    assert decode(text.encode(), "text/html; charset=utf-8").text in (expected, text)
+    assert decode_page(text.encode(), "text/html; charset=utf-8").text in (expected, text)

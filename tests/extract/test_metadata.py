@@ -5,14 +5,20 @@ import json
 import pytest
 from lxml import html
 
-from tasks.extract.metadata import Metadata, language_tag, license_name, parse_date, read
+from tasks.extract.metadata import (
+    Metadata,
+    license_name,
+    normalize_language_tag,
+    parse_date,
+    read_metadata,
+)
 
 URL = "https://h.example/a/b"
 
 
 def metadata(head: str = "", body: str = "<p>x</p>", attributes: str = "") -> Metadata:
     page = f"<html {attributes}><head>{head}</head><body>{body}</body></html>"
-    return read(html.document_fromstring(page), URL)
+    return read_metadata(html.document_fromstring(page), URL)
 
 
 def linked(**value: object) -> str:
@@ -80,7 +86,7 @@ def test_the_date_of_publication_goes_first() -> None:
      ("de, en", "de"), ("", None), ("english", None), (None, None), ("e", None)],
 )  # fmt: skip
 def test_language_tags(text: str | None, tag: str | None) -> None:
-    assert language_tag(text) == tag
+    assert normalize_language_tag(text) == tag
 
 
 def test_language() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.extract.page import Page, PageError, Request, extract
+from tasks.extract.page import ExtractedPage, ExtractRequest, PageError, extract_page
 
 ENGINES = pytest.mark.parametrize("engine", ["trafilatura", "resiliparse"])
 PROSE = [
@@ -15,12 +15,12 @@ PROSE = [
 ]
 
 
-def page(body: str, engine: str, **more: str | None) -> Page:
+def page(body: str, engine: str, **more: str | None) -> ExtractedPage:
     text = (
         f"<!doctype html><html lang=en><head><title>Mill</title></head><body>{body}</body></html>"
     )
     given = {"content_type": "text/html; charset=utf-8", **more}
-    return extract(Request(text.encode(), "http://h/", **given), engine)
+    return extract_page(ExtractRequest(text.encode(), "http://h/", **given), engine)
 
 
 @ENGINES
@@ -32,7 +32,7 @@ def test_the_article_without_what_surrounds_it(engine: str) -> None:
         assert f"year {year} the" in found.text
     assert found.metadata.title == "Mill"
     assert found.metadata.language == "en"
-    assert (found.encoding, found.replaced) == ("utf-8", 0)
+    assert (found.encoding, found.num_replaced) == ("utf-8", 0)
 
 
 @ENGINES
@@ -46,10 +46,10 @@ def test_pages_before_it_have_no_say(engine: str) -> None:
 
 @ENGINES
 def test_a_fragment_is_a_page_too(engine: str) -> None:
-    request = Request(
+    request = ExtractRequest(
         "<p>caf\u00e9 au lait, d\u00e9j\u00e0 vu</p>".encode("latin-1"), "http://h/", "text/html"
     )
-    assert "caf\u00e9 au lait, d\u00e9j\u00e0 vu" in extract(request, engine).text
+    assert "caf\u00e9 au lait, d\u00e9j\u00e0 vu" in extract_page(request, engine).text
 
 
 @ENGINES
@@ -57,14 +57,14 @@ def test_a_fragment_is_a_page_too(engine: str) -> None:
     "payload", [b"", b" \n ", b"<html></html>", b"<!-- -->", b"<script>x</script>"]
 )
 def test_what_holds_no_text(engine: str, payload: bytes) -> None:
-    assert extract(Request(payload, "http://h/", "text/html"), engine).text == ""
+    assert extract_page(ExtractRequest(payload, "http://h/", "text/html"), engine).text == ""
 
 
 @ENGINES
 def test_a_declaration_of_another_encoding_does_no_harm(engine: str) -> None:
     xml = '<?xml version="1.0" encoding="ascii"?>\n<html xmlns="http://www.w3.org/1999/xhtml">'
     payload = f"{xml}<body>{''.join(PROSE)}<p>na\u00efve</p></body></html>".encode()
-    found = extract(Request(payload, "http://h/", "application/xhtml+xml"), engine)
+    found = extract_page(ExtractRequest(payload, "http://h/", "application/xhtml+xml"), engine)
     assert "1805" in found.text
     assert "na\u00efve" in found.text
 
@@ -85,8 +85,10 @@ def test_bombs(engine: str, make: Callable[[], str], reason: str) -> None:
 
 def test_plain_text_passes_as_it_is() -> None:
     payload = "Zeile eins \u00e4\r\n\r\n  <p>no markup\n".encode()
-    request = Request(payload, "http://h/", "text/plain; charset=utf-8", content_language="de")
-    found = extract(request, "trafilatura")
+    request = ExtractRequest(
+        payload, "http://h/", "text/plain; charset=utf-8", content_language="de"
+    )
+    found = extract_page(request, "trafilatura")
     assert found.text == payload.decode()
     assert found.metadata.language == "de"
     assert found.metadata.title is None

@@ -10,14 +10,14 @@ from click.testing import CliRunner
 
 from cli.main import main
 from flows import preflight as plans
-from flows.execute import Planned, Planner
-from flows.preflight import plan, require_machine
-from flows.recipe import Recipe, StageName, load
-from flows.runner import travel
+from flows.execute import PlannedStep, Planner
+from flows.preflight import check_machine, plan_pipeline
+from flows.recipe import Recipe, StageName, load_recipe
+from flows.runner import run_pipeline
 from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.store.storage import StorageError
-from lm.launch.preflight import busy
+from lm.launch.preflight import required_resources
 from tasks.tokenize.task import tokenize
 
 RECIPE = """
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> str:
 
 def recipe(path: str, *overrides: str) -> Recipe:
     place = str(Path(path).parent)
-    return load(path, [item.replace("PLACE", place) for item in overrides])
+    return load_recipe(path, [item.replace("PLACE", place) for item in overrides])
 
 
 FAULTS = [
@@ -77,7 +77,7 @@ def bare(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_is_refused_before_any_work(path: str, override: str, said: str) -> None:
     wanted = recipe(path, override)
     with pytest.raises(UserError) as error:
-        travel(wanted, "evaluate")
+        run_pipeline(wanted, "evaluate")
     assert said.replace("PLACE", str(Path(path).parent)) in str(error.value)
     assert not (Path(path).parent / "data").exists()
 
@@ -104,8 +104,8 @@ def test_a_plan_is_told_where_a_run_is_refused(path: str) -> None:
 
 def test_a_plan_goes_on_where_the_tokenizer_cannot_be_read(path: str) -> None:
     wanted = recipe(path, "tokenize.tokenizer=/nope.json")
-    planner = plan(wanted, "acquire")
-    corpus = Planned("select", None, None, "select/x", cast("Dataset", object()), "committed")
+    planner = plan_pipeline(wanted, "acquire")
+    corpus = PlannedStep("select", None, None, "select/x", cast("Dataset", object()), "committed")
     tokens = planner(tokenize, settings={"config": wanted.tokenize}, data={"corpus": corpus})
     assert (tokens.folder, tokens.dataset) == (None, None)
     assert tokens.why == "tokenize.tokenizer: no file '/nope.json'"
@@ -114,18 +114,18 @@ def test_a_plan_goes_on_where_the_tokenizer_cannot_be_read(path: str) -> None:
 @pytest.mark.usefixtures("bare")
 def test_what_is_not_reached_or_there_already_asks_for_nothing(path: str) -> None:
     wanted = recipe(path, "train.tiny.device=cuda")
-    require_machine(wanted, "tokenize", lambda: plan(wanted, "tokenize"))
-    require_machine(recipe(path, "tokenize.tokenizer=/nope.json"), "select", nobody)
+    check_machine(wanted, "tokenize", lambda: plan_pipeline(wanted, "tokenize"))
+    check_machine(recipe(path, "tokenize.tokenizer=/nope.json"), "select", nobody)
 
     def trained(name: str) -> Planner:
-        planner = plan(wanted, "select")
+        planner = plan_pipeline(wanted, "select")
         data = cast("Dataset", object())
-        planner.steps.append(Planned("train", None, name, "train/x", data, "committed"))
+        planner.steps.append(PlannedStep("train", None, name, "train/x", data, "committed"))
         return planner
 
-    require_machine(wanted, "train", lambda: trained("tiny"))
+    check_machine(wanted, "train", lambda: trained("tiny"))
     with pytest.raises(UserError, match=r"train\.tiny\.device"):
-        require_machine(wanted, "train", lambda: trained("other"))
+        check_machine(wanted, "train", lambda: trained("other"))
 
 
 def nobody() -> Planner:
@@ -136,7 +136,7 @@ def test_what_is_hardly_meant_is_remarked(path: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("flows.preflight.os.cpu_count", lambda: 2)
 
     def remarked(wanted: Recipe, until: StageName, gpus: int) -> list[str]:
-        return plans.remarked(wanted, until, gpus, lambda: plan(wanted, until))
+        return plans.preflight_warnings(wanted, until, gpus, lambda: plan_pipeline(wanted, until))
 
     assert remarked(recipe(path), "train", gpus=0) == []
     (text,) = remarked(recipe(path), "train", gpus=1)
@@ -166,16 +166,18 @@ def test_a_store_that_does_not_answer_does_not_end_a_run_before_it_begins(
     def walked(wanted: Recipe, until: StageName) -> Planner:
         asked.append(until)
         if there:
-            return plan(wanted, until)
+            return plan_pipeline(wanted, until)
         raise StorageError("away")
 
     monkeypatch.setattr("flows.runner.gpu_count", lambda: 1)
     monkeypatch.setattr("flows.runner.plan", walked)
     monkeypatch.setattr("flows.runner.Console", begun)
     with pytest.raises(Begun):
-        travel(recipe(path), "train")
+        run_pipeline(recipe(path), "train")
     assert asked == ["train"]
-    (text,) = plans.remarked(recipe(path), "train", 1, lambda: walked(recipe(path), "train"))
+    (text,) = plans.preflight_warnings(
+        recipe(path), "train", 1, lambda: walked(recipe(path), "train")
+    )
     assert text.startswith("train.tiny.device: auto takes the CPU")
 
 
@@ -192,4 +194,4 @@ def test_a_store_that_does_not_answer_does_not_end_a_run_before_it_begins(
 def test_a_training_holds_what_it_takes(
     path: str, override: str, gpus: int, cores_and_gpus: tuple[int, int]
 ) -> None:
-    assert busy(recipe(path, override).train[0], gpus) == cores_and_gpus
+    assert required_resources(recipe(path, override).train[0], gpus) == cores_and_gpus

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from prefect.exceptions import ParameterTypeError
 
-from flows.execute import Slots
-from flows.recipe import RecipeError, load
+from flows.execute import ResourcePool
+from flows.recipe import RecipeError, load_recipe
 
 MINIMAL = """
 name: small
@@ -29,7 +29,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_defaults_and_variables_are_filled_in(path: str) -> None:
-    recipe = load(path)
+    recipe = load_recipe(path)
     assert recipe.storage == "./data"
     assert recipe.sources[0].kind == "documents"
     assert recipe.sources[0].paths == ("/corpus/*.jsonl", "/nowhere/x")
@@ -38,14 +38,14 @@ def test_defaults_and_variables_are_filled_in(path: str) -> None:
 
 
 def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
-    recipe = load(
+    recipe = load_recipe(
         path,
         ["select.languages={no: 0.5}", "train.tiny.layers=3", "train.0.heads=4", "evaluate={}"],
         storage="s3://bucket/prefix",
     )
     assert recipe.select.languages == {"no": 0.5}
-    assert recipe.train[0].layers == 3
-    assert recipe.train[0].heads == 4
+    assert recipe.train[0].num_layers == 3
+    assert recipe.train[0].num_heads == 4
     assert recipe.evaluate is not None
     assert recipe.storage == "s3://bucket/prefix"
 
@@ -89,7 +89,7 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
 )
 def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
     with pytest.raises(RecipeError) as error:
-        load(path, [override])
+        load_recipe(path, [override])
     assert said in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
@@ -102,10 +102,10 @@ def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
     ],
 )
 def test_patience_asks_for_something_to_judge_by(path: str, nothing: str, said: str) -> None:
-    load(path, [nothing])
-    load(path, ["train.tiny.patience=3", "train.tiny.validation_tokens=64"])
+    load_recipe(path, [nothing])
+    load_recipe(path, ["train.tiny.patience=3", "train.tiny.validation_tokens=64"])
     with pytest.raises(RecipeError, match=said):
-        load(path, ["train.tiny.patience=3", nothing])
+        load_recipe(path, ["train.tiny.patience=3", nothing])
 
 
 @pytest.mark.parametrize(
@@ -126,31 +126,31 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, said: str)
     file = tmp_path / "r.yaml"
     file.write_text(text)
     with pytest.raises(RecipeError) as error:
-        load(str(file))
+        load_recipe(str(file))
     assert str(error.value).startswith(str(file))
     assert said in str(error.value)
 
 
 def test_a_long_context_validates_over_one_row_at_least(path: str) -> None:
-    assert load(path).train[0].held_out_tokens == 65_536
-    (long,) = load(path, ["train.tiny.context=131072"]).train
-    assert long.held_out_tokens == 131_072
-    again = type(long).model_validate(long.facts())  # as the processes of a run are given it
+    assert load_recipe(path).train[0].effective_validation_tokens == 65_536
+    (long,) = load_recipe(path, ["train.tiny.context=131072"]).train
+    assert long.effective_validation_tokens == 131_072
+    again = type(long).model_validate(long.to_json())  # as the processes of a run are given it
     assert again == long
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(RecipeError, match=r"^nothing\.yaml: no such file$"):
-        load("nothing.yaml")
+        load_recipe("nothing.yaml")
 
 
 def test_slots_let_work_side_by_side_only_if_it_fits() -> None:
-    slots, lock = Slots(2), threading.Lock()
+    slots, lock = ResourcePool(2), threading.Lock()
     busy, most = 0, 0
 
     def work(count: int) -> None:
         nonlocal busy, most
-        with slots.hold(count):
+        with slots.reserve(count):
             with lock:
                 busy += min(count, 2)
                 most = max(most, busy)

@@ -17,7 +17,7 @@ DATA = bytes(range(256)) * 4
 @pytest.fixture
 def store() -> Storage:
     storage = Storage(f"memory://blocks-{uuid4().hex}")
-    storage.put("shard.bin", DATA)
+    storage.write("shard.bin", DATA)
     return storage
 
 
@@ -41,9 +41,9 @@ def test_a_block_is_read_once_and_by_its_range(
 
     monkeypatch.setattr(Storage, "read", counted)
     cache, another = BlockCache(tmp_path), BlockCache(tmp_path)
-    assert cache.path(block(store, 3)).read_bytes() == DATA[300:400]
+    assert cache.get(block(store, 3)).read_bytes() == DATA[300:400]
     assert another.has(block(store, 3))
-    assert another.path(block(store, 3)).read_bytes() == DATA[300:400]
+    assert another.get(block(store, 3)).read_bytes() == DATA[300:400]
     assert asked == [("shard.bin", 300, 400)]
     assert held(cache) == ["abc-300-400"]
 
@@ -64,7 +64,7 @@ def test_many_at_once_read_each_block_once(
     def work() -> None:
         cache = BlockCache(tmp_path)
         for number in range(5):
-            assert cache.path(block(store, number)).read_bytes() == block_bytes(number)
+            assert cache.get(block(store, number)).read_bytes() == block_bytes(number)
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -101,25 +101,25 @@ def test_nobody_waits_who_does_not_want_to(
 
 
 def test_what_is_needed_stays_and_the_longest_unused_goes(store: Storage, tmp_path: Path) -> None:
-    cache = BlockCache(tmp_path, limit=400)
+    cache = BlockCache(tmp_path, max_bytes=400)
     for number in range(4):
-        os.utime(cache.path(block(store, number)), (number, number))
-    cache.need({block(store, 0).file, block(store, 4).file})
-    cache.path(block(store, 2))  # used just now
-    cache.path(block(store, 4))
+        os.utime(cache.get(block(store, number)), (number, number))
+    cache.pin({block(store, 0).cache_name, block(store, 4).cache_name})
+    cache.get(block(store, 2))  # used just now
+    cache.get(block(store, 4))
     assert held(cache) == ["abc-0-100", "abc-200-300", "abc-300-400", "abc-400-500"]
-    cache.path(block(store, 5))
+    cache.get(block(store, 5))
     assert held(cache) == ["abc-0-100", "abc-200-300", "abc-400-500", "abc-500-600"]
-    cache.need({block(store, number).file for number in range(7)})
-    cache.path(block(store, 6))
+    cache.pin({block(store, number).cache_name for number in range(7)})
+    cache.get(block(store, 6))
     assert len(held(cache)) == 5  # needed more than fits: nothing goes
 
 
 def test_unfinished_files_of_the_dead_are_tidied_away(store: Storage, tmp_path: Path) -> None:
-    for name, age in (("old", 2 * block_cache.STALE), ("new", 0)):
+    for name, age in (("old", 2 * block_cache.TEMP_MAX_AGE_S), ("new", 0)):
         (tmp_path / f".abc.{name}").write_bytes(b"half")
         os.utime(tmp_path / f".abc.{name}", (time.time() - age,) * 2)
-    BlockCache(tmp_path).path(block(store, 0))
+    BlockCache(tmp_path).get(block(store, 0))
     assert held(BlockCache(tmp_path)) == [".abc.new", "abc-0-100"]
 
 
@@ -135,18 +135,18 @@ def test_a_store_that_fails_for_a_while_is_asked_again(
         return read(self, *args)
 
     monkeypatch.setattr(Storage, "read", failing)
-    assert BlockCache(tmp_path).path(block(store, 1)).read_bytes() == block_bytes(1)
+    assert BlockCache(tmp_path).get(block(store, 1)).read_bytes() == block_bytes(1)
     failures += [OSError("down")] * 1000
     with pytest.raises(StorageError, match=r"shard.bin: the store has not answered for .*: down"):
-        BlockCache(tmp_path, patience=0).path(block(store, 2))
+        BlockCache(tmp_path, timeout_s=0).get(block(store, 2))
     assert held(BlockCache(tmp_path)) == ["abc-100-200"]
 
 
 def test_a_file_that_is_gone_or_cut_off_is_named(store: Storage, tmp_path: Path) -> None:
     cache = BlockCache(tmp_path)
     with pytest.raises(StorageError, match=r"shard.bin: 24 bytes from 1000 on, 100 were expected"):
-        cache.path(block(store, 10))
+        cache.get(block(store, 10))
     store.remove("shard.bin")
     with pytest.raises(StorageError, match=r"shard.bin: no such file"):
-        cache.path(block(store, 1))
+        cache.get(block(store, 1))
     assert held(cache) == []

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from infra.compute.cluster import Cluster, ClusterConfig, ClusterLost
-from infra.compute.processes import Stopped
+from infra.compute.cluster import ClusterConfig, DaskCluster, SchedulerUnreachableError
+from infra.compute.processes import RunCancelled
 
 
-def cluster(**config: object) -> Cluster:
-    return Cluster(ClusterConfig.model_validate(config))
+def cluster(**config: object) -> DaskCluster:
+    return DaskCluster(ClusterConfig.model_validate(config))
 
 
 def square(number: int) -> int:
@@ -55,9 +55,9 @@ def test_a_named_class_an_address_and_an_error(tmp_path: Path) -> None:
     arguments = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
     with cluster(**{"class": "distributed.LocalCluster", "args": arguments}) as named:
         assert dict(named.map(square, [(n,) for n in range(5)])) == {n: n * n for n in range(5)}
-        assert not named.on_this_machine, "a class may start workers anywhere"
+        assert not named.is_local, "a class may start workers anywhere"
         with cluster(address=named.client().scheduler.address) as connected:
-            assert connected.on_this_machine
+            assert connected.is_local
             assert dict(connected.map(square, [(7,)])) == {0: 49}
         with pytest.raises(ValueError, match="three is not liked"):
             list(named.map(broken, [(1,), (3,)]))
@@ -116,7 +116,9 @@ def test_a_lost_connection_is_no_result() -> None:
         found = connected.map(time.sleep, [(0.01,), (0.5,), (0.5,)])
         assert next(found) == (0, None)
         client.loop.add_callback(client.scheduler_comm.comm.abort)
-        with pytest.raises(ClusterLost, match="the connection to the Dask scheduler inproc://"):
+        with pytest.raises(
+            SchedulerUnreachableError, match="the connection to the Dask scheduler inproc://"
+        ):
             list(found)
 
 
@@ -158,7 +160,7 @@ def test_a_scheduler_without_workers_says_nothing_of_where_they_will_be() -> Non
         (["tcp://127.0.0.1:1", "tcp://10.0.0.7:1"], False),
     ):
         client.workers = workers
-        assert here.on_this_machine == expected
+        assert here.is_local == expected
     here._client = None
 
 
@@ -171,6 +173,6 @@ def test_a_cluster_that_is_closed_ends_what_runs_on_it() -> None:
         assert next(found) == (0, None)
         closing = threading.Thread(target=named.close)
         closing.start()
-        with pytest.raises(Stopped):
+        with pytest.raises(RunCancelled):
             list(found)
         closing.join()

@@ -11,23 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.dataset import code_version
-from infra.dataset.fingerprint import canonical, digest, document_id, unit_interval
-from infra.dataset.ledger import SCHEMA, verdicts
+from infra.dataset.fingerprint import canonical_json, document_id, hash_to_unit, json_sha256
+from infra.dataset.ledger import LEDGER_SCHEMA, ledger_table
 from infra.formats import unicode_tables
-from infra.formats.arrow_text import utf8
+from infra.formats.arrow_text import utf8_buffers
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(st.dictionaries(TEXT, st.integers() | st.booleans() | TEXT))
 def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, object]) -> None:
-    assert digest(value) == digest(dict(reversed(value.items())))
-    assert json.loads(canonical(value)) == value
+    assert json_sha256(value) == json_sha256(dict(reversed(value.items())))
+    assert json.loads(canonical_json(value)) == value
 
 
 def test_a_number_that_is_none_has_no_digest() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
-        digest(float("nan"))
+        json_sha256(float("nan"))
 
 
 @given(TEXT, TEXT, st.binary(), TEXT)
@@ -42,10 +42,10 @@ def test_an_id_tells_its_fields_apart(source: str, url: str, content: bytes, mor
 
 
 def test_draws_are_even_and_fixed() -> None:
-    draws = [unit_interval(1337, str(n)) for n in range(4000)]
+    draws = [hash_to_unit(1337, str(n)) for n in range(4000)]
     assert all(0 <= draw < 1 for draw in draws)
     assert abs(float(np.mean(draws)) - 0.5) < 0.02
-    assert unit_interval(1, "a") != unit_interval(1, "b")
+    assert hash_to_unit(1, "a") != hash_to_unit(1, "b")
 
 
 def test_code_versions_ignore_words_and_heed_deeds(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_what_was_read_of_a_source_is_remembered(
     found = first.read(path)
     assert found[1] == [
         "infra.formats.arrow_text",
-        "infra.formats.arrow_text.utf8",
+        "infra.formats.arrow_text.utf8_buffers",
         "infra.store.storage",
         "infra.store.storage.Storage",
     ]
@@ -93,7 +93,7 @@ def test_what_was_read_of_a_source_is_remembered(
 
 
 def test_ledger_rows_say_what_happened() -> None:
-    table = verdicts(
+    table = ledger_table(
         "select",
         ["a", "b", "c"],
         urls=["u", None, None],
@@ -101,13 +101,13 @@ def test_ledger_rows_say_what_happened() -> None:
         failed=[False, False, True],
         evidence=[None, {"language": "de"}, {"error": "ü"}],
     )
-    assert table.schema == SCHEMA
+    assert table.schema == LEDGER_SCHEMA
     assert table["verdict"].to_pylist() == ["kept", "dropped", "failed"]
     assert table["evidence"].to_pylist() == [None, '{"language": "de"}', '{"error": "ü"}']
     with pytest.raises(ValueError, match="reasons has 1 rows for 2"):
-        verdicts("select", ["a", "b"], reasons=[None])
+        ledger_table("select", ["a", "b"], reasons=[None])
     with pytest.raises(ValueError, match="needs a reason"):
-        verdicts("select", ["a"], failed=[True])
+        ledger_table("select", ["a"], failed=[True])
 
 
 @given(st.lists(st.none() | TEXT), st.integers(0, 3), st.booleans())
@@ -117,23 +117,23 @@ def test_views_hold_the_text_of_every_row(rows: list[str | None], cut: int, larg
         pa.array(rows, kind).slice(cut),
         pa.chunked_array([pa.array(rows, kind), pa.array(rows[cut:], kind)], type=kind),
     ):
-        offsets, data = utf8(array)
+        offsets, data = utf8_buffers(array)
         found = [data[a:b].tobytes().decode() for a, b in pairwise(offsets)]
         assert found == [row or "" for row in array.to_pylist()]
 
 
 def test_a_view_of_numbers_is_refused() -> None:
     with pytest.raises(TypeError, match="int64"):
-        utf8(pa.array([1]))
+        utf8_buffers(pa.array([1]))
 
 
 @given(TEXT)
 def test_unicode_tables_agree_with_python(text: str) -> None:
-    classes, lower = unicode_tables.tables()
+    classes, lower = unicode_tables.char_tables()
     data = np.frombuffer(text.encode(), np.uint8)
     at = 0
     for char in text:
-        point, at = unicode_tables.decode(data, at)
+        point, at = unicode_tables.decode_utf8(data, at)
         assert point == ord(char)
         if point < 0xE01F0:
             assert bool(classes[point] & unicode_tables.SPACE) == char.isspace()

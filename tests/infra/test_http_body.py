@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.formats.http_body import Undecodable, dechunk, decode
+from infra.formats.http_body import BodyDecodeError, dechunk, decode_body
 
 TEXT = b"The mill grinds slowly, and fine. " * 400
 DEFLATED = zlib.compress(TEXT)
@@ -50,10 +50,10 @@ def test_chunks_are_put_together(data: bytes, size: int) -> None:
     ],
 )
 def test_contents(name: str | None, body: bytes) -> None:
-    assert decode(body, None, name, None) == TEXT
-    assert decode(chunked(body, 100), "Chunked", name, None) == TEXT
-    assert decode(body, "chunked", name, None) == TEXT
-    assert len(decode(body, None, name, 1000)) in (1001, len(TEXT))
+    assert decode_body(body, None, name, None) == TEXT
+    assert decode_body(chunked(body, 100), "Chunked", name, None) == TEXT
+    assert decode_body(body, "chunked", name, None) == TEXT
+    assert len(decode_body(body, None, name, 1000)) in (1001, len(TEXT))
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_contents(name: str | None, body: bytes) -> None:
      ("br", brotli.compress(TEXT * 3000)[:-1]), ("zstd", b"\x28\xb5\x2f\xfd" + b"\xff" * 50)],
 )  # fmt: skip
 def test_damage(name: str, body: bytes) -> None:
-    with pytest.raises(Undecodable):
-        decode(body, None, name, None)
+    with pytest.raises(BodyDecodeError):
+        decode_body(body, None, name, None)
 
 
 @pytest.mark.parametrize("length", [1 << 16, 1 << 17, (1 << 16) - 1, (1 << 16) + 1])
@@ -72,9 +72,9 @@ def test_damage(name: str, body: bytes) -> None:
 def test_a_body_may_end_where_a_piece_does(length: int, name: str, byte: bool) -> None:
     data = b"\0" * length if byte else random.Random(3).randbytes(length)
     body = gzip.compress(data) if name == "gzip" else zlib.compress(data)[2:-4]
-    assert decode(body, None, name, None) == data
-    with pytest.raises(Undecodable):
-        decode(body[:-1], None, name, None)
+    assert decode_body(body, None, name, None) == data
+    with pytest.raises(BodyDecodeError):
+        decode_body(body[:-1], None, name, None)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +89,15 @@ def test_a_body_may_end_where_a_piece_does(length: int, name: str, byte: bool) -
     ],
 )
 def test_text_under_the_label_of_deflate(body: bytes) -> None:
-    assert decode(body, None, "deflate", None) == body
+    assert decode_body(body, None, "deflate", None) == body
 
 
 @given(st.binary(min_size=30, max_size=3000), st.integers(1, 20), st.booleans())
 def test_deflated_bytes_that_break_off_are_no_text(data: bytes, cut: int, raw: bool) -> None:
     body = zlib.compress(data)[2:-4] if raw else zlib.compress(data)
     try:
-        found = decode(body[:-cut], None, "deflate", None)
-    except Undecodable:
+        found = decode_body(body[:-cut], None, "deflate", None)
+    except BodyDecodeError:
         return
     assert found in (data, body[:-cut])
 
@@ -113,14 +113,14 @@ def test_no_chunks_are_an_empty_body(body: bytes) -> None:
 
 
 def test_chunks_that_break_off() -> None:
-    with pytest.raises(Undecodable):
+    with pytest.raises(BodyDecodeError):
         dechunk(chunked(TEXT, 1000)[:5000])
 
 
 def test_a_bomb_does_not_go_off() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
-    assert len(decode(bomb, None, "gzip", 10_000)) == 10_001
+    assert len(decode_body(bomb, None, "gzip", 10_000)) == 10_001
 
 
 def test_nothing_is_nothing() -> None:
-    assert decode(b"", "chunked", "gzip", None) == b""
+    assert decode_body(b"", "chunked", "gzip", None) == b""

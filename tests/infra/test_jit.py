@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infra.compute.jit import ROOT, kernel_sources
+from infra.compute.jit import ROOT, jit_sources
 
 FILES = {
     "infra/__init__.py": "",
@@ -23,7 +23,7 @@ def test_what_kernels_import_is_compiled_into_them(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    found = kernel_sources(tmp_path)
+    found = jit_sources(tmp_path)
     modules = ("base", "deep", "fast", "limits")
     expected = ["infra", *(f"infra.{name}" for name in modules), "tasks.stage.sketch"]
     assert [*found] == [*expected, "tasks.stage.words"]
@@ -31,7 +31,7 @@ def test_what_kernels_import_is_compiled_into_them(tmp_path: Path) -> None:
 
 
 def test_the_longest_word_is_among_it() -> None:
-    found = kernel_sources(ROOT)
+    found = jit_sources(ROOT)
     assert {
         "tasks.dedup.minhash.sketch",
         "tasks.dedup.minhash.shingles",

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.formats.megatron import (
-    BadIndex,
-    ShardWriter,
+    CorruptShardError,
     TokenShards,
+    TokenShardWriter,
     decode_index,
     encode_index,
     token_dtype,
@@ -27,20 +27,22 @@ FLAT = [token for part in PARTS for sequence in part for token in sequence]
 STAGE = Stage("shards", ("tests.infra.test_megatron",))
 
 
-def one_part(name: str, sequences: list[list[int]]) -> list[Outcome]:
-    writer = ShardWriter(token_dtype(100))
+def one_part(name: str, sequences: list[list[int]]) -> list[PartResult]:
+    writer = TokenShardWriter(token_dtype(100))
     for sequence in sequences:
         writer.add(np.array(sequence))
     ids = [f"{name}{index}" for index in range(len(sequences))]
     table = pa.table({"id": pa.array(ids, pa.string()), "split": ["train"] * len(ids)})
-    files = {"train.bin": writer.bin(), "train.idx": writer.idx()} if sequences else {}
-    return [Outcome(table, verdicts("shards", ids), files)]
+    files = {"train.bin": writer.bin_bytes(), "train.idx": writer.idx_bytes()} if sequences else {}
+    return [PartResult(table, ledger_table("shards", ids), files)]
 
 
 def made(storage: Storage) -> Dataset:
-    cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
-    units = [Unit(str(n), (f"p{n}d", part)) for n, part in enumerate(PARTS)]
-    return build(Context(storage, 0, cluster, Silent()), Spec(STAGE, None, {}), units, one_part)
+    cluster = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
+    units = [WorkUnit(str(n), (f"p{n}d", part)) for n, part in enumerate(PARTS)]
+    return build_dataset(
+        Context(storage, 0, cluster, NullReporter()), DatasetSpec(STAGE, None, {}), units, one_part
+    )
 
 
 @pytest.fixture
@@ -61,10 +63,10 @@ def test_an_independent_reader_finds_every_sequence(
     tmp_path_factory: pytest.TempPathFactory, sequences: list[list[int]], vocabulary: int
 ) -> None:
     prefix = tmp_path_factory.mktemp("megatron") / "shard"
-    writer = ShardWriter(token_dtype(vocabulary))
+    writer = TokenShardWriter(token_dtype(vocabulary))
     places = [writer.add(np.array(sequence)) for sequence in sequences]
-    prefix.with_suffix(".bin").write_bytes(writer.bin())
-    prefix.with_suffix(".idx").write_bytes(writer.idx())
+    prefix.with_suffix(".bin").write_bytes(writer.bin_bytes())
+    prefix.with_suffix(".idx").write_bytes(writer.idx_bytes())
     assert megatron.read(prefix) == sequences
     assert [index for index, _ in places] == list(range(len(sequences)))
     flat = [token for sequence in sequences for token in sequence]
@@ -74,7 +76,7 @@ def test_an_independent_reader_finds_every_sequence(
 
 def test_offsets_pass_two_gigabytes() -> None:
     index = decode_index(encode_index([2**31 - 1, 2**31 - 1, 1], token_dtype(2**17)))
-    assert index.pointers.tolist() == [0, 4 * (2**31 - 1), 8 * (2**31 - 1)]
+    assert index.sequence_pointers.tolist() == [0, 4 * (2**31 - 1), 8 * (2**31 - 1)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_offsets_pass_two_gigabytes() -> None:
     ids=["empty", "other", "cut off"],
 )
 def test_a_file_that_is_no_index_is_refused(data: bytes) -> None:
-    with pytest.raises(BadIndex):
+    with pytest.raises(CorruptShardError):
         decode_index(data)
 
 
@@ -91,11 +93,11 @@ def test_a_window_crosses_the_ends_of_shards(shards: TokenShards) -> None:
     assert len(shards) == len(FLAT)
     for start in range(len(FLAT) + 1):
         for length in range(len(FLAT) - start + 1):
-            assert shards.window(start, length).tolist() == FLAT[start : start + length]
+            assert shards.read(start, length).tolist() == FLAT[start : start + length]
 
 
 def test_a_batch_of_windows(shards: TokenShards) -> None:
-    batch = shards.windows([0, 3, 7], 4)
+    batch = shards.read_batch([0, 3, 7], 4)
     assert batch.dtype == np.int64
     assert batch.tolist() == [FLAT[0:4], FLAT[3:7], FLAT[7:11]]
 
@@ -105,7 +107,7 @@ def test_a_window_outside_the_split_is_refused(
     shards: TokenShards, start: int, length: int
 ) -> None:
     with pytest.raises(IndexError):
-        shards.window(start, length)
+        shards.read(start, length)
 
 
 def test_tokens_lead_to_documents_and_back(shards: TokenShards) -> None:
@@ -114,33 +116,33 @@ def test_tokens_lead_to_documents_and_back(shards: TokenShards) -> None:
         *[0, 0, 0, 1, 2, 2, 2, 2, 3, 3],
         *[4, 4, 4, 4, 5, 5],
     ]
-    assert shards.find("p3d1") == [4]
+    assert shards.find_documents("p3d1") == [4]
     assert shards.document_range(4) == (10, 14)
-    assert shards.document(4).tolist() == [2, 2, 2, 0]
+    assert shards.read_document(4).tolist() == [2, 2, 2, 0]
     with pytest.raises(IndexError):
         shards.document_at(len(FLAT))
 
 
 def test_a_split_without_documents_is_empty(tmp_path: Path) -> None:
     shards = TokenShards(made(Storage(str(tmp_path))), "validation")
-    assert (len(shards), shards.documents, shards.ids) == (0, 0, [])
+    assert (len(shards), shards.num_documents, shards.ids) == (0, 0, [])
 
 
 def test_shards_of_a_remote_store_are_copied_once(tmp_path: Path) -> None:
     dataset = made(Storage("memory://tokens"))
     cache = tmp_path / "cache"
-    assert TokenShards(dataset, "train", cache).window(0, len(FLAT)).tolist() == FLAT
+    assert TokenShards(dataset, "train", cache).read(0, len(FLAT)).tolist() == FLAT
     copies = sorted(path.stat().st_ino for path in cache.iterdir())
     assert len(copies) == 3
-    assert TokenShards(dataset, "train", cache).window(2, 9).tolist() == FLAT[2:11]
+    assert TokenShards(dataset, "train", cache).read(2, 9).tolist() == FLAT[2:11]
     assert sorted(path.stat().st_ino for path in cache.iterdir()) == copies
 
 
 def test_an_index_that_does_not_fit_its_shard_is_refused(tmp_path: Path) -> None:
     dataset = made(Storage(str(tmp_path)))
     part = dataset.parts[0]
-    part.storage.put(part.file("train.bin"), b"\x00" * 6)
-    with pytest.raises(BadIndex, match="holds 3 tokens"):
+    part.storage.write(part.file("train.bin"), b"\x00" * 6)
+    with pytest.raises(CorruptShardError, match="holds 3 tokens"):
         TokenShards(dataset, "train")
 
 
@@ -149,13 +151,13 @@ def test_a_shard_that_is_gone_is_named(tmp_path: Path, half: str) -> None:
     dataset = made(Storage(str(tmp_path)))
     name = dataset.parts[0].file(half)
     (tmp_path / dataset.storage.url / name).unlink()
-    with pytest.raises(BadIndex, match=f"{name} is gone; remove the data set's folder"):
-        TokenShards(dataset, "train").columns(["id"])
+    with pytest.raises(CorruptShardError, match=f"{name} is gone; remove the data set's folder"):
+        TokenShards(dataset, "train").read_columns(["id"])
 
 
 def test_an_index_that_is_damaged_is_named(tmp_path: Path) -> None:
     dataset = made(Storage(str(tmp_path)))
     part = dataset.parts[0]
-    part.storage.put(part.file("train.idx"), b"MMIDIDX")
-    with pytest.raises(BadIndex, match=r"train\.idx: 7 bytes are no index; remove"):
+    part.storage.write(part.file("train.idx"), b"MMIDIDX")
+    with pytest.raises(CorruptShardError, match=r"train\.idx: 7 bytes are no index; remove"):
         TokenShards(dataset, "train")

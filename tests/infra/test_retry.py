@@ -2,12 +2,12 @@ import errno
 
 import pytest
 
-from infra.store.retry import StoreAway, insist
+from infra.store.retry import StorageUnavailableError, retry
 
 
 @pytest.mark.parametrize("pauses", [0.0, 0.05])
 def test_patience_has_an_end(pauses: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.store.retry.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("infra.store.retry.MIN_BACKOFF_S", 0.01)
     tried: list[int] = []
 
     def refuse() -> None:
@@ -15,8 +15,8 @@ def test_patience_has_an_end(pauses: float, monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("refused")
 
     told = r"writing x: the store has not answered for 0 s \(ConnectionError: refused\)"
-    with pytest.raises(StoreAway, match=told):
-        insist("writing x", refuse, pauses)
+    with pytest.raises(StorageUnavailableError, match=told):
+        retry("writing x", refuse, pauses)
     assert (len(tried) > 1) == (pauses > 0)
 
     def missing() -> None:
@@ -30,5 +30,5 @@ def test_patience_has_an_end(pauses: float, monkeypatch: pytest.MonkeyPatch) -> 
     for do, kind in ((missing, FileNotFoundError), (full, OSError)):
         tried.clear()
         with pytest.raises(kind):
-            insist("reading x", do, 10)
+            retry("reading x", do, 10)
         assert len(tried) == 1

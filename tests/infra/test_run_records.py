@@ -9,17 +9,17 @@ import pytest
 from infra.dataset.dataset import Counts
 from infra.errors import UserError
 from infra.runs.run_records import (
-    NoRun,
+    RunNotFoundError,
     RunRecord,
     StageRecord,
-    all_recipes,
-    built_seconds,
-    latest,
-    load,
+    collect_versions,
+    find_built_seconds,
+    latest_run,
+    list_recipes,
+    list_run_ids,
+    load_run,
     new_run_id,
-    run_ids,
-    save,
-    versions,
+    save_run,
 )
 from infra.store.storage import Storage
 from tests.views.datasets import walk
@@ -51,7 +51,7 @@ def record(recipe: str, run: str, *stages: StageRecord) -> RunRecord:
 def test_a_record_survives_the_round_trip(tmp_path: Path) -> None:
     road = walk(tmp_path, until="select", count=48)
     assert road.record is not None
-    again = load(road.storage, "quickstart", road.record.run)
+    again = load_run(road.storage, "quickstart", road.record.run)
     assert again == road.record
     first = again.to_json()["stages"][0]
     assert first["path"].startswith("acquire/library-")
@@ -75,38 +75,38 @@ def test_run_ids_sort_by_time() -> None:
 def test_the_newest_run_is_found_by_recipe_or_over_all(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     for recipe, run in (("one", "20260101"), ("two", "20260102"), ("one", "20260103")):
-        save(storage, record(recipe, run))
-    assert latest(storage).run == "20260103"
-    assert latest(storage, "two").run == "20260102"
-    assert all_recipes(storage) == ["one", "two"]
-    assert run_ids(storage, "one") == ["20260101", "20260103"]
+        save_run(storage, record(recipe, run))
+    assert latest_run(storage).run == "20260103"
+    assert latest_run(storage, "two").run == "20260102"
+    assert list_recipes(storage) == ["one", "two"]
+    assert list_run_ids(storage, "one") == ["20260101", "20260103"]
 
 
 def test_no_run_is_a_sentence_that_names_what_is_there(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    with pytest.raises(NoRun, match="no run yet"):
-        latest(storage)
-    save(storage, record("one", "20260101"))
-    with pytest.raises(NoRun, match="there are runs of one"):
-        latest(storage, "two")
+    with pytest.raises(RunNotFoundError, match="no run yet"):
+        latest_run(storage)
+    save_run(storage, record("one", "20260101"))
+    with pytest.raises(RunNotFoundError, match="there are runs of one"):
+        latest_run(storage, "two")
     with pytest.raises(UserError):
-        load(storage, "one", "20250101")
-    storage.put("runs/one/20270101.json", b"{}")
-    with pytest.raises(NoRun, match=r"20270101\.json"):
-        latest(storage, "one")
+        load_run(storage, "one", "20250101")
+    storage.write("runs/one/20270101.json", b"{}")
+    with pytest.raises(RunNotFoundError, match=r"20270101\.json"):
+        latest_run(storage, "one")
 
 
 def test_the_time_it_took_to_build_is_looked_up(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    save(storage, record("one", "20260101", stage("aa", cached=False, built=9.0)))
-    save(storage, record("one", "20260102", stage("bb", cached=False, built=2.0)))
-    save(storage, record("two", "20260103", stage("cc", cached=True, built=None)))
-    assert built_seconds(storage, "one", "aa") == 9.0
-    assert built_seconds(storage, "two", "bb") == 2.0
-    assert built_seconds(storage, "one", "cc") is None
+    save_run(storage, record("one", "20260101", stage("aa", cached=False, built=9.0)))
+    save_run(storage, record("one", "20260102", stage("bb", cached=False, built=2.0)))
+    save_run(storage, record("two", "20260103", stage("cc", cached=True, built=None)))
+    assert find_built_seconds(storage, "one", "aa") == 9.0
+    assert find_built_seconds(storage, "two", "bb") == 2.0
+    assert find_built_seconds(storage, "one", "cc") is None
 
 
 def test_versions_name_python_and_what_is_installed() -> None:
-    found = versions()
+    found = collect_versions()
     assert found["python"].count(".") == 2
     assert "pyarrow" in found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.store.storage import Storage, StorageError, expand, open_url
+from infra.store.storage import Storage, StorageError, expand_globs, open_url
 from tests.servers import S3
 
 Make = Callable[[], Storage]
@@ -23,28 +23,28 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 def test_what_is_put_is_read_listed_and_removed(storage: Storage) -> None:
-    storage.put("a/one", b"1")
-    storage.put("a/b/two", b"22")
-    storage.at("a").put("one", b"one")  # replaces
-    assert storage.list() == ["a/b/two", "a/one"]
-    assert storage.at("a").list() == ["b/two", "one"]
-    assert storage.folders("") == ["a"]
-    assert storage.folders("a") == ["b"]
+    storage.write("a/one", b"1")
+    storage.write("a/b/two", b"22")
+    storage.subdir("a").write("one", b"one")  # replaces
+    assert storage.list_files() == ["a/b/two", "a/one"]
+    assert storage.subdir("a").list_files() == ["b/two", "one"]
+    assert storage.list_folders("") == ["a"]
+    assert storage.list_folders("a") == ["b"]
     assert storage.read("a/one") == b"one"
     assert storage.size("a/b/two") == 2
     assert storage.exists("a/one")
     assert not storage.exists("a")
     storage.remove("a/one")
     storage.remove("a/one")
-    assert storage.list() == ["a/b/two"]
-    storage.at("a").remove_tree()
-    assert storage.list() == []
+    assert storage.list_files() == ["a/b/two"]
+    storage.subdir("a").remove_tree()
+    assert storage.list_files() == []
 
 
 def test_what_is_missing_is_said_so(storage: Storage) -> None:
-    assert storage.list() == []
-    assert storage.list("nowhere") == []
-    assert storage.folders("nowhere") == []
+    assert storage.list_files() == []
+    assert storage.list_files("nowhere") == []
+    assert storage.list_folders("nowhere") == []
     assert not storage.exists("nothing")
     with pytest.raises(FileNotFoundError):
         storage.read("nothing")
@@ -53,14 +53,14 @@ def test_what_is_missing_is_said_so(storage: Storage) -> None:
 
 
 def test_reading_seeks(storage: Storage) -> None:
-    storage.put("file", bytes(range(200)))
+    storage.write("file", bytes(range(200)))
     with storage.open("file") as file:
         file.seek(100)
         assert file.read(3) == bytes([100, 101, 102])
 
 
 def test_a_write_that_breaks_leaves_nothing(storage: Storage) -> None:
-    storage.put("other", b"")
+    storage.write("other", b"")
 
     def break_off() -> None:
         with storage.create("file") as file:
@@ -69,13 +69,13 @@ def test_a_write_that_breaks_leaves_nothing(storage: Storage) -> None:
 
     with pytest.raises(RuntimeError):
         break_off()
-    assert storage.list() == ["other"]
+    assert storage.list_files() == ["other"]
 
 
 def test_the_first_put_wins(storage: Storage) -> None:
-    assert storage.put_new("manifest", b"ours")
-    assert storage.put_new("manifest", b"ours"), "equal bytes are no lost race"
-    assert not storage.put_new("manifest", b"theirs")
+    assert storage.put_if_absent("manifest", b"ours")
+    assert storage.put_if_absent("manifest", b"ours"), "equal bytes are no lost race"
+    assert not storage.put_if_absent("manifest", b"theirs")
     assert storage.read("manifest") == b"ours"
 
 
@@ -86,7 +86,7 @@ def test_of_many_racing_puts_exactly_one_wins(storage: Storage) -> None:
 
         def race(writer: int, key: int = key) -> None:
             barrier.wait()  # noqa: B023 - the loop waits for its threads
-            if storage.put_new(f"key-{key}", b"%d" % writer):
+            if storage.put_if_absent(f"key-{key}", b"%d" % writer):
                 won.append(writer)  # noqa: B023
 
         threads = [threading.Thread(target=race, args=(writer,)) for writer in range(8)]
@@ -102,7 +102,7 @@ def test_files_travel(storage: Storage, tmp_path: Path) -> None:
     here = tmp_path / "file"
     here.write_bytes(b"x" * 3_000_000)
     storage.upload(here, "up")
-    storage.copy("up", storage.at("folder"), "copy")
+    storage.copy("up", storage.subdir("folder"), "copy")
     storage.download("folder/copy", tmp_path / "down")
     assert (tmp_path / "down").read_bytes() == here.read_bytes()
 
@@ -111,12 +111,12 @@ def test_globs_name_files_once_and_in_order(tmp_path: Path) -> None:
     for name in ("b/two.txt", "a/three.txt", "a/one.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    found = expand([f"{tmp_path}/*/*.txt", f"{tmp_path}/a/*"])
+    found = expand_globs([f"{tmp_path}/*/*.txt", f"{tmp_path}/a/*"])
     assert [Path(name).name for name in found] == ["one.md", "three.txt", "two.txt"]
     with open_url(found[0]) as file:
         assert file.read() == b"a/one.md"
     with pytest.raises(StorageError, match=r"nothing\.\*"):
-        expand([f"{tmp_path}/nothing.*"])
+        expand_globs([f"{tmp_path}/nothing.*"])
 
 
 def test_an_unknown_protocol_is_named() -> None:

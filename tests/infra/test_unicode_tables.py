@@ -7,21 +7,21 @@ from hypothesis import strategies as st
 
 from infra.formats.unicode_tables import (
     ALPHA,
+    ASSIGNED_END,
     DIGIT,
     EMPTY_PLANES,
-    LAST,
+    NUM_CODE_POINTS,
     PUNCT,
-    SIZE,
     SPACE,
     UPPER,
     WORD,
-    tables,
+    char_tables,
 )
 
 
 @given(st.characters(exclude_categories=["Cs"]))
 def test_flags_of_a_character(char: str) -> None:
-    classes, lower = tables()
+    classes, lower = char_tables()
     flags = int(classes[ord(char)])
     category = unicodedata.category(char)
     assert bool(flags & SPACE) == char.isspace()
@@ -34,5 +34,5 @@ def test_flags_of_a_character(char: str) -> None:
 
 
 def test_what_the_tables_pass_over_has_no_property() -> None:
-    for point in (*EMPTY_PLANES, *range(LAST, SIZE)):
+    for point in (*EMPTY_PLANES, *range(ASSIGNED_END, NUM_CODE_POINTS)):
         assert unicodedata.category(chr(point)) in ("Cn", "Co")

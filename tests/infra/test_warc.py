@@ -23,15 +23,15 @@ def capture(name: str, payload: bytes, date: str = DATE, status: int = 200) -> w
 def archive(date: str = DATE) -> tuple[bytes, list[warc.Capture]]:
     captures = [capture("a", b"A" * 200_000, date), capture("b", b"", date, 404),
                 capture("c", bytes(range(256)) * 40, date)]  # fmt: skip
-    head = warc.info(date, [("software", "test")])
-    return head + b"".join(warc.response(item) for item in captures), captures
+    head = warc.warcinfo_record(date, [("software", "test")])
+    return head + b"".join(warc.response_record(item) for item in captures), captures
 
 
-def read(data: bytes) -> tuple[list[warc.Capture], warc.Broken | None]:
+def read(data: bytes) -> tuple[list[warc.Capture], warc.WarcReadError | None]:
     found: list[warc.Capture] = []
     try:
-        found.extend(item for _, item in warc.captures(io.BytesIO(data)))
-    except warc.Broken as error:
+        found.extend(item for _, item in warc.iter_captures(io.BytesIO(data)))
+    except warc.WarcReadError as error:
         return found, error
     return found, None
 
@@ -43,17 +43,17 @@ def test_records_are_read_back() -> None:
     assert [(item.url, item.status, item.payload) for item in found] == [
         (item.url, item.status, item.payload) for item in wanted
     ]
-    assert found[0].all("set-cookie") == ["a", "b\u00e9"]
-    assert found[0].header("content-length") == "200000"
+    assert found[0].get_all_headers("set-cookie") == ["a", "b\u00e9"]
+    assert found[0].get_header("content-length") == "200000"
     assert found[0].date == DATE
 
 
 def test_a_record_stands_alone_at_its_offset() -> None:
     data, _ = archive()
-    for offset, item in warc.captures(io.BytesIO(data)):
-        assert warc.capture_at(io.BytesIO(data), offset) == item
-    with pytest.raises(warc.Broken):
-        warc.capture_at(io.BytesIO(data), len(data))
+    for offset, item in warc.iter_captures(io.BytesIO(data)):
+        assert warc.read_capture(io.BytesIO(data), offset) == item
+    with pytest.raises(warc.WarcReadError):
+        warc.read_capture(io.BytesIO(data), len(data))
 
 
 def test_the_date_does_not_move_anything() -> None:
@@ -64,14 +64,14 @@ def test_the_date_does_not_move_anything() -> None:
 
 def test_content_encodings_are_recorded_under_another_name() -> None:
     item = warc.Capture("http://h/", DATE, 200, "", [("Content-Encoding", "gzip")], b"plain")
-    (found,), _ = read(warc.info(DATE, []) + warc.response(item))
+    (found,), _ = read(warc.warcinfo_record(DATE, []) + warc.response_record(item))
     assert found.payload == b"plain"
-    assert found.header("X-Crawl-Content-Encoding") == "gzip"
+    assert found.get_header("X-Crawl-Content-Encoding") == "gzip"
 
 
 @given(st.binary(max_size=200_000), st.binary(max_size=2000))
 def test_a_member_is_gzip(head: bytes, body: bytes) -> None:
-    assert gzip.decompress(warc.member(head, body)) == head + body
+    assert gzip.decompress(warc.gzip_member(head, body)) == head + body
 
 
 @pytest.mark.parametrize("form", ["members", "plain", "one member"])
@@ -90,7 +90,7 @@ def test_any_cut_is_noticed_and_costs_the_last_record_alone(form: str, share: fl
     if form == "plain":  # a cut between two records leaves a whole, shorter archive
         assert error is not None or found != wanted
     else:
-        ends = [offset for offset, _ in warc.captures(io.BytesIO(data))]
+        ends = [offset for offset, _ in warc.iter_captures(io.BytesIO(data))]
         assert error is not None or cut in ends
 
 
@@ -102,12 +102,12 @@ def test_what_is_no_archive(data: bytes) -> None:
     found, error = read(data)
     assert found == []
     assert error is not None
-    assert error.records == 0
+    assert error.records_read == 0
 
 
 def test_damage_in_the_middle_leaves_what_was_before() -> None:
     data, wanted = archive()
-    offsets = [offset for offset, _ in warc.captures(io.BytesIO(data))]
+    offsets = [offset for offset, _ in warc.iter_captures(io.BytesIO(data))]
     broken = bytearray(data)
     middle = offsets[1] + 600
     broken[middle : middle + 40] = b"\xaa" * 40
@@ -131,18 +131,18 @@ def pieces(form: str, count: int = 7) -> tuple[list[bytes], list[warc.Capture]]:
     rng = random.Random(5)
     sizes = [0, 40_000, 10, 900, 150_000, 3000, 20]
     written = [capture(str(n), rng.randbytes(sizes[n % 7])) for n in range(count)]
-    records = [packed(form, warc.response(item)) for item in written]
+    records = [packed(form, warc.response_record(item)) for item in written]
     whole, error = read(b"".join(records))
     assert error is None
     return records, whole
 
 
-def salvaged(data: bytes) -> tuple[list[warc.Capture], list[warc.Damage]]:
-    found = list(warc.salvage(io.BytesIO(data)))
+def salvaged(data: bytes) -> tuple[list[warc.Capture], list[warc.DamagedRange]]:
+    found = list(warc.iter_captures_skipping_damage(io.BytesIO(data)))
     assert [offset for offset, _ in found] == sorted(offset for offset, _ in found)
     return (
         [item for _, item in found if isinstance(item, warc.Capture)],
-        [item for _, item in found if isinstance(item, warc.Damage)],
+        [item for _, item in found if isinstance(item, warc.DamagedRange)],
     )
 
 
@@ -191,14 +191,14 @@ def test_every_damaged_stretch_is_one() -> None:
     assert [(item.offset, item.end) for item in damage] == [
         (0, starts[1]), (starts[3], starts[5]), (starts[8], starts[9]), (starts[11], None),
     ]  # fmt: skip
-    assert [item.records for item in damage] == [0, 2, 5, 7]
+    assert [item.records_read for item in damage] == [0, 2, 5, 7]
 
 
 def test_an_empty_member_hides_nothing() -> None:
     data, _ = archive()
     wanted, _ = read(data)
     empty = gzip.compress(b"")
-    offsets = [offset for offset, _ in warc.captures(io.BytesIO(data))]
+    offsets = [offset for offset, _ in warc.iter_captures(io.BytesIO(data))]
     data = data[: offsets[1]] + empty + empty + data[offsets[1] :] + empty
     assert salvaged(data) == (wanted, [])
 
@@ -232,5 +232,5 @@ def test_headers_that_ran_into_each_other_are_nobodys() -> None:
 
 def test_long_payloads_are_cut_so_that_they_can_be_told() -> None:
     data, _ = archive()
-    first = next(item for _, item in warc.captures(io.BytesIO(data), max_payload=1000))
+    first = next(item for _, item in warc.iter_captures(io.BytesIO(data), max_payload=1000))
     assert len(first.payload) == 1001

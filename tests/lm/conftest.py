@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from infra.dataset.dataset import Dataset
-from lm.checkpoint.retention import Shelf
+from lm.checkpoint.retention import CheckpointStore
 from lm.config.train import TrainConfig
 from lm.launch import torchrun as launching
-from lm.metrics.logger import read
+from lm.metrics.logger import read_jsonl
 from lm.train import worker
-from lm.train.loop import Job
+from lm.train.loop import TrainJob
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,11 +39,11 @@ def in_process(tokens: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> int:
         value = json.loads((folder / "job.json").read_bytes())
         skip = tuple((first, end) for first, end in value["skip"])
-        shelf = Shelf.of(config, folder, value["checkpoints"], value["start"])
-        job = Job(config, value["seed"], 300, 0, folder, value["identity"], shelf, skip)
-        result = worker.attempt(job, tokens)
+        shelf = CheckpointStore.from_config(config, folder, value["checkpoints"], value["start"])
+        job = TrainJob(config, value["seed"], 300, 0, folder, value["identity"], shelf, skip)
+        result = worker.run_attempt(job, tokens)
         (folder / "result.json").write_text(json.dumps(result))
-        for line in read(folder / "metrics.jsonl"):
+        for line in read_jsonl(folder / "metrics.jsonl"):
             heard(line)
         return 0
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Reporter, Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter, Reporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.formats.megatron import SPLITS, ShardWriter, TokenShards, token_dtype
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.formats.megatron import SPLITS, TokenShards, TokenShardWriter, token_dtype
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 
@@ -47,13 +47,13 @@ def tokenizer() -> Tokenizer:
 
 def context(root: Path | str, reporter: Reporter | None = None) -> Context:
     """A run that works in this process."""
-    cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
-    return Context(Storage(str(root)), 1337, cluster, reporter or Silent())
+    cluster = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
+    return Context(Storage(str(root)), 1337, cluster, reporter or NullReporter())
 
 
-def one_part(first: int, documents: list[str]) -> Iterator[Outcome]:
+def one_part(first: int, documents: list[str]) -> Iterator[PartResult]:
     """A part of token shards; every seventh document is held out."""
-    writers = {split: ShardWriter(token_dtype(300)) for split in SPLITS}
+    writers = {split: TokenShardWriter(token_dtype(300)) for split in SPLITS}
     rows = []
     for number, text in enumerate(documents, first):
         ids = np.array([*tokenizer().encode(text).ids, 0])
@@ -67,16 +67,16 @@ def one_part(first: int, documents: list[str]) -> Iterator[Outcome]:
     for split, writer in writers.items():
         if not len(writer):
             continue
-        files |= {f"{split}.bin": writer.bin(), f"{split}.idx": writer.idx()}
+        files |= {f"{split}.bin": writer.bin_bytes(), f"{split}.idx": writer.idx_bytes()}
     table = pa.Table.from_pylist(rows)
-    yield Outcome(table, verdicts("tokenize", table["id"].to_pylist()), files)
+    yield PartResult(table, ledger_table("tokenize", table["id"].to_pylist()), files)
 
 
 def token_shards(root: Path | str, count: int = 140) -> Dataset:
     """A committed data set of token shards in two parts, two sources in turns."""
     documents = texts(count)
     half = count // 2
-    units = [Unit(str(first), (first, documents[first : first + half])) for first in (0, half)]
+    units = [WorkUnit(str(first), (first, documents[first : first + half])) for first in (0, half)]
 
     def facts(parts: list[Any]) -> dict[str, Any]:
         table = pa.concat_tables([part.table() for part in parts])
@@ -86,8 +86,8 @@ def token_shards(root: Path | str, count: int = 140) -> Dataset:
         return {"vocab_size": 300, "eos_id": 0, "tokens": sums, "documents": counts}
 
     files = {"tokenizer.json": tokenizer().to_str().encode()}
-    spec = Spec(STAGE, None, {"count": count})
-    return build(context(root), spec, units, one_part, files=files, facts=facts)
+    spec = DatasetSpec(STAGE, None, {"count": count})
+    return build_dataset(context(root), spec, units, one_part, files=files, stats=facts)
 
 
 def splits(tokens: Dataset) -> tuple[TokenShards, TokenShards]:

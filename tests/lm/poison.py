@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Container
 
-from lm.data.loader import Batch, Feed
+from lm.data.loader import Batch, DataLoader
 
-Serve = Callable[[Feed, int], Batch]
+Serve = Callable[[DataLoader, int], Batch]
 
 
 def poisoned(bad: Container[int]) -> tuple[list[int], Serve, Callable[..., float]]:
@@ -16,9 +16,9 @@ def poisoned(bad: Container[int]) -> tuple[list[int], Serve, Callable[..., float
         them; ``learning_rate``, which is infinite at a bad one.
     """
     served: list[int] = []
-    real = Feed.batch
+    real = DataLoader.batch
 
-    def batch(self: Feed, step: int) -> Batch:
+    def batch(self: DataLoader, step: int) -> Batch:
         made = real(self, step)
         served.append(int(made.samples[0]) // 8)
         return made

@@ -6,20 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.data.shuffle import (
-    Order,
-    TooFewTokens,
-    batch_of,
-    count_windows,
-    keys,
-    keys_by_number,
-    merged,
+    ShuffleOrder,
+    TooFewTokensError,
+    batch_for_step,
+    count_rows,
+    derive_round_keys,
+    derive_round_keys_each,
+    merge_ranges,
     permute,
-    restore,
-    step_of,
+    step_for_batch,
+    unpermute,
 )
 
 ORDERS = st.builds(
-    Order,
+    ShuffleOrder,
     st.integers(0, 2**40),
     st.integers(1, 2000),
     st.sampled_from(["", "books"]),
@@ -30,34 +30,43 @@ RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=5)
 
 
 @given(ORDERS)
-def test_every_epoch_takes_every_row_once(order: Order) -> None:
-    taken = order.at(np.arange(2 * order.rows))
+def test_every_epoch_takes_every_row_once(order: ShuffleOrder) -> None:
+    taken = order.rows_at(np.arange(2 * order.rows))
     first, second = taken[: order.rows], taken[order.rows :]
     assert sorted(first) == sorted(second) == list(range(order.rows))
 
 
 @given(ORDERS, st.integers(0, 5000))
-def test_a_row_leads_back_to_its_numbers(order: Order, end: int) -> None:
-    taken = order.at(np.arange(end))
+def test_a_row_leads_back_to_its_numbers(order: ShuffleOrder, end: int) -> None:
+    taken = order.rows_at(np.arange(end))
     rows = np.unique([0, order.rows // 2, order.rows - 1])
     expected = np.flatnonzero(np.isin(taken, rows)).tolist()
-    assert order.numbers_of(rows, end).tolist() == expected
+    assert order.inverse(rows, end).tolist() == expected
 
 
 def test_the_order_depends_on_seed_epoch_and_stream_and_looks_random() -> None:
     count = np.arange(10_000)
-    first = Order(1, 10_000).at(count)
-    second_epoch, other_seed = Order(1, 10_000).at(count + 10_000), Order(2, 10_000).at(count)
-    pooled = Order(1, 10_000, "", 10, 100).at(count)
-    for other in (second_epoch, other_seed, Order(1, 10_000, "books").at(count), count, pooled):
+    first = ShuffleOrder(1, 10_000).rows_at(count)
+    second_epoch, other_seed = (
+        ShuffleOrder(1, 10_000).rows_at(count + 10_000),
+        ShuffleOrder(2, 10_000).rows_at(count),
+    )
+    pooled = ShuffleOrder(1, 10_000, "", 10, 100).rows_at(count)
+    for other in (
+        second_epoch,
+        other_seed,
+        ShuffleOrder(1, 10_000, "books").rows_at(count),
+        count,
+        pooled,
+    ):
         assert abs(np.corrcoef(first, other)[0, 1]) < 0.05
         assert (first == other).mean() < 0.001
 
 
 @pytest.mark.parametrize("rows", [10_000, 9_993])
 def test_a_pool_reads_no_more_than_its_blocks(rows: int) -> None:
-    order = Order(7, rows, "", block=10, pool=100)
-    taken = order.at(np.arange(rows))
+    order = ShuffleOrder(7, rows, "", block_rows=10, window_blocks=100)
+    taken = order.rows_at(np.arange(rows))
     pools = [taken[at : at + 1000] for at in range(0, 10_000, 1000)]
     blocks = [set((pool // 10).tolist()) for pool in pools]
     shared = sum(len(block) for block in blocks) - len(set.union(*blocks))
@@ -71,9 +80,9 @@ def test_a_pool_reads_no_more_than_its_blocks(rows: int) -> None:
 
 def test_the_order_is_for_ever() -> None:
     """A run made with an earlier version must still be traceable."""
-    assert Order(1337, 1000).at(np.arange(8)).tolist() == GOLDEN[0]
-    assert Order(1337, 1000).at(np.arange(1000, 1008)).tolist() == GOLDEN[1]
-    assert Order(1337, 1000, "books", 10, 9).at(np.arange(8)).tolist() == GOLDEN[2]
+    assert ShuffleOrder(1337, 1000).rows_at(np.arange(8)).tolist() == GOLDEN[0]
+    assert ShuffleOrder(1337, 1000).rows_at(np.arange(1000, 1008)).tolist() == GOLDEN[1]
+    assert ShuffleOrder(1337, 1000, "books", 10, 9).rows_at(np.arange(8)).tolist() == GOLDEN[2]
 
 
 GOLDEN = (
@@ -85,9 +94,9 @@ GOLDEN = (
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=50), st.integers(1, 3000))
 def test_each_value_may_have_a_permutation_of_its_own(numbers: list[int], size: int) -> None:
-    own = keys_by_number(keys(("test", 1)), np.array(numbers))
+    own = derive_round_keys_each(derive_round_keys(("test", 1)), np.array(numbers))
     values = np.array(numbers) % size
-    assert restore(permute(values, own, size), own, size).tolist() == values.tolist()
+    assert unpermute(permute(values, own, size), own, size).tolist() == values.tolist()
 
 
 @given(RANGES, st.integers(0, 200))
@@ -95,15 +104,17 @@ def test_steps_take_the_batches_that_are_not_skipped(
     skip: list[tuple[int, int]], steps: int
 ) -> None:
     left = [b for b in range(400) if not any(first <= b < end for first, end in skip)]
-    assert [batch_of(step, skip) for step in range(steps)] == left[:steps]
+    assert [batch_for_step(step, skip) for step in range(steps)] == left[:steps]
     places = {batch: step for step, batch in enumerate(left)}
-    assert [step_of(batch, skip) for batch in range(200)] == [places.get(b) for b in range(200)]
-    ranges = merged(skip)
+    assert [step_for_batch(batch, skip) for batch in range(200)] == [
+        places.get(b) for b in range(200)
+    ]
+    ranges = merge_ranges(skip)
     assert all(one[1] < other[0] for one, other in pairwise(ranges))
 
 
 def test_too_few_tokens_are_refused() -> None:
-    assert count_windows(9, 8) == 1
-    assert count_windows(17, 8) == 2
-    with pytest.raises(TooFewTokens, match="has 8 tokens; a context of 8 needs 9"):
-        count_windows(8, 8)
+    assert count_rows(9, 8) == 1
+    assert count_rows(17, 8) == 2
+    with pytest.raises(TooFewTokensError, match="has 8 tokens; a context of 8 needs 9"):
+        count_rows(8, 8)

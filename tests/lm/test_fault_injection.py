@@ -16,23 +16,23 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 def test_a_server_that_dies_under_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
     undisturbed = Case("none", "", "local")
     fault_injection.run(undisturbed, tmp_path / "undisturbed", Server(None))
-    assert undisturbed.sha, undisturbed.said
+    assert undisturbed.sha, undisturbed.error_output
     case = Case("server", "shards", "s3")
     server = Server(weed(tmp_path / "weed"))
     try:
         fault_injection.run(case, tmp_path / "case", server)
     finally:
         server.stop()
-    assert case.struck
-    assert case.sound(undisturbed.sha), case
+    assert case.killed
+    assert case.is_correct(undisturbed.sha), case
 
 
 @pytest.mark.parametrize(
     ("case", "sound"),
     [
-        (Case("rank-0", "shards", "local", cut=20, resumed=[0, 10], sha="x"), True),
-        (Case("rank-0", "shards", "local", cut=20, resumed=[0, 20], sha="x"), False),
-        (Case("rank-0", "shards", "local", cut=20, resumed=[0], sha="x"), False),
+        (Case("rank-0", "shards", "local", interrupted_step=20, resumed=[0, 10], sha="x"), True),
+        (Case("rank-0", "shards", "local", interrupted_step=20, resumed=[0, 20], sha="x"), False),
+        (Case("rank-0", "shards", "local", interrupted_step=20, resumed=[0], sha="x"), False),
         (Case("rank-0", "step", "local", resumed=[0, 20], sha="x"), True),
         (Case("server", "step", "s3", resumed=[0], sha="x"), True),
         (Case("server", "step", "s3", resumed=[0], sha="y"), False),
@@ -40,7 +40,7 @@ def test_a_server_that_dies_under_a_checkpoint_changes_nothing(tmp_path: Path) -
     ],
 )
 def test_the_matrix_can_fail(case: Case, *, sound: bool) -> None:
-    assert case.sound("x") == sound
+    assert case.is_correct("x") == sound
 
 
 def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> None:
@@ -48,7 +48,7 @@ def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> 
         plain = {"store": "both", "only": None, "parallel": None, "precision": None}
         return Namespace(**{**plain, **changes})
 
-    cases = fault_injection.rows(given())
+    cases = fault_injection.select_cases(given())
     plain = [case for case in cases if (case.parallel, case.precision) == ("ddp", "fp32")]
     pairs = {(case.victim, case.moment) for case in plain}
     assert pairs | {("rank-0", "step")} == set(
@@ -62,5 +62,5 @@ def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> 
         ("fsdp", "fp32"),
         ("ddp", "fp16"),
     }
-    (one,) = fault_injection.rows(given(only="rank-0,step", store="s3", parallel="fsdp"))
+    (one,) = fault_injection.select_cases(given(only="rank-0,step", store="s3", parallel="fsdp"))
     assert one == Case("rank-0", "step", "s3", "fsdp", "fp32")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lm.metrics.flops import datasheet_of, matmul_flops
+from lm.metrics.flops import datasheet_peak, measure_matmul_flops
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from lm.metrics.flops import datasheet_of, matmul_flops
     ],
 )
 def test_a_name_that_only_begins_alike_is_another_gpu(name: str, tera: int | None) -> None:
-    assert datasheet_of(name) == (None if tera is None else tera * 1e12)
+    assert datasheet_peak(name) == (None if tera is None else tera * 1e12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -46,6 +46,6 @@ def test_the_measured_product_is_of_random_numbers_and_draws_none_of_training(
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", spy)
     before = torch.get_rng_state()
-    assert matmul_flops(torch.device("cpu"), dtype) > 0
+    assert measure_matmul_flops(torch.device("cpu"), dtype) > 0
     assert torch.equal(torch.get_rng_state(), before)
     assert len(seen[0][0].unique()) > 100

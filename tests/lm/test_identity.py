@@ -9,8 +9,8 @@ import pytest
 
 from infra.dataset.dataset import Dataset
 from infra.store.storage import Storage
-from lm.checkpoint.marker import Checkpoint, OtherRun
-from lm.config.run import KeepPart
+from lm.checkpoint.marker import Checkpoint, CheckpointMismatchError
+from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
@@ -20,7 +20,7 @@ CONFIG = tiny(mixture={"books": 1.0, "site": 1.0}, patience=3, hidden=64, ema=0.
 # has to say so twice. All that keeps and watches a run is free, as are its name and caches, and how
 # the work is spread.
 SPREAD = {"processes", "micro_batch", "threads", "device", "compile", "parallel", "recompute"}
-FREE = {*KeepPart.model_fields, "name", "cache_bytes", *SPREAD}
+FREE = {*RunConfig.model_fields, "name", "cache_bytes", *SPREAD}
 # When validations are taken decides where training that may stop early ends.
 BOUND = [name for name in TrainConfig.model_fields if name not in FREE] + ["validation_every"]
 
@@ -54,24 +54,24 @@ def test_another_value_of_what_decides_weights_trains_anew(tokens: Dataset, name
     specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
     assert specs[0].fingerprint != specs[1].fingerprint
     assert task.work_folder(specs[0]) != task.work_folder(specs[1])
-    was, now = (task.identity(spec, tokens) for spec in specs)
+    was, now = (task.compatibility_key(spec, tokens) for spec in specs)
     found = Checkpoint(Storage("memory://run"), 5, 1, was, {})
     whose = "other weights at its start" if name == "start_from" else "another configuration"
-    with pytest.raises(OtherRun, match=rf"with {whose}: made with {name} = "):
-        found.require(now)
+    with pytest.raises(CheckpointMismatchError, match=rf"with {whose}: made with {name} = "):
+        found.require_compatible(now)
 
 
 def test_other_tokens_and_another_seed_train_anew(tokens: Dataset, tmp_path: Path) -> None:
     fewer, ctx = token_shards(tmp_path, 28), context("memory://models")
     spec, other = (task.spec(ctx, config=CONFIG, tokens=each) for each in (tokens, fewer))
     assert task.work_folder(spec) != task.work_folder(other)
-    found = Checkpoint(Storage("memory://run"), 5, 1, task.identity(spec, tokens), {})
-    with pytest.raises(OtherRun, match="with other tokens: made with shards = "):
-        found.require(task.identity(other, fewer))
+    found = Checkpoint(Storage("memory://run"), 5, 1, task.compatibility_key(spec, tokens), {})
+    with pytest.raises(CheckpointMismatchError, match="with other tokens: made with shards = "):
+        found.require_compatible(task.compatibility_key(other, fewer))
     sown = task.spec(replace(ctx, seed=7), config=CONFIG, tokens=tokens)
     assert task.work_folder(spec) != task.work_folder(sown)
-    with pytest.raises(OtherRun, match="with another seed: made with seed = 1337"):
-        found.require(task.identity(sown, tokens))
+    with pytest.raises(CheckpointMismatchError, match="with another seed: made with seed = 1337"):
+        found.require_compatible(task.compatibility_key(sown, tokens))
 
 
 @pytest.mark.parametrize("name", sorted(SPREAD))
@@ -80,5 +80,5 @@ def test_a_run_goes_on_where_its_work_is_spread_in_another_way(tokens: Dataset, 
     ctx = context("memory://models")
     specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
     assert task.work_folder(specs[0]) == task.work_folder(specs[1])
-    was, now = (task.identity(spec, tokens) for spec in specs)
-    Checkpoint(Storage("memory://run"), 5, 1, was, {}).require(now)
+    was, now = (task.compatibility_key(spec, tokens) for spec in specs)
+    Checkpoint(Storage("memory://run"), 5, 1, was, {}).require_compatible(now)

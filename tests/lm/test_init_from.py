@@ -8,21 +8,21 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from flows.dag import walk
+from flows.dag import build_pipeline
 from flows.recipe import Recipe
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.stage import commit_files
 from infra.errors import UserError
-from infra.store.cache_dir import VARIABLE
+from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.checkpoint import marker
-from lm.checkpoint.marker import OtherRun
-from lm.checkpoint.retention import Shelf
+from lm.checkpoint.marker import CheckpointMismatchError
+from lm.checkpoint.retention import CheckpointStore
 from lm.config.train import TrainConfig
 from lm.launch import torchrun as launching
-from lm.metrics.logger import read
+from lm.metrics.logger import read_jsonl
 from lm.train import worker
-from lm.train.loop import Job, train
+from lm.train.loop import TrainJob, train
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 
@@ -38,14 +38,14 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture
 def in_process(tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No torchrun: the job it would be given is done here."""
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
 
     def run(config: TrainConfig, folder: Path, *_: Any, first: bool) -> int:
         value = json.loads((folder / "job.json").read_bytes())
         base = open_dataset(Storage(**value["base"])) if value["base"] else None
-        shelf = Shelf.of(config, folder, value["checkpoints"])
-        job = Job(config, value["seed"], 300, 0, folder, value["identity"], shelf, (), base)
-        (folder / "result.json").write_text(json.dumps(worker.attempt(job, tokens)))
+        shelf = CheckpointStore.from_config(config, folder, value["checkpoints"])
+        job = TrainJob(config, value["seed"], 300, 0, folder, value["identity"], shelf, (), base)
+        (folder / "result.json").write_text(json.dumps(worker.run_attempt(job, tokens)))
         return 0
 
     monkeypatch.setattr(launching, "torchrun", run)
@@ -53,8 +53,8 @@ def in_process(tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def build(root: Path, config: TrainConfig, tokens: Dataset, base: Dataset | None = None) -> Dataset:
     ctx = context(root)
-    spec = task.spec(ctx, config=config, tokens=tokens, base=base)
-    return task.build(ctx, spec, config=config, tokens=tokens, base=base)
+    spec = task.spec(ctx, config=config, tokens=tokens, base_model=base)
+    return task.build(ctx, spec, config=config, tokens=tokens, base_model=base)
 
 
 def weights(made: Dataset) -> dict[str, torch.Tensor]:
@@ -72,11 +72,11 @@ def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
     base = build(tmp_path, BASE, tokens)
     made = build(tmp_path, STAGE, tokens, base)
     assert not equal(weights(made), weights(base))
-    assert made.facts["start_from"] == "wide"
+    assert made.stats["start_from"] == "wide"
     assert [item["source"] for item in made.manifest.inputs] == [None, "wide"]
     lines = [json.loads(line) for line in made.read("records/metrics.jsonl").splitlines()]
     assert (lines[0]["step"], lines[0]["tokens"]) == (1, 64)
-    assert lines[0]["loss"] < 3 < base.facts["loss"] + 1  # random weights have 5.7
+    assert lines[0]["loss"] < 3 < base.stats["loss"] + 1  # random weights have 5.7
     # A stage that moves nothing has the weights that it starts with.
     monkeypatch.setattr("lm.train.loop.learning_rate", lambda *_: 0.0)
     still = STAGE.model_copy(update={"name": "still"})
@@ -87,19 +87,23 @@ def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
 def test_a_stage_goes_on_after_a_crash_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
     base = build(tmp_path, BASE, tokens)
     folder = tmp_path / "run"
-    job = Job(STAGE, 1337, 300, 0, folder, {"start_from": base.content}, base=base)
+    job = TrainJob(STAGE, 1337, 300, 0, folder, {"start_from": base.content}, base_model=base)
     whole, _ = train(job, tokens)
-    lines = read(folder / "metrics.jsonl")
-    kept = marker.complete(Storage(str(folder / "checkpoints")))
+    lines = read_jsonl(folder / "metrics.jsonl")
+    kept = marker.list_complete(Storage(str(folder / "checkpoints")))
     assert [item.step for item in kept] == [STAGE.steps - 5, STAGE.steps]
-    kept[-1].store.remove(marker.MARKER)
+    kept[-1].storage.remove(marker.MARKER)
     again, _ = train(job, tokens)
     assert equal(dict(whole), dict(again))
-    resumed = read(folder / "metrics.jsonl")
+    resumed = read_jsonl(folder / "metrics.jsonl")
     assert [line["loss"] for line in resumed] == [line["loss"] for line in lines]
-    assert read(folder / "attempts.jsonl")[-1]["step"] == STAGE.steps - 5
-    with pytest.raises(OtherRun, match=r"of a run with other weights at its start: .*start_from"):
-        train(Job(STAGE, 1337, 300, 0, folder, {"start_from": "others"}, base=base), tokens)
+    assert read_jsonl(folder / "attempts.jsonl")[-1]["step"] == STAGE.steps - 5
+    with pytest.raises(
+        CheckpointMismatchError, match=r"of a run with other weights at its start: .*start_from"
+    ):
+        train(
+            TrainJob(STAGE, 1337, 300, 0, folder, {"start_from": "others"}, base_model=base), tokens
+        )
 
 
 @pytest.mark.usefixtures("in_process")
@@ -107,10 +111,10 @@ def test_a_changed_base_makes_another_stage(tokens: Dataset, tmp_path: Path) -> 
     ctx = context(tmp_path)
     one = build(tmp_path, BASE, tokens)
     other = build(tmp_path, BASE.model_copy(update={"learning_rate": 0.02}), tokens)
-    specs = [task.spec(ctx, config=STAGE, tokens=tokens, base=base) for base in (one, other)]
+    specs = [task.spec(ctx, config=STAGE, tokens=tokens, base_model=base) for base in (one, other)]
     assert specs[0].fingerprint != specs[1].fingerprint
     assert task.work_folder(specs[0]) != task.work_folder(specs[1])
-    named = [task.identity(s, tokens, b) for s, b in zip(specs, (one, other), strict=True)]
+    named = [task.compatibility_key(s, tokens, b) for s, b in zip(specs, (one, other), strict=True)]
     assert named[0]["start_from"] == one.content != named[1]["start_from"]
 
 
@@ -122,17 +126,17 @@ def test_weights_that_do_not_fit_are_refused_by_field(tokens: Dataset, tmp_path:
         with pytest.raises(
             UserError, match=rf"^train\.late\.{field}: {value}, but wide, .*{other}"
         ):
-            task.require_base(config, tokens, base)
+            task.require_base_model(config, tokens, base)
     longer = STAGE.model_copy(update={"context": 32})  # no parameter depends on it
-    task.require_base(longer, tokens, base)
+    task.require_base_model(longer, tokens, base)
     with pytest.raises(UserError, match=r"^train\.late\.start_from: the model wide is not given"):
-        task.require_base(STAGE, tokens, None)
+        task.require_base_model(STAGE, tokens, None)
     file = tmp_path / "tokenizer.json"
     file.write_text("{}")
     spec = task.spec(context(tmp_path), config=tiny(name="odd"), tokens=tokens)
-    odd = commit_files(context(tmp_path), spec, {file.name: file}, counts=tokens.counts, facts={})
+    odd = commit_files(context(tmp_path), spec, {file.name: file}, counts=tokens.counts, stats={})
     with pytest.raises(UserError, match=r"^train\.late\.start_from: odd .* another tokenizer"):
-        task.require_base(STAGE, tokens, odd)
+        task.require_base_model(STAGE, tokens, odd)
 
 
 def entry(name: str, **changes: Any) -> dict[str, Any]:
@@ -177,6 +181,6 @@ def test_the_road_leads_from_the_base_to_its_stages() -> None:
         return f"{step.name} {entry}"
 
     stages = entry("b", start_from="a"), entry("c", start_from="b"), entry("d")
-    walk(do, recipe(entry("a"), *stages))
+    build_pipeline(do, recipe(entry("a"), *stages))
     assert [name for name, _ in walked] == ["a", "b", "c", "d"]
     assert [data.get("base") for _, data in walked] == [None, "train a", "train b", None]

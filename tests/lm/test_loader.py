@@ -8,7 +8,7 @@ from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN, TokenShards
 from lm.config.train import TrainConfig
-from lm.data.loader import Batch, NotServed, open_feed, validation_rows
+from lm.data.loader import Batch, DataLoaderError, build_loader, validation_rows
 from tests.lm.corpora import tiny, token_shards
 
 CHOICES = [{"packing": name} for name in ("concatenate", "mask", "best_fit")]
@@ -24,7 +24,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def served(
     tokens: Dataset, config: TrainConfig, cache: Path, rank: int = 0, world: int = 1, first: int = 0
 ) -> list[Batch]:
-    feed = open_feed(config, tokens, 1337, rank, world, cache, first, ((3, 5),))
+    feed = build_loader(config, tokens, 1337, rank, world, cache, first, ((3, 5),))
     try:
         return [feed.batch(step) for step in range(first, 10)]
     finally:
@@ -57,7 +57,7 @@ def test_resuming_needs_the_step_alone(tokens: Dataset, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packing", ["concatenate", "mask"])
 def test_windows_are_tokens_of_the_split(tokens: Dataset, tmp_path: Path, packing: str) -> None:
-    flat = TokenShards(tokens, TRAIN).window(0, tokens.facts["tokens"][TRAIN]).tolist()
+    flat = TokenShards(tokens, TRAIN).read(0, tokens.stats["tokens"][TRAIN]).tolist()
     windows = {tuple(flat[at : at + 17]) for at in range(0, len(flat) - 16, 16)}
     for batch in served(tokens, tiny(packing=packing), tmp_path):
         assert {tuple(row) for row in batch.rows.tolist()} <= windows
@@ -65,7 +65,7 @@ def test_windows_are_tokens_of_the_split(tokens: Dataset, tmp_path: Path, packin
 
 def test_packed_rows_are_documents(tokens: Dataset, tmp_path: Path) -> None:
     shards = TokenShards(tokens, TRAIN)
-    documents = [shards.document(number).tolist() for number in range(shards.documents)]
+    documents = [shards.read_document(number).tolist() for number in range(shards.num_documents)]
     longest = max(map(len, documents))
     whole = {tuple(document) for document in documents}
     for batch in served(tokens, tiny(packing="best_fit", context=longest), tmp_path):
@@ -83,7 +83,7 @@ def test_a_document_that_is_cut_goes_on_after_its_last_token(
     tokens: Dataset, tmp_path: Path
 ) -> None:
     shards = TokenShards(tokens, TRAIN)
-    flat = shards.window(0, len(shards)).tolist()
+    flat = shards.read(0, len(shards)).tolist()
     joined = ",".join(map(str, flat))
     going_on = 0
     for batch in served(tokens, tiny(packing="best_fit"), tmp_path):
@@ -96,7 +96,7 @@ def test_a_document_that_is_cut_goes_on_after_its_last_token(
 
 
 def test_steps_may_be_asked_for_again(tokens: Dataset, tmp_path: Path) -> None:
-    feed = open_feed(tiny(), tokens, 1337, 0, 1, tmp_path)
+    feed = build_loader(tiny(), tokens, 1337, 0, 1, tmp_path)
     asked = [feed.batch(step).digest for step in (0, 1, 2, 1, 2, 7, 0)]
     feed.close()
     assert asked[1:3] == asked[3:5]
@@ -108,18 +108,18 @@ def test_steps_may_be_asked_for_again(tokens: Dataset, tmp_path: Path) -> None:
 def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    feed = open_feed(tiny(), tokens, 1337, 0, 1, tmp_path)
+    feed = build_loader(tiny(), tokens, 1337, 0, 1, tmp_path)
     feed.batch(0)
     monkeypatch.setattr(TokenShards, "fill", lambda *_: 1 / 0)
     for _ in range(2):
-        with pytest.raises(NotServed, match="step 50: division by zero"):
+        with pytest.raises(DataLoaderError, match="step 50: division by zero"):
             feed.batch(50)
     feed.close()
 
 
 def test_a_mixture_of_unknown_sources_is_refused(tokens: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train.mixture.web"):
-        open_feed(tiny(mixture={"web": 1}), tokens, 1337, 0, 1, tmp_path)
+        build_loader(tiny(mixture={"web": 1}), tokens, 1337, 0, 1, tmp_path)
     with pytest.raises(ValueError, match=r"mixture\n.*'web' is not positive"):
         tiny(mixture={"web": -1})
 
@@ -128,7 +128,7 @@ def test_validation_rows_are_spread_over_the_split(tokens: Dataset) -> None:
     held_out = TokenShards(tokens, "validation")
     rows = validation_rows(held_out, 16, 160)
     assert rows.shape == (10, 17)
-    flat = held_out.window(0, len(held_out)).tolist()
+    flat = held_out.read(0, len(held_out)).tolist()
     assert rows[0].tolist() == flat[:17]
     assert rows[-1].tolist()[: (len(flat) - 1) % 16 + 1] == flat[-((len(flat) - 1) % 16) - 1 :]
     assert len(validation_rows(held_out, 16, 0)) == 0

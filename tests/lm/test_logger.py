@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lm.metrics.logger import Files, curves, read
+from lm.metrics.logger import MetricsLogger, read_jsonl, tensorboard_file
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +19,14 @@ def names_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(folder: Path, first: int, end: int, loss: float) -> None:
     """The steps after ``first`` up to ``end``, of a run that goes on there."""
-    with Files(folder, first) as files:
+    with MetricsLogger(folder, first) as files:
         for step in range(first + 1, end + 1):
             files.write({"step": step, "loss": loss, "clock": 100.0 + step})
 
 
 def curve(folder: Path, *, alone: bool = False) -> list[tuple[int, float]]:
     """What TensorBoard shows of all files, or of the one that is committed."""
-    shown = EventAccumulator(str(curves(folder) if alone else folder / "tensorboard"))
+    shown = EventAccumulator(str(tensorboard_file(folder) if alone else folder / "tensorboard"))
     shown.Reload()
     return [(item.step, item.value) for item in shown.Scalars("loss")]
 
@@ -35,9 +35,9 @@ def test_curves_have_each_step_once_whatever_was_taken_back(tmp_path: Path) -> N
     write(tmp_path, 0, 6, 1.0)
     write(tmp_path, 3, 5, 2.0)
     assert curve(tmp_path) == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0)]
-    assert [(line["step"], line["loss"]) for line in read(tmp_path / "metrics.jsonl")] == curve(
-        tmp_path
-    )
+    assert [
+        (line["step"], line["loss"]) for line in read_jsonl(tmp_path / "metrics.jsonl")
+    ] == curve(tmp_path)
     assert curve(tmp_path, alone=True) == curve(tmp_path)
 
 
@@ -64,6 +64,6 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, 0, 2, 1.0)
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text()[:-3])
-    assert [line["step"] for line in read(path)] == [1]
+    assert [line["step"] for line in read_jsonl(path)] == [1]
     write(tmp_path, 2, 3, 2.0)
-    assert [line["step"] for line in read(path)] == [1, 3]
+    assert [line["step"] for line in read_jsonl(path)] == [1, 3]

@@ -11,17 +11,17 @@ import torch
 from infra.dataset.dataset import Dataset
 from infra.store.storage import Storage
 from lm.checkpoint import marker
-from lm.checkpoint.marker import Checkpoint, OtherRun
+from lm.checkpoint.marker import Checkpoint, CheckpointMismatchError
 from lm.config.train import TrainConfig
-from lm.distributed.parallel import clipped
-from lm.metrics.logger import read
-from lm.models.dropout import sample_keys
-from lm.models.registry import build
+from lm.distributed.parallel import clip_gradients
+from lm.metrics.logger import read_jsonl
+from lm.models.dropout import dropout_keys
+from lm.models.registry import build_model
 from lm.train import worker
-from lm.train.loop import Job, train
-from lm.train.loss_spike import Spoilt
+from lm.train.loop import TrainJob, train
+from lm.train.loss_spike import LossDivergedError
 from lm.train.state import Weights
-from lm.train.validation import facing, sent, settle
+from lm.train.validation import split_inputs_targets, to_device, warm_up
 from tests.lm.corpora import splits, tiny, token_shards
 
 IDENTITY = {"shards": "abc", "seed": 1337}
@@ -35,8 +35,8 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def run(
     tokens: Dataset, folder: Path, config: TrainConfig, identity: dict[str, Any] = IDENTITY
 ) -> tuple[Weights, list[dict[str, Any]]]:
-    weights, _ = train(Job(config, 1337, 300, 0, folder, identity), tokens)
-    return weights, read(folder / "metrics.jsonl")
+    weights, _ = train(TrainJob(config, 1337, 300, 0, folder, identity), tokens)
+    return weights, read_jsonl(folder / "metrics.jsonl")
 
 
 def losses(lines: list[dict[str, Any]]) -> list[float]:
@@ -48,7 +48,7 @@ def same(one: Weights, other: Weights) -> bool:
 
 
 def kept(folder: Path) -> list[Checkpoint]:
-    return marker.complete(Storage(str(folder / "checkpoints")))
+    return marker.list_complete(Storage(str(folder / "checkpoints")))
 
 
 def test_ten_steps_are_as_they_were_recorded(tokens: Dataset, tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
         checkpoint_every=200, learning_rate=0.02, weight_decay=0,
     )  # fmt: skip
     weights, _ = run(few, tmp_path / "run", config)
-    model = build(Job(config, 1337, 300, 0, tmp_path).shape)
+    model = build_model(TrainJob(config, 1337, 300, 0, tmp_path).model_config)
     model.load_state_dict(weights)
-    row = torch.from_numpy(training.windows([0], context + 1))
+    row = torch.from_numpy(training.read_batch([0], context + 1))
     assert model(row[:, :-1], row[:, 1:]).item() / context < 0.05
 
 
@@ -106,7 +106,7 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = run(tokens, tmp_path / "whole", tiny())
-    real = marker.mark
+    real = marker.write_marker
 
     def crash(folder: Storage, marker: dict[str, Any]) -> None:
         if marker["step"] == 10:
@@ -129,7 +129,7 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
 def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
     """To torch.compile another layout of a tensor, or one tensor given twice, is another model."""
     config = tiny(dropout=0.1, micro_batch=8 // passes)
-    model = build(Job(config, 1, 300, 0, Path()).shape)
+    model = build_model(TrainJob(config, 1, 300, 0, Path()).model_config)
     graphs: list[torch.fx.GraphModule] = []
 
     def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
@@ -140,10 +140,10 @@ def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
     model.dropout = config.dropout
     outer: Any = torch.compile(model, backend=backend)
     cpu, plain = torch.device("cpu"), nullcontext()
-    settle(outer, config, cpu, plain, None)
+    warm_up(outer, config, cpu, plain, None)
     compiled = len(graphs)
-    inputs, targets = facing(sent(np.arange(8 * 17).reshape(8, 17), cpu))
-    keys = sent(sample_keys(1, np.arange(8)), cpu)
+    inputs, targets = split_inputs_targets(to_device(np.arange(8 * 17).reshape(8, 17), cpu))
+    keys = to_device(dropout_keys(1, np.arange(8)), cpu)
     parts = zip(inputs.chunk(passes), targets.chunk(passes), keys.chunk(passes), strict=True)
     for x, y, key in parts:
         outer(x, y, eos=None, keys=key, smoothing=0.0).backward()
@@ -159,7 +159,9 @@ def test_only_the_newest_checkpoints_are_kept(tokens: Dataset, tmp_path: Path) -
 
 def test_a_checkpoint_of_another_run_is_refused_by_name(tokens: Dataset, tmp_path: Path) -> None:
     run(tokens, tmp_path, tiny())
-    with pytest.raises(OtherRun, match=r"made with shards = 'abc', this run has 'def'"):
+    with pytest.raises(
+        CheckpointMismatchError, match=r"made with shards = 'abc', this run has 'def'"
+    ):
         run(tokens, tmp_path, tiny(), {**IDENTITY, "shards": "def"})
 
 
@@ -169,10 +171,10 @@ def test_a_loss_that_is_no_number_ends_the_run(
     monkeypatch.setattr(
         "lm.train.loop.learning_rate", lambda step, _: float("inf") if step == 6 else 0.01
     )
-    with pytest.raises(Spoilt) as met:
+    with pytest.raises(LossDivergedError) as met:
         run(tokens, tmp_path, tiny())
-    assert (met.value.kind, met.value.first, met.value.step) == ("not_finite", 7, 8)
-    assert met.value.good == 5
+    assert (met.value.kind, met.value.first_bad_step, met.value.step) == ("not_finite", 7, 8)
+    assert met.value.last_good_step == 5
 
 
 def test_a_gradient_that_is_no_number_ends_the_run_while_the_loss_is_one(
@@ -183,12 +185,12 @@ def test_a_gradient_that_is_no_number_ends_the_run_while_the_loss_is_one(
 
     def norm(*given: Any) -> torch.Tensor:
         steps[0] += 1
-        return clipped(*given) * (math.inf if steps[0] == 7 else 1.0)
+        return clip_gradients(*given) * (math.inf if steps[0] == 7 else 1.0)
 
     monkeypatch.setattr("lm.train.loop.clipped", norm)
-    with pytest.raises(Spoilt) as met:
+    with pytest.raises(LossDivergedError) as met:
         run(tokens, tmp_path, tiny())
-    assert (met.value.kind, met.value.first, met.value.step) == ("not_finite", 6, 7)
+    assert (met.value.kind, met.value.first_bad_step, met.value.step) == ("not_finite", 6, 7)
     assert math.isfinite(met.value.loss)
     steps[0] = 0
     _, lines = run(tokens, tmp_path / "scaled", tiny(precision="fp16"))
@@ -200,17 +202,17 @@ def test_a_loss_that_jumps_ends_the_run_if_asked_for(
 ) -> None:
     monkeypatch.setattr("lm.train.loop.learning_rate", lambda step, _: 3.0 if step == 60 else 0.003)
     config = tiny(tokens=80 * 8 * 16, log_every=10, spike=8.0, checkpoint_every=25)
-    with pytest.raises(Spoilt) as met:
+    with pytest.raises(LossDivergedError) as met:
         run(tokens, tmp_path, config)
-    assert (met.value.kind, met.value.first, met.value.step) == ("spike", 61, 70)
-    assert met.value.good == 50
+    assert (met.value.kind, met.value.first_bad_step, met.value.step) == ("spike", 61, 70)
+    assert met.value.last_good_step == 50
     assert kept(tmp_path)[-1].step == 50
     with pytest.raises(
-        Spoilt
+        LossDivergedError
     ) as again:  # 12 steps after a resume, with fewer than it compares with
         run(tokens, tmp_path, config)
-    assert again.value.facts() == met.value.facts()
-    assert all("losses" not in line for line in read(tmp_path / "metrics.jsonl"))
+    assert again.value.to_json() == met.value.to_json()
+    assert all("losses" not in line for line in read_jsonl(tmp_path / "metrics.jsonl"))
     run(tokens, tmp_path / "unasked", config.model_copy(update={"spike": None}))
 
 
@@ -218,8 +220,8 @@ def test_a_loss_that_jumps_ends_the_run_if_asked_for(
 def test_a_device_that_is_not_there_is_a_result_not_a_crash(
     tokens: Dataset, tmp_path: Path
 ) -> None:
-    job = Job(tiny(device="cuda"), 1337, 300, 0, tmp_path, IDENTITY)
-    result = worker.attempt(job, tokens)
+    job = TrainJob(tiny(device="cuda"), 1337, 300, 0, tmp_path, IDENTITY)
+    result = worker.run_attempt(job, tokens)
     assert result == {"error": "train.tiny.device: cuda, but torch sees 0 GPUs for 1 processes"}
 
 
@@ -286,7 +288,7 @@ def test_an_overflow_in_fp16_moves_nothing(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not by either optimizer: a scale far too large costs the steps until it has come down."""
-    monkeypatch.setattr("lm.optim.loss_scale.FIRST", 2.0**40)
+    monkeypatch.setattr("lm.optim.loss_scale.INITIAL_SCALE", 2.0**40)
     moved: list[int] = []
     monkeypatch.setattr("lm.train.loop.move", lambda *_: moved.append(1))
     weights, _ = run(tokens, tmp_path, tiny(precision="fp16", tokens=4 * 8 * 16))
@@ -304,7 +306,7 @@ def test_early_stopping_resumes_to_the_bit(tokens: Dataset, tmp_path: Path) -> N
     assert lines[-1]["stopped"] == "early"
     for item in kept(tmp_path):  # the crash came after the best validation and before the end
         if item.step > best + 2:
-            marker.remove(item.store)
+            marker.remove_checkpoint(item.storage)
     resumed, again = run(tokens, tmp_path, config)
     assert same(whole, resumed)
     assert [line["step"] for line in again] == [line["step"] for line in lines]

@@ -1,19 +1,19 @@
 import torch
 
-from lm.optim.loss_scale import EVERY, FIRST, LossScale
+from lm.optim.loss_scale import GROWTH_INTERVAL, INITIAL_SCALE, LossScale
 
 
 def test_the_scale_falls_on_overflow_and_rises_after_a_long_while() -> None:
     scale, fine = LossScale(), torch.tensor(1.0)
-    assert not scale.bears(torch.tensor(float("inf")))
-    assert not scale.bears(torch.tensor(float("nan")))
-    assert scale.value == FIRST / 4
-    assert all(scale.bears(fine) for _ in range(EVERY - 1))
+    assert not scale.update(torch.tensor(float("inf")))
+    assert not scale.update(torch.tensor(float("nan")))
+    assert scale.value == INITIAL_SCALE / 4
+    assert all(scale.update(fine) for _ in range(GROWTH_INTERVAL - 1))
     again = LossScale()
     again.load_state_dict(scale.state_dict())
-    assert again.value == FIRST / 4
-    assert again.bears(fine)
-    assert again.value == FIRST / 2
+    assert again.value == INITIAL_SCALE / 4
+    assert again.update(fine)
+    assert again.value == INITIAL_SCALE / 2
 
 
 def test_gradients_come_back_to_their_size() -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.data.mixture import CYCLE, Mixture, counts
+from lm.data.mixture import CYCLE_SAMPLES, Mixture, cycle_counts
 
 WEIGHTS = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=3), st.floats(0.5, 20), min_size=1, max_size=6
@@ -12,15 +12,15 @@ WEIGHTS = st.dictionaries(
 
 @given(WEIGHTS)
 def test_every_weight_gets_its_share_of_a_cycle(weights: dict[str, float]) -> None:
-    share, total = counts(weights), sum(weights.values())
-    assert sum(share.values()) == CYCLE
+    share, total = cycle_counts(weights), sum(weights.values())
+    assert sum(share.values()) == CYCLE_SAMPLES
     assert list(share) == sorted(weights)
-    assert all(abs(share[n] - CYCLE * weights[n] / total) < 1 for n in weights)
+    assert all(abs(share[n] - CYCLE_SAMPLES * weights[n] / total) < 1 for n in weights)
 
 
 def test_shares_go_by_the_largest_remainder() -> None:
-    assert counts({"a": 1, "b": 1, "c": 1}) == {"a": 342, "b": 341, "c": 341}
-    assert counts({"web": 7, "books": 3}) == {"books": 307, "web": 717}
+    assert cycle_counts({"a": 1, "b": 1, "c": 1}) == {"a": 342, "b": 341, "c": 341}
+    assert cycle_counts({"web": 7, "books": 3}) == {"books": 307, "web": 717}
 
 
 @pytest.mark.parametrize(
@@ -34,26 +34,26 @@ def test_shares_go_by_the_largest_remainder() -> None:
 )
 def test_a_weight_that_cannot_be_held_is_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        counts(weights)
+        cycle_counts(weights)
 
 
 @given(WEIGHTS, st.integers(0, 99), st.integers(0, 10**6))
 def test_every_cycle_holds_the_mixture_to_the_sample(
     weights: dict[str, float], seed: int, cycle: int
 ) -> None:
-    share = tuple(counts(weights).values())
+    share = tuple(cycle_counts(weights).values())
     mixture = Mixture(seed, share)
-    samples = np.arange(cycle * CYCLE, (cycle + 1) * CYCLE)
-    streams, numbers = mixture.at(samples)
+    samples = np.arange(cycle * CYCLE_SAMPLES, (cycle + 1) * CYCLE_SAMPLES)
+    streams, numbers = mixture.locate_samples(samples)
     assert np.bincount(streams, minlength=len(share)).tolist() == list(share)
     for stream, size in enumerate(share):
         own = numbers[streams == stream]
         assert sorted(own) == list(range(cycle * size, (cycle + 1) * size))
-        back = mixture.samples_of(stream, own)
+        back = mixture.inverse(stream, own)
         assert back.tolist() == samples[streams == stream].tolist()
 
 
 def test_sources_are_mixed_within_a_cycle() -> None:
-    streams, _ = Mixture(3, (512, 512)).at(np.arange(8 * CYCLE))
+    streams, _ = Mixture(3, (512, 512)).locate_samples(np.arange(8 * CYCLE_SAMPLES))
     assert abs(np.corrcoef(streams[:-1], streams[1:])[0, 1]) < 0.05
-    assert (streams[:CYCLE] != streams[CYCLE : 2 * CYCLE]).any()
+    assert (streams[:CYCLE_SAMPLES] != streams[CYCLE_SAMPLES : 2 * CYCLE_SAMPLES]).any()

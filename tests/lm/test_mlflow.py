@@ -4,9 +4,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from infra.errors import UserError
-from lm.metrics.logger import Files, read
-from lm.metrics.mlflow import EXPERIMENT, Tracking, require
-from lm.train.loop import Job, train
+from lm.metrics.logger import MetricsLogger, read_jsonl
+from lm.metrics.mlflow import EXPERIMENT, MlflowLogger, require_mlflow
+from lm.train.loop import TrainJob, train
 from tests.lm.corpora import tiny, token_shards
 
 
@@ -19,7 +19,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_run_and_its_continuation_are_one_run_there(server: str, tmp_path: Path) -> None:
     tokens = token_shards(tmp_path / "store")
-    job = Job(tiny(mlflow=server), 1337, 300, 0, tmp_path / "run", {"tokens": "abc"})
+    job = TrainJob(tiny(mlflow=server), 1337, 300, 0, tmp_path / "run", {"tokens": "abc"})
     _, last = train(job, tokens)
     (tmp_path / "run" / "checkpoints" / "step-000000010" / "complete.json").unlink()
     train(job, tokens)
@@ -31,7 +31,7 @@ def test_a_run_and_its_continuation_are_one_run_there(server: str, tmp_path: Pat
     assert run.data.params["layers"] == "2"
     history = client.get_metric_history(run.info.run_id, "loss")
     assert {item.step: item.value for item in history} == {
-        line["step"]: line["loss"] for line in read(tmp_path / "run" / "metrics.jsonl")
+        line["step"]: line["loss"] for line in read_jsonl(tmp_path / "run" / "metrics.jsonl")
     }
     assert run.data.metrics["validation_loss"] == last["validation_loss"]
 
@@ -41,15 +41,15 @@ def test_a_server_that_is_away_does_not_stop_a_run(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tokens = token_shards(tmp_path / "store")
-    job = Job(tiny(mlflow="http://127.0.0.1:9"), 1337, 300, 0, tmp_path / "run")
+    job = TrainJob(tiny(mlflow="http://127.0.0.1:9"), 1337, 300, 0, tmp_path / "run")
     train(job, tokens)
-    assert len(read(tmp_path / "run" / "metrics.jsonl")) == 10
+    assert len(read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 10
     assert "MLflow at http://127.0.0.1:9" in caplog.text
 
 
 def test_a_run_that_fails_is_told_so(server: str, tmp_path: Path) -> None:
     def interrupted() -> None:
-        with Files(tmp_path, 0, Tracking(server, "x", "y", {})) as files:
+        with MetricsLogger(tmp_path, 0, MlflowLogger(server, "x", "y", {})) as files:
             files.write({"step": 1, "loss": 2.0, "clock": 1.0})
             raise KeyboardInterrupt
 
@@ -65,4 +65,4 @@ def test_a_run_that_fails_is_told_so(server: str, tmp_path: Path) -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lm.metrics.mlflow.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"train.tiny.mlflow: .* pip install 'gristmill\[mlflow\]'"):
-        require("tiny")
+        require_mlflow("tiny")

@@ -6,36 +6,43 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
 from lm.models import cross_entropy as loss_module
-from lm.models.attention import EXPLICIT_CONTEXT, causal_attention, rotary_table, rotate
+from lm.models.attention import MAX_EXPLICIT_CONTEXT, apply_rotary, causal_attention, rotary_table
 from lm.models.cross_entropy import cross_entropy
-from lm.models.decoder import Decoder, Shape
-from lm.models.registry import build
+from lm.models.decoder import Decoder, DecoderConfig
+from lm.models.registry import build_model
 
-SHAPE = Shape(
-    vocabulary=97, layers=2, width=32, heads=4, kv_heads=2, hidden=64, context=24, tied=False
+SHAPE = DecoderConfig(
+    vocab_size=97,
+    num_layers=2,
+    hidden_size=32,
+    num_heads=4,
+    num_kv_heads=2,
+    ffn_size=64,
+    context_length=24,
+    tie_embeddings=False,
 )
 
 SHAPES = [
     pytest.param(SHAPE, id="llama"),
-    pytest.param(Shape(97, 2, 32, 4, 4, 64, 24, layout="gpt2", bias=True), id="gpt2"),
+    pytest.param(DecoderConfig(97, 2, 32, 4, 4, 64, 24, architecture="gpt2", bias=True), id="gpt2"),
 ]
 
 
-def model(shape: Shape = SHAPE) -> Decoder:
+def model(shape: DecoderConfig = SHAPE) -> Decoder:
     torch.manual_seed(1)
-    return build(shape)
+    return build_model(shape)
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_an_untrained_model_knows_nothing(tied: bool) -> None:
-    shape = Shape(5000, 2, 64, 4, 4, 96, 32, tied=tied)
+    shape = DecoderConfig(5000, 2, 64, 4, 4, 96, 32, tie_embeddings=tied)
     tokens = torch.randint(0, 5000, (8, 33))
     loss = model(shape)(tokens[:, :-1], tokens[:, 1:]) / tokens[:, 1:].numel()
     assert loss.item() == pytest.approx(math.log(5000), rel=0.01)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_prediction_does_not_see_what_follows(shape: Shape) -> None:
+def test_a_prediction_does_not_see_what_follows(shape: DecoderConfig) -> None:
     tokens = torch.randint(0, 97, (2, 24))
     changed = tokens.clone()
     changed[:, 12:] = (changed[:, 12:] + 1) % 97
@@ -99,15 +106,15 @@ def test_without_gradients_none_are_worked_out() -> None:
 def test_both_roads_of_attention_agree(kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     q = torch.randn(2, 4, 24, 8)
     k, v = torch.randn(2, 2, kv_heads, 24, 8).unbind()
-    assert q.shape[2] <= EXPLICIT_CONTEXT
+    assert q.shape[2] <= MAX_EXPLICIT_CONTEXT
     explicit = causal_attention(q, k, v)
-    monkeypatch.setattr("lm.models.attention.EXPLICIT_CONTEXT", 0)
+    monkeypatch.setattr("lm.models.attention.MAX_EXPLICIT_CONTEXT", 0)
     torch.testing.assert_close(explicit, causal_attention(q, k, v))
 
 
 def test_positions_matter_only_by_their_distance() -> None:
     """Rotary positions: moving both tokens of a pair changes nothing about it."""
-    decoder = model(Shape(97, 1, 32, 4, 4, 64, 24))
+    decoder = model(DecoderConfig(97, 1, 32, 4, 4, 64, 24))
     alone, shifted = torch.tensor([[5, 6]]), torch.tensor([[9, 5, 6]])
     block = decoder.blocks[0]
     scores = []
@@ -115,14 +122,14 @@ def test_positions_matter_only_by_their_distance() -> None:
         x = decoder.embed(tokens)
         qkv = block.qkv(x).view(1, tokens.shape[1], -1, 8).transpose(1, 2)  # type: ignore[operator]
         cos, sin = (table[: tokens.shape[1]] for table in rotary_table(8, 24, 1e4))
-        turned = rotate(qkv, cos, sin)
+        turned = apply_rotary(qkv, cos, sin)
         q, k, _ = turned.split((4, 4, 4), dim=1)
         scores.append((q[:, :, -1] * k[:, :, -2]).sum(-1))
     torch.testing.assert_close(scores[0], scores[1])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_weight_learns(shape: Shape) -> None:
+def test_every_weight_learns(shape: DecoderConfig) -> None:
     decoder = model(shape)
     tokens = torch.randint(0, 97, (4, 25))
     decoder(tokens[:, :-1], tokens[:, 1:]).backward()
@@ -132,7 +139,7 @@ def test_every_weight_learns(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_documents_in_one_row_do_not_see_each_other(shape: Shape) -> None:
+def test_documents_in_one_row_do_not_see_each_other(shape: DecoderConfig) -> None:
     """A row of three documents says of each what the document says alone."""
     decoder, eos = model(shape), 7
     documents = [torch.tensor([eos, 1, 2, 3]), torch.tensor([eos, 4]), torch.tensor([eos, 5, 6, 8])]
@@ -143,13 +150,13 @@ def test_documents_in_one_row_do_not_see_each_other(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_is_made_again_is_what_was_kept(shape: Shape) -> None:
+def test_what_is_made_again_is_what_was_kept(shape: DecoderConfig) -> None:
     tokens = torch.randint(0, 97, (3, 25))
     keys = torch.tensor([1, 2, 3])
     gradients = []
     for recompute in (False, True):
         decoder = model(shape)
-        decoder.recompute, decoder.dropout = recompute, 0.2
+        decoder.activation_checkpointing, decoder.dropout = recompute, 0.2
         decoder(tokens[:, :-1], tokens[:, 1:], keys=keys).backward()
         gradients.append([weight.grad for weight in decoder.parameters()])
     for kept, again in zip(*gradients, strict=True):
@@ -160,10 +167,10 @@ def test_what_is_made_again_is_what_was_kept(shape: Shape) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_both_roads_of_attention_agree_on_documents(
-    shape: Shape, monkeypatch: pytest.MonkeyPatch
+    shape: DecoderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = model(shape)
     tokens = torch.randint(0, 10, (3, 24))
     explicit = decoder(tokens, eos=7)
-    monkeypatch.setattr("lm.models.attention.EXPLICIT_CONTEXT", 0)
+    monkeypatch.setattr("lm.models.attention.MAX_EXPLICIT_CONTEXT", 0)
     torch.testing.assert_close(explicit, decoder(tokens, eos=7))

@@ -10,12 +10,12 @@ import fsspec
 import pytest
 
 from infra.dataset.dataset import Dataset
-from infra.store.cache_dir import VARIABLE
+from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.checkpoint import marker
-from lm.checkpoint.logs import LOGS, pack, unpack
+from lm.checkpoint.logs import LOG_FILES, restore_logs, save_logs
 from lm.config.train import TrainConfig
-from lm.metrics.logger import read
+from lm.metrics.logger import read_jsonl
 from tasks.train import task
 from tests.lm.corpora import token_shards
 from tests.lm.test_rollback import CONFIG, STEPS, build, poison, record
@@ -29,7 +29,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What is lost with a machine."""
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -58,9 +58,9 @@ def lose(
 
 def running(config: TrainConfig, branch: str = "") -> Storage:
     """The checkpoints of the trunk, or of a branch."""
-    root = Storage(str(config.checkpoints))
-    (name,) = (each for each in root.folders() if each.partition(".")[2] == branch)
-    return root.at(name)
+    root = Storage(str(config.checkpoint_url))
+    (name,) = (each for each in root.list_folders() if each.partition(".")[2] == branch)
+    return root.subdir(name)
 
 
 def steps(made: Dataset, name: str = "metrics.jsonl") -> list[int]:
@@ -78,14 +78,14 @@ def test_another_machine_has_the_whole_log(
     taken: int,
 ) -> None:
     lose(tokens, tmp_path, config, cache, monkeypatch)
-    for item in marker.complete(running(config))[-taken:] if taken else ():
-        marker.remove(item.store)
+    for item in marker.list_complete(running(config))[-taken:] if taken else ():
+        marker.remove_checkpoint(item.storage)
     made = build(tokens, tmp_path, config)
     assert steps(made) == list(range(1, STEPS + 1))
     assert steps(made, "attempts.jsonl") == [0, STEPS - 4 * taken]
-    assert made.facts["steps"] == STEPS
-    assert 0 < made.facts["goodput"] < 1
-    assert made.facts["compile_seconds"] > 0
+    assert made.stats["steps"] == STEPS
+    assert 0 < made.stats["goodput"] < 1
+    assert made.stats["compile_seconds"] > 0
 
 
 @pytest.mark.usefixtures("in_process")
@@ -100,9 +100,9 @@ def test_another_machine_goes_on_in_the_branch(
 ) -> None:
     served = poison(monkeypatch, {13})
     lose(tokens, tmp_path, config, cache, monkeypatch)
-    later = marker.complete(running(config, "branch-1"))
+    later = marker.list_complete(running(config, "branch-1"))
     for item in later[1:] if own else later:
-        marker.remove(item.store)
+        marker.remove_checkpoint(item.storage)
     served.clear()
     made = build(tokens, tmp_path, config)
     assert served == [12, *range(15, 22)][4 if own else 0 :]
@@ -112,7 +112,7 @@ def test_another_machine_goes_on_in_the_branch(
     assert steps(made, "attempts.jsonl") == ([0, 12, 16] if own else [0, 12])
     assert record(made, "attempts.jsonl")[1]["redone_steps"] == 2  # as the parent's log tells
     assert json.loads(made.read("records/branches.json"))[0]["good"] == 12
-    assert not Storage(str(config.checkpoints)).folders()
+    assert not Storage(str(config.checkpoint_url)).list_folders()
 
 
 @pytest.mark.usefixtures("in_process")
@@ -123,8 +123,8 @@ def test_without_any_log_the_model_is_committed_with_what_is_known(
     monkeypatch.setattr("lm.checkpoint.manager.pack", lambda *_: [])
     lose(tokens, tmp_path, config, cache, monkeypatch)
     made = build(tokens, tmp_path, config)
-    assert (steps(made), made.facts["steps"]) == ([], STEPS)
-    assert made.facts["tokens_per_second"] > 0
+    assert (steps(made), made.stats["steps"]) == ([], STEPS)
+    assert made.stats["tokens_per_second"] > 0
 
 
 def log(folder: Path, name: str, lines: list[tuple[int, float]]) -> None:
@@ -150,10 +150,10 @@ def test_the_log_of_a_checkpoint_is_taken_unless_this_machine_wrote_it(
     log(there, "attempts.jsonl", [(0, 1.0)])
     log(there, "metrics.jsonl", [(1, 2.0), (2, 3.0), (3, 5.0)])  # step 3 came after the checkpoint
     here.mkdir()
-    assert [path.name for path in pack(there, here)] == list(LOGS)
+    assert [path.name for path in save_logs(there, here)] == list(LOG_FILES)
     log(run, "attempts.jsonl", attempts)
     log(run, "metrics.jsonl", lines)
-    unpack(here, run, 2)
-    mine = [(line["step"], line["clock"]) for line in read(run / "metrics.jsonl")]
+    restore_logs(here, run, 2)
+    mine = [(line["step"], line["clock"]) for line in read_jsonl(run / "metrics.jsonl")]
     assert mine == ([(1, 2.0), (2, 3.0), (3, 5.0)] if taken else lines)
-    assert len(read(run / "attempts.jsonl")) == (1 if taken else len(attempts))
+    assert len(read_jsonl(run / "attempts.jsonl")) == (1 if taken else len(attempts))

@@ -3,17 +3,17 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lm.models.decoder import Shape
-from lm.models.registry import build
-from lm.optim.optimizers import Muon, build_optimizers, learning_rate, orthogonal
-from lm.optim.penalty import penalise
+from lm.models.decoder import DecoderConfig
+from lm.models.registry import build_model
+from lm.optim.optimizers import Muon, build_optimizers, learning_rate, newton_schulz
+from lm.optim.penalty import add_penalty_gradients
 from tests.lm.corpora import tiny
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 48), (48, 8)])
 def test_an_orthogonalised_update_moves_every_direction_alike(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(shape), torch.float32))
+    values = torch.linalg.svdvals(newton_schulz(torch.randn(shape), torch.float32))
     assert values.min() > 0.5
     assert values.max() < 1.3
 
@@ -23,8 +23,8 @@ def test_an_orthogonalised_update_moves_every_direction_alike(shape: tuple[int, 
 def test_small_gradients_are_orthogonalised_as_large_ones(dtype: torch.dtype, size: float) -> None:
     torch.manual_seed(0)
     gradient = torch.randn(64, 64)
-    exact = orthogonal(gradient, torch.float32)
-    found = orthogonal(gradient * size, dtype).float()
+    exact = newton_schulz(gradient, torch.float32)
+    found = newton_schulz(gradient * size, dtype).float()
     assert ((found - exact).norm() / exact.norm()).item() < 0.03
 
 
@@ -34,7 +34,7 @@ def test_stacked_matrices_are_orthogonalised_apart() -> None:
     matrix.grad = torch.randn(24, 16)
     Muon([(matrix, [8, 16])], lr=1.0, weight_decay=0.0, momentum=0.0).step()
     for part, gradient in zip(matrix.split([8, 16]), matrix.grad.split([8, 16]), strict=True):
-        torch.testing.assert_close(part, -orthogonal(gradient, torch.float32) * 0.2 * 4.0)
+        torch.testing.assert_close(part, -newton_schulz(gradient, torch.float32) * 0.2 * 4.0)
 
 
 def test_the_rate_rises_peaks_and_falls() -> None:
@@ -72,13 +72,13 @@ def test_penalties_are_the_gradients_of_the_norms() -> None:
     (0.5 * weight.abs().sum() + 0.25 / 2 * weight.square().sum()).backward()
     expected = weight.grad
     weight.grad = torch.zeros(2, 2)
-    penalise([weight], l1=0.5, l2=0.25)
+    add_penalty_gradients([weight], l1=0.5, l2=0.25)
     torch.testing.assert_close(weight.grad, expected)
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw"])
 def test_embeddings_decay_if_asked_for_and_norms_and_biases_never(name: str) -> None:
-    model = build(Shape(50, 2, 16, 2, 2, 32, 8, layout="gpt2", bias=True))
+    model = build_model(DecoderConfig(50, 2, 16, 2, 2, 32, 8, architecture="gpt2", bias=True))
     built = build_optimizers(model, tiny(optimizer=name, decay_embeddings=True), torch.float32)
     groups = [group for optimizer in built.values() for group in optimizer.param_groups]
     decayed = {id(w) for group in groups if group["weight_decay"] for w in group["params"]}
@@ -91,11 +91,11 @@ def test_embeddings_decay_if_asked_for_and_norms_and_biases_never(name: str) -> 
 def test_every_weight_has_one_optimizer_and_only_matrices_decay(
     name: str, optimizers: set[str]
 ) -> None:
-    model = build(Shape(50, 2, 16, 2, 1, 32, 8))
+    model = build_model(DecoderConfig(50, 2, 16, 2, 1, 32, 8))
     built = build_optimizers(model, tiny(optimizer=name), torch.float32)
     assert built.keys() == optimizers
     groups = [group for optimizer in built.values() for group in optimizer.param_groups]
     owned = [id(weight) for group in groups for weight in group["params"]]
     assert sorted(owned) == sorted(map(id, model.parameters()))
     decayed = {id(w) for group in groups if group["weight_decay"] for w in group["params"]}
-    assert decayed == {id(matrix) for matrix, _ in model.matrices()}
+    assert decayed == {id(matrix) for matrix, _ in model.weight_matrices()}

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.data.packing import groups, pack
+from lm.data.packing import pack, packing_groups
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=60)
 
@@ -70,7 +70,7 @@ def test_rows_are_the_same_for_ever() -> None:
 def test_groups_follow_each_other_and_are_about_as_large_as_asked(
     lengths: list[int], most: int
 ) -> None:
-    bounds = groups(np.array(lengths), most)
+    bounds = packing_groups(np.array(lengths), most)
     assert bounds[0] == 0
     assert bounds[-1] == len(lengths)
     sizes = np.add.reduceat(lengths, bounds[:-1])

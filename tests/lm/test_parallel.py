@@ -10,8 +10,8 @@ from torch.distributed import destroy_process_group, init_process_group
 
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.store.storage import Storage
-from lm.metrics.logger import read
-from lm.train.loop import Job, train
+from lm.metrics.logger import read_jsonl
+from lm.train.loop import TrainJob, train
 from tests.lm.corpora import tiny, token_shards
 from tests.lm.group import together
 
@@ -39,7 +39,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def run(name: str, processes: int, parallel: str, url: str, folder: Path) -> None:
     changes = {"tokens": STEPS * 8 * 16, "checkpoint_every": 25, "processes": processes}
     config = tiny(**{**changes, **CHOICES[name], "parallel": parallel})
-    job = Job(config, 1337, 300, 0, folder / f"{name}-{processes}-{parallel}")
+    job = TrainJob(config, 1337, 300, 0, folder / f"{name}-{processes}-{parallel}")
     weights, _ = train(job, open_dataset(Storage(url)))
     if weights:
         torch.save(weights, job.folder / "weights.pt")
@@ -64,7 +64,7 @@ def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures(folder: Path, name: str) -> list[float]:
-    lines = read(folder / "metrics.jsonl")
+    lines = read_jsonl(folder / "metrics.jsonl")
     assert len(lines) == (10 if "fp16" in folder.name else STEPS)
     return [line[name] for line in lines if name in line]
 

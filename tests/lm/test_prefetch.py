@@ -11,8 +11,8 @@ from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN, TokenShards
 from infra.store.storage import Storage
-from lm.data.loader import Feed, open_feed
-from lm.data.prefetch import FETCHERS
+from lm.data.loader import DataLoader, build_loader
+from lm.data.prefetch import FETCH_THREADS
 from tests.lm.corpora import tiny, token_shards
 from tests.servers import S3
 
@@ -29,7 +29,7 @@ CHOICES: list[dict[str, Any]] = [
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("infra.formats.megatron", "lm.data.prefetch"):
         monkeypatch.setattr(f"{module}.BLOCK_BYTES", BLOCK)
-    monkeypatch.setattr("lm.data.prefetch.SAMPLES", 16)
+    monkeypatch.setattr("lm.data.prefetch.SAMPLES_PER_SCAN", 16)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def size(cache: Path) -> int:
     return total
 
 
-def digests(feed: Feed, steps: int = 120) -> Iterator[int]:
+def digests(feed: DataLoader, steps: int = 120) -> Iterator[int]:
     try:
         for step in range(steps):
             yield feed.batch(step).digest
@@ -63,9 +63,9 @@ def test_rows_are_those_of_local_shards(
     local: Dataset, remote: Dataset, tmp_path: Path, choice: dict[str, Any]
 ) -> None:
     config = tiny(tokens=120 * 128, **choice)
-    expected = list(digests(open_feed(config, local, 1337, 0, 1, tmp_path / "none")))
+    expected = list(digests(build_loader(config, local, 1337, 0, 1, tmp_path / "none")))
     for rank in range(2):  # the second finds what the first has read
-        streamed = open_feed(config, remote, 1337, 0, 1, tmp_path / "cache")
+        streamed = build_loader(config, remote, 1337, 0, 1, tmp_path / "cache")
         assert list(digests(streamed)) == expected, rank
     assert not (tmp_path / "none").exists()
 
@@ -82,7 +82,7 @@ def test_two_processes_of_a_machine_share_what_was_read(
 
     monkeypatch.setattr(Storage, "read", counted)
     config = tiny(processes=2, tokens=200 * 128)
-    feeds = [open_feed(config, remote, 1337, rank, 2, tmp_path) for rank in range(2)]
+    feeds = [build_loader(config, remote, 1337, rank, 2, tmp_path) for rank in range(2)]
     for step in range(100):
         for feed in feeds:
             feed.batch(step)
@@ -94,16 +94,16 @@ def test_two_processes_of_a_machine_share_what_was_read(
 def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
     remote: Dataset, tmp_path: Path
 ) -> None:
-    whole = remote.facts["tokens"][TRAIN] * 2
+    whole = remote.stats["tokens"][TRAIN] * 2
     limit = 7000
     assert whole > 1.5 * limit
     config = tiny(tokens=400 * 128, shuffle_tokens=700, cache_bytes=limit)
-    feed = open_feed(config, remote, 1337, 0, 1, tmp_path)
+    feed = build_loader(config, remote, 1337, 0, 1, tmp_path)
     largest = 0
     for step in range(300):
         feed.batch(step)
         largest = max(largest, size(tmp_path))
-    assert 0 < largest <= limit + FETCHERS * BLOCK  # each makes room for its own block
+    assert 0 < largest <= limit + FETCH_THREADS * BLOCK  # each makes room for its own block
     time.sleep(0.3)
     before = {path.name for path in tmp_path.iterdir()}
     for step in range(300, 303):  # what comes next lies there already
@@ -114,35 +114,35 @@ def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
 
 def test_the_first_steps_do_not_wait_for_the_whole(remote: Dataset, tmp_path: Path) -> None:
     config = tiny(tokens=128, shuffle_tokens=700)
-    feed = open_feed(config, remote, 1337, 0, 1, tmp_path)
+    feed = build_loader(config, remote, 1337, 0, 1, tmp_path)
     feed.batch(0)
     feed.close()
-    assert size(tmp_path) < remote.facts["tokens"][TRAIN] * 2 / 3
+    assert size(tmp_path) < remote.stats["tokens"][TRAIN] * 2 / 3
 
 
 def test_a_cache_too_small_for_a_pool_is_refused(remote: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train.tiny.cache_bytes: 1,000 bytes do not hold"):
-        open_feed(tiny(cache_bytes=1000), remote, 1337, 0, 1, tmp_path)
+        build_loader(tiny(cache_bytes=1000), remote, 1337, 0, 1, tmp_path)
     with pytest.raises(UserError, match="lower shuffle_tokens"):
-        open_feed(tiny(cache_bytes=1000, shuffle_tokens=700), remote, 1337, 0, 1, tmp_path)
+        build_loader(tiny(cache_bytes=1000, shuffle_tokens=700), remote, 1337, 0, 1, tmp_path)
 
 
 def test_a_block_that_another_run_removed_is_read_again(remote: Dataset, tmp_path: Path) -> None:
     shards = TokenShards(remote, TRAIN, tmp_path)
-    first = shards.window(0, 50).tolist()
+    first = shards.read(0, 50).tolist()
     for path in tmp_path.iterdir():
         path.unlink()
-    assert shards.window(0, 50).tolist() == first  # still mapped
-    shards.forget(set())
-    assert shards.window(0, 50).tolist() == first
-    assert TokenShards(remote, TRAIN, tmp_path).window(0, 50).tolist() == first
+    assert shards.read(0, 50).tolist() == first  # still mapped
+    shards.unmap(set())
+    assert shards.read(0, 50).tolist() == first
+    assert TokenShards(remote, TRAIN, tmp_path).read(0, 50).tolist() == first
 
 
 @pytest.mark.e2e
 def test_rows_come_from_s3(local: Dataset, s3: S3, tmp_path: Path) -> None:
     remote = token_shards(f"s3://{s3.bucket}/stream")
     config = tiny(tokens=60 * 128, **CHOICES[-1])
-    expected = list(digests(open_feed(config, local, 1337, 0, 1, tmp_path / "none"), 60))
-    streamed = open_feed(config, remote, 1337, 0, 1, tmp_path / "cache")
+    expected = list(digests(build_loader(config, local, 1337, 0, 1, tmp_path / "none"), 60))
+    streamed = build_loader(config, remote, 1337, 0, 1, tmp_path / "cache")
     assert list(digests(streamed, 60)) == expected
     assert size(tmp_path / "cache") > 0

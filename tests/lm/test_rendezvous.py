@@ -14,8 +14,16 @@ from infra.errors import UserError
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.launch import node
-from lm.launch.rendezvous import end, interface, meeting, own_address, publish, published, rank_of
-from lm.launch.torchrun import TrainingFailed, command
+from lm.launch.rendezvous import (
+    global_rank,
+    interface_name,
+    local_address,
+    publish_end,
+    publish_job,
+    read_job,
+    rendezvous_store,
+)
+from lm.launch.torchrun import TrainingFailedError, command
 from tests.e2e.command import write_recipe
 from tests.lm.corpora import tiny
 
@@ -42,39 +50,39 @@ def test_a_recipe_says_what_several_machines_need(changes: dict[str, Any], said:
 
 def test_machines_share_the_processes(tmp_path: Path) -> None:
     config = two(tmp_path)
-    assert (config.processes_here, config.slots) == (2, 2)
-    assert config.essence() == tiny(processes=4).essence()
-    words = command(config, tmp_path, "abc", first=False)
+    assert (config.local_processes, config.cpu_cores) == (2, 2)
+    assert config.weights_key() == tiny(processes=4).weights_key()
+    words = command(config, tmp_path, "abc", is_first_node=False)
     assert {"--nnodes=2", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(words)
     assert any(word.startswith("--rdzv-conf=is_host=0,") for word in words)
 
 
 def test_the_way_to_the_rendezvous_names_the_interface() -> None:
-    assert own_address(HERE) == "127.0.0.1"
-    assert interface("127.0.0.1").startswith("lo")
+    assert local_address(HERE) == "127.0.0.1"
+    assert interface_name("127.0.0.1").startswith("lo")
     with pytest.raises(UserError, match="no network interface"):
-        interface("203.0.113.1")
+        interface_name("203.0.113.1")
     with pytest.raises(UserError, match=r"rendezvous host\.invalid:1: there is no way to it"):
-        own_address("host.invalid:1")
+        local_address("host.invalid:1")
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.data())
 def test_the_first_machine_has_the_first_ranks(machines: int, each: int, data: Any) -> None:
     first = data.draw(st.integers(0, machines - 1))
-    ranks = [rank_of(m, first, each, p) for m in range(machines) for p in range(each)]
+    ranks = [global_rank(m, first, each, p) for m in range(machines) for p in range(each)]
     assert sorted(ranks) == list(range(machines * each))
-    assert [rank_of(first, first, each, p) for p in range(each)] == list(range(each))
+    assert [global_rank(first, first, each, p) for p in range(each)] == list(range(each))
 
 
 def test_a_machine_takes_part_in_each_start_until_the_model_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = two(tmp_path)
-    meet = meeting(config, "tiny-abc")
+    meet = rendezvous_store(config, "tiny-abc")
     assert meet is not None
-    assert meeting(tiny(), "tiny-abc") is None
-    end(meet, "of a run before")  # which is over: nobody heeds it
-    job = {"config": config.facts()}
+    assert rendezvous_store(tiny(), "tiny-abc") is None
+    publish_end(meet, "of a run before")  # which is over: nobody heeds it
+    job = {"config": config.to_json()}
     begun: list[str] = []
     said: list[str] = []
     pauses: list[str] = []
@@ -87,12 +95,12 @@ def test_a_machine_takes_part_in_each_start_until_the_model_is_there(
     def sleep(_: float) -> None:
         pauses.append("x")
         if len(pauses) in (2, 4, 6):
-            publish(meet, job)
+            publish_job(meet, job)
 
     monkeypatch.setattr(node, "torchrun", torchrun)
     monkeypatch.setattr("lm.launch.node.time.sleep", sleep)
     monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
-    node.take_part(config, meet, lambda: len(pauses) > 7, said.append)
+    node.run_node(config, meet, lambda: len(pauses) > 7, said.append)
     assert len(set(begun)) == len(begun) == 3
     assert said[0].startswith("waiting for the first machine to start")
     assert sum(text.startswith("taking part in tiny, 2 processes") for text in said) == 3
@@ -104,18 +112,18 @@ def test_the_end_of_a_run_without_a_model_is_told(
 ) -> None:
     config = two(tmp_path)
     meet = Storage(str(tmp_path))
-    publish(meet, {"config": config.facts()})
+    publish_job(meet, {"config": config.to_json()})
 
     def torchrun(*_: Any, **__: Any) -> int:
-        end(meet, "the loss is no number")
+        publish_end(meet, "the loss is no number")
         return 0
 
     monkeypatch.setattr(node, "torchrun", torchrun)
     monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
-    with pytest.raises(TrainingFailed, match="ended the run: the loss is no number"):
-        node.take_part(config, meet, lambda: False, lambda _: None)
-    assert published(meet) == {"ended": "the loss is no number"}
-    assert published(meet.at("nowhere")) is None
+    with pytest.raises(TrainingFailedError, match="ended the run: the loss is no number"):
+        node.run_node(config, meet, lambda: False, lambda _: None)
+    assert read_job(meet) == {"ended": "the loss is no number"}
+    assert read_job(meet.subdir("nowhere")) is None
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from torch.distributed import barrier, destroy_process_group, get_rank, init_pro
 
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.store.storage import Storage
-from lm.checkpoint.marker import MARKER, complete
-from lm.metrics.logger import read
-from lm.train.loop import Job, train
+from lm.checkpoint.marker import MARKER, list_complete
+from lm.metrics.logger import read_jsonl
+from lm.train.loop import TrainJob, train
 from tests.lm.corpora import tiny, token_shards
 from tests.lm.group import together
 
@@ -34,7 +34,7 @@ def run(folder: Path, url: str, processes: int, parallel: str) -> dict[str, Any]
     changes: dict[str, Any] = {"checkpoint_every": HALF, "ema": 0.9, "dropout": 0.1}
     changes |= {"batch": BATCH, "tokens": STEPS * BATCH * 16}
     config = tiny(processes=processes, parallel=parallel, **changes)
-    weights, _ = train(Job(config, 1337, 300, 0, folder), open_dataset(Storage(url)))
+    weights, _ = train(TrainJob(config, 1337, 300, 0, folder), open_dataset(Storage(url)))
     return weights
 
 
@@ -76,20 +76,20 @@ def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures(folder: Path, name: str) -> list[float]:
-    lines = read(folder / "metrics.jsonl")
+    lines = read_jsonl(folder / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     return [line[name] for line in lines]
 
 
 def test_each_process_has_its_own_shards(runs: Path) -> None:
-    last = complete(Storage(str(runs / "two" / "checkpoints")))[-1]
-    assert last.world == 2
+    last = list_complete(Storage(str(runs / "two" / "checkpoints")))[-1]
+    assert last.world_size == 2
     assert {name.split("_")[2] for name in last.files if name.endswith("distcp")} == {"0", "1"}
 
 
 @pytest.mark.parametrize("name", ["two-two", "two-one", "two-ddp", "two-three", "one-two"])
 def test_it_goes_on_from_the_checkpoint(runs: Path, name: str) -> None:
-    attempts = read(runs / name / "attempts.jsonl")
+    attempts = read_jsonl(runs / name / "attempts.jsonl")
     assert [item["step"] for item in attempts] == [0, HALF]
     assert [item["redone_steps"] for item in attempts] == [0, HALF]
 

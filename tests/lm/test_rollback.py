@@ -15,21 +15,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
-from infra.store.cache_dir import VARIABLE
+from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.checkpoint.marker import Checkpoint
 from lm.config.train import TrainConfig
-from lm.data.loader import Feed
-from lm.data.shuffle import batch_of
+from lm.data.loader import DataLoader
+from lm.data.shuffle import batch_for_step
 from lm.launch import rollback
 from lm.launch import torchrun as launching
-from lm.launch.rollback_log import Branch, note, opened
-from lm.launch.torchrun import TrainingRefused
-from lm.metrics.goodput import account, note_attempt
-from lm.metrics.logger import read
+from lm.launch.rollback_log import Rollback, load_rollbacks, save_rollbacks
+from lm.launch.torchrun import TrainingConfigError
+from lm.metrics.goodput import record_attempt, summarize_goodput
+from lm.metrics.logger import read_jsonl
 from lm.train import worker
-from lm.train.loop import Job
-from lm.train.loss_spike import Spoilt, Watch
+from lm.train.loop import TrainJob
+from lm.train.loss_spike import LossDivergedError, LossSpikeDetector
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 from tests.lm.poison import poisoned
@@ -51,7 +51,7 @@ class Listener:
         self.notes: list[str] = []
 
     def update(self, progress: Progress) -> None:
-        self.notes.append(progress.note)
+        self.notes.append(progress.message)
 
     def link(self, name: str, url: str) -> None:
         pass
@@ -60,7 +60,7 @@ class Listener:
 def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> list[int]:
     """Batches that make the learning rate infinite; returns those that were served."""
     served, batch, rate = poisoned(bad)
-    monkeypatch.setattr(Feed, "batch", batch)
+    monkeypatch.setattr(DataLoader, "batch", batch)
     monkeypatch.setattr("lm.train.loop.learning_rate", rate)
     return served
 
@@ -80,7 +80,7 @@ def record(made: Dataset, name: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
     return tmp_path / "cache"  # type: ignore[return-value]
 
 
@@ -91,7 +91,7 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     served = poison(monkeypatch, {13})
     listener = Listener()
     made = build(tokens, tmp_path, CONFIG, listener)
-    assert made.facts["skip"] == [[13, 15]]
+    assert made.stats["skip"] == [[13, 15]]
     assert served[15:] == [12, *range(15, 22)]  # from the checkpoint of step 12
     (branch,) = json.loads(made.read("records/branches.json"))
     assert (branch["number"], branch["parent"], branch["good"]) == (1, 0, 12)
@@ -107,22 +107,24 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     assert [line["step"] for line in abandoned] == list(range(1, 15))
     assert lines[:12] == abandoned[:12]
     (drawn,) = (name for name in made.manifest.files if name.startswith("records/tensorboard/"))
-    shown = EventAccumulator(str(made.storage.local(made.manifest.files[drawn].name)))
+    shown = EventAccumulator(str(made.storage.local_path(made.manifest.files[drawn].name)))
     shown.Reload()
     assert [item.step for item in shown.Scalars("loss")] == list(range(1, STEPS + 1))
     assert all(math.isfinite(line["loss"]) for line in lines)
     assert [item["step"] for item in record(made, "attempts.jsonl")] == [0, 12]
-    assert made.facts["redone_seconds"] > 0
-    assert 0 < made.facts["goodput"] < 1
+    assert made.stats["redone_seconds"] > 0
+    assert 0 < made.stats["goodput"] < 1
     assert not list((tmp_path / "cache" / "train").glob("*branch*"))
 
     # The branch is the run that never saw those batches.
     served.clear()
     folder = tmp_path / "never"
-    result = worker.attempt(Job(CONFIG, 1337, 300, 0, folder, {}, None, ((13, 15),)), tokens)
+    result = worker.run_attempt(
+        TrainJob(CONFIG, 1337, 300, 0, folder, {}, None, ((13, 15),)), tokens
+    )
     assert result["line"]["step"] == STEPS
     whole = load_file(folder / "model.safetensors")
-    mine = load_file(str(made.storage.local(made.manifest.files["model.safetensors"].name)))
+    mine = load_file(str(made.storage.local_path(made.manifest.files["model.safetensors"].name)))
     assert all(torch.equal(whole[name], mine[name]) for name in whole)
 
 
@@ -180,12 +182,14 @@ def test_without_a_good_checkpoint_it_begins_anew(
 
 
 def test_a_scale_that_has_fallen_for_steps_blames_the_first_of_them() -> None:
-    watch = Watch(None, lambda: None)
-    watch.look([(2.0, 1.0), (2.0, math.inf), (2.0, 1.0), (2.0, math.inf)], 4, norms=False)
-    watch.look([(2.0, math.nan)] * 4, 8, norms=False)
-    with pytest.raises(Spoilt) as ended:
-        watch.look([(2.0, math.nan)], 9, norms=True)
-    assert (ended.value.first, ended.value.step) == (3, 9)
+    watch = LossSpikeDetector(None, lambda: None)
+    watch.check_training(
+        [(2.0, 1.0), (2.0, math.inf), (2.0, 1.0), (2.0, math.inf)], 4, check_norms=False
+    )
+    watch.check_training([(2.0, math.nan)] * 4, 8, check_norms=False)
+    with pytest.raises(LossDivergedError) as ended:
+        watch.check_training([(2.0, math.nan)], 9, check_norms=True)
+    assert (ended.value.first_bad_step, ended.value.step) == (3, 9)
     assert str(ended.value).startswith("the gradient was no number in step 4 (found after step 9")
 
 
@@ -195,17 +199,17 @@ def test_a_branch_that_is_spoilt_at_once_goes_back_before_its_beginning(
     made = {0: [4, 8, 12], 1: [16], 2: list[int]()}
     store = Storage(str(tmp_path))
 
-    def complete(_: rollback.Trunk, branch: Branch) -> list[Checkpoint]:
+    def complete(_: rollback.TrainingRun, branch: Rollback) -> list[Checkpoint]:
         return [Checkpoint(store, step, 1, {}, {}) for step in made[branch.number]]
 
-    monkeypatch.setattr(rollback.Trunk, "complete", complete)
-    trunk = rollback.Trunk(CONFIG, 1, tokens, tmp_path, {})
-    first = Branch(1, parent=0, good=8)
-    branches = [Branch(), first, Branch(2, parent=1, good=16)]
-    assert trunk.good(branches, 17) == 16
-    assert trunk.good(branches, 15) == 8  # not 12: the trunk was left at 8
-    assert trunk.good(branches, 7) == 4
-    assert trunk.good(branches, 3) is None
+    monkeypatch.setattr(rollback.TrainingRun, "complete", complete)
+    trunk = rollback.TrainingRun(CONFIG, 1, tokens, tmp_path, {})
+    first = Rollback(1, parent=0, from_step=8)
+    branches = [Rollback(), first, Rollback(2, parent=1, from_step=16)]
+    assert trunk.last_good_step(branches, 17) == 16
+    assert trunk.last_good_step(branches, 15) == 8  # not 12: the trunk was left at 8
+    assert trunk.last_good_step(branches, 7) == 4
+    assert trunk.last_good_step(branches, 3) is None
 
 
 @pytest.mark.usefixtures("in_process")
@@ -219,7 +223,7 @@ def test_too_many_branches_end_the_run_with_the_story(
         r"of branch-0: branch-1 goes on .*; .* of branch-1: branch-2 goes on .*\); lower"
     )
     for _ in range(2):  # the second time nothing is trained to find that out again
-        with pytest.raises(TrainingRefused, match=told):
+        with pytest.raises(TrainingConfigError, match=told):
             build(tokens, tmp_path, config)
         monkeypatch.setattr(launching, "torchrun", None)
     monkeypatch.setattr(rollback, "launch", lambda *_, **__: pytest.fail("no other branch"))
@@ -244,7 +248,7 @@ def test_a_crash_after_a_branch_was_opened_goes_on_in_the_branch(
     served.clear()
     made = build(tokens, tmp_path, CONFIG)
     assert served == [12, *range(15, 22)]
-    assert made.facts["skip"] == [[13, 15]]
+    assert made.stats["skip"] == [[13, 15]]
 
 
 @given(
@@ -255,26 +259,28 @@ def test_a_crash_after_a_branch_was_opened_goes_on_in_the_branch(
 def test_a_branch_never_sees_the_bad_batches_again(
     skipped: list[tuple[int, int]], first: int, length: int
 ) -> None:
-    before = Branch(skip=tuple((a, a + n) for a, n in skipped))
+    before = Rollback(skip=tuple((a, a + n) for a, n in skipped))
     spoilt: Mapping[str, Any] = {
         "first": first, "step": first + length, "kind": "spike", "loss": 9.0
     }  # fmt: skip
-    after = before.after(spoilt, None)
-    bad = {batch_of(step, before.skip) for step in range(max(0, first - 1), first + length)}
-    was = {batch_of(step, before.skip) for step in range(99)}
-    now = {batch_of(step, after.skip) for step in range(99)}
+    after = before.next_rollback(spoilt, None)
+    bad = {batch_for_step(step, before.skip) for step in range(max(0, first - 1), first + length)}
+    was = {batch_for_step(step, before.skip) for step in range(99)}
+    now = {batch_for_step(step, after.skip) for step in range(99)}
     assert not bad & now
     assert {batch for batch in was - bad if batch < max(now)} <= now
-    assert all(batch_of(s, before.skip) == batch_of(s, after.skip) for s in range(first - 1))
+    assert all(
+        batch_for_step(s, before.skip) == batch_for_step(s, after.skip) for s in range(first - 1)
+    )
 
 
 def test_branches_are_read_as_they_were_written(tmp_path: Path) -> None:
     store = Storage(str(tmp_path / "run" / "checkpoints"))
-    assert opened(store) == [Branch()]
+    assert load_rollbacks(store) == [Rollback()]
     spoilt = {"first": 5, "step": 8, "kind": "spike", "loss": math.inf}
-    first = Branch().after(spoilt, 4)
-    note(store, [Branch(), first])
-    assert opened(store) == [Branch(), first]
+    first = Rollback().next_rollback(spoilt, 4)
+    save_rollbacks(store, [Rollback(), first])
+    assert load_rollbacks(store) == [Rollback(), first]
 
 
 @pytest.fixture
@@ -293,17 +299,17 @@ def test_time_is_accounted_for_over_restarts(tmp_path: Path, now: list[float]) -
                 json.dumps({"step": step, "clock": clock, **more}) + "\n" for step, clock in lines
             )
 
-    assert account(tmp_path) == {}
-    note_attempt(tmp_path, 0, 2)
+    assert summarize_goodput(tmp_path) == {}
+    record_attempt(tmp_path, 0, 2)
     log([(1, 110.0), (2, 120.0), (3, 130.0)], compile_seconds=5.0)
     now[0] = 150.0  # 20 s down, 10 s of work lost
-    note_attempt(tmp_path, 2, 1)
+    record_attempt(tmp_path, 2, 1)
     (tmp_path / "metrics.jsonl").write_text("")
     log([(1, 110.0), (2, 120.0)], compile_seconds=5.0)
     now[0] = 157.0  # killed before its first line: nothing is known of its 7 s but that they passed
-    note_attempt(tmp_path, 2, 1)
+    record_attempt(tmp_path, 2, 1)
     log([(3, 167.0), (4, 177.0)], validation_seconds=1.0, checkpoint_seconds=0.5)
-    found = account(tmp_path)
+    found = summarize_goodput(tmp_path)
     assert found == {
         "compile_seconds": 5.0,
         "validation_seconds": 2.0,
@@ -312,19 +318,19 @@ def test_time_is_accounted_for_over_restarts(tmp_path: Path, now: list[float]) -
         "restart_seconds": 27.0,
         "goodput": pytest.approx(1 - 45 / 82),
     }
-    redone = [item["redone_steps"] for item in read(tmp_path / "attempts.jsonl")]
+    redone = [item["redone_steps"] for item in read_jsonl(tmp_path / "attempts.jsonl")]
     assert redone == [0, 1, 0]
 
 
 def test_what_the_second_attempt_compiled_is_not_counted_twice(
     tmp_path: Path, now: list[float]
 ) -> None:
-    note_attempt(tmp_path, 0, 2)
+    record_attempt(tmp_path, 0, 2)
     now[0] = 130.0  # killed before its first line; the next one compiled for 20 s of these 30
-    note_attempt(tmp_path, 0, 2)
+    record_attempt(tmp_path, 0, 2)
     line = {"step": 1, "clock": 150.0, "compile_seconds": 20.0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    found = account(tmp_path)
+    found = summarize_goodput(tmp_path)
     assert (found["compile_seconds"], found["restart_seconds"]) == (0.0, 30.0)
     assert found["goodput"] == pytest.approx(20 / 50)
 
@@ -332,8 +338,8 @@ def test_what_the_second_attempt_compiled_is_not_counted_twice(
 def test_an_attempt_that_finds_nothing_to_do_is_part_of_the_whole(
     tmp_path: Path, now: list[float]
 ) -> None:
-    note_attempt(tmp_path, 0, 2)
+    record_attempt(tmp_path, 0, 2)
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 9, "clock": 200.0}) + "\n")
     now[0] = 600.0  # killed after its last step, before the model was committed
-    note_attempt(tmp_path, 9, 2)
-    assert account(tmp_path)["goodput"] == pytest.approx(100 / 500)
+    record_attempt(tmp_path, 9, 2)
+    assert summarize_goodput(tmp_path)["goodput"] == pytest.approx(100 / 500)

@@ -10,21 +10,27 @@ from hypothesis import strategies as st
 from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN, TokenShards
-from lm.data.mixture import CYCLE, counts
-from lm.data.row_layout import Packs, Pieces, Windows
-from lm.data.sampler import Plan, Sampler, order_of, plain, sampler
-from lm.data.shuffle import Indices, TooFewTokens
+from lm.data.mixture import CYCLE_SAMPLES, cycle_counts
+from lm.data.row_layout import ConcatenatedRows, PackedRows, TokenSpans
+from lm.data.sampler import (
+    Sampler,
+    SamplingPlan,
+    build_sampler,
+    concatenated_sampler,
+    sampler_for_config,
+)
+from lm.data.shuffle import Indices, TooFewTokensError
 from tests.lm.corpora import tiny, token_shards
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=40)
 MIXED = {"books": 1.0, "site": 3.0}
 PLANS = [
-    Plan(1337, 4, 16),
-    Plan(1337, 4, 16, "mask", skip=((2, 4), (9, 30))),
-    Plan(1337, 4, 16, "best_fit"),
-    Plan(1337, 4, 16, "concatenate", MIXED),
-    Plan(1337, 4, 16, "best_fit", MIXED, 500, ((0, 1), (7, 9))),
-    Plan(1337, 4, 16, "concatenate", None, 700, ((3, 5),)),
+    SamplingPlan(1337, 4, 16),
+    SamplingPlan(1337, 4, 16, "mask", skip=((2, 4), (9, 30))),
+    SamplingPlan(1337, 4, 16, "best_fit"),
+    SamplingPlan(1337, 4, 16, "concatenate", MIXED),
+    SamplingPlan(1337, 4, 16, "best_fit", MIXED, 500, ((0, 1), (7, 9))),
+    SamplingPlan(1337, 4, 16, "concatenate", None, 700, ((3, 5),)),
 ]
 
 
@@ -37,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return token_shards(tmp_path_factory.mktemp("store"))
 
 
-def held(pieces: Pieces) -> list[tuple[int, int, int, int]]:
+def held(pieces: TokenSpans) -> list[tuple[int, int, int, int]]:
     """Pieces as a set of rows would show them."""
     columns = (pieces.rows, pieces.columns, pieces.starts, pieces.lengths)
     return list(zip(*(column.tolist() for column in columns), strict=True))
@@ -54,30 +60,30 @@ def test_windows_are_the_stream_cut_at_every_context(lengths: list[int], context
     starts, sizes = ranges(lengths)
     flat = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, sizes, strict=True)])
     if len(flat) <= context:
-        with pytest.raises(TooFewTokens):
-            Windows(starts, sizes, context)
+        with pytest.raises(TooFewTokensError):
+            ConcatenatedRows(starts, sizes, context)
         return
-    stream = Windows(starts, sizes, context)
+    stream = ConcatenatedRows(starts, sizes, context)
     assert stream.rows == (len(flat) - 1) // context
     rows = np.full((stream.rows, context + 1), -1)
-    for row, column, start, length in held(stream.pieces(np.arange(stream.rows))):
+    for row, column, start, length in held(stream.token_spans(np.arange(stream.rows))):
         rows[row, column : column + length] = np.arange(start, start + length)
     expected = [flat[w * context : w * context + context + 1].tolist() for w in range(stream.rows)]
     assert rows.tolist() == expected
     for first in range(0, int(flat[-1]) + 2, 7):
         touched = [w for w in range(stream.rows) if set(expected[w]) & {*range(first, first + 5)}]
-        assert stream.rows_of(first, first + 5).tolist() == touched
+        assert stream.rows_containing(first, first + 5).tolist() == touched
 
 
 @given(LENGTHS, st.integers(1, 30))
 def test_packed_rows_predict_every_token_once(lengths: list[int], context: int) -> None:
     starts, sizes = ranges(lengths)
-    stream = Packs(starts, sizes, context)
-    pieces = stream.pieces(np.arange(stream.rows))
+    stream = PackedRows(starts, sizes, context)
+    pieces = stream.token_spans(np.arange(stream.rows))
     predicted: Counter[int] = Counter()
     saw: dict[int, set[int]] = {row: set() for row in range(stream.rows)}
     for (row, column, start, length), target in zip(
-        held(pieces), pieces.targets.tolist(), strict=True
+        held(pieces), pieces.target_starts.tolist(), strict=True
     ):
         predicted.update(range(target, start + length))
         saw[row] |= set(range(start, start + length))
@@ -88,27 +94,33 @@ def test_packed_rows_predict_every_token_once(lengths: list[int], context: int) 
     assert predicted == Counter(every)
     for first in range(0, every[-1] + 2, 7):
         touched = [row for row, tokens in saw.items() if tokens & {*range(first, first + 5)}]
-        assert stream.rows_of(first, first + 5).tolist() == touched
+        assert stream.rows_containing(first, first + 5).tolist() == touched
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_token_range_leads_to_the_steps_that_hold_it(shards: TokenShards, plan: Plan) -> None:
-    order, steps = sampler(plan, shards), 60
-    batches = [order.pieces(order.samples(step)) for step in range(steps)]
+def test_a_token_range_leads_to_the_steps_that_hold_it(
+    shards: TokenShards, plan: SamplingPlan
+) -> None:
+    order, steps = build_sampler(plan, shards), 60
+    batches = [order.token_spans(order.samples(step)) for step in range(steps)]
     for first, end in [(0, 1), (100, 130), (len(shards) - 40, len(shards)), (77, 77)]:
         expected = {}
         for step, pieces in enumerate(batches):
             hit = (pieces.starts < end) & (pieces.starts + pieces.lengths > first)
             if hit.any() and first < end:
                 expected[step] = sorted(set(pieces.rows[hit].tolist()))
-        assert order.steps_of(first, end, steps) == expected
+        assert order.steps_containing(first, end, steps) == expected
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_an_epoch_takes_every_row_of_every_stream_once(shards: TokenShards, plan: Plan) -> None:
-    order = sampler(replace(plan, skip=()), shards)
-    streams, rows = order.rows(np.arange(9 * CYCLE))  # in whole cycles, streams are in order
-    for number, stream in enumerate(order.streams):
+def test_an_epoch_takes_every_row_of_every_stream_once(
+    shards: TokenShards, plan: SamplingPlan
+) -> None:
+    order = build_sampler(replace(plan, skip=()), shards)
+    streams, rows = order.rows(
+        np.arange(9 * CYCLE_SAMPLES)
+    )  # in whole cycles, streams are in order
+    for number, stream in enumerate(order.row_sources):
         taken = Counter(rows[streams == number].tolist())
         assert set(taken) == set(range(stream.rows))
         assert max(taken.values()) - min(taken.values()) <= 1
@@ -117,55 +129,55 @@ def test_an_epoch_takes_every_row_of_every_stream_once(shards: TokenShards, plan
 
 
 def test_a_mixture_is_held_and_leaves_other_sources_out(shards: TokenShards) -> None:
-    order = sampler(Plan(1, 8, 16, "concatenate", MIXED), shards)
-    source = shards.columns(["source"])["source"].to_numpy()
+    order = build_sampler(SamplingPlan(1, 8, 16, "concatenate", MIXED), shards)
+    source = shards.read_columns(["source"])["source"].to_numpy()
     seen: Counter[str] = Counter()
     for step in range(128):  # a cycle
-        pieces = order.pieces(order.samples(step))
+        pieces = order.token_spans(order.samples(step))
         documents = np.searchsorted(shards.document_starts, pieces.starts, side="right") - 1
         streams, _ = order.rows(order.samples(step))
-        assert [order.names[n] for n in streams[pieces.rows]] == source[documents].tolist()
-        seen.update(order.names[n] for n in streams)
-    assert seen == counts(MIXED)
-    alone = sampler(Plan(1, 8, 16, "concatenate", {"books": 1.0}), shards)
+        assert [order.source_names[n] for n in streams[pieces.rows]] == source[documents].tolist()
+        seen.update(order.source_names[n] for n in streams)
+    assert seen == cycle_counts(MIXED)
+    alone = build_sampler(SamplingPlan(1, 8, 16, "concatenate", {"books": 1.0}), shards)
     assert alone.documents == (source == "books").sum()
 
 
 def test_a_source_without_documents_is_refused_by_name(shards: TokenShards) -> None:
     with pytest.raises(UserError, match=r"train.mixture.web: no document .* books, site"):
-        sampler(Plan(1, 8, 16, "mask", {"web": 1, "site": 1}), shards)
-    with pytest.raises(TooFewTokens, match=r"train.mixture.books: the training split has"):
-        sampler(Plan(1, 8, len(shards) // 2, "mask", MIXED), shards)
+        build_sampler(SamplingPlan(1, 8, 16, "mask", {"web": 1, "site": 1}), shards)
+    with pytest.raises(TooFewTokensError, match=r"train.mixture.books: the training split has"):
+        build_sampler(SamplingPlan(1, 8, len(shards) // 2, "mask", MIXED), shards)
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_facts_are_all_that_the_way_back_needs(shards: TokenShards, plan: Plan) -> None:
-    facts = sampler(plan, shards).facts()
-    again = Plan.read(facts)
-    assert again.facts() == plan.facts()
-    if plan.alone:  # nothing but the number of windows is known of the tokens
-        order = plain(again, facts["windows"] * again.context + 1)
-        whole = sampler(plan, shards)
+def test_facts_are_all_that_the_way_back_needs(shards: TokenShards, plan: SamplingPlan) -> None:
+    facts = build_sampler(plan, shards).to_stats()
+    again = SamplingPlan.from_stats(facts)
+    assert again.to_stats() == plan.to_stats()
+    if plan.needs_no_documents:  # nothing but the number of windows is known of the tokens
+        order = concatenated_sampler(again, facts["windows"] * again.context_length + 1)
+        whole = build_sampler(plan, shards)
         for step in range(0, 60, 7):
-            both = (held(one.pieces(one.samples(step))) for one in (order, whole))
+            both = (held(one.token_spans(one.samples(step))) for one in (order, whole))
             assert next(both) == next(both)
 
 
 def test_facts_of_an_earlier_version_are_the_first_order() -> None:
     facts = {"seed": 5, "batch": 8, "context": 16, "windows": 99}
-    assert Plan.read(facts) == Plan(5, 8, 16)
+    assert SamplingPlan.from_stats(facts) == SamplingPlan(5, 8, 16)
 
 
 def test_figures_of_the_order(tmp_path_factory: pytest.TempPathFactory) -> None:
     tokens = made(tmp_path_factory)
-    facts = order_of(tiny(packing="best_fit", mixture=MIXED), 1, tokens).facts()
+    facts = sampler_for_config(tiny(packing="best_fit", mixture=MIXED), 1, tokens).to_stats()
     assert [stream["source"] for stream in facts["streams"]] == ["books", "site"]
     assert [stream["share"] for stream in facts["streams"]] == [0.25, 0.75]
-    assert sum(stream["tokens"] for stream in facts["streams"]) == tokens.facts["tokens"][TRAIN]
+    assert sum(stream["tokens"] for stream in facts["streams"]) == tokens.stats["tokens"][TRAIN]
     assert facts["windows"] * 16 * (1 - facts["padding"]) == pytest.approx(
-        tokens.facts["tokens"][TRAIN], abs=1
+        tokens.stats["tokens"][TRAIN], abs=1
     )
-    assert order_of(tiny(), 1, tokens).facts()["padding"] == 0
+    assert sampler_for_config(tiny(), 1, tokens).to_stats()["padding"] == 0
 
 
 def distinct(order: Sampler, steps: int) -> int:
@@ -173,7 +185,7 @@ def distinct(order: Sampler, steps: int) -> int:
 
 
 def test_every_step_has_samples_of_its_own(shards: TokenShards) -> None:
-    order = sampler(PLANS[1], shards)
+    order = build_sampler(PLANS[1], shards)
     assert distinct(order, 50) == 50
     assert order.samples(1).tolist() == [4, 5, 6, 7]
     assert order.samples(2).tolist() == [16, 17, 18, 19]

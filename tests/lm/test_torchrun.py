@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset, open_dataset
-from infra.store.cache_dir import VARIABLE
+from infra.store.cache_dir import ENV_VAR
 from lm.config.train import TrainConfig
-from lm.data.sampler import steps_that_saw
-from lm.data.shuffle import Order
+from lm.data.sampler import steps_containing
+from lm.data.shuffle import ShuffleOrder
 from lm.launch import rollback
-from lm.launch.torchrun import TrainingFailed, launch
-from lm.metrics.logger import read
-from lm.train.loop import Job, train
+from lm.launch.torchrun import TrainingFailedError, launch
+from lm.metrics.logger import read_jsonl
+from lm.train.loop import TrainJob, train
 from tasks.train import task
 from tests.lm.corpora import context, splits, tiny, token_shards
 
@@ -46,7 +46,14 @@ def run(
     config: TrainConfig = TWO,
     heard: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, torch.Tensor]:
-    launch(config, seed=1337, tokens=tokens.storage, identity={}, folder=folder, heard=heard)
+    launch(
+        config,
+        seed=1337,
+        tokens=tokens.storage,
+        compatibility_key={},
+        folder=folder,
+        on_metrics=heard,
+    )
     return load_file(folder / "model.safetensors")
 
 
@@ -55,7 +62,7 @@ def undisturbed(
     tokens: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    return run(tokens, folder), read(folder / "metrics.jsonl")
+    return run(tokens, folder), read_jsonl(folder / "metrics.jsonl")
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -75,8 +82,8 @@ def test_two_processes_learn_what_one_does(
     undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
-    train(Job(tiny(tokens=STEPS * 128), 1337, 300, 0, tmp_path), tokens)
-    alone, together = read(tmp_path / "metrics.jsonl"), undisturbed[1]
+    train(TrainJob(tiny(tokens=STEPS * 128), 1337, 300, 0, tmp_path), tokens)
+    alone, together = read_jsonl(tmp_path / "metrics.jsonl"), undisturbed[1]
     assert len(together) == STEPS
     for one, two in zip(alone, together, strict=True):
         assert two["rows_digest"] == one["rows_digest"]
@@ -107,7 +114,7 @@ def test_a_killed_process_costs_no_more_than_the_steps_since_the_checkpoint(
 ) -> None:
     weights = run_and_kill(tokens, tmp_path, lambda: workers(os.getpid())[1])
     assert equal(weights, undisturbed[0])
-    lines = read(tmp_path / "metrics.jsonl")
+    lines = read_jsonl(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [x["loss"] for x in lines] == [x["loss"] for x in undisturbed[1]]
 
@@ -124,7 +131,7 @@ def test_a_killed_torchrun_is_started_again(
 
     weights = run_and_kill(tokens, tmp_path, torchrun)
     assert equal(weights, undisturbed[0])
-    assert len(read(tmp_path / "attempts.jsonl")) == 2
+    assert len(read_jsonl(tmp_path / "attempts.jsonl")) == 2
 
 
 def test_a_killed_launcher_leaves_no_process_and_the_next_one_goes_on(
@@ -185,14 +192,14 @@ def test_a_run_that_keeps_crashing_ends_with_its_last_words(
     tokens: Dataset, tmp_path: Path
 ) -> None:
     (tmp_path / "metrics.jsonl").mkdir()  # nothing can be written there
-    with pytest.raises(TrainingFailed, match=r"ended with status 1:(.|\n)*IsADirectoryError"):
+    with pytest.raises(TrainingFailedError, match=r"ended with status 1:(.|\n)*IsADirectoryError"):
         run(tokens, tmp_path, tiny(restarts=0))
 
 
 def test_the_stage_commits_a_model(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
     seen: list[Progress] = []
 
     class Listener:
@@ -206,20 +213,20 @@ def test_the_stage_commits_a_model(
     spec = task.spec(ctx, config=config, tokens=tokens)
     made = task.build(ctx, spec, config=config, tokens=tokens)
     assert open_dataset(made.storage).content == made.content
-    assert made.counts.in_ == made.counts.kept == tokens.facts["documents"]["train"]
-    assert made.facts["parameters"] == 300 * 32 + 2 * (32 * 64 + 32 * 32 + 3 * 32 * 96 + 64) + 32
-    assert made.facts["steps"] == 10
-    assert made.facts["validation_loss"] < 5.7
+    assert made.counts.n_in == made.counts.kept == tokens.stats["documents"]["train"]
+    assert made.stats["parameters"] == 300 * 32 + 2 * (32 * 64 + 32 * 32 + 3 * 32 * 96 + 64) + 32
+    assert made.stats["steps"] == 10
+    assert made.stats["validation_loss"] < 5.7
     names = set(made.manifest.files)
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
     assert {"records/metrics.jsonl", "records/step-000000010/complete.json"} <= names
     assert not task.work_folder(spec).exists()
-    assert seen[-1].done == seen[-1].total == 10
+    assert seen[-1].completed == seen[-1].total == 10
     assert seen[-1].values is not None
-    assert seen[-1].values["loss"] == made.facts["loss"]
+    assert seen[-1].values["loss"] == made.stats["loss"]
     training, _ = splits(tokens)
-    order = Order(1337, made.facts["windows"])
-    seen_by = [set(order.at(np.arange(step * 8, step * 8 + 8)).tolist()) for step in range(10)]
+    order = ShuffleOrder(1337, made.stats["windows"])
+    seen_by = [set(order.rows_at(np.arange(step * 8, step * 8 + 8)).tolist()) for step in range(10)]
     first, end = training.document_range(5)
     # A window's row holds its own 16 tokens and the next one, the last target.
     expected = [
@@ -227,7 +234,7 @@ def test_the_stage_commits_a_model(
         for step, windows in enumerate(seen_by)
         if any(w * 16 < end and first < w * 16 + 17 for w in windows)
     ]
-    assert steps_that_saw(made, first, end) == expected
+    assert steps_containing(made, first, end) == expected
     watched = config.model_copy(update={"log_every": 3, "keep": 7, "checkpoint_every": 2})
     assert task.spec(ctx, config=watched, tokens=tokens).fingerprint == spec.fingerprint
 
@@ -235,7 +242,7 @@ def test_the_stage_commits_a_model(
 def test_two_runs_of_one_model_wait_for_each_other(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
     ctx, config = context(tmp_path / "store"), tiny()
     spec = task.spec(ctx, config=config, tokens=tokens)
     launched = []

@@ -11,12 +11,12 @@ from torch import Tensor
 from infra.dataset.dataset import Dataset
 from lm.checkpoint import marker
 from lm.config.train import TrainConfig
-from lm.metrics.logger import read
+from lm.metrics.logger import read_jsonl
 from lm.models import dropout
-from lm.models.registry import build
-from lm.train.loop import Job, train
-from lm.train.loss_spike import Spoilt
-from lm.train.state import State, Weights, copied
+from lm.models.registry import build_model
+from lm.train.loop import TrainJob, train
+from lm.train.loss_spike import LossDivergedError
+from lm.train.state import State, Weights, clone_weights
 from tests.lm.corpora import tiny, token_shards
 
 
@@ -26,8 +26,8 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def run(tokens: Dataset, folder: Path, config: TrainConfig) -> tuple[Weights, list[dict[str, Any]]]:
-    weights, _ = train(Job(config, 1337, 300, 0, folder), tokens)
-    return weights, read(folder / "metrics.jsonl")
+    weights, _ = train(TrainJob(config, 1337, 300, 0, folder), tokens)
+    return weights, read_jsonl(folder / "metrics.jsonl")
 
 
 def figures(lines: list[dict[str, Any]], name: str) -> list[float]:
@@ -53,7 +53,7 @@ def test_every_sample_of_a_run_is_dropped_from_in_its_own_way(
 
     def keys(seed: int, samples: NDArray[Any]) -> NDArray[Any]:
         seen.extend(samples.tolist())
-        return dropout.sample_keys(seed, samples)
+        return dropout.dropout_keys(seed, samples)
 
     monkeypatch.setattr("lm.train.loop.sample_keys", keys)
     run(tokens, tmp_path, tiny(dropout=0.1))
@@ -63,16 +63,16 @@ def test_every_sample_of_a_run_is_dropped_from_in_its_own_way(
 def test_the_average_forgets_its_beginning_and_is_what_is_kept(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follow, seen = State.follow, list[Weights]()
+    follow, seen = State.update_ema, list[Weights]()
 
     def noted(self: State, decay: float, step: int) -> None:
-        seen.append(copied(self.model))
+        seen.append(clone_weights(self.model))
         follow(self, decay, step)
 
     monkeypatch.setattr(State, "follow", noted)
     kept, lines = run(tokens, tmp_path / "averaged", tiny(ema=0.5))
     torch.manual_seed(1337)
-    expected = copied(build(Job(tiny(), 1337, 300, 0, tmp_path).shape))
+    expected = clone_weights(build_model(TrainJob(tiny(), 1337, 300, 0, tmp_path).model_config))
     for step, weights in enumerate(seen):
         decay = min(0.5, (1 + step) / (10 + step))
         for name, weight in weights.items():
@@ -90,11 +90,11 @@ def test_gradients_that_are_no_numbers_end_a_run_in_fp16_when_no_scale_helps(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lm.train.loop.clipped", lambda *_: torch.tensor(torch.nan))
-    with pytest.raises(Spoilt) as ended:
+    with pytest.raises(LossDivergedError) as ended:
         run(tokens, tmp_path, tiny(precision="fp16", tokens=40 * 8 * 16))
     assert ended.value.kind == "not_finite"
     assert ended.value.step == 17  # 65,536 halved so often is below 1
-    lines = read(tmp_path / "metrics.jsonl")
+    lines = read_jsonl(tmp_path / "metrics.jsonl")
     assert len(lines) == 16
     assert not any("gradient_norm" in line for line in lines)
 
@@ -103,7 +103,7 @@ def test_a_run_in_fp16_that_has_not_moved_yet_resumes_to_the_bit(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its optimizers must come back as ones that have taken no step."""
-    monkeypatch.setattr("lm.optim.loss_scale.FIRST", 2.0**24)
+    monkeypatch.setattr("lm.optim.loss_scale.INITIAL_SCALE", 2.0**24)
     config = tiny(
         precision="fp16", checkpoint_every=1, keep=99, optimizer="adamw", learning_rate=0.003
     )
@@ -122,7 +122,7 @@ def test_a_run_in_fp16_that_has_not_moved_yet_resumes_to_the_bit(
 def test_compiled_a_model_gives_the_same_loss_and_gradients(blocks: bool, tmp_path: Path) -> None:
     """Block by block is how sharded models are compiled; dropout differs from block to block."""
     config = tiny(layers=3)
-    model = build(Job(config, 1337, 300, 0, tmp_path).shape)
+    model = build_model(TrainJob(config, 1337, 300, 0, tmp_path).model_config)
     model.dropout = 0.1
     drawn = torch.Generator().manual_seed(0)
     rows = torch.randint(0, 300, (4, 17), generator=drawn)

@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load, load_file, save
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.stage import Spec, Stage, commit_files
+from infra.dataset.stage import DatasetSpec, Stage, commit_files
 from lm.models.decoder import Decoder
-from lm.models.registry import build
+from lm.models.registry import build_model
 from lm.models.weights import save_weights
-from lm.train.loop import Job
-from lm.train.worker import save_probe
+from lm.train.loop import TrainJob
+from lm.train.worker import save_reference_logits
 from tasks.release import task
-from tasks.release.export import ParityBroken, Trained, check_logits, export
+from tasks.release.export import ParityError, TrainedModel, check_logits, export
 from tests.lm.corpora import context, texts, tiny, token_shards, tokenizer
 
 TRAIN = Stage("train", ("tests.release.test_release",))
@@ -26,9 +26,9 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def decoder(**changes: Any) -> Decoder:
-    job = Job(tiny(**changes), 1337, 300, 0, Path())
+    job = TrainJob(tiny(**changes), 1337, 300, 0, Path())
     torch.manual_seed(3)
-    model = build(job.shape)
+    model = build_model(job.model_config)
     with torch.no_grad():
         for weight in model.parameters():  # far from the beginning, where all logits are near 0
             weight.add_(torch.randn_like(weight) * 0.2)
@@ -36,13 +36,13 @@ def decoder(**changes: Any) -> Decoder:
 
 
 def described(model: Decoder) -> bytes:
-    shape = {**vars(model.shape)}
+    shape = {**vars(model.config)}
     return json.dumps({"shape": shape, "training": {"layers": 2, "learning_rate": 0.01}}).encode()
 
 
 def trained_files(model: Decoder, folder: Path, tokens: Dataset) -> dict[str, bytes]:
     save_weights(model, folder / "model.safetensors")
-    save_probe(model, folder / "probe.safetensors")
+    save_reference_logits(model, folder / "probe.safetensors")
     return {
         "config.json": described(model),
         "tokenizer.json": tokens.read("tokenizer.json"),
@@ -69,16 +69,18 @@ def test_transformers_says_what_the_training_model_says(
     from transformers import AutoModelForCausalLM
 
     model = decoder(**changes)
-    trained = Trained.read(trained_files(model, tmp_path, tokens), eos=0)
+    trained = TrainedModel.from_files(trained_files(model, tmp_path, tokens), eos=0)
     folder = tmp_path / "hf"
     assert export(trained, folder) <= 1e-4
     loaded: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
-    inputs = torch.randint(0, 300, (3, model.shape.context))
+    inputs = torch.randint(0, 300, (3, model.config.context_length))
     with torch.no_grad():
         ours, theirs = model(inputs), loaded(inputs).logits
     assert ours.abs().max() > 1
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
-    if model.shape.layout == "llama" or model.shape.bias:  # Hugging Face's GPT-2 has biases always
+    if (
+        model.config.architecture == "llama" or model.config.bias
+    ):  # Hugging Face's GPT-2 has biases always
         mine, theirs = (sum(p.numel() for p in m.parameters()) for m in (model, loaded))
         assert mine == theirs
 
@@ -87,7 +89,7 @@ def test_the_tokenizer_comes_along(tokens: Dataset, tmp_path: Path) -> None:
     from transformers import AutoTokenizer, GenerationConfig
 
     folder = tmp_path / "hf"
-    export(Trained.read(trained_files(decoder(), tmp_path, tokens), eos=0), folder)
+    export(TrainedModel.from_files(trained_files(decoder(), tmp_path, tokens), eos=0), folder)
     exported: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     for text in texts(5):
         assert exported.encode(text) == tokenizer().encode(text).ids
@@ -102,17 +104,17 @@ def test_a_model_that_says_something_else_is_not_released(tokens: Dataset, tmp_p
     weights = load(files["model.safetensors"])
     first = weights["blocks.0.qkv.weight"]
     first[:32] = first[:32].roll(1, 0)  # query rows, each in its neighbour's place
-    wrong = Trained.read({**files, "model.safetensors": save(weights)}, eos=0)
-    with pytest.raises(ParityBroken, match=r"differs by .* nothing was released"):
+    wrong = TrainedModel.from_files({**files, "model.safetensors": save(weights)}, eos=0)
+    with pytest.raises(ParityError, match=r"differs by .* nothing was released"):
         export(wrong, tmp_path / "hf")
 
 
 def test_no_number_is_no_agreement(tokens: Dataset, tmp_path: Path) -> None:
-    trained = Trained.read(trained_files(decoder(), tmp_path, tokens), eos=0)
+    trained = TrainedModel.from_files(trained_files(decoder(), tmp_path, tokens), eos=0)
     export(trained, tmp_path / "hf")
-    spoilt = {**trained.probe, "logits": trained.probe["logits"] * torch.nan}
-    with pytest.raises(ParityBroken):
-        check_logits(Trained(trained.shape, {}, spoilt, b"", 0), tmp_path / "hf")
+    spoilt = {**trained.reference_logits, "logits": trained.reference_logits["logits"] * torch.nan}
+    with pytest.raises(ParityError):
+        check_logits(TrainedModel(trained.model_config, {}, spoilt, b"", 0), tmp_path / "hf")
 
 
 def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path: Path) -> None:
@@ -123,16 +125,16 @@ def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path
     facts = {"parameters": 7, "loss": 3.2, "validation_loss": 3.5, "tokens": 1280, "epochs": 0.25}
     trained = commit_files(
         ctx,
-        Spec(TRAIN, "tiny", {}, (tokens,)),
+        DatasetSpec(TRAIN, "tiny", {}, (tokens,)),
         {name: tmp_path / name for name in files},
         counts=tokens.counts,
-        facts=facts,
+        stats=facts,
     )
     spec = task.spec(ctx, model=trained, tokens=tokens)
     made = task.build(ctx, spec, model=trained, tokens=tokens)
-    assert made.facts["largest_logit_difference"] <= 1e-4
+    assert made.stats["largest_logit_difference"] <= 1e-4
     assert made.counts == trained.counts
-    folder = made.storage.local()
+    folder = made.storage.local_path()
     assert folder is not None
     weights = load_file(folder / "model.safetensors")
     assert "model.layers.1.mlp.gate_proj.weight" in weights

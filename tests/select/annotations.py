@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import digest
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.schemas.quality_rules import RULES
 from infra.schemas.signals import SIGNALS
 
@@ -48,10 +48,10 @@ def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     )
 
 
-def write(texts: pa.Table, rows: Sequence[dict[str, Any] | None]) -> Iterator[Outcome]:
+def write(texts: pa.Table, rows: Sequence[dict[str, Any] | None]) -> Iterator[PartResult]:
     """A part; ``None`` is a document that broke the annotator."""
     good = [i for i, row in enumerate(rows) if row is not None]
-    said = verdicts(
+    said = ledger_table(
         "annotate",
         texts["id"].to_pylist(),
         reasons=[None if row else "ValueError" for row in rows],
@@ -62,7 +62,7 @@ def write(texts: pa.Table, rows: Sequence[dict[str, Any] | None]) -> Iterator[Ou
         for i in good
         if (row := rows[i]) is not None
     ]
-    yield Outcome(table(measured), said)
+    yield PartResult(table(measured), said)
 
 
 def annotated(
@@ -71,7 +71,11 @@ def annotated(
     """Annotations of a data set of documents: given ones, or ones that pass every rule."""
     units = []
     for number, part in enumerate(documents.parts):
-        given = rows[number] if rows is not None else [note()] * part.rows
-        units.append(Unit(digest([part.content, list(given)]), (part.table(), given), part.rows))
-    spec = Spec(NOTES, documents.source, {"keys": [unit.key for unit in units]}, (documents,))
-    return build(ctx, spec, units, write)
+        given = rows[number] if rows is not None else [note()] * part.num_rows
+        units.append(
+            WorkUnit(json_sha256([part.content, list(given)]), (part.table(), given), part.num_rows)
+        )
+    spec = DatasetSpec(
+        NOTES, documents.source, {"keys": [unit.key for unit in units]}, (documents,)
+    )
+    return build_dataset(ctx, spec, units, write)

@@ -13,9 +13,9 @@ def read(**fields: Any) -> SelectConfig:
 
 
 def test_defaults_are_finewebs() -> None:
-    gates = read().gates("site")
+    gates = read().filters_for("site")
     assert gates.languages == {"en": 0.65}
-    assert gates.quality == ("gopher_repetition", "gopher_quality", "c4", "fineweb")
+    assert gates.quality_filters == ("gopher_repetition", "gopher_quality", "c4", "fineweb")
     assert gates.pii == "mask"
 
 
@@ -30,17 +30,17 @@ def test_an_override_replaces_what_it_names_and_inherits_the_rest() -> None:
             "mail": {"languages": {}, "pii": "drop"},
         },
     )
-    library = config.gates("library")
-    assert library.quality == ("gopher_quality", "fineweb")
-    assert library.rules == {
+    library = config.filters_for("library")
+    assert library.quality_filters == ("gopher_quality", "fineweb")
+    assert library.thresholds == {
         "fineweb_short_lines": 0.9,
         "fineweb_newlines": None,
         "c4_sentences": 2,
     }
     assert library.languages == {"en": 0.65}
-    assert (config.gates("mail").languages, config.gates("mail").pii) == ({}, "drop")
-    assert config.gates("site").rules == {"fineweb_short_lines": 0.7, "c4_sentences": 2}
-    assert config.gates(None) == config.gates("site")
+    assert (config.filters_for("mail").languages, config.filters_for("mail").pii) == ({}, "drop")
+    assert config.filters_for("site").thresholds == {"fineweb_short_lines": 0.7, "c4_sentences": 2}
+    assert config.filters_for(None) == config.filters_for("site")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.select.pii_mask import mask, mask_document, merged, moved
+from tasks.select.pii_mask import apply_edits, edit_document, map_offsets, merge_spans
 
 KINDS = ("email", "ip", "phone", "card", "iban")
 
@@ -25,12 +25,12 @@ SPANS = st.lists(
 def test_each_kind_has_its_mask() -> None:
     text = "Ünal <a@b.c>, 10.0.0.1"
     spans = [span(14, 22, "ip"), span(6, 11)]
-    assert mask(text, spans) == "Ünal <<EMAIL>>, <IP>"
-    assert mask(text, []) == text
+    assert apply_edits(text, spans) == "Ünal <<EMAIL>>, <IP>"
+    assert apply_edits(text, []) == text
 
 
 def test_overlapping_spans_become_one() -> None:
-    assert merged([span(5, 9, "phone"), span(0, 6, "card"), span(9, 10)]) == [
+    assert merge_spans([span(5, 9, "phone"), span(0, 6, "card"), span(9, 10)]) == [
         (0, 9, "card"),
         (9, 10, "email"),
     ]
@@ -50,7 +50,7 @@ def test_titles_are_masked_as_well() -> None:
             {"chapter": 1, **span(7, 14, "ip")},
         ],
     }
-    masked, kinds = mask_document(document, spans)
+    masked, kinds = edit_document(document, spans)
     assert masked == {
         "text": "<EMAIL> writes",
         "title": "Mail <EMAIL>",
@@ -59,18 +59,18 @@ def test_titles_are_masked_as_well() -> None:
     assert kinds == {"email": 3, "ip": 1}
     bare = {"text": "a@b.c writes", "title": None, "chapters": None}
     empty: dict[str, Any] = {"pii_title": [], "pii_chapters": None}
-    assert mask_document(bare, {**spans, **empty})[0] == {**bare, "text": "<EMAIL> writes"}
+    assert edit_document(bare, {**spans, **empty})[0] == {**bare, "text": "<EMAIL> writes"}
 
 
 @given(SPANS)
 def test_private_characters_vanish_and_the_others_stay(spans: list[dict[str, int | str]]) -> None:
     private = {i for s in spans for i in range(int(s["start"]), int(s["end"]))}
     text = "".join("#" if i in private else chr(0x4E00 + i) for i in range(40))
-    out = mask(text, spans)
+    out = apply_edits(text, spans)
     assert "#" not in out
     assert [c for c in out if ord(c) >= 0x4E00] == [c for c in text if c != "#"]
     offsets = list(range(41))
-    new = moved(offsets, spans)
+    new = map_offsets(offsets, spans)
     assert new == sorted(new)
     assert new[40] == len(out)
     for i in range(40):
@@ -93,18 +93,18 @@ def test_cuts_and_masks_go_in_one_pass(
     private = {i for s in spans for i in range(int(s["start"]), int(s["end"]))}
     gone = {i for start, end in cuts for i in range(start, end)}
     text = "".join("#" if i in private else chr(0x4E00 + i) for i in range(40))
-    out = mask(text, spans, cuts)
+    out = apply_edits(text, spans, cuts)
     assert "#" not in out
     left = [i for i in range(40) if i not in private | gone]
     assert [c for c in out if ord(c) >= 0x4E00] == [text[i] for i in left]
-    new = moved(range(41), spans, cuts)
+    new = map_offsets(range(41), spans, cuts)
     assert new == sorted(new)
     assert new[40] == len(out)
     assert all(out[new[i]] == text[i] for i in left)
-    whole = [set(range(start, end)) for start, end, _ in merged(spans)]
+    whole = [set(range(start, end)) for start, end, _ in merge_spans(spans)]
     masks = sum(not inside <= gone for inside in whole)
     assert out.count("<") == masks
     document = {"text": text, "title": None, "chapters": None}
-    masked, kinds = mask_document(document, {"pii": spans}, cuts)
+    masked, kinds = edit_document(document, {"pii": spans}, cuts)
     assert masked["text"] == out
     assert sum(kinds.values()) == masks

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.select.config import SelectConfig
-from tasks.select.rank import ranks, signals
+from tasks.select.rank import rank_keys, required_signals
 
 DOCUMENTS = pa.table({"date": ["2020-05-01", None, "2021", "2020-05-01T10:00:00Z"]})
 NOTES = pa.table({"characters": [5, 6, 7, 8], "language_score": [0.1, 0.9, 0.5, 0.5]})
@@ -25,13 +25,13 @@ NOTES = pa.table({"characters": [5, 6, 7, 8], "language_score": [0.1, 0.9, 0.5, 
     ],
 )
 def test_smaller_numbers_come_first(key: str, order: list[int]) -> None:
-    found = ranks([key], 4, DOCUMENTS, NOTES)
+    found = rank_keys([key], 4, DOCUMENTS, NOTES)
     assert np.argsort(found[:, 0], kind="stable").tolist() == order
 
 
 def test_an_order_names_the_annotations_it_reads() -> None:
     order = ("source", "longest", "newest", "highest:language_score")
-    assert signals(order) == {"characters", "language_score"}
+    assert required_signals(order) == {"characters", "language_score"}
 
 
 def test_an_unknown_preference_is_refused_with_those_there_are() -> None:

@@ -8,29 +8,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.schemas.quality_rules import RULES
-from tasks.select.config import Gates, SelectConfig
-from tasks.select.rules import columns, evidence, judge
+from tasks.select.config import SelectConfig, SourceFilters
+from tasks.select.rules import apply_rules, required_columns, rule_evidence
 from tests.select.annotations import note, table
 
 
-def gates(**fields: Any) -> Gates:
-    return SelectConfig.model_validate({"languages": {}, **fields}).gates("site")
+def gates(**fields: Any) -> SourceFilters:
+    return SelectConfig.model_validate({"languages": {}, **fields}).filters_for("site")
 
 
 def reasons(rows: list[dict[str, Any]], **fields: Any) -> list[str | None]:
-    judged = judge(table(rows), gates(**fields))
+    judged = apply_rules(table(rows), gates(**fields))
     return [judged.reason(row) for row in range(len(rows))]
 
 
-def plainly(row: dict[str, Any], chosen: Gates) -> str | None:
+def plainly(row: dict[str, Any], chosen: SourceFilters) -> str | None:
     """The definition."""
     if chosen.languages:
         least = chosen.languages.get(row["language"])
         if least is None or row["language_score"] < least:
             return "language"
-    for name in chosen.quality:
+    for name in chosen.quality_filters:
         for rule in RULES[name]:
-            threshold = chosen.rules.get(rule.name, rule.threshold)
+            threshold = chosen.thresholds.get(rule.name, rule.threshold)
             if threshold is None or not rule.applies_to(row["language"]):
                 continue
             if not rule.passes(row[rule.signal], threshold):
@@ -73,13 +73,13 @@ def test_columns_give_what_rows_give(rows: list[dict[str, Any]], fields: dict[st
     chosen = gates(**fields)
     assert reasons(rows, **fields) == [plainly(row, chosen) for row in rows]
     # Only what `columns` names is looked at.
-    narrow = table(rows).select(columns(chosen))
-    judged = judge(narrow, chosen)
-    assert judged.failed.tolist() == judge(table(rows), chosen).failed.tolist()
+    narrow = table(rows).select(required_columns(chosen))
+    judged = apply_rules(narrow, chosen)
+    assert judged.failed_rule.tolist() == apply_rules(table(rows), chosen).failed_rule.tolist()
     for row in range(len(rows)):
         reason = judged.reason(row)
         if reason is not None:
-            assert evidence(narrow, chosen, row, reason)
+            assert rule_evidence(narrow, chosen, row, reason)
 
 
 def test_limits_are_inclusive_and_can_be_moved_or_switched_off() -> None:
@@ -109,18 +109,18 @@ def test_evidence_names_value_and_limit() -> None:
         ]
     )
     chosen = gates(languages={"de": 0.5}, rules={"c4_sentences": 3}, pii="drop")
-    assert evidence(rows, chosen, 0, "language") == {
+    assert rule_evidence(rows, chosen, 0, "language") == {
         "language": "de",
         "score": 0.4,
         "threshold": 0.5,
     }
-    assert evidence(rows, chosen, 0, "c4_sentences") == {
+    assert rule_evidence(rows, chosen, 0, "c4_sentences") == {
         "signal": "c4_sentences",
         "value": 2,
         "required": ">=",
         "threshold": 3,
     }
-    assert evidence(rows, chosen, 1, "pii") == {"kinds": {"email": 1, "ip": 2}}
+    assert rule_evidence(rows, chosen, 1, "pii") == {"kinds": {"email": 1, "ip": 2}}
 
 
 def test_the_page_about_selection_lists_every_rule() -> None:

@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.select.cluster_selection import CANDIDATE, groups_of, preference
-from tasks.select.survivors import STAYS
-from tasks.select.survivors import elect as kernel_elect
+from tasks.select.cluster_selection import CANDIDATE_SCHEMA, exact_groups, preference_order
+from tasks.select.survivors import NO_SURVIVOR
+from tasks.select.survivors import choose_survivors as kernel_elect
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def elect(
             "rank": [list(c.rank) for c in found],
             "passed": [True] * len(found),
         },
-        schema=CANDIDATE,
+        schema=CANDIDATE_SCHEMA,
     )
-    group = groups_of(table)
+    group = exact_groups(table)
     of = {str(c.group): int(g) for c, g in zip(found, group, strict=True)}
     # A pair may name a group of which nobody passed; it stands in the table, but not for election.
     known = [p for p in pairs if str(p[0]) in of and str(p[1]) in of]
     result = kernel_elect(
-        preference(table),
+        preference_order(table),
         group,
         np.array([(of[str(a)], of[str(b)]) for a, b, *_ in known], np.int64).reshape(-1, 2),
         np.array([p[2] for p in known], np.float64),
@@ -72,7 +72,7 @@ def elect(
             int(result.band[row]),
         )
         for row, candidate in enumerate(found)
-        if result.survivor[row] != STAYS
+        if result.survivor[row] != NO_SURVIVOR
     }
 
 

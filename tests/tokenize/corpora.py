@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import digest, document_id
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.fingerprint import document_id, json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.store.storage import Storage
-from tasks.tokenize.bpe import train
+from tasks.tokenize.bpe import train_bpe_from_texts
 from tasks.tokenize.encode import Encoder
-from tasks.tokenize.pretokenizer import Rule, Style
+from tasks.tokenize.pretokenizer import PretokenizerRule, PretokenizerStyle
 
 STAGE = Stage("select", ("tests.tokenize.corpora",))
 EOS = "<|endoftext|>"
@@ -33,7 +33,7 @@ def table(
 ) -> pa.Table:
     """Documents as `select` leaves them, as far as these stages read them."""
     n = len(texts)
-    urls = [f"https://example.org/{digest(text)[:8]}" for text in texts]
+    urls = [f"https://example.org/{json_sha256(text)[:8]}" for text in texts]
     ids = [
         document_id("site", url, (text or "").encode())
         for url, text in zip(urls, texts, strict=True)
@@ -60,22 +60,29 @@ def variations(count: int, start: int = 0) -> list[str]:
 
 def context(root: Path | str, seed: int = 1337, workers: int = 0) -> Context:
     """A run that works in this process, unless told otherwise."""
-    cluster = Cluster(ClusterConfig.model_validate({"workers": workers}))
-    return Context(Storage(str(root)), seed, cluster, Silent())
+    cluster = DaskCluster(ClusterConfig.model_validate({"workers": workers}))
+    return Context(Storage(str(root)), seed, cluster, NullReporter())
 
 
 def corpus(ctx: Context, parts: Sequence[pa.Table]) -> Dataset:
     """A committed corpus."""
-    names = [digest(part["id"].to_pylist()) for part in parts]
-    units = [Unit(name, (part,), part.num_rows) for name, part in zip(names, parts, strict=True)]
-    return build(ctx, Spec(STAGE, None, {"parts": names}), units, keep)
+    names = [json_sha256(part["id"].to_pylist()) for part in parts]
+    units = [
+        WorkUnit(name, (part,), part.num_rows) for name, part in zip(names, parts, strict=True)
+    ]
+    return build_dataset(ctx, DatasetSpec(STAGE, None, {"parts": names}), units, keep)
 
 
-def keep(part: pa.Table) -> list[Outcome]:
+def keep(part: pa.Table) -> list[PartResult]:
     """Pass a table on."""
-    return [Outcome(part, verdicts("select", part["id"].to_pylist()))]
+    return [PartResult(part, ledger_table("select", part["id"].to_pylist()))]
 
 
-def encoder(style: Style = "gpt2", vocab_size: int = 400) -> Encoder:
+def encoder(style: PretokenizerStyle = "gpt2", vocab_size: int = 400) -> Encoder:
     """A small tokenizer that knows the words of `PROSE`."""
-    return Encoder(train(PROSE, vocab_size=vocab_size, specials=[EOS], rule=Rule(style)), EOS)
+    return Encoder(
+        train_bpe_from_texts(
+            PROSE, vocab_size=vocab_size, special_tokens=[EOS], rule=PretokenizerRule(style)
+        ),
+        EOS,
+    )

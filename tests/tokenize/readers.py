@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from infra.download.pypi import fetch
+from infra.download.pypi import fetch_archive
 
 Pin = tuple[str, str, str, str]
 
@@ -43,7 +43,7 @@ DATATROVE: list[Pin] = [
 def ask(pins: list[Pin], code: str, *arguments: object, folder: Path) -> Any:
     """Run code in a process that can import the packages; what it prints last, as JSON."""
     for pin in pins:
-        with zipfile.ZipFile(fetch(*pin)) as wheel:
+        with zipfile.ZipFile(fetch_archive(*pin)) as wheel:
             wheel.extractall(folder)
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],

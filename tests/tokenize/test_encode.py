@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from infra.formats.megatron import Tokens
 from tasks.tokenize import encode
-from tasks.tokenize.bpe import train
-from tasks.tokenize.encode import BadTokenizer, Encoder, chunks
-from tasks.tokenize.pretokenizer import Rule, Style, untrained
+from tasks.tokenize.bpe import train_bpe_from_texts
+from tasks.tokenize.encode import Encoder, InvalidTokenizerError, split_long_text
+from tasks.tokenize.pretokenizer import PretokenizerRule, PretokenizerStyle, empty_bpe
 from tests.tokenize.corpora import EOS, PROSE, encoder, variations
 
 GPT2, LLAMA3 = encoder("gpt2"), encoder("llama3")
@@ -32,9 +32,9 @@ def ids_of(encoder: Encoder, text: str) -> Tokens:
 def test_any_text_comes_back_as_it_was(encoder: Encoder, text: str) -> None:
     ids = ids_of(encoder, text)
     assert encoder.decode(ids) == text
-    assert ids[-1] == encoder.eos
-    assert encoder.eos not in ids[:-1]
-    assert ids.max() < encoder.vocabulary
+    assert ids[-1] == encoder.eos_id
+    assert encoder.eos_id not in ids[:-1]
+    assert ids.max() < encoder.vocab_size
 
 
 @STYLES
@@ -54,7 +54,7 @@ def test_every_byte_is_in_the_vocabulary(encoder: Encoder) -> None:
 def test_text_that_looks_like_a_special_token_stays_text(encoder: Encoder) -> None:
     text = f"before {EOS} after {EOS}"
     ids = ids_of(encoder, text)
-    assert (ids == encoder.eos).sum() == 1
+    assert (ids == encoder.eos_id).sum() == 1
     assert encoder.decode(ids) == text
 
 
@@ -64,7 +64,7 @@ def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(
     encoder: Encoder, words: list[str]
 ) -> None:
     text = "".join(words)
-    pieces = list(chunks(text, 3))
+    pieces = list(split_long_text(text, 3))
     assert "".join(pieces) == text
     whole = ids_of(encoder, text)[:-1].tolist()
     if all(before[-1:].isalpha() and after[:1] == " " for before, after in pairwise(pieces)):
@@ -81,7 +81,7 @@ def test_a_huge_line_is_encoded_in_bounded_pieces(
     monkeypatch.setattr(encode, "CHUNK", 100)
     monkeypatch.setattr(encode, "BATCH", 250)
     long = text * (5_000 // len(text))
-    assert max(map(len, chunks(long, encode.CHUNK))) <= 200
+    assert max(map(len, split_long_text(long, encode.CHUNK_CHARACTERS))) <= 200
     batch = [long, "short", long]
     results = encoder.encode(batch)
     assert [encoder.decode(ids) for ids in results if not isinstance(ids, Exception)] == batch
@@ -96,8 +96,8 @@ def test_ids_are_the_same_in_any_batch() -> None:
 
 
 def test_styles_differ_where_they_should() -> None:
-    def words(style: Style, text: str) -> list[str]:
-        cutter = untrained(Rule(style)).pre_tokenizer
+    def words(style: PretokenizerStyle, text: str) -> list[str]:
+        cutter = empty_bpe(PretokenizerRule(style)).pre_tokenizer
         assert cutter is not None
         return [word.replace("Ġ", "_") for word, _ in cutter.pre_tokenize_str(text)]
 
@@ -107,8 +107,8 @@ def test_styles_differ_where_they_should() -> None:
 
 def test_training_depends_on_the_texts_alone() -> None:
     texts = variations(60)
-    one = train(texts, vocab_size=500, specials=[EOS])
-    assert train(list(reversed(texts)), vocab_size=500, specials=[EOS]) == one
+    one = train_bpe_from_texts(texts, vocab_size=500, special_tokens=[EOS])
+    assert train_bpe_from_texts(list(reversed(texts)), vocab_size=500, special_tokens=[EOS]) == one
     # A fresh process has fresh hash seeds.
     code = (
         "import sys; from tasks.tokenize.bpe import train;"
@@ -120,8 +120,8 @@ def test_training_depends_on_the_texts_alone() -> None:
 
 
 def test_a_vocabulary_without_text_is_the_bytes() -> None:
-    bare = Encoder(train([], vocab_size=8192, specials=[EOS]), EOS)
-    assert bare.vocabulary == 257
+    bare = Encoder(train_bpe_from_texts([], vocab_size=8192, special_tokens=[EOS]), EOS)
+    assert bare.vocab_size == 257
     assert len(ids_of(bare, "é")) == 3
 
 
@@ -146,10 +146,12 @@ def test_a_text_that_cannot_be_encoded_does_not_take_others_with_it() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"not json"])
 def test_a_file_that_is_no_tokenizer_is_refused(data: bytes) -> None:
-    with pytest.raises(BadTokenizer, match=r"not a tokenizer\.json"):
+    with pytest.raises(InvalidTokenizerError, match=r"not a tokenizer\.json"):
         Encoder(data, EOS)
 
 
 def test_a_tokenizer_without_the_end_of_text_is_refused_with_a_hint() -> None:
-    with pytest.raises(BadTokenizer, match=r"no token '</s>'.*end_of_text.*<\|endoftext\|>"):
-        Encoder(train(PROSE, vocab_size=300, specials=[EOS]), "</s>")
+    with pytest.raises(
+        InvalidTokenizerError, match=r"no token '</s>'.*end_of_text.*<\|endoftext\|>"
+    ):
+        Encoder(train_bpe_from_texts(PROSE, vocab_size=300, special_tokens=[EOS]), "</s>")

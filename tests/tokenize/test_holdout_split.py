@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.tokenize.holdout_split import cut, sample, splits, survey
+from tasks.tokenize.holdout_split import (
+    assign_splits,
+    draw_documents,
+    holdout_threshold,
+    training_bytes,
+)
 from tests.tokenize.corpora import table, variations
 
 DRAWS = st.lists(st.floats(0, 1, exclude_max=True), max_size=30).map(np.array)
@@ -14,7 +19,7 @@ DRAWS = st.lists(st.floats(0, 1, exclude_max=True), max_size=30).map(np.array)
 def test_each_split_gets_a_document_where_two_differ(
     draws: np.ndarray[tuple[int], np.dtype[np.float64]], share: float
 ) -> None:
-    sides = splits(draws, cut(draws, share))
+    sides = assign_splits(draws, holdout_threshold(draws, share))
     if len(set(draws.tolist())) > 1:
         assert set(sides) == {"train", "validation"}
     else:
@@ -25,44 +30,48 @@ def test_each_split_gets_a_document_where_two_differ(
 
 
 def test_nothing_is_held_out_on_request() -> None:
-    assert cut(np.array([0.0, 0.5]), 0.0) == 0.0
-    assert splits(np.array([0.0, 0.5]), 0.0) == ["train", "train"]
+    assert holdout_threshold(np.array([0.0, 0.5]), 0.0) == 0.0
+    assert assign_splits(np.array([0.0, 0.5]), 0.0) == ["train", "train"]
 
 
 def test_the_share_is_met() -> None:
-    draws = survey(table(variations(4_000)), 1337)["split_draw"].to_numpy()
-    assert splits(draws, cut(draws, 0.05)).count("validation") == pytest.approx(200, abs=45)
+    draws = draw_documents(table(variations(4_000)), 1337)["split_draw"].to_numpy()
+    assert assign_splits(draws, holdout_threshold(draws, 0.05)).count(
+        "validation"
+    ) == pytest.approx(200, abs=45)
 
 
 def test_a_draw_depends_on_the_text_and_the_seed_alone() -> None:
     texts = variations(30)
-    draws = survey(table(texts), 1)
-    backwards = survey(table(texts[::-1]), 1)
+    draws = draw_documents(table(texts), 1)
+    backwards = draw_documents(table(texts[::-1]), 1)
     for name in ("split_draw", "sample_draw"):
         assert draws[name].to_pylist() == backwards[name].to_pylist()[::-1]
-        assert draws[name].to_pylist() != survey(table(texts), 2)[name].to_pylist()
+        assert draws[name].to_pylist() != draw_documents(table(texts), 2)[name].to_pylist()
     assert draws["split_draw"].to_pylist() != draws["sample_draw"].to_pylist()
 
 
 def test_equal_texts_fall_on_one_side_whatever_else_is_there() -> None:
     texts = ["same", "same", "one", "other", None]
-    draws = survey(table(texts, clusters=[None, None, "c", "c", None]), 1)["split_draw"].to_pylist()
+    draws = draw_documents(table(texts, clusters=[None, None, "c", "c", None]), 1)[
+        "split_draw"
+    ].to_pylist()
     assert draws[0] == draws[1]
-    assert draws[2:4] == survey(table(["one", "other"]), 1)["split_draw"].to_pylist()
+    assert draws[2:4] == draw_documents(table(["one", "other"]), 1)["split_draw"].to_pylist()
     assert len(set(draws)) == 4
 
 
 def used(texts: list[str], limit: float, budget: int | None) -> npt.NDArray[np.int64]:
-    drawn = survey(table(texts), 7)
+    drawn = draw_documents(table(texts), 7)
     split, draws, sizes = (
         drawn[name].to_numpy() for name in ("split_draw", "sample_draw", "bytes")
     )
-    return sample(split, draws, sizes, limit, budget)
+    return training_bytes(split, draws, sizes, limit, budget)
 
 
 def test_the_sample_is_training_text_within_the_budget() -> None:
     texts = variations(200)
-    drawn = survey(table(texts), 7)
+    drawn = draw_documents(table(texts), 7)
     sizes, draws = drawn["bytes"].to_numpy(), drawn["split_draw"].to_numpy()
     limit = 0.3
     some = used(texts, limit, 5_000)

@@ -4,15 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
-from infra.formats.arrow_text import utf8
-from infra.formats.unicode_tables import SIZE
+from infra.formats.arrow_text import utf8_buffers
+from infra.formats.unicode_tables import NUM_CODE_POINTS
 from tasks.tokenize import pretokenizer_kernel, word_table
 from tasks.tokenize.bpe import ALPHABET
-from tasks.tokenize.char_classes import LETTER, LINE, NUMBER, OTHER, SPACE, classes
-from tasks.tokenize.pretokenizer import ALL, Rule, recognise, untrained
-from tasks.tokenize.word_table import Words, count, space_separated
+from tasks.tokenize.char_classes import LETTER, NEWLINE, NUMBER, OTHER, SPACE, char_classes
+from tasks.tokenize.pretokenizer import ALL_RULES, PretokenizerRule, detect_pretokenizer, empty_bpe
+from tasks.tokenize.word_table import WordTable, count_whitespace_words, count_word_frequencies
 
-RULES = pytest.mark.parametrize("rule", ALL, ids=lambda r: f"{r.style}-{r.digits}-{r.spaces}")
+RULES = pytest.mark.parametrize("rule", ALL_RULES, ids=lambda r: f"{r.style}-{r.digits}-{r.spaces}")
 # What the parts of the patterns tell apart, in every order; now and then any character.
 PIECES = st.lists(
     st.sampled_from(
@@ -34,19 +34,19 @@ TRICKY = PIECES | st.text(st.characters(exclude_categories=["Cs"]))
 SHOWN = {char: byte for byte, char in enumerate(ALPHABET)}
 
 
-def theirs(rule: Rule, text: str) -> list[bytes]:
-    cutter = untrained(rule).pre_tokenizer
+def theirs(rule: PretokenizerRule, text: str) -> list[bytes]:
+    cutter = empty_bpe(rule).pre_tokenizer
     assert cutter is not None
     return [bytes(SHOWN[char] for char in word) for word, _ in cutter.pre_tokenize_str(text)]
 
 
-def ours(rule: Rule, texts: list[str]) -> list[list[bytes]]:
-    known, offsets = Words(rule), utf8(pa.array(texts, pa.large_string()))
+def ours(rule: PretokenizerRule, texts: list[str]) -> list[list[bytes]]:
+    known, offsets = WordTable(rule), utf8_buffers(pa.array(texts, pa.large_string()))
     result: list[list[bytes]] = [[]]
-    for read in known.read(*offsets):
+    for read in known.iter_word_ids(*offsets):
         kept = known.column().to_pylist()
         for word in read.tolist():
-            if word == word_table.END:
+            if word == word_table.END_OF_TEXT:
                 result.append([])
             else:
                 result[-1].append(kept[word].encode())
@@ -60,13 +60,13 @@ def test_the_printable_characters_are_the_librarys() -> None:
 
 @RULES
 @given(texts=st.lists(TRICKY, max_size=4))
-def test_words_are_cut_as_the_library_cuts_them(rule: Rule, texts: list[str]) -> None:
+def test_words_are_cut_as_the_library_cuts_them(rule: PretokenizerRule, texts: list[str]) -> None:
     assert ours(rule, texts) == [theirs(rule, text) for text in texts]
 
 
 @RULES
 @pytest.mark.parametrize("around", ["{}", "a{}b", " {} ", "'{}1", "1{}2", "!{}\n", "\n{} x"])
-def test_every_character_is_cut_as_the_library_cuts_it(rule: Rule, around: str) -> None:
+def test_every_character_is_cut_as_the_library_cuts_it(rule: PretokenizerRule, around: str) -> None:
     points = [
         *range(0x3000),
         *range(0xA600, 0xAC10),
@@ -78,16 +78,16 @@ def test_every_character_is_cut_as_the_library_cuts_it(rule: Rule, around: str) 
 
 
 def test_every_code_point_has_the_librarys_class() -> None:
-    table = classes()
-    assert len(table) == SIZE
+    table = char_classes()
+    assert len(table) == NUM_CODE_POINTS
     assert [table[ord(c)] for c in "aß猫0½ \n\r\t!😀"] == [
-        LETTER, LETTER, LETTER, NUMBER, NUMBER, SPACE, LINE, LINE, SPACE, OTHER, OTHER,
+        LETTER, LETTER, LETTER, NUMBER, NUMBER, SPACE, NEWLINE, NEWLINE, SPACE, OTHER, OTHER,
     ]  # fmt: skip
 
 
 @RULES
 def test_words_do_not_depend_on_the_room_there_is(
-    rule: Rule, monkeypatch: pytest.MonkeyPatch
+    rule: PretokenizerRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"it's {n} 1234567{n}  \n word{n} '" * 9 for n in range(300)]
     whole = ours(rule, texts)
@@ -98,7 +98,9 @@ def test_words_do_not_depend_on_the_room_there_is(
 
 def test_many_words_are_found_again() -> None:
     text = " ".join(map(str, range(200_000)))
-    table = count(Rule(), *utf8(pa.array([text, text], pa.large_string())))
+    table = count_word_frequencies(
+        PretokenizerRule(), *utf8_buffers(pa.array([text, text], pa.large_string()))
+    )
     assert table.num_rows == 200_000
     assert set(table["count"].to_pylist()) == {2}
     assert table["word"].to_pylist() == sorted(table["word"].to_pylist())
@@ -106,10 +108,12 @@ def test_many_words_are_found_again() -> None:
 
 @given(st.lists(TRICKY, max_size=20))
 def test_counts_are_those_of_the_words(texts: list[str]) -> None:
-    table = count(Rule("llama3"), *utf8(pa.array(texts, pa.large_string())))
+    table = count_word_frequencies(
+        PretokenizerRule("llama3"), *utf8_buffers(pa.array(texts, pa.large_string()))
+    )
     expected: dict[bytes, int] = {}
     for text in texts:
-        for word in theirs(Rule("llama3"), text):
+        for word in theirs(PretokenizerRule("llama3"), text):
             expected[word] = expected.get(word, 0) + 1
     assert dict(zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True)) == {
         word.decode(): number for word, number in expected.items()
@@ -117,28 +121,28 @@ def test_counts_are_those_of_the_words(texts: list[str]) -> None:
 
 
 def test_an_endless_word_is_cut_between_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "猫" * (pretokenizer_kernel.ENDLESS // 3 + 5)
-    [pieces] = ours(Rule(), [text])
+    text = "猫" * (pretokenizer_kernel.MAX_WORD_BYTES // 3 + 5)
+    [pieces] = ours(PretokenizerRule(), [text])
     assert len(pieces) == 2
     assert "".join(piece.decode() for piece in pieces) == text
 
 
 @given(st.lists(st.text(st.sampled_from("ab é猫\n\t.")), max_size=5))
 def test_words_between_white_space_are_counted(texts: list[str]) -> None:
-    column = utf8(pa.array(texts, pa.large_string()))
-    assert space_separated(*column).tolist() == [len(text.split()) for text in texts]
+    column = utf8_buffers(pa.array(texts, pa.large_string()))
+    assert count_whitespace_words(*column).tolist() == [len(text.split()) for text in texts]
 
 
 def test_known_rules_are_recognised_and_others_are_not() -> None:
-    for rule in ALL:
+    for rule in ALL_RULES:
         for normalisation in ("none", "nfc"):
-            assert recognise(untrained(rule, normalisation).to_str().encode()) == rule
-    other = untrained(Rule())
+            assert detect_pretokenizer(empty_bpe(rule, normalisation).to_str().encode()) == rule
+    other = empty_bpe(PretokenizerRule())
     other.pre_tokenizer = pre_tokenizers.Whitespace()
-    assert recognise(other.to_str().encode()) is None
-    prefixed = untrained(Rule())
+    assert detect_pretokenizer(other.to_str().encode()) is None
+    prefixed = empty_bpe(PretokenizerRule())
     prefixed.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    assert recognise(prefixed.to_str().encode()) is None
-    eager = untrained(Rule())
+    assert detect_pretokenizer(prefixed.to_str().encode()) is None
+    eager = empty_bpe(PretokenizerRule())
     eager.add_tokens(["not special"])
-    assert recognise(eager.to_str().encode()) is None
+    assert detect_pretokenizer(eager.to_str().encode()) is None

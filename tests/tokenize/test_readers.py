@@ -54,7 +54,7 @@ def write(folder: Path, number: int, small: bool) -> tuple[Encoder, list[Tokens]
     """A part's training shard, and the ids that `tokenizers` gives its documents."""
     known = encoder() if small else wide()
     texts = variations(40) if small else [f"w{n} w{69_999 - n} w5 w7 w{n * 9}" for n in range(40)]
-    out = tokenize_documents(table(texts), known, seed=1, limit=0.0)
+    out = tokenize_documents(table(texts), known, seed=1, threshold=0.0)
     for suffix in ("train.bin", "train.idx"):
         (folder / f"part-{number:05d}.{suffix}").write_bytes(out.files[suffix])
     return known, [ids for ids in known.encode(texts) if not isinstance(ids, Exception)]
@@ -77,7 +77,12 @@ def test_datatroves_own_data_sets_open_shards_as_they_are(tmp_path: Path, small:
     known, expected = write(tmp_path, 0, small)
     write(tmp_path, 1, small)
     one, many = ask(
-        DATATROVE, READ_DATATROVE, tmp_path, known.dtype.itemsize, known.eos, folder=tmp_path / "x"
+        DATATROVE,
+        READ_DATATROVE,
+        tmp_path,
+        known.dtype.itemsize,
+        known.eos_id,
+        folder=tmp_path / "x",
     )
     flat = np.concatenate(expected)
     windows = flat[: len(flat) // 32 * 32].reshape(-1, 32)
@@ -87,4 +92,4 @@ def test_datatroves_own_data_sets_open_shards_as_they_are(tmp_path: Path, small:
         since = 0
         for token, position in zip(ids, positions, strict=True):
             assert position == since
-            since = 0 if token == known.eos else since + 1
+            since = 0 if token == known.eos_id else since + 1

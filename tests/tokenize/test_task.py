@@ -7,17 +7,17 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, models
 
 from infra.dataset.dataset import Dataset, PartRef, open_dataset
-from infra.dataset.stage import Outcome
+from infra.dataset.stage import PartResult
 from infra.formats.megatron import TokenShards
 from tasks.tokenize import task, train_tokenizer
 from tasks.tokenize.bpe import ALPHABET
 from tasks.tokenize.config import TokenizeConfig
-from tasks.tokenize.encode import BadTokenizer, Encoder
-from tasks.tokenize.pretokenizer import Rule, untrained
+from tasks.tokenize.encode import Encoder, InvalidTokenizerError
+from tasks.tokenize.pretokenizer import PretokenizerRule, empty_bpe
 from tests.tokenize import megatron
 from tests.tokenize.corpora import EOS, context, corpus, table, variations
 
-CONFIG = TokenizeConfig(vocab_size=400, validation=0.2)
+CONFIG = TokenizeConfig(vocab_size=400, validation_fraction=0.2)
 
 
 def run(root: Path | str, parts: list[list[str]], config: TokenizeConfig = CONFIG) -> Dataset:
@@ -28,9 +28,9 @@ def run(root: Path | str, parts: list[list[str]], config: TokenizeConfig = CONFI
 
 
 def contents(dataset: Dataset) -> dict[str, bytes]:
-    files = [file for file in dataset.manifest.every_file if not file.name.startswith("part-")]
+    files = [file for file in dataset.manifest.all_files if not file.name.startswith("part-")]
     assert [file.name for file in files] == ["tokenizer.json"]
-    return {file.name: dataset.storage.read(file.name) for file in dataset.manifest.every_file}
+    return {file.name: dataset.storage.read(file.name) for file in dataset.manifest.all_files}
 
 
 def test_every_document_is_found_again_in_the_shards(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_every_document_is_found_again_in_the_shards(tmp_path: Path) -> None:
             if f"{split}.bin" not in part.record.files:
                 assert all(row["split"] != split for row in rows)
                 continue
-            path = part.storage.local(part.file(f"{split}.bin"))
+            path = part.storage.local_path(part.file(f"{split}.bin"))
             assert path is not None
             sequences = megatron.read(path)
             flat = [token for sequence in sequences for token in sequence]
@@ -55,7 +55,7 @@ def test_every_document_is_found_again_in_the_shards(tmp_path: Path) -> None:
                 assert flat[row["offset"] : row["offset"] + row["tokens"]] == sequence
                 [plain] = encoder.encode([""])
                 assert not isinstance(plain, Exception)
-                assert sequence[-1] == plain[-1] == tokens.facts["eos_id"]
+                assert sequence[-1] == plain[-1] == tokens.stats["eos_id"]
                 texts[row["id"]] = encoder._tokenizer.decode(sequence[:-1])
                 assert row["bytes"] == len(texts[row["id"]].encode())
     expected = [item for part in parts for item in part]
@@ -66,11 +66,11 @@ def test_every_document_is_found_again_in_the_shards(tmp_path: Path) -> None:
 
 def test_the_facts_say_what_the_shards_hold(tmp_path: Path) -> None:
     tokens = run(tmp_path, [variations(40)])
-    facts = tokens.facts
+    facts = tokens.stats
     for split in ("train", "validation"):
         shards = TokenShards(tokens, split)
         assert facts["tokens"][split] == len(shards)
-        assert facts["documents"][split] == shards.documents > 0
+        assert facts["documents"][split] == shards.num_documents > 0
         assert facts["bytes"][split] == sum(shards.table["bytes"].to_pylist())
     assert facts["vocab_size"] == 400
     assert facts["dtype"] == "uint16"
@@ -91,8 +91,8 @@ def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_tokenizer_sees_training_text_only(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     tokens = run(tmp_path, [variations(40)])
-    [folder] = ctx.storage.folders("words")
-    seen = set(open_dataset(ctx.storage.at("words", folder)).table()["id"].to_pylist())
+    [folder] = ctx.storage.list_folders("words")
+    seen = set(open_dataset(ctx.storage.subdir("words", folder)).table()["id"].to_pylist())
     assert seen == set(TokenShards(tokens, "train").ids)
 
 
@@ -104,7 +104,7 @@ def test_a_new_document_outside_the_sample_leaves_other_parts_alone(
     done: list[str] = []
     real = task.tokenize_part
 
-    def counting(part: PartRef, home: Dataset, options: dict[str, Any]) -> Iterator[Outcome]:
+    def counting(part: PartRef, home: Dataset, options: dict[str, Any]) -> Iterator[PartResult]:
         done.append(part.name)
         return real(part, home, options)
 
@@ -130,8 +130,8 @@ def test_a_new_document_outside_the_sample_leaves_other_parts_alone(
     ids=["no part", "no document", "one", "three", "equal", "empty text"],
 )
 def test_tiny_corpora(tmp_path: Path, parts: list[list[str]], train: int, held: int) -> None:
-    config = TokenizeConfig(validation=0.05)
-    facts = run(tmp_path, parts, config).facts
+    config = TokenizeConfig(validation_fraction=0.05)
+    facts = run(tmp_path, parts, config).stats
     assert facts["documents"] == {"train": train, "validation": held}
     assert facts["vocab_size"] >= 257
 
@@ -141,50 +141,54 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "own" / "tokenizer.json"
     path.parent.mkdir()
     path.write_bytes(first.read("tokenizer.json"))
-    config = TokenizeConfig(tokenizer=str(path), validation=0.2)
+    config = TokenizeConfig(tokenizer=str(path), validation_fraction=0.2)
     second = run(tmp_path / "b", [variations(30)], config)
     assert second.read("tokenizer.json") == first.read("tokenizer.json")
     assert second.content == first.content
     moved = path.rename(tmp_path / "moved.json")
     ctx = context(tmp_path / "b")
     texts = corpus(ctx, [table(variations(30))])
-    config = TokenizeConfig(tokenizer=str(moved), validation=0.2, vocab_size=999)
+    config = TokenizeConfig(tokenizer=str(moved), validation_fraction=0.2, vocab_size=999)
     assert task.tokenize.spec(ctx, config=config, corpus=texts).fingerprint == second.fingerprint
 
 
 def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadTokenizer, match=r"tokenize\.tokenizer: no file '/nowhere/t\.json'"):
+    with pytest.raises(
+        InvalidTokenizerError, match=r"tokenize\.tokenizer: no file '/nowhere/t\.json'"
+    ):
         run(tmp_path, [["text"]], TokenizeConfig(tokenizer="/nowhere/t.json"))
     (tmp_path / "bad.json").write_bytes(b"{}")
-    with pytest.raises(BadTokenizer, match=r"tokenize\.tokenizer: .*bad\.json: not a tokenizer"):
+    with pytest.raises(
+        InvalidTokenizerError, match=r"tokenize\.tokenizer: .*bad\.json: not a tokenizer"
+    ):
         run(tmp_path, [["text"]], TokenizeConfig(tokenizer=str(tmp_path / "bad.json")))
 
 
 def test_fertility_and_unused_vocabulary_are_those_of_the_shards(tmp_path: Path) -> None:
     tokens = run(tmp_path, [variations(30), variations(20, 100)])
-    facts = tokens.facts
+    facts = tokens.stats
     texts = variations(30) + variations(20, 100)
     assert sum(facts["words"].values()) == sum(len(text.split()) for text in texts)
     inside = sum(facts["tokens"].values()) - 50
     assert facts["tokens_per_word"] == pytest.approx(inside / sum(facts["words"].values()), 1e-3)
     assert facts["by_source"]["site"]["tokens_per_word"] == facts["tokens_per_word"]
     shards = TokenShards(tokens, "train")
-    used = set(shards.window(0, len(shards)).tolist())
+    used = set(shards.read(0, len(shards)).tolist())
     unused = [number for number in range(400) if number not in used]
     assert facts["unused"]["count"] == len(unused) > 100  # most bytes do not occur
     assert facts["unused"]["share"] == pytest.approx(len(unused) / 400)
     assert [item["id"] for item in facts["unused"]["examples"]] == unused[:20]
-    assert tokens.facts["training"]["documents"] == facts["documents"]["train"]
+    assert tokens.stats["training"]["documents"] == facts["documents"]["train"]
 
 
 def test_documents_that_do_not_come_back_are_named(tmp_path: Path) -> None:
     """A tokenizer that lacks a byte drops it; a tokenizer that lower-cases changes text."""
-    lossy = untrained(Rule())
+    lossy = empty_bpe(PretokenizerRule())
     alphabet = [char for char in ALPHABET if char != "q"]
     lossy.model = models.BPE({char: i for i, char in enumerate([*alphabet, EOS])}, [])
     lossy.add_special_tokens([EOS])
     lossy.save(str(tmp_path / "lossy.json"))
-    config = TokenizeConfig(tokenizer=str(tmp_path / "lossy.json"), validation=0.5)
+    config = TokenizeConfig(tokenizer=str(tmp_path / "lossy.json"), validation_fraction=0.5)
     texts = [f"text {n} {'q' if n % 2 else ''}" for n in range(30)]
     tokens = run(tmp_path, [texts[:15], texts[15:]], config)
     held = [
@@ -193,7 +197,7 @@ def test_documents_that_do_not_come_back_are_named(tmp_path: Path) -> None:
     wrong = [row["id"] for row in held if not row["exact"]]
     odd = dict(zip(table(texts)["id"].to_pylist(), ("q" in text for text in texts), strict=True))
     assert wrong == [row["id"] for row in held if odd[row["id"]]] != []
-    trip = tokens.facts["round_trip"]
+    trip = tokens.stats["round_trip"]
     assert (trip["documents"], trip["exact"]) == (len(held), len(held) - len(wrong))
     assert [item["id"] for item in trip["failing"]] == wrong[:20]
 
@@ -202,12 +206,12 @@ def test_normalised_text_comes_back_normalised_and_is_counted(tmp_path: Path) ->
     texts = [*variations(30), *(f"e\u0301tude {n} \u212b" for n in range(30))]
     config = CONFIG.model_copy(update={"normalisation": "nfc"})
     tokens = run(tmp_path, [texts], config)
-    held = tokens.facts["documents"]["validation"]
-    assert tokens.facts["normalised"] == 30
-    assert tokens.facts["round_trip"] == {"documents": held, "exact": held, "failing": []}
+    held = tokens.stats["documents"]["validation"]
+    assert tokens.stats["normalised"] == 30
+    assert tokens.stats["round_trip"] == {"documents": held, "exact": held, "failing": []}
     plain = run(tmp_path, [texts])
-    assert plain.facts["normalised"] == 0
-    assert plain.facts["round_trip"]["exact"] == held
+    assert plain.stats["normalised"] == 0
+    assert plain.stats["round_trip"]["exact"] == held
 
 
 def test_special_tokens_follow_the_end_of_text(tmp_path: Path) -> None:
@@ -216,8 +220,8 @@ def test_special_tokens_follow_the_end_of_text(tmp_path: Path) -> None:
     known = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
     assert [known.token_to_id(name) for name in (EOS, "<|user|>", "<|bot|>")] == [0, 1, 2]
     shards = TokenShards(tokens, "train")
-    assert not {1, 2} & set(shards.window(0, len(shards)).tolist())
-    assert not {0, 1, 2} & {item["id"] for item in tokens.facts["unused"]["examples"]}
+    assert not {1, 2} & set(shards.read(0, len(shards)).tolist())
+    assert not {0, 1, 2} & {item["id"] for item in tokens.stats["unused"]["examples"]}
 
 
 @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ def test_moved_documents_do_not_train_the_tokenizer_again(
 def test_a_bound_on_words_is_reported(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"distinct_words": 20})
     tokens = run(tmp_path, [variations(40)], config)
-    said = tokens.facts["training"]
+    said = tokens.stats["training"]
     assert said["distinct_words"] - said["distinct_left_out"] <= 20
     assert said["least_count"] > 1
     assert 0 < said["words_left_out"] < said["words"]

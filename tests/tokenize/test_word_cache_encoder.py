@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.formats.arrow_text import utf8
+from infra.formats.arrow_text import utf8_buffers
 from tasks.tokenize import word_cache_encoder, word_table
-from tasks.tokenize.bpe import train
-from tasks.tokenize.encode import Encoded, Encoder
-from tasks.tokenize.pretokenizer import ALL, Rule
+from tasks.tokenize.bpe import train_bpe_from_texts
+from tasks.tokenize.encode import EncodedTexts, Encoder
+from tasks.tokenize.pretokenizer import ALL_RULES, PretokenizerRule
 from tests.tokenize.corpora import EOS, PROSE, variations
 from tests.tokenize.test_pretokenizer_kernel import TRICKY
 
-TRAINED = {rule: train(PROSE, vocab_size=420, specials=[EOS], rule=rule) for rule in ALL}
+TRAINED = {
+    rule: train_bpe_from_texts(PROSE, vocab_size=420, special_tokens=[EOS], rule=rule)
+    for rule in ALL_RULES
+}
 TEXTS = st.lists(TRICKY | st.sampled_from([*PROSE, EOS, ""]), max_size=5)
 
 
@@ -23,28 +26,31 @@ def column(texts: list[str]) -> "pa.Array[str]":
     return pa.array(texts, pa.large_string())
 
 
-def separate(encoded: Encoded) -> list[list[int]]:
+def separate(encoded: EncodedTexts) -> list[list[int]]:
     ends = np.cumsum(encoded.lengths)
     return [part.tolist() for part in np.split(encoded.tokens, ends)[:-1]]
 
 
-@pytest.mark.parametrize("rule", ALL, ids=lambda rule: "-".join(vars(rule).values()))
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: "-".join(vars(rule).values()))
 @given(texts=TEXTS)
-def test_ids_are_those_of_the_library(rule: Rule, texts: list[str]) -> None:
+def test_ids_are_those_of_the_library(rule: PretokenizerRule, texts: list[str]) -> None:
     encoder = Encoder(TRAINED[rule], EOS)
-    assert encoder.lookup is not None
+    assert encoder.word_cache is not None
     encoded = encoder.encode_column(column(texts))
     assert encoded.tokens.dtype == encoder.dtype
     expected = [ids.tolist() for ids in encoder.encode(texts) if not isinstance(ids, Exception)]
     assert separate(encoded) == expected
     rows = np.arange(len(texts))
-    assert encoder.lookup.come_back(
-        *utf8(column(texts)), encoded.tokens, np.cumsum(encoded.lengths) - encoded.lengths, rows
+    assert encoder.word_cache.roundtrips(
+        *utf8_buffers(column(texts)),
+        encoded.tokens,
+        np.cumsum(encoded.lengths) - encoded.lengths,
+        rows,
     ).all()
 
 
 def published(change: Callable[[dict[str, object]], object]) -> bytes:
-    data = json.loads(TRAINED[Rule("llama3")])
+    data = json.loads(TRAINED[PretokenizerRule("llama3")])
     change(data)
     return json.dumps(data).encode()
 
@@ -59,7 +65,7 @@ def test_merges_that_the_model_ignores_are_ignored() -> None:
         data["model"] = model
 
     encoder = Encoder(published(ignore), EOS)
-    assert encoder.lookup is not None
+    assert encoder.word_cache is not None
     [ids] = separate(encoder.encode_column(column(["Call me Ishmael."])))
     assert 420 in ids
     [same] = encoder.encode(["Call me Ishmael."])
@@ -74,12 +80,12 @@ def test_a_tokenizer_that_cuts_in_another_way_is_run_as_it_is() -> None:
         }  # fmt: skip
 
     encoder = Encoder(published(spaces), EOS)
-    assert encoder.lookup is None
+    assert encoder.word_cache is None
     texts = [*PROSE, ""]
     encoded = encoder.encode_column(column(texts))
     expected = [ids.tolist() for ids in encoder.encode(texts) if not isinstance(ids, Exception)]
     assert separate(encoded) == expected
-    back = encoder.come_back(column(texts), encoded, np.arange(len(texts)))
+    back = encoder.roundtrips(column(texts), encoded, np.arange(len(texts)))
     assert back == [
         encoder.decode(np.array(ids)) == text for ids, text in zip(expected, texts, strict=True)
     ]
@@ -89,22 +95,22 @@ def test_words_that_were_forgotten_and_small_buffers_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     texts = variations(200)
-    whole = separate(Encoder(TRAINED[Rule()], EOS).encode_column(column(texts)))
+    whole = separate(Encoder(TRAINED[PretokenizerRule()], EOS).encode_column(column(texts)))
     monkeypatch.setattr(word_cache_encoder, "KNOWN_BYTES", 100)
     monkeypatch.setattr(word_cache_encoder, "TOGETHER", 3)
     monkeypatch.setattr(word_table, "BUFFER", 11)
-    encoder = Encoder(TRAINED[Rule()], EOS)
+    encoder = Encoder(TRAINED[PretokenizerRule()], EOS)
     for at in range(0, 200, 50):
         assert separate(encoder.encode_column(column(texts[at : at + 50]))) == whole[at : at + 50]
 
 
 def test_tokens_of_another_text_do_not_come_back() -> None:
-    encoder = Encoder(TRAINED[Rule()], EOS)
+    encoder = Encoder(TRAINED[PretokenizerRule()], EOS)
     encoded = encoder.encode_column(column(["one text", "another", ""]))
     rows = np.arange(3)
-    assert encoder.come_back(column(["one text", "another", ""]), encoded, rows) == [True] * 3
+    assert encoder.roundtrips(column(["one text", "another", ""]), encoded, rows) == [True] * 3
     others = column(["one texts", "anothe", "x"])
-    assert encoder.come_back(others, encoded, rows) == [False] * 3
+    assert encoder.roundtrips(others, encoded, rows) == [False] * 3
 
 
 def without_q() -> bytes:
@@ -123,7 +129,7 @@ def test_a_word_that_cannot_be_encoded_fails_its_own_text_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoder = Encoder(without_q(), EOS)
-    assert encoder.lookup is not None
+    assert encoder.word_cache is not None
     slow: list[str] = []
     encode = encoder.encode
 

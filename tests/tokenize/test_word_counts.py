@@ -21,7 +21,7 @@ def tables(parts: list[list[str]]) -> list[pa.Table]:
     return made
 
 
-def summed(parts: list[list[str]], bound: int) -> tuple[dict[str, int], word_counts.Counted]:
+def summed(parts: list[list[str]], bound: int) -> tuple[dict[str, int], word_counts.WordCounts]:
     made = tables(parts)
     result = total(lambda: iter(made), sum(table.num_rows for table in made), bound)
     rows = result.table.to_pylist()
@@ -43,7 +43,7 @@ def test_the_rarest_words_are_left_out_whatever_the_parts_are(
         patch.setattr(word_counts, "TOGETHER", together)
         found, result = summed(parts, bound)
     assert found == expected
-    assert result.least == least
+    assert result.min_count == least
     assert result.distinct == len(everything)
     assert result.occurrences == everything.total()
     assert result.left_out == everything.total() - sum(expected.values())

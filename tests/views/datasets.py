@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import digest, document_id
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.formats.warc import Capture, response
-from infra.runs.run_records import COMPLETED, ModelRecord, RunRecord, StageRecord, save
+from infra.dataset.fingerprint import document_id, json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.formats.warc import Capture, response_record
+from infra.runs.run_records import COMPLETED, ModelRecord, RunRecord, StageRecord, save_run
 from infra.store.storage import Storage
 
 SITE = "https://docs.example.org"
@@ -132,9 +132,9 @@ def _name_survivors(found: list[Page]) -> None:
             }
 
 
-def emit(table: pa.Table, said: pa.Table, files: Mapping[str, bytes]) -> Iterator[Outcome]:
+def emit(table: pa.Table, said: pa.Table, files: Mapping[str, bytes]) -> Iterator[PartResult]:
     """A stage whose outcome was made beforehand."""
-    yield Outcome(table, said, files)
+    yield PartResult(table, said, files)
 
 
 Made = tuple[pa.Table, pa.Table, Mapping[str, bytes]]
@@ -150,19 +150,19 @@ def add(
 ) -> Dataset:
     """Build a data set of given parts."""
     stage = Stage(name, ("infra.dataset.ledger",))
-    spec = Spec(stage, source, {"made": name}, tuple(inputs))
+    spec = DatasetSpec(stage, source, {"made": name}, tuple(inputs))
     units = [
-        Unit(digest([name, source, number, part[1].to_pylist()]), part)
+        WorkUnit(json_sha256([name, source, number, part[1].to_pylist()]), part)
         for number, part in enumerate(parts)
     ]
-    data = build(road.ctx, spec, units, emit, facts=lambda _: dict(facts or {}))
+    data = build_dataset(road.ctx, spec, units, emit, stats=lambda _: dict(facts or {}))
     road.datasets[f"{name} {source or 'all'}"] = data
     return data
 
 
 def ledger(stage: str, found: list[Page], *, decide: bool = False) -> pa.Table:
     """Verdicts of a stage; only one that decides gives reasons."""
-    return verdicts(
+    return ledger_table(
         stage,
         [page.id for page in found],
         urls=[page.url for page in found],
@@ -205,9 +205,11 @@ def acquire_site(road: Road, found: list[Page]) -> Dataset:
             offsets.append(len(archive))
             body = f"<html><body>{page.text}</body></html>".encode()
             headers = [("Content-Type", "text/html")]
-            archive += response(Capture(page.url, "2026-01-31T12:00:00Z", 200, "OK", headers, body))
+            archive += response_record(
+                Capture(page.url, "2026-01-31T12:00:00Z", 200, "OK", headers, body)
+            )
         lost = f"f{number}" + "1" * 30
-        said = verdicts(
+        said = ledger_table(
             "acquire",
             [*(page.id for page in kept), lost, "9" * 31 + str(number)],
             urls=[*(page.url for page in kept), f"{SITE}/gone/{number}", f"{SITE}/robots/{number}"],
@@ -232,7 +234,7 @@ def extract_site(road: Road, acquired: Dataset, found: list[Page]) -> Dataset:
     for half, part in zip(halves(found), acquired.parts, strict=True):
         ids = part.table(["id", "url"])
         n = ids.num_rows
-        said = verdicts(
+        said = ledger_table(
             "extract",
             ids["id"].to_pylist(),
             urls=ids["url"].to_pylist(),
@@ -316,8 +318,8 @@ def select(road: Road, inputs: list[Dataset], found: list[list[Page]]) -> Datase
 
 def walk(path: Path, *, until: str = "evaluate", count: int = 120) -> Road:
     """The whole road, or its beginning."""
-    cluster = Cluster(ClusterConfig.model_validate({"workers": 0}))
-    road = Road(Context(Storage(str(path)), 1, cluster, Silent(), "quickstart", "run"))
+    cluster = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
+    road = Road(Context(Storage(str(path)), 1, cluster, NullReporter(), "quickstart", "run"))
     found = pages(count) if count else []
     site = [page for page in found if page.source == "site"]
     library = [page for page in found if page.source == "library"]
@@ -342,7 +344,7 @@ def walk(path: Path, *, until: str = "evaluate", count: int = 120) -> Road:
 
                 models(road, tokens, path)
     road.record = record(road)
-    save(road.storage, road.record)
+    save_run(road.storage, road.record)
     return road
 
 
@@ -355,7 +357,9 @@ def record(road: Road) -> RunRecord:
         entry = label.split(" ")[1] if data.stage in ("train", "release", "evaluate") else None
         spent = 0.1 if cached else seconds.get(data.stage, 2.0)
         stages.append(
-            StageRecord.of(data, seconds=spent, cached=cached, entry=entry, built_seconds=6.2)
+            StageRecord.from_dataset(
+                data, seconds=spent, cached=cached, entry=entry, built_seconds=6.2
+            )
         )
     paths = {(item.stage, item.entry): item.path for item in stages}
     names = [item.entry for item in stages if item.stage == "train" and item.entry]

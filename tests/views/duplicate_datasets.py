@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.compute.cluster import Cluster as Workers
 from infra.compute.cluster import ClusterConfig
-from infra.compute.progress import Silent
+from infra.compute.cluster import DaskCluster as Workers
+from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset, table_bytes
-from infra.dataset.fingerprint import digest
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.runs.run_records import COMPLETED, RunRecord, StageRecord
 from infra.store.storage import Storage
 
@@ -78,9 +78,9 @@ REJECTED = [
 ]
 
 
-def emit(table: pa.Table, said: pa.Table) -> Iterator[Outcome]:
+def emit(table: pa.Table, said: pa.Table) -> Iterator[PartResult]:
     """A stage whose outcome was made beforehand."""
-    yield Outcome(table, said)
+    yield PartResult(table, said)
 
 
 def stage(
@@ -94,9 +94,11 @@ def stage(
     facts: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Build a data set of given parts."""
-    units = [Unit(digest([name, source, k]), part) for k, part in enumerate(parts)]
-    spec = Spec(Stage(name, ("infra.dataset.ledger",)), source, config or {}, tuple(inputs))
-    return build(ctx, spec, units, emit, files=files or {}, facts=lambda _: dict(facts or {}))
+    units = [WorkUnit(json_sha256([name, source, k]), part) for k, part in enumerate(parts)]
+    spec = DatasetSpec(Stage(name, ("infra.dataset.ledger",)), source, config or {}, tuple(inputs))
+    return build_dataset(
+        ctx, spec, units, emit, files=files or {}, stats=lambda _: dict(facts or {})
+    )
 
 
 def column(rows: Sequence[dict[str, Any]], name: str) -> "pa.Array[Any]":
@@ -108,7 +110,7 @@ def documents(ctx: Context, source: str, parts: list[list[dict[str, Any]]]) -> D
     for rows in parts:
         names = ("id", "text", "url", "title")
         table = pa.table({name: column(rows, name) for name in names})
-        made.append((table, verdicts("acquire", table["id"].to_pylist())))
+        made.append((table, ledger_table("acquire", table["id"].to_pylist())))
     return stage(ctx, "acquire", source, [], made)
 
 
@@ -122,7 +124,7 @@ def pairs(rows: Sequence[tuple[Any, ...]]) -> bytes:
 def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
     """A run over two sources, and its record."""
     workers = Workers(ClusterConfig.model_validate({"workers": 0}))
-    ctx = Context(Storage(str(path)), 1, workers, Silent(), "small", "run")
+    ctx = Context(Storage(str(path)), 1, workers, NullReporter(), "small", "run")
     made = [documents(ctx, "site", SITE), documents(ctx, "books", BOOKS)]
     every = [*SITE, *BOOKS]
     sizes = {name: sum(r["cluster"] == name for rows in every for r in rows) for name in (A, B, C)}
@@ -134,11 +136,11 @@ def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
             "cluster": column(rows, "cluster"),
             "cluster_size": pa.array([sizes.get(r["cluster"], 1) for r in rows], pa.int32()),
         }
-        marked.append((pa.table(marks), verdicts("dedup", [r["id"] for r in rows])))
+        marked.append((pa.table(marks), ledger_table("dedup", [r["id"] for r in rows])))
         noted = [r for r in rows if r["noted"]]
         ids = [r["id"] for r in noted]
         reasons, proof = [r["reason"] for r in noted], [r["evidence"] for r in noted]
-        said = verdicts("select", ids, reasons=reasons, evidence=proof)
+        said = ledger_table("select", ids, reasons=reasons, evidence=proof)
         judged.append((pa.table({"id": [r["id"] for r in noted if not r["reason"]]}), said))
     if until != "acquire":
         edges = {"edges-00000.parquet": pairs(EDGES), "rejected-00000.parquet": pairs(REJECTED)}
@@ -149,6 +151,6 @@ def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
         made.append(stage(ctx, "select", None, made, judged))
     # Sources stand in another order than in the recipe, as stages that skip one would leave them.
     order = [made[1], made[0], *made[2:]]
-    entries = [StageRecord.of(data, seconds=1.0, cached=False) for data in order]
+    entries = [StageRecord.from_dataset(data, seconds=1.0, cached=False) for data in order]
     record = RunRecord("small", "20260131-1", "2026-01-31T12:00:00+00:00", 1.0, COMPLETED)
     return ctx.storage, RunRecord(**{**vars(record), "stages": entries})

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.dataset import Counts, Dataset
-from infra.dataset.stage import Spec, Stage, commit_files
+from infra.dataset.stage import DatasetSpec, Stage, commit_files
 from tests.views.datasets import Made, Road, add, ledger, pages
 
 TRIGRAM, UNIGRAM = 2.31, 4.62
@@ -21,7 +21,7 @@ def models(road: Road, tokens: Dataset, path: Path) -> None:
     for place, name in enumerate(("tiny", "narrow")):
         log = path / f".{name}.jsonl"
         log.write_text("".join(json.dumps(line) + "\n" for line in training_log(place)))
-        spec = Spec(
+        spec = DatasetSpec(
             Stage("train", ("infra.dataset.ledger",)), name, {"layers": 4, "width": 128}, (tokens,)
         )
         data = commit_files(
@@ -29,7 +29,7 @@ def models(road: Road, tokens: Dataset, path: Path) -> None:
             spec,
             {"records/metrics.jsonl": log},
             counts=Counts(40, 40),
-            facts={"parameters": 1_342_208, "steps": 1000, "context": 256},
+            stats={"parameters": 1_342_208, "steps": 1000, "context": 256},
         )
         log.unlink()
         road.datasets[f"train {name}"] = data

@@ -13,106 +13,119 @@ from infra.dataset.dataset import PartRef
 from tests.views.duplicate_datasets import A, B, C, store
 from views.documents.texts import read_rows
 from views.duplicates import render
-from views.duplicates.clusters import Copies, NoClusters, named, pick
-from views.duplicates.members import Cluster, load
-from views.duplicates.render import COLOURED, PLAIN, compared, heading, paragraph, to_json, wrapped
-from views.duplicates.word_diff import Piece, diff
+from views.duplicates.clusters import (
+    ClusterNotFoundError,
+    DuplicateData,
+    resolve_cluster_id,
+    select_clusters,
+)
+from views.duplicates.members import Cluster, load_clusters
+from views.duplicates.render import (
+    ANSI,
+    PLAIN,
+    format_heading,
+    format_member,
+    to_json,
+    with_diffs,
+    wrap_diff,
+)
+from views.duplicates.word_diff import DiffSpan, diff
 
 
 @pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory) -> Copies:
-    return Copies.of(*store(tmp_path_factory.mktemp("clusters")))
+def copies(tmp_path_factory: pytest.TempPathFactory) -> DuplicateData:
+    return DuplicateData.from_run(*store(tmp_path_factory.mktemp("clusters")))
 
 
-def only(copies: Copies, name: str) -> Cluster:
-    (found,) = load(copies, [name])
+def only(copies: DuplicateData, name: str) -> Cluster:
+    (found,) = load_clusters(copies, [name])
     return found
 
 
-def test_the_largest_come_first_and_of_equals_the_lesser_name(copies: Copies) -> None:
-    assert pick(copies, 10) == [A, B, C]
-    assert pick(copies, 1) == [A]
+def test_the_largest_come_first_and_of_equals_the_lesser_name(copies: DuplicateData) -> None:
+    assert select_clusters(copies, 10) == [A, B, C]
+    assert select_clusters(copies, 1) == [A]
 
 
 @given(seed=st.integers(0, 2**63 - 1))
-def test_a_sample_depends_on_the_seed_and_grows(copies: Copies, seed: int) -> None:
-    every = pick(copies, 10, "random", seed=seed)
+def test_a_sample_depends_on_the_seed_and_grows(copies: DuplicateData, seed: int) -> None:
+    every = select_clusters(copies, 10, "random", seed=seed)
     assert sorted(every) == [A, B, C]
-    assert pick(copies, 2, "random", seed=seed) == every[:2]
+    assert select_clusters(copies, 2, "random", seed=seed) == every[:2]
 
 
-def test_samples_of_other_seeds_differ(copies: Copies) -> None:
-    assert len({tuple(pick(copies, 1, "random", seed=seed)) for seed in range(40)}) == 3
+def test_samples_of_other_seeds_differ(copies: DuplicateData) -> None:
+    assert len({tuple(select_clusters(copies, 1, "random", seed=seed)) for seed in range(40)}) == 3
 
 
-def test_only_clusters_of_a_source(copies: Copies) -> None:
-    assert pick(copies, 10, source="books") == [C]
-    with pytest.raises(NoClusters, match="there are books, site"):
-        pick(copies, 10, source="nowhere")
+def test_only_clusters_of_a_source(copies: DuplicateData) -> None:
+    assert select_clusters(copies, 10, source="books") == [C]
+    with pytest.raises(ClusterNotFoundError, match="there are books, site"):
+        select_clusters(copies, 10, source="nowhere")
 
 
-def test_a_cluster_is_named_by_the_beginning_of_its_name(copies: Copies) -> None:
-    assert named(copies, "aaa") == A
-    assert named(copies, B.upper()) == B
-    with pytest.raises(NoClusters, match="'d'"):
-        named(copies, "d")
-    with pytest.raises(NoClusters, match="3 clusters"):
-        named(copies, "")
+def test_a_cluster_is_named_by_the_beginning_of_its_name(copies: DuplicateData) -> None:
+    assert resolve_cluster_id(copies, "aaa") == A
+    assert resolve_cluster_id(copies, B.upper()) == B
+    with pytest.raises(ClusterNotFoundError, match="'d'"):
+        resolve_cluster_id(copies, "d")
+    with pytest.raises(ClusterNotFoundError, match="3 clusters"):
+        resolve_cluster_id(copies, "")
 
 
-def test_survivors_of_a_chain_then_copies_then_what_went_otherwise(copies: Copies) -> None:
+def test_survivors_of_a_chain_then_copies_then_what_went_otherwise(copies: DuplicateData) -> None:
     found = only(copies, A)
     assert [member.id[0] for member in found.members] == ["1", "3", "2", "6"]
     assert (found.sources, found.reasons) == ({"site": 4}, {"near_duplicate": 1, "language": 1})
-    assert (found.stay, found.documents) == (2, 4)
+    assert (found.kept, found.documents) == (2, 4)
     first, other, copy, foreign = found.members
-    assert first.against is None
-    assert (other.against, other.similarity, other.verified) == (first.place, 0.72, False)
-    assert (copy.against, copy.similarity, copy.band) == (first.place, 0.9, 3)
-    assert (foreign.against, foreign.similarity, foreign.band) == (other.place, 0.95, 2)
+    assert first.compared_to is None
+    assert (other.compared_to, other.similarity, other.verified) == (first.row_ref, 0.72, False)
+    assert (copy.compared_to, copy.similarity, copy.band) == (first.row_ref, 0.9, 3)
+    assert (foreign.compared_to, foreign.similarity, foreign.band) == (other.row_ref, 0.95, 2)
 
 
-def test_a_large_cluster_is_counted_whole_and_held_in_part(copies: Copies) -> None:
-    (found,) = load(copies, [A], most=1)
+def test_a_large_cluster_is_counted_whole_and_held_in_part(copies: DuplicateData) -> None:
+    (found,) = load_clusters(copies, [A], max_members=1)
     assert [member.id[0] for member in found.members] == ["1", "2"]
-    assert (found.documents, found.stay) == (4, 2)
+    assert (found.documents, found.kept) == (4, 2)
     assert found.reasons == {"near_duplicate": 1, "language": 1}
-    assert "2 stay; went: near_duplicate 1, language 1" in heading(found)[1]
+    assert "2 stay; went: near_duplicate 1, language 1" in format_heading(found)[1]
 
 
-def test_a_row_that_was_not_judged_does_not_move_the_verdicts(copies: Copies) -> None:
+def test_a_row_that_was_not_judged_does_not_move_the_verdicts(copies: DuplicateData) -> None:
     kept, gone = only(copies, B).members
     assert (kept.id[0], kept.verdict) == ("4", "kept")
     assert (gone.id[0], gone.reason, gone.exact) == ("5", "exact_duplicate", True)
-    assert gone.against == kept.place
+    assert gone.compared_to == kept.row_ref
 
 
 def test_before_select_members_are_compared_with_the_first(tmp_path: Path) -> None:
-    copies = Copies.of(*store(tmp_path, until="dedup"))
+    copies = DuplicateData.from_run(*store(tmp_path, until="dedup"))
     found = only(copies, A)
-    assert not found.judged
-    assert "select has not run" in heading(found)[1]
+    assert not found.selected
+    assert "select has not run" in format_heading(found)[1]
     first, *rest = found.members
-    assert first.against is None
-    assert {member.against for member in rest} == {first.place}
+    assert first.compared_to is None
+    assert {member.compared_to for member in rest} == {first.row_ref}
     assert only(copies, B).members[1].exact
 
 
 def test_a_run_without_marks_says_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(NoClusters, match="before dedup"):
-        Copies.of(*store(tmp_path, until="acquire"))
+    with pytest.raises(ClusterNotFoundError, match="before dedup"):
+        DuplicateData.from_run(*store(tmp_path, until="acquire"))
 
 
-def told(copies: Copies, name: str, **options: Any) -> str:
+def told(copies: DuplicateData, name: str, **options: Any) -> str:
     found = only(copies, name)
-    names = render.heads(copies, found, found.members)
-    lines = heading(found)
-    for item in compared(copies, found.members):
-        lines += paragraph(item, names, width=100, **options)
+    names = render.reference_labels(copies, found, found.members)
+    lines = format_heading(found)
+    for item in with_diffs(copies, found.members):
+        lines += format_member(item, names, width=100, **options)
     return "\n".join(lines)
 
 
-def test_a_reader_is_told_who_stays_and_what_differs(copies: Copies) -> None:
+def test_a_reader_is_told_who_stays_and_what_differs(copies: DuplicateData) -> None:
     text = told(copies, A)
     assert f"cluster {A}  4 documents: site 4" in text
     assert "2 stay; went: near_duplicate 1, language 1" in text
@@ -126,14 +139,14 @@ def test_a_reader_is_told_who_stays_and_what_differs(copies: Copies) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_on_a_terminal_colours_mark_what_differs(copies: Copies) -> None:
-    text = told(copies, A, paint=COLOURED)
+def test_on_a_terminal_colours_mark_what_differs(copies: DuplicateData) -> None:
+    text = told(copies, A, paint=ANSI)
     assert "word6 \x1b[31;9mword7\x1b[0m \x1b[32mchanged\x1b[0m word8" in text
     assert "[-" not in text
 
 
 def test_texts_are_read_for_members_that_are_shown(
-    copies: Copies, monkeypatch: pytest.MonkeyPatch
+    copies: DuplicateData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str | None, str, tuple[int, ...]]] = []
 
@@ -144,14 +157,16 @@ def test_texts_are_read_for_members_that_are_shown(
 
     monkeypatch.setattr("views.duplicates.members.read_rows", watch)
     found = only(copies, A)
-    list(compared(copies, found.members[:3]))
+    list(with_diffs(copies, found.members[:3]))
     assert asked == [("site", "00000", (0, 2)), ("site", "00001", (0,))]
 
 
-def test_json_holds_every_member_and_the_differences_of_those_compared(copies: Copies) -> None:
+def test_json_holds_every_member_and_the_differences_of_those_compared(
+    copies: DuplicateData,
+) -> None:
     found = only(copies, A)
     value = json.loads(
-        json.dumps(to_json(copies, found, list(compared(copies, found.members[:3]))))
+        json.dumps(to_json(copies, found, list(with_diffs(copies, found.members[:3]))))
     )
     assert (value["cluster"], value["documents"], value["stay"]) == (A, 4, 2)
     assert [member["url"] for member in value["members"]][:2] == [
@@ -172,9 +187,9 @@ def test_json_holds_every_member_and_the_differences_of_those_compared(copies: C
 def test_lines_hold_every_word_and_keep_to_the_width(
     one: list[str], other: list[str], width: int
 ) -> None:
-    pieces: list[Piece] = diff(" ".join(one), " ".join(other), longest=None)
-    lines = wrapped(pieces, width, PLAIN)
-    assert all(render._columns(line) <= width for line in lines)
+    pieces: list[DiffSpan] = diff(" ".join(one), " ".join(other), max_shown=None)
+    lines = wrap_diff(pieces, width, PLAIN)
+    assert all(render._display_width(line) <= width for line in lines)
     words = "".join("".join(lines).split())
     for mark in ("[-", "-]", "{+", "+}"):
         words = words.replace(mark, "")

@@ -11,9 +11,9 @@ from infra.runs.run_records import FAILED, RunRecord
 from tests.views.datasets import Road, walk
 from views.report import build_report, formatting
 from views.report.charts import Bar as ChartBar
-from views.report.charts import Line, bar_chart, histogram, line_chart, nice_ticks, thin
-from views.report.duplicates import compare
-from views.report.funnel import funnel
+from views.report.charts import Line, bar_chart, downsample, histogram, line_chart, nice_ticks
+from views.report.duplicates import highlight_differences
+from views.report.funnel import build_funnel
 from views.report.page import render
 
 
@@ -55,23 +55,23 @@ def test_text_of_documents_is_escaped(page: str) -> None:
 
 def test_the_funnel_adds_up_by_stage_and_source(road: Road) -> None:
     found = [(entry, entry.open(road.storage)) for entry in record_of(road).stages]
-    steps = {step.stage: step for step in funnel(found)}
+    steps = {step.stage: step for step in build_funnel(found)}
     assert list(steps) == ["acquire", "extract", "annotate", "dedup", "select", "tokenize"]
     before = None
     for step in steps.values():
-        assert step.came == step.went_on + step.dropped + step.failed
-        assert before is None or step.came == before.went_on
-        assert step.went_on == sum(own.kept for own in step.by_source.values())
+        assert step.n_in == step.n_out + step.dropped + step.failed
+        assert before is None or step.n_in == before.n_out
+        assert step.n_out == sum(own.kept for own in step.by_source.values())
         assert step.text_bytes == sum(step.bytes_by_source.values())
         before = step
-    assert steps["extract"].carried == 40
+    assert steps["extract"].passed_through == 40
     select = steps["select"]
     language = next(reason for reason in select.reasons if reason.reason == "language")
     assert sum(language.by_source.values()) == language.count
     entry = next(item for item in record_of(road).stages if item.stage == "select")
     assert select.text_bytes == entry.text_bytes
-    assert steps["acquire"].packed
-    assert not select.packed
+    assert steps["acquire"].compressed
+    assert not select.compressed
 
 
 def test_every_reason_has_samples_with_a_link_to_them(page: str) -> None:
@@ -128,7 +128,7 @@ def test_a_data_set_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     road = walk(tmp_path, count=48)
     for stage in record_of(road).stages:
         if stage.stage in ("select", "evaluate", "acquire"):
-            road.storage.at(*stage.path.split("/")).remove_tree()
+            road.storage.subdir(*stage.path.split("/")).remove_tree()
     text = render(road.storage, record_of(road))
     assert "no longer there" in text
     assert 'data-stage="select"' in text
@@ -141,8 +141,8 @@ def test_charts_are_well_formed_and_escape_their_titles() -> None:
         line_chart([Line("one point", [(5, 5.0)])], title="x"),
         line_chart([Line("flat", [(0, 0.0), (9, 0.0)])], title="x", from_zero=True),
         bar_chart([ChartBar("<2>", 3), ChartBar("3+", 0)], title="x"),
-        histogram([0, 1, 2], [3, 0], [0, 1], title="x", limits=[0.5, 9]),
-        histogram([0, 1, 2], [0, 0], [0, 0], title="x", limits=[10], log=True),
+        histogram([0, 1, 2], [3, 0], [0, 1], title="x", thresholds=[0.5, 9]),
+        histogram([0, 1, 2], [0, 0], [0, 0], title="x", thresholds=[10], log=True),
     ]
     for chart in charts:
         root = ET.fromstring(str(chart))
@@ -161,59 +161,59 @@ def test_ticks_are_round_and_cover_the_values() -> None:
 
 def test_long_curves_are_thinned_to_what_can_be_seen() -> None:
     points = [(float(x), float(x)) for x in range(10_001)]
-    kept = thin(points)
+    kept = downsample(points)
     assert len(kept) < 410
     assert kept[0] == points[0]
     assert kept[-1] == points[-1]
 
 
 def test_comparison_marks_only_what_differs() -> None:
-    left, right = compare("the river <froze> here", "the stream <froze> here")
+    left, right = highlight_differences("the river <froze> here", "the stream <froze> here")
     assert str(left) == "the <mark>river</mark> &lt;froze&gt; here"
     assert str(right) == "the <mark>stream</mark> &lt;froze&gt; here"
-    same, other = compare("equal words " * 100, "equal words " * 100)
+    same, other = highlight_differences("equal words " * 100, "equal words " * 100)
     assert "<mark>" not in str(same) + str(other)
     assert " … " in str(same)
-    far, _ = compare("a b " * 500 + "x", "a b " * 500 + "y")
+    far, _ = highlight_differences("a b " * 500 + "x", "a b " * 500 + "y")
     assert str(far).startswith("… ")
     assert "<mark>x</mark>" in str(far)
     assert len(str(far)) < 1000
-    inserted, _ = compare("new " * 300 + "old words stay", "old words stay")
+    inserted, _ = highlight_differences("new " * 300 + "old words stay", "old words stay")
     assert str(inserted).endswith("</mark>old words stay")
-    chinese, _ = compare("磨坊就会转动", "磨坊不会转动")
+    chinese, _ = highlight_differences("磨坊就会转动", "磨坊不会转动")
     assert "<mark>就</mark>" in str(chinese)
-    assert compare("", "") == ("", "")
+    assert highlight_differences("", "") == ("", "")
 
 
 @pytest.mark.parametrize(
     ("got", "expected"),
     [
-        (formatting.brief(999), "999"),
-        (formatting.brief(1234), "1.23k"),
-        (formatting.brief(53_548), "53.5k"),
-        (formatting.brief(999_900), "1.00M"),
-        (formatting.tick(1_000_000), "1M"),
-        (formatting.tick(1_500_000), "1.5M"),
-        (formatting.tick(20_000), "20k"),
-        (formatting.tick(100_000), "100k"),
-        (formatting.tick(2500), "2500"),
-        (formatting.tick(0.0025), "0.0025"),
-        (formatting.tick(-30_000_000), "-30M"),
-        (formatting.size(0), "0 B"),
-        (formatting.size(214_499), "214 kB"),
-        (formatting.share(0, 0), "–"),
-        (formatting.share(0, 5), "0 %"),
-        (formatting.share(1, 10_000), "< 0.1 %"),
-        (formatting.share(99_999, 100_000), "> 99.9 %"),
-        (formatting.seconds(59.99), "1 min 00 s"),
-        (formatting.seconds(125), "2 min 05 s"),
-        (formatting.seconds(3 * 3600 + 605), "3 h 10 min"),
-        (formatting.figure(None), "–"),
-        (formatting.figure(float("nan")), "–"),
-        (formatting.moment("2026-01-31T12:00:00+00:00"), "31 January 2026, 12:00 UTC"),
-        (formatting.moment("yesterday"), "yesterday"),
-        (formatting.significant(0.123456), "0.1235"),
-        (formatting.significant(True), "True"),
+        (formatting.format_si(999), "999"),
+        (formatting.format_si(1234), "1.23k"),
+        (formatting.format_si(53_548), "53.5k"),
+        (formatting.format_si(999_900), "1.00M"),
+        (formatting.format_tick(1_000_000), "1M"),
+        (formatting.format_tick(1_500_000), "1.5M"),
+        (formatting.format_tick(20_000), "20k"),
+        (formatting.format_tick(100_000), "100k"),
+        (formatting.format_tick(2500), "2500"),
+        (formatting.format_tick(0.0025), "0.0025"),
+        (formatting.format_tick(-30_000_000), "-30M"),
+        (formatting.format_bytes(0), "0 B"),
+        (formatting.format_bytes(214_499), "214 kB"),
+        (formatting.format_percent(0, 0), "–"),
+        (formatting.format_percent(0, 5), "0 %"),
+        (formatting.format_percent(1, 10_000), "< 0.1 %"),
+        (formatting.format_percent(99_999, 100_000), "> 99.9 %"),
+        (formatting.format_duration(59.99), "1 min 00 s"),
+        (formatting.format_duration(125), "2 min 05 s"),
+        (formatting.format_duration(3 * 3600 + 605), "3 h 10 min"),
+        (formatting.format_float(None), "–"),
+        (formatting.format_float(float("nan")), "–"),
+        (formatting.format_time("2026-01-31T12:00:00+00:00"), "31 January 2026, 12:00 UTC"),
+        (formatting.format_time("yesterday"), "yesterday"),
+        (formatting.format_4g(0.123456), "0.1235"),
+        (formatting.format_4g(True), "True"),
     ],
 )
 def test_numbers_read_well(got: str, expected: str) -> None:

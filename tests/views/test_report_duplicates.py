@@ -6,27 +6,27 @@ from pathlib import Path
 
 from infra.dataset.dataset import open_dataset
 from tests.views.duplicate_datasets import A, B, C, store
-from views.report.duplicates import compare, duplicates
+from views.report.duplicates import build_duplicates, highlight_differences
 from views.report.page import _environment
 
 
 def test_the_figures_of_a_run(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
     marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
-    found = duplicates(storage, record, marks)
-    assert (found.found, found.documents, found.threshold) == (3, 8, 0.8)
-    assert [cluster.name for cluster in found.clusters] == [A, C, B]
-    (pair,) = found.clusters[0].pairs
-    assert (pair.url, pair.survivor_url) == ("https://2.org/", "https://1.org/")
+    found = build_duplicates(storage, record, marks)
+    assert (found.n_clusters, found.documents, found.threshold) == (3, 8, 0.8)
+    assert [cluster.id for cluster in found.examples] == [A, C, B]
+    (pair,) = found.examples[0].pairs
+    assert (pair.url, pair.kept_url) == ("https://2.org/", "https://1.org/")
     assert "<mark>changed</mark>" in pair.right
-    assert found.compared is not None
-    assert (found.compared.verified, found.compared.rejected) == (4, 2)
+    assert found.similarity_histogram is not None
+    assert (found.similarity_histogram.verified, found.similarity_histogram.rejected) == (4, 2)
 
 
 def test_the_page_draws_the_s_curve_with_the_threshold(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
     marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
-    found = duplicates(storage, record, marks)
+    found = build_duplicates(storage, record, marks)
     page = _environment().get_template("duplicates.html").render(duplicates=found)
     assert "14 bands of 8 rows" in page
     assert "92.4 % of the pairs" in page
@@ -54,8 +54,8 @@ COUNTS = (
 def test_the_page_shows_every_count_and_what_was_left_out(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
     marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
-    facts = {**marks.facts, **{name: 7_000_001 + k for k, name in enumerate(COUNTS)}}
-    found = replace(duplicates(storage, record, marks), facts=facts)
+    facts = {**marks.stats, **{name: 7_000_001 + k for k, name in enumerate(COUNTS)}}
+    found = replace(build_duplicates(storage, record, marks), facts=facts)
     page = _environment().get_template("duplicates.html").render(duplicates=found)
     assert [name for name in COUNTS if f'<td class="num">{facts[name]:,}</td>' not in page] == []
 
@@ -64,15 +64,15 @@ def test_examples_need_the_documents_but_figures_do_not(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
     first = next(entry for entry in record.stages if entry.source == "books")
     marks = open_dataset(
-        storage.at(*next(e for e in record.stages if e.stage == "dedup").path.split("/"))
+        storage.subdir(*next(e for e in record.stages if e.stage == "dedup").path.split("/"))
     )
-    storage.at(*first.path.split("/")).remove_tree()
-    found = duplicates(storage, record, marks)
-    assert (found.found, found.clusters) == (3, [])
+    storage.subdir(*first.path.split("/")).remove_tree()
+    found = build_duplicates(storage, record, marks)
+    assert (found.n_clusters, found.examples) == (3, [])
 
 
 def test_of_many_short_lines_in_common_the_last_are_shown() -> None:
     lines = [f"line {n}" for n in range(9)]
-    left, right = compare("\n".join([*lines, "here"]), "\n".join([*lines, "there"]))
+    left, right = highlight_differences("\n".join([*lines, "here"]), "\n".join([*lines, "there"]))
     assert left == "… line 6\nline 7\nline 8\n<mark>here</mark>"
     assert right.endswith("<mark>there</mark>")

@@ -41,7 +41,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
 @pytest.fixture(scope="module")
 def url(road: Road) -> str:
     assert road.record is not None
-    path: Path | None = road.storage.local(build_report(road.storage, road.record))
+    path: Path | None = road.storage.local_path(build_report(road.storage, road.record))
     assert path is not None
     return path.as_uri()
 
@@ -82,7 +82,7 @@ def test_figures_are_those_of_the_data(page: Any, road: Road) -> None:
 
 def test_bars_are_as_long_as_their_numbers(page: Any, road: Road) -> None:
     assert road.record is not None
-    came = sum(s.counts.in_ for s in road.record.stages if s.stage == "acquire")
+    came = sum(s.counts.n_in for s in road.record.stages if s.stage == "acquire")
     kept = next(s.counts.kept for s in road.record.stages if s.stage == "select")
     bar = page.locator('.funnel li[data-stage="select"]')
     width = bar.locator(".docs .seg-kept").bounding_box()["width"]

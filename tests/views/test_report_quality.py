@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from infra.compute.cluster import Cluster, ClusterConfig
-from infra.compute.progress import Silent
-from infra.dataset.ledger import verdicts
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.progress import NullReporter
+from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context
 from infra.store.storage import Storage
 from tests.views.duplicate_datasets import stage
-from views.report.quality import quality
+from views.report.quality import build_quality
 
 
 def test_a_source_that_gave_nothing_does_not_stop_the_report(tmp_path: Path) -> None:
-    workers = Cluster(ClusterConfig.model_validate({"workers": 0}))
-    ctx = Context(Storage(str(tmp_path)), 1, workers, Silent())
+    workers = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
+    ctx = Context(Storage(str(tmp_path)), 1, workers, NullReporter())
     parts = {"empty": [], "full": [0.1, 0.9]}
     notes, judged = [], []
     for source, scores in parts.items():
@@ -23,11 +23,11 @@ def test_a_source_that_gave_nothing_does_not_stop_the_report(tmp_path: Path) -> 
         table = pa.table(
             {"id": pa.array(ids, pa.string()), "language_score": pa.array(scores, pa.float64())}
         )
-        notes.append(stage(ctx, "annotate", source, [], [(table, verdicts("annotate", ids))]))
+        notes.append(stage(ctx, "annotate", source, [], [(table, ledger_table("annotate", ids))]))
         reasons = ["language" if score < 0.5 else None for score in scores]
         kept = pa.table({"id": [i for i, reason in zip(ids, reasons, strict=True) if not reason]})
-        judged.append((kept, verdicts("select", ids, reasons=reasons)))
-    found = quality(notes, stage(ctx, "select", None, notes, judged))
+        judged.append((kept, ledger_table("select", ids, reasons=reasons)))
+    found = build_quality(notes, stage(ctx, "select", None, notes, judged))
     assert found is not None
     assert found.documents == 2
     (drawn,) = found.histograms

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from infra.dataset.dataset import Dataset
-from infra.removals.log import record
-from infra.removals.match import removal
+from infra.removals.log import append_removals
+from infra.removals.match import parse_removal
 from tests.views.datasets import SITE, Road, walk
-from views.removal.exposure import mark_models
+from views.removal.exposure import update_exposure
 from views.report.page import render
-from views.report.removals import removals
+from views.report.removals import build_removals
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +25,20 @@ def steps(model: Dataset, first: int, end: int) -> list[int]:
 
 def test_a_store_without_removals_has_no_section(road: Road) -> None:
     assert road.record is not None
-    assert removals(road.storage, "quickstart", None) is None
+    assert build_removals(road.storage, "quickstart", None) is None
     assert 'id="removals"' not in render(road.storage, road.record)
 
 
 def test_removals_with_counts_notes_and_models(tmp_path: Path) -> None:
     road = walk(tmp_path)
     assert road.record is not None
-    gone = removal("url", f"{SITE}/page/10?<b>")
-    shown = removal("url", f"{SITE}/page/10")
-    record(road.storage, "quickstart", [gone, shown], "asked <i>by mail</i>")
-    mark_models(road.storage, "quickstart", [shown], steps)
-    found = removals(road.storage, "quickstart", road.datasets["select all"])
+    gone = parse_removal("url", f"{SITE}/page/10?<b>")
+    shown = parse_removal("url", f"{SITE}/page/10")
+    append_removals(road.storage, "quickstart", [gone, shown], "asked <i>by mail</i>")
+    update_exposure(road.storage, "quickstart", [shown], steps)
+    found = build_removals(road.storage, "quickstart", road.datasets["select all"])
     assert found is not None
-    assert [item.documents for item in found.taken] == [0, 0], "this run did not know of it"
+    assert [item.documents for item in found.applied] == [0, 0], "this run did not know of it"
     assert len(found.models) == 2
     page = render(road.storage, road.record)
     assert 'href="#removals"' in page
@@ -52,5 +52,5 @@ def test_removals_with_counts_notes_and_models(tmp_path: Path) -> None:
 def test_a_damaged_record_does_not_spoil_a_page(tmp_path: Path) -> None:
     road = walk(tmp_path, until="select")
     assert road.record is not None
-    road.storage.put("removals/quickstart/x.json", b"{}")
+    road.storage.write("removals/quickstart/x.json", b"{}")
     assert 'id="removals"' not in render(road.storage, road.record)

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.stage import Spec, Stage, build
+from infra.dataset.stage import DatasetSpec, Stage, build_dataset
 from tests.tokenize.corpora import context
 from views.report.page import _environment
-from views.report.tokenizer import vocabulary
+from views.report.tokenizer import build_vocabulary
 
 GROUP = {"documents": 9, "tokens": 500, "bytes": 1800, "words": 400}
 RATES = {"tokens_per_word": 1.2275, "bytes_per_token": 3.6660}
@@ -34,13 +34,13 @@ def shards(root: Path, **changes: Any) -> Dataset:
         "training": TRAINING,
         **changes,
     }
-    return build(
-        context(root), Spec(Stage("tokenize", ()), None, {}), [], list, facts=lambda _: facts
+    return build_dataset(
+        context(root), DatasetSpec(Stage("tokenize", ()), None, {}), [], list, stats=lambda _: facts
     )
 
 
 def page(data: Dataset) -> str:
-    told = vocabulary(data)
+    told = build_vocabulary(data)
     text = _environment().get_template("tokenizer.html").render(vocabulary=told)
     return " ".join(text.split())
 
@@ -70,9 +70,9 @@ def test_what_is_amiss_is_named(tmp_path: Path) -> None:
 def test_a_page_without_these_facts_has_no_section(tmp_path: Path, given: str | None) -> None:
     data = None
     if given:
-        empty = Spec(Stage("tokenize", ()), None, {})
-        data = build(context(tmp_path), empty, [], list, facts=lambda _: {"vocab_size": 3})
-    assert vocabulary(data) is None
+        empty = DatasetSpec(Stage("tokenize", ()), None, {})
+        data = build_dataset(context(tmp_path), empty, [], list, stats=lambda _: {"vocab_size": 3})
+    assert build_vocabulary(data) is None
 
 
 def test_a_given_tokenizer_was_not_trained(tmp_path: Path) -> None:

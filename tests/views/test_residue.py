@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.removals.match import removal
+from infra.removals.match import parse_removal
 from tests.views.datasets import SITE, Road, pages, walk
-from views.removal.residue import holders
+from views.removal.residue import find_residual
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def road(tmp_path: Path) -> Road:
 
 
 def by_stage(road: Road, *wanted: tuple[str, str]) -> dict[str, int | None]:
-    gone = [removal(kind, value) for kind, value in wanted]
-    found = holders(road.storage, "quickstart", gone)
-    assert all(item.named and item.bytes > 0 for item in found)
+    gone = [parse_removal(kind, value) for kind, value in wanted]
+    found = find_residual(road.storage, "quickstart", gone)
+    assert all(item.in_latest_run and item.bytes > 0 for item in found)
     return {item.path.rsplit("-", 1)[0]: item.documents for item in found}
 
 
@@ -41,7 +41,7 @@ def test_nothing_is_held_of_what_nothing_matches(road: Road) -> None:
 
 
 def test_shards_of_a_corpus_that_is_gone(road: Road) -> None:
-    corpus = road.datasets["select all"].storage.local()
+    corpus = road.datasets["select all"].storage.local_path()
     assert corpus is not None
     shutil.rmtree(corpus)
     assert by_stage(road, ("url", f"{SITE}/page/10"))["tokenize/all"] == 1

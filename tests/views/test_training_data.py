@@ -9,16 +9,23 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from infra.dataset.dataset import Counts, Dataset
-from infra.dataset.stage import Spec, commit_files
+from infra.dataset.stage import DatasetSpec, commit_files
 from infra.formats.megatron import VALIDATION, TokenShards
-from infra.runs.run_records import COMPLETED, RunRecord, StageRecord, save
-from infra.store.cache_dir import VARIABLE
+from infra.runs.run_records import COMPLETED, RunRecord, StageRecord, save_run
+from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
-from lm.data.sampler import order_of, steps_that_saw
+from lm.data.sampler import sampler_for_config, steps_containing
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
-from views.history.training_data import NoTrace, Run, documents_of, in_progress, of_model, steps_of
+from views.history.training_data import (
+    TracedRun,
+    TraceError,
+    documents_in_steps,
+    find_run_in_progress,
+    run_from_model,
+    steps_with_document,
+)
 
 STEPS = 30
 CHOICES: list[dict[str, Any]] = [
@@ -44,21 +51,21 @@ def tokens(store: Path) -> Dataset:
 def model(store: Path, tokens: Dataset, config: TrainConfig) -> Dataset:
     """What a training would commit, but for the weights."""
     ctx = context(store)
-    facts = {**order_of(config, 1337, tokens).facts(), "steps": STEPS, "skip": SKIP}
-    spec = Spec(task.STAGE, config.name, {"config": config.facts()}, (tokens,))
-    return commit_files(ctx, spec, {}, counts=Counts(1, 1), facts=facts)
+    facts = {**sampler_for_config(config, 1337, tokens).to_stats(), "steps": STEPS, "skip": SKIP}
+    spec = DatasetSpec(task.STAGE, config.name, {"config": config.to_json()}, (tokens,))
+    return commit_files(ctx, spec, {}, counts=Counts(1, 1), stats=facts)
 
 
 @pytest.fixture(params=range(len(CHOICES)))
-def run(store: Path, tokens: Dataset, request: pytest.FixtureRequest) -> Run:
-    return of_model(model(store, tokens, tiny(**CHOICES[request.param])), "train/tiny")
+def run(store: Path, tokens: Dataset, request: pytest.FixtureRequest) -> TracedRun:
+    return run_from_model(model(store, tokens, tiny(**CHOICES[request.param])), "train/tiny")
 
 
-def test_documents_lead_to_their_steps_and_steps_to_their_documents(run: Run) -> None:
-    whole = {item.id: item for item in documents_of(run, 0, STEPS)}
+def test_documents_lead_to_their_steps_and_steps_to_their_documents(run: TracedRun) -> None:
+    whole = {item.id: item for item in documents_in_steps(run, 0, STEPS)}
     ids = run.shards.ids
     for number in (*range(0, len(ids), 9), len(ids) - 1):
-        (own,) = steps_of(run, id=ids[number])
+        (own,) = steps_with_document(run, id=ids[number])
         if not own.steps:
             assert ids[number] not in whole
             continue
@@ -66,23 +73,23 @@ def test_documents_lead_to_their_steps_and_steps_to_their_documents(run: Run) ->
         first, end = run.shards.document_range(number)
         assert (own.first_token, own.end_token) == (first, end)
         for step, positions in own.steps.items():
-            (met,) = [d for d in documents_of(run, step, step + 1) if d.id == ids[number]]
+            (met,) = [d for d in documents_in_steps(run, step, step + 1) if d.id == ids[number]]
             assert met.steps == {step: positions}
     for step in np.random.default_rng(2).integers(0, STEPS, 4).tolist():
-        for item in documents_of(run, step, step + 1):
+        for item in documents_in_steps(run, step, step + 1):
             assert step in whole[item.id].steps
 
 
-def test_every_token_that_was_predicted_is_some_documents(run: Run) -> None:
-    found = documents_of(run, 4, 6)
-    rows = [run.order.pieces(run.order.samples(step)) for step in (4, 5)]
-    predicted = sum(int((p.starts + p.lengths - p.targets).sum()) for p in rows)
-    assert sum(item.tokens for item in found) == predicted
+def test_every_token_that_was_predicted_is_some_documents(run: TracedRun) -> None:
+    found = documents_in_steps(run, 4, 6)
+    rows = [run.sampler.token_spans(run.sampler.samples(step)) for step in (4, 5)]
+    predicted = sum(int((p.starts + p.lengths - p.target_starts).sum()) for p in rows)
+    assert sum(item.predicted_tokens for item in found) == predicted
     held = set()
     for pieces in rows:
         for start, length in zip(pieces.starts.tolist(), pieces.lengths.tolist(), strict=True):
             held |= set(range(start, start + length))
-    assert held == {t for item in found for a, b in item.ranges for t in range(a, b)}
+    assert held == {t for item in found for a, b in item.token_ranges for t in range(a, b)}
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -90,81 +97,84 @@ def test_why_and_remove_are_told_the_same_steps(
     store: Path, tokens: Dataset, choice: dict[str, Any]
 ) -> None:
     made = model(store, tokens, tiny(**choice))
-    run = of_model(made, "train/tiny")
-    for number in range(0, run.shards.documents, 17):
-        (own,) = steps_of(run, id=run.shards.ids[number])
-        assert steps_that_saw(made, own.first_token, own.end_token) == list(own.steps)
+    run = run_from_model(made, "train/tiny")
+    for number in range(0, run.shards.num_documents, 17):
+        (own,) = steps_with_document(run, id=run.shards.ids[number])
+        assert steps_containing(made, own.first_token, own.end_token) == list(own.steps)
 
 
 def test_skipped_batches_are_nobodys(store: Path, tokens: Dataset) -> None:
-    run = of_model(model(store, tokens, tiny()), "train/tiny")
-    plan = replace(run.order.plan, skip=())
-    unskipped = replace(run, order=replace(run.order, plan=plan))
-    assert documents_of(run, 2, 3)[0].tokens == documents_of(unskipped, 4, 5)[0].tokens
-    tokens_of_skipped = {d.id for d in documents_of(unskipped, 2, 3)}
-    assert tokens_of_skipped != {d.id for d in documents_of(run, 2, 3)}
+    run = run_from_model(model(store, tokens, tiny()), "train/tiny")
+    plan = replace(run.sampler.plan, skip=())
+    unskipped = replace(run, order=replace(run.sampler, plan=plan))
+    assert (
+        documents_in_steps(run, 2, 3)[0].predicted_tokens
+        == documents_in_steps(unskipped, 4, 5)[0].predicted_tokens
+    )
+    tokens_of_skipped = {d.id for d in documents_in_steps(unskipped, 2, 3)}
+    assert tokens_of_skipped != {d.id for d in documents_in_steps(run, 2, 3)}
 
 
 def test_addresses_need_not_be_written_alike(store: Path, tokens: Dataset) -> None:
-    run = of_model(model(store, tokens, tiny()), "train/tiny")
-    (one,) = steps_of(run, url="https://example.org/7")
+    run = run_from_model(model(store, tokens, tiny()), "train/tiny")
+    (one,) = steps_with_document(run, url="https://example.org/7")
     assert one.id == "d7"
-    assert steps_of(run, url="http://www.example.org/7/#top") == [one]
+    assert steps_with_document(run, url="http://www.example.org/7/#top") == [one]
 
 
 def test_what_cannot_be_traced_is_said(store: Path, tokens: Dataset) -> None:
-    run = of_model(model(store, tokens, tiny()), "train/tiny")
+    run = run_from_model(model(store, tokens, tiny()), "train/tiny")
     held_out = TokenShards(tokens, VALIDATION).ids[0]
     for first, end in ((0, 0), (3, 2), (0, STEPS + 1)):
-        with pytest.raises(NoTrace, match=r"tiny has 30 steps; give A:B"):
-            documents_of(run, first, end)
-    with pytest.raises(NoTrace, match="is held out for validation"):
-        steps_of(run, id=held_out)
-    with pytest.raises(NoTrace, match=r"no document https://elsewhere.org .*gristmill why"):
-        steps_of(run, url="https://elsewhere.org")
-    with pytest.raises(NoTrace, match=r"'d' is the beginning of \d+ ids"):
-        steps_of(run, id="d")
+        with pytest.raises(TraceError, match=r"tiny has 30 steps; give A:B"):
+            documents_in_steps(run, first, end)
+    with pytest.raises(TraceError, match="is held out for validation"):
+        steps_with_document(run, id=held_out)
+    with pytest.raises(TraceError, match=r"no document https://elsewhere.org .*gristmill why"):
+        steps_with_document(run, url="https://elsewhere.org")
+    with pytest.raises(TraceError, match=r"'d' is the beginning of \d+ ids"):
+        steps_with_document(run, id="d")
 
 
 def test_a_run_in_progress_is_traced_as_far_as_it_is(
     store: Path, tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv(ENV_VAR, str(tmp_path))
     storage = Storage(str(store))
-    assert in_progress(storage, "tiny") is None
+    assert find_run_in_progress(storage, "tiny") is None
     folder = tmp_path / "train" / "abc"
     folder.mkdir(parents=True)
     where = {"url": tokens.storage.url, "options": {}}
-    job = {"config": tiny().facts(), "seed": 1337, "tokens": where, "skip": SKIP}
+    job = {"config": tiny().to_json(), "seed": 1337, "tokens": where, "skip": SKIP}
     (folder / "job.json").write_text(json.dumps(job))
     lines = [{"step": 10}, {"step": 12}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = in_progress(storage, "tiny")
+    run = find_run_in_progress(storage, "tiny")
     assert run is not None
-    assert (run.steps, run.running) == (12, True)
-    committed = of_model(model(store, tokens, tiny()), "train/tiny")
-    assert documents_of(run, 0, 12) == documents_of(committed, 0, 12)
-    with pytest.raises(NoTrace, match="12 steps so far"):
-        documents_of(run, 0, 13)
+    assert (run.steps, run.in_progress) == (12, True)
+    committed = run_from_model(model(store, tokens, tiny()), "train/tiny")
+    assert documents_in_steps(run, 0, 12) == documents_in_steps(committed, 0, 12)
+    with pytest.raises(TraceError, match="12 steps so far"):
+        documents_in_steps(run, 0, 13)
     left = tmp_path / "train" / "left"  # by a version whose settings are no longer possible
     left.mkdir()
     (left / "job.json").write_text(json.dumps({**job, "config": {"name": "tiny", "layers": 0}}))
-    again = in_progress(storage, "tiny")
+    again = find_run_in_progress(storage, "tiny")
     assert again is not None
     assert again.path == run.path
-    assert in_progress(storage, "other") is None
-    assert in_progress(Storage(str(store / "elsewhere")), "tiny") is None
+    assert find_run_in_progress(storage, "other") is None
+    assert find_run_in_progress(Storage(str(store / "elsewhere")), "tiny") is None
 
 
 @pytest.fixture
 def recipe(store: Path, tokens: Dataset, tmp_path: Path) -> Path:
     data = [tokens, model(store, tokens, tiny(**CHOICES[3]))]
     stages = [
-        StageRecord.of(item, seconds=0, cached=False, entry=entry)
+        StageRecord.from_dataset(item, seconds=0, cached=False, entry=entry)
         for item, entry in zip(data, (None, "tiny"), strict=True)
     ]
     record = RunRecord("small", "20260101-000000-aaaa", "2026", 0, COMPLETED, stages=stages)
-    save(Storage(str(store)), record)
+    save_run(Storage(str(store)), record)
     path = tmp_path / "small.yaml"
     entry = "{name: tiny, layers: 2, width: 32, heads: 4, tokens: 1}"
     path.write_text(
@@ -215,7 +225,7 @@ def test_the_command_says_what_is_wrong(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv(ENV_VAR, str(tmp_path))
     done = cli(recipe, *arguments)
     assert done.exit_code == 1
     assert message in done.output

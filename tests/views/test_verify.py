@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.dataset.dataset import Dataset, open_dataset
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Outcome, Spec, Stage, Unit, build
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.runs.run_records import RunRecord
 from tests.views.datasets import Road, walk
-from views.verify.verify import check, verify
+from views.verify.verify import find_errors, verify_run
 
 GIVEN = b"{}"
 
@@ -28,14 +28,14 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Road:
 @pytest.fixture
 def road(sound: Road, tmp_path: Path) -> Road:
     """A copy that a test may damage."""
-    from infra.compute.cluster import Cluster
-    from infra.compute.progress import Silent
+    from infra.compute.cluster import DaskCluster
+    from infra.compute.progress import NullReporter
     from infra.dataset.stage import Context
     from infra.store.storage import Storage
 
     store = tmp_path / "store"
-    shutil.copytree(str(sound.storage.local()), store)
-    ctx = Context(Storage(str(store)), 1, Cluster(), Silent())
+    shutil.copytree(str(sound.storage.local_path()), store)
+    ctx = Context(Storage(str(store)), 1, DaskCluster(), NullReporter())
     return Road(ctx, {}, sound.record)
 
 
@@ -46,18 +46,18 @@ def record_of(road: Road) -> RunRecord:
 
 def path_of(road: Road, stage: str, name: str) -> Path:
     path = next(item.path for item in record_of(road).stages if item.stage == stage)
-    local = road.storage.local(f"{path}/{name}")
+    local = road.storage.local_path(f"{path}/{name}")
     assert local is not None
     return local
 
 
 def test_a_sound_store_is_sound(sound: Road) -> None:
-    result = check(sound.storage, record_of(sound))
+    result = verify_run(sound.storage, record_of(sound))
     assert result.ok
-    assert result.problems == []
+    assert result.findings == []
     assert result.datasets == len(record_of(sound).stages)
     assert result.files > 40
-    assert verify(sound.storage, record_of(sound)) == []
+    assert find_errors(sound.storage, record_of(sound)) == []
 
 
 @pytest.mark.parametrize("name", ["part-00000.parquet", "part-00001.verdicts.parquet"])
@@ -66,9 +66,9 @@ def test_a_flipped_byte_is_found_wherever_it_is(road: Road, name: str) -> None:
     data = path.read_bytes()
     for at in (0, 5, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        problems = verify(road.storage, record_of(road))
+        problems = find_errors(road.storage, record_of(road))
         assert [problem.file.endswith(name) for problem in problems] == [True]
-        assert "SHA-256" in problems[0].what
+        assert "SHA-256" in problems[0].message
 
 
 @settings(
@@ -82,7 +82,7 @@ def test_a_flipped_bit_of_a_manifest_is_found(road: Road, data: st.DataObject) -
     bit = data.draw(st.integers(0, 7))
     path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
     try:
-        problems = verify(road.storage, record_of(road))
+        problems = find_errors(road.storage, record_of(road))
     finally:
         path.write_bytes(whole)
     assert any("select" in problem.file for problem in problems)
@@ -90,64 +90,66 @@ def test_a_flipped_bit_of_a_manifest_is_found(road: Road, data: st.DataObject) -
 
 def made_inside(road: Road, name: str, *inputs: Dataset, given: bytes = GIVEN) -> Path:
     """A data set as a stage makes it for itself: it has no place in the record."""
-    spec = Spec(Stage(name, ("infra.schemas.quality_rules",)), None, {"k": 1}, inputs)
-    units = [Unit(item.content, (item,), item.counts.kept) for item in inputs]
-    build(road.ctx, spec, units, copied, files={} if inputs else {"given.json": given})
-    path = road.storage.local(spec.folder)
+    spec = DatasetSpec(Stage(name, ("infra.schemas.quality_rules",)), None, {"k": 1}, inputs)
+    units = [WorkUnit(item.content, (item,), item.counts.kept) for item in inputs]
+    build_dataset(road.ctx, spec, units, copied, files={} if inputs else {"given.json": given})
+    path = road.storage.local_path(spec.folder)
     assert path is not None
     return path
 
 
-def copied(data: Dataset) -> Iterator[Outcome]:
+def copied(data: Dataset) -> Iterator[PartResult]:
     table = data.table(["id"])
-    yield Outcome(table, verdicts("x", table["id"].to_pylist()))
+    yield PartResult(table, ledger_table("x", table["id"].to_pylist()))
 
 
 def test_data_sets_inside_a_stage_are_looked_at(road: Road) -> None:
     stages = {item.stage: item for item in record_of(road).stages}
-    before = check(road.storage, record_of(road)).datasets
+    before = verify_run(road.storage, record_of(road)).datasets
     made_inside(road, "sample", stages["select"].open(road.storage))
-    (sample,) = [open_dataset(road.storage.at("sample", f)) for f in road.storage.folders("sample")]
+    (sample,) = [
+        open_dataset(road.storage.subdir("sample", f)) for f in road.storage.list_folders("sample")
+    ]
     path = made_inside(road, "tokenizer", sample)
-    result = check(road.storage, record_of(road))
-    assert (result.problems, result.datasets) == ([], before + 2)
+    result = verify_run(road.storage, record_of(road))
+    assert (result.findings, result.datasets) == ([], before + 2)
 
     for name in ("part-00000.parquet", "manifest.json"):
         data = (path / name).read_bytes()
         for at in (0, len(data) // 2):
             (path / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-            problems = verify(road.storage, record_of(road))
+            problems = find_errors(road.storage, record_of(road))
             assert {item.file.split("/")[0] for item in problems} == {"tokenizer"}
         (path / name).write_bytes(data)
     (path / "part-00000.verdicts.parquet").unlink()
-    assert [item.what for item in verify(road.storage, record_of(road))] == ["missing"]
+    assert [item.message for item in find_errors(road.storage, record_of(road))] == ["missing"]
 
 
 def test_a_tokenizer_that_was_given_is_looked_at(road: Road) -> None:
-    before = check(road.storage, record_of(road)).datasets
+    before = verify_run(road.storage, record_of(road)).datasets
     given = path_of(road, "tokenize", "part-00000.train.bin").read_bytes()
     path = made_inside(road, "tokenizer", given=given)
-    assert check(road.storage, record_of(road)).datasets == before + 1
+    assert verify_run(road.storage, record_of(road)).datasets == before + 1
     (path / "given.json").write_bytes(given[1:])
-    assert len(verify(road.storage, record_of(road))) == 1
+    assert len(find_errors(road.storage, record_of(road))) == 1
 
 
 def test_data_sets_inside_the_stages_of_other_runs_are_not(road: Road, tmp_path: Path) -> None:
-    before = check(road.storage, record_of(road)).datasets
+    before = verify_run(road.storage, record_of(road)).datasets
     other = walk(tmp_path / "other", count=60)
     stages = {item.stage: item for item in record_of(other).stages}
     path = made_inside(road, "sample", stages["select"].open(other.storage))
     (path / "part-00000.parquet").unlink()
     given = made_inside(road, "tokenizer")
     (given / "given.json").unlink()
-    result = check(road.storage, record_of(road))
-    assert (result.problems, result.datasets) == ([], before)
+    result = verify_run(road.storage, record_of(road))
+    assert (result.findings, result.datasets) == ([], before)
 
 
 def test_missing_files_are_named(road: Road) -> None:
     path_of(road, "tokenize", "part-00000.train.bin").unlink()
     path_of(road, "annotate", "manifest.json").unlink()
-    files = [problem.file for problem in verify(road.storage, record_of(road))]
+    files = [problem.file for problem in find_errors(road.storage, record_of(road))]
     assert any(name.endswith("part-00000.train.bin") for name in files)
     assert any(name.startswith("annotate/") and name.endswith("manifest.json") for name in files)
 
@@ -156,8 +158,8 @@ def test_a_shorter_file_says_both_lengths(road: Road) -> None:
     path = path_of(road, "acquire", "part-00000.parquet")
     length = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1])
-    (problem,) = verify(road.storage, record_of(road))
-    assert f"{length - 1} bytes, {length} were committed" in problem.what
+    (problem,) = find_errors(road.storage, record_of(road))
+    assert f"{length - 1} bytes, {length} were committed" in problem.message
 
 
 def edited(change: Callable[[dict[str, Any]], None], path: Path) -> None:
@@ -183,8 +185,8 @@ def test_a_manifest_that_lies_is_found(
     road: Road, change: Callable[[dict[str, Any]], None], said: str
 ) -> None:
     edited(change, path_of(road, "select", "manifest.json"))
-    problems = verify(road.storage, record_of(road))
-    assert any(said in problem.what for problem in problems), [str(item) for item in problems]
+    problems = find_errors(road.storage, record_of(road))
+    assert any(said in problem.message for problem in problems), [str(item) for item in problems]
 
 
 def test_a_ledger_that_disagrees_with_counts_is_found(road: Road) -> None:
@@ -194,14 +196,14 @@ def test_a_ledger_that_disagrees_with_counts_is_found(road: Road) -> None:
             counts["in"] += 1
 
     edited(move, path_of(road, "select", "manifest.json"))
-    problems = [str(item) for item in verify(road.storage, record_of(road))]
+    problems = [str(item) for item in find_errors(road.storage, record_of(road))]
     assert any("verdicts.parquet: the ledger says" in item for item in problems)
     assert any("documents went in, but annotate kept" in item for item in problems)
 
 
 def test_what_a_crash_left_behind_is_only_a_note(road: Road) -> None:
     path_of(road, "select", "part-00009.parquet").write_bytes(b"half")
-    result = check(road.storage, record_of(road))
+    result = verify_run(road.storage, record_of(road))
     assert result.ok
-    assert [problem.kind for problem in result.problems] == ["note"]
-    assert verify(road.storage, record_of(road)) == []
+    assert [problem.severity for problem in result.findings] == ["note"]
+    assert find_errors(road.storage, record_of(road)) == []

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset
-from infra.formats.megatron import ShardWriter
+from infra.formats.megatron import TokenShardWriter
 from tests.views.datasets import Made, Page, Road, add, ledger
 
 
@@ -29,8 +29,8 @@ def tokenize(road: Road, corpus: Dataset, found: list[list[Page]]) -> Dataset:
     for half in found:
         kept = [page for page in half if page.reason is None]
         writers = {
-            "train": ShardWriter(np.dtype("<u2")),
-            "validation": ShardWriter(np.dtype("<u2")),
+            "train": TokenShardWriter(np.dtype("<u2")),
+            "validation": TokenShardWriter(np.dtype("<u2")),
         }
         columns: dict[str, list[Any]] = {
             name: []
@@ -49,7 +49,7 @@ def tokenize(road: Road, corpus: Dataset, found: list[list[Page]]) -> Dataset:
         files: dict[str, bytes] = {}
         for split, writer in writers.items():
             if len(writer):
-                files |= {f"{split}.bin": writer.bin(), f"{split}.idx": writer.idx()}
+                files |= {f"{split}.bin": writer.bin_bytes(), f"{split}.idx": writer.idx_bytes()}
         parts.append((pa.table(columns), ledger("tokenize", kept), files))
     by_split = _sums([(split, tokens, size) for _, split, tokens, size in rows])
     facts = {

@@ -10,14 +10,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import TABLE, BrokenPromise, Dataset, NotCommitted, PartRef
+from infra.dataset.dataset import (
+    TABLE_SUFFIX,
+    Dataset,
+    DatasetNotFoundError,
+    IntegrityError,
+    PartRef,
+)
 from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
 
-LENGTH = 600  # characters of an excerpt
+EXCERPT_CHARS = 600  # characters of an excerpt
 ACQUIRE, EXTRACT = "acquire", "extract"
-WARC_FILE, OFFSET = "warc.gz", "offset"
-RAW_BYTES = 1 << 16  # of a page's HTML that are decoded for an excerpt
+WARC_FILE, OFFSET_COLUMN = "warc.gz", "offset"
+MAX_HTML_BYTES = 1 << 16  # of a page's HTML that are decoded for an excerpt
 
 
 @dataclass(frozen=True)
@@ -41,38 +47,38 @@ class Excerpt:
     raw: bool = False
 
 
-def open_all(storage: Storage, record: RunRecord, *stages: str) -> list[Dataset]:
+def open_datasets(storage: Storage, record: RunRecord, *stages: str) -> list[Dataset]:
     """The record's data sets of these stages (default: all) that are still there, in its order."""
     found = []
     for stage in record.stages:
         if not stages or stage.stage in stages:
             try:
                 found.append(stage.open(storage))
-            except (NotCommitted, BrokenPromise):
+            except (DatasetNotFoundError, IntegrityError):
                 continue
     return found
 
 
-def document_sets(storage: Storage, record: RunRecord) -> list[Dataset]:
+def text_datasets(storage: Storage, record: RunRecord) -> list[Dataset]:
     """The data sets that hold the documents' text before any rule was applied."""
     return [
         data
-        for data in open_all(storage, record, ACQUIRE, EXTRACT)
+        for data in open_datasets(storage, record, ACQUIRE, EXTRACT)
         if any(has_column(part, "text") for part in data.parts[:1])
     ]
 
 
 def has_column(part: PartRef, column: str) -> bool:
     """Whether the part's table has a column; reads the file's footer only."""
-    return column in _schema(part).names
+    return column in _read_schema(part).names
 
 
-def _schema(part: PartRef) -> pa.Schema:
-    with part.storage.open(part.file(TABLE)) as file:
+def _read_schema(part: PartRef) -> pa.Schema:
+    with part.storage.open(part.file(TABLE_SUFFIX)) as file:
         return pq.read_schema(file)
 
 
-def rows_of(part: PartRef, ids: Collection[str]) -> list[int]:
+def find_rows(part: PartRef, ids: Collection[str]) -> list[int]:
     """The rows of a part's table whose id is one of these, in their order."""
     column = part.table(["id"])["id"]
     hit = pc.is_in(column, value_set=pa.array(sorted(ids), pa.string()))
@@ -88,7 +94,7 @@ def read_rows(part: PartRef, rows: Sequence[int], columns: Iterable[str]) -> lis
         columns: those that the table lacks are left out.
     """
     found: list[dict[str, Any]] = []
-    with part.storage.open(part.file(TABLE)) as stream:
+    with part.storage.open(part.file(TABLE_SUFFIX)) as stream:
         file = pq.ParquetFile(stream)
         names = [name for name in columns if name in file.schema_arrow.names]
         start = 0
@@ -102,23 +108,23 @@ def read_rows(part: PartRef, rows: Sequence[int], columns: Iterable[str]) -> lis
     return found
 
 
-def find_texts(
-    storage: Storage, record: RunRecord, ids: Collection[str], length: int = LENGTH
+def load_texts(
+    storage: Storage, record: RunRecord, ids: Collection[str], max_chars: int = EXCERPT_CHARS
 ) -> dict[str, Excerpt]:
     """The beginnings of documents by id; those that no data set of the record holds are absent."""
     wanted = set(ids)
     found: dict[str, Excerpt] = {}
-    for data in document_sets(storage, record):
+    for data in text_datasets(storage, record):
         for part in data.parts:
             if not wanted:
                 return found
-            rows = rows_of(part, wanted)
+            rows = find_rows(part, wanted)
             for row in read_rows(part, rows, ("id", "text", "title", "url", "source")):
                 text = row.get("text") or ""
                 found.setdefault(
                     row["id"],
                     Excerpt(
-                        text[:length],
+                        text[:max_chars],
                         len(text),
                         row.get("title"),
                         row.get("url"),
@@ -129,36 +135,36 @@ def find_texts(
     return found
 
 
-def find_pages(
-    storage: Storage, record: RunRecord, ids: Collection[str], length: int = LENGTH
+def load_raw_pages(
+    storage: Storage, record: RunRecord, ids: Collection[str], max_chars: int = EXCERPT_CHARS
 ) -> dict[str, Excerpt]:
     """The beginnings of pages as fetched, by id, for documents that never became text."""
     wanted = set(ids)
     found: dict[str, Excerpt] = {}
-    for data in open_all(storage, record, ACQUIRE):
+    for data in open_datasets(storage, record, ACQUIRE):
         for part in data.parts:
             if not wanted:
                 return found
-            if WARC_FILE not in part.record.files or not has_column(part, OFFSET):
+            if WARC_FILE not in part.record.files or not has_column(part, OFFSET_COLUMN):
                 continue
-            rows = rows_of(part, wanted)
-            for row in read_rows(part, rows, ("id", "url", OFFSET)):
-                text = _page_text(part, row[OFFSET])
+            rows = find_rows(part, wanted)
+            for row in read_rows(part, rows, ("id", "url", OFFSET_COLUMN)):
+                text = _decode_page(part, row[OFFSET_COLUMN])
                 if text is not None:
                     found[row["id"]] = Excerpt(
-                        text[:length], None, None, row.get("url"), data.source, raw=True
+                        text[:max_chars], None, None, row.get("url"), data.source, raw=True
                     )
             wanted -= found.keys()
     return found
 
 
-def _page_text(part: PartRef, offset: int) -> str | None:
-    from infra.formats.warc import Broken, capture_at
+def _decode_page(part: PartRef, offset: int) -> str | None:
+    from infra.formats.warc import WarcReadError, read_capture
 
     try:
         with part.open(WARC_FILE) as stream:
-            return capture_at(stream, offset).payload[:RAW_BYTES].decode(errors="replace")
-    except Broken:
+            return read_capture(stream, offset).payload[:MAX_HTML_BYTES].decode(errors="replace")
+    except WarcReadError:
         return None
 
 
@@ -173,12 +179,12 @@ def parse_evidence(evidence: str | None) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {"note": value}
 
 
-def one_line(text: str, *, indented: bool = False) -> str:
+def sanitize_line(text: str, *, keep_spaces: bool = False) -> str:
     """Text for a terminal: one line, and no character that a terminal would obey.
 
     Args:
         text: anything.
-        indented: whether to leave spaces as they are.
+        keep_spaces: whether to leave spaces as they are.
     """
     plain = "".join(c if c.isprintable() else " " for c in text)
-    return plain if indented else " ".join(plain.split())
+    return plain if keep_spaces else " ".join(plain.split())

@@ -11,36 +11,36 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import BrokenPromise, Dataset, NotCommitted, PartRef
-from infra.dataset.fingerprint import unit_interval
+from infra.dataset.dataset import Dataset, DatasetNotFoundError, IntegrityError, PartRef
+from infra.dataset.fingerprint import hash_to_unit
 from infra.errors import UserError
 from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
 
 Order = Literal["largest", "random"]
-SHOWN = 5  # clusters named by a message
+MAX_LISTED = 5  # clusters named by a message
 
 
-class NoClusters(UserError):
+class ClusterNotFoundError(UserError):
     """What was asked for is not there; the message says what is."""
 
 
 @dataclass(frozen=True)
-class Copies:
+class DuplicateData:
     """The marks of a run beside the documents and verdicts they belong to.
 
     Attributes:
-        marks: the data set of deduplication.
-        documents: the parts of the documents, one per part of ``marks``.
+        duplicate_labels: the data set of deduplication.
+        documents: the parts of the documents, one per part of ``duplicate_labels``.
         corpus: what select made of it, if it did.
     """
 
-    marks: Dataset
+    duplicate_labels: Dataset
     documents: Sequence[PartRef]
     corpus: Dataset | None
 
     @staticmethod
-    def of(storage: Storage, record: RunRecord) -> "Copies":
+    def from_run(storage: Storage, record: RunRecord) -> "DuplicateData":
         """What a run found.
 
         Raises:
@@ -49,7 +49,7 @@ class Copies:
         there = {entry.fingerprint: entry for entry in record.stages}
         made = {entry.stage: entry for entry in record.stages if entry.source is None}
         if "dedup" not in made:
-            raise NoClusters(
+            raise ClusterNotFoundError(
                 f"run {record.run} of {record.recipe} stopped before dedup; go on from"
             )
         marks = made["dedup"].open(storage)
@@ -57,31 +57,36 @@ class Copies:
         for item in marks.manifest.inputs:
             if item["stage"] != "annotate" and item["fingerprint"] in there:
                 documents += there[item["fingerprint"]].open(storage).parts
-        if [part.rows for part in documents] != [part.rows for part in marks.parts]:
-            raise BrokenPromise(f"{marks.storage.url}: its rows are not those of the documents")
+        if [part.num_rows for part in documents] != [part.num_rows for part in marks.parts]:
+            raise IntegrityError(f"{marks.storage.url}: its rows are not those of the documents")
         corpus = None
         if "select" in made:
             try:
                 corpus = made["select"].open(storage)
-            except NotCommitted:
+            except DatasetNotFoundError:
                 corpus = None
-        return Copies(marks, documents, corpus)
+        return DuplicateData(marks, documents, corpus)
 
     @property
-    def judges(self) -> Sequence[PartRef | None]:
+    def verdict_parts(self) -> Sequence[PartRef | None]:
         """Per part the one of the corpus that tells its verdicts."""
         if self.corpus is None or len(self.corpus.parts) != len(self.documents):
             return [None] * len(self.documents)
         return self.corpus.parts
 
 
-def pick(
-    copies: Copies, n: int, order: Order = "largest", *, seed: int = 0, source: str | None = None
+def select_clusters(
+    data: DuplicateData,
+    n: int,
+    order: Order = "largest",
+    *,
+    seed: int = 0,
+    source: str | None = None,
 ) -> list[str]:
     """The names of some clusters, the same ones at every call.
 
     Args:
-        copies: of a run.
+        data: of a run.
         n: how many.
         order: ``largest`` first, or a ``random`` sample: names are digests, so those that follow a
             point drawn from the seed are one; a larger sample holds the smaller ones.
@@ -93,13 +98,13 @@ def pick(
     """
     parts = [
         marked
-        for marked, part in zip(copies.marks.parts, copies.documents, strict=True)
+        for marked, part in zip(data.duplicate_labels.parts, data.documents, strict=True)
         if source in (None, part.source)
     ]
     if source is not None and not parts:
-        known = sorted({str(part.source) for part in copies.documents})
-        raise NoClusters(f"no source is named {source!r}; there are {', '.join(known)}")
-    point = f"{int(unit_interval('clusters', seed) * 2**32):08x}"
+        known = sorted({str(part.source) for part in data.documents})
+        raise ClusterNotFoundError(f"no source is named {source!r}; there are {', '.join(known)}")
+    point = f"{int(hash_to_unit('clusters', seed) * 2**32):08x}"
     best: dict[str, tuple[int, str]] = {}
     for part in parts:
         table = part.table(["cluster", "cluster_size"])
@@ -118,20 +123,24 @@ def pick(
     return list(best)
 
 
-def named(copies: Copies, name: str) -> str:
+def resolve_cluster_id(data: DuplicateData, prefix: str) -> str:
     """The cluster of this name, or whose name begins so.
 
     Raises:
         NoClusters: if there is none, or several.
     """
     found: set[str] = set()
-    for part in copies.marks.parts:
+    for part in data.duplicate_labels.parts:
         column = part.table(["cluster"])["cluster"]
-        hit = column.filter(pc.starts_with(column, name.lower()).fill_null(False))
+        hit = column.filter(pc.starts_with(column, prefix.lower()).fill_null(False))
         found.update(hit.unique().to_pylist())
-    if len(found) == 1 or name in found:
-        return name if name in found else found.pop()
+    if len(found) == 1 or prefix in found:
+        return prefix if prefix in found else found.pop()
     if not found:
-        raise NoClusters(f"no cluster is named {name!r}; without --cluster, the largest are listed")
-    shown = ", ".join(sorted(found)[:SHOWN])
-    raise NoClusters(f"{len(found):,} clusters have a name that begins with {name!r}: {shown}")
+        raise ClusterNotFoundError(
+            f"no cluster is named {prefix!r}; without --cluster, the largest are listed"
+        )
+    shown = ", ".join(sorted(found)[:MAX_LISTED])
+    raise ClusterNotFoundError(
+        f"{len(found):,} clusters have a name that begins with {prefix!r}: {shown}"
+    )

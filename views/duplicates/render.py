@@ -5,65 +5,74 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import combining, east_asian_width
 
-from views.documents.texts import one_line
-from views.duplicates.clusters import Copies
-from views.duplicates.members import COPIES, Cluster, Member, Place, described, texts
-from views.duplicates.word_diff import EQUAL, GONE, LONGEST, NEW, Kind, Piece, diff
+from views.documents.texts import sanitize_line
+from views.duplicates.clusters import DuplicateData
+from views.duplicates.members import (
+    DUPLICATE_REASONS,
+    Cluster,
+    Member,
+    RowRef,
+    load_member_texts,
+    with_metadata,
+)
+from views.duplicates.word_diff import DELETE, EQUAL, INSERT, MAX_SHOWN, DiffSpan, SpanKind, diff
 
-STAY, WENT = 2, 3  # members of a cluster that a list shows: that stay, and others
-LINES = 8  # of a difference in a list
-BATCH = 64  # members whose texts are held at a time
+MAX_KEPT, MAX_DROPPED = 2, 3  # members of a cluster that a list shows: that stay, and others
+MAX_DIFF_LINES = 8  # of a difference in a list
+MEMBER_BATCH_SIZE = 64  # members whose texts are held at a time
 INDENT = " " * 11
 
-Paint = Mapping[Kind, tuple[str, str]]
-PLAIN: Paint = {EQUAL: ("", ""), GONE: ("[-", "-]"), NEW: ("{+", "+}")}
+DiffStyle = Mapping[SpanKind, tuple[str, str]]
+PLAIN: DiffStyle = {EQUAL: ("", ""), DELETE: ("[-", "-]"), INSERT: ("{+", "+}")}
 # Struck through as well as red: colours alone do not tell everybody.
-COLOURED: Paint = {
+ANSI: DiffStyle = {
     EQUAL: ("", ""),
-    GONE: ("\x1b[31;9m", "\x1b[0m"),
-    NEW: ("\x1b[32m", "\x1b[0m"),
+    DELETE: ("\x1b[31;9m", "\x1b[0m"),
+    INSERT: ("\x1b[32m", "\x1b[0m"),
 }
 
 
 @dataclass(frozen=True)
-class Compared:
+class MemberDiff:
     """A member with what its text differs by from the one it is compared with."""
 
     member: Member
-    pieces: Sequence[Piece] | None
+    spans: Sequence[DiffSpan] | None
 
 
-def shown(cluster: Cluster) -> list[Member]:
+def preview_members(cluster: Cluster) -> list[Member]:
     """The members that a list shows."""
-    stay = [m for m in cluster.members if m.against is None or m.stays]
+    stay = [m for m in cluster.members if m.compared_to is None or m.kept]
     rest = [m for m in cluster.members if m not in stay]
-    return [*stay[:STAY], *rest[:WENT]]
+    return [*stay[:MAX_KEPT], *rest[:MAX_DROPPED]]
 
 
-def compared(
-    copies: Copies, members: Sequence[Member], *, longest: int | None = LONGEST
-) -> Iterator[Compared]:
+def with_diffs(
+    data: DuplicateData, members: Sequence[Member], *, max_shown: int | None = MAX_SHOWN
+) -> Iterator[MemberDiff]:
     """Members one after the other, with their addresses and differences."""
-    for start in range(0, len(members), BATCH):
-        batch = described(copies, members[start : start + BATCH])
-        ends = {m.against for m in batch if m.against} | {m.place for m in batch if m.against}
-        held = texts(copies, sorted(ends))
+    for start in range(0, len(members), MEMBER_BATCH_SIZE):
+        batch = with_metadata(data, members[start : start + MEMBER_BATCH_SIZE])
+        ends = {m.compared_to for m in batch if m.compared_to} | {
+            m.row_ref for m in batch if m.compared_to
+        }
+        held = load_member_texts(data, sorted(ends))
         for member in batch:
             pieces = None
-            if member.against is not None:
-                one, other = held[member.against], held[member.place]
-                pieces = diff(one, other, longest=longest)
-            yield Compared(member, pieces)
+            if member.compared_to is not None:
+                one, other = held[member.compared_to], held[member.row_ref]
+                pieces = diff(one, other, max_shown=max_shown)
+            yield MemberDiff(member, pieces)
 
 
-def heading(cluster: Cluster) -> list[str]:
+def format_heading(cluster: Cluster) -> list[str]:
     """What a cluster is, in two lines."""
     sources = ", ".join(f"{name} {count:,}" for name, count in cluster.sources.items())
-    lines = [f"cluster {cluster.name}  {cluster.documents:,} documents: {sources}"]
-    if not cluster.judged:
+    lines = [f"cluster {cluster.id}  {cluster.documents:,} documents: {sources}"]
+    if not cluster.selected:
         return [*lines, "  select has not run yet: the others are compared with the first"]
     went = ", ".join(f"{reason} {count:,}" for reason, count in cluster.reasons.items())
-    stay = cluster.stay
+    stay = cluster.kept
     head = f"{stay:,} {'stays' if stay == 1 else 'stay'}" if stay else "none stays"
     lines.append(f"  {head}; went: {went or 'none'}")
     if not stay:
@@ -71,167 +80,169 @@ def heading(cluster: Cluster) -> list[str]:
     return lines
 
 
-def paragraph(
-    item: Compared,
-    names: Mapping[Place, str],
+def format_member(
+    member_diff: MemberDiff,
+    labels: Mapping[RowRef, str],
     *,
     width: int,
-    paint: Paint = PLAIN,
-    lines: int | None = LINES,
+    style: DiffStyle = PLAIN,
+    max_lines: int | None = MAX_DIFF_LINES,
 ) -> list[str]:
     """A member in some lines: what became of it, its address, why, and what differs.
 
     Args:
-        item: the member.
-        names: what to call the members that others are compared with.
+        member_diff: the member.
+        labels: what to call the members that others are compared with.
         width: of the terminal, in columns.
-        paint: how differences are marked.
-        lines: of the difference that are shown; ``None`` shows all.
+        style: how differences are marked.
+        max_lines: of the difference that are shown; ``None`` shows all.
     """
-    member = item.member
-    if member.stays:
+    member = member_diff.member
+    if member.kept:
         fate = "stays"
     else:
-        fate = member.verdict or ("first" if member.against is None else "")
-    out = [f"  {fate:<9}{one_line(name_of(member))}"]
+        fate = member.verdict or ("first" if member.compared_to is None else "")
+    out = [f"  {fate:<9}{sanitize_line(display_name(member))}"]
     if member.title and member.url:
-        out.append(INDENT + one_line(member.title))
-    to = names.get(member.against, "the first") if member.against else ""
-    out += [INDENT + one_line(line) for line in _why(item, to)]
-    if item.pieces is not None:
-        found = wrapped(item.pieces, width - len(INDENT) - 2, paint)
-        rest = 0 if lines is None else len(found) - lines
-        out += [f"{INDENT}| {line}" for line in (found[:lines] if rest > 1 else found)]
+        out.append(INDENT + sanitize_line(member.title))
+    to = labels.get(member.compared_to, "the first") if member.compared_to else ""
+    out += [INDENT + sanitize_line(line) for line in _format_reason(member_diff, to)]
+    if member_diff.spans is not None:
+        found = wrap_diff(member_diff.spans, width - len(INDENT) - 2, style)
+        rest = 0 if max_lines is None else len(found) - max_lines
+        out += [f"{INDENT}| {line}" for line in (found[:max_lines] if rest > 1 else found)]
         if rest > 1:
             out.append(f"{INDENT}| … {rest} more lines: --cluster shows all")
     return out
 
 
-def heads(copies: Copies, cluster: Cluster, members: Sequence[Member]) -> dict[Place, str]:
+def reference_labels(
+    data: DuplicateData, cluster: Cluster, members: Sequence[Member]
+) -> dict[RowRef, str]:
     """What to call the members that some others are compared with."""
-    places = {member.against for member in members}
-    found = [member for member in cluster.members if member.place in places]
-    if cluster.stay <= 1:
-        return {m.place: "the one that stays" if m.stays else "the first" for m in found}
-    return {member.place: name_of(member) for member in described(copies, found)}
+    places = {member.compared_to for member in members}
+    found = [member for member in cluster.members if member.row_ref in places]
+    if cluster.kept <= 1:
+        return {m.row_ref: "the one that stays" if m.kept else "the first" for m in found}
+    return {member.row_ref: display_name(member) for member in with_metadata(data, found)}
 
 
-def name_of(member: Member) -> str:
+def display_name(member: Member) -> str:
     """What a reader knows a document by."""
     return member.url or member.title or f"id {member.id}"
 
 
-def _why(item: Compared, to: str) -> Iterator[str]:
-    member = item.member
-    if member.reason is not None and member.reason not in COPIES:
+def _format_reason(member_diff: MemberDiff, reference_label: str) -> Iterator[str]:
+    member = member_diff.member
+    if member.reason is not None and member.reason not in DUPLICATE_REASONS:
         said = ", ".join(
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in member.evidence.items()
             if value is not None
         )
         yield f"{member.reason} ({said})" if said else member.reason
-    if member.against is None:
+    if member.compared_to is None:
         return
     if member.exact:
-        what = f"the {'normalised ' if item.pieces else ''}text is equal to {to}"
+        what = f"the {'normalised ' if member_diff.spans else ''}text is equal to {reference_label}"
     elif member.similarity is None:
-        what = f"not compared with {to}"
+        what = f"not compared with {reference_label}"
     else:
         band = member.band
         how = "compared within the cluster" if band is None else f"nominated by band {band}"
         said = "" if member.verified else "only "
-        what = f"similarity {said}{member.similarity:.3f} to {to}, {how}"
-    yield f"{member.reason}: {what}" if member.reason in COPIES else what
+        what = f"similarity {said}{member.similarity:.3f} to {reference_label}, {how}"
+    yield f"{member.reason}: {what}" if member.reason in DUPLICATE_REASONS else what
 
 
-def wrapped(pieces: Sequence[Piece], width: int, paint: Paint = PLAIN) -> list[str]:
+def wrap_diff(spans: Sequence[DiffSpan], width: int, style: DiffStyle = PLAIN) -> list[str]:
     """A difference as lines of at most so many columns, as far as words allow."""
-    coloured = paint is COLOURED
-    lines: list[list[tuple[str, Kind]]] = [[]]
+    coloured = style is ANSI
+    lines: list[list[tuple[str, SpanKind]]] = [[]]
     used = 0
-    for text, kind, spaced in _tokens(pieces, None if coloured else paint, max(width, 10)):
-        size = _columns(text)
+    for text, kind, spaced in _styled_words(spans, None if coloured else style, max(width, 10)):
+        size = _display_width(text)
         space = 1 if spaced and lines[-1] else 0
         if lines[-1] and used + space + size > width:
             lines.append([])
             used, space = 0, 0
         lines[-1].append((" " * space + text, kind))
         used += space + size
-    out = [_painted(line, paint) if coloured else "".join(t for t, _ in line) for line in lines]
+    out = [_apply_style(line, style) if coloured else "".join(t for t, _ in line) for line in lines]
     return out if lines[0] else []
 
 
-def _tokens(
-    pieces: Sequence[Piece], marks: Paint | None, width: int
-) -> Iterator[tuple[str, Kind, bool]]:
-    for piece in pieces:
-        opening, closing = marks[piece.kind] if marks else ("", "")
+def _styled_words(
+    spans: Sequence[DiffSpan], style: DiffStyle | None, width: int
+) -> Iterator[tuple[str, SpanKind, bool]]:
+    for piece in spans:
+        opening, closing = style[piece.kind] if style else ("", "")
         words = piece.text.split(" ")
         for place, word in enumerate(words):
             text = opening + word if place == 0 else word
             text = text + closing if place == len(words) - 1 else text
-            spaced = piece.spaced if place == 0 else True
-            while _columns(text) > width:  # a text without spaces breaks anywhere
+            spaced = piece.leading_space if place == 0 else True
+            while _display_width(text) > width:  # a text without spaces breaks anywhere
                 yield text[: width // 2], piece.kind, spaced
                 text, spaced = text[width // 2 :], False
             yield text, piece.kind, spaced
 
 
-def _painted(line: Sequence[tuple[str, Kind]], paint: Paint) -> str:
+def _apply_style(line: Sequence[tuple[str, SpanKind]], style: DiffStyle) -> str:
     out, last = "", EQUAL
     for text, kind in line:
         if kind != last:
-            out += paint[last][1]
+            out += style[last][1]
             # The space before a word belongs to neither.
-            out += " " * (len(text) - len(text.lstrip())) + paint[kind][0] + text.lstrip()
+            out += " " * (len(text) - len(text.lstrip())) + style[kind][0] + text.lstrip()
         else:
             out += text
         last = kind
-    return out + paint[last][1]
+    return out + style[last][1]
 
 
-def _columns(text: str) -> int:
+def _display_width(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def to_json(copies: Copies, cluster: Cluster, differences: Sequence[Compared]) -> dict[str, Any]:
+def to_json(data: DuplicateData, cluster: Cluster, diffs: Sequence[MemberDiff]) -> dict[str, Any]:
     """A cluster with all its members; those that were compared have a ``diff``."""
-    pieces = {item.member.place: item.pieces for item in differences}
-    ids = {member.place: member.id for member in cluster.members}
+    pieces = {item.member.row_ref: item.spans for item in diffs}
+    ids = {member.row_ref: member.id for member in cluster.members}
     members = [
         {
             "id": member.id,
             "url": member.url,
             "title": member.title,
             "source": member.source,
-            "part": copies.documents[member.place[0]].name,
-            "row": member.place[1],
-            "exact_group": member.group,
+            "part": data.documents[member.row_ref[0]].name,
+            "row": member.row_ref[1],
+            "exact_group": member.exact_group,
             "verdict": member.verdict,
             "reason": member.reason,
             "evidence": dict(member.evidence),
-            "against": ids[member.against] if member.against else None,
+            "against": ids[member.compared_to] if member.compared_to else None,
             "similarity": member.similarity,
             "verified": member.verified,
             "band": member.band,
-            "diff": _json_pieces(pieces.get(member.place)),
+            "diff": _spans_to_json(pieces.get(member.row_ref)),
         }
-        for member in described(copies, cluster.members)
+        for member in with_metadata(data, cluster.members)
     ]
     return {
-        "cluster": cluster.name,
+        "cluster": cluster.id,
         "documents": cluster.documents,
         "sources": dict(cluster.sources),
-        "judged": cluster.judged,
-        "stay": cluster.stay,
+        "judged": cluster.selected,
+        "stay": cluster.kept,
         "reasons": dict(cluster.reasons),
         "members": members,
     }
 
 
-def _json_pieces(pieces: Sequence[Piece] | None) -> list[dict[str, Any]] | None:
-    if pieces is None:
+def _spans_to_json(spans: Sequence[DiffSpan] | None) -> list[dict[str, Any]] | None:
+    if spans is None:
         return None
-    return [{"kind": p.kind, "words": p.words, "text": p.text} for p in pieces]
+    return [{"kind": p.kind, "words": p.words, "text": p.text} for p in spans]

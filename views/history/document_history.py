@@ -11,37 +11,49 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import TABLE, VERDICTS, BrokenPromise, Dataset, NotCommitted, PartRef
+from infra.dataset.dataset import (
+    TABLE_SUFFIX,
+    VERDICTS_SUFFIX,
+    Dataset,
+    DatasetNotFoundError,
+    IntegrityError,
+    PartRef,
+)
 from infra.dataset.ledger import KEPT
 from infra.formats.megatron import TRAIN
-from infra.removals.log import FOLDER, in_force
-from infra.removals.match import REASON as REMOVED
-from infra.removals.match import removed
-from infra.runs.run_records import RunRecord, StageRecord, all_recipes, extended, latest
+from infra.removals.log import REMOVALS_FOLDER, load_active_removals
+from infra.removals.match import REMOVED, match_table
+from infra.runs.run_records import (
+    RunRecord,
+    StageRecord,
+    latest_run,
+    list_recipes,
+    with_earlier_results,
+)
 from infra.store.storage import Storage
-from views.documents.lookup import find
+from views.documents.lookup import find_documents
 from views.documents.texts import (
-    find_texts,
+    find_rows,
     has_column,
-    one_line,
+    load_texts,
     parse_evidence,
     read_rows,
-    rows_of,
+    sanitize_line,
 )
-from views.removal.exposure import bases, marked, seen_document, seen_through
+from views.removal.exposure import exposed_steps, exposed_via_models, load_exposure, parent_models
 
-Steps = Callable[[Dataset, int, int], list[int]]
+StepLookup = Callable[[Dataset, int, int], list[int]]
 
-SEEN = "seen"
+EXPOSED = "seen"
 RECORDED = "recorded"  # of a removal
-SHOWN_ROWS = 20  # rows of one data set told for one id; identical rows of a source share theirs
-SHOWN_MEMBERS = 10
-TERMINAL_WIDTH, TERMINAL_EXCERPT = 110, 400  # characters
-PRIVATE = ("pii", "pii_title", "pii_chapters")
-DETAILS = {
+MAX_ROWS = 20  # rows of one data set told for one id; identical rows of a source share theirs
+MAX_MEMBERS = 10
+TERMINAL_WIDTH, TERMINAL_EXCERPT_CHARS = 110, 400  # characters
+PII_COLUMNS = ("pii", "pii_title", "pii_chapters")
+DETAIL_COLUMNS = {
     "acquire": ("license",),
     "extract": ("license",),
-    "annotate": ("language", "language_score", "words", "characters", "bytes", *PRIVATE),
+    "annotate": ("language", "language_score", "words", "characters", "bytes", *PII_COLUMNS),
     "dedup": ("exact_group", "cluster", "cluster_size"),
     "select": ("language", "words", "cluster", "cluster_size"),
     "tokenize": ("split", "sequence", "tokens", "bytes", "offset"),
@@ -74,7 +86,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Track:
+class RunHistory:
     """A document's way through the latest run of one recipe."""
 
     recipe: str
@@ -89,13 +101,13 @@ class Track:
     @property
     def outcome(self) -> str:
         """One line: where the document is now."""
-        judged = [item for item in self.events if item.verdict not in (SEEN, RECORDED)]
+        judged = [item for item in self.events if item.verdict not in (EXPOSED, RECORDED)]
         if not judged:
             return "no stage has spoken of it"
         # Identical rows share their id: the document lives on if one of them does.
         last = [item for item in judged if item.stage == judged[-1].stage]
         gone = next((item for item in last if item.reason is not None), None)
-        models = sorted({str(e.details.get("model")) for e in self.events if e.verdict == SEEN})
+        models = sorted({str(e.details.get("model")) for e in self.events if e.verdict == EXPOSED})
         seen = f", seen by {', '.join(models)}" if models else ""
         waits = any(item.verdict == RECORDED for item in self.events)
         if gone is not None and all(item.reason is not None for item in last):
@@ -107,72 +119,80 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Story:
+class DocumentHistory:
     """Every track of the documents that a query names."""
 
     query: str
-    tracks: Sequence[Track]
+    runs: Sequence[RunHistory]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        tracks = [{**asdict(track), "outcome": track.outcome} for track in self.tracks]
+        tracks = [{**asdict(track), "outcome": track.outcome} for track in self.runs]
         return {"query": self.query, "tracks": tracks}
 
-    def text(self) -> str:
+    def to_text(self) -> str:
         """The story for a terminal: a paragraph per track."""
-        paragraphs = ([one_line(line, indented=True) for line in _lines(t)] for t in self.tracks)
+        paragraphs = (
+            [sanitize_line(line, keep_spaces=True) for line in _format_lines(t)] for t in self.runs
+        )
         return "\n\n".join("\n".join(lines) for lines in paragraphs)
 
 
-def story(storage: Storage, query: str, steps: Steps | None = None) -> Story:
+def document_history(
+    storage: Storage, query: str, step_lookup: StepLookup | None = None
+) -> DocumentHistory:
     """What became of a document in the latest run of every recipe of a store.
 
     Args:
         storage: the root of the store.
         query: an address (compared as written, then ignoring scheme, a trailing slash and such),
             a document id, or the beginning of one.
-        steps: ``steps(train data set, first token, one past the last) -> training steps`` whose
+        step_lookup: ``step_lookup(train data set, first token, one past the last) -> training steps`` whose
             batches held any of these tokens of the train split; ``None``: not told.
 
     Raises:
         UnknownDocument: if no document matches, or the beginning fits several.
         NoRun: if the store has no run.
     """
-    recipes = all_recipes(storage) or [latest(storage).recipe]
-    records = [extended(storage, latest(storage, recipe)) for recipe in recipes]
-    found = find(storage, records, query)
+    recipes = list_recipes(storage) or [latest_run(storage).recipe]
+    records = [with_earlier_results(storage, latest_run(storage, recipe)) for recipe in recipes]
+    found = find_documents(storage, records, query)
     tracks = [
-        _track(storage, record, document.id, document.url, steps)
+        _run_history(storage, record, document.id, document.url, step_lookup)
         for record in records
         for document in found.get(record.recipe, ())
     ]
-    return Story(query, tracks)
+    return DocumentHistory(query, tracks)
 
 
-def _track(
-    storage: Storage, record: RunRecord, document: str, url: str | None, steps: Steps | None
-) -> Track:
+def _run_history(
+    storage: Storage,
+    record: RunRecord,
+    document: str,
+    url: str | None,
+    step_lookup: StepLookup | None,
+) -> RunHistory:
     events: list[Event] = []
     source: str | None = None
     tokens: list[tuple[StageRecord, int, int]] = []
     for entry in record.stages:
         try:
             data = entry.open(storage)
-        except (NotCommitted, BrokenPromise):
+        except (DatasetNotFoundError, IntegrityError):
             continue
         if entry.stage == "train":
-            events += _seen(storage, entry, data, tokens, steps)
+            events += _exposure_events(storage, entry, data, tokens, step_lookup)
             continue
-        spoken = _ledger(entry, data, document)
+        spoken = _ledger_events(entry, data, document)
         if spoken and entry.source:
             source = entry.source
         events += spoken
         if entry.stage == "tokenize":
             tokens += _token_ranges(entry, data, spoken)
-    text = find_texts(storage, record, [document]).get(document)
+    text = load_texts(storage, record, [document]).get(document)
     events = _with_members(storage, record, document, events)
-    events += _removal(storage, record, document, url, events)
-    return Track(
+    events += _removal_events(storage, record, document, url, events)
+    return RunHistory(
         record.recipe,
         record.run,
         document,
@@ -184,18 +204,18 @@ def _track(
     )
 
 
-def _ledger(entry: StageRecord, data: Dataset, document: str) -> list[Event]:
+def _ledger_events(entry: StageRecord, data: Dataset, document: str) -> list[Event]:
     """What a stage's ledger says of a document, with what its table holds about it."""
     events: list[Event] = []
     for part in data.parts:
-        if VERDICTS not in part.record.files or len(events) >= SHOWN_ROWS:
+        if VERDICTS_SUFFIX not in part.record.files or len(events) >= MAX_ROWS:
             continue
-        rows = _ledger_rows(part, document)
+        rows = _find_ledger_rows(part, document)
         if not rows:
             continue
-        details = _details(entry, data, part, document)
+        details = _read_details(entry, data, part, document)
         kept = iter(details)
-        for row, said in islice(rows, SHOWN_ROWS - len(events)):
+        for row, said in islice(rows, MAX_ROWS - len(events)):
             passed = said["verdict"] == KEPT
             events.append(
                 Event(
@@ -212,8 +232,8 @@ def _ledger(entry: StageRecord, data: Dataset, document: str) -> list[Event]:
     return events
 
 
-def _ledger_rows(part: PartRef, document: str) -> list[tuple[int, dict[str, Any]]]:
-    name = part.file(VERDICTS)
+def _find_ledger_rows(part: PartRef, document: str) -> list[tuple[int, dict[str, Any]]]:
+    name = part.file(VERDICTS_SUFFIX)
     with part.storage.open(name) as stream:
         ids = pq.read_table(stream, columns=["id"])["id"]
         rows = np.flatnonzero(pc.equal(ids, document).to_numpy()).tolist()
@@ -224,27 +244,27 @@ def _ledger_rows(part: PartRef, document: str) -> list[tuple[int, dict[str, Any]
     return list(zip(rows, table.take(pa.array(rows, pa.int64())).to_pylist(), strict=True))
 
 
-def _details(
+def _read_details(
     entry: StageRecord, data: Dataset, part: PartRef, document: str
 ) -> list[dict[str, Any]]:
     """The columns worth telling of the document's rows, in their order."""
-    columns = DETAILS.get(entry.stage)
-    if columns is None or TABLE not in part.record.files or not has_column(part, "id"):
+    columns = DETAIL_COLUMNS.get(entry.stage)
+    if columns is None or TABLE_SUFFIX not in part.record.files or not has_column(part, "id"):
         return []
     found = []
-    for row in read_rows(part, rows_of(part, [document]), columns):
-        for name in PRIVATE:
+    for row in read_rows(part, find_rows(part, [document]), columns):
+        for name in PII_COLUMNS:
             if isinstance(row.get(name), list):
                 row[name] = [span["kind"] for span in row[name]]
         if entry.stage == "tokenize":
-            row.update(_global_range(data, part, row))
+            row.update(_split_token_range(data, part, row))
         found.append({key: value for key, value in row.items() if value not in (None, [])})
     return found
 
 
-def _global_range(data: Dataset, part: PartRef, row: Mapping[str, Any]) -> dict[str, Any]:
+def _split_token_range(data: Dataset, part: PartRef, row: Mapping[str, Any]) -> dict[str, Any]:
     """Where the document's tokens lie in the whole split: shards follow each other by part."""
-    size = np.dtype(str(data.facts.get("dtype", "uint16"))).itemsize
+    size = np.dtype(str(data.stats.get("dtype", "uint16"))).itemsize
     shard = f"{row['split']}.bin"
     before = 0
     for other in data.parts:
@@ -259,72 +279,72 @@ def _global_range(data: Dataset, part: PartRef, row: Mapping[str, Any]) -> dict[
 
 
 def _token_ranges(
-    entry: StageRecord, data: Dataset, spoken: Sequence[Event]
+    entry: StageRecord, data: Dataset, events: Sequence[Event]
 ) -> list[tuple[StageRecord, int, int]]:
     return [
         (entry, int(item.details["first_token"]), int(item.details["end_token"]))
-        for item in spoken
+        for item in events
         if item.details.get("split") == TRAIN and data.stage == "tokenize"
     ]
 
 
-def _seen(
+def _exposure_events(
     storage: Storage,
     entry: StageRecord,
     data: Dataset,
     tokens: Sequence[tuple[StageRecord, int, int]],
-    steps: Steps | None,
+    step_lookup: StepLookup | None,
 ) -> list[Event]:
     """At which steps a model saw the document's tokens, and through which models before it."""
     made_from = {item.get("fingerprint") for item in data.manifest.inputs}
     events = []
     try:
-        older = bases(storage, data)
-    except (NotCommitted, BrokenPromise):
+        older = parent_models(storage, data)
+    except (DatasetNotFoundError, IntegrityError):
         older = []  # what they saw is told by the mark, if it was removed
     for shards, first, end in tokens:
         if shards.fingerprint not in made_from:
             continue
         details: dict[str, Any] = {"model": entry.entry}
-        if steps is not None:
-            at = steps(data, first, end)
+        if step_lookup is not None:
+            at = step_lookup(data, first, end)
             details |= {"times": len(at), "steps": at}
             through = [
                 one.source
                 for one in older
                 if shards.fingerprint in {item.get("fingerprint") for item in one.manifest.inputs}
-                and steps(one, first, end)
+                and step_lookup(one, first, end)
             ]
             if through:
                 details["through"] = through
             if not at and not through:
                 continue
-        events.append(Event("train", entry.path, None, None, SEEN, details=details))
+        events.append(Event("train", entry.path, None, None, EXPOSED, details=details))
     return events
 
 
-def _removal(
+def _removal_events(
     storage: Storage, record: RunRecord, document: str, url: str | None, events: Sequence[Event]
 ) -> list[Event]:
     """The removal that takes a document, and the models that saw it before."""
-    entries = in_force(storage, record.recipe)
+    entries = load_active_removals(storage, record.recipe)
     licenses = [event.details["license"] for event in events if "license" in event.details]
     row = {"id": [document], "url": [url], "license": licenses[:1] or [None]}
-    place = int(removed(pa.table(row), [entry.removal for entry in entries])[0])
+    place = int(match_table(pa.table(row), [entry.removal for entry in entries])[0])
     if place < 0:
         return []
-    told = {event.path for event in events if event.verdict == SEEN}
-    path = f"{FOLDER}/{record.recipe}"
+    told = {event.path for event in events if event.verdict == EXPOSED}
+    path = f"{REMOVALS_FOLDER}/{record.recipe}"
     said = {key: item for key, item in entries[place].to_json().items() if item is not None}
     found = [Event("remove", path, None, None, RECORDED, evidence=said)]
-    for mark in marked(storage, record.recipe):
-        at = seen_document(storage, mark, document)
+    for mark in load_exposure(storage, record.recipe):
+        at = exposed_steps(storage, mark, document)
         if at is not None and mark.path not in told:
             details: dict[str, Any] = {"model": mark.model, "times": len(at), "steps": at}
-            through = seen_through(storage, mark, document)
+            through = exposed_via_models(storage, mark, document)
             if through:
                 details["through"] = through
-            found.append(Event("train", mark.path, None, None, SEEN, details=details))
+            found.append(Event("train", mark.path, None, None, EXPOSED, details=details))
     return found
 
 
@@ -338,44 +358,49 @@ def _with_members(
         if event.stage != "dedup" or cluster is None:
             return event
         data = next(item for item in record.stages if item.path == event.path).open(storage)
-        others = _members(data, str(cluster), document)
+        others = _other_members(data, str(cluster), document)
         return replace(event, details={**event.details, "others": others})
 
     return [told(event) for event in events]
 
 
-def _members(data: Dataset, cluster: str, document: str) -> list[str]:
+def _other_members(data: Dataset, cluster: str, document: str) -> list[str]:
     found: list[str] = []
     for part in data.parts:
         table = part.table(["id", "cluster"])
         found += table.filter(pc.equal(table["cluster"], cluster))["id"].to_pylist()
-        if len(found) > SHOWN_MEMBERS:
+        if len(found) > MAX_MEMBERS:
             break
-    return [item for item in found if item != document][:SHOWN_MEMBERS]
+    return [item for item in found if item != document][:MAX_MEMBERS]
 
 
-def _lines(track: Track) -> Iterator[str]:
-    yield track.url or track.title or track.id
-    about = (track.title, track.source, f"id {track.id}", f"run {track.run} of {track.recipe}")
+def _format_lines(history: RunHistory) -> Iterator[str]:
+    yield history.url or history.title or history.id
+    about = (
+        history.title,
+        history.source,
+        f"id {history.id}",
+        f"run {history.run} of {history.recipe}",
+    )
     yield "  " + "  ".join(item for item in about if item)
-    yield f"  -> {track.outcome}"
-    for event in track.events:
+    yield f"  -> {history.outcome}"
+    for event in history.events:
         said = {**event.evidence, **event.details}
         words = [event.reason] if event.reason else []
-        words += [f"{key} {_short(value)}" for key, value in said.items()]
+        words += [f"{key} {_format_value(value)}" for key, value in said.items()]
         head = f"  {event.stage:<9} {event.verdict:<8} "
         if event.part is not None:
             head += f"part {event.part} row {event.row}: "
         yield from wrap(head + ", ".join(words), TERMINAL_WIDTH, subsequent_indent=" " * 21)
-    if track.excerpt:
-        flat = shorten(one_line(track.excerpt), TERMINAL_EXCERPT, placeholder=" ...")
+    if history.excerpt:
+        flat = shorten(sanitize_line(history.excerpt), TERMINAL_EXCERPT_CHARS, placeholder=" ...")
         yield from wrap(flat, TERMINAL_WIDTH, initial_indent="  | ", subsequent_indent="  | ")
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        shown = " ".join(str(item) for item in value[:SHOWN_MEMBERS])
-        return shown + (f" ... ({len(value)})" if len(value) > SHOWN_MEMBERS else "")
+        shown = " ".join(str(item) for item in value[:MAX_MEMBERS])
+        return shown + (f" ... ({len(value)})" if len(value) > MAX_MEMBERS else "")
     return str(value)

@@ -3,44 +3,46 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infra.removals.log import lift, record, removals
+from infra.removals.log import append_removals, append_restorations, load_removals
 from infra.removals.match import Removal
 from infra.store.storage import Storage
-from lm.data.sampler import steps_that_saw
-from views.removal.exposure import Mark, mark_models
-from views.removal.impact import Reached, reach
+from lm.data.sampler import steps_containing
+from views.removal.exposure import ExposureRecord, update_exposure
+from views.removal.impact import RemovalImpact, compute_impact
 
 
 @dataclass(frozen=True)
-class Done:
+class RemovalResult:
     """What a command did.
 
     Attributes:
-        reached: what each removal takes of the latest run; empty if there is no run.
+        impact: what each removal takes of the latest run; empty if there is no run.
         new: the removals that were recorded now, or lifted.
         models: models that saw what is removed.
     """
 
-    reached: Sequence[Reached]
+    impact: Sequence[RemovalImpact]
     new: Sequence[Removal]
-    models: Sequence[Mark]
+    models: Sequence[ExposureRecord]
 
 
-def remove(
+def remove_documents(
     storage: Storage, recipe: str, wanted: Sequence[Removal], note: str | None = None
-) -> Done:
-    """Record removals. Raises ``infra.removals.match.BadRemoval``; nothing is recorded then."""
-    reached = reach(storage, recipe, wanted, removals(storage, recipe))
-    new = record(storage, recipe, wanted, note)
-    return Done(reached, new, marks(storage, recipe))
+) -> RemovalResult:
+    """Record removals. Raises ``infra.removals.match.InvalidRemovalError``; nothing is recorded then."""
+    reached = compute_impact(storage, recipe, wanted, load_removals(storage, recipe))
+    new = append_removals(storage, recipe, wanted, note)
+    return RemovalResult(reached, new, refresh_exposure(storage, recipe))
 
 
-def undo(storage: Storage, recipe: str, wanted: Sequence[Removal], note: str | None = None) -> Done:
-    """Record that removals no longer hold. Raises ``infra.removals.log.NotRemoved``."""
-    lifted = lift(storage, recipe, wanted, note)
-    return Done((), lifted, marks(storage, recipe))
+def restore_documents(
+    storage: Storage, recipe: str, wanted: Sequence[Removal], note: str | None = None
+) -> RemovalResult:
+    """Record that removals no longer hold. Raises ``infra.removals.log.RemovalNotFoundError``."""
+    lifted = append_restorations(storage, recipe, wanted, note)
+    return RemovalResult((), lifted, refresh_exposure(storage, recipe))
 
 
-def marks(storage: Storage, recipe: str) -> list[Mark]:
+def refresh_exposure(storage: Storage, recipe: str) -> list[ExposureRecord]:
     """Mark the models of a store that saw what a recipe removed; returns these marks."""
-    return mark_models(storage, recipe, removals(storage, recipe), steps_that_saw)
+    return update_exposure(storage, recipe, load_removals(storage, recipe), steps_containing)

@@ -8,31 +8,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import BrokenPromise, Dataset, NotCommitted, open_dataset
-from infra.removals.match import Removal, removed_of
-from infra.runs.run_records import NoRun, extended, latest
+from infra.dataset.dataset import Dataset, DatasetNotFoundError, IntegrityError, open_dataset
+from infra.removals.match import Removal, match_part
+from infra.runs.run_records import RunNotFoundError, latest_run, with_earlier_results
 from infra.store.storage import Storage
-from views.removal.exposure import removed_ids
+from views.removal.exposure import removed_documents
 
-TEXT = ("acquire", "extract", "select")  # stages whose data sets hold the text itself
-TOKENS = "tokenize"
+TEXT_STAGES = ("acquire", "extract", "select")  # stages whose data sets hold the text itself
+TOKEN_STAGE = "tokenize"
 
 
 @dataclass(frozen=True)
-class Holder:
+class ResidualDataset:
     """A data set that holds removed documents.
 
     Attributes:
         path: its folder, relative to the storage root.
         documents: how many; ``None`` if that cannot be told, because what it was made from is gone.
         bytes: of all its files.
-        named: whether the recipe's latest run stands on it.
+        in_latest_run: whether the recipe's latest run stands on it.
     """
 
     path: str
     documents: int | None
     bytes: int
-    named: bool
+    in_latest_run: bool
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -40,40 +40,49 @@ class Holder:
 
     def __str__(self) -> str:
         count = "cannot be told" if self.documents is None else f"{self.documents:,} documents"
-        why = "the latest run stands on it" if self.named else "of an earlier run"
+        why = "the latest run stands on it" if self.in_latest_run else "of an earlier run"
         return f"{self.path}: {count}, {self.bytes:,} bytes in all, {why}"
 
 
-def holders(storage: Storage, recipe: str, removals: Sequence[Removal]) -> list[Holder]:
+def find_residual(
+    storage: Storage, recipe: str, removals: Sequence[Removal]
+) -> list[ResidualDataset]:
     """The data sets of a store, of any recipe, that hold what a recipe removed.
 
     Models are told of by ``views.removal.exposure``.
     """
     try:
-        named = {stage.path for stage in extended(storage, latest(storage, recipe)).stages}
-    except NoRun:
+        named = {
+            stage.path
+            for stage in with_earlier_results(storage, latest_run(storage, recipe)).stages
+        }
+    except RunNotFoundError:
         named = set()
     found = []
-    for stage in (*TEXT, TOKENS) if removals else ():
-        for folder in storage.folders(stage):
+    for stage in (*TEXT_STAGES, TOKEN_STAGE) if removals else ():
+        for folder in storage.list_folders(stage):
             path = f"{stage}/{folder}"
             try:
-                data = open_dataset(storage.at(stage, folder))
-            except (NotCommitted, BrokenPromise):
+                data = open_dataset(storage.subdir(stage, folder))
+            except (DatasetNotFoundError, IntegrityError):
                 continue
-            count = _tokens(storage, data, removals) if stage == TOKENS else _texts(data, removals)
+            count = (
+                _count_tokenized(storage, data, removals)
+                if stage == TOKEN_STAGE
+                else _count_documents(data, removals)
+            )
             if count != 0:
-                size = sum(file.bytes for file in data.manifest.every_file)
-                found.append(Holder(path, count, size, path in named))
+                size = sum(file.bytes for file in data.manifest.all_files)
+                found.append(ResidualDataset(path, count, size, path in named))
     return found
 
 
-def _texts(data: Dataset, removals: Sequence[Removal]) -> int:
-    return sum(int(np.count_nonzero(removed_of(part, removals) >= 0)) for part in data.parts)
+def _count_documents(data: Dataset, removals: Sequence[Removal]) -> int:
+    return sum(int(np.count_nonzero(match_part(part, removals) >= 0)) for part in data.parts)
 
 
-def _tokens(storage: Storage, data: Dataset, removals: Sequence[Removal]) -> int | None:
-    gone = removed_ids(storage, data, removals)
+def _count_tokenized(storage: Storage, data: Dataset, removals: Sequence[Removal]) -> int | None:
+    gone = removed_documents(storage, data, removals)
     if gone is None:
         return None
     names = pa.array(list(gone), pa.string())

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from views.report.formatting import tick as tick_label
-from views.report.formatting import whole
+from views.report.formatting import format_int
+from views.report.formatting import format_tick as tick_label
 
 WIDE, SMALL, FLAT = (480, 270), (320, 150), (440, 170)  # width and height
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 14, 22
 TICKS = 5
-MOST_POINTS = 400  # of a line; more than the chart has pixels says nothing
+MAX_POINTS = 400  # of a line; more than the chart has pixels says nothing
 MARGIN = 0.06  # of the span of values, left free above and below them
-ORIGIN = 0.1  # an axis that starts within this share of its end starts at 0 instead
-COLOURS = 6  # the page defines --series-0 to --series-5
+ZERO_SNAP_FRACTION = 0.1  # an axis that starts within this share of its end starts at 0 instead
+N_COLORS = 6  # the page defines --series-0 to --series-5
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Line:
     Attributes:
         name: as the legend has it.
         points: (x, y), ascending in x; values that are not finite are left out.
-        colour: index of the page's series colours.
+        color: index of the page's series colours.
         faint: thin and light, for a noisy curve behind a clear one.
         dots: whether to mark the points.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
-    colour: int = 0
+    color: int = 0
     faint: bool = False
     dots: bool = False
 
@@ -52,15 +52,15 @@ def nice_ticks(low: float, high: float, count: int = TICKS) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def whole_ticks(top: int, count: int) -> list[float]:
-    """Ticks from 0 to at least ``top`` for numbers of things, of which there are no halves."""
-    return [tick for tick in nice_ticks(0, max(1, top), count) if tick == round(tick)]
+def integer_ticks(max_value: int, count: int) -> list[float]:
+    """Ticks from 0 to at least ``max_value`` for numbers of things, of which there are no halves."""
+    return [tick for tick in nice_ticks(0, max(1, max_value), count) if tick == round(tick)]
 
 
-def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most ``MOST_POINTS`` finite points: evenly spaced ones, and always the last."""
+def downsample(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most ``MAX_POINTS`` finite points: evenly spaced ones, and always the last."""
     good = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    stride = max(1, math.ceil(len(good) / MOST_POINTS))
+    stride = max(1, math.ceil(len(good) / MAX_POINTS))
     kept = good[::stride]
     if good and kept[-1] != good[-1]:
         kept.append(good[-1])
@@ -73,7 +73,7 @@ def line_chart(
     title: str,
     size: tuple[int, int] = WIDE,
     from_zero: bool = False,
-    limits: Sequence[float] = (),
+    thresholds: Sequence[float] = (),
 ) -> Markup:
     """Curves over a common x axis; an empty string if there is no point.
 
@@ -82,16 +82,16 @@ def line_chart(
         title: what a screen reader says.
         size: `WIDE` or `SMALL`.
         from_zero: whether the y axis has to show 0, as it should for rates and shares.
-        limits: values of x at which something is decided.
+        thresholds: values of x at which something is decided.
     """
-    drawn = [(line, thin(line.points)) for line in lines]
+    drawn = [(line, downsample(line.points)) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
     if not drawn:
         return Markup("")
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
     left, right = min(xs), max(xs)
-    left = 0.0 if 0 < left < ORIGIN * right else left
+    left = 0.0 if 0 < left < ZERO_SNAP_FRACTION * right else left
     low = 0.0 if from_zero else min(ys)
     gap = (max(ys) - low or abs(max(ys)) or 1.0) * MARGIN
     frame = _Frame(left, right, low if from_zero else low - gap, max(ys) + gap, size)
@@ -101,18 +101,18 @@ def line_chart(
     body = [_axes(frame, x_ticks, y_ticks)]
     for line, points in sorted(drawn, key=lambda item: not item[0].faint):
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
-        style = f"stroke:var(--series-{line.colour % COLOURS})"
+        style = f"stroke:var(--series-{line.color % N_COLORS})"
         kind = "faint" if line.faint else "curve"
         body.append(f'<polyline class="{kind}" style="{style}" points="{path}"/>')
         if (line.dots and len(points) <= 60) or len(points) == 1:
-            fill = f"fill:var(--series-{line.colour % COLOURS})"
+            fill = f"fill:var(--series-{line.color % N_COLORS})"
             body.append(
                 "".join(
                     f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.2" style="{fill}"/>'
                     for x, y in points
                 )
             )
-    body += [_limit(frame, limit) for limit in limits]
+    body += [_threshold_line(frame, limit) for limit in thresholds]
     return _svg(title, body, size)
 
 
@@ -128,7 +128,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str) -> Markup:
     """Labelled upright bars with their values on top, for few classes."""
     if not bars:
         return Markup("")
-    ticks = whole_ticks(max(bar.count for bar in bars), TICKS)
+    ticks = integer_ticks(max(bar.count for bar in bars), TICKS)
     frame = _Frame(0, len(bars), 0, ticks[-1], size=FLAT)
     body = [_axes(frame, [], ticks)]
     for place, bar in enumerate(bars):
@@ -137,7 +137,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str) -> Markup:
         body.append(
             f'<rect class="kept" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
             f'height="{max(0, frame.y(0) - top):.1f}"/>'
-            f'<text class="value" x="{middle:.1f}" y="{top - 4:.1f}">{whole(bar.count)}</text>'
+            f'<text class="value" x="{middle:.1f}" y="{top - 4:.1f}">{format_int(bar.count)}</text>'
             f'<text class="tick" text-anchor="middle" x="{middle:.1f}" '
             f'y="{frame.y(0) + 16:.1f}">{escape(bar.label)}</text>'
         )
@@ -147,10 +147,10 @@ def bar_chart(bars: Sequence[Bar], *, title: str) -> Markup:
 def histogram(
     edges: Sequence[float],
     kept: Sequence[int],
-    gone: Sequence[int],
+    dropped: Sequence[int],
     *,
     title: str,
-    limits: Sequence[float] = (),
+    thresholds: Sequence[float] = (),
     log: bool = False,
     size: tuple[int, int] = SMALL,
 ) -> Markup:
@@ -159,13 +159,13 @@ def histogram(
     Args:
         edges: n + 1 ascending values (their logarithm to base 10 if ``log``).
         kept: documents per bin that stayed.
-        gone: documents per bin that went.
+        dropped: documents per bin that went.
         title: what a screen reader says.
-        limits: values (not logarithms) at which a rule decides.
+        thresholds: values (not logarithms) at which a rule decides.
         log: whether the edges are logarithms.
         size: `SMALL` or `FLAT`.
     """
-    ticks = whole_ticks(max(a + b for a, b in zip(kept, gone, strict=True)), 4)
+    ticks = integer_ticks(max(a + b for a, b in zip(kept, dropped, strict=True)), 4)
     frame = _Frame(edges[0], edges[-1], 0, ticks[-1], size)
     if log:
         powers = range(math.ceil(edges[0] - 1e-9), math.floor(edges[-1] + 1e-9) + 1)
@@ -174,7 +174,7 @@ def histogram(
         x_ticks = [t for t in nice_ticks(edges[0], edges[-1]) if edges[0] <= t <= edges[-1]]
         labels = [tick_label(tick) for tick in x_ticks]
     body = [_axes(frame, x_ticks, ticks, labels)]
-    for place, (stayed, went) in enumerate(zip(kept, gone, strict=True)):
+    for place, (stayed, went) in enumerate(zip(kept, dropped, strict=True)):
         left, right = frame.x(edges[place]) + 0.5, frame.x(edges[place + 1]) - 0.5
         for kind, low, high in (("kept", 0, stayed), ("gone", stayed, stayed + went)):
             if high > low:
@@ -183,14 +183,14 @@ def histogram(
                     f'width="{max(0.5, right - left):.1f}" '
                     f'height="{frame.y(low) - frame.y(high):.1f}"/>'
                 )
-    for limit in limits:
+    for limit in thresholds:
         at = math.log10(limit) if log and limit > 0 else limit
         if edges[0] <= at <= edges[-1]:
-            body.append(_limit(frame, at))
+            body.append(_threshold_line(frame, at))
     return _svg(title, body, size)
 
 
-def _limit(frame: "_Frame", at: float) -> str:
+def _threshold_line(frame: "_Frame", at: float) -> str:
     x = f"{frame.x(at):.1f}"
     return f'<line class="limit" x1="{x}" x2="{x}" y1="4" y2="{frame.y(frame.y0):.1f}"/>'
 
@@ -219,7 +219,7 @@ def _axes(
     frame: _Frame,
     x_ticks: Sequence[float],
     y_ticks: Sequence[float],
-    x_names: Sequence[str] | None = None,
+    x_labels: Sequence[str] | None = None,
 ) -> str:
     out = []
     floor, end = frame.y(frame.y0), frame.size[0] - RIGHT
@@ -232,7 +232,7 @@ def _axes(
         )
     y = f"{floor:.1f}"
     out.append(f'<line class="base" x1="{LEFT}" x2="{end}" y1="{y}" y2="{y}"/>')
-    names = x_names or [tick_label(tick) for tick in x_ticks]
+    names = x_labels or [tick_label(tick) for tick in x_ticks]
     for tick, name in zip(x_ticks, names, strict=True):
         x = frame.x(tick)
         anchor = "end" if x > end - 18 else "middle"

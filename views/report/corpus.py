@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from infra.dataset.dataset import Dataset
 
-NAMES = {
+LANGUAGE_NAMES = {
     "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech",
     "da": "Danish", "de": "German", "el": "Greek", "en": "English", "eo": "Esperanto",
     "es": "Spanish", "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French",
@@ -20,7 +20,7 @@ NAMES = {
     "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "uk": "Ukrainian",
     "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
 }  # fmt: skip
-MOST_ROWS = 15  # languages or sources of a table; the rest is summed
+MAX_ROWS = 15  # languages or sources of a table; the rest is summed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Mix:
+class CorpusMix:
     """The corpus by language and by source.
 
     Attributes:
@@ -59,25 +59,32 @@ class Mix:
     unit: str
     languages: Sequence[Group]
     sources: Sequence[Group]
-    vocabulary: int | None = None
+    vocab_size: int | None = None
     documents: Mapping[str, int] | None = None
     tokens: Mapping[str, int] | None = None
     bytes_per_token: float | None = None
 
     @property
-    def all_tokens(self) -> int | None:
+    def total_tokens(self) -> int | None:
         """Tokens of all splits."""
         return sum(self.tokens.values()) if self.tokens is not None else None
 
 
-def mix(corpus: Dataset | None, shards: Dataset | None) -> Mix | None:
+def compute_mix(corpus: Dataset | None, shards: Dataset | None) -> CorpusMix | None:
     """The corpus by language and source: of its token shards if there are, else of its table."""
-    if shards is not None and "by_language" in shards.facts:
-        facts = shards.facts
-        return Mix(
+    if shards is not None and "by_language" in shards.stats:
+        facts = shards.stats
+        return CorpusMix(
             "bytes",
-            _short([_of_facts(key, group, NAMES) for key, group in facts["by_language"].items()]),
-            _short([_of_facts(key, group, {}) for key, group in facts["by_source"].items()]),
+            _top_rows(
+                [
+                    _group_from_stats(key, group, LANGUAGE_NAMES)
+                    for key, group in facts["by_language"].items()
+                ]
+            ),
+            _top_rows(
+                [_group_from_stats(key, group, {}) for key, group in facts["by_source"].items()]
+            ),
             facts.get("vocab_size"),
             facts.get("documents"),
             facts.get("tokens"),
@@ -87,12 +94,16 @@ def mix(corpus: Dataset | None, shards: Dataset | None) -> Mix | None:
         return None
     tables = [part.table(["language", "source", "words"]) for part in corpus.parts]
     if not tables:
-        return Mix("words", [], [])
+        return CorpusMix("words", [], [])
     table = pa.concat_tables(tables)
-    return Mix("words", _count(table, "language", NAMES), _count(table, "source", {}))
+    return CorpusMix(
+        "words",
+        _count_groups(table, "language", LANGUAGE_NAMES),
+        _count_groups(table, "source", {}),
+    )
 
 
-def _of_facts(key: str, group: Mapping[str, Any], names: Mapping[str, str]) -> Group:
+def _group_from_stats(key: str, group: Mapping[str, Any], names: Mapping[str, str]) -> Group:
     return Group(
         key,
         names.get(key, key),
@@ -104,9 +115,9 @@ def _of_facts(key: str, group: Mapping[str, Any], names: Mapping[str, str]) -> G
     )
 
 
-def _count(table: pa.Table, column: str, names: Mapping[str, str]) -> list[Group]:
+def _count_groups(table: pa.Table, column: str, names: Mapping[str, str]) -> list[Group]:
     rows = table.group_by(column).aggregate([("words", "count"), ("words", "sum")]).to_pylist()
-    return _short(
+    return _top_rows(
         Group(
             key := str(row[column] or "unknown"),
             names.get(key, key),
@@ -120,12 +131,12 @@ def _count(table: pa.Table, column: str, names: Mapping[str, str]) -> list[Group
     )
 
 
-def _short(groups: Iterable[Group]) -> list[Group]:
+def _top_rows(groups: Iterable[Group]) -> list[Group]:
     """Largest first; those beyond the last row summed up."""
     ordered = sorted(groups, key=lambda group: (-group.weight, group.key))
-    if len(ordered) <= MOST_ROWS:
+    if len(ordered) <= MAX_ROWS:
         return ordered
-    rest = ordered[MOST_ROWS - 1 :]
+    rest = ordered[MAX_ROWS - 1 :]
 
     def total(values: Iterable[int | None]) -> int | None:
         known = [value for value in values if value is not None]
@@ -142,4 +153,4 @@ def _short(groups: Iterable[Group]) -> list[Group]:
         size,
         size / (tokens - documents) if size and tokens and tokens > documents else None,
     )
-    return [*ordered[: MOST_ROWS - 1], summed]
+    return [*ordered[: MAX_ROWS - 1], summed]

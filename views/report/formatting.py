@@ -8,31 +8,31 @@ _COUNTS = ("", "k", "M", "G", "T")
 MINUTE, HOUR = 60, 3600
 
 
-def whole(value: float) -> str:
+def format_int(value: float) -> str:
     """``12,345``."""
     return f"{value:,.0f}"
 
 
-def brief(value: float) -> str:
+def format_si(value: float) -> str:
     """``12.3M``: three figures and a unit."""
-    return _scaled(value, _COUNTS, "").strip()
+    return _format_scaled(value, _COUNTS, "").strip()
 
 
-def tick(value: float) -> str:
+def format_tick(value: float) -> str:
     """A round number on an axis: ``0.25``, ``2500``, ``10k``, ``1.5M``."""
     if abs(value) < 10_000:
         return f"{value:.6g}"
-    text = brief(value)
+    text = format_si(value)
     number, unit = text.rstrip("kMGT"), text.lstrip("-0123456789.,")
     return (number.rstrip("0").rstrip(".") if "." in number else number) + unit
 
 
-def size(value: float) -> str:
+def format_bytes(value: float) -> str:
     """``12.3 MB``, in powers of 1000."""
-    return _scaled(value, _SIZES, " ")
+    return _format_scaled(value, _SIZES, " ")
 
 
-def _scaled(value: float, units: tuple[str, ...], gap: str) -> str:
+def _format_scaled(value: float, units: tuple[str, ...], gap: str) -> str:
     step = 0
     # 999.5 would round to 1000 of the smaller unit.
     while abs(value) >= 999.5 and step < len(units) - 1:
@@ -42,11 +42,11 @@ def _scaled(value: float, units: tuple[str, ...], gap: str) -> str:
     return f"{value:,.{digits}f}{gap}{units[step]}"
 
 
-def share(part: float, all_: float) -> str:
+def format_percent(part: float, total: float) -> str:
     """``12.3 %``; a dash of nothing; never 0 or 100 where that is not exact."""
-    if not all_:
+    if not total:
         return "–"
-    percent = 100 * part / all_
+    percent = 100 * part / total
     if 0 < percent < 0.1:
         return "< 0.1 %"
     if 99.9 < percent < 100:
@@ -54,7 +54,7 @@ def share(part: float, all_: float) -> str:
     return f"{percent:.0f} %" if percent in (0, 100) else f"{percent:.1f} %"
 
 
-def seconds(value: float | None) -> str:
+def format_duration(value: float | None) -> str:
     """``0.4 s``, ``2 min 05 s``, ``3 h 10 min``."""
     if value is None:
         return "–"
@@ -67,26 +67,26 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def figure(value: float | None, digits: int = 3) -> str:
+def format_float(value: float | None, digits: int = 3) -> str:
     """A number with so many decimals; a dash for none."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:,.{digits}f}"
 
 
-def change(value: float) -> str:
+def format_delta(value: float) -> str:
     """``−12.3 %``, of 0.123 less."""
     return f"{100 * value:+.1f} %".replace("-", "−")
 
 
-def significant(value: object) -> str:
+def format_4g(value: object) -> str:
     """Four figures of a float, anything else as it is written."""
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
     return f"{value:.4g}"
 
 
-def moment(iso: str) -> str:
+def format_time(iso: str) -> str:
     """``31 January 2026, 12:00 UTC``; what is no time stays as it is."""
     try:
         when = datetime.fromisoformat(iso)

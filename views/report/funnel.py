@@ -9,13 +9,13 @@ from infra.dataset.dataset import Counts, Dataset
 from infra.runs.run_records import RunRecord, StageRecord
 from infra.schemas.quality_rules import RULES
 from infra.store.storage import Storage
-from views.documents.dropped import Drop, sample, with_excerpts
+from views.documents.dropped import DroppedDocument, sample_reason, with_text
 
-ROAD = ("acquire", "extract", "annotate", "dedup", "select", "tokenize")
-SAMPLES = 5  # of each reason
-SIGNS = {">=": "at least", "<=": "at most", "==": ""}
-PUBLISHED = {rule.name: rule for rules in RULES.values() for rule in rules}
-STATEMENTS = {
+FUNNEL_STAGES = ("acquire", "extract", "annotate", "dedup", "select", "tokenize")
+SAMPLES_PER_REASON = 5  # of each reason
+COMPARISON_WORDS = {">=": "at least", "<=": "at most", "==": ""}
+RULES_BY_NAME = {rule.name: rule for rules in RULES.values() for rule in rules}
+REASON_DESCRIPTIONS = {
     "language": "not one of the recipe's languages, or not surely enough",
     "pii": "holds personal data",
     "removed": "taken out on request",
@@ -26,7 +26,7 @@ STATEMENTS = {
     "near_duplicate": "verified to be nearly the same text as a document that stays",
 }
 
-Found = Sequence[tuple[StageRecord, Dataset | None]]
+OpenedStages = Sequence[tuple[StageRecord, Dataset | None]]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Reason:
     verdict: str
     count: int
     by_source: dict[str, int] = field(default_factory=dict)
-    samples: list[Drop] = field(default_factory=list)
+    samples: list[DroppedDocument] = field(default_factory=list)
 
     @property
     def anchor(self) -> str:
@@ -53,54 +53,57 @@ class Reason:
         return f"drop-{self.stage}-{self.reason}"
 
     @property
-    def statement(self) -> str:
+    def description(self) -> str:
         """What the reason means, where it is one of the known rules."""
-        rule = PUBLISHED.get(self.reason)
+        rule = RULES_BY_NAME.get(self.reason)
         if rule is None:
-            return STATEMENTS.get(self.reason, "")
+            return REASON_DESCRIPTIONS.get(self.reason, "")
         limits = {str(drop.evidence.get("threshold")) for drop in self.samples} - {"None"}
-        published = _plain(rule.threshold)
+        published = _format_threshold(rule.threshold)
         in_force = sorted(
-            {_plain(float(item)) if _is_number(item) else item.lower() for item in limits}
+            {
+                _format_threshold(float(item)) if _is_number(item) else item.lower()
+                for item in limits
+            }
         )
         limit = " or ".join(in_force) if in_force else published
         aside = "" if in_force in ([], [published]) else f"published: {published}, "
-        where = rule.source.split(",")[0]
-        return f"{rule.signal} has to be {SIGNS[rule.comparison]} {limit} ({aside}{where})".replace(
+        where = rule.citation.split(",")[0]
+        return f"{rule.signal} has to be {COMPARISON_WORDS[rule.comparison]} {limit} ({aside}{where})".replace(
             "  ", " "
         )
 
 
 @dataclass
-class Step:
+class FunnelStage:
     """One stage of the funnel, over all sources.
 
     Attributes:
-        carried: documents of sources that this stage does not concern, carried past it.
+        passed_through: documents of sources that this stage does not concern, carried past it.
         text_bytes: of the documents that go on; ``None`` if unknown.
         by_source: counts of each source.
         bytes_by_source: bytes of each source that go on.
-        packed: whether bytes are those of compressed archives, at least in part.
+        compressed: whether bytes are those of compressed archives, at least in part.
     """
 
     stage: str
     counts: Counts
-    carried: int
+    passed_through: int
     text_bytes: int | None
     reasons: list[Reason]
     by_source: dict[str, Counts]
     bytes_by_source: dict[str, int]
-    packed: bool = False
+    compressed: bool = False
 
     @property
-    def came(self) -> int:
+    def n_in(self) -> int:
         """Documents that stood before this stage."""
-        return self.counts.in_ + self.carried
+        return self.counts.n_in + self.passed_through
 
     @property
-    def went_on(self) -> int:
+    def n_out(self) -> int:
         """Documents that stood behind it."""
-        return self.counts.kept + self.carried
+        return self.counts.kept + self.passed_through
 
     @property
     def dropped(self) -> int:
@@ -113,78 +116,84 @@ class Step:
         return sum(self.counts.failed.values())
 
 
-def _plain(limit: float) -> str:
-    return str(limit).lower() if isinstance(limit, bool) else f"{limit:g}"
+def _format_threshold(threshold: float) -> str:
+    return str(threshold).lower() if isinstance(threshold, bool) else f"{threshold:g}"
 
 
 def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).replace("-", "", 1).replace("e", "", 1).isdigit()
 
 
-def funnel(found: Found) -> list[Step]:
+def build_funnel(opened: OpenedStages) -> list[FunnelStage]:
     """The stages of the road that the run reached, in order."""
     sources = list(
         dict.fromkeys(
-            entry.source for entry, _ in found if entry.stage == "acquire" and entry.source
+            entry.source for entry, _ in opened if entry.stage == "acquire" and entry.source
         )
     )
-    steps: list[Step] = []
-    before: Step | None = None
-    for stage in ROAD:
-        entries = [(entry, data) for entry, data in found if entry.stage == stage]
+    steps: list[FunnelStage] = []
+    before: FunnelStage | None = None
+    for stage in FUNNEL_STAGES:
+        entries = [(entry, data) for entry, data in opened if entry.stage == stage]
         if entries:
-            before = _step(stage, entries, before, sources, found)
+            before = _build_stage(stage, entries, before, sources, opened)
             steps.append(before)
     return steps
 
 
-def _step(
-    stage: str, entries: Found, before: Step | None, sources: Sequence[str], found: Found
-) -> Step:
+def _build_stage(
+    stage: str,
+    entries: OpenedStages,
+    previous: FunnelStage | None,
+    sources: Sequence[str],
+    opened: OpenedStages,
+) -> FunnelStage:
     counts = sum((entry.counts for entry, _ in entries), Counts())
     by_source: dict[str, Counts] = {}
     sizes: dict[str, int] = {}
     for entry, data in entries:
         if entry.source is not None:
             by_source[entry.source] = entry.counts
-            sizes[entry.source] = _bytes(entry, data)
+            sizes[entry.source] = _text_bytes(entry, data)
         elif data is not None:
-            for name, part_counts, part_bytes in _parts_by_source(data, found):
+            for name, part_counts, part_bytes in _parts_by_source(data, opened):
                 by_source[name] = by_source.get(name, Counts()) + part_counts
                 sizes[name] = sizes.get(name, 0) + part_bytes
             if stage == "tokenize":
-                groups: Mapping[str, Mapping[str, int]] = data.facts.get("by_source", {})
+                groups: Mapping[str, Mapping[str, int]] = data.stats.get("by_source", {})
                 sizes = {name: int(group["bytes"]) for name, group in groups.items()}
     carried = 0
-    if before is not None and stage == "extract":
+    if previous is not None and stage == "extract":
         for name in sources:
-            if name not in by_source and name in before.by_source:
-                kept = before.by_source[name].kept
+            if name not in by_source and name in previous.by_source:
+                kept = previous.by_source[name].kept
                 carried += kept
                 by_source[name] = Counts(kept, kept)
-                sizes[name] = before.bytes_by_source.get(name, 0)
-    if stage in ("annotate", "dedup") and before is not None:
+                sizes[name] = previous.bytes_by_source.get(name, 0)
+    if stage in ("annotate", "dedup") and previous is not None:
         # These stages write marks beside the text: what goes on is what came in, less failures.
-        sizes = _marked(entries, before, sizes)
+        sizes = _carry_sizes(entries, previous, sizes)
     known = sum(sizes.values()) if sizes or counts.kept + carried == 0 else None
     order = {name: place for place, name in enumerate(sources)}
     by_source = dict(sorted(by_source.items(), key=lambda item: order.get(item[0], len(order))))
-    reasons = _reasons(stage, by_source, counts)
-    packed = any(_bytes(entry, data) > entry.text_bytes for entry, data in entries)
-    return Step(stage, counts, carried, known, reasons, by_source, sizes, packed)
+    reasons = _collect_reasons(stage, by_source, counts)
+    packed = any(_text_bytes(entry, data) > entry.text_bytes for entry, data in entries)
+    return FunnelStage(stage, counts, carried, known, reasons, by_source, sizes, packed)
 
 
-def _marked(entries: Found, before: Step, sizes: dict[str, int]) -> dict[str, int]:
-    out = dict(before.bytes_by_source)
+def _carry_sizes(
+    entries: OpenedStages, previous: FunnelStage, sizes: dict[str, int]
+) -> dict[str, int]:
+    out = dict(previous.bytes_by_source)
     for entry, data in entries:
-        lost = entry.counts.in_ != entry.counts.kept
+        lost = entry.counts.n_in != entry.counts.kept
         if entry.stage == "annotate" and entry.source and data is not None and lost:
             columns = [part.table(["bytes"])["bytes"] for part in data.parts]
             out[entry.source] = sum(int(pc.sum(column).as_py() or 0) for column in columns)
     return out or sizes
 
 
-def _bytes(entry: StageRecord, data: Dataset | None) -> int:
+def _text_bytes(entry: StageRecord, data: Dataset | None) -> int:
     """Text that goes on; of pages as fetched, the archive that holds them."""
     if entry.text_bytes or data is None or entry.stage != "acquire":
         return entry.text_bytes
@@ -196,24 +205,24 @@ def _bytes(entry: StageRecord, data: Dataset | None) -> int:
     )
 
 
-def sources_of_parts(data: Dataset, found: Found) -> list[str] | None:
+def part_sources(data: Dataset, opened: OpenedStages) -> list[str] | None:
     """The source of each part of a data set that spans sources.
 
     Such a stage writes one part per part of documents, in the order of its inputs.
     """
-    by_fingerprint = {other.fingerprint: other for _, other in found if other is not None}
+    by_fingerprint = {other.fingerprint: other for _, other in opened if other is not None}
     inputs = [by_fingerprint.get(item["fingerprint"]) for item in data.manifest.inputs]
     documents = [item for item in inputs if item and item.stage in ("acquire", "extract")]
     if not documents:
         corpus = next((item for item in inputs if item and item.stage == "select"), None)
-        names = sources_of_parts(corpus, found) if corpus is not None else None
+        names = part_sources(corpus, opened) if corpus is not None else None
     else:
         names = [str(item.source) for item in documents for _ in item.parts]
     return names if names is not None and len(names) == len(data.parts) else None
 
 
-def _parts_by_source(data: Dataset, found: Found) -> list[tuple[str, Counts, int]]:
-    names = sources_of_parts(data, found)
+def _parts_by_source(data: Dataset, opened: OpenedStages) -> list[tuple[str, Counts, int]]:
+    names = part_sources(data, opened)
     if names is None:
         return []
     return [
@@ -222,7 +231,7 @@ def _parts_by_source(data: Dataset, found: Found) -> list[tuple[str, Counts, int
     ]
 
 
-def _reasons(stage: str, by_source: Mapping[str, Counts], counts: Counts) -> list[Reason]:
+def _collect_reasons(stage: str, by_source: Mapping[str, Counts], counts: Counts) -> list[Reason]:
     found = []
     for verdict in ("dropped", "failed"):
         tally: Mapping[str, int] = getattr(counts, verdict)
@@ -236,10 +245,13 @@ def _reasons(stage: str, by_source: Mapping[str, Counts], counts: Counts) -> lis
     return sorted(found, key=lambda item: (-item.count, item.reason))
 
 
-def add_samples(storage: Storage, record: RunRecord, steps: Sequence[Step]) -> None:
+def add_samples(storage: Storage, record: RunRecord, stages: Sequence[FunnelStage]) -> None:
     """Give every reason some of its documents, with the beginnings of their texts."""
-    reasons = [reason for step in steps for reason in step.reasons]
-    drawn = [sample(storage, record, item.stage, item.reason, SAMPLES) for item in reasons]
-    found = iter(with_excerpts(storage, record, [drop for drops in drawn for drop in drops]))
+    reasons = [reason for step in stages for reason in step.reasons]
+    drawn = [
+        sample_reason(storage, record, item.stage, item.reason, SAMPLES_PER_REASON)
+        for item in reasons
+    ]
+    found = iter(with_text(storage, record, [drop for drops in drawn for drop in drops]))
     for reason, drops in zip(reasons, drawn, strict=True):
         reason.samples = [next(found) for _ in drops]

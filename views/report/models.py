@@ -7,15 +7,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from infra.dataset.dataset import BrokenPromise, Dataset, NotCommitted
+from infra.dataset.dataset import Dataset, DatasetNotFoundError, IntegrityError
 from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
 from views.report.charts import SMALL, Line, line_chart
-from views.report.corpus import NAMES
+from views.report.corpus import LANGUAGE_NAMES
 
-METRICS = "records/metrics.jsonl"
-LOSS, VALIDATION = "loss", "validation_loss"
-OTHERS = {
+METRICS_FILE = "records/metrics.jsonl"
+LOSS, VALIDATION_LOSS = "loss", "validation_loss"
+CURVE_TITLES = {
     "tokens_per_second": "Tokens per second",
     "mfu": "Share of the machine's peak",
     "gradient_norm": "Norm of the gradient",
@@ -23,8 +23,17 @@ OTHERS = {
 }
 
 BASELINES = {"trigram": "3-gram", "unigram": "unigram"}  # the strongest first
-MOST_SAMPLES = 8  # prompts
-SHAPE = ("parameters", "layers", "width", "context", "steps", "tokens", "processes", "precision")
+MAX_SAMPLES = 8  # prompts
+SHAPE_KEYS = (
+    "parameters",
+    "layers",
+    "width",
+    "context",
+    "steps",
+    "tokens",
+    "processes",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
@@ -41,20 +50,20 @@ class Cell:
 
     Attributes:
         value: bits per byte; ``None`` if not measured.
-        against: relative difference to the strongest baseline: -0.1 is 10 % fewer bits.
+        delta: relative difference to the strongest baseline: -0.1 is 10 % fewer bits.
     """
 
     value: float | None
-    against: float | None
+    delta: float | None
 
     @property
-    def mood(self) -> str:
+    def css_class(self) -> str:
         """``better``, ``worse`` or nothing: a CSS class."""
-        return "" if not self.against else "better" if self.against < 0 else "worse"
+        return "" if not self.delta else "better" if self.delta < 0 else "worse"
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluationRow:
     """A line of the evaluation table: some text, the baselines on it, each model on it."""
 
     group: str
@@ -63,7 +72,7 @@ class Row:
     bytes: int
     baselines: Sequence[float | None]
     cells: Sequence[Cell]
-    best: int | None
+    best_index: int | None
 
 
 @dataclass
@@ -79,11 +88,11 @@ class Sample:
 
 
 @dataclass
-class Model:
+class ReportModel:
     """A trained model as the page shows it."""
 
     name: str
-    place: int
+    index: int
     shape: Mapping[str, Any] = field(default_factory=dict)
     release: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -91,53 +100,55 @@ class Model:
     log: Sequence[Mapping[str, Any]] = ()
 
     @property
-    def bits(self) -> float | None:
+    def bits_per_byte(self) -> float | None:
         """Bits per byte over all held-out text."""
         return self.metrics.get("bits_per_byte")
 
-    def against(self, baseline: str) -> float | None:
+    def delta_to_baseline(self, baseline: str) -> float | None:
         """Relative difference of bits per byte to a baseline's; -0.1 is 10 % fewer."""
         theirs = self.metrics.get("baselines", {}).get(baseline, {}).get("bits_per_byte")
-        return None if self.bits is None or not theirs else self.bits / theirs - 1
+        return None if self.bits_per_byte is None or not theirs else self.bits_per_byte / theirs - 1
 
 
-def models(storage: Storage, record: RunRecord) -> list[Model]:
+def load_models(storage: Storage, record: RunRecord) -> list[ReportModel]:
     """The run's models, in the order of the recipe, with whatever of them is still there."""
     found = []
     for place, entry in enumerate(record.models):
-        model = Model(entry.name, place, release=entry.release, metrics=entry.metrics)
-        trained = _open(storage, entry.train)
+        model = ReportModel(entry.name, place, release=entry.release, metrics=entry.metrics)
+        trained = _try_open(storage, entry.train)
         if trained is not None:
-            model.shape = _shape(trained)
-            model.log = _log(trained)
-        evaluated = _open(storage, entry.evaluate)
+            model.shape = _read_shape(trained)
+            model.log = _read_log(trained)
+        evaluated = _try_open(storage, entry.evaluate)
         if evaluated is not None:
-            model.metrics = evaluated.facts.get("metrics", entry.metrics)
-            model.samples = evaluated.facts.get("samples", ())
+            model.metrics = evaluated.stats.get("metrics", entry.metrics)
+            model.samples = evaluated.stats.get("samples", ())
         found.append(model)
     return found
 
 
-def _open(storage: Storage, path: str | None) -> Dataset | None:
+def _try_open(storage: Storage, path: str | None) -> Dataset | None:
     from infra.dataset.dataset import open_dataset
 
     try:
-        return open_dataset(storage.at(*path.split("/"))) if path else None
-    except (NotCommitted, BrokenPromise):
+        return open_dataset(storage.subdir(*path.split("/"))) if path else None
+    except (DatasetNotFoundError, IntegrityError):
         return None
 
 
-def _shape(trained: Dataset) -> dict[str, Any]:
+def _read_shape(trained: Dataset) -> dict[str, Any]:
     """The few settings that tell models apart, from the facts first, then the configuration."""
-    known = {**trained.manifest.config, **trained.facts}
-    return {name: known[name] for name in SHAPE if isinstance(known.get(name), int | float | str)}
+    known = {**trained.manifest.config, **trained.stats}
+    return {
+        name: known[name] for name in SHAPE_KEYS if isinstance(known.get(name), int | float | str)
+    }
 
 
-def _log(trained: Dataset) -> list[dict[str, Any]]:
-    if METRICS not in trained.manifest.files:
+def _read_log(trained: Dataset) -> list[dict[str, Any]]:
+    if METRICS_FILE not in trained.manifest.files:
         return []
     lines = []
-    for line in trained.read(METRICS).splitlines():
+    for line in trained.read(METRICS_FILE).splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:  # torn by a crash
@@ -145,10 +156,10 @@ def _log(trained: Dataset) -> list[dict[str, Any]]:
     return [line for line in lines if isinstance(line, dict) and "step" in line]
 
 
-def samples(found: Sequence[Model]) -> list[Sample]:
+def collect_samples(models: Sequence[ReportModel]) -> list[Sample]:
     """What the models made of the same prompts, beside each other."""
     prompts: dict[tuple[str, str], Sample] = {}
-    for model in found:
+    for model in models:
         for item in model.samples:
             key = (str(item.get("id", "")), item.get("prompt") or "")
             shown = prompts.setdefault(
@@ -162,30 +173,35 @@ def samples(found: Sequence[Model]) -> list[Sample]:
                 ),
             )
             shown.generated[model.name] = item.get("generated") or ""
-    return list(prompts.values())[:MOST_SAMPLES]
+    return list(prompts.values())[:MAX_SAMPLES]
 
 
-def curves(found: Sequence[Model]) -> list[Curve]:
+def draw_curves(models: Sequence[ReportModel]) -> list[Curve]:
     """One chart per logged figure, all models in each; the loss first."""
     drawn = []
     losses = [
         line
-        for model in found
+        for model in models
         for line in (
-            Line(f"{model.name}, training", _points(model, LOSS), model.place, faint=True),
-            Line(f"{model.name}, held out", _points(model, VALIDATION), model.place, dots=True),
+            Line(f"{model.name}, training", _curve_points(model, LOSS), model.index, faint=True),
+            Line(
+                f"{model.name}, held out",
+                _curve_points(model, VALIDATION_LOSS),
+                model.index,
+                dots=True,
+            ),
         )
     ]
     title = "Loss in nats per token; thin: training, bold: held-out documents"
     drawn.append(Curve(title, line_chart(losses, title=title)))
-    for key, name in OTHERS.items():
-        lines = [Line(model.name, _points(model, key), model.place) for model in found]
+    for key, name in CURVE_TITLES.items():
+        lines = [Line(model.name, _curve_points(model, key), model.index) for model in models]
         chart = line_chart(lines, title=name, size=SMALL, from_zero=True)
         drawn.append(Curve(name, chart))
     return [curve for curve in drawn if curve.chart]
 
 
-def _points(model: Model, key: str) -> list[tuple[float, float]]:
+def _curve_points(model: ReportModel, key: str) -> list[tuple[float, float]]:
     return [
         (float(line.get("tokens", line["step"])), float(line[key]))
         for line in model.log
@@ -193,39 +209,39 @@ def _points(model: Model, key: str) -> list[tuple[float, float]]:
     ]
 
 
-def table(found: Sequence[Model]) -> list[Row]:
+def build_evaluation_table(models: Sequence[ReportModel]) -> list[EvaluationRow]:
     """The evaluation: overall, by source, by language."""
-    rated = [model for model in found if model.bits is not None]
+    rated = [model for model in models if model.bits_per_byte is not None]
     if not rated:
         return []
-    rows = [_row("", "all held-out text", [model.metrics for model in rated])]
+    rows = [_build_row("", "all held-out text", [model.metrics for model in rated])]
     for group in ("source", "language"):
-        rows += _rows(group, rated)
+        rows += _group_rows(group, rated)
     return rows
 
 
-def _rows(group: str, rated: Sequence[Model]) -> Iterator[Row]:
-    figures = [model.metrics.get(f"by_{group}", {}) for model in rated]
+def _group_rows(group: str, models: Sequence[ReportModel]) -> Iterator[EvaluationRow]:
+    figures = [model.metrics.get(f"by_{group}", {}) for model in models]
     names = {name: own["bytes"] for one in figures for name, own in one.items()}
     for name in sorted(names, key=lambda name: (-names[name], name)):
-        title = NAMES.get(name, name) if group == "language" else name
-        yield _row(group, title, [one.get(name, {}) for one in figures])
+        title = LANGUAGE_NAMES.get(name, name) if group == "language" else name
+        yield _build_row(group, title, [one.get(name, {}) for one in figures])
 
 
-def _row(group: str, name: str, figures: Sequence[Mapping[str, Any]]) -> Row:
-    first = next((one for one in figures if one), {})
+def _build_row(group: str, name: str, metrics: Sequence[Mapping[str, Any]]) -> EvaluationRow:
+    first = next((one for one in metrics if one), {})
     rates = first.get("baselines", {})
     baselines = [rates.get(baseline, {}).get("bits_per_byte") for baseline in BASELINES]
     # The strongest baseline on this very text is the one to beat.
     bar = min((value for value in baselines if value), default=None)
     cells = []
-    for one in figures:
+    for one in metrics:
         value = one.get("bits_per_byte")
         cells.append(Cell(value, value / bar - 1 if value is not None and bar else None))
     values = [cell.value for cell in cells if cell.value is not None]
     best = None
     if len(values) > 1:
         best = next(place for place, cell in enumerate(cells) if cell.value == min(values))
-    return Row(
+    return EvaluationRow(
         group, name, first.get("documents", 0), first.get("bytes", 0), baselines, cells, best
     )

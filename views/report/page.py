@@ -8,19 +8,26 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from infra.dataset.dataset import BrokenPromise, Dataset, NotCommitted
+from infra.dataset.dataset import Dataset, DatasetNotFoundError, IntegrityError
 from infra.runs.run_records import COMPLETED, REPORTS, RunRecord, StageRecord
 from infra.store.storage import Storage
 from views.report import formatting
-from views.report.corpus import NAMES, Mix, mix
-from views.report.duplicates import duplicates
-from views.report.funnel import Found, Step, add_samples, funnel
-from views.report.models import BASELINES, Model, curves, models, samples, table
-from views.report.quality import quality
-from views.report.removals import removals
-from views.report.tokenizer import vocabulary
+from views.report.corpus import LANGUAGE_NAMES, CorpusMix, compute_mix
+from views.report.duplicates import build_duplicates
+from views.report.funnel import FunnelStage, OpenedStages, add_samples, build_funnel
+from views.report.models import (
+    BASELINES,
+    ReportModel,
+    build_evaluation_table,
+    collect_samples,
+    draw_curves,
+    load_models,
+)
+from views.report.quality import build_quality
+from views.report.removals import build_removals
+from views.report.tokenizer import build_vocabulary
 
-SHORT = 12  # characters of a digest that tell two apart
+DIGEST_CHARS = 12  # characters of a digest that tell two apart
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Tile:
     label: str
     value: str
     note: str
-    mood: str = ""
+    css_class: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,15 @@ class Timing:
 
     Attributes:
         seconds: what this run spent.
-        built: what the run that built it spent, if this one found it.
-        width: of the bar, in per cent of the longest.
+        build_seconds: what the run that built it spent, if this one found it.
+        width_percent: of the bar, in per cent of the longest.
     """
 
     label: str
     seconds: float
-    built: float | None
+    build_seconds: float | None
     cached: bool
-    width: float
+    width_percent: float
 
 
 def build_report(storage: Storage, record: RunRecord) -> str:
@@ -64,45 +71,45 @@ def build_report(storage: Storage, record: RunRecord) -> str:
         The page's path relative to the storage root.
     """
     path = f"{REPORTS}/{record.recipe}/{record.run}.html"
-    storage.put(path, render(storage, record).encode())
+    storage.write(path, render(storage, record).encode())
     return path
 
 
 def render(storage: Storage, record: RunRecord) -> str:
     """The page as text."""
-    found = _open(storage, record)
-    steps = funnel(found)
+    found = _open_stages(storage, record)
+    steps = build_funnel(found)
     add_samples(storage, record, steps)
-    corpus, marks = _one(found, "select"), _one(found, "dedup")
-    shards = _one(found, "tokenize")
+    corpus, marks = _first_dataset(found, "select"), _first_dataset(found, "dedup")
+    shards = _first_dataset(found, "tokenize")
     notes = [data for entry, data in found if entry.stage == "annotate" and data is not None]
-    trained = models(storage, record)
-    made_of = mix(corpus, shards)
+    trained = load_models(storage, record)
+    made_of = compute_mix(corpus, shards)
     return (
         _environment()
         .get_template("page.html")
         .render(
             record=record,
             complete=record.state == COMPLETED,
-            tiles=_tiles(record, steps, made_of, trained),
+            tiles=_build_tiles(record, steps, made_of, trained),
             steps=steps,
-            most=max((step.came for step in steps), default=0),
+            most=max((step.n_in for step in steps), default=0),
             most_bytes=max((step.text_bytes or 0 for step in steps), default=0),
-            sources=_sources(steps),
+            sources=_list_sources(steps),
             mix=made_of,
-            vocabulary=vocabulary(shards),
-            duplicates=duplicates(storage, record, marks) if marks is not None else None,
-            quality=quality(notes, corpus),
-            removals=removals(storage, record.recipe, corpus),
+            vocabulary=build_vocabulary(shards),
+            duplicates=build_duplicates(storage, record, marks) if marks is not None else None,
+            quality=build_quality(notes, corpus),
+            removals=build_removals(storage, record.recipe, corpus),
             models=trained,
-            curves=curves(trained),
-            evaluation=table(trained),
-            samples=samples(trained),
+            curves=draw_curves(trained),
+            evaluation=build_evaluation_table(trained),
+            samples=collect_samples(trained),
             baselines=list(BASELINES.values()),
-            timings=_timings(record),
-            lineage=[_origin(entry, data, found) for entry, data in found],
+            timings=_build_timings(record),
+            lineage=[_lineage_row(entry, data, found) for entry, data in found],
             recipe=yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True),
-            languages=NAMES,
+            languages=LANGUAGE_NAMES,
         )
     )
 
@@ -117,76 +124,81 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "whole": formatting.whole,
-        "brief": formatting.brief,
-        "size": formatting.size,
-        "seconds": formatting.seconds,
-        "figure": formatting.figure,
-        "change": formatting.change,
-        "significant": formatting.significant,
-        "moment": formatting.moment,
-        "short": lambda text: str(text)[:SHORT],
+        "whole": formatting.format_int,
+        "brief": formatting.format_si,
+        "size": formatting.format_bytes,
+        "seconds": formatting.format_duration,
+        "figure": formatting.format_float,
+        "change": formatting.format_delta,
+        "significant": formatting.format_4g,
+        "moment": formatting.format_time,
+        "short": lambda text: str(text)[:DIGEST_CHARS],
         "words": lambda text: str(text).replace("_", " "),
     }
-    env.globals |= {"share": formatting.share}
+    env.globals |= {"share": formatting.format_percent}
     return env
 
 
-def _open(storage: Storage, record: RunRecord) -> Found:
+def _open_stages(storage: Storage, record: RunRecord) -> OpenedStages:
     found: list[tuple[StageRecord, Dataset | None]] = []
     for entry in record.stages:
         try:
             found.append((entry, entry.open(storage)))
-        except (NotCommitted, BrokenPromise):
+        except (DatasetNotFoundError, IntegrityError):
             found.append((entry, None))
     return found
 
 
-def _one(found: Found, stage: str) -> Dataset | None:
-    return next((data for entry, data in found if entry.stage == stage and data is not None), None)
+def _first_dataset(opened: OpenedStages, stage: str) -> Dataset | None:
+    return next((data for entry, data in opened if entry.stage == stage and data is not None), None)
 
 
-def _tiles(
-    record: RunRecord, steps: Sequence[Step], made_of: Mix | None, trained: Sequence[Model]
+def _build_tiles(
+    record: RunRecord,
+    stages: Sequence[FunnelStage],
+    corpus_mix: CorpusMix | None,
+    trained: Sequence[ReportModel],
 ) -> list[Tile]:
     tiles = []
-    if steps:
-        first, last = steps[0], next((s for s in steps if s.stage == "select"), steps[-1])
+    if stages:
+        first, last = stages[0], next((s for s in stages if s.stage == "select"), stages[-1])
         kept = "in the corpus" if last.stage == "select" else f"kept by {last.stage}"
-        came = f"{kept}, of {formatting.whole(first.came)} that came in"
-        tiles.append(Tile("Documents", formatting.whole(last.went_on), came))
+        came = f"{kept}, of {formatting.format_int(first.n_in)} that came in"
+        tiles.append(Tile("Documents", formatting.format_int(last.n_out), came))
         if last.text_bytes is not None:
             note = f"{kept}, UTF-8" if last.stage != "acquire" else "as fetched"
-            tiles.append(Tile("Text", formatting.size(last.text_bytes), note))
-    if made_of is not None and made_of.all_tokens is not None:
-        rate = formatting.figure(made_of.bytes_per_token, 2)
-        note = f"{rate} bytes each, vocabulary {formatting.whole(made_of.vocabulary or 0)}"
-        tiles.append(Tile("Tokens", formatting.brief(made_of.all_tokens), note))
-    rated = [model for model in trained if model.bits is not None]
+            tiles.append(Tile("Text", formatting.format_bytes(last.text_bytes), note))
+    if corpus_mix is not None and corpus_mix.total_tokens is not None:
+        rate = formatting.format_float(corpus_mix.bytes_per_token, 2)
+        note = f"{rate} bytes each, vocabulary {formatting.format_int(corpus_mix.vocab_size or 0)}"
+        tiles.append(Tile("Tokens", formatting.format_si(corpus_mix.total_tokens), note))
+    rated = [model for model in trained if model.bits_per_byte is not None]
     if rated:
-        tiles.append(_bits(min(rated, key=lambda model: model.bits or 0), len(rated)))
+        tiles.append(_bits_tile(min(rated, key=lambda model: model.bits_per_byte or 0), len(rated)))
     again = sum(entry.cached for entry in record.stages)
     note = f"{again} of {len(record.stages)} data sets were there already" if again else ""
-    tiles.append(Tile("Duration", formatting.seconds(record.seconds), note))
+    tiles.append(Tile("Duration", formatting.format_duration(record.seconds), note))
     return tiles
 
 
-def _bits(best: Model, count: int) -> Tile:
+def _bits_tile(best: ReportModel, count: int) -> Tile:
     said, mood = [], ""
     for key, name in BASELINES.items():
-        against = best.against(key)
+        against = best.delta_to_baseline(key)
         if against is not None:
             said.append(f"{abs(100 * against):.0f} % {'below' if against < 0 else 'above'} {name}")
             mood = mood or ("better" if against < 0 else "worse")
     which = f"{best.name}: " if count > 1 else ""
-    return Tile("Bits per byte", formatting.figure(best.bits), which + ", ".join(said), mood)
+    return Tile(
+        "Bits per byte", formatting.format_float(best.bits_per_byte), which + ", ".join(said), mood
+    )
 
 
-def _sources(steps: Sequence[Step]) -> list[str]:
-    return list(dict.fromkeys(name for step in steps for name in step.by_source))
+def _list_sources(stages: Sequence[FunnelStage]) -> list[str]:
+    return list(dict.fromkeys(name for step in stages for name in step.by_source))
 
 
-def _timings(record: RunRecord) -> list[Timing]:
+def _build_timings(record: RunRecord) -> list[Timing]:
     def length(entry: StageRecord) -> float:
         return max(entry.seconds, entry.built_seconds or 0.0)
 
@@ -203,19 +215,21 @@ def _timings(record: RunRecord) -> list[Timing]:
     ]
 
 
-def _origin(entry: StageRecord, data: Dataset | None, found: Found) -> Mapping[str, Any]:
+def _lineage_row(
+    entry: StageRecord, data: Dataset | None, opened: OpenedStages
+) -> Mapping[str, Any]:
     """A line of the lineage table."""
-    labels = {other.fingerprint: other.label for other, _ in found}
+    labels = {other.fingerprint: other.label for other, _ in opened}
     inputs = data.manifest.inputs if data is not None else ()
     return {
         "entry": entry,
         "there": data is not None,
         "content": data.content if data is not None else "",
-        "code": data.manifest.code if data is not None else "",
-        "bytes": sum(file.bytes for file in data.manifest.every_file) if data is not None else 0,
+        "code": data.manifest.code_version if data is not None else "",
+        "bytes": sum(file.bytes for file in data.manifest.all_files) if data is not None else 0,
         "parts": len(data.manifest.parts) if data is not None else 0,
         "inputs": [
-            labels.get(item["fingerprint"], f"{item['stage']} {item['fingerprint'][:SHORT]}")
+            labels.get(item["fingerprint"], f"{item['stage']} {item['fingerprint'][:DIGEST_CHARS]}")
             for item in inputs
         ],
     }

@@ -9,19 +9,19 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
-from infra.dataset.dataset import TABLE, VERDICTS, Dataset, PartRef
-from infra.dataset.fingerprint import unit_interval
+from infra.dataset.dataset import TABLE_SUFFIX, VERDICTS_SUFFIX, Dataset, PartRef
+from infra.dataset.fingerprint import hash_to_unit
 from infra.dataset.ledger import KEPT
 from infra.schemas.quality_rules import RULES
 from views.report.charts import histogram
 
 BINS = 28
-MOST_PARTS = 64  # read for the histograms; enough for their shape
-SPREAD = (1, 98)  # percentiles that the axis covers: one freak must not flatten the rest
+MAX_PARTS = 64  # read for the histograms; enough for their shape
+AXIS_PERCENTILES = (1, 98)  # percentiles that the axis covers: one freak must not flatten the rest
 
 
 @dataclass(frozen=True)
-class Shown:
+class SignalChart:
     """A signal worth a picture."""
 
     column: str
@@ -30,26 +30,26 @@ class Shown:
 
 
 SIGNALS = (
-    Shown("language_score", "Certainty of the language"),
-    Shown("gopher_quality_word_count", "Words", log=True),
-    Shown("gopher_quality_mean_word_length", "Mean length of words"),
-    Shown("gopher_quality_alpha_word_fraction", "Words with a letter"),
-    Shown("gopher_repetition_dup_line_fraction", "Repeated lines"),
-    Shown("gopher_repetition_top_2gram_char_fraction", "Text in the most frequent word pair"),
-    Shown("gopher_repetition_dup_5gram_char_fraction", "Text in repeated runs of 5 words"),
-    Shown("fineweb_line_punct_fraction", "Lines that end a sentence"),
-    Shown("fineweb_short_line_fraction", "Short lines"),
-    Shown("fineweb_newline_word_ratio", "Line breaks per word"),
+    SignalChart("language_score", "Certainty of the language"),
+    SignalChart("gopher_quality_word_count", "Words", log=True),
+    SignalChart("gopher_quality_mean_word_length", "Mean length of words"),
+    SignalChart("gopher_quality_alpha_word_fraction", "Words with a letter"),
+    SignalChart("gopher_repetition_dup_line_fraction", "Repeated lines"),
+    SignalChart("gopher_repetition_top_2gram_char_fraction", "Text in the most frequent word pair"),
+    SignalChart("gopher_repetition_dup_5gram_char_fraction", "Text in repeated runs of 5 words"),
+    SignalChart("fineweb_line_punct_fraction", "Lines that end a sentence"),
+    SignalChart("fineweb_short_line_fraction", "Short lines"),
+    SignalChart("fineweb_newline_word_ratio", "Line breaks per word"),
 )
 
 
 @dataclass(frozen=True)
-class Histogram:
+class SignalHistogram:
     """One signal's picture."""
 
     title: str
     column: str
-    limits: Sequence[float]
+    thresholds: Sequence[float]
     chart: Markup
 
 
@@ -59,17 +59,17 @@ class Quality:
 
     documents: int
     sampled: bool
-    histograms: Sequence[Histogram]
+    histograms: Sequence[SignalHistogram]
 
 
-def quality(notes: Sequence[Dataset], corpus: Dataset | None) -> Quality | None:
+def build_quality(annotations: Sequence[Dataset], corpus: Dataset | None) -> Quality | None:
     """Histograms of the signals over all documents, kept and gone apart where select has spoken.
 
     Args:
-        notes: the annotations, in the order of the sources.
+        annotations: the annotations, in the order of the sources.
         corpus: what select made of them.
     """
-    parts = [part for data in notes for part in data.parts]
+    parts = [part for data in annotations for part in data.parts]
     if not parts:
         return None
     judges: Sequence[PartRef | None] = [None] * len(parts)
@@ -77,38 +77,38 @@ def quality(notes: Sequence[Dataset], corpus: Dataset | None) -> Quality | None:
         judges = corpus.parts
     pairs = sorted(
         zip(parts, judges, strict=True),
-        key=lambda pair: unit_interval("quality", pair[0].source or "", pair[0].name),
+        key=lambda pair: hash_to_unit("quality", pair[0].source or "", pair[0].name),
     )
-    columns = _columns(parts[0])
+    columns = _signal_columns(parts[0])
     values: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in columns}
     stays: list[npt.NDArray[np.bool_]] = []
-    for part, judge in pairs[:MOST_PARTS]:
+    for part, judge in pairs[:MAX_PARTS]:
         table = part.table(columns)
         for name in columns:
             values[name].append(table[name].cast("float64").to_numpy())
-        stays.append(_kept(judge, table.num_rows))
+        stays.append(_kept_mask(judge, table.num_rows))
     kept = np.concatenate(stays)
-    limits = _limits(corpus)
+    limits = _active_thresholds(corpus)
     shown = [
-        _histogram(signal, np.concatenate(values[signal.column]), kept, limits)
+        _draw_histogram(signal, np.concatenate(values[signal.column]), kept, limits)
         for signal in SIGNALS
         if signal.column in values
     ]
     drawn = [item for item in shown if item is not None]
-    return Quality(len(kept), len(parts) > MOST_PARTS, drawn) if drawn else None
+    return Quality(len(kept), len(parts) > MAX_PARTS, drawn) if drawn else None
 
 
-def _columns(part: PartRef) -> list[str]:
-    with part.storage.open(part.file(TABLE)) as stream:
+def _signal_columns(part: PartRef) -> list[str]:
+    with part.storage.open(part.file(TABLE_SUFFIX)) as stream:
         there = set(pq.read_schema(stream).names)
     return [signal.column for signal in SIGNALS if signal.column in there]
 
 
-def _kept(judge: PartRef | None, rows: int) -> npt.NDArray[np.bool_]:
+def _kept_mask(verdict_part: PartRef | None, rows: int) -> npt.NDArray[np.bool_]:
     """Which documents of a part stayed; all if nothing or nothing matching was said of them."""
-    if judge is None:
+    if verdict_part is None:
         return np.ones(rows, bool)
-    with judge.storage.open(judge.file(VERDICTS)) as stream:
+    with verdict_part.storage.open(verdict_part.file(VERDICTS_SUFFIX)) as stream:
         said = pq.read_table(stream, columns=["verdict"])["verdict"].to_pylist()
     return (
         np.array([verdict == KEPT for verdict in said], bool)
@@ -117,7 +117,7 @@ def _kept(judge: PartRef | None, rows: int) -> npt.NDArray[np.bool_]:
     )
 
 
-def _limits(corpus: Dataset | None) -> dict[str, list[float]]:
+def _active_thresholds(corpus: Dataset | None) -> dict[str, list[float]]:
     """The limits in force for any source, by signal."""
     if corpus is None:
         return {}
@@ -135,19 +135,19 @@ def _limits(corpus: Dataset | None) -> dict[str, list[float]]:
     return {name: sorted(values) for name, values in found.items()}
 
 
-def _histogram(
-    signal: Shown,
+def _draw_histogram(
+    signal: SignalChart,
     values: npt.NDArray[np.float64],
     kept: npt.NDArray[np.bool_],
-    limits: Mapping[str, Sequence[float]],
-) -> Histogram | None:
+    thresholds: Mapping[str, Sequence[float]],
+) -> SignalHistogram | None:
     good = np.isfinite(values)
     values, kept = values[good], kept[good]
     if not len(values):
         return None
-    own = limits.get(signal.column, [])
+    own = thresholds.get(signal.column, [])
     scaled = np.log10(np.maximum(values, 1)) if signal.log else values
-    low, high = (float(x) for x in np.percentile(scaled, SPREAD))
+    low, high = (float(x) for x in np.percentile(scaled, AXIS_PERCENTILES))
     marks = [float(np.log10(max(x, 1))) if signal.log else x for x in own]
     # A limit close to the documents belongs into the picture, one far from them does not.
     span = (high - low) or 1.0
@@ -161,6 +161,6 @@ def _histogram(
     went, _ = np.histogram(inside[~kept], edges)
     title = f"{signal.title}: {len(values)} documents, {int((~kept).sum())} of them gone"
     chart = histogram(
-        edges.tolist(), stayed.tolist(), went.tolist(), title=title, limits=own, log=signal.log
+        edges.tolist(), stayed.tolist(), went.tolist(), title=title, thresholds=own, log=signal.log
     )
-    return Histogram(signal.title, signal.column, own, chart)
+    return SignalHistogram(signal.title, signal.column, own, chart)

@@ -8,55 +8,57 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from infra.dataset.dataset import Dataset
-from infra.removals.log import BadRecord, Entry, in_force
-from infra.removals.match import REASON
+from infra.removals.log import ActiveRemoval, CorruptRemovalLogError, load_active_removals
+from infra.removals.match import REMOVED
 from infra.store.storage import Storage
-from views.removal.exposure import Mark, marked
+from views.removal.exposure import ExposureRecord, load_exposure
 
 
 @dataclass(frozen=True)
-class Taken:
+class AppliedRemoval:
     """A removal in force.
 
     Attributes:
         documents: what select dropped for it in this run; ``None`` if the run has no corpus.
     """
 
-    entry: Entry
+    entry: ActiveRemoval
     documents: int | None
 
 
 @dataclass(frozen=True)
-class Removals:
+class RemovalsSection:
     """The section of the page."""
 
-    taken: Sequence[Taken]
-    models: Sequence[Mark]
+    applied: Sequence[AppliedRemoval]
+    models: Sequence[ExposureRecord]
 
 
-def removals(storage: Storage, recipe: str, corpus: Dataset | None) -> Removals | None:
+def build_removals(storage: Storage, recipe: str, corpus: Dataset | None) -> RemovalsSection | None:
     """What the page says of removals; ``None`` if there are none."""
     try:
-        entries = in_force(storage, recipe)
-    except BadRecord:
+        entries = load_active_removals(storage, recipe)
+    except CorruptRemovalLogError:
         return None  # the next run stops with it; a page about the past does not
     if not entries:
         return None
-    counts = None if corpus is None else _counts(corpus)
+    counts = None if corpus is None else _count_by_removal(corpus)
     taken = [
-        Taken(item, None if counts is None else counts[item.removal.kind, item.removal.value])
+        AppliedRemoval(
+            item, None if counts is None else counts[item.removal.kind, item.removal.value]
+        )
         for item in entries
     ]
-    return Removals(taken, marked(storage, recipe))
+    return RemovalsSection(taken, load_exposure(storage, recipe))
 
 
-def _counts(corpus: Dataset) -> Counter[tuple[str, str]]:
+def _count_by_removal(corpus: Dataset) -> Counter[tuple[str, str]]:
     """How many documents each removal took, as the ledger says."""
     found: Counter[tuple[str, str]] = Counter()
     for part in corpus.parts:
-        if REASON in part.record.counts.dropped:
+        if REMOVED in part.record.counts.dropped:
             ledger = part.verdicts()
-            for said in ledger.filter(pc.equal(ledger["reason"], REASON))["evidence"].to_pylist():
+            for said in ledger.filter(pc.equal(ledger["reason"], REMOVED))["evidence"].to_pylist():
                 proof = json.loads(said)
                 found[proof["kind"], proof["value"]] += 1
     return found

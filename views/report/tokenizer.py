@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.dataset.dataset import Dataset
-from views.report.corpus import NAMES
+from views.report.corpus import LANGUAGE_NAMES
 
-MOST_ROWS = 15  # languages or sources of a table, the largest
+MAX_ROWS = 15  # languages or sources of a table, the largest
 
 
 @dataclass(frozen=True)
-class Rate:
+class FertilityRow:
     """How the text of one language or source is cut.
 
     Attributes:
@@ -31,32 +31,32 @@ class Vocabulary:
     Attributes:
         size: ids.
         training: what it was trained on; ``None`` if it was given.
-        unused: ids that no training document uses, special tokens aside; some ``examples`` of them.
-        held: held-out documents, of which ``exact`` came back as they were.
-        failing: some of those that did not: id and URL.
-        normalised: documents that Unicode normalisation changed.
+        unused: ids that no training document uses, special tokens aside; some ``unused_examples`` of them.
+        heldout_documents: held-out documents, of which ``exact_roundtrips`` came back as they were.
+        failed_roundtrips: some of those that did not: id and URL.
+        normalized: documents that Unicode normalisation changed.
     """
 
     size: int
     training: Mapping[str, Any] | None
     unused: int
-    unused_share: float
-    examples: Sequence[str]
-    held: int
-    exact: int
-    failing: Sequence[Mapping[str, Any]]
-    normalised: int
+    unused_fraction: float
+    unused_examples: Sequence[str]
+    heldout_documents: int
+    exact_roundtrips: int
+    failed_roundtrips: Sequence[Mapping[str, Any]]
+    normalized: int
     tokens_per_word: float | None
     bytes_per_token: float | None
-    languages: Sequence[Rate]
-    sources: Sequence[Rate]
+    languages: Sequence[FertilityRow]
+    sources: Sequence[FertilityRow]
 
 
-def vocabulary(shards: Dataset | None) -> Vocabulary | None:
+def build_vocabulary(shards: Dataset | None) -> Vocabulary | None:
     """The tokenizer's section, from the facts of the token shards; ``None`` if they lack them."""
-    if shards is None or "unused" not in shards.facts:
+    if shards is None or "unused" not in shards.stats:
         return None
-    facts = shards.facts
+    facts = shards.stats
     unused, trip = facts["unused"], facts["round_trip"]
     return Vocabulary(
         facts["vocab_size"],
@@ -70,15 +70,17 @@ def vocabulary(shards: Dataset | None) -> Vocabulary | None:
         facts["normalised"],
         facts["tokens_per_word"],
         facts["bytes_per_token"],
-        _rates(facts["by_language"], NAMES),
-        _rates(facts["by_source"], {}),
+        _fertility_rows(facts["by_language"], LANGUAGE_NAMES),
+        _fertility_rows(facts["by_source"], {}),
     )
 
 
-def _rates(groups: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[Rate]:
-    largest = sorted(groups.items(), key=lambda item: (-item[1]["bytes"], item[0]))[:MOST_ROWS]
+def _fertility_rows(
+    groups: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+) -> list[FertilityRow]:
+    largest = sorted(groups.items(), key=lambda item: (-item[1]["bytes"], item[0]))[:MAX_ROWS]
     return [
-        Rate(
+        FertilityRow(
             names.get(key, key), group["words"], group["tokens_per_word"], group["bytes_per_token"]
         )
         for key, group in largest

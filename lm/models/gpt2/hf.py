@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = {
+BLOCK_NAMES = {
     "attention_norm": "ln_1",
     "qkv": "attn.c_attn",
     "out": "attn.c_proj",
@@ -14,7 +14,7 @@ BLOCK = {
     "up": "mlp.c_fc",
     "down": "mlp.c_proj",
 }
-TOP = {
+TOP_LEVEL_NAMES = {
     "embed": "transformer.wte",
     "places": "transformer.wpe",
     "norm": "transformer.ln_f",
@@ -22,43 +22,45 @@ TOP = {
 }
 
 
-def config(shape: Mapping[str, Any], eos: int) -> Any:
+def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
     """The shape in Hugging Face's words."""
     from transformers import GPT2Config
 
     return GPT2Config(
-        vocab_size=shape["vocabulary"],
-        n_embd=shape["width"],
-        n_inner=shape["hidden"],
-        n_layer=shape["layers"],
-        n_head=shape["heads"],
-        n_positions=shape["context"],
+        vocab_size=model_config["vocabulary"],
+        n_embd=model_config["width"],
+        n_inner=model_config["hidden"],
+        n_layer=model_config["layers"],
+        n_head=model_config["heads"],
+        n_positions=model_config["context"],
         activation_function="gelu",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
-        layer_norm_epsilon=shape["norm_eps"],
-        tie_word_embeddings=shape["tied"],
+        layer_norm_epsilon=model_config["norm_eps"],
+        tie_word_embeddings=model_config["tied"],
         bos_token_id=eos,
         eos_token_id=eos,
         dtype="float32",
     )
 
 
-def rename(weights: Mapping[str, Tensor], shape: Mapping[str, Any]) -> dict[str, Tensor]:
+def to_hf_weights(
+    weights: Mapping[str, Tensor], model_config: Mapping[str, Any]
+) -> dict[str, Tensor]:
     """The weights by their names there; its matrices lie transposed, and biases it has always."""
     renamed = {}
     for name, weight in weights.items():
         path, _, kind = name.rpartition(".")
         first, *rest = path.split(".")
         if first != "blocks":
-            target, matrix = TOP[first], False
+            target, matrix = TOP_LEVEL_NAMES[first], False
         else:
             layer, part = rest
-            target, matrix = f"transformer.h.{layer}.{BLOCK[part]}", weight.dim() == 2
+            target, matrix = f"transformer.h.{layer}.{BLOCK_NAMES[part]}", weight.dim() == 2
         renamed[f"{target}.{kind}"] = (weight.T if matrix else weight).contiguous()
-        if not shape["bias"] and (matrix or weight.dim() == 1):
+        if not model_config["bias"] and (matrix or weight.dim() == 1):
             renamed[f"{target}.bias"] = torch.zeros(weight.shape[0])
-    if shape["tied"]:
+    if model_config["tied"]:
         renamed["lm_head.weight"] = renamed["transformer.wte.weight"]
     return renamed

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lm.models.attention import Spans, causal_attention
-from lm.models.decoder import Decoder, Shape
-from lm.models.dropout import drop
+from lm.models.attention import Segments, causal_attention
+from lm.models.decoder import Decoder, DecoderConfig
+from lm.models.dropout import dropout
 
 
-class Norm(nn.Module):
+class LayerNorm(nn.Module):
     """Layer normalisation (Ba et al. 2016, arXiv:1607.06450), with or without a bias."""
 
-    def __init__(self, width: int, eps: float, *, bias: bool) -> None:
+    def __init__(self, size: int, eps: float, *, bias: bool) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """``(x - mean) / std * weight + bias`` over the last axis."""
@@ -35,18 +35,18 @@ class Norm(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each normalised before and added to the residual stream."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        width, hidden, bias = shape.width, shape.hidden, shape.bias
-        self.heads = shape.heads
-        self.attention_norm = Norm(width, shape.norm_eps, bias=bias)
+        width, hidden, bias = config.hidden_size, config.ffn_size, config.bias
+        self.num_heads = config.num_heads
+        self.attention_norm = LayerNorm(width, config.norm_eps, bias=bias)
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
-        self.mlp_norm = Norm(width, shape.norm_eps, bias=bias)
+        self.mlp_norm = LayerNorm(width, config.norm_eps, bias=bias)
         self.up = nn.Linear(width, hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
 
-    def matrices(self) -> list[tuple[Tensor, list[int]]]:
+    def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
         """The block's matrices, and the rows of those that each is stacked from."""
         width = self.out.out_features
         whole = ((layer, [layer.out_features]) for layer in (self.out, self.up, self.down))
@@ -55,42 +55,44 @@ class Block(nn.Module):
     def forward(
         self,
         x_btd: Tensor,
-        beside: None,  # noqa: ARG002
-        where: Spans,
-        keys: Sequence[Tensor | None],
-        share: float,
+        block_extras: None,  # noqa: ARG002
+        segments: Segments,
+        dropout_keys: Sequence[Tensor | None],
+        dropout_p: float,
     ) -> Tensor:
         """The residual stream after the block, float[B, T, D]."""
-        x_btd = x_btd + drop(self.attend(self.attention_norm(x_btd), where), keys[0], share)
+        x_btd = x_btd + dropout(
+            self.attention(self.attention_norm(x_btd), segments), dropout_keys[0], dropout_p
+        )
         fed_btd = self.down(F.gelu(self.up(self.mlp_norm(x_btd))))
-        return x_btd + drop(fed_btd, keys[1], share)
+        return x_btd + dropout(fed_btd, dropout_keys[1], dropout_p)
 
-    def attend(self, x_btd: Tensor, where: Spans) -> Tensor:
+    def attention(self, x_btd: Tensor, segments: Segments) -> Tensor:
         """What attention adds to the residual stream, float[B, T, D]."""
         batch, time, width = x_btd.shape
-        heads = self.qkv(x_btd).view(batch, time, 3, self.heads, -1)
+        heads = self.qkv(x_btd).view(batch, time, 3, self.num_heads, -1)
         q, k, v = heads.permute(2, 0, 3, 1, 4)
-        mixed = causal_attention(q, k, v, where.seen)
+        mixed = causal_attention(q, k, v, segments.mask)
         return cast("Tensor", self.out(mixed.transpose(1, 2).reshape(batch, time, width)))
 
 
 class GPT2(Decoder):
     """The whole model."""
 
-    def __init__(self, shape: Shape) -> None:
-        norm = Norm(shape.width, shape.norm_eps, bias=shape.bias)
-        super().__init__(shape, [Block(shape) for _ in range(shape.layers)], norm)
-        self.places = nn.Embedding(shape.context, shape.width)
-        self.initialise()
+    def __init__(self, config: DecoderConfig) -> None:
+        norm = LayerNorm(config.hidden_size, config.norm_eps, bias=config.bias)
+        super().__init__(config, [Block(config) for _ in range(config.num_layers)], norm)
+        self.position_embedding = nn.Embedding(config.context_length, config.hidden_size)
+        self.init_weights()
 
-    def enter(self, tokens_bt: Tensor, where: Spans) -> tuple[Tensor, None]:
+    def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, None]:
         """Embedding of ids and of positions, which start again where a document does."""
-        x_btd: Tensor = self.embed(tokens_bt) + self.places(where.positions)
+        x_btd: Tensor = self.embed(tokens_bt) + self.position_embedding(segments.positions)
         return x_btd, None
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """As all layouts; biases begin at zero."""
-        super().initialise()
+        super().init_weights()
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.zeros_(parameter)

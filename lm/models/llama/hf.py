@@ -6,32 +6,34 @@ from typing import Any
 from torch import Tensor
 
 
-def config(shape: Mapping[str, Any], eos: int) -> Any:
+def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
     """The shape in Hugging Face's words."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        vocab_size=shape["vocabulary"],
-        hidden_size=shape["width"],
-        intermediate_size=shape["hidden"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        num_key_value_heads=shape["kv_heads"],
-        head_dim=shape["width"] // shape["heads"],
-        max_position_embeddings=shape["context"],
-        rms_norm_eps=shape["norm_eps"],
-        rope_parameters={"rope_type": "default", "rope_theta": shape["rope_theta"]},
-        tie_word_embeddings=shape["tied"],
+        vocab_size=model_config["vocabulary"],
+        hidden_size=model_config["width"],
+        intermediate_size=model_config["hidden"],
+        num_hidden_layers=model_config["layers"],
+        num_attention_heads=model_config["heads"],
+        num_key_value_heads=model_config["kv_heads"],
+        head_dim=model_config["width"] // model_config["heads"],
+        max_position_embeddings=model_config["context"],
+        rms_norm_eps=model_config["norm_eps"],
+        rope_parameters={"rope_type": "default", "rope_theta": model_config["rope_theta"]},
+        tie_word_embeddings=model_config["tied"],
         bos_token_id=eos,
         eos_token_id=eos,
         dtype="float32",
     )
 
 
-def rename(weights: Mapping[str, Tensor], shape: Mapping[str, Any]) -> dict[str, Tensor]:
+def to_hf_weights(
+    weights: Mapping[str, Tensor], model_config: Mapping[str, Any]
+) -> dict[str, Tensor]:
     """The weights by their names there, stacked matrices taken apart."""
-    head_width = shape["width"] // shape["heads"]
-    query, other = shape["heads"] * head_width, shape["kv_heads"] * head_width
+    head_width = model_config["width"] // model_config["heads"]
+    query, other = model_config["heads"] * head_width, model_config["kv_heads"] * head_width
     whole = {
         "attention_norm": "input_layernorm",
         "out": "self_attn.o_proj",
@@ -55,6 +57,6 @@ def rename(weights: Mapping[str, Tensor], shape: Mapping[str, Any]) -> dict[str,
             parts, names = (weight,), [whole[part]]
         for piece, target in zip(parts, names, strict=True):
             renamed[f"model.layers.{layer}.{target}.weight"] = piece.clone()
-    if shape["tied"]:
+    if model_config["tied"]:
         renamed["lm_head.weight"] = renamed["model.embed_tokens.weight"]
     return renamed

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lm.models.attention import Spans, causal_attention, rotary_table, rotate
-from lm.models.decoder import Decoder, Shape
-from lm.models.dropout import drop
+from lm.models.attention import Segments, apply_rotary, causal_attention, rotary_table
+from lm.models.decoder import Decoder, DecoderConfig
+from lm.models.dropout import dropout
 
-Rotary = tuple[Tensor, Tensor]
+RotaryTable = tuple[Tensor, Tensor]
 
 
-class Norm(nn.Module):
+class RMSNorm(nn.Module):
     """Root mean square normalisation (Zhang & Sennrich 2019, arXiv:1910.07467)."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x / rms(x) * weight`` over the last axis, worked out in fp32."""
@@ -35,20 +35,20 @@ class Norm(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each normalised before and added to the residual stream."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        s, e = shape, shape.head_width
-        self.heads, self.kv_heads, self.head_width = s.heads, s.kv_heads, e
-        self.attention_norm = Norm(s.width, s.norm_eps)
-        self.qkv = nn.Linear(s.width, (s.heads + 2 * s.kv_heads) * e, bias=False)
-        self.out = nn.Linear(s.heads * e, s.width, bias=False)
-        self.mlp_norm = Norm(s.width, s.norm_eps)
-        self.gate_up = nn.Linear(s.width, 2 * s.hidden, bias=False)
-        self.down = nn.Linear(s.hidden, s.width, bias=False)
+        s, e = config, config.head_dim
+        self.num_heads, self.num_kv_heads, self.head_dim = s.num_heads, s.num_kv_heads, e
+        self.attention_norm = RMSNorm(s.hidden_size, s.norm_eps)
+        self.qkv = nn.Linear(s.hidden_size, (s.num_heads + 2 * s.num_kv_heads) * e, bias=False)
+        self.out = nn.Linear(s.num_heads * e, s.hidden_size, bias=False)
+        self.mlp_norm = RMSNorm(s.hidden_size, s.norm_eps)
+        self.gate_up = nn.Linear(s.hidden_size, 2 * s.ffn_size, bias=False)
+        self.down = nn.Linear(s.ffn_size, s.hidden_size, bias=False)
 
-    def matrices(self) -> list[tuple[Tensor, list[int]]]:
+    def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
         """The block's matrices, and the rows of those that each is stacked from."""
-        kv, width = self.kv_heads * self.head_width, self.heads * self.head_width
+        kv, width = self.num_kv_heads * self.head_dim, self.num_heads * self.head_dim
         stacked = (self.qkv, [width, kv, kv]), (self.gate_up, [self.down.in_features] * 2)
         whole = ((layer, [layer.out_features]) for layer in (self.out, self.down))
         return [(layer.weight, rows) for layer, rows in (*stacked, *whole)]
@@ -56,54 +56,54 @@ class Block(nn.Module):
     def forward(
         self,
         x_btd: Tensor,
-        rotary: Rotary,
-        where: Spans,
-        keys: Sequence[Tensor | None],
-        share: float,
+        rotary: RotaryTable,
+        segments: Segments,
+        dropout_keys: Sequence[Tensor | None],
+        dropout_p: float,
     ) -> Tensor:
         """The residual stream after the block, float[B, T, D]."""
-        mixed_btd = self.attend(self.attention_norm(x_btd), rotary, where)
-        x_btd = x_btd + drop(mixed_btd, keys[0], share)
+        mixed_btd = self.attention(self.attention_norm(x_btd), rotary, segments)
+        x_btd = x_btd + dropout(mixed_btd, dropout_keys[0], dropout_p)
         gate_btf, up_btf = self.gate_up(self.mlp_norm(x_btd)).chunk(2, dim=-1)
         fed_btd = self.down(F.silu(gate_btf) * up_btf)
-        return x_btd + drop(fed_btd, keys[1], share)
+        return x_btd + dropout(fed_btd, dropout_keys[1], dropout_p)
 
-    def attend(self, x_btd: Tensor, rotary: Rotary, where: Spans) -> Tensor:
+    def attention(self, x_btd: Tensor, rotary: RotaryTable, segments: Segments) -> Tensor:
         """What attention adds to the residual stream, float[B, T, D]."""
         batch, time, _ = x_btd.shape
-        heads = self.qkv(x_btd).view(batch, time, -1, self.head_width).transpose(1, 2)
-        rotated = rotate(heads[:, : self.heads + self.kv_heads], *rotary)
-        q, k = rotated.split((self.heads, self.kv_heads), dim=1)
-        v = heads[:, self.heads + self.kv_heads :]
-        mixed = causal_attention(q, k, v, where.seen)
+        heads = self.qkv(x_btd).view(batch, time, -1, self.head_dim).transpose(1, 2)
+        rotated = apply_rotary(heads[:, : self.num_heads + self.num_kv_heads], *rotary)
+        q, k = rotated.split((self.num_heads, self.num_kv_heads), dim=1)
+        v = heads[:, self.num_heads + self.num_kv_heads :]
+        mixed = causal_attention(q, k, v, segments.mask)
         return cast("Tensor", self.out(mixed.transpose(1, 2).reshape(batch, time, -1)))
 
 
 class Llama(Decoder):
     """The whole model."""
 
-    _rotary: Rotary | None = None
+    _rotary_table: RotaryTable | None = None
 
-    def __init__(self, shape: Shape) -> None:
-        norm = Norm(shape.width, shape.norm_eps)
-        super().__init__(shape, [Block(shape) for _ in range(shape.layers)], norm)
-        self.initialise()
+    def __init__(self, config: DecoderConfig) -> None:
+        norm = RMSNorm(config.hidden_size, config.norm_eps)
+        super().__init__(config, [Block(config) for _ in range(config.num_layers)], norm)
+        self.init_weights()
 
-    def enter(self, tokens_bt: Tensor, where: Spans) -> tuple[Tensor, Rotary]:  # noqa: ARG002
+    def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, RotaryTable]:  # noqa: ARG002
         """Embedding, and the rotary table.
 
         Rotated queries and keys know only how far they are apart, so that positions need not
         start again where a document does.
         """
         x_btd = self.embed(tokens_bt)
-        cos_te, sin_te = self.rotary(x_btd.device)
+        cos_te, sin_te = self.get_rotary_table(x_btd.device)
         time = tokens_bt.shape[1]
         return x_btd, (cos_te[:time], sin_te[:time])
 
-    def rotary(self, device: torch.device) -> Rotary:
+    def get_rotary_table(self, device: torch.device) -> RotaryTable:
         """``rotary_table`` on the device: no buffer, for it is the same in every process."""
-        if self._rotary is None or self._rotary[0].device != device:
-            s = self.shape
-            cos_te, sin_te = rotary_table(s.head_width, s.context, s.rope_theta)
-            self._rotary = cos_te.to(device), sin_te.to(device)
-        return self._rotary
+        if self._rotary_table is None or self._rotary_table[0].device != device:
+            s = self.config
+            cos_te, sin_te = rotary_table(s.head_dim, s.context_length, s.rope_theta)
+            self._rotary_table = cos_te.to(device), sin_te.to(device)
+        return self._rotary_table

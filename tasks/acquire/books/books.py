@@ -16,35 +16,35 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from infra.dataset.fingerprint import digest, document_id
-from infra.dataset.stage import Outcome, Unit
+from infra.dataset.fingerprint import document_id, json_sha256
+from infra.dataset.stage import PartResult, WorkUnit
 from infra.errors import UserError
 from tasks.acquire.books import gutenberg, plaintext
 from tasks.acquire.books.chapters import find_chapters
-from tasks.acquire.books.epub import BadEpub, Encrypted, TooLarge, read_epub
-from tasks.acquire.charset import BadEncoding, decode
+from tasks.acquire.books.epub import DrmError, EpubReadError, EpubTooLargeError, read_epub
+from tasks.acquire.charset import TextDecodeError, decode_text
 from tasks.acquire.config import BooksSource
-from tasks.acquire.document_builder import Chapter, Rows
-from tasks.acquire.input_files import InputFile, scan
+from tasks.acquire.document_builder import Chapter, DocumentBuilder
+from tasks.acquire.input_files import InputFile, list_files
 
 MODULES = ("tasks.acquire.books.books",)
 LIBRARIES = ("lxml",)
 
 log = logging.getLogger(__name__)
 
-ZIP = b"PK\x03\x04"
-PACKED_FACTOR = 8
+ZIP_MAGIC = b"PK\x03\x04"
+ARCHIVE_SIZE_FACTOR = 8
 """An EPUB's file may be this many times `max_book_bytes`: pictures and fonts are not unpacked."""
 
-_OTHERS = {
+_UNSUPPORTED_MAGIC = {
     b"%PDF": "PDF", b"{\\rtf": "RTF", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xd0\xcf\x11\xe0": "DOC",
     b"<!doctype html": "HTML", b"<html": "HTML", b"<?xml": "XML", b"Rar!": "RAR", b"7z\xbc\xaf": "7z",
 }  # fmt: skip
-_MOBI = b"BOOKMOBI"  # at byte 60
+_MOBI_MAGIC = b"BOOKMOBI"  # at byte 60
 
 
 @dataclass(frozen=True)
-class _Read:
+class _BookText:
     """A book as its format gives it."""
 
     text: str
@@ -56,7 +56,7 @@ class _Read:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-class _Failure(Exception):
+class _BookError(Exception):
     """Why a book cannot be read: a reason, and evidence."""
 
     def __init__(self, reason: str, evidence: Mapping[str, Any]) -> None:
@@ -65,24 +65,26 @@ class _Failure(Exception):
         self.evidence = evidence
 
 
-def config(source: BooksSource) -> dict[str, Any]:
+def fingerprint_config(source: BooksSource) -> dict[str, Any]:
     """What of the source's settings decides the output, as plain JSON: not the paths."""
     return source.model_dump(mode="json", exclude={"name", "kind", "paths"})
 
 
-def units(source: BooksSource) -> list[Unit]:
+def list_units(source: BooksSource) -> list[WorkUnit]:
     """One per file. Reads every file once, for its digest.
 
     Raises:
         UserError: if a pattern matches nothing or a file cannot be read.
     """
     return [
-        Unit(digest({"file": file.digest, "name": file.name}), (file, source), rows=1)
-        for file in scan(source.paths)
+        WorkUnit(
+            json_sha256({"file": file.digest, "name": file.name}), (file, source), expected_rows=1
+        )
+        for file in list_files(source.paths)
     ]
 
 
-def read_book(file: InputFile, source: BooksSource) -> Iterator[Outcome]:
+def read_book(file: InputFile, source: BooksSource) -> Iterator[PartResult]:
     """Read one book.
 
     Args:
@@ -95,20 +97,20 @@ def read_book(file: InputFile, source: BooksSource) -> Iterator[Outcome]:
     Raises:
         UserError: if the file has changed since the unit was made.
     """
-    rows = Rows(source.name, file.segment(source.name))
+    rows = DocumentBuilder(source.name, file.segment(source.name))
     content = file.digest.encode()
     try:
         book = _read_safely(file, source)
-    except _Failure as failure:
-        identity = document_id(source.name, address(None, file.name), content)
-        rows.fail(identity, failure.reason, {"file": file.name, **failure.evidence})
-        yield rows.take()
+    except _BookError as failure:
+        identity = document_id(source.name, book_url(None, file.name), content)
+        rows.add_failed(identity, failure.reason, {"file": file.name, **failure.evidence})
+        yield rows.flush()
         return
-    url = address(book.title, file.name)
+    url = book_url(book.title, file.name)
     identity = document_id(source.name, url, content)
     evidence = {"file": file.name, **book.evidence}
     if book.text.strip():
-        rows.keep(
+        rows.add(
             identity,
             book.text.encode(),
             url=url,
@@ -120,78 +122,81 @@ def read_book(file: InputFile, source: BooksSource) -> Iterator[Outcome]:
             evidence=evidence,
         )
     else:
-        rows.drop(identity, "empty_text", evidence, url)
-    yield rows.take()
+        rows.add_dropped(identity, "empty_text", evidence, url)
+    yield rows.flush()
 
 
-def _read_safely(file: InputFile, source: BooksSource) -> _Read:
+def _read_safely(file: InputFile, source: BooksSource) -> _BookText:
     """Read a book; what nobody foresaw in it costs this book, not the run."""
     try:
-        return _read(file, source)
-    except (_Failure, UserError):
+        return _read_file(file, source)
+    except (_BookError, UserError):
         raise
     except Exception as error:
         log.exception("%s could not be read", file.name)
         message = f"{type(error).__name__}: {error}"
-        raise _Failure("reader_error", {"error": message[:300]}) from error
+        raise _BookError("reader_error", {"error": message[:300]}) from error
 
 
-def address(title: str | None, name: str) -> str:
+def book_url(title: str | None, file_name: str) -> str:
     """A book's URL: ``book:`` and its percent-encoded title, or its file's stem without one."""
-    words = (title or PurePosixPath(name).stem).split()
+    words = (title or PurePosixPath(file_name).stem).split()
     return "book:" + quote(unicodedata.normalize("NFC", " ".join(words)), safe="")
 
 
-def _read(file: InputFile, source: BooksSource) -> _Read:
+def _read_file(file: InputFile, source: BooksSource) -> _BookText:
     if file.size == 0:
-        raise _Failure("empty_file", {"error": "no bytes"})
+        raise _BookError("empty_file", {"error": "no bytes"})
     epub = file.name.lower().endswith(".epub")
-    data = file.read(source.max_book_bytes * PACKED_FACTOR)
+    data = file.read(source.max_book_bytes * ARCHIVE_SIZE_FACTOR)
     if data is None:
-        limit = source.max_book_bytes * PACKED_FACTOR
-        raise _Failure("too_large", {"bytes": file.size, "limit": limit})
-    if epub or data.startswith(ZIP):
+        limit = source.max_book_bytes * ARCHIVE_SIZE_FACTOR
+        raise _BookError("too_large", {"bytes": file.size, "limit": limit})
+    if epub or data.startswith(ZIP_MAGIC):
         return _read_epub(data, source)
     if len(data) > source.max_book_bytes:
-        raise _Failure("too_large", {"bytes": len(data), "limit": source.max_book_bytes})
+        raise _BookError("too_large", {"bytes": len(data), "limit": source.max_book_bytes})
     start = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    other = next((name for magic, name in _OTHERS.items() if start.startswith(magic.lower())), None)
-    if other or data[60:68] == _MOBI:
+    other = next(
+        (name for magic, name in _UNSUPPORTED_MAGIC.items() if start.startswith(magic.lower())),
+        None,
+    )
+    if other or data[60:68] == _MOBI_MAGIC:
         message = f"{other or 'Mobipocket'}, neither EPUB nor plain text"
-        raise _Failure("unsupported_format", {"error": message})
+        raise _BookError("unsupported_format", {"error": message})
     try:
-        text, encoding = decode(data)
-    except BadEncoding as error:
-        raise _Failure("bad_encoding", {"error": f"{error}, at byte {error.offset}"}) from None
-    return read_text(text, unwrap=source.unwrap, encoding=encoding)
+        text, encoding = decode_text(data)
+    except TextDecodeError as error:
+        raise _BookError("bad_encoding", {"error": f"{error}, at byte {error.offset}"}) from None
+    return read_text(text, unwrap_lines=source.unwrap_lines, encoding=encoding)
 
 
-def _read_epub(data: bytes, source: BooksSource) -> _Read:
+def _read_epub(data: bytes, source: BooksSource) -> _BookText:
     try:
         book = read_epub(io.BytesIO(data), source.max_book_bytes)
-    except BadEpub as error:
-        raise _Failure("bad_epub", {"error": str(error)}) from None
-    except Encrypted as error:
-        raise _Failure("drm", {"error": str(error)}) from None
-    except TooLarge as error:
-        raise _Failure("too_large", {"error": str(error)}) from None
+    except EpubReadError as error:
+        raise _BookError("bad_epub", {"error": str(error)}) from None
+    except DrmError as error:
+        raise _BookError("drm", {"error": str(error)}) from None
+    except EpubTooLargeError as error:
+        raise _BookError("too_large", {"error": str(error)}) from None
     evidence: dict[str, Any] = {"format": f"epub {book.version}".strip()}
     if book.creators:
         evidence["creators"] = book.creators
-    if book.lost:
-        evidence["chapters_lost"] = book.lost
-    if book.repaired:
-        evidence["chapters_repaired"] = book.repaired
-    text, chapters = _own_text(book.text, book.chapters)
+    if book.chapters_lost:
+        evidence["chapters_lost"] = book.chapters_lost
+    if book.chapters_repaired:
+        evidence["chapters_repaired"] = book.chapters_repaired
+    text, chapters = _strip_gutenberg(book.text, book.chapters)
     if len(text) < len(book.text):
         evidence["gutenberg"] = True
-    return _Read(text, chapters, book.title, book.date, book.language, book.rights, evidence)
+    return _BookText(text, chapters, book.title, book.date, book.language, book.rights, evidence)
 
 
-def _own_text(text: str, chapters: list[Chapter]) -> tuple[str, list[Chapter]]:
+def _strip_gutenberg(text: str, chapters: list[Chapter]) -> tuple[str, list[Chapter]]:
     """A text without Project Gutenberg's additions, its chapters moved accordingly."""
     lines = text.split("\n")
-    body = gutenberg.find_body(lines)
+    body = gutenberg.strip_boilerplate(lines)
     if body.spans == [(0, len(lines))]:
         return text, chapters
     starts = [0]
@@ -215,12 +220,12 @@ def _own_text(text: str, chapters: list[Chapter]) -> tuple[str, list[Chapter]]:
     return "\n\n".join(parts), moved
 
 
-def read_text(text: str, *, unwrap: bool, encoding: str) -> _Read:
+def read_text(text: str, *, unwrap_lines: bool, encoding: str) -> _BookText:
     """A plain-text book: Gutenberg's additions removed, lines joined, chapters found.
 
     Args:
         text: the file's text.
-        unwrap: whether to join hard-wrapped lines.
+        unwrap_lines: whether to join hard-wrapped lines.
         encoding: what it was read as, for the record.
     """
     lines = (
@@ -230,11 +235,11 @@ def read_text(text: str, *, unwrap: bool, encoding: str) -> _Read:
         .replace("\f", "\n\n")
         .split("\n")
     )
-    body = gutenberg.find_body(lines)
+    body = gutenberg.strip_boilerplate(lines)
     blocks = [
         block for first, last in body.spans for block in plaintext.split_blocks(lines[first:last])
     ]
-    wrapping = plaintext.Wrapping(blocks) if unwrap else None
+    wrapping = plaintext.WrapModel(blocks) if unwrap_lines else None
     starts: list[int] = []
     parts: list[str] = []
     length = 0
@@ -245,11 +250,11 @@ def read_text(text: str, *, unwrap: bool, encoding: str) -> _Read:
         length += len(part) + 2
     chapters = [(title, starts[number]) for title, number in find_chapters(blocks)]
     evidence: dict[str, Any] = {"format": "text", "encoding": encoding}
-    if body.found:
+    if body.has_boilerplate:
         evidence["gutenberg"] = True
     if body.header.authors:
         evidence["creators"] = list(body.header.authors)
     header = body.header
-    return _Read(
+    return _BookText(
         "\n\n".join(parts), chapters, header.title, header.date, header.language, None, evidence
     )

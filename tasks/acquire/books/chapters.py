@@ -4,18 +4,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.acquire.books.plaintext import Block
+from tasks.acquire.books.plaintext import LineBlock
 
-LONGEST_HEADING = 90
+MAX_HEADING_CHARS = 90
 """Characters of a heading line at most."""
 
-HEADING_LINES = 3
+MAX_HEADING_LINES = 3
 """Lines of a heading's block at most: a longer block that begins like one is a list or prose."""
 
-BODY = 120
+MIN_BODY_CHARS = 120
 """Characters that must follow a heading before the next one, or it has no text of its own."""
 
-CONTENTS_RUN = 3
+MIN_CONTENTS_ENTRIES = 3
 """This many headings in a row without text between them are a table of contents."""
 
 _ROMAN = r"[IVXLCDM]+"
@@ -44,14 +44,14 @@ _GERMAN = re.compile(
     r"Auftritt|Szene|Gesang|Abschnitt)\.?(?P<rest>.*)",
     re.IGNORECASE,
 )
-_BARE = re.compile(rf"(?P<number>{_ROMAN}|\d{{1,3}})(?:\.(?P<rest>.*))?")
-_NAMED = re.compile(
+_BARE_NUMBER = re.compile(rf"(?P<number>{_ROMAN}|\d{{1,3}})(?:\.(?P<rest>.*))?")
+_NAMED_SECTION = re.compile(
     r"(?:the\s+)?(?:preface|prologue|epilogue|introduction|foreword|conclusion|afterword|"
     r"postscript|appendix(?:\s+\w{1,4})?|préface|avant-propos|épilogue|vorwort|einleitung|"
     r"nachwort|prólogo|epílogo|prefazione|introduzione|conclusione|voorrede|предисловие)\.?",
     re.IGNORECASE,
 )
-_DIVISIONS = re.compile(
+_PART_HEADING = re.compile(
     rf"\W*(?:book|part|volume|act|livre|tome|partie|acte|buch|teil|theil|band|akt|aufzug|libro|"
     rf"parte|acto|tomo|atto|boek|deel|часть|книга)\s+{_NUMBER}\b",
     re.IGNORECASE,
@@ -63,24 +63,24 @@ class Heading:
     """A line that reads like a heading.
 
     Attributes:
-        block: the number of its block.
+        block_index: the number of its block.
         title: its lines as one.
         kind: the word before the number, lower case; ``#`` for a bare number, ``=`` for a name.
         number: the number, if it is one we can count with.
     """
 
-    block: int
+    block_index: int
     title: str
     kind: str
     number: int | None
 
 
-def is_division(title: str) -> bool:
+def is_part_heading(title: str) -> bool:
     """Whether a title names a part that holds chapters ("PART II", "Livre premier")."""
-    return _DIVISIONS.match(title) is not None
+    return _PART_HEADING.match(title) is not None
 
 
-def find_chapters(blocks: Sequence[Block]) -> list[tuple[str, int]]:
+def find_chapters(blocks: Sequence[LineBlock]) -> list[tuple[str, int]]:
     """The chapters of a book: title and number of the block that it begins with, in order.
 
     A heading is a short block of its own: a word such as "Chapter", "Part" or "Act" (in ten
@@ -88,47 +88,55 @@ def find_chapters(blocks: Sequence[Block]) -> list[tuple[str, int]]:
     such as "Preface". Headings in a row without text between them are a table of contents.
     """
     found = [
-        h for number, block in enumerate(blocks) if (h := _heading(number, blocks)) is not None
+        h
+        for number, block in enumerate(blocks)
+        if (h := _match_heading(number, blocks)) is not None
     ]
-    headings = _without_contents(_counting(found), blocks)
-    return [(heading.title, heading.block) for heading in headings]
+    headings = _drop_contents(_drop_stray_numbers(found), blocks)
+    return [(heading.title, heading.block_index) for heading in headings]
 
 
-def _heading(number: int, blocks: Sequence[Block]) -> Heading | None:
-    lines = blocks[number].lines
-    if len(lines) > HEADING_LINES or any(len(line.strip()) > LONGEST_HEADING for line in lines):
+def _match_heading(index: int, blocks: Sequence[LineBlock]) -> Heading | None:
+    lines = blocks[index].lines
+    if len(lines) > MAX_HEADING_LINES or any(
+        len(line.strip()) > MAX_HEADING_CHARS for line in lines
+    ):
         return None
     first = lines[0].strip().strip("*_=[] ")
     title = " ".join(" ".join(lines).split()).strip("*_= ")
     match = _KEYWORD.fullmatch(first) or _GERMAN.fullmatch(first)
     if match:
-        if not _titled(match["rest"]) or first[:1].islower():
+        if not _can_be_title(match["rest"]) or first[:1].islower():
             return None
-        kind, count = match["kind"].lower(), _count(match["number"])
-        if count is None and _KEYWORD.fullmatch(first) is None and not _ordinal(match["number"]):
+        kind, count = match["kind"].lower(), _parse_number(match["number"])
+        if (
+            count is None
+            and _KEYWORD.fullmatch(first) is None
+            and not _is_german_ordinal(match["number"])
+        ):
             return None
-    elif len(lines) == 1 and _NAMED.fullmatch(first):
-        return None if first[:1].islower() else Heading(number, title, "=", None)
+    elif len(lines) == 1 and _NAMED_SECTION.fullmatch(first):
+        return None if first[:1].islower() else Heading(index, title, "=", None)
     else:
-        match = _BARE.fullmatch(first)
+        match = _BARE_NUMBER.fullmatch(first)
         rest = (match["rest"] or "").strip() if match else ""
-        if not match or (rest and not (rest.isupper() or _title_case(rest))):
+        if not match or (rest and not (rest.isupper() or _is_title_case(rest))):
             return None
-        kind, count = "#", _count(match["number"])
+        kind, count = "#", _parse_number(match["number"])
         if count is None:
             return None
-    if len(lines) == 1 and not (match["rest"] or "").strip(" .:-—") and number + 1 < len(blocks):
+    if len(lines) == 1 and not (match["rest"] or "").strip(" .:-—") and index + 1 < len(blocks):
         # "CHAPTER I", a blank line, "THE BOY WHO LIVED"
-        following = blocks[number + 1].lines
+        following = blocks[index + 1].lines
         name = following[0].strip()
         plausible = name.isupper() and name[0].isalpha() and not name.endswith(("!", "?", ","))
-        if len(following) == 1 and plausible and 1 < len(name) <= LONGEST_HEADING:
-            ahead = _KEYWORD.fullmatch(name) or _BARE.fullmatch(name)
+        if len(following) == 1 and plausible and 1 < len(name) <= MAX_HEADING_CHARS:
+            ahead = _KEYWORD.fullmatch(name) or _BARE_NUMBER.fullmatch(name)
             title = title if ahead else f"{title} {name}"
-    return Heading(number, title, kind, count)
+    return Heading(index, title, kind, count)
 
 
-def _titled(rest: str) -> bool:
+def _can_be_title(rest: str) -> bool:
     """Whether what follows a chapter's number can be its title, not a sentence going on."""
     rest = rest.strip()
     if not rest:
@@ -138,13 +146,13 @@ def _titled(rest: str) -> bool:
     return rest[0].isupper() or rest[0] in "\"“‘'«_*["
 
 
-def _title_case(text: str) -> bool:
+def _is_title_case(text: str) -> bool:
     words = [word for word in text.split() if word[:1].isalpha()]
     large = sum(word[0].isupper() for word in words if len(word) > 3)
     return bool(words) and words[0][0].isupper() and large == sum(len(w) > 3 for w in words)
 
 
-def _ordinal(word: str) -> bool:
+def _is_german_ordinal(word: str) -> bool:
     return (
         re.match(
             r"erst|zweit|dritt|viert|fünft|sechst|sieb|acht|neunt|zehnt|elft|zwölft|\w+(zehn|zig)[st]?t",
@@ -155,7 +163,7 @@ def _ordinal(word: str) -> bool:
     )
 
 
-def _count(text: str) -> int | None:
+def _parse_number(text: str) -> int | None:
     """A number in Arabic or well-formed Roman digits; ``None`` for words."""
     if text.isdigit():
         return int(text)
@@ -170,7 +178,7 @@ def _count(text: str) -> int | None:
     return total if 0 < total < 400 else None
 
 
-def _counting(headings: Sequence[Heading]) -> list[Heading]:
+def _drop_stray_numbers(headings: Sequence[Heading]) -> list[Heading]:
     """Without bare numbers outside a count: those are page or list numbers.
 
     A count goes 1, 2, ... with at least two members, or goes on from a heading of another kind
@@ -183,30 +191,31 @@ def _counting(headings: Sequence[Heading]) -> list[Heading]:
             continue
         if run and heading.number == (run[-1].number or 0) + 1:
             run.append(heading)
-            good.update((run[-2].block, heading.block))
+            good.update((run[-2].block_index, heading.block_index))
         elif heading.kind != "#" or heading.number == 1:
             run = [heading]
-    return [h for h in headings if h.kind != "#" or h.block in good]
+    return [h for h in headings if h.kind != "#" or h.block_index in good]
 
 
-def _without_contents(headings: Sequence[Heading], blocks: Sequence[Block]) -> list[Heading]:
-    ends = [*(heading.block for heading in headings), len(blocks)][1:]
+def _drop_contents(headings: Sequence[Heading], blocks: Sequence[LineBlock]) -> list[Heading]:
+    ends = [*(heading.block_index for heading in headings), len(blocks)][1:]
     bodies = [
-        sum(len(line) for block in blocks[heading.block + 1 : end] for line in block.lines)
+        sum(len(line) for block in blocks[heading.block_index + 1 : end] for line in block.lines)
         for heading, end in zip(headings, ends, strict=True)
     ]
     kept: list[Heading] = []
     run: list[Heading] = []
     for heading, body in zip(headings, bodies, strict=True):
         run.append(heading)
-        if body < BODY:
+        if body < MIN_BODY_CHARS:
             continue
         # The run's last heading has text. If it only counts on, it is the list's last entry, and
         # the text is what stands between the contents and the first chapter.
         empty = run[:-1]
-        if len(empty) >= CONTENTS_RUN:
+        if len(empty) >= MIN_CONTENTS_ENTRIES:
             repeated = any(
-                (h.kind, h.number) == (heading.kind, heading.number) and h.block > heading.block
+                (h.kind, h.number) == (heading.kind, heading.number)
+                and h.block_index > heading.block_index
                 for h in headings
             )
             follows = (heading.kind, heading.number) == (
@@ -217,4 +226,4 @@ def _without_contents(headings: Sequence[Heading], blocks: Sequence[Block]) -> l
         else:
             kept.extend(run)
         run = []
-    return kept if len(run) >= CONTENTS_RUN else kept + run
+    return kept if len(run) >= MIN_CONTENTS_ENTRIES else kept + run

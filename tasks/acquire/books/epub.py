@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from lxml import etree
 
-from tasks.acquire.books.toc import Entry, chapters, nav_entries, ncx_entries, resolve
-from tasks.acquire.books.xhtml import BadXhtml, Rendering, render
+from tasks.acquire.books.toc import TocEntry, nav_entries, ncx_entries, resolve_href, toc_chapters
+from tasks.acquire.books.xhtml import XhtmlParseError, XhtmlText, xhtml_to_text
 from tasks.acquire.document_builder import Chapter, iso_date
 
 FONT_OBFUSCATION = frozenset(
@@ -17,26 +17,26 @@ FONT_OBFUSCATION = frozenset(
 )
 """Algorithms that scramble embedded fonts only (EPUB OCF, resource obfuscation; Adobe's own)."""
 
-LINK_SHARE = 0.8
+TOC_LINK_FRACTION = 0.8
 """A spine document with more of its text than this inside links is a table of contents ..."""
 
-LINK_TEXT = 100
+TOC_MIN_LINK_CHARS = 100
 """... if it has at least this many characters in links."""
 
 _SKIPPED_GUIDE = frozenset(("cover", "toc", "loi", "lot"))
 _CONTENT_TYPES = frozenset(("application/xhtml+xml", "text/html", "application/x-dtbook+xml"))
-_ENCRYPTED = 0x1  # bit 0 of a zip member's flags
+_ENCRYPTED_FLAG = 0x1  # bit 0 of a zip member's flags
 
 
-class BadEpub(Exception):
+class EpubReadError(Exception):
     """A file that is no readable EPUB: what is wrong, and in which of its files."""
 
 
-class Encrypted(Exception):
+class DrmError(Exception):
     """A book under digital rights management."""
 
 
-class TooLarge(Exception):
+class EpubTooLargeError(Exception):
     """A book that unpacks to more bytes than allowed."""
 
 
@@ -48,8 +48,8 @@ class Book:
         text: all chapters, a blank line between them.
         chapters: titles and start characters, in order.
         version: of the EPUB format.
-        lost: chapters that could not be read: file and error.
-        repaired: chapters that were not well-formed and were read leniently.
+        chapters_lost: chapters that could not be read: file and error.
+        chapters_repaired: chapters that were not well-formed and were read leniently.
     """
 
     title: str | None = None
@@ -60,30 +60,30 @@ class Book:
     version: str = ""
     text: str = ""
     chapters: list[Chapter] = field(default_factory=list)
-    lost: list[dict[str, str]] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
+    chapters_lost: list[dict[str, str]] = field(default_factory=list)
+    chapters_repaired: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Item:
+class _ManifestItem:
     path: str
-    media: str
+    media_type: str
     properties: frozenset[str]
 
 
 class _Archive:
     """A zip file whose members are read within a budget of bytes."""
 
-    def __init__(self, file: BinaryIO, budget: int) -> None:
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         try:
             self._zip = zipfile.ZipFile(file)
             infos = self._zip.infolist()
         except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError) as error:
             message = f"not a readable zip file: {error}"
-            raise BadEpub(message) from None
+            raise EpubReadError(message) from None
         self._members = {info.filename: info for info in infos}
-        self._budget = budget
-        self._left = budget
+        self._max_bytes = max_bytes
+        self._remaining_bytes = max_bytes
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
@@ -98,27 +98,27 @@ class _Archive:
         info = self._members.get(name)
         if info is None:
             message = f"{name}: missing"
-            raise BadEpub(message)
-        if info.flag_bits & _ENCRYPTED:
+            raise EpubReadError(message)
+        if info.flag_bits & _ENCRYPTED_FLAG:
             message = f"{name}: encrypted in the zip file"
-            raise Encrypted(message)
+            raise DrmError(message)
         try:
             # A member's declared size may lie: at most what is left is unpacked, plus one byte.
             with self._zip.open(info) as member:
-                data = member.read(self._left + 1)
+                data = member.read(self._remaining_bytes + 1)
         except (
             zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError
         ) as error:  # fmt: skip
             message = f"{name}: {str(error) or type(error).__name__}"
-            raise BadEpub(message) from None
-        self._left -= len(data)
-        if self._left < 0:
-            message = f"unpacks to more than {self._budget} bytes ({name})"
-            raise TooLarge(message)
+            raise EpubReadError(message) from None
+        self._remaining_bytes -= len(data)
+        if self._remaining_bytes < 0:
+            message = f"unpacks to more than {self._max_bytes} bytes ({name})"
+            raise EpubTooLargeError(message)
         return data
 
-    def xml(self, name: str) -> etree._Element:
-        """A member as XML. Raises ``BadEpub`` if it is none."""
+    def read_xml(self, name: str) -> etree._Element:
+        """A member as XML. Raises ``EpubReadError`` if it is none."""
         parser = etree.XMLParser(
             resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
         )
@@ -126,7 +126,7 @@ class _Archive:
             return etree.fromstring(self.read(name), parser)
         except etree.XMLSyntaxError as error:
             message = f"{name}: not well-formed: {error.msg}"
-            raise BadEpub(message) from None
+            raise EpubReadError(message) from None
 
 
 def read_epub(file: BinaryIO, max_bytes: int) -> Book:
@@ -144,25 +144,25 @@ def read_epub(file: BinaryIO, max_bytes: int) -> Book:
         TooLarge: if it unpacks to more than `max_bytes`.
     """
     archive = _Archive(file, max_bytes)
-    _refuse_drm(archive)
+    _check_drm(archive)
     package_path = _package_path(archive)
-    package = archive.xml(package_path)
+    package = archive.read_xml(package_path)
     book = Book(version=package.get("version", ""))
     _read_metadata(package, book)
-    items = _manifest(package, posixpath.dirname(package_path))
-    navigation, ncx = _navigation(package, items)
-    skipped = _guide(package, posixpath.dirname(package_path)) | {navigation}
-    spine = [path for path in _spine(package, items) if path not in skipped]
+    items = _read_manifest(package, posixpath.dirname(package_path))
+    navigation, ncx = _find_navigation(package, items)
+    skipped = _skipped_guide_paths(package, posixpath.dirname(package_path)) | {navigation}
+    spine = [path for path in _spine_paths(package, items) if path not in skipped]
     if not spine:
         message = f"{package_path}: its spine names no chapter"
-        raise BadEpub(message)
-    rendered = _render(archive, spine, book)
+        raise EpubReadError(message)
+    rendered = _read_chapters(archive, spine, book)
     if not rendered:
-        message = f"no readable chapter; first: {book.lost[0]['file']}: {book.lost[0]['error']}"
-        raise BadEpub(message)
-    starts = _join(rendered, book)
-    entries = _table_of_contents(archive, navigation, ncx, book)
-    book.chapters = chapters(entries, rendered, starts, len(book.text)) or [
+        message = f"no readable chapter; first: {book.chapters_lost[0]['file']}: {book.chapters_lost[0]['error']}"
+        raise EpubReadError(message)
+    starts = _join_chapters(rendered, book)
+    entries = _read_contents(archive, navigation, ncx, book)
+    book.chapters = toc_chapters(entries, rendered, starts, len(book.text)) or [
         (page.headings[0][0], starts[path] + page.headings[0][1])
         for path, page in rendered.items()
         if page.headings
@@ -170,34 +170,34 @@ def read_epub(file: BinaryIO, max_bytes: int) -> Book:
     return book
 
 
-def _refuse_drm(archive: _Archive) -> None:
+def _check_drm(archive: _Archive) -> None:
     for name, scheme in (("META-INF/license.lcpl", "LCP"), ("META-INF/sinf.xml", "FairPlay")):
         if name in archive:
             message = f"{scheme} ({name})"
-            raise Encrypted(message)
+            raise DrmError(message)
     if "META-INF/encryption.xml" not in archive:
         return
-    for element in archive.xml("META-INF/encryption.xml").iter("{*}EncryptedData"):
+    for element in archive.read_xml("META-INF/encryption.xml").iter("{*}EncryptedData"):
         method = element.find("{*}EncryptionMethod")
         algorithm = method.get("Algorithm", "") if method is not None else ""
         if algorithm not in FONT_OBFUSCATION:
             reference = element.find(".//{*}CipherReference")
             target = reference.get("URI", "") if reference is not None else "?"
             message = f"{target} is encrypted with {algorithm or 'an unnamed algorithm'}"
-            raise Encrypted(message)
+            raise DrmError(message)
 
 
 def _package_path(archive: _Archive) -> str:
-    root = archive.xml("META-INF/container.xml")
+    root = archive.read_xml("META-INF/container.xml")
     for element in root.iter("{*}rootfile"):
         path = element.get("full-path")
         if path and element.get("media-type") in (None, "application/oebps-package+xml"):
             return path
     message = "META-INF/container.xml: names no package file"
-    raise BadEpub(message)
+    raise EpubReadError(message)
 
 
-def _texts(package: etree._Element, name: str) -> list[tuple[etree._Element, str]]:
+def _dc_texts(package: etree._Element, name: str) -> list[tuple[etree._Element, str]]:
     found = package.iterfind(f".//{{http://purl.org/dc/elements/1.1/}}{name}")
     pairs = [(element, " ".join("".join(element.itertext()).split())) for element in found]
     return [(element, text) for element, text in pairs if text]
@@ -209,24 +209,24 @@ def _read_metadata(package: etree._Element, book: Book) -> None:
         for meta in package.iterfind(".//{*}meta")
         if meta.get("refines")
     }
-    titles = _texts(package, "title")
+    titles = _dc_texts(package, "title")
     main = [text for e, text in titles if refined.get((e.get("id", ""), "title-type")) == "main"]
     book.title = next(iter(main or [text for _, text in titles]), None)
-    book.creators = [text for _, text in _texts(package, "creator")]
-    book.language = next((text for _, text in _texts(package, "language")), None)
-    book.rights = next((text for _, text in _texts(package, "rights")), None)
+    book.creators = [text for _, text in _dc_texts(package, "creator")]
+    book.language = next((text for _, text in _dc_texts(package, "language")), None)
+    book.rights = next((text for _, text in _dc_texts(package, "rights")), None)
     dates = [
         (element.get("{http://www.idpf.org/2007/opf}event", "publication"), iso_date(text))
-        for element, text in _texts(package, "date")
+        for element, text in _dc_texts(package, "date")
     ]
     # Other events are the file's ("conversion", "modification"), not the book's.
     book.date = next((d for event, d in dates if d and event.startswith("publi")), None)
 
 
-def _manifest(package: etree._Element, base: str) -> dict[str, _Item]:
+def _read_manifest(package: etree._Element, base: str) -> dict[str, _ManifestItem]:
     return {
-        item.get("id", ""): _Item(
-            resolve(base, item.get("href", ""))[0],
+        item.get("id", ""): _ManifestItem(
+            resolve_href(base, item.get("href", ""))[0],
             item.get("media-type", ""),
             frozenset(item.get("properties", "").split()),
         )
@@ -234,54 +234,58 @@ def _manifest(package: etree._Element, base: str) -> dict[str, _Item]:
     }
 
 
-def _navigation(package: etree._Element, items: dict[str, _Item]) -> tuple[str, str]:
+def _find_navigation(package: etree._Element, items: dict[str, _ManifestItem]) -> tuple[str, str]:
     """Paths of the EPUB 3 navigation document and of the EPUB 2 NCX; empty if there is none."""
     navigation = next((item.path for item in items.values() if "nav" in item.properties), "")
     spine = package.find(".//{*}spine")
     named = items.get(spine.get("toc", "")) if spine is not None else None
-    ncx = next((i.path for i in items.values() if i.media == "application/x-dtbncx+xml"), "")
+    ncx = next((i.path for i in items.values() if i.media_type == "application/x-dtbncx+xml"), "")
     return navigation, named.path if named else ncx
 
 
-def _guide(package: etree._Element, base: str) -> set[str]:
+def _skipped_guide_paths(package: etree._Element, base: str) -> set[str]:
     return {
-        resolve(base, reference.get("href", ""))[0]
+        resolve_href(base, reference.get("href", ""))[0]
         for reference in package.iterfind(".//{*}guide/{*}reference")
         if reference.get("type", "").lower() in _SKIPPED_GUIDE
     }
 
 
-def _spine(package: etree._Element, items: dict[str, _Item]) -> list[str]:
+def _spine_paths(package: etree._Element, items: dict[str, _ManifestItem]) -> list[str]:
     """Paths in reading order, each once: some books list a file again for each of its sections."""
     references = package.iterfind(".//{*}spine/{*}itemref")
     found = [items.get(reference.get("idref", "")) for reference in references]
     return list(
-        dict.fromkeys(i.path for i in found if i and (i.media in _CONTENT_TYPES or not i.media))
+        dict.fromkeys(
+            i.path for i in found if i and (i.media_type in _CONTENT_TYPES or not i.media_type)
+        )
     )
 
 
-def _render(archive: _Archive, spine: list[str], book: Book) -> dict[str, Rendering]:
-    rendered: dict[str, Rendering] = {}
+def _read_chapters(archive: _Archive, spine: list[str], book: Book) -> dict[str, XhtmlText]:
+    rendered: dict[str, XhtmlText] = {}
     for path in spine:
         try:
-            page = render(archive.read(path))
-        except (BadEpub, BadXhtml) as error:
-            book.lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
+            page = xhtml_to_text(archive.read(path))
+        except (EpubReadError, XhtmlParseError) as error:
+            book.chapters_lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
             continue
-        if page.links >= LINK_TEXT and page.links > LINK_SHARE * len(page.text):
-            page = Rendering()  # a table of contents that is not declared as one
+        if page.link_chars >= TOC_MIN_LINK_CHARS and page.link_chars > TOC_LINK_FRACTION * len(
+            page.text
+        ):
+            page = XhtmlText()  # a table of contents that is not declared as one
         if page.repaired:
-            book.repaired.append(path)
+            book.chapters_repaired.append(path)
         rendered[path] = page
     return rendered
 
 
-def _join(rendered: dict[str, Rendering], book: Book) -> dict[str, int]:
+def _join_chapters(pages: dict[str, XhtmlText], book: Book) -> dict[str, int]:
     """Put the chapters' texts together; where each begins."""
     starts: dict[str, int] = {}
     parts: list[str] = []
     length = 0
-    for path, page in rendered.items():
+    for path, page in pages.items():
         text = page.text
         if text and parts:
             parts.append("\n\n")
@@ -294,14 +298,14 @@ def _join(rendered: dict[str, Rendering], book: Book) -> dict[str, int]:
     return starts
 
 
-def _table_of_contents(archive: _Archive, navigation: str, ncx: str, book: Book) -> list[Entry]:
+def _read_contents(archive: _Archive, navigation: str, ncx: str, book: Book) -> list[TocEntry]:
     for path, reader in ((navigation, nav_entries), (ncx, ncx_entries)):
         if not path:
             continue
         try:
-            entries = list(reader(archive.xml(path), posixpath.dirname(path)))
-        except BadEpub as error:
-            book.lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
+            entries = list(reader(archive.read_xml(path), posixpath.dirname(path)))
+        except EpubReadError as error:
+            book.chapters_lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
             continue
         if entries:
             return entries

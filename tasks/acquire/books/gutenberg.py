@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-SEARCH_LINES = 600
+MAX_HEADER_LINES = 600
 """Lines from a header's first line within which its end mark must come (the longest are ~300)."""
 
 _NAME = r"(?:the\s+|this\s+)?project\s+gutenberg"
@@ -36,7 +36,7 @@ _CREDIT = re.compile(
 CREDIT_BLOCKS = 3
 """Paragraphs at the start of the body among which credits ("Produced by ...") are looked for."""
 
-LANGUAGES = {
+LANGUAGE_CODES = {
     "afrikaans": "af", "arabic": "ar", "bulgarian": "bg", "catalan": "ca", "chinese": "zh",
     "czech": "cs", "danish": "da", "dutch": "nl", "english": "en", "esperanto": "eo",
     "estonian": "et", "finnish": "fi", "french": "fr", "frisian": "fy", "galician": "gl",
@@ -79,22 +79,22 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Body:
+class StrippedText:
     """The lines of a book that are its own.
 
     Attributes:
         spans: half-open ranges of line numbers, ascending; several where a file holds several
             works, each with a header of its own.
         header: what the first header says.
-        found: whether there was anything of Gutenberg's to remove.
+        has_boilerplate: whether there was anything of Gutenberg's to remove.
     """
 
     spans: list[tuple[int, int]]
     header: Header = field(default_factory=Header)
-    found: bool = False
+    has_boilerplate: bool = False
 
 
-def find_body(lines: Sequence[str]) -> Body:
+def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
     """Find a book's own lines among Gutenberg's headers, licences, footers and credits.
 
     All styles since 1991 are known: ``*** START OF THE/THIS PROJECT GUTENBERG EBOOK``, the small
@@ -103,9 +103,9 @@ def find_body(lines: Sequence[str]) -> Body:
     """
     spans: list[tuple[int, int]] = []
     first_body: int | None = None
-    begin: int | None = 0 if not _opens_with_header(lines) else None
+    begin: int | None = 0 if not _starts_with_header(lines) else None
     headers_since_end = begin is None
-    if begin == 0 and (titled := _title_block(lines)):
+    if begin == 0 and (titled := _title_block_end(lines)):
         begin = first_body = titled
     for number, line in enumerate(lines):
         lower = line.lower()
@@ -113,12 +113,12 @@ def find_body(lines: Sequence[str]) -> Body:
             continue
         if _START.match(line):
             # Inside a body it ends a header that came without a mark we know.
-            if begin is not None and number - begin > SEARCH_LINES:
+            if begin is not None and number - begin > MAX_HEADER_LINES:
                 spans.append((begin, number))
-            begin = _after_mark(lines, number)
+            begin = _line_after_marker(lines, number)
             first_body = number if first_body is None else first_body
         elif _SMALL_PRINT_END.match(line) and (headers_since_end or not spans):
-            if begin is None or number < SEARCH_LINES:
+            if begin is None or number < MAX_HEADER_LINES:
                 begin = number + 1
                 headers_since_end = False
                 first_body = number if first_body is None else first_body
@@ -133,20 +133,22 @@ def find_body(lines: Sequence[str]) -> Body:
     elif not spans:  # a header that nothing ends: better its lines than no book
         spans.append((0, len(lines)))
     found = first_body is not None or spans != [(0, len(lines))]
-    trimmed = [_without_credits(lines, start, end) for start, end in spans]
+    trimmed = [_skip_credits(lines, start, end) for start, end in spans]
     header = _read_header(lines[: first_body or 0]) if found else Header()
-    return Body([span for span in trimmed if span[0] < span[1]], header, found)
+    return StrippedText([span for span in trimmed if span[0] < span[1]], header, found)
 
 
-def _opens_with_header(lines: Sequence[str]) -> bool:
+def _starts_with_header(lines: Sequence[str]) -> bool:
     """Whether the file begins with a header whose end is marked further on."""
     top = [line for line in lines[:40] if line.strip()][:6]
     if not any(_HEADER.match(line) for line in top):
         return False
-    return any(_START.match(line) or _SMALL_PRINT_END.match(line) for line in lines[:SEARCH_LINES])
+    return any(
+        _START.match(line) or _SMALL_PRINT_END.match(line) for line in lines[:MAX_HEADER_LINES]
+    )
 
 
-def _title_block(lines: Sequence[str]) -> int:
+def _title_block_end(lines: Sequence[str]) -> int:
     """The line after a header that is a title alone ("The Project Gutenberg Etext of ..."), or 0."""
     start = next((number for number, line in enumerate(lines) if line.strip()), 0)
     end = start
@@ -155,7 +157,7 @@ def _title_block(lines: Sequence[str]) -> int:
     return end if start < end <= start + 3 and _HEADER.match(lines[start]) else 0
 
 
-def _after_mark(lines: Sequence[str], number: int) -> int:
+def _line_after_marker(lines: Sequence[str], number: int) -> int:
     """The line after a start mark, which may run over several lines up to its closing stars."""
     if "***" in lines[number].strip().lstrip("* "):
         return number + 1
@@ -167,7 +169,7 @@ def _after_mark(lines: Sequence[str], number: int) -> int:
     return number + 1
 
 
-def _without_credits(lines: Sequence[str], start: int, end: int) -> tuple[int, int]:
+def _skip_credits(lines: Sequence[str], start: int, end: int) -> tuple[int, int]:
     """Move a span's start past "Produced by ..." paragraphs near it."""
     position, kept = start, start
     for _ in range(CREDIT_BLOCKS):
@@ -206,7 +208,7 @@ def _read_header(lines: Sequence[str]) -> Header:
             title_line = _TITLE_LINE.fullmatch(line.rstrip())
         old = _OLD_DATE.match(line)
         if old_date is None and old:
-            old_date = _iso(f"{old[1]} {old[2]}")
+            old_date = _parse_date(f"{old[1]} {old[2]}")
     title = fields.get("title") or (title_line["title"] if title_line else None)
     if not authors and title_line and title_line["author"]:
         authors.append(title_line["author"].strip())
@@ -214,16 +216,16 @@ def _read_header(lines: Sequence[str]) -> Header:
         (
             iso
             for name in ("release date", "posting date", "first posted")
-            if (iso := _iso(fields.get(name, "")))
+            if (iso := _parse_date(fields.get(name, "")))
         ),
         old_date,
     )
     names = re.split(r"[,;/]| and ", fields.get("language", "").lower())
-    language = LANGUAGES.get(names[0].strip())
+    language = LANGUAGE_CODES.get(names[0].strip())
     return Header(" ".join(title.split()) if title else None, tuple(authors), date, language)
 
 
-def _iso(text: str) -> str | None:
+def _parse_date(text: str) -> str | None:
     """Read a date: "June 25, 2008", "June, 2001" or "2008-06-25" at its start; as ISO 8601."""
     ready = re.match(r"\s*(\d{4}-\d\d-\d\d)\b", text)
     if ready:

@@ -7,38 +7,38 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-FULL = 0.9
+FULL_LINE_FRACTION = 0.9
 """A line is full if the next line's first word would have taken it past this share of the width:
 greedy filling, as editors wrap prose, makes nearly every line full, and verse hardly any. Before a
-line that begins with a small letter, and in a book that is not verse, `BROKEN` is enough."""
+line that begins with a small letter, and in a book that is not verse, `SHORT_LINE_FRACTION` is enough."""
 
-PROSE_SHARE = 0.75
+PROSE_MIN_FULL_FRACTION = 0.75
 """A block is prose if at least this share of its lines but the last are full."""
 
-BROKEN = 0.6
+SHORT_LINE_FRACTION = 0.6
 """A line that would stay below this share of the width ends a line even inside prose."""
 
-VERSE_CAPITALS = 0.6
+VERSE_CAPITAL_FRACTION = 0.6
 """A book in which more than this share of continuation lines begin with a capital is verse."""
 
-WIDEST, NARROWEST = 120, 30
+MAX_WRAP_WIDTH, MIN_WRAP_WIDTH = 120, 30
 """Columns between which a usual line length means that the lines were wrapped by hand."""
 
 _WIDE = re.compile(
     "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]"
 )
-_UNSPACED = re.compile("[\u2e80-\u312f\u31f0-\ua4cf\uf900-\ufaff\uff00-\uff60]")
+_NO_WORD_SPACES = re.compile("[\u2e80-\u312f\u31f0-\ua4cf\uf900-\ufaff\uff00-\uff60]")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
 @dataclass(frozen=True)
-class Block:
+class LineBlock:
     """Lines between two blank ones, without trailing space; at least one."""
 
     lines: tuple[str, ...]
 
 
-def split_blocks(lines: Sequence[str]) -> list[Block]:
+def split_blocks(lines: Sequence[str]) -> list[LineBlock]:
     """Cut lines into blocks at blank lines; a margin common to all lines is taken off."""
     clean = [line.expandtabs(8).rstrip() for line in lines]
     indents = Counter(len(line) - len(line.lstrip(" ")) for line in clean if line)
@@ -47,44 +47,46 @@ def split_blocks(lines: Sequence[str]) -> list[Block]:
         most, count = indents.most_common(1)[0]
         if count > 0.5 * indents.total() and all(indent >= most for indent in indents):
             margin = most
-    blocks: list[Block] = []
+    blocks: list[LineBlock] = []
     current: list[str] = []
     for line in clean:
         if line.strip():
             current.append(line[margin:])
         elif current:
-            blocks.append(Block(tuple(current)))
+            blocks.append(LineBlock(tuple(current)))
             current = []
     if current:
-        blocks.append(Block(tuple(current)))
+        blocks.append(LineBlock(tuple(current)))
     return blocks
 
 
-def width(text: str) -> int:
+def display_width(text: str) -> int:
     """Columns that a text takes: East Asian wide characters count two."""
     return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
 
 
-class Wrapping:
+class WrapModel:
     """How the lines of one book were wrapped, learned from all of its blocks."""
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(self, blocks: Sequence[LineBlock]) -> None:
         self._blocks = blocks
         lengths: list[int] = []
         capitals = continuations = 0
         for block in blocks:
-            lengths.extend(width(line) for line in block.lines[:-1] if not line[0].isspace())
+            lengths.extend(
+                display_width(line) for line in block.lines[:-1] if not line[0].isspace()
+            )
             for line in block.lines[1:]:
                 first = next((c for c in line if c.isalpha()), "")
                 continuations += 1
                 capitals += first.isupper()
         lengths.sort()
         usual = lengths[int(0.95 * (len(lengths) - 1))] if lengths else 0
-        self.width = usual if NARROWEST <= usual <= WIDEST else 0
-        self.verse = continuations > 0 and capitals > VERSE_CAPITALS * continuations
+        self.width = usual if MIN_WRAP_WIDTH <= usual <= MAX_WRAP_WIDTH else 0
+        self.is_verse = continuations > 0 and capitals > VERSE_CAPITAL_FRACTION * continuations
 
     @cached_property
-    def _words(self) -> Counter[str]:
+    def _word_counts(self) -> Counter[str]:
         """The book's words, hyphenated ones whole: what a word cut at a line's end is checked by."""
         text = "\n".join(line for block in self._blocks for line in block.lines).lower()
         words = Counter(_WORD.findall(text.replace("-\n", " \n")))
@@ -94,7 +96,7 @@ class Wrapping:
             words.subtract((*before[-1:], *after[:1]))
         return words
 
-    def unwrap(self, block: Block) -> str:
+    def unwrap(self, block: LineBlock) -> str:
         """A block as text: a prose paragraph is one line, other blocks keep their lines.
 
         A paragraph that begins with an indented line inside the block is set apart by a blank
@@ -103,23 +105,23 @@ class Wrapping:
         lines = block.lines
         if not self.width or len(lines) == 1 or not self._is_prose(lines):
             return "\n".join(lines)
-        hanging = _hangs(lines)
+        hanging = _has_hanging_indent(lines)
         paragraphs = [lines[0].strip()]
         separators = [""]
         for before, line in pairwise(lines):
-            if _begins_paragraph(before, line) and not hanging:
+            if _starts_paragraph(before, line) and not hanging:
                 separators.append("\n\n")
                 paragraphs.append(line.strip())
-            elif self._reach(before, line) < BROKEN * self.width:
+            elif self._filled_width(before, line) < SHORT_LINE_FRACTION * self.width:
                 separators.append("\n")
                 paragraphs.append(line.strip())
             else:
-                paragraphs[-1] = self._join(paragraphs[-1], line.strip())
+                paragraphs[-1] = self._join_lines(paragraphs[-1], line.strip())
         return "".join(part for pair in zip(separators, paragraphs, strict=True) for part in pair)
 
-    def _reach(self, line: str, following: str) -> int:
+    def _filled_width(self, line: str, following: str) -> int:
         """How long the line would be if it also held the first word of the next one."""
-        return width(line) + 1 + width(_first_word(following))
+        return display_width(line) + 1 + display_width(_first_word(following))
 
     def _is_prose(self, lines: Sequence[str]) -> bool:
         if all(line[0].isspace() for line in lines):
@@ -127,47 +129,54 @@ class Wrapping:
         pairs = [
             pair
             for pair in pairwise(lines)
-            if not _begins_paragraph(*pair) or _hangs(lines)  # a paragraph's last line may be short
+            if not _starts_paragraph(*pair)
+            or _has_hanging_indent(lines)  # a paragraph's last line may be short
         ]
-        lower = [_goes_on(line) for _, line in pairs]
+        lower = [_continues_sentence(line) for _, line in pairs]
         full = sum(
-            self._reach(*pair) > (BROKEN if goes_on and not self.verse else FULL) * self.width
+            self._filled_width(*pair)
+            > (SHORT_LINE_FRACTION if goes_on and not self.is_verse else FULL_LINE_FRACTION)
+            * self.width
             for pair, goes_on in zip(pairs, lower, strict=True)
         )
-        if full < PROSE_SHARE * len(pairs):
+        if full < PROSE_MIN_FULL_FRACTION * len(pairs):
             return False
-        return not self.verse or 2 * sum(lower) >= len(pairs)
+        return not self.is_verse or 2 * sum(lower) >= len(pairs)
 
-    def _join(self, left: str, right: str) -> str:
+    def _join_lines(self, left: str, right: str) -> str:
         if left.endswith(("--", "—")) or right.startswith("--"):
             return left + right
         if left.endswith("-") and left[-2:-1].isalpha() and right[:1].isalpha():
             return self._join_hyphenated(left, right)
-        if _UNSPACED.match(left[-1:]) and _UNSPACED.match(right[:1]):
+        if _NO_WORD_SPACES.match(left[-1:]) and _NO_WORD_SPACES.match(right[:1]):
             return left + right
         return f"{left} {right}"
 
     def _join_hyphenated(self, left: str, right: str) -> str:
         """Drop a hyphen at a line's end if the book writes the word without one elsewhere."""
         head, tail = _WORD.findall(left[:-1])[-1].lower(), _WORD.findall(right)[0].lower()
-        whole, hyphenated = self._words[head + tail], self._words[f"{head}-{tail}"]
+        whole, hyphenated = self._word_counts[head + tail], self._word_counts[f"{head}-{tail}"]
         if whole > hyphenated:
             return left[:-1] + right
-        if hyphenated or right[:1].isupper() or (head in self._words and tail in self._words):
+        if (
+            hyphenated
+            or right[:1].isupper()
+            or (head in self._word_counts and tail in self._word_counts)
+        ):
             return left + right
         return left[:-1] + right  # halves that are no words of the book: a word cut in two
 
 
-def _hangs(lines: Sequence[str]) -> bool:
+def _has_hanging_indent(lines: Sequence[str]) -> bool:
     """Whether all lines but the first are indented, as in plays and lists of terms."""
     return not lines[0][0].isspace() and all(line[0].isspace() for line in lines[1:])
 
 
-def _begins_paragraph(before: str, line: str) -> bool:
-    return line[0].isspace() and not before[0].isspace()
+def _starts_paragraph(previous: str, line: str) -> bool:
+    return line[0].isspace() and not previous[0].isspace()
 
 
-def _goes_on(line: str) -> bool:
+def _continues_sentence(line: str) -> bool:
     """Whether a line begins inside a sentence: with a small letter."""
     return line.lstrip("\"'([“‘—-_ ")[:1].islower()
 
@@ -175,4 +184,4 @@ def _goes_on(line: str) -> bool:
 def _first_word(line: str) -> str:
     word = line.split(None, 1)[0] if line.strip() else ""
     # Text without spaces wraps anywhere: one character is what would have had to fit.
-    return word[:1] if _UNSPACED.match(word) else word
+    return word[:1] if _NO_WORD_SPACES.match(word) else word

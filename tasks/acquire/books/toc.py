@@ -7,31 +7,31 @@ from urllib.parse import unquote, urlsplit
 
 from lxml import etree
 
-from tasks.acquire.books.chapters import is_division
-from tasks.acquire.books.xhtml import Rendering
+from tasks.acquire.books.chapters import is_part_heading
+from tasks.acquire.books.xhtml import XhtmlText
 from tasks.acquire.document_builder import Chapter
 
-WHOLE = 0.8
+WHOLE_BOOK_FRACTION = 0.8
 """An entry of the contents that spans more of the text than this is the book, not a chapter."""
 
 
 @dataclass
-class Entry:
+class TocEntry:
     """An entry of the table of contents: `target` is a path in the archive and a fragment."""
 
     title: str
     target: tuple[str, str]  # path, fragment
-    children: list["Entry"] = field(default_factory=list)
+    children: list["TocEntry"] = field(default_factory=list)
 
 
-def resolve(base: str, href: str) -> tuple[str, str]:
+def resolve_href(base: str, href: str) -> tuple[str, str]:
     """A link inside the book: path in the archive, and fragment."""
     parts = urlsplit(href)
     path = posixpath.normpath(posixpath.join(base, unquote(parts.path))) if parts.path else ""
     return path, unquote(parts.fragment)
 
 
-def nav_entries(root: etree._Element, base: str) -> Iterator[Entry]:
+def nav_entries(root: etree._Element, base: str) -> Iterator[TocEntry]:
     """The top entries of a navigation document that lies in the folder `base`."""
     navs = list(root.iter("{*}nav"))
     tocs = [n for n in navs if "toc" in n.get("{http://www.idpf.org/2007/ops}type", "").split()]
@@ -41,7 +41,7 @@ def nav_entries(root: etree._Element, base: str) -> Iterator[Entry]:
             yield from _nav_level(top, base)
 
 
-def _nav_level(level: etree._Element, base: str) -> Iterator[Entry]:
+def _nav_level(level: etree._Element, base: str) -> Iterator[TocEntry]:
     for item in level.iterfind("./{*}li"):
         label = item.find("./{*}a")
         if label is None:
@@ -51,29 +51,31 @@ def _nav_level(level: etree._Element, base: str) -> Iterator[Entry]:
         if label is not None:
             title = " ".join("".join(label.itertext()).split())
             href = label.get("href")
-            target = resolve(base, href) if href else children[0].target if children else ("", "")
-            yield Entry(title, target, children)
+            target = (
+                resolve_href(base, href) if href else children[0].target if children else ("", "")
+            )
+            yield TocEntry(title, target, children)
         else:
             yield from children
 
 
-def ncx_entries(root: etree._Element, base: str) -> Iterator[Entry]:
+def ncx_entries(root: etree._Element, base: str) -> Iterator[TocEntry]:
     """The top entries of an NCX that lies in the folder `base`."""
     top = root.find(".//{*}navMap")
     return _ncx_level(top, base) if top is not None else iter(())
 
 
-def _ncx_level(level: etree._Element, base: str) -> Iterator[Entry]:
+def _ncx_level(level: etree._Element, base: str) -> Iterator[TocEntry]:
     for point in level.iterfind("./{*}navPoint"):
         label = point.find("./{*}navLabel/{*}text")
         content = point.find("./{*}content")
-        target = resolve(base, content.get("src", "")) if content is not None else ("", "")
+        target = resolve_href(base, content.get("src", "")) if content is not None else ("", "")
         title = " ".join((label.text or "").split()) if label is not None else ""
-        yield Entry(title, target, list(_ncx_level(point, base)))
+        yield TocEntry(title, target, list(_ncx_level(point, base)))
 
 
-def chapters(
-    entries: list[Entry], rendered: Mapping[str, Rendering], starts: Mapping[str, int], length: int
+def toc_chapters(
+    entries: list[TocEntry], pages: Mapping[str, XhtmlText], starts: Mapping[str, int], length: int
 ) -> list[Chapter]:
     """Titles of the table of contents with their place in the text, in reading order.
 
@@ -82,29 +84,29 @@ def chapters(
 
     Args:
         entries: the top entries.
-        rendered: the documents of the spine by path.
+        pages: the documents of the spine by path.
         starts: the character of the book's text at which each begins.
         length: characters of the book's text.
     """
 
-    def place(entry: Entry) -> int | None:
+    def place(entry: TocEntry) -> int | None:
         path, fragment = entry.target
-        page = rendered.get(path)
+        page = pages.get(path)
         if page is None or not entry.title or not page.text:
             return None
         return starts[path] + page.anchors.get(fragment, 0)
 
     found: dict[int, str] = {}
 
-    def take(level: list[Entry], end: int) -> None:
+    def take(level: list[TocEntry], end: int) -> None:
         """Take a level's entries; descend into parts, and into what spans almost everything."""
         places = [place(entry) for entry in level]
         for number, (entry, start) in enumerate(zip(level, places, strict=True)):
             if start is not None:
                 found.setdefault(start, entry.title)
             after = next((p for p in places[number + 1 :] if p is not None), end)
-            spans = start is not None and after - start > WHOLE * length
-            if is_division(entry.title) or spans or len(level) == 1:
+            spans = start is not None and after - start > WHOLE_BOOK_FRACTION * length
+            if is_part_heading(entry.title) or spans or len(level) == 1:
                 take(entry.children, after)
 
     take(entries, length)

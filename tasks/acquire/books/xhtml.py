@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from lxml import etree
 
 _XHTML = "{http://www.w3.org/1999/xhtml}"
-_OPS = "{http://www.idpf.org/2007/ops}"
+_EPUB_OPS = "{http://www.idpf.org/2007/ops}"
 
-_PARAGRAPHS = frozenset(
+_BLOCK_TAGS = frozenset(
     "address article aside blockquote body center dd details div dl dt fieldset figcaption figure "
     "footer form h1 h2 h3 h4 h5 h6 header hgroup hr main ol p pre section table ul".split()
 )
-_LINES = frozenset("li tr caption option".split())
-_SKIPPED = frozenset(
+_LINE_TAGS = frozenset("li tr caption option".split())
+_SKIPPED_TAGS = frozenset(
     "script style head template noscript svg math audio video canvas iframe object embed rt rp "
     "nav button input select textarea".split()
 )
@@ -24,48 +24,48 @@ _SKIPPED = frozenset(
 _SKIPPED_TYPES = frozenset(("pagebreak", "noteref", "toc", "landmarks", "page-list", "cover"))
 _SKIPPED_CLASSES = frozenset(("pg-boilerplate", "toc"))
 """Project Gutenberg's class for its header and licence, and DocBook's for contents."""
-_HEADINGS = frozenset(("h1", "h2", "h3", "h4"))
+_HEADING_TAGS = frozenset(("h1", "h2", "h3", "h4"))
 
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _INVISIBLE = re.compile("[\u00ad\u200b\ufeff]")
 _ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]{1,30});")
 _XML_ENTITIES = frozenset((b"amp", b"lt", b"gt", b"quot", b"apos"))
-_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
+_XML_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
 
 
-class BadXhtml(Exception):
+class XhtmlParseError(Exception):
     """A document that no parser can make sense of."""
 
 
 @dataclass
-class Rendering:
+class XhtmlText:
     """A document as text.
 
     Attributes:
         text: paragraphs apart by a blank line, lines of verse, lists and tables by a line break.
         anchors: the character at which each id's element begins.
         headings: the first heading (h1 to h4), and where it begins.
-        links: characters of text inside links to elsewhere.
+        link_chars: characters of text inside links to elsewhere.
         repaired: whether it was not well-formed XML and was read as lenient HTML.
     """
 
     text: str = ""
     anchors: dict[str, int] = field(default_factory=dict)
     headings: list[tuple[str, int]] = field(default_factory=list)
-    links: int = 0
+    link_chars: int = 0
     repaired: bool = False
 
 
-def render(data: bytes) -> Rendering:
+def xhtml_to_text(data: bytes) -> XhtmlText:
     """Read a chapter.
 
     Raises:
         BadXhtml: if it is empty or has no element at all.
     """
     root, repaired = _parse(data)
-    writer = _Writer()
-    for step in _walk(root):
-        writer.take(*step)
+    writer = _TextBuilder()
+    for step in _iter_events(root):
+        writer.add(*step)
     result = writer.finish()
     result.repaired = repaired
     return result
@@ -75,27 +75,27 @@ def _parse(data: bytes) -> tuple[etree._Element, bool]:
     """The root element, and whether it took the lenient parser."""
     if not data.strip():
         message = "empty"
-        raise BadXhtml(message)
+        raise XhtmlParseError(message)
     strict = etree.XMLParser(
         resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
     )
     with suppress(etree.XMLSyntaxError):
         return etree.fromstring(data, strict), False
     with suppress(etree.XMLSyntaxError):
-        return etree.fromstring(_ENTITY.sub(_character, data), strict), False
-    encoding = _encoding(data)
+        return etree.fromstring(_ENTITY.sub(_to_numeric_entity, data), strict), False
+    encoding = _declared_encoding(data)
     lenient = etree.HTMLParser(
         encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True
     )
     try:
-        text = _DECLARATION.sub("", data.decode(encoding, "replace"), count=1)
+        text = _XML_DECLARATION.sub("", data.decode(encoding, "replace"), count=1)
         root = etree.fromstring(text.encode(), lenient)
     except (etree.XMLSyntaxError, LookupError, ValueError) as error:
-        raise BadXhtml(str(error)) from None
+        raise XhtmlParseError(str(error)) from None
     return root, True
 
 
-def _character(match: re.Match[bytes]) -> bytes:
+def _to_numeric_entity(match: re.Match[bytes]) -> bytes:
     """A named entity of HTML as a numeric one, which XML knows without a DTD."""
     if match[1] in _XML_ENTITIES:
         return match[0]
@@ -103,17 +103,17 @@ def _character(match: re.Match[bytes]) -> bytes:
     return match[0] if text.startswith("&") else b"".join(b"&#%d;" % ord(c) for c in text)
 
 
-def _encoding(data: bytes) -> str:
+def _declared_encoding(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     declared = re.search(rb"encoding\s*=\s*[\"']([\w.-]+)", data[:200])
     return declared[1].decode("ascii") if declared else "utf-8-sig"
 
 
-Step = tuple[str, etree._Element | None, str]
+_TreeEvent = tuple[str, etree._Element | None, str]
 
 
-def _walk(root: etree._Element) -> Iterator[Step]:
+def _iter_events(root: etree._Element) -> Iterator[_TreeEvent]:
     """Elements and texts in document order: ("open" | "close" | "text", element, text).
 
     Goes without recursion: nesting is the file's to choose.
@@ -132,7 +132,7 @@ def _walk(root: etree._Element) -> Iterator[Step]:
             if element.tail:
                 yield "text", None, element.tail
             continue
-        if _skipped(element):
+        if _is_skipped(element):
             if element is not root and element.tail:
                 yield "text", None, element.tail
             continue
@@ -143,117 +143,119 @@ def _walk(root: etree._Element) -> Iterator[Step]:
         stack.extend((True, child) for child in reversed(element))
 
 
-def _name(element: etree._Element) -> str:
+def _tag_name(element: etree._Element) -> str:
     tag = str(element.tag)
     return tag.rpartition("}")[2].lower() if not tag.startswith(_XHTML) else tag[len(_XHTML) :]
 
 
-def _skipped(element: etree._Element) -> bool:
-    if _name(element) in _SKIPPED or element.get("hidden") is not None:
+def _is_skipped(element: etree._Element) -> bool:
+    if _tag_name(element) in _SKIPPED_TAGS or element.get("hidden") is not None:
         return True
-    types = (element.get(f"{_OPS}type") or element.get("epub:type") or "").split()
+    types = (element.get(f"{_EPUB_OPS}type") or element.get("epub:type") or "").split()
     return not (
         _SKIPPED_TYPES.isdisjoint(types)
         and _SKIPPED_CLASSES.isdisjoint(element.get("class", "").split())
     )
 
 
-class _Writer:
+class _TextBuilder:
     """Puts text together; a break is only written when text follows it."""
 
     def __init__(self) -> None:
-        self._out = Rendering()
+        self._result = XhtmlText()
         self._parts: list[str] = []
         self._length = 0
-        self._break = 0  # line breaks due before the next text
-        self._space = False  # a space is due before the next text of this line
-        self._pre = 0
-        self._links = 0
-        self._waiting: list[str] = []  # ids whose element has shown no text yet
-        self._heading: tuple[str, int] | None = None  # the open heading: its tag, where it began
+        self._pending_breaks = 0  # line breaks due before the next text
+        self._pending_space = False  # a space is due before the next text of this line
+        self._pre_depth = 0
+        self._link_depth = 0
+        self._pending_ids: list[str] = []  # ids whose element has shown no text yet
+        self._open_heading: tuple[str, int] | None = (
+            None  # the open heading: its tag, where it began
+        )
 
-    def take(self, kind: str, element: etree._Element | None, text: str) -> None:
+    def add(self, kind: str, element: etree._Element | None, text: str) -> None:
         if kind == "text":
-            self._text(text)
+            self._add_text(text)
         elif element is not None:
-            (self._open if kind == "open" else self._close)(element, _name(element))
+            (self._open if kind == "open" else self._close)(element, _tag_name(element))
 
-    def finish(self) -> Rendering:
-        self._out.text = "".join(self._parts)
-        for name in self._waiting:
-            self._out.anchors.setdefault(name, self._length)
-        return self._out
+    def finish(self) -> XhtmlText:
+        self._result.text = "".join(self._parts)
+        for name in self._pending_ids:
+            self._result.anchors.setdefault(name, self._length)
+        return self._result
 
     def _open(self, element: etree._Element, name: str) -> None:
-        self._boundary(element, name)
+        self._break_at_block(element, name)
         for key in (element.get("id"), element.get("name") if name == "a" else None):
             if key:
-                self._waiting.append(key)
+                self._pending_ids.append(key)
         if name == "br":
-            self._line(1)
+            self._add_break(1)
         elif name in ("td", "th"):
-            self._space = True
+            self._pending_space = True
         elif name == "pre":
-            self._pre += 1
+            self._pre_depth += 1
         elif name == "a" and element.get("href"):
-            self._links += 1
-        elif name in _HEADINGS and self._heading is None:
-            self._heading = (name, -1)
+            self._link_depth += 1
+        elif name in _HEADING_TAGS and self._open_heading is None:
+            self._open_heading = (name, -1)
 
     def _close(self, element: etree._Element, name: str) -> None:
-        self._boundary(element, name)
+        self._break_at_block(element, name)
         if name == "pre":
-            self._pre -= 1
+            self._pre_depth -= 1
         elif name == "a" and element.get("href"):
-            self._links -= 1
-        elif self._heading is not None and name == self._heading[0]:
-            start = self._heading[1]
-            self._heading = None
+            self._link_depth -= 1
+        elif self._open_heading is not None and name == self._open_heading[0]:
+            start = self._open_heading[1]
+            self._open_heading = None
             if start >= 0:
                 title = " ".join("".join(self._parts)[start:].split())
-                self._out.headings.append((title, start))
+                self._result.headings.append((title, start))
 
-    def _boundary(self, element: etree._Element, name: str) -> None:
-        if name in _LINES or "line" in element.get("class", "").split():
-            self._line(1)
-        elif name in _PARAGRAPHS:
-            self._line(2)
+    def _break_at_block(self, element: etree._Element, name: str) -> None:
+        if name in _LINE_TAGS or "line" in element.get("class", "").split():
+            self._add_break(1)
+        elif name in _BLOCK_TAGS:
+            self._add_break(2)
 
-    def _line(self, breaks: int) -> None:
-        self._break = max(self._break, breaks)
-        self._space = False
+    def _add_break(self, breaks: int) -> None:
+        self._pending_breaks = max(self._pending_breaks, breaks)
+        self._pending_space = False
 
-    def _text(self, text: str) -> None:
+    def _add_text(self, text: str) -> None:
         text = _INVISIBLE.sub("", text).replace("\r\n", "\n")
-        if self._pre:
+        if self._pre_depth:
             lines = text.replace("\u00a0", " ").split("\n")
             for number, line in enumerate(lines):
                 if number:
-                    self._line(2 if not lines[number - 1].strip() and number > 1 else 1)
+                    self._add_break(2 if not lines[number - 1].strip() and number > 1 else 1)
                 if line.strip():
                     self._write(line.rstrip())
             return
         # No-break spaces are of the page, not of the text; they do not collapse with others.
         words = _SPACE.sub(" ", text).replace("\u00a0", " ")
         if words.startswith(" "):
-            self._space = True
+            self._pending_space = True
         core = words.strip(" ")
-        if core and (core.strip() or not self._break):
+        if core and (core.strip() or not self._pending_breaks):
             self._write(core)
-            self._space = words.endswith(" ")
+            self._pending_space = words.endswith(" ")
 
     def _write(self, text: str) -> None:
         lead = ""
         if self._parts:
-            lead = "\n" * self._break or (" " if self._space else "")
-        self._break, self._space = 0, False
+            lead = "\n" * self._pending_breaks or (" " if self._pending_space else "")
+        self._pending_breaks, self._pending_space = 0, False
         self._parts.append(lead + text)
         start = self._length + len(lead)
         self._length = start + len(text)
-        if self._links:
-            self._out.links += len(text)
-        for name in self._waiting:
-            self._out.anchors.setdefault(name, start)
-        self._waiting.clear()
-        if self._heading is not None and self._heading[1] < 0:
-            self._heading = (self._heading[0], start)
+        if self._link_depth:
+            self._result.link_chars += len(text)
+        for name in self._pending_ids:
+            self._result.anchors.setdefault(name, start)
+        self._pending_ids.clear()
+        if self._open_heading is not None and self._open_heading[1] < 0:
+            self._open_heading = (self._open_heading[0], start)

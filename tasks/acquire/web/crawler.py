@@ -35,40 +35,48 @@ from scrapy.exceptions import (
 from scrapy.http import Headers, Request, Response
 
 from infra.compute.processes import die_with_parent
-from infra.formats.warc import Capture, now
-from infra.removals.match import REASON, Removal, removed
+from infra.formats.warc import Capture, current_warc_date
+from infra.removals.match import REMOVED, Removal, match_table
 from tasks.acquire.config import WebSource
-from tasks.acquire.http_verdict import REDIRECTS, Fate, dropped, failed, is_html, is_wanted, judge
+from tasks.acquire.http_verdict import (
+    REDIRECT_STATUSES,
+    FetchVerdict,
+    classify_response,
+    dropped_verdict,
+    failed_verdict,
+    is_html,
+    is_supported_type,
+)
 from tasks.acquire.web import page, robots
 from tasks.acquire.web.frontier import Frontier
-from tasks.acquire.web.scope import Scope, canonical, host, origin
+from tasks.acquire.web.scope import Scope, canonicalize_url, host, origin
 from tasks.acquire.web.spool import Spool
 
-RETRIED = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
+RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
 """Statuses that a further try may change: Scrapy's RETRY_HTTP_CODES."""
 
-BACKOFF = 0.5
+MIN_BACKOFF_S = 0.5
 """Seconds before the first further try; doubled for each one after."""
 
-LONGEST_WAIT = 60.0
+MAX_RETRY_AFTER_S = 60.0
 """Seconds: of a Retry-After header, no more than this is waited."""
 
-PROGRESS_EVERY = 0.5
+PROGRESS_INTERVAL_S = 0.5
 """Seconds between two lines of progress."""
 
-_LOST = (CannotResolveHostError, DownloadConnectionRefusedError, DownloadFailedError)
+_CONNECTION_ERRORS = (CannotResolveHostError, DownloadConnectionRefusedError, DownloadFailedError)
 
 
 @dataclass
-class _Lane:
+class HostThrottle:
     """One host's turn-taking: requests to it begin at least `delay` seconds apart."""
 
     delay: float
-    free_at: float = 0.0
+    next_start: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class WaveSpider(scrapy.Spider):
+class BreadthFirstSpider(scrapy.Spider):
     """Asks for one wave after the other and spools every answer.
 
     Scrapy does the fetching (connections, TLS, proxies, content encodings, size and time limits);
@@ -83,121 +91,133 @@ class WaveSpider(scrapy.Spider):
         super().__init__(**kwargs)
         self.source = source
         self.spool = spool
-        self.token = robots.token(source.user_agent)
-        start = sorted({url for raw in source.start_urls if (url := canonical(raw)) is not None})
+        self.product_token = robots.product_token(source.user_agent)
+        start = sorted(
+            {url for raw in source.start_urls if (url := canonicalize_url(raw)) is not None}
+        )
         scope = Scope(start, source.allow, source.deny)
         self.frontier = Frontier(start, scope, source.max_pages, source.max_depth)
         self.removals = removals
-        self.gone: dict[str, Removal] = {}
-        self.rules: dict[str, robots.Rules] = {}
+        self.removed_urls: dict[str, Removal] = {}
+        self.robots_rules: dict[str, robots.RobotsRules] = {}
         self.directives: dict[str, tuple[str, ...]] = {}
         self.error: BaseException | None = None
-        self._lanes: dict[str, _Lane] = {}
-        self._slots = asyncio.Semaphore(source.concurrency)
-        self._told = 0.0
+        self._throttles: dict[str, HostThrottle] = {}
+        self._request_slots = asyncio.Semaphore(source.concurrency)
+        self._last_progress = 0.0
 
     @classmethod
-    def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> WaveSpider:
+    def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> BreadthFirstSpider:
         """Scrapy's way of making a spider."""
         spider = super().from_crawler(crawler, *args, **kwargs)
-        crawler.signals.connect(spider._skip_unwanted, signal=signals.headers_received)
+        crawler.signals.connect(spider._skip_unsupported_body, signal=signals.headers_received)
         return spider
 
     async def start(self) -> AsyncIterator[Any]:
         """The whole crawl. Nothing goes through Scrapy's scheduler, so nothing is yielded."""
         try:
-            while self.frontier.queued:
-                self._take_out()
+            while self.frontier.num_queued:
+                self._skip_removed()
                 await self._prepare_robots()
-                wave = self.frontier.wave(self._refused)
+                wave = self.frontier.next_level(self._check_url)
                 async with asyncio.TaskGroup() as group:
-                    for urls in _by_host(wave):
+                    for urls in _group_by_host(wave):
                         queue = iter(urls)
                         for _ in range(min(self.source.concurrency, len(urls))):
-                            group.create_task(self._work(queue))
-            self.spool.finish(self._rows())
-            self._tell(force=True)
+                            group.create_task(self._run_worker(queue))
+            self.spool.write_verdicts(self._iter_verdict_rows())
+            self._print_progress(force=True)
         except BaseException as error:
             self.error = error
             raise
         return
         yield  # type: ignore[unreachable]  # this makes it a generator
 
-    async def _work(self, queue: Iterator[str]) -> None:
+    async def _run_worker(self, queue: Iterator[str]) -> None:
         for url in queue:
             if url not in self.spool:
                 await self._fetch(url)
-            self._settle(url)
-            self._tell()
+            self._process(url)
+            self._print_progress()
 
-    def _settle(self, url: str) -> None:
+    def _process(self, url: str) -> None:
         """Reads an answer from the spool; fresh or not, it is treated alike."""
         lost = self.spool.failures.get(url)
         if lost is not None:
-            self.frontier.record(url, failed(lost["reason"], **lost["evidence"]))
+            self.frontier.record(url, failed_verdict(lost["reason"], **lost["evidence"]))
             return
-        capture = self.spool.capture(url)
-        location = capture.header("Location")
-        if capture.status in REDIRECTS and location:
-            self.frontier.redirect(url, canonical(location, url))
+        capture = self.spool.read_capture(url)
+        location = capture.get_header("Location")
+        if capture.status in REDIRECT_STATUSES and location:
+            self.frontier.redirect(url, canonicalize_url(location, url))
             return
-        fate = judge(capture, self.source.max_page_bytes)
+        fate = classify_response(capture, self.source.max_page_bytes)
         links: tuple[str, ...] = ()
         if fate.kept:
-            found = page.directives(capture.all("X-Robots-Tag"), self.token)
+            found = page.parse_directives(
+                capture.get_all_headers("X-Robots-Tag"), self.product_token
+            )
             if is_html(capture):
-                content_type = capture.header("Content-Type")
+                content_type = capture.get_header("Content-Type")
                 try:
-                    seen = page.parse(capture.payload, url, content_type, self.token, found)
+                    seen = page.parse_page(
+                        capture.payload, url, content_type, self.product_token, found
+                    )
                 except Exception as error:
                     # One page must not end the crawl, and one whose robots tags are unknown is
                     # not kept.
                     self.logger.exception("reading %s", url)
-                    self.frontier.record(url, failed("bad_html", error=type(error).__name__))
+                    self.frontier.record(
+                        url, failed_verdict("bad_html", error=type(error).__name__)
+                    )
                     return
                 links, found = seen.links, seen.directives
             self.directives[url] = found
             if page.forbids_index(found):
-                fate = dropped("noindex", robots=", ".join(found))
+                fate = dropped_verdict("noindex", robots=", ".join(found))
         self.frontier.record(url, fate, links)
 
     # What is not asked for
 
-    def _take_out(self) -> None:
+    def _skip_removed(self) -> None:
         """Notes which addresses of the next wave were removed: nothing is asked of their hosts."""
         if self.removals:
             urls = self.frontier.candidates()
-            places = removed(pa.table({"url": pa.array(urls, pa.string())}), self.removals).tolist()
+            places = match_table(
+                pa.table({"url": pa.array(urls, pa.string())}), self.removals
+            ).tolist()
             found = zip(urls, places, strict=True)
-            self.gone = {url: self.removals[place] for url, place in found if place >= 0}
+            self.removed_urls = {url: self.removals[place] for url, place in found if place >= 0}
 
-    def _refused(self, url: str) -> Fate | None:
-        if url in self.gone:
-            return dropped(REASON, **self.gone[url].facts())
-        rules = self.rules[origin(url)]
-        if not rules.allowed(url):
-            return dropped("robots", status=self.spool.robots[origin(url)][0])
+    def _check_url(self, url: str) -> FetchVerdict | None:
+        if url in self.removed_urls:
+            return dropped_verdict(REMOVED, **self.removed_urls[url].to_json())
+        rules = self.robots_rules[origin(url)]
+        if not rules.can_fetch(url):
+            return dropped_verdict("robots", status=self.spool.robots[origin(url)][0])
         if rules.crawl_delay > self.source.max_crawl_delay:
-            return dropped("crawl_delay", seconds=rules.crawl_delay)
+            return dropped_verdict("crawl_delay", seconds=rules.crawl_delay)
         return None
 
     async def _prepare_robots(self) -> None:
         if self.frontier.exhausted:
             return
-        wanted = (url for url in self.frontier.candidates() if url not in self.gone)
-        origins = {origin(url) for url in wanted} - self.rules.keys()
+        wanted = (url for url in self.frontier.candidates() if url not in self.removed_urls)
+        origins = {origin(url) for url in wanted} - self.robots_rules.keys()
         async with asyncio.TaskGroup() as group:
             for item in sorted(origins):
                 group.create_task(self._read_robots(item))
 
-    async def _read_robots(self, where: str) -> None:
-        if where not in self.spool.robots:
-            self.spool.add_robots(where, *await self._fetch_robots(f"{where}/robots.txt"))
-        status, body = self.spool.robots[where]
-        rules = robots.rules(status, body, self.source.user_agent)
-        self.rules[where] = rules
+    async def _read_robots(self, site_origin: str) -> None:
+        if site_origin not in self.spool.robots:
+            self.spool.add_robots(
+                site_origin, *await self._fetch_robots(f"{site_origin}/robots.txt")
+            )
+        status, body = self.spool.robots[site_origin]
+        rules = robots.parse_rules(status, body, self.source.user_agent)
+        self.robots_rules[site_origin] = rules
         if rules.crawl_delay <= self.source.max_crawl_delay:  # else it is not crawled at all
-            lane = self._lane(host(where))
+            lane = self._throttle_for(host(site_origin))
             lane.delay = max(lane.delay, rules.crawl_delay)
 
     async def _fetch_robots(self, url: str) -> tuple[int | None, bytes]:
@@ -206,9 +226,9 @@ class WaveSpider(scrapy.Spider):
             if not isinstance(answer, Response):
                 return None, b""
             location = answer.headers.get(b"Location")
-            if answer.status not in REDIRECTS or location is None:
-                return answer.status, bytes(answer.body[: robots.MAX_BYTES])
-            target = canonical(location.decode("latin-1"), url)
+            if answer.status not in REDIRECT_STATUSES or location is None:
+                return answer.status, bytes(answer.body[: robots.MAX_ROBOTS_BYTES])
+            target = canonicalize_url(location.decode("latin-1"), url)
             if target is None:
                 return 404, b""
             url = target
@@ -216,75 +236,75 @@ class WaveSpider(scrapy.Spider):
 
     # Fetching
 
-    def _lane(self, name: str) -> _Lane:
-        return self._lanes.setdefault(name, _Lane(self.source.delay))
+    def _throttle_for(self, host_name: str) -> HostThrottle:
+        return self._throttles.setdefault(host_name, HostThrottle(self.source.delay))
 
     async def _fetch(self, url: str) -> None:
         answer = await self._request(url)
-        if isinstance(answer, Fate):
-            self.spool.fail(url, str(answer.reason), dict(answer.evidence or {}))
+        if isinstance(answer, FetchVerdict):
+            self.spool.add_failure(url, str(answer.reason), dict(answer.evidence or {}))
             return
-        is_page = answer.status in (200, 203) and is_wanted(_content_type(answer.headers))
+        is_page = answer.status in (200, 203) and is_supported_type(_content_type(answer.headers))
         self.spool.add(
             Capture(
                 url=url,
-                date=now(),
+                date=current_warc_date(),
                 status=answer.status,
                 reason="",
-                headers=_plain(answer.headers),
+                headers=_sorted_headers(answer.headers),
                 payload=bytes(answer.body) if is_page else b"",
             )
         )
 
-    async def _request(self, url: str, *, robots_file: bool = False) -> Response | Fate:
+    async def _request(self, url: str, *, robots_file: bool = False) -> Response | FetchVerdict:
         """Asks for an address, again after errors that may pass; the answer, or why there is none."""
         meta: dict[str, Any] = {"robots_file": robots_file}
         for attempt in range(self.source.retries + 1):
-            answer = await self._once(Request(url, meta=dict(meta), dont_filter=True))
+            answer = await self._download(Request(url, meta=dict(meta), dont_filter=True))
             last = attempt == self.source.retries
             if isinstance(answer, Response):
-                if last or answer.status not in RETRIED:
+                if last or answer.status not in RETRY_STATUSES:
                     return answer
-                await asyncio.sleep(_wait(answer.headers, attempt))
+                await asyncio.sleep(_retry_delay(answer.headers, attempt))
             elif last or answer.reason not in ("connection", "timeout"):
                 return answer
             else:
-                await asyncio.sleep(BACKOFF * 2**attempt)
+                await asyncio.sleep(MIN_BACKOFF_S * 2**attempt)
         raise AssertionError("the last attempt returns")
 
-    async def _once(self, request: Request) -> Response | Fate:
-        lane = self._lane(host(request.url))
+    async def _download(self, request: Request) -> Response | FetchVerdict:
+        lane = self._throttle_for(host(request.url))
         async with lane.lock:
-            await asyncio.sleep(max(0.0, lane.free_at - time.monotonic()))
-            await self._slots.acquire()
-            lane.free_at = time.monotonic() + lane.delay
+            await asyncio.sleep(max(0.0, lane.next_start - time.monotonic()))
+            await self._request_slots.acquire()
+            lane.next_start = time.monotonic() + lane.delay
         try:
             assert self.crawler.engine is not None
             return await self.crawler.engine.download_async(request)
         except DownloadTimeoutError:
-            return failed("timeout", seconds=self.source.timeout)
+            return failed_verdict("timeout", seconds=self.source.timeout)
         except ResponseDataLossError:
-            return failed("connection", error="the answer was cut short")
-        except _LOST as error:
-            return failed("connection", error=type(error).__name__)
+            return failed_verdict("connection", error="the answer was cut short")
+        except _CONNECTION_ERRORS as error:
+            return failed_verdict("connection", error=type(error).__name__)
         except (DownloadCancelledError, IgnoreRequest):
-            return failed("too_large", limit=self.source.max_page_bytes)
+            return failed_verdict("too_large", limit=self.source.max_page_bytes)
         except Exception as error:
             # A server can send anything at all; whatever it was, this page alone is lost.
             self.logger.exception("fetching %s", request.url)
-            return failed("fetch_error", error=type(error).__name__)
+            return failed_verdict("fetch_error", error=type(error).__name__)
         finally:
-            self._slots.release()
+            self._request_slots.release()
 
-    def _skip_unwanted(self, headers: Headers, request: Request, **_: Any) -> None:
+    def _skip_unsupported_body(self, headers: Headers, request: Request, **_: Any) -> None:
         """Leaves the bodies of pictures, archives and the like where they are."""
-        if not request.meta["robots_file"] and not is_wanted(_content_type(headers)):
+        if not request.meta["robots_file"] and not is_supported_type(_content_type(headers)):
             raise StopDownload(fail=False)
 
     # Results
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        for url, fate in sorted(self.frontier.fates.items()):
+    def _iter_verdict_rows(self) -> Iterator[dict[str, Any]]:
+        for url, fate in sorted(self.frontier.verdicts.items()):
             yield {
                 "url": url,
                 "verdict": fate.verdict,
@@ -293,14 +313,14 @@ class WaveSpider(scrapy.Spider):
                 "robots": list(self.directives.get(url, ())),
             }
 
-    def _tell(self, *, force: bool = False) -> None:
-        if force or time.monotonic() - self._told > PROGRESS_EVERY:
-            self._told = time.monotonic()
-            line = {"fetched": len(self.spool), "queued": self.frontier.queued}
+    def _print_progress(self, *, force: bool = False) -> None:
+        if force or time.monotonic() - self._last_progress > PROGRESS_INTERVAL_S:
+            self._last_progress = time.monotonic()
+            line = {"fetched": len(self.spool), "queued": self.frontier.num_queued}
             print(json.dumps(line), flush=True)  # noqa: T201 - the parent reads it
 
 
-def _by_host(urls: list[str]) -> list[list[str]]:
+def _group_by_host(urls: list[str]) -> list[list[str]]:
     lanes: dict[str, list[str]] = defaultdict(list)
     for url in urls:
         lanes[host(url)].append(url)
@@ -312,7 +332,7 @@ def _content_type(headers: Headers) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-def _plain(headers: Headers) -> list[tuple[str, str]]:
+def _sorted_headers(headers: Headers) -> list[tuple[str, str]]:
     """Headers in a stable order: Scrapy keeps those of one name together."""
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
@@ -321,14 +341,14 @@ def _plain(headers: Headers) -> list[tuple[str, str]]:
     ]
 
 
-def _wait(headers: Headers, attempt: int) -> float:
+def _retry_delay(headers: Headers, attempt: int) -> float:
     """Seconds before the next try: the server's Retry-After where it is a number."""
     asked = (headers.get(b"Retry-After") or b"").strip()
-    backoff = BACKOFF * 2.0**attempt
-    return min(LONGEST_WAIT, max(backoff, float(asked))) if asked.isdigit() else backoff
+    backoff = MIN_BACKOFF_S * 2.0**attempt
+    return min(MAX_RETRY_AFTER_S, max(backoff, float(asked))) if asked.isdigit() else backoff
 
 
-def settings(source: WebSource) -> dict[str, Any]:
+def scrapy_settings(source: WebSource) -> dict[str, Any]:
     """Scrapy's settings for a crawl: what it does itself is off where the spider does it."""
     return {
         "USER_AGENT": source.user_agent,
@@ -354,23 +374,23 @@ def settings(source: WebSource) -> dict[str, Any]:
     }
 
 
-def main(config: Path) -> int:
+def main(config_path: Path) -> int:
     """Crawls to the end. Returns the exit status."""
     die_with_parent()
-    options = json.loads(config.read_text(encoding="utf-8"))
+    options = json.loads(config_path.read_text(encoding="utf-8"))
     if os.getppid() != options["parent"]:
         return 1  # the parent died before it could be watched
     source = WebSource.model_validate(options["source"])
     spool = Spool(Path(options["spool"]))
-    process = AsyncCrawlerProcess(settings(source))
-    crawler = process.create_crawler(WaveSpider)
+    process = AsyncCrawlerProcess(scrapy_settings(source))
+    crawler = process.create_crawler(BreadthFirstSpider)
     removals = [Removal(**item) for item in options["removals"]]
     process.crawl(crawler, source=source, spool=spool, removals=removals)
     process.start()
     spool.close()
     spider = crawler.spider
-    error = spider.error if isinstance(spider, WaveSpider) else None
-    complete = spool.verdicts() is not None
+    error = spider.error if isinstance(spider, BreadthFirstSpider) else None
+    complete = spool.read_verdicts() is not None
     return 0 if complete and error is None else 1
 
 

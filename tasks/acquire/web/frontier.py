@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tasks.acquire.http_verdict import Fate, dropped
+from tasks.acquire.http_verdict import FetchVerdict, dropped_verdict
 from tasks.acquire.web.scope import Scope
 
 
@@ -26,61 +26,61 @@ class Frontier:
     def __init__(
         self, start: Sequence[str], scope: Scope, max_pages: int, max_depth: int | None = None
     ) -> None:
-        self.fates: dict[str, Fate] = {}
+        self.verdicts: dict[str, FetchVerdict] = {}
         """The verdict on every address that was discovered, once its wave is over."""
-        self.requested = 0
+        self.num_requested = 0
         self._scope = scope
         self._max_pages = max_pages
         self._max_depth = max_depth
         self._seen: set[str] = set(start)
-        self._next: dict[str, int] = dict.fromkeys(start, 0)
-        self._depth: dict[str, int] = {}
+        self._next_level: dict[str, int] = dict.fromkeys(start, 0)
+        self._depths: dict[str, int] = {}
 
     @property
-    def queued(self) -> int:
+    def num_queued(self) -> int:
         """Addresses that wait for the next wave."""
-        return len(self._next)
+        return len(self._next_level)
 
     @property
     def exhausted(self) -> bool:
         """Whether no further address may be asked for."""
-        return self.requested >= self._max_pages
+        return self.num_requested >= self._max_pages
 
     def candidates(self) -> list[str]:
         """The addresses of the next wave before robots.txt and the page limit, sorted."""
-        return sorted(self._next)
+        return sorted(self._next_level)
 
-    def wave(self, refused: Callable[[str], Fate | None]) -> list[str]:
+    def next_level(self, check_url: Callable[[str], FetchVerdict | None]) -> list[str]:
         """Begins the next wave: the addresses to ask for now, sorted; empty when all is done.
 
         Those that robots.txt forbids, and those beyond the page limit, get their verdict here.
 
         Args:
-            refused: the verdict on an address that robots.txt does not let be fetched.
+            check_url: the verdict on an address that robots.txt does not let be fetched.
         """
-        self._depth, self._next = self._next, {}
-        self._seen.update(self._depth)
+        self._depths, self._next_level = self._next_level, {}
+        self._seen.update(self._depths)
         out: list[str] = []
-        for url in sorted(self._depth):
+        for url in sorted(self._depths):
             if self.exhausted:
-                self.fates[url] = dropped("max_pages")
-            elif (fate := refused(url)) is not None:
-                self.fates[url] = fate
+                self.verdicts[url] = dropped_verdict("max_pages")
+            elif (fate := check_url(url)) is not None:
+                self.verdicts[url] = fate
             else:
-                self.requested += 1
+                self.num_requested += 1
                 out.append(url)
         return out
 
-    def record(self, url: str, fate: Fate, links: Iterable[str] = ()) -> None:
+    def record(self, url: str, verdict: FetchVerdict, links: Iterable[str] = ()) -> None:
         """Notes what became of an address of the current wave, and where its page leads."""
-        self.fates[url] = fate
-        depth = self._depth[url]
+        self.verdicts[url] = verdict
+        depth = self._depths[url]
         if self._max_depth is None or depth < self._max_depth:
             for link in links:
                 if link not in self._seen and link in self._scope:
-                    self._add(link, depth + 1)
+                    self._enqueue(link, depth + 1)
 
-    def redirect(self, url: str, target: str | None) -> Fate:
+    def redirect(self, url: str, target: str | None) -> FetchVerdict:
         """Notes that an address leads to another one; gives the verdict that means.
 
         Args:
@@ -88,15 +88,15 @@ class Frontier:
             target: where it leads, canonical; ``None`` if that is no web address.
         """
         if target is None or (target not in self._seen and target not in self._scope):
-            fate = dropped("redirect_off_scope", target=target)
+            fate = dropped_verdict("redirect_off_scope", target=target)
         else:
-            fate = dropped("redirect", target=target)
+            fate = dropped_verdict("redirect", target=target)
             if target not in self._seen:
-                self._add(target, self._depth[url])
-        self.fates[url] = fate
+                self._enqueue(target, self._depths[url])
+        self.verdicts[url] = fate
         return fate
 
-    def _add(self, url: str, depth: int) -> None:
+    def _enqueue(self, url: str, depth: int) -> None:
         # Arrival order must not show: of two ways to an address the shorter one counts.
-        known = self._next.get(url)
-        self._next[url] = depth if known is None else min(known, depth)
+        known = self._next_level.get(url)
+        self._next_level[url] = depth if known is None else min(known, depth)

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.acquire.web.scope import canonical
+from tasks.acquire.web.scope import canonicalize_url
 
-_LINKS = ("a", "area", "frame", "iframe", "meta")
-_REFRESH = re.compile(r"^\s*[\d.]+\s*[;,]?\s*(?:url\s*=)?\s*['\"]?(.*?)['\"]?\s*$", re.I | re.S)
+_LINK_TAGS = ("a", "area", "frame", "iframe", "meta")
+_META_REFRESH = re.compile(
+    r"^\s*[\d.]+\s*[;,]?\s*(?:url\s*=)?\s*['\"]?(.*?)['\"]?\s*$", re.I | re.S
+)
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
-_UNAVAILABLE = ("unavailable_after",)
+_VALUED_DIRECTIVES = ("unavailable_after",)
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ def charset(content_type: str | None) -> str | None:
     return found.group(1).lower()
 
 
-def directives(values: Iterable[str], token: str) -> tuple[str, ...]:
+def parse_directives(values: Iterable[str], product_token: str) -> tuple[str, ...]:
     """Robots directives addressed to this crawler or to all, from X-Robots-Tag headers.
 
     Args:
         values: the headers' values; ``"otherbot: noindex"`` speaks to otherbot only, and to it
             go the directives after it in the same header.
-        token: this crawler's product token.
+        product_token: this crawler's product token.
 
     Returns:
         Directives in lower case, sorted, each once.
@@ -57,25 +59,29 @@ def directives(values: Iterable[str], token: str) -> tuple[str, ...]:
         for item in value.lower().split(","):
             name, colon, rest = (part.strip() for part in item.partition(":"))
             said = item
-            if colon and name not in _UNAVAILABLE and not name.startswith("max-"):
-                mine, said = name == token, rest
+            if colon and name not in _VALUED_DIRECTIVES and not name.startswith("max-"):
+                mine, said = name == product_token, rest
             if mine and said.strip():
                 out.add(" ".join(said.split()))
     return tuple(sorted(out))
 
 
-def forbids_index(found: Iterable[str]) -> bool:
+def forbids_index(directives: Iterable[str]) -> bool:
     """Whether directives ask not to keep the page."""
-    return not {"noindex", "none"}.isdisjoint(found)
+    return not {"noindex", "none"}.isdisjoint(directives)
 
 
-def forbids_follow(found: Iterable[str]) -> bool:
+def forbids_follow(directives: Iterable[str]) -> bool:
     """Whether directives ask not to follow the page's links."""
-    return not {"nofollow", "none"}.isdisjoint(found)
+    return not {"nofollow", "none"}.isdisjoint(directives)
 
 
-def parse(
-    body: bytes, url: str, content_type: str | None, token: str, header: Iterable[str] = ()
+def parse_page(
+    body: bytes,
+    url: str,
+    content_type: str | None,
+    product_token: str,
+    header_directives: Iterable[str] = (),
 ) -> Page:
     """The links and robots directives of an HTML page.
 
@@ -86,8 +92,8 @@ def parse(
         body: the page.
         url: its canonical URL.
         content_type: its Content-Type header.
-        token: this crawler's product token.
-        header: directives already known from X-Robots-Tag.
+        product_token: this crawler's product token.
+        header_directives: directives already known from X-Robots-Tag.
     """
     from lxml import etree
 
@@ -106,38 +112,38 @@ def parse(
     except (etree.LxmlError, ValueError, LookupError):
         root = None
     if root is None:
-        return Page(directives=tuple(sorted(set(header))))
-    found = set(header) | set(_meta(root, token))
+        return Page(directives=tuple(sorted(set(header_directives))))
+    found = set(header_directives) | set(_meta_directives(root, product_token))
     if forbids_follow(found):
         return Page(directives=tuple(sorted(found)))
-    return Page(tuple(sorted(_targets(root, url))), tuple(sorted(found)))
+    return Page(tuple(sorted(_collect_links(root, url))), tuple(sorted(found)))
 
 
-def _meta(root: Any, token: str) -> tuple[str, ...]:
+def _meta_directives(root: Any, product_token: str) -> tuple[str, ...]:
     values = [
         meta.get("content") or ""
         for meta in root.iter("meta")
-        if (meta.get("name") or "").strip().lower() in ("robots", token)
+        if (meta.get("name") or "").strip().lower() in ("robots", product_token)
     ]
-    return directives((value.replace(":", " ") for value in values), token)
+    return parse_directives((value.replace(":", " ") for value in values), product_token)
 
 
-def _targets(root: Any, url: str) -> set[str]:
+def _collect_links(root: Any, url: str) -> set[str]:
     base = url
     for element in root.iter("base"):
         if element.get("href"):
-            base = canonical(element.get("href"), url) or url
+            base = canonicalize_url(element.get("href"), url) or url
             break
     out: set[str] = set()
-    for element in root.iter(*_LINKS):
+    for element in root.iter(*_LINK_TAGS):
         if "nofollow" in (element.get("rel") or "").lower().split():
             continue
         target = element.get("href") or element.get("src")
         if element.tag == "meta":
             refresh = (element.get("http-equiv") or "").strip().lower() == "refresh"
-            match = _REFRESH.match(element.get("content") or "") if refresh else None
+            match = _META_REFRESH.match(element.get("content") or "") if refresh else None
             target = match.group(1) if match else None
-        link = canonical(target, base) if target else None
+        link = canonicalize_url(target, base) if target else None
         if link is not None:
             out.add(link)
     return out

@@ -11,28 +11,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.compute.processes import child
+from infra.compute.processes import managed_process
 from infra.compute.progress import Progress, Reporter
 from infra.dataset.ledger import KEPT
-from infra.dataset.stage import Outcome
+from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.removals.match import Removal
-from tasks.acquire.capture_parts import STAGE, Parts, payload_digest
+from tasks.acquire.capture_parts import STAGE_NAME, CapturePartWriter, payload_digest
 from tasks.acquire.config import WebSource
-from tasks.acquire.http_verdict import Fate
-from tasks.acquire.web.spool import CRAWL_LOG, Spool, locked, scratch
+from tasks.acquire.http_verdict import FetchVerdict
+from tasks.acquire.web.spool import CRAWL_LOG, Spool, lock_spool, spool_root
 
-_LOG_TAIL = 2000  # characters of the crawler's log in an error message
+_LOG_TAIL_CHARS = 2000  # characters of the crawler's log in an error message
 
 
-def folder(fingerprint: str) -> Path:
+def spool_folder(fingerprint: str) -> Path:
     """Where the crawl for a data set keeps what it has fetched until the data set is committed."""
-    return scratch() / fingerprint[:32]
+    return spool_root() / fingerprint[:32]
 
 
-def web(
+def crawl_site(
     source: WebSource, fingerprint: str, reporter: Reporter, removals: Sequence[Removal] = ()
-) -> Iterator[Outcome]:
+) -> Iterator[PartResult]:
     """Crawls a site, or goes on with a crawl that was cut off, and yields its parts.
 
     Args:
@@ -41,41 +41,45 @@ def web(
         reporter: told about pages fetched.
         removals: what was taken out: its addresses are not asked for.
     """
-    where = folder(fingerprint)
-    with locked(where):
+    where = spool_folder(fingerprint)
+    with lock_spool(where):
         spool = Spool(where)
-        rows = spool.verdicts()
+        rows = spool.read_verdicts()
         if rows is None:
             spool.close()
-            _crawl(source, where, reporter, removals)
+            _run_crawler(source, where, reporter, removals)
             spool = Spool(where)
-            rows = spool.verdicts() or []
+            rows = spool.read_verdicts() or []
         try:
-            yield from parts(source.name, spool, rows)
+            yield from iter_parts(source.name, spool, rows)
         finally:
             spool.close()
 
 
-def _crawl(source: WebSource, where: Path, reporter: Reporter, removals: Sequence[Removal]) -> None:
-    config = where / "config.json"
+def _run_crawler(
+    source: WebSource, crawl_folder: Path, reporter: Reporter, removals: Sequence[Removal]
+) -> None:
+    config = crawl_folder / "config.json"
     options = {
-        "source": source.facts(),
-        "removals": [item.facts() for item in removals],
-        "spool": str(where),
+        "source": source.to_json(),
+        "removals": [item.to_json() for item in removals],
+        "spool": str(crawl_folder),
         "parent": os.getpid(),
     }
     config.write_text(json.dumps(options), encoding="utf-8")
-    log = where / CRAWL_LOG
+    log = crawl_folder / CRAWL_LOG
     command = [sys.executable, "-m", "tasks.acquire.web.crawler", str(config)]
-    with log.open("ab") as errors, child(command, stderr=errors) as process:
-        _follow(process, source, reporter)
+    with log.open("ab") as errors, managed_process(command, stderr=errors) as process:
+        _relay_progress(process, source, reporter)
         status = process.wait()
     if status != 0:
-        tail = log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
+        tail = log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARS:]
         raise UserError(f"source {source.name}: the crawler ended with status {status}\n{tail}")
 
 
-def _follow(process: subprocess.Popen[bytes], source: WebSource, reporter: Reporter) -> None:
+def _relay_progress(
+    process: subprocess.Popen[bytes], source: WebSource, reporter: Reporter
+) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         try:
@@ -84,10 +88,10 @@ def _follow(process: subprocess.Popen[bytes], source: WebSource, reporter: Repor
             done = min(int(told["fetched"]), source.max_pages)
         except (ValueError, KeyError, TypeError):
             continue
-        reporter.update(Progress(STAGE, source.name, done, source.max_pages, note))
+        reporter.update(Progress(STAGE_NAME, source.name, done, source.max_pages, note))
 
 
-def parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterator[Outcome]:
+def iter_parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterator[PartResult]:
     """The parts of a finished crawl, by canonical URL; at least one.
 
     Args:
@@ -95,30 +99,30 @@ def parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterator[Out
         spool: what was fetched.
         rows: its verdicts, sorted by URL.
     """
-    segment = f"{source}-{_segment(spool, rows)}"
-    collected = Parts(source)
+    segment = f"{source}-{_segment_digest(spool, rows)}"
+    collected = CapturePartWriter(source)
     empty = True
     for row in rows:
         url = row["url"]
         if row["verdict"] == KEPT:
-            capture = spool.capture(url)
-            collected.keep(capture, url, robots=row["robots"], segment=segment)
+            capture = spool.read_capture(url)
+            collected.add_capture(capture, url, robots=row["robots"], segment=segment)
         else:
-            content = spool.capture(url).payload if url in spool.offsets else b""
-            fate = Fate(row["verdict"], row["reason"], row["evidence"])
-            collected.reject(url, fate, content)
+            content = spool.read_capture(url).payload if url in spool.offsets else b""
+            fate = FetchVerdict(row["verdict"], row["reason"], row["evidence"])
+            collected.add_rejected(url, fate, content)
         if collected.full:
-            yield collected.take()
+            yield collected.flush()
             empty = False
     if empty or len(collected):
-        yield collected.take()
+        yield collected.flush()
 
 
-def _segment(spool: Spool, rows: list[dict[str, Any]]) -> str:
+def _segment_digest(spool: Spool, rows: list[dict[str, Any]]) -> str:
     """12 hexadecimal characters of all addresses kept and of what they gave; no fetch times."""
     hasher = hashlib.sha256()
     for row in rows:
         if row["verdict"] == KEPT:
-            digest = payload_digest(spool.capture(row["url"]).payload)
+            digest = payload_digest(spool.read_capture(row["url"]).payload)
             hasher.update(f"{row['url']} {digest}\n".encode())
     return hasher.hexdigest()[:12]

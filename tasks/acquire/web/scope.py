@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from infra.formats.urls import MAX_LENGTH, canonical
+from infra.formats.urls import MAX_URL_LENGTH, canonicalize_url
 
-__all__ = ["MAX_LENGTH", "Scope", "canonical", "host", "origin"]
+__all__ = ["MAX_URL_LENGTH", "Scope", "canonicalize_url", "host", "origin"]
 
 
 def origin(url: str) -> str:

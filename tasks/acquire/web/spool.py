@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 from infra.formats import warc
 from infra.store.cache_dir import cache_root
 
-_ROBOTS = "robots:"
+_ROBOTS_PREFIX = "robots:"
 CRAWL_LOG = "crawl.log"
 
 
-def scratch() -> Path:
+def spool_root() -> Path:
     """Where crawls in progress lie."""
     return cache_root() / "spool"
 
@@ -42,38 +42,38 @@ class Spool:
         """Addresses that gave no answer, with the reason and its evidence."""
         self.robots: dict[str, tuple[int | None, bytes]] = {}
         """Status and body of each origin's robots.txt; no status: unreachable."""
-        self._records = folder / "spool.warc.gz"
-        self._verdicts = folder / "verdicts.jsonl"
-        self._write: BinaryIO | None = None
-        self._read: BinaryIO | None = None
+        self._warc_path = folder / "spool.warc.gz"
+        self._verdicts_path = folder / "verdicts.jsonl"
+        self._writer: BinaryIO | None = None
+        self._reader: BinaryIO | None = None
         self._load()
 
     def _load(self) -> None:
-        if not self._records.exists():
+        if not self._warc_path.exists():
             return
         end: int | None = None
-        with self._records.open("rb") as stream:
+        with self._warc_path.open("rb") as stream:
             try:
-                for offset, capture in warc.captures(stream):
+                for offset, capture in warc.iter_captures(stream):
                     self._index(offset, capture)
-            except warc.Broken as error:
+            except warc.WarcReadError as error:
                 end = error.offset
         if end is not None:
-            self._forget(end)
-            os.truncate(self._records, end)
+            self._discard_from(end)
+            os.truncate(self._warc_path, end)
 
     def _index(self, offset: int, capture: warc.Capture) -> None:
         if capture.kind == "response":
             self.offsets[capture.url] = offset
             return
         body = json.loads(capture.payload)
-        if capture.url.startswith(_ROBOTS):
+        if capture.url.startswith(_ROBOTS_PREFIX):
             text = body["body"].encode("latin-1")
-            self.robots[capture.url.removeprefix(_ROBOTS)] = body["status"], text
+            self.robots[capture.url.removeprefix(_ROBOTS_PREFIX)] = body["status"], text
         else:
             self.failures[capture.url] = body
 
-    def _forget(self, end: int) -> None:
+    def _discard_from(self, end: int) -> None:
         for url in [url for url, offset in self.offsets.items() if offset >= end]:
             del self.offsets[url]
 
@@ -86,62 +86,62 @@ class Spool:
         return len(self.offsets) + len(self.failures)
 
     def _append(self, record: bytes) -> int:
-        if self._write is None:
-            self._write = self._records.open("ab")
-        offset = self._write.tell()
-        self._write.write(record)
-        self._write.flush()
+        if self._writer is None:
+            self._writer = self._warc_path.open("ab")
+        offset = self._writer.tell()
+        self._writer.write(record)
+        self._writer.flush()
         return offset
 
     def add(self, capture: warc.Capture) -> None:
         """Keeps an answer."""
-        self.offsets[capture.url] = self._append(warc.response(capture))
+        self.offsets[capture.url] = self._append(warc.response_record(capture))
 
-    def fail(self, url: str, reason: str, evidence: dict[str, Any]) -> None:
+    def add_failure(self, url: str, reason: str, evidence: dict[str, Any]) -> None:
         """Keeps the fact that an address gave no answer."""
         body = {"reason": reason, "evidence": evidence}
-        self._append(warc.note(url, warc.now(), json.dumps(body).encode()))
+        self._append(warc.metadata_record(url, warc.current_warc_date(), json.dumps(body).encode()))
         self.failures[url] = body
 
     def add_robots(self, origin: str, status: int | None, body: bytes) -> None:
         """Keeps what an origin's robots.txt said."""
         text = json.dumps({"status": status, "body": body.decode("latin-1")}).encode()
-        self._append(warc.note(_ROBOTS + origin, warc.now(), text))
+        self._append(warc.metadata_record(_ROBOTS_PREFIX + origin, warc.current_warc_date(), text))
         self.robots[origin] = status, body
 
-    def capture(self, url: str) -> warc.Capture:
+    def read_capture(self, url: str) -> warc.Capture:
         """The answer of an address. Raises ``KeyError`` if there is none."""
-        if self._read is None:
-            self._read = self._records.open("rb")
-        return warc.capture_at(self._read, self.offsets[url])
+        if self._reader is None:
+            self._reader = self._warc_path.open("rb")
+        return warc.read_capture(self._reader, self.offsets[url])
 
-    def finish(self, rows: Iterator[dict[str, Any]]) -> None:
+    def write_verdicts(self, rows: Iterator[dict[str, Any]]) -> None:
         """Writes the verdicts on all addresses, in one step: the crawl is then complete."""
-        draft = self._verdicts.with_suffix(".tmp")
+        draft = self._verdicts_path.with_suffix(".tmp")
         with draft.open("w", encoding="utf-8") as file:
             for row in rows:
                 file.write(json.dumps(row, sort_keys=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self._verdicts)
+        draft.replace(self._verdicts_path)
 
-    def verdicts(self) -> list[dict[str, Any]] | None:
+    def read_verdicts(self) -> list[dict[str, Any]] | None:
         """The verdicts of a complete crawl, in order; ``None`` while it goes on."""
-        if not self._verdicts.exists():
+        if not self._verdicts_path.exists():
             return None
-        with self._verdicts.open(encoding="utf-8") as file:
+        with self._verdicts_path.open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
     def close(self) -> None:
         """Closes the files; everything written stays."""
-        for file in (self._write, self._read):
+        for file in (self._writer, self._reader):
             if file is not None:
                 file.close()
-        self._write = self._read = None
+        self._writer = self._reader = None
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_spool(folder: Path) -> Iterator[None]:
     """Holds a crawl's folder against a second crawler on this machine; waits for its end."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as file:
@@ -149,7 +149,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def remove(folder: Path) -> None:
+def remove_spool(folder: Path) -> None:
     """Removes a crawl's folder, when its data set has been committed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)

@@ -3,72 +3,72 @@
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 from infra.formats.arrow_text import Offsets
 from tasks.annotate.signals.tokens import Bytes
 
 # Sorts of window.
-AT, NUMBER, DOTTED, IBAN, IPV6 = range(5)
+EMAIL, NUMBER, DOTTED, IBAN, IPV6 = range(5)
 
-LOCAL = 64  # characters of a mailbox name (RFC 5321, 4.5.3.1.1)
-DOMAIN = 253  # characters of a domain name (RFC 1035, 2.3.4)
-SHORTEST_IBAN = 15
-IPV6_SPAN = 40  # 39 characters, and one to see where it ends
-IBAN_SPAN = 43  # 34 characters in groups of four, and one to see where it ends
-FEWEST_DIGITS = 7  # of a phone number
-FEWEST_DOTTED = 4  # digits of an IPv4 address
+MAX_LOCAL_PART = 64  # characters of a mailbox name (RFC 5321, 4.5.3.1.1)
+MAX_DOMAIN = 253  # characters of a domain name (RFC 1035, 2.3.4)
+MIN_IBAN_CHARS = 15
+MAX_IPV6_SPAN = 40  # 39 characters, and one to see where it ends
+MAX_IBAN_SPAN = 43  # 34 characters in groups of four, and one to see where it ends
+MIN_PHONE_DIGITS = 7  # of a phone number
+MIN_IPV4_DIGITS = 4  # digits of an IPv4 address
 
 
-@kernel
-def _digit(byte: int) -> bool:
+@jit
+def _is_digit(byte: int) -> bool:
     return 0x30 <= byte <= 0x39
 
 
-@kernel
-def _upper(byte: int) -> bool:
+@jit
+def _is_upper(byte: int) -> bool:
     return 0x41 <= byte <= 0x5A
 
 
-@kernel
-def _alnum(byte: int) -> bool:
+@jit
+def _is_alnum(byte: int) -> bool:
     return 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A
 
 
-@kernel
-def _hex(byte: int) -> bool:
+@jit
+def _is_hex(byte: int) -> bool:
     return 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x46 or 0x61 <= byte <= 0x66
 
 
-@kernel
-def _local(byte: int) -> bool:
-    return _alnum(byte) or byte in (0x2E, 0x5F, 0x25, 0x2B, 0x2D)  # . _ % + -
+@jit
+def _is_local_part_char(byte: int) -> bool:
+    return _is_alnum(byte) or byte in (0x2E, 0x5F, 0x25, 0x2B, 0x2D)  # . _ % + -
 
 
-@kernel
-def _separator(byte: int) -> bool:
+@jit
+def _is_separator(byte: int) -> bool:
     return byte in (0x20, 0x2E, 0x2D, 0x28, 0x29, 0x2F)  # space . - ( ) /
 
 
-@kernel
+@jit
 def _starts_ipv6(data: Bytes, start: int, i: int, end: int) -> bool:
     """Whether a group of four that begins with 2 or 3, as all of 2000::/3, and a colon follow."""
     if i + 5 >= end or data[i] not in (0x32, 0x33) or data[i + 4] != 0x3A:
         return False
-    return i == start or not (_alnum(data[i - 1]) or data[i - 1] == 0x3A)
+    return i == start or not (_is_alnum(data[i - 1]) or data[i - 1] == 0x3A)
 
 
-@kernel
+@jit
 def _starts_iban(data: Bytes, start: int, i: int, end: int) -> bool:
     """Whether two capitals (the first one known) and two digits follow, not inside a word."""
-    if i + SHORTEST_IBAN > end or not _upper(data[i + 1]):
+    if i + MIN_IBAN_CHARS > end or not _is_upper(data[i + 1]):
         return False
-    if not (_digit(data[i + 2]) and _digit(data[i + 3])):
+    if not (_is_digit(data[i + 2]) and _is_digit(data[i + 3])):
         return False
-    return i == start or not _alnum(data[i - 1])
+    return i == start or not _is_alnum(data[i - 1])
 
 
-@kernel
-def scan(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -> int:
+@jit
+def scan_candidates(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -> int:
     """Propose windows in n documents.
 
     Args:
@@ -89,22 +89,26 @@ def scan(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -> int:
             sort = -1
             first = last = i
             if byte == 0x40:
-                while first > start and _local(data[first - 1]) and i - first <= LOCAL:
+                while (
+                    first > start
+                    and _is_local_part_char(data[first - 1])
+                    and i - first <= MAX_LOCAL_PART
+                ):
                     first -= 1
                 last = i + 1
                 while (
                     last < end
-                    and last - i <= DOMAIN
-                    and (_alnum(data[last]) or data[last] == 0x2E or data[last] == 0x2D)
+                    and last - i <= MAX_DOMAIN
+                    and (_is_alnum(data[last]) or data[last] == 0x2E or data[last] == 0x2D)
                 ):
                     last += 1
                 if first < i and last > i + 1:
-                    sort = AT
-            elif _digit(byte):
+                    sort = EMAIL
+            elif _is_digit(byte):
                 if _starts_ipv6(data, start, i, end):
                     last = i
-                    while last < min(end, i + IPV6_SPAN) and (
-                        _hex(data[last]) or data[last] == 0x3A
+                    while last < min(end, i + MAX_IPV6_SPAN) and (
+                        _is_hex(data[last]) or data[last] == 0x3A
                     ):
                         last += 1
                     sort = IPV6
@@ -113,11 +117,11 @@ def scan(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -> int:
                     last = i
                     j = i
                     while j < end:
-                        if _digit(data[j]):
+                        if _is_digit(data[j]):
                             digits += 1
                             apart = 0
                             last = j + 1
-                        elif _separator(data[j]) and apart < 2:
+                        elif _is_separator(data[j]) and apart < 2:
                             apart += 1
                             dots += data[j] == 0x2E
                         else:
@@ -126,12 +130,12 @@ def scan(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -> int:
                     numbers = last
                     while first > start and first > i - 2 and data[first - 1] in (0x28, 0x2B):
                         first -= 1
-                    if digits >= FEWEST_DOTTED and dots >= 3:
+                    if digits >= MIN_IPV4_DIGITS and dots >= 3:
                         sort = DOTTED
-                    elif digits >= FEWEST_DIGITS:
+                    elif digits >= MIN_PHONE_DIGITS:
                         sort = NUMBER
-            elif _upper(byte) and _starts_iban(data, start, i, end):
-                last = min(end, i + IBAN_SPAN)
+            elif _is_upper(byte) and _starts_iban(data, start, i, end):
+                last = min(end, i + MAX_IBAN_SPAN)
                 sort = IBAN
             if sort >= 0:
                 if count < out.shape[0]:
@@ -143,8 +147,8 @@ def scan(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -> int:
     return count
 
 
-@kernel
-def characters(data: Bytes, start: int, positions: npt.NDArray[np.int64]) -> None:
+@jit
+def to_char_offsets(data: Bytes, start: int, positions: npt.NDArray[np.int64]) -> None:
     """Turn ascending byte positions into character offsets from byte ``start``, in place."""
     at = start
     seen = 0

@@ -29,7 +29,7 @@ IBAN_LENGTHS = MappingProxyType(
 )
 
 # Issuer prefixes of payment cards (ISO/IEC 7812): first and last prefix, lengths in digits.
-CARDS = (
+CARD_IIN_RANGES = (
     ("4", "4", (13, 16, 19)),  # Visa
     ("51", "55", (16,)),  # Mastercard
     ("2221", "2720", (16,)),  # Mastercard
@@ -52,14 +52,14 @@ CARDS = (
 )
 
 # Country calling codes of one and two digits (ITU-T E.164); all others have three.
-_TWO = (
+_TWO_DIGIT_CODES = (
     *("20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46"),
     *("47", "48", "49", "51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63"),
     *("64", "65", "66", "81", "82", "84", "86", "90", "91", "92", "93", "94", "95", "98"),
 )
-_THREE = ("21", "22", "23", "24", "25", "26", "29", "35", "37", "38", "42", "50", "59", "67", "68",
+_THREE_DIGIT_PREFIXES = ("21", "22", "23", "24", "25", "26", "29", "35", "37", "38", "42", "50", "59", "67", "68",
           "69", "80", "85", "87", "88", "96", "97", "99")  # fmt: skip
-_UNASSIGNED = ("210", "214", "215", "217", "219", "259", "384", "386", "388", "693", "694", "695",
+_UNASSIGNED_CODES = ("210", "214", "215", "217", "219", "259", "384", "386", "388", "693", "694", "695",
                "696", "697", "698", "699", "851", "854", "857", "858", "859", "871", "872", "873",
                "874", "875", "876", "877", "884", "885", "887", "889", "969", "978", "990",
                "991", "997", "999")  # fmt: skip
@@ -78,7 +78,7 @@ def is_card(digits: str) -> bool:
     """Whether digits are a possible payment card number: issuer, length and check digit fit."""
     if len(set(digits)) < 2:
         return False
-    for first, last, lengths in CARDS:
+    for first, last, lengths in CARD_IIN_RANGES:
         if len(digits) in lengths and first <= digits[: len(first)] <= last:
             return luhn(digits)
     return False
@@ -100,6 +100,6 @@ def is_e164(digits: str) -> bool:
         return len(digits) == 11 and digits[1] in "23456789"
     if digits.startswith("7"):
         return len(digits) == 11
-    if digits[:2] in _TWO:
+    if digits[:2] in _TWO_DIGIT_CODES:
         return True
-    return digits[:2] in _THREE and digits[:3] not in _UNASSIGNED
+    return digits[:2] in _THREE_DIGIT_PREFIXES and digits[:3] not in _UNASSIGNED_CODES

@@ -7,19 +7,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.formats.arrow_text import utf8
+from infra.formats.arrow_text import utf8_buffers
 from tasks.annotate.pii import candidate_scan
-from tasks.annotate.pii.detectors import KINDS, Found, check
+from tasks.annotate.pii.detectors import KINDS, PiiSpan, detect
 
-SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
-TYPE = pa.list_(SPAN)
-CHAPTER_SPAN = pa.struct([("chapter", pa.int64()), *SPAN])
-CHAPTERS_TYPE = pa.list_(CHAPTER_SPAN)
+SPAN_TYPE = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
+SPANS_TYPE = pa.list_(SPAN_TYPE)
+CHAPTER_SPAN_TYPE = pa.struct([("chapter", pa.int64()), *SPAN_TYPE])
+CHAPTER_SPANS_TYPE = pa.list_(CHAPTER_SPAN_TYPE)
 
-_FIRST_WINDOWS = 1 << 12
+_INITIAL_WINDOWS = 1 << 12
 
 
-def settle(found: list[Found]) -> list[Found]:
+def resolve_overlaps(spans: list[PiiSpan]) -> list[PiiSpan]:
     """Spans that do not overlap, in the order of the text.
 
     Of overlapping ones the kind that comes first in ``KINDS`` stays; of one kind the longer, then
@@ -28,7 +28,7 @@ def settle(found: list[Found]) -> list[Found]:
     rank = {kind: place for place, kind in enumerate(KINDS)}
     kept: list[tuple[int, int, str]] = []
     for kind, start, end in sorted(
-        set(found), key=lambda item: (rank[item[0]], item[1] - item[2], item[1])
+        set(spans), key=lambda item: (rank[item[0]], item[1] - item[2], item[1])
     ):
         place = bisect_left(kept, (start,))
         after_last = place == 0 or kept[place - 1][1] <= start
@@ -37,19 +37,19 @@ def settle(found: list[Found]) -> list[Found]:
     return [(kind, start, end) for start, end, kind in kept]
 
 
-def find(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
+def find_pii(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
     """The personal data in n texts.
 
     Returns:
         n lists of (start, end, kind): character offsets into the text, as Python slices it, in
         ascending order and without overlap; ``kind`` is one of ``kinds.KINDS``.
     """
-    offsets, data = utf8(text)
-    proposed = np.empty((_FIRST_WINDOWS, 4), np.int64)
-    count = candidate_scan.scan(offsets, data, proposed)
+    offsets, data = utf8_buffers(text)
+    proposed = np.empty((_INITIAL_WINDOWS, 4), np.int64)
+    count = candidate_scan.scan_candidates(offsets, data, proposed)
     if count > len(proposed):
         proposed = np.empty((count, 4), np.int64)
-        candidate_scan.scan(offsets, data, proposed)
+        candidate_scan.scan_candidates(offsets, data, proposed)
     rows: list[list[dict[str, Any]]] = [[] for _ in range(offsets.size - 1)]
     bounds = np.searchsorted(proposed[:count, 0], np.arange(offsets.size))
     for row, spans in enumerate(rows):
@@ -61,21 +61,21 @@ def find(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
         found = [
             item
             for _, sort, first, last in mine.tolist()
-            for item in check(sort, document, first - start, last - start)
+            for item in detect(sort, document, first - start, last - start)
         ]
         if not found:
             continue
-        settled = settle(found)
+        settled = resolve_overlaps(found)
         positions = np.array([place for item in settled for place in item[1:]], np.int64) + start
-        candidate_scan.characters(data, start, positions)
+        candidate_scan.to_char_offsets(data, start, positions)
         spans.extend(
             {"start": int(positions[2 * k]), "end": int(positions[2 * k + 1]), "kind": item[0]}
             for k, item in enumerate(settled)
         )
-    return pa.array(rows, TYPE)
+    return pa.array(rows, SPANS_TYPE)
 
 
-def find_in_chapters(chapters: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
+def find_pii_in_chapters(chapters: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
     """The personal data in the chapter titles of n documents.
 
     Args:
@@ -83,13 +83,13 @@ def find_in_chapters(chapters: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
 
     Returns:
         n lists of (chapter, start, end, kind): the chapter's place among its document's, and what
-        ``find`` says of its title.
+        ``find_pii`` says of its title.
     """
     rows: list[list[dict[str, Any]]] = [[] for _ in range(len(chapters))]
     parents = pc.list_parent_indices(chapters).to_pylist()
     titles = pc.struct_field(pc.list_flatten(chapters), "title")
     first: dict[int, int] = {}
-    for place, (row, spans) in enumerate(zip(parents, find(titles).to_pylist(), strict=True)):
+    for place, (row, spans) in enumerate(zip(parents, find_pii(titles).to_pylist(), strict=True)):
         chapter = place - first.setdefault(row, place)
         rows[row] += [{"chapter": chapter, **span} for span in spans]
-    return pa.array(rows, CHAPTERS_TYPE)
+    return pa.array(rows, CHAPTER_SPANS_TYPE)

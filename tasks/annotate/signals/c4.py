@@ -12,25 +12,25 @@ ASCII terminal that a word character follows.
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
-from infra.formats.unicode_tables import ALPHA, LINE, PUNCT, SPACE, WORD, decode
-from tasks.annotate.signals.lines import strip
+from infra.compute.jit import jit
+from infra.formats.unicode_tables import ALPHA, LINE_BREAK, PUNCT, SPACE, WORD, decode_utf8
+from tasks.annotate.signals.lines import strip_bounds
 from tasks.annotate.signals.tokens import Bytes, Table
 
-# Places in the output of `judge`.
+# Places in the output of `count_c4_lines`.
 LINES, KEPT_LINES, TERMINAL_LINES, SENTENCES, TERMINAL_SENTENCES, LOREM_IPSUM, CURLY_BRACE = range(
     7
 )
-COUNTS = 7
+N_COUNTS = 7
 
-LONGEST_WORD = 1000  # characters
-FEWEST_WORDS = 3  # in a line
+MAX_WORD_CHARS = 1000  # characters
+MIN_LINE_WORDS = 3  # in a line
 
 LOREM = np.frombuffer(b"lorem ipsum", dtype=np.uint8)
 JAVASCRIPT = np.frombuffer(b"javascript", dtype=np.uint8)
 CITATION_NEEDED = np.frombuffer(b"[citation needed]", dtype=np.uint8)
 EDIT = np.frombuffer(b"[edit]", dtype=np.uint8)
-# Phrases of notices that C4 removes, in the bytes of `_notice`.
+# Phrases of notices that C4 removes, in the bytes of `_policy_phrase_at`.
 TERMS_OF_USE = np.frombuffer(b"terms of use", dtype=np.uint8)
 PRIVACY_POLICY = np.frombuffer(b"privacy policy", dtype=np.uint8)
 COOKIE_POLICY = np.frombuffer(b"cookie policy", dtype=np.uint8)
@@ -39,8 +39,8 @@ USE_OF_COOKIES = np.frombuffer(b"use of cookies", dtype=np.uint8)
 USE_COOKIES = np.frombuffer(b"use cookies", dtype=np.uint8)
 
 
-@kernel
-def _at(line: Bytes, size: int, i: int, phrase: Bytes) -> bool:
+@jit
+def _phrase_at(line: Bytes, size: int, i: int, phrase: Bytes) -> bool:
     """Whether ``phrase`` stands at byte ``i`` of the first ``size`` bytes of ``line``."""
     if i + phrase.size > size:
         return False
@@ -50,33 +50,33 @@ def _at(line: Bytes, size: int, i: int, phrase: Bytes) -> bool:
     return k == phrase.size
 
 
-@kernel
-def _notice(line: Bytes, size: int, i: int) -> bool:
+@jit
+def _policy_phrase_at(line: Bytes, size: int, i: int) -> bool:
     """Whether a phrase about terms, privacy or cookies stands at byte ``i``."""
     byte = line[i]
     if byte == 0x74:
-        return _at(line, size, i, TERMS_OF_USE)
+        return _phrase_at(line, size, i, TERMS_OF_USE)
     if byte == 0x70:
-        return _at(line, size, i, PRIVACY_POLICY)
+        return _phrase_at(line, size, i, PRIVACY_POLICY)
     if byte == 0x63:
-        return _at(line, size, i, COOKIE_POLICY)
+        return _phrase_at(line, size, i, COOKIE_POLICY)
     if byte == 0x75:
         return (
-            _at(line, size, i, USES_COOKIES)
-            or _at(line, size, i, USE_OF_COOKIES)
-            or _at(line, size, i, USE_COOKIES)
+            _phrase_at(line, size, i, USES_COOKIES)
+            or _phrase_at(line, size, i, USE_OF_COOKIES)
+            or _phrase_at(line, size, i, USE_COOKIES)
         )
     return False
 
 
-@kernel
-def _citation(data: Bytes, i: int, end: int) -> int:
+@jit
+def _skip_citation(data: Bytes, i: int, end: int) -> int:
     """The byte after a Wikipedia citation mark that starts at ``i``, or ``i`` if none does."""
     if data[i] != 0x5B:
         return i
-    if _at(data, end, i, CITATION_NEEDED):
+    if _phrase_at(data, end, i, CITATION_NEEDED):
         return i + CITATION_NEEDED.size
-    if _at(data, end, i, EDIT):
+    if _phrase_at(data, end, i, EDIT):
         return i + EDIT.size
     j = i + 1
     while j < end and 0x30 <= data[j] <= 0x39:
@@ -84,13 +84,13 @@ def _citation(data: Bytes, i: int, end: int) -> int:
     return j + 1 if j < end and data[j] == 0x5D else i
 
 
-@kernel
-def _clean(data: Bytes, start: int, end: int, line: Bytes) -> int:
+@jit
+def _clean_line(data: Bytes, start: int, end: int, line: Bytes) -> int:
     """Copy a line without citation marks, ASCII letters in lower case; return its bytes."""
     size = 0
     i = start
     while i < end:
-        after = _citation(data, i, end)
+        after = _skip_citation(data, i, end)
         if after > i:
             i = after
             continue
@@ -101,8 +101,8 @@ def _clean(data: Bytes, start: int, end: int, line: Bytes) -> int:
     return size
 
 
-@kernel
-def _ends_sentence(line: Bytes, size: int) -> bool:
+@jit
+def _has_terminal_punctuation(line: Bytes, size: int) -> bool:
     """Whether a line ends in one of C4's terminal marks, and not in three full stops."""
     if size == 0:
         return False
@@ -112,19 +112,19 @@ def _ends_sentence(line: Bytes, size: int) -> bool:
     return last in (0x3F, 0x21, 0x22, 0x27)  # ? ! " '
 
 
-@kernel
-def sentences(line: Bytes, size: int, classes: Table, terminals: Table) -> int:
+@jit
+def count_sentences(line: Bytes, size: int, classes: Table, terminals: Table) -> int:
     """The sentences in the first ``size`` bytes of ``line``; an unfinished one counts."""
     count = 0
     closed = True
     before = two_before = 0
     i = 0
     while i < size:
-        point, i = decode(line, i)
+        point, i = decode_utf8(line, i)
         if terminals[point]:
             after = 0
             if i < size:
-                after, _ = decode(line, i)
+                after, _ = decode_utf8(line, i)
             ends = True
             if point < 0x80:
                 ends = not classes[after] & WORD
@@ -139,8 +139,8 @@ def sentences(line: Bytes, size: int, classes: Table, terminals: Table) -> int:
     return count
 
 
-@kernel
-def judge(
+@jit
+def count_c4_lines(
     data: Bytes,
     start: int,
     end: int,
@@ -155,12 +155,12 @@ def judge(
         data: valid UTF-8.
         start: first byte of the document.
         end: byte after its last.
-        classes: `infra.formats.unicode_tables.tables`.
+        classes: `infra.formats.unicode_tables.char_tables`.
         terminals: uint8[0x110000], 1 where a character ends a sentence.
         line: scratch for the bytes of the longest line.
         out: int64[COUNTS], filled.
     """
-    out[:COUNTS] = 0
+    out[:N_COUNTS] = 0
     i = start
     while i < end:
         begin = i
@@ -169,11 +169,11 @@ def judge(
         stop = end
         while i < end:
             at = i
-            point, i = decode(data, i)
+            point, i = decode_utf8(data, i)
             flags = classes[point]
             if flags & SPACE:
                 length = 0
-                if flags & LINE:
+                if flags & LINE_BREAK:
                     stop = at
                     if point == 0x0D and i < end and data[i] == 0x0A:
                         i += 1
@@ -183,23 +183,23 @@ def judge(
             length += 1
             longest = max(longest, length)
         out[LINES] += 1
-        begin, stop = strip(data, begin, stop, classes)
-        size = _clean(data, begin, stop, line)
-        terminal = _ends_sentence(line, size)
+        begin, stop = strip_bounds(data, begin, stop, classes)
+        size = _clean_line(data, begin, stop, line)
+        terminal = _has_terminal_punctuation(line, size)
         out[TERMINAL_LINES] += terminal
-        if longest > LONGEST_WORD or words < FEWEST_WORDS:
+        if longest > MAX_WORD_CHARS or words < MIN_LINE_WORDS:
             continue
         lorem = javascript = brace = notice = False
         for k in range(size):
             byte = line[k]
             if byte == 0x6C:
-                lorem = lorem or _at(line, size, k, LOREM)
+                lorem = lorem or _phrase_at(line, size, k, LOREM)
             elif byte == 0x6A:
-                javascript = javascript or _at(line, size, k, JAVASCRIPT)
+                javascript = javascript or _phrase_at(line, size, k, JAVASCRIPT)
             elif byte == 0x7B:
                 brace = True
             else:
-                notice = notice or _notice(line, size, k)
+                notice = notice or _policy_phrase_at(line, size, k)
         if lorem:
             out[LOREM_IPSUM] = 1
         if lorem or javascript:
@@ -208,7 +208,7 @@ def judge(
             out[CURLY_BRACE] = 1
         if brace or notice:
             continue
-        found = sentences(line, size, classes, terminals)
+        found = count_sentences(line, size, classes, terminals)
         out[KEPT_LINES] += 1
         out[SENTENCES] += found
         if terminal:

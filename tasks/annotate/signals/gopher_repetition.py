@@ -8,17 +8,17 @@ costs little more than its 2-grams. The result equals counting every n-gram at e
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
-from tasks.annotate.signals.tokens import Hashes, mix
+from infra.compute.jit import jit
+from tasks.annotate.signals.tokens import Hashes, fmix64
 
 Ints = npt.NDArray[np.int32]
 
-LONGEST = 10
-TOP = (2, 3, 4)
-DUPLICATED = (5, 6, 7, 8, 9, 10)
+MAX_N = 10
+TOP_NGRAM_SIZES = (2, 3, 4)
+DUP_NGRAM_SIZES = (5, 6, 7, 8, 9, 10)
 
 
-@kernel
+@jit
 def table_size(entries: int) -> int:
     """The power of two that holds ``entries`` keys at most half full."""
     size = 8
@@ -27,7 +27,7 @@ def table_size(entries: int) -> int:
     return size
 
 
-@kernel
+@jit
 def _intern(hashes: Hashes, count: int, table: Ints, firsts: Ints, classes: Ints) -> int:
     """Number equal tokens alike, in order of first occurrence; return how many numbers there are."""
     size = table_size(count)
@@ -52,7 +52,7 @@ def _intern(hashes: Hashes, count: int, table: Ints, firsts: Ints, classes: Ints
     return distinct
 
 
-@kernel
+@jit
 def _keep_repeated(positions: Ints, classes: Ints, count: int, distinct: int, tally: Ints) -> int:
     """Drop the positions whose class occurs once; return how many are left."""
     tally[:distinct] = 0
@@ -67,7 +67,7 @@ def _keep_repeated(positions: Ints, classes: Ints, count: int, distinct: int, ta
     return kept
 
 
-@kernel
+@jit
 def _extend(
     positions: Ints,
     classes: Ints,
@@ -88,7 +88,7 @@ def _extend(
         if positions[j + 1] != positions[j] + 1:
             continue
         key = (np.uint64(classes[j]) << np.uint64(32)) | np.uint64(classes[j + 1])
-        slot = int(np.int64(mix(key) & np.uint64(size - 1)))
+        slot = int(np.int64(fmix64(key) & np.uint64(size - 1)))
         while True:
             known = int(table[slot]) - 1
             if known < 0:
@@ -106,15 +106,15 @@ def _extend(
     return kept, distinct
 
 
-@kernel
-def _top(
+@jit
+def _top_ngram_chars(
     n: int,
     positions: Ints,
     classes: Ints,
     kept: int,
     distinct: int,
     tally: Ints,
-    ends: npt.NDArray[np.int64],
+    char_offsets: npt.NDArray[np.int64],
 ) -> int:
     """Characters of the most frequent n-gram, of equals the first, times its occurrences."""
     best = 1
@@ -128,18 +128,18 @@ def _top(
         if classes[j] == winner:
             at = int(positions[j])
             break
-    return int(best * (ends[at + n] - ends[at] + n - 1))
+    return int(best * (char_offsets[at + n] - char_offsets[at] + n - 1))
 
 
-@kernel
-def _duplicated(
+@jit
+def _dup_ngram_chars(
     n: int,
     positions: Ints,
     classes: Ints,
     kept: int,
     distinct: int,
     seen: Ints,
-    ends: npt.NDArray[np.int64],
+    char_offsets: npt.NDArray[np.int64],
 ) -> int:
     """Characters of the n-grams seen before, reading from the left and skipping each one found."""
     seen[:distinct] = 0
@@ -150,19 +150,19 @@ def _duplicated(
         if at < free:
             continue
         if seen[classes[j]]:
-            total += ends[at + n] - ends[at]
+            total += char_offsets[at + n] - char_offsets[at]
             free = at + n
         else:
             seen[classes[j]] = 1
     return total
 
 
-@kernel
-def repetition(
+@jit
+def ngram_repetition(
     hashes: Hashes,
-    ends: npt.NDArray[np.int64],
+    char_offsets: npt.NDArray[np.int64],
     count: int,
-    ints: npt.NDArray[np.int32],
+    scratch: npt.NDArray[np.int32],
     table: Ints,
     keys: Hashes,
     out: npt.NDArray[np.int64],
@@ -171,25 +171,29 @@ def repetition(
 
     Args:
         hashes: the tokens' hashes, at least ``count``.
-        ends: int64[count + 1], characters of all tokens before each one.
+        char_offsets: int64[count + 1], characters of all tokens before each one.
         count: number of tokens.
-        ints: int32[3, >= count], scratch.
+        scratch: int32[3, >= count], scratch.
         table: int32[>= table_size(count)], scratch.
         keys: uint64[>= count], scratch.
         out: int64[9], filled with the characters for n = 2, 3, ..., 10; 0 for a text that is
             shorter than n tokens.
     """
-    positions, classes, tally = ints[0], ints[1], ints[2]
+    positions, classes, tally = scratch[0], scratch[1], scratch[2]
     distinct = _intern(hashes, count, table, tally, classes)
     for i in range(count):
         positions[i] = i
     kept = _keep_repeated(positions, classes, count, distinct, tally)
-    for n in range(2, LONGEST + 1):
+    for n in range(2, MAX_N + 1):
         kept, distinct = _extend(positions, classes, kept, table, keys)
         kept = _keep_repeated(positions, classes, kept, distinct, tally)
         if count < n:
             out[n - 2] = 0
         elif n <= 4:
-            out[n - 2] = _top(n, positions, classes, kept, distinct, tally, ends)
+            out[n - 2] = _top_ngram_chars(
+                n, positions, classes, kept, distinct, tally, char_offsets
+            )
         else:
-            out[n - 2] = _duplicated(n, positions, classes, kept, distinct, tally, ends)
+            out[n - 2] = _dup_ngram_chars(
+                n, positions, classes, kept, distinct, tally, char_offsets
+            )

@@ -8,19 +8,19 @@ Three ways to cut lines are in use upstream, and each signal keeps the one it wa
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
-from infra.formats.unicode_tables import LINE, SPACE, decode
+from infra.compute.jit import jit
+from infra.formats.unicode_tables import LINE_BREAK, SPACE, decode_utf8
 from tasks.annotate.signals.gopher_repetition import table_size
-from tasks.annotate.signals.tokens import Bytes, Hashes, Table, mix
+from tasks.annotate.signals.tokens import Bytes, Hashes, Table, fmix64
 
 # Places in the output of `duplicates`.
-R_LINES, R_DUP_LINES, R_DUP_CHARS = 0, 1, 2
+NEWLINE_RUN_LINES, NEWLINE_RUN_DUP_LINES, NEWLINE_RUN_DUP_CHARS = 0, 1, 2
 PARAGRAPHS, DUP_PARAGRAPHS, PARAGRAPH_DUP_CHARS = 3, 4, 5
-N_LINES, N_DUP_CHARS, N_TERMINAL, N_SHORT, NEWLINES = 6, 7, 8, 9, 10
+NONBLANK_LINES, NONBLANK_DUP_CHARS, NONBLANK_TERMINAL, NONBLANK_SHORT, NEWLINES = 6, 7, 8, 9, 10
 CHARACTERS = 11
-# Places in the output of `endings`.
-S_LINES, S_BULLETS, S_ELLIPSES, HASHES, ELLIPSES = 12, 13, 14, 15, 16
-COUNTS = 17
+# Places in the output of `count_bullets_and_ellipses`.
+SPLITLINES_LINES, SPLITLINES_BULLETS, SPLITLINES_ELLIPSES, HASH_SIGNS, ELLIPSES = 12, 13, 14, 15, 16
+N_COUNTS = 17
 
 SHORT_LINE = 30  # characters; FineWeb
 
@@ -29,8 +29,8 @@ _SEED = np.uint64(0xCBF29CE484222325)
 _PRIME = np.uint64(0x100000001B3)
 
 
-@kernel
-def newlines(data: Bytes, start: int, end: int) -> int:
+@jit
+def count_newlines(data: Bytes, start: int, end: int) -> int:
     """The newline bytes in ``data[start:end]``."""
     found = 0
     for i in range(start, end):
@@ -38,11 +38,11 @@ def newlines(data: Bytes, start: int, end: int) -> int:
     return found
 
 
-@kernel
-def strip(data: Bytes, start: int, end: int, classes: Table) -> tuple[int, int]:
+@jit
+def strip_bounds(data: Bytes, start: int, end: int, classes: Table) -> tuple[int, int]:
     """The bounds of ``data[start:end]`` without the white space around it, as ``str.strip``."""
     while start < end:
-        point, after = decode(data, start)
+        point, after = decode_utf8(data, start)
         if not classes[point] & SPACE:
             break
         start = after
@@ -50,15 +50,15 @@ def strip(data: Bytes, start: int, end: int, classes: Table) -> tuple[int, int]:
         at = end - 1
         while (data[at] & 0xC0) == 0x80:  # back to the character's first byte
             at -= 1
-        point, _ = decode(data, at)
+        point, _ = decode_utf8(data, at)
         if not classes[point] & SPACE:
             break
         end = at
     return start, end
 
 
-@kernel
-def _seen(table: Hashes, size: int, value: np.uint64) -> bool:
+@jit
+def _test_and_add(table: Hashes, size: int, value: np.uint64) -> bool:
     """Whether the set holds ``value``, which it does from now on."""
     slot = np.int64(value & np.uint64(size - 1))
     while table[slot] != np.uint64(0):
@@ -69,12 +69,12 @@ def _seen(table: Hashes, size: int, value: np.uint64) -> bool:
     return False
 
 
-@kernel
-def lines(
+@jit
+def count_lines(
     data: Bytes,
     start: int,
     end: int,
-    breaks: int,
+    n_newlines: int,
     classes: Table,
     terminals: Table,
     table: Hashes,
@@ -86,13 +86,13 @@ def lines(
         data: valid UTF-8.
         start: first byte of the document.
         end: byte after its last.
-        breaks: its newlines.
-        classes: `infra.formats.unicode_tables.tables`.
+        n_newlines: its newlines.
+        classes: `infra.formats.unicode_tables.char_tables`.
         terminals: uint8[0x110000], 1 where a character ends a sentence.
         table: uint64[>= table_size(breaks + 2)], scratch.
         out: int64[COUNTS]; the places R_*, N_*, NEWLINES and CHARACTERS are filled.
     """
-    size = table_size(breaks + 2)
+    size = table_size(n_newlines + 2)
     table[:size] = np.uint64(0)
     r_lines = r_duplicates = r_chars = 0
     n_lines = n_chars = n_terminal = n_short = 0
@@ -105,7 +105,7 @@ def lines(
         blank = True
         at = i
         while i < end and data[i] != _NEWLINE:
-            last, i = decode(data, i)
+            last, i = decode_utf8(data, i)
             value = (value ^ np.uint64(last)) * _PRIME
             length += 1
             blank &= (classes[last] & SPACE) != 0
@@ -113,7 +113,7 @@ def lines(
         # Newlines in a row are one cut for kind R: only an empty first or last line is left of them.
         if length or at == start or i >= end:
             r_lines += 1
-            repeated = _seen(table, size, mix(value))
+            repeated = _test_and_add(table, size, fmix64(value))
             if repeated:
                 r_duplicates += 1
                 r_chars += length
@@ -126,31 +126,31 @@ def lines(
         if i >= end:
             break
         i += 1
-    out[R_LINES] = r_lines
-    out[R_DUP_LINES] = r_duplicates
-    out[R_DUP_CHARS] = r_chars
-    out[N_LINES] = n_lines
-    out[N_DUP_CHARS] = n_chars
-    out[N_TERMINAL] = n_terminal
-    out[N_SHORT] = n_short
-    out[NEWLINES] = breaks
-    out[CHARACTERS] = characters + breaks
+    out[NEWLINE_RUN_LINES] = r_lines
+    out[NEWLINE_RUN_DUP_LINES] = r_duplicates
+    out[NEWLINE_RUN_DUP_CHARS] = r_chars
+    out[NONBLANK_LINES] = n_lines
+    out[NONBLANK_DUP_CHARS] = n_chars
+    out[NONBLANK_TERMINAL] = n_terminal
+    out[NONBLANK_SHORT] = n_short
+    out[NEWLINES] = n_newlines
+    out[CHARACTERS] = characters + n_newlines
 
 
-@kernel
-def paragraphs(
+@jit
+def count_paragraphs(
     data: Bytes,
     start: int,
     end: int,
-    breaks: int,
+    n_newlines: int,
     classes: Table,
     table: Hashes,
     out: npt.NDArray[np.int64],
 ) -> None:
-    """Count paragraphs; arguments as for `lines`, the places *PARAGRAPH* of ``out`` are filled."""
-    size = table_size(breaks + 2)
+    """Count paragraphs; arguments as for `count_lines`, the places *PARAGRAPH* of ``out`` are filled."""
+    size = table_size(n_newlines + 2)
     table[:size] = np.uint64(0)
-    first, last = strip(data, start, end, classes)
+    first, last = strip_bounds(data, start, end, classes)
     count = duplicates = characters = 0
     i = first
     while True:
@@ -162,7 +162,7 @@ def paragraphs(
             length += (byte & 0xC0) != 0x80  # continuation bytes begin no character
             i += 1
         count += 1
-        if _seen(table, size, mix(value)):
+        if _test_and_add(table, size, fmix64(value)):
             duplicates += 1
             characters += length
         if i >= last:
@@ -174,9 +174,11 @@ def paragraphs(
     out[PARAGRAPH_DUP_CHARS] = characters
 
 
-@kernel
-def endings(data: Bytes, start: int, end: int, classes: Table, out: npt.NDArray[np.int64]) -> None:
-    """Count lines of kind S, their bullets and ellipses; arguments as for `lines`."""
+@jit
+def count_bullets_and_ellipses(
+    data: Bytes, start: int, end: int, classes: Table, out: npt.NDArray[np.int64]
+) -> None:
+    """Count lines of kind S, their bullets and ellipses; arguments as for `count_lines`."""
     count = bullets = ellipses = 0
     hashes = marks = 0
     i = start
@@ -185,7 +187,7 @@ def endings(data: Bytes, start: int, end: int, classes: Table, out: npt.NDArray[
         dots = 0
         ends_in_ellipsis = False
         while i < end:
-            point, i = decode(data, i)
+            point, i = decode_utf8(data, i)
             flags = classes[point]
             if point == 0x2E:
                 dots += 1
@@ -193,7 +195,7 @@ def endings(data: Bytes, start: int, end: int, classes: Table, out: npt.NDArray[
                     marks += 1
             else:
                 dots = 0
-            if flags & LINE:
+            if flags & LINE_BREAK:
                 if point == 0x0D and i < end and data[i] == _NEWLINE:
                     i += 1
                 break
@@ -207,8 +209,8 @@ def endings(data: Bytes, start: int, end: int, classes: Table, out: npt.NDArray[
         count += 1
         bullets += first == 0x2022 or first == 0x2D
         ellipses += ends_in_ellipsis
-    out[S_LINES] = count
-    out[S_BULLETS] = bullets
-    out[S_ELLIPSES] = ellipses
-    out[HASHES] = hashes
+    out[SPLITLINES_LINES] = count
+    out[SPLITLINES_BULLETS] = bullets
+    out[SPLITLINES_ELLIPSES] = ellipses
+    out[HASH_SIGNS] = hashes
     out[ELLIPSES] = marks

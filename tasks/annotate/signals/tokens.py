@@ -16,8 +16,17 @@ spaCy's English rules), so the rules here follow those closely without their tab
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
-from infra.formats.unicode_tables import ALPHA, CJK, DIGIT, SPACE, UPPER, WORD, decode, tables
+from infra.compute.jit import jit
+from infra.formats.unicode_tables import (
+    ALPHA,
+    CJK,
+    DIGIT,
+    SPACE,
+    UPPER,
+    WORD,
+    char_tables,
+    decode_utf8,
+)
 
 Bytes = npt.NDArray[np.uint8]
 Table = npt.NDArray[np.uint8]
@@ -31,8 +40,8 @@ _PRIME = np.uint64(0x100000001B3)
 _UNDERSCORE, _FULL_STOP = 0x5F, 0x2E
 
 
-@kernel
-def mix(value: np.uint64) -> np.uint64:
+@jit
+def fmix64(value: np.uint64) -> np.uint64:
     """Spread the entropy of 64 bits over all of them (MurmurHash3's fmix64); never 0."""
     value ^= value >> np.uint64(33)
     value *= np.uint64(0xFF51AFD7ED558CCD)
@@ -42,8 +51,8 @@ def mix(value: np.uint64) -> np.uint64:
     return value if value != np.uint64(0) else np.uint64(1)
 
 
-@kernel
-def splits(symbol: int, run: int, before: int, after: int) -> bool:
+@jit
+def is_separator(symbol: int, run: int, before: int, after: int) -> bool:
     """Whether symbols between two word characters end the word.
 
     Args:
@@ -68,14 +77,14 @@ def splits(symbol: int, run: int, before: int, after: int) -> bool:
     return symbol == 0x2026  # …
 
 
-@kernel
-def clings(symbol: int) -> bool:
+@jit
+def is_joiner(symbol: int) -> bool:
     r"""Whether a symbol stays with the word it touches: one of ``/ \ - + @ ^ ~ |``."""
     return symbol in (0x2F, 0x5C, 0x2D, 0x2B, 0x40, 0x5E, 0x7E, 0x7C)
 
 
-@kernel
-def _beyond(data: Bytes, i: int, end: int, classes: Table, before: int) -> int:
+@jit
+def _continue_word(data: Bytes, i: int, end: int, classes: Table, before: int) -> int:
     """Where a word that paused at byte ``i`` goes on behind symbols; ``i`` if it has ended."""
     first = 0
     run = 0
@@ -83,15 +92,15 @@ def _beyond(data: Bytes, i: int, end: int, classes: Table, before: int) -> int:
     clinging = i  # the byte after the symbols that stay with the word even if it ends here
     j = i
     while j < end:
-        point, following = decode(data, j)
+        point, following = decode_utf8(data, j)
         flags = int(classes[point])
         if flags & CJK or flags & SPACE:
             break
         if flags & WORD:
-            return i if run and splits(first, run if equal else 0, before, flags) else j
+            return i if run and is_separator(first, run if equal else 0, before, flags) else j
         if run == 0:
             first = point
-        if clinging == j and clings(point):
+        if clinging == j and is_joiner(point):
             clinging = following
         equal = equal and point == first
         run += 1
@@ -99,15 +108,15 @@ def _beyond(data: Bytes, i: int, end: int, classes: Table, before: int) -> int:
     return clinging
 
 
-@kernel
-def _kind(point: int, flags: int) -> int:
+@jit
+def _char_kind(point: int, flags: int) -> int:
     """What a character of a word makes of the word."""
     kind = IS_WORD if flags & WORD and point != _UNDERSCORE else 0
     return kind | (HAS_ALPHA if flags & ALPHA else 0)
 
 
-@kernel
-def tokenise(
+@jit
+def tokenize(
     data: Bytes,
     start: int,
     end: int,
@@ -122,7 +131,7 @@ def tokenise(
         data: valid UTF-8.
         start: first byte of the document.
         end: byte after its last.
-        classes: `infra.formats.unicode_tables.tables`.
+        classes: `infra.formats.unicode_tables.char_tables`.
         hashes: filled with a 64-bit hash of each token's characters.
         lengths: filled with the characters of each token.
         kinds: filled with ``IS_WORD`` (a letter, mark or digit is in it) and ``HAS_ALPHA`` bits.
@@ -135,7 +144,7 @@ def tokenise(
     word_end = -1  # the byte after the last word
     i = start
     while i < end:
-        point, after = decode(data, i)
+        point, after = decode_utf8(data, i)
         flags = int(classes[point])
         if flags & SPACE:
             i = after
@@ -144,26 +153,26 @@ def tokenise(
         length = 1
         kind = 0
         if not flags & WORD:
-            loose = clings(point) and i != word_end
+            loose = is_joiner(point) and i != word_end
             while after < end:
-                beyond, following = decode(data, after)
-                if not (loose and clings(beyond)) and not (point == beyond == _FULL_STOP):
+                beyond, following = decode_utf8(data, after)
+                if not (loose and is_joiner(beyond)) and not (point == beyond == _FULL_STOP):
                     break
                 value = (value ^ np.uint64(beyond)) * _PRIME
                 length += 1
                 after = following
             if loose and after < end:
-                beyond, following = decode(data, after)
+                beyond, following = decode_utf8(data, after)
                 if classes[beyond] & (WORD | CJK) == WORD:
                     point, after = beyond, following
                     flags = int(classes[point])
                     value = (value ^ np.uint64(point)) * _PRIME
                     length += 1
         if flags & WORD:
-            kind = _kind(point, flags)
+            kind = _char_kind(point, flags)
             resume = after
             while not flags & CJK and after < end:
-                point, following = decode(data, after)
+                point, following = decode_utf8(data, after)
                 inner = int(classes[point])
                 if after >= resume:
                     if inner & CJK:
@@ -171,16 +180,16 @@ def tokenise(
                     if inner & WORD:
                         flags = inner
                     else:
-                        resume = _beyond(data, after, end, classes, flags)
+                        resume = _continue_word(data, after, end, classes, flags)
                         if resume == after:
                             break
                 value = (value ^ np.uint64(point)) * _PRIME
                 length += 1
-                kind |= _kind(point, inner)
+                kind |= _char_kind(point, inner)
                 after = following
             word_end = after
         if count < hashes.size:
-            hashes[count] = mix(value)
+            hashes[count] = fmix64(value)
             lengths[count] = length
             kinds[count] = kind
         count += 1
@@ -188,16 +197,16 @@ def tokenise(
     return count
 
 
-def token_hash(word: str) -> np.uint64:
-    """The hash that `tokenise` gives a token of these characters.
+def hash_token(word: str) -> np.uint64:
+    """The hash that `tokenize` gives a token of these characters.
 
     Raises:
         ValueError: if they are not exactly one token.
     """
     data = np.frombuffer(word.encode(), dtype=np.uint8)
     hashes = np.zeros(1, np.uint64)
-    found = tokenise(
-        data, 0, data.size, tables()[0], hashes, np.zeros(1, np.int32), np.zeros(1, np.uint8)
+    found = tokenize(
+        data, 0, data.size, char_tables()[0], hashes, np.zeros(1, np.int32), np.zeros(1, np.uint8)
     )
     if found != 1:
         raise ValueError(f"{word!r} is {found} tokens, not one")

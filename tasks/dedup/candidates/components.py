@@ -12,33 +12,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
-from infra.compute.shuffle import Exchange
-from infra.dataset.dataset import BrokenPromise
+from infra.compute.jit import jit
+from infra.compute.shuffle import Shuffle
+from infra.dataset.dataset import IntegrityError
 from tasks.dedup.candidates.candidate_pairs import load_pairs
-from tasks.dedup.shuffle_plan import Layout, runs
+from tasks.dedup.shuffle_plan import ShufflePlan, find_equal_runs
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-EDGES, STARS = 2, 2  # rows: larger document, smaller document
-ROUNDS = 100  # of both steps; far more than a corpus of any size needs
+EDGE_WIDTH, STAR_WIDTH = 2, 2  # rows: larger document, smaller document
+MAX_ROUNDS = 100  # of both steps; far more than a corpus of any size needs
 
 
-class Unsettled(BrokenPromise):
+class NotConvergedError(IntegrityError):
     """Rounds that go on changing components, which the algorithm excludes."""
 
 
-@kernel
-def _root(parent: I64, i: int) -> int:
+@jit
+def _find_root(parent: I64, i: int) -> int:
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
     return i
 
 
-@kernel
-def components(n: int, edges: I64) -> I64:
+@jit
+def connected_components(n: int, edges: I64) -> I64:
     """The connected component of each of n nodes, named by its smallest member.
 
     Args:
@@ -50,19 +50,19 @@ def components(n: int, edges: I64) -> I64:
     """
     parent = np.arange(n)
     for k in range(len(edges)):
-        a = _root(parent, edges[k, 0])
-        b = _root(parent, edges[k, 1])
+        a = _find_root(parent, edges[k, 0])
+        b = _find_root(parent, edges[k, 1])
         # Linking to the smaller root keeps each tree's root its smallest member.
         if a < b:
             parent[b] = a
         else:
             parent[a] = b
     for i in range(n):
-        parent[i] = _root(parent, i)
+        parent[i] = _find_root(parent, i)
     return parent
 
 
-def united(pairs: U64) -> U64:
+def pairs_to_stars(pairs: U64) -> U64:
     """The components of pairs of documents, as stars.
 
     Args:
@@ -72,12 +72,12 @@ def united(pairs: U64) -> U64:
         uint64[m, 2]: each document but the smallest of its component, and that smallest; sorted.
     """
     nodes, places = np.unique(pairs.reshape(-1), return_inverse=True)
-    found = components(len(nodes), places.reshape(-1, 2).astype(np.int64))
+    found = connected_components(len(nodes), places.reshape(-1, 2).astype(np.int64))
     others = np.flatnonzero(found != np.arange(len(nodes)))
     return np.column_stack([nodes[others], nodes[found[others]]])
 
 
-def star(edges: U64, *, large: bool) -> U64:
+def star_step(edges: U64, *, large: bool) -> U64:
     """One step over edges grouped by their first end, which a partition holds whole.
 
     Args:
@@ -90,9 +90,9 @@ def star(edges: U64, *, large: bool) -> U64:
     """
     if not len(edges):
         return np.zeros((0, 2), np.uint64)
-    edges = _distinct(edges)
+    edges = _unique_edges(edges)
     node, neighbour = edges[:, 0], edges[:, 1]
-    first, sizes = runs(node)
+    first, sizes = find_equal_runs(node)
     least = np.minimum(neighbour[first], node[first])  # neighbours are sorted
     of_edge = np.repeat(least, sizes)
     if large:
@@ -104,67 +104,69 @@ def star(edges: U64, *, large: bool) -> U64:
     return np.concatenate([moved, own[own[:, 0] != own[:, 1]]])
 
 
-def _distinct(edges: U64) -> U64:
+def _unique_edges(edges: U64) -> U64:
     edges = edges[np.lexsort((edges[:, 1], edges[:, 0]))]
     keep = np.ones(len(edges), bool)
     keep[1:] = (edges[1:] != edges[:-1]).any(axis=1)
     return edges[keep]
 
 
-def begin(layout: Layout, partition: int) -> dict[str, Any]:
+def init_stars(plan: ShufflePlan, partition: int) -> dict[str, Any]:
     """Send the pairs of a range to the first large-star step: each to both its ends."""
-    pairs = united(load_pairs(layout, partition)[:, :2])  # as few edges as the range needs
+    pairs = pairs_to_stars(load_pairs(plan, partition)[:, :2])  # as few edges as the range needs
     both = np.concatenate([pairs, pairs[:, ::-1]])
-    _exchange(layout, 0).send(partition, layout.range_of(both[:, 0]), both)
+    _shuffle(plan, 0).write_rows(partition, plan.range_index(both[:, 0]), both)
     return {}
 
 
-def step(layout: Layout, number: int, partition: int) -> dict[str, Any]:
+def run_star_step(plan: ShufflePlan, number: int, partition: int) -> dict[str, Any]:
     """One step over one range; even ones are large-star, odd ones small-star.
 
     Returns:
-        ``within``: what `_within` says of the components, once a large-star step changes nothing:
+        ``within``: what `_max_intra_cluster_pairs` says of the components, once a large-star step changes nothing:
         then each range makes the whole stars of its documents.
     """
-    senders = range(layout.ranges)
-    edges = star(_exchange(layout, number).receive(partition, senders), large=number % 2 == 0)
-    edges = _distinct(edges) if len(edges) else edges
+    senders = range(plan.n_ranges)
+    edges = star_step(
+        _shuffle(plan, number).read_partition(partition, senders), large=number % 2 == 0
+    )
+    edges = _unique_edges(edges) if len(edges) else edges
     out = edges
     if number % 2:  # a large-star step follows: it wants every edge at both its ends
         out = np.concatenate([edges, edges[:, ::-1]])
-    _exchange(layout, number + 1).send(partition, layout.range_of(out[:, 0]), out)
-    return {"within": _within(layout, edges)}
+    _shuffle(plan, number + 1).write_rows(partition, plan.range_index(out[:, 0]), out)
+    return {"within": _max_intra_cluster_pairs(plan, edges)}
 
 
-def watch(layout: Layout, number: int, partition: int) -> dict[str, Any]:
+def convergence_state(plan: ShufflePlan, number: int, partition: int) -> dict[str, Any]:
     """What a small-star step will receive.
 
     Returns:
         ``edges`` and ``sum``: how many there are, and a sum over them that any change changes.
     """
-    edges = _exchange(layout, number).receive(partition, range(layout.ranges))
-    edges = _distinct(edges) if len(edges) else edges
+    edges = _shuffle(plan, number).read_partition(partition, range(plan.n_ranges))
+    edges = _unique_edges(edges) if len(edges) else edges
     mixed = edges[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ edges[:, 1]
     mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    layout.save(f"stars/{partition}", edges)
+    plan.save(f"stars/{partition}", edges)
     return {"edges": len(edges), "sum": int(mixed.sum(dtype=np.uint64))}
 
 
-def unite(layout: Layout) -> dict[str, Any]:
+def connect_all(plan: ShufflePlan) -> dict[str, Any]:
     """All components in one task."""
-    found = [load_pairs(layout, partition)[:, :2] for partition in range(layout.ranges)]
-    stars = united(np.concatenate(found))
-    place = layout.range_of(stars[:, 0])
-    for partition in range(layout.ranges):
-        layout.save(f"stars/{partition}", stars[place == partition])
-    return {"within": _within(layout, stars)}
+    found = [load_pairs(plan, partition)[:, :2] for partition in range(plan.n_ranges)]
+    stars = pairs_to_stars(np.concatenate(found))
+    place = plan.range_index(stars[:, 0])
+    for partition in range(plan.n_ranges):
+        plan.save(f"stars/{partition}", stars[place == partition])
+    return {"within": _max_intra_cluster_pairs(plan, stars)}
 
 
-def _within(layout: Layout, stars: U64) -> int:
+def _max_intra_cluster_pairs(plan: ShufflePlan, stars: U64) -> int:
     """The most pairs that will be compared within the clusters of components, given as stars."""
     _, others = np.unique(stars[:, 1], return_counts=True)
-    return layout.most_within(others + 1)
+    return plan.max_intra_cluster_pairs(others + 1)
 
 
-def _exchange(layout: Layout, number: int) -> Exchange:
-    return layout.exchange(f"star-{number:03d}", layout.ranges, EDGES)
+def _shuffle(plan: ShufflePlan, number: int) -> Shuffle:
+    return plan.shuffle(f"star-{number:03d}", plan.n_ranges, EDGE_WIDTH)

@@ -9,13 +9,13 @@ equal values means a similarity of ``(P - 1/16) / (1 - 1/16)``. Its standard err
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
-CHANCE = 1 / 16
+COLLISION_PROBABILITY = 1 / 16
 
 
 def pack(signatures: U32) -> U8:
@@ -34,14 +34,14 @@ def pack(signatures: U32) -> U8:
     return np.ascontiguousarray(packed)
 
 
-def wide(packed: U8) -> U64:
+def as_words(packed: U8) -> U64:
     """Packed signatures as words, n rows of them; what is added is zero in all of them."""
     padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
     return np.ascontiguousarray(padded).view(np.uint64)
 
 
-@kernel
-def agreement(a: U64, b: U64) -> int:
+@jit
+def matching_values(a: U64, b: U64) -> int:
     """How many of the four-bit values of two packed signatures are equal; spare ones are."""
     same = 0
     for k in range(len(a)):
@@ -54,8 +54,8 @@ def agreement(a: U64, b: U64) -> int:
     return same
 
 
-@kernel
-def estimate(a: U64, b: U64, values: int) -> float:
-    """The similarity that two packed signatures of ``values`` values speak of, between 0 and 1."""
-    share = (agreement(a, b) - (16 * len(a) - values)) / values
-    return max(0.0, (share - CHANCE) / (1.0 - CHANCE))
+@jit
+def estimate_jaccard(a: U64, b: U64, n_values: int) -> float:
+    """The similarity that two packed signatures of ``n_values`` values speak of, between 0 and 1."""
+    share = (matching_values(a, b) - (16 * len(a) - n_values)) / n_values
+    return max(0.0, (share - COLLISION_PROBABILITY) / (1.0 - COLLISION_PROBABILITY))

@@ -17,31 +17,31 @@ the same values. They are short enough to be copied by someone who wants to repr
 import unicodedata
 from collections.abc import Iterator
 
-from infra.formats.unicode_tables import CJK, SPACE, WORD, tables
+from infra.formats.unicode_tables import CJK, SPACE, WORD, char_tables
 
-LONGEST_WORD = 64  # characters
+MAX_WORD_CHARS = 64  # characters
 
 
-def fold(text: str) -> str:
+def lowercase_nfc(text: str) -> str:
     """NFC, then simple lower case, character by character."""
     return "".join(char.lower()[0] for char in unicodedata.normalize("NFC", text))
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """What two texts must share to be exact duplicates."""
-    classes, _ = tables()
-    folded = "".join(" " if classes[ord(char)] & SPACE else char for char in fold(text))
+    classes, _ = char_tables()
+    folded = "".join(" " if classes[ord(char)] & SPACE else char for char in lowercase_nfc(text))
     return " ".join(part for part in folded.split(" ") if part)
 
 
-def words(text: str) -> Iterator[str]:
+def split_words(text: str) -> Iterator[str]:
     """The words of a text, in order."""
-    classes, _ = tables()
+    classes, _ = char_tables()
     word = ""
-    for char in fold(text):
+    for char in lowercase_nfc(text):
         kind = classes[ord(char)]
         alone = bool(kind & CJK)
-        if word and (alone or not kind & WORD or len(word) == LONGEST_WORD):
+        if word and (alone or not kind & WORD or len(word) == MAX_WORD_CHARS):
             yield word
             word = ""
         if kind & WORD:
@@ -56,7 +56,7 @@ def words(text: str) -> Iterator[str]:
 def shingles(text: str, n: int, unit: str = "words") -> list[bytes]:
     """Every shingle of n units, in order, repeats included; empty for a text of fewer."""
     if unit == "characters":
-        plain = normalise(text)
+        plain = normalize(text)
         return [plain[i : i + n].encode() for i in range(len(plain) - n + 1)]
-    found = list(words(text))
+    found = list(split_words(text))
     return [" ".join(found[i : i + n]).encode() for i in range(len(found) - n + 1)]

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 from infra.dataset.dataset import Dataset, PartRef
-from infra.dataset.fingerprint import digest
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.formats.unicode_tables import VERSION
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.formats.unicode_tables import UNICODE_VERSION
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.b_bit import pack
-from tasks.dedup.minhash.shingle_readers import Readers, languages
-from tasks.dedup.minhash.sketch import DIGEST
+from tasks.dedup.minhash.shingle_readers import ShingleReaders, load_languages
+from tasks.dedup.minhash.sketch import DIGEST_BYTES
 from tasks.dedup.minhash.xxh64 import xxh64
 
 U32 = npt.NDArray[np.uint32]
@@ -50,11 +50,11 @@ def band_keys(signatures: U32, bands: int) -> U64:
     """
     n, width = signatures.shape
     data = np.ascontiguousarray(signatures, dtype="<u4").view(np.uint8).reshape(-1)
-    return _keys(data, n, bands, 4 * (width // bands))
+    return _hash_bands(data, n, bands, 4 * (width // bands))
 
 
-@kernel
-def _keys(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U64:
+@jit
+def _hash_bands(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U64:
     out = np.empty((n, bands), np.uint64)
     for i in range(n):
         for band in range(bands):
@@ -64,7 +64,7 @@ def _keys(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U64:
 
 
 def build_signatures(
-    ctx: Context, config: DedupConfig, documents: Dataset, notes: Dataset | None = None
+    ctx: Context, config: DedupConfig, documents: Dataset, annotations: Dataset | None = None
 ) -> Dataset:
     """The signatures of a data set of documents: a part per part, row-aligned, in its order.
 
@@ -72,47 +72,53 @@ def build_signatures(
         ctx: the run.
         config: the recipe's section.
         documents: the texts.
-        notes: their annotations, if shingles differ by language.
+        annotations: their annotations, if shingles differ by language.
     """
     bands, rows = config.banding
     settings: dict[str, object] = {
         "ngram": config.ngram,
-        "unit": config.unit,
+        "unit": config.shingle_unit,
         "bands": bands,
         "rows": rows,
         "seed": config.seed,
         "whole": config.keep_signatures,
     }
     said: list[PartRef | None] = [None] * len(documents.parts)
-    if notes is not None and config.languages:
-        settings["languages"] = {k: way.facts() for k, way in sorted(config.languages.items())}
-        said = list(notes.parts)
-    inputs = (documents,) if notes is None or not config.languages else (documents, notes)
-    spec = Spec(STAGE, documents.source, {**settings, "unicode": VERSION}, inputs)
+    if annotations is not None and config.languages:
+        settings["languages"] = {k: way.to_json() for k, way in sorted(config.languages.items())}
+        said = list(annotations.parts)
+    inputs = (
+        (documents,) if annotations is None or not config.languages else (documents, annotations)
+    )
+    spec = DatasetSpec(STAGE, documents.source, {**settings, "unicode": UNICODE_VERSION}, inputs)
     units = [
-        Unit(
-            digest(part.content if noted is None else [part.content, noted.content]),
+        WorkUnit(
+            json_sha256(part.content if noted is None else [part.content, noted.content]),
             (part, config, noted),
-            rows=part.rows,
+            expected_rows=part.num_rows,
         )
         for part, noted in zip(documents.parts, said, strict=True)
     ]
-    return build(ctx, spec, units, sign)
+    return build_dataset(ctx, spec, units, compute_signatures)
 
 
-def sign(part: PartRef, config: DedupConfig, notes: PartRef | None = None) -> Iterator[Outcome]:
+def compute_signatures(
+    part: PartRef, config: DedupConfig, annotations: PartRef | None = None
+) -> Iterator[PartResult]:
     """Sketch the documents of one part."""
     table = part.table(["id", "url", "text"])
-    sketches = Readers(config).sketch(table["text"], languages(part, notes))
+    sketches = ShingleReaders(config).sketch(table["text"], load_languages(part, annotations))
     ids = table["id"].to_pylist()
-    kept = signature_table(ids, sketches.digests, sketches.shingles, sketches.signatures, config)
-    yield Outcome(kept, verdicts(STAGE.name, ids, urls=table["url"].to_pylist()))
+    kept = signature_table(
+        ids, sketches.digests, sketches.shingle_counts, sketches.signatures, config
+    )
+    yield PartResult(kept, ledger_table(STAGE.name, ids, urls=table["url"].to_pylist()))
 
 
 def signature_table(
     ids: list[str],
     digests: list[bytes],
-    shingles: npt.NDArray[np.int64],
+    shingle_counts: npt.NDArray[np.int64],
     signatures: U32,
     config: DedupConfig,
 ) -> pa.Table:
@@ -122,8 +128,8 @@ def signature_table(
     packed = pack(signatures)
     kept = {
         "id": pa.array(ids, pa.string()),
-        "exact": pa.array(digests, pa.binary(DIGEST)),
-        "shingles": pa.array(shingles, pa.int64()),
+        "exact": pa.array(digests, pa.binary(DIGEST_BYTES)),
+        "shingles": pa.array(shingle_counts, pa.int64()),
     }
     for band in range(bands):
         kept[band_column(band)] = pa.array(keys[:, band], pa.uint64())

@@ -21,20 +21,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.compute.jit import kernel
-from infra.formats.arrow_text import utf8
-from infra.formats.unicode_tables import CJK, SPACE, WORD, decode, tables
-from tasks.dedup.minhash.shingles import LONGEST_WORD
-from tasks.dedup.minhash.xxh64 import put_u64, u64, xxh64_windows
+from infra.compute.jit import jit
+from infra.formats.arrow_text import utf8_buffers
+from infra.formats.unicode_tables import CJK, SPACE, WORD, char_tables, decode_utf8
+from tasks.dedup.minhash.shingles import MAX_WORD_CHARS
+from tasks.dedup.minhash.xxh64 import load_u64, store_u64, xxh64_windows
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-PIECE = 1 << 15  # bytes of text per piece: its buffers stay in the second-level cache
-SLACK = 8 * LONGEST_WORD  # a piece ends with the word it is in
-DIGEST = 16  # bytes of BLAKE2b for the normalised text
+CHUNK_BYTES = 1 << 15  # bytes of text per piece: its buffers stay in the second-level cache
+CHUNK_SLACK = 8 * MAX_WORD_CHARS  # a piece ends with the word it is in
+DIGEST_BYTES = 16  # bytes of BLAKE2b for the normalised text
 # Below U+0300 every text is in NFC; the first byte of U+0300 in UTF-8 is 0xCC.
 FIRST_UNSTABLE = 0xCC
 _HIGH, _ONES = np.uint64(0x8080808080808080), np.uint64(0x0101010101010101)
@@ -47,25 +47,25 @@ class Sketches:
     Attributes:
         signatures: uint32[n, bands * rows], datasketch's ``hashvalues``; all ones when a text has
             no shingle.
-        digests: n BLAKE2b-128 digests of the normalised text (`tasks.dedup.minhash.shingles.normalise`).
-        shingles: int64[n], shingles counted with repeats.
+        digests: n BLAKE2b-128 digests of the normalised text (`tasks.dedup.minhash.shingles.normalize`).
+        shingle_counts: int64[n], shingles counted with repeats.
     """
 
     signatures: U32
     digests: list[bytes]
-    shingles: I64
+    shingle_counts: I64
 
 
-def permutations(count: int, seed: int) -> tuple[U32, U32]:
+def affine_permutations(num_permutations: int, seed: int) -> tuple[U32, U32]:
     """The factors and offsets of datasketch's ``affine32`` scheme, each uint32[count]."""
     generator = np.random.RandomState(seed)
-    factors = generator.randint(0, 1 << 31, count, dtype=np.uint32)
-    offsets = generator.randint(0, 1 << 32, count, dtype=np.uint32)
+    factors = generator.randint(0, 1 << 31, num_permutations, dtype=np.uint32)
+    offsets = generator.randint(0, 1 << 32, num_permutations, dtype=np.uint32)
     return factors * np.uint32(2) + np.uint32(1), offsets
 
 
-@kernel
-def _encode(point: int, out: U8, n: int) -> int:
+@jit
+def _encode_utf8(point: int, out: U8, n: int) -> int:
     if point < 0x80:
         out[n] = point
         return n + 1
@@ -85,7 +85,7 @@ def _encode(point: int, out: U8, n: int) -> int:
     return n + 4
 
 
-@kernel
+@jit
 def ascii_word(eight: np.uint64) -> tuple[int, np.uint64]:
     """How many of eight bytes, from the first, are letters, digits or ``_`` of ASCII.
 
@@ -109,8 +109,8 @@ def ascii_word(eight: np.uint64) -> tuple[int, np.uint64]:
     return int(np.int64(found)), eight | ((upper & ascii_) >> np.uint64(2))
 
 
-@kernel
-def _read(
+@jit
+def _read_chunk(
     data: U8,
     i: int,
     end: int,
@@ -120,12 +120,12 @@ def _read(
     words: U8,
     starts: I64,
     state: I64,
-    letters: int,
+    by_character: int,
 ) -> int:
     """Read one piece of a text from byte ``i``; gives the byte at which the next piece starts.
 
     ``plain`` receives the normalised text. ``words`` receives the words, one space after each, with
-    the start of word k (and of the word that would follow the last) in ``starts``; if ``letters`` is 1,
+    the start of word k (and of the word that would follow the last) in ``starts``; if ``by_character`` is 1,
     it receives the characters of the normalised text instead, each a unit of its own.
     ``state`` is [words in the buffer, bytes written to ``plain``, whether ``plain`` has text before,
     whether white space is pending].
@@ -136,18 +136,18 @@ def _read(
     begun = state[2] != 0
     space = state[3] != 0
     length = 0  # characters of the word being read
-    limit = i + PIECE
+    limit = i + CHUNK_BYTES
     while i < end:
-        if letters == 0 and i + 8 <= end and length + 8 <= LONGEST_WORD:
-            found, folded = ascii_word(u64(data, np.uint64(i)))
+        if by_character == 0 and i + 8 <= end and length + 8 <= MAX_WORD_CHARS:
+            found, folded = ascii_word(load_u64(data, np.uint64(i)))
             if found:
                 if space and begun:
                     plain[np.uint64(written)] = 0x20
                     written += 1
                 space = False
                 begun = True
-                put_u64(plain, np.uint64(written), folded)
-                put_u64(words, np.uint64(at), folded)
+                store_u64(plain, np.uint64(written), folded)
+                store_u64(words, np.uint64(at), folded)
                 written += found
                 at += found
                 length += found
@@ -159,12 +159,12 @@ def _read(
             point = int(np.int64(byte))
             following = i + 1
         else:
-            point, following = decode(data, i)
+            point, following = decode_utf8(data, i)
         kind = classes[np.uint64(point)]
-        if letters != 0:
+        if by_character != 0:
             if i >= limit:
                 break
-        elif not kind & WORD or kind & CJK or length == LONGEST_WORD:
+        elif not kind & WORD or kind & CJK or length == MAX_WORD_CHARS:
             if length:
                 words[np.uint64(at)] = 0x20
                 at += 1
@@ -183,7 +183,7 @@ def _read(
             if begun:
                 plain[np.uint64(written)] = 0x20
                 written += 1
-                if letters != 0:
+                if by_character != 0:
                     words[np.uint64(at)] = 0x20
                     at += 1
                     n += 1
@@ -191,11 +191,11 @@ def _read(
             space = False
         begun = True
         small = int(np.int64(lower[np.uint64(point)]))
-        if letters != 0:
-            at = _encode(small, words, at)
+        if by_character != 0:
+            at = _encode_utf8(small, words, at)
             n += 1
             starts[n] = at
-            written = _encode(small, plain, written)
+            written = _encode_utf8(small, plain, written)
         elif small < 0x80:
             plain[np.uint64(written)] = small
             written += 1
@@ -204,12 +204,12 @@ def _read(
                 at += 1
                 length += 1
         else:
-            written = _encode(small, plain, written)
+            written = _encode_utf8(small, plain, written)
             if kind & WORD:
-                at = _encode(small, words, at)
+                at = _encode_utf8(small, words, at)
                 length += 1
                 if kind & CJK:
-                    length = LONGEST_WORD
+                    length = MAX_WORD_CHARS
     if i >= end and length:
         words[np.uint64(at)] = 0x20
         n += 1
@@ -221,8 +221,8 @@ def _read(
     return i
 
 
-@kernel
-def _hash(words: U8, starts: I64, state: I64, n: int, gap: int, hashes: U64) -> int:
+@jit
+def _hash_shingles(words: U8, starts: I64, state: I64, n: int, gap: int, hashes: U64) -> int:
     """Hash the shingles of n units that end in the buffer, then keep its last n - 1 units.
 
     ``gap`` bytes lie between two units and belong to neither.
@@ -241,8 +241,8 @@ def _hash(words: U8, starts: I64, state: I64, n: int, gap: int, hashes: U64) -> 
     return count
 
 
-@kernel
-def _lower_minima(hashes: U64, count: int, mixed: U32, a: U32, b: U32, minima: U32) -> None:
+@jit
+def _update_minima(hashes: U64, count: int, mixed: U32, a: U32, b: U32, minima: U32) -> None:
     """``minima = min(minima, a * fmix32(hash) + b mod 2**32)`` over all hashes.
 
     fmix32 is MurmurHash3's finalizer, which datasketch applies before its permutations.
@@ -266,17 +266,17 @@ def _lower_minima(hashes: U64, count: int, mixed: U32, a: U32, b: U32, minima: U
         minima[p] = least
 
 
-class Reader:
+class ShingleReader:
     """Passes over texts for their shingles, with the buffers one thread needs for them."""
 
     def __init__(self, n: int, unit: str = "words") -> None:
         """Make the buffers for shingles of ``n`` words, or of ``n`` characters."""
         self.n = n
-        self._letters = int(unit == "characters")
-        self._classes, self._lower = tables()
+        self._by_character = int(unit == "characters")
+        self._classes, self._lower = char_tables()
         # Folding lengthens a character from two bytes to three at most, and a word takes one byte
         # more than its text; the words carried from piece to piece come on top.
-        room = 2 * (PIECE + SLACK) + SLACK * n
+        room = 2 * (CHUNK_BYTES + CHUNK_SLACK) + CHUNK_SLACK * n
         self._plain = np.zeros(room, np.uint8)
         self._words = np.zeros(room, np.uint8)
         self._starts = np.zeros(room, np.int64)
@@ -285,26 +285,26 @@ class Reader:
         self._state = np.zeros(4, np.int64)
 
     def sketch(
-        self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", seed: int, count: int
+        self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", seed: int, num_permutations: int
     ) -> Sketches:
         """Sketch a column of n texts; a null counts as empty.
 
         Args:
             texts: ``string`` or ``large_string``.
             seed: datasketch's ``seed``.
-            count: number of permutations, datasketch's ``num_perm``.
+            num_permutations: number of permutations, datasketch's ``num_perm``.
         """
-        offsets, data = utf8(texts)
+        offsets, data = utf8_buffers(texts)
         n = len(offsets) - 1
-        a, b = permutations(count, seed)
-        signatures = np.full((n, count), 0xFFFFFFFF, np.uint32)
+        a, b = affine_permutations(num_permutations, seed)
+        signatures = np.full((n, num_permutations), 0xFFFFFFFF, np.uint32)
         total = np.zeros(n, np.int64)
         digests = []
         plain = memoryview(self._plain)  # type: ignore[arg-type]  # numpy 2 on 3.11: arrays are buffers
         for row in range(n):
-            digest = hashlib.blake2b(digest_size=DIGEST)
-            for found in self._pieces(data, int(offsets[row]), int(offsets[row + 1])):
-                _lower_minima(self._hashes, found, self._mixed, a, b, signatures[row])
+            digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+            for found in self._read_chunks(data, int(offsets[row]), int(offsets[row + 1])):
+                _update_minima(self._hashes, found, self._mixed, a, b, signatures[row])
                 digest.update(plain[: self._state[1]])
                 total[row] += found
             digests.append(digest.digest())
@@ -314,21 +314,21 @@ class Reader:
         self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", rows: Sequence[int]
     ) -> dict[int, U64]:
         """The set of shingle hashes of some rows: sorted, distinct, uint64."""
-        offsets, data = utf8(texts)
+        offsets, data = utf8_buffers(texts)
         sets = {}
         for row in rows:
-            pieces = self._pieces(data, int(offsets[row]), int(offsets[row + 1]))
+            pieces = self._read_chunks(data, int(offsets[row]), int(offsets[row + 1]))
             hashes = [self._hashes[:found].copy() for found in pieces]
-            sets[row] = _distinct(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
+            sets[row] = _sorted_unique(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
         return sets
 
-    def _pieces(self, data: U8, start: int, end: int) -> Iterator[int]:
+    def _read_chunks(self, data: U8, start: int, end: int) -> Iterator[int]:
         """Read a text; after each piece its shingles' hashes and plain text lie in the buffers."""
-        data, i, end = composed(data, start, end)
+        data, i, end = to_nfc(data, start, end)
         self._state[:] = 0
         self._starts[0] = 0
         while i < end:
-            i = _read(
+            i = _read_chunk(
                 data,
                 i,
                 end,
@@ -338,19 +338,19 @@ class Reader:
                 self._words,
                 self._starts,
                 self._state,
-                self._letters,
+                self._by_character,
             )
-            gap = 0 if self._letters else 1
-            yield _hash(self._words, self._starts, self._state, self.n, gap, self._hashes)
+            gap = 0 if self._by_character else 1
+            yield _hash_shingles(self._words, self._starts, self._state, self.n, gap, self._hashes)
 
 
-def _distinct(hashes: U64) -> U64:
+def _sorted_unique(hashes: U64) -> U64:
     """Sorted and distinct; sorting numbers is vectorised, `numpy.unique` is a table of hashes."""
     hashes = np.sort(hashes)
     return hashes[np.insert(hashes[1:] != hashes[:-1], 0, True)] if len(hashes) else hashes
 
 
-def composed(data: U8, start: int, end: int) -> tuple[U8, int, int]:
+def to_nfc(data: U8, start: int, end: int) -> tuple[U8, int, int]:
     """A text in Unicode NFC: as it is where it already is, else a normalised copy.
 
     Looked at in pieces that end before an ASCII character, which nothing composes with.
@@ -361,10 +361,10 @@ def composed(data: U8, start: int, end: int) -> tuple[U8, int, int]:
     changed = False
     i = start
     while i < end:
-        j = min(i + PIECE, end)
+        j = min(i + CHUNK_BYTES, end)
         while j < end and data[j] >= 0x80:
-            ascii_at = np.flatnonzero(data[j : min(j + PIECE, end)] < 0x80)
-            j = j + int(ascii_at[0]) if len(ascii_at) else min(j + PIECE, end)
+            ascii_at = np.flatnonzero(data[j : min(j + CHUNK_BYTES, end)] < 0x80)
+            j = j + int(ascii_at[0]) if len(ascii_at) else min(j + CHUNK_BYTES, end)
         if data[i:j].max() >= FIRST_UNSTABLE:
             text = data[i:j].tobytes().decode()
             if not unicodedata.is_normalized("NFC", text):

@@ -7,7 +7,7 @@ values equal those of the ``xxhash`` package (``xxhash.xxh64_intdigest``).
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 
 P1 = np.uint64(0x9E3779B185EBCA87)
 P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -16,23 +16,23 @@ P4 = np.uint64(0x85EBCA77C2B2AE63)
 P5 = np.uint64(0x27D4EB2F165667C5)
 
 
-@kernel
+@jit
 def _rotl(value: np.uint64, bits: int) -> np.uint64:
     return np.uint64(value << np.uint64(bits)) | np.uint64(value >> np.uint64(64 - bits))
 
 
-@kernel
+@jit
 def _round(lane: np.uint64, word: np.uint64) -> np.uint64:
     return _rotl(lane + word * P2, 31) * P1
 
 
-@kernel
+@jit
 def _merge(value: np.uint64, lane: np.uint64) -> np.uint64:
     return (value ^ _round(np.uint64(0), lane)) * P1 + P4
 
 
-@kernel
-def u64(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
+@jit
+def load_u64(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
     """Eight bytes from ``i`` on as a little-endian number."""
     # Little-endian, spelt byte by byte: LLVM joins the eight loads into one. The unsigned index
     # spares the test for a negative one.
@@ -48,9 +48,9 @@ def u64(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
     )
 
 
-@kernel
-def put_u64(data: npt.NDArray[np.uint8], i: np.uint64, value: np.uint64) -> None:
-    """The reverse of `u64`."""
+@jit
+def store_u64(data: npt.NDArray[np.uint8], i: np.uint64, value: np.uint64) -> None:
+    """The reverse of `load_u64`."""
     data[i] = np.uint8(value & np.uint64(0xFF))
     data[i + np.uint64(1)] = np.uint8((value >> np.uint64(8)) & np.uint64(0xFF))
     data[i + np.uint64(2)] = np.uint8((value >> np.uint64(16)) & np.uint64(0xFF))
@@ -61,8 +61,8 @@ def put_u64(data: npt.NDArray[np.uint8], i: np.uint64, value: np.uint64) -> None
     data[i + np.uint64(7)] = np.uint8(value >> np.uint64(56))
 
 
-@kernel
-def _u32(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
+@jit
+def _load_u32(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
     return (
         np.uint64(data[i])
         | np.uint64(data[i + np.uint64(1)]) << np.uint64(8)
@@ -71,7 +71,7 @@ def _u32(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
     )
 
 
-@kernel
+@jit
 def xxh64(data: npt.NDArray[np.uint8], start: int, end: int, seed: np.uint64) -> np.uint64:
     """XXH64 of ``data[start:end]``."""
     i = np.uint64(start)
@@ -79,18 +79,18 @@ def xxh64(data: npt.NDArray[np.uint8], start: int, end: int, seed: np.uint64) ->
     eight = np.uint64(8)
     value, i = _stripes(data, i, stop, seed)
     while i + eight <= stop:
-        value = _eight(value, u64(data, i))
+        value = _mix_u64(value, load_u64(data, i))
         i += eight
     if i + np.uint64(4) <= stop:
-        value = _four(value, _u32(data, i))
+        value = _mix_u32(value, _load_u32(data, i))
         i += np.uint64(4)
     while i < stop:
-        value = _one(value, np.uint64(data[i]))
+        value = _mix_byte(value, np.uint64(data[i]))
         i += np.uint64(1)
-    return _last(value)
+    return _avalanche(value)
 
 
-@kernel
+@jit
 def xxh64_windows(
     data: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int64],
@@ -114,20 +114,20 @@ def xxh64_windows(
         rest = stop - i
         steps = rest >> np.uint64(3)
         for step in range(3):
-            taken = _eight(value, u64(data, i + np.uint64(8 * step)))
+            taken = _mix_u64(value, load_u64(data, i + np.uint64(8 * step)))
             value ^= (value ^ taken) & (zero - np.uint64(steps > np.uint64(step)))
         i += rest & np.uint64(24)
         four = (rest >> np.uint64(2)) & one
-        value ^= (value ^ _four(value, _u32(data, i))) & (zero - four)
+        value ^= (value ^ _mix_u32(value, _load_u32(data, i))) & (zero - four)
         i += four << np.uint64(2)
         rest &= np.uint64(3)
         for step in range(3):
-            taken = _one(value, np.uint64(data[i + np.uint64(step)]))
+            taken = _mix_byte(value, np.uint64(data[i + np.uint64(step)]))
             value ^= (value ^ taken) & (zero - np.uint64(rest > np.uint64(step)))
-        out[k] = _last(value)
+        out[k] = _avalanche(value)
 
 
-@kernel
+@jit
 def _stripes(
     data: npt.NDArray[np.uint8], i: np.uint64, stop: np.uint64, seed: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
@@ -140,32 +140,32 @@ def _stripes(
     v3 = seed
     v4 = seed - P1
     while i + np.uint64(32) <= stop:
-        v1 = _round(v1, u64(data, i))
-        v2 = _round(v2, u64(data, i + np.uint64(8)))
-        v3 = _round(v3, u64(data, i + np.uint64(16)))
-        v4 = _round(v4, u64(data, i + np.uint64(24)))
+        v1 = _round(v1, load_u64(data, i))
+        v2 = _round(v2, load_u64(data, i + np.uint64(8)))
+        v3 = _round(v3, load_u64(data, i + np.uint64(16)))
+        v4 = _round(v4, load_u64(data, i + np.uint64(24)))
         i += np.uint64(32)
     value = _rotl(v1, 1) + _rotl(v2, 7) + _rotl(v3, 12) + _rotl(v4, 18)
     return _merge(_merge(_merge(_merge(value, v1), v2), v3), v4) + length, i
 
 
-@kernel
-def _eight(value: np.uint64, word: np.uint64) -> np.uint64:
+@jit
+def _mix_u64(value: np.uint64, word: np.uint64) -> np.uint64:
     return _rotl(value ^ _round(np.uint64(0), word), 27) * P1 + P4
 
 
-@kernel
-def _four(value: np.uint64, word: np.uint64) -> np.uint64:
+@jit
+def _mix_u32(value: np.uint64, word: np.uint64) -> np.uint64:
     return _rotl(value ^ (word * P1), 23) * P2 + P3
 
 
-@kernel
-def _one(value: np.uint64, byte: np.uint64) -> np.uint64:
+@jit
+def _mix_byte(value: np.uint64, byte: np.uint64) -> np.uint64:
     return _rotl(value ^ (byte * P5), 11) * P1
 
 
-@kernel
-def _last(value: np.uint64) -> np.uint64:
+@jit
+def _avalanche(value: np.uint64) -> np.uint64:
     value = (value ^ (value >> np.uint64(33))) * P2
     value = (value ^ (value >> np.uint64(29))) * P3
     return value ^ (value >> np.uint64(32))

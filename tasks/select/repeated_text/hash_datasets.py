@@ -9,21 +9,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import TABLE, Dataset, PartRef
-from infra.dataset.fingerprint import digest
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
-from infra.formats.unicode_tables import VERSION
+from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.formats.unicode_tables import UNICODE_VERSION
 
-COLUMN = "hashes"
-Hashing = Callable[[Any, Any], "pa.Array[Any]"]  # of a column of texts
+HASH_COLUMN = "hashes"
+HashFunction = Callable[[Any, Any], "pa.Array[Any]"]  # of a column of texts
 
 
 def build_hashes(
     ctx: Context,
     stage: Stage,
     settings: Mapping[str, Any],
-    hashing: Hashing,
+    hash_function: HashFunction,
     argument: Any,
     documents: Sequence[Dataset],
 ) -> list[PartRef]:
@@ -33,31 +33,39 @@ def build_hashes(
         ctx: the run.
         stage: whose data sets these are.
         settings: what the hashes depend on besides the texts.
-        hashing: module-level; gives a list of uint64 per text.
+        hash_function: module-level; gives a list of uint64 per text.
         argument: its second argument.
         documents: the sources' documents.
     """
     parts = []
     for source in documents:
-        spec = Spec(stage, source.source, {**settings, "unicode": VERSION}, (source,))
+        spec = DatasetSpec(
+            stage, source.source, {**settings, "unicode": UNICODE_VERSION}, (source,)
+        )
         units = [
-            Unit(digest(part.content), (part, stage.name, hashing, argument), part.rows)
+            WorkUnit(
+                json_sha256(part.content),
+                (part, stage.name, hash_function, argument),
+                part.num_rows,
+            )
             for part in source.parts
         ]
-        parts += build(ctx, spec, units, take).parts
+        parts += build_dataset(ctx, spec, units, hash_part).parts
     return parts
 
 
 def count_hashes(part: PartRef) -> int:
     """How many hashes a part holds, as the footer of its file says; an empty list counts as one."""
-    with part.open(TABLE) as file:
+    with part.open(TABLE_SUFFIX) as file:
         footer = pq.ParquetFile(file).metadata
     return sum(footer.row_group(k).column(0).num_values for k in range(footer.num_row_groups))
 
 
-def take(part: PartRef, stage: str, hashing: Hashing, argument: Any) -> Iterator[Outcome]:
+def hash_part(
+    part: PartRef, stage: str, hash_function: HashFunction, argument: Any
+) -> Iterator[PartResult]:
     """Take the hashes of one part."""
     table = part.table(["id", "url", "text"])
-    kept = pa.table({COLUMN: hashing(table["text"], argument)})
-    said = verdicts(stage, table["id"].to_pylist(), urls=table["url"].to_pylist())
-    yield Outcome(kept, said)
+    kept = pa.table({HASH_COLUMN: hash_function(table["text"], argument)})
+    said = ledger_table(stage, table["id"].to_pylist(), urls=table["url"].to_pylist())
+    yield PartResult(kept, said)

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.stage import Context, Stage
-from infra.formats.arrow_text import utf8
-from infra.formats.unicode_tables import SPACE, decode, tables
-from tasks.select.repeated_text.config import Lines
+from infra.formats.arrow_text import utf8_buffers
+from infra.formats.unicode_tables import SPACE, char_tables, decode_utf8
+from tasks.select.repeated_text.config import LineDedupConfig
 from tasks.select.repeated_text.hash_datasets import build_hashes
-from tasks.select.repeated_text.text_hash import SEED, extended, mixed
+from tasks.select.repeated_text.text_hash import SEED, finalize_hash, update_hash
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -36,20 +36,20 @@ _NEWLINE = 0x0A
 _BLANK = 0x20
 
 
-@kernel
-def _units(
+@jit
+def _scan_units(
     data: U8,
     i: int,
     end: int,
     classes: U8,
     lower: I32,
     paragraphs: int,
-    least: int,
+    min_length: int,
     hashes: U64,
     starts: I64,
     ends: I64,
 ) -> int:
-    """The units of ``data[i:end]`` with at least ``least`` folded characters; gives their number.
+    """The units of ``data[i:end]`` with at least ``min_length`` folded characters; gives their number.
 
     ``starts`` and ``ends`` receive characters from the beginning of the text: of the unit's first
     line, and of the line that follows it (a paragraph: of the next paragraph's first line).
@@ -67,12 +67,12 @@ def _units(
         point = _NEWLINE
         last = i >= end
         if not last:
-            point, i = decode(data, i)
+            point, i = decode_utf8(data, i)
             at += 1
         if point == _NEWLINE:
             if length and (last or blank or paragraphs == 0):
-                if length >= least:
-                    hashes[n] = mixed(value)
+                if length >= min_length:
+                    hashes[n] = finalize_hash(value)
                     starts[n] = first
                     ends[n] = at
                     if paragraphs != 0:
@@ -94,34 +94,34 @@ def _units(
                     ends[waiting] = line
                     waiting = -1
             elif space:
-                value = extended(value, _BLANK)
+                value = update_hash(value, _BLANK)
                 length += 1
             space = False
             blank = False
-            value = extended(value, lower[point])
+            value = update_hash(value, lower[point])
             length += 1
     if waiting >= 0:
         ends[waiting] = at
     return n
 
 
-@kernel
-def _breaks(data: U8, start: int, end: int) -> int:
+@jit
+def _count_newlines(data: U8, start: int, end: int) -> int:
     found = 0
     for i in range(start, end):
         found += data[i] == _NEWLINE
     return found
 
 
-@kernel
-def _hashes(
-    offsets: I64, data: U8, classes: U8, lower: I32, paragraphs: int, least: int
+@jit
+def _hash_units(
+    offsets: I64, data: U8, classes: U8, lower: I32, paragraphs: int, min_length: int
 ) -> tuple[I64, U64]:
     """The distinct hashes of each text, ascending: where each text's begin, and all of them."""
     rows = len(offsets) - 1
     most = 0
     for row in range(rows):
-        most = max(most, _breaks(data, offsets[row], offsets[row + 1]))
+        most = max(most, _count_newlines(data, offsets[row], offsets[row + 1]))
     hashes = np.empty(most + 1, np.uint64)
     starts = np.empty(most + 1, np.int64)
     ends = np.empty(most + 1, np.int64)
@@ -129,14 +129,14 @@ def _hashes(
     bounds = np.zeros(rows + 1, np.int64)
     n = 0
     for row in range(rows):
-        found = _units(
+        found = _scan_units(
             data,
             offsets[row],
             offsets[row + 1],
             classes,
             lower,
             paragraphs,
-            least,
+            min_length,
             hashes,
             starts,
             ends,
@@ -154,28 +154,32 @@ def _hashes(
     return bounds, out[:n].copy()
 
 
-def line_hashes(texts: "pa.Array[Any] | pa.ChunkedArray[Any]", config: Lines) -> "pa.Array[Any]":
+def hash_lines(
+    texts: "pa.Array[Any] | pa.ChunkedArray[Any]", config: LineDedupConfig
+) -> "pa.Array[Any]":
     """The distinct hashes of each text's units: a list of uint64 per row, ascending."""
-    offsets, data = utf8(texts)
+    offsets, data = utf8_buffers(texts)
     paragraphs = int(config.unit == "paragraph")
-    bounds, hashes = _hashes(offsets, data, *tables(), paragraphs, config.min_characters)
+    bounds, hashes = _hash_units(offsets, data, *char_tables(), paragraphs, config.min_characters)
     return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(hashes))
 
 
-def located(text: str, config: Lines) -> tuple[U64, I64, I64]:
+def locate_lines(text: str, config: LineDedupConfig) -> tuple[U64, I64, I64]:
     """The units of a text in their order: hash, first character, first character after it."""
     data = np.frombuffer(text.encode(), np.uint8)
     room = text.count("\n") + 1
     hashes = np.empty(room, np.uint64)
     starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
     paragraphs = int(config.unit == "paragraph")
-    n = _units(
-        data, 0, len(data), *tables(), paragraphs, config.min_characters, hashes, starts, ends
+    n = _scan_units(
+        data, 0, len(data), *char_tables(), paragraphs, config.min_characters, hashes, starts, ends
     )
     return hashes[:n], starts[:n], ends[:n]
 
 
-def build_lines(ctx: Context, config: Lines, documents: Sequence[Dataset]) -> list[PartRef]:
+def build_line_hashes(
+    ctx: Context, config: LineDedupConfig, documents: Sequence[Dataset]
+) -> list[PartRef]:
     """The hashes of all parts, row-aligned with the documents, in the order of the sources."""
     settings = {"unit": config.unit, "min_characters": config.min_characters}
-    return build_hashes(ctx, STAGE, settings, line_hashes, config, documents)
+    return build_hashes(ctx, STAGE, settings, hash_lines, config, documents)

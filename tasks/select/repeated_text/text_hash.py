@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from infra.compute.jit import kernel
+from infra.compute.jit import jit
 
 SEED = np.uint64(0x27D4EB2F165667C5)
 _P1 = np.uint64(0x9E3779B185EBCA87)
@@ -11,16 +11,16 @@ _M1 = np.uint64(0xFF51AFD7ED558CCD)
 _M2 = np.uint64(0xC4CEB9FE1A85EC53)
 
 
-@kernel
-def extended(value: np.uint64, point: int) -> np.uint64:
+@jit
+def update_hash(value: np.uint64, point: int) -> np.uint64:
     """The hash of what was read so far and one more character."""
     value ^= (np.uint64(point) + np.uint64(1)) * _P5
     value = np.uint64(value << np.uint64(11)) | np.uint64(value >> np.uint64(53))
     return np.uint64(value * _P1)
 
 
-@kernel
-def mixed(value: np.uint64) -> np.uint64:
+@jit
+def finalize_hash(value: np.uint64) -> np.uint64:
     """A hash with every bit dependent on every other: MurmurHash3's 64-bit finalizer."""
     value = (value ^ (value >> np.uint64(33))) * _M1
     value = (value ^ (value >> np.uint64(33))) * _M2

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from tasks.select.pii_mask import united
+from tasks.select.pii_mask import merge_cuts
 
 
-def tidied(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def extend_to_whitespace(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Cuts with the white space that they would leave at either end of the text."""
     out = list(cuts)
     head, taken = 0, 0
@@ -21,4 +21,4 @@ def tidied(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         tail = out[left][0]
     if left < len(out):
         out = [*out[:left], (len(text[:tail].rstrip()), len(text))]
-    return united(out)
+    return merge_cuts(out)

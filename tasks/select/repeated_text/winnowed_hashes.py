@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.stage import Context, Stage
 from tasks.select.repeated_text.hash_datasets import build_hashes
-from tasks.select.repeated_text.word_hashes import fingerprints
+from tasks.select.repeated_text.word_hashes import compute_fingerprints
 
 STAGE = Stage(
     "fingerprints",
@@ -17,12 +17,14 @@ STAGE = Stage(
 )
 
 
-def build_fingerprints(ctx: Context, words: int, documents: Sequence[Dataset]) -> list[PartRef]:
+def build_fingerprints(ctx: Context, run_words: int, documents: Sequence[Dataset]) -> list[PartRef]:
     """The fingerprints of all parts, row-aligned with the documents, in the order of the sources.
 
     Args:
         ctx: the run.
-        words: the length of the runs that are to be found.
+        run_words: the length of the runs that are to be found.
         documents: the sources' documents.
     """
-    return build_hashes(ctx, STAGE, {"words": words}, fingerprints, words, documents)
+    return build_hashes(
+        ctx, STAGE, {"words": run_words}, compute_fingerprints, run_words, documents
+    )

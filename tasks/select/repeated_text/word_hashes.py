@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.compute.jit import kernel
-from infra.formats.arrow_text import utf8
-from infra.formats.unicode_tables import CJK, WORD, decode, tables
-from tasks.select.repeated_text.text_hash import SEED, extended, mixed
+from infra.compute.jit import jit
+from infra.formats.arrow_text import utf8_buffers
+from infra.formats.unicode_tables import CJK, WORD, char_tables, decode_utf8
+from tasks.select.repeated_text.text_hash import SEED, finalize_hash, update_hash
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -28,8 +28,8 @@ I64 = npt.NDArray[np.int64]
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
-@kernel
-def _read(
+@jit
+def _hash_words(
     data: U8, i: int, end: int, classes: U8, lower: I32, hashes: U64, starts: I64, ends: I64
 ) -> int:
     """The words of ``data[i:end]``: their hashes, and from and to which character they go.
@@ -48,12 +48,12 @@ def _read(
             point = int(np.int64(byte))
             i += 1
         else:
-            point, i = decode(data, i)
+            point, i = decode_utf8(data, i)
         kind = classes[point]
         if kind & WORD:
             alone = (kind & CJK) != 0
             if inside and alone:
-                hashes[n] = mixed(value)
+                hashes[n] = finalize_hash(value)
                 if placed:
                     ends[n] = at
                 n += 1
@@ -62,31 +62,31 @@ def _read(
                 value = SEED
                 if placed:
                     starts[n] = at
-            value = extended(value, lower[point])
+            value = update_hash(value, lower[point])
             inside = True
             if alone:
-                hashes[n] = mixed(value)
+                hashes[n] = finalize_hash(value)
                 if placed:
                     ends[n] = at + 1
                 n += 1
                 inside = False
         elif inside:
-            hashes[n] = mixed(value)
+            hashes[n] = finalize_hash(value)
             if placed:
                 ends[n] = at
             n += 1
             inside = False
         at += 1
     if inside:
-        hashes[n] = mixed(value)
+        hashes[n] = finalize_hash(value)
         if placed:
             ends[n] = at
         n += 1
     return n
 
 
-@kernel
-def _grams(words: U64, n: int, size: int, out: U64) -> int:
+@jit
+def _hash_grams(words: U64, n: int, size: int, out: U64) -> int:
     """The hashes of all grams of ``size`` words among the first ``n``; gives their number."""
     if n < size:
         return 0
@@ -96,14 +96,14 @@ def _grams(words: U64, n: int, size: int, out: U64) -> int:
         value = value * _BASE + words[k]
         if k:
             lead *= _BASE
-    out[0] = mixed(value)
+    out[0] = finalize_hash(value)
     for k in range(size, n):
         value = (value - words[k - size] * lead) * _BASE + words[k]
-        out[k - size + 1] = mixed(value)
+        out[k - size + 1] = finalize_hash(value)
     return n - size + 1
 
 
-@kernel
+@jit
 def _winnow(grams: U64, n: int, window: int, out: I64) -> int:
     """The places of the fingerprints among the first ``n`` grams, ascending; gives their number."""
     found = 0
@@ -124,8 +124,8 @@ def _winnow(grams: U64, n: int, window: int, out: I64) -> int:
     return found
 
 
-@kernel
-def _fingerprints(
+@jit
+def _fingerprint_texts(
     offsets: I64, data: U8, classes: U8, lower: I32, size: int, window: int
 ) -> tuple[I64, U64]:
     """The distinct fingerprints of each text, ascending: where each text's begin, and all of them."""
@@ -142,8 +142,8 @@ def _fingerprints(
     bounds = np.zeros(rows + 1, np.int64)
     n = 0
     for row in range(rows):
-        count = _read(data, offsets[row], offsets[row + 1], classes, lower, words, none, none)
-        count = _grams(words, count, size, grams)
+        count = _hash_words(data, offsets[row], offsets[row + 1], classes, lower, words, none, none)
+        count = _hash_grams(words, count, size, grams)
         count = _winnow(grams, count, window, places)
         if n + count > len(out):
             larger = np.empty(2 * (n + count), np.uint64)
@@ -158,13 +158,13 @@ def _fingerprints(
     return bounds, out[:n].copy()
 
 
-@kernel
-def _count(data: U8, classes: U8) -> int:
+@jit
+def _count_words(data: U8, classes: U8) -> int:
     n = 0
     i = 0
     inside = False
     while i < len(data):
-        point, i = decode(data, i)
+        point, i = decode_utf8(data, i)
         kind = classes[point]
         alone = (kind & CJK) != 0
         word = (kind & WORD) != 0
@@ -175,26 +175,28 @@ def _count(data: U8, classes: U8) -> int:
 
 def count_words(text: str) -> int:
     """The words of a text."""
-    return int(_count(np.frombuffer(text.encode(), np.uint8), tables()[0]))
+    return int(_count_words(np.frombuffer(text.encode(), np.uint8), char_tables()[0]))
 
 
-def gram_and_window(words: int) -> tuple[int, int]:
+def winnowing_params(run_words: int) -> tuple[int, int]:
     """Words of a gram, and grams of a window, that find every common run of so many words."""
-    gram = words // 2
-    return gram, words - gram + 1
+    gram = run_words // 2
+    return gram, run_words - gram + 1
 
 
-def fingerprints(texts: "pa.Array[Any] | pa.ChunkedArray[Any]", words: int) -> "pa.Array[Any]":
+def compute_fingerprints(
+    texts: "pa.Array[Any] | pa.ChunkedArray[Any]", run_words: int
+) -> "pa.Array[Any]":
     """The distinct fingerprints of each text: a list of uint64 per row, ascending.
 
-    Two texts that share ``words`` words in a row share one of them.
+    Two texts that share ``run_words`` words in a row share one of them.
     """
-    offsets, data = utf8(texts)
-    bounds, hashes = _fingerprints(offsets, data, *tables(), *gram_and_window(words))
+    offsets, data = utf8_buffers(texts)
+    bounds, hashes = _fingerprint_texts(offsets, data, *char_tables(), *winnowing_params(run_words))
     return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(hashes))
 
 
-class Passages:
+class WordRuns:
     """The runs of ``words`` words of one text.
 
     Attributes:
@@ -202,30 +204,30 @@ class Passages:
         hashes: uint64[n - words + 1], of the run that begins at each word.
     """
 
-    def __init__(self, data: U8, words: int) -> None:
+    def __init__(self, data: U8, run_words: int) -> None:
         """Read a text in UTF-8."""
-        self._words = words
+        self._run_words = run_words
         room = len(data) // 2 + 2
         hashes = np.empty(room, np.uint64)
         starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
-        n = _read(data, 0, len(data), *tables(), hashes, starts, ends)
+        n = _hash_words(data, 0, len(data), *char_tables(), hashes, starts, ends)
         self.starts, self.ends = starts[:n], ends[:n]
-        self._hashes = hashes[:n]
-        self.hashes = self._of(words)
+        self._word_hashes = hashes[:n]
+        self.hashes = self._gram_hashes(run_words)
 
-    def near(self, wanted: U64) -> U64:
+    def runs_containing(self, shared: U64) -> U64:
         """The distinct hashes of the runs that hold one of these fingerprints."""
-        size, window = gram_and_window(self._words)
-        grams = self._of(size)
+        size, window = winnowing_params(self._run_words)
+        grams = self._gram_hashes(size)
         places = np.empty(len(grams), np.int64)
         places = places[: _winnow(grams, len(grams), window, places)]
-        places = places[np.isin(grams[places], wanted)]
+        places = places[np.isin(grams[places], shared)]
         step = np.zeros(len(self.hashes) + 1, np.int64)
-        np.add.at(step, np.maximum(places - (self._words - size), 0), 1)
+        np.add.at(step, np.maximum(places - (self._run_words - size), 0), 1)
         np.add.at(step, np.minimum(places + 1, len(self.hashes)), -1)
         return np.unique(self.hashes[np.cumsum(step)[:-1] > 0])
 
-    def _of(self, size: int) -> U64:
-        out = np.empty(max(0, len(self._hashes) - size + 1), np.uint64)
-        _grams(self._hashes, len(self._hashes), size, out)
+    def _gram_hashes(self, size: int) -> U64:
+        out = np.empty(max(0, len(self._word_hashes) - size + 1), np.uint64)
+        _hash_grams(self._word_hashes, len(self._word_hashes), size, out)
         return out

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, PartRef
-from infra.dataset.ledger import verdicts
-from infra.dataset.stage import Context, Outcome, Spec, Stage, Unit, build
+from infra.dataset.ledger import ledger_table
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.removals.match import Removal
 from tasks.select.config import SelectConfig
 from tasks.select.task import select
@@ -16,13 +16,13 @@ from tests.select.annotations import annotated
 MARKS = Stage("dedup", ("tests.select.repeated_text.standalone",))
 
 
-def mark(part: PartRef) -> Iterator[Outcome]:
+def mark(part: PartRef) -> Iterator[PartResult]:
     """Marks of a part: no copies."""
     table = part.table(["id"])
-    none = pa.nulls(part.rows, pa.string())
-    sizes = pa.array([1] * part.rows, pa.int32())
+    none = pa.nulls(part.num_rows, pa.string())
+    sizes = pa.array([1] * part.num_rows, pa.int32())
     marks = {"id": table["id"], "exact_group": none, "cluster": none, "cluster_size": sizes}
-    yield Outcome(pa.table(marks), verdicts("dedup", table["id"].to_pylist()))
+    yield PartResult(pa.table(marks), ledger_table("dedup", table["id"].to_pylist()))
 
 
 def run_alone(
@@ -33,15 +33,17 @@ def run_alone(
     **fields: Any,
 ) -> Dataset:
     """The corpus of these sources."""
-    units = [Unit(part.content, (part,), part.rows) for data in sources for part in data.parts]
+    units = [
+        WorkUnit(part.content, (part,), part.num_rows) for data in sources for part in data.parts
+    ]
     counts = ("clustered_documents", "verified", "within_clusters_verified")
     facts = {**dict.fromkeys(counts, 0), "largest_clusters": []}
-    spec = Spec(MARKS, None, {}, tuple(sources))
+    spec = DatasetSpec(MARKS, None, {}, tuple(sources))
     inputs: dict[str, Any] = {
         "config": SelectConfig.model_validate({"languages": {}, "quality": [], **fields}),
         "documents": list(sources),
         "notes": [annotated(ctx, source) for source in sources] if notes is None else list(notes),
         "removals": removals,
-        "marks": build(ctx, spec, units, mark, facts=lambda _: facts),
+        "marks": build_dataset(ctx, spec, units, mark, stats=lambda _: facts),
     }
     return select.build(ctx, select.spec(ctx, **inputs), **inputs)

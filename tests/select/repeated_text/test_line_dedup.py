@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infra.dataset.dataset import Dataset
-from tasks.select.repeated_text.config import Lines
-from tasks.select.repeated_text.line_hashes import line_hashes, located
-from tasks.select.repeated_text.trim import tidied
+from tasks.select.repeated_text.config import LineDedupConfig
+from tasks.select.repeated_text.line_hashes import hash_lines, locate_lines
+from tasks.select.repeated_text.trim import extend_to_whitespace
 from tasks.select.repeated_text.word_hashes import count_words
 from tests.dedup.corpora import Row, context, documents, row
 from tests.select.annotations import annotated, note
@@ -29,8 +29,8 @@ COMMON = [f"Common line {word} of this site, all rights" for word in "abcdefgh"]
 SHORT = ["Home", "About us", "next"]
 
 
-def lines_config(**fields: Any) -> Lines:
-    return Lines.model_validate(fields)
+def lines_config(**fields: Any) -> LineDedupConfig:
+    return LineDedupConfig.model_validate(fields)
 
 
 def folded(text: str) -> str:
@@ -58,10 +58,10 @@ def test_units_are_those_of_the_definition(texts: list[str], unit: str, least: i
     config = lines_config(unit=unit, min_characters=least)
     of_hash: dict[int, str] = {}
     of_unit: dict[str, int] = {}
-    column = line_hashes(pa.array(texts, pa.large_string()), config)
+    column = hash_lines(pa.array(texts, pa.large_string()), config)
     for place, text in enumerate(texts):
         expected = [item for item in units(text, unit) if len(item) >= least]
-        hashes, starts, ends = located(text, config)
+        hashes, starts, ends = locate_lines(text, config)
         for item, value in zip(expected, hashes.tolist(), strict=True):
             assert of_hash.setdefault(value, item) == item
             assert of_unit.setdefault(item, value) == value
@@ -80,13 +80,13 @@ def test_words_are_counted(text: str) -> None:
 
 
 def test_white_space_at_the_ends_goes_with_what_is_cut_there() -> None:
-    assert tidied(" \nab\n\ncd\n ", [(2, 5)]) == [(0, 6)]
-    assert tidied("ab\n\ncd\n ", [(4, 7)]) == [(2, 8)]
-    assert tidied("ab\ncd\nef", [(3, 6)]) == [(3, 6)]
-    assert tidied("ab\n\ncd\n\nef", [(0, 3), (4, 7)]) == [(0, 8)]
-    assert tidied("ab\ncd\n\nef", [(3, 6), (7, 9)]) == [(2, 9)]
-    assert tidied("ab\n", [(0, 3)]) == [(0, 3)]
-    assert tidied("ab", []) == []
+    assert extend_to_whitespace(" \nab\n\ncd\n ", [(2, 5)]) == [(0, 6)]
+    assert extend_to_whitespace("ab\n\ncd\n ", [(4, 7)]) == [(2, 8)]
+    assert extend_to_whitespace("ab\ncd\nef", [(3, 6)]) == [(3, 6)]
+    assert extend_to_whitespace("ab\n\ncd\n\nef", [(0, 3), (4, 7)]) == [(0, 8)]
+    assert extend_to_whitespace("ab\ncd\n\nef", [(3, 6), (7, 9)]) == [(2, 9)]
+    assert extend_to_whitespace("ab\n", [(0, 3)]) == [(0, 3)]
+    assert extend_to_whitespace("ab", []) == []
 
 
 def site(rng: random.Random, name: str, count: int) -> list[Row]:
@@ -102,12 +102,14 @@ def site(rng: random.Random, name: str, count: int) -> list[Row]:
     return out
 
 
-def where(config: Lines, place: int, r: Row) -> object:
+def where(config: LineDedupConfig, place: int, r: Row) -> object:
     """Within what a document's lines are counted."""
     return {"source": place, "site": r["url"].split("/")[2], "corpus": None}[config.scope]
 
 
-def expected(sources: Sequence[Sequence[Row]], config: Lines) -> dict[str, tuple[str, bool, int]]:
+def expected(
+    sources: Sequence[Sequence[Row]], config: LineDedupConfig
+) -> dict[str, tuple[str, bool, int]]:
     """By definition: id -> the text that is left, whether it stays, lines that went."""
     holders: dict[Any, list[str]] = {}
     for place, rows in enumerate(sources):
@@ -120,7 +122,7 @@ def expected(sources: Sequence[Sequence[Row]], config: Lines) -> dict[str, tuple
         for r in rows:
             lines = r["text"].split("\n")
             have = [holders.get((where(config, place, r), folded(line)), []) for line in lines]
-            many = [len(h) >= config.documents for h in have]
+            many = [len(h) >= config.min_documents for h in have]
             first = [bool(h) and h[0] == r["id"] and config.keep == "first" for h in have]
             gone = [m and not f for m, f in zip(many, first, strict=True)]
             keeps = any(m and f for m, f in zip(many, first, strict=True))
@@ -156,7 +158,10 @@ def test_what_goes_is_what_the_definition_says(
     ]
     fields = {"documents": 3, "keep": keep, "scope": scope, "min_words": rng.choice([1, 15])}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.select.repeated_text.pass_state.ROOM", rng.choice([500, 1 << 28]))
+        patch.setattr(
+            "tasks.select.repeated_text.pass_state.PARTITION_MEMORY_BYTES",
+            rng.choice([500, 1 << 28]),
+        )
         corpus = run_alone(ctx, sources, lines=fields, max_source_loss=1)
     whole = expected([one, other], lines_config(**fields))
     said = {v["id"]: v for v in ledger(corpus)}
@@ -198,7 +203,7 @@ def test_it_is_off_by_default_and_asks_for_enough_documents(tmp_path: Path) -> N
     rows = pages(7)
     source = documents(ctx, "site", [rows])
     assert texts(run_alone(ctx, [source])) == [r["text"] for r in rows]
-    assert not ctx.storage.list("lines")
+    assert not ctx.storage.list_files("lines")
     assert texts(run_alone(ctx, [source], lines={"documents": 8})) == [r["text"] for r in rows]
     cut = texts(run_alone(ctx, [source], lines={}))
     assert cut == [rows[0]["text"], *(r["text"].split("\n")[1] for r in rows[1:])]
@@ -262,7 +267,7 @@ def test_who_keeps_a_line_stays_however_short(tmp_path: Path) -> None:
     corpus = run_alone(ctx, [source], lines={"documents": 3})
     assert texts(corpus)[0] == COMMON[0]
     assert [v["reason"] for v in ledger(corpus)] == [None] * 4 + ["repeated_lines"]
-    facts = corpus.facts["sources"]["site"]
+    facts = corpus.stats["sources"]["site"]
     assert (facts["repeated_lines"], facts["trimmed_repeated_lines"]) == (1, 3)
 
 
@@ -272,10 +277,10 @@ def test_a_new_part_costs_itself(tmp_path: Path) -> None:
     alone = [row("site", "nothing in common " * 20, "http://x/n")]
     run_alone(ctx, [documents(ctx, "site", [rows[:7], alone])], lines={})
     stages = ("lines", "select")
-    before = {stage: set(ctx.storage.list(f"receipts/{stage}")) for stage in stages}
+    before = {stage: set(ctx.storage.list_files(f"receipts/{stage}")) for stage in stages}
     run_alone(ctx, [documents(ctx, "site", [rows[:7], alone, rows[7:]])], lines={})
     for stage in stages:
-        assert len(set(ctx.storage.list(f"receipts/{stage}")) - before[stage]) == 1
+        assert len(set(ctx.storage.list_files(f"receipts/{stage}")) - before[stage]) == 1
 
 
 @pytest.mark.e2e
@@ -289,7 +294,7 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
             source = documents(ctx, "one", [rows[:6], rows[6:7], rows[7:]])
             corpus = run_alone(ctx, [source], lines={"documents": 3, "min_words": 15})
         assert corpus.counts.dropped["repeated_lines"]
-        stores.append({name: ctx.storage.read(name) for name in ctx.storage.list()})
+        stores.append({name: ctx.storage.read(name) for name in ctx.storage.list_files()})
     assert {name.split("/")[0] for name in stores[0]} >= {"lines", "select"}
     assert stores[0] == stores[1] == stores[2]
 
@@ -297,11 +302,11 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_text_of_one_long_line_is_hashed() -> None:
     config = lines_config()
     long = "word " * 200_000
-    found = line_hashes(pa.array([long, long.upper() + "\n", None]), config).to_pylist()
+    found = hash_lines(pa.array([long, long.upper() + "\n", None]), config).to_pylist()
     assert found[0] == found[1]
     assert len(found[0]) == 1
     assert found[2] == []
-    assert located(long, config)[0].dtype == np.uint64
+    assert locate_lines(long, config)[0].dtype == np.uint64
 
 
 def test_an_address_without_a_canonical_form_names_its_site(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_levels_are_reported_by_source(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = [row("site", f"{LINE}\n{k}", f"http://x/{k}") for k in range(3)]
     levels: dict[str, Any] = {"lines": {"documents": 2}, "substrings": {}, "one_per_url": True}
-    facts = run_alone(ctx, [documents(ctx, "site", [rows])], **levels).facts["sources"]["site"]
+    facts = run_alone(ctx, [documents(ctx, "site", [rows])], **levels).stats["sources"]["site"]
     assert facts == {
         "passed_rules": 3,
         "url_duplicate": 0,
@@ -177,5 +177,5 @@ def test_removal_then_run_equals_a_run_that_never_had_the_document(tmp_path: Pat
         assert corpus.table().to_pylist() == never.table().to_pylist()
         said = [verdict for verdict in ledger(corpus) if verdict["reason"] != "removed"]
         assert said == ledger(never)
-        assert never.facts["sources"]["site"]["trimmed_repeated_substring"] > 1
+        assert never.stats["sources"]["site"]["trimmed_repeated_substring"] > 1
         assert len(ledger(corpus)) == len(said) + 1

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from infra.dataset.dataset import Dataset
-from infra.formats.unicode_tables import CJK, WORD, tables
-from tasks.select.repeated_text.config import Substrings
-from tasks.select.repeated_text.trim import tidied
-from tasks.select.repeated_text.word_hashes import Passages, count_words, fingerprints
+from infra.formats.unicode_tables import CJK, WORD, char_tables
+from tasks.select.repeated_text.config import SubstringDedupConfig
+from tasks.select.repeated_text.trim import extend_to_whitespace
+from tasks.select.repeated_text.word_hashes import WordRuns, compute_fingerprints, count_words
 from tests.dedup.corpora import Row, context, documents, row
 from tests.select.annotations import annotated, note
 from tests.select.repeated_text.standalone import run_alone
@@ -31,7 +31,7 @@ ALPHABET = "aB_9 \n.-é\u0301\u0130漢カ・ไ😀"
 
 def words_of(text: str) -> list[tuple[str, int, int]]:
     """By definition: every word, folded, with the characters that it goes from and to."""
-    classes, _ = tables()
+    classes, _ = char_tables()
     out: list[tuple[str, int, int]] = []
     inside = False
     for place, char in enumerate(text):
@@ -60,7 +60,7 @@ def test_words_and_runs_are_those_of_the_definition(texts: list[str]) -> None:
     of_hash: dict[int, Window] = {}
     of_window: dict[Window, int] = {}
     for text in texts:
-        found = Passages(np.frombuffer(text.encode(), np.uint8), 3)
+        found = WordRuns(np.frombuffer(text.encode(), np.uint8), 3)
         expected = words_of(text)
         assert [(int(a), int(b)) for a, b in zip(found.starts, found.ends, strict=True)] == [
             (start, end) for _, start, end in expected
@@ -85,19 +85,19 @@ def test_texts_that_share_a_run_share_a_fingerprint_in_it(seed: int, size: int) 
         " ".join(passage(rng, rng.randint(0, 80)) + run + passage(rng, rng.randint(0, 80)))
         for _ in range(2)
     ]
-    one, other = (set(row) for row in fingerprints(pa.array(texts), size).to_pylist())
+    one, other = (set(row) for row in compute_fingerprints(pa.array(texts), size).to_pylist())
     assert one & other
     shared = np.array(sorted(one & other), np.uint64)
-    (wanted,) = Passages(np.frombuffer(" ".join(run).encode(), np.uint8), size).hashes.tolist()
+    (wanted,) = WordRuns(np.frombuffer(" ".join(run).encode(), np.uint8), size).hashes.tolist()
     for text in texts:
-        near = Passages(np.frombuffer(text.encode(), np.uint8), size).near(shared)
+        near = WordRuns(np.frombuffer(text.encode(), np.uint8), size).runs_containing(shared)
         assert wanted in near.tolist()
         assert len(near) <= len(set(windows(text, size)))
 
 
 def test_few_fingerprints_are_kept() -> None:
     text = " ".join(passage(random.Random(1), 100_000))
-    (found,) = fingerprints(pa.array([text]), 50).to_pylist()
+    (found,) = compute_fingerprints(pa.array([text]), 50).to_pylist()
     assert len(found) == pytest.approx(2 / 27 * 100_000, rel=0.05)
 
 
@@ -120,27 +120,29 @@ def corpus_of(rng: random.Random, name: str, count: int, shared: Sequence[list[s
     return out
 
 
-def expected(rows: Sequence[Row], config: Substrings) -> dict[str, str]:
+def expected(rows: Sequence[Row], config: SubstringDedupConfig) -> dict[str, str]:
     """By definition: the texts that are left, by id, of those that stay."""
     first: dict[Window, int] = {}
     for number, r in enumerate(rows):
-        for window in windows(r["text"], config.words):
+        for window in windows(r["text"], config.min_run_words):
             first.setdefault(window, number)
     covered: list[list[bool]] = []
     lean: list[set[int]] = []
     for number, r in enumerate(rows):
         flags = [False] * len(words_of(r["text"]))
         owners = set()
-        for place, window in enumerate(windows(r["text"], config.words)):
+        for place, window in enumerate(windows(r["text"], config.min_run_words)):
             if first[window] < number:
-                flags[place : place + config.words] = [True] * config.words
+                flags[place : place + config.min_run_words] = [True] * config.min_run_words
                 owners.add(first[window])
         covered.append(flags)
         lean.append(owners)
     out = {}
     shares = [sum(flags) / len(flags) if flags else 0 for flags in covered]
     if config.action == "drop":
-        over = {n for n, share in enumerate(shares) if share > config.max_share and lean[n]}
+        over = {
+            n for n, share in enumerate(shares) if share > config.max_duplicate_fraction and lean[n]
+        }
         keeps = set().union(*(lean[n] for n in over))
         return {r["id"]: r["text"] for n, r in enumerate(rows) if n not in over or n in keeps}
     keeps = set().union(*lean)
@@ -156,7 +158,7 @@ def expected(rows: Sequence[Row], config: Substrings) -> dict[str, str]:
                 if start == 0 or text[start - 1].isspace():
                     end += len(text[end:]) - len(text[end:].lstrip())
                 cuts.append((start, end))
-        gone = {k for start, end in tidied(text, cuts) for k in range(start, end)}
+        gone = {k for start, end in extend_to_whitespace(text, cuts) for k in range(start, end)}
         left = "".join(char for k, char in enumerate(text) if k not in gone)
         if not cuts or number in keeps or len(words_of(left)) >= config.min_words:
             out[r["id"]] = left
@@ -185,10 +187,13 @@ def test_what_goes_is_what_the_definition_says(
     fields: dict[str, Any] = {"words": size, "action": action}
     fields |= {"min_words": rng.choice([1, 20])} if action == "trim" else {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.select.repeated_text.pass_state.ROOM", rng.choice([2000, 1 << 28]))
+        patch.setattr(
+            "tasks.select.repeated_text.pass_state.PARTITION_MEMORY_BYTES",
+            rng.choice([2000, 1 << 28]),
+        )
         corpus = run_alone(ctx, sources, substrings=fields, max_source_loss=1)
     kept = {r["id"]: r["text"] for r in corpus.table(["id", "text"]).to_pylist()}
-    assert kept == expected([*one, *other], Substrings.model_validate(fields))
+    assert kept == expected([*one, *other], SubstringDedupConfig.model_validate(fields))
     original = {r["id"]: r["text"] for r in [*one, *other]}
     for verdict in ledger(corpus):
         proof = json.loads(verdict["evidence"] or "{}")
@@ -237,9 +242,9 @@ def test_it_is_off_by_default_and_looks_at_what_stays(tmp_path: Path) -> None:
 
 def test_a_limit_of_the_other_action_is_an_error() -> None:
     with pytest.raises(ValidationError, match="max_share belongs to action drop"):
-        Substrings.model_validate({"max_share": 0.2})
+        SubstringDedupConfig.model_validate({"max_share": 0.2})
     with pytest.raises(ValidationError, match="min_words belongs to action trim"):
-        Substrings.model_validate({"action": "drop", "min_words": 1})
+        SubstringDedupConfig.model_validate({"action": "drop", "min_words": 1})
 
 
 def test_lines_and_substrings_go_together(tmp_path: Path) -> None:
@@ -290,10 +295,10 @@ def test_a_new_part_costs_itself(tmp_path: Path) -> None:
     alone = [row("site", "nothing in common " * 30, "http://x/n")]
     run_alone(ctx, [documents(ctx, "site", [rows[:2], alone])], substrings={})
     stages = ("fingerprints", "select")
-    before = {stage: set(ctx.storage.list(f"receipts/{stage}")) for stage in stages}
+    before = {stage: set(ctx.storage.list_files(f"receipts/{stage}")) for stage in stages}
     run_alone(ctx, [documents(ctx, "site", [rows[:2], alone, rows[2:]])], substrings={})
     for stage in stages:
-        assert len(set(ctx.storage.list(f"receipts/{stage}")) - before[stage]) == 1
+        assert len(set(ctx.storage.list_files(f"receipts/{stage}")) - before[stage]) == 1
 
 
 @pytest.mark.e2e
@@ -307,7 +312,7 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
         with ctx.cluster:
             source = documents(ctx, "one", [rows[:4], rows[4:5], rows[5:]])
             corpus = run_alone(ctx, [source], substrings={"words": 12}, max_source_loss=1)
-        assert corpus.facts["sources"]["one"]["trimmed_repeated_substring"]
-        stores.append({name: ctx.storage.read(name) for name in ctx.storage.list()})
+        assert corpus.stats["sources"]["one"]["trimmed_repeated_substring"]
+        stores.append({name: ctx.storage.read(name) for name in ctx.storage.list_files()})
     assert {name.split("/")[0] for name in stores[0]} >= {"fingerprints", "select"}
     assert stores[0] == stores[1] == stores[2]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.dataset.dataset import Dataset
-from infra.formats.urls import canonical
+from infra.formats.urls import canonicalize_url
 from tests.dedup.corpora import Row, context, documents, edited, prose, row
 from tests.select.annotations import annotated, note
 from tests.select.test_stage import ledger, run
@@ -40,7 +40,7 @@ def elected(sources: Sequence[Sequence[Row]]) -> dict[str, str]:
     groups: dict[str, list[tuple[Any, ...]]] = {}
     for place, rows in enumerate(sources):
         for r in rows:
-            address = canonical(r["url"] or "")
+            address = canonicalize_url(r["url"] or "")
             if address is not None:
                 groups.setdefault(address, []).append((place, -len(r["text"]), r["id"]))
     return {loser[2]: min(group)[2] for group in groups.values() for loser in sorted(group)[1:]}
@@ -60,16 +60,16 @@ def test_one_document_stays_of_each_address(
         documents(ctx, "other", [other]),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.select.task.CANDIDATES", rng.choice([3, 200_000]))
+        patch.setattr("tasks.select.task.CANDIDATES_PER_PARTITION", rng.choice([3, 200_000]))
         corpus = run(ctx, sources, one_per_url=True, max_source_loss=1)
     said = {v["id"]: v for v in ledger(corpus) if v["reason"] == "url_duplicate"}
     expected = elected([one, other])
     assert {i: json.loads(v["evidence"])["survivor"] for i, v in said.items()} == expected
     for verdict in said.values():
-        assert json.loads(verdict["evidence"])["url"] == canonical(verdict["url"])
+        assert json.loads(verdict["evidence"])["url"] == canonicalize_url(verdict["url"])
     kept = {r["id"] for r in corpus.table(["id"]).to_pylist()}
     assert kept == {r["id"] for r in [*one, *other]} - set(expected)
-    facts = corpus.facts["sources"]
+    facts = corpus.stats["sources"]
     assert sum(facts[name]["url_duplicate"] for name in facts) == len(expected)
 
 
