@@ -39,7 +39,7 @@ DEFAULT_WIDTH, MIN_WIDTH = 100, 40  # columns where output is no terminal, and a
     "--cluster", metavar="NAME", help="this cluster in full; the beginning of its name does"
 )
 @click.option(
-    "-n", "count", type=int, help=f"how many clusters [{DEFAULT_LIMIT}]; of --cluster: members"
+    "--limit", type=int, help=f"how many clusters [{DEFAULT_LIMIT}]; of --cluster: members"
 )
 @click.option("--width", type=int, help="columns of the output")
 @json_option
@@ -58,7 +58,7 @@ def clusters(
 ) -> None:
     """Clusters of copies: who stayed, why the others went, and what differs."""
     if limit is not None and limit < 1:
-        raise UserError(f"-n {limit}: at least 1 is expected")
+        raise UserError(f"--limit {limit}: at least 1 is expected")
     if width is not None and width < MIN_WIDTH:
         raise UserError(f"--width {width}: at least {MIN_WIDTH} is expected")
     if largest + sample + (cluster is not None) > 1 or (cluster and source):

@@ -21,9 +21,11 @@ BANDING_KEYS = ("bands", "rows")
 @click.option("--set", "overrides", multiple=True, metavar="section.key=value", help="as for run")
 @click.option("--threshold", type=float, help="least similarity of near-duplicates")
 @click.option(
-    "--recall", type=float, help="choose bands and rows that nominate so many at threshold"
+    "--target-recall", type=float, help="choose bands and rows that nominate so many at threshold"
 )
-@click.option("--hashes", type=int, help="hash values that --recall may spend on a document")
+@click.option(
+    "--max-permutations", type=int, help="hash values that --target-recall may spend on a document"
+)
 @click.option("--bands", type=int, help="bands of the signature")
 @click.option("--rows", type=int, help="hash values per band")
 @json_option
@@ -49,15 +51,19 @@ def lsh_curve(path: str | None, overrides: tuple[str, ...], as_json: bool, **opt
 
 def _merge_config(recipe_values: dict[str, Any], options: dict[str, Any]) -> DedupConfig:
     """The recipe's section with what the options say instead; a shape and a recall exclude each other."""
-    if "recall" in options:
+    if "target_recall" in options:
         recipe_values = {
             name: value for name, value in recipe_values.items() if name not in BANDING_KEYS
         }
     elif set(BANDING_KEYS) & options.keys():
-        recipe_values = {name: value for name, value in recipe_values.items() if name != "recall"}
+        recipe_values = {
+            name: value for name, value in recipe_values.items() if name != "target_recall"
+        }
     merged = {**recipe_values, **options}
-    if "hashes" in options and merged.get("recall") is None:
-        raise UserError("--hashes limits what --recall may spend: give --recall as well")
+    if "max_permutations" in options and merged.get("target_recall") is None:
+        raise UserError(
+            "--max-permutations limits what --target-recall may spend: give --target-recall as well"
+        )
     try:
         return DedupConfig.model_validate(merged)
     except ValidationError as error:
@@ -81,18 +87,18 @@ def lsh_stats(config: DedupConfig) -> dict[str, Any]:
     threshold = config.threshold
     points = sorted({*SIMILARITIES, threshold})
     curve = [
-        {"similarity": s, "nominated": p, "missed": 1 - p}
+        {"similarity": s, "candidate_probability": p, "miss_probability": 1 - p}
         for s in points
         for p in [candidate_probability(s, *shape)]
     ]
     return {
         "bands": shape[0],
         "rows": shape[1],
-        "hashes": config.num_permutations,
+        "permutations": config.num_permutations,
         "threshold": threshold,
         "recall": candidate_probability(threshold, *shape),
         "curve": curve,
-        "compared_in_vain": false_positive_area(threshold, *shape) / threshold,
+        "false_positive_rate": false_positive_area(threshold, *shape) / threshold,
         "bytes_per_document": signature_bytes(config),
     }
 
@@ -109,7 +115,7 @@ def signature_bytes(config: DedupConfig) -> int:
 
 
 def _format_stats(stats: dict[str, Any]) -> list[str]:
-    shape = f"{stats['bands']} bands x {stats['rows']} rows = {stats['hashes']} hash values"
+    shape = f"{stats['bands']} bands x {stats['rows']} rows = {stats['permutations']} hash values"
     lines = [
         f"{shape}, threshold {stats['threshold']:g}",
         "",
@@ -117,11 +123,11 @@ def _format_stats(stats: dict[str, Any]) -> list[str]:
     ]
     for point in stats["curve"]:
         at = point["similarity"] == stats["threshold"]
-        bar = "#" * round(BAR_WIDTH * point["nominated"])
-        shown = f"{_format_percent(point['nominated']):>9}  {_format_percent(point['missed']):>6}"
+        bar = "#" * round(BAR_WIDTH * point["candidate_probability"])
+        shown = f"{_format_percent(point['candidate_probability']):>9}  {_format_percent(point['miss_probability']):>6}"
         mark = "  <- threshold" if at else ""
         lines.append(f"{point['similarity']:>10.4g}  {shown}  |{bar:<{BAR_WIDTH}}|{mark}")
-    vain = _format_percent(stats["compared_in_vain"])
+    vain = _format_percent(stats["false_positive_rate"])
     return [
         *lines,
         "",

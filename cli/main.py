@@ -121,7 +121,7 @@ def _print_result(recipe: Recipe, record: dict[str, Any], as_json: bool) -> None
     for mark in models:
         click.echo(str(mark), err=True)
     if as_json:
-        print_json({**public, "saw_removed": [mark.to_json() for mark in models]})
+        print_json({**public, "models_exposed": [mark.to_json() for mark in models]})
     else:
         click.echo(public["report"])
 
@@ -259,17 +259,17 @@ def plan(
             "source": step.source,
             "entry": step.entry,
             "path": step.folder and f"{recipe.storage.rstrip('/')}/{step.folder}",
-            "state": "there" if step.dataset is not None else "run",
+            "state": "cached" if step.dataset is not None else "pending",
             "why": step.why,
         }
         for step in planner.steps
     ]
     if as_json:
-        print_json({"recipe": recipe.name, "steps": steps, "faults": lacks})
+        print_json({"recipe": recipe.name, "steps": steps, "errors": lacks})
         return
     for step in steps:
         name = " ".join(filter(None, (step["stage"], step["source"] or step["entry"])))
-        click.echo(f"{step['state']:<6} {name:<28} {step['why']}")
+        click.echo(f"{step['state']:<7} {name:<28} {step['why']}")
     for fault in lacks:
         click.echo(f"`gristmill run` would be refused on this machine: {fault}")
 
@@ -297,7 +297,7 @@ def verify(path: str, storage: str | None, overrides: tuple[str, ...], as_json: 
     else:
         for problem in checked.findings:
             click.echo(str(problem))
-        verdict = "every promise holds" if checked.ok else "promises are broken"
+        verdict = "verification passed" if checked.ok else "verification failed"
         click.echo(
             f"{verdict}: {checked.datasets} data sets, {checked.files} files, "
             f"{checked.bytes:,} bytes looked at"
@@ -327,7 +327,7 @@ def why(url_or_id: str, storage: str, as_json: bool) -> None:
 @recipe_options
 @click.option("--stage", help="only what this stage dropped or failed")
 @click.option("--reason", help="only what went for this reason")
-@click.option("-n", "count", default=10, show_default=True, help="how many samples")
+@click.option("--limit", default=10, show_default=True, help="how many samples")
 @json_option
 @handle_errors
 def dropped(
@@ -346,7 +346,7 @@ def dropped(
     store = Storage(recipe.storage)
     found = sample(store, with_earlier_results(store, _latest_run(recipe)), stage, reason, limit)
     if as_json:
-        print_json({"recipe": recipe.name, "drops": [drop.to_json() for drop in found]})
+        print_json({"recipe": recipe.name, "dropped": [drop.to_json() for drop in found]})
     else:
         for drop in found:
             click.echo(drop.to_text() + "\n")

@@ -28,9 +28,9 @@ _HELP = {
 @click.option("--license", multiple=True, metavar="LICENSE", help=_HELP["license"])
 @click.option("--id", multiple=True, metavar="ID", help=_HELP["id"])
 @click.option("--note", help="why; kept with the record")
-@click.option("--undo", is_flag=True, help="lift these removals instead")
+@click.option("--restore", is_flag=True, help="lift these removals instead")
 @click.option("--list", "as_list", is_flag=True, help="show what is removed, and do nothing")
-@click.option("--where", is_flag=True, help="with --list: which data sets still hold it")
+@click.option("--locations", is_flag=True, help="with --list: which data sets still hold it")
 @json_option
 @handle_errors
 def remove(
@@ -54,12 +54,12 @@ def remove(
     if as_list:
         if wanted or restore:
             raise UserError(
-                "--list shows all that is removed; it goes with --where and --json only"
+                "--list shows all that is removed; it goes with --locations and --json only"
             )
         _print_removals(store, recipe.name, locations=locations, as_json=as_json)
         return
     if locations:
-        raise UserError("--where goes with --list")
+        raise UserError("--locations goes with --list")
     if not wanted:
         kinds = ", ".join(f"--{kind}" for kind in KINDS)
         raise UserError(f"nothing to remove: give one of {kinds}, or --list")
@@ -70,8 +70,8 @@ def remove(
         print_json(
             {
                 "recipe": recipe.name,
-                "lifted" if restore else "recorded": [item.to_json() for item in done.new],
-                "reached": [item.to_json() for item in done.impact],
+                "restored" if restore else "recorded": [item.to_json() for item in done.new],
+                "impact": [item.to_json() for item in done.impact],
                 "removals": [entry.to_json() for entry in load_active_removals(store, recipe.name)],
                 "models": [mark.to_json() for mark in done.models],
             }
@@ -91,7 +91,7 @@ def _format_result(
     lines += [f"{item}: was removed before" for item in old]
     lines += [str(mark) for mark in result.models]
     if result.new:
-        verb = "lifted" if restore else "recorded"
+        verb = "restored" if restore else "recorded"
         lines.append(f"{verb}; the next run applies it: gristmill run {path}")
     return lines
 
@@ -105,7 +105,7 @@ def _print_removals(store: Storage, recipe: str, *, locations: bool, as_json: bo
             "removals": [entry.to_json() for entry in entries],
             "models": [mark.to_json() for mark in models],
         }
-        print_json({**value, "held": [item.to_json() for item in held]} if locations else value)
+        print_json({**value, "residual": [item.to_json() for item in held]} if locations else value)
         return
     for entry in entries:
         note = f"  ({entry.note})" if entry.note else ""

@@ -31,10 +31,10 @@ DEFAULT_LIMIT, MAX_STEPS_SHOWN = 20, 12  # shown on a terminal
 @click.option("--steps", metavar="A:B", help="what the steps from A to B - 1 learned from")
 @click.option("--url", help="the steps that saw the document at this address")
 @click.option("--id", "document", help="the steps that saw this document; the beginning does")
-@click.option("--running", is_flag=True, help="the run in progress, not the committed model")
 @click.option(
-    "-n", "count", type=int, default=DEFAULT_LIMIT, show_default=True, help="documents shown"
+    "--in-progress", "running", is_flag=True, help="the run in progress, not the committed model"
 )
+@click.option("--limit", type=int, default=DEFAULT_LIMIT, show_default=True, help="documents shown")
 @json_option
 @handle_errors
 def trace(
@@ -64,9 +64,9 @@ def trace(
         "model": run.name,
         "path": run.path,
         "running": run.in_progress,
-        "of_steps": run.steps,
-        "batch": run.sampler.plan.global_batch_size,
-        "start_from": run.init_from,
+        "total_steps": run.steps,
+        "global_batch_size": run.sampler.plan.global_batch_size,
+        "init_from": run.init_from,
     }
     if as_json:
         asked = {"steps": [first, end]} if steps is not None else {"url": url, "id": document}
@@ -120,7 +120,7 @@ def _open_run(recipe: Recipe, name: str, *, running: bool) -> TracedRun:
         if running:
             raise UserError(
                 f"{store.url} has no run in progress on this machine named {name}; "
-                "without --running its finished model is traced"
+                "without --in-progress its finished model is traced"
             )
         raise UserError(
             f"{store.url} has neither a model nor a run named {name}; `gristmill run` trains it"
@@ -172,5 +172,7 @@ def _format_trace(
         )
         lines.append(f"{'':>8}  steps {at}  tokens {spans}")
     if len(documents) > limit:
-        lines.append(f"… {len(documents) - limit:,} more: -n {len(documents)} or --json shows all")
+        lines.append(
+            f"… {len(documents) - limit:,} more: --limit {len(documents)} or --json shows all"
+        )
     return lines

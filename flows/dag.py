@@ -65,7 +65,7 @@ def build_pipeline(
     names = [source.name for source in recipe.sources]
 
     raw = [
-        run_step(acquire, source=s.name, settings={"source": s, "removals": removals})
+        run_step(acquire, source=s.name, params={"source": s, "removals": removals})
         for s in recipe.sources
     ]
     if "extract" not in wanted:
@@ -74,8 +74,8 @@ def build_pipeline(
         run_step(
             extract,
             source=s.name,
-            settings={"config": recipe.extract, "license": s.license},
-            data={"raw": pages},
+            params={"config": recipe.extract, "license": s.license},
+            inputs={"raw": pages},
         )
         if s.kind in HTML_KINDS
         else pages
@@ -83,46 +83,50 @@ def build_pipeline(
     ]
     if "annotate" not in wanted:
         return
-    notes = [
+    annotations = [
         run_step(
-            annotate, source=name, settings={"config": recipe.annotate}, data={"documents": texts}
+            annotate, source=name, params={"config": recipe.annotate}, inputs={"documents": texts}
         )
         for name, texts in zip(names, documents, strict=True)
     ]
     if "dedup" not in wanted:
         return
-    marks = run_step(
+    duplicate_labels = run_step(
         dedup,
-        settings={"config": recipe.dedup, "removals": removals},
-        data={
+        params={"config": recipe.dedup, "removals": removals},
+        inputs={
             "documents": documents,
-            "notes": notes if recipe.dedup.needs_languages else [],
+            "annotations": annotations if recipe.dedup.needs_languages else [],
         },
     )
     if "select" not in wanted:
         return
     corpus = run_step(
         select,
-        settings={"config": recipe.select, "removals": removals},
-        data={"documents": documents, "notes": notes, "marks": marks},
+        params={"config": recipe.select, "removals": removals},
+        inputs={
+            "documents": documents,
+            "annotations": annotations,
+            "duplicate_labels": duplicate_labels,
+        },
     )
     if "tokenize" not in wanted:
         return
-    tokens = run_step(tokenize, settings={"config": recipe.tokenize}, data={"corpus": corpus})
+    tokens = run_step(tokenize, params={"config": recipe.tokenize}, inputs={"corpus": corpus})
     if "train" not in wanted:
         return
     models: dict[str, StepHandle] = {}
     for model in recipe.train:
-        data = {"tokens": tokens}
+        inputs = {"tokens": tokens}
         if model.init_from is not None:
-            data["base"] = models[model.init_from]
-        trained = run_step(train, entry=model.name, settings={"config": model}, data=data)
+            inputs["base"] = models[model.init_from]
+        trained = run_step(train, entry=model.name, params={"config": model}, inputs=inputs)
         models[model.name] = trained
-        folder = run_step(release, entry=model.name, data={"model": trained, "tokens": tokens})
+        folder = run_step(release, entry=model.name, inputs={"model": trained, "tokens": tokens})
         if "evaluate" in wanted and recipe.evaluate is not None:
             run_step(
                 evaluate,
                 entry=model.name,
-                settings={"config": recipe.evaluate},
-                data={"model": folder, "tokens": tokens},
+                params={"config": recipe.evaluate},
+                inputs={"model": folder, "tokens": tokens},
             )

@@ -92,12 +92,14 @@ class Recipe(ConfigModel):
             if entry.init_from is not None:
                 self._check_init_from(entry, self.train[:place])
         if self.train and self.evaluate is not None and not self.tokenize.validation_fraction:
-            raise ValueError("evaluate needs held-out documents: set tokenize.validation above 0")
+            raise ValueError(
+                "evaluate needs held-out documents: set tokenize.validation_fraction above 0"
+            )
         for entry in self.train:
             if entry.early_stopping_patience and not self.tokenize.validation_fraction:
                 raise ValueError(
                     f"train.{entry.name}.patience needs held-out documents: set "
-                    "tokenize.validation above 0"
+                    "tokenize.validation_fraction above 0"
                 )
         return self
 

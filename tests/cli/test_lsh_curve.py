@@ -44,15 +44,18 @@ def test_the_defaults_are_finewebs() -> None:
     assert [p["similarity"] for p in found["curve"]] == sorted(
         p["similarity"] for p in found["curve"]
     )
-    assert all(p["nominated"] + p["missed"] == pytest.approx(1) for p in found["curve"])
+    assert all(
+        p["candidate_probability"] + p["miss_probability"] == pytest.approx(1)
+        for p in found["curve"]
+    )
 
 
 def test_a_recipe_and_what_options_change_of_it(recipe: str) -> None:
-    assert value(recipe)["hashes"] == 9 * 13
+    assert value(recipe)["permutations"] == 9 * 13
     assert value(recipe, "--set", "dedup.bands=10")["bands"] == 10
     assert value(recipe, "--rows", "8")["rows"] == 8
-    chosen = value(recipe, "--recall", "0.95", "--hashes", "120")
-    assert chosen["hashes"] <= 120
+    chosen = value(recipe, "--target-recall", "0.95", "--max-permutations", "120")
+    assert chosen["permutations"] <= 120
     assert chosen["recall"] == candidate_probability(0.9, chosen["bands"], chosen["rows"]) >= 0.95
 
 
@@ -67,10 +70,13 @@ def test_the_table_marks_the_threshold() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--hashes", "64"], "give --recall"),
-        (["--recall", "2"], "recall: Input should be less than 1"),
-        (["--recall", "0.999", "--hashes", "3"], "error: dedup: no bands of at most 3"),
-        (["--recall", "0.9", "--bands", "4"], "not both"),
+        (["--max-permutations", "64"], "give --target-recall"),
+        (["--target-recall", "2"], "target_recall: Input should be less than 1"),
+        (
+            ["--target-recall", "0.999", "--max-permutations", "3"],
+            "error: dedup: no bands of at most 3",
+        ),
+        (["--target-recall", "0.9", "--bands", "4"], "not both"),
         (["nowhere.yaml"], "no such file"),
         (["--set", "dedup.bands=3"], "name one"),
     ],

@@ -57,12 +57,12 @@ class Inline:
         *,
         source: str | None = None,
         entry: str | None = None,
-        settings: dict[str, Any] | None = None,
-        data: dict[str, Any] | None = None,
+        params: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
     ) -> str:
         if self._steps is not None and len(self.results) == self._steps:
             raise Stopped
-        result = execute_step(self._ctx, step, source, entry, settings or {}, data or {})
+        result = execute_step(self._ctx, step, source, entry, params or {}, inputs or {})
         self.results.append(result)
         return result.folder
 

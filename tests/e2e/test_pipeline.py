@@ -83,7 +83,7 @@ def test_a_second_run_does_nothing_and_says_so(place: Path, written: Path, first
 def test_a_changed_threshold_runs_again_from_select(place: Path, written: Path, first: Ran) -> None:
     changed = ["--set", "select.languages.en=0.5"]
     plan = gristmill(place / "home", "plan", str(written), *changed, "--json").value["steps"]
-    assert [step["state"] for step in plan] == ["there", "there", "there", "run", "run"]
+    assert [step["state"] for step in plan] == ["cached", "cached", "cached", "pending", "pending"]
     assert "languages" in plan[3]["why"]
     ran = gristmill(place / "home", "run", str(written), *changed, "--json")
     assert ran.code == 0, ran.err
@@ -126,12 +126,19 @@ def test_why_tells_a_documents_story(place: Path, first: Ran) -> None:
 
 def test_drops_show_samples_with_evidence(place: Path, written: Path, first: Ran) -> None:
     shown = gristmill(
-        place / "home", "drops", str(written), "--stage", "select", "--reason", "language", "--json"
+        place / "home",
+        "dropped",
+        str(written),
+        "--stage",
+        "select",
+        "--reason",
+        "language",
+        "--json",
     )
     assert shown.code == 0, shown.err
-    texts = json.dumps(shown.value["drops"], ensure_ascii=False)
+    texts = json.dumps(shown.value["dropped"], ensure_ascii=False)
     assert "Müller" in texts
-    wrong = gristmill(place / "home", "drops", str(written), "--reason", "nonsense")
+    wrong = gristmill(place / "home", "dropped", str(written), "--reason", "nonsense")
     assert wrong.code != 0
     assert "near_duplicate" in wrong.err
 
@@ -142,12 +149,12 @@ def test_clusters_show_who_stayed_and_what_differs(place: Path, written: Path, f
     assert shown.code == 0, shown.err
     assert "exact_duplicate: " in shown.out
     assert "[-One more sentence" in shown.out
-    found = gristmill(home, "clusters", str(written), "--random", "-n", "1", "--json")
+    found = gristmill(home, "clusters", str(written), "--random", "--limit", "1", "--json")
     (cluster,) = found.value["clusters"]
     assert [member["verdict"] for member in cluster["members"]] == ["kept", "dropped"]
     again = gristmill(home, "clusters", str(written), "--cluster", cluster["cluster"][:6], "--json")
     assert again.value["clusters"][0]["cluster"] == cluster["cluster"]
-    for wrong in (["--cluster", "nothing"], ["-n", "0"]):
+    for wrong in (["--cluster", "nothing"], ["--limit", "0"]):
         done = gristmill(home, "clusters", str(written), *wrong)
         assert done.code == 1
         assert len(done.err.splitlines()) == 1, done.err
@@ -208,7 +215,7 @@ def test_verify_finds_what_was_done_to_the_store(
         (["--set", "select.qualty=[]"], "select.qualty: unknown key"),
         (["--set", "dedup.bands=many"], "dedup.bands"),
         (["--set", "nonsense"], "section.key=value"),
-        (["--set", "select.quality=[gofer]"], "gofer"),
+        (["--set", "select.quality_filters=[gofer]"], "gofer"),
     ],
 )
 def test_a_mistake_in_the_recipe_is_one_line(

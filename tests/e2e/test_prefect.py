@@ -153,7 +153,7 @@ def test_a_run_with_a_server_that_has_gone_ends_all_the_same(tmp_path: Path, unt
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     value = recipe(tmp_path / "data", mixed(tmp_path / "in"))
     if until == "nowhere":
-        value["select"].update(max_source_loss=0.0, min_source_documents=1)
+        value["select"].update(max_source_duplicate_fraction=0.0, min_source_documents=1)
     path = write_recipe(tmp_path / "r.yaml", value)
     receipts = tmp_path / "data" / "receipts"
     with server(command, tmp_path / "server.log", f"{api}/health", 120, env) as process:

@@ -76,8 +76,8 @@ def written(place: Path) -> Path:
         place,
         cluster={"workers": 1},
         sources=[source],
-        select={"languages": {}, "quality": [], "pii": "keep"},
-        tokenize={"vocab_size": 500, "validation": 0.1, "sample_bytes": 8_000},
+        select={"languages": {}, "quality_filters": [], "pii": "keep"},
+        tokenize={"vocab_size": 500, "validation_fraction": 0.1, "train_bytes": 8_000},
         train=[TINY],
     )
     return write_recipe(place / "small.yaml", value)
@@ -158,7 +158,7 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
 
     recorded = ran(place, "remove", str(written), "--url", f"{url}#x", "--note", "asked", "--json")
     assert recorded.value["recorded"] == [{"kind": "url", "value": url}]
-    (reached,) = recorded.value["reached"]
+    (reached,) = recorded.value["impact"]
     assert (reached["documents"], reached["corpus"], reached["copies"]) == (1, 1, 1)
     assert reached["copies_at"] == [copy]
     (model,) = recorded.value["models"]
@@ -193,21 +193,21 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     (then,) = [event for event in told["events"] if event["verdict"] == "seen"]
     assert then["details"] == seen["details"], "the old model's steps are known for good"
 
-    (mark,) = again.value["saw_removed"]
+    (mark,) = again.value["models_exposed"]
     assert f"{place / 'data'}/{mark['path']}" == path_of(first, "train").url
     assert path_of(again, "train").url != path_of(first, "train").url
     assert "saw 1 removed document" in again.err
     page = Path(again.value["report"]).read_text()
     assert url in page
     assert mark["path"] in page
-    shown = ran(place, "drops", str(written), "--reason", "removed", "--json").value["drops"]
+    shown = ran(place, "dropped", str(written), "--reason", "removed", "--json").value["dropped"]
     assert [(drop["url"], drop["excerpt"]) for drop in shown] == [(url, None)], "not quoted"
     ran(place, "verify", str(written))
 
     listed = ran(place, "remove", str(written), "--list", "--json").value
     assert [entry["value"] for entry in listed["removals"]] == [url]
     assert listed["models"] == [mark]
-    held = ran(place, "remove", str(written), "--list", "--where", "--json").value["held"]
+    held = ran(place, "remove", str(written), "--list", "--locations", "--json").value["residual"]
     root = f"{place / 'data'}/"
     assert [(item["path"], item["documents"], item["named"]) for item in held] == [
         (path_of(first, "acquire").url.removeprefix(root), 1, True),
@@ -222,7 +222,7 @@ def test_an_undone_removal_brings_the_first_corpus_back(
     url = f"https://host0.example.org/{chosen}"
     ran(place, "remove", str(written), "--url", url)
     assert "was removed before" in ran(place, "remove", str(written), "--url", url).out
-    undone = ran(place, "remove", str(written), "--url", url, "--undo", "--json").value
+    undone = ran(place, "remove", str(written), "--url", url, "--restore", "--json").value
     assert (undone["removals"], undone["models"]) == ([], [])
     waits = ran(place, "why", url, "--storage", str(place / "data"), "--json").value["tracks"][0]
     assert waits["outcome"].endswith("lifted since, the next run brings it back")
@@ -230,7 +230,7 @@ def test_an_undone_removal_brings_the_first_corpus_back(
     assert [stage["path"] for stage in last.value["stages"]] == [
         stage["path"] for stage in first.value["stages"]
     ]
-    assert last.value["saw_removed"] == []
+    assert last.value["models_exposed"] == []
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_an_undone_removal_brings_the_first_corpus_back(
         (["--domain", "https://example.org/x"], "--domain example.org?"),
         (["--id", "12"], "32 hexadecimal digits"),
         (["--license", "mit"], "there are 'CC0-1.0', 'MIT'"),
-        (["--domain", "example.com", "--undo"], "is not removed"),
+        (["--domain", "example.com", "--restore"], "is not removed"),
         (["--list", "--id", "0" * 32], "--list"),
     ],
 )
@@ -267,4 +267,4 @@ def test_what_matches_nothing_is_recorded_and_says_so(
     assert all(
         stage["cached"] for stage in last["stages"] if stage["stage"] in ("tokenize", "train")
     )
-    ran(place, "remove", str(written), *wanted, "--undo")
+    ran(place, "remove", str(written), *wanted, "--restore")

@@ -92,21 +92,21 @@ def test_a_plan_is_told_where_a_run_is_refused(path: str) -> None:
     assert done.exit_code == 0, done.output
     shown = done.output.splitlines()
     assert len(shown) == 9 + len(several)
-    assert shown[5].startswith("run    train tiny ")
+    assert shown[5].startswith("pending train tiny ")
     for _, said in several:
         (line,) = [line for line in shown[9:] if said.replace("PLACE", place) in line]
         assert line.startswith("`gristmill run` would be refused on this machine: t")
     value = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert len(value["steps"]) == 9
-    assert value["faults"] == [line.split(": ", 1)[1] for line in shown[9:]]
-    assert json.loads(CliRunner().invoke(main, ["plan", path, "--json"]).stdout)["faults"] == []
+    assert value["errors"] == [line.split(": ", 1)[1] for line in shown[9:]]
+    assert json.loads(CliRunner().invoke(main, ["plan", path, "--json"]).stdout)["errors"] == []
 
 
 def test_a_plan_goes_on_where_the_tokenizer_cannot_be_read(path: str) -> None:
     wanted = recipe(path, "tokenize.tokenizer=/nope.json")
     planner = plan_pipeline(wanted, "acquire")
     corpus = PlannedStep("select", None, None, "select/x", cast("Dataset", object()), "committed")
-    tokens = planner(tokenize, settings={"config": wanted.tokenize}, data={"corpus": corpus})
+    tokens = planner(tokenize, params={"config": wanted.tokenize}, inputs={"corpus": corpus})
     assert (tokens.folder, tokens.dataset) == (None, None)
     assert tokens.why == "tokenize.tokenizer: no file '/nope.json'"
 
@@ -170,8 +170,8 @@ def test_a_store_that_does_not_answer_does_not_end_a_run_before_it_begins(
         raise StorageError("away")
 
     monkeypatch.setattr("flows.runner.gpu_count", lambda: 1)
-    monkeypatch.setattr("flows.runner.plan", walked)
-    monkeypatch.setattr("flows.runner.Console", begun)
+    monkeypatch.setattr("flows.runner.plan_pipeline", walked)
+    monkeypatch.setattr("flows.runner.ConsoleReporter", begun)
     with pytest.raises(Begun):
         run_pipeline(recipe(path), "train")
     assert asked == ["train"]

@@ -97,7 +97,7 @@ def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("nothing", "said"),
     [
-        ("tokenize.validation=0", "train.tiny.patience needs held-out documents"),
+        ("tokenize.validation_fraction=0", "train.tiny.patience needs held-out documents"),
         ("train.tiny.validation_tokens=0", "patience needs held-out tokens"),
     ],
 )
@@ -184,12 +184,12 @@ def test_a_deployed_recipe_means_the_workers_environment(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("select", "wrong"),
     [
-        ({"quality": ["c4"], "languages": {"de": 0.5}, "rules": {"c4_sentences": 3}}, False),
-        ({"quality": ["gofer"]}, True),
+        ({"quality_filters": ["c4"], "languages": {"de": 0.5}, "thresholds": {"c4_sentences": 3}}, False),
+        ({"quality_filters": ["gofer"]}, True),
         ({"languages": {"english": 0.5}}, True),
-        ({"rules": {"c4_sentence": 3}}, True),
-        ({"overrides": {"dump": {"quality": ["gofer"]}}}, True),
-        ({"overrides": {"dump": {"languages": {"xx": 0.5}}}}, True),
+        ({"thresholds": {"c4_sentence": 3}}, True),
+        ({"per_source": {"dump": {"quality_filters": ["gofer"]}}}, True),
+        ({"per_source": {"dump": {"languages": {"xx": 0.5}}}}, True),
     ],
 )
 def test_the_schema_that_prefect_is_given_knows_all_names(

@@ -215,7 +215,7 @@ def test_the_command_tells_both_ways(recipe: Path) -> None:
         (("--steps", "3"), "--steps 3: A:B is expected"),
         (("--steps", "3:99"), "tiny has 30 steps"),
         (("--steps", "1:2", "--model", "huge"), "--model huge: train has tiny"),
-        (("--steps", "1:2", "--running"), "no run in progress on this machine named tiny"),
+        (("--steps", "1:2", "--in-progress"), "no run in progress on this machine named tiny"),
     ],
 )
 def test_the_command_says_what_is_wrong(
