@@ -135,5 +135,5 @@ def read_result(*printed: Mapping[str, Any]) -> RunResult:
                 row["reason"], urls[evidence["survivor"]], evidence["similarity"]
             )
     kept = frozenset(row["url"] for row in rows if row["verdict"] == "kept")
-    facts = json.loads((paths["dedup"] / "manifest.json").read_text())["facts"]
+    facts = json.loads((paths["dedup"] / "manifest.json").read_text())["stats"]
     return RunResult(seconds, removed, kept, facts)

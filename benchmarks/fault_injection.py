@@ -121,7 +121,7 @@ def flow(store: Path, url: str, parallel: str, precision: str) -> None:
     ctx = context(store, Printer())
     spec = task.spec(ctx, config=config, tokens=tokens)
     made = task.build(ctx, spec, config=config, tokens=tokens)
-    attempts = made.read("records/attempts.jsonl").decode().splitlines()
+    attempts = made.read("logs/attempts.jsonl").decode().splitlines()
     digest = hashlib.sha256(made.read("model.safetensors")).hexdigest()
     print(json.dumps({"sha": digest, "resumed": [json.loads(x)["step"] for x in attempts]}))
 

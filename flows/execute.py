@@ -68,7 +68,7 @@ class ResourcePool:
         """Wait for ``amount`` slots (at most all of them) and give them back afterwards.
 
         Raises:
-            Stopped: if the run is being stopped.
+            RunCancelled: if the run is being stopped.
         """
         count = min(amount, self.total)
         with self._condition:
@@ -201,11 +201,11 @@ class Planner:
                     if other.config.get(key) != spec.config.get(key)
                 )
                 changed.append(f"configuration changed ({', '.join(keys)})")
-            if other.code_version != spec.stage.code:
+            if other.code_version != spec.stage.code_version:
                 changed.append("code changed")
             (gone, files), (gone_now, files_now) = (
                 _split_removal_inputs(other.external_inputs),
-                _split_removal_inputs(spec.raw),
+                _split_removal_inputs(spec.external_inputs),
             )
             if gone != gone_now:
                 changed.append("removals changed")

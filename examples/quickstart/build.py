@@ -27,7 +27,7 @@ def fetch_quickstart() -> tuple[Path, Mapping[str, int]]:
         The folder, and how many pages, books and documents it holds.
 
     Raises:
-        PackageError: a package cannot be obtained.
+        DownloadError: a package cannot be obtained.
     """
     folder = quickstart_root()
     version = _version()

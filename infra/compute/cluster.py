@@ -51,7 +51,7 @@ class ClusterConfig(ConfigModel):
     )
     address: str | None = Field(None, description="address of a running Dask scheduler")
     cluster_class: str | None = Field(
-        None, alias="class", description="dotted name of a Dask cluster class to start"
+        None, description="dotted name of a Dask cluster class to start"
     )
     cluster_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="arguments of that class"
@@ -64,14 +64,16 @@ class ClusterConfig(ConfigModel):
             for name, value in (
                 ("workers", self.workers),
                 ("address", self.address),
-                ("class", self.cluster_class),
+                ("cluster_class", self.cluster_class),
             )
             if value is not None
         ]
         if len(ways) > 1:
-            raise ValueError(f"give one of workers, address and class, not {' and '.join(ways)}")
+            raise ValueError(
+                f"give one of workers, address and cluster_class, not {' and '.join(ways)}"
+            )
         if self.cluster_kwargs and self.cluster_class is None:
-            raise ValueError("args belong to class, which is missing")
+            raise ValueError("cluster_kwargs belong to cluster_class, which is missing")
         return self
 
 
@@ -174,8 +176,8 @@ class DaskCluster:
             ``(index of the payload, result)`` as they finish.
 
         Raises:
-            ClusterLost: if the scheduler cannot be reached any more.
-            Stopped: if the run is being stopped.
+            SchedulerUnreachableError: if the scheduler cannot be reached any more.
+            RunCancelled: if the run is being stopped.
             Exception: the first error of the function, as it was raised.
         """
         if self.is_inline or not payloads:

@@ -31,7 +31,7 @@ def jit_sources(root: Path) -> dict[str, bytes]:
         for path in (root / package).rglob("*.py"):
             name = ".".join(path.relative_to(root).with_suffix("").parts)
             files[name.removesuffix(".__init__")] = path.read_bytes()
-    found = [name for name, text in files.items() if b"@kernel" in text]
+    found = [name for name, text in files.items() if re.search(rb"^@jit\b", text, re.MULTILINE)]
     wanted = set(found)
     while found:
         for module, names, plain in _IMPORT.findall(files[found.pop()]):

@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 TABLE_SUFFIX, VERDICTS_SUFFIX = "parquet", "verdicts.parquet"
 # Files below this folder of a data set are logs: checksummed, but no part of its content.
-LOGS = "records/"
+LOGS = "logs/"
 SHORT = 16  # characters of a fingerprint in a folder's name
 # Rows of a row group, where texts lie and where they do not; fixed: they decide a file's bytes.
 TEXT_ROW_GROUP, NARROW_ROW_GROUP = 2_000, 100_000
@@ -140,7 +140,7 @@ class PartRecord:
         """As written in manifests and receipts."""
         return {
             "name": self.name,
-            "rows": self.num_rows,
+            "num_rows": self.num_rows,
             "text_bytes": self.text_bytes,
             "counts": self.counts.to_json(),
             "files": {suffix: asdict(file) for suffix, file in sorted(self.files.items())},
@@ -151,7 +151,7 @@ class PartRecord:
         """The reverse of ``to_json``."""
         return PartRecord(
             value["name"],
-            value["rows"],
+            value["num_rows"],
             value["text_bytes"],
             Counts.from_json(value["counts"]),
             {suffix: FileRecord(**file) for suffix, file in value["files"].items()},
@@ -212,15 +212,15 @@ class Manifest:
             "source": self.source,
             "fingerprint": self.fingerprint,
             "content": self.content,
-            "code": self.code_version,
+            "code_version": self.code_version,
             "config": self.config,
             "inputs": list(self.inputs),
-            "raw": list(self.external_inputs),
+            "external_inputs": list(self.external_inputs),
             "counts": self.counts.to_json(),
             "bytes": sum(file.bytes for file in self.all_files),
             "parts": [part.to_json() for part in self.parts],
             "files": {name: asdict(file) for name, file in self.files.items()},
-            "facts": self.stats,
+            "stats": self.stats,
         }
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
@@ -238,14 +238,14 @@ class Manifest:
                 value["stage"],
                 value["source"],
                 value["fingerprint"],
-                value["code"],
+                value["code_version"],
                 value["config"],
                 value["inputs"],
                 Counts.from_json(value["counts"]),
                 [PartRecord.from_json(part) for part in value["parts"]],
                 {name: FileRecord(**file) for name, file in value["files"].items()},
-                value["facts"],
-                tuple(value["raw"]),
+                value["stats"],
+                tuple(value["external_inputs"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"{where}: not a manifest ({error!r})") from error
@@ -357,8 +357,8 @@ def open_dataset(storage: Storage) -> Dataset:
     """Read a committed data set.
 
     Raises:
-        NotCommitted: if the folder has no manifest.
-        BrokenPromise: if its manifest cannot be read.
+        DatasetNotFoundError: if the folder has no manifest.
+        IntegrityError: if its manifest cannot be read.
     """
     try:
         data = storage.read(MANIFEST)

@@ -28,7 +28,7 @@ def apply_isolating_rows(
     Args:
         stage: the stage's name, for the verdicts.
         table: documents with an ``id`` column, at least.
-        function: pure; a table of n rows in, an ``Outcome`` with n verdicts out, each row's
+        function: pure; a table of n rows in, an ``PartResult`` with n verdicts out, each row's
             outcome independent of the other rows.
     """
     try:

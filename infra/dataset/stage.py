@@ -213,7 +213,7 @@ def build_dataset(
         stats: called with all parts before the commit; its result goes into the manifest.
 
     Raises:
-        BrokenPromise: if counts do not add up, or an equal data set with other bytes is there.
+        IntegrityError: if counts do not add up, or an equal data set with other bytes is there.
     """
     folder = ctx.storage.subdir(*spec.folder.split("/"))
     if folder.exists(MANIFEST):
@@ -249,7 +249,14 @@ def build_dataset(
         # outlive its part in a power cut: whoever finds a receipt checks the part's bytes.
         durable = bool(todo) and not ctx.cluster.is_local
         payloads = [
-            (function, units[index].payload, units[index].rows, targets[index], receipts, durable)
+            (
+                function,
+                units[index].payload,
+                units[index].expected_rows,
+                targets[index],
+                receipts,
+                durable,
+            )
             for index in todo
         ]
         for index, parts in ctx.cluster.map(_run_unit, payloads):
@@ -278,7 +285,7 @@ def commit_files(
 ) -> Dataset:
     """Commit a data set that has no parts, such as a model: its files, then its manifest.
 
-    Names below ``records/`` are logs: checksummed, but no part of the data set's content.
+    Names below ``logs/`` are logs: checksummed, but no part of the data set's content.
     """
     folder = ctx.storage.subdir(*spec.folder.split("/"))
     if folder.exists(MANIFEST):

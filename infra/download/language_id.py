@@ -29,7 +29,7 @@ def lid_model_path() -> Path:
         A file whose digest is `LID_SHA256`. Any number of processes may ask at the same time.
 
     Raises:
-        PackageError: the file is missing and cannot be obtained.
+        DownloadError: the file is missing and cannot be obtained.
     """
     path = cache_root() / "models" / "lid.176.ftz"
     if path.is_file() and _is_model(path.read_bytes()):

@@ -49,7 +49,7 @@ def fetch_archive(name: str, version: str, filename: str, sha256: str) -> Path:
         The file in the cache. Callers in other processes may fetch it at the same time.
 
     Raises:
-        PackageError: the file is nowhere, cannot be read, or has another digest.
+        DownloadError: the file is nowhere, cannot be read, or has another digest.
     """
     path = cache_root() / "packages" / filename
     if path.is_file() and _digest(path) == sha256:

@@ -166,7 +166,7 @@ class TokenShards:
             max_cache_bytes: bytes of the cache.
 
         Raises:
-            BadIndex: if a shard is gone, its index cannot be read or does not fit it.
+            CorruptShardError: if a shard is gone, its index cannot be read or does not fit it.
         """
         self.dataset, self.split = dataset, split
         self.cache = BlockCache(

@@ -108,7 +108,7 @@ class StageRecord:
         return " ".join(item for item in (self.stage, self.entry or self.source) if item)
 
     def open(self, root: Storage) -> Dataset:
-        """The data set. Raises ``NotCommitted`` or ``BrokenPromise``."""
+        """The data set. Raises ``DatasetNotFoundError`` or ``IntegrityError``."""
         return open_dataset(root.subdir(*self.path.split("/")))
 
     def to_json(self) -> dict[str, Any]:

@@ -10,8 +10,8 @@ Vocabulary of the definitions:
   does, with which the published limits were found). Every character of Han, Hiragana or Katakana
   is a word.
 - *word*: a token with a letter, mark or digit.
-- *line of kind S*: as ``str.splitlines`` cuts. *Of kind N*: as ``str.split("\n")`` cuts, lines of
-  white space alone left out. *Of kind R*: as ``re.split("\n+", text)`` cuts.
+- *splitlines lines*: as ``str.splitlines`` cuts. *Nonblank lines*: as ``str.split("\n")`` cuts, lines of
+  white space alone left out. *Newline-runs lines*: as ``re.split("\n+", text)`` cuts.
 - *paragraph*: as ``re.split("\n{2,}", text.strip())`` cuts.
 - lengths are in characters (code points). A fraction of nothing is 0.
 """
@@ -49,7 +49,7 @@ _TABLE = (
     Signal(
         "gopher_repetition_dup_line_fraction",
         _REAL,
-        "lines of kind R equal to an earlier one / lines of kind R",
+        "newline-runs lines equal to an earlier one / newline-runs lines",
     ),
     Signal(
         "gopher_repetition_dup_paragraph_fraction",
@@ -59,7 +59,7 @@ _TABLE = (
     Signal(
         "gopher_repetition_dup_line_char_fraction",
         _REAL,
-        "length of lines of kind R equal to an earlier one / length of the text",
+        "length of newline-runs lines equal to an earlier one / length of the text",
     ),
     Signal(
         "gopher_repetition_dup_paragraph_char_fraction",
@@ -95,12 +95,12 @@ _TABLE = (
     Signal(
         "gopher_quality_bullet_line_fraction",
         _REAL,
-        "lines of kind S whose first visible character is • or - / lines of kind S",
+        "splitlines lines whose first visible character is • or - / splitlines lines",
     ),
     Signal(
         "gopher_quality_ellipsis_line_fraction",
         _REAL,
-        "lines of kind S that end, white space aside, in … or ... / lines of kind S",
+        "splitlines lines that end, white space aside, in … or ... / splitlines lines",
     ),
     Signal(
         "gopher_quality_alpha_word_fraction",
@@ -115,12 +115,12 @@ _TABLE = (
     Signal(
         "c4_kept_line_fraction",
         _REAL,
-        "lines of kind S that C4's line rules keep, terminal punctuation not asked for / lines",
+        "splitlines lines that C4's line rules keep, terminal punctuation not asked for / lines",
     ),
     Signal(
         "c4_terminal_line_fraction",
         _REAL,
-        "lines of kind S that end in . ? ! \" or ' and not in ... (citations such as [3] removed) "
+        "splitlines lines that end in . ? ! \" or ' and not in ... (citations such as [3] removed) "
         "/ lines",
     ),
     Signal(
@@ -142,18 +142,18 @@ _TABLE = (
     Signal(
         "fineweb_line_punct_fraction",
         _REAL,
-        "lines of kind N whose last character ends a sentence (Unicode Sentence_Terminal) / lines "
-        "of kind N",
+        "nonblank lines whose last character ends a sentence (Unicode Sentence_Terminal) "
+        "/ nonblank lines",
     ),
     Signal(
         "fineweb_short_line_fraction",
         _REAL,
-        "lines of kind N of at most 30 characters / lines of kind N",
+        "nonblank lines of at most 30 characters / nonblank lines",
     ),
     Signal(
         "fineweb_dup_line_char_fraction",
         _REAL,
-        "length of lines of kind N equal to an earlier one / length of the text without \\n",
+        "length of nonblank lines equal to an earlier one / length of the text without \\n",
     ),
     Signal("fineweb_newline_word_ratio", _REAL, "\\n characters / tokens"),
 )

@@ -66,7 +66,7 @@ class BlockCache:
         self._pinned: AbstractSet[str] = frozenset()
 
     def pin(self, cache_names: AbstractSet[str]) -> None:
-        """Announce which blocks (``Block.file``) are going to be used: these stay."""
+        """Announce which blocks (``Block.cache_name``) are going to be used: these stay."""
         self._pinned = cache_names
 
     def has(self, block: Block) -> bool:

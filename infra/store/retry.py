@@ -29,7 +29,7 @@ def retry(description: str, operation: Callable[[], T], timeout_s: float) -> T:
         timeout_s: seconds after the first failure until it is given up.
 
     Raises:
-        StoreAway: when patience is at its end.
+        StorageUnavailableError: when patience is at its end.
         FileNotFoundError: at once: the store has answered.
         OSError: at once, if a disk is full or cannot be written to.
     """

@@ -1,7 +1,7 @@
 """The only module that opens, lists, commits and removes: any fsspec URL, local or remote alike.
 
 Writes are whole or absent: a local file is written under a temporary name, flushed to the disk and
-put in place; an object store does the same with one put. ``put_new`` is the commit: it fails if
+put in place; an object store does the same with one put. ``put_if_absent`` is the commit: it fails if
 somebody else was first.
 """
 

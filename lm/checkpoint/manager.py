@@ -126,7 +126,7 @@ class CheckpointManager:
 
         Raises:
             OtherRun: if the checkpoint differs in what its weights depend on; names what.
-            StoreAway: if the store did not answer in time.
+            StorageUnavailableError: if the store did not answer in time.
         """
         found: Checkpoint | None = self._broadcast_from_rank0(self._find_checkpoint)
         if found is not None:

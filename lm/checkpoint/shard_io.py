@@ -68,7 +68,7 @@ def run_on_all_ranks(group: ProcessGroup | None, what: str, do: Callable[[], Non
         do: the part.
 
     Raises:
-        StoreAway: on all processes, if one of them first raised it.
+        StorageUnavailableError: on all processes, if one of them first raised it.
         NotSaved: on all processes, if one of them first raised a ``UserError``, or one of a disk
             that does not take what is written.
         Failed: on all processes, with anything else, which starting over may mend.

@@ -248,7 +248,7 @@ def sampler_for_model(model: Dataset) -> Sampler:
             depends on the documents, in the store it lies in.
 
     Raises:
-        NotCommitted: if those are gone.
+        DatasetNotFoundError: if those are gone.
     """
     return _load_sampler(model.storage, model.fingerprint)
 
@@ -263,7 +263,7 @@ def _load_sampler(storage: Storage, fingerprint: str) -> Sampler:  # noqa: ARG00
 
 
 def open_training_tokens(model: Dataset) -> Dataset:
-    """The token shards that a committed model was trained on. Raises ``NotCommitted``."""
+    """The token shards that a committed model was trained on. Raises ``DatasetNotFoundError``."""
     # The last two names of a data set's URL are its own, wherever the store lies.
     root = Storage(model.storage.url.rstrip("/").rsplit("/", 2)[0], model.storage.options)
     made = next(item for item in model.manifest.inputs if item["stage"] == "tokenize")
@@ -279,7 +279,7 @@ def steps_containing(model: Dataset, first: int, end: int) -> list[int]:
         end: one past the last.
 
     Raises:
-        NotCommitted: if the order depends on the documents and the token shards are gone.
+        DatasetNotFoundError: if the order depends on the documents and the token shards are gone.
     """
     return list(sampler_for_model(model).steps_containing(first, end, int(model.stats["steps"])))
 

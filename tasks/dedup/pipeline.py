@@ -82,7 +82,7 @@ def find_duplicates(
         previous: comparisons to look up.
 
     Raises:
-        BrokenPromise: if components do not settle.
+        IntegrityError: if components do not settle.
     """
     run = _StepRunner(ctx, work)
     cut = ShufflePlan.from_part_groups(work, config, part_groups)

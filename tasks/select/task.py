@@ -91,7 +91,7 @@ def build(
 
     Raises:
         ImplausibleLoss: if a source loses more than ``max_source_loss`` to duplication.
-        BrokenPromise: if documents, notes and marks do not belong together.
+        IntegrityError: if documents, notes and marks do not belong together.
     """
     try:
         return _build(ctx, spec, config, documents, annotations, duplicate_labels, removals)

@@ -215,19 +215,19 @@ def _output_files(training_run: TrainingRun, rollbacks: Sequence[Rollback]) -> d
     run = rollbacks[-1].folder(training_run.folder)
     own = ("model.safetensors", "probe.safetensors", "config.json", "tokenizer.json")
     files = {name: run / name for name in own}
-    files["records/metrics.jsonl"] = run / "metrics.jsonl"
-    files[f"records/{ATTEMPTS}"] = run / ATTEMPTS
+    files["logs/metrics.jsonl"] = run / "metrics.jsonl"
+    files[f"logs/{ATTEMPTS}"] = run / ATTEMPTS
     drawn = tensorboard_file(run)
-    files[f"records/tensorboard/{drawn.name}"] = drawn
+    files[f"logs/tensorboard/{drawn.name}"] = drawn
     for folder in training_run.final_checkpoints(rollbacks):
         for path in folder.iterdir():
-            files[f"records/{folder.name}/{path.name}"] = path
+            files[f"logs/{folder.name}/{path.name}"] = path
     if len(rollbacks) > 1:
         record = run / ROLLBACKS_FILE
         record.write_bytes(to_json(rollbacks))
-        files[f"records/{ROLLBACKS_FILE}"] = record
+        files[f"logs/{ROLLBACKS_FILE}"] = record
     for branch in rollbacks[:-1]:
-        files[f"records/{branch.name}/metrics.jsonl"] = training_run.abandoned_log(branch)
+        files[f"logs/{branch.name}/metrics.jsonl"] = training_run.abandoned_log(branch)
     return files
 
 

@@ -172,7 +172,7 @@ def on_two_machines(
 
 
 def attempts(made: Dataset) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in made.read("records/attempts.jsonl").splitlines()]
+    return [json.loads(line) for line in made.read("logs/attempts.jsonl").splitlines()]
 
 
 def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
@@ -215,7 +215,7 @@ def test_spoilt_weights_open_a_branch_on_both_machines(
         namespaces, tmp_path, config, lambda *_: None, "tests.e2e.poisoned"
     )
     assert told.count("taking part in pair, 1 processes") == 2
-    (branch,) = json.loads(made.read("records/branches.json"))
+    (branch,) = json.loads(made.read("logs/branches.json"))
     assert (branch["good"], branch["kind"], branch["bad"]) == (12, "not_finite", [13, 15])
     assert made.stats["skip"] == [[13, 15]]
     assert [(item["step"], item["processes"]) for item in attempts(made)] == [(0, 2), (12, 2)]

@@ -73,7 +73,7 @@ def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(
     value = recipe(
         tmp_path / "data",
         mixed(tmp_path / "in", 20),
-        cluster={"class": "distributed.LocalCluster", "args": arguments},
+        cluster={"cluster_class": "distributed.LocalCluster", "cluster_kwargs": arguments},
     )
     run = deployed.run("pipeline/nightly", recipe=value, until="acquire")
     wait_for(lambda: deployed.state(run) == "COMPLETED", 120)

@@ -36,11 +36,16 @@ def broken(number: int) -> int:
 
 
 def test_a_recipe_names_one_place() -> None:
-    with pytest.raises(ValidationError, match="one of workers, address and class"):
+    with pytest.raises(ValidationError, match="one of workers, address and cluster_class"):
         cluster(workers=2, address="tcp://x")
-    with pytest.raises(ValidationError, match="args belong to class"):
-        cluster(workers=2, args={"a": 1})
-    assert ClusterConfig.model_validate({"class": "a.B", "args": {"n": 1}}).cluster_class == "a.B"
+    with pytest.raises(ValidationError, match="cluster_kwargs belong"):
+        cluster(workers=2, cluster_kwargs={"a": 1})
+    assert (
+        ClusterConfig.model_validate(
+            {"cluster_class": "a.B", "cluster_kwargs": {"n": 1}}
+        ).cluster_class
+        == "a.B"
+    )
 
 
 def test_without_workers_all_happens_here() -> None:
@@ -53,7 +58,7 @@ def test_without_workers_all_happens_here() -> None:
 @pytest.mark.e2e
 def test_a_named_class_an_address_and_an_error(tmp_path: Path) -> None:
     arguments = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
-    with cluster(**{"class": "distributed.LocalCluster", "args": arguments}) as named:
+    with cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments) as named:
         assert dict(named.map(square, [(n,) for n in range(5)])) == {n: n * n for n in range(5)}
         assert not named.is_local, "a class may start workers anywhere"
         with cluster(address=named.client().scheduler.address) as connected:
@@ -110,7 +115,7 @@ def test_a_result_that_dies_with_its_worker_is_computed_again(tmp_path: Path) ->
 def test_a_lost_connection_is_no_result() -> None:
     # Without a nanny, in threads: only the connection is of interest.
     arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
-    named = cluster(**{"class": "distributed.LocalCluster", "args": arguments})
+    named = cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments)
     with named, cluster(address=named.client().scheduler.address) as connected:
         client = connected.client()
         found = connected.map(time.sleep, [(0.01,), (0.5,), (0.5,)])
@@ -168,7 +173,7 @@ def test_a_scheduler_without_workers_says_nothing_of_where_they_will_be() -> Non
 @pytest.mark.timeout(60)
 def test_a_cluster_that_is_closed_ends_what_runs_on_it() -> None:
     arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
-    with cluster(**{"class": "distributed.LocalCluster", "args": arguments}) as named:
+    with cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments) as named:
         found = named.map(time.sleep, [(0.01,), (2,), (2,)])
         assert next(found) == (0, None)
         closing = threading.Thread(target=named.close)

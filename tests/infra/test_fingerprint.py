@@ -70,7 +70,7 @@ def test_what_was_read_of_a_source_is_remembered(
     monkeypatch.setenv("GRISTMILL_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "module.py"
     path.write_text(
-        "from infra.formats.arrow_text import utf8\nfrom infra.store.storage import Storage\n"
+        "from infra.formats.arrow_text import utf8_buffers\nfrom infra.store.storage import Storage\n"
     )
     first = code_version._DigestCache()
     found = first.read(path)

@@ -6,7 +6,7 @@ from infra.compute.jit import ROOT, jit_sources
 
 FILES = {
     "infra/__init__.py": "",
-    "infra/fast.py": "from infra import limits\n\n\n@kernel\ndef f(): ...",
+    "infra/fast.py": "from infra import limits\n\n\n@jit\ndef f(): ...",
     "infra/limits.py": "from infra.base import (\n    FIRST,\n    SECOND,\n)\n",
     "infra/base.py": "import infra.deep as deep\n",
     "infra/deep.py": "",
@@ -14,7 +14,7 @@ FILES = {
     "tasks/__init__.py": "",
     "tasks/stage/__init__.py": "",
     "tasks/stage/words.py": "LONGEST = 64\n",
-    "tasks/stage/sketch.py": "def g():\n    from tasks.stage.words import LONGEST\n@kernel\n",
+    "tasks/stage/sketch.py": "def g():\n    from tasks.stage.words import LONGEST\n@jit\n",
 }
 
 

@@ -216,7 +216,7 @@ def test_manifests_survive_the_round_trip(tmp_path: Path) -> None:
 class Elsewhere(DaskCluster):
     """Says that its workers are on other machines."""
 
-    on_this_machine = False
+    is_local = False
 
 
 @pytest.mark.parametrize("kind", [DaskCluster, Elsewhere])
@@ -250,12 +250,12 @@ def test_what_is_committed_outlives_a_power_cut(
 
     if killed:  # after the parts were written, before they were flushed
         with monkeypatch.context() as patch:
-            patch.setattr(Storage, "flush", dies)
+            patch.setattr(Storage, "fsync", dies)
             with pytest.raises(KeyboardInterrupt):
                 build_dataset(context(tmp_path), *work)
-    monkeypatch.setattr(Storage, "flush", flushes)
-    monkeypatch.setattr(Storage, "put", puts)
-    monkeypatch.setattr(Storage, "put_new", commits)
+    monkeypatch.setattr(Storage, "fsync", flushes)
+    monkeypatch.setattr(Storage, "write", puts)
+    monkeypatch.setattr(Storage, "put_if_absent", commits)
     CALLS.clear()
     data = build_dataset(ctx, *work)
     assert len(CALLS) == (0 if killed else 2)

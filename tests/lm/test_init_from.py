@@ -74,7 +74,7 @@ def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
     assert not equal(weights(made), weights(base))
     assert made.stats["start_from"] == "wide"
     assert [item["source"] for item in made.manifest.inputs] == [None, "wide"]
-    lines = [json.loads(line) for line in made.read("records/metrics.jsonl").splitlines()]
+    lines = [json.loads(line) for line in made.read("logs/metrics.jsonl").splitlines()]
     assert (lines[0]["step"], lines[0]["tokens"]) == (1, 64)
     assert lines[0]["loss"] < 3 < base.stats["loss"] + 1  # random weights have 5.7
     # A stage that moves nothing has the weights that it starts with.

@@ -110,7 +110,7 @@ def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for(
 ) -> None:
     feed = build_loader(tiny(), tokens, 1337, 0, 1, tmp_path)
     feed.batch(0)
-    monkeypatch.setattr(TokenShards, "fill", lambda *_: 1 / 0)
+    monkeypatch.setattr(TokenShards, "copy_spans", lambda *_: 1 / 0)
     for _ in range(2):
         with pytest.raises(DataLoaderError, match="step 50: division by zero"):
             feed.batch(50)

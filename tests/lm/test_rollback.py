@@ -75,7 +75,7 @@ def build(
 
 
 def record(made: Dataset, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in made.read(f"records/{name}").decode().splitlines()]
+    return [json.loads(line) for line in made.read(f"logs/{name}").decode().splitlines()]
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     made = build(tokens, tmp_path, CONFIG, listener)
     assert made.stats["skip"] == [[13, 15]]
     assert served[15:] == [12, *range(15, 22)]  # from the checkpoint of step 12
-    (branch,) = json.loads(made.read("records/branches.json"))
+    (branch,) = json.loads(made.read("logs/branches.json"))
     assert (branch["number"], branch["parent"], branch["good"]) == (1, 0, 12)
     assert branch["blamed"] == 15
     assert (branch["bad"], branch["kind"], branch["loss"]) == ([13, 15], "not_finite", "nan")
@@ -106,7 +106,7 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [line["step"] for line in abandoned] == list(range(1, 15))
     assert lines[:12] == abandoned[:12]
-    (drawn,) = (name for name in made.manifest.files if name.startswith("records/tensorboard/"))
+    (drawn,) = (name for name in made.manifest.files if name.startswith("logs/tensorboard/"))
     shown = EventAccumulator(str(made.storage.local_path(made.manifest.files[drawn].name)))
     shown.Reload()
     assert [item.step for item in shown.Scalars("loss")] == list(range(1, STEPS + 1))
@@ -136,7 +136,7 @@ def test_a_checkpoint_that_may_hold_the_bad_update_is_not_begun_from(
     monkeypatch.setattr("lm.train.loop.held_out", lambda *_: torch.zeros(0, 17).long())
     served = poison(monkeypatch, {11})
     made = build(tokens, tmp_path, CONFIG)
-    (branch,) = json.loads(made.read("records/branches.json"))
+    (branch,) = json.loads(made.read("logs/branches.json"))
     assert (branch["good"], branch["blamed"], branch["bad"]) == (8, 13, [11, 13])
     assert served[13:] == [8, 9, 10, *range(13, 22)]
 
@@ -151,7 +151,7 @@ def test_the_fewest_checkpoints_are_enough_for_each_branch(
     monkeypatch.setattr("lm.train.loop.held_out", lambda *_: torch.zeros(0, 17).long())
     poison(monkeypatch, {7, 17})  # the second: step 16 of the branch, whose checkpoint has it
     made = build(tokens, tmp_path, CONFIG.model_copy(update={"keep": 2}))
-    first, second = json.loads(made.read("records/branches.json"))
+    first, second = json.loads(made.read("logs/branches.json"))
     assert (first["good"], first["blamed"], first["bad"]) == (4, 9, [7, 9])
     assert (second["parent"], second["good"], second["blamed"]) == (1, 12, 17)
 
@@ -162,11 +162,11 @@ def test_a_branch_of_a_branch_begins_where_the_last_good_checkpoint_is(
 ) -> None:
     poison(monkeypatch, {13, 15})  # the second before the branch's own first checkpoint
     made = build(tokens, tmp_path, CONFIG)
-    first, second = json.loads(made.read("records/branches.json"))
+    first, second = json.loads(made.read("logs/branches.json"))
     assert (first["good"], first["skip"]) == (12, [[13, 15]])
     assert (second["parent"], second["good"], second["skip"]) == (1, 12, [[13, 17]])
     assert [item["step"] for item in record(made, "attempts.jsonl")] == [0, 12, 12]
-    assert {"records/branch-0/metrics.jsonl", "records/branch-1/metrics.jsonl"} <= set(
+    assert {"logs/branch-0/metrics.jsonl", "logs/branch-1/metrics.jsonl"} <= set(
         made.manifest.files
     )
 
@@ -177,7 +177,7 @@ def test_without_a_good_checkpoint_it_begins_anew(
 ) -> None:
     served = poison(monkeypatch, {1})
     made = build(tokens, tmp_path, CONFIG)
-    assert json.loads(made.read("records/branches.json"))[0]["good"] is None
+    assert json.loads(made.read("logs/branches.json"))[0]["good"] is None
     assert served[3:6] == [0, 3, 4]
 
 

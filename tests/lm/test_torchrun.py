@@ -219,7 +219,7 @@ def test_the_stage_commits_a_model(
     assert made.stats["validation_loss"] < 5.7
     names = set(made.manifest.files)
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
-    assert {"records/metrics.jsonl", "records/step-000000010/complete.json"} <= names
+    assert {"logs/metrics.jsonl", "records/step-000000010/complete.json"} <= names
     assert not task.work_folder(spec).exists()
     assert seen[-1].completed == seen[-1].total == 10
     assert seen[-1].values is not None

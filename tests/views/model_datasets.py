@@ -27,7 +27,7 @@ def models(road: Road, tokens: Dataset, path: Path) -> None:
         data = commit_files(
             road.ctx,
             spec,
-            {"records/metrics.jsonl": log},
+            {"logs/metrics.jsonl": log},
             counts=Counts(40, 40),
             stats={"parameters": 1_342_208, "steps": 1000, "context": 256},
         )

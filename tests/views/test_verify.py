@@ -178,7 +178,7 @@ def edited(change: Callable[[dict[str, Any]], None], path: Path) -> None:
         (lambda value: value["inputs"][0].update(content="0" * 64), "which now is"),
         (lambda value: value.update(fingerprint="0" * 64), "belongs into"),
         (lambda value: value.pop("parts"), "not a manifest"),
-        (lambda value: value["facts"].update(more=1), "not the manifest that the run recorded"),
+        (lambda value: value["stats"].update(more=1), "not the manifest that the run recorded"),
     ],
 )
 def test_a_manifest_that_lies_is_found(

@@ -82,7 +82,7 @@ class DocumentSteps:
 
 
 def run_from_model(model: Dataset, path: str) -> TracedRun:
-    """A committed model's run. Raises ``NotCommitted`` if its token shards are gone."""
+    """A committed model's run. Raises ``DatasetNotFoundError`` if its token shards are gone."""
     shards = TokenShards(open_training_tokens(model), TRAIN)
     order = build_sampler(SamplingPlan.from_stats(model.stats), shards)
     base = model.stats.get("start_from")

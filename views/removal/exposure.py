@@ -159,7 +159,7 @@ def parent_models(storage: Storage, model: Dataset) -> list[Dataset]:
     """The models whose weights a model started with, nearest first.
 
     Raises:
-        NotCommitted: if one of them is gone.
+        DatasetNotFoundError: if one of them is gone.
     """
     found: list[Dataset] = []
     while True:

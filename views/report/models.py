@@ -13,7 +13,7 @@ from infra.store.storage import Storage
 from views.report.charts import SMALL, Line, line_chart
 from views.report.corpus import LANGUAGE_NAMES
 
-METRICS_FILE = "records/metrics.jsonl"
+METRICS_FILE = "logs/metrics.jsonl"
 LOSS, VALIDATION_LOSS = "loss", "validation_loss"
 CURVE_TITLES = {
     "tokens_per_second": "Tokens per second",

@@ -1,8 +1,8 @@
 r"""Signals of lines and paragraphs: duplicates, bullets, ellipses, short and unfinished lines.
 
 Three ways to cut lines are in use upstream, and each signal keeps the one it was published with:
-``str.splitlines`` (kind S), ``str.split("\n")`` without blank lines (kind N) and
-``re.split("\n+", text)`` (kind R).
+``str.splitlines`` (splitlines lines), ``str.split("\n")`` without blank lines (nonblank lines) and
+``re.split("\n+", text)`` (newline-runs lines).
 """
 
 import numpy as np
@@ -80,7 +80,7 @@ def count_lines(
     table: Hashes,
     out: npt.NDArray[np.int64],
 ) -> None:
-    """Count the lines of kinds R and N.
+    """Count the newline-runs and nonblank lines.
 
     Args:
         data: valid UTF-8.
@@ -110,7 +110,7 @@ def count_lines(
             length += 1
             blank &= (classes[last] & SPACE) != 0
         characters += length
-        # Newlines in a row are one cut for kind R: only an empty first or last line is left of them.
+        # For newline-runs lines, newlines in a row are one cut: only an empty first or last line is left of them.
         if length or at == start or i >= end:
             r_lines += 1
             repeated = _test_and_add(table, size, fmix64(value))
@@ -178,7 +178,7 @@ def count_paragraphs(
 def count_bullets_and_ellipses(
     data: Bytes, start: int, end: int, classes: Table, out: npt.NDArray[np.int64]
 ) -> None:
-    """Count lines of kind S, their bullets and ellipses; arguments as for `count_lines`."""
+    """Count splitlines lines, their bullets and ellipses; arguments as for `count_lines`."""
     count = bullets = ellipses = 0
     hashes = marks = 0
     i = start
