@@ -40,11 +40,12 @@ def export_model(tokens: Dataset, layout: str, folder: Path) -> Path:
     model = build_model(job.model_config)
     model.load_state_dict(weights)
     save_weights(model, folder / "model.safetensors")
-    save_reference_logits(model, folder / "probe.safetensors")
+    save_reference_logits(model, folder / "reference_logits.safetensors")
     files = {
-        name: (folder / name).read_bytes() for name in ("model.safetensors", "probe.safetensors")
+        name: (folder / name).read_bytes()
+        for name in ("model.safetensors", "reference_logits.safetensors")
     }
-    files["config.json"] = json.dumps({"shape": vars(job.model_config)}).encode()
+    files["config.json"] = json.dumps({"model_config": vars(job.model_config)}).encode()
     files["tokenizer.json"] = tokens.read("tokenizer.json")
     export(TrainedModel.from_files(files, 0), folder / "hf")
     return folder / "hf"

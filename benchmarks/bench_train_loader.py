@@ -123,7 +123,7 @@ def measure_training(tokens: Dataset, shape: str, folder: Path) -> tuple[float, 
         train(TrainJob(config, 1, VOCABULARY, 0, folder), tokens)
     lines = read_jsonl(folder / "metrics.jsonl")[2:]
     rate = statistics.median(line["tokens_per_second"] for line in lines)
-    return rate, statistics.median(line["data_wait"] for line in lines)
+    return rate, statistics.median(line["data_wait_fraction"] for line in lines)
 
 
 def measure_nanogpt(repository: Path, ids: Path, shape: str, seconds: float) -> float:

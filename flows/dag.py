@@ -119,7 +119,7 @@ def build_pipeline(
     for model in recipe.train:
         inputs = {"tokens": tokens}
         if model.init_from is not None:
-            inputs["base"] = models[model.init_from]
+            inputs["base_model"] = models[model.init_from]
         trained = run_step(train, entry=model.name, params={"config": model}, inputs=inputs)
         models[model.name] = trained
         folder = run_step(release, entry=model.name, inputs={"model": trained, "tokens": tokens})

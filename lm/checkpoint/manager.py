@@ -51,7 +51,7 @@ from lm.metrics.meter import rank_and_world_size
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-RNG_STATE = "random"
+RNG_STATE = "rng_state"
 # Seconds that a save waits for the one before it even where a step takes less: writing a small
 # state takes longer than its step, and a short run would be left without checkpoints.
 MIN_WAIT_S = 0.25
@@ -316,8 +316,8 @@ class CheckpointManager:
 
         def declare() -> None:
             if self._rank == 0:
-                value: dict[str, Any] = {"step": step, "world": self._world_size}
-                value |= {"identity": dict(self._compatibility_key), "notes": metadata}
+                value: dict[str, Any] = {"step": step, "world_size": self._world_size}
+                value |= {"compatibility_key": dict(self._compatibility_key), "metadata": metadata}
                 mark = partial(marker.write_marker, target, value)
                 self._retry(target, f"marking {target.url}", mark)
                 for old in shelf.expired(before):

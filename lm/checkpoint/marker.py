@@ -20,7 +20,7 @@ MARKER = "complete.json"
 MISMATCH_HINTS = {
     "shards": "other tokens",
     "tokenizer": "another tokenizer",
-    "start_from": "other weights at its start",
+    "init_from": "other weights at its start",
     "skip": "other batches left out",
     "seed": "another seed",
 }

@@ -65,7 +65,7 @@ class SamplingPlan:
     @staticmethod
     def from_stats(stats: Mapping[str, Any]) -> "SamplingPlan":
         """The plan that a model's facts keep (``stats``)."""
-        own = {name: stats[name] for name in ("seed", "batch", "context")}
+        own = {name: stats[name] for name in ("seed", "global_batch_size", "context_length")}
         return SamplingPlan(**own, **stats.get("order", {}), skip=stats.get("skip", ()))
 
     def to_stats(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class SamplingPlan:
             "mixture": None if self.mixture is None else dict(self.mixture),
             "shuffle_tokens": self.shuffle_window_tokens,
         }
-        own = {"seed": self.seed, "batch": self.global_batch_size, "context": self.context_length}
+        own = {"seed": self.seed, "global_batch_size": self.global_batch_size, "context_length": self.context_length}
         return {**own, "order": order, "skip": [list(one) for one in self.skip]}
 
     @property

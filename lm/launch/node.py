@@ -69,7 +69,7 @@ def run_node(
 def _run_torchrun(job: dict[str, Any], folder: Path) -> tuple[int, str]:
     """One torchrun, from start to end: its status and last output."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / JOB_FILE).write_text(json.dumps({**job, "first": False}))
+    (folder / JOB_FILE).write_text(json.dumps({**job, "is_first_node": False}))
     tail: deque[str] = deque(maxlen=MAX_TAIL_LINES)
     config = TrainConfig.model_validate(job["config"])
     code = torchrun(config, folder, lambda _: None, tail, job["start_id"], is_first_node=False)

@@ -33,7 +33,7 @@ def rendezvous_store(config: TrainConfig, name: str) -> Storage | None:
     """
     if config.num_nodes == 1 or config.checkpoint_url is None:
         return None
-    return Storage(config.checkpoint_url).subdir("meeting", name)
+    return Storage(config.checkpoint_url).subdir("rendezvous", name)
 
 
 def publish_job(rendezvous: Storage, job: Mapping[str, Any]) -> dict[str, Any]:

@@ -209,11 +209,13 @@ def train_with_rollback(
         except TrainingDiverged as spoilt:
             facts = spoilt.details
         # A checkpoint with the step before the one to blame may hold the update that did it.
-        new = branch.next_rollback(facts, training_run.last_good_step(branches, facts["first"] - 1))
+        new = branch.next_rollback(
+            facts, training_run.last_good_step(branches, facts["first_bad_step"] - 1)
+        )
         if new.number > config.max_rollbacks:
             told = "; ".join(str(one) for one in branches[1:])
             raise TrainingConfigError(
-                f"training {config.name}: {describe_divergence(facts['kind'], facts['loss'])} in step {facts['first'] + 1}, after "
+                f"training {config.name}: {describe_divergence(facts['kind'], facts['loss'])} in step {facts['first_bad_step'] + 1}, after "
                 f"{len(branches) - 1} of {config.max_rollbacks} branches"
                 + (f" ({told})" if told else "")
                 + "; lower its learning_rate, raise its warmup, or look at the batches"

@@ -1,7 +1,7 @@
 """What becomes of a run whose weights are spoilt: a branch from before, without the bad batches.
 
-The trunk works in a folder, branch ``n`` beside it in ``{folder}.branch-n``. Which branches there
-are stands in ``branches.json`` beside the trunk's checkpoints, which is written before a branch
+The trunk works in a folder, branch ``n`` beside it in ``{folder}.rollback-n``. Which branches there
+are stands in ``rollbacks.json`` beside the trunk's checkpoints, which is written before a branch
 begins: whoever goes on after a crash, on this machine or on another, goes on with the last of them.
 """
 
@@ -15,7 +15,7 @@ from infra.store.storage import Storage
 from lm.data.shuffle import batch_for_step, merge_ranges
 from lm.train.loss_spike import describe_divergence
 
-ROLLBACKS_FILE = "branches.json"
+ROLLBACKS_FILE = "rollbacks.json"
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -47,7 +47,7 @@ class Rollback:
     @property
     def name(self) -> str:
         """In records and messages."""
-        return f"branch-{self.number}"
+        return f"rollback-{self.number}"
 
     def folder(self, base_folder: Path) -> Path:
         """Where it works."""
@@ -66,8 +66,8 @@ class Rollback:
             from_step: steps done at the checkpoint where the branch begins.
         """
         first, end = (
-            max(from_step or 0, divergence["first"] - 1),
-            max(divergence["step"], divergence["first"] + 1),
+            max(from_step or 0, divergence["first_bad_step"] - 1),
+            max(divergence["step"], divergence["first_bad_step"] + 1),
         )
         batches = [batch_for_step(step, self.skip) for step in range(first, end)]
         return replace(
@@ -75,9 +75,9 @@ class Rollback:
             number=self.number + 1,
             skip=tuple(merge_ranges((*self.skip, *((batch, batch + 1) for batch in batches)))),
             parent=self.number,
-            good=from_step,
-            blamed=divergence["first"] + 1,
-            bad=(first, end),
+            from_step=from_step,
+            spike_step=divergence["first_bad_step"] + 1,
+            skipped_steps=(first, end),
             kind=divergence["kind"],
             loss=str(divergence["loss"]),
         )
@@ -95,7 +95,7 @@ class Rollback:
         )
         out = ", ".join(f"{first} to {end - 1}" for first, end in self.skip)
         return (
-            f"{what} in step {self.spike_step} of branch-{self.parent}: {self.name} goes on from {begin} "
+            f"{what} in step {self.spike_step} of rollback-{self.parent}: {self.name} goes on from {begin} "
             f"without the batches {out}"
         )
 
@@ -117,6 +117,6 @@ def to_json(rollbacks: Sequence[Rollback]) -> bytes:
 
 
 def _rollback_from_json(value: Mapping[str, Any]) -> Rollback:
-    bad = value["bad"]
+    bad = value["skipped_steps"]
     skip = tuple((first, end) for first, end in value["skip"])
-    return Rollback(**{**value, "skip": skip, "bad": (bad[0], bad[1]) if bad else None})
+    return Rollback(**{**value, "skip": skip, "skipped_steps": (bad[0], bad[1]) if bad else None})

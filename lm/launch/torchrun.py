@@ -91,27 +91,27 @@ def launch(
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = _read_result(folder)
-    if "spoilt" in before:
+    if "diverged" in before:
         raise TrainingDiverged(
-            before["spoilt"]
+            before["diverged"]
         )  # it was found out, and then this process was killed
     (folder / RESULT_FILE).unlink(missing_ok=True)
     job: dict[str, Any] = {
         "config": config.to_json(),
         "seed": seed,
-        "identity": dict(compatibility_key),
+        "compatibility_key": dict(compatibility_key),
     }
     job |= {
         "tokens": _storage_to_json(tokens),
-        "base": _storage_to_json(base_model) if base_model else None,
+        "base_model": _storage_to_json(base_model) if base_model else None,
     }
-    job |= {"skip": list(skip), "checkpoints": checkpoint_url}
-    job |= {"start": resume_point.to_json() if resume_point else None}
+    job |= {"skip": list(skip), "checkpoint_url": checkpoint_url}
+    job |= {"resume_point": resume_point.to_json() if resume_point else None}
     tail: deque[str] = deque(maxlen=MAX_TAIL_LINES)
     left = config.max_restarts
     while True:
         own = job if rendezvous is None else publish_job(rendezvous, job)
-        (folder / JOB_FILE).write_text(json.dumps({**own, "first": True}))
+        (folder / JOB_FILE).write_text(json.dumps({**own, "is_first_node": True}))
         code = torchrun(config, folder, on_metrics, tail, own.get("start_id"), is_first_node=True)
         # With one machine torchrun itself starts its processes again; only who killed it is left.
         if code == 0 or left == 0 or (code > 0 and rendezvous is None):
@@ -123,12 +123,12 @@ def launch(
         last = "\n".join(tail)
         raise TrainingFailedError(f"training {config.name} ended with status {code}:\n{last}")
     result = _read_result(folder)
-    if "spoilt" in result:
-        raise TrainingDiverged(result["spoilt"])
-    if "away" in result:
+    if "diverged" in result:
+        raise TrainingDiverged(result["diverged"])
+    if "storage_unavailable" in result:
         (folder / RESULT_FILE).unlink()
         raise TrainingFailedError(
-            f"training {config.name}: {result['away']}; started again, the run goes on from its "
+            f"training {config.name}: {result['storage_unavailable']}; started again, the run goes on from its "
             f"last complete checkpoint"
         )
     if "error" in result:

@@ -89,8 +89,8 @@ class TrainingMetrics:
             ``tokens`` that it is taken over;
             ``gradient_norm`` of the last step that had one; ``tokens_per_second`` by the clock, stalls
             included; ``mfu``, the share of the processes' peak by the datasheet, where there is
-            one, and ``matmul_share``, that of a matrix product measured beforehand;
-            ``data_wait``, the share of the time spent waiting for data; ``memory_bytes`` over all
+            one, and ``matmul_utilization``, that of a matrix product measured beforehand;
+            ``data_wait_fraction``, the share of the time spent waiting for data; ``memory_bytes`` over all
             processes; ``rows_digest``, equal for equal tokens; and, where there were any, the
             seconds of each process spent on ``compile``, ``validation`` and ``checkpoint``.
             Beside them (loss, norm) of each step.
@@ -123,8 +123,8 @@ class TrainingMetrics:
             **({"gradient_norm": finite[-1]} if finite else {}),
             "tokens_per_second": speed,
             "mfu": speed * self._flops_per_token / peak,
-            "matmul_share": speed * self._flops_per_token / matmul,
-            "data_wait": waited / world / seconds,
+            "matmul_utilization": speed * self._flops_per_token / matmul,
+            "data_wait_fraction": waited / world / seconds,
             "memory_bytes": memory,
             "rows_digest": digest % DIGEST_MODULUS,
         }

@@ -53,8 +53,8 @@ class LossScale:
 
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` wants back."""
-        return {"value": self.value, "since": self._growth_tracker}
+        return {"value": self.value, "growth_tracker": self._growth_tracker}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as another one left off."""
-        self.value, self._growth_tracker = float(state["value"]), int(state["since"])
+        self.value, self._growth_tracker = float(state["value"]), int(state["growth_tracker"])

@@ -47,14 +47,14 @@ def step_optimizers(optimizers: Mapping[str, Optimizer], lr: float) -> None:
     """Take a step with every optimizer, at the schedule's rate times each group's ratio."""
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = lr * group.get("ratio", 1.0)
+            group["lr"] = lr * group.get("lr_multiplier", 1.0)
         optimizer.step()
 
 
 def decayed_parameters(optimizers: Mapping[str, Optimizer]) -> list[Tensor]:
     """The weights that decay: those of groups for which ``build_optimizers`` says so."""
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
-    return [weight for group in groups if group["decays"] for weight in group["params"]]
+    return [weight for group in groups if group["decayed"] for weight in group["params"]]
 
 
 class Muon(Optimizer):
@@ -78,7 +78,7 @@ class Muon(Optimizer):
     ) -> None:
         """Take ``(matrix, rows of each stacked block)`` pairs; ``dtype`` is the iteration's."""
         pairs = list(matrices)
-        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "decays": True}
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "decayed": True}
         super().__init__([matrix for matrix, _ in pairs], defaults)
         self.block_rows = [tuple(rows) for _, rows in pairs]
         self.dtype = dtype
@@ -151,10 +151,12 @@ def build_optimizers(
     decayed = tables if muon else [*tables, *(matrix for matrix, _ in blocks)]
     ratio = config.embedding_lr_multiplier if muon else 1.0
     groups: list[dict[str, Any]] = [
-        {"params": rest, "weight_decay": 0.0, "ratio": ratio, "decays": False}
+        {"params": rest, "weight_decay": 0.0, "lr_multiplier": ratio, "decayed": False}
     ]
     if decayed:
-        groups.append({"params": decayed, "weight_decay": decay, "ratio": ratio, "decays": True})
+        groups.append(
+            {"params": decayed, "weight_decay": decay, "lr_multiplier": ratio, "decayed": True}
+        )
     optimizers: dict[str, Optimizer] = {}
     if muon:
         optimizers["muon"] = Muon(

@@ -175,7 +175,7 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
             for number, (x, y, key) in enumerate(parts):
                 # Gradients travel once per step. DDP takes their mean over processes, but the
                 # loss is a sum over all tokens of the step, wherever they were.
-                with gradient_sync(outer, now=number == passes - 1):
+                with gradient_sync(outer, enabled=number == passes - 1):
                     with autocast:
                         loss = outer(x, y, eos=eos, keys=key, smoothing=config.label_smoothing)
                     (loss * (world / counted) * (scale.value if scale else 1.0)).backward()

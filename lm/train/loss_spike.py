@@ -45,9 +45,9 @@ class LossDivergedError(UserError):
         return {
             "step": self.step,
             "kind": self.kind,
-            "first": self.first_bad_step,
+            "first_bad_step": self.first_bad_step,
             "loss": self.loss,
-            "good": self.last_good_step,
+            "last_good_step": self.last_good_step,
         }
 
 

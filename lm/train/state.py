@@ -54,7 +54,7 @@ class State:
         kept = {
             "model": weights,
             "optimizers": moments,
-            "average": self.ema,
+            "ema": self.ema,
             "best": self.best,
         }
         if self.scale is not None:
@@ -69,7 +69,7 @@ class State:
             model_state_dict=state["model"],
             optim_state_dict=state["optimizers"],
         )
-        for mine, theirs in ((self.ema, state["average"]), (self.best, state["best"])):
+        for mine, theirs in ((self.ema, state["ema"]), (self.best, state["best"])):
             for name, weight in mine.items():
                 weight.copy_(theirs[name])
         if self.scale is not None:

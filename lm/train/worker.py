@@ -38,7 +38,7 @@ from lm.train.loop import TrainJob, train
 from lm.train.loss_spike import LossDivergedError
 
 JOB_FILE, RESULT_FILE = "job.json", "result.json"
-REFERENCE_LOGITS_FILE, CONFIG_FILE = "probe.safetensors", "config.json"
+REFERENCE_LOGITS_FILE, CONFIG_FILE = "reference_logits.safetensors", "config.json"
 MAX_REFERENCE_POSITIONS = 64
 # glibc's mallopt: keep freed memory instead of giving it back and faulting it in anew for every
 # activation. Measured: 10 % of a step of a 4 M parameter model on one core.
@@ -55,11 +55,12 @@ def main(folder: Path) -> None:
     if config.deterministic:
         set_deterministic()
     init_distributed(
-        "cpu:gloo,cuda:nccl" if runs_on_gpu(config) else "gloo", is_first_node=value["first"]
+        "cpu:gloo,cuda:nccl" if runs_on_gpu(config) else "gloo",
+        is_first_node=value["is_first_node"],
     )
     try:
         tokens = open_dataset(Storage(**value["tokens"]))
-        base = open_dataset(Storage(**value["base"])) if value["base"] else None
+        base = open_dataset(Storage(**value["base_model"])) if value["base_model"] else None
         facts = tokens.stats
         job = TrainJob(
             config,
@@ -67,8 +68,10 @@ def main(folder: Path) -> None:
             facts["vocab_size"],
             facts["eos_id"],
             folder,
-            value["identity"],
-            CheckpointStore.from_config(config, folder, value["checkpoints"], value["start"]),
+            value["compatibility_key"],
+            CheckpointStore.from_config(
+                config, folder, value["checkpoint_url"], value["resume_point"]
+            ),
             tuple((first, end) for first, end in value["skip"]),
             base,
         )
@@ -115,9 +118,9 @@ def run_attempt(job: TrainJob, tokens: Dataset) -> dict[str, Any]:
     try:
         weights, line = train(job, tokens)
     except LossDivergedError as spoilt:
-        return {"spoilt": spoilt.to_json()}
+        return {"diverged": spoilt.to_json()}
     except StorageError as error:
-        return {"away": str(error)}
+        return {"storage_unavailable": str(error)}
     except UserError as error:
         # Every process has raised it, and would again: no reason for torchrun to start over.
         return {"error": str(error)}
@@ -128,7 +131,7 @@ def run_attempt(job: TrainJob, tokens: Dataset) -> dict[str, Any]:
     save_weights(model, job.folder / WEIGHTS)
     save_reference_logits(model, job.folder / REFERENCE_LOGITS_FILE)
     shape = {
-        "shape": asdict(job.model_config),
+        "model_config": asdict(job.model_config),
         "training": job.config.weights_key(),
         "seed": job.seed,
     }

@@ -43,9 +43,9 @@ class TrainedModel:
     def from_files(files: Mapping[str, bytes], eos: int) -> "TrainedModel":
         """From the files of the data set by their names."""
         return TrainedModel(
-            json.loads(files["config.json"])["shape"],
+            json.loads(files["config.json"])["model_config"],
             load(files["model.safetensors"]),
-            load(files["probe.safetensors"]),
+            load(files["reference_logits.safetensors"]),
             files["tokenizer.json"],
             eos,
         )

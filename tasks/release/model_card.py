@@ -76,7 +76,7 @@ def render_card(
     if languages:
         front += ["language:", *(f"- {code!r}" for code in languages)]
     front += ["tags:", "- gristmill", "---"]
-    base = facts.get("start_from")
+    base = facts.get("init_from")
     begun = f"from the weights of {base}, which is among its data," if base else "from scratch"
     losses = [f"{facts['loss']:.4f} nats per token over the last steps of training"]
     if facts.get("validation_loss") is not None:

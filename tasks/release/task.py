@@ -15,7 +15,7 @@ STAGE = Stage(
     modules=("tasks.release.task",),
     libraries=("transformers", "tokenizers", "safetensors"),
 )
-FILES = ("config.json", "model.safetensors", "probe.safetensors", "tokenizer.json")
+FILES = ("config.json", "model.safetensors", "reference_logits.safetensors", "tokenizer.json")
 
 
 def spec(ctx: Context, *, model: Dataset, tokens: Dataset) -> DatasetSpec:  # noqa: ARG001
@@ -42,7 +42,9 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
         folder = Path(scratch)
         difference = export(TrainedModel.from_files(files, tokens.stats["eos_id"]), folder)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
-        text = render_card(model, tokens, described["training"], described["shape"], ancestors)
+        text = render_card(
+            model, tokens, described["training"], described["model_config"], ancestors
+        )
         (folder / "README.md").write_text(text, encoding="utf-8")
         made = commit_files(
             ctx,

@@ -71,10 +71,10 @@ def build(
 
     Returns:
         A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
-        (shape and training), ``probe.safetensors`` (what the model says to a fixed input),
+        (shape and training), ``reference_logits.safetensors`` (what the model says to a fixed input),
         ``tokenizer.json``, and as records ``metrics.jsonl``, ``attempts.jsonl``, TensorBoard's
         events, the last checkpoint and those that ``keep_every`` asks for; if weights were spoilt,
-        ``branches.json`` and the log of each run that was given up. The weights are the same for
+        ``rollbacks.json`` and the log of each run that was given up. The weights are the same for
         the same number of processes and threads on the same kind of processor.
 
     Raises:
@@ -169,7 +169,7 @@ def compatibility_key(
         "tokenizer": _tokenizer_digest(tokens),
         **_fixed_config(spec),
     }
-    return found if base_model is None else {**found, "start_from": base_model.content}
+    return found if base_model is None else {**found, "init_from": base_model.content}
 
 
 def require_base_model(config: TrainConfig, tokens: Dataset, base_model: Dataset | None) -> None:
@@ -181,7 +181,7 @@ def require_base_model(config: TrainConfig, tokens: Dataset, base_model: Dataset
         return
     if _tokenizer_digest(base_model) != _tokenizer_digest(tokens):
         raise UserError(f"{field}: {base_model.source} was trained with another tokenizer")
-    shape = json.loads(base_model.read("config.json"))["shape"]
+    shape = json.loads(base_model.read("config.json"))["model_config"]
     for name, value in config.architecture_key().items():
         if shape[name] != value:
             raise UserError(
@@ -213,7 +213,7 @@ def _folder_lock(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 
 def _output_files(training_run: TrainingRun, rollbacks: Sequence[Rollback]) -> dict[str, Path]:
     run = rollbacks[-1].folder(training_run.folder)
-    own = ("model.safetensors", "probe.safetensors", "config.json", "tokenizer.json")
+    own = ("model.safetensors", "reference_logits.safetensors", "config.json", "tokenizer.json")
     files = {name: run / name for name in own}
     files["logs/metrics.jsonl"] = run / "metrics.jsonl"
     files[f"logs/{ATTEMPTS}"] = run / ATTEMPTS
@@ -243,11 +243,11 @@ def _model_stats(
     return {
         "parameters": result["parameters"],
         "vocab_size": tokens.stats["vocab_size"],
-        "context": config.context_length,
-        "batch": config.sequences_per_step,
+        "context_length": config.context_length,
+        "global_batch_size": config.sequences_per_step,
         "steps": last["step"],  # fewer than planned if it stopped early
         "tokens": last["tokens"],
-        "start_from": config.init_from,
+        "init_from": config.init_from,
         "epochs": last["tokens"] / tokens.stats["tokens"][TRAIN],
         "loss": last["loss"],
         "validation_loss": last.get("validation_loss"),

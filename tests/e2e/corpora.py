@@ -74,7 +74,11 @@ def recipe(storage: Path | str, corpus: Path, **changes: Any) -> dict[str, Any]:
                 "url_column": "url",
             }
         ],
-        "select": {"languages": {"en": 0.4}, "quality_filters": ["gopher_repetition"], "pii": "mask"},
+        "select": {
+            "languages": {"en": 0.4},
+            "quality_filters": ["gopher_repetition"],
+            "pii": "mask",
+        },
         "tokenize": {"vocab_size": 600, "validation_fraction": 0.1},
         **changes,
     }

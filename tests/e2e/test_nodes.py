@@ -215,8 +215,12 @@ def test_spoilt_weights_open_a_branch_on_both_machines(
         namespaces, tmp_path, config, lambda *_: None, "tests.e2e.poisoned"
     )
     assert told.count("taking part in pair, 1 processes") == 2
-    (branch,) = json.loads(made.read("logs/branches.json"))
-    assert (branch["good"], branch["kind"], branch["bad"]) == (12, "not_finite", [13, 15])
+    (branch,) = json.loads(made.read("logs/rollbacks.json"))
+    assert (branch["from_step"], branch["kind"], branch["skipped_steps"]) == (
+        12,
+        "not_finite",
+        [13, 15],
+    )
     assert made.stats["skip"] == [[13, 15]]
     assert [(item["step"], item["processes"]) for item in attempts(made)] == [(0, 2), (12, 2)]
     assert made.stats["steps"] == 20

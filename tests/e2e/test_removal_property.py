@@ -74,7 +74,12 @@ def run(
         "url_column": "url",
         "license_column": "license",
     }
-    select = {"languages": {}, "quality_filters": [], "pii": "keep", "max_source_duplicate_fraction": 1.0}
+    select = {
+        "languages": {},
+        "quality_filters": [],
+        "pii": "keep",
+        "max_source_duplicate_fraction": 1.0,
+    }
     value = recipe(place / name, corpus, sources=[source], select=select)
     return go(value, removals=removals)
 

@@ -184,7 +184,14 @@ def test_a_deployed_recipe_means_the_workers_environment(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("select", "wrong"),
     [
-        ({"quality_filters": ["c4"], "languages": {"de": 0.5}, "thresholds": {"c4_sentences": 3}}, False),
+        (
+            {
+                "quality_filters": ["c4"],
+                "languages": {"de": 0.5},
+                "thresholds": {"c4_sentences": 3},
+            },
+            False,
+        ),
         ({"quality_filters": ["gofer"]}, True),
         ({"languages": {"english": 0.5}}, True),
         ({"thresholds": {"c4_sentence": 3}}, True),

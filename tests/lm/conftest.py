@@ -35,12 +35,16 @@ def in_process(tokens: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         folder: Path,
         heard: Callable[[dict[str, Any]], None],
         *_: Any,
-        first: bool,
+        is_first_node: bool,
     ) -> int:
         value = json.loads((folder / "job.json").read_bytes())
         skip = tuple((first, end) for first, end in value["skip"])
-        shelf = CheckpointStore.from_config(config, folder, value["checkpoints"], value["start"])
-        job = TrainJob(config, value["seed"], 300, 0, folder, value["identity"], shelf, skip)
+        shelf = CheckpointStore.from_config(
+            config, folder, value["checkpoint_url"], value["resume_point"]
+        )
+        job = TrainJob(
+            config, value["seed"], 300, 0, folder, value["compatibility_key"], shelf, skip
+        )
         result = worker.run_attempt(job, tokens)
         (folder / "result.json").write_text(json.dumps(result))
         for line in read_jsonl(folder / "metrics.jsonl"):

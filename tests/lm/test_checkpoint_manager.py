@@ -172,7 +172,7 @@ def test_a_save_waits_a_step_for_the_one_before(
     least: float,
     stalls: float | None,
 ) -> None:
-    monkeypatch.setattr(manager, "LEAST_WAIT", least)
+    monkeypatch.setattr(manager, "MIN_WAIT_S", least)
     store = Storage(str(tmp_path / "checkpoints"))
     run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep_every=4), IDENTITY)
     mine.save(1, run, {})
@@ -205,7 +205,7 @@ def test_a_save_looks_once_at_what_is_there(
         looked.append(root.url)
         return real(root)
 
-    monkeypatch.setattr(marker, "complete", complete)
+    monkeypatch.setattr(marker, "list_complete", complete)
     run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep=1), IDENTITY)
     for step in (1, 2, 3):
         mine.save(step, run, {}, wait=True)
@@ -256,7 +256,7 @@ def test_another_run_is_refused_by_the_name_of_what_differs(store: Storage, tmp_
 def test_a_branch_starts_at_the_checkpoint_that_it_is_told(store: Storage, tmp_path: Path) -> None:
     run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep=9), IDENTITY)
     first = saved_twice(run, mine)
-    branch, other = store.subdir("branch-1"), {**IDENTITY, "skip": [[1, 2]]}
+    branch, other = store.subdir("rollback-1"), {**IDENTITY, "skip": [[1, 2]]}
     start = ResumePoint(store.url, 1, IDENTITY)
     again = Run()
     kept = CheckpointManager(shelf(branch, tmp_path, start=start), other)
@@ -271,7 +271,7 @@ def test_a_branch_starts_at_the_checkpoint_that_it_is_told(store: Storage, tmp_p
     assert found.step == 5
     with pytest.raises(CheckpointSaveError, match="checkpoint of step 7, where this branch begins"):
         CheckpointManager(
-            shelf(store.subdir("branch-2"), tmp_path, start=ResumePoint(store.url, 7, IDENTITY)),
+            shelf(store.subdir("rollback-2"), tmp_path, start=ResumePoint(store.url, 7, IDENTITY)),
             other,
         ).restore(again)
 
@@ -283,7 +283,7 @@ def test_a_save_that_fails_is_told_by_the_next_one(
         raise OSError(28, "No space left on device")
 
     run, mine = Run(), CheckpointManager(shelf(store, tmp_path), IDENTITY)
-    monkeypatch.setattr(marker, "mark", full)
+    monkeypatch.setattr(marker, "write_marker", full)
     mine.save(1, run, {})
     told = r"^writing .*/step-000000001: OSError: \[Errno 28\] No space left on device$"
     with pytest.raises(CheckpointSaveError, match=told):

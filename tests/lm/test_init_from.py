@@ -40,11 +40,13 @@ def in_process(tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """No torchrun: the job it would be given is done here."""
     monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
 
-    def run(config: TrainConfig, folder: Path, *_: Any, first: bool) -> int:
+    def run(config: TrainConfig, folder: Path, *_: Any, is_first_node: bool) -> int:
         value = json.loads((folder / "job.json").read_bytes())
-        base = open_dataset(Storage(**value["base"])) if value["base"] else None
-        shelf = CheckpointStore.from_config(config, folder, value["checkpoints"])
-        job = TrainJob(config, value["seed"], 300, 0, folder, value["identity"], shelf, (), base)
+        base = open_dataset(Storage(**value["base_model"])) if value["base_model"] else None
+        shelf = CheckpointStore.from_config(config, folder, value["checkpoint_url"])
+        job = TrainJob(
+            config, value["seed"], 300, 0, folder, value["compatibility_key"], shelf, (), base
+        )
         (folder / "result.json").write_text(json.dumps(worker.run_attempt(job, tokens)))
         return 0
 
@@ -72,7 +74,7 @@ def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
     base = build(tmp_path, BASE, tokens)
     made = build(tmp_path, STAGE, tokens, base)
     assert not equal(weights(made), weights(base))
-    assert made.stats["start_from"] == "wide"
+    assert made.stats["init_from"] == "wide"
     assert [item["source"] for item in made.manifest.inputs] == [None, "wide"]
     lines = [json.loads(line) for line in made.read("logs/metrics.jsonl").splitlines()]
     assert (lines[0]["step"], lines[0]["tokens"]) == (1, 64)
@@ -87,7 +89,7 @@ def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
 def test_a_stage_goes_on_after_a_crash_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
     base = build(tmp_path, BASE, tokens)
     folder = tmp_path / "run"
-    job = TrainJob(STAGE, 1337, 300, 0, folder, {"start_from": base.content}, base_model=base)
+    job = TrainJob(STAGE, 1337, 300, 0, folder, {"init_from": base.content}, base_model=base)
     whole, _ = train(job, tokens)
     lines = read_jsonl(folder / "metrics.jsonl")
     kept = marker.list_complete(Storage(str(folder / "checkpoints")))
@@ -99,10 +101,10 @@ def test_a_stage_goes_on_after_a_crash_to_the_bit(tokens: Dataset, tmp_path: Pat
     assert [line["loss"] for line in resumed] == [line["loss"] for line in lines]
     assert read_jsonl(folder / "attempts.jsonl")[-1]["step"] == STAGE.steps - 5
     with pytest.raises(
-        CheckpointMismatchError, match=r"of a run with other weights at its start: .*start_from"
+        CheckpointMismatchError, match=r"of a run with other weights at its start: .*init_from"
     ):
         train(
-            TrainJob(STAGE, 1337, 300, 0, folder, {"start_from": "others"}, base_model=base), tokens
+            TrainJob(STAGE, 1337, 300, 0, folder, {"init_from": "others"}, base_model=base), tokens
         )
 
 
@@ -115,7 +117,7 @@ def test_a_changed_base_makes_another_stage(tokens: Dataset, tmp_path: Path) -> 
     assert specs[0].fingerprint != specs[1].fingerprint
     assert task.work_folder(specs[0]) != task.work_folder(specs[1])
     named = [task.compatibility_key(s, tokens, b) for s, b in zip(specs, (one, other), strict=True)]
-    assert named[0]["start_from"] == one.content != named[1]["start_from"]
+    assert named[0]["init_from"] == one.content != named[1]["init_from"]
 
 
 @pytest.mark.usefixtures("in_process")
@@ -175,12 +177,12 @@ def test_a_recipe_says_which_field_is_wrong(entries: list[dict[str, Any]], said:
 def test_the_road_leads_from_the_base_to_its_stages() -> None:
     walked: list[tuple[str, dict[str, Any]]] = []
 
-    def do(step: Any, *, entry: str | None = None, data: Any = None, **_: Any) -> str:
+    def do(step: Any, *, entry: str | None = None, inputs: Any = None, **_: Any) -> str:
         if step.name == "train":
-            walked.append((str(entry), dict(data)))
+            walked.append((str(entry), dict(inputs)))
         return f"{step.name} {entry}"
 
     stages = entry("b", start_from="a"), entry("c", start_from="b"), entry("d")
     build_pipeline(do, recipe(entry("a"), *stages))
     assert [name for name, _ in walked] == ["a", "b", "c", "d"]
-    assert [data.get("base") for _, data in walked] == [None, "train a", "train b", None]
+    assert [data.get("base_model") for _, data in walked] == [None, "train a", "train b", None]

@@ -113,7 +113,7 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
             raise KeyboardInterrupt
         real(folder, marker)
 
-    monkeypatch.setattr(marker, "mark", crash)
+    monkeypatch.setattr(marker, "write_marker", crash)
     with pytest.raises(KeyboardInterrupt):
         run(tokens, tmp_path / "run", tiny())
     monkeypatch.undo()
@@ -187,7 +187,7 @@ def test_a_gradient_that_is_no_number_ends_the_run_while_the_loss_is_one(
         steps[0] += 1
         return clip_gradients(*given) * (math.inf if steps[0] == 7 else 1.0)
 
-    monkeypatch.setattr("lm.train.loop.clipped", norm)
+    monkeypatch.setattr("lm.train.loop.clip_gradients", norm)
     with pytest.raises(LossDivergedError) as met:
         run(tokens, tmp_path, tiny())
     assert (met.value.kind, met.value.first_bad_step, met.value.step) == ("not_finite", 6, 7)
@@ -234,7 +234,7 @@ def test_the_log_says_what_matters(tokens: Dataset, tmp_path: Path) -> None:
         assert line["gradient_norm"] > 0
         assert line["tokens_per_second"] > 0
         assert 0 < line["mfu"] < 1
-        assert 0 <= line["data_wait"] < 1
+        assert 0 <= line["data_wait_fraction"] < 1
         assert line["memory_bytes"] > 1e6
         assert json.dumps(line)
     assert any((tmp_path / "tensorboard").iterdir())
@@ -290,7 +290,7 @@ def test_an_overflow_in_fp16_moves_nothing(
     """Not by either optimizer: a scale far too large costs the steps until it has come down."""
     monkeypatch.setattr("lm.optim.loss_scale.INITIAL_SCALE", 2.0**40)
     moved: list[int] = []
-    monkeypatch.setattr("lm.train.loop.move", lambda *_: moved.append(1))
+    monkeypatch.setattr("lm.train.loop.step_optimizers", lambda *_: moved.append(1))
     weights, _ = run(tokens, tmp_path, tiny(precision="fp16", tokens=4 * 8 * 16))
     assert not moved
     assert all(torch.isfinite(weight).all() for weight in weights.values())

@@ -13,7 +13,7 @@ def test_a_step_takes_what_nothing_else_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(meter, "matmul_flops", lambda *_: 1e9)
+    monkeypatch.setattr(meter, "measure_matmul_flops", lambda *_: 1e9)
     monkeypatch.setattr("lm.metrics.meter.time.perf_counter", lambda: now[0])
     model = build_model(TrainJob(tiny(), 1337, 300, 0, tmp_path).model_config)
     found = meter.TrainingMetrics(model, torch.device("cpu"), torch.float32)

@@ -100,18 +100,18 @@ def test_another_machine_goes_on_in_the_branch(
 ) -> None:
     served = poison(monkeypatch, {13})
     lose(tokens, tmp_path, config, cache, monkeypatch)
-    later = marker.list_complete(running(config, "branch-1"))
+    later = marker.list_complete(running(config, "rollback-1"))
     for item in later[1:] if own else later:
         marker.remove_checkpoint(item.storage)
     served.clear()
     made = build(tokens, tmp_path, config)
     assert served == [12, *range(15, 22)][4 if own else 0 :]
     assert steps(made) == list(range(1, STEPS + 1))
-    assert steps(made, "branch-0/metrics.jsonl") == list(range(1, 15))
+    assert steps(made, "rollback-0/metrics.jsonl") == list(range(1, 15))
     # Of the branch's attempt on the machine that is lost only its own checkpoint could tell.
     assert steps(made, "attempts.jsonl") == ([0, 12, 16] if own else [0, 12])
     assert record(made, "attempts.jsonl")[1]["redone_steps"] == 2  # as the parent's log tells
-    assert json.loads(made.read("logs/branches.json"))[0]["good"] == 12
+    assert json.loads(made.read("logs/rollbacks.json"))[0]["from_step"] == 12
     assert not Storage(str(config.checkpoint_url)).list_folders()
 
 
@@ -120,7 +120,7 @@ def test_without_any_log_the_model_is_committed_with_what_is_known(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     config = CONFIG.model_copy(update={"checkpoints": str(tmp_path / "running")})
-    monkeypatch.setattr("lm.checkpoint.manager.pack", lambda *_: [])
+    monkeypatch.setattr("lm.checkpoint.manager.save_logs", lambda *_: [])
     lose(tokens, tmp_path, config, cache, monkeypatch)
     made = build(tokens, tmp_path, config)
     assert (steps(made), made.stats["steps"]) == ([], STEPS)

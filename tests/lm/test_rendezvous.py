@@ -87,8 +87,8 @@ def test_a_machine_takes_part_in_each_start_until_the_model_is_there(
     said: list[str] = []
     pauses: list[str] = []
 
-    def torchrun(*given: Any, first: bool) -> int:
-        assert not first
+    def torchrun(*given: Any, is_first_node: bool) -> int:
+        assert not is_first_node
         begun.append(given[4])
         return len(begun) % 2  # fails, ends well, fails
 

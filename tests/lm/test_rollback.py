@@ -93,16 +93,20 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     made = build(tokens, tmp_path, CONFIG, listener)
     assert made.stats["skip"] == [[13, 15]]
     assert served[15:] == [12, *range(15, 22)]  # from the checkpoint of step 12
-    (branch,) = json.loads(made.read("logs/branches.json"))
-    assert (branch["number"], branch["parent"], branch["good"]) == (1, 0, 12)
-    assert branch["blamed"] == 15
-    assert (branch["bad"], branch["kind"], branch["loss"]) == ([13, 15], "not_finite", "nan")
+    (branch,) = json.loads(made.read("logs/rollbacks.json"))
+    assert (branch["number"], branch["parent"], branch["from_step"]) == (1, 0, 12)
+    assert branch["spike_step"] == 15
+    assert (branch["skipped_steps"], branch["kind"], branch["loss"]) == (
+        [13, 15],
+        "not_finite",
+        "nan",
+    )
     told = (
-        "the loss was no number in step 15 of branch-0: branch-1 goes on from the checkpoint of "
+        "the loss was no number in step 15 of rollback-0: rollback-1 goes on from the checkpoint of "
         "step 12 without the batches 13 to 14"
     )
     assert told in listener.notes
-    lines, abandoned = record(made, "metrics.jsonl"), record(made, "branch-0/metrics.jsonl")
+    lines, abandoned = record(made, "metrics.jsonl"), record(made, "rollback-0/metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [line["step"] for line in abandoned] == list(range(1, 15))
     assert lines[:12] == abandoned[:12]
@@ -133,11 +137,11 @@ def test_a_checkpoint_that_may_hold_the_bad_update_is_not_begun_from(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The update of batch 11 spoils the weights that the checkpoint of step 12 then holds."""
-    monkeypatch.setattr("lm.train.loop.held_out", lambda *_: torch.zeros(0, 17).long())
+    monkeypatch.setattr("lm.train.loop.validation_rows_for", lambda *_: torch.zeros(0, 17).long())
     served = poison(monkeypatch, {11})
     made = build(tokens, tmp_path, CONFIG)
-    (branch,) = json.loads(made.read("logs/branches.json"))
-    assert (branch["good"], branch["blamed"], branch["bad"]) == (8, 13, [11, 13])
+    (branch,) = json.loads(made.read("logs/rollbacks.json"))
+    assert (branch["from_step"], branch["spike_step"], branch["skipped_steps"]) == (8, 13, [11, 13])
     assert served[13:] == [8, 9, 10, *range(13, 22)]
 
 
@@ -148,12 +152,12 @@ def test_the_fewest_checkpoints_are_enough_for_each_branch(
     """Twice it is the newest checkpoint that may hold the bad update."""
     with pytest.raises(ValueError, match=r"keep\n.* greater than or equal to 2"):
         tiny(keep=1)
-    monkeypatch.setattr("lm.train.loop.held_out", lambda *_: torch.zeros(0, 17).long())
+    monkeypatch.setattr("lm.train.loop.validation_rows_for", lambda *_: torch.zeros(0, 17).long())
     poison(monkeypatch, {7, 17})  # the second: step 16 of the branch, whose checkpoint has it
     made = build(tokens, tmp_path, CONFIG.model_copy(update={"keep": 2}))
-    first, second = json.loads(made.read("logs/branches.json"))
-    assert (first["good"], first["blamed"], first["bad"]) == (4, 9, [7, 9])
-    assert (second["parent"], second["good"], second["blamed"]) == (1, 12, 17)
+    first, second = json.loads(made.read("logs/rollbacks.json"))
+    assert (first["from_step"], first["spike_step"], first["skipped_steps"]) == (4, 9, [7, 9])
+    assert (second["parent"], second["from_step"], second["spike_step"]) == (1, 12, 17)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -162,11 +166,11 @@ def test_a_branch_of_a_branch_begins_where_the_last_good_checkpoint_is(
 ) -> None:
     poison(monkeypatch, {13, 15})  # the second before the branch's own first checkpoint
     made = build(tokens, tmp_path, CONFIG)
-    first, second = json.loads(made.read("logs/branches.json"))
-    assert (first["good"], first["skip"]) == (12, [[13, 15]])
-    assert (second["parent"], second["good"], second["skip"]) == (1, 12, [[13, 17]])
+    first, second = json.loads(made.read("logs/rollbacks.json"))
+    assert (first["from_step"], first["skip"]) == (12, [[13, 15]])
+    assert (second["parent"], second["from_step"], second["skip"]) == (1, 12, [[13, 17]])
     assert [item["step"] for item in record(made, "attempts.jsonl")] == [0, 12, 12]
-    assert {"logs/branch-0/metrics.jsonl", "logs/branch-1/metrics.jsonl"} <= set(
+    assert {"logs/rollback-0/metrics.jsonl", "logs/rollback-1/metrics.jsonl"} <= set(
         made.manifest.files
     )
 
@@ -177,7 +181,7 @@ def test_without_a_good_checkpoint_it_begins_anew(
 ) -> None:
     served = poison(monkeypatch, {1})
     made = build(tokens, tmp_path, CONFIG)
-    assert json.loads(made.read("logs/branches.json"))[0]["good"] is None
+    assert json.loads(made.read("logs/rollbacks.json"))[0]["from_step"] is None
     assert served[3:6] == [0, 3, 4]
 
 
@@ -202,7 +206,7 @@ def test_a_branch_that_is_spoilt_at_once_goes_back_before_its_beginning(
     def complete(_: rollback.TrainingRun, branch: Rollback) -> list[Checkpoint]:
         return [Checkpoint(store, step, 1, {}, {}) for step in made[branch.number]]
 
-    monkeypatch.setattr(rollback.TrainingRun, "complete", complete)
+    monkeypatch.setattr(rollback.TrainingRun, "list_complete", complete)
     trunk = rollback.TrainingRun(CONFIG, 1, tokens, tmp_path, {})
     first = Rollback(1, parent=0, from_step=8)
     branches = [Rollback(), first, Rollback(2, parent=1, from_step=16)]
@@ -220,7 +224,7 @@ def test_too_many_branches_end_the_run_with_the_story(
     config = CONFIG.model_copy(update={"branches": 2})
     told = (
         r"training tiny: the loss was no number in step 8, after 2 of 2 branches \(the loss was .* "
-        r"of branch-0: branch-1 goes on .*; .* of branch-1: branch-2 goes on .*\); lower"
+        r"of rollback-0: rollback-1 goes on .*; .* of rollback-1: rollback-2 goes on .*\); lower"
     )
     for _ in range(2):  # the second time nothing is trained to find that out again
         with pytest.raises(TrainingConfigError, match=told):
@@ -261,7 +265,7 @@ def test_a_branch_never_sees_the_bad_batches_again(
 ) -> None:
     before = Rollback(skip=tuple((a, a + n) for a, n in skipped))
     spoilt: Mapping[str, Any] = {
-        "first": first, "step": first + length, "kind": "spike", "loss": 9.0
+        "first_bad_step": first, "step": first + length, "kind": "spike", "loss": 9.0
     }  # fmt: skip
     after = before.next_rollback(spoilt, None)
     bad = {batch_for_step(step, before.skip) for step in range(max(0, first - 1), first + length)}
@@ -277,7 +281,7 @@ def test_a_branch_never_sees_the_bad_batches_again(
 def test_branches_are_read_as_they_were_written(tmp_path: Path) -> None:
     store = Storage(str(tmp_path / "run" / "checkpoints"))
     assert load_rollbacks(store) == [Rollback()]
-    spoilt = {"first": 5, "step": 8, "kind": "spike", "loss": math.inf}
+    spoilt = {"first_bad_step": 5, "step": 8, "kind": "spike", "loss": math.inf}
     first = Rollback().next_rollback(spoilt, 4)
     save_rollbacks(store, [Rollback(), first])
     assert load_rollbacks(store) == [Rollback(), first]

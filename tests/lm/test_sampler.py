@@ -164,7 +164,7 @@ def test_facts_are_all_that_the_way_back_needs(shards: TokenShards, plan: Sampli
 
 
 def test_facts_of_an_earlier_version_are_the_first_order() -> None:
-    facts = {"seed": 5, "batch": 8, "context": 16, "windows": 99}
+    facts = {"seed": 5, "global_batch_size": 8, "context_length": 16, "windows": 99}
     assert SamplingPlan.from_stats(facts) == SamplingPlan(5, 8, 16)
 
 

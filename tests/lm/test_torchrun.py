@@ -219,7 +219,7 @@ def test_the_stage_commits_a_model(
     assert made.stats["validation_loss"] < 5.7
     names = set(made.manifest.files)
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
-    assert {"logs/metrics.jsonl", "records/step-000000010/complete.json"} <= names
+    assert {"logs/metrics.jsonl", "logs/step-000000010/complete.json"} <= names
     assert not task.work_folder(spec).exists()
     assert seen[-1].completed == seen[-1].total == 10
     assert seen[-1].values is not None
@@ -252,7 +252,7 @@ def test_two_runs_of_one_model_wait_for_each_other(
         time.sleep(0.5)
         line = {"step": 10, "tokens": 1280, "loss": 4.0, "tokens_per_second": 1.0, "mfu": 0.1}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-        own = ("model.safetensors", "probe.safetensors", "config.json")
+        own = ("model.safetensors", "reference_logits.safetensors", "config.json")
         for name in (*own, "tensorboard/events", "attempts.jsonl"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(b"")

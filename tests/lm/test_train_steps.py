@@ -55,7 +55,7 @@ def test_every_sample_of_a_run_is_dropped_from_in_its_own_way(
         seen.extend(samples.tolist())
         return dropout.dropout_keys(seed, samples)
 
-    monkeypatch.setattr("lm.train.loop.sample_keys", keys)
+    monkeypatch.setattr("lm.train.loop.dropout_keys", keys)
     run(tokens, tmp_path, tiny(dropout=0.1))
     assert seen == [*range(80)]
 
@@ -69,7 +69,7 @@ def test_the_average_forgets_its_beginning_and_is_what_is_kept(
         seen.append(clone_weights(self.model))
         follow(self, decay, step)
 
-    monkeypatch.setattr(State, "follow", noted)
+    monkeypatch.setattr(State, "update_ema", noted)
     kept, lines = run(tokens, tmp_path / "averaged", tiny(ema=0.5))
     torch.manual_seed(1337)
     expected = clone_weights(build_model(TrainJob(tiny(), 1337, 300, 0, tmp_path).model_config))
@@ -89,7 +89,7 @@ def test_the_average_forgets_its_beginning_and_is_what_is_kept(
 def test_gradients_that_are_no_numbers_end_a_run_in_fp16_when_no_scale_helps(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lm.train.loop.clipped", lambda *_: torch.tensor(torch.nan))
+    monkeypatch.setattr("lm.train.loop.clip_gradients", lambda *_: torch.tensor(torch.nan))
     with pytest.raises(LossDivergedError) as ended:
         run(tokens, tmp_path, tiny(precision="fp16", tokens=40 * 8 * 16))
     assert ended.value.kind == "not_finite"

@@ -37,18 +37,20 @@ def decoder(**changes: Any) -> Decoder:
 
 def described(model: Decoder) -> bytes:
     shape = {**vars(model.config)}
-    return json.dumps({"shape": shape, "training": {"layers": 2, "learning_rate": 0.01}}).encode()
+    return json.dumps(
+        {"model_config": shape, "training": {"layers": 2, "learning_rate": 0.01}}
+    ).encode()
 
 
 def trained_files(model: Decoder, folder: Path, tokens: Dataset) -> dict[str, bytes]:
     save_weights(model, folder / "model.safetensors")
-    save_reference_logits(model, folder / "probe.safetensors")
+    save_reference_logits(model, folder / "reference_logits.safetensors")
     return {
         "config.json": described(model),
         "tokenizer.json": tokens.read("tokenizer.json"),
         **{
             name: (folder / name).read_bytes()
-            for name in ("model.safetensors", "probe.safetensors")
+            for name in ("model.safetensors", "reference_logits.safetensors")
         },
     }
 

@@ -29,7 +29,7 @@ def models(road: Road, tokens: Dataset, path: Path) -> None:
             spec,
             {"logs/metrics.jsonl": log},
             counts=Counts(40, 40),
-            stats={"parameters": 1_342_208, "steps": 1000, "context": 256},
+            stats={"parameters": 1_342_208, "steps": 1000, "context_length": 256},
         )
         log.unlink()
         road.datasets[f"train {name}"] = data

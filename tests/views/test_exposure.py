@@ -159,7 +159,7 @@ def test_a_model_has_seen_what_the_one_it_started_from_has(road: Road) -> None:
     for name in ("late", "last"):
         spec = DatasetSpec(Stage("train", ("infra.dataset.ledger",)), name, {}, (tokens, youngest))
         youngest = commit_files(
-            road.ctx, spec, {}, counts=Counts(40, 40), stats={"steps": 50, "context": 256}
+            road.ctx, spec, {}, counts=Counts(40, 40), stats={"steps": 50, "context_length": 256}
         )
         road.datasets[f"train {name}"] = youngest
     assert [item.source for item in parent_models(road.storage, youngest)] == ["late", "tiny"]

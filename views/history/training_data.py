@@ -85,7 +85,7 @@ def run_from_model(model: Dataset, path: str) -> TracedRun:
     """A committed model's run. Raises ``DatasetNotFoundError`` if its token shards are gone."""
     shards = TokenShards(open_training_tokens(model), TRAIN)
     order = build_sampler(SamplingPlan.from_stats(model.stats), shards)
-    base = model.stats.get("start_from")
+    base = model.stats.get("init_from")
     return TracedRun(str(model.source), path, int(model.stats["steps"]), False, order, shards, base)
 
 

@@ -28,7 +28,7 @@ SHAPE_KEYS = (
     "parameters",
     "layers",
     "width",
-    "context",
+    "context_length",
     "steps",
     "tokens",
     "processes",
