@@ -3,15 +3,15 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import DROPPED, FAILED, KEPT
+from infra.dataset.tables import read_table
 from infra.errors import UserError
 from infra.store.storage import Storage
 
@@ -21,8 +21,6 @@ TABLE_SUFFIX, VERDICTS_SUFFIX = "parquet", "verdicts.parquet"
 # Files below this folder of a data set are logs: checksummed, but no part of its content.
 LOGS = "logs/"
 SHORT = 16  # characters of a fingerprint in a folder's name
-# Rows of a row group, where texts lie and where they do not; fixed: they decide a file's bytes.
-TEXT_ROW_GROUP, NARROW_ROW_GROUP = 2_000, 100_000
 
 
 def dataset_path(stage: str, source: str | None, fingerprint: str) -> str:
@@ -365,38 +363,3 @@ def open_dataset(storage: Storage) -> Dataset:
     except FileNotFoundError as error:
         raise DatasetNotFoundError(f"{storage.url} is not a committed data set") from error
     return Dataset(storage, Manifest.from_bytes(data, f"{storage.url}/{MANIFEST}"))
-
-
-def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file of the storage as a table.
-
-    Raises:
-        FileNotFoundError: if there is none of this name.
-        KeyError: if it lacks one of the columns.
-    """
-    path = storage.local_path(name)
-    with ExitStack() as stack:
-        source = stack.enter_context(storage.open(name)) if path is None else str(path)
-        # One file, read by itself: pyarrow.parquet.read_table treats it as a data set of one, which
-        # costs twice the time.
-        file = stack.enter_context(pq.ParquetFile(source))
-        for column in columns or ():
-            if column not in file.schema_arrow.names:
-                raise KeyError(f"{storage.url}/{name} has no column {column!r}")
-        return file.read(columns=None if columns is None else list(columns), use_threads=False)
-
-
-def table_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet bytes that depend on its values and schema alone."""
-    text = any(pa.types.is_large_string(field.type) for field in table.schema)
-    # Numbers, digests and texts hardly repeat: a dictionary of them costs time and saves nothing.
-    names = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.combine_chunks(),
-        sink,
-        compression="zstd",
-        row_group_size=TEXT_ROW_GROUP if text else NARROW_ROW_GROUP,
-        use_dictionary=names,
-    )
-    return bytes(sink.getvalue())

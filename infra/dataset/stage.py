@@ -33,9 +33,9 @@ from infra.dataset.dataset import (
     PartRef,
     dataset_path,
     open_dataset,
-    table_bytes,
 )
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
+from infra.dataset.tables import table_bytes
 from infra.dataset.unit_cache import (
     UNIT_CACHE_FOLDER,
     UnitOutput,

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import FileRecord, table_bytes
+from infra.dataset.dataset import FileRecord
 from infra.dataset.fingerprint import bytes_sha256
+from infra.dataset.tables import table_bytes
 from infra.schemas.duplicate_pairs import REJECTED_PREFIX, VERIFIED_PREFIX
 from infra.store.storage import Storage
 from tasks.dedup.candidates.candidate_pairs import NO_BAND

@@ -15,12 +15,12 @@ from infra.dataset.dataset import (
     IntegrityError,
     PartRef,
     open_dataset,
-    read_table,
 )
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.dataset.step import Step
+from infra.dataset.tables import read_table
 from infra.errors import UserError
 from infra.formats.unicode_tables import UNICODE_VERSION
 from infra.removals.match import Removal, fingerprint_input

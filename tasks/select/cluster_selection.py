@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import read_table
+from infra.dataset.tables import read_table
 from infra.removals.match import REMOVED, Removal
 from infra.store.storage import Storage
 from tasks.select.config import SourceFilters

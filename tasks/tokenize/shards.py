@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import table_bytes
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import PartResult
+from infra.dataset.tables import table_bytes
 from infra.formats.arrow_text import utf8_buffers
 from infra.formats.megatron import TRAIN, VALIDATION, Tokens, encode_index
 from tasks.tokenize.encode import Encoder

@@ -9,10 +9,11 @@ import pyarrow as pa
 from infra.compute.cluster import ClusterConfig
 from infra.compute.cluster import DaskCluster as Workers
 from infra.compute.progress import NullReporter
-from infra.dataset.dataset import Dataset, table_bytes
+from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.dataset.tables import table_bytes
 from infra.runs.run_records import COMPLETED, RunRecord, StageRecord
 from infra.store.storage import Storage
 

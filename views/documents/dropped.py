@@ -15,10 +15,10 @@ from infra.dataset.dataset import (
     DatasetNotFoundError,
     IntegrityError,
     PartRef,
-    read_table,
 )
 from infra.dataset.fingerprint import hash_to_unit
 from infra.dataset.ledger import KEPT
+from infra.dataset.tables import read_table
 from infra.errors import UserError
 from infra.removals.match import REMOVED
 from infra.runs.run_records import RunRecord, StageRecord

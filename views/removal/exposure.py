@@ -25,9 +25,9 @@ from infra.dataset.dataset import (
     IntegrityError,
     input_path,
     open_dataset,
-    table_bytes,
 )
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.tables import table_bytes
 from infra.formats.megatron import TRAIN
 from infra.removals.log import REMOVALS_FOLDER
 from infra.removals.match import Removal, fingerprint_input, match_part, match_table
