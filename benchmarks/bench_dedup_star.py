@@ -13,6 +13,7 @@ import argparse
 import itertools
 import random
 import tempfile
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,8 +24,8 @@ from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.store.storage import Storage
+from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.task import dedup
 
 TEMPLATE, SHARED, OWN = 350, 22, 28  # words of the site, of a family, of a page
 FAMILY = 5
@@ -48,7 +49,7 @@ def main() -> None:
         for name, (bucket, neighbours) in CONFIGS.items():
             base = DedupConfig.model_validate({"bucket": bucket})
             config = base.model_copy(update={"neighbours": neighbours})  # 0 is for this page only
-            inputs = {"config": config, "documents": [source]}
+            inputs: dict[str, Any] = {"config": config, "documents": [source]}
             found = dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
             clusters = found.table(["cluster"])["cluster"].to_pylist()
             hits = [clusters[a] is not None and clusters[a] == clusters[b] for a, b in family]

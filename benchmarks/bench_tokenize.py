@@ -32,10 +32,10 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.store.storage import Storage
+from tasks.tokenize import task as tokenize
 from tasks.tokenize.bpe import MIN_FREQUENCY, train_bpe_from_texts
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.pretokenizer import PretokenizerRule, empty_bpe
-from tasks.tokenize.task import tokenize
 
 CORES = len(os.sched_getaffinity(0))
 SELECT = Stage("select", ())

@@ -21,7 +21,8 @@ from cli.lsh_curve import lsh_curve
 from cli.remove import remove
 from cli.trace import trace
 from cli.train_node import train_node
-from flows.recipe import STAGES, Recipe, StageName, load_recipe
+from flows.recipe import Recipe, load_recipe
+from flows.steps import LAST_STAGE, STAGE_NAMES, StageName
 from infra.errors import UserError
 from infra.runs.run_records import (
     COMPLETED,
@@ -93,7 +94,7 @@ def main() -> None:
 @main.command()
 @recipe_options
 @click.option(
-    "--until", type=click.Choice(STAGES), default=STAGES[-1], help="stop after this stage"
+    "--until", type=click.Choice(STAGE_NAMES), default=LAST_STAGE, help="stop after this stage"
 )
 @json_option
 @handle_errors
@@ -150,7 +151,8 @@ def _exit_now(print_result: Callable[[], None], error: BaseException | None) -> 
 
 def _run_pipeline(recipe: Recipe, until: StageName, exit_handler: "ExitHandler") -> dict[str, Any]:
     if not os.environ.get("PREFECT_API_URL"):
-        from flows.preflight import check_machine, plan_pipeline
+        from flows.planner import plan_pipeline
+        from flows.preflight import check_machine
 
         # Nothing to do needs no server: ask the store first.
         planner = plan_pipeline(recipe, until)
@@ -241,14 +243,17 @@ def _run_json(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
 
 @main.command()
 @recipe_options
-@click.option("--until", type=click.Choice(STAGES), default=STAGES[-1], help="up to this stage")
+@click.option(
+    "--until", type=click.Choice(STAGE_NAMES), default=LAST_STAGE, help="up to this stage"
+)
 @json_option
 @handle_errors
 def plan(
     path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
 ) -> None:
     """What would run, what is already there, and why; then what keeps this machine from it."""
-    from flows.preflight import plan_pipeline, preflight_errors
+    from flows.planner import plan_pipeline
+    from flows.preflight import preflight_errors
 
     recipe = load_recipe(path, overrides, storage)
     planner = plan_pipeline(recipe, until)

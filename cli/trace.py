@@ -8,6 +8,7 @@ import click
 
 from cli.common import handle_errors, json_option, print_json, recipe_options
 from flows.recipe import Recipe, load_recipe
+from flows.steps import TRAIN
 from infra.dataset.dataset import DatasetNotFoundError
 from infra.errors import UserError
 from infra.runs.run_records import RunNotFoundError, latest_run, with_earlier_results
@@ -108,7 +109,7 @@ def _open_run(recipe: Recipe, name: str, *, running: bool) -> TracedRun:
         except RunNotFoundError:
             record = None
         for stage in record.stages if record else ():
-            if (stage.stage, stage.entry) == ("train", name):
+            if (stage.stage, stage.entry) == (TRAIN.name, name):
                 try:
                     return run_from_model(stage.open(store), stage.path)
                 except DatasetNotFoundError as error:

@@ -5,9 +5,9 @@ import time
 import click
 
 from cli.common import handle_errors, recipe_options
-from flows.execute import PlannedStep
-from flows.preflight import plan_pipeline
+from flows.planner import PlannedStep, plan_pipeline
 from flows.recipe import Recipe, load_recipe
+from flows.steps import TRAIN
 from infra.dataset.dataset import MANIFEST
 from infra.errors import UserError
 from infra.store.storage import Storage
@@ -59,8 +59,8 @@ def _wait_for_model_path(recipe: Recipe, name: str) -> str:
 
 
 def _plan_train_step(recipe: Recipe, name: str) -> PlannedStep:
-    steps = plan_pipeline(recipe, "train").steps
-    return next(step for step in steps if (step.step, step.entry) == ("train", name))
+    steps = plan_pipeline(recipe, TRAIN.name).steps
+    return next(step for step in steps if (step.step, step.entry) == (TRAIN.name, name))
 
 
 def _print_status(text: str) -> None:

@@ -1,132 +1,187 @@
-"""The road as a picture: what runs after what, from sources to evaluated models.
+"""The pipeline as a picture: what runs after what, from sources to evaluated models.
 
-``do`` decides what walking means: a Prefect flow submits each step as a task, a plan only asks the
-store. Handles stand for data sets that may not be there yet.
+``run_step`` decides what running a step means: a Prefect flow submits it as a task, a plan only
+looks it up in the store. A handle stands for a data set that may not exist yet.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
-from flows.recipe import STAGES, Recipe, StageName
-from infra.dataset.step import Step
+from flows.recipe import Recipe
+from flows.steps import (
+    ACQUIRE,
+    ANNOTATE,
+    DEDUP,
+    EVALUATE,
+    EXTRACT,
+    LAST_STAGE,
+    RELEASE,
+    SELECT,
+    TOKENIZE,
+    TRAIN,
+    StageName,
+    runs_until,
+)
+from infra.dataset.dataset import Dataset
+from infra.dataset.step import BoundStep, Step
 from infra.removals.match import Removal
-from tasks.acquire.task import acquire
-from tasks.annotate.task import annotate
-from tasks.dedup.task import dedup
-from tasks.evaluate.task import evaluate
-from tasks.extract.task import extract
-from tasks.release.task import release
-from tasks.select.task import select
-from tasks.tokenize.task import tokenize
-from tasks.train.task import train
+from lm.config.train import TrainConfig
+from tasks.acquire.config import Source
 
-StepHandle = Any
+H = TypeVar("H")  # a handle
+Bind = Callable[[Callable[[H], Dataset]], BoundStep]
+
 HTML_KINDS = ("web", "warc")  # kinds of source whose documents have to be extracted from pages
 
 
-class StepRunner(Protocol):
-    """Takes a step of the road and gives a handle of the data set it makes."""
+class StepRunner(Protocol[H]):
+    """Runs a step of the pipeline, or plans it, and returns a handle of its data set."""
 
     def __call__(
         self,
-        step: Step,
+        step: Step[...],
+        inputs: Sequence[H],
+        bind: Bind[H],
         *,
         source: str | None = None,
         entry: str | None = None,
-        params: dict[str, Any] | None = None,
-        inputs: dict[str, StepHandle | list[StepHandle]] | None = None,
-    ) -> StepHandle:
-        """Walk one step.
+        training: TrainConfig | None = None,
+    ) -> H:
+        """Run one step.
 
         Args:
             step: what to do.
+            inputs: all data sets that it reads.
+            bind: called once these exist, with a function that gives the data set of a handle;
+                returns the step with its arguments.
             source: the source it is done for, if it is done for one.
             entry: the model it is done for, if it is done for one.
-            params: arguments of the step that come from the recipe.
-            inputs: arguments of the step that are data sets.
+            training: what it starts as processes of this machine, for their cores and GPUs.
         """
 
 
 def build_pipeline(
-    run_step: StepRunner,
+    run_step: StepRunner[H],
     recipe: Recipe,
-    until: StageName = "evaluate",
+    until: StageName = LAST_STAGE,
     removals: Sequence[Removal] = (),
 ) -> None:
-    """The whole road, or its beginning up to and including a stage.
+    """Run all steps of a recipe in order, up to and including a stage.
 
     Args:
-        run_step: walks one step.
-        recipe: what is wanted.
+        run_step: runs one step.
+        recipe: what to make.
         until: the last stage.
-        removals: what was taken out of this recipe (``infra.removals.log``).
+        removals: what was removed from this recipe (``infra.removals.log``).
     """
-    wanted = STAGES[: STAGES.index(until) + 1]
-    names = [source.name for source in recipe.sources]
 
-    raw = [
-        run_step(acquire, source=s.name, params={"source": s, "removals": removals})
-        for s in recipe.sources
-    ]
-    if "extract" not in wanted:
-        return
-    documents = [
-        run_step(
-            extract,
-            source=s.name,
-            params={"config": recipe.extract, "license": s.license},
-            inputs={"raw": pages},
+    def acquire_source(source: Source) -> H:
+        return run_step(
+            ACQUIRE,
+            [],
+            lambda _: ACQUIRE.bind(source=source, removals=removals),
+            source=source.name,
         )
-        if s.kind in HTML_KINDS
-        else pages
-        for s, pages in zip(recipe.sources, raw, strict=True)
-    ]
-    if "annotate" not in wanted:
-        return
-    annotations = [
-        run_step(
-            annotate, source=name, params={"config": recipe.annotate}, inputs={"documents": texts}
+
+    def extract_source(source: Source, acquired: H) -> H:
+        if source.kind not in HTML_KINDS:
+            return acquired
+        return run_step(
+            EXTRACT,
+            [acquired],
+            lambda dataset: EXTRACT.bind(
+                config=recipe.extract, raw=dataset(acquired), license=source.license
+            ),
+            source=source.name,
         )
-        for name, texts in zip(names, documents, strict=True)
-    ]
-    if "dedup" not in wanted:
+
+    def annotate_source(source: Source, documents: H) -> H:
+        return run_step(
+            ANNOTATE,
+            [documents],
+            lambda dataset: ANNOTATE.bind(config=recipe.annotate, documents=dataset(documents)),
+            source=source.name,
+        )
+
+    def train_model(config: TrainConfig, tokens: H, base: H | None) -> H:
+        return run_step(
+            TRAIN,
+            [tokens] if base is None else [tokens, base],
+            lambda dataset: TRAIN.bind(
+                config=config,
+                tokens=dataset(tokens),
+                base_model=None if base is None else dataset(base),
+            ),
+            entry=config.name,
+            training=config,
+        )
+
+    def release_model(name: str, model: H, tokens: H) -> H:
+        return run_step(
+            RELEASE,
+            [model, tokens],
+            lambda dataset: RELEASE.bind(model=dataset(model), tokens=dataset(tokens)),
+            entry=name,
+        )
+
+    def evaluate_model(name: str, export: H, tokens: H) -> None:
+        section = recipe.evaluate
+        if section is None or not runs_until(EVALUATE, until):
+            return
+        run_step(
+            EVALUATE,
+            [export, tokens],
+            lambda dataset: EVALUATE.bind(
+                config=section, model=dataset(export), tokens=dataset(tokens)
+            ),
+            entry=name,
+        )
+
+    acquired = [acquire_source(source) for source in recipe.sources]
+    if not runs_until(EXTRACT, until):
         return
-    duplicate_labels = run_step(
-        dedup,
-        params={"config": recipe.dedup, "removals": removals},
-        inputs={
-            "documents": documents,
-            "annotations": annotations if recipe.dedup.needs_languages else [],
-        },
+    documents = [extract_source(*pair) for pair in zip(recipe.sources, acquired, strict=True)]
+    if not runs_until(ANNOTATE, until):
+        return
+    annotations = [annotate_source(*pair) for pair in zip(recipe.sources, documents, strict=True)]
+    if not runs_until(DEDUP, until):
+        return
+    languages = annotations if recipe.dedup.needs_languages else []
+    duplicates = run_step(
+        DEDUP,
+        [*documents, *languages],
+        lambda dataset: DEDUP.bind(
+            config=recipe.dedup,
+            documents=[dataset(item) for item in documents],
+            annotations=[dataset(item) for item in languages],
+            removals=removals,
+        ),
     )
-    if "select" not in wanted:
+    if not runs_until(SELECT, until):
         return
     corpus = run_step(
-        select,
-        params={"config": recipe.select, "removals": removals},
-        inputs={
-            "documents": documents,
-            "annotations": annotations,
-            "duplicate_labels": duplicate_labels,
-        },
+        SELECT,
+        [*documents, *annotations, duplicates],
+        lambda dataset: SELECT.bind(
+            config=recipe.select,
+            documents=[dataset(item) for item in documents],
+            annotations=[dataset(item) for item in annotations],
+            duplicate_labels=dataset(duplicates),
+            removals=removals,
+        ),
     )
-    if "tokenize" not in wanted:
+    if not runs_until(TOKENIZE, until):
         return
-    tokens = run_step(tokenize, params={"config": recipe.tokenize}, inputs={"corpus": corpus})
-    if "train" not in wanted:
+    tokens = run_step(
+        TOKENIZE,
+        [corpus],
+        lambda dataset: TOKENIZE.bind(config=recipe.tokenize, corpus=dataset(corpus)),
+    )
+    if not runs_until(TRAIN, until):
         return
-    models: dict[str, StepHandle] = {}
-    for model in recipe.train:
-        inputs = {"tokens": tokens}
-        if model.init_from is not None:
-            inputs["base_model"] = models[model.init_from]
-        trained = run_step(train, entry=model.name, params={"config": model}, inputs=inputs)
-        models[model.name] = trained
-        folder = run_step(release, entry=model.name, inputs={"model": trained, "tokens": tokens})
-        if "evaluate" in wanted and recipe.evaluate is not None:
-            run_step(
-                evaluate,
-                entry=model.name,
-                params={"config": recipe.evaluate},
-                inputs={"model": folder, "tokens": tokens},
-            )
+    models: dict[str, H] = {}
+    for config in recipe.train:
+        base = None if config.init_from is None else models[config.init_from]
+        models[config.name] = train_model(config, tokens, base)
+        export = release_model(config.name, models[config.name], tokens)
+        evaluate_model(config.name, export, tokens)

@@ -8,8 +8,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.recipe import Recipe, StageName
+from flows.recipe import Recipe
 from flows.runner import run_pipeline, task_runner
+from flows.steps import EVALUATE, LAST_STAGE, SELECT, TOKENIZE, TRAIN, StageName
 
 
 @flow(
@@ -18,7 +19,7 @@ from flows.runner import run_pipeline, task_runner
     task_runner=task_runner(),
     log_prints=False,
 )
-def pipeline(recipe: Recipe, until: StageName = "evaluate") -> dict[str, Any]:
+def pipeline(recipe: Recipe, until: StageName = LAST_STAGE) -> dict[str, Any]:
     """From sources to evaluated models, or up to and including a stage."""
     return run_pipeline(recipe, until)
 
@@ -26,22 +27,22 @@ def pipeline(recipe: Recipe, until: StageName = "evaluate") -> dict[str, Any]:
 @flow(name="corpus", flow_run_name="corpus {recipe.name}", task_runner=task_runner())
 def corpus(recipe: Recipe) -> dict[str, Any]:
     """From sources to the selected corpus."""
-    return run_pipeline(recipe, "select")
+    return run_pipeline(recipe, SELECT.name)
 
 
 @flow(name="tokens", flow_run_name="tokens {recipe.name}", task_runner=task_runner())
 def tokens(recipe: Recipe) -> dict[str, Any]:
     """Up to token shards."""
-    return run_pipeline(recipe, "tokenize")
+    return run_pipeline(recipe, TOKENIZE.name)
 
 
 @flow(name="pretrain", flow_run_name="pretrain {recipe.name}", task_runner=task_runner())
 def pretrain(recipe: Recipe) -> dict[str, Any]:
     """Up to trained and exported models."""
-    return run_pipeline(recipe, "train")
+    return run_pipeline(recipe, TRAIN.name)
 
 
 @flow(name="evaluate", flow_run_name="evaluate {recipe.name}", task_runner=task_runner())
 def evaluate(recipe: Recipe) -> dict[str, Any]:
     """Up to evaluated models."""
-    return run_pipeline(recipe, "evaluate")
+    return run_pipeline(recipe, EVALUATE.name)

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
@@ -20,20 +20,6 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
 from tasks.select.config import SelectConfig
 from tasks.tokenize.config import TokenizeConfig
-
-StageName = Literal[
-    "acquire", "extract", "annotate", "dedup", "select", "tokenize", "train", "evaluate"
-]
-STAGES: tuple[StageName, ...] = (
-    "acquire",
-    "extract",
-    "annotate",
-    "dedup",
-    "select",
-    "tokenize",
-    "train",
-    "evaluate",
-)
 
 # Text, which pydantic's own engine takes: with Python's ``$`` a name could end in a new line.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"

@@ -16,12 +16,14 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.dag import build_pipeline
+from flows.dag import Bind, build_pipeline
 from flows.execute import ResourcePool, StepResult, execute_step
 from flows.farewell import on_run_end
-from flows.preflight import check_machine, plan_pipeline, preflight_warnings
+from flows.planner import plan_pipeline
+from flows.preflight import check_machine, preflight_warnings
 from flows.progress import ConsoleReporter, PrefectReporter, step_label
-from flows.recipe import Recipe, StageName
+from flows.recipe import Recipe
+from flows.steps import STEPS, StageName
 from infra.compute.cluster import DaskCluster
 from infra.compute.processes import cancel_processes, reset_cancellation
 from infra.compute.progress import MultiReporter
@@ -76,34 +78,39 @@ class PipelineRun:
 
     def __call__(
         self,
-        step: Step,
+        step: Step[...],
+        inputs: Sequence[Any],
+        bind: Bind[Any],
         *,
         source: str | None = None,
         entry: str | None = None,
-        params: dict[str, Any] | None = None,
-        inputs: dict[str, Any] | None = None,
+        training: TrainConfig | None = None,
     ) -> Any:
-        """Submit a step as a Prefect task; its future gives the data set's folder."""
+        """Submit a step as a Prefect task; the future's result is the data set's folder."""
         name = step_label(step.name, entry or source)
-        place = len(self.step_names)
+        index = len(self.step_names)
         self.step_names.append(name)
+        cores, gpus = (0, 0) if training is None else required_resources(training, self.gpus.total)
 
-        def work(data: dict[str, Any]) -> str:
+        def work(inputs: list[str]) -> str:
+            folders = dict(zip(handles, inputs, strict=True))
             try:
-                cores, gpus = _step_resources(params or {}, self.gpus.total)
                 with self.cores.reserve(cores), self.gpus.reserve(gpus):
-                    result = execute_step(self.ctx, step, source, entry, params or {}, data)
+                    result = execute_step(
+                        self.ctx, step, bind, lambda future: folders[id(future)], source, entry
+                    )
             except BaseException as error:
                 with self.lock:
-                    self.errors[place] = error
+                    self.errors[index] = error
                 raise
             with self.lock:
-                self.errors.pop(place, None)  # of an attempt before this one
-                self.results[place] = result
+                self.errors.pop(index, None)  # of an earlier attempt
+                self.results[index] = result
             self.console.step_finished(result)
             self.artifacts.step_finished(result)
             return result.folder
 
+        handles = [id(future) for future in inputs]
         submitted = task(
             name=step.name,
             task_run_name=name,
@@ -113,7 +120,7 @@ class PipelineRun:
             retry_delay_seconds=list(RETRY_DELAYS_S),
             retry_condition_fn=_is_transient,
         )(work)
-        future = submitted.submit(data=inputs or {})
+        future = submitted.submit(inputs=list(inputs))
         self.futures.append(future)
         return future
 
@@ -232,12 +239,6 @@ def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporte
     return record
 
 
-def _step_resources(params: dict[str, Any], gpus: int) -> tuple[int, int]:
-    """Cores and GPUs that a step keeps busy in this process's children; the cluster's are its own."""
-    config = params.get("config")
-    return required_resources(config, gpus) if isinstance(config, TrainConfig) else (0, 0)
-
-
 def _is_transient(_task: Any, _run: Any, state: Any) -> bool:
     """A storage or network error may pass; anything else would fail again."""
     try:
@@ -291,15 +292,18 @@ def _stage_record(ctx: Context, result: StepResult) -> StageRecord:
 
 
 def model_records(results: Sequence[StepResult]) -> list[ModelRecord]:
-    """One record per model that any of the results belongs to."""
+    """Return one record per model that any of the results belongs to."""
     by_step = {(result.entry, result.step): result for result in results}
-    found = []
+    steps = [step for step in STEPS if step.per == "model"]
+    records = []
     for entry in dict.fromkeys(result.entry for result in results if result.entry):
-        paths = {
-            step: by_step[entry, step].folder if (entry, step) in by_step else None
-            for step in ("train", "release", "evaluate")
-        }
-        scored = by_step.get((entry, "evaluate"))
-        metrics = scored.dataset.stats.get("metrics", {}) if scored else {}
-        found.append(ModelRecord(name=entry, metrics=dict(metrics), **paths))
-    return found
+        done = [
+            (step, by_step[entry, step.name]) for step in steps if (entry, step.name) in by_step
+        ]
+        paths = {step.name: result.folder for step, result in done}
+        metrics: dict[str, Any] = {}
+        for step, result in done:
+            if step.output == "scores":
+                metrics.update(result.dataset.stats.get("metrics", {}))
+        records.append(ModelRecord(name=entry, metrics=metrics, **paths))
+    return records

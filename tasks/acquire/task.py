@@ -8,7 +8,6 @@ from dataclasses import replace
 from infra.compute.cluster import ClusterConfig, DaskCluster
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
-from infra.dataset.step import Step
 from infra.removals.match import Removal
 from tasks.acquire.config import Source, WebSource
 from tasks.acquire.file_source import FileDatasetSpec, plan_files
@@ -41,7 +40,7 @@ def spec(
     )
 
 
-def run(
+def build(
     ctx: Context, spec: DatasetSpec, *, source: Source, removals: Sequence[Removal] = ()
 ) -> Dataset:
     """Fetches or reads the source and commits. A crawl does not ask for what was taken out."""
@@ -67,6 +66,3 @@ def _crawl(
     dataset = build_dataset(here, spec, [unit], crawl_site)
     remove_spool(spool_folder(spec.fingerprint))
     return dataset
-
-
-acquire = Step("acquire", spec, run)

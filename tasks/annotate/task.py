@@ -11,7 +11,6 @@ from infra.dataset.fingerprint import json_sha256
 from infra.dataset.isolate_rows import apply_isolating_rows
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.dataset.step import Step
 from infra.download.language_id import LID_SHA256, lid_model_path
 from infra.formats.unicode_tables import UNICODE_VERSION
 from tasks.annotate.annotate_table import SCHEMA, annotate_table
@@ -73,6 +72,3 @@ def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator
 def _annotate_rows(config: AnnotateConfig, documents: pa.Table) -> PartResult:
     said = ledger_table(STAGE.name, documents["id"].to_pylist(), urls=documents["url"].to_pylist())
     return PartResult(annotate_table(documents, config), said)
-
-
-annotate = Step("annotate", spec, build)

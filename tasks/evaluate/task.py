@@ -13,7 +13,6 @@ from tokenizers import Tokenizer
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.dataset.step import Step
 from infra.errors import UserError
 from infra.formats.megatron import VALIDATION, TokenShards
 from tasks.evaluate.baselines import COUNTED_FILE, build_baselines
@@ -166,6 +165,3 @@ def summarize(parts: list[PartRef]) -> dict[str, Any]:
             if row["prompt"] is not None
         ],
     }
-
-
-evaluate = Step("evaluate", spec, build)

@@ -12,7 +12,6 @@ from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.dataset.step import Step
 from infra.formats import warc
 from tasks.extract.config import ExtractConfig
 from tasks.extract.page import ExtractedPage, ExtractRequest
@@ -64,7 +63,7 @@ def spec(
     return DatasetSpec(STAGE, raw.source, {**config.to_json(), "license": license}, (raw,))
 
 
-def run(
+def build(
     ctx: Context,
     spec: DatasetSpec,
     *,
@@ -176,6 +175,3 @@ def _build_document(
         "segment": entry["segment"],
         "chapters": None,
     }
-
-
-extract = Step(STAGE_NAME, spec, run)

@@ -7,7 +7,6 @@ from pathlib import Path
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
-from infra.dataset.step import Step
 from tasks.release.model_card import collect_lineage, render_card
 
 STAGE = Stage(
@@ -60,6 +59,3 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
     note = f"logits within {difference:.1g} of the trained model's"
     ctx.reporter.update(Progress(STAGE.name, spec.source, 1, 1, note))
     return made
-
-
-release = Step("release", spec, build)

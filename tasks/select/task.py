@@ -10,7 +10,6 @@ from infra.compute.progress import Progress
 from infra.dataset.dataset import SHORT, Dataset, DatasetNotFoundError, IntegrityError, open_dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.dataset.step import Step
 from infra.errors import UserError
 from infra.removals.match import Removal, fingerprint_input
 from infra.schemas.duplicate_pairs import VERIFIED_PREFIX
@@ -280,6 +279,3 @@ def _check_duplicate_fraction(
 
 def _display_name(member: Mapping[str, Any]) -> str:
     return str(member.get("url") or member.get("title") or member["id"])
-
-
-select = Step("select", spec, build)

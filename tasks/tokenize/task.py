@@ -16,7 +16,6 @@ from infra.dataset.dataset import Dataset, PartRef, open_dataset
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.dataset.step import Step
 from infra.store.storage import Storage, StorageError, open_url
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.encode import Encoder, InvalidTokenizerError
@@ -147,6 +146,3 @@ def tokenize_part(
     yield tokenize_documents(
         table, encoder, seed=options["seed"], threshold=options["limit"], stage=STAGE.name
     )
-
-
-tokenize = Step("tokenize", spec, build)

@@ -12,7 +12,6 @@ from infra.compute.progress import Progress
 from infra.dataset.dataset import Counts, Dataset, DatasetNotFoundError, open_dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
-from infra.dataset.step import Step
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN
 from infra.store.cache_dir import cache_root
@@ -255,6 +254,3 @@ def _model_stats(
         "mfu": shares[len(shares) // 2],
         **summarize_goodput(folder),
     }
-
-
-train = Step("train", spec, build)

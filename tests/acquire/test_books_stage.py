@@ -13,9 +13,9 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context
 from infra.store.storage import Storage
 from tasks.acquire import documents
+from tasks.acquire import task as acquire
 from tasks.acquire.books import books as module
 from tasks.acquire.config import BooksSource, DocumentsSource
-from tasks.acquire.task import acquire
 from tests.acquire.epubs import whale
 from tests.servers import S3
 

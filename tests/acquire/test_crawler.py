@@ -11,20 +11,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastwarc import ArchiveIterator
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
+from flows.steps import ACQUIRE
 from infra.dataset.dataset import Dataset
 from infra.removals.match import Removal, parse_removal
 from infra.store.storage import Storage
+from tasks.acquire import task as acquire
 from tasks.acquire.config import WebSource
-from tasks.acquire.task import acquire
 from tasks.acquire.web import spool
+from tasks.extract import task as extract
 from tasks.extract.config import ExtractConfig
 from tasks.extract.sandbox import close_extractors
-from tasks.extract.task import extract
 from tests.acquire.sites import Listener, Reply, Site, context, faulty, html, serve, source, tree
 from tests.servers import S3
 
@@ -48,7 +50,7 @@ def crawl(
 ) -> Dataset:
     """Acquires into a store."""
     ctx = context(store, reporter)
-    given = {"source": wanted, "removals": removals}
+    given: dict[str, Any] = {"source": wanted, "removals": removals}
     return acquire.build(ctx, acquire.spec(ctx, **given), **given)
 
 
@@ -56,7 +58,7 @@ def documents(store: Path | str, raw: Dataset, engine: str = "trafilatura") -> D
     """Extracts into a store."""
     ctx = context(store)
     config = ExtractConfig.model_validate({"engine": engine})
-    given = {"config": config, "raw": raw, "license": "cc0-1.0"}
+    given: dict[str, Any] = {"config": config, "raw": raw, "license": "cc0-1.0"}
     return extract.build(ctx, extract.spec(ctx, **given), **given)
 
 
@@ -192,7 +194,7 @@ def test_a_killed_crawl_goes_on_where_it_was(tmp_path: Path, cache: Path) -> Non
         "import json, sys\n"
         "from tests.acquire.sites import context\n"
         "from tasks.acquire.config import WebSource\n"
-        "from tasks.acquire.task import acquire\n"
+        "from tasks.acquire import task as acquire\n"
         "ctx = context(sys.argv[1])\n"
         "wanted = WebSource.model_validate_json(sys.argv[2])\n"
         "acquire.build(ctx, acquire.spec(ctx, source=wanted), source=wanted)\n"
@@ -236,9 +238,9 @@ def test_a_second_run_fetches_nothing(tmp_path: Path) -> None:
         crawl(tmp_path, source(site))
         ctx = context(tmp_path)
         faster = source(site, delay=0.5, concurrency=1, license="cc0-1.0")
-        assert acquire.lookup(ctx, source=faster)[1] is not None
-        assert acquire.lookup(ctx, source=source(site, refresh="daily"))[1] is None
-        assert acquire.lookup(ctx, source=source(site, max_pages=3))[1] is None
+        assert ACQUIRE.bind(source=faster).lookup(ctx)[1] is not None
+        assert ACQUIRE.bind(source=source(site, refresh="daily")).lookup(ctx)[1] is None
+        assert ACQUIRE.bind(source=source(site, max_pages=3)).lookup(ctx)[1] is None
         assert len(site.paths) == 5
 
 

@@ -11,9 +11,9 @@ import pytest
 from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.formats import warc
+from tasks.acquire import task as acquire
 from tasks.acquire.config import WarcSource
 from tasks.acquire.input_files import InputFile
-from tasks.acquire.task import acquire
 from tests.acquire.sites import context, html
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -15,10 +16,10 @@ from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUni
 from infra.schemas.quality_rules import RULES, Rule, check_rules
 from infra.schemas.signals import SIGNALS
 from infra.store.storage import Storage
+from tasks.annotate import task as annotate
 from tasks.annotate.annotate_table import SCHEMA
 from tasks.annotate.config import AnnotateConfig
 from tasks.annotate.language import identify
-from tasks.annotate.task import annotate
 
 DOCUMENTS = Stage("documents", ("tests.annotate.test_stage",))
 TEXTS = [
@@ -68,7 +69,7 @@ def documents(ctx: Context, units: Sequence[Sequence[Sequence[str]]]) -> Dataset
 
 
 def run(ctx: Context, texts: Dataset, **settings: object) -> Dataset:
-    inputs = {"config": AnnotateConfig.model_validate(settings), "documents": texts}
+    inputs: dict[str, Any] = {"config": AnnotateConfig.model_validate(settings), "documents": texts}
     return annotate.build(ctx, annotate.spec(ctx, **inputs), **inputs)
 
 

@@ -2,19 +2,23 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context
 from infra.schemas.duplicate_pairs import iter_verified_pairs as edge_tables
+from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.task import dedup
 from tests.dedup.corpora import Row, edited, prose, row
 
 Marks = dict[str, tuple[str | None, str | None, int]]
 
 
 def run(ctx: Context, sources: Sequence[Dataset], **settings: object) -> Dataset:
-    inputs = {"config": DedupConfig.model_validate(settings), "documents": list(sources)}
+    inputs: dict[str, Any] = {
+        "config": DedupConfig.model_validate(settings),
+        "documents": list(sources),
+    }
     return dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
 
 

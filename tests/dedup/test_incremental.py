@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from infra.compute.progress import NullReporter, Progress
 from infra.dataset.code_version import module_digests
 from infra.removals.match import parse_removal
+from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.shingles import shingles
 from tasks.dedup.minhash.signatures import STAGE as SIGNATURES
 from tasks.dedup.shuffle_plan import ShufflePlan
-from tasks.dedup.task import COMPARISON_MODULES, PART_DIGESTS, dedup
+from tasks.dedup.task import COMPARISON_MODULES, PART_DIGESTS
 from tasks.dedup.verification.verify import request_shingles
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
 from tests.dedup.stage import corpus, edges, marks, run

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.shuffle_plan import ShufflePlan
-from tasks.dedup.task import ClusterTooLargeError, dedup
+from tasks.dedup.task import ClusterTooLargeError
 from tasks.dedup.verification.verify import verify
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
 from tests.dedup.stage import corpus, edges, marks, run

@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.dag import build_pipeline
+from flows.dag import Bind, build_pipeline
 from flows.execute import StepResult, execute_step
-from flows.recipe import Recipe, StageName
+from flows.recipe import Recipe
+from flows.steps import StageName
 from infra.compute.cluster import ClusterConfig, DaskCluster
 from infra.compute.progress import NullReporter
 from infra.dataset.stage import Context
 from infra.dataset.step import Step
 from infra.removals.match import Removal
 from infra.store.storage import Storage
+from lm.config.train import TrainConfig
 
 
 class Shuffled(DaskCluster):
@@ -53,16 +55,17 @@ class Inline:
 
     def __call__(
         self,
-        step: Step,
+        step: Step[...],
+        inputs: Sequence[str],
+        bind: Bind[str],
         *,
         source: str | None = None,
         entry: str | None = None,
-        params: dict[str, Any] | None = None,
-        inputs: dict[str, Any] | None = None,
+        training: TrainConfig | None = None,
     ) -> str:
         if self._steps is not None and len(self.results) == self._steps:
             raise Stopped
-        result = execute_step(self._ctx, step, source, entry, params or {}, inputs or {})
+        result = execute_step(self._ctx, step, bind, lambda folder: folder, source, entry)
         self.results.append(result)
         return result.folder
 

@@ -1,6 +1,7 @@
 """Worker processes make the bytes that one process makes: token shards and evaluation."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,11 @@ def made(root: Path, workers: int, model: Path) -> list[Dataset]:
     ctx = context(root, workers=workers)
     with ctx.cluster:
         texts = corpus(ctx, [table(variations(20, start)) for start in range(0, 100, 20)])
-        spec = tokenization.tokenize.spec(ctx, config=SHARDS, corpus=texts)
-        tokens = tokenization.tokenize.build(ctx, spec, config=SHARDS, corpus=texts)
+        spec = tokenization.spec(ctx, config=SHARDS, corpus=texts)
+        tokens = tokenization.build(ctx, spec, config=SHARDS, corpus=texts)
         released = tiny.release(ctx, model)
-        inputs = {"config": SCORES, "model": released, "tokens": tokens}
-        scores = evaluation.evaluate.build(ctx, evaluation.evaluate.spec(ctx, **inputs), **inputs)
+        inputs: dict[str, Any] = {"config": SCORES, "model": released, "tokens": tokens}
+        scores = evaluation.build(ctx, evaluation.spec(ctx, **inputs), **inputs)
         return [tokens, scores]
 
 

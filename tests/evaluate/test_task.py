@@ -80,8 +80,8 @@ def run(
 ) -> tuple[Dataset, Dataset]:
     ctx = context(root)
     tokens, model = tokenized(ctx, held), tiny.release(ctx, folder)
-    spec = task.evaluate.spec(ctx, config=config, model=model, tokens=tokens)
-    return task.evaluate.build(ctx, spec, config=config, model=model, tokens=tokens), tokens
+    spec = task.spec(ctx, config=config, model=model, tokens=tokens)
+    return task.build(ctx, spec, config=config, model=model, tokens=tokens), tokens
 
 
 def test_figures_are_those_of_the_model_and_the_text(tmp_path: Path, folder: Path) -> None:
@@ -167,7 +167,7 @@ def test_other_weights_under_the_same_configuration_are_scored_anew(
     tokens = tokenized(ctx)
     other = tiny.save(tmp_path / "other" / "tiny", ENCODER.vocab_size, seed=1)
     specs = [
-        task.evaluate.spec(ctx, config=CONFIG, model=model, tokens=tokens)
+        task.spec(ctx, config=CONFIG, model=model, tokens=tokens)
         for model in (tiny.release(ctx, folder), tiny.release(context(tmp_path / "b"), other))
     ]
     assert specs[0].fingerprint != specs[1].fingerprint

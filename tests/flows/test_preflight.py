@@ -10,15 +10,15 @@ from click.testing import CliRunner
 
 from cli.main import main
 from flows import preflight as plans
-from flows.execute import PlannedStep, Planner
-from flows.preflight import check_machine, plan_pipeline
-from flows.recipe import Recipe, StageName, load_recipe
+from flows.planner import PlannedStep, Planner, plan_pipeline
+from flows.preflight import check_machine
+from flows.recipe import Recipe, load_recipe
 from flows.runner import run_pipeline
+from flows.steps import TOKENIZE, StageName
 from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.store.storage import StorageError
 from lm.launch.preflight import required_resources
-from tasks.tokenize.task import tokenize
 
 RECIPE = """
 name: small
@@ -106,7 +106,11 @@ def test_a_plan_goes_on_where_the_tokenizer_cannot_be_read(path: str) -> None:
     wanted = recipe(path, "tokenize.tokenizer=/nope.json")
     planner = plan_pipeline(wanted, "acquire")
     corpus = PlannedStep("select", None, None, "select/x", cast("Dataset", object()), "committed")
-    tokens = planner(tokenize, params={"config": wanted.tokenize}, inputs={"corpus": corpus})
+    tokens = planner(
+        TOKENIZE,
+        [corpus],
+        lambda dataset: TOKENIZE.bind(config=wanted.tokenize, corpus=dataset(corpus)),
+    )
     assert (tokens.folder, tokens.dataset) == (None, None)
     assert tokens.why == "tokenize.tokenizer: no file '/nope.json'"
 

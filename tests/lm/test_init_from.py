@@ -1,6 +1,7 @@
 """A model that starts with the weights of another: real training in this process."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from flows.dag import build_pipeline
+from flows.dag import Bind, build_pipeline
 from flows.recipe import Recipe
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.stage import commit_files
+from infra.dataset.step import Step
 from infra.errors import UserError
 from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
@@ -175,8 +177,9 @@ def test_a_recipe_says_which_field_is_wrong(entries: list[dict[str, Any]], said:
 
 
 def test_the_road_leads_from_the_base_to_its_stages() -> None:
-    walked: list[tuple[str, dict[str, Any]]] = []
+    trained: list[tuple[str | None, list[str]]] = []
 
+<<<<<<< HEAD
     def do(step: Any, *, entry: str | None = None, inputs: Any = None, **_: Any) -> str:
         if step.name == "train":
             walked.append((str(entry), dict(inputs)))
@@ -186,3 +189,26 @@ def test_the_road_leads_from_the_base_to_its_stages() -> None:
     build_pipeline(do, recipe(entry("a"), *stages))
     assert [name for name, _ in walked] == ["a", "b", "c", "d"]
     assert [data.get("base_model") for _, data in walked] == [None, "train a", "train b", None]
+=======
+    def record_step(
+        step: Step[...],
+        inputs: Sequence[str],
+        bind: Bind[str],
+        *,
+        source: str | None = None,
+        entry: str | None = None,
+        training: TrainConfig | None = None,
+    ) -> str:
+        if step.makes_model:
+            trained.append((entry, list(inputs)))
+        return f"{step.name} {entry}"
+
+    stages = entry("b", start_from="a"), entry("c", start_from="b"), entry("d")
+    build_pipeline(record_step, recipe(entry("a"), *stages))
+    assert trained == [
+        ("a", ["tokenize None"]),
+        ("b", ["tokenize None", "train a"]),
+        ("c", ["tokenize None", "train b"]),
+        ("d", ["tokenize None"]),
+    ]
+>>>>>>> c3093df (One typed, ordered list of steps drives flows, plans and the stage names)

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from infra.dataset.dataset import Dataset, IntegrityError
 from infra.dataset.stage import Context
 from infra.errors import UserError
+from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.task import dedup
+from tasks.select import task as select
 from tasks.select.config import SelectConfig
-from tasks.select.task import TooManyDuplicatesError, select
+from tasks.select.task import TooManyDuplicatesError
 from tests.dedup.corpora import Row, context, documents, edited, jaccard, prose, row
 from tests.select.annotations import annotated, note
 
@@ -31,7 +32,7 @@ def run(
     notes: Sequence[Dataset] | None = None,
     **fields: Any,
 ) -> Dataset:
-    near = {"config": DedupConfig(), "documents": list(sources)}
+    near: dict[str, Any] = {"config": DedupConfig(), "documents": list(sources)}
     marks = dedup.build(ctx, dedup.spec(ctx, **near), **near)
     inputs: dict[str, Any] = {
         "config": SelectConfig.model_validate({"languages": {}, "quality": [], **fields}),
@@ -313,7 +314,10 @@ def test_of_a_large_cluster_of_copies_one_stays(
     rows = [row("site", " ".join(edited(rng, base, 2)), f"http://x/{k}") for k in range(150)]
     ctx = context(tmp_path)
     texts = documents(ctx, "site", [rows])
-    near = {"config": DedupConfig(exhaustive_cluster_size=pairs), "documents": [texts]}
+    near: dict[str, Any] = {
+        "config": DedupConfig(exhaustive_cluster_size=pairs),
+        "documents": [texts],
+    }
     marks = dedup.build(ctx, dedup.spec(ctx, **near), **near)
     assert marks.stats["clusters"] == 1
     assert (marks.stats["within_clusters_left_out"] == 0) == (pairs == 500)

@@ -23,8 +23,8 @@ CONFIG = TokenizeConfig(vocab_size=400, validation_fraction=0.2)
 def run(root: Path | str, parts: list[list[str]], config: TokenizeConfig = CONFIG) -> Dataset:
     ctx = context(root)
     texts = corpus(ctx, [table(part) for part in parts])
-    spec = task.tokenize.spec(ctx, config=config, corpus=texts)
-    return task.tokenize.build(ctx, spec, config=config, corpus=texts)
+    spec = task.spec(ctx, config=config, corpus=texts)
+    return task.build(ctx, spec, config=config, corpus=texts)
 
 
 def contents(dataset: Dataset) -> dict[str, bytes]:
@@ -149,7 +149,7 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
     ctx = context(tmp_path / "b")
     texts = corpus(ctx, [table(variations(30))])
     config = TokenizeConfig(tokenizer=str(moved), validation_fraction=0.2, vocab_size=999)
-    assert task.tokenize.spec(ctx, config=config, corpus=texts).fingerprint == second.fingerprint
+    assert task.spec(ctx, config=config, corpus=texts).fingerprint == second.fingerprint
 
 
 def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def test_the_bytes_are_the_same_for_any_workers_and_division(tmp_path: Path) -> 
     ctx = context(tmp_path / "two", workers=2)
     with ctx.cluster:
         data = corpus(ctx, [table(texts[:50]), table(texts[50:])])
-        spec = task.tokenize.spec(ctx, config=CONFIG, corpus=data)
-        two = task.tokenize.build(ctx, spec, config=CONFIG, corpus=data)
+        spec = task.spec(ctx, config=CONFIG, corpus=data)
+        two = task.build(ctx, spec, config=CONFIG, corpus=data)
     assert contents(one) == contents(two)
     assert one.storage.read("manifest.json") == two.storage.read("manifest.json")
     divided = run(tmp_path / "three", [texts[60:], texts[:20], texts[20:60]])

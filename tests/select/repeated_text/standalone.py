@@ -9,8 +9,8 @@ from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.removals.match import Removal
+from tasks.select import task as select
 from tasks.select.config import SelectConfig
-from tasks.select.task import select
 from tests.select.annotations import annotated
 
 MARKS = Stage("dedup", ("tests.select.repeated_text.standalone",))

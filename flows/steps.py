@@ -1,0 +1,131 @@
+"""The one ordered list of steps: everything that runs over the stages is driven by it.
+
+To add a stage: write its folder below ``tasks``, declare it here, and wire it in ``flows.dag``.
+"""
+
+from typing import Annotated
+
+from pydantic import WithJsonSchema
+
+from infra.config import one_of
+from infra.dataset.step import Step, Steps
+from tasks.acquire import task as acquire
+from tasks.annotate import task as annotate
+from tasks.dedup import task as dedup
+from tasks.evaluate import task as evaluate
+from tasks.extract import task as extract
+from tasks.release import task as release
+from tasks.select import task as select
+from tasks.tokenize import task as tokenize
+from tasks.train import task as train
+
+ACQUIRE = Step(
+    "acquire", acquire.spec, acquire.build, per="source", output="documents", columns=("license",)
+)
+EXTRACT = Step(
+    "extract",
+    extract.spec,
+    extract.build,
+    per="source",
+    output="documents",
+    inputs=("acquire",),
+    counts_from=("acquire",),
+    columns=("license",),
+)
+ANNOTATE = Step(
+    "annotate",
+    annotate.spec,
+    annotate.build,
+    per="source",
+    output="annotations",
+    inputs=("acquire", "extract"),  # a source of documents needs no extraction
+    counts_from=("acquire", "extract"),
+    columns=(
+        "language",
+        "language_score",
+        "words",
+        "characters",
+        "bytes",
+        "pii",
+        "pii_title",
+        "pii_chapters",
+    ),
+)
+DEDUP = Step(
+    "dedup",
+    dedup.spec,
+    dedup.build,
+    per="run",
+    output="duplicate_labels",
+    inputs=("acquire", "extract", "annotate"),
+    counts_from=("acquire", "extract"),
+    columns=("exact_group", "cluster", "cluster_size"),
+)
+SELECT = Step(
+    "select",
+    select.spec,
+    select.build,
+    per="run",
+    output="corpus",
+    inputs=("acquire", "extract", "annotate", "dedup"),
+    counts_from=("annotate",),
+    columns=("language", "words", "cluster", "cluster_size"),
+)
+TOKENIZE = Step(
+    "tokenize",
+    tokenize.spec,
+    tokenize.build,
+    per="run",
+    output="tokens",
+    inputs=("select",),
+    counts_from=("select",),
+    columns=("split", "sequence", "tokens", "bytes", "offset"),
+)
+TRAIN = Step("train", train.spec, train.build, per="model", output="model", inputs=("tokenize",))
+RELEASE = Step(
+    "release",
+    release.spec,
+    release.build,
+    per="model",
+    output="export",
+    inputs=("train", "tokenize"),
+    with_previous=True,
+)
+EVALUATE = Step(
+    "evaluate",
+    evaluate.spec,
+    evaluate.build,
+    per="model",
+    output="scores",
+    inputs=("release", "tokenize"),
+)
+
+STEPS: Steps = (
+    ACQUIRE,
+    EXTRACT,
+    ANNOTATE,
+    DEDUP,
+    SELECT,
+    TOKENIZE,
+    TRAIN,
+    RELEASE,
+    EVALUATE,
+)
+
+# What `--until` and the flows' parameter `until` may name, in the order of the pipeline.
+STAGE_NAMES = tuple(step.name for step in STEPS if not step.with_previous)
+LAST_STAGE = STAGE_NAMES[-1]
+StageName = Annotated[
+    str,
+    one_of("stage", frozenset(STAGE_NAMES)),
+    WithJsonSchema({"type": "string", "enum": list(STAGE_NAMES)}),
+]
+
+
+def runs_until(step: Step[...], until: StageName) -> bool:
+    """Return whether a run that stops after the stage ``until`` includes a step."""
+    names = [item.name for item in STEPS]
+    index = names.index(step.name)
+    while STEPS[index].with_previous:
+        index -= 1
+    return index <= names.index(until)
