@@ -19,11 +19,7 @@ from infra.dataset.dataset import (
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-<<<<<<< HEAD
-from infra.dataset.step import Step
 from infra.dataset.tables import read_table
-=======
->>>>>>> c3093df (One typed, ordered list of steps drives flows, plans and the stage names)
 from infra.errors import UserError
 from infra.formats.unicode_tables import UNICODE_VERSION
 from infra.removals.match import Removal, fingerprint_input

@@ -179,17 +179,6 @@ def test_a_recipe_says_which_field_is_wrong(entries: list[dict[str, Any]], said:
 def test_the_road_leads_from_the_base_to_its_stages() -> None:
     trained: list[tuple[str | None, list[str]]] = []
 
-<<<<<<< HEAD
-    def do(step: Any, *, entry: str | None = None, inputs: Any = None, **_: Any) -> str:
-        if step.name == "train":
-            walked.append((str(entry), dict(inputs)))
-        return f"{step.name} {entry}"
-
-    stages = entry("b", start_from="a"), entry("c", start_from="b"), entry("d")
-    build_pipeline(do, recipe(entry("a"), *stages))
-    assert [name for name, _ in walked] == ["a", "b", "c", "d"]
-    assert [data.get("base_model") for _, data in walked] == [None, "train a", "train b", None]
-=======
     def record_step(
         step: Step[...],
         inputs: Sequence[str],
@@ -211,4 +200,3 @@ def test_the_road_leads_from_the_base_to_its_stages() -> None:
         ("c", ["tokenize None", "train b"]),
         ("d", ["tokenize None"]),
     ]
->>>>>>> c3093df (One typed, ordered list of steps drives flows, plans and the stage names)
