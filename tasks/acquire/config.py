@@ -106,7 +106,7 @@ class WebSource(ConfigModel):
     snapshot: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9_.:-]{1,64}$",
-        description="A label of your own in place of the one `refresh` gives.",
+        description="A label of your own in place of the one that `recrawl` gives.",
     )
     license: str | None = Field(
         default=None, description="Licence of pages that do not declare one themselves."
@@ -126,7 +126,7 @@ class WebSource(ConfigModel):
         How fast and how patiently it asks, and what licence is assumed, are left out: changing
         them does not fetch a site again.
         """
-        how = {"delay", "concurrency", "timeout", "retries", "license", "refresh", "snapshot"}
+        how = {"delay", "concurrency", "timeout", "retries", "license", "recrawl", "snapshot"}
         chosen = {key: value for key, value in self.to_json().items() if key not in how}
         return {**chosen, "snapshot": self.snapshot_label(now)}
 

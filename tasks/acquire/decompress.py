@@ -47,7 +47,7 @@ def decompress(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
     """Unpack a stream of one or more members (gzip) or frames (zstd).
 
     Raises:
-        Damaged: after everything before the damage was yielded.
+        CorruptStreamError: after everything before the damage was yielded.
     """
     make: Callable[[], _Decompressor]
     if magic == GZIP:

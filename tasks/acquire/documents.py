@@ -156,7 +156,7 @@ class _DocumentReader:
                     self._add_line(line, number)
                     if self._is_full():
                         yield self.builder.flush()
-        except decompress.Damaged as damage:
+        except decompress.CorruptStreamError as damage:
             whole = self._add_cut_line(damage.rest, number + 1)
             self.fail_file(damage.reason, str(damage), line=number + 1 + whole)
         if self._file.is_whole and not self._num_rows and not len(self.builder):

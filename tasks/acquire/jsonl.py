@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import xxhash
 
-from tasks.acquire.decompress import Damaged
+from tasks.acquire.decompress import CorruptStreamError
 
 BOM = b"\xef\xbb\xbf"
 
@@ -50,7 +50,7 @@ def split_lines(chunks: Iterator[bytes], max_line_bytes: int) -> Iterator[list[L
         max_line_bytes: bytes; a longer line comes as a ``OversizeLine``.
 
     Raises:
-        Damaged: as the stream does; `rest` then holds the line it broke off in.
+        CorruptStreamError: as the stream does; `rest` then holds the line it broke off in.
     """
     line = _LineBuffer(max_line_bytes)
     try:
@@ -68,7 +68,7 @@ def split_lines(chunks: Iterator[bytes], max_line_bytes: int) -> Iterator[list[L
                 for item in between
             )
             yield lines
-    except Damaged as damage:
+    except CorruptStreamError as damage:
         rest = line.flush()
         damage.rest = rest if isinstance(rest, bytes) else b""
         raise

@@ -68,7 +68,7 @@ def test_a_gutenberg_book(tmp_path: Path) -> None:
 
 
 def test_lines_stay_as_they_are_by_recipe(tmp_path: Path) -> None:
-    kept, _ = read(tmp_path / "98.txt", GUTENBERG.encode(), unwrap=False)
+    kept, _ = read(tmp_path / "98.txt", GUTENBERG.encode(), unwrap_lines=False)
     assert PARAGRAPH.strip() in kept["text"][0].as_py()
 
 
@@ -161,7 +161,7 @@ def test_one_unit_per_book(tmp_path: Path) -> None:
 def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
     assert fingerprint_config(source(tmp_path, license="mit")) == {
         "license": "mit",
-        "unwrap": True,
+        "unwrap_lines": True,
         "max_book_bytes": 64 << 20,
     }
 
@@ -183,7 +183,7 @@ def test_a_fault_of_ours_costs_one_book(tmp_path: Path, monkeypatch: pytest.Monk
     def fault(*_: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("tasks.acquire.books.books.decode", fault)
+    monkeypatch.setattr("tasks.acquire.books.books.decode_text", fault)
     _, verdict = read(tmp_path / "a.txt", b"text")
     assert verdict["reason"] == "reader_error"
     assert verdict["evidence"]["error"] == "RuntimeError: unforeseen"

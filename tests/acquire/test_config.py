@@ -39,7 +39,7 @@ def test_kind_decides_the_class() -> None:
         ("allow", ["("]),
         ("delay", -1),
         ("max_pages", 0),
-        ("refresh", "yearly"),
+        ("recrawl", "yearly"),
         ("snapshot", "a/b"),
         ("user_agent", ""),
         ("user_agent", "/1.0"),
@@ -54,7 +54,7 @@ def test_mistakes_are_named(field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("refresh", "label", "same_for"),
+    ("recrawl", "label", "same_for"),
     [
         ("never", "once", timedelta(days=10_000)),
         ("hourly", "2026-11-22T12", timedelta(minutes=29)),
@@ -63,17 +63,17 @@ def test_mistakes_are_named(field: str, value: object) -> None:
         ("monthly", "2026-11", timedelta(days=8)),
     ],
 )
-def test_labels(refresh: str, label: str, same_for: timedelta) -> None:
-    source = web(refresh=refresh)
+def test_labels(recrawl: str, label: str, same_for: timedelta) -> None:
+    source = web(recrawl=recrawl)
     assert source.snapshot_label(NOON) == source.snapshot_label(NOON + same_for) == label
-    assert web(refresh=refresh, snapshot="mine").snapshot_label(NOON) == "mine"
+    assert web(recrawl=recrawl, snapshot="mine").snapshot_label(NOON) == "mine"
 
 
 @given(
     st.datetimes(timezones=st.just(UTC)), st.sampled_from(["hourly", "daily", "weekly", "monthly"])
 )
-def test_a_label_is_a_function_of_the_time(now: datetime, refresh: str) -> None:
-    assert web(refresh=refresh).snapshot_label(now) == web(refresh=refresh).snapshot_label(now)
+def test_a_label_is_a_function_of_the_time(now: datetime, recrawl: str) -> None:
+    assert web(recrawl=recrawl).snapshot_label(now) == web(recrawl=recrawl).snapshot_label(now)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_how_a_site_is_asked_does_not_fetch_it_again(how: dict[str, object]) -> 
 
 @pytest.mark.parametrize(
     "what",
-    [{"max_pages": 9}, {"deny": ["x"]}, {"refresh": "daily"}, {"snapshot": "b"},
+    [{"max_pages": 9}, {"deny": ["x"]}, {"recrawl": "daily"}, {"snapshot": "b"},
      {"user_agent": "other"}, {"max_page_bytes": 5}, {"max_depth": 2}, {"name": "other"}],
 )  # fmt: skip
 def test_what_is_wanted_does(what: dict[str, object]) -> None:

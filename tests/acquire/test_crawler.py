@@ -108,7 +108,7 @@ def test_every_fault_has_its_verdict(tmp_path: Path) -> None:
     assert not paths.keys() & {"/private/a", "/hidden"}
     assert {name for name in (tmp_path / "cache" / "spool").rglob("*") if name.is_file()} == set()
     notes = [progress.message for progress in listener.told]
-    assert f"{len(paths)} pages fetched, 0 in the next wave" in notes
+    assert f"{len(paths)} pages fetched, 0 in the next level" in notes
     check_archives(raw)
 
     docs = documents(tmp_path / "store", raw)
@@ -239,7 +239,7 @@ def test_a_second_run_fetches_nothing(tmp_path: Path) -> None:
         ctx = context(tmp_path)
         faster = source(site, delay=0.5, concurrency=1, license="cc0-1.0")
         assert ACQUIRE.bind(source=faster).lookup(ctx)[1] is not None
-        assert ACQUIRE.bind(source=source(site, refresh="daily")).lookup(ctx)[1] is None
+        assert ACQUIRE.bind(source=source(site, recrawl="daily")).lookup(ctx)[1] is None
         assert ACQUIRE.bind(source=source(site, max_pages=3)).lookup(ctx)[1] is None
         assert len(site.paths) == 5
 

@@ -5,7 +5,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.decompress import GZIP, ZSTD, Damaged, decompress, detect_compression
+from tasks.acquire.decompress import GZIP, ZSTD, CorruptStreamError, decompress, detect_compression
 
 DATA = b"".join(b"line %d of a file that is long enough\n" % n for n in range(20_000))
 PACKED = {GZIP: gzip.compress(DATA, 6), ZSTD: zstandard.compress(DATA, 3)}
@@ -15,13 +15,15 @@ def blocks(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def unpacked(data: bytes, magic: bytes, size: int = 1 << 20) -> tuple[bytes, Damaged | None]:
+def unpacked(
+    data: bytes, magic: bytes, size: int = 1 << 20
+) -> tuple[bytes, CorruptStreamError | None]:
     """What comes out before the end or the damage, and the damage."""
     out = []
     try:
         for piece in decompress(iter(blocks(data, size)), magic):
             out.append(piece)  # noqa: PERF402 - what came before an error counts
-    except Damaged as damage:
+    except CorruptStreamError as damage:
         return b"".join(out), damage
     return b"".join(out), None
 

@@ -110,7 +110,7 @@ def test_every_row_has_one_verdict_however_the_file_is_cut(
     assert reasons(whole[1]) == (expected or ["empty_file"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "UNIT_BYTES", size)
-        patch.setattr(documents, "OUTCOME_ROWS", flush)
+        patch.setattr(documents, "MAX_PART_ROWS", flush)
         cut = read(path)
     assert cut[0].equals(whole[0])
     assert cut[1] == whole[1] or not expected
@@ -328,9 +328,9 @@ def test_keys_and_documents_do_not_depend_on_the_folder(tmp_path: Path) -> None:
 def test_parts_end_by_bytes_and_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b"".join(row("x" * 100) for _ in range(95))))
-    monkeypatch.setattr(documents, "OUTCOME_BYTES", 1000)
+    monkeypatch.setattr(documents, "MAX_PART_BYTES", 1000)
     assert [o.rows.num_rows for o in outcomes(source(path))] == [10] * 9 + [5]
-    monkeypatch.setattr(documents, "OUTCOME_ROWS", 4)
+    monkeypatch.setattr(documents, "MAX_PART_ROWS", 4)
     assert [o.rows.num_rows for o in outcomes(source(path))] == [4] * 23 + [3]
 
 

@@ -54,7 +54,7 @@ def test_a_page_that_kills_it_twice_is_a_crash(
             os.kill(self._process.pid, signal.SIGSEGV)
         return whole(self, request)
 
-    monkeypatch.setattr(SandboxedExtractor, "_ask", deadly)
+    monkeypatch.setattr(SandboxedExtractor, "_call_worker", deadly)
     assert extract(ExtractRequest(b"x", "http://h/deadly")) == (
         "crash",
         "the process ended with -11",
@@ -68,7 +68,7 @@ def test_a_page_that_waits_for_ever_is_ended(
     extract(GOOD)
     assert extract._process is not None
     os.kill(extract._process.pid, signal.SIGSTOP)
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    monkeypatch.setattr(module, "WALL_CLOCK_FACTOR", 0.2)
     assert extract(GOOD)[0] == "timeout"  # type: ignore[index]
     monkeypatch.undo()
     assert isinstance(extract(GOOD), ExtractedPage)
@@ -88,7 +88,7 @@ def test_a_process_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_memory_is_limited() -> None:
-    small = SandboxedExtractor(ExtractConfig.model_validate({"memory": 300_000_000}))
+    small = SandboxedExtractor(ExtractConfig.model_validate({"max_memory": 300_000_000}))
     try:
         reason = small(ExtractRequest(b"x" * 400_000_000, "http://h/", "text/plain"))
         assert isinstance(reason, tuple)

@@ -83,7 +83,7 @@ class BreadthFirstSpider(scrapy.Spider):
     which page comes when is decided here, because Scrapy's own scheduler follows arrival order.
     """
 
-    name = "wave"
+    name = "breadth_first"
 
     def __init__(
         self, source: WebSource, spool: Spool, removals: Sequence[Removal] = (), **kwargs: Any

@@ -84,7 +84,7 @@ def _relay_progress(
     for line in process.stdout:
         try:
             told = json.loads(line)
-            note = f"{told['fetched']} pages fetched, {told['queued']} in the next wave"
+            note = f"{told['fetched']} pages fetched, {told['queued']} in the next level"
             done = min(int(told["fetched"]), source.max_pages)
         except (ValueError, KeyError, TypeError):
             continue
