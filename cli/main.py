@@ -298,7 +298,7 @@ def verify(path: str, storage: str | None, overrides: tuple[str, ...], as_json: 
     looked_at = {"datasets": checked.datasets, "files": checked.files, "bytes": checked.bytes}
     if as_json:
         found = [problem.to_json() for problem in checked.findings]
-        print_json({"recipe": recipe.name, "ok": checked.ok, **looked_at, "problems": found})
+        print_json({"recipe": recipe.name, "ok": checked.ok, **looked_at, "findings": found})
     else:
         for problem in checked.findings:
             click.echo(str(problem))

@@ -59,7 +59,7 @@ def trace(
     if steps is not None:
         found = documents_in_steps(run, first, end)
     else:
-        found = steps_with_document(run, url=url, id=document)
+        found = steps_with_document(run, url=url, document_id=document)
     head = {
         "recipe": recipe.name,
         "model": run.name,

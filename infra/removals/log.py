@@ -17,7 +17,7 @@ from infra.store.storage import Storage
 
 REMOVALS_FOLDER = "removals"
 FORMAT_VERSION = 1
-REMOVE, RESTORE = "remove", "lift"
+REMOVE, RESTORE = "remove", "restore"
 
 
 class CorruptRemovalLogError(UserError):

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 
 from infra.dataset.dataset import Dataset
 
-VERIFIED_PREFIX = "edges-"  # and a number: files of verified pairs
-REJECTED_PREFIX = "rejected-"  # files of pairs that were compared and failed
+VERIFIED_PREFIX = "verified_pairs-"  # and a number: files of verified pairs
+REJECTED_PREFIX = "rejected_pairs-"  # files of pairs that were compared and failed
 
 
 def iter_verified_pairs(duplicate_labels: Dataset) -> Iterator[pa.Table]:

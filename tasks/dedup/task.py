@@ -83,7 +83,7 @@ def build(
 
     Returns:
         A data set whose part k is row-aligned with the k-th part of all ``documents``, and whose
-        files ``edges-*`` and ``rejected-*`` hold every pair that was compared.
+        files ``verified_pairs-*`` and ``rejected_pairs-*`` hold every pair that was compared.
 
     Raises:
         ImplausibleCopies: if a cluster or a bucket is larger than the recipe allows.

@@ -87,7 +87,7 @@ def test_a_damaged_earlier_data_set_is_no_obstacle(tmp_path: Path) -> None:
     for harm in ("gone", "changed", "manifest", "hint"):
         ctx = context(tmp_path / harm)
         first = run(ctx, [documents(ctx, "site", [rows])])
-        name = "edges-00000.parquet"
+        name = "verified_pairs-00000.parquet"
         if harm == "gone":
             first.storage.remove(name)
         elif harm == "manifest":

@@ -151,16 +151,20 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     corpus = open_dataset(path_of(first, "select"))
     assert sentence(chosen) in "".join(corpus.table()["text"].to_pylist())
     assert sentence(chosen) in decoded(path_of(first, "tokenize"))
-    (told,) = ran(place, "why", url, *store, "--json").value["tracks"]
-    (seen,) = [event for event in told["events"] if event["verdict"] == "seen"]
+    (told,) = ran(place, "why", url, *store, "--json").value["runs"]
+    (seen,) = [event for event in told["events"] if event["verdict"] == "exposed"]
     assert seen["details"]["times"] > 0
     before = {stage: receipts(place, stage) for stage in ("select", "tokenizer", "tokenize")}
 
     recorded = ran(place, "remove", str(written), "--url", f"{url}#x", "--note", "asked", "--json")
     assert recorded.value["recorded"] == [{"kind": "url", "value": url}]
     (reached,) = recorded.value["impact"]
-    assert (reached["documents"], reached["corpus"], reached["copies"]) == (1, 1, 1)
-    assert reached["copies_at"] == [copy]
+    assert (reached["documents"], reached["corpus_documents"], reached["remaining_duplicates"]) == (
+        1,
+        1,
+        1,
+    )
+    assert reached["remaining_duplicate_urls"] == [copy]
     (model,) = recorded.value["models"]
     assert (model["model"], model["documents"]) == ("tiny", 1)
     assert model["steps"] == seen["details"]["times"]
@@ -184,13 +188,13 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
         "tokenize": 2,
     }, "only the parts of the document and of its copy are written anew"
 
-    (told,) = ran(place, "why", url, *store, "--json").value["tracks"]
+    (told,) = ran(place, "why", url, *store, "--json").value["runs"]
     assert told["outcome"] == "dropped by select: removed, seen by tiny"
     verdict = next(event for event in told["events"] if event["stage"] == "select")
     assert verdict["evidence"] == {"kind": "url", "value": url}
     record = next(event for event in told["events"] if event["verdict"] == "recorded")
     assert record["evidence"]["note"] == "asked"
-    (then,) = [event for event in told["events"] if event["verdict"] == "seen"]
+    (then,) = [event for event in told["events"] if event["verdict"] == "exposed"]
     assert then["details"] == seen["details"], "the old model's steps are known for good"
 
     (mark,) = again.value["models_exposed"]
@@ -209,7 +213,7 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     assert listed["models"] == [mark]
     held = ran(place, "remove", str(written), "--list", "--locations", "--json").value["residual"]
     root = f"{place / 'data'}/"
-    assert [(item["path"], item["documents"], item["named"]) for item in held] == [
+    assert [(item["path"], item["documents"], item["in_latest_run"]) for item in held] == [
         (path_of(first, "acquire").url.removeprefix(root), 1, True),
         (path_of(first, "select").url.removeprefix(root), 1, False),
         (path_of(first, "tokenize").url.removeprefix(root), 1, False),
@@ -224,7 +228,7 @@ def test_an_undone_removal_brings_the_first_corpus_back(
     assert "was removed before" in ran(place, "remove", str(written), "--url", url).out
     undone = ran(place, "remove", str(written), "--url", url, "--restore", "--json").value
     assert (undone["removals"], undone["models"]) == ([], [])
-    waits = ran(place, "why", url, "--storage", str(place / "data"), "--json").value["tracks"][0]
+    waits = ran(place, "why", url, "--storage", str(place / "data"), "--json").value["runs"][0]
     assert waits["outcome"].endswith("lifted since, the next run brings it back")
     last = ran(place, "run", str(written), "--json")
     assert [stage["path"] for stage in last.value["stages"]] == [

@@ -83,7 +83,7 @@ def test_equal_moments_keep_both_records(store: Storage) -> None:
         b'{"format": 2, "action": "remove", "removals": [], "recorded": "", "note": null}',
         b'{"format": 1, "action": "removed", "removals": [], "recorded": "", "note": null}',
         b'{"format": 1, "action": "remove", "removals": [{"kind": "x"}], "recorded": ""}',
-        b'{"format":1,"action":"lift","removals":[{"kind":"x","value":""}],"recorded":"","note":""}',
+        b'{"format":1,"action":"restore","removals":[{"kind":"x","value":""}],"recorded":"","note":""}',
     ],
 )
 def test_a_damaged_record_stops_everything(store: Storage, data: bytes) -> None:

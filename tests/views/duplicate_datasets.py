@@ -144,7 +144,10 @@ def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
         said = ledger_table("select", ids, reasons=reasons, evidence=proof)
         judged.append((pa.table({"id": [r["id"] for r in noted if not r["reason"]]}), said))
     if until != "acquire":
-        edges = {"edges-00000.parquet": pairs(EDGES), "rejected-00000.parquet": pairs(REJECTED)}
+        edges = {
+            "verified_pairs-00000.parquet": pairs(EDGES),
+            "rejected_pairs-00000.parquet": pairs(REJECTED),
+        }
         facts = {"bands": 14, "rows": 8, "candidates": 4, "verified": 3}
         config = {"threshold": 0.8}
         made.append(stage(ctx, "dedup", None, made, marked, edges, config, facts))

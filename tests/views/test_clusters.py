@@ -140,7 +140,7 @@ def test_a_reader_is_told_who_stays_and_what_differs(copies: DuplicateData) -> N
 
 
 def test_on_a_terminal_colours_mark_what_differs(copies: DuplicateData) -> None:
-    text = told(copies, A, paint=ANSI)
+    text = told(copies, A, style=ANSI)
     assert "word6 \x1b[31;9mword7\x1b[0m \x1b[32mchanged\x1b[0m word8" in text
     assert "[-" not in text
 
@@ -168,14 +168,14 @@ def test_json_holds_every_member_and_the_differences_of_those_compared(
     value = json.loads(
         json.dumps(to_json(copies, found, list(with_diffs(copies, found.members[:3]))))
     )
-    assert (value["cluster"], value["documents"], value["stay"]) == (A, 4, 2)
+    assert (value["cluster"], value["documents"], value["kept"]) == (A, 4, 2)
     assert [member["url"] for member in value["members"]][:2] == [
         "https://1.org/",
         "https://3.org/",
     ]
     copy = value["members"][2]
-    assert (copy["against"], copy["part"], copy["row"]) == ("1" * 32, "00000", 2)
-    assert {piece["kind"] for piece in copy["diff"]} == {"equal", "gone", "new"}
+    assert (copy["compared_to"], copy["part"], copy["row"]) == ("1" * 32, "00000", 2)
+    assert {piece["kind"] for piece in copy["diff"]} == {"equal", "delete", "insert"}
     assert value["members"][3]["diff"] is None
 
 

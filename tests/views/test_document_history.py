@@ -41,7 +41,7 @@ def test_a_kept_page_is_followed_to_its_tokens_and_models(road: Road) -> None:
     assert track.title == "Page 10"
     assert track.excerpt == page.text[:600]
     assert track.events[2].details["language"] == "en"
-    assert len(track.events[3].details["others"]) == 3
+    assert len(track.events[3].details["other_members"]) == 3
     assert track.events[-1].details["steps"] == [3, 7]
     assert track.outcome == "kept by tokenize, seen by narrow, tiny"
     assert len(asked) == 2

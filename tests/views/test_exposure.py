@@ -148,7 +148,7 @@ def test_the_story_tells_of_the_removal_and_of_older_models(road: Road) -> None:
     road.storage.remove(f"runs/{old.recipe}/{old.run}.json")
     save_run(road.storage, replace(old, stages=early, models=[]))
     (again,) = document_history(road.storage, url).runs
-    seen = [event for event in again.events if event.verdict == "seen"]
+    seen = [event for event in again.events if event.verdict == "exposed"]
     assert sorted(str(event.details["model"]) for event in seen) == ["narrow", "tiny"]
     assert seen[0].details["steps"]
 
@@ -189,9 +189,9 @@ def test_a_model_has_seen_what_the_one_it_started_from_has(road: Road) -> None:
     stage = StageRecord.from_dataset(youngest, seconds=1.0, cached=False, entry="last")
     save_run(road.storage, replace(road.record, stages=[*road.record.stages, stage]))
     (track,) = document_history(road.storage, url, step_lookup=own).runs
-    told = {e.details["model"]: e.details for e in track.events if e.verdict == "seen"}
-    assert (told["last"]["steps"], told["last"]["through"]) == ([], ["tiny"])
-    assert "through" not in told["tiny"]
+    told = {e.details["model"]: e.details for e in track.events if e.verdict == "exposed"}
+    assert (told["last"]["steps"], told["last"]["via_models"]) == ([], ["tiny"])
+    assert "via_models" not in told["tiny"]
 
     home = road.datasets["train tiny"].storage.local_path()
     assert home is not None

@@ -31,7 +31,7 @@ def test_the_page_draws_the_s_curve_with_the_threshold(tmp_path: Path) -> None:
     assert "14 bands of 8 rows" in page
     assert "92.4 % of the pairs" in page
     (curve,) = re.findall(r'<svg[^>]*aria-label="Probability that a pair.*?</svg>', page)
-    assert curve.count('class="limit"') == 1
+    assert curve.count('class="threshold"') == 1
     assert "4 reached the threshold, 2 did not" in page
 
 
@@ -55,7 +55,7 @@ def test_the_page_shows_every_count_and_what_was_left_out(tmp_path: Path) -> Non
     storage, record = store(tmp_path)
     marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
     facts = {**marks.stats, **{name: 7_000_001 + k for k, name in enumerate(COUNTS)}}
-    found = replace(build_duplicates(storage, record, marks), facts=facts)
+    found = replace(build_duplicates(storage, record, marks), stats=facts)
     page = _environment().get_template("duplicates.html").render(duplicates=found)
     assert [name for name in COUNTS if f'<td class="num">{facts[name]:,}</td>' not in page] == []
 

@@ -28,9 +28,9 @@ def shards(root: Path, **changes: Any) -> Dataset:
         **RATES,
         "by_language": {"de": {**GROUP, **RATES}, "zh": {**GROUP, **RATES, "bytes": 1}},
         "by_source": {"site": {**GROUP, **RATES}},
-        "normalised": 0,
+        "normalized": 0,
         "round_trip": {"documents": 2, "exact": 2, "failing": []},
-        "unused": {"count": 100, "share": 0.25, "examples": [{"id": 7, "text": "<b>rare"}]},
+        "unused": {"count": 100, "fraction": 0.25, "examples": [{"id": 7, "text": "<b>rare"}]},
         "training": TRAINING,
         **changes,
     }
@@ -59,7 +59,7 @@ def test_the_section_says_what_the_facts_say(tmp_path: Path) -> None:
 def test_what_is_amiss_is_named(tmp_path: Path) -> None:
     trip = {"documents": 2, "exact": 1, "failing": [{"id": "d1", "url": "https://example.org/x"}]}
     left = {**TRAINING, "least_count": 3, "distinct_left_out": 90, "words_left_out": 120}
-    text = page(shards(tmp_path, round_trip=trip, training=left, normalised=5))
+    text = page(shards(tmp_path, round_trip=trip, training=left, normalized=5))
     assert "1 of 2 held-out documents" in text
     assert '<code title="d1">https://example.org/x</code>' in text
     assert "those that occur less than 3 times were left out, 12" in text

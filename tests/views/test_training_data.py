@@ -65,7 +65,7 @@ def test_documents_lead_to_their_steps_and_steps_to_their_documents(run: TracedR
     whole = {item.id: item for item in documents_in_steps(run, 0, STEPS)}
     ids = run.shards.ids
     for number in (*range(0, len(ids), 9), len(ids) - 1):
-        (own,) = steps_with_document(run, id=ids[number])
+        (own,) = steps_with_document(run, document_id=ids[number])
         if not own.steps:
             assert ids[number] not in whole
             continue
@@ -99,14 +99,14 @@ def test_why_and_remove_are_told_the_same_steps(
     made = model(store, tokens, tiny(**choice))
     run = run_from_model(made, "train/tiny")
     for number in range(0, run.shards.num_documents, 17):
-        (own,) = steps_with_document(run, id=run.shards.ids[number])
+        (own,) = steps_with_document(run, document_id=run.shards.ids[number])
         assert steps_containing(made, own.first_token, own.end_token) == list(own.steps)
 
 
 def test_skipped_batches_are_nobodys(store: Path, tokens: Dataset) -> None:
     run = run_from_model(model(store, tokens, tiny()), "train/tiny")
     plan = replace(run.sampler.plan, skip=())
-    unskipped = replace(run, order=replace(run.sampler, plan=plan))
+    unskipped = replace(run, sampler=replace(run.sampler, plan=plan))
     assert (
         documents_in_steps(run, 2, 3)[0].predicted_tokens
         == documents_in_steps(unskipped, 4, 5)[0].predicted_tokens
@@ -129,11 +129,11 @@ def test_what_cannot_be_traced_is_said(store: Path, tokens: Dataset) -> None:
         with pytest.raises(TraceError, match=r"tiny has 30 steps; give A:B"):
             documents_in_steps(run, first, end)
     with pytest.raises(TraceError, match="is held out for validation"):
-        steps_with_document(run, id=held_out)
+        steps_with_document(run, document_id=held_out)
     with pytest.raises(TraceError, match=r"no document https://elsewhere.org .*gristmill why"):
         steps_with_document(run, url="https://elsewhere.org")
     with pytest.raises(TraceError, match=r"'d' is the beginning of \d+ ids"):
-        steps_with_document(run, id="d")
+        steps_with_document(run, document_id="d")
 
 
 def test_a_run_in_progress_is_traced_as_far_as_it_is(

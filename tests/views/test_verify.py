@@ -172,7 +172,7 @@ def edited(change: Callable[[dict[str, Any]], None], path: Path) -> None:
     ("change", "said"),
     [
         (lambda value: value["counts"].update(kept=1), "documents went in, but 1 kept"),
-        (lambda value: value["parts"][0].update(rows=7), "the manifest says 7 rows"),
+        (lambda value: value["parts"][0].update(num_rows=7), "the manifest says 7 rows"),
         (lambda value: value["parts"].pop(), "its parts sum to"),
         (lambda value: value["config"].update(made="otherwise"), "what it was made from gives"),
         (lambda value: value["inputs"][0].update(content="0" * 64), "which now is"),
@@ -205,5 +205,5 @@ def test_what_a_crash_left_behind_is_only_a_note(road: Road) -> None:
     path_of(road, "select", "part-00009.parquet").write_bytes(b"half")
     result = verify_run(road.storage, record_of(road))
     assert result.ok
-    assert [problem.severity for problem in result.findings] == ["note"]
+    assert [problem.severity for problem in result.findings] == ["warning"]
     assert find_errors(road.storage, record_of(road)) == []

@@ -323,7 +323,7 @@ def _compare_members(builder: _ClusterBuilder, pairs: PairsByMember) -> list[Mem
             if near:
                 _, _, against, told = min(near, key=lambda one: one[:3])
         exact = against is not None and leaders[against] == own
-        compared = replace(member, against=against, exact=exact)
+        compared = replace(member, compared_to=against, exact=exact)
         if told is not None:
             compared = replace(
                 compared, similarity=told.similarity, band=told.band, verified=told.verified

@@ -8,10 +8,10 @@ from typing import Literal
 
 from views.documents.texts import sanitize_line
 
-SpanKind = Literal["equal", "gone", "new"]
+SpanKind = Literal["equal", "delete", "insert"]
 EQUAL: SpanKind = "equal"
-DELETE: SpanKind = "gone"
-INSERT: SpanKind = "new"
+DELETE: SpanKind = "delete"
+INSERT: SpanKind = "insert"
 
 CONTEXT_WORDS = 6  # words of an equal run that are shown on each side of a difference
 MAX_SHOWN = 60  # words of a difference that are shown
@@ -34,7 +34,7 @@ class DiffSpan:
     """A run of words that both texts have, or that only one has.
 
     Attributes:
-        kind: ``equal``, ``gone`` (only the first text has it) or ``new`` (only the second).
+        kind: ``equal``, ``delete`` (only the first text has it) or ``insert`` (only the second).
         text: the words, shortened in the middle where `truncated` says so.
         words: how many there are.
         leading_space: whether white space stands before the run.

@@ -44,7 +44,7 @@ from views.removal.exposure import exposed_steps, exposed_via_models, load_expos
 
 StepLookup = Callable[[Dataset, int, int], list[int]]
 
-EXPOSED = "seen"
+EXPOSED = "exposed"
 RECORDED = "recorded"  # of a removal
 MAX_ROWS = 20  # rows of one data set told for one id; identical rows of a source share theirs
 MAX_MEMBERS = 10
@@ -127,8 +127,8 @@ class DocumentHistory:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        tracks = [{**asdict(track), "outcome": track.outcome} for track in self.runs]
-        return {"query": self.query, "tracks": tracks}
+        runs = [{**asdict(track), "outcome": track.outcome} for track in self.runs]
+        return {"query": self.query, "runs": runs}
 
     def to_text(self) -> str:
         """The story for a terminal: a paragraph per track."""
@@ -316,7 +316,7 @@ def _exposure_events(
                 and step_lookup(one, first, end)
             ]
             if through:
-                details["through"] = through
+                details["via_models"] = through
             if not at and not through:
                 continue
         events.append(Event("train", entry.path, None, None, EXPOSED, details=details))
@@ -343,7 +343,7 @@ def _removal_events(
             details: dict[str, Any] = {"model": mark.model, "times": len(at), "steps": at}
             through = exposed_via_models(storage, mark, document)
             if through:
-                details["through"] = through
+                details["via_models"] = through
             found.append(Event("train", mark.path, None, None, EXPOSED, details=details))
     return found
 
@@ -359,7 +359,7 @@ def _with_members(
             return event
         data = next(item for item in record.stages if item.path == event.path).open(storage)
         others = _other_members(data, str(cluster), document)
-        return replace(event, details={**event.details, "others": others})
+        return replace(event, details={**event.details, "other_members": others})
 
     return [told(event) for event in events]
 

@@ -167,19 +167,19 @@ def documents_in_steps(run: TracedRun, first: int, end: int) -> list[DocumentSte
 
 
 def steps_with_document(
-    run: TracedRun, *, url: str | None = None, id: str | None = None
+    run: TracedRun, *, url: str | None = None, document_id: str | None = None
 ) -> list[DocumentSteps]:
     """Where the run met a document; several if identical rows of a source share their id.
 
     Args:
         run: so far.
         url: an address, compared as written, then ignoring scheme, a trailing slash and such.
-        id: a document's id, or the beginning of one.
+        document_id: a document's id, or the beginning of one.
 
     Raises:
         NoTrace: if the training split has no such document, or the beginning fits several.
     """
-    numbers = _find_documents(run, url, id)
+    numbers = _find_documents(run, url, document_id)
     found = []
     for about in _describe_documents(run, numbers):
         first, end = about["first_token"], about["end_token"]
@@ -204,38 +204,42 @@ def steps_with_document(
     return found
 
 
-def _find_documents(run: TracedRun, url: str | None, id: str | None) -> Indices:  # noqa: A002
+def _find_documents(run: TracedRun, url: str | None, document_id: str | None) -> Indices:
     """The documents of the training split that are meant."""
     held_out = TokenShards(run.shards.dataset, VALIDATION)
     for exact in (True, False):
-        numbers = _match_documents(run.shards, url, id, exact=exact)
+        numbers = _match_documents(run.shards, url, document_id, exact=exact)
         if len(numbers):
             return numbers
-        if len(_match_documents(held_out, url, id, exact=exact)):
+        if len(_match_documents(held_out, url, document_id, exact=exact)):
             raise TraceError(
-                f"{url or id} is held out for validation: no step of {run.name} saw it"
+                f"{url or document_id} is held out for validation: no step of {run.name} saw it"
             )
     raise TraceError(
-        f"no document {url or id} in the token shards of {run.name}; `gristmill why` tells what "
+        f"no document {url or document_id} in the token shards of {run.name}; `gristmill why` tells what "
         "became of it"
     )
 
 
 def _match_documents(
-    shards: TokenShards, url: str | None, id: str | None, *, exact: bool
+    shards: TokenShards, url: str | None, document_id: str | None, *, exact: bool
 ) -> Indices:
     """The documents of a split that an address or an id names, as written or nearly."""
     table = shards.read_columns(["id", "url"])
     if exact:
-        hit = pc.equal(table["id"], id) if id is not None else pc.equal(table["url"], url)
-    elif id is not None:
-        hit = pc.starts_with(table["id"], id)
+        hit = (
+            pc.equal(table["id"], document_id)
+            if document_id is not None
+            else pc.equal(table["url"], url)
+        )
+    elif document_id is not None:
+        hit = pc.starts_with(table["id"], document_id)
         several = sorted(set(table.filter(hit)["id"].to_pylist()))
         if len(several) > 1:
             listed = ", ".join(several[:MAX_IDS_SHOWN]) + (
                 ", ..." if len(several) > MAX_IDS_SHOWN else ""
             )
-            raise TraceError(f"{id!r} is the beginning of {len(several)} ids: {listed}")
+            raise TraceError(f"{document_id!r} is the beginning of {len(several)} ids: {listed}")
     else:
         wanted = loose_url(str(url))
         urls = table["url"].to_pylist()

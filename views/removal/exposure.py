@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
         ("first_token", pa.int64()),
         ("end_token", pa.int64()),
         ("steps", pa.list_(pa.int64())),
-        ("through", pa.list_(pa.string())),
+        ("via_models", pa.list_(pa.string())),
     ]
 )
 TOKEN_RANGE_SCHEMA = pa.schema([SCHEMA.field(place) for place in range(6)])  # in token shards
@@ -89,7 +89,7 @@ class ExposureRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        lists = {"by_removal": self.by_removal, "through": self.via_models}
+        lists = {"by_removal": self.by_removal, "via_models": self.via_models}
         return {**asdict(self), **{key: [*map(dict, value)] for key, value in lists.items()}}
 
     def __str__(self) -> str:
@@ -187,9 +187,9 @@ def exposed_via_models(storage: Storage, record: ExposureRecord, document: str) 
         return []
     with storage.open(record.table) as stream:
         rows = pq.read_table(
-            stream, columns=["id", "through"], filters=[("id", "=", document)]
+            stream, columns=["id", "via_models"], filters=[("id", "=", document)]
         ).to_pylist()
-    return list(dict.fromkeys(name for row in rows for name in row["through"]))
+    return list(dict.fromkeys(name for row in rows for name in row["via_models"]))
 
 
 def _find_exposed_documents(
@@ -217,11 +217,11 @@ def _find_exposed_documents(
             at = step_lookup(one, first, end)
             if not at:
                 continue
-            own = rows.setdefault((tokens, first), {**row, "steps": [], "through": []})
+            own = rows.setdefault((tokens, first), {**row, "steps": [], "via_models": []})
             if one is model:
                 own["steps"] = at
             else:
-                own["through"].append(one.source)
+                own["via_models"].append(one.source)
     return pa.Table.from_pylist(list(rows.values()), SCHEMA)
 
 
@@ -335,7 +335,7 @@ def _write_record(
         f"{name}.parquet" if table.num_rows else None,
         [
             {"model": older, "documents": count}
-            for older, count in Counter(pc.list_flatten(table["through"]).to_pylist()).items()
+            for older, count in Counter(pc.list_flatten(table["via_models"]).to_pylist()).items()
         ],
     )
     if mark.table:

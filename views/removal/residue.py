@@ -15,7 +15,7 @@ from infra.store.storage import Storage
 from views.removal.exposure import removed_documents
 
 TEXT_STAGES = ("acquire", "extract", "select")  # stages whose data sets hold the text itself
-TOKEN_STAGE = "tokenize"
+TOKENIZE = "tokenize"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def find_residual(
     except RunNotFoundError:
         named = set()
     found = []
-    for stage in (*TEXT_STAGES, TOKEN_STAGE) if removals else ():
+    for stage in (*TEXT_STAGES, TOKENIZE) if removals else ():
         for folder in storage.list_folders(stage):
             path = f"{stage}/{folder}"
             try:
@@ -68,7 +68,7 @@ def find_residual(
                 continue
             count = (
                 _count_tokenized(storage, data, removals)
-                if stage == TOKEN_STAGE
+                if stage == TOKENIZE
                 else _count_documents(data, removals)
             )
             if count != 0:

@@ -176,7 +176,7 @@ def histogram(
     body = [_axes(frame, x_ticks, ticks, labels)]
     for place, (stayed, went) in enumerate(zip(kept, dropped, strict=True)):
         left, right = frame.x(edges[place]) + 0.5, frame.x(edges[place + 1]) - 0.5
-        for kind, low, high in (("kept", 0, stayed), ("gone", stayed, stayed + went)):
+        for kind, low, high in (("kept", 0, stayed), ("dropped", stayed, stayed + went)):
             if high > low:
                 body.append(
                     f'<rect class="{kind}" x="{left:.1f}" y="{frame.y(high):.1f}" '
@@ -192,7 +192,7 @@ def histogram(
 
 def _threshold_line(frame: "_Frame", at: float) -> str:
     x = f"{frame.x(at):.1f}"
-    return f'<line class="limit" x1="{x}" x2="{x}" y1="4" y2="{frame.y(frame.y0):.1f}"/>'
+    return f'<line class="threshold" x1="{x}" x2="{x}" y1="4" y2="{frame.y(frame.y0):.1f}"/>'
 
 
 @dataclass(frozen=True)

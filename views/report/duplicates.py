@@ -223,9 +223,9 @@ def _load_examples(storage: Storage, record: RunRecord) -> list[ClusterExample]:
         if lost:
             found.append((cluster, lost[:PAIRS_PER_CLUSTER]))
     # Of equally large clusters the least alike first.
-    found.sort(key=lambda one: (-one[0].documents, one[1][0].similarity or 1.0, one[0].name))
+    found.sort(key=lambda one: (-one[0].documents, one[1][0].similarity or 1.0, one[0].id))
     return [
-        ClusterExample(cluster.name, cluster.documents, _pair_examples(copies, cluster, lost))
+        ClusterExample(cluster.id, cluster.documents, _pair_examples(copies, cluster, lost))
         for cluster, lost in found[:MAX_CLUSTERS]
     ]
 

@@ -26,12 +26,12 @@ BASELINES = {"trigram": "3-gram", "unigram": "unigram"}  # the strongest first
 MAX_SAMPLES = 8  # prompts
 SHAPE_KEYS = (
     "parameters",
-    "layers",
-    "width",
+    "num_layers",
+    "hidden_size",
     "context_length",
     "steps",
     "tokens",
-    "processes",
+    "num_processes",
     "precision",
 )
 

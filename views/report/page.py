@@ -92,9 +92,9 @@ def render(storage: Storage, record: RunRecord) -> str:
             record=record,
             complete=record.state == COMPLETED,
             tiles=_build_tiles(record, steps, made_of, trained),
-            steps=steps,
-            most=max((step.n_in for step in steps), default=0),
-            most_bytes=max((step.text_bytes or 0 for step in steps), default=0),
+            stages=steps,
+            max_documents=max((step.n_in for step in steps), default=0),
+            max_bytes=max((step.text_bytes or 0 for step in steps), default=0),
             sources=_list_sources(steps),
             mix=made_of,
             vocabulary=build_vocabulary(shards),
@@ -124,18 +124,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "whole": formatting.format_int,
-        "brief": formatting.format_si,
-        "size": formatting.format_bytes,
-        "seconds": formatting.format_duration,
-        "figure": formatting.format_float,
-        "change": formatting.format_delta,
-        "significant": formatting.format_4g,
-        "moment": formatting.format_time,
-        "short": lambda text: str(text)[:DIGEST_CHARS],
-        "words": lambda text: str(text).replace("_", " "),
+        "format_int": formatting.format_int,
+        "format_si": formatting.format_si,
+        "format_bytes": formatting.format_bytes,
+        "format_duration": formatting.format_duration,
+        "format_float": formatting.format_float,
+        "format_delta": formatting.format_delta,
+        "format_4g": formatting.format_4g,
+        "format_time": formatting.format_time,
+        "short_digest": lambda text: str(text)[:DIGEST_CHARS],
+        "humanize": lambda text: str(text).replace("_", " "),
     }
-    env.globals |= {"share": formatting.format_percent}
+    env.globals |= {"format_percent": formatting.format_percent}
     return env
 
 
@@ -223,7 +223,7 @@ def _lineage_row(
     inputs = data.manifest.inputs if data is not None else ()
     return {
         "entry": entry,
-        "there": data is not None,
+        "exists": data is not None,
         "content": data.content if data is not None else "",
         "code": data.manifest.code_version if data is not None else "",
         "bytes": sum(file.bytes for file in data.manifest.all_files) if data is not None else 0,

@@ -123,10 +123,10 @@ def _active_thresholds(corpus: Dataset | None) -> dict[str, list[float]]:
         return {}
     config: Mapping[str, Any] = corpus.manifest.config
     found: dict[str, set[float]] = {}
-    for own in (config, *(config.get("overrides") or {}).values()):
-        quality, languages = own.get("quality"), own.get("languages")
-        names = quality if quality is not None else config.get("quality") or ()
-        changed = {**(config.get("rules") or {}), **(own.get("rules") or {})}
+    for own in (config, *(config.get("per_source") or {}).values()):
+        quality, languages = own.get("quality_filters"), own.get("languages")
+        names = quality if quality is not None else config.get("quality_filters") or ()
+        changed = {**(config.get("thresholds") or {}), **(own.get("thresholds") or {})}
         for rule in (rule for name in names for rule in RULES.get(name, ())):
             limit = changed.get(rule.name, rule.threshold)
             if limit is not None:

@@ -26,7 +26,7 @@ from infra.dataset.ledger import DROPPED, FAILED, KEPT
 from infra.runs.run_records import RunRecord, StageRecord
 from infra.store.storage import Storage
 
-ERROR, WARNING = "error", "note"
+ERROR, WARNING = "error", "warning"
 THREADS = 8  # hashing and reading release the interpreter's lock
 CHUNK_BYTES = 1 << 20  # bytes hashed at a time
 
