@@ -65,7 +65,9 @@ def main() -> int:
         first = 0.0
         for place, memory in enumerate(given.memory.split(",")):
             chosen = [size for size in sizes if not place or size <= SMALL]
-            config = DedupConfig.model_validate({"verify": "signature", "memory": memory})
+            config = DedupConfig.model_validate(
+                {"verification": "signature", "partition_memory": memory}
+            )
             print(f"\nmemory {memory}, {WORKERS} workers")
             head = ("documents", "join s", "election s", "worker MB", "spilt B/doc", "clusters")
             print("".join(f"{name:>14}" for name in head), flush=True)
@@ -142,7 +144,7 @@ def select_survivors(
     partitions = 1
     while partitions * 200_000 < joined.stats["clustered_documents"]:
         partitions *= 2
-    config = SelectConfig.model_validate({"languages": {}, "quality": [], "pii": "keep"})
+    config = SelectConfig.model_validate({"languages": {}, "quality_filters": [], "pii": "keep"})
     poll = SelectionShuffle(
         work.subdir("election"), partitions, tuple(starts.tolist()), ("source", "longest")
     )
@@ -164,7 +166,7 @@ def select_survivors(
 
 def _duplicate_labels(work: Storage, number: int, documents: PartRef) -> PartRef:
     record = documents.record
-    name = f"marked/{number}.parquet"
+    name = f"labels/{number}.parquet"
     files = {"parquet": type(record.files["parquet"])(name, 0, "")}
     return PartRef(
         work, "dedup", None, type(record)(name, record.num_rows, 0, record.counts, files)

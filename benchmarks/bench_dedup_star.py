@@ -46,9 +46,9 @@ def main() -> None:
         ctx = Context(Storage(folder), 1, cluster, NullReporter())
         source = documents(ctx, texts)
         print(f"{'':24}{'compared':>12}{'crowded buckets':>18}{'family pairs found':>20}")
-        for name, (bucket, neighbours) in CONFIGS.items():
-            base = DedupConfig.model_validate({"bucket": bucket})
-            config = base.model_copy(update={"neighbours": neighbours})  # 0 is for this page only
+        for name, (bucket, neighbors) in CONFIGS.items():
+            base = DedupConfig.model_validate({"exhaustive_bucket_size": bucket})
+            config = base.model_copy(update={"neighbors": neighbors})  # 0 is for this page only
             inputs: dict[str, Any] = {"config": config, "documents": [source]}
             found = dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
             clusters = found.table(["cluster"])["cluster"].to_pylist()
@@ -56,7 +56,7 @@ def main() -> None:
             facts = found.stats
             print(
                 f"{name:24}{facts['candidates'] + facts['within_clusters']:>12,}"
-                f"{facts['skewed_buckets']:>18,}{sum(hits) / len(hits):>19.1%}",
+                f"{facts['oversized_buckets']:>18,}{sum(hits) / len(hits):>19.1%}",
                 flush=True,
             )
 

@@ -96,7 +96,7 @@ def write_recipe(documents: Path, folder: Path, **more: Any) -> Path:
                 "url_column": "url",
             }
         ],
-        "select": {"languages": {}, "quality": [], "pii": "keep"},
+        "select": {"languages": {}, "quality_filters": [], "pii": "keep"},
         **more,
     }
     path.write_text(yaml.safe_dump(content))

@@ -11,7 +11,9 @@ from tasks.dedup.candidates.lsh_params import MAX_BANDS, choose_banding
 ShingleUnit = Literal["words", "characters"]
 Scope = Literal["global", "source", "segment", "language"]
 # How the work is cut, when it is stopped, and how bands and rows came about decides nothing.
-OPERATIONAL = frozenset({"memory", "max_cluster", "max_bucket", "recall", "hashes"})
+OPERATIONAL = frozenset(
+    {"partition_memory", "max_cluster", "max_bucket", "target_recall", "max_permutations"}
+)
 _SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 
 
@@ -38,7 +40,7 @@ class DedupConfig(ConfigModel):
     languages: dict[Language, ShinglingConfig] = Field(
         default_factory=dict,
         description="what is different for single languages, by the label that annotate gives, "
-        "such as {th: {unit: characters, ngram: 15}}",
+        "such as {th: {shingle_unit: characters, ngram: 15}}",
     )
     bands: int = Field(14, ge=1, le=MAX_BANDS, description="bands of the signature")
     rows: int = Field(8, ge=1, le=64, description="hash values per band")
@@ -56,7 +58,7 @@ class DedupConfig(ConfigModel):
         "to be nominated",
     )
     max_permutations: int = Field(
-        256, ge=1, le=1024, description="hash values that recall may spend on a document"
+        256, ge=1, le=1024, description="hash values per document that target_recall may use"
     )
     verification: Literal["exact", "signature"] = Field(
         "exact",
@@ -100,7 +102,7 @@ class DedupConfig(ConfigModel):
         "512MiB", description="memory that a worker may fill with one partition of the join"
     )
 
-    @field_validator("memory")
+    @field_validator("partition_memory")
     @classmethod
     def _validate_size(cls, value: str) -> str:
         try:
@@ -115,7 +117,9 @@ class DedupConfig(ConfigModel):
     def _check_banding(self) -> Self:
         if self.target_recall is not None:
             if {"bands", "rows"} & self.model_fields_set:
-                raise ValueError("give bands and rows, or the recall wanted at threshold, not both")
+                raise ValueError(
+                    "give bands and rows, or the target_recall wanted at threshold, not both"
+                )
             choose_banding(self.threshold, self.target_recall, self.max_permutations)
         return self
 

@@ -90,13 +90,13 @@ def find_duplicates(
     groups = run("groups", exact.find_groups, [(cut, p) for p in cut.exact_partitions])
     signed = run("keys", lsh.send_keys, [(cut, b) for b in part_groups])
     buckets = run("buckets", lsh.bucket_pairs, [(cut, p) for p in cut.key_partitions])
-    crowded = total(buckets, "crowded") > 0
+    crowded = total(buckets, "oversized") > 0
     ordered: list[Stats] = []
     if crowded:
-        cut = cut.with_oversized(total(buckets, "crowded_members"), lsh.oversized_row_bytes(cut))
-        run("crowded buckets", lsh.send_oversized_members, [(cut, b) for b in part_groups])
+        cut = cut.with_oversized(total(buckets, "oversized_members"), lsh.oversized_row_bytes(cut))
+        run("oversized buckets", lsh.send_oversized_members, [(cut, b) for b in part_groups])
         ordered = run(
-            "crowded pairs",
+            "oversized pairs",
             lsh.oversized_bucket_pairs,
             [(cut, p) for p in cut.oversized_partitions],
         )
@@ -110,16 +110,16 @@ def find_duplicates(
     candidates = total(nominated, "candidates")
     within = _find_components(run, cut, candidates)
     run("members", batches.send_members, [(cut, p) for p in range(cut.n_ranges)])
-    weights = run("weights", batches.count_shingles, [(cut, b) for b in part_groups])
+    weights = run("shingle counts", batches.count_shingles, [(cut, b) for b in part_groups])
     lengths = [[piece.documents.record.text_bytes for piece in b.parts] for b in part_groups]
-    readings = cut.text_reads([item["pieces"] for item in weights], lengths)
-    shingles = sum(sum(item["pieces"]) for item in weights)
+    readings = cut.text_reads([item["shingles"] for item in weights], lengths)
+    shingles = sum(sum(item["shingles"]) for item in weights)
     cut = cut.with_batches(shingles, candidates + within, len(readings))
     run.run_parallel(
         ("nodes", batches.send_nodes, [(cut, b) for b in part_groups]),
         ("edges", batches.send_edges, [(cut, p) for p in range(cut.n_ranges)]),
     )
-    run("needs", verify.request_shingles, [(cut, k) for k in cut.batches])
+    run("requests", verify.request_shingles, [(cut, k) for k in cut.batches])
     texts = [(cut, part_groups[b], k, first, last) for k, (b, first, last) in enumerate(readings)]
     run("texts", batches.send_shingles, texts)
     verified = run("verification", verify.verify, [(cut, k) for k in cut.batches])
@@ -130,7 +130,7 @@ def find_duplicates(
     ):
         run.invalidate("comparisons")  # the folder is no data set yet, and somebody tidied it up
     written, records = run.run_parallel(
-        ("marks", results.write_labels, [(cut, b) for b in part_groups]),
+        ("labels", results.write_labels, [(cut, b) for b in part_groups]),
         (
             "comparisons",
             results.write_pairs,
@@ -148,12 +148,12 @@ def find_duplicates(
     facts: Stats = {
         "documents": total(found, "documents"),
         "short_documents": total(found, "short"),
-        "signed_documents": total(signed, "signed"),
+        "minhashed_documents": total(signed, "minhashed"),
         "exact_groups": total(groups, "groups"),
         "exact_duplicates": total(groups, "duplicates"),
         "buckets": total(buckets, "buckets"),
         "largest_bucket": max((s["largest"] for s in buckets), default=0),
-        "skewed_buckets": total(buckets, "crowded"),
+        "oversized_buckets": total(buckets, "oversized"),
         "pairs_left_out": total(ordered, "left_out"),
         "candidates": candidates,
         "verified": total(verified, "verified"),

@@ -44,7 +44,7 @@ MAX_SHOWN_CLUSTERS, MAX_SHOWN_MEMBERS = 10, 5
 def assign_exact_groups(plan: ShufflePlan, partition: int) -> dict[str, Any]:
     """Tell every member of an exact group its cluster: that of the group's first, or the group."""
     rows, first, sizes = group_rows(plan, partition)
-    told = plan.shuffle("shared", len(plan.exact_partitions), LABEL_WIDTH)
+    told = plan.shuffle("group_labels", len(plan.exact_partitions), LABEL_WIDTH)
     clusters = told.read_partition(partition, plan.batches)
     clusters = clusters[np.argsort(clusters[:, 0])]
     marks = np.empty((len(rows), LABEL_WIDTH), np.uint64)
@@ -57,7 +57,7 @@ def assign_exact_groups(plan: ShufflePlan, partition: int) -> dict[str, Any]:
         hit = clusters[place, 0] == leaders
         marks[hit, 1:] = clusters[place[hit], 1:]
     sender = len(plan.batches) + partition
-    plan.shuffle_to_part_groups("marks", LABEL_WIDTH).write_rows(
+    plan.shuffle_to_part_groups("labels", LABEL_WIDTH).write_rows(
         sender, plan.part_group_index(marks[:, 0]), marks
     )
     return {}
@@ -75,7 +75,7 @@ def write_labels(plan: ShufflePlan, part_group: PartGroup) -> dict[str, Any]:
     for piece in part_group.parts:
         offset = piece.start - part_group.start
         data = table_bytes(marks.slice(offset, piece.documents.num_rows))
-        plan.work.write(f"marked/{piece.index}.parquet", data, durable=False)
+        plan.work.write(f"labels/{piece.index}.parquet", data, durable=False)
         digests.append(bytes_sha256(data))
     sizes = marks["cluster_size"].to_numpy()
     found = marks.filter(sizes > 1).select(["cluster", "cluster_size"])
@@ -95,7 +95,7 @@ def _label_table(plan: ShufflePlan, part_group: PartGroup) -> pa.Table:
     exact = np.zeros(part_group.rows, bool)
     exact[_row_indices(part_group, groups[:, 0])] = True
     senders = range(len(plan.batches) + len(plan.exact_partitions))
-    found = plan.shuffle_to_part_groups("marks", LABEL_WIDTH).read_partition(
+    found = plan.shuffle_to_part_groups("labels", LABEL_WIDTH).read_partition(
         part_group.index, senders
     )
     rows = _row_indices(part_group, found[:, 0])
@@ -113,7 +113,7 @@ def describe_clusters(
     """How many documents of some clusters each source has in a block, and the first of them."""
     out: dict[str, Any] = {name: {"sources": {}, "members": []} for name in cluster_ids}
     for piece in part_group.parts:
-        with work.open(f"marked/{piece.index}.parquet") as file:
+        with work.open(f"labels/{piece.index}.parquet") as file:
             column = pq.read_table(file, columns=["cluster"])["cluster"].to_pylist()
         chosen = [row for row, name in enumerate(column) if name in out]
         if not chosen:

@@ -47,7 +47,7 @@ class ShufflePlan:
         config: the recipe's section.
         n_documents: number of all documents.
         starts: first document of each block.
-        exact_bits, key_bits, bin_bits, crowded_bits: the number of partitions of digests, of each
+        exact_bits, key_bits, batch_bits, oversized_bits: the number of partitions of digests, of each
             band's keys, of components, and of crowded buckets, as exponents of two.
         n_ranges: partitions of pairs, each a range of documents.
         n_readers: tasks that read texts.
@@ -95,7 +95,7 @@ class ShufflePlan:
             row_bytes: bytes a worker holds per member.
         """
         bits = log2_ceil(n_members * row_bytes / self.config.partition_bytes)
-        return replace(self, crowded_bits=bits)
+        return replace(self, oversized_bits=bits)
 
     def max_intra_cluster_pairs(self, sizes: I64) -> int:
         """The most pairs that are compared within the clusters of components of these sizes."""
@@ -115,7 +115,7 @@ class ShufflePlan:
         bits = log2_ceil(
             (SHINGLE_BYTES * n_shingles + EDGE_ROW_BYTES * n_pairs) / self.config.partition_bytes
         )
-        return replace(self, bin_bits=bits, readers=n_readers)
+        return replace(self, batch_bits=bits, n_readers=n_readers)
 
     def text_reads(
         self, weights: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]]

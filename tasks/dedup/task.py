@@ -144,7 +144,7 @@ def build(
 def label_part(part: PartRef, work: Storage, number: int) -> Iterator[PartResult]:
     """Put the marks of one part beside its ids."""
     table = part.table(["id", "url"])
-    marks = read_table(work, f"marked/{number}.parquet")
+    marks = read_table(work, f"labels/{number}.parquet")
     said = ledger_table(STAGE.name, table["id"].to_pylist(), urls=table["url"].to_pylist())
     yield PartResult(marks.add_column(0, "id", table["id"]), said)
 

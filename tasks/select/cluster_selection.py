@@ -70,7 +70,7 @@ def send_candidates(
     """
     found = check_eligibility(shuffle, inputs, filters, removals)
     taken: dict[str, Any] = {
-        str(row): {"reason": REMOVED, "evidence": removals[found.removal_index[row]].facts()}
+        str(row): {"reason": REMOVED, "evidence": removals[found.removal_index[row]].to_json()}
         for row in np.flatnonzero(found.removal_index >= 0).tolist()
     }
     elsewhere = load_url_duplicates(shuffle, part)

@@ -91,7 +91,7 @@ class SelectConfig(ConfigModel):
     )
     dedup_urls: bool = Field(
         False,
-        description="keep one document per web address, chosen by survivor among those that pass "
+        description="keep one document per web address, chosen by prefer among those that pass "
         "the rules, before copies are looked at",
     )
     line_dedup: LineDedupConfig | None = Field(
@@ -108,7 +108,9 @@ class SelectConfig(ConfigModel):
         "beyond it the run stops",
     )
     min_source_documents: int = Field(
-        20, ge=1, description="documents a source needs for max_source_loss to be asked of it"
+        20,
+        ge=1,
+        description="documents a source needs before max_source_duplicate_fraction is checked",
     )
 
     def filters_for(self, source: str | None) -> SourceFilters:
@@ -130,12 +132,12 @@ class SelectConfig(ConfigModel):
             *self.quality_filters,
             *(f for o in self.per_source.values() for f in o.quality_filters or ()),
         }
-        _check_used(self.thresholds, everywhere, "rules")
+        _check_used(self.thresholds, everywhere, "thresholds")
         for source, own in self.per_source.items():
             _check_used(
                 own.thresholds,
                 set(self.filters_for(source).quality_filters),
-                f"overrides.{source}.rules",
+                f"per_source.{source}.thresholds",
             )
         return self
 

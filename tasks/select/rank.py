@@ -25,7 +25,7 @@ def rank_keys(
     """What each of n documents counts for, by key of the order.
 
     Args:
-        prefer: keys of the recipe's ``select.survivor``.
+        prefer: keys of the recipe's ``select.prefer``.
         source_index: the source's place in the recipe.
         documents: n rows with ``date``.
         annotations: n rows with `required_signals(order)`.

@@ -58,17 +58,17 @@ class SelectionShuffle:
     @property
     def url_candidates(self) -> Shuffle:
         """From parts to partitions of addresses."""
-        return Shuffle(self.work.subdir("versions"), self.url_partitions, 1)
+        return Shuffle(self.work.subdir("url_candidates"), self.url_partitions, 1)
 
     @property
     def url_dropped(self) -> Shuffle:
         """From partitions of addresses to parts."""
-        return Shuffle(self.work.subdir("address-losses"), len(self.parts), 1)
+        return Shuffle(self.work.subdir("url_dropped"), len(self.parts), 1)
 
     @property
     def url_survivors(self) -> Shuffle:
         """From partitions of addresses to parts: the versions that others are dropped for."""
-        return Shuffle(self.work.subdir("address-survivors"), len(self.parts), 1)
+        return Shuffle(self.work.subdir("url_survivors"), len(self.parts), 1)
 
     @property
     def survivors(self) -> Shuffle:
@@ -78,7 +78,7 @@ class SelectionShuffle:
     @property
     def dropped(self) -> Shuffle:
         """From partitions to parts."""
-        return Shuffle(self.work.subdir("losses"), len(self.parts), 1)
+        return Shuffle(self.work.subdir("dropped"), len(self.parts), 1)
 
     def partition_of(self, clusters: pa.ChunkedArray) -> I64:
         """The partition of each cluster."""

@@ -55,14 +55,14 @@ def spec(
     """What would be made of these data sets, less what was taken out.
 
     Raises:
-        UserError: if ``overrides`` names a source that is not in the recipe.
+        UserError: if ``per_source`` names a source that is not in the recipe.
     """
     names = [data.source for data in documents]
     for source in config.per_source:
         if source not in names:
             known = ", ".join(sorted(str(name) for name in names))
             raise UserError(
-                f"select.overrides.{source}: no source has this name; there are {known}"
+                f"select.per_source.{source}: no source has this name; there are {known}"
             )
     return DatasetSpec(
         STAGE,
@@ -89,8 +89,9 @@ def build(
     election. Only parts that hold such a document, or a copy of one, are written anew.
 
     Raises:
-        ImplausibleLoss: if a source loses more than ``max_source_loss`` to duplication.
-        IntegrityError: if documents, notes and marks do not belong together.
+        TooManyDuplicatesError: if a source loses more than ``max_source_duplicate_fraction`` to
+            duplication.
+        IntegrityError: if documents, annotations and duplicate labels do not belong together.
     """
     try:
         return _build(ctx, spec, config, documents, annotations, duplicate_labels, removals)
@@ -269,11 +270,11 @@ def _check_duplicate_fraction(
         ]
         raise TooManyDuplicatesError(
             f"select: source {data.source!r} would lose {gone} of its {had} documents "
-            f"({gone / had:.1%}) to duplication; select.max_source_loss allows "
+            f"({gone / had:.1%}) to duplication; select.max_source_duplicate_fraction allows "
             f"{config.max_source_duplicate_fraction:.0%}. Its largest clusters: "
             f"{'; '.join(largest[:MAX_SHOWN_CLUSTERS]) or 'none among the ten largest of all'} "
             f"(gristmill clusters RECIPE --source {data.source} shows more). "
-            f"If these are copies indeed, raise select.max_source_loss; nothing was committed"
+            f"If these are copies indeed, raise select.max_source_duplicate_fraction; nothing was committed"
         )
 
 

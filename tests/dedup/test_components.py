@@ -51,12 +51,12 @@ def test_rounds_over_partitions_give_the_same(
     edges: list[tuple[int, int]], ranges: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     work = Storage(str(tmp_path_factory.mktemp("work")))
-    config = DedupConfig.model_validate({"cluster_pairs": 4, "neighbours": 1})
+    config = DedupConfig.model_validate({"exhaustive_cluster_size": 4, "neighbors": 1})
     layout = ShufflePlan(work, config, 20, (0,), 0, 0, ranges)
     pairs = sorted({(min(e), max(e)) for e in edges if e[0] != e[1]})
     rows = np.array([(a, b, 0, 0) for a, b in pairs], np.uint64).reshape(-1, 4)
     for partition in range(ranges):
-        layout.save(f"nominated/{partition}", rows[layout.range_index(rows[:, 0]) == partition])
+        layout.save(f"candidates/{partition}", rows[layout.range_index(rows[:, 0]) == partition])
         init_stars(layout, partition)
     before, within = None, 0
     for number in range(0, 2 * module.MAX_ROUNDS, 2):

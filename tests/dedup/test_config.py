@@ -11,14 +11,14 @@ def read(**fields: object) -> DedupConfig:
 
 
 def test_bands_may_follow_from_a_recall() -> None:
-    wanted = read(threshold=0.8, recall=0.95)
+    wanted = read(threshold=0.8, target_recall=0.95)
     assert wanted.banding == (21, 9)
     assert wanted.num_permutations == 189
     assert wanted.to_json() == read(bands=21, rows=9).to_json()
 
 
 def test_how_the_work_is_cut_changes_nothing() -> None:
-    other = read(memory="1GiB", max_cluster=5, max_bucket=7, hashes=300)
+    other = read(partition_memory="1GiB", max_cluster=5, max_bucket=7, max_permutations=300)
     assert other.to_json() == read().to_json()
     assert other.partition_bytes == 2**30
 
@@ -26,12 +26,15 @@ def test_how_the_work_is_cut_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"bands": 5, "recall": 0.9}, "or the recall wanted at threshold, not both"),
-        ({"recall": 0.9, "threshold": 0.3, "hashes": 2}, "allow more hashes"),
+        ({"bands": 5, "target_recall": 0.9}, "or the target_recall wanted at threshold, not both"),
+        (
+            {"target_recall": 0.9, "threshold": 0.3, "max_permutations": 2},
+            "allow more permutations",
+        ),
         ({"bands": 257}, "less than or equal to 256"),
-        ({"memory": "much"}, "'much' is not a size such as 512MiB"),
+        ({"partition_memory": "much"}, "'much' is not a size such as 512MiB"),
         ({"languages": {"thai": {}}}, "no language is named 'thai'"),
-        ({"unit": "letters"}, "words"),
+        ({"shingle_unit": "letters"}, "words"),
         ({"shingle": 5}, "Extra inputs"),
     ],
 )

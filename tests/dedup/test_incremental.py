@@ -46,7 +46,7 @@ def test_an_addition_gives_the_bytes_of_a_full_run_and_reads_no_old_text(
     shuffle.shuffle(rows)
     pieces = [rows[:cut], rows[cut:]]
     grown, fresh = (context(tmp_path_factory.mktemp("store")) for _ in range(2))
-    options: dict[str, Any] = {"bucket": 2, "neighbours": 1}
+    options: dict[str, Any] = {"exhaustive_bucket_size": 2, "neighbors": 1}
     run(grown, [documents(grown, "site", pieces[:1])], **options)
     more = run(grown, [documents(grown, "site", pieces)], **options)
     full = run(fresh, [documents(fresh, "site", pieces)], **options)
@@ -63,7 +63,7 @@ def test_a_new_document_asks_for_the_texts_it_may_resemble_only(
 
     def counted(layout: ShufflePlan, number: int) -> dict[str, Any]:
         found = request_shingles(layout, number)
-        asked.append(found["asked"])
+        asked.append(found["requested"])
         return found
 
     monkeypatch.setattr("tasks.dedup.verification.verify.request_shingles", counted)
@@ -158,11 +158,13 @@ def test_pairs_are_compared_anew_where_their_languages_changed(tmp_path: Path) -
     words = prose(rng, 150)
     texts = [" ".join(words), " ".join(edited(rng, words, 3))]
     source = documents(ctx, "site", [[row("site", text) for text in texts]])
-    config = DedupConfig.model_validate({"languages": {"de": {"unit": "characters", "ngram": 9}}})
+    config = DedupConfig.model_validate(
+        {"languages": {"de": {"shingle_unit": "characters", "ngram": 9}}}
+    )
     found = []
     for language in ("en", "de"):
         notes = annotated(ctx, source, [[note(language=language) for _ in texts]])
-        inputs: dict[str, Any] = {"config": config, "documents": [source], "notes": [notes]}
+        inputs: dict[str, Any] = {"config": config, "documents": [source], "annotations": [notes]}
         (edge,) = edges(dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs))
         found.append(edge["similarity"])
     assert found[0] == jaccard(texts[0], texts[1])
@@ -179,7 +181,7 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
         ctx = context(tmp_path / str(workers), workers)
         with ctx.cluster:
             parts = [rows[start : start + 10] for start in range(0, len(rows), 10)]
-            found.append(run(ctx, [documents(ctx, "site", parts)], memory="20kB"))
+            found.append(run(ctx, [documents(ctx, "site", parts)], partition_memory="20kB"))
     assert len({data.manifest.to_bytes() for data in found}) == 1
 
 
@@ -214,11 +216,11 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_bytes(tmp_path: Path) -> Non
     rows = [row("site", " ".join(edited(rng, base, 1)), f"http://y/{k}") for k in range(5)]
     rows += corpus(1)
     parts = [rows[start : start + 12] for start in range(0, len(rows), 12)]
-    options = {"memory": "20kB", "bucket": 3, "neighbours": 1}
+    options = {"partition_memory": "20kB", "exhaustive_bucket_size": 3, "neighbors": 1}
     watcher = Watcher(lambda _: None)
     whole = replace(context(tmp_path / "whole"), reporter=watcher)
     expected = run(whole, [documents(whole, "site", parts)], **options).manifest.to_bytes()
-    assert {"crowded pairs", "verification"} < set(watcher.steps)
+    assert {"oversized pairs", "verification"} < set(watcher.steps)
     for number, step in enumerate(watcher.steps):
         ctx = context(tmp_path / str(number))
         cut = replace(ctx, reporter=Watcher(stop_at(step)))
@@ -239,18 +241,20 @@ def test_a_worker_killed_in_the_middle_costs_its_tasks_and_no_byte(tmp_path: Pat
     rows = [r for seed in range(3) for r in corpus(seed)]
     parts = [rows[start : start + 8] for start in range(0, len(rows), 8)]
     quiet = context(tmp_path / "quiet")
-    expected = run(quiet, [documents(quiet, "site", parts)], memory="20kB").manifest.to_bytes()
+    expected = run(
+        quiet, [documents(quiet, "site", parts)], partition_memory="20kB"
+    ).manifest.to_bytes()
     ctx = context(tmp_path / "killed", workers=2)
     killed: list[int] = []
 
     def kill(step: str) -> None:
-        if step in ("buckets", "texts", "marks and comparisons"):
+        if step in ("buckets", "texts", "labels and comparisons"):
             (pid, *_) = ctx.cluster.client().run(os.getpid).values()
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
     with ctx.cluster:
         watched = replace(ctx, reporter=Watcher(kill))
-        found = run(watched, [documents(watched, "site", parts)], memory="20kB")
+        found = run(watched, [documents(watched, "site", parts)], partition_memory="20kB")
     assert len(killed) == 3
     assert found.manifest.to_bytes() == expected

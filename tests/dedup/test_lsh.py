@@ -114,19 +114,19 @@ def test_a_member_meets_the_first_and_those_most_like_it(
 def test_a_crowded_bucket_takes_the_memory_that_is_counted_for_it(
     near: int, bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = DedupConfig.model_validate({"neighbours": near, "bands": bands})
+    config = DedupConfig.model_validate({"neighbors": near, "bands": bands})
     layout = ShufflePlan(Storage(str(tmp_path)), config, 10**6, (0,), 0, 0, 1)
     monkeypatch.setattr("tasks.dedup.candidates.lsh.WINDOW", 128)
     n, words = 4_000, SORTED_WIDTH + packed_words(layout)
     rows = np.random.default_rng(1).integers(0, 2**63, (n, words), np.uint64)
     rows[:, :2], rows[:, 8] = 0, np.arange(n)
-    layout.shuffle("ordered", 1, words).write_rows(0, np.zeros(n, np.int64), rows)
+    layout.shuffle("oversized_members", 1, words).write_rows(0, np.zeros(n, np.int64), rows)
     oversized_bucket_pairs(layout, 0)  # compiled by now
     tracemalloc.start()
     found = oversized_bucket_pairs(layout, 0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found["nominated"] > n * near / 2
+    assert found["candidates"] > n * near / 2
     assert 0.6 * oversized_row_bytes(layout) < peak / n < oversized_row_bytes(layout)
 
 

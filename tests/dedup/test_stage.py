@@ -71,11 +71,11 @@ def test_marks_do_not_depend_on_partition_or_order(
 ) -> None:
     rows = corpus(seed)
     ctx = context(tmp_path_factory.mktemp("store"))
-    whole = run(ctx, [documents(ctx, "site", [rows])], bucket=2, neighbours=1)
+    whole = run(ctx, [documents(ctx, "site", [rows])], exhaustive_bucket_size=2, neighbors=1)
     shuffle.shuffle(rows)
     bounds = [0, *sorted(cuts), len(rows)]
     pieces = [rows[a:b] for a, b in itertools.pairwise(bounds)]
-    parted = run(ctx, [documents(ctx, "site", pieces)], bucket=2, neighbours=1)
+    parted = run(ctx, [documents(ctx, "site", pieces)], exhaustive_bucket_size=2, neighbors=1)
     assert marks(parted) == marks(whole)
     assert sorted(e["similarity"] for e in edges(parted)) == sorted(
         e["similarity"] for e in edges(whole)
@@ -114,8 +114,14 @@ def test_what_is_found_does_not_depend_on_memory(tmp_path: Path) -> None:
     for memory in ("512MiB", "20kB", "6kB"):
         ctx = context(tmp_path / memory)
         parts = [rows[start : start + 20] for start in range(0, len(rows), 20)]
-        data = run(ctx, [documents(ctx, "site", parts)], memory=memory, bucket=6, neighbours=2)
-        assert data.stats["skewed_buckets"] > 0
+        data = run(
+            ctx,
+            [documents(ctx, "site", parts)],
+            partition_memory=memory,
+            exhaustive_bucket_size=6,
+            neighbors=2,
+        )
+        assert data.stats["oversized_buckets"] > 0
         found.append(data)
         assert ctx.storage.list_folders("work/dedup") == []
     assert found[0].manifest.to_bytes() == found[1].manifest.to_bytes()
@@ -132,7 +138,13 @@ def test_a_worker_holds_the_pairs_within_clusters_that_memory_allows(
         texts = (" ".join(edited(rng, base, 1)) for _ in range(100))
         rows += [row("site", text, f"http://{family}/{k}") for k, text in enumerate(texts)]
     # Few pairs are nominated, and they link many: what clusters add is most of what is compared.
-    settings = {"threshold": 0.5, "bands": 2, "rows": 3, "bucket": 2, "neighbours": 1}
+    settings = {
+        "threshold": 0.5,
+        "bands": 2,
+        "rows": 3,
+        "exhaustive_bucket_size": 2,
+        "neighbors": 1,
+    }
     peaks: list[int] = []
 
     def traced(layout: ShufflePlan, number: int) -> dict[str, Any]:
@@ -145,7 +157,7 @@ def test_a_worker_holds_the_pairs_within_clusters_that_memory_allows(
     bytes_ = []
     for memory in ("512MB", "2MB"):
         ctx = context(tmp_path / memory)
-        found = run(ctx, [documents(ctx, "site", [rows])], memory=memory, **settings)
+        found = run(ctx, [documents(ctx, "site", [rows])], partition_memory=memory, **settings)
         bytes_.append(found.manifest.to_bytes())
         assert found.stats["within_clusters"] > 10 * found.stats["candidates"]
         monkeypatch.setattr("tasks.dedup.verification.verify.verify", traced)  # compiled by now
@@ -221,7 +233,7 @@ def test_signatures_alone_can_decide(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = corpus(5)
     exact = run(ctx, [documents(ctx, "site", [rows])])
-    estimated = run(ctx, [documents(ctx, "site", [rows])], verify="signature")
+    estimated = run(ctx, [documents(ctx, "site", [rows])], verification="signature")
     assert marks(exact) == marks(estimated)
     assert all(abs(e["similarity"] - 0.95) < 0.15 for e in edges(estimated))
 
@@ -232,7 +244,9 @@ def test_characters_as_shingles(tmp_path: Path) -> None:
     thai = "".join(chr(rng.randrange(0x0E01, 0x0E2F)) for _ in range(600))
     rows = [row("site", thai), row("site", thai[:300] + "\u0e2f" + thai[300:])]
     assert (
-        run(ctx, [documents(ctx, "site", [rows])], ngram=12, unit="characters").stats["clusters"]
+        run(ctx, [documents(ctx, "site", [rows])], ngram=12, shingle_unit="characters").stats[
+            "clusters"
+        ]
         == 1
     )
     assert run(ctx, [documents(ctx, "site", [rows])]).stats["clusters"] == 0
@@ -250,12 +264,12 @@ def test_a_language_has_its_own_shingles_and_its_own_scope(tmp_path: Path) -> No
 
     def clusters(**settings: Any) -> list[str | None]:
         config = DedupConfig.model_validate(settings)
-        inputs: dict[str, Any] = {"config": config, "documents": [source], "notes": [notes]}
+        inputs: dict[str, Any] = {"config": config, "documents": [source], "annotations": [notes]}
         found = dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
         names: list[str | None] = found.table(["cluster"])["cluster"].to_pylist()
         return names
 
-    thai_by_letters = {"th": {"unit": "characters", "ngram": 12}}
+    thai_by_letters = {"th": {"shingle_unit": "characters", "ngram": 12}}
     a, b, c, d, e = clusters(languages=thai_by_letters)
     assert a == b is not None
     assert c == d == e is not None

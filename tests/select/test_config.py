@@ -21,11 +21,11 @@ def test_defaults_are_finewebs() -> None:
 
 def test_an_override_replaces_what_it_names_and_inherits_the_rest() -> None:
     config = read(
-        rules={"fineweb_short_lines": 0.7, "c4_sentences": 2},
-        overrides={
+        thresholds={"fineweb_short_lines": 0.7, "c4_sentences": 2},
+        per_source={
             "library": {
-                "quality": ["gopher_quality", "fineweb"],
-                "rules": {"fineweb_short_lines": 0.9, "fineweb_newlines": None},
+                "quality_filters": ["gopher_quality", "fineweb"],
+                "thresholds": {"fineweb_short_lines": 0.9, "fineweb_newlines": None},
             },
             "mail": {"languages": {}, "pii": "drop"},
         },
@@ -46,15 +46,23 @@ def test_an_override_replaces_what_it_names_and_inherits_the_rest() -> None:
 @pytest.mark.parametrize(
     ("fields", "place", "words"),
     [
-        ({"quality": ["gopher"]}, ("quality", 0), "no quality filter is named 'gopher'"),
+        (
+            {"quality_filters": ["gopher"]},
+            ("quality_filters", 0),
+            "no quality filter is named 'gopher'",
+        ),
         ({"languages": {"eng": 0.5}}, ("languages", "eng", "[key]"), "no language is named 'eng'"),
         ({"languages": {"en": 65}}, ("languages", "en"), "less than or equal to 1"),
-        ({"rules": {"short": 1}}, ("rules", "short", "[key]"), "no rule is named 'short'"),
+        (
+            {"thresholds": {"short": 1}},
+            ("thresholds", "short", "[key]"),
+            "no rule is named 'short'",
+        ),
         ({"pii": "hide"}, ("pii",), "'keep', 'mask' or 'drop'"),
         ({"qualty": []}, ("qualty",), "not permitted"),
         (
-            {"overrides": {"library": {"quality": ["nope"]}}},
-            ("overrides", "library", "quality", 0),
+            {"per_source": {"library": {"quality_filters": ["nope"]}}},
+            ("per_source", "library", "quality_filters", 0),
             "no quality filter",
         ),
     ],
@@ -72,8 +80,8 @@ def test_a_wrong_value_is_refused_by_field(
 @pytest.mark.parametrize(
     "fields",
     [
-        {"quality": ["c4"], "rules": {"fineweb_newlines": 0.5}},
-        {"overrides": {"library": {"quality": [], "rules": {"c4_sentences": 1}}}},
+        {"quality_filters": ["c4"], "thresholds": {"fineweb_newlines": 0.5}},
+        {"per_source": {"library": {"quality_filters": [], "thresholds": {"c4_sentences": 1}}}},
     ],
 )
 def test_a_limit_that_would_do_nothing_is_refused(fields: dict[str, Any]) -> None:
@@ -82,4 +90,8 @@ def test_a_limit_that_would_do_nothing_is_refused(fields: dict[str, Any]) -> Non
 
 
 def test_a_general_limit_may_serve_one_source_only() -> None:
-    read(quality=[], rules={"c4_sentences": 3}, overrides={"site": {"quality": ["c4"]}})
+    read(
+        quality_filters=[],
+        thresholds={"c4_sentences": 3},
+        per_source={"site": {"quality_filters": ["c4"]}},
+    )

@@ -37,4 +37,4 @@ def test_an_order_names_the_annotations_it_reads() -> None:
 def test_an_unknown_preference_is_refused_with_those_there_are() -> None:
     for wrong in ("best", "highest:", "highest:fluency", "longest:words"):
         with pytest.raises(ValidationError, match="source, longest, shortest, newest, oldest"):
-            SelectConfig.model_validate({"survivor": [wrong]})
+            SelectConfig.model_validate({"prefer": [wrong]})

@@ -62,7 +62,7 @@ ROWS = st.lists(
 CHOICES = st.fixed_dictionaries(
     {
         "languages": st.sampled_from([{}, {"en": 0.65}, {"de": 0.3, "zh": 1.0}]),
-        "quality": st.lists(st.sampled_from(sorted(RULES)), unique=True),
+        "quality_filters": st.lists(st.sampled_from(sorted(RULES)), unique=True),
         "pii": st.sampled_from(["keep", "mask", "drop"]),
     }
 )
@@ -86,15 +86,15 @@ def test_limits_are_inclusive_and_can_be_moved_or_switched_off() -> None:
     rows = [note(fineweb_short_line_fraction=value) for value in (0.67, 0.671, 0.95)]
     short = "fineweb_short_lines"
     assert reasons(rows) == [None, short, short]
-    assert reasons(rows, rules={short: 0.9}) == [None, None, short]
-    assert reasons(rows, rules={short: None}) == [None, None, None]
-    assert reasons(rows, quality=["c4"]) == [None, None, None]
+    assert reasons(rows, thresholds={short: 0.9}) == [None, None, short]
+    assert reasons(rows, thresholds={short: None}) == [None, None, None]
+    assert reasons(rows, quality_filters=["c4"]) == [None, None, None]
 
 
 def test_the_first_filter_listed_speaks_first() -> None:
     row = note(c4_sentences=0, fineweb_newline_word_ratio=1.0, language="de")
-    assert reasons([row], quality=["fineweb", "c4"]) == ["fineweb_newlines"]
-    assert reasons([row], quality=["c4", "fineweb"]) == ["c4_sentences"]
+    assert reasons([row], quality_filters=["fineweb", "c4"]) == ["fineweb_newlines"]
+    assert reasons([row], quality_filters=["c4", "fineweb"]) == ["c4_sentences"]
     assert reasons([row], languages={"en": 0.5}) == ["language"]
 
 
@@ -108,7 +108,7 @@ def test_evidence_names_value_and_limit() -> None:
             ),
         ]
     )
-    chosen = gates(languages={"de": 0.5}, rules={"c4_sentences": 3}, pii="drop")
+    chosen = gates(languages={"de": 0.5}, thresholds={"c4_sentences": 3}, pii="drop")
     assert rule_evidence(rows, chosen, 0, "language") == {
         "language": "de",
         "score": 0.4,

@@ -35,10 +35,12 @@ def run(
     near: dict[str, Any] = {"config": DedupConfig(), "documents": list(sources)}
     marks = dedup.build(ctx, dedup.spec(ctx, **near), **near)
     inputs: dict[str, Any] = {
-        "config": SelectConfig.model_validate({"languages": {}, "quality": [], **fields}),
+        "config": SelectConfig.model_validate({"languages": {}, "quality_filters": [], **fields}),
         "documents": list(sources),
-        "notes": [annotated(ctx, source) for source in sources] if notes is None else list(notes),
-        "marks": marks,
+        "annotations": [annotated(ctx, source) for source in sources]
+        if notes is None
+        else list(notes),
+        "duplicate_labels": marks,
     }
     return select.build(ctx, select.spec(ctx, **inputs), **inputs)
 
@@ -134,7 +136,7 @@ def test_corpus_columns_masks_and_reasons(tmp_path: Path) -> None:
     ]
     texts = documents(ctx, "site", [rows[:2], rows[2:]])
     given_notes = [annotated(ctx, texts, notes)]
-    corpus = run(ctx, [texts], given_notes, languages={"en": 0.65}, quality=["c4"])
+    corpus = run(ctx, [texts], given_notes, languages={"en": 0.65}, quality_filters=["c4"])
     assert corpus.counts.dropped == {"language": 1, "c4_sentences": 1}
     first, last = corpus.table().to_pylist()
     assert first["text"] == "I am <EMAIL>, hello"
@@ -184,11 +186,11 @@ def test_overrides_hold_for_their_source(tmp_path: Path) -> None:
     )
     short: Notes = [[note(fineweb_short_line_fraction=0.8)]]
     notes = [annotated(ctx, texts, short) for texts in (web, library)]
-    override = {"library": {"rules": {"fineweb_short_lines": 0.9}}}
-    corpus = run(ctx, [web, library], notes, quality=["fineweb"], overrides=override)
+    override = {"library": {"thresholds": {"fineweb_short_lines": 0.9}}}
+    corpus = run(ctx, [web, library], notes, quality_filters=["fineweb"], per_source=override)
     assert corpus.table()["source"].to_pylist() == ["library"]
-    with pytest.raises(UserError, match=r"overrides\.shop: no source has this name"):
-        run(ctx, [web, library], notes, overrides={"shop": {"pii": "keep"}})
+    with pytest.raises(UserError, match=r"per_source\.shop: no source has this name"):
+        run(ctx, [web, library], notes, per_source={"shop": {"pii": "keep"}})
 
 
 def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path) -> None:
     assert "source 'mirror' would lose 29 of its 30 documents (96.7%)" in str(caught.value)
     assert "30 documents with http://x/0" in str(caught.value)
     assert not ctx.storage.list_files("select")
-    assert run(ctx, sources, max_source_loss=1.0).counts.kept == 2
+    assert run(ctx, sources, max_source_duplicate_fraction=1.0).counts.kept == 2
     assert run(ctx, sources, min_source_documents=31).counts.kept == 2
 
 
@@ -275,11 +277,11 @@ def test_the_recipe_says_which_copy_stays(tmp_path: Path) -> None:
     )
     texts = documents(ctx, "site", [[old, new]])
     for order, stays in (("newest", new), ("oldest", old)):
-        corpus = run(ctx, [texts], survivor=[order])
+        corpus = run(ctx, [texts], prefer=[order])
         assert corpus.table()["id"].to_pylist() == [stays["id"]]
     notes = [annotated(ctx, texts, [[note(language_score=0.9), note(language_score=0.7)]])]
     for order, stays in (("highest:language_score", old), ("lowest:language_score", new)):
-        corpus = run(ctx, [texts], notes, survivor=[order])
+        corpus = run(ctx, [texts], notes, prefer=[order])
         assert corpus.table()["id"].to_pylist() == [stays["id"]]
 
 
@@ -323,11 +325,16 @@ def test_of_a_large_cluster_of_copies_one_stays(
     assert (marks.stats["within_clusters_left_out"] == 0) == (pairs == 500)
     inputs: dict[str, Any] = {
         "config": SelectConfig.model_validate(
-            {"languages": {}, "quality": [], "survivor": order, "max_source_loss": 1.0}
+            {
+                "languages": {},
+                "quality_filters": [],
+                "prefer": order,
+                "max_source_duplicate_fraction": 1.0,
+            }
         ),
         "documents": [texts],
-        "notes": [annotated(ctx, texts)],
-        "marks": marks,
+        "annotations": [annotated(ctx, texts)],
+        "duplicate_labels": marks,
     }
     kept = select.build(ctx, select.spec(ctx, **inputs), **inputs).counts.kept
     assert kept == 1 if pairs == 500 else 1 <= kept < 50
@@ -346,8 +353,8 @@ def test_whom_a_copy_is_dropped_for_stays_however_little_is_left_of_it(tmp_path:
         corpus = run(
             ctx,
             [source],
-            survivor=["newest"],
-            lines={"documents": 2, "keep": keep, "min_words": 50},
+            prefer=["newest"],
+            line_dedup={"min_documents": 2, "keep": keep, "min_words": 50},
         )
         kept = set(corpus.table()["id"].to_pylist())
         named = [json.loads(v["evidence"]) for v in ledger(corpus) if v["reason"]]

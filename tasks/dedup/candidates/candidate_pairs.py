@@ -91,7 +91,7 @@ def merge_pairs(
     rows[len(pairs) :, 3] = known[:, 2]
     if len(known):
         rows = _merge_known(rows)
-    plan.save(f"nominated/{partition}", rows)
+    plan.save(f"candidates/{partition}", rows)
     return {"candidates": len(pairs)}
 
 
@@ -106,5 +106,5 @@ def _merge_known(rows: U64) -> U64:
 
 def load_pairs(plan: ShufflePlan, partition: int, *, include_known: bool = False) -> U64:
     """What `merge_pairs` found for a range; unless ``include_known``, only what is nominated."""
-    rows = plan.load(f"nominated/{partition}", PAIR_WIDTH)
+    rows = plan.load(f"candidates/{partition}", PAIR_WIDTH)
     return rows if include_known else rows[(rows[:, 2] & KNOWN_ONLY) == 0]

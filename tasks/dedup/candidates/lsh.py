@@ -60,7 +60,7 @@ def send_keys(plan: ShufflePlan, part_group: PartGroup) -> dict[str, Any]:
         bounds = np.append(bounds, bounds[-1] + own[1:])
     exchange = plan.shuffle("keys", len(plan.key_partitions), KEY_WIDTH)
     exchange.write_sorted(part_group.index, pieces, bounds * KEY_WIDTH)
-    return {"signed": len(rows)}
+    return {"minhashed": len(rows)}
 
 
 def bucket_pairs(plan: ShufflePlan, partition: int) -> dict[str, Any]:
@@ -75,21 +75,21 @@ def bucket_pairs(plan: ShufflePlan, partition: int) -> dict[str, Any]:
     _send_pairs(plan, partition, pairs, band)
     members = rows[np.repeat(~small, sizes)]
     tagged = np.column_stack([members[:, 0], np.full(len(members), band, np.uint64), members[:, 1]])
-    plan.shuffle_to_part_groups("crowded", OVERSIZED_WIDTH).write_rows(
+    plan.shuffle_to_part_groups("oversized", OVERSIZED_WIDTH).write_rows(
         partition, plan.part_group_index(tagged[:, 2]), tagged
     )
     return {
         "buckets": len(sizes),
         "largest": int(sizes.max(initial=0)),
-        "crowded": int((~small).sum()),
-        "crowded_members": len(members),
-        "nominated": len(pairs),
+        "oversized": int((~small).sum()),
+        "oversized_members": len(members),
+        "candidates": len(pairs),
     }
 
 
 def send_oversized_members(plan: ShufflePlan, part_group: PartGroup) -> dict[str, Any]:
     """Send a block's members of crowded buckets on, with what orders them there."""
-    found = plan.shuffle_to_part_groups("crowded", OVERSIZED_WIDTH).read_partition(
+    found = plan.shuffle_to_part_groups("oversized", OVERSIZED_WIDTH).read_partition(
         part_group.index, plan.key_partitions
     )
     rows = (found[:, 2] - np.uint64(part_group.start)).astype(np.int64)
@@ -108,7 +108,7 @@ def send_oversized_members(plan: ShufflePlan, part_group: PartGroup) -> dict[str
     out[:, 8] = found[:, 2]
     members = np.column_stack([out, signatures])
     exchange = plan.shuffle(
-        "ordered", len(plan.oversized_partitions), SORTED_WIDTH + packed_words(plan)
+        "oversized_members", len(plan.oversized_partitions), SORTED_WIDTH + packed_words(plan)
     )
     exchange.write_rows(part_group.index, high_bits(out[:, 0], plan.oversized_bits), members)
     return {}
@@ -117,7 +117,7 @@ def send_oversized_members(plan: ShufflePlan, part_group: PartGroup) -> dict[str
 def oversized_bucket_pairs(plan: ShufflePlan, partition: int) -> dict[str, Any]:
     """Nominate pairs of the crowded buckets of a partition."""
     exchange = plan.shuffle(
-        "ordered", len(plan.oversized_partitions), SORTED_WIDTH + packed_words(plan)
+        "oversized_members", len(plan.oversized_partitions), SORTED_WIDTH + packed_words(plan)
     )
     rows = exchange.read_partition(partition, plan.part_groups)
     rows = rows[np.lexsort(tuple(rows[:, k] for k in (7, 6, 5, 4, 3, 2, 1, 0)))]
@@ -130,7 +130,7 @@ def oversized_bucket_pairs(plan: ShufflePlan, partition: int) -> dict[str, Any]:
     sender = len(plan.key_partitions) + partition
     _send_pairs(plan, sender, rows[:, 8][places], bands)
     possible = sizes * (sizes - 1) // 2
-    return {"left_out": int(possible.sum()) - len(places), "nominated": len(places)}
+    return {"left_out": int(possible.sum()) - len(places), "candidates": len(places)}
 
 
 def packed_words(plan: ShufflePlan) -> int:

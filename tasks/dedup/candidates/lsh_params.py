@@ -43,8 +43,8 @@ def choose_banding(threshold: float, recall: float, max_permutations: int) -> tu
     if not fit:
         raise ValueError(
             f"no bands of at most {max_permutations} hash values, and at most {MAX_BANDS} bands, nominate "
-            f"pairs of similarity {threshold} with probability {recall}; allow more hashes or ask "
-            f"for less recall"
+            f"pairs of similarity {threshold} with probability {recall}; allow more permutations or ask "
+            f"for a lower target_recall"
         )
     _, _, bands, rows = min(fit)
     return bands, rows

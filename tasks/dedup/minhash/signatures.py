@@ -77,11 +77,11 @@ def build_signatures(
     bands, rows = config.banding
     settings: dict[str, object] = {
         "ngram": config.ngram,
-        "unit": config.shingle_unit,
+        "shingle_unit": config.shingle_unit,
         "bands": bands,
         "rows": rows,
         "seed": config.seed,
-        "whole": config.keep_signatures,
+        "keep_signatures": config.keep_signatures,
     }
     said: list[PartRef | None] = [None] * len(documents.parts)
     if annotations is not None and config.languages:

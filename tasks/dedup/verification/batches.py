@@ -39,7 +39,7 @@ def count_shingles(plan: ShufflePlan, part_group: PartGroup) -> dict[str, Any]:
     held[rows] = part_group.shingle_counts()[rows] if len(rows) else 0
     starts = [piece.start - part_group.start for piece in part_group.parts]
     ends = [*starts[1:], part_group.rows]
-    return {"pieces": [int(held[a:b].sum()) for a, b in zip(starts, ends, strict=True)]}
+    return {"shingles": [int(held[a:b].sum()) for a, b in zip(starts, ends, strict=True)]}
 
 
 def send_nodes(plan: ShufflePlan, part_group: PartGroup) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def send_shingles(
     """
     asked: list[U64] = []
     bins: list[I64] = []
-    exchange = plan.shuffle_to_part_groups("needs", REQUEST_WIDTH)
+    exchange = plan.shuffle_to_part_groups("requests", REQUEST_WIDTH)
     for number in plan.batches:
         found = exchange.read_partition(part_group.index, [number])[:, 0]
         asked.append(found)
@@ -106,7 +106,7 @@ def send_shingles(
     records, bounds = _group_by_batch(
         flat, lengths, numbers[order], place[order], len(plan.batches)
     )
-    plan.shuffle("words", len(plan.batches), 1).write_sorted(mapper, [records], bounds)
+    plan.shuffle("shingles", len(plan.batches), 1).write_sorted(mapper, [records], bounds)
     return {"read": len(rows)}
 
 

@@ -115,9 +115,9 @@ def request_shingles(plan: ShufflePlan, number: int) -> dict[str, Any]:
     missing = more[~_look_up(found, more)[1]]
     wanted = np.concatenate([of[found.pairs[unknown, 0]], of[missing[:, 0]]])
     asked = nodes[np.isin(of, wanted), 1]
-    exchange = plan.shuffle_to_part_groups("needs", REQUEST_WIDTH)
+    exchange = plan.shuffle_to_part_groups("requests", REQUEST_WIDTH)
     exchange.write_rows(number, plan.part_group_index(asked), asked.reshape(-1, 1))
-    return {"asked": len(asked)}
+    return {"requested": len(asked)}
 
 
 def verify(plan: ShufflePlan, number: int) -> dict[str, Any]:
@@ -230,10 +230,10 @@ def _send_labels(plan: ShufflePlan, number: int, nodes: U64, names: U64, sizes: 
     rows = np.column_stack([nodes[:, 1], names, sizes])
     single = nodes[:, 5] == 1
     told = rows[single & (sizes > 1)]
-    plan.shuffle_to_part_groups("marks", LABEL_WIDTH).write_rows(
+    plan.shuffle_to_part_groups("labels", LABEL_WIDTH).write_rows(
         number, plan.part_group_index(told[:, 0]), told
     )
-    exchange = plan.shuffle("shared", len(plan.exact_partitions), LABEL_WIDTH)
+    exchange = plan.shuffle("group_labels", len(plan.exact_partitions), LABEL_WIDTH)
     exchange.write_rows(number, plan.exact_index(nodes[~single, 2]), rows[~single])
 
 
@@ -278,7 +278,7 @@ def _receive_shingles(plan: ShufflePlan, number: int, documents: U64) -> Shingle
     """What the blocks sent for a bin's documents."""
     start = np.full(len(documents), -1, np.int64)
     length = np.zeros(len(documents), np.int64)
-    exchange = plan.shuffle("words", len(plan.batches), 1)
+    exchange = plan.shuffle("shingles", len(plan.batches), 1)
     flat = concat(exchange.iter_slices(number, range(plan.n_readers)), plan.config.partition_bytes)
     found = _parse_records(flat)
     place = np.searchsorted(documents, found[:, 0].astype(np.uint64))

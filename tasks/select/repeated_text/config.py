@@ -1,4 +1,4 @@
-"""The recipe's ``select.lines`` and ``select.substrings`` sections."""
+"""The recipe's ``select.line_dedup`` and ``select.substring_dedup`` sections."""
 
 from typing import Literal, Self
 
@@ -79,7 +79,7 @@ class SubstringDedupConfig(ConfigModel):
     def _reject_unused_thresholds(self) -> Self:
         """A limit of the other action would silently do nothing."""
         if self.action == "trim" and self.max_duplicate_fraction != DEFAULT_MAX_DUPLICATE_FRACTION:
-            raise ValueError("max_share belongs to action drop")
+            raise ValueError("max_duplicate_fraction belongs to action drop")
         if self.action == "drop" and self.min_words != DEFAULT_MIN_WORDS:
             raise ValueError("min_words belongs to action trim")
         return self

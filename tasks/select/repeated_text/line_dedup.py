@@ -61,7 +61,7 @@ def find_lines(shuffle: PassShuffle, partition: int, config: LineDedupConfig) ->
     place = np.repeat(first, length)[np.repeat(many, length)]
     found = rows[np.repeat(many, length)]
     out = np.column_stack([found[:, 1], found[:, 0], rows[place, 1]])
-    shuffle.to_parts("found", MATCH_ROW_WIDTH).write_rows(
+    shuffle.to_parts("matches", MATCH_ROW_WIDTH).write_rows(
         partition, shuffle.part_of(found[:, 1]), out
     )
 
@@ -137,7 +137,7 @@ def find_line_cuts(
 
 def _read_matches(shuffle: PassShuffle, part: int) -> U64:
     """What a part was told: document, hash, first document; in this order."""
-    rows = shuffle.to_parts("found", MATCH_ROW_WIDTH).read_partition(
+    rows = shuffle.to_parts("matches", MATCH_ROW_WIDTH).read_partition(
         part, range(shuffle.partitions)
     )
     return rows[np.lexsort((rows[:, 1], rows[:, 0]))]

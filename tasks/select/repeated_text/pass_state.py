@@ -43,7 +43,7 @@ def save_state(work: Storage, pass_index: int, part: int, state: State) -> str:
 
 def save_eligible(work: Storage, part: int, eligible: npt.NDArray[np.bool_]) -> None:
     """Write down which documents of a part stand in the election."""
-    work.write(f"stands/{part}", eligible.tobytes(), durable=False)
+    work.write(f"eligible/{part}", eligible.tobytes(), durable=False)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class PassShuffle:
 
     def remaining(self, part: int) -> npt.NDArray[np.bool_]:
         """Which documents of a part stay so far."""
-        stands = np.frombuffer(self.work.read(f"stands/{part}"), bool).copy()
+        stands = np.frombuffer(self.work.read(f"eligible/{part}"), bool).copy()
         stands[[int(row) for row in self.previous_state(part)["dropped"]]] = False
         return stands
 
@@ -120,26 +120,26 @@ class PassShuffle:
         """Ask for the ids of documents, which may lie in any part."""
         wanted = np.unique(numbers)
         rows = np.column_stack([wanted, np.full(len(wanted), part, np.uint64)])
-        self.to_parts("asked", 2).write_rows(part, self.part_of(wanted), rows)
+        self.to_parts("id_requests", 2).write_rows(part, self.part_of(wanted), rows)
 
     def requested(self, part: int) -> list[int]:
         """The rows of a part's documents whose ids were asked for."""
-        found = self.to_parts("asked", 2).read_partition(part, self.parts)[:, 0]
+        found = self.to_parts("id_requests", 2).read_partition(part, self.parts)[:, 0]
         rows: list[int] = (np.unique(found).astype(np.int64) - self.part_offsets[part]).tolist()
         return rows
 
     def send_ids(self, part: int, documents: PartRef) -> None:
         """Send the ids of a part's documents to those that asked for them."""
-        asked = self.to_parts("asked", 2).read_partition(part, self.parts)
+        asked = self.to_parts("id_requests", 2).read_partition(part, self.parts)
         rows = (asked[:, 0] - np.uint64(self.part_offsets[part])).astype(np.int64)
         ids = documents.table(["id"])["id"].take(rows) if len(rows) else pa.array([], pa.string())
         numbers = pa.array(asked[:, 0].astype(np.int64))
         table = pa.table({"number": numbers, "id": ids}, schema=ID_SCHEMA)
-        self.to_parts("answers", 1).write_table(part, asked[:, 1].astype(np.int64), table)
+        self.to_parts("ids", 1).write_table(part, asked[:, 1].astype(np.int64), table)
 
     def ids(self, part: int) -> dict[int, str]:
         """The ids that a part asked for, by number."""
-        found = self.to_parts("answers", 1).read_table_partition(part, self.parts, ID_SCHEMA)
+        found = self.to_parts("ids", 1).read_table_partition(part, self.parts, ID_SCHEMA)
         return dict(zip(found["number"].to_pylist(), found["id"].to_pylist(), strict=True))
 
 

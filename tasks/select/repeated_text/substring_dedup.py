@@ -112,7 +112,7 @@ def find_runs(shuffle: PassShuffle, partition: int, partitions: int) -> None:
     first = rows[np.flatnonzero(new)[np.cumsum(new) - 1]] if len(rows) else rows
     out = np.column_stack([rows[:, 2], rows[:, 0], first[:, 2]])
     out = out[(first[:, 1] == 0) & (first[:, 2] < rows[:, 2])]
-    shuffle.to_parts("found", MATCH_ROW_WIDTH).write_rows(
+    shuffle.to_parts("matches", MATCH_ROW_WIDTH).write_rows(
         partition, shuffle.part_of(out[:, 0]), out
     )
 
@@ -171,7 +171,7 @@ def find_coverage(
     A document that is asked for is one that others lose text for.
     """
     rows = _sort_rows(
-        shuffle.to_parts("found", MATCH_ROW_WIDTH).read_partition(part, range(partitions))
+        shuffle.to_parts("matches", MATCH_ROW_WIDTH).read_partition(part, range(partitions))
     )
     out: dict[str, Any] = {}
     asked = [np.zeros(0, np.uint64)]
@@ -189,7 +189,7 @@ def find_coverage(
             ]
             asked.append(np.unique(firsts))
     shuffle.work.write(
-        f"{shuffle.pass_index}/covers/{part}.json", json.dumps(out).encode(), durable=False
+        f"{shuffle.pass_index}/coverage/{part}.json", json.dumps(out).encode(), durable=False
     )
     shuffle.request_ids(part, np.concatenate(asked))
 
@@ -199,14 +199,14 @@ def apply_substring_dedup(
 ) -> PassResult:
     """Rule which characters of a part's texts go, and which documents go as a whole."""
     ruled = shuffle.previous_state(part)
-    covers = json.loads(shuffle.work.read(f"{shuffle.pass_index}/covers/{part}.json"))
+    covers = json.loads(shuffle.work.read(f"{shuffle.pass_index}/coverage/{part}.json"))
     names = shuffle.ids(part)
     keeps = {*ruled["keeps"], *shuffle.requested(part)}
     ruled["keeps"] = sorted(keeps)
     dropped = trimmed = 0
     texts = inputs.documents.table(["text"])["text"] if covers and config.action == "trim" else None
     for row, (runs, span, first, share) in covers.items():
-        said = {"survivor": names[first], "span": span, "share": round(share, 4)}
+        said = {"survivor": names[first], "span": span, "fraction": round(share, 4)}
         if texts is None:
             if int(row) not in keeps:
                 limit = {"required": "<=", "threshold": config.max_duplicate_fraction}

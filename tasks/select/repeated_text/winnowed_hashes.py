@@ -26,5 +26,5 @@ def build_fingerprints(ctx: Context, run_words: int, documents: Sequence[Dataset
         documents: the sources' documents.
     """
     return build_hashes(
-        ctx, STAGE, {"words": run_words}, compute_fingerprints, run_words, documents
+        ctx, STAGE, {"min_run_words": run_words}, compute_fingerprints, run_words, documents
     )

@@ -40,10 +40,12 @@ def run_alone(
     facts = {**dict.fromkeys(counts, 0), "largest_clusters": []}
     spec = DatasetSpec(MARKS, None, {}, tuple(sources))
     inputs: dict[str, Any] = {
-        "config": SelectConfig.model_validate({"languages": {}, "quality": [], **fields}),
+        "config": SelectConfig.model_validate({"languages": {}, "quality_filters": [], **fields}),
         "documents": list(sources),
-        "notes": [annotated(ctx, source) for source in sources] if notes is None else list(notes),
+        "annotations": [annotated(ctx, source) for source in sources]
+        if notes is None
+        else list(notes),
         "removals": removals,
-        "marks": build_dataset(ctx, spec, units, mark, stats=lambda _: facts),
+        "duplicate_labels": build_dataset(ctx, spec, units, mark, stats=lambda _: facts),
     }
     return select.build(ctx, select.spec(ctx, **inputs), **inputs)

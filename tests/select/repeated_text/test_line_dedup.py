@@ -156,13 +156,13 @@ def test_what_goes_is_what_the_definition_says(
         documents(ctx, "one", [one[a:b] for a, b in itertools.pairwise(bounds)]),
         documents(ctx, "other", [other]),
     ]
-    fields = {"documents": 3, "keep": keep, "scope": scope, "min_words": rng.choice([1, 15])}
+    fields = {"min_documents": 3, "keep": keep, "scope": scope, "min_words": rng.choice([1, 15])}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "tasks.select.repeated_text.pass_state.PARTITION_MEMORY_BYTES",
             rng.choice([500, 1 << 28]),
         )
-        corpus = run_alone(ctx, sources, lines=fields, max_source_loss=1)
+        corpus = run_alone(ctx, sources, line_dedup=fields, max_source_duplicate_fraction=1)
     whole = expected([one, other], lines_config(**fields))
     said = {v["id"]: v for v in ledger(corpus)}
     kept = {r["id"]: r["text"] for r in corpus.table(["id", "text"]).to_pylist()}
@@ -204,8 +204,10 @@ def test_it_is_off_by_default_and_asks_for_enough_documents(tmp_path: Path) -> N
     source = documents(ctx, "site", [rows])
     assert texts(run_alone(ctx, [source])) == [r["text"] for r in rows]
     assert not ctx.storage.list_files("lines")
-    assert texts(run_alone(ctx, [source], lines={"documents": 8})) == [r["text"] for r in rows]
-    cut = texts(run_alone(ctx, [source], lines={}))
+    assert texts(run_alone(ctx, [source], line_dedup={"min_documents": 8})) == [
+        r["text"] for r in rows
+    ]
+    cut = texts(run_alone(ctx, [source], line_dedup={}))
     assert cut == [rows[0]["text"], *(r["text"].split("\n")[1] for r in rows[1:])]
 
 
@@ -215,9 +217,9 @@ def test_documents_that_fail_a_rule_do_not_count(tmp_path: Path) -> None:
     source = documents(ctx, "site", [rows])
     notes = [annotated(ctx, source, [[note(language="de"), note(), note(), note()]])]
     fields: dict[str, Any] = {"languages": {"en": 0.5}}
-    three = run_alone(ctx, [source], notes, lines={"documents": 3}, **fields)
+    three = run_alone(ctx, [source], notes, line_dedup={"min_documents": 3}, **fields)
     assert [text.startswith(COMMON[0]) for text in texts(three)] == [True, False, False]
-    four = run_alone(ctx, [source], notes, lines={"documents": 4}, **fields)
+    four = run_alone(ctx, [source], notes, line_dedup={"min_documents": 4}, **fields)
     assert all(text.startswith(COMMON[0]) for text in texts(four))
 
 
@@ -230,7 +232,7 @@ def test_paragraphs_are_equal_however_they_are_wrapped(tmp_path: Path) -> None:
         row("site", f"{body}2\n \n{wrapped}\n\nthe end", "http://x/2"),
     ]
     source = documents(ctx, "site", [rows])
-    cut = run_alone(ctx, [source], lines={"unit": "paragraph", "documents": 2})
+    cut = run_alone(ctx, [source], line_dedup={"unit": "paragraph", "min_documents": 2})
     assert texts(cut)[1] == rows[1]["text"].replace(f"{wrapped}\n\n", "")
 
 
@@ -249,7 +251,7 @@ def test_masks_and_chapters_are_right_in_what_is_left(tmp_path: Path) -> None:
     ]
     assert len(spans) == 3
     notes = [annotated(ctx, source, [[note(), note(), note(), note(pii=spans)]])]
-    corpus = run_alone(ctx, [source], notes, lines={"documents": 3})
+    corpus = run_alone(ctx, [source], notes, line_dedup={"min_documents": 3})
     last = corpus.table().to_pylist()[-1]
     assert last["text"] == "write to <EMAIL>\nor <EMAIL> " + "and more words " * 30
     assert [last["text"][c["start"] :][:4] for c in last["chapters"]] == ["writ", "or <"]
@@ -264,7 +266,7 @@ def test_who_keeps_a_line_stays_however_short(tmp_path: Path) -> None:
     rows = [row("site", COMMON[0], "http://x/0"), *pages(3)]
     rows.append(row("site", f"{COMMON[0]}\nShort", "http://x/9"))
     source = documents(ctx, "site", [rows])
-    corpus = run_alone(ctx, [source], lines={"documents": 3})
+    corpus = run_alone(ctx, [source], line_dedup={"min_documents": 3})
     assert texts(corpus)[0] == COMMON[0]
     assert [v["reason"] for v in ledger(corpus)] == [None] * 4 + ["repeated_lines"]
     facts = corpus.stats["sources"]["site"]
@@ -275,10 +277,10 @@ def test_a_new_part_costs_itself(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = pages(8)
     alone = [row("site", "nothing in common " * 20, "http://x/n")]
-    run_alone(ctx, [documents(ctx, "site", [rows[:7], alone])], lines={})
+    run_alone(ctx, [documents(ctx, "site", [rows[:7], alone])], line_dedup={})
     stages = ("lines", "select")
     before = {stage: set(ctx.storage.list_files(f"receipts/{stage}")) for stage in stages}
-    run_alone(ctx, [documents(ctx, "site", [rows[:7], alone, rows[7:]])], lines={})
+    run_alone(ctx, [documents(ctx, "site", [rows[:7], alone, rows[7:]])], line_dedup={})
     for stage in stages:
         assert len(set(ctx.storage.list_files(f"receipts/{stage}")) - before[stage]) == 1
 
@@ -292,7 +294,7 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
         ctx = context(tmp_path / str(workers), workers)
         with ctx.cluster:
             source = documents(ctx, "one", [rows[:6], rows[6:7], rows[7:]])
-            corpus = run_alone(ctx, [source], lines={"documents": 3, "min_words": 15})
+            corpus = run_alone(ctx, [source], line_dedup={"min_documents": 3, "min_words": 15})
         assert corpus.counts.dropped["repeated_lines"]
         stores.append({name: ctx.storage.read(name) for name in ctx.storage.list_files()})
     assert {name.split("/")[0] for name in stores[0]} >= {"lines", "select"}
@@ -326,8 +328,8 @@ def test_an_address_without_a_canonical_form_names_its_site(tmp_path: Path) -> N
     source = documents(ctx, "site", [rows])
 
     def trimmed(documents: int) -> list[bool]:
-        fields = {"scope": "site", "documents": documents, "keep": "none", "min_words": 1}
-        corpus = run_alone(ctx, [source], lines=fields, max_source_loss=1)
+        fields = {"scope": "site", "min_documents": documents, "keep": "none", "min_words": 1}
+        corpus = run_alone(ctx, [source], line_dedup=fields, max_source_duplicate_fraction=1)
         return [text.startswith("own") for text in corpus.table(["text"])["text"].to_pylist()]
 
     assert trimmed(3) == [True, True, True, False, False, False, False]

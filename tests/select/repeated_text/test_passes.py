@@ -23,11 +23,14 @@ def test_a_dropped_copy_keeps_no_line_for_others(tmp_path: Path) -> None:
     own = f"{LINE}\n" + " ".join(prose(rng, 100))
     old, new = (row("site", own, f"http://x/{year}", date=f"{year}-01-01") for year in (2001, 2020))
     other = row("site", f"{LINE}\n" + " ".join(prose(rng, 100)), "http://x/other")
-    for level, name in (({"lines": {"documents": 2}}, "first"), ({"substrings": {}}, "survivor")):
+    for level, name in (
+        ({"line_dedup": {"min_documents": 2}}, "first"),
+        ({"substring_dedup": {}}, "survivor"),
+    ):
         text = other["text"] + " " + own.split("\n")[1] if name == "survivor" else other["text"]
         rows = [old, new, row("site", text, "http://x/other")]
         source = documents(ctx, "site", [rows])
-        corpus = run(ctx, [source], survivor=["newest"], **level)
+        corpus = run(ctx, [source], prefer=["newest"], **level)
         said = ledger(corpus)
         assert [verdict["reason"] for verdict in said] == ["exact_duplicate", None, None]
         assert json.loads(said[2]["evidence"])["trimmed"][name] == new["id"]
@@ -46,21 +49,24 @@ def test_what_lost_too_many_lines_keeps_no_run_for_others(tmp_path: Path) -> Non
         row("site", " ".join(prose(rng, 80)) + f"\nthen {run_of_words}", "http://x/3"),
     ]
     source = documents(ctx, "site", [rows])
-    levels: dict[str, Any] = {"lines": {"documents": 2}, "substrings": {"words": 20}}
+    levels: dict[str, Any] = {
+        "line_dedup": {"min_documents": 2},
+        "substring_dedup": {"min_run_words": 20},
+    }
     corpus = run_alone(ctx, [source], **levels)
     assert [v["reason"] for v in ledger(corpus)] == [None, "repeated_lines", None]
     assert corpus.table(["text"])["text"].to_pylist() == [rows[0]["text"], rows[2]["text"]]
-    alone = run_alone(ctx, [source], substrings={"words": 20})
+    alone = run_alone(ctx, [source], substring_dedup={"min_run_words": 20})
     assert alone.table(["text"])["text"].to_pylist()[2] == rows[2]["text"].split("\n")[0] + "\nthen"
 
 
 @pytest.mark.parametrize(
     "level",
     [
-        {"lines": {"documents": 2, "min_words": 50}},
-        {"lines": {"documents": 2, "min_words": 50, "keep": "none"}},
-        {"substrings": {"words": 20, "min_words": 50}},
-        {"substrings": {"words": 20, "action": "drop", "max_share": 0.5}},
+        {"line_dedup": {"min_documents": 2, "min_words": 50}},
+        {"line_dedup": {"min_documents": 2, "min_words": 50, "keep": "none"}},
+        {"substring_dedup": {"min_run_words": 20, "min_words": 50}},
+        {"substring_dedup": {"min_run_words": 20, "action": "drop", "max_duplicate_fraction": 0.5}},
     ],
 )
 def test_the_version_that_stays_of_a_page_stays_on_every_level(
@@ -75,7 +81,7 @@ def test_the_version_that_stays_of_a_page_stays_on_every_level(
     rows += [row("site", shared, "http://x/page", date="2020-01-01")]
     rows += [row("site", " ".join(prose(rng, 100)), "http://x/page", date="2001-01-01")]
     source = documents(ctx, "site", [rows[:3], rows[3:]])
-    corpus = run_alone(ctx, [source], survivor=["newest"], one_per_url=True, **level)
+    corpus = run_alone(ctx, [source], prefer=["newest"], dedup_urls=True, **level)
     said = ledger(corpus)
     assert [verdict["reason"] for verdict in said] == [None, None, None, "url_duplicate"]
     assert json.loads(said[3]["evidence"])["survivor"] == rows[2]["id"]
@@ -96,8 +102,8 @@ def test_a_line_that_went_covers_no_run_of_others(tmp_path: Path) -> None:
     corpus = run_alone(
         ctx,
         [documents(ctx, name, [rows]) for name, rows in sources.items()],
-        lines={"documents": 2, "keep": "none"},
-        substrings={},
+        line_dedup={"min_documents": 2, "keep": "none"},
+        substring_dedup={},
     )
     own = {r["id"]: r["text"].split("\n")[0] for rows in sources.values() for r in rows}
     (first,) = sources["b"]
@@ -125,23 +131,27 @@ def test_what_lines_left_somewhere_substrings_leave_somewhere(
             rows.append(row(name, text, f"http://{name}/{number}"))
         sources.append(documents(ctx, name, [rows]))
     levels: dict[str, Any] = {
-        "lines": {"documents": 2, "keep": keep, "min_words": 1},
-        "substrings": {"words": 10, "min_words": 1},
-        "max_source_loss": 1,
+        "line_dedup": {"min_documents": 2, "keep": keep, "min_words": 1},
+        "substring_dedup": {"min_run_words": 10, "min_words": 1},
+        "max_source_duplicate_fraction": 1,
     }
 
     def words_left(**fields: Any) -> set[str]:
         return set(" ".join(run_alone(ctx, sources, **fields).table()["text"].to_pylist()).split())
 
     left = words_left(**levels)
-    del levels["substrings"]
+    del levels["substring_dedup"]
     assert words_left(**levels) == left
 
 
 def test_levels_are_reported_by_source(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = [row("site", f"{LINE}\n{k}", f"http://x/{k}") for k in range(3)]
-    levels: dict[str, Any] = {"lines": {"documents": 2}, "substrings": {}, "one_per_url": True}
+    levels: dict[str, Any] = {
+        "line_dedup": {"min_documents": 2},
+        "substring_dedup": {},
+        "dedup_urls": True,
+    }
     facts = run_alone(ctx, [documents(ctx, "site", [rows])], **levels).stats["sources"]["site"]
     assert facts == {
         "passed_rules": 3,
@@ -164,9 +174,9 @@ def test_removal_then_run_equals_a_run_that_never_had_the_document(tmp_path: Pat
         for k in range(6)
     ]
     levels: dict[str, Any] = {
-        "lines": {"documents": 2},
-        "substrings": {"words": 20},
-        "one_per_url": True,
+        "line_dedup": {"min_documents": 2},
+        "substring_dedup": {"min_run_words": 20},
+        "dedup_urls": True,
     }
     whole = documents(ctx, "site", [rows[:3], rows[3:]])
     for gone in (0, 4):

@@ -184,14 +184,14 @@ def test_what_goes_is_what_the_definition_says(
         documents(ctx, "other", [other]),
     ]
     size = rng.randint(10, 25)
-    fields: dict[str, Any] = {"words": size, "action": action}
+    fields: dict[str, Any] = {"min_run_words": size, "action": action}
     fields |= {"min_words": rng.choice([1, 20])} if action == "trim" else {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "tasks.select.repeated_text.pass_state.PARTITION_MEMORY_BYTES",
             rng.choice([2000, 1 << 28]),
         )
-        corpus = run_alone(ctx, sources, substrings=fields, max_source_loss=1)
+        corpus = run_alone(ctx, sources, substring_dedup=fields, max_source_duplicate_fraction=1)
     kept = {r["id"]: r["text"] for r in corpus.table(["id", "text"]).to_pylist()}
     assert kept == expected([*one, *other], SubstringDedupConfig.model_validate(fields))
     original = {r["id"]: r["text"] for r in [*one, *other]}
@@ -228,21 +228,21 @@ def licence(tmp_path: Path, **fields: Any) -> Dataset:
 
 def test_it_is_off_by_default_and_looks_at_what_stays(tmp_path: Path) -> None:
     whole = licence(tmp_path).table(["text"])["text"].to_pylist()
-    cut = licence(tmp_path, substrings={}).table(["text"])["text"].to_pylist()
+    cut = licence(tmp_path, substring_dedup={}).table(["text"])["text"].to_pylist()
     assert cut == [whole[0], whole[1].split("\n\n")[1]]
-    longer = licence(tmp_path, substrings={"words": 61})
+    longer = licence(tmp_path, substring_dedup={"min_run_words": 61})
     assert longer.table(["text"])["text"].to_pylist() == whole
-    dropped = licence(tmp_path, substrings={"action": "drop", "max_share": 0.2})
+    dropped = licence(tmp_path, substring_dedup={"action": "drop", "max_duplicate_fraction": 0.2})
     assert dropped.table(["text"])["text"].to_pylist() == whole[:1]
     assert dropped.counts.dropped == {"language": 1, "repeated_substring": 1}
     proof = json.loads(ledger(dropped)[2]["evidence"])
-    assert proof["share"] == pytest.approx(60 / 260, abs=1e-4)
+    assert proof["fraction"] == pytest.approx(60 / 260, abs=1e-4)
     assert proof["survivor"] == ledger(dropped)[1]["id"]
 
 
 def test_a_limit_of_the_other_action_is_an_error() -> None:
-    with pytest.raises(ValidationError, match="max_share belongs to action drop"):
-        SubstringDedupConfig.model_validate({"max_share": 0.2})
+    with pytest.raises(ValidationError, match="max_duplicate_fraction belongs to action drop"):
+        SubstringDedupConfig.model_validate({"max_duplicate_fraction": 0.2})
     with pytest.raises(ValidationError, match="min_words belongs to action trim"):
         SubstringDedupConfig.model_validate({"action": "drop", "min_words": 1})
 
@@ -268,8 +268,8 @@ def test_lines_and_substrings_go_together(tmp_path: Path) -> None:
     ]
     notes = [annotated(ctx, source, [[note(pii=s) for s in spans]])]
     fields: dict[str, Any] = {
-        "lines": {"documents": 3, "min_words": 1},
-        "substrings": {"words": 12},
+        "line_dedup": {"min_documents": 3, "min_words": 1},
+        "substring_dedup": {"min_run_words": 12},
     }
     corpus = run_alone(ctx, [source], notes, **fields)
     for k, found in enumerate(corpus.table().to_pylist()):
@@ -293,10 +293,10 @@ def test_a_new_part_costs_itself(tmp_path: Path) -> None:
         row("site", f"{head} " + " ".join(passage(rng, 100)), f"http://x/{k}") for k in range(3)
     ]
     alone = [row("site", "nothing in common " * 30, "http://x/n")]
-    run_alone(ctx, [documents(ctx, "site", [rows[:2], alone])], substrings={})
+    run_alone(ctx, [documents(ctx, "site", [rows[:2], alone])], substring_dedup={})
     stages = ("fingerprints", "select")
     before = {stage: set(ctx.storage.list_files(f"receipts/{stage}")) for stage in stages}
-    run_alone(ctx, [documents(ctx, "site", [rows[:2], alone, rows[2:]])], substrings={})
+    run_alone(ctx, [documents(ctx, "site", [rows[:2], alone, rows[2:]])], substring_dedup={})
     for stage in stages:
         assert len(set(ctx.storage.list_files(f"receipts/{stage}")) - before[stage]) == 1
 
@@ -311,7 +311,12 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
         ctx = context(tmp_path / str(workers), workers)
         with ctx.cluster:
             source = documents(ctx, "one", [rows[:4], rows[4:5], rows[5:]])
-            corpus = run_alone(ctx, [source], substrings={"words": 12}, max_source_loss=1)
+            corpus = run_alone(
+                ctx,
+                [source],
+                substring_dedup={"min_run_words": 12},
+                max_source_duplicate_fraction=1,
+            )
         assert corpus.stats["sources"]["one"]["trimmed_repeated_substring"]
         stores.append({name: ctx.storage.read(name) for name in ctx.storage.list_files()})
     assert {name.split("/")[0] for name in stores[0]} >= {"fingerprints", "select"}

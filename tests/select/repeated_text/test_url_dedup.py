@@ -61,7 +61,7 @@ def test_one_document_stays_of_each_address(
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.select.task.CANDIDATES_PER_PARTITION", rng.choice([3, 200_000]))
-        corpus = run(ctx, sources, one_per_url=True, max_source_loss=1)
+        corpus = run(ctx, sources, dedup_urls=True, max_source_duplicate_fraction=1)
     said = {v["id"]: v for v in ledger(corpus) if v["reason"] == "url_duplicate"}
     expected = elected([one, other])
     assert {i: json.loads(v["evidence"])["survivor"] for i, v in said.items()} == expected
@@ -97,12 +97,12 @@ def test_it_is_off_by_default(tmp_path: Path) -> None:
 
 def test_a_version_that_went_takes_no_copy_with_it(tmp_path: Path) -> None:
     lost = [None, "url_duplicate", "near_duplicate"]
-    assert reasons(pages(tmp_path, [note()] * 3, one_per_url=True)) == lost
-    short = pages(tmp_path, [note()] * 3, one_per_url=True, survivor=["shortest"])
+    assert reasons(pages(tmp_path, [note()] * 3, dedup_urls=True)) == lost
+    short = pages(tmp_path, [note()] * 3, dedup_urls=True, prefer=["shortest"])
     assert reasons(short) == ["url_duplicate", None, None]
 
 
 def test_a_version_that_fails_a_rule_is_no_survivor(tmp_path: Path) -> None:
     notes = [note(language="de"), note(), note()]
-    corpus = pages(tmp_path, notes, one_per_url=True, languages={"en": 0.5})
+    corpus = pages(tmp_path, notes, dedup_urls=True, languages={"en": 0.5})
     assert reasons(corpus) == ["language", None, None]
