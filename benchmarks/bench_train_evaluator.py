@@ -34,7 +34,12 @@ STEPS, TEXTS = 60, 40
 
 def export_model(tokens: Dataset, layout: str, folder: Path) -> Path:
     """A trained model as a Hugging Face folder."""
-    settings = {"layout": layout, "kv_heads": None, "tokens": STEPS * 8 * 128, "context": 128}
+    settings = {
+        "architecture": layout,
+        "num_kv_heads": None,
+        "train_tokens": STEPS * 8 * 128,
+        "context_length": 128,
+    }
     job = TrainJob(tiny(**settings, bias=layout == "gpt2"), 1337, 300, 0, folder / "run")
     weights, _ = train(job, tokens)
     model = build_model(job.model_config)

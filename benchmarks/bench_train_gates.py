@@ -20,19 +20,26 @@ from typing import Any
 from benchmarks.train_peers import NotMeasured, Shape, Trainers
 from benchmarks.train_text import TextUnavailableError
 
-SHAPE = Shape(layers=4, width=128, heads=4, context=64, batch=12, iterations=2000)
-WHOLE = {"validation_tokens": 1 << 20, "warmup_iterations": 100, "log_every": 100}
+SHAPE = Shape(
+    num_layers=4,
+    hidden_size=128,
+    num_heads=4,
+    context_length=64,
+    global_batch_size=12,
+    iterations=2000,
+)
+WHOLE = {"validation_tokens": 1 << 20, "warmup_iterations": 100, "log_interval": 100}
 CHOICES: dict[str, dict[str, Any]] = {
     "gristmill, nanoGPT's choices, fp32": {},
     "gristmill, nanoGPT's choices, bf16, compiled": {"precision": "bf16", "compile": True},
     "gristmill, Llama's layout and Muon, bf16": {
         "precision": "bf16",
-        "layout": "llama",
+        "architecture": "llama",
         "optimizer": "muon",
-        "learning_rate": 0.01,
-        "min_ratio": 0.0,
-        "decay_embeddings": False,
-        "betas": (0.9, 0.95),
+        "lr": 0.01,
+        "min_lr_fraction": 0.0,
+        "weight_decay_embeddings": False,
+        "adam_betas": (0.9, 0.95),
     },
 }
 

@@ -40,23 +40,36 @@ from lm.data.loader import build_loader
 from lm.metrics.logger import read_jsonl
 from lm.train.loop import TrainJob, train
 from tests.servers import seaweed
+from tests.train_entry import train_config as as_train_config
 
 STAGE = Stage("tokenize", ())
 PARTS, PART_TOKENS, VOCABULARY = 4, 4_000_000, 65
 PEER_SCRIPT = Path(__file__).parent / "peers" / "loader_nanogpt.py"
 TURNS = 3
 SHAPES: dict[str, dict[str, Any]] = {
-    "0.8M parameters": {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12},
-    "10.6M parameters": {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 16},
+    "0.8M parameters": {
+        "num_layers": 4,
+        "hidden_size": 128,
+        "num_heads": 4,
+        "context_length": 64,
+        "global_batch_size": 12,
+    },
+    "10.6M parameters": {
+        "num_layers": 6,
+        "hidden_size": 384,
+        "num_heads": 6,
+        "context_length": 256,
+        "global_batch_size": 16,
+    },
 }
 TARGET = 50  # times what the model consumes
 STEPS = {"0.8M parameters": 150, "10.6M parameters": 12}
 PACKINGS: dict[str, dict[str, Any]] = {
     "concatenate": {},
-    "mask": {"packing": "mask"},
-    "best_fit": {"packing": "best_fit"},
-    "mixture, best_fit": {"packing": "best_fit", "mixture": {"books": 1, "web": 3}},
-    "concatenate, in pools": {"shuffle_tokens": 2_000_000},
+    "concatenate_masked": {"packing": "concatenate_masked"},
+    "best_fit_masked": {"packing": "best_fit_masked"},
+    "mixture, best_fit_masked": {"packing": "best_fit_masked", "mixture": {"books": 1, "web": 3}},
+    "concatenate, in pools": {"shuffle_window_tokens": 2_000_000},
 }
 
 
@@ -96,8 +109,14 @@ def corpus(storage: Storage) -> Dataset:
 
 def train_config(shape: str, **settings: Any) -> TrainConfig:
     """An entry of a recipe's ``train`` list."""
-    given = {"name": "bench", "processes": 1, "tokens": 1 << 40, **SHAPES[shape], **settings}
-    return TrainConfig.model_validate(given)
+    given = {
+        "name": "bench",
+        "num_processes": 1,
+        "train_tokens": 1 << 40,
+        **SHAPES[shape],
+        **settings,
+    }
+    return as_train_config(**given)
 
 
 def measure_loader(tokens: Dataset, config: TrainConfig, cache: Path, seconds: float) -> float:
@@ -116,9 +135,14 @@ def measure_loader(tokens: Dataset, config: TrainConfig, cache: Path, seconds: f
 def measure_training(tokens: Dataset, shape: str, folder: Path) -> tuple[float, float]:
     """Tokens per second of a whole run at its fastest here, and the share of waiting for data."""
     config = train_config(shape)
-    size = STEPS[shape] * config.sequences_per_step * config.context_length
-    changes = {"tokens": size, "threads": os.cpu_count(), "validation_tokens": 0, "log_every": 3}
-    config = train_config(shape, **changes, device="cpu", checkpoint_every=1 << 30)
+    size = STEPS[shape] * config.sequences_per_step * config.model.context_length
+    changes = {
+        "train_tokens": size,
+        "threads_per_process": os.cpu_count(),
+        "validation_tokens": 0,
+        "log_interval": 3,
+    }
+    config = train_config(shape, **changes, device="cpu", checkpoint_interval=1 << 30)
     with contextlib.redirect_stdout(io.StringIO()):  # the log's lines
         train(TrainJob(config, 1, VOCABULARY, 0, folder), tokens)
     lines = read_jsonl(folder / "metrics.jsonl")[2:]

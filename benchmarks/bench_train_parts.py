@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from lm.config.train import TrainConfig
 from lm.metrics.flops import flops_per_token, measure_matmul_flops
 from lm.models.attention import causal_attention
 from lm.models.cross_entropy import cross_entropy
@@ -19,6 +18,7 @@ from lm.models.decoder import DecoderConfig
 from lm.models.registry import build_model
 from lm.optim.optimizers import build_optimizers
 from lm.train.worker import tune_malloc
+from tests.train_entry import train_config
 
 REPETITIONS = 7
 ROWS, CONTEXT, VOCABULARY = 16, 128, 4096
@@ -97,8 +97,8 @@ def step() -> None:
     print(f"{'':28s} bf16: {rate:,.0f} tokens/s, {share:.0%} of a measured matrix product")
     updates = {}
     for name in ("muon", "adamw"):
-        config = TrainConfig.model_validate(
-            {"name": "x", "layers": 4, "width": 192, "heads": 3, "tokens": 1, "optimizer": name}
+        config = train_config(
+            name="x", num_layers=4, hidden_size=192, num_heads=3, train_tokens=1, optimizer=name
         )
         built = build_optimizers(model, config, torch.bfloat16)
         updates[name] = lambda built=built: [one.step() for one in built.values()]

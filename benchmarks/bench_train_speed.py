@@ -17,8 +17,22 @@ from pathlib import Path
 from benchmarks.train_peers import NotMeasured, Run, Shape, Trainers, with_iterations
 from benchmarks.train_text import TextUnavailableError
 
-SMALL = Shape(layers=4, width=128, heads=4, context=64, batch=12, iterations=200)
-LARGE = Shape(layers=6, width=384, heads=6, context=256, batch=16, iterations=20)
+SMALL = Shape(
+    num_layers=4,
+    hidden_size=128,
+    num_heads=4,
+    context_length=64,
+    global_batch_size=12,
+    iterations=200,
+)
+LARGE = Shape(
+    num_layers=6,
+    hidden_size=384,
+    num_heads=6,
+    context_length=256,
+    global_batch_size=16,
+    iterations=20,
+)
 Row = Callable[[], Run]
 
 

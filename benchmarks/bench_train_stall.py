@@ -26,8 +26,8 @@ from tests.lm.corpora import tiny, token_shards
 
 STEPS, EVERY = 16, 4
 SHAPE: dict[str, Any] = {
-    "layers": 6, "width": 384, "heads": 6, "kv_heads": 6, "context": 128, "batch": 8,
-    "tokens": STEPS * 8 * 128, "optimizer": "adamw", "learning_rate": 0.001,
+    "num_layers": 6, "hidden_size": 384, "num_heads": 6, "num_kv_heads": 6, "context_length": 128, "global_batch_size": 8,
+    "train_tokens": STEPS * 8 * 128, "optimizer": "adamw", "lr": 0.001,
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def run(url: str, folder: Path) -> tuple[float, list[float]]:
     """Train; returns the median step without a save and the saves' stalls, in seconds."""
     from infra.dataset.dataset import open_dataset
 
-    job = TrainJob(tiny(**SHAPE, checkpoint_every=EVERY), 1337, 300, 0, folder)
+    job = TrainJob(tiny(**SHAPE, checkpoint_interval=EVERY), 1337, 300, 0, folder)
     train(job, open_dataset(Storage(url)))
     lines = read_jsonl(folder / "metrics.jsonl")
     clocks = [line["clock"] for line in lines]

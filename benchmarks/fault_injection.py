@@ -109,14 +109,14 @@ def flow(store: Path, url: str, parallel: str, precision: str) -> None:
     torchrun.command = command
     tokens = token_shards(store)
     config = tiny(
-        processes=2,
-        parallel=parallel,
+        num_processes=2,
+        data_parallel=parallel,
         precision=precision,
-        tokens=40 * 128,
-        checkpoint_every=CHECKPOINT_INTERVAL,
-        checkpoints=url or None,
-        restarts=2,
-        store_patience=60,
+        train_tokens=40 * 128,
+        checkpoint_interval=CHECKPOINT_INTERVAL,
+        checkpoint_url=url or None,
+        max_restarts=2,
+        storage_timeout=60,
     )
     ctx = context(store, Printer())
     spec = task.spec(ctx, config=config, tokens=tokens)

@@ -41,11 +41,11 @@ from benchmarks.train_gpu_peers import OutOfMemory, Run, Size
 from benchmarks.train_gpu_report import Report
 from benchmarks.train_peers import NotMeasured
 
-SMALL = Size(layers=12, width=768, heads=12, context=1024, vocabulary=50_304)
-MEDIUM = replace(SMALL, layers=24, width=1024, heads=16)
-TWIN = replace(SMALL, heads=6)
-CHAR = Size(layers=6, width=384, heads=6, context=256, vocabulary=65)
-TINY = Size(layers=2, width=64, heads=2, context=64, vocabulary=512)
+SMALL = Size(num_layers=12, hidden_size=768, num_heads=12, context_length=1024, vocabulary=50_304)
+MEDIUM = replace(SMALL, num_layers=24, hidden_size=1024, num_heads=16)
+TWIN = replace(SMALL, num_heads=6)
+CHAR = Size(num_layers=6, hidden_size=384, num_heads=6, context_length=256, vocabulary=65)
+TINY = Size(num_layers=2, hidden_size=64, num_heads=2, context_length=64, vocabulary=512)
 PARTS = ("targets", "peers", "gate", "exact", "twin", "fits")
 MIN_SECONDS = 25.0  # seconds below which nothing is begun
 PEER_TIMEOUT_S = 120.0  # seconds that a peer may take, so that one cannot eat the others' time
@@ -58,8 +58,8 @@ SCRATCH, MIN_FREE_BYTES = (
 )  # checkpoints of runs lie there if it has that much
 # nanoGPT, config/train_shakespeare_char.py; patience as it keeps the best checkpoint.
 GATE: dict[str, Any] = {
-    "batch": 64, "micro_batch": 64, "iterations": 5000, "warmup_iterations": 100, "dropout": 0.2,
-    "validation_tokens": 1 << 20, "validation_every": 250, "log_every": 50, "patience": 8,
+    "global_batch_size": 64, "micro_batch_size": 64, "iterations": 5000, "warmup_iterations": 100, "dropout": 0.2,
+    "validation_tokens": 1 << 20, "validation_interval": 250, "log_interval": 50, "early_stopping_patience": 8,
 }  # fmt: skip
 
 
@@ -88,8 +88,8 @@ class Session:
         """The product's loop, bf16, compiled, with AdamW unless told otherwise."""
         given = {
             **vars(size), "name": "gpu", "device": self.device, "precision": "bf16",
-            "compile": not self.options.smoke, "batch": batch, "micro_batch": batch,
-            "iterations": 60, "log_every": 10, "learning_rate": 6e-4, **settings,
+            "compile": not self.options.smoke, "global_batch_size": batch, "micro_batch_size": batch,
+            "iterations": 60, "log_interval": 10, "lr": 6e-4, **settings,
         }  # fmt: skip
         if SCRATCH.is_dir() and shutil.disk_usage(SCRATCH).free > MIN_FREE_BYTES:
             given["scratch"] = str(SCRATCH)
@@ -123,8 +123,8 @@ def run_targets(s: Session) -> None:
         parts = (2,) if s.options.smoke else passes
 
         def measure(most: int, size: Size = size, batch: int = batch) -> Run:
-            short = {"iterations": 12, "log_every": 2} if s.options.smoke else {}
-            return s.ours(size, batch, s.remaining_s(200.0), micro_batch=most, **short)
+            short = {"iterations": 12, "log_interval": 2} if s.options.smoke else {}
+            return s.ours(size, batch, s.remaining_s(200.0), micro_batch_size=most, **short)
 
         run = s.row(name, size, parts, measure)
         share = s.report.peak_fraction(size, run) if run else None
@@ -166,9 +166,20 @@ def run_gate(s: Session) -> None:
     settings = {**{k: v for k, v in vars(CHAR).items() if k != "vocabulary"}, **GATE}
     settings |= {"name": "gate", "device": s.device, "precision": "bf16", "compile": True}
     if s.options.smoke:
-        settings |= {"layers": 1, "width": 32, "heads": 2, "context": 32, "batch": 4}
-        settings |= {"micro_batch": 4, "iterations": 20, "warmup_iterations": 2, "log_every": 5}
-        settings |= {"validation_tokens": 512, "validation_every": 10, "compile": False}
+        settings |= {
+            "num_layers": 1,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "context_length": 32,
+            "global_batch_size": 4,
+        }
+        settings |= {
+            "micro_batch_size": 4,
+            "iterations": 20,
+            "warmup_iterations": 2,
+            "log_interval": 5,
+        }
+        settings |= {"validation_tokens": 512, "validation_interval": 10, "compile": False}
     if s.options.text is None and s.options.smoke:
         settings["vocabulary"] = CHAR.vocabulary
     try:
@@ -182,7 +193,7 @@ def run_gate(s: Session) -> None:
     best = run.details["best_validation_loss"]
     s.report.print_line(f"gate: best {best:.4f}, last {run.details['validation_loss']:.4f}")
     size = Size(**{name: settings.get(name, value) for name, value in vars(CHAR).items()})
-    s.report.row("gristmill, 10.65 M, dropout 0.2", size, settings["batch"], run)
+    s.report.row("gristmill, 10.65 M, dropout 0.2", size, settings["global_batch_size"], run)
     s.report.check_target(what, None if s.options.smoke else best, lambda v: v <= 1.48, "{:.4f}")
 
 
@@ -223,10 +234,10 @@ def run_twin(s: Session) -> None:
     """Ours beside modded-nanogpt's script: the same heads, step, untied head and optimizer's kind."""
     size = TINY if s.options.smoke else TWIN
     batch, count, parts = (4, 6, (2,)) if s.options.smoke else (512, 12, (64, 32))
-    settings = {"layout": "llama", "tied": False, "optimizer": "muon", "learning_rate": 0.01}
+    settings = {"architecture": "llama", "tie_embeddings": False, "optimizer": "muon", "lr": 0.01}
 
     def measure(most: int) -> Run:
-        short = {"iterations": count, "log_every": 2, "micro_batch": most}
+        short = {"iterations": count, "log_interval": 2, "micro_batch_size": most}
         return s.ours(size, batch, s.remaining_s(PEER_TIMEOUT_S), **settings, **short)
 
     s.row("gristmill, twin of modded", size, parts, measure)
@@ -235,7 +246,7 @@ def run_twin(s: Session) -> None:
 def find_max_batches(s: Session) -> None:
     """Double each one's batch until it no longer fits, all of them in turns."""
     size = TINY if s.options.smoke else SMALL
-    short = {"iterations": 4, "log_every": 2}
+    short = {"iterations": 4, "log_interval": 2}
     tries: dict[str, Callable[[int, float], Run]] = {
         "gristmill, 124 M": lambda b, t: s.ours(size, b, t, **short), **peer_runs(s)
     }  # fmt: skip

@@ -33,6 +33,7 @@ from lm.models.weights import WEIGHTS
 from lm.train import loop
 from lm.train.loop import TrainJob, train
 from lm.train.worker import set_deterministic
+from tests.train_entry import train_config
 
 VOCABULARY, SEED = 2048, 1337
 
@@ -40,12 +41,12 @@ VOCABULARY, SEED = 2048, 1337
 def config(device: str, steps: int, **changes: Any) -> TrainConfig:
     """A model of some three million parameters with everything that draws or averages."""
     given: dict[str, Any] = {
-        "name": "exact", "layers": 4, "width": 192, "heads": 3, "context": 128, "batch": 16,
-        "tokens": steps * 16 * 128, "processes": 1, "threads": 2, "device": device, "restarts": 0,
-        "learning_rate": 0.001, "warmup": 0.2,
-        "log_every": 1, "checkpoint_every": 1 << 30, "validation_every": 1 << 30,
+        "name": "exact", "num_layers": 4, "hidden_size": 192, "num_heads": 3, "context_length": 128, "global_batch_size": 16,
+        "train_tokens": steps * 16 * 128, "num_processes": 1, "threads_per_process": 2, "device": device, "max_restarts": 0,
+        "lr": 0.001, "warmup_fraction": 0.2,
+        "log_interval": 1, "checkpoint_interval": 1 << 30, "validation_interval": 1 << 30,
     }  # fmt: skip
-    return TrainConfig.model_validate(given | changes)
+    return train_config(**given | changes)
 
 
 def check_resume(folder: Path, device: str, steps: int, *, compiled: bool) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def check_resume(folder: Path, device: str, steps: int, *, compiled: bool) -> di
     tokens = shards(draw_ids(VOCABULARY), VOCABULARY, folder / "store")
     half = steps // 2
     settings = config(
-        device, steps, deterministic=True, dropout=0.1, ema=0.99, compile=compiled,
-        checkpoint_every=half, keep=3,
+        device, steps, deterministic=True, dropout=0.1, ema_decay=0.99, compile=compiled,
+        checkpoint_interval=half, keep_last=3,
     )  # fmt: skip
     whole, resumed = folder / "whole", folder / "resumed"
     for at in (whole, resumed):
@@ -92,7 +93,7 @@ def compare_nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
     init_process_group(backend, init_method=meeting, rank=0, world_size=1)
     found = {}
     for way in ("ddp", "fsdp"):
-        settings = config(device, steps, precision="fp32", parallel=way)
+        settings = config(device, steps, precision="fp32", data_parallel=way)
         # `spread` leaves a single process's model as it is.
         with patch.object(loop, "spread", parallel.wrap_data_parallel):
             theirs = train_losses(tokens, folder / way, settings)

@@ -40,10 +40,10 @@ class OutOfMemory(NotMeasured):
 class Size:
     """A decoder's shape as all of them take it."""
 
-    layers: int
-    width: int
-    heads: int
-    context: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    context_length: int
     vocabulary: int
 
 
@@ -105,7 +105,7 @@ def ours(settings: Mapping[str, Any], seconds: float, text: Path | None = None) 
     given = json.dumps(dict(settings))
     command = [sys.executable, "-m", "benchmarks.train_ours", str(text or "-"), given]
     told = json.loads(run_command(command, seconds).splitlines()[-1])
-    tokens = settings["batch"] * settings["context"]
+    tokens = settings["global_batch_size"] * settings["context_length"]
     middle = statistics.median(told.pop("ms")) / 1e3
     return Run(tokens, middle, told["compile_seconds"], told["memory_bytes"], told)
 
@@ -113,7 +113,7 @@ def ours(settings: Mapping[str, Any], seconds: float, text: Path | None = None) 
 def huggingface(size: Size, batch: int, seconds: float, *, device: str, iterations: int) -> Run:
     """Hugging Face's Trainer on its GPT-2: SDPA (its default), bf16, compiled, fused AdamW."""
     given = {
-        **vars(size), "threads": 8, "batch": batch, "precision": "bf16", "device": device,
+        **vars(size), "threads_per_process": 8, "global_batch_size": batch, "precision": "bf16", "device": device,
         "iterations": iterations, "warm": min(WARMUP_STEPS, iterations // 2),
     }  # fmt: skip
     script = str(HERE / "peers" / "train_huggingface.py")
@@ -122,7 +122,7 @@ def huggingface(size: Size, batch: int, seconds: float, *, device: str, iteratio
     )
     middle = told.get("mean_ms") or statistics.median(told["ms"])
     compiled, peak = told.get("compile_seconds"), told.get("memory_bytes")
-    return Run(batch * size.context, middle / 1e3, compiled, peak, told)
+    return Run(batch * size.context_length, middle / 1e3, compiled, peak, told)
 
 
 def nanogpt(repository: Path | None, size: Size, batch: int, seconds: float) -> Run:
@@ -133,7 +133,7 @@ def nanogpt(repository: Path | None, size: Size, batch: int, seconds: float) -> 
         repository / "bench.py",
         {
             r"n_layer = \d+, n_head = \d+, n_embd = \d+": (
-                f"n_layer = {size.layers}, n_head = {size.heads}, n_embd = {size.width}"
+                f"n_layer = {size.num_layers}, n_head = {size.num_heads}, n_embd = {size.hidden_size}"
             ),
             r"( +)if stage == 1:\n": (
                 r"\1print(f'stage {stage} {dt} {num_steps}', flush=True)" + "\n" + r"\g<0>"
@@ -142,7 +142,7 @@ def nanogpt(repository: Path | None, size: Size, batch: int, seconds: float) -> 
         },
     )
     switches = [
-        f"--batch_size={batch}", f"--block_size={size.context}", "--dtype=bfloat16",
+        f"--batch_size={batch}", f"--block_size={size.context_length}", "--dtype=bfloat16",
         "--compile=True", "--real_data=False",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ def nanogpt(repository: Path | None, size: Size, batch: int, seconds: float) -> 
         for name in ("model.py", "configurator.py"):
             shutil.copy(repository / name, folder)
         told = run_command([sys.executable, "bench.py", *switches], seconds, Path(folder))
-    return parse_bench(told, batch * size.context)
+    return parse_bench(told, batch * size.context_length)
 
 
 def parse_bench(stdout: str, tokens: int) -> Run:

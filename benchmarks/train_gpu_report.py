@@ -68,7 +68,7 @@ def attention(backend: str, heads: int) -> float | str:
 
 def matrices(size: Size) -> float:
     """N: 12 d^2 per block in all of these shapes, and the head."""
-    return 12.0 * size.layers * size.width**2 + size.vocabulary * size.width
+    return 12.0 * size.num_layers * size.hidden_size**2 + size.vocabulary * size.hidden_size
 
 
 class Report:
@@ -91,7 +91,7 @@ class Report:
 
     def speed(self, size: Size, run: Run) -> float:
         """Operations per second by 6 N + 12 L d T per token."""
-        each = 6 * matrices(size) + 12.0 * size.layers * size.width * size.context
+        each = 6 * matrices(size) + 12.0 * size.num_layers * size.hidden_size * size.context_length
         return each * run.tokens / run.seconds
 
     def peak_fraction(self, size: Size, run: Run) -> float | None:
@@ -103,7 +103,7 @@ class Report:
         """One line for one measured configuration; ``batch``: sequences per pass."""
         share = self.peak_fraction(size, run)
         parts = [
-            f"{name:32}{batch:4} x {size.context}",
+            f"{name:32}{batch:4} x {size.context_length}",
             f"{1e3 * run.seconds:9.1f} ms",
             f"{run.tokens / run.seconds:12,.0f} tokens/s",
             f"{share:6.1%} of the datasheet" if share is not None else "",

@@ -1,12 +1,12 @@
 """One run of ours over tiny Shakespeare in a process of its own, for benchmarks to start.
 
-    python -m benchmarks.train_ours TEXT '{"iterations": 200, "layers": 4, ...}'
+    python -m benchmarks.train_ours TEXT '{"iterations": 200, "num_layers": 4, ...}'
 
-The settings are those of an entry of a recipe's ``train`` list, besides ``iterations``, ``seed`` and
+The settings are those of an entry of a recipe's ``train`` list without its sections, besides ``iterations``, ``seed`` and
 ``scratch``, a folder for tokens and checkpoints.
 With ``-`` for the text ids are drawn, from as many as the setting ``vocabulary`` says.
 Prints one line of JSON: ``ms`` per iteration between lines of the log, ``memory_bytes``, ``loss``
-and, if they were asked for, ``validation_loss`` and ``best_validation_loss`` (with ``patience``).
+and, if they were asked for, ``validation_loss`` and ``best_validation_loss`` (with ``early_stopping_patience``).
 """
 
 import json
@@ -19,28 +19,28 @@ from typing import Any
 import torch
 
 from benchmarks.train_text import Ids, draw_ids, encode_text, shakespeare, shards
-from lm.config.train import TrainConfig
 from lm.metrics.logger import read_jsonl
 from lm.train.loop import TrainJob, train
 from lm.train.worker import tune_malloc
+from tests.train_entry import train_config
 
 NANOGPT: dict[str, Any] = {
     "name": "ours",
-    "layout": "gpt2",
+    "architecture": "gpt2",
     "optimizer": "adamw",
-    "learning_rate": 1e-3,
-    "min_ratio": 0.1,
+    "lr": 1e-3,
+    "min_lr_fraction": 0.1,
     "weight_decay": 0.1,
-    "decay_embeddings": True,
-    "betas": (0.9, 0.99),
-    "clip": 1.0,
+    "weight_decay_embeddings": True,
+    "adam_betas": (0.9, 0.99),
+    "max_grad_norm": 1.0,
     "precision": "fp32",
-    "processes": 1,
-    "threads": 2,
+    "num_processes": 1,
+    "threads_per_process": 2,
     "device": "cpu",
     "validation_tokens": 0,
-    "validation_every": 1 << 30,
-    "checkpoint_every": 1 << 30,
+    "validation_interval": 1 << 30,
+    "checkpoint_interval": 1 << 30,
 }
 
 
@@ -51,10 +51,12 @@ def run(ids: dict[str, Ids], vocabulary: int, settings: dict[str, Any]) -> dict[
     """Train; nanoGPT's choices are the default of everything but the shape."""
     iterations, seed = settings.pop("iterations"), settings.pop("seed", 1337)
     scratch = settings.pop("scratch", None)
-    tokens = iterations * settings["batch"] * settings["context"]
+    tokens = iterations * settings["global_batch_size"] * settings["context_length"]
     warmup = settings.pop("warmup_iterations", 0) / iterations
-    config = TrainConfig.model_validate({**NANOGPT, "tokens": tokens, "warmup": warmup, **settings})
-    torch.set_num_threads(config.threads_per_process)
+    config = train_config(
+        **{**NANOGPT, "train_tokens": tokens, "warmup_fraction": warmup, **settings}
+    )
+    torch.set_num_threads(config.run.threads_per_process)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         tokens_at = shards(ids, vocabulary, Path(folder, "store"))
         job = TrainJob(config, seed, vocabulary, 0, Path(folder, "run"))

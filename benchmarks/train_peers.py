@@ -38,19 +38,19 @@ class NotMeasured(Exception):
 class Shape:
     """What all trainers are given alike."""
 
-    layers: int
-    width: int
-    heads: int
-    context: int
-    batch: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    context_length: int
+    global_batch_size: int
     iterations: int
-    threads: int = 2
+    threads_per_process: int = 2
     precision: str = "fp32"
 
     @property
     def tokens(self) -> int:
         """Per iteration."""
-        return self.batch * self.context
+        return self.global_batch_size * self.context_length
 
 
 @dataclass(frozen=True)
@@ -97,23 +97,25 @@ class Trainers:
     def ours(self, shape: Shape, **settings: Any) -> Run:
         """Ours with nanoGPT's choices, but for ``settings`` of an entry of a recipe's list."""
         given = {
-            "layers": shape.layers,
-            "width": shape.width,
-            "heads": shape.heads,
-            "context": shape.context,
-            "batch": shape.batch,
+            "num_layers": shape.num_layers,
+            "hidden_size": shape.hidden_size,
+            "num_heads": shape.num_heads,
+            "context_length": shape.context_length,
+            "global_batch_size": shape.global_batch_size,
             "iterations": shape.iterations,
-            "threads": shape.threads,
+            "threads_per_process": shape.threads_per_process,
             "precision": shape.precision,
-            "log_every": 10 if shape.iterations >= 100 else 2,  # nanoGPT's and our own default: 10
+            "log_interval": 10
+            if shape.iterations >= 100
+            else 2,  # nanoGPT's and our own default: 10
             **settings,
         }
         answer = run_json(
             [sys.executable, "-m", "benchmarks.train_ours", str(self.text), json.dumps(given)],
-            shape.threads,
+            shape.threads_per_process,
         )
         lines = answer.pop("ms")
-        return Run(tuple(lines[-(-WARMUP_ITERATIONS // given["log_every"]) :]), answer)
+        return Run(tuple(lines[-(-WARMUP_ITERATIONS // given["log_interval"]) :]), answer)
 
     def nanogpt(self, shape: Shape, *, compiled: bool = False) -> Run:
         """Its ``train.py`` as its README runs it on a CPU, without evaluations between."""
@@ -129,7 +131,7 @@ class Trainers:
         score = SCRIPTS / "train_nanogpt_score.py"
         told = _run(
             [sys.executable, str(score), *map(str, (self.repository, checkpoint, self.held_out))],
-            shape.threads,
+            shape.threads_per_process,
         )
         return float(told.splitlines()[-1])  # the model tells its size first
 
@@ -141,14 +143,14 @@ class Trainers:
         options = {
             "device": "cpu", "compile": compiled, "eval_iters": 1, "log_interval": 1,
             "dtype": {"fp32": "float32", "bf16": "bfloat16"}[shape.precision],
-            "block_size": shape.context, "batch_size": shape.batch, "n_layer": shape.layers,
-            "n_head": shape.heads, "n_embd": shape.width, "max_iters": shape.iterations,
+            "block_size": shape.context_length, "batch_size": shape.global_batch_size, "n_layer": shape.num_layers,
+            "n_head": shape.num_heads, "n_embd": shape.hidden_size, "max_iters": shape.iterations,
             "lr_decay_iters": shape.iterations, "dropout": 0.0, "out_dir": "out-bench",
             "eval_interval": shape.iterations if save else 1 << 30, "always_save_checkpoint": save,
         }  # fmt: skip
         switches = [f"--{name}={value}" for name, value in options.items()]
         command = [sys.executable, "train_bench.py", "config/train_shakespeare_char.py", *switches]
-        return _run(command, shape.threads, self.repository)
+        return _run(command, shape.threads_per_process, self.repository)
 
     def huggingface(self, shape: Shape) -> Run:
         """Hugging Face's Trainer on its GPT-2."""
@@ -160,7 +162,7 @@ class Trainers:
 
     def _peer(self, script: str, packages: Sequence[str], shape: Shape, *more: str) -> Run:
         command = [str(peer_interpreter(packages)), str(SCRIPTS / script), str(self.train)]
-        answer = run_json([*command, json.dumps(vars(shape)), *more], shape.threads)
+        answer = run_json([*command, json.dumps(vars(shape)), *more], shape.threads_per_process)
         return Run(tuple(answer.pop("ms")[WARMUP_ITERATIONS:]), answer)
 
 

@@ -19,7 +19,7 @@ This page is written from the recipe's own model by `make docs`; a test keeps th
 A recipe is one YAML file. Unknown keys are errors, and so are wrong values: both name the field.
 `${NAME}` and `${NAME:-default}` in a string are taken from the environment. On the command line,
 `--set section.key=value` overrides a value (entries of a list by position or name:
-`--set train.tiny.layers=2`), and `--storage URL` the storage.
+`--set train.tiny.model.num_layers=2`), and `--storage URL` the storage.
 """
 
 

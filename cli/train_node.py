@@ -20,10 +20,10 @@ POLL_INTERVAL_S = 5.0  # seconds between two looks at what the first machine has
 
 @click.command()
 @recipe_options
-@click.option("--model", "name", required=True, help="an entry of train with nodes above 1")
+@click.option("--model", "name", required=True, help="an entry of train with run.num_nodes above 1")
 @handle_errors
 def train_node(path: str, storage: str | None, overrides: tuple[str, ...], name: str) -> None:
-    """Lend this machine to a training that another one runs (train.nodes)."""
+    """Lend this machine to a training that another one runs (train.run.num_nodes)."""
     recipe = load_recipe(path, overrides, storage)
     config = _find_entry(recipe, name)
     folder = _wait_for_model_path(recipe, name)
@@ -39,9 +39,9 @@ def _find_entry(recipe: Recipe, name: str) -> TrainConfig:
     if found is None:
         there = ", ".join(entry.name for entry in recipe.train) or "none"
         raise UserError(f"--model {name}: train has {there}")
-    if found.num_nodes == 1 or found.rendezvous is None:
-        raise UserError(f"train.{name}.nodes: 1, so there is nothing to join")
-    local_address(found.rendezvous)  # said now, if there is no way to it
+    if found.run.num_nodes == 1 or found.run.rendezvous is None:
+        raise UserError(f"train.{name}.run.num_nodes: 1, so there is nothing to join")
+    local_address(found.run.rendezvous)  # said now, if there is no way to it
     return found
 
 

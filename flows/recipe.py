@@ -68,10 +68,10 @@ class Recipe(ConfigModel):
                 raise ValueError(f"two entries of {what} are named {twice[0]!r}")
         sources = [source.name for source in self.sources]
         for entry in self.train:
-            for name in entry.mixture or ():
+            for name in entry.data.mixture or ():
                 if name not in sources:
                     raise ValueError(
-                        f"train.{entry.name}.mixture.{name}: no source has this name; there are "
+                        f"train.{entry.name}.data.mixture.{name}: no source has this name; there are "
                         f"{', '.join(sorted(sources))}"
                     )
         for place, entry in enumerate(self.train):
@@ -82,9 +82,9 @@ class Recipe(ConfigModel):
                 "evaluate needs held-out documents: set tokenize.validation_fraction above 0"
             )
         for entry in self.train:
-            if entry.early_stopping_patience and not self.tokenize.validation_fraction:
+            if entry.optim.early_stopping_patience and not self.tokenize.validation_fraction:
                 raise ValueError(
-                    f"train.{entry.name}.patience needs held-out documents: set "
+                    f"train.{entry.name}.optim.early_stopping_patience needs held-out documents: set "
                     "tokenize.validation_fraction above 0"
                 )
         return self
@@ -96,14 +96,14 @@ class Recipe(ConfigModel):
         if base is None:
             there = ", ".join(other.name for other in earlier) or "none"
             raise ValueError(
-                f"train.{entry.name}.start_from: {entry.init_from!r} is no entry of train that "
+                f"train.{entry.name}.init_from: {entry.init_from!r} is no entry of train that "
                 f"stands before this one; there is {there}"
             )
-        own, others = entry.architecture_key(), base.architecture_key()
+        own, others = entry.model.architecture_key(), base.model.architecture_key()
         for name, value in own.items():
             if others.get(name) != value:
                 raise ValueError(
-                    f"train.{entry.name}.{name}: {value!r}, but {base.name}, whose weights it "
+                    f"train.{entry.name}.model.{name}: {value!r}, but {base.name}, whose weights it "
                     f"starts with, has {others.get(name)!r}"
                 )
 
@@ -140,7 +140,7 @@ def load_recipe(path: str, overrides: Sequence[str] = (), storage: str | None = 
         path: a YAML file. ``${NAME}`` and ``${NAME:-default}`` in its strings are replaced from
             the environment.
         overrides: ``section.key=value`` each, the value in YAML; list entries are chosen by
-            position or by name, as in ``train.tiny.layers=2``.
+            position or by name, as in ``train.tiny.model.num_layers=2``.
         storage: replaces the recipe's ``storage``.
 
     Raises:

@@ -58,13 +58,13 @@ class StepTimer(TrainerCallback):
 def main() -> None:
     """Train and print."""
     path, given = sys.argv[1], json.loads(sys.argv[2])
-    torch.set_num_threads(given["threads"])
+    torch.set_num_threads(given["threads_per_process"])
     config: Any = GPT2Config(
         vocab_size=given.get("vocabulary", 65),
-        n_positions=given["context"],
-        n_embd=given["width"],
-        n_layer=given["layers"],
-        n_head=given["heads"],
+        n_positions=given["context_length"],
+        n_embd=given["hidden_size"],
+        n_layer=given["num_layers"],
+        n_head=given["num_heads"],
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -78,7 +78,7 @@ def main() -> None:
         arguments = TrainingArguments(
             output_dir=folder,
             max_steps=given["iterations"],
-            per_device_train_batch_size=given["batch"],
+            per_device_train_batch_size=given["global_batch_size"],
             learning_rate=1e-3,
             lr_scheduler_type="cosine",
             warmup_steps=10,
@@ -95,8 +95,8 @@ def main() -> None:
             disable_tqdm=True,
             bf16=given["precision"] == "bf16",
         )  # fmt: skip
-        count = given["iterations"] * given["batch"]
-        data = Windows(path, given["context"], count, config.vocab_size)
+        count = given["iterations"] * given["global_batch_size"]
+        data = Windows(path, given["context_length"], count, config.vocab_size)
         trainer = Trainer(
             model=GPT2LMHeadModel(config), args=arguments, train_dataset=data, callbacks=[clock]
         )

@@ -62,13 +62,13 @@ def main() -> None:
 
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    torch.set_num_threads(given["threads"])
+    torch.set_num_threads(given["threads_per_process"])
     shape = GPTConfig(
-        block_size=given["context"],
+        block_size=given["context_length"],
         vocab_size=65,
-        n_layer=given["layers"],
-        n_head=given["heads"],
-        n_embd=given["width"],
+        n_layer=given["num_layers"],
+        n_head=given["num_heads"],
+        n_embd=given["hidden_size"],
         dropout=0.0,
         bias=False,
     )
@@ -84,8 +84,8 @@ def main() -> None:
         enable_model_summary=False,
         precision="bf16-mixed" if given["precision"] == "bf16" else 32,
     )
-    data = Windows(path, given["context"], given["iterations"] * given["batch"])
-    trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=given["batch"]))
+    data = Windows(path, given["context_length"], given["iterations"] * given["global_batch_size"])
+    trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=given["global_batch_size"]))
     ms = [1e3 * (b - a) for a, b in pairwise(module.at)]
     sys.stdout.write(json.dumps({"ms": ms, "version": lightning.__version__}) + "\n")
 

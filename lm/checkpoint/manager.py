@@ -148,7 +148,7 @@ class CheckpointManager:
         """Copy the state and begin to write it.
 
         If the save before this one is still being written, this one waits as long as a step takes
-        and is then left out, unless it must be made or ``keep_every`` asks for it.
+        and is then left out, unless it must be made or ``keep_interval`` asks for it.
 
         Args:
             step: steps done.

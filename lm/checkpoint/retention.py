@@ -75,8 +75,8 @@ class CheckpointStore:
         return cls(
             Storage(url or str(folder / "checkpoints")),
             folder,
-            config.keep_last,
-            config.keep_interval,
-            config.storage_timeout,
+            config.run.keep_last,
+            config.run.keep_interval,
+            config.run.storage_timeout,
             ResumePoint(**resume_point) if resume_point else None,
         )

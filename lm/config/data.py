@@ -1,4 +1,4 @@
-"""What a run learns from and in which portions: a part of an entry of the recipe's `train` list."""
+"""The `data` section of an entry of the recipe's `train` list: tokens, batches and their order."""
 
 from typing import Literal
 
@@ -9,16 +9,9 @@ from lm.data.mixture import cycle_counts
 
 
 class DataConfig(ConfigModel):
-    """How much, how it is cut, and what is held beside it."""
+    """How much to train on, how documents become rows and steps, and how much to validate on."""
 
-    init_from: str | None = Field(
-        None,
-        description=(
-            "an entry of `train` that stands before this one: its weights are what this one starts "
-            "with, in a stage of its own (docs/train.md, Stages); default: random weights"
-        ),
-    )
-    train_tokens: int = Field(ge=1, description="tokens to train on, in all")
+    train_tokens: int = Field(ge=1, description="number of tokens to train on in total")
     global_batch_size: int | None = Field(
         None,
         ge=1,
@@ -31,45 +24,46 @@ class DataConfig(ConfigModel):
         None,
         ge=1,
         description=(
-            "sequences per process in one pass, gradients being accumulated over passes; "
-            "default: what makes at most 4,096 tokens on a CPU, 65,536 on a GPU"
+            "sequences per process in one forward and backward pass; gradients are accumulated "
+            "over the passes of a step; default: at most 4,096 tokens on a CPU, 65,536 on a GPU"
         ),
     )
-    packing: Literal["concatenate", "mask", "best_fit"] = Field(
+    packing: Literal["concatenate", "concatenate_masked", "best_fit_masked"] = Field(
         "concatenate",
         description=(
-            "how documents share rows. concatenate: one after the other, cut every `context` "
-            "tokens; mask: the same rows, but nothing looks across the end of a document; "
-            "best_fit: documents whole where they fit, and masked (Ding et al. 2024, "
-            "arXiv:2404.10830)"
+            "how documents are put into rows. concatenate: one after the other, cut every "
+            "context_length tokens; concatenate_masked: the same rows, but attention stops at the "
+            "end of a document; best_fit_masked: documents whole where they fit, and masked "
+            "(Ding et al. 2024, arXiv:2404.10830)"
         ),
     )
     mixture: dict[str, float] | None = Field(
         None,
         description=(
-            "source: weight; of every 1,024 samples each source has its share to the sample, "
-            "sources not named have none; default: every document once per epoch"
+            "source: weight; in every 1,024 samples each source has exactly its fraction, and "
+            "sources that are not named have none; default: every document once per epoch"
         ),
     )
     shuffle_window_tokens: int = Field(
         268_435_456,
         ge=1,
         description=(
-            "about so many tokens are shuffled, and of a remote store kept at hand, at a time; "
-            "a corpus of at most that many is shuffled as a whole"
+            "approximate number of tokens that are shuffled, and downloaded from a remote store, "
+            "at a time; a corpus of at most that many is shuffled as a whole"
         ),
     )
     shard_cache_bytes: int = Field(
         4_294_967_296,
         ge=1,
-        description="bytes of a remote store's shards that are kept on this machine, at most",
+        description="maximum bytes of a remote store's token shards that this machine caches",
     )
     validation_tokens: int | None = Field(
         None,
         ge=0,
         description=(
-            "held-out tokens that the validation loss is taken over, at most; at least one row of "
-            "`context`, or 0: no validation; default: 65,536, or one row if that is longer"
+            "maximum number of held-out tokens for the validation loss; at least one row of "
+            "context_length tokens, or 0 for no validation; default: 65,536, or one row if that "
+            "is longer"
         ),
     )
 

@@ -1,52 +1,87 @@
-"""How a run is watched, kept and restarted: a part of an entry of the recipe's `train` list."""
+"""The `run` section of an entry of the recipe's `train` list: processes, precision, checkpoints."""
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from infra.config import ConfigModel
 
-# No weight depends on these fields, so changing one does not train again.
-OPERATIONAL_FIELDS = frozenset(
-    {
-        "name",
-        "log_every",
-        "mlflow",
-        "validation_every",
-        "checkpoint_every",
-        "keep",
-        "keep_every",
-        "checkpoints",
-        "cache_bytes",
-        "store_patience",
-        "restarts",
-        "branches",
-        "nodes",
-        "rendezvous",
-    }
-)
+MAX_PROCESSES_PER_NODE = 1024  # a larger number is a typing error and would exhaust the machine
 
 
 class RunConfig(ConfigModel):
-    """Checkpoints, validations, restarts and the log."""
+    """Where and how a training runs: hardware, validation, checkpoints, restarts and logs."""
 
+    num_processes: int = Field(
+        2,
+        ge=1,
+        description=(
+            "number of processes (data parallel), one per core or GPU; on a machine with one GPU: 1"
+        ),
+    )
+    threads_per_process: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description=(
+            "threads per process on a CPU; not taken from the machine, because the order in which "
+            "sums are formed, and so the weights' last bits, depends on it"
+        ),
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description=(
+            "auto: GPUs if there is one for every process, else the CPU (a machine with fewer "
+            "GPUs than processes gives a warning)"
+        ),
+    )
+    precision: Literal["bf16", "fp16", "fp32"] = Field(
+        "bf16",
+        description=(
+            "type of the matrix products (autocast); weights and sums are always fp32. fp16 scales "
+            "the loss (Micikevicius et al. 2018, arXiv:1710.03740)"
+        ),
+    )
+    data_parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description=(
+            "ddp: every process holds all weights; fsdp: weights, gradients and optimizer state "
+            "are sharded over the processes (PyTorch's fully_shard)"
+        ),
+    )
+    activation_checkpointing: bool = Field(
+        False,
+        description=(
+            "recompute the blocks' activations in the backward pass instead of keeping them: "
+            "about a third more computation for a fraction of the memory"
+        ),
+    )
+    compile: bool = Field(
+        False, description="use torch.compile; the first step then takes tens of seconds"
+    )
+    deterministic: bool = Field(
+        False, description="on a GPU: only kernels that give the same bits each time; slower"
+    )
     validation_interval: int = Field(
         100, ge=1, description="steps between validations; the last step is always followed by one"
     )
     checkpoint_interval: int = Field(
-        100, ge=1, description="steps between checkpoints; the last step is always kept"
+        100, ge=1, description="steps between checkpoints; the last step is always saved"
     )
     keep_last: int = Field(
         2,
         ge=2,
         description=(
-            "number of newest complete checkpoints to keep; not fewer than two, since the newest may "
-            "hold the update that spoils the weights, and a branch then begins at the one before"
+            "number of newest complete checkpoints to keep; at least two, because the newest may "
+            "hold the update that made the loss diverge, and a rollback then starts from the one "
+            "before"
         ),
     )
     keep_interval: int = Field(
         0,
         ge=0,
         description=(
-            "checkpoints whose step is a multiple of this stay as well, and are committed with the "
+            "checkpoints whose step is a multiple of this are kept as well, and committed with the "
             "model; 0: none"
         ),
     )
@@ -54,48 +89,76 @@ class RunConfig(ConfigModel):
         None,
         min_length=1,
         description=(
-            "folder or URL, such as s3://bucket/checkpoints, below which checkpoints are kept while "
-            "the run lasts; default: this machine's cache"
+            "folder or URL, such as s3://bucket/checkpoints, for the checkpoints of a running "
+            "training; default: this machine's cache"
         ),
     )
     storage_timeout: float = Field(
         600.0,
         ge=0,
         description=(
-            "seconds that a checkpoint store elsewhere may be away before the run gives up; it can "
-            "go on later"
+            "seconds that a remote checkpoint store may be unreachable before the run aborts; it "
+            "can be resumed later"
         ),
     )
     max_restarts: int = Field(
-        3, ge=0, description="times that a run goes on from its last checkpoint after a crash"
+        3, ge=0, description="number of crashes after which a run resumes from its last checkpoint"
     )
     max_rollbacks: int = Field(
         3,
         ge=0,
         description=(
-            "times that a run whose loss is no number or leaps starts again from the last good "
-            "checkpoint, leaving out the batches that did it"
+            "number of times that a run whose loss is NaN or spikes restarts from the last good "
+            "checkpoint without the batches that caused it"
         ),
     )
     num_nodes: int = Field(
         1,
         ge=1,
         description=(
-            "machines that share the processes, which must be a multiple of this; the others run "
-            "`gristmill join` (docs/checkpoints.md, Several machines)"
+            "number of machines, of which num_processes must be a multiple; the others run "
+            "`gristmill train-node` (docs/checkpoints.md, Several machines)"
         ),
     )
     rendezvous: str | None = Field(
         None,
         pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):[0-9]{1,5}$",
-        description="with nodes: host:port of the first machine, where the processes meet",
+        description="with num_nodes: host:port of the first machine, to which all processes connect",
     )
     mlflow_tracking_uri: str | None = Field(
         None,
         min_length=1,
         description=(
-            "tracking server that is told the figures, too, such as http://host:5000; needs "
-            "gristmill[mlflow]"
+            "MLflow tracking server that metrics are logged to as well, such as http://host:5000; "
+            "needs gristmill[mlflow]"
         ),
     )
     log_interval: int = Field(10, ge=1, description="steps between lines of the log")
+
+    @model_validator(mode="after")
+    def _check_nodes(self) -> Self:
+        if self.num_processes % self.num_nodes:
+            raise ValueError(
+                f"num_processes {self.num_processes} is not a multiple of num_nodes {self.num_nodes}"
+            )
+        if self.local_processes > MAX_PROCESSES_PER_NODE:
+            raise ValueError(
+                f"num_processes {self.num_processes} means {self.local_processes} on each of "
+                f"{self.num_nodes} machines; the maximum is {MAX_PROCESSES_PER_NODE}"
+            )
+        for field in ("rendezvous", "checkpoint_url"):
+            if self.num_nodes > 1 and getattr(self, field) is None:
+                raise ValueError(
+                    f"{field} is required with num_nodes {self.num_nodes}: all machines use it"
+                )
+        return self
+
+    @property
+    def local_processes(self) -> int:
+        """Number of processes on each machine."""
+        return self.num_processes // self.num_nodes
+
+    @property
+    def cpu_cores(self) -> int:
+        """Number of this machine's cores that a training on the CPU keeps busy."""
+        return self.local_processes * self.threads_per_process

@@ -178,7 +178,7 @@ def build_loader(
         TooFewTokens: if the training split, or one source of a mixture, is shorter than one window.
         UserError: if the mixture names a source without documents, or the cache is too small.
     """
-    shards = TokenShards(tokens, TRAIN, cache, config.shard_cache_bytes)
+    shards = TokenShards(tokens, TRAIN, cache, config.data.shard_cache_bytes)
     order = build_sampler(SamplingPlan.from_config(config, seed, skip), shards)
     ahead = None
     if any(shards.blocks):

@@ -130,6 +130,6 @@ def check_cache_size(sampler: Sampler, shards: TokenShards, name: str) -> None:
             wanted += stream.tokens * size
     if shards.cache.max_bytes < min(remote, wanted):
         raise UserError(
-            f"train.{name}.cache_bytes: {shards.cache.max_bytes:,} bytes do not hold what is shuffled "
-            f"at a time, {min(remote, wanted):,} bytes; raise it, or lower shuffle_tokens"
+            f"train.{name}.data.shard_cache_bytes: {shards.cache.max_bytes:,} bytes do not hold what is shuffled "
+            f"at a time, {min(remote, wanted):,} bytes; raise it, or lower shuffle_window_tokens"
         )

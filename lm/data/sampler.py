@@ -24,7 +24,7 @@ from lm.data.row_layout import PackedRows, TokenSpans, RowSource, ConcatenatedRo
 BLOCK_TOKENS = 1 << 22  # of a block of a pool: several of the blocks that a store is read in
 MIN_WINDOW_BLOCKS = 64  # of a pool, so that a small pool is mixed as well
 DEFAULT_SHUFFLE_WINDOW_TOKENS = 268_435_456
-BEST_FIT_MASKED = "best_fit"
+BEST_FIT_MASKED = "best_fit_masked"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SamplingPlan:
         seed: the recipe's.
         global_batch_size: rows per step, over all processes.
         context_length: targets of a row.
-        packing: ``concatenate``, ``mask`` or ``best_fit``.
+        packing: ``concatenate``, ``concatenate_masked`` or ``best_fit_masked``.
         mixture: weight of each source that is trained on; ``None``: every document.
         shuffle_window_tokens: about so many tokens are shuffled at a time.
         skip: half-open ranges of batches that are left out.
@@ -55,10 +55,10 @@ class SamplingPlan:
         return SamplingPlan(
             seed,
             config.sequences_per_step,
-            config.context_length,
-            config.packing,
-            config.mixture,
-            config.shuffle_window_tokens,
+            config.model.context_length,
+            config.data.packing,
+            config.data.mixture,
+            config.data.shuffle_window_tokens,
             skip,
         )
 
@@ -73,7 +73,7 @@ class SamplingPlan:
         order = {
             "packing": self.packing,
             "mixture": None if self.mixture is None else dict(self.mixture),
-            "shuffle_tokens": self.shuffle_window_tokens,
+            "shuffle_window_tokens": self.shuffle_window_tokens,
         }
         own = {"seed": self.seed, "global_batch_size": self.global_batch_size, "context_length": self.context_length}
         return {**own, "order": order, "skip": [list(one) for one in self.skip]}
@@ -115,7 +115,7 @@ class Sampler:
         rows = np.empty(len(samples), np.int64)
         for stream in np.unique(streams).tolist():
             mine = streams == stream
-            rows[mine] = self.shuffle_orders[stream].at(numbers[mine])
+            rows[mine] = self.shuffle_orders[stream].rows_at(numbers[mine])
         return streams, rows
 
     def token_spans(self, samples: Indices) -> TokenSpans:
@@ -124,7 +124,7 @@ class Sampler:
         parts = []
         for stream in np.unique(streams).tolist():
             mine = np.flatnonzero(streams == stream)
-            own = self.row_sources[stream].pieces(rows[mine])
+            own = self.row_sources[stream].token_spans(rows[mine])
             parts.append(TokenSpans(mine[own.rows], own.columns, own.starts, own.lengths))
         return TokenSpans.concat(parts)
 
@@ -180,10 +180,10 @@ class Sampler:
             held = sum(stream.tokens for stream in self.row_sources)
             padding = round(1 - held / (rows * self.plan.context_length), 6)
         streams = [
-            {"source": name or None, "rows": stream.rows, "tokens": stream.tokens, "share": share}
+            {"source": name or None, "rows": stream.rows, "tokens": stream.tokens, "fraction": share}
             for name, stream, share in zip(self.source_names, self.row_sources, shares, strict=True)
         ]
-        return {**self.plan.to_stats(), "windows": rows, "padding": padding, "streams": streams}
+        return {**self.plan.to_stats(), "rows_per_epoch": rows, "padding": padding, "row_sources": streams}
 
 
 def sampler_for_config(config: TrainConfig, seed: int, tokens: Dataset) -> Sampler:
@@ -219,13 +219,13 @@ def build_sampler(plan: SamplingPlan, shards: TokenShards) -> Sampler:
         if not len(own):
             known = ", ".join(sorted({str(source) for source in sources}))
             raise UserError(
-                f"train.mixture.{name}: no document of the training split is of this source; "
+                f"train.data.mixture.{name}: no document of the training split is of this source; "
                 f"there are {known}"
             )
         try:
             streams.append(_build_row_source(plan, starts[own], lengths[own]))
         except TooFewTokensError as error:
-            raise TooFewTokensError(f"train.mixture.{name}: {error}") from None
+            raise TooFewTokensError(f"train.data.mixture.{name}: {error}") from None
     mixture = Mixture(plan.seed, tuple(share.values()))
     orders = [
         _build_order(plan, stream, name, share[name] / CYCLE_SAMPLES)
@@ -258,7 +258,7 @@ def _load_sampler(storage: Storage, fingerprint: str) -> Sampler:  # noqa: ARG00
     model = open_dataset(storage)
     plan = SamplingPlan.from_stats(model.stats)
     if plan.needs_no_documents:
-        return concatenated_sampler(plan, int(model.stats["windows"]) * plan.context_length + 1)
+        return concatenated_sampler(plan, int(model.stats["rows_per_epoch"]) * plan.context_length + 1)
     return build_sampler(plan, TokenShards(open_training_tokens(model), TRAIN))
 
 

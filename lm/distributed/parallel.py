@@ -36,7 +36,7 @@ def parallelize(model: Decoder, config: TrainConfig, device: torch.device) -> An
     """The model as the loop calls it: compiled, and data parallel if there are more processes."""
     if rank_and_world_size()[1] > 1:
         return wrap_data_parallel(model, config, device)
-    return torch.compile(model) if config.compile else model
+    return torch.compile(model) if config.run.compile else model
 
 
 def wrap_data_parallel(model: Decoder, config: TrainConfig, device: torch.device) -> Any:
@@ -45,15 +45,15 @@ def wrap_data_parallel(model: Decoder, config: TrainConfig, device: torch.device
     fsdp shards ``model`` in place, block by block (Zhao et al. 2023, arXiv:2304.11277), and
     compiles blocks; ddp wraps it whole.
     """
-    if config.data_parallel == "fsdp":
+    if config.run.data_parallel == "fsdp":
         mesh = init_device_mesh(device.type, (rank_and_world_size()[1],))
         for block in model.blocks:
-            if config.compile:
+            if config.run.compile:
                 block.compile()
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         return model
-    outer: Any = torch.compile(model) if config.compile else model
+    outer: Any = torch.compile(model) if config.run.compile else model
     ids = [device] if device.type == "cuda" else None
     return DistributedDataParallel(outer, device_ids=ids, gradient_as_bucket_view=True)
 

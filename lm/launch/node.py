@@ -48,12 +48,16 @@ def run_node(
     said = ""
     while not is_committed():
         read = partial(read_job, rendezvous)
-        job = retry_if_remote(rendezvous, f"reading {rendezvous.url}", read, config.storage_timeout)
+        job = retry_if_remote(
+            rendezvous, f"reading {rendezvous.url}", read, config.run.storage_timeout
+        )
         if job and known and "ended" in job:
             raise TrainingFailedError(f"the first machine ended the run: {job['ended']}")
         if job and job.get("start_id", known) != known:
             known = job["start_id"]
-            on_status(f"taking part in {job['config']['name']}, {config.local_processes} processes")
+            on_status(
+                f"taking part in {job['config']['name']}, {config.run.local_processes} processes"
+            )
             code, last = _run_torchrun(job, folder)
             if code != 0:
                 on_status(f"the processes ended with status {code}:\n{last}")

@@ -22,7 +22,7 @@ def gpu_count() -> int:
 
 def uses_gpus(config: TrainConfig, gpus: int) -> bool:
     """Whether the run takes GPUs: unless told otherwise, if there is one for every process."""
-    return config.device != "cpu" and gpus >= config.local_processes
+    return config.run.device != "cpu" and gpus >= config.run.local_processes
 
 
 def required_resources(config: TrainConfig, gpus: int) -> tuple[int, int]:
@@ -32,26 +32,26 @@ def required_resources(config: TrainConfig, gpus: int) -> tuple[int, int]:
     CPU's.
     """
     if uses_gpus(config, gpus):
-        return config.local_processes, config.local_processes
-    return config.cpu_cores, 0
+        return config.run.local_processes, config.run.local_processes
+    return config.run.cpu_cores, 0
 
 
 def require_gpus(config: TrainConfig, gpus: int) -> None:
     """Raise ``UserError`` if the recipe asks for GPUs, and there is not one for every process."""
-    if config.device == "cuda" and not uses_gpus(config, gpus):
+    if config.run.device == "cuda" and not uses_gpus(config, gpus):
         raise UserError(
-            f"train.{config.name}.device: cuda, but torch sees {gpus} GPUs "
-            f"for {config.local_processes} processes"
+            f"train.{config.name}.run.device: cuda, but torch sees {gpus} GPUs "
+            f"for {config.run.local_processes} processes"
         )
 
 
 def require_checkpoint_url(config: TrainConfig) -> None:
     """Raise ``UserError`` if ``checkpoints`` is no URL, or a folder that cannot be made."""
-    if config.checkpoint_url is None:
+    if config.run.checkpoint_url is None:
         return
-    field = f"train.{config.name}.checkpoints"
+    field = f"train.{config.name}.run.checkpoint_url"
     try:
-        path = Storage(config.checkpoint_url).local_path()
+        path = Storage(config.run.checkpoint_url).local_path()
     except StorageError as error:
         raise UserError(f"{field}: {error}") from None
     if path is None:
@@ -73,12 +73,12 @@ def training_errors(config: TrainConfig) -> Iterator[UserError]:
 
 
 def _require_mlflow_if_used(config: TrainConfig) -> None:
-    if config.mlflow_tracking_uri is not None:
+    if config.run.mlflow_tracking_uri is not None:
         require_mlflow(config.name)
 
 
 def _require_device(config: TrainConfig) -> None:
-    if config.device == "cuda":
+    if config.run.device == "cuda":
         require_gpus(config, gpu_count())
 
 
@@ -92,14 +92,14 @@ def training_warnings(config: TrainConfig, cores: int, gpus: int) -> Iterator[st
     """
     if uses_gpus(config, gpus):
         return
-    name, processes = f"train.{config.name}", config.local_processes
-    if gpus and config.device == "auto":
+    name, processes = f"train.{config.name}", config.run.local_processes
+    if gpus and config.run.device == "auto":
         yield (
-            f"{name}.device: auto takes the CPU: {processes} processes (processes), but only {gpus} "
-            f"GPUs; with processes {gpus * config.num_nodes} it trains on them"
+            f"{name}.run.device: auto takes the CPU: {processes} processes (num_processes), but only {gpus} "
+            f"GPUs; with num_processes {gpus * config.run.num_nodes} it trains on them"
         )
-    if config.cpu_cores > cores:
+    if config.run.cpu_cores > cores:
         yield (
-            f"{name}.processes: {processes} processes with {config.threads_per_process} threads on {cores} "
+            f"{name}.run.num_processes: {processes} processes with {config.run.threads_per_process} threads on {cores} "
             "cores are slower than one for each core"
         )

@@ -31,9 +31,9 @@ def rendezvous_store(config: TrainConfig, name: str) -> Storage | None:
         config: what is trained.
         name: of the model's data set.
     """
-    if config.num_nodes == 1 or config.checkpoint_url is None:
+    if config.run.num_nodes == 1 or config.run.checkpoint_url is None:
         return None
-    return Storage(config.checkpoint_url).subdir("rendezvous", name)
+    return Storage(config.run.checkpoint_url).subdir("rendezvous", name)
 
 
 def publish_job(rendezvous: Storage, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,12 +58,12 @@ def read_job(rendezvous: Storage) -> dict[str, Any] | None:
 
 def torchrun_args(config: TrainConfig, start_id: str, *, is_first_node: bool) -> list[str]:
     """Options of torchrun for one of several machines."""
-    assert config.rendezvous is not None
+    assert config.run.rendezvous is not None
     return [
-        f"--nnodes={config.num_nodes}",
-        f"--local-addr={local_address(config.rendezvous)}",
+        f"--nnodes={config.run.num_nodes}",
+        f"--local-addr={local_address(config.run.rendezvous)}",
         "--rdzv-backend=c10d",
-        f"--rdzv-endpoint={config.rendezvous}",
+        f"--rdzv-endpoint={config.run.rendezvous}",
         f"--rdzv-id={start_id}",
         f"--rdzv-conf=is_host={int(is_first_node)},join_timeout={JOIN_TIMEOUT_S},read_timeout={READ_TIMEOUT_S}",
         "--max-restarts=0",  # this start is over when a process dies; see above

@@ -50,9 +50,9 @@ class TrainingRun:
     def checkpoint_url(self, rollback: Rollback) -> str:
         """Of a branch's checkpoints."""
         folder = rollback.folder(self.folder)
-        if self.config.checkpoint_url is None:
+        if self.config.run.checkpoint_url is None:
             return str(folder / "checkpoints")
-        root = Storage(self.config.checkpoint_url)
+        root = Storage(self.config.run.checkpoint_url)
         path = root.local_path()
         return f"{(str(path) if path else root.url).rstrip('/')}/{folder.name}"
 
@@ -137,10 +137,10 @@ class TrainingRun:
         return None
 
     def final_checkpoints(self, rollbacks: Sequence[Rollback]) -> list[Path]:
-        """Folders with the last checkpoint and with those that ``keep_every`` asks for."""
+        """Folders with the last checkpoint and with those that ``keep_interval`` asks for."""
         branch, limit = rollbacks[-1], None
         taken: list[Checkpoint] = self.list_complete(branch)[-1:]
-        every = self.config.keep_interval
+        every = self.config.run.keep_interval
         while every:
             for item in self.list_complete(branch):
                 before = limit is None or item.step <= limit
@@ -166,7 +166,7 @@ class TrainingRun:
         self._retry(store, f"reading {store.url}/{name}", partial(store.download, name, path))
 
     def _retry(self, store: Storage, what: str, do: Callable[[], T]) -> T:
-        return retry_if_remote(store, what, do, self.config.storage_timeout)
+        return retry_if_remote(store, what, do, self.config.run.storage_timeout)
 
 
 def train_with_rollback(
@@ -212,13 +212,13 @@ def train_with_rollback(
         new = branch.next_rollback(
             facts, training_run.last_good_step(branches, facts["first_bad_step"] - 1)
         )
-        if new.number > config.max_rollbacks:
+        if new.number > config.run.max_rollbacks:
             told = "; ".join(str(one) for one in branches[1:])
             raise TrainingConfigError(
                 f"training {config.name}: {describe_divergence(facts['kind'], facts['loss'])} in step {facts['first_bad_step'] + 1}, after "
-                f"{len(branches) - 1} of {config.max_rollbacks} branches"
+                f"{len(branches) - 1} of {config.run.max_rollbacks} branches"
                 + (f" ({told})" if told else "")
-                + "; lower its learning_rate, raise its warmup, or look at the batches"
+                + "; lower its lr, raise its warmup_fraction, or look at the batches"
             )
         training_run.start_rollback(branches, new)
         branches.append(new)

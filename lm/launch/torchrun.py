@@ -108,7 +108,7 @@ def launch(
     job |= {"skip": list(skip), "checkpoint_url": checkpoint_url}
     job |= {"resume_point": resume_point.to_json() if resume_point else None}
     tail: deque[str] = deque(maxlen=MAX_TAIL_LINES)
-    left = config.max_restarts
+    left = config.run.max_restarts
     while True:
         own = job if rendezvous is None else publish_job(rendezvous, job)
         (folder / JOB_FILE).write_text(json.dumps({**own, "is_first_node": True}))
@@ -181,12 +181,12 @@ def command(
         how = [
             "--standalone",
             "--local-addr=127.0.0.1",  # the host's own name need not resolve to anything
-            f"--max-restarts={config.max_restarts}",
+            f"--max-restarts={config.run.max_restarts}",
         ]
     else:
         how = torchrun_args(config, start_id, is_first_node=is_first_node)
     run = [sys.executable, "-m", "torch.distributed.run", *how]
-    here = f"--nproc-per-node={config.local_processes}"
+    here = f"--nproc-per-node={config.run.local_processes}"
     return [*run, here, "-m", "lm.train.worker", str(folder)]
 
 
@@ -195,11 +195,11 @@ def environment(config: TrainConfig) -> dict[str, str]:
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     found = {
-        "OMP_NUM_THREADS": str(config.threads_per_process),
+        "OMP_NUM_THREADS": str(config.run.threads_per_process),
         "PYTHONPATH": os.pathsep.join(paths),
     }
-    if config.num_nodes > 1 and config.rendezvous is not None:
-        name = interface_name(local_address(config.rendezvous))
+    if config.run.num_nodes > 1 and config.run.rendezvous is not None:
+        name = interface_name(local_address(config.run.rendezvous))
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             found[variable] = os.environ.get(variable, name)
     elif sys.platform == "linux":

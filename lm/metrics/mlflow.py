@@ -31,7 +31,7 @@ def require_mlflow(name: str) -> None:
     """Raise ``UserError`` if the package is missing that the training of this name asks for."""
     if find_spec("mlflow") is None:
         raise UserError(
-            f"train.{name}.mlflow: the package is not installed: pip install 'gristmill[mlflow]'"
+            f"train.{name}.run.mlflow_tracking_uri: the package is not installed: pip install 'gristmill[mlflow]'"
         )
 
 

@@ -20,26 +20,26 @@ NS_STEPS = 5
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """The rate of a 0-based step: linear warm-up, then down to ``min_ratio`` of the peak.
+    """The rate of a 0-based step: linear warm-up, then down to ``min_lr_fraction`` of the peak.
 
     cosine: Loshchilov & Hutter 2017 (arXiv:1608.03983), one period, without restarts. wsd: level
     until the last ``cooldown`` of the steps, then 1 - sqrt (Haegele et al. 2024,
     arXiv:2405.18392, section 3). The last step still learns.
     """
-    peak, steps = config.learning_rate, config.steps
-    warmup = round(config.warmup_fraction * steps)
+    peak, steps = config.optim.lr, config.steps
+    warmup = round(config.optim.warmup_fraction * steps)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     begin = warmup
-    if config.schedule == "wsd":
-        begin = max(warmup, steps - round(config.decay_fraction * steps))
+    if config.optim.schedule == "wsd":
+        begin = max(warmup, steps - round(config.optim.decay_fraction * steps))
     done = min(1.0, max(0, step - begin) / max(1, steps - begin))
     left = {
         "cosine": 0.5 * (1 + math.cos(math.pi * done)),
         "linear": 1 - done,
         "wsd": 1 - math.sqrt(done),
-    }[config.schedule]
-    floor = peak * config.min_lr_fraction
+    }[config.optim.schedule]
+    floor = peak * config.optim.min_lr_fraction
     return floor + (peak - floor) * left
 
 
@@ -144,12 +144,12 @@ def build_optimizers(
     blocks = model.weight_matrices()
     taken = {id(matrix) for matrix, _ in blocks}
     others = [p for p in model.parameters() if id(p) not in taken]
-    tables = [p for p in others if p.dim() == 2 and config.weight_decay_embeddings]
-    rest = [p for p in others if p.dim() != 2 or not config.weight_decay_embeddings]
-    decay, rate = config.weight_decay, config.learning_rate
-    muon = config.optimizer == "muon"
+    tables = [p for p in others if p.dim() == 2 and config.optim.weight_decay_embeddings]
+    rest = [p for p in others if p.dim() != 2 or not config.optim.weight_decay_embeddings]
+    decay, rate = config.optim.weight_decay, config.optim.lr
+    muon = config.optim.optimizer == "muon"
     decayed = tables if muon else [*tables, *(matrix for matrix, _ in blocks)]
-    ratio = config.embedding_lr_multiplier if muon else 1.0
+    ratio = config.optim.embedding_lr_multiplier if muon else 1.0
     groups: list[dict[str, Any]] = [
         {"params": rest, "weight_decay": 0.0, "lr_multiplier": ratio, "decayed": False}
     ]
@@ -160,9 +160,9 @@ def build_optimizers(
     optimizers: dict[str, Optimizer] = {}
     if muon:
         optimizers["muon"] = Muon(
-            blocks, lr=rate, weight_decay=decay, momentum=config.muon_momentum, dtype=dtype
+            blocks, lr=rate, weight_decay=decay, momentum=config.optim.muon_momentum, dtype=dtype
         )
-    optimizers["adamw"] = AdamW(groups, lr=rate, betas=config.adam_betas, fused=True)
+    optimizers["adamw"] = AdamW(groups, lr=rate, betas=config.optim.adam_betas, fused=True)
     return optimizers
 
 

@@ -21,7 +21,7 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import json_sha256
 from lm.checkpoint.manager import CheckpointManager
 from lm.checkpoint.retention import CheckpointStore
-from lm.config.train import TrainConfig
+from lm.config.train import TrainConfig, flatten_sections
 from lm.data.loader import build_loader
 from lm.distributed.parallel import clip_gradients, gradient_sync, parallelize, pick_device
 from lm.metrics.goodput import record_attempt
@@ -82,15 +82,15 @@ class TrainJob:
         c = self.config
         return DecoderConfig(
             vocab_size=self.vocab_size,
-            num_layers=c.num_layers,
-            hidden_size=c.hidden_size,
-            num_heads=c.num_heads,
-            num_kv_heads=c.num_kv_heads or c.num_heads,
-            ffn_size=c.effective_ffn_size,
-            context_length=c.context_length,
-            tie_embeddings=c.tie_embeddings,
-            architecture=c.architecture,
-            bias=c.bias,
+            num_layers=c.model.num_layers,
+            hidden_size=c.model.hidden_size,
+            num_heads=c.model.num_heads,
+            num_kv_heads=c.model.num_kv_heads or c.model.num_heads,
+            ffn_size=c.model.effective_ffn_size,
+            context_length=c.model.context_length,
+            tie_embeddings=c.model.tie_embeddings,
+            architecture=c.model.architecture,
+            bias=c.model.bias,
         )
 
 
@@ -112,9 +112,9 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
         TooFewTokens: if the training split is shorter than one window.
     """
     config, (rank, world) = job.config, rank_and_world_size()
-    if config.mlflow_tracking_uri:
+    if config.run.mlflow_tracking_uri:
         require_mlflow(config.name)
-    device, dtype = pick_device(config, local_rank()), DTYPES[config.precision]
+    device, dtype = pick_device(config, local_rank()), DTYPES[config.run.precision]
     cache = job.folder.parent / "tokens"
     fixed = validation_rows_for(config, tokens, cache).to(device)
     torch.manual_seed(job.seed)
@@ -122,14 +122,17 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
     if job.base_model:
         load_weights(model, job.base_model.read(WEIGHTS))
     model = model.to(device)
-    model.dropout, model.activation_checkpointing = config.dropout, config.activation_checkpointing
+    model.dropout, model.activation_checkpointing = (
+        config.optim.dropout,
+        config.run.activation_checkpointing,
+    )
     outer = parallelize(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
     penalised = decayed_parameters(optimizers)
-    scale = LossScale() if config.precision == "fp16" else None
+    scale = LossScale() if config.run.precision == "fp16" else None
     passes = config.grad_accumulation_steps(gpu=device.type == "cuda")
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    eos = None if config.packing == "concatenate" else job.eos_id
+    eos = None if config.data.packing == "concatenate" else job.eos_id
     meter = TrainingMetrics(model, device, dtype)
     with meter.timed("compile"):
         warm_up(outer, config, device, autocast, eos)
@@ -138,8 +141,8 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
         model,
         optimizers,
         scale,
-        ema=clone_weights(model) if config.ema_decay else {},
-        best=clone_weights(model) if config.early_stopping_patience else {},
+        ema=clone_weights(model) if config.optim.ema_decay else {},
+        best=clone_weights(model) if config.optim.early_stopping_patience else {},
     )
     keeper = CheckpointManager(
         job.checkpoint_store or CheckpointStore.from_config(config, job.folder),
@@ -155,7 +158,7 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
         keeper.wait()
         return keeper.latest_step
 
-    watch = LossSpikeDetector(config.loss_spike_sigma, kept, notes["losses"])
+    watch = LossSpikeDetector(config.optim.loss_spike_sigma, kept, notes["losses"])
     feed = build_loader(config, tokens, job.seed, rank, world, cache, first, job.skip)
     if rank == 0:
         record_attempt(job.folder, first, world)
@@ -169,7 +172,7 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
             inputs, targets = split_inputs_targets(to_device(batch.rows, device))
             counted = all_reduce_sum((targets >= 0).sum())
             keys: tuple[Tensor | None, ...] = (None,) * passes
-            if config.dropout:
+            if config.optim.dropout:
                 keys = to_device(dropout_keys(job.seed, batch.samples), device).chunk(passes)
             parts = zip(inputs.chunk(passes), targets.chunk(passes), keys, strict=True)
             for number, (x, y, key) in enumerate(parts):
@@ -177,27 +180,29 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
                 # loss is a sum over all tokens of the step, wherever they were.
                 with gradient_sync(outer, enabled=number == passes - 1):
                     with autocast:
-                        loss = outer(x, y, eos=eos, keys=key, smoothing=config.label_smoothing)
+                        loss = outer(
+                            x, y, eos=eos, keys=key, smoothing=config.optim.label_smoothing
+                        )
                     (loss * (world / counted) * (scale.value if scale else 1.0)).backward()
                 meter.add(loss, (y >= 0).sum())
             if scale:
                 scale.unscale(model.parameters())
-            if config.l1 or config.l2:
-                add_penalty_gradients(penalised, config.l1, config.l2)
-            norm = clip_gradients(model, config.max_grad_norm or math.inf)
+            if config.optim.l1 or config.optim.l2:
+                add_penalty_gradients(penalised, config.optim.l1, config.optim.l2)
+            norm = clip_gradients(model, config.optim.max_grad_norm or math.inf)
             meter.end_step(norm)
             rate = learning_rate(step, config)
             if scale is None or scale.update(norm):
                 step_optimizers(optimizers, rate)
-                if config.ema_decay:
-                    state.update_ema(config.ema_decay, step)
+                if config.optim.ema_decay:
+                    state.update_ema(config.optim.ema_decay, step)
             outer.zero_grad(set_to_none=True)
 
             done = step + 1
             ends = done == config.steps
-            validates = len(fixed) > 0 and (ends or done % config.validation_interval == 0)
-            saves = ends or done % config.checkpoint_interval == 0
-            if saves or validates or done % config.log_interval == 0:
+            validates = len(fixed) > 0 and (ends or done % config.run.validation_interval == 0)
+            saves = ends or done % config.run.checkpoint_interval == 0
+            if saves or validates or done % config.run.log_interval == 0:
                 figures, history = meter.read()
                 watch.check_training(history, done, check_norms=scale is None or scale.is_exhausted)
                 best = {name: line[name] for name in BEST_KEYS if name in line}
@@ -208,7 +213,7 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
                     with meter.timed("validation"), state.eval_weights() as judged:
                         line["validation_loss"] = validate(judged, fixed, autocast, eos, len(x))
                     watch.check_validation(line["validation_loss"], done)
-                    if config.early_stopping_patience and should_stop(line, config, state):
+                    if config.optim.early_stopping_patience and should_stop(line, config, state):
                         line["stopped"] = "early"
                         saves = True
                 line["clock"] = time.time()
@@ -229,9 +234,9 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
 def build_logger(job: TrainJob, start_step: int) -> MetricsLogger:
     """Where the run's figures go."""
     config, tracking = job.config, None
-    if config.mlflow_tracking_uri:
+    if config.run.mlflow_tracking_uri:
         key = json_sha256([config.name, dict(job.compatibility_key)])
-        tracking = MlflowLogger(config.mlflow_tracking_uri, config.name, key, config.to_json())
+        tracking = MlflowLogger(config.run.mlflow_tracking_uri, config.name, key, flatten_sections(config.to_json()))
     return MetricsLogger(job.folder, start_step, tracking)
 
 
@@ -241,13 +246,13 @@ def should_stop(line: dict[str, Any], config: TrainConfig, state: State) -> bool
     Prechelt 1998, "Early stopping, but when?": so many validations without improvement.
     """
     loss, best = line["validation_loss"], line.get("best_validation_loss", math.inf)
-    if loss < best - config.min_delta:
+    if loss < best - config.optim.min_delta:
         state.save_best()
         line |= {"best_validation_loss": loss, "best_step": line["step"]}
         return False
-    assert config.early_stopping_patience is not None
+    assert config.optim.early_stopping_patience is not None
     since: int = line["step"] - line["best_step"]
-    return since >= config.early_stopping_patience * config.validation_interval
+    return since >= config.optim.early_stopping_patience * config.run.validation_interval
 
 
 @contextmanager

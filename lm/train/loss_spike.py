@@ -37,7 +37,7 @@ class LossDivergedError(UserError):
         )
         return (
             f"{describe_divergence(self.kind, self.loss)} in step {self.first_bad_step + 1} (found after step {self.step}; {kept}); "
-            "lower train.learning_rate or raise train.warmup if it happens again"
+            "lower train.optim.lr or raise train.optim.warmup_fraction if it happens again"
         )
 
     def to_json(self) -> dict[str, Any]:

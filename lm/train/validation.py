@@ -41,13 +41,13 @@ def warm_up(
     count = config.sequences_per_process // config.grad_accumulation_steps(
         gpu=device.type == "cuda"
     )
-    blank = torch.zeros(count, config.context_length + 1, dtype=torch.int64, device=device)
+    blank = torch.zeros(count, config.model.context_length + 1, dtype=torch.int64, device=device)
     inputs, targets = split_inputs_targets(blank)
-    keys = torch.zeros(count, dtype=torch.int64, device=device) if config.dropout else None
+    keys = torch.zeros(count, dtype=torch.int64, device=device) if config.optim.dropout else None
     for _ in range(2):
         with autocast:
             loss = wrapped_model(
-                inputs, targets, eos=eos_id, keys=keys, smoothing=config.label_smoothing
+                inputs, targets, eos=eos_id, keys=keys, smoothing=config.optim.label_smoothing
             )
         loss.backward()
     wrapped_model.zero_grad(set_to_none=True)
@@ -55,9 +55,9 @@ def warm_up(
 
 def validation_rows_for(config: TrainConfig, tokens: Dataset, cache: Path) -> Tensor:
     """The fixed rows of the validation loss: int64[n, context + 1]."""
-    shards = TokenShards(tokens, VALIDATION, cache, config.shard_cache_bytes)
-    rows = validation_rows(shards, config.context_length, config.effective_validation_tokens)
-    if config.early_stopping_patience and not len(rows):
+    shards = TokenShards(tokens, VALIDATION, cache, config.data.shard_cache_bytes)
+    rows = validation_rows(shards, config.model.context_length, config.effective_validation_tokens)
+    if config.optim.early_stopping_patience and not len(rows):
         raise UserError(f"train.{config.name}.patience: there are no held-out tokens to judge by")
     return torch.from_numpy(rows)
 

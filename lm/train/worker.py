@@ -51,8 +51,8 @@ def main(folder: Path) -> None:
     value = json.loads((folder / JOB_FILE).read_bytes())
     config = TrainConfig.model_validate(value["config"])
     tune_malloc()
-    torch.set_num_threads(config.threads_per_process)
-    if config.deterministic:
+    torch.set_num_threads(config.run.threads_per_process)
+    if config.run.deterministic:
         set_deterministic()
     init_distributed(
         "cpu:gloo,cuda:nccl" if runs_on_gpu(config) else "gloo",

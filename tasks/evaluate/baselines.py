@@ -38,7 +38,7 @@ def build_baselines(ctx: Context, tokens: Dataset, planned: pa.Table, max_tokens
     key = json_sha256([tokens.content, planned.to_pylist()])
     unit = WorkUnit(key, (tokens, planned, max_tokens, ctx.seed), planned.num_rows)
     spec = DatasetSpec(
-        STAGE, None, {"seed": ctx.seed, "ngram_tokens": max_tokens, "plan": key}, (tokens,)
+        STAGE, None, {"seed": ctx.seed, "baseline_max_tokens": max_tokens, "plan": key}, (tokens,)
     )
     return build_dataset(ctx, spec, [unit], score_baselines)
 

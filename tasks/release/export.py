@@ -92,7 +92,7 @@ def save_tokenizer(trained: TrainedModel, folder: Path) -> None:
         bos_token=end,
         eos_token=end,
         pad_token=end,
-        model_max_length=trained.model_config["context"],
+        model_max_length=trained.model_config["context_length"],
         clean_up_tokenization_spaces=False,
     )
     fast.save_pretrained(folder)

@@ -15,7 +15,7 @@ from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN
 from infra.store.cache_dir import cache_root
-from lm.config.train import TrainConfig
+from lm.config.train import TrainConfig, flatten_sections
 from lm.data.sampler import sampler_for_config
 from lm.launch.rendezvous import publish_end, rendezvous_store
 from lm.launch.rollback import TrainingRun, train_with_rollback
@@ -35,7 +35,15 @@ NOT_MIXED = "not_in_mixture"
 # Where a checkpoint of another run would differ; how the work is spread is not among them, because
 # a run may go on with fewer processes or more.
 FREE_AT_RESUME = frozenset(
-    {"processes", "micro_batch", "threads", "device", "compile", "parallel", "recompute"}
+    {
+        "data.micro_batch_size",
+        "run.num_processes",
+        "run.threads_per_process",
+        "run.device",
+        "run.compile",
+        "run.data_parallel",
+        "run.activation_checkpointing",
+    }
 )
 
 
@@ -43,12 +51,11 @@ def spec(
     ctx: Context, *, config: TrainConfig, tokens: Dataset, base_model: Dataset | None = None
 ) -> DatasetSpec:
     """What would be trained on these token shards, starting with the weights of ``base_model``."""
-    essence = {
-        **config.weights_key(),
-        "batch": config.sequences_per_step,
-    }  # its default depends on `processes`
+    weights_key = config.weights_key()
+    # Resolved, because its default depends on num_processes.
+    weights_key["data"]["global_batch_size"] = config.sequences_per_step
     inputs = (tokens,) if base_model is None else (tokens, base_model)
-    return DatasetSpec(STAGE, config.name, {"seed": ctx.seed, **essence}, inputs)
+    return DatasetSpec(STAGE, config.name, {"seed": ctx.seed, **weights_key}, inputs)
 
 
 def build(
@@ -66,13 +73,13 @@ def build(
         spec: what would be made.
         config: what to train.
         tokens: token shards.
-        base_model: the model that ``start_from`` names.
+        base_model: the model that ``init_from`` names.
 
     Returns:
         A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
         (shape and training), ``reference_logits.safetensors`` (what the model says to a fixed input),
         ``tokenizer.json``, and as records ``metrics.jsonl``, ``attempts.jsonl``, TensorBoard's
-        events, the last checkpoint and those that ``keep_every`` asks for; if weights were spoilt,
+        events, the last checkpoint and those that ``keep_interval`` asks for; if weights were spoilt,
         ``rollbacks.json`` and the log of each run that was given up. The weights are the same for
         the same number of processes and threads on the same kind of processor.
 
@@ -105,7 +112,7 @@ def build(
         tell(0, "starting processes")
         meet = rendezvous_store(config, spec.folder.rsplit("/", 1)[-1])
         if meet is not None:
-            tell(0, f"waiting for {config.num_nodes - 1} other machines: gristmill join")
+            tell(0, f"waiting for {config.run.num_nodes - 1} other machines: gristmill join")
         trunk = TrainingRun(
             config,
             ctx.seed,
@@ -132,11 +139,11 @@ def build(
             **order.to_stats(),
             "skip": [list(one) for one in branches[-1].skip],
         }
-        left_out = documents - order.documents if config.mixture else 0
+        left_out = documents - order.documents if config.data.mixture else 0
         counts = Counts(documents, documents - left_out, {NOT_MIXED: left_out} if left_out else {})
         made = commit_files(ctx, spec, _output_files(trunk, branches), counts=counts, stats=facts)
         for branch in branches:
-            if config.checkpoint_url:
+            if config.run.checkpoint_url:
                 trunk.checkpoint_storage(branch).remove_tree()
             shutil.rmtree(branch.folder(folder), ignore_errors=True)
         if meet is not None:
@@ -162,7 +169,6 @@ def compatibility_key(
     spec: DatasetSpec, tokens: Dataset, base_model: Dataset | None = None
 ) -> dict[str, Any]:
     """What a checkpoint must agree on."""
-    # Not under `tokens`: the configuration has a field of that name, how many to train on.
     found = {
         "shards": tokens.content,
         "tokenizer": _tokenizer_digest(tokens),
@@ -173,7 +179,7 @@ def compatibility_key(
 
 def require_base_model(config: TrainConfig, tokens: Dataset, base_model: Dataset | None) -> None:
     """Raise ``UserError``, naming the field, unless the base's weights fit."""
-    field = f"train.{config.name}.start_from"
+    field = f"train.{config.name}.init_from"
     if base_model is None:
         if config.init_from is not None:
             raise UserError(f"{field}: the model {config.init_from} is not given")
@@ -181,10 +187,10 @@ def require_base_model(config: TrainConfig, tokens: Dataset, base_model: Dataset
     if _tokenizer_digest(base_model) != _tokenizer_digest(tokens):
         raise UserError(f"{field}: {base_model.source} was trained with another tokenizer")
     shape = json.loads(base_model.read("config.json"))["model_config"]
-    for name, value in config.architecture_key().items():
+    for name, value in config.model.architecture_key().items():
         if shape[name] != value:
             raise UserError(
-                f"train.{config.name}.{name}: {value!r}, but {base_model.source}, whose weights it starts "
+                f"train.{config.name}.model.{name}: {value!r}, but {base_model.source}, whose weights it starts "
                 f"with, has {shape[name]!r}"
             )
 
@@ -194,7 +200,9 @@ def _tokenizer_digest(data: Dataset) -> str:
 
 
 def _fixed_config(spec: DatasetSpec) -> dict[str, Any]:
-    return {key: value for key, value in spec.config.items() if key not in FREE_AT_RESUME}
+    """Return the configuration by dotted field name, without what a resumed run may change."""
+    fields = flatten_sections(spec.config)
+    return {name: value for name, value in fields.items() if name not in FREE_AT_RESUME}
 
 
 @contextmanager
@@ -242,7 +250,7 @@ def _model_stats(
     return {
         "parameters": result["parameters"],
         "vocab_size": tokens.stats["vocab_size"],
-        "context_length": config.context_length,
+        "context_length": config.model.context_length,
         "global_batch_size": config.sequences_per_step,
         "steps": last["step"],  # fewer than planned if it stopped early
         "tokens": last["tokens"],

@@ -25,12 +25,18 @@ from lm.launch.node import run_node
 from lm.launch.rendezvous import rendezvous_store
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
+from tests.train_entry import replace_fields
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 FIRST, SECOND = "10.231.77.1", "10.231.77.2"
 CONFIG = tiny(
-    name="pair", tokens=60 * 128, processes=2, checkpoint_every=10, restarts=2, dropout=0.1
+    name="pair",
+    train_tokens=60 * 128,
+    num_processes=2,
+    checkpoint_interval=10,
+    max_restarts=2,
+    dropout=0.1,
 )
 
 
@@ -179,8 +185,8 @@ def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
     namespaces: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = tmp_path / "running"
-    config = CONFIG.model_copy(
-        update={"nodes": 2, "rendezvous": f"{FIRST}:29431", "checkpoints": str(running)}
+    config = replace_fields(
+        CONFIG, num_nodes=2, rendezvous=f"{FIRST}:29431", checkpoint_url=str(running)
     )
     killed: list[psutil.Process] = []
 
@@ -208,9 +214,9 @@ def test_spoilt_weights_open_a_branch_on_both_machines(
     namespaces: tuple[str, str], tmp_path: Path
 ) -> None:
     running = tmp_path / "running"
-    how = {"nodes": 2, "rendezvous": f"{FIRST}:29432", "checkpoints": str(running)}
-    short = {"tokens": 20 * 128, "checkpoint_every": 4, "keep": 9}
-    config = CONFIG.model_copy(update={**how, **short})
+    how = {"num_nodes": 2, "rendezvous": f"{FIRST}:29432", "checkpoint_url": str(running)}
+    short = {"train_tokens": 20 * 128, "checkpoint_interval": 4, "keep_last": 9}
+    config = replace_fields(CONFIG, **how, **short)
     made, told = on_two_machines(
         namespaces, tmp_path, config, lambda *_: None, "tests.e2e.poisoned"
     )

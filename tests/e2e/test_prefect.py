@@ -15,6 +15,7 @@ from tests.e2e.command import GRISTMILL, environment, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.prefect_server import PREFECT, ROOT, Prefect, wait_for
 from tests.servers import free_port, server
+from tests.train_entry import train_entry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -35,25 +36,8 @@ def small_model(tmp_path: Path) -> dict[str, Any]:
         tmp_path / "data",
         mixed(tmp_path / "in"),
         train=[
-            {
-                "name": "tiny",
-                "layers": 1,
-                "width": 32,
-                "heads": 2,
-                "context": 64,
-                "tokens": 20_000,
-                "processes": 2,
-                "log_every": 1,
-            },
-            {
-                "name": "smaller",
-                "layers": 1,
-                "width": 16,
-                "heads": 1,
-                "context": 64,
-                "tokens": 10_000,
-                "processes": 1,
-            },
+            train_entry(name="tiny", num_layers=1, hidden_size=32, num_heads=2, context_length=64, train_tokens=20_000, num_processes=2, log_interval=1),
+            train_entry(name="smaller", num_layers=1, hidden_size=16, num_heads=1, context_length=64, train_tokens=10_000, num_processes=1),
         ],
         evaluate={},
     )

@@ -14,20 +14,12 @@ from infra.store.storage import Storage
 from tasks.tokenize.holdout_split import draw_documents
 from tests.e2e.command import Ran, gristmill, write_recipe
 from tests.e2e.corpora import docstrings, recipe
+from tests.train_entry import train_entry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PAIRS, FILES = 8, 4
-TINY = {
-    "name": "tiny",
-    "layers": 1,
-    "width": 32,
-    "heads": 2,
-    "context": 32,
-    "tokens": 12_000,
-    "batch": 16,
-    "processes": 1,
-}
+TINY = train_entry(name="tiny", num_layers=1, hidden_size=32, num_heads=2, context_length=32, train_tokens=12_000, global_batch_size=16, num_processes=1)
 
 
 @cache

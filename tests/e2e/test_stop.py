@@ -12,23 +12,14 @@ import pytest
 
 from tests.e2e.command import gristmill, start, write_recipe
 from tests.e2e.corpora import mixed, recipe
+from tests.train_entry import train_entry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
 def endless(name: str) -> dict[str, Any]:
     """A training that takes all cores for longer than any test."""
-    return {
-        "name": name,
-        "layers": 1,
-        "width": 32,
-        "heads": 2,
-        "context": 64,
-        "tokens": 500_000_000,
-        "processes": os.cpu_count() or 1,
-        "batch": os.cpu_count() or 1,
-        "checkpoint_every": 20,
-    }
+    return train_entry(name=name, num_layers=1, hidden_size=32, num_heads=2, context_length=64, train_tokens=500_000_000, num_processes=os.cpu_count() or 1, global_batch_size=os.cpu_count() or 1, checkpoint_interval=20)
 
 
 def descendants(pid: int) -> list[psutil.Process]:

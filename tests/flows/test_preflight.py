@@ -24,8 +24,11 @@ RECIPE = """
 name: small
 sources: [{name: dump, kind: documents, paths: [PLACE/dump.jsonl]}]
 train:
-  - {name: tiny, layers: 2, width: 64, heads: 2, context: 64, tokens: 1000, processes: 2}
-  - {name: other, layers: 2, width: 64, heads: 2, context: 64, tokens: 1000, processes: 1}
+  - name: tiny
+    model: &size {num_layers: 2, hidden_size: 64, num_heads: 2, context_length: 64}
+    data: {train_tokens: 1000}
+    run: {num_processes: 2}
+  - {name: other, model: *size, data: {train_tokens: 1000}, run: {num_processes: 1}}
 """
 
 
@@ -48,11 +51,11 @@ FAULTS = [
     ("tokenize.tokenizer=PLACE", "tokenize.tokenizer: "),
     ("tokenize.tokenizer=nope://x", "tokenize.tokenizer: storage 'nope://x' cannot be used"),
     ("tokenize.tokenizer=PLACE/file", "tokenize.tokenizer: PLACE/file: not a tokenizer.json"),
-    ("train.tiny.device=cuda", "train.tiny.device: cuda, but torch sees 1 GPUs for 2 processes"),
-    ("train.tiny.mlflow=http://h:1", "train.tiny.mlflow: the package is not installed"),
-    ("train.tiny.checkpoints=nope://x", "train.tiny.checkpoints: storage 'nope://x' cannot"),
-    ("train.tiny.checkpoints=PLACE/file/x", "train.tiny.checkpoints: PLACE/file is no folder"),
-    ("train.tiny.checkpoints=PLACE/shut/x/y", "train.tiny.checkpoints: the folder PLACE/shut can"),
+    ("train.tiny.run.device=cuda", "train.tiny.run.device: cuda, but torch sees 1 GPUs for 2 processes"),
+    ("train.tiny.run.mlflow_tracking_uri=http://h:1", "train.tiny.run.mlflow_tracking_uri: the package is not installed"),
+    ("train.tiny.run.checkpoint_url=nope://x", "train.tiny.run.checkpoint_url: storage 'nope://x' cannot"),
+    ("train.tiny.run.checkpoint_url=PLACE/file/x", "train.tiny.run.checkpoint_url: PLACE/file is no folder"),
+    ("train.tiny.run.checkpoint_url=PLACE/shut/x/y", "train.tiny.run.checkpoint_url: the folder PLACE/shut can"),
 ]
 
 
@@ -117,7 +120,7 @@ def test_a_plan_goes_on_where_the_tokenizer_cannot_be_read(path: str) -> None:
 
 @pytest.mark.usefixtures("bare")
 def test_what_is_not_reached_or_there_already_asks_for_nothing(path: str) -> None:
-    wanted = recipe(path, "train.tiny.device=cuda")
+    wanted = recipe(path, "train.tiny.run.device=cuda")
     check_machine(wanted, "tokenize", lambda: plan_pipeline(wanted, "tokenize"))
     check_machine(recipe(path, "tokenize.tokenizer=/nope.json"), "select", nobody)
 
@@ -128,7 +131,7 @@ def test_what_is_not_reached_or_there_already_asks_for_nothing(path: str) -> Non
         return planner
 
     check_machine(wanted, "train", lambda: trained("tiny"))
-    with pytest.raises(UserError, match=r"train\.tiny\.device"):
+    with pytest.raises(UserError, match=r"train\.tiny\.run\.device"):
         check_machine(wanted, "train", lambda: trained("other"))
 
 
@@ -144,13 +147,13 @@ def test_what_is_hardly_meant_is_remarked(path: str, monkeypatch: pytest.MonkeyP
 
     assert remarked(recipe(path), "train", gpus=0) == []
     (text,) = remarked(recipe(path), "train", gpus=1)
-    assert text.startswith("train.tiny.device: auto takes the CPU: 2 processes")
+    assert text.startswith("train.tiny.run.device: auto takes the CPU: 2 processes")
     assert "only 1 GPUs" in text
     assert remarked(recipe(path), "tokenize", gpus=1) == []
-    assert remarked(recipe(path, "train.tiny.device=cpu"), "train", gpus=1) == []
-    (text,) = remarked(recipe(path, "train.tiny.threads=2"), "train", gpus=0)
-    assert text.startswith("train.tiny.processes: 2 processes with 2 threads on 2 cores")
-    assert remarked(recipe(path, "train.tiny.threads=2"), "train", gpus=2) == []
+    assert remarked(recipe(path, "train.tiny.run.device=cpu"), "train", gpus=1) == []
+    (text,) = remarked(recipe(path, "train.tiny.run.threads_per_process=2"), "train", gpus=0)
+    assert text.startswith("train.tiny.run.num_processes: 2 processes with 2 threads on 2 cores")
+    assert remarked(recipe(path, "train.tiny.run.threads_per_process=2"), "train", gpus=2) == []
 
 
 class Begun(Exception):
@@ -182,17 +185,17 @@ def test_a_store_that_does_not_answer_does_not_end_a_run_before_it_begins(
     (text,) = plans.preflight_warnings(
         recipe(path), "train", 1, lambda: walked(recipe(path), "train")
     )
-    assert text.startswith("train.tiny.device: auto takes the CPU")
+    assert text.startswith("train.tiny.run.device: auto takes the CPU")
 
 
 @pytest.mark.parametrize(
     ("override", "gpus", "cores_and_gpus"),
     [
-        ("train.tiny.threads=3", 0, (6, 0)),
-        ("train.tiny.threads=3", 1, (6, 0)),  # it trains on the CPU and leaves the GPU to others
-        ("train.tiny.threads=3", 2, (2, 2)),
-        ("train.tiny.device=cuda", 8, (2, 2)),
-        ("train.tiny.device=cpu", 8, (2, 0)),
+        ("train.tiny.run.threads_per_process=3", 0, (6, 0)),
+        ("train.tiny.run.threads_per_process=3", 1, (6, 0)),  # it trains on the CPU and leaves the GPU to others
+        ("train.tiny.run.threads_per_process=3", 2, (2, 2)),
+        ("train.tiny.run.device=cuda", 8, (2, 2)),
+        ("train.tiny.run.device=cpu", 8, (2, 0)),
     ],
 )
 def test_a_training_holds_what_it_takes(

@@ -15,7 +15,9 @@ name: small
 sources:
   - {name: dump, kind: documents, paths: ["${CORPUS}/*.jsonl", "${ELSEWHERE:-/nowhere}/x"]}
 train:
-  - {name: tiny, layers: 2, width: 64, heads: 2, context: 64, tokens: 1000}
+  - name: tiny
+    model: {num_layers: 2, hidden_size: 64, num_heads: 2, context_length: 64}
+    data: {train_tokens: 1000}
 """
 
 
@@ -40,12 +42,12 @@ def test_defaults_and_variables_are_filled_in(path: str) -> None:
 def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
     recipe = load_recipe(
         path,
-        ["select.languages={no: 0.5}", "train.tiny.layers=3", "train.0.heads=4", "evaluate={}"],
+        ["select.languages={no: 0.5}", "train.tiny.model.num_layers=3", "train.0.model.num_heads=4", "evaluate={}"],
         storage="s3://bucket/prefix",
     )
     assert recipe.select.languages == {"no": 0.5}
-    assert recipe.train[0].num_layers == 3
-    assert recipe.train[0].num_heads == 4
+    assert recipe.train[0].model.num_layers == 3
+    assert recipe.train[0].model.num_heads == 4
     assert recipe.evaluate is not None
     assert recipe.storage == "s3://bucket/prefix"
 
@@ -55,32 +57,32 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
     [
         ("dedup.bandz=3", "dedup.bandz: unknown key"),
         ("dedup.bands=x", "dedup.bands: "),
-        ("train.huge.layers=3", "train has no entry huge"),
+        ("train.huge.model.num_layers=3", "train has no entry huge"),
         (
-            "train.tiny.mixture={web: 1}",
-            "train.tiny.mixture.web: no source has this name; there are dump",
+            "train.tiny.data.mixture={web: 1}",
+            "train.tiny.data.mixture.web: no source has this name; there are dump",
         ),
-        ("train.tiny.betas=[1.5, 0.9]", "betas.0: Input should be less than 1"),
-        ("train.tiny.betas=[0.9]", "train.tiny.betas.1: Field required"),
-        ("train.tiny.betas=[0.9, -0.1]", "betas.1: Input should be greater than or equal to 0"),
-        ("train.tiny.learning_rate=.inf", "learning_rate: Input should be a finite number"),
-        ("train.tiny.spike=.nan", "spike: Input should be a finite number"),
-        ("train.tiny.mixture={dump: .inf}", "mixture.dump: Input should be a finite number"),
+        ("train.tiny.optim.adam_betas=[1.5, 0.9]", "adam_betas.0: Input should be less than 1"),
+        ("train.tiny.optim.adam_betas=[0.9]", "train.tiny.optim.adam_betas.1: Field required"),
+        ("train.tiny.optim.adam_betas=[0.9, -0.1]", "adam_betas.1: Input should be greater than or equal to 0"),
+        ("train.tiny.optim.lr=.inf", "lr: Input should be a finite number"),
+        ("train.tiny.optim.loss_spike_sigma=.nan", "loss_spike_sigma: Input should be a finite number"),
+        ("train.tiny.data.mixture={dump: .inf}", "mixture.dump: Input should be a finite number"),
         ("select.languages={no: .inf}", "languages.no: Input should be a finite number"),
         (
-            "train.tiny.mixture={dump: 0}",
-            "train.tiny.mixture: the weight of 'dump' is not positive",
+            "train.tiny.data.mixture={dump: 0}",
+            "train.tiny.data.mixture: the weight of 'dump' is not positive",
         ),
         ("dedup", "section.key=value is expected"),
         ("dedup.bands=[", "the value is not YAML"),
         ("name.first=x", "name has no fields"),
         (
-            "train.tiny.validation_tokens=63",
-            "validation_tokens 63 are less than one row of context 64",
+            "train.tiny.data.validation_tokens=63",
+            "data.validation_tokens 63 is less than one row",
         ),
-        ("train.tiny.processes=4096", "processes 4096 are 4096 on each of 1 machines"),
-        ("train.tiny.threads=100000", "train.tiny.threads: Input should be less than or equal"),
-        ("train.tiny.heads=3", "small.yaml: train.tiny: width 64 is not a multiple of heads 3"),
+        ("train.tiny.run.num_processes=4096", "train.tiny.run: num_processes 4096"),
+        ("train.tiny.run.threads_per_process=100000", "train.tiny.run.threads_per_process: Input should be less than or equal"),
+        ("train.tiny.model.num_heads=3", "small.yaml: train.tiny.model: hidden_size 64 is not"),
         ("train.tiny.name=a b", "small.yaml: train.0.name: String should match"),
         ('name="small\\n"', "name: String should match"),
         ("sources.0.kind=carrier-pigeon", "sources.dump: "),
@@ -97,15 +99,15 @@ def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("nothing", "said"),
     [
-        ("tokenize.validation_fraction=0", "train.tiny.patience needs held-out documents"),
-        ("train.tiny.validation_tokens=0", "patience needs held-out tokens"),
+        ("tokenize.validation_fraction=0", "train.tiny.optim.early_stopping_patience needs held-out documents"),
+        ("train.tiny.data.validation_tokens=0", "early_stopping_patience needs held-out tokens"),
     ],
 )
 def test_patience_asks_for_something_to_judge_by(path: str, nothing: str, said: str) -> None:
     load_recipe(path, [nothing])
-    load_recipe(path, ["train.tiny.patience=3", "train.tiny.validation_tokens=64"])
+    load_recipe(path, ["train.tiny.optim.early_stopping_patience=3", "train.tiny.data.validation_tokens=64"])
     with pytest.raises(RecipeError, match=said):
-        load_recipe(path, ["train.tiny.patience=3", nothing])
+        load_recipe(path, ["train.tiny.optim.early_stopping_patience=3", nothing])
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, said: str)
 
 def test_a_long_context_validates_over_one_row_at_least(path: str) -> None:
     assert load_recipe(path).train[0].effective_validation_tokens == 65_536
-    (long,) = load_recipe(path, ["train.tiny.context=131072"]).train
+    (long,) = load_recipe(path, ["train.tiny.model.context_length=131072"]).train
     assert long.effective_validation_tokens == 131_072
     again = type(long).model_validate(long.to_json())  # as the processes of a run are given it
     assert again == long

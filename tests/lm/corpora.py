@@ -17,6 +17,7 @@ from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUni
 from infra.formats.megatron import SPLITS, TokenShards, TokenShardWriter, token_dtype
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
+from tests.train_entry import train_config
 
 STAGE = Stage("tokenize", ("tests.lm.corpora",))
 EOS = "<|endoftext|>"
@@ -98,21 +99,21 @@ def splits(tokens: Dataset) -> tuple[TokenShards, TokenShards]:
 
 TINY: dict[str, Any] = {
     "name": "tiny",
-    "layers": 2,
-    "width": 32,
-    "heads": 4,
-    "kv_heads": 2,
-    "context": 16,
-    "batch": 8,
-    "tokens": 10 * 8 * 16,
-    "processes": 1,
+    "num_layers": 2,
+    "hidden_size": 32,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "context_length": 16,
+    "global_batch_size": 8,
+    "train_tokens": 10 * 8 * 16,
+    "num_processes": 1,
     "precision": "fp32",
     "device": "cpu",
-    "log_every": 1,
-    "checkpoint_every": 5,
+    "log_interval": 1,
+    "checkpoint_interval": 5,
 }
 
 
 def tiny(**changes: Any) -> TrainConfig:
     """A model that trains in a second."""
-    return TrainConfig.model_validate(TINY | changes)
+    return train_config(**TINY | changes)

@@ -174,7 +174,7 @@ def test_a_save_waits_a_step_for_the_one_before(
 ) -> None:
     monkeypatch.setattr(manager, "MIN_WAIT_S", least)
     store = Storage(str(tmp_path / "checkpoints"))
-    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep_every=4), IDENTITY)
+    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep_interval=4), IDENTITY)
     mine.save(1, run, {})
     if stalls is None:
         threading.Timer(0.3, go.set).start()
@@ -187,7 +187,10 @@ def test_a_save_waits_a_step_for_the_one_before(
 
 
 def test_the_newest_and_every_so_many_stay(store: Storage, tmp_path: Path) -> None:
-    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep=2, keep_every=4), IDENTITY)
+    run, mine = (
+        Run(),
+        CheckpointManager(shelf(store, tmp_path, keep_last=2, keep_interval=4), IDENTITY),
+    )
     for step in range(1, 10):
         mine.save(step, run, {}, wait=True)
     mine.wait()

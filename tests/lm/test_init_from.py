@@ -27,9 +27,10 @@ from lm.train import worker
 from lm.train.loop import TrainJob, train
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
+from tests.train_entry import replace_fields, train_entry
 
 BASE = tiny(name="wide")
-STAGE = tiny(name="late", start_from="wide", optimizer="adamw", learning_rate=0.001, batch=4)
+STAGE = tiny(name="late", init_from="wide", optimizer="adamw", lr=0.001, global_batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
     assert lines[0]["loss"] < 3 < base.stats["loss"] + 1  # random weights have 5.7
     # A stage that moves nothing has the weights that it starts with.
     monkeypatch.setattr("lm.train.loop.learning_rate", lambda *_: 0.0)
-    still = STAGE.model_copy(update={"name": "still"})
+    still = replace_fields(STAGE, name="still")
     assert equal(weights(build(tmp_path, still, tokens, base)), weights(base))
 
 
@@ -114,7 +115,7 @@ def test_a_stage_goes_on_after_a_crash_to_the_bit(tokens: Dataset, tmp_path: Pat
 def test_a_changed_base_makes_another_stage(tokens: Dataset, tmp_path: Path) -> None:
     ctx = context(tmp_path)
     one = build(tmp_path, BASE, tokens)
-    other = build(tmp_path, BASE.model_copy(update={"learning_rate": 0.02}), tokens)
+    other = build(tmp_path, replace_fields(BASE, lr=0.02), tokens)
     specs = [task.spec(ctx, config=STAGE, tokens=tokens, base_model=base) for base in (one, other)]
     assert specs[0].fingerprint != specs[1].fingerprint
     assert task.work_folder(specs[0]) != task.work_folder(specs[1])
@@ -125,26 +126,32 @@ def test_a_changed_base_makes_another_stage(tokens: Dataset, tmp_path: Path) -> 
 @pytest.mark.usefixtures("in_process")
 def test_weights_that_do_not_fit_are_refused_by_field(tokens: Dataset, tmp_path: Path) -> None:
     base = build(tmp_path, BASE, tokens)
-    for field, value, other in (("width", 64, 32), ("kv_heads", 4, 2), ("tied", False, True)):
-        config = STAGE.model_copy(update={field: value})
+    for field, value, other in (
+        ("hidden_size", 64, 32),
+        ("num_kv_heads", 4, 2),
+        ("tie_embeddings", False, True),
+    ):
+        config = replace_fields(STAGE, **{field: value})
         with pytest.raises(
-            UserError, match=rf"^train\.late\.{field}: {value}, but wide, .*{other}"
+            UserError, match=rf"^train\.late\.model\.{field}: {value}, but wide, .*{other}"
         ):
             task.require_base_model(config, tokens, base)
-    longer = STAGE.model_copy(update={"context": 32})  # no parameter depends on it
+    longer = replace_fields(STAGE, context_length=32)  # no parameter depends on it
     task.require_base_model(longer, tokens, base)
-    with pytest.raises(UserError, match=r"^train\.late\.start_from: the model wide is not given"):
+    with pytest.raises(UserError, match=r"^train\.late\.init_from: the model wide is not given"):
         task.require_base_model(STAGE, tokens, None)
     file = tmp_path / "tokenizer.json"
     file.write_text("{}")
     spec = task.spec(context(tmp_path), config=tiny(name="odd"), tokens=tokens)
     odd = commit_files(context(tmp_path), spec, {file.name: file}, counts=tokens.counts, stats={})
-    with pytest.raises(UserError, match=r"^train\.late\.start_from: odd .* another tokenizer"):
+    with pytest.raises(UserError, match=r"^train\.late\.init_from: odd .* another tokenizer"):
         task.require_base_model(STAGE, tokens, odd)
 
 
 def entry(name: str, **changes: Any) -> dict[str, Any]:
-    return {"name": name, "layers": 1, "width": 32, "heads": 2, "tokens": 100, **changes}
+    return train_entry(
+        name=name, num_layers=1, hidden_size=32, num_heads=2, train_tokens=100, **changes
+    )
 
 
 def recipe(*entries: dict[str, Any]) -> Recipe:
@@ -155,19 +162,22 @@ def recipe(*entries: dict[str, Any]) -> Recipe:
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ([entry("a", start_from="b")], r"train\.a\.start_from: 'b' is no entry .* there is none"),
-        ([entry("a", start_from="a")], r"train\.a\.start_from: 'a' is no entry"),
+        ([entry("a", init_from="b")], r"train\.a\.init_from: 'b' is no entry .* there is none"),
+        ([entry("a", init_from="a")], r"train\.a\.init_from: 'a' is no entry"),
         (
-            [entry("c"), entry("a", start_from="b"), entry("b")],
-            r"train\.a\.start_from: 'b' is no entry of train that stands before this one; there is c",
+            [entry("c"), entry("a", init_from="b"), entry("b")],
+            r"train\.a\.init_from: 'b' is no entry of train that stands before this one; there is c",
         ),
         (
-            [entry("a"), entry("b", start_from="a", width=64)],
-            r"train\.b\.width: 64, but a, whose weights it starts with, has 32",
+            [entry("a"), entry("b", init_from="a", hidden_size=64)],
+            r"train\.b\.model\.hidden_size: 64, but a, whose weights it starts with, has 32",
         ),
         (
-            [entry("a", layout="gpt2"), entry("b", layout="gpt2", start_from="a", context=64)],
-            r"train\.b\.context: 64, but a, .* has 256",
+            [
+                entry("a", architecture="gpt2"),
+                entry("b", architecture="gpt2", init_from="a", context_length=64),
+            ],
+            r"train\.b\.model\.context_length: 64, but a, .* has 256",
         ),
     ],
 )
@@ -192,7 +202,7 @@ def test_the_road_leads_from_the_base_to_its_stages() -> None:
             trained.append((entry, list(inputs)))
         return f"{step.name} {entry}"
 
-    stages = entry("b", start_from="a"), entry("c", start_from="b"), entry("d")
+    stages = entry("b", init_from="a"), entry("c", init_from="b"), entry("d")
     build_pipeline(record_step, recipe(entry("a"), *stages))
     assert trained == [
         ("a", ["tokenize None"]),

@@ -11,8 +11,12 @@ from lm.config.train import TrainConfig
 from lm.data.loader import Batch, DataLoaderError, build_loader, validation_rows
 from tests.lm.corpora import tiny, token_shards
 
-CHOICES = [{"packing": name} for name in ("concatenate", "mask", "best_fit")]
-MIXED = {"mixture": {"books": 2, "site": 1}, "shuffle_tokens": 700, "packing": "best_fit"}
+CHOICES = [{"packing": name} for name in ("concatenate", "concatenate_masked", "best_fit_masked")]
+MIXED = {
+    "mixture": {"books": 2, "site": 1},
+    "shuffle_window_tokens": 700,
+    "packing": "best_fit_masked",
+}
 EOS = 0
 
 
@@ -68,7 +72,7 @@ def test_packed_rows_are_documents(tokens: Dataset, tmp_path: Path) -> None:
     documents = [shards.read_document(number).tolist() for number in range(shards.num_documents)]
     longest = max(map(len, documents))
     whole = {tuple(document) for document in documents}
-    for batch in served(tokens, tiny(packing="best_fit", context=longest), tmp_path):
+    for batch in served(tokens, tiny(packing="best_fit_masked", context_length=longest), tmp_path):
         for row in batch.rows.tolist():
             assert row[0] == EOS
             content = row[1 : row.index(-1) if -1 in row else None]
@@ -86,7 +90,7 @@ def test_a_document_that_is_cut_goes_on_after_its_last_token(
     flat = shards.read(0, len(shards)).tolist()
     joined = ",".join(map(str, flat))
     going_on = 0
-    for batch in served(tokens, tiny(packing="best_fit"), tmp_path):
+    for batch in served(tokens, tiny(packing="best_fit_masked"), tmp_path):
         for row in batch.rows.tolist():
             if row[0] != EOS:
                 first = row[: row.index(EOS) + 1] if EOS in row else row
@@ -118,7 +122,7 @@ def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for(
 
 
 def test_a_mixture_of_unknown_sources_is_refused(tokens: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train.mixture.web"):
+    with pytest.raises(UserError, match=r"train.data.mixture.web"):
         build_loader(tiny(mixture={"web": 1}), tokens, 1337, 0, 1, tmp_path)
     with pytest.raises(ValueError, match=r"mixture\n.*'web' is not positive"):
         tiny(mixture={"web": -1})

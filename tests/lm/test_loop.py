@@ -23,6 +23,7 @@ from lm.train.loss_spike import LossDivergedError
 from lm.train.state import Weights
 from lm.train.validation import split_inputs_targets, to_device, warm_up
 from tests.lm.corpora import splits, tiny, token_shards
+from tests.train_entry import replace_fields
 
 IDENTITY = {"shards": "abc", "seed": 1337}
 
@@ -67,8 +68,8 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
     training, _ = splits(few)
     context = len(training) - 1
     config = tiny(
-        context=context, width=64, batch=1, tokens=200 * context, validation_tokens=0, log_every=50,
-        checkpoint_every=200, learning_rate=0.02, weight_decay=0,
+        context_length=context, hidden_size=64, global_batch_size=1, train_tokens=200 * context, validation_tokens=0, log_interval=50,
+        checkpoint_interval=200, lr=0.02, weight_decay=0,
     )  # fmt: skip
     weights, _ = run(few, tmp_path / "run", config)
     model = build_model(TrainJob(config, 1337, 300, 0, tmp_path).model_config)
@@ -81,7 +82,7 @@ def test_gradients_of_two_passes_of_four_are_those_of_one_of_eight(
     tokens: Dataset, tmp_path: Path
 ) -> None:
     _, whole = run(tokens, tmp_path / "whole", tiny())
-    _, parts = run(tokens, tmp_path / "parts", tiny(micro_batch=4))
+    _, parts = run(tokens, tmp_path / "parts", tiny(micro_batch_size=4))
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
     assert [x["rows_digest"] for x in parts] == [x["rows_digest"] for x in whole]
 
@@ -128,7 +129,7 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
 @pytest.mark.parametrize("passes", [1, 2])
 def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
     """To torch.compile another layout of a tensor, or one tensor given twice, is another model."""
-    config = tiny(dropout=0.1, micro_batch=8 // passes)
+    config = tiny(dropout=0.1, micro_batch_size=8 // passes)
     model = build_model(TrainJob(config, 1, 300, 0, Path()).model_config)
     graphs: list[torch.fx.GraphModule] = []
 
@@ -137,7 +138,7 @@ def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
         return graph.forward
 
     torch.compiler.reset()
-    model.dropout = config.dropout
+    model.dropout = config.optim.dropout
     outer: Any = torch.compile(model, backend=backend)
     cpu, plain = torch.device("cpu"), nullcontext()
     warm_up(outer, config, cpu, plain, None)
@@ -152,7 +153,7 @@ def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
 
 
 def test_only_the_newest_checkpoints_are_kept(tokens: Dataset, tmp_path: Path) -> None:
-    run(tokens, tmp_path, tiny(checkpoint_every=2, keep=3))
+    run(tokens, tmp_path, tiny(checkpoint_interval=2, keep_last=3))
     assert [item.step for item in kept(tmp_path)] == [6, 8, 10]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
 
@@ -201,7 +202,9 @@ def test_a_loss_that_jumps_ends_the_run_if_asked_for(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lm.train.loop.learning_rate", lambda step, _: 3.0 if step == 60 else 0.003)
-    config = tiny(tokens=80 * 8 * 16, log_every=10, spike=8.0, checkpoint_every=25)
+    config = tiny(
+        train_tokens=80 * 8 * 16, log_interval=10, loss_spike_sigma=8.0, checkpoint_interval=25
+    )
     with pytest.raises(LossDivergedError) as met:
         run(tokens, tmp_path, config)
     assert (met.value.kind, met.value.first_bad_step, met.value.step) == ("spike", 61, 70)
@@ -213,7 +216,7 @@ def test_a_loss_that_jumps_ends_the_run_if_asked_for(
         run(tokens, tmp_path, config)
     assert again.value.to_json() == met.value.to_json()
     assert all("losses" not in line for line in read_jsonl(tmp_path / "metrics.jsonl"))
-    run(tokens, tmp_path / "unasked", config.model_copy(update={"spike": None}))
+    run(tokens, tmp_path / "unasked", replace_fields(config, loss_spike_sigma=None))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -222,11 +225,11 @@ def test_a_device_that_is_not_there_is_a_result_not_a_crash(
 ) -> None:
     job = TrainJob(tiny(device="cuda"), 1337, 300, 0, tmp_path, IDENTITY)
     result = worker.run_attempt(job, tokens)
-    assert result == {"error": "train.tiny.device: cuda, but torch sees 0 GPUs for 1 processes"}
+    assert result == {"error": "train.tiny.run.device: cuda, but torch sees 0 GPUs for 1 processes"}
 
 
 def test_the_log_says_what_matters(tokens: Dataset, tmp_path: Path) -> None:
-    _, lines = run(tokens, tmp_path, tiny(validation_every=4, precision="bf16"))
+    _, lines = run(tokens, tmp_path, tiny(validation_interval=4, precision="bf16"))
     assert [line["step"] for line in lines] == list(range(1, 11))
     assert [line["step"] for line in lines if "validation_loss" in line] == [4, 8, 10]
     for line in lines:
@@ -246,9 +249,9 @@ def test_the_log_says_what_matters(tokens: Dataset, tmp_path: Path) -> None:
         {"dropout": 0.2},
         {"label_smoothing": 0.1},
         {"l1": 1e-4, "l2": 1e-3},
-        {"ema": 0.9},
+        {"ema_decay": 0.9},
         {"precision": "fp16"},
-        {"layout": "gpt2", "kv_heads": None, "recompute": True},
+        {"architecture": "gpt2", "num_kv_heads": None, "activation_checkpointing": True},
         {"schedule": "wsd"},
     ],
     ids="-".join,
@@ -269,8 +272,8 @@ def test_each_choice_resumes_to_the_bit(
 def test_training_stops_early_with_the_best_weights(tokens: Dataset, tmp_path: Path) -> None:
     """After the rate is raised beyond reason nothing gets better."""
     config = tiny(
-        tokens=40 * 8 * 16, validation_every=2, patience=3, learning_rate=0.02, warmup=0.9,
-        embedding_ratio=40.0,
+        train_tokens=40 * 8 * 16, validation_interval=2, early_stopping_patience=3, lr=0.02, warmup_fraction=0.9,
+        embedding_lr_multiplier=40.0,
     )  # fmt: skip
     weights, lines = run(tokens, tmp_path / "run", config)
     judged = {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
@@ -278,7 +281,7 @@ def test_training_stops_early_with_the_best_weights(tokens: Dataset, tmp_path: P
     assert lines[-1]["stopped"] == "early"
     assert lines[-1]["step"] == best + 6 < 40
     assert lines[-1]["best_step"] == best
-    until = tiny(**{**config.model_dump(exclude_none=True), "tokens": 40 * 8 * 16})
+    until = replace_fields(config, train_tokens=40 * 8 * 16)
     assert until.steps == 40
     again, _ = run(tokens, tmp_path / "run", config)  # there is nothing left to do
     assert same(weights, again)
@@ -291,15 +294,15 @@ def test_an_overflow_in_fp16_moves_nothing(
     monkeypatch.setattr("lm.optim.loss_scale.INITIAL_SCALE", 2.0**40)
     moved: list[int] = []
     monkeypatch.setattr("lm.train.loop.step_optimizers", lambda *_: moved.append(1))
-    weights, _ = run(tokens, tmp_path, tiny(precision="fp16", tokens=4 * 8 * 16))
+    weights, _ = run(tokens, tmp_path, tiny(precision="fp16", train_tokens=4 * 8 * 16))
     assert not moved
     assert all(torch.isfinite(weight).all() for weight in weights.values())
 
 
 def test_early_stopping_resumes_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
     config = tiny(
-        tokens=40 * 8 * 16, validation_every=2, patience=3, learning_rate=0.03, warmup=0.9,
-        embedding_ratio=40.0, ema=0.5, keep=99, log_every=2,
+        train_tokens=40 * 8 * 16, validation_interval=2, early_stopping_patience=3, lr=0.03, warmup_fraction=0.9,
+        embedding_lr_multiplier=40.0, ema_decay=0.5, keep_last=99, log_interval=2,
     )  # fmt: skip
     whole, lines = run(tokens, tmp_path, config)
     best = lines[-1]["best_step"]

@@ -19,7 +19,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_run_and_its_continuation_are_one_run_there(server: str, tmp_path: Path) -> None:
     tokens = token_shards(tmp_path / "store")
-    job = TrainJob(tiny(mlflow=server), 1337, 300, 0, tmp_path / "run", {"tokens": "abc"})
+    job = TrainJob(
+        tiny(mlflow_tracking_uri=server), 1337, 300, 0, tmp_path / "run", {"tokens": "abc"}
+    )
     _, last = train(job, tokens)
     (tmp_path / "run" / "checkpoints" / "step-000000010" / "complete.json").unlink()
     train(job, tokens)
@@ -28,7 +30,7 @@ def test_a_run_and_its_continuation_are_one_run_there(server: str, tmp_path: Pat
     assert experiment is not None
     [run] = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
-    assert run.data.params["layers"] == "2"
+    assert run.data.params["model.num_layers"] == "2"
     history = client.get_metric_history(run.info.run_id, "loss")
     assert {item.step: item.value for item in history} == {
         line["step"]: line["loss"] for line in read_jsonl(tmp_path / "run" / "metrics.jsonl")
@@ -41,7 +43,7 @@ def test_a_server_that_is_away_does_not_stop_a_run(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tokens = token_shards(tmp_path / "store")
-    job = TrainJob(tiny(mlflow="http://127.0.0.1:9"), 1337, 300, 0, tmp_path / "run")
+    job = TrainJob(tiny(mlflow_tracking_uri="http://127.0.0.1:9"), 1337, 300, 0, tmp_path / "run")
     train(job, tokens)
     assert len(read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 10
     assert "MLflow at http://127.0.0.1:9" in caplog.text
@@ -64,5 +66,5 @@ def test_a_run_that_fails_is_told_so(server: str, tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lm.metrics.mlflow.find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"train.tiny.mlflow: .* pip install 'gristmill\[mlflow\]'"):
+    with pytest.raises(UserError, match=r"train.tiny.run.mlflow_tracking_uri: .* pip install 'gristmill\[mlflow\]'"):
         require_mlflow("tiny")

@@ -18,6 +18,7 @@ from lm.config.train import TrainConfig
 from lm.metrics.logger import read_jsonl
 from tasks.train import task
 from tests.lm.corpora import token_shards
+from tests.train_entry import replace_fields
 from tests.lm.test_rollback import CONFIG, STEPS, build, poison, record
 
 
@@ -37,7 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TrainConfig]:
     elsewhere = request.param == "elsewhere"
     url = "memory://bucket/running" if elsewhere else str(tmp_path / "running")
-    yield CONFIG.model_copy(update={"checkpoints": url})
+    yield replace_fields(CONFIG, checkpoint_url=url)
     fsspec.filesystem("memory").store.clear()
 
 
@@ -58,7 +59,7 @@ def lose(
 
 def running(config: TrainConfig, branch: str = "") -> Storage:
     """The checkpoints of the trunk, or of a branch."""
-    root = Storage(str(config.checkpoint_url))
+    root = Storage(str(config.run.checkpoint_url))
     (name,) = (each for each in root.list_folders() if each.partition(".")[2] == branch)
     return root.subdir(name)
 
@@ -112,14 +113,14 @@ def test_another_machine_goes_on_in_the_branch(
     assert steps(made, "attempts.jsonl") == ([0, 12, 16] if own else [0, 12])
     assert record(made, "attempts.jsonl")[1]["redone_steps"] == 2  # as the parent's log tells
     assert json.loads(made.read("logs/rollbacks.json"))[0]["from_step"] == 12
-    assert not Storage(str(config.checkpoint_url)).list_folders()
+    assert not Storage(str(config.run.checkpoint_url)).list_folders()
 
 
 @pytest.mark.usefixtures("in_process")
 def test_without_any_log_the_model_is_committed_with_what_is_known(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    config = CONFIG.model_copy(update={"checkpoints": str(tmp_path / "running")})
+    config = replace_fields(CONFIG, checkpoint_url=str(tmp_path / "running"))
     monkeypatch.setattr("lm.checkpoint.manager.save_logs", lambda *_: [])
     lose(tokens, tmp_path, config, cache, monkeypatch)
     made = build(tokens, tmp_path, config)

@@ -38,7 +38,7 @@ def test_stacked_matrices_are_orthogonalised_apart() -> None:
 
 
 def test_the_rate_rises_peaks_and_falls() -> None:
-    config = tiny(tokens=100 * 128, warmup=0.1, min_ratio=0.1, learning_rate=1.0)
+    config = tiny(train_tokens=100 * 128, warmup_fraction=0.1, min_lr_fraction=0.1, lr=1.0)
     rates = [learning_rate(step, config) for step in range(config.steps)]
     assert config.steps == 100
     assert rates[:10] == sorted(rates[:10])
@@ -49,7 +49,7 @@ def test_the_rate_rises_peaks_and_falls() -> None:
 
 
 def rates_of(schedule: str, **changes: float) -> list[float]:
-    values = {"schedule": schedule, "tokens": 100 * 128, "warmup": 0.1, "learning_rate": 1.0}
+    values = {"schedule": schedule, "train_tokens": 100 * 128, "warmup_fraction": 0.1, "lr": 1.0}
     config = tiny(**values, **changes)
     return [learning_rate(step, config) for step in range(config.steps)]
 
@@ -62,7 +62,7 @@ def test_wsd_stays_level_and_then_falls_by_a_root() -> None:
 
 
 def test_linear_falls_evenly() -> None:
-    rates = rates_of("linear", min_ratio=0.1)
+    rates = rates_of("linear", min_lr_fraction=0.1)
     steps = {round(a - b, 9) for a, b in pairwise(rates[10:])}
     assert steps == {0.01}
 
@@ -79,7 +79,9 @@ def test_penalties_are_the_gradients_of_the_norms() -> None:
 @pytest.mark.parametrize("name", ["muon", "adamw"])
 def test_embeddings_decay_if_asked_for_and_norms_and_biases_never(name: str) -> None:
     model = build_model(DecoderConfig(50, 2, 16, 2, 2, 32, 8, architecture="gpt2", bias=True))
-    built = build_optimizers(model, tiny(optimizer=name, decay_embeddings=True), torch.float32)
+    built = build_optimizers(
+        model, tiny(optimizer=name, weight_decay_embeddings=True), torch.float32
+    )
     groups = [group for optimizer in built.values() for group in optimizer.param_groups]
     decayed = {id(w) for group in groups if group["weight_decay"] for w in group["params"]}
     assert decayed == {id(w) for w in model.parameters() if w.dim() == 2}

@@ -17,16 +17,22 @@ from tests.lm.group import together
 
 STEPS = 50
 CHOICES: dict[str, dict[str, Any]] = {
-    "muon": {"ema": 0.9, "l1": 1e-5, "validation_every": 25, "layout": "gpt2", "kv_heads": None},
+    "muon": {
+        "ema_decay": 0.9,
+        "l1": 1e-5,
+        "validation_interval": 25,
+        "architecture": "gpt2",
+        "num_kv_heads": None,
+    },
     # Rows of best_fit are padded differently: processes and passes count different numbers of tokens.
     "adamw": {
         "optimizer": "adamw",
-        "learning_rate": 0.003,
+        "lr": 0.003,
         "dropout": 0.2,
-        "micro_batch": 2,
-        "packing": "best_fit",
+        "micro_batch_size": 2,
+        "packing": "best_fit_masked",
     },
-    "fp16": {"precision": "fp16", "tokens": 10 * 8 * 16},
+    "fp16": {"precision": "fp16", "train_tokens": 10 * 8 * 16},
 }
 pytestmark = pytest.mark.timeout(240)  # the first test runs them all
 
@@ -37,8 +43,12 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def run(name: str, processes: int, parallel: str, url: str, folder: Path) -> None:
-    changes = {"tokens": STEPS * 8 * 16, "checkpoint_every": 25, "processes": processes}
-    config = tiny(**{**changes, **CHOICES[name], "parallel": parallel})
+    changes = {
+        "train_tokens": STEPS * 8 * 16,
+        "checkpoint_interval": 25,
+        "num_processes": processes,
+    }
+    config = tiny(**{**changes, **CHOICES[name], "data_parallel": parallel})
     job = TrainJob(config, 1337, 300, 0, folder / f"{name}-{processes}-{parallel}")
     weights, _ = train(job, open_dataset(Storage(url)))
     if weights:
@@ -95,11 +105,14 @@ def test_weights_come_back_whole_from_shards(runs: Path, name: str) -> None:
     ("changes", "message"),
     [
         ({}, "batch 8 is not a multiple of processes 3"),
-        ({"batch": 12, "micro_batch": 3}, "4 sequences per process and step are not a multiple of"),
+        (
+            {"global_batch_size": 12, "micro_batch_size": 3},
+            "4 sequences per process and step are not a multiple of",
+        ),
     ],
 )
 def test_a_batch_that_cannot_be_shared_equally_is_refused(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError, match=message):
-        tiny(processes=3, **changes)
+        tiny(num_processes=3, **changes)

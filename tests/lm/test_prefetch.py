@@ -19,9 +19,13 @@ from tests.servers import S3
 BLOCK = 64  # bytes
 CHOICES: list[dict[str, Any]] = [
     {},
-    {"packing": "best_fit"},
-    {"shuffle_tokens": 700},
-    {"shuffle_tokens": 900, "mixture": {"books": 1, "site": 2}, "packing": "best_fit"},
+    {"packing": "best_fit_masked"},
+    {"shuffle_window_tokens": 700},
+    {
+        "shuffle_window_tokens": 900,
+        "mixture": {"books": 1, "site": 2},
+        "packing": "best_fit_masked",
+    },
 ]
 
 
@@ -62,7 +66,7 @@ def digests(feed: DataLoader, steps: int = 120) -> Iterator[int]:
 def test_rows_are_those_of_local_shards(
     local: Dataset, remote: Dataset, tmp_path: Path, choice: dict[str, Any]
 ) -> None:
-    config = tiny(tokens=120 * 128, **choice)
+    config = tiny(train_tokens=120 * 128, **choice)
     expected = list(digests(build_loader(config, local, 1337, 0, 1, tmp_path / "none")))
     for rank in range(2):  # the second finds what the first has read
         streamed = build_loader(config, remote, 1337, 0, 1, tmp_path / "cache")
@@ -81,7 +85,7 @@ def test_two_processes_of_a_machine_share_what_was_read(
         return read(self, name, *span)
 
     monkeypatch.setattr(Storage, "read", counted)
-    config = tiny(processes=2, tokens=200 * 128)
+    config = tiny(num_processes=2, train_tokens=200 * 128)
     feeds = [build_loader(config, remote, 1337, rank, 2, tmp_path) for rank in range(2)]
     for step in range(100):
         for feed in feeds:
@@ -97,7 +101,7 @@ def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
     whole = remote.stats["tokens"][TRAIN] * 2
     limit = 7000
     assert whole > 1.5 * limit
-    config = tiny(tokens=400 * 128, shuffle_tokens=700, cache_bytes=limit)
+    config = tiny(train_tokens=400 * 128, shuffle_window_tokens=700, shard_cache_bytes=limit)
     feed = build_loader(config, remote, 1337, 0, 1, tmp_path)
     largest = 0
     for step in range(300):
@@ -113,7 +117,7 @@ def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
 
 
 def test_the_first_steps_do_not_wait_for_the_whole(remote: Dataset, tmp_path: Path) -> None:
-    config = tiny(tokens=128, shuffle_tokens=700)
+    config = tiny(train_tokens=128, shuffle_window_tokens=700)
     feed = build_loader(config, remote, 1337, 0, 1, tmp_path)
     feed.batch(0)
     feed.close()
@@ -121,10 +125,14 @@ def test_the_first_steps_do_not_wait_for_the_whole(remote: Dataset, tmp_path: Pa
 
 
 def test_a_cache_too_small_for_a_pool_is_refused(remote: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train.tiny.cache_bytes: 1,000 bytes do not hold"):
-        build_loader(tiny(cache_bytes=1000), remote, 1337, 0, 1, tmp_path)
-    with pytest.raises(UserError, match="lower shuffle_tokens"):
-        build_loader(tiny(cache_bytes=1000, shuffle_tokens=700), remote, 1337, 0, 1, tmp_path)
+    with pytest.raises(
+        UserError, match=r"train.tiny.data.shard_cache_bytes: 1,000 bytes do not hold"
+    ):
+        build_loader(tiny(shard_cache_bytes=1000), remote, 1337, 0, 1, tmp_path)
+    with pytest.raises(UserError, match="lower shuffle_window_tokens"):
+        build_loader(
+            tiny(shard_cache_bytes=1000, shuffle_window_tokens=700), remote, 1337, 0, 1, tmp_path
+        )
 
 
 def test_a_block_that_another_run_removed_is_read_again(remote: Dataset, tmp_path: Path) -> None:
@@ -141,7 +149,7 @@ def test_a_block_that_another_run_removed_is_read_again(remote: Dataset, tmp_pat
 @pytest.mark.e2e
 def test_rows_come_from_s3(local: Dataset, s3: S3, tmp_path: Path) -> None:
     remote = token_shards(f"s3://{s3.bucket}/stream")
-    config = tiny(tokens=60 * 128, **CHOICES[-1])
+    config = tiny(train_tokens=60 * 128, **CHOICES[-1])
     expected = list(digests(build_loader(config, local, 1337, 0, 1, tmp_path / "none"), 60))
     streamed = build_loader(config, remote, 1337, 0, 1, tmp_path / "cache")
     assert list(digests(streamed, 60)) == expected

@@ -26,20 +26,24 @@ from lm.launch.rendezvous import (
 from lm.launch.torchrun import TrainingFailedError, command
 from tests.e2e.command import write_recipe
 from tests.lm.corpora import tiny
+from tests.train_entry import train_entry
 
 HERE = "127.0.0.1:29400"
 
 
 def two(folder: Path) -> TrainConfig:
-    return tiny(nodes=2, processes=4, rendezvous=HERE, checkpoints=str(folder))
+    return tiny(num_nodes=2, num_processes=4, rendezvous=HERE, checkpoint_url=str(folder))
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"nodes": 2, "processes": 4, "checkpoints": "x"}, "rendezvous: nodes 2 need one"),
-        ({"nodes": 2, "processes": 4, "rendezvous": HERE}, "checkpoints: nodes 2 need one"),
-        ({"nodes": 2, "processes": 1}, "processes 1 is not a multiple of nodes 2"),
+        (
+            {"num_nodes": 2, "num_processes": 4, "checkpoint_url": "x"},
+            "rendezvous: nodes 2 need one",
+        ),
+        ({"num_nodes": 2, "num_processes": 4, "rendezvous": HERE}, "checkpoints: nodes 2 need one"),
+        ({"num_nodes": 2, "num_processes": 1}, "processes 1 is not a multiple of nodes 2"),
         ({"rendezvous": "10.0.0.1"}, "rendezvous\n  String should match"),
     ],
 )
@@ -50,8 +54,8 @@ def test_a_recipe_says_what_several_machines_need(changes: dict[str, Any], said:
 
 def test_machines_share_the_processes(tmp_path: Path) -> None:
     config = two(tmp_path)
-    assert (config.local_processes, config.cpu_cores) == (2, 2)
-    assert config.weights_key() == tiny(processes=4).weights_key()
+    assert (config.run.local_processes, config.run.cpu_cores) == (2, 2)
+    assert config.weights_key() == tiny(num_processes=4).weights_key()
     words = command(config, tmp_path, "abc", is_first_node=False)
     assert {"--nnodes=2", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(words)
     assert any(word.startswith("--rdzv-conf=is_host=0,") for word in words)
@@ -130,12 +134,12 @@ def test_the_end_of_a_run_without_a_model_is_told(
     ("words", "said"),
     [
         (["--model", "other"], "--model other: train has tiny"),
-        (["--model", "tiny"], "train.tiny.nodes: 1, so there is nothing to join"),
+        (["--model", "tiny"], "train.tiny.run.num_nodes: 1, so there is nothing to join"),
     ],
 )
 def test_join_says_what_cannot_be_joined(tmp_path: Path, words: Sequence[str], said: str) -> None:
     source = {"name": "a", "kind": "documents", "paths": ["x.jsonl"]}
-    model = {"name": "tiny", "layers": 1, "width": 32, "heads": 2, "tokens": 100}
+    model = train_entry(name="tiny", num_layers=1, hidden_size=32, num_heads=2, train_tokens=100)
     path = write_recipe(tmp_path / "r.yaml", {"name": "r", "sources": [source], "train": [model]})
     result = CliRunner().invoke(main, ["join", str(path), *words])
     assert result.exit_code == 1

@@ -31,9 +31,9 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def run(folder: Path, url: str, processes: int, parallel: str) -> dict[str, Any]:
-    changes: dict[str, Any] = {"checkpoint_every": HALF, "ema": 0.9, "dropout": 0.1}
-    changes |= {"batch": BATCH, "tokens": STEPS * BATCH * 16}
-    config = tiny(processes=processes, parallel=parallel, **changes)
+    changes: dict[str, Any] = {"checkpoint_interval": HALF, "ema_decay": 0.9, "dropout": 0.1}
+    changes |= {"global_batch_size": BATCH, "train_tokens": STEPS * BATCH * 16}
+    config = tiny(num_processes=processes, data_parallel=parallel, **changes)
     weights, _ = train(TrainJob(config, 1337, 300, 0, folder), open_dataset(Storage(url)))
     return weights
 

@@ -32,10 +32,11 @@ from lm.train.loop import TrainJob
 from lm.train.loss_spike import LossDivergedError, LossSpikeDetector
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
+from tests.train_entry import replace_fields
 from tests.lm.poison import poisoned
 
 STEPS = 20
-CONFIG = tiny(tokens=STEPS * 128, checkpoint_every=4, branches=3, keep=9)
+CONFIG = tiny(train_tokens=STEPS * 128, checkpoint_interval=4, max_rollbacks=3, keep_last=9)
 Ranges = tuple[tuple[int, int], ...]
 
 
@@ -150,11 +151,11 @@ def test_the_fewest_checkpoints_are_enough_for_each_branch(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice it is the newest checkpoint that may hold the bad update."""
-    with pytest.raises(ValueError, match=r"keep\n.* greater than or equal to 2"):
-        tiny(keep=1)
+    with pytest.raises(ValueError, match=r"keep_last\n.* greater than or equal to 2"):
+        tiny(keep_last=1)
     monkeypatch.setattr("lm.train.loop.validation_rows_for", lambda *_: torch.zeros(0, 17).long())
     poison(monkeypatch, {7, 17})  # the second: step 16 of the branch, whose checkpoint has it
-    made = build(tokens, tmp_path, CONFIG.model_copy(update={"keep": 2}))
+    made = build(tokens, tmp_path, replace_fields(CONFIG, keep_last=2))
     first, second = json.loads(made.read("logs/rollbacks.json"))
     assert (first["from_step"], first["spike_step"], first["skipped_steps"]) == (4, 9, [7, 9])
     assert (second["parent"], second["from_step"], second["spike_step"]) == (1, 12, 17)
@@ -221,7 +222,7 @@ def test_too_many_branches_end_the_run_with_the_story(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, set(range(6, 99)))
-    config = CONFIG.model_copy(update={"branches": 2})
+    config = replace_fields(CONFIG, max_rollbacks=2)
     told = (
         r"training tiny: the loss was no number in step 8, after 2 of 2 branches \(the loss was .* "
         r"of rollback-0: rollback-1 goes on .*; .* of rollback-1: rollback-2 goes on .*\); lower"

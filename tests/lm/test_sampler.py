@@ -26,10 +26,10 @@ LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=40)
 MIXED = {"books": 1.0, "site": 3.0}
 PLANS = [
     SamplingPlan(1337, 4, 16),
-    SamplingPlan(1337, 4, 16, "mask", skip=((2, 4), (9, 30))),
-    SamplingPlan(1337, 4, 16, "best_fit"),
+    SamplingPlan(1337, 4, 16, "concatenate_masked", skip=((2, 4), (9, 30))),
+    SamplingPlan(1337, 4, 16, "best_fit_masked"),
     SamplingPlan(1337, 4, 16, "concatenate", MIXED),
-    SamplingPlan(1337, 4, 16, "best_fit", MIXED, 500, ((0, 1), (7, 9))),
+    SamplingPlan(1337, 4, 16, "best_fit_masked", MIXED, 500, ((0, 1), (7, 9))),
     SamplingPlan(1337, 4, 16, "concatenate", None, 700, ((3, 5),)),
 ]
 
@@ -144,9 +144,9 @@ def test_a_mixture_is_held_and_leaves_other_sources_out(shards: TokenShards) -> 
 
 
 def test_a_source_without_documents_is_refused_by_name(shards: TokenShards) -> None:
-    with pytest.raises(UserError, match=r"train.mixture.web: no document .* books, site"):
-        build_sampler(SamplingPlan(1, 8, 16, "mask", {"web": 1, "site": 1}), shards)
-    with pytest.raises(TooFewTokensError, match=r"train.mixture.books: the training split has"):
+    with pytest.raises(UserError, match=r"train.data.mixture.web: no document .* books, site"):
+        build_sampler(SamplingPlan(1, 8, 16, "concatenate_masked", {"web": 1, "site": 1}), shards)
+    with pytest.raises(TooFewTokensError, match=r"train.data.mixture.books: the training split has"):
         build_sampler(SamplingPlan(1, 8, len(shards) // 2, "mask", MIXED), shards)
 
 
@@ -170,7 +170,7 @@ def test_facts_of_an_earlier_version_are_the_first_order() -> None:
 
 def test_figures_of_the_order(tmp_path_factory: pytest.TempPathFactory) -> None:
     tokens = made(tmp_path_factory)
-    facts = sampler_for_config(tiny(packing="best_fit", mixture=MIXED), 1, tokens).to_stats()
+    facts = sampler_for_config(tiny(packing="best_fit_masked", mixture=MIXED), 1, tokens).to_stats()
     assert [stream["source"] for stream in facts["streams"]] == ["books", "site"]
     assert [stream["share"] for stream in facts["streams"]] == [0.25, 0.75]
     assert sum(stream["tokens"] for stream in facts["streams"]) == tokens.stats["tokens"][TRAIN]

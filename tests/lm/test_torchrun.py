@@ -28,11 +28,12 @@ from lm.metrics.logger import read_jsonl
 from lm.train.loop import TrainJob, train
 from tasks.train import task
 from tests.lm.corpora import context, splits, tiny, token_shards
+from tests.train_entry import replace_fields
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 STEPS = 40
-TWO = tiny(processes=2, tokens=STEPS * 128, checkpoint_every=10, restarts=1)
+TWO = tiny(num_processes=2, train_tokens=STEPS * 128, checkpoint_interval=10, max_restarts=1)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_two_processes_learn_what_one_does(
     undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
-    train(TrainJob(tiny(tokens=STEPS * 128), 1337, 300, 0, tmp_path), tokens)
+    train(TrainJob(tiny(train_tokens=STEPS * 128), 1337, 300, 0, tmp_path), tokens)
     alone, together = read_jsonl(tmp_path / "metrics.jsonl"), undisturbed[1]
     assert len(together) == STEPS
     for one, two in zip(alone, together, strict=True):
@@ -193,7 +194,7 @@ def test_a_run_that_keeps_crashing_ends_with_its_last_words(
 ) -> None:
     (tmp_path / "metrics.jsonl").mkdir()  # nothing can be written there
     with pytest.raises(TrainingFailedError, match=r"ended with status 1:(.|\n)*IsADirectoryError"):
-        run(tokens, tmp_path, tiny(restarts=0))
+        run(tokens, tmp_path, tiny(max_restarts=0))
 
 
 def test_the_stage_commits_a_model(
@@ -235,7 +236,7 @@ def test_the_stage_commits_a_model(
         if any(w * 16 < end and first < w * 16 + 17 for w in windows)
     ]
     assert steps_containing(made, first, end) == expected
-    watched = config.model_copy(update={"log_every": 3, "keep": 7, "checkpoint_every": 2})
+    watched = replace_fields(config, log_interval=3, keep_last=7, checkpoint_interval=2)
     assert task.spec(ctx, config=watched, tokens=tokens).fingerprint == spec.fingerprint
 
 

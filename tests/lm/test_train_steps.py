@@ -40,7 +40,7 @@ def same(one: Weights, other: Weights) -> bool:
 
 def test_a_mask_keeps_documents_apart(tokens: Dataset, tmp_path: Path) -> None:
     _, plain = run(tokens, tmp_path / "plain", tiny())
-    _, masked = run(tokens, tmp_path / "masked", tiny(packing="mask"))
+    _, masked = run(tokens, tmp_path / "masked", tiny(packing="concatenate_masked"))
     assert figures(plain, "rows_digest") == figures(masked, "rows_digest")
     assert plain[0]["loss"] != pytest.approx(masked[0]["loss"], rel=1e-5)
     assert plain[-1]["validation_loss"] != pytest.approx(masked[-1]["validation_loss"], rel=1e-5)
@@ -70,7 +70,7 @@ def test_the_average_forgets_its_beginning_and_is_what_is_kept(
         follow(self, decay, step)
 
     monkeypatch.setattr(State, "update_ema", noted)
-    kept, lines = run(tokens, tmp_path / "averaged", tiny(ema=0.5))
+    kept, lines = run(tokens, tmp_path / "averaged", tiny(ema_decay=0.5))
     torch.manual_seed(1337)
     expected = clone_weights(build_model(TrainJob(tiny(), 1337, 300, 0, tmp_path).model_config))
     for step, weights in enumerate(seen):
@@ -80,8 +80,8 @@ def test_the_average_forgets_its_beginning_and_is_what_is_kept(
     for name, weight in expected.items():
         torch.testing.assert_close(kept[name], weight, atol=1e-6, rtol=1e-5)
     # Training goes on with its own weights, whenever the average was judged between.
-    plain, own = run(tokens, tmp_path / "plain", tiny(validation_every=1))
-    _, judged = run(tokens, tmp_path / "judged", tiny(ema=0.5, validation_every=1))
+    plain, own = run(tokens, tmp_path / "plain", tiny(validation_interval=1))
+    _, judged = run(tokens, tmp_path / "judged", tiny(ema_decay=0.5, validation_interval=1))
     assert figures(judged, "loss") == figures(own, "loss") == figures(lines, "loss")
     assert not same(kept, plain)
 
@@ -91,7 +91,7 @@ def test_gradients_that_are_no_numbers_end_a_run_in_fp16_when_no_scale_helps(
 ) -> None:
     monkeypatch.setattr("lm.train.loop.clip_gradients", lambda *_: torch.tensor(torch.nan))
     with pytest.raises(LossDivergedError) as ended:
-        run(tokens, tmp_path, tiny(precision="fp16", tokens=40 * 8 * 16))
+        run(tokens, tmp_path, tiny(precision="fp16", train_tokens=40 * 8 * 16))
     assert ended.value.kind == "not_finite"
     assert ended.value.step == 17  # 65,536 halved so often is below 1
     lines = read_jsonl(tmp_path / "metrics.jsonl")
@@ -105,7 +105,7 @@ def test_a_run_in_fp16_that_has_not_moved_yet_resumes_to_the_bit(
     """Its optimizers must come back as ones that have taken no step."""
     monkeypatch.setattr("lm.optim.loss_scale.INITIAL_SCALE", 2.0**24)
     config = tiny(
-        precision="fp16", checkpoint_every=1, keep=99, optimizer="adamw", learning_rate=0.003
+        precision="fp16", checkpoint_interval=1, keep_last=99, optimizer="adamw", lr=0.003
     )
     whole, lines = run(tokens, tmp_path, config)
     assert "gradient_norm" not in lines[0]
@@ -121,7 +121,7 @@ def test_a_run_in_fp16_that_has_not_moved_yet_resumes_to_the_bit(
 @pytest.mark.parametrize("blocks", [False, True], ids=["whole", "block by block"])
 def test_compiled_a_model_gives_the_same_loss_and_gradients(blocks: bool, tmp_path: Path) -> None:
     """Block by block is how sharded models are compiled; dropout differs from block to block."""
-    config = tiny(layers=3)
+    config = tiny(num_layers=3)
     model = build_model(TrainJob(config, 1337, 300, 0, tmp_path).model_config)
     model.dropout = 0.1
     drawn = torch.Generator().manual_seed(0)

@@ -38,7 +38,7 @@ def decoder(**changes: Any) -> Decoder:
 def described(model: Decoder) -> bytes:
     shape = {**vars(model.config)}
     return json.dumps(
-        {"model_config": shape, "training": {"layers": 2, "learning_rate": 0.01}}
+        {"model_config": shape, "training": {"optim": {"lr": 0.01}, "model": {"num_layers": 2}}}
     ).encode()
 
 
@@ -59,10 +59,10 @@ def trained_files(model: Decoder, folder: Path, tokens: Dataset) -> dict[str, by
     "changes",
     [
         {},
-        {"tied": False, "kv_heads": 1},
-        {"kv_heads": 4},
-        {"layout": "gpt2", "kv_heads": 4, "bias": True},
-        {"layout": "gpt2", "kv_heads": None, "tied": False},
+        {"tie_embeddings": False, "num_kv_heads": 1},
+        {"num_kv_heads": 4},
+        {"architecture": "gpt2", "num_kv_heads": 4, "bias": True},
+        {"architecture": "gpt2", "num_kv_heads": None, "tie_embeddings": False},
     ],
 )
 def test_transformers_says_what_the_training_model_says(

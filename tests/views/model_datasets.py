@@ -22,7 +22,10 @@ def models(road: Road, tokens: Dataset, path: Path) -> None:
         log = path / f".{name}.jsonl"
         log.write_text("".join(json.dumps(line) + "\n" for line in training_log(place)))
         spec = DatasetSpec(
-            Stage("train", ("infra.dataset.ledger",)), name, {"layers": 4, "width": 128}, (tokens,)
+            Stage("train", ("infra.dataset.ledger",)),
+            name,
+            {"model": {"num_layers": 4, "hidden_size": 128}},
+            (tokens,),
         )
         data = commit_files(
             road.ctx,

@@ -30,9 +30,9 @@ from views.history.training_data import (
 STEPS = 30
 CHOICES: list[dict[str, Any]] = [
     {},
-    {"packing": "mask", "shuffle_tokens": 700},
-    {"packing": "best_fit"},
-    {"packing": "best_fit", "context": 64, "mixture": {"books": 1, "site": 3}},
+    {"packing": "concatenate_masked", "shuffle_window_tokens": 700},
+    {"packing": "best_fit_masked"},
+    {"packing": "best_fit_masked", "context_length": 64, "mixture": {"books": 1, "site": 3}},
     {"mixture": {"site": 1}},
 ]
 SKIP = ((2, 4), (9, 15))
@@ -158,7 +158,7 @@ def test_a_run_in_progress_is_traced_as_far_as_it_is(
         documents_in_steps(run, 0, 13)
     left = tmp_path / "train" / "left"  # by a version whose settings are no longer possible
     left.mkdir()
-    (left / "job.json").write_text(json.dumps({**job, "config": {"name": "tiny", "layers": 0}}))
+    (left / "job.json").write_text(json.dumps({**job, "config": {"name": "tiny", "model": {"num_layers": 0}}}))
     again = find_run_in_progress(storage, "tiny")
     assert again is not None
     assert again.path == run.path
@@ -176,7 +176,7 @@ def recipe(store: Path, tokens: Dataset, tmp_path: Path) -> Path:
     record = RunRecord("small", "20260101-000000-aaaa", "2026", 0, COMPLETED, stages=stages)
     save_run(Storage(str(store)), record)
     path = tmp_path / "small.yaml"
-    entry = "{name: tiny, layers: 2, width: 32, heads: 4, tokens: 1}"
+    entry = "{name: tiny, model: {num_layers: 2, hidden_size: 32, num_heads: 4}, data: {train_tokens: 1}}"
     path.write_text(
         f"name: small\nstorage: {store}\nsources:\n  - {{name: site, kind: web, start_urls: [https://a.b]}}\n"
         f"train: [{entry}]\n"

@@ -138,7 +138,8 @@ def _try_open(storage: Storage, path: str | None) -> Dataset | None:
 
 def _read_shape(trained: Dataset) -> dict[str, Any]:
     """The few settings that tell models apart, from the facts first, then the configuration."""
-    known = {**trained.manifest.config, **trained.stats}
+    sections = (trained.manifest.config.get(name, {}) for name in ("model", "run"))
+    known = {key: value for section in (*sections, trained.stats) for key, value in section.items()}
     return {
         name: known[name] for name in SHAPE_KEYS if isinstance(known.get(name), int | float | str)
     }

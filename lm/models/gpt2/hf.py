@@ -16,7 +16,7 @@ BLOCK_NAMES = {
 }
 TOP_LEVEL_NAMES = {
     "embed": "transformer.wte",
-    "places": "transformer.wpe",
+    "position_embedding": "transformer.wpe",
     "norm": "transformer.ln_f",
     "head": "lm_head",
 }
@@ -27,18 +27,18 @@ def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
     from transformers import GPT2Config
 
     return GPT2Config(
-        vocab_size=model_config["vocabulary"],
-        n_embd=model_config["width"],
-        n_inner=model_config["hidden"],
-        n_layer=model_config["layers"],
-        n_head=model_config["heads"],
-        n_positions=model_config["context"],
+        vocab_size=model_config["vocab_size"],
+        n_embd=model_config["hidden_size"],
+        n_inner=model_config["ffn_size"],
+        n_layer=model_config["num_layers"],
+        n_head=model_config["num_heads"],
+        n_positions=model_config["context_length"],
         activation_function="gelu",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
         layer_norm_epsilon=model_config["norm_eps"],
-        tie_word_embeddings=model_config["tied"],
+        tie_word_embeddings=model_config["tie_embeddings"],
         bos_token_id=eos,
         eos_token_id=eos,
         dtype="float32",
@@ -61,6 +61,6 @@ def to_hf_weights(
         renamed[f"{target}.{kind}"] = (weight.T if matrix else weight).contiguous()
         if not model_config["bias"] and (matrix or weight.dim() == 1):
             renamed[f"{target}.bias"] = torch.zeros(weight.shape[0])
-    if model_config["tied"]:
+    if model_config["tie_embeddings"]:
         renamed["lm_head.weight"] = renamed["transformer.wte.weight"]
     return renamed

@@ -11,17 +11,17 @@ def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        vocab_size=model_config["vocabulary"],
-        hidden_size=model_config["width"],
-        intermediate_size=model_config["hidden"],
-        num_hidden_layers=model_config["layers"],
-        num_attention_heads=model_config["heads"],
-        num_key_value_heads=model_config["kv_heads"],
-        head_dim=model_config["width"] // model_config["heads"],
-        max_position_embeddings=model_config["context"],
+        vocab_size=model_config["vocab_size"],
+        hidden_size=model_config["hidden_size"],
+        intermediate_size=model_config["ffn_size"],
+        num_hidden_layers=model_config["num_layers"],
+        num_attention_heads=model_config["num_heads"],
+        num_key_value_heads=model_config["num_kv_heads"],
+        head_dim=model_config["hidden_size"] // model_config["num_heads"],
+        max_position_embeddings=model_config["context_length"],
         rms_norm_eps=model_config["norm_eps"],
         rope_parameters={"rope_type": "default", "rope_theta": model_config["rope_theta"]},
-        tie_word_embeddings=model_config["tied"],
+        tie_word_embeddings=model_config["tie_embeddings"],
         bos_token_id=eos,
         eos_token_id=eos,
         dtype="float32",
@@ -32,8 +32,8 @@ def to_hf_weights(
     weights: Mapping[str, Tensor], model_config: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """The weights by their names there, stacked matrices taken apart."""
-    head_width = model_config["width"] // model_config["heads"]
-    query, other = model_config["heads"] * head_width, model_config["kv_heads"] * head_width
+    head_width = model_config["hidden_size"] // model_config["num_heads"]
+    query, other = model_config["num_heads"] * head_width, model_config["num_kv_heads"] * head_width
     whole = {
         "attention_norm": "input_layernorm",
         "out": "self_attn.o_proj",
@@ -57,6 +57,6 @@ def to_hf_weights(
             parts, names = (weight,), [whole[part]]
         for piece, target in zip(parts, names, strict=True):
             renamed[f"model.layers.{layer}.{target}.weight"] = piece.clone()
-    if model_config["tied"]:
+    if model_config["tie_embeddings"]:
         renamed["lm_head.weight"] = renamed["model.embed_tokens.weight"]
     return renamed
