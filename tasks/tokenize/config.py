@@ -36,14 +36,14 @@ class TokenizeConfig(ConfigModel):
         ),
     )
     digits: Digits = Field(
-        default="style",
+        default="default",
         description=(
             "Numbers: as the style has them (gpt2: whole; llama3: groups of three from the left), "
             "each digit apart, or in threes from the right (1 234 567)."
         ),
     )
     spaces: Spaces = Field(
-        default="runs",
+        default="merge",
         description=(
             "White space that leads no word: runs of it may merge, as the styles have it, or "
             "each character stays apart."

@@ -13,12 +13,14 @@ from typing import Any, Literal, get_args
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 PretokenizerStyle = Literal["gpt2", "llama3"]
-Digits = Literal["style", "each", "threes"]
-Spaces = Literal["runs", "apart"]
+Digits = Literal["default", "individual", "groups_of_three"]
+Spaces = Literal["merge", "split"]
 Normalization = Literal["none", "nfc"]
 
 # A group of three is counted from the right end of the number.
-DIGIT_PATTERNS = {"each": r"\p{N}", "threes": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"}
+DIGIT_PATTERNS = {
+    "individual": r"\p{N}",
+    "groups_of_three": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"}
 MERGED_SPACES, SPLIT_SPACES = r"\s+(?!\S)|\s+", r"\s"
 
 
@@ -35,8 +37,8 @@ class PretokenizerRule:
     """
 
     style: PretokenizerStyle = "gpt2"
-    digits: Digits = "style"
-    spaces: Spaces = "runs"
+    digits: Digits = "default"
+    spaces: Spaces = "merge"
 
     @property
     def pattern(self) -> str:
@@ -45,10 +47,10 @@ class PretokenizerRule:
             numbers = DIGIT_PATTERNS.get(self.digits, r" ?\p{N}+")
             marks = r" ?[^\s\p{L}\p{N}]+"
             head = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+|{numbers}|{marks}"
-            return f"{head}|{MERGED_SPACES if self.spaces == 'runs' else SPLIT_SPACES}"
+            return f"{head}|{MERGED_SPACES if self.spaces == 'merge' else SPLIT_SPACES}"
         numbers = DIGIT_PATTERNS.get(self.digits, r"\p{N}{1,3}")
         head = rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}"
-        if self.spaces == "apart":
+        if self.spaces == "split":
             return rf"{head}| ?[^\s\p{{L}}\p{{N}}]+|{SPLIT_SPACES}"
         return rf"{head}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|{MERGED_SPACES}"
 

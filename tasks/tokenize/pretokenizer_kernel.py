@@ -23,8 +23,8 @@ def rule_flags(rule: PretokenizerRule) -> int:
     """A rule as the kernels take it."""
     return (
         (LLAMA3 if rule.style == "llama3" else 0)
-        | {"style": 0, "each": INDIVIDUAL_DIGITS, "threes": GROUPS_OF_THREE}[rule.digits]
-        | (SPLIT_SPACES if rule.spaces == "apart" else 0)
+        | {"default": 0, "individual": INDIVIDUAL_DIGITS, "groups_of_three": GROUPS_OF_THREE}[rule.digits]
+        | (SPLIT_SPACES if rule.spaces == "split" else 0)
     )
 
 

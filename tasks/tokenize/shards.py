@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         ("words", pa.int64()),
         ("offset", pa.int64()),
         ("exact", pa.bool_()),
-        ("normalised", pa.bool_()),
+        ("normalized", pa.bool_()),
     ]
 )
 
@@ -85,7 +85,7 @@ def tokenize_documents(
         "words": pa.array(count_whitespace_words(*utf8_buffers(original))),
         "offset": pa.array(offset),
         "exact": pa.array(exact, mask=~held),
-        "normalised": pa.array(changed),
+        "normalized": pa.array(changed),
     }
     rows = pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
     return PartResult(

@@ -14,7 +14,7 @@ from tasks.tokenize.encode import Encoder
 from tasks.tokenize.shards import SCHEMA, USAGE_FILE
 
 MAX_EXAMPLES = 20  # of unused tokens, and of documents that did not come back
-COLUMNS = ["source", "language", "split", "tokens", "bytes", "words", "exact", "normalised"]
+COLUMNS = ["source", "language", "split", "tokens", "bytes", "words", "exact", "normalized"]
 
 
 def tokenizer_stats(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def tokenizer_stats(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any
         **fertility(**total),
         "by_source": _sums_by(table, "source"),
         "by_language": _sums_by(table, "language"),
-        "normalised": int(pc.sum(table["normalised"]).as_py() or 0),
+        "normalized": int(pc.sum(table["normalized"]).as_py() or 0),
         "round_trip": _round_trip(parts, table),
         "unused": _unused(parts, encoder),
     }
@@ -101,6 +101,6 @@ def _unused(parts: Sequence[PartRef], encoder: Encoder) -> Mapping[str, Any]:
     texts = encoder.token_texts(some)
     return {
         "count": len(unused),
-        "share": round(len(unused) / encoder.vocab_size, 6),
+        "fraction": round(len(unused) / encoder.vocab_size, 6),
         "examples": [{"id": one, "text": text} for one, text in zip(some, texts, strict=True)],
     }

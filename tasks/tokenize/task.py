@@ -34,8 +34,8 @@ STAGE = Stage("tokenize", modules=("tasks.tokenize.task",), libraries=("tokenize
 SAMPLE = Stage("sample", modules=("tasks.tokenize.holdout_split",), libraries=("pyarrow",))
 # What an existing tokenizer makes idle.
 TRAINING_ONLY_KEYS = (
-    "vocab_size", "style", "digits", "spaces", "normalisation", "special_tokens", "sample_bytes",
-    "distinct_words",
+    "vocab_size", "pretokenizer", "digits", "spaces", "normalization", "special_tokens",
+    "train_bytes", "max_distinct_words",
 )  # fmt: skip
 
 
@@ -87,22 +87,22 @@ def build(ctx: Context, spec: DatasetSpec, *, config: TokenizeConfig, corpus: Da
     parts = [part.table(narrow.names) for part in drawn.parts]
     draws = pa.concat_tables([narrow.empty_table(), *parts])
     split_draws = draws["split_draw"].to_numpy()
-    limit = holdout_threshold(split_draws, config.validation_fraction)
+    threshold = holdout_threshold(split_draws, config.validation_fraction)
     tokenizer = load_given_tokenizer(config)
     if tokenizer is None:
         sizes = draws["bytes"].to_numpy()
         used = training_bytes(
-            split_draws, draws["sample_draw"].to_numpy(), sizes, limit, config.train_bytes
+            split_draws, draws["sample_draw"].to_numpy(), sizes, threshold, config.train_bytes
         )
         home = build_tokenizer(ctx, config, corpus, drawn, used)
     else:
         home = import_tokenizer(ctx, tokenizer)
     vocabulary = read_tokenizer(home)
     encoder = Encoder(vocabulary, config.end_of_text)
-    options = {"end_of_text": config.end_of_text, "seed": ctx.seed, "limit": limit}
+    options = {"end_of_text": config.end_of_text, "seed": ctx.seed, "threshold": threshold}
     units = [
         WorkUnit(
-            json_sha256([part.content, encoder.digest, limit]), (part, home, options), part.num_rows
+            json_sha256([part.content, encoder.digest, threshold]), (part, home, options), part.num_rows
         )
         for part in corpus.parts
     ]
@@ -144,5 +144,5 @@ def tokenize_part(
     encoder = _load_encoder(tokenizer.storage, tokenizer.fingerprint, options["end_of_text"])
     table = part.table(["id", "url", "source", "language", "text", "cluster"])
     yield tokenize_documents(
-        table, encoder, seed=options["seed"], threshold=options["limit"], stage=STAGE.name
+        table, encoder, seed=options["seed"], threshold=options["threshold"], stage=STAGE.name
     )

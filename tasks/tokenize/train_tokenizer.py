@@ -44,8 +44,8 @@ def build_tokenizer(
         draws: the corpus's draws, part by part.
         used_bytes: int64[documents] bytes of each text that train it, from its beginning.
     """
-    rule = {"style": config.pretokenizer, "digits": config.digits, "spaces": config.spaces}
-    options = {**rule, "normalisation": config.normalization}
+    rule = {"pretokenizer": config.pretokenizer, "digits": config.digits, "spaces": config.spaces}
+    options = {**rule, "normalization": config.normalization}
     units, texts = [], 0
     starts = np.cumsum([0, *(part.num_rows for part in corpus.parts)])
     for number, part in enumerate(corpus.parts):
@@ -62,8 +62,8 @@ def build_tokenizer(
     trained = {
         **options,
         "vocab_size": config.vocab_size,
-        "specials": list(config.all_special_tokens),
-        "distinct_words": config.max_distinct_words,
+        "special_tokens": list(config.all_special_tokens),
+        "max_distinct_words": config.max_distinct_words,
     }
     key = json_sha256(f"{texts:x}")
     unit = WorkUnit(key, (counted.parts, trained), 0)
@@ -104,8 +104,8 @@ def count_part_words(
         text.encode()[:size].decode(errors="ignore")
         for text, size in zip(table["text"].to_pylist(), used_bytes[rows].tolist(), strict=True)
     ]
-    rule = PretokenizerRule(options["style"], options["digits"], options["spaces"])
-    column = normalize_texts(pa.array(texts, pa.large_string()), options["normalisation"])
+    rule = PretokenizerRule(options["pretokenizer"], options["digits"], options["spaces"])
+    column = normalize_texts(pa.array(texts, pa.large_string()), options["normalization"])
     ids = table["id"].cast(pa.string())
     kept = pa.table({"id": ids, "bytes": pa.array(used_bytes[rows], pa.int64())})
     files = {FILE_SUFFIX: to_parquet(count_word_frequencies(rule, *utf8_buffers(column)))}
@@ -114,22 +114,22 @@ def count_part_words(
 
 def train_tokenizer(parts: list[PartRef], options: Mapping[str, Any]) -> Iterator[PartResult]:
     """Sum the counts and merge."""
-    counted = merge(parts, options["distinct_words"])
-    rule = PretokenizerRule(options["style"], options["digits"], options["spaces"])
+    counted = merge(parts, options["max_distinct_words"])
+    rule = PretokenizerRule(options["pretokenizer"], options["digits"], options["spaces"])
     vocabulary = train_bpe(
         utf8_buffers(counted.table["word"]),
         counted.table["count"].to_numpy(),
         vocab_size=options["vocab_size"],
-        special_tokens=options["specials"],
+        special_tokens=options["special_tokens"],
         rule=rule,
-        normalization=options["normalisation"],
+        normalization=options["normalization"],
     )
     said = {
         "documents": sum(part.num_rows for part in parts),
         "bytes": sum(int(part.table(["bytes"])["bytes"].to_numpy().sum()) for part in parts),
         "words": counted.occurrences,
         "distinct_words": counted.distinct,
-        "least_count": counted.min_count,
+        "min_count": counted.min_count,
         "words_left_out": counted.left_out,
         "distinct_left_out": counted.distinct - counted.table.num_rows,
     }

@@ -78,8 +78,8 @@ def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(
 def test_a_huge_line_is_encoded_in_bounded_pieces(
     encoder: Encoder, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encode, "CHUNK", 100)
-    monkeypatch.setattr(encode, "BATCH", 250)
+    monkeypatch.setattr(encode, "CHUNK_CHARACTERS", 100)
+    monkeypatch.setattr(encode, "BATCH_CHARACTERS", 250)
     long = text * (5_000 // len(text))
     assert max(map(len, split_long_text(long, encode.CHUNK_CHARACTERS))) <= 200
     batch = [long, "short", long]
@@ -111,9 +111,9 @@ def test_training_depends_on_the_texts_alone() -> None:
     assert train_bpe_from_texts(list(reversed(texts)), vocab_size=500, special_tokens=[EOS]) == one
     # A fresh process has fresh hash seeds.
     code = (
-        "import sys; from tasks.tokenize.bpe import train;"
+        "import sys; from tasks.tokenize.bpe import train_bpe_from_texts as train;"
         "from tests.tokenize.corpora import EOS, variations;"
-        "sys.stdout.buffer.write(train(variations(60), vocab_size=500, specials=[EOS]))"
+        "sys.stdout.buffer.write(train(variations(60), vocab_size=500, special_tokens=[EOS]))"
     )
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert again.stdout == one, again.stderr.decode()[-500:]

@@ -45,7 +45,7 @@ def test_the_file_is_the_one_that_the_librarys_trainer_makes(
 
 @pytest.mark.parametrize(
     "rule",
-    [PretokenizerRule(), PretokenizerRule("llama3", "threes", "apart")],
+    [PretokenizerRule(), PretokenizerRule("llama3", "groups_of_three", "split")],
     ids=["gpt2", "other"],
 )
 @pytest.mark.parametrize("size", [300, 900, 3_000])

@@ -91,7 +91,7 @@ def test_words_do_not_depend_on_the_room_there_is(
 ) -> None:
     texts = [f"it's {n} 1234567{n}  \n word{n} '" * 9 for n in range(300)]
     whole = ours(rule, texts)
-    monkeypatch.setattr(word_table, "BUFFER", 7)
+    monkeypatch.setattr(word_table, "BUFFER_WORDS", 7)
     assert ours(rule, texts[:40]) == whole[:40]
     assert whole[-1] == theirs(rule, texts[-1])
 

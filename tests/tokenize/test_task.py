@@ -99,7 +99,7 @@ def test_the_tokenizer_sees_training_text_only(tmp_path: Path) -> None:
 def test_a_new_document_outside_the_sample_leaves_other_parts_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = CONFIG.model_copy(update={"sample_bytes": 1_000})
+    config = CONFIG.model_copy(update={"train_bytes": 1_000})
     before = run(tmp_path, [variations(60)], config)
     done: list[str] = []
     real = task.tokenize_part
@@ -110,7 +110,7 @@ def test_a_new_document_outside_the_sample_leaves_other_parts_alone(
 
     monkeypatch.setattr(task, "tokenize_part", counting)
     monkeypatch.setattr(train_tokenizer, "train_tokenizer", None)  # must not be needed
-    monkeypatch.setattr(train_tokenizer, "count_words", None)
+    monkeypatch.setattr(train_tokenizer, "count_part_words", None)
     after = run(tmp_path, [variations(60), ["One more page, and a dull one."]], config)
     assert done == ["00001"]
     assert after.parts[0].content == before.parts[0].content
@@ -176,7 +176,7 @@ def test_fertility_and_unused_vocabulary_are_those_of_the_shards(tmp_path: Path)
     used = set(shards.read(0, len(shards)).tolist())
     unused = [number for number in range(400) if number not in used]
     assert facts["unused"]["count"] == len(unused) > 100  # most bytes do not occur
-    assert facts["unused"]["share"] == pytest.approx(len(unused) / 400)
+    assert facts["unused"]["fraction"] == pytest.approx(len(unused) / 400)
     assert [item["id"] for item in facts["unused"]["examples"]] == unused[:20]
     assert tokens.stats["training"]["documents"] == facts["documents"]["train"]
 
@@ -204,13 +204,13 @@ def test_documents_that_do_not_come_back_are_named(tmp_path: Path) -> None:
 
 def test_normalised_text_comes_back_normalised_and_is_counted(tmp_path: Path) -> None:
     texts = [*variations(30), *(f"e\u0301tude {n} \u212b" for n in range(30))]
-    config = CONFIG.model_copy(update={"normalisation": "nfc"})
+    config = CONFIG.model_copy(update={"normalization": "nfc"})
     tokens = run(tmp_path, [texts], config)
     held = tokens.stats["documents"]["validation"]
-    assert tokens.stats["normalised"] == 30
+    assert tokens.stats["normalized"] == 30
     assert tokens.stats["round_trip"] == {"documents": held, "exact": held, "failing": []}
     plain = run(tmp_path, [texts])
-    assert plain.stats["normalised"] == 0
+    assert plain.stats["normalized"] == 0
     assert plain.stats["round_trip"]["exact"] == held
 
 
@@ -261,11 +261,11 @@ def test_moved_documents_do_not_train_the_tokenizer_again(
 
 
 def test_a_bound_on_words_is_reported(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"distinct_words": 20})
+    config = CONFIG.model_copy(update={"max_distinct_words": 20})
     tokens = run(tmp_path, [variations(40)], config)
     said = tokens.stats["training"]
     assert said["distinct_words"] - said["distinct_left_out"] <= 20
-    assert said["least_count"] > 1
+    assert said["min_count"] > 1
     assert 0 < said["words_left_out"] < said["words"]
 
 

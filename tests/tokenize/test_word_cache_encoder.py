@@ -96,9 +96,9 @@ def test_words_that_were_forgotten_and_small_buffers_change_nothing(
 ) -> None:
     texts = variations(200)
     whole = separate(Encoder(TRAINED[PretokenizerRule()], EOS).encode_column(column(texts)))
-    monkeypatch.setattr(word_cache_encoder, "KNOWN_BYTES", 100)
-    monkeypatch.setattr(word_cache_encoder, "TOGETHER", 3)
-    monkeypatch.setattr(word_table, "BUFFER", 11)
+    monkeypatch.setattr(word_cache_encoder, "MAX_CACHE_BYTES", 100)
+    monkeypatch.setattr(word_cache_encoder, "ENCODE_BATCH", 3)
+    monkeypatch.setattr(word_table, "BUFFER_WORDS", 11)
     encoder = Encoder(TRAINED[PretokenizerRule()], EOS)
     for at in range(0, 200, 50):
         assert separate(encoder.encode_column(column(texts[at : at + 50]))) == whole[at : at + 50]

@@ -40,7 +40,7 @@ def test_the_rarest_words_are_left_out_whatever_the_parts_are(
         least += 1
     expected = {word: count for word, count in everything.items() if count >= least}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(word_counts, "TOGETHER", together)
+        patch.setattr(word_counts, "ROWS_IN_MEMORY", together)
         found, result = summed(parts, bound)
     assert found == expected
     assert result.min_count == least
@@ -52,7 +52,7 @@ def test_the_rarest_words_are_left_out_whatever_the_parts_are(
 def test_counts_of_many_ranges_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [[f" word{n * k % 977}" for n in range(2_000)] for k in range(1, 6)]
     whole, _ = summed(parts, 10_000)
-    monkeypatch.setattr(word_counts, "TOGETHER", 100)
+    monkeypatch.setattr(word_counts, "ROWS_IN_MEMORY", 100)
     found, result = summed(parts, 10_000)
     assert found == whole
     assert len(found) == result.distinct == len({word for part in parts for word in part})
