@@ -61,7 +61,7 @@ def build(
     shards = TokenShards(tokens, VALIDATION)
     if shards.num_documents == 0:
         raise NoValidationDataError(
-            "no document is held out, so there is nothing to evaluate on: set tokenize.validation "
+            "no document is held out, so there is nothing to evaluate on: set tokenize.validation_fraction "
             "above 0 (two different documents are enough), or leave evaluate out of the recipe"
         )
     planned = plan_documents(shards, config, ctx.seed)

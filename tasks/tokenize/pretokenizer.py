@@ -20,7 +20,8 @@ Normalization = Literal["none", "nfc"]
 # A group of three is counted from the right end of the number.
 DIGIT_PATTERNS = {
     "individual": r"\p{N}",
-    "groups_of_three": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"}
+    "groups_of_three": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))",
+}
 MERGED_SPACES, SPLIT_SPACES = r"\s+(?!\S)|\s+", r"\s"
 
 

@@ -23,7 +23,9 @@ def rule_flags(rule: PretokenizerRule) -> int:
     """A rule as the kernels take it."""
     return (
         (LLAMA3 if rule.style == "llama3" else 0)
-        | {"default": 0, "individual": INDIVIDUAL_DIGITS, "groups_of_three": GROUPS_OF_THREE}[rule.digits]
+        | {"default": 0, "individual": INDIVIDUAL_DIGITS, "groups_of_three": GROUPS_OF_THREE}[
+            rule.digits
+        ]
         | (SPLIT_SPACES if rule.spaces == "split" else 0)
     )
 

@@ -102,7 +102,9 @@ def build(ctx: Context, spec: DatasetSpec, *, config: TokenizeConfig, corpus: Da
     options = {"end_of_text": config.end_of_text, "seed": ctx.seed, "threshold": threshold}
     units = [
         WorkUnit(
-            json_sha256([part.content, encoder.digest, threshold]), (part, home, options), part.num_rows
+            json_sha256([part.content, encoder.digest, threshold]),
+            (part, home, options),
+            part.num_rows,
         )
         for part in corpus.parts
     ]

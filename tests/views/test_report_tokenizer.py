@@ -16,7 +16,7 @@ TRAINING = {
     "bytes": 1600,
     "words": 1000,
     "distinct_words": 300,
-    "least_count": 1,
+    "min_count": 1,
     "words_left_out": 0,
     "distinct_left_out": 0,
 }
@@ -53,17 +53,17 @@ def test_the_section_says_what_the_facts_say(tmp_path: Path) -> None:
     assert "<code>&lt;b&gt;rare</code>" in text
     assert text.index("German") < text.index("Chinese")
     assert "left out" not in text
-    assert "normalisation" not in text
+    assert "normalization" not in text
 
 
 def test_what_is_amiss_is_named(tmp_path: Path) -> None:
     trip = {"documents": 2, "exact": 1, "failing": [{"id": "d1", "url": "https://example.org/x"}]}
-    left = {**TRAINING, "least_count": 3, "distinct_left_out": 90, "words_left_out": 120}
+    left = {**TRAINING, "min_count": 3, "distinct_left_out": 90, "words_left_out": 120}
     text = page(shards(tmp_path, round_trip=trip, training=left, normalized=5))
     assert "1 of 2 held-out documents" in text
     assert '<code title="d1">https://example.org/x</code>' in text
     assert "those that occur less than 3 times were left out, 12" in text
-    assert "5 documents were changed by Unicode normalisation" in text
+    assert "5 documents were changed by Unicode normalization" in text
 
 
 @pytest.mark.parametrize("given", [None, "shards"])
