@@ -7,7 +7,7 @@ import sys
 import click
 
 from cli.common import handle_errors, json_option, print_json, recipe_options
-from flows.recipe import load_recipe
+from flows.recipe_loader import load_recipe
 from infra.errors import UserError
 from infra.runs.run_records import latest_run, with_earlier_results
 from infra.store.storage import Storage

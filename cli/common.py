@@ -1,4 +1,4 @@
-"""What all commands share: RECIPE and its options, one line per mistake, JSON output."""
+"""What the commands share: RECIPE and its options, errors to exit status, JSON output."""
 
 import atexit
 import json
@@ -9,24 +9,25 @@ from typing import Any, NoReturn
 
 import click
 
+from flows.steps import LAST_STAGE, STAGE_NAMES
 from infra.errors import UserError
 
 EXIT_FAILURE = 1
-EXIT_DELAY_S = 0.1  # seconds
+EXIT_DELAY_S = 0.1
 STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp")
 
 Command = Callable[..., Any]
 
 
 def exit_with_error(message: str) -> NoReturn:
-    """Say what went wrong and leave."""
+    """Print an error, one line each, and exit."""
     for line in message.splitlines():
         click.echo(f"error: {line}", err=True)
     raise SystemExit(EXIT_FAILURE)
 
 
 def handle_errors(command: Command) -> Command:
-    """Turn what a user can mend into one line instead of a traceback."""
+    """Turn mistakes that a user can correct into an error line instead of a traceback."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -36,7 +37,7 @@ def handle_errors(command: Command) -> Command:
         except UserError as error:
             exit_with_error(str(error))
         except KeyboardInterrupt:
-            exit_with_error("interrupted; run the same command again to go on from here")
+            exit_with_error("interrupted; run the same command again to resume")
         except Exception as error:
             if type(error).__module__.split(".")[0] not in STORAGE_CLIENTS:
                 raise
@@ -47,18 +48,18 @@ def handle_errors(command: Command) -> Command:
 
 @cache
 def _wait_for_arrow_threads() -> None:
-    """Give Arrow's threads a moment before Python goes.
+    """Delay the exit of the process, so that Arrow's threads can release their files.
 
-    They drop a file that was read a little after the read returns; if the interpreter is gone by
-    then they abort the process, and a command that went well ends with status 134
-    (https://github.com/apache/arrow/issues/33975). Without the pause 5 of 250 processes that read
-    one file on a busy machine ended so, with half of it none.
+    They do so shortly after a read returns. If the interpreter has been shut down by then, they
+    abort the process, and a successful command exits with status 134
+    (https://github.com/apache/arrow/issues/33975). Without the delay this happened in 5 of 250
+    processes that read one file on a busy machine, with half the delay in none.
     """
     atexit.register(time.sleep, EXIT_DELAY_S)
 
 
 def recipe_options(command: Command) -> Command:
-    """RECIPE, --storage and --set."""
+    """Add the argument RECIPE and the options --storage and --set."""
     for decorate in (
         click.option(
             "--set",
@@ -74,6 +75,13 @@ def recipe_options(command: Command) -> Command:
     return command
 
 
+until_option = click.option(
+    "--until",
+    type=click.Choice(STAGE_NAMES),
+    default=LAST_STAGE,
+    show_default=True,
+    help="the last stage to run",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 
 

@@ -6,7 +6,7 @@ import click
 from pydantic import ValidationError
 
 from cli.common import handle_errors, json_option, print_json
-from flows.recipe import format_validation_errors, load_recipe
+from flows.recipe_loader import format_validation_errors, load_recipe
 from infra.errors import UserError
 from tasks.dedup.candidates.lsh_params import candidate_probability, false_positive_area
 from tasks.dedup.config import DedupConfig

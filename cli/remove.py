@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from cli.common import handle_errors, json_option, print_json, recipe_options
-from flows.recipe import load_recipe
+from flows.recipe_loader import load_recipe
 from infra.errors import UserError
 from infra.removals.log import load_active_removals
 from infra.removals.match import KINDS, Removal, parse_removal

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from cli.common import handle_errors, json_option, print_json, recipe_options
-from flows.recipe import Recipe, load_recipe
+from flows.recipe import Recipe
+from flows.recipe_loader import load_recipe
 from flows.steps import TRAIN
 from infra.dataset.dataset import DatasetNotFoundError
 from infra.errors import UserError

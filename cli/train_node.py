@@ -6,7 +6,8 @@ import click
 
 from cli.common import handle_errors, recipe_options
 from flows.planner import PlannedStep, plan_pipeline
-from flows.recipe import Recipe, load_recipe
+from flows.recipe import Recipe
+from flows.recipe_loader import load_recipe
 from flows.steps import TRAIN
 from infra.dataset.dataset import MANIFEST
 from infra.errors import UserError

@@ -1,28 +1,39 @@
-"""The Prefect server that a run without one starts for itself: it ends with the run, however that ends."""
+"""The Prefect server of a run: start an ephemeral one, exit promptly if the server is lost."""
 
 import os
 import subprocess
 import sys
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
 
+import httpx
 import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
 from infra.compute.processes import die_with_parent
+from infra.runs.run_records import RunRecord
 
-# As Prefect sets them for its own: no web pages, and settings that no client may change.
+# What Prefect sets for its own ephemeral server: no web pages, settings that clients cannot change.
 SERVER_ENV = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
 }
+SERVER_LOST_TIMEOUT_S = 15.0  # without an answer for so long, the server counts as lost
+PROBE_TIMEOUT_S = 5.0
+PROBE_INTERVAL_S = 1.0
+
+ExitHandler = Callable[[RunRecord, BaseException | None], NoReturn]
+
+_exit_handlers: list[ExitHandler] = []
 
 
 class EphemeralServer(SubprocessASGIServer):
-    """Prefect's server for a single process, killed by the kernel when that process dies.
+    """A Prefect server for a single process; the kernel kills it when that process dies.
 
-    Prefect ends its own when the interpreter exits, which it does not if it is killed.
+    Prefect stops its own server when the interpreter exits. A killed interpreter does not exit.
     """
 
     def _run_uvicorn_command(self) -> "subprocess.Popen[Any]":
@@ -40,10 +51,43 @@ class EphemeralServer(SubprocessASGIServer):
 
 
 def start_ephemeral_server() -> None:
-    """Start the server if Prefect would start one; Prefect then finds and uses it.
+    """Start a server if Prefect would start one; Prefect then finds and uses it.
 
-    The kernel watches the calling thread: call it from the main one.
+    The kernel ties the server to the calling thread: call this from the main thread.
     """
     settings = get_current_settings()
     if settings.api.url is None and settings.server.ephemeral.enabled:
         EphemeralServer().start()
+
+
+def exit_when_server_lost(handler: ExitHandler) -> None:
+    """Set what ends this process if a run has ended and its server no longer answers.
+
+    Without it Prefect retries for minutes: one minute per request, and seven seconds per event that
+    is still to be sent. A process that exists for one run need not wait for that.
+    """
+    _exit_handlers[:] = [handler]
+
+
+def on_run_end(record: RunRecord, error: BaseException | None) -> None:
+    """Call the exit handler if the server is lost.
+
+    To be called when everything of the run is in the store, before Prefect reports its end.
+    """
+    if _exit_handlers and not _is_server_reachable():
+        _exit_handlers[0](record, error)
+
+
+def _is_server_reachable() -> bool:
+    """Probe the server until it answers or the timeout expires."""
+    api = get_current_settings().api.url or EphemeralServer().api_url
+    deadline = time.monotonic() + SERVER_LOST_TIMEOUT_S
+    while True:
+        try:
+            httpx.get(f"{str(api).rstrip('/')}/health", timeout=PROBE_TIMEOUT_S)
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(PROBE_INTERVAL_S)
+        else:
+            return True

@@ -18,8 +18,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.dag import Bind, build_pipeline
 from flows.execute import ResourcePool, StepResult, execute_step
-from flows.farewell import on_run_end
 from flows.planner import plan_pipeline
+from flows.prefect_server import on_run_end
 from flows.preflight import check_machine, preflight_warnings
 from flows.progress import ConsoleReporter, PrefectReporter, step_label
 from flows.recipe import Recipe

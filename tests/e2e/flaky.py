@@ -7,7 +7,7 @@ from typing import Any
 import flows.runner
 from flows.execute import StepResult, execute_step
 from flows.pipeline import pipeline
-from flows.recipe import load_recipe
+from flows.recipe_loader import load_recipe
 
 
 def main(recipe: str) -> None:

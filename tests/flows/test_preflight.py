@@ -12,7 +12,8 @@ from cli.main import main
 from flows import preflight as plans
 from flows.planner import PlannedStep, Planner, plan_pipeline
 from flows.preflight import check_machine
-from flows.recipe import Recipe, load_recipe
+from flows.recipe import Recipe
+from flows.recipe_loader import load_recipe
 from flows.runner import run_pipeline
 from flows.steps import TOKENIZE, StageName
 from infra.dataset.dataset import Dataset

@@ -8,7 +8,7 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 
 from flows.execute import ResourcePool
-from flows.recipe import RecipeError, load_recipe
+from flows.recipe_loader import RecipeError, load_recipe
 
 MINIMAL = """
 name: small

@@ -1,0 +1,207 @@
+"""``gristmill run``."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from cli.common import handle_errors, json_option, print_json, recipe_options, until_option
+from flows.recipe import Recipe
+from flows.recipe_loader import load_recipe
+from flows.steps import StageName
+from infra.errors import UserError
+from infra.runs.run_records import (
+    COMPLETED,
+    RunNotFoundError,
+    RunRecord,
+    latest_run,
+    new_run_id,
+)
+from infra.store.storage import Storage
+from views.removal.exposure import load_exposure
+
+if TYPE_CHECKING:
+    from flows.prefect_server import ExitHandler
+
+SERVER_TIMEOUT_S = 10.0  # seconds to wait for the Prefect server's first answer
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@recipe_options
+@until_option
+@json_option
+@handle_errors
+def run(
+    path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
+) -> None:
+    """Run the whole pipeline; what is committed already is not done again."""
+    recipe = load_recipe(path, overrides, storage)
+    with redirect_stdout_to_stderr() as restore:
+
+        def exit_process(record: RunRecord, error: BaseException | None) -> NoReturn:
+            restore()
+            _exit_now(lambda: _print_result(recipe, record.to_json(), as_json), error)
+
+        record = _run_pipeline(recipe, until, exit_process)
+    _print_result(recipe, record, as_json)
+
+
+@contextmanager
+def redirect_stdout_to_stderr() -> Iterator[Callable[[], None]]:
+    """Send whatever a run writes to standard output to standard error instead.
+
+    Yields:
+        A function that ends the redirection before the block does.
+    """
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+
+    def restore() -> None:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+
+    try:
+        yield restore
+    finally:
+        restore()
+        os.close(saved)
+
+
+def _run_pipeline(recipe: Recipe, until: StageName, exit_handler: "ExitHandler") -> dict[str, Any]:
+    if not os.environ.get("PREFECT_API_URL"):
+        from flows.planner import plan_pipeline
+        from flows.preflight import check_machine
+
+        # A run that has nothing to do needs no server.
+        planner = plan_pipeline(recipe, until)
+        check_machine(recipe, until, lambda: planner)
+        paths = [step.folder for step in planner.steps]
+        record = _find_latest_run(recipe)
+        if (
+            planner.complete
+            and record is not None
+            and record.state == COMPLETED
+            and [stage.path for stage in record.stages] == paths
+            and record.report is not None
+            and Storage(recipe.storage).exists(record.report)
+        ):
+            click.echo(f"nothing to do: all {len(paths)} data sets exist already", err=True)
+            stages = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]
+            return replace(record, stages=stages).to_json()
+    else:
+        _require_server(os.environ["PREFECT_API_URL"])
+    from flows.pipeline import pipeline
+    from flows.prefect_server import exit_when_server_lost, start_ephemeral_server
+
+    exit_when_server_lost(exit_handler)
+    start_ephemeral_server()
+    start = new_run_id()
+    try:
+        return dict(pipeline(recipe, until))
+    except UserError:
+        raise
+    except Exception as error:
+        # The store decides what is done: losing the server loses the history, not the work.
+        record = _find_latest_run(recipe)
+        if record is None or record.run < start or record.report is None:
+            raise
+        if record.state != COMPLETED:
+            raise
+        log.warning("the run is complete, but could not be reported to the server: %r", error)
+        return record.to_json()
+
+
+def _require_server(api_url: str) -> None:
+    """Raise ``UserError`` unless a Prefect server answers."""
+    import httpx
+
+    try:
+        httpx.get(f"{api_url.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        message = (
+            f"no Prefect server answers at {api_url} ({error}); start it, or unset PREFECT_API_URL"
+        )
+        raise UserError(message) from None
+
+
+def _find_latest_run(recipe: Recipe) -> RunRecord | None:
+    try:
+        return latest_run(Storage(recipe.storage), recipe.name)
+    except RunNotFoundError:
+        return None
+
+
+def _print_result(recipe: Recipe, record: dict[str, Any], as_json: bool) -> None:
+    """Print what a run made on standard output, and models trained on removed documents."""
+    value = _run_json(recipe, record)
+    exposed = [
+        item for item in load_exposure(Storage(recipe.storage), recipe.name) if item.documents
+    ]
+    for item in exposed:
+        click.echo(str(item), err=True)
+    if as_json:
+        print_json({**value, "models_exposed": [item.to_json() for item in exposed]})
+    else:
+        click.echo(value["report"])
+
+
+def _run_json(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
+    """The record as ``run --json`` prints it: paths that can be opened as they are."""
+    root = recipe.storage.rstrip("/")
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else f"{root}/{path}"
+
+    keys = ("stage", "source", "entry", "fingerprint", "in", "kept", "dropped", "failed", "seconds")
+    return {
+        "recipe": record["recipe"],
+        "run": record["run"],
+        "report": absolute(record["report"]),
+        "stages": [
+            {
+                **{key: stage[key] for key in keys},
+                "path": absolute(stage["path"]),
+                "cached": stage["cached"],
+            }
+            for stage in record["stages"]
+        ],
+        "models": [
+            {
+                "name": model["name"],
+                "export": absolute(model["release"]),
+                "metrics": model["metrics"],
+            }
+            for model in record["models"]
+        ],
+    }
+
+
+def _exit_now(print_result: Callable[[], None], error: BaseException | None) -> NoReturn:
+    """End this process at once, with the output and status of a normal end."""
+
+    def conclude() -> None:
+        if error is not None:
+            raise error
+        print_result()
+
+    click.echo("the Prefect server no longer answers; it may show this run as running", err=True)
+    status = 0
+    try:
+        handle_errors(conclude)()
+    except SystemExit as exiting:
+        status = int(exiting.code or 0)
+    except BaseException:  # noqa: BLE001 - the interpreter, which would print it, is skipped
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

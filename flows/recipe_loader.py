@@ -1,0 +1,163 @@
+"""Read a recipe from a YAML file, apply overrides, and explain mistakes, one line each."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from flows.recipe import NAME_PATTERN, Recipe
+from infra.errors import UserError
+
+
+class RecipeError(UserError):
+    """A recipe that cannot be used; the message names the file and the field, one line per mistake."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key is repeated, and ``no`` is Norwegian rather than false."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """Construct a mapping; raise ``ConstructorError`` if a key is repeated."""
+        seen = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name is not None and name != "<<" and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} is repeated", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def load_recipe(path: str, overrides: Sequence[str] = (), storage: str | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a YAML file. ``${NAME}`` and ``${NAME:-default}`` in its strings are replaced from
+            the environment.
+        overrides: ``section.key=value`` each, the value in YAML; list entries are chosen by
+            position or by name, as in ``train.tiny.layers=2``.
+        storage: replaces the recipe's ``storage``.
+
+    Raises:
+        RecipeError: naming the file, the field and what was expected.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 - a safe loader, made stricter
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise RecipeError(f"{path}: a mapping with name, sources, ... is expected")
+    for override in overrides:
+        _apply_override(value, override)
+    if storage is not None:
+        value["storage"] = storage
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        raise RecipeError("\n".join(format_validation_errors(path, error, value))) from None
+
+
+def format_validation_errors(path: str, error: ValidationError, value: Any = None) -> list[str]:
+    """Format one line per mistake: the file, the field, what is wrong with it.
+
+    Args:
+        path: of the file.
+        error: all mistakes.
+        value: the content of the file, for the names of list entries; without it entries are
+            numbered.
+    """
+    lines = []
+    mistakes = error.errors(include_url=False)
+    for mistake in mistakes:
+        loc = mistake["loc"]
+        if any(other["loc"][: len(loc)] == loc != other["loc"] for other in mistakes):
+            continue  # a list that lacks an entry because that entry is wrong
+        where = ": ".join([path, *filter(None, [".".join(_field_path(loc, value))])])
+        if mistake["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown key")
+            continue
+        message = mistake["msg"].removeprefix("Value error, ")
+        given = mistake.get("input")
+        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+        lines.append(f"{where}: {message}{shown}")
+    return lines
+
+
+def _field_path(loc: Sequence[int | str], value: Any) -> Iterator[str]:
+    """Yield the keys of a field; an entry of a list by its name if the name is unique."""
+    for key in loc:
+        shown = str(key)
+        if isinstance(value, list) and isinstance(key, int):
+            names = [item.get("name") if isinstance(item, dict) else None for item in value]
+            exists = key < len(names)  # a missing entry has an index beyond the given ones
+            name = names[key] if exists else None
+            if (
+                isinstance(name, str)
+                and re.fullmatch(NAME_PATTERN, name)
+                and names.count(name) == 1
+            ):
+                shown = name
+            value = value[key] if exists else None
+        elif isinstance(value, dict):
+            value = value.get(key, value)  # a source's kind is in `loc`, but not in the value
+        yield shown
+
+
+def _apply_override(value: dict[str, Any], override: str) -> None:
+    """Set one field of the raw recipe in place."""
+    path, equals, text = override.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise RecipeError(f"--set {override}: section.key=value is expected")
+    try:
+        new = yaml.load(text, _Loader)  # noqa: S506 - a safe loader, made stricter
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: the value is not YAML") from None
+    target: Any = value
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(target, list):
+            index = _entry_index(target, key)
+            if index is None:
+                raise RecipeError(f"--set {override}: {'.'.join(keys[:depth])} has no entry {key}")
+            if last:
+                target[index] = new
+            else:
+                target = target[index]
+        elif isinstance(target, dict):
+            if last:
+                target[key] = new
+            else:
+                if target.get(key) is None:
+                    target[key] = {}
+                target = target[key]
+        else:
+            raise RecipeError(f"--set {override}: {'.'.join(keys[:depth])} has no fields")
+
+
+def _entry_index(entries: Sequence[Any], key: str) -> int | None:
+    if key.isdigit() and int(key) < len(entries):
+        return int(key)
+    for index, entry in enumerate(entries):
+        if isinstance(entry, Mapping) and entry.get("name") == key:
+            return index
+    return None
