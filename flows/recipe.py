@@ -96,7 +96,7 @@ class Recipe(ConfigModel):
         for name, value in own.items():
             if others.get(name) != value:
                 raise ValueError(
-                    f"train.{entry.name}.{name}: {value!r}, but {base.name}, whose weights it "
+                    f"train.{entry.name}.model.{name}: {value!r}, but {base.name}, whose weights it "
                     f"starts from, has {others.get(name)!r}"
                 )
 

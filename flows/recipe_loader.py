@@ -48,7 +48,7 @@ def load_recipe(path: str, overrides: Sequence[str] = (), storage: str | None = 
         path: a YAML file. ``${NAME}`` and ``${NAME:-default}`` in its strings are replaced from
             the environment.
         overrides: ``section.key=value`` each, the value in YAML; list entries are chosen by
-            position or by name, as in ``train.tiny.layers=2``.
+            position or by name, as in ``train.tiny.model.num_layers=2``.
         storage: replaces the recipe's ``storage``.
 
     Raises:
