@@ -236,7 +236,9 @@ def build_logger(job: TrainJob, start_step: int) -> MetricsLogger:
     config, tracking = job.config, None
     if config.run.mlflow_tracking_uri:
         key = json_sha256([config.name, dict(job.compatibility_key)])
-        tracking = MlflowLogger(config.run.mlflow_tracking_uri, config.name, key, flatten_sections(config.to_json()))
+        tracking = MlflowLogger(
+            config.run.mlflow_tracking_uri, config.name, key, flatten_sections(config.to_json())
+        )
     return MetricsLogger(job.folder, start_step, tracking)
 
 

@@ -36,8 +36,25 @@ def small_model(tmp_path: Path) -> dict[str, Any]:
         tmp_path / "data",
         mixed(tmp_path / "in"),
         train=[
-            train_entry(name="tiny", num_layers=1, hidden_size=32, num_heads=2, context_length=64, train_tokens=20_000, num_processes=2, log_interval=1),
-            train_entry(name="smaller", num_layers=1, hidden_size=16, num_heads=1, context_length=64, train_tokens=10_000, num_processes=1),
+            train_entry(
+                name="tiny",
+                num_layers=1,
+                hidden_size=32,
+                num_heads=2,
+                context_length=64,
+                train_tokens=20_000,
+                num_processes=2,
+                log_interval=1,
+            ),
+            train_entry(
+                name="smaller",
+                num_layers=1,
+                hidden_size=16,
+                num_heads=1,
+                context_length=64,
+                train_tokens=10_000,
+                num_processes=1,
+            ),
         ],
         evaluate={},
     )

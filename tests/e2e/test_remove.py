@@ -19,7 +19,16 @@ from tests.train_entry import train_entry
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PAIRS, FILES = 8, 4
-TINY = train_entry(name="tiny", num_layers=1, hidden_size=32, num_heads=2, context_length=32, train_tokens=12_000, global_batch_size=16, num_processes=1)
+TINY = train_entry(
+    name="tiny",
+    num_layers=1,
+    hidden_size=32,
+    num_heads=2,
+    context_length=32,
+    train_tokens=12_000,
+    global_batch_size=16,
+    num_processes=1,
+)
 
 
 @cache

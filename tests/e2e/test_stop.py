@@ -19,7 +19,17 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 def endless(name: str) -> dict[str, Any]:
     """A training that takes all cores for longer than any test."""
-    return train_entry(name=name, num_layers=1, hidden_size=32, num_heads=2, context_length=64, train_tokens=500_000_000, num_processes=os.cpu_count() or 1, global_batch_size=os.cpu_count() or 1, checkpoint_interval=20)
+    return train_entry(
+        name=name,
+        num_layers=1,
+        hidden_size=32,
+        num_heads=2,
+        context_length=64,
+        train_tokens=500_000_000,
+        num_processes=os.cpu_count() or 1,
+        global_batch_size=os.cpu_count() or 1,
+        checkpoint_interval=20,
+    )
 
 
 def descendants(pid: int) -> list[psutil.Process]:

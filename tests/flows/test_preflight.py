@@ -52,11 +52,26 @@ FAULTS = [
     ("tokenize.tokenizer=PLACE", "tokenize.tokenizer: "),
     ("tokenize.tokenizer=nope://x", "tokenize.tokenizer: storage 'nope://x' cannot be used"),
     ("tokenize.tokenizer=PLACE/file", "tokenize.tokenizer: PLACE/file: not a tokenizer.json"),
-    ("train.tiny.run.device=cuda", "train.tiny.run.device: cuda, but torch sees 1 GPUs for 2 processes"),
-    ("train.tiny.run.mlflow_tracking_uri=http://h:1", "train.tiny.run.mlflow_tracking_uri: the package is not installed"),
-    ("train.tiny.run.checkpoint_url=nope://x", "train.tiny.run.checkpoint_url: storage 'nope://x' cannot"),
-    ("train.tiny.run.checkpoint_url=PLACE/file/x", "train.tiny.run.checkpoint_url: PLACE/file is no folder"),
-    ("train.tiny.run.checkpoint_url=PLACE/shut/x/y", "train.tiny.run.checkpoint_url: the folder PLACE/shut can"),
+    (
+        "train.tiny.run.device=cuda",
+        "train.tiny.run.device: cuda, but torch sees 1 GPUs for 2 processes",
+    ),
+    (
+        "train.tiny.run.mlflow_tracking_uri=http://h:1",
+        "train.tiny.run.mlflow_tracking_uri: the package is not installed",
+    ),
+    (
+        "train.tiny.run.checkpoint_url=nope://x",
+        "train.tiny.run.checkpoint_url: storage 'nope://x' cannot",
+    ),
+    (
+        "train.tiny.run.checkpoint_url=PLACE/file/x",
+        "train.tiny.run.checkpoint_url: PLACE/file is no folder",
+    ),
+    (
+        "train.tiny.run.checkpoint_url=PLACE/shut/x/y",
+        "train.tiny.run.checkpoint_url: the folder PLACE/shut can",
+    ),
 ]
 
 
@@ -193,7 +208,11 @@ def test_a_store_that_does_not_answer_does_not_end_a_run_before_it_begins(
     ("override", "gpus", "cores_and_gpus"),
     [
         ("train.tiny.run.threads_per_process=3", 0, (6, 0)),
-        ("train.tiny.run.threads_per_process=3", 1, (6, 0)),  # it trains on the CPU and leaves the GPU to others
+        (
+            "train.tiny.run.threads_per_process=3",
+            1,
+            (6, 0),
+        ),  # it trains on the CPU and leaves the GPU to others
         ("train.tiny.run.threads_per_process=3", 2, (2, 2)),
         ("train.tiny.run.device=cuda", 8, (2, 2)),
         ("train.tiny.run.device=cpu", 8, (2, 0)),

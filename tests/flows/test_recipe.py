@@ -42,7 +42,12 @@ def test_defaults_and_variables_are_filled_in(path: str) -> None:
 def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
     recipe = load_recipe(
         path,
-        ["select.languages={no: 0.5}", "train.tiny.model.num_layers=3", "train.0.model.num_heads=4", "evaluate={}"],
+        [
+            "select.languages={no: 0.5}",
+            "train.tiny.model.num_layers=3",
+            "train.0.model.num_heads=4",
+            "evaluate={}",
+        ],
         storage="s3://bucket/prefix",
     )
     assert recipe.select.languages == {"no": 0.5}
@@ -64,9 +69,15 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
         ),
         ("train.tiny.optim.adam_betas=[1.5, 0.9]", "adam_betas.0: Input should be less than 1"),
         ("train.tiny.optim.adam_betas=[0.9]", "train.tiny.optim.adam_betas.1: Field required"),
-        ("train.tiny.optim.adam_betas=[0.9, -0.1]", "adam_betas.1: Input should be greater than or equal to 0"),
+        (
+            "train.tiny.optim.adam_betas=[0.9, -0.1]",
+            "adam_betas.1: Input should be greater than or equal to 0",
+        ),
         ("train.tiny.optim.lr=.inf", "lr: Input should be a finite number"),
-        ("train.tiny.optim.loss_spike_sigma=.nan", "loss_spike_sigma: Input should be a finite number"),
+        (
+            "train.tiny.optim.loss_spike_sigma=.nan",
+            "loss_spike_sigma: Input should be a finite number",
+        ),
         ("train.tiny.data.mixture={dump: .inf}", "mixture.dump: Input should be a finite number"),
         ("select.languages={no: .inf}", "languages.no: Input should be a finite number"),
         (
@@ -81,7 +92,10 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
             "data.validation_tokens 63 is less than one row",
         ),
         ("train.tiny.run.num_processes=4096", "train.tiny.run: num_processes 4096"),
-        ("train.tiny.run.threads_per_process=100000", "train.tiny.run.threads_per_process: Input should be less than or equal"),
+        (
+            "train.tiny.run.threads_per_process=100000",
+            "train.tiny.run.threads_per_process: Input should be less than or equal",
+        ),
         ("train.tiny.model.num_heads=3", "small.yaml: train.tiny.model: hidden_size 64 is not"),
         ("train.tiny.name=a b", "small.yaml: train.0.name: String should match"),
         ('name="small\\n"', "name: String should match"),
@@ -99,13 +113,18 @@ def test_a_mistake_names_its_field(path: str, override: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("nothing", "said"),
     [
-        ("tokenize.validation_fraction=0", "train.tiny.optim.early_stopping_patience needs held-out documents"),
+        (
+            "tokenize.validation_fraction=0",
+            "train.tiny.optim.early_stopping_patience needs held-out documents",
+        ),
         ("train.tiny.data.validation_tokens=0", "early_stopping_patience needs held-out tokens"),
     ],
 )
 def test_patience_asks_for_something_to_judge_by(path: str, nothing: str, said: str) -> None:
     load_recipe(path, [nothing])
-    load_recipe(path, ["train.tiny.optim.early_stopping_patience=3", "train.tiny.data.validation_tokens=64"])
+    load_recipe(
+        path, ["train.tiny.optim.early_stopping_patience=3", "train.tiny.data.validation_tokens=64"]
+    )
     with pytest.raises(RecipeError, match=said):
         load_recipe(path, ["train.tiny.optim.early_stopping_patience=3", nothing])
 

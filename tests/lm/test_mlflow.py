@@ -66,5 +66,7 @@ def test_a_run_that_fails_is_told_so(server: str, tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lm.metrics.mlflow.find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"train.tiny.run.mlflow_tracking_uri: .* pip install 'gristmill\[mlflow\]'"):
+    with pytest.raises(
+        UserError, match=r"train.tiny.run.mlflow_tracking_uri: .* pip install 'gristmill\[mlflow\]'"
+    ):
         require_mlflow("tiny")

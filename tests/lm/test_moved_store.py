@@ -18,8 +18,8 @@ from lm.config.train import TrainConfig
 from lm.metrics.logger import read_jsonl
 from tasks.train import task
 from tests.lm.corpora import token_shards
-from tests.train_entry import replace_fields
 from tests.lm.test_rollback import CONFIG, STEPS, build, poison, record
+from tests.train_entry import replace_fields
 
 
 @pytest.fixture(scope="module")

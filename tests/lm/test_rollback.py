@@ -32,8 +32,8 @@ from lm.train.loop import TrainJob
 from lm.train.loss_spike import LossDivergedError, LossSpikeDetector
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
-from tests.train_entry import replace_fields
 from tests.lm.poison import poisoned
+from tests.train_entry import replace_fields
 
 STEPS = 20
 CONFIG = tiny(train_tokens=STEPS * 128, checkpoint_interval=4, max_rollbacks=3, keep_last=9)

@@ -158,7 +158,9 @@ def test_a_run_in_progress_is_traced_as_far_as_it_is(
         documents_in_steps(run, 0, 13)
     left = tmp_path / "train" / "left"  # by a version whose settings are no longer possible
     left.mkdir()
-    (left / "job.json").write_text(json.dumps({**job, "config": {"name": "tiny", "model": {"num_layers": 0}}}))
+    (left / "job.json").write_text(
+        json.dumps({**job, "config": {"name": "tiny", "model": {"num_layers": 0}}})
+    )
     again = find_run_in_progress(storage, "tiny")
     assert again is not None
     assert again.path == run.path
