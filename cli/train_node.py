@@ -1,10 +1,10 @@
-"""``gristmill join``: another machine of a training over several."""
+"""``gristmill train-node``: join this machine to a multi-node training run."""
 
 import time
 
 import click
 
-from cli.common import handle_errors, recipe_options
+from cli.common import handle_errors, json_option, print_json, recipe_options
 from flows.planner import PlannedStep, plan_pipeline
 from flows.recipe import Recipe
 from flows.recipe_loader import load_recipe
@@ -16,46 +16,52 @@ from lm.config.train import TrainConfig
 from lm.launch.node import run_node
 from lm.launch.rendezvous import local_address, rendezvous_store
 
-POLL_INTERVAL_S = 5.0  # seconds between two looks at what the first machine has made so far
+POLL_INTERVAL_S = 5.0  # between two looks at what the first machine has made so far
 
 
 @click.command()
 @recipe_options
 @click.option("--model", "name", required=True, help="an entry of train with run.num_nodes above 1")
+@json_option
 @handle_errors
-def train_node(path: str, storage: str | None, overrides: tuple[str, ...], name: str) -> None:
-    """Lend this machine to a training that another one runs (train.run.num_nodes)."""
+def train_node(
+    path: str, storage: str | None, overrides: tuple[str, ...], name: str, as_json: bool
+) -> None:
+    """Join this machine to a multi-node training run that another machine has started."""
     recipe = load_recipe(path, overrides, storage)
     config = _find_entry(recipe, name)
     folder = _wait_for_model_path(recipe, name)
-    meet = rendezvous_store(config, folder.rsplit("/", 1)[-1])
-    assert meet is not None
+    rendezvous = rendezvous_store(config, folder.rsplit("/", 1)[-1])
+    assert rendezvous is not None
     store = Storage(recipe.storage)
-    run_node(config, meet, lambda: store.exists(f"{folder}/{MANIFEST}"), _print_status)
-    _print_status(f"{name} is trained: {store.url.rstrip('/')}/{folder}")
+    run_node(config, rendezvous, lambda: store.exists(f"{folder}/{MANIFEST}"), _print_status)
+    url = f"{store.url.rstrip('/')}/{folder}"
+    _print_status(f"{name} is trained: {url}")
+    if as_json:
+        print_json({"recipe": recipe.name, "model": name, "path": url})
 
 
 def _find_entry(recipe: Recipe, name: str) -> TrainConfig:
-    found = next((entry for entry in recipe.train if entry.name == name), None)
-    if found is None:
-        there = ", ".join(entry.name for entry in recipe.train) or "none"
-        raise UserError(f"--model {name}: train has {there}")
-    if found.run.num_nodes == 1 or found.run.rendezvous is None:
-        raise UserError(f"train.{name}.run.num_nodes: 1, so there is nothing to join")
-    local_address(found.run.rendezvous)  # said now, if there is no way to it
-    return found
+    entry = next((entry for entry in recipe.train if entry.name == name), None)
+    if entry is None:
+        names = ", ".join(entry.name for entry in recipe.train) or "none"
+        raise UserError(f"--model {name}: not an entry of train; entries: {names}")
+    if entry.run.num_nodes == 1 or entry.run.rendezvous is None:
+        raise UserError(f"train.{name}.run.num_nodes: 1, so there is no run to join")
+    local_address(entry.run.rendezvous)  # fails now if this machine has no route to it
+    return entry
 
 
 def _wait_for_model_path(recipe: Recipe, name: str) -> str:
-    """The model's data set, as soon as all that it is made from is there."""
-    said = ""
+    """Return the folder of the model's data set, once all of its inputs are committed."""
+    last_printed = ""
     while True:
         step = _plan_train_step(recipe, name)
         if step.folder is not None:
             return step.folder
-        if step.why != said:
+        if step.why != last_printed:
             _print_status(f"waiting for the first machine: {name} comes {step.why}")
-            said = step.why
+            last_printed = step.why
         time.sleep(POLL_INTERVAL_S)
 
 

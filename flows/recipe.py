@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from flows.renamed_keys import find_renamed_keys
 from infra.compute.cluster import ClusterConfig
 from infra.config import ConfigModel
 from lm.config.train import TrainConfig
@@ -46,9 +47,14 @@ class Recipe(ConfigModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _expand_env(cls, value: Any) -> Any:
-        """Expand ``${NAME}`` from the environment of the machine that does the work."""
-        return _substitute_env(value) if isinstance(value, dict) else value
+    def _prepare(cls, value: Any) -> Any:
+        """Refuse renamed keys; expand ``${NAME}`` from the environment of the machine that works."""
+        if not isinstance(value, dict):
+            return value
+        renamed = list(find_renamed_keys(value))
+        if renamed:
+            raise ValueError("; ".join(renamed))
+        return _substitute_env(value)
 
     @model_validator(mode="after")
     def _check_entries(self) -> Self:

@@ -134,7 +134,7 @@ def test_patience_asks_for_something_to_judge_by(path: str, nothing: str, said: 
     [
         ("a: [", "not YAML"),
         ("- 1", "a mapping"),
-        ("name: x\nseed: 1\nseed: 2\n", "'seed' stands twice"),
+        ("name: x\nseed: 1\nseed: 2\n", "'seed' is repeated"),
         ("name: x", "sources"),
         ("name: x\nsources: [{name: a, kind: books, paths: ['${NOT_SET_AT_ALL}']}]", "NOT_SET"),
         (

@@ -134,7 +134,7 @@ def test_the_end_of_a_run_without_a_model_is_told(
     ("words", "said"),
     [
         (["--model", "other"], "--model other: train has tiny"),
-        (["--model", "tiny"], "train.tiny.run.num_nodes: 1, so there is nothing to join"),
+        (["--model", "tiny"], "train.tiny.run.num_nodes: 1"),
     ],
 )
 def test_join_says_what_cannot_be_joined(tmp_path: Path, words: Sequence[str], said: str) -> None:
