@@ -1,4 +1,4 @@
-"""``gristmill clusters``."""
+"""``gristmill clusters``: print clusters of near-duplicates with their differences."""
 
 import os
 import shutil
@@ -27,19 +27,22 @@ from views.duplicates.render import (
 from views.duplicates.word_diff import MAX_SHOWN
 
 DEFAULT_LIMIT = 10
-DEFAULT_WIDTH, MIN_WIDTH = 100, 40  # columns where output is no terminal, and at least
+DEFAULT_WIDTH, MIN_WIDTH = 100, 40  # columns: if the output is no terminal; the minimum
 
 
 @click.command()
 @recipe_options
-@click.option("--largest", is_flag=True, help="the largest clusters; the default")
+@click.option("--largest", is_flag=True, help="the largest clusters (default)")
 @click.option("--random", "sample", is_flag=True, help="a random sample, by the recipe's seed")
 @click.option("--source", help="only clusters with a document of this source")
 @click.option(
-    "--cluster", metavar="NAME", help="this cluster in full; the beginning of its name does"
+    "--cluster",
+    "cluster_id",
+    metavar="NAME",
+    help="this cluster in full; a prefix of its name is enough",
 )
 @click.option(
-    "--limit", type=int, help=f"how many clusters [{DEFAULT_LIMIT}]; of --cluster: members"
+    "--limit", type=int, help=f"number of clusters [{DEFAULT_LIMIT}]; with --cluster: of members"
 )
 @click.option("--width", type=int, help="columns of the output")
 @json_option
@@ -51,62 +54,63 @@ def clusters(
     largest: bool,
     sample: bool,
     source: str | None,
-    cluster: str | None,
+    cluster_id: str | None,
     limit: int | None,
     width: int | None,
     as_json: bool,
 ) -> None:
-    """Clusters of copies: who stayed, why the others went, and what differs."""
+    """Show clusters of duplicates: which were kept, why others were dropped, what differs."""
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: at least 1 is expected")
     if width is not None and width < MIN_WIDTH:
         raise UserError(f"--width {width}: at least {MIN_WIDTH} is expected")
-    if largest + sample + (cluster is not None) > 1 or (cluster and source):
+    if largest + sample + (cluster_id is not None) > 1 or (cluster_id and source):
         raise UserError(
             "--largest, --random and --cluster exclude each other; so do --cluster and --source"
         )
     recipe = load_recipe(path, overrides, storage)
     store = Storage(recipe.storage)
     record = with_earlier_results(store, latest_run(store, recipe.name))
-    copies = DuplicateData.from_run(store, record)
-    if cluster is not None:
-        names = [resolve_cluster_id(copies, cluster)]
+    duplicates = DuplicateData.from_run(store, record)
+    full = cluster_id is not None
+    if cluster_id is not None:
+        ids = [resolve_cluster_id(duplicates, cluster_id)]
     else:
         order: Order = "random" if sample else "largest"
-        names = select_clusters(
-            copies, limit or DEFAULT_LIMIT, order, seed=recipe.seed, source=source
+        ids = select_clusters(
+            duplicates, limit or DEFAULT_LIMIT, order, seed=recipe.seed, source=source
         )
-    found = load_clusters(copies, names, None if cluster else MAX_MEMBERS)
+    selected = load_clusters(duplicates, ids, None if full else MAX_MEMBERS)
     if as_json:
         values = []
-        for one in found:
-            chosen = one.members[:limit] if cluster else preview_members(one)
-            longest = None if cluster else MAX_SHOWN
-            values.append(to_json(copies, one, list(with_diffs(copies, chosen, max_shown=longest))))
+        for cluster in selected:
+            members = cluster.members[:limit] if full else preview_members(cluster)
+            diffs = with_diffs(duplicates, members, max_shown=None if full else MAX_SHOWN)
+            values.append(to_json(duplicates, cluster, list(diffs)))
         print_json({"recipe": recipe.name, "run": record.run, "clusters": values})
         return
-    if not found:
-        where = f" with a document of {source}" if source else ""
-        click.echo(f"no two documents{where} are alike")
-    for one in found:
+    if not selected:
+        of_source = f" with a document of {source}" if source else ""
+        click.echo(f"there is no cluster of duplicates{of_source}")
+    for cluster in selected:
         _print_cluster(
-            copies, one, width or _terminal_width(), full=cluster is not None, max_members=limit
+            duplicates, cluster, width or _terminal_width(), full=full, max_members=limit
         )
 
 
 def _print_cluster(
     duplicates: DuplicateData, cluster: Cluster, width: int, *, full: bool, max_members: int | None
 ) -> None:
-    paint = ANSI if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else PLAIN
+    style = ANSI if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else PLAIN
     members = cluster.members[:max_members] if full else preview_members(cluster)
-    names = reference_labels(duplicates, cluster, members)
+    labels = reference_labels(duplicates, cluster, members)
     for line in format_heading(cluster):
         click.echo(line)
-    for item in with_diffs(duplicates, members, max_shown=None if full else MAX_SHOWN):
+    for member in with_diffs(duplicates, members, max_shown=None if full else MAX_SHOWN):
         lines = format_member(
-            item, names, width=width, style=paint, max_lines=None if full else MAX_DIFF_LINES
+            member, labels, width=width, style=style, max_lines=None if full else MAX_DIFF_LINES
         )
-        click.echo("\n".join(lines), color=paint is ANSI)
+        click.echo("\n".join(lines), color=style is ANSI)
     rest = cluster.documents - len(members)
     if rest:
         more = "" if full else f": --cluster {cluster.id[:8]} shows all"

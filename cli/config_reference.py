@@ -1,4 +1,4 @@
-"""The reference of every setting, written from the recipe's model: ``python -m cli.config_reference``."""
+"""Write the reference of all settings from the recipe's model: ``python -m cli.config_reference``."""
 
 import sys
 import types
@@ -14,22 +14,22 @@ from flows.recipe import Recipe
 
 HEADER = """# Every setting of a recipe
 
-This page is written from the recipe's own model by `make docs`; a test keeps the two equal.
+This page is generated from the recipe's model by `make docs`; a test checks that it is up to date.
 
-A recipe is one YAML file. Unknown keys are errors, and so are wrong values: both name the field.
-`${NAME}` and `${NAME:-default}` in a string are taken from the environment. On the command line,
+A recipe is one YAML file. Unknown keys and wrong values are errors that name the field.
+`${NAME}` and `${NAME:-default}` in a string are replaced from the environment. On the command line,
 `--set section.key=value` overrides a value (entries of a list by position or name:
 `--set train.tiny.model.num_layers=2`), and `--storage URL` the storage.
 """
 
 
 def render_reference() -> str:
-    """The page, in Markdown."""
+    """Render the page in Markdown."""
     return "\n".join([HEADER, *_render_sections(Recipe, "")]).rstrip() + "\n"
 
 
 def _render_sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    """A table of a model's fields, then the models inside it."""
+    """Yield a table of a model's fields, then the sections of its nested models."""
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     inner: list[tuple[str, type[BaseModel]]] = []
@@ -39,14 +39,14 @@ def _render_sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         inner += [(f"{prefix}{key}", item) for item in models]
         kind = _type_name(field.annotation)
         if models:
-            several = typing.get_origin(field.annotation) is tuple
-            kind = "list of sections" if several else "section"
+            is_list = typing.get_origin(field.annotation) is tuple
+            kind = "list of sections" if is_list else "section"
         text = (field.description or "").replace("|", "\\|").replace("\n", " ")
         yield f"| `{key}` | {kind} | {_format_default(field)} | {text} |"
     yield ""
     for path, item in inner:
-        chosen = item.model_fields.get("kind")
-        suffix = f", kind `{typing.get_args(chosen.annotation)[0]}`" if chosen else ""
+        source_kind = item.model_fields.get("kind")
+        suffix = f", kind `{typing.get_args(source_kind.annotation)[0]}`" if source_kind else ""
         yield f"## `{path}`{suffix}"
         yield ""
         if item.__doc__:

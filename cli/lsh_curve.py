@@ -1,4 +1,4 @@
-"""``gristmill bands``: choosing the shape of the signature."""
+"""``gristmill lsh-curve``: choose the number of LSH bands and rows."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from infra.errors import UserError
 from tasks.dedup.candidates.lsh_params import candidate_probability, false_positive_area
 from tasks.dedup.config import DedupConfig
 
-SIMILARITIES = tuple(k / 20 for k in range(6, 21))  # similarities of the table
+SIMILARITIES = tuple(k / 20 for k in range(6, 21))  # rows of the table
 BAR_WIDTH = 40  # columns of a full bar
 BANDING_KEYS = ("bands", "rows")
 
@@ -19,27 +19,31 @@ BANDING_KEYS = ("bands", "rows")
 @click.command()
 @click.argument("path", metavar="[RECIPE]", required=False)
 @click.option("--set", "overrides", multiple=True, metavar="section.key=value", help="as for run")
-@click.option("--threshold", type=float, help="least similarity of near-duplicates")
+@click.option("--threshold", type=float, help="minimum Jaccard similarity of near-duplicates")
 @click.option(
-    "--target-recall", type=float, help="choose bands and rows that nominate so many at threshold"
+    "--target-recall",
+    type=float,
+    help="choose bands and rows so that this fraction of the pairs at the threshold are candidates",
 )
 @click.option(
-    "--max-permutations", type=int, help="hash values that --target-recall may spend on a document"
+    "--max-permutations", type=int, help="maximum hash values per document for --target-recall"
 )
 @click.option("--bands", type=int, help="bands of the signature")
 @click.option("--rows", type=int, help="hash values per band")
 @json_option
 @handle_errors
 def lsh_curve(path: str | None, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """The S-curve: which similarities are found, which are missed, and what that costs.
+    """Print the S-curve of MinHash LSH: which similarities are found or missed, and the cost.
 
-    For a recipe's section dedup or for the defaults, changed by the options.
+    For the section dedup of a recipe, or for the defaults; the options override both.
     """
     if path is None and overrides:
-        raise UserError("--set changes a recipe: name one")
-    own = {} if path is None else load_recipe(path, overrides).dedup.model_dump(exclude_unset=True)
+        raise UserError("--set requires a RECIPE")
+    section = (
+        {} if path is None else load_recipe(path, overrides).dedup.model_dump(exclude_unset=True)
+    )
     config = _merge_config(
-        own, {name: value for name, value in options.items() if value is not None}
+        section, {name: value for name, value in options.items() if value is not None}
     )
     value = lsh_stats(config)
     if as_json:
@@ -50,7 +54,7 @@ def lsh_curve(path: str | None, overrides: tuple[str, ...], as_json: bool, **opt
 
 
 def _merge_config(recipe_values: dict[str, Any], options: dict[str, Any]) -> DedupConfig:
-    """The recipe's section with what the options say instead; a shape and a recall exclude each other."""
+    """Override the recipe's section; bands and rows replace a target recall, and vice versa."""
     if "target_recall" in options:
         recipe_values = {
             name: value for name, value in recipe_values.items() if name not in BANDING_KEYS
@@ -61,9 +65,7 @@ def _merge_config(recipe_values: dict[str, Any], options: dict[str, Any]) -> Ded
         }
     merged = {**recipe_values, **options}
     if "max_permutations" in options and merged.get("target_recall") is None:
-        raise UserError(
-            "--max-permutations limits what --target-recall may spend: give --target-recall as well"
-        )
+        raise UserError("--max-permutations requires --target-recall")
     try:
         return DedupConfig.model_validate(merged)
     except ValidationError as error:
@@ -75,39 +77,40 @@ def _merge_config(recipe_values: dict[str, Any], options: dict[str, Any]) -> Ded
 
 
 def lsh_stats(config: DedupConfig) -> dict[str, Any]:
-    """The S-curve of a section, and what it costs.
+    """Compute the S-curve of a section and its cost.
 
     Returns:
-        ``curve``: similarity, and the probabilities that a pair is nominated and missed;
-        ``recall``: at the threshold; ``compared_in_vain``: the share of the pairs below the
-        threshold that are nominated, if their similarities are evenly spread;
-        ``bytes_per_document``: kept of a document besides its id, before compression.
+        ``curve``: similarities, each with the probabilities that a pair becomes a candidate and
+        that it is missed; ``recall``: the candidate probability at the threshold;
+        ``false_positive_rate``: the fraction of the pairs below the threshold that become
+        candidates, if their similarities are uniformly distributed; ``bytes_per_document``: stored
+        per document besides its id, before compression.
     """
-    shape = config.banding
+    banding = config.banding
     threshold = config.threshold
     points = sorted({*SIMILARITIES, threshold})
     curve = [
         {"similarity": s, "candidate_probability": p, "miss_probability": 1 - p}
         for s in points
-        for p in [candidate_probability(s, *shape)]
+        for p in [candidate_probability(s, *banding)]
     ]
     return {
-        "bands": shape[0],
-        "rows": shape[1],
+        "bands": banding[0],
+        "rows": banding[1],
         "permutations": config.num_permutations,
         "threshold": threshold,
-        "recall": candidate_probability(threshold, *shape),
+        "recall": candidate_probability(threshold, *banding),
         "curve": curve,
-        "false_positive_rate": false_positive_area(threshold, *shape) / threshold,
+        "false_positive_rate": false_positive_area(threshold, *banding) / threshold,
         "bytes_per_document": signature_bytes(config),
     }
 
 
 def signature_bytes(config: DedupConfig) -> int:
-    """What the data set ``signatures`` keeps of a document besides its id, before compression.
+    """Return the bytes that the data set ``signatures`` stores per document besides its id.
 
-    The digest of its text, the number of its shingles, a key per band, four bits of each hash
-    value; whole values of four bytes where the recipe keeps them.
+    Before compression: the digest of the text, the number of shingles, a key per band, four bits of
+    each hash value, and the whole values of four bytes if the recipe keeps signatures.
     """
     digest, shingles, key, value = 16, 8, 8, 4
     size = digest + shingles + key * config.banding[0] + (config.num_permutations + 1) // 2
@@ -115,11 +118,11 @@ def signature_bytes(config: DedupConfig) -> int:
 
 
 def _format_stats(stats: dict[str, Any]) -> list[str]:
-    shape = f"{stats['bands']} bands x {stats['rows']} rows = {stats['permutations']} hash values"
+    banding = f"{stats['bands']} bands x {stats['rows']} rows = {stats['permutations']} hash values"
     lines = [
-        f"{shape}, threshold {stats['threshold']:g}",
+        f"{banding}, threshold {stats['threshold']:g}",
         "",
-        "similarity  nominated  missed",
+        "similarity  candidate  missed",
     ]
     for point in stats["curve"]:
         at = point["similarity"] == stats["threshold"]
@@ -127,18 +130,18 @@ def _format_stats(stats: dict[str, Any]) -> list[str]:
         shown = f"{_format_percent(point['candidate_probability']):>9}  {_format_percent(point['miss_probability']):>6}"
         mark = "  <- threshold" if at else ""
         lines.append(f"{point['similarity']:>10.4g}  {shown}  |{bar:<{BAR_WIDTH}}|{mark}")
-    vain = _format_percent(stats["false_positive_rate"])
+    false_positives = _format_percent(stats["false_positive_rate"])
     return [
         *lines,
         "",
-        f"At threshold, {_format_percent(stats['recall'])} of the pairs are nominated. Of pairs below it, evenly",
-        f"spread, {vain} are compared in vain; that costs time and drops nothing.",
-        f"Kept of a document: {stats['bytes_per_document']:,} bytes besides its id, before compression.",
+        f"At the threshold, {_format_percent(stats['recall'])} of the pairs are candidates. Of the pairs below it,",
+        f"uniformly distributed, {false_positives} are compared needlessly; that costs time and drops nothing.",
+        f"Stored per document: {stats['bytes_per_document']:,} bytes besides its id, before compression.",
     ]
 
 
 def _format_percent(fraction: float) -> str:
-    """A share in per cent, with the digits that tell small and large ones apart from 0 and 1."""
+    """Format a fraction in percent; values close to 0 and 1 stay distinguishable from them."""
     percent = 100 * fraction
     if 0 < percent < 0.005:
         return "<0.01%"

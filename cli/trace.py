@@ -1,4 +1,4 @@
-"""``gristmill trace``."""
+"""``gristmill trace``: training steps to documents, and a document to its steps."""
 
 import re
 from dataclasses import asdict
@@ -24,19 +24,30 @@ from views.history.training_data import (
     steps_with_document,
 )
 
-DEFAULT_LIMIT, MAX_STEPS_SHOWN = 20, 12  # shown on a terminal
+DEFAULT_LIMIT, MAX_STEPS_SHOWN = 20, 12  # printed without --json
 
 
 @click.command()
 @recipe_options
-@click.option("--model", "name", help="an entry of train; may be left out if there is one")
-@click.option("--steps", metavar="A:B", help="what the steps from A to B - 1 learned from")
-@click.option("--url", help="the steps that saw the document at this address")
-@click.option("--id", "document", help="the steps that saw this document; the beginning does")
+@click.option("--model", "name", help="an entry of train; optional if there is only one")
+@click.option("--steps", metavar="A:B", help="the documents of steps A to B - 1")
+@click.option("--url", help="the steps that trained on the document with this URL")
 @click.option(
-    "--in-progress", "running", is_flag=True, help="the run in progress, not the committed model"
+    "--id", "document", help="the steps that trained on this document; a prefix of its id is enough"
 )
-@click.option("--limit", type=int, default=DEFAULT_LIMIT, show_default=True, help="documents shown")
+@click.option(
+    "--in-progress",
+    "running",
+    is_flag=True,
+    help="trace the run in progress, not the committed model",
+)
+@click.option(
+    "--limit",
+    type=int,
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    help="number of documents printed",
+)
 @json_option
 @handle_errors
 def trace(
@@ -51,16 +62,16 @@ def trace(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Steps of a training to their documents, and a document to its steps."""
+    """List the documents of training steps, or the training steps of a document."""
     if sum(item is not None for item in (steps, url, document)) != 1:
         raise UserError("one of --steps A:B, --url and --id is expected")
     recipe = load_recipe(path, overrides, storage)
     first, end = _parse_step_range(steps)
     run = _open_run(recipe, _resolve_model(recipe, name), running=running)
     if steps is not None:
-        found = documents_in_steps(run, first, end)
+        documents = documents_in_steps(run, first, end)
     else:
-        found = steps_with_document(run, url=url, document_id=document)
+        documents = steps_with_document(run, url=url, document_id=document)
     head = {
         "recipe": recipe.name,
         "model": run.name,
@@ -71,14 +82,16 @@ def trace(
         "init_from": run.init_from,
     }
     if as_json:
-        asked = {"steps": [first, end]} if steps is not None else {"url": url, "id": document}
-        print_json({**head, **asked, "documents": [_document_json(run, item) for item in found]})
+        query = {"steps": [first, end]} if steps is not None else {"url": url, "id": document}
+        print_json(
+            {**head, **query, "documents": [_document_json(run, item) for item in documents]}
+        )
         return
-    for line in _format_trace(run, found, limit, (first, end) if steps is not None else None):
+    for line in _format_trace(run, documents, limit, (first, end) if steps is not None else None):
         click.echo(line)
     if run.init_from is not None:
         click.echo(
-            f"{run.name} started with what {run.init_from} had learned: --model {run.init_from}"
+            f"{run.name} started from the weights of {run.init_from}; see --model {run.init_from}"
         )
 
 
@@ -87,7 +100,7 @@ def _parse_step_range(steps: str | None) -> tuple[int, int]:
         return 0, 0
     match = re.fullmatch(r"(\d+):(\d+)", steps)
     if match is None:
-        raise UserError(f"--steps {steps}: A:B is expected, two numbers of steps")
+        raise UserError(f"--steps {steps}: A:B is expected, two step numbers")
     return int(match[1]), int(match[2])
 
 
@@ -96,13 +109,13 @@ def _resolve_model(recipe: Recipe, name: str | None) -> str:
     if name is None and len(names) == 1:
         return names[0]
     if name not in names:
-        there = f"train has {', '.join(names)}" if names else "the recipe trains no model"
-        raise UserError(f"--model {name}: {there}" if name else f"--model is expected: {there}")
+        entries = f"train has {', '.join(names)}" if names else "the recipe trains no model"
+        raise UserError(f"--model {name}: {entries}" if name else f"--model is expected: {entries}")
     return name
 
 
 def _open_run(recipe: Recipe, name: str, *, running: bool) -> TracedRun:
-    """The committed model of the latest run, or the run in progress."""
+    """Open the committed model of the latest run, or the run in progress."""
     store = Storage(recipe.storage)
     if not running:
         try:
@@ -117,8 +130,8 @@ def _open_run(recipe: Recipe, name: str, *, running: bool) -> TracedRun:
                     raise UserError(
                         f"model {name} ({stage.path}) cannot be traced: {error}"
                     ) from None
-    found = find_run_in_progress(store, name)
-    if found is None:
+    run = find_run_in_progress(store, name)
+    if run is None:
         if running:
             raise UserError(
                 f"{store.url} has no run in progress on this machine named {name}; "
@@ -127,7 +140,7 @@ def _open_run(recipe: Recipe, name: str, *, running: bool) -> TracedRun:
         raise UserError(
             f"{store.url} has neither a model nor a run named {name}; `gristmill run` trains it"
         )
-    return found
+    return run
 
 
 def _document_json(run: TracedRun, document: DocumentSteps) -> dict[str, Any]:
@@ -141,16 +154,16 @@ def _document_json(run: TracedRun, document: DocumentSteps) -> dict[str, Any]:
 def _format_trace(
     run: TracedRun, documents: list[DocumentSteps], limit: int, step_range: tuple[int, int] | None
 ) -> list[str]:
-    where = f"{run.name} ({run.path}{', in progress' if run.in_progress else ''})"
+    model = f"{run.name} ({run.path}{', in progress' if run.in_progress else ''})"
     if step_range is None:
         lines = []
         for item in documents:
             lines.append(f"{item.url or item.id}  source {item.source}, id {item.id}")
-            seen = f"in {len(item.steps):,} of {run.steps:,} steps of {where}"
+            steps = f"in {len(item.steps):,} of {run.steps:,} steps of {model}"
             size = item.end_token - item.first_token
             lines.append(
-                f"  {size:,} tokens [{item.first_token}, {item.end_token}), {item.predicted_tokens:,} times one "
-                f"was predicted, {seen}"
+                f"  {size:,} tokens [{item.first_token}, {item.end_token}), {item.predicted_tokens:,} predicted "
+                f"{steps}"
             )
             for step, positions in item.steps.items():
                 batch = batch_for_step(step, run.sampler.plan.skip)
@@ -158,10 +171,10 @@ def _format_trace(
                 lines.append(f"  step {step}  batch {batch}  position {shown}")
         return lines
     tokens = sum(item.predicted_tokens for item in documents)
-    what = f"{tokens:,} tokens of {len(documents):,} documents"
+    total = f"{tokens:,} tokens of {len(documents):,} documents"
     first, last = step_range[0], step_range[1] - 1
-    which = f"step {first}" if first == last else f"steps {first} to {last}"
-    lines = [f"{which} of {run.steps:,} of {where}: {what}"]
+    steps_text = f"step {first}" if first == last else f"steps {first} to {last}"
+    lines = [f"{steps_text} of {run.steps:,} of {model}: {total}"]
     for item in sorted(documents, key=lambda item: (-item.predicted_tokens, item.first_token))[
         :limit
     ]:

@@ -1,4 +1,4 @@
-"""The page of settings tells what the model holds."""
+"""The page of settings matches the recipe's model."""
 
 from pathlib import Path
 

@@ -190,7 +190,7 @@ def cli(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["trace", *map(str, arguments)])
 
 
-def test_the_command_tells_both_ways(recipe: Path) -> None:
+def test_the_command_shows_both_directions(recipe: Path) -> None:
     there = cli(recipe, "--steps", "3:5", "--json")
     assert there.exit_code == 0, there.output
     value = json.loads(there.stdout)
@@ -200,9 +200,9 @@ def test_the_command_tells_both_ways(recipe: Path) -> None:
     at = {item["step"]: item for item in back["documents"][0]["steps"]}
     for item in document["steps"]:
         assert at[item["step"]] == item
-    assert at[document["steps"][0]["step"]]["global_batch_size"] == document["steps"][0]["step"] + 2
+    assert at[document["steps"][0]["step"]]["batch"] == document["steps"][0]["step"] + 2
     assert cli(recipe, "--steps", "3:4").stdout.startswith("step 3 of 30 of tiny (train/tiny-")
-    shown = cli(recipe, "--steps", "3:5", "-n", 2)
+    shown = cli(recipe, "--steps", "3:5", "--limit", 2)
     assert shown.stdout.startswith("steps 3 to 4 of 30 of tiny (train/tiny-")
     assert f"… {len(value['documents']) - 2} more" in shown.stdout
     assert (
