@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.store.cache_dir import cache_root, write_atomic
@@ -37,11 +38,15 @@ OPERATIONAL = (
 ALWAYS_INCLUDED_LIBRARIES = ("pyarrow",)
 
 MAX_CACHED = 5_000  # source files; above it, files that no longer exist are dropped from the cache
-_version = cache(version)  # it reads a file each time
 
 
 def code_digest(modules: Sequence[str], libraries: Sequence[str]) -> str:
-    """Digest the code that is reached from modules, and the versions of distributions.
+    """Digest of ``code_provenance``: the code version of a stage."""
+    return json_sha256(code_provenance(modules, libraries))
+
+
+def code_provenance(modules: Sequence[str], libraries: Sequence[str]) -> dict[str, Any]:
+    """Digest the code that is reached from modules, and look up the versions of distributions.
 
     Comments, layout and docstrings do not count.
 
@@ -49,13 +54,17 @@ def code_digest(modules: Sequence[str], libraries: Sequence[str]) -> str:
         modules: dotted names of the root modules. A package stands for its ``__init__`` alone.
         libraries: names of installed distributions whose version decides the bytes.
 
+    Returns:
+        ``{"code": digest, "libraries": {distribution: version}}``.
+
     Raises:
         ModuleNotFoundError: if there is no module of that name.
     """
-    wanted = sorted({*ALWAYS_INCLUDED_LIBRARIES, *libraries})
-    return json_sha256(
-        {"code": module_digests(modules), "libraries": {name: _version(name) for name in wanted}}
-    )
+    names = sorted({*ALWAYS_INCLUDED_LIBRARIES, *libraries})
+    return {
+        "code": json_sha256(module_digests(modules)),
+        "libraries": {name: version(name) for name in names},
+    }
 
 
 def module_digests(modules: Iterable[str]) -> dict[str, str]:

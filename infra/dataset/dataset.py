@@ -21,6 +21,7 @@ TABLE_SUFFIX, VERDICTS_SUFFIX = "parquet", "verdicts.parquet"
 # Files below this folder of a data set are logs: checksummed, but no part of its content.
 LOGS = "logs/"
 SHORT = 16  # characters of a fingerprint in a folder's name
+DATASET_DEPTH = 2  # folders from the storage root to a data set: stage, name
 
 
 def dataset_path(stage: str, source: str | None, fingerprint: str) -> str:
@@ -126,6 +127,8 @@ class PartRecord:
         text_bytes: UTF-8 bytes of the ``text`` column; 0 if the table has none.
         counts: documents in and out.
         files: its files by suffix: ``parquet``, ``verdicts.parquet`` and what the stage adds.
+        folder: the folder below the storage root that holds the files, where that is another data
+            set's: the part was made for that one and is unchanged. ``None``: the data set's own.
     """
 
     name: str
@@ -133,16 +136,18 @@ class PartRecord:
     text_bytes: int
     counts: Counts
     files: Mapping[str, FileRecord]
+    folder: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As written in manifests and receipts."""
-        return {
+        """As written in manifests and unit cache entries."""
+        value = {
             "name": self.name,
             "num_rows": self.num_rows,
             "text_bytes": self.text_bytes,
             "counts": self.counts.to_json(),
             "files": {suffix: asdict(file) for suffix, file in sorted(self.files.items())},
         }
+        return value if self.folder is None else {**value, "folder": self.folder}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "PartRecord":
@@ -153,6 +158,7 @@ class PartRecord:
             value["text_bytes"],
             Counts.from_json(value["counts"]),
             {suffix: FileRecord(**file) for suffix, file in value["files"].items()},
+            value.get("folder"),
         )
 
 
@@ -162,16 +168,19 @@ class Manifest:
 
     Attributes:
         inputs: stage, source, fingerprint and content of each data set it was made from.
-        code_version: digest of the stage's code and of the libraries that decide its bytes.
+        code_version: digest of the stage's code and of the libraries that decide its bytes;
+            ``None`` for an acquisition, which is named without them.
         files: files of the data set as a whole, by name.
         stats: small stage-specific JSON values, such as a vocabulary's size.
         external_inputs: digests of what it was made from besides data sets, such as a user's files.
+        provenance: what the run that committed it would make its parts with: digest of the code,
+            versions of libraries.
     """
 
     stage: str
     source: str | None
     fingerprint: str
-    code_version: str
+    code_version: str | None
     config: Mapping[str, Any]
     inputs: Sequence[Mapping[str, Any]]
     counts: Counts
@@ -179,6 +188,7 @@ class Manifest:
     files: Mapping[str, FileRecord]
     stats: Mapping[str, Any]
     external_inputs: Sequence[str] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def content(self) -> str:
@@ -199,8 +209,14 @@ class Manifest:
     @property
     def all_files(self) -> list[FileRecord]:
         """All committed files but the manifest itself."""
-        own = [file for part in self.parts for file in part.files.values()]
-        return own + list(self.files.values())
+        return [file for _, file in self.located_files("")]
+
+    def located_files(self, own_folder: str) -> list[tuple[str, FileRecord]]:
+        """All committed files but the manifest, each with the folder that holds it."""
+        return [
+            *((part.folder or own_folder, f) for part in self.parts for f in part.files.values()),
+            *((own_folder, file) for file in self.files.values()),
+        ]
 
     def to_bytes(self) -> bytes:
         """The manifest file: indented JSON, keys sorted."""
@@ -219,6 +235,7 @@ class Manifest:
             "parts": [part.to_json() for part in self.parts],
             "files": {name: asdict(file) for name, file in self.files.items()},
             "stats": self.stats,
+            "provenance": self.provenance,
         }
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
@@ -244,6 +261,7 @@ class Manifest:
                 {name: FileRecord(**file) for name, file in value["files"].items()},
                 value["stats"],
                 tuple(value["external_inputs"]),
+                value["provenance"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"{where}: not a manifest ({error!r})") from error
@@ -251,7 +269,11 @@ class Manifest:
 
 @dataclass(frozen=True)
 class PartRef:
-    """A committed part, readable from any process."""
+    """A committed part, readable from any process.
+
+    Attributes:
+        storage: the folder that holds its files, which may be another data set's.
+    """
 
     storage: Storage
     stage: str
@@ -335,9 +357,7 @@ class Dataset:
     @property
     def parts(self) -> list[PartRef]:
         """The parts in the data set's order."""
-        return [
-            PartRef(self.storage, self.stage, self.source, part) for part in self.manifest.parts
-        ]
+        return part_refs(self.storage, self.stage, self.source, self.manifest.parts)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of all parts, in order. For small or narrow data only."""
@@ -349,6 +369,18 @@ class Dataset:
         if name not in self.manifest.files:
             raise FileNotFoundError(f"{self.storage.url} has no file {name!r}")
         return self.storage.read(self.manifest.files[name].name)
+
+
+def part_refs(
+    storage: Storage, stage: str, source: str | None, records: Sequence[PartRecord]
+) -> list[PartRef]:
+    """References to the parts of a data set that lies in this folder, wherever their files lie."""
+    root = storage.parent(DATASET_DEPTH)
+    folders = {
+        path: storage if path is None else root.subdir(*path.split("/"))
+        for path in {record.folder for record in records}
+    }
+    return [PartRef(folders[record.folder], stage, source, record) for record in records]
 
 
 def open_dataset(storage: Storage) -> Dataset:

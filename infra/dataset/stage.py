@@ -1,7 +1,7 @@
-"""How a stage becomes a data set: units of work mapped over the cluster, receipts, one commit.
+"""Build a data set: map units of work over the cluster, cache each, commit once.
 
-A unit is done when its receipt (``receipts``) is in the store, so a run that was cut off and a run
-after a small change both find what is already there, part by part.
+A unit is done when its entry is in the unit cache (``infra.dataset.unit_cache``). So a run that
+crashed and a run after a small change both reuse what exists, part by part.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from infra.compute.cluster import DaskCluster
 from infra.compute.progress import Progress, Reporter
-from infra.dataset.code_version import code_digest
+from infra.dataset.code_version import code_digest, code_provenance
 from infra.dataset.dataset import (
     LOGS,
     MANIFEST,
@@ -33,19 +33,20 @@ from infra.dataset.dataset import (
     PartRef,
     dataset_path,
     open_dataset,
+    part_refs,
 )
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.tables import table_bytes
 from infra.dataset.unit_cache import (
     UNIT_CACHE_FOLDER,
     UnitOutput,
+    find_finished_units,
     make_entry_key,
-    restore_parts,
     write_entry,
 )
 from infra.store.storage import Storage
 
-FSYNC_THREADS = 4  # files that are flushed at once
+FSYNC_THREADS = 4  # files that are flushed at a time
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,27 @@ class Stage:
         name: as in paths, manifests and the ledger.
         modules: dotted names of the modules and packages whose code decides the output's bytes.
         libraries: distributions whose version decides them.
-        deterministic: False for a stage whose input is the outside world, such as a crawl: its
+        deterministic: False if one fingerprint may stand for different bytes, as for a crawl. The
             files then carry their digest in their name, so that two racing runs cannot mix.
+        keyed_by_code: False for an acquisition: code and libraries are recorded as provenance, but
+            name nothing, so that no change of them fetches or reads a source again.
     """
 
     name: str
     modules: tuple[str, ...]
     libraries: tuple[str, ...] = ()
     deterministic: bool = True
+    keyed_by_code: bool = True
 
     @cached_property
-    def code_version(self) -> str:
-        """The stage's code version."""
-        return code_digest(self.modules, self.libraries)
+    def code_version(self) -> str | None:
+        """The stage's code version; ``None`` if its data sets are named without it."""
+        return code_digest(self.modules, self.libraries) if self.keyed_by_code else None
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """Digest of the code and versions of libraries, for the manifest."""
+        return code_provenance(self.modules, self.libraries)
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,7 @@ class DatasetSpec:
             files,
             stats,
             self.external_inputs,
+            self.stage.provenance,
         )
 
 
@@ -175,10 +185,10 @@ class Context:
         storage: the root of the store.
         seed: the recipe's seed.
         cluster: where units run.
-        reporter: who listens.
+        reporter: receives progress.
         recipe_name: the recipe's name.
         run_id: this run's id.
-        started_at: when the run began (UTC); only a source that is to be fetched anew looks at it.
+        started_at: when the run started (UTC); it dates the snapshot of a source that is crawled again.
     """
 
     storage: Storage
@@ -209,65 +219,54 @@ def build_dataset(
         function: module-level; called as ``function(*unit.payload)`` on a worker; yields one
             ``PartResult`` per part, at least one.
         files: files of the data set as a whole.
-        existing_files: further ones that workers have put into its folder already.
+        existing_files: further ones that workers have already written to its folder.
         stats: called with all parts before the commit; its result goes into the manifest.
 
     Raises:
-        IntegrityError: if counts do not add up, or an equal data set with other bytes is there.
+        IntegrityError: if counts do not add up, or the data set exists with different bytes.
     """
     folder = ctx.storage.subdir(*spec.folder.split("/"))
     if folder.exists(MANIFEST):
         return open_dataset(folder)  # what is committed is never written to again
-    receipts = ctx.storage.subdir(UNIT_CACHE_FOLDER, spec.stage.name)
+    cache = ctx.storage.subdir(UNIT_CACHE_FOLDER, spec.stage.name)
     stage = spec.stage
-    targets = []
+    outputs = []
     for number, unit in enumerate(units):
-        receipt = make_entry_key(stage.name, stage.code_version, spec.config, unit.key)
-        targets.append(UnitOutput(folder, stage.name, stage.deterministic, number, receipt))
-    made: dict[int, list[PartRecord]] = {}
+        entry_key = make_entry_key(stage.name, stage.code_version, spec.config, unit.key)
+        outputs.append(UnitOutput(folder, stage.name, stage.deterministic, number, entry_key))
+    finished = find_finished_units(ctx.storage, ctx.cluster, outputs)
 
     def report() -> None:
-        ctx.reporter.update(Progress(spec.stage.name, spec.source, len(made), len(units)))
+        ctx.reporter.update(Progress(stage.name, spec.source, len(finished), len(units)))
 
+    report()
+    todo = [number for number in range(len(units)) if number not in finished]
+    # On one machine files are flushed from here while the workers go on. An entry may then outlive
+    # its part in a power cut: as long as nothing is committed, reuse checks the part's bytes.
+    durable = bool(todo) and not ctx.cluster.is_local
+    payloads = [
+        (
+            function,
+            units[number].payload,
+            units[number].expected_rows,
+            outputs[number],
+            cache,
+            durable,
+        )
+        for number in todo
+    ]
     with ThreadPoolExecutor(FSYNC_THREADS) as flushers:
         flushed: list[Future[None]] = []
-
-        def flush(parts: Sequence[PartRecord]) -> None:
-            names = [file.name for part in parts for file in part.files.values()]
-            flushed.extend(flushers.submit(folder.fsync, name) for name in names)
-
-        todo = []
-        for number, target in enumerate(targets):
-            found = restore_parts(ctx.storage, receipts, target)
-            if found is None:
-                todo.append(number)
-            else:
-                made[number] = found
-                flush(found)  # the run that wrote it may have been killed before it did
-        report()
-        # On one machine files are flushed from here while the workers go on. A receipt may then
-        # outlive its part in a power cut: whoever finds a receipt checks the part's bytes.
-        durable = bool(todo) and not ctx.cluster.is_local
-        payloads = [
-            (
-                function,
-                units[index].payload,
-                units[index].expected_rows,
-                targets[index],
-                receipts,
-                durable,
-            )
-            for index in todo
-        ]
-        for index, parts in ctx.cluster.map(_run_unit, payloads):
-            made[todo[index]] = [PartRecord.from_json(part) for part in parts]
+        for position, parts in ctx.cluster.map(_run_unit, payloads):
+            records = finished[todo[position]] = [PartRecord.from_json(part) for part in parts]
             if not durable:
-                flush(made[todo[index]])
+                names = [file.name for part in records for file in part.files.values()]
+                flushed += [flushers.submit(folder.fsync, name) for name in names]
             report()
         for file in flushed:
             file.result()
-    records = [part for number in range(len(units)) for part in made[number]]
-    refs = [PartRef(folder, spec.stage.name, spec.source, record) for record in records]
+    records = [part for number in range(len(units)) for part in finished[number]]
+    refs = part_refs(folder, stage.name, spec.source, records)
     extra = dict(existing_files or {})
     for name, data in sorted((files or {}).items()):
         folder.write(name, data)
@@ -307,8 +306,11 @@ def commit(folder: Storage, manifest: Manifest) -> Dataset:
     if folder.put_if_absent(MANIFEST, manifest.to_bytes()):
         return Dataset(folder, manifest)
     theirs = open_dataset(folder)
-    ours = {file.name: file.sha256 for file in manifest.all_files}
-    if any(ours.get(file.name, file.sha256) != file.sha256 for file in theirs.manifest.all_files):
+    ours = {(where, file.name): file.sha256 for where, file in manifest.located_files("")}
+    if any(
+        ours.get((where, file.name), file.sha256) != file.sha256
+        for where, file in theirs.manifest.located_files("")
+    ):
         raise IntegrityError(
             f"{folder.url}: made twice from the same input, with different bytes; "
             f"remove the folder and run again, and report what made it differ"
@@ -324,7 +326,7 @@ def _run_unit(
     cache: Storage,
     durable: bool,  # noqa: FBT001 - a task's arguments go by place
 ) -> list[dict[str, Any]]:
-    """Run one unit on a worker: write its parts, then its receipt; wait for the disk if durable."""
+    """Run one unit on a worker: write its parts, then its cache entry; wait for the disk if durable."""
     parts = [
         _write_part(output, output.part_name(chunk), outcome, durable=durable)
         for chunk, outcome in enumerate(function(*payload))

@@ -73,6 +73,10 @@ class Storage:
         """The folder below this one."""
         return Storage("/".join((self.url.rstrip("/"), *names)), self.options)
 
+    def parent(self, levels: int = 1) -> "Storage":
+        """The folder some levels above this one."""
+        return Storage(self.url.rstrip("/").rsplit("/", levels)[0], self.options)
+
     def local_path(self, name: str = "") -> Path | None:
         """The file's path on this machine; ``None`` if the storage is remote."""
         return Path(self._path(name)) if self.is_local else None

@@ -24,6 +24,10 @@ SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.
 """A source's name is part of folder names and of every document's id."""
 
 
+# A label of which snapshot of the source is wanted.
+Snapshot = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] | None
+
+
 def _check_regex(pattern: str) -> str:
     try:
         re.compile(pattern)
@@ -103,9 +107,8 @@ class WebSource(ConfigModel):
             "month becomes the snapshot's label. never: one crawl serves every run."
         ),
     )
-    snapshot: str | None = Field(
+    snapshot: Snapshot = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9_.:-]{1,64}$",
         description="A label of your own in place of the one that `recrawl` gives.",
     )
     license: str | None = Field(
@@ -161,6 +164,12 @@ class WarcSource(ConfigModel):
     paths: tuple[str, ...] = Field(
         min_length=1, description="Paths, globs or URLs of .warc or .warc.gz files."
     )
+    snapshot: Snapshot = Field(
+        default=None,
+        description=(
+            "A label of your own. The files are read again, whatever was read before, when it changes."
+        ),
+    )
     license: str | None = Field(
         default=None, description="Licence of pages that do not declare one themselves."
     )
@@ -181,6 +190,12 @@ class BooksSource(ConfigModel):
     kind: Literal["books"]
     paths: tuple[str, ...] = Field(
         min_length=1, description="Paths, globs or URLs of .epub and .txt files."
+    )
+    snapshot: Snapshot = Field(
+        default=None,
+        description=(
+            "A label of your own. The files are read again, whatever was read before, when it changes."
+        ),
     )
     license: str | None = Field(
         default=None, description="Licence of the books; null: what a book says of its rights."
@@ -219,6 +234,12 @@ class DocumentsSource(ConfigModel):
     language_column: str | None = Field(
         default=None, description="Column that holds a language tag, kept as language_hint."
     )
+    snapshot: Snapshot = Field(
+        default=None,
+        description=(
+            "A label of your own. The files are read again, whatever was read before, when it changes."
+        ),
+    )
     license: str | None = Field(default=None, description="Licence of rows without one.")
     max_row_bytes: int = Field(
         default=64 << 20,
@@ -233,7 +254,6 @@ class DocumentsSource(ConfigModel):
         return self
 
 
-Source = Annotated[
-    WebSource | WarcSource | BooksSource | DocumentsSource, Field(discriminator="kind")
-]
+FileSource = WarcSource | BooksSource | DocumentsSource
+Source = Annotated[WebSource | FileSource, Field(discriminator="kind")]
 """One entry of the recipe's `sources`."""

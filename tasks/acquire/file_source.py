@@ -1,13 +1,11 @@
-"""What an acquisition from files is made of: the same shape for every kind of source."""
-
-from __future__ import annotations
+"""Acquire a source from files: which stage, settings, units and function each kind of source has."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from infra.dataset.stage import DatasetSpec, PartResult, Stage, WorkUnit
-from tasks.acquire.config import BooksSource, DocumentsSource, WarcSource
+from tasks.acquire.config import BooksSource, FileSource, WarcSource
 
 STAGE_NAME = "acquire"
 
@@ -18,9 +16,9 @@ class FileAcquisition:
 
     Attributes:
         stage: name and code of the kind's acquisition.
-        config: what, besides the files' bytes, decides the result; JSON values.
-        units: pieces of work, in the order of their parts; a key names a file's bytes, never its
-            place.
+        config: the settings that decide the result, besides the files' bytes; JSON values.
+        units: pieces of work, in the order of their parts; a key names a file's bytes, never where
+            the file is.
         function: module-level; called with a unit's payload.
     """
 
@@ -34,18 +32,18 @@ class FileAcquisition:
 class FileDatasetSpec(DatasetSpec):
     """A data set made from files.
 
-    The files are part of its fingerprint (as ``raw``), but not of the configuration that names the
-    receipts of its parts: with one file more, the others are not read again.
+    The files are part of its fingerprint (as ``external_inputs``), but not of the configuration that
+    names its unit cache entries: when a file is added, the others are not read again.
 
     Attributes:
-        acquisition: how it is made.
+        acquisition: how it is acquired.
     """
 
     acquisition: FileAcquisition | None = None
 
 
-def plan_files(source: WarcSource | BooksSource | DocumentsSource) -> FileAcquisition:
-    """Finds a source's files and reads each once for its digest.
+def plan_files(source: FileSource) -> FileAcquisition:
+    """Find a source's files, with the digest of each.
 
     Raises:
         UserError: if a pattern matches nothing or a file cannot be read.
@@ -55,27 +53,22 @@ def plan_files(source: WarcSource | BooksSource | DocumentsSource) -> FileAcquis
     if isinstance(source, WarcSource):
         from tasks.acquire import warc
 
-        chosen, units, function = (
-            warc.fingerprint_config(source),
-            warc.list_units(source),
-            warc.read_warc,
-        )
-        # A record's compressed bytes are those of the machine's zlib.
-        stage = Stage(STAGE_NAME, warc.MODULES, warc.LIBRARIES, deterministic=False)
+        modules, libraries = warc.MODULES, warc.LIBRARIES
+        config, units = warc.fingerprint_config(source), warc.list_units(source)
+        function = warc.read_warc
     elif isinstance(source, BooksSource):
         from tasks.acquire.books import books
 
-        chosen, units, function = (
-            books.fingerprint_config(source),
-            books.list_units(source),
-            books.read_book,
-        )
-        stage = Stage(STAGE_NAME, books.MODULES, books.LIBRARIES)
+        modules, libraries = books.MODULES, books.LIBRARIES
+        config, units = books.fingerprint_config(source), books.list_units(source)
+        function = books.read_book
     else:
         from tasks.acquire import documents
 
-        chosen, units = documents.fingerprint_config(source), documents.list_units(source)
+        modules, libraries = documents.MODULES, documents.LIBRARIES
+        config, units = documents.fingerprint_config(source), documents.list_units(source)
         function = documents.read_documents
-        stage = Stage(STAGE_NAME, documents.MODULES, documents.LIBRARIES)
-    config = {"name": source.name, "kind": source.kind, **chosen}
-    return FileAcquisition(stage, config, tuple(units), function)
+    # Another version of the code may read other bytes from the same files, under the same name.
+    stage = Stage(STAGE_NAME, modules, libraries, deterministic=False, keyed_by_code=False)
+    chosen = {"name": source.name, "kind": source.kind, "snapshot": source.snapshot, **config}
+    return FileAcquisition(stage, chosen, tuple(units), function)

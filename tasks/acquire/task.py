@@ -1,7 +1,5 @@
 """The stage `acquire`: one data set per source, whatever its kind."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +15,7 @@ WEB_STAGE = Stage(
     modules=("tasks.acquire.web.run", "tasks.acquire.web.crawler"),
     libraries=("fastwarc", "lxml", "protego", "scrapy"),
     deterministic=False,
+    keyed_by_code=False,
 )
 
 
@@ -26,10 +25,11 @@ def spec(
     source: Source,
     removals: Sequence[Removal] = (),  # noqa: ARG001
 ) -> DatasetSpec:
-    """What the source's data set is made from: its files' digests, or the crawl that is wanted.
+    """What the source's data set is made from: its settings, and its files' digests or its snapshot.
 
-    A web source's snapshot label is that of the run's beginning. Removals have no part in the
-    name: they are no reason to fetch a site again, and what was fetched before is dropped later.
+    The snapshot label of a web source is that of the time the run started. Code, libraries and
+    removals do not name an acquisition: they are no reason to fetch or read a source again. Removed
+    documents that were fetched before are dropped by later stages.
     """
     if isinstance(source, WebSource):
         return DatasetSpec(WEB_STAGE, source.name, source.crawl_key(ctx.started_at))
@@ -43,7 +43,7 @@ def spec(
 def build(
     ctx: Context, spec: DatasetSpec, *, source: Source, removals: Sequence[Removal] = ()
 ) -> Dataset:
-    """Fetches or reads the source and commits. A crawl does not ask for what was taken out."""
+    """Fetch or read the source and commit. A crawl does not request what was removed."""
     if isinstance(source, WebSource):
         return _crawl(ctx, spec, source, removals)
     made = (
@@ -57,7 +57,7 @@ def build(
 def _crawl(
     ctx: Context, spec: DatasetSpec, source: WebSource, removals: Sequence[Removal]
 ) -> Dataset:
-    """Crawls from this process: its disk keeps what was fetched if the run is cut off."""
+    """Crawl from this process: its disk keeps what was fetched if the run is interrupted."""
     from tasks.acquire.web.run import crawl_site, spool_folder
     from tasks.acquire.web.spool import remove_spool
 

@@ -32,9 +32,9 @@ def test_a_new_part_costs_its_own_signatures_only(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = corpus(1)
     run(ctx, [documents(ctx, "site", [rows[:8], rows[8:16]])])
-    before = set(ctx.storage.list_files("receipts/signatures"))
+    before = set(ctx.storage.list_files("unit_cache/signatures"))
     run(ctx, [documents(ctx, "site", [rows[:8], rows[8:16], rows[16:]])])
-    assert len(set(ctx.storage.list_files("receipts/signatures")) - before) == 1
+    assert len(set(ctx.storage.list_files("unit_cache/signatures")) - before) == 1
 
 
 @given(seed=st.integers(0, 20), cut=st.integers(1, 22), shuffle=st.randoms())

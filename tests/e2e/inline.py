@@ -86,7 +86,7 @@ def go(
 
 def data_bytes(store: Path) -> dict[str, bytes]:
     """Every file of every data set below a local store."""
-    skipped = ("runs/", "reports/", "receipts/")
+    skipped = ("runs/", "reports/", "unit_cache/")
     storage = Storage(str(store))
     return {
         name: storage.read(name) for name in storage.list_files() if not name.startswith(skipped)

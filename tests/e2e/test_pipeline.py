@@ -35,8 +35,8 @@ def first(place: Path, written: Path) -> Ran:
     return ran
 
 
-def receipts(place: Path, stage: str) -> set[str]:
-    return set(Storage(str(place / "data")).list_files(f"receipts/{stage}"))
+def cache_entries(place: Path, stage: str) -> set[str]:
+    return set(Storage(str(place / "data")).list_files(f"unit_cache/{stage}"))
 
 
 def test_every_document_is_accounted_for(first: Ran) -> None:
@@ -91,14 +91,14 @@ def test_a_changed_threshold_runs_again_from_select(place: Path, written: Path, 
 
 
 def test_a_new_file_costs_itself(place: Path, written: Path, first: Ran) -> None:
-    before = {stage: receipts(place, stage) for stage in ("acquire", "annotate", "signatures")}
+    before = {stage: cache_entries(place, stage) for stage in ("acquire", "annotate", "signatures")}
     new = write_jsonl(place / "in" / "c.jsonl", list(docstrings()[100:105]))
     try:
         ran = gristmill(place / "home", "run", str(written), "--json")
         assert ran.code == 0, ran.err
         assert ran.value["stages"][0]["in"] == 66 + 5
         for stage, names in before.items():
-            assert len(receipts(place, stage) - names) == 1, stage
+            assert len(cache_entries(place, stage) - names) == 1, stage
     finally:
         new.unlink()
 

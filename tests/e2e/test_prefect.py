@@ -156,7 +156,7 @@ def test_a_run_with_a_server_that_has_gone_ends_all_the_same(tmp_path: Path, unt
     if until == "nowhere":
         value["select"].update(max_source_duplicate_fraction=0.0, min_source_documents=1)
     path = write_recipe(tmp_path / "r.yaml", value)
-    receipts = tmp_path / "data" / "receipts"
+    cache_entries = tmp_path / "data" / "unit_cache"
     with server(command, tmp_path / "server.log", f"{api}/health", 120, env) as process:
         run = subprocess.Popen(
             [str(GRISTMILL), "run", str(path)],
@@ -166,7 +166,7 @@ def test_a_run_with_a_server_that_has_gone_ends_all_the_same(tmp_path: Path, unt
             start_new_session=True,
             text=True,
         )
-        while run.poll() is None and not any(receipts.glob("acquire/*/*.json")):
+        while run.poll() is None and not any(cache_entries.glob("acquire/*/*.json")):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -107,8 +107,8 @@ def decoded(tokens: Storage) -> str:
     )
 
 
-def receipts(place: Path, stage: str) -> set[str]:
-    return set(Storage(str(place / "data")).list_files(f"receipts/{stage}"))
+def cache_entries(place: Path, stage: str) -> set[str]:
+    return set(Storage(str(place / "data")).list_files(f"unit_cache/{stage}"))
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     (told,) = ran(place, "why", url, *store, "--json").value["runs"]
     (seen,) = [event for event in told["events"] if event["verdict"] == "exposed"]
     assert seen["details"]["times"] > 0
-    before = {stage: receipts(place, stage) for stage in ("select", "tokenizer", "tokenize")}
+    before = {stage: cache_entries(place, stage) for stage in ("select", "tokenizer", "tokenize")}
 
     recorded = ran(place, "remove", str(written), "--url", f"{url}#x", "--note", "asked", "--json")
     assert recorded.value["recorded"] == [{"kind": "url", "value": url}]
@@ -182,7 +182,7 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
     assert copy in urls, "its copy is elected instead"
     assert sentence(chosen) not in "".join(corpus.table()["text"].to_pylist())
     assert sentence(chosen) not in decoded(path_of(again, "tokenize"))
-    after = {stage: receipts(place, stage) - names for stage, names in before.items()}
+    after = {stage: cache_entries(place, stage) - names for stage, names in before.items()}
     assert {stage: len(names) for stage, names in after.items()} == {
         "select": 2,
         "tokenizer": 0,

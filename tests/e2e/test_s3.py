@@ -28,7 +28,7 @@ def test_a_run_on_s3_gives_the_bytes_of_a_local_one(s3: S3, tmp_path: Path) -> N
     names = [
         name
         for name in there.list_files()
-        if name.split("/")[0] not in ("runs", "reports", "receipts")
+        if name.split("/")[0] not in ("runs", "reports", "unit_cache")
     ]
     assert {name: there.read(name) for name in names} == expected
     again = gristmill(home, "run", str(path), env=s3.env)

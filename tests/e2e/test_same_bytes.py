@@ -60,10 +60,10 @@ def test_one_worker_two_workers_and_a_killed_run_agree(tmp_path: Path) -> None:
         assert ran.code == 0, ran.err
     path = write_recipe(tmp_path / "killed.yaml", recipe(tmp_path / "killed", corpus))
     process = start(home, "run", str(path))
-    receipts = tmp_path / "killed" / "receipts"
+    cache_entries = tmp_path / "killed" / "unit_cache"
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if any(receipts.glob("annotate/*/*.json")):
+        if any(cache_entries.glob("annotate/*/*.json")):
             break
         time.sleep(0.02)
     assert process.poll() is None, "it was to be killed in the middle"

@@ -104,7 +104,7 @@ def test_work_is_done_once_part_by_part(tmp_path: Path) -> None:
         ctx, DatasetSpec(STAGE, "site", {}), units("one two", "three four"), shout
     )
     assert len(CALLS) == 2
-    # The commit is lost but the receipts are there: nothing is computed again.
+    # The commit is lost but the unit cache entries are there: nothing is computed again.
     first.storage.remove(MANIFEST)
     assert snapshot(
         build_dataset(ctx, DatasetSpec(STAGE, "site", {}), units("one two", "three four"), shout)

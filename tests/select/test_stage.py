@@ -248,10 +248,10 @@ def test_a_new_part_leaves_unrelated_parts_as_they_are(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = copies(1)
     run(ctx, [documents(ctx, "site", [rows[:3], rows[3:9]])])
-    before = set(ctx.storage.list_files("receipts/select"))
+    before = set(ctx.storage.list_files("unit_cache/select"))
     new = [row("site", " ".join(prose(random.Random(99), 80)))]
     run(ctx, [documents(ctx, "site", [rows[:3], rows[3:9], new])])
-    assert len(set(ctx.storage.list_files("receipts/select")) - before) == 1
+    assert len(set(ctx.storage.list_files("unit_cache/select")) - before) == 1
 
 
 def test_the_election_does_not_depend_on_how_it_is_cut(

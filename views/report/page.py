@@ -225,7 +225,7 @@ def _lineage_row(
         "entry": entry,
         "exists": data is not None,
         "content": data.content if data is not None else "",
-        "code": data.manifest.code_version if data is not None else "",
+        "code": str(data.manifest.provenance["code"]) if data is not None else "",
         "bytes": sum(file.bytes for file in data.manifest.all_files) if data is not None else 0,
         "parts": len(data.manifest.parts) if data is not None else 0,
         "inputs": [

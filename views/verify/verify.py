@@ -15,11 +15,13 @@ from infra.dataset.dataset import (
     TABLE_SUFFIX,
     VERDICTS_SUFFIX,
     Counts,
+    DatasetNotFoundError,
     FileRecord,
     IntegrityError,
     Manifest,
     PartRecord,
     dataset_path,
+    open_dataset,
 )
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.ledger import DROPPED, FAILED, KEPT
@@ -136,7 +138,9 @@ def verify_run(storage: Storage, record: RunRecord) -> VerifyResult:
         result.findings += _check_inputs(path, manifest, manifests)
         result.findings += _unlisted_files(storage, path, manifest)
     with ThreadPoolExecutor(THREADS) as pool:
-        files = [(path, file) for path, item in there.items() for file in item.all_files]
+        files = list(
+            dict.fromkeys(f for path, item in there.items() for f in item.located_files(path))
+        )
         for problem in pool.map(lambda item: _check_file(storage, *item), files):
             result.findings += problem
         result.files, result.bytes = len(files), sum(file.bytes for _, file in files)
@@ -145,12 +149,25 @@ def verify_run(storage: Storage, record: RunRecord) -> VerifyResult:
             (path, part)
             for path, item in there.items()
             for part in item.parts
-            if not damaged & {f"{path}/{file.name}" for file in part.files.values()}
+            if not damaged & {f"{part.folder or path}/{file.name}" for file in part.files.values()}
         ]
         for problem in pool.map(lambda item: _check_part(storage, *item), parts):
             result.findings += problem
     result.findings.sort(key=lambda item: (item.severity != ERROR, item.file, item.message))
     return result
+
+
+def list_referenced_files(storage: Storage, stage: str) -> set[str]:
+    """The files, as paths below the storage root, that committed data sets of a stage list."""
+    referenced: set[str] = set()
+    for name in storage.list_folders(stage):
+        path = f"{stage}/{name}"
+        try:
+            manifest = open_dataset(storage.subdir(stage, name)).manifest
+        except (DatasetNotFoundError, IntegrityError):
+            continue
+        referenced |= {f"{where}/{file.name}" for where, file in manifest.located_files(path)}
+    return referenced
 
 
 def _unrecorded_datasets(storage: Storage, manifests: Mapping[str, Manifest | None]) -> list[str]:
@@ -295,11 +312,16 @@ def _check_inputs(
 
 
 def _unlisted_files(storage: Storage, path: str, manifest: Manifest) -> Iterator[Finding]:
-    """Files that no manifest names: left by a run that was cut off, or by a race."""
-    known = {file.name for file in manifest.all_files} | {MANIFEST}
-    for name in storage.subdir(*path.split("/")).list_files():
-        if name not in known:
-            yield Finding(WARNING, f"{path}/{name}", "is not part of the data set")
+    """Files that no manifest lists: left by a run that was cut off, or by a race."""
+    known = {f"{where}/{file.name}" for where, file in manifest.located_files(path)}
+    names = storage.subdir(*path.split("/")).list_files()
+    unknown = [f"{path}/{name}" for name in names if name != MANIFEST]
+    unknown = [file for file in unknown if file not in known]
+    if unknown:
+        known |= list_referenced_files(storage, manifest.stage)
+    for file in unknown:
+        if file not in known:
+            yield Finding(WARNING, file, "is not part of a data set")
 
 
 def _check_file(storage: Storage, path: str, file: FileRecord) -> list[Finding]:
@@ -324,21 +346,22 @@ def _check_file(storage: Storage, path: str, file: FileRecord) -> list[Finding]:
 def _check_part(storage: Storage, path: str, part: PartRecord) -> list[Finding]:
     """A part's counts against its ledger and its table; its files are known to be whole."""
     found = []
+    folder = part.folder or path
     ledger, table = part.files.get(VERDICTS_SUFFIX), part.files.get(TABLE_SUFFIX)
     if ledger is not None:
-        with storage.open(f"{path}/{ledger.name}") as stream:
+        with storage.open(f"{folder}/{ledger.name}") as stream:
             counts = counts_from_ledger(pq.read_table(stream, columns=["verdict", "reason"]))
         if counts.to_json() != part.counts.to_json():
             what = f"the ledger says {_format_counts(counts)}, the manifest {_format_counts(part.counts)}"
-            found.append(Finding(ERROR, f"{path}/{ledger.name}", what))
+            found.append(Finding(ERROR, f"{folder}/{ledger.name}", what))
     if table is not None:
-        with storage.open(f"{path}/{table.name}") as stream:
+        with storage.open(f"{folder}/{table.name}") as stream:
             rows = pq.ParquetFile(stream).metadata.num_rows
         if not rows == part.num_rows == part.counts.kept:
             what = (
                 f"{rows} rows, the manifest says {part.num_rows} rows and {part.counts.kept} kept"
             )
-            found.append(Finding(ERROR, f"{path}/{table.name}", what))
+            found.append(Finding(ERROR, f"{folder}/{table.name}", what))
     return found
 
 

@@ -295,10 +295,10 @@ def test_a_new_part_costs_itself(tmp_path: Path) -> None:
     alone = [row("site", "nothing in common " * 30, "http://x/n")]
     run_alone(ctx, [documents(ctx, "site", [rows[:2], alone])], substring_dedup={})
     stages = ("fingerprints", "select")
-    before = {stage: set(ctx.storage.list_files(f"receipts/{stage}")) for stage in stages}
+    before = {stage: set(ctx.storage.list_files(f"unit_cache/{stage}")) for stage in stages}
     run_alone(ctx, [documents(ctx, "site", [rows[:2], alone, rows[2:]])], substring_dedup={})
     for stage in stages:
-        assert len(set(ctx.storage.list_files(f"receipts/{stage}")) - before[stage]) == 1
+        assert len(set(ctx.storage.list_files(f"unit_cache/{stage}")) - before[stage]) == 1
 
 
 @pytest.mark.e2e
