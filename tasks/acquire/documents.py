@@ -40,7 +40,7 @@ _UNSUPPORTED_MAGIC = {
 
 def fingerprint_config(source: DocumentsSource) -> dict[str, Any]:
     """What of the source's settings decides the output, as plain JSON: not the paths."""
-    return source.model_dump(mode="json", exclude={"name", "kind", "paths"})
+    return source.model_dump(mode="json", exclude={"name", "kind", "paths", "snapshot"})
 
 
 def list_units(source: DocumentsSource) -> list[WorkUnit]:

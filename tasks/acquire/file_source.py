@@ -50,6 +50,7 @@ def plan_files(source: FileSource) -> FileAcquisition:
     """
     # Imported here: a recipe with one kind of source needs the libraries of that kind alone.
     function: Callable[..., Iterable[PartResult]]
+    libraries: tuple[str, ...]
     if isinstance(source, WarcSource):
         from tasks.acquire import warc
 

@@ -67,7 +67,7 @@ class _BookError(Exception):
 
 def fingerprint_config(source: BooksSource) -> dict[str, Any]:
     """What of the source's settings decides the output, as plain JSON: not the paths."""
-    return source.model_dump(mode="json", exclude={"name", "kind", "paths"})
+    return source.model_dump(mode="json", exclude={"name", "kind", "paths", "snapshot"})
 
 
 def list_units(source: BooksSource) -> list[WorkUnit]:
