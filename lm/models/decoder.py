@@ -34,7 +34,7 @@ class DecoderConfig:
         ffn_size: F.
         context_length: positions at most.
         tie_embeddings: whether the head is the embedding.
-        architecture: names the class that makes a model of it (``layouts.build``).
+        architecture: names the class that makes a model of it (``registry.build_model``).
         bias: whether matrices and norms have one (GPT-2's layout).
         rope_theta: base of the rotary angles (Llama's layout).
         norm_eps: what is added under a norm's root.
@@ -92,7 +92,7 @@ class Decoder(nn.Module):
 
     def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
         """The blocks' matrices, which decay, and the rows of those that each is stacked from."""
-        return [pair for block in self.blocks for pair in cast("Any", block).matrices()]
+        return [pair for block in self.blocks for pair in cast("Any", block).weight_matrices()]
 
     @abstractmethod
     def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, Any]:

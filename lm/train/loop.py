@@ -181,7 +181,11 @@ def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
                 with gradient_sync(outer, enabled=number == passes - 1):
                     with autocast:
                         loss = outer(
-                            x, y, eos=eos, keys=key, smoothing=config.optim.label_smoothing
+                            x,
+                            y,
+                            eos=eos,
+                            dropout_keys=key,
+                            label_smoothing=config.optim.label_smoothing,
                         )
                     (loss * (world / counted) * (scale.value if scale else 1.0)).backward()
                 meter.add(loss, (y >= 0).sum())

@@ -47,7 +47,11 @@ def warm_up(
     for _ in range(2):
         with autocast:
             loss = wrapped_model(
-                inputs, targets, eos=eos_id, keys=keys, smoothing=config.optim.label_smoothing
+                inputs,
+                targets,
+                eos=eos_id,
+                dropout_keys=keys,
+                label_smoothing=config.optim.label_smoothing,
             )
         loss.backward()
     wrapped_model.zero_grad(set_to_none=True)
@@ -58,7 +62,9 @@ def validation_rows_for(config: TrainConfig, tokens: Dataset, cache: Path) -> Te
     shards = TokenShards(tokens, VALIDATION, cache, config.data.shard_cache_bytes)
     rows = validation_rows(shards, config.model.context_length, config.effective_validation_tokens)
     if config.optim.early_stopping_patience and not len(rows):
-        raise UserError(f"train.{config.name}.patience: there are no held-out tokens to judge by")
+        raise UserError(
+            f"train.{config.name}.optim.early_stopping_patience: there are no held-out tokens to judge by"
+        )
     return torch.from_numpy(rows)
 
 

@@ -61,8 +61,9 @@ def build(
     shards = TokenShards(tokens, VALIDATION)
     if shards.num_documents == 0:
         raise NoValidationDataError(
-            "no document is held out, so there is nothing to evaluate on: set tokenize.validation_fraction "
-            "above 0 (two different documents are enough), or leave evaluate out of the recipe"
+            "no document is held out, so there is nothing to evaluate on: set "
+            "tokenize.validation_fraction above 0 (two different documents are enough), or leave "
+            "evaluate out of the recipe"
         )
     planned = plan_documents(shards, config, ctx.seed)
     baselines = build_baselines(ctx, tokens, planned, config.baseline_max_tokens)
@@ -70,7 +71,7 @@ def build(
     nats = counted.table(["unigram_nats", "trigram_nats"])
     settings = {
         "seed": ctx.seed,
-        "sampling": GenerationConfig(config.max_new_tokens, config.temperature, config.top_k),
+        "generation": GenerationConfig(config.max_new_tokens, config.temperature, config.top_k),
     }
     units, at = [], 0
     for group in batches(planned):
@@ -101,7 +102,7 @@ def score_batch(
         [shards.read(row["start"], row["tokens"]) for row in rows],
         _load_model(model, int(tokens.stats["eos_id"])),
         Tokenizer.from_buffer(tokens.read("tokenizer.json")),
-        settings["sampling"],
+        settings["generation"],
         settings["seed"],
     )
     yield PartResult(table, plan_ledger(STAGE.name, batch))

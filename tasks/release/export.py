@@ -70,9 +70,11 @@ def export(trained: TrainedModel, folder: Path) -> float:
 
     logging.disable_progress_bar()  # a run's log is no place for bars
 
-    layout = {"llama": llama, "gpt2": gpt2}[trained.model_config["layout"]]
-    model: Any = AutoModelForCausalLM.from_config(layout.config(trained.model_config, trained.eos))
-    weights = layout.rename(trained.weights, trained.model_config)
+    layout = {"llama": llama, "gpt2": gpt2}[trained.model_config["architecture"]]
+    model: Any = AutoModelForCausalLM.from_config(
+        layout.to_hf_config(trained.model_config, trained.eos)
+    )
+    weights = layout.to_hf_weights(trained.weights, trained.model_config)
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)
     save_tokenizer(trained, folder)

@@ -6,6 +6,7 @@ from typing import Any
 
 from infra.dataset.dataset import SHORT, Dataset, DatasetNotFoundError, open_dataset
 from infra.store.storage import Storage
+from lm.config.train import flatten_sections
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def render_card(
             "",
             (
                 f"A decoder in Llama's layout with {facts['parameters']:,} parameters "
-                f"(vocabulary {model_config['vocabulary']:,}, context {model_config['context']:,} tokens), trained "
+                f"(vocabulary {model_config['vocab_size']:,}, context {model_config['context_length']:,} tokens), trained "
                 f"{begun} by Gristmill on {facts['tokens']:,} tokens "
                 f"({facts['epochs']:.2f} epochs). It was built from raw pages and books in one run; "
                 "every figure below is taken from that run's records."
@@ -139,7 +140,7 @@ def render_card(
             "",
             *_markdown_table(
                 ("setting", "value"),
-                [(key, f"`{value}`") for key, value in sorted(training.items())],
+                [(key, f"`{value}`") for key, value in sorted(flatten_sections(training).items())],
             ),
             "",
         ]

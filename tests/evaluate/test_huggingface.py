@@ -55,7 +55,7 @@ def test_scores_do_not_depend_on_the_batch(
     model: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = model.score_texts(DOCUMENTS)
-    monkeypatch.setattr(huggingface, "LOGITS", 1)  # a window at a time
+    monkeypatch.setattr(huggingface, "MAX_BATCH_LOGITS", 1)  # a window at a time
     for one, other in zip(together, model.score_texts(DOCUMENTS), strict=True):
         assert one.tolist() == pytest.approx(other.tolist(), abs=1e-5)
 

@@ -124,7 +124,7 @@ def test_groups_and_processes_do_not_change_the_bytes(
     one, _ = run(tmp_path / "one", folder)
     two, _ = run(tmp_path / "two", folder)
     assert one.storage.read("manifest.json") == two.storage.read("manifest.json")
-    monkeypatch.setattr(planning, "GROUP_TOKENS", 50)
+    monkeypatch.setattr(planning, "BATCH_TOKENS", 50)
     grouped, _ = run(tmp_path / "three", folder)
     assert len(grouped.parts) > 3
     assert grouped.stats["samples"] == one.stats["samples"]
@@ -177,7 +177,7 @@ def test_another_model_card_does_not_score_anew(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = run(tmp_path, folder)
-    monkeypatch.setattr(task, "score_group", None)  # must not be needed
+    monkeypatch.setattr(task, "score_batch", None)  # must not be needed
     carded = tmp_path / "carded"
     shutil.copytree(folder, carded)
     (carded / "README.md").write_text("A model card.")

@@ -149,9 +149,8 @@ def test_weights_that_do_not_fit_are_refused_by_field(tokens: Dataset, tmp_path:
 
 
 def entry(name: str, **changes: Any) -> dict[str, Any]:
-    return train_entry(
-        name=name, num_layers=1, hidden_size=32, num_heads=2, train_tokens=100, **changes
-    )
+    fields = {"num_layers": 1, "hidden_size": 32, "num_heads": 2, "train_tokens": 100}
+    return train_entry(name=name, **fields | changes)
 
 
 def recipe(*entries: dict[str, Any]) -> Recipe:

@@ -59,7 +59,7 @@ def test_resuming_needs_the_step_alone(tokens: Dataset, tmp_path: Path) -> None:
     assert whole[0].digest == sum(zlib.crc32(row.tobytes()) for row in whole[0].rows)
 
 
-@pytest.mark.parametrize("packing", ["concatenate", "mask"])
+@pytest.mark.parametrize("packing", ["concatenate", "concatenate_masked"])
 def test_windows_are_tokens_of_the_split(tokens: Dataset, tmp_path: Path, packing: str) -> None:
     flat = TokenShards(tokens, TRAIN).read(0, tokens.stats["tokens"][TRAIN]).tolist()
     windows = {tuple(flat[at : at + 17]) for at in range(0, len(flat) - 16, 16)}

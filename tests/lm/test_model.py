@@ -58,7 +58,7 @@ def test_the_loss_in_chunks_is_the_loss(
     smoothing: float, fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``fused``: what compilation for a GPU makes of it; the rest of it runs here."""
-    monkeypatch.setattr(loss_module, "_fuses", lambda _: fused)
+    monkeypatch.setattr(loss_module, "_is_fused", lambda _: fused)
     torch.manual_seed(0)
     targets = torch.randint(0, 97, (50,))
     targets[[3, 49]] = -1
@@ -157,7 +157,7 @@ def test_what_is_made_again_is_what_was_kept(shape: DecoderConfig) -> None:
     for recompute in (False, True):
         decoder = model(shape)
         decoder.activation_checkpointing, decoder.dropout = recompute, 0.2
-        decoder(tokens[:, :-1], tokens[:, 1:], keys=keys).backward()
+        decoder(tokens[:, :-1], tokens[:, 1:], dropout_keys=keys).backward()
         gradients.append([weight.grad for weight in decoder.parameters()])
     for kept, again in zip(*gradients, strict=True):
         assert kept is not None

@@ -55,7 +55,7 @@ def rates_of(schedule: str, **changes: float) -> list[float]:
 
 
 def test_wsd_stays_level_and_then_falls_by_a_root() -> None:
-    rates = rates_of("wsd", cooldown=0.2)
+    rates = rates_of("wsd", decay_fraction=0.2)
     assert rates[10:81] == [1.0] * 71
     assert rates[85] == pytest.approx(1 - (5 / 20) ** 0.5)
     assert rates[80:] == sorted(rates[80:], reverse=True)

@@ -158,7 +158,7 @@ def test_facts_are_all_that_the_way_back_needs(shards: TokenShards, plan: Sampli
     again = SamplingPlan.from_stats(facts)
     assert again.to_stats() == plan.to_stats()
     if plan.needs_no_documents:  # nothing but the number of windows is known of the tokens
-        order = concatenated_sampler(again, facts["windows"] * again.context_length + 1)
+        order = concatenated_sampler(again, facts["rows_per_epoch"] * again.context_length + 1)
         whole = build_sampler(plan, shards)
         for step in range(0, 60, 7):
             both = (held(one.token_spans(one.samples(step))) for one in (order, whole))
@@ -166,17 +166,17 @@ def test_facts_are_all_that_the_way_back_needs(shards: TokenShards, plan: Sampli
 
 
 def test_facts_of_an_earlier_version_are_the_first_order() -> None:
-    facts = {"seed": 5, "global_batch_size": 8, "context_length": 16, "windows": 99}
+    facts = {"seed": 5, "global_batch_size": 8, "context_length": 16, "rows_per_epoch": 99}
     assert SamplingPlan.from_stats(facts) == SamplingPlan(5, 8, 16)
 
 
 def test_figures_of_the_order(tmp_path_factory: pytest.TempPathFactory) -> None:
     tokens = made(tmp_path_factory)
     facts = sampler_for_config(tiny(packing="best_fit_masked", mixture=MIXED), 1, tokens).to_stats()
-    assert [stream["source"] for stream in facts["streams"]] == ["books", "site"]
-    assert [stream["share"] for stream in facts["streams"]] == [0.25, 0.75]
-    assert sum(stream["tokens"] for stream in facts["streams"]) == tokens.stats["tokens"][TRAIN]
-    assert facts["windows"] * 16 * (1 - facts["padding"]) == pytest.approx(
+    assert [stream["source"] for stream in facts["row_sources"]] == ["books", "site"]
+    assert [stream["fraction"] for stream in facts["row_sources"]] == [0.25, 0.75]
+    assert sum(stream["tokens"] for stream in facts["row_sources"]) == tokens.stats["tokens"][TRAIN]
+    assert facts["rows_per_epoch"] * 16 * (1 - facts["padding"]) == pytest.approx(
         tokens.stats["tokens"][TRAIN], abs=1
     )
     assert sampler_for_config(tiny(), 1, tokens).to_stats()["padding"] == 0

@@ -145,7 +145,7 @@ def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path
         "# tiny",
         "3.5000 nats per token on held-out documents",
         f"`{tokens.fingerprint[:16]}`",
-        "| learning_rate | `0.01` |",
+        "| optim.lr | `0.01` |",
         "none recorded.",
     ):
         assert expected in card
