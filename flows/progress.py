@@ -1,12 +1,10 @@
-"""What a person sees while a run goes on: lines in the terminal, artifacts in Prefect's UI.
+"""Progress of a run: lines in the terminal, artifacts in Prefect's UI.
 
-Listeners only note the latest state; a thread of their own does the talking, so that neither a slow
-terminal nor a server that has gone away ever slows a stage.
+A reporter only stores the latest state. A separate thread publishes it, so that neither a slow
+terminal nor an unreachable server slows down a stage.
 """
 
-import base64
 import contextvars
-import io
 import logging
 import queue
 import re
@@ -17,28 +15,29 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from flows.execute import StepResult
+from flows.loss_curve import data_url, loss_curve_svg
 from infra.compute.progress import Progress
 
 log = logging.getLogger(__name__)
 
-UPDATE_INTERVAL_S = 1.0  # seconds between two updates of one stage
-SHUTDOWN_TIMEOUT_S = 10.0  # seconds granted to the last artifacts at the end of a run
-MAX_CURVE_POINTS = 2_000  # a curve with more is thinned to half of them
-CURVE_INTERVAL_S = 30.0  # seconds between two pictures of a curve: each one stays in the database
+UPDATE_INTERVAL_S = 1.0  # between two updates of the progress artifacts
+SHUTDOWN_TIMEOUT_S = 10.0  # for the last artifacts at the end of a run
+MAX_CURVE_POINTS = 2_000  # beyond it every second point is dropped
+CURVE_INTERVAL_S = 30.0  # between two images of a curve: each one stays in the database
 
 
 def step_label(stage: str, name: str | None) -> str:
-    """``annotate site``."""
+    """Name a step, such as ``annotate site``."""
     return f"{stage} {name}" if name else stage
 
 
 class ConsoleReporter:
-    """One line when a stage ends, and one every few seconds while it runs."""
+    """Prints a line when a step ends, and one every few seconds while it runs."""
 
     INTERVAL_S = 5.0
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """Write to a stream; standard error by default, standard output being for results."""
+        """Write to a stream; by default to standard error, since standard output is for results."""
         self._stream = stream or sys.stderr
         self._start = time.monotonic()
         self._last_printed: dict[str, float] = {}
@@ -51,7 +50,7 @@ class ConsoleReporter:
             self._stream.flush()
 
     def update(self, progress: Progress) -> None:
-        """Say how far a stage is, at most every few seconds."""
+        """Print the progress of a stage, at most every few seconds."""
         name = step_label(progress.stage, progress.source)
         now = time.monotonic()
         with self._lock:
@@ -62,23 +61,23 @@ class ConsoleReporter:
         self._print(f"{name:<24} {progress.completed}{of}  {progress.message}".rstrip())
 
     def link(self, name: str, url: str) -> None:
-        """Say where something can be seen."""
+        """Print a link."""
         self._print(f"{name}: {url}")
 
     def warn(self, text: str) -> None:
-        """Say what may not have been meant."""
+        """Print a warning."""
         self._print(text)
 
     def step_finished(self, result: StepResult) -> None:
-        """Say what became of a step."""
+        """Print the counts of a finished step."""
         counts = result.dataset.counts
-        lost = [
+        losses = [
             f"{verb} {sum(reasons.values()):,}"
             for verb, reasons in (("dropped", counts.dropped), ("failed", counts.failed))
             if reasons
         ]
-        how = "already there" if result.cached else f"{result.seconds:.1f} s"
-        numbers = ", ".join([f"{counts.n_in:,} in", f"{counts.kept:,} kept", *lost])
+        how = "already committed" if result.cached else f"{result.seconds:.1f} s"
+        numbers = ", ".join([f"{counts.n_in:,} in", f"{counts.kept:,} kept", *losses])
         self._print(
             f"{step_label(result.step, result.entry or result.source):<24} {numbers}  ({how})"
         )
@@ -88,7 +87,7 @@ class PrefectReporter:
     """Keeps Prefect's artifacts of a flow run up to date: progress, counts, curves, links."""
 
     def __init__(self) -> None:
-        """Start the thread that talks to the server, in the flow run's context."""
+        """Start the thread that publishes, in the flow run's context."""
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=10_000)
         self._latest: dict[str, Progress] = {}
         self._progress_ids: dict[str, Any] = {}
@@ -100,7 +99,7 @@ class PrefectReporter:
         self._thread.start()
 
     def update(self, progress: Progress) -> None:
-        """Note the latest state of a stage."""
+        """Store the latest state of a stage."""
         name = step_label(progress.stage, progress.source)
         with self._lock:
             self._latest[name] = progress
@@ -123,7 +122,7 @@ class PrefectReporter:
         )
 
     def step_finished(self, result: StepResult) -> None:
-        """Publish a step's counts by verdict and reason."""
+        """Publish the counts of a finished step by verdict and reason."""
         from prefect.artifacts import create_table_artifact
 
         counts = result.dataset.counts
@@ -137,7 +136,7 @@ class PrefectReporter:
                 for reason, n in sorted(reasons.items(), key=lambda item: -item[1])
             ]
         name = step_label(result.step, result.entry or result.source)
-        how = "already there" if result.cached else f"made in {result.seconds:.1f} s"
+        how = "already committed" if result.cached else f"built in {result.seconds:.1f} s"
         text = f"**{name}**: {how}, `{result.folder}`, fingerprint `{result.dataset.fingerprint}`"
         self._enqueue(
             lambda: create_table_artifact(
@@ -146,7 +145,7 @@ class PrefectReporter:
         )
 
     def publish_report(self, url: str) -> None:
-        """Publish where the run's report is."""
+        """Publish a link to the run's report."""
         from prefect.artifacts import create_markdown_artifact
 
         text = f"The report of this run: [{url}]({url})"
@@ -155,7 +154,7 @@ class PrefectReporter:
         )
 
     def close(self) -> None:
-        """Tell the last state, but wait no longer than a few seconds for a server."""
+        """Publish the last state, but wait for the server for a few seconds at most."""
         try:
             self._jobs.put_nowait(None)
         except queue.Full:
@@ -166,7 +165,7 @@ class PrefectReporter:
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
-            log.warning("the Prefect server does not keep up; an artifact is left out")
+            log.warning("the Prefect server is too slow; an artifact was not published")
 
     def _publish_loop(self) -> None:
         while True:
@@ -182,7 +181,7 @@ class PrefectReporter:
                     job()
                 if time.monotonic() - self._last_published > UPDATE_INTERVAL_S:
                     self._publish_progress()
-            except Exception as error:  # noqa: BLE001 - telling must never break the work
+            except Exception as error:  # noqa: BLE001 - publishing must never stop the work
                 log.debug("an artifact could not be published: %r", error)
             if job is None:
                 return
@@ -201,15 +200,15 @@ class PrefectReporter:
                 }
                 self._last_drawn = time.monotonic()
         for name, progress in latest.items():
-            share = 100.0 * progress.completed / progress.total if progress.total else 0.0
+            percent = 100.0 * progress.completed / progress.total if progress.total else 0.0
             text = f"{progress.completed} of {progress.total or '?'}  {progress.message}".strip()
             if name in self._progress_ids:
                 update_progress_artifact(
-                    artifact_id=self._progress_ids[name], progress=share, description=text
+                    artifact_id=self._progress_ids[name], progress=percent, description=text
                 )
             else:
                 self._progress_ids[name] = create_progress_artifact(
-                    progress=share, key=_artifact_key(f"progress {name}"), description=text
+                    progress=percent, key=_artifact_key(f"progress {name}"), description=text
                 )
         for name, lines in curves.items():
             self._publish_curve(name, lines)
@@ -219,31 +218,13 @@ class PrefectReporter:
 
         if not any(len(points) > 1 for points in series.values()):
             return
-        picture = base64.b64encode(loss_curve_png(name, series)).decode()
         create_image_artifact(
-            image_url=f"data:image/png;base64,{picture}",
+            image_url=data_url(loss_curve_svg(f"Loss of {name}", series)),
             key=_artifact_key(f"loss {name}"),
             description=f"Loss of {name}, in nats per token",
         )
 
 
-def loss_curve_png(title: str, series: dict[str, list[tuple[float, float]]]) -> bytes:
-    """A small chart of loss over steps, as PNG bytes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.5), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    for key, points in sorted(series.items()):
-        steps, losses = zip(*points, strict=True)
-        axes.plot(steps, losses, label=key.replace("_", " "), linewidth=1.2)
-    axes.set(title=title, xlabel="step", ylabel="loss (nats per token)")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png")
-    return sink.getvalue()
-
-
 def _artifact_key(name: str) -> str:
-    """An artifact's key: lower-case letters, numbers and dashes, as Prefect asks."""
+    """Turn a name into an artifact key: lower-case letters, numbers and dashes only."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -133,7 +133,7 @@ def test_a_run_through_a_worker_ends_with_its_artifacts(
     } <= keys.keys()
     counts = json.loads(keys["counts-acquire-dump"]["data"])
     assert {"verdict": "failed", "reason": "bad_json", "documents": 1} in counts
-    assert keys["loss-train-tiny"]["data"].startswith("data:image/png;base64,")
+    assert keys["loss-train-tiny"]["data"].startswith("data:image/svg+xml;base64,")
     (record,) = (tmp_path / "data" / "runs" / "small").glob("*.json")
     done = json.loads(record.read_text())
     assert {model["name"] for model in done["models"]} == {"tiny", "smaller"}
