@@ -70,7 +70,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
 
 
 def shelf(store: Storage, tmp_path: Path, **changes: Any) -> CheckpointStore:
-    return CheckpointStore(store, tmp_path, **{"patience": 0.0, **changes})
+    return CheckpointStore(store, tmp_path, **{"timeout_s": 0.0, **changes})
 
 
 def saved_twice(run: Run, mine: CheckpointManager) -> torch.Tensor:
@@ -209,7 +209,7 @@ def test_a_save_looks_once_at_what_is_there(
         return real(root)
 
     monkeypatch.setattr(marker, "list_complete", complete)
-    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep=1), IDENTITY)
+    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep_last=1), IDENTITY)
     for step in (1, 2, 3):
         mine.save(step, run, {}, wait=True)
     mine.wait()
@@ -257,24 +257,24 @@ def test_another_run_is_refused_by_the_name_of_what_differs(store: Storage, tmp_
 
 
 def test_a_branch_starts_at_the_checkpoint_that_it_is_told(store: Storage, tmp_path: Path) -> None:
-    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep=9), IDENTITY)
+    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, keep_last=9), IDENTITY)
     first = saved_twice(run, mine)
     branch, other = store.subdir("rollback-1"), {**IDENTITY, "skip": [[1, 2]]}
     start = ResumePoint(store.url, 1, IDENTITY)
     again = Run()
-    kept = CheckpointManager(shelf(branch, tmp_path, start=start), other)
+    kept = CheckpointManager(shelf(branch, tmp_path, resume_point=start), other)
     found = kept.restore(again)
     assert found is not None
     assert found.step == 1
     assert torch.equal(again.weights(), first)
     kept.save(5, again, {})
     kept.wait()
-    found = CheckpointManager(shelf(branch, tmp_path, start=start), other).restore(again)
+    found = CheckpointManager(shelf(branch, tmp_path, resume_point=start), other).restore(again)
     assert found is not None
     assert found.step == 5
     with pytest.raises(CheckpointSaveError, match="checkpoint of step 7, where this branch begins"):
         CheckpointManager(
-            shelf(store.subdir("rollback-2"), tmp_path, start=ResumePoint(store.url, 7, IDENTITY)),
+            shelf(store.subdir("rollback-2"), tmp_path, resume_point=ResumePoint(store.url, 7, IDENTITY)),
             other,
         ).restore(again)
 
@@ -392,7 +392,7 @@ def test_a_store_that_is_away_for_a_while_costs_nothing(
         real(self, local, name)
 
     monkeypatch.setattr(Storage, "upload", upload)
-    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, patience=60), IDENTITY)
+    run, mine = Run(), CheckpointManager(shelf(store, tmp_path, timeout_s=60), IDENTITY)
     mine.save(1, run, {})
     mine.wait()
     assert steps(store) == [1]
