@@ -274,7 +274,11 @@ def test_a_branch_starts_at_the_checkpoint_that_it_is_told(store: Storage, tmp_p
     assert found.step == 5
     with pytest.raises(CheckpointSaveError, match="checkpoint of step 7, where this branch begins"):
         CheckpointManager(
-            shelf(store.subdir("rollback-2"), tmp_path, resume_point=ResumePoint(store.url, 7, IDENTITY)),
+            shelf(
+                store.subdir("rollback-2"),
+                tmp_path,
+                resume_point=ResumePoint(store.url, 7, IDENTITY),
+            ),
             other,
         ).restore(again)
 

@@ -40,10 +40,10 @@ def two(folder: Path) -> TrainConfig:
     [
         (
             {"num_nodes": 2, "num_processes": 4, "checkpoint_url": "x"},
-            "rendezvous: nodes 2 need one",
+            "rendezvous is required",
         ),
-        ({"num_nodes": 2, "num_processes": 4, "rendezvous": HERE}, "checkpoints: nodes 2 need one"),
-        ({"num_nodes": 2, "num_processes": 1}, "processes 1 is not a multiple of nodes 2"),
+        ({"num_nodes": 2, "num_processes": 4, "rendezvous": HERE}, "checkpoint_url is required"),
+        ({"num_nodes": 2, "num_processes": 1}, "num_processes 1 is not a multiple of num_nodes 2"),
         ({"rendezvous": "10.0.0.1"}, "rendezvous\n  String should match"),
     ],
 )
@@ -141,6 +141,6 @@ def test_join_says_what_cannot_be_joined(tmp_path: Path, words: Sequence[str], s
     source = {"name": "a", "kind": "documents", "paths": ["x.jsonl"]}
     model = train_entry(name="tiny", num_layers=1, hidden_size=32, num_heads=2, train_tokens=100)
     path = write_recipe(tmp_path / "r.yaml", {"name": "r", "sources": [source], "train": [model]})
-    result = CliRunner().invoke(main, ["join", str(path), *words])
+    result = CliRunner().invoke(main, ["train-node", str(path), *words])
     assert result.exit_code == 1
     assert said in result.stderr
