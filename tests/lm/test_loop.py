@@ -147,7 +147,7 @@ def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
     keys = to_device(dropout_keys(1, np.arange(8)), cpu)
     parts = zip(inputs.chunk(passes), targets.chunk(passes), keys.chunk(passes), strict=True)
     for x, y, key in parts:
-        outer(x, y, eos=None, keys=key, smoothing=0.0).backward()
+        outer(x, y, eos=None, dropout_keys=key, label_smoothing=0.0).backward()
     assert compiled > 0
     assert len(graphs) == compiled
 
@@ -262,7 +262,7 @@ def test_each_choice_resumes_to_the_bit(
     plain, _ = run(tokens, tmp_path / "plain", tiny())
     config = tiny(**changes)
     whole, lines = run(tokens, tmp_path / "run", config)
-    assert not same(plain, whole) if whole.keys() == plain.keys() else changes["layout"]
+    assert not same(plain, whole) if whole.keys() == plain.keys() else changes["architecture"]
     assert losses(lines)[-1] < losses(lines)[0] - 0.5
     (tmp_path / "run" / "checkpoints" / "step-000000010" / marker.MARKER).unlink()
     resumed, _ = run(tokens, tmp_path / "run", config)

@@ -129,7 +129,7 @@ def test_compiled_a_model_gives_the_same_loss_and_gradients(blocks: bool, tmp_pa
 
     def step(called: Any) -> tuple[float, list[Tensor]]:
         model.zero_grad(set_to_none=True)
-        loss = called(rows[:, :-1], rows[:, 1:], eos=0, keys=torch.arange(4))
+        loss = called(rows[:, :-1], rows[:, 1:], eos=0, dropout_keys=torch.arange(4))
         loss.backward()
         return loss.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
