@@ -1,1 +1,1 @@
-"""Prefect flows and the command line: what runs after what."""
+"""Prefect flows: what runs after what."""

@@ -1,7 +1,6 @@
-"""The whole road, and its pieces as flows of their own.
+"""The Prefect flows: the whole pipeline, and the pipeline up to a stage.
 
-A piece is the road up to a stage: what is committed already is taken from the store, so ``pretrain``
-after ``tokens`` only trains.
+Committed data sets are taken from the store, so ``pretrain`` after ``tokens`` only trains.
 """
 
 from typing import Any
@@ -20,29 +19,29 @@ from flows.steps import EVALUATE, LAST_STAGE, SELECT, TOKENIZE, TRAIN, StageName
     log_prints=False,
 )
 def pipeline(recipe: Recipe, until: StageName = LAST_STAGE) -> dict[str, Any]:
-    """From sources to evaluated models, or up to and including a stage."""
+    """Run from sources to evaluated models, or up to and including a stage."""
     return run_pipeline(recipe, until)
 
 
 @flow(name="corpus", flow_run_name="corpus {recipe.name}", task_runner=task_runner())
 def corpus(recipe: Recipe) -> dict[str, Any]:
-    """From sources to the selected corpus."""
+    """Run from sources to the selected corpus."""
     return run_pipeline(recipe, SELECT.name)
 
 
 @flow(name="tokens", flow_run_name="tokens {recipe.name}", task_runner=task_runner())
 def tokens(recipe: Recipe) -> dict[str, Any]:
-    """Up to token shards."""
+    """Run up to token shards."""
     return run_pipeline(recipe, TOKENIZE.name)
 
 
 @flow(name="pretrain", flow_run_name="pretrain {recipe.name}", task_runner=task_runner())
 def pretrain(recipe: Recipe) -> dict[str, Any]:
-    """Up to trained and exported models."""
+    """Run up to trained and exported models."""
     return run_pipeline(recipe, TRAIN.name)
 
 
 @flow(name="evaluate", flow_run_name="evaluate {recipe.name}", task_runner=task_runner())
 def evaluate(recipe: Recipe) -> dict[str, Any]:
-    """Up to evaluated models."""
+    """Run up to evaluated models."""
     return run_pipeline(recipe, EVALUATE.name)

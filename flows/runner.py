@@ -1,4 +1,4 @@
-"""One run under Prefect: each step of the road a task, the record and the report at the end."""
+"""One run under Prefect: a task for each step, then the run's record and report."""
 
 import logging
 import os
@@ -52,18 +52,19 @@ from views.report import build_report
 
 log = logging.getLogger(__name__)
 
-LOGGERS = ("cli", "flows", "views", "tasks", "lm", "infra")  # as in PREFECT_LOGGING_EXTRA_LOGGERS
+# As in PREFECT_LOGGING_EXTRA_LOGGERS (cli/main.py, prefect.yaml).
+LOGGERS = ("cli", "flows", "views", "serve", "tasks", "lm", "infra")
 MAX_CONCURRENT_STEPS = 16
 MAX_RETRIES, RETRY_DELAYS_S = 2, (5.0, 30.0)  # for storage and network errors only
 
 
 class RunFailedError(UserError):
-    """A run that did not reach its end; the message names the stage and what went wrong there."""
+    """A run that failed; the message names the step and what went wrong in it."""
 
 
 @dataclass
 class PipelineRun:
-    """The state of a run: what was done so far, in the road's order."""
+    """The state of a run: its steps in the order of the pipeline, and their results so far."""
 
     ctx: Context
     console: ConsoleReporter
@@ -125,80 +126,82 @@ class PipelineRun:
         return future
 
     def failure(self) -> "RunFailedError | None":
-        """What stopped the run short of its end, the earliest step first."""
-        for place, name in enumerate(self.step_names):
-            if place in self.errors:
-                error = RunFailedError(f"{name}: {_format_error(self.errors[place])}")
-                error.__cause__ = self.errors[place]
+        """Return the error of the earliest step that failed or did not run."""
+        for index, name in enumerate(self.step_names):
+            if index in self.errors:
+                error = RunFailedError(f"{name}: {_format_error(self.errors[index])}")
+                error.__cause__ = self.errors[index]
                 return error
-        for place, name in enumerate(self.step_names):
-            if place not in self.results:
-                message = self.futures[place].state.message or self.futures[place].state.name
+        for index, name in enumerate(self.step_names):
+            if index not in self.results:
+                message = self.futures[index].state.message or self.futures[index].state.name
                 return RunFailedError(f"{name}: {message}")
         return None
 
     def cancel(self) -> None:
-        """Start nothing more and end what runs in child processes."""
+        """Start no further step, and terminate the child processes."""
         self.cores.cancel()
         self.gpus.cancel()
         cancel_processes()
 
 
 def task_runner() -> Any:
-    """The task runner of all flows: tasks only wait for the cluster or a process group."""
+    """Return the task runner of all flows: its threads only wait for Dask or for child processes."""
     return ThreadPoolTaskRunner(max_workers=MAX_CONCURRENT_STEPS)
 
 
 def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
-    """Walk the road inside a flow run, then write the run's record and report.
+    """Run the pipeline inside a flow run, then write the run's record and report.
 
     Returns:
         The run's record as JSON.
 
     Raises:
-        RunFailed: if a stage failed; the record and the report of what was done are there.
-        UserError: if this machine cannot do what the recipe asks; nothing was done.
+        RunFailedError: if a step failed; the record and the report of the run so far are written.
+        UserError: if this machine cannot do what the recipe requires; nothing was done.
     """
-    planned = cache(partial(plan_pipeline, recipe, until))  # the store is asked once, if at all
-    check_machine(recipe, until, planned)
+    get_planner = cache(partial(plan_pipeline, recipe, until))  # plans once, if at all
+    check_machine(recipe, until, get_planner)
     gpus = gpu_count() if recipe.train else 0
-    advice = preflight_warnings(recipe, until, gpus, planned)
+    warnings = preflight_warnings(recipe, until, gpus, get_planner)
     console, artifacts = ConsoleReporter(), PrefectReporter()
     reporter = MultiReporter(console, artifacts)
     storage = Storage(recipe.storage)
-    gone = load_removals(storage, recipe.name)
-    began = datetime.now(UTC)
+    removals = load_removals(storage, recipe.name)
+    start = datetime.now(UTC)
     reset_cancellation()
     with DaskCluster(recipe.cluster, reporter) as cluster, tag_worker_logs():
         ctx = Context(
-            storage, recipe.seed, cluster, reporter, recipe.name, new_run_id(began), began
+            storage, recipe.seed, cluster, reporter, recipe.name, new_run_id(start), start
         )
-        for text in advice:
+        for text in warnings:
             log.warning("%s", text)
             console.warn(text)
-        journey = PipelineRun(
+        pipeline_run = PipelineRun(
             ctx, console, artifacts, ResourcePool(os.cpu_count() or 1), ResourcePool(gpus)
         )
         error: BaseException | None = None
         try:
-            build_pipeline(journey, recipe, until, gone)
-            wait(journey.futures)
-            error = journey.failure()
+            build_pipeline(pipeline_run, recipe, until, removals)
+            wait(pipeline_run.futures)
+            error = pipeline_run.failure()
         except BaseException as interruption:  # noqa: BLE001 - raised again below
-            journey.cancel()
+            pipeline_run.cancel()
             error = interruption
         try:
-            record = _build_record(ctx, recipe, journey, error)
+            record = _build_record(ctx, recipe, pipeline_run, error)
             save_run(storage, record)
             if error is None:
-                update_exposure(storage, recipe.name, gone, steps_containing)
+                update_exposure(storage, recipe.name, removals, steps_containing)
             if error is None or isinstance(error, RunFailedError):
                 record = _write_report(storage, record, artifacts)
-        except Exception as second:
+        except Exception as write_error:
             if error is None:
                 raise
-            log.warning("neither record nor report of the failed run could be written: %r", second)
-            raise error from second
+            log.warning(
+                "neither record nor report of the failed run could be written: %r", write_error
+            )
+            raise error from write_error
         finally:
             artifacts.close()
     on_run_end(record, error)
@@ -209,23 +212,23 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
 
 @contextmanager
 def tag_worker_logs() -> Iterator[None]:
-    """Lines that Dask workers log belong to the flow run, though they arrive outside its context."""
+    """Attach log records of Dask workers to the flow run; they arrive outside its context."""
     run = FlowRunContext.get()
-    number = run.flow_run.id if run and run.flow_run else None
+    run_id = run.flow_run.id if run and run.flow_run else None
 
-    def belongs(record: logging.LogRecord) -> bool:
-        if number is not None and not hasattr(record, "flow_run_id") and not _in_run_context():
-            record.flow_run_id = number
+    def attach(record: logging.LogRecord) -> bool:
+        if run_id is not None and not hasattr(record, "flow_run_id") and not _in_run_context():
+            record.flow_run_id = run_id
         return True
 
     handlers = {id(h): h for name in LOGGERS for h in logging.getLogger(name).handlers}.values()
     for handler in handlers:
-        handler.addFilter(belongs)
+        handler.addFilter(attach)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(belongs)
+            handler.removeFilter(attach)
 
 
 def _in_run_context() -> bool:
@@ -240,14 +243,14 @@ def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporte
 
 
 def _is_transient(_task: Any, _run: Any, state: Any) -> bool:
-    """A storage or network error may pass; anything else would fail again."""
+    """Whether a retry can help: for storage and network errors only."""
     try:
         state.result()
     except (ConnectionError, TimeoutError):
         return True
     except OSError as error:
         return not isinstance(error, FileNotFoundError | PermissionError | FileExistsError)
-    except Exception as error:  # noqa: BLE001 - of a library of its own
+    except Exception as error:  # noqa: BLE001 - storage clients have their own errors
         return type(error).__module__.split(".")[0] in ("botocore", "aiobotocore", "aiohttp")
     return False
 
@@ -261,7 +264,7 @@ def _format_error(error: BaseException) -> str:
 def _build_record(
     ctx: Context, recipe: Recipe, pipeline_run: PipelineRun, error: BaseException | None
 ) -> RunRecord:
-    results = [pipeline_run.results[place] for place in sorted(pipeline_run.results)]
+    results = [pipeline_run.results[index] for index in sorted(pipeline_run.results)]
     state = COMPLETED if error is None else FAILED if isinstance(error, Exception) else CANCELLED
     return RunRecord(
         recipe=recipe.name,
@@ -278,15 +281,15 @@ def _build_record(
 
 
 def _stage_record(ctx: Context, result: StepResult) -> StageRecord:
-    before = None
+    built_seconds = None
     if result.cached:
-        before = find_built_seconds(ctx.storage, ctx.recipe_name, result.dataset.fingerprint)
+        built_seconds = find_built_seconds(ctx.storage, ctx.recipe_name, result.dataset.fingerprint)
     record = StageRecord.from_dataset(
         result.dataset,
         seconds=result.seconds,
         cached=result.cached,
         entry=result.entry,
-        built_seconds=before,
+        built_seconds=built_seconds,
     )
     return replace(record, source=result.source)
 
