@@ -30,7 +30,7 @@ from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.part_groups import PartGroup, PartInfo
 from tasks.dedup.pipeline import DedupResult, find_duplicates
-from tasks.dedup.shuffle_plan import ShufflePlan
+from tasks.dedup.shuffle_plan import DedupPlan
 from tasks.select.cluster_selection import (
     collect_dropped,
     select_partition,
@@ -123,7 +123,7 @@ def run(
 
 def make_blocks(parts: Sequence[Pair], config: DedupConfig) -> list[PartGroup]:
     """Blocks, as `tasks.dedup.part_groups.group_parts` cuts data sets."""
-    rows = ShufflePlan.part_group_rows(config)
+    rows = DedupPlan.part_group_rows(config)
     out: list[PartGroup] = []
     pieces: list[PartInfo] = []
     start = 0

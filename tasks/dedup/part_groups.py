@@ -1,4 +1,4 @@
-"""Blocks: consecutive parts whose keys are read together; the unit of work on the side of parts."""
+"""Part groups: consecutive parts whose signatures are read together in one task."""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PartInfo:
-    """One part of the documents with what is known of it.
+    """One part of the documents with its signatures and annotations.
 
     Attributes:
-        index: its place among all parts.
-        start: the number of its first document; documents are numbered through all parts.
+        index: its index among all parts.
+        start: number of its first document; documents are numbered through all parts.
         documents: the texts.
         signatures: their signatures, row-aligned.
-        annotations: its annotations, where the recipe needs them.
-        source_index: its source's place in the recipe.
+        annotations: their annotations, if the recipe needs them.
+        source_index: index of its source in the recipe.
     """
 
     index: int
@@ -45,13 +45,13 @@ class PartInfo:
 
 @dataclass(frozen=True)
 class PartGroup:
-    """Some consecutive pieces; picklable.
+    """Consecutive parts. Picklable.
 
     Attributes:
-        index: its place among the blocks.
+        index: its index among the part groups.
         parts: at least one.
-        scope: where copies are looked for.
-        removals: documents that are to be treated as if they had never been.
+        scope: where duplicates are searched for.
+        removals: documents to be treated as absent.
     """
 
     index: int
@@ -61,34 +61,40 @@ class PartGroup:
 
     @property
     def start(self) -> int:
-        """The number of its first document."""
+        """Number of its first document."""
         return self.parts[0].start
 
     @property
     def rows(self) -> int:
-        """Its documents."""
-        return sum(piece.documents.num_rows for piece in self.parts)
+        """Number of its documents."""
+        return sum(part.documents.num_rows for part in self.parts)
+
+    def row_of(self, documents: U64) -> I64:
+        """Return the row within the group of each document number."""
+        rows: I64 = (documents - np.uint64(self.start)).astype(np.int64)
+        return rows
 
     def digests(self) -> U64:
-        """The digests of the normalised texts, kept apart by scope: uint64[rows, 2]."""
-        tables = [piece.signatures.table(["exact"])["exact"] for piece in self.parts]
-        halves = _fixed_binary_to_bytes(tables, DIGEST_BYTES).view(">u8").astype(np.uint64)
+        """Return the digests of the normalized texts, made distinct by scope: uint64[rows, 2]."""
+        columns = [part.signatures.table(["exact"])["exact"] for part in self.parts]
+        halves = _fixed_binary_to_bytes(columns, DIGEST_BYTES).view(">u8").astype(np.uint64)
         return halves ^ self.salts()[:, None]
 
     def packed_signatures(self, rows: I64) -> U8:
-        """The packed signatures of some rows: uint8[n, bytes]."""
-        tables = [piece.signatures.table(["sketch"])["sketch"] for piece in self.parts]
-        packed = _fixed_binary_to_bytes(tables, tables[0].type.byte_width)
+        """Return the packed signatures of some rows: uint8[n, bytes]."""
+        columns = [part.signatures.table(["sketch"])["sketch"] for part in self.parts]
+        packed = _fixed_binary_to_bytes(columns, columns[0].type.byte_width)
         return packed[rows]
 
     def shingle_counts(self) -> I64:
-        """Shingles of each text: int64[rows]."""
-        return self._signature_column("shingles").astype(np.int64)
+        """Return the number of shingles of each text: int64[rows]."""
+        columns = [part.signatures.table(["shingles"])["shingles"] for part in self.parts]
+        return np.concatenate([column.to_numpy() for column in columns]).astype(np.int64)
 
     def band_keys(self, bands: int) -> list[U64]:
-        """The keys of each band, kept apart by scope: uint64[rows] each."""
+        """Return the keys of each band, made distinct by scope: uint64[rows] each."""
         columns = [band_column(band) for band in range(bands)]
-        tables = [piece.signatures.table(columns) for piece in self.parts]
+        tables = [part.signatures.table(columns) for part in self.parts]
         salts = self.salts()
         return [
             np.concatenate([table[column].to_numpy() for table in tables]) ^ salts
@@ -96,36 +102,33 @@ class PartGroup:
         ]
 
     def source_indices(self) -> U64:
-        """The place of each document's source in the recipe: uint64[rows]."""
-        places = [np.full(p.documents.num_rows, p.source_index, np.uint64) for p in self.parts]
-        return np.concatenate(places)
+        """Return the index of each document's source in the recipe: uint64[rows]."""
+        return np.concatenate(
+            [np.full(p.documents.num_rows, p.source_index, np.uint64) for p in self.parts]
+        )
 
     def present(self) -> Flags:
-        """Which documents are not removed: bool[rows]."""
+        """Return which documents are not removed: bool[rows]."""
         if not self.removals:
             return np.ones(self.rows, bool)
         return np.concatenate([match_part(p.documents, self.removals) < 0 for p in self.parts])
 
     def salts(self) -> U64:
-        """A number per document that is the same within a scope: uint64[rows]; 0 if global."""
+        """Return a number per document that is equal within a scope: uint64[rows]; 0 if global."""
         if self.scope == "global":
             return np.zeros(self.rows, np.uint64)
-        return np.concatenate([self._part_salts(piece) for piece in self.parts])
+        return np.concatenate([self._part_salts(part) for part in self.parts])
 
     def _part_salts(self, part: PartInfo) -> U64:
         if self.scope == "source":
-            return np.full(
-                part.documents.num_rows, _hash_scope(str(part.documents.source)), np.uint64
-            )
+            salt = _hash_scope(str(part.documents.source))
+            return np.full(part.documents.num_rows, salt, np.uint64)
         if self.scope == "segment":
             return _salt_column(part.documents.table(["segment"])["segment"])
-        found = load_languages(part.documents, part.annotations)
-        if found is None:
+        languages = load_languages(part.documents, part.annotations)
+        if languages is None:
             raise ValueError("the scope language needs annotations")
-        return _salt_column(pa.chunked_array([pa.array(found, pa.string())]))
-
-    def _signature_column(self, column: str) -> npt.NDArray[np.generic]:
-        return np.concatenate([p.signatures.table([column])[column].to_numpy() for p in self.parts])
+        return _salt_column(pa.chunked_array([pa.array(languages, pa.string())]))
 
 
 def group_parts(
@@ -137,33 +140,33 @@ def group_parts(
     scope: Scope,
     removals: Sequence[Removal],
 ) -> list[PartGroup]:
-    """Cut all parts into blocks of about ``rows`` documents, in the order of the sources."""
-    texts = [(place, part) for place, data in enumerate(documents) for part in data.parts]
-    marks = [part for data in signatures for part in data.parts]
-    said: list[PartRef | None] = [part for data in annotations for part in data.parts]
-    out: list[PartGroup] = []
-    pieces: list[PartInfo] = []
+    """Split all parts into groups of about ``rows`` documents, in the order of the sources."""
+    texts = [(index, part) for index, data in enumerate(documents) for part in data.parts]
+    keys = [part for data in signatures for part in data.parts]
+    annotated: Sequence[PartRef | None] = [part for data in annotations for part in data.parts]
+    groups: list[PartGroup] = []
+    parts: list[PartInfo] = []
     start = 0
-    for number, ((place, text), key) in enumerate(zip(texts, marks, strict=True)):
-        noted = said[number] if said else None
-        pieces.append(PartInfo(number, start, text, key, noted, place))
+    for number, ((source_index, text), key) in enumerate(zip(texts, keys, strict=True)):
+        columns = annotated[number] if annotated else None
+        parts.append(PartInfo(number, start, text, key, columns, source_index))
         start += text.num_rows
-        if start - pieces[0].start >= rows:
-            out.append(PartGroup(len(out), tuple(pieces), scope, tuple(removals)))
-            pieces = []
-    if pieces:
-        out.append(PartGroup(len(out), tuple(pieces), scope, tuple(removals)))
-    return out
+        if start - parts[0].start >= rows:
+            groups.append(PartGroup(len(groups), tuple(parts), scope, tuple(removals)))
+            parts = []
+    if parts:
+        groups.append(PartGroup(len(groups), tuple(parts), scope, tuple(removals)))
+    return groups
 
 
 def _fixed_binary_to_bytes(columns: Sequence[pa.ChunkedArray], width: int) -> U8:
-    """Columns of fixed-size binary as bytes: uint8[n, width]."""
-    found = [np.zeros((0, width), np.uint8)]
+    """Return columns of fixed-size binary as bytes: uint8[n, width]."""
+    arrays = [np.zeros((0, width), np.uint8)]
     for column in columns:
         for chunk in column.chunks:
             data = np.frombuffer(chunk.buffers()[1], np.uint8)
-            found.append(data.reshape(-1, width)[chunk.offset : chunk.offset + len(chunk)])
-    return np.concatenate(found)
+            arrays.append(data.reshape(-1, width)[chunk.offset : chunk.offset + len(chunk)])
+    return np.concatenate(arrays)
 
 
 def _salt_column(column: pa.ChunkedArray) -> U64:

@@ -1,8 +1,7 @@
-"""How the join is cut: blocks of parts on one side, partitions on the other, exchanges between.
+"""How deduplication is partitioned: groups of parts on one side, partitions of rows on the other.
 
-Numbers of partitions follow from the number of documents and from the memory a worker may fill;
-nothing that is found depends on them. What each step needs of the one before lies in files of the
-work folder, so a run that was cut off goes on where it stood.
+The numbers of partitions follow from the number of documents and from the memory that a worker may
+fill. The results do not depend on them.
 """
 
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from infra.compute.shuffle import Shuffle, as_bytes
+from infra.compute.shuffle import ShufflePlan
 from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.part_groups import PartGroup
@@ -21,45 +20,44 @@ I64 = npt.NDArray[np.int64]
 
 # Bytes a worker holds per row while it works on it: the row, its sorted copy, indices, results.
 DIGEST_ROW_BYTES, KEY_ROW_BYTES, PAIR_ROW_BYTES, EDGE_ROW_BYTES = 128, 96, 96, 192
-SHINGLE_BYTES = 32  # bytes a worker holds per shingle: its hash, its copies on the way
-MAX_PAIRS_PER_DOCUMENT = 32  # expected at most; decides how pairs are cut, nothing else
+# Bytes a worker holds per shingle: its hash, and copies of it in transit.
+SHINGLE_BYTES = 32
+# Expected upper bound; it only decides how pairs are partitioned.
+MAX_PAIRS_PER_DOCUMENT = 32
 DOCUMENTS_PER_FILE = 500_000
-READ_BYTES = 1 << 25  # of texts that a task reads, so that all workers read
-N_REFERENCES = (
-    8  # members of a large cluster that all others are compared with, in each of two orders
-)
-PART_GROUP_ROW_BYTES = (
-    24  # bytes per document and band that a block sends, and as much to order them
-)
+# Bytes of texts that one task reads; small enough for all workers to take part.
+READ_BYTES = 1 << 25
+# Members of a large cluster that all others are compared with, in each of two orders.
+N_REFERENCES = 8
+# Bytes per document and band that a part group sends, and as much again to sort them.
+PART_GROUP_ROW_BYTES = 24
+# 2**64 divided by the golden ratio: multiplying by it spreads small numbers over the high bits.
+GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
 
 
 def log2_ceil(value: float) -> int:
-    """The exponent of the least power of two that is not smaller."""
+    """Return the exponent of the smallest power of two that is not less than ``value``."""
     return max(0, int(np.ceil(np.log2(max(value, 1)))))
 
 
 @dataclass(frozen=True)
-class ShufflePlan:
-    """The cut of one join; picklable.
+class DedupPlan(ShufflePlan):
+    """The partitioning of one deduplication; its document ranges are the part groups. Picklable.
 
     Attributes:
-        work: the folder of everything that passes between steps.
         config: the recipe's section.
-        n_documents: number of all documents.
-        starts: first document of each block.
-        exact_bits, key_bits, batch_bits, oversized_bits: the number of partitions of digests, of each
-            band's keys, of components, and of crowded buckets, as exponents of two.
-        n_ranges: partitions of pairs, each a range of documents.
+        exact_bits: log2 of the number of partitions of text digests.
+        key_bits: log2 of the number of partitions of each band's keys.
+        n_pair_ranges: partitions of pairs, each a range of documents.
+        batch_bits: log2 of the number of verification batches.
         n_readers: tasks that read texts.
+        oversized_bits: log2 of the number of partitions of oversized buckets.
     """
 
-    work: Storage
     config: DedupConfig
-    n_documents: int
-    starts: tuple[int, ...]
     exact_bits: int
     key_bits: int
-    n_ranges: int
+    n_pair_ranges: int
     batch_bits: int = 0
     n_readers: int = 0
     oversized_bits: int = 0
@@ -67,49 +65,49 @@ class ShufflePlan:
     @staticmethod
     def from_part_groups(
         work: Storage, config: DedupConfig, part_groups: Sequence[PartGroup]
-    ) -> "ShufflePlan":
-        """The cut for these blocks."""
-        documents = sum(block.rows for block in part_groups)
-        room = config.partition_bytes
-        return ShufflePlan(
+    ) -> "DedupPlan":
+        """Plan the partitions for these part groups."""
+        documents = sum(group.rows for group in part_groups)
+        memory = config.partition_bytes
+        return DedupPlan(
             work,
-            config,
+            tuple(group.start for group in part_groups),
             documents,
-            tuple(block.start for block in part_groups),
-            log2_ceil(documents * DIGEST_ROW_BYTES / room),
-            log2_ceil(documents * KEY_ROW_BYTES / room),
-            1 << log2_ceil(documents * MAX_PAIRS_PER_DOCUMENT * PAIR_ROW_BYTES / room),
+            config,
+            log2_ceil(documents * DIGEST_ROW_BYTES / memory),
+            log2_ceil(documents * KEY_ROW_BYTES / memory),
+            1 << log2_ceil(documents * MAX_PAIRS_PER_DOCUMENT * PAIR_ROW_BYTES / memory),
         )
 
     @staticmethod
     def part_group_rows(config: DedupConfig) -> int:
-        """Documents of a block."""
+        """Return the number of documents that a part group should have."""
         bands, _ = config.banding
         return max(1, config.partition_bytes // (2 * PART_GROUP_ROW_BYTES * bands))
 
-    def with_oversized(self, n_members: int, row_bytes: int) -> "ShufflePlan":
-        """With crowded buckets cut so that those of a partition fit, if no single one is larger.
+    def with_oversized(self, n_members: int, row_bytes: int) -> "DedupPlan":
+        """Add partitions for oversized buckets; one bucket alone may still exceed the memory.
 
         Args:
-            n_members: of all crowded buckets.
+            n_members: members of all oversized buckets.
             row_bytes: bytes a worker holds per member.
         """
         bits = log2_ceil(n_members * row_bytes / self.config.partition_bytes)
         return replace(self, oversized_bits=bits)
 
     def max_intra_cluster_pairs(self, sizes: I64) -> int:
-        """The most pairs that are compared within the clusters of components of these sizes."""
+        """Return an upper bound on the pairs compared within components of these sizes."""
         config = self.config
         large = max((config.exhaustive_cluster_size - 1) / 2, 2 * N_REFERENCES + config.neighbors)
         each = np.where(sizes <= config.exhaustive_cluster_size, (sizes - 1) / 2, large)
         return int((sizes * each).sum())
 
-    def with_batches(self, n_shingles: int, n_pairs: int, n_readers: int) -> "ShufflePlan":
-        """With components cut so that the shingle sets and the pairs of a bin fit.
+    def with_batches(self, n_shingles: int, n_pairs: int, n_readers: int) -> "DedupPlan":
+        """Add verification batches whose shingle sets and pairs fit into memory.
 
         Args:
-            n_shingles: of all their members.
-            n_pairs: nominated, and compared within clusters besides.
+            n_shingles: shingles of all documents in components.
+            n_pairs: candidate pairs, and the pairs that clusters may add.
             n_readers: tasks that read texts.
         """
         bits = log2_ceil(
@@ -118,35 +116,31 @@ class ShufflePlan:
         return replace(self, batch_bits=bits, n_readers=n_readers)
 
     def text_reads(
-        self, weights: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]]
+        self, shingles: Sequence[Sequence[int]], text_bytes: Sequence[Sequence[int]]
     ) -> list[tuple[int, int, int]]:
-        """Cut the pieces of each block so that the shingle sets of a task fit, and none is long.
+        """Split the parts of each group into tasks that read texts and hold their shingle sets.
 
         Args:
-            weights: by block and piece, the shingles of the documents in components.
-            sizes: likewise, the bytes of all texts.
+            shingles: by group and part, the shingles of its documents in components.
+            text_bytes: by group and part, the bytes of all its texts.
 
         Returns:
-            (block, first piece, piece after the last) of each task.
+            (group, first part, part after the last) of each task.
         """
-        out = []
-        room = self.config.partition_bytes // SHINGLE_BYTES
-        for block, (pieces, texts) in enumerate(zip(weights, sizes, strict=True)):
-            first, held, read = 0, 0, 0
-            for piece, (weight, size) in enumerate(zip(pieces, texts, strict=True)):
-                more = size if weight else 0  # a text is read if its document is compared
-                if held and (held + weight > room or read + more > READ_BYTES):
-                    out.append((block, first, piece))
-                    first, held, read = piece, 0, 0
-                held += weight
-                read += more
-            out.append((block, first, len(pieces)))
-        return out
-
-    @property
-    def part_groups(self) -> range:
-        """The numbers of the blocks."""
-        return range(len(self.starts))
+        tasks = []
+        max_shingles = self.config.partition_bytes // SHINGLE_BYTES
+        for group, (counts, sizes) in enumerate(zip(shingles, text_bytes, strict=True)):
+            first, task_shingles, task_bytes = 0, 0, 0
+            for part, (count, size) in enumerate(zip(counts, sizes, strict=True)):
+                read = size if count else 0  # only texts of documents in components are read
+                full = task_shingles + count > max_shingles or task_bytes + read > READ_BYTES
+                if task_shingles and full:
+                    tasks.append((group, first, part))
+                    first, task_shingles, task_bytes = part, 0, 0
+                task_shingles += count
+                task_bytes += read
+            tasks.append((group, first, len(counts)))
+        return tasks
 
     @property
     def bands(self) -> int:
@@ -160,89 +154,66 @@ class ShufflePlan:
 
     @property
     def exact_partitions(self) -> range:
-        """The partitions of digests."""
+        """The partitions of text digests."""
         return range(1 << self.exact_bits)
 
     @property
     def oversized_partitions(self) -> range:
-        """The partitions of crowded buckets."""
+        """The partitions of oversized buckets."""
         return range(1 << self.oversized_bits)
 
     @property
     def batches(self) -> range:
-        """The partitions of components."""
+        """The verification batches; each holds whole components."""
         return range(1 << self.batch_bits)
-
-    def part_group_index(self, documents: U64) -> I64:
-        """The block of each document."""
-        starts = np.array(self.starts, np.uint64)
-        found: I64 = np.searchsorted(starts, documents, side="right") - 1
-        return found
 
     @property
     def n_files(self) -> int:
-        """Files of pairs that the data set holds; this one must not depend on memory."""
+        """Files of pairs that the data set holds; must not depend on memory."""
         return 1 << log2_ceil(self.n_documents / DOCUMENTS_PER_FILE)
 
-    def range_index(self, documents: U64) -> I64:
-        """The range of pairs each document belongs to."""
-        return self._range_index(documents, self.n_ranges)
+    def pair_range_of(self, documents: U64) -> I64:
+        """Return the pair range of each document."""
+        return self._divide(documents, self.n_pair_ranges)
 
-    def file_index(self, documents: U64) -> I64:
-        """The file that keeps the pairs of each document."""
-        return self._range_index(documents, self.n_files)
+    def file_of(self, documents: U64) -> I64:
+        """Return the number of the file that holds the pairs of each document."""
+        return self._divide(documents, self.n_files)
 
-    def _range_index(self, documents: U64, slices: int) -> I64:
-        length = np.uint64(max(1, -(-self.n_documents // slices)))
+    def _divide(self, documents: U64, n_slices: int) -> I64:
+        length = np.uint64(max(1, -(-self.n_documents // n_slices)))
         return (documents // length).astype(np.int64)
 
-    def exact_index(self, high: U64) -> I64:
-        """The partition of each digest, by its first half."""
+    def exact_partition_of(self, high: U64) -> I64:
+        """Return the partition of each digest, by its first half."""
         return high_bits(high, self.exact_bits)
 
-    def batch_index(self, roots: U64) -> I64:
-        """The bin of each component; roots are small numbers, so they are mixed first."""
-        return high_bits(roots * np.uint64(0x9E3779B97F4A7C15), self.batch_bits)
-
-    def shuffle(self, name: str, partitions: int, width: int) -> Shuffle:
-        """The exchange of this name."""
-        return Shuffle(self.work.subdir(name), partitions, width)
-
-    def shuffle_to_part_groups(self, name: str, width: int) -> Shuffle:
-        """An exchange whose receivers are the blocks."""
-        return self.shuffle(name, len(self.starts), width)
-
-    def save(self, name: str, rows: U64) -> None:
-        """Keep rows for a later step of the same partition."""
-        with self.work.create(name, durable=False) as file:
-            file.write(as_bytes(rows))
-
-    def load(self, name: str, width: int) -> U64:
-        """What was saved: uint64[n, width]."""
-        return np.frombuffer(self.work.read(name), "<u8").reshape(-1, width)
+    def batch_of(self, roots: U64) -> I64:
+        """Return the verification batch of each component, by the document that names it."""
+        return high_bits(roots * GOLDEN_RATIO, self.batch_bits)
 
 
 def high_bits(values: U64, bits: int) -> I64:
-    """The highest bits of each value, as a number."""
+    """Return the highest bits of each value as a number."""
     if bits == 0:
         return np.zeros(len(values), np.int64)
     return (values >> np.uint64(64 - bits)).astype(np.int64)
 
 
 def words_to_floats(words: U64) -> npt.NDArray[np.float64]:
-    """Words that carry floating-point numbers."""
+    """View words as the floating-point numbers they carry."""
     return np.ascontiguousarray(words).view(np.float64)
 
 
 def floats_to_words(values: npt.NDArray[np.float64]) -> U64:
-    """Floating-point numbers as words."""
+    """View floating-point numbers as words."""
     return np.ascontiguousarray(values, np.float64).view(np.uint64)
 
 
 def duplicate_indices(keys: U64) -> I64:
-    """Indices of the values that occur more than once, in ascending order of the values.
+    """Return the indices of values that occur more than once, by ascending value.
 
-    One sort of a plain column finds them; what is unique, most of it, is never touched again.
+    Only one plain column is sorted; unique values, which are the majority, are not touched again.
     """
     order = np.argsort(keys)
     ordered = keys[order]
@@ -254,7 +225,7 @@ def duplicate_indices(keys: U64) -> I64:
 
 
 def find_equal_runs(*columns: U64) -> tuple[I64, I64]:
-    """Start and length of each run of equal rows in sorted columns."""
+    """Return the start and the length of each run of equal rows in sorted columns."""
     n = len(columns[0])
     if n == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -17,7 +17,7 @@ from tasks.dedup.candidates.components import (
     star_step,
 )
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.shuffle_plan import ShufflePlan
+from tasks.dedup.shuffle_plan import DedupPlan
 from tasks.dedup.verification.verify import concat, jaccard
 
 EDGES = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
@@ -52,11 +52,11 @@ def test_rounds_over_partitions_give_the_same(
 ) -> None:
     work = Storage(str(tmp_path_factory.mktemp("work")))
     config = DedupConfig.model_validate({"exhaustive_cluster_size": 4, "neighbors": 1})
-    layout = ShufflePlan(work, config, 20, (0,), 0, 0, ranges)
+    layout = DedupPlan(work, (0,), 20, config, 0, 0, ranges)
     pairs = sorted({(min(e), max(e)) for e in edges if e[0] != e[1]})
     rows = np.array([(a, b, 0, 0) for a, b in pairs], np.uint64).reshape(-1, 4)
     for partition in range(ranges):
-        layout.save(f"candidates/{partition}", rows[layout.range_index(rows[:, 0]) == partition])
+        layout.save(f"candidates/{partition}", rows[layout.pair_range_of(rows[:, 0]) == partition])
         init_stars(layout, partition)
     before, within = None, 0
     for number in range(0, 2 * module.MAX_ROUNDS, 2):

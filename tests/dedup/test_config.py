@@ -24,20 +24,22 @@ def test_how_the_work_is_cut_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("fields", "location", "word"),
     [
-        ({"bands": 5, "target_recall": 0.9}, "or the target_recall wanted at threshold, not both"),
-        (
-            {"target_recall": 0.9, "threshold": 0.3, "max_permutations": 2},
-            "allow more permutations",
-        ),
-        ({"bands": 257}, "less than or equal to 256"),
-        ({"partition_memory": "much"}, "'much' is not a size such as 512MiB"),
-        ({"languages": {"thai": {}}}, "no language is named 'thai'"),
-        ({"shingle_unit": "letters"}, "words"),
-        ({"shingle": 5}, "Extra inputs"),
+        ({"bands": 5, "target_recall": 0.9}, (), "target_recall"),
+        ({"target_recall": 0.9, "threshold": 0.3, "max_permutations": 2}, (), "permutations"),
+        ({"bands": 257}, ("bands",), "256"),
+        ({"partition_memory": "much"}, ("partition_memory",), "512MiB"),
+        ({"languages": {"thai": {}}}, ("languages", "thai", "[key]"), "thai"),
+        ({"shingle_unit": "letters"}, ("shingle_unit",), "words"),
+        ({"shingle": 5}, ("shingle",), "Extra"),
     ],
 )
-def test_a_wrong_value_is_refused(fields: dict[str, object], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+def test_a_wrong_value_is_refused(
+    fields: dict[str, object], location: tuple[str, ...], word: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
         read(**fields)
+    (error,) = refused.value.errors()
+    assert error["loc"] == location
+    assert word in error["msg"]

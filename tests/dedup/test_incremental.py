@@ -20,7 +20,7 @@ from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.shingles import shingles
 from tasks.dedup.minhash.signatures import STAGE as SIGNATURES
-from tasks.dedup.shuffle_plan import ShufflePlan
+from tasks.dedup.shuffle_plan import DedupPlan
 from tasks.dedup.task import COMPARISON_MODULES, PART_DIGESTS
 from tasks.dedup.verification.verify import request_shingles
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
@@ -62,7 +62,7 @@ def test_a_new_document_asks_for_the_texts_it_may_resemble_only(
     rows = [row("site", " ".join(template + prose(rng, 70)), f"http://x/{k}") for k in range(30)]
     asked: list[int] = []
 
-    def counted(layout: ShufflePlan, number: int) -> dict[str, Any]:
+    def counted(layout: DedupPlan, number: int) -> dict[str, Any]:
         found = request_shingles(layout, number)
         asked.append(found["requested"])
         return found
@@ -191,16 +191,17 @@ class Stopped(Exception):
 
 
 class Watcher(NullReporter):
-    """Acts when a step of the join begins."""
+    """Acts when a phase of deduplication starts."""
 
     def __init__(self, act: Callable[[str], None]) -> None:
         self.act = act
         self.steps: list[str] = []
 
     def update(self, progress: Progress) -> None:
-        if progress.message and progress.stage == "dedup":
-            self.steps.append(progress.message)
-            self.act(progress.message)
+        phase, _, _ = progress.message.partition(":")
+        if phase and progress.stage == "dedup" and phase not in self.steps:
+            self.steps.append(phase)
+            self.act(phase)
 
 
 def stop_at(wanted: str) -> Callable[[str], None]:

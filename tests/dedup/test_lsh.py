@@ -37,7 +37,7 @@ from tasks.dedup.minhash.b_bit import (
     pack,
 )
 from tasks.dedup.minhash.signatures import band_keys
-from tasks.dedup.shuffle_plan import ShufflePlan, duplicate_indices, find_equal_runs
+from tasks.dedup.shuffle_plan import DedupPlan, duplicate_indices, find_equal_runs
 
 SIZES = st.lists(st.integers(1, 9), max_size=6)
 
@@ -115,7 +115,7 @@ def test_a_crowded_bucket_takes_the_memory_that_is_counted_for_it(
     near: int, bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = DedupConfig.model_validate({"neighbors": near, "bands": bands})
-    layout = ShufflePlan(Storage(str(tmp_path)), config, 10**6, (0,), 0, 0, 1)
+    layout = DedupPlan(Storage(str(tmp_path)), (0,), 10**6, config, 0, 0, 1)
     monkeypatch.setattr("tasks.dedup.candidates.lsh.WINDOW", 128)
     n, words = 4_000, SORTED_WIDTH + packed_words(layout)
     rows = np.random.default_rng(1).integers(0, 2**63, (n, words), np.uint64)
@@ -164,9 +164,9 @@ def test_a_banding_is_the_least_wasteful_that_reaches_the_recall(
 
 
 def test_a_recall_out_of_reach_is_refused() -> None:
-    with pytest.raises(ValueError, match="at most 2 hash values"):
+    with pytest.raises(ValueError, match="at most 2 permutations"):
         choose_banding(0.5, 0.99, 2)
-    with pytest.raises(ValueError, match="of at most 1024 hash values, and at most 256 bands,"):
+    with pytest.raises(ValueError, match="1024 permutations and 256 bands"):
         choose_banding(0.01, 0.95, 1024)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.shuffle_plan import ShufflePlan
+from tasks.dedup.shuffle_plan import DedupPlan
 from tasks.dedup.task import ClusterTooLargeError
 from tasks.dedup.verification.verify import verify
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
@@ -147,7 +147,7 @@ def test_a_worker_holds_the_pairs_within_clusters_that_memory_allows(
     }
     peaks: list[int] = []
 
-    def traced(layout: ShufflePlan, number: int) -> dict[str, Any]:
+    def traced(layout: DedupPlan, number: int) -> dict[str, Any]:
         tracemalloc.start()
         found = verify(layout, number)
         peaks.append(tracemalloc.get_traced_memory()[1])

@@ -49,7 +49,7 @@ def test_a_missing_or_shortened_file_is_an_error_that_names_it(tmp_path: Path) -
     exchange.write_rows(0, np.zeros(9, np.int64), np.ones((9, 1), np.uint64))
     file = tmp_path / "000000"
     file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(StorageError, match="cut short"):
+    with pytest.raises(StorageError, match="truncated"):
         exchange.read_partition(0, [0])
 
 

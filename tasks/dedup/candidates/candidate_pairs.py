@@ -1,12 +1,12 @@
-"""The pairs to compare, and what earlier runs already know of them.
+"""The pairs to compare, joined with the similarities that earlier runs computed.
 
-A similarity depends on the two texts alone. A data set keeps every pair that was compared, kept or
-not, by the parts' content and rows; a later run over more parts looks its pairs up there, and reads
-no text for them again.
+A similarity depends on the two texts alone. A data set keeps every pair that was compared, verified
+or rejected, by part digest and row. A later run over more parts looks its pairs up there and reads
+no text for them.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,34 +18,35 @@ from infra.dataset.dataset import FileRecord
 from infra.dataset.fingerprint import bytes_sha256
 from infra.store.storage import Storage
 from tasks.dedup.candidates.lsh import receive_pairs
-from tasks.dedup.shuffle_plan import ShufflePlan, floats_to_words
+from tasks.dedup.shuffle_plan import DedupPlan, floats_to_words
 
 log = logging.getLogger(__name__)
 
 U64 = npt.NDArray[np.uint64]
-F64 = npt.NDArray[np.float64]
 
-# Rows: smaller document, larger document, band and flags, similarity.
+# Rows of pairs: smaller document, larger document, band and flags, similarity.
 PAIR_WIDTH, KNOWN_WIDTH = 4, 3
-KNOWN_ONLY = np.uint64(1 << 16)  # compared before, but not nominated now
-NO_BAND = np.uint64(1 << 17)  # not nominated, but compared as members of one cluster
+# Flag: compared before, but no candidate now.
+KNOWN_ONLY = np.uint64(1 << 16)
+# Flag: no candidate, but compared since both are members of one cluster.
+NO_BAND = np.uint64(1 << 17)
 PAIR_COLUMNS = ["part_a", "row_a", "part_b", "row_b", "similarity"]
 
 
 def send_known(
-    plan: ShufflePlan, mapper: int, storage: Storage, file: FileRecord, starts: Mapping[int, int]
+    plan: DedupPlan, mapper: int, storage: Storage, file: FileRecord, starts: Mapping[int, int]
 ) -> dict[str, Any]:
-    """Send the pairs that one file of an earlier data set holds to their ranges.
+    """Send the pairs of one file of an earlier data set to their pair ranges.
 
     Args:
-        plan: the join.
-        mapper: the file's number.
+        plan: the partitioning.
+        mapper: number of the file.
         storage: the earlier data set's folder.
-        file: the file. One that is not there or was changed holds nothing: all it could say can be
-            found out again.
-        starts: by number of a part there, the number of its first document here.
+        file: the file. If it is missing or was changed, its pairs are compared anew.
+        starts: for each part of the earlier data set that still exists, the number of its first
+            document in this run.
     """
-    exchange = plan.shuffle("known", plan.n_ranges, KNOWN_WIDTH)
+    shuffle = plan.shuffle("known", plan.n_pair_ranges, KNOWN_WIDTH)
     try:
         data = storage.read(file.name)
     except FileNotFoundError:
@@ -54,7 +55,7 @@ def send_known(
         log.warning(
             "%s/%s: missing or changed; its pairs are compared anew", storage.url, file.name
         )
-        exchange.write_rows(mapper, np.zeros(0, np.int64), np.zeros((0, KNOWN_WIDTH), np.uint64))
+        shuffle.write_rows(mapper, np.zeros(0, np.int64), np.zeros((0, KNOWN_WIDTH), np.uint64))
         return {"known": 0}
     table = pq.read_table(pa.BufferReader(data), columns=PAIR_COLUMNS)
     last = max(
@@ -67,20 +68,27 @@ def send_known(
     for side in "ab":
         start = start_of[table[f"part_{side}"].to_numpy()]
         ends.append(np.where(start < 0, -1, start + table[f"row_{side}"].to_numpy()))
-    here = (ends[0] >= 0) & (ends[1] >= 0)
-    low, high = np.minimum(*ends)[here], np.maximum(*ends)[here]
-    similarity = floats_to_words(table["similarity"].to_numpy()[here])
+    existing = (ends[0] >= 0) & (ends[1] >= 0)
+    low, high = np.minimum(*ends)[existing], np.maximum(*ends)[existing]
+    similarity = floats_to_words(table["similarity"].to_numpy()[existing])
     rows = np.column_stack([low.astype(np.uint64), high.astype(np.uint64), similarity])
-    exchange.write_rows(mapper, plan.range_index(rows[:, 0]), rows)
+    shuffle.write_rows(mapper, plan.pair_range_of(rows[:, 0]), rows)
     return {"known": len(rows)}
 
 
 def merge_pairs(
-    plan: ShufflePlan, partition: int, n_files: int, *, oversized: bool
+    plan: DedupPlan, partition: int, n_files: int, mappers: Sequence[int]
 ) -> dict[str, Any]:
-    """The pairs of a range, nominated or known, with the similarity where it is known."""
-    pairs = receive_pairs(plan, partition, oversized=oversized)
-    known = plan.shuffle("known", plan.n_ranges, KNOWN_WIDTH).read_partition(
+    """Save the candidate and known pairs of a range, with the similarity where it is known.
+
+    Args:
+        plan: the partitioning.
+        partition: the pair range.
+        n_files: number of files of known pairs.
+        mappers: mappers of candidate pairs (`tasks.dedup.candidates.lsh.pair_mappers`).
+    """
+    pairs = receive_pairs(plan, partition, mappers)
+    known = plan.shuffle("known", plan.n_pair_ranges, KNOWN_WIDTH).read_partition(
         partition, range(n_files)
     )
     rows = np.empty((len(pairs) + len(known), PAIR_WIDTH), np.uint64)
@@ -96,15 +104,15 @@ def merge_pairs(
 
 
 def _merge_known(rows: U64) -> U64:
-    """One row per pair: the nomination, with the similarity of the known pair beside it."""
-    rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]  # nominations first
+    """Merge rows of the same pair: the candidate's band with the known similarity."""
+    rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]  # candidates come first
     same = (rows[1:, :2] == rows[:-1, :2]).all(axis=1)
     head = np.append(same, False)
     rows[head, 3] = rows[1:][same][:, 3] if same.any() else rows[head, 3]
     return rows[~np.insert(same, 0, False)] if len(rows) else rows
 
 
-def load_pairs(plan: ShufflePlan, partition: int, *, include_known: bool = False) -> U64:
-    """What `merge_pairs` found for a range; unless ``include_known``, only what is nominated."""
+def load_pairs(plan: DedupPlan, partition: int, *, include_known: bool = False) -> U64:
+    """Load what `merge_pairs` saved for a range; only candidates unless ``include_known``."""
     rows = plan.load(f"candidates/{partition}", PAIR_WIDTH)
     return rows if include_known else rows[(rows[:, 2] & KNOWN_ONLY) == 0]

@@ -1,4 +1,4 @@
-"""The S-curve: how likely a pair is nominated, and the bands that reach a wanted recall.
+"""The S-curve: the probability that a pair becomes a candidate, and bands for a target recall.
 
 Two documents of Jaccard similarity s share at least one of b bands of r rows with probability
 ``1 - (1 - s**r)**b`` (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, section 3.4).
@@ -6,50 +6,53 @@ Two documents of Jaccard similarity s share at least one of b bands of r rows wi
 
 import numpy as np
 
-INTEGRAL_POINTS = 200  # points of the numerical integral
-MAX_BANDS = 256  # a nominated pair carries the number of its band in eight bits
+# Points of the numerical integral.
+INTEGRAL_POINTS = 200
+# A candidate pair carries the number of its band in eight bits.
+MAX_BANDS = 256
 CURVE_SIMILARITIES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 def candidate_probability(similarity: float, bands: int, rows: int) -> float:
-    """How likely a pair of this similarity is nominated: a point of the S-curve."""
+    """Return the probability that a pair of this similarity becomes a candidate."""
     return float(1 - (1 - similarity**rows) ** bands)
 
 
 def false_positive_area(threshold: float, bands: int, rows: int) -> float:
-    """The area under the S-curve left of the threshold: pairs compared in vain, if evenly spread.
+    """Return the area under the S-curve left of the threshold.
 
-    The same measure as the false-positive weight of datasketch's parameter search.
+    It is proportional to the candidates below the threshold if similarities are evenly spread: the
+    same measure as the false-positive weight of datasketch's parameter search.
     """
     middles = (np.arange(INTEGRAL_POINTS) + 0.5) * threshold / INTEGRAL_POINTS
     return float(np.mean(1 - (1 - middles**rows) ** bands) * threshold)
 
 
 def choose_banding(threshold: float, recall: float, max_permutations: int) -> tuple[int, int]:
-    """The bands and rows that nominate a pair at ``threshold`` with at least this probability.
+    """Choose bands and rows that make a pair at ``threshold`` a candidate with this probability.
 
-    Of all that fit into ``max_permutations`` values and `MAX_BANDS`, those that waste the fewest
-    comparisons; of equals, those with the fewest values.
+    Of all choices within ``max_permutations`` and `MAX_BANDS`, return the one with the smallest
+    `false_positive_area`, then with the fewest permutations.
 
     Raises:
-        ValueError: if none fit.
+        ValueError: if there is none.
     """
-    fit = [
+    choices = [
         (false_positive_area(threshold, bands, rows), bands * rows, bands, rows)
         for rows in range(1, max_permutations + 1)
         for bands in range(1, min(max_permutations // rows, MAX_BANDS) + 1)
         if candidate_probability(threshold, bands, rows) >= recall
     ]
-    if not fit:
+    if not choices:
         raise ValueError(
-            f"no bands of at most {max_permutations} hash values, and at most {MAX_BANDS} bands, nominate "
-            f"pairs of similarity {threshold} with probability {recall}; allow more permutations or ask "
-            f"for a lower target_recall"
+            f"no choice of at most {max_permutations} permutations and {MAX_BANDS} bands makes pairs "
+            f"of similarity {threshold} candidates with probability {recall}; allow more "
+            f"permutations or a lower target_recall"
         )
-    _, _, bands, rows = min(fit)
+    _, _, bands, rows = min(choices)
     return bands, rows
 
 
 def s_curve(bands: int, rows: int) -> dict[str, float]:
-    """The S-curve at similarities from 0.5 to 0.95, rounded to four places."""
+    """Return the S-curve at similarities from 0.5 to 0.95, rounded to four places."""
     return {str(s): round(candidate_probability(s, bands, rows), 4) for s in CURVE_SIMILARITIES}

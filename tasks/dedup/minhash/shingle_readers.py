@@ -1,4 +1,4 @@
-"""The shingles of documents of several languages, each read as its language asks for."""
+"""Shingles of documents in several languages, each read with the settings of its language."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from tasks.dedup.minhash.sketch import U64, ShingleReader, Sketches
 
 
 class ShingleReaders:
-    """A reader per way of shingling, made when it is first needed."""
+    """One `ShingleReader` per shingling, created when it is first needed."""
 
     def __init__(self, config: DedupConfig) -> None:
-        """Nothing is read yet."""
+        """Take the recipe's section."""
         self._config = config
         self._readers: dict[ShinglingConfig, ShingleReader] = {}
 
@@ -25,18 +25,18 @@ class ShingleReaders:
 
         Args:
             texts: a column of n.
-            languages: of each; ``None`` if no setting depends on them.
+            languages: the language of each; ``None`` if no setting depends on it.
         """
         config = self._config
-        ways = self._rows_by_shingling(len(texts), languages)
-        if len(ways) == 1:
-            (way,) = ways
-            return self._get_reader(way).sketch(texts, config.seed, config.num_permutations)
+        rows_by_shingling = self._rows_by_shingling(len(texts), languages)
+        if len(rows_by_shingling) == 1:
+            (shingling,) = rows_by_shingling
+            return self._get_reader(shingling).sketch(texts, config.seed, config.num_permutations)
         signatures = np.zeros((len(texts), config.num_permutations), np.uint32)
         digests = [b""] * len(texts)
         shingles = np.zeros(len(texts), np.int64)
-        for way, rows in ways.items():
-            part = self._get_reader(way).sketch(
+        for shingling, rows in rows_by_shingling.items():
+            part = self._get_reader(shingling).sketch(
                 texts.take(rows), config.seed, config.num_permutations
             )
             signatures[rows], shingles[rows] = part.signatures, part.shingle_counts
@@ -47,24 +47,24 @@ class ShingleReaders:
     def shingle_sets(
         self, texts: pa.ChunkedArray, rows: Sequence[int], languages: Sequence[str | None] | None
     ) -> dict[int, U64]:
-        """The set of shingle hashes of some rows: sorted, distinct, uint64."""
-        out: dict[int, U64] = {}
-        for way, places in self._rows_by_shingling(
+        """Return the set of shingle hashes of some rows: sorted, distinct, uint64."""
+        sets: dict[int, U64] = {}
+        for shingling, indices in self._rows_by_shingling(
             len(rows), None if languages is None else [languages[row] for row in rows]
         ).items():
-            out |= self._get_reader(way).shingle_sets(texts, [rows[place] for place in places])
-        return out
+            sets |= self._get_reader(shingling).shingle_sets(texts, [rows[i] for i in indices])
+        return sets
 
     def _rows_by_shingling(
         self, n: int, languages: Sequence[str | None] | None
     ) -> dict[ShinglingConfig, list[int]]:
-        """The rows to be read in each way."""
+        """Return the rows to be read with each shingling."""
         if languages is None or not self._config.languages:
             return {self._config.shingling(None): list(range(n))}
-        ways: dict[ShinglingConfig, list[int]] = {}
+        rows: dict[ShinglingConfig, list[int]] = {}
         for row, language in enumerate(languages):
-            ways.setdefault(self._config.shingling(language), []).append(row)
-        return ways or {self._config.shingling(None): []}
+            rows.setdefault(self._config.shingling(language), []).append(row)
+        return rows or {self._config.shingling(None): []}
 
     def _get_reader(self, shingling: ShinglingConfig) -> ShingleReader:
         if shingling not in self._readers:
@@ -73,19 +73,19 @@ class ShingleReaders:
 
 
 def load_languages(documents: PartRef, annotations: PartRef | None) -> list[str | None] | None:
-    """The language of each document of a part; ``None`` for one that annotation failed on.
+    """Return the language of each document of a part; ``None`` if its annotation failed.
 
     Args:
         documents: the part.
-        annotations: its annotations, or nothing: then the result is nothing.
+        annotations: its annotations; ``None`` gives ``None``.
     """
     if annotations is None:
         return None
-    found: list[str | None] = annotations.table(["language"])["language"].to_pylist()
+    labels: list[str | None] = annotations.table(["language"])["language"].to_pylist()
     if annotations.num_rows == documents.num_rows:
-        return found
+        return labels
     out: list[str | None] = [None] * documents.num_rows
     kept = np.flatnonzero(pc.equal(annotations.verdicts()["verdict"], KEPT).to_numpy())
-    for row, language in zip(kept.tolist(), found, strict=True):
+    for row, language in zip(kept.tolist(), labels, strict=True):
         out[row] = language
     return out

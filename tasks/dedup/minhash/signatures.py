@@ -1,8 +1,8 @@
-"""The sub-stage ``signatures``: what deduplication keeps of each document, part by part.
+"""The sub-stage `signatures`: one row per document, part by part.
 
-A row holds the digest of the normalised text, the number of shingles, the band keys and four bits
-of each hash value: 192 bytes with the default 14 bands of 8, besides the id. It depends on the
-document alone, so parts that come in later cost themselves only.
+A row holds the digest of the normalized text, the number of shingles, the band keys and four bits
+of each hash value: 192 bytes with the default 14 bands of 8 rows, besides the id. It depends on the
+document alone, so a new part does not change the signatures of other parts.
 """
 
 from collections.abc import Iterator
@@ -34,12 +34,12 @@ STAGE = Stage(
 
 
 def band_column(band: int) -> str:
-    """The column of a band's keys."""
+    """Return the name of the column of a band's keys."""
     return f"band_{band:03d}"
 
 
 def band_keys(signatures: U32, bands: int) -> U64:
-    """One 8-byte key per band: XXH64 of the band's values (little-endian), seeded with its number.
+    """Hash each band to an 8-byte key: XXH64 of its values (little-endian), seeded with its number.
 
     Args:
         signatures: uint32[n, bands * rows].
@@ -66,13 +66,13 @@ def _hash_bands(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U
 def build_signatures(
     ctx: Context, config: DedupConfig, documents: Dataset, annotations: Dataset | None = None
 ) -> Dataset:
-    """The signatures of a data set of documents: a part per part, row-aligned, in its order.
+    """Build the signatures of a data set of documents: parts and rows are aligned with it.
 
     Args:
         ctx: the run.
         config: the recipe's section.
         documents: the texts.
-        annotations: their annotations, if shingles differ by language.
+        annotations: their annotations; used if shingles differ by language.
     """
     bands, rows = config.banding
     settings: dict[str, object] = {
@@ -83,21 +83,21 @@ def build_signatures(
         "seed": config.seed,
         "keep_signatures": config.keep_signatures,
     }
-    said: list[PartRef | None] = [None] * len(documents.parts)
+    part_annotations: list[PartRef | None] = [None] * len(documents.parts)
     if annotations is not None and config.languages:
         settings["languages"] = {k: way.to_json() for k, way in sorted(config.languages.items())}
-        said = list(annotations.parts)
+        part_annotations = list(annotations.parts)
     inputs = (
         (documents,) if annotations is None or not config.languages else (documents, annotations)
     )
     spec = DatasetSpec(STAGE, documents.source, {**settings, "unicode": UNICODE_VERSION}, inputs)
     units = [
         WorkUnit(
-            json_sha256(part.content if noted is None else [part.content, noted.content]),
-            (part, config, noted),
+            json_sha256(part.content if columns is None else [part.content, columns.content]),
+            (part, config, columns),
             expected_rows=part.num_rows,
         )
-        for part, noted in zip(documents.parts, said, strict=True)
+        for part, columns in zip(documents.parts, part_annotations, strict=True)
     ]
     return build_dataset(ctx, spec, units, compute_signatures)
 
@@ -105,14 +105,14 @@ def build_signatures(
 def compute_signatures(
     part: PartRef, config: DedupConfig, annotations: PartRef | None = None
 ) -> Iterator[PartResult]:
-    """Sketch the documents of one part."""
+    """Compute the signatures of one part."""
     table = part.table(["id", "url", "text"])
     sketches = ShingleReaders(config).sketch(table["text"], load_languages(part, annotations))
     ids = table["id"].to_pylist()
-    kept = signature_table(
+    rows = signature_table(
         ids, sketches.digests, sketches.shingle_counts, sketches.signatures, config
     )
-    yield PartResult(kept, ledger_table(STAGE.name, ids, urls=table["url"].to_pylist()))
+    yield PartResult(rows, ledger_table(STAGE.name, ids, urls=table["url"].to_pylist()))
 
 
 def signature_table(
@@ -122,22 +122,22 @@ def signature_table(
     signatures: U32,
     config: DedupConfig,
 ) -> pa.Table:
-    """The rows of a part, of documents whose sketches are known."""
+    """Return the rows of the data set for documents whose sketches are known."""
     bands, _ = config.banding
     keys = band_keys(signatures, bands)
     packed = pack(signatures)
-    kept = {
+    columns = {
         "id": pa.array(ids, pa.string()),
         "exact": pa.array(digests, pa.binary(DIGEST_BYTES)),
         "shingles": pa.array(shingle_counts, pa.int64()),
     }
     for band in range(bands):
-        kept[band_column(band)] = pa.array(keys[:, band], pa.uint64())
-    kept["sketch"] = pa.FixedSizeBinaryArray.from_buffers(
+        columns[band_column(band)] = pa.array(keys[:, band], pa.uint64())
+    columns["sketch"] = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed)]
     )
     if config.keep_signatures:
         width = signatures.shape[1]
         values = pa.array(np.ascontiguousarray(signatures).reshape(-1), pa.uint32())
-        kept["signature"] = pa.FixedSizeListArray.from_arrays(values, width)
-    return pa.table(kept)
+        columns["signature"] = pa.FixedSizeListArray.from_arrays(values, width)
+    return pa.table(columns)

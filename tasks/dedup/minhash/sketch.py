@@ -1,9 +1,9 @@
 """One compiled pass from Arrow's UTF-8 buffers to digests, signatures and shingle sets.
 
-Texts pass through small buffers a piece at a time, so memory does not depend on their length.
+Texts are read in chunks through small buffers, so memory does not depend on their length.
 
-A shingle's hash is ``xxh64(shingle)``; its low 32 bits enter the signature, all 64 the exact
-comparison. Signatures follow datasketch's scheme ``affine32``, so this gives the same values::
+A shingle's hash is ``xxh64(shingle)``. The signature uses its low 32 bits, the exact comparison all
+64. Signatures follow datasketch's scheme ``affine32``, so this gives the same values::
 
     m = datasketch.MinHash(num_perm=112, seed=seed, scheme="affine32",
                            hashfunc=lambda b: xxhash.xxh64_intdigest(b) & 0xFFFFFFFF)
@@ -32,9 +32,12 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-CHUNK_BYTES = 1 << 15  # bytes of text per piece: its buffers stay in the second-level cache
-CHUNK_SLACK = 8 * MAX_WORD_CHARS  # a piece ends with the word it is in
-DIGEST_BYTES = 16  # bytes of BLAKE2b for the normalised text
+# Bytes of text per chunk: its buffers fit into the second-level cache.
+CHUNK_BYTES = 1 << 15
+# A chunk ends at the end of a word.
+CHUNK_SLACK = 8 * MAX_WORD_CHARS
+# Bytes of the BLAKE2b digest of the normalized text.
+DIGEST_BYTES = 16
 # Below U+0300 every text is in NFC; the first byte of U+0300 in UTF-8 is 0xCC.
 FIRST_UNSTABLE = 0xCC
 _HIGH, _ONES = np.uint64(0x8080808080808080), np.uint64(0x0101010101010101)
@@ -42,13 +45,14 @@ _HIGH, _ONES = np.uint64(0x8080808080808080), np.uint64(0x0101010101010101)
 
 @dataclass(frozen=True)
 class Sketches:
-    """What deduplication knows of n documents.
+    """The sketches of n documents.
 
     Attributes:
-        signatures: uint32[n, bands * rows], datasketch's ``hashvalues``; all ones when a text has
-            no shingle.
-        digests: n BLAKE2b-128 digests of the normalised text (`tasks.dedup.minhash.shingles.normalize`).
-        shingle_counts: int64[n], shingles counted with repeats.
+        signatures: uint32[n, bands * rows], datasketch's ``hashvalues``; all bits are set if a text
+            has no shingle.
+        digests: n BLAKE2b-128 digests of the normalized texts
+            (`tasks.dedup.minhash.shingles.normalize`).
+        shingle_counts: int64[n], shingles with repeats.
     """
 
     signatures: U32
@@ -57,7 +61,7 @@ class Sketches:
 
 
 def affine_permutations(num_permutations: int, seed: int) -> tuple[U32, U32]:
-    """The factors and offsets of datasketch's ``affine32`` scheme, each uint32[count]."""
+    """Return the factors and offsets of datasketch's ``affine32`` scheme: uint32[k] each."""
     generator = np.random.RandomState(seed)
     factors = generator.randint(0, 1 << 31, num_permutations, dtype=np.uint32)
     offsets = generator.randint(0, 1 << 32, num_permutations, dtype=np.uint32)
@@ -87,12 +91,13 @@ def _encode_utf8(point: int, out: U8, n: int) -> int:
 
 @jit
 def ascii_word(eight: np.uint64) -> tuple[int, np.uint64]:
-    """How many of eight bytes, from the first, are letters, digits or ``_`` of ASCII.
+    """Count how many of eight bytes, from the first, are ASCII letters, digits or ``_``.
 
-    Every byte is looked at in the same instructions: a sum whose high bit says "not less than".
+    All bytes are tested by the same instructions: a sum sets the high bit of each byte that is not
+    less than a bound.
 
     Returns:
-        That number, and the bytes in lower case.
+        The count, and the bytes in lower case.
     """
     low = eight & np.uint64(0x7F7F7F7F7F7F7F7F)
     ascii_ = ~eight & _HIGH
@@ -122,37 +127,37 @@ def _read_chunk(
     state: I64,
     by_character: int,
 ) -> int:
-    """Read one piece of a text from byte ``i``; gives the byte at which the next piece starts.
+    """Read one chunk of a text from byte ``i``; return the byte at which the next chunk starts.
 
-    ``plain`` receives the normalised text. ``words`` receives the words, one space after each, with
-    the start of word k (and of the word that would follow the last) in ``starts``; if ``by_character`` is 1,
-    it receives the characters of the normalised text instead, each a unit of its own.
-    ``state`` is [words in the buffer, bytes written to ``plain``, whether ``plain`` has text before,
-    whether white space is pending].
+    ``plain`` receives the normalized text. ``words`` receives the words, one space after each, with
+    the start of word k (and of the word that would follow the last) in ``starts``. If
+    ``by_character`` is 1, ``words`` receives the characters of the normalized text instead, each as
+    a unit. ``state`` is [words in the buffer, bytes written to ``plain``, whether an earlier chunk
+    wrote to ``plain``, whether white space is pending].
     """
     n = state[0]
-    at = starts[n]
+    word_end = starts[n]
     written = 0
-    begun = state[2] != 0
+    started = state[2] != 0
     space = state[3] != 0
     length = 0  # characters of the word being read
     limit = i + CHUNK_BYTES
     while i < end:
         if by_character == 0 and i + 8 <= end and length + 8 <= MAX_WORD_CHARS:
-            found, folded = ascii_word(load_u64(data, np.uint64(i)))
-            if found:
-                if space and begun:
+            ascii_bytes, folded = ascii_word(load_u64(data, np.uint64(i)))
+            if ascii_bytes:
+                if space and started:
                     plain[np.uint64(written)] = 0x20
                     written += 1
                 space = False
-                begun = True
+                started = True
                 store_u64(plain, np.uint64(written), folded)
-                store_u64(words, np.uint64(at), folded)
-                written += found
-                at += found
-                length += found
-                i += found
-                if found == 8 or i >= end:
+                store_u64(words, np.uint64(word_end), folded)
+                written += ascii_bytes
+                word_end += ascii_bytes
+                length += ascii_bytes
+                i += ascii_bytes
+                if ascii_bytes == 8 or i >= end:
                     continue
         byte = data[np.uint64(i)]
         if byte < 0x80:
@@ -166,10 +171,10 @@ def _read_chunk(
                 break
         elif not kind & WORD or kind & CJK or length == MAX_WORD_CHARS:
             if length:
-                words[np.uint64(at)] = 0x20
-                at += 1
+                words[np.uint64(word_end)] = 0x20
+                word_end += 1
                 n += 1
-                starts[n] = at
+                starts[n] = word_end
                 length = 0
             if i >= limit:
                 break
@@ -180,43 +185,43 @@ def _read_chunk(
                 i += 1
             continue
         if space:
-            if begun:
+            if started:
                 plain[np.uint64(written)] = 0x20
                 written += 1
                 if by_character != 0:
-                    words[np.uint64(at)] = 0x20
-                    at += 1
+                    words[np.uint64(word_end)] = 0x20
+                    word_end += 1
                     n += 1
-                    starts[n] = at
+                    starts[n] = word_end
             space = False
-        begun = True
+        started = True
         small = int(np.int64(lower[np.uint64(point)]))
         if by_character != 0:
-            at = _encode_utf8(small, words, at)
+            word_end = _encode_utf8(small, words, word_end)
             n += 1
-            starts[n] = at
+            starts[n] = word_end
             written = _encode_utf8(small, plain, written)
         elif small < 0x80:
             plain[np.uint64(written)] = small
             written += 1
             if kind & WORD:
-                words[np.uint64(at)] = small
-                at += 1
+                words[np.uint64(word_end)] = small
+                word_end += 1
                 length += 1
         else:
             written = _encode_utf8(small, plain, written)
             if kind & WORD:
-                at = _encode_utf8(small, words, at)
+                word_end = _encode_utf8(small, words, word_end)
                 length += 1
                 if kind & CJK:
                     length = MAX_WORD_CHARS
     if i >= end and length:
-        words[np.uint64(at)] = 0x20
+        words[np.uint64(word_end)] = 0x20
         n += 1
-        starts[n] = at + 1
+        starts[n] = word_end + 1
     state[0] = n
     state[1] = written
-    state[2] = 1 if begun else 0
+    state[2] = 1 if started else 0
     state[3] = 1 if space else 0
     return i
 
@@ -225,7 +230,7 @@ def _read_chunk(
 def _hash_shingles(words: U8, starts: I64, state: I64, n: int, gap: int, hashes: U64) -> int:
     """Hash the shingles of n units that end in the buffer, then keep its last n - 1 units.
 
-    ``gap`` bytes lie between two units and belong to neither.
+    ``gap`` bytes separate two units. Return the number of shingles.
     """
     have = int(state[0])
     count = have - n + 1
@@ -254,40 +259,40 @@ def _update_minima(hashes: U64, count: int, mixed: U32, a: U32, b: U32, minima: 
         h = np.uint32(h ^ np.uint32(h >> np.uint32(13)))
         h = np.uint32(h * np.uint32(0xC2B2AE35))
         mixed[i] = np.uint32(h ^ np.uint32(h >> np.uint32(16)))
-    # Permutations outside, hashes inside: the running minimum stays in a register and the inner
-    # loop is a vector reduction. Without the casts Numba widens to 64 bits and the values differ.
+    # The outer loop is over permutations: the running minimum stays in a register and the inner loop
+    # is a vector reduction. Without the casts Numba widens to 64 bits and the values differ.
     for p in range(len(a)):
         factor = a[p]
         offset = b[p]
-        least = minima[p]
+        smallest = minima[p]
         for i in range(count):
             value = np.uint32(np.uint32(factor * mixed[i]) + offset)
-            least = min(least, value)
-        minima[p] = least
+            smallest = min(smallest, value)
+        minima[p] = smallest
 
 
 class ShingleReader:
-    """Passes over texts for their shingles, with the buffers one thread needs for them."""
+    """Read shingles of texts; holds the buffers that one thread needs."""
 
     def __init__(self, n: int, unit: str = "words") -> None:
-        """Make the buffers for shingles of ``n`` words, or of ``n`` characters."""
+        """Allocate the buffers for shingles of ``n`` words, or of ``n`` characters."""
         self.n = n
         self._by_character = int(unit == "characters")
         self._classes, self._lower = char_tables()
-        # Folding lengthens a character from two bytes to three at most, and a word takes one byte
-        # more than its text; the words carried from piece to piece come on top.
-        room = 2 * (CHUNK_BYTES + CHUNK_SLACK) + CHUNK_SLACK * n
-        self._plain = np.zeros(room, np.uint8)
-        self._words = np.zeros(room, np.uint8)
-        self._starts = np.zeros(room, np.int64)
-        self._hashes = np.zeros(room, np.uint64)
-        self._mixed = np.zeros(room, np.uint32)
+        # Folding lengthens a character from at most two bytes to three, and a word takes one byte
+        # more than its text; the words carried over from the previous chunk are added.
+        size = 2 * (CHUNK_BYTES + CHUNK_SLACK) + CHUNK_SLACK * n
+        self._plain = np.zeros(size, np.uint8)
+        self._words = np.zeros(size, np.uint8)
+        self._starts = np.zeros(size, np.int64)
+        self._hashes = np.zeros(size, np.uint64)
+        self._mixed = np.zeros(size, np.uint32)
         self._state = np.zeros(4, np.int64)
 
     def sketch(
         self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", seed: int, num_permutations: int
     ) -> Sketches:
-        """Sketch a column of n texts; a null counts as empty.
+        """Sketch a column of n texts; null counts as empty.
 
         Args:
             texts: ``string`` or ``large_string``.
@@ -303,27 +308,27 @@ class ShingleReader:
         plain = memoryview(self._plain)  # type: ignore[arg-type]  # numpy 2 on 3.11: arrays are buffers
         for row in range(n):
             digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-            for found in self._read_chunks(data, int(offsets[row]), int(offsets[row + 1])):
-                _update_minima(self._hashes, found, self._mixed, a, b, signatures[row])
+            for count in self._read_chunks(data, int(offsets[row]), int(offsets[row + 1])):
+                _update_minima(self._hashes, count, self._mixed, a, b, signatures[row])
                 digest.update(plain[: self._state[1]])
-                total[row] += found
+                total[row] += count
             digests.append(digest.digest())
         return Sketches(signatures, digests, total)
 
     def shingle_sets(
         self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", rows: Sequence[int]
     ) -> dict[int, U64]:
-        """The set of shingle hashes of some rows: sorted, distinct, uint64."""
+        """Return the set of shingle hashes of some rows: sorted, distinct, uint64."""
         offsets, data = utf8_buffers(texts)
         sets = {}
         for row in rows:
-            pieces = self._read_chunks(data, int(offsets[row]), int(offsets[row + 1]))
-            hashes = [self._hashes[:found].copy() for found in pieces]
+            counts = self._read_chunks(data, int(offsets[row]), int(offsets[row + 1]))
+            hashes = [self._hashes[:count].copy() for count in counts]
             sets[row] = _sorted_unique(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
         return sets
 
     def _read_chunks(self, data: U8, start: int, end: int) -> Iterator[int]:
-        """Read a text; after each piece its shingles' hashes and plain text lie in the buffers."""
+        """Yield the number of shingles of each chunk; hashes and plain text are in the buffers."""
         data, i, end = to_nfc(data, start, end)
         self._state[:] = 0
         self._starts[0] = 0
@@ -345,15 +350,15 @@ class ShingleReader:
 
 
 def _sorted_unique(hashes: U64) -> U64:
-    """Sorted and distinct; sorting numbers is vectorised, `numpy.unique` is a table of hashes."""
+    """Return sorted, distinct hashes. Faster than `numpy.unique`, which uses a hash table."""
     hashes = np.sort(hashes)
     return hashes[np.insert(hashes[1:] != hashes[:-1], 0, True)] if len(hashes) else hashes
 
 
 def to_nfc(data: U8, start: int, end: int) -> tuple[U8, int, int]:
-    """A text in Unicode NFC: as it is where it already is, else a normalised copy.
+    """Return a text in Unicode NFC: itself if it is in NFC, otherwise a normalized copy.
 
-    Looked at in pieces that end before an ASCII character, which nothing composes with.
+    It is checked in chunks that end before an ASCII character, since nothing composes with those.
     """
     if start == end or data[start:end].max() < FIRST_UNSTABLE:
         return data, start, end

@@ -33,9 +33,8 @@ def _merge(value: np.uint64, lane: np.uint64) -> np.uint64:
 
 @jit
 def load_u64(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
-    """Eight bytes from ``i`` on as a little-endian number."""
-    # Little-endian, spelt byte by byte: LLVM joins the eight loads into one. The unsigned index
-    # spares the test for a negative one.
+    """Load eight bytes from index ``i`` as a little-endian number."""
+    # LLVM merges the eight byte loads into one. An unsigned index needs no test for negative values.
     return (
         np.uint64(data[i])
         | np.uint64(data[i + np.uint64(1)]) << np.uint64(8)
@@ -50,7 +49,7 @@ def load_u64(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
 
 @jit
 def store_u64(data: npt.NDArray[np.uint8], i: np.uint64, value: np.uint64) -> None:
-    """The reverse of `load_u64`."""
+    """Store a number as eight little-endian bytes at index ``i``."""
     data[i] = np.uint8(value & np.uint64(0xFF))
     data[i + np.uint64(1)] = np.uint8((value >> np.uint64(8)) & np.uint64(0xFF))
     data[i + np.uint64(2)] = np.uint8((value >> np.uint64(16)) & np.uint64(0xFF))
@@ -73,7 +72,7 @@ def _load_u32(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
 
 @jit
 def xxh64(data: npt.NDArray[np.uint8], start: int, end: int, seed: np.uint64) -> np.uint64:
-    """XXH64 of ``data[start:end]``."""
+    """Return XXH64 of ``data[start:end]``."""
     i = np.uint64(start)
     stop = np.uint64(end)
     eight = np.uint64(8)
@@ -99,12 +98,11 @@ def xxh64_windows(
     gap: int,
     out: npt.NDArray[np.uint64],
 ) -> None:
-    """XXH64 with seed 0 of ``data[starts[k] : starts[k + n] - gap]`` for each of ``count`` windows.
+    """Compute XXH64 (seed 0) of ``data[starts[k] : starts[k + n] - gap]`` for ``count`` windows.
 
-    Windows are short and their lengths look random, so a branch on them is guessed wrong about as
-    often as right. What follows the stripes of 32 bytes therefore takes every step a rest of up to
-    31 bytes can need, and keeps a step's result by a mask. ``data`` has to go on for 31 bytes
-    behind the last window.
+    Windows are short and of irregular length, so branches on their length are often mispredicted.
+    After the stripes of 32 bytes, every step that up to 31 remaining bytes can need is executed, and
+    a mask selects whether its result is used. ``data`` must extend 31 bytes beyond the last window.
     """
     zero, one = np.uint64(0), np.uint64(1)
     for k in range(count):
@@ -131,7 +129,7 @@ def xxh64_windows(
 def _stripes(
     data: npt.NDArray[np.uint8], i: np.uint64, stop: np.uint64, seed: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
-    """The state after all whole stripes of 32 bytes, and where they end."""
+    """Return the state after all complete stripes of 32 bytes, and where they end."""
     length = stop - i
     if length < np.uint64(32):
         return seed + P5 + length, i

@@ -1,0 +1,104 @@
+"""Run the phases of a stage over the cluster, and resume where an interrupted run stopped.
+
+A phase is a list of tasks none of which waits for another. The result of each finished task is
+saved in the stage's work folder, so a later run of the same work runs only the tasks that are
+missing. Phases run one after the other; what they pass on lies in the work folder too
+(``infra.compute.shuffle``).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.compute.cluster import DaskCluster
+from infra.compute.progress import Progress, Reporter
+from infra.store.storage import Storage
+
+RESULTS_FOLDER = "done"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Tasks that may run in any order.
+
+    Attributes:
+        name: unique within the work folder; also shown as progress.
+        function: module-level; called as ``function(*payload)`` on a worker. Its result must
+            survive JSON: tuples come back as lists.
+        payloads: picklable arguments, one tuple per task.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    payloads: Sequence[tuple[Any, ...]]
+
+    @property
+    def folder(self) -> str:
+        """Where the results lie, below the work folder."""
+        return f"{RESULTS_FOLDER}/{self.name.replace(' ', '-')}"
+
+
+class PhaseRunner:
+    """Run phases on a cluster; tasks whose results are saved do not run again."""
+
+    def __init__(self, cluster: DaskCluster, reporter: Reporter, work: Storage, stage: str) -> None:
+        """Set up a runner.
+
+        Args:
+            cluster: where tasks run.
+            reporter: receives the progress of each phase.
+            work: the stage's work folder. It must be used for one piece of work only, and not
+                after a restart of the machine, since files are written without fsync.
+            stage: the stage's name, for progress.
+        """
+        self._cluster = cluster
+        self._reporter = reporter
+        self._work = work
+        self._stage = stage
+
+    def run(
+        self, name: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
+    ) -> list[Any]:
+        """Run one phase; return the results in the order of its payloads."""
+        return self.run_parallel(Phase(name, function, payloads))[0]
+
+    def run_parallel(self, *phases: Phase) -> list[list[Any]]:
+        """Run phases that do not depend on each other; return the results of each."""
+        results: list[list[Any]] = [[None] * len(phase.payloads) for phase in phases]
+        tasks, positions = [], []
+        for number, phase in enumerate(phases):
+            existing = set(self._work.list_files(phase.folder))
+            for index, payload in enumerate(phase.payloads):
+                file = f"{phase.folder}/{index:06d}.json"
+                if file in existing:
+                    results[number][index] = json.loads(self._work.read(file))
+                else:
+                    tasks.append((self._work, file, phase.function, payload))
+                    positions.append((number, index))
+        label = " and ".join(phase.name for phase in phases)
+        total = sum(len(phase.payloads) for phase in phases)
+        completed = total - len(tasks)
+        self._report(label, completed, total)
+        for position, result in self._cluster.map(_run_task, tasks):
+            number, index = positions[position]
+            results[number][index] = result
+            completed += 1
+            self._report(label, completed, total)
+        return results
+
+    def invalidate(self, name: str) -> None:
+        """Delete the saved results of a phase, so that all its tasks run again."""
+        self._work.subdir(*Phase(name, _run_task, ()).folder.split("/")).remove_tree()
+
+    def _report(self, label: str, completed: int, total: int) -> None:
+        # The counts of a phase are no counts of the stage's parts: they go into the message.
+        message = f"{label}: {completed:,} of {total:,}"
+        self._reporter.update(Progress(self._stage, None, 0, 0, message))
+
+
+def _run_task(work: Storage, file: str, function: Callable[..., Any], payload: Any) -> Any:
+    """Run one task on a worker and save its result."""
+    data = json.dumps(function(*payload)).encode()
+    work.write(file, data, durable=False)
+    return json.loads(data)  # the same value as one that a later run reads

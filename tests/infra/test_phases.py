@@ -1,0 +1,69 @@
+"""Phases of tasks: order of results, progress, and what a resumed run does not run again."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.phases import Phase, PhaseRunner
+from infra.compute.progress import NullReporter, Progress
+from infra.store.storage import Storage
+
+
+class Recorder(NullReporter):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def update(self, progress: Progress) -> None:
+        self.messages.append(progress.message)
+
+
+def double(log: Path, number: int) -> tuple[int, int]:
+    """Fail on -1; write down every call."""
+    if number == -1:
+        raise RuntimeError("interrupted")
+    with log.open("a") as file:
+        file.write(f"{number}\n")
+    return (number, 2 * number)
+
+
+def runner(root: Path, reporter: NullReporter | None = None) -> PhaseRunner:
+    cluster = DaskCluster(ClusterConfig(workers=0))
+    return PhaseRunner(cluster, reporter or NullReporter(), Storage(str(root / "work")), "stage")
+
+
+def calls(root: Path) -> list[int]:
+    return [int(line) for line in (root / "log").read_text().split()]
+
+
+def test_results_come_in_the_order_of_the_payloads(tmp_path: Path) -> None:
+    recorder = Recorder()
+    log = tmp_path / "log"
+    found = runner(tmp_path, recorder).run_parallel(
+        Phase("one", double, [(log, 1), (log, 2)]), Phase("two", double, [(log, 3)])
+    )
+    assert found == [[[1, 2], [2, 4]], [[3, 6]]]
+    assert recorder.messages == [f"one and two: {done} of 3" for done in range(4)]
+
+
+def test_a_resumed_run_runs_only_the_missing_tasks(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first = runner(tmp_path)
+    first.run("one", double, [(log, 1)])
+    with pytest.raises(RuntimeError):
+        first.run("two", double, [(log, 2), (log, -1), (log, 3)])
+    second = runner(tmp_path)
+    assert second.run("one", double, [(log, 1)]) == [[1, 2]]
+    assert second.run("two", double, [(log, 2), (log, 4), (log, 3)]) == [[2, 4], [4, 8], [3, 6]]
+    assert calls(tmp_path) == [1, 2, 4, 3]
+
+
+def test_an_invalidated_phase_runs_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    both = runner(tmp_path)
+    for name in ("one", "two"):
+        both.run(name, double, [(log, 1)])
+    both.invalidate("one")
+    for name in ("one", "two"):
+        both.run(name, double, [(log, 1)])
+    assert calls(tmp_path) == [1, 1, 1]
