@@ -10,6 +10,7 @@ import glob
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from infra.errors import UserError
 
 _PRECONDITION_FAILED, _CONFLICT = 412, 409
 _MAX_ATTEMPTS = 5
+MIN_STAMP_AGE_NS = 2_000_000_000  # the coarsest clock of a file system in use (FAT): two seconds
 
 Names = list[str]
 
@@ -289,28 +291,49 @@ def _precondition_status(error: BaseException) -> int | None:
     return None
 
 
-def expand_globs(patterns: Sequence[str], options: Mapping[str, Any] | None = None) -> list[str]:
+def expand_globs(
+    patterns: Sequence[str], options: Mapping[str, Any] | None = None
+) -> dict[str, str | None]:
     """The files that a user's paths and globs name, each once, sorted by base name, then path.
+
+    Returns:
+        URL -> stamp. A file whose stamp is the same still has the same bytes. ``None``: the store has
+        no ETag for it, or it was changed so recently that its times could stay the same if it were
+        changed again.
 
     Raises:
         StorageError: if a pattern matches nothing, named.
     """
-    found: set[str] = set()
+    stamps: dict[str, str | None] = {}
     for pattern in patterns:
         if _is_remote(pattern):
             filesystem, path = _open_filesystem(pattern, options or {})
             protocol = pattern.split("://", 1)[0]
-            names = {f"{protocol}://{name}" for name in filesystem.glob(path)}
+            infos = filesystem.glob(path, detail=True)
+            names = {f"{protocol}://{name}": _remote_stamp(info) for name, info in infos.items()}
         else:
             names = {
-                name
+                name: _local_stamp(Path(name).stat())
                 for name in glob.glob(_absolute(pattern), recursive=True)  # noqa: PTH207 - absolute patterns
                 if Path(name).is_file()
             }
         if not names:
             raise StorageError(f"no file matches {pattern!r}")
-        found |= names
-    return sorted(found, key=lambda name: (PurePosixPath(name).name, name))
+        stamps |= names
+    return dict(sorted(stamps.items(), key=lambda item: (PurePosixPath(item[0]).name, item[0])))
+
+
+def _local_stamp(stat: os.stat_result) -> str | None:
+    # A tool may set the time of modification back; the time of the inode's change it cannot set.
+    if time.time_ns() - stat.st_ctime_ns < MIN_STAMP_AGE_NS:
+        return None
+    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_ino}"
+
+
+def _remote_stamp(info: Mapping[str, Any]) -> str | None:
+    tag = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or "")
+    # A weak tag of an HTTP server stands for equivalent content, not for equal bytes.
+    return f"{info.get('size')}-{tag}" if tag and not tag.startswith("W/") else None
 
 
 @contextmanager

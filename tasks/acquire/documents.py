@@ -13,12 +13,11 @@ from typing import Any
 
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.stage import PartResult, WorkUnit
-from infra.errors import UserError
 from infra.store.storage import open_url
 from tasks.acquire import decompress, jsonl, parquet
 from tasks.acquire.config import DocumentsSource
 from tasks.acquire.document_builder import DocumentBuilder, iso_date
-from tasks.acquire.input_files import CHANGED_MESSAGE, InputFile, RangeSplitter, list_files
+from tasks.acquire.input_files import InputChangedError, InputFile, RangeSplitter, list_files
 
 MODULES = ("tasks.acquire.documents",)
 LIBRARIES = ("orjson", "pyarrow")
@@ -275,7 +274,7 @@ class _DocumentReader:
                 return
             row_groups = row_groups or range(opened.num_row_groups)
             if row_groups.stop > opened.num_row_groups:
-                raise UserError(CHANGED_MESSAGE.format(self._file.name))
+                raise InputChangedError(self._file.name)
             text_column = self._source.text_column
             for batch in parquet.read_row_groups(
                 opened, row_groups, text_column, self._extra_columns

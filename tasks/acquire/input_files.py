@@ -1,25 +1,38 @@
-"""The files a source names: found, told apart by content, and checked not to change meanwhile."""
+"""The files of a source: listed, identified by content, and checked not to change meanwhile."""
 
 import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import xxhash
 
+from infra.dataset.code_version import code_digest
+from infra.dataset.fingerprint import json_sha256
 from infra.errors import UserError
+from infra.store.cache_dir import cache_root, write_atomic
 from infra.store.storage import expand_globs, open_url
 
-BLOCK_BYTES = 1 << 20
-"""Bytes read from a file at once."""
+DIGEST_FOLDER = "inputs"  # of cached digests, below the cache root
+BLOCK_BYTES = 1 << 20  # bytes read from a file at a time
+DIGEST_THREADS = 8  # files read at a time for their digests: hashing and remote reads overlap
 
-DIGEST_THREADS = 8
-"""Files read at once for their digests: hashing and remote reads run beside each other."""
 
-CHANGED_MESSAGE = "{} was changed while it was being read; run again"
+class InputChangedError(UserError):
+    """A file that has other bytes than when its digest was made."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was changed while it was being read; run again")
+        self.name = name
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (self.name,)
 
 
 @dataclass(frozen=True)
@@ -27,13 +40,13 @@ class InputFile:
     """A file, or a range of it, as a worker gets it.
 
     Attributes:
-        url: where it is; enters nothing that is written.
-        name: its base name: what evidence and addresses say of where it is.
+        url: where it is; not part of anything that is written.
+        name: its base name, which evidence and addresses quote.
         digest: SHA-256 of the whole file.
         size: bytes of the whole file.
         start: the first byte of the range.
         end: the byte after its last.
-        checksum: xxh3 of the range's bytes, by which a worker sees that the file is still the same.
+        checksum: xxh3 of the range's bytes, with which a worker checks that they are the same.
         first_line: number of the range's first line, from 1.
         is_whole: whether the range is the file.
         options: arguments of the file system.
@@ -54,7 +67,7 @@ class InputFile:
         """The range's bytes, block by block.
 
         Raises:
-            UserError: after the last block, if they are not the bytes that were there at first.
+            InputChangedError: after the last block, if the bytes are not those of the digest.
         """
         hasher = xxhash.xxh3_128()
         with open_url(self.url, self.options) as stream:
@@ -66,7 +79,7 @@ class InputFile:
                 yield chunk
             grown = self.end == self.size and stream.read(1)
         if left or grown or hasher.hexdigest() != self.checksum:
-            raise UserError(CHANGED_MESSAGE.format(self.name))
+            raise InputChangedError(self.name)
 
     def read(self, max_bytes: int) -> bytes | None:
         """All bytes of the range; ``None`` if there are more than `max_bytes`. Raises as `chunks`."""
@@ -80,7 +93,7 @@ class InputFile:
 
 
 class RangeSplitter(Protocol):
-    """Sees the bytes of a file once, while its digest is made, and says where to cut it."""
+    """Reads the bytes of a file once, while its digest is made, and decides where to cut it."""
 
     def update(self, chunk: bytes) -> None:
         """Take the next block."""
@@ -89,66 +102,137 @@ class RangeSplitter(Protocol):
         """Ranges as (start, end, number of the first line, xxh3); empty: do not cut."""
 
 
+SplitterFactory = Callable[[str, bytes], RangeSplitter | None]
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What reading a whole file gave.
+
+    Attributes:
+        stamp: of the file when it was listed (``infra.store.storage.expand_globs``).
+        ranges: start, end, number of the first line and xxh3 of each range.
+    """
+
+    stamp: str | None
+    sha256: str
+    size: int
+    ranges: tuple[tuple[int, int, int, str], ...]
+
+
+class DigestCache:
+    """Digests of a source's files by URL, on this machine, valid while a file's stamp is the same."""
+
+    def __init__(self, paths: Sequence[str], make_splitter: SplitterFactory | None) -> None:
+        # The code decides where a file is cut.
+        modules = [__name__, *([make_splitter.__module__] if make_splitter else [])]
+        name = json_sha256([sorted(paths), code_digest(modules, ())])
+        self._path = cache_root() / DIGEST_FOLDER / f"{name[:32]}.json"
+
+    def load(self) -> dict[str, FileDigest]:
+        """The digests by URL; none if they cannot be read."""
+        try:
+            value = json.loads(self._path.read_bytes())
+            return {
+                url: FileDigest(stamp, sha256, size, tuple(tuple(item) for item in ranges))
+                for url, (stamp, sha256, size, ranges) in value.items()
+            }
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def save(self, digests: Mapping[str, FileDigest]) -> None:
+        """Replace the digests. A folder that cannot be written to costs time only."""
+        data = json.dumps({url: astuple(digest) for url, digest in digests.items()}).encode()
+        with suppress(OSError):
+            write_atomic(self._path, lambda out: out.write(data))
+
+
+def forget_digests() -> None:
+    """Remove all cached digests: a file has changed although its stamp has not."""
+    shutil.rmtree(cache_root() / DIGEST_FOLDER, ignore_errors=True)
+
+
 def list_files(
     paths: Sequence[str],
     options: Mapping[str, Any] | None = None,
-    make_splitter: Callable[[str, bytes], RangeSplitter | None] | None = None,
+    make_splitter: SplitterFactory | None = None,
 ) -> list[InputFile]:
-    """The files that paths and globs name, in an order that their folders have no part in.
+    """The files that paths and globs name, in an order that does not depend on their folders.
 
-    Every byte is read once: a file is known by its content, and nothing else enters a key.
+    A file is identified by its content. Its bytes are read for a digest once, and again only if its
+    size, times or ETag have changed since.
 
     Args:
         paths: paths, globs or URLs.
         options: arguments of the file system.
-        make_splitter: makes a watcher from a file's name and first bytes, or ``None`` to leave it whole.
+        make_splitter: makes a splitter from a file's name and first bytes, or ``None`` to leave the
+            file whole.
 
     Returns:
-        Files by name, then digest; a file that its watcher cuts as several in a row.
+        Files by name, then digest; a file that its splitter cuts as several in a row.
 
     Raises:
         UserError: if a pattern matches nothing or a file cannot be read.
     """
-    urls = expand_globs(paths, options)
+    stamps = expand_globs(paths, options)
+    cache = DigestCache(paths, make_splitter)
+    known = cache.load()
+
+    def read_file(url: str) -> FileDigest:
+        cached = known.get(url)
+        if cached is not None and cached.stamp is not None and cached.stamp == stamps[url]:
+            return cached
+        return _digest_file(url, stamps[url], options or {}, make_splitter)
+
     with ThreadPoolExecutor(DIGEST_THREADS) as pool:
-        found = list(pool.map(lambda url: _digest_file(url, options or {}, make_splitter), urls))
-    return [piece for pieces in sorted(found, key=_sort_key) for piece in pieces]
-
-
-def _sort_key(ranges: list[InputFile]) -> tuple[str, str]:
-    return ranges[0].name, ranges[0].digest
+        digests = dict(zip(stamps, pool.map(read_file, stamps), strict=True))
+    if digests != known:
+        cache.save(digests)
+    files = sorted(digests.items(), key=lambda item: (base_name(item[0]), item[1].sha256))
+    return [
+        InputFile(
+            url=url,
+            name=base_name(url),
+            digest=file.sha256,
+            size=file.size,
+            start=start,
+            end=end,
+            checksum=checksum,
+            first_line=line,
+            is_whole=len(file.ranges) == 1,
+            options=options or {},
+        )
+        for url, file in files
+        for start, end, line, checksum in file.ranges
+    ]
 
 
 def _digest_file(
     url: str,
+    stamp: str | None,
     options: Mapping[str, Any],
-    make_splitter: Callable[[str, bytes], RangeSplitter | None] | None,
-) -> list[InputFile]:
-    name = base_name(url)
+    make_splitter: SplitterFactory | None,
+) -> FileDigest:
     sha, check = hashlib.sha256(), xxhash.xxh3_128()
     size = 0
-    watcher: RangeSplitter | None = None
+    splitter: RangeSplitter | None = None
     try:
         with open_url(url, options) as stream:
             while chunk := stream.read(BLOCK_BYTES):
                 if size == 0 and make_splitter:
-                    watcher = make_splitter(name, chunk[:8])
+                    splitter = make_splitter(base_name(url), chunk[:8])
                 size += len(chunk)
                 sha.update(chunk)
                 check.update(chunk)
-                if watcher:
-                    watcher.update(chunk)
+                if splitter:
+                    splitter.update(chunk)
     except OSError as error:
         message = f"{url} cannot be read: {error.strerror or error}"
         raise UserError(message) from None
-    digest = sha.hexdigest()
-    ranges = watcher.ranges() if watcher else []
+    ranges = splitter.ranges() if splitter else []
     if len(ranges) < 2:
         ranges = [(0, size, 1, check.hexdigest())]
-    return [
-        InputFile(url, name, digest, size, start, end, range_check, line, len(ranges) == 1, options)
-        for start, end, line, range_check in ranges
-    ]
+    return FileDigest(stamp, sha.hexdigest(), size, tuple(ranges))
 
 
 def base_name(url: str) -> str:

@@ -9,6 +9,7 @@ from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dat
 from infra.removals.match import Removal
 from tasks.acquire.config import Source, WebSource
 from tasks.acquire.file_source import FileDatasetSpec, plan_files
+from tasks.acquire.input_files import InputChangedError, forget_digests
 
 WEB_STAGE = Stage(
     "acquire",
@@ -51,7 +52,11 @@ def build(
         if isinstance(spec, FileDatasetSpec) and spec.acquisition
         else plan_files(source)
     )
-    return build_dataset(ctx, spec, made.units, made.function)
+    try:
+        return build_dataset(ctx, spec, made.units, made.function)
+    except InputChangedError:
+        forget_digests()  # the file was changed without another size or time
+        raise
 
 
 def _crawl(

@@ -113,7 +113,7 @@ def test_globs_name_files_once_and_in_order(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     found = expand_globs([f"{tmp_path}/*/*.txt", f"{tmp_path}/a/*"])
     assert [Path(name).name for name in found] == ["one.md", "three.txt", "two.txt"]
-    with open_url(found[0]) as file:
+    with open_url(next(iter(found))) as file:
         assert file.read() == b"a/one.md"
     with pytest.raises(StorageError, match=r"nothing\.\*"):
         expand_globs([f"{tmp_path}/nothing.*"])
