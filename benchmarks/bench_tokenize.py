@@ -1,13 +1,13 @@
-"""Tokenizing: the whole stage (Parquet in, `.bin/.idx` out) beside `tokenizers` alone.
+"""Benchmark the tokenize stage (Parquet in, `.bin/.idx` out) against `tokenizers` alone.
 
-Over the same documents with the same vocabulary, in turns, on one core and then on all: the
-library's ``encode_batch`` on texts that already lie in memory, its ids left where they are; ours
-from committed Parquet parts to committed, checksummed shards with their table, in this process or
-on as many Dask workers as there are cores. All begin with nothing remembered of any word. Printed
-are medians and the ratio ours / theirs in tokens per second. Then the training of the vocabulary
-beside the library's, from texts to ``tokenizer.json``, whose bytes must be equal.
+Both encode the same documents with the same vocabulary, in alternation, on one core and then on all.
+The library runs ``encode_batch`` on texts in memory and keeps the ids in memory; the stage goes from
+committed Parquet parts to committed, checksummed shards with their table, in this process or on as
+many Dask workers as there are cores. Every repetition starts with an empty word cache. Prints medians
+and the ratio ours / theirs in tokens per second. Then compares the training of a vocabulary with the
+library's, from texts to ``tokenizer.json``, whose bytes must be equal.
 
-Text: Python sources of the installed packages, the one corpus that is everywhere.
+Text: Python sources of the installed packages, which every machine has.
 """
 
 import argparse
@@ -39,14 +39,14 @@ from tasks.tokenize.pretokenizer import PretokenizerRule, empty_bpe
 
 CORES = len(os.sched_getaffinity(0))
 SELECT = Stage("select", ())
-TARGET_SPEEDUP = 0.9  # of what encode_batch reaches on the same cores
+TARGET_SPEEDUP = 0.9  # relative to encode_batch on the same cores
 PART = 100  # documents
 VOCABULARY, EOS = 8192, "<|endoftext|>"
 
 
 def texts(megabytes: float) -> list[str]:
-    """Sources of installed packages, sorted by path, up to so many megabytes."""
-    found: list[str] = []
+    """Return sources of installed packages, sorted by path, up to this many megabytes."""
+    sources: list[str] = []
     left = megabytes * 1e6
     folders = sorted({Path(path) for path in sys.path if path.endswith("site-packages")})
     for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
@@ -54,18 +54,18 @@ def texts(megabytes: float) -> list[str]:
         if left <= 0:
             break
         if text:
-            found.append(text)
+            sources.append(text)
             left -= len(text.encode())
-    return found
+    return sources
 
 
-def keep(table: pa.Table) -> list[PartResult]:
-    """A part of the corpus as it is."""
+def keep_all(table: pa.Table) -> list[PartResult]:
+    """Commit a part unchanged."""
     return [PartResult(table, ledger_table("select", table["id"].to_pylist()))]
 
 
 def corpus(ctx: Context, documents: list[str]) -> Dataset:
-    """The documents as a committed corpus."""
+    """Commit the documents as a corpus."""
     units = []
     for at in range(0, len(documents), PART):
         some = documents[at : at + PART]
@@ -80,11 +80,11 @@ def corpus(ctx: Context, documents: list[str]) -> Dataset:
             }
         )
         units.append(WorkUnit(str(at), (table,), len(some)))
-    return build_dataset(ctx, DatasetSpec(SELECT, None, {}), units, keep)
+    return build_dataset(ctx, DatasetSpec(SELECT, None, {}), units, keep_all)
 
 
 def encode_all(encode: Callable[..., list[Encoding]], documents: list[str], threads: str) -> int:
-    """Encode all documents in one call; their tokens."""
+    """Encode all documents in one call; return the number of tokens."""
     os.environ["TOKENIZERS_PARALLELISM"] = threads
     tokens = sum(map(len, encode(documents, add_special_tokens=False)))
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -92,16 +92,16 @@ def encode_all(encode: Callable[..., list[Encoding]], documents: list[str], thre
 
 
 def stage(ctx: Context, config: TokenizeConfig, parts: Dataset) -> int:
-    """Run the stage; its tokens, ends of texts left out as the library has none."""
+    """Run the stage; return its tokens without end-of-text tokens, which the library does not add."""
     spec = tokenize.spec(ctx, config=config, corpus=parts)
     done = tokenize.build(ctx, spec, config=config, corpus=parts)
     return int(sum(done.stats["tokens"].values()) - sum(done.stats["documents"].values()))
 
 
 def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int) -> bool:
-    """The stage beside the library on so many workers (0: one core, this process).
+    """Compare the stage with the library on this many workers (0: one core, this process).
 
-    Prints; gives whether the target is met.
+    Prints the result and returns whether the target is met.
     """
     rates: dict[str, list[float]] = {"stage": [], "encode_batch": [], "encode_batch_fast": []}
     threads = "true" if workers else "false"
@@ -114,11 +114,11 @@ def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int)
         given.write_bytes(vocabulary)
         config = TokenizeConfig(tokenizer=str(given))
         warm = Context(Storage(f"{folder}/warm"), 1, cluster, NullReporter())
-        stage(warm, config, corpus(warm, documents[: 8 * PART]))  # workers and machine code
+        stage(warm, config, corpus(warm, documents[: 8 * PART]))  # starts workers, compiles kernels
         for repeat in range(repeats):
             ctx = Context(Storage(f"{folder}/{repeat}"), 1, cluster, NullReporter())
             parts = corpus(ctx, documents)
-            # A fresh tokenizer each time: its cache of words starts empty for all.
+            # A new tokenizer in each repetition, so that its word cache is empty.
             plain, fast = (Tokenizer.from_buffer(vocabulary) for _ in range(2))
             work: list[tuple[str, Callable[[], int]]] = [
                 ("stage", partial(stage, ctx, config, parts)),
@@ -128,15 +128,15 @@ def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int)
                     partial(encode_all, fast.encode_batch_fast, documents, threads),
                 ),
             ]
-            turn = repeat % len(work)  # each goes first, second and last in turn
+            turn = repeat % len(work)  # each runs first, second and last in turn
             for name, piece in work[turn:] + work[:turn]:
-                began = time.perf_counter()
+                start = time.perf_counter()
                 tokens = piece()
-                rates[name].append(tokens / (time.perf_counter() - began))
+                rates[name].append(tokens / (time.perf_counter() - start))
                 counts.add(tokens)
     assert len(counts) == 1, f"not the same tokens: {counts}"
     where = f"{workers} Dask workers, {CORES} threads" if workers else "one core"
-    print(f"\n{where}, {repeats} turns")
+    print(f"\n{where}, {repeats} repetitions")
     for name, values in rates.items():
         spread = f"{min(values) / 1e6:.2f} to {max(values) / 1e6:.2f}"
         print(f"{name:18} {statistics.median(values) / 1e6:.2f} Mtokens/s ({spread})")
@@ -153,7 +153,7 @@ def compare(documents: list[str], vocabulary: bytes, workers: int, repeats: int)
 
 
 def train_library_vocab(documents: list[str]) -> bytes:
-    """The vocabulary as the library's own trainer makes it."""
+    """Train the vocabulary with the library's trainer."""
     tokenizer = empty_bpe(PretokenizerRule())
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -167,7 +167,7 @@ def train_library_vocab(documents: list[str]) -> bytes:
 
 
 def main() -> None:
-    """Measure in turns and print; exit with 1 if a target is missed."""
+    """Run all comparisons and print them; exit with 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=float, default=16)
     parser.add_argument("--repeats", type=int, default=6)
@@ -175,14 +175,14 @@ def main() -> None:
     documents = texts(options.megabytes)
     size = sum(len(text.encode()) for text in documents) / 1e6
     print(f"{len(documents)} documents, {size:.1f} MB, vocabulary {VOCABULARY}")
-    train_bpe_from_texts(documents[:PART], vocab_size=400, special_tokens=[EOS])  # machine code
-    began = time.perf_counter()
+    train_bpe_from_texts(documents[:PART], vocab_size=400, special_tokens=[EOS])  # compiles kernels
+    start = time.perf_counter()
     vocabulary = train_bpe_from_texts(documents, vocab_size=VOCABULARY, special_tokens=[EOS])
     ours = time.perf_counter()
-    assert train_library_vocab(documents) == vocabulary, "another tokenizer.json than the library's"
+    assert train_library_vocab(documents) == vocabulary, "tokenizer.json differs from the library's"
     theirs = time.perf_counter()
     print(
-        f"\ntraining, one core: {ours - began:.2f} s, tokenizers {theirs - ours:.2f} s, same bytes"
+        f"\ntraining, one core: {ours - start:.2f} s, tokenizers {theirs - ours:.2f} s, same bytes"
     )
     met = [compare(documents, vocabulary, n, options.repeats) for n in (0, CORES)]
     sys.exit(not all(met))

@@ -1,7 +1,8 @@
-"""Letters, numbers and white space as `tokenizers` sees them: its own Unicode tables, asked for.
+"""Classes of code points (letter, number, white space) as `tokenizers` defines them.
 
-Its regular expressions follow the Unicode version they were built with, which need not be Python's.
-So every code point is put to the library once, and the answer is kept in the machine's cache.
+Its regular expressions use the Unicode version that they were built with, which may differ from
+Python's. Every code point is therefore classified by the library once, and the result is stored in
+the cache folder of this machine.
 """
 
 from functools import cache
@@ -20,7 +21,10 @@ CharClasses = npt.NDArray[np.uint8]
 
 @cache
 def char_classes() -> CharClasses:
-    """uint8[0x110000]: the class of each code point; ``NEWLINE`` is a carriage return or line feed."""
+    """Return the class of each code point: uint8[0x110000].
+
+    ``NEWLINE`` is a carriage return or a line feed.
+    """
     path = cache_root() / "classes" / f"tokenizers-{version('tokenizers')}.bin"
     try:
         data = path.read_bytes()
@@ -33,13 +37,13 @@ def char_classes() -> CharClasses:
 
 
 def build_char_classes() -> CharClasses:
-    """The classes, put together from the library's answers; takes seconds."""
+    """Classify every code point with the library; takes seconds."""
     points = [point for point in range(NUM_CODE_POINTS) if point not in SURROGATES]
     text = "".join(map(chr, points))
     result = np.full(NUM_CODE_POINTS, OTHER, np.uint8)
     for kind, pattern in ((LETTER, r"\p{L}+"), (NUMBER, r"\p{N}+"), (SPACE, r"\s+")):
-        cut = pre_tokenizers.Split(Regex(rf"[^{pattern[:-1]}]+"), behavior="removed")
-        for run, _ in cut.pre_tokenize_str(text):
+        split = pre_tokenizers.Split(Regex(rf"[^{pattern[:-1]}]+"), behavior="removed")
+        for run, _ in split.pre_tokenize_str(text):
             result[[ord(char) for char in run]] = kind
     result[[ord("\r"), ord("\n")]] = NEWLINE
     return result

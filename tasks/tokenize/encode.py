@@ -1,4 +1,4 @@
-"""Text to token ids with a given tokenizer, in bounded memory, and back."""
+"""Encode text with a given tokenizer in bounded memory, and decode it."""
 
 import json
 import re
@@ -16,31 +16,32 @@ from infra.dataset.fingerprint import bytes_sha256
 from infra.errors import UserError
 from infra.formats.arrow_text import Offsets, utf8_buffers
 from infra.formats.megatron import Tokens, token_dtype
+from tasks.tokenize.bpe import apply_normalizer
 from tasks.tokenize.pretokenizer import detect_pretokenizer
 from tasks.tokenize.word_cache_encoder import WordCacheEncoder
 
-# An encoding takes some hundred bytes per token while it is made, so a book is encoded in pieces.
-CHUNK_CHARACTERS = 1 << 19  # characters
+# `tokenizers` takes about a hundred bytes per token while it encodes, so a book is encoded in pieces.
+CHUNK_CHARACTERS = 1 << 19  # characters per piece
 BATCH_CHARACTERS = 1 << 20  # characters per call
 
-# Every style cuts here whatever lies around: a lone space between letters opens the next word.
+# Every pretokenizer splits here: a single space between letters begins the next word.
 _SAFE_SPLIT = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
 
 
 class InvalidTokenizerError(UserError):
-    """A tokenizer that cannot be used, with the reason."""
+    """A tokenizer cannot be used; the message says why."""
 
 
 def split_long_text(text: str, size: int = CHUNK_CHARACTERS) -> Iterator[str]:
-    """Pieces of a long text, cut where a byte-level BPE cuts anyway.
+    """Split a long text between words, so that the pieces encode to the tokens of the whole.
 
-    A text without such a place within ``size`` characters (one endless word) is cut there
-    all the same: its tokens may then differ from those of the whole, its bytes do not.
+    Where no word boundary is found within ``size`` characters (an unbroken run of letters), the text
+    is split anyway: its tokens may then differ from those of the whole, its bytes do not.
     """
     start = 0
     while len(text) - start > 2 * size:
-        seam = _SAFE_SPLIT.search(text, start + size, start + 2 * size)
-        end = seam.start() if seam else start + 2 * size
+        match = _SAFE_SPLIT.search(text, start + size, start + 2 * size)
+        end = match.start() if match else start + 2 * size
         yield text[start:end]
         start = end
     yield text[start:]
@@ -48,12 +49,12 @@ def split_long_text(text: str, size: int = CHUNK_CHARACTERS) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """The tokens of some texts.
+    """The tokens of a batch of texts.
 
     Attributes:
-        tokens: dtype[n] of all texts, one after the other, each closed by ``eos``.
-        lengths: int64[texts] tokens of each, 0 where it failed.
-        errors: what went wrong, by text.
+        tokens: dtype[n], the ids of all texts in order, each text followed by the end-of-text id.
+        lengths: int64[texts], tokens of each text, 0 where encoding failed.
+        errors: the exception of each text that could not be encoded, by row.
     """
 
     tokens: Tokens
@@ -62,13 +63,13 @@ class EncodedTexts:
 
 
 class Encoder:
-    """A tokenizer as documents need it.
+    """A tokenizer with an end-of-text token, for encoding documents.
 
     Attributes:
         digest: SHA-256 of its ``tokenizer.json``.
-        eos_id: id of the token that closes a document.
-        vocab_size: ids are below this.
-        dtype: type of the ids in shards.
+        eos_id: id of the token that ends a document.
+        vocab_size: largest id plus one.
+        dtype: integer type of the ids in shards.
         all_special_ids: ids of its added tokens.
     """
 
@@ -76,7 +77,7 @@ class Encoder:
         """Load a tokenizer.
 
         Raises:
-            BadTokenizer: if the bytes are no tokenizer, or it lacks ``end_of_text``.
+            InvalidTokenizerError: if the bytes are not a tokenizer, or it lacks ``end_of_text``.
         """
         try:
             # `tokenizers` raises bare Exception.
@@ -86,15 +87,15 @@ class Encoder:
         self._json = tokenizer_json
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        # A document that quotes "<|endoftext|>" must not end there.
+        # Text that reads "<|endoftext|>" is encoded as text and does not end the document.
         self._tokenizer.encode_special_tokens = True
         eos = self._tokenizer.token_to_id(end_of_text)
         added = self._tokenizer.get_added_tokens_decoder()
         if eos is None:
-            known = [str(token) for token in added.values()]
+            names = [str(token) for token in added.values()]
             raise InvalidTokenizerError(
                 f"the tokenizer has no token {end_of_text!r} (tokenize.end_of_text); "
-                f"its special tokens: {', '.join(known) or 'none'}"
+                f"its special tokens: {', '.join(names) or 'none'}"
             )
         self.digest = bytes_sha256(tokenizer_json)
         self.eos_id = int(eos)
@@ -104,12 +105,12 @@ class Encoder:
 
     @cached_property
     def byte_level(self) -> bool:
-        """Whether it works on bytes: exact for any text, and free of effects across words."""
+        """Whether the tokenizer works on bytes: it can encode any text, word by word."""
         return _contains_type(json.loads(self._json).get("pre_tokenizer"), "ByteLevel")
 
     @cached_property
     def word_cache(self) -> WordCacheEncoder | None:
-        """The fast way, if the tokenizer cuts text by a rule that is known here."""
+        """The fast encoder, or ``None`` if the tokenizer's pre-tokenization rule is not supported."""
         rule = detect_pretokenizer(self._json)
         return (
             WordCacheEncoder(self._json, rule, self.eos_id, self.dtype)
@@ -118,16 +119,14 @@ class Encoder:
         )
 
     def normalize(self, texts: "pa.Array[Any]") -> "pa.Array[Any]":
-        """The texts in the normal form that the tokenizer puts them in, if that is all it does."""
+        """Return the texts in the tokenizer's Unicode normal form; unchanged if its normalizer is not NFC."""
         normalizer = self._tokenizer.normalizer
         if json.loads(self._json)["normalizer"] != {"type": "NFC"} or normalizer is None:
             return texts
-        plain = texts.to_pylist()
-        done = [text if text.isascii() else normalizer.normalize_str(text) for text in plain]
-        return pa.array(done, pa.large_string())
+        return apply_normalizer(texts, normalizer)
 
     def encode_column(self, texts: "pa.Array[Any]") -> EncodedTexts:
-        """The ids of each text, ``eos_id`` last.
+        """Encode texts, each followed by ``eos_id``.
 
         Args:
             texts: ``large_string`` without nulls, as ``normalize`` returns them.
@@ -135,13 +134,13 @@ class Encoder:
         if self.word_cache is None:
             results = self.encode(texts.to_pylist())
         else:
-            tokens, lengths, odd = self.word_cache.encode(*utf8_buffers(texts))
-            if not len(odd):
+            tokens, lengths, failed = self.word_cache.encode(*utf8_buffers(texts))
+            if not len(failed):
                 return EncodedTexts(tokens, lengths)
-            # What is wrong with them is for `tokenizers` to say.
+            # Encode these texts again with `tokenizers` alone, for its error message.
             results = [*np.split(tokens, np.cumsum(lengths)[:-1])]
-            again = self.encode(texts.take(pa.array(odd)).to_pylist())
-            for row, ids in zip(odd.tolist(), again, strict=True):
+            again = self.encode(texts.take(pa.array(failed)).to_pylist())
+            for row, ids in zip(failed.tolist(), again, strict=True):
                 results[row] = ids
         errors = {row: ids for row, ids in enumerate(results) if isinstance(ids, Exception)}
         empty = np.zeros(0, self.dtype)
@@ -150,10 +149,10 @@ class Encoder:
         return EncodedTexts(np.concatenate([empty, *arrays]), lengths, errors)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens | Exception]:
-        """The same by `tokenizers` alone; or what went wrong with a text.
+        """Encode texts by `tokenizers` alone, or return the exception of a text.
 
         Returns:
-            For each text an array of ``dtype``, one longer than the text has tokens.
+            For each text an array of ``dtype`` that ends with ``eos_id``, or the exception.
         """
         results: list[Tokens | Exception] = []
         batch: list[str] = []
@@ -202,28 +201,28 @@ class Encoder:
         return ids
 
     def decode(self, ids: Tokens) -> str:
-        """The text of some tokens, a closing ``eos_id`` left out; broken characters become U+FFFD."""
-        plain = ids[:-1] if len(ids) and ids[-1] == self.eos_id else ids
-        return str(self._tokenizer.decode(plain.tolist(), skip_special_tokens=False))
+        """Decode tokens without their final ``eos_id``; incomplete characters become U+FFFD."""
+        content = ids[:-1] if len(ids) and ids[-1] == self.eos_id else ids
+        return str(self._tokenizer.decode(content.tolist(), skip_special_tokens=False))
 
     def roundtrips(
         self, texts: "pa.Array[Any]", encoded: EncodedTexts, rows: npt.NDArray[np.intp]
     ) -> list[bool]:
-        """Whether the tokens of some texts decode to these texts, character for character."""
+        """Return for each row whether its tokens decode to exactly its text."""
         starts = np.cumsum(encoded.lengths) - encoded.lengths
-        sure = np.zeros(len(rows), np.bool_)
+        exact = np.zeros(len(rows), np.bool_)
         if self.word_cache is not None:
-            sure = self.word_cache.roundtrips(*utf8_buffers(texts), encoded.tokens, starts, rows)
+            exact = self.word_cache.roundtrips(*utf8_buffers(texts), encoded.tokens, starts, rows)
         return [
-            bool(known)
+            bool(is_exact)
             or self.decode(encoded.tokens[starts[row] : starts[row] + encoded.lengths[row]])
             == texts[row].as_py()
-            for row, known in zip(rows.tolist(), sure, strict=True)
+            for row, is_exact in zip(rows.tolist(), exact, strict=True)
         ]
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
-        """The text of single tokens, or their name where they are no text."""
-        return [self.decode(np.array([one], self.dtype)) for one in ids]
+        """Return the text of each token, or its name if it is a special token."""
+        return [self.decode(np.array([token], self.dtype)) for token in ids]
 
 
 def _contains_type(node: Any, kind: str) -> bool:

@@ -1,8 +1,7 @@
-"""Which documents are held out, and which train the tokenizer: draws by content, not by position.
+"""Choose the held-out documents and the tokenizer's training sample, by content.
 
-A document's draws depend on the seed and on its text (or on its cluster of near-duplicates, so that
-relatives fall on the same side). Where it lies, when it arrived and what else is in the corpus do
-not matter.
+A document's draws depend on the seed and on its text only: not on its position, its time of arrival
+or the other documents of the corpus. Equal texts get equal draws.
 """
 
 from hashlib import blake2b
@@ -29,12 +28,12 @@ SCHEMA = pa.schema(
 
 
 def text_list(table: pa.Table) -> list[str]:
-    """The ``text`` column; a null is empty text."""
+    """Return the ``text`` column; null becomes empty text."""
     return [text or "" for text in table["text"].to_pylist()]
 
 
 def draw_documents(table: pa.Table, seed: int) -> pa.Table:
-    """A row of draws for each document (``SCHEMA``).
+    """Draw two numbers for each document; returns a table of ``SCHEMA``, row-aligned.
 
     Args:
         table: documents with ``id`` and ``text``.
@@ -48,23 +47,22 @@ def draw_documents(table: pa.Table, seed: int) -> pa.Table:
             "id": table["id"].cast(pa.string()),
             "content": content,
             "bytes": [len(data) for data in encoded],
-            "split_draw": [hash_to_unit(seed, VALIDATION, own) for own in content],
-            "sample_draw": [hash_to_unit(seed, "tokenizer", own) for own in content],
+            "split_draw": [hash_to_unit(seed, VALIDATION, digest) for digest in content],
+            "sample_draw": [hash_to_unit(seed, "tokenizer", digest) for digest in content],
         },
         schema=SCHEMA,
     )
 
 
 def holdout_threshold(draws: Draws, fraction: float) -> float:
-    """The draw below which a document is held out.
+    """Return the draw below which a document is held out.
 
-    It is ``fraction``, moved as little as needed for each split to hold a document. A corpus whose
-    documents all share one draw (one document, say) is training data; so is all of it if ``fraction``
-    is 0.
+    This is ``fraction``, moved as little as needed for each split to have a document. If all documents
+    have the same draw (for example a single document) or ``fraction`` is 0, none is held out.
 
     Args:
         draws: float64[documents], in [0, 1).
-        fraction: share of documents to hold out.
+        fraction: fraction of documents to hold out.
     """
     if fraction == 0 or len(draws) == 0 or draws.min() == draws.max():
         return 0.0
@@ -73,27 +71,27 @@ def holdout_threshold(draws: Draws, fraction: float) -> float:
 
 
 def assign_splits(draws: Draws, threshold: float) -> list[str]:
-    """The split of each document, given what ``holdout_threshold`` returned."""
+    """Return the split of each document for the threshold of ``holdout_threshold``."""
     return [VALIDATION if held else TRAIN for held in (draws < threshold).tolist()]
 
 
 def training_bytes(
     split_draws: Draws, sample_draws: Draws, sizes: Sizes, threshold: float, max_bytes: int | None
 ) -> Sizes:
-    """How much of each document's text, from its beginning, trains the tokenizer.
+    """Return how many leading bytes of each document the tokenizer is trained on.
 
-    Training documents are taken by ascending draw until ``max_bytes`` bytes are reached; the last one
-    is cut to what is left. Equal texts count once each time they occur.
+    Documents of the training split are taken in ascending order of their second draw until
+    ``max_bytes`` is reached; the last one is truncated. Equal texts count each time they occur.
 
     Args:
         split_draws: float64[n], see ``holdout_threshold``.
-        sample_draws: float64[n] the second draw.
-        sizes: int64[n] bytes of each text.
+        sample_draws: float64[n], the second draw.
+        sizes: int64[n], bytes of each text.
         threshold: what ``holdout_threshold`` returned.
-        max_bytes: bytes; ``None``: all training text.
+        max_bytes: maximum bytes in total; ``None``: all text of the training split.
 
     Returns:
-        int64[n] bytes; 0: the document is not used.
+        int64[n]; 0: the document is not used.
     """
     used = np.where(split_draws >= threshold, sizes, 0)
     if max_bytes is None or int(used.sum()) <= max_bytes:

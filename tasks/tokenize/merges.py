@@ -1,12 +1,12 @@
-"""The merges of a byte-pair encoding, from how often each word occurs.
+"""Learn the merges of a byte-pair encoding from word counts.
 
-The algorithm is that of the trainer of ``tokenizers`` (Sennrich et al. 2016, with a queue of pairs
-and, for each, the words that hold it), which takes texts and not counts: the most frequent pair
-is merged first, of equally frequent ones that of the lowest ids. Its merges are followed to the
-letter, with one difference: it counts in 32 bits, here counts have 64.
+The algorithm is that of the trainer of ``tokenizers`` (Sennrich et al. 2016, with a priority queue of
+pairs and, for each pair, the words that contain it), except that it takes word counts instead of
+texts. The most frequent pair is merged first; ties go to the pair with the lowest ids. The merges
+equal those of ``tokenizers``, which counts in 32 bits; counts n_words have 64.
 
-Memory: 4 bytes for each symbol of the words, and 4 more for each word that holds a pair, when the
-pair appears; some 100 bytes for a word of eight letters.
+Memory: 4 bytes per symbol of the words, and 4 bytes per (pair, word that contains it) when the pair
+first occurs: about 100 bytes for a word of eight letters.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,12 @@ from infra.formats.arrow_text import Bytes, Offsets
 Symbols = npt.NDArray[np.int32]
 Entries = npt.NDArray[np.int64]  # two axes
 
-PAIRS, SEEN, POOL, ENTRIES, HEAP = range(5)  # places in the state: how many there are of each
+PAIRS, RECORDS, POOL, ENTRIES, HEAP = range(5)  # indices into the state: the number of each
 COUNT, PAIR_KEY, PAIR, START, SIZE = range(5)  # columns of the queue's entries
 NONE = -1
-KEY_BASE = np.int64(1) << 32  # a pair (a, b) as one number: a * KEY + b, in the order of pairs
+KEY_BASE = (
+    np.int64(1) << 32
+)  # pair (a, b) as one integer that sorts as the pairs do: a * KEY_BASE + b
 
 
 @jit
@@ -35,7 +37,7 @@ def _hash_key(value: int) -> int:
 
 @jit
 def _find(slots: Symbols, keys: Offsets, key: int) -> int:
-    """The slot that holds a pair's number, or the empty one where it belongs."""
+    """Return the slot that holds a pair's index, or the empty slot where it belongs."""
     mask = len(slots) - 1
     slot = _hash_key(key) & mask
     while slots[slot] != NONE and keys[slots[slot]] != key:
@@ -52,9 +54,9 @@ def _rehash(slots: Symbols, keys: Offsets, pairs: int) -> None:
 @jit
 def _update_count(
     key: int, delta: int, word: int, state: Offsets, slots: Symbols, keys: Offsets,
-    counts: Offsets, last: Symbols, here: Symbols, seen: Symbols, seen_in: Symbols,
+    counts: Offsets, last_word: Symbols, n_words: Symbols, rec_pairs: Symbols, rec_words: Symbols,
 ) -> None:  # fmt: skip
-    """Count a pair up or down; if up, note that the word holds it."""
+    """Add ``delta`` to a pair's count; if positive, record that the word contains the pair."""
     slot = _find(slots, keys, key)
     if slots[slot] == NONE:
         slots[slot] = state[PAIRS]
@@ -62,25 +64,35 @@ def _update_count(
         state[PAIRS] += 1
     pair = slots[slot]
     counts[pair] += delta
-    if delta > 0 and last[pair] != word:
-        last[pair] = word
-        here[pair] += 1
-        seen[state[SEEN]], seen_in[state[SEEN]] = pair, word
-        state[SEEN] += 1
+    if delta > 0 and last_word[pair] != word:
+        last_word[pair] = word
+        n_words[pair] += 1
+        rec_pairs[state[RECORDS]], rec_words[state[RECORDS]] = pair, word
+        state[RECORDS] += 1
 
 
 @jit
 def _count(
     symbols: Symbols, starts: Offsets, sizes: Symbols, weights: Offsets, state: Offsets,
-    slots: Symbols, keys: Offsets, counts: Offsets, last: Symbols, here: Symbols,
-    seen: Symbols, seen_in: Symbols,
+    slots: Symbols, keys: Offsets, counts: Offsets, last_word: Symbols, n_words: Symbols,
+    rec_pairs: Symbols, rec_words: Symbols,
 ) -> None:  # fmt: skip
-    """The pairs of all words."""
+    """Count the pairs of all words."""
     for word in range(len(sizes)):
         for i in range(starts[word], starts[word] + sizes[word] - 1):
             key = symbols[i] * KEY_BASE + symbols[i + 1]
             _update_count(
-                key, weights[word], word, state, slots, keys, counts, last, here, seen, seen_in
+                key,
+                weights[word],
+                word,
+                state,
+                slots,
+                keys,
+                counts,
+                last_word,
+                n_words,
+                rec_pairs,
+                rec_words,
             )
 
 
@@ -88,21 +100,21 @@ def _count(
 def _occurrences(
     symbols: Symbols, starts: Offsets, sizes: Symbols, words: Symbols, first: int, second: int
 ) -> int:
-    found = 0
+    count = 0
     for word in words:
         for i in range(starts[word], starts[word] + sizes[word] - 1):
-            found += symbols[i] == first and symbols[i + 1] == second
-    return found
+            count += symbols[i] == first and symbols[i + 1] == second
+    return count
 
 
 @jit
 def _merge(
     symbols: Symbols, starts: Offsets, sizes: Symbols, weights: Offsets, words: Symbols,
     first: int, second: int, merged: int, state: Offsets,
-    slots: Symbols, keys: Offsets, counts: Offsets, last: Symbols, here: Symbols,
-    seen: Symbols, seen_in: Symbols,
+    slots: Symbols, keys: Offsets, counts: Offsets, last_word: Symbols, n_words: Symbols,
+    rec_pairs: Symbols, rec_words: Symbols,
 ) -> None:  # fmt: skip
-    """Merge a pair in some words, from left to right, and count what it changes."""
+    """Merge a pair in the given words, from left to right, and update the counts of its neighbors."""
     for word in words:
         start, stop, weight = starts[word], starts[word] + sizes[word], weights[word]
         i = to = start
@@ -111,23 +123,23 @@ def _merge(
                 if to > start:
                     before = symbols[to - 1] * KEY_BASE
                     _update_count(
-                        before + first, -weight, word, state, slots, keys, counts, last, here,
-                        seen, seen_in,
+                        before + first, -weight, word, state, slots, keys, counts, last_word, n_words,
+                        rec_pairs, rec_words,
                     )  # fmt: skip
                     _update_count(
-                        before + merged, weight, word, state, slots, keys, counts, last, here,
-                        seen, seen_in,
+                        before + merged, weight, word, state, slots, keys, counts, last_word, n_words,
+                        rec_pairs, rec_words,
                     )  # fmt: skip
                 i += 2
                 if i < stop:
                     after = symbols[i]
                     _update_count(
-                        second * KEY_BASE + after, -weight, word, state, slots, keys, counts, last,
-                        here, seen, seen_in,
+                        second * KEY_BASE + after, -weight, word, state, slots, keys, counts, last_word,
+                        n_words, rec_pairs, rec_words,
                     )  # fmt: skip
                     _update_count(
-                        merged * KEY_BASE + after, weight, word, state, slots, keys, counts, last,
-                        here, seen, seen_in,
+                        merged * KEY_BASE + after, weight, word, state, slots, keys, counts, last_word,
+                        n_words, rec_pairs, rec_words,
                     )  # fmt: skip
                 symbols[to] = merged
             else:
@@ -139,7 +151,7 @@ def _merge(
 
 @jit
 def _comes_before(one: int, other: int, entries: Entries) -> bool:
-    """Whether a queue entry comes before another: more frequent, then lower ids."""
+    """Return whether a queue entry comes before another: higher count, then lower ids."""
     if entries[one, COUNT] != entries[other, COUNT]:
         return bool(entries[one, COUNT] > entries[other, COUNT])
     return bool(entries[one, PAIR_KEY] < entries[other, PAIR_KEY])
@@ -159,7 +171,7 @@ def _sift_up(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
 
 @jit
 def _sift_down(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
-    """Put an entry in the place of the first one."""
+    """Replace the first entry of the heap by another one."""
     at = 0
     while True:
         child = 2 * at + 1
@@ -177,47 +189,47 @@ def _sift_down(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
 
 @jit
 def _queue(
-    state: Offsets, keys: Offsets, counts: Offsets, last: Symbols, here: Symbols, seen: Symbols,
-    seen_in: Symbols, pool_index: Offsets, pool: Symbols, heap: Offsets, entries: Entries,
+    state: Offsets, keys: Offsets, counts: Offsets, last_word: Symbols, n_words: Symbols,
+    rec_pairs: Symbols, rec_words: Symbols, pool_index: Offsets, pool: Symbols, heap: Offsets, entries: Entries,
 ) -> None:  # fmt: skip
-    """Queue every pair that was seen, with the words it was seen in."""
-    for i in range(state[SEEN]):
-        pair = seen[i]
+    """Put every newly recorded pair into the queue, with the words that contain it."""
+    for i in range(state[RECORDS]):
+        pair = rec_pairs[i]
         if pool_index[pair] == NONE:
             pool_index[pair] = state[POOL]
             if counts[pair] > 0:
                 entry = state[ENTRIES]
                 entries[entry, COUNT], entries[entry, PAIR] = counts[pair], pair
                 entries[entry, PAIR_KEY] = keys[pair]
-                entries[entry, START], entries[entry, SIZE] = state[POOL], here[pair]
+                entries[entry, START], entries[entry, SIZE] = state[POOL], n_words[pair]
                 _sift_up(heap, state[HEAP], entry, entries)
                 state[ENTRIES] += 1
                 state[HEAP] += 1
-            state[POOL] += here[pair]
-        pool[pool_index[pair]] = seen_in[i]
+            state[POOL] += n_words[pair]
+        pool[pool_index[pair]] = rec_words[i]
         pool_index[pair] += 1
-    for i in range(state[SEEN]):
-        pool_index[seen[i]], last[seen[i]], here[seen[i]] = NONE, NONE, 0
-    state[SEEN] = 0
+    for i in range(state[RECORDS]):
+        pool_index[rec_pairs[i]], last_word[rec_pairs[i]], n_words[rec_pairs[i]] = NONE, NONE, 0
+    state[RECORDS] = 0
 
 
 @jit
 def _pop(state: Offsets, counts: Offsets, heap: Offsets, entries: Entries) -> int:
-    """The first entry whose count is that of now; ``NONE`` if there is none."""
+    """Remove and return the first entry whose count is up to date; ``NONE`` if the queue is empty."""
     while state[HEAP] > 0:
         entry = heap[0]
-        now = counts[entries[entry, PAIR]]
-        if entries[entry, COUNT] == now:
+        current = counts[entries[entry, PAIR]]
+        if entries[entry, COUNT] == current:
             state[HEAP] -= 1
             _sift_down(heap, state[HEAP], heap[state[HEAP]], entries)
             return int(entry)
-        entries[entry, COUNT] = now
+        entries[entry, COUNT] = current
         _sift_down(heap, state[HEAP], entry, entries)
     return NONE
 
 
 def _grow(array: Any, min_length: int, fill: int = 0) -> Any:
-    """The array, or one at least twice as long with ``fill`` behind its items."""
+    """Return the array if it is long enough, else a copy at least twice as long, padded with ``fill``."""
     if min_length <= len(array):
         return array
     shape = (max(min_length, 2 * len(array)), *array.shape[1:])
@@ -227,7 +239,7 @@ def _grow(array: Any, min_length: int, fill: int = 0) -> Any:
 
 
 class _MergeTrainer:
-    """The words as symbols, the pairs in them, and the queue of pairs."""
+    """The words as symbols, their pairs, and the queue of pairs."""
 
     def __init__(self, bounds: Offsets, data: Bytes, counts: Offsets, ids: Symbols) -> None:
         self.symbols = ids[data[bounds[0] : bounds[-1]]]
@@ -236,9 +248,9 @@ class _MergeTrainer:
         self.state = np.zeros(5, np.int64)
         self.slots = np.full(1 << 17, NONE, np.int32)
         self.keys, self.counts = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
-        self.last, self.here = np.full(1 << 16, NONE, np.int32), np.zeros(1 << 16, np.int32)
+        self.last_word, self.n_words = np.full(1 << 16, NONE, np.int32), np.zeros(1 << 16, np.int32)
         self.pool_index = np.full(1 << 16, NONE, np.int64)
-        self.seen, self.seen_in = np.zeros(0, np.int32), np.zeros(0, np.int32)
+        self.rec_pairs, self.rec_words = np.zeros(0, np.int32), np.zeros(0, np.int32)
         self.pool = np.zeros(0, np.int32)
         self.heap, self.entries = np.zeros(0, np.int64), np.zeros((0, 5), np.int64)
         self._ensure_capacity(1 << 16, len(self.symbols))  # pairs of bytes
@@ -250,33 +262,37 @@ class _MergeTrainer:
 
     def _pairs(self) -> Any:
         return (
-            self.slots, self.keys, self.counts, self.last, self.here, self.seen, self.seen_in,
+            self.slots, self.keys, self.counts, self.last_word, self.n_words,
+            self.rec_pairs, self.rec_words,
         )  # fmt: skip
 
-    def _ensure_capacity(self, pairs: int, seen: int) -> None:
-        """For so many new pairs and so many words in which they are seen."""
+    def _ensure_capacity(self, pairs: int, records: int) -> None:
+        """Grow the arrays for this many new pairs and (pair, word) records."""
         pairs += int(self.state[PAIRS])
         if pairs > len(self.keys):
-            for name, fill in (("keys", 0), ("counts", 0), ("last", NONE), ("here", 0)):
+            for name, fill in (("keys", 0), ("counts", 0), ("last_word", NONE), ("n_words", 0)):
                 setattr(self, name, _grow(getattr(self, name), pairs, fill))
             self.pool_index = _grow(self.pool_index, pairs, NONE)
             size = 1 << (2 * len(self.keys)).bit_length()
             self.slots = np.full(size, NONE, np.int32)
             _rehash(self.slots, self.keys, int(self.state[PAIRS]))
-        self.seen, self.seen_in = _grow(self.seen, seen), _grow(self.seen_in, seen)
+        self.rec_pairs, self.rec_words = (
+            _grow(self.rec_pairs, records),
+            _grow(self.rec_words, records),
+        )
 
     def _queue(self) -> None:
-        seen = int(self.state[SEEN])
-        self.pool = _grow(self.pool, int(self.state[POOL]) + seen)
-        self.entries = _grow(self.entries, int(self.state[ENTRIES]) + seen)
-        self.heap = _grow(self.heap, int(self.state[HEAP]) + seen)
+        records = int(self.state[RECORDS])
+        self.pool = _grow(self.pool, int(self.state[POOL]) + records)
+        self.entries = _grow(self.entries, int(self.state[ENTRIES]) + records)
+        self.heap = _grow(self.heap, int(self.state[HEAP]) + records)
         _queue(
-            self.state, self.keys, self.counts, self.last, self.here, self.seen, self.seen_in,
-            self.pool_index, self.pool, self.heap, self.entries,
+            self.state, self.keys, self.counts, self.last_word, self.n_words,
+            self.rec_pairs, self.rec_words, self.pool_index, self.pool, self.heap, self.entries,
         )  # fmt: skip
 
     def pop_best(self) -> tuple[int, int, int, Symbols] | None:
-        """Take the next pair: ``(first, second, count, words that hold it)``."""
+        """Remove the best pair: ``(first, second, count, words that contain it)``, or ``None``."""
         entry = _pop(self.state, self.counts, self.heap, self.entries)
         if entry == NONE:
             return None
@@ -284,9 +300,9 @@ class _MergeTrainer:
         return key // KEY_BASE, key % KEY_BASE, count, self.pool[start : start + size]
 
     def merge(self, first: int, second: int, merged: int, words: Symbols) -> None:
-        """Merge a pair in the words that hold it."""
-        found = _occurrences(self.symbols, self.starts, self.sizes, words, first, second)
-        self._ensure_capacity(min(4 * found, 4 * merged + 4), 2 * found)
+        """Merge a pair in the words that contain it."""
+        count = _occurrences(self.symbols, self.starts, self.sizes, words, first, second)
+        self._ensure_capacity(min(4 * count, 4 * merged + 4), 2 * count)
         _merge(*(*self._words(), words, first, second, merged, self.state, *self._pairs()))
         self._queue()
 
@@ -299,35 +315,35 @@ def train_merges(
     vocab_size: int,
     min_frequency: int,
 ) -> tuple[list[bytes], list[tuple[int, int]]]:
-    """The vocabulary and the merges that some words give.
+    """Learn merges from words and their counts.
 
     Args:
         words: int64[n + 1] offsets and uint8[...]; word i is ``data[offsets[i]:offsets[i + 1]]``.
-        counts: int64[n] how often each occurs.
-        initial_tokens: tokens that are there already, by id; every byte among them.
-        vocab_size: ids at most.
+        counts: int64[n], how often each word occurs.
+        initial_tokens: the first tokens by id, every single byte among them.
+        vocab_size: maximum number of ids.
         min_frequency: a pair that occurs less often is not merged.
 
     Returns:
-        ``(tokens by id, merged pairs of ids in their order)``.
+        ``(tokens by id, merged pairs of ids in order)``.
     """
     tokens = list(initial_tokens)
     ids = {token: number for number, token in reversed(list(enumerate(tokens)))}
-    learner = _MergeTrainer(
+    trainer = _MergeTrainer(
         *words, counts, np.array([ids[bytes([b])] for b in range(256)], np.int32)
     )
     merges: dict[tuple[int, int], None] = {}
     while len(tokens) < vocab_size:
-        best = learner.pop_best()
+        best = trainer.pop_best()
         if best is None or best[2] < max(min_frequency, 1):
             break
-        first, second, _, places = best
+        first, second, _, words_with_pair = best
         token = tokens[first] + tokens[second]
-        # Two ways of merging may give one string: the second then leads to the first's id.
+        # Two merges may spell the same token: the second then gets the id of the first.
         merged = ids.setdefault(token, len(tokens))
         if merged == len(tokens):
             tokens.append(token)
         merges.pop((first, second), None)
         merges[first, second] = None
-        learner.merge(first, second, merged, places)
+        trainer.merge(first, second, merged, words_with_pair)
     return tokens, list(merges)

@@ -1,8 +1,9 @@
-"""How text is cut into words before merging, as a regular expression and as what a kernel follows.
+"""Pre-tokenization rules: how text is split into words before merging.
 
-A tokenizer's merges stay inside words. What a word is says a pattern, here put together from a
-style and two choices; ``tokenizers`` runs the pattern, ``tasks.tokenize.pretokenizer_kernel`` the same cut as
-compiled code. A tokenizer that comes from elsewhere is matched against all of them.
+A BPE's merges never cross word boundaries. A regular expression, composed here from a style and two
+options, defines the words. ``tokenizers`` runs that expression;
+``tasks.tokenize.pretokenizer_kernel`` does the same split in compiled code. An imported tokenizer is
+compared with all rules to see whether the compiled code can be used for it.
 """
 
 import json
@@ -17,7 +18,7 @@ Digits = Literal["default", "individual", "groups_of_three"]
 Spaces = Literal["merge", "split"]
 Normalization = Literal["none", "nfc"]
 
-# A group of three is counted from the right end of the number.
+# Groups of three are counted from the right end of the number.
 DIGIT_PATTERNS = {
     "individual": r"\p{N}",
     "groups_of_three": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))",
@@ -27,14 +28,14 @@ MERGED_SPACES, SPLIT_SPACES = r"\s+(?!\S)|\s+", r"\s"
 
 @dataclass(frozen=True)
 class PretokenizerRule:
-    """What cuts text into words.
+    """A rule that splits text into words.
 
     Attributes:
         style: ``gpt2`` (Radford et al. 2019) or ``llama3`` (Grattafiori et al. 2024).
-        digits: numbers as the style has them, every digit apart, or in groups of three from the
-            right (Singh and Strouse 2024, "Tokenization counts").
-        spaces: whether a run of white space is one word, or each character of it its own; a space
-            before a word belongs to the word either way, as far as the style says so.
+        digits: how numbers are split: as the style does, every digit on its own, or in groups of
+            three from the right (Singh and Strouse 2024, "Tokenization counts").
+        spaces: whether a run of white space is one word or one word per character. Where the
+            style joins a space to the following word, it does so in both cases.
     """
 
     style: PretokenizerStyle = "gpt2"
@@ -43,11 +44,11 @@ class PretokenizerRule:
 
     @property
     def pattern(self) -> str:
-        """The regular expression, in the dialect of ``tokenizers``."""
+        """The regular expression, in the syntax of ``tokenizers``."""
         if self.style == "gpt2":
             numbers = DIGIT_PATTERNS.get(self.digits, r" ?\p{N}+")
-            marks = r" ?[^\s\p{L}\p{N}]+"
-            head = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+|{numbers}|{marks}"
+            symbols = r" ?[^\s\p{L}\p{N}]+"
+            head = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+|{numbers}|{symbols}"
             return f"{head}|{MERGED_SPACES if self.spaces == 'merge' else SPLIT_SPACES}"
         numbers = DIGIT_PATTERNS.get(self.digits, r"\p{N}{1,3}")
         head = rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}"
@@ -56,8 +57,8 @@ class PretokenizerRule:
         return rf"{head}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|{MERGED_SPACES}"
 
     def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
-        """The rule as `tokenizers` follows it."""
-        if self == PretokenizerRule():  # the library's own name for it, as GPT-2's file has it
+        """The rule as a component of ``tokenizers``."""
+        if self == PretokenizerRule():  # the library's built-in form, as in GPT-2's tokenizer.json
             return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         return pre_tokenizers.Sequence(
             [
@@ -74,7 +75,7 @@ ALL_RULES = tuple(
 
 
 def empty_bpe(rule: PretokenizerRule, normalization: Normalization = "none") -> Tokenizer:
-    """A byte-level BPE without merges."""
+    """Return a byte-level BPE without merges."""
     tokenizer = Tokenizer(models.BPE())
     if normalization == "nfc":
         tokenizer.normalizer = normalizers.NFC()
@@ -84,10 +85,10 @@ def empty_bpe(rule: PretokenizerRule, normalization: Normalization = "none") -> 
 
 
 def detect_pretokenizer(tokenizer_json: bytes) -> PretokenizerRule | None:
-    """The rule that a byte-level BPE follows, if it is one of those here and nothing else acts.
+    """Return the rule that a byte-level BPE uses, if it is one of ``ALL_RULES``.
 
-    ``None``: it cuts or normalises in another way, drops merges at random, or has added tokens
-    that are not special and so would be looked for in text.
+    ``None``: the tokenizer splits or normalizes in another way, uses BPE dropout, or has added
+    tokens that are not special and would therefore be matched in text.
     """
     data = json.loads(tokenizer_json)
     model = data["model"]
@@ -98,23 +99,24 @@ def detect_pretokenizer(tokenizer_json: bytes) -> PretokenizerRule | None:
         or (data["normalizer"] or {"type": "NFC"}) != {"type": "NFC"}
     ):
         return None
-    cut = _strip_offset_options(data["pre_tokenizer"])
-    return next((rule for rule in ALL_RULES if cut in _json_forms(rule)), None)
+    pre_tokenizer = _strip_offset_options(data["pre_tokenizer"])
+    return next((rule for rule in ALL_RULES if pre_tokenizer in _json_forms(rule)), None)
 
 
 def _json_forms(rule: PretokenizerRule) -> list[Any]:
+    """Return every JSON form in which ``tokenizer.json`` can state the rule."""
     forms = [json.loads(empty_bpe(rule).to_str())["pre_tokenizer"]]
     if rule == PretokenizerRule():
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         split = pre_tokenizers.Split(Regex(rule.pattern), behavior="isolated")
-        spelt = Tokenizer(models.BPE())
-        spelt.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-        forms.append(json.loads(spelt.to_str())["pre_tokenizer"])
+        explicit = Tokenizer(models.BPE())
+        explicit.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+        forms.append(json.loads(explicit.to_str())["pre_tokenizer"])
     return [_strip_offset_options(form) for form in forms]
 
 
 def _strip_offset_options(node: Any) -> Any:
-    """Without what changes offsets only."""
+    """Remove the options that affect character offsets only, not the words."""
     if isinstance(node, dict):
         return {
             key: _strip_offset_options(value)

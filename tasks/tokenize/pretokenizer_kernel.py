@@ -1,6 +1,6 @@
-"""Cutting text into words as compiled code: the cut of ``Rule.pattern``, on UTF-8 bytes.
+"""Pre-tokenization in compiled code: the words of ``PretokenizerRule.pattern``, on UTF-8 bytes.
 
-Each function says which part of the pattern it follows. Texts are valid UTF-8.
+Each function names the part of the pattern that it implements. Texts are valid UTF-8.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ from tasks.tokenize.pretokenizer import PretokenizerRule
 
 LLAMA3, INDIVIDUAL_DIGITS, GROUPS_OF_THREE, SPLIT_SPACES = 1, 2, 4, 8
 BLANK, APOSTROPHE, LONG_S = 0x20, 0x27, 0x17F
-MAX_WORD_BYTES = 1 << 20  # bytes; a longer word (one endless run of letters) is cut there
+MAX_WORD_BYTES = 1 << 20  # a longer word (an unbroken run of letters) is split at this length
 
 DigitRun = npt.NDArray[np.int64]
 
 
 def rule_flags(rule: PretokenizerRule) -> int:
-    """A rule as the kernels take it."""
+    """Return a rule as the bit flags that the kernels take."""
     return (
         (LLAMA3 if rule.style == "llama3" else 0)
         | {"default": 0, "individual": INDIVIDUAL_DIGITS, "groups_of_three": GROUPS_OF_THREE}[
@@ -32,7 +32,7 @@ def rule_flags(rule: PretokenizerRule) -> int:
 
 @jit_inline
 def _decode_next(data: Bytes, at: int) -> tuple[int, int]:
-    """``decode``, with the common case first."""
+    """Decode one code point; ``decode_utf8`` with a fast path for ASCII."""
     if data[at] < 0x80:
         return int(data[at]), at + 1
     return decode_utf8(data, at)
@@ -40,7 +40,7 @@ def _decode_next(data: Bytes, at: int) -> tuple[int, int]:
 
 @jit_inline
 def _skip(data: Bytes, at: int, end: int, classes: CharClasses, kind: int) -> int:
-    """The end of a run of one class."""
+    """Return the end of a run of code points of one class."""
     while at < end:
         point, after = _decode_next(data, at)
         if classes[point] != kind:
@@ -51,11 +51,14 @@ def _skip(data: Bytes, at: int, end: int, classes: CharClasses, kind: int) -> in
 
 @jit_inline
 def _contraction(data: Bytes, at: int, end: int, llama3: int) -> int:
-    """``'s|'t|'re|'ve|'m|'ll|'d`` after the apostrophe; in llama3 in any case. 0: none."""
+    """Match ``'s|'t|'re|'ve|'m|'ll|'d`` after the apostrophe.
+
+    llama3 ignores case. Returns the end of the match, or 0 if there is none.
+    """
     if at >= end:
         return 0
     point, after = _decode_next(data, at)
-    if llama3 and point == LONG_S:  # folds to s
+    if llama3 and point == LONG_S:  # case-folds to s
         return after
     if point >= 0x80:
         return 0
@@ -71,35 +74,38 @@ def _contraction(data: Bytes, at: int, end: int, llama3: int) -> int:
 
 @jit_inline
 def _number(data: Bytes, at: int, end: int, classes: CharClasses, flags: int, run: DigitRun) -> int:
-    """A number from its first digit on: as the style has it, one digit, or a group of three."""
+    """Return the end of the word that starts at a digit: a number, one digit or a group of three."""
     if flags & INDIVIDUAL_DIGITS:
         return _decode_next(data, at)[1]
     if not flags & (LLAMA3 | GROUPS_OF_THREE):
         return _skip(data, at, end, classes, NUMBER)
-    most = 3
+    max_digits = 3
     if flags & GROUPS_OF_THREE:
-        if at >= run[0]:  # a new number: where it ends, and how many digits it has
+        if at >= run[0]:  # a new number: find its end and count its digits
             run[0], run[1] = at, 0
             while run[0] < end:
                 point, after = _decode_next(data, run[0])
                 if classes[point] != NUMBER:
                     break
                 run[0], run[1] = after, run[1] + 1
-        most = (run[1] - 1) % 3 + 1
-        run[1] -= most
-    while at < end and most > 0:
+        max_digits = (run[1] - 1) % 3 + 1
+        run[1] -= max_digits
+    while at < end and max_digits > 0:
         point, after = _decode_next(data, at)
         if classes[point] != NUMBER:
             break
-        at, most = after, most - 1
+        at, max_digits = after, max_digits - 1
     return at
 
 
 @jit_inline
 def _whitespace(data: Bytes, at: int, end: int, classes: CharClasses, llama3: int) -> int:
-    r"""``\s*[\r\n]+`` (llama3), then ``\s+(?!\S)|\s+``: all but the last of a run before a word."""
+    r"""Match ``\s*[\r\n]+`` (llama3), then ``\s+(?!\S)|\s+``.
+
+    Before a word, the last character of the run is left to that word.
+    """
     last = stop = at
-    line = 0
+    line_end = 0
     while stop < end:
         point, after = _decode_next(data, stop)
         kind = classes[point]
@@ -107,9 +113,9 @@ def _whitespace(data: Bytes, at: int, end: int, classes: CharClasses, llama3: in
             break
         last, stop = stop, after
         if kind == NEWLINE:
-            line = after
-    if llama3 and line:
-        return line
+            line_end = after
+    if llama3 and line_end:
+        return line_end
     return stop if stop == end or last == at else last
 
 
@@ -117,15 +123,16 @@ def _whitespace(data: Bytes, at: int, end: int, classes: CharClasses, llama3: in
 def word_end(
     data: Bytes, at: int, end: int, classes: CharClasses, flags: int, run: DigitRun
 ) -> int:
-    """Where the word that starts at byte ``at`` of a text ends.
+    """Return the end of the word that starts at byte ``at`` of a text.
 
     Args:
         data: uint8[...] UTF-8.
-        at: the word's first byte; the words before it were cut by calls before.
+        at: the word's first byte. A text is split by successive calls, each from the last end.
         end: one past the text's last byte.
-        classes: ``classes.classes()``.
+        classes: what ``char_classes()`` returns.
         flags: ``rule_flags`` of the rule.
-        run: int64[2], the number that is being cut into groups; zeros before a new text.
+        run: int64[2], state of the number that is being split into groups of three: its end and
+            the digits left. Zeros before a new text.
     """
     point, after = _decode_next(data, at)
     kind = int(classes[point])

@@ -1,4 +1,4 @@
-"""Documents to token shards: the pure function behind the stage."""
+"""Turn documents into token shards: the pure function of the stage."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,39 +39,39 @@ SCHEMA = pa.schema(
 def tokenize_documents(
     table: pa.Table, encoder: Encoder, *, seed: int, threshold: float, stage: str = "tokenize"
 ) -> PartResult:
-    """Token shards of some documents and the table that leads from a sequence to its document.
+    """Encode documents into token shards and a table that maps each sequence to its document.
 
-    ``tokens`` counts the closing end of text, ``bytes`` is the UTF-8 length of the text, ``words``
-    what stands between white space, ``offset`` the place of the first token in the split's
-    ``.bin``, ``exact`` (held-out documents only) whether the text came back from its tokens
-    unchanged, ``normalised`` whether the tokenizer's normal form changed it before; ``exact`` then
-    speaks of the changed text. A split without documents has no files.
+    Columns of the table: ``tokens`` includes the end-of-text token; ``bytes`` is the UTF-8 length of
+    the text; ``words`` counts whitespace-separated words; ``offset`` is the index of the first token in
+    the split's ``.bin``; ``normalized`` says whether Unicode normalization changed the text; ``exact``
+    (held-out documents only) says whether the tokens decode to exactly the normalized text. A split
+    without documents has no files.
 
     Args:
         table: documents with ``id`` and ``text``; ``url``, ``source`` and ``language`` if known.
         encoder: the tokenizer.
         seed: the recipe's seed.
-        threshold: the draw below which a document is held out (``split.cut``).
-        stage: the name in the ledger.
+        threshold: what ``holdout_threshold`` returned.
+        stage: the stage's name in the ledger.
     """
     drawn = draw_documents(table, seed)
     held = drawn["split_draw"].to_numpy() < threshold
     original = text_column(table)
     texts = encoder.normalize(original)
     encoded = encoder.encode_column(texts)
-    done = np.ones(len(texts), np.bool_)
-    done[list(encoded.errors)] = False
+    encodable = np.ones(len(texts), np.bool_)
+    encodable[list(encoded.errors)] = False
     exact = np.zeros(len(texts), np.bool_)
-    looked_at = np.flatnonzero(held & done)
-    exact[looked_at] = encoder.roundtrips(texts, encoded, looked_at)
+    checked = np.flatnonzero(held & encodable)
+    exact[checked] = encoder.roundtrips(texts, encoded, checked)
     sequence, offset = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
     files: dict[str, bytes] = {}
-    for split, side in ((TRAIN, done & ~held), (VALIDATION, held & done)):
-        lengths = encoded.lengths[side]
-        tokens = encoded.tokens[np.repeat(side, encoded.lengths)]
-        sequence[side] = np.arange(len(lengths))
-        offset[side] = np.cumsum(lengths) - lengths
-        if len(lengths):  # Megatron's reader cannot map an empty file
+    for split, in_split in ((TRAIN, encodable & ~held), (VALIDATION, encodable & held)):
+        lengths = encoded.lengths[in_split]
+        tokens = encoded.tokens[np.repeat(in_split, encoded.lengths)]
+        sequence[in_split] = np.arange(len(lengths))
+        offset[in_split] = np.cumsum(lengths) - lengths
+        if len(lengths):  # Megatron's reader cannot memory-map an empty file
             index = encode_index(lengths.tolist(), encoder.dtype)
             files |= {f"{split}.bin": tokens.tobytes(), f"{split}.idx": index}
         if split == TRAIN:
@@ -89,14 +89,14 @@ def tokenize_documents(
     }
     rows = pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
     return PartResult(
-        rows.filter(pa.array(done)) if encoded.errors else rows,
+        rows.filter(pa.array(encodable)) if encoded.errors else rows,
         _ledger(stage, table, [encoded.errors.get(row) for row in range(len(texts))]),
         files,
     )
 
 
 def text_column(table: pa.Table) -> "pa.Array[Any]":
-    """The ``text`` column in one piece: ``large_string``; a null is empty text."""
+    """Return the ``text`` column as one ``large_string`` array; null becomes empty text."""
     column = table["text"].cast(pa.large_string()).fill_null("")
     return (
         column.chunk(0)
@@ -106,13 +106,13 @@ def text_column(table: pa.Table) -> "pa.Array[Any]":
 
 
 def rows_differ(one: "pa.Array[Any]", other: "pa.Array[Any]") -> npt.NDArray[np.bool_]:
-    """bool[n]: which texts of two columns differ."""
+    """Return which texts of two columns differ: bool[n]."""
     result: npt.NDArray[np.bool_] = pc.not_equal(one, other).to_numpy(zero_copy_only=False)
     return result
 
 
 def _count_usage(tokens: Tokens) -> bytes:
-    """Which ids the training documents of a part use, and how often, as Parquet."""
+    """Count how often a part's training documents use each id; returns a Parquet file."""
     counts = np.bincount(tokens)
     used = np.flatnonzero(counts)
     return table_bytes(

@@ -1,4 +1,4 @@
-"""The facts of a finished token data set: sizes, fertility, what of the vocabulary is unused."""
+"""Statistics of a token data set: sizes, fertility, round trips, unused vocabulary."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,18 +13,18 @@ from infra.formats.megatron import SPLITS, VALIDATION
 from tasks.tokenize.encode import Encoder
 from tasks.tokenize.shards import SCHEMA, USAGE_FILE
 
-MAX_EXAMPLES = 20  # of unused tokens, and of documents that did not come back
+MAX_EXAMPLES = 20  # of unused tokens, and of documents whose round trip failed
 COLUMNS = ["source", "language", "split", "tokens", "bytes", "words", "exact", "normalized"]
 
 
 def tokenizer_stats(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any]:
-    """What the manifest says of a token data set.
+    """Compute the statistics that the manifest of a token data set holds.
 
     Returns:
         ``vocab_size``, ``eos_id``, ``dtype``, ``tokenizer`` (digest); ``documents``, ``tokens``
         (end-of-text included), ``bytes`` and ``words`` by split; ``bytes_per_token`` and
         ``tokens_per_word`` (end-of-text not counted); the same by source and by language;
-        ``normalised`` documents, that is such as the tokenizer's normal form changed;
+        ``normalized``, the number of documents that Unicode normalization changed;
         ``round_trip`` of held-out documents; ``unused`` ids of the vocabulary.
     """
     tables = [part.table(COLUMNS) for part in parts]
@@ -49,11 +49,11 @@ def tokenizer_stats(parts: Sequence[PartRef], encoder: Encoder) -> dict[str, Any
 
 
 def fertility(documents: int, tokens: int, bytes: int, words: int) -> dict[str, float | None]:  # noqa: A002
-    """Bytes of UTF-8 per token and tokens per word (its fertility); ends of texts not counted."""
-    inside = tokens - documents
+    """Return UTF-8 bytes per token and tokens per word (fertility), without end-of-text tokens."""
+    content_tokens = tokens - documents
     return {
-        "bytes_per_token": round(bytes / inside, 4) if inside > 0 else None,
-        "tokens_per_word": round(inside / words, 4) if words > 0 else None,
+        "bytes_per_token": round(bytes / content_tokens, 4) if content_tokens > 0 else None,
+        "tokens_per_word": round(content_tokens / words, 4) if words > 0 else None,
     }
 
 
@@ -76,7 +76,7 @@ def _sums_by(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
 
 
 def _round_trip(parts: Sequence[PartRef], table: pa.Table) -> Mapping[str, Any]:
-    """Held-out documents: how many came back exactly, and which did not."""
+    """Count the held-out documents that decode exactly, and list some that do not."""
     held = table.filter(pc.equal(table["split"], VALIDATION))
     exact = int(pc.sum(held["exact"]).as_py() or 0)
     failing: list[dict[str, Any]] = []
@@ -84,23 +84,25 @@ def _round_trip(parts: Sequence[PartRef], table: pa.Table) -> Mapping[str, Any]:
         if len(failing) == MAX_EXAMPLES:
             break
         rows = part.table(["id", "url", "exact"])
-        wrong = rows.filter(pc.fill_null(pc.invert(rows["exact"]), False))
-        failing += wrong.select(["id", "url"]).slice(0, MAX_EXAMPLES - len(failing)).to_pylist()
+        inexact = rows.filter(pc.fill_null(pc.invert(rows["exact"]), False))
+        failing += inexact.select(["id", "url"]).slice(0, MAX_EXAMPLES - len(failing)).to_pylist()
     return {"documents": held.num_rows, "exact": exact, "failing": failing}
 
 
 def _unused(parts: Sequence[PartRef], encoder: Encoder) -> Mapping[str, Any]:
-    """Ids that no document of the training split uses; special tokens are not meant to be."""
-    seen = np.zeros(encoder.vocab_size, np.bool_)
+    """Find the ids that no document of the training split uses; special tokens do not count."""
+    used = np.zeros(encoder.vocab_size, np.bool_)
     for part in parts:
         with part.open(USAGE_FILE) as file:
-            seen[pq.read_table(file, columns=["token"])["token"].to_numpy()] = True
-    seen[encoder.all_special_ids] = True
-    unused = np.flatnonzero(~seen)
-    some = unused[:MAX_EXAMPLES].tolist()
-    texts = encoder.token_texts(some)
+            used[pq.read_table(file, columns=["token"])["token"].to_numpy()] = True
+    used[encoder.all_special_ids] = True
+    unused = np.flatnonzero(~used)
+    examples = unused[:MAX_EXAMPLES].tolist()
+    texts = encoder.token_texts(examples)
     return {
         "count": len(unused),
         "fraction": round(len(unused) / encoder.vocab_size, 6),
-        "examples": [{"id": one, "text": text} for one, text in zip(some, texts, strict=True)],
+        "examples": [
+            {"id": token, "text": text} for token, text in zip(examples, texts, strict=True)
+        ],
     }

@@ -1,9 +1,9 @@
-"""The stage: draws per part, one tokenizer for all, token shards per part.
+"""The stage `tokenize`: draws per part, one tokenizer, token shards per part.
 
-Four data sets come of it. `sample` holds each document's draws, `words` how often each word occurs
-in the documents that train the tokenizer, `tokenizer` the vocabulary, `tokenize` the shards. Each
-finds what an earlier run left: a corpus with another page draws only for that page's part, and
-keeps its tokenizer (and so its other shards) unless the page fell into the sample.
+It commits four data sets: `sample` (each document's draws), `words` (the word counts of the documents
+that the tokenizer is trained on), `tokenizer` (the vocabulary) and `tokenize` (the shards). Each
+reuses the parts of earlier runs: a corpus with one more page draws only for that page's part, and
+keeps its tokenizer and all other shards unless the page is sampled for training the tokenizer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ from tasks.tokenize.train_tokenizer import (
 
 STAGE = Stage("tokenize", modules=("tasks.tokenize.task",), libraries=("tokenizers", "pyarrow"))
 SAMPLE = Stage("sample", modules=("tasks.tokenize.holdout_split",), libraries=("pyarrow",))
-# What an existing tokenizer makes idle.
+# Keys that have no effect on an existing tokenizer.
 TRAINING_ONLY_KEYS = (
     "vocab_size", "pretokenizer", "digits", "spaces", "normalization", "special_tokens",
     "train_bytes", "max_distinct_words",
@@ -40,25 +40,26 @@ TRAINING_ONLY_KEYS = (
 
 
 def spec(ctx: Context, *, config: TokenizeConfig, corpus: Dataset) -> DatasetSpec:
-    """What would be made of this corpus.
+    """Describe the data set to build from this corpus.
 
     Raises:
-        BadTokenizer: if the recipe names a tokenizer that is not there, or cannot be used.
+        InvalidTokenizerError: if the recipe names a tokenizer that is missing or cannot be used.
     """
-    facts = {"seed": ctx.seed, **config.to_json()}
+    settings = {"seed": ctx.seed, **config.to_json()}
     tokenizer = load_given_tokenizer(config)
     if tokenizer is not None:
         for name in TRAINING_ONLY_KEYS:
-            del facts[name]
-        facts["tokenizer"] = bytes_sha256(tokenizer)  # the file counts, not where it lies
-    return DatasetSpec(STAGE, None, facts, (corpus,))
+            del settings[name]
+        settings["tokenizer"] = bytes_sha256(tokenizer)  # its content, not its path
+    return DatasetSpec(STAGE, None, settings, (corpus,))
 
 
 def load_given_tokenizer(config: TokenizeConfig) -> bytes | None:
-    """The existing tokenizer that the recipe names, if it names one.
+    """Read the existing tokenizer that the recipe names; ``None`` if it names none.
 
     Raises:
-        BadTokenizer: if it cannot be read, is no tokenizer, or lacks the end-of-text token.
+        InvalidTokenizerError: if it cannot be read, is not a tokenizer or lacks the end-of-text
+            token.
     """
     if config.tokenizer is None:
         return None
@@ -66,7 +67,9 @@ def load_given_tokenizer(config: TokenizeConfig) -> bytes | None:
         with open_url(config.tokenizer) as file:
             data = file.read()
     except FileNotFoundError:
-        raise InvalidTokenizerError(f"tokenize.tokenizer: no file {config.tokenizer!r}") from None
+        raise InvalidTokenizerError(
+            f"tokenize.tokenizer: file not found: {config.tokenizer!r}"
+        ) from None
     except (IsADirectoryError, NotADirectoryError, PermissionError, StorageError) as error:
         raise InvalidTokenizerError(f"tokenize.tokenizer: {error}") from None
     try:
@@ -77,33 +80,33 @@ def load_given_tokenizer(config: TokenizeConfig) -> bytes | None:
 
 
 def build(ctx: Context, spec: DatasetSpec, *, config: TokenizeConfig, corpus: Dataset) -> Dataset:
-    """Train the tokenizer, if none is given, and write the corpus as token shards.
+    """Train a tokenizer unless the recipe names one, and write the corpus as token shards.
 
     Returns:
         A data set whose part k holds the shards of the corpus's part k, with ``tokenizer.json``.
     """
-    drawn = build_sample(ctx, corpus)
-    narrow = pa.schema([DRAWS.field(name) for name in ("split_draw", "sample_draw", "bytes")])
-    parts = [part.table(narrow.names) for part in drawn.parts]
-    draws = pa.concat_tables([narrow.empty_table(), *parts])
+    sample = build_sample(ctx, corpus)
+    columns = pa.schema([DRAWS.field(name) for name in ("split_draw", "sample_draw", "bytes")])
+    parts = [part.table(columns.names) for part in sample.parts]
+    draws = pa.concat_tables([columns.empty_table(), *parts])
     split_draws = draws["split_draw"].to_numpy()
     threshold = holdout_threshold(split_draws, config.validation_fraction)
-    tokenizer = load_given_tokenizer(config)
-    if tokenizer is None:
+    given = load_given_tokenizer(config)
+    if given is None:
         sizes = draws["bytes"].to_numpy()
-        used = training_bytes(
+        used_bytes = training_bytes(
             split_draws, draws["sample_draw"].to_numpy(), sizes, threshold, config.train_bytes
         )
-        home = build_tokenizer(ctx, config, corpus, drawn, used)
+        tokenizer = build_tokenizer(ctx, config, corpus, sample, used_bytes)
     else:
-        home = import_tokenizer(ctx, tokenizer)
-    vocabulary = read_tokenizer(home)
-    encoder = Encoder(vocabulary, config.end_of_text)
+        tokenizer = import_tokenizer(ctx, given)
+    tokenizer_json = read_tokenizer(tokenizer)
+    encoder = Encoder(tokenizer_json, config.end_of_text)
     options = {"end_of_text": config.end_of_text, "seed": ctx.seed, "threshold": threshold}
     units = [
         WorkUnit(
             json_sha256([part.content, encoder.digest, threshold]),
-            (part, home, options),
+            (part, tokenizer, options),
             part.num_rows,
         )
         for part in corpus.parts
@@ -113,20 +116,23 @@ def build(ctx: Context, spec: DatasetSpec, *, config: TokenizeConfig, corpus: Da
         spec,
         units,
         tokenize_part,
-        files={TOKENIZER_FILE: vocabulary},
-        stats=lambda made: {**tokenizer_stats(made, encoder), "training": dict(home.stats) or None},
+        files={TOKENIZER_FILE: tokenizer_json},
+        stats=lambda parts: {
+            **tokenizer_stats(parts, encoder),
+            "training": dict(tokenizer.stats) or None,
+        },
     )
 
 
 def build_sample(ctx: Context, corpus: Dataset) -> Dataset:
-    """The draws of every document of a corpus; part k is row-aligned with the corpus's."""
+    """Draw for every document of a corpus; part k is row-aligned with the corpus's part k."""
     units = [WorkUnit(part.content, (part, ctx.seed), part.num_rows) for part in corpus.parts]
     spec = DatasetSpec(SAMPLE, None, {"seed": ctx.seed}, (corpus,))
     return build_dataset(ctx, spec, units, draw_part)
 
 
 def draw_part(part: PartRef, seed: int) -> Iterator[PartResult]:
-    """Draws for one part of the corpus."""
+    """Draw for the documents of one part of the corpus."""
     table = part.table(["id", "text", "cluster"])
     yield PartResult(
         draw_documents(table, seed), ledger_table(SAMPLE.name, table["id"].to_pylist())
@@ -135,14 +141,14 @@ def draw_part(part: PartRef, seed: int) -> Iterator[PartResult]:
 
 @lru_cache(maxsize=1)
 def _load_encoder(tokenizer: Storage, fingerprint: str, end_of_text: str) -> Encoder:  # noqa: ARG001
-    """A loaded tokenizer, kept for the next part that this process works on."""
+    """Load a tokenizer; this process keeps it for the next part."""
     return Encoder(read_tokenizer(open_dataset(tokenizer)), end_of_text)
 
 
 def tokenize_part(
     part: PartRef, tokenizer: Dataset, options: Mapping[str, Any]
 ) -> Iterator[PartResult]:
-    """Token shards of one part of the corpus."""
+    """Write the token shards of one part of the corpus."""
     encoder = _load_encoder(tokenizer.storage, tokenizer.fingerprint, options["end_of_text"])
     table = part.table(["id", "url", "source", "language", "text", "cluster"])
     yield tokenize_documents(

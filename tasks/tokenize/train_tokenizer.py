@@ -1,8 +1,8 @@
-"""The tokenizer's data sets: words counted part by part, summed and merged in one step.
+"""The two data sets behind a trained tokenizer: word counts per part, and the tokenizer itself.
 
-`words` holds what each part's documents add to the counts, so that a corpus with another page
-counts that page's part alone. `tokenizer` is made of the sums; it is known by the texts that made
-it, wherever they lie, and found again as long as these are the same.
+`words` holds the counts of each part of the corpus, so that a corpus with one more page counts only
+the part that holds it. `tokenizer` is trained on the sums. Its fingerprint covers the texts but not
+how they are divided into parts, so it is reused as long as the sampled texts are the same.
 """
 
 import json
@@ -35,57 +35,59 @@ TOKENIZER_FILE, TRAINING_FILE = "tokenizer.json", "training.json"
 def build_tokenizer(
     ctx: Context, config: TokenizeConfig, corpus: Dataset, draws: Dataset, used_bytes: Sizes
 ) -> Dataset:
-    """A tokenizer trained on some documents.
+    """Train a tokenizer on part of the corpus.
 
     Args:
         ctx: the run.
         config: the recipe's section.
         corpus: holds the text.
-        draws: the corpus's draws, part by part.
-        used_bytes: int64[documents] bytes of each text that train it, from its beginning.
+        draws: the data set `sample`; its parts are row-aligned with the corpus's.
+        used_bytes: int64[documents], how many leading bytes of each text to train on.
     """
     rule = {"pretokenizer": config.pretokenizer, "digits": config.digits, "spaces": config.spaces}
     options = {**rule, "normalization": config.normalization}
-    units, texts = [], 0
+    units, texts_digest = [], 0
     starts = np.cumsum([0, *(part.num_rows for part in corpus.parts)])
-    for number, part in enumerate(corpus.parts):
-        here = used_bytes[starts[number] : starts[number + 1]]
-        if here.any():
-            key = json_sha256([part.content, bytes_sha256(here.astype("<i8").tobytes())])
-            units.append(WorkUnit(key, (part, here, options), int(np.count_nonzero(here))))
-            texts += _texts_digest(draws.parts[number], here)
-    raw = tuple(unit.key for unit in units)
+    for index, part in enumerate(corpus.parts):
+        part_bytes = used_bytes[starts[index] : starts[index + 1]]
+        if part_bytes.any():
+            key = json_sha256([part.content, bytes_sha256(part_bytes.astype("<i8").tobytes())])
+            units.append(
+                WorkUnit(key, (part, part_bytes, options), int(np.count_nonzero(part_bytes)))
+            )
+            texts_digest += _texts_digest(draws.parts[index], part_bytes)
+    keys = tuple(unit.key for unit in units)
     counted = build_dataset(
-        ctx, DatasetSpec(WORDS, None, options, (corpus,), raw), units, count_part_words
+        ctx, DatasetSpec(WORDS, None, options, (corpus,), keys), units, count_part_words
     )
-    # The vocabulary depends on which texts there are, not on where they lie.
+    # The vocabulary depends on the texts, not on the parts that hold them.
     trained = {
         **options,
         "vocab_size": config.vocab_size,
         "special_tokens": list(config.all_special_tokens),
         "max_distinct_words": config.max_distinct_words,
     }
-    key = json_sha256(f"{texts:x}")
+    key = json_sha256(f"{texts_digest:x}")
     unit = WorkUnit(key, (counted.parts, trained), 0)
     spec = DatasetSpec(TOKENIZER, None, trained, (counted,), (key,))
     return build_dataset(ctx, spec, [unit], train_tokenizer, stats=_read_training_stats)
 
 
 def import_tokenizer(ctx: Context, tokenizer: bytes) -> Dataset:
-    """A tokenizer that was there before."""
+    """Commit an existing ``tokenizer.json`` as a `tokenizer` data set."""
     spec = DatasetSpec(TOKENIZER, None, {"given": bytes_sha256(tokenizer)})
     return build_dataset(ctx, spec, [], train_tokenizer, files={TOKENIZER_FILE: tokenizer})
 
 
 def read_tokenizer(tokenizer: Dataset) -> bytes:
-    """The ``tokenizer.json`` of a `tokenizer` data set, trained or given."""
+    """Read the ``tokenizer.json`` of a `tokenizer` data set, trained or imported."""
     for part in tokenizer.parts:
         return part.storage.read(part.file(TOKENIZER_FILE))
     return tokenizer.read(TOKENIZER_FILE)
 
 
 def _texts_digest(draws: PartRef, used_bytes: Sizes) -> int:
-    """The sum of the digests of a part's texts as far as they are used: the same in any order."""
+    """Return the sum of the digests of a part's sampled texts, which does not depend on their order."""
     rows = np.flatnonzero(used_bytes)
     content = draws.table(["content"])["content"].take(pa.array(rows)).to_pylist()
     return sum(
@@ -97,7 +99,7 @@ def _texts_digest(draws: PartRef, used_bytes: Sizes) -> int:
 def count_part_words(
     part: PartRef, used_bytes: Sizes, options: Mapping[str, Any]
 ) -> Iterator[PartResult]:
-    """The words of a part's documents, as far as they are used."""
+    """Count the words of a part's sampled documents."""
     rows = np.flatnonzero(used_bytes)
     table = part.table(["id", "text"]).take(pa.array(rows))
     texts = [
@@ -113,7 +115,7 @@ def count_part_words(
 
 
 def train_tokenizer(parts: list[PartRef], options: Mapping[str, Any]) -> Iterator[PartResult]:
-    """Sum the counts and merge."""
+    """Sum the word counts of all parts and train the tokenizer on them."""
     counted = merge(parts, options["max_distinct_words"])
     rule = PretokenizerRule(options["pretokenizer"], options["digits"], options["spaces"])
     vocabulary = train_bpe(
@@ -124,7 +126,7 @@ def train_tokenizer(parts: list[PartRef], options: Mapping[str, Any]) -> Iterato
         rule=rule,
         normalization=options["normalization"],
     )
-    said = {
+    training_stats = {
         "documents": sum(part.num_rows for part in parts),
         "bytes": sum(int(part.table(["bytes"])["bytes"].to_numpy().sum()) for part in parts),
         "words": counted.occurrences,
@@ -133,10 +135,13 @@ def train_tokenizer(parts: list[PartRef], options: Mapping[str, Any]) -> Iterato
         "words_left_out": counted.left_out,
         "distinct_left_out": counted.distinct - counted.table.num_rows,
     }
-    files = {TOKENIZER_FILE: vocabulary, TRAINING_FILE: json.dumps(said, sort_keys=True).encode()}
+    files = {
+        TOKENIZER_FILE: vocabulary,
+        TRAINING_FILE: json.dumps(training_stats, sort_keys=True).encode(),
+    }
     yield PartResult(pa.table({"id": pa.array([], pa.string())}), LEDGER.empty_table(), files)
 
 
 def _read_training_stats(parts: list[PartRef]) -> Mapping[str, Any]:
-    facts: dict[str, Any] = json.loads(parts[0].storage.read(parts[0].file(TRAINING_FILE)))
-    return facts
+    stats: dict[str, Any] = json.loads(parts[0].storage.read(parts[0].file(TRAINING_FILE)))
+    return stats

@@ -1,7 +1,7 @@
-"""Encoding by looking words up: each different word is encoded once, by `tokenizers` itself.
+"""Encode text through a cache of words: each distinct word is encoded once, by `tokenizers` itself.
 
-Merges stay inside words, so a text's ids are those of its words in a row. Nearly all words of a
-text have been met before; cutting it and looking them up is many times faster than encoding it.
+Merges never cross words, so the ids of a text are the concatenated ids of its words. Nearly all words
+of a text have occurred before; looking them up is many times faster than encoding the text.
 """
 
 import json
@@ -21,13 +21,13 @@ from tasks.tokenize.word_table import END_OF_TEXT, WordIds, WordTable
 
 Flags = npt.NDArray[np.bool_]
 
-MAX_CACHE_BYTES = 1 << 28  # of words; then they are forgotten, which costs time and changes nothing
-ENCODE_BATCH = 1 << 16  # words that are encoded at once
+MAX_CACHE_BYTES = 1 << 28  # bytes of words; beyond it the cache is cleared, which costs time only
+ENCODE_BATCH = 1 << 16  # words per call of `tokenizers`
 
 
 @jit
 def _count_tokens(read: WordIds, starts: Offsets) -> int:
-    """Tokens of some words, ends of texts included."""
+    """Count the tokens of words, end-of-text tokens included."""
     total = 0
     for word in read:
         total += 1 if word == END_OF_TEXT else starts[word + 1] - starts[word]
@@ -44,24 +44,27 @@ def _write_tokens(
     lengths: Offsets,
     at: Offsets,
 ) -> None:
-    """Write the tokens of some words; ``at``: the text, and how many of its tokens came before."""
-    to, document, since = 0, at[0], -at[1]
+    """Write the tokens of words.
+
+    ``at`` carries the state between calls: the current text and how many tokens it has so far.
+    """
+    to, document, text_start = 0, at[0], -at[1]
     for word in read:
         if word == END_OF_TEXT:
             tokens[to] = eos_id
             to += 1
-            lengths[document] = to - since
-            document, since = document + 1, to
+            lengths[document] = to - text_start
+            document, text_start = document + 1, to
         else:
             for i in range(starts[word], starts[word + 1]):
                 tokens[to] = ids[i]
                 to += 1
-    at[0], at[1] = document, to - since
+    at[0], at[1] = document, to - text_start
 
 
 @jit
 def _flag_texts(read: WordIds, unencodable: Flags, first: int, result: Flags) -> None:
-    """Find the texts, from text ``first`` on, that hold an odd word."""
+    """Flag the texts, from text ``first`` on, that contain a word which cannot be encoded."""
     document = first
     for word in read:
         if word == END_OF_TEXT:
@@ -75,24 +78,24 @@ def _compare_bytes(
     offsets: Offsets, data: Bytes, tokens: Tokens, starts: Offsets, rows: npt.NDArray[np.intp],
     eos_id: int, bounds: Offsets, token_bytes: Bytes, result: Flags,
 ) -> None:  # fmt: skip
-    """Whether the bytes of the tokens are those of the text, for some texts."""
+    """Compare the bytes of the tokens with those of the text, for the given rows."""
     for i in range(len(rows)):
         at, end = offsets[rows[i]], offsets[rows[i] + 1]
         token = starts[rows[i]]
-        same = True
-        while same and tokens[token] != eos_id:
+        equal = True
+        while equal and tokens[token] != eos_id:
             first, last = bounds[tokens[token]], bounds[tokens[token] + 1]
-            same = first < last and at + last - first <= end
-            if same:
+            equal = first < last and at + last - first <= end
+            if equal:
                 for k in range(last - first):
-                    same &= bool(data[at + k] == token_bytes[first + k])
+                    equal &= bool(data[at + k] == token_bytes[first + k])
             at += last - first
             token += 1
-        result[i] = same and at == end
+        result[i] = equal and at == end
 
 
 class WordCacheEncoder:
-    """The ids of every word met so far."""
+    """Encodes texts word by word and remembers the ids of every word."""
 
     def __init__(
         self,
@@ -101,29 +104,29 @@ class WordCacheEncoder:
         eos_id: int,
         dtype: np.dtype[np.integer],
     ) -> None:
-        """Nothing was met yet.
+        """Start with an empty cache.
 
         Args:
-            tokenizer_json: a byte-level BPE that cuts by ``rule``.
-            rule: see ``rule.recognise``.
-            eos_id: id that closes a text.
-            dtype: of ids.
+            tokenizer_json: a byte-level BPE that splits text by ``rule``.
+            rule: what ``detect_pretokenizer`` returns.
+            eos_id: id that ends a text.
+            dtype: integer type of the ids.
         """
         self._rule, self._eos_id, self._dtype = rule, eos_id, dtype
         data = json.loads(tokenizer_json)
-        # Text is normalised before it is cut, and words are cut already.
+        # Texts arrive normalized, and single words need no pre-tokenization.
         bare = {**data, "normalizer": None, "padding": None, "truncation": None}
         bare["pre_tokenizer"] = {
             "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False
         }  # fmt: skip
         self._tokenizer = Tokenizer.from_str(json.dumps(bare))
         self._tokenizer.encode_special_tokens = True
-        spelling = [b""] * (1 + max(self._tokenizer.get_vocab().values()))
+        token_bytes = [b""] * (1 + max(self._tokenizer.get_vocab().values()))
         if data["decoder"] and data["decoder"]["type"] == "ByteLevel":
-            for token, number in data["model"]["vocab"].items():
-                spelling[number] = token_to_bytes(token) or b""
-        self._token_bytes = np.frombuffer(b"".join(spelling), np.uint8)
-        self._token_bounds = np.cumsum([0, *map(len, spelling)], dtype=np.int64)
+            for token, token_id in data["model"]["vocab"].items():
+                token_bytes[token_id] = token_to_bytes(token) or b""
+        self._token_bytes = np.frombuffer(b"".join(token_bytes), np.uint8)
+        self._token_bounds = np.cumsum([0, *map(len, token_bytes)], dtype=np.int64)
         self._clear_cache()
 
     def _clear_cache(self) -> None:
@@ -135,54 +138,54 @@ class WordCacheEncoder:
         self._n_encoded = 0
 
     def encode(self, offsets: Offsets, data: Bytes) -> tuple[Tokens, Offsets, npt.NDArray[np.intp]]:
-        """The tokens of some texts, each closed by ``eos``.
+        """Encode texts, each followed by ``eos_id``.
 
         Args:
             offsets: int64[n + 1]; text i is ``data[offsets[i]:offsets[i + 1]]``.
-            data: uint8[...] UTF-8, normalised.
+            data: uint8[...] UTF-8, normalized.
 
         Returns:
-            The tokens; int64[n], how many each text has; and the texts that hold a word which
-            `tokenizers` cannot encode, ascending: what stands for them lacks that word.
+            The tokens; int64[n], how many each text has; and the rows, ascending, of texts with a
+            word that `tokenizers` cannot encode. The tokens of these lack that word.
         """
         if self._words.total_bytes > MAX_CACHE_BYTES:
             self._clear_cache()
         lengths = np.zeros(len(offsets) - 1, np.int64)
-        odd = np.zeros(len(offsets) - 1, np.bool_)
+        failed = np.zeros(len(offsets) - 1, np.bool_)
         at = np.zeros(2, np.int64)
         pieces = [np.zeros(0, self._dtype)]
         for read in self._words.iter_word_ids(offsets, data):
             self._encode_new_words()
             if self._any_unencodable:
-                _flag_texts(read, self._unencodable, int(at[0]), odd)
+                _flag_texts(read, self._unencodable, int(at[0]), failed)
             piece = np.empty(_count_tokens(read, self._starts), self._dtype)
             _write_tokens(read, self._starts, self._ids, self._eos_id, piece, lengths, at)
             pieces.append(piece)
-        return np.concatenate(pieces), lengths, np.flatnonzero(odd)
+        return np.concatenate(pieces), lengths, np.flatnonzero(failed)
 
     def _encode_new_words(self) -> None:
-        """Encode the words that are new."""
+        """Encode the words that were added to the table."""
         while self._n_encoded < len(self._words):
             words = self._words.column(self._n_encoded, self._n_encoded + ENCODE_BATCH).to_pylist()
-            found = self._encode_words(words)
-            ids = [own or [] for own in found]
-            sizes = np.cumsum([len(own) for own in ids]) + self._starts[self._n_encoded]
+            encoded = self._encode_words(words)
+            ids = [word_ids or [] for word_ids in encoded]
+            ends = np.cumsum([len(word_ids) for word_ids in ids]) + self._starts[self._n_encoded]
             used, last = int(self._starts[self._n_encoded]), self._n_encoded + len(words)
-            self._ids = _grow(self._ids, int(sizes[-1]))
+            self._ids = _grow(self._ids, int(ends[-1]))
             self._starts = _grow(self._starts, last + 1)
             self._unencodable = _grow(self._unencodable, last)
-            self._ids[used : sizes[-1]] = np.fromiter(chain.from_iterable(ids), np.int32)
-            self._starts[self._n_encoded + 1 : last + 1] = sizes
-            self._unencodable[self._n_encoded : last] = [own is None for own in found]
-            self._any_unencodable |= None in found
+            self._ids[used : ends[-1]] = np.fromiter(chain.from_iterable(ids), np.int32)
+            self._starts[self._n_encoded + 1 : last + 1] = ends
+            self._unencodable[self._n_encoded : last] = [word_ids is None for word_ids in encoded]
+            self._any_unencodable |= None in encoded
             self._n_encoded = last
 
     def _encode_words(self, words: list[str]) -> list[list[int] | None]:
-        """The ids of each word, ``None`` where it cannot be encoded."""
+        """Return the ids of each word, ``None`` if it cannot be encoded."""
         try:
             encodings = self._tokenizer.encode_batch_fast(words, add_special_tokens=False)
         except Exception as error:
-            if type(error) is not Exception:  # `tokenizers` raises that and no other
+            if type(error) is not Exception:  # `tokenizers` raises bare Exception
                 raise
             if len(words) == 1:
                 return [None]
@@ -194,17 +197,17 @@ class WordCacheEncoder:
         self, offsets: Offsets, data: Bytes, tokens: Tokens, starts: Offsets,
         rows: npt.NDArray[np.intp],
     ) -> Flags:  # fmt: skip
-        """Whether the bytes that the tokens stand for are those of the text.
+        """Return for each row whether its tokens stand for exactly the bytes of its text.
 
         Args:
             offsets: int64[n + 1] of the texts.
             data: uint8[...] UTF-8.
-            tokens: of all texts, each closed by ``eos``.
-            starts: int64[n] first token of each.
-            rows: int64[m] texts to look at.
+            tokens: the ids of all texts, each text followed by ``eos_id``.
+            starts: int64[n], index of each text's first token.
+            rows: int64[m], texts to compare.
 
         Returns:
-            bool[m]; False also where a token is no text.
+            bool[m]; also False where a token does not stand for text.
         """
         result = np.zeros(len(rows), np.bool_)
         _compare_bytes(

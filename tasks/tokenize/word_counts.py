@@ -1,8 +1,8 @@
-"""How often each word of a corpus occurs: counted by part, summed in bounded memory.
+"""Sum the word counts of all parts of a corpus in bounded memory.
 
-The counts of a part are a Parquet file of ``word`` (ascending by bytes) and ``count``. The sum is
-made range by range of words, so that what is in memory depends on the bound on different words and
-not on the corpus.
+The counts of a part are a Parquet file of ``word`` (ascending by bytes) and ``count``. They are summed
+one range of words at a time, so memory depends on the maximum number of distinct words and not on
+the size of the corpus.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from infra.formats.arrow_text import Bytes, Offsets, utf8_buffers
 
 FILE_SUFFIX = "words.parquet"
 ROW_GROUP = 100_000
-ROWS_IN_MEMORY = 1 << 24  # rows that are summed at once
+ROWS_IN_MEMORY = 1 << 24  # rows that are summed in one pass
 SCHEMA = pa.schema([("word", pa.large_string()), ("count", pa.int64())])
 
 Keys = npt.NDArray[np.uint64]
@@ -27,14 +27,14 @@ Keys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class WordCounts:
-    """The words of a corpus.
+    """The word counts of a corpus.
 
     Attributes:
         table: ``word`` and ``count``, ascending by word.
-        distinct: different words that there are, those left out included.
-        min_count: words that occur less often were left out; 1: none was.
-        occurrences: of all words.
-        left_out: occurrences of the words that were left out.
+        distinct: number of distinct words, including those left out.
+        min_count: words that occur less often were left out; 1: none were.
+        occurrences: total number of words.
+        left_out: how many of these occurrences were of words left out.
     """
 
     table: pa.Table
@@ -45,7 +45,7 @@ class WordCounts:
 
 
 def to_parquet(table: pa.Table) -> bytes:
-    """The counts of a part as a file."""
+    """Return the counts of a part as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.cast(SCHEMA), sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=False
@@ -54,7 +54,7 @@ def to_parquet(table: pa.Table) -> bytes:
 
 
 def merge(parts: Sequence[PartRef], max_words: int) -> WordCounts:
-    """The sum of the counts of some parts; see ``total``."""
+    """Sum the counts of parts; see ``total``."""
     rows = []
     for part in parts:
         with part.open(FILE_SUFFIX) as file:
@@ -69,45 +69,45 @@ def merge(parts: Sequence[PartRef], max_words: int) -> WordCounts:
 
 
 def total(tables: Callable[[], Iterator[pa.Table]], rows: int, max_words: int) -> WordCounts:
-    """The sum of some tables of counts, with the rarest words left out if there are too many.
+    """Sum tables of counts, leaving out the rarest words if there are too many.
 
-    The rule: words that occur less than ``least`` times are left out, with the smallest ``least``
-    that leaves ``max_words`` words or fewer. The result does not depend on the tables' order, nor on
-    how text was divided between them.
+    Words that occur less than ``min_count`` times are left out, where ``min_count`` is the smallest
+    number that leaves at most ``max_words`` words. The result depends neither on the order of the
+    tables nor on how the text was divided between them.
 
     Args:
-        tables: called once for each range of words; yields the tables.
-        rows: of all tables together.
-        max_words: words at most.
+        tables: called once per range of words; yields all tables.
+        rows: number of rows of all tables together.
+        max_words: maximum number of words to keep.
     """
     kept = SCHEMA.empty_table()
-    distinct, least, occurrences = 0, 1, 0
+    distinct, min_count, occurrences = 0, 1, 0
     for low, high in _ranges(tables, rows):
-        here = _sum(_slice_range(table, low, high) for table in tables())
-        counts = here["count"].to_numpy()
+        in_range = _sum(_slice_range(table, low, high) for table in tables())
+        counts = in_range["count"].to_numpy()
         distinct += len(counts)
         occurrences += int(counts.sum())
-        kept = pa.concat_tables([kept, here.filter(pa.array(counts >= least))])
+        kept = pa.concat_tables([kept, in_range.filter(pa.array(counts >= min_count))])
         counts = kept["count"].to_numpy()
         if len(counts) > max_words:
-            least = (
+            min_count = (
                 int(np.partition(counts, len(counts) - max_words - 1)[len(counts) - max_words - 1])
                 + 1
             )
-            kept = kept.filter(pa.array(counts >= least)).combine_chunks()
-    left = occurrences - int(kept["count"].to_numpy().sum())
-    return WordCounts(kept, distinct, least, occurrences, left)
+            kept = kept.filter(pa.array(counts >= min_count)).combine_chunks()
+    left_out = occurrences - int(kept["count"].to_numpy().sum())
+    return WordCounts(kept, distinct, min_count, occurrences, left_out)
 
 
 def _sum(tables: Iterator[pa.Table]) -> pa.Table:
-    """One row for each word, ascending."""
-    result, waiting, rows = SCHEMA.empty_table(), [], 0
+    """Sum tables into one row per word, ascending by word."""
+    result, pending, rows = SCHEMA.empty_table(), [], 0
     for table in tables:
-        waiting.append(table)
+        pending.append(table)
         rows += table.num_rows
         if rows > ROWS_IN_MEMORY // 4:
-            result, waiting, rows = _sum_by_word([result, *waiting]), [], 0
-    return _sum_by_word([result, *waiting]).sort_by("word")
+            result, pending, rows = _sum_by_word([result, *pending]), [], 0
+    return _sum_by_word([result, *pending]).sort_by("word")
 
 
 def _sum_by_word(tables: Sequence[pa.Table]) -> pa.Table:
@@ -117,18 +117,18 @@ def _sum_by_word(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _ranges(tables: Callable[[], Iterator[pa.Table]], rows: int) -> list[tuple[int, int]]:
-    """Ranges of ``_keys`` with about ``ROWS_IN_MEMORY`` rows each: by the keys of every n-th row."""
-    number = -(-rows // ROWS_IN_MEMORY)
-    if number <= 1:
+    """Divide the keys into ranges of about ``ROWS_IN_MEMORY`` rows, estimated from every n-th row."""
+    n_ranges = -(-rows // ROWS_IN_MEMORY)
+    if n_ranges <= 1:
         return [(0, 1 << 64)]
     step = max(rows >> 20, 1)
-    some = np.sort(np.concatenate([_keys(table.slice(0))[::step] for table in tables()]))
-    bounds = np.unique(some[np.arange(1, number) * len(some) // number]).tolist()
+    sample = np.sort(np.concatenate([_keys(table.slice(0))[::step] for table in tables()]))
+    bounds = np.unique(sample[np.arange(1, n_ranges) * len(sample) // n_ranges]).tolist()
     return list(zip([0, *bounds], [*bounds, 1 << 64], strict=True))
 
 
 def _slice_range(table: pa.Table, low: int, high: int) -> pa.Table:
-    """The rows of a table whose key is in ``[low, high)``."""
+    """Return the rows of a table whose key is in ``[low, high)``."""
     if (low, high) == (0, 1 << 64):
         return table
     keys = _keys(table)
@@ -149,7 +149,7 @@ def _fill_keys(offsets: Offsets, data: Bytes, keys: Keys) -> None:
 
 
 def _keys(table: pa.Table) -> Keys:
-    """uint64[rows]: the first eight bytes of each word, which ascend as the words do."""
+    """Return the first eight bytes of each word as a big-endian integer: uint64[rows], ascending."""
     offsets, data = utf8_buffers(table["word"])
     keys = np.zeros(table.num_rows, np.uint64)
     _fill_keys(offsets, data, keys)

@@ -1,4 +1,4 @@
-"""The different words of a lot of text, each kept once, and text as a row of their numbers."""
+"""A hash table of distinct words, and texts as sequences of word ids."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,15 +17,17 @@ from tasks.tokenize.pretokenizer_kernel import MAX_WORD_BYTES, rule_flags, word_
 WordIds = npt.NDArray[np.int32]
 Slots = npt.NDArray[np.uint64]
 
-BUFFER_WORDS = 1 << 20  # words that are read before they are handed on
-END_OF_TEXT = -1  # stands after the last word of a text
+BUFFER_WORDS = 1 << 20  # word ids per batch
+END_OF_TEXT = -1  # follows the last word of a text
 
-DOCUMENT, AT, WORDS, BYTES, READ = range(5)  # places in the state of a reading
+# Indices into the state of a table: the text being read, the byte reached in it, distinct words,
+# their bytes, and word ids in the buffer.
+DOCUMENT, AT, WORDS, BYTES, READ = range(5)
 
 
 @jit_inline
 def hash_word(data: Bytes, at: int, end: int) -> np.uint64:
-    """64-bit FNV-1a with a finish that spreads it over all bits."""
+    """Return the 64-bit FNV-1a hash of a word, with a finalizer that mixes all bits."""
     value = np.uint64(0xCBF29CE484222325)
     for i in range(at, end):
         value = (value ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
@@ -48,9 +50,9 @@ def _equal(data: Bytes, at: int, size: int, kept: Bytes, start: int, stop: int) 
 def _find_slot(
     data: Bytes, at: int, end: int, hashed: np.uint64, slots: Slots, bounds: Offsets, kept: Bytes
 ) -> int:
-    """The slot of a word: the one that holds it, or the empty one where it belongs.
+    """Return the slot that holds a word, or the empty slot where it belongs.
 
-    A slot is the hash's upper half and, in the lower, the word's number plus one.
+    A slot holds the upper half of the hash and, in its lower half, the word's id plus one.
     """
     mask = np.uint64(len(slots) - 1)
     low = np.uint64(0xFFFFFFFF)
@@ -76,11 +78,11 @@ def _read(
     kept: Bytes,
     read: WordIds,
 ) -> bool:
-    """Go on reading until the texts end (True), or ``read`` or the table of words is full."""
+    """Convert texts to word ids until they end (True), or ``read`` or the table is full (False)."""
     run = np.zeros(2, np.int64)
     document, at, words, used, count = state[0], state[1], state[2], state[3], state[4]
     low, high = np.uint64(0xFFFFFFFF), np.uint64(32)
-    room = min(len(bounds) - 1, len(slots) // 2)
+    capacity = min(len(bounds) - 1, len(slots) // 2)
     done = False
     while True:
         if document == len(offsets) - 1:
@@ -97,14 +99,14 @@ def _read(
         stop = word_end(data, at, end, classes, flags, run)
         if stop - at > MAX_WORD_BYTES:
             stop = at + MAX_WORD_BYTES
-            while data[stop] & 0xC0 == 0x80:  # inside a character
+            while data[stop] & 0xC0 == 0x80:  # not in the middle of a character
                 stop -= 1
         hashed = hash_word(data, at, stop)
         slot = _find_slot(data, at, stop, hashed, slots, bounds, kept)
         if slots[slot]:
             word = np.int64(slots[slot] & low) - 1
         else:
-            if words == room or used + stop - at > len(kept):
+            if words == capacity or used + stop - at > len(kept):
                 break
             word = words
             for i in range(at, stop):
@@ -122,7 +124,7 @@ def _read(
 
 @jit
 def _rehash(bounds: Offsets, kept: Bytes, words: int, slots: Slots) -> None:
-    """Fill empty slots with all words."""
+    """Insert all words into empty slots."""
     mask, high = np.uint64(len(slots) - 1), np.uint64(32)
     for word in range(words):
         hashed = hash_word(kept, bounds[word], bounds[word + 1])
@@ -143,7 +145,7 @@ def _tally(read: WordIds, counts: Offsets) -> None:
 def _count_whitespace_words(
     data: Bytes, offsets: Offsets, classes: CharClasses, result: Offsets
 ) -> None:
-    """How many words stand between white space in each text: what fertility is counted against."""
+    """Count the whitespace-separated words of each text, the denominator of fertility."""
     for row in range(len(result)):
         at, end, inside, count = offsets[row], offsets[row + 1], False, 0
         while at < end:
@@ -155,10 +157,10 @@ def _count_whitespace_words(
 
 
 class WordTable:
-    """Different words in the order in which they were met, found again by their bytes."""
+    """Distinct words in order of first occurrence, looked up by their bytes."""
 
     def __init__(self, rule: PretokenizerRule) -> None:
-        """No words yet; texts are cut by ``rule``."""
+        """Create an empty table; ``rule`` splits texts into words."""
         self.flags = rule_flags(rule)
         self._slots = np.zeros(1 << 16, np.uint64)
         self._bounds = np.zeros((1 << 15) + 1, np.int64)
@@ -170,33 +172,33 @@ class WordTable:
 
     @property
     def total_bytes(self) -> int:
-        """Length of all words together."""
+        """Total length of all distinct words, in bytes."""
         return int(self._state[BYTES])
 
     def iter_word_ids(self, offsets: Offsets, data: Bytes) -> Iterator[WordIds]:
-        """The numbers of the words of some texts, a buffer at a time.
+        """Yield the word ids of texts, one batch at a time.
 
         Args:
             offsets: int64[n + 1]; text i is ``data[offsets[i]:offsets[i + 1]]``.
             data: uint8[...] UTF-8.
 
         Yields:
-            int32[...], ``END_OF_TEXT`` after the last word of each text. It is overwritten by the next.
+            int32[...], ``END_OF_TEXT`` after the last word of each text. The next batch overwrites it.
         """
         buffer = np.empty(BUFFER_WORDS, np.int32)
-        table = char_classes()
+        classes = char_classes()
         self._state[DOCUMENT], self._state[AT] = 0, offsets[0]
         done = False
         while not done:
             done = _read(
-                data, offsets, self._state, table, self.flags,
+                data, offsets, self._state, classes, self.flags,
                 self._slots, self._bounds, self._kept, buffer,
             )  # fmt: skip
-            read = int(self._state[READ])
-            if done or read == BUFFER_WORDS:
+            n_read = int(self._state[READ])
+            if done or n_read == BUFFER_WORDS:
                 self._state[READ] = 0
-                if read:
-                    yield buffer[:read]
+                if n_read:
+                    yield buffer[:n_read]
             else:
                 self._grow()
 
@@ -211,7 +213,7 @@ class WordTable:
             self._kept = np.concatenate([self._kept, more])
 
     def column(self, first: int = 0, last: int | None = None) -> "pa.Array[Any]":
-        """The words from number ``first`` on, and before ``last``: ``large_string``."""
+        """Return the words with ids in ``[first, last)``: ``large_string``."""
         stop = len(self) if last is None else min(last, len(self))
         bounds = self._bounds[first : stop + 1]
         begin, end = int(bounds[0]), int(bounds[-1])
@@ -220,7 +222,7 @@ class WordTable:
 
 
 def count_word_frequencies(rule: PretokenizerRule, offsets: Offsets, data: Bytes) -> pa.Table:
-    """How often each word occurs in some texts: ``word`` (ascending by bytes) and ``count_word_frequencies``."""
+    """Count how often each word occurs: columns ``word`` (ascending by bytes) and ``count``."""
     words = WordTable(rule)
     counts = np.zeros(0, np.int64)
     for read in words.iter_word_ids(offsets, data):
@@ -231,7 +233,7 @@ def count_word_frequencies(rule: PretokenizerRule, offsets: Offsets, data: Bytes
 
 
 def count_whitespace_words(offsets: Offsets, data: Bytes) -> Offsets:
-    """int64[n]: words between white space of each text."""
+    """Count the whitespace-separated words of each text: int64[n]."""
     result = np.zeros(len(offsets) - 1, np.int64)
     _count_whitespace_words(data, offsets, char_classes(), result)
     return result

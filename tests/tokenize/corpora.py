@@ -31,7 +31,7 @@ PROSE = (
 def table(
     texts: Sequence[str | None], language: str = "en", clusters: Sequence[str | None] = ()
 ) -> pa.Table:
-    """Documents as `select` leaves them, as far as these stages read them."""
+    """A part of a corpus with the columns that the stage reads."""
     n = len(texts)
     urls = [f"https://example.org/{json_sha256(text)[:8]}" for text in texts]
     ids = [
@@ -51,7 +51,7 @@ def table(
 
 
 def variations(count: int, start: int = 0) -> list[str]:
-    """Different texts made of the same few words."""
+    """Distinct texts that share most of their words."""
     return [
         f"Page {number}. {PROSE[number % len(PROSE)]} {PROSE[number * 7 % 3]} End {number * 31}."
         for number in range(start, start + count)
@@ -59,7 +59,7 @@ def variations(count: int, start: int = 0) -> list[str]:
 
 
 def context(root: Path | str, seed: int = 1337, workers: int = 0) -> Context:
-    """A run that works in this process, unless told otherwise."""
+    """A run in this process, or on ``workers`` Dask workers."""
     cluster = DaskCluster(ClusterConfig.model_validate({"workers": workers}))
     return Context(Storage(str(root)), seed, cluster, NullReporter())
 
@@ -70,16 +70,16 @@ def corpus(ctx: Context, parts: Sequence[pa.Table]) -> Dataset:
     units = [
         WorkUnit(name, (part,), part.num_rows) for name, part in zip(names, parts, strict=True)
     ]
-    return build_dataset(ctx, DatasetSpec(STAGE, None, {"parts": names}), units, keep)
+    return build_dataset(ctx, DatasetSpec(STAGE, None, {"parts": names}), units, keep_all)
 
 
-def keep(part: pa.Table) -> list[PartResult]:
-    """Pass a table on."""
+def keep_all(part: pa.Table) -> list[PartResult]:
+    """Commit a table unchanged."""
     return [PartResult(part, ledger_table("select", part["id"].to_pylist()))]
 
 
 def encoder(style: PretokenizerStyle = "gpt2", vocab_size: int = 400) -> Encoder:
-    """A small tokenizer that knows the words of `PROSE`."""
+    """A small tokenizer trained on `PROSE`."""
     return Encoder(
         train_bpe_from_texts(
             PROSE, vocab_size=vocab_size, special_tokens=[EOS], rule=PretokenizerRule(style)

@@ -1,7 +1,7 @@
-"""Shards as other projects' own readers see them, from their packages on the index.
+"""Run the shard readers of other projects, from their published packages.
 
-Nothing is installed: a wheel is unpacked beside the test and put on the path of a process of its
-own, which has this environment's torch and numpy.
+Nothing is installed: each wheel is unpacked into the test's folder and put on the path of a separate
+process, which uses this environment's torch and numpy.
 """
 
 import json
@@ -40,12 +40,12 @@ DATATROVE: list[Pin] = [
 ]
 
 
-def ask(pins: list[Pin], code: str, *arguments: object, folder: Path) -> Any:
-    """Run code in a process that can import the packages; what it prints last, as JSON."""
+def run_code(pins: list[Pin], code: str, *arguments: object, folder: Path) -> Any:
+    """Run code in a process that can import the packages; return its last line of output, from JSON."""
     for pin in pins:
         with zipfile.ZipFile(fetch_archive(*pin)) as wheel:
             wheel.extractall(folder)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore"},
         cwd=folder,
@@ -53,5 +53,5 @@ def ask(pins: list[Pin], code: str, *arguments: object, folder: Path) -> Any:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-2_000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    assert result.returncode == 0, result.stderr[-2_000:]
+    return json.loads(result.stdout.splitlines()[-1])

@@ -15,7 +15,7 @@ from tests.tokenize.corpora import EOS, PROSE, variations
 FEW = st.text(st.sampled_from("aab  é1\n"), max_size=40)
 
 
-def by_the_library(
+def train_with_library(
     texts: list[str], size: int, specials: list[str], rule: PretokenizerRule, nfc: bool = False
 ) -> bytes:
     tokenizer = empty_bpe(rule, "nfc" if nfc else "none")
@@ -36,11 +36,11 @@ def by_the_library(
     size=st.integers(258, 340),
     rule=st.sampled_from(ALL_RULES),
 )
-def test_the_file_is_the_one_that_the_librarys_trainer_makes(
+def test_the_file_equals_the_one_of_the_librarys_trainer(
     texts: list[str], size: int, rule: PretokenizerRule
 ) -> None:
     ours = train_bpe_from_texts(texts, vocab_size=size, special_tokens=[EOS], rule=rule)
-    assert ours == by_the_library(texts, size, [EOS], rule)
+    assert ours == train_with_library(texts, size, [EOS], rule)
 
 
 @pytest.mark.parametrize(
@@ -52,23 +52,23 @@ def test_the_file_is_the_one_that_the_librarys_trainer_makes(
 def test_the_file_is_the_same_for_prose(rule: PretokenizerRule, size: int) -> None:
     texts = [*PROSE, *variations(400), "aaaaaaaaaaaa " * 9, "abababab xaxaxa " * 7]
     ours = train_bpe_from_texts(texts, vocab_size=size, special_tokens=[EOS, "<pad>"], rule=rule)
-    assert ours == by_the_library(texts, size, [EOS, "<pad>"], rule)
+    assert ours == train_with_library(texts, size, [EOS, "<pad>"], rule)
 
 
-def test_normalised_text_trains_as_in_the_library() -> None:
+def test_normalized_text_trains_as_in_the_library() -> None:
     texts = [*PROSE, "e\u0301t\u00e9 e\u0301t\u00e9 " * 5, "\u212b \u212b\u212b"]
     ours = train_bpe_from_texts(texts, vocab_size=400, special_tokens=[EOS], normalization="nfc")
-    assert ours == by_the_library(texts, 400, [EOS], PretokenizerRule(), nfc=True)
+    assert ours == train_with_library(texts, 400, [EOS], PretokenizerRule(), nfc=True)
     assert ours != train_bpe_from_texts(texts, vocab_size=400, special_tokens=[EOS])
 
 
-def test_a_merge_that_spells_a_special_token_leads_to_it_as_in_the_library() -> None:
+def test_a_merge_that_spells_a_special_token_gets_its_id_as_in_the_library() -> None:
     texts = ["abc abc abc ab ab xyz"] * 3
     ours = train_bpe_from_texts(texts, vocab_size=280, special_tokens=[EOS, "abc"])
-    assert ours == by_the_library(texts, 280, [EOS, "abc"], PretokenizerRule())
+    assert ours == train_with_library(texts, 280, [EOS, "abc"], PretokenizerRule())
 
 
-def test_counts_stand_for_texts_even_beyond_32_bits() -> None:
+def test_counts_beyond_32_bits_give_the_merges_of_the_texts() -> None:
     counted = count_word_frequencies(
         PretokenizerRule(), *utf8_buffers(pa.array(["ab ab cd"], pa.large_string()))
     )

@@ -13,7 +13,7 @@ from tasks.tokenize.pretokenizer import ALL_RULES, PretokenizerRule, detect_pret
 from tasks.tokenize.word_table import WordTable, count_whitespace_words, count_word_frequencies
 
 RULES = pytest.mark.parametrize("rule", ALL_RULES, ids=lambda r: f"{r.style}-{r.digits}-{r.spaces}")
-# What the parts of the patterns tell apart, in every order; now and then any character.
+# What the parts of the patterns distinguish, in every order, and sometimes any character.
 PIECES = st.lists(
     st.sampled_from(
         [
@@ -31,16 +31,18 @@ PIECES = st.lists(
     max_size=14,
 ).map("".join)
 TRICKY = PIECES | st.text(st.characters(exclude_categories=["Cs"]))
-SHOWN = {char: byte for byte, char in enumerate(ALPHABET)}
+BYTE_BY_CHAR = {char: byte for byte, char in enumerate(ALPHABET)}
 
 
-def theirs(rule: PretokenizerRule, text: str) -> list[bytes]:
-    cutter = empty_bpe(rule).pre_tokenizer
-    assert cutter is not None
-    return [bytes(SHOWN[char] for char in word) for word, _ in cutter.pre_tokenize_str(text)]
+def split_by_library(rule: PretokenizerRule, text: str) -> list[bytes]:
+    splitter = empty_bpe(rule).pre_tokenizer
+    assert splitter is not None
+    return [
+        bytes(BYTE_BY_CHAR[char] for char in word) for word, _ in splitter.pre_tokenize_str(text)
+    ]
 
 
-def ours(rule: PretokenizerRule, texts: list[str]) -> list[list[bytes]]:
+def split_by_kernel(rule: PretokenizerRule, texts: list[str]) -> list[list[bytes]]:
     known, offsets = WordTable(rule), utf8_buffers(pa.array(texts, pa.large_string()))
     result: list[list[bytes]] = [[]]
     for read in known.iter_word_ids(*offsets):
@@ -54,19 +56,23 @@ def ours(rule: PretokenizerRule, texts: list[str]) -> list[list[bytes]]:
     return result
 
 
-def test_the_printable_characters_are_the_librarys() -> None:
-    assert set(SHOWN) == set(pre_tokenizers.ByteLevel.alphabet())
+def test_the_byte_alphabet_is_the_librarys() -> None:
+    assert set(BYTE_BY_CHAR) == set(pre_tokenizers.ByteLevel.alphabet())
 
 
 @RULES
 @given(texts=st.lists(TRICKY, max_size=4))
-def test_words_are_cut_as_the_library_cuts_them(rule: PretokenizerRule, texts: list[str]) -> None:
-    assert ours(rule, texts) == [theirs(rule, text) for text in texts]
+def test_texts_are_split_as_the_library_splits_them(
+    rule: PretokenizerRule, texts: list[str]
+) -> None:
+    assert split_by_kernel(rule, texts) == [split_by_library(rule, text) for text in texts]
 
 
 @RULES
 @pytest.mark.parametrize("around", ["{}", "a{}b", " {} ", "'{}1", "1{}2", "!{}\n", "\n{} x"])
-def test_every_character_is_cut_as_the_library_cuts_it(rule: PretokenizerRule, around: str) -> None:
+def test_every_character_is_split_as_the_library_splits_it(
+    rule: PretokenizerRule, around: str
+) -> None:
     points = [
         *range(0x3000),
         *range(0xA600, 0xAC10),
@@ -74,10 +80,10 @@ def test_every_character_is_cut_as_the_library_cuts_it(rule: PretokenizerRule, a
         *range(0x1F600, 0x1F650),
     ]
     text = "\x00".join(around.format(chr(point)) for point in points)
-    assert ours(rule, [text]) == [theirs(rule, text)]
+    assert split_by_kernel(rule, [text]) == [split_by_library(rule, text)]
 
 
-def test_every_code_point_has_the_librarys_class() -> None:
+def test_code_points_have_the_librarys_class() -> None:
     table = char_classes()
     assert len(table) == NUM_CODE_POINTS
     assert [table[ord(c)] for c in "aß猫0½ \n\r\t!😀"] == [
@@ -86,17 +92,17 @@ def test_every_code_point_has_the_librarys_class() -> None:
 
 
 @RULES
-def test_words_do_not_depend_on_the_room_there_is(
+def test_words_do_not_depend_on_the_buffer_size(
     rule: PretokenizerRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"it's {n} 1234567{n}  \n word{n} '" * 9 for n in range(300)]
-    whole = ours(rule, texts)
+    whole = split_by_kernel(rule, texts)
     monkeypatch.setattr(word_table, "BUFFER_WORDS", 7)
-    assert ours(rule, texts[:40]) == whole[:40]
-    assert whole[-1] == theirs(rule, texts[-1])
+    assert split_by_kernel(rule, texts[:40]) == whole[:40]
+    assert whole[-1] == split_by_library(rule, texts[-1])
 
 
-def test_many_words_are_found_again() -> None:
+def test_every_word_of_a_large_table_is_counted_once_per_occurrence() -> None:
     text = " ".join(map(str, range(200_000)))
     table = count_word_frequencies(
         PretokenizerRule(), *utf8_buffers(pa.array([text, text], pa.large_string()))
@@ -107,36 +113,36 @@ def test_many_words_are_found_again() -> None:
 
 
 @given(st.lists(TRICKY, max_size=20))
-def test_counts_are_those_of_the_words(texts: list[str]) -> None:
+def test_counts_equal_those_of_the_librarys_words(texts: list[str]) -> None:
     table = count_word_frequencies(
         PretokenizerRule("llama3"), *utf8_buffers(pa.array(texts, pa.large_string()))
     )
     expected: dict[bytes, int] = {}
     for text in texts:
-        for word in theirs(PretokenizerRule("llama3"), text):
+        for word in split_by_library(PretokenizerRule("llama3"), text):
             expected[word] = expected.get(word, 0) + 1
     assert dict(zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True)) == {
         word.decode(): number for word, number in expected.items()
     }
 
 
-def test_an_endless_word_is_cut_between_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_long_word_is_split_between_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "猫" * (pretokenizer_kernel.MAX_WORD_BYTES // 3 + 5)
-    [pieces] = ours(PretokenizerRule(), [text])
+    [pieces] = split_by_kernel(PretokenizerRule(), [text])
     assert len(pieces) == 2
     assert "".join(piece.decode() for piece in pieces) == text
 
 
 @given(st.lists(st.text(st.sampled_from("ab é猫\n\t.")), max_size=5))
-def test_words_between_white_space_are_counted(texts: list[str]) -> None:
+def test_whitespace_separated_words_are_counted(texts: list[str]) -> None:
     column = utf8_buffers(pa.array(texts, pa.large_string()))
     assert count_whitespace_words(*column).tolist() == [len(text.split()) for text in texts]
 
 
-def test_known_rules_are_recognised_and_others_are_not() -> None:
+def test_supported_rules_are_detected_and_others_are_not() -> None:
     for rule in ALL_RULES:
-        for normalisation in ("none", "nfc"):
-            assert detect_pretokenizer(empty_bpe(rule, normalisation).to_str().encode()) == rule
+        for normalization in ("none", "nfc"):
+            assert detect_pretokenizer(empty_bpe(rule, normalization).to_str().encode()) == rule
     other = empty_bpe(PretokenizerRule())
     other.pre_tokenizer = pre_tokenizers.Whitespace()
     assert detect_pretokenizer(other.to_str().encode()) is None

@@ -8,7 +8,7 @@ from infra.formats.megatron import Tokens
 from tasks.tokenize.encode import Encoder
 from tasks.tokenize.shards import tokenize_documents
 from tests.tokenize.corpora import EOS, encoder, table, variations
-from tests.tokenize.readers import DATATROVE, MEGATRON, ask
+from tests.tokenize.readers import DATATROVE, MEGATRON, run_code
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -51,45 +51,47 @@ CASES = pytest.mark.parametrize("small", [True, False], ids=["16 bit", "32 bit"]
 
 
 def write(folder: Path, number: int, small: bool) -> tuple[Encoder, list[Tokens]]:
-    """A part's training shard, and the ids that `tokenizers` gives its documents."""
-    known = encoder() if small else wide()
+    """Write a part's training shard; return the ids that `tokenizers` gives its documents."""
+    tokenizer = encoder() if small else wide()
     texts = variations(40) if small else [f"w{n} w{69_999 - n} w5 w7 w{n * 9}" for n in range(40)]
-    out = tokenize_documents(table(texts), known, seed=1, threshold=0.0)
+    out = tokenize_documents(table(texts), tokenizer, seed=1, threshold=0.0)
     for suffix in ("train.bin", "train.idx"):
         (folder / f"part-{number:05d}.{suffix}").write_bytes(out.files[suffix])
-    return known, [ids for ids in known.encode(texts) if not isinstance(ids, Exception)]
+    return tokenizer, [ids for ids in tokenizer.encode(texts) if not isinstance(ids, Exception)]
 
 
-def test_megatrons_own_indexed_dataset_opens_shards_of_either_width(tmp_path: Path) -> None:
-    made = [write(tmp_path, 0, small=True), write(tmp_path, 1, small=False)]
+def test_megatrons_indexed_dataset_reads_shards_of_both_widths(tmp_path: Path) -> None:
+    written = [write(tmp_path, 0, small=True), write(tmp_path, 1, small=False)]
     prefixes = [tmp_path / f"part-{number:05d}.train" for number in range(2)]
-    answers = ask(MEGATRON, READ_MEGATRON, *prefixes, folder=tmp_path / "x")
-    for (known, expected), width, answer in zip(made, ("uint16", "int32"), answers, strict=True):
+    answers = run_code(MEGATRON, READ_MEGATRON, *prefixes, folder=tmp_path / "x")
+    for (tokenizer, expected), width, answer in zip(
+        written, ("uint16", "int32"), answers, strict=True
+    ):
         dtype, documents, sequences, piece = answer
-        assert dtype == known.dtype.name == width
+        assert dtype == tokenizer.dtype.name == width
         assert documents == list(range(41))
         assert sequences == [ids.tolist() for ids in expected]
         assert piece == expected[3][1:3].tolist()
 
 
 @CASES
-def test_datatroves_own_data_sets_open_shards_as_they_are(tmp_path: Path, small: bool) -> None:
-    known, expected = write(tmp_path, 0, small)
+def test_datatroves_datasets_read_the_shards(tmp_path: Path, small: bool) -> None:
+    tokenizer, expected = write(tmp_path, 0, small)
     write(tmp_path, 1, small)
-    one, many = ask(
+    one, many = run_code(
         DATATROVE,
         READ_DATATROVE,
         tmp_path,
-        known.dtype.itemsize,
-        known.eos_id,
+        tokenizer.dtype.itemsize,
+        tokenizer.eos_id,
         folder=tmp_path / "x",
     )
     flat = np.concatenate(expected)
     windows = flat[: len(flat) // 32 * 32].reshape(-1, 32)
     assert [ids for ids, _ in one] == windows.tolist()
     assert many == [*one, *one]
-    for ids, positions in one:  # they start again after each end of text
-        since = 0
+    for ids, positions in one:  # positions restart after each end of text
+        expected_position = 0
         for token, position in zip(ids, positions, strict=True):
-            assert position == since
-            since = 0 if token == known.eos_id else since + 1
+            assert position == expected_position
+            expected_position = 0 if token == tokenizer.eos_id else expected_position + 1

@@ -33,7 +33,7 @@ def contents(dataset: Dataset) -> dict[str, bytes]:
     return {file.name: dataset.storage.read(file.name) for file in dataset.manifest.all_files}
 
 
-def test_every_document_is_found_again_in_the_shards(tmp_path: Path) -> None:
+def test_every_document_can_be_read_from_the_shards(tmp_path: Path) -> None:
     parts = [variations(30), variations(5, 100), []]
     tokens = run(tmp_path, parts)
     encoder = Encoder(tokens.read("tokenizer.json"), EOS)
@@ -48,9 +48,9 @@ def test_every_document_is_found_again_in_the_shards(tmp_path: Path) -> None:
             assert path is not None
             sequences = megatron.read(path)
             flat = [token for sequence in sequences for token in sequence]
-            mine = [row for row in rows if row["split"] == split]
-            assert [row["sequence"] for row in mine] == list(range(len(sequences)))
-            for row, sequence in zip(mine, sequences, strict=True):
+            split_rows = [row for row in rows if row["split"] == split]
+            assert [row["sequence"] for row in split_rows] == list(range(len(sequences)))
+            for row, sequence in zip(split_rows, sequences, strict=True):
                 assert row["tokens"] == len(sequence)
                 assert flat[row["offset"] : row["offset"] + row["tokens"]] == sequence
                 [plain] = encoder.encode([""])
@@ -64,21 +64,21 @@ def test_every_document_is_found_again_in_the_shards(tmp_path: Path) -> None:
     assert tokens.counts.to_json() == {"in": 35, "kept": 35, "dropped": {}, "failed": {}}
 
 
-def test_the_facts_say_what_the_shards_hold(tmp_path: Path) -> None:
+def test_the_stats_match_the_shards(tmp_path: Path) -> None:
     tokens = run(tmp_path, [variations(40)])
-    facts = tokens.stats
+    stats = tokens.stats
     for split in ("train", "validation"):
         shards = TokenShards(tokens, split)
-        assert facts["tokens"][split] == len(shards)
-        assert facts["documents"][split] == shards.num_documents > 0
-        assert facts["bytes"][split] == sum(shards.table["bytes"].to_pylist())
-    assert facts["vocab_size"] == 400
-    assert facts["dtype"] == "uint16"
-    assert facts["eos_id"] == 0
-    assert facts["by_language"]["en"]["documents"] == 40
-    assert 1 < facts["bytes_per_token"] < 8
-    held = facts["documents"]["validation"]
-    assert facts["round_trip"] == {"documents": held, "exact": held, "failing": []}
+        assert stats["tokens"][split] == len(shards)
+        assert stats["documents"][split] == shards.num_documents > 0
+        assert stats["bytes"][split] == sum(shards.table["bytes"].to_pylist())
+    assert stats["vocab_size"] == 400
+    assert stats["dtype"] == "uint16"
+    assert stats["eos_id"] == 0
+    assert stats["by_language"]["en"]["documents"] == 40
+    assert 1 < stats["bytes_per_token"] < 8
+    held = stats["documents"]["validation"]
+    assert stats["round_trip"] == {"documents": held, "exact": held, "failing": []}
 
 
 def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -88,12 +88,12 @@ def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
     assert one.storage.read("manifest.json") == two.storage.read("manifest.json")
 
 
-def test_the_tokenizer_sees_training_text_only(tmp_path: Path) -> None:
+def test_the_tokenizer_is_trained_on_the_training_split_only(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     tokens = run(tmp_path, [variations(40)])
     [folder] = ctx.storage.list_folders("words")
-    seen = set(open_dataset(ctx.storage.subdir("words", folder)).table()["id"].to_pylist())
-    assert seen == set(TokenShards(tokens, "train").ids)
+    sampled = set(open_dataset(ctx.storage.subdir("words", folder)).table()["id"].to_pylist())
+    assert sampled == set(TokenShards(tokens, "train").ids)
 
 
 def test_a_new_document_outside_the_sample_leaves_other_parts_alone(
@@ -101,18 +101,20 @@ def test_a_new_document_outside_the_sample_leaves_other_parts_alone(
 ) -> None:
     config = CONFIG.model_copy(update={"train_bytes": 1_000})
     before = run(tmp_path, [variations(60)], config)
-    done: list[str] = []
+    tokenized: list[str] = []
     real = task.tokenize_part
 
-    def counting(part: PartRef, home: Dataset, options: dict[str, Any]) -> Iterator[PartResult]:
-        done.append(part.name)
-        return real(part, home, options)
+    def counting(
+        part: PartRef, tokenizer: Dataset, options: dict[str, Any]
+    ) -> Iterator[PartResult]:
+        tokenized.append(part.name)
+        return real(part, tokenizer, options)
 
     monkeypatch.setattr(task, "tokenize_part", counting)
     monkeypatch.setattr(train_tokenizer, "train_tokenizer", None)  # must not be needed
     monkeypatch.setattr(train_tokenizer, "count_part_words", None)
     after = run(tmp_path, [variations(60), ["One more page, and a dull one."]], config)
-    assert done == ["00001"]
+    assert tokenized == ["00001"]
     assert after.parts[0].content == before.parts[0].content
     assert after.counts.kept == 61
 
@@ -131,9 +133,9 @@ def test_a_new_document_outside_the_sample_leaves_other_parts_alone(
 )
 def test_tiny_corpora(tmp_path: Path, parts: list[list[str]], train: int, held: int) -> None:
     config = TokenizeConfig(validation_fraction=0.05)
-    facts = run(tmp_path, parts, config).stats
-    assert facts["documents"] == {"train": train, "validation": held}
-    assert facts["vocab_size"] >= 257
+    stats = run(tmp_path, parts, config).stats
+    assert stats["documents"] == {"train": train, "validation": held}
+    assert stats["vocab_size"] >= 257
 
 
 def test_an_existing_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
@@ -152,37 +154,35 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
     assert task.spec(ctx, config=config, corpus=texts).fingerprint == second.fingerprint
 
 
-def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        InvalidTokenizerError, match=r"tokenize\.tokenizer: no file '/nowhere/t\.json'"
-    ):
+def test_the_error_names_a_tokenizer_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(InvalidTokenizerError, match=r"tokenize\.tokenizer: .*/nowhere/t\.json"):
         run(tmp_path, [["text"]], TokenizeConfig(tokenizer="/nowhere/t.json"))
     (tmp_path / "bad.json").write_bytes(b"{}")
-    with pytest.raises(
-        InvalidTokenizerError, match=r"tokenize\.tokenizer: .*bad\.json: not a tokenizer"
-    ):
+    with pytest.raises(InvalidTokenizerError, match=r"tokenize\.tokenizer: .*bad\.json"):
         run(tmp_path, [["text"]], TokenizeConfig(tokenizer=str(tmp_path / "bad.json")))
 
 
-def test_fertility_and_unused_vocabulary_are_those_of_the_shards(tmp_path: Path) -> None:
+def test_fertility_and_unused_vocabulary_match_the_shards(tmp_path: Path) -> None:
     tokens = run(tmp_path, [variations(30), variations(20, 100)])
-    facts = tokens.stats
+    stats = tokens.stats
     texts = variations(30) + variations(20, 100)
-    assert sum(facts["words"].values()) == sum(len(text.split()) for text in texts)
-    inside = sum(facts["tokens"].values()) - 50
-    assert facts["tokens_per_word"] == pytest.approx(inside / sum(facts["words"].values()), 1e-3)
-    assert facts["by_source"]["site"]["tokens_per_word"] == facts["tokens_per_word"]
+    assert sum(stats["words"].values()) == sum(len(text.split()) for text in texts)
+    content_tokens = sum(stats["tokens"].values()) - 50
+    assert stats["tokens_per_word"] == pytest.approx(
+        content_tokens / sum(stats["words"].values()), 1e-3
+    )
+    assert stats["by_source"]["site"]["tokens_per_word"] == stats["tokens_per_word"]
     shards = TokenShards(tokens, "train")
     used = set(shards.read(0, len(shards)).tolist())
     unused = [number for number in range(400) if number not in used]
-    assert facts["unused"]["count"] == len(unused) > 100  # most bytes do not occur
-    assert facts["unused"]["fraction"] == pytest.approx(len(unused) / 400)
-    assert [item["id"] for item in facts["unused"]["examples"]] == unused[:20]
-    assert tokens.stats["training"]["documents"] == facts["documents"]["train"]
+    assert stats["unused"]["count"] == len(unused) > 100  # most bytes do not occur
+    assert stats["unused"]["fraction"] == pytest.approx(len(unused) / 400)
+    assert [item["id"] for item in stats["unused"]["examples"]] == unused[:20]
+    assert tokens.stats["training"]["documents"] == stats["documents"]["train"]
 
 
-def test_documents_that_do_not_come_back_are_named(tmp_path: Path) -> None:
-    """A tokenizer that lacks a byte drops it; a tokenizer that lower-cases changes text."""
+def test_documents_whose_round_trip_fails_are_listed(tmp_path: Path) -> None:
+    """A tokenizer that lacks a byte drops it."""
     lossy = empty_bpe(PretokenizerRule())
     alphabet = [char for char in ALPHABET if char != "q"]
     lossy.model = models.BPE({char: i for i, char in enumerate([*alphabet, EOS])}, [])
@@ -194,15 +194,15 @@ def test_documents_that_do_not_come_back_are_named(tmp_path: Path) -> None:
     held = [
         row for part in tokens.parts for row in part.table().to_pylist() if row["split"] != "train"
     ]
-    wrong = [row["id"] for row in held if not row["exact"]]
-    odd = dict(zip(table(texts)["id"].to_pylist(), ("q" in text for text in texts), strict=True))
-    assert wrong == [row["id"] for row in held if odd[row["id"]]] != []
+    inexact = [row["id"] for row in held if not row["exact"]]
+    has_q = dict(zip(table(texts)["id"].to_pylist(), ("q" in text for text in texts), strict=True))
+    assert inexact == [row["id"] for row in held if has_q[row["id"]]] != []
     trip = tokens.stats["round_trip"]
-    assert (trip["documents"], trip["exact"]) == (len(held), len(held) - len(wrong))
-    assert [item["id"] for item in trip["failing"]] == wrong[:20]
+    assert (trip["documents"], trip["exact"]) == (len(held), len(held) - len(inexact))
+    assert [item["id"] for item in trip["failing"]] == inexact[:20]
 
 
-def test_normalised_text_comes_back_normalised_and_is_counted(tmp_path: Path) -> None:
+def test_normalized_text_decodes_to_its_normal_form_and_is_counted(tmp_path: Path) -> None:
     texts = [*variations(30), *(f"e\u0301tude {n} \u212b" for n in range(30))]
     config = CONFIG.model_copy(update={"normalization": "nfc"})
     tokens = run(tmp_path, [texts], config)
@@ -217,27 +217,27 @@ def test_normalised_text_comes_back_normalised_and_is_counted(tmp_path: Path) ->
 def test_special_tokens_follow_the_end_of_text(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"special_tokens": ("<|user|>", "<|bot|>")})
     tokens = run(tmp_path, [[*variations(30), "a <|user|> says"]], config)
-    known = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
-    assert [known.token_to_id(name) for name in (EOS, "<|user|>", "<|bot|>")] == [0, 1, 2]
+    tokenizer = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
+    assert [tokenizer.token_to_id(name) for name in (EOS, "<|user|>", "<|bot|>")] == [0, 1, 2]
     shards = TokenShards(tokens, "train")
     assert not {1, 2} & set(shards.read(0, len(shards)).tolist())
     assert not {0, 1, 2} & {item["id"] for item in tokens.stats["unused"]["examples"]}
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        ({"special_tokens": [EOS]}, "must all differ"),
+        ({"special_tokens": [EOS]}, "differ"),
         ({"special_tokens": ["x"]}, "two characters"),
-        ({"vocab_size": 257, "special_tokens": ["<a>"]}, "no room for 256 bytes and 2 special"),
+        ({"vocab_size": 257, "special_tokens": ["<a>"]}, "vocab_size"),
     ],
 )
-def test_settings_that_cannot_be_are_named(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_the_error_names_the_key_that_is_wrong(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         TokenizeConfig.model_validate(settings)
 
 
-def test_the_bytes_are_the_same_for_any_workers_and_division(tmp_path: Path) -> None:
+def test_the_bytes_depend_on_neither_workers_nor_parts(tmp_path: Path) -> None:
     texts = variations(90)
     one = run(tmp_path / "one", [texts[:50], texts[50:]])
     ctx = context(tmp_path / "two", workers=2)
@@ -251,7 +251,7 @@ def test_the_bytes_are_the_same_for_any_workers_and_division(tmp_path: Path) -> 
     assert divided.read("tokenizer.json") == one.read("tokenizer.json")
 
 
-def test_moved_documents_do_not_train_the_tokenizer_again(
+def test_documents_in_other_parts_do_not_train_the_tokenizer_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = variations(40)
@@ -260,17 +260,17 @@ def test_moved_documents_do_not_train_the_tokenizer_again(
     run(tmp_path, [texts[30:], texts[:30]])
 
 
-def test_a_bound_on_words_is_reported(tmp_path: Path) -> None:
+def test_words_left_out_are_reported(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"max_distinct_words": 20})
     tokens = run(tmp_path, [variations(40)], config)
-    said = tokens.stats["training"]
-    assert said["distinct_words"] - said["distinct_left_out"] <= 20
-    assert said["min_count"] > 1
-    assert 0 < said["words_left_out"] < said["words"]
+    training = tokens.stats["training"]
+    assert training["distinct_words"] - training["distinct_left_out"] <= 20
+    assert training["min_count"] > 1
+    assert 0 < training["words_left_out"] < training["words"]
 
 
-@pytest.mark.parametrize("named", [{"special_tokens": ["user"]}, {"end_of_text": "END"}])
-def test_a_special_token_that_text_could_make_is_refused(named: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=r"is one word of text, so that merges could make it"):
-        TokenizeConfig.model_validate(named)
+@pytest.mark.parametrize("settings", [{"special_tokens": ["user"]}, {"end_of_text": "END"}])
+def test_a_special_token_that_is_an_ordinary_word_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="ordinary word"):
+        TokenizeConfig.model_validate(settings)
     TokenizeConfig.model_validate({"special_tokens": ["<|user|>", "[INST]"]})

@@ -13,46 +13,50 @@ PARTS = st.lists(st.lists(WORDS | st.text("xyz", max_size=3), max_size=30), max_
 
 
 def tables(parts: list[list[str]]) -> list[pa.Table]:
-    made = []
+    counted_parts = []
     for part in parts:
         counted = sorted(Counter(part).items(), key=lambda item: item[0].encode())
         columns = {"word": [w for w, _ in counted], "count": [n for _, n in counted]}
-        made.append(pa.table(columns, schema=SCHEMA))
-    return made
+        counted_parts.append(pa.table(columns, schema=SCHEMA))
+    return counted_parts
 
 
-def summed(parts: list[list[str]], bound: int) -> tuple[dict[str, int], word_counts.WordCounts]:
-    made = tables(parts)
-    result = total(lambda: iter(made), sum(table.num_rows for table in made), bound)
+def sum_counts(
+    parts: list[list[str]], max_words: int
+) -> tuple[dict[str, int], word_counts.WordCounts]:
+    counted_parts = tables(parts)
+    result = total(
+        lambda: iter(counted_parts), sum(table.num_rows for table in counted_parts), max_words
+    )
     rows = result.table.to_pylist()
     assert [row["word"].encode() for row in rows] == sorted(row["word"].encode() for row in rows)
     return {row["word"]: row["count"] for row in rows}, result
 
 
-@pytest.mark.parametrize("together", [1 << 24, 5], ids=["at once", "in ranges"])
-@given(parts=PARTS, bound=st.integers(1, 40))
-def test_the_rarest_words_are_left_out_whatever_the_parts_are(
-    together: int, parts: list[list[str]], bound: int
+@pytest.mark.parametrize("rows_in_memory", [1 << 24, 5], ids=["at once", "in ranges"])
+@given(parts=PARTS, max_words=st.integers(1, 40))
+def test_the_rarest_words_are_left_out_for_any_division_into_parts(
+    rows_in_memory: int, parts: list[list[str]], max_words: int
 ) -> None:
     everything = Counter(word for part in parts for word in part)
-    least = 1
-    while sum(count >= least for count in everything.values()) > bound:
-        least += 1
-    expected = {word: count for word, count in everything.items() if count >= least}
+    min_count = 1
+    while sum(count >= min_count for count in everything.values()) > max_words:
+        min_count += 1
+    expected = {word: count for word, count in everything.items() if count >= min_count}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(word_counts, "ROWS_IN_MEMORY", together)
-        found, result = summed(parts, bound)
-    assert found == expected
-    assert result.min_count == least
+        patch.setattr(word_counts, "ROWS_IN_MEMORY", rows_in_memory)
+        kept, result = sum_counts(parts, max_words)
+    assert kept == expected
+    assert result.min_count == min_count
     assert result.distinct == len(everything)
     assert result.occurrences == everything.total()
     assert result.left_out == everything.total() - sum(expected.values())
 
 
-def test_counts_of_many_ranges_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_ranges_give_the_counts_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [[f" word{n * k % 977}" for n in range(2_000)] for k in range(1, 6)]
-    whole, _ = summed(parts, 10_000)
+    whole, _ = sum_counts(parts, 10_000)
     monkeypatch.setattr(word_counts, "ROWS_IN_MEMORY", 100)
-    found, result = summed(parts, 10_000)
-    assert found == whole
-    assert len(found) == result.distinct == len({word for part in parts for word in part})
+    kept, result = sum_counts(parts, 10_000)
+    assert kept == whole
+    assert len(kept) == result.distinct == len({word for part in parts for word in part})
