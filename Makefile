@@ -66,8 +66,9 @@ fault-injection: export PYTHONPATH := .
 fault-injection: setup ## kill what a training stands on, at each moment that hurts: twelve minutes
 	@$(BIN)/python -m benchmarks.fault_injection
 
-docs: setup ## write the reference of settings from the recipe's model
+docs: setup ## write the references of settings and of quality rules from the code
 	$(BIN)/python -m cli.config_reference > docs/recipe.md
+	$(BIN)/python -m cli.rules_reference > docs/quality-rules.md
 
 clean: ## remove the environment and what the tools left; data/ stays
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -23,7 +23,7 @@ import pyarrow as pa
 from infra.schemas.quality_rules import RULES
 from tasks.annotate.language import identify
 from tasks.annotate.pii.spans import find_pii
-from tasks.annotate.signals.gopher_quality import compute_signals
+from tasks.annotate.signals.families import compute_signals
 
 PEER_SCRIPT = Path(__file__).parent / "peers" / "annotate_datatrove.py"
 TEXT_FILES = (".txt", ".rst", ".md")

@@ -9,6 +9,7 @@ from pydantic import WithJsonSchema
 
 from infra.config import one_of
 from infra.dataset.step import Step, Steps
+from infra.schemas.annotations import PII_COLUMNS
 from tasks.acquire import task as acquire
 from tasks.annotate import task as annotate
 from tasks.dedup import task as dedup
@@ -46,9 +47,7 @@ ANNOTATE = Step(
         "words",
         "characters",
         "bytes",
-        "pii",
-        "pii_title",
-        "pii_chapters",
+        *PII_COLUMNS,
     ),
 )
 DEDUP = Step(

@@ -1,19 +1,19 @@
-r"""The quality signals: every column that ``annotate`` writes and ``select`` may judge.
+r"""The quality signals: every column that ``annotate`` computes and a rule of ``select`` may test.
 
-The names are the contract between the two stages. A rule (see `infra.schemas.quality_rules`) that names a signal
-missing here is refused before anything runs. ``docs/annotate.md`` says how the definitions relate
-to other implementations.
+A rule (`infra.schemas.quality_rules`) that names a signal missing here is refused before anything
+runs. Signals are grouped in families; ``tasks/annotate/signals/<family>.py`` computes a family.
+``docs/annotate.md`` compares the definitions with other implementations.
 
 Vocabulary of the definitions:
 
-- *token*: a word or a symbol, as `tasks.annotate.signals.tokens` cuts them (in English text much like spaCy
-  does, with which the published limits were found). Every character of Han, Hiragana or Katakana
-  is a word.
+- *token*: a word or a symbol, as `tasks.annotate.signals.tokens` splits them. English text is split
+  much as spaCy does, with which the published thresholds were found. Every character of Han,
+  Hiragana or Katakana is a word.
 - *word*: a token with a letter, mark or digit.
-- *splitlines lines*: as ``str.splitlines`` cuts. *Nonblank lines*: as ``str.split("\n")`` cuts, lines of
-  white space alone left out. *Newline-runs lines*: as ``re.split("\n+", text)`` cuts.
-- *paragraph*: as ``re.split("\n{2,}", text.strip())`` cuts.
-- lengths are in characters (code points). A fraction of nothing is 0.
+- *splitlines lines*: the lines of ``str.splitlines``. *Nonblank lines*: those of ``str.split("\n")``
+  that are not white space alone. *Newline-runs lines*: those of ``re.split("\n+", text)``.
+- *paragraph*: an item of ``re.split("\n{2,}", text.strip())``.
+- lengths are in characters (code points). A fraction with the denominator 0 is 0.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Signal:
     """One annotation column.
 
     Attributes:
-        name: the column, ``<filter>_<signal>``.
+        name: the column, ``<family>_<signal>`` unless the family is ``size``.
         type: its Arrow type; never null.
         definition: what it counts, in the vocabulary of this module.
     """
@@ -42,10 +42,16 @@ _INT = pa.int64()
 _REAL = pa.float64()
 _FLAG = pa.bool_()
 
-_TABLE = (
+TOP_NGRAM_SIZES = (2, 3, 4)  # Gopher, table A1
+DUP_NGRAM_SIZES = (5, 6, 7, 8, 9, 10)
+
+_SIZE = (
     Signal("words", _INT, "words of the text"),
     Signal("characters", _INT, "characters (code points) of the text"),
     Signal("bytes", _INT, "bytes of the text in UTF-8"),
+)
+
+_GOPHER_REPETITION = (
     Signal(
         "gopher_repetition_dup_line_fraction",
         _REAL,
@@ -73,17 +79,20 @@ _TABLE = (
             f"occurrences of the most frequent {n}-gram of tokens (of equals, the first) x its "
             "length with single spaces / length of the text",
         )
-        for n in (2, 3, 4)
+        for n in TOP_NGRAM_SIZES
     ),
     *(
         Signal(
             f"gopher_repetition_dup_{n}gram_char_fraction",
             _REAL,
-            f"reading from the left, length without spaces of every {n}-gram of tokens seen "
-            "before, each skipped whole, / length of the text",
+            f"reading from the left, length without spaces of every {n}-gram of tokens that "
+            "occurred before, each skipped whole / length of the text",
         )
-        for n in (5, 6, 7, 8, 9, 10)
+        for n in DUP_NGRAM_SIZES
     ),
+)
+
+_GOPHER_QUALITY = (
     Signal("gopher_quality_word_count", _INT, "words of the text"),
     Signal("gopher_quality_mean_word_length", _REAL, "length of all words / words"),
     Signal("gopher_quality_hash_word_ratio", _REAL, "number signs (#) / tokens"),
@@ -112,38 +121,45 @@ _TABLE = (
         _INT,
         "how many of the eight words the, be, to, of, and, that, have, with occur (as written)",
     ),
+)
+
+_C4 = (
     Signal(
         "c4_kept_line_fraction",
         _REAL,
-        "splitlines lines that C4's line rules keep, terminal punctuation not asked for / lines",
+        "splitlines lines that C4's line rules keep, without requiring terminal punctuation / "
+        "splitlines lines",
     ),
     Signal(
         "c4_terminal_line_fraction",
         _REAL,
-        "splitlines lines that end in . ? ! \" or ' and not in ... (citations such as [3] removed) "
-        "/ lines",
+        "splitlines lines that end in . ? ! \" or ' and not in ... (citations such as [3] "
+        "removed) / splitlines lines",
     ),
     Signal(
         "c4_sentences",
         _INT,
-        "sentences in the lines that C4's line rules keep, terminal punctuation not asked for",
+        "sentences in the lines that C4's line rules keep, without requiring terminal punctuation",
     ),
     Signal(
         "c4_terminal_sentences",
         _INT,
-        "sentences in the lines that C4's line rules keep, terminal punctuation asked for",
+        "sentences in the lines that C4's line rules keep, requiring terminal punctuation",
     ),
-    Signal("c4_lorem_ipsum", _FLAG, "a line of three or more words holds 'lorem ipsum'"),
+    Signal("c4_lorem_ipsum", _FLAG, "a line of three or more words contains 'lorem ipsum'"),
     Signal(
         "c4_curly_brace",
         _FLAG,
-        "a line of three or more words, not about JavaScript, holds {",
+        "a line of three or more words, not about JavaScript, contains {",
     ),
+)
+
+_FINEWEB = (
     Signal(
         "fineweb_line_punct_fraction",
         _REAL,
-        "nonblank lines whose last character ends a sentence (Unicode Sentence_Terminal) "
-        "/ nonblank lines",
+        "nonblank lines whose last character ends a sentence (Unicode Sentence_Terminal) / "
+        "nonblank lines",
     ),
     Signal(
         "fineweb_short_line_fraction",
@@ -158,4 +174,18 @@ _TABLE = (
     Signal("fineweb_newline_word_ratio", _REAL, "\\n characters / tokens"),
 )
 
-SIGNALS: Mapping[str, Signal] = MappingProxyType({signal.name: signal for signal in _TABLE})
+# The signals of each family; a family is the name of its module in `tasks.annotate.signals`.
+FAMILIES: Mapping[str, tuple[Signal, ...]] = MappingProxyType(
+    {
+        "size": _SIZE,
+        "gopher_repetition": _GOPHER_REPETITION,
+        "gopher_quality": _GOPHER_QUALITY,
+        "c4": _C4,
+        "fineweb": _FINEWEB,
+    }
+)
+
+# All signals by name, in the order of their columns.
+SIGNALS: Mapping[str, Signal] = MappingProxyType(
+    {signal.name: signal for signals in FAMILIES.values() for signal in signals}
+)

@@ -12,12 +12,10 @@ from infra.dataset.fingerprint import document_id
 from infra.dataset.ledger import FAILED, ledger_table
 from infra.dataset.stage import PartResult
 from infra.formats import warc
+from infra.schemas.captures import CAPTURE_SCHEMA, WARC_SUFFIX
 from tasks.acquire.http_verdict import FetchVerdict, link_license
 
 STAGE_NAME = "acquire"
-WARC_SUFFIX = "warc.gz"
-"""Suffix of a part's archive."""
-
 MAX_CAPTURES = 250
 """Captures in a part: enough to keep parts few, few enough to share a small site among workers."""
 
@@ -26,25 +24,6 @@ MAX_BYTES = 16_000_000
 
 MAX_VERDICTS = 20_000
 """Ledger rows in a part: a crawl can leave far more addresses behind than it fetches."""
-
-INDEX_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("url", pa.string()),
-        ("status", pa.int16()),
-        ("content_type", pa.string()),
-        ("content_language", pa.string()),
-        ("robots_tag", pa.string()),
-        ("license_hint", pa.string()),
-        ("payload_digest", pa.string()),
-        ("payload_bytes", pa.int64()),
-        ("segment", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-    ]
-)
-"""One row per capture. `offset` and `length` are those of the record in the part's archive (one
-gzip member); `payload_digest` is SHA-256 in hexadecimal."""
 
 WARC_FORMAT = "WARC File Format 1.0"
 CONFORMS_TO = "http://bibnum.bnf.fr/WARC/WARC_ISO_28500_version1_latestdraft.pdf"
@@ -130,7 +109,7 @@ class CapturePartWriter:
             self._add_record(self._warcinfo_record())
         fates = [fate for _, _, fate in self._verdicts]
         outcome = PartResult(
-            pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA),
+            pa.Table.from_pylist(self._rows, schema=CAPTURE_SCHEMA),
             ledger_table(
                 STAGE_NAME,
                 [identity for identity, _, _ in self._verdicts],

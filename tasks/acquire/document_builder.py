@@ -10,27 +10,9 @@ import pyarrow as pa
 
 from infra.dataset import ledger
 from infra.dataset.stage import PartResult
+from infra.schemas.documents import CHAPTERS_TYPE, DOCUMENT_SCHEMA
 
 STAGE_NAME = "acquire"
-
-CHAPTERS_TYPE = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
-"""A book's chapters: title, and the character at which it starts in the text."""
-
-DOCUMENT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.large_string()),
-        ("url", pa.string()),
-        ("date", pa.string()),
-        ("source", pa.string()),
-        ("title", pa.string()),
-        ("language_hint", pa.string()),
-        ("license", pa.string()),
-        ("segment", pa.string()),
-        ("chapters", CHAPTERS_TYPE),
-    ]
-)
-"""The columns of a document. Any but `id`, `text`, `source` and `segment` may be null."""
 
 Chapter = tuple[str, int]
 

@@ -1,24 +1,13 @@
-"""All columns of the stage for a table of documents."""
+"""The annotations of a table of documents: language, quality signals, personal data."""
 
 import pyarrow as pa
 
+from infra.schemas.annotations import ANNOTATION_SCHEMA
 from infra.schemas.signals import SIGNALS
 from tasks.annotate.config import AnnotateConfig
 from tasks.annotate.language import identify
-from tasks.annotate.pii.spans import CHAPTER_SPANS_TYPE, SPANS_TYPE, find_pii, find_pii_in_chapters
-from tasks.annotate.signals.gopher_quality import compute_signals
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("language", pa.string()),
-        ("language_score", pa.float64()),
-        *((signal.name, signal.type) for signal in SIGNALS.values()),
-        ("pii", SPANS_TYPE),
-        ("pii_title", SPANS_TYPE),
-        ("pii_chapters", CHAPTER_SPANS_TYPE),
-    ]
-)
+from tasks.annotate.pii.spans import find_pii, find_pii_in_chapters
+from tasks.annotate.signals.families import compute_signals
 
 
 def annotate_table(documents: pa.Table, config: AnnotateConfig) -> pa.Table:
@@ -29,7 +18,7 @@ def annotate_table(documents: pa.Table, config: AnnotateConfig) -> pa.Table:
         config: the recipe's section.
 
     Returns:
-        n rows of `SCHEMA`, in the order of the documents. Every row depends on its own document
+        n rows of `infra.schemas.annotations.ANNOTATION_SCHEMA`, in the order of the documents. Every row depends on its own document
         alone.
     """
     text = documents["text"]
@@ -44,4 +33,4 @@ def annotate_table(documents: pa.Table, config: AnnotateConfig) -> pa.Table:
         find_pii(documents["title"]),
         find_pii_in_chapters(documents["chapters"]),
     ]
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=ANNOTATION_SCHEMA)

@@ -13,12 +13,15 @@ from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.download.language_id import LID_SHA256, lid_model_path
 from infra.formats.unicode_tables import UNICODE_VERSION
-from tasks.annotate.annotate_table import SCHEMA, annotate_table
+from infra.schemas.annotations import ANNOTATION_SCHEMA
+from tasks.annotate.annotate_table import annotate_table
 from tasks.annotate.config import AnnotateConfig
+from tasks.annotate.signals.families import FAMILY_MODULES
 
 STAGE = Stage(
     "annotate",
-    modules=("tasks.annotate.task",),
+    # Families are imported by the names that are declared, where no import statement shows them.
+    modules=("tasks.annotate.task", *FAMILY_MODULES),
     libraries=("fasttext-community", "numba", "numpy", "regex"),
 )
 INPUT_COLUMNS = ("id", "url", "text", "title", "chapters")
@@ -29,7 +32,7 @@ def spec(ctx: Context, *, config: AnnotateConfig, documents: Dataset) -> Dataset
     made_by = {
         "model": LID_SHA256,
         "unicode": UNICODE_VERSION,
-        "columns": {field.name: str(field.type) for field in SCHEMA},
+        "columns": {field.name: str(field.type) for field in ANNOTATION_SCHEMA},
     }
     return DatasetSpec(STAGE, documents.source, {**config.to_json(), **made_by}, (documents,))
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.extract.encoding import decode_page
+from infra.formats.charset import decode_page
 from tasks.extract.metadata import Metadata, license_name, normalize_language_tag, read_metadata
 
 _RESOURCE_LIMIT = 114  # lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT

@@ -13,36 +13,18 @@ from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.formats import warc
+from infra.schemas.captures import POSITION_COLUMNS, WARC_SUFFIX
+from infra.schemas.documents import DOCUMENT_SCHEMA
 from tasks.extract.config import ExtractConfig
 from tasks.extract.page import ExtractedPage, ExtractRequest
 
 STAGE_NAME = "extract"
-_WARC_SUFFIX = "warc.gz"
-_POSITION_COLUMNS = ("offset", "length")
 
 STAGE = Stage(
     STAGE_NAME,
     modules=("tasks.extract.task", "tasks.extract.sandbox_worker"),
     libraries=("fastwarc", "lxml", "resiliparse", "trafilatura"),
 )
-
-CHAPTERS_TYPE = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
-
-DOCUMENT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.large_string()),
-        ("url", pa.string()),
-        ("date", pa.string()),
-        ("source", pa.string()),
-        ("title", pa.string()),
-        ("language_hint", pa.string()),
-        ("license", pa.string()),
-        ("segment", pa.string()),
-        ("chapters", CHAPTERS_TYPE),
-    ]
-)
-"""The columns of a document, as every source gives them; pages have no chapters."""
 
 
 def spec(
@@ -87,7 +69,7 @@ def _unit_key(source: str, part: PartRef) -> str:
     unchanged is not extracted again.
     """
     index = part.table()
-    columns = [name for name in index.column_names if name not in _POSITION_COLUMNS]
+    columns = [name for name in index.column_names if name not in POSITION_COLUMNS]
     return json_sha256({"source": source, "index": index.select(columns).to_pydict()})
 
 
@@ -108,7 +90,7 @@ def extract_part(
     from tasks.extract.sandbox import get_extractor
 
     index = part.table().to_pylist()
-    archive = io.BytesIO(part.storage.read(part.file(_WARC_SUFFIX))) if index else io.BytesIO()
+    archive = io.BytesIO(part.storage.read(part.file(WARC_SUFFIX))) if index else io.BytesIO()
     extract = get_extractor(config)
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = []

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.select.rules import PII_COLUMNS
+from infra.schemas.annotations import PII_COLUMNS
 
 Span = Mapping[str, Any]
 Cut = Sequence[int]  # first character, and the first after it

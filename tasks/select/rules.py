@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.schemas.annotations import PII_COLUMNS
 from infra.schemas.quality_rules import COMPARE, RULES, Rule
 from tasks.select.config import SourceFilters
 
 LANGUAGE, PII = "language", "pii"
-PII_COLUMNS = ("pii", "pii_title", "pii_chapters")  # columns of spans
 PASSED = -1
 
 Flags = npt.NDArray[np.bool_]

@@ -14,9 +14,10 @@ from infra.dataset.dataset import PartRef
 from infra.dataset.ledger import KEPT, ledger_table
 from infra.dataset.stage import PartResult
 from infra.removals.match import REMOVED
+from infra.schemas.annotations import PII_COLUMNS
 from tasks.select.config import SourceFilters
 from tasks.select.pii_mask import edit_documents
-from tasks.select.rules import PII_COLUMNS, apply_rules, required_columns, rule_evidence
+from tasks.select.rules import apply_rules, required_columns, rule_evidence
 
 STAGE = "select"
 I64 = npt.NDArray[np.int64]

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from infra.errors import UserError
+from infra.schemas.documents import DOCUMENT_SCHEMA
 from tasks.acquire.books.books import book_url, fingerprint_config, list_units, read_book
 from tasks.acquire.config import BooksSource
-from tasks.acquire.document_builder import DOCUMENT_SCHEMA
 from tests.acquire.epubs import package, page, whale
 
 PARAGRAPH = (

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from infra.dataset.fingerprint import document_id
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
+from infra.schemas.documents import DOCUMENT_SCHEMA
 from tasks.acquire import documents
 from tasks.acquire.config import DocumentsSource
-from tasks.acquire.document_builder import DOCUMENT_SCHEMA
 from tasks.acquire.documents import fingerprint_config, list_units, read_documents
 
 Found = tuple[pa.Table, list[dict[str, Any]]]

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.schemas.annotations import SPANS_TYPE
 from tasks.annotate.pii import checksums
 from tasks.annotate.pii.detectors import KINDS
-from tasks.annotate.pii.spans import SPANS_TYPE, find_pii, resolve_overlaps
+from tasks.annotate.pii.spans import find_pii, resolve_overlaps
 
 
 def found(text: str) -> list[tuple[str, str]]:

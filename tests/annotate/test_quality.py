@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from infra.schemas.quality_rules import RULES
 from infra.schemas.signals import SIGNALS
-from tasks.annotate.signals import gopher_quality
+from tasks.annotate.signals import text_block
+from tasks.annotate.signals.families import compute_signals
 from tests.annotate import reference
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())["cases"]
@@ -42,7 +43,7 @@ WORDS = st.lists(
 
 
 def measured(*texts: str | None) -> list[dict[str, Any]]:
-    signals = gopher_quality.compute_signals(pa.array(texts, pa.large_string()))
+    signals = compute_signals(pa.array(texts, pa.large_string()))
     return [{name: signals[name][i].item() for name in signals} for i in range(len(texts))]
 
 
@@ -57,8 +58,8 @@ def measured(*texts: str | None) -> list[dict[str, Any]]:
 @example("\r\n\r\n")
 @example("x\n\ny\n\nx\n\n\n\nx")
 def test_every_signal_equals_its_definition(text: str) -> None:
-    (found,) = measured(text)
-    assert found == pytest.approx(reference.measure(text), rel=1e-12, abs=0)
+    (signals,) = measured(text)
+    assert signals == pytest.approx(reference.measure(text), rel=1e-12, abs=0)
 
 
 @given(st.lists(st.one_of(st.none(), DENSE, WORDS), max_size=6))
@@ -72,28 +73,40 @@ def test_a_null_counts_as_empty() -> None:
 
 def test_chunked_sliced_and_32_bit_columns_give_the_same() -> None:
     texts = ["one two. three\n" * 3, "", "Zwei Wörter. " * 40, None, "中文 " * 9]
-    whole = gopher_quality.count_all(pa.array(texts, pa.large_string()))
     small = pa.array(texts, pa.string())
     chunked = pa.chunked_array([small.slice(0, 2), small.slice(2)])
-    assert np.array_equal(whole, gopher_quality.count_all(chunked))
-    assert np.array_equal(whole[1:4], gopher_quality.count_all(small.slice(1, 3)))
+    expected = compute_signals(pa.array(texts, pa.large_string()))
+    for name, values in compute_signals(chunked).items():
+        assert np.array_equal(values, expected[name])
+    for name, values in compute_signals(small.slice(1, 3)).items():
+        assert np.array_equal(values, expected[name][1:4])
+
+
+@pytest.mark.parametrize("block_bytes", [1, 40, 1000])
+def test_the_size_of_blocks_changes_nothing(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["one two. three\n" * 3, "", "Zwei Wörter. " * 40, None, "中文 " * 9, "", ""]
+    expected = measured(*texts)
+    monkeypatch.setattr(text_block, "BLOCK_BYTES", block_bytes)
+    assert measured(*texts) == expected
 
 
 def test_no_rows() -> None:
-    signals = gopher_quality.compute_signals(pa.array([], pa.large_string()))
+    signals = compute_signals(pa.array([], pa.large_string()))
     assert all(len(values) == 0 for values in signals.values())
 
 
-def test_a_long_text_outgrows_the_first_buffers() -> None:
+def test_a_long_text_with_short_tokens_outgrows_the_first_buffers() -> None:
     text = " ".join(f"w{i % 7000}" for i in range(40_000)) + "\n" * 5000
-    (found,) = measured(text)
-    assert found["words"] == 40_000
-    assert found["gopher_repetition_dup_10gram_char_fraction"] > 0.6
-    assert found["fineweb_newline_word_ratio"] == pytest.approx(5000 / 40_000)
+    (signals,) = measured(text)
+    assert signals["words"] == 40_000
+    assert signals["gopher_repetition_dup_10gram_char_fraction"] > 0.6
+    assert signals["fineweb_newline_word_ratio"] == pytest.approx(5000 / 40_000)
 
 
 def test_every_signal_of_the_table_is_written_in_its_order_and_type() -> None:
-    signals = gopher_quality.compute_signals(pa.array(["a"]))
+    signals = compute_signals(pa.array(["a"]))
     assert list(signals) == list(SIGNALS)
     for name, values in signals.items():
         assert pa.array(values).type == SIGNALS[name].type
@@ -102,13 +115,13 @@ def test_every_signal_of_the_table_is_written_in_its_order_and_type() -> None:
 @pytest.mark.parametrize("case", VECTORS, ids=[case["name"] for case in VECTORS])
 def test_conformance_vectors(case: dict[str, Any]) -> None:
     text = "".join(piece * times for piece, times in case["text"])
-    (found,) = measured(text)
-    assert {name: found[name] for name in case["signals"]} == pytest.approx(case["signals"])
+    (signals,) = measured(text)
+    assert {name: signals[name] for name in case["signals"]} == pytest.approx(case["signals"])
     fails = [
         rule.name
         for rules in RULES.values()
         for rule in rules
         if rule.name in case.get("passes", []) + case.get("fails", [])
-        and not rule.passes(found[rule.signal])
+        and not rule.passes(signals[rule.signal])
     ]
     assert sorted(fails) == sorted(case.get("fails", []))

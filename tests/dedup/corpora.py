@@ -13,11 +13,11 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.schemas.documents import CHAPTERS_TYPE
 from infra.store.storage import Storage
 from tasks.dedup.minhash.shingles import shingles
 
 DOCUMENTS = Stage("documents", ("tests.dedup.corpora",))
-CHAPTERS = pa.list_(pa.struct([("title", pa.string()), ("start", pa.int64())]))
 Row = dict[str, Any]
 
 
@@ -43,7 +43,7 @@ def row(source: str, text: str, url: str | None = None, **more: Any) -> Row:
 
 def table(rows: Sequence[Row]) -> pa.Table:
     """Documents as a table."""
-    types = {"text": pa.large_string(), "chapters": CHAPTERS}
+    types = {"text": pa.large_string(), "chapters": CHAPTERS_TYPE}
     names = ("id", "text", "url", "date", "source", "title", "chapters")
     return pa.table(
         {name: pa.array([r[name] for r in rows], types.get(name, pa.string())) for name in names}

@@ -9,19 +9,18 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.schemas.annotations import CHAPTER_SPANS_TYPE, SPANS_TYPE
 from infra.schemas.quality_rules import RULES
 from infra.schemas.signals import SIGNALS
 
 NOTES = Stage("annotate", ("tests.select.annotations",))
-SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
-PII, PII_CHAPTERS = pa.list_(SPAN), pa.list_(pa.struct([("chapter", pa.int64()), *SPAN]))
 TYPES = {
     "id": pa.string(),
     "language": pa.string(),
     "language_score": pa.float64(),
-    "pii": PII,
-    "pii_title": PII,
-    "pii_chapters": PII_CHAPTERS,
+    "pii": SPANS_TYPE,
+    "pii_title": SPANS_TYPE,
+    "pii_chapters": CHAPTER_SPANS_TYPE,
     **{name: signal.type for name, signal in SIGNALS.items()},
 }
 # Every rule passes at its own limit.

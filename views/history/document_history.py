@@ -30,6 +30,7 @@ from infra.runs.run_records import (
     list_recipes,
     with_earlier_results,
 )
+from infra.schemas.annotations import PII_COLUMNS
 from infra.store.storage import Storage
 from views.documents.lookup import find_documents
 from views.documents.texts import (
@@ -49,7 +50,6 @@ RECORDED = "recorded"  # of a removal
 MAX_ROWS = 20  # rows of one data set told for one id; identical rows of a source share theirs
 MAX_MEMBERS = 10
 TERMINAL_WIDTH, TERMINAL_EXCERPT_CHARS = 110, 400  # characters
-PII_COLUMNS = ("pii", "pii_title", "pii_chapters")
 DETAIL_COLUMNS = {
     "acquire": ("license",),
     "extract": ("license",),

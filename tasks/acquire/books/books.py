@@ -19,16 +19,16 @@ from urllib.parse import quote
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.stage import PartResult, WorkUnit
 from infra.errors import UserError
+from infra.formats.charset import TextDecodeError, decode_text
 from tasks.acquire.books import gutenberg, plaintext
 from tasks.acquire.books.chapters import find_chapters
 from tasks.acquire.books.epub import DrmError, EpubReadError, EpubTooLargeError, read_epub
-from tasks.acquire.charset import TextDecodeError, decode_text
 from tasks.acquire.config import BooksSource
 from tasks.acquire.document_builder import Chapter, DocumentBuilder
 from tasks.acquire.input_files import InputFile, list_files
 
 MODULES = ("tasks.acquire.books.books",)
-LIBRARIES = ("lxml",)
+LIBRARIES = ("lxml", "resiliparse")
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
+from infra.formats.charset import decode_page
+
 _XHTML = "{http://www.w3.org/1999/xhtml}"
 _EPUB_OPS = "{http://www.idpf.org/2007/ops}"
 
@@ -83,14 +85,13 @@ def _parse(data: bytes) -> tuple[etree._Element, bool]:
         return etree.fromstring(data, strict), False
     with suppress(etree.XMLSyntaxError):
         return etree.fromstring(_ENTITY.sub(_to_numeric_entity, data), strict), False
-    encoding = _declared_encoding(data)
     lenient = etree.HTMLParser(
         encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True
     )
     try:
-        text = _XML_DECLARATION.sub("", data.decode(encoding, "replace"), count=1)
+        text = _XML_DECLARATION.sub("", decode_page(data, None).text, count=1)
         root = etree.fromstring(text.encode(), lenient)
-    except (etree.XMLSyntaxError, LookupError, ValueError) as error:
+    except (etree.XMLSyntaxError, ValueError) as error:
         raise XhtmlParseError(str(error)) from None
     return root, True
 
@@ -101,13 +102,6 @@ def _to_numeric_entity(match: re.Match[bytes]) -> bytes:
         return match[0]
     text = html.unescape(match[0].decode("ascii"))
     return match[0] if text.startswith("&") else b"".join(b"&#%d;" % ord(c) for c in text)
-
-
-def _declared_encoding(data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    declared = re.search(rb"encoding\s*=\s*[\"']([\w.-]+)", data[:200])
-    return declared[1].decode("ascii") if declared else "utf-8-sig"
 
 
 _TreeEvent = tuple[str, etree._Element | None, str]

@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.compute.jit import jit
-from infra.formats.arrow_text import Offsets
-from tasks.annotate.signals.tokens import Bytes
+from infra.formats.arrow_text import Bytes, Offsets
 
 # Sorts of window.
 EMAIL, NUMBER, DOTTED, IBAN, IPV6 = range(5)

@@ -8,13 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.formats.arrow_text import utf8_buffers
+from infra.schemas.annotations import CHAPTER_SPANS_TYPE, SPANS_TYPE
 from tasks.annotate.pii import candidate_scan
 from tasks.annotate.pii.detectors import KINDS, PiiSpan, detect
-
-SPAN_TYPE = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
-SPANS_TYPE = pa.list_(SPAN_TYPE)
-CHAPTER_SPAN_TYPE = pa.struct([("chapter", pa.int64()), *SPAN_TYPE])
-CHAPTER_SPANS_TYPE = pa.list_(CHAPTER_SPAN_TYPE)
 
 _INITIAL_WINDOWS = 1 << 12
 

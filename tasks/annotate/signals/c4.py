@@ -1,11 +1,13 @@
 """C4's line rules, applied without altering the text.
 
-C4 deletes lines and then judges the page by the sentences that are left. Here every line is judged
-the same way, in the same order, and what C4 would have left is counted: the text stays as it is.
+Raffel et al. 2020, https://jmlr.org/papers/v21/20-074.html, section 2.2.
+
+C4 deletes lines and then filters the page by the sentences that remain. Here every line is tested
+by the same rules in the same order, and what C4 would have kept is counted: the text is unchanged.
 
 A sentence ends at a character with Unicode's Sentence_Terminal property and the next begins at the
 next character that is neither white space nor punctuation. A full stop inside a token (``3.14``),
-in an ellipsis or after a letter that stands alone (``J. S. Bach``, ``e.g.``) ends none, nor does an
+in an ellipsis or after a letter on its own (``J. S. Bach``, ``e.g.``) ends none, nor does an
 ASCII terminal that a word character follows.
 """
 
@@ -13,24 +15,44 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.compute.jit import jit
-from infra.formats.unicode_tables import ALPHA, LINE_BREAK, PUNCT, SPACE, WORD, decode_utf8
-from tasks.annotate.signals.lines import strip_bounds
-from tasks.annotate.signals.tokens import Bytes, Table
-
-# Places in the output of `count_c4_lines`.
-LINES, KEPT_LINES, TERMINAL_LINES, SENTENCES, TERMINAL_SENTENCES, LOREM_IPSUM, CURLY_BRACE = range(
-    7
+from infra.formats.arrow_text import Bytes, Offsets
+from infra.formats.unicode_tables import (
+    ALPHA,
+    LINE_BREAK,
+    PUNCT,
+    SPACE,
+    WORD,
+    char_tables,
+    decode_utf8,
 )
-N_COUNTS = 7
+from tasks.annotate.signals.families import SignalColumns
+from tasks.annotate.signals.lines import sentence_terminals, strip_bounds
+from tasks.annotate.signals.text_block import TextBlock, safe_divide
+from tasks.annotate.signals.tokens import Table
 
-MAX_WORD_CHARS = 1000  # characters
-MIN_LINE_WORDS = 3  # in a line
+C4_COUNTS = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "lines",
+            "kept_lines",
+            "terminal_lines",
+            "sentences",
+            "terminal_sentences",
+            "lorem_ipsum",
+            "curly_brace",
+        )
+    ]
+)
+
+MAX_WORD_CHARS = 1000  # a line with a longer word is deleted
+MIN_LINE_WORDS = 3
 
 LOREM = np.frombuffer(b"lorem ipsum", dtype=np.uint8)
 JAVASCRIPT = np.frombuffer(b"javascript", dtype=np.uint8)
 CITATION_NEEDED = np.frombuffer(b"[citation needed]", dtype=np.uint8)
 EDIT = np.frombuffer(b"[edit]", dtype=np.uint8)
-# Phrases of notices that C4 removes, in the bytes of `_policy_phrase_at`.
+# Phrases of notices that C4 removes.
 TERMS_OF_USE = np.frombuffer(b"terms of use", dtype=np.uint8)
 PRIVACY_POLICY = np.frombuffer(b"privacy policy", dtype=np.uint8)
 COOKIE_POLICY = np.frombuffer(b"cookie policy", dtype=np.uint8)
@@ -41,7 +63,7 @@ USE_COOKIES = np.frombuffer(b"use cookies", dtype=np.uint8)
 
 @jit
 def _phrase_at(line: Bytes, size: int, i: int, phrase: Bytes) -> bool:
-    """Whether ``phrase`` stands at byte ``i`` of the first ``size`` bytes of ``line``."""
+    """Whether ``phrase`` is at byte ``i`` of the first ``size`` bytes of ``line``."""
     if i + phrase.size > size:
         return False
     k = 0
@@ -52,7 +74,7 @@ def _phrase_at(line: Bytes, size: int, i: int, phrase: Bytes) -> bool:
 
 @jit
 def _policy_phrase_at(line: Bytes, size: int, i: int) -> bool:
-    """Whether a phrase about terms, privacy or cookies stands at byte ``i``."""
+    """Whether a phrase about terms, privacy or cookies is at byte ``i``."""
     byte = line[i]
     if byte == 0x74:
         return _phrase_at(line, size, i, TERMS_OF_USE)
@@ -71,9 +93,7 @@ def _policy_phrase_at(line: Bytes, size: int, i: int) -> bool:
 
 @jit
 def _skip_citation(data: Bytes, i: int, end: int) -> int:
-    """The byte after a Wikipedia citation mark that starts at ``i``, or ``i`` if none does."""
-    if data[i] != 0x5B:
-        return i
+    """The byte after a Wikipedia citation mark whose [ is at ``i``; ``i`` if there is none."""
     if _phrase_at(data, end, i, CITATION_NEEDED):
         return i + CITATION_NEEDED.size
     if _phrase_at(data, end, i, EDIT):
@@ -90,11 +110,12 @@ def _clean_line(data: Bytes, start: int, end: int, line: Bytes) -> int:
     size = 0
     i = start
     while i < end:
-        after = _skip_citation(data, i, end)
-        if after > i:
-            i = after
-            continue
         byte = data[i]
+        if byte == 0x5B:
+            after = _skip_citation(data, i, end)
+            if after > i:
+                i = after
+                continue
         line[size] = byte + 32 if 0x41 <= byte <= 0x5A else byte
         size += 1
         i += 1
@@ -140,14 +161,14 @@ def count_sentences(line: Bytes, size: int, classes: Table, terminals: Table) ->
 
 
 @jit
-def count_c4_lines(
+def _count_document_lines(
     data: Bytes,
     start: int,
     end: int,
     classes: Table,
     terminals: Table,
     line: Bytes,
-    out: npt.NDArray[np.int64],
+    row: np.void,
 ) -> None:
     """Count what C4's line rules would keep of ``data[start:end]``.
 
@@ -156,11 +177,12 @@ def count_c4_lines(
         start: first byte of the document.
         end: byte after its last.
         classes: `infra.formats.unicode_tables.char_tables`.
-        terminals: uint8[0x110000], 1 where a character ends a sentence.
+        terminals: `sentence_terminals`.
         line: scratch for the bytes of the longest line.
-        out: int64[COUNTS], filled.
+        row: output, one row of `C4_COUNTS`, zeros before.
     """
-    out[:N_COUNTS] = 0
+    lines = kept_lines = terminal_lines = sentences = terminal_sentences = 0
+    lorem_ipsum = curly_brace = False
     i = start
     while i < end:
         begin = i
@@ -182,11 +204,11 @@ def count_c4_lines(
             words += length == 0
             length += 1
             longest = max(longest, length)
-        out[LINES] += 1
+        lines += 1
         begin, stop = strip_bounds(data, begin, stop, classes)
         size = _clean_line(data, begin, stop, line)
         terminal = _has_terminal_punctuation(line, size)
-        out[TERMINAL_LINES] += terminal
+        terminal_lines += terminal
         if longest > MAX_WORD_CHARS or words < MIN_LINE_WORDS:
             continue
         lorem = javascript = brace = notice = False
@@ -200,16 +222,47 @@ def count_c4_lines(
                 brace = True
             else:
                 notice = notice or _policy_phrase_at(line, size, k)
-        if lorem:
-            out[LOREM_IPSUM] = 1
+        lorem_ipsum = lorem_ipsum or lorem
         if lorem or javascript:
             continue
-        if brace:
-            out[CURLY_BRACE] = 1
+        curly_brace = curly_brace or brace
         if brace or notice:
             continue
-        found = count_sentences(line, size, classes, terminals)
-        out[KEPT_LINES] += 1
-        out[SENTENCES] += found
+        count = count_sentences(line, size, classes, terminals)
+        kept_lines += 1
+        sentences += count
         if terminal:
-            out[TERMINAL_SENTENCES] += found
+            terminal_sentences += count
+    row["lines"] = lines
+    row["kept_lines"] = kept_lines
+    row["terminal_lines"] = terminal_lines
+    row["sentences"] = sentences
+    row["terminal_sentences"] = terminal_sentences
+    row["lorem_ipsum"] = lorem_ipsum
+    row["curly_brace"] = curly_brace
+
+
+@jit
+def _count_lines(
+    offsets: Offsets, data: Bytes, classes: Table, terminals: Table, out: npt.NDArray[np.void]
+) -> None:
+    longest = 0
+    for d in range(offsets.size - 1):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    line = np.empty(longest, np.uint8)
+    for d in range(offsets.size - 1):
+        _count_document_lines(data, offsets[d], offsets[d + 1], classes, terminals, line, out[d])
+
+
+def compute(texts: TextBlock) -> SignalColumns:
+    """The family ``c4`` of `infra.schemas.signals`."""
+    counts = np.zeros(texts.offsets.size - 1, C4_COUNTS)
+    _count_lines(texts.offsets, texts.data, char_tables()[0], sentence_terminals(), counts)
+    return {
+        "c4_kept_line_fraction": safe_divide(counts["kept_lines"], counts["lines"]),
+        "c4_terminal_line_fraction": safe_divide(counts["terminal_lines"], counts["lines"]),
+        "c4_sentences": counts["sentences"],
+        "c4_terminal_sentences": counts["terminal_sentences"],
+        "c4_lorem_ipsum": counts["lorem_ipsum"] != 0,
+        "c4_curly_brace": counts["curly_brace"] != 0,
+    }

@@ -1,7 +1,9 @@
-"""Gopher's repetition of n-grams: how much of a text its frequent and repeated n-grams fill.
+"""Gopher's signals of repetition: lines, paragraphs and n-grams that occur more than once.
+
+Rae et al. 2021, https://arxiv.org/abs/2112.11446, table A1.
 
 An n-gram can only be repeated if the (n-1)-grams it begins and ends with are. So every level looks
-only at the positions that survived the one before it, and natural text, where few 5-grams repeat,
+only at the positions that survived the level before it, and natural text, where few 5-grams repeat,
 costs little more than its 2-grams. The result equals counting every n-gram at every position.
 """
 
@@ -9,22 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.compute.jit import jit
-from tasks.annotate.signals.tokens import Hashes, fmix64
+from infra.formats.arrow_text import Bytes, Offsets
+from infra.formats.unicode_tables import char_tables
+from infra.schemas.signals import DUP_NGRAM_SIZES, TOP_NGRAM_SIZES
+from tasks.annotate.signals.families import SignalColumns
+from tasks.annotate.signals.hashing import (
+    FNV_PRIME,
+    FNV_SEED,
+    Hashes,
+    add_to_set,
+    fmix64,
+    table_size,
+)
+from tasks.annotate.signals.lines import NEWLINE, count_newlines, max_newlines, strip_bounds
+from tasks.annotate.signals.text_block import TextBlock, safe_divide
+from tasks.annotate.signals.tokens import Lengths, Table
 
 Ints = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int64]
 
-MAX_N = 10
-TOP_NGRAM_SIZES = (2, 3, 4)
-DUP_NGRAM_SIZES = (5, 6, 7, 8, 9, 10)
+MAX_N = max(DUP_NGRAM_SIZES)
+MAX_TOP_N = max(TOP_NGRAM_SIZES)
 
-
-@jit
-def table_size(entries: int) -> int:
-    """The power of two that holds ``entries`` keys at most half full."""
-    size = 8
-    while size < 2 * entries:
-        size *= 2
-    return size
+PARAGRAPH_COUNTS = np.dtype([(name, np.int64) for name in ("all", "duplicates", "dup_chars")])
 
 
 @jit
@@ -38,15 +47,15 @@ def _intern(hashes: Hashes, count: int, table: Ints, firsts: Ints, classes: Ints
         value = hashes[i]
         slot = int(np.int64(value & mask))
         while True:
-            known = int(table[slot]) - 1
-            if known < 0:
+            existing = int(table[slot]) - 1
+            if existing < 0:
                 firsts[distinct] = i
                 distinct += 1
                 table[slot] = distinct
                 classes[i] = distinct - 1
                 break
-            if hashes[firsts[known]] == value:
-                classes[i] = known
+            if hashes[firsts[existing]] == value:
+                classes[i] = existing
                 break
             slot = (slot + 1) & (size - 1)
     return distinct
@@ -75,7 +84,7 @@ def _extend(
     table: Ints,
     keys: Hashes,
 ) -> tuple[int, int]:
-    """From repeated (n-1)-grams to the n-grams that two adjoining ones make, in place.
+    """Join adjacent repeated (n-1)-grams into n-grams, in place.
 
     Returns:
         ``(positions left, distinct classes)``; classes are numbered by first occurrence.
@@ -90,18 +99,18 @@ def _extend(
         key = (np.uint64(classes[j]) << np.uint64(32)) | np.uint64(classes[j + 1])
         slot = int(np.int64(fmix64(key) & np.uint64(size - 1)))
         while True:
-            known = int(table[slot]) - 1
-            if known < 0:
+            existing = int(table[slot]) - 1
+            if existing < 0:
                 keys[distinct] = key
-                known = distinct
+                existing = distinct
                 distinct += 1
                 table[slot] = distinct
                 break
-            if keys[known] == key:
+            if keys[existing] == key:
                 break
             slot = (slot + 1) & (size - 1)
         positions[kept] = positions[j]
-        classes[kept] = known
+        classes[kept] = existing
         kept += 1
     return kept, distinct
 
@@ -117,18 +126,18 @@ def _top_ngram_chars(
     char_offsets: npt.NDArray[np.int64],
 ) -> int:
     """Characters of the most frequent n-gram, of equals the first, times its occurrences."""
-    best = 1
-    winner = -1
+    most = 1
+    top = -1
     for c in range(distinct):
-        if tally[c] > best:
-            best = int(tally[c])
-            winner = c
+        if tally[c] > most:
+            most = int(tally[c])
+            top = c
     at = 0  # when none is repeated, the first n-gram of the text is the most frequent one
     for j in range(kept):
-        if classes[j] == winner:
+        if classes[j] == top:
             at = int(positions[j])
             break
-    return int(best * (char_offsets[at + n] - char_offsets[at] + n - 1))
+    return int(most * (char_offsets[at + n] - char_offsets[at] + n - 1))
 
 
 @jit
@@ -141,24 +150,24 @@ def _dup_ngram_chars(
     seen: Ints,
     char_offsets: npt.NDArray[np.int64],
 ) -> int:
-    """Characters of the n-grams seen before, reading from the left and skipping each one found."""
+    """Characters of the n-grams that occurred before, from the left, skipping each of them whole."""
     seen[:distinct] = 0
-    free = 0
+    next_free = 0
     total = 0
     for j in range(kept):
         at = int(positions[j])
-        if at < free:
+        if at < next_free:
             continue
         if seen[classes[j]]:
             total += char_offsets[at + n] - char_offsets[at]
-            free = at + n
+            next_free = at + n
         else:
             seen[classes[j]] = 1
     return total
 
 
 @jit
-def ngram_repetition(
+def _count_ngram_chars(
     hashes: Hashes,
     char_offsets: npt.NDArray[np.int64],
     count: int,
@@ -189,7 +198,7 @@ def ngram_repetition(
         kept = _keep_repeated(positions, classes, kept, distinct, tally)
         if count < n:
             out[n - 2] = 0
-        elif n <= 4:
+        elif n <= MAX_TOP_N:
             out[n - 2] = _top_ngram_chars(
                 n, positions, classes, kept, distinct, tally, char_offsets
             )
@@ -197,3 +206,93 @@ def ngram_repetition(
             out[n - 2] = _dup_ngram_chars(
                 n, positions, classes, kept, distinct, tally, char_offsets
             )
+
+
+@jit
+def _count_repeated_ngrams(
+    token_offsets: Offsets, hashes: Hashes, lengths: Lengths, out: Counts
+) -> None:
+    """Fill int64[n, MAX_N - 1], a row per document, as `_count_ngram_chars` does."""
+    longest = 0
+    for d in range(token_offsets.size - 1):
+        longest = max(longest, token_offsets[d + 1] - token_offsets[d])
+    char_offsets = np.empty(longest + 1, np.int64)
+    scratch = np.empty((3, longest), np.int32)
+    table = np.empty(table_size(longest), np.int32)
+    keys = np.empty(longest, np.uint64)
+    for d in range(token_offsets.size - 1):
+        start, end = token_offsets[d], token_offsets[d + 1]
+        char_offsets[0] = 0
+        for i in range(start, end):
+            char_offsets[i - start + 1] = char_offsets[i - start] + lengths[i]
+        _count_ngram_chars(
+            hashes[start:end], char_offsets, end - start, scratch, table, keys, out[d]
+        )
+
+
+@jit
+def _count_paragraphs(
+    offsets: Offsets, data: Bytes, classes: Table, out: npt.NDArray[np.void]
+) -> None:
+    """Fill `PARAGRAPH_COUNTS`[n]."""
+    table = np.empty(table_size(max_newlines(offsets, data) + 2), np.uint64)
+    for d in range(offsets.size - 1):
+        size = table_size(count_newlines(data, offsets[d], offsets[d + 1]) + 2)
+        table[:size] = np.uint64(0)
+        i, end = strip_bounds(data, offsets[d], offsets[d + 1], classes)
+        count = duplicates = characters = 0
+        while True:
+            value = FNV_SEED
+            length = 0
+            while i < end and not (data[i] == NEWLINE and data[i + 1] == NEWLINE):
+                byte = data[i]
+                value = (value ^ np.uint64(byte)) * FNV_PRIME
+                length += (byte & 0xC0) != 0x80  # continuation bytes begin no character
+                i += 1
+            count += 1
+            if add_to_set(table, size, fmix64(value)):
+                duplicates += 1
+                characters += length
+            if i >= end:
+                break
+            while data[i] == NEWLINE:  # stripped text does not end in one
+                i += 1
+        out[d]["all"] = count
+        out[d]["duplicates"] = duplicates
+        out[d]["dup_chars"] = characters
+
+
+def compute(texts: TextBlock) -> SignalColumns:
+    """The family ``gopher_repetition`` of `infra.schemas.signals`."""
+    lines, tokens = texts.line_counts, texts.tokens
+    characters = lines["characters"]
+    paragraphs = np.zeros(len(lines), PARAGRAPH_COUNTS)
+    _count_paragraphs(texts.offsets, texts.data, char_tables()[0], paragraphs)
+    ngram_chars = np.zeros((len(lines), MAX_N - 1), np.int64)
+    _count_repeated_ngrams(tokens.offsets, tokens.hashes, tokens.lengths, ngram_chars)
+    return {
+        "gopher_repetition_dup_line_fraction": safe_divide(
+            lines["newline_run_dup_lines"], lines["newline_run_lines"]
+        ),
+        "gopher_repetition_dup_paragraph_fraction": safe_divide(
+            paragraphs["duplicates"], paragraphs["all"]
+        ),
+        "gopher_repetition_dup_line_char_fraction": safe_divide(
+            lines["newline_run_dup_chars"], characters
+        ),
+        "gopher_repetition_dup_paragraph_char_fraction": safe_divide(
+            paragraphs["dup_chars"], characters
+        ),
+        **{
+            f"gopher_repetition_top_{n}gram_char_fraction": safe_divide(
+                ngram_chars[:, n - 2], characters
+            )
+            for n in TOP_NGRAM_SIZES
+        },
+        **{
+            f"gopher_repetition_dup_{n}gram_char_fraction": safe_divide(
+                ngram_chars[:, n - 2], characters
+            )
+            for n in DUP_NGRAM_SIZES
+        },
+    }

@@ -1,41 +1,83 @@
-r"""Signals of lines and paragraphs: duplicates, bullets, ellipses, short and unfinished lines.
+r"""Counts of lines, shared by the families: duplicates, short lines and sentence ends.
 
-Three ways to cut lines are in use upstream, and each signal keeps the one it was published with:
-``str.splitlines`` (splitlines lines), ``str.split("\n")`` without blank lines (nonblank lines) and
-``re.split("\n+", text)`` (newline-runs lines).
+Upstream implementations split lines in three ways, and each signal keeps the one it was published
+with: ``str.splitlines`` ("splitlines"), ``str.split("\n")`` without blank lines ("nonblank") and
+``re.split("\n+", text)`` ("newline runs").
 """
+
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+import regex
 
 from infra.compute.jit import jit
-from infra.formats.unicode_tables import LINE_BREAK, SPACE, decode_utf8
-from tasks.annotate.signals.gopher_repetition import table_size
-from tasks.annotate.signals.tokens import Bytes, Hashes, Table, fmix64
+from infra.formats.arrow_text import Bytes, Offsets
+from infra.formats.unicode_tables import (
+    NUM_CODE_POINTS,
+    SPACE,
+    SURROGATES,
+    char_tables,
+    decode_utf8,
+)
+from tasks.annotate.signals.hashing import (
+    FNV_PRIME,
+    FNV_SEED,
+    Hashes,
+    add_to_set,
+    fmix64,
+    table_size,
+)
+from tasks.annotate.signals.tokens import Table
 
-# Places in the output of `duplicates`.
-NEWLINE_RUN_LINES, NEWLINE_RUN_DUP_LINES, NEWLINE_RUN_DUP_CHARS = 0, 1, 2
-PARAGRAPHS, DUP_PARAGRAPHS, PARAGRAPH_DUP_CHARS = 3, 4, 5
-NONBLANK_LINES, NONBLANK_DUP_CHARS, NONBLANK_TERMINAL, NONBLANK_SHORT, NEWLINES = 6, 7, 8, 9, 10
-CHARACTERS = 11
-# Places in the output of `count_bullets_and_ellipses`.
-SPLITLINES_LINES, SPLITLINES_BULLETS, SPLITLINES_ELLIPSES, HASH_SIGNS, ELLIPSES = 12, 13, 14, 15, 16
-N_COUNTS = 17
+LINE_COUNTS = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "characters",
+            "newlines",
+            "newline_run_lines",
+            "newline_run_dup_lines",
+            "newline_run_dup_chars",
+            "nonblank_lines",
+            "nonblank_dup_chars",
+            "nonblank_terminal_lines",
+            "nonblank_short_lines",
+        )
+    ]
+)
 
-SHORT_LINE = 30  # characters; FineWeb
+MAX_SHORT_LINE_CHARS = 30  # FineWeb
 
-_NEWLINE = 0x0A
-_SEED = np.uint64(0xCBF29CE484222325)
-_PRIME = np.uint64(0x100000001B3)
+NEWLINE = 0x0A
+
+
+@cache
+def sentence_terminals() -> Table:
+    """uint8[0x110000]: 1 where a character has Unicode's Sentence_Terminal property."""
+    table = np.zeros(NUM_CODE_POINTS, np.uint8)
+    characters = "".join(chr(point) for point in range(NUM_CODE_POINTS) if point not in SURROGATES)
+    table[[ord(char) for char in regex.findall(r"\p{Sentence_Terminal}", characters)]] = 1
+    table.setflags(write=False)
+    return table
 
 
 @jit
 def count_newlines(data: Bytes, start: int, end: int) -> int:
     """The newline bytes in ``data[start:end]``."""
-    found = 0
+    count = 0
     for i in range(start, end):
-        found += data[i] == 0x0A
-    return found
+        count += data[i] == NEWLINE
+    return count
+
+
+@jit
+def max_newlines(offsets: Offsets, data: Bytes) -> int:
+    """The largest number of newlines in one of n documents."""
+    most = 0
+    for d in range(offsets.size - 1):
+        most = max(most, count_newlines(data, offsets[d], offsets[d + 1]))
+    return most
 
 
 @jit
@@ -58,19 +100,7 @@ def strip_bounds(data: Bytes, start: int, end: int, classes: Table) -> tuple[int
 
 
 @jit
-def _test_and_add(table: Hashes, size: int, value: np.uint64) -> bool:
-    """Whether the set holds ``value``, which it does from now on."""
-    slot = np.int64(value & np.uint64(size - 1))
-    while table[slot] != np.uint64(0):
-        if table[slot] == value:
-            return True
-        slot = (slot + 1) & (size - 1)
-    table[slot] = value
-    return False
-
-
-@jit
-def count_lines(
+def _count_document_lines(
     data: Bytes,
     start: int,
     end: int,
@@ -78,9 +108,9 @@ def count_lines(
     classes: Table,
     terminals: Table,
     table: Hashes,
-    out: npt.NDArray[np.int64],
+    row: np.void,
 ) -> None:
-    """Count the newline-runs and nonblank lines.
+    """Count the lines of the document ``data[start:end]``.
 
     Args:
         data: valid UTF-8.
@@ -88,129 +118,73 @@ def count_lines(
         end: byte after its last.
         n_newlines: its newlines.
         classes: `infra.formats.unicode_tables.char_tables`.
-        terminals: uint8[0x110000], 1 where a character ends a sentence.
-        table: uint64[>= table_size(breaks + 2)], scratch.
-        out: int64[COUNTS]; the places R_*, N_*, NEWLINES and CHARACTERS are filled.
+        terminals: `sentence_terminals`.
+        table: uint64[>= table_size(n_newlines + 2)], scratch.
+        row: output, one row of `LINE_COUNTS`.
     """
     size = table_size(n_newlines + 2)
     table[:size] = np.uint64(0)
-    r_lines = r_duplicates = r_chars = 0
-    n_lines = n_chars = n_terminal = n_short = 0
+    run_lines = run_dup_lines = run_dup_chars = 0
+    lines = dup_chars = terminal_lines = short_lines = 0
     characters = 0
     i = start
     while True:
-        value = _SEED
+        value = FNV_SEED
         length = 0
         last = 0
         blank = True
-        at = i
-        while i < end and data[i] != _NEWLINE:
+        line_start = i
+        while i < end and data[i] != NEWLINE:
             last, i = decode_utf8(data, i)
-            value = (value ^ np.uint64(last)) * _PRIME
+            value = (value ^ np.uint64(last)) * FNV_PRIME
             length += 1
             blank &= (classes[last] & SPACE) != 0
         characters += length
         # For newline-runs lines, newlines in a row are one cut: only an empty first or last line is left of them.
-        if length or at == start or i >= end:
-            r_lines += 1
-            repeated = _test_and_add(table, size, fmix64(value))
+        if length or line_start == start or i >= end:
+            run_lines += 1
+            repeated = add_to_set(table, size, fmix64(value))
             if repeated:
-                r_duplicates += 1
-                r_chars += length
+                run_dup_lines += 1
+                run_dup_chars += length
             if not blank:
-                n_lines += 1
-                n_terminal += terminals[last]
-                n_short += length <= SHORT_LINE
+                lines += 1
+                terminal_lines += terminals[last]
+                short_lines += length <= MAX_SHORT_LINE_CHARS
                 if repeated:
-                    n_chars += length
+                    dup_chars += length
         if i >= end:
             break
         i += 1
-    out[NEWLINE_RUN_LINES] = r_lines
-    out[NEWLINE_RUN_DUP_LINES] = r_duplicates
-    out[NEWLINE_RUN_DUP_CHARS] = r_chars
-    out[NONBLANK_LINES] = n_lines
-    out[NONBLANK_DUP_CHARS] = n_chars
-    out[NONBLANK_TERMINAL] = n_terminal
-    out[NONBLANK_SHORT] = n_short
-    out[NEWLINES] = n_newlines
-    out[CHARACTERS] = characters + n_newlines
+    row["newline_run_lines"] = run_lines
+    row["newline_run_dup_lines"] = run_dup_lines
+    row["newline_run_dup_chars"] = run_dup_chars
+    row["nonblank_lines"] = lines
+    row["nonblank_dup_chars"] = dup_chars
+    row["nonblank_terminal_lines"] = terminal_lines
+    row["nonblank_short_lines"] = short_lines
+    row["newlines"] = n_newlines
+    row["characters"] = characters + n_newlines
 
 
 @jit
-def count_paragraphs(
-    data: Bytes,
-    start: int,
-    end: int,
-    n_newlines: int,
-    classes: Table,
-    table: Hashes,
-    out: npt.NDArray[np.int64],
+def _count_lines(
+    offsets: Offsets, data: Bytes, classes: Table, terminals: Table, out: npt.NDArray[np.void]
 ) -> None:
-    """Count paragraphs; arguments as for `count_lines`, the places *PARAGRAPH* of ``out`` are filled."""
-    size = table_size(n_newlines + 2)
-    table[:size] = np.uint64(0)
-    first, last = strip_bounds(data, start, end, classes)
-    count = duplicates = characters = 0
-    i = first
-    while True:
-        value = _SEED
-        length = 0
-        while i < last and not (data[i] == _NEWLINE and data[i + 1] == _NEWLINE):
-            byte = data[i]
-            value = (value ^ np.uint64(byte)) * _PRIME
-            length += (byte & 0xC0) != 0x80  # continuation bytes begin no character
-            i += 1
-        count += 1
-        if _test_and_add(table, size, fmix64(value)):
-            duplicates += 1
-            characters += length
-        if i >= last:
-            break
-        while data[i] == _NEWLINE:  # stripped text does not end in one
-            i += 1
-    out[PARAGRAPHS] = count
-    out[DUP_PARAGRAPHS] = duplicates
-    out[PARAGRAPH_DUP_CHARS] = characters
+    table = np.empty(table_size(max_newlines(offsets, data) + 2), np.uint64)
+    for d in range(offsets.size - 1):
+        start, end = offsets[d], offsets[d + 1]
+        n_newlines = count_newlines(data, start, end)
+        _count_document_lines(data, start, end, n_newlines, classes, terminals, table, out[d])
 
 
-@jit
-def count_bullets_and_ellipses(
-    data: Bytes, start: int, end: int, classes: Table, out: npt.NDArray[np.int64]
-) -> None:
-    """Count splitlines lines, their bullets and ellipses; arguments as for `count_lines`."""
-    count = bullets = ellipses = 0
-    hashes = marks = 0
-    i = start
-    while i < end:
-        first = -1
-        dots = 0
-        ends_in_ellipsis = False
-        while i < end:
-            point, i = decode_utf8(data, i)
-            flags = classes[point]
-            if point == 0x2E:
-                dots += 1
-                if dots % 3 == 0:
-                    marks += 1
-            else:
-                dots = 0
-            if flags & LINE_BREAK:
-                if point == 0x0D and i < end and data[i] == _NEWLINE:
-                    i += 1
-                break
-            if flags & SPACE:
-                continue
-            if first < 0:
-                first = point
-            hashes += point == 0x23
-            marks += point == 0x2026
-            ends_in_ellipsis = point == 0x2026 or dots >= 3
-        count += 1
-        bullets += first == 0x2022 or first == 0x2D
-        ellipses += ends_in_ellipsis
-    out[SPLITLINES_LINES] = count
-    out[SPLITLINES_BULLETS] = bullets
-    out[SPLITLINES_ELLIPSES] = ellipses
-    out[HASH_SIGNS] = hashes
-    out[ELLIPSES] = marks
+def count_lines(offsets: Offsets, data: Bytes) -> npt.NDArray[np.void]:
+    """Count the newline-runs and nonblank lines of n documents: `LINE_COUNTS`[n].
+
+    Args:
+        offsets: int64[n + 1], the documents' first bytes.
+        data: valid UTF-8.
+    """
+    out = np.zeros(offsets.size - 1, LINE_COUNTS)
+    _count_lines(offsets, data, char_tables()[0], sentence_terminals(), out)
+    return out

@@ -1,6 +1,6 @@
-r"""The one tokenisation that all quality signals share, as a compiled kernel over UTF-8.
+r"""The tokenization that all quality signals share, as a compiled kernel over UTF-8.
 
-The published thresholds were found with tokenisers that make tokens of punctuation (FineWeb's with
+The published thresholds were found with tokenizers that make tokens of punctuation (FineWeb's with
 spaCy's English rules), so the rules here follow those closely without their tables:
 
 - A *word* is a run of letters, marks, digits and underscores. Symbols in the middle of it do not
@@ -13,10 +13,13 @@ spaCy's English rules), so the rules here follow those closely without their tab
   (``--verbose``, ``/usr``, ``C++``) or, away from a word, with each other (``-----``).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from infra.compute.jit import jit
+from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.unicode_tables import (
     ALPHA,
     CJK,
@@ -27,28 +30,37 @@ from infra.formats.unicode_tables import (
     char_tables,
     decode_utf8,
 )
+from tasks.annotate.signals.hashing import FNV_PRIME, FNV_SEED, Hashes, fmix64
 
-Bytes = npt.NDArray[np.uint8]
 Table = npt.NDArray[np.uint8]
-Hashes = npt.NDArray[np.uint64]
+Lengths = npt.NDArray[np.int32]
 
 # Bits of a token's kind.
 IS_WORD, HAS_ALPHA = 1, 2
 
-_SEED = np.uint64(0xCBF29CE484222325)  # the constants of FNV-1a
-_PRIME = np.uint64(0x100000001B3)
+TOKEN_COUNTS = np.dtype(
+    [(name, np.int64) for name in ("tokens", "words", "word_characters", "alpha_tokens")]
+)
+
+_BYTES_PER_TOKEN = 3  # fewer than text has on average, for the size of the first buffers
 _UNDERSCORE, _FULL_STOP = 0x5F, 0x2E
 
 
-@jit
-def fmix64(value: np.uint64) -> np.uint64:
-    """Spread the entropy of 64 bits over all of them (MurmurHash3's fmix64); never 0."""
-    value ^= value >> np.uint64(33)
-    value *= np.uint64(0xFF51AFD7ED558CCD)
-    value ^= value >> np.uint64(33)
-    value *= np.uint64(0xC4CEB9FE1A85EC53)
-    value ^= value >> np.uint64(33)
-    return value if value != np.uint64(0) else np.uint64(1)
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of n documents.
+
+    Attributes:
+        offsets: int64[n + 1]; document i has the tokens ``offsets[i]:offsets[i + 1]``.
+        hashes: a 64-bit hash of each token's characters.
+        lengths: the characters of each token.
+        kinds: ``IS_WORD`` and ``HAS_ALPHA`` bits of each token.
+    """
+
+    offsets: Offsets
+    hashes: Hashes
+    lengths: Lengths
+    kinds: Table
 
 
 @jit
@@ -85,11 +97,11 @@ def is_joiner(symbol: int) -> bool:
 
 @jit
 def _continue_word(data: Bytes, i: int, end: int, classes: Table, before: int) -> int:
-    """Where a word that paused at byte ``i`` goes on behind symbols; ``i`` if it has ended."""
+    """The byte at which a word continues behind the symbols at ``i``; ``i`` if it has ended."""
     first = 0
     run = 0
     equal = True
-    clinging = i  # the byte after the symbols that stay with the word even if it ends here
+    joined_end = i  # the byte after the symbols that stay with the word even if it ends here
     j = i
     while j < end:
         point, following = decode_utf8(data, j)
@@ -100,17 +112,17 @@ def _continue_word(data: Bytes, i: int, end: int, classes: Table, before: int) -
             return i if run and is_separator(first, run if equal else 0, before, flags) else j
         if run == 0:
             first = point
-        if clinging == j and is_joiner(point):
-            clinging = following
+        if joined_end == j and is_joiner(point):
+            joined_end = following
         equal = equal and point == first
         run += 1
         j = following
-    return clinging
+    return joined_end
 
 
 @jit
 def _char_kind(point: int, flags: int) -> int:
-    """What a character of a word makes of the word."""
+    """The bits that a character adds to the kind of its word."""
     kind = IS_WORD if flags & WORD and point != _UNDERSCORE else 0
     return kind | (HAS_ALPHA if flags & ALPHA else 0)
 
@@ -125,20 +137,19 @@ def tokenize(
     lengths: npt.NDArray[np.int32],
     kinds: Table,
 ) -> int:
-    """Cut ``data[start:end]`` into tokens.
+    """Split ``data[start:end]`` into tokens.
 
     Args:
         data: valid UTF-8.
         start: first byte of the document.
         end: byte after its last.
         classes: `infra.formats.unicode_tables.char_tables`.
-        hashes: filled with a 64-bit hash of each token's characters.
-        lengths: filled with the characters of each token.
-        kinds: filled with ``IS_WORD`` (a letter, mark or digit is in it) and ``HAS_ALPHA`` bits.
+        hashes: output, as `Tokens.hashes`.
+        lengths: output, as `Tokens.lengths`.
+        kinds: output, as `Tokens.kinds`.
 
     Returns:
-        The number of tokens. Where it exceeds the outputs' length, the tokens beyond were counted
-        but not written.
+        The number of tokens. Tokens beyond the length of the outputs are counted, not written.
     """
     count = 0
     word_end = -1  # the byte after the last word
@@ -149,24 +160,26 @@ def tokenize(
         if flags & SPACE:
             i = after
             continue
-        value = (_SEED ^ np.uint64(point)) * _PRIME
+        value = (FNV_SEED ^ np.uint64(point)) * FNV_PRIME
         length = 1
         kind = 0
         if not flags & WORD:
-            loose = is_joiner(point) and i != word_end
+            starts_run = is_joiner(point) and i != word_end
             while after < end:
-                beyond, following = decode_utf8(data, after)
-                if not (loose and is_joiner(beyond)) and not (point == beyond == _FULL_STOP):
+                next_point, following = decode_utf8(data, after)
+                if not (starts_run and is_joiner(next_point)) and not (
+                    point == next_point == _FULL_STOP
+                ):
                     break
-                value = (value ^ np.uint64(beyond)) * _PRIME
+                value = (value ^ np.uint64(next_point)) * FNV_PRIME
                 length += 1
                 after = following
-            if loose and after < end:
-                beyond, following = decode_utf8(data, after)
-                if classes[beyond] & (WORD | CJK) == WORD:
-                    point, after = beyond, following
+            if starts_run and after < end:
+                next_point, following = decode_utf8(data, after)
+                if classes[next_point] & (WORD | CJK) == WORD:
+                    point, after = next_point, following
                     flags = int(classes[point])
-                    value = (value ^ np.uint64(point)) * _PRIME
+                    value = (value ^ np.uint64(point)) * FNV_PRIME
                     length += 1
         if flags & WORD:
             kind = _char_kind(point, flags)
@@ -183,7 +196,7 @@ def tokenize(
                         resume = _continue_word(data, after, end, classes, flags)
                         if resume == after:
                             break
-                value = (value ^ np.uint64(point)) * _PRIME
+                value = (value ^ np.uint64(point)) * FNV_PRIME
                 length += 1
                 kind |= _char_kind(point, inner)
                 after = following
@@ -197,6 +210,78 @@ def tokenize(
     return count
 
 
+@jit
+def _tokenize_documents(
+    offsets: Offsets,
+    data: Bytes,
+    classes: Table,
+    token_offsets: Offsets,
+    hashes: Hashes,
+    lengths: Lengths,
+    kinds: Table,
+) -> int:
+    """Tokenize n documents into one sequence; return its length, as `tokenize` does."""
+    count = 0
+    for d in range(offsets.size - 1):
+        first = min(count, hashes.size)
+        count += tokenize(
+            data,
+            offsets[d],
+            offsets[d + 1],
+            classes,
+            hashes[first:],
+            lengths[first:],
+            kinds[first:],
+        )
+        token_offsets[d + 1] = count
+    return count
+
+
+def tokenize_documents(offsets: Offsets, data: Bytes) -> Tokens:
+    """Split n documents into tokens.
+
+    Args:
+        offsets: int64[n + 1], the documents' first bytes.
+        data: valid UTF-8.
+    """
+    token_offsets = np.zeros(offsets.size, np.int64)
+    capacity = int(offsets[-1] - offsets[0]) // _BYTES_PER_TOKEN + 1
+    while True:
+        hashes = np.empty(capacity, np.uint64)
+        lengths, kinds = np.empty(capacity, np.int32), np.empty(capacity, np.uint8)
+        count = _tokenize_documents(
+            offsets, data, char_tables()[0], token_offsets, hashes, lengths, kinds
+        )
+        if count <= capacity:
+            return Tokens(token_offsets, hashes[:count], lengths[:count], kinds[:count])
+        capacity = count
+
+
+@jit
+def _count_tokens(
+    offsets: Offsets, lengths: Lengths, kinds: Table, out: npt.NDArray[np.void]
+) -> None:
+    for d in range(offsets.size - 1):
+        words = characters = alpha = 0
+        for i in range(offsets[d], offsets[d + 1]):
+            if kinds[i] & IS_WORD:
+                words += 1
+                characters += lengths[i]
+            if kinds[i] & HAS_ALPHA:
+                alpha += 1
+        out[d]["tokens"] = offsets[d + 1] - offsets[d]
+        out[d]["words"] = words
+        out[d]["word_characters"] = characters
+        out[d]["alpha_tokens"] = alpha
+
+
+def count_tokens(tokens: Tokens) -> npt.NDArray[np.void]:
+    """Count the tokens of n documents by kind: `TOKEN_COUNTS`[n]."""
+    out = np.zeros(tokens.offsets.size - 1, TOKEN_COUNTS)
+    _count_tokens(tokens.offsets, tokens.lengths, tokens.kinds, out)
+    return out
+
+
 def hash_token(word: str) -> np.uint64:
     """The hash that `tokenize` gives a token of these characters.
 
@@ -204,10 +289,7 @@ def hash_token(word: str) -> np.uint64:
         ValueError: if they are not exactly one token.
     """
     data = np.frombuffer(word.encode(), dtype=np.uint8)
-    hashes = np.zeros(1, np.uint64)
-    found = tokenize(
-        data, 0, data.size, char_tables()[0], hashes, np.zeros(1, np.int32), np.zeros(1, np.uint8)
-    )
-    if found != 1:
-        raise ValueError(f"{word!r} is {found} tokens, not one")
-    return np.uint64(hashes[0])
+    tokens = tokenize_documents(np.array([0, data.size], np.int64), data)
+    if len(tokens.hashes) != 1:
+        raise ValueError(f"{word!r} is {len(tokens.hashes)} tokens, not one")
+    return np.uint64(tokens.hashes[0])

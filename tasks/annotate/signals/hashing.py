@@ -1,0 +1,50 @@
+"""Hashes and open-addressing hash sets, shared by the kernels of the signals."""
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.compute.jit import jit
+
+Hashes = npt.NDArray[np.uint64]
+
+# FNV-1a: value = (value ^ item) * FNV_PRIME, beginning with FNV_SEED.
+FNV_SEED = np.uint64(0xCBF29CE484222325)
+FNV_PRIME = np.uint64(0x100000001B3)
+
+
+@jit
+def fmix64(value: np.uint64) -> np.uint64:
+    """Spread the entropy of 64 bits over all of them (MurmurHash3's fmix64); never 0."""
+    value ^= value >> np.uint64(33)
+    value *= np.uint64(0xFF51AFD7ED558CCD)
+    value ^= value >> np.uint64(33)
+    value *= np.uint64(0xC4CEB9FE1A85EC53)
+    value ^= value >> np.uint64(33)
+    return value if value != np.uint64(0) else np.uint64(1)
+
+
+@jit
+def table_size(entries: int) -> int:
+    """The power of two that holds ``entries`` keys at most half full."""
+    size = 8
+    while size < 2 * entries:
+        size *= 2
+    return size
+
+
+@jit
+def add_to_set(table: Hashes, size: int, value: np.uint64) -> bool:
+    """Add a value that is not 0 to a hash set; return whether the set contained it already.
+
+    Args:
+        table: the first ``size`` slots are the set; an empty slot is 0.
+        size: a power of two.
+        value: the value.
+    """
+    slot = np.int64(value & np.uint64(size - 1))
+    while table[slot] != np.uint64(0):
+        if table[slot] == value:
+            return True
+        slot = (slot + 1) & (size - 1)
+    table[slot] = value
+    return False
