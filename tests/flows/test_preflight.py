@@ -1,4 +1,4 @@
-"""What a machine cannot do is said before anything is done."""
+"""What this machine cannot do is reported before any work is done."""
 
 import json
 import os
@@ -9,9 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from flows import preflight as plans
 from flows.planner import PlannedStep, Planner, plan_pipeline
-from flows.preflight import check_machine
+from flows.preflight import check_machine, preflight_warnings
 from flows.recipe import Recipe
 from flows.recipe_loader import load_recipe
 from flows.runner import run_pipeline
@@ -23,7 +22,7 @@ from lm.launch.preflight import required_resources
 
 RECIPE = """
 name: small
-sources: [{name: dump, kind: documents, paths: [PLACE/dump.jsonl]}]
+sources: [{name: dump, kind: documents, paths: [FOLDER/dump.jsonl]}]
 train:
   - name: tiny
     model: &size {num_layers: 2, hidden_size: 64, num_heads: 2, context_length: 64}
@@ -31,6 +30,7 @@ train:
     run: {num_processes: 2}
   - {name: other, model: *size, data: {train_tokens: 1000}, run: {num_processes: 1}}
 """
+TWO_THREADS = "train.tiny.run.threads_per_process=2"
 
 
 @pytest.fixture
@@ -38,187 +38,173 @@ def path(tmp_path: Path) -> str:
     (tmp_path / "dump.jsonl").write_text(json.dumps({"text": "The miller ground the corn."}))
     (tmp_path / "file").touch()
     file = tmp_path / "small.yaml"
-    file.write_text(RECIPE.replace("PLACE", str(tmp_path)) + f"storage: {tmp_path}/data\n")
+    file.write_text(RECIPE.replace("FOLDER", str(tmp_path)) + f"storage: {tmp_path}/data\n")
     return str(file)
 
 
-def recipe(path: str, *overrides: str) -> Recipe:
-    place = str(Path(path).parent)
-    return load_recipe(path, [item.replace("PLACE", place) for item in overrides])
+def load(path: str, *overrides: str) -> Recipe:
+    folder = str(Path(path).parent)
+    return load_recipe(path, [item.replace("FOLDER", folder) for item in overrides])
 
 
-FAULTS = [
-    ("tokenize.tokenizer=/nope.json", "tokenize.tokenizer: no file '/nope.json'"),
-    ("tokenize.tokenizer=PLACE", "tokenize.tokenizer: "),
-    ("tokenize.tokenizer=nope://x", "tokenize.tokenizer: storage 'nope://x' cannot be used"),
-    ("tokenize.tokenizer=PLACE/file", "tokenize.tokenizer: PLACE/file: not a tokenizer.json"),
+# An override, its field, and a word of the message.
+ERRORS = [
+    ("tokenize.tokenizer=/nope.json", "tokenize.tokenizer", "/nope.json"),
+    ("tokenize.tokenizer=FOLDER", "tokenize.tokenizer", ""),
+    ("tokenize.tokenizer=nope://x", "tokenize.tokenizer", "nope://x"),
+    ("tokenize.tokenizer=FOLDER/file", "tokenize.tokenizer", "tokenizer.json"),
+    ("train.tiny.run.device=cuda", "train.tiny.run.device", "1 GPU"),
+    ("train.tiny.run.mlflow_tracking_uri=http://h:1", "train.tiny.run.mlflow_tracking_uri", ""),
+    ("train.tiny.run.checkpoint_url=nope://x", "train.tiny.run.checkpoint_url", "nope://x"),
+    ("train.tiny.run.checkpoint_url=FOLDER/file/x", "train.tiny.run.checkpoint_url", "FOLDER/file"),
     (
-        "train.tiny.run.device=cuda",
-        "train.tiny.run.device: cuda, but torch sees 1 GPUs for 2 processes",
-    ),
-    (
-        "train.tiny.run.mlflow_tracking_uri=http://h:1",
-        "train.tiny.run.mlflow_tracking_uri: the package is not installed",
-    ),
-    (
-        "train.tiny.run.checkpoint_url=nope://x",
-        "train.tiny.run.checkpoint_url: storage 'nope://x' cannot",
-    ),
-    (
-        "train.tiny.run.checkpoint_url=PLACE/file/x",
-        "train.tiny.run.checkpoint_url: PLACE/file is no folder",
-    ),
-    (
-        "train.tiny.run.checkpoint_url=PLACE/shut/x/y",
-        "train.tiny.run.checkpoint_url: the folder PLACE/shut can",
+        "train.tiny.run.checkpoint_url=FOLDER/read_only/x/y",
+        "train.tiny.run.checkpoint_url",
+        "FOLDER/read_only",
     ),
 ]
 
 
 @pytest.fixture
-def bare(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with one GPU, without mlflow, and with a folder that nobody may write to."""
-    shut = Path(path).parent / "shut"
-    shut.mkdir()
+def limited_machine(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One GPU, no mlflow, and a folder without write permission."""
+    read_only = Path(path).parent / "read_only"
+    read_only.mkdir()
     monkeypatch.setattr("lm.launch.preflight.gpu_count", lambda: 1)
     monkeypatch.setattr("lm.metrics.mlflow.find_spec", lambda name: None)
     real = os.access
 
-    def access(at: Path, mode: int) -> bool:
-        """Whoever runs the tests may be allowed everything."""
-        return real(at, mode) and not (mode and at == shut)
+    def access(folder: Path, mode: int) -> bool:
+        """Root, who may run the tests, has every permission."""
+        return real(folder, mode) and not (mode and folder == read_only)
 
     monkeypatch.setattr("lm.launch.preflight.os.access", access)
 
 
-@pytest.mark.usefixtures("bare")
-@pytest.mark.parametrize(("override", "said"), FAULTS)
-def test_a_run_is_refused_before_any_work(path: str, override: str, said: str) -> None:
-    wanted = recipe(path, override)
+@pytest.mark.usefixtures("limited_machine")
+@pytest.mark.parametrize(("override", "field", "word"), ERRORS)
+def test_a_run_is_refused_before_any_work(path: str, override: str, field: str, word: str) -> None:
+    recipe = load(path, override)
     with pytest.raises(UserError) as error:
-        run_pipeline(wanted, "evaluate")
-    assert said.replace("PLACE", str(Path(path).parent)) in str(error.value)
+        run_pipeline(recipe, "evaluate")
+    assert str(error.value).startswith(f"{field}: ")
+    assert word.replace("FOLDER", str(Path(path).parent)) in str(error.value)
     assert not (Path(path).parent / "data").exists()
 
 
-@pytest.mark.usefixtures("bare")
-def test_a_plan_is_told_where_a_run_is_refused(path: str) -> None:
-    place = str(Path(path).parent)
-    several = [FAULTS[number] for number in (0, 4, 5, 7)]
-    changes = [item for override, _ in several for item in ("--set", override)]
-    arguments = [item.replace("PLACE", place) for item in ("plan", path, *changes)]
-    done = CliRunner().invoke(main, arguments)
-    assert done.exit_code == 0, done.output
-    shown = done.output.splitlines()
-    assert len(shown) == 9 + len(several)
-    assert shown[5].startswith("pending train tiny ")
-    for _, said in several:
-        (line,) = [line for line in shown[9:] if said.replace("PLACE", place) in line]
-        assert line.startswith("`gristmill run` would be refused on this machine: t")
+@pytest.mark.usefixtures("limited_machine")
+def test_a_plan_reports_what_refuses_a_run(path: str) -> None:
+    folder = str(Path(path).parent)
+    several = [ERRORS[index] for index in (0, 4, 5, 7)]
+    changes = [item for override, _, _ in several for item in ("--set", override)]
+    arguments = [item.replace("FOLDER", folder) for item in ("plan", path, *changes)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    steps, errors = lines[:9], lines[9:]
+    assert steps[5].startswith("pending train tiny ")
+    assert [line.split(": ")[1] for line in errors] == [field for _, field, _ in several]
     value = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert len(value["steps"]) == 9
-    assert value["errors"] == [line.split(": ", 1)[1] for line in shown[9:]]
+    assert value["errors"] == [line.split(": ", 1)[1] for line in errors]
     assert json.loads(CliRunner().invoke(main, ["plan", path, "--json"]).stdout)["errors"] == []
 
 
-def test_a_plan_goes_on_where_the_tokenizer_cannot_be_read(path: str) -> None:
-    wanted = recipe(path, "tokenize.tokenizer=/nope.json")
-    planner = plan_pipeline(wanted, "acquire")
+def test_a_plan_continues_if_the_tokenizer_cannot_be_read(path: str) -> None:
+    recipe = load(path, "tokenize.tokenizer=/nope.json")
+    planner = plan_pipeline(recipe, "acquire")
     corpus = PlannedStep("select", None, None, "select/x", cast("Dataset", object()), "committed")
     tokens = planner(
         TOKENIZE,
         [corpus],
-        lambda dataset: TOKENIZE.bind(config=wanted.tokenize, corpus=dataset(corpus)),
+        lambda dataset: TOKENIZE.bind(config=recipe.tokenize, corpus=dataset(corpus)),
     )
     assert (tokens.folder, tokens.dataset) == (None, None)
-    assert tokens.why == "tokenize.tokenizer: no file '/nope.json'"
+    assert tokens.why.startswith("tokenize.tokenizer: ")
 
 
-@pytest.mark.usefixtures("bare")
-def test_what_is_not_reached_or_there_already_asks_for_nothing(path: str) -> None:
-    wanted = recipe(path, "train.tiny.run.device=cuda")
-    check_machine(wanted, "tokenize", lambda: plan_pipeline(wanted, "tokenize"))
-    check_machine(recipe(path, "tokenize.tokenizer=/nope.json"), "select", nobody)
+@pytest.mark.usefixtures("limited_machine")
+def test_stages_that_do_not_run_require_nothing(path: str) -> None:
+    recipe = load(path, "train.tiny.run.device=cuda")
+    check_machine(recipe, "tokenize", lambda: plan_pipeline(recipe, "tokenize"))
+    check_machine(load(path, "tokenize.tokenizer=/nope.json"), "select", refuse_to_plan)
 
-    def trained(name: str) -> Planner:
-        planner = plan_pipeline(wanted, "select")
-        data = cast("Dataset", object())
-        planner.steps.append(PlannedStep("train", None, name, "train/x", data, "committed"))
+    def plan_with_model(name: str) -> Planner:
+        planner = plan_pipeline(recipe, "select")
+        dataset = cast("Dataset", object())
+        planner.steps.append(PlannedStep("train", None, name, "train/x", dataset, "committed"))
         return planner
 
-    check_machine(wanted, "train", lambda: trained("tiny"))
+    check_machine(recipe, "train", lambda: plan_with_model("tiny"))
     with pytest.raises(UserError, match=r"train\.tiny\.run\.device"):
-        check_machine(wanted, "train", lambda: trained("other"))
+        check_machine(recipe, "train", lambda: plan_with_model("other"))
 
 
-def nobody() -> Planner:
-    raise AssertionError("nothing was amiss")
+def refuse_to_plan() -> Planner:
+    raise AssertionError("no error requires a plan")
 
 
-def test_what_is_hardly_meant_is_remarked(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_are_probably_not_intended_are_warned_about(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("flows.preflight.os.cpu_count", lambda: 2)
 
-    def remarked(wanted: Recipe, until: StageName, gpus: int) -> list[str]:
-        return plans.preflight_warnings(wanted, until, gpus, lambda: plan_pipeline(wanted, until))
+    def warn(recipe: Recipe, until: StageName, gpus: int) -> list[str]:
+        return preflight_warnings(recipe, until, gpus, lambda: plan_pipeline(recipe, until))
 
-    assert remarked(recipe(path), "train", gpus=0) == []
-    (text,) = remarked(recipe(path), "train", gpus=1)
-    assert text.startswith("train.tiny.run.device: auto takes the CPU: 2 processes")
-    assert "only 1 GPUs" in text
-    assert remarked(recipe(path), "tokenize", gpus=1) == []
-    assert remarked(recipe(path, "train.tiny.run.device=cpu"), "train", gpus=1) == []
-    (text,) = remarked(recipe(path, "train.tiny.run.threads_per_process=2"), "train", gpus=0)
-    assert text.startswith("train.tiny.run.num_processes: 2 processes with 2 threads on 2 cores")
-    assert remarked(recipe(path, "train.tiny.run.threads_per_process=2"), "train", gpus=2) == []
-
-
-class Begun(Exception):
-    """The run has begun."""
+    assert warn(load(path), "train", gpus=0) == []
+    (text,) = warn(load(path), "train", gpus=1)
+    assert text.startswith("train.tiny.run.device: ")
+    assert "1 GPU" in text
+    assert warn(load(path), "tokenize", gpus=1) == []
+    assert warn(load(path, "train.tiny.run.device=cpu"), "train", gpus=1) == []
+    (text,) = warn(load(path, TWO_THREADS), "train", gpus=0)
+    assert text.startswith("train.tiny.run.num_processes: ")
+    assert warn(load(path, TWO_THREADS), "train", gpus=2) == []
 
 
-def begun() -> None:
-    raise Begun
+class RunStarted(Exception):
+    """The run has started."""
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_store_that_does_not_answer_does_not_end_a_run_before_it_begins(
-    path: str, monkeypatch: pytest.MonkeyPatch, *, there: bool
+def raise_run_started() -> None:
+    raise RunStarted
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_warnings_do_not_need_the_store(
+    path: str, monkeypatch: pytest.MonkeyPatch, *, reachable: bool
 ) -> None:
-    asked = []
+    plans = []
 
-    def walked(wanted: Recipe, until: StageName) -> Planner:
-        asked.append(until)
-        if there:
-            return plan_pipeline(wanted, until)
-        raise StorageError("away")
+    def plan(recipe: Recipe, until: StageName) -> Planner:
+        plans.append(until)
+        if reachable:
+            return plan_pipeline(recipe, until)
+        raise StorageError("unreachable")
 
     monkeypatch.setattr("flows.runner.gpu_count", lambda: 1)
-    monkeypatch.setattr("flows.runner.plan_pipeline", walked)
-    monkeypatch.setattr("flows.runner.ConsoleReporter", begun)
-    with pytest.raises(Begun):
-        run_pipeline(recipe(path), "train")
-    assert asked == ["train"]
-    (text,) = plans.preflight_warnings(
-        recipe(path), "train", 1, lambda: walked(recipe(path), "train")
-    )
-    assert text.startswith("train.tiny.run.device: auto takes the CPU")
+    monkeypatch.setattr("flows.runner.plan_pipeline", plan)
+    monkeypatch.setattr("flows.runner.ConsoleReporter", raise_run_started)
+    with pytest.raises(RunStarted):
+        run_pipeline(load(path), "train")
+    assert plans == ["train"]
+    (text,) = preflight_warnings(load(path), "train", 1, lambda: plan(load(path), "train"))
+    assert text.startswith("train.tiny.run.device: ")
 
 
 @pytest.mark.parametrize(
     ("override", "gpus", "cores_and_gpus"),
     [
         ("train.tiny.run.threads_per_process=3", 0, (6, 0)),
-        (
-            "train.tiny.run.threads_per_process=3",
-            1,
-            (6, 0),
-        ),  # it trains on the CPU and leaves the GPU to others
+        # Two processes do not fit on one GPU: they train on the CPU and leave the GPU to others.
+        ("train.tiny.run.threads_per_process=3", 1, (6, 0)),
         ("train.tiny.run.threads_per_process=3", 2, (2, 2)),
         ("train.tiny.run.device=cuda", 8, (2, 2)),
         ("train.tiny.run.device=cpu", 8, (2, 0)),
     ],
 )
-def test_a_training_holds_what_it_takes(
+def test_a_training_run_reserves_its_cores_and_gpus(
     path: str, override: str, gpus: int, cores_and_gpus: tuple[int, int]
 ) -> None:
-    assert required_resources(recipe(path, override).train[0], gpus) == cores_and_gpus
+    assert required_resources(load(path, override).train[0], gpus) == cores_and_gpus
