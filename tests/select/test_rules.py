@@ -122,7 +122,6 @@ def test_evidence_names_value_and_limit() -> None:
     assert rule_evidence(rows, chosen, 1, "pii") == {"kinds": {"email": 1, "ip": 2}}
 
 
-
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_english_stop_words_are_asked_of_english_only(language: str) -> None:
     row = note(gopher_quality_stop_words=0, language=language)
