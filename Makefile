@@ -3,10 +3,10 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
-# Modules of tests that run at once. End-to-end tests wait for two fifths of their time.
+# Test modules that run at the same time. End-to-end tests spend two fifths of their time waiting.
 JOBS ?= 3
 
-# Nothing here reports to anybody, and a machine without a GPU does not look for one.
+# No telemetry, and no downloads from the Hugging Face hub.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_CLIENT_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
@@ -19,43 +19,43 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := help
 .PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train fault-injection docs clean
 
-help: ## list the commands
-	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+help: ## list these commands
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
-setup: ## install everything into .venv, fetch the language identification model
+setup: ## install everything into .venv and download the language identification model
 	@scripts/setup.sh
 	@$(BIN)/python -m infra.download.language_id >/dev/null
 
-run: setup ## the quickstart: crawl, read, filter, deduplicate, train, evaluate, report
+run: setup ## run the quickstart: crawl, read, filter, deduplicate, train, evaluate, report
 	@$(BIN)/python -m examples.quickstart run -- $(ARGS)
 
-check: setup ## formatting, lint, types, imports
+check: setup ## check formatting, lint, types and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-format: setup ## format and repair what can be repaired
+format: setup ## format, and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test-unit: setup ## tests that need no server and no network: seconds
+test-unit: setup ## run the tests that need no server and no network
 	$(BIN)/pytest -m "not e2e" -n $(JOBS) --dist loadfile
 
-test-e2e: setup ## tests that run the real thing: minutes
+test-e2e: setup ## run the end-to-end tests, with real servers and processes
 	@scripts/system-deps.sh
 	$(BIN)/pytest -m e2e -n $(JOBS) --dist loadfile --durations=25
 
-test: check test-unit test-e2e ## everything that must pass before a change lands
+test: check test-unit test-e2e ## run everything that must pass before a change lands
 
 bench bench-dedup bench-train: export PYTHONPATH := .
 bench bench-dedup bench-train: export PYTHONUNBUFFERED := 1
 
-bench: setup ## figures beside those of peers
+bench: setup ## run all benchmarks
 	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
 
-bench-dedup: setup ## deduplication beside peers: truth, speed, scale
-bench-train: setup ## training beside peers: gates, speed, parts of a step
+bench-dedup: setup ## compare deduplication with peers: accuracy, speed, scale
+bench-train: setup ## compare training with peers: quality gates, speed, parts of a step
 bench-dedup: SCRIPTS := $(wildcard benchmarks/bench_dedup_*.py)
 bench-train: SCRIPTS := benchmarks/bench_tokenize.py $(wildcard benchmarks/bench_train_*.py)
 bench-dedup bench-train:
@@ -63,12 +63,12 @@ bench-dedup bench-train:
 		echo "== $$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 
 fault-injection: export PYTHONPATH := .
-fault-injection: setup ## kill what a training stands on, at each moment that hurts: twelve minutes
+fault-injection: setup ## kill every part of a training run at every critical moment (12 minutes)
 	@$(BIN)/python -m benchmarks.fault_injection
 
 docs: setup ## write the references of settings and of quality rules from the code
 	$(BIN)/python -m cli.config_reference > docs/recipe.md
 	$(BIN)/python -m cli.rules_reference > docs/quality-rules.md
 
-clean: ## remove the environment and what the tools left; data/ stays
+clean: ## remove the environment and the caches of tools; keeps data/
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

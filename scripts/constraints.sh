@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Renews constraints.txt: resolves the project afresh in a throw-away environment and writes what was chosen.
-# Run `make test` afterwards: a fresh resolve is how a broken release of a dependency shows itself.
+# Update constraints.txt: resolve the project in a temporary environment and write the chosen versions.
+# Run `make test` afterwards, because a new version of a dependency may be broken.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
     ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} --editable '.[dev]'
 {
     sed -n '/^#/p' constraints.txt
-    # pip and uv are the installers, not part of the project; a local build tag would name one machine's wheel.
+    # pip and uv are installers, not dependencies; a local build tag would name the wheel of one machine.
     "$work/venv/bin/uv" pip freeze --python "$work/venv/bin/python" --exclude-editable |
         grep -v -E '^(pip|uv)==' | sed 's/+[a-z0-9]*$//'
 } > "$work/constraints.txt"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Programs outside Python that the end-to-end tests use: a Chromium, to look at pages as a person does.
-# Installs it where that needs no question (Debian or Ubuntu, as root), says what is missing elsewhere.
+# Programs outside Python that the end-to-end tests need: Chromium, to open pages in a real browser.
+# Installs it on Debian and Ubuntu if run as root; otherwise says what is missing.
 set -euo pipefail
 
 for browser in chromium chromium-browser google-chrome google-chrome-stable; do
@@ -16,7 +16,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 fi
 
 cat >&2 <<'END'
-system-deps: no Chromium found. The end-to-end tests look at the report in a real browser.
+system-deps: no Chromium found. The end-to-end tests open the report in a real browser.
 Install one, for example:  sudo apt-get install chromium   |   brew install --cask chromium
 END
 exit 1

@@ -48,19 +48,19 @@ def real() -> pa.Table:
     return pa.table({"url": urls, "kind": kinds, "text": pa.array(texts, pa.large_string())})
 
 
-def test_similarities_are_those_of_the_definition() -> None:
+def test_similarities_equal_the_definition() -> None:
     texts = [prose(1, 300), prose(2, 300), "too short", ""]
     texts.append(texts[0] + " " + texts[1][:400])
     sets = [shingle_set(text) for text in texts]
-    found = all_pairs(sets, 0.01)
+    pairs = all_pairs(sets, 0.01)
     for i in range(len(texts)):
         for j in range(i + 1, len(texts)):
             value = exact(texts[i], texts[j]) if len(sets[i]) and len(sets[j]) else 0.0
             assert jaccard(sets[i], sets[j]) == pytest.approx(value)
-            assert found.get((i, j), 0.0) == pytest.approx(value if value >= 0.01 else 0.0)
+            assert pairs.get((i, j), 0.0) == pytest.approx(value if value >= 0.01 else 0.0)
 
 
-# Whole paragraphs break few shingles wherever they go: 0.75 is out of reach for them.
+# Moving whole paragraphs breaks few shingles: a similarity of 0.75 cannot be reached.
 @pytest.mark.parametrize(
     ("name", "target"),
     [
@@ -70,15 +70,15 @@ def test_similarities_are_those_of_the_definition() -> None:
         if (name, target) != ("paragraphs_moved", 0.75)
     ],
 )
-def test_edits_come_near_the_similarity_aimed_at(name: str, target: float) -> None:
+def test_edits_come_close_to_the_target_similarity(name: str, target: float) -> None:
     pair = make_pair(prose(3, 1200), EDITS[name], target, 7, STOCK)
     assert exact(*pair) == pytest.approx(target, abs=0.04)
     assert make_pair(prose(3, 1200), EDITS[name], target, 7, STOCK) == pair
     other = make_pair(prose(3, 1200), EDITS[name], target, 8, STOCK)
-    assert (other == pair) == (name == "excerpt")  # which leaves nothing to chance
+    assert (other == pair) == (name == "excerpt")  # which is not random
 
 
-def test_punctuation_changes_no_word_and_rewrapping_no_text() -> None:
+def test_punctuation_keeps_words_and_rewrapping_keeps_normalized_text() -> None:
     text = prose(4, 400) + '\n\nIt\'s "quoted" -- is it? (Yes; 3/4!)'
     _, marked = make_pair(text, EDITS["punctuation"], 0.9, 1, STOCK)
     assert exact(text, marked) == 1
@@ -88,29 +88,31 @@ def test_punctuation_changes_no_word_and_rewrapping_no_text() -> None:
     assert normalize(wrapped) == normalize(text)
 
 
-def test_pieces_are_whole_paragraphs_of_about_the_length_asked_for() -> None:
+def test_samples_are_whole_paragraphs_of_about_the_requested_length() -> None:
     text = prose(5, 2000)
-    piece = sample_paragraphs(text, 500, random.Random(1))
-    assert piece is not None
-    assert piece in text
-    assert 250 <= len(piece.split()) <= 650
+    sample = sample_paragraphs(text, 500, random.Random(1))
+    assert sample is not None
+    assert sample in text
+    assert 250 <= len(sample.split()) <= 650
     assert sample_paragraphs("only a few words", 500, random.Random(1)) is None
 
 
-def test_the_same_seed_makes_the_same_corpus(real: pa.Table) -> None:
+def test_the_same_seed_gives_the_same_corpus(real: pa.Table) -> None:
     first, second = (generate(real, seed=3, scale=0.02) for _ in range(2))
     assert first == second
     assert generate(real, seed=4, scale=0.02) != first
 
 
-def test_a_corpus_has_copies_and_traps_as_said(real: pa.Table, tmp_path: Path) -> None:
-    made = generate(real, scale=0.02)
-    write(made, tmp_path)
+def test_a_corpus_has_the_duplicates_and_traps_that_its_tables_list(
+    real: pa.Table, tmp_path: Path
+) -> None:
+    corpus = generate(real, scale=0.02)
+    write(corpus, tmp_path)
     documents = pa.concat_tables(
         pq.read_table(file) for file in sorted((tmp_path / "documents").glob("*.parquet"))
     )
     texts = dict(zip(documents["id"].to_pylist(), documents["text"].to_pylist(), strict=True))
-    assert sorted(texts.values()) == sorted(document.text for document in made.documents)
+    assert sorted(texts.values()) == sorted(document.text for document in corpus.documents)
     roles = pq.read_table(tmp_path / "roles.parquet").to_pylist()
     assert {row["role"] for row in roles} == {"original", "copy", "template", "book", "page"}
     books = {row["id"] for row in roles if row["role"] == "book"}
@@ -121,14 +123,14 @@ def test_a_corpus_has_copies_and_traps_as_said(real: pa.Table, tmp_path: Path) -
         assert not {row["a"], row["b"]} & books or row["jaccard"] < 0.8
 
 
-def test_numbers_of_planted_pairs_are_those_of_their_documents() -> None:
-    made = SyntheticCorpus()
-    numbers = [made.add(text, "original", "x") for text in "ab"]
+def test_added_documents_get_consecutive_numbers() -> None:
+    corpus = SyntheticCorpus()
+    numbers = [corpus.add(text, "original", "x") for text in "ab"]
     assert numbers == [0, 1]
-    assert [document.text for document in made.documents] == ["a", "b"]
+    assert [document.text for document in corpus.documents] == ["a", "b"]
 
 
-def test_bins() -> None:
+def test_bin_names() -> None:
     assert bin_name(0.8) == "0.8-0.85"
     assert bin_name(0.999) == "0.95-1"
     assert bin_name(1.0) == "1"
@@ -136,7 +138,7 @@ def test_bins() -> None:
     assert {bin_name(k / 100) for k in range(60, 101)} == set(bin_names())
 
 
-def test_a_removal_is_supported_by_a_copy_that_stayed() -> None:
+def test_a_removal_is_supported_by_a_kept_duplicate() -> None:
     pairs = {("a", "b"): 0.9, ("b", "c"): 0.85, ("c", "d"): 0.7}
     assert find_supported({"b"}, pairs, 0.8) == {"b"}
     assert find_supported({"a", "b"}, pairs, 0.8) == {"b"}
