@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
+from tasks.tokenize.word_table import grow_array
 
 Symbols = npt.NDArray[np.int32]
 Entries = npt.NDArray[np.int64]  # two axes
@@ -228,16 +229,6 @@ def _pop(state: Offsets, counts: Offsets, heap: Offsets, entries: Entries) -> in
     return NONE
 
 
-def _grow(array: Any, min_length: int, fill: int = 0) -> Any:
-    """Return the array if it is long enough, else a copy at least twice as long, padded with ``fill``."""
-    if min_length <= len(array):
-        return array
-    shape = (max(min_length, 2 * len(array)), *array.shape[1:])
-    result = np.full(shape, fill, array.dtype)
-    result[: len(array)] = array
-    return result
-
-
 class _MergeTrainer:
     """The words as symbols, their pairs, and the queue of pairs."""
 
@@ -271,21 +262,21 @@ class _MergeTrainer:
         pairs += int(self.state[PAIRS])
         if pairs > len(self.keys):
             for name, fill in (("keys", 0), ("counts", 0), ("last_word", NONE), ("n_words", 0)):
-                setattr(self, name, _grow(getattr(self, name), pairs, fill))
-            self.pool_index = _grow(self.pool_index, pairs, NONE)
+                setattr(self, name, grow_array(getattr(self, name), pairs, fill))
+            self.pool_index = grow_array(self.pool_index, pairs, NONE)
             size = 1 << (2 * len(self.keys)).bit_length()
             self.slots = np.full(size, NONE, np.int32)
             _rehash(self.slots, self.keys, int(self.state[PAIRS]))
         self.rec_pairs, self.rec_words = (
-            _grow(self.rec_pairs, records),
-            _grow(self.rec_words, records),
+            grow_array(self.rec_pairs, records),
+            grow_array(self.rec_words, records),
         )
 
     def _queue(self) -> None:
         records = int(self.state[RECORDS])
-        self.pool = _grow(self.pool, int(self.state[POOL]) + records)
-        self.entries = _grow(self.entries, int(self.state[ENTRIES]) + records)
-        self.heap = _grow(self.heap, int(self.state[HEAP]) + records)
+        self.pool = grow_array(self.pool, int(self.state[POOL]) + records)
+        self.entries = grow_array(self.entries, int(self.state[ENTRIES]) + records)
+        self.heap = grow_array(self.heap, int(self.state[HEAP]) + records)
         _queue(
             self.state, self.keys, self.counts, self.last_word, self.n_words,
             self.rec_pairs, self.rec_words, self.pool_index, self.pool, self.heap, self.entries,

@@ -6,7 +6,6 @@ of a text have occurred before; looking them up is many times faster than encodi
 
 import json
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.megatron import Tokens
 from tasks.tokenize.bpe import token_to_bytes
 from tasks.tokenize.pretokenizer import PretokenizerRule
-from tasks.tokenize.word_table import END_OF_TEXT, WordIds, WordTable
+from tasks.tokenize.word_table import END_OF_TEXT, WordIds, WordTable, grow_array
 
 Flags = npt.NDArray[np.bool_]
 
@@ -171,9 +170,9 @@ class WordCacheEncoder:
             ids = [word_ids or [] for word_ids in encoded]
             ends = np.cumsum([len(word_ids) for word_ids in ids]) + self._starts[self._n_encoded]
             used, last = int(self._starts[self._n_encoded]), self._n_encoded + len(words)
-            self._ids = _grow(self._ids, int(ends[-1]))
-            self._starts = _grow(self._starts, last + 1)
-            self._unencodable = _grow(self._unencodable, last)
+            self._ids = grow_array(self._ids, int(ends[-1]))
+            self._starts = grow_array(self._starts, last + 1)
+            self._unencodable = grow_array(self._unencodable, last)
             self._ids[used : ends[-1]] = np.fromiter(chain.from_iterable(ids), np.int32)
             self._starts[self._n_encoded + 1 : last + 1] = ends
             self._unencodable[self._n_encoded : last] = [word_ids is None for word_ids in encoded]
@@ -222,11 +221,3 @@ class WordCacheEncoder:
             result,
         )
         return result
-
-
-def _grow(array: npt.NDArray[Any], min_length: int) -> npt.NDArray[Any]:
-    if min_length <= len(array):
-        return array
-    return np.concatenate(
-        [array, np.zeros(max(min_length, 2 * len(array)) - len(array), array.dtype)]
-    )

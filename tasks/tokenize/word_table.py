@@ -237,3 +237,13 @@ def count_whitespace_words(offsets: Offsets, data: Bytes) -> Offsets:
     result = np.zeros(len(offsets) - 1, np.int64)
     _count_whitespace_words(data, offsets, char_classes(), result)
     return result
+
+
+def grow_array(array: Any, min_length: int, fill: int = 0) -> Any:
+    """Return the array if it is long enough, else a copy at least twice as long, padded with ``fill``."""
+    if min_length <= len(array):
+        return array
+    shape = (max(min_length, 2 * len(array)), *array.shape[1:])
+    result = np.full(shape, fill, array.dtype)
+    result[: len(array)] = array
+    return result
