@@ -25,6 +25,7 @@ from flows.progress import ConsoleReporter, PrefectReporter, step_label
 from flows.recipe import Recipe
 from flows.steps import STEPS, StageName
 from infra.compute.cluster import DaskCluster
+from infra.compute.lease import RunLease
 from infra.compute.processes import cancel_processes, reset_cancellation
 from infra.compute.progress import MultiReporter
 from infra.dataset.stage import Context
@@ -171,9 +172,9 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
     start = datetime.now(UTC)
     reset_cancellation()
     with DaskCluster(recipe.cluster, reporter) as cluster, tag_worker_logs():
-        ctx = Context(
-            storage, recipe.seed, cluster, reporter, recipe.name, new_run_id(start), start
-        )
+        run_id = new_run_id(start)
+        lease = RunLease(storage, recipe.name, run_id)
+        ctx = Context(storage, recipe.seed, cluster, reporter, recipe.name, run_id, start, lease)
         for text in warnings:
             log.warning("%s", text)
             console.warn(text)
@@ -204,6 +205,7 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
             raise error from write_error
         finally:
             artifacts.close()
+            lease.close(completed=error is None)
     on_run_end(record, error)
     if error is not None:
         raise error

@@ -58,6 +58,11 @@ numba_config.CACHE_DIR = str(
 )
 
 
+def kernel_folder() -> Path:
+    """The folder of the machine code of this version of the project."""
+    return Path(numba_config.CACHE_DIR)
+
+
 def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Compile ``function`` with Numba: no Python objects, no GIL held, machine code cached on disk.
 

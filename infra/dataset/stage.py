@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.compute.cluster import DaskCluster
+from infra.compute.lease import RunLease
 from infra.compute.progress import Progress, Reporter
 from infra.dataset.code_version import code_digest, code_provenance
 from infra.dataset.dataset import (
@@ -189,6 +190,7 @@ class Context:
         recipe_name: the recipe's name.
         run_id: this run's id.
         started_at: when the run started (UTC); it dates the snapshot of a source that is crawled again.
+        lease: keeps ``gristmill gc`` from deleting what the run uses; ``None`` for a plan.
     """
 
     storage: Storage
@@ -198,6 +200,12 @@ class Context:
     recipe_name: str = ""
     run_id: str = ""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    lease: RunLease | None = None
+
+    def hold(self, *folders: str) -> None:
+        """Keep data sets from being deleted until the run ends; call it before looking at them."""
+        if self.lease is not None:
+            self.lease.hold(folders)
 
 
 def build_dataset(
@@ -225,6 +233,7 @@ def build_dataset(
     Raises:
         IntegrityError: if counts do not add up, or the data set exists with different bytes.
     """
+    ctx.hold(spec.folder)
     folder = ctx.storage.subdir(*spec.folder.split("/"))
     if folder.exists(MANIFEST):
         return open_dataset(folder)  # what is committed is never written to again
@@ -234,7 +243,7 @@ def build_dataset(
     for number, unit in enumerate(units):
         entry_key = make_entry_key(stage.name, stage.code_version, spec.config, unit.key)
         outputs.append(UnitOutput(folder, stage.name, stage.deterministic, number, entry_key))
-    finished = find_finished_units(ctx.storage, ctx.cluster, outputs)
+    finished = find_finished_units(ctx.storage, ctx.cluster, outputs, ctx.hold)
 
     def report() -> None:
         ctx.reporter.update(Progress(stage.name, spec.source, len(finished), len(units)))
@@ -286,6 +295,7 @@ def commit_files(
 
     Names below ``logs/`` are logs: checksummed, but no part of the data set's content.
     """
+    ctx.hold(spec.folder)
     folder = ctx.storage.subdir(*spec.folder.split("/"))
     if folder.exists(MANIFEST):
         return open_dataset(folder)  # what is committed is never written to again

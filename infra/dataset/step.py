@@ -41,6 +41,7 @@ class BoundStep:
     def lookup(self, ctx: Context) -> tuple[DatasetSpec, Dataset | None]:
         """Return what would be made, and the committed data set if it exists."""
         spec = self.spec(ctx)
+        ctx.hold(spec.folder)
         try:
             return spec, open_dataset(ctx.storage.subdir(*spec.folder.split("/")))
         except DatasetNotFoundError:

@@ -6,7 +6,7 @@ made first. Another data set of which they are a part refers to them there: noth
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,7 +107,10 @@ def read_entry(cache: Storage, entry_key: str) -> CacheEntry | None:
 
 
 def find_finished_units(
-    root: Storage, cluster: DaskCluster, outputs: Sequence[UnitOutput]
+    root: Storage,
+    cluster: DaskCluster,
+    outputs: Sequence[UnitOutput],
+    hold: Callable[..., None],
 ) -> dict[int, list[PartRecord]]:
     """The parts of units that are done, by the position of the unit.
 
@@ -118,6 +121,7 @@ def find_finished_units(
         root: of the store.
         cluster: where files are hashed.
         outputs: of the units now, all of one stage.
+        hold: keeps folders from being deleted (``Context.hold``).
     """
     if not outputs:
         return {}
@@ -125,6 +129,7 @@ def find_finished_units(
     with ThreadPoolExecutor(LOOKUP_THREADS) as pool:
         entries = pool.map(partial(read_entry, cache), (output.entry_key for output in outputs))
         cached = {index: entry for index, entry in enumerate(entries) if entry is not None}
+    hold(*{entry.folder for entry in cached.values()})
     trusted = _find_committed(root, outputs[0].folder, cached)
     doubtful = [index for index in cached if index not in trusted]
     payloads = [

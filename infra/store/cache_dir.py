@@ -1,12 +1,16 @@
-"""Where this machine keeps what can be had again: fetched files, machine code, work in progress."""
+"""The cache folder of this machine: fetched files, machine code, work in progress."""
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 ENV_VAR = "GRISTMILL_CACHE"
+# Interrupted crawls and trainings, digests of input files, compiled kernels.
+STALE_FOLDERS = ("spool", "train", "inputs", "kernels")
+MAX_AGE_S = 30 * 24 * 3600.0
 
 
 def cache_root() -> Path:
@@ -18,8 +22,26 @@ def cache_root() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "gristmill"
 
 
+def find_stale(keep: Path) -> dict[Path, int]:
+    """Work, digests and machine code that nobody has used for a month, with their bytes.
+
+    Args:
+        keep: the folder of the machine code that this version uses.
+    """
+    root = cache_root()
+    entries = [path for kind in STALE_FOLDERS for path in root.glob(f"{kind}/*")]
+    stale = {}
+    for path in (*entries, *root.glob("code-*.json")):
+        # Times of files alone: looking into a folder counts as an access to it.
+        stats = [file.stat() for file in (path, *path.rglob("*")) if file.is_file()]
+        newest = max((max(stat.st_mtime, stat.st_atime) for stat in stats), default=0.0)
+        if path != keep and time.time() - newest > MAX_AGE_S:
+            stale[path] = sum(stat.st_size for stat in stats)
+    return stale
+
+
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Make a file whole or not at all: written beside its place, then renamed into it."""
+    """Write a whole file or none: under a temporary name in its folder, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

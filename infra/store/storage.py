@@ -96,14 +96,26 @@ class Storage:
 
     def list_files(self, prefix: str = "") -> Names:
         """Every file below ``prefix``, at any depth, sorted; unfinished ones are left out."""
+        return sorted(self._find(prefix, detail=False))
+
+    def file_sizes(self, prefix: str = "") -> dict[str, int]:
+        """The length in bytes of every file below ``prefix``, as ``list_files`` lists them."""
+        found = self._find(prefix, detail=True)
+        return {name: int(found[name]["size"]) for name in sorted(found)}
+
+    def _find(self, prefix: str, *, detail: bool) -> dict[str, Any]:
         base = self._target[1].rstrip("/") + "/"
         try:
-            found = self._fs.find(self._path(prefix))
+            found = self._fs.find(self._path(prefix), detail=detail)
         except FileNotFoundError:
-            return []
+            return {}
         # Some object stores list an emptied folder as if it were a file of its own name.
-        names = (str(path).removeprefix(base) for path in found if str(path).startswith(base))
-        return sorted(name for name in names if not PurePosixPath(name).name.startswith(".tmp-"))
+        names = {str(path).removeprefix(base): path for path in found if str(path).startswith(base)}
+        return {
+            name: found[path] if detail else None
+            for name, path in names.items()
+            if not PurePosixPath(name).name.startswith(".tmp-")
+        }
 
     def list_folders(self, prefix: str = "") -> Names:
         """The names of the folders directly below ``prefix``, sorted."""

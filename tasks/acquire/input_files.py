@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,7 @@ class DigestCache:
         """The digests by URL; none if they cannot be read."""
         try:
             value = json.loads(self._path.read_bytes())
+            os.utime(self._path)  # in use: `gristmill gc` removes what nobody has used for long
             return {
                 url: FileDigest(stamp, sha256, size, tuple(tuple(item) for item in ranges))
                 for url, (stamp, sha256, size, ranges) in value.items()

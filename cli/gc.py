@@ -1,0 +1,65 @@
+"""``gristmill gc``."""
+
+import shutil
+
+import click
+
+from cli.common import handle_errors, json_option, print_json
+from flows.recipe_loader import load_recipe
+from infra.errors import UserError
+from infra.runs.gc import collect_needed, delete_unneeded, find_deletions
+from infra.store.cache_dir import find_stale
+from infra.store.storage import Storage
+
+
+@click.command()
+@click.argument("paths", metavar="RECIPE...", nargs=-1, required=True)
+@click.option("--storage", help="override the recipes' storage")
+@click.option("--dry-run", is_flag=True, help="list what would be deleted, and delete nothing")
+@json_option
+@handle_errors
+def gc(paths: tuple[str, ...], storage: str | None, dry_run: bool, as_json: bool) -> None:
+    """Delete what the latest runs of the named recipes do not need.
+
+    Name every recipe of the store that is to stay: data sets that only other recipes need are
+    deleted. What a running run uses stays in any case.
+    """
+    recipes = [load_recipe(path, (), storage) for path in paths]
+    roots = sorted({recipe.storage for recipe in recipes})
+    if len(roots) > 1:
+        raise UserError(f"the recipes have different storage: {', '.join(roots)}; name one store's")
+    store, names = Storage(roots[0]), [recipe.name for recipe in recipes]
+    needed = collect_needed(store, names)
+    deletions = find_deletions(store, needed) if dry_run else delete_unneeded(store, names)
+    from infra.compute.jit import kernel_folder
+
+    caches = find_stale(kernel_folder())
+    for path in () if dry_run else caches:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    total = sum(deletion.bytes for deletion in deletions) + sum(caches.values())
+    if as_json:
+        local = [{"path": str(path), "bytes": size} for path, size in sorted(caches.items())]
+        print_json(
+            {
+                "dry_run": dry_run,
+                "kept": sorted(needed.datasets),
+                "recipes": sorted(needed.recipes),
+                "other_recipes": sorted(needed.others),
+                "deleted": [deletion.to_json() for deletion in deletions],
+                "local_caches": local,
+                "bytes": total,
+            }
+        )
+        return
+    for deletion in deletions:
+        click.echo(f"{deletion.bytes:>15,}  {deletion.kind}: {deletion.path}")
+    for path, size in sorted(caches.items()):
+        click.echo(f"{size:>15,}  cache of this machine: {path}")
+    if needed.others:
+        click.echo(
+            f"not kept for: {', '.join(sorted(needed.others))} (recipes that were not named)"
+        )
+    click.echo(f"{'would free' if dry_run else 'freed'} {total:,} bytes in {store.url}")

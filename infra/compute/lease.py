@@ -1,0 +1,181 @@
+"""Leases: which folders of the store a run uses, so that ``gristmill gc`` does not delete them.
+
+A run writes the folders that it is going to read or write into its lease before it looks at them.
+Before ``gc`` deletes anything it writes the folders that it is going to delete, and then reads all
+leases. So at least one of the two sees the other, on any store whose reads follow its writes: ``gc``
+leaves the folder alone, or the run waits until ``gc`` has finished and makes what is missing.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from infra.compute.processes import boot_id
+from infra.errors import UserError
+from infra.store.storage import Storage
+
+LEASE_SUFFIX = ".lease"
+DELETION = "runs/deletion.lease"  # what a running ``gc`` is going to delete
+RENEW_INTERVAL_S = 60.0
+TIMEOUT_S = 900.0  # a lease that was not renewed for so long belongs to a process that is dead
+POLL_INTERVAL_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease as written.
+
+    Attributes:
+        recipe: the recipe's name; empty for ``gc``.
+        run: the run's id.
+        host: where it runs; ``pid`` and ``boot`` (``boot_id``) identify the process there.
+        renewed: seconds since the epoch.
+        ended: whether the run has ended, but left work that its next run can use.
+        folders: below the storage root.
+    """
+
+    recipe: str
+    run: str
+    host: str
+    pid: int
+    boot: str
+    renewed: float
+    ended: bool
+    folders: Sequence[str]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its process may still be running."""
+        if self.ended or time.time() - self.renewed > TIMEOUT_S:
+            return False
+        if self.host != socket.gethostname() or self.boot != boot_id():
+            return True  # on another host: only the time tells
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+class RunLease:
+    """The lease of a run of this process, renewed by a thread until it is closed."""
+
+    def __init__(self, storage: Storage, recipe: str, run: str) -> None:
+        """Write the lease.
+
+        Args:
+            storage: the root of the store.
+            recipe: the recipe's name.
+            run: the run's id.
+        """
+        self._storage, self._recipe, self._run = storage, recipe, run
+        self._name = f"runs/{recipe}/leases/{run}{LEASE_SUFFIX}"
+        self._folders: set[str] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._write()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def hold(self, folders: Sequence[str]) -> None:
+        """Keep folders from being deleted until the run ends; wait while ``gc`` is deleting them."""
+        with self._lock:
+            new = set(folders) - self._folders
+            if not new:
+                return
+            self._folders |= new
+            self._write()
+        while (deletion := read_lease(self._storage, DELETION)) is not None:
+            if not deletion.is_live or not new & set(deletion.folders):
+                return
+            time.sleep(POLL_INTERVAL_S)
+
+    def close(self, *, completed: bool) -> None:
+        """Stop renewing, and remove the lease unless the run left work for its next run."""
+        self._closed.set()
+        self._thread.join()
+        try:
+            if completed:
+                self._storage.remove(self._name)
+            else:
+                self._write(ended=True)
+        except Exception as error:  # noqa: BLE001 - clients of object stores have errors of their own
+            log.warning("the run's lease could not be ended and will expire: %r", error)
+
+    def _renew(self) -> None:
+        while not self._closed.wait(RENEW_INTERVAL_S):
+            try:
+                with self._lock:
+                    self._write()
+            except Exception as error:  # noqa: BLE001 - clients of object stores have errors of their own
+                log.warning("the run's lease could not be renewed: %r", error)
+
+    def _write(self, *, ended: bool = False) -> None:
+        lease = _new_lease(self._recipe, self._run, sorted(self._folders), ended=ended)
+        self._storage.write(self._name, _to_bytes(lease))
+
+
+def read_lease(storage: Storage, name: str) -> Lease | None:
+    """A lease; ``None`` if there is none that can be read."""
+    try:
+        return Lease(**json.loads(storage.read(name)))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def list_leases(storage: Storage) -> dict[str, Lease]:
+    """The leases of runs, live or not, by file."""
+    names = [n for n in storage.list_files("runs") if n.endswith(LEASE_SUFFIX) and n != DELETION]
+    leases = {name: read_lease(storage, name) for name in names}
+    return {name: lease for name, lease in leases.items() if lease is not None}
+
+
+@contextmanager
+def announce_deletion(storage: Storage, folders: Sequence[str]) -> Iterator[None]:
+    """Make runs wait for folders that are going to be deleted.
+
+    Raises:
+        UserError: if another process is deleting.
+    """
+    data = _to_bytes(_new_lease("", "", folders))
+    other = read_lease(storage, DELETION)
+    if other is not None and not other.is_live:
+        storage.remove(DELETION)
+    if not storage.put_if_absent(DELETION, data):
+        raise UserError(f"{storage.url}: another gc is running; wait for it to finish")
+    closed = threading.Event()
+
+    def renew() -> None:
+        while not closed.wait(RENEW_INTERVAL_S):
+            storage.write(DELETION, _to_bytes(_new_lease("", "", folders)))
+
+    thread = threading.Thread(target=renew, name="deletion", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closed.set()
+        thread.join()
+        storage.remove(DELETION)
+
+
+def _new_lease(recipe: str, run: str, folders: Sequence[str], *, ended: bool = False) -> Lease:
+    return Lease(
+        recipe, run, socket.gethostname(), os.getpid(), boot_id(), time.time(), ended, list(folders)
+    )
+
+
+def _to_bytes(lease: Lease) -> bytes:
+    value: dict[str, Any] = asdict(lease)
+    return json.dumps(value, sort_keys=True).encode()
