@@ -19,8 +19,8 @@ from tokenizers import Tokenizer
 from benchmarks.train_peers import SCRIPTS, NotMeasured, peer_interpreter, run_json
 from infra.dataset.dataset import Dataset
 from infra.formats.megatron import Tokens
+from lm.models.causal_lm import save_weights
 from lm.models.registry import build_model
-from lm.models.weights import save_weights
 from lm.train.loop import TrainJob, train
 from lm.train.worker import save_reference_logits
 from tasks.evaluate.huggingface import HuggingFaceModel

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from lm.metrics.flops import flops_per_token, measure_matmul_flops
+from lm.metrics.flops import measure_matmul_flops
 from lm.models.attention import causal_attention
 from lm.models.cross_entropy import cross_entropy
-from lm.models.decoder import DecoderConfig
+from lm.models.decoder_config import DecoderConfig
 from lm.models.registry import build_model
 from lm.optim.optimizers import build_optimizers
 from lm.train.worker import tune_malloc
@@ -93,7 +93,7 @@ def step() -> None:
     )
     rate = ROWS * CONTEXT / medians["bf16"]
     peak = measure_matmul_flops(torch.device("cpu"), torch.bfloat16)
-    share = rate * flops_per_token(model) / peak
+    share = rate * model.flops_per_token() / peak
     print(f"{'':28s} bf16: {rate:,.0f} tokens/s, {share:.0%} of a measured matrix product")
     updates = {}
     for name in ("muon", "adamw"):

@@ -1,6 +1,7 @@
 """The base of every section of a recipe."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
@@ -22,6 +23,17 @@ class ConfigModel(BaseModel):
     def to_json(self) -> dict[str, object]:
         """The section as plain JSON values, defaults included: what enters a fingerprint."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def flatten_sections(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration's fields by dotted name, such as ``optim.lr``; one level deep."""
+    fields: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= {f"{key}.{name}": item for name, item in value.items()}
+        else:
+            fields[key] = value
+    return fields
 
 
 def one_of(kind: str, names: frozenset[str]) -> AfterValidator:

@@ -2,21 +2,36 @@
 
 from typing import Any
 
+from lm.config.data import DataConfig
+from lm.config.optim import OptimConfig
+from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
+from lm.models.gpt2.config import GPT2Config
+from lm.models.llama.config import LlamaConfig
 
 SECTIONS = {
     field: name
-    for name in ("model", "data", "optim", "run")
-    for field in TrainConfig.model_fields[name].annotation.model_fields  # type: ignore[union-attr]
+    for name, models in {
+        "model": (LlamaConfig, GPT2Config),
+        "data": (DataConfig,),
+        "optim": (OptimConfig,),
+        "run": (RunConfig,),
+    }.items()
+    for model in models
+    for field in model.model_fields
 }
 
 
 def train_entry(**fields: Any) -> dict[str, Any]:
-    """Put each field into its section: ``num_layers`` into ``model``, ``lr`` into ``optim``."""
+    """Put each field into its section: ``num_layers`` into ``model``, ``lr`` into ``optim``.
+
+    A field that is ``None`` is left out, which means its default.
+    """
     entry: dict[str, Any] = {"model": {}, "data": {}}
     for name, value in fields.items():
         target = entry.setdefault(SECTIONS[name], {}) if name in SECTIONS else entry
-        target[name] = value
+        if value is not None:
+            target[name] = value
     return entry
 
 

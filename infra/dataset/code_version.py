@@ -31,6 +31,7 @@ OPERATIONAL = (
     "infra.download",
     "infra.deploy",
     "lm.launch",
+    "lm.models.registry",  # only lists the families; a stage names the one that it uses as a root
     "lm.checkpoint",
     "lm.metrics",
 )

@@ -1,11 +1,13 @@
 """The `data` section of an entry of the recipe's `train` list: tokens, batches and their order."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from infra.config import ConfigModel
-from lm.data.mixture import cycle_counts
+
+CYCLE_SAMPLES = 1024  # samples in which each source of a mixture has exactly its fraction
 
 
 class DataConfig(ConfigModel):
@@ -73,3 +75,26 @@ class DataConfig(ConfigModel):
         if value is not None:
             cycle_counts(value)
         return value
+
+
+def cycle_counts(weights: Mapping[str, float]) -> dict[str, int]:
+    """Samples of a cycle by source: sums to ``CYCLE_SAMPLES``, each at least one, by largest remainder.
+
+    Raises:
+        ValueError: if a weight is not positive, or too small for one sample in a cycle.
+    """
+    wrong = [name for name, weight in weights.items() if not 0 < weight < float("inf")]
+    if wrong or not weights:
+        raise ValueError(f"the weight of {wrong[0]!r} is not positive" if wrong else "no source")
+    total = sum(weights.values())
+    exact = {name: CYCLE_SAMPLES * weights[name] / total for name in sorted(weights)}
+    result = {name: int(share) for name, share in exact.items()}
+    left = CYCLE_SAMPLES - sum(result.values())
+    for name in sorted(exact, key=lambda name: (result[name] - exact[name], name))[:left]:
+        result[name] += 1
+    none = [name for name, count in result.items() if not count]
+    if none:
+        raise ValueError(
+            f"{none[0]!r} would get less than one of {CYCLE_SAMPLES} samples: raise its weight or leave it out"
+        )
+    return result

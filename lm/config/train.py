@@ -1,15 +1,14 @@
 """An entry of the recipe's `train` list: one model to train."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from infra.config import ConfigModel
 from lm.config.data import DataConfig
-from lm.config.model import ModelConfig
 from lm.config.optim import OptimConfig
 from lm.config.run import RunConfig
+from lm.models.registry import ModelConfig
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -40,17 +39,6 @@ OPERATIONAL_FIELDS = {
         }
     ),
 }
-
-
-SECTIONS = ("model", "data", "optim", "run")
-
-
-def flatten_sections(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an entry as JSON by dotted name, such as ``optim.lr``."""
-    fields = {key: value for key, value in config.items() if key not in SECTIONS}
-    for section in SECTIONS:
-        fields |= {f"{section}.{key}": value for key, value in config.get(section, {}).items()}
-    return fields
 
 
 class TrainConfig(ConfigModel):

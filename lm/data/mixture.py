@@ -12,33 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from lm.config.data import CYCLE_SAMPLES
 from lm.data.shuffle import Indices, derive_round_keys, derive_round_keys_each, permute, unpermute
-
-CYCLE_SAMPLES = 1024
-
-
-def cycle_counts(weights: Mapping[str, float]) -> dict[str, int]:
-    """Samples of a cycle by source: sums to ``CYCLE_SAMPLES``, each at least one, by largest remainder.
-
-    Raises:
-        ValueError: if a weight is not positive, or too small for one sample in a cycle.
-    """
-    wrong = [name for name, weight in weights.items() if not 0 < weight < float("inf")]
-    if wrong or not weights:
-        raise ValueError(f"the weight of {wrong[0]!r} is not positive" if wrong else "no source")
-    total = sum(weights.values())
-    exact = {name: CYCLE_SAMPLES * weights[name] / total for name in sorted(weights)}
-    result = {name: int(share) for name, share in exact.items()}
-    left = CYCLE_SAMPLES - sum(result.values())
-    for name in sorted(exact, key=lambda name: (result[name] - exact[name], name))[:left]:
-        result[name] += 1
-    none = [name for name, count in result.items() if not count]
-    if none:
-        raise ValueError(
-            f"{none[0]!r} would get less than one of {CYCLE_SAMPLES} samples: raise its weight or leave it out"
-        )
-    return result
-
 
 @dataclass(frozen=True)
 class Mixture:

@@ -17,7 +17,8 @@ from infra.errors import UserError
 from infra.store.storage import Storage
 from infra.formats.megatron import TRAIN, TokenShards
 from lm.config.train import TrainConfig
-from lm.data.mixture import CYCLE_SAMPLES, Mixture, cycle_counts
+from lm.config.data import CYCLE_SAMPLES, cycle_counts
+from lm.data.mixture import Mixture
 from lm.data.shuffle import Indices, ShuffleOrder, TooFewTokensError, batch_for_step, step_for_batch
 from lm.data.row_layout import PackedRows, TokenSpans, RowSource, ConcatenatedRows
 

@@ -4,8 +4,6 @@ import time
 
 import torch
 
-from lm.models.decoder import Decoder
-
 # Dense bf16 or fp16 with fp32 sums, FLOP/s, by the whole name that the driver gives: names that begin
 # alike stand for other chips or clocks (L4 and L40, RTX 4090 and 4090 D, H100 and H100 NVL, a slice
 # of a GPU). From NVIDIA's data sheets, halved where those count sparsity: H100 and H200 Tensor Core
@@ -27,18 +25,6 @@ DATASHEET_FLOPS = {
 }
 MATMUL_SIZE, GPU_MATMUL_SIZE = 1024, 8192
 MIN_MEASURE_S = 0.15
-
-
-def flops_per_token(model: Decoder) -> float:
-    """Of training: ``6 N + 12 L d T``, Chowdhery et al. 2022 (arXiv:2204.02311, appendix B).
-
-    N counts the matrices that a token is multiplied by (the blocks' and the head), attention is
-    counted in full, as nanoGPT does.
-    """
-    shape = model.config
-    blocks = sum(matrix.numel() for matrix, _ in model.weight_matrices())
-    matrices = blocks + shape.vocab_size * shape.hidden_size
-    return 6.0 * matrices + 12.0 * shape.num_layers * shape.hidden_size * shape.context_length
 
 
 def datasheet_flops(device: torch.device, dtype: torch.dtype) -> float | None:

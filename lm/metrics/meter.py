@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributed import all_reduce, get_rank, get_world_size, is_initialized
 
-from lm.metrics.flops import datasheet_flops, flops_per_token, measure_matmul_flops
-from lm.models.decoder import Decoder
+from lm.metrics.flops import datasheet_flops, measure_matmul_flops
+from lm.models.causal_lm import CausalLM
 
 DIGEST_MODULUS = 1 << 32  # sums of digests over processes stay exact in a float64
 
@@ -44,10 +44,10 @@ class TrainingMetrics:
             nothing else that was lost.
     """
 
-    def __init__(self, model: Decoder, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: CausalLM, device: torch.device, dtype: torch.dtype) -> None:
         """Measure the device's peak; nothing is counted yet."""
         self._device = device
-        self._flops_per_token = flops_per_token(model)
+        self._flops_per_token = model.flops_per_token()
         self._matmul_flops = measure_matmul_flops(device, dtype)
         self._peak_flops = datasheet_flops(device, dtype) or self._matmul_flops
         self._step_sums = torch.zeros(2, dtype=torch.float64, device=device)

@@ -17,21 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infra.config import flatten_sections
 from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import json_sha256
 from lm.checkpoint.manager import CheckpointManager
 from lm.checkpoint.retention import CheckpointStore
-from lm.config.train import TrainConfig, flatten_sections
+from lm.config.train import TrainConfig
 from lm.data.loader import build_loader
 from lm.distributed.parallel import clip_gradients, gradient_sync, parallelize, pick_device
 from lm.metrics.goodput import record_attempt
 from lm.metrics.logger import MetricsLogger, NullLogger
 from lm.metrics.meter import TrainingMetrics, all_reduce_sum, local_rank, rank_and_world_size
 from lm.metrics.mlflow import MlflowLogger, require_mlflow
-from lm.models.decoder import DecoderConfig
+from lm.models.causal_lm import WEIGHTS, load_weights
+from lm.models.decoder_config import DecoderConfig
 from lm.models.dropout import dropout_keys
 from lm.models.registry import build_model
-from lm.models.weights import WEIGHTS, load_weights
 from lm.optim.loss_scale import LossScale
 from lm.optim.optimizers import build_optimizers, decayed_parameters, learning_rate, step_optimizers
 from lm.optim.penalty import add_penalty_gradients
@@ -79,19 +80,7 @@ class TrainJob:
     @property
     def model_config(self) -> DecoderConfig:
         """The model's shape."""
-        c = self.config
-        return DecoderConfig(
-            vocab_size=self.vocab_size,
-            num_layers=c.model.num_layers,
-            hidden_size=c.model.hidden_size,
-            num_heads=c.model.num_heads,
-            num_kv_heads=c.model.num_kv_heads or c.model.num_heads,
-            ffn_size=c.model.effective_ffn_size,
-            context_length=c.model.context_length,
-            tie_embeddings=c.model.tie_embeddings,
-            architecture=c.model.architecture,
-            bias=c.model.bias,
-        )
+        return self.config.model.resolve(self.vocab_size)
 
 
 def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:

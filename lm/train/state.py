@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
-from lm.models.decoder import Decoder
+from lm.models.causal_lm import CausalLM
 from lm.optim.loss_scale import LossScale
 
 Weights = dict[str, Tensor]
@@ -34,7 +34,7 @@ class State:
         best: the weights of the best validation, if training may stop early.
     """
 
-    model: Decoder
+    model: CausalLM
     optimizers: Mapping[str, Optimizer]
     scale: LossScale | None = None
     ema: Weights = field(default_factory=dict)

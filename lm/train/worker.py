@@ -31,9 +31,8 @@ from lm.config.train import TrainConfig
 from lm.distributed.parallel import runs_on_gpu
 from lm.launch.rendezvous import global_rank
 from lm.metrics.meter import local_rank, rank_and_world_size
-from lm.models.decoder import Decoder
+from lm.models.causal_lm import WEIGHTS, CausalLM, save_weights
 from lm.models.registry import build_model
-from lm.models.weights import WEIGHTS, save_weights
 from lm.train.loop import TrainJob, train
 from lm.train.loss_spike import LossDivergedError
 
@@ -144,7 +143,7 @@ def run_attempt(job: TrainJob, tokens: Dataset) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def save_reference_logits(model: Decoder, path: Path) -> None:
+def save_reference_logits(model: CausalLM, path: Path) -> None:
     """What the model says to a fixed input, for whoever rebuilds it elsewhere.
 
     The file holds ``tokens`` int64[1, context], ``positions`` int64[n] and ``logits`` float[n, V]

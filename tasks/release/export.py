@@ -11,8 +11,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from infra.errors import UserError
-from lm.models.gpt2 import hf as gpt2
-from lm.models.llama import hf as llama
+from lm.models.registry import load_hf
 
 LOGIT_TOLERANCE = 1e-4  # largest difference of a logit in fp32
 
@@ -70,11 +69,14 @@ def export(trained: TrainedModel, folder: Path) -> float:
 
     logging.disable_progress_bar()  # a run's log is no place for bars
 
-    layout = {"llama": llama, "gpt2": gpt2}[trained.model_config["architecture"]]
+    architecture = trained.model_config["architecture"]
+    hf = load_hf(architecture)
+    if hf is None:
+        raise UserError(f"release: transformers has no model for architecture {architecture}")
     model: Any = AutoModelForCausalLM.from_config(
-        layout.to_hf_config(trained.model_config, trained.eos)
+        hf.to_hf_config(trained.model_config, trained.eos)
     )
-    weights = layout.to_hf_weights(trained.weights, trained.model_config)
+    weights = hf.to_hf_weights(trained.weights, trained.model_config)
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)
     save_tokenizer(trained, folder)

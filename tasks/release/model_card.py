@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infra.config import flatten_sections
 from infra.dataset.dataset import SHORT, Dataset, DatasetNotFoundError, open_dataset
 from infra.store.storage import Storage
-from lm.config.train import flatten_sections
 
 
 @dataclass(frozen=True)

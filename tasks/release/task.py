@@ -2,11 +2,13 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
+from lm.models.registry import hf_modules
 from tasks.release.model_card import collect_lineage, render_card
 
 STAGE = Stage(
@@ -18,8 +20,10 @@ FILES = ("config.json", "model.safetensors", "reference_logits.safetensors", "to
 
 
 def spec(ctx: Context, *, model: Dataset, tokens: Dataset) -> DatasetSpec:  # noqa: ARG001
-    """What would be released."""
-    return DatasetSpec(STAGE, model.source, {}, (model, tokens))
+    """Describe the release of a trained model; its code version covers the model's family only."""
+    architecture = model.manifest.config["model"]["architecture"]
+    stage = replace(STAGE, modules=(*STAGE.modules, *hf_modules(architecture)))
+    return DatasetSpec(stage, model.source, {}, (model, tokens))
 
 
 def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -> Dataset:

@@ -5,23 +5,26 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from infra.compute.progress import Progress
+from infra.config import flatten_sections
 from infra.dataset.dataset import Counts, Dataset, DatasetNotFoundError, open_dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN
 from infra.store.cache_dir import cache_root
-from lm.config.train import TrainConfig, flatten_sections
+from lm.config.train import TrainConfig
 from lm.data.sampler import sampler_for_config
 from lm.launch.rendezvous import publish_end, rendezvous_store
 from lm.launch.rollback import TrainingRun, train_with_rollback
 from lm.launch.rollback_log import ROLLBACKS_FILE, Rollback, to_json
 from lm.metrics.goodput import ATTEMPTS, summarize_goodput
 from lm.metrics.logger import read_jsonl, tensorboard_file
+from lm.models.registry import family_modules
 
 STAGE = Stage(
     "train",
@@ -55,7 +58,8 @@ def spec(
     # Resolved, because its default depends on num_processes.
     weights_key["data"]["global_batch_size"] = config.sequences_per_step
     inputs = (tokens,) if base_model is None else (tokens, base_model)
-    return DatasetSpec(STAGE, config.name, {"seed": ctx.seed, **weights_key}, inputs)
+    stage = replace(STAGE, modules=(*STAGE.modules, *family_modules(config.model.architecture)))
+    return DatasetSpec(stage, config.name, {"seed": ctx.seed, **weights_key}, inputs)
 
 
 def build(
@@ -158,7 +162,7 @@ def work_folder(spec: DatasetSpec) -> Path:
     """
     run = [
         spec.source,
-        STAGE.code_version,
+        spec.stage.code_version,
         _fixed_config(spec),
         [item.content for item in spec.inputs],
     ]

@@ -75,7 +75,7 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
         ("train.tiny.data.validation_tokens=63", "data.validation_tokens 63"),
         ("train.tiny.run.num_processes=4096", "train.tiny.run: num_processes 4096"),
         ("train.tiny.run.threads_per_process=100000", "train.tiny.run.threads_per_process: "),
-        ("train.tiny.model.num_heads=3", "small.yaml: train.tiny.model: hidden_size 64"),
+        ("train.tiny.model.num_heads=3", "small.yaml: train.tiny.model.llama: hidden_size 64"),
         ("train.tiny.name=a b", "small.yaml: train.0.name: "),
         ('name="small\\n"', "small.yaml: name: "),
         ("sources.0.kind=carrier-pigeon", "sources.dump: "),

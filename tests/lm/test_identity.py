@@ -32,7 +32,11 @@ SPREAD = {
 }
 FREE = ({*RunConfig.model_fields} - {"precision", "deterministic"}) | {"shard_cache_bytes"} | SPREAD
 # When validations are taken decides where training that may stop early ends.
-BOUND = [name for name in SECTIONS if name not in FREE] + ["init_from", "validation_interval"]
+GPT2_ONLY = {"bias"}
+BOUND = [name for name in SECTIONS if name not in FREE | GPT2_ONLY | {"architecture"}] + [
+    "init_from",
+    "validation_interval",
+]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,17 @@ def test_another_value_of_what_decides_weights_trains_anew(tokens: Dataset, name
         CheckpointMismatchError, match=rf"with {whose}: made with (\w+\.)?{name} = "
     ):
         found.require_compatible(now)
+
+
+def test_another_architecture_trains_anew(tokens: Dataset) -> None:
+    changed = CONFIG.model_copy(
+        update={"model": tiny(architecture="gpt2", num_kv_heads=None).model}
+    )
+    ctx = context("memory://models")
+    specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
+    assert specs[0].fingerprint != specs[1].fingerprint
+    assert task.work_folder(specs[0]) != task.work_folder(specs[1])
+    assert specs[0].stage.code_version != specs[1].stage.code_version
 
 
 def test_other_tokens_and_another_seed_train_anew(tokens: Dataset, tmp_path: Path) -> None:

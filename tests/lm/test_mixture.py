@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.data.mixture import CYCLE_SAMPLES, Mixture, cycle_counts
+from lm.config.data import CYCLE_SAMPLES, cycle_counts
+from lm.data.mixture import Mixture
 
 WEIGHTS = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=3), st.floats(0.5, 20), min_size=1, max_size=6

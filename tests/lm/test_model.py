@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lm.models import cross_entropy as loss_module
 from lm.models.attention import MAX_EXPLICIT_CONTEXT, apply_rotary, causal_attention, rotary_table
 from lm.models.cross_entropy import cross_entropy
-from lm.models.decoder import Decoder, DecoderConfig
+from lm.models.decoder import Decoder
+from lm.models.decoder_config import DecoderConfig
 from lm.models.registry import build_model
 
 SHAPE = DecoderConfig(
@@ -30,7 +31,9 @@ SHAPES = [
 
 def model(shape: DecoderConfig = SHAPE) -> Decoder:
     torch.manual_seed(1)
-    return build_model(shape)
+    built = build_model(shape)
+    assert isinstance(built, Decoder)
+    return built
 
 
 @pytest.mark.parametrize("tied", [True, False])

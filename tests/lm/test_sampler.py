@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN, TokenShards
-from lm.data.mixture import CYCLE_SAMPLES, cycle_counts
+from lm.config.data import CYCLE_SAMPLES, cycle_counts
 from lm.data.row_layout import ConcatenatedRows, PackedRows, TokenSpans
 from lm.data.sampler import (
     Sampler,

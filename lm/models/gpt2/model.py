@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lm.models.attention import Segments, causal_attention
-from lm.models.decoder import Decoder, DecoderConfig
+from lm.models.decoder import Decoder
+from lm.models.decoder_config import DecoderConfig
 from lm.models.dropout import dropout
 
 
@@ -96,3 +97,8 @@ class GPT2(Decoder):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.zeros_(parameter)
+
+
+def build_model(config: DecoderConfig) -> GPT2:
+    """Return a model with fresh weights, drawn from torch's generator."""
+    return GPT2(config)

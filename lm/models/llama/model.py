@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lm.models.attention import Segments, apply_rotary, causal_attention, rotary_table
-from lm.models.decoder import Decoder, DecoderConfig
+from lm.models.decoder import Decoder
+from lm.models.decoder_config import DecoderConfig
 from lm.models.dropout import dropout
 
 RotaryTable = tuple[Tensor, Tensor]
@@ -107,3 +108,8 @@ class Llama(Decoder):
             cos_te, sin_te = rotary_table(s.head_dim, s.context_length, s.rope_theta)
             self._rotary_table = cos_te.to(device), sin_te.to(device)
         return self._rotary_table
+
+
+def build_model(config: DecoderConfig) -> Llama:
+    """Return a model with fresh weights, drawn from torch's generator."""
+    return Llama(config)

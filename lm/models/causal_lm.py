@@ -1,0 +1,134 @@
+"""What training needs of a model of any family, and a model's weights as a file.
+
+A model knows nothing of devices, processes or data. Shape letters: B sequences, T positions,
+D hidden size, V vocabulary, N = B * T.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, cast
+
+from safetensors.torch import load, save_file
+from torch import Tensor, nn
+
+from lm.models.cross_entropy import cross_entropy
+
+WEIGHTS = "model.safetensors"
+HEAD = "head.weight"  # not in the file if it is the embedding
+
+
+class ArchitectureConfig(Protocol):
+    """A frozen dataclass that fixes the parameters and the function of one family's model."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def architecture(self) -> str:
+        """The family, which is the name of its package."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V: number of token ids."""
+
+    @property
+    def hidden_size(self) -> int:
+        """D: width of the embedding and of what the head reads."""
+
+    @property
+    def context_length(self) -> int:
+        """Maximum number of positions."""
+
+    @property
+    def tie_embeddings(self) -> bool:
+        """Whether the head is the embedding."""
+
+
+class CausalLM(nn.Module):
+    """Token ids in, logits or the summed loss out.
+
+    Attributes:
+        config: what the model was built from.
+        dropout: fraction of the residual stream's inputs that training drops.
+        activation_checkpointing: whether the backward pass recomputes the blocks' activations
+            instead of keeping them (Chen et al. 2016, arXiv:1604.06174).
+        blocks: the layers that FSDP shards one by one.
+    """
+
+    dropout: float = 0.0
+    activation_checkpointing: bool = False
+
+    def __init__(
+        self, config: ArchitectureConfig, blocks: list[nn.Module], norm: nn.Module
+    ) -> None:
+        """Add the embedding and the head to a family's own layers."""
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.head.weight = self.embed.weight
+
+    @abstractmethod
+    def hidden_states(
+        self, tokens_bt: Tensor, eos: int | None = None, dropout_keys_b: Tensor | None = None
+    ) -> Tensor:
+        """Return what the head reads, float[B, T, D]; arguments as in ``forward``."""
+
+    @abstractmethod
+    def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
+        """Return the blocks' matrices, and the rows of those that each is stacked from.
+
+        Weight decay and Muon act on them.
+        """
+
+    @abstractmethod
+    def flops_per_token(self) -> float:
+        """Return the floating point operations of training per token: forward and backward."""
+
+    def forward(
+        self,
+        tokens_bt: Tensor,
+        targets_bt: Tensor | None = None,
+        *,
+        eos: int | None = None,
+        dropout_keys: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """Return logits float[B, T, V] or, given targets int64[B, T], their summed loss in nats.
+
+        Targets below zero are not counted. With targets the logits are computed and used in
+        chunks, so that they never exist all at once.
+
+        Args:
+            tokens_bt: ids.
+            targets_bt: the ids that follow.
+            eos: if given, a position that holds this id starts a document: nothing attends across
+                it, and positions are counted from it.
+            dropout_keys: int64[B], what each sample's dropout is drawn from; ``None``: no dropout.
+            label_smoothing: see ``cross_entropy``.
+        """
+        hidden_btd = self.hidden_states(tokens_bt, eos, dropout_keys)
+        if targets_bt is None:
+            return cast("Tensor", self.head(hidden_btd))
+        hidden_nd, targets_n = hidden_btd.flatten(0, 1), targets_bt.flatten()
+        return cross_entropy(hidden_nd, self.head.weight, targets_n, label_smoothing)
+
+
+def save_weights(model: CausalLM, path: Path) -> None:
+    """Write the weights in fp32 under the training model's names, without a tied head."""
+    weights = {
+        name: weight.contiguous()
+        for name, weight in model.state_dict().items()
+        if not (model.config.tie_embeddings and name == HEAD)
+    }
+    save_file(weights, path)
+
+
+def load_weights(model: CausalLM, data: bytes) -> None:
+    """Set a model's weights to those that ``save_weights`` wrote of one of the same architecture."""
+    weights = load(data)
+    if model.config.tie_embeddings:
+        weights[HEAD] = weights["embed.weight"]
+    model.load_state_dict(weights)

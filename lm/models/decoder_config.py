@@ -1,0 +1,69 @@
+"""The sizes of a decoder: as the recipe gives them, and with all defaults resolved."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from infra.config import ConfigModel
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Everything that fixes a decoder's parameters and its function.
+
+    Attributes:
+        vocab_size: V.
+        num_layers: number of blocks.
+        hidden_size: D.
+        num_heads: H.
+        num_kv_heads: K; a divisor of H.
+        ffn_size: F.
+        context_length: maximum number of positions.
+        tie_embeddings: whether the head is the embedding.
+        architecture: the family: the package of ``lm.models`` that holds the model's class.
+        bias: whether matrices and norms have a bias (GPT-2).
+        rope_theta: base of the rotary angles (Llama).
+        norm_eps: added under a norm's root.
+    """
+
+    vocab_size: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    ffn_size: int
+    context_length: int
+    tie_embeddings: bool = True
+    architecture: str = "llama"
+    bias: bool = False
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+
+    @property
+    def head_dim(self) -> int:
+        """E: the size of one attention head."""
+        return self.hidden_size // self.num_heads
+
+
+class DecoderSection(ConfigModel):
+    """The settings that all decoders have: the base of each family's `model` section."""
+
+    num_layers: int = Field(ge=1, description="number of blocks")
+    hidden_size: int = Field(ge=8, description="width of the residual stream")
+    num_heads: int = Field(ge=1, description="number of attention heads; divides hidden_size")
+    context_length: int = Field(
+        256, ge=8, description="number of tokens that a prediction can attend to"
+    )
+    tie_embeddings: bool = Field(
+        True,
+        description="whether the head is the embedding (Press & Wolf 2017, arXiv:1608.05859)",
+    )
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
+            )
+        return self

@@ -1,0 +1,41 @@
+"""The `model` section of the recipe's `train` list for the GPT-2 family."""
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lm.models.decoder_config import DecoderConfig, DecoderSection
+
+
+class GPT2Config(DecoderSection):
+    """LayerNorm, learned positions and GELU (Radford et al. 2019), for comparison."""
+
+    architecture: Literal["gpt2"] = Field(description="the family of the model")
+    ffn_size: int | None = Field(
+        None,
+        ge=8,
+        description="hidden size of the feed-forward network; default: 4 times hidden_size",
+    )
+    bias: bool = Field(
+        False, description="whether matrices and norms have a bias, as GPT-2's published weights"
+    )
+
+    def resolve(self, vocab_size: int) -> DecoderConfig:
+        """Return the architecture of a model with this vocabulary, defaults resolved."""
+        return DecoderConfig(
+            vocab_size=vocab_size,
+            num_layers=self.num_layers,
+            hidden_size=self.hidden_size,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_heads,
+            ffn_size=self.ffn_size or 4 * self.hidden_size,
+            context_length=self.context_length,
+            tie_embeddings=self.tie_embeddings,
+            architecture=self.architecture,
+            bias=self.bias,
+        )
+
+    def architecture_key(self) -> dict[str, Any]:
+        """Return what fixes the parameters except the vocabulary, as in ``config.json``."""
+        return {k: v for k, v in asdict(self.resolve(0)).items() if k != "vocab_size"}
