@@ -1,4 +1,4 @@
-"""Puts the whole input into the cache, once per version of what makes it."""
+"""Put the whole input into the cache, once per version of what makes it."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Serves the site over HTTP on this machine, to be crawled as any other site."""
+"""Serve the site over HTTP on this machine, to be crawled as any other site."""
 
 import threading
 import urllib.error

@@ -1,7 +1,5 @@
 """Bodies of HTTP messages as archives hold them: chunked, compressed, or not what they claim."""
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Iterator

@@ -56,7 +56,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 class TokenShardWriter:
-    """Collects the sequences of one shard."""
+    """Collect the sequences of one shard."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         """An empty shard whose ids have this type."""

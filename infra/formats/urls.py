@@ -3,9 +3,9 @@
 import re
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+# Characters of the longest URL that is followed; longer ones are traps far more often than pages.
+# RFC 9110 asks for 8,000 at least, the sitemap protocol allows 2,048.
 MAX_URL_LENGTH = 2048
-"""Characters of the longest URL that is followed; longer ones are traps far more often than pages.
-RFC 9110 asks for 8,000 at least, the sitemap protocol allows 2,048."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -21,7 +21,7 @@ _IPV6 = re.compile(r"[0-9a-f:.]+")
 
 
 def _escape(text: str, allowed: frozenset[int]) -> str:
-    """Percent-encodes what must be, decodes what need not be, writes escapes in upper case."""
+    """Percent-encode what must be, decodes what need not be, writes escapes in upper case."""
     raw = text.encode("utf-8", "surrogatepass")
     out = bytearray()
     at = 0

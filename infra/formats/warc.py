@@ -5,8 +5,6 @@ time of the fetch, go into a stored (uncompressed) block and only the payload is
 fetches of the same page give members of equal length.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -3,8 +3,6 @@
 Nothing here runs on a healthy archive but one look behind its last record.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import zlib

@@ -1,7 +1,5 @@
 """Captures gathered into parts: a WARC file, an index table and the ledger's rows."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +14,14 @@ from infra.schemas.captures import CAPTURE_SCHEMA, WARC_SUFFIX
 from tasks.acquire.http_verdict import FetchVerdict, link_license
 
 STAGE_NAME = "acquire"
+# Captures in a part: enough to keep parts few, few enough to share a small site among workers.
 MAX_CAPTURES = 250
-"""Captures in a part: enough to keep parts few, few enough to share a small site among workers."""
 
+# Payload bytes in a part (uncompressed: what a compressor makes of them must not move a border).
 MAX_BYTES = 16_000_000
-"""Payload bytes in a part (uncompressed: what a compressor makes of them must not move a border)."""
 
+# Ledger rows in a part: a crawl can leave far more addresses behind than it fetches.
 MAX_VERDICTS = 20_000
-"""Ledger rows in a part: a crawl can leave far more addresses behind than it fetches."""
 
 WARC_FORMAT = "WARC File Format 1.0"
 CONFORMS_TO = "http://bibnum.bnf.fr/WARC/WARC_ISO_28500_version1_latestdraft.pdf"
@@ -35,7 +33,7 @@ def payload_digest(payload: bytes) -> str:
 
 
 class CapturePartWriter:
-    """Collects verdicts in the order given, and cuts them into parts.
+    """Collect verdicts in the order given, and cuts them into parts.
 
     Args:
         source: the source's name.
@@ -67,7 +65,7 @@ class CapturePartWriter:
     def add_capture(
         self, capture: warc.Capture, url: str, *, robots: Sequence[str], segment: str
     ) -> None:
-        """Adds a capture that goes on.
+        """Add a capture that goes on.
 
         Args:
             capture: the answer.
@@ -100,7 +98,7 @@ class CapturePartWriter:
         self._verdicts.append((identity, url, FetchVerdict()))
 
     def add_rejected(self, url: str | None, verdict: FetchVerdict, content: bytes = b"") -> None:
-        """Adds an address (or a file: no address) that does not go on, with the bytes it gave."""
+        """Add an address (or a file: no address) that does not go on, with the bytes it gave."""
         self._verdicts.append((document_id(self._source, url or "", content), url, verdict))
 
     def flush(self) -> PartResult:

@@ -1,10 +1,8 @@
 """The recipe's `sources` section: one class per kind of source, told apart by `kind`."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
@@ -13,15 +11,15 @@ from tasks.acquire.web.scope import canonicalize_url
 
 RecrawlInterval = Literal["never", "hourly", "daily", "weekly", "monthly"]
 
+# Who asks, and where a site's owner can read about it.
 USER_AGENT = "gristmill/0.1"
-"""Who asks, and where a site's owner can read about it."""
 
 _USER_AGENT_PATTERN = (
     r"^[A-Za-z0-9_-]+[/ ]?[\x20-\x7e]*$"  # a product token first (RFC 9110, 10.1.5)
 )
 
+# A source's name is part of folder names and of every document's id.
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-"""A source's name is part of folder names and of every document's id."""
 
 
 # A label of which snapshot of the source is wanted.
@@ -248,12 +246,12 @@ class DocumentsSource(ConfigModel):
     )
 
     @model_validator(mode="after")
-    def _check_columns(self) -> DocumentsSource:
+    def _check_columns(self) -> Self:
         if self.text_column == self.url_column:
             raise ValueError("text_column and url_column are the same column")
         return self
 
 
 FileSource = WarcSource | BooksSource | DocumentsSource
+# One entry of the recipe's `sources`.
 Source = Annotated[WebSource | FileSource, Field(discriminator="kind")]
-"""One entry of the recipe's `sources`."""

@@ -8,12 +8,12 @@ import zstandard
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
+# Compressed bytes unpacked at once. The worst ratios are 1,032 (deflate) and 32,768 (zstd), so what
+# a slice unpacks to stays below 128 MB whatever the file was made to do.
 _SLICE_BYTES = {GZIP: 1 << 16, ZSTD: 1 << 12}
-"""Compressed bytes unpacked at once. The worst ratios are 1,032 (deflate) and 32,768 (zstd), so
-what a slice unpacks to stays below 128 MB whatever the file was made to do."""
 
+# Of a zstd frame, in bytes: ``zstd --long=31``, as some published dumps are packed.
 _MAX_ZSTD_WINDOW = 1 << 31
-"""Of a zstd frame, in bytes: ``zstd --long=31``, as some published dumps are packed."""
 
 
 class CorruptStreamError(Exception):

@@ -18,7 +18,7 @@ Chapter = tuple[str, int]
 
 
 class DocumentBuilder:
-    """Gathers rows of one source and segment until `flush` makes an outcome of them.
+    """Gather rows of one source and segment until `flush` makes an outcome of them.
 
     Attributes:
         text_bytes: UTF-8 bytes of the kept texts so far.

@@ -22,14 +22,14 @@ from tasks.acquire.input_files import InputChangedError, InputFile, RangeSplitte
 MODULES = ("tasks.acquire.documents",)
 LIBRARIES = ("orjson", "pyarrow")
 
+# Plain JSONL is cut into units of this size, Parquet into row groups of this much text.
 UNIT_BYTES = 64 << 20
-"""Plain JSONL is cut into units of this size, Parquet into row groups of this much text."""
 
+# A part ends when it holds this much text or this many rows.
 MAX_PART_BYTES, MAX_PART_ROWS = 64 << 20, 50_000
-"""A part ends when it holds this much text or this many rows."""
 
+# Characters of a broken row that are quoted as evidence.
 EXCERPT_CHARS = 120
-"""Characters of a broken row that are quoted as evidence."""
 
 _UNSUPPORTED_MAGIC = {
     b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4",
@@ -118,7 +118,7 @@ def read_documents(
 
 
 class _DocumentReader:
-    """Turns the rows of one file into documents and verdicts."""
+    """Turn the rows of one file into documents and verdicts."""
 
     def __init__(self, file: InputFile, source: DocumentsSource) -> None:
         self.builder = DocumentBuilder(source.name, file.segment(source.name))

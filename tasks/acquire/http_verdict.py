@@ -1,7 +1,5 @@
 """What becomes of one HTTP answer: a capture, or a reason why not."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

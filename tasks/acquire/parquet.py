@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from infra.formats.arrow_text import utf8_buffers
 
 MAGIC = b"PAR1"
+# Text read at once, about: row groups may hold gigabytes.
 BATCH_BYTES = 1 << 23
-"""Text read at once, about: row groups may hold gigabytes."""
 
 
 class ParquetReadError(Exception):

@@ -1,7 +1,5 @@
 """Pages from WARC files that exist already, such as a slice of Common Crawl."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

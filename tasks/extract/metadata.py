@@ -1,7 +1,5 @@
 """What a page says of itself: title, date, language, licence. Never the clock, never a guess."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -11,8 +9,8 @@ from typing import Any
 from urllib.parse import urljoin
 
 _MAX_TITLE_CHARS = 500
+# Years a page's date can lie in: the Web's own, and a bound that does not move with the clock.
 _YEARS = range(1990, 2101)
-"""Years a page's date can lie in: the Web's own, and a bound that does not move with the clock."""
 
 # By property, name or itemprop, in order of trust: first published, then whatever date there is,
 # then last changed.

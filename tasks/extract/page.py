@@ -1,7 +1,5 @@
 """One page: bytes in, a document's fields out. Pure, and meant to run in a killable process."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any

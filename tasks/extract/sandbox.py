@@ -1,7 +1,5 @@
 """The parent's side of the extracting process: one page in, one answer out, whatever happens."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import pickle
@@ -21,12 +19,12 @@ from tasks.extract.sandbox_worker import LENGTH_PREFIX, ExtractResult, send_mess
 
 log = logging.getLogger(__name__)
 
+# Wall-clock seconds for the process to load its libraries, on a busy machine.
 START_TIMEOUT_S = 120.0
-"""Wall-clock seconds for the process to load its libraries, on a busy machine."""
 
+# Wall-clock seconds for a page, per second of processor time it may use, before the parent itself
+# ends the process: only one that waits for something, or a machine that stands still, needs them.
 WALL_CLOCK_FACTOR = 20.0
-"""Wall-clock seconds for a page, per second of processor time it may use, before the parent itself
-ends the process: only one that waits for something, or a machine that stands still, needs them."""
 
 
 class WorkerDied(Exception):
@@ -46,7 +44,7 @@ class SandboxedExtractor:
         self._stderr: IO[bytes] | None = None
 
     def __call__(self, request: ExtractRequest) -> ExtractResult:
-        """Extracts one page.
+        """Extract one page.
 
         Returns:
             The page; or a reason and a message: ``timeout`` (the page used up its processor
@@ -119,7 +117,7 @@ class SandboxedExtractor:
         return bytes(out)
 
     def close(self) -> None:
-        """Ends the process; the next call starts another."""
+        """End the process; the next call starts another."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -151,7 +149,7 @@ def get_extractor(config: ExtractConfig) -> SandboxedExtractor:
 
 
 def close_extractors() -> None:
-    """Ends the extracting processes of all threads of this process."""
+    """End the extracting processes of all threads of this process."""
     for item in _extractors:
         item.close()
 

@@ -5,8 +5,6 @@ length. The kernel ends the process when a page has used up its processor time, 
 is doing at that moment; the parent notices and starts another.
 """
 
-from __future__ import annotations
-
 import logging
 import pickle
 import resource
@@ -20,12 +18,12 @@ from tasks.extract.page import ExtractedPage, ExtractRequest, PageError, extract
 LENGTH_PREFIX = struct.Struct("<Q")
 _WARM_UP_PAGE = b"<html><head><title>t</title></head><body><p>One.</p><p>Two.</p></body></html>"
 
+# A page, or the reason and message of a failure.
 ExtractResult = ExtractedPage | tuple[str, str]
-"""A page, or the reason and message of a failure."""
 
 
 def send_message(stream: BinaryIO, message: object) -> None:
-    """Writes one value."""
+    """Write one value."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     stream.write(LENGTH_PREFIX.pack(len(data)) + data)
     stream.flush()
@@ -41,7 +39,7 @@ def _receive_request(stream: BinaryIO) -> ExtractRequest | None:
 
 
 def extract_safely(request: ExtractRequest, engine: str) -> ExtractResult:
-    """Extracts a page; no error of the extractor gets past this."""
+    """Extract a page; no error of the extractor gets past this."""
     try:
         return extract_page(request, engine)
     except PageError as error:
@@ -55,7 +53,7 @@ def extract_safely(request: ExtractRequest, engine: str) -> ExtractResult:
 
 
 def main(engine: str, cpu_seconds: float, max_memory: int) -> None:
-    """Answers requests until the parent closes its end."""
+    """Answer requests until the parent closes its end."""
     logging.disable(logging.CRITICAL)
     # A cancelled run signals the whole group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

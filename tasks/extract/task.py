@@ -1,7 +1,5 @@
 """The stage `extract`: a source's captures to documents, part by part."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -53,7 +51,7 @@ def build(
     raw: Dataset,
     license: str | None = None,  # noqa: A002
 ) -> Dataset:
-    """Extracts every part that was not extracted before, and commits."""
+    """Extract every part that was not extracted before, and commits."""
     source = str(raw.source)
     units = [
         WorkUnit(_unit_key(source, part), (part, source, config, license), part.num_rows)

@@ -55,7 +55,7 @@ def crawl(
 
 
 def documents(store: Path | str, raw: Dataset, engine: str = "trafilatura") -> Dataset:
-    """Extracts into a store."""
+    """Extract into a store."""
     ctx = context(store)
     config = ExtractConfig.model_validate({"engine": engine})
     given: dict[str, Any] = {"config": config, "raw": raw, "license": "cc0-1.0"}

@@ -25,7 +25,7 @@ def walk(
     closed: frozenset[str] = frozenset(),
     **limits: int,
 ) -> tuple[Frontier, list[list[str]]]:
-    """Crawls a graph of pages, answers arriving in any order."""
+    """Crawl a graph of pages, answers arriving in any order."""
     frontier = Frontier([ROOT], Scope([ROOT]), limits.get("pages", 1000), limits.get("depth"))
     waves = []
     while frontier.num_queued:

@@ -33,8 +33,8 @@ LIBRARIES = ("lxml", "resiliparse")
 log = logging.getLogger(__name__)
 
 ZIP_MAGIC = b"PK\x03\x04"
+# An EPUB's file may be this many times `max_book_bytes`: pictures and fonts are not unpacked.
 ARCHIVE_SIZE_FACTOR = 8
-"""An EPUB's file may be this many times `max_book_bytes`: pictures and fonts are not unpacked."""
 
 _UNSUPPORTED_MAGIC = {
     b"%PDF": "PDF", b"{\\rtf": "RTF", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xd0\xcf\x11\xe0": "DOC",

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from tasks.acquire.books.plaintext import LineBlock
 
+# Characters of a heading line at most.
 MAX_HEADING_CHARS = 90
-"""Characters of a heading line at most."""
 
+# Lines of a heading's block at most: a longer block that begins like one is a list or prose.
 MAX_HEADING_LINES = 3
-"""Lines of a heading's block at most: a longer block that begins like one is a list or prose."""
 
+# Characters that must follow a heading before the next one, or it has no text of its own.
 MIN_BODY_CHARS = 120
-"""Characters that must follow a heading before the next one, or it has no text of its own."""
 
+# This many headings in a row without text between them are a table of contents.
 MIN_CONTENTS_ENTRIES = 3
-"""This many headings in a row without text between them are a table of contents."""
 
 _ROMAN = r"[IVXLCDM]+"
 _ONES = (

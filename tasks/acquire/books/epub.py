@@ -12,16 +12,16 @@ from tasks.acquire.books.toc import TocEntry, nav_entries, ncx_entries, resolve_
 from tasks.acquire.books.xhtml import XhtmlParseError, XhtmlText, xhtml_to_text
 from tasks.acquire.document_builder import Chapter, iso_date
 
+# Algorithms that scramble embedded fonts only (EPUB OCF, resource obfuscation; Adobe's own).
 FONT_OBFUSCATION = frozenset(
     ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 )
-"""Algorithms that scramble embedded fonts only (EPUB OCF, resource obfuscation; Adobe's own)."""
 
+# A spine document with more of its text than this inside links is a table of contents ...
 TOC_LINK_FRACTION = 0.8
-"""A spine document with more of its text than this inside links is a table of contents ..."""
 
+# ... if it has at least this many characters in links.
 TOC_MIN_LINK_CHARS = 100
-"""... if it has at least this many characters in links."""
 
 _SKIPPED_GUIDE = frozenset(("cover", "toc", "loi", "lot"))
 _CONTENT_TYPES = frozenset(("application/xhtml+xml", "text/html", "application/x-dtbook+xml"))

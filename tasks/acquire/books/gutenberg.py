@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+# Lines from a header's first line within which its end mark must come (the longest are ~300).
 MAX_HEADER_LINES = 600
-"""Lines from a header's first line within which its end mark must come (the longest are ~300)."""
 
 _NAME = r"(?:the\s+|this\s+)?project\s+gutenberg"
 _CUES = ("gutenberg", "small print", "full license")
@@ -33,9 +33,10 @@ _CREDIT = re.compile(
     r"|\s*(?:credits|html version by|character set for html)\s*:?",
     re.I,
 )
+# Paragraphs at the start of the body among which credits ("Produced by ...") are looked for.
 CREDIT_BLOCKS = 3
-"""Paragraphs at the start of the body among which credits ("Produced by ...") are looked for."""
 
+# ISO 639-1 codes of the language names that Gutenberg headers use.
 LANGUAGE_CODES = {
     "afrikaans": "af", "arabic": "ar", "bulgarian": "bg", "catalan": "ca", "chinese": "zh",
     "czech": "cs", "danish": "da", "dutch": "nl", "english": "en", "esperanto": "eo",
@@ -46,7 +47,6 @@ LANGUAGE_CODES = {
     "serbian": "sr", "slovenian": "sl", "spanish": "es", "swedish": "sv", "tagalog": "tl",
     "telugu": "te", "turkish": "tr", "ukrainian": "uk", "welsh": "cy", "yiddish": "yi",
 }  # fmt: skip
-"""ISO 639-1 codes of the language names that Gutenberg headers use."""
 
 _MONTHS = {
     name: number

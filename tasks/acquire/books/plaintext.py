@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+# A line is full if the next line's first word would have taken it past this share of the width:
+# greedy filling, as editors wrap prose, makes nearly every line full, and verse hardly any. Before
+# a line that begins with a small letter, and in a book that is not verse, `SHORT_LINE_FRACTION` is
+# enough.
 FULL_LINE_FRACTION = 0.9
-"""A line is full if the next line's first word would have taken it past this share of the width:
-greedy filling, as editors wrap prose, makes nearly every line full, and verse hardly any. Before a
-line that begins with a small letter, and in a book that is not verse, `SHORT_LINE_FRACTION` is enough."""
 
+# A block is prose if at least this share of its lines but the last are full.
 PROSE_MIN_FULL_FRACTION = 0.75
-"""A block is prose if at least this share of its lines but the last are full."""
 
+# A line that would stay below this share of the width ends a line even inside prose.
 SHORT_LINE_FRACTION = 0.6
-"""A line that would stay below this share of the width ends a line even inside prose."""
 
+# A book in which more than this share of continuation lines begin with a capital is verse.
 VERSE_CAPITAL_FRACTION = 0.6
-"""A book in which more than this share of continuation lines begin with a capital is verse."""
 
+# Columns between which a usual line length means that the lines were wrapped by hand.
 MAX_WRAP_WIDTH, MIN_WRAP_WIDTH = 120, 30
-"""Columns between which a usual line length means that the lines were wrapped by hand."""
 
 _WIDE = re.compile(
     "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]"

@@ -11,8 +11,8 @@ from tasks.acquire.books.chapters import is_part_heading
 from tasks.acquire.books.xhtml import XhtmlText
 from tasks.acquire.document_builder import Chapter
 
+# An entry of the contents that spans more of the text than this is the book, not a chapter.
 WHOLE_BOOK_FRACTION = 0.8
-"""An entry of the contents that spans more of the text than this is the book, not a chapter."""
 
 
 @dataclass

@@ -18,14 +18,14 @@ _BLOCK_TAGS = frozenset(
     "footer form h1 h2 h3 h4 h5 h6 header hgroup hr main ol p pre section table ul".split()
 )
 _LINE_TAGS = frozenset("li tr caption option".split())
+# Elements without prose. `rt` and `rp` repeat in another script what the text says already.
 _SKIPPED_TAGS = frozenset(
     "script style head template noscript svg math audio video canvas iframe object embed rt rp "
     "nav button input select textarea".split()
 )
-"""Elements without prose. `rt` and `rp` repeat in another script what the text says already."""
 _SKIPPED_TYPES = frozenset(("pagebreak", "noteref", "toc", "landmarks", "page-list", "cover"))
+# Project Gutenberg's class for its header and licence, and DocBook's for contents.
 _SKIPPED_CLASSES = frozenset(("pg-boilerplate", "toc"))
-"""Project Gutenberg's class for its header and licence, and DocBook's for contents."""
 _HEADING_TAGS = frozenset(("h1", "h2", "h3", "h4"))
 
 _SPACE = re.compile(r"[ \t\n\r\f]+")
@@ -153,7 +153,7 @@ def _is_skipped(element: etree._Element) -> bool:
 
 
 class _TextBuilder:
-    """Puts text together; a break is only written when text follows it."""
+    """Put text together; a break is only written when text follows it."""
 
     def __init__(self) -> None:
         self._result = XhtmlText()

@@ -5,8 +5,6 @@ its configuration from a file, keeps what it fetches in a spool, and writes a li
 its progress to standard output now and then.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -16,7 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import scrapy
@@ -52,17 +50,17 @@ from tasks.acquire.web.frontier import Frontier
 from tasks.acquire.web.scope import Scope, canonicalize_url, host, origin
 from tasks.acquire.web.spool import Spool
 
+# Statuses that a further try may change: Scrapy's RETRY_HTTP_CODES.
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
-"""Statuses that a further try may change: Scrapy's RETRY_HTTP_CODES."""
 
+# Seconds before the first further try; doubled for each one after.
 MIN_BACKOFF_S = 0.5
-"""Seconds before the first further try; doubled for each one after."""
 
+# Seconds: of a Retry-After header, no more than this is waited.
 MAX_RETRY_AFTER_S = 60.0
-"""Seconds: of a Retry-After header, no more than this is waited."""
 
+# Seconds between two lines of progress.
 PROGRESS_INTERVAL_S = 0.5
-"""Seconds between two lines of progress."""
 
 _CONNECTION_ERRORS = (CannotResolveHostError, DownloadConnectionRefusedError, DownloadFailedError)
 
@@ -77,7 +75,7 @@ class HostThrottle:
 
 
 class BreadthFirstSpider(scrapy.Spider):
-    """Asks for one wave after the other and spools every answer.
+    """Ask for one wave after the other and spools every answer.
 
     Scrapy does the fetching (connections, TLS, proxies, content encodings, size and time limits);
     which page comes when is decided here, because Scrapy's own scheduler follows arrival order.
@@ -107,7 +105,7 @@ class BreadthFirstSpider(scrapy.Spider):
         self._last_progress = 0.0
 
     @classmethod
-    def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> BreadthFirstSpider:
+    def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
         """Scrapy's way of making a spider."""
         spider = super().from_crawler(crawler, *args, **kwargs)
         crawler.signals.connect(spider._skip_unsupported_body, signal=signals.headers_received)
@@ -141,7 +139,7 @@ class BreadthFirstSpider(scrapy.Spider):
             self._print_progress()
 
     def _process(self, url: str) -> None:
-        """Reads an answer from the spool; fresh or not, it is treated alike."""
+        """Read an answer from the spool; fresh or not, it is treated alike."""
         lost = self.spool.failures.get(url)
         if lost is not None:
             self.frontier.record(url, failed_verdict(lost["reason"], **lost["evidence"]))
@@ -180,7 +178,7 @@ class BreadthFirstSpider(scrapy.Spider):
     # What is not asked for
 
     def _skip_removed(self) -> None:
-        """Notes which addresses of the next wave were removed: nothing is asked of their hosts."""
+        """Record which addresses of the next wave were removed: nothing is asked of their hosts."""
         if self.removals:
             urls = self.frontier.candidates()
             places = match_table(
@@ -257,7 +255,7 @@ class BreadthFirstSpider(scrapy.Spider):
         )
 
     async def _request(self, url: str, *, robots_file: bool = False) -> Response | FetchVerdict:
-        """Asks for an address, again after errors that may pass; the answer, or why there is none."""
+        """Ask for an address, again after errors that may pass; the answer, or why there is none."""
         meta: dict[str, Any] = {"robots_file": robots_file}
         for attempt in range(self.source.retries + 1):
             answer = await self._download(Request(url, meta=dict(meta), dont_filter=True))
@@ -375,7 +373,7 @@ def scrapy_settings(source: WebSource) -> dict[str, Any]:
 
 
 def main(config_path: Path) -> int:
-    """Crawls to the end. Returns the exit status."""
+    """Crawl to the end. Returns the exit status."""
     die_with_parent()
     options = json.loads(config_path.read_text(encoding="utf-8"))
     if os.getppid() != options["parent"]:

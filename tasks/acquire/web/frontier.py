@@ -5,8 +5,6 @@ earlier. It ends before the next begins, so neither concurrency nor the order in
 arrive has a say in what is collected.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 from tasks.acquire.http_verdict import FetchVerdict, dropped_verdict
@@ -26,8 +24,8 @@ class Frontier:
     def __init__(
         self, start: Sequence[str], scope: Scope, max_pages: int, max_depth: int | None = None
     ) -> None:
+        # The verdict on every address that was discovered, once its wave is over.
         self.verdicts: dict[str, FetchVerdict] = {}
-        """The verdict on every address that was discovered, once its wave is over."""
         self.num_requested = 0
         self._scope = scope
         self._max_pages = max_pages
@@ -51,7 +49,7 @@ class Frontier:
         return sorted(self._next_level)
 
     def next_level(self, check_url: Callable[[str], FetchVerdict | None]) -> list[str]:
-        """Begins the next wave: the addresses to ask for now, sorted; empty when all is done.
+        """Begin the next wave: the addresses to ask for now, sorted; empty when all is done.
 
         Those that robots.txt forbids, and those beyond the page limit, get their verdict here.
 
@@ -72,7 +70,7 @@ class Frontier:
         return out
 
     def record(self, url: str, verdict: FetchVerdict, links: Iterable[str] = ()) -> None:
-        """Notes what became of an address of the current wave, and where its page leads."""
+        """Record what became of an address of the current wave, and where its page leads."""
         self.verdicts[url] = verdict
         depth = self._depths[url]
         if self._max_depth is None or depth < self._max_depth:
@@ -81,7 +79,7 @@ class Frontier:
                     self._enqueue(link, depth + 1)
 
     def redirect(self, url: str, target: str | None) -> FetchVerdict:
-        """Notes that an address leads to another one; gives the verdict that means.
+        """Record that an address leads to another one; gives the verdict that means.
 
         Args:
             url: an address of the current wave.

@@ -1,7 +1,5 @@
 """What a page says about where to go on, and about being kept: links, robots meta, licence."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,16 +1,14 @@
 """What a site's robots.txt allows, by RFC 9309."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
+# Of a robots.txt that are read: RFC 9309, 2.5 asks for 500 KiB at least.
 MAX_ROBOTS_BYTES = 500 * 1024
-"""Of a robots.txt that are read: RFC 9309, 2.5 asks for 500 KiB at least."""
 
+# Redirects followed from /robots.txt: RFC 9309, 2.3.1.2.
 MAX_REDIRECTS = 5
-"""Redirects followed from /robots.txt: RFC 9309, 2.3.1.2."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""Runs the crawler as a child process and turns its spool into parts."""
-
-from __future__ import annotations
+"""Run the crawler as a child process and turns its spool into parts."""
 
 import hashlib
 import json
@@ -33,7 +31,7 @@ def spool_folder(fingerprint: str) -> Path:
 def crawl_site(
     source: WebSource, fingerprint: str, reporter: Reporter, removals: Sequence[Removal] = ()
 ) -> Iterator[PartResult]:
-    """Crawls a site, or goes on with a crawl that was cut off, and yields its parts.
+    """Crawl a site, or goes on with a crawl that was cut off, and yields its parts.
 
     Args:
         source: the source's section of the recipe.

@@ -1,7 +1,5 @@
 """Which canonical URLs a crawl may visit, and what they have in common."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit

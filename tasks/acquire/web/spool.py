@@ -1,7 +1,5 @@
 """What a crawl has fetched so far, on this machine's disk: a crash costs only what is in flight."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -36,12 +34,12 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        # Where the answer of each address lies.
         self.offsets: dict[str, int] = {}
-        """Where the answer of each address lies."""
+        # Addresses that gave no answer, with the reason and its evidence.
         self.failures: dict[str, dict[str, Any]] = {}
-        """Addresses that gave no answer, with the reason and its evidence."""
+        # Status and body of each origin's robots.txt; no status: unreachable.
         self.robots: dict[str, tuple[int | None, bytes]] = {}
-        """Status and body of each origin's robots.txt; no status: unreachable."""
         self._warc_path = folder / "spool.warc.gz"
         self._verdicts_path = folder / "verdicts.jsonl"
         self._writer: BinaryIO | None = None
@@ -94,17 +92,17 @@ class Spool:
         return offset
 
     def add(self, capture: warc.Capture) -> None:
-        """Keeps an answer."""
+        """Keep an answer."""
         self.offsets[capture.url] = self._append(warc.response_record(capture))
 
     def add_failure(self, url: str, reason: str, evidence: dict[str, Any]) -> None:
-        """Keeps the fact that an address gave no answer."""
+        """Keep the fact that an address gave no answer."""
         body = {"reason": reason, "evidence": evidence}
         self._append(warc.metadata_record(url, warc.current_warc_date(), json.dumps(body).encode()))
         self.failures[url] = body
 
     def add_robots(self, origin: str, status: int | None, body: bytes) -> None:
-        """Keeps what an origin's robots.txt said."""
+        """Keep what an origin's robots.txt said."""
         text = json.dumps({"status": status, "body": body.decode("latin-1")}).encode()
         self._append(warc.metadata_record(_ROBOTS_PREFIX + origin, warc.current_warc_date(), text))
         self.robots[origin] = status, body
@@ -116,7 +114,7 @@ class Spool:
         return warc.read_capture(self._reader, self.offsets[url])
 
     def write_verdicts(self, rows: Iterator[dict[str, Any]]) -> None:
-        """Writes the verdicts on all addresses, in one step: the crawl is then complete."""
+        """Write the verdicts on all addresses, in one step: the crawl is then complete."""
         draft = self._verdicts_path.with_suffix(".tmp")
         with draft.open("w", encoding="utf-8") as file:
             for row in rows:
@@ -133,7 +131,7 @@ class Spool:
             return [json.loads(line) for line in file]
 
     def close(self) -> None:
-        """Closes the files; everything written stays."""
+        """Close the files; everything written stays."""
         for file in (self._writer, self._reader):
             if file is not None:
                 file.close()
@@ -142,7 +140,7 @@ class Spool:
 
 @contextmanager
 def lock_spool(folder: Path) -> Iterator[None]:
-    """Holds a crawl's folder against a second crawler on this machine; waits for its end."""
+    """Hold a crawl's folder against a second crawler on this machine; waits for its end."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -150,6 +148,6 @@ def lock_spool(folder: Path) -> Iterator[None]:
 
 
 def remove_spool(folder: Path) -> None:
-    """Removes a crawl's folder, when its data set has been committed."""
+    """Remove a crawl's folder, when its data set has been committed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
