@@ -38,8 +38,9 @@ from tasks.select.cluster_selection import (
     send_pairs,
 )
 from tasks.select.config import SelectConfig
-from tasks.select.selection_shuffle import SelectionShuffle
-from tasks.select.write_part import PartInputs
+from tasks.select.eligibility import check_eligibility
+from tasks.select.part_inputs import PartInputs
+from tasks.select.plan import SelectionPlan
 
 WORKERS = 2
 MILLION = 1_000_000
@@ -145,20 +146,25 @@ def select_survivors(
     while partitions * 200_000 < joined.stats["clustered_documents"]:
         partitions *= 2
     config = SelectConfig.model_validate({"languages": {}, "quality_filters": [], "pii": "keep"})
-    poll = SelectionShuffle(
-        work.subdir("election"), partitions, tuple(starts.tolist()), ("source", "longest")
+    plan = SelectionPlan(
+        work.subdir("selection"),
+        tuple(starts[:-1].tolist()),
+        int(starts[-1]),
+        partitions,
+        ("source", "longest"),
     )
-    gates = config.filters_for(None)
-    triples = [
+    filters = config.filters_for(None)
+    inputs = [
         PartInputs(0, documents, documents, _duplicate_labels(work, number, documents))
         for number, (documents, _) in enumerate(parts)
     ]
     files = [name for name in joined.files if name.startswith(VERIFIED_PREFIX)]
     for function, payloads in (
-        (send_candidates, [(poll, k, triple, gates, ()) for k, triple in enumerate(triples)]),
-        (send_pairs, [(poll, k, folder, name) for k, name in enumerate(files)]),
-        (select_partition, [(poll, k, len(files)) for k in range(partitions)]),
-        (collect_dropped, [(poll, k) for k in range(len(parts))]),
+        (check_eligibility, [(plan, k, item, filters, ()) for k, item in enumerate(inputs)]),
+        (send_candidates, [(plan, k, item, ()) for k, item in enumerate(inputs)]),
+        (send_pairs, [(plan, k, folder, name) for k, name in enumerate(files)]),
+        (select_partition, [(plan, k, len(files)) for k in range(partitions)]),
+        (collect_dropped, [(plan, k) for k in range(len(parts))]),
     ):
         for _ in ctx.cluster.map(function, payloads):
             pass

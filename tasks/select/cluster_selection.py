@@ -1,4 +1,4 @@
-"""The election over the cluster: candidates and pairs meet by cluster, verdicts return by part."""
+"""Survivor selection within duplicate clusters, partitioned by cluster."""
 
 import json
 from collections import Counter
@@ -13,19 +13,19 @@ import pyarrow.compute as pc
 from infra.dataset.tables import read_table
 from infra.removals.match import REMOVED, Removal
 from infra.store.storage import Storage
-from tasks.select.config import SourceFilters
+from tasks.select.eligibility import Eligibility
+from tasks.select.part_inputs import PartInputs
+from tasks.select.plan import SelectionPlan
 from tasks.select.repeated_text.pass_state import save_eligible, save_state
 from tasks.select.repeated_text.url_dedup import load_url_duplicates
-from tasks.select.selection_shuffle import SelectionShuffle, check_eligibility
 from tasks.select.survivors import EXACT, NEAR, NO_SURVIVOR, choose_survivors
-from tasks.select.write_part import PartInputs
 
 I64 = npt.NDArray[np.int64]
 
 CANDIDATE_SCHEMA = pa.schema(
     [
         ("cluster", pa.string()),
-        ("number", pa.int64()),  # documents of all parts numbered through
+        ("number", pa.int64()),  # documents are numbered through all parts
         ("part", pa.int64()),
         ("source", pa.int64()),
         ("exact_group", pa.string()),
@@ -57,150 +57,143 @@ DROPPED_SCHEMA = pa.schema(
 
 
 def send_candidates(
-    shuffle: SelectionShuffle,
-    part: int,
-    inputs: PartInputs,
-    filters: SourceFilters,
-    removals: Sequence[Removal],
-) -> int:
-    """Send a part's documents that have copies to the election.
+    plan: SelectionPlan, part: int, inputs: PartInputs, removals: Sequence[Removal]
+) -> None:
+    """Send a part's documents that have duplicates to the partitions of their clusters.
 
-    Returns:
-        How many documents of the part pass the rules. One that was taken out passes nothing.
+    Also saves which documents are removed or dropped as other versions of a URL, and which remain
+    eligible.
     """
-    found = check_eligibility(shuffle, inputs, filters, removals)
-    taken: dict[str, Any] = {
-        str(row): {"reason": REMOVED, "evidence": removals[found.removal_index[row]].to_json()}
-        for row in np.flatnonzero(found.removal_index >= 0).tolist()
+    eligibility = Eligibility.load(plan, part)
+    dropped: dict[str, Any] = {
+        str(row): {
+            "reason": REMOVED,
+            "evidence": removals[eligibility.removal_index[row]].to_json(),
+        }
+        for row in np.flatnonzero(eligibility.removal_index >= 0).tolist()
     }
-    elsewhere = load_url_duplicates(shuffle, part)
-    taken |= {str(row): loss for row, loss in elsewhere.items()}
-    shuffle.work.write(f"taken/{part}.json", json.dumps(taken).encode())
-    stands = found.eligible.copy()
-    stands[list(elsewhere)] = False
-    save_eligible(shuffle.work, part, stands)
-    # A document that does not stand cannot be elected, but pairs may name it for its group.
-    marks = inputs.duplicate_labels.table(["cluster", "exact_group", "cluster_size"])
-    chosen = np.flatnonzero(marks["cluster_size"].to_numpy() > 1)
+    url_duplicates = load_url_duplicates(plan, part)
+    dropped |= {str(row): verdict for row, verdict in url_duplicates.items()}
+    plan.work.write(_dropped_file(part), json.dumps(dropped).encode(), durable=False)
+    eligible = eligibility.eligible.copy()
+    eligible[list(url_duplicates)] = False
+    save_eligible(plan, part, eligible)
+    # A document that is not eligible cannot survive, but pairs may refer to it for its exact group.
+    labels = inputs.duplicate_labels.table(["cluster", "exact_group", "cluster_size"])
+    chosen = np.flatnonzero(labels["cluster_size"].to_numpy() > 1)
+    documents = inputs.documents.table(["id", "url"])
     table = pa.table(
         {
-            "cluster": marks["cluster"].take(chosen),
-            "number": pa.array(shuffle.part_offsets[part] + chosen, pa.int64()),
+            "cluster": labels["cluster"].take(chosen),
+            "number": pa.array(plan.starts[part] + chosen, pa.int64()),
             "part": pa.array(np.full(len(chosen), part), pa.int64()),
             "source": pa.array(np.full(len(chosen), inputs.source_index), pa.int64()),
-            "exact_group": marks["exact_group"].take(chosen),
-            "id": found.documents["id"].take(chosen),
-            "url": found.documents["url"].take(chosen),
-            "rank": pa.array(list(found.rank_keys[chosen]), pa.list_(pa.float64())),
-            "passed": pa.array(stands[chosen]),
+            "exact_group": labels["exact_group"].take(chosen),
+            "id": documents["id"].take(chosen),
+            "url": documents["url"].take(chosen),
+            "rank": pa.array(list(eligibility.rank_keys[chosen]), pa.list_(pa.float64())),
+            "passed": pa.array(eligible[chosen]),
         },
         schema=CANDIDATE_SCHEMA,
     )
-    shuffle.candidates.write_table(part, shuffle.partition_of(table["cluster"]), table)
-    return int(found.eligible.sum())
+    plan.candidates.write_table(part, plan.partition_of(table["cluster"]), table)
 
 
-def send_pairs(
-    shuffle: SelectionShuffle, mapper: int, duplicate_labels: Storage, file: str
-) -> None:
-    """Send one file of verified pairs to the election."""
-    found = read_table(duplicate_labels, file)
-    starts = np.array(shuffle.part_offsets)
-    ends = [starts[found[f"part_{s}"].to_numpy()] + found[f"row_{s}"].to_numpy() for s in "ab"]
-    columns = [found["cluster"], *map(pa.array, ends), found["similarity"], found["band"]]
+def send_pairs(plan: SelectionPlan, mapper: int, duplicate_labels: Storage, file: str) -> None:
+    """Send one file of verified pairs to the partitions of their clusters."""
+    pairs = read_table(duplicate_labels, file)
+    starts = np.array(plan.starts)
+    ends = [starts[pairs[f"part_{s}"].to_numpy()] + pairs[f"row_{s}"].to_numpy() for s in "ab"]
+    columns = [pairs["cluster"], *map(pa.array, ends), pairs["similarity"], pairs["band"]]
     table = pa.table(columns, schema=PAIR_SCHEMA)
-    shuffle.pairs.write_table(mapper, shuffle.partition_of(table["cluster"]), table)
+    plan.pairs.write_table(mapper, plan.partition_of(table["cluster"]), table)
 
 
 def select_partition(
-    shuffle: SelectionShuffle, partition: int, n_files: int
+    plan: SelectionPlan, partition: int, n_files: int
 ) -> list[tuple[int, str, int]]:
-    """Elect among the clusters of a partition, and tell each part what it loses.
+    """Choose the survivors of a partition's clusters; send each part its dropped documents.
 
     Returns:
-        (source, reason, documents) of what is lost.
+        (source, reason, number of dropped documents).
     """
-    copies = shuffle.candidates.read_table_partition(partition, shuffle.parts, CANDIDATE_SCHEMA)
-    pairs = shuffle.pairs.read_table_partition(partition, range(n_files), PAIR_SCHEMA)
-    numbers = copies["number"].to_numpy()  # ascending: parts send in their order
-    group = exact_groups(copies)
+    documents = plan.candidates.read_table_partition(partition, plan.ranges, CANDIDATE_SCHEMA)
+    pairs = plan.pairs.read_table_partition(partition, range(n_files), PAIR_SCHEMA)
+    numbers = documents["number"].to_numpy()  # ascending: mappers are parts, in order
+    group = exact_groups(documents)
     ends = [group[np.searchsorted(numbers, pairs[side].to_numpy())] for side in "ab"]
-    found = choose_survivors(
-        preference_order(copies),
+    result = choose_survivors(
+        preference_order(documents),
         group,
         np.column_stack(ends),
         pairs["similarity"].to_numpy(),
         pairs["band"].to_numpy().astype(np.int64),
     )
-    lost = np.flatnonzero(found.survivor != NO_SURVIVOR)
-    survivor = found.survivor[lost]
-    reasons = np.where(found.exact[lost], EXACT, NEAR)
-    out = {
-        "number": numbers[lost],
+    dropped = np.flatnonzero(result.survivor != NO_SURVIVOR)
+    survivor = result.survivor[dropped]
+    reasons = np.where(result.exact[dropped], EXACT, NEAR)
+    columns = {
+        "number": numbers[dropped],
         "reason": pa.array(reasons.tolist(), pa.string()),
-        "survivor": copies["id"].take(survivor),
-        "url": copies["url"].take(survivor),
-        "similarity": found.similarity[lost],
-        "band": found.band[lost],
+        "survivor": documents["id"].take(survivor),
+        "url": documents["url"].take(survivor),
+        "similarity": result.similarity[dropped],
+        "band": result.band[dropped],
     }
-    named = np.unique(survivor)
-    stay = numbers[named].astype(np.uint64).reshape(-1, 1)
-    shuffle.survivors.write_rows(partition, copies["part"].to_numpy()[named], stay)
-    places = copies["part"].to_numpy()[lost]
-    shuffle.dropped.write_table(partition, places, pa.table(out, schema=DROPPED_SCHEMA))
-    sources = copies["source"].to_numpy()[lost].tolist()
-    tally = Counter(zip(sources, reasons.tolist(), strict=True))
-    return [(source, reason, count) for (source, reason), count in sorted(tally.items())]
+    distinct = np.unique(survivor)
+    parts = documents["part"].to_numpy()
+    plan.survivors.write_rows(
+        partition, parts[distinct], numbers[distinct].astype(np.uint64).reshape(-1, 1)
+    )
+    table = pa.table(columns, schema=DROPPED_SCHEMA)
+    plan.dropped.write_table(partition, parts[dropped], table)
+    sources = documents["source"].to_numpy()[dropped].tolist()
+    counts = Counter(zip(sources, reasons.tolist(), strict=True))
+    return [(source, reason, count) for (source, reason), count in sorted(counts.items())]
 
 
 def exact_groups(candidates: pa.Table) -> I64:
-    """The exact group of each document, numbered from 0."""
+    """Return the exact group of each document, numbered from 0."""
     n = candidates.num_rows
-    named = pc.dictionary_encode(candidates["exact_group"].combine_chunks())
-    codes = pc.fill_null(named.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    coded = pc.dictionary_encode(candidates["exact_group"].combine_chunks())
+    codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     return np.where(codes < 0, np.arange(n), codes + n)
 
 
 def preference_order(candidates: pa.Table) -> I64:
-    """The documents that passed, the most preferred first."""
-    passed = np.flatnonzero(candidates["passed"].to_numpy(zero_copy_only=False))
-    keys = pa.table({"id": candidates["id"], "number": candidates["number"]}).take(passed)
-    ranks = candidates["rank"].combine_chunks().take(pa.array(passed))
+    """Return the indices of the eligible documents, the most preferred first."""
+    eligible = np.flatnonzero(candidates["passed"].to_numpy(zero_copy_only=False))
+    keys = pa.table({"id": candidates["id"], "number": candidates["number"]}).take(eligible)
+    ranks = candidates["rank"].combine_chunks().take(pa.array(eligible))
     width = len(ranks[0]) if len(ranks) else 0
-    for place in range(width):
-        keys = keys.add_column(place, f"rank {place}", pc.list_element(ranks, place))
-    order = pc.sort_indices(
-        keys, [(name, "ascending") for name in _sort_columns(keys.column_names)]
-    )
-    chosen: I64 = passed[order.to_numpy()]
-    return chosen
+    names = [f"rank {index}" for index in range(width)]
+    for index, name in enumerate(names):
+        keys = keys.add_column(index, name, pc.list_element(ranks, index))
+    order = pc.sort_indices(keys, [(name, "ascending") for name in [*names, "id", "number"]])
+    indices: I64 = eligible[order.to_numpy()]
+    return indices
 
 
-def _sort_columns(names: list[str]) -> list[str]:
-    return [*(name for name in names if name.startswith("rank")), "id", "number"]
-
-
-def collect_dropped(shuffle: SelectionShuffle, part: int) -> str:
-    """Write down what a part loses, to copies and to removals; the digest of it."""
-    found = shuffle.dropped.read_table_partition(
-        part, range(shuffle.partitions), DROPPED_SCHEMA
+def collect_dropped(plan: SelectionPlan, part: int) -> str:
+    """Save what is dropped from a part as duplicate or removed; return the digest of it."""
+    rows = plan.dropped.read_table_partition(
+        part, range(plan.n_partitions), DROPPED_SCHEMA
     ).to_pylist()
-    out = json.loads(shuffle.work.read(f"taken/{part}.json"))
-    for loss in sorted(found, key=lambda item: int(item["number"])):
-        evidence = {
-            "survivor": loss["survivor"],
-            "url": loss["url"],
-            "similarity": loss["similarity"],
-        }
-        if loss["reason"] == NEAR and loss["band"] >= 0:
-            evidence["band"] = loss["band"]
-        row = loss["number"] - shuffle.part_offsets[part]
-        out[str(row)] = {"reason": loss["reason"], "evidence": evidence}
-    named = [
-        shuffle.survivors.read_partition(part, range(shuffle.partitions)),
-        shuffle.url_survivors.read_partition(part, range(shuffle.url_partitions)),
+    dropped = json.loads(plan.work.read(_dropped_file(part)))
+    for verdict in sorted(rows, key=lambda item: int(item["number"])):
+        evidence = {name: verdict[name] for name in ("survivor", "url", "similarity")}
+        if verdict["reason"] == NEAR and verdict["band"] >= 0:
+            evidence["band"] = verdict["band"]
+        row = verdict["number"] - plan.starts[part]
+        dropped[str(row)] = {"reason": verdict["reason"], "evidence": evidence}
+    survivors = [
+        plan.survivors.read_partition(part, range(plan.n_partitions)),
+        plan.url_survivors.read_partition(part, range(plan.n_url_partitions)),
     ]
-    keeps = (
-        np.unique(np.concatenate(named)).astype(np.int64) - shuffle.part_offsets[part]
-    ).tolist()
-    return save_state(shuffle.work, 0, part, {"dropped": out, "trimmed": {}, "keeps": keeps})
+    kept = np.unique(np.concatenate(survivors)).astype(np.int64) - plan.starts[part]
+    state = {"dropped": dropped, "trimmed": {}, "keeps": kept.tolist()}
+    return save_state(plan, 0, part, state)
+
+
+def _dropped_file(part: int) -> str:
+    return f"dropped_before_clusters/{part}.json"

@@ -1,6 +1,6 @@
-"""The recipe's rules applied to columns of annotations: a table in, the first failed rule out."""
+"""The recipe's rules applied to columns of annotations: which rule each document fails first."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,79 +17,73 @@ LANGUAGE, PII = "language", "pii"
 PASSED = -1
 
 Flags = npt.NDArray[np.bool_]
+I16 = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
 class ActiveRule:
-    """A rule with the threshold in force."""
+    """A rule with the threshold that applies."""
 
     rule: Rule
     threshold: float
 
 
 def active_rules(filters: SourceFilters) -> list[ActiveRule]:
-    """The rules in force, in the order in which they are asked."""
-    found = []
+    """Return the quality rules that apply, in the order in which they are checked."""
+    active = []
     for name in filters.quality_filters:
         for rule in RULES[name]:
             threshold = filters.thresholds.get(rule.name, rule.threshold)
             if threshold is not None:
-                found.append(ActiveRule(rule, threshold))
-    return found
+                active.append(ActiveRule(rule, threshold))
+    return active
 
 
 def required_columns(filters: SourceFilters) -> list[str]:
-    """The annotations that these gates look at."""
-    names = {"language", "language_score"} | {limit.rule.signal for limit in active_rules(filters)}
+    """Return the annotation columns that `apply_rules` reads."""
+    names = {"language", "language_score"} | {r.rule.signal for r in active_rules(filters)}
     if filters.pii == "drop":
         names.update(PII_COLUMNS)
     return sorted(names)
 
 
-@dataclass(frozen=True)
-class RuleResults:
-    """What the rules say of n documents.
-
-    Attributes:
-        reasons: the reasons a document can fail for, in the order in which they are asked.
-        failed_rule: int16[n], which of ``reasons`` a document fails first; -1 if it passes.
-    """
-
-    reasons: list[str]
-    failed_rule: npt.NDArray[np.int16]
-
-    @property
-    def passed(self) -> Flags:
-        """Whether each document passes."""
-        good: Flags = self.failed_rule == PASSED
-        return good
-
-    def reason(self, row: int) -> str | None:
-        """Why a document fails; ``None`` if it passes."""
-        code = int(self.failed_rule[row])
-        return None if code == PASSED else self.reasons[code]
+def rule_reasons(filters: SourceFilters) -> list[str]:
+    """Return the reasons a document can fail for, in the order in which they are checked."""
+    language = [LANGUAGE] if filters.languages else []
+    pii = [PII] if filters.pii == "drop" else []
+    return [*language, *(active.rule.name for active in active_rules(filters)), *pii]
 
 
-def apply_rules(annotations: pa.Table, filters: SourceFilters) -> RuleResults:
-    """Apply the gates in their fixed order: language, quality filters as listed, personal data.
+def apply_rules(annotations: pa.Table, filters: SourceFilters) -> I16:
+    """Apply the rules in their fixed order: language, quality filters as listed, personal data.
 
     Args:
-        annotations: n rows with at least `required_columns(gates)`.
-        filters: what holds for the source.
+        annotations: n rows with at least `required_columns`.
+        filters: the filters of the source.
+
+    Returns:
+        int16[n], the first rule that each document fails, as an index into `rule_reasons`;
+        `PASSED` if it fails none.
     """
     annotations = annotations.combine_chunks()
-    reasons: list[str] = []
-    failed = np.full(annotations.num_rows, PASSED, np.int16)
-    for reason, bad in _iter_checks(annotations, filters):
-        failed[bad & (failed == PASSED)] = len(reasons)
-        reasons.append(reason)
-    return RuleResults(reasons, failed)
+    failed_rule = np.full(annotations.num_rows, PASSED, np.int16)
+    for index, fails in enumerate(_iter_checks(annotations, filters)):
+        failed_rule[fails & (failed_rule == PASSED)] = index
+    return failed_rule
+
+
+def evidence_columns(filters: SourceFilters, reasons: Collection[str]) -> set[str]:
+    """Return the annotation columns that `rule_evidence` reads for these reasons."""
+    names = {r.rule.signal for r in active_rules(filters) if r.rule.name in reasons}
+    if LANGUAGE in reasons:
+        names |= {"language", "language_score"}
+    return names.union(PII_COLUMNS) if PII in reasons else names
 
 
 def rule_evidence(
     annotations: pa.Table, filters: SourceFilters, row: int, reason: str
 ) -> dict[str, Any]:
-    """What a document's failure rests on: the value, and the limit it had to keep."""
+    """Return why a document failed: the value of the signal, and what was required."""
     if reason == LANGUAGE:
         language = annotations["language"][row].as_py()
         score = annotations["language_score"][row].as_py()
@@ -99,39 +93,39 @@ def rule_evidence(
             span["kind"] for name in PII_COLUMNS for span in annotations[name][row].as_py() or ()
         ]
         return {"kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))}}
-    limit = next(limit for limit in active_rules(filters) if limit.rule.name == reason)
+    active = next(active for active in active_rules(filters) if active.rule.name == reason)
     return {
-        "signal": limit.rule.signal,
-        "value": annotations[limit.rule.signal][row].as_py(),
-        "required": limit.rule.comparison,
-        "threshold": limit.threshold,
+        "signal": active.rule.signal,
+        "value": annotations[active.rule.signal][row].as_py(),
+        "required": active.rule.comparison,
+        "threshold": active.threshold,
     }
 
 
-def _iter_checks(annotations: pa.Table, filters: SourceFilters) -> Iterator[tuple[str, Flags]]:
-    """Each reason with the rows it holds for."""
+def _iter_checks(annotations: pa.Table, filters: SourceFilters) -> Iterator[Flags]:
+    """Yield, for each of `rule_reasons`, which rows fail it."""
     language = annotations["language"]
     if filters.languages:
-        good = np.zeros(annotations.num_rows, bool)
+        passes = np.zeros(annotations.num_rows, bool)
         score = annotations["language_score"].to_numpy()
-        for name, least in filters.languages.items():
-            good |= _is_in(language, (name,)) & (score >= least)
-        yield LANGUAGE, ~good
-    for limit in active_rules(filters):
-        rule = limit.rule
-        good = COMPARE[rule.comparison](annotations[rule.signal].to_numpy(), limit.threshold)
+        for name, min_score in filters.languages.items():
+            passes |= _is_in(language, (name,)) & (score >= min_score)
+        yield ~passes
+    for active in active_rules(filters):
+        rule = active.rule
+        passes = COMPARE[rule.comparison](annotations[rule.signal].to_numpy(), active.threshold)
         if rule.languages is not None:
-            good |= ~_is_in(language, rule.languages)
+            passes |= ~_is_in(language, rule.languages)
         if rule.exempt:
-            good |= _is_in(language, rule.exempt)
-        yield rule.name, ~good
+            passes |= _is_in(language, rule.exempt)
+        yield ~passes
     if filters.pii == "drop":
         counts = [
             pc.list_value_length(annotations[name]).fill_null(0).to_numpy() for name in PII_COLUMNS
         ]
-        yield PII, sum(counts) > 0
+        yield sum(counts) > 0
 
 
 def _is_in(column: pa.ChunkedArray, names: tuple[str, ...]) -> Flags:
-    found: Flags = pc.is_in(column, pa.array(names, column.type)).to_numpy()
-    return found
+    flags: Flags = pc.is_in(column, pa.array(names, column.type)).to_numpy()
+    return flags

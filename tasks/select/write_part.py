@@ -1,114 +1,87 @@
-"""One part of the corpus: what the workers do before and after the election."""
+"""One part of the corpus: the documents that are kept, edited, and a verdict for every document."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from infra.dataset.dataset import PartRef
-from infra.dataset.ledger import KEPT, ledger_table
+from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import PartResult
+from infra.dataset.tables import table_bytes
 from infra.removals.match import REMOVED
 from infra.schemas.annotations import PII_COLUMNS
+from infra.schemas.text_digests import DIGESTS_SUFFIX, digest_texts
 from tasks.select.config import SourceFilters
+from tasks.select.eligibility import I16
+from tasks.select.part_inputs import PartInputs
 from tasks.select.pii_mask import edit_documents
-from tasks.select.rules import apply_rules, required_columns, rule_evidence
+from tasks.select.rules import PASSED, evidence_columns, rule_evidence, rule_reasons
 
 STAGE = "select"
-I64 = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PartInputs:
-    """A part of the documents with what is known of it; picklable.
-
-    Attributes:
-        source_index: the source's place in the recipe.
-        documents: the texts.
-        annotations: their annotations: a row per document that ``annotate`` kept.
-        duplicate_labels: their duplicate marks: a row per document.
-    """
-
-    source_index: int
-    documents: PartRef
-    annotations: PartRef
-    duplicate_labels: PartRef
-
-    @cached_property
-    def annotated_rows(self) -> I64 | None:
-        """The documents that have notes, by row; ``None`` if all have."""
-        if self.annotations.num_rows == self.documents.num_rows:
-            return None
-        return np.flatnonzero(pc.equal(self.annotations.verdicts()["verdict"], KEPT).to_numpy())
-
-    def read_annotated(self, part: PartRef, names: Sequence[str] | None = None) -> pa.Table:
-        """The rows of ``documents`` or ``duplicate_labels`` that have notes."""
-        table = part.table(names)
-        return table if self.annotated_rows is None else table.take(self.annotated_rows)
 
 
 def write_corpus_part(
     inputs: PartInputs,
     filters: SourceFilters,
+    failed_rule: I16,
     dropped: Mapping[str, Mapping[str, Any]],
     trimmed: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[PartResult]:
-    """The corpus of one part.
+    """Yield the corpus of one part.
 
     Args:
         inputs: the part.
-        filters: what holds for its source.
+        filters: the filters of its source.
+        failed_rule: int16[rows of the documents' part], see `tasks.select.eligibility`.
         dropped: by row of the documents' part, as text: ``reason`` and ``evidence`` of a document
-            that was taken out, or lost to another.
-        trimmed: likewise, ``cuts`` in characters and ``evidence`` of one that stays with less text.
+            that was removed or dropped in favor of another.
+        trimmed: likewise, ``cuts`` in characters and ``evidence`` of a document that is kept with
+            less text.
     """
-    names = {*required_columns(filters), "language", "language_score", "words"}
+    table = inputs.read_annotated(inputs.documents)
+    rows = np.arange(table.num_rows) if inputs.annotated_rows is None else inputs.annotated_rows
+    part_rows = [str(row) for row in rows.tolist()]
+    failed = failed_rule[rows].tolist()
+    rule_names = rule_reasons(filters)
+    names = {"language", "language_score", "words"}
+    names |= evidence_columns(filters, {rule_names[rule] for rule in failed if rule != PASSED})
     if filters.pii == "mask":
         names.update(PII_COLUMNS)
-    notes = inputs.annotations.table(sorted(names)).combine_chunks()
-    judged = apply_rules(notes, filters)
-    table = inputs.read_annotated(inputs.documents)
+    annotations = inputs.annotations.table(sorted(names)).combine_chunks()
     reasons: list[str | None] = [None] * table.num_rows
-    proof: list[Mapping[str, Any] | None] = [None] * table.num_rows
-    for row in range(table.num_rows):
-        loss = dropped.get(
-            str(row if inputs.annotated_rows is None else inputs.annotated_rows[row])
-        )
-        reason = judged.reason(row)
-        if loss is not None and loss["reason"] == REMOVED:
-            reasons[row], proof[row] = loss["reason"], loss["evidence"]
-        elif reason is not None:
-            reasons[row], proof[row] = reason, rule_evidence(notes, filters, row, reason)
-        elif loss is not None:
-            reasons[row], proof[row] = loss["reason"], loss["evidence"]
-    stay = np.array([reason is None for reason in reasons], bool)
-    kept = table.filter(stay)
-    left = np.flatnonzero(stay).tolist()
+    evidence: list[Mapping[str, Any] | None] = [None] * table.num_rows
+    for row, (part_row, rule) in enumerate(zip(part_rows, failed, strict=True)):
+        verdict = dropped.get(part_row)
+        if rule != PASSED and (verdict is None or verdict["reason"] != REMOVED):
+            reasons[row] = rule_names[rule]
+            evidence[row] = rule_evidence(annotations, filters, row, rule_names[rule])
+        elif verdict is not None:
+            reasons[row], evidence[row] = verdict["reason"], verdict["evidence"]
+    keep = np.array([reason is None for reason in reasons], bool)
+    kept = table.filter(keep)
+    kept_rows = np.flatnonzero(keep).tolist()
     cuts: dict[int, Any] = {}
-    for place, row in enumerate(left):
-        cut = trimmed.get(str(row if inputs.annotated_rows is None else inputs.annotated_rows[row]))
-        if cut is not None:
-            cuts[place], proof[row] = cut["cuts"], cut["evidence"]
-    private = notes.filter(stay) if filters.pii == "mask" else None
-    kept, kinds = edit_documents(kept, private, cuts)
-    for row, masked in zip(left, kinds, strict=True):
+    for index, row in enumerate(kept_rows):
+        trim = trimmed.get(part_rows[row])
+        if trim is not None:
+            cuts[index], evidence[row] = trim["cuts"], trim["evidence"]
+    spans = annotations.filter(keep) if filters.pii == "mask" else None
+    kept, masked_kinds = edit_documents(kept, spans, cuts)
+    for row, masked in zip(kept_rows, masked_kinds, strict=True):
         if masked:
-            proof[row] = {**(proof[row] or {}), "masked": masked}
-    marks = inputs.read_annotated(inputs.duplicate_labels, ["cluster", "cluster_size"]).filter(stay)
+            evidence[row] = {**(evidence[row] or {}), "masked": masked}
+    labels = inputs.read_annotated(inputs.duplicate_labels, ["cluster", "cluster_size"])
     for name in ("language", "language_score", "words"):
-        kept = kept.append_column(name, notes[name].filter(stay))
+        kept = kept.append_column(name, annotations[name].filter(keep))
     for name in ("cluster", "cluster_size"):
-        kept = kept.append_column(name, marks[name])
-    said = ledger_table(
+        kept = kept.append_column(name, labels[name].filter(keep))
+    ledger = ledger_table(
         STAGE,
         table["id"].to_pylist(),
         urls=table["url"].to_pylist(),
         reasons=reasons,
-        evidence=proof,
+        evidence=evidence,
     )
-    yield PartResult(kept, said)
+    digests: pa.Table = digest_texts(kept["text"])
+    yield PartResult(kept, ledger, {DIGESTS_SUFFIX: table_bytes(digests)})

@@ -4,8 +4,6 @@ A document's draws depend on the seed and on its text only: not on its position,
 or the other documents of the corpus. Equal texts get equal draws.
 """
 
-from hashlib import blake2b
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,26 +25,20 @@ SCHEMA = pa.schema(
 )
 
 
-def text_list(table: pa.Table) -> list[str]:
-    """Return the ``text`` column; null becomes empty text."""
-    return [text or "" for text in table["text"].to_pylist()]
-
-
 def draw_documents(table: pa.Table, seed: int) -> pa.Table:
     """Draw two numbers for each document; returns a table of ``SCHEMA``, row-aligned.
 
     Args:
-        table: documents with ``id`` and ``text``.
+        table: documents with ``id``, and with the digests of their texts
+            (``infra.schemas.text_digests``).
         seed: the recipe's seed.
     """
-    texts = text_list(table)
-    encoded = [text.encode() for text in texts]
-    content = [blake2b(data, digest_size=16).hexdigest() for data in encoded]
+    content = table["content"].to_pylist()
     return pa.table(
         {
             "id": table["id"].cast(pa.string()),
-            "content": content,
-            "bytes": [len(data) for data in encoded],
+            "content": table["content"],
+            "bytes": table["bytes"],
             "split_draw": [hash_to_unit(seed, VALIDATION, digest) for digest in content],
             "sample_draw": [hash_to_unit(seed, "tokenizer", digest) for digest in content],
         },

@@ -48,7 +48,8 @@ def tokenize_documents(
     without documents has no files.
 
     Args:
-        table: documents with ``id`` and ``text``; ``url``, ``source`` and ``language`` if known.
+        table: documents with ``id``, ``text`` and the digest of the text
+            (``infra.schemas.text_digests``); ``url``, ``source`` and ``language`` if known.
         encoder: the tokenizer.
         seed: the recipe's seed.
         threshold: what ``holdout_threshold`` returned.

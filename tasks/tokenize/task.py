@@ -16,6 +16,7 @@ from infra.dataset.dataset import Dataset, PartRef, open_dataset
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.schemas.text_digests import read_with_digests
 from infra.store.storage import Storage, StorageError, open_url
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.encode import Encoder, InvalidTokenizerError
@@ -133,7 +134,7 @@ def build_sample(ctx: Context, corpus: Dataset) -> Dataset:
 
 def draw_part(part: PartRef, seed: int) -> Iterator[PartResult]:
     """Draw for the documents of one part of the corpus."""
-    table = part.table(["id", "text", "cluster"])
+    table = read_with_digests(part, ["id"])
     yield PartResult(
         draw_documents(table, seed), ledger_table(SAMPLE.name, table["id"].to_pylist())
     )
@@ -150,7 +151,7 @@ def tokenize_part(
 ) -> Iterator[PartResult]:
     """Write the token shards of one part of the corpus."""
     encoder = _load_encoder(tokenizer.storage, tokenizer.fingerprint, options["end_of_text"])
-    table = part.table(["id", "url", "source", "language", "text", "cluster"])
+    table = read_with_digests(part, ["id", "url", "source", "language", "text"])
     yield tokenize_documents(
         table, encoder, seed=options["seed"], threshold=options["threshold"], stage=STAGE.name
     )

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from infra.dataset.dataset import open_dataset
 from infra.formats.megatron import SPLITS, TokenShards
+from infra.schemas.text_digests import digest_texts
 from infra.store.storage import Storage
 from tasks.tokenize.holdout_split import draw_documents
 from tests.e2e.command import Ran, gristmill, write_recipe
@@ -140,7 +141,8 @@ def chosen(place: Path, first: Ran) -> int:
 def survey_of(documents: list[str]) -> list[dict[str, Any]]:
     import pyarrow as pa
 
-    table = pa.table({"id": [""] * len(documents), "text": documents})
+    digests = digest_texts(pa.array(documents))
+    table = digests.append_column("id", pa.array([""] * len(documents)))
     rows: list[dict[str, Any]] = draw_documents(table, 7).to_pylist()
     return rows
 

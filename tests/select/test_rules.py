@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from infra.schemas.quality_rules import RULES
 from tasks.select.config import SelectConfig, SourceFilters
-from tasks.select.rules import apply_rules, required_columns, rule_evidence
+from tasks.select.rules import (
+    PASSED,
+    apply_rules,
+    evidence_columns,
+    required_columns,
+    rule_evidence,
+    rule_reasons,
+)
 from tests.select.annotations import note, table
 
 
@@ -17,8 +24,10 @@ def gates(**fields: Any) -> SourceFilters:
 
 
 def reasons(rows: list[dict[str, Any]], **fields: Any) -> list[str | None]:
-    judged = apply_rules(table(rows), gates(**fields))
-    return [judged.reason(row) for row in range(len(rows))]
+    filters = gates(**fields)
+    names = rule_reasons(filters)
+    failed = apply_rules(table(rows), filters).tolist()
+    return [None if rule == PASSED else names[rule] for rule in failed]
 
 
 def plainly(row: dict[str, Any], chosen: SourceFilters) -> str | None:
@@ -71,14 +80,13 @@ CHOICES = st.fixed_dictionaries(
 def test_columns_give_what_rows_give(rows: list[dict[str, Any]], fields: dict[str, Any]) -> None:
     chosen = gates(**fields)
     assert reasons(rows, **fields) == [plainly(row, chosen) for row in rows]
-    # Only what `columns` names is looked at.
+    # Only the columns that are declared are read.
     narrow = table(rows).select(required_columns(chosen))
-    judged = apply_rules(narrow, chosen)
-    assert judged.failed_rule.tolist() == apply_rules(table(rows), chosen).failed_rule.tolist()
-    for row in range(len(rows)):
-        reason = judged.reason(row)
+    assert apply_rules(narrow, chosen).tolist() == apply_rules(table(rows), chosen).tolist()
+    for row, reason in enumerate(reasons(rows, **fields)):
         if reason is not None:
-            assert rule_evidence(narrow, chosen, row, reason)
+            proof = table(rows).select(sorted(evidence_columns(chosen, {reason})))
+            assert rule_evidence(proof, chosen, row, reason)
 
 
 def test_limits_are_inclusive_and_can_be_moved_or_switched_off() -> None:

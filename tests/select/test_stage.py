@@ -226,7 +226,7 @@ def test_data_sets_that_do_not_belong_together_are_refused(tmp_path: Path) -> No
     ctx = context(tmp_path)
     texts = documents(ctx, "site", [[row("site", "one")]])
     longer = documents(ctx, "site", [[row("site", "one"), row("site", "two")]])
-    with pytest.raises(IntegrityError, match="1 documents, but 2 notes"):
+    with pytest.raises(IntegrityError, match="2 annotations"):
         run(ctx, [texts], [annotated(ctx, longer)])
 
 

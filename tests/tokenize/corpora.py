@@ -11,6 +11,8 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.dataset.tables import table_bytes
+from infra.schemas.text_digests import DIGESTS_SCHEMA, DIGESTS_SUFFIX, digest_texts
 from infra.store.storage import Storage
 from tasks.tokenize.bpe import train_bpe_from_texts
 from tasks.tokenize.encode import Encoder
@@ -38,14 +40,17 @@ def table(
         document_id("site", url, (text or "").encode())
         for url, text in zip(urls, texts, strict=True)
     ]
+    column = pa.array(list(texts), pa.large_string())
+    digests = digest_texts(column)
     return pa.table(
         {
             "id": pa.array(ids, pa.string()),
             "url": pa.array(urls, pa.string()),
             "source": pa.array(["site"] * n, pa.string()),
             "language": pa.array([language] * n, pa.string()),
-            "text": pa.array(list(texts), pa.large_string()),
+            "text": column,
             "cluster": pa.array(list(clusters) or [None] * n, pa.string()),
+            **{name: digests[name] for name in DIGESTS_SCHEMA.names},
         }
     )
 
@@ -74,8 +79,11 @@ def corpus(ctx: Context, parts: Sequence[pa.Table]) -> Dataset:
 
 
 def keep_all(part: pa.Table) -> list[PartResult]:
-    """Commit a table unchanged."""
-    return [PartResult(part, ledger_table("select", part["id"].to_pylist()))]
+    """Commit a table unchanged, its text digests in a file of their own as `select` does."""
+    digests = table_bytes(part.select(DIGESTS_SCHEMA.names))
+    rows = part.drop_columns(DIGESTS_SCHEMA.names)
+    ledger = ledger_table("select", part["id"].to_pylist())
+    return [PartResult(rows, ledger, {DIGESTS_SUFFIX: digests})]
 
 
 def encoder(style: PretokenizerStyle = "gpt2", vocab_size: int = 400) -> Encoder:

@@ -1,164 +1,135 @@
-"""The levels below whole documents, one after the other, over the cluster."""
+"""The passes over repeated text that the recipe asks for, in order: lines, then substrings."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from infra.compute.progress import Progress
+from infra.compute.phases import PhaseRunner
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.stage import Context
-from infra.store.storage import Storage
 from tasks.select.config import SelectConfig
-from tasks.select.repeated_text import line_dedup as lines
-from tasks.select.repeated_text import substring_dedup as substrings
+from tasks.select.part_inputs import PartInputs
+from tasks.select.plan import SelectionPlan
+from tasks.select.repeated_text import line_dedup, substring_dedup
 from tasks.select.repeated_text.config import LineDedupConfig, SubstringDedupConfig
 from tasks.select.repeated_text.hash_datasets import count_hashes
 from tasks.select.repeated_text.line_hashes import build_line_hashes
-from tasks.select.repeated_text.pass_state import PassResult, PassShuffle, n_partitions
+from tasks.select.repeated_text.pass_state import PassPlan, PassResult, n_partitions
 from tasks.select.repeated_text.winnowed_hashes import build_fingerprints
 from tasks.select.repeated_text.word_hashes import winnowing_params
-from tasks.select.write_part import PartInputs
 
-DocumentCounts = Counter[tuple[int, str]]
+DocumentCounts = Counter[tuple[int, str]]  # by source and reason
 
 
 def run_passes(
     ctx: Context,
-    work: Storage,
+    runner: PhaseRunner,
+    plan: SelectionPlan,
     config: SelectConfig,
     documents: Sequence[Dataset],
     part_inputs: Sequence[PartInputs],
-    digests: dict[int, str],
+    digests: list[str],
 ) -> tuple[int, DocumentCounts, DocumentCounts]:
-    """Apply the levels that the recipe asks for.
+    """Run the passes.
 
     Args:
         ctx: the run.
-        work: the folder of the selection, with what the elections among documents left.
+        runner: runs the phases.
+        plan: the selection, whose work folder holds the results of survivor selection.
         config: the recipe's section.
         documents: the sources' documents.
         part_inputs: their parts.
-        digests: of what is known of each part; brought up to date.
+        digests: digest of the state of each part; updated in place.
 
     Returns:
-        The last level; how many documents each source loses by reason; and how many stay with
-        less text, likewise.
+        The number of the last pass; the documents dropped by source and reason; the documents
+        trimmed, likewise.
     """
-    level = 0
-    lost: DocumentCounts = Counter()
+    pass_index = 0
+    dropped: DocumentCounts = Counter()
     trimmed: DocumentCounts = Counter()
+
+    def plan_pass(hashes: Sequence[PartRef]) -> PassPlan:
+        counts = runner.run(f"hash counts {pass_index}", count_hashes, [(part,) for part in hashes])
+        sources = tuple(inputs.source_index for inputs in part_inputs)
+        return PassPlan(
+            plan.work, plan.starts, plan.n_documents, pass_index, sources, n_partitions(sum(counts))
+        )
+
+    def record(reason: str, results: Sequence[PassResult]) -> None:
+        for part, result in enumerate(results):
+            dropped[part_inputs[part].source_index, reason] += result.dropped
+            trimmed[part_inputs[part].source_index, reason] += result.trimmed
+            digests[part] = result.digest
+
     if config.line_dedup is not None:
-        level += 1
-        hashed = build_line_hashes(ctx, config.line_dedup, documents)
-        ground = _plan_shuffle(ctx, work, level, part_inputs, hashed)
-        for part, ruled in _run_line_dedup(ctx, ground, part_inputs, hashed, config.line_dedup):
-            _add_counts(part_inputs[part], lines.REASON, ruled, lost, trimmed)
-            digests[part] = ruled.digest
+        pass_index += 1
+        hashes = build_line_hashes(ctx, config.line_dedup, documents)
+        pass_plan = plan_pass(hashes)
+        record(
+            line_dedup.REASON,
+            _run_line_dedup(runner, pass_plan, part_inputs, hashes, config.line_dedup),
+        )
     if config.substring_dedup is not None:
-        level += 1
-        taken = build_fingerprints(ctx, config.substring_dedup.min_run_words, documents)
-        ground = _plan_shuffle(ctx, work, level, part_inputs, taken)
-        for part, ruled in _run_substring_dedup(
-            ctx, ground, part_inputs, taken, config.substring_dedup
-        ):
-            _add_counts(part_inputs[part], substrings.REASON, ruled, lost, trimmed)
-            digests[part] = ruled.digest
-    return level, lost, trimmed
-
-
-def _plan_shuffle(
-    ctx: Context,
-    work: Storage,
-    level: int,
-    part_inputs: Sequence[PartInputs],
-    hashed: Sequence[PartRef],
-) -> PassShuffle:
-    starts = [0]
-    for triple in part_inputs:
-        starts.append(starts[-1] + triple.documents.num_rows)
-    rows = sum(count for _, count in ctx.cluster.map(count_hashes, [(part,) for part in hashed]))
-    sources = tuple(triple.source_index for triple in part_inputs)
-    return PassShuffle(work, level, tuple(starts), sources, n_partitions(rows))
-
-
-def _add_counts(
-    inputs: PartInputs,
-    reason: str,
-    result: PassResult,
-    dropped: DocumentCounts,
-    trimmed: DocumentCounts,
-) -> None:
-    dropped[inputs.source_index, reason] += result.dropped
-    trimmed[inputs.source_index, reason] += result.trimmed
+        pass_index += 1
+        hashes = build_fingerprints(ctx, config.substring_dedup.min_run_words, documents)
+        pass_plan = plan_pass(hashes)
+        record(
+            substring_dedup.REASON,
+            _run_substring_dedup(runner, pass_plan, part_inputs, hashes, config.substring_dedup),
+        )
+    return pass_index, dropped, trimmed
 
 
 def _run_line_dedup(
-    ctx: Context,
-    shuffle: PassShuffle,
+    runner: PhaseRunner,
+    plan: PassPlan,
     part_inputs: Sequence[PartInputs],
-    hashed: Sequence[PartRef],
+    hashes: Sequence[PartRef],
     config: LineDedupConfig,
-) -> Iterator[tuple[int, PassResult]]:
-    parts = list(shuffle.parts)
+) -> list[PassResult]:
     payloads: list[tuple[Any, ...]] = [
-        (shuffle, part, hashed[part], part_inputs[part].documents, config) for part in parts
+        (plan, part, hashes[part], inputs.documents, config)
+        for part, inputs in enumerate(part_inputs)
     ]
-    _run_tasks(ctx, "hashes", lines.send_lines, payloads)
-    partitions = range(shuffle.partitions)
-    _run_tasks(ctx, "lines", lines.find_lines, [(shuffle, number, config) for number in partitions])
-    _run_tasks(
-        ctx, "names", lines.request_survivor_ids, [(shuffle, part, config) for part in parts]
-    )
-    _run_tasks(
-        ctx, "answers", send_ids, [(shuffle, part, part_inputs[part].documents) for part in parts]
-    )
-    payloads = [(shuffle, part, part_inputs[part], config) for part in parts]
-    yield from ctx.cluster.map(lines.apply_line_dedup, payloads)
+    runner.run("line hashes", line_dedup.send_lines, payloads)
+    partitions = [(plan, number, config) for number in range(plan.n_partitions)]
+    runner.run("repeated lines", line_dedup.find_lines, partitions)
+    payloads = [(plan, part, config) for part in plan.ranges]
+    runner.run("line survivors", line_dedup.request_survivor_ids, payloads)
+    payloads = [(plan, part, inputs.documents) for part, inputs in enumerate(part_inputs)]
+    runner.run("line survivor ids", send_ids, payloads)
+    payloads = [(plan, part, inputs, config) for part, inputs in enumerate(part_inputs)]
+    results = runner.run("line cuts", line_dedup.apply_line_dedup, payloads)
+    return [PassResult(*result) for result in results]
 
 
 def _run_substring_dedup(
-    ctx: Context,
-    shuffle: PassShuffle,
+    runner: PhaseRunner,
+    plan: PassPlan,
     part_inputs: Sequence[PartInputs],
     fingerprints: Sequence[PartRef],
     config: SubstringDedupConfig,
-) -> Iterator[tuple[int, PassResult]]:
-    parts = list(shuffle.parts)
-    _run_tasks(
-        ctx, "hashes", substrings.send_fingerprints, [(shuffle, p, fingerprints[p]) for p in parts]
-    )
-    payloads = [(shuffle, number) for number in range(shuffle.partitions)]
-    shared = sum(rows for _, rows in ctx.cluster.map(substrings.find_shared, payloads))
-    # A fingerprint lies in this many runs at most; which of them differ is not known yet.
+) -> list[PassResult]:
+    payloads: list[tuple[Any, ...]] = [(plan, p, fingerprints[p]) for p in plan.ranges]
+    runner.run("fingerprints", substring_dedup.send_fingerprints, payloads)
+    payloads = [(plan, number) for number in range(plan.n_partitions)]
+    shared = sum(runner.run("shared fingerprints", substring_dedup.find_shared, payloads))
+    # An upper bound: a fingerprint lies in this many runs, some of which are equal.
     n = n_partitions(shared * winnowing_params(config.min_run_words)[1])
-    _run_tasks(
-        ctx,
-        "runs",
-        substrings.send_runs,
-        [(shuffle, p, part_inputs[p], config.min_run_words, n) for p in parts],
-    )
-    _run_tasks(ctx, "copies", substrings.find_runs, [(shuffle, number, n) for number in range(n)])
-    _run_tasks(
-        ctx,
-        "texts",
-        substrings.find_coverage,
-        [(shuffle, p, part_inputs[p], config, n) for p in parts],
-    )
-    _run_tasks(
-        ctx, "names", send_ids, [(shuffle, part, part_inputs[part].documents) for part in parts]
-    )
-    rule = [(shuffle, part, part_inputs[part], config) for part in parts]
-    yield from ctx.cluster.map(substrings.apply_substring_dedup, rule)
+    payloads = [(plan, p, part_inputs[p], config.min_run_words, n) for p in plan.ranges]
+    runner.run("word runs", substring_dedup.send_runs, payloads)
+    payloads = [(plan, number, n) for number in range(n)]
+    runner.run("repeated runs", substring_dedup.find_runs, payloads)
+    payloads = [(plan, p, part_inputs[p], config, n) for p in plan.ranges]
+    runner.run("coverage", substring_dedup.find_coverage, payloads)
+    payloads = [(plan, part, inputs.documents) for part, inputs in enumerate(part_inputs)]
+    runner.run("substring survivor ids", send_ids, payloads)
+    payloads = [(plan, part, inputs, config) for part, inputs in enumerate(part_inputs)]
+    results = runner.run("substring cuts", substring_dedup.apply_substring_dedup, payloads)
+    return [PassResult(*result) for result in results]
 
 
-def send_ids(shuffle: PassShuffle, part: int, documents: PartRef) -> None:
-    """Send the ids of a part's documents to those that asked for them."""
-    shuffle.send_ids(part, documents)
-
-
-def _run_tasks(
-    ctx: Context, label: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
-) -> None:
-    for done, _ in enumerate(ctx.cluster.map(function, payloads), 1):
-        note = f"repeated text: {label}, {done:,} of {len(payloads):,}"
-        ctx.reporter.update(Progress("select", None, 0, len(payloads), note))
+def send_ids(plan: PassPlan, part: int, documents: PartRef) -> None:
+    """Send the requested ids of a part's documents; see `PassPlan.send_ids`."""
+    plan.send_ids(part, documents)
