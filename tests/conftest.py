@@ -1,4 +1,4 @@
-"""Fixtures that more than one folder of tests needs."""
+"""Fixtures that several folders of tests share."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from tests.servers import S3, seaweed
 
-# The first call of a compiled kernel takes seconds, which says nothing about the others.
+# The first call of a kernel compiles it, which takes seconds; later calls do not.
 settings.register_profile("gristmill", deadline=None)
 settings.load_profile("gristmill")
 
@@ -21,7 +21,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 @pytest.fixture
 def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
-    """SeaweedFS, with this process's environment pointing at it."""
+    """SeaweedFS, configured in this process's environment."""
     for name, value in s3_server.env.items():
         monkeypatch.setenv(name, value)
     return s3_server

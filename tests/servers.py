@@ -1,4 +1,4 @@
-"""Real servers for tests, each on loopback and gone when its block ends."""
+"""Real servers for tests, each on loopback and stopped when its block ends."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ BIN = Path(sys.executable).parent
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment, well below the ephemeral ones."""
+    """Return a port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -25,9 +25,13 @@ def free_port() -> int:
 
 @contextmanager
 def server(
-    command: list[str], log: Path, ready: str, seconds: float, env: Mapping[str, str] | None = None
+    command: list[str],
+    log: Path,
+    ready_url: str,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a server, wait until a URL answers, and kill it at the end."""
+    """Start a server, wait until a URL responds, and kill the server at the end."""
     with log.open("wb") as sink:
         process = subprocess.Popen(
             command,
@@ -37,15 +41,15 @@ def server(
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + timeout_s
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-3000:]}")
             try:
-                with urllib.request.urlopen(ready, timeout=2):
+                with urllib.request.urlopen(ready_url, timeout=2):
                     break
             except urllib.error.HTTPError:
-                break  # it answers
+                break  # it responds
             except OSError:
                 time.sleep(0.1)
         yield process
@@ -56,7 +60,7 @@ def server(
 
 @dataclass(frozen=True)
 class S3:
-    """A running S3 server: what the environment of a client needs."""
+    """A running S3 server: the environment variables of its clients."""
 
     env: Mapping[str, str]
     bucket: str
@@ -64,7 +68,7 @@ class S3:
 
 @dataclass(frozen=True)
 class Weed:
-    """A SeaweedFS that can be killed and started again with its data, on the same ports."""
+    """A SeaweedFS that can be killed and restarted with its data, on the same ports."""
 
     command: list[str]
     env: Mapping[str, str]
@@ -85,7 +89,7 @@ class Weed:
 
 
 def weed(folder: Path) -> Weed:
-    """SeaweedFS on free ports."""
+    """Configure SeaweedFS on free ports."""
     binary = BIN / "weed"
     if not binary.exists():
         raise RuntimeError(f"{binary} is missing: run make setup")
@@ -121,36 +125,36 @@ def weed(folder: Path) -> Weed:
 
 @contextmanager
 def seaweed(folder: Path) -> Iterator[S3]:
-    """SeaweedFS on a free port, with one bucket."""
+    """Run SeaweedFS on a free port, with one bucket."""
     with weed(folder).running() as s3:
         yield s3
 
 
 def _wait_for_bucket(env: Mapping[str, str]) -> None:
-    """The S3 port answers a moment before the bucket is there."""
+    """Wait until the bucket exists; the S3 port responds slightly earlier."""
     code = (
         "import s3fs; fs = s3fs.S3FileSystem(); "
         "fs.pipe_file('corpus/ready', b'1'); fs.rm('corpus/ready')"
     )
-    said = ""
+    error = ""
     for _ in range(20):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, **env},
             capture_output=True,
             check=False,
         )
-        if done.returncode == 0:
+        if process.returncode == 0:
             return
-        said = done.stderr.decode()[-2000:]
+        error = process.stderr.decode()[-2000:]
         time.sleep(0.3)
-    raise RuntimeError(said)
+    raise RuntimeError(error)
 
 
 def chromium() -> str:
-    """The browser's executable."""
+    """Return the browser's executable."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
-        found = shutil.which(name)
-        if found:
-            return found
+        path = shutil.which(name)
+        if path:
+            return path
     raise RuntimeError("no Chromium: run scripts/system-deps.sh")

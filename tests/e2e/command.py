@@ -1,4 +1,4 @@
-"""The command line as a user runs it: a process of its own."""
+"""Run the command line as a user does: in a separate process."""
 
 import json
 import os
@@ -16,8 +16,8 @@ GRISTMILL = Path(sys.executable).parent / "gristmill"
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a command did."""
+class CommandResult:
+    """Exit status and output of a command."""
 
     code: int
     out: str
@@ -26,18 +26,18 @@ class Ran:
     @property
     def value(self) -> dict[str, Any]:
         """Its JSON output."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
+        value: dict[str, Any] = json.loads(self.out)
+        return value
 
 
 def write_recipe(path: Path, recipe: Mapping[str, Any]) -> Path:
-    """A recipe as a file."""
+    """Write a recipe to a file."""
     path.write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
     return path
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """A private Prefect home, so that tests neither see nor leave anything elsewhere."""
+    """Return an environment with a private Prefect home, isolated from other tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return {
         **kept,
@@ -50,9 +50,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def gristmill(
     home: Path, *arguments: str, timeout: float = 300, env: Mapping[str, str] | None = None
-) -> Ran:
-    """Run ``gristmill`` to its end."""
-    done = subprocess.run(
+) -> CommandResult:
+    """Run ``gristmill`` and wait for it."""
+    process = subprocess.run(
         [str(GRISTMILL), *arguments],
         env=environment(home, **(env or {})),
         capture_output=True,
@@ -60,21 +60,21 @@ def gristmill(
         timeout=timeout,
         check=False,
     )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return CommandResult(process.returncode, process.stdout, process.stderr)
 
 
-def interruptible() -> None:
-    """Ctrl-C reaches a child also where the tests run in the background, which ignores it."""
+def reset_sigint() -> None:
+    """Let Ctrl-C interrupt a child: processes in the background inherit that it is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start(home: Path, *arguments: str, **env: str) -> "subprocess.Popen[bytes]":
-    """Start ``gristmill`` and leave it running, as the leader of its own process group."""
+    """Start ``gristmill`` in the background, as the leader of its own process group."""
     return subprocess.Popen(
         [str(GRISTMILL), *arguments],
         env=environment(home, **env),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=interruptible,  # noqa: PLW1509 - a single call, safe between fork and exec
+        preexec_fn=reset_sigint,  # noqa: PLW1509 - a single call, safe between fork and exec
     )

@@ -1,4 +1,4 @@
-"""A Prefect server, the project's deployments on it, and a worker that runs them."""
+"""A Prefect server, the project's deployments on it, and a worker for them."""
 
 import os
 import signal
@@ -14,30 +14,30 @@ from tests.servers import free_port, server
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """A server of its own for every module."""
-    place = tmp_path_factory.mktemp("prefect")
+    """A separate server for every module."""
+    folder = tmp_path_factory.mktemp("prefect")
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
-    env = environment(place / "home", PREFECT_API_URL=api)
+    env = environment(folder / "home", PREFECT_API_URL=api)
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    serving = {**env, "PREFECT_API_URL": ""}
-    with server(command, place / "server.log", f"{api}/health", 120, serving):
-        yield Prefect(api, env, place / "home")
+    server_env = {**env, "PREFECT_API_URL": ""}
+    with server(command, folder / "server.log", f"{api}/health", 120, server_env):
+        yield Prefect(api, env, folder / "home")
 
 
 @pytest.fixture(scope="module")
 def deployed(prefect: Prefect) -> Prefect:
-    """The project's own deployments."""
-    made = prefect.command("work-pool", "create", "--type", "process", "gristmill")
-    assert made.returncode == 0, made.stdout + made.stderr
-    done = prefect.command("deploy", "--all")
-    assert done.returncode == 0, done.stdout + done.stderr
+    """The server with the project's deployments."""
+    pool = prefect.command("work-pool", "create", "--type", "process", "gristmill")
+    assert pool.returncode == 0, pool.stdout + pool.stderr
+    deployments = prefect.command("deploy", "--all")
+    assert deployments.returncode == 0, deployments.stdout + deployments.stderr
     return prefect
 
 
 @pytest.fixture(scope="module")
 def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A worker that runs the deployments; its process."""
+    """A worker that runs the deployments; its process id."""
     log = (tmp_path_factory.mktemp("worker") / "log").open("wb")
     process = subprocess.Popen(
         [PREFECT, "worker", "start", "--pool", "gristmill"],

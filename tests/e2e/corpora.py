@@ -1,4 +1,4 @@
-"""Small real corpora that are on every machine: the documentation inside Python's own library."""
+"""Small real corpora that every machine has: the docstrings of Python's standard library."""
 
 import ast
 import gzip
@@ -17,9 +17,9 @@ GERMAN = (
 
 
 @cache
-def docstrings(least: int = 400) -> tuple[str, ...]:
-    """Long docstrings of the standard library, in the order of their modules."""
-    found: dict[str, None] = {}
+def docstrings(min_characters: int = 400) -> tuple[str, ...]:
+    """Return long docstrings of the standard library, in the order of their modules."""
+    texts: dict[str, None] = {}
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -28,13 +28,13 @@ def docstrings(least: int = 400) -> tuple[str, ...]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 text = ast.get_docstring(node)
-                if text and len(text) >= least:
-                    found[text] = None
-    return tuple(found)
+                if text and len(text) >= min_characters:
+                    texts[text] = None
+    return tuple(texts)
 
 
 def write_jsonl(path: Path, texts: list[Any]) -> Path:
-    """A JSONL file, gzipped if its name says so; what is not a string is written as it is."""
+    """Write a JSONL file, gzipped if its name ends in .gz; bytes are written as they are."""
     rows = [
         item
         if isinstance(item, bytes)
@@ -47,7 +47,7 @@ def write_jsonl(path: Path, texts: list[Any]) -> Path:
 
 
 def mixed(folder: Path, documents: int = 60) -> Path:
-    """Two files with English, German, exact and near duplicates, and broken rows."""
+    """Write two files with English, German, exact and near duplicates, and invalid rows."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = list(docstrings()[:documents])
     near = texts[0] + "\nOne more sentence at the end makes it another document, but barely so."
@@ -60,7 +60,7 @@ def mixed(folder: Path, documents: int = 60) -> Path:
 
 
 def recipe(storage: Path | str, corpus: Path, **changes: Any) -> dict[str, Any]:
-    """A recipe over such a corpus that ends with token shards."""
+    """Return a recipe over such a corpus that ends with token shards."""
     return {
         "name": "small",
         "storage": str(storage),

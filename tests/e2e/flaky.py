@@ -1,4 +1,4 @@
-"""A run whose store cannot be reached at first: ``python -m tests.e2e.flaky RECIPE``."""
+"""A run whose store is unreachable at first: ``python -m tests.e2e.flaky RECIPE``."""
 
 import sys
 from pathlib import Path
@@ -11,16 +11,16 @@ from flows.recipe_loader import load_recipe
 
 
 def main(recipe: str) -> None:
-    """Run up to ``acquire``, whose first attempt meets a network error."""
-    tried = Path(recipe).with_suffix(".tried")
+    """Run up to ``acquire``, whose first attempt fails with a network error."""
+    marker = Path(recipe).with_suffix(".tried")
 
-    def once(*given: Any) -> StepResult:
-        if not tried.exists():
-            tried.touch()
-            raise ConnectionResetError("the store hung up")
-        return execute_step(*given)
+    def fail_once(*arguments: Any) -> StepResult:
+        if not marker.exists():
+            marker.touch()
+            raise ConnectionResetError("the store closed the connection")
+        return execute_step(*arguments)
 
-    flows.runner.execute_step = once  # type: ignore[assignment,attr-defined]
+    flows.runner.execute_step = fail_once  # type: ignore[assignment,attr-defined]
     flows.runner.RETRY_DELAYS_S = (0.1, 0.1)
     pipeline(load_recipe(recipe), "acquire")
 

@@ -1,4 +1,4 @@
-"""The road without Prefect and without other processes: for property tests."""
+"""The pipeline without Prefect and without other processes, for property tests."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from lm.config.train import TrainConfig
 
 
 class Shuffled(DaskCluster):
-    """Runs units one after the other, in an order of its own."""
+    """Runs units one after the other, in a random order."""
 
     def __init__(self, order: int) -> None:
         super().__init__(ClusterConfig.model_validate({"workers": 0}))
@@ -34,12 +34,12 @@ class Shuffled(DaskCluster):
             yield index, function(*payloads[index])
 
 
-class Stopped(Exception):
-    """The power cut of a test."""
+class SimulatedCrash(Exception):
+    """The crash of a test."""
 
 
-class Inline:
-    """Walks the road in this process; may stop dead before any step."""
+class InlineRunner:
+    """Runs the steps in this process; can crash before any step."""
 
     def __init__(self, recipe: Recipe, order: int = 0, steps: int | None = None) -> None:
         self._ctx = Context(
@@ -64,7 +64,7 @@ class Inline:
         training: TrainConfig | None = None,
     ) -> str:
         if self._steps is not None and len(self.results) == self._steps:
-            raise Stopped
+            raise SimulatedCrash
         result = execute_step(self._ctx, step, bind, lambda folder: folder, source, entry)
         self.results.append(result)
         return result.folder
@@ -77,15 +77,15 @@ def go(
     steps: int | None = None,
     removals: Sequence[Removal] = (),
 ) -> list[StepResult]:
-    """Walk the road of a raw recipe; ``steps`` cuts it off after so many."""
+    """Run the pipeline of a raw recipe; ``steps``: crash after so many."""
     parsed = Recipe.model_validate(recipe)
-    inline = Inline(parsed, order, steps)
+    inline = InlineRunner(parsed, order, steps)
     build_pipeline(inline, parsed, until, removals)
     return inline.results
 
 
 def data_bytes(store: Path) -> dict[str, bytes]:
-    """Every file of every data set below a local store."""
+    """Return every file of every data set below a local store."""
     skipped = ("runs/", "reports/", "unit_cache/")
     storage = Storage(str(store))
     return {

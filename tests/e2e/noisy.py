@@ -1,4 +1,4 @@
-"""Preloaded by a Dask worker: it says something every now and then, as a stage's function might."""
+"""Preloaded by a Dask worker: logs a line repeatedly, as a stage's function might."""
 
 import logging
 import threading
@@ -8,12 +8,12 @@ LINE = "a line from the worker"
 
 
 def dask_setup(worker: object) -> None:
-    """Begin to talk."""
+    """Start logging."""
 
-    def talk() -> None:
+    def log_lines() -> None:
         log = logging.getLogger("tasks.noisy")
         while True:
             log.info(LINE)
             time.sleep(0.2)
 
-    threading.Thread(target=talk, daemon=True).start()
+    threading.Thread(target=log_lines, daemon=True).start()

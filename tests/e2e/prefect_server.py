@@ -1,4 +1,4 @@
-"""A running Prefect server as tests talk to it."""
+"""A client of a running Prefect server."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ class Prefect:
     home: Path
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """The prefect command against this server."""
+        """Run the command ``prefect`` against this server."""
         return subprocess.run(
             [PREFECT, "--no-prompt", *arguments],
             cwd=ROOT,
@@ -34,33 +34,33 @@ class Prefect:
             check=False,
         )
 
-    def ask(self, path: str, **body: Any) -> Any:
+    def post(self, path: str, **body: Any) -> Any:
         """POST to the API."""
-        answer = httpx.post(f"{self.api}{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        response = httpx.post(f"{self.api}{path}", json=body, timeout=30)
+        response.raise_for_status()
+        return response.json()
 
     def get(self, path: str) -> Any:
         """GET from the API."""
-        answer = httpx.get(f"{self.api}{path}", timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        response = httpx.get(f"{self.api}{path}", timeout=30)
+        response.raise_for_status()
+        return response.json()
 
     def run(self, deployment: str, **parameters: Any) -> str:
-        """Schedule a run of a deployment for now; its id."""
-        number = self.get(f"/deployments/name/{deployment}")["id"]
-        made = self.ask(f"/deployments/{number}/create_flow_run", parameters=parameters)
-        return str(made["id"])
+        """Schedule a run of a deployment for now, and return its id."""
+        deployment_id = self.get(f"/deployments/name/{deployment}")["id"]
+        path = f"/deployments/{deployment_id}/create_flow_run"
+        return str(self.post(path, parameters=parameters)["id"])
 
     def state(self, run: str) -> str:
-        """The type of a flow run's state."""
+        """Return the type of a flow run's state."""
         return str(self.get(f"/flow_runs/{run}")["state_type"])
 
 
-def wait_for(look: Callable[[], Any], seconds: float) -> Any:
-    """What a look gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+def wait_for(condition: Callable[[], Any], timeout_s: float) -> Any:
+    """Poll until the result is true, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not true within {timeout_s} s"
         time.sleep(0.2)
-    return found
+    return result

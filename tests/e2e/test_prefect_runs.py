@@ -1,4 +1,4 @@
-"""Runs as a real Prefect server sees them: cancelled, retried, with the logs of Dask's workers."""
+"""Runs on a real Prefect server: cancelled, retried, with the logs of Dask workers."""
 
 import json
 import subprocess
@@ -14,24 +14,25 @@ from tests.e2e.command import write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.noisy import LINE
 from tests.e2e.prefect_server import ROOT, Prefect, wait_for
-from tests.e2e.test_stop import command_of, descendants, endless, gone, trainers
+from tests.e2e.test_stop import command_of, descendants, endless, have_ended, trainers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
-def cancelled(prefect: Prefect, run: str, work: list[psutil.Process], store: Path) -> None:
-    """Cancel as the UI does, and see that the run ends, in Prefect and on the machine."""
-    prefect.ask(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"})
+def cancel(prefect: Prefect, run: str, processes: list[psutil.Process], store: Path) -> None:
+    """Cancel as the UI does, and check that the run ends in Prefect and on the machine."""
+    prefect.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"})
     wait_for(lambda: prefect.state(run) == "CANCELLED", 60)
-    assert gone(work)
+    assert have_ended(processes)
     (record,) = store.glob("runs/*/*.json")
     assert json.loads(record.read_text())["state"] == "cancelled"
 
 
-def of_run(worker: int, word: str) -> list[psutil.Process]:
-    """Every process below the worker, once one of them has a word in its command."""
-    found = descendants(worker)
-    return found if any(word in " ".join(command_of(process)) for process in found) else []
+def run_processes(worker: int, word: str) -> list[psutil.Process]:
+    """Return all descendants of the worker, once the command of one contains a word."""
+    processes = descendants(worker)
+    started = any(word in " ".join(command_of(process)) for process in processes)
+    return processes if started else []
 
 
 def test_a_cancelled_crawl_leaves_no_process(
@@ -46,9 +47,9 @@ def test_a_cancelled_crawl_leaves_no_process(
         run = deployed.run("pipeline/nightly", recipe=value, until="acquire")
         wait_for(lambda: len(site.paths) > 1, 90)
         wait_for(lambda: any((tmp_path / "data").glob("acquire/dump-*/manifest.json")), 60)
-        work = of_run(worker, "tasks.acquire.web.crawler")
-        assert any("spawn_main" in " ".join(command_of(p)) for p in work), "Dask's workers"
-        cancelled(deployed, run, work, tmp_path / "data")
+        processes = run_processes(worker, "tasks.acquire.web.crawler")
+        assert any("spawn_main" in " ".join(command_of(p)) for p in processes), "Dask workers"
+        cancel(deployed, run, processes, tmp_path / "data")
 
 
 def test_a_cancelled_training_leaves_no_process(
@@ -57,7 +58,7 @@ def test_a_cancelled_training_leaves_no_process(
     value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), train=[endless("one")])
     run = deployed.run("pipeline/nightly", recipe=value, until="train")
     wait_for(lambda: trainers(descendants(worker)), 120)
-    cancelled(deployed, run, of_run(worker, "lm.train.worker"), tmp_path / "data")
+    cancel(deployed, run, run_processes(worker, "lm.train.worker"), tmp_path / "data")
 
 
 def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(
@@ -79,9 +80,9 @@ def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(
     wait_for(lambda: deployed.state(run) == "COMPLETED", 120)
 
     def lines() -> list[dict[str, Any]]:
-        of_it = {"flow_run_id": {"any_": [run]}}
-        found = deployed.ask("/logs/filter", logs=of_it, limit=200)
-        return [line for line in found if LINE in line["message"]]
+        of_run = {"flow_run_id": {"any_": [run]}}
+        logs = deployed.post("/logs/filter", logs=of_run, limit=200)
+        return [line for line in logs if LINE in line["message"]]
 
     line = wait_for(lines, 20)[0]
     assert line["name"] == "tasks.noisy"
@@ -90,7 +91,7 @@ def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(
 def test_a_network_error_costs_an_attempt(prefect: Prefect, tmp_path: Path) -> None:
     value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), cluster={"workers": 0})
     path = write_recipe(tmp_path / "r.yaml", value)
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.e2e.flaky", str(path)],
         cwd=ROOT,
         env=prefect.env,
@@ -99,13 +100,13 @@ def test_a_network_error_costs_an_attempt(prefect: Prefect, tmp_path: Path) -> N
         timeout=120,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     assert path.with_suffix(".tried").exists()
 
-    def done() -> list[dict[str, Any]]:
-        found = prefect.ask("/task_runs/filter", task_runs={"name": {"any_": ["acquire dump"]}})
+    def completed_retries() -> list[dict[str, Any]]:
+        runs = prefect.post("/task_runs/filter", task_runs={"name": {"any_": ["acquire dump"]}})
         return [
-            item for item in found if item["state_type"] == "COMPLETED" and item["run_count"] == 2
+            item for item in runs if item["state_type"] == "COMPLETED" and item["run_count"] == 2
         ]
 
-    wait_for(done, 20)
+    wait_for(completed_retries, 20)

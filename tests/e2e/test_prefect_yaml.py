@@ -1,4 +1,4 @@
-"""prefect.yaml, read strictly: Prefect itself lets a misspelt key through without a word."""
+"""prefect.yaml, validated strictly: Prefect itself accepts a misspelled key silently."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -15,29 +15,29 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "prefect.yaml"
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Pool(Strict):
+class Pool(StrictModel):
     name: str
     work_queue_name: str
     job_variables: dict[str, Any]
 
 
-class Limit(Strict):
+class Limit(StrictModel):
     limit: int = Field(ge=1)
     collision_strategy: Literal["ENQUEUE", "CANCEL_NEW"]
 
 
-class Schedule(Strict):
+class Schedule(StrictModel):
     slug: str
     cron: str
     timezone: str
     active: bool
 
 
-class Deployment(Strict):
+class Deployment(StrictModel):
     name: str
     description: str
     entrypoint: str
@@ -49,7 +49,7 @@ class Deployment(Strict):
     work_pool: Pool
 
 
-class File(Strict):
+class File(StrictModel):
     name: Literal["gristmill"]
     prefect_version: str = Field(alias="prefect-version")
     definitions: dict[str, Any]
@@ -71,7 +71,7 @@ def test_the_file_has_no_unknown_key() -> None:
         File.model_validate(typo)
 
 
-def test_entry_points_load_and_take_the_parameters() -> None:
+def test_entry_points_load_and_accept_the_parameters() -> None:
     from prefect.flows import load_flow_from_entrypoint
 
     names = set()

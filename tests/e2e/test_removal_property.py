@@ -1,4 +1,4 @@
-"""A removal, then a run: what a run makes that never had the document."""
+"""A removal and a run give the same result as a run without the document."""
 
 import json
 import tempfile
@@ -22,13 +22,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 Record = dict[str, str]
 LICENSES = ("MIT", "CC0-1.0")
-# A segment names the raw bytes of its file, which are not the same without a line of it.
-UNALIKE = {"segment"}
+# A segment identifies the raw bytes of its file, which differ without one of its lines.
+DIFFERING_COLUMNS = {"segment"}
 
 
 @st.composite
 def corpora(draw: st.DrawFn) -> list[list[Record]]:
-    """Files of documents with exact and near copies across them, chains of edits among these."""
+    """Generate files of documents with exact and near-duplicates, also in chains of edits."""
     texts = st.builds(edited, st.integers(0, 8), st.integers(0, 5))
     sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     files: list[list[Record]] = []
@@ -46,10 +46,10 @@ def corpora(draw: st.DrawFn) -> list[list[Record]]:
 
 
 def edited(base: int, edits: int) -> str:
-    """A docstring with the first of its words replaced, a few more by every edit."""
+    """Return a docstring with some words replaced, a few more by every edit."""
     words = docstrings()[base].split()
-    for place in range(edits * max(1, len(words) // 60)):
-        words[7 * place % len(words)] = f"edit{place}"
+    for index in range(edits * max(1, len(words) // 60)):
+        words[7 * index % len(words)] = f"edit{index}"
     return " ".join(words)
 
 
@@ -65,7 +65,7 @@ def write(folder: Path, files: list[list[Record]]) -> None:
 
 
 def run(
-    place: Path, name: str, corpus: Path, removals: tuple[Removal, ...] = ()
+    folder: Path, name: str, corpus: Path, removals: tuple[Removal, ...] = ()
 ) -> list[StepResult]:
     source = {
         "name": "dump",
@@ -80,7 +80,7 @@ def run(
         "pii": "keep",
         "max_source_duplicate_fraction": 1.0,
     }
-    value = recipe(place / name, corpus, sources=[source], select=select)
+    value = recipe(folder / name, corpus, sources=[source], select=select)
     return go(value, removals=removals)
 
 
@@ -89,8 +89,10 @@ def data(results: list[StepResult], step: str) -> Dataset:
 
 
 def rows(corpus: Dataset) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = corpus.table().to_pylist()
-    return [{key: value for key, value in row.items() if key not in UNALIKE} for row in found]
+    values: list[dict[str, Any]] = corpus.table().to_pylist()
+    return [
+        {key: value for key, value in row.items() if key not in DIFFERING_COLUMNS} for row in values
+    ]
 
 
 def ledger(corpus: Dataset) -> list[dict[str, Any]]:
@@ -109,35 +111,37 @@ def tokens(shards: Dataset) -> list[tuple[str, list[int]]]:
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(files=corpora(), drawn=st.data())
-def test_a_removal_and_a_run_make_what_a_run_without_the_document_makes(
+def test_a_removal_gives_the_result_of_a_run_without_the_document(
     files: list[list[Record]], drawn: st.DataObject
 ) -> None:
     every = [row for file in files for row in file]
     one = st.sampled_from(every)
-    wanted = st.one_of(
+    removal = st.one_of(
         one.map(lambda row: parse_removal("url", row["url"])),
         one.map(lambda row: parse_removal("id", identity(row))),
         st.sampled_from(range(3)).map(lambda host: parse_removal("domain", f"host{host}.org")),
         st.sampled_from(LICENSES).map(lambda name: parse_removal("license", name)),
     )
-    gone = tuple(drawn.draw(st.lists(wanted, min_size=1, max_size=3)))
+    removals = tuple(drawn.draw(st.lists(removal, min_size=1, max_size=3)))
     table = pa.Table.from_pylist([{**row, "id": identity(row)} for row in every])
-    taken = {row["url"] for row, by in zip(every, match_table(table, gone), strict=True) if by >= 0}
-    ids = {identity(row) for row in every if row["url"] in taken}
-    without = [[row for row in file if row["url"] not in taken] for file in files]
+    removed = {
+        row["url"] for row, by in zip(every, match_table(table, removals), strict=True) if by >= 0
+    }
+    ids = {identity(row) for row in every if row["url"] in removed}
+    without = [[row for row in file if row["url"] not in removed] for file in files]
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        write(place / "all", files)
-        write(place / "less", without)
-        run(place, "store", place / "all")
-        after = run(place, "store", place / "all", gone)
-        never = run(place, "other", place / "less")
-        marks = [row for row in data(after, "dedup").table().to_pylist() if row["id"] not in ids]
-        assert marks == data(never, "dedup").table().to_pylist()
-        made, expected = data(after, "select"), data(never, "select")
-        assert made.counts.dropped.get("removed", 0) == len(taken)
-        assert rows(made) == rows(expected)
-        assert ledger(made) == ledger(expected)
+        folder = Path(name)
+        write(folder / "all", files)
+        write(folder / "less", without)
+        run(folder, "store", folder / "all")
+        after = run(folder, "store", folder / "all", removals)
+        never = run(folder, "other", folder / "less")
+        labels = [row for row in data(after, "dedup").table().to_pylist() if row["id"] not in ids]
+        assert labels == data(never, "dedup").table().to_pylist()
+        actual, expected = data(after, "select"), data(never, "select")
+        assert actual.counts.dropped.get("removed", 0) == len(removed)
+        assert rows(actual) == rows(expected)
+        assert ledger(actual) == ledger(expected)
         assert data(after, "tokenize").read("tokenizer.json") == data(never, "tokenize").read(
             "tokenizer.json"
         )

@@ -1,4 +1,4 @@
-"""A removal as an operator makes it: recorded, applied by the next run, told by every command."""
+"""A removal as an operator makes it: recorded, applied by the next run, shown by every command."""
 
 import json
 from functools import cache
@@ -13,7 +13,7 @@ from infra.formats.megatron import SPLITS, TokenShards
 from infra.schemas.text_digests import digest_texts
 from infra.store.storage import Storage
 from tasks.tokenize.holdout_split import draw_documents
-from tests.e2e.command import Ran, gristmill, write_recipe
+from tests.e2e.command import CommandResult, gristmill, write_recipe
 from tests.e2e.corpora import docstrings, recipe
 from tests.train_entry import train_entry
 
@@ -34,7 +34,7 @@ TINY = train_entry(
 
 @cache
 def texts() -> list[list[str]]:
-    """Documents of four files; those of the first have a near copy, one sentence shorter, later."""
+    """Return the documents of four files; those of the first have a near-duplicate in the third."""
     plain = [text for text in docstrings() if len(text) > 700][: PAIRS + 30]
     files = [[f"{text}\n{sentence(n)}" for n, text in enumerate(plain[:PAIRS])]]
     rest = plain[PAIRS:]
@@ -43,17 +43,17 @@ def texts() -> list[list[str]]:
 
 
 def sentence(number: int) -> str:
-    """What only one document says."""
+    """Return a sentence that only one document has."""
     return f"This one is told apart by its last sentence, which is zz{number}zz."
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("remove")
 
 
 @pytest.fixture(scope="module")
-def written(place: Path) -> Path:
+def recipe_path(workspace: Path) -> Path:
     for number, documents in enumerate(texts()):
         lines = [
             json.dumps(
@@ -65,39 +65,41 @@ def written(place: Path) -> Path:
             )
             for row, text in enumerate(documents)
         ]
-        (place / f"{number}.jsonl").write_text("\n".join(lines) + "\n")
+        (workspace / f"{number}.jsonl").write_text("\n".join(lines) + "\n")
     source = {
         "name": "dump",
         "kind": "documents",
-        "paths": [f"{place}/*.jsonl"],
+        "paths": [f"{workspace}/*.jsonl"],
         "url_column": "url",
         "license_column": "license",
     }
     value = recipe(
-        place / "data",
-        place,
+        workspace / "data",
+        workspace,
         cluster={"workers": 1},
         sources=[source],
         select={"languages": {}, "quality_filters": [], "pii": "keep"},
         tokenize={"vocab_size": 500, "validation_fraction": 0.1, "train_bytes": 8_000},
         train=[TINY],
     )
-    return write_recipe(place / "small.yaml", value)
+    return write_recipe(workspace / "small.yaml", value)
 
 
-def ran(place: Path, *arguments: str) -> Ran:
-    done = gristmill(place / "home", *arguments, env={"GRISTMILL_CACHE": str(place / "cache")})
-    assert done.code == 0, done.err
-    return done
+def run_command(workspace: Path, *arguments: str) -> CommandResult:
+    result = gristmill(
+        workspace / "home", *arguments, env={"GRISTMILL_CACHE": str(workspace / "cache")}
+    )
+    assert result.code == 0, result.err
+    return result
 
 
-def path_of(run: Ran, stage: str) -> Storage:
+def open_stage(run: CommandResult, stage: str) -> Storage:
     (path,) = [item["path"] for item in run.value["stages"] if item["stage"] == stage]
     return Storage(path)
 
 
-def decoded(tokens: Storage) -> str:
-    """All text of the token shards."""
+def decode_text(tokens: Storage) -> str:
+    """Decode all text of the token shards."""
     data = open_dataset(tokens)
     tokenizer = Tokenizer.from_buffer(data.read("tokenizer.json"))
     shards = [TokenShards(data, split) for split in SPLITS]
@@ -108,37 +110,40 @@ def decoded(tokens: Storage) -> str:
     )
 
 
-def cache_entries(place: Path, stage: str) -> set[str]:
-    return set(Storage(str(place / "data")).list_files(f"unit_cache/{stage}"))
+def cache_entries(workspace: Path, stage: str) -> set[str]:
+    return set(Storage(str(workspace / "data")).list_files(f"unit_cache/{stage}"))
 
 
 @pytest.fixture(scope="module")
-def first(place: Path, written: Path) -> Ran:
-    return ran(place, "run", str(written), "--json")
+def first_run(workspace: Path, recipe_path: Path) -> CommandResult:
+    return run_command(workspace, "run", str(recipe_path), "--json")
 
 
 @pytest.fixture(scope="module")
-def chosen(place: Path, first: Ran) -> int:
-    """A pair that trains the model, but not the tokenizer, whichever of it is in the corpus."""
-    pair = survey_of([text for number in (0, 2) for text in texts()[number]])
-    every = survey_of([text for file in texts() for text in file])
-    (folder,) = Storage(str(place / "data")).list_folders("words")
-    data = open_dataset(Storage(str(place / "data")).subdir("words", folder))
+def pair(workspace: Path, first_run: CommandResult) -> int:
+    """Return the index of a pair that trains the model, but not the tokenizer."""
+    pair = draw_texts([text for number in (0, 2) for text in texts()[number]])
+    every = draw_texts([text for file in texts() for text in file])
+    (folder,) = Storage(str(workspace / "data")).list_folders("words")
+    data = open_dataset(Storage(str(workspace / "data")).subdir("words", folder))
     sampled = {row["id"]: row["bytes"] for row in data.table().to_pylist()}
-    corpus = open_dataset(path_of(first, "select")).table(["id", "text"]).to_pylist()
+    corpus = open_dataset(open_stage(first_run, "select")).table(["id", "text"]).to_pylist()
     draws = {row["content"]: row["sample_draw"] for row in every}
     last = max(
         draws[row["content"]]
-        for row in survey_of([item["text"] for item in corpus if item["id"] in sampled])
+        for row in draw_texts([item["text"] for item in corpus if item["id"] in sampled])
     )
     for number in range(PAIRS):
-        whole, copy = pair[number], pair[PAIRS + 10 + number]
-        if min(whole["sample_draw"], copy["sample_draw"]) > last and whole["split_draw"] > 0.1:
+        original, duplicate = pair[number], pair[PAIRS + 10 + number]
+        if (
+            min(original["sample_draw"], duplicate["sample_draw"]) > last
+            and original["split_draw"] > 0.1
+        ):
             return number
     raise AssertionError("no pair of texts fell outside the sample")
 
 
-def survey_of(documents: list[str]) -> list[dict[str, Any]]:
+def draw_texts(documents: list[str]) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     digests = digest_texts(pa.array(documents))
@@ -147,19 +152,25 @@ def survey_of(documents: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chosen: int) -> None:
-    url = f"https://host0.example.org/{chosen}"
-    copy = f"https://host2.example.org/{10 + chosen}"
-    store = ["--storage", str(place / "data")]
-    corpus = open_dataset(path_of(first, "select"))
-    assert sentence(chosen) in "".join(corpus.table()["text"].to_pylist())
-    assert sentence(chosen) in decoded(path_of(first, "tokenize"))
-    (told,) = ran(place, "why", url, *store, "--json").value["runs"]
-    (seen,) = [event for event in told["events"] if event["verdict"] == "exposed"]
-    assert seen["details"]["times"] > 0
-    before = {stage: cache_entries(place, stage) for stage in ("select", "tokenizer", "tokenize")}
+def test_a_removal_from_record_to_report(
+    workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
+) -> None:
+    url = f"https://host0.example.org/{pair}"
+    duplicate = f"https://host2.example.org/{10 + pair}"
+    store = ["--storage", str(workspace / "data")]
+    corpus = open_dataset(open_stage(first_run, "select"))
+    assert sentence(pair) in "".join(corpus.table()["text"].to_pylist())
+    assert sentence(pair) in decode_text(open_stage(first_run, "tokenize"))
+    (history,) = run_command(workspace, "why", url, *store, "--json").value["runs"]
+    (exposed,) = [event for event in history["events"] if event["verdict"] == "exposed"]
+    assert exposed["details"]["times"] > 0
+    before = {
+        stage: cache_entries(workspace, stage) for stage in ("select", "tokenizer", "tokenize")
+    }
 
-    recorded = ran(place, "remove", str(written), "--url", f"{url}#x", "--note", "asked", "--json")
+    recorded = run_command(
+        workspace, "remove", str(recipe_path), "--url", f"{url}#x", "--note", "asked", "--json"
+    )
     assert recorded.value["recorded"] == [{"kind": "url", "value": url}]
     (reached,) = recorded.value["impact"]
     assert (reached["documents"], reached["corpus_documents"], reached["remaining_duplicates"]) == (
@@ -167,75 +178,87 @@ def test_the_whole_way_of_a_removal(place: Path, written: Path, first: Ran, chos
         1,
         1,
     )
-    assert reached["remaining_duplicate_urls"] == [copy]
+    assert reached["remaining_duplicate_urls"] == [duplicate]
     (model,) = recorded.value["models"]
     assert (model["model"], model["documents"]) == ("tiny", 1)
-    assert model["steps"] == seen["details"]["times"]
-    waits = ran(place, "why", url, *store)
-    assert "its removal is recorded, the next run applies it" in waits.out
-    steps = ran(place, "plan", str(written), "--json").value["steps"]
+    assert model["steps"] == exposed["details"]["times"]
+    pending = run_command(workspace, "why", url, *store)
+    assert "its removal is recorded, the next run applies it" in pending.out
+    steps = run_command(workspace, "plan", str(recipe_path), "--json").value["steps"]
     assert "removals changed" in next(step["why"] for step in steps if step["stage"] == "dedup")
 
-    again = ran(place, "run", str(written), "--json")
-    corpus = open_dataset(path_of(again, "select"))
+    again = run_command(workspace, "run", str(recipe_path), "--json")
+    corpus = open_dataset(open_stage(again, "select"))
     assert corpus.counts.dropped["removed"] == 1
     urls = corpus.table()["url"].to_pylist()
     assert url not in urls
-    assert copy in urls, "its copy is elected instead"
-    assert sentence(chosen) not in "".join(corpus.table()["text"].to_pylist())
-    assert sentence(chosen) not in decoded(path_of(again, "tokenize"))
-    after = {stage: cache_entries(place, stage) - names for stage, names in before.items()}
+    assert duplicate in urls, "its duplicate is kept instead"
+    assert sentence(pair) not in "".join(corpus.table()["text"].to_pylist())
+    assert sentence(pair) not in decode_text(open_stage(again, "tokenize"))
+    after = {stage: cache_entries(workspace, stage) - names for stage, names in before.items()}
     assert {stage: len(names) for stage, names in after.items()} == {
         "select": 2,
         "tokenizer": 0,
         "tokenize": 2,
-    }, "only the parts of the document and of its copy are written anew"
+    }, "only the parts of the document and of its duplicate are written again"
 
-    (told,) = ran(place, "why", url, *store, "--json").value["runs"]
-    assert told["outcome"] == "dropped by select: removed, seen by tiny"
-    verdict = next(event for event in told["events"] if event["stage"] == "select")
+    (history,) = run_command(workspace, "why", url, *store, "--json").value["runs"]
+    assert history["outcome"] == "dropped by select: removed, exposed by tiny"
+    verdict = next(event for event in history["events"] if event["stage"] == "select")
     assert verdict["evidence"] == {"kind": "url", "value": url}
-    record = next(event for event in told["events"] if event["verdict"] == "recorded")
+    record = next(event for event in history["events"] if event["verdict"] == "recorded")
     assert record["evidence"]["note"] == "asked"
-    (then,) = [event for event in told["events"] if event["verdict"] == "exposed"]
-    assert then["details"] == seen["details"], "the old model's steps are known for good"
+    (exposed_now,) = [event for event in history["events"] if event["verdict"] == "exposed"]
+    assert exposed_now["details"] == exposed["details"], (
+        "the old model's steps are recorded permanently"
+    )
 
     (mark,) = again.value["models_exposed"]
-    assert f"{place / 'data'}/{mark['path']}" == path_of(first, "train").url
-    assert path_of(again, "train").url != path_of(first, "train").url
+    assert f"{workspace / 'data'}/{mark['path']}" == open_stage(first_run, "train").url
+    assert open_stage(again, "train").url != open_stage(first_run, "train").url
     assert "saw 1 removed document" in again.err
     page = Path(again.value["report"]).read_text()
     assert url in page
     assert mark["path"] in page
-    shown = ran(place, "dropped", str(written), "--reason", "removed", "--json").value["dropped"]
-    assert [(drop["url"], drop["excerpt"]) for drop in shown] == [(url, None)], "not quoted"
-    ran(place, "verify", str(written))
+    shown = run_command(
+        workspace, "dropped", str(recipe_path), "--reason", "removed", "--json"
+    ).value["dropped"]
+    assert [(document["url"], document["excerpt"]) for document in shown] == [(url, None)], (
+        "its text is not quoted"
+    )
+    run_command(workspace, "verify", str(recipe_path))
 
-    listed = ran(place, "remove", str(written), "--list", "--json").value
+    listed = run_command(workspace, "remove", str(recipe_path), "--list", "--json").value
     assert [entry["value"] for entry in listed["removals"]] == [url]
     assert listed["models"] == [mark]
-    held = ran(place, "remove", str(written), "--list", "--locations", "--json").value["residual"]
-    root = f"{place / 'data'}/"
-    assert [(item["path"], item["documents"], item["in_latest_run"]) for item in held] == [
-        (path_of(first, "acquire").url.removeprefix(root), 1, True),
-        (path_of(first, "select").url.removeprefix(root), 1, False),
-        (path_of(first, "tokenize").url.removeprefix(root), 1, False),
+    residual = run_command(
+        workspace, "remove", str(recipe_path), "--list", "--locations", "--json"
+    ).value["residual"]
+    root = f"{workspace / 'data'}/"
+    assert [(item["path"], item["documents"], item["in_latest_run"]) for item in residual] == [
+        (open_stage(first_run, "acquire").url.removeprefix(root), 1, True),
+        (open_stage(first_run, "select").url.removeprefix(root), 1, False),
+        (open_stage(first_run, "tokenize").url.removeprefix(root), 1, False),
     ]
 
 
-def test_an_undone_removal_brings_the_first_corpus_back(
-    place: Path, written: Path, first: Ran, chosen: int
+def test_a_restored_removal_restores_the_first_corpus(
+    workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
 ) -> None:
-    url = f"https://host0.example.org/{chosen}"
-    ran(place, "remove", str(written), "--url", url)
-    assert "was removed before" in ran(place, "remove", str(written), "--url", url).out
-    undone = ran(place, "remove", str(written), "--url", url, "--restore", "--json").value
-    assert (undone["removals"], undone["models"]) == ([], [])
-    waits = ran(place, "why", url, "--storage", str(place / "data"), "--json").value["runs"][0]
-    assert waits["outcome"].endswith("lifted since, the next run brings it back")
-    last = ran(place, "run", str(written), "--json")
+    url = f"https://host0.example.org/{pair}"
+    run_command(workspace, "remove", str(recipe_path), "--url", url)
+    assert "removed already" in run_command(workspace, "remove", str(recipe_path), "--url", url).out
+    restored = run_command(
+        workspace, "remove", str(recipe_path), "--url", url, "--restore", "--json"
+    ).value
+    assert (restored["removals"], restored["models"]) == ([], [])
+    pending = run_command(
+        workspace, "why", url, "--storage", str(workspace / "data"), "--json"
+    ).value["runs"][0]
+    assert pending["outcome"].endswith("lifted since, the next run brings it back")
+    last = run_command(workspace, "run", str(recipe_path), "--json")
     assert [stage["path"] for stage in last.value["stages"]] == [
-        stage["path"] for stage in first.value["stages"]
+        stage["path"] for stage in first_run.value["stages"]
     ]
     assert last.value["models_exposed"] == []
 
@@ -253,25 +276,25 @@ def test_an_undone_removal_brings_the_first_corpus_back(
     ],
 )
 def test_a_mistake_is_one_line_and_records_nothing(
-    place: Path, written: Path, first: Ran, arguments: list[str], said: str
+    workspace: Path, recipe_path: Path, first_run: CommandResult, arguments: list[str], message: str
 ) -> None:
-    before = Storage(str(place / "data")).list_files("removals")
-    done = gristmill(place / "home", "remove", str(written), *arguments)
-    assert done.code == 1
-    assert said in done.err
-    assert len(done.err.strip().splitlines()) == 1
-    assert Storage(str(place / "data")).list_files("removals") == before
+    before = Storage(str(workspace / "data")).list_files("removals")
+    result = gristmill(workspace / "home", "remove", str(recipe_path), *arguments)
+    assert result.code == 1
+    assert message in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert Storage(str(workspace / "data")).list_files("removals") == before
 
 
-def test_what_matches_nothing_is_recorded_and_says_so(
-    place: Path, written: Path, first: Ran, chosen: int
+def test_a_removal_without_a_match_is_recorded(
+    workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
 ) -> None:
-    wanted = ["--domain", "example.com", "--url", f"http://host0.example.org/{chosen}"]
-    said = ran(place, "remove", str(written), *wanted).out
-    assert "domain example.com: matches nothing so far\n" in said
-    assert f"did you mean https://host0.example.org/{chosen}?" in said
-    last = ran(place, "run", str(written), "--json").value
+    removals = ["--domain", "example.com", "--url", f"http://host0.example.org/{pair}"]
+    message = run_command(workspace, "remove", str(recipe_path), *removals).out
+    assert "domain example.com: matches nothing so far\n" in message
+    assert f"did you mean https://host0.example.org/{pair}?" in message
+    last = run_command(workspace, "run", str(recipe_path), "--json").value
     assert all(
         stage["cached"] for stage in last["stages"] if stage["stage"] in ("tokenize", "train")
     )
-    ran(place, "remove", str(written), *wanted, "--restore")
+    run_command(workspace, "remove", str(recipe_path), *removals, "--restore")

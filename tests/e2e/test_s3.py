@@ -1,4 +1,4 @@
-"""The road on S3: the same bytes as on a local disk, written by Dask workers."""
+"""The pipeline on S3: the same bytes as on a local disk, written by Dask workers."""
 
 import uuid
 from pathlib import Path
@@ -14,23 +14,23 @@ from tests.servers import S3
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
-def test_a_run_on_s3_gives_the_bytes_of_a_local_one(s3: S3, tmp_path: Path) -> None:
+def test_a_run_on_s3_gives_the_bytes_of_a_local_run(s3: S3, tmp_path: Path) -> None:
     corpus = mixed(tmp_path / "in")
     go(recipe(tmp_path / "local", corpus))
     root = f"s3://{s3.bucket}/{uuid.uuid4().hex}"
     path = write_recipe(tmp_path / "r.yaml", recipe(root, corpus))
     home = tmp_path / "home"
-    ran = gristmill(home, "run", str(path), "--json", env=s3.env)
-    assert ran.code == 0, ran.err
-    assert ran.value["report"].startswith(root)
+    result = gristmill(home, "run", str(path), "--json", env=s3.env)
+    assert result.code == 0, result.err
+    assert result.value["report"].startswith(root)
     expected = data_bytes(tmp_path / "local")
-    there = Storage(root)
+    store = Storage(root)
     names = [
         name
-        for name in there.list_files()
+        for name in store.list_files()
         if name.split("/")[0] not in ("runs", "reports", "unit_cache")
     ]
-    assert {name: there.read(name) for name in names} == expected
+    assert {name: store.read(name) for name in names} == expected
     again = gristmill(home, "run", str(path), env=s3.env)
     assert "nothing to do" in again.err
     assert gristmill(home, "verify", str(path), env=s3.env).code == 0

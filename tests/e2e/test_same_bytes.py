@@ -1,4 +1,4 @@
-"""Same input, same bytes: for any number of workers, any order, and any crash in between."""
+"""Same input, same bytes: for any number of workers, any order of work, and any crash."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.e2e.command import gristmill, start, write_recipe
 from tests.e2e.corpora import docstrings, mixed, recipe, write_jsonl
-from tests.e2e.inline import Stopped, data_bytes, go
+from tests.e2e.inline import SimulatedCrash, data_bytes, go
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -25,27 +25,27 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
     order=st.integers(1, 1000),
     cut=st.integers(0, 4),
 )
-def test_order_and_crashes_leave_no_trace(
+def test_bytes_do_not_depend_on_order_or_crashes(
     picks: list[int], files: int, order: int, cut: int
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        corpus = place / "in"
+        folder = Path(name)
+        corpus = folder / "in"
         corpus.mkdir()
         texts = [docstrings()[pick] for pick in picks]
         for number in range(files):
             write_jsonl(corpus / f"{number}.jsonl", [*texts[number::files], b"{broken"])
-        sources = recipe(place, corpus)["sources"]
+        sources = recipe(folder, corpus)["sources"]
         sources[0]["paths"] = [f"{corpus}/*.jsonl"]
-        go(recipe(place / "one", corpus, sources=sources))
-        go(recipe(place / "two", corpus, sources=sources), order=order)
-        with suppress(Stopped):
-            go(recipe(place / "three", corpus, sources=sources), order=order, steps=cut)
-        go(recipe(place / "three", corpus, sources=sources), order=order + 1)
-        expected = data_bytes(place / "one")
+        go(recipe(folder / "one", corpus, sources=sources))
+        go(recipe(folder / "two", corpus, sources=sources), order=order)
+        with suppress(SimulatedCrash):
+            go(recipe(folder / "three", corpus, sources=sources), order=order, steps=cut)
+        go(recipe(folder / "three", corpus, sources=sources), order=order + 1)
+        expected = data_bytes(folder / "one")
         assert expected
-        assert data_bytes(place / "two") == expected
-        assert data_bytes(place / "three") == expected
+        assert data_bytes(folder / "two") == expected
+        assert data_bytes(folder / "three") == expected
 
 
 def test_one_worker_two_workers_and_a_killed_run_agree(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_one_worker_two_workers_and_a_killed_run_agree(tmp_path: Path) -> None:
         if any(cache_entries.glob("annotate/*/*.json")):
             break
         time.sleep(0.02)
-    assert process.poll() is None, "it was to be killed in the middle"
+    assert process.poll() is None, "the run ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not list((tmp_path / "killed").glob("tokenize/all-*/manifest.json"))

@@ -1,4 +1,4 @@
-"""A run that is stopped or killed: nothing starts afterwards, nothing is left behind."""
+"""A run that is stopped or killed starts nothing more and leaves no process."""
 
 import json
 import os
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
 def endless(name: str) -> dict[str, Any]:
-    """A training that takes all cores for longer than any test."""
+    """Return a training run that uses all cores for longer than any test."""
     return train_entry(
         name=name,
         num_layers=1,
@@ -51,17 +51,17 @@ def trainers(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def wait_for_training(pid: int, cache: Path) -> list[psutil.Process]:
-    """All processes of a run, once it has saved a checkpoint."""
+    """Return all processes of a run, once it has saved a checkpoint."""
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         if any(cache.glob("train/*/checkpoints/*")) and trainers(descendants(pid)):
             return descendants(pid)
         time.sleep(0.2)
-    raise AssertionError("no training began")
+    raise AssertionError("no training run started")
 
 
-def gone(processes: list[psutil.Process], seconds: float = 30) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
+def have_ended(processes: list[psutil.Process], timeout_s: float = 30) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
     return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -77,15 +77,17 @@ def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path, how
     path = write_recipe(tmp_path / "r.yaml", value)
     run = start(tmp_path / "home", "run", str(path), GRISTMILL_CACHE=str(cache))
     try:
-        work = wait_for_training(run.pid, cache)
+        processes = wait_for_training(run.pid, cache)
     except AssertionError:
-        run.kill()  # an endless training would keep the machine from the other tests
+        run.kill()  # an endless training run would slow down all other tests
         raise
-    assert any("prefect.server.api.server:create_app" in command_of(process) for process in work)
+    assert any(
+        "prefect.server.api.server:create_app" in command_of(process) for process in processes
+    )
     os.kill(run.pid, how)
     assert run.wait(90) != 0
-    assert gone(work)
-    assert len(list(cache.glob("train/*/checkpoints"))) == 1, "the second one never began"
+    assert have_ended(processes)
+    assert len(list(cache.glob("train/*/checkpoints"))) == 1, "the second model must not start"
     if how == signal.SIGINT:
         (record,) = (tmp_path / "data" / "runs" / "small").glob("*.json")
         assert json.loads(record.read_text())["state"] == "cancelled"
@@ -94,19 +96,19 @@ def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path, how
     assert all(stage["cached"] for stage in again.value["stages"])
 
 
-def test_a_killed_run_takes_the_server_of_its_own_with_it(tmp_path: Path) -> None:
+def test_a_killed_run_ends_its_ephemeral_server(tmp_path: Path) -> None:
     value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), cluster={"workers": 0})
     path = write_recipe(tmp_path / "r.yaml", value)
     run = start(tmp_path / "home", "run", str(path))
     deadline = time.monotonic() + 90
-    served: list[psutil.Process] = []
-    while not served and time.monotonic() < deadline and run.poll() is None:
-        served = [
+    servers: list[psutil.Process] = []
+    while not servers and time.monotonic() < deadline and run.poll() is None:
+        servers = [
             process
             for process in descendants(run.pid)
             if "prefect.server.api.server:create_app" in command_of(process)
         ]
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    assert served
-    assert gone(served, 10)
+    assert servers
+    assert have_ended(servers, 10)

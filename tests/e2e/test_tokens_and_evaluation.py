@@ -1,4 +1,4 @@
-"""Worker processes make the bytes that one process makes: token shards and evaluation."""
+"""Token shards and evaluation have the same bytes with worker processes and without."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SHARDS = TokenizeConfig(vocab_size=400, validation_fraction=0.2)
 SCORES = EvaluateConfig(num_samples=2, prompt_tokens=4, max_new_tokens=5)
 
 
-def made(root: Path, workers: int, model: Path) -> list[Dataset]:
+def build(root: Path, workers: int, model: Path) -> list[Dataset]:
     ctx = context(root, workers=workers)
     with ctx.cluster:
         texts = corpus(ctx, [table(variations(20, start)) for start in range(0, 100, 20)])
@@ -31,10 +31,10 @@ def made(root: Path, workers: int, model: Path) -> list[Dataset]:
         return [tokens, scores]
 
 
-def test_two_workers_make_the_bytes_of_one_process(tmp_path: Path) -> None:
+def test_two_workers_give_the_bytes_of_one_process(tmp_path: Path) -> None:
     model = tiny.save(tmp_path / "tiny", 400)
-    alone, together = made(tmp_path / "a", 0, model), made(tmp_path / "b", 2, model)
-    for one, other in zip(alone, together, strict=True):
+    inline, parallel = build(tmp_path / "a", 0, model), build(tmp_path / "b", 2, model)
+    for one, other in zip(inline, parallel, strict=True):
         assert one.storage.read("manifest.json") == other.storage.read("manifest.json")
         for file in one.manifest.all_files:
             assert one.storage.read(file.name) == other.storage.read(file.name)

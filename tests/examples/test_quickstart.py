@@ -17,7 +17,7 @@ from examples.quickstart import books, documents, site
 from examples.quickstart.build import READY, fetch_quickstart, quickstart_root
 from examples.quickstart.pins import BEAUTIFUL_SOUP, SITE, Pin
 from examples.quickstart.serve_site import PortTakenError, serve_site
-from tests.e2e.command import interruptible
+from tests.e2e.command import reset_sigint
 
 
 def archive(folder: Path, files: dict[str, bytes]) -> Path:
@@ -165,7 +165,7 @@ def test_serve_ends_when_told_to() -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ},
-        preexec_fn=interruptible,  # noqa: PLW1509 - a single call, safe between fork and exec
+        preexec_fn=reset_sigint,  # noqa: PLW1509 - a single call, safe between fork and exec
     )
     assert process.stderr is not None
     lines = [process.stderr.readline() for _ in range(3)]
