@@ -1,4 +1,4 @@
-"""A training process to which batch 13 gives a learning rate without end: ``-m tests.e2e.poisoned FOLDER``."""
+"""A training process with an infinite learning rate at batch 13: ``-m tests.e2e.poisoned FOLDER``."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,12 @@ from lm.data.loader import DataLoader
 from lm.train import loop, worker
 from tests.lm.poison import poisoned
 
-BAD = 13
+BAD_BATCH = 13
 
 
 def poison() -> None:
-    """Spoil the weights when that batch is served."""
-    _, batch, rate = poisoned({BAD})
+    """Let the weights diverge when that batch is served."""
+    _, batch, rate = poisoned({BAD_BATCH})
     DataLoader.batch = batch  # type: ignore[method-assign,assignment]
     loop.learning_rate = rate  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Two machines in one training: two network namespaces, a cable between them, a folder they share."""
+"""Multi-node training on two machines: network namespaces with a virtual link and a shared folder."""
 
 import json
 import os
@@ -41,42 +41,42 @@ CONFIG = tiny(
 
 
 def first_machine(store: str, config: TrainConfig) -> Dataset:
-    """What a flow's task does."""
+    """Do what the task of a flow does."""
     tokens, ctx = token_shards(store), context(store)
     spec = task.spec(ctx, config=config, tokens=tokens)
     return task.build(ctx, spec, config=config, tokens=tokens)
 
 
 def second_machine(store: str, config: TrainConfig) -> None:
-    """What `gristmill join` does."""
+    """Do what `gristmill train-node` does."""
     spec = task.spec(context(store), config=config, tokens=token_shards(store))
-    meet = rendezvous_store(config, spec.folder.rsplit("/", 1)[-1])
+    rendezvous = rendezvous_store(config, spec.folder.rsplit("/", 1)[-1])
 
-    def say(text: str) -> None:
+    def print_line(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
-    assert meet is not None
+    assert rendezvous is not None
     manifest = Storage(store).subdir(*spec.folder.split("/"))
-    run_node(config, meet, lambda: manifest.exists(MANIFEST), say)
+    run_node(config, rendezvous, lambda: manifest.exists(MANIFEST), print_line)
 
 
-def with_worker(module: str) -> None:
+def replace_worker(module: str) -> None:
     """Let the launcher start another module instead of the worker."""
     real = torchrun.command
 
-    def command(*given: Any, **named: Any) -> list[str]:
-        line = real(*given, **named)
+    def command(*args: Any, **kwargs: Any) -> list[str]:
+        line = real(*args, **kwargs)
         return [module if word == "lm.train.worker" else word for word in line]
 
     torchrun.command = command
 
 
 if __name__ == "__main__":
-    part, where, described, module = sys.argv[1:]
-    with_worker(module)
-    do = {"first": first_machine, "second": second_machine}[part]
-    do(where, TrainConfig.model_validate_json(described))
+    role, store_path, config_json, module = sys.argv[1:]
+    replace_worker(module)
+    run = {"first": first_machine, "second": second_machine}[role]
+    run(store_path, TrainConfig.model_validate_json(config_json))
     sys.exit()
 
 
@@ -86,7 +86,7 @@ def ip(*words: str) -> None:
 
 @pytest.fixture(scope="module")
 def namespaces() -> Iterator[tuple[str, str]]:
-    """Two network namespaces that reach each other and nothing else."""
+    """Two network namespaces that can reach each other and nothing else."""
     if sys.platform != "linux" or shutil.which("ip") is None:
         pytest.skip("network namespaces need Linux and the command ip")
     names = f"gm{os.getpid()}a", f"gm{os.getpid()}b"
@@ -104,19 +104,19 @@ def namespaces() -> Iterator[tuple[str, str]]:
                 ip("-n", name, "link", "set", end, "up")
                 ip("-n", name, "link", "set", "lo", "up")
         except (subprocess.CalledProcessError, OSError) as error:
-            told = getattr(error, "stderr", b"") or str(error).encode()
-            pytest.skip(f"network namespaces cannot be made here: {told.decode().strip()}")
+            message = getattr(error, "stderr", b"") or str(error).encode()
+            pytest.skip(f"network namespaces cannot be created here: {message.decode().strip()}")
         yield names
     finally:
         for name in made:
             ip("netns", "delete", name)
 
 
-def begin(
-    namespace: str, part: str, store: Path, config: TrainConfig, log: Path, worker: str
+def start_machine(
+    namespace: str, role: str, store: Path, config: TrainConfig, log: Path, worker: str
 ) -> "subprocess.Popen[bytes]":
-    """One of the machines, with a cache of its own."""
-    words = [sys.executable, "-m", "tests.e2e.test_nodes", part, str(store)]
+    """Start one of the machines, with a separate cache."""
+    words = [sys.executable, "-m", "tests.e2e.test_nodes", role, str(store)]
     with log.open("wb") as sink:
         return subprocess.Popen(
             ["ip", "netns", "exec", namespace, *words, config.model_dump_json(), worker],
@@ -129,18 +129,18 @@ def begin(
         )
 
 
-def below(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    """The training processes of a machine."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    found = []
-    for member in family:
+def training_processes(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """Return the training processes of a machine."""
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    workers = []
+    for member in descendants:
         try:
             words = member.cmdline()
         except psutil.Error:
             continue
         if "lm.train.worker" in words and "torch.distributed.run" not in words:
-            found.append(member)
-    return found
+            workers.append(member)
+    return workers
 
 
 def on_two_machines(
@@ -150,38 +150,38 @@ def on_two_machines(
     watch: Callable[["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"], None],
     worker: str = "lm.train.worker",
 ) -> tuple[Dataset, str]:
-    """The model that both make, and what the second one says; ``watch`` is called meanwhile."""
+    """Train on both machines, calling ``watch`` meanwhile; return the model and the second's output."""
     store = folder / "store"
     token_shards(store)
     logs = [folder / "first.log", folder / "second.log"]
-    second = begin(namespaces[1], "second", store, config, logs[1], worker)
+    second = start_machine(namespaces[1], "second", store, config, logs[1], worker)
     deadline = time.monotonic() + 240
     while "waiting for the first machine to start" not in logs[1].read_text():
         assert second.poll() is None, logs[1].read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    first = begin(namespaces[0], "first", store, config, logs[0], worker)
+    first = start_machine(namespaces[0], "first", store, config, logs[0], worker)
     try:
         while first.poll() is None and time.monotonic() < deadline:
             watch(first, second)
             time.sleep(0.02)
-        told = [log.read_text() for log in logs]
-        assert first.poll() == 0, told
-        assert second.wait(60) == 0, told
+        outputs = [log.read_text() for log in logs]
+        assert first.poll() == 0, outputs
+        assert second.wait(60) == 0, outputs
     finally:
         for process in (first, second):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     (made,) = (store / "train").glob("pair-*")
-    return open_dataset(Storage(str(made))), told[1]
+    return open_dataset(Storage(str(made))), outputs[1]
 
 
 def attempts(made: Dataset) -> list[dict[str, Any]]:
     return [json.loads(line) for line in made.read("logs/attempts.jsonl").splitlines()]
 
 
-def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
+def test_two_machines_train_the_model_of_one_and_survive_a_killed_process(
     namespaces: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = tmp_path / "running"
@@ -192,14 +192,14 @@ def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
 
     def kill(first: "subprocess.Popen[bytes]", second: "subprocess.Popen[bytes]") -> None:
         ready = any(running.glob("*/step-*/complete.json"))
-        if not killed and ready and below(second):
-            assert len(below(first)) == len(below(second)) == 1
-            killed.extend(below(second))
+        if not killed and ready and training_processes(second):
+            assert len(training_processes(first)) == len(training_processes(second)) == 1
+            killed.extend(training_processes(second))
             killed[0].kill()
 
-    two, told = on_two_machines(namespaces, tmp_path, config, kill)
+    two, output = on_two_machines(namespaces, tmp_path, config, kill)
     assert killed
-    assert told.count("taking part in pair, 1 processes") == 2
+    assert output.count("taking part in pair, 1 processes") == 2
     assert not any(running.rglob("job.json"))
 
     monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
@@ -210,19 +210,19 @@ def test_two_machines_learn_what_one_does_and_outlive_a_killed_process(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_spoilt_weights_open_a_branch_on_both_machines(
+def test_diverged_weights_are_rolled_back_on_both_machines(
     namespaces: tuple[str, str], tmp_path: Path
 ) -> None:
     running = tmp_path / "running"
-    how = {"num_nodes": 2, "rendezvous": f"{FIRST}:29432", "checkpoint_url": str(running)}
+    nodes = {"num_nodes": 2, "rendezvous": f"{FIRST}:29432", "checkpoint_url": str(running)}
     short = {"train_tokens": 20 * 128, "checkpoint_interval": 4, "keep_last": 9}
-    config = replace_fields(CONFIG, **how, **short)
-    made, told = on_two_machines(
+    config = replace_fields(CONFIG, **nodes, **short)
+    made, output = on_two_machines(
         namespaces, tmp_path, config, lambda *_: None, "tests.e2e.poisoned"
     )
-    assert told.count("taking part in pair, 1 processes") == 2
-    (branch,) = json.loads(made.read("logs/rollbacks.json"))
-    assert (branch["from_step"], branch["kind"], branch["skipped_steps"]) == (
+    assert output.count("taking part in pair, 1 processes") == 2
+    (rollback,) = json.loads(made.read("logs/rollbacks.json"))
+    assert (rollback["from_step"], rollback["kind"], rollback["skipped_steps"]) == (
         12,
         "not_finite",
         [13, 15],
