@@ -1,4 +1,4 @@
-"""``gristmill``: the group of commands; every file of this folder that defines one is found by itself."""
+"""``gristmill``: the group of commands; it loads them from the files of this folder."""
 
 import importlib
 import os

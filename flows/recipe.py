@@ -70,7 +70,7 @@ class Recipe(ConfigModel):
             for name in entry.data.mixture or ():
                 if name not in sources:
                     raise ValueError(
-                        f"train.{entry.name}.data.mixture.{name}: no source has this name; there are "
+                        f"train.{entry.name}.data.mixture.{name}: no source has this name; sources: "
                         f"{', '.join(sorted(sources))}"
                     )
         for index, entry in enumerate(self.train):

@@ -21,14 +21,14 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         """Construct a mapping; raise ``ConstructorError`` if a key is repeated."""
-        seen = set()
+        keys = set()
         for key, _ in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else None
-            if name is not None and name != "<<" and name in seen:
+            if name is not None and name != "<<" and name in keys:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {name!r} is repeated", key.start_mark
                 )
-            seen.add(name)
+            keys.add(name)
         return super().construct_mapping(node, deep=deep)
 
 

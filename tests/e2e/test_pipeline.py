@@ -230,7 +230,7 @@ def test_verify_finds_damage(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (["--set", "select.qualty=[]"], "select.qualty: unknown key"),
         (["--set", "dedup.bands=many"], "dedup.bands"),

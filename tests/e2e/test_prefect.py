@@ -70,7 +70,7 @@ def test_deployments_have_the_schedule_of_the_file(deployed: Prefect) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "value", "said"),
+    ("section", "value", "word"),
     [("dedup", {"bands": "many"}, "bands"), ("selekt", {}, "selekt")],
 )
 def test_a_wrong_recipe_is_rejected_before_a_run_is_created(

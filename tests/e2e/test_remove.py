@@ -264,7 +264,7 @@ def test_a_restored_removal_restores_the_first_corpus(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "nothing to remove"),
         (["--url", "example.org"], "with its scheme"),
