@@ -1,0 +1,98 @@
+"""Code versions: which files decide the bytes of which stage."""
+
+import importlib
+import pkgutil
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tasks
+from infra.compute.jit import ROOT
+from infra.dataset import code_version
+from infra.dataset.code_version import FIRST_PARTY, OPERATIONAL, module_digests
+from infra.dataset.stage import Stage
+
+Versions = Callable[[], dict[str, dict[str, str]]]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the source tree."""
+    for package in FIRST_PARTY:
+        if (ROOT / package).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", ".*")
+            shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
+    return tmp_path
+
+
+@pytest.fixture
+def versions(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Versions:
+    """Digests of all modules that decide the bytes of each stage, with the code of the copy."""
+    for module in pkgutil.walk_packages(tasks.__path__, "tasks."):
+        importlib.import_module(module.name)
+    stages = {
+        value.name: value
+        for name, module in list(sys.modules.items())
+        if name.startswith("tasks.")
+        for value in vars(module).values()
+        if isinstance(value, Stage) and value.keyed_by_code
+    }
+    assert {"extract", "annotate", "signatures", "dedup", "select", "train"} <= stages.keys()
+
+    def find(name: str) -> Path | None:
+        path = tree.joinpath(*name.split("."))
+        files = (path / "__init__.py", path.with_suffix(".py"))
+        return next((file for file in files if file.is_file()), None)
+
+    monkeypatch.setattr(code_version, "_find_module", find)
+
+    def digest() -> dict[str, dict[str, str]]:
+        monkeypatch.setattr(code_version, "_CACHE", code_version._DigestCache())
+        return {name: module_digests(stage.modules) for name, stage in stages.items()}
+
+    return digest
+
+
+def test_code_that_moves_bytes_and_shows_results_decides_none(
+    tree: Path, versions: Versions
+) -> None:
+    before = versions()
+    folders = [tree.joinpath(*name.split(".")) for name in OPERATIONAL]
+    edited = 0
+    for folder in folders:
+        for path in folder.rglob("*.py"):
+            path.write_text(f'{path.read_text()}\nCHANGED = "another message"\n')
+            edited += 1
+    assert edited > 80
+    assert versions() == before
+
+
+@pytest.mark.parametrize(
+    ("file", "constant", "stages"),
+    [
+        ("tasks/dedup/minhash/sketch.py", "DIGEST_BYTES", {"signatures", "dedup"}),
+        ("lm/optim/optimizers.py", "NS_STEPS", {"train"}),
+        ("tasks/annotate/signals/c4.py", "MIN_LINE_WORDS", {"annotate"}),
+    ],
+)
+def test_a_constant_of_a_kernel_decides_the_stages_that_use_it(
+    tree: Path, versions: Versions, file: str, constant: str, stages: set[str]
+) -> None:
+    before = versions()
+    text = (tree / file).read_text()
+    edited, count = re.subn(rf"(?m)^{constant} = (\d+)", rf"{constant} = 1\1", text)
+    assert count == 1
+    (tree / file).write_text(edited)
+    after = versions()
+    assert {name for name in before if before[name] != after[name]} == stages
+
+
+def test_a_comment_decides_nothing(tree: Path, versions: Versions) -> None:
+    before = versions()
+    for path in tree.rglob("*.py"):
+        path.write_text(f"{path.read_text()}\n# another comment\n")
+    assert versions() == before
