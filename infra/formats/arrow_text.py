@@ -1,4 +1,4 @@
-"""Views over Arrow's buffers for compiled kernels."""
+"""Arrow text columns as NumPy buffers for compiled kernels."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def utf8_buffers(array: "pa.Array[Any] | pa.ChunkedArray[Any]") -> tuple[Offsets, Bytes]:
-    """The text of a string column as one byte buffer and the offsets of its rows.
+    """The text of a string column as one byte buffer with the offsets of its rows.
 
     Args:
         array: a ``string`` or ``large_string`` column of n rows; a null counts as empty text.
 
     Returns:
         ``(offsets, data)``: int64[n + 1] and uint8[...]; row i is ``data[offsets[i]:offsets[i+1]]``.
-        The bytes are not copied unless the column is chunked or holds nulls.
+        The bytes are not copied unless the column is chunked or has nulls.
     """
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
@@ -31,7 +31,7 @@ def utf8_buffers(array: "pa.Array[Any] | pa.ChunkedArray[Any]") -> tuple[Offsets
     elif pa.types.is_large_string(array.type):
         width = np.int64
     else:
-        raise TypeError(f"a text column is needed, not {array.type}")
+        raise TypeError(f"expected a text column, not {array.type}")
     _, offsets, data = array.buffers()
     if len(array) == 0 or offsets is None:
         return np.zeros(1, np.int64), np.zeros(0, np.uint8)

@@ -1,29 +1,29 @@
-"""Bodies of HTTP messages as archives hold them: chunked, compressed, or not what they claim."""
+"""Decoding of archived HTTP bodies: chunked, compressed, or different from what their headers state."""
 
 import re
 import zlib
 from collections.abc import Iterator
 
 _CHUNK_HEAD = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
-_TRAILER = re.compile(rb"(?:[!-9;-~]+:[^\r\n]*\r?\n)*\r?\n")  # what ends the last chunk
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # what text does not hold
+_TRAILER = re.compile(rb"(?:[!-9;-~]+:[^\r\n]*\r?\n)*\r?\n")  # follows the last chunk
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # does not occur in text
 _BUFFER_SIZE = 1 << 16
-_ZSTD_BUFFER_SIZE = 1 << 10  # of zstd, a byte of which may stand for thousands
+_ZSTD_BUFFER_SIZE = 1 << 10  # a byte of zstd may expand to thousands
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
 class BodyDecodeError(Exception):
-    """A body that is not in the encoding it is said to be in."""
+    """A body that is damaged or in an unknown encoding."""
 
 
 def decode_body(
     body: bytes, transfer_encoding: str | None, content_encoding: str | None, max_bytes: int | None
 ) -> bytes:
-    """A body without its transfer and content encodings.
+    """Remove the transfer and content encodings of a body.
 
-    Archives lie: many hold bodies that were decoded already under headers that say otherwise. A
-    body that shows no sign of the encoding is taken as it is.
+    Many archives contain decoded bodies under headers that still name the encoding. A body without
+    any sign of the encoding is returned unchanged.
 
     Args:
         body: as archived.
@@ -32,7 +32,7 @@ def decode_body(
         max_bytes: decoding stops one byte after this many.
 
     Raises:
-        Undecodable: if the body is in the encoding, but damaged, or in one that is not known.
+        BodyDecodeError: if the body is in the encoding but damaged, or in an unknown encoding.
     """
     if "chunked" in (transfer_encoding or "").lower():
         body = dechunk(body)
@@ -44,10 +44,10 @@ def decode_body(
 
 
 def dechunk(body: bytes) -> bytes:
-    """The data of chunks (RFC 9112, 7.1); the body itself if it does not begin with one.
+    """The data of a chunked body (RFC 9112, 7.1); a body that does not begin with a chunk unchanged.
 
     Raises:
-        Undecodable: if chunks break off.
+        BodyDecodeError: if the chunks are truncated.
     """
     out: list[bytes] = []
     at = 0
@@ -62,18 +62,18 @@ def dechunk(body: bytes) -> bytes:
         at = end + (2 if body[end : end + 2] == b"\r\n" else 1)
     if not out:
         return body
-    raise BodyDecodeError("chunks break off")
+    raise BodyDecodeError("chunks are truncated")
 
 
 def _is_last_chunk(body: bytes, head: re.Match[bytes]) -> bool:
-    """Whether a first chunk of no bytes is that, and not a line of text that says 0."""
+    """Whether a first chunk of size 0 ends the body, and is not a line of text that reads 0."""
     if head.end() == len(body):
         return head.group().endswith(b"\r\n")
     return _TRAILER.fullmatch(body, head.end()) is not None
 
 
 def _is_text(body: bytes) -> bool:
-    """Whether a body shows signs of being text: no control characters, and either markup or UTF-8."""
+    """Whether a body looks like text: no control characters, and either markup or UTF-8."""
     start = body[:_ZSTD_BUFFER_SIZE]
     if _CONTROL.search(start):
         return False
@@ -96,7 +96,7 @@ def _decompress(body: bytes, name: str, max_bytes: int | None) -> bytes:
             if max_bytes is not None and len(out) > max_bytes:
                 return bytes(out[: max_bytes + 1])
     except BodyDecodeError:
-        # These have no sign of their own.
+        # These encodings have no magic number.
         if (name == "br" and not out) or (name == "deflate" and _is_text(body)):
             return body
         raise
@@ -111,7 +111,7 @@ def _iter_decompressed(body: bytes, name: str) -> Iterator[bytes]:
     elif name == "zstd":
         yield from _zstd(body)
     else:
-        raise BodyDecodeError(f"content encoding {name!r} is not known")
+        raise BodyDecodeError(f"unknown content encoding {name!r}")
 
 
 def _inflate(body: bytes, name: str) -> Iterator[bytes]:
@@ -126,14 +126,14 @@ def _inflate(body: bytes, name: str) -> Iterator[bytes]:
                 out = member.decompress(rest, _BUFFER_SIZE)
             except zlib.error as error:
                 raise BodyDecodeError(str(error)) from None
-            # With all input taken, there may still be output, or the end itself, to come.
+            # After all input has been read, there may still be output or the end of the member.
             if not (rest or out or member.eof):
-                raise BodyDecodeError("compressed data breaks off")
+                raise BodyDecodeError("compressed data is truncated")
             yield out
             rest = member.unconsumed_tail
         rest = member.unused_data if name == "gzip" else b""
         if not rest.startswith(_MAGIC["gzip"]):
-            return  # what follows the last member is padding
+            return  # padding follows the last member
 
 
 def _zstd(body: bytes) -> Iterator[bytes]:
@@ -151,7 +151,7 @@ def _zstd(body: bytes) -> Iterator[bytes]:
                 rest = frame.unused_data + rest[at + _ZSTD_BUFFER_SIZE :]
                 break
         else:
-            raise BodyDecodeError("compressed data breaks off")
+            raise BodyDecodeError("compressed data is truncated")
 
 
 def _brotli(body: bytes) -> Iterator[bytes]:
@@ -164,4 +164,4 @@ def _brotli(body: bytes) -> Iterator[bytes]:
     except brotli.error as error:
         raise BodyDecodeError(str(error)) from None
     if not decoder.is_finished():
-        raise BodyDecodeError("compressed data breaks off")
+        raise BodyDecodeError("compressed data is truncated")

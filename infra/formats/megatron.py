@@ -1,7 +1,7 @@
-r"""Token shards in Megatron-LM's indexed layout, and the way from a token back to its document.
+r"""Token shards in Megatron-LM's indexed layout, and the document of each token.
 
-A shard is two files. ``.bin`` holds the tokens of all sequences, one after the other. ``.idx``
-holds, little endian: 9 bytes ``MMIDIDX\0\0``, uint64 version (1), uint8 code of the token type,
+A shard is two files. ``.bin`` contains the tokens of all sequences, one after the other.
+``.idx`` contains, little endian: 9 bytes ``MMIDIDX\0\0``, uint64 version (1), uint8 code of the token type,
 uint64 number of sequences S, uint64 number of document indices D, int32[S] tokens per sequence,
 int64[S] byte offset of each sequence in ``.bin``, int64[D] first sequence of each document and
 one past the last (Megatron-LM, ``megatron/core/datasets/indexed_dataset.py``).
@@ -39,7 +39,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype("<u2"),
 }  # the two of Megatron's codes that shards use
 CODES = {dtype: code for code, dtype in DTYPES.items()}
-REPAIR_HINT = "remove the data set's folder, and the next run makes it again"
+REPAIR_HINT = "remove the data set's folder; the next run creates it again"
 MAX_UINT16_VOCAB = 65_500  # below it ids are 16 bit; Megatron's own limit
 
 Tokens = npt.NDArray[np.integer[Any]]
@@ -47,11 +47,11 @@ Positions = npt.NDArray[np.int64]
 
 
 class CorruptShardError(UserError):
-    """A shard that is gone, does not follow the layout, or has halves that do not fit each other."""
+    """A shard that is missing or invalid, or whose two files do not match."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """The type that holds ids below ``vocab_size``: uint16 below 65,500, else int32."""
+    """The type of ids below ``vocab_size``: uint16 below 65,500, else int32."""
     return DTYPES[8] if vocab_size < MAX_UINT16_VOCAB else DTYPES[4]
 
 
@@ -106,7 +106,7 @@ def encode_index(lengths: Sequence[int], dtype: np.dtype[Any]) -> bytes:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """What an ``.idx`` file says.
+    """The content of an ``.idx`` file.
 
     Attributes:
         dtype: type of the ids in ``.bin``.
@@ -124,12 +124,12 @@ class ShardIndex:
 def decode_index(data: bytes) -> ShardIndex:
     """Read an ``.idx`` file. Raises ``CorruptShardError``."""
     if len(data) < HEADER.size:
-        raise CorruptShardError(f"{len(data)} bytes are no index")
+        raise CorruptShardError(f"{len(data)} bytes are not an index")
     magic, version, code, sequences, documents = HEADER.unpack_from(data)
     if magic != MAGIC or version != VERSION or code not in DTYPES:
         raise CorruptShardError(f"magic {magic!r}, version {version}, token type {code}")
     if len(data) < HEADER.size + 12 * sequences + 8 * documents:
-        raise CorruptShardError(f"cut off at {len(data)} bytes")
+        raise CorruptShardError(f"truncated at {len(data)} bytes")
     at = HEADER.size
     lengths = np.frombuffer(data, "<i4", sequences, at)
     pointers = np.frombuffer(data, "<i8", sequences, at + 4 * sequences)
@@ -140,14 +140,14 @@ def decode_index(data: bytes) -> ShardIndex:
 class TokenShards:
     """All tokens of one split as one sequence: the parts' shards in order, memory-mapped.
 
-    Shards of a remote store are read in blocks, when they are needed, into a cache on this machine.
+    Shards of a remote store are read on demand, in blocks, into a cache on this machine.
 
     Attributes:
         document_starts: int64[documents + 1]; document i is ``[starts[i], starts[i + 1])``.
-        extent_starts: int64[segments + 1]; segment k is ``[starts[k], starts[k + 1])``: a local
+        extent_starts: int64[extents + 1]; extent k is ``[starts[k], starts[k + 1])``: a local
             shard, or a block of a remote one.
-        blocks: of each segment, ``None`` where the shard is local.
-        cache: holds the blocks.
+        blocks: the block of each extent, ``None`` where the shard is local.
+        cache: the cache of the blocks.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class TokenShards:
             max_cache_bytes: bytes of the cache.
 
         Raises:
-            CorruptShardError: if a shard is gone, its index cannot be read or does not fit it.
+            CorruptShardError: if a shard is missing, or its index is invalid or does not match it.
         """
         self.dataset, self.split = dataset, split
         self.cache = BlockCache(
@@ -189,20 +189,22 @@ class TokenShards:
         try:
             return decode_index(part.storage.read(name))
         except FileNotFoundError:
-            raise CorruptShardError(f"{part.storage.url}/{name} is gone; {REPAIR_HINT}") from None
+            raise CorruptShardError(
+                f"{part.storage.url}/{name} is missing; {REPAIR_HINT}"
+            ) from None
         except CorruptShardError as error:
             raise CorruptShardError(f"{part.storage.url}/{name}: {error}; {REPAIR_HINT}") from None
 
     def _add_extents(self, part: PartRef, dtype: "np.dtype[Any]", tokens: int) -> list[int]:
-        """The tokens of each of the segments that a part's shard is read in."""
+        """Add the extents in which a part's shard is read; return the tokens of each."""
         file = part.record.files[f"{self.split}.bin"]
         path, where = part.storage.local_path(file.name), f"{part.storage.url}/{file.name}"
         if path is not None and not path.exists():
-            raise CorruptShardError(f"{where} is gone; {REPAIR_HINT}")
-        there = (file.bytes if path is None else path.stat().st_size) // dtype.itemsize
-        if there != tokens:
+            raise CorruptShardError(f"{where} is missing; {REPAIR_HINT}")
+        actual = (file.bytes if path is None else path.stat().st_size) // dtype.itemsize
+        if actual != tokens:
             raise CorruptShardError(
-                f"{where} holds {there} tokens, its index {tokens}; {REPAIR_HINT}"
+                f"{where} has {actual} tokens, its index {tokens}; {REPAIR_HINT}"
             )
         if path is not None:
             self.blocks.append(None)
@@ -215,7 +217,7 @@ class TokenShards:
         return [(end - start) // dtype.itemsize for start, end in pairwise(bounds)]
 
     def extent(self, index: int) -> Tokens:
-        """The tokens of a segment, mapped; a block is fetched first if it is not here."""
+        """The tokens of an extent, memory-mapped; a block that is not cached is fetched first."""
         tokens = self._extents.get(index)
         if tokens is None:
             path, dtype = self._files[index]
@@ -229,12 +231,12 @@ class TokenShards:
 
     def _map_block(self, block: Block, dtype: "np.dtype[Any]") -> Tokens:
         while True:
-            with suppress(FileNotFoundError):  # removed by another process since: fetched again
+            with suppress(FileNotFoundError):  # another process evicted it: fetch it again
                 path = self.cache.get(block)
                 return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
 
     def unmap(self, keep: AbstractSet[int]) -> None:
-        """Let go of the blocks that are mapped, but for these segments."""
+        """Unmap all blocks except those of these extents."""
         for number in list(self._extents):  # another thread may open one meanwhile
             if self.blocks[number] is not None and number not in keep:
                 self._extents.pop(number, None)
@@ -245,7 +247,7 @@ class TokenShards:
         return self._files[0][1] if self._files else DTYPES[8]
 
     def __len__(self) -> int:
-        """Tokens in all."""
+        """The total number of tokens."""
         return int(self.extent_starts[-1])
 
     @property
@@ -257,7 +259,7 @@ class TokenShards:
         """Tokens ``[start, start + length)``, across the ends of shards.
 
         Raises:
-            IndexError: if the window reaches outside the split.
+            IndexError: if the window exceeds the split.
         """
         stop = start + length
         if start < 0 or length < 0 or stop > len(self):
@@ -290,20 +292,18 @@ class TokenShards:
             lengths: int64[p], its tokens.
 
         Raises:
-            IndexError: if a run reaches outside the split.
+            IndexError: if a run exceeds the split.
         """
-        segments = np.searchsorted(self.extent_starts, starts, side="right") - 1
-        whole = (
-            starts + lengths <= self.extent_starts[np.minimum(segments, len(self.blocks) - 1) + 1]
-        )
-        runs = (rows, columns, starts, lengths, segments, whole)
+        extents = np.searchsorted(self.extent_starts, starts, side="right") - 1
+        fits = starts + lengths <= self.extent_starts[np.minimum(extents, len(self.blocks) - 1) + 1]
+        runs = (rows, columns, starts, lengths, extents, fits)
         bases = self.extent_starts.tolist()
-        for row, column, start, length, segment, alone in zip(
+        for row, column, start, length, extent, is_inside in zip(
             *(r.tolist() for r in runs), strict=True
         ):
-            if alone and start >= 0:
-                at = start - bases[segment]
-                out[row, column : column + length] = self.extent(segment)[at : at + length]
+            if is_inside and start >= 0:
+                at = start - bases[extent]
+                out[row, column : column + length] = self.extent(extent)[at : at + length]
             else:
                 out[row, column : column + length] = self.read(start, length)
 
@@ -336,8 +336,8 @@ class TokenShards:
 
     def read_columns(self, names: Sequence[str] | None) -> pa.Table:
         """Some columns of ``table``; ``None``: all."""
-        wanted = None if names is None else [*names, "split"]
-        tables = [self._read_rows(part, wanted) for part in self._parts]
+        columns = None if names is None else [*names, "split"]
+        tables = [self._read_rows(part, columns) for part in self._parts]
         empty = pa.table({name: pa.array([], pa.string()) for name in names or ("id",)})
         return pa.concat_tables(tables) if tables else empty
 
@@ -346,7 +346,7 @@ class TokenShards:
             table = part.table(names)
         except FileNotFoundError:
             raise CorruptShardError(
-                f"{part.storage.url}/{part.file(TABLE_SUFFIX)} is gone; {REPAIR_HINT}"
+                f"{part.storage.url}/{part.file(TABLE_SUFFIX)} is missing; {REPAIR_HINT}"
             ) from None
         return table.filter(pc.equal(table["split"], self.split))
 
@@ -356,7 +356,7 @@ class TokenShards:
         return [str(item) for item in self.read_columns(["id"])["id"].to_pylist()]
 
     def find_documents(self, document_id: str) -> list[int]:
-        """The documents of this id: usually one; identical rows of a source share theirs."""
+        """The documents with this id: usually one; identical rows of a source have the same id."""
         return [index for index, item in enumerate(self.ids) if item == document_id]
 
 

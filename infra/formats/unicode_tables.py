@@ -29,7 +29,7 @@ CJK_RANGES = (
     (0xFF66, 0xFF9D),
     (0x20000, 0x323AF),
 )
-# Planes 4 to 13 have no characters, and no version of Unicode so far has planned any.
+# Planes 4 to 13 are unassigned in every version of Unicode so far.
 EMPTY_PLANES = range(0x40000, 0xE0000)
 SURROGATES = range(0xD800, 0xE000)
 ASSIGNED_END = 0xE01F0  # private use and nothing else from here on

@@ -1,19 +1,19 @@
-"""Web addresses: the one spelling of each, and the host it names."""
+"""URLs: their canonical form and their host."""
 
 import re
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-# Characters of the longest URL that is followed; longer ones are traps far more often than pages.
-# RFC 9110 asks for 8,000 at least, the sitemap protocol allows 2,048.
+# A longer URL is not followed: it is a crawler trap far more often than a page. RFC 9110 recommends
+# at least 8,000 characters, the sitemap protocol allows 2,048.
 MAX_URL_LENGTH = 2048
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-# What may stand in a path and in a query as it is: RFC 3986 pchar and "/", "?" in queries.
+# Characters that need no escape in a path and in a query: RFC 3986 pchar and "/", "?" in queries.
 _PATH = _UNRESERVED | frozenset(b"!$&'()*+,;=:@/")
 _QUERY = _PATH | frozenset(b"?")
 _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
-# Browsers drop these wherever they stand in a URL (WHATWG URL, 4.4).
+# Browsers remove these anywhere in a URL (WHATWG URL, 4.4).
 _NEWLINES = str.maketrans("", "", "\t\n\r")
 _CONTROLS = "".join(map(chr, range(33)))
 _HOST = re.compile(r"[a-z0-9_.-]+")
@@ -21,7 +21,7 @@ _IPV6 = re.compile(r"[0-9a-f:.]+")
 
 
 def _escape(text: str, allowed: frozenset[int]) -> str:
-    """Percent-encode what must be, decodes what need not be, writes escapes in upper case."""
+    """Percent-encode the other bytes, decode needless escapes, write escapes in upper case."""
     raw = text.encode("utf-8", "surrogatepass")
     out = bytearray()
     at = 0
@@ -38,7 +38,7 @@ def _escape(text: str, allowed: frozenset[int]) -> str:
 
 
 def _remove_dot_segments(path: str) -> str:
-    """RFC 3986, 5.2.4."""
+    """Remove the dot segments of a path (RFC 3986, 5.2.4)."""
     out: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:
@@ -53,9 +53,9 @@ def _remove_dot_segments(path: str) -> str:
 
 
 def normalize_host(name: str) -> str | None:
-    """A host's name in lower case, without a root dot, internationalised ones in their ASCII form.
+    """A host's name in lower case, without a root dot, internationalized names in their ASCII form.
 
-    ``None`` if it is no name of a host; an IPv6 address comes back in brackets.
+    ``None`` if it is not a host name; an IPv6 address is returned in brackets.
     """
     name = name.lower().removesuffix(".")
     if ":" in name:
@@ -69,19 +69,18 @@ def normalize_host(name: str) -> str | None:
 
 
 def canonicalize_url(url: str, base: str | None = None) -> str | None:
-    """The one spelling of a web address that the crawler uses everywhere.
+    """The canonical form of a URL.
 
     Scheme and host in lower case, default port, fragment and dot segments removed, an empty path
-    written as "/", percent-encoding normalised (RFC 3986, 6.2.2). The order of query parameters
-    stays: it can carry meaning. ``canonicalize_url(canonical(u)) == canonical(u)``.
+    written as "/", percent-encoding normalized (RFC 3986, 6.2.2). The order of query parameters
+    stays: it can carry meaning. The function is idempotent.
 
     Args:
-        url: an address as found; relative ones need `base`.
-        base: a canonical address that `url` is relative to.
+        url: the URL; a relative one needs `base`.
+        base: a canonical URL that `url` is relative to.
 
     Returns:
-        The canonical address, or ``None`` if it is not an http or https address that can be
-        fetched (another scheme, no or a bad host, credentials in it, too long).
+        The canonical URL, or ``None`` if it is not an http or https URL that can be fetched (another scheme, no or a bad host, credentials in it, too long).
     """
     url = url.strip(_CONTROLS).translate(_NEWLINES)
     front, mark, query = url.partition("?")
@@ -99,14 +98,14 @@ def canonicalize_url(url: str, base: str | None = None) -> str | None:
         return None
     netloc = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
     path = _remove_dot_segments(_escape(parts.path or "/", _PATH))
-    whole = urlunsplit((scheme, netloc, path, _escape(parts.query, _QUERY), ""))
-    return whole if len(whole) <= MAX_URL_LENGTH else None
+    canonical = urlunsplit((scheme, netloc, path, _escape(parts.query, _QUERY), ""))
+    return canonical if len(canonical) <= MAX_URL_LENGTH else None
 
 
 def url_host(url: str) -> str | None:
-    """The host that an address names, as `normalize_host` spells it, even if it has no canonical form.
+    """The host of a URL in the form of `normalize_host`, even if the URL has no canonical form.
 
-    Such are one that is too long, has a password in it, is of FTP, or has no scheme (``//host``).
+    A URL that is too long, contains a password, is of FTP, or has no scheme (``//host``) has none.
     """
     try:
         name = urlsplit(canonicalize_url(url) or url.strip()).hostname

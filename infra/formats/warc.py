@@ -1,4 +1,4 @@
-"""WARC records: written so that their length depends on content alone, read from any archive.
+"""WARC records: read from any archive, written so that their length depends on content alone.
 
 A record is one gzip member, so that any of them can be read alone. Its headers, which hold the
 time of the fetch, go into a stored (uncompressed) block and only the payload is compressed: two
@@ -22,7 +22,7 @@ _STORED = 0xFFFF  # bytes of the longest stored block (RFC 1951, 3.2.4)
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, unknown system
 _GZIP = 16 + zlib.MAX_WBITS
 PAGE_KINDS = frozenset({"response", "resource", "conversion", "revisit", "metadata"})
-_REQUIRED_HEADERS = ("warc-type", "warc-record-id", "content-length")  # that every record has
+_REQUIRED_HEADERS = ("warc-type", "warc-record-id", "content-length")  # required in every record
 _HOP_BY_HOP = frozenset({"transfer-encoding", "content-encoding", "content-length"})
 
 Headers = Sequence[tuple[str, str]]
@@ -33,14 +33,14 @@ class Capture:
     """One HTTP response.
 
     Attributes:
-        url: the address that was asked for.
-        date: when, as WARC-Date has it (``2026-01-31T12:00:00Z``).
-        status: HTTP status; 200 for records that have no HTTP part (resource, conversion).
-        reason: the words after the status.
-        headers: HTTP headers in their order.
+        url: the requested URL.
+        date: the time of the request in the format of WARC-Date (``2026-01-31T12:00:00Z``).
+        status: HTTP status; 200 for records without an HTTP part (resource, conversion).
+        reason: the reason phrase after the status.
+        headers: HTTP headers in their original order.
         payload: the body with transfer and content encodings removed.
-        kind: ``response_record``, ``resource``, ``conversion``, ``revisit`` or ``metadata``.
-        decode_error: why the payload could not be decoded; it is then as archived.
+        kind: ``response``, ``resource``, ``conversion``, ``revisit`` or ``metadata``.
+        decode_error: why the payload could not be decoded; it is then unchanged.
     """
 
     url: str
@@ -62,7 +62,7 @@ class Capture:
 
 
 def current_warc_date() -> str:
-    """The current time as WARC-Date has it, in whole seconds: always 20 characters."""
+    """The current time in the format of WARC-Date, in whole seconds: always 20 characters."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -74,9 +74,9 @@ def gzip_member(head: bytes, body: bytes) -> bytes:
         size = len(block)
         out.append(b"\x00" + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little"))
         out.append(block)
-    squeeze = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    out.append(squeeze.compress(body))
-    out.append(squeeze.flush())
+    compressor = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    out.append(compressor.compress(body))
+    out.append(compressor.flush())
     checksum = zlib.crc32(body, zlib.crc32(head))
     out.append(checksum.to_bytes(4, "little"))
     out.append(((len(head) + len(body)) & 0xFFFFFFFF).to_bytes(4, "little"))
@@ -100,10 +100,10 @@ def _header_block(version: str, headers: Headers, encoding: str = "utf-8") -> by
 
 
 def response_record(capture: Capture) -> bytes:
-    """A ``response_record`` record as a gzip member.
+    """A ``response`` record as a gzip member.
 
-    The payload is stored decoded, so Content-Encoding and Transfer-Encoding are kept under
-    ``X-Crawl-`` names, as Common Crawl does. The record's id is made from address and payload.
+    The payload is stored decoded, so Content-Encoding and Transfer-Encoding are renamed to
+    ``X-Crawl-...``, as Common Crawl does. The record's id is derived from URL and payload.
     """
     http: list[tuple[str, str]] = []
     for key, value in capture.headers:
@@ -129,7 +129,7 @@ def response_record(capture: Capture) -> bytes:
 
 
 def metadata_record(url: str, date: str, data: bytes) -> bytes:
-    """A ``metadata`` record of JSON about an address, as a gzip member."""
+    """A ``metadata`` record of JSON about a URL, as a gzip member."""
     return _make_record("metadata", "application/json", data, date, [("WARC-Target-URI", url)])
 
 
@@ -158,12 +158,12 @@ def _make_record(kind: str, mime: str, data: bytes, date: str, extra_headers: He
 
 
 class WarcReadError(Exception):
-    """An archive that cannot be read on.
+    """An archive that cannot be read further.
 
     Attributes:
-        offset: where the damage begins: behind the last whole record, or with the damaged one.
-        records_read: how many records were read before it.
-        error: what the reader said.
+        offset: where the damage begins: after the last complete record, or at the damaged one.
+        records_read: the number of records read before it.
+        error: the reader's message.
     """
 
     def __init__(self, offset: int, records_read: int, error: str) -> None:
@@ -175,13 +175,13 @@ class WarcReadError(Exception):
 
 @dataclass(frozen=True)
 class DamagedRange:
-    """A stretch of an archive that cannot be read.
+    """A range of an archive that cannot be read.
 
     Attributes:
         offset: its first byte.
-        end: where the next record begins; ``None`` if none does.
-        records_read: how many records of the archive were read before it.
-        error: what the reader said.
+        end: where the next record begins; ``None`` if there is none.
+        records_read: the number of records of the archive read before it.
+        error: the reader's message.
     """
 
     offset: int
@@ -193,20 +193,20 @@ class DamagedRange:
 def iter_captures_skipping_damage(
     stream: BinaryIO, *, max_payload: int | None = None
 ) -> Iterator[tuple[int, Capture | DamagedRange]]:
-    """As ``iter_captures``, but behind damage it goes on with the next record that begins.
+    """As ``iter_captures``, but continue with the next record after damage.
 
     Yields:
-        ``(offset, capture)``, and ``(offset, damage)`` for every stretch that was left out.
+        ``(offset, capture)``, and ``(offset, DamagedRange)`` for every range that was skipped.
     """
     at: int | None = 0
     read = 0
     while at is not None:
         try:
             yield from iter_captures(stream, max_payload=max_payload, start=at)
-        except WarcReadError as broken:
-            read += broken.records_read
-            at = warc_recovery.find_next_record(stream, broken.offset + 1)
-            yield broken.offset, DamagedRange(broken.offset, at, read, broken.error)
+        except WarcReadError as error:
+            read += error.records_read
+            at = warc_recovery.find_next_record(stream, error.offset + 1)
+            yield error.offset, DamagedRange(error.offset, at, read, error.error)
         else:
             return
 
@@ -214,18 +214,18 @@ def iter_captures_skipping_damage(
 def iter_captures(
     stream: BinaryIO, *, max_payload: int | None = None, start: int = 0
 ) -> Iterator[tuple[int, Capture]]:
-    """Every record of an archive that holds or stands for a page, in the archive's order.
+    """Every record of an archive that contains or represents a page, in the archive's order.
 
     Args:
         stream: a WARC file, plain, gzip or zstd; seekable.
-        max_payload: longer payloads are cut to one byte more than this, so that they can be told.
+        max_payload: longer payloads are cut to one byte more than this, so that they are recognizable.
         start: where the first record begins.
 
     Yields:
         ``(offset, capture)``; the offset is that of the record's (compressed) first byte.
 
     Raises:
-        Broken: where the archive is cut short or garbage; every record before was yielded.
+        WarcReadError: where the archive is truncated or damaged; every record before was yielded.
     """
     from fastwarc import ArchiveIterator
 
@@ -233,11 +233,11 @@ def iter_captures(
     while True:
         last: tuple[int, str, Capture | None] | None = None
         error: Exception | None = None
-        bare = warc_recovery.detect_compression(stream, start) is None
+        uncompressed = warc_recovery.detect_compression(stream, start) is None
         stream.seek(start)
         try:
             for record in ArchiveIterator(stream, strict_mode=False):
-                page = _read_page(record, max_payload, bare)
+                page = _read_page(record, max_payload, uncompressed)
                 if last is not None and last[2] is not None:
                     yield last[0], last[2]
                 last = record.stream_pos, record.record_id or "", page
@@ -246,10 +246,10 @@ def iter_captures(
             error = caught
         if last is None:
             raise WarcReadError(start, read, str(error or "no WARC record in it")) from error
-        # The reader fails on the record after the last one it gave, or inside that one's payload;
-        # it takes a file that ends too early for one that ends.
-        whole, at = warc_recovery.check_last_record(stream, last[0], last[1])
-        if not whole:
+        # The reader fails on the record after the last one it returned, or inside that one's
+        # payload; it does not recognize a truncated file.
+        is_complete, at = warc_recovery.check_last_record(stream, last[0], last[1])
+        if not is_complete:
             raise WarcReadError(
                 at, read - 1, str(error or "the file ends inside a record")
             ) from error
@@ -265,7 +265,7 @@ def iter_captures(
 
 
 def read_capture(stream: BinaryIO, offset: int) -> Capture:
-    """The record that begins at an offset. Raises ``WarcReadError`` if none does."""
+    """The record that begins at an offset. Raises ``WarcReadError`` if there is none."""
     from fastwarc import ArchiveIterator
 
     stream.seek(offset)
@@ -275,10 +275,10 @@ def read_capture(stream: BinaryIO, offset: int) -> Capture:
 
 
 def _read_page(record: Any, max_payload: int | None, uncompressed: bool) -> Capture | None:  # noqa: FBT001
-    """A record's capture if it is one of a page.
+    """The capture of a record that represents a page, else ``None``.
 
     Raises:
-        ValueError: if a record without a checksum (`uncompressed`) lost what it must have.
+        ValueError: if a record without a checksum (`uncompressed`) lost a required header.
     """
     kind = str(record.record_type).lower()
     if uncompressed:
@@ -288,7 +288,7 @@ def _read_page(record: Any, max_payload: int | None, uncompressed: bool) -> Capt
         if kind == "unknown" and record.is_http:
             raise ValueError("a record whose type is damaged")
         if kind in PAGE_KINDS and kind != "metadata" and "warc-target-uri" not in names:
-            raise ValueError("a record without its address")
+            raise ValueError("a record without its URL")
     return _read_record(record, max_payload) if kind in PAGE_KINDS else None
 
 
@@ -297,19 +297,19 @@ def _read_record(record: Any, max_payload: int | None) -> Capture:
     http = record.http_headers if record.is_http_parsed else None
     limit = -1 if max_payload is None else max_payload + 1
     payload = bytes(record.reader.read(limit) if limit >= 0 else record.reader.read())
-    fault = None
+    decode_error = None
     if http is None:
         headers: Headers = [("Content-Type", record.headers.get("Content-Type") or "")]
     else:
         headers = http.to_tuples()
         # Not by the reader: where a body is both chunked and compressed, fastwarc 2.0 takes the
-        # archive for finished; where it is not what it claims to be, for broken.
+        # archive for finished; where it is not what it claims to be, for error.
         transfer, content = http.get("Transfer-Encoding"), http.get("Content-Encoding")
         try:
-            if len(payload) != limit:  # one that was cut is too long, whatever is in it
+            if len(payload) != limit:  # a payload that was cut is too long anyway
                 payload = http_body.decode_body(payload, transfer, content, max_payload)
         except http_body.BodyDecodeError as error:
-            fault = str(error)
+            decode_error = str(error)
     return Capture(
         url=(record.headers.get("WARC-Target-URI") or "").strip("<>"),
         date=record.headers.get("WARC-Date") or "",
@@ -318,5 +318,5 @@ def _read_record(record: Any, max_payload: int | None) -> Capture:
         headers=headers,
         payload=payload,
         kind=kind,
-        decode_error=fault,
+        decode_error=decode_error,
     )

@@ -1,6 +1,6 @@
-"""Where an archive goes on: the end of a whole record, and the next record behind damage.
+"""Recovery from damage in WARC archives: the end of a complete record, and the next record.
 
-Nothing here runs on a healthy archive but one look behind its last record.
+An undamaged archive needs only one check of its last record.
 """
 
 import io
@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 
 GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 _BUFFER_SIZE = 1 << 16
-_ZSTD_BUFFER_SIZE = 1 << 10  # a byte of which may stand for thousands
-_SCAN_CHUNK = 1 << 20  # bytes looked through at a time
+_ZSTD_BUFFER_SIZE = 1 << 10  # a byte may expand to thousands
+_SCAN_CHUNK = 1 << 20  # bytes scanned at a time
 _VERSION = b"WARC/1."
-# A version and the first header behind it: a page that speaks of WARC rarely has the two.
+# A version and the first header after it: a page about WARC rarely contains both.
 _RECORD = re.compile(rb"WARC/1\.[0-9]\r?\n[A-Za-z][A-Za-z-]*:")
 _UNPRINTABLE = re.compile(rb"[^ -~]")
 _BLANK = re.compile(rb"\r?\n\r?\n")
@@ -27,9 +27,9 @@ class Member:
     """A gzip member or zstd frame.
 
     Attributes:
-        head: its first bytes, unpacked; fewer if it is damaged there.
-        empty: whether nothing is in it.
-        end: where it ends; ``None`` if it is damaged or cut short.
+        head: its first decompressed bytes; fewer if it is damaged there.
+        empty: whether it has no content.
+        end: the offset of its end; ``None`` if it is damaged or truncated.
     """
 
     head: bytes
@@ -38,32 +38,32 @@ class Member:
 
 
 def detect_compression(stream: BinaryIO, at: int) -> bytes | None:
-    """The magic of what is packed here; ``None`` if nothing is."""
+    """The magic number of the compression at an offset; ``None`` if there is none."""
     stream.seek(at)
     head = stream.read(4)
     return next((magic for magic in (GZIP, ZSTD) if head.startswith(magic)), None)
 
 
 def check_last_record(stream: BinaryIO, offset: int, record_id: str) -> tuple[bool, int]:
-    """Whether the last record that a reader gave is whole, and where what follows it begins.
+    """Whether the last record that a reader returned is complete, and where it ends.
 
     Args:
         stream: the archive.
-        offset: where the reader says that the record begins. Where a member holds several
-            records, that may be the beginning of the next member, or the end of the archive.
+        offset: where the record begins according to the reader. If a member contains several
+            records, this may be the beginning of the next member, or the end of the archive.
         record_id: its WARC-Record-ID.
 
     Returns:
-        ``(True, end)``, or ``(False, offset)`` for a record that is damaged or cut short.
+        ``(True, end)``, or ``(False, offset)`` for a record that is damaged or truncated.
     """
     magic = detect_compression(stream, offset)
     if magic is not None:
-        found = read_member(stream, offset, magic)
-        if found.end is not None:
-            return True, found.end
-        # A damaged record's id may be damaged, too, and not be text any more.
-        known = _UNPRINTABLE.sub(b"", record_id.encode("utf-8", "replace"))
-        return known not in _UNPRINTABLE.sub(b"", found.head), offset
+        member = read_member(stream, offset, magic)
+        if member.end is not None:
+            return True, member.end
+        # The id of a damaged record may be damaged, too, and no longer be text.
+        printable_id = _UNPRINTABLE.sub(b"", record_id.encode("utf-8", "replace"))
+        return printable_id not in _UNPRINTABLE.sub(b"", member.head), offset
     stream.seek(offset)
     head = stream.read(_BUFFER_SIZE)
     if not head.startswith(b"WARC/"):
@@ -85,14 +85,14 @@ def _check_plain_record(stream: BinaryIO, offset: int, head: bytes) -> tuple[boo
     end += len(tail) - len(rest)
     if not rest or rest.startswith(b"WARC/"):
         return True, end
-    # Either what follows is damaged, or this record has lost bytes and reaches into the next.
+    # Either the next record is damaged, or this one has lost bytes and extends into the next.
     inner = _find_plain(stream, offset + gap.end())
-    whole = len(rest) < len(tail) and (inner is None or inner >= end)
-    return whole, end if whole else offset
+    is_complete = len(rest) < len(tail) and (inner is None or inner >= end)
+    return is_complete, end if is_complete else offset
 
 
 def _check_all_members(stream: BinaryIO, offset: int) -> tuple[bool, int]:
-    """For an archive packed as one: whether all of it can be unpacked."""
+    """For an archive that is compressed as one: whether all of it can be decompressed."""
     magic = detect_compression(stream, 0)
     if magic is None:
         return True, offset
@@ -104,19 +104,19 @@ def _check_all_members(stream: BinaryIO, offset: int) -> tuple[bool, int]:
 
 
 def read_member(stream: BinaryIO, at: int, magic: bytes) -> Member:
-    """What begins at an offset with a magic, unpacked to its end or to its first damage."""
-    unpacker, failure = _make_decompressor(magic)
+    """Decompress the member at an offset to its end or to its first damage."""
+    decompressor, error_type = _make_decompressor(magic)
     stream.seek(at)
-    bite = _BUFFER_SIZE if magic == GZIP else _ZSTD_BUFFER_SIZE
+    chunk_size = _BUFFER_SIZE if magic == GZIP else _ZSTD_BUFFER_SIZE
     head, empty = b"", True
     try:
-        while chunk := stream.read(bite):
-            out = unpacker.decompress(chunk)
+        while chunk := stream.read(chunk_size):
+            out = decompressor.decompress(chunk)
             empty = empty and not out
             head += out[: _BUFFER_SIZE - len(head)]
-            if unpacker.eof:
-                return Member(head, empty, stream.tell() - len(unpacker.unused_data))
-    except failure:
+            if decompressor.eof:
+                return Member(head, empty, stream.tell() - len(decompressor.unused_data))
+    except error_type:
         pass
     return Member(head, empty, None)
 
@@ -130,17 +130,17 @@ def _make_decompressor(magic: bytes) -> tuple[Any, type[Exception]]:
 
 
 def skip_empty(stream: BinaryIO, at: int) -> int:
-    """The first byte behind members that hold nothing: some tools close a file with one."""
+    """The first byte after empty members: some tools end a file with one."""
     while (magic := detect_compression(stream, at)) is not None:
-        found = read_member(stream, at, magic)
-        if found.end is None or not found.empty:
+        member = read_member(stream, at, magic)
+        if member.end is None or not member.empty:
             break
-        at = found.end
+        at = member.end
     return at
 
 
 def is_record_start(stream: BinaryIO, at: int) -> bool:
-    """Whether a record begins at an offset, be it whole or not."""
+    """Whether a record begins at an offset, complete or not."""
     magic = detect_compression(stream, at)
     stream.seek(at)
     if magic is None:
@@ -149,10 +149,10 @@ def is_record_start(stream: BinaryIO, at: int) -> bool:
 
 
 def find_next_record(stream: BinaryIO, at: int) -> int | None:
-    """Where the next record begins, from an offset on; ``None`` if none does.
+    """Where the next record at or after an offset begins; ``None`` if there is none.
 
-    An archive that begins with a packed member holds nothing else. In any other one, a record
-    that seems to begin may be what a member without its own beginning has stored.
+    An archive that begins with a compressed member has nothing else. In any other archive, an
+    apparent record may be stored content of a member whose beginning is damaged.
     """
     magic = detect_compression(stream, 0)
     if magic is not None:
@@ -160,12 +160,12 @@ def find_next_record(stream: BinaryIO, at: int) -> int | None:
     plain = _find_plain(stream, at)
     if plain is not None:
         stream.seek(plain)
-        whole, end = _check_plain_record(stream, plain, stream.read(_BUFFER_SIZE))
+        is_complete, end = _check_plain_record(stream, plain, stream.read(_BUFFER_SIZE))
         stream.seek(end)
-        if whole and stream.read(len(_VERSION)) in (_VERSION, b""):
+        if is_complete and stream.read(len(_VERSION)) in (_VERSION, b""):
             return plain
-    found = (_find_member(stream, at, GZIP), _find_member(stream, at, ZSTD))
-    members = [offset for offset in found if offset is not None]
+    offsets = (_find_member(stream, at, GZIP), _find_member(stream, at, ZSTD))
+    members = [offset for offset in offsets if offset is not None]
     return min(members) if members else plain
 
 
@@ -187,7 +187,7 @@ def _scan(
     lookahead: int,
     check: Callable[[bytes], bool],
 ) -> int | None:
-    """The first place where a pattern matches and a check holds of the `lookahead` bytes from there."""
+    """The first match of a pattern whose next `lookahead` bytes pass a check."""
     stream.seek(at)
     window = stream.read(_SCAN_CHUNK)
     while window:
@@ -205,14 +205,14 @@ def _scan(
 
 
 def _decompress_head(data: bytes, magic: bytes) -> bytes:
-    """The first bytes of what is packed in `data`, as far as they can be had."""
-    unpacker, failure = _make_decompressor(magic)
+    """The first decompressed bytes of `data`, as many as its damage allows."""
+    decompressor, error_type = _make_decompressor(magic)
     out = b""
     try:
         for at in range(0, len(data), 1 << 8):
-            out += unpacker.decompress(data[at : at + (1 << 8)])
-            if len(out) >= len(_VERSION) or unpacker.eof:
+            out += decompressor.decompress(data[at : at + (1 << 8)])
+            if len(out) >= len(_VERSION) or decompressor.eof:
                 break
-    except failure:
+    except error_type:
         pass
     return out

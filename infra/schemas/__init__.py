@@ -1,1 +1,1 @@
-"""Contracts between stages: signals, quality rules, languages, tables of pairs."""
+"""Contracts between stages: tables of documents, captures and annotations, quality rules, languages."""

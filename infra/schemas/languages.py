@@ -1,11 +1,11 @@
-"""The languages that annotation tells apart, as a recipe may name them."""
+"""The languages that annotation detects, as a recipe may name them."""
 
 from typing import Annotated
 
 from infra.config import json_enum, one_of
 
 # The labels of fastText's lid.176 (https://fasttext.cc/docs/en/language-identification.html): a
-# language outside this list would keep nothing.
+# filter for any other language would keep nothing.
 _LABELS = (
     "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb "
     "co cs cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he "

@@ -1,7 +1,7 @@
-"""The published quality rules as data: which signal each one judges, and where the limit lies.
+"""The published quality rules as data: the signal that each one tests, and its threshold.
 
-``annotate`` writes the signals, ``select`` applies the rules a recipe names. A rule's threshold can
-be changed without touching text again.
+``annotate`` writes the signals, ``select`` applies the rules that a recipe names. A rule's threshold
+can be changed without reading text again.
 """
 
 import operator
@@ -24,8 +24,8 @@ FINEWEB = (
     "Penedo et al. 2024, https://arxiv.org/abs/2406.17557; values of datatrove's FineWeb filter"
 )
 
-# Languages whose words, as tokens count them, are single characters or whole phrases, so that a
-# limit on the length of a word says nothing about them; Korean words average under three syllables.
+# Languages whose words, as tokens, are single characters or whole phrases, so that a threshold for
+# the length of words makes no sense; Korean words average under three syllables.
 NO_WORD_SPACES = ("bo", "ja", "km", "ko", "lo", "my", "th", "wuu", "yue", "zh")
 
 
@@ -34,11 +34,11 @@ class Rule:
     """A document passes when ``signal comparison threshold`` holds.
 
     Attributes:
-        name: the reason written when a document fails: ``<filter>_<rule>``.
-        signal: the column judged, one of `infra.schemas.signals.SIGNALS`.
+        name: the reason in the ledger when a document fails: ``<filter>_<rule>``.
+        signal: the column that is tested, one of `infra.schemas.signals.SIGNALS`.
         comparison: how signal (left) and threshold (right) relate in a document that passes.
-        threshold: the published limit.
-        citation: where the limit was published.
+        threshold: the published threshold.
+        citation: where the threshold was published.
         languages: codes of the only languages the rule applies to; ``None`` for all.
         exempt: codes of the languages the rule does not apply to.
     """
@@ -52,15 +52,15 @@ class Rule:
     exempt: tuple[str, ...] = ()
 
     def applies_to(self, language: str | None) -> bool:
-        """Whether the rule judges documents of a language (``None`` when it is unknown)."""
+        """Whether the rule applies to documents of a language (``None``: unknown)."""
         if self.languages is not None and language not in self.languages:
             return False
         return language not in self.exempt
 
     def passes(self, value: float, threshold: float | None = None) -> bool:
         """Whether a document with this value of the signal passes."""
-        limit = self.threshold if threshold is None else threshold
-        return bool(COMPARE[self.comparison](value, limit))
+        required = self.threshold if threshold is None else threshold
+        return bool(COMPARE[self.comparison](value, required))
 
 
 def _max_rule(filter_: str, name: str, signal: str, threshold: float, citation: str) -> Rule:
@@ -68,18 +68,18 @@ def _max_rule(filter_: str, name: str, signal: str, threshold: float, citation: 
 
 
 def _gopher_repetition() -> tuple[Rule, ...]:
-    at_most = [
+    thresholds = [
         ("dup_lines", "dup_line_fraction", 0.30),
         ("dup_paragraphs", "dup_paragraph_fraction", 0.30),
         ("dup_line_chars", "dup_line_char_fraction", 0.20),
         ("dup_paragraph_chars", "dup_paragraph_char_fraction", 0.20),
         *(
-            (f"top_{n}gram", f"top_{n}gram_char_fraction", limit)
-            for n, limit in ((2, 0.20), (3, 0.18), (4, 0.16))
+            (f"top_{n}gram", f"top_{n}gram_char_fraction", threshold)
+            for n, threshold in ((2, 0.20), (3, 0.18), (4, 0.16))
         ),
         *(
-            (f"dup_{n}gram", f"dup_{n}gram_char_fraction", limit)
-            for n, limit in (
+            (f"dup_{n}gram", f"dup_{n}gram_char_fraction", threshold)
+            for n, threshold in (
                 (5, 0.15),
                 (6, 0.14),
                 (7, 0.13),
@@ -90,8 +90,8 @@ def _gopher_repetition() -> tuple[Rule, ...]:
         ),
     ]
     return tuple(
-        _max_rule("gopher_repetition", name, signal, limit, GOPHER)
-        for name, signal, limit in at_most
+        _max_rule("gopher_repetition", name, signal, threshold, GOPHER)
+        for name, signal, threshold in thresholds
     )
 
 
@@ -117,7 +117,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
     {
         "gopher_repetition": _gopher_repetition(),
         "gopher_quality": _gopher_quality(),
-        # As FineWeb runs it: without asking for terminal punctuation at the end of every line.
+        # As FineWeb applies it: without requiring terminal punctuation at the end of every line.
         "c4": (
             Rule("c4_lorem_ipsum", "c4_lorem_ipsum", "==", False, C4),
             Rule("c4_curly_brace", "c4_curly_brace", "==", False, C4),
@@ -126,7 +126,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "fineweb": (
             Rule("fineweb_line_punct", "fineweb_line_punct_fraction", ">=", 0.12, FINEWEB),
             _max_rule("fineweb", "short_lines", "short_line_fraction", 0.67, FINEWEB),
-            # 0.01 is what FineWeb's code ran with; its text says 0.1.
+            # FineWeb's code uses 0.01; its paper says 0.1.
             _max_rule("fineweb", "dup_line_chars", "dup_line_char_fraction", 0.01, FINEWEB),
             _max_rule("fineweb", "newlines", "newline_word_ratio", 0.3, FINEWEB),
         ),
@@ -135,10 +135,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
 
 
 def check_rules(rules: Iterable[Rule]) -> None:
-    """Refuse rules that would judge nothing.
+    """Check that every rule tests a signal that exists.
 
     Raises:
-        ValueError: if a rule names a signal that no stage writes.
+        ValueError: if a rule names an unknown signal.
     """
     for rule in rules:
         if rule.signal not in SIGNALS:

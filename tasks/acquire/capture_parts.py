@@ -1,4 +1,4 @@
-"""Captures gathered into parts: a WARC file, an index table and the ledger's rows."""
+"""Captures collected into parts: a WARC file, the table of captures and the ledger's rows."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from infra.schemas.captures import CAPTURE_SCHEMA, WARC_SUFFIX
 from tasks.acquire.http_verdict import FetchVerdict, link_license
 
 STAGE_NAME = "acquire"
-# Captures in a part: enough to keep parts few, few enough to share a small site among workers.
+# Captures in a part: enough to keep parts few, few enough to spread a small site over the workers.
 MAX_CAPTURES = 250
 
 # Payload bytes in a part (uncompressed: what a compressor makes of them must not move a border).
 MAX_BYTES = 16_000_000
 
-# Ledger rows in a part: a crawl can leave far more addresses behind than it fetches.
+# Ledger rows in a part: a crawl can discover far more URLs than it fetches.
 MAX_VERDICTS = 20_000
 
 WARC_FORMAT = "WARC File Format 1.0"
@@ -55,7 +55,7 @@ class CapturePartWriter:
 
     @property
     def full(self) -> bool:
-        """Whether the part should be taken now."""
+        """Whether the part has reached its size."""
         return (
             len(self._rows) >= MAX_CAPTURES
             or self._payload_bytes >= MAX_BYTES
@@ -65,11 +65,11 @@ class CapturePartWriter:
     def add_capture(
         self, capture: warc.Capture, url: str, *, robots: Sequence[str], segment: str
     ) -> None:
-        """Add a capture that goes on.
+        """Add a capture that is kept.
 
         Args:
-            capture: the answer.
-            url: its canonical address.
+            capture: the HTTP response.
+            url: its canonical URL.
             robots: directives that its headers and meta tags address to this crawler.
             segment: the segment it belongs to.
         """
@@ -98,28 +98,28 @@ class CapturePartWriter:
         self._verdicts.append((identity, url, FetchVerdict()))
 
     def add_rejected(self, url: str | None, verdict: FetchVerdict, content: bytes = b"") -> None:
-        """Add an address (or a file: no address) that does not go on, with the bytes it gave."""
+        """Add a URL (``None`` for a file) that is dropped or failed, with the bytes that it returned."""
         self._verdicts.append((document_id(self._source, url or "", content), url, verdict))
 
     def flush(self) -> PartResult:
-        """The part collected so far; collecting begins anew."""
+        """Return the part collected so far, and start a new one."""
         if not self._records:
             self._add_record(self._warcinfo_record())
-        fates = [fate for _, _, fate in self._verdicts]
-        outcome = PartResult(
+        verdicts = [verdict for _, _, verdict in self._verdicts]
+        part = PartResult(
             pa.Table.from_pylist(self._rows, schema=CAPTURE_SCHEMA),
             ledger_table(
                 STAGE_NAME,
                 [identity for identity, _, _ in self._verdicts],
                 urls=[url for _, url, _ in self._verdicts],
-                reasons=[fate.reason for fate in fates],
-                failed=[fate.verdict == FAILED for fate in fates],
-                evidence=[fate.evidence for fate in fates],
+                reasons=[verdict.reason for verdict in verdicts],
+                failed=[verdict.verdict == FAILED for verdict in verdicts],
+                evidence=[verdict.evidence for verdict in verdicts],
             ),
             {WARC_SUFFIX: b"".join(self._records)},
         )
         self._reset()
-        return outcome
+        return part
 
     def _add_record(self, record: bytes) -> None:
         self._records.append(record)

@@ -1,4 +1,4 @@
-"""The recipe's `sources` section: one class per kind of source, told apart by `kind`."""
+"""The recipe's `sources` section: one class per kind of source, distinguished by `kind`."""
 
 import re
 from datetime import datetime
@@ -11,7 +11,7 @@ from tasks.acquire.web.scope import canonicalize_url
 
 RecrawlInterval = Literal["never", "hourly", "daily", "weekly", "monthly"]
 
-# Who asks, and where a site's owner can read about it.
+# The default User-Agent header.
 USER_AGENT = "gristmill/0.1"
 
 _USER_AGENT_PATTERN = (
@@ -43,7 +43,7 @@ class WebSource(ConfigModel):
     name: SourceName = Field(description="Name of the source; part of every document's id.")
     kind: Literal["web"]
     start_urls: tuple[str, ...] = Field(
-        min_length=1, description="Where the crawl begins: http or https URLs, depth 0."
+        min_length=1, description="URLs (http or https) at which the crawl starts, depth 0."
     )
     allow: tuple[Regex, ...] = Field(
         default=(),
@@ -58,10 +58,10 @@ class WebSource(ConfigModel):
     max_pages: int = Field(
         default=1000,
         ge=1,
-        description="Most URLs to request; the rest are drops with the reason max_pages.",
+        description="Number of URLs to request at most; the rest are dropped with the reason max_pages.",
     )
     max_depth: int | None = Field(
-        default=None, ge=0, description="Most links from a start URL; null: no limit."
+        default=None, ge=0, description="Number of links from a start URL at most; null: no limit."
     )
     delay: float = Field(
         default=1.0,
@@ -110,7 +110,7 @@ class WebSource(ConfigModel):
         description="A label of your own in place of the one that `recrawl` gives.",
     )
     license: str | None = Field(
-        default=None, description="Licence of pages that do not declare one themselves."
+        default=None, description="License of pages that do not declare one themselves."
     )
 
     @field_validator("start_urls")
@@ -122,17 +122,17 @@ class WebSource(ConfigModel):
         return urls
 
     def crawl_key(self, now: datetime) -> dict[str, object]:
-        """What decides which pages a crawl brings in, as JSON values: its share of a fingerprint.
+        """What decides which pages a crawl brings in, as JSON values: its part of the fingerprint.
 
-        How fast and how patiently it asks, and what licence is assumed, are left out: changing
-        them does not fetch a site again.
+        The request rate, timeouts, retries and the assumed license are left out: changing them does
+        not fetch a site again.
         """
         how = {"delay", "concurrency", "timeout", "retries", "license", "recrawl", "snapshot"}
         chosen = {key: value for key, value in self.to_json().items() if key not in how}
         return {**chosen, "snapshot": self.snapshot_label(now)}
 
     def snapshot_label(self, now: datetime) -> str:
-        """The snapshot's label at `now`: which crawl of the site a run at that time wants.
+        """The label of the snapshot that a run at `now` uses.
 
         Two runs with equal labels share one crawl. The label is part of the acquire fingerprint.
 
@@ -169,7 +169,7 @@ class WarcSource(ConfigModel):
         ),
     )
     license: str | None = Field(
-        default=None, description="Licence of pages that do not declare one themselves."
+        default=None, description="License of pages that do not declare one themselves."
     )
     max_page_bytes: int = Field(
         default=10_000_000, ge=1, description="A longer payload fails as too_large."
@@ -182,7 +182,7 @@ class WarcSource(ConfigModel):
 
 
 class BooksSource(ConfigModel):
-    """EPUB and plain-text books: one document per book, its chapters known."""
+    """EPUB and plain-text books: one document per book, with its chapters."""
 
     name: SourceName = Field(description="Name of the source; part of every document's id.")
     kind: Literal["books"]
@@ -196,7 +196,7 @@ class BooksSource(ConfigModel):
         ),
     )
     license: str | None = Field(
-        default=None, description="Licence of the books; null: what a book says of its rights."
+        default=None, description="License of the books; null: the rights that a book states."
     )
     unwrap_lines: bool = Field(
         default=True,
@@ -220,17 +220,17 @@ class DocumentsSource(ConfigModel):
     paths: tuple[str, ...] = Field(
         min_length=1, description="Paths, globs or URLs of .jsonl[.gz|.zst] and .parquet files."
     )
-    text_column: str = Field(default="text", description="Column that holds the text.")
-    url_column: str | None = Field(default=None, description="Column that holds the URL.")
-    title_column: str | None = Field(default=None, description="Column that holds the title.")
+    text_column: str = Field(default="text", description="Column of the text.")
+    url_column: str | None = Field(default=None, description="Column of the URL.")
+    title_column: str | None = Field(default=None, description="Column of the title.")
     date_column: str | None = Field(
-        default=None, description="Column that holds the document's own date (ISO 8601)."
+        default=None, description="Column of the document's own date (ISO 8601)."
     )
     license_column: str | None = Field(
-        default=None, description="Column that holds the licence; `license` where it is null."
+        default=None, description="Column of the license; `license` where it is null."
     )
     language_column: str | None = Field(
-        default=None, description="Column that holds a language tag, kept as language_hint."
+        default=None, description="Column of a language tag, kept as language_hint."
     )
     snapshot: Snapshot = Field(
         default=None,
@@ -238,7 +238,7 @@ class DocumentsSource(ConfigModel):
             "A label of your own. The files are read again, whatever was read before, when it changes."
         ),
     )
-    license: str | None = Field(default=None, description="Licence of rows without one.")
+    license: str | None = Field(default=None, description="License of rows without one.")
     max_row_bytes: int = Field(
         default=64 << 20,
         ge=1,

@@ -1,4 +1,4 @@
-"""Compressed files as streams of bounded memory that say how they ended."""
+"""Decompression of streams in bounded memory, with truncation and damage reported."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -8,20 +8,20 @@ import zstandard
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
-# Compressed bytes unpacked at once. The worst ratios are 1,032 (deflate) and 32,768 (zstd), so what
+# Compressed bytes that are unpacked at once. The worst ratios are 1,032 (deflate) and 32,768 (zstd), so what
 # a slice unpacks to stays below 128 MB whatever the file was made to do.
 _SLICE_BYTES = {GZIP: 1 << 16, ZSTD: 1 << 12}
 
-# Of a zstd frame, in bytes: ``zstd --long=31``, as some published dumps are packed.
+# The largest window of a zstd frame, in bytes: ``zstd --long=31``, as some published dumps are packed.
 _MAX_ZSTD_WINDOW = 1 << 31
 
 
 class CorruptStreamError(Exception):
-    """A stream that ends before its end, or breaks.
+    """A stream that is truncated or damaged.
 
     Attributes:
         reason: ``truncated_file`` or ``corrupt_file``.
-        rest: what came after the last line break before the damage.
+        rest: the bytes between the last line break and the damage.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -39,7 +39,7 @@ class _Decompressor(Protocol):
 
 
 def detect_compression(head: bytes) -> bytes | None:
-    """Which compression a file's first bytes show: ``GZIP``, ``ZSTD`` or ``None``."""
+    """The compression that a file's first bytes show: ``GZIP``, ``ZSTD`` or ``None``."""
     return next((magic for magic in (GZIP, ZSTD) if head.startswith(magic)), None)
 
 
@@ -47,7 +47,7 @@ def decompress(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
     """Unpack a stream of one or more members (gzip) or frames (zstd).
 
     Raises:
-        CorruptStreamError: after everything before the damage was yielded.
+        CorruptStreamError: after everything before the damage has been yielded.
     """
     make: Callable[[], _Decompressor]
     if magic == GZIP:

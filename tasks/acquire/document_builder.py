@@ -1,4 +1,4 @@
-"""Documents and their verdicts, gathered row by row and handed over as Arrow tables."""
+"""Documents and their verdicts, collected row by row into Arrow tables."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Chapter = tuple[str, int]
 
 
 class DocumentBuilder:
-    """Gather rows of one source and segment until `flush` makes an outcome of them.
+    """Collect rows of one source and segment until `flush` makes a part of them.
 
     Attributes:
         text_bytes: UTF-8 bytes of the kept texts so far.
@@ -42,7 +42,7 @@ class DocumentBuilder:
         self._evidence: list[Mapping[str, Any] | None] = []
 
     def __len__(self) -> int:
-        """How many documents have come in, of any verdict."""
+        """The number of documents added since the last flush, of any verdict."""
         return len(self._ids)
 
     def add(
@@ -58,7 +58,7 @@ class DocumentBuilder:
         chapters: Sequence[Chapter] | None = None,
         evidence: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add a document that goes on; `text` is valid UTF-8."""
+        """Add a document that is kept; `text` is valid UTF-8."""
         self._texts.append(text)
         self.text_bytes += len(text)
         self._kept_fields.append((url, date, title, language, license_, chapters))
@@ -67,13 +67,13 @@ class DocumentBuilder:
     def add_dropped(
         self, doc_id: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
     ) -> None:
-        """Add a document that a rule turned away."""
+        """Add a document that a rule drops."""
         self._add_verdict(doc_id, url, reason, evidence)
 
     def add_failed(
         self, doc_id: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
     ) -> None:
-        """Add a document that is broken."""
+        """Add a document that cannot be read."""
         self._add_verdict(doc_id, url, reason, evidence, failed=True)
 
     def _add_verdict(
@@ -92,8 +92,8 @@ class DocumentBuilder:
         self._evidence.append(evidence)
 
     def flush(self) -> PartResult:
-        """What was gathered since the last call: kept documents, and a verdict for each row."""
-        outcome = PartResult(
+        """Return the kept documents, and a verdict for each row, since the last flush."""
+        part = PartResult(
             rows=self._build_table(),
             verdicts=ledger.ledger_table(
                 STAGE_NAME,
@@ -105,12 +105,14 @@ class DocumentBuilder:
             ),
         )
         self._reset()
-        return outcome
+        return part
 
     def _build_table(self) -> pa.Table:
         n = len(self._texts)
         ids = [
-            identity for identity, why in zip(self._ids, self._reasons, strict=True) if why is None
+            identity
+            for identity, reason in zip(self._ids, self._reasons, strict=True)
+            if reason is None
         ]
         url, when, title, language, license_, chapters = (
             zip(*self._kept_fields, strict=True) if n else [()] * 6
@@ -134,7 +136,7 @@ class DocumentBuilder:
 
 
 def text_array(texts: Sequence[bytes]) -> pa.Array:
-    """A large_string column of n UTF-8 texts, without going through Python strings."""
+    """A large_string column of n UTF-8 texts, without Python strings."""
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(text) for text in texts], out=offsets[1:])
     return pa.Array.from_buffers(
@@ -158,10 +160,10 @@ def iso_date(value: object) -> str | None:
         return value.isoformat()
     if not isinstance(value, str):
         return None
-    found = _ISO_DATE.fullmatch(value.strip())
-    if not found:
+    match = _ISO_DATE.fullmatch(value.strip())
+    if match is None:
         return None
-    year, month, day, time = found.groups()
+    year, month, day, time = match.groups()
     try:
         date(int(year), int(month or 1), int(day or 1))
     except ValueError:

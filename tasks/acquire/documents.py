@@ -1,11 +1,11 @@
 """Documents: one per row of JSONL (plain, gzip, zstd) or Parquet files.
 
-Rows that come in are lines that are not blank, or rows of the table. Verdicts: ``bad_utf8``,
+The input rows are lines that are not blank, or rows of the table. Verdicts: ``bad_utf8``,
 ``bad_json``, ``bad_row`` (JSON, but no object), ``missing_text`` (absent, null or not a string)
 and ``too_large`` are failures of a row; ``empty_text`` drops one without text;
 ``unreadable_file``, ``empty_file`` (no row at all), ``truncated_file`` and ``corrupt_file`` are
 failures of a file, counted once, after the rows before the damage; ``unreadable_rows`` are rows
-that a Parquet file's footer counts and its body does not yield.
+that a Parquet file's footer counts but its body does not contain.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ LIBRARIES = ("orjson", "pyarrow")
 # Plain JSONL is cut into units of this size, Parquet into row groups of this much text.
 UNIT_BYTES = 64 << 20
 
-# A part ends when it holds this much text or this many rows.
+# A part ends when it has this many bytes of text or this many rows.
 MAX_PART_BYTES, MAX_PART_ROWS = 64 << 20, 50_000
 
 # Characters of a broken row that are quoted as evidence.
@@ -38,7 +38,7 @@ _UNSUPPORTED_MAGIC = {
 
 
 def fingerprint_config(source: DocumentsSource) -> dict[str, Any]:
-    """What of the source's settings decides the output, as plain JSON: not the paths."""
+    """The settings that decide the output, as JSON values; the paths do not."""
     return source.model_dump(mode="json", exclude={"name", "kind", "paths", "snapshot"})
 
 
@@ -50,13 +50,13 @@ def list_units(source: DocumentsSource) -> list[WorkUnit]:
     Raises:
         UserError: if a pattern matches nothing or a file cannot be read.
     """
-    found: list[WorkUnit] = []
+    units: list[WorkUnit] = []
     for file in list_files(source.paths, make_splitter=_make_splitter):
         for groups in _plan_row_groups(file, source):
             cut = [groups.start, groups.stop] if groups else [file.start, file.end]
             key = json_sha256({"file": file.digest, "name": file.name, "cut": cut})
-            found.append(WorkUnit(key, (file, groups, source)))
-    return found
+            units.append(WorkUnit(key, (file, groups, source)))
+    return units
 
 
 def _make_splitter(name: str, head: bytes) -> RangeSplitter | None:
@@ -78,7 +78,7 @@ def _plan_row_groups(file: InputFile, source: DocumentsSource) -> list[range | N
         try:
             opened = parquet.open_parquet(stream, source.text_column)
         except parquet.ParquetReadError:
-            return [None]  # the worker says so, as a counted failure
+            return [None]  # the worker counts it as a failure
         return list(
             parquet.plan_row_groups(opened, source.text_column, UNIT_BYTES, MAX_PART_ROWS)
         ) or [None]
@@ -95,7 +95,7 @@ def read_documents(
         source: names the columns.
 
     Yields:
-        At least one outcome; a further one for every `MAX_PART_BYTES` or `MAX_PART_ROWS`.
+        At least one part; a further one for every `MAX_PART_BYTES` or `MAX_PART_ROWS`.
 
     Raises:
         UserError: if the file has changed since the unit was made.
@@ -135,7 +135,7 @@ class _DocumentReader:
         self._num_rows = 0
 
     def fail_file(self, reason: str, error: str, **more: Any) -> None:
-        """Count one failure of the file as such."""
+        """Count one failure of the file itself."""
         identity = document_id(self._source.name, "", f"{self._file.digest}:{reason}".encode())
         self.builder.add_failed(identity, reason, {"file": self._file.name, "error": error, **more})
 
@@ -156,13 +156,13 @@ class _DocumentReader:
                     if self._is_full():
                         yield self.builder.flush()
         except decompress.CorruptStreamError as damage:
-            whole = self._add_cut_line(damage.rest, number + 1)
-            self.fail_file(damage.reason, str(damage), line=number + 1 + whole)
+            is_complete = self._add_cut_line(damage.rest, number + 1)
+            self.fail_file(damage.reason, str(damage), line=number + 1 + is_complete)
         if self._file.is_whole and not self._num_rows and not len(self.builder):
             self.fail_file("empty_file", "no row")
 
     def _add_cut_line(self, line: bytes, number: int) -> bool:
-        """Take the line that damage cut off, if it happens to be whole."""
+        """Add the line that damage cut off, if it happens to be complete."""
         try:
             jsonl.parse_line(line)
         except jsonl.InvalidRowError:
@@ -262,7 +262,7 @@ class _DocumentReader:
         )
 
     def read_parquet(self, row_groups: range | None) -> Iterator[PartResult]:
-        """Read row groups of a Parquet file, or say what is wrong with it."""
+        """Read row groups of a Parquet file; one that cannot be read is counted as failed."""
         with open_url(self._file.url, self._file.options) as stream:
             try:
                 opened = parquet.open_parquet(stream, self._source.text_column)
@@ -319,7 +319,7 @@ class _DocumentReader:
 
 
 def _is_blank(text: bytes) -> bool:
-    """Whether UTF-8 holds nothing but Unicode white space."""
+    """Whether UTF-8 text is nothing but Unicode white space."""
     if not len(text):
         return True
     if 0x20 < text[0] < 0x80:  # almost every text: it begins with a visible ASCII character
@@ -328,7 +328,7 @@ def _is_blank(text: bytes) -> bool:
 
 
 def _valid_string(value: object) -> str | None:
-    """A value if it is text that UTF-8 can hold."""
+    """The value if it is text that UTF-8 can encode, else ``None``."""
     if not isinstance(value, str) or not value:
         return None
     if value.isascii():

@@ -1,4 +1,4 @@
-"""What becomes of one HTTP answer: a capture, or a reason why not."""
+"""The verdict on one HTTP response: a capture, or the reason why it is not one."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 TEXT_TYPES = frozenset({"text/plain"})
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _LOOKS_LIKE_HTML = re.compile(rb"<!doctype\s+html|<html|<head|<body", re.I)
-_SNIFF_BYTES = 1024  # bytes looked at where a server sends no Content-Type
+_SNIFF_BYTES = 1024  # bytes searched where a server sends no Content-Type
 _LICENSE_LINK = re.compile(r"<([^<>]+)>\s*;[^,]*\brel\s*=\s*\"?[^\";,]*\blicense\b", re.I)
 
 
@@ -26,17 +26,17 @@ class FetchVerdict:
 
     @property
     def kept(self) -> bool:
-        """Whether it goes on."""
+        """Whether the verdict is kept."""
         return self.verdict == KEPT
 
 
 def dropped_verdict(reason: str, **evidence: Any) -> FetchVerdict:
-    """A rule said no."""
+    """The verdict of a rule that drops a page."""
     return FetchVerdict(DROPPED, reason, evidence or None)
 
 
 def failed_verdict(reason: str, **evidence: Any) -> FetchVerdict:
-    """Something went wrong."""
+    """The verdict on a page that could not be fetched or read."""
     return FetchVerdict(FAILED, reason, evidence or None)
 
 
@@ -46,7 +46,7 @@ def media_type(content_type: str | None) -> str:
 
 
 def is_supported_type(content_type: str | None) -> bool:
-    """Whether an answer of this Content-Type can be a capture; one without can."""
+    """Whether a response of this Content-Type, or of none, can be a capture."""
     kind = media_type(content_type)
     return not kind or kind in HTML_TYPES or kind in TEXT_TYPES
 
@@ -60,11 +60,11 @@ def is_html(capture: Capture) -> bool:
 
 
 def classify_response(capture: Capture, max_bytes: int) -> FetchVerdict:
-    """The verdict on an answer as such; redirects and robots directives are the caller's.
+    """Judge a response by itself; the caller handles redirects and robots directives.
 
     Args:
-        capture: the answer.
-        max_bytes: longest payload that is kept.
+        capture: the response.
+        max_bytes: a longer payload fails.
     """
     if capture.kind == "revisit":
         return dropped_verdict("revisit")
@@ -84,9 +84,9 @@ def classify_response(capture: Capture, max_bytes: int) -> FetchVerdict:
 
 
 def link_license(capture: Capture) -> str | None:
-    """The licence that a ``Link: <...>; rel="license"`` header names."""
+    """The license that a ``Link: <...>; rel="license"`` header names."""
     for value in capture.get_all_headers("Link"):
-        found = _LICENSE_LINK.search(value)
-        if found:
-            return found.group(1).strip()
+        match = _LICENSE_LINK.search(value)
+        if match:
+            return match.group(1).strip()
     return None

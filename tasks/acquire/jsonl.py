@@ -1,4 +1,4 @@
-"""Lines of JSON: cut from a stream, parsed fast, and told what is wrong with those that are not."""
+"""JSON lines: split from a stream and parsed; invalid lines have a reason and a message."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class OversizeLine:
-    """A line over the limit, which is never held in memory.
+    """A line over the limit, which is never in memory as a whole.
 
     Attributes:
         digest: SHA-256 of it.
@@ -31,7 +31,7 @@ Line = bytes | OversizeLine
 
 
 class InvalidRowError(Exception):
-    """A line that is no JSON object.
+    """A line that is not a JSON object.
 
     Attributes:
         reason: ``bad_utf8``, ``bad_json`` or ``bad_row``.
@@ -43,14 +43,14 @@ class InvalidRowError(Exception):
 
 
 def split_lines(chunks: Iterator[bytes], max_line_bytes: int) -> Iterator[list[Line]]:
-    """Cut a stream at line feeds, a list of lines at a time; at most `max_line_bytes` bytes are held back.
+    """Split a stream at line feeds, a list of lines at a time, with bounded memory.
 
     Args:
         chunks: the stream.
-        max_line_bytes: bytes; a longer line comes as a ``OversizeLine``.
+        max_line_bytes: a longer line is yielded as an ``OversizeLine``.
 
     Raises:
-        CorruptStreamError: as the stream does; `rest` then holds the line it broke off in.
+        CorruptStreamError: as the stream does; its `rest` is the line in which the stream ends.
     """
     line = _LineBuffer(max_line_bytes)
     try:
@@ -77,7 +77,7 @@ def split_lines(chunks: Iterator[bytes], max_line_bytes: int) -> Iterator[list[L
 
 
 class _LineBuffer:
-    """The beginning of a line whose end has not come yet."""
+    """The beginning of a line whose end has not been read."""
 
     def __init__(self, max_line_bytes: int) -> None:
         self._max_line_bytes = max_line_bytes
@@ -115,11 +115,11 @@ def _sha256_hex(data: bytes) -> str:
 def parse_line(line: bytes) -> dict[str, Any]:
     """A line as an object.
 
-    orjson reads it; what orjson refuses, Python's own parser may still take: it allows NaN, which
-    Python's writers emit, and lone surrogates, which may stand in a column that nobody wants.
+    orjson parses it. Python's own parser accepts more: it allows NaN, which
+    Python's writers emit, and lone surrogates, which may be in a column that is not used.
 
     Raises:
-        BadRow: if it is not UTF-8, not JSON, or JSON of another kind.
+        InvalidRowError: if it is not UTF-8, not JSON, or JSON of another kind.
     """
     try:
         value = orjson.loads(line)
@@ -157,10 +157,10 @@ def _parse_with_stdlib(line: bytes, orjson_error: orjson.JSONDecodeError) -> obj
 
 
 class LineRangeSplitter:
-    """Watches a file go by and cuts it at line breaks into ranges of about equal size.
+    """Split a file at line breaks into ranges of about equal size while its bytes are read.
 
     Args:
-        size: bytes of a range at least, but for the last.
+        min_bytes: the size of every range except the last is at least this.
     """
 
     def __init__(self, min_bytes: int) -> None:
@@ -172,7 +172,7 @@ class LineRangeSplitter:
         self._ranges: list[tuple[int, int, int, str]] = []
 
     def update(self, chunk: bytes) -> None:
-        """Take the next block."""
+        """Process the next block of the file."""
         done = 0
         while True:
             due = self._start + self._min_bytes - self._offset

@@ -1,4 +1,4 @@
-"""Parquet files as batches of rows, with what cannot be read told row by row."""
+"""Parquet files as batches of rows; rows that cannot be read are reported one by one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 from infra.formats.arrow_text import utf8_buffers
 
 MAGIC = b"PAR1"
-# Text read at once, about: row groups may hold gigabytes.
+# About this much text is read at once: a row group may have gigabytes.
 BATCH_BYTES = 1 << 23
 
 
 class ParquetReadError(Exception):
-    """A file that is no Parquet file, or has no such text: what is wrong with it."""
+    """A file that is not Parquet, or does not have the text column."""
 
 
 @dataclass(frozen=True)
 class RowBatch:
-    """Some rows in a row.
+    """Some consecutive rows.
 
     Attributes:
         first_row: number of the first row in the file, from 0.
@@ -37,10 +37,10 @@ class RowBatch:
 
 
 def open_parquet(stream: BinaryIO, text_column: str) -> pq.ParquetFile:
-    """Open a file and see that it has the text.
+    """Open a file and check that it has the text column.
 
     Raises:
-        Unreadable: if not.
+        ParquetReadError: if it cannot be read or has no text in the column.
     """
     try:
         file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
@@ -72,17 +72,17 @@ def plan_row_groups(
     file: pq.ParquetFile, text_column: str, max_bytes: int, max_rows: int
 ) -> list[range]:
     """Ranges of consecutive row groups, each up to about this much text or this many rows."""
-    found: list[range] = []
-    start, held, rows = 0, 0, 0
+    ranges: list[range] = []
+    start, total, rows = 0, 0, 0
     for group in range(file.num_row_groups):
         size, count = _column_bytes(file, group, text_column), _num_rows(file, group)
-        if group > start and (held + size > max_bytes or rows + count > max_rows):
-            found.append(range(start, group))
-            start, held, rows = group, 0, 0
-        held, rows = held + size, rows + count
+        if group > start and (total + size > max_bytes or rows + count > max_rows):
+            ranges.append(range(start, group))
+            start, total, rows = group, 0, 0
+        total, rows = total + size, rows + count
     if file.num_row_groups > start:
-        found.append(range(start, file.num_row_groups))
-    return found
+        ranges.append(range(start, file.num_row_groups))
+    return ranges
 
 
 def _num_rows(file: pq.ParquetFile, group: int) -> int:
@@ -98,13 +98,13 @@ def _column_bytes(file: pq.ParquetFile, group: int, column: str) -> int:
 def read_row_groups(
     file: pq.ParquetFile, row_groups: range, text_column: str, extra_columns: Sequence[str]
 ) -> Iterator[RowBatch]:
-    """Read row groups, a batch at a time. Rows that cannot be read come as a batch with an error.
+    """Read row groups, a batch at a time. Rows that cannot be read are a batch with an error.
 
     Args:
         file: as opened by `open_parquet`.
         row_groups: which row groups.
         text_column: column of the text.
-        extra_columns: further columns to read; those that the file lacks are left out.
+        extra_columns: further columns to read; those that the file does not have are left out.
     """
     names = [name for name in extra_columns if name in file.schema_arrow.names]
     first = sum(_num_rows(file, group) for group in range(row_groups.start))
@@ -129,7 +129,7 @@ def read_row_groups(
 
 
 def _text_values(column: pa.Array) -> list[bytes | None]:
-    """A text column's values, UTF-8 or what passes for it."""
+    """The values of a text column as bytes, which may not be valid UTF-8."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
@@ -150,7 +150,11 @@ def _text_values(column: pa.Array) -> list[bytes | None]:
 def _column_values(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
-    except (UnicodeDecodeError, ValueError, OverflowError):  # one broken value costs no other
+    except (
+        UnicodeDecodeError,
+        ValueError,
+        OverflowError,
+    ):  # one broken value must not cost the others
         return [_scalar_value(item) for item in column]
 
 

@@ -1,4 +1,4 @@
-"""Pages from WARC files that exist already, such as a slice of Common Crawl."""
+"""Pages from existing WARC files, such as a slice of Common Crawl."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ LIBRARIES = ("fastwarc", "lxml")
 
 
 def fingerprint_config(source: WarcSource) -> dict[str, Any]:
-    """What of the source's settings decides the output: not the paths, not the licence."""
+    """The settings that decide the output, as JSON values; paths and license do not."""
     return {
         "max_page_bytes": source.max_page_bytes,
         "robots_token": product_token(source.user_agent),
@@ -47,33 +47,33 @@ def list_units(source: WarcSource) -> list[WorkUnit]:
 
 
 def read_warc(source: WarcSource, file: InputFile) -> Iterator[PartResult]:
-    """The parts of one file: every record that stands for a page has a verdict.
+    """The parts of one file: every record that represents a page has a verdict.
 
-    Requests, metadata and warcinfo records stand for none. Every stretch of a file that is damaged
-    is one failure that says where it is; what lies before and behind it goes through.
+    Requests, metadata and warcinfo records represent none. Every damaged range of a file is one
+    failure with its position; records before and after it are read.
 
     Args:
         source: the source's section of the recipe.
-        file: where it is, and the digest of its bytes.
+        file: its location and the digest of its bytes.
     """
-    collected = CapturePartWriter(source.name)
+    writer = CapturePartWriter(source.name)
     segment = file.segment(source.name)
     empty = True
     with open_url(file.url, file.options) as stream:
-        for offset, found in archive.iter_captures_skipping_damage(
+        for offset, item in archive.iter_captures_skipping_damage(
             stream, max_payload=source.max_page_bytes
         ):
-            if isinstance(found, archive.DamagedRange):
-                collected.add_rejected(
-                    None, _damage_verdict(file, found), f"{file.digest} {offset}".encode()
+            if isinstance(item, archive.DamagedRange):
+                writer.add_rejected(
+                    None, _damage_verdict(file, item), f"{file.digest} {offset}".encode()
                 )
-            elif found.kind != "metadata":
-                _add_capture(collected, source, found, segment)
-            if collected.full:
-                yield collected.flush()
+            elif item.kind != "metadata":
+                _add_capture(writer, source, item, segment)
+            if writer.full:
+                yield writer.flush()
                 empty = False
-    if empty or len(collected):
-        yield collected.flush()
+    if empty or len(writer):
+        yield writer.flush()
 
 
 def _damage_verdict(file: InputFile, damage: archive.DamagedRange) -> FetchVerdict:
@@ -87,11 +87,11 @@ def _add_capture(
     writer: CapturePartWriter, source: WarcSource, capture: archive.Capture, segment: str
 ) -> None:
     url = canonicalize_url(capture.url) or capture.url
-    fate, robots = _classify(capture, source, url)
-    if fate.kept:
+    verdict, robots = _classify(capture, source, url)
+    if verdict.kept:
         writer.add_capture(capture, url, robots=robots, segment=segment)
     else:
-        writer.add_rejected(url, fate, capture.payload)
+        writer.add_rejected(url, verdict, capture.payload)
 
 
 def _classify(
@@ -100,14 +100,16 @@ def _classify(
     location = capture.get_header("Location")
     if capture.kind == "response" and capture.status in REDIRECT_STATUSES and location:
         return dropped_verdict("redirect", target=canonicalize_url(location, url)), ()
-    fate = classify_response(capture, source.max_page_bytes)
-    if not fate.kept:
-        return fate, ()
+    verdict = classify_response(capture, source.max_page_bytes)
+    if not verdict.kept:
+        return verdict, ()
     name = product_token(source.user_agent)
-    found = page.parse_directives(capture.get_all_headers("X-Robots-Tag"), name)
+    directives = page.parse_directives(capture.get_all_headers("X-Robots-Tag"), name)
     if is_html(capture):
         content_type = capture.get_header("Content-Type")
-        found = page.parse_page(capture.payload, url, content_type, name, found).directives
-    if page.forbids_index(found):
-        fate = dropped_verdict("noindex", robots=", ".join(found))
-    return fate, found
+        directives = page.parse_page(
+            capture.payload, url, content_type, name, directives
+        ).directives
+    if page.forbids_index(directives):
+        verdict = dropped_verdict("noindex", robots=", ".join(directives))
+    return verdict, directives

@@ -11,7 +11,7 @@ from tasks.annotate.signals.families import compute_signals
 
 
 def annotate_table(documents: pa.Table, config: AnnotateConfig) -> pa.Table:
-    """Columns beside the documents.
+    """Compute the annotations of documents.
 
     Args:
         documents: n rows with ``id``, ``text``, ``title`` and ``chapters``; a null counts as empty.

@@ -6,15 +6,15 @@ from infra.config import ConfigModel
 
 
 class AnnotateConfig(ConfigModel):
-    """What is written beside the documents.
+    """How documents are annotated.
 
-    The signals have no settings: the limits they are held to are those of ``select``, so that a
-    change of a limit costs no new look at the text.
+    The signals have no settings: their thresholds belong to ``select``, so that a threshold can be
+    changed without reading the text again.
     """
 
     lid_max_chars: int = Field(
         10_000,
         ge=100,
-        description="characters at the beginning of a text by which its language is told; a whole "
-        "book tells no more than its first pages, and costs a hundred times as much",
+        description="characters at the beginning of a text from which its language is detected; a "
+        "whole book gives no better result than its first pages and costs a hundred times as much",
     )

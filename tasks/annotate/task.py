@@ -1,4 +1,4 @@
-"""The stage: every part of a source annotated on its own, nothing dropped."""
+"""The stage ``annotate``: every part of a source by itself; no document is dropped."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,13 +28,13 @@ INPUT_COLUMNS = ("id", "url", "text", "title", "chapters")
 
 
 def spec(ctx: Context, *, config: AnnotateConfig, documents: Dataset) -> DatasetSpec:  # noqa: ARG001
-    """What would be made of a source's documents."""
-    made_by = {
+    """The inputs and the configuration of a source's annotations."""
+    provenance = {
         "model": LID_SHA256,
         "unicode": UNICODE_VERSION,
         "columns": {field.name: str(field.type) for field in ANNOTATION_SCHEMA},
     }
-    return DatasetSpec(STAGE, documents.source, {**config.to_json(), **made_by}, (documents,))
+    return DatasetSpec(STAGE, documents.source, {**config.to_json(), **provenance}, (documents,))
 
 
 def build(
@@ -43,12 +43,12 @@ def build(
     """Annotate the documents.
 
     Returns:
-        A data set whose parts carry the documents' part names and are row-aligned with them; a
-        document that broke a function is ``failed`` in the ledger and has no row.
+        A data set whose parts have the documents' part names and are row-aligned with them; a
+        document for which an annotator raised an error is ``failed`` in the ledger and has no row.
     """
-    # What the stage before made in one go (parts 00007, 00007-001, ...) stays together, so that
-    # every part gets its old name.
-    together = [
+    # Parts that came from one unit (00007, 00007-001, ...) are one unit here, too, so that every
+    # part gets the same name.
+    groups = [
         tuple(parts)
         for _, parts in groupby(documents.parts, lambda part: part.name.partition("-")[0])
     ]
@@ -58,14 +58,14 @@ def build(
             (parts, config),
             sum(part.num_rows for part in parts),
         )
-        for parts in together
+        for parts in groups
     ]
     return build_dataset(ctx, spec, units, annotate_parts)
 
 
 def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator[PartResult]:
     """Annotate the parts of one unit, on a worker."""
-    lid_model_path()  # that the model cannot be had is no document's fault
+    lid_model_path()  # a missing model must fail the run, not the documents
     for part in parts:
         yield apply_isolating_rows(
             STAGE.name, part.table(INPUT_COLUMNS), partial(_annotate_rows, config)
@@ -73,5 +73,7 @@ def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator
 
 
 def _annotate_rows(config: AnnotateConfig, documents: pa.Table) -> PartResult:
-    said = ledger_table(STAGE.name, documents["id"].to_pylist(), urls=documents["url"].to_pylist())
-    return PartResult(annotate_table(documents, config), said)
+    verdicts = ledger_table(
+        STAGE.name, documents["id"].to_pylist(), urls=documents["url"].to_pylist()
+    )
+    return PartResult(annotate_table(documents, config), verdicts)

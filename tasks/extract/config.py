@@ -8,7 +8,7 @@ from infra.config import ConfigModel
 
 
 class ExtractConfig(ConfigModel):
-    """How the text is found in a page."""
+    """How the text of a page is extracted."""
 
     engine: Literal["trafilatura", "resiliparse"] = Field(
         default="trafilatura",

@@ -1,4 +1,4 @@
-"""What a page says of itself: title, date, language, licence. Never the clock, never a guess."""
+"""The metadata that a page states: title, date, language, license. Nothing is guessed."""
 
 import json
 import re
@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import urljoin
 
 _MAX_TITLE_CHARS = 500
-# Years a page's date can lie in: the Web's own, and a bound that does not move with the clock.
+# The years in which a page can be dated: since the Web began, with a bound that is no clock.
 _YEARS = range(1990, 2101)
 
-# By property, name or itemprop, in order of trust: first published, then whatever date there is,
-# then last changed.
+# By property, name or itemprop, in order of trust: published, then any date, then last
+# modified.
 _DATE_TAGS = (
     "article:published_time",
     "og:published_time",
@@ -54,7 +54,7 @@ _CREATIVE_COMMONS = re.compile(
 
 @dataclass(frozen=True)
 class Metadata:
-    """What could be read; ``None`` where the page does not say."""
+    """The metadata of a page; ``None`` where the page does not state it."""
 
     title: str | None = None
     date: str | None = None
@@ -67,7 +67,7 @@ def read_metadata(root: Any, url: str) -> Metadata:
 
     Args:
         root: the page as an lxml element.
-        url: its address, that relative licence links are resolved with.
+        url: its URL, against which relative license links are resolved.
     """
     meta = _meta_tags(root)
     data = list(_iter_json_ld(root))
@@ -117,24 +117,24 @@ def _clean_title(text: str | None) -> str | None:
 
 
 def _find_title(root: Any, meta: dict[str, str]) -> str | None:
-    found = _clean_title(meta.get("og:title"))
+    title = _clean_title(meta.get("og:title"))
     for tag in ("title", "h1"):
         for element in root.iter(tag):
-            found = found or _clean_title("".join(element.itertext()))
-    return found
+            title = title or _clean_title("".join(element.itertext()))
+    return title
 
 
 def parse_date(text: object) -> str | None:
-    """The day (or month) that a date says, as ISO 8601; ``None`` if that cannot be told.
+    """Parse a date to a day or month in ISO 8601; ``None`` if it cannot be parsed.
 
     Understood are ISO 8601 with or without a time, ``YYYY/MM/DD`` and the dates of HTTP and mail
     (RFC 5322). Dates such as 03/04/2021 mean different days in different countries: ``None``.
     """
     if not isinstance(text, str) or len(text) > 64:
         return None
-    found = _ISO_DATE.match(text) or _SLASHED_DATE.match(text)
-    if found:
-        year, month, day = (int(part) if part else None for part in found.groups())
+    match = _ISO_DATE.match(text) or _SLASHED_DATE.match(text)
+    if match:
+        year, month, day = (int(part) if part else None for part in match.groups())
     else:
         from email.utils import parsedate
 
@@ -143,12 +143,12 @@ def parse_date(text: object) -> str | None:
             return None
         year, month, day = parsed[:3]
     try:
-        whole = date(year or 0, month or 0, day or 1)
+        first_day = date(year or 0, month or 0, day or 1)
     except ValueError:
         return None
-    if whole.year not in _YEARS:
+    if first_day.year not in _YEARS:
         return None
-    return whole.isoformat() if day else f"{whole:%Y-%m}"
+    return first_day.isoformat() if day else f"{first_day:%Y-%m}"
 
 
 def _find_date(root: Any, meta: dict[str, str], json_ld: list[dict[str, Any]]) -> str | None:
@@ -190,11 +190,11 @@ def _find_language(root: Any, meta: dict[str, str]) -> str | None:
 
 
 def license_name(url: str) -> str:
-    """A short name for a Creative Commons address (``cc-by-sa-4.0``), others as they are."""
-    found = _CREATIVE_COMMONS.match(url)
-    if not found:
+    """A short name for a Creative Commons URL (``cc-by-sa-4.0``), others as they are."""
+    match = _CREATIVE_COMMONS.match(url)
+    if match is None:
         return url
-    kind, name, version = found.groups()
+    kind, name, version = match.groups()
     name = name.lower()
     if kind.lower() == "publicdomain":
         return "public-domain" if name == "mark" else f"cc0-{version or '1.0'}"
@@ -204,11 +204,11 @@ def license_name(url: str) -> str:
 def _find_license(
     root: Any, meta: dict[str, str], json_ld: list[dict[str, Any]], url: str
 ) -> str | None:
-    """The licence the page names for itself.
+    """The license that the page states for itself.
 
-    A link with ``rel="license"`` first, then JSON-LD, then meta tags that hold an address. Links
-    to a Creative Commons licence without ``rel`` count only if the whole page agrees on one: they
-    may speak of a single picture.
+    A link with ``rel="license"`` first, then JSON-LD, then meta tags with a URL. Links to a
+    Creative Commons license without ``rel`` count only if all of them name the same one: they may
+    refer to a single picture.
     """
     common: set[str] = set()
     for link in root.iter("link", "a", "area"):

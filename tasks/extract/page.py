@@ -1,4 +1,4 @@
-"""One page: bytes in, a document's fields out. Pure, and meant to run in a killable process."""
+"""Extraction of one page: bytes in, a document's fields out. Runs in a process that can be killed."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class PageError(Exception):
     """A page that cannot be extracted.
 
     Attributes:
-        reason: as in the ledger.
+        reason: the failure's reason in the ledger.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -28,12 +28,12 @@ class PageError(Exception):
 
 @dataclass(frozen=True)
 class ExtractedPage:
-    """What a page gave.
+    """The result of extracting a page.
 
     Attributes:
-        text: its main text; empty if there is none.
-        metadata: what it says of itself.
-        encoding: what its bytes were read as.
+        text: its main text; may be empty.
+        metadata: the metadata that it states.
+        encoding: the encoding of its bytes.
         num_replaced: how many times invalid bytes became U+FFFD.
     """
 
@@ -49,10 +49,10 @@ class ExtractRequest:
 
     Attributes:
         payload: its bytes.
-        url: its address.
+        url: its URL.
         content_type: Content-Type header.
         content_language: Content-Language header.
-        license_hint: the licence a Link header names.
+        license_hint: the license that a Link header names.
     """
 
     payload: bytes
@@ -70,13 +70,13 @@ def extract_page(request: ExtractRequest, engine: str) -> ExtractedPage:
         engine: ``trafilatura`` or ``resiliparse``.
 
     Raises:
-        PageError: if the parser gave up: 256 elements inside one another (``too_deep``), or 10 MB
-            of text or attributes in one piece (``parser_limit``). Both engines are held to it:
-            one would lose the rest of the page, the other takes minutes.
+        PageError: if the page exceeds the parser's limits: 256 nested elements (``too_deep``), or
+            10 MB of text or attributes in one piece (``parser_limit``). The limits apply to both
+            engines: one would lose the rest of the page, the other takes minutes.
     """
     decoded = decode_page(request.payload, request.content_type)
     kind = (request.content_type or "").split(";")[0].strip().lower()
-    found = Metadata()
+    metadata = Metadata()
     if kind == _PLAIN_TEXT:
         text = decoded.text
     else:
@@ -84,19 +84,19 @@ def extract_page(request: ExtractRequest, engine: str) -> ExtractedPage:
         root = _parse_html(html)
         if root is None:
             return ExtractedPage(
-                "", _apply_header_hints(found, request), decoded.encoding, decoded.num_replaced
+                "", _apply_header_hints(metadata, request), decoded.encoding, decoded.num_replaced
             )
-        found = read_metadata(root, request.url)
+        metadata = read_metadata(root, request.url)
         text = _extract_trafilatura(root) if engine == "trafilatura" else _extract_resiliparse(html)
     if not text.strip():
         text = ""
     return ExtractedPage(
-        text, _apply_header_hints(found, request), decoded.encoding, decoded.num_replaced
+        text, _apply_header_hints(metadata, request), decoded.encoding, decoded.num_replaced
     )
 
 
 def _apply_header_hints(metadata: Metadata, request: ExtractRequest) -> Metadata:
-    """What the page says, completed by what its headers say."""
+    """The metadata of the page, completed from its HTTP headers."""
     link = request.license_hint
     return Metadata(
         title=metadata.title,
@@ -126,8 +126,8 @@ def _parse_html(html: str) -> Any:
 def _extract_trafilatura(root: Any) -> str:
     import trafilatura
 
-    # The parsed page rather than its source: that is not parsed twice, and a page that is a bare
-    # fragment is not turned away.
+    # The parsed page rather than its source: it is not parsed twice, and a page that is only a
+    # fragment is not rejected.
     # deduplicate=False: its cache lives as long as the process, so that a page's text would depend
     # on the pages before it.
     text = trafilatura.extract(

@@ -1,4 +1,4 @@
-"""The parent's side of the extracting process: one page in, one answer out, whatever happens."""
+"""The parent's side of the extraction process: every page gets a result, whatever happens."""
 
 import atexit
 import logging
@@ -19,16 +19,16 @@ from tasks.extract.sandbox_worker import LENGTH_PREFIX, ExtractResult, send_mess
 
 log = logging.getLogger(__name__)
 
-# Wall-clock seconds for the process to load its libraries, on a busy machine.
+# Wall-clock seconds for the process to load its libraries on a busy machine.
 START_TIMEOUT_S = 120.0
 
-# Wall-clock seconds for a page, per second of processor time it may use, before the parent itself
-# ends the process: only one that waits for something, or a machine that stands still, needs them.
+# Wall-clock seconds for a page, per second of processor time that it may use. After them the parent
+# kills the process; only a process that waits, or a machine that is suspended, takes so long.
 WALL_CLOCK_FACTOR = 20.0
 
 
 class WorkerDied(Exception):
-    """The process ended. Its exit status is the argument; ``None``: it was too slow."""
+    """The process ended. The argument is its exit status, ``None`` if it was killed as too slow."""
 
 
 class SandboxedExtractor:
@@ -48,15 +48,14 @@ class SandboxedExtractor:
 
         Returns:
             The page; or a reason and a message: ``timeout`` (the page used up its processor
-            time), ``crash`` (the process died of it, twice: what another process did to it once
-            is no fault of the page), and those of `tasks.extract.sandbox_worker.extract_safely`.
+            time), ``crash`` (the process died twice: another process may have killed it once), and those of `tasks.extract.sandbox_worker.extract_safely`.
         """
         status: int | None = 0
         for _ in range(2):
             try:
                 return self._call_worker(request)
-            except WorkerDied as gone:
-                status = cast("int | None", gone.args[0])
+            except WorkerDied as death:
+                status = cast("int | None", death.args[0])
                 self.close()
                 if status is None or status == -signal.SIGPROF:
                     return "timeout", f"{self._config.timeout:g} s of processor time"
@@ -86,11 +85,13 @@ class SandboxedExtractor:
         self._process = process
         try:
             self._receive(process, START_TIMEOUT_S)
-        except WorkerDied as gone:
+        except WorkerDied as death:
             self._stderr.seek(0)
-            said = self._stderr.read()[-2000:].decode("utf-8", "replace")
+            message = self._stderr.read()[-2000:].decode("utf-8", "replace")
             self.close()
-            raise RuntimeError(f"the extracting process did not start ({gone})\n{said}") from None
+            raise RuntimeError(
+                f"the extraction process did not start ({death})\n{message}"
+            ) from None
         return process
 
     def _receive(self, process: subprocess.Popen[bytes], timeout_s: float) -> object:
@@ -117,7 +118,7 @@ class SandboxedExtractor:
         return bytes(out)
 
     def close(self) -> None:
-        """End the process; the next call starts another."""
+        """Kill the process; the next call starts another."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -140,16 +141,18 @@ _extractors: list[SandboxedExtractor] = []
 
 
 def get_extractor(config: ExtractConfig) -> SandboxedExtractor:
-    """This thread's extractor for a configuration: it lives as long as the worker does."""
-    known: dict[ExtractConfig, SandboxedExtractor] = _thread_local.__dict__.setdefault("known", {})
-    if config not in known:
-        known[config] = SandboxedExtractor(config)
-        _extractors.append(known[config])
-    return known[config]
+    """This thread's extractor for a configuration; it is kept until the worker ends."""
+    extractors: dict[ExtractConfig, SandboxedExtractor] = _thread_local.__dict__.setdefault(
+        "extractors", {}
+    )
+    if config not in extractors:
+        extractors[config] = SandboxedExtractor(config)
+        _extractors.append(extractors[config])
+    return extractors[config]
 
 
 def close_extractors() -> None:
-    """End the extracting processes of all threads of this process."""
+    """End the extraction processes of all threads of this process."""
     for item in _extractors:
         item.close()
 

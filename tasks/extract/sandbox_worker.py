@@ -1,8 +1,8 @@
-"""The extracting process: ``python -m tasks.extract.sandbox_worker ENGINE SECONDS BYTES``.
+"""The extraction process: ``python -m tasks.extract.sandbox_worker ENGINE SECONDS BYTES``.
 
-Reads requests from standard input, writes answers to standard output: pickles, each after its
+Reads requests from standard input, writes results to standard output: pickles, each after its
 length. The kernel ends the process when a page has used up its processor time, whatever the code
-is doing at that moment; the parent notices and starts another.
+is doing; the parent then starts another.
 """
 
 import logging
@@ -39,7 +39,7 @@ def _receive_request(stream: BinaryIO) -> ExtractRequest | None:
 
 
 def extract_safely(request: ExtractRequest, engine: str) -> ExtractResult:
-    """Extract a page; no error of the extractor gets past this."""
+    """Extract a page; an error of the extractor becomes a failure of the page."""
     try:
         return extract_page(request, engine)
     except PageError as error:
@@ -55,11 +55,11 @@ def extract_safely(request: ExtractRequest, engine: str) -> ExtractResult:
 def main(engine: str, cpu_seconds: float, max_memory: int) -> None:
     """Answer requests until the parent closes its end."""
     logging.disable(logging.CRITICAL)
-    # A cancelled run signals the whole group; the parent decides when this process ends.
+    # A canceled run signals the process group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     replies = sys.stdout.buffer
-    # Loading the libraries is no page's fault.
+    # Load the libraries before any page's time is measured.
     extract_safely(ExtractRequest(_WARM_UP_PAGE, "http://localhost/", "text/html"), engine)
     resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
     send_message(replies, "ready")

@@ -26,19 +26,19 @@ STAGE = Stage(
 
 
 def spec(
-    ctx: Context,  # noqa: ARG001 - every step is asked in the same way
+    ctx: Context,  # noqa: ARG001 - every step has the same signature
     *,
     config: ExtractConfig,
     raw: Dataset,
     license: str | None = None,  # noqa: A002
 ) -> DatasetSpec:
-    """What the documents are made from.
+    """The inputs and the configuration of the documents.
 
     Args:
         ctx: the run.
         config: the recipe's section.
         raw: captures, as `acquire` commits them.
-        license: the source's licence, for pages that name none.
+        license: the source's license, for pages that name none.
     """
     return DatasetSpec(STAGE, raw.source, {**config.to_json(), "license": license}, (raw,))
 
@@ -51,7 +51,7 @@ def build(
     raw: Dataset,
     license: str | None = None,  # noqa: A002
 ) -> Dataset:
-    """Extract every part that was not extracted before, and commits."""
+    """Extract every part that was not extracted before, and commit."""
     source = str(raw.source)
     units = [
         WorkUnit(_unit_key(source, part), (part, source, config, license), part.num_rows)
@@ -61,10 +61,10 @@ def build(
 
 
 def _unit_key(source: str, part: PartRef) -> str:
-    """What a part's documents depend on: its index, but not where a record lies in the archive.
+    """A digest of what a part's documents depend on: its table without the records' positions.
 
-    The index holds the payloads' digests, so that a page that was fetched again and found
-    unchanged is not extracted again.
+    The table has the payloads' digests, so that a page that was fetched again and is unchanged is
+    not extracted again.
     """
     index = part.table()
     columns = [name for name in index.column_names if name not in POSITION_COLUMNS]
@@ -80,10 +80,10 @@ def extract_part(
     """The documents of one part of captures, in its order.
 
     Args:
-        part: an index table with its archive.
+        part: a table of captures with its archive.
         source: the source's name.
         config: the recipe's section.
-        license: the source's licence.
+        license: the source's license.
     """
     from tasks.extract.sandbox import get_extractor
 
@@ -95,25 +95,27 @@ def extract_part(
     failed: list[bool] = []
     evidence: list[dict[str, Any] | None] = []
 
-    def verdict(reason: str | None, why: dict[str, Any] | None, *, broken: bool = False) -> None:
+    def add_verdict(
+        reason: str | None, proof: dict[str, Any] | None, *, broken: bool = False
+    ) -> None:
         reasons.append(reason)
-        evidence.append(why)
+        evidence.append(proof)
         failed.append(broken)
 
     for entry in index:
         if entry["payload_bytes"] > config.max_bytes:
-            why = {"bytes": entry["payload_bytes"], "limit": config.max_bytes}
-            verdict("too_large", why, broken=True)
+            size = {"bytes": entry["payload_bytes"], "limit": config.max_bytes}
+            add_verdict("too_large", size, broken=True)
             continue
-        found = extract(_build_request(entry, archive))
-        if not isinstance(found, ExtractedPage):
-            verdict(found[0], {"error": found[1]}, broken=True)
-        elif not found.text:
-            verdict("empty", {"bytes": entry["payload_bytes"], "encoding": found.encoding})
+        page = extract(_build_request(entry, archive))
+        if not isinstance(page, ExtractedPage):
+            add_verdict(page[0], {"error": page[1]}, broken=True)
+        elif not page.text:
+            add_verdict("empty", {"bytes": entry["payload_bytes"], "encoding": page.encoding})
         else:
-            rows.append(_build_document(entry, found, source, license))
-            odd = {"encoding": found.encoding, "replaced": found.num_replaced}
-            verdict(None, odd if found.num_replaced else None)
+            rows.append(_build_document(entry, page, source, license))
+            replaced = {"encoding": page.encoding, "replaced": page.num_replaced}
+            add_verdict(None, replaced if page.num_replaced else None)
     yield PartResult(
         pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA),
         ledger_table(

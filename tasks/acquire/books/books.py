@@ -1,10 +1,11 @@
-"""Books: one document per EPUB or plain-text file, its chapters known.
+"""Books: one document per EPUB or plain-text file, with its chapters.
 
-Verdicts: ``empty_text`` drops a book in which no text is left (a picture book, a bare licence).
+Verdicts: ``empty_text`` drops a book without text (a picture book, a license alone).
 Failures: ``empty_file`` (no bytes: a download that broke); ``too_large``;
-``unsupported_format`` (a PDF, a web page); ``bad_epub``; ``drm``; ``bad_encoding``; ``reader_error`` (a fault of ours, logged). A kept book's
-evidence says how it was read, and which of its chapters were lost or repaired: a broken chapter
-does not cost the book.
+``unsupported_format`` (a PDF, a web page); ``bad_epub``; ``drm``; ``bad_encoding``;
+``reader_error`` (an unexpected error in our code, logged). The evidence of a kept book names its
+format and encoding, and the chapters that were lost or repaired: a broken chapter does not fail the
+book.
 """
 
 import io
@@ -45,7 +46,7 @@ _MOBI_MAGIC = b"BOOKMOBI"  # at byte 60
 
 @dataclass(frozen=True)
 class _BookText:
-    """A book as its format gives it."""
+    """The content of a book, whatever its format."""
 
     text: str
     chapters: list[Chapter]
@@ -57,7 +58,7 @@ class _BookText:
 
 
 class _BookError(Exception):
-    """Why a book cannot be read: a reason, and evidence."""
+    """A book that cannot be read: the reason and evidence of its failure."""
 
     def __init__(self, reason: str, evidence: Mapping[str, Any]) -> None:
         super().__init__(reason)
@@ -66,7 +67,7 @@ class _BookError(Exception):
 
 
 def fingerprint_config(source: BooksSource) -> dict[str, Any]:
-    """What of the source's settings decides the output, as plain JSON: not the paths."""
+    """The settings that decide the output, as JSON values; the paths do not."""
     return source.model_dump(mode="json", exclude={"name", "kind", "paths", "snapshot"})
 
 
@@ -92,7 +93,7 @@ def read_book(file: InputFile, source: BooksSource) -> Iterator[PartResult]:
         source: its source.
 
     Yields:
-        One outcome of one row.
+        One part of one row.
 
     Raises:
         UserError: if the file has changed since the unit was made.
@@ -127,7 +128,7 @@ def read_book(file: InputFile, source: BooksSource) -> Iterator[PartResult]:
 
 
 def _read_safely(file: InputFile, source: BooksSource) -> _BookText:
-    """Read a book; what nobody foresaw in it costs this book, not the run."""
+    """Read a book; an unexpected error fails this book, not the run."""
     try:
         return _read_file(file, source)
     except (_BookError, UserError):
@@ -221,12 +222,12 @@ def _strip_gutenberg(text: str, chapters: list[Chapter]) -> tuple[str, list[Chap
 
 
 def read_text(text: str, *, unwrap_lines: bool, encoding: str) -> _BookText:
-    """A plain-text book: Gutenberg's additions removed, lines joined, chapters found.
+    """A plain-text book: Gutenberg's additions removed, lines joined, chapters detected.
 
     Args:
         text: the file's text.
         unwrap_lines: whether to join hard-wrapped lines.
-        encoding: what it was read as, for the record.
+        encoding: the encoding of the file, for the evidence.
     """
     lines = (
         text.rstrip("\x1a")

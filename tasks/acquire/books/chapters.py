@@ -1,4 +1,4 @@
-"""Chapter headings of plain-text books, told from tables of contents and from prose."""
+"""Chapter headings of plain-text books, distinguished from tables of contents and from prose."""
 
 import re
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from tasks.acquire.books.plaintext import LineBlock
 
-# Characters of a heading line at most.
+# A longer line is not a heading.
 MAX_HEADING_CHARS = 90
 
-# Lines of a heading's block at most: a longer block that begins like one is a list or prose.
+# A longer block that begins like a heading is a list or prose.
 MAX_HEADING_LINES = 3
 
 # Characters that must follow a heading before the next one, or it has no text of its own.
@@ -76,7 +76,7 @@ class Heading:
 
 
 def is_part_heading(title: str) -> bool:
-    """Whether a title names a part that holds chapters ("PART II", "Livre premier")."""
+    """Whether a title names a part that contains chapters ("PART II", "Livre premier")."""
     return _PART_HEADING.match(title) is not None
 
 
@@ -87,12 +87,12 @@ def find_chapters(blocks: Sequence[LineBlock]) -> list[tuple[str, int]]:
     languages) with a number, a Roman or Arabic number in an unbroken count from one, or a name
     such as "Preface". Headings in a row without text between them are a table of contents.
     """
-    found = [
+    candidates = [
         h
         for number, block in enumerate(blocks)
         if (h := _match_heading(number, blocks)) is not None
     ]
-    headings = _drop_contents(_drop_stray_numbers(found), blocks)
+    headings = _drop_contents(_drop_stray_numbers(candidates), blocks)
     return [(heading.title, heading.block_index) for heading in headings]
 
 
@@ -172,8 +172,8 @@ def _parse_number(text: str) -> int | None:
     if 0 in digits:
         return None
     total = sum(
-        -value if value < max(digits[place + 1 :], default=0) else value
-        for place, value in enumerate(digits)
+        -value if value < max(digits[index + 1 :], default=0) else value
+        for index, value in enumerate(digits)
     )
     return total if 0 < total < 400 else None
 
@@ -181,7 +181,7 @@ def _parse_number(text: str) -> int | None:
 def _drop_stray_numbers(headings: Sequence[Heading]) -> list[Heading]:
     """Without bare numbers outside a count: those are page or list numbers.
 
-    A count goes 1, 2, ... with at least two members, or goes on from a heading of another kind
+    A count goes 1, 2, ... with at least two members, or continues from a heading of another kind
     ("ADVENTURE VI. ...", then "VII. ...").
     """
     good: set[int] = set()
@@ -210,7 +210,7 @@ def _drop_contents(headings: Sequence[Heading], blocks: Sequence[LineBlock]) -> 
         if body < MIN_BODY_CHARS:
             continue
         # The run's last heading has text. If it only counts on, it is the list's last entry, and
-        # the text is what stands between the contents and the first chapter.
+        # the text is between the contents and the first chapter.
         empty = run[:-1]
         if len(empty) >= MIN_CONTENTS_ENTRIES:
             repeated = any(

@@ -1,4 +1,4 @@
-"""EPUB 2 and 3: what a book says of itself, its chapters in reading order, and their titles."""
+"""EPUB 2 and 3: a book's metadata, its chapters in reading order, and their titles."""
 
 import posixpath
 import zipfile
@@ -20,7 +20,7 @@ FONT_OBFUSCATION = frozenset(
 # A spine document with more of its text than this inside links is a table of contents ...
 TOC_LINK_FRACTION = 0.8
 
-# ... if it has at least this many characters in links.
+# ... provided that it has this many characters in links.
 TOC_MIN_LINK_CHARS = 100
 
 _SKIPPED_GUIDE = frozenset(("cover", "toc", "loi", "lot"))
@@ -29,7 +29,7 @@ _ENCRYPTED_FLAG = 0x1  # bit 0 of a zip member's flags
 
 
 class EpubReadError(Exception):
-    """A file that is no readable EPUB: what is wrong, and in which of its files."""
+    """A file that is not a readable EPUB; the message names the problem and the file inside it."""
 
 
 class DrmError(Exception):
@@ -103,7 +103,7 @@ class _Archive:
             message = f"{name}: encrypted in the zip file"
             raise DrmError(message)
         try:
-            # A member's declared size may lie: at most what is left is unpacked, plus one byte.
+            # A member's declared size may be wrong: stop one byte after the limit.
             with self._zip.open(info) as member:
                 data = member.read(self._remaining_bytes + 1)
         except (
@@ -136,7 +136,7 @@ def read_epub(file: BinaryIO, max_bytes: int) -> Book:
 
     Args:
         file: seekable.
-        max_bytes: most bytes to unpack.
+        max_bytes: the number of bytes to unpack at most.
 
     Raises:
         BadEpub: if the container or package cannot be read, or no chapter at all.
@@ -198,8 +198,8 @@ def _package_path(archive: _Archive) -> str:
 
 
 def _dc_texts(package: etree._Element, name: str) -> list[tuple[etree._Element, str]]:
-    found = package.iterfind(f".//{{http://purl.org/dc/elements/1.1/}}{name}")
-    pairs = [(element, " ".join("".join(element.itertext()).split())) for element in found]
+    elements = package.iterfind(f".//{{http://purl.org/dc/elements/1.1/}}{name}")
+    pairs = [(element, " ".join("".join(element.itertext()).split())) for element in elements]
     return [(element, text) for element, text in pairs if text]
 
 
@@ -254,10 +254,10 @@ def _skipped_guide_paths(package: etree._Element, base: str) -> set[str]:
 def _spine_paths(package: etree._Element, items: dict[str, _ManifestItem]) -> list[str]:
     """Paths in reading order, each once: some books list a file again for each of its sections."""
     references = package.iterfind(".//{*}spine/{*}itemref")
-    found = [items.get(reference.get("idref", "")) for reference in references]
+    listed = [items.get(reference.get("idref", "")) for reference in references]
     return list(
         dict.fromkeys(
-            i.path for i in found if i and (i.media_type in _CONTENT_TYPES or not i.media_type)
+            i.path for i in listed if i and (i.media_type in _CONTENT_TYPES or not i.media_type)
         )
     )
 

@@ -1,4 +1,4 @@
-"""Project Gutenberg's header, footer and credits: what they say, and the text without them."""
+"""Project Gutenberg's header, footer and credits: their metadata, and the text without them."""
 
 import re
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _CREDIT = re.compile(
     r"|\s*(?:credits|html version by|character set for html)\s*:?",
     re.I,
 )
-# Paragraphs at the start of the body among which credits ("Produced by ...") are looked for.
+# Paragraphs at the start of the body among which credits ("Produced by ...") are searched for.
 CREDIT_BLOCKS = 3
 
 # ISO 639-1 codes of the language names that Gutenberg headers use.
@@ -63,7 +63,7 @@ _OLD_DATE = re.compile(r"\s*([A-Z][a-z]{2,8}),?\s+(\d{4})\s+\[E-?(?:text|book) "
 
 @dataclass(frozen=True)
 class Header:
-    """What a Gutenberg header says; a field is ``None`` or empty where it says nothing.
+    """The metadata of a Gutenberg header; a field that is not given is ``None`` or empty.
 
     Attributes:
         title: the book's title.
@@ -83,10 +83,10 @@ class StrippedText:
     """The lines of a book that are its own.
 
     Attributes:
-        spans: half-open ranges of line numbers, ascending; several where a file holds several
+        spans: half-open ranges of line numbers, ascending; several where a file contains several
             works, each with a header of its own.
-        header: what the first header says.
-        has_boilerplate: whether there was anything of Gutenberg's to remove.
+        header: the metadata of the first header.
+        has_boilerplate: whether anything was removed.
     """
 
     spans: list[tuple[int, int]]
@@ -95,7 +95,7 @@ class StrippedText:
 
 
 def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
-    """Find a book's own lines among Gutenberg's headers, licences, footers and credits.
+    """Find a book's own lines among Gutenberg's headers, licenses, footers and credits.
 
     All styles since 1991 are known: ``*** START OF THE/THIS PROJECT GUTENBERG EBOOK``, the small
     print that ends with ``*END*THE SMALL PRINT``, ``End of (The) Project Gutenberg's``. A file
@@ -112,7 +112,7 @@ def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
         if not any(cue in lower for cue in _CUES):  # nearly every line: spare it five patterns
             continue
         if _START.match(line):
-            # Inside a body it ends a header that came without a mark we know.
+            # Inside a body it ends a header without a known start mark.
             if begin is not None and number - begin > MAX_HEADER_LINES:
                 spans.append((begin, number))
             begin = _line_after_marker(lines, number)
@@ -132,10 +132,10 @@ def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
         spans.append((begin, len(lines)))
     elif not spans:  # a header that nothing ends: better its lines than no book
         spans.append((0, len(lines)))
-    found = first_body is not None or spans != [(0, len(lines))]
+    has_boilerplate = first_body is not None or spans != [(0, len(lines))]
     trimmed = [_skip_credits(lines, start, end) for start, end in spans]
-    header = _read_header(lines[: first_body or 0]) if found else Header()
-    return StrippedText([span for span in trimmed if span[0] < span[1]], header, found)
+    header = _read_header(lines[: first_body or 0]) if has_boilerplate else Header()
+    return StrippedText([span for span in trimmed if span[0] < span[1]], header, has_boilerplate)
 
 
 def _starts_with_header(lines: Sequence[str]) -> bool:
@@ -193,10 +193,10 @@ def _read_header(lines: Sequence[str]) -> Header:
     title_line: re.Match[str] | None = None
     old_date: str | None = None
     for line in lines:
-        found = _FIELD.fullmatch(line.rstrip())
-        if found:
-            key = found["key"].lower().strip()
-            value = (found["value"] or "").strip()
+        match = _FIELD.fullmatch(line.rstrip())
+        if match:
+            key = match["key"].lower().strip()
+            value = (match["value"] or "").strip()
             if key == "author" and value:
                 authors.append(value)
             fields.setdefault(key, value)
@@ -230,11 +230,11 @@ def _parse_date(text: str) -> str | None:
     ready = re.match(r"\s*(\d{4}-\d\d-\d\d)\b", text)
     if ready:
         return ready[1]
-    found = _DATE.match(text)
-    month = _MONTHS.get(found[1].lower()) if found else None
-    if not found or month is None:
+    match = _DATE.match(text)
+    month = _MONTHS.get(match[1].lower()) if match else None
+    if not match or month is None:
         return None
-    day = int(found[2]) if found[2] else None
+    day = int(match[2]) if match[2] else None
     if day is not None and not 1 <= day <= 31:
         return None
-    return f"{found[3]}-{month:02d}" + (f"-{day:02d}" if day else "")
+    return f"{match[3]}-{month:02d}" + (f"-{day:02d}" if day else "")

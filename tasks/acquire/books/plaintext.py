@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-# A line is full if the next line's first word would have taken it past this share of the width:
+# A line is full if the next line's first word would have taken it past this fraction of the width:
 # greedy filling, as editors wrap prose, makes nearly every line full, and verse hardly any. Before
 # a line that begins with a small letter, and in a book that is not verse, `SHORT_LINE_FRACTION` is
 # enough.
 FULL_LINE_FRACTION = 0.9
 
-# A block is prose if at least this share of its lines but the last are full.
+# A block is prose if at least this fraction of its lines, the last one excepted, are full.
 PROSE_MIN_FULL_FRACTION = 0.75
 
-# A line that would stay below this share of the width ends a line even inside prose.
+# A line that would stay below this fraction of the width ends a line even inside prose.
 SHORT_LINE_FRACTION = 0.6
 
-# A book in which more than this share of continuation lines begin with a capital is verse.
+# A book in which more than this fraction of continuation lines begin with a capital is verse.
 VERSE_CAPITAL_FRACTION = 0.6
 
 # Columns between which a usual line length means that the lines were wrapped by hand.
@@ -34,7 +34,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 @dataclass(frozen=True)
 class LineBlock:
-    """Lines between two blank ones, without trailing space; at least one."""
+    """Consecutive lines that are not blank, without trailing space."""
 
     lines: tuple[str, ...]
 
@@ -45,9 +45,9 @@ def split_blocks(lines: Sequence[str]) -> list[LineBlock]:
     indents = Counter(len(line) - len(line.lstrip(" ")) for line in clean if line)
     margin = 0
     if indents:
-        most, count = indents.most_common(1)[0]
-        if count > 0.5 * indents.total() and all(indent >= most for indent in indents):
-            margin = most
+        common, count = indents.most_common(1)[0]
+        if count > 0.5 * indents.total() and all(indent >= common for indent in indents):
+            margin = common
     blocks: list[LineBlock] = []
     current: list[str] = []
     for line in clean:
@@ -88,7 +88,7 @@ class WrapModel:
 
     @cached_property
     def _word_counts(self) -> Counter[str]:
-        """The book's words, hyphenated ones whole: what a word cut at a line's end is checked by."""
+        """How often each word occurs, to decide whether a word split at a line's end is hyphenated."""
         text = "\n".join(line for block in self._blocks for line in block.lines).lower()
         words = Counter(_WORD.findall(text.replace("-\n", " \n")))
         for cut in re.finditer("-\n", text):  # halves of cut words are no words
@@ -121,7 +121,7 @@ class WrapModel:
         return "".join(part for pair in zip(separators, paragraphs, strict=True) for part in pair)
 
     def _filled_width(self, line: str, following: str) -> int:
-        """How long the line would be if it also held the first word of the next one."""
+        """The length of the line with the first word of the next line appended."""
         return display_width(line) + 1 + display_width(_first_word(following))
 
     def _is_prose(self, lines: Sequence[str]) -> bool:
@@ -156,8 +156,8 @@ class WrapModel:
     def _join_hyphenated(self, left: str, right: str) -> str:
         """Drop a hyphen at a line's end if the book writes the word without one elsewhere."""
         head, tail = _WORD.findall(left[:-1])[-1].lower(), _WORD.findall(right)[0].lower()
-        whole, hyphenated = self._word_counts[head + tail], self._word_counts[f"{head}-{tail}"]
-        if whole > hyphenated:
+        joined, hyphenated = self._word_counts[head + tail], self._word_counts[f"{head}-{tail}"]
+        if joined > hyphenated:
             return left[:-1] + right
         if (
             hyphenated

@@ -32,7 +32,7 @@ def resolve_href(base: str, href: str) -> tuple[str, str]:
 
 
 def nav_entries(root: etree._Element, base: str) -> Iterator[TocEntry]:
-    """The top entries of a navigation document that lies in the folder `base`."""
+    """The top entries of a navigation document in the folder `base`."""
     navs = list(root.iter("{*}nav"))
     tocs = [n for n in navs if "toc" in n.get("{http://www.idpf.org/2007/ops}type", "").split()]
     for nav in (tocs or navs)[:1]:
@@ -60,7 +60,7 @@ def _nav_level(level: etree._Element, base: str) -> Iterator[TocEntry]:
 
 
 def ncx_entries(root: etree._Element, base: str) -> Iterator[TocEntry]:
-    """The top entries of an NCX that lies in the folder `base`."""
+    """The top entries of an NCX in the folder `base`."""
     top = root.find(".//{*}navMap")
     return _ncx_level(top, base) if top is not None else iter(())
 
@@ -77,10 +77,10 @@ def _ncx_level(level: etree._Element, base: str) -> Iterator[TocEntry]:
 def toc_chapters(
     entries: list[TocEntry], pages: Mapping[str, XhtmlText], starts: Mapping[str, int], length: int
 ) -> list[Chapter]:
-    """Titles of the table of contents with their place in the text, in reading order.
+    """Titles of the table of contents with their offsets in the text, in reading order.
 
-    Sections of chapters are left out; what stands below a part, or below an entry for the whole
-    book, is not.
+    Sections of chapters are left out. Entries below a part, or below an entry for the whole book, are
+    included.
 
     Args:
         entries: the top entries.
@@ -89,25 +89,25 @@ def toc_chapters(
         length: characters of the book's text.
     """
 
-    def place(entry: TocEntry) -> int | None:
+    def find_offset(entry: TocEntry) -> int | None:
         path, fragment = entry.target
         page = pages.get(path)
         if page is None or not entry.title or not page.text:
             return None
         return starts[path] + page.anchors.get(fragment, 0)
 
-    found: dict[int, str] = {}
+    titles: dict[int, str] = {}
 
-    def take(level: list[TocEntry], end: int) -> None:
-        """Take a level's entries; descend into parts, and into what spans almost everything."""
-        places = [place(entry) for entry in level]
-        for number, (entry, start) in enumerate(zip(level, places, strict=True)):
+    def add_level(level: list[TocEntry], end: int) -> None:
+        """Add the entries of a level; descend into parts, and into entries that span nearly the book."""
+        offsets = [find_offset(entry) for entry in level]
+        for number, (entry, start) in enumerate(zip(level, offsets, strict=True)):
             if start is not None:
-                found.setdefault(start, entry.title)
-            after = next((p for p in places[number + 1 :] if p is not None), end)
+                titles.setdefault(start, entry.title)
+            after = next((p for p in offsets[number + 1 :] if p is not None), end)
             spans = start is not None and after - start > WHOLE_BOOK_FRACTION * length
             if is_part_heading(entry.title) or spans or len(level) == 1:
-                take(entry.children, after)
+                add_level(entry.children, after)
 
-    take(entries, length)
-    return [(title, start) for start, title in sorted(found.items())]
+    add_level(entries, length)
+    return [(title, start) for start, title in sorted(titles.items())]

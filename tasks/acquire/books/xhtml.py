@@ -1,4 +1,4 @@
-"""A chapter's XHTML as text: block elements become paragraphs, and ids keep their place."""
+"""A chapter's XHTML as text: block elements become paragraphs, and ids become offsets."""
 
 import html
 import re
@@ -18,13 +18,13 @@ _BLOCK_TAGS = frozenset(
     "footer form h1 h2 h3 h4 h5 h6 header hgroup hr main ol p pre section table ul".split()
 )
 _LINE_TAGS = frozenset("li tr caption option".split())
-# Elements without prose. `rt` and `rp` repeat in another script what the text says already.
+# Elements without prose. `rt` and `rp` repeat the text in another script.
 _SKIPPED_TAGS = frozenset(
     "script style head template noscript svg math audio video canvas iframe object embed rt rp "
     "nav button input select textarea".split()
 )
 _SKIPPED_TYPES = frozenset(("pagebreak", "noteref", "toc", "landmarks", "page-list", "cover"))
-# Project Gutenberg's class for its header and licence, and DocBook's for contents.
+# Project Gutenberg's class for its header and license, and DocBook's for contents.
 _SKIPPED_CLASSES = frozenset(("pg-boilerplate", "toc"))
 _HEADING_TAGS = frozenset(("h1", "h2", "h3", "h4"))
 
@@ -36,7 +36,7 @@ _XML_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
 
 
 class XhtmlParseError(Exception):
-    """A document that no parser can make sense of."""
+    """A document that no parser can read."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class XhtmlText:
     """A document as text.
 
     Attributes:
-        text: paragraphs apart by a blank line, lines of verse, lists and tables by a line break.
+        text: paragraphs separated by a blank line, lines of verse, lists and tables by a line break.
         anchors: the character at which each id's element begins.
         headings: the first heading (h1 to h4), and where it begins.
         link_chars: characters of text inside links to elsewhere.
@@ -62,7 +62,7 @@ def xhtml_to_text(data: bytes) -> XhtmlText:
     """Read a chapter.
 
     Raises:
-        BadXhtml: if it is empty or has no element at all.
+        XhtmlParseError: if it is empty or has no element at all.
     """
     root, repaired = _parse(data)
     writer = _TextBuilder()
@@ -74,7 +74,7 @@ def xhtml_to_text(data: bytes) -> XhtmlText:
 
 
 def _parse(data: bytes) -> tuple[etree._Element, bool]:
-    """The root element, and whether it took the lenient parser."""
+    """The root element, and whether the lenient parser was needed."""
     if not data.strip():
         message = "empty"
         raise XhtmlParseError(message)
@@ -97,7 +97,7 @@ def _parse(data: bytes) -> tuple[etree._Element, bool]:
 
 
 def _to_numeric_entity(match: re.Match[bytes]) -> bytes:
-    """A named entity of HTML as a numeric one, which XML knows without a DTD."""
+    """A named entity of HTML as a numeric one, which XML allows without a DTD."""
     if match[1] in _XML_ENTITIES:
         return match[0]
     text = html.unescape(match[0].decode("ascii"))
@@ -110,7 +110,7 @@ _TreeEvent = tuple[str, etree._Element | None, str]
 def _iter_events(root: etree._Element) -> Iterator[_TreeEvent]:
     """Elements and texts in document order: ("open" | "close" | "text", element, text).
 
-    Goes without recursion: nesting is the file's to choose.
+    Not recursive: a file may nest elements to any depth.
     """
     stack: list[tuple[bool, etree._Element]] = [(True, root)]
     while stack:
@@ -153,7 +153,7 @@ def _is_skipped(element: etree._Element) -> bool:
 
 
 class _TextBuilder:
-    """Put text together; a break is only written when text follows it."""
+    """Concatenate text; a line break is written only when text follows it."""
 
     def __init__(self) -> None:
         self._result = XhtmlText()
@@ -163,7 +163,7 @@ class _TextBuilder:
         self._pending_space = False  # a space is due before the next text of this line
         self._pre_depth = 0
         self._link_depth = 0
-        self._pending_ids: list[str] = []  # ids whose element has shown no text yet
+        self._pending_ids: list[str] = []  # ids whose element has no text so far
         self._open_heading: tuple[str, int] | None = (
             None  # the open heading: its tag, where it began
         )

@@ -1,1 +1,1 @@
-"""The crawler: breadth-first in waves, so that what it collects never depends on arrival order."""
+"""The crawler: breadth-first, level by level, so that its result never depends on arrival order."""

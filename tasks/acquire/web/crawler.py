@@ -1,8 +1,8 @@
 """The crawler's own process: ``python -m tasks.acquire.web.crawler CONFIG_JSON_FILE``.
 
 A Twisted reactor cannot be started twice in a process, so every crawl has one of its own. It reads
-its configuration from a file, keeps what it fetches in a spool, and writes a line of JSON about
-its progress to standard output now and then.
+its configuration from a file, stores what it fetches in a spool, and writes a line of JSON about
+its progress to standard output at intervals.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ _CONNECTION_ERRORS = (CannotResolveHostError, DownloadConnectionRefusedError, Do
 
 @dataclass
 class HostThrottle:
-    """One host's turn-taking: requests to it begin at least `delay` seconds apart."""
+    """The throttle of one host: requests to it start at least `delay` seconds apart."""
 
     delay: float
     next_start: float = 0.0
@@ -75,10 +75,10 @@ class HostThrottle:
 
 
 class BreadthFirstSpider(scrapy.Spider):
-    """Ask for one wave after the other and spools every answer.
+    """Fetch one level of links after the other and store every response in the spool.
 
-    Scrapy does the fetching (connections, TLS, proxies, content encodings, size and time limits);
-    which page comes when is decided here, because Scrapy's own scheduler follows arrival order.
+    Scrapy fetches (connections, TLS, proxies, content encodings, size and time limits);
+    the order of pages is decided here, because Scrapy's own scheduler follows arrival order.
     """
 
     name = "breadth_first"
@@ -106,20 +106,20 @@ class BreadthFirstSpider(scrapy.Spider):
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
-        """Scrapy's way of making a spider."""
+        """Create the spider, as Scrapy requires."""
         spider = super().from_crawler(crawler, *args, **kwargs)
         crawler.signals.connect(spider._skip_unsupported_body, signal=signals.headers_received)
         return spider
 
     async def start(self) -> AsyncIterator[Any]:
-        """The whole crawl. Nothing goes through Scrapy's scheduler, so nothing is yielded."""
+        """Crawl the site. Scrapy's scheduler is not used, so nothing is yielded."""
         try:
             while self.frontier.num_queued:
                 self._skip_removed()
                 await self._prepare_robots()
-                wave = self.frontier.next_level(self._check_url)
+                urls_of_level = self.frontier.next_level(self._check_url)
                 async with asyncio.TaskGroup() as group:
-                    for urls in _group_by_host(wave):
+                    for urls in _group_by_host(urls_of_level):
                         queue = iter(urls)
                         for _ in range(min(self.source.concurrency, len(urls))):
                             group.create_task(self._run_worker(queue))
@@ -139,53 +139,56 @@ class BreadthFirstSpider(scrapy.Spider):
             self._print_progress()
 
     def _process(self, url: str) -> None:
-        """Read an answer from the spool; fresh or not, it is treated alike."""
-        lost = self.spool.failures.get(url)
-        if lost is not None:
-            self.frontier.record(url, failed_verdict(lost["reason"], **lost["evidence"]))
+        """Process a response from the spool, whether it was fetched now or before a crash."""
+        failure = self.spool.failures.get(url)
+        if failure is not None:
+            self.frontier.record(url, failed_verdict(failure["reason"], **failure["evidence"]))
             return
         capture = self.spool.read_capture(url)
         location = capture.get_header("Location")
         if capture.status in REDIRECT_STATUSES and location:
             self.frontier.redirect(url, canonicalize_url(location, url))
             return
-        fate = classify_response(capture, self.source.max_page_bytes)
+        verdict = classify_response(capture, self.source.max_page_bytes)
         links: tuple[str, ...] = ()
-        if fate.kept:
-            found = page.parse_directives(
+        if verdict.kept:
+            directives = page.parse_directives(
                 capture.get_all_headers("X-Robots-Tag"), self.product_token
             )
             if is_html(capture):
                 content_type = capture.get_header("Content-Type")
                 try:
-                    seen = page.parse_page(
-                        capture.payload, url, content_type, self.product_token, found
+                    parsed = page.parse_page(
+                        capture.payload, url, content_type, self.product_token, directives
                     )
                 except Exception as error:
-                    # One page must not end the crawl, and one whose robots tags are unknown is
-                    # not kept.
+                    # One page must not end the crawl, and a page whose robots tags cannot be
+                    # read is not kept.
                     self.logger.exception("reading %s", url)
                     self.frontier.record(
                         url, failed_verdict("bad_html", error=type(error).__name__)
                     )
                     return
-                links, found = seen.links, seen.directives
-            self.directives[url] = found
-            if page.forbids_index(found):
-                fate = dropped_verdict("noindex", robots=", ".join(found))
-        self.frontier.record(url, fate, links)
+                links, directives = parsed.links, parsed.directives
+            self.directives[url] = directives
+            if page.forbids_index(directives):
+                verdict = dropped_verdict("noindex", robots=", ".join(directives))
+        self.frontier.record(url, verdict, links)
 
-    # What is not asked for
+    # URLs that are not requested
 
     def _skip_removed(self) -> None:
-        """Record which addresses of the next wave were removed: nothing is asked of their hosts."""
+        """Find the removed URLs of the next level, so that not even robots.txt is requested for them."""
         if self.removals:
             urls = self.frontier.candidates()
-            places = match_table(
+            matches = match_table(
                 pa.table({"url": pa.array(urls, pa.string())}), self.removals
             ).tolist()
-            found = zip(urls, places, strict=True)
-            self.removed_urls = {url: self.removals[place] for url, place in found if place >= 0}
+            self.removed_urls = {
+                url: self.removals[index]
+                for url, index in zip(urls, matches, strict=True)
+                if index >= 0
+            }
 
     def _check_url(self, url: str) -> FetchVerdict | None:
         if url in self.removed_urls:
@@ -200,8 +203,8 @@ class BreadthFirstSpider(scrapy.Spider):
     async def _prepare_robots(self) -> None:
         if self.frontier.exhausted:
             return
-        wanted = (url for url in self.frontier.candidates() if url not in self.removed_urls)
-        origins = {origin(url) for url in wanted} - self.robots_rules.keys()
+        allowed = (url for url in self.frontier.candidates() if url not in self.removed_urls)
+        origins = {origin(url) for url in allowed} - self.robots_rules.keys()
         async with asyncio.TaskGroup() as group:
             for item in sorted(origins):
                 group.create_task(self._read_robots(item))
@@ -215,17 +218,17 @@ class BreadthFirstSpider(scrapy.Spider):
         rules = robots.parse_rules(status, body, self.source.user_agent)
         self.robots_rules[site_origin] = rules
         if rules.crawl_delay <= self.source.max_crawl_delay:  # else it is not crawled at all
-            lane = self._throttle_for(host(site_origin))
-            lane.delay = max(lane.delay, rules.crawl_delay)
+            throttle = self._throttle_for(host(site_origin))
+            throttle.delay = max(throttle.delay, rules.crawl_delay)
 
     async def _fetch_robots(self, url: str) -> tuple[int | None, bytes]:
         for _ in range(robots.MAX_REDIRECTS + 1):
-            answer = await self._request(url, robots_file=True)
-            if not isinstance(answer, Response):
+            response = await self._request(url, robots_file=True)
+            if not isinstance(response, Response):
                 return None, b""
-            location = answer.headers.get(b"Location")
-            if answer.status not in REDIRECT_STATUSES or location is None:
-                return answer.status, bytes(answer.body[: robots.MAX_ROBOTS_BYTES])
+            location = response.headers.get(b"Location")
+            if response.status not in REDIRECT_STATUSES or location is None:
+                return response.status, bytes(response.body[: robots.MAX_ROBOTS_BYTES])
             target = canonicalize_url(location.decode("latin-1"), url)
             if target is None:
                 return 404, b""
@@ -238,44 +241,46 @@ class BreadthFirstSpider(scrapy.Spider):
         return self._throttles.setdefault(host_name, HostThrottle(self.source.delay))
 
     async def _fetch(self, url: str) -> None:
-        answer = await self._request(url)
-        if isinstance(answer, FetchVerdict):
-            self.spool.add_failure(url, str(answer.reason), dict(answer.evidence or {}))
+        response = await self._request(url)
+        if isinstance(response, FetchVerdict):
+            self.spool.add_failure(url, str(response.reason), dict(response.evidence or {}))
             return
-        is_page = answer.status in (200, 203) and is_supported_type(_content_type(answer.headers))
+        is_page = response.status in (200, 203) and is_supported_type(
+            _content_type(response.headers)
+        )
         self.spool.add(
             Capture(
                 url=url,
                 date=current_warc_date(),
-                status=answer.status,
+                status=response.status,
                 reason="",
-                headers=_sorted_headers(answer.headers),
-                payload=bytes(answer.body) if is_page else b"",
+                headers=_sorted_headers(response.headers),
+                payload=bytes(response.body) if is_page else b"",
             )
         )
 
     async def _request(self, url: str, *, robots_file: bool = False) -> Response | FetchVerdict:
-        """Ask for an address, again after errors that may pass; the answer, or why there is none."""
+        """Request a URL, retrying transient errors; return the response or the failure."""
         meta: dict[str, Any] = {"robots_file": robots_file}
         for attempt in range(self.source.retries + 1):
-            answer = await self._download(Request(url, meta=dict(meta), dont_filter=True))
+            response = await self._download(Request(url, meta=dict(meta), dont_filter=True))
             last = attempt == self.source.retries
-            if isinstance(answer, Response):
-                if last or answer.status not in RETRY_STATUSES:
-                    return answer
-                await asyncio.sleep(_retry_delay(answer.headers, attempt))
-            elif last or answer.reason not in ("connection", "timeout"):
-                return answer
+            if isinstance(response, Response):
+                if last or response.status not in RETRY_STATUSES:
+                    return response
+                await asyncio.sleep(_retry_delay(response.headers, attempt))
+            elif last or response.reason not in ("connection", "timeout"):
+                return response
             else:
                 await asyncio.sleep(MIN_BACKOFF_S * 2**attempt)
         raise AssertionError("the last attempt returns")
 
     async def _download(self, request: Request) -> Response | FetchVerdict:
-        lane = self._throttle_for(host(request.url))
-        async with lane.lock:
-            await asyncio.sleep(max(0.0, lane.next_start - time.monotonic()))
+        throttle = self._throttle_for(host(request.url))
+        async with throttle.lock:
+            await asyncio.sleep(max(0.0, throttle.next_start - time.monotonic()))
             await self._request_slots.acquire()
-            lane.next_start = time.monotonic() + lane.delay
+            throttle.next_start = time.monotonic() + throttle.delay
         try:
             assert self.crawler.engine is not None
             return await self.crawler.engine.download_async(request)
@@ -288,26 +293,26 @@ class BreadthFirstSpider(scrapy.Spider):
         except (DownloadCancelledError, IgnoreRequest):
             return failed_verdict("too_large", limit=self.source.max_page_bytes)
         except Exception as error:
-            # A server can send anything at all; whatever it was, this page alone is lost.
+            # A server can send anything; an unexpected error fails this page alone.
             self.logger.exception("fetching %s", request.url)
             return failed_verdict("fetch_error", error=type(error).__name__)
         finally:
             self._request_slots.release()
 
     def _skip_unsupported_body(self, headers: Headers, request: Request, **_: Any) -> None:
-        """Leaves the bodies of pictures, archives and the like where they are."""
+        """Do not download the bodies of pictures, archives and the like."""
         if not request.meta["robots_file"] and not is_supported_type(_content_type(headers)):
             raise StopDownload(fail=False)
 
     # Results
 
     def _iter_verdict_rows(self) -> Iterator[dict[str, Any]]:
-        for url, fate in sorted(self.frontier.verdicts.items()):
+        for url, verdict in sorted(self.frontier.verdicts.items()):
             yield {
                 "url": url,
-                "verdict": fate.verdict,
-                "reason": fate.reason,
-                "evidence": fate.evidence,
+                "verdict": verdict.verdict,
+                "reason": verdict.reason,
+                "evidence": verdict.evidence,
                 "robots": list(self.directives.get(url, ())),
             }
 
@@ -319,10 +324,10 @@ class BreadthFirstSpider(scrapy.Spider):
 
 
 def _group_by_host(urls: list[str]) -> list[list[str]]:
-    lanes: dict[str, list[str]] = defaultdict(list)
+    by_host: dict[str, list[str]] = defaultdict(list)
     for url in urls:
-        lanes[host(url)].append(url)
-    return list(lanes.values())
+        by_host[host(url)].append(url)
+    return list(by_host.values())
 
 
 def _content_type(headers: Headers) -> str | None:
@@ -331,7 +336,7 @@ def _content_type(headers: Headers) -> str | None:
 
 
 def _sorted_headers(headers: Headers) -> list[tuple[str, str]]:
-    """Headers in a stable order: Scrapy keeps those of one name together."""
+    """Headers in a stable order: Scrapy groups them by name."""
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, values in sorted(headers.items())
@@ -340,14 +345,18 @@ def _sorted_headers(headers: Headers) -> list[tuple[str, str]]:
 
 
 def _retry_delay(headers: Headers, attempt: int) -> float:
-    """Seconds before the next try: the server's Retry-After where it is a number."""
-    asked = (headers.get(b"Retry-After") or b"").strip()
+    """Seconds before the next attempt: the server's Retry-After where it is a number."""
+    retry_after = (headers.get(b"Retry-After") or b"").strip()
     backoff = MIN_BACKOFF_S * 2.0**attempt
-    return min(MAX_RETRY_AFTER_S, max(backoff, float(asked))) if asked.isdigit() else backoff
+    return (
+        min(MAX_RETRY_AFTER_S, max(backoff, float(retry_after)))
+        if retry_after.isdigit()
+        else backoff
+    )
 
 
 def scrapy_settings(source: WebSource) -> dict[str, Any]:
-    """Scrapy's settings for a crawl: what it does itself is off where the spider does it."""
+    """Scrapy's settings for a crawl: features that the spider implements itself are off."""
     return {
         "USER_AGENT": source.user_agent,
         "DEFAULT_REQUEST_HEADERS": {

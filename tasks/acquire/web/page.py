@@ -1,4 +1,4 @@
-"""What a page says about where to go on, and about being kept: links, robots meta, licence."""
+"""The links and robots directives of an HTML page."""
 
 import re
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ _VALUED_DIRECTIVES = ("unavailable_after",)
 
 @dataclass(frozen=True)
 class Page:
-    """What the crawler needs of one HTML page.
+    """What the crawler uses of one HTML page.
 
     Attributes:
-        links: canonical URLs the page leads to, sorted, each once; empty if it asks not to follow.
-        directives: what robots meta tags say to this crawler, lower case, sorted.
+        links: canonical URLs of its links, sorted, each once; empty if it forbids following them.
+        directives: the robots directives for this crawler, lower case, sorted.
     """
 
     links: tuple[str, ...] = ()
@@ -29,23 +29,23 @@ class Page:
 
 
 def charset(content_type: str | None) -> str | None:
-    """The charset parameter of a Content-Type header, if it names a codec Python has."""
-    found = _CHARSET.search(content_type or "")
-    if not found:
+    """The charset parameter of a Content-Type header, if Python has a codec of that name."""
+    match = _CHARSET.search(content_type or "")
+    if match is None:
         return None
     try:
-        "".encode(found.group(1))
+        "".encode(match.group(1))
     except (LookupError, ValueError):
         return None
-    return found.group(1).lower()
+    return match.group(1).lower()
 
 
 def parse_directives(values: Iterable[str], product_token: str) -> tuple[str, ...]:
     """Robots directives addressed to this crawler or to all, from X-Robots-Tag headers.
 
     Args:
-        values: the headers' values; ``"otherbot: noindex"`` speaks to otherbot only, and to it
-            go the directives after it in the same header.
+        values: the headers' values; in ``"otherbot: noindex, nofollow"`` both directives are
+            for otherbot only.
         product_token: this crawler's product token.
 
     Returns:
@@ -56,21 +56,21 @@ def parse_directives(values: Iterable[str], product_token: str) -> tuple[str, ..
         mine = True
         for item in value.lower().split(","):
             name, colon, rest = (part.strip() for part in item.partition(":"))
-            said = item
+            directive = item
             if colon and name not in _VALUED_DIRECTIVES and not name.startswith("max-"):
-                mine, said = name == product_token, rest
-            if mine and said.strip():
-                out.add(" ".join(said.split()))
+                mine, directive = name == product_token, rest
+            if mine and directive.strip():
+                out.add(" ".join(directive.split()))
     return tuple(sorted(out))
 
 
 def forbids_index(directives: Iterable[str]) -> bool:
-    """Whether directives ask not to keep the page."""
+    """Whether directives forbid keeping the page."""
     return not {"noindex", "none"}.isdisjoint(directives)
 
 
 def forbids_follow(directives: Iterable[str]) -> bool:
-    """Whether directives ask not to follow the page's links."""
+    """Whether directives forbid following the page's links."""
     return not {"nofollow", "none"}.isdisjoint(directives)
 
 
@@ -83,20 +83,20 @@ def parse_page(
 ) -> Page:
     """The links and robots directives of an HTML page.
 
-    Without a charset in the header, lxml follows the page's own declaration. Broken HTML gives
-    what can be read of it.
+    Without a charset in the header, lxml follows the page's own declaration. Broken HTML is
+    parsed as far as possible.
 
     Args:
         body: the page.
         url: its canonical URL.
         content_type: its Content-Type header.
         product_token: this crawler's product token.
-        header_directives: directives already known from X-Robots-Tag.
+        header_directives: the directives of X-Robots-Tag.
     """
     from lxml import etree
 
     name = charset(content_type)
-    if name is not None:  # libxml2 knows fewer names than servers send
+    if name is not None:  # libxml2 supports fewer names than servers send
         body = body.decode(name, "replace").encode("utf-8", "replace")
     parser = etree.HTMLParser(
         encoding=None if name is None else "utf-8",
@@ -111,10 +111,10 @@ def parse_page(
         root = None
     if root is None:
         return Page(directives=tuple(sorted(set(header_directives))))
-    found = set(header_directives) | set(_meta_directives(root, product_token))
-    if forbids_follow(found):
-        return Page(directives=tuple(sorted(found)))
-    return Page(tuple(sorted(_collect_links(root, url))), tuple(sorted(found)))
+    directives = set(header_directives) | set(_meta_directives(root, product_token))
+    if forbids_follow(directives):
+        return Page(directives=tuple(sorted(directives)))
+    return Page(tuple(sorted(_collect_links(root, url))), tuple(sorted(directives)))
 
 
 def _meta_directives(root: Any, product_token: str) -> tuple[str, ...]:
@@ -138,8 +138,8 @@ def _collect_links(root: Any, url: str) -> set[str]:
             continue
         target = element.get("href") or element.get("src")
         if element.tag == "meta":
-            refresh = (element.get("http-equiv") or "").strip().lower() == "refresh"
-            match = _META_REFRESH.match(element.get("content") or "") if refresh else None
+            is_refresh = (element.get("http-equiv") or "").strip().lower() == "refresh"
+            match = _META_REFRESH.match(element.get("content") or "") if is_refresh else None
             target = match.group(1) if match else None
         link = canonicalize_url(target, base) if target else None
         if link is not None:

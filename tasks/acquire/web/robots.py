@@ -1,10 +1,10 @@
-"""What a site's robots.txt allows, by RFC 9309."""
+"""What a site's robots.txt allows, as RFC 9309 defines it."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
-# Of a robots.txt that are read: RFC 9309, 2.5 asks for 500 KiB at least.
+# Bytes of a robots.txt that are parsed; RFC 9309, 2.5 requires at least 500 KiB.
 MAX_ROBOTS_BYTES = 500 * 1024
 
 # Redirects followed from /robots.txt: RFC 9309, 2.3.1.2.
@@ -16,9 +16,9 @@ class RobotsRules:
     """The decision about one origin.
 
     Attributes:
-        allow_all: everything may be fetched (robots.txt is not there: HTTP 4xx).
-        deny_all: nothing may be fetched (robots.txt cannot be reached: HTTP 5xx, no answer).
-        parser: the parsed rules where there are some.
+        allow_all: everything may be fetched (robots.txt does not exist: HTTP 4xx).
+        deny_all: nothing may be fetched (robots.txt is unreachable: HTTP 5xx, no response).
+        parser: the parsed rules, if any.
         product_token: the crawler's product token.
     """
 
@@ -35,7 +35,7 @@ class RobotsRules:
 
     @property
     def crawl_delay(self) -> float:
-        """Seconds the site asks for between two requests; 0 if it does not ask."""
+        """Seconds between two requests that the site demands; 0 if it demands none."""
         value = self.parser.crawl_delay(self.product_token) if self.parser is not None else None
         if value is None or not math.isfinite(value):
             return 0.0
@@ -43,18 +43,18 @@ class RobotsRules:
 
 
 def product_token(user_agent: str) -> str:
-    """The product token of a User-Agent header: what robots.txt groups name."""
+    """The product token of a User-Agent header, by which robots.txt names crawlers."""
     return user_agent.partition("/")[0].split()[0].lower()
 
 
 def parse_rules(status: int | None, body: bytes, user_agent: str) -> RobotsRules:
-    """The rules that an answer to /robots.txt means.
+    """The rules of a response to /robots.txt.
 
     Args:
         status: HTTP status after at most `MAX_REDIRECTS` redirects; ``None`` if there was no
-            answer (RFC 9309, 2.3.1.4: unreachable, as 5xx). A redirect that leads nowhere counts
-            as "not there" (2.3.1.2).
-        body: the answer; only the first `MAX_ROBOTS_BYTES` count, invalid UTF-8 is replaced.
+            response (RFC 9309, 2.3.1.4: unreachable, as 5xx). A redirect without a target counts
+            as 404 (2.3.1.2).
+        body: the response; only the first `MAX_ROBOTS_BYTES` count, invalid UTF-8 is replaced.
         user_agent: the crawler's User-Agent header.
     """
     name = product_token(user_agent)

@@ -1,4 +1,4 @@
-"""Run the crawler as a child process and turns its spool into parts."""
+"""Run the crawler as a child process and turn its spool into parts."""
 
 import hashlib
 import json
@@ -24,29 +24,29 @@ _LOG_TAIL_CHARS = 2000  # characters of the crawler's log in an error message
 
 
 def spool_folder(fingerprint: str) -> Path:
-    """Where the crawl for a data set keeps what it has fetched until the data set is committed."""
+    """The folder of a crawl on this machine, until its data set is committed."""
     return spool_root() / fingerprint[:32]
 
 
 def crawl_site(
     source: WebSource, fingerprint: str, reporter: Reporter, removals: Sequence[Removal] = ()
 ) -> Iterator[PartResult]:
-    """Crawl a site, or goes on with a crawl that was cut off, and yields its parts.
+    """Crawl a site, or resume a crawl that was interrupted, and yield its parts.
 
     Args:
         source: the source's section of the recipe.
-        fingerprint: of the data set that is being made: equal ones share a crawl.
-        reporter: told about pages fetched.
-        removals: what was taken out: its addresses are not asked for.
+        fingerprint: the fingerprint of the data set; equal ones use the same crawl.
+        reporter: receives the number of pages fetched.
+        removals: the removals in force; removed URLs are not requested.
     """
-    where = spool_folder(fingerprint)
-    with lock_spool(where):
-        spool = Spool(where)
+    folder = spool_folder(fingerprint)
+    with lock_spool(folder):
+        spool = Spool(folder)
         rows = spool.read_verdicts()
         if rows is None:
             spool.close()
-            _run_crawler(source, where, reporter, removals)
-            spool = Spool(where)
+            _run_crawler(source, folder, reporter, removals)
+            spool = Spool(folder)
             rows = spool.read_verdicts() or []
         try:
             yield from iter_parts(source.name, spool, rows)
@@ -81,43 +81,43 @@ def _relay_progress(
     assert process.stdout is not None
     for line in process.stdout:
         try:
-            told = json.loads(line)
-            note = f"{told['fetched']} pages fetched, {told['queued']} in the next level"
-            done = min(int(told["fetched"]), source.max_pages)
+            counts = json.loads(line)
+            message = f"{counts['fetched']} pages fetched, {counts['queued']} in the next level"
+            completed = min(int(counts["fetched"]), source.max_pages)
         except (ValueError, KeyError, TypeError):
             continue
-        reporter.update(Progress(STAGE_NAME, source.name, done, source.max_pages, note))
+        reporter.update(Progress(STAGE_NAME, source.name, completed, source.max_pages, message))
 
 
 def iter_parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterator[PartResult]:
-    """The parts of a finished crawl, by canonical URL; at least one.
+    """The parts of a complete crawl, in the order of canonical URLs; at least one.
 
     Args:
         source: the source's name.
-        spool: what was fetched.
+        spool: the fetched captures.
         rows: its verdicts, sorted by URL.
     """
     segment = f"{source}-{_segment_digest(spool, rows)}"
-    collected = CapturePartWriter(source)
+    writer = CapturePartWriter(source)
     empty = True
     for row in rows:
         url = row["url"]
         if row["verdict"] == KEPT:
             capture = spool.read_capture(url)
-            collected.add_capture(capture, url, robots=row["robots"], segment=segment)
+            writer.add_capture(capture, url, robots=row["robots"], segment=segment)
         else:
             content = spool.read_capture(url).payload if url in spool.offsets else b""
-            fate = FetchVerdict(row["verdict"], row["reason"], row["evidence"])
-            collected.add_rejected(url, fate, content)
-        if collected.full:
-            yield collected.flush()
+            verdict = FetchVerdict(row["verdict"], row["reason"], row["evidence"])
+            writer.add_rejected(url, verdict, content)
+        if writer.full:
+            yield writer.flush()
             empty = False
-    if empty or len(collected):
-        yield collected.flush()
+    if empty or len(writer):
+        yield writer.flush()
 
 
 def _segment_digest(spool: Spool, rows: list[dict[str, Any]]) -> str:
-    """12 hexadecimal characters of all addresses kept and of what they gave; no fetch times."""
+    """12 hexadecimal digits of all kept URLs and their payloads, without fetch times."""
     hasher = hashlib.sha256()
     for row in rows:
         if row["verdict"] == KEPT:

@@ -1,4 +1,4 @@
-"""Which canonical URLs a crawl may visit, and what they have in common."""
+"""The canonical URLs that a crawl may visit, their hosts and origins."""
 
 import re
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ __all__ = ["MAX_URL_LENGTH", "Scope", "canonicalize_url", "host", "origin"]
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a canonical URL: what one robots.txt speaks for."""
+    """Scheme, host and port of a canonical URL: the scope of one robots.txt."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def host(url: str) -> str:
-    """The host name of a canonical URL: what one delay is kept for."""
+    """The host name of a canonical URL: the scope of one crawl delay."""
     return urlsplit(url).hostname or ""
 
 
@@ -25,9 +25,9 @@ class Scope:
 
     Args:
         start: canonical start URLs.
-        allow: patterns searched in a URL, one of which must be found; empty means the start URLs'
+        allow: patterns searched in a URL, one of which must match; empty means the start URLs'
             hosts and ports, whatever the scheme.
-        deny: patterns none of which may be found.
+        deny: patterns none of which may match.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a crawl has fetched so far, on this machine's disk: a crash costs only what is in flight."""
+"""The responses of a crawl on this machine's disk: a crash loses only the requests in flight."""
 
 import fcntl
 import json
@@ -17,26 +17,26 @@ CRAWL_LOG = "crawl.log"
 
 
 def spool_root() -> Path:
-    """Where crawls in progress lie."""
+    """The folder of the crawls in progress."""
     return cache_root() / "spool"
 
 
 class Spool:
-    """An append-only WARC of answers, failures and robots.txt files, and the finished verdicts.
+    """An append-only WARC of responses, failures and robots.txt files, and the final verdicts.
 
-    Every record is written and flushed whole; a record that a crash cut short is removed when the
+    Every record is written and flushed as one; a record that a crash truncated is removed when the
     spool is opened again.
 
     Args:
-        folder: one crawl's own folder; made if need be.
+        folder: the crawl's own folder; created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        # Where the answer of each address lies.
+        # The offset of the response of each URL.
         self.offsets: dict[str, int] = {}
-        # Addresses that gave no answer, with the reason and its evidence.
+        # URLs without a response, with the reason and its evidence.
         self.failures: dict[str, dict[str, Any]] = {}
         # Status and body of each origin's robots.txt; no status: unreachable.
         self.robots: dict[str, tuple[int | None, bytes]] = {}
@@ -76,11 +76,11 @@ class Spool:
             del self.offsets[url]
 
     def __contains__(self, url: str) -> bool:
-        """Whether an address has been asked for already."""
+        """Whether a URL has been requested already."""
         return url in self.offsets or url in self.failures
 
     def __len__(self) -> int:
-        """Addresses asked for so far."""
+        """The number of URLs requested so far."""
         return len(self.offsets) + len(self.failures)
 
     def _append(self, record: bytes) -> int:
@@ -92,39 +92,39 @@ class Spool:
         return offset
 
     def add(self, capture: warc.Capture) -> None:
-        """Keep an answer."""
+        """Store a response."""
         self.offsets[capture.url] = self._append(warc.response_record(capture))
 
     def add_failure(self, url: str, reason: str, evidence: dict[str, Any]) -> None:
-        """Keep the fact that an address gave no answer."""
+        """Store the fact that a URL gave no response."""
         body = {"reason": reason, "evidence": evidence}
         self._append(warc.metadata_record(url, warc.current_warc_date(), json.dumps(body).encode()))
         self.failures[url] = body
 
     def add_robots(self, origin: str, status: int | None, body: bytes) -> None:
-        """Keep what an origin's robots.txt said."""
+        """Store the response to an origin's robots.txt."""
         text = json.dumps({"status": status, "body": body.decode("latin-1")}).encode()
         self._append(warc.metadata_record(_ROBOTS_PREFIX + origin, warc.current_warc_date(), text))
         self.robots[origin] = status, body
 
     def read_capture(self, url: str) -> warc.Capture:
-        """The answer of an address. Raises ``KeyError`` if there is none."""
+        """The response of a URL. Raises ``KeyError`` if there is none."""
         if self._reader is None:
             self._reader = self._warc_path.open("rb")
         return warc.read_capture(self._reader, self.offsets[url])
 
     def write_verdicts(self, rows: Iterator[dict[str, Any]]) -> None:
-        """Write the verdicts on all addresses, in one step: the crawl is then complete."""
-        draft = self._verdicts_path.with_suffix(".tmp")
-        with draft.open("w", encoding="utf-8") as file:
+        """Write the verdicts on all URLs atomically: the crawl is then complete."""
+        temporary = self._verdicts_path.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
             for row in rows:
                 file.write(json.dumps(row, sort_keys=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self._verdicts_path)
+        temporary.replace(self._verdicts_path)
 
     def read_verdicts(self) -> list[dict[str, Any]] | None:
-        """The verdicts of a complete crawl, in order; ``None`` while it goes on."""
+        """The verdicts of a complete crawl, in order; ``None`` if it is not complete."""
         if not self._verdicts_path.exists():
             return None
         with self._verdicts_path.open(encoding="utf-8") as file:
@@ -140,7 +140,7 @@ class Spool:
 
 @contextmanager
 def lock_spool(folder: Path) -> Iterator[None]:
-    """Hold a crawl's folder against a second crawler on this machine; waits for its end."""
+    """Lock a crawl's folder against a second crawler on this machine; wait until it is unlocked."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -148,6 +148,6 @@ def lock_spool(folder: Path) -> Iterator[None]:
 
 
 def remove_spool(folder: Path) -> None:
-    """Remove a crawl's folder, when its data set has been committed."""
+    """Remove a crawl's folder after its data set has been committed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
