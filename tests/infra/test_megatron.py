@@ -147,11 +147,11 @@ def test_an_index_that_does_not_fit_its_shard_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("half", ["train.bin", "train.idx", "parquet"])
-def test_a_shard_that_is_gone_is_named(tmp_path: Path, half: str) -> None:
+def test_a_missing_shard_is_named(tmp_path: Path, half: str) -> None:
     dataset = made(Storage(str(tmp_path)))
     name = dataset.parts[0].file(half)
     (tmp_path / dataset.storage.url / name).unlink()
-    with pytest.raises(CorruptShardError, match=f"{name} is gone; remove the data set's folder"):
+    with pytest.raises(CorruptShardError, match=name):
         TokenShards(dataset, "train").read_columns(["id"])
 
 
@@ -159,5 +159,5 @@ def test_an_index_that_is_damaged_is_named(tmp_path: Path) -> None:
     dataset = made(Storage(str(tmp_path)))
     part = dataset.parts[0]
     part.storage.write(part.file("train.idx"), b"MMIDIDX")
-    with pytest.raises(CorruptShardError, match=r"train\.idx: 7 bytes are no index; remove"):
+    with pytest.raises(CorruptShardError, match=r"train\.idx"):
         TokenShards(dataset, "train")
