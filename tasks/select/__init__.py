@@ -1,1 +1,1 @@
-"""Selection: the recipe's thresholds over annotations and duplicate marks give the corpus."""
+"""Selection: the recipe's thresholds over annotations and duplicate labels give the corpus."""

@@ -27,7 +27,7 @@ def _check_preference(key: str) -> str:
     if key in SIMPLE_KEYS or (way in ("highest", "lowest") and name in NUMERIC_COLUMNS):
         return key
     raise ValueError(
-        f"{key!r} is no preference; there are {', '.join(SIMPLE_KEYS)}, and highest: or lowest: with "
+        f"{key!r} is not a preference; use {', '.join(SIMPLE_KEYS)}, or highest: or lowest: with "
         f"one of {', '.join(sorted(NUMERIC_COLUMNS))}"
     )
 
@@ -36,20 +36,22 @@ Preference = Annotated[str, AfterValidator(_check_preference)]
 
 
 class SourceOverride(ConfigModel):
-    """What is different for one source; what is left out is as for all."""
+    """Settings of one source that replace the general ones; omitted settings are the general ones."""
 
-    languages: dict[Language, Score] | None = Field(None, description="instead of the general ones")
+    languages: dict[Language, Score] | None = Field(
+        None, description="replaces the general languages"
+    )
     quality_filters: tuple[Filter, ...] | None = Field(
-        None, description="instead of the general ones"
+        None, description="replaces the general filters"
     )
     thresholds: dict[RuleName, Threshold | None] = Field(
-        default_factory=dict, description="limits that differ from the general ones"
+        default_factory=dict, description="thresholds added to the general ones"
     )
-    pii: PiiAction | None = Field(None, description="instead of the general choice")
+    pii: PiiAction | None = Field(None, description="replaces the general action")
 
 
 class SourceFilters(ConfigModel):
-    """What a document of one source has to pass, before duplicates are looked at."""
+    """The filters that a document of one source must pass before duplicates are considered."""
 
     languages: dict[Language, Score]
     quality_filters: tuple[Filter, ...]
@@ -61,12 +63,13 @@ class SelectConfig(ConfigModel):
     """Which documents become the corpus.
 
     The defaults are FineWeb's for English (datatrove ``examples/fineweb.py``): language score 0.65
-    and the rules of Gopher, C4 and FineWeb with their published limits (``infra/schemas/quality_rules.py``).
+    and the rules of Gopher, C4 and FineWeb with their published thresholds
+    (``infra/schemas/quality_rules.py``).
     """
 
     languages: dict[Language, Score] = Field(
         default_factory=lambda: {"en": 0.65},
-        description="languages to keep, each with the least score; empty keeps every language",
+        description="languages to keep, each with its minimum score; empty keeps every language",
     )
     quality_filters: tuple[Filter, ...] = Field(
         ("gopher_repetition", "gopher_quality", "c4", "fineweb"),
@@ -74,37 +77,37 @@ class SelectConfig(ConfigModel):
     )
     thresholds: dict[RuleName, Threshold | None] = Field(
         default_factory=dict,
-        description="limits of single rules instead of the published ones; null switches one off",
+        description="thresholds of single rules instead of the published ones; null disables a rule",
     )
     pii: PiiAction = Field(
         "mask",
-        description="personal data: kept, masked by its kind, or the documents that hold any dropped",
+        description="personal data: keep it, mask it by its kind, or drop documents that contain any",
     )
     per_source: dict[str, SourceOverride] = Field(
-        default_factory=dict, description="what is different for single sources, by source name"
+        default_factory=dict, description="settings of single sources, by source name"
     )
     prefer: tuple[Preference, ...] = Field(
         ("source", "longest"),
-        description="which of several copies stays, by these in turn: source (as the recipe lists "
-        "them), longest, shortest, newest, oldest (by the document's date), highest:SIGNAL or "
-        "lowest:SIGNAL of an annotation; the smaller id decides last",
+        description="which of several duplicates is kept, by these criteria in order: source (as the "
+        "recipe lists them), longest, shortest, newest, oldest (by the document's date), "
+        "highest:SIGNAL or lowest:SIGNAL of an annotation; the smaller id decides last",
     )
     dedup_urls: bool = Field(
         False,
-        description="keep one document per web address, chosen by prefer among those that pass "
-        "the rules, before copies are looked at",
+        description="keep one document per web URL, chosen by prefer among those that pass the rules, "
+        "before duplicates are considered",
     )
     line_dedup: LineDedupConfig | None = Field(
-        None, description="take repeated lines out of the texts that stay; left out: none"
+        None, description="cut repeated lines from the kept texts; omitted: none"
     )
     substring_dedup: SubstringDedupConfig | None = Field(
-        None, description="take long runs of words that an earlier document has out; left out: none"
+        None, description="cut long runs of words that an earlier document has; omitted: none"
     )
     max_source_duplicate_fraction: float = Field(
         0.9,
         ge=0,
         le=1,
-        description="greatest share of a source's documents that may be lost to duplication; "
+        description="maximum fraction of a source's documents that may be lost to deduplication; "
         "beyond it the run stops",
     )
     min_source_documents: int = Field(
@@ -114,7 +117,7 @@ class SelectConfig(ConfigModel):
     )
 
     def filters_for(self, source: str | None) -> SourceFilters:
-        """What holds for one source."""
+        """Return the filters of one source."""
         own = self.per_source.get(source or "", SourceOverride.model_validate({}))
         return SourceFilters(
             languages=self.languages if own.languages is None else own.languages,
@@ -127,7 +130,7 @@ class SelectConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _reject_unused_thresholds(self) -> Self:
-        """A limit for a filter that is not applied would silently do nothing."""
+        """Reject a threshold of a filter that is not applied: it would silently have no effect."""
         everywhere = {
             *self.quality_filters,
             *(f for o in self.per_source.values() for f in o.quality_filters or ()),

@@ -1,7 +1,7 @@
-"""Personal data replaced by its kind: ``<EMAIL>``, ``<IP>``, ``<PHONE>``, ``<CARD>``, ``<IBAN>``.
+"""Replace personal data by its kind: ``<EMAIL>``, ``<IP>``, ``<PHONE>``, ``<CARD>``, ``<IBAN>``.
 
 The replacement is a function of the kind alone, so equal texts stay equal and nothing of the value
-is left. What is to be cut out of a text goes in the same pass: both are offsets into the original.
+remains. Repeated text is cut in the same pass, since both are offsets into the original text.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,12 +16,12 @@ import pyarrow as pa
 from infra.schemas.annotations import PII_COLUMNS
 
 Span = Mapping[str, Any]
-Cut = Sequence[int]  # first character, and the first after it
+Cut = Sequence[int]  # start and end in characters
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Characters ``start`` to ``end`` of a text become the masks of these kinds; of none, nothing."""
+    """Replace characters ``start`` to ``end`` of a text by the placeholders of ``kinds``."""
 
     start: int
     end: int
@@ -29,17 +29,17 @@ class Edit:
 
     @property
     def replacement(self) -> str:
-        """What stands there afterwards."""
+        """The new text of the span; empty if there are no kinds."""
         return "".join(pii_placeholder(kind) for kind in self.kinds)
 
 
 def pii_placeholder(kind: str) -> str:
-    """What stands for a span of this kind."""
+    """Return the placeholder of a kind of personal data."""
     return f"<{kind.upper()}>"
 
 
 def merge_spans(spans: Sequence[Span]) -> list[tuple[int, int, str]]:
-    """``(start, end, kind)`` in order; spans that overlap become one, of the first one's kind."""
+    """Return ``(start, end, kind)`` in order; overlapping spans are merged under the first's kind."""
     out: list[tuple[int, int, str]] = []
     for span in sorted(spans, key=lambda span: (span["start"], -span["end"], span["kind"])):
         if out and span["start"] < out[-1][1]:
@@ -51,7 +51,7 @@ def merge_spans(spans: Sequence[Span]) -> list[tuple[int, int, str]]:
 
 
 def merge_cuts(cuts: Sequence[Cut]) -> list[tuple[int, int]]:
-    """Cuts in order, those that overlap or touch made one."""
+    """Return cuts in order; overlapping or adjacent ones are merged."""
     out: list[tuple[int, int]] = []
     for start, end in sorted((cut[0], cut[1]) for cut in cuts):
         if out and start <= out[-1][1]:
@@ -62,20 +62,20 @@ def merge_cuts(cuts: Sequence[Cut]) -> list[tuple[int, int]]:
 
 
 def plan_edits(spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> list[Edit]:
-    """What masking and cutting come to, in order and apart from each other.
+    """Return the edits that mask spans and cut text, ordered and disjoint.
 
-    A span that lies in a cut is gone with it. One that reaches out of it is gone as a whole, and
-    its mask stands in its place.
+    A span inside a cut is removed with it. A span that extends beyond a cut is removed as a whole
+    and replaced by its placeholder.
     """
-    gone = merge_cuts(cuts)
-    found = [Edit(start, end) for start, end in gone]
-    starts = [start for start, _ in gone]
+    merged = merge_cuts(cuts)
+    edits = [Edit(start, end) for start, end in merged]
+    starts = [start for start, _ in merged]
     for start, end, kind in merge_spans(spans):
-        place = bisect_right(starts, start) - 1
-        if place < 0 or end > gone[place][1]:
-            found.append(Edit(start, end, (kind,)))
+        index = bisect_right(starts, start) - 1
+        if index < 0 or end > merged[index][1]:
+            edits.append(Edit(start, end, (kind,)))
     out: list[Edit] = []
-    for edit in sorted(found, key=lambda edit: (edit.start, edit.end)):
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
         if out and edit.start < out[-1].end:
             last = out[-1]
             out[-1] = Edit(last.start, max(last.end, edit.end), last.kinds + edit.kinds)
@@ -85,7 +85,7 @@ def plan_edits(spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> list[Edit]:
 
 
 def apply_edits(text: str, spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> str:
-    """The text with every span replaced and every cut left out.
+    """Return the text with every span replaced and every cut removed.
 
     Args:
         text: a document's text.
@@ -93,30 +93,30 @@ def apply_edits(text: str, spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> s
         cuts: ``(start, end)`` each, likewise.
     """
     pieces = []
-    at = 0
+    position = 0
     for edit in plan_edits(spans, cuts):
-        pieces += [text[at : edit.start], edit.replacement]
-        at = edit.end
-    return "".join([*pieces, text[at:]])
+        pieces += [text[position : edit.start], edit.replacement]
+        position = edit.end
+    return "".join([*pieces, text[position:]])
 
 
 def map_offsets(
     offsets: Sequence[int], spans: Sequence[Span], cuts: Sequence[Cut] = ()
 ) -> list[int]:
-    """Where offsets of the original text lie in the one that `apply_edits` gives.
+    """Map offsets of the original text to the text that `apply_edits` returns.
 
-    An offset inside of what was replaced or cut moves to the start of it.
+    An offset inside a replaced or cut span maps to the start of the span.
     """
-    done = plan_edits(spans, cuts)
-    ends = [edit.end for edit in done]
+    edits = plan_edits(spans, cuts)
+    ends = [edit.end for edit in edits]
     growth = list(
-        accumulate((len(edit.replacement) - (edit.end - edit.start) for edit in done), initial=0)
+        accumulate((len(edit.replacement) - (edit.end - edit.start) for edit in edits), initial=0)
     )
     out = []
     for offset in offsets:
         before = bisect_left(ends, offset + 1)  # edits that end at or before the offset
-        inside = before < len(done) and done[before].start < offset
-        out.append((done[before].start if inside else offset) + growth[before])
+        inside = before < len(edits) and edits[before].start < offset
+        out.append((edits[before].start if inside else offset) + growth[before])
     return out
 
 
@@ -125,29 +125,29 @@ def edit_document(
     spans: Mapping[str, Sequence[Span] | None],
     cuts: Sequence[Cut] = (),
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """A document's masked ``text``, ``title`` and ``chapters``, and how many spans of each kind went.
+    """Edit ``text``, ``title`` and ``chapters`` of a document; count the masked spans by kind.
 
     Args:
-        document: these three; ``title`` and ``chapters`` may be ``None``.
-        spans: ``pii`` (of the text), ``pii_title`` and ``pii_chapters``, whose spans name their
-            ``chapter`` by its place.
-        cuts: what is cut out of the text.
+        document: these three columns; ``title`` and ``chapters`` may be ``None``.
+        spans: ``pii`` (of the text), ``pii_title`` and ``pii_chapters``, whose spans have the index
+            of their ``chapter``.
+        cuts: spans to cut from the text.
     """
     text, title, chapters = (spans.get(name) or () for name in PII_COLUMNS)
     by_chapter: dict[int, list[Span]] = {}
     for span in chapters:
         by_chapter.setdefault(span["chapter"], []).append(span)
-    old = document["chapters"] or ()
-    starts = map_offsets([chapter["start"] for chapter in old], text, cuts)
+    original = document["chapters"] or ()
+    starts = map_offsets([chapter["start"] for chapter in original], text, cuts)
     masked = {
         "text": apply_edits(document["text"], text, cuts),
         "title": document["title"] and apply_edits(document["title"], title),
         "chapters": document["chapters"]
         and [
-            {**chapter, "title": apply_edits(chapter["title"], by_chapter[place]), "start": start}
-            if place in by_chapter
+            {**chapter, "title": apply_edits(chapter["title"], by_chapter[index]), "start": start}
+            if index in by_chapter
             else {**chapter, "start": start}
-            for place, (chapter, start) in enumerate(zip(old, starts, strict=True))
+            for index, (chapter, start) in enumerate(zip(original, starts, strict=True))
         ],
     }
     kinds = [kind for edit in plan_edits(text, cuts) for kind in edit.kinds]
@@ -158,26 +158,26 @@ def edit_document(
 def edit_documents(
     documents: pa.Table, annotations: pa.Table | None, cuts: Mapping[int, Sequence[Cut]]
 ) -> tuple[pa.Table, list[dict[str, int]]]:
-    """Documents with personal data masked, repeated text cut out and chapters moved along.
+    """Mask personal data, cut repeated text and move the starts of chapters accordingly.
 
     Args:
         documents: n rows.
         annotations: their annotations; ``None`` masks nothing.
-        cuts: what is cut out of texts, by row.
+        cuts: spans to cut from texts, by row.
 
     Returns:
-        The documents, and per document how many spans of each kind were masked.
+        The documents, and the number of masked spans by kind for each.
     """
     kinds: list[dict[str, int]] = [{} for _ in range(documents.num_rows)]
-    found: list[dict[str, Any]] = [{} for _ in kinds]
+    all_spans: list[dict[str, Any]] = [{} for _ in kinds]
     if annotations is not None:
-        found = annotations.select(PII_COLUMNS).to_pylist()
-    touched = [row for row, spans in enumerate(found) if row in cuts or any(spans.values())]
-    if not touched:
+        all_spans = annotations.select(PII_COLUMNS).to_pylist()
+    changed = [row for row, spans in enumerate(all_spans) if row in cuts or any(spans.values())]
+    if not changed:
         return documents, kinds
     rows = documents.select(["text", "title", "chapters"]).to_pylist()
-    for row in touched:
-        rows[row], kinds[row] = edit_document(rows[row], found[row], cuts.get(row, ()))
+    for row in changed:
+        rows[row], kinds[row] = edit_document(rows[row], all_spans[row], cuts.get(row, ()))
     for name in ("text", "title", "chapters"):
         field = documents.schema.field(name)
         column = pa.array([row[name] for row in rows], field.type)

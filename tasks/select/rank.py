@@ -1,4 +1,4 @@
-"""The order of preference among copies: numbers per document, the smaller ones preferred."""
+"""The order of preference among duplicates: numbers per document, smaller ones preferred."""
 
 import re
 from collections.abc import Sequence
@@ -15,46 +15,46 @@ _DATE = re.compile(r"(\d{4})(?:-?(\d{2})(?:-?(\d{2}))?)?")
 
 
 def required_signals(prefer: Sequence[str]) -> set[str]:
-    """The annotations that an order looks at."""
+    """Return the annotations that an order of preference reads."""
     return {"characters" if key in _LENGTH_KEYS else key.partition(":")[2] for key in prefer} - {""}
 
 
 def rank_keys(
     prefer: Sequence[str], source_index: int, documents: pa.Table, annotations: pa.Table
 ) -> F64:
-    """What each of n documents counts for, by key of the order.
+    """Return the sort keys of n documents, one per criterion.
 
     Args:
-        prefer: keys of the recipe's ``select.prefer``.
-        source_index: the source's place in the recipe.
+        prefer: the criteria of the recipe's ``select.prefer``.
+        source_index: index of the source in the recipe.
         documents: n rows with ``date``.
-        annotations: n rows with `required_signals(order)`.
+        annotations: n rows with `required_signals`.
 
     Returns:
-        float64[n, len(order)]. A document without a date comes after all that have one.
+        float64[n, len(prefer)]. A document without a date comes after all that have one.
     """
     out = np.zeros((annotations.num_rows, len(prefer)))
-    for place, key in enumerate(prefer):
+    for index, key in enumerate(prefer):
         if key == "source":
-            out[:, place] = source_index
+            out[:, index] = source_index
         elif key in _LENGTH_KEYS:
             sign = -1.0 if key == "longest" else 1.0
-            out[:, place] = sign * annotations["characters"].to_numpy()
+            out[:, index] = sign * annotations["characters"].to_numpy()
         elif key in ("newest", "oldest"):
             days = np.array([_date_key(value) for value in documents["date"].to_pylist()])
-            found = -days if key == "newest" else days
-            out[:, place] = np.where(np.isnan(days), np.inf, found)
+            ordered = -days if key == "newest" else days
+            out[:, index] = np.where(np.isnan(days), np.inf, ordered)
         else:
-            way, _, name = key.partition(":")
+            direction, _, name = key.partition(":")
             values = annotations[name].to_numpy().astype(np.float64)
-            out[:, place] = -values if way == "highest" else values
+            out[:, index] = -values if direction == "highest" else values
     return out
 
 
 def _date_key(date: str | None) -> float:
-    """A date as a number in its order; NaN if there is none."""
-    found = _DATE.match(date or "")
-    if found is None:
+    """Return a date as a number that sorts like it; NaN if there is none."""
+    match = _DATE.match(date or "")
+    if match is None:
         return float("nan")
-    year, month, day = (int(part or 0) for part in found.groups())
+    year, month, day = (int(part or 0) for part in match.groups())
     return float(10_000 * year + 100 * month + day)

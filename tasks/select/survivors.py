@@ -1,9 +1,9 @@
-"""The election: which member of each set of copies stays.
+"""Survivor selection: which member of each duplicate cluster is kept.
 
-Documents are looked at in the recipe's order of preference, then by the smaller id, then the
-earlier place. A document is dropped as an exact duplicate if its exact group has a member that
-stays, as a near-duplicate if a verified pair joins its group to one that has; otherwise it stays.
-So every drop names a document that stays and is itself similar enough, however long the chains in
+Documents are processed in the recipe's order of preference, then by id, then by document number. A
+document is dropped as an exact duplicate if its exact group already has a survivor, and as a
+near-duplicate if a verified pair connects its group to a group that has one; otherwise it survives.
+So every dropped document has a survivor that is itself similar enough, however long the chains in
 its cluster are.
 """
 
@@ -18,19 +18,21 @@ I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
-NO_BAND = -1  # compared for another reason than that they share one
+# The pair was compared although its documents share no band.
+NO_BAND = -1
 NO_SURVIVOR = -1
 
 
 @dataclass(frozen=True)
 class Survivors:
-    """What became of n documents.
+    """The survivors of n documents.
 
     Attributes:
-        survivor: int64[n], the document that a dropped one names; `NO_SURVIVOR` for all others.
-        exact: bool[n], whether the two are of one exact group.
-        similarity: float64[n] of the dropped.
-        band: int64[n], the first band that nominated the pair; `NO_BAND` for none.
+        survivor: int64[n], for each dropped document the one it is dropped for; `NO_SURVIVOR` for
+            all others.
+        exact: bool[n], whether the two belong to one exact group.
+        similarity: float64[n], their similarity.
+        band: int64[n], the first band that the pair shares; `NO_BAND` for none.
     """
 
     survivor: I64
@@ -40,12 +42,12 @@ class Survivors:
 
 
 def choose_survivors(order: I64, group: I64, pairs: I64, similarity: F64, band: I64) -> Survivors:
-    """Who is dropped, and for whose sake.
+    """Choose which documents are dropped, and for which survivor.
 
     Args:
         order: int64[m], the documents that passed all other rules, the most preferred first.
-        group: int64[n], the exact group of every document, from 0; one of its own if it has none.
-        pairs: int64[k, 2], verified pairs of groups, each once, either way round.
+        group: int64[n], the exact group of every document, from 0; each document has one.
+        pairs: int64[k, 2], verified pairs of groups, each once, in any direction.
         similarity: float64[k].
         band: int64[k].
     """
@@ -55,7 +57,7 @@ def choose_survivors(order: I64, group: I64, pairs: I64, similarity: F64, band: 
     by_group = np.argsort(ends, kind="stable")
     start = np.searchsorted(ends[by_group], np.arange(groups + 1))
     edge = by_group % max(len(pairs), 1)
-    found = Survivors(
+    result = Survivors(
         np.full(len(group), NO_SURVIVOR),
         np.zeros(len(group), np.bool_),
         np.zeros(len(group)),
@@ -68,12 +70,12 @@ def choose_survivors(order: I64, group: I64, pairs: I64, similarity: F64, band: 
         others[by_group],
         similarity[edge],
         band[edge],
-        found.survivor,
-        found.exact,
-        found.similarity,
-        found.band,
+        result.survivor,
+        result.exact,
+        result.similarity,
+        result.band,
     )
-    return found
+    return result
 
 
 @jit
@@ -89,30 +91,30 @@ def _choose_survivors(
     survivor_similarity: F64,
     survivor_band: I64,
 ) -> None:
-    stays = np.full(len(start), -1)  # place in the order of the group's survivor
-    for place in range(len(order)):
-        document = order[place]
+    rank_of_survivor = np.full(len(start), -1)  # by group: its survivor's index in the order
+    for rank in range(len(order)):
+        document = order[rank]
         own = group[document]
-        if stays[own] >= 0:
-            survivor[document] = order[stays[own]]
+        if rank_of_survivor[own] >= 0:
+            survivor[document] = order[rank_of_survivor[own]]
             exact[document] = True
             survivor_similarity[document] = 1.0
             continue
         best = -1
         for k in range(start[own], start[own + 1]):
-            first = stays[neighbor[k]]
+            first = rank_of_survivor[neighbor[k]]
             if first < 0:
                 continue
-            # The most similar; of equals, the first elected.
+            # The most similar survivor; of equally similar ones, the most preferred.
             if (
                 best < 0
                 or similarity[k] > similarity[best]
-                or (similarity[k] == similarity[best] and first < stays[neighbor[best]])
+                or (similarity[k] == similarity[best] and first < rank_of_survivor[neighbor[best]])
             ):
                 best = k
         if best >= 0:
-            survivor[document] = order[stays[neighbor[best]]]
+            survivor[document] = order[rank_of_survivor[neighbor[best]]]
             survivor_similarity[document] = similarity[best]
             survivor_band[document] = band[best]
         else:
-            stays[own] = place
+            rank_of_survivor[own] = rank

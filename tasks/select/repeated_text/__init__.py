@@ -1,1 +1,1 @@
-"""What documents that stay have in common: one address, the same lines, the same passages."""
+"""Repeated content in kept documents: versions of one URL, repeated lines, repeated substrings."""

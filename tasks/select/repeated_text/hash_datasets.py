@@ -1,6 +1,6 @@
-"""Data sets of what is compared of each document: lists of hashes, part by part, in its order.
+"""Data sets of hashes to compare: a list of hashes per document, part by part.
 
-They depend on the document alone, so parts that come in later cost themselves only.
+They depend on the document alone, so a new part does not change the hashes of other parts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,13 +27,13 @@ def build_hashes(
     argument: Any,
     documents: Sequence[Dataset],
 ) -> list[PartRef]:
-    """The hashes of all parts, row-aligned with the documents, in the order of the sources.
+    """Build the hashes of all parts, row-aligned with the documents, in the order of the sources.
 
     Args:
         ctx: the run.
-        stage: whose data sets these are.
+        stage: the stage of the data sets.
         settings: what the hashes depend on besides the texts.
-        hash_function: module-level; gives a list of uint64 per text.
+        hash_function: module-level; returns a list of uint64 per text.
         argument: its second argument.
         documents: the sources' documents.
     """
@@ -55,7 +55,7 @@ def build_hashes(
 
 
 def count_hashes(part: PartRef) -> int:
-    """How many hashes a part holds, as the footer of its file says; an empty list counts as one."""
+    """Return the number of hashes in a part from its file's footer; an empty list counts as one."""
     with part.open(TABLE_SUFFIX) as file:
         footer = pq.ParquetFile(file).metadata
     return sum(footer.row_group(k).column(0).num_values for k in range(footer.num_row_groups))
@@ -64,8 +64,8 @@ def count_hashes(part: PartRef) -> int:
 def hash_part(
     part: PartRef, stage: str, hash_function: HashFunction, argument: Any
 ) -> Iterator[PartResult]:
-    """Take the hashes of one part."""
+    """Hash the documents of one part."""
     table = part.table(["id", "url", "text"])
-    kept = pa.table({HASH_COLUMN: hash_function(table["text"], argument)})
-    said = ledger_table(stage, table["id"].to_pylist(), urls=table["url"].to_pylist())
-    yield PartResult(kept, said)
+    rows = pa.table({HASH_COLUMN: hash_function(table["text"], argument)})
+    ledger = ledger_table(stage, table["id"].to_pylist(), urls=table["url"].to_pylist())
+    yield PartResult(rows, ledger)

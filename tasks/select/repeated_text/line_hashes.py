@@ -1,9 +1,9 @@
-"""Lines and paragraphs of texts by hash: the definition, and the data set ``lines`` of hashes.
+"""Hashes of the lines or paragraphs of texts: the definition, and the data set `lines`.
 
-* *line*: what stands between two newlines. *Paragraph*: lines in a row that are not blank.
-* What is compared is folded: every character in simple lower case, each run of white space one
-  space, none at either end. So a paragraph is the same however its lines are wrapped.
-* Hashes have 64 bits; texts are not compared again.
+* *line*: the text between two newlines. *Paragraph*: consecutive lines that are not blank.
+* Units are compared in folded form: every character in simple lower case, each run of white space
+  replaced by one space, none at either end. So a paragraph is the same however its lines are wrapped.
+* Hashes have 64 bits; the texts themselves are not compared.
 """
 
 from collections.abc import Sequence
@@ -49,20 +49,23 @@ def _scan_units(
     starts: I64,
     ends: I64,
 ) -> int:
-    """The units of ``data[i:end]`` with at least ``min_length`` folded characters; gives their number.
+    """Find the units of ``data[i:end]`` with at least ``min_length`` folded characters.
 
-    ``starts`` and ``ends`` receive characters from the beginning of the text: of the unit's first
-    line, and of the line that follows it (a paragraph: of the next paragraph's first line).
+    ``starts`` and ``ends`` receive offsets in characters: of the unit's first line, and of the line
+    that follows it (for a paragraph: of the next paragraph's first line).
+
+    Returns:
+        The number of units.
     """
     n = 0
     at = 0  # characters read
-    line = 0  # where the line that is read began
-    first = 0  # where the unit that is read began
+    line = 0  # offset of the current line
+    first = 0  # offset of the current unit
     length = 0  # its folded characters
     value = SEED
     space = False
     blank = True
-    waiting = -1  # a unit whose end is not known yet
+    waiting = -1  # index of a unit whose end is not known yet
     while True:
         point = _NEWLINE
         last = i >= end
@@ -107,29 +110,29 @@ def _scan_units(
 
 @jit
 def _count_newlines(data: U8, start: int, end: int) -> int:
-    found = 0
+    count = 0
     for i in range(start, end):
-        found += data[i] == _NEWLINE
-    return found
+        count += data[i] == _NEWLINE
+    return count
 
 
 @jit
 def _hash_units(
     offsets: I64, data: U8, classes: U8, lower: I32, paragraphs: int, min_length: int
 ) -> tuple[I64, U64]:
-    """The distinct hashes of each text, ascending: where each text's begin, and all of them."""
+    """Return the distinct hashes of each text, ascending: bounds by text, and the hashes."""
     rows = len(offsets) - 1
-    most = 0
+    max_newlines = 0
     for row in range(rows):
-        most = max(most, _count_newlines(data, offsets[row], offsets[row + 1]))
-    hashes = np.empty(most + 1, np.uint64)
-    starts = np.empty(most + 1, np.int64)
-    ends = np.empty(most + 1, np.int64)
+        max_newlines = max(max_newlines, _count_newlines(data, offsets[row], offsets[row + 1]))
+    hashes = np.empty(max_newlines + 1, np.uint64)
+    starts = np.empty(max_newlines + 1, np.int64)
+    ends = np.empty(max_newlines + 1, np.int64)
     out = np.empty(1024, np.uint64)
     bounds = np.zeros(rows + 1, np.int64)
     n = 0
     for row in range(rows):
-        found = _scan_units(
+        count = _scan_units(
             data,
             offsets[row],
             offsets[row + 1],
@@ -141,12 +144,12 @@ def _hash_units(
             starts,
             ends,
         )
-        if n + found > len(out):
-            larger = np.empty(2 * (n + found), np.uint64)
+        if n + count > len(out):
+            larger = np.empty(2 * (n + count), np.uint64)
             larger[:n] = out[:n]
             out = larger
-        ordered = np.sort(hashes[:found])
-        for k in range(found):
+        ordered = np.sort(hashes[:count])
+        for k in range(count):
             if k == 0 or ordered[k] != ordered[k - 1]:
                 out[n] = ordered[k]
                 n += 1
@@ -157,7 +160,7 @@ def _hash_units(
 def hash_lines(
     texts: "pa.Array[Any] | pa.ChunkedArray[Any]", config: LineDedupConfig
 ) -> "pa.Array[Any]":
-    """The distinct hashes of each text's units: a list of uint64 per row, ascending."""
+    """Return the distinct hashes of each text's units: a list of uint64 per row, ascending."""
     offsets, data = utf8_buffers(texts)
     paragraphs = int(config.unit == "paragraph")
     bounds, hashes = _hash_units(offsets, data, *char_tables(), paragraphs, config.min_characters)
@@ -165,11 +168,11 @@ def hash_lines(
 
 
 def locate_lines(text: str, config: LineDedupConfig) -> tuple[U64, I64, I64]:
-    """The units of a text in their order: hash, first character, first character after it."""
+    """Return the units of a text in order: hashes, starts and ends in characters."""
     data = np.frombuffer(text.encode(), np.uint8)
-    room = text.count("\n") + 1
-    hashes = np.empty(room, np.uint64)
-    starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
+    max_units = text.count("\n") + 1
+    hashes = np.empty(max_units, np.uint64)
+    starts, ends = np.empty(max_units, np.int64), np.empty(max_units, np.int64)
     paragraphs = int(config.unit == "paragraph")
     n = _scan_units(
         data, 0, len(data), *char_tables(), paragraphs, config.min_characters, hashes, starts, ends
@@ -180,6 +183,6 @@ def locate_lines(text: str, config: LineDedupConfig) -> tuple[U64, I64, I64]:
 def build_line_hashes(
     ctx: Context, config: LineDedupConfig, documents: Sequence[Dataset]
 ) -> list[PartRef]:
-    """The hashes of all parts, row-aligned with the documents, in the order of the sources."""
+    """Build the hashes of all parts, row-aligned with the documents, in the order of the sources."""
     settings = {"unit": config.unit, "min_characters": config.min_characters}
     return build_hashes(ctx, STAGE, settings, hash_lines, config, documents)

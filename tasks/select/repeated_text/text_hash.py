@@ -1,4 +1,4 @@
-"""One 64-bit hash over characters as they are read, in the manner of XXH64's last steps."""
+"""A 64-bit hash that is updated character by character, modeled on the last steps of XXH64."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ _M2 = np.uint64(0xC4CEB9FE1A85EC53)
 
 @jit
 def update_hash(value: np.uint64, point: int) -> np.uint64:
-    """The hash of what was read so far and one more character."""
+    """Return the hash extended by one character."""
     value ^= (np.uint64(point) + np.uint64(1)) * _P5
     value = np.uint64(value << np.uint64(11)) | np.uint64(value >> np.uint64(53))
     return np.uint64(value * _P1)
@@ -21,7 +21,7 @@ def update_hash(value: np.uint64, point: int) -> np.uint64:
 
 @jit
 def finalize_hash(value: np.uint64) -> np.uint64:
-    """A hash with every bit dependent on every other: MurmurHash3's 64-bit finalizer."""
+    """Mix a hash so that every bit depends on every other: MurmurHash3's 64-bit finalizer."""
     value = (value ^ (value >> np.uint64(33))) * _M1
     value = (value ^ (value >> np.uint64(33))) * _M2
     return value ^ (value >> np.uint64(33))

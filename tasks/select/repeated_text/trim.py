@@ -1,4 +1,4 @@
-"""What is cut out of a text, made neat at its ends."""
+"""Extend cuts over the white space they would leave at the ends of a text."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,19 @@ from tasks.select.pii_mask import merge_cuts
 
 
 def extend_to_whitespace(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Cuts with the white space that they would leave at either end of the text."""
+    """Return cuts that include the white space they would leave at either end of the text."""
     out = list(cuts)
-    head, taken = 0, 0
-    while taken < len(out) and not text[head : out[taken][0]].strip():
-        head = out[taken][1]
-        taken += 1
-    if taken:
+    head, n_leading = 0, 0
+    while n_leading < len(out) and not text[head : out[n_leading][0]].strip():
+        head = out[n_leading][1]
+        n_leading += 1
+    if n_leading:
         rest = text[head:]
-        out = [(0, head + len(rest) - len(rest.lstrip())), *out[taken:]]
-    tail, left = len(text), len(out)
-    while left and not text[out[left - 1][1] : tail].strip():
-        left -= 1
-        tail = out[left][0]
-    if left < len(out):
-        out = [*out[:left], (len(text[:tail].rstrip()), len(text))]
+        out = [(0, head + len(rest) - len(rest.lstrip())), *out[n_leading:]]
+    tail, first_trailing = len(text), len(out)
+    while first_trailing and not text[out[first_trailing - 1][1] : tail].strip():
+        first_trailing -= 1
+        tail = out[first_trailing][0]
+    if first_trailing < len(out):
+        out = [*out[:first_trailing], (len(text[:tail].rstrip()), len(text))]
     return merge_cuts(out)

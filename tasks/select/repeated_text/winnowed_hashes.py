@@ -1,6 +1,6 @@
-"""The data set ``fingerprints``: what a search for common runs of words keeps of each document.
+"""The data set `fingerprints`: winnowed hashes of each document, to find common runs of words.
 
-About 8 bytes for every 13 words.
+It takes about 8 bytes per 13 words of text.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ STAGE = Stage(
 
 
 def build_fingerprints(ctx: Context, run_words: int, documents: Sequence[Dataset]) -> list[PartRef]:
-    """The fingerprints of all parts, row-aligned with the documents, in the order of the sources.
+    """Build the fingerprints of all parts, row-aligned with the documents, in the order of the sources.
 
     Args:
         ctx: the run.
-        run_words: the length of the runs that are to be found.
+        run_words: words of the runs to find.
         documents: the sources' documents.
     """
     return build_hashes(

@@ -1,12 +1,12 @@
-"""Words of texts and hashes of their sequences, as compiled passes over UTF-8.
+"""Hashes of words and of sequences of words, as compiled passes over UTF-8.
 
-* *word*: a run of letters, digits, marks and ``_`` in simple lower case; Han and kana characters
-  are words by themselves.
-* *gram*: n words in a row; its hash is a polynomial in the words' hashes modulo 2**64, which rolls
-  along the text (Karp and Rabin 1987), mixed.
-* *fingerprint*: of every w grams in a row the one with the least hash, of equal ones the last
-  (winnowing; Schleimer, Wilkerson and Aiken, SIGMOD 2003). Texts that share w + n - 1 words in a
-  row share a fingerprint there.
+* *word*: a run of letters, digits, combining marks and ``_`` in simple lower case; each Han or kana
+  character is a word.
+* *gram*: n consecutive words; its hash is a polynomial in the words' hashes modulo 2**64 (a rolling
+  hash; Karp and Rabin 1987), then mixed.
+* *fingerprint*: of every w consecutive grams the one with the smallest hash, of equal ones the last
+  (winnowing; Schleimer, Wilkerson and Aiken, SIGMOD 2003). Texts that share w + n - 1 consecutive
+  words share a fingerprint in them.
 """
 
 from typing import Any
@@ -32,12 +32,14 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)
 def _hash_words(
     data: U8, i: int, end: int, classes: U8, lower: I32, hashes: U64, starts: I64, ends: I64
 ) -> int:
-    """The words of ``data[i:end]``: their hashes, and from and to which character they go.
+    """Find the words of ``data[i:end]``: their hashes, and their starts and ends in characters.
+
+    ``starts`` and ``ends`` may be empty arrays; then they are not written.
 
     Returns:
-        Their number. ``starts`` and ``ends`` may be empty arrays: they are left as they are.
+        The number of words.
     """
-    placed = len(starts) > 0
+    with_offsets = len(starts) > 0
     n = 0
     at = 0
     inside = False
@@ -54,32 +56,32 @@ def _hash_words(
             alone = (kind & CJK) != 0
             if inside and alone:
                 hashes[n] = finalize_hash(value)
-                if placed:
+                if with_offsets:
                     ends[n] = at
                 n += 1
                 inside = False
             if not inside:
                 value = SEED
-                if placed:
+                if with_offsets:
                     starts[n] = at
             value = update_hash(value, lower[point])
             inside = True
             if alone:
                 hashes[n] = finalize_hash(value)
-                if placed:
+                if with_offsets:
                     ends[n] = at + 1
                 n += 1
                 inside = False
         elif inside:
             hashes[n] = finalize_hash(value)
-            if placed:
+            if with_offsets:
                 ends[n] = at
             n += 1
             inside = False
         at += 1
     if inside:
         hashes[n] = finalize_hash(value)
-        if placed:
+        if with_offsets:
             ends[n] = at
         n += 1
     return n
@@ -87,7 +89,7 @@ def _hash_words(
 
 @jit
 def _hash_grams(words: U64, n: int, size: int, out: U64) -> int:
-    """The hashes of all grams of ``size`` words among the first ``n``; gives their number."""
+    """Hash all grams of ``size`` words among the first ``n`` words; return their number."""
     if n < size:
         return 0
     lead = np.uint64(1)
@@ -105,8 +107,8 @@ def _hash_grams(words: U64, n: int, size: int, out: U64) -> int:
 
 @jit
 def _winnow(grams: U64, n: int, window: int, out: I64) -> int:
-    """The places of the fingerprints among the first ``n`` grams, ascending; gives their number."""
-    found = 0
+    """Write the ascending indices of the fingerprints among the first ``n`` grams; return their number."""
+    count = 0
     best = -1
     for last in range(window - 1, n):
         first = last - window + 1
@@ -119,24 +121,24 @@ def _winnow(grams: U64, n: int, window: int, out: I64) -> int:
             best = last
         else:
             continue
-        out[found] = best
-        found += 1
-    return found
+        out[count] = best
+        count += 1
+    return count
 
 
 @jit
 def _fingerprint_texts(
     offsets: I64, data: U8, classes: U8, lower: I32, size: int, window: int
 ) -> tuple[I64, U64]:
-    """The distinct fingerprints of each text, ascending: where each text's begin, and all of them."""
+    """Return the distinct fingerprints of each text, ascending: bounds by text, and the fingerprints."""
     rows = len(offsets) - 1
     longest = 0
     for row in range(rows):
         longest = max(longest, offsets[row + 1] - offsets[row])
-    room = longest // 2 + 2  # a word takes a letter and what parts it from the next, or 3 bytes
-    words = np.empty(room, np.uint64)
-    grams = np.empty(room, np.uint64)
-    places = np.empty(room, np.int64)
+    max_words = longest // 2 + 2  # a word takes at least a letter and a separator, or 3 bytes
+    words = np.empty(max_words, np.uint64)
+    grams = np.empty(max_words, np.uint64)
+    indices = np.empty(max_words, np.int64)
     none = np.empty(0, np.int64)
     out = np.empty(1024, np.uint64)
     bounds = np.zeros(rows + 1, np.int64)
@@ -144,12 +146,12 @@ def _fingerprint_texts(
     for row in range(rows):
         count = _hash_words(data, offsets[row], offsets[row + 1], classes, lower, words, none, none)
         count = _hash_grams(words, count, size, grams)
-        count = _winnow(grams, count, window, places)
+        count = _winnow(grams, count, window, indices)
         if n + count > len(out):
             larger = np.empty(2 * (n + count), np.uint64)
             larger[:n] = out[:n]
             out = larger
-        ordered = np.sort(grams[places[:count]])
+        ordered = np.sort(grams[indices[:count]])
         for k in range(count):
             if k == 0 or ordered[k] != ordered[k - 1]:
                 out[n] = ordered[k]
@@ -174,12 +176,12 @@ def _count_words(data: U8, classes: U8) -> int:
 
 
 def count_words(text: str) -> int:
-    """The words of a text."""
+    """Return the number of words of a text."""
     return int(_count_words(np.frombuffer(text.encode(), np.uint8), char_tables()[0]))
 
 
 def winnowing_params(run_words: int) -> tuple[int, int]:
-    """Words of a gram, and grams of a window, that find every common run of so many words."""
+    """Return words per gram and grams per window that find every common run of ``run_words`` words."""
     gram = run_words // 2
     return gram, run_words - gram + 1
 
@@ -187,9 +189,9 @@ def winnowing_params(run_words: int) -> tuple[int, int]:
 def compute_fingerprints(
     texts: "pa.Array[Any] | pa.ChunkedArray[Any]", run_words: int
 ) -> "pa.Array[Any]":
-    """The distinct fingerprints of each text: a list of uint64 per row, ascending.
+    """Return the distinct fingerprints of each text: a list of uint64 per row, ascending.
 
-    Two texts that share ``run_words`` words in a row share one of them.
+    Two texts that share ``run_words`` consecutive words share one of them.
     """
     offsets, data = utf8_buffers(texts)
     bounds, hashes = _fingerprint_texts(offsets, data, *char_tables(), *winnowing_params(run_words))
@@ -197,34 +199,39 @@ def compute_fingerprints(
 
 
 class WordRuns:
-    """The runs of ``words`` words of one text.
+    """The runs of ``run_words`` words of one text.
 
     Attributes:
-        starts, ends: int64[n], from and to which character each word goes.
-        hashes: uint64[n - words + 1], of the run that begins at each word.
+        starts, ends: int64[n], start and end of each word in characters.
+        hashes: uint64[n - run_words + 1], hash of the run that starts at each word.
     """
 
     def __init__(self, data: U8, run_words: int) -> None:
-        """Read a text in UTF-8."""
+        """Read a text.
+
+        Args:
+            data: the text in UTF-8.
+            run_words: words of a run.
+        """
         self._run_words = run_words
-        room = len(data) // 2 + 2
-        hashes = np.empty(room, np.uint64)
-        starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
+        max_words = len(data) // 2 + 2
+        hashes = np.empty(max_words, np.uint64)
+        starts, ends = np.empty(max_words, np.int64), np.empty(max_words, np.int64)
         n = _hash_words(data, 0, len(data), *char_tables(), hashes, starts, ends)
         self.starts, self.ends = starts[:n], ends[:n]
         self._word_hashes = hashes[:n]
         self.hashes = self._gram_hashes(run_words)
 
     def runs_containing(self, shared: U64) -> U64:
-        """The distinct hashes of the runs that hold one of these fingerprints."""
+        """Return the distinct hashes of the runs that contain one of these fingerprints."""
         size, window = winnowing_params(self._run_words)
         grams = self._gram_hashes(size)
-        places = np.empty(len(grams), np.int64)
-        places = places[: _winnow(grams, len(grams), window, places)]
-        places = places[np.isin(grams[places], shared)]
+        indices = np.empty(len(grams), np.int64)
+        indices = indices[: _winnow(grams, len(grams), window, indices)]
+        indices = indices[np.isin(grams[indices], shared)]
         step = np.zeros(len(self.hashes) + 1, np.int64)
-        np.add.at(step, np.maximum(places - (self._run_words - size), 0), 1)
-        np.add.at(step, np.minimum(places + 1, len(self.hashes)), -1)
+        np.add.at(step, np.maximum(indices - (self._run_words - size), 0), 1)
+        np.add.at(step, np.minimum(indices + 1, len(self.hashes)), -1)
         return np.unique(self.hashes[np.cumsum(step)[:-1] > 0])
 
     def _gram_hashes(self, size: int) -> U64:
