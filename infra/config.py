@@ -7,10 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
 
 class ConfigModel(BaseModel):
-    """A part of the recipe: unknown keys are errors, values never change after reading.
-
-    A number is finite: what ``.inf`` would mean a field says in another way, or not at all.
-    """
+    """A section of the recipe: unknown keys are errors, values are immutable, numbers are finite."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -21,7 +18,7 @@ class ConfigModel(BaseModel):
     )
 
     def to_json(self) -> dict[str, object]:
-        """The section as plain JSON values, defaults included: what enters a fingerprint."""
+        """Return the section as JSON values, defaults included, for fingerprints."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -37,16 +34,16 @@ def flatten_sections(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def one_of(kind: str, names: frozenset[str]) -> AfterValidator:
-    """Refuses a name that is not one of ``names``, and lists them."""
+    """Validate that a value is one of ``names``; the error lists them."""
 
     def check(name: str) -> str:
         if name not in names:
-            raise ValueError(f"no {kind} is named {name!r}; there are {', '.join(sorted(names))}")
+            raise ValueError(f"no {kind} is named {name!r}; choose from {', '.join(sorted(names))}")
         return name
 
     return AfterValidator(check)
 
 
 def json_enum(names: Iterable[str]) -> WithJsonSchema:
-    """For Prefect's server and form, which know the recipe by its JSON schema alone."""
+    """Declare the allowed names in the JSON schema, for Prefect's form."""
     return WithJsonSchema({"type": "string", "enum": sorted(names)})

@@ -1,4 +1,4 @@
-"""What a user can mend, told in one line."""
+"""Errors that a user can correct."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""The one place that gives a Dask client, and maps functions over units of work with it."""
+"""The Dask cluster of a run: start it or connect to it, and map functions over units of work."""
 
 import importlib
 import logging
@@ -25,8 +25,8 @@ WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 MEMORY_FRACTION = 0.8  # of the machine's memory, over all local workers
-# Seconds between two messages of the client to the scheduler. By its default of ten milliseconds a
-# step that takes seven waits for the rest before the next can begin.
+# Seconds between two messages of the client to the scheduler. With the default of ten milliseconds, a
+# step that takes seven waits three more before the next one starts.
 CLIENT_BATCH_INTERVAL_S = 0.001
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGGED_PACKAGES = ("tasks", "lm", "infra")
@@ -34,11 +34,11 @@ CLOSED_MESSAGE = "the run is being stopped: its cluster is closed"
 
 
 class SchedulerUnreachableError(UserError):
-    """The scheduler went away, or the way to it."""
+    """The connection to the Dask scheduler was lost."""
 
 
 class ClusterConfig(ConfigModel):
-    """Where the parts are worked on: this machine by default."""
+    """Where units of work are computed: on this machine by default."""
 
     workers: int | None = Field(
         None,
@@ -47,7 +47,7 @@ class ClusterConfig(ConfigModel):
     )
     memory_limit: str | None = Field(
         None,
-        description="memory limit per local worker, such as 4GiB; default: an even share of 80 %",
+        description="memory limit per local worker, such as 4GiB; default: an equal fraction of 80 % of the memory",
     )
     address: str | None = Field(None, description="address of a running Dask scheduler")
     cluster_class: str | None = Field(
@@ -78,12 +78,12 @@ class ClusterConfig(ConfigModel):
 
 
 class DaskCluster:
-    """Starts on first use, is shared by the stages of a run, and stops with it."""
+    """A cluster that starts on first use, is shared by the stages of a run, and stops with it."""
 
     def __init__(
         self, config: ClusterConfig | None = None, reporter: Reporter | None = None
     ) -> None:
-        """Nothing is started yet."""
+        """Keep the configuration; start nothing."""
         self._config = config or ClusterConfig.model_validate({})
         self._reporter = reporter or NullReporter()
         self._lock = threading.Lock()
@@ -103,7 +103,7 @@ class DaskCluster:
             return False
         if not self._config.address:
             return True
-        # Asked anew each time: a worker may have joined meanwhile, from anywhere.
+        # Not cached: a worker on another machine may have joined meanwhile.
         workers = self.client().scheduler_info(n_workers=-1)["workers"]
         return bool(workers) and all(
             urlsplit(address).hostname in LOOPBACK for address in (self._config.address, *workers)
@@ -123,7 +123,7 @@ class DaskCluster:
 
         from infra.compute.worker_logs import forward_worker_logs
 
-        # Dask's own chatter would bury what the stages say.
+        # Dask's own log lines would bury those of the stages.
         logging.getLogger("distributed").setLevel(logging.ERROR)
         if self._config.address:
             client = Client(self._config.address, set_as_default=False)
@@ -145,13 +145,13 @@ class DaskCluster:
         from distributed.system import MEMORY_LIMIT
 
         workers = self._config.workers or CPU_COUNT
-        share = int(MEMORY_LIMIT * MEMORY_FRACTION / workers)
+        worker_memory = int(MEMORY_LIMIT * MEMORY_FRACTION / workers)
         dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            memory_limit=self._config.memory_limit or share,
+            memory_limit=self._config.memory_limit or worker_memory,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
@@ -164,9 +164,9 @@ class DaskCluster:
     def map(
         self, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
-        """Run ``function(*payload)`` for every payload, anywhere, in any order.
+        """Run ``function(*payload)`` for every payload, on any worker, in any order.
 
-        A worker that dies costs what it was working on: those payloads are run again elsewhere.
+        If a worker dies, the payloads it was working on are run again on another one.
 
         Args:
             function: a module-level function, so that a worker can import it.
@@ -176,9 +176,9 @@ class DaskCluster:
             ``(index of the payload, result)`` as they finish.
 
         Raises:
-            SchedulerUnreachableError: if the scheduler cannot be reached any more.
+            SchedulerUnreachableError: if the connection to the scheduler is lost.
             RunCancelled: if the run is being stopped.
-            Exception: the first error of the function, as it was raised.
+            Exception: the first error that the function raised.
         """
         if self.is_inline or not payloads:
             for index, payload in enumerate(payloads):
@@ -187,22 +187,22 @@ class DaskCluster:
         from distributed import as_completed
 
         client = self.client()
-        # One message for all of them, and one for the results of all that have finished meanwhile:
-        # asked for one by one, a step of short tasks would take half as long again. (as_completed
-        # with results hands out a cancelled future's error as a result.)
+        # Submit all in one message, and gather all finished results in one: with one message for
+        # each, a step of short tasks would take 50 % longer. (as_completed with results returns the
+        # error of a cancelled future as a result.)
         futures = client.map(function, *zip(*payloads, strict=True), pure=False)
-        places = {future: index for index, future in enumerate(futures)}
+        indices = {future: index for index, future in enumerate(futures)}
         try:
             for batch in as_completed(futures, loop=client.loop).batches():
                 for future, result in zip(batch, self._gather(client, batch), strict=True):
-                    yield places[future], result
+                    yield indices[future], result
                     future.release()
         finally:
-            # Cancelling nothing would still be told to every client, and one that connects just then
+            # An empty cancellation would still be sent to every client, and one that is connecting
             # does not expect it.
-            left = [future for future in futures if not future.done()]
-            if left:
-                client.cancel(left)
+            pending = [future for future in futures if not future.done()]
+            if pending:
+                client.cancel(pending)
 
     def _gather(self, client: Any, batch: list[Any]) -> list[Any]:
         """The results of finished futures; raises the first error among them."""
@@ -216,19 +216,19 @@ class DaskCluster:
                 raise RunCancelled(CLOSED_MESSAGE) from error
             where = self._config.address or "of this run"
             raise SchedulerUnreachableError(
-                f"cluster: the connection to the Dask scheduler {where} was lost; run again once it "
-                "is back, and what is done will be found"
+                f"cluster: the connection to the Dask scheduler {where} was lost; run again when it "
+                "is reachable: finished work is reused"
             ) from error
 
     def close(self) -> None:
-        """Stop what was started; a cluster that was only connected to goes on."""
+        """Stop what was started; a cluster that was only connected to keeps running."""
         with self._lock:
             self._closed = True
             if self._client is not None:
                 try:
                     self._client.close()
                 except RuntimeError as error:
-                    # A client that was just connecting anew, since its connection had been lost.
+                    # The client was reconnecting after its connection had been lost.
                     if "ConnectionPool is closed" not in str(error):
                         raise
             if self._cluster is not None:

@@ -1,4 +1,4 @@
-"""The one way in which this project compiles a Python function to machine code."""
+"""Compile Python functions to machine code with Numba."""
 
 import hashlib
 import re
@@ -22,7 +22,7 @@ _IMPORT = re.compile(
 
 
 def jit_sources(root: Path) -> dict[str, bytes]:
-    """The project's files that define kernels and all that these import, by dotted name, sorted.
+    """Read the project's files that define kernels and all that these import, by dotted name, sorted.
 
     A kernel takes the values of imported constants into its machine code.
     """
@@ -31,14 +31,14 @@ def jit_sources(root: Path) -> dict[str, bytes]:
         for path in (root / package).rglob("*.py"):
             name = ".".join(path.relative_to(root).with_suffix("").parts)
             files[name.removesuffix(".__init__")] = path.read_bytes()
-    found = [name for name, text in files.items() if re.search(rb"^@jit\b", text, re.MULTILINE)]
-    wanted = set(found)
-    while found:
-        for module, names, plain in _IMPORT.findall(files[found.pop()]):
+    queue = [name for name, text in files.items() if re.search(rb"^@jit\b", text, re.MULTILINE)]
+    wanted = set(queue)
+    while queue:
+        for module, names, plain in _IMPORT.findall(files[queue.pop()]):
             base = (module or plain).decode()
-            held = {base, *(f"{base}.{name.decode()}" for name in re.findall(rb"\w+", names))}
-            found += (held & files.keys()) - wanted
-            wanted |= held & files.keys()
+            imported = {base, *(f"{base}.{name.decode()}" for name in re.findall(rb"\w+", names))}
+            queue += (imported & files.keys()) - wanted
+            wanted |= imported & files.keys()
     return {name: files[name] for name in sorted(wanted)}
 
 
@@ -49,9 +49,8 @@ def _digest(sources: dict[str, bytes]) -> str:
     return hasher.hexdigest()[:16]
 
 
-# Numba's cache on disk looks at the file of a kernel, not at the kernels it calls and at constants
-# from elsewhere, which are compiled into it: after a change to one of those, the old machine code
-# would still run.
+# Numba's cache on disk is keyed by the file of a kernel. The kernels it calls and constants of other
+# files are compiled into it, so after a change to those the old machine code would still run.
 numba_config: Any = numba.config
 numba_config.CACHE_DIR = str(
     Path(numba_config.CACHE_DIR or cache_root() / "kernels") / _digest(jit_sources(ROOT))
@@ -59,7 +58,7 @@ numba_config.CACHE_DIR = str(
 
 
 def kernel_folder() -> Path:
-    """The folder of the machine code of this version of the project."""
+    """Return the folder of the kernels that this version of the code uses."""
     return Path(numba_config.CACHE_DIR)
 
 
@@ -74,10 +73,9 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def jit_inline(function: Callable[P, R]) -> Callable[P, R]:
-    """A kernel whose code becomes part of its callers'.
+    """Compile a kernel whose code is inlined into its callers.
 
-    A call that passes arrays costs tens of nanoseconds; inside a loop over words that is most of
-    the time. Compiling takes longer, so only small functions of inner loops are inlined.
+    A call that passes arrays costs tens of nanoseconds, which dominates inside a loop over words. Compiling takes longer, so only small functions of inner loops are inlined.
     """
     compiled: Any = numba.njit(inline="always", nogil=True, error_model="numpy")(function)
     return cast("Callable[P, R]", compiled)

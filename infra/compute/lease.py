@@ -58,7 +58,7 @@ class Lease:
         if self.ended or time.time() - self.renewed > TIMEOUT_S:
             return False
         if self.host != socket.gethostname() or self.boot != boot_id():
-            return True  # on another host: only the time tells
+            return True  # on another host: only the time can show that it is dead
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -127,7 +127,7 @@ class RunLease:
 
 
 def read_lease(storage: Storage, name: str) -> Lease | None:
-    """A lease; ``None`` if there is none that can be read."""
+    """Read a lease; ``None`` if it is missing or damaged."""
     try:
         return Lease(**json.loads(storage.read(name)))
     except (FileNotFoundError, ValueError, TypeError):
@@ -135,7 +135,7 @@ def read_lease(storage: Storage, name: str) -> Lease | None:
 
 
 def list_leases(storage: Storage) -> dict[str, Lease]:
-    """The leases of runs, live or not, by file."""
+    """Read the leases of all runs, live or not, by file."""
     names = [n for n in storage.list_files("runs") if n.endswith(LEASE_SUFFIX) and n != DELETION]
     leases = {name: read_lease(storage, name) for name in names}
     return {name: lease for name, lease in leases.items() if lease is not None}

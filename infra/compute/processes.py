@@ -24,7 +24,7 @@ _cancelled = threading.Event()
 
 
 def boot_id() -> str:
-    """A name for the time since this machine was started: the next start has another."""
+    """Return an id of this boot of the machine."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -55,10 +55,10 @@ def managed_process(
     stdout: Any = subprocess.PIPE,
     stderr: Any = subprocess.STDOUT,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a command as the leader of its own process group; on leaving, the group is gone.
+    """Run a command as the leader of its own process group, and end the group with the block.
 
-    The block reads the child's output and waits for it. Whatever ends the block, an error or a
-    cancellation included, the group gets SIGTERM, a few seconds, and SIGKILL.
+    The block reads the child's output and waits for it. However the block ends, also by
+    an error or a cancellation, the group gets SIGTERM and, a few seconds later, SIGKILL.
 
     Note that Linux ties the death signal to the *thread* that started the child: start it from a
     thread that lives as long as the work.
@@ -96,7 +96,7 @@ def _start(
 
 
 def terminate_group(process: "subprocess.Popen[bytes]") -> None:
-    """End a child's whole group: SIGTERM, then SIGKILL for what is left."""
+    """Terminate a child's whole group: SIGTERM, then SIGKILL for the rest."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -114,7 +114,7 @@ def reset_cancellation() -> None:
 
 
 def cancel_processes() -> None:
-    """End every child of this process, and start no other: for a run that is cancelled."""
+    """Terminate every child of this process, and refuse to start others: the run is cancelled."""
     with _lock:
         _cancelled.set()
         running = list(_running)

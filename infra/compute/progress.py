@@ -1,4 +1,4 @@
-"""How a running stage tells what it is doing, without knowing who listens."""
+"""Progress of running stages, and the interface of what receives it."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of a running stage.
+    """The progress of a running stage at one moment.
 
     Attributes:
         completed: units of work finished; ``total`` of them in all, 0 if unknown.
         message: one short line, such as ``312 pages, 40 queued`` or ``loss 4.21``.
-        values: named numbers for whoever draws curves (``step``, ``loss``, ``tokens_per_second``).
+        values: named numbers for charts (``step``, ``loss``, ``tokens_per_second``).
     """
 
     stage: str
@@ -23,17 +23,17 @@ class Progress:
 
 
 class Reporter(Protocol):
-    """Listens to a run. Implementations never raise, never block for long."""
+    """Receives the progress of a run. Implementations never raise and never block for long."""
 
     def update(self, progress: Progress) -> None:
         """Called from any thread, up to thousands of times a second."""
 
     def link(self, name: str, url: str) -> None:
-        """Something worth opening, such as the Dask dashboard."""
+        """Show a link, such as that of the Dask dashboard."""
 
 
 class NullReporter:
-    """Listens to nothing: for tests and for library use."""
+    """Ignores everything: for tests and for library use."""
 
     def update(self, progress: Progress) -> None:
         """Ignore it."""
@@ -43,18 +43,18 @@ class NullReporter:
 
 
 class MultiReporter:
-    """Passes everything on to several listeners."""
+    """Forwards everything to several reporters."""
 
     def __init__(self, *reporters: Reporter) -> None:
-        """Take the listeners, called in this order."""
+        """Take the reporters; they are called in this order."""
         self._reporters: tuple[Any, ...] = reporters
 
     def update(self, progress: Progress) -> None:
-        """Tell each."""
-        for listener in self._reporters:
-            listener.update(progress)
+        """Forward it to each reporter."""
+        for reporter in self._reporters:
+            reporter.update(progress)
 
     def link(self, name: str, url: str) -> None:
-        """Tell each."""
-        for listener in self._reporters:
-            listener.link(name, url)
+        """Forward it to each reporter."""
+        for reporter in self._reporters:
+            reporter.link(name, url)

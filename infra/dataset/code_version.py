@@ -1,6 +1,6 @@
 """The code version of a stage: a digest that changes when the code that decides its bytes changes.
 
-First-party imports are followed from a stage's root modules. The layout says which code decides
+First-party imports are followed from a stage's root modules. The layout defines which code decides
 bytes: packages in ``OPERATIONAL`` move bytes, start work and show results, and never decide what the
 bytes are, so they are neither digested nor followed.
 """
@@ -35,7 +35,7 @@ OPERATIONAL = (
     "lm.checkpoint",
     "lm.metrics",
 )
-# Every table is written by it.
+# It writes every table.
 ALWAYS_INCLUDED_LIBRARIES = ("pyarrow",)
 
 MAX_CACHED = 5_000  # source files; above it, files that no longer exist are dropped from the cache
@@ -69,7 +69,7 @@ def code_provenance(modules: Sequence[str], libraries: Sequence[str]) -> dict[st
 
 
 def module_digests(modules: Iterable[str]) -> dict[str, str]:
-    """The digest of each first-party module that is reached from some, without operational ones."""
+    """Digest each first-party module that is reached from the given ones, except operational ones."""
     digests: dict[str, str] = {}
     queue = [*modules]
     for name in queue:
@@ -86,7 +86,7 @@ def module_digests(modules: Iterable[str]) -> dict[str, str]:
 
 
 def is_operational(module: str) -> bool:
-    """Whether a module never decides what bytes are, by the package it lies in."""
+    """Return whether a module never decides what bytes are, by its package."""
     return any(module == name or module.startswith(f"{name}.") for name in OPERATIONAL)
 
 
@@ -99,7 +99,7 @@ class _DigestCache:
         self._new = False
 
     def read(self, path: Path) -> tuple[str, list[str]]:
-        """A module's digest, and the first-party names it imports: modules, or names in them."""
+        """Return a module's digest, and the first-party names it imports: modules, or names in them."""
         if self._known is None:
             self._known = self._load()
         if path not in self._paths:
@@ -111,7 +111,7 @@ class _DigestCache:
         return self._known[self._paths[path]]
 
     def save(self) -> None:
-        """Keep what is new for other processes. A folder that cannot be written costs time only."""
+        """Save new digests for other processes. A folder that cannot be written to costs time only."""
         if not self._new or self._known is None:
             return
         self._new = False
@@ -129,7 +129,7 @@ class _DigestCache:
             return {}
 
     def _file(self) -> Path:
-        # Syntax trees differ between versions of Python, and what is read from them between ours.
+        # Syntax trees differ between versions of Python; what is read from them, between versions of this file.
         name = json_sha256([sys.version, bytes_sha256(Path(__file__).read_bytes())])
         return cache_root() / f"code-{name[:16]}.json"
 
@@ -147,7 +147,7 @@ def _find_source(module: str) -> Path:
 
 @cache
 def _find_module(name: str) -> Path | None:
-    """The file of a module; ``None`` for a name that is defined in one (``from module import name``)."""
+    """Return a module's file; ``None`` for a name defined in one (``from module import name``)."""
     try:
         return _find_source(name)
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Data sets: parts, the manifest that commits them, and the law of conservation they must obey."""
+"""Data sets: parts, the manifest that commits them, and counts that must add up."""
 
 import json
 from collections import Counter
@@ -25,17 +25,17 @@ DATASET_DEPTH = 2  # folders from the storage root to a data set: stage, name
 
 
 def dataset_path(stage: str, source: str | None, fingerprint: str) -> str:
-    """The folder of a data set below the storage root."""
+    """Return the folder of a data set below the storage root."""
     return f"{stage}/{source or 'all'}-{fingerprint[:SHORT]}"
 
 
 def input_path(item: Mapping[str, Any]) -> str:
-    """The folder of a data set below the storage root, as a manifest names it among its inputs."""
+    """Return the folder, below the storage root, of a data set that a manifest names as an input."""
     return dataset_path(item["stage"], item["source"], item["fingerprint"])
 
 
 class DatasetNotFoundError(UserError):
-    """A folder without a manifest: whatever lies in it is not a data set."""
+    """A folder without a manifest: its files are not a data set."""
 
 
 class IntegrityError(UserError):
@@ -84,7 +84,7 @@ class Counts:
 
     @staticmethod
     def from_ledger(ledger: pa.Table) -> "Counts":
-        """What a ledger table says."""
+        """Count a ledger table's verdicts."""
         tally: Counter[tuple[str, str | None]] = Counter(
             zip(ledger["verdict"].to_pylist(), ledger["reason"].to_pylist(), strict=True)
         )

@@ -1,4 +1,4 @@
-"""Names made from content: digests, document ids and the numbers that sampling uses."""
+"""Digests of content, document ids, and the numbers in [0, 1) that sampling uses."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spare space: equal values give equal bytes.
+    """Serialize to JSON with sorted keys and no spaces: equal values give equal bytes.
 
     Raises:
         TypeError: if a value is not plain JSON.
@@ -17,17 +17,17 @@ def canonical_json(value: Any) -> bytes:
 
 
 def json_sha256(value: Any) -> str:
-    """SHA-256 of a JSON value, as 64 hexadecimal characters."""
+    """Return the SHA-256 of a JSON value, as 64 hexadecimal characters."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def bytes_sha256(data: bytes) -> str:
-    """SHA-256 of bytes, as 64 hexadecimal characters."""
+    """Return the SHA-256 of bytes, as 64 hexadecimal characters."""
     return hashlib.sha256(data).hexdigest()
 
 
 def document_id(source: str, url: str, content: bytes) -> str:
-    """A document's id for life: 32 hexadecimal characters of BLAKE2b.
+    """Return a document's permanent id: 32 hexadecimal characters of BLAKE2b.
 
     Args:
         source: the name of the source in the recipe.
@@ -43,10 +43,10 @@ def document_id(source: str, url: str, content: bytes) -> str:
 
 
 def hash_to_unit(*keys: str | int) -> float:
-    """A number in [0, 1) that depends on the keys alone, evenly spread over distinct keys.
+    """Map keys to a number in [0, 1) that depends on them alone, uniform over distinct keys.
 
     Every draw about a document (sampling, splitting) is made from it, so that no draw depends on
-    a rank, a clock or an order of arrival.
+    a rank, a clock or the order in which documents arrive.
     """
     raw = hashlib.blake2b(canonical_json(list(keys)), digest_size=8).digest()
     return (int.from_bytes(raw, "big") >> 11) / (1 << 53)

@@ -1,4 +1,4 @@
-"""One row that breaks a function loses no other."""
+"""Apply a function to a table so that a row on which it fails loses no other row."""
 
 import logging
 import traceback
@@ -19,22 +19,22 @@ MAX_EVIDENCE_CHARS = 500
 def apply_isolating_rows(
     stage: str, table: pa.Table, function: Callable[[pa.Table], PartResult]
 ) -> PartResult:
-    """Run a function over a table of documents so that a row that breaks it loses no other.
+    """Apply a function to a table of documents so that a row on which it fails loses no other row.
 
-    When the function raises, the table is halved until the offending rows stand alone; those
-    become ``failed`` with the error's type as the reason and its message as evidence. Errors of
-    the machine (memory, files, a missing model) are no document's fault and go up.
+    If the function raises, the table is halved until each failing row is alone. Such rows become
+    ``failed``, with the error's type as the reason and its message as evidence. Errors of the
+    machine (memory, files, a missing model) are not caused by a document and are raised.
 
     Args:
         stage: the stage's name, for the verdicts.
-        table: documents with an ``id`` column, at least.
+        table: documents, with an ``id`` column.
         function: pure; a table of n rows in, an ``PartResult`` with n verdicts out, each row's
             outcome independent of the other rows.
     """
     try:
         return function(table)
     except (OSError, MemoryError, ImportError, UserError):
-        raise  # the machine's fault, not a document's: another try may go well
+        raise  # caused by the machine, not by a document: a retry may succeed
     except Exception as error:
         if table.num_rows == 0:
             raise

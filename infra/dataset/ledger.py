@@ -1,4 +1,4 @@
-"""The ledger: what every stage said of every document, as rows beside the data."""
+"""The ledger: the verdict of every stage on every document, as rows beside the data."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,15 +29,15 @@ def ledger_table(
     failed: Sequence[bool] | None = None,
     evidence: Sequence[Mapping[str, Any] | None] | None = None,
 ) -> pa.Table:
-    """Ledger rows for n documents, in their order.
+    """Make ledger rows for n documents, in their order.
 
     Args:
-        stage: the name of the stage that speaks.
+        stage: the name of the stage that gives the verdicts.
         ids: n document ids.
-        urls: their addresses, where known.
+        urls: their URLs, where known.
         reasons: why each did not pass; ``None`` for a document that was kept.
-        failed: whether the reason is a failure (something broke) rather than a rule's no.
-        evidence: what the verdict rests on, as JSON values.
+        failed: whether the reason is a failure (an error) rather than a rule that rejects it.
+        evidence: what the verdict is based on, as JSON values.
 
     Raises:
         ValueError: if the columns differ in length, or a kept document is marked as failed.

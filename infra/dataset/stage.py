@@ -83,11 +83,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class PartResult:
-    """What a stage made of one table of documents.
+    """The output of a stage for one table of documents.
 
     Attributes:
-        rows: the rows that go on: documents, or columns aligned with them.
-        verdicts: ledger rows, one per document that came in, in their order.
+        rows: the rows that are kept: documents, or columns aligned with them.
+        verdicts: ledger rows, one per input document, in their order.
         files: further files of the part by suffix.
     """
 
@@ -103,7 +103,7 @@ class WorkUnit:
     Attributes:
         key: digest of what its output depends on besides the stage's code and configuration.
         payload: arguments of the stage's function; picklable.
-        expected_rows: documents that must come in, where known beforehand.
+        expected_rows: number of input documents, where known in advance.
     """
 
     key: str
@@ -113,7 +113,7 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a data set would be made from; its fingerprint names it before it exists.
+    """What a data set is made from; its fingerprint names it before it exists.
 
     Attributes:
         inputs: data sets it is made from.
@@ -180,7 +180,7 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class Context:
-    """What a run gives to its stages.
+    """The environment that a run gives to its stages.
 
     Attributes:
         storage: the root of the store.
@@ -236,7 +236,7 @@ def build_dataset(
     ctx.hold(spec.folder)
     folder = ctx.storage.subdir(*spec.folder.split("/"))
     if folder.exists(MANIFEST):
-        return open_dataset(folder)  # what is committed is never written to again
+        return open_dataset(folder)  # a committed data set is never written to again
     cache = ctx.storage.subdir(UNIT_CACHE_FOLDER, spec.stage.name)
     stage = spec.stage
     outputs = []
@@ -298,7 +298,7 @@ def commit_files(
     ctx.hold(spec.folder)
     folder = ctx.storage.subdir(*spec.folder.split("/"))
     if folder.exists(MANIFEST):
-        return open_dataset(folder)  # what is committed is never written to again
+        return open_dataset(folder)  # a committed data set is never written to again
     records = {}
     for name, path in sorted(files.items()):
         with path.open("rb") as file:
@@ -312,7 +312,7 @@ def commit_files(
 
 
 def commit(folder: Storage, manifest: Manifest) -> Dataset:
-    """Put the manifest in place, or take the equal one that another writer put there first."""
+    """Write the manifest, or return the equal one that another writer committed first."""
     if folder.put_if_absent(MANIFEST, manifest.to_bytes()):
         return Dataset(folder, manifest)
     theirs = open_dataset(folder)
@@ -334,7 +334,7 @@ def _run_unit(
     expected_rows: int | None,
     output: UnitOutput,
     cache: Storage,
-    durable: bool,  # noqa: FBT001 - a task's arguments go by place
+    durable: bool,  # noqa: FBT001 - a task's arguments are positional
 ) -> list[dict[str, Any]]:
     """Run one unit on a worker: write its parts, then its cache entry; wait for the disk if durable."""
     parts = [
@@ -344,10 +344,10 @@ def _run_unit(
     where = f"{output.stage} part {output.part_index:05d}"
     if not parts:
         raise IntegrityError(f"{where}: the stage returned nothing for it")
-    came_in = sum(part.counts.n_in for part in parts)
-    if expected_rows is not None and came_in != expected_rows:
+    n_in = sum(part.counts.n_in for part in parts)
+    if expected_rows is not None and n_in != expected_rows:
         raise IntegrityError(
-            f"{where}: {expected_rows} documents went in, verdicts speak of {came_in}"
+            f"{where}: {expected_rows} documents went in, but there are verdicts on {n_in}"
         )
     records = [part.to_json() for part in parts]
     write_entry(cache, output, records, durable=durable)
@@ -359,8 +359,8 @@ def _write_part(output: UnitOutput, name: str, result: PartResult, *, durable: b
     counts.check(f"{output.stage} part {name}")
     if counts.kept != result.rows.num_rows:
         raise IntegrityError(
-            f"{output.stage} part {name}: {counts.kept} verdicts say kept, "
-            f"but {result.rows.num_rows} rows go on"
+            f"{output.stage} part {name}: {counts.kept} documents were kept, "
+            f"but there are {result.rows.num_rows} rows"
         )
     written = {
         TABLE_SUFFIX: table_bytes(result.rows),

@@ -13,10 +13,10 @@ TEXT_ROW_GROUP, NARROW_ROW_GROUP = 2_000, 100_000
 
 
 def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file of the storage as a table.
+    """Read a Parquet file of the storage.
 
     Raises:
-        FileNotFoundError: if there is none of this name.
+        FileNotFoundError: if no file has this name.
         KeyError: if it lacks one of the columns.
     """
     path = storage.local_path(name)
@@ -32,7 +32,7 @@ def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None
 
 
 def table_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet bytes that depend on its values and schema alone."""
+    """Serialize a table to Parquet bytes that depend on its values and schema alone."""
     text = any(pa.types.is_large_string(field.type) for field in table.schema)
     # Only short strings repeat: a dictionary of numbers, digests or texts costs time and saves nothing.
     names = [field.name for field in table.schema if pa.types.is_string(field.type)]

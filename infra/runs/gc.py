@@ -116,7 +116,7 @@ def collect_needed(storage: Storage, recipes: Sequence[str]) -> NeededFiles:
     needed.datasets = _close_over_inputs(manifests, roots | needed.held)
     for path in sorted(needed.datasets & damaged):
         raise UserError(
-            f"{storage.url}/{path}/{MANIFEST} cannot be read, so nobody knows what it needs; "
+            f"{storage.url}/{path}/{MANIFEST} cannot be read, so what it needs is unknown; "
             "nothing was deleted. Run: gristmill verify"
         )
     _add_internal_datasets(manifests, stages, needed.datasets)
@@ -128,7 +128,7 @@ def collect_needed(storage: Storage, recipes: Sequence[str]) -> NeededFiles:
 
 def find_deletions(storage: Storage, needed: NeededFiles) -> list[Deletion]:
     """What can be deleted: nothing outside of data sets, work folders and the unit cache."""
-    found = []
+    deletions: list[Deletion] = []
     stages = [name for name in storage.list_folders() if _is_stage(storage, name)]
     for stage in stages:
         by_folder: dict[str, dict[str, int]] = {}
@@ -143,7 +143,7 @@ def find_deletions(storage: Storage, needed: NeededFiles) -> list[Deletion]:
             committed = f"{folder}/{MANIFEST}" in sizes
             whole = "data set" if committed else "unfinished"
             kind = whole if surplus.keys() == sizes.keys() else "parts"
-            found += _deletion(kind, folder, surplus)
+            deletions += _deletion(kind, folder, surplus)
     by_work: dict[str, dict[str, int]] = {}
     held = {folder.rpartition("-")[2] for folder in needed.held}
     for file, size in storage.file_sizes(WORK_FOLDER).items():
@@ -152,15 +152,15 @@ def find_deletions(storage: Storage, needed: NeededFiles) -> list[Deletion]:
         if name and name not in held and not hint_used:
             by_work.setdefault(f"{WORK_FOLDER}/{stage}/{name}", {})[file] = size
     for folder, sizes in by_work.items():
-        found += _deletion("work", folder, sizes)
+        deletions += _deletion("work", folder, sizes)
     for stage in storage.list_folders(UNIT_CACHE_FOLDER):
         listed = storage.file_sizes(f"{UNIT_CACHE_FOLDER}/{stage}")
         sizes = {file: size for file, size in listed.items() if file.endswith(".json")}
         with ThreadPoolExecutor(THREADS) as pool:
             stale = pool.map(lambda file: _is_stale(storage, file, needed), sizes)
             surplus = {f: s for (f, s), old in zip(sizes.items(), stale, strict=True) if old}
-        found += _deletion("unit cache", f"{UNIT_CACHE_FOLDER}/{stage}", surplus)
-    return found
+        deletions += _deletion("unit cache", f"{UNIT_CACHE_FOLDER}/{stage}", surplus)
+    return deletions
 
 
 def delete_unneeded(storage: Storage, recipes: Sequence[str]) -> list[Deletion]:
@@ -208,7 +208,7 @@ def _read_manifests(storage: Storage) -> tuple[dict[str, Manifest], set[str]]:
 
     with ThreadPoolExecutor(THREADS) as pool:
         manifests = dict(zip(paths, pool.map(read, paths), strict=True))
-    return {path: found for path, found in manifests.items() if found is not None}, damaged
+    return {path: item for path, item in manifests.items() if item is not None}, damaged
 
 
 def _latest_records(storage: Storage, runs: dict[str, list[str]]) -> Iterable[RunRecord]:
@@ -263,7 +263,7 @@ def _add_internal_datasets(
 
 
 def _is_stage(storage: Storage, name: str) -> bool:
-    """Whether a folder of the store holds data sets of ours, and nothing of somebody else's."""
+    """Whether a folder of the store holds data sets of ours, rather than other files."""
     if storage.list_folders(f"{UNIT_CACHE_FOLDER}/{name}"):
         return True
     for folder in storage.list_folders(name):

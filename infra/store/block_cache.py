@@ -1,8 +1,8 @@
-"""Blocks of remote files as files of this machine: read when asked for or ahead, bounded in all.
+"""A local cache of blocks of remote files, of bounded size, filled on demand or ahead.
 
-Any number of processes of a machine share the folder. A block is fetched once, by whoever holds its
-lock, and appears whole. What nobody has announced a need for goes first when room is needed, the
-longest unused before the others. A mapped block that goes stays readable to who has it mapped.
+All processes of a machine share the folder. A block is fetched once, by the process that holds its
+lock, and appears whole. If space is needed, the least recently used blocks that are not pinned are
+removed first. A process that has mapped a removed block can still read it.
 """
 
 import fcntl
@@ -19,18 +19,18 @@ from infra.store.cache_dir import write_atomic
 from infra.store.retry import retry
 from infra.store.storage import Storage, StorageError
 
-BLOCK_BYTES = 2 << 20  # large enough that a store's latency hides, small beside a pool
+BLOCK_BYTES = 2 << 20  # large enough to hide a store's latency, small beside the cache
 CACHE_BYTES = 4 << 30
-TIMEOUT_S = 300.0  # seconds to go on asking a store that fails
-TEMP_MAX_AGE_S = 3600.0  # seconds after which an unfinished file is nobody's any more
+TIMEOUT_S = 300.0  # seconds for which a read is retried
+TEMP_MAX_AGE_S = 3600.0  # seconds after which an unfinished file is left over from a crash
 
 
 @dataclass(frozen=True)
 class Block:
-    """A range of bytes of a file that never changes.
+    """A range of bytes of an immutable file.
 
     Attributes:
-        storage: where the file lies.
+        storage: the folder of the file.
         name: of the file.
         content: digest of the file.
         start: first byte.
@@ -45,7 +45,7 @@ class Block:
 
     @property
     def cache_name(self) -> str:
-        """The block's name in the cache; the store's address is no part of it."""
+        """The block's name in the cache; it does not depend on the store's address."""
         return f"{self.content}-{self.start}-{self.end}"
 
 
@@ -55,29 +55,29 @@ class BlockCache:
     def __init__(
         self, folder: Path, max_bytes: int = CACHE_BYTES, timeout_s: float = TIMEOUT_S
     ) -> None:
-        """A cache that holds at most about ``max_bytes`` bytes.
+        """Make a cache that holds at most about ``max_bytes`` bytes.
 
         Args:
             folder: shared by all processes of a machine that read the same data.
-            max_bytes: bytes; exceeded only as far as announced needs ask for more.
-            timeout_s: seconds to go on trying when the store fails.
+            max_bytes: exceeded only if the pinned blocks are larger.
+            timeout_s: seconds for which a failed read is retried.
         """
         self.folder, self.max_bytes, self._timeout_s = folder, max_bytes, timeout_s
         self._pinned: AbstractSet[str] = frozenset()
 
     def pin(self, cache_names: AbstractSet[str]) -> None:
-        """Announce which blocks (``Block.cache_name``) are going to be used: these stay."""
+        """Replace the set of blocks (``Block.cache_name``) that are not removed."""
         self._pinned = cache_names
 
     def has(self, block: Block) -> bool:
-        """Whether the block is there."""
+        """Return whether the block is in the cache."""
         return (self.folder / block.cache_name).exists()
 
     def get(self, block: Block) -> Path:
-        """The block's file, fetched if it is not there.
+        """Return the block's file; fetch it if it is missing.
 
         Raises:
-            StorageError: if the store does not give these bytes for as long as patience lasts.
+            StorageError: if the store does not return these bytes within the timeout.
         """
         path = self.folder / block.cache_name
         with suppress(FileNotFoundError):
@@ -87,14 +87,14 @@ class BlockCache:
         return path
 
     def fetch(self, block: Block, *, wait: bool = True) -> bool:
-        """Bring a block here.
+        """Fetch a block into the cache.
 
         Args:
-            block: which.
-            wait: if another process is fetching it, until it is done; otherwise leave it.
+            block: the block.
+            wait: whether to wait for another process that is fetching it.
 
         Returns:
-            Whether it is there now.
+            Whether the block is in the cache now.
         """
         path = self.folder / block.cache_name
         with self._lock(path, wait=wait) as locked:
@@ -108,7 +108,7 @@ class BlockCache:
         return True
 
     def _read(self, block: Block) -> bytes:
-        """The block's bytes, asked for again while the store fails."""
+        """Read the block's bytes; retry while the store fails."""
         where = f"{block.storage.url}/{block.name}"
         read = partial(block.storage.read, block.name, block.start, block.end)
         try:
@@ -123,17 +123,17 @@ class BlockCache:
         return data
 
     def _evict(self, n_bytes: int) -> None:
-        """Remove blocks until ``n_bytes`` more bytes fit, as far as blocks are not needed."""
-        found = []
+        """Remove blocks that are not pinned until ``n_bytes`` more bytes fit."""
+        blocks = []
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
-                about = entry.stat()
+                stat = entry.stat()
                 if not entry.name.startswith("."):
-                    found.append((about.st_mtime_ns, entry.name, about.st_size))
-                elif time.time() - about.st_mtime > TEMP_MAX_AGE_S:
+                    blocks.append((stat.st_mtime_ns, entry.name, stat.st_size))
+                elif time.time() - stat.st_mtime > TEMP_MAX_AGE_S:
                     Path(entry.path).unlink()
-        excess = sum(bytes_ for _, _, bytes_ in found) + n_bytes - self.max_bytes
-        for _, name, bytes_ in sorted(found):
+        excess = sum(bytes_ for _, _, bytes_ in blocks) + n_bytes - self.max_bytes
+        for _, name, bytes_ in sorted(blocks):
             if excess <= 0:
                 return
             if name not in self._pinned:
@@ -142,10 +142,11 @@ class BlockCache:
 
     @contextmanager
     def _lock(self, path: Path, *, wait: bool) -> Iterator[bool]:
-        """Hold the block's lock; yields whether it could be had.
+        """Hold the block's lock; yield whether it was acquired.
 
-        The lock's file goes with whoever held it. Somebody who waited for it may then fetch beside
-        a newcomer, which costs a read and nothing else: blocks are put in place whole.
+        The lock's file is removed on release. A process that was waiting for it may then fetch the
+        block at the same time as a new one. That costs a read and nothing else: blocks are written
+        atomically.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         name = path.with_name(f".{path.name}.lock")

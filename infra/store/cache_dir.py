@@ -23,10 +23,10 @@ def cache_root() -> Path:
 
 
 def find_stale(keep: Path) -> dict[Path, int]:
-    """Work, digests and machine code that nobody has used for a month, with their bytes.
+    """List work, digests and machine code that were not used for 30 days, with their bytes.
 
     Args:
-        keep: the folder of the machine code that this version uses.
+        keep: the folder of the kernels that this version of the code uses.
     """
     root = cache_root()
     entries = [path for kind in STALE_FOLDERS for path in root.glob(f"{kind}/*")]

@@ -1,8 +1,8 @@
-"""The only module that opens, lists, commits and removes: any fsspec URL, local or remote alike.
+"""The only module that opens, lists, commits and removes files, at any fsspec URL.
 
-Writes are whole or absent: a local file is written under a temporary name, flushed to the disk and
-put in place; an object store does the same with one put. ``put_if_absent`` is the commit: it fails if
-somebody else was first.
+Writes are atomic: a local file is written under a temporary name, flushed to the disk and renamed;
+an object store does the same with one put. ``put_if_absent`` is the commit: it fails if another
+writer was first.
 """
 
 import errno
@@ -32,7 +32,7 @@ Names = list[str]
 
 
 class StorageError(UserError):
-    """A path that cannot be read or written, with what was tried."""
+    """A path that cannot be read or written; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Storage:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process may stand in another folder.
+        # Another process may have another working directory.
         return {
             "url": self.url if _is_remote(self.url) else _absolute(self.url),
             "options": dict(self.options),
@@ -65,82 +65,82 @@ class Storage:
 
     @property
     def is_local(self) -> bool:
-        """Whether names are files of this machine."""
+        """Whether the storage is a folder of this machine."""
         return isinstance(self._fs, LocalFileSystem)
 
     def _path(self, name: str) -> str:
         return f"{self._target[1].rstrip('/')}/{name}" if name else self._target[1]
 
     def subdir(self, *names: str) -> "Storage":
-        """The folder below this one."""
+        """Return a folder below this one."""
         return Storage("/".join((self.url.rstrip("/"), *names)), self.options)
 
     def parent(self, levels: int = 1) -> "Storage":
-        """The folder some levels above this one."""
+        """Return the folder some levels above this one."""
         return Storage(self.url.rstrip("/").rsplit("/", levels)[0], self.options)
 
     def local_path(self, name: str = "") -> Path | None:
-        """The file's path on this machine; ``None`` if the storage is remote."""
+        """Return the file's path on this machine; ``None`` if the storage is remote."""
         return Path(self._path(name)) if self.is_local else None
 
     def exists(self, name: str) -> bool:
-        """Whether a file of this name is there (folders do not count)."""
+        """Return whether a file of this name exists (folders do not count)."""
         try:
             return bool(self._fs.info(self._path(name))["type"] == "file")
         except FileNotFoundError:
             return False
 
     def size(self, name: str) -> int:
-        """The file's length in bytes. Raises ``FileNotFoundError``."""
+        """Return the file's length in bytes. Raises ``FileNotFoundError``."""
         return int(self._fs.info(self._path(name))["size"])
 
     def list_files(self, prefix: str = "") -> Names:
-        """Every file below ``prefix``, at any depth, sorted; unfinished ones are left out."""
+        """List every file below ``prefix``, at any depth, sorted; unfinished ones are left out."""
         return sorted(self._find(prefix, detail=False))
 
     def file_sizes(self, prefix: str = "") -> dict[str, int]:
-        """The length in bytes of every file below ``prefix``, as ``list_files`` lists them."""
-        found = self._find(prefix, detail=True)
-        return {name: int(found[name]["size"]) for name in sorted(found)}
+        """Return the length in bytes of every file that ``list_files`` lists."""
+        infos = self._find(prefix, detail=True)
+        return {name: int(infos[name]["size"]) for name in sorted(infos)}
 
     def _find(self, prefix: str, *, detail: bool) -> dict[str, Any]:
         base = self._target[1].rstrip("/") + "/"
         try:
-            found = self._fs.find(self._path(prefix), detail=detail)
+            infos = self._fs.find(self._path(prefix), detail=detail)
         except FileNotFoundError:
             return {}
         # Some object stores list an emptied folder as if it were a file of its own name.
-        names = {str(path).removeprefix(base): path for path in found if str(path).startswith(base)}
+        names = {str(path).removeprefix(base): path for path in infos if str(path).startswith(base)}
         return {
-            name: found[path] if detail else None
+            name: infos[path] if detail else None
             for name, path in names.items()
             if not PurePosixPath(name).name.startswith(".tmp-")
         }
 
     def list_folders(self, prefix: str = "") -> Names:
-        """The names of the folders directly below ``prefix``, sorted."""
+        """List the names of the folders directly below ``prefix``, sorted."""
         try:
-            found = self._fs.ls(self._path(prefix), detail=True)
+            entries = self._fs.ls(self._path(prefix), detail=True)
         except FileNotFoundError:
             return []
         return sorted(
             PurePosixPath(str(item["name"]).rstrip("/")).name
-            for item in found
+            for item in entries
             if item["type"] == "directory"
         )
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
-        """The bytes of a file, or those from ``start`` to ``end``. Raises ``FileNotFoundError``."""
+        """Read a file, or its bytes from ``start`` to ``end``. Raises ``FileNotFoundError``."""
         return cast("bytes", self._fs.cat_file(self._path(name), start=start, end=end))
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """A file for reading, seekable. Raises ``FileNotFoundError``."""
+        """Open a file for reading, seekable. Raises ``FileNotFoundError``."""
         with self._fs.open(self._path(name), "rb") as file:
             yield file
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
-        """Write a whole file, replacing what was there; never visible half-written."""
+        """Write a whole file atomically; an existing one is replaced."""
         if not self.is_local:
             self._fs.pipe_file(self._path(name), data)
             return
@@ -148,20 +148,20 @@ class Storage:
             file.write(data)
 
     def fsync(self, name: str) -> None:
-        """Wait until a file of this machine outlives a power cut."""
+        """Flush a local file to the disk, so that it survives a power failure."""
         if self.is_local:
             with Path(self._path(name)).open("rb") as file:
                 os.fsync(file.fileno())
 
     @contextmanager
     def create(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
-        """A file for writing that is put in place when the block ends, or not at all.
+        """Open a file for writing that appears when the block ends without an error.
 
         Args:
             name: of the file.
-            durable: whether it must outlive a power cut. A file that need not is flushed later
-                (`fsync`), or checked by its digest before it is believed, or belongs in a folder
-                named after ``infra.compute.processes.boot_id``: after the cut nobody looks there again.
+            durable: whether it must survive a power failure. Otherwise it is flushed later
+                (`fsync`), or its digest is checked before it is used, or it is in a folder that is
+                named after ``infra.compute.processes.boot_id`` and not used after a restart.
         """
         target = Path(self._path(name)) if self.is_local else None
         folder = target.parent if target else Path(tempfile.gettempdir())
@@ -181,11 +181,11 @@ class Storage:
             draft.unlink(missing_ok=True)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        """Write a file only if there is none of this name: the commit of a race.
+        """Write a file only if none of this name exists: the commit of a race.
 
         Returns:
-            True if these bytes are now in place (ours, or equal ones of another writer);
-            False if somebody else's different bytes were first. Nothing is overwritten.
+            True if the file now has these bytes, from this or another writer; False if another
+            writer was first with different bytes. Nothing is overwritten.
         """
         if self.is_local:
             return self._link_if_absent(name, data) or self.read(name) == data
@@ -196,10 +196,10 @@ class Storage:
             except (FileExistsError, OSError) as error:
                 outcome = _precondition_status(error)
                 if outcome == _CONFLICT:
-                    continue  # two puts met; the store asks to try again
+                    continue  # two concurrent puts; the store requires a retry
                 if outcome is None:
                     raise
-                # A retried put that had gone through is refused as well: read before calling it lost.
+                # A retry of a put that had succeeded is refused as well: compare the bytes.
                 return self.read(name) == data
         raise StorageError(f"{self.url}/{name}: still in conflict after {_MAX_ATTEMPTS} attempts")
 
@@ -220,12 +220,12 @@ class Storage:
         return True
 
     def upload(self, path: Path, name: str) -> None:
-        """Copy a file of this machine into the storage, whole or not at all."""
+        """Upload a file of this machine atomically."""
         with path.open("rb") as source, self.create(name) as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
     def download(self, name: str, path: Path) -> None:
-        """Copy a file of the storage to this machine, whole or not at all."""
+        """Download a file to this machine atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.parent / f".tmp-{uuid.uuid4().hex}"
         try:
@@ -243,12 +243,12 @@ class Storage:
             self._fs.cp_file(self._path(name), target._path(new_name))
 
     def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is no error."""
+        """Remove a file; a missing one is not an error."""
         with suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
     def remove_tree(self) -> None:
-        """Remove this folder with all that is in it, as far as nobody else is writing there."""
+        """Remove this folder with all its files; files that are being written meanwhile may stay."""
         for _ in range(_MAX_ATTEMPTS):
             try:
                 self._fs.rm(self._target[1], recursive=True)
@@ -285,7 +285,7 @@ def _absolute(url: str) -> str:
 
 
 def _precondition_status(error: BaseException) -> int | None:
-    """The HTTP status of a refused conditional put; ``None`` if the error is of another kind.
+    """Return the HTTP status of a refused conditional put; ``None`` for any other error.
 
     Servers differ: some make s3fs raise ``FileExistsError``, others an ``OSError`` (EINVAL) whose
     cause holds the status.
@@ -306,7 +306,7 @@ def _precondition_status(error: BaseException) -> int | None:
 def expand_globs(
     patterns: Sequence[str], options: Mapping[str, Any] | None = None
 ) -> dict[str, str | None]:
-    """The files that a user's paths and globs name, each once, sorted by base name, then path.
+    """List the files that a user's paths and globs match, each once, sorted by base name, then path.
 
     Returns:
         URL -> stamp. A file whose stamp is the same still has the same bytes. ``None``: the store has
@@ -350,7 +350,7 @@ def _remote_stamp(info: Mapping[str, Any]) -> str | None:
 
 @contextmanager
 def open_url(url: str, options: Mapping[str, Any] | None = None) -> Iterator[BinaryIO]:
-    """A user's own file for reading, seekable. Raises ``FileNotFoundError``."""
+    """Open a user's file for reading, seekable. Raises ``FileNotFoundError``."""
     filesystem, path = _open_filesystem(url, options or {})
     with filesystem.open(path, "rb") as file:
         yield file

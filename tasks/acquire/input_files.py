@@ -65,7 +65,7 @@ class InputFile:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def chunks(self) -> Iterator[bytes]:
-        """The range's bytes, block by block.
+        """Iterate over the range's bytes, block by block.
 
         Raises:
             InputChangedError: after the last block, if the bytes are not those of the digest.
@@ -83,13 +83,13 @@ class InputFile:
             raise InputChangedError(self.name)
 
     def read(self, max_bytes: int) -> bytes | None:
-        """All bytes of the range; ``None`` if there are more than `max_bytes`. Raises as `chunks`."""
+        """Read the range; ``None`` if it has more than `max_bytes`. Raises the errors of `chunks`."""
         if self.end - self.start > max_bytes:
             return None
         return b"".join(self.chunks())
 
     def segment(self, source: str) -> str:
-        """The segment of the documents that come from this file."""
+        """Return the segment of the documents of this file."""
         return f"{source}-{self.digest[:12]}"
 
 
@@ -134,7 +134,9 @@ class DigestCache:
         """The digests by URL; none if they cannot be read."""
         try:
             value = json.loads(self._path.read_bytes())
-            os.utime(self._path)  # in use: `gristmill gc` removes what nobody has used for long
+            os.utime(
+                self._path
+            )  # in use: `gristmill gc` removes files that were not used for 30 days
             return {
                 url: FileDigest(stamp, sha256, size, tuple(tuple(item) for item in ranges))
                 for url, (stamp, sha256, size, ranges) in value.items()
@@ -159,7 +161,7 @@ def list_files(
     options: Mapping[str, Any] | None = None,
     make_splitter: SplitterFactory | None = None,
 ) -> list[InputFile]:
-    """The files that paths and globs name, in an order that does not depend on their folders.
+    """List the files that paths and globs match, in an order that does not depend on their folders.
 
     A file is identified by its content. Its bytes are read for a digest once, and again only if its
     size, times or ETag have changed since.
@@ -238,7 +240,7 @@ def _digest_file(
 
 
 def base_name(url: str) -> str:
-    """The file's own name, without folders, host or query."""
+    """Return the file's own name, without folders, host or query."""
     if "://" not in url:
         return PurePosixPath(url).name
     return PurePosixPath(unquote(urlsplit(url).path)).name or url.rpartition("/")[2]
