@@ -21,7 +21,8 @@ from infra.dataset.dataset import Dataset
 from infra.formats.megatron import Tokens
 from lm.models.causal_lm import save_weights
 from lm.models.registry import build_model
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from lm.train.worker import save_reference_logits
 from tasks.evaluate.huggingface import HuggingFaceModel
 from tasks.release.export import TrainedModel, export
@@ -40,9 +41,9 @@ def export_model(tokens: Dataset, layout: str, folder: Path) -> Path:
         "train_tokens": STEPS * 8 * 128,
         "context_length": 128,
     }
-    job = TrainJob(tiny(**settings, bias=layout == "gpt2"), 1337, 300, 0, folder / "run")
-    weights, _ = train(job, tokens)
-    model = build_model(job.model_config)
+    job = TrainJob(tiny(**settings, bias=layout == "gpt2"), 1337, tokens.storage, folder / "run")
+    weights, _ = train(job)
+    model = build_model(job.config.model.resolve(300))
     model.load_state_dict(weights)
     save_weights(model, folder / "model.safetensors")
     save_reference_logits(model, folder / "reference_logits.safetensors")
@@ -50,7 +51,7 @@ def export_model(tokens: Dataset, layout: str, folder: Path) -> Path:
         name: (folder / name).read_bytes()
         for name in ("model.safetensors", "reference_logits.safetensors")
     }
-    files["config.json"] = json.dumps({"model_config": vars(job.model_config)}).encode()
+    files["config.json"] = json.dumps({"model_config": vars(model.config)}).encode()
     files["tokenizer.json"] = tokens.read("tokenizer.json")
     export(TrainedModel.from_files(files, 0), folder / "hf")
     return folder / "hf"

@@ -38,7 +38,8 @@ from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.data.loader import build_loader
 from lm.metrics.logger import read_jsonl
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from tests.servers import seaweed
 from tests.train_entry import train_config as as_train_config
 
@@ -144,7 +145,7 @@ def measure_training(tokens: Dataset, shape: str, folder: Path) -> tuple[float, 
     }
     config = train_config(shape, **changes, device="cpu", checkpoint_interval=1 << 30)
     with contextlib.redirect_stdout(io.StringIO()):  # the log's lines
-        train(TrainJob(config, 1, VOCABULARY, 0, folder), tokens)
+        train(TrainJob(config, 1, tokens.storage, folder))
     lines = read_jsonl(folder / "metrics.jsonl")[2:]
     rate = statistics.median(line["tokens_per_second"] for line in lines)
     return rate, statistics.median(line["data_wait_fraction"] for line in lines)

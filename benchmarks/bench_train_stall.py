@@ -21,7 +21,8 @@ from lm.checkpoint.manager import CheckpointManager
 from lm.checkpoint.marker import list_complete
 from lm.metrics.logger import read_jsonl
 from lm.train import loop
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from tests.lm.corpora import tiny, token_shards
 
 STEPS, EVERY = 16, 4
@@ -43,10 +44,8 @@ class BlockingCheckpointManager(CheckpointManager):
 
 def run(url: str, folder: Path) -> tuple[float, list[float]]:
     """Train; returns the median step without a save and the saves' stalls, in seconds."""
-    from infra.dataset.dataset import open_dataset
-
-    job = TrainJob(tiny(**SHAPE, checkpoint_interval=EVERY), 1337, 300, 0, folder)
-    train(job, open_dataset(Storage(url)))
+    job = TrainJob(tiny(**SHAPE, checkpoint_interval=EVERY), 1337, Storage(url), folder)
+    train(job)
     lines = read_jsonl(folder / "metrics.jsonl")
     clocks = [line["clock"] for line in lines]
     steps = [

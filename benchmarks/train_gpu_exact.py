@@ -31,7 +31,8 @@ from lm.metrics.goodput import ATTEMPTS
 from lm.metrics.logger import read_jsonl
 from lm.models.causal_lm import WEIGHTS
 from lm.train import loop
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from lm.train.worker import set_deterministic
 from tests.train_entry import train_config
 
@@ -62,10 +63,8 @@ def check_resume(folder: Path, device: str, steps: int, *, compiled: bool) -> di
         if at is resumed:
             kept = Path("checkpoints", checkpoint_name(half))
             shutil.copytree(whole / kept, resumed / kept)
-        launch(
-            settings, seed=SEED, tokens=tokens.storage, compatibility_key={"tokens": tokens.content},
-            folder=at, on_metrics=lambda _: None,
-        )  # fmt: skip
+        key = {"tokens": tokens.content}
+        launch(TrainJob(settings, SEED, tokens.storage, at, key), lambda _: None)
     begun = [attempt["step"] for attempt in read_jsonl(resumed / ATTEMPTS)]
     return {
         "same": (whole / WEIGHTS).read_bytes() == (resumed / WEIGHTS).read_bytes(),
@@ -94,8 +93,8 @@ def compare_nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
     found = {}
     for way in ("ddp", "fsdp"):
         settings = config(device, steps, precision="fp32", data_parallel=way)
-        # `spread` leaves a single process's model as it is.
-        with patch.object(loop, "spread", parallel.wrap_data_parallel):
+        # `parallelize` leaves a single process's model as it is.
+        with patch.object(loop, "parallelize", parallel.wrap_data_parallel):
             theirs = train_losses(tokens, folder / way, settings)
         found[way] = max(abs(b - a) / a for a, b in zip(alone, theirs, strict=True))
     destroy_process_group()
@@ -104,7 +103,7 @@ def compare_nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
 
 def train_losses(tokens: Dataset, folder: Path, settings: TrainConfig) -> list[float]:
     """The loss of each step of a run in this process."""
-    train(TrainJob(settings, SEED, VOCABULARY, 0, folder), tokens)
+    train(TrainJob(settings, SEED, tokens.storage, folder))
     return read_losses(folder)
 
 

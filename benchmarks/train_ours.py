@@ -20,7 +20,8 @@ import torch
 
 from benchmarks.train_text import Ids, draw_ids, encode_text, shakespeare, shards
 from lm.metrics.logger import read_jsonl
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from lm.train.worker import tune_malloc
 from tests.train_entry import train_config
 
@@ -59,8 +60,8 @@ def run(ids: dict[str, Ids], vocabulary: int, settings: dict[str, Any]) -> dict[
     torch.set_num_threads(config.run.threads_per_process)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         tokens_at = shards(ids, vocabulary, Path(folder, "store"))
-        job = TrainJob(config, seed, vocabulary, 0, Path(folder, "run"))
-        _, line = train(job, tokens_at)
+        job = TrainJob(config, seed, tokens_at.storage, Path(folder, "run"))
+        _, line = train(job)
         lines = read_jsonl(job.folder / "metrics.jsonl")
     ms = [
         1e3 * (after["clock"] - before["clock"]) / (after["step"] - before["step"])

@@ -47,7 +47,8 @@ from infra.runs.run_records import (
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.data.sampler import steps_containing
-from lm.launch.preflight import gpu_count, required_resources
+from lm.distributed.devices import gpu_count
+from lm.launch.preflight import required_resources
 from views.removal.exposure import update_exposure
 from views.report import build_report
 

@@ -1,4 +1,4 @@
-"""The log of a run goes with its checkpoints, so that any machine that goes on has all of it."""
+"""Save the log of a run with its checkpoints, so that any machine that resumes it has all of it."""
 
 import json
 import os
@@ -14,33 +14,30 @@ LOG_FILES = (ATTEMPTS, METRICS)
 
 
 def save_logs(run_folder: Path, checkpoint_folder: Path) -> list[Path]:
-    """Copy a run's log so far to a checkpoint's shards.
+    """Copy a run's log so far beside a checkpoint's shards; return the copies.
 
-    It may hold lines of later steps, and the last one may be torn: whoever goes on takes them back.
-
-    Returns:
-        The copies.
+    It may hold lines of later steps, and its last line may be torn; a resumed run removes them.
     """
-    found = [name for name in LOG_FILES if (run_folder / name).exists()]
-    for name in found:
+    names = [name for name in LOG_FILES if (run_folder / name).exists()]
+    for name in names:
         with (
             (run_folder / name).open("rb") as source,
             (checkpoint_folder / name).open("wb") as copy,
         ):
             shutil.copyfileobj(source, copy)
             copy.flush()
-            os.fsync(copy.fileno())  # the marker will vouch for its length
-    return [checkpoint_folder / name for name in found]
+            os.fsync(copy.fileno())  # the marker will record its length
+    return [checkpoint_folder / name for name in names]
 
 
 def restore_logs(checkpoint_folder: Path, run_folder: Path, step: int) -> None:
-    """Take a checkpoint's log over, unless the one on this machine begins with it.
+    """Copy a checkpoint's log to this machine, unless the log here starts with it.
 
-    Then this machine wrote it, and perhaps lines after it that tell what is to be done again.
+    In that case this machine wrote the log, and later lines in it count as replayed steps.
 
     Args:
         checkpoint_folder: of the checkpoint.
-        run_folder: the folder that the run works in.
+        run_folder: where the run works.
         step: steps done at the checkpoint.
     """
     pairs = [
@@ -48,19 +45,19 @@ def restore_logs(checkpoint_folder: Path, run_folder: Path, step: int) -> None:
         for name in LOG_FILES
         if (checkpoint_folder / name).exists()
     ]
-    if all(_starts_with(mine, theirs, step) for mine, theirs in pairs):
+    if all(_starts_with(own, saved, step) for own, saved in pairs):
         return
-    for mine, theirs in pairs:
-        mine.parent.mkdir(parents=True, exist_ok=True)
-        with theirs.open("rb") as source:
-            write_atomic(mine, partial(shutil.copyfileobj, source))
+    for own, saved in pairs:
+        own.parent.mkdir(parents=True, exist_ok=True)
+        with saved.open("rb") as source:
+            write_atomic(own, partial(shutil.copyfileobj, source))
 
 
-def _starts_with(mine: Path, theirs: Path, step: int) -> bool:
-    first = _lines_until(theirs, step)
-    return _lines_until(mine, step)[: len(first)] == first
+def _starts_with(own: Path, saved: Path, step: int) -> bool:
+    lines = _lines_until(saved, step)
+    return _lines_until(own, step)[: len(lines)] == lines
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    """The lines up to so many steps, as text: what is no number does not equal itself."""
+    """Return the lines of the first steps as text, because NaN does not equal itself."""
     return [json.dumps(line) for line in read_jsonl(path) if line["step"] <= step]

@@ -1,10 +1,10 @@
-"""Keeps a run: saves its state while it goes on, and finds it again.
+"""Asynchronous checkpointing: save training state in the background and restore it.
 
-On the training's own thread a save costs one copy to buffers in CPU memory that are used again for
-every save. (``torch.distributed.checkpoint.async_save`` does not copy tensors that are on the CPU
-already and writes what the next step has made of them, pytorch#144657.) A thread with a process
-group of its own writes the shards, sends them to the store if that is elsewhere, and when every
-process has done so the first one writes the marker.
+On the training's thread a save costs one copy to buffers in CPU memory, which all saves reuse.
+(``torch.distributed.checkpoint.async_save`` does not copy tensors that are already on the CPU, and
+so writes values of a later step, pytorch#144657.) A thread with its own process group writes the
+shards and uploads them to a remote store; when every process has done so, the first one writes the
+marker.
 """
 
 import logging
@@ -41,50 +41,49 @@ from lm.checkpoint.retention import CheckpointStore
 from lm.checkpoint.shard_io import (
     CheckpointSaveError,
     RankFailedError,
-    is_local_rank0,
     run_on_all_ranks,
     write_shards,
 )
+from lm.distributed.ranks import is_local_rank0, rank_and_world_size
 from lm.distributed.rng_state import get_rng_state, set_rng_state
-from lm.metrics.meter import rank_and_world_size
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RNG_STATE = "rng_state"
-# Seconds that a save waits for the one before it even where a step takes less: writing a small
-# state takes longer than its step, and a short run would be left without checkpoints.
+# A save waits at least so long for the previous one, even if a step is shorter: writing a small state
+# takes longer than its step, and a short run would otherwise have no checkpoints.
 MIN_WAIT_S = 0.25
-# How long processes wait for each other. One may rightly take hours to send or fetch its shards, and
-# nobody can tell how many; one that dies breaks gloo's connections, which the others notice at once.
-# Only a machine that vanishes without a word is waited for as long as this.
+# How long processes wait for each other. One may need hours to upload or download its shards, and one
+# that dies closes gloo's connections, which the others notice at once. Only a machine that disappears
+# without closing them is waited for as long as this.
 COLLECTIVE_TIMEOUT = timedelta(days=1)
-CLOSE_TIMEOUT_S = 30.0  # seconds that a run that has failed leaves to what it was saving
+CLOSE_TIMEOUT_S = 30.0  # for the checkpoint that is being written when a run fails
 
 
 class Stateful(Protocol):
-    """What is saved: all tensors and numbers that a run carries from step to step."""
+    """The state to save: all tensors and numbers that a run carries from step to step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """References to them, by name."""
+        """Return references to them, by name."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Take them back."""
+        """Restore them."""
 
 
 class CheckpointManager:
-    """Saves and resumes; all processes call every method at the same step.
+    """Saves and restores state; all processes call every method at the same step.
 
     Attributes:
         latest_step: steps done at the newest checkpoint that all processes know to be complete.
     """
 
     def __init__(self, store: CheckpointStore, compatibility_key: Mapping[str, Any]) -> None:
-        """Make the process groups that saving needs: one for its thread, one to agree on.
+        """Make two process groups: one for the writing thread, one for decisions of all processes.
 
         Args:
-            store: where to.
-            compatibility_key: what a checkpoint must agree on to be resumed from, by name.
+            store: where checkpoints are.
+            compatibility_key: what a checkpoint must agree on to be restored, by name.
         """
         self._store, self._compatibility_key = store, compatibility_key
         self._rank, self._world_size = rank_and_world_size()
@@ -108,33 +107,33 @@ class CheckpointManager:
                 new_group(backend="gloo"),
                 new_group(backend="gloo"),
             )
-            # Not as they are made: before there is a connection, none can break.
+            # Set afterwards, so that connecting has the usual timeout: no connection can break yet.
             for group in (self._write_group, self._sync_group):
                 _set_pg_timeout(COLLECTIVE_TIMEOUT, group)
         else:
-            # Without a process group torch warns that there is but one process: that is meant.
+            # Without a process group torch warns that there is only one process, which is intended.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
     def restore(self, state: Stateful) -> Checkpoint | None:
         """Load the newest complete checkpoint into the state.
 
-        Random states come back too if as many processes wrote them, and the log if this machine
-        does not have it.
+        Random states are restored if as many processes wrote them, and the log if this machine does
+        not have it.
 
         Returns:
-            What was loaded; ``None`` if there was nothing to load.
+            The checkpoint; ``None`` if there is none.
 
         Raises:
-            OtherRun: if the checkpoint differs in what its weights depend on; names what.
+            CheckpointMismatchError: if its weights depend on something else; the message says what.
             StorageUnavailableError: if the store did not answer in time.
         """
-        found: Checkpoint | None = self._broadcast_from_rank0(self._find_checkpoint)
-        if found is not None:
-            self._load(found, state)
-            self.latest_step = found.step
-        # The first copy has to get its memory page by page and would cost several times the others.
+        checkpoint: Checkpoint | None = self._broadcast_from_rank0(self._find_checkpoint)
+        if checkpoint is not None:
+            self._load(checkpoint, state)
+            self.latest_step = checkpoint.step
+        # The first copy allocates the buffers page by page, which takes several times as long.
         self._copy(state)
-        return found
+        return checkpoint
 
     def save(
         self,
@@ -145,27 +144,27 @@ class CheckpointManager:
         *,
         wait: bool = False,
     ) -> bool:
-        """Copy the state and begin to write it.
+        """Copy the state and start to write it.
 
-        If the save before this one is still being written, this one waits as long as a step takes
-        and is then left out, unless it must be made or ``keep_interval`` asks for it.
+        While the previous checkpoint is still being written, this waits as long as a step takes and
+        then skips the save, unless ``wait`` is set or ``keep_interval`` keeps it.
 
         Args:
             step: steps done.
             state: what to save.
-            metadata: JSON values for whoever resumes.
-            step_seconds: that a step takes.
-            wait: for the save before this one, however long it takes.
+            metadata: JSON values for the loop that restores it.
+            step_seconds: duration of a step.
+            wait: wait for the previous checkpoint, however long it takes.
 
         Returns:
-            Whether it was begun.
+            Whether it was started.
 
         Raises:
-            NotSaved: if the save before this one failed.
+            CheckpointSaveError: if the previous checkpoint could not be written.
         """
         wait = wait or self._store.is_permanent(step)
-        free = self._wait_previous(None if wait else max(step_seconds, MIN_WAIT_S))
-        if free:
+        is_idle = self._wait_previous(None if wait else max(step_seconds, MIN_WAIT_S))
+        if is_idle:
             copied = self._copy(state)
             self._pending_step = step
             self._thread = threading.Thread(
@@ -173,22 +172,27 @@ class CheckpointManager:
             )
             self._thread.start()
         elif self._rank == 0:
-            log.warning("no checkpoint at step %d: the one before is still being written", step)
-        return free
+            log.warning("no checkpoint at step %d: the previous one is still being written", step)
+        return is_idle
 
-    def wait(self) -> None:
-        """Wait for what is being written. Raises ``NotSaved`` if it could not be."""
+    def wait(self) -> int | None:
+        """Wait for the checkpoint that is being written; return ``latest_step``.
+
+        Raises:
+            CheckpointSaveError: if it could not be written.
+        """
         self._wait_previous(None)
+        return self.latest_step
 
     def close(self) -> None:
-        """Leave some time to what is being written, whatever becomes of it."""
+        """Wait up to ``CLOSE_TIMEOUT_S`` for the checkpoint that is being written."""
         if self._thread is not None:
             self._thread.join(CLOSE_TIMEOUT_S)
 
     # -- on the training's thread ------------------------------------------------------------------
 
     def _wait_previous(self, timeout_s: float | None) -> bool:
-        """Whether no process is still writing after so many seconds; the same on all of them."""
+        """Return whether no process is still writing after so many seconds; the same on all of them."""
         if self._thread is not None:
             self._thread.join(timeout_s)
         busy = self._thread is not None and self._thread.is_alive()
@@ -198,7 +202,7 @@ class CheckpointManager:
         busy, failed = flags.tolist()
         if failed:
             if self._thread is not None:
-                self._thread.join()  # it ends as it did elsewhere
+                self._thread.join()  # it fails as it did elsewhere
             raise self._error or CheckpointSaveError(
                 "a checkpoint could not be written by another process"
             )
@@ -207,30 +211,30 @@ class CheckpointManager:
         return not busy
 
     def _find_checkpoint(self) -> Checkpoint | None:
-        shelf = self._store
-        found = self._list_complete(shelf.storage)
-        if found:
-            found[-1].require_compatible(self._compatibility_key)
-            return found[-1]
-        if shelf.resume_point is None:
+        checkpoints = self._list_complete(self._store.storage)
+        if checkpoints:
+            checkpoints[-1].require_compatible(self._compatibility_key)
+            return checkpoints[-1]
+        resume_point = self._store.resume_point
+        if resume_point is None:
             return None
-        for begin in self._list_complete(Storage(shelf.resume_point.url)):
-            if begin.step == shelf.resume_point.step:
-                begin.require_compatible(shelf.resume_point.compatibility_key)
-                return begin
+        for checkpoint in self._list_complete(Storage(resume_point.url)):
+            if checkpoint.step == resume_point.step:
+                checkpoint.require_compatible(resume_point.compatibility_key)
+                return checkpoint
         raise CheckpointSaveError(
-            f"{shelf.resume_point.url}: the checkpoint of step {shelf.resume_point.step}, where this "
-            f"branch begins, is not there any more"
+            f"{resume_point.url}: the checkpoint of step {resume_point.step}, from which this "
+            "rollback starts, does not exist any more"
         )
 
     def _list_complete(self, root: Storage) -> list[Checkpoint]:
         return self._retry(root, f"reading {root.url}", lambda: marker.list_complete(root))
 
-    def _retry(self, store: Storage, what: str, do: Callable[[], T]) -> T:
-        return retry_if_remote(store, what, do, self._store.timeout_s)
+    def _retry(self, store: Storage, description: str, operation: Callable[[], T]) -> T:
+        return retry_if_remote(store, description, operation, self._store.timeout_s)
 
     def _broadcast_from_rank0(self, find: Callable[[], Any]) -> Any:
-        """What the first process finds, on all of them; or what it raises."""
+        """Return on all processes what the first one finds, or raise its ``UserError``."""
         box: list[Any] = [None]
         if self._rank == 0:
             try:
@@ -244,29 +248,28 @@ class CheckpointManager:
         return box[0]
 
     def _load(self, source: Checkpoint, state: Stateful) -> None:
-        folder = source.storage.local_path()
-        if folder is None:
-            folder = self._store.staging / "resumed"
-            what = f"reading {source.storage.url} into {folder}"
-            run_on_all_ranks(self._sync_group, what, lambda: self._download(source, folder))
+        local_folder = source.storage.local_path()
+        folder = local_folder or self._store.staging / "resumed"
+        if local_folder is None:
+            description = f"reading {source.storage.url} into {folder}"
+            download = partial(self._download, source, folder)
+            run_on_all_ranks(self._sync_group, description, download)
         loaded = self._full_state(state)
         reader = FileSystemReader(folder)
-        kept = reader.read_metadata().state_dict_metadata
-        gpu = torch.cuda.is_available()
-        if source.world_size != self._world_size or (
-            gpu and f"{RNG_STATE}.{self._rank}.cuda" not in kept
-        ):
+        saved = reader.read_metadata().state_dict_metadata
+        lacks_gpu = torch.cuda.is_available() and f"{RNG_STATE}.{self._rank}.cuda" not in saved
+        if source.world_size != self._world_size or lacks_gpu:
             del loaded[RNG_STATE]
         load(loaded, storage_reader=reader, process_group=self._sync_group)
         if RNG_STATE in loaded:
             set_rng_state(loaded.pop(RNG_STATE)[str(self._rank)])
         state.load_state_dict(loaded)
 
-        def take_log() -> None:
+        def copy_logs() -> None:
             if self._rank == 0:
                 restore_logs(folder, self._store.folder, source.step)
 
-        run_on_all_ranks(self._sync_group, f"writing {self._store.folder}", take_log)
+        run_on_all_ranks(self._sync_group, f"writing {self._store.folder}", copy_logs)
 
     def _full_state(self, state: Stateful) -> dict[str, Any]:
         return {**state.state_dict(), RNG_STATE: {str(self._rank): get_rng_state()}}
@@ -279,61 +282,65 @@ class CheckpointManager:
             return
         shutil.rmtree(folder, ignore_errors=True)
         for name in source.files:
-            get = partial(source.storage.download, name, folder / name)
-            self._retry(source.storage, f"reading {source.storage.url}/{name}", get)
+            download = partial(source.storage.download, name, folder / name)
+            self._retry(source.storage, f"reading {source.storage.url}/{name}", download)
 
     # -- on the writing thread ---------------------------------------------------------------------
 
     def _write(self, step: int, state: dict[str, Any], metadata: dict[str, Any]) -> None:
         try:
             self._write_all(step, state, metadata)
-        except BaseException as error:  # noqa: BLE001 - raised by the next save, on the other thread
+        except BaseException as error:  # noqa: BLE001 - raised by the next save, on the training's thread
             self._error = error
 
     def _write_all(self, step: int, state: dict[str, Any], metadata: dict[str, Any]) -> None:
-        shelf, group = self._store, self._write_group
-        target = shelf.storage.subdir(marker.checkpoint_name(step))
-        here = target.local_path()
-        folder = here or shelf.staging / marker.checkpoint_name(step)
-        before: list[Checkpoint] = []
+        store, group = self._store, self._write_group
+        target = store.storage.subdir(marker.checkpoint_name(step))
+        local_folder = target.local_path()
+        folder = local_folder or store.staging / marker.checkpoint_name(step)
+        existing: list[Checkpoint] = []
 
         def prepare() -> None:
             if self._rank == 0:
-                clear = partial(marker.remove_incomplete, shelf.storage)
-                before.extend(self._retry(shelf.storage, f"clearing {shelf.storage.url}", clear))
+                clear = partial(marker.remove_incomplete, store.storage)
+                existing.extend(self._retry(store.storage, f"clearing {store.storage.url}", clear))
             if is_local_rank0():
-                if here is None:
-                    shutil.rmtree(shelf.staging, ignore_errors=True)
+                if local_folder is None:
+                    shutil.rmtree(store.staging, ignore_errors=True)
                 folder.mkdir(parents=True, exist_ok=True)
 
-        def send() -> None:
-            mine = [*folder.glob(f"__{self._rank}_*")]
+        def upload() -> None:
+            paths = [*folder.glob(f"__{self._rank}_*")]
             if self._rank == 0:
-                mine += [folder / ".metadata", *save_logs(shelf.folder, folder)]
-            for path in mine if here is None else ():
+                paths += [folder / ".metadata", *save_logs(store.folder, folder)]
+            for path in paths if local_folder is None else ():
                 put = partial(target.upload, path, path.name)
                 self._retry(target, f"writing {target.url}/{path.name}", put)
 
-        def declare() -> None:
+        def complete() -> None:
             if self._rank == 0:
-                value: dict[str, Any] = {"step": step, "world_size": self._world_size}
-                value |= {"compatibility_key": dict(self._compatibility_key), "metadata": metadata}
+                value = {
+                    "step": step,
+                    "world_size": self._world_size,
+                    "compatibility_key": dict(self._compatibility_key),
+                    "metadata": metadata,
+                }
                 mark = partial(marker.write_marker, target, value)
                 self._retry(target, f"marking {target.url}", mark)
-                for old in shelf.expired(before):
+                for old in store.expired(existing):
                     clear = partial(marker.remove_checkpoint, old.storage)
                     self._retry(old.storage, f"clearing {old.storage.url}", clear)
-            if is_local_rank0() and here is None:
+            if is_local_rank0() and local_folder is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
-        what = f"writing {target.url}"
+        description = f"writing {target.url}"
         try:
-            run_on_all_ranks(group, what, prepare)
+            run_on_all_ranks(group, description, prepare)
             write_shards(state, folder, group)
-            run_on_all_ranks(group, what, send)
-            run_on_all_ranks(group, what, declare)
+            run_on_all_ranks(group, description, upload)
+            run_on_all_ranks(group, description, complete)
         except (UserError, RankFailedError):
-            # On all processes alike. A full disk needs the room to tell of it.
+            # On all processes. On a full disk this frees the space, so that the run can end cleanly.
             if is_local_rank0() and not (folder / marker.MARKER).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise

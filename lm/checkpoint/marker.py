@@ -1,8 +1,8 @@
-"""Checkpoints as files: a folder of shards that counts only with its marker, which is written last.
+"""Complete checkpoints: folders of shards with a marker, which is written last.
 
 A checkpoint is a folder ``step-000000100`` of ``torch.distributed.checkpoint``, on this machine or
-in an object store. Its marker ``list_complete.json`` names every file with its length. A crash before the
-marker leaves a folder that nothing reads and the next save sweeps away.
+in an object store. Its marker ``complete.json`` lists every file with its length. A crash before the
+marker leaves a folder that is never read; the next save removes it.
 """
 
 import json
@@ -20,8 +20,8 @@ MARKER = "complete.json"
 MISMATCH_HINTS = {
     "shards": "other tokens",
     "tokenizer": "another tokenizer",
-    "init_from": "other weights at its start",
-    "skip": "other batches left out",
+    "init_from": "other initial weights",
+    "skip": "other skipped batches",
     "seed": "another seed",
 }
 
@@ -36,11 +36,11 @@ class Checkpoint:
 
     Attributes:
         storage: its folder.
-        step: steps done; the next step's number, hence the position in the data.
-        world_size: processes that wrote it.
+        step: steps done, which is also the next 0-based step and so the position in the data.
+        world_size: number of processes that wrote it.
         compatibility_key: what its weights depend on, by name.
-        metadata: what else the loop wants back.
-        files: its files, with their bytes.
+        metadata: JSON values of the training loop.
+        files: its files, with their length in bytes.
     """
 
     storage: Storage
@@ -52,84 +52,77 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return checkpoint_name(self.step)
 
     def require_compatible(self, compatibility_key: Mapping[str, Any]) -> None:
-        """Raise ``CheckpointMismatchError`` if it differs in what weights depend on; names what."""
-        names = sorted(compatibility_key.keys() | self.compatibility_key.keys())
-        other = [
-            name
-            for name in names
-            if self.compatibility_key.get(name) != compatibility_key.get(name)
-        ]
-        if other:
-            told = "; ".join(
-                f"made with {name} = {self.compatibility_key.get(name)!r}, this run has {compatibility_key.get(name)!r}"
-                for name in other
+        """Raise ``CheckpointMismatchError`` with every name whose value differs."""
+        own = self.compatibility_key
+        names = sorted(compatibility_key.keys() | own.keys())
+        differing = [name for name in names if own.get(name) != compatibility_key.get(name)]
+        if differing:
+            details = "; ".join(
+                f"made with {name} = {own.get(name)!r}, this run has {compatibility_key.get(name)!r}"
+                for name in differing
             )
-            kinds = list(
-                dict.fromkeys(MISMATCH_HINTS.get(name, "another configuration") for name in other)
+            hints = dict.fromkeys(
+                MISMATCH_HINTS.get(name, "another configuration") for name in differing
             )
             raise CheckpointMismatchError(
-                f"{self.storage.url} is of a run with {' and '.join(kinds)}: {told}; "
-                f"remove the folder to begin anew"
+                f"{self.storage.url} is of a run with {' and '.join(hints)}: {details}; "
+                "remove the folder to start again"
             )
 
 
 def checkpoint_name(step: int) -> str:
-    """The folder of a checkpoint after so many steps."""
+    """Return the folder of a checkpoint after so many steps."""
     return f"step-{step:09d}"
 
 
 def list_complete(root: Storage) -> list[Checkpoint]:
-    """The complete checkpoints below ``root``, oldest first.
+    """Return the complete checkpoints below ``root``, oldest first.
 
-    One whose files are not all there with their length is left out, and the log tells it.
+    One with a missing or shortened file is skipped, with a warning.
     """
-    found = []
+    checkpoints = []
     for name in root.list_folders():
         folder = root.subdir(name)
         if not name.startswith("step-") or not folder.exists(MARKER):
             continue
         value = json.loads(folder.read(MARKER))
-        missing = [
+        damaged = [
             file for file, size in value["files"].items() if not _has_size(folder, file, size)
         ]
-        if missing:
-            log.warning("%s is not whole (%s) and is passed over", folder.url, ", ".join(missing))
+        if damaged:
+            log.warning("skipping the checkpoint %s: damaged %s", folder.url, ", ".join(damaged))
             continue
-        found.append(Checkpoint(folder, **value))
-    return found
+        checkpoints.append(Checkpoint(folder, **value))
+    return checkpoints
 
 
 def write_marker(folder: Storage, marker: Mapping[str, Any]) -> None:
-    """Declare a checkpoint complete: all at once, and on the disk before it counts.
+    """Mark a checkpoint complete, atomically and durably.
 
     Args:
-        folder: the checkpoint's.
-        marker: the fields of ``Checkpoint``, but for its store and files.
+        folder: of the checkpoint.
+        marker: the fields of ``Checkpoint`` other than ``storage`` and ``files``.
     """
     files = {name: folder.size(name) for name in folder.list_files() if name != MARKER}
     folder.write(MARKER, json.dumps({**marker, "files": files}, sort_keys=True).encode())
 
 
 def remove_incomplete(root: Storage) -> list[Checkpoint]:
-    """Remove what crashes have left of checkpoints that were never, or are not, complete.
-
-    Returns:
-        As ``list_complete``.
-    """
-    found = list_complete(root)
-    whole = {item.name for item in found}
+    """Remove incomplete and damaged checkpoints; return the complete ones, oldest first."""
+    checkpoints = list_complete(root)
+    complete = {item.name for item in checkpoints}
     for name in root.list_folders():
-        if name.startswith("step-") and name not in whole:
+        if name.startswith("step-") and name not in complete:
             remove_checkpoint(root.subdir(name))
-    return found
+    return checkpoints
 
 
 def remove_checkpoint(folder: Storage) -> None:
-    """Take the marker away first, so that no half-removed checkpoint counts as complete."""
+    """Remove a checkpoint, the marker first, so that a part of it never counts as complete."""
     folder.remove(MARKER)
     folder.remove_tree()
 

@@ -1,45 +1,40 @@
-"""Where a run's checkpoints lie, and which of them stay."""
+"""Where a training's checkpoints are, and which of them are kept."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from infra.store.storage import Storage
 from lm.checkpoint.marker import Checkpoint
-from lm.config.train import TrainConfig
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run begins that has no checkpoint of its own: at one of another run.
+    """The checkpoint of another run that a run without checkpoints starts from.
 
     Attributes:
-        url: of the other run's checkpoints.
-        step: of the one to begin from.
-        compatibility_key: what that must agree on.
+        url: folder of the other run's checkpoints.
+        step: of the checkpoint.
+        compatibility_key: what the checkpoint must agree on.
     """
 
     url: str
     step: int
     compatibility_key: Mapping[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """Where checkpoints are, and which of them stay.
+    """Where checkpoints are, and which of them are kept.
 
     Attributes:
         storage: their folder.
-        folder: of this machine, where the run works: its log goes along with its checkpoints.
+        folder: where the run works on this machine; its log is saved with each checkpoint.
         keep_last: number of newest ones to keep.
-        keep_interval: those of every so many steps stay as well; 0: none.
-        timeout_s: seconds that a store may be away.
-        resume_point: where a branch begins.
+        keep_interval: those whose step is a multiple of this are kept as well; 0: none.
+        timeout_s: for which a remote store may be unreachable.
+        resume_point: where to start while there is no checkpoint.
     """
 
     storage: Storage
@@ -51,32 +46,14 @@ class CheckpointStore:
 
     @property
     def staging(self) -> Path:
-        """For shards on their way to or from a store elsewhere."""
+        """For shards on their way to or from a remote store."""
         return self.folder / "staging"
 
     def is_permanent(self, step: int) -> bool:
-        """Whether the checkpoint after so many steps stays while newer ones come."""
+        """Return whether the checkpoint after so many steps is kept when newer ones are written."""
         return self.keep_interval > 0 and step % self.keep_interval == 0
 
     def expired(self, existing: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
-        """Which of the complete checkpoints, oldest first, need not stay beside a new one."""
-        last = max(0, len(existing) + 1 - self.keep_last)
-        return [item for item in existing[:last] if not self.is_permanent(item.step)]
-
-    @classmethod
-    def from_config(
-        cls,
-        config: TrainConfig,
-        folder: Path,
-        url: str | None = None,
-        resume_point: Mapping[str, Any] | None = None,
-    ) -> Self:
-        """The shelf of a run that works in ``folder``; without ``url`` it is in there, too."""
-        return cls(
-            Storage(url or str(folder / "checkpoints")),
-            folder,
-            config.run.keep_last,
-            config.run.keep_interval,
-            config.run.storage_timeout,
-            ResumePoint(**resume_point) if resume_point else None,
-        )
+        """Return which complete checkpoints, oldest first, to remove when a new one is complete."""
+        count = max(0, len(existing) + 1 - self.keep_last)
+        return [item for item in existing[:count] if not self.is_permanent(item.step)]

@@ -1,4 +1,4 @@
-"""How one model is spread over processes; the model itself knows nothing of it."""
+"""Data parallelism: distribute one model over processes. Models know nothing of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,38 +12,38 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from lm.config.train import TrainConfig
-from lm.launch.preflight import gpu_count, require_gpus, uses_gpus
-from lm.metrics.meter import rank_and_world_size
+from lm.distributed.devices import gpu_count, require_gpus, uses_gpus
+from lm.distributed.ranks import rank_and_world_size
 from lm.models.causal_lm import CausalLM
 
 
-def runs_on_gpu(config: TrainConfig) -> bool:
-    """Whether the run takes this machine's GPUs."""
-    return uses_gpus(config, gpu_count())
-
-
 def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
-    """The device of this process. Raises ``UserError`` if the recipe asks for GPUs there are not."""
-    if runs_on_gpu(config):
+    """Return the device of this process.
+
+    Raises:
+        UserError: if the recipe asks for GPUs and there are too few.
+    """
+    gpus = gpu_count()
+    if uses_gpus(config, gpus):
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
         return device
-    require_gpus(config, gpu_count())
+    require_gpus(config, gpus)
     return torch.device("cpu")
 
 
 def parallelize(model: CausalLM, config: TrainConfig, device: torch.device) -> Any:
-    """The model as the loop calls it: compiled, and data parallel if there are more processes."""
+    """Return the model as the loop calls it: compiled, and data parallel over several processes."""
     if rank_and_world_size()[1] > 1:
         return wrap_data_parallel(model, config, device)
     return torch.compile(model) if config.run.compile else model
 
 
 def wrap_data_parallel(model: CausalLM, config: TrainConfig, device: torch.device) -> Any:
-    """The model, data parallel over all processes, be it but one.
+    """Return the model, data parallel over all processes, even if there is only one.
 
     fsdp shards ``model`` in place, block by block (Zhao et al. 2023, arXiv:2304.11277), and
-    compiles blocks; ddp wraps it whole.
+    compiles blocks; ddp wraps the whole model.
     """
     if config.run.data_parallel == "fsdp":
         mesh = init_device_mesh(device.type, (rank_and_world_size()[1],))
@@ -53,14 +53,14 @@ def wrap_data_parallel(model: CausalLM, config: TrainConfig, device: torch.devic
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         return model
-    outer: Any = torch.compile(model) if config.run.compile else model
+    inner: Any = torch.compile(model) if config.run.compile else model
     ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(outer, device_ids=ids, gradient_as_bucket_view=True)
+    return DistributedDataParallel(inner, device_ids=ids, gradient_as_bucket_view=True)
 
 
 @contextmanager
 def gradient_sync(wrapped_model: Any, *, enabled: bool) -> Iterator[None]:
-    """Whether gradients travel in the backward pass inside: once per step, in its last pass."""
+    """Set whether a backward pass reduces gradients: once per step, in its last pass."""
     if isinstance(wrapped_model, FSDPModule):
         wrapped_model.set_requires_gradient_sync(enabled)
         yield
@@ -72,6 +72,6 @@ def gradient_sync(wrapped_model: Any, *, enabled: bool) -> Iterator[None]:
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
-    """Scale the gradients to a norm of at most ``max_norm``; give the norm they had, a scalar."""
+    """Scale the gradients to a norm of at most ``max_norm``; return the norm before, a scalar."""
     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -1,4 +1,4 @@
-"""The random states of a process: torch's on CPU and GPU, numpy's, Python's."""
+"""Random states of a process: torch's on CPU and GPU, numpy's and Python's."""
 
 import json
 import random
@@ -10,11 +10,12 @@ import torch
 
 
 def get_rng_state() -> dict[str, Any]:
-    """Of every generator of this process."""
-    name, keys, at, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - what others draw from
+    """Return the state of every generator of this process."""
+    # The global generator, because libraries draw from it.
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
-        "numpy": json.dumps([name, np.asarray(keys).tolist(), at, has_gauss, cached]),
+        "numpy": json.dumps([name, np.asarray(keys).tolist(), position, has_gauss, cached]),
         "python": json.dumps(random.getstate()),
     }
     if torch.cuda.is_available():
@@ -23,10 +24,10 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(states: Mapping[str, Any]) -> None:
-    """Take back what ``get_rng_state`` gave."""
+    """Restore what ``get_rng_state`` returned."""
     torch.set_rng_state(states["torch"])
-    name, keys, at, has_gauss, cached = json.loads(states["numpy"])
-    np.random.set_state((name, np.array(keys, np.uint32), at, has_gauss, cached))  # noqa: NPY002
+    name, keys, position, has_gauss, cached = json.loads(states["numpy"])
+    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, cached))  # noqa: NPY002
     version, values, gauss = json.loads(states["python"])
     random.setstate((version, tuple(values), gauss))
     if "cuda" in states and torch.cuda.is_available():

@@ -1,7 +1,6 @@
-"""Whether this machine can train an entry, asked before there is anything to train it on.
+"""Checks whether this machine can train an entry, made before a corpus is built for hours.
 
-The corpus may take hours; what can be told without it is told first. Nothing here is slow: torch
-is imported only for an entry that asks for GPUs.
+They are fast: torch is imported only for an entry that asks for GPUs.
 """
 
 import os
@@ -10,43 +9,36 @@ from collections.abc import Iterator
 from infra.errors import UserError
 from infra.store.storage import Storage, StorageError
 from lm.config.train import TrainConfig
+from lm.distributed.devices import gpu_count, require_gpus, uses_gpus
 from lm.metrics.mlflow import require_mlflow
 
 
-def gpu_count() -> int:
-    """GPUs of this machine that torch sees."""
-    import torch
-
-    return int(torch.cuda.device_count())
-
-
-def uses_gpus(config: TrainConfig, gpus: int) -> bool:
-    """Whether the run takes GPUs: unless told otherwise, if there is one for every process."""
-    return config.run.device != "cpu" and gpus >= config.run.local_processes
-
-
 def required_resources(config: TrainConfig, gpus: int) -> tuple[int, int]:
-    """Cores and GPUs of this machine that the run keeps busy, if it has ``gpus``.
+    """Return the cores and GPUs of this machine that the run occupies, if it has ``gpus``.
 
-    On GPUs a process has one of them and a core, from which it is driven; ``threads`` are the
-    CPU's.
+    On GPUs each process takes one of them and one core; ``threads_per_process`` is for CPUs.
     """
     if uses_gpus(config, gpus):
         return config.run.local_processes, config.run.local_processes
     return config.run.cpu_cores, 0
 
 
-def require_gpus(config: TrainConfig, gpus: int) -> None:
-    """Raise ``UserError`` if the recipe asks for GPUs, and there is not one for every process."""
-    if config.run.device == "cuda" and not uses_gpus(config, gpus):
-        raise UserError(
-            f"train.{config.name}.run.device: cuda, but torch sees {gpus} GPUs "
-            f"for {config.run.local_processes} processes"
-        )
+def training_errors(config: TrainConfig) -> Iterator[UserError]:
+    """Yield every reason why this machine cannot train this, with entry and field."""
+    for check in (_check_mlflow, _check_checkpoint_url, _check_device):
+        try:
+            check(config)
+        except UserError as error:
+            yield error
 
 
-def require_checkpoint_url(config: TrainConfig) -> None:
-    """Raise ``UserError`` if ``checkpoints`` is no URL, or a folder that cannot be made."""
+def _check_mlflow(config: TrainConfig) -> None:
+    if config.run.mlflow_tracking_uri is not None:
+        require_mlflow(config.name)
+
+
+def _check_checkpoint_url(config: TrainConfig) -> None:
+    """Check that ``checkpoint_url`` is a URL, or a folder that can be created."""
     if config.run.checkpoint_url is None:
         return
     field = f"train.{config.name}.run.checkpoint_url"
@@ -56,50 +48,37 @@ def require_checkpoint_url(config: TrainConfig) -> None:
         raise UserError(f"{field}: {error}") from None
     if path is None:
         return
-    there = next(folder for folder in (path, *path.parents) if os.access(folder, os.F_OK))
-    if not there.is_dir():
-        raise UserError(f"{field}: {there} is no folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{field}: the folder {there} cannot be written to")
+    existing = next(folder for folder in (path, *path.parents) if os.access(folder, os.F_OK))
+    if not existing.is_dir():
+        raise UserError(f"{field}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{field}: the folder {existing} is not writable")
 
 
-def training_errors(config: TrainConfig) -> Iterator[UserError]:
-    """All for which this machine cannot train this, each naming entry and field."""
-    for check in (_require_mlflow_if_used, require_checkpoint_url, _require_device):
-        try:
-            check(config)
-        except UserError as error:
-            yield error
-
-
-def _require_mlflow_if_used(config: TrainConfig) -> None:
-    if config.run.mlflow_tracking_uri is not None:
-        require_mlflow(config.name)
-
-
-def _require_device(config: TrainConfig) -> None:
+def _check_device(config: TrainConfig) -> None:
     if config.run.device == "cuda":
         require_gpus(config, gpu_count())
 
 
 def training_warnings(config: TrainConfig, cores: int, gpus: int) -> Iterator[str]:
-    """What is possible, but hardly meant.
+    """Yield warnings about settings that will work but are probably not intended.
 
     Args:
         config: what is to be trained.
-        cores: of this machine.
-        gpus: of this machine.
+        cores: number of this machine.
+        gpus: number of this machine.
     """
     if uses_gpus(config, gpus):
         return
-    name, processes = f"train.{config.name}", config.run.local_processes
+    name, processes = f"train.{config.name}.run", config.run.local_processes
     if gpus and config.run.device == "auto":
         yield (
-            f"{name}.run.device: auto takes the CPU: {processes} processes (num_processes), but only {gpus} "
-            f"GPUs; with num_processes {gpus * config.run.num_nodes} it trains on them"
+            f"{name}.device: auto uses the CPU, because there are only {gpus} GPUs for "
+            f"num_processes {processes}; with num_processes {gpus * config.run.num_nodes} it "
+            "trains on them"
         )
     if config.run.cpu_cores > cores:
         yield (
-            f"{name}.run.num_processes: {processes} processes with {config.run.threads_per_process} threads on {cores} "
-            "cores are slower than one for each core"
+            f"{name}.num_processes: {processes} processes with {config.run.threads_per_process} "
+            f"threads on {cores} cores are slower than one for each core"
         )

@@ -1,15 +1,15 @@
-"""Several machines in one run: where they meet, and how the others learn of it.
+"""Multi-node training: how nodes find each other and learn of a start.
 
-The first machine publishes each start of the run as a file beside the checkpoints, which all of
-them reach. A process that dies anywhere ends this start on every machine, and the first one
-publishes the next: so each has a rendezvous and a store of its own, and nobody meets what a killed
-process left behind.
+The first node publishes each start of the run as a file beside the checkpoints, which all nodes
+can reach. A process that dies on any node ends this start on all of them, and the first node
+publishes the next one: each start gets a fresh rendezvous and store, so it never sees state left by
+a killed process.
 """
 
 import json
 import secrets
 import socket
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -17,15 +17,15 @@ import psutil
 from infra.errors import UserError
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
+from lm.train.job import JOB_FILE, TrainJob
 
-JOB_FILE = "job.json"
-JOIN_TIMEOUT_S = 600  # seconds that machines wait for each other (torchrun's default)
-READ_TIMEOUT_S = 60  # seconds that one waits for the other to answer at all
+JOIN_TIMEOUT_S = 600  # for all nodes to join a rendezvous; torchrun's default
+READ_TIMEOUT_S = 60  # for one answer of the rendezvous' host
 ANY_PORT = 9  # for asking the kernel about a route; nothing is sent
 
 
 def rendezvous_store(config: TrainConfig, name: str) -> Storage | None:
-    """Where the machines of a run find each other; ``None`` if there is one.
+    """Return where the nodes of a run find each other; ``None`` if there is only one node.
 
     Args:
         config: what is trained.
@@ -36,58 +36,47 @@ def rendezvous_store(config: TrainConfig, name: str) -> Storage | None:
     return Storage(config.run.checkpoint_url).subdir("rendezvous", name)
 
 
-def publish_job(rendezvous: Storage, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell the other machines of a start; returns the job with its ``start_id``."""
-    told = {**job, "start_id": secrets.token_hex(8)}
-    rendezvous.write(JOB_FILE, json.dumps(told).encode())
-    return told
+def publish_job(rendezvous: Storage, job: TrainJob) -> TrainJob:
+    """Publish a start for the other nodes; return the job with its ``start_id``."""
+    started = replace(job, start_id=secrets.token_hex(8))
+    rendezvous.write(JOB_FILE, json.dumps(started.to_json()).encode())
+    return started
 
 
 def publish_end(rendezvous: Storage, reason: str) -> None:
-    """Tell the other machines that the run has ended without a model."""
+    """Publish for the other nodes that the run has ended without a model."""
     rendezvous.write(JOB_FILE, json.dumps({"ended": reason}).encode())
 
 
 def read_job(rendezvous: Storage) -> dict[str, Any] | None:
-    """The last that was told, if anything was."""
+    """Return what was published last: a job as JSON, or ``{"ended": reason}``."""
     try:
         return dict(json.loads(rendezvous.read(JOB_FILE)))
     except FileNotFoundError:
         return None
 
 
-def torchrun_args(config: TrainConfig, start_id: str, *, is_first_node: bool) -> list[str]:
-    """Options of torchrun for one of several machines."""
-    assert config.run.rendezvous is not None
+def torchrun_args(job: TrainJob) -> list[str]:
+    """Return torchrun's options for one of several nodes."""
+    run = job.config.run
+    assert run.rendezvous is not None
+    timeouts = f"join_timeout={JOIN_TIMEOUT_S},read_timeout={READ_TIMEOUT_S}"
     return [
-        f"--nnodes={config.run.num_nodes}",
-        f"--local-addr={local_address(config.run.rendezvous)}",
+        f"--nnodes={run.num_nodes}",
+        f"--local-addr={local_address(run.rendezvous)}",
         "--rdzv-backend=c10d",
-        f"--rdzv-endpoint={config.run.rendezvous}",
-        f"--rdzv-id={start_id}",
-        f"--rdzv-conf=is_host={int(is_first_node)},join_timeout={JOIN_TIMEOUT_S},read_timeout={READ_TIMEOUT_S}",
-        "--max-restarts=0",  # this start is over when a process dies; see above
+        f"--rdzv-endpoint={run.rendezvous}",
+        f"--rdzv-id={job.start_id}",
+        f"--rdzv-conf=is_host={int(job.is_first_node)},{timeouts}",
+        "--max-restarts=0",  # the first node starts again, with a fresh rendezvous
     ]
 
 
-def global_rank(node: int, first_node: int, local_world_size: int, local_rank: int) -> int:
-    """The rank of a process if the first machine has the first ranks.
-
-    Args:
-        node: its machine, as torchrun numbers them.
-        first_node: the first machine, as torchrun numbers them.
-        local_world_size: on each machine.
-        local_rank: the process's number on its machine.
-    """
-    place = 0 if node == first_node else node + (node < first_node)
-    return place * local_world_size + local_rank
-
-
 def local_address(endpoint: str) -> str:
-    """The address of this machine from which it reaches ``host:port``.
+    """Return the address of this node from which it reaches ``host:port``.
 
     Raises:
-        UserError: if the host has no address or there is no way to it.
+        UserError: if the host has no address or there is no route to it.
     """
     host, _, port = endpoint.rpartition(":")
     try:
@@ -98,12 +87,12 @@ def local_address(endpoint: str) -> str:
             probe.connect(target)
             return str(probe.getsockname()[0])
     except OSError as error:
-        raise UserError(f"rendezvous {endpoint}: there is no way to it ({error})") from None
+        raise UserError(f"rendezvous {endpoint} is not reachable: {error}") from None
 
 
 def interface_name(address: str) -> str:
-    """The name of the network interface that has an address. Raises ``UserError``."""
-    for name, known in psutil.net_if_addrs().items():
-        if any(item.address.partition("%")[0] == address for item in known):
+    """Return the network interface that has an address. Raises ``UserError`` if none has."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(item.address.partition("%")[0] == address for item in addresses):
             return name
     raise UserError(f"no network interface of this machine has the address {address}")

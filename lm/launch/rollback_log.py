@@ -1,8 +1,8 @@
-"""What becomes of a run whose weights are spoilt: a branch from before, without the bad batches.
+"""Which rollbacks a training has made, and which batches each of them leaves out.
 
-The trunk works in a folder, branch ``n`` beside it in ``{folder}.rollback-n``. Which branches there
-are stands in ``rollbacks.json`` beside the trunk's checkpoints, which is written before a branch
-begins: whoever goes on after a crash, on this machine or on another, goes on with the last of them.
+The original run works in a folder, rollback ``n`` beside it in ``{folder}.rollback-n``. The
+rollbacks are listed in ``rollbacks.json`` beside the original run's checkpoints, which is written
+before a rollback starts: after a crash, this machine or another resumes the last one.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from infra.store.storage import Storage
 from lm.data.shuffle import batch_for_step, merge_ranges
-from lm.train.loss_spike import describe_divergence
+from lm.train.callbacks.loss_spike import describe_divergence
 
 ROLLBACKS_FILE = "rollbacks.json"
 
@@ -22,17 +22,17 @@ Ranges = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Rollback:
-    """A run and how it came about.
+    """One rollback of a training, or its original run.
 
     Attributes:
-        number: 0 is the trunk.
+        number: 0 is the original run.
         skip: half-open ranges of batch numbers that it leaves out, ascending.
-        parent: number of the run that it branched off from.
-        from_step: steps done at the parent's checkpoint where it begins; ``None``: at the beginning.
-        spike_step: the parent's step, from 1, whose loss was bad.
-        skipped_steps: the half-open range of the parent's steps, from 0, that are left out for it.
-        kind: of what was bad: ``not_finite`` or ``spike``.
-        loss: of the blamed step, as text, since it may be no number.
+        parent: number of the run that diverged.
+        from_step: steps done at the checkpoint that it starts from; ``None``: it starts anew.
+        spike_step: the parent's 1-based step whose loss was bad.
+        skipped_steps: the half-open range of the parent's 0-based steps whose batches are left out.
+        kind: ``not_finite`` or ``spike``.
+        loss: of ``spike_step``, as text, because JSON has no NaN.
     """
 
     number: int = 0
@@ -46,29 +46,27 @@ class Rollback:
 
     @property
     def name(self) -> str:
-        """In records and messages."""
+        """Its name in logs and messages."""
         return f"rollback-{self.number}"
 
     def folder(self, base_folder: Path) -> Path:
-        """Where it works."""
-        return (
-            base_folder.with_name(f"{base_folder.name}.{self.name}") if self.number else base_folder
-        )
+        """Return where it works, beside the original run's folder."""
+        if self.number == 0:
+            return base_folder
+        return base_folder.with_name(f"{base_folder.name}.{self.name}")
 
     def next_rollback(self, divergence: Mapping[str, Any], from_step: int | None) -> Self:
-        """The next branch: what was bad is left out from now on.
+        """Return the rollback that also leaves out the batches that made this run diverge.
 
-        That is all from the step before the one to blame, whose update may have done it, to the
-        step where it was found out.
+        These are the batches from the step before the bad one, whose update may be the cause, to
+        the step at which it was detected.
 
         Args:
-            divergence: as ``Spoilt.facts``.
-            from_step: steps done at the checkpoint where the branch begins.
+            divergence: as ``LossDivergedError.to_json``.
+            from_step: steps done at the checkpoint to start from.
         """
-        first, end = (
-            max(from_step or 0, divergence["first_bad_step"] - 1),
-            max(divergence["step"], divergence["first_bad_step"] + 1),
-        )
+        bad_step = divergence["first_bad_step"]
+        first, end = max(from_step or 0, bad_step - 1), max(divergence["step"], bad_step + 1)
         batches = [batch_for_step(step, self.skip) for step in range(first, end)]
         return replace(
             self,
@@ -76,7 +74,7 @@ class Rollback:
             skip=tuple(merge_ranges((*self.skip, *((batch, batch + 1) for batch in batches)))),
             parent=self.number,
             from_step=from_step,
-            spike_step=divergence["first_bad_step"] + 1,
+            spike_step=bad_step + 1,
             skipped_steps=(first, end),
             kind=divergence["kind"],
             loss=str(divergence["loss"]),
@@ -88,35 +86,33 @@ class Rollback:
         assert self.kind is not None
         assert self.loss is not None
         what = describe_divergence(self.kind, float(self.loss))
-        begin = (
-            "the beginning"
-            if self.from_step is None
-            else f"the checkpoint of step {self.from_step}"
+        start = (
+            "the start" if self.from_step is None else f"the checkpoint of step {self.from_step}"
         )
-        out = ", ".join(f"{first} to {end - 1}" for first, end in self.skip)
+        batches = ", ".join(f"{first} to {end - 1}" for first, end in self.skip)
         return (
-            f"{what} in step {self.spike_step} of rollback-{self.parent}: {self.name} goes on from {begin} "
-            f"without the batches {out}"
+            f"{what} in step {self.spike_step} of rollback-{self.parent}: {self.name} resumes from "
+            f"{start} without the batches {batches}"
         )
 
 
 def load_rollbacks(store: Storage) -> list[Rollback]:
-    """The trunk, whose checkpoints are in this store, and its branches so far, oldest first."""
+    """Return the original run, whose checkpoints are in this store, and its rollbacks, oldest first."""
     values = json.loads(store.read(ROLLBACKS_FILE)) if store.exists(ROLLBACKS_FILE) else []
-    return [Rollback(), *(_rollback_from_json(value) for value in values)]
+    return [Rollback(), *(_from_json(value) for value in values)]
 
 
 def save_rollbacks(store: Storage, rollbacks: Sequence[Rollback]) -> None:
-    """Note the trunk's branches: from now on the run goes on with the last of them."""
+    """Record the rollbacks: from now on, the training resumes the last of them."""
     store.write(ROLLBACKS_FILE, to_json(rollbacks))
 
 
 def to_json(rollbacks: Sequence[Rollback]) -> bytes:
-    """The record of all branches but the trunk."""
-    return json.dumps([asdict(branch) for branch in rollbacks[1:]], indent=1).encode()
+    """Return the file of all rollbacks, without the original run."""
+    return json.dumps([asdict(rollback) for rollback in rollbacks[1:]], indent=1).encode()
 
 
-def _rollback_from_json(value: Mapping[str, Any]) -> Rollback:
-    bad = value["skipped_steps"]
+def _from_json(value: Mapping[str, Any]) -> Rollback:
     skip = tuple((first, end) for first, end in value["skip"])
-    return Rollback(**{**value, "skip": skip, "skipped_steps": (bad[0], bad[1]) if bad else None})
+    first, end = value["skipped_steps"]
+    return Rollback(**{**value, "skip": skip, "skipped_steps": (first, end)})

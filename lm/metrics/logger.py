@@ -1,42 +1,29 @@
-"""What a run tells: JSON lines, TensorBoard curves and lines for whoever launched it."""
+"""The log of a training: JSON lines, TensorBoard curves, and lines for the launcher."""
 
 import json
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from infra.store.cache_dir import write_atomic
 from lm.metrics.mlflow import MlflowLogger
 
 
-class NullLogger:
-    """For the processes that do not speak."""
+class MetricsLogger:
+    """Appends each line to ``metrics.jsonl``, draws TensorBoard's curves, and prints the line.
 
-    def write(self, line: dict[str, Any]) -> None:
-        """Ignore it."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing to close."""
-
-
-class MetricsLogger(NullLogger):
-    """Appends to ``metrics.jsonl``, draws TensorBoard's curves, and prints each line.
-
-    A run that goes on from a checkpoint first takes back what was noted after it, and draws the
-    curves anew from what is left, so that both tell each step once, and all steps, whichever
-    machine or branch took them.
+    A run that resumes from a checkpoint first removes the lines after it and draws the curves again
+    from what is left, so that both hold each step once, and all steps, whichever machine or
+    rollback made them.
     """
 
     def __init__(self, folder: Path, step: int, mlflow_logger: MlflowLogger | None = None) -> None:
-        """Go on at ``step`` steps done.
+        """Open the log after ``step`` steps.
 
         Args:
-            folder: holds ``metrics.jsonl`` and ``tensorboard/``.
-            step: later lines are taken back.
-            mlflow_logger: a server that is told, too.
+            folder: of ``metrics.jsonl`` and ``tensorboard/``.
+            step: steps done; later lines are removed.
+            mlflow_logger: gets the lines, too.
         """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
@@ -50,7 +37,7 @@ class MetricsLogger(NullLogger):
             self._write_event(line)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Note it in all places."""
+        """Write a line everywhere."""
         text = json.dumps(line)
         self._file.write(text + "\n")
         self._write_event(line)
@@ -58,6 +45,13 @@ class MetricsLogger(NullLogger):
             self._mlflow_logger.write(line)
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
+
+    def close(self, *, failed: bool) -> None:
+        """Flush everything to the disk; MLflow shows whether the run failed."""
+        self._file.close()
+        self._event_writer.close()
+        if self._mlflow_logger is not None:
+            self._mlflow_logger.close(failed=failed)
 
     def _write_event(self, line: dict[str, Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -72,20 +66,12 @@ class MetricsLogger(NullLogger):
             Event(wall_time=line["clock"], step=line["step"], summary=Summary(value=values))
         )
 
-    def __exit__(self, *error: object) -> None:
-        """Flush everything to the disk, and tell the server how it ended."""
-        self._file.close()
-        self._event_writer.close()
-        if self._mlflow_logger is not None:
-            self._mlflow_logger.close(failed=error[0] is not None)
-
 
 def _new_event_file(folder: Path) -> Any:
-    """A writer to a new file of events, which counts alone from now on.
+    """Return a writer to a new event file, which replaces the earlier ones.
 
-    A TensorBoard that shows the run forgets what it has read of the former files when it meets the
-    mark of a start. They are not removed, since it would wait for ever for more from a file that is
-    gone.
+    A TensorBoard that shows the run drops what it read of the earlier files when it reads the start
+    event. The files are not deleted, because it would wait forever for more from a deleted file.
     """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -96,12 +82,12 @@ def _new_event_file(folder: Path) -> Any:
 
 
 def tensorboard_file(folder: Path) -> Path:
-    """The file with all curves of a run that has ended."""
+    """Return the event file with all curves of a run that has ended."""
     return max((folder / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; none if it is not there. A torn last line is left out."""
+    """Return the lines of a log; none if it does not exist. A torn last line is left out."""
     if not path.exists():
         return []
     lines = []

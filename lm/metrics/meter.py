@@ -1,7 +1,6 @@
-"""The figures of a run: sums on the device, brought together over all processes when asked for."""
+"""Training metrics, accumulated on the device and all-reduced when logged."""
 
 import math
-import os
 import resource
 import sys
 import time
@@ -10,38 +9,22 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.distributed import all_reduce, get_rank, get_world_size, is_initialized
 
+from lm.distributed.ranks import all_reduce_sum, rank_and_world_size
 from lm.metrics.flops import datasheet_flops, measure_matmul_flops
 from lm.models.causal_lm import CausalLM
 
 DIGEST_MODULUS = 1 << 32  # sums of digests over processes stay exact in a float64
-
-
-def rank_and_world_size() -> tuple[int, int]:
-    """``(rank, number of processes)``."""
-    return (get_rank(), get_world_size()) if is_initialized() else (0, 1)
-
-
-def local_rank() -> int:
-    """This process's number on its machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def all_reduce_sum(value: Tensor) -> Tensor:
-    """The sum over all processes."""
-    if is_initialized():
-        all_reduce(value)
-    return value
+TIMERS = ("data_wait", "compile", "validation", "checkpoint")
 
 
 class TrainingMetrics:
-    """Figures since the last reading.
+    """Metrics since they were last read.
 
     Attributes:
-        digest: sum of the hashes of the rows that it was served.
-        step_seconds: that a step took between the last two readings, waiting for data included and
-            nothing else that was lost.
+        digest: sum of the hashes of this process's rows.
+        step_seconds: mean duration of a step between the last two readings, with the wait for data
+            and without anything else that was timed.
     """
 
     def __init__(self, model: CausalLM, device: torch.device, dtype: torch.dtype) -> None:
@@ -63,79 +46,76 @@ class TrainingMetrics:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Count the seconds inside, by the clock, under a name of their own."""
-        began = time.perf_counter()
+        """Add the wall-clock time inside to a timer."""
+        start = time.perf_counter()
         try:
             yield
         finally:
-            self._timers[name] = self._timers.get(name, 0.0) + time.perf_counter() - began
+            self._timers[name] = self._timers.get(name, 0.0) + time.perf_counter() - start
 
     def add(self, nats: Tensor, tokens: Tensor) -> None:
-        """Count a pass: its summed loss and the tokens it was taken over. Does not wait."""
+        """Add a pass: its summed loss and the number of its targets. Does not wait for the device."""
         self._step_sums[0] += nats.detach()
         self._step_sums[1] += tokens
 
     def end_step(self, norm: Tensor) -> None:
-        """End a step, whose gradient had this norm. Does not wait."""
+        """End a step with this gradient norm. Does not wait for the device."""
         self._sums_by_step.append(self._step_sums)
         self._norms.append(norm.detach())
         self._step_sums = torch.zeros_like(self._step_sums)
 
     def read(self) -> tuple[dict[str, float], list[tuple[float, float]]]:
-        """The figures over all processes, which all call this; a new interval begins.
+        """Return the metrics over all processes, which all call this; start a new interval.
 
         Returns:
-            ``loss`` in nats per token, token-weighted over processes, passes and steps, and the
-            ``tokens`` that it is taken over;
-            ``gradient_norm`` of the last step that had one; ``tokens_per_second`` by the clock, stalls
-            included; ``mfu``, the share of the processes' peak by the datasheet, where there is
-            one, and ``matmul_utilization``, that of a matrix product measured beforehand;
-            ``data_wait_fraction``, the share of the time spent waiting for data; ``memory_bytes`` over all
-            processes; ``rows_digest``, equal for equal tokens; and, where there were any, the
-            seconds of each process spent on ``compile``, ``validation`` and ``checkpoint``.
-            Beside them (loss, norm) of each step.
+            ``loss`` in nats per token, weighted by tokens over processes, passes and steps, and its
+            number of ``tokens``; ``gradient_norm`` of the last step with a finite one;
+            ``tokens_per_second`` of wall-clock time, stalls included; ``mfu``, the fraction of the
+            processes' peak, from the data sheet where there is one; ``matmul_utilization``, the
+            fraction of the speed of a matrix product measured at the start;
+            ``data_wait_fraction``, the fraction of the time spent waiting for data;
+            ``memory_bytes``, the peak summed over processes; ``rows_digest``, equal for equal
+            tokens; and, if not zero, the mean seconds per process of ``compile``, ``validation``
+            and ``checkpoint``. Besides, (loss, norm) of each step.
         """
         seconds = time.perf_counter() - self._interval_start
-        world = rank_and_world_size()[1]
-        names = ("data_wait", "compile", "validation", "checkpoint")
-        lost = [self._timers.get(name, 0.0) for name in names]
+        world_size = rank_and_world_size()[1]
+        other = sum(self._timers.values()) - self._timers.get("data_wait", 0.0)
+        self.step_seconds = (seconds - other) / len(self._sums_by_step)
+        sums = all_reduce_sum(torch.stack(self._sums_by_step)).tolist()
+        norms = torch.stack(self._norms).tolist()
+        finite = [norm for norm in norms if math.isfinite(norm)]
         own = [
             _peak_memory(self._device),
             self._peak_flops,
             self._matmul_flops,
             self.digest % DIGEST_MODULUS,
+            *(self._timers.get(name, 0.0) for name in TIMERS),
         ]
-        beside = sum(self._timers.values()) - self._timers.get("data_wait", 0.0)
-        self.step_seconds = (seconds - beside) / len(self._sums_by_step)
-        sums = all_reduce_sum(torch.stack(self._sums_by_step)).tolist()
-        norms = torch.stack(self._norms).tolist()
-        finite = [norm for norm in norms if math.isfinite(norm)]
-        told = all_reduce_sum(
-            torch.tensor(own + lost, dtype=torch.float64, device=self._device)
-        ).tolist()
-        memory, peak, matmul, digest, waited, *others = told
+        totals = all_reduce_sum(torch.tensor(own, dtype=torch.float64, device=self._device))
+        memory, peak, matmul, digest, data_wait, *other_timers = totals.tolist()
         self._reset()
-        tokens = sum(counted for _, counted in sums)
+        tokens = sum(step_tokens for _, step_tokens in sums)
         speed = tokens / seconds
-        figures = {
+        values = {
             "loss": sum(nats for nats, _ in sums) / tokens,
             "tokens": tokens,
             **({"gradient_norm": finite[-1]} if finite else {}),
             "tokens_per_second": speed,
             "mfu": speed * self._flops_per_token / peak,
             "matmul_utilization": speed * self._flops_per_token / matmul,
-            "data_wait_fraction": waited / world / seconds,
+            "data_wait_fraction": data_wait / world_size / seconds,
             "memory_bytes": memory,
             "rows_digest": digest % DIGEST_MODULUS,
         }
-        for name, spent in zip(names[1:], others, strict=True):
+        for name, spent in zip(TIMERS[1:], other_timers, strict=True):
             if spent:
-                figures[f"{name}_seconds"] = spent / world
-        return figures, [(nats / n, norm) for (nats, n), norm in zip(sums, norms, strict=True)]
+                values[f"{name}_seconds"] = spent / world_size
+        return values, [(nats / n, norm) for (nats, n), norm in zip(sums, norms, strict=True)]
 
 
 def _peak_memory(device: torch.device) -> float:
-    """Bytes that this process held at most."""
+    """Return the most bytes that this process has held."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024

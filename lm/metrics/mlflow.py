@@ -1,7 +1,7 @@
-"""A run's figures in an MLflow server, beside the files that hold them in any case.
+"""Log metrics to an MLflow server, in addition to ``metrics.jsonl``.
 
-A thread of its own speaks to the server, so that no step waits for it. If it does not answer, the
-log says so once and training goes on: nothing is lost, since ``metrics.jsonl`` has every line.
+A separate thread sends them, so that no step waits for the server. If it does not answer, a single
+warning is logged and training continues: ``metrics.jsonl`` has every line.
 """
 
 import logging
@@ -20,31 +20,32 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "gristmill"
-TAG = "gristmill.run"  # by which a run that goes on finds what it wrote before
+TAG = "gristmill.run"  # identifies the MLflow run after a restart
 MAX_PARAM_LENGTH = 6000  # characters; MLflow's own limit
-CLOSE_TIMEOUT_S = 30.0  # seconds that the run's end waits for the server
+CLOSE_TIMEOUT_S = 30.0  # that the end of a training waits for the server
 
 Line = Mapping[str, Any]
 
 
 def require_mlflow(name: str) -> None:
-    """Raise ``UserError`` if the package is missing that the training of this name asks for."""
+    """Raise ``UserError`` if the package is missing for the training of this name."""
     if find_spec("mlflow") is None:
         raise UserError(
-            f"train.{name}.run.mlflow_tracking_uri: the package is not installed: pip install 'gristmill[mlflow]'"
+            f"train.{name}.run.mlflow_tracking_uri: mlflow is not installed; "
+            "run pip install 'gristmill[mlflow]'"
         )
 
 
 class MlflowLogger:
-    """One training as a run of MLflow's; it goes on in the same run after a crash."""
+    """Logs one training as one MLflow run, also after a crash."""
 
     def __init__(self, uri: str, name: str, key: str, parameters: Mapping[str, Any]) -> None:
-        """Begin to speak to a server.
+        """Start the thread.
 
         Args:
             uri: of the tracking server.
-            name: what the run is called there.
-            key: what makes it this run and no other, such as a fingerprint.
+            name: of the MLflow run.
+            key: identifies this training, such as a fingerprint.
             parameters: its settings.
         """
         self._lines: Queue[Line | None] = Queue()
@@ -55,16 +56,16 @@ class MlflowLogger:
         self._thread.start()
 
     def write(self, line: Line) -> None:
-        """Pass a line of the log on. Does not wait."""
+        """Send a line of the log. Does not wait."""
         self._lines.put(line)
 
     def close(self, *, failed: bool) -> None:
-        """Tell how it ended and wait for the server, but not for ever."""
+        """Send the final status; wait for the server up to ``CLOSE_TIMEOUT_S``."""
         self._failed = failed
         self._lines.put(None)
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            log.warning("MLflow at %s does not answer; what it lacks is in the log", self._uri)
+            log.warning("MLflow at %s does not answer; metrics.jsonl has all lines", self._uri)
 
     @property
     def _uri(self) -> str:
@@ -78,20 +79,20 @@ class MlflowLogger:
             client = MlflowClient(tracking_uri=self._uri)
             run = self._open_run(client)
             while (line := self._lines.get()) is not None:
-                at, step = int(1000 * line["clock"]), int(line["step"])
+                timestamp_ms, step = int(1000 * line["clock"]), int(line["step"])
                 metrics = [
-                    Metric(name, float(value), at, step)
+                    Metric(name, float(value), timestamp_ms, step)
                     for name, value in line.items()
                     if name not in ("step", "clock") and isinstance(value, int | float)
                 ]
                 client.log_batch(run.info.run_id, metrics=metrics)
             client.set_terminated(run.info.run_id, "FAILED" if self._failed else "FINISHED")
-        except Exception as error:  # noqa: BLE001 - a server's trouble is not the run's
-            log.warning("MLflow at %s: %s; what it lacks is in the log", self._uri, error)
+        except Exception as error:  # noqa: BLE001 - training continues without the server
+            log.warning("MLflow at %s: %s; metrics.jsonl has all lines", self._uri, error)
 
     def _open_run(self, client: "MlflowClient") -> "Run":
-        found = client.get_experiment_by_name(EXPERIMENT)
-        experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+        existing = client.get_experiment_by_name(EXPERIMENT)
+        experiment = existing.experiment_id if existing else client.create_experiment(EXPERIMENT)
         key = self._run_info["key"]
         for run in client.search_runs([experiment], f"tags.`{TAG}` = '{key}'", max_results=1):
             client.update_run(run.info.run_id, status="RUNNING")

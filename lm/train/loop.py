@@ -1,42 +1,39 @@
 """The training loop, on one screen.
 
-Every process calls ``train`` with the same arguments. Sums that decide anything (the gradient, the
-token count, the losses that are logged) run over all processes; between two lines of the log no
-step waits for the device.
+Every process calls ``train`` with the same job. Sums that decide anything (the gradient, the token
+count, the logged losses) are taken over all processes. Between two lines of the log, no step waits
+for the device. What happens beside the updates is in ``lm.train.callbacks``.
 """
 
-import gc
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from infra.config import flatten_sections
-from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import json_sha256
+from infra.dataset.dataset import open_dataset
 from lm.checkpoint.manager import CheckpointManager
-from lm.checkpoint.retention import CheckpointStore
-from lm.config.train import TrainConfig
 from lm.data.loader import build_loader
 from lm.distributed.parallel import clip_gradients, gradient_sync, parallelize, pick_device
-from lm.metrics.goodput import record_attempt
-from lm.metrics.logger import MetricsLogger, NullLogger
-from lm.metrics.meter import TrainingMetrics, all_reduce_sum, local_rank, rank_and_world_size
-from lm.metrics.mlflow import MlflowLogger, require_mlflow
+from lm.distributed.ranks import all_reduce_sum, local_rank, rank_and_world_size
+from lm.metrics.meter import TrainingMetrics
+from lm.metrics.mlflow import require_mlflow
 from lm.models.causal_lm import WEIGHTS, load_weights
-from lm.models.decoder_config import DecoderConfig
 from lm.models.dropout import dropout_keys
 from lm.models.registry import build_model
 from lm.optim.loss_scale import LossScale
 from lm.optim.optimizers import build_optimizers, decayed_parameters, learning_rate, step_optimizers
 from lm.optim.penalty import add_penalty_gradients
-from lm.train.loss_spike import LossSpikeDetector
+from lm.train.callbacks.base import Callback
+from lm.train.callbacks.checkpointing import Checkpointing
+from lm.train.callbacks.early_stopping import EarlyStopping
+from lm.train.callbacks.ema import WeightAveraging
+from lm.train.callbacks.loss_spike import LossSpikeDetector
+from lm.train.callbacks.manual_gc import ManualGC
+from lm.train.callbacks.metrics_log import MetricsLog
+from lm.train.job import TrainJob
 from lm.train.state import State, Weights, clone_weights
 from lm.train.validation import (
     split_inputs_targets,
@@ -47,217 +44,155 @@ from lm.train.validation import (
 )
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-BEST_KEYS = ("best_validation_loss", "best_step")  # what lines carry on with patience
-GC_INTERVAL = 500  # steps between garbage collections: on every process at the same step
 
 
-@dataclass(frozen=True)
-class TrainJob:
-    """All that a run depends on besides the tokens themselves.
-
-    Attributes:
-        config: the recipe's entry.
-        seed: the recipe's seed.
-        vocab_size: V, number of token ids.
-        eos_id: the id that closes documents.
-        folder: where checkpoints, log and curves lie.
-        compatibility_key: what a checkpoint must agree on to be resumed from, by name.
-        checkpoint_store: where checkpoints lie; by default in the folder.
-        skip: half-open ranges of batch numbers that are left out.
-        base_model: the model whose weights it starts with; by default they are random.
-    """
-
-    config: TrainConfig
-    seed: int
-    vocab_size: int
-    eos_id: int
-    folder: Path
-    compatibility_key: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint_store: CheckpointStore | None = None
-    skip: tuple[tuple[int, int], ...] = ()
-    base_model: Dataset | None = None
-
-    @property
-    def model_config(self) -> DecoderConfig:
-        """The model's shape."""
-        return self.config.model.resolve(self.vocab_size)
-
-
-def train(job: TrainJob, tokens: Dataset) -> tuple[Weights, dict[str, Any]]:
-    """Train from the newest checkpoint, or from the beginning, to the end.
+def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
+    """Train from the newest checkpoint, or from the start, to the end.
 
     Args:
-        job: what to train and how.
-        tokens: token shards with a training split; without a validation split nothing is
-            validated.
+        job: what to train and how. Its token shards need a training split; without a validation
+            split nothing is validated.
 
     Returns:
-        ``(weights, last line of the log)``; the weights whole, on the CPU, under the model's
-        names, on the first process, and empty on the others.
+        ``(weights, last line of the log)``. On the first process the weights are whole, on the CPU,
+        under the model's names; on the others they are empty.
 
     Raises:
-        Spoilt: if the loss is no number or jumps; on every process alike.
-        OtherRun: if the folder holds a checkpoint of another run.
-        TooFewTokens: if the training split is shorter than one window.
+        LossDivergedError: if the loss is NaN or spikes; on every process.
+        CheckpointMismatchError: if the checkpoints are of another run.
+        TooFewTokensError: if the training split is shorter than one row.
     """
-    config, (rank, world) = job.config, rank_and_world_size()
+    config, (rank, world_size) = job.config, rank_and_world_size()
     if config.run.mlflow_tracking_uri:
         require_mlflow(config.name)
+    tokens = open_dataset(job.tokens)
     device, dtype = pick_device(config, local_rank()), DTYPES[config.run.precision]
-    cache = job.folder.parent / "tokens"
-    fixed = validation_rows_for(config, tokens, cache).to(device)
-    torch.manual_seed(job.seed)
-    model = build_model(job.model_config)
-    if job.base_model:
-        load_weights(model, job.base_model.read(WEIGHTS))
-    model = model.to(device)
-    model.dropout, model.activation_checkpointing = (
-        config.optim.dropout,
-        config.run.activation_checkpointing,
-    )
-    outer = parallelize(model, config, device)
-    optimizers = build_optimizers(model, config, dtype)
-    penalised = decayed_parameters(optimizers)
-    scale = LossScale() if config.run.precision == "fp16" else None
-    passes = config.grad_accumulation_steps(gpu=device.type == "cuda")
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    eos = None if config.data.packing == "concatenate" else job.eos_id
-    meter = TrainingMetrics(model, device, dtype)
-    with meter.timed("compile"):
-        warm_up(outer, config, device, autocast, eos)
+    cache = job.folder.parent / "tokens"
+    validation_rows = validation_rows_for(config, tokens, cache).to(device)
+    eos_id = None if config.data.packing == "concatenate" else tokens.stats["eos_id"]
 
+    torch.manual_seed(job.seed)
+    model = build_model(config.model.resolve(tokens.stats["vocab_size"]))
+    if job.base_model:
+        load_weights(model, open_dataset(job.base_model).read(WEIGHTS))
+    model = model.to(device)
+    model.dropout = config.optim.dropout
+    model.activation_checkpointing = config.run.activation_checkpointing
+    wrapped_model = parallelize(model, config, device)
+    optimizers = build_optimizers(model, config, dtype)
+    penalized = decayed_parameters(optimizers)
+    scale = LossScale() if config.run.precision == "fp16" else None
+    accumulation_steps = config.grad_accumulation_steps(gpu=device.type == "cuda")
+    metrics = TrainingMetrics(model, device, dtype)
+    with metrics.timed("compile"):
+        warm_up(wrapped_model, config, device, autocast, eos_id)
+
+    patience, ema_decay = config.optim.early_stopping_patience, config.optim.ema_decay
     state = State(
         model,
         optimizers,
         scale,
-        ema=clone_weights(model) if config.optim.ema_decay else {},
-        best=clone_weights(model) if config.optim.early_stopping_patience else {},
+        ema=clone_weights(model) if ema_decay else {},
+        best=clone_weights(model) if patience else {},
     )
-    keeper = CheckpointManager(
-        job.checkpoint_store or CheckpointStore.from_config(config, job.folder),
-        job.compatibility_key,
+    manager = CheckpointManager(job.checkpoint_store, job.compatibility_key)
+    with metrics.timed("resume"):
+        checkpoint = manager.restore(state)
+    start = checkpoint.step if checkpoint else 0
+    line = dict(checkpoint.metadata["line"]) if checkpoint else {}
+    end = start if "stopped" in line else config.steps
+
+    loader = build_loader(config, tokens, job.seed, rank, world_size, cache, start, job.skip)
+    detector = LossSpikeDetector(
+        config.optim.loss_spike_sigma,
+        manager.wait,
+        checkpoint.metadata["losses"] if checkpoint else (),
+        check_norms=lambda: scale is None or scale.is_exhausted,
     )
-    with meter.timed("resume"):
-        found = keeper.restore(state)
-    first, notes = (found.step, found.metadata) if found else (0, {"line": {}, "losses": []})
-    line = dict(notes["line"])
-    last = first if "stopped" in line else config.steps
-
-    def kept() -> int | None:
-        keeper.wait()
-        return keeper.latest_step
-
-    watch = LossSpikeDetector(config.optim.loss_spike_sigma, kept, notes["losses"])
-    feed = build_loader(config, tokens, job.seed, rank, world, cache, first, job.skip)
+    callbacks: list[Callback] = [ManualGC(), detector]
+    if ema_decay:
+        callbacks.append(WeightAveraging(state, ema_decay))
+    if patience:
+        patience_steps = patience * config.run.validation_interval
+        callbacks.append(EarlyStopping(state, patience_steps, config.optim.min_delta, line))
     if rank == 0:
-        record_attempt(job.folder, first, world)
-    journal = build_logger(job, first) if rank == 0 else NullLogger()
+        callbacks.append(MetricsLog(job, start, world_size))
+    # Behind the log, whose lines up to the step a checkpoint holds.
+    callbacks.append(Checkpointing(config, manager, state, metrics, detector))
 
-    with manual_gc(), closing(feed), closing(keeper), journal:
-        for step in range(first, last):
-            with meter.timed("data_wait"):
-                batch = feed.batch(step)
-            meter.digest += batch.digest
+    with ExitStack() as stack:
+        stack.enter_context(closing(loader))
+        for callback in callbacks:
+            stack.enter_context(callback)
+
+        for step in range(start, end):
+            with metrics.timed("data_wait"):
+                batch = loader.batch(step)
+            metrics.digest += batch.digest
             inputs, targets = split_inputs_targets(to_device(batch.rows, device))
-            counted = all_reduce_sum((targets >= 0).sum())
-            keys: tuple[Tensor | None, ...] = (None,) * passes
+            step_tokens = all_reduce_sum((targets >= 0).sum())
+            keys: tuple[Tensor | None, ...] = (None,) * accumulation_steps
             if config.optim.dropout:
-                keys = to_device(dropout_keys(job.seed, batch.samples), device).chunk(passes)
-            parts = zip(inputs.chunk(passes), targets.chunk(passes), keys, strict=True)
-            for number, (x, y, key) in enumerate(parts):
-                # Gradients travel once per step. DDP takes their mean over processes, but the
-                # loss is a sum over all tokens of the step, wherever they were.
-                with gradient_sync(outer, enabled=number == passes - 1):
+                all_keys = to_device(dropout_keys(job.seed, batch.samples), device)
+                keys = all_keys.chunk(accumulation_steps)
+            micro_batches = zip(
+                inputs.chunk(accumulation_steps),
+                targets.chunk(accumulation_steps),
+                keys,
+                strict=True,
+            )
+            for index, (x, y, key) in enumerate(micro_batches):
+                # Gradients are reduced once per step. DDP takes their mean over processes, but the
+                # loss is a sum over all tokens of the step, on whichever process they are.
+                with gradient_sync(wrapped_model, enabled=index == accumulation_steps - 1):
                     with autocast:
-                        loss = outer(
+                        loss = wrapped_model(
                             x,
                             y,
-                            eos=eos,
+                            eos=eos_id,
                             dropout_keys=key,
                             label_smoothing=config.optim.label_smoothing,
                         )
-                    (loss * (world / counted) * (scale.value if scale else 1.0)).backward()
-                meter.add(loss, (y >= 0).sum())
+                    (loss * (world_size / step_tokens) * (scale.value if scale else 1.0)).backward()
+                metrics.add(loss, (y >= 0).sum())
             if scale:
                 scale.unscale(model.parameters())
             if config.optim.l1 or config.optim.l2:
-                add_penalty_gradients(penalised, config.optim.l1, config.optim.l2)
+                add_penalty_gradients(penalized, config.optim.l1, config.optim.l2)
             norm = clip_gradients(model, config.optim.max_grad_norm or math.inf)
-            meter.end_step(norm)
-            rate = learning_rate(step, config)
-            if scale is None or scale.update(norm):
-                step_optimizers(optimizers, rate)
-                if config.optim.ema_decay:
-                    state.update_ema(config.optim.ema_decay, step)
-            outer.zero_grad(set_to_none=True)
+            metrics.end_step(norm)
+            lr = learning_rate(step, config)
+            applied = scale is None or scale.update(norm)
+            if applied:
+                step_optimizers(optimizers, lr)
+            wrapped_model.zero_grad(set_to_none=True)
+            for callback in callbacks:
+                callback.after_step(step, applied=applied)
 
             done = step + 1
             ends = done == config.steps
-            validates = len(fixed) > 0 and (ends or done % config.run.validation_interval == 0)
+            validates = len(validation_rows) > 0 and (
+                ends or done % config.run.validation_interval == 0
+            )
             saves = ends or done % config.run.checkpoint_interval == 0
             if saves or validates or done % config.run.log_interval == 0:
-                figures, history = meter.read()
-                watch.check_training(history, done, check_norms=scale is None or scale.is_exhausted)
-                best = {name: line[name] for name in BEST_KEYS if name in line}
-                seen = line.get("tokens", 0) + figures.pop("tokens")
-                line = {"step": done, "tokens": int(seen), "learning_rate": rate}
-                line |= {**figures, **best}
+                values, history = metrics.read()
+                tokens_done = int(line.get("tokens", 0) + values.pop("tokens"))
+                line = {"step": done, "tokens": tokens_done, "learning_rate": lr, **values}
+                for callback in callbacks:
+                    callback.on_metrics(line, history)
                 if validates:
-                    with meter.timed("validation"), state.eval_weights() as judged:
-                        line["validation_loss"] = validate(judged, fixed, autocast, eos, len(x))
-                    watch.check_validation(line["validation_loss"], done)
-                    if config.optim.early_stopping_patience and should_stop(line, config, state):
-                        line["stopped"] = "early"
-                        saves = True
+                    with metrics.timed("validation"), state.eval_weights() as eval_model:
+                        line["validation_loss"] = validate(
+                            eval_model, validation_rows, autocast, eos_id, len(x)
+                        )
+                    for callback in callbacks:
+                        callback.on_validation(line)
                 line["clock"] = time.time()
-                journal.write(line)
-            if saves:
-                notes = {"line": line, "losses": watch.losses}
-                with meter.timed("checkpoint"):
-                    must = ends or "stopped" in line
-                    keeper.save(done, state, notes, meter.step_seconds, wait=must)
-            if done % GC_INTERVAL == 0:
-                gc.collect()
-            if "stopped" in line:
-                break
-        keeper.wait()
+                for callback in callbacks:
+                    callback.on_log(line)
+                if "stopped" in line:
+                    break
+        manager.wait()
     return state.final_weights(), line
-
-
-def build_logger(job: TrainJob, start_step: int) -> MetricsLogger:
-    """Where the run's figures go."""
-    config, tracking = job.config, None
-    if config.run.mlflow_tracking_uri:
-        key = json_sha256([config.name, dict(job.compatibility_key)])
-        tracking = MlflowLogger(
-            config.run.mlflow_tracking_uri, config.name, key, flatten_sections(config.to_json())
-        )
-    return MetricsLogger(job.folder, start_step, tracking)
-
-
-def should_stop(line: dict[str, Any], config: TrainConfig, state: State) -> bool:
-    """Note in the line whether it is the best so far; tell whether patience is at its end.
-
-    Prechelt 1998, "Early stopping, but when?": so many validations without improvement.
-    """
-    loss, best = line["validation_loss"], line.get("best_validation_loss", math.inf)
-    if loss < best - config.optim.min_delta:
-        state.save_best()
-        line |= {"best_validation_loss": loss, "best_step": line["step"]}
-        return False
-    assert config.optim.early_stopping_patience is not None
-    since: int = line["step"] - line["best_step"]
-    return since >= config.optim.early_stopping_patience * config.run.validation_interval
-
-
-@contextmanager
-def manual_gc() -> Iterator[None]:
-    """Keep the garbage collector from stopping one process while the others wait for it."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()

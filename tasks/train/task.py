@@ -1,4 +1,4 @@
-"""The stage: a run in a folder that survives a crash, and its model as a data set."""
+"""The stage: train in a folder that survives a crash, and commit the model as a data set."""
 
 import fcntl
 import json
@@ -25,6 +25,7 @@ from lm.launch.rollback_log import ROLLBACKS_FILE, Rollback, to_json
 from lm.metrics.goodput import ATTEMPTS, summarize_goodput
 from lm.metrics.logger import read_jsonl, tensorboard_file
 from lm.models.registry import family_modules
+from lm.train.job import TrainJob
 
 STAGE = Stage(
     "train",
@@ -35,8 +36,7 @@ STAGE = Stage(
 
 NOT_MIXED = "not_in_mixture"
 
-# Where a checkpoint of another run would differ; how the work is spread is not among them, because
-# a run may go on with fewer processes or more.
+# A run may resume with other values of these: they say how the work is distributed.
 FREE_AT_RESUME = frozenset(
     {
         "data.micro_batch_size",
@@ -53,7 +53,7 @@ FREE_AT_RESUME = frozenset(
 def spec(
     ctx: Context, *, config: TrainConfig, tokens: Dataset, base_model: Dataset | None = None
 ) -> DatasetSpec:
-    """What would be trained on these token shards, starting with the weights of ``base_model``."""
+    """Describe the model trained on these token shards, from the weights of ``base_model``."""
     weights_key = config.weights_key()
     # Resolved, because its default depends on num_processes.
     weights_key["data"]["global_batch_size"] = config.sequences_per_step
@@ -70,95 +70,100 @@ def build(
     tokens: Dataset,
     base_model: Dataset | None = None,
 ) -> Dataset:
-    """Train, or go on training, and commit the model.
+    """Train or resume training, and commit the model.
 
     Args:
         ctx: the run.
-        spec: what would be made.
+        spec: what to make.
         config: what to train.
         tokens: token shards.
         base_model: the model that ``init_from`` names.
 
     Returns:
         A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
-        (shape and training), ``reference_logits.safetensors`` (what the model says to a fixed input),
-        ``tokenizer.json``, and as records ``metrics.jsonl``, ``attempts.jsonl``, TensorBoard's
-        events, the last checkpoint and those that ``keep_interval`` asks for; if weights were spoilt,
-        ``rollbacks.json`` and the log of each run that was given up. The weights are the same for
+        (model and training), ``reference_logits.safetensors`` (logits for a fixed input),
+        ``tokenizer.json``, and below ``logs/`` ``metrics.jsonl``, ``attempts.jsonl``, TensorBoard's
+        events, the last checkpoint and those that ``keep_interval`` keeps; after a rollback also
+        ``rollbacks.json`` and the log of each run that diverged. The weights are the same for
         the same number of processes and threads on the same kind of processor.
 
     Raises:
-        TooFewTokens: if there is not one window of tokens.
-        UserError: if the mixture names a source without documents, or the base has another shape or
-            tokenizer.
-        TrainingRefused: if the run ends for a reason that trying again does not change.
-        TrainingFailed: if it crashes too often, or the store of its checkpoints is away.
+        TooFewTokensError: if there is not one row of tokens.
+        UserError: if the mixture names a source without documents, or the base model has another
+            architecture or tokenizer.
+        TrainingConfigError: if the run ends for a reason that a restart does not change.
+        TrainingFailedError: if it crashes too often, or the store of its checkpoints is
+            unreachable.
     """
     require_base_model(config, tokens, base_model)
-    order = sampler_for_config(config, ctx.seed, tokens)
+    sampler = sampler_for_config(config, ctx.seed, tokens)
     folder = work_folder(spec)
 
-    def tell(done: int, note: str, values: dict[str, float] | None = None) -> None:
-        ctx.reporter.update(Progress(STAGE.name, spec.source, done, config.steps, note, values))
+    def report(done: int, message: str, values: dict[str, float] | None = None) -> None:
+        ctx.reporter.update(Progress(STAGE.name, spec.source, done, config.steps, message, values))
 
-    def heard(line: dict[str, Any]) -> None:
+    def on_metrics(line: dict[str, Any]) -> None:
         values = {k: float(v) for k, v in line.items() if isinstance(v, int | float)}
-        note = f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s"
+        message = f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s"
         if "validation_loss" in line:
-            note += f", validation {line['validation_loss']:.3f}"
-        tell(int(line["step"]), note, values)
+            message += f", validation {line['validation_loss']:.3f}"
+        report(int(line["step"]), message, values)
 
-    with _folder_lock(folder, lambda: tell(0, "waiting for another run that trains this model")):
+    def on_rollback(rollback: Rollback) -> None:
+        report(rollback.from_step or 0, str(rollback))
+
+    with _folder_lock(folder, lambda: report(0, "waiting for another run that trains this model")):
         try:
             return open_dataset(ctx.storage.subdir(*spec.folder.split("/")))
         except DatasetNotFoundError:
             pass  # the usual case; otherwise another process trained it while this one waited
-        tell(0, "starting processes")
-        meet = rendezvous_store(config, spec.folder.rsplit("/", 1)[-1])
-        if meet is not None:
-            tell(0, f"waiting for {config.run.num_nodes - 1} other machines: gristmill join")
-        trunk = TrainingRun(
+        report(0, "starting processes")
+        rendezvous = rendezvous_store(config, spec.folder.rsplit("/", 1)[-1])
+        if rendezvous is not None:
+            others = config.run.num_nodes - 1
+            report(0, f"waiting for {others} other machines: gristmill train-node")
+        job = TrainJob(
             config,
             ctx.seed,
-            tokens,
+            tokens.storage,
             folder,
             compatibility_key(spec, tokens, base_model),
-            base_model,
-            meet,
+            base_model.storage if base_model else None,
         )
+        training_run = TrainingRun(job, rendezvous)
         try:
-            result = train_with_rollback(
-                trunk, heard, lambda branch: tell(branch.from_step or 0, str(branch))
-            )
+            result = train_with_rollback(training_run, on_metrics, on_rollback)
         except UserError as error:
-            if meet is not None:
-                publish_end(meet, str(error).splitlines()[0])
+            if rendezvous is not None:
+                publish_end(rendezvous, str(error).splitlines()[0])
             raise
-        branches = trunk.load_rollbacks()
-        run = branches[-1].folder(folder)
-        (run / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
+        rollbacks = training_run.load_rollbacks()
+        final_folder = training_run.folder(rollbacks[-1])
+        (final_folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
         documents = tokens.stats["documents"][TRAIN]
-        facts = {
-            **_model_stats(config, tokens, result, run),
-            **order.to_stats(),
-            "skip": [list(one) for one in branches[-1].skip],
+        stats = {
+            **_model_stats(config, tokens, result, final_folder),
+            **sampler.to_stats(),
+            "skip": [list(batches) for batches in rollbacks[-1].skip],
         }
-        left_out = documents - order.documents if config.data.mixture else 0
-        counts = Counts(documents, documents - left_out, {NOT_MIXED: left_out} if left_out else {})
-        made = commit_files(ctx, spec, _output_files(trunk, branches), counts=counts, stats=facts)
-        for branch in branches:
+        not_mixed = documents - sampler.documents if config.data.mixture else 0
+        dropped = {NOT_MIXED: not_mixed} if not_mixed else {}
+        counts = Counts(documents, documents - not_mixed, dropped)
+        files = _output_files(training_run, rollbacks)
+        model = commit_files(ctx, spec, files, counts=counts, stats=stats)
+        for rollback in rollbacks:
             if config.run.checkpoint_url:
-                trunk.checkpoint_storage(branch).remove_tree()
-            shutil.rmtree(branch.folder(folder), ignore_errors=True)
-        if meet is not None:
-            meet.remove_tree()
-    return made
+                training_run.checkpoint_storage(rollback).remove_tree()
+            shutil.rmtree(training_run.folder(rollback), ignore_errors=True)
+        if rendezvous is not None:
+            rendezvous.remove_tree()
+    return model
 
 
 def work_folder(spec: DatasetSpec) -> Path:
-    """Where the run keeps its checkpoints until it is committed.
+    """Return where the run works until it is committed.
 
-    The same after a crash, and if the work is spread in another way.
+    It is the same after a crash, and if the work is distributed in another way.
     """
     run = [
         spec.source,
@@ -172,17 +177,17 @@ def work_folder(spec: DatasetSpec) -> Path:
 def compatibility_key(
     spec: DatasetSpec, tokens: Dataset, base_model: Dataset | None = None
 ) -> dict[str, Any]:
-    """What a checkpoint must agree on."""
-    found = {
+    """Return what a checkpoint must agree on to be resumed from, by name."""
+    key = {
         "shards": tokens.content,
         "tokenizer": _tokenizer_digest(tokens),
         **_fixed_config(spec),
     }
-    return found if base_model is None else {**found, "init_from": base_model.content}
+    return key if base_model is None else {**key, "init_from": base_model.content}
 
 
 def require_base_model(config: TrainConfig, tokens: Dataset, base_model: Dataset | None) -> None:
-    """Raise ``UserError``, naming the field, unless the base's weights fit."""
+    """Raise ``UserError``, with the field, unless the base model's weights fit."""
     field = f"train.{config.name}.init_from"
     if base_model is None:
         if config.init_from is not None:
@@ -190,12 +195,12 @@ def require_base_model(config: TrainConfig, tokens: Dataset, base_model: Dataset
         return
     if _tokenizer_digest(base_model) != _tokenizer_digest(tokens):
         raise UserError(f"{field}: {base_model.source} was trained with another tokenizer")
-    shape = json.loads(base_model.read("config.json"))["model_config"]
+    base_config = json.loads(base_model.read("config.json"))["model_config"]
     for name, value in config.model.architecture_key().items():
-        if shape[name] != value:
+        if base_config[name] != value:
             raise UserError(
-                f"train.{config.name}.model.{name}: {value!r}, but {base_model.source}, whose weights it starts "
-                f"with, has {shape[name]!r}"
+                f"train.{config.name}.model.{name}: {value!r}, but {base_model.source}, whose "
+                f"weights it starts with, has {base_config[name]!r}"
             )
 
 
@@ -223,33 +228,34 @@ def _folder_lock(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 
 
 def _output_files(training_run: TrainingRun, rollbacks: Sequence[Rollback]) -> dict[str, Path]:
-    run = rollbacks[-1].folder(training_run.folder)
-    own = ("model.safetensors", "reference_logits.safetensors", "config.json", "tokenizer.json")
-    files = {name: run / name for name in own}
-    files["logs/metrics.jsonl"] = run / "metrics.jsonl"
-    files[f"logs/{ATTEMPTS}"] = run / ATTEMPTS
-    drawn = tensorboard_file(run)
-    files[f"logs/tensorboard/{drawn.name}"] = drawn
-    for folder in training_run.final_checkpoints(rollbacks):
-        for path in folder.iterdir():
-            files[f"logs/{folder.name}/{path.name}"] = path
+    """Return the files to commit, by their names in the data set."""
+    folder = training_run.folder(rollbacks[-1])
+    names = ("model.safetensors", "reference_logits.safetensors", "config.json", "tokenizer.json")
+    files = {name: folder / name for name in names}
+    files["logs/metrics.jsonl"] = folder / "metrics.jsonl"
+    files[f"logs/{ATTEMPTS}"] = folder / ATTEMPTS
+    events = tensorboard_file(folder)
+    files[f"logs/tensorboard/{events.name}"] = events
+    for checkpoint in training_run.final_checkpoints(rollbacks):
+        for path in checkpoint.iterdir():
+            files[f"logs/{checkpoint.name}/{path.name}"] = path
     if len(rollbacks) > 1:
-        record = run / ROLLBACKS_FILE
-        record.write_bytes(to_json(rollbacks))
-        files[f"logs/{ROLLBACKS_FILE}"] = record
-    for branch in rollbacks[:-1]:
-        files[f"logs/{branch.name}/metrics.jsonl"] = training_run.abandoned_log(branch)
+        list_file = folder / ROLLBACKS_FILE
+        list_file.write_bytes(to_json(rollbacks))
+        files[f"logs/{ROLLBACKS_FILE}"] = list_file
+    for rollback in rollbacks[:-1]:
+        files[f"logs/{rollback.name}/metrics.jsonl"] = training_run.abandoned_log(rollback)
     return files
 
 
 def _model_stats(
     config: TrainConfig, tokens: Dataset, result: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
-    """The model and the run in figures; those that depend on the clock say so by their name."""
-    # A checkpoint holds the log; if that is lost for all that, it holds the last line once more.
+    """Return statistics of the model and its training; speeds and seconds depend on the machine."""
+    # The last checkpoint holds the whole log, and its last line once more if the log is lost.
     lines = read_jsonl(folder / "metrics.jsonl") or [result["line"]]
     speeds = sorted(line["tokens_per_second"] for line in lines)
-    shares = sorted(line["mfu"] for line in lines)
+    utilizations = sorted(line["mfu"] for line in lines)
     last = result["line"]
     return {
         "parameters": result["parameters"],
@@ -263,6 +269,6 @@ def _model_stats(
         "loss": last["loss"],
         "validation_loss": last.get("validation_loss"),
         "tokens_per_second": speeds[len(speeds) // 2],
-        "mfu": shares[len(shares) // 2],
+        "mfu": utilizations[len(utilizations) // 2],
         **summarize_goodput(folder),
     }

@@ -156,7 +156,7 @@ def on_two_machines(
     logs = [folder / "first.log", folder / "second.log"]
     second = start_machine(namespaces[1], "second", store, config, logs[1], worker)
     deadline = time.monotonic() + 240
-    while "waiting for the first machine to start" not in logs[1].read_text():
+    while "waiting for the first node" not in logs[1].read_text():
         assert second.poll() is None, logs[1].read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -199,7 +199,7 @@ def test_two_machines_train_the_model_of_one_and_survive_a_killed_process(
 
     two, output = on_two_machines(namespaces, tmp_path, config, kill)
     assert killed
-    assert output.count("taking part in pair, 1 processes") == 2
+    assert output.count("training pair with 1 processes") == 2
     assert not any(running.rglob("job.json"))
 
     monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
@@ -220,7 +220,7 @@ def test_diverged_weights_are_rolled_back_on_both_machines(
     made, output = on_two_machines(
         namespaces, tmp_path, config, lambda *_: None, "tests.e2e.poisoned"
     )
-    assert output.count("taking part in pair, 1 processes") == 2
+    assert output.count("training pair with 1 processes") == 2
     (rollback,) = json.loads(made.read("logs/rollbacks.json"))
     assert (rollback["from_step"], rollback["kind"], rollback["skipped_steps"]) == (
         12,

@@ -71,7 +71,7 @@ def test_another_value_of_what_decides_weights_trains_anew(tokens: Dataset, name
     assert task.work_folder(specs[0]) != task.work_folder(specs[1])
     was, now = (task.compatibility_key(spec, tokens) for spec in specs)
     found = Checkpoint(Storage("memory://run"), 5, 1, was, {})
-    whose = "other weights at its start" if name == "init_from" else "another configuration"
+    whose = "other initial weights" if name == "init_from" else "another configuration"
     with pytest.raises(
         CheckpointMismatchError, match=rf"with {whose}: made with (\w+\.)?{name} = "
     ):

@@ -11,7 +11,7 @@ from safetensors.torch import load
 
 from flows.dag import Bind, build_pipeline
 from flows.recipe import Recipe
-from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.dataset import Dataset
 from infra.dataset.stage import commit_files
 from infra.dataset.step import Step
 from infra.errors import UserError
@@ -19,12 +19,10 @@ from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.checkpoint import marker
 from lm.checkpoint.marker import CheckpointMismatchError
-from lm.checkpoint.retention import CheckpointStore
 from lm.config.train import TrainConfig
-from lm.launch import torchrun as launching
 from lm.metrics.logger import read_jsonl
-from lm.train import worker
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 from tests.train_entry import replace_fields, train_entry
@@ -39,21 +37,9 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture
-def in_process(tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No torchrun: the job it would be given is done here."""
+def in_cache(in_process: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in this process, with the cache in a temporary folder."""
     monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
-
-    def run(config: TrainConfig, folder: Path, *_: Any, is_first_node: bool) -> int:
-        value = json.loads((folder / "job.json").read_bytes())
-        base = open_dataset(Storage(**value["base_model"])) if value["base_model"] else None
-        shelf = CheckpointStore.from_config(config, folder, value["checkpoint_url"])
-        job = TrainJob(
-            config, value["seed"], 300, 0, folder, value["compatibility_key"], shelf, (), base
-        )
-        (folder / "result.json").write_text(json.dumps(worker.run_attempt(job, tokens)))
-        return 0
-
-    monkeypatch.setattr(launching, "torchrun", run)
 
 
 def build(root: Path, config: TrainConfig, tokens: Dataset, base: Dataset | None = None) -> Dataset:
@@ -70,7 +56,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("in_cache")
 def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,30 +74,26 @@ def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
     assert equal(weights(build(tmp_path, still, tokens, base)), weights(base))
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("in_cache")
 def test_a_stage_goes_on_after_a_crash_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
     base = build(tmp_path, BASE, tokens)
     folder = tmp_path / "run"
-    job = TrainJob(STAGE, 1337, 300, 0, folder, {"init_from": base.content}, base_model=base)
-    whole, _ = train(job, tokens)
+    job = TrainJob(STAGE, 1337, tokens.storage, folder, {"init_from": base.content}, base.storage)
+    whole, _ = train(job)
     lines = read_jsonl(folder / "metrics.jsonl")
     kept = marker.list_complete(Storage(str(folder / "checkpoints")))
     assert [item.step for item in kept] == [STAGE.steps - 5, STAGE.steps]
     kept[-1].storage.remove(marker.MARKER)
-    again, _ = train(job, tokens)
+    again, _ = train(job)
     assert equal(dict(whole), dict(again))
     resumed = read_jsonl(folder / "metrics.jsonl")
     assert [line["loss"] for line in resumed] == [line["loss"] for line in lines]
     assert read_jsonl(folder / "attempts.jsonl")[-1]["step"] == STAGE.steps - 5
-    with pytest.raises(
-        CheckpointMismatchError, match=r"of a run with other weights at its start: .*init_from"
-    ):
-        train(
-            TrainJob(STAGE, 1337, 300, 0, folder, {"init_from": "others"}, base_model=base), tokens
-        )
+    with pytest.raises(CheckpointMismatchError, match="init_from"):
+        train(TrainJob(STAGE, 1337, tokens.storage, folder, {"init_from": "others"}, base.storage))
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("in_cache")
 def test_a_changed_base_makes_another_stage(tokens: Dataset, tmp_path: Path) -> None:
     ctx = context(tmp_path)
     one = build(tmp_path, BASE, tokens)
@@ -123,7 +105,7 @@ def test_a_changed_base_makes_another_stage(tokens: Dataset, tmp_path: Path) -> 
     assert named[0]["init_from"] == one.content != named[1]["init_from"]
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("in_cache")
 def test_weights_that_do_not_fit_are_refused_by_field(tokens: Dataset, tmp_path: Path) -> None:
     base = build(tmp_path, BASE, tokens)
     for field, value, other in (

@@ -19,9 +19,10 @@ def names_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(folder: Path, first: int, end: int, loss: float) -> None:
     """The steps after ``first`` up to ``end``, of a run that goes on there."""
-    with MetricsLogger(folder, first) as files:
-        for step in range(first + 1, end + 1):
-            files.write({"step": step, "loss": loss, "clock": 100.0 + step})
+    logger = MetricsLogger(folder, first)
+    for step in range(first + 1, end + 1):
+        logger.write({"step": step, "loss": loss, "clock": 100.0 + step})
+    logger.close(failed=False)
 
 
 def curve(folder: Path, *, alone: bool = False) -> list[tuple[int, float]]:

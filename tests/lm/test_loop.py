@@ -18,8 +18,9 @@ from lm.metrics.logger import read_jsonl
 from lm.models.dropout import dropout_keys
 from lm.models.registry import build_model
 from lm.train import worker
-from lm.train.loop import TrainJob, train
-from lm.train.loss_spike import LossDivergedError
+from lm.train.callbacks.loss_spike import LossDivergedError
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from lm.train.state import Weights
 from lm.train.validation import split_inputs_targets, to_device, warm_up
 from tests.lm.corpora import splits, tiny, token_shards
@@ -36,7 +37,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def run(
     tokens: Dataset, folder: Path, config: TrainConfig, identity: dict[str, Any] = IDENTITY
 ) -> tuple[Weights, list[dict[str, Any]]]:
-    weights, _ = train(TrainJob(config, 1337, 300, 0, folder, identity), tokens)
+    weights, _ = train(TrainJob(config, 1337, tokens.storage, folder, identity))
     return weights, read_jsonl(folder / "metrics.jsonl")
 
 
@@ -72,7 +73,7 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
         checkpoint_interval=200, lr=0.02, weight_decay=0,
     )  # fmt: skip
     weights, _ = run(few, tmp_path / "run", config)
-    model = build_model(TrainJob(config, 1337, 300, 0, tmp_path).model_config)
+    model = build_model(config.model.resolve(300))
     model.load_state_dict(weights)
     row = torch.from_numpy(training.read_batch([0], context + 1))
     assert model(row[:, :-1], row[:, 1:]).item() / context < 0.05
@@ -130,7 +131,7 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
 def test_what_is_compiled_beforehand_serves_the_steps(passes: int) -> None:
     """To torch.compile another layout of a tensor, or one tensor given twice, is another model."""
     config = tiny(dropout=0.1, micro_batch_size=8 // passes)
-    model = build_model(TrainJob(config, 1, 300, 0, Path()).model_config)
+    model = build_model(config.model.resolve(300))
     graphs: list[torch.fx.GraphModule] = []
 
     def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
@@ -223,9 +224,11 @@ def test_a_loss_that_jumps_ends_the_run_if_asked_for(
 def test_a_device_that_is_not_there_is_a_result_not_a_crash(
     tokens: Dataset, tmp_path: Path
 ) -> None:
-    job = TrainJob(tiny(device="cuda"), 1337, 300, 0, tmp_path, IDENTITY)
-    result = worker.run_attempt(job, tokens)
-    assert result == {"error": "train.tiny.run.device: cuda, but torch sees 0 GPUs for 1 processes"}
+    job = TrainJob(tiny(device="cuda"), 1337, tokens.storage, tmp_path, IDENTITY)
+    result = worker.run_attempt(job)
+    assert result == {
+        "error": "train.tiny.run.device: cuda, but torch finds 0 GPUs for 1 processes"
+    }
 
 
 def test_the_log_says_what_matters(tokens: Dataset, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import torch
 
 from lm.metrics import meter
 from lm.models.registry import build_model
-from lm.train.loop import TrainJob
 from tests.lm.corpora import tiny
 
 
@@ -15,7 +14,7 @@ def test_a_step_takes_what_nothing_else_took(
     now = [0.0]
     monkeypatch.setattr(meter, "measure_matmul_flops", lambda *_: 1e9)
     monkeypatch.setattr("lm.metrics.meter.time.perf_counter", lambda: now[0])
-    model = build_model(TrainJob(tiny(), 1337, 300, 0, tmp_path).model_config)
+    model = build_model(tiny().model.resolve(300))
     found = meter.TrainingMetrics(model, torch.device("cpu"), torch.float32)
     for what, seconds in (("compile", 20.0), ("resume", 300.0), ("data_wait", 1.0)):
         with found.timed(what):

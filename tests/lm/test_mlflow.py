@@ -4,9 +4,12 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from infra.errors import UserError
-from lm.metrics.logger import MetricsLogger, read_jsonl
-from lm.metrics.mlflow import EXPERIMENT, MlflowLogger, require_mlflow
-from lm.train.loop import TrainJob, train
+from infra.store.storage import Storage
+from lm.metrics.logger import read_jsonl
+from lm.metrics.mlflow import EXPERIMENT, require_mlflow
+from lm.train.callbacks.metrics_log import MetricsLog
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from tests.lm.corpora import tiny, token_shards
 
 
@@ -20,11 +23,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_run_and_its_continuation_are_one_run_there(server: str, tmp_path: Path) -> None:
     tokens = token_shards(tmp_path / "store")
     job = TrainJob(
-        tiny(mlflow_tracking_uri=server), 1337, 300, 0, tmp_path / "run", {"tokens": "abc"}
+        tiny(mlflow_tracking_uri=server), 1337, tokens.storage, tmp_path / "run", {"tokens": "abc"}
     )
-    _, last = train(job, tokens)
+    _, last = train(job)
     (tmp_path / "run" / "checkpoints" / "step-000000010" / "complete.json").unlink()
-    train(job, tokens)
+    train(job)
     client = MlflowClient(tracking_uri=server)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
@@ -43,16 +46,20 @@ def test_a_server_that_is_away_does_not_stop_a_run(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tokens = token_shards(tmp_path / "store")
-    job = TrainJob(tiny(mlflow_tracking_uri="http://127.0.0.1:9"), 1337, 300, 0, tmp_path / "run")
-    train(job, tokens)
+    job = TrainJob(
+        tiny(mlflow_tracking_uri="http://127.0.0.1:9"), 1337, tokens.storage, tmp_path / "run"
+    )
+    train(job)
     assert len(read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 10
     assert "MLflow at http://127.0.0.1:9" in caplog.text
 
 
 def test_a_run_that_fails_is_told_so(server: str, tmp_path: Path) -> None:
+    job = TrainJob(tiny(mlflow_tracking_uri=server), 1337, Storage(str(tmp_path)), tmp_path)
+
     def interrupted() -> None:
-        with MetricsLogger(tmp_path, 0, MlflowLogger(server, "x", "y", {})) as files:
-            files.write({"step": 1, "loss": 2.0, "clock": 1.0})
+        with MetricsLog(job, 0, 1) as callback:
+            callback.on_log({"step": 1, "loss": 2.0, "clock": 1.0})
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

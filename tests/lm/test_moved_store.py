@@ -111,7 +111,7 @@ def test_another_machine_goes_on_in_the_branch(
     assert steps(made, "rollback-0/metrics.jsonl") == list(range(1, 15))
     # Of the branch's attempt on the machine that is lost only its own checkpoint could tell.
     assert steps(made, "attempts.jsonl") == ([0, 12, 16] if own else [0, 12])
-    assert record(made, "attempts.jsonl")[1]["redone_steps"] == 2  # as the parent's log tells
+    assert record(made, "attempts.jsonl")[1]["replayed_steps"] == 2  # as the parent's log tells
     assert json.loads(made.read("logs/rollbacks.json"))[0]["from_step"] == 12
     assert not Storage(str(config.run.checkpoint_url)).list_folders()
 

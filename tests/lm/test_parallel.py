@@ -8,10 +8,11 @@ import torch
 from pydantic import ValidationError
 from torch.distributed import destroy_process_group, init_process_group
 
-from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.dataset import Dataset
 from infra.store.storage import Storage
 from lm.metrics.logger import read_jsonl
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from tests.lm.corpora import tiny, token_shards
 from tests.lm.group import together
 
@@ -49,8 +50,8 @@ def run(name: str, processes: int, parallel: str, url: str, folder: Path) -> Non
         "num_processes": processes,
     }
     config = tiny(**{**changes, **CHOICES[name], "data_parallel": parallel})
-    job = TrainJob(config, 1337, 300, 0, folder / f"{name}-{processes}-{parallel}")
-    weights, _ = train(job, open_dataset(Storage(url)))
+    job = TrainJob(config, 1337, Storage(url), folder / f"{name}-{processes}-{parallel}")
+    weights, _ = train(job)
     if weights:
         torch.save(weights, job.folder / "weights.pt")
 

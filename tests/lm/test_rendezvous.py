@@ -13,9 +13,9 @@ from cli.main import main
 from infra.errors import UserError
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
+from lm.distributed.ranks import global_rank
 from lm.launch import node
 from lm.launch.rendezvous import (
-    global_rank,
     interface_name,
     local_address,
     publish_end,
@@ -24,6 +24,7 @@ from lm.launch.rendezvous import (
     rendezvous_store,
 )
 from lm.launch.torchrun import TrainingFailedError, command
+from lm.train.job import TrainJob
 from tests.e2e.command import write_recipe
 from tests.lm.corpora import tiny
 from tests.train_entry import train_entry
@@ -56,7 +57,8 @@ def test_machines_share_the_processes(tmp_path: Path) -> None:
     config = two(tmp_path)
     assert (config.run.local_processes, config.run.cpu_cores) == (2, 2)
     assert config.weights_key() == tiny(num_processes=4).weights_key()
-    words = command(config, tmp_path, "abc", is_first_node=False)
+    job = TrainJob(config, 1, Storage(str(tmp_path)), tmp_path, start_id="abc", is_first_node=False)
+    words = command(job)
     assert {"--nnodes=2", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(words)
     assert any(word.startswith("--rdzv-conf=is_host=0,") for word in words)
 
@@ -66,7 +68,7 @@ def test_the_way_to_the_rendezvous_names_the_interface() -> None:
     assert interface_name("127.0.0.1").startswith("lo")
     with pytest.raises(UserError, match="no network interface"):
         interface_name("203.0.113.1")
-    with pytest.raises(UserError, match=r"rendezvous host\.invalid:1: there is no way to it"):
+    with pytest.raises(UserError, match=r"rendezvous host\.invalid:1"):
         local_address("host.invalid:1")
 
 
@@ -86,14 +88,15 @@ def test_a_machine_takes_part_in_each_start_until_the_model_is_there(
     assert meet is not None
     assert rendezvous_store(tiny(), "tiny-abc") is None
     publish_end(meet, "of a run before")  # which is over: nobody heeds it
-    job = {"config": config.to_json()}
+    job = TrainJob(config, 1, Storage(str(tmp_path)), tmp_path)
     begun: list[str] = []
     said: list[str] = []
     pauses: list[str] = []
 
-    def torchrun(*given: Any, is_first_node: bool) -> int:
-        assert not is_first_node
-        begun.append(given[4])
+    def torchrun(started: TrainJob, *_: Any) -> int:
+        assert started == TrainJob.load(started.folder)
+        assert not started.is_first_node
+        begun.append(str(started.start_id))
         return len(begun) % 2  # fails, ends well, fails
 
     def sleep(_: float) -> None:
@@ -106,8 +109,8 @@ def test_a_machine_takes_part_in_each_start_until_the_model_is_there(
     monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
     node.run_node(config, meet, lambda: len(pauses) > 7, said.append)
     assert len(set(begun)) == len(begun) == 3
-    assert said[0].startswith("waiting for the first machine to start")
-    assert sum(text.startswith("taking part in tiny, 2 processes") for text in said) == 3
+    assert said[0].startswith("waiting for the first node")
+    assert sum(text.startswith("training tiny with 2 processes") for text in said) == 3
     assert sum("ended with status 1" in text for text in said) == 2
 
 
@@ -116,7 +119,7 @@ def test_the_end_of_a_run_without_a_model_is_told(
 ) -> None:
     config = two(tmp_path)
     meet = Storage(str(tmp_path))
-    publish_job(meet, {"config": config.to_json()})
+    publish_job(meet, TrainJob(config, 1, meet, tmp_path))
 
     def torchrun(*_: Any, **__: Any) -> int:
         publish_end(meet, "the loss is no number")
@@ -133,7 +136,7 @@ def test_the_end_of_a_run_without_a_model_is_told(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model", "other"], "--model other: train has tiny"),
+        (["--model", "other"], "--model other"),
         (["--model", "tiny"], "train.tiny.run.num_nodes: 1"),
     ],
 )

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.distributed import barrier, destroy_process_group, get_rank, init_process_group
 
-from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.dataset import Dataset
 from infra.store.storage import Storage
 from lm.checkpoint.marker import MARKER, list_complete
 from lm.metrics.logger import read_jsonl
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from tests.lm.corpora import tiny, token_shards
 from tests.lm.group import together
 
@@ -34,7 +35,7 @@ def run(folder: Path, url: str, processes: int, parallel: str) -> dict[str, Any]
     changes: dict[str, Any] = {"checkpoint_interval": HALF, "ema_decay": 0.9, "dropout": 0.1}
     changes |= {"global_batch_size": BATCH, "train_tokens": STEPS * BATCH * 16}
     config = tiny(num_processes=processes, data_parallel=parallel, **changes)
-    weights, _ = train(TrainJob(config, 1337, 300, 0, folder), open_dataset(Storage(url)))
+    weights, _ = train(TrainJob(config, 1337, Storage(url), folder))
     return weights
 
 
@@ -91,7 +92,7 @@ def test_each_process_has_its_own_shards(runs: Path) -> None:
 def test_it_goes_on_from_the_checkpoint(runs: Path, name: str) -> None:
     attempts = read_jsonl(runs / name / "attempts.jsonl")
     assert [item["step"] for item in attempts] == [0, HALF]
-    assert [item["redone_steps"] for item in attempts] == [0, HALF]
+    assert [item["replayed_steps"] for item in attempts] == [0, HALF]
 
 
 def test_on_the_same_processes_to_the_bit(runs: Path) -> None:

@@ -28,8 +28,8 @@ from lm.launch.torchrun import TrainingConfigError
 from lm.metrics.goodput import record_attempt, summarize_goodput
 from lm.metrics.logger import read_jsonl
 from lm.train import worker
-from lm.train.loop import TrainJob
-from lm.train.loss_spike import LossDivergedError, LossSpikeDetector
+from lm.train.callbacks.loss_spike import LossDivergedError, LossSpikeDetector
+from lm.train.job import TrainJob
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 from tests.lm.poison import poisoned
@@ -117,16 +117,14 @@ def test_a_bad_batch_is_left_out_by_a_branch_and_both_are_kept(
     assert [item.step for item in shown.Scalars("loss")] == list(range(1, STEPS + 1))
     assert all(math.isfinite(line["loss"]) for line in lines)
     assert [item["step"] for item in record(made, "attempts.jsonl")] == [0, 12]
-    assert made.stats["redone_seconds"] > 0
+    assert made.stats["replayed_seconds"] > 0
     assert 0 < made.stats["goodput"] < 1
-    assert not list((tmp_path / "cache" / "train").glob("*branch*"))
+    assert not list((tmp_path / "cache" / "train").glob("*rollback*"))
 
     # The branch is the run that never saw those batches.
     served.clear()
     folder = tmp_path / "never"
-    result = worker.run_attempt(
-        TrainJob(CONFIG, 1337, 300, 0, folder, {}, None, ((13, 15),)), tokens
-    )
+    result = worker.run_attempt(TrainJob(CONFIG, 1337, tokens.storage, folder, skip=((13, 15),)))
     assert result["line"]["step"] == STEPS
     whole = load_file(folder / "model.safetensors")
     mine = load_file(str(made.storage.local_path(made.manifest.files["model.safetensors"].name)))
@@ -187,13 +185,14 @@ def test_without_a_good_checkpoint_it_begins_anew(
 
 
 def test_a_scale_that_has_fallen_for_steps_blames_the_first_of_them() -> None:
-    watch = LossSpikeDetector(None, lambda: None)
-    watch.check_training(
-        [(2.0, 1.0), (2.0, math.inf), (2.0, 1.0), (2.0, math.inf)], 4, check_norms=False
-    )
-    watch.check_training([(2.0, math.nan)] * 4, 8, check_norms=False)
+    exhausted = [False]
+    detector = LossSpikeDetector(None, lambda: None, check_norms=lambda: exhausted[0])
+    history = [(2.0, 1.0), (2.0, math.inf), (2.0, 1.0), (2.0, math.inf)]
+    detector.on_metrics({"step": 4}, history)
+    detector.on_metrics({"step": 8}, [(2.0, math.nan)] * 4)
+    exhausted[0] = True
     with pytest.raises(LossDivergedError) as ended:
-        watch.check_training([(2.0, math.nan)], 9, check_norms=True)
+        detector.on_metrics({"step": 9}, [(2.0, math.nan)])
     assert (ended.value.first_bad_step, ended.value.step) == (3, 9)
     assert str(ended.value).startswith("the gradient was no number in step 4 (found after step 9")
 
@@ -208,7 +207,7 @@ def test_a_branch_that_is_spoilt_at_once_goes_back_before_its_beginning(
         return [Checkpoint(store, step, 1, {}, {}) for step in made[branch.number]]
 
     monkeypatch.setattr(rollback.TrainingRun, "list_complete", complete)
-    trunk = rollback.TrainingRun(CONFIG, 1, tokens, tmp_path, {})
+    trunk = rollback.TrainingRun(TrainJob(CONFIG, 1, store, tmp_path))
     first = Rollback(1, parent=0, from_step=8)
     branches = [Rollback(), first, Rollback(2, parent=1, from_step=16)]
     assert trunk.last_good_step(branches, 17) == 16
@@ -319,12 +318,12 @@ def test_time_is_accounted_for_over_restarts(tmp_path: Path, now: list[float]) -
         "compile_seconds": 5.0,
         "validation_seconds": 2.0,
         "checkpoint_seconds": 1.0,
-        "redone_seconds": 10.0,
+        "replayed_seconds": 10.0,
         "restart_seconds": 27.0,
         "goodput": pytest.approx(1 - 45 / 82),
     }
-    redone = [item["redone_steps"] for item in read_jsonl(tmp_path / "attempts.jsonl")]
-    assert redone == [0, 1, 0]
+    replayed = [item["replayed_steps"] for item in read_jsonl(tmp_path / "attempts.jsonl")]
+    assert replayed == [0, 1, 0]
 
 
 def test_what_the_second_attempt_compiled_is_not_counted_twice(

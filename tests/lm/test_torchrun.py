@@ -25,7 +25,8 @@ from lm.data.shuffle import ShuffleOrder
 from lm.launch import rollback
 from lm.launch.torchrun import TrainingFailedError, launch
 from lm.metrics.logger import read_jsonl
-from lm.train.loop import TrainJob, train
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from tasks.train import task
 from tests.lm.corpora import context, splits, tiny, token_shards
 from tests.train_entry import replace_fields
@@ -45,16 +46,9 @@ def run(
     tokens: Dataset,
     folder: Path,
     config: TrainConfig = TWO,
-    heard: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_metrics: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, torch.Tensor]:
-    launch(
-        config,
-        seed=1337,
-        tokens=tokens.storage,
-        compatibility_key={},
-        folder=folder,
-        on_metrics=heard,
-    )
+    launch(TrainJob(config, 1337, tokens.storage, folder), on_metrics)
     return load_file(folder / "model.safetensors")
 
 
@@ -83,7 +77,7 @@ def test_two_processes_learn_what_one_does(
     undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
-    train(TrainJob(tiny(train_tokens=STEPS * 128), 1337, 300, 0, tmp_path), tokens)
+    train(TrainJob(tiny(train_tokens=STEPS * 128), 1337, tokens.storage, tmp_path))
     alone, together = read_jsonl(tmp_path / "metrics.jsonl"), undisturbed[1]
     assert len(together) == STEPS
     for one, two in zip(alone, together, strict=True):
@@ -103,7 +97,7 @@ def run_and_kill(
             killed.append(victim())
             killed[0].kill()
 
-    weights = run(tokens, folder, heard=kill)
+    weights = run(tokens, folder, on_metrics=kill)
     assert killed
     return weights
 
@@ -144,9 +138,9 @@ def test_a_killed_launcher_leaves_no_process_and_the_next_one_goes_on(
         "import sys\n"
         "from pathlib import Path\n"
         "from infra.store.storage import Storage\n"
-        "from tests.lm.test_torchrun import TWO, launch\n"
-        "launch(TWO, seed=1337, tokens=Storage(sys.argv[1]), identity={},\n"
-        "       folder=Path(sys.argv[2]), heard=lambda line: print(line['step'], flush=True))\n"
+        "from tests.lm.test_torchrun import TWO, TrainJob, launch\n"
+        "job = TrainJob(TWO, 1337, Storage(sys.argv[1]), Path(sys.argv[2]))\n"
+        "launch(job, lambda line: print(line['step'], flush=True))\n"
     )
     launcher = subprocess.Popen(
         [sys.executable, "-c", script, tokens.storage.url, str(tmp_path)],
@@ -166,7 +160,7 @@ def test_a_killed_launcher_leaves_no_process_and_the_next_one_goes_on(
     launcher.stdout.close()
 
     steps: list[int] = []
-    weights = run(tokens, tmp_path, heard=lambda line: steps.append(line["step"]))
+    weights = run(tokens, tmp_path, on_metrics=lambda line: steps.append(line["step"]))
     assert steps[0] in range(11, STEPS, 10)
     assert equal(weights, undisturbed[0])
 
@@ -183,7 +177,7 @@ def test_a_cancelled_run_leaves_no_process(tokens: Dataset, tmp_path: Path) -> N
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        run(tokens, tmp_path, heard=cancel)
+        run(tokens, tmp_path, on_metrics=cancel)
     assert len(family) == 3
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive

@@ -14,8 +14,9 @@ from lm.config.train import TrainConfig
 from lm.metrics.logger import read_jsonl
 from lm.models import dropout
 from lm.models.registry import build_model
-from lm.train.loop import TrainJob, train
-from lm.train.loss_spike import LossDivergedError
+from lm.train.callbacks.loss_spike import LossDivergedError
+from lm.train.job import TrainJob
+from lm.train.loop import train
 from lm.train.state import State, Weights, clone_weights
 from tests.lm.corpora import tiny, token_shards
 
@@ -26,7 +27,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def run(tokens: Dataset, folder: Path, config: TrainConfig) -> tuple[Weights, list[dict[str, Any]]]:
-    weights, _ = train(TrainJob(config, 1337, 300, 0, folder), tokens)
+    weights, _ = train(TrainJob(config, 1337, tokens.storage, folder))
     return weights, read_jsonl(folder / "metrics.jsonl")
 
 
@@ -72,7 +73,7 @@ def test_the_average_forgets_its_beginning_and_is_what_is_kept(
     monkeypatch.setattr(State, "update_ema", noted)
     kept, lines = run(tokens, tmp_path / "averaged", tiny(ema_decay=0.5))
     torch.manual_seed(1337)
-    expected = clone_weights(build_model(TrainJob(tiny(), 1337, 300, 0, tmp_path).model_config))
+    expected = clone_weights(build_model(tiny().model.resolve(300)))
     for step, weights in enumerate(seen):
         decay = min(0.5, (1 + step) / (10 + step))
         for name, weight in weights.items():
@@ -122,7 +123,7 @@ def test_a_run_in_fp16_that_has_not_moved_yet_resumes_to_the_bit(
 def test_compiled_a_model_gives_the_same_loss_and_gradients(blocks: bool, tmp_path: Path) -> None:
     """Block by block is how sharded models are compiled; dropout differs from block to block."""
     config = tiny(num_layers=3)
-    model = build_model(TrainJob(config, 1337, 300, 0, tmp_path).model_config)
+    model = build_model(config.model.resolve(300))
     model.dropout = 0.1
     drawn = torch.Generator().manual_seed(0)
     rows = torch.randint(0, 300, (4, 17), generator=drawn)

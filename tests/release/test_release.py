@@ -11,7 +11,6 @@ from infra.dataset.stage import DatasetSpec, Stage, commit_files
 from lm.models.causal_lm import save_weights
 from lm.models.decoder import Decoder
 from lm.models.registry import build_model
-from lm.train.loop import TrainJob
 from lm.train.worker import save_reference_logits
 from tasks.release import task
 from tasks.release.export import ParityError, TrainedModel, check_logits, export
@@ -26,9 +25,8 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def decoder(**changes: Any) -> Decoder:
-    job = TrainJob(tiny(**changes), 1337, 300, 0, Path())
     torch.manual_seed(3)
-    model = build_model(job.model_config)
+    model = build_model(tiny(**changes).model.resolve(300))
     assert isinstance(model, Decoder)
     with torch.no_grad():
         for weight in model.parameters():  # far from the beginning, where all logits are near 0
