@@ -1,12 +1,12 @@
-"""What a bound on crowded buckets loses: star edges, neighbours, and all pairs, beside each other.
+"""What a limit on oversized buckets loses: star edges, neighbors and all pairs compared.
 
     python -m benchmarks.bench_dedup_star [--pages 2000]
 
-Pages of one template have a similarity of 0.78 to one another, so hundreds meet in a bucket, and
-families of five among them one of 0.84. A star compares each member of a crowded bucket with the
-first and so misses families that share no other bucket; comparing all pairs finds what the bands
-can, at a cost that grows with the square. Printed: pairs compared and the share of family pairs
-that end in one cluster.
+Pages of one template have a similarity of 0.78 to one another, so hundreds fall into the same bucket;
+families of five among them have 0.84. A star compares each member of an oversized bucket with the
+first one only and misses families without another common bucket; comparing all pairs finds everything
+that the bands can, at a quadratic cost. Prints the number of compared pairs and the fraction of family
+pairs that end in one cluster.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from tasks.dedup.config import DedupConfig
 TEMPLATE, SHARED, OWN = 350, 22, 28  # words of the site, of a family, of a page
 FAMILY = 5
 STAGE = Stage("pages", ("benchmarks.bench_dedup_star",))
-CONFIGS = {"star": (64, 0), "star and 8 neighbours": (64, 8), "all pairs": (10_000, 8)}
+CONFIGS = {"star": (64, 0), "star and 8 neighbors": (64, 8), "all pairs": (10_000, 8)}
 
 
 def main() -> None:
-    """Make the pages, then deduplicate them in each way."""
+    """Generate the pages and deduplicate them with each setting."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--pages", type=int, default=2000)
     given = options.parse_args()
@@ -45,42 +45,44 @@ def main() -> None:
     ):
         ctx = Context(Storage(folder), 1, cluster, NullReporter())
         source = documents(ctx, texts)
-        print(f"{'':24}{'compared':>12}{'crowded buckets':>18}{'family pairs found':>20}")
+        print(f"{'':24}{'compared':>12}{'oversized buckets':>18}{'family pairs in cluster':>25}")
         for name, (bucket, neighbors) in CONFIGS.items():
             base = DedupConfig.model_validate({"exhaustive_bucket_size": bucket})
-            config = base.model_copy(update={"neighbors": neighbors})  # 0 is for this page only
+            config = base.model_copy(
+                update={"neighbors": neighbors}
+            )  # 0 is not a valid setting; for this comparison only
             inputs: dict[str, Any] = {"config": config, "documents": [source]}
-            found = dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
-            clusters = found.table(["cluster"])["cluster"].to_pylist()
+            labels = dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
+            clusters = labels.table(["cluster"])["cluster"].to_pylist()
             hits = [clusters[a] is not None and clusters[a] == clusters[b] for a, b in family]
-            facts = found.stats
+            stats = labels.stats
             print(
-                f"{name:24}{facts['candidates'] + facts['within_clusters']:>12,}"
-                f"{facts['oversized_buckets']:>18,}{sum(hits) / len(hits):>19.1%}",
+                f"{name:24}{stats['candidates'] + stats['within_clusters']:>12,}"
+                f"{stats['oversized_buckets']:>18,}{sum(hits) / len(hits):>24.1%}",
                 flush=True,
             )
 
 
 def pages(count: int) -> tuple[list[str], list[tuple[int, int]]]:
-    """Texts in shuffled order, and the pairs of places whose pages are of one family."""
+    """Return texts in shuffled order, and the pairs of indices whose pages are of one family."""
     rng = random.Random(1)
     template = [f"t{rng.randrange(10**6)}" for _ in range(TEMPLATE)]
-    made = []
+    numbered = []
     for number in range(count // FAMILY):
         shared = [f"s{rng.randrange(10**6)}" for _ in range(SHARED)]
         for _ in range(FAMILY):
             own = [f"o{rng.randrange(10**6)}" for _ in range(OWN)]
-            made.append((number, " ".join(template + shared + own)))
-    rng.shuffle(made)
-    places: dict[int, list[int]] = {}
-    for place, (number, _) in enumerate(made):
-        places.setdefault(number, []).append(place)
-    pairs = [pair for members in places.values() for pair in itertools.combinations(members, 2)]
-    return [text for _, text in made], pairs
+            numbered.append((number, " ".join(template + shared + own)))
+    rng.shuffle(numbered)
+    indices: dict[int, list[int]] = {}
+    for index, (number, _) in enumerate(numbered):
+        indices.setdefault(number, []).append(index)
+    pairs = [pair for members in indices.values() for pair in itertools.combinations(members, 2)]
+    return [text for _, text in numbered], pairs
 
 
 def documents(ctx: Context, texts: list[str]) -> Dataset:
-    """The texts as a data set."""
+    """Commit the texts as a data set."""
     nulls = pa.nulls(len(texts), pa.string())
     table = pa.table(
         {

@@ -1,17 +1,16 @@
-"""How well near-duplicates are found: Gristmill beside datatrove, text-dedup and rensa.
+"""Accuracy of near-duplicate removal: Gristmill compared with datatrove, text-dedup and rensa.
 
     python -m benchmarks.bench_dedup_truth [--scale X] [--input PATH ...] [--no-peers]
 
-All see the same corpus of real text with planted copies and traps (``dedup_truth.py``), at 112
-hashes in 14 bands of 8 over word 5-grams; who compares at all, compares with 0.8. A pair is found
-if not both of its documents are kept. Printed per contender: the share of pairs found by their
-exact Jaccard similarity; of the documents removed, the share that has a copy of at least 0.8 among
-those kept (for Gristmill also: the very document that the verdict names); and how many of the
-distinct books, of the pages of a template, of the RFCs and manual pages stayed that have no such
-copy. Similarities are those of Gristmill's words; a peer that cuts words otherwise sees others,
-by little, but for copies whose punctuation alone differs. text-dedup is run twice: as it is by
-default it removes every member of a cluster, the first included. Exits with 1 if Gristmill misses
-a target.
+All process the same corpus of real text with planted duplicates and traps (``dedup_truth.py``), with
+112 hashes in 14 bands of 8 over word 5-grams; tools that verify pairs use a threshold of 0.8. A pair
+counts as detected if at least one of its documents is removed. Printed per tool: the fraction of pairs
+detected, by exact Jaccard similarity; the fraction of removed documents that have a kept duplicate of
+at least 0.8 (for Gristmill also: the document that the verdict names); and how many distinct books,
+template pages, RFCs and manual pages without such a duplicate are kept. Similarities are those of
+Gristmill's words; a peer that splits words in another way computes slightly different ones, except for
+duplicates that differ in punctuation only. text-dedup is run twice, because by default it removes every
+member of a cluster, the first included. Exits with 1 if Gristmill misses a target.
 """
 
 import argparse
@@ -42,12 +41,12 @@ Pairs = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the corpus.
+    """The ground truth of the corpus.
 
     Attributes:
-        pairs: the exact similarity of every two documents, from 0.5 on.
-        planted: the pairs of an original and its copy, with what was done to it.
-        roles: what each document is there for.
+        pairs: the exact similarity of each pair of documents, from 0.5.
+        planted: the pairs of an original and its duplicate, with the kind of edit.
+        roles: the purpose of each document.
     """
 
     pairs: Pairs
@@ -68,54 +67,54 @@ class Truth:
 
 @dataclass(frozen=True)
 class Fraction:
-    """So many of so many."""
+    """A fraction as numerator and denominator."""
 
     numerator: int
     denominator: int
 
     @property
     def value(self) -> float:
-        """The share; of nothing, all."""
+        """The quotient; 1 if the denominator is 0."""
         return self.numerator / self.denominator if self.denominator else 1.0
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} %" if self.denominator else "-"
 
 
-def count_found(pairs: Pairs, removed: set[str], in_range: Callable[[float], bool]) -> Fraction:
-    """Of the pairs whose similarity is wanted, how many are not kept whole."""
+def count_detected(pairs: Pairs, removed: set[str], in_range: Callable[[float], bool]) -> Fraction:
+    """Count the pairs in a range of similarity of which at least one document was removed."""
     chosen = [pair for pair, similarity in pairs.items() if in_range(similarity)]
     return Fraction(sum(a in removed or b in removed for a, b in chosen), len(chosen))
 
 
 def count_kept(truth: Truth, removed: set[str], role: str) -> Fraction:
-    """Of the documents of a role that have no copy in the corpus, how many were kept."""
-    copied = neighbors(truth.pairs, THRESHOLD)
-    distinct = {name for name, its in truth.roles.items() if its == role and name not in copied}
+    """Count the kept documents of a role, among those without a duplicate in the corpus."""
+    duplicated = neighbors(truth.pairs, THRESHOLD)
+    distinct = {name for name, its in truth.roles.items() if its == role and name not in duplicated}
     return Fraction(len(distinct - removed), len(distinct))
 
 
 @dataclass(frozen=True)
 class Score:
-    """One contender's figures."""
+    """The results of one tool."""
 
     name: str
     removed: set[str]
 
     def recall(self, truth: Truth) -> list[str]:
-        """The share of pairs found, by similarity."""
+        """Return the fraction of pairs detected, by similarity."""
         return [
-            str(count_found(truth.pairs, self.removed, partial(_in_bin, name)))
+            str(count_detected(truth.pairs, self.removed, partial(_in_bin, name)))
             for name in bin_names()
         ]
 
     def losses(self, truth: Truth) -> list[str]:
-        """What was removed, and what stayed that should."""
-        stayed = (str(count_kept(truth, self.removed, role)) for role in ROLES)
-        return [f"{len(self.removed):,}", str(self.precision(truth)), *stayed]
+        """Return how much was removed, its precision, and what was rightly kept."""
+        kept = (str(count_kept(truth, self.removed, role)) for role in ROLES)
+        return [f"{len(self.removed):,}", str(self.precision(truth)), *kept]
 
     def precision(self, truth: Truth) -> Fraction:
-        """Of the documents removed, how many have a copy that stayed."""
+        """Return the fraction of removed documents that have a kept duplicate."""
         good = find_supported(self.removed, truth.pairs, THRESHOLD)
         return Fraction(len(good), len(self.removed))
 
@@ -140,18 +139,18 @@ def _id(url: str) -> str:
 
 
 def verified_removals(truth: Truth, result: gristmill.RunResult) -> Fraction:
-    """Of the removed documents, those whose named survivor was kept and is similar enough."""
-    good = 0
+    """Return the fraction of removed documents whose named kept document was kept and is similar."""
+    n_verified = 0
     for url, removal in result.removed.items():
         a, b = sorted((_id(url), _id(removal.survivor)))
         exact = removal.reason == "exact_duplicate"
         similar = truth.pairs.get((a, b), 0.0)
-        good += removal.survivor in result.kept and similar >= (1 if exact else THRESHOLD)
-    return Fraction(good, len(result.removed))
+        n_verified += removal.survivor in result.kept and similar >= (1 if exact else THRESHOLD)
+    return Fraction(n_verified, len(result.removed))
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Columns of equal width."""
+    """Format rows as columns of equal width."""
     lines = list(rows)
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return "\n".join(
@@ -164,37 +163,39 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def by_edit(truth: Truth, score: Score) -> str:
-    """Recall of the planted pairs by what was done to the copy, from 0.8 on."""
+    """Format the recall of planted pairs from 0.8, by kind of edit."""
     kinds = sorted(set(truth.planted.values()))
     lines = [["planted pairs", "0.8-0.85", "from 0.85"]]
     for kind in kinds:
         pairs = {pair: truth.pairs[pair] for pair, its in truth.planted.items() if its == kind}
-        shares = [
-            count_found(pairs, score.removed, partial(_between, *span))
+        fractions = [
+            count_detected(pairs, score.removed, partial(_between, *span))
             for span, _ in RECALL_TARGETS
         ]
-        lines.append([kind, *(f"{share} of {share.denominator}" for share in shares)])
+        lines.append([kind, *(f"{fraction} of {fraction.denominator}" for fraction in fractions)])
     return table(lines)
 
 
 def targets(
     truth: Truth, score: Score, result: gristmill.RunResult
 ) -> list[tuple[str, Fraction, float]]:
-    """What is promised: a name, what was reached, the target."""
+    """Return the name, result and target of each criterion."""
     lines = []
-    # Members of one family go for one another's sake; a pair planted alone has one way to be found.
-    lonely = {pair: truth.pairs[pair] for pair, kind in truth.planted.items() if kind in EDITS}
-    for pairs, which in ((lonely, "single planted"), (truth.pairs, "all")):
-        for (low, high), least in RECALL_TARGETS:
-            share = count_found(pairs, score.removed, partial(_between, low, high))
+    # Members of a family can be removed because of any other member; a single pair only in one way.
+    single_pairs = {
+        pair: truth.pairs[pair] for pair, kind in truth.planted.items() if kind in EDITS
+    }
+    for pairs, which in ((single_pairs, "single planted"), (truth.pairs, "all")):
+        for (low, high), target in RECALL_TARGETS:
+            fraction = count_detected(pairs, score.removed, partial(_between, low, high))
             until = f" to {high}" if high <= 1 else " and more"
-            lines.append((f"recall of {which} pairs, Jaccard {low}{until}", share, least))
+            lines.append((f"recall of {which} pairs, Jaccard {low}{until}", fraction, target))
     lines.append(
-        ("precision: a kept copy of 0.8 or more", score.precision(truth), PRECISION_TARGET)
+        ("precision: a kept duplicate of 0.8 or more", score.precision(truth), PRECISION_TARGET)
     )
     lines.append(
         (
-            "precision: the survivor that is named",
+            "precision: the kept document that is named",
             verified_removals(truth, result),
             PRECISION_TARGET,
         )
@@ -204,7 +205,7 @@ def targets(
 
 
 def peers() -> list[Peer]:
-    """Who is compared with."""
+    """Return the peers to compare with."""
     return [
         datatrove(WORKERS),
         text_dedup(WORKERS),
@@ -244,12 +245,12 @@ def main() -> None:
                 missing.append(f"{peer.name}: not measured: {reason}")
                 continue
             scores.append(Score(f"{peer.name}, {answer.version}", set(answer.removed)))
-    head = ["pairs found, by Jaccard", *bin_names()]
+    head = ["pairs detected, by Jaccard", *bin_names()]
     print("\n" + table([head, *([one.name, *one.recall(truth)] for one in scores)]))
     head = [
         "documents",
         "removed",
-        "with a kept copy",
+        "with a kept duplicate",
         *(f"distinct {role}s kept" for role in ROLES),
     ]
     print("\n" + table([head, *([one.name, *one.losses(truth)] for one in scores)]))
@@ -259,12 +260,12 @@ def main() -> None:
     print("\ndedup: " + ", ".join(f"{name} {value:,}" for name, value in facts.items()))
     missed = 0
     print()
-    for name, share, least in targets(truth, score, result):
-        met = share.value >= least
+    for name, fraction, target in targets(truth, score, result):
+        met = fraction.value >= target
         missed += not met
         verdict = "met" if met else "MISSED"
         print(
-            f"{name:46} {100 * share.value:6.2f} % of {share.denominator:,} (target {least:.0%}): {verdict}"
+            f"{name:46} {100 * fraction.value:6.2f} % of {fraction.denominator:,} (target {target:.0%}): {verdict}"
         )
     sys.exit(1 if missed else 0)
 
