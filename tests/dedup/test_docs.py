@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import datasketch
 import numpy as np
+import pytest
 import xxhash
 
 from tasks.dedup.candidates.lsh_params import candidate_probability
 from tasks.dedup.config import DedupConfig
+from tasks.dedup.lsh_index import LshIndex, text_minhash
 from tasks.dedup.minhash.signatures import build_signatures
 from tests.dedup.corpora import context, documents
 from tests.dedup.stage import corpus, run
@@ -57,3 +60,17 @@ def test_kept_signatures_are_what_the_example_on_the_page_makes(tmp_path: Path) 
         names = {"datasketch": datasketch, "xxhash": xxhash, "text": row["text"]}
         exec(example, names)
         assert names["minhash"].hashvalues.tolist() == signature
+
+
+def test_the_example_of_an_index_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = corpus(3)[0]["text"]
+    config = DedupConfig()
+    minhash = text_minhash(text, config)
+    LshIndex.from_minhashes({"first": minhash}, config).write("corpus.lsh.parquet")
+    (example,) = re.findall(r"```python\n(from tasks.dedup.lsh_index.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Any] = {"text": text, "config": config, "minhash": minhash}
+    exec(example, names)
+    assert names["lsh"].query(minhash) == ["first"]
+    assert [match.id for match in names["index"].query(text)] == ["first"]
+    assert [match.id for match in LshIndex.read("mine.lsh.parquet").query(text)] == ["mine"]
