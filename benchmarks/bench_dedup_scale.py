@@ -1,12 +1,12 @@
-"""How banding, clustering and election grow: time, memory and disk from thousands to millions.
+"""Scaling of LSH, clustering and survivor selection: time, memory and disk, from thousands to millions.
 
     python -m benchmarks.bench_dedup_scale [--sizes 1.25,2.5,5,10,50] [--memory 512MiB,128MiB]
 
-Sizes are millions of synthetic signatures (``benchmarks/dedup_synthetic.py``); two workers. The
-first setting of memory sees all sizes and must meet the target; the others show, up to ten million,
-that the bound is kept, and what it costs. Printed for each: seconds of the join and of the election, the peak resident memory of a worker, the bytes
-that passed between steps, and what was found; then the exponent of a power law through the times.
-The cluster starts, and compiles its kernels, before the clock does.
+Sizes are millions of synthetic signatures (``benchmarks/dedup_synthetic.py``), on two workers. The
+first memory setting runs all sizes and has to meet the target; the others run up to ten million and
+show that the limit is kept, and its cost. Prints the seconds of clustering and of survivor selection,
+a worker's peak resident memory, the bytes of the shuffles and the clusters; then the exponent of a power
+law fitted to the times. The cluster starts and compiles its kernels before timing begins.
 """
 
 import argparse
@@ -44,17 +44,17 @@ from tasks.select.plan import SelectionPlan
 
 WORKERS = 2
 MILLION = 1_000_000
-TARGET = 1.1  # greatest exponent
+TARGET = 1.1  # maximum exponent
 SMALL = 10 * MILLION
 Pair = tuple[PartRef, PartRef]
 
 
 def main() -> int:
-    """Run all sizes with all memory settings; exit 1 if time grows too fast at the first."""
+    """Run all sizes with all memory settings; exit 1 if time grows too fast with the first one."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--sizes", default="1.25,2.5,5,10,50")
     options.add_argument("--memory", default="512MiB,128MiB")
-    options.add_argument("--folder", default=None, help="where signatures and spills lie")
+    options.add_argument("--folder", default=None, help="folder of signatures and spilled files")
     given = options.parse_args()
     sizes = [int(float(size) * MILLION) for size in given.sizes.split(",")]
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
@@ -64,24 +64,24 @@ def main() -> int:
         keys = [key for _, key in parts]
         print(f"{bytes_per_document(keys):.0f} bytes per document stored", flush=True)
         first = 0.0
-        for place, memory in enumerate(given.memory.split(",")):
-            chosen = [size for size in sizes if not place or size <= SMALL]
+        for index, memory in enumerate(given.memory.split(",")):
+            chosen = [size for size in sizes if not index or size <= SMALL]
             config = DedupConfig.model_validate(
                 {"verification": "signature", "partition_memory": memory}
             )
             print(f"\nmemory {memory}, {WORKERS} workers")
-            head = ("documents", "join s", "election s", "worker MB", "spilt B/doc", "clusters")
+            head = ("documents", "join s", "survivors s", "worker MB", "spilt B/doc", "clusters")
             print("".join(f"{name:>14}" for name in head), flush=True)
             times = [measure(root, parts, size, config) for size in chosen]
             exponent = float(np.polyfit(np.log(chosen), np.log(times), 1)[0])
-            first = first if place else exponent
-            target = "" if place else f" (target <= {TARGET})"
+            first = first if index else exponent
+            target = "" if index else f" (target <= {TARGET})"
             print(f"exponent of time over documents: {exponent:.3f}{target}")
     return int(first > TARGET)
 
 
 def make(storage: Storage, documents: int) -> list[Pair]:
-    """All parts, made by the workers."""
+    """Generate all parts on the workers."""
     config = DedupConfig()
     counts = [min(PART, documents - start) for start in range(0, documents, PART)]
     out: list[Pair | None] = [None] * len(counts)
@@ -93,7 +93,7 @@ def make(storage: Storage, documents: int) -> list[Pair]:
 
 
 def measure(root: Storage, parts: Sequence[Pair], documents: int, config: DedupConfig) -> float:
-    """Join and elect among the first documents; print a line; give the seconds."""
+    """Deduplicate the first documents and choose survivors; print a line; return the seconds."""
     chosen = list(parts[: -(-documents // PART)])
     with DaskCluster(ClusterConfig(workers=WORKERS)) as cluster:
         ctx = Context(root, 1, cluster, NullReporter())
@@ -113,7 +113,7 @@ def measure(root: Storage, parts: Sequence[Pair], documents: int, config: DedupC
 def run(
     ctx: Context, parts: Sequence[Pair], config: DedupConfig
 ) -> tuple[DedupResult, float, float]:
-    """The join and the election, and the seconds of each."""
+    """Run deduplication and survivor selection; return the seconds of each."""
     start = time.perf_counter()
     work, folder = ctx.storage.subdir("run", "work"), ctx.storage.subdir("run", "pairs")
     joined = find_duplicates(ctx, make_blocks(parts, config), config, work, folder)
@@ -123,7 +123,7 @@ def run(
 
 
 def make_blocks(parts: Sequence[Pair], config: DedupConfig) -> list[PartGroup]:
-    """Blocks, as `tasks.dedup.part_groups.group_parts` cuts data sets."""
+    """Return part groups, as `tasks.dedup.part_groups.group_parts` makes them."""
     rows = DedupPlan.part_group_rows(config)
     out: list[PartGroup] = []
     pieces: list[PartInfo] = []
@@ -140,7 +140,7 @@ def make_blocks(parts: Sequence[Pair], config: DedupConfig) -> list[PartGroup]:
 def select_survivors(
     ctx: Context, parts: Sequence[Pair], joined: DedupResult, work: Storage, folder: Storage
 ) -> None:
-    """The election of the stage ``select`` over the marks of the join."""
+    """Run the survivor selection of ``select`` over the duplicate labels."""
     starts = np.cumsum([0, *(keys.num_rows for _, keys in parts)])
     partitions = 1
     while partitions * 200_000 < joined.stats["clustered_documents"]:
@@ -180,7 +180,7 @@ def _duplicate_labels(work: Storage, number: int, documents: PartRef) -> PartRef
 
 
 def _peak_rss_kib() -> int:
-    """The peak resident memory of this process in KiB."""
+    """Return the peak resident memory of this process in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

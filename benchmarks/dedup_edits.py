@@ -1,6 +1,6 @@
-"""Ways in which a copy of a document comes to differ from it, each with a strength.
+"""Edits by which a duplicate differs from its original, each with a strength.
 
-An edit takes a text, a random generator, the share of the text's word 5-grams that it should break,
+An edit takes a text, a random generator, the fraction of the text's word 5-grams that it should break,
 and a stock of other real text to take words from. It gives the two texts of a pair: most leave the
 first as it is. All is a function of its arguments: the same seed makes the same text.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 NGRAM = 5
-MAX_RUN_WORDS = 12  # words inserted or deleted at one place
+MAX_RUN_WORDS = 12  # words inserted or deleted at one position
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"(?<=[.!?;:])\s+(?=\S)")
 _PARAGRAPH = re.compile(r"\n\s*\n")
@@ -22,7 +22,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Stock:
-    """Real text that is in no document of the corpus otherwise.
+    """Real text that occurs in no document of the corpus.
 
     Attributes:
         words: words in running order.
@@ -47,13 +47,13 @@ def _edit_positions(text: str, rng: random.Random, broken: float, each: float) -
 
 
 def _replace(text: str, changes: dict[int, tuple[int, str]]) -> str:
-    """The text with runs of words exchanged: word number -> (words taken out, what comes instead)."""
+    """Replace runs of words: word index -> (number of words to remove, replacement)."""
     spans = [match.span() for match in _WORD.finditer(text)]
     out, at = [], 0
     for number, (taken, instead) in sorted(changes.items()):
         start = spans[number][0]
         if start < at:
-            continue  # inside a run that is gone already
+            continue  # inside a run that is already removed
         end = spans[min(number + taken, len(spans)) - 1][1] if taken else start
         out += [text[at:start], instead]
         at = end
@@ -61,50 +61,54 @@ def _replace(text: str, changes: dict[int, tuple[int, str]]) -> str:
 
 
 def substitutions(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:
-    """Single words exchanged for others."""
-    places = _edit_positions(text, rng, broken, NGRAM)
-    return text, _replace(text, {place: (1, stock.run(rng, 1)[0]) for place in places})
+    """Replace single words."""
+    positions = _edit_positions(text, rng, broken, NGRAM)
+    return text, _replace(text, {position: (1, stock.run(rng, 1)[0]) for position in positions})
 
 
 def insertions(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:
-    """Runs of words from elsewhere put in."""
+    """Insert runs of words of other text."""
     # A run of r words adds r + 4 shingles and breaks 4: as much Jaccard as (r + 8) / 2 broken ones.
-    places = _edit_positions(text, rng, broken, (MAX_RUN_WORDS / 2 + 8) / 2)
-    runs = {place: stock.run(rng, rng.randint(1, MAX_RUN_WORDS)) for place in places}
-    return text, _replace(text, {place: (0, " ".join(run) + " ") for place, run in runs.items()})
+    positions = _edit_positions(text, rng, broken, (MAX_RUN_WORDS / 2 + 8) / 2)
+    runs = {position: stock.run(rng, rng.randint(1, MAX_RUN_WORDS)) for position in positions}
+    return text, _replace(
+        text, {position: (0, " ".join(run) + " ") for position, run in runs.items()}
+    )
 
 
 def deletions(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
-    """Runs of words left out."""
-    places = _edit_positions(text, rng, broken, (MAX_RUN_WORDS / 2 + 8) / 2)
-    return text, _replace(text, {place: (rng.randint(1, MAX_RUN_WORDS), "") for place in places})
+    """Delete runs of words."""
+    positions = _edit_positions(text, rng, broken, (MAX_RUN_WORDS / 2 + 8) / 2)
+    return text, _replace(
+        text, {position: (rng.randint(1, MAX_RUN_WORDS), "") for position in positions}
+    )
 
 
 def _shuffle(parts: list[str], rng: random.Random, count: int) -> list[str]:
-    """The parts with ``count`` of them moved round among one another's places."""
+    """Return the parts with ``count`` of them rotated among their positions."""
     chosen = rng.sample(range(len(parts)), min(len(parts), count))
     moved = list(parts)
-    for place, source in zip(chosen, chosen[1:] + chosen[:1], strict=True):
-        moved[place] = parts[source]
+    for position, source in zip(chosen, chosen[1:] + chosen[:1], strict=True):
+        moved[position] = parts[source]
     return moved
 
 
 def sentences_moved(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
-    """Sentences in another order."""
+    """Reorder sentences."""
     parts = _SENTENCE.split(text)
     wanted = round(broken * len(_WORD.findall(text)) / (2 * (NGRAM - 1)))
     return text, " ".join(_shuffle(parts, rng, max(2, wanted)))
 
 
 def paragraphs_moved(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
-    """Paragraphs in another order."""
+    """Reorder paragraphs."""
     parts = _PARAGRAPH.split(text)
     wanted = round(broken * len(_WORD.findall(text)) / (2 * (NGRAM - 1)))
     return text, "\n\n".join(_shuffle(parts, rng, max(2, wanted)))
 
 
 def boilerplate(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:
-    """Equal cores with other text above and below each, as pages of two sites that show one article."""
+    """Equal cores with different text above and below, as two sites that show the same article."""
     extra = max(4, round(2 * broken / (1 - broken) * len(_WORD.findall(text)) / 4))
     above, below = (" ".join(stock.run(rng, extra)) for _ in range(2))
     over, under = (" ".join(stock.run(rng, extra)) for _ in range(2))
@@ -112,7 +116,7 @@ def boilerplate(text: str, rng: random.Random, broken: float, stock: Stock) -> P
 
 
 def excerpt(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
-    """One the other's beginning: cut off, as feeds and archives do."""
+    """Truncate the text, as feeds and archives do."""
     spans = [match.end() for match in _WORD.finditer(text)]
     # Of n shingles k remain: J = k / n, and broken = (1 - J) / (1 + J).
     keep = round(len(spans) * (1 - broken) / (1 + broken))
@@ -137,13 +141,13 @@ _PUNCTUATION = str.maketrans(
 
 
 def punctuation(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
-    """Quotes, dashes and full-width marks for plain ones; no word changes, so the Jaccard is 1."""
+    """Typographic quotes and dashes for plain ones; no word changes, so the Jaccard similarity is 1."""
     curly = re.sub(r'"([^"\n]*)"', r"“\1”", text).replace("--", "—").replace("...", "…")
     return text, curly.translate(_PUNCTUATION)
 
 
 def rewrapped(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
-    """Other line breaks and capitals: an exact copy once normalised."""
+    """Change line breaks and capitals: an exact duplicate after normalization."""
     paragraphs = [" ".join(part.split()) for part in _PARAGRAPH.split(text)]
     filled = [
         textwrap.fill(part, rng.randint(50, 90), break_long_words=False, break_on_hyphens=False)
@@ -162,11 +166,11 @@ _MISREADABLE = re.compile("|".join(sorted(_MISREAD, key=len, reverse=True)))
 
 
 def ocr(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # noqa: ARG001
-    """Characters misread, words run together or cut in two, as in a second scan."""
+    """Misread characters, joined and split words, as in a second scan."""
     words = _WORD.findall(text)
     changes = {}
-    for place in _edit_positions(text, rng, broken, NGRAM):
-        word = words[place]
+    for position in _edit_positions(text, rng, broken, NGRAM):
+        word = words[position]
         kinds = list(_MISREADABLE.finditer(word))
         roll = rng.random()
         if kinds and roll < 0.7:
@@ -177,12 +181,12 @@ def ocr(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:  # 
             word = f"{word[:cut]}-\n{word[cut:]}"
         else:
             word += "l"
-        changes[place] = (1, word)
+        changes[position] = (1, word)
     return text, _replace(text, changes)
 
 
 def mixed(text: str, rng: random.Random, broken: float, stock: Stock) -> Pair:
-    """A little of several: a new edition, or a copy that was edited."""
+    """A mixture of edits: a new edition, or an edited duplicate."""
     changed = text
     for edit in (substitutions, insertions, deletions):
         changed = edit(changed, rng, broken / 3, stock)[1]
@@ -205,4 +209,4 @@ EDITS: dict[str, Edit] = {
         mixed,
     )
 }
-FIXED = frozenset({"punctuation", "rewrapped"})  # whose Jaccard no strength changes
+FIXED = frozenset({"punctuation", "rewrapped"})  # the strength does not change their similarity

@@ -20,7 +20,7 @@ MAX_ERROR_CHARS = 2000  # characters of an error that are shown
 
 
 class RunFailedError(Exception):
-    """``gristmill run`` did not reach its end; the message is what it said."""
+    """``gristmill run`` failed; the message is its output."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Removal:
 
     Attributes:
         reason: of the verdict.
-        survivor: URL of the document for whose sake it went.
+        survivor: URL of the document that was kept instead.
         similarity: as the evidence has it.
     """
 
@@ -44,7 +44,7 @@ class RunResult:
 
     Attributes:
         seconds: of each stage that this run made.
-        removed: copies that were dropped, by URL.
+        removed: duplicates that were dropped, by URL.
         kept: URLs of the corpus.
         dedup: facts of the dedup stage's data set.
     """
@@ -107,7 +107,7 @@ def run(path: Path, until: str) -> dict[str, Any]:
     """``gristmill run RECIPE --until STAGE --json``; gives what it prints.
 
     Raises:
-        RunFailed: if it says so.
+        RunFailedError: if the command fails.
     """
     command = [str(Path(sys.executable).with_name("gristmill")), "run", str(path)]
     done = subprocess.run(

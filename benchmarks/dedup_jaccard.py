@@ -41,7 +41,7 @@ def all_pairs(sets: Sequence[U64], min_similarity: float) -> dict[tuple[int, int
     counts = np.bincount(feature)
     starts = np.cumsum(counts) - counts
     first = np.cumsum(sizes) - sizes
-    found = {}
+    result = {}
     for i in range(n):
         own = feature[first[i] : first[i] + sizes[i]]
         own = own[counts[own] > 1]
@@ -54,8 +54,8 @@ def all_pairs(sets: Sequence[U64], min_similarity: float) -> dict[tuple[int, int
         similarity = common[others] / (sizes[i] + sizes[others] - common[others])
         close = similarity >= min_similarity
         for j, value in zip(others[close], similarity[close], strict=True):
-            found[i, int(j)] = float(value)
-    return found
+            result[i, int(j)] = float(value)
+    return result
 
 
 BINS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -80,18 +80,22 @@ def neighbors(
     pairs: Mapping[tuple[str, str], float], min_similarity: float
 ) -> dict[str, list[str]]:
     """For each member of a pair, those it is at least so similar to."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for (a, b), similarity in pairs.items():
         if similarity >= min_similarity:
-            found.setdefault(a, []).append(b)
-            found.setdefault(b, []).append(a)
-    return found
+            result.setdefault(a, []).append(b)
+            result.setdefault(b, []).append(a)
+    return result
 
 
 def find_supported(
     removed: Iterable[str], pairs: Mapping[tuple[str, str], float], threshold: float
 ) -> set[str]:
-    """The removed documents of which a copy stayed that is at least ``threshold`` similar."""
-    gone = set(removed)
+    """Return the removed documents that have a kept duplicate of at least ``threshold``."""
+    removed_set = set(removed)
     near = neighbors(pairs, threshold)
-    return {name for name in gone if any(other not in gone for other in near.get(name, ()))}
+    return {
+        name
+        for name in removed_set
+        if any(other not in removed_set for other in near.get(name, ()))
+    }

@@ -24,7 +24,7 @@ MAX_ERROR_CHARS = 400  # characters of an error that are shown
 
 
 class NotMeasured(Exception):
-    """A peer has no figures; the message says why."""
+    """A peer was not measured; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def run_peer(peer: Peer, folder: Path) -> PeerResult:
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, check=False
         )
         errors.seek(0)
-        said = errors.read()
+        output = errors.read()
     if done.returncode:
-        raise NotMeasured(f"it failed: {said.strip()[-MAX_ERROR_CHARS:]}")
+        raise NotMeasured(f"it failed: {output.strip()[-MAX_ERROR_CHARS:]}")
     answer = json.loads(done.stdout.splitlines()[-1])
     return PeerResult(answer["version"], answer["seconds"], answer["cpu"], answer["removed"])
 
@@ -141,12 +141,12 @@ def _interpreter(min_version: tuple[int, int]) -> str:
         return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     names = [f"python3.{minor}" for minor in range(min_version[1], min_version[1] + 3)]
-    found: list[str | None] = []
+    candidates: list[str | None] = []
     for name in names:
-        found += [shutil.which(name), *map(str, sorted(pyenv.glob(f"*/bin/{name}")))]
+        candidates += [shutil.which(name), *map(str, sorted(pyenv.glob(f"*/bin/{name}")))]
     check = f"import sys, venv; sys.exit(sys.version_info < {min_version})"
-    for candidate in filter(None, found):
-        # A pyenv shim is there for versions that are not chosen, and then fails.
+    for candidate in filter(None, candidates):
+        # A pyenv shim exists for versions that are not selected, and then fails.
         if not subprocess.run(
             [candidate, "-c", check], capture_output=True, check=False
         ).returncode:

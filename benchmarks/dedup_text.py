@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
 
 
 class TextUnavailableError(Exception):
-    """The text cannot be had; the message says why."""
+    """The text is not available; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def corpus(paths: Sequence[Path] = ()) -> Path:
         paths: text and HTML files, or folders of them, instead of Debian's packages.
 
     Raises:
-        NoText: the packages cannot be fetched, or there is no text in ``paths``.
+        TextUnavailableError: the packages cannot be fetched, or ``paths`` contain no text.
     """
     named = json.dumps([VERSION, sorted(PACKAGES), [str(path.resolve()) for path in paths]])
     folder = bench_root() / f"text-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
@@ -135,7 +135,7 @@ def _fetch(work: Path) -> Path:
     if all(_package(packages, name) for name in PACKAGES):
         return packages
     if not shutil.which("apt-get"):
-        raise TextUnavailableError("there is no apt-get here; name your own files with --input")
+        raise TextUnavailableError("apt-get is not installed; name your own files with --input")
     signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     (work / "sources.list").write_text(f"deb {signed}{_mirror()} {SUITE} {' '.join(COMPONENTS)}\n")
     (work / "lists" / "partial").mkdir(parents=True)
@@ -219,7 +219,7 @@ def _write(documents: Iterable[Document], folder: Path) -> None:
         key=lambda document: hashlib.sha256(document.url.encode()).digest(),
     )
     if not found:
-        raise TextUnavailableError("no text was found")
+        raise TextUnavailableError("the packages contain no text")
     folder.mkdir()
     for number in range(FILES):
         rows = found[len(found) * number // FILES : len(found) * (number + 1) // FILES]

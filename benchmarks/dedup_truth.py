@@ -1,16 +1,16 @@
-"""A corpus whose near-duplicates are known: real text, copies planted in it, and traps.
+"""Generate a corpus with known near-duplicates: real text, planted duplicates, and traps.
 
     python -m benchmarks.dedup_truth FOLDER [--scale X] [--input PATH ...]
 
-Copies: every edit of ``dedup_edits`` over pieces of RFCs and manuals, aimed at Jaccard similarities
-from 0.6 to 1, most of them round 0.8 and above, and families of many copies of one original.
-Traps, documents that are no copies though they share much: pages of one template with other
-content, distinct books that carry the same licence text, RFCs and the RFCs they replace, reference
-pages of one manual. Afterwards the Jaccard similarity of every two documents is computed exactly.
+Duplicates: every edit of ``dedup_edits`` applied to excerpts of RFCs and manuals, with target Jaccard
+similarities from 0.6 to 1, most of them around 0.8 and above, and families of many duplicates of one
+original. Traps, which have much text in common but are not duplicates: pages of one template with
+different content, distinct books with the same license text, RFCs and the RFCs they replace, reference
+pages of one manual. The Jaccard similarity of every pair of documents is then computed exactly.
 
 ``FOLDER`` receives ``documents/*.parquet`` (id, url, text), ``roles.parquet`` (id, role, kind) and
-``pairs.parquet`` (a, b, jaccard, kind), all pairs from 0.5 on; kind is null for pairs that nobody
-planted. The same seed and text make the same corpus.
+``pairs.parquet`` (a, b, jaccard, kind), all pairs from 0.5; kind is null for pairs that were
+not planted. The same seed and text give the same corpus.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from benchmarks.dedup_text import TextUnavailableError, corpus, read
 
 SEED = 20
 FILES = 4
-MIN_SIMILARITY = 0.5  # similarity from which pairs are listed
+MIN_SIMILARITY = 0.5  # pairs below it are not listed
 PAIRS_PER_EDIT, FAMILIES, FAMILY = 130, 20, 12
 TEMPLATES, PER_TEMPLATE, BOOKS, REVISIONS, PAGES = 12, 12, 220, 60, 200
-MIN_WORDS, MAX_WORDS = 60, 3000  # words of an original, drawn evenly on a logarithmic scale
-# Shares of the similarities aimed at.
+MIN_WORDS, MAX_WORDS = 60, 3000  # words of an original, log-uniform
+# (fraction, low, high) of the target similarities.
 TARGET_SIMILARITIES = (
     (0.25, 0.60, 0.80),
     (0.35, 0.80, 0.85),
@@ -43,7 +43,7 @@ TARGET_SIMILARITIES = (
     (0.10, 0.95, 0.995),
 )
 TOLERANCE, MAX_TRIES = 0.01, 4
-UNRELATED = 0.3  # two originals are less similar than this
+UNRELATED = 0.3  # upper limit of the similarity of two originals
 
 _WORD = re.compile(r"\w+")
 _PARAGRAPH = re.compile(r"\n\s*\n")
@@ -53,7 +53,7 @@ _LICENSE = re.compile(r"^\*\*\* START: FULL LICENSE \*\*\*", re.M)
 
 @dataclass(frozen=True)
 class Document:
-    """A document of the corpus: what it is there for, and how it was made."""
+    """A document of the corpus: its purpose, and how it was made."""
 
     text: str
     role: str
@@ -62,19 +62,19 @@ class Document:
 
 @dataclass
 class SyntheticCorpus:
-    """Documents, and which two of them are an original and its copy: (a, b) -> kind."""
+    """Documents, and the pairs of an original and its duplicate: (a, b) -> kind."""
 
     documents: list[Document] = field(default_factory=list)
     duplicates: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def add(self, text: str, role: str, kind: str) -> int:
-        """Put a document in; gives its number."""
+        """Add a document; return its index."""
         self.documents.append(Document(text, role, kind))
         return len(self.documents) - 1
 
 
 def quick_jaccard(a: str, b: str) -> float:
-    """Close to the exact similarity and several times as fast: for aiming, not for judging."""
+    """Approximate the similarity, several times faster than the exact one."""
     first, second = (
         set(zip(*(words[i:] for i in range(5)), strict=False)) for words in map(_words, (a, b))
     )
@@ -87,17 +87,17 @@ def _words(text: str) -> list[str]:
 
 
 def draw_target(rng: random.Random) -> float:
-    """A similarity to aim at."""
+    """Draw a target similarity."""
     roll = rng.random()
-    for share, low, high in TARGET_SIMILARITIES:
-        if roll < share:
+    for fraction, low, high in TARGET_SIMILARITIES:
+        if roll < fraction:
             return rng.uniform(low, high)
-        roll -= share
+        roll -= fraction
     return TARGET_SIMILARITIES[-1][2]
 
 
 def make_pair(text: str, edit: Edit, target: float, seed: int, stock: Stock) -> Pair:
-    """A pair made by an edit, its strength adjusted until the similarity is near the target."""
+    """Make a pair by an edit whose strength is adjusted until the similarity is near the target."""
     wanted = broken = (1 - target) / (1 + target)
     best: tuple[float, Pair] | None = None
     for _ in range(MAX_TRIES):
@@ -115,7 +115,7 @@ def make_pair(text: str, edit: Edit, target: float, seed: int, stock: Stock) -> 
 
 
 def sample_paragraphs(text: str, words: int, rng: random.Random) -> str | None:
-    """Paragraphs in a row of about so many words, from anywhere; None if the text has too few."""
+    """Sample consecutive paragraphs of about this many words; None if the text is too short."""
     parts = [part for part in _PARAGRAPH.split(text.replace("\f", "\n")) if part.strip()]
     counts = [len(_WORD.findall(part)) for part in parts]
     room = sum(counts) - words
@@ -134,26 +134,26 @@ def sample_paragraphs(text: str, words: int, rng: random.Random) -> str | None:
 
 
 def originals(texts: Iterator[str], rng: random.Random, count: int) -> list[str]:
-    """Pieces of different documents that have little in common with one another."""
-    found: list[str] = []
-    while len(found) < count:
-        while len(found) < count:
+    """Sample excerpts of different documents that have little in common."""
+    excerpts: list[str] = []
+    while len(excerpts) < count:
+        while len(excerpts) < count:
             text = next(texts, None)
             if text is None:
                 raise TextUnavailableError(
-                    f"there is not enough text for {count} originals: use a smaller --scale"
+                    f"not enough text for {count} originals; use a smaller --scale"
                 )
             words = round(MIN_WORDS * (MAX_WORDS / MIN_WORDS) ** rng.random())
             piece = sample_paragraphs(text, words, rng)
             if piece is not None:
-                found.append(piece)
-        near = {j for _, j in all_pairs([shingle_set(text) for text in found], UNRELATED)}
-        found = [text for number, text in enumerate(found) if number not in near]
-    return found
+                excerpts.append(piece)
+        near = {j for _, j in all_pairs([shingle_set(text) for text in excerpts], UNRELATED)}
+        excerpts = [text for number, text in enumerate(excerpts) if number not in near]
+    return excerpts
 
 
 def generate(texts: pa.Table, seed: int = SEED, scale: float = 1.0) -> SyntheticCorpus:
-    """Make the corpus out of real documents (columns url, kind, text)."""
+    """Generate the corpus from real documents (columns url, kind, text)."""
     rng = random.Random(seed)
     made = SyntheticCorpus()
     rows = list(zip(texts["url"].to_pylist(), texts["kind"].to_pylist(), strict=True))
@@ -212,10 +212,10 @@ def _templates(
             content = _piece(texts, rng, own).split()
             page = list(shared)
             for k, slot in enumerate(slots):
-                share = content[
+                own_words = content[
                     len(content) * k // len(slots) : len(content) * (k + 1) // len(slots)
                 ]
-                page[slot] = f"{page[slot]}\n\n{' '.join(share)}"
+                page[slot] = f"{page[slot]}\n\n{' '.join(own_words)}"
             made.add("\n\n".join(page), "template", f"template {number}")
 
 
@@ -224,7 +224,7 @@ def _piece(texts: Iterator[str], rng: random.Random, words: int) -> str:
         piece = sample_paragraphs(text, words, rng)
         if piece is not None:
             return piece
-    raise TextUnavailableError("there is not enough text: use a smaller --scale")
+    raise TextUnavailableError("not enough text; use a smaller --scale")
 
 
 def _books(
@@ -234,7 +234,7 @@ def _books(
     rng: random.Random,
     scale: float,
 ) -> None:
-    """Pieces of books that do not overlap, each followed by one long licence."""
+    """Add excerpts of books that do not overlap, each followed by the same long license."""
     licences = [text[match.start() :] for text in books if (match := _LICENSE.search(text))]
     licence = licences[0] if licences else (Path(__file__).parents[1] / "LICENSE").read_text()
     length = len(_WORD.findall(licence))
@@ -255,7 +255,7 @@ def _books(
 
 
 def _revisions(made: SyntheticCorpus, texts: pa.Table, scale: float) -> None:
-    """RFCs and those they replace, whole."""
+    """Add whole RFCs and those that they replace."""
     by_number = {
         int(match[1]): row
         for row, url in enumerate(texts["url"].to_pylist())
@@ -280,7 +280,7 @@ def _revisions(made: SyntheticCorpus, texts: pa.Table, scale: float) -> None:
 
 
 def _pages(made: SyntheticCorpus, texts: pa.Table, scale: float) -> None:
-    """Reference pages of the manual that has most of them in one folder."""
+    """Add reference pages of the manual with the most pages in one folder."""
     folders: dict[str, list[int]] = {}
     for row, (url, kind) in enumerate(
         zip(texts["url"].to_pylist(), texts["kind"].to_pylist(), strict=True)
@@ -293,10 +293,10 @@ def _pages(made: SyntheticCorpus, texts: pa.Table, scale: float) -> None:
 
 
 def write(made: SyntheticCorpus, folder: Path, seed: int = SEED) -> None:
-    """Shuffle the documents, compute every similarity, write the three tables."""
+    """Shuffle the documents, compute all similarities, and write the three tables."""
     order = list(range(len(made.documents)))
     random.Random(seed).shuffle(order)
-    names = {number: f"d{place:05}" for place, number in enumerate(order)}
+    names = {number: f"d{position:05}" for position, number in enumerate(order)}
     (folder / "documents").mkdir(parents=True, exist_ok=True)
     ids = [names[number] for number in order]
     documents = [made.documents[number] for number in order]
@@ -321,17 +321,17 @@ def write(made: SyntheticCorpus, folder: Path, seed: int = SEED) -> None:
         (min(names[a], names[b]), max(names[a], names[b])): kind
         for (a, b), kind in made.duplicates.items()
     }
-    found = [
+    excerpts = [
         (ids[i], ids[j], value, planted.get((ids[i], ids[j]))) for (i, j), value in similar.items()
     ]
-    columns = [pa.array([row[k] for row in found]) for k in range(3)]
-    kinds = pa.array([row[3] for row in found], pa.string())
+    columns = [pa.array([row[k] for row in excerpts]) for k in range(3)]
+    kinds = pa.array([row[3] for row in excerpts], pa.string())
     pairs = pa.table([*columns, kinds], names=["a", "b", "jaccard", "kind"])
     pq.write_table(pairs, folder / "pairs.parquet")
 
 
 def describe(folder: Path) -> str:
-    """What a corpus holds: documents by role, pairs by kind and similarity."""
+    """Describe a corpus: documents by role, pairs by kind and similarity."""
     roles = Counter(pq.read_table(folder / "roles.parquet")["role"].to_pylist())
     lines = [
         "documents: " + ", ".join(f"{count:,} {role}" for role, count in sorted(roles.items()))
@@ -349,7 +349,7 @@ def describe(folder: Path) -> str:
 
 
 def main() -> None:
-    """Make a corpus and say what it holds."""
+    """Generate a corpus and describe it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of documents")
