@@ -8,6 +8,7 @@ import click
 
 from cli.common import handle_errors, json_option, print_json, recipe_options
 from flows.recipe_loader import load_recipe
+from flows.steps import STEPS
 from infra.errors import UserError
 from infra.runs.run_records import latest_run, with_earlier_results
 from infra.store.storage import Storage
@@ -71,7 +72,7 @@ def clusters(
     recipe = load_recipe(path, overrides, storage)
     store = Storage(recipe.storage)
     record = with_earlier_results(store, latest_run(store, recipe.name))
-    duplicates = DuplicateData.from_run(store, record)
+    duplicates = DuplicateData.from_run(store, record, STEPS)
     full = cluster_id is not None
     if cluster_id is not None:
         ids = [resolve_cluster_id(duplicates, cluster_id)]

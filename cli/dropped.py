@@ -4,6 +4,7 @@ import click
 
 from cli.common import handle_errors, json_option, print_json, recipe_options
 from flows.recipe_loader import load_recipe
+from flows.steps import STEPS
 from infra.runs.run_records import latest_run, with_earlier_results
 from infra.store.storage import Storage
 from views.documents.dropped import sample_dropped
@@ -29,7 +30,7 @@ def dropped(
     recipe = load_recipe(path, overrides, storage)
     store = Storage(recipe.storage)
     record = with_earlier_results(store, latest_run(store, recipe.name))
-    documents = sample_dropped(store, record, stage, reason, limit)
+    documents = sample_dropped(store, record, STEPS, stage, reason, limit)
     if as_json:
         print_json({"recipe": recipe.name, "dropped": [item.to_json() for item in documents]})
     else:

@@ -6,6 +6,7 @@ import click
 
 from cli.common import handle_errors, json_option, print_json, recipe_options
 from flows.recipe_loader import load_recipe
+from flows.steps import STEPS
 from infra.errors import UserError
 from infra.removals.log import load_active_removals
 from infra.removals.match import KINDS, Removal, parse_removal
@@ -71,7 +72,7 @@ def remove(
         kinds = ", ".join(f"--{kind}" for kind in KINDS)
         raise UserError(f"nothing to remove: give one of {kinds}, or --list")
     result = (restore_documents if restore else remove_documents)(
-        store, recipe.name, removals, note
+        store, recipe.name, removals, STEPS, note
     )
     if as_json:
         print_json(
@@ -104,10 +105,10 @@ def _format_result(
 
 
 def _print_removals(store: Storage, recipe: str, *, locations: bool, as_json: bool) -> None:
-    entries, models = load_active_removals(store, recipe), refresh_exposure(store, recipe)
-    residual = (
-        find_residual(store, recipe, [entry.removal for entry in entries]) if locations else []
-    )
+    entries = load_active_removals(store, recipe)
+    models = refresh_exposure(store, recipe, STEPS)
+    removals = [entry.removal for entry in entries]
+    residual = find_residual(store, recipe, removals, STEPS) if locations else []
     if as_json:
         value: dict[str, Any] = {
             "recipe": recipe,

@@ -71,7 +71,7 @@ def trace(
     if steps is not None:
         documents = documents_in_steps(run, first, end)
     else:
-        documents = steps_with_document(run, url=url, document_id=document)
+        documents = steps_with_document(run, str(url or document))
     head = {
         "recipe": recipe.name,
         "model": run.name,

@@ -4,6 +4,7 @@ import click
 
 from cli.common import handle_errors, json_option, print_json, recipe_options
 from flows.recipe_loader import load_recipe
+from flows.steps import STEPS
 from infra.runs.run_records import latest_run, with_earlier_results
 from infra.store.storage import Storage
 from views.verify.verify import verify_run
@@ -20,7 +21,8 @@ def verify(path: str, storage: str | None, overrides: tuple[str, ...], as_json: 
     """Re-count and re-hash every committed data set of the recipe."""
     recipe = load_recipe(path, overrides, storage)
     store = Storage(recipe.storage)
-    result = verify_run(store, with_earlier_results(store, latest_run(store, recipe.name)))
+    record = with_earlier_results(store, latest_run(store, recipe.name))
+    result = verify_run(store, record, STEPS)
     totals = {"datasets": result.datasets, "files": result.files, "bytes": result.bytes}
     if as_json:
         findings = [finding.to_json() for finding in result.findings]

@@ -3,8 +3,8 @@
 import click
 
 from cli.common import handle_errors, json_option, print_json
+from flows.steps import STEPS
 from infra.store.storage import Storage
-from lm.data.sampler import steps_containing
 from views.history.document_history import document_history
 
 
@@ -15,7 +15,7 @@ from views.history.document_history import document_history
 @handle_errors
 def why(url_or_id: str, storage: str, as_json: bool) -> None:
     """Show a document's history: fetched, each stage's verdict, tokens, models trained on it."""
-    history = document_history(Storage(storage), url_or_id, step_lookup=steps_containing)
+    history = document_history(Storage(storage), url_or_id, STEPS)
     if as_json:
         print_json(history.to_json())
     else:

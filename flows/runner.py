@@ -46,7 +46,6 @@ from infra.runs.run_records import (
 )
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
-from lm.data.sampler import steps_containing
 from lm.distributed.devices import gpu_count
 from lm.launch.preflight import required_resources
 from views.removal.exposure import update_exposure
@@ -194,7 +193,7 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
             record = _build_record(ctx, recipe, pipeline_run, error)
             save_run(storage, record)
             if error is None:
-                update_exposure(storage, recipe.name, removals, steps_containing)
+                update_exposure(storage, recipe.name, removals, STEPS)
             if error is None or isinstance(error, RunFailedError):
                 record = _write_report(storage, record, artifacts)
         except Exception as write_error:
@@ -239,7 +238,7 @@ def _in_run_context() -> bool:
 
 
 def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporter) -> RunRecord:
-    record = record.with_report(build_report(storage, record))
+    record = record.with_report(build_report(storage, record, STEPS))
     save_run(storage, record)
     artifacts.publish_report(f"{storage.url.rstrip('/')}/{record.report}")
     return record

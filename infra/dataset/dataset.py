@@ -84,24 +84,13 @@ class Counts:
 
     @staticmethod
     def from_ledger(ledger: pa.Table) -> "Counts":
-        """Count a ledger table's verdicts."""
-        tally: Counter[tuple[str, str | None]] = Counter(
-            zip(ledger["verdict"].to_pylist(), ledger["reason"].to_pylist(), strict=True)
-        )
-        return Counts(
-            ledger.num_rows,
-            sum(n for (verdict, _), n in tally.items() if verdict == KEPT),
-            {
-                str(why): n
-                for (verdict, why), n in sorted(tally.items(), key=str)
-                if verdict == DROPPED
-            },
-            {
-                str(why): n
-                for (verdict, why), n in sorted(tally.items(), key=str)
-                if verdict == FAILED
-            },
-        )
+        """Count the rows of a ledger by verdict and reason."""
+        groups = ledger.group_by(["verdict", "reason"]).aggregate([([], "count_all")]).to_pylist()
+        counts: dict[str, dict[str, int]] = {KEPT: {}, DROPPED: {}, FAILED: {}}
+        for row in sorted(groups, key=str):
+            counts.setdefault(row["verdict"], {})[str(row["reason"])] = row["count_all"]
+        kept = sum(counts[KEPT].values())
+        return Counts(ledger.num_rows, kept, counts[DROPPED], counts[FAILED])
 
 
 def _add_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
@@ -395,3 +384,15 @@ def open_dataset(storage: Storage) -> Dataset:
     except FileNotFoundError as error:
         raise DatasetNotFoundError(f"{storage.url} is not a committed data set") from error
     return Dataset(storage, Manifest.from_bytes(data, f"{storage.url}/{MANIFEST}"))
+
+
+def try_open_dataset(root: Storage, path: str) -> Dataset | None:
+    """Open the data set at a path below the storage root.
+
+    Returns:
+        ``None`` if it does not exist, was deleted, or has a damaged manifest.
+    """
+    try:
+        return open_dataset(root.subdir(*path.split("/")))
+    except (DatasetNotFoundError, IntegrityError):
+        return None

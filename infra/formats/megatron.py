@@ -11,7 +11,7 @@ Here every document is one sequence, so D = S + 1.
 
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -336,10 +336,18 @@ class TokenShards:
 
     def read_columns(self, names: Sequence[str] | None) -> pa.Table:
         """Some columns of ``table``; ``None``: all."""
-        columns = None if names is None else [*names, "split"]
-        tables = [self._read_rows(part, columns) for part in self._parts]
+        tables = [table for _, table in self.iter_columns(names)]
         empty = pa.table({name: pa.array([], pa.string()) for name in names or ("id",)})
         return pa.concat_tables(tables) if tables else empty
+
+    def iter_columns(self, names: Sequence[str] | None) -> Iterator[tuple[int, pa.Table]]:
+        """Yield some columns of ``table`` part by part, each with the number of its first document."""
+        wanted = None if names is None else [*names, "split"]
+        first = 0
+        for part in self._parts:
+            table = self._read_rows(part, wanted)
+            yield first, table
+            first += table.num_rows
 
     def _read_rows(self, part: PartRef, names: Sequence[str] | None) -> pa.Table:
         try:
@@ -358,6 +366,20 @@ class TokenShards:
     def find_documents(self, document_id: str) -> list[int]:
         """The documents with this id: usually one; identical rows of a source have the same id."""
         return [index for index, item in enumerate(self.ids) if item == document_id]
+
+
+def iter_split_parts(dataset: Dataset, split: str) -> Iterator[tuple[PartRef, int]]:
+    """Yield the parts that hold tokens of a split, each with the number of tokens before it.
+
+    Nothing is read: a shard's number of tokens follows from its length in bytes.
+    """
+    size = np.dtype(str(dataset.stats.get("dtype", "uint16"))).itemsize
+    before = 0
+    for part in dataset.parts:
+        file = part.record.files.get(f"{split}.bin")
+        if file is not None:
+            yield part, before
+            before += file.bytes // size
 
 
 def _bounds(lengths: npt.NDArray[np.int64]) -> Positions:

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
 
-from infra.dataset.dataset import MANIFEST, Counts, Dataset, open_dataset
+from infra.dataset.dataset import MANIFEST, Counts, Dataset, open_dataset, try_open_dataset
 from infra.dataset.fingerprint import bytes_sha256
 from infra.errors import UserError
 from infra.store.storage import Storage
@@ -110,6 +110,10 @@ class StageRecord:
     def open(self, root: Storage) -> Dataset:
         """The data set. Raises ``DatasetNotFoundError`` or ``IntegrityError``."""
         return open_dataset(root.subdir(*self.path.split("/")))
+
+    def try_open(self, root: Storage) -> Dataset | None:
+        """Open the data set; ``None`` if it was deleted or its manifest is damaged."""
+        return try_open_dataset(root, self.path)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, counts spread out: in, kept, dropped, failed."""

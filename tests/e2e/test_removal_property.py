@@ -16,7 +16,7 @@ from infra.dataset.fingerprint import document_id
 from infra.formats.megatron import SPLITS, TokenShards
 from infra.removals.match import Removal, match_table, parse_removal
 from tests.e2e.corpora import docstrings, recipe
-from tests.e2e.inline import go
+from tests.inline import go
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -8,7 +8,7 @@ import pytest
 from infra.store.storage import Storage
 from tests.e2e.command import gristmill, write_recipe
 from tests.e2e.corpora import mixed, recipe
-from tests.e2e.inline import data_bytes, go
+from tests.inline import data_bytes, go
 from tests.servers import S3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]

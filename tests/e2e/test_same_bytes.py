@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.e2e.command import gristmill, start, write_recipe
 from tests.e2e.corpora import docstrings, mixed, recipe, write_jsonl
-from tests.e2e.inline import SimulatedCrash, data_bytes, go
+from tests.inline import SimulatedCrash, data_bytes, go
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

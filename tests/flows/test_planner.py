@@ -9,7 +9,7 @@ from infra.removals.log import append_removals
 from infra.removals.match import parse_removal
 from infra.store.storage import Storage
 from tests.e2e.corpora import recipe, write_jsonl
-from tests.e2e.inline import go
+from tests.inline import go
 
 
 def plan(value: dict[str, Any], until: str = "annotate") -> list[PlannedStep]:

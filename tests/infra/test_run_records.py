@@ -9,6 +9,7 @@ import pytest
 from infra.dataset.dataset import Counts
 from infra.errors import UserError
 from infra.runs.run_records import (
+    ModelRecord,
     RunNotFoundError,
     RunRecord,
     StageRecord,
@@ -22,7 +23,6 @@ from infra.runs.run_records import (
     save_run,
 )
 from infra.store.storage import Storage
-from tests.views.datasets import walk
 
 
 def stage(fingerprint: str, *, cached: bool, built: float | None) -> StageRecord:
@@ -49,14 +49,18 @@ def record(recipe: str, run: str, *stages: StageRecord) -> RunRecord:
 
 
 def test_a_record_survives_the_round_trip(tmp_path: Path) -> None:
-    road = walk(tmp_path, until="select", count=48)
-    assert road.record is not None
-    again = load_run(road.storage, "quickstart", road.record.run)
-    assert again == road.record
-    first = again.to_json()["stages"][0]
-    assert first["path"].startswith("acquire/library-")
-    assert first["in"] == first["kept"] + sum(first["dropped"].values())
-    assert again.stages[0].open(road.storage).fingerprint == again.stages[0].fingerprint
+    storage = Storage(str(tmp_path))
+    models = [ModelRecord("tiny", "train/tiny-0", None, "evaluate/tiny-0", {"bits_per_byte": 2.1})]
+    saved = replace(record("one", "20260101", stage("aa", cached=False, built=9.0)), models=models)
+    save_run(storage, saved)
+    assert load_run(storage, "one", "20260101") == saved
+    first = saved.to_json()["stages"][0]
+    assert (first["in"], first["kept"], first["dropped"], first["failed"]) == (
+        3,
+        1,
+        {"short": 1},
+        {"broken": 1},
+    )
 
 
 def test_the_stages_label_names_source_or_model() -> None:
@@ -82,12 +86,12 @@ def test_the_newest_run_is_found_by_recipe_or_over_all(tmp_path: Path) -> None:
     assert list_run_ids(storage, "one") == ["20260101", "20260103"]
 
 
-def test_no_run_is_a_sentence_that_names_what_is_there(tmp_path: Path) -> None:
+def test_a_missing_run_lists_the_recipes_that_have_one(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     with pytest.raises(RunNotFoundError, match="no run yet"):
         latest_run(storage)
     save_run(storage, record("one", "20260101"))
-    with pytest.raises(RunNotFoundError, match="there are runs of one"):
+    with pytest.raises(RunNotFoundError, match="one"):
         latest_run(storage, "two")
     with pytest.raises(UserError):
         load_run(storage, "one", "20250101")

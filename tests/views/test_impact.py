@@ -1,67 +1,61 @@
-"""What a removal takes of the latest run, and what it leaves behind."""
+"""The impact of a removal on the latest run."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from infra.removals.match import InvalidRemovalError, parse_removal
+from flows.steps import STEPS
+from infra.removals.match import InvalidRemovalError, Removal, parse_removal
 from infra.store.storage import Storage
-from tests.views.datasets import SITE, Road, pages, walk
-from views.removal.impact import compute_impact
+from tests.views.real_run import KEPT, NEAR, RECIPE, SITE, RealRun, pages
+from views.removal.impact import RemovalImpact, compute_impact
 
 
-@pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    return walk(tmp_path_factory.mktemp("road"))
+def impact(
+    run: RealRun, requested: list[Removal], active: list[Removal] | None = None
+) -> list[RemovalImpact]:
+    return compute_impact(run.storage, RECIPE, requested, STEPS, active or [])
 
 
-def test_a_document_with_copies_that_stay(road: Road) -> None:
-    (found,) = compute_impact(road.storage, "quickstart", [parse_removal("url", f"{SITE}/page/10")])
+def test_a_document_whose_duplicates_remain(real_run: RealRun) -> None:
+    (found,) = impact(real_run, [parse_removal("url", pages()[KEPT].url)])
     assert (found.documents, found.corpus_documents, found.remaining_duplicates) == (1, 1, 3)
-    others = {page.url for page in pages() if page.cluster == pages()[10].cluster}
-    assert set(found.remaining_duplicate_urls) <= others - {f"{SITE}/page/10"}
-    assert "3 (near) copies stay, such as" in str(found)
+    assert set(found.remaining_duplicate_urls) <= {pages()[number].url for number in NEAR}
+    assert found.remaining_duplicate_urls[0] in str(found)
 
 
-def test_copies_that_go_as_well_do_not_count(road: Road) -> None:
-    every = [page for page in pages() if page.cluster == pages()[10].cluster]
-    wanted = [parse_removal("url", page.url) for page in every]
-    found = compute_impact(road.storage, "quickstart", wanted[:2], wanted[2:3])
+def test_duplicates_that_are_removed_as_well_do_not_count(real_run: RealRun) -> None:
+    cluster = [parse_removal("url", pages()[number].url) for number in (KEPT, *NEAR)]
+    found = impact(real_run, cluster[:2], cluster[2:3])
     assert [item.remaining_duplicates for item in found] == [1, 1]
-    found = compute_impact(road.storage, "quickstart", wanted)
+    found = impact(real_run, cluster)
     assert [item.remaining_duplicates for item in found] == [0] * 4
 
 
-def test_a_domain_reaches_what_no_rule_kept(road: Road) -> None:
-    (found,) = compute_impact(
-        road.storage, "quickstart", [parse_removal("domain", "docs.example.org")]
+def test_a_domain_matches_dropped_documents_too(real_run: RealRun) -> None:
+    (found,) = impact(real_run, [parse_removal("domain", "docs.example.org")])
+    own = [page for page in pages() if page.source == "site"]
+    assert found.documents == len(own)
+    assert found.corpus_documents == sum(page.reason is None for page in own) < len(own)
+
+
+def test_a_removal_without_a_match_suggests_similar_urls(real_run: RealRun) -> None:
+    similar, nothing = impact(
+        real_run,
+        [
+            parse_removal("url", f"http://docs.example.org/page/{KEPT}"),
+            parse_removal("id", "0" * 32),
+        ],
     )
-    mine = [page for page in pages() if page.source == "site"]
-    assert found.documents == len(mine)
-    assert found.corpus_documents == sum(page.reason is None for page in mine) < len(mine)
-    assert found.remaining_duplicates == 0 or all(
-        url.startswith("book:") for url in found.remaining_duplicate_urls
-    )
+    assert (similar.documents, similar.suggestions) == (0, (f"{SITE}/page/{KEPT}",))
+    assert (nothing.documents, nothing.suggestions) == (0, ())
 
 
-def test_what_matches_nothing_names_what_is_near(road: Road) -> None:
-    wanted = [
-        parse_removal("url", "http://docs.example.org/page/10"),
-        parse_removal("id", "0" * 32),
-    ]
-    near, nothing = compute_impact(road.storage, "quickstart", wanted)
-    assert str(near).endswith(f"matches nothing so far; did you mean {SITE}/page/10?")
-    assert str(nothing) == f"id {'0' * 32}: matches nothing so far"
+def test_a_license_that_no_document_has_is_refused(real_run: RealRun) -> None:
+    with pytest.raises(InvalidRemovalError, match="CC0-1"):
+        impact(real_run, [parse_removal("license", "MTI")])
 
 
-def test_a_licence_nobody_has_is_refused(road: Road) -> None:
-    with pytest.raises(
-        InvalidRemovalError, match=re.escape("no document has this licence; there are")
-    ):
-        compute_impact(road.storage, "quickstart", [parse_removal("license", "MTI")])
-
-
-def test_without_a_run_nothing_is_said(tmp_path: Path) -> None:
-    wanted = [parse_removal("license", "anything"), parse_removal("domain", "a.org")]
-    assert compute_impact(Storage(str(tmp_path)), "quickstart", wanted) == []
+def test_without_a_run_there_is_no_impact(tmp_path: Path) -> None:
+    requested = [parse_removal("license", "anything"), parse_removal("domain", "a.org")]
+    assert compute_impact(Storage(str(tmp_path)), RECIPE, requested, STEPS) == []

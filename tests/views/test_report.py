@@ -1,81 +1,83 @@
-"""The report's page as text: any prefix of the road, any document, honest figures."""
+"""The report page as text: any prefix of a run, any document, exact counts."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from infra.runs.run_records import FAILED, RunRecord
-from tests.views.datasets import Road, walk
+from flows.steps import STEPS
+from infra.runs.run_records import FAILED
+from infra.store.storage import Storage
+from tests.inline import go, save_record
+from tests.views.real_run import RECIPE, RealRun, recipe
 from views.report import build_report, formatting
 from views.report.charts import Bar as ChartBar
 from views.report.charts import Line, bar_chart, downsample, histogram, line_chart, nice_ticks
-from views.report.duplicates import highlight_differences
-from views.report.funnel import build_funnel
 from views.report.page import render
+from views.report.report_run import ReportRun
+from views.report.sections import SECTIONS
+from views.report.sections.duplicates.examples import highlight_differences
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    return walk(tmp_path_factory.mktemp("road"))
+def page(real_run: RealRun) -> str:
+    return render(real_run.storage, real_run.record, STEPS)
 
 
-def record_of(road: Road) -> RunRecord:
-    assert road.record is not None
-    return road.record
-
-
-@pytest.fixture(scope="module")
-def page(road: Road) -> str:
-    return render(road.storage, record_of(road))
-
-
-def test_the_page_is_one_file_below_reports(road: Road) -> None:
-    path = build_report(road.storage, record_of(road))
-    assert path == f"reports/quickstart/{record_of(road).run}.html"
-    text = road.storage.read(path).decode()
+def test_the_page_is_one_file_below_reports(run_copy: RealRun) -> None:
+    path = build_report(run_copy.storage, run_copy.record, STEPS)
+    assert path == f"reports/{RECIPE}/{run_copy.record.run}.html"
+    text = run_copy.storage.read(path).decode()
     assert text.startswith("<!doctype html>")
     assert not re.search(r"(?:src|href)=\"(?!#|data:)", text)
     assert "<script" not in text
     assert "@import" not in text
 
 
-def test_equal_runs_give_equal_pages(road: Road, page: str) -> None:
-    assert render(road.storage, record_of(road)) == page
+def test_equal_runs_give_equal_pages(real_run: RealRun, page: str) -> None:
+    assert render(real_run.storage, real_run.record, STEPS) == page
+
+
+def test_every_section_of_a_complete_run_is_in_the_page(page: str) -> None:
+    for section in SECTIONS:
+        shown = section.name != "removed"
+        assert (f'<section id="{section.name}"' in page) is shown
+        assert (f'href="#{section.name}"' in page) is shown
 
 
 def test_text_of_documents_is_escaped(page: str) -> None:
     assert "&lt;script&gt;alert(&#34;owned&#34;)&lt;/script&gt;" in page
     assert "&lt;img src=x" in page
     assert "😀 مرحبا 你好" in page
-    assert "&lt;b&gt;stones&lt;/b&gt;" in page
 
 
-def test_the_funnel_adds_up_by_stage_and_source(road: Road) -> None:
-    found = [(entry, entry.open(road.storage)) for entry in record_of(road).stages]
-    steps = {step.stage: step for step in build_funnel(found)}
-    assert list(steps) == ["acquire", "extract", "annotate", "dedup", "select", "tokenize"]
+def test_the_funnel_adds_up_by_stage_and_source(real_run: RealRun) -> None:
+    stages = {
+        stage.stage: stage for stage in ReportRun(real_run.storage, real_run.record, STEPS).funnel
+    }
+    assert list(stages) == ["acquire", "extract", "annotate", "dedup", "select", "tokenize"]
     before = None
-    for step in steps.values():
-        assert step.n_in == step.n_out + step.dropped + step.failed
-        assert before is None or step.n_in == before.n_out
-        assert step.n_out == sum(own.kept for own in step.by_source.values())
-        assert step.text_bytes == sum(step.bytes_by_source.values())
-        before = step
-    assert steps["extract"].passed_through == 40
-    select = steps["select"]
+    for stage in stages.values():
+        assert stage.n_in == stage.n_out + stage.dropped + stage.failed
+        assert before is None or stage.n_in == before.n_out
+        assert stage.n_out == sum(own.kept for own in stage.by_source.values())
+        assert stage.text_bytes == sum(stage.bytes_by_source.values())
+        before = stage
+    assert stages["extract"].passed_through == 40
+    select = stages["select"]
     language = next(reason for reason in select.reasons if reason.reason == "language")
     assert sum(language.by_source.values()) == language.count
-    entry = next(item for item in record_of(road).stages if item.stage == "select")
+    entry = next(item for item in real_run.record.stages if item.stage == "select")
     assert select.text_bytes == entry.text_bytes
-    assert steps["acquire"].compressed
+    assert stages["acquire"].compressed
     assert not select.compressed
 
 
 def test_every_reason_has_samples_with_a_link_to_them(page: str) -> None:
-    for reason in ("http_status", "robots"):
+    for reason in ("http_404", "bad_json"):
         assert f'id="drop-acquire-{reason}"' in page
     for reason in ("language", "near_duplicate", "exact_duplicate", "c4_curly_brace"):
         assert f'id="drop-select-{reason}"' in page
@@ -83,54 +85,53 @@ def test_every_reason_has_samples_with_a_link_to_them(page: str) -> None:
     assert 'id="left-select"' in page
 
 
-def test_models_are_compared_with_the_better_baseline(page: str) -> None:
-    assert "1.930" in page
-    assert "−16.5 %" in page  # 1.93 against the 3-gram's 2.31
-    assert "+2.6 %" in page
-    assert "tiny goes on" in page
-    assert "narrow goes on" in page
+def test_models_are_compared_with_the_better_baseline(real_run: RealRun, page: str) -> None:
+    for model in real_run.record.models:
+        bits = model.metrics["bits_per_byte"]
+        best = min(value["bits_per_byte"] for value in model.metrics["baselines"].values())
+        assert formatting.format_float(bits) in page
+        assert formatting.format_delta(bits / best - 1) in page
+        assert f"<dt>{model.name} continues</dt>" in page
 
 
 @pytest.mark.parametrize("until", ["acquire", "select", "tokenize"])
-def test_any_prefix_of_the_road_is_a_page(tmp_path: Path, until: str) -> None:
-    road = walk(tmp_path, until=until, count=48)
-    text = render(road.storage, record_of(road))
-    assert ('id="models"' in text) is False
-    assert ('id="mix"' in text) is (until != "acquire")
+def test_a_run_that_stopped_early_has_a_page(real_run: RealRun, until: str) -> None:
+    text = render(real_run.storage, real_run.until(until), STEPS)
+    assert 'id="models"' not in text
+    assert ('id="corpus"' in text) is (until != "acquire")
     assert 'data-stage="acquire"' in text
 
 
 def test_a_run_without_documents_is_a_page(tmp_path: Path) -> None:
-    road = walk(tmp_path, until="tokenize", count=0)
-    text = render(road.storage, record_of(road))
-    assert "The corpus is empty" in text or "0" in text
-    assert "No two documents were alike" in text
-    assert "nan" not in text.lower().replace("nano", "")
+    (tmp_path / "0.jsonl").write_text("")
+    value = recipe(tmp_path / "store", tmp_path)
+    value |= {"sources": value["sources"][1:], "train": []}
+    record = save_record(value, go(value, until="select"))
+    text = render(Storage(str(tmp_path / "store")), record, STEPS)
+    assert "The corpus is empty" in text
+    assert "No duplicates were found" in text
+    assert "nan" not in text.lower()
 
 
-def test_a_failed_run_shows_its_error_and_how_far_it_came(road: Road) -> None:
+def test_a_failed_run_shows_its_error_and_the_completed_stages(real_run: RealRun) -> None:
     failed = replace(
-        record_of(road),
+        real_run.until("extract"),
         state=FAILED,
-        error="train tiny: loss is not finite <at step 3>",
-        stages=record_of(road).stages[:3],
-        models=[],
+        error="annotate site: loss is not finite <at step 3>",
     )
-    text = render(road.storage, failed)
+    text = render(real_run.storage, failed, STEPS)
     assert "loss is not finite &lt;at step 3&gt;" in text
     assert 'data-stage="extract"' in text
     assert 'data-stage="select"' not in text
     nothing = replace(failed, stages=[])
-    assert "No stage was completed" in render(road.storage, nothing)
+    assert "No stage was completed" in render(real_run.storage, nothing, STEPS)
 
 
-def test_a_data_set_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
-    road = walk(tmp_path, count=48)
-    for stage in record_of(road).stages:
-        if stage.stage in ("select", "evaluate", "acquire"):
-            road.storage.subdir(*stage.path.split("/")).remove_tree()
-    text = render(road.storage, record_of(road))
-    assert "no longer there" in text
+def test_deleted_data_sets_are_shown_as_deleted(run_copy: RealRun) -> None:
+    for stage in ("select", "evaluate", "acquire"):
+        shutil.rmtree(run_copy.path(stage))
+    text = render(run_copy.storage, run_copy.record, STEPS)
+    assert '<td colspan="5" class="worse">deleted</td>' in text
     assert 'data-stage="select"' in text
 
 
@@ -159,7 +160,7 @@ def test_ticks_are_round_and_cover_the_values() -> None:
     assert len(nice_ticks(5, 5)) >= 2
 
 
-def test_long_curves_are_thinned_to_what_can_be_seen() -> None:
+def test_long_curves_are_downsampled() -> None:
     points = [(float(x), float(x)) for x in range(10_001)]
     kept = downsample(points)
     assert len(kept) < 410
@@ -167,19 +168,18 @@ def test_long_curves_are_thinned_to_what_can_be_seen() -> None:
     assert kept[-1] == points[-1]
 
 
-def test_comparison_marks_only_what_differs() -> None:
+def test_only_differences_are_marked() -> None:
     left, right = highlight_differences("the river <froze> here", "the stream <froze> here")
     assert str(left) == "the <mark>river</mark> &lt;froze&gt; here"
     assert str(right) == "the <mark>stream</mark> &lt;froze&gt; here"
-    same, other = highlight_differences("equal words " * 100, "equal words " * 100)
+    same, other = highlight_differences("equal words " * 100, "equal  words\n" * 100)
     assert "<mark>" not in str(same) + str(other)
-    assert " … " in str(same)
+    assert len(str(same).split()) < 200
     far, _ = highlight_differences("a b " * 500 + "x", "a b " * 500 + "y")
-    assert str(far).startswith("… ")
     assert "<mark>x</mark>" in str(far)
     assert len(str(far)) < 1000
     inserted, _ = highlight_differences("new " * 300 + "old words stay", "old words stay")
-    assert str(inserted).endswith("</mark>old words stay")
+    assert str(inserted).endswith("</mark> old words stay")
     chinese, _ = highlight_differences("磨坊就会转动", "磨坊不会转动")
     assert "<mark>就</mark>" in str(chinese)
     assert highlight_differences("", "") == ("", "")

@@ -4,16 +4,25 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from infra.dataset.dataset import open_dataset
+from flows.steps import STEPS
+from infra.runs.run_records import RunRecord
+from infra.store.storage import Storage
 from tests.views.duplicate_datasets import A, B, C, store
-from views.report.duplicates import build_duplicates, highlight_differences
 from views.report.page import _environment
+from views.report.report_run import ReportRun
+from views.report.sections.duplicates import Duplicates, collect
+from views.report.sections.duplicates.examples import highlight_differences
+
+
+def build_duplicates(storage: Storage, record: RunRecord) -> Duplicates:
+    data = collect(ReportRun(storage, record, STEPS))
+    assert data is not None
+    return data
 
 
 def test_the_figures_of_a_run(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
-    marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
-    found = build_duplicates(storage, record, marks)
+    found = build_duplicates(storage, record)
     assert (found.n_clusters, found.documents, found.threshold) == (3, 8, 0.8)
     assert [cluster.id for cluster in found.examples] == [A, C, B]
     (pair,) = found.examples[0].pairs
@@ -25,9 +34,8 @@ def test_the_figures_of_a_run(tmp_path: Path) -> None:
 
 def test_the_page_draws_the_s_curve_with_the_threshold(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
-    marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
-    found = build_duplicates(storage, record, marks)
-    page = _environment().get_template("duplicates.html").render(duplicates=found)
+    found = build_duplicates(storage, record)
+    page = _environment().get_template("sections/duplicates/section.html").render(data=found)
     assert "14 bands of 8 rows" in page
     assert "92.4 % of the pairs" in page
     (curve,) = re.findall(r'<svg[^>]*aria-label="Probability that a pair.*?</svg>', page)
@@ -53,26 +61,25 @@ COUNTS = (
 
 def test_the_page_shows_every_count_and_what_was_left_out(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
-    marks = next(entry for entry in record.stages if entry.stage == "dedup").open(storage)
-    facts = {**marks.stats, **{name: 7_000_001 + k for k, name in enumerate(COUNTS)}}
-    found = replace(build_duplicates(storage, record, marks), stats=facts)
-    page = _environment().get_template("duplicates.html").render(duplicates=found)
-    assert [name for name in COUNTS if f'<td class="num">{facts[name]:,}</td>' not in page] == []
+    found = build_duplicates(storage, record)
+    stats = {**found.stats, **{name: 7_000_001 + k for k, name in enumerate(COUNTS)}}
+    found = replace(found, stats=stats)
+    page = _environment().get_template("sections/duplicates/section.html").render(data=found)
+    assert [name for name in COUNTS if f'<td class="num">{stats[name]:,}</td>' not in page] == []
 
 
 def test_examples_need_the_documents_but_figures_do_not(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
     first = next(entry for entry in record.stages if entry.source == "books")
-    marks = open_dataset(
-        storage.subdir(*next(e for e in record.stages if e.stage == "dedup").path.split("/"))
-    )
     storage.subdir(*first.path.split("/")).remove_tree()
-    found = build_duplicates(storage, record, marks)
+    found = build_duplicates(storage, record)
     assert (found.n_clusters, found.examples) == (3, [])
 
 
-def test_of_many_short_lines_in_common_the_last_are_shown() -> None:
-    lines = [f"line {n}" for n in range(9)]
-    left, right = highlight_differences("\n".join([*lines, "here"]), "\n".join([*lines, "there"]))
-    assert left == "… line 6\nline 7\nline 8\n<mark>here</mark>"
-    assert right.endswith("<mark>there</mark>")
+def test_the_context_of_a_difference_is_shown_and_the_rest_left_out() -> None:
+    words = [f"word{n}" for n in range(99)]
+    left, right = highlight_differences(" ".join([*words, "here"]), " ".join([*words, "there"]))
+    assert left.endswith("word97 word98 <mark>here</mark>")
+    assert right.endswith("word97 word98 <mark>there</mark>")
+    assert "word59 " in left
+    assert "word58 " not in left

@@ -1,13 +1,13 @@
-"""The report in a real browser: what it shows, where its links lead, on a desk and on a phone."""
+"""The report in a real browser: what it shows, where its links lead, on a desktop and a phone."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.views.datasets import NASTY, Road, walk
-from views.report import build_report
+from flows.steps import STEPS
+from tests.views.real_run import NASTY, RECIPE, RealRun
+from views.report.page import render
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -34,41 +34,35 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    return walk(tmp_path_factory.mktemp("road"))
-
-
-@pytest.fixture(scope="module")
-def url(road: Road) -> str:
-    assert road.record is not None
-    path: Path | None = road.storage.local_path(build_report(road.storage, road.record))
-    assert path is not None
+def url(real_run: RealRun, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(real_run.storage, real_run.record, STEPS))
     return path.as_uri()
 
 
 @pytest.fixture
 def page(browser: Any, url: str) -> Iterator[Any]:
-    """The page, which must stay silent and ask nobody for anything."""
+    """The page, which must log nothing and request nothing."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("dialog", lambda dialog: said.append(dialog.message))
-    opened.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    opened.on("console", lambda message: messages.append(message.text))
+    opened.on("pageerror", lambda error: messages.append(str(error)))
+    opened.on("dialog", lambda dialog: messages.append(dialog.message))
+    opened.on("request", lambda request: requests.append(request.url))
     opened.goto(url)
     yield opened
-    assert said == []
-    assert [item for item in asked if item.split("#")[0] != url and item != "data:,"] == []
+    assert messages == []
+    assert [item for item in requests if item.split("#")[0] != url and item != "data:,"] == []
     context.close()
 
 
-def test_figures_are_those_of_the_data(page: Any, road: Road) -> None:
-    assert road.record is not None
-    entries = {stage.stage: stage for stage in road.record.stages}
+def test_numbers_are_those_of_the_data(page: Any, real_run: RealRun) -> None:
+    record = real_run.record
+    entries = {stage.stage: stage for stage in record.stages}
     for stage in ("annotate", "select", "tokenize"):
-        kept = sum(s.counts.kept for s in road.record.stages if s.stage == stage)
+        kept = sum(s.counts.kept for s in record.stages if s.stage == stage)
         row = page.locator(f'.funnel li[data-stage="{stage}"] .kept-count')
         assert row.inner_text() == f"{kept:,}"
     for reason, count in entries["select"].counts.dropped.items():
@@ -76,18 +70,19 @@ def test_figures_are_those_of_the_data(page: Any, road: Road) -> None:
         assert shown == f"{count:,}"
     tiles = page.locator(".tiles").inner_text()
     assert f"{entries['select'].counts.kept}\n" in tiles
-    assert "1.930" in tiles
-    assert page.title() == f"quickstart, run {road.record.run}"
+    best = min(model.metrics["bits_per_byte"] for model in record.models)
+    assert f"{best:.3f}" in tiles
+    assert page.title() == f"{RECIPE}, run {record.run}"
 
 
-def test_bars_are_as_long_as_their_numbers(page: Any, road: Road) -> None:
-    assert road.record is not None
-    came = sum(s.counts.n_in for s in road.record.stages if s.stage == "acquire")
-    kept = next(s.counts.kept for s in road.record.stages if s.stage == "select")
+def test_bars_are_as_long_as_their_numbers(page: Any, real_run: RealRun) -> None:
+    record = real_run.record
+    n_in = sum(s.counts.n_in for s in record.stages if s.stage == "acquire")
+    kept = next(s.counts.kept for s in record.stages if s.stage == "select")
     bar = page.locator('.funnel li[data-stage="select"]')
     width = bar.locator(".docs .seg-kept").bounding_box()["width"]
     track = bar.locator(".docs").bounding_box()["width"]
-    assert width / track == pytest.approx(kept / came, abs=0.01)
+    assert width / track == pytest.approx(kept / n_in, abs=0.01)
 
 
 def test_a_reason_opens_on_its_samples(page: Any) -> None:
@@ -109,17 +104,17 @@ def test_links_lead_to_what_they_name(page: Any, url: str) -> None:
     for link in page.locator("nav a").all():
         target = link.get_attribute("href")
         assert page.locator(target).count() == 1
-    # An address that names the samples opens them.
+    # A URL with the anchor of the samples opens them.
     page.goto(f"{url}#drop-select-language")
     assert page.locator("#drop-select-language .sample").first.is_visible()
 
 
-def test_duplicates_stand_side_by_side_with_the_difference_marked(page: Any) -> None:
+def test_duplicates_are_side_by_side_with_the_difference_marked(page: Any) -> None:
     pair = page.locator(".pair").first
     left, right = pair.locator(".sides > div").all()
     assert left.bounding_box()["y"] == right.bounding_box()["y"]
-    assert "river" in left.locator("mark").first.inner_text()
-    assert "stream" in right.locator("mark").first.inner_text()
+    assert left.locator("mark").count() == 0
+    assert "It was read" in right.locator("mark").first.inner_text()
 
 
 def test_curves_and_tables_have_names(page: Any) -> None:
@@ -128,9 +123,9 @@ def test_curves_and_tables_have_names(page: Any) -> None:
     assert all(chart.get_attribute("aria-label") for chart in charts.all())
     tables = page.locator("table")
     assert page.locator("table > caption").count() == tables.count()
-    assert page.locator(".evaluation tbody tr:not(.group)").count() == 6
-    assert page.locator(".evaluation td.better").count() >= 1
+    assert page.locator(".evaluation tbody tr:not(.group)").count() == 4
     assert page.locator(".evaluation td.worse").count() >= 1
+    assert page.locator(".evaluation td.best").count() == 4
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
@@ -142,13 +137,13 @@ def test_nothing_is_wider_than_the_screen(page: Any, width: int) -> None:
 
 
 def test_dark_and_print_are_readable(page: Any) -> None:
-    def colours() -> tuple[str, str]:
+    def colors() -> tuple[str, str]:
         style = "getComputedStyle(document.body)"
         return page.evaluate(f"{style}.color"), page.evaluate(f"{style}.backgroundColor")
 
-    light = colours()
+    light = colors()
     page.emulate_media(color_scheme="dark")
-    dark = colours()
+    dark = colors()
     assert light != dark
     assert sum(map(int, dark[1][4:-1].split(", "))) < 120
     page.emulate_media(media="print", color_scheme="light")

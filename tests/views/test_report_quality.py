@@ -10,7 +10,7 @@ from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context
 from infra.store.storage import Storage
 from tests.views.duplicate_datasets import stage
-from views.report.quality import build_quality
+from views.report.sections.quality import build_quality
 
 
 def test_a_source_that_gave_nothing_does_not_stop_the_report(tmp_path: Path) -> None:
@@ -31,4 +31,4 @@ def test_a_source_that_gave_nothing_does_not_stop_the_report(tmp_path: Path) -> 
     assert found is not None
     assert found.documents == 2
     (drawn,) = found.histograms
-    assert "2 documents, 1 of them gone" in drawn.chart
+    assert "2 documents, 1 of them dropped" in drawn.chart

@@ -1,56 +1,40 @@
-"""The report's section on removals: what is in force, what it took, which models had seen it."""
+"""The report's section of removals: active ones, dropped documents, models trained on these."""
 
-from pathlib import Path
-
-import pytest
-
-from infra.dataset.dataset import Dataset
+from flows.steps import STEPS
 from infra.removals.log import append_removals
 from infra.removals.match import parse_removal
-from tests.views.datasets import SITE, Road, walk
+from tests.views.real_run import RECIPE, RealRun, pages
 from views.removal.exposure import update_exposure
 from views.report.page import render
-from views.report.removals import build_removals
+from views.report.report_run import ReportRun
+from views.report.sections.removed import collect
 
 
-@pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    return walk(tmp_path_factory.mktemp("road"))
+def test_a_store_without_removals_has_no_section(real_run: RealRun) -> None:
+    assert collect(ReportRun(real_run.storage, real_run.record, STEPS)) is None
+    assert 'id="removed"' not in render(real_run.storage, real_run.record, STEPS)
 
 
-def steps(model: Dataset, first: int, end: int) -> list[int]:
-    del model
-    return [7, 11] if first < end else []
-
-
-def test_a_store_without_removals_has_no_section(road: Road) -> None:
-    assert road.record is not None
-    assert build_removals(road.storage, "quickstart", None) is None
-    assert 'id="removals"' not in render(road.storage, road.record)
-
-
-def test_removals_with_counts_notes_and_models(tmp_path: Path) -> None:
-    road = walk(tmp_path)
-    assert road.record is not None
-    gone = parse_removal("url", f"{SITE}/page/10?<b>")
-    shown = parse_removal("url", f"{SITE}/page/10")
-    append_removals(road.storage, "quickstart", [gone, shown], "asked <i>by mail</i>")
-    update_exposure(road.storage, "quickstart", [shown], steps)
-    found = build_removals(road.storage, "quickstart", road.datasets["select all"])
-    assert found is not None
-    assert [item.documents for item in found.applied] == [0, 0], "this run did not know of it"
-    assert len(found.models) == 2
-    page = render(road.storage, road.record)
-    assert 'href="#removals"' in page
+def test_removals_with_counts_notes_and_models(run_copy: RealRun) -> None:
+    storage = run_copy.storage
+    unmatched = parse_removal("url", f"{pages()[10].url}?<b>")
+    domain = parse_removal("domain", "docs.example.org")
+    append_removals(storage, RECIPE, [unmatched, domain], "asked <i>by mail</i>")
+    update_exposure(storage, RECIPE, [domain], STEPS)
+    section = collect(ReportRun(storage, run_copy.record, STEPS))
+    assert section is not None
+    assert [item.documents for item in section.applied] == [0, 0], "recorded after the run"
+    assert {model.model for model in section.models} == {"tiny", "late"}
+    page = render(storage, run_copy.record, STEPS)
+    assert 'href="#removed"' in page
     assert "asked &lt;i&gt;by mail&lt;/i&gt;" in page
     assert "<i>by mail" not in page
-    assert f"{SITE}/page/10?%3Cb%3E" in page
-    assert all(mark.path in page for mark in found.models)
-    assert "7 to 11" in page
+    assert f"{pages()[10].url}?%3Cb%3E" in page
+    assert all(model.path in page for model in section.models)
+    (tiny,) = [model for model in section.models if model.model == "tiny"]
+    assert f"{tiny.first_step} to {tiny.last_step}" in page
 
 
-def test_a_damaged_record_does_not_spoil_a_page(tmp_path: Path) -> None:
-    road = walk(tmp_path, until="select")
-    assert road.record is not None
-    road.storage.write("removals/quickstart/x.json", b"{}")
-    assert 'id="removals"' not in render(road.storage, road.record)
+def test_a_damaged_record_does_not_prevent_a_page(run_copy: RealRun) -> None:
+    run_copy.storage.write(f"removals/{RECIPE}/x.json", b"{}")
+    assert 'id="removed"' not in render(run_copy.storage, run_copy.record, STEPS)

@@ -7,7 +7,7 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.stage import DatasetSpec, Stage, build_dataset
 from tests.tokenize.corpora import context
 from views.report.page import _environment
-from views.report.tokenizer import build_vocabulary
+from views.report.sections.tokenizer import build_vocabulary
 
 GROUP = {"documents": 9, "tokens": 500, "bytes": 1800, "words": 400}
 RATES = {"tokens_per_word": 1.2275, "bytes_per_token": 3.6660}
@@ -41,14 +41,14 @@ def shards(root: Path, **changes: Any) -> Dataset:
 
 def page(data: Dataset) -> str:
     told = build_vocabulary(data)
-    text = _environment().get_template("tokenizer.html").render(vocabulary=told)
+    text = _environment().get_template("sections/tokenizer/section.html").render(data=told)
     return " ".join(text.split())
 
 
 def test_the_section_says_what_the_facts_say(tmp_path: Path) -> None:
     text = page(shards(tmp_path))
-    assert "1.23 tokens for a word and 3.67 bytes for a token" in text
-    assert "2 of 2 held-out documents come back from their tokens as they were." in text
+    assert "1.23 tokens per word and 3.67 bytes per token" in text
+    assert "2 of 2 held-out documents are equal to their text" in text
     assert "100 ids (25" in text
     assert "<code>&lt;b&gt;rare</code>" in text
     assert text.index("German") < text.index("Chinese")
@@ -76,4 +76,4 @@ def test_a_page_without_these_facts_has_no_section(tmp_path: Path, given: str | 
 
 
 def test_a_given_tokenizer_was_not_trained(tmp_path: Path) -> None:
-    assert "It was given by the recipe; it has 400 ids." in page(shards(tmp_path, training=None))
+    assert "It is provided by the recipe and has 400 ids." in page(shards(tmp_path, training=None))

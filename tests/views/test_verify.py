@@ -1,165 +1,146 @@
-"""Damage of every kind is found and named; a sound store is not accused."""
+"""Damage of every kind is found and named; an undamaged store passes."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flows.steps import STEPS
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.runs.run_records import RunRecord
-from tests.views.datasets import Road, walk
-from views.verify.verify import find_errors, verify_run
+from tests.views.real_run import RealRun
+from views.verify.verify import Finding, verify_run
 
 GIVEN = b"{}"
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    return walk(tmp_path_factory.mktemp("road"), count=48)
+def errors(run: RealRun) -> list[Finding]:
+    return verify_run(run.storage, run.record, STEPS).errors
 
 
-@pytest.fixture
-def road(sound: Road, tmp_path: Path) -> Road:
-    """A copy that a test may damage."""
-    from infra.compute.cluster import DaskCluster
-    from infra.compute.progress import NullReporter
-    from infra.dataset.stage import Context
-    from infra.store.storage import Storage
-
-    store = tmp_path / "store"
-    shutil.copytree(str(sound.storage.local_path()), store)
-    ctx = Context(Storage(str(store)), 1, DaskCluster(), NullReporter())
-    return Road(ctx, {}, sound.record)
-
-
-def record_of(road: Road) -> RunRecord:
-    assert road.record is not None
-    return road.record
-
-
-def path_of(road: Road, stage: str, name: str) -> Path:
-    path = next(item.path for item in record_of(road).stages if item.stage == stage)
-    local = road.storage.local_path(f"{path}/{name}")
-    assert local is not None
-    return local
-
-
-def test_a_sound_store_is_sound(sound: Road) -> None:
-    result = verify_run(sound.storage, record_of(sound))
+def test_an_undamaged_store_passes(real_run: RealRun) -> None:
+    result = verify_run(real_run.storage, real_run.record, STEPS)
     assert result.ok
     assert result.findings == []
-    assert result.datasets == len(record_of(sound).stages)
+    assert result.datasets > len(real_run.record.stages), "those that stages made for themselves"
     assert result.files > 40
-    assert find_errors(sound.storage, record_of(sound)) == []
 
 
 @pytest.mark.parametrize("name", ["part-00000.parquet", "part-00001.verdicts.parquet"])
-def test_a_flipped_byte_is_found_wherever_it_is(road: Road, name: str) -> None:
-    path = path_of(road, "select", name)
+def test_a_flipped_byte_is_found_wherever_it_is(run_copy: RealRun, name: str) -> None:
+    path = run_copy.path("select") / name
     data = path.read_bytes()
     for at in (0, 5, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        problems = find_errors(road.storage, record_of(road))
-        assert [problem.file.endswith(name) for problem in problems] == [True]
-        assert "SHA-256" in problems[0].message
+        findings = errors(run_copy)
+        assert [finding.file.endswith(name) for finding in findings] == [True]
+        assert "SHA-256" in findings[0].message
 
 
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_a_flipped_bit_of_a_manifest_is_found(road: Road, data: st.DataObject) -> None:
-    path = path_of(road, "select", "manifest.json")
+def test_a_flipped_bit_of_a_manifest_is_found(run_copy: RealRun, data: st.DataObject) -> None:
+    path = run_copy.path("select") / "manifest.json"
     whole = path.read_bytes()
     at = data.draw(st.integers(0, len(whole) - 1))
     bit = data.draw(st.integers(0, 7))
     path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
     try:
-        problems = find_errors(road.storage, record_of(road))
+        findings = errors(run_copy)
     finally:
         path.write_bytes(whole)
-    assert any("select" in problem.file for problem in problems)
+    assert any("select" in finding.file for finding in findings)
 
 
-def made_inside(road: Road, name: str, *inputs: Dataset, given: bytes = GIVEN) -> Path:
-    """A data set as a stage makes it for itself: it has no place in the record."""
+def build_internal(run: RealRun, name: str, *inputs: Dataset, given: bytes = GIVEN) -> Path:
+    """Build a data set as a stage does for its own use: no record names it."""
     spec = DatasetSpec(Stage(name, ("infra.schemas.quality_rules",)), None, {"k": 1}, inputs)
     units = [WorkUnit(item.content, (item,), item.counts.kept) for item in inputs]
-    build_dataset(road.ctx, spec, units, copied, files={} if inputs else {"given.json": given})
-    path = road.storage.local_path(spec.folder)
+    files = {} if inputs else {"given.json": given}
+    build_dataset(run.context, spec, units, copy_ids, files=files)
+    path = run.storage.local_path(spec.folder)
     assert path is not None
     return path
 
 
-def copied(data: Dataset) -> Iterator[PartResult]:
+def copy_ids(data: Dataset) -> Iterator[PartResult]:
     table = data.table(["id"])
     yield PartResult(table, ledger_table("x", table["id"].to_pylist()))
 
 
-def test_data_sets_inside_a_stage_are_looked_at(road: Road) -> None:
-    stages = {item.stage: item for item in record_of(road).stages}
-    before = verify_run(road.storage, record_of(road)).datasets
-    made_inside(road, "sample", stages["select"].open(road.storage))
-    (sample,) = [
-        open_dataset(road.storage.subdir("sample", f)) for f in road.storage.list_folders("sample")
-    ]
-    path = made_inside(road, "tokenizer", sample)
-    result = verify_run(road.storage, record_of(road))
+def test_data_sets_for_internal_use_are_checked(run_copy: RealRun) -> None:
+    before = verify_run(run_copy.storage, run_copy.record, STEPS).datasets
+    build_internal(run_copy, "internal", run_copy.dataset("select"))
+    (folder,) = run_copy.storage.list_folders("internal")
+    path = build_internal(
+        run_copy, "derived", open_dataset(run_copy.storage.subdir("internal", folder))
+    )
+    result = verify_run(run_copy.storage, run_copy.record, STEPS)
     assert (result.findings, result.datasets) == ([], before + 2)
 
     for name in ("part-00000.parquet", "manifest.json"):
         data = (path / name).read_bytes()
         for at in (0, len(data) // 2):
             (path / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-            problems = find_errors(road.storage, record_of(road))
-            assert {item.file.split("/")[0] for item in problems} == {"tokenizer"}
+            assert {item.file.split("/")[0] for item in errors(run_copy)} == {"derived"}
         (path / name).write_bytes(data)
     (path / "part-00000.verdicts.parquet").unlink()
-    assert [item.message for item in find_errors(road.storage, record_of(road))] == ["missing"]
+    assert [item.message for item in errors(run_copy)] == ["missing"]
 
 
-def test_a_tokenizer_that_was_given_is_looked_at(road: Road) -> None:
-    before = verify_run(road.storage, record_of(road)).datasets
-    given = path_of(road, "tokenize", "part-00000.train.bin").read_bytes()
-    path = made_inside(road, "tokenizer", given=given)
-    assert verify_run(road.storage, record_of(road)).datasets == before + 1
+def test_a_tokenizer_that_the_recipe_provides_is_checked(run_copy: RealRun) -> None:
+    before = verify_run(run_copy.storage, run_copy.record, STEPS).datasets
+    given = (run_copy.path("tokenize") / "part-00000.train.bin").read_bytes()
+    path = build_internal(run_copy, "provided", given=given)
+    assert verify_run(run_copy.storage, run_copy.record, STEPS).datasets == before + 1
     (path / "given.json").write_bytes(given[1:])
-    assert len(find_errors(road.storage, record_of(road))) == 1
+    assert len(errors(run_copy)) == 1
 
 
-def test_data_sets_inside_the_stages_of_other_runs_are_not(road: Road, tmp_path: Path) -> None:
-    before = verify_run(road.storage, record_of(road)).datasets
-    other = walk(tmp_path / "other", count=60)
-    stages = {item.stage: item for item in record_of(other).stages}
-    path = made_inside(road, "sample", stages["select"].open(other.storage))
+def test_internal_data_sets_of_other_runs_are_not_checked(
+    run_copy: RealRun, tmp_path: Path
+) -> None:
+    before = verify_run(run_copy.storage, run_copy.record, STEPS).datasets
+    other = RealRun(tmp_path / "other", run_copy.record)
+    table = pa.table({"id": ["0" * 32]})
+    spec = DatasetSpec(Stage("select", ("infra.schemas.quality_rules",)), None, {"other": 1})
+    unit = WorkUnit("0", (table,))
+    corpus = build_dataset(other.context, spec, [unit], emit)
+    path = build_internal(run_copy, "internal", corpus)
     (path / "part-00000.parquet").unlink()
-    given = made_inside(road, "tokenizer")
-    (given / "given.json").unlink()
-    result = verify_run(road.storage, record_of(road))
+    provided = build_internal(run_copy, "provided")
+    (provided / "given.json").unlink()
+    result = verify_run(run_copy.storage, run_copy.record, STEPS)
     assert (result.findings, result.datasets) == ([], before)
 
 
-def test_missing_files_are_named(road: Road) -> None:
-    path_of(road, "tokenize", "part-00000.train.bin").unlink()
-    path_of(road, "annotate", "manifest.json").unlink()
-    files = [problem.file for problem in find_errors(road.storage, record_of(road))]
+def emit(table: pa.Table) -> Iterator[PartResult]:
+    yield PartResult(table, ledger_table("select", table["id"].to_pylist()))
+
+
+def test_missing_files_are_named(run_copy: RealRun) -> None:
+    (run_copy.path("annotate") / "manifest.json").unlink()
+    (run_copy.path("tokenize") / "part-00000.train.bin").unlink()
+    files = [finding.file for finding in errors(run_copy)]
     assert any(name.endswith("part-00000.train.bin") for name in files)
     assert any(name.startswith("annotate/") and name.endswith("manifest.json") for name in files)
 
 
-def test_a_shorter_file_says_both_lengths(road: Road) -> None:
-    path = path_of(road, "acquire", "part-00000.parquet")
+def test_a_shorter_file_is_reported_with_both_lengths(run_copy: RealRun) -> None:
+    path = run_copy.path("extract") / "part-00000.parquet"
     length = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1])
-    (problem,) = find_errors(road.storage, record_of(road))
-    assert f"{length - 1} bytes, {length} were committed" in problem.message
+    (finding,) = errors(run_copy)
+    assert f"{length - 1} bytes" in finding.message
+    assert str(length) in finding.message
 
 
 def edited(change: Callable[[dict[str, Any]], None], path: Path) -> None:
@@ -169,41 +150,45 @@ def edited(change: Callable[[dict[str, Any]], None], path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (lambda value: value["counts"].update(kept=1), "documents went in, but 1 kept"),
-        (lambda value: value["parts"][0].update(num_rows=7), "the manifest says 7 rows"),
+        (lambda value: value["counts"].update(kept=1), "counts in"),
+        (lambda value: value["parts"][0].update(num_rows=7), "the manifest has 7 rows"),
         (lambda value: value["parts"].pop(), "its parts sum to"),
-        (lambda value: value["config"].update(made="otherwise"), "what it was made from gives"),
+        (lambda value: value["config"].update(changed=1), "its inputs give"),
         (lambda value: value["inputs"][0].update(content="0" * 64), "which now is"),
-        (lambda value: value.update(fingerprint="0" * 64), "belongs into"),
+        (lambda value: value.update(fingerprint="0" * 64), "belongs in"),
         (lambda value: value.pop("parts"), "not a manifest"),
         (lambda value: value["stats"].update(more=1), "not the manifest that the run recorded"),
     ],
 )
-def test_a_manifest_that_lies_is_found(
-    road: Road, change: Callable[[dict[str, Any]], None], said: str
+def test_a_changed_manifest_is_found(
+    run_copy: RealRun, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
-    edited(change, path_of(road, "select", "manifest.json"))
-    problems = find_errors(road.storage, record_of(road))
-    assert any(said in problem.message for problem in problems), [str(item) for item in problems]
+    edited(change, run_copy.path("select") / "manifest.json")
+    findings = errors(run_copy)
+    assert any(message in finding.message for finding in findings), list(map(str, findings))
 
 
-def test_a_ledger_that_disagrees_with_counts_is_found(road: Road) -> None:
+def test_counts_that_the_next_stage_does_not_take_in_are_found(run_copy: RealRun) -> None:
+    edited(lambda value: value["counts"].update(kept=1), run_copy.path("select") / "manifest.json")
+    assert any("select kept 1" in finding.message for finding in errors(run_copy))
+
+
+def test_a_ledger_that_disagrees_with_the_counts_is_found(run_copy: RealRun) -> None:
     def move(value: dict[str, Any]) -> None:
         for counts in (value["counts"], value["parts"][0]["counts"]):
             counts["dropped"]["language"] = counts["dropped"].get("language", 0) + 1
             counts["in"] += 1
 
-    edited(move, path_of(road, "select", "manifest.json"))
-    problems = [str(item) for item in find_errors(road.storage, record_of(road))]
-    assert any("verdicts.parquet: the ledger says" in item for item in problems)
-    assert any("documents went in, but annotate kept" in item for item in problems)
+    edited(move, run_copy.path("select") / "manifest.json")
+    findings = [str(item) for item in errors(run_copy)]
+    assert any("verdicts.parquet: the ledger has" in item for item in findings)
+    assert any("documents went in, but annotate kept" in item for item in findings)
 
 
-def test_what_a_crash_left_behind_is_only_a_note(road: Road) -> None:
-    path_of(road, "select", "part-00009.parquet").write_bytes(b"half")
-    result = verify_run(road.storage, record_of(road))
+def test_what_a_crash_left_behind_is_only_a_warning(run_copy: RealRun) -> None:
+    (run_copy.path("select") / "part-00009.parquet").write_bytes(b"half")
+    result = verify_run(run_copy.storage, run_copy.record, STEPS)
     assert result.ok
-    assert [problem.severity for problem in result.findings] == ["warning"]
-    assert find_errors(road.storage, record_of(road)) == []
+    assert [finding.severity for finding in result.findings] == ["warning"]

@@ -1,31 +1,25 @@
-"""What was dropped or failed, and why: samples of the ledger with the text they are about."""
+"""Samples of dropped and failed documents, with reason, evidence and the beginning of the text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from textwrap import shorten, wrap
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import (
-    VERDICTS_SUFFIX,
-    Dataset,
-    DatasetNotFoundError,
-    IntegrityError,
-    PartRef,
-)
+from infra.dataset.dataset import VERDICTS_SUFFIX, PartRef
 from infra.dataset.fingerprint import hash_to_unit
 from infra.dataset.ledger import KEPT
+from infra.dataset.step import Steps
 from infra.dataset.tables import read_table
 from infra.errors import UserError
 from infra.removals.match import REMOVED
 from infra.runs.run_records import RunRecord, StageRecord
 from infra.store.storage import Storage
 from views.documents.texts import (
-    ACQUIRE,
-    EXTRACT,
     Excerpt,
     load_raw_pages,
     load_texts,
@@ -33,14 +27,14 @@ from views.documents.texts import (
     sanitize_line,
 )
 
-# Parts that a sample of one reason is drawn from, and rows of a part that are compared for it:
-# enough for variety, few enough that a corpus of any size is sampled in seconds.
+# Parts that the sample of one reason is drawn from, and rows of a part considered for it: enough
+# for variety, few enough to sample a corpus of any size in seconds.
 MAX_PARTS, MAX_ROWS = 16, 2_000
 TERMINAL_WIDTH, TERMINAL_EXCERPT_CHARS = 100, 380  # characters
 
 
 class ReasonNotFoundError(UserError):
-    """A stage or reason that the run does not have; the message lists those that exist."""
+    """The run has no such stage or reason; the message lists the existing ones."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +44,13 @@ class DroppedDocument:
     Attributes:
         id: the document's id.
         url: its address, where known.
-        stage: the stage that spoke.
+        stage: the stage that dropped it.
         source: the source it came from, where known.
-        verdict: ``dropped`` (a rule said no) or ``failed`` (something broke).
+        verdict: ``dropped`` (by a rule) or ``failed`` (by an error).
         reason: the rule, or the kind of failure.
-        evidence: what the verdict rests on: values and thresholds, or the error.
+        evidence: the values and thresholds that the verdict is based on, or the error.
         part: the name of the ledger's part.
-        row: the row in it.
+        row: its row in that part.
         excerpt: the beginning of its text; ``None`` if there is none.
         raw: whether the excerpt is HTML as fetched.
     """
@@ -78,11 +72,11 @@ class DroppedDocument:
         return {**asdict(self), "evidence": dict(self.evidence)}
 
     def to_text(self) -> str:
-        """A few lines for a terminal."""
-        where = f"{self.stage} {self.source}" if self.source else self.stage
-        lines = [f"{self.reason}  ({self.verdict} by {where})", f"  {self.url or '(no address)'}"]
-        said = ", ".join(f"{key} {value}" for key, value in self.evidence.items())
-        lines.append(f"  id {self.id}" + (f"  {said}" if said else ""))
+        """Format the document as a few lines for a terminal."""
+        stage = f"{self.stage} {self.source}" if self.source else self.stage
+        lines = [f"{self.reason}  ({self.verdict} by {stage})", f"  {self.url or '(no URL)'}"]
+        evidence = ", ".join(f"{key} {value}" for key, value in self.evidence.items())
+        lines.append(f"  id {self.id}" + (f"  {evidence}" if evidence else ""))
         if self.excerpt:
             flat = shorten(sanitize_line(self.excerpt), TERMINAL_EXCERPT_CHARS, placeholder=" ...")
             lines += wrap(flat, TERMINAL_WIDTH, initial_indent="  | ", subsequent_indent="  | ")
@@ -90,99 +84,99 @@ class DroppedDocument:
 
 
 def counts_by_reason(record: RunRecord) -> dict[str, dict[str, int]]:
-    """How many documents each stage of a run dropped or failed, by reason, most frequent first."""
-    found: dict[str, dict[str, int]] = {}
-    for stage in record.stages:
-        for reason, count in [*stage.counts.dropped.items(), *stage.counts.failed.items()]:
-            tally = found.setdefault(stage.stage, {})
-            tally[reason] = tally.get(reason, 0) + count
+    """Count the dropped and failed documents of each stage by reason, most frequent first."""
+    by_stage: dict[str, dict[str, int]] = {}
+    for entry in record.stages:
+        for reason, count in [*entry.counts.dropped.items(), *entry.counts.failed.items()]:
+            counts = by_stage.setdefault(entry.stage, {})
+            counts[reason] = counts.get(reason, 0) + count
     return {
-        stage: dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
-        for stage, tally in found.items()
+        stage: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        for stage, counts in by_stage.items()
     }
 
 
 def sample_dropped(
     storage: Storage,
     record: RunRecord,
+    steps: Steps,
     stage: str | None = None,
     reason: str | None = None,
     n: int = 10,
 ) -> list[DroppedDocument]:
-    """Samples of what a run dropped or failed, the same ones at every call.
+    """Sample what a run dropped or failed; every call returns the same documents.
 
     Args:
         storage: the root of the store.
         record: the run.
-        stage: only of this stage.
-        reason: only for this reason.
-        n: how many in all; where several reasons qualify, they take turns.
+        steps: the pipeline.
+        stage: only documents of this stage.
+        reason: only documents with this reason.
+        n: how many in all; if several reasons qualify, they take turns.
 
     Raises:
-        NoSuchDrop: if the run has no such stage, or nothing went for such a reason.
+        ReasonNotFoundError: if the run has no such stage, or no document with such a reason.
     """
     wanted = _matching_reasons(record, stage, reason)
-    queues = [sample_reason(storage, record, one, why, n) for one, why in wanted]
-    picked: list[DroppedDocument] = []
-    for turn in range(n):
-        picked.extend(queue[turn] for queue in queues if turn < len(queue))
-    chosen = picked[:n]
-    order = {pair: number for number, pair in enumerate(wanted)}
-    chosen.sort(key=lambda drop: order[drop.stage, drop.reason])
-    return with_text(storage, record, chosen)
+    samples = _take_turns([sample_reason(storage, record, *pair, n) for pair in wanted], n)
+    order = {pair: index for index, pair in enumerate(wanted)}
+    samples.sort(key=lambda document: order[document.stage, document.reason])
+    return with_text(storage, record, samples, steps)
+
+
+def _take_turns(queues: Sequence[Sequence[DroppedDocument]], n: int) -> list[DroppedDocument]:
+    """Return n documents: the first of each queue, then the second of each, and so on."""
+    turns = (queue[turn] for turn in range(n) for queue in queues if turn < len(queue))
+    return list(islice(turns, n))
 
 
 def _matching_reasons(
     record: RunRecord, stage: str | None, reason: str | None
 ) -> list[tuple[str, str]]:
-    there = counts_by_reason(record)
+    counts = counts_by_reason(record)
     stages = list(dict.fromkeys(item.stage for item in record.stages))
     if stage is not None and stage not in stages:
         raise ReasonNotFoundError(
             f"no stage {stage!r} in run {record.run}; it has {', '.join(stages)}"
         )
-    chosen = there if stage is None else {stage: there.get(stage, {})}
-    if reason is not None and not any(reason in tally for tally in chosen.values()):
+    chosen = counts if stage is None else {stage: counts.get(stage, {})}
+    if reason is not None and not any(reason in reasons for reasons in chosen.values()):
         where = f"stage {stage!r}" if stage else f"run {record.run}"
-        listed = "; ".join(f"{name}: {', '.join(tally)}" for name, tally in chosen.items() if tally)
-        raise ReasonNotFoundError(
-            f"nothing was dropped for {reason!r} in {where}; there is {listed or 'no drop at all'}"
+        listed = "; ".join(
+            f"{name}: {', '.join(reasons)}" for name, reasons in chosen.items() if reasons
         )
-    return [(name, why) for name, tally in chosen.items() for why in tally if reason in (None, why)]
+        raise ReasonNotFoundError(
+            f"no document has the reason {reason!r} in {where}; "
+            + (f"the reasons are {listed}" if listed else "nothing was dropped")
+        )
+    return [
+        (name, item)
+        for name, reasons in chosen.items()
+        for item in reasons
+        if reason in (None, item)
+    ]
 
 
 def sample_reason(
     storage: Storage, record: RunRecord, stage: str, reason: str, n: int
 ) -> list[DroppedDocument]:
-    """At most n drops of one stage and reason, spread over parts; without excerpts."""
-    holders = [
+    """Return at most n documents of one stage and reason, spread over parts; without excerpts."""
+    parts = [
         (entry, part)
-        for entry, data in _open_datasets(storage, record, stage)
+        for entry in record.stages
+        if entry.stage == stage and (data := entry.try_open(storage)) is not None
         for part in data.parts
         if reason in part.record.counts.dropped or reason in part.record.counts.failed
     ]
-    holders.sort(key=lambda item: hash_to_unit(stage, item[0].source or "", item[1].name))
-    queues = [list(_sample_part(entry, part, reason, n)) for entry, part in holders[:MAX_PARTS]]
-    found: list[DroppedDocument] = []
-    for turn in range(n):
-        found.extend(queue[turn] for queue in queues if turn < len(queue))
-    return found[:n]
-
-
-def _open_datasets(
-    storage: Storage, record: RunRecord, stage: str
-) -> Iterator[tuple[StageRecord, Dataset]]:
-    for entry in record.stages:
-        if entry.stage == stage:
-            try:
-                yield entry, entry.open(storage)
-            except (DatasetNotFoundError, IntegrityError):
-                continue
+    parts.sort(key=lambda item: hash_to_unit(stage, item[0].source or "", item[1].name))
+    return _take_turns(
+        [list(_sample_part(entry, part, reason, n)) for entry, part in parts[:MAX_PARTS]], n
+    )
 
 
 @lru_cache(maxsize=2 * MAX_PARTS)
 def _read_ledger(storage: Storage, name: str, sha256: str) -> pa.Table:  # noqa: ARG001
-    """A part's ledger, kept for the next reason; the digest tells one content from another."""
+    """Read a part's ledger; cached for the next reason, with the digest as a part of the key."""
     return read_table(storage, name)
 
 
@@ -219,23 +213,33 @@ def _sample_part(
 
 
 def with_text(
-    storage: Storage, record: RunRecord, documents: Sequence[DroppedDocument]
+    storage: Storage, record: RunRecord, documents: Iterable[DroppedDocument], steps: Steps
 ) -> list[DroppedDocument]:
-    """The same drops with the beginnings of their texts, and what else the documents know.
+    """Add the beginnings of the texts, and the URL and source where the document knows them.
 
-    What was taken out on request is not quoted.
+    Documents that were removed on request are not quoted. A document that was dropped while its
+    text was extracted is quoted as fetched.
     """
-    quoted = [drop for drop in documents if drop.reason != REMOVED]
-    raw_ids = {drop.id for drop in quoted if drop.stage == EXTRACT}
-    texts = {
-        **load_raw_pages(storage, record, raw_ids),
-        **load_texts(
-            storage, record, {drop.id for drop in quoted if drop.stage not in (ACQUIRE, EXTRACT)}
-        ),
+    documents = list(documents)
+    by_name = {step.name: step for step in steps}
+    raw_ids, text_ids = set(), set()
+    for document in documents:
+        step = by_name.get(document.stage)
+        if step is None or document.reason == REMOVED:
+            continue
+        if step.output != "documents":
+            text_ids.add(document.id)
+        elif step.inputs:
+            raw_ids.add(document.id)
+    excerpts = {
+        **load_raw_pages(storage, record, raw_ids, steps),
+        **load_texts(storage, record, text_ids, steps),
     }
     return [
-        drop if drop.reason == REMOVED else _add_excerpt(drop, texts.get(drop.id))
-        for drop in documents
+        document
+        if document.reason == REMOVED
+        else _add_excerpt(document, excerpts.get(document.id))
+        for document in documents
     ]
 
 

@@ -1,45 +1,222 @@
-"""From an address or an id, or the beginning of one, to the documents it names."""
+"""Find the documents that a URL, an id or the beginning of an id names.
 
+Ledgers are read part by part, so memory does not grow with the number of documents.
+"""
+
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import VERDICTS_SUFFIX
+from infra.dataset.dataset import VERDICTS_SUFFIX, PartRef
+from infra.dataset.step import Steps, steps_with_output
 from infra.errors import UserError
 from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
-from views.documents.texts import open_datasets
 
-FIRST_STAGES = ("acquire", "extract")  # whose ledgers know every id and address
-MIN_ID_PREFIX = 4  # characters of an id that may stand for it
+K = TypeVar("K")
+Match = tuple[K, pa.Table]  # the key of a table, and those of its rows that match
+
+MIN_ID_PREFIX = 4  # characters of an id that may stand for the whole id
 MAX_SUGGESTIONS = 5
-MAX_MATCHES = 100  # documents of one query
+MAX_MATCHES = 100  # rows kept of one table
 HEX_DIGITS = frozenset("0123456789abcdef")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class DocumentNotFoundError(UserError):
-    """No document of this address or id; the message names near ones."""
+    """No document has this URL or id, or several ids begin with it; the message suggests others."""
 
 
 @dataclass(frozen=True, order=True)
 class DocumentRef:
-    """A document that the query names."""
+    """A document that a query names."""
 
     id: str
     url: str | None
 
 
+def find_documents(
+    storage: Storage, records: Sequence[RunRecord], query: str, steps: Steps
+) -> dict[str, list[DocumentRef]]:
+    """Find the documents that a query names, by recipe.
+
+    Args:
+        storage: the root of the store.
+        records: runs to search; their first ledgers list every document that was ever fetched.
+        query: a URL, a document id or the beginning of one.
+        steps: the pipeline.
+
+    Raises:
+        DocumentNotFoundError: if there is none, or several ids begin with the query.
+    """
+    parts = _ledger_parts(storage, records, steps)
+
+    def tables() -> Iterator[Match[list[str]]]:
+        for part, recipes in parts:
+            with part.storage.open(part.file(VERDICTS_SUFFIX)) as stream:
+                yield recipes, pq.read_table(stream, columns=["id", "url"])
+
+    found: dict[str, set[DocumentRef]] = {}
+    for recipes, rows in search(tables, query):
+        for row in rows.to_pylist():
+            for recipe in recipes:
+                found.setdefault(recipe, set()).add(DocumentRef(row["id"], row["url"]))
+    return {recipe: _deduplicate(documents) for recipe, documents in found.items()}
+
+
+def _ledger_parts(
+    storage: Storage, records: Sequence[RunRecord], steps: Steps
+) -> list[tuple[PartRef, list[str]]]:
+    """Return the parts that list every document, each once, with the recipes whose runs have it."""
+    stages = steps_with_output(steps, "documents")
+    recipes: dict[str, list[str]] = {}
+    parts: dict[str, list[PartRef]] = {}
+    for record in records:
+        for entry in record.stages:
+            if entry.stage not in stages:
+                continue
+            if entry.path not in parts:
+                data = entry.try_open(storage)
+                parts[entry.path] = [] if data is None else data.parts
+            recipes.setdefault(entry.path, []).append(record.recipe)
+    return [(part, recipes[path]) for path, found in parts.items() for part in found]
+
+
+def _deduplicate(documents: Iterable[DocumentRef]) -> list[DocumentRef]:
+    """Keep one entry per id, preferably one with a URL; stages may record different URLs."""
+    best: dict[str, DocumentRef] = {}
+    for item in sorted(documents, key=lambda item: (item.id, item.url is None, item.url or "")):
+        best.setdefault(item.id, item)
+    return list(best.values())
+
+
+def search(tables: Callable[[], Iterable[Match[K]]], query: str) -> list[Match[K]]:
+    """Return the rows that a query names, by its strictest meaning that matches any row.
+
+    Meanings, strictest first: an id; a URL as written; the beginning of an id; a URL that differs
+    in spelling only (`loose_url`).
+
+    Args:
+        tables: yields keyed tables with the columns ``id`` and ``url``. Called at most twice; one
+            table is in memory at a time.
+        query: a URL, a document id or the beginning of one.
+
+    Raises:
+        DocumentNotFoundError: if no row matches, or several ids begin with the query.
+    """
+    query = query.strip()
+    strict = _strict_filters(query)
+    matches: list[list[Match[K]]] = [[] for _ in strict]
+    n_tables = n_rows = 0
+    for key, table in tables():
+        n_tables, n_rows = n_tables + 1, n_rows + table.num_rows
+        for meaning, matching in zip(strict, matches, strict=True):
+            rows = table.filter(meaning(table))
+            if rows.num_rows:
+                matching.append((key, rows.slice(0, MAX_MATCHES)))
+            if matching:
+                break  # looser meanings do not count any more
+    best = next((matching for matching in matches if matching), None)
+    if best is not None:
+        _check_unique_id(query, best)
+        return best
+    if not n_tables:
+        raise DocumentNotFoundError(
+            f"no document {query!r}: the latest runs left no ledger that can be read"
+        )
+    if _is_id_prefix(query):
+        raise DocumentNotFoundError(_id_not_found(tables, query, n_rows))
+    return _search_loosely(tables, query, n_rows)
+
+
+def _strict_filters(query: str) -> list[Callable[[pa.Table], pa.ChunkedArray]]:
+    filters: list[Callable[[pa.Table], pa.ChunkedArray]] = [
+        lambda table: pc.equal(table["id"], query),
+        lambda table: pc.equal(table["url"], query),
+    ]
+    if _is_id_prefix(query):
+        filters.append(lambda table: pc.starts_with(table["id"], query))
+    return filters
+
+
+def _is_id_prefix(query: str) -> bool:
+    return len(query) >= MIN_ID_PREFIX and set(query) <= HEX_DIGITS
+
+
+def _check_unique_id(query: str, matches: Sequence[Match[K]]) -> None:
+    """Refuse a query that several ids begin with."""
+    ids = sorted({item for _, rows in matches for item in rows["id"].to_pylist()})
+    if len(ids) > 1 and _is_id_prefix(query) and all(item.startswith(query) for item in ids):
+        listed = ", ".join(ids[:MAX_SUGGESTIONS]) + (", ..." if len(ids) > MAX_SUGGESTIONS else "")
+        raise DocumentNotFoundError(f"{len(ids)} ids begin with {query!r}: {listed}")
+
+
+def _id_not_found(tables: Callable[[], Iterable[Match[K]]], query: str, n_rows: int) -> str:
+    similar: set[str] = set()
+    for _, table in tables():
+        hit = pc.starts_with(table["id"], query[:MIN_ID_PREFIX])
+        similar.update(table.filter(hit)["id"].slice(0, MAX_SUGGESTIONS).to_pylist())
+    listed = ", ".join(sorted(similar)[:MAX_SUGGESTIONS])
+    hint = f"ids with a similar beginning: {listed}" if similar else "no id has a similar beginning"
+    return f"no document {query!r} among {n_rows:,}; {hint}"
+
+
+def _search_loosely(
+    tables: Callable[[], Iterable[Match[K]]], query: str, n_rows: int
+) -> list[Match[K]]:
+    """Return the rows whose URL differs from the query in spelling only.
+
+    Raises:
+        DocumentNotFoundError: if there is none; suggests URLs of the same host.
+    """
+    wanted = loose_url(query)
+    is_url = "." in query or "://" in query
+    matches: list[Match[K]] = []
+    closest: set[str] = set()
+    for key, table in tables():
+        same_host = _filter_same_host(table, query)
+        urls = same_host["url"].to_pylist()
+        loose = [loose_url(url) for url in urls]
+        rows = same_host.filter(pa.array([is_url and url == wanted for url in loose], pa.bool_()))
+        if rows.num_rows:
+            matches.append((key, rows.slice(0, MAX_MATCHES)))
+        closest = set(
+            heapq.nsmallest(
+                MAX_SUGGESTIONS, closest | set(urls), key=lambda url: _distance(url, wanted)
+            )
+        )
+    if matches:
+        return matches
+    if closest:
+        listed = ", ".join(sorted(closest, key=lambda url: _distance(url, wanted)))
+        raise DocumentNotFoundError(
+            f"no document at {query!r} among {n_rows:,}; of the same host: {listed}"
+        )
+    raise DocumentNotFoundError(
+        f"no document at {query!r} among {n_rows:,}, and none of the same host: no run of this "
+        "store has asked for it"
+    )
+
+
+def _filter_same_host(table: pa.Table, query: str) -> pa.Table:
+    host = loose_url(query).split("/")[0].split("?")[0]
+    if not host:
+        return table.slice(0, 0)
+    hit = pc.match_substring(table["url"], host, ignore_case=True)
+    return table.filter(pc.fill_null(hit, fill_value=False))
+
+
 def loose_url(url: str) -> str:
-    """What two spellings of one address have in common.
+    """Return what different spellings of one URL have in common.
 
     Scheme, default port, fragment, a trailing slash, a leading ``www.``, the case of the host and
-    the escaping of characters do not count.
+    the escaping of characters are left out.
     """
     parts = urlsplit(url if "://" in url else f"//{url}")
     host = (parts.hostname or "").removeprefix("www.")
@@ -53,118 +230,11 @@ def loose_url(url: str) -> str:
     return f"{host}{unquote(parts.path).rstrip('/')}{query}"
 
 
-def find_documents(
-    storage: Storage, records: Sequence[RunRecord], query: str
-) -> dict[str, list[DocumentRef]]:
-    """The documents that a query names, by recipe.
-
-    Raises:
-        UnknownDocument: if there is none, or the beginning of an id fits several documents.
-    """
-    query = query.strip()
-    ledgers = list(_iter_ledgers(storage, records))
-    for matches in _match_strategies(query):
-        found: dict[str, set[DocumentRef]] = {}
-        for recipe, table in ledgers:
-            for row in matches(table).slice(0, MAX_MATCHES).to_pylist():
-                found.setdefault(recipe, set()).add(DocumentRef(row["id"], row["url"]))
-        if found:
-            _check_unique_id(query, {item for named in found.values() for item in named})
-            return {recipe: _dedupe(named) for recipe, named in found.items()}
-    raise DocumentNotFoundError(_not_found_message(query, [table for _, table in ledgers]))
-
-
-def _dedupe(documents: Iterable[DocumentRef]) -> list[DocumentRef]:
-    """One entry per id; stages may disagree about its address, the first with one is taken."""
-    best: dict[str, DocumentRef] = {}
-    for item in sorted(documents, key=lambda item: (item.id, item.url is None, item.url or "")):
-        best.setdefault(item.id, item)
-    return list(best.values())
-
-
-def _check_unique_id(query: str, documents: set[DocumentRef]) -> None:
-    """Refuse a beginning that fits the ids of several documents."""
-    ids = sorted({item.id for item in documents})
-    if len(ids) > 1 and all(item.startswith(query) for item in ids) and _is_id_prefix(query):
-        listed = ", ".join(ids[:MAX_SUGGESTIONS]) + (", ..." if len(ids) > MAX_SUGGESTIONS else "")
-        raise DocumentNotFoundError(f"{query!r} is the beginning of {len(ids)} ids: {listed}")
-
-
-def _is_id_prefix(query: str) -> bool:
-    return len(query) >= MIN_ID_PREFIX and set(query) <= HEX_DIGITS
-
-
-def _iter_ledgers(storage: Storage, records: Sequence[RunRecord]) -> Iterator[tuple[str, pa.Table]]:
-    """Ids and addresses of every document that the runs met, part by part."""
-    for record in records:
-        for data in open_datasets(storage, record, *FIRST_STAGES):
-            for part in data.parts:
-                with part.storage.open(part.file(VERDICTS_SUFFIX)) as stream:
-                    yield record.recipe, pq.read_table(stream, columns=["id", "url"])
-
-
-def _match_strategies(query: str) -> Iterator[Callable[[pa.Table], pa.Table]]:
-    """From the strictest meaning of the query to the loosest."""
-    yield lambda table: table.filter(pc.equal(table["id"], query))
-    yield lambda table: table.filter(pc.equal(table["url"], query))
-    if _is_id_prefix(query):
-        yield lambda table: table.filter(pc.starts_with(table["id"], query))
-    if "." in query or "://" in query:
-        yield lambda table: _filter_same_url(table, query)
-
-
-def _filter_same_url(table: pa.Table, query: str) -> pa.Table:
-    wanted = loose_url(query)
-    near = _filter_same_host(table, query)
-    return near.filter(
-        pa.array([loose_url(url) == wanted for url in near["url"].to_pylist()], pa.bool_())
-    )
-
-
-def _filter_same_host(table: pa.Table, query: str) -> pa.Table:
-    host = loose_url(query).split("/")[0].split("?")[0]
-    if not host:
-        return table.slice(0, 0)
-    hit = pc.match_substring(table["url"], host, ignore_case=True)
-    return table.filter(pc.fill_null(hit, fill_value=False))
-
-
-def _not_found_message(query: str, tables: Sequence[pa.Table]) -> str:
-    if not tables:
-        return f"no document {query!r}: the latest runs left no ledger that can be read here"
-    total = sum(table.num_rows for table in tables)
-    if _is_id_prefix(query):
-        near = _sample_ids(tables, lambda table: pc.starts_with(table["id"], query[:MIN_ID_PREFIX]))
-        hint = f"ids that begin alike: {', '.join(near)}" if near else "no id begins alike"
-        return f"no document {query!r} among {total}; {hint}"
-    urls: list[Any] = []
-    for table in tables:
-        urls += _filter_same_host(table, query)["url"].to_pylist()
-    if urls:
-        wanted = loose_url(query)
-        closest = sorted(
-            set(urls), key=lambda url: (-_common_prefix_length(loose_url(url), wanted), url)
-        )
-        listed = ", ".join(closest[:MAX_SUGGESTIONS])
-        return f"no document at {query!r} among {total}; of the same host: {listed}"
-    return (
-        f"no document at {query!r} among {total}, and none of its host: no run of this store "
-        f"has asked for it"
-    )
-
-
-def _sample_ids(tables: Sequence[pa.Table], predicate: Callable[[pa.Table], Any]) -> list[str]:
-    found: set[str] = set()
-    for table in tables:
-        found.update(table.filter(predicate(table))["id"].slice(0, MAX_SUGGESTIONS).to_pylist())
-    return sorted(found)[:MAX_SUGGESTIONS]
-
-
-def _common_prefix_length(one: str, other: str) -> int:
-    """Length of the common beginning."""
-    count = 0
-    for a, b in zip(one, other, strict=False):
+def _distance(url: str, wanted: str) -> tuple[int, str]:
+    """Sort key: URLs with a longer beginning in common with the wanted one come first."""
+    length = 0
+    for a, b in zip(loose_url(url), wanted, strict=False):
         if a != b:
             break
-        count += 1
-    return count
+        length += 1
+    return -length, url

@@ -1,4 +1,4 @@
-"""The text of a few documents, found without reading the text of the others."""
+"""Read the text of a few documents without reading the text of the others."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,20 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import (
-    TABLE_SUFFIX,
-    Dataset,
-    DatasetNotFoundError,
-    IntegrityError,
-    PartRef,
-)
+from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
+from infra.dataset.step import Steps, steps_with_output
 from infra.runs.run_records import RunRecord
+from infra.schemas.captures import WARC_SUFFIX
 from infra.store.storage import Storage
 
 EXCERPT_CHARS = 600  # characters of an excerpt
-ACQUIRE, EXTRACT = "acquire", "extract"
-WARC_FILE, OFFSET_COLUMN = "warc.gz", "offset"
-MAX_HTML_BYTES = 1 << 16  # of a page's HTML that are decoded for an excerpt
+MAX_HTML_BYTES = 1 << 16  # decoded of a page's HTML for an excerpt
 
 
 @dataclass(frozen=True)
@@ -32,11 +26,11 @@ class Excerpt:
 
     Attributes:
         text: its first characters.
-        characters: how many it has in all; ``None`` if that was not counted.
+        characters: length of the whole text; ``None`` if it was not counted.
         title: its title, where known.
         url: its address, where known.
         source: the source it came from.
-        raw: whether this is HTML as fetched, because no text was made of it.
+        raw: whether this is HTML as fetched, because no text was extracted.
     """
 
     text: str
@@ -47,29 +41,23 @@ class Excerpt:
     raw: bool = False
 
 
-def open_datasets(storage: Storage, record: RunRecord, *stages: str) -> list[Dataset]:
-    """The record's data sets of these stages (default: all) that are still there, in its order."""
-    found = []
-    for stage in record.stages:
-        if not stages or stage.stage in stages:
-            try:
-                found.append(stage.open(storage))
-            except (DatasetNotFoundError, IntegrityError):
-                continue
-    return found
+def open_datasets(storage: Storage, record: RunRecord, stages: Collection[str]) -> list[Dataset]:
+    """Open the record's data sets of some stages, in its order; deleted ones are left out."""
+    opened = [entry.try_open(storage) for entry in record.stages if entry.stage in stages]
+    return [data for data in opened if data is not None]
 
 
-def text_datasets(storage: Storage, record: RunRecord) -> list[Dataset]:
-    """The data sets that hold the documents' text before any rule was applied."""
+def text_datasets(storage: Storage, record: RunRecord, steps: Steps) -> list[Dataset]:
+    """Open the data sets that hold the documents' text before any rule is applied."""
     return [
         data
-        for data in open_datasets(storage, record, ACQUIRE, EXTRACT)
+        for data in open_datasets(storage, record, steps_with_output(steps, "documents"))
         if any(has_column(part, "text") for part in data.parts[:1])
     ]
 
 
 def has_column(part: PartRef, column: str) -> bool:
-    """Whether the part's table has a column; reads the file's footer only."""
+    """Return whether the part's table has a column; reads the file's footer only."""
     return column in _read_schema(part).names
 
 
@@ -79,49 +67,53 @@ def _read_schema(part: PartRef) -> pa.Schema:
 
 
 def find_rows(part: PartRef, ids: Collection[str]) -> list[int]:
-    """The rows of a part's table whose id is one of these, in their order."""
+    """Return the rows of a part's table whose id is one of ``ids``, ascending."""
     column = part.table(["id"])["id"]
     hit = pc.is_in(column, value_set=pa.array(sorted(ids), pa.string()))
     return [int(row) for row in np.flatnonzero(hit.to_numpy())]
 
 
 def read_rows(part: PartRef, rows: Sequence[int], columns: Iterable[str]) -> list[dict[str, Any]]:
-    """Some rows of a part's table, reading only the row groups that hold them.
+    """Read some rows of a part's table; only the row groups that hold them are read.
 
     Args:
         part: the part.
         rows: positions, ascending.
-        columns: those that the table lacks are left out.
+        columns: names; columns that the table lacks are left out.
     """
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     with part.storage.open(part.file(TABLE_SUFFIX)) as stream:
         file = pq.ParquetFile(stream)
         names = [name for name in columns if name in file.schema_arrow.names]
         start = 0
         for group in range(file.num_row_groups):
             size = file.metadata.row_group(group).num_rows
-            here = [row - start for row in rows if start <= row < start + size]
-            if here:
+            in_group = [row - start for row in rows if start <= row < start + size]
+            if in_group:
                 table = file.read_row_group(group, columns=names)
-                found.extend(table.take(here).to_pylist())
+                result.extend(table.take(in_group).to_pylist())
             start += size
-    return found
+    return result
 
 
 def load_texts(
-    storage: Storage, record: RunRecord, ids: Collection[str], max_chars: int = EXCERPT_CHARS
+    storage: Storage,
+    record: RunRecord,
+    ids: Collection[str],
+    steps: Steps,
+    max_chars: int = EXCERPT_CHARS,
 ) -> dict[str, Excerpt]:
-    """The beginnings of documents by id; those that no data set of the record holds are absent."""
-    wanted = set(ids)
-    found: dict[str, Excerpt] = {}
-    for data in text_datasets(storage, record):
+    """Read the beginnings of documents, by id; those that no data set of the run holds are absent."""
+    missing = set(ids)
+    excerpts: dict[str, Excerpt] = {}
+    for data in text_datasets(storage, record, steps):
         for part in data.parts:
-            if not wanted:
-                return found
-            rows = find_rows(part, wanted)
+            if not missing:
+                return excerpts
+            rows = find_rows(part, missing)
             for row in read_rows(part, rows, ("id", "text", "title", "url", "source")):
                 text = row.get("text") or ""
-                found.setdefault(
+                excerpts.setdefault(
                     row["id"],
                     Excerpt(
                         text[:max_chars],
@@ -131,45 +123,49 @@ def load_texts(
                         row.get("source") or data.source,
                     ),
                 )
-            wanted -= found.keys()
-    return found
+            missing -= excerpts.keys()
+    return excerpts
 
 
 def load_raw_pages(
-    storage: Storage, record: RunRecord, ids: Collection[str], max_chars: int = EXCERPT_CHARS
+    storage: Storage,
+    record: RunRecord,
+    ids: Collection[str],
+    steps: Steps,
+    max_chars: int = EXCERPT_CHARS,
 ) -> dict[str, Excerpt]:
-    """The beginnings of pages as fetched, by id, for documents that never became text."""
-    wanted = set(ids)
-    found: dict[str, Excerpt] = {}
-    for data in open_datasets(storage, record, ACQUIRE):
+    """Read the beginnings of pages as fetched, by id, for documents without extracted text."""
+    missing = set(ids)
+    excerpts: dict[str, Excerpt] = {}
+    for data in open_datasets(storage, record, steps_with_output(steps, "documents")):
         for part in data.parts:
-            if not wanted:
-                return found
-            if WARC_FILE not in part.record.files or not has_column(part, OFFSET_COLUMN):
+            if not missing:
+                return excerpts
+            if WARC_SUFFIX not in part.record.files or not has_column(part, "offset"):
                 continue
-            rows = find_rows(part, wanted)
-            for row in read_rows(part, rows, ("id", "url", OFFSET_COLUMN)):
-                text = _decode_page(part, row[OFFSET_COLUMN])
+            rows = find_rows(part, missing)
+            for row in read_rows(part, rows, ("id", "url", "offset")):
+                text = _decode_page(part, row["offset"])
                 if text is not None:
-                    found[row["id"]] = Excerpt(
+                    excerpts[row["id"]] = Excerpt(
                         text[:max_chars], None, None, row.get("url"), data.source, raw=True
                     )
-            wanted -= found.keys()
-    return found
+            missing -= excerpts.keys()
+    return excerpts
 
 
 def _decode_page(part: PartRef, offset: int) -> str | None:
     from infra.formats.warc import WarcReadError, read_capture
 
     try:
-        with part.open(WARC_FILE) as stream:
+        with part.open(WARC_SUFFIX) as stream:
             return read_capture(stream, offset).payload[:MAX_HTML_BYTES].decode(errors="replace")
     except WarcReadError:
         return None
 
 
 def parse_evidence(evidence: str | None) -> Mapping[str, Any]:
-    """A ledger row's evidence; text that is no JSON object stands under ``note``."""
+    """Decode the evidence of a ledger row; anything but a JSON object is returned as ``note``."""
     if evidence is None:
         return {}
     try:
@@ -180,11 +176,11 @@ def parse_evidence(evidence: str | None) -> Mapping[str, Any]:
 
 
 def sanitize_line(text: str, *, keep_spaces: bool = False) -> str:
-    """Text for a terminal: one line, and no character that a terminal would obey.
+    """Return text as one line without control characters, safe to print to a terminal.
 
     Args:
-        text: anything.
-        keep_spaces: whether to leave spaces as they are.
+        text: any text.
+        keep_spaces: whether to keep runs of spaces.
     """
     plain = "".join(c if c.isprintable() else " " for c in text)
     return plain if keep_spaces else " ".join(plain.split())

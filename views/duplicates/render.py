@@ -1,4 +1,4 @@
-"""Clusters for a reader: lines of a terminal with what differs marked, or plain JSON values."""
+"""Format clusters: as terminal lines with marked differences, or as plain JSON values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from views.duplicates.members import (
 )
 from views.duplicates.word_diff import DELETE, EQUAL, INSERT, MAX_SHOWN, DiffSpan, SpanKind, diff
 
-MAX_KEPT, MAX_DROPPED = 2, 3  # members of a cluster that a list shows: that stay, and others
-MAX_DIFF_LINES = 8  # of a difference in a list
-MEMBER_BATCH_SIZE = 64  # members whose texts are held at a time
+MAX_KEPT, MAX_DROPPED = 2, 3  # members of a cluster that a list shows: kept ones, and others
+MAX_DIFF_LINES = 8  # lines of a difference in a list
+MEMBER_BATCH_SIZE = 64  # members whose texts are in memory at a time
 INDENT = " " * 11
 
 DiffStyle = Mapping[SpanKind, tuple[str, str]]
 PLAIN: DiffStyle = {EQUAL: ("", ""), DELETE: ("[-", "-]"), INSERT: ("{+", "+}")}
-# Struck through as well as red: colours alone do not tell everybody.
+# Struck through as well as red: not everybody can tell the colors apart.
 ANSI: DiffStyle = {
     EQUAL: ("", ""),
     DELETE: ("\x1b[31;9m", "\x1b[0m"),
@@ -34,48 +34,44 @@ ANSI: DiffStyle = {
 
 @dataclass(frozen=True)
 class MemberDiff:
-    """A member with what its text differs by from the one it is compared with."""
+    """A member with the differences of its text from the one it is compared with."""
 
     member: Member
     spans: Sequence[DiffSpan] | None
 
 
 def preview_members(cluster: Cluster) -> list[Member]:
-    """The members that a list shows."""
-    stay = [m for m in cluster.members if m.compared_to is None or m.kept]
-    rest = [m for m in cluster.members if m not in stay]
-    return [*stay[:MAX_KEPT], *rest[:MAX_DROPPED]]
+    """Return the members that a list shows."""
+    kept = [member for member in cluster.members if member.compared_to is None or member.kept]
+    others = [member for member in cluster.members if member not in kept]
+    return [*kept[:MAX_KEPT], *others[:MAX_DROPPED]]
 
 
 def with_diffs(
     data: DuplicateData, members: Sequence[Member], *, max_shown: int | None = MAX_SHOWN
 ) -> Iterator[MemberDiff]:
-    """Members one after the other, with their addresses and differences."""
+    """Yield members with their metadata and differences."""
     for start in range(0, len(members), MEMBER_BATCH_SIZE):
         batch = with_metadata(data, members[start : start + MEMBER_BATCH_SIZE])
-        ends = {m.compared_to for m in batch if m.compared_to} | {
-            m.row_ref for m in batch if m.compared_to
-        }
-        held = load_member_texts(data, sorted(ends))
+        pairs = [(m.compared_to, m.row_ref) for m in batch if m.compared_to is not None]
+        texts = load_member_texts(data, sorted({ref for pair in pairs for ref in pair}))
         for member in batch:
-            pieces = None
+            spans = None
             if member.compared_to is not None:
-                one, other = held[member.compared_to], held[member.row_ref]
-                pieces = diff(one, other, max_shown=max_shown)
-            yield MemberDiff(member, pieces)
+                old, new = texts[member.compared_to], texts[member.row_ref]
+                spans = diff(old, new, max_shown=max_shown)
+            yield MemberDiff(member, spans)
 
 
 def format_heading(cluster: Cluster) -> list[str]:
-    """What a cluster is, in two lines."""
+    """Describe a cluster in two lines."""
     sources = ", ".join(f"{name} {count:,}" for name, count in cluster.sources.items())
     lines = [f"cluster {cluster.id}  {cluster.documents:,} documents: {sources}"]
     if not cluster.selected:
         return [*lines, "  select has not run yet: the others are compared with the first"]
-    went = ", ".join(f"{reason} {count:,}" for reason, count in cluster.reasons.items())
-    stay = cluster.kept
-    head = f"{stay:,} {'stays' if stay == 1 else 'stay'}" if stay else "none stays"
-    lines.append(f"  {head}; went: {went or 'none'}")
-    if not stay:
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in cluster.reasons.items())
+    lines.append(f"  {cluster.kept:,} kept; dropped: {dropped or 'none'}")
+    if not cluster.kept:
         lines[-1] += "; the others are compared with the first"
     return lines
 
@@ -88,29 +84,26 @@ def format_member(
     style: DiffStyle = PLAIN,
     max_lines: int | None = MAX_DIFF_LINES,
 ) -> list[str]:
-    """A member in some lines: what became of it, its address, why, and what differs.
+    """Format a member: its verdict, URL, reason and differences.
 
     Args:
         member_diff: the member.
-        labels: what to call the members that others are compared with.
+        labels: display names of the members that others are compared with.
         width: of the terminal, in columns.
         style: how differences are marked.
-        max_lines: of the difference that are shown; ``None`` shows all.
+        max_lines: lines of the difference that are shown; ``None`` shows all.
     """
     member = member_diff.member
-    if member.kept:
-        fate = "stays"
-    else:
-        fate = member.verdict or ("first" if member.compared_to is None else "")
-    out = [f"  {fate:<9}{sanitize_line(display_name(member))}"]
+    status = member.verdict or ("first" if member.compared_to is None else "")
+    out = [f"  {status:<9}{sanitize_line(display_name(member))}"]
     if member.title and member.url:
         out.append(INDENT + sanitize_line(member.title))
-    to = labels.get(member.compared_to, "the first") if member.compared_to else ""
-    out += [INDENT + sanitize_line(line) for line in _format_reason(member_diff, to)]
+    reference = labels.get(member.compared_to, "the first") if member.compared_to else ""
+    out += [INDENT + sanitize_line(line) for line in _format_reason(member_diff, reference)]
     if member_diff.spans is not None:
-        found = wrap_diff(member_diff.spans, width - len(INDENT) - 2, style)
-        rest = 0 if max_lines is None else len(found) - max_lines
-        out += [f"{INDENT}| {line}" for line in (found[:max_lines] if rest > 1 else found)]
+        lines = wrap_diff(member_diff.spans, width - len(INDENT) - 2, style)
+        rest = 0 if max_lines is None else len(lines) - max_lines
+        out += [f"{INDENT}| {line}" for line in (lines[:max_lines] if rest > 1 else lines)]
         if rest > 1:
             out.append(f"{INDENT}| … {rest} more lines: --cluster shows all")
     return out
@@ -119,48 +112,49 @@ def format_member(
 def reference_labels(
     data: DuplicateData, cluster: Cluster, members: Sequence[Member]
 ) -> dict[RowRef, str]:
-    """What to call the members that some others are compared with."""
-    places = {member.compared_to for member in members}
-    found = [member for member in cluster.members if member.row_ref in places]
+    """Return display names of the members that some others are compared with."""
+    refs = {member.compared_to for member in members}
+    references = [member for member in cluster.members if member.row_ref in refs]
     if cluster.kept <= 1:
-        return {m.row_ref: "the one that stays" if m.kept else "the first" for m in found}
-    return {member.row_ref: display_name(member) for member in with_metadata(data, found)}
+        return {m.row_ref: "the kept document" if m.kept else "the first" for m in references}
+    return {member.row_ref: display_name(member) for member in with_metadata(data, references)}
 
 
 def display_name(member: Member) -> str:
-    """What a reader knows a document by."""
+    """Return the URL, title or id of a document."""
     return member.url or member.title or f"id {member.id}"
 
 
 def _format_reason(member_diff: MemberDiff, reference_label: str) -> Iterator[str]:
     member = member_diff.member
     if member.reason is not None and member.reason not in DUPLICATE_REASONS:
-        said = ", ".join(
+        evidence = ", ".join(
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in member.evidence.items()
             if value is not None
         )
-        yield f"{member.reason} ({said})" if said else member.reason
+        yield f"{member.reason} ({evidence})" if evidence else member.reason
     if member.compared_to is None:
         return
     if member.exact:
-        what = f"the {'normalised ' if member_diff.spans else ''}text is equal to {reference_label}"
+        kind = "normalized text" if member_diff.spans else "text"
+        text = f"the {kind} is equal to that of {reference_label}"
     elif member.similarity is None:
-        what = f"not compared with {reference_label}"
+        text = f"not compared with {reference_label}"
     else:
         band = member.band
-        how = "compared within the cluster" if band is None else f"nominated by band {band}"
-        said = "" if member.verified else "only "
-        what = f"similarity {said}{member.similarity:.3f} to {reference_label}, {how}"
-    yield f"{member.reason}: {what}" if member.reason in DUPLICATE_REASONS else what
+        how = "compared within the cluster" if band is None else f"candidate pair of band {band}"
+        only = "" if member.verified else "only "
+        text = f"similarity {only}{member.similarity:.3f} to {reference_label}, {how}"
+    yield f"{member.reason}: {text}" if member.reason in DUPLICATE_REASONS else text
 
 
 def wrap_diff(spans: Sequence[DiffSpan], width: int, style: DiffStyle = PLAIN) -> list[str]:
-    """A difference as lines of at most so many columns, as far as words allow."""
-    coloured = style is ANSI
+    """Wrap a difference to lines of at most ``width`` columns; long words are split."""
+    escapes = style is ANSI  # have no width, and must not be split
     lines: list[list[tuple[str, SpanKind]]] = [[]]
     used = 0
-    for text, kind, spaced in _styled_words(spans, None if coloured else style, max(width, 10)):
+    for text, kind, spaced in _styled_words(spans, None if escapes else style, max(width, 10)):
         size = _display_width(text)
         space = 1 if spaced and lines[-1] else 0
         if lines[-1] and used + space + size > width:
@@ -168,24 +162,24 @@ def wrap_diff(spans: Sequence[DiffSpan], width: int, style: DiffStyle = PLAIN) -
             used, space = 0, 0
         lines[-1].append((" " * space + text, kind))
         used += space + size
-    out = [_apply_style(line, style) if coloured else "".join(t for t, _ in line) for line in lines]
+    out = [_apply_style(line, style) if escapes else "".join(t for t, _ in line) for line in lines]
     return out if lines[0] else []
 
 
 def _styled_words(
     spans: Sequence[DiffSpan], style: DiffStyle | None, width: int
 ) -> Iterator[tuple[str, SpanKind, bool]]:
-    for piece in spans:
-        opening, closing = style[piece.kind] if style else ("", "")
-        words = piece.text.split(" ")
-        for place, word in enumerate(words):
-            text = opening + word if place == 0 else word
-            text = text + closing if place == len(words) - 1 else text
-            spaced = piece.leading_space if place == 0 else True
-            while _display_width(text) > width:  # a text without spaces breaks anywhere
-                yield text[: width // 2], piece.kind, spaced
+    for span in spans:
+        opening, closing = style[span.kind] if style else ("", "")
+        words = span.text.split(" ")
+        for index, word in enumerate(words):
+            text = opening + word if index == 0 else word
+            text = text + closing if index == len(words) - 1 else text
+            spaced = span.leading_space if index == 0 else True
+            while _display_width(text) > width:  # a text without spaces may be split anywhere
+                yield text[: width // 2], span.kind, spaced
                 text, spaced = text[width // 2 :], False
-            yield text, piece.kind, spaced
+            yield text, span.kind, spaced
 
 
 def _apply_style(line: Sequence[tuple[str, SpanKind]], style: DiffStyle) -> str:
@@ -193,7 +187,7 @@ def _apply_style(line: Sequence[tuple[str, SpanKind]], style: DiffStyle) -> str:
     for text, kind in line:
         if kind != last:
             out += style[last][1]
-            # The space before a word belongs to neither.
+            # The space before a word is not styled.
             out += " " * (len(text) - len(text.lstrip())) + style[kind][0] + text.lstrip()
         else:
             out += text
@@ -208,8 +202,8 @@ def _display_width(text: str) -> int:
 
 
 def to_json(data: DuplicateData, cluster: Cluster, diffs: Sequence[MemberDiff]) -> dict[str, Any]:
-    """A cluster with all its members; those that were compared have a ``diff``."""
-    pieces = {item.member.row_ref: item.spans for item in diffs}
+    """Return a cluster with all its members; those that were compared have a ``diff``."""
+    spans = {item.member.row_ref: item.spans for item in diffs}
     ids = {member.row_ref: member.id for member in cluster.members}
     members = [
         {
@@ -227,7 +221,7 @@ def to_json(data: DuplicateData, cluster: Cluster, diffs: Sequence[MemberDiff]) 
             "similarity": member.similarity,
             "verified": member.verified,
             "band": member.band,
-            "diff": _spans_to_json(pieces.get(member.row_ref)),
+            "diff": _spans_to_json(spans.get(member.row_ref)),
         }
         for member in with_metadata(data, cluster.members)
     ]
@@ -245,4 +239,4 @@ def to_json(data: DuplicateData, cluster: Cluster, diffs: Sequence[MemberDiff]) 
 def _spans_to_json(spans: Sequence[DiffSpan] | None) -> list[dict[str, Any]] | None:
     if spans is None:
         return None
-    return [{"kind": p.kind, "words": p.words, "text": p.text} for p in spans]
+    return [{"kind": span.kind, "words": span.words, "text": span.text} for span in spans]

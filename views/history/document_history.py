@@ -1,6 +1,6 @@
-"""A document's whole story: fetched, judged, cut into tokens, seen by models, with the evidence."""
+"""History of one document: every stage's verdict, its token range, and the training steps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from textwrap import shorten, wrap
@@ -20,7 +20,8 @@ from infra.dataset.dataset import (
     PartRef,
 )
 from infra.dataset.ledger import KEPT
-from infra.formats.megatron import TRAIN
+from infra.dataset.step import Step, Steps
+from infra.formats.megatron import TRAIN, iter_split_parts
 from infra.removals.log import REMOVALS_FOLDER, load_active_removals
 from infra.removals.match import REMOVED, match_table
 from infra.runs.run_records import (
@@ -30,8 +31,8 @@ from infra.runs.run_records import (
     list_recipes,
     with_earlier_results,
 )
-from infra.schemas.annotations import PII_COLUMNS
 from infra.store.storage import Storage
+from lm.data.sampler import steps_containing
 from views.documents.lookup import find_documents
 from views.documents.texts import (
     find_rows,
@@ -43,21 +44,12 @@ from views.documents.texts import (
 )
 from views.removal.exposure import exposed_steps, exposed_via_models, load_exposure, parent_models
 
-StepLookup = Callable[[Dataset, int, int], list[int]]
-
-EXPOSED = "exposed"
-RECORDED = "recorded"  # of a removal
-MAX_ROWS = 20  # rows of one data set told for one id; identical rows of a source share theirs
+EXPOSED = "exposed"  # verdict of a model's event
+RECORDED = "recorded"  # verdict of a removal's event
+REMOVE = "remove"  # stage of a removal's event
+MAX_ROWS = 20  # rows of one data set per id; identical rows of a source share their id
 MAX_MEMBERS = 10
 TERMINAL_WIDTH, TERMINAL_EXCERPT_CHARS = 110, 400  # characters
-DETAIL_COLUMNS = {
-    "acquire": ("license",),
-    "extract": ("license",),
-    "annotate": ("language", "language_score", "words", "characters", "bytes", *PII_COLUMNS),
-    "dedup": ("exact_group", "cluster", "cluster_size"),
-    "select": ("language", "words", "cluster", "cluster_size"),
-    "tokenize": ("split", "sequence", "tokens", "bytes", "offset"),
-}
 
 
 @dataclass(frozen=True)
@@ -67,11 +59,12 @@ class Event:
     Attributes:
         stage: the stage.
         path: its data set, relative to the storage root.
-        part: the part that holds it.
+        part: the part that holds the document.
         row: its row in the part's ledger.
-        verdict: ``kept``, ``dropped`` or ``failed``; ``seen`` by a model; of a removal ``recorded``.
-        reason: why it did not pass.
-        evidence: what the verdict rests on.
+        verdict: ``kept``, ``dropped`` or ``failed``; ``exposed`` for a model that was trained on
+            the document; ``recorded`` for a removal.
+        reason: why it was dropped or failed.
+        evidence: the values that the verdict is based on.
         details: what the stage wrote about it: language, cluster, token range, steps.
     """
 
@@ -87,7 +80,7 @@ class Event:
 
 @dataclass(frozen=True)
 class RunHistory:
-    """A document's way through the latest run of one recipe."""
+    """The history of a document in the latest run of one recipe."""
 
     recipe: str
     run: str
@@ -100,112 +93,124 @@ class RunHistory:
 
     @property
     def outcome(self) -> str:
-        """One line: where the document is now."""
-        judged = [item for item in self.events if item.verdict not in (EXPOSED, RECORDED)]
-        if not judged:
-            return "no stage has spoken of it"
-        # Identical rows share their id: the document lives on if one of them does.
-        last = [item for item in judged if item.stage == judged[-1].stage]
-        gone = next((item for item in last if item.reason is not None), None)
+        """One line: the last verdict, the models trained on it, and a pending removal."""
+        verdicts = [event for event in self.events if event.verdict not in (EXPOSED, RECORDED)]
+        if not verdicts:
+            return "no stage has a verdict on it"
+        stage = verdicts[-1].stage
+        # Identical rows share their id: the document is kept if one of them is.
+        last = [event for event in verdicts if event.stage == stage]
         models = sorted({str(e.details.get("model")) for e in self.events if e.verdict == EXPOSED})
-        seen = f", seen by {', '.join(models)}" if models else ""
-        waits = any(item.verdict == RECORDED for item in self.events)
-        if gone is not None and all(item.reason is not None for item in last):
-            lifted = "; lifted since, the next run brings it back"
-            back = lifted if (gone.stage, gone.reason) == ("select", REMOVED) and not waits else ""
-            return f"{gone.verdict} by {gone.stage}: {gone.reason}{seen}{back}"
-        removed = "; its removal is recorded, the next run applies it" if waits else ""
-        return f"kept by {judged[-1].stage}{seen}{removed}"
+        exposed = f", trained on by {', '.join(models)}" if models else ""
+        pending = any(event.verdict == RECORDED for event in self.events)
+        if all(event.reason is not None for event in last):
+            restored = last[0].reason == REMOVED and not pending
+            suffix = "; restored since, the next run brings it back" if restored else ""
+            return f"{last[0].verdict} by {stage}: {last[0].reason}{exposed}{suffix}"
+        suffix = "; its removal is recorded, the next run applies it" if pending else ""
+        return f"kept by {stage}{exposed}{suffix}"
 
 
 @dataclass(frozen=True)
 class DocumentHistory:
-    """Every track of the documents that a query names."""
+    """The histories of the documents that a query names, one per recipe and document."""
 
     query: str
     runs: Sequence[RunHistory]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        runs = [{**asdict(track), "outcome": track.outcome} for track in self.runs]
+        """Return plain JSON values."""
+        runs = [{**asdict(run), "outcome": run.outcome} for run in self.runs]
         return {"query": self.query, "runs": runs}
 
     def to_text(self) -> str:
-        """The story for a terminal: a paragraph per track."""
+        """Format the histories for a terminal, a paragraph each."""
         paragraphs = (
-            [sanitize_line(line, keep_spaces=True) for line in _format_lines(t)] for t in self.runs
+            [sanitize_line(line, keep_spaces=True) for line in _format_lines(run)]
+            for run in self.runs
         )
         return "\n\n".join("\n".join(lines) for lines in paragraphs)
 
 
-def document_history(
-    storage: Storage, query: str, step_lookup: StepLookup | None = None
-) -> DocumentHistory:
-    """What became of a document in the latest run of every recipe of a store.
+def document_history(storage: Storage, query: str, steps: Steps) -> DocumentHistory:
+    """Collect what the latest run of every recipe of a store did with a document.
 
     Args:
         storage: the root of the store.
-        query: an address (compared as written, then ignoring scheme, a trailing slash and such),
-            a document id, or the beginning of one.
-        step_lookup: ``step_lookup(train data set, first token, one past the last) -> training steps`` whose
-            batches held any of these tokens of the train split; ``None``: not told.
+        query: a URL (compared as written, then ignoring scheme, a trailing slash and such), a
+            document id, or the beginning of one.
+        steps: the pipeline.
 
     Raises:
-        UnknownDocument: if no document matches, or the beginning fits several.
-        NoRun: if the store has no run.
+        DocumentNotFoundError: if no document matches, or several ids begin with the query.
+        RunNotFoundError: if the store has no run.
     """
     recipes = list_recipes(storage) or [latest_run(storage).recipe]
     records = [with_earlier_results(storage, latest_run(storage, recipe)) for recipe in recipes]
-    found = find_documents(storage, records, query)
-    tracks = [
-        _run_history(storage, record, document.id, document.url, step_lookup)
+    documents = find_documents(storage, records, query, steps)
+    runs = [
+        _run_history(storage, record, document.id, document.url, steps)
         for record in records
-        for document in found.get(record.recipe, ())
+        for document in documents.get(record.recipe, ())
     ]
-    return DocumentHistory(query, tracks)
+    return DocumentHistory(query, runs)
+
+
+@dataclass(frozen=True)
+class _TokenRange:
+    """The tokens of the document in the training split of a data set of token shards."""
+
+    fingerprint: str
+    first: int
+    end: int
 
 
 def _run_history(
-    storage: Storage,
-    record: RunRecord,
-    document: str,
-    url: str | None,
-    step_lookup: StepLookup | None,
+    storage: Storage, record: RunRecord, document: str, url: str | None, steps: Steps
 ) -> RunHistory:
+    by_name = {step.name: step for step in steps}
     events: list[Event] = []
     source: str | None = None
-    tokens: list[tuple[StageRecord, int, int]] = []
+    ranges: list[_TokenRange] = []
     for entry in record.stages:
-        try:
-            data = entry.open(storage)
-        except (DatasetNotFoundError, IntegrityError):
+        step, data = by_name.get(entry.stage), entry.try_open(storage)
+        if step is None or data is None:
             continue
-        if entry.stage == "train":
-            events += _exposure_events(storage, entry, data, tokens, step_lookup)
+        if step.makes_model:
+            events += _exposure_events(storage, entry, data, ranges)
             continue
-        spoken = _ledger_events(entry, data, document)
-        if spoken and entry.source:
+        own = _ledger_events(step, entry, data, document)
+        if step.output == "duplicate_labels":
+            own = [_with_other_members(event, data, document) for event in own]
+        if step.output == "tokens":
+            ranges += [
+                _TokenRange(
+                    data.fingerprint, event.details["first_token"], event.details["end_token"]
+                )
+                for event in own
+                if event.details.get("split") == TRAIN
+            ]
+        if own and entry.source:
             source = entry.source
-        events += spoken
-        if entry.stage == "tokenize":
-            tokens += _token_ranges(entry, data, spoken)
-    text = load_texts(storage, record, [document]).get(document)
-    events = _with_members(storage, record, document, events)
-    events += _removal_events(storage, record, document, url, events)
+        events += own
+    excerpt = load_texts(storage, record, [document], steps).get(document)
+    events += _removal_events(storage, record, document, url, events, steps)
     return RunHistory(
         record.recipe,
         record.run,
         document,
-        url or (text.url if text else None),
-        source or (text.source if text else None),
-        text.title if text else None,
-        text.text if text else None,
+        url or (excerpt.url if excerpt else None),
+        source or (excerpt.source if excerpt else None),
+        excerpt.title if excerpt else None,
+        excerpt.text if excerpt else None,
         events,
     )
 
 
-def _ledger_events(entry: StageRecord, data: Dataset, document: str) -> list[Event]:
-    """What a stage's ledger says of a document, with what its table holds about it."""
+def _ledger_events(
+    step: Step[...], entry: StageRecord, data: Dataset, document: str
+) -> list[Event]:
+    """Return a stage's verdicts on a document, with what its table holds about it."""
     events: list[Event] = []
     for part in data.parts:
         if VERDICTS_SUFFIX not in part.record.files or len(events) >= MAX_ROWS:
@@ -213,28 +218,25 @@ def _ledger_events(entry: StageRecord, data: Dataset, document: str) -> list[Eve
         rows = _find_ledger_rows(part, document)
         if not rows:
             continue
-        details = _read_details(entry, data, part, document)
-        kept = iter(details)
-        for row, said in islice(rows, MAX_ROWS - len(events)):
-            passed = said["verdict"] == KEPT
+        details = iter(_read_details(step, data, part, document))
+        for row, ledger_row in islice(rows, MAX_ROWS - len(events)):
             events.append(
                 Event(
                     entry.stage,
                     entry.path,
                     part.name,
                     row,
-                    said["verdict"],
-                    said["reason"],
-                    parse_evidence(said["evidence"]),
-                    next(kept, {}) if passed else {},
+                    ledger_row["verdict"],
+                    ledger_row["reason"],
+                    parse_evidence(ledger_row["evidence"]),
+                    next(details, {}) if ledger_row["verdict"] == KEPT else {},
                 )
             )
     return events
 
 
 def _find_ledger_rows(part: PartRef, document: str) -> list[tuple[int, dict[str, Any]]]:
-    name = part.file(VERDICTS_SUFFIX)
-    with part.storage.open(name) as stream:
+    with part.storage.open(part.file(VERDICTS_SUFFIX)) as stream:
         ids = pq.read_table(stream, columns=["id"])["id"]
         rows = np.flatnonzero(pc.equal(ids, document).to_numpy()).tolist()
         if not rows:
@@ -245,133 +247,115 @@ def _find_ledger_rows(part: PartRef, document: str) -> list[tuple[int, dict[str,
 
 
 def _read_details(
-    entry: StageRecord, data: Dataset, part: PartRef, document: str
+    step: Step[...], data: Dataset, part: PartRef, document: str
 ) -> list[dict[str, Any]]:
-    """The columns worth telling of the document's rows, in their order."""
-    columns = DETAIL_COLUMNS.get(entry.stage)
-    if columns is None or TABLE_SUFFIX not in part.record.files or not has_column(part, "id"):
+    """Read the columns that describe a document to a reader, for each of its rows."""
+    if not step.columns or TABLE_SUFFIX not in part.record.files or not has_column(part, "id"):
         return []
-    found = []
-    for row in read_rows(part, find_rows(part, [document]), columns):
-        for name in PII_COLUMNS:
-            if isinstance(row.get(name), list):
-                row[name] = [span["kind"] for span in row[name]]
-        if entry.stage == "tokenize":
+    details = []
+    for row in read_rows(part, find_rows(part, [document]), step.columns):
+        for name, value in row.items():
+            if isinstance(value, list):  # spans of personal data: their kinds say enough
+                row[name] = [span["kind"] for span in value]
+        if step.output == "tokens":
             row.update(_split_token_range(data, part, row))
-        found.append({key: value for key, value in row.items() if value not in (None, [])})
-    return found
+        details.append({key: value for key, value in row.items() if value not in (None, [])})
+    return details
 
 
 def _split_token_range(data: Dataset, part: PartRef, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the document's tokens lie in the whole split: shards follow each other by part."""
-    size = np.dtype(str(data.stats.get("dtype", "uint16"))).itemsize
-    shard = f"{row['split']}.bin"
-    before = 0
-    for other in data.parts:
-        if other.name == part.name:
-            break
-        file = other.record.files.get(shard)
-        before += file.bytes // size if file else 0
+    """Return a document's shard and the range of its tokens in the whole split."""
+    split = str(row["split"])
+    before = next(n for other, n in iter_split_parts(data, split) if other.name == part.name)
     first = before + int(row["offset"])
-    file = part.record.files.get(shard)
-    name = file.name if file else shard
-    return {"shard": name, "first_token": first, "end_token": first + int(row["tokens"])}
+    return {
+        "shard": part.file(f"{split}.bin"),
+        "first_token": first,
+        "end_token": first + int(row["tokens"]),
+    }
 
 
-def _token_ranges(
-    entry: StageRecord, data: Dataset, events: Sequence[Event]
-) -> list[tuple[StageRecord, int, int]]:
-    return [
-        (entry, int(item.details["first_token"]), int(item.details["end_token"]))
-        for item in events
-        if item.details.get("split") == TRAIN and data.stage == "tokenize"
-    ]
+def _with_other_members(event: Event, data: Dataset, document: str) -> Event:
+    """Add the other members of the document's duplicate cluster."""
+    cluster = event.details.get("cluster")
+    if cluster is None:
+        return event
+    members: list[str] = []
+    for part in data.parts:
+        table = part.table(["id", "cluster"])
+        members += table.filter(pc.equal(table["cluster"], cluster))["id"].to_pylist()
+        if len(members) > MAX_MEMBERS:
+            break
+    others = [member for member in members if member != document][:MAX_MEMBERS]
+    return replace(event, details={**event.details, "other_members": others})
 
 
 def _exposure_events(
-    storage: Storage,
-    entry: StageRecord,
-    data: Dataset,
-    tokens: Sequence[tuple[StageRecord, int, int]],
-    step_lookup: StepLookup | None,
+    storage: Storage, entry: StageRecord, model: Dataset, ranges: Sequence[_TokenRange]
 ) -> list[Event]:
-    """At which steps a model saw the document's tokens, and through which models before it."""
-    made_from = {item.get("fingerprint") for item in data.manifest.inputs}
-    events = []
+    """Return the steps in which a model, or one of its parents, was trained on the document."""
+    inputs = _input_fingerprints(model)
     try:
-        older = parent_models(storage, data)
+        parents = parent_models(storage, model)
     except (DatasetNotFoundError, IntegrityError):
-        older = []  # what they saw is told by the mark, if it was removed
-    for shards, first, end in tokens:
-        if shards.fingerprint not in made_from:
+        parents = []  # if the document was removed, the exposure record lists them
+    events = []
+    for tokens in ranges:
+        if tokens.fingerprint not in inputs:
             continue
-        details: dict[str, Any] = {"model": entry.entry}
-        if step_lookup is not None:
-            at = step_lookup(data, first, end)
-            details |= {"times": len(at), "steps": at}
-            through = [
-                one.source
-                for one in older
-                if shards.fingerprint in {item.get("fingerprint") for item in one.manifest.inputs}
-                and step_lookup(one, first, end)
-            ]
-            if through:
-                details["via_models"] = through
-            if not at and not through:
-                continue
-        events.append(Event("train", entry.path, None, None, EXPOSED, details=details))
+        steps = steps_containing(model, tokens.first, tokens.end)
+        via_models = [
+            parent.source
+            for parent in parents
+            if tokens.fingerprint in _input_fingerprints(parent)
+            and steps_containing(parent, tokens.first, tokens.end)
+        ]
+        if steps or via_models:
+            details = _exposure_details(entry.entry, steps, via_models)
+            events.append(Event(entry.stage, entry.path, None, None, EXPOSED, details=details))
     return events
 
 
+def _input_fingerprints(data: Dataset) -> set[str]:
+    return {item["fingerprint"] for item in data.manifest.inputs}
+
+
+def _exposure_details(
+    model: str | None, steps: Sequence[int], via_models: Sequence[str | None]
+) -> dict[str, Any]:
+    details: dict[str, Any] = {"model": model, "times": len(steps), "steps": list(steps)}
+    if via_models:
+        details["via_models"] = list(via_models)
+    return details
+
+
 def _removal_events(
-    storage: Storage, record: RunRecord, document: str, url: str | None, events: Sequence[Event]
+    storage: Storage,
+    record: RunRecord,
+    document: str,
+    url: str | None,
+    events: Sequence[Event],
+    steps: Steps,
 ) -> list[Event]:
-    """The removal that takes a document, and the models that saw it before."""
-    entries = load_active_removals(storage, record.recipe)
+    """Return the active removal of a document, and the models of earlier runs trained on it."""
+    active = load_active_removals(storage, record.recipe)
     licenses = [event.details["license"] for event in events if "license" in event.details]
     row = {"id": [document], "url": [url], "license": licenses[:1] or [None]}
-    place = int(match_table(pa.table(row), [entry.removal for entry in entries])[0])
-    if place < 0:
+    index = int(match_table(pa.table(row), [entry.removal for entry in active])[0])
+    if index < 0:
         return []
-    told = {event.path for event in events if event.verdict == EXPOSED}
     path = f"{REMOVALS_FOLDER}/{record.recipe}"
-    said = {key: item for key, item in entries[place].to_json().items() if item is not None}
-    found = [Event("remove", path, None, None, RECORDED, evidence=said)]
-    for mark in load_exposure(storage, record.recipe):
-        at = exposed_steps(storage, mark, document)
-        if at is not None and mark.path not in told:
-            details: dict[str, Any] = {"model": mark.model, "times": len(at), "steps": at}
-            through = exposed_via_models(storage, mark, document)
-            if through:
-                details["via_models"] = through
-            found.append(Event("train", mark.path, None, None, EXPOSED, details=details))
-    return found
-
-
-def _with_members(
-    storage: Storage, record: RunRecord, document: str, events: Sequence[Event]
-) -> list[Event]:
-    """The same events; those of dedup name the other members of the document's cluster."""
-
-    def told(event: Event) -> Event:
-        cluster = event.details.get("cluster")
-        if event.stage != "dedup" or cluster is None:
-            return event
-        data = next(item for item in record.stages if item.path == event.path).open(storage)
-        others = _other_members(data, str(cluster), document)
-        return replace(event, details={**event.details, "other_members": others})
-
-    return [told(event) for event in events]
-
-
-def _other_members(data: Dataset, cluster: str, document: str) -> list[str]:
-    found: list[str] = []
-    for part in data.parts:
-        table = part.table(["id", "cluster"])
-        found += table.filter(pc.equal(table["cluster"], cluster))["id"].to_pylist()
-        if len(found) > MAX_MEMBERS:
-            break
-    return [item for item in found if item != document][:MAX_MEMBERS]
+    evidence = {key: value for key, value in active[index].to_json().items() if value is not None}
+    result = [Event(REMOVE, path, None, None, RECORDED, evidence=evidence)]
+    listed = {event.path for event in events if event.verdict == EXPOSED}
+    stage = next(step.name for step in steps if step.makes_model)
+    for exposure in load_exposure(storage, record.recipe):
+        at = exposed_steps(storage, exposure, document)
+        if at is not None and exposure.path not in listed:
+            via_models = exposed_via_models(storage, exposure, document)
+            details = _exposure_details(exposure.model, at, via_models)
+            result.append(Event(stage, exposure.path, None, None, EXPOSED, details=details))
+    return result
 
 
 def _format_lines(history: RunHistory) -> Iterator[str]:
@@ -385,9 +369,9 @@ def _format_lines(history: RunHistory) -> Iterator[str]:
     yield "  " + "  ".join(item for item in about if item)
     yield f"  -> {history.outcome}"
     for event in history.events:
-        said = {**event.evidence, **event.details}
+        values = {**event.evidence, **event.details}
         words = [event.reason] if event.reason else []
-        words += [f"{key} {_format_value(value)}" for key, value in said.items()]
+        words += [f"{key} {_format_value(value)}" for key, value in values.items()]
         head = f"  {event.stage:<9} {event.verdict:<8} "
         if event.part is not None:
             head += f"part {event.part} row {event.row}: "

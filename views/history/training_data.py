@@ -1,10 +1,10 @@
-"""From steps of a run to the documents they learned from, and from a document to its steps.
+"""Find the documents of training steps, and the steps of a document.
 
-Steps are counted from 0; the log's line of ``step`` n was written after the steps below n.
+Steps are counted from 0; the log line of ``step`` n is written after the steps below n.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.errors import UserError
@@ -23,28 +22,27 @@ from lm.config.train import TrainConfig
 from lm.data.sampler import Sampler, SamplingPlan, build_sampler, open_training_tokens
 from lm.data.shuffle import Indices, batch_for_step, merge_ranges
 from lm.metrics.logger import read_jsonl
-from views.documents.lookup import loose_url
+from views.documents.lookup import search
 
-MAX_IDS_SHOWN = 5  # ids in a message
 COLUMNS = ("id", "url", "source")
 
 
 class TraceError(UserError):
-    """A step, a document or a run that is not there."""
+    """The run has no such step, or did not train on the document."""
 
 
 @dataclass(frozen=True)
 class TracedRun:
-    """A run whose order is known.
+    """A training run with the order of its data.
 
     Attributes:
         name: of the model.
-        path: its data set, or the folder in which it works.
-        steps: done so far.
+        path: its data set, or its working folder while it is in progress.
+        steps: completed so far.
         in_progress: whether it has not ended.
-        sampler: of its data.
+        sampler: gives the order of the data.
         shards: the training split.
-        init_from: the model whose weights it started with; its steps are its own.
+        init_from: the model that it was initialized from, whose steps are not included.
     """
 
     name: str
@@ -58,17 +56,17 @@ class TracedRun:
 
 @dataclass(frozen=True)
 class DocumentSteps:
-    """A document, and where some steps met it.
+    """A document, and the training steps that used it.
 
     Attributes:
         id: of the document.
-        url: its address, if it has one.
-        source: of the recipe.
-        first_token: of the training split.
-        end_token: one past its last.
-        steps: the steps whose rows held any of its tokens, with the rows' positions in the batch.
-        token_ranges: tokens of the split that these rows held.
-        predicted_tokens: how often one of its tokens was to be predicted.
+        url: its URL, if it has one.
+        source: the recipe's source that it came from.
+        first_token: its first token in the training split.
+        end_token: one past its last token.
+        steps: steps whose rows held any of its tokens, with the rows' positions in the batch.
+        token_ranges: the tokens of the split that these rows held, ``[first, end)``.
+        predicted_tokens: number of predictions of its tokens.
     """
 
     id: str
@@ -82,7 +80,11 @@ class DocumentSteps:
 
 
 def run_from_model(model: Dataset, path: str) -> TracedRun:
-    """A committed model's run. Raises ``DatasetNotFoundError`` if its token shards are gone."""
+    """Return a committed model's run.
+
+    Raises:
+        DatasetNotFoundError: if its token shards were deleted.
+    """
     shards = TokenShards(open_training_tokens(model), TRAIN)
     order = build_sampler(SamplingPlan.from_stats(model.stats), shards)
     base = model.stats.get("init_from")
@@ -90,24 +92,24 @@ def run_from_model(model: Dataset, path: str) -> TracedRun:
 
 
 def find_run_in_progress(storage: Storage, name: str) -> TracedRun | None:
-    """The run of this model that works on this machine and was started last, if there is one.
+    """Return the latest run of a model that is in progress on this machine, if there is one.
 
     Args:
-        storage: the root of the store that its token shards lie in.
+        storage: the root of the store that holds its token shards.
         name: of the model.
     """
     local = storage.local_path()
     root = f"{str(local) if local else storage.url.rstrip('/')}/"
-    found = []
+    runs = []
     for path in cache_root().joinpath("train").glob("*/job.json"):
         try:
             job = json.loads(path.read_bytes())
             config = TrainConfig.model_validate(job["config"])
         except ValueError:
-            continue  # it is being written, or was left by a version with other settings
+            continue  # incomplete, or written by a version with other settings
         if config.name == name and str(job["tokens"]["url"]).startswith(root):
-            found.append((path.stat().st_mtime_ns, path.parent, config, job))
-    return _load_run_in_progress(*max(found, key=itemgetter(0))[1:]) if found else None
+            runs.append((path.stat().st_mtime_ns, path.parent, config, job))
+    return _load_run_in_progress(*max(runs, key=itemgetter(0))[1:]) if runs else None
 
 
 def _load_run_in_progress(folder: Path, config: TrainConfig, job: dict[str, Any]) -> TracedRun:
@@ -119,10 +121,10 @@ def _load_run_in_progress(folder: Path, config: TrainConfig, job: dict[str, Any]
 
 
 def documents_in_steps(run: TracedRun, first: int, end: int) -> list[DocumentSteps]:
-    """What the steps ``[first, end)`` learned from, in the order of the training split.
+    """Return the documents of the steps ``[first, end)``, in the order of the training split.
 
     Raises:
-        NoTrace: if the run has no such steps.
+        TraceError: if the run has no such steps.
     """
     if not 0 <= first < end <= run.steps:
         so_far = " so far" if run.in_progress else ""
@@ -131,31 +133,31 @@ def documents_in_steps(run: TracedRun, first: int, end: int) -> list[DocumentSte
             f"0 <= A < B <= {run.steps}"
         )
     samples = np.concatenate([run.sampler.samples(step) for step in range(first, end)])
-    pieces, bounds = run.sampler.token_spans(samples), run.shards.document_starts
-    ends = pieces.starts + pieces.lengths
-    low = np.searchsorted(bounds, pieces.starts, side="right") - 1
-    counts = np.searchsorted(bounds, ends, side="left") - low
-    of = np.repeat(np.arange(len(low)), counts)
-    documents = np.arange(len(of)) + np.repeat(low - (np.cumsum(counts) - counts), counts)
-    starts = np.maximum(bounds[documents], pieces.starts[of])
-    stops = np.minimum(bounds[documents + 1], ends[of])
-    predicted = np.maximum(0, stops - np.maximum(starts, pieces.target_starts[of]))
-    rows = pieces.rows[of]
-    every, place = np.unique(documents, return_inverse=True)
-    about, result = _describe_documents(run, every), []
-    order = np.argsort(place, kind="stable")
-    for number, own in enumerate(
-        np.split(order, np.searchsorted(place[order], range(1, len(every))))
-    ):
+    spans, bounds = run.sampler.token_spans(samples), run.shards.document_starts
+    # A span of tokens may hold several documents: repeat it once per document.
+    span_ends = spans.starts + spans.lengths
+    low = np.searchsorted(bounds, spans.starts, side="right") - 1
+    counts = np.searchsorted(bounds, span_ends, side="left") - low
+    span = np.repeat(np.arange(len(low)), counts)
+    documents = np.arange(len(span)) + np.repeat(low - (np.cumsum(counts) - counts), counts)
+    starts = np.maximum(bounds[documents], spans.starts[span])
+    stops = np.minimum(bounds[documents + 1], span_ends[span])
+    predicted = np.maximum(0, stops - np.maximum(starts, spans.target_starts[span]))
+    rows = spans.rows[span]
+    distinct, index = np.unique(documents, return_inverse=True)
+    metadata, result = _describe_documents(run, distinct), []
+    order = np.argsort(index, kind="stable")
+    groups = np.split(order, np.searchsorted(index[order], range(1, len(distinct))))
+    for number, own in enumerate(groups):
         if not len(own):
             continue
         steps: dict[int, set[int]] = {}
         for row in rows[own].tolist():
-            at = first + row // run.sampler.plan.global_batch_size
-            steps.setdefault(at, set()).add(row % run.sampler.plan.global_batch_size)
+            step = first + row // run.sampler.plan.global_batch_size
+            steps.setdefault(step, set()).add(row % run.sampler.plan.global_batch_size)
         result.append(
             DocumentSteps(
-                **about[number],
+                **metadata[number],
                 steps={step: sorted(positions) for step, positions in sorted(steps.items())},
                 token_ranges=merge_ranges(
                     list(zip(starts[own].tolist(), stops[own].tolist(), strict=True))
@@ -166,23 +168,21 @@ def documents_in_steps(run: TracedRun, first: int, end: int) -> list[DocumentSte
     return result
 
 
-def steps_with_document(
-    run: TracedRun, *, url: str | None = None, document_id: str | None = None
-) -> list[DocumentSteps]:
-    """Where the run met a document; several if identical rows of a source share their id.
+def steps_with_document(run: TracedRun, query: str) -> list[DocumentSteps]:
+    """Return the steps that used a document; several if identical rows of a source share their id.
 
     Args:
-        run: so far.
-        url: an address, compared as written, then ignoring scheme, a trailing slash and such.
-        document_id: a document's id, or the beginning of one.
+        run: the training run, complete or in progress.
+        query: a URL (compared as written, then ignoring scheme, a trailing slash and such), a
+            document id, or the beginning of one.
 
     Raises:
-        NoTrace: if the training split has no such document, or the beginning fits several.
+        DocumentNotFoundError: if no document matches, or several ids begin with the query.
+        TraceError: if the document is held out for validation.
     """
-    numbers = _find_documents(run, url, document_id)
-    found = []
-    for about in _describe_documents(run, numbers):
-        first, end = about["first_token"], about["end_token"]
+    result = []
+    for metadata in _describe_documents(run, _find_documents(run, query)):
+        first, end = metadata["first_token"], metadata["end_token"]
         steps = run.sampler.steps_containing(first, end, run.steps)
         samples = [
             batch_for_step(step, run.sampler.plan.skip) * run.sampler.plan.global_batch_size
@@ -190,70 +190,47 @@ def steps_with_document(
             for step, positions in steps.items()
             for position in positions
         ]
-        pieces = run.sampler.token_spans(np.array(samples, np.int64))
-        starts = np.maximum(first, pieces.starts)
-        stops = np.minimum(end, pieces.starts + pieces.lengths)
-        held = starts < stops
-        predicted = np.maximum(0, stops - np.maximum(starts, pieces.target_starts))
-        ranges = merge_ranges(list(zip(starts[held].tolist(), stops[held].tolist(), strict=True)))
-        found.append(
+        spans = run.sampler.token_spans(np.array(samples, np.int64))
+        starts = np.maximum(first, spans.starts)
+        stops = np.minimum(end, spans.starts + spans.lengths)
+        overlaps = starts < stops
+        predicted = np.maximum(0, stops - np.maximum(starts, spans.target_starts))
+        ranges = zip(starts[overlaps].tolist(), stops[overlaps].tolist(), strict=True)
+        result.append(
             DocumentSteps(
-                **about, steps=steps, token_ranges=ranges, predicted_tokens=int(predicted.sum())
+                **metadata,
+                steps=steps,
+                token_ranges=merge_ranges(list(ranges)),
+                predicted_tokens=int(predicted.sum()),
             )
         )
-    return found
+    return result
 
 
-def _find_documents(run: TracedRun, url: str | None, document_id: str | None) -> Indices:
-    """The documents of the training split that are meant."""
-    held_out = TokenShards(run.shards.dataset, VALIDATION)
-    for exact in (True, False):
-        numbers = _match_documents(run.shards, url, document_id, exact=exact)
-        if len(numbers):
-            return numbers
-        if len(_match_documents(held_out, url, document_id, exact=exact)):
-            raise TraceError(
-                f"{url or document_id} is held out for validation: no step of {run.name} saw it"
-            )
-    raise TraceError(
-        f"no document {url or document_id} in the token shards of {run.name}; `gristmill why` tells what "
-        "became of it"
-    )
+def _find_documents(run: TracedRun, query: str) -> Indices:
+    """Return the numbers of the documents of the training split that a query names."""
+    splits = (run.shards, TokenShards(run.shards.dataset, VALIDATION))
 
+    def tables() -> Iterator[tuple[str, pa.Table]]:
+        for shards in splits:
+            for first, table in shards.iter_columns(["id", "url"]):
+                numbers = pa.array(range(first, first + table.num_rows), pa.int64())
+                yield shards.split, table.append_column("number", numbers)
 
-def _match_documents(
-    shards: TokenShards, url: str | None, document_id: str | None, *, exact: bool
-) -> Indices:
-    """The documents of a split that an address or an id names, as written or nearly."""
-    table = shards.read_columns(["id", "url"])
-    if exact:
-        hit = (
-            pc.equal(table["id"], document_id)
-            if document_id is not None
-            else pc.equal(table["url"], url)
-        )
-    elif document_id is not None:
-        hit = pc.starts_with(table["id"], document_id)
-        several = sorted(set(table.filter(hit)["id"].to_pylist()))
-        if len(several) > 1:
-            listed = ", ".join(several[:MAX_IDS_SHOWN]) + (
-                ", ..." if len(several) > MAX_IDS_SHOWN else ""
-            )
-            raise TraceError(f"{document_id!r} is the beginning of {len(several)} ids: {listed}")
-    else:
-        wanted = loose_url(str(url))
-        urls = table["url"].to_pylist()
-        hit = pa.array(
-            [item is not None and loose_url(item) == wanted for item in urls], pa.bool_()
-        )
-    return np.flatnonzero(pc.fill_null(hit, fill_value=False).to_numpy(zero_copy_only=False))
+    matches = search(tables, query)
+    numbers = [rows["number"].to_numpy() for split, rows in matches if split == TRAIN]
+    if not numbers:
+        raise TraceError(f"{query} is held out for validation: {run.name} was not trained on it")
+    return np.concatenate(numbers)
 
 
 def _describe_documents(run: TracedRun, documents: Indices) -> list[dict[str, Any]]:
-    """Id, address, source and tokens of some documents."""
-    rows = (
-        run.shards.read_columns(list(COLUMNS)).select(COLUMNS).take(pa.array(documents)).to_pylist()
-    )
+    """Return id, URL, source and token range of some documents, whose numbers are ascending."""
+    rows: list[dict[str, Any]] = []
+    for first, table in run.shards.iter_columns(COLUMNS):
+        low, high = np.searchsorted(documents, (first, first + table.num_rows))
+        own = table.select(COLUMNS).take(pa.array(documents[low:high] - first))
+        rows += own.to_pylist()
     ranges = [run.shards.document_range(int(number)) for number in documents]
     return [
         {**row, "first_token": first, "end_token": end}

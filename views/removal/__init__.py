@@ -1,1 +1,1 @@
-"""What a removal takes, which models were trained on it, and where its text still lies."""
+"""Removals on request: their impact, the models trained on removed documents, remaining data."""

@@ -1,24 +1,24 @@
-"""What ``gristmill remove`` does: look, record, and mark the models that saw what goes."""
+"""Record and undo removals, and update which models were trained on removed documents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infra.dataset.step import Steps
 from infra.removals.log import append_removals, append_restorations, load_removals
 from infra.removals.match import Removal
 from infra.store.storage import Storage
-from lm.data.sampler import steps_containing
 from views.removal.exposure import ExposureRecord, update_exposure
 from views.removal.impact import RemovalImpact, compute_impact
 
 
 @dataclass(frozen=True)
 class RemovalResult:
-    """What a command did.
+    """Result of recording or undoing removals.
 
     Attributes:
-        impact: what each removal takes of the latest run; empty if there is no run.
-        new: the removals that were recorded now, or lifted.
-        models: models that saw what is removed.
+        impact: of each removal on the latest run; empty if there is no run.
+        new: the removals that were recorded, or undone, by this call.
+        models: models that were trained on removed documents.
     """
 
     impact: Sequence[RemovalImpact]
@@ -27,22 +27,36 @@ class RemovalResult:
 
 
 def remove_documents(
-    storage: Storage, recipe: str, wanted: Sequence[Removal], note: str | None = None
+    storage: Storage,
+    recipe: str,
+    requested: Sequence[Removal],
+    steps: Steps,
+    note: str | None = None,
 ) -> RemovalResult:
-    """Record removals. Raises ``infra.removals.match.InvalidRemovalError``; nothing is recorded then."""
-    reached = compute_impact(storage, recipe, wanted, load_removals(storage, recipe))
-    new = append_removals(storage, recipe, wanted, note)
-    return RemovalResult(reached, new, refresh_exposure(storage, recipe))
+    """Record removals.
+
+    Raises:
+        InvalidRemovalError: if no document has a license that is to be removed; nothing is
+            recorded then.
+    """
+    active = load_removals(storage, recipe)
+    impact = compute_impact(storage, recipe, requested, steps, active)
+    new = append_removals(storage, recipe, requested, note)
+    return RemovalResult(impact, new, refresh_exposure(storage, recipe, steps))
 
 
 def restore_documents(
-    storage: Storage, recipe: str, wanted: Sequence[Removal], note: str | None = None
+    storage: Storage,
+    recipe: str,
+    requested: Sequence[Removal],
+    steps: Steps,
+    note: str | None = None,
 ) -> RemovalResult:
-    """Record that removals no longer hold. Raises ``infra.removals.log.RemovalNotFoundError``."""
-    lifted = append_restorations(storage, recipe, wanted, note)
-    return RemovalResult((), lifted, refresh_exposure(storage, recipe))
+    """Record that removals no longer apply. Raises ``RemovalNotFoundError``."""
+    restored = append_restorations(storage, recipe, requested, note)
+    return RemovalResult((), restored, refresh_exposure(storage, recipe, steps))
 
 
-def refresh_exposure(storage: Storage, recipe: str) -> list[ExposureRecord]:
-    """Mark the models of a store that saw what a recipe removed; returns these marks."""
-    return update_exposure(storage, recipe, load_removals(storage, recipe), steps_containing)
+def refresh_exposure(storage: Storage, recipe: str, steps: Steps) -> list[ExposureRecord]:
+    """Update and return the exposure records for the recipe's active removals."""
+    return update_exposure(storage, recipe, load_removals(storage, recipe), steps)

@@ -1,11 +1,12 @@
-"""Which models saw what was removed since: the documents, and the steps whose batches held them.
+"""Which models were trained on documents that were removed since, and in which steps.
 
-A data set that is committed is never written to, so a model's mark stands beside the removals:
-``removals/{recipe}/models/{fingerprint}.json``, and a table of the documents as ``.parquet``. Marks
-follow from removals, token shards and the order of the training; they are made again when the
-removals change. Of a model whose token shards are gone, the last mark stays as it is.
+A committed data set is never written to, so a model's exposure record lies beside the removals:
+``removals/{recipe}/models/{fingerprint}.json``, and a table of the documents as ``.parquet``.
+Records follow from the removals, the token shards and the order of the training data; they are
+computed again when the removals change. If a model's token shards were deleted, its last record is
+kept.
 
-A model that started with the weights of another has seen what that one saw.
+A model that was initialized from another one was also trained on what that one was trained on.
 """
 
 import json
@@ -25,18 +26,19 @@ from infra.dataset.dataset import (
     IntegrityError,
     input_path,
     open_dataset,
+    try_open_dataset,
 )
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.step import Output, Steps, steps_with_output
 from infra.dataset.tables import table_bytes
-from infra.formats.megatron import TRAIN
+from infra.formats.megatron import TRAIN, iter_split_parts
 from infra.removals.log import REMOVALS_FOLDER
-from infra.removals.match import Removal, fingerprint_input, match_part, match_table
+from infra.removals.match import LICENSE, Removal, fingerprint_input, match_part, match_table
 from infra.store.storage import Storage
-
-StepLookup = Callable[[Dataset, int, int], list[int]]
+from lm.data.sampler import steps_containing
 
 MODELS = "models"
-UNKNOWN_REASON = "its token shards, or those of a model it started from, are gone"
+UNKNOWN_REASON = "its token shards, or those of a model it was initialized from, were deleted"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -49,28 +51,29 @@ SCHEMA = pa.schema(
         ("via_models", pa.list_(pa.string())),
     ]
 )
-TOKEN_RANGE_SCHEMA = pa.schema([SCHEMA.field(place) for place in range(6)])  # in token shards
+TOKEN_RANGE_SCHEMA = pa.schema([SCHEMA.field(index) for index in range(6)])  # in token shards
 
 
 @dataclass(frozen=True)
 class ExposureRecord:
-    """What a model saw of the documents that are removed.
+    """How much of the removed documents a model was trained on.
 
     Attributes:
         model: its name in the recipe that trained it.
         path: its data set, relative to the storage root.
-        fingerprint: the data set's.
-        removals_digest: digest of the removals that this was found out for.
-        documents: removed documents that it, or a model it started from, was trained on; ``None`` if
-            that cannot be told.
+        fingerprint: of its data set.
+        removals_digest: digest of the removals that the record was computed for.
+        documents: number of removed documents that it, or a model it was initialized from, was
+            trained on; ``None`` if that is unknown.
         tokens: their tokens in the training split, each counted once.
-        steps: its own training steps whose batches held any of them.
-        first_step: the first of these, 0-based; ``None`` if there is none.
-        last_step: the last of these.
+        steps: number of its own training steps whose batches held any of them.
+        first_step: the first of these steps, 0-based; ``None`` if there is none.
+        last_step: the last of these steps.
         total_steps: steps of the whole training.
-        by_removal: documents by what removed them: kind, value, documents.
-        table: the documents, each with its steps, as a Parquet file; relative to the storage root.
-        via_models: the models it started from that saw any of them, nearest first: model, documents.
+        by_removal: documents per removal: kind, value, documents.
+        table: the documents with their steps, a Parquet file; relative to the storage root.
+        via_models: documents per model that it was initialized from, nearest first: model,
+            documents.
     """
 
     model: str
@@ -88,213 +91,212 @@ class ExposureRecord:
     via_models: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         lists = {"by_removal": self.by_removal, "via_models": self.via_models}
         return {**asdict(self), **{key: [*map(dict, value)] for key, value in lists.items()}}
 
     def __str__(self) -> str:
         name = f"model {self.model} ({self.path})"
         if self.documents is None:
-            return f"{name}: {UNKNOWN_REASON}, so what it saw cannot be told"
-        some = (
-            "1 removed document" if self.documents == 1 else f"{self.documents:,} removed documents"
-        )
-        where = [f"in {self.steps:,} of its {self.total_steps:,} steps"]
+            return f"{name}: unknown whether it was trained on removed documents: {UNKNOWN_REASON}"
+        noun = "removed document" if self.documents == 1 else "removed documents"
+        parts = [f"in {self.steps:,} of its {self.total_steps:,} steps"]
         if self.steps:
-            where[0] += f", {self.first_step} to {self.last_step}"
-        where += [f"{item['documents']:,} through {item['model']}" for item in self.via_models]
-        return f"{name} saw {some}, {self.tokens:,} tokens, {', '.join(where)}"
+            parts[0] += f", {self.first_step} to {self.last_step}"
+        parts += [f"{item['documents']:,} via {item['model']}" for item in self.via_models]
+        return (
+            f"{name} was trained on {self.documents:,} {noun}, {self.tokens:,} tokens, "
+            f"{', '.join(parts)}"
+        )
 
 
 def update_exposure(
-    storage: Storage, recipe: str, removals: Sequence[Removal], step_lookup: StepLookup
+    storage: Storage, recipe: str, removals: Sequence[Removal], steps: Steps
 ) -> list[ExposureRecord]:
-    """Find out which models of a store saw what a recipe removed, and mark them.
+    """Find the models of a store that were trained on removed documents, and record them.
 
-    Models of other recipes that share the store are looked at too: a text was seen or not, whoever
-    trained on it. What was found out for the same removals before is not looked up again.
+    Models of other recipes that share the store are included. A record that was computed for the
+    same removals is not computed again.
 
     Args:
         storage: the root of the store.
-        recipe: whose removals these are.
-        removals: what is in force.
-        step_lookup: ``step_lookup(train data set, first token, one past the last) -> steps`` whose batches
-            held any of these tokens of the training split.
+        recipe: the recipe that the removals belong to.
+        removals: the active ones.
+        steps: the pipeline.
 
     Returns:
-        The marks of the models that saw something or of which it cannot be told.
+        The records of the models that were trained on removed documents, or for which that is
+        unknown.
     """
-    known = {mark.fingerprint: mark for mark in _read_records(storage, recipe)}
+    known = {record.fingerprint: record for record in _read_records(storage, recipe)}
     if not removals and not known:
         return []
-    now = json_sha256(fingerprint_input(removals))
-    seen: dict[str, pa.Table | None] = {}
-    marks = []
+    digest = json_sha256(fingerprint_input(removals))
+    token_ranges: dict[str, pa.Table | None] = {}
 
-    def documents(one: Dataset) -> pa.Table | None:
-        tokens = _input_path(one, "tokenize")
-        if tokens not in seen:
-            seen[tokens] = _find_token_ranges(storage, tokens, removals)
-        return seen[tokens]
+    def removed_in(model: Dataset) -> pa.Table | None:
+        path = _input_with_output(model, steps, "tokens")
+        if path not in token_ranges:
+            token_ranges[path] = _find_token_ranges(storage, path, removals, steps)
+        return token_ranges[path]
 
-    for folder in storage.list_folders("train"):
-        try:
-            model = open_dataset(storage.subdir("train", folder))
-        except (DatasetNotFoundError, IntegrityError):
-            continue
-        mark = known.get(model.fingerprint)
-        if mark is None or mark.removals_digest != now:
-            table = _find_exposed_documents(storage, model, documents, step_lookup)
-            mark = _write_record(storage, recipe, f"train/{folder}", model, table, now, mark)
-        marks.append(mark)
-    return [mark for mark in marks if mark.documents != 0]
+    records = []
+    for stage in steps_with_output(steps, "model"):
+        for folder in storage.list_folders(stage):
+            path = f"{stage}/{folder}"
+            model = try_open_dataset(storage, path)
+            if model is None:
+                continue
+            record = known.get(model.fingerprint)
+            if record is None or record.removals_digest != digest:
+                table = _find_exposed_documents(storage, model, removed_in)
+                record = _write_record(storage, recipe, path, model, table, digest, record)
+            records.append(record)
+    return [record for record in records if record.documents != 0]
 
 
 def load_exposure(storage: Storage, recipe: str) -> list[ExposureRecord]:
-    """The marks of a recipe as they were written last; models that saw nothing are left out."""
-    return [mark for mark in _read_records(storage, recipe) if mark.documents != 0]
+    """Return a recipe's exposure records; models without removed documents are left out."""
+    return [record for record in _read_records(storage, recipe) if record.documents != 0]
 
 
 def parent_models(storage: Storage, model: Dataset) -> list[Dataset]:
-    """The models whose weights a model started with, nearest first.
+    """Return the models that a model was initialized from, nearest first.
 
     Raises:
-        DatasetNotFoundError: if one of them is gone.
+        DatasetNotFoundError: if one of them was deleted.
     """
-    found: list[Dataset] = []
+    parents: list[Dataset] = []
     while True:
-        youngest = found[-1] if found else model
-        made = [item for item in youngest.manifest.inputs if item["stage"] == youngest.stage]
-        if not made:
-            return found
-        found.append(open_dataset(storage.subdir(*input_path(made[0]).split("/"))))
+        child = parents[-1] if parents else model
+        bases = [item for item in child.manifest.inputs if item["stage"] == child.stage]
+        if not bases:
+            return parents
+        parents.append(open_dataset(storage.subdir(*input_path(bases[0]).split("/"))))
 
 
 def exposed_steps(storage: Storage, record: ExposureRecord, document: str) -> list[int] | None:
-    """The steps at which a marked model saw a document; ``None`` if it is not among those removed."""
-    if record.table is None:
-        return None
-    with storage.open(record.table) as stream:
-        rows = pq.read_table(
-            stream, columns=["id", "steps"], filters=[("id", "=", document)]
-        ).to_pylist()
+    """Return the steps in which a model was trained on a document.
+
+    Returns:
+        ``None`` if the document is not among the removed ones.
+    """
+    rows = _read_document(storage, record, document)
     return sorted({step for row in rows for step in row["steps"]}) if rows else None
 
 
 def exposed_via_models(storage: Storage, record: ExposureRecord, document: str) -> list[str]:
-    """The models it started from through which a marked model saw a document."""
-    if record.table is None or not record.via_models:
-        return []
-    with storage.open(record.table) as stream:
-        rows = pq.read_table(
-            stream, columns=["id", "via_models"], filters=[("id", "=", document)]
-        ).to_pylist()
+    """Return the models that a model was initialized from and that were trained on a document."""
+    rows = _read_document(storage, record, document)
     return list(dict.fromkeys(name for row in rows for name in row["via_models"]))
 
 
-def _find_exposed_documents(
-    storage: Storage,
-    model: Dataset,
-    documents: Callable[[Dataset], pa.Table | None],
-    step_lookup: StepLookup,
-) -> pa.Table | None:
-    """The removed documents that a model saw, itself or through those it started from: `SCHEMA`.
+def _read_document(
+    storage: Storage, record: ExposureRecord, document: str
+) -> list[dict[str, list[Any]]]:
+    if record.table is None:
+        return []
+    with storage.open(record.table) as stream:
+        table = pq.read_table(
+            stream, columns=["id", "steps", "via_models"], filters=[("id", "=", document)]
+        )
+    rows: list[dict[str, list[Any]]] = table.drop_columns(["id"]).to_pylist()
+    return rows
 
-    ``None`` if a model or token shards on the way are gone.
+
+def _find_exposed_documents(
+    storage: Storage, model: Dataset, removed_in: Callable[[Dataset], pa.Table | None]
+) -> pa.Table | None:
+    """Find the removed documents that a model or one of its parents was trained on: `SCHEMA`.
+
+    Returns:
+        ``None`` if one of the models or token shards was deleted.
     """
     try:
-        older = parent_models(storage, model)
+        parents = parent_models(storage, model)
     except (DatasetNotFoundError, IntegrityError):
         return None
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for one in (model, *older):
-        table = documents(one)
-        if table is None:
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for trained in (model, *parents):
+        removed = removed_in(trained)
+        if removed is None:
             return None
-        tokens = _input_path(one, "tokenize")
-        for row in table.to_pylist():
-            first, end = row["first_token"], row["end_token"]
-            at = step_lookup(one, first, end)
-            if not at:
+        for row in removed.to_pylist():
+            exposed = steps_containing(trained, row["first_token"], row["end_token"])
+            if not exposed:
                 continue
-            own = rows.setdefault((tokens, first), {**row, "steps": [], "via_models": []})
-            if one is model:
-                own["steps"] = at
+            # The same document in the same shards counts once for a model and its parents.
+            key = (str(row["tokens"]), row["first_token"])
+            merged = rows.setdefault(key, {**row, "steps": [], "via_models": []})
+            if trained is model:
+                merged["steps"] = exposed
             else:
-                own["via_models"].append(one.source)
+                merged["via_models"].append(trained.source)
     return pa.Table.from_pylist(list(rows.values()), SCHEMA)
 
 
-def _input_path(data: Dataset, stage: str) -> str:
-    """The folder of a data set's input that this stage made."""
-    return input_path(next(item for item in data.manifest.inputs if item["stage"] == stage))
+def _input_with_output(data: Dataset, steps: Steps, output: Output) -> str:
+    """Return the folder of a data set's input with this kind of output."""
+    stages = steps_with_output(steps, output)
+    return input_path(next(item for item in data.manifest.inputs if item["stage"] in stages))
 
 
-def _try_open(storage: Storage, path: str) -> Dataset | None:
-    try:
-        return open_dataset(storage.subdir(*path.split("/")))
-    except (DatasetNotFoundError, IntegrityError):
-        return None
+def _find_token_ranges(
+    storage: Storage, path: str, removals: Sequence[Removal], steps: Steps
+) -> pa.Table | None:
+    """Find the removed documents in the training split of token shards: `TOKEN_RANGE_SCHEMA`.
 
-
-def _find_token_ranges(storage: Storage, path: str, removals: Sequence[Removal]) -> pa.Table | None:
-    """The removed documents in the training split of token shards: `TOKEN_RANGE_SCHEMA`.
-
-    ``None`` if the shards, or the corpus that knows licences, are gone.
+    Returns:
+        With a column ``tokens``, the path of the shards; ``None`` if the shards were deleted, or
+        the corpus was and a license is removed.
     """
-    tokens = _try_open(storage, path)
-    if tokens is None:
+    tokens = try_open_dataset(storage, path)
+    removed = None if tokens is None else removed_documents(storage, tokens, removals, steps)
+    if tokens is None or removed is None:
         return None
-    by_id = removed_documents(storage, tokens, removals)
-    if by_id is None:
-        return None
-    size = np.dtype(str(tokens.stats.get("dtype", "uint16"))).itemsize
-    names = pa.array(list(by_id), pa.string())
-    before = 0
+    ids = pa.array(list(removed), pa.string())
     tables = [TOKEN_RANGE_SCHEMA.empty_table()]
-    for part in tokens.parts:
-        file = part.record.files.get(f"{TRAIN}.bin")
-        if file is None:
-            continue
+    for part, before in iter_split_parts(tokens, TRAIN):
         table = part.table(["id", "url", "split", "tokens", "offset"])
-        hit = pc.and_(pc.equal(table["split"], TRAIN), pc.is_in(table["id"], value_set=names))
+        hit = pc.and_(pc.equal(table["split"], TRAIN), pc.is_in(table["id"], value_set=ids))
         table = table.filter(hit)
-        gone = [by_id[name] for name in table["id"].to_pylist()]
+        matches = [removed[document] for document in table["id"].to_pylist()]
         first = pc.add(table["offset"], before)
         columns = {
             "id": table["id"],
             "url": table["url"],
-            "kind": [item.kind for item in gone],
-            "value": [item.value for item in gone],
+            "kind": [removal.kind for removal in matches],
+            "value": [removal.value for removal in matches],
             "first_token": first,
             "end_token": pc.add(first, table["tokens"]),
         }
         tables.append(pa.table(columns, schema=TOKEN_RANGE_SCHEMA))
-        before += file.bytes // size
-    return pa.concat_tables(tables)
+    result = pa.concat_tables(tables)
+    return result.append_column("tokens", pa.array([path] * result.num_rows, pa.string()))
 
 
 def removed_documents(
-    storage: Storage, tokens: Dataset, removals: Sequence[Removal]
+    storage: Storage, tokens: Dataset, removals: Sequence[Removal], steps: Steps
 ) -> dict[str, Removal] | None:
-    """What removes each document of the corpus that was made into tokens, by id.
+    """Return the removal of each removed document of a tokenized corpus, by document id.
 
-    ``None`` if the corpus, which alone knows licences, is gone and a licence is removed.
+    Returns:
+        ``None`` if a license is removed and the corpus, which alone holds licenses, was deleted.
     """
-    found: dict[str, Removal] = {}
-    corpus = _try_open(storage, _input_path(tokens, "select"))
-    if corpus is None and any(gone.kind == "license" for gone in removals):
-        return None  # token shards name ids and addresses, but no licences
+    corpus = try_open_dataset(storage, _input_with_output(tokens, steps, "corpus"))
+    if corpus is None and any(removal.kind == LICENSE for removal in removals):
+        return None
+    removed: dict[str, Removal] = {}
     for part in (corpus or tokens).parts:
         if corpus is not None:
-            ids, gone = part.table(["id"])["id"], match_part(part, removals)
+            ids, indices = part.table(["id"])["id"], match_part(part, removals)
         else:
             table = part.table(["id", "url"])
-            ids, gone = table["id"], match_table(table, removals)
-        rows = np.flatnonzero(gone >= 0)
-        for name, place in zip(ids.take(rows).to_pylist(), gone[rows].tolist(), strict=True):
-            found[name] = removals[place]
-    return found
+            ids, indices = table["id"], match_table(table, removals)
+        rows = np.flatnonzero(indices >= 0)
+        for document, index in zip(ids.take(rows).to_pylist(), indices[rows].tolist(), strict=True):
+            removed[document] = removals[index]
+    return removed
 
 
 def _write_record(
@@ -306,44 +308,42 @@ def _write_record(
     removals_digest: str,
     previous: ExposureRecord | None,
 ) -> ExposureRecord:
-    """Write down what a model saw."""
+    """Write a model's record and table; if its documents are unknown, keep a previous record."""
     name = f"{REMOVALS_FOLDER}/{recipe}/{MODELS}/{model.fingerprint}"
     if table is None:
         if previous is not None:
             return previous
-        mark = ExposureRecord(str(model.source), path, model.fingerprint, removals_digest, None)
-        storage.write(f"{name}.json", _to_bytes(mark))
-        return mark
-    every = pc.unique(pc.list_flatten(table["steps"]))
-    by = Counter(zip(table["kind"].to_pylist(), table["value"].to_pylist(), strict=True))
+        record = ExposureRecord(str(model.source), path, model.fingerprint, removals_digest, None)
+        storage.write(f"{name}.json", _to_bytes(record))
+        return record
+    exposed = pc.unique(pc.list_flatten(table["steps"]))
+    by_removal = Counter(zip(table["kind"].to_pylist(), table["value"].to_pylist(), strict=True))
+    via_models = Counter(pc.list_flatten(table["via_models"]).to_pylist())
     lengths = pc.subtract(table["end_token"], table["first_token"])
-    mark = ExposureRecord(
-        str(model.source),
-        path,
-        model.fingerprint,
-        removals_digest,
-        table.num_rows,
-        int(pc.sum(lengths).as_py() or 0),
-        len(every),
-        pc.min(every).as_py(),
-        pc.max(every).as_py(),
-        int(model.stats.get("steps", 0)),
-        [
+    record = ExposureRecord(
+        model=str(model.source),
+        path=path,
+        fingerprint=model.fingerprint,
+        removals_digest=removals_digest,
+        documents=table.num_rows,
+        tokens=int(pc.sum(lengths).as_py() or 0),
+        steps=len(exposed),
+        first_step=pc.min(exposed).as_py(),
+        last_step=pc.max(exposed).as_py(),
+        total_steps=int(model.stats.get("steps", 0)),
+        by_removal=[
             {"kind": kind, "value": value, "documents": count}
-            for (kind, value), count in sorted(by.items())
+            for (kind, value), count in sorted(by_removal.items())
         ],
-        f"{name}.parquet" if table.num_rows else None,
-        [
-            {"model": older, "documents": count}
-            for older, count in Counter(pc.list_flatten(table["via_models"]).to_pylist()).items()
-        ],
+        table=f"{name}.parquet" if table.num_rows else None,
+        via_models=[{"model": name, "documents": count} for name, count in via_models.items()],
     )
-    if mark.table:
-        storage.write(mark.table, table_bytes(table))
+    if record.table:
+        storage.write(record.table, table_bytes(table))
     else:
         storage.remove(f"{name}.parquet")
-    storage.write(f"{name}.json", _to_bytes(mark))
-    return mark
+    storage.write(f"{name}.json", _to_bytes(record))
+    return record
 
 
 def _to_bytes(record: ExposureRecord) -> bytes:
@@ -351,11 +351,11 @@ def _to_bytes(record: ExposureRecord) -> bytes:
 
 
 def _read_records(storage: Storage, recipe: str) -> list[ExposureRecord]:
-    found = []
+    records = []
     for path in storage.list_files(f"{REMOVALS_FOLDER}/{recipe}/{MODELS}"):
         if path.endswith(".json"):
             try:
-                found.append(ExposureRecord(**json.loads(storage.read(path))))
+                records.append(ExposureRecord(**json.loads(storage.read(path))))
             except (ValueError, TypeError):
-                continue  # damaged: it is made again
-    return found
+                continue  # damaged: it is computed again
+    return records

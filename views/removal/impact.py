@@ -1,4 +1,4 @@
-"""What a removal takes of the latest run: documents, how many of them are in the corpus, copies."""
+"""The impact of a removal on the latest run: documents, in the corpus or not, and duplicates."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,34 +8,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import (
-    Dataset,
-    DatasetNotFoundError,
-    IntegrityError,
-    PartRef,
-    input_path,
-    open_dataset,
-)
+from infra.dataset.dataset import Dataset, PartRef, input_path, try_open_dataset
+from infra.dataset.step import Steps, steps_with_output
 from infra.removals.match import LICENSE, URL, InvalidRemovalError, Removal, match_part
 from infra.runs.run_records import RunNotFoundError, RunRecord, latest_run, with_earlier_results
 from infra.store.storage import Storage
 from views.documents.lookup import DocumentNotFoundError, find_documents
-from views.documents.texts import ACQUIRE, EXTRACT, has_column, open_datasets, text_datasets
+from views.documents.texts import has_column, open_datasets, text_datasets
 
 MAX_LICENSES_SHOWN, MAX_URLS_SHOWN = 20, 3
 
 
 @dataclass(frozen=True)
 class RemovalImpact:
-    """What a removal takes of the latest run.
+    """The impact of a removal on the latest run.
 
     Attributes:
-        removal: what is taken out.
-        documents: documents of the sources that it takes.
+        removal: the removal.
+        documents: documents of the sources that it matches.
         corpus_documents: how many of them are in the corpus.
-        remaining_duplicates: documents that stay, but resemble one that goes: members of the same cluster.
-        remaining_duplicate_urls: addresses of some of them.
-        suggestions: where nothing is taken: addresses that may have been meant.
+        remaining_duplicates: documents that are not removed but are in the same duplicate cluster
+            as a matched one.
+        remaining_duplicate_urls: URLs of some of them.
+        suggestions: if nothing matches: URLs that may have been meant.
     """
 
     removal: Removal
@@ -46,119 +41,134 @@ class RemovalImpact:
     suggestions: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         value = asdict(self)
         return {**value.pop("removal"), **value}
 
     def __str__(self) -> str:
         if not self.documents:
-            near = f"; did you mean {' or '.join(self.suggestions)}?" if self.suggestions else ""
-            return f"{self.removal}: matches nothing so far{near}"
-        some = "1 document" if self.documents == 1 else f"{self.documents:,} documents"
-        said = f"{self.removal}: {some}, {self.corpus_documents:,} in the corpus"
+            hint = f"; did you mean {' or '.join(self.suggestions)}?" if self.suggestions else ""
+            return f"{self.removal}: matches nothing so far{hint}"
+        noun = "document" if self.documents == 1 else "documents"
+        text = f"{self.removal}: {self.documents:,} {noun}, {self.corpus_documents:,} in the corpus"
         if self.remaining_duplicates:
-            at = (
-                f", such as {', '.join(self.remaining_duplicate_urls)}"
-                if self.remaining_duplicate_urls
-                else ""
-            )
-            said += f"; {self.remaining_duplicates:,} (near) copies stay{at}"
-        return said
+            urls = ", ".join(self.remaining_duplicate_urls)
+            text += f"; {self.remaining_duplicates:,} (near-)duplicates remain"
+            text += f", such as {urls}" if urls else ""
+        return text
 
 
 def compute_impact(
-    storage: Storage, recipe: str, requested: Sequence[Removal], active: Sequence[Removal] = ()
+    storage: Storage,
+    recipe: str,
+    requested: Sequence[Removal],
+    steps: Steps,
+    active: Sequence[Removal] = (),
 ) -> list[RemovalImpact]:
-    """What removals take of the latest run; nothing is said if there is none.
+    """Compute the impact of removals on the latest run; empty if there is no run.
 
     Args:
         storage: the root of the store.
         recipe: the recipe's name.
-        requested: what is to be taken out.
-        active: what is taken out already: it is no copy that stays.
+        requested: the removals.
+        steps: the pipeline.
+        active: removals that were recorded before: what they match is no remaining duplicate.
 
     Raises:
-        BadRemoval: if no document has such a licence; it lists those that documents have.
+        InvalidRemovalError: if no document has such a license; lists the existing licenses.
     """
     try:
         run = with_earlier_results(storage, latest_run(storage, recipe))
     except RunNotFoundError:
         return []
-    texts, corpus = text_datasets(storage, run), open_datasets(storage, run, "select")
-    found = []
+    texts = text_datasets(storage, run, steps)
+    corpus = open_datasets(storage, run, steps_with_output(steps, "corpus"))
+    impacts = []
     for item in requested:
         count = _count_matches(texts, item)
         if count:
-            copies, at = _find_remaining_duplicates(storage, run, item, [*requested, *active])
-            found.append(RemovalImpact(item, count, _count_matches(corpus, item), copies, at))
+            n_remaining, urls = _find_remaining_duplicates(
+                _pair_with_labels(storage, run, steps), item, [*requested, *active]
+            )
+            in_corpus = _count_matches(corpus, item)
+            impacts.append(RemovalImpact(item, count, in_corpus, n_remaining, urls))
             continue
         if item.kind == LICENSE and texts:
             raise InvalidRemovalError(
-                f"--license {item.value}: no document has this licence; there are {_known_licenses(texts)}"
+                f"--license {item.value}: no document has this license; the existing ones are "
+                f"{_known_licenses(texts)}"
             )
-        near = _suggest_urls(storage, run, item.value) if item.kind == URL else ()
-        found.append(RemovalImpact(item, 0, suggestions=near))
-    return found
+        similar = _suggest_urls(storage, run, item.value, steps) if item.kind == URL else ()
+        impacts.append(RemovalImpact(item, 0, suggestions=similar))
+    return impacts
 
 
-def _count_matches(data: Sequence[Dataset], removal: Removal) -> int:
-    parts = [part for one in data for part in one.parts]
+def _count_matches(datasets: Sequence[Dataset], removal: Removal) -> int:
+    parts = [part for data in datasets for part in data.parts]
     return sum(int(np.count_nonzero(match_part(part, [removal]) >= 0)) for part in parts)
 
 
 def _find_remaining_duplicates(
-    storage: Storage, run: RunRecord, removal: Removal, removals: Sequence[Removal]
+    pairs: Sequence[tuple[PartRef, PartRef]], removal: Removal, removals: Sequence[Removal]
 ) -> tuple[int, tuple[str, ...]]:
-    """How many documents share a cluster with one that the item takes and stay, and where some are."""
-    pairs = _pair_with_labels(storage, run)
+    """Count the documents that share a cluster with a removed one and are not removed themselves.
+
+    Args:
+        pairs: parts of the documents with their duplicate labels.
+        removal: the removal whose clusters are searched.
+        removals: all removals.
+
+    Returns:
+        The count, and the URLs of some of the documents.
+    """
     clusters: set[str | None] = set()
-    for texts, marks in pairs:
-        taken = np.flatnonzero(match_part(texts, [removal]) >= 0)
-        if len(taken):
-            clusters.update(marks.table(["cluster"])["cluster"].take(taken).to_pylist())
+    for texts, labels in pairs:
+        rows = np.flatnonzero(match_part(texts, [removal]) >= 0)
+        if len(rows):
+            clusters.update(labels.table(["cluster"])["cluster"].take(rows).to_pylist())
     names = pa.array([name for name in clusters if name is not None], pa.string())
-    count, at = 0, list[str]()
-    for texts, marks in pairs if len(names) else ():
-        within = pc.is_in(marks.table(["cluster"])["cluster"], value_set=names).to_numpy()
-        if within.any():
-            stay = np.flatnonzero(within & (match_part(texts, removals) < 0))
-            count += len(stay)
-            if len(at) < MAX_URLS_SHOWN:
-                urls = texts.table(["url"])["url"].take(stay[:MAX_URLS_SHOWN]).to_pylist()
-                at += [url for url in urls if url is not None]
-    return count, tuple(at[:MAX_URLS_SHOWN])
+    count, urls = 0, list[str]()
+    for texts, labels in pairs if len(names) else ():
+        members = pc.is_in(labels.table(["cluster"])["cluster"], value_set=names).to_numpy()
+        if members.any():
+            remaining = np.flatnonzero(members & (match_part(texts, removals) < 0))
+            count += len(remaining)
+            if len(urls) < MAX_URLS_SHOWN:
+                column = texts.table(["url"])["url"].take(remaining[:MAX_URLS_SHOWN])
+                urls += [url for url in column.to_pylist() if url is not None]
+    return count, tuple(urls[:MAX_URLS_SHOWN])
 
 
-def _pair_with_labels(storage: Storage, run: RunRecord) -> list[tuple[PartRef, PartRef]]:
-    """The parts of the documents, each with its duplicate marks; none if either is not there."""
-    for marks in open_datasets(storage, run, "dedup"):
-        inputs = [item for item in marks.manifest.inputs if item["stage"] in (ACQUIRE, EXTRACT)]
-        homes = [storage.subdir(*input_path(item).split("/")) for item in inputs]
-        try:
-            parts = [part for home in homes for part in open_dataset(home).parts]
-        except (DatasetNotFoundError, IntegrityError):
-            continue
-        if [part.num_rows for part in parts] == [part.num_rows for part in marks.parts]:
-            return list(zip(parts, marks.parts, strict=True))
+def _pair_with_labels(
+    storage: Storage, run: RunRecord, steps: Steps
+) -> list[tuple[PartRef, PartRef]]:
+    """Pair the parts of the documents with their duplicate labels; empty if either was deleted."""
+    document_stages = steps_with_output(steps, "documents")
+    for labels in open_datasets(storage, run, steps_with_output(steps, "duplicate_labels")):
+        inputs = [item for item in labels.manifest.inputs if item["stage"] in document_stages]
+        opened = [try_open_dataset(storage, input_path(item)) for item in inputs]
+        parts = [part for data in opened if data is not None for part in data.parts]
+        if [part.num_rows for part in parts] == [part.num_rows for part in labels.parts]:
+            return list(zip(parts, labels.parts, strict=True))
     return []
 
 
-def _suggest_urls(storage: Storage, run: RunRecord, url: str) -> tuple[str, ...]:
-    """Addresses that differ from one in spelling only, such as in their scheme."""
+def _suggest_urls(storage: Storage, run: RunRecord, url: str, steps: Steps) -> tuple[str, ...]:
+    """Return URLs that differ from one in spelling only, such as in their scheme."""
     try:
-        named = find_documents(storage, [run], url)
+        documents = find_documents(storage, [run], url, steps)
     except DocumentNotFoundError:
         return ()
-    urls = {item.url for found in named.values() for item in found if item.url}
+    urls = {item.url for found in documents.values() for item in found if item.url}
     return tuple(sorted(urls - {url})[:MAX_URLS_SHOWN])
 
 
 def _known_licenses(texts: Sequence[Dataset]) -> str:
-    """The licences that documents have."""
-    seen: set[str | None] = set()
+    """List the licenses that documents have."""
+    licenses: set[str | None] = set()
     for part in (part for data in texts for part in data.parts):
         if has_column(part, LICENSE):
-            seen.update(pc.unique(part.table([LICENSE])[LICENSE]).to_pylist())
-    names = sorted(name for name in seen if name is not None)
+            licenses.update(pc.unique(part.table([LICENSE])[LICENSE]).to_pylist())
+    names = sorted(name for name in licenses if name is not None)
     more = f", ... ({len(names)})" if len(names) > MAX_LICENSES_SHOWN else ""
     return (", ".join(map(repr, names[:MAX_LICENSES_SHOWN])) + more) or "none"

@@ -1,7 +1,6 @@
-"""Where removed text still lies in a store: a removal makes new data sets and erases no old ones."""
+"""Which data sets of a store still hold removed documents: a removal deletes no existing data."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,14 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import Dataset, DatasetNotFoundError, IntegrityError, open_dataset
+from infra.dataset.dataset import Dataset, try_open_dataset
+from infra.dataset.step import Steps
 from infra.removals.match import Removal, match_part
 from infra.runs.run_records import RunNotFoundError, latest_run, with_earlier_results
 from infra.store.storage import Storage
 from views.removal.exposure import removed_documents
-
-TEXT_STAGES = ("acquire", "extract", "select")  # stages whose data sets hold the text itself
-TOKENIZE = "tokenize"
 
 
 @dataclass(frozen=True)
@@ -25,8 +22,8 @@ class ResidualDataset:
 
     Attributes:
         path: its folder, relative to the storage root.
-        documents: how many; ``None`` if that cannot be told, because what it was made from is gone.
-        bytes: of all its files.
+        documents: how many; ``None`` if that is unknown because its inputs were deleted.
+        bytes: total size of its files.
         in_latest_run: whether the recipe's latest run uses it, or a file of it that holds them.
     """
 
@@ -36,77 +33,78 @@ class ResidualDataset:
     in_latest_run: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        count = "cannot be told" if self.documents is None else f"{self.documents:,} documents"
-        why = "the latest run uses it" if self.in_latest_run else "of an earlier run"
-        return f"{self.path}: {count}, {self.bytes:,} bytes in all, {why}"
+        count = "an unknown number of" if self.documents is None else f"{self.documents:,}"
+        used = "used by the latest run" if self.in_latest_run else "of an earlier run"
+        return f"{self.path}: {count} removed documents, {self.bytes:,} bytes in all, {used}"
 
 
 def find_residual(
-    storage: Storage, recipe: str, removals: Sequence[Removal]
+    storage: Storage, recipe: str, removals: Sequence[Removal], steps: Steps
 ) -> list[ResidualDataset]:
-    """The data sets of a store, of any recipe, that hold what a recipe removed.
+    """Find the data sets of a store, of any recipe, that hold documents a recipe removed.
 
-    Models are told of by ``views.removal.exposure``.
+    Models are not included: ``views.removal.exposure`` lists those.
     """
+    if not removals:
+        return []
     try:
-        latest = with_earlier_results(storage, latest_run(storage, recipe)).stages
+        entries = with_earlier_results(storage, latest_run(storage, recipe)).stages
     except RunNotFoundError:
-        latest = ()
-    named = {stage.path for stage in latest}
-    needed = _list_files(storage, [stage.path for stage in latest])
-    found = []
-    for stage in (*TEXT_STAGES, TOKENIZE) if removals else ():
-        for folder in storage.list_folders(stage):
-            path = f"{stage}/{folder}"
-            try:
-                data = open_dataset(storage.subdir(stage, folder))
-            except (DatasetNotFoundError, IntegrityError):
+        entries = ()
+    in_latest = {entry.path: entry.try_open(storage) for entry in entries}
+    needed = {
+        f"{folder}/{file.name}"
+        for path, data in in_latest.items()
+        if data is not None
+        for folder, file in data.manifest.located_files(path)
+    }
+    residual = []
+    for step in steps:
+        if not (step.holds_text or step.output == "tokens"):
+            continue
+        for folder in storage.list_folders(step.name):
+            path = f"{step.name}/{folder}"
+            data = try_open_dataset(storage, path)
+            if data is None:
                 continue
             counts = (
-                _count_tokenized(storage, data, removals)
-                if stage == TOKENIZE
-                else _count_documents(data, removals)
+                _count_documents(data, removals)
+                if step.holds_text
+                else _count_tokenized(storage, data, removals, steps)
             )
             if counts is not None and not any(counts):
                 continue
-            size = sum(file.bytes for file in data.manifest.all_files)
-            # A data set of the latest run may refer to the parts; then their files have to stay.
-            used = any(
+            # The latest run's data sets may refer to parts of this one, whose files must stay then.
+            referenced = any(
                 f"{part.folder or path}/{file.name}" in needed
                 for part, count in zip(data.manifest.parts, counts or (), strict=False)
                 for file in part.files.values()
                 if count
             )
+            size = sum(file.bytes for file in data.manifest.all_files)
             total = None if counts is None else sum(counts)
-            found.append(ResidualDataset(path, total, size, path in named or used))
-    return found
-
-
-def _list_files(storage: Storage, paths: Sequence[str]) -> set[str]:
-    files: set[str] = set()
-    for path in paths:
-        with suppress(DatasetNotFoundError, IntegrityError):
-            manifest = open_dataset(storage.subdir(*path.split("/"))).manifest
-            files |= {f"{folder}/{file.name}" for folder, file in manifest.located_files(path)}
-    return files
+            residual.append(ResidualDataset(path, total, size, path in in_latest or referenced))
+    return residual
 
 
 def _count_documents(data: Dataset, removals: Sequence[Removal]) -> list[int]:
+    """Count the removed documents of each part."""
     return [int(np.count_nonzero(match_part(part, removals) >= 0)) for part in data.parts]
 
 
 def _count_tokenized(
-    storage: Storage, data: Dataset, removals: Sequence[Removal]
+    storage: Storage, tokens: Dataset, removals: Sequence[Removal], steps: Steps
 ) -> list[int] | None:
-    gone = removed_documents(storage, data, removals)
-    if gone is None:
+    """Count the removed documents of each part; ``None`` if that is unknown."""
+    removed = removed_documents(storage, tokens, removals, steps)
+    if removed is None:
         return None
-    names = pa.array(list(gone), pa.string())
+    ids = pa.array(list(removed), pa.string())
     return [
-        int(pc.sum(pc.is_in(part.table(["id"])["id"], value_set=names)).as_py() or 0)
-        for part in data.parts
+        int(pc.sum(pc.is_in(part.table(["id"])["id"], value_set=ids)).as_py() or 0)
+        for part in tokens.parts
     ]

@@ -1,6 +1,6 @@
-"""Small charts as inline SVG: lines over steps, and histograms. Colours are the page's variables.
+"""Draw small charts as inline SVG: lines, bars and histograms. Colors are CSS variables.
 
-A chart is drawn about as wide as it will be shown, so that its 12-unit text stays readable both at
+A chart is drawn about as wide as it will be shown, so that its 12-unit text is readable both at
 half or a third of the page's width and on a phone.
 """
 
@@ -10,15 +10,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from views.report.formatting import format_int
-from views.report.formatting import format_tick as tick_label
+from views.report.formatting import format_int, format_tick
 
 WIDE, SMALL, FLAT = (480, 270), (320, 150), (440, 170)  # width and height
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 14, 22
 TICKS = 5
-MAX_POINTS = 400  # of a line; more than the chart has pixels says nothing
-MARGIN = 0.06  # of the span of values, left free above and below them
-ZERO_SNAP_FRACTION = 0.1  # an axis that starts within this share of its end starts at 0 instead
+MAX_POINTS = 400  # of a line; about as many as the chart has pixels
+MARGIN = 0.06  # fraction of the range of values, left free above and below them
+ZERO_SNAP_FRACTION = 0.1  # an axis that would start below this fraction of its end starts at 0
 N_COLORS = 6  # the page defines --series-0 to --series-5
 
 
@@ -27,9 +26,9 @@ class Line:
     """One curve.
 
     Attributes:
-        name: as the legend has it.
+        name: shown in the legend.
         points: (x, y), ascending in x; values that are not finite are left out.
-        color: index of the page's series colours.
+        color: index of the page's series colors.
         faint: thin and light, for a noisy curve behind a clear one.
         dots: whether to mark the points.
     """
@@ -42,7 +41,7 @@ class Line:
 
 
 def nice_ticks(low: float, high: float, count: int = TICKS) -> list[float]:
-    """Round numbers that cover ``[low, high]``: steps of 1, 2, 2.5 or 5 times a power of ten."""
+    """Return round numbers that cover ``[low, high]``: steps of 1, 2, 2.5 or 5 times a power of ten."""
     if high <= low:
         high = low + (abs(low) or 1.0)
     raw = (high - low) / max(1, count - 1)
@@ -53,12 +52,12 @@ def nice_ticks(low: float, high: float, count: int = TICKS) -> list[float]:
 
 
 def integer_ticks(max_value: int, count: int) -> list[float]:
-    """Ticks from 0 to at least ``max_value`` for numbers of things, of which there are no halves."""
+    """Return whole numbers from 0 to at least ``max_value``."""
     return [tick for tick in nice_ticks(0, max(1, max_value), count) if tick == round(tick)]
 
 
 def downsample(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most ``MAX_POINTS`` finite points: evenly spaced ones, and always the last."""
+    """Return at most ``MAX_POINTS`` evenly spaced finite points and the last one."""
     good = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     stride = max(1, math.ceil(len(good) / MAX_POINTS))
     kept = good[::stride]
@@ -75,14 +74,14 @@ def line_chart(
     from_zero: bool = False,
     thresholds: Sequence[float] = (),
 ) -> Markup:
-    """Curves over a common x axis; an empty string if there is no point.
+    """Draw curves over a common x axis; return an empty string if there is no point.
 
     Args:
         lines: drawn in this order, faint ones first.
-        title: what a screen reader says.
+        title: read by a screen reader.
         size: `WIDE` or `SMALL`.
-        from_zero: whether the y axis has to show 0, as it should for rates and shares.
-        thresholds: values of x at which something is decided.
+        from_zero: whether the y axis starts at 0, as it should for rates and fractions.
+        thresholds: values of x that are marked by a dashed line.
     """
     drawn = [(line, downsample(line.points)) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
@@ -112,27 +111,27 @@ def line_chart(
                     for x, y in points
                 )
             )
-    body += [_threshold_line(frame, limit) for limit in thresholds]
+    body += [_threshold_line(frame, threshold) for threshold in thresholds]
     return _svg(title, body, size)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One class of a bar chart and how many there are of it."""
+    """One bar: its label and count."""
 
     label: str
     count: int
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str) -> Markup:
-    """Labelled upright bars with their values on top, for few classes."""
+    """Draw a few labeled vertical bars with their values on top."""
     if not bars:
         return Markup("")
     ticks = integer_ticks(max(bar.count for bar in bars), TICKS)
     frame = _Frame(0, len(bars), 0, ticks[-1], size=FLAT)
     body = [_axes(frame, [], ticks)]
-    for place, bar in enumerate(bars):
-        left, right = frame.x(place + 0.14), frame.x(place + 0.86)
+    for index, bar in enumerate(bars):
+        left, right = frame.x(index + 0.14), frame.x(index + 0.86)
         top, middle = frame.y(bar.count), (left + right) / 2
         body.append(
             f'<rect class="kept" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
@@ -154,14 +153,14 @@ def histogram(
     log: bool = False,
     size: tuple[int, int] = SMALL,
 ) -> Markup:
-    """Stacked bins over a value: kept below, gone above, limits as dashed lines.
+    """Draw stacked bins over a value: kept below, dropped above, thresholds as dashed lines.
 
     Args:
         edges: n + 1 ascending values (their logarithm to base 10 if ``log``).
-        kept: documents per bin that stayed.
-        dropped: documents per bin that went.
-        title: what a screen reader says.
-        thresholds: values (not logarithms) at which a rule decides.
+        kept: number of kept documents per bin.
+        dropped: number of dropped documents per bin.
+        title: read by a screen reader.
+        thresholds: values (not logarithms) that are marked by a dashed line.
         log: whether the edges are logarithms.
         size: `SMALL` or `FLAT`.
     """
@@ -169,35 +168,35 @@ def histogram(
     frame = _Frame(edges[0], edges[-1], 0, ticks[-1], size)
     if log:
         powers = range(math.ceil(edges[0] - 1e-9), math.floor(edges[-1] + 1e-9) + 1)
-        x_ticks, labels = [float(p) for p in powers], [tick_label(10.0**p) for p in powers]
+        x_ticks, labels = [float(p) for p in powers], [format_tick(10.0**p) for p in powers]
     else:
         x_ticks = [t for t in nice_ticks(edges[0], edges[-1]) if edges[0] <= t <= edges[-1]]
-        labels = [tick_label(tick) for tick in x_ticks]
+        labels = [format_tick(tick) for tick in x_ticks]
     body = [_axes(frame, x_ticks, ticks, labels)]
-    for place, (stayed, went) in enumerate(zip(kept, dropped, strict=True)):
-        left, right = frame.x(edges[place]) + 0.5, frame.x(edges[place + 1]) - 0.5
-        for kind, low, high in (("kept", 0, stayed), ("dropped", stayed, stayed + went)):
+    for index, (n_kept, n_dropped) in enumerate(zip(kept, dropped, strict=True)):
+        left, right = frame.x(edges[index]) + 0.5, frame.x(edges[index + 1]) - 0.5
+        for kind, low, high in (("kept", 0, n_kept), ("dropped", n_kept, n_kept + n_dropped)):
             if high > low:
                 body.append(
                     f'<rect class="{kind}" x="{left:.1f}" y="{frame.y(high):.1f}" '
                     f'width="{max(0.5, right - left):.1f}" '
                     f'height="{frame.y(low) - frame.y(high):.1f}"/>'
                 )
-    for limit in thresholds:
-        at = math.log10(limit) if log and limit > 0 else limit
-        if edges[0] <= at <= edges[-1]:
-            body.append(_threshold_line(frame, at))
+    for threshold in thresholds:
+        x = math.log10(threshold) if log and threshold > 0 else threshold
+        if edges[0] <= x <= edges[-1]:
+            body.append(_threshold_line(frame, x))
     return _svg(title, body, size)
 
 
-def _threshold_line(frame: "_Frame", at: float) -> str:
-    x = f"{frame.x(at):.1f}"
+def _threshold_line(frame: "_Frame", value: float) -> str:
+    x = f"{frame.x(value):.1f}"
     return f'<line class="threshold" x1="{x}" x2="{x}" y1="4" y2="{frame.y(frame.y0):.1f}"/>'
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """From values to places in the drawing."""
+    """Maps values to positions in the drawing."""
 
     x0: float
     x1: float
@@ -228,11 +227,11 @@ def _axes(
         out.append(f'<line class="grid" x1="{LEFT}" x2="{end}" y1="{y}" y2="{y}"/>')
         out.append(
             f'<text class="tick" text-anchor="end" x="{LEFT - 6}" y="{float(y) + 4:.1f}">'
-            f"{tick_label(tick)}</text>"
+            f"{format_tick(tick)}</text>"
         )
     y = f"{floor:.1f}"
     out.append(f'<line class="base" x1="{LEFT}" x2="{end}" y1="{y}" y2="{y}"/>')
-    names = x_labels or [tick_label(tick) for tick in x_ticks]
+    names = x_labels or [format_tick(tick) for tick in x_ticks]
     for tick, name in zip(x_ticks, names, strict=True):
         x = frame.x(tick)
         anchor = "end" if x > end - 18 else "middle"
@@ -244,7 +243,7 @@ def _axes(
 
 
 def _svg(title: str, body: Sequence[str], size: tuple[int, int]) -> Markup:
-    # Every text in the body was escaped where it was put there.
+    # All text in the body is escaped already.
     return Markup(  # noqa: S704
         f'<svg class="chart" role="img" aria-label="{escape(title)}" '
         f'viewBox="0 0 {size[0]} {size[1]}">{"".join(body)}</svg>'

@@ -1,4 +1,4 @@
-"""Numbers as a reader takes them in: grouped, rounded to what matters, with their unit."""
+"""Format numbers for readers: grouped, rounded, with their unit."""
 
 import math
 from datetime import datetime
@@ -6,20 +6,21 @@ from datetime import datetime
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
 _COUNTS = ("", "k", "M", "G", "T")
 MINUTE, HOUR = 60, 3600
+DIGEST_CHARS = 12  # of a digest that are shown
 
 
 def format_int(value: float) -> str:
-    """``12,345``."""
+    """Format an integer: ``12,345``."""
     return f"{value:,.0f}"
 
 
 def format_si(value: float) -> str:
-    """``12.3M``: three figures and a unit."""
+    """Format with three significant digits and an SI suffix: ``12.3M``."""
     return _format_scaled(value, _COUNTS, "").strip()
 
 
 def format_tick(value: float) -> str:
-    """A round number on an axis: ``0.25``, ``2500``, ``10k``, ``1.5M``."""
+    """Format a round number on an axis: ``0.25``, ``2500``, ``10k``, ``1.5M``."""
     if abs(value) < 10_000:
         return f"{value:.6g}"
     text = format_si(value)
@@ -28,7 +29,7 @@ def format_tick(value: float) -> str:
 
 
 def format_bytes(value: float) -> str:
-    """``12.3 MB``, in powers of 1000."""
+    """Format a size in powers of 1000: ``12.3 MB``."""
     return _format_scaled(value, _SIZES, " ")
 
 
@@ -43,7 +44,7 @@ def _format_scaled(value: float, units: tuple[str, ...], gap: str) -> str:
 
 
 def format_percent(part: float, total: float) -> str:
-    """``12.3 %``; a dash of nothing; never 0 or 100 where that is not exact."""
+    """Format a percentage, ``12.3 %``: 0 and 100 only if exact, a dash if the total is 0."""
     if not total:
         return "–"
     percent = 100 * part / total
@@ -55,7 +56,7 @@ def format_percent(part: float, total: float) -> str:
 
 
 def format_duration(value: float | None) -> str:
-    """``0.4 s``, ``2 min 05 s``, ``3 h 10 min``."""
+    """Format seconds: ``0.4 s``, ``2 min 05 s``, ``3 h 10 min``."""
     if value is None:
         return "–"
     if value < MINUTE:
@@ -68,28 +69,33 @@ def format_duration(value: float | None) -> str:
 
 
 def format_float(value: float | None, digits: int = 3) -> str:
-    """A number with so many decimals; a dash for none."""
+    """Format with a number of decimals; a dash for ``None`` and NaN."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:,.{digits}f}"
 
 
 def format_delta(value: float) -> str:
-    """``−12.3 %``, of 0.123 less."""
+    """Format a relative difference: ``−12.3 %`` for -0.123."""
     return f"{100 * value:+.1f} %".replace("-", "−")
 
 
 def format_4g(value: object) -> str:
-    """Four figures of a float, anything else as it is written."""
+    """Format a float with four significant digits, anything else with ``str``."""
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
     return f"{value:.4g}"
 
 
 def format_time(iso: str) -> str:
-    """``31 January 2026, 12:00 UTC``; what is no time stays as it is."""
+    """Format a time, ``31 January 2026, 12:00 UTC``; return other text unchanged."""
     try:
         when = datetime.fromisoformat(iso)
     except ValueError:
         return iso
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def short_digest(digest: str) -> str:
+    """Return the beginning of a digest."""
+    return digest[:DIGEST_CHARS]

@@ -6,24 +6,23 @@ from dataclasses import dataclass, field
 import pyarrow.compute as pc
 
 from infra.dataset.dataset import Counts, Dataset
-from infra.runs.run_records import RunRecord, StageRecord
+from infra.dataset.step import Output, Step, Steps, steps_with_output
+from infra.runs.run_records import StageRecord
+from infra.schemas.captures import WARC_SUFFIX
 from infra.schemas.quality_rules import RULES
-from infra.store.storage import Storage
-from views.documents.dropped import DroppedDocument, sample_reason, with_text
+from views.documents.dropped import DroppedDocument
 
-FUNNEL_STAGES = ("acquire", "extract", "annotate", "dedup", "select", "tokenize")
-SAMPLES_PER_REASON = 5  # of each reason
 COMPARISON_WORDS = {">=": "at least", "<=": "at most", "==": ""}
 RULES_BY_NAME = {rule.name: rule for rules in RULES.values() for rule in rules}
 REASON_DESCRIPTIONS = {
-    "language": "not one of the recipe's languages, or not surely enough",
+    "language": "not one of the recipe's languages, or with too low a score",
     "pii": "holds personal data",
-    "removed": "taken out on request",
-    "url_duplicate": "another version of a page that stays",
-    "repeated_lines": "left with too little without the lines that many documents have",
+    "removed": "removed on request",
+    "url_duplicate": "another version of a page that is kept",
+    "repeated_lines": "too short without the lines that many documents have",
     "repeated_substring": "consists of passages that earlier documents have",
-    "exact_duplicate": "the same text as a document that stays, but for case and white space",
-    "near_duplicate": "verified to be nearly the same text as a document that stays",
+    "exact_duplicate": "same text as a document that is kept, ignoring case and white space",
+    "near_duplicate": "verified to be nearly the same text as a document that is kept",
 }
 
 OpenedStages = Sequence[tuple[StageRecord, Dataset | None]]
@@ -31,11 +30,13 @@ OpenedStages = Sequence[tuple[StageRecord, Dataset | None]]
 
 @dataclass
 class Reason:
-    """Documents that went for one reason at one stage.
+    """Documents that one stage dropped or failed for one reason.
 
     Attributes:
+        stage: the stage.
+        reason: the reason.
         verdict: ``dropped`` or ``failed``.
-        count: how many.
+        count: how many documents.
         by_source: how many of each source, where known.
         samples: some of them.
     """
@@ -49,29 +50,29 @@ class Reason:
 
     @property
     def anchor(self) -> str:
-        """The samples' anchor in the page."""
+        """Anchor of its samples in the page."""
         return f"drop-{self.stage}-{self.reason}"
 
     @property
     def description(self) -> str:
-        """What the reason means, where it is one of the known rules."""
+        """What the reason means, if it is known, with the active and the published threshold."""
         rule = RULES_BY_NAME.get(self.reason)
         if rule is None:
             return REASON_DESCRIPTIONS.get(self.reason, "")
-        limits = {str(drop.evidence.get("threshold")) for drop in self.samples} - {"None"}
         published = _format_threshold(rule.threshold)
-        in_force = sorted(
-            {
-                _format_threshold(float(item)) if _is_number(item) else item.lower()
-                for item in limits
-            }
-        )
-        limit = " or ".join(in_force) if in_force else published
-        aside = "" if in_force in ([], [published]) else f"published: {published}, "
-        where = rule.citation.split(",")[0]
-        return f"{rule.signal} has to be {COMPARISON_WORDS[rule.comparison]} {limit} ({aside}{where})".replace(
-            "  ", " "
-        )
+        thresholds = (drop.evidence.get("threshold") for drop in self.samples)
+        active = sorted({_format_threshold(item) for item in thresholds if item is not None})
+        shown = " or ".join(active) or published
+        aside = "" if active in ([], [published]) else f"published: {published}, "
+        citation = rule.citation.split(",")[0]
+        comparison = f"has to be {COMPARISON_WORDS[rule.comparison]} {shown}".replace("  ", " ")
+        return f"{rule.signal} {comparison} ({aside}{citation})"
+
+
+def _format_threshold(threshold: object) -> str:
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        return str(threshold).lower()
+    return f"{threshold:g}"
 
 
 @dataclass
@@ -79,14 +80,19 @@ class FunnelStage:
     """One stage of the funnel, over all sources.
 
     Attributes:
-        passed_through: documents of sources that this stage does not concern, carried past it.
-        text_bytes: of the documents that go on; ``None`` if unknown.
+        stage: its name.
+        output: what its data sets are.
+        counts: of all its data sets.
+        passed_through: documents of sources that this stage does not process.
+        text_bytes: bytes of the documents that leave the stage; ``None`` if unknown.
+        reasons: why documents were dropped or failed, most frequent first.
         by_source: counts of each source.
-        bytes_by_source: bytes of each source that go on.
-        compressed: whether bytes are those of compressed archives, at least in part.
+        bytes_by_source: bytes of each source that leave the stage.
+        compressed: whether some bytes are those of compressed archives.
     """
 
     stage: str
+    output: Output
     counts: Counts
     passed_through: int
     text_bytes: int | None
@@ -97,56 +103,52 @@ class FunnelStage:
 
     @property
     def n_in(self) -> int:
-        """Documents that stood before this stage."""
+        """Documents before this stage."""
         return self.counts.n_in + self.passed_through
 
     @property
     def n_out(self) -> int:
-        """Documents that stood behind it."""
+        """Documents after this stage."""
         return self.counts.kept + self.passed_through
 
     @property
     def dropped(self) -> int:
-        """Documents that a rule refused."""
+        """Documents dropped by a rule."""
         return sum(self.counts.dropped.values())
 
     @property
     def failed(self) -> int:
-        """Documents that something broke."""
+        """Documents that failed with an error."""
         return sum(self.counts.failed.values())
 
-
-def _format_threshold(threshold: float) -> str:
-    return str(threshold).lower() if isinstance(threshold, bool) else f"{threshold:g}"
-
-
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).replace("-", "", 1).replace("e", "", 1).isdigit()
+    @property
+    def only_labels(self) -> bool:
+        """Whether the stage writes columns beside the documents and drops none."""
+        return self.output in ("annotations", "duplicate_labels")
 
 
-def build_funnel(opened: OpenedStages) -> list[FunnelStage]:
-    """The stages of the road that the run reached, in order."""
-    sources = list(
-        dict.fromkeys(
-            entry.source for entry, _ in opened if entry.stage == "acquire" and entry.source
-        )
-    )
-    steps: list[FunnelStage] = []
-    before: FunnelStage | None = None
-    for stage in FUNNEL_STAGES:
-        entries = [(entry, data) for entry, data in opened if entry.stage == stage]
+def build_funnel(opened: OpenedStages, steps: Steps) -> list[FunnelStage]:
+    """Return the stages that process documents and that the run completed, in order."""
+    names = (entry.source for entry, _ in opened if entry.stage == steps[0].name)
+    sources = list(dict.fromkeys(name for name in names if name))
+    stages: list[FunnelStage] = []
+    for step in steps:
+        if not (step.counts_from or step is steps[0]):
+            continue
+        entries = [(entry, data) for entry, data in opened if entry.stage == step.name]
         if entries:
-            before = _build_stage(stage, entries, before, sources, opened)
-            steps.append(before)
-    return steps
+            previous = stages[-1] if stages else None
+            stages.append(_build_stage(step, entries, previous, sources, opened, steps))
+    return stages
 
 
 def _build_stage(
-    stage: str,
+    step: Step[...],
     entries: OpenedStages,
     previous: FunnelStage | None,
     sources: Sequence[str],
     opened: OpenedStages,
+    steps: Steps,
 ) -> FunnelStage:
     counts = sum((entry.counts for entry, _ in entries), Counts())
     by_source: dict[str, Counts] = {}
@@ -156,73 +158,84 @@ def _build_stage(
             by_source[entry.source] = entry.counts
             sizes[entry.source] = _text_bytes(entry, data)
         elif data is not None:
-            for name, part_counts, part_bytes in _parts_by_source(data, opened):
+            for name, part_counts, part_bytes in _parts_by_source(data, opened, steps):
                 by_source[name] = by_source.get(name, Counts()) + part_counts
                 sizes[name] = sizes.get(name, 0) + part_bytes
-            if stage == "tokenize":
+            if step.output == "tokens":
                 groups: Mapping[str, Mapping[str, int]] = data.stats.get("by_source", {})
                 sizes = {name: int(group["bytes"]) for name, group in groups.items()}
-    carried = 0
-    if previous is not None and stage == "extract":
+    passed_through = 0
+    if previous is not None and step.output == "documents":
+        # A source whose documents are text already needs no extraction.
         for name in sources:
             if name not in by_source and name in previous.by_source:
                 kept = previous.by_source[name].kept
-                carried += kept
+                passed_through += kept
                 by_source[name] = Counts(kept, kept)
                 sizes[name] = previous.bytes_by_source.get(name, 0)
-    if stage in ("annotate", "dedup") and previous is not None:
-        # These stages write marks beside the text: what goes on is what came in, less failures.
+    if previous is not None and step.output in ("annotations", "duplicate_labels"):
+        # These stages write columns beside the text: all but the failed documents stay.
         sizes = _carry_sizes(entries, previous, sizes)
-    known = sum(sizes.values()) if sizes or counts.kept + carried == 0 else None
-    order = {name: place for place, name in enumerate(sources)}
+    known = sum(sizes.values()) if sizes or counts.kept + passed_through == 0 else None
+    order = {name: index for index, name in enumerate(sources)}
     by_source = dict(sorted(by_source.items(), key=lambda item: order.get(item[0], len(order))))
-    reasons = _collect_reasons(stage, by_source, counts)
-    packed = any(_text_bytes(entry, data) > entry.text_bytes for entry, data in entries)
-    return FunnelStage(stage, counts, carried, known, reasons, by_source, sizes, packed)
+    return FunnelStage(
+        step.name,
+        step.output,
+        counts,
+        passed_through,
+        known,
+        _collect_reasons(step.name, by_source, counts),
+        by_source,
+        sizes,
+        compressed=any(_text_bytes(entry, data) > entry.text_bytes for entry, data in entries),
+    )
 
 
 def _carry_sizes(
     entries: OpenedStages, previous: FunnelStage, sizes: dict[str, int]
 ) -> dict[str, int]:
-    out = dict(previous.bytes_by_source)
+    """Return the sizes of the stage before; recounted for sources with failed documents."""
+    carried = dict(previous.bytes_by_source)
     for entry, data in entries:
-        lost = entry.counts.n_in != entry.counts.kept
-        if entry.stage == "annotate" and entry.source and data is not None and lost:
+        if entry.source and data is not None and entry.counts.n_in != entry.counts.kept:
             columns = [part.table(["bytes"])["bytes"] for part in data.parts]
-            out[entry.source] = sum(int(pc.sum(column).as_py() or 0) for column in columns)
-    return out or sizes
+            carried[entry.source] = sum(int(pc.sum(column).as_py() or 0) for column in columns)
+    return carried or sizes
 
 
 def _text_bytes(entry: StageRecord, data: Dataset | None) -> int:
-    """Text that goes on; of pages as fetched, the archive that holds them."""
-    if entry.text_bytes or data is None or entry.stage != "acquire":
+    """Return the bytes of text; for pages as fetched, those of the archives that hold them."""
+    if entry.text_bytes or data is None:
         return entry.text_bytes
     return sum(
-        file.bytes
-        for part in data.manifest.parts
-        for suffix, file in part.files.items()
-        if suffix.startswith("warc")
+        part.files[WARC_SUFFIX].bytes for part in data.manifest.parts if WARC_SUFFIX in part.files
     )
 
 
-def part_sources(data: Dataset, opened: OpenedStages) -> list[str] | None:
-    """The source of each part of a data set that spans sources.
+def part_sources(data: Dataset, opened: OpenedStages, steps: Steps) -> list[str] | None:
+    """Return the source of each part of a data set that spans sources; ``None`` if unknown.
 
     Such a stage writes one part per part of documents, in the order of its inputs.
     """
     by_fingerprint = {other.fingerprint: other for _, other in opened if other is not None}
     inputs = [by_fingerprint.get(item["fingerprint"]) for item in data.manifest.inputs]
-    documents = [item for item in inputs if item and item.stage in ("acquire", "extract")]
-    if not documents:
-        corpus = next((item for item in inputs if item and item.stage == "select"), None)
-        names = part_sources(corpus, opened) if corpus is not None else None
-    else:
+    document_stages = steps_with_output(steps, "documents")
+    documents = [item for item in inputs if item and item.stage in document_stages]
+    names: list[str] | None
+    if documents:
         names = [str(item.source) for item in documents for _ in item.parts]
+    else:
+        corpus_stages = steps_with_output(steps, "corpus")
+        corpus = next((item for item in inputs if item and item.stage in corpus_stages), None)
+        names = part_sources(corpus, opened, steps) if corpus is not None else None
     return names if names is not None and len(names) == len(data.parts) else None
 
 
-def _parts_by_source(data: Dataset, opened: OpenedStages) -> list[tuple[str, Counts, int]]:
-    names = part_sources(data, opened)
+def _parts_by_source(
+    data: Dataset, opened: OpenedStages, steps: Steps
+) -> list[tuple[str, Counts, int]]:
+    names = part_sources(data, opened, steps)
     if names is None:
         return []
     return [
@@ -232,26 +245,14 @@ def _parts_by_source(data: Dataset, opened: OpenedStages) -> list[tuple[str, Cou
 
 
 def _collect_reasons(stage: str, by_source: Mapping[str, Counts], counts: Counts) -> list[Reason]:
-    found = []
+    reasons = []
     for verdict in ("dropped", "failed"):
-        tally: Mapping[str, int] = getattr(counts, verdict)
-        for reason, count in tally.items():
+        total: Mapping[str, int] = getattr(counts, verdict)
+        for reason, count in total.items():
             split = {
                 name: getattr(own, verdict)[reason]
                 for name, own in by_source.items()
                 if reason in getattr(own, verdict)
             }
-            found.append(Reason(stage, reason, verdict, count, split))
-    return sorted(found, key=lambda item: (-item.count, item.reason))
-
-
-def add_samples(storage: Storage, record: RunRecord, stages: Sequence[FunnelStage]) -> None:
-    """Give every reason some of its documents, with the beginnings of their texts."""
-    reasons = [reason for step in stages for reason in step.reasons]
-    drawn = [
-        sample_reason(storage, record, item.stage, item.reason, SAMPLES_PER_REASON)
-        for item in reasons
-    ]
-    found = iter(with_text(storage, record, [drop for drops in drawn for drop in drops]))
-    for reason, drops in zip(reasons, drawn, strict=True):
-        reason.samples = [next(found) for _ in drops]
+            reasons.append(Reason(stage, reason, verdict, count, split))
+    return sorted(reasons, key=lambda item: (-item.count, item.reason))

@@ -1,4 +1,4 @@
-"""Re-counting and re-hashing everything a run stands on."""
+"""Re-count and re-hash every data set that a run consists of."""
 
 import hashlib
 import json
@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.dataset.dataset import (
@@ -15,35 +14,21 @@ from infra.dataset.dataset import (
     TABLE_SUFFIX,
     VERDICTS_SUFFIX,
     Counts,
-    DatasetNotFoundError,
     FileRecord,
     IntegrityError,
     Manifest,
     PartRecord,
     dataset_path,
-    open_dataset,
+    try_open_dataset,
 )
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
-from infra.dataset.ledger import DROPPED, FAILED, KEPT
+from infra.dataset.step import Steps
 from infra.runs.run_records import RunRecord, StageRecord
 from infra.store.storage import Storage
 
 ERROR, WARNING = "error", "warning"
-THREADS = 8  # hashing and reading release the interpreter's lock
-CHUNK_BYTES = 1 << 20  # bytes hashed at a time
-
-# What a stage takes in is exactly what the inputs of these stages kept. Dedup and select also read
-# other inputs, which say nothing about how many documents come in.
-INPUT_STAGES = {
-    "extract": ("acquire",),
-    "annotate": ("acquire", "extract"),
-    "dedup": ("acquire", "extract"),
-    "select": ("annotate",),
-    "tokenize": ("select",),
-}
-
-# Stages whose data sets a record names; the others are made by these for themselves.
-RECORDED_STAGES = frozenset({"acquire", *INPUT_STAGES, "train", "release", "evaluate"})
+THREADS = 8  # hashing and reading release the GIL
+CHUNK_BYTES = 1 << 20  # hashed at a time
 
 
 @dataclass(frozen=True)
@@ -51,9 +36,9 @@ class Finding:
     """Something that is not as it was committed.
 
     Attributes:
-        severity: ``error`` (a promise is broken) or ``note`` (worth knowing, nothing is wrong).
+        severity: ``error`` (a guarantee is broken) or ``warning`` (nothing is wrong).
         file: its path relative to the storage root.
-        message: what is wrong, with both figures where two disagree.
+        message: what is wrong, with both values where two disagree.
     """
 
     severity: str
@@ -61,7 +46,7 @@ class Finding:
     message: str
 
     def to_json(self) -> dict[str, str]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -70,13 +55,13 @@ class Finding:
 
 @dataclass
 class VerifyResult:
-    """What a check looked at and what it found.
+    """What was checked and what was found.
 
     Attributes:
         datasets: data sets whose manifest could be read.
-        files: files hashed.
-        bytes: their length.
-        findings: errors first, then notes.
+        files: files that were hashed.
+        bytes: their total length.
+        findings: errors first, then warnings.
     """
 
     datasets: int = 0
@@ -86,32 +71,35 @@ class VerifyResult:
 
     @property
     def ok(self) -> bool:
-        """Whether every promise is kept; notes do not count."""
-        return all(problem.severity != ERROR for problem in self.findings)
+        """Whether there is no error; warnings do not count."""
+        return not self.errors
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that are errors."""
+        return [finding for finding in self.findings if finding.severity == ERROR]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {"ok": self.ok, **asdict(self)}
 
 
-def find_errors(storage: Storage, record: RunRecord) -> list[Finding]:
-    """What is broken in the data sets of a run and in those they were made from; see ``verify_run``."""
-    return [
-        problem for problem in verify_run(storage, record).findings if problem.severity == ERROR
-    ]
-
-
-def verify_run(storage: Storage, record: RunRecord) -> VerifyResult:
+def verify_run(storage: Storage, record: RunRecord, steps: Steps) -> VerifyResult:
     """Re-count and re-hash every data set of a run and every data set these were made from.
 
-    Data sets that stages made for themselves on the way (signatures, a tokenizer, baselines) are
-    among them: those in the store that were made from data sets of the run.
+    Data sets that stages made for their own use (signatures, a tokenizer, baselines) are included:
+    those in the store that were made from data sets of the run.
 
     Per data set: the manifest is readable, unchanged since the run and consistent with its own
-    fingerprint and content; every file is there with its length and SHA-256; a part's counts are
-    those of its ledger, its kept documents those of its table, the data set's counts the sum of
-    its parts'. Between data sets: inputs hold what was recorded of them, and per-document stages
-    took in exactly what their inputs kept.
+    fingerprint and content; every file exists with its length and SHA-256; a part's counts equal
+    those of its ledger, its kept documents the rows of its table, the data set's counts the sum of
+    its parts' counts. Between data sets: inputs hold what was recorded of them, and a step's count
+    of incoming documents is what its inputs kept (``Step.counts_from``).
+
+    Args:
+        storage: the root of the store.
+        record: the run.
+        steps: the pipeline.
     """
     result = VerifyResult()
     expected = {stage.path: stage for stage in record.stages}
@@ -123,139 +111,141 @@ def verify_run(storage: Storage, record: RunRecord) -> VerifyResult:
             path = queue.pop(0)
             if path in manifests:
                 continue
-            manifest, problems = _read_manifest(storage, path, expected.get(path))
+            manifest, findings = _read_manifest(storage, path, expected.get(path))
             manifests[path] = manifest
-            result.findings += problems
+            result.findings += findings
             if manifest is not None:
                 result.datasets += 1
                 queue += [_dataset_path(item) for item in manifest.inputs]
 
     visit(list(expected))
-    visit(_unrecorded_datasets(storage, manifests))
-    there = {path: manifest for path, manifest in manifests.items() if manifest is not None}
-    for path, manifest in there.items():
+    visit(_unrecorded_datasets(storage, manifests, steps))
+    readable = {path: manifest for path, manifest in manifests.items() if manifest is not None}
+    counts_from = {step.name: step.counts_from for step in steps}
+    for path, manifest in readable.items():
         result.findings += _check_consistency(path, manifest)
-        result.findings += _check_inputs(path, manifest, manifests)
+        result.findings += _check_inputs(path, manifest, manifests, counts_from)
         result.findings += _unlisted_files(storage, path, manifest)
     with ThreadPoolExecutor(THREADS) as pool:
-        files = list(
-            dict.fromkeys(f for path, item in there.items() for f in item.located_files(path))
-        )
-        for problem in pool.map(lambda item: _check_file(storage, *item), files):
-            result.findings += problem
+        located = (file for path, item in readable.items() for file in item.located_files(path))
+        files = list(dict.fromkeys(located))
+        for findings in pool.map(lambda item: _check_file(storage, *item), files):
+            result.findings += findings
         result.files, result.bytes = len(files), sum(file.bytes for _, file in files)
-        damaged = {problem.file for problem in result.findings}
+        damaged = {finding.file for finding in result.findings}
         parts = [
             (path, part)
-            for path, item in there.items()
+            for path, item in readable.items()
             for part in item.parts
             if not damaged & {f"{part.folder or path}/{file.name}" for file in part.files.values()}
         ]
-        for problem in pool.map(lambda item: _check_part(storage, *item), parts):
-            result.findings += problem
+        for findings in pool.map(lambda item: _check_part(storage, *item), parts):
+            result.findings += findings
     result.findings.sort(key=lambda item: (item.severity != ERROR, item.file, item.message))
     return result
 
 
 def list_referenced_files(storage: Storage, stage: str) -> set[str]:
-    """The files, as paths below the storage root, that committed data sets of a stage list."""
+    """Return the files, relative to the storage root, that committed data sets of a stage list."""
     referenced: set[str] = set()
-    for name in storage.list_folders(stage):
-        path = f"{stage}/{name}"
-        try:
-            manifest = open_dataset(storage.subdir(stage, name)).manifest
-        except (DatasetNotFoundError, IntegrityError):
-            continue
-        referenced |= {f"{where}/{file.name}" for where, file in manifest.located_files(path)}
+    for folder in storage.list_folders(stage):
+        path = f"{stage}/{folder}"
+        data = try_open_dataset(storage, path)
+        if data is not None:
+            referenced |= {f"{where}/{f.name}" for where, f in data.manifest.located_files(path)}
     return referenced
 
 
-def _unrecorded_datasets(storage: Storage, manifests: Mapping[str, Manifest | None]) -> list[str]:
-    """Data sets that no record names, because stages made them for themselves, but that are the run's.
+def _unrecorded_datasets(
+    storage: Storage, manifests: Mapping[str, Manifest | None], steps: Steps
+) -> list[str]:
+    """Return the data sets of the run that no record names: stages made them for their own use.
 
-    Each was made from data sets that are the run's; one that was made from no data set at all, such
-    as a tokenizer that was given, shares a file with one that is. A manifest that cannot be read may
-    be the run's, so it is looked at.
+    Such a data set was made from data sets of the run. One without inputs, such as a tokenizer that
+    the recipe provides, shares a file with a data set of the run. A data set whose manifest cannot
+    be read may belong to the run, so it is included.
     """
+    recorded = {step.name for step in steps}
     known = {path: manifest for path, manifest in manifests.items() if manifest is not None}
-    found: list[str] = []
-    waiting: dict[str, Manifest] = {}
+    result: list[str] = []
+    candidates: dict[str, Manifest] = {}
     for stage in storage.list_folders():
-        for folder in () if stage in RECORDED_STAGES else storage.list_folders(stage):
+        for folder in () if stage in recorded else storage.list_folders(stage):
             path = f"{stage}/{folder}"
             try:
                 data = storage.read(f"{path}/{MANIFEST}")
-                waiting[path] = Manifest.from_bytes(data, path)
+                candidates[path] = Manifest.from_bytes(data, path)
             except FileNotFoundError:
-                continue  # never committed, or no data set
+                continue  # never committed, or not a data set
             except IntegrityError:
-                found.append(path)
+                result.append(path)
     while True:
         content = {manifest.content for manifest in known.values()}
         files = {file.sha256 for manifest in known.values() for file in manifest.all_files}
-        ours = [
+        added = [
             path
-            for path, manifest in waiting.items()
+            for path, manifest in candidates.items()
             if path not in known
-            # By either name, so that damage to one of them hides nothing.
+            # Either name counts, so that damage to one of them hides nothing.
             and all(
                 _dataset_path(i) in known or i.get("content") in content for i in manifest.inputs
             )
             and (manifest.inputs or files & {file.sha256 for file in manifest.all_files})
         ]
-        if not ours:
-            return found
-        found += ours
-        known |= {path: waiting[path] for path in ours}
+        if not added:
+            return result
+        result += added
+        known |= {path: candidates[path] for path in added}
 
 
 def _dataset_path(item: Mapping[str, Any]) -> str:
-    # A damaged manifest may lack any of these: the folder it then names is not there either.
+    # A damaged manifest may lack any of these: the folder it then names does not exist either.
     return dataset_path(str(item.get("stage")), item.get("source"), str(item.get("fingerprint")))
 
 
 def _read_manifest(
     storage: Storage, path: str, recorded: StageRecord | None
 ) -> tuple[Manifest | None, list[Finding]]:
-    """A data set's manifest, and what is wrong with it at first sight."""
+    """Read a data set's manifest and check it on its own."""
     name = f"{path}/{MANIFEST}"
     try:
         data = storage.read(name)
     except FileNotFoundError:
-        what = "missing: the run names this data set, but it is not committed"
-        return None, [Finding(ERROR, name, what)]
-    found: list[Finding] = []
+        message = "missing: the run names this data set, but it is not committed"
+        return None, [Finding(ERROR, name, message)]
+    findings: list[Finding] = []
     if recorded is not None and bytes_sha256(data) != recorded.manifest_sha256:
-        found.append(Finding(ERROR, name, "is not the manifest that the run recorded (SHA-256)"))
+        findings.append(Finding(ERROR, name, "is not the manifest that the run recorded (SHA-256)"))
     try:
         manifest = Manifest.from_bytes(data, name)
         value = json.loads(data)
     except IntegrityError as error:
-        return None, [*found, Finding(ERROR, name, str(error).removeprefix(f"{name}: "))]
-    for key, is_, should in (
-        ("content", value.get("content"), manifest.content),
-        ("bytes", value.get("bytes"), sum(file.bytes for file in manifest.all_files)),
+        return None, [*findings, Finding(ERROR, name, str(error).removeprefix(f"{name}: "))]
+    for key, actual in (
+        ("content", manifest.content),
+        ("bytes", sum(file.bytes for file in manifest.all_files)),
     ):
-        if is_ != should:
-            found.append(Finding(ERROR, name, f"says {key} {is_}, its files give {should}"))
+        if value.get(key) != actual:
+            message = f"its {key} is {value.get(key)}, but its files give {actual}"
+            findings.append(Finding(ERROR, name, message))
     if recorded is not None:
-        found += _check_against_record(name, manifest, recorded)
-    return manifest, found
+        findings += _check_against_record(name, manifest, recorded)
+    return manifest, findings
 
 
 def _check_against_record(
     name: str, manifest: Manifest, recorded: StageRecord
 ) -> Iterator[Finding]:
     if manifest.fingerprint != recorded.fingerprint:
-        what = f"fingerprint {manifest.fingerprint}, the run recorded {recorded.fingerprint}"
-        yield Finding(ERROR, name, what)
+        message = f"fingerprint {manifest.fingerprint}, the run recorded {recorded.fingerprint}"
+        yield Finding(ERROR, name, message)
     if manifest.counts.to_json() != recorded.counts.to_json():
-        what = f"counts {_format_counts(manifest.counts)}, the run recorded {_format_counts(recorded.counts)}"
-        yield Finding(ERROR, name, what)
+        own, expected = _format_counts(manifest.counts), _format_counts(recorded.counts)
+        yield Finding(ERROR, name, f"counts {own}, the run recorded {expected}")
 
 
 def _check_consistency(path: str, manifest: Manifest) -> Iterator[Finding]:
-    """A manifest against itself: fingerprint, folder, sums."""
+    """Check a manifest against itself: fingerprint, folder, sums."""
     name = f"{path}/{MANIFEST}"
     fingerprint = json_sha256(
         {
@@ -270,11 +260,11 @@ def _check_consistency(path: str, manifest: Manifest) -> Iterator[Finding]:
         }
     )
     if fingerprint != manifest.fingerprint:
-        what = f"says fingerprint {manifest.fingerprint}, what it was made from gives {fingerprint}"
-        yield Finding(ERROR, name, what)
+        message = f"its fingerprint is {manifest.fingerprint}, but its inputs give {fingerprint}"
+        yield Finding(ERROR, name, message)
     own = {"stage": manifest.stage, "source": manifest.source, "fingerprint": manifest.fingerprint}
     if _dataset_path(own) != path:
-        yield Finding(ERROR, name, f"belongs into {_dataset_path(own)}")
+        yield Finding(ERROR, name, f"belongs in {_dataset_path(own)}")
     for where, counts in (
         ("the data set", manifest.counts),
         *((f"part {part.name}", part.counts) for part in manifest.parts),
@@ -285,47 +275,51 @@ def _check_consistency(path: str, manifest: Manifest) -> Iterator[Finding]:
             yield Finding(ERROR, name, str(error))
     total = sum((part.counts for part in manifest.parts), Counts())
     if manifest.parts and total.to_json() != manifest.counts.to_json():
-        what = f"counts {_format_counts(manifest.counts)}, its parts sum to {_format_counts(total)}"
-        yield Finding(ERROR, name, what)
+        own_counts, sums = _format_counts(manifest.counts), _format_counts(total)
+        yield Finding(ERROR, name, f"counts {own_counts}, its parts sum to {sums}")
 
 
 def _check_inputs(
-    path: str, manifest: Manifest, manifests: Mapping[str, Manifest | None]
+    path: str,
+    manifest: Manifest,
+    manifests: Mapping[str, Manifest | None],
+    counts_from: Mapping[str, Sequence[str]],
 ) -> Iterator[Finding]:
-    """A manifest against those of its inputs."""
+    """Check a manifest against those of its inputs."""
     name = f"{path}/{MANIFEST}"
-    feeds = INPUT_STAGES.get(manifest.stage, ())
+    stages = counts_from.get(manifest.stage, ())
     kept: list[int] = []
     for item in manifest.inputs:
         other = manifests[_dataset_path(item)]
         if other is None:
-            return  # said already
+            return  # reported with that input
         if other.content != item.get("content"):
-            what = f"was made from content {item.get('content')}, which now is {other.content}"
-            yield Finding(ERROR, f"{_dataset_path(item)}/{MANIFEST}", f"{path} {what}")
-        if other.stage in feeds:
+            message = (
+                f"{path} was made from content {item.get('content')}, which now is {other.content}"
+            )
+            yield Finding(ERROR, f"{_dataset_path(item)}/{MANIFEST}", message)
+        if other.stage in stages:
             kept.append(other.counts.kept)
     if kept and sum(kept) != manifest.counts.n_in:
-        fed = " and ".join(feeds)
-        what = f"{manifest.counts.n_in} documents went in, but {fed} kept {sum(kept)}"
-        yield Finding(ERROR, name, what)
+        message = (
+            f"{manifest.counts.n_in} documents went in, but {' and '.join(stages)} kept {sum(kept)}"
+        )
+        yield Finding(ERROR, name, message)
 
 
 def _unlisted_files(storage: Storage, path: str, manifest: Manifest) -> Iterator[Finding]:
-    """Files that no manifest lists: left by a run that was cut off, or by a race."""
-    known = {f"{where}/{file.name}" for where, file in manifest.located_files(path)}
+    """Warn of files that no manifest lists: left by an interrupted run, or by a race."""
+    known = {f"{folder}/{file.name}" for folder, file in manifest.located_files(path)}
     names = storage.subdir(*path.split("/")).list_files()
-    unknown = [f"{path}/{name}" for name in names if name != MANIFEST]
-    unknown = [file for file in unknown if file not in known]
-    if unknown:
-        known |= list_referenced_files(storage, manifest.stage)
-    for file in unknown:
-        if file not in known:
-            yield Finding(WARNING, file, "is not part of a data set")
+    unlisted = {f"{path}/{name}" for name in names if name != MANIFEST} - known
+    if unlisted:  # other data sets of the stage may refer to them
+        unlisted -= list_referenced_files(storage, manifest.stage)
+    for file in sorted(unlisted):
+        yield Finding(WARNING, file, "is not part of a data set")
 
 
 def _check_file(storage: Storage, path: str, file: FileRecord) -> list[Finding]:
-    """A file against its length and digest."""
+    """Check a file against its length and digest."""
     name = f"{path}/{file.name}"
     hasher, length = hashlib.sha256(), 0
     try:
@@ -336,49 +330,39 @@ def _check_file(storage: Storage, path: str, file: FileRecord) -> list[Finding]:
     except FileNotFoundError:
         return [Finding(ERROR, name, "missing")]
     if length != file.bytes:
-        return [Finding(ERROR, name, f"{length} bytes, {file.bytes} were committed")]
+        return [Finding(ERROR, name, f"{length} bytes, but {file.bytes} were committed")]
     if hasher.hexdigest() != file.sha256:
-        what = f"SHA-256 {hasher.hexdigest()}, {file.sha256} was committed"
-        return [Finding(ERROR, name, what)]
+        message = f"SHA-256 {hasher.hexdigest()}, but {file.sha256} was committed"
+        return [Finding(ERROR, name, message)]
     return []
 
 
 def _check_part(storage: Storage, path: str, part: PartRecord) -> list[Finding]:
-    """A part's counts against its ledger and its table; its files are known to be whole."""
-    found = []
+    """Check a part's counts against its ledger and its table, whose files are undamaged."""
+    findings = []
     folder = part.folder or path
     ledger, table = part.files.get(VERDICTS_SUFFIX), part.files.get(TABLE_SUFFIX)
     if ledger is not None:
         with storage.open(f"{folder}/{ledger.name}") as stream:
-            counts = counts_from_ledger(pq.read_table(stream, columns=["verdict", "reason"]))
+            counts = Counts.from_ledger(pq.read_table(stream, columns=["verdict", "reason"]))
         if counts.to_json() != part.counts.to_json():
-            what = f"the ledger says {_format_counts(counts)}, the manifest {_format_counts(part.counts)}"
-            found.append(Finding(ERROR, f"{folder}/{ledger.name}", what))
+            in_ledger, in_manifest = _format_counts(counts), _format_counts(part.counts)
+            message = f"the ledger has {in_ledger}, the manifest {in_manifest}"
+            findings.append(Finding(ERROR, f"{folder}/{ledger.name}", message))
     if table is not None:
         with storage.open(f"{folder}/{table.name}") as stream:
             rows = pq.ParquetFile(stream).metadata.num_rows
         if not rows == part.num_rows == part.counts.kept:
-            what = (
-                f"{rows} rows, the manifest says {part.num_rows} rows and {part.counts.kept} kept"
-            )
-            found.append(Finding(ERROR, f"{folder}/{table.name}", what))
-    return found
-
-
-def counts_from_ledger(ledger: pa.Table) -> Counts:
-    """``Counts.of`` without a Python object per document."""
-    groups = ledger.group_by(["verdict", "reason"]).aggregate([([], "count_all")]).to_pylist()
-    by: dict[str, dict[str, int]] = {KEPT: {}, DROPPED: {}, FAILED: {}}
-    for row in groups:
-        tallied = by.setdefault(row["verdict"], {})
-        tallied[str(row["reason"])] = row["count_all"]
-    return Counts(ledger.num_rows, sum(by[KEPT].values()), dict(by[DROPPED]), dict(by[FAILED]))
+            message = f"{rows} rows, the manifest has {part.num_rows} rows, {part.counts.kept} kept"
+            findings.append(Finding(ERROR, f"{folder}/{table.name}", message))
+    return findings
 
 
 def _format_counts(counts: Counts) -> str:
-    def listed(reasons: Mapping[str, int]) -> str:
-        named = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-        return f"{sum(reasons.values())}" + (f" ({named})" if named else "")
-
-    dropped, failed = listed(counts.dropped), listed(counts.failed)
+    dropped, failed = _format_reasons(counts.dropped), _format_reasons(counts.failed)
     return f"in {counts.n_in} = kept {counts.kept} + dropped {dropped} + failed {failed}"
+
+
+def _format_reasons(reasons: Mapping[str, int]) -> str:
+    listed = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+    return f"{sum(reasons.values())}" + (f" ({listed})" if listed else "")

@@ -1,4 +1,4 @@
-"""How the documents spread over some quality signals, and what the rules made of them."""
+"""Distribution of quality signals, kept and dropped documents apart, with the thresholds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
@@ -14,15 +15,16 @@ from infra.dataset.fingerprint import hash_to_unit
 from infra.dataset.ledger import KEPT
 from infra.schemas.quality_rules import RULES
 from views.report.charts import histogram
+from views.report.report_run import ReportRun, Section
 
 BINS = 28
 MAX_PARTS = 64  # read for the histograms; enough for their shape
-AXIS_PERCENTILES = (1, 98)  # percentiles that the axis covers: one freak must not flatten the rest
+AXIS_PERCENTILES = (1, 98)  # that the axis covers: one outlier must not flatten the rest
 
 
 @dataclass(frozen=True)
 class SignalChart:
-    """A signal worth a picture."""
+    """A signal that has a histogram; on a logarithmic axis if ``log``."""
 
     column: str
     title: str
@@ -30,7 +32,7 @@ class SignalChart:
 
 
 SIGNALS = (
-    SignalChart("language_score", "Certainty of the language"),
+    SignalChart("language_score", "Score of the language"),
     SignalChart("gopher_quality_word_count", "Words", log=True),
     SignalChart("gopher_quality_mean_word_length", "Mean length of words"),
     SignalChart("gopher_quality_alpha_word_fraction", "Words with a letter"),
@@ -45,7 +47,7 @@ SIGNALS = (
 
 @dataclass(frozen=True)
 class SignalHistogram:
-    """One signal's picture."""
+    """The histogram of one signal, with the thresholds that apply to it."""
 
     title: str
     column: str
@@ -55,84 +57,87 @@ class SignalHistogram:
 
 @dataclass(frozen=True)
 class Quality:
-    """The pictures, and how many documents they speak of."""
+    """The histograms, and how many documents they show."""
 
     documents: int
     sampled: bool
     histograms: Sequence[SignalHistogram]
 
 
+def collect(run: ReportRun) -> Quality | None:
+    """Draw the signals of the run's documents; ``None`` if there are none."""
+    return build_quality(run.datasets("annotations"), run.dataset("corpus"))
+
+
 def build_quality(annotations: Sequence[Dataset], corpus: Dataset | None) -> Quality | None:
-    """Histograms of the signals over all documents, kept and gone apart where select has spoken.
+    """Draw the signals over all documents; dropped ones apart if there is a corpus.
 
     Args:
         annotations: the annotations, in the order of the sources.
-        corpus: what select made of them.
+        corpus: the selection from these documents.
     """
     parts = [part for data in annotations for part in data.parts]
     if not parts:
         return None
-    judges: Sequence[PartRef | None] = [None] * len(parts)
+    verdict_parts: Sequence[PartRef | None] = [None] * len(parts)
     if corpus is not None and len(corpus.parts) == len(parts):
-        judges = corpus.parts
+        verdict_parts = corpus.parts
     pairs = sorted(
-        zip(parts, judges, strict=True),
+        zip(parts, verdict_parts, strict=True),
         key=lambda pair: hash_to_unit("quality", pair[0].source or "", pair[0].name),
     )
     columns = _signal_columns(parts[0])
     values: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in columns}
-    stays: list[npt.NDArray[np.bool_]] = []
-    for part, judge in pairs[:MAX_PARTS]:
+    masks: list[npt.NDArray[np.bool_]] = []
+    for part, verdict_part in pairs[:MAX_PARTS]:
         table = part.table(columns)
         for name in columns:
             values[name].append(table[name].cast("float64").to_numpy())
-        stays.append(_kept_mask(judge, table.num_rows))
-    kept = np.concatenate(stays)
-    limits = _active_thresholds(corpus)
-    shown = [
-        _draw_histogram(signal, np.concatenate(values[signal.column]), kept, limits)
+        masks.append(_kept_mask(verdict_part, table.num_rows))
+    kept = np.concatenate(masks)
+    thresholds = _active_thresholds(corpus)
+    histograms = [
+        _draw_histogram(signal, np.concatenate(values[signal.column]), kept, thresholds)
         for signal in SIGNALS
         if signal.column in values
     ]
-    drawn = [item for item in shown if item is not None]
+    drawn = [item for item in histograms if item is not None]
     return Quality(len(kept), len(parts) > MAX_PARTS, drawn) if drawn else None
 
 
 def _signal_columns(part: PartRef) -> list[str]:
     with part.storage.open(part.file(TABLE_SUFFIX)) as stream:
-        there = set(pq.read_schema(stream).names)
-    return [signal.column for signal in SIGNALS if signal.column in there]
+        existing = set(pq.read_schema(stream).names)
+    return [signal.column for signal in SIGNALS if signal.column in existing]
 
 
 def _kept_mask(verdict_part: PartRef | None, rows: int) -> npt.NDArray[np.bool_]:
-    """Which documents of a part stayed; all if nothing or nothing matching was said of them."""
+    """Return which documents of a part were kept; all if there are no matching verdicts."""
     if verdict_part is None:
         return np.ones(rows, bool)
     with verdict_part.storage.open(verdict_part.file(VERDICTS_SUFFIX)) as stream:
-        said = pq.read_table(stream, columns=["verdict"])["verdict"].to_pylist()
-    return (
-        np.array([verdict == KEPT for verdict in said], bool)
-        if len(said) == rows
-        else np.ones(rows, bool)
-    )
+        verdicts = pq.read_table(stream, columns=["verdict"])["verdict"]
+    if len(verdicts) != rows:
+        return np.ones(rows, bool)
+    return np.asarray(pc.equal(verdicts, KEPT), bool)
 
 
 def _active_thresholds(corpus: Dataset | None) -> dict[str, list[float]]:
-    """The limits in force for any source, by signal."""
+    """Return the active thresholds of all sources, by signal."""
     if corpus is None:
         return {}
     config: Mapping[str, Any] = corpus.manifest.config
-    found: dict[str, set[float]] = {}
+    active: dict[str, set[float]] = {}
     for own in (config, *(config.get("per_source") or {}).values()):
         quality, languages = own.get("quality_filters"), own.get("languages")
         names = quality if quality is not None else config.get("quality_filters") or ()
         changed = {**(config.get("thresholds") or {}), **(own.get("thresholds") or {})}
         for rule in (rule for name in names for rule in RULES.get(name, ())):
-            limit = changed.get(rule.name, rule.threshold)
-            if limit is not None:
-                found.setdefault(rule.signal, set()).add(float(limit))
-        found.setdefault("language_score", set()).update(map(float, (languages or {}).values()))
-    return {name: sorted(values) for name, values in found.items()}
+            threshold = changed.get(rule.name, rule.threshold)
+            if threshold is not None:
+                active.setdefault(rule.signal, set()).add(float(threshold))
+        active.setdefault("language_score", set()).update(map(float, (languages or {}).values()))
+    return {name: sorted(values) for name, values in active.items()}
 
 
 def _draw_histogram(
@@ -148,19 +153,27 @@ def _draw_histogram(
     own = thresholds.get(signal.column, [])
     scaled = np.log10(np.maximum(values, 1)) if signal.log else values
     low, high = (float(x) for x in np.percentile(scaled, AXIS_PERCENTILES))
-    marks = [float(np.log10(max(x, 1))) if signal.log else x for x in own]
-    # A limit close to the documents belongs into the picture, one far from them does not.
+    positions = [float(np.log10(max(x, 1))) if signal.log else x for x in own]
+    # A threshold close to the documents is shown, one far from them is not.
     span = (high - low) or 1.0
-    near = [x for x in marks if low - span <= x <= high + span]
+    near = [x for x in positions if low - span <= x <= high + span]
     low, high = min([low, *near]), max([high, *near])
     if high <= low:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
     inside = np.clip(scaled, low, high)
-    stayed, _ = np.histogram(inside[kept], edges)
-    went, _ = np.histogram(inside[~kept], edges)
-    title = f"{signal.title}: {len(values)} documents, {int((~kept).sum())} of them gone"
+    n_kept, _ = np.histogram(inside[kept], edges)
+    n_dropped, _ = np.histogram(inside[~kept], edges)
+    title = f"{signal.title}: {len(values)} documents, {int((~kept).sum())} of them dropped"
     chart = histogram(
-        edges.tolist(), stayed.tolist(), went.tolist(), title=title, thresholds=own, log=signal.log
+        edges.tolist(),
+        n_kept.tolist(),
+        n_dropped.tolist(),
+        title=title,
+        thresholds=own,
+        log=signal.log,
     )
     return SignalHistogram(signal.title, signal.column, own, chart)
+
+
+SECTION = Section("quality", "Quality signals", collect)

@@ -1,4 +1,4 @@
-"""What training bought: curves, the evaluation table beside its baselines, sample text."""
+"""Training curves, the evaluation beside its baselines, and sample text."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,22 +7,24 @@ from typing import Any
 
 from markupsafe import Markup
 
-from infra.dataset.dataset import Dataset, DatasetNotFoundError, IntegrityError
+from infra.dataset.dataset import Dataset, try_open_dataset
 from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
 from views.report.charts import SMALL, Line, line_chart
-from views.report.corpus import LANGUAGE_NAMES
+from views.report.formatting import format_float
+from views.report.languages import LANGUAGE_NAMES
+from views.report.report_run import ReportRun, Section, Tile
 
 METRICS_FILE = "logs/metrics.jsonl"
 LOSS, VALIDATION_LOSS = "loss", "validation_loss"
 CURVE_TITLES = {
     "tokens_per_second": "Tokens per second",
-    "mfu": "Share of the machine's peak",
-    "gradient_norm": "Norm of the gradient",
+    "mfu": "Model FLOPs utilization (MFU)",
+    "gradient_norm": "Gradient norm",
     "learning_rate": "Learning rate",
 }
 
-BASELINES = {"trigram": "3-gram", "unigram": "unigram"}  # the strongest first
+BASELINES = {"trigram": "3-gram", "unigram": "unigram"}  # the stronger one first
 MAX_SAMPLES = 8  # prompts
 SHAPE_KEYS = (
     "parameters",
@@ -38,7 +40,7 @@ SHAPE_KEYS = (
 
 @dataclass(frozen=True)
 class Curve:
-    """A chart over the tokens seen, all models in it."""
+    """A chart over the tokens trained on, with all models."""
 
     title: str
     chart: Markup
@@ -46,11 +48,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Cell:
-    """A model's bits per byte for some text, and how it compares.
+    """A model's bits per byte on some text, and how it compares.
 
     Attributes:
         value: bits per byte; ``None`` if not measured.
-        delta: relative difference to the strongest baseline: -0.1 is 10 % fewer bits.
+        delta: relative difference to the better baseline: -0.1 is 10 % fewer bits.
     """
 
     value: float | None
@@ -58,13 +60,13 @@ class Cell:
 
     @property
     def css_class(self) -> str:
-        """``better``, ``worse`` or nothing: a CSS class."""
+        """``better``, ``worse`` or empty."""
         return "" if not self.delta else "better" if self.delta < 0 else "worse"
 
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """A line of the evaluation table: some text, the baselines on it, each model on it."""
+    """A row of the evaluation table: some text, the baselines and each model on it."""
 
     group: str
     name: str
@@ -77,7 +79,7 @@ class EvaluationRow:
 
 @dataclass
 class Sample:
-    """A prompt, what each model made of it (by name), and what the document said."""
+    """A prompt, each model's continuation (by name), and the document's own."""
 
     id: str
     url: str | None
@@ -101,45 +103,66 @@ class ReportModel:
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Bits per byte over all held-out text."""
+        """Bits per byte on all held-out text."""
         return self.metrics.get("bits_per_byte")
 
     def delta_to_baseline(self, baseline: str) -> float | None:
-        """Relative difference of bits per byte to a baseline's; -0.1 is 10 % fewer."""
-        theirs = self.metrics.get("baselines", {}).get(baseline, {}).get("bits_per_byte")
-        return None if self.bits_per_byte is None or not theirs else self.bits_per_byte / theirs - 1
+        """Return the relative difference of bits per byte to a baseline; -0.1 is 10 % fewer."""
+        baseline_bits = self.metrics.get("baselines", {}).get(baseline, {}).get("bits_per_byte")
+        if self.bits_per_byte is None or not baseline_bits:
+            return None
+        return float(self.bits_per_byte / baseline_bits - 1)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a run, with curves, evaluation and samples."""
+
+    models: Sequence[ReportModel]
+    curves: Sequence[Curve]
+    evaluation: Sequence[EvaluationRow]
+    samples: Sequence[Sample]
+    baselines: Sequence[str]
+
+
+def collect(run: ReportRun) -> Models | None:
+    """Return the run's models; ``None`` if there are none."""
+    models = load_models(run.storage, run.record)
+    if not models:
+        return None
+    return Models(
+        models,
+        draw_curves(models),
+        build_evaluation_table(models),
+        collect_samples(models),
+        list(BASELINES.values()),
+    )
 
 
 def load_models(storage: Storage, record: RunRecord) -> list[ReportModel]:
-    """The run's models, in the order of the recipe, with whatever of them is still there."""
-    found = []
-    for place, entry in enumerate(record.models):
-        model = ReportModel(entry.name, place, release=entry.release, metrics=entry.metrics)
-        trained = _try_open(storage, entry.train)
+    """Load the run's models, in the order of the recipe, with their data sets that exist."""
+    models = []
+    for index, entry in enumerate(record.models):
+        model = ReportModel(entry.name, index, release=entry.release, metrics=entry.metrics)
+        trained = try_open_dataset(storage, entry.train) if entry.train else None
         if trained is not None:
             model.shape = _read_shape(trained)
             model.log = _read_log(trained)
-        evaluated = _try_open(storage, entry.evaluate)
+        evaluated = try_open_dataset(storage, entry.evaluate) if entry.evaluate else None
         if evaluated is not None:
             model.metrics = evaluated.stats.get("metrics", entry.metrics)
             model.samples = evaluated.stats.get("samples", ())
-        found.append(model)
-    return found
-
-
-def _try_open(storage: Storage, path: str | None) -> Dataset | None:
-    from infra.dataset.dataset import open_dataset
-
-    try:
-        return open_dataset(storage.subdir(*path.split("/"))) if path else None
-    except (DatasetNotFoundError, IntegrityError):
-        return None
+        models.append(model)
+    return models
 
 
 def _read_shape(trained: Dataset) -> dict[str, Any]:
-    """The few settings that tell models apart, from the facts first, then the configuration."""
-    sections = (trained.manifest.config.get(name, {}) for name in ("model", "run"))
-    known = {key: value for section in (*sections, trained.stats) for key, value in section.items()}
+    """Return the settings that distinguish models, from the stats or the configuration."""
+    config = trained.manifest.config
+    sections = (value for value in config.values() if isinstance(value, Mapping))
+    known: dict[str, Any] = {}
+    for values in (config, *sections, trained.stats):
+        known |= values
     return {
         name: known[name] for name in SHAPE_KEYS if isinstance(known.get(name), int | float | str)
     }
@@ -152,18 +175,18 @@ def _read_log(trained: Dataset) -> list[dict[str, Any]]:
     for line in trained.read(METRICS_FILE).splitlines():
         try:
             lines.append(json.loads(line))
-        except ValueError:  # torn by a crash
+        except ValueError:  # cut off by a crash
             continue
     return [line for line in lines if isinstance(line, dict) and "step" in line]
 
 
 def collect_samples(models: Sequence[ReportModel]) -> list[Sample]:
-    """What the models made of the same prompts, beside each other."""
+    """Group the continuations of all models by prompt."""
     prompts: dict[tuple[str, str], Sample] = {}
     for model in models:
         for item in model.samples:
             key = (str(item.get("id", "")), item.get("prompt") or "")
-            shown = prompts.setdefault(
+            sample = prompts.setdefault(
                 key,
                 Sample(
                     key[0],
@@ -173,12 +196,12 @@ def collect_samples(models: Sequence[ReportModel]) -> list[Sample]:
                     item.get("continuation") or "",
                 ),
             )
-            shown.generated[model.name] = item.get("generated") or ""
+            sample.generated[model.name] = item.get("generated") or ""
     return list(prompts.values())[:MAX_SAMPLES]
 
 
 def draw_curves(models: Sequence[ReportModel]) -> list[Curve]:
-    """One chart per logged figure, all models in each; the loss first."""
+    """Draw one chart per logged metric, with all models in each; the loss first."""
     drawn = []
     losses = [
         line
@@ -211,7 +234,7 @@ def _curve_points(model: ReportModel, key: str) -> list[tuple[float, float]]:
 
 
 def build_evaluation_table(models: Sequence[ReportModel]) -> list[EvaluationRow]:
-    """The evaluation: overall, by source, by language."""
+    """Build the rows of the evaluation: overall, by source, by language."""
     rated = [model for model in models if model.bits_per_byte is not None]
     if not rated:
         return []
@@ -222,27 +245,49 @@ def build_evaluation_table(models: Sequence[ReportModel]) -> list[EvaluationRow]
 
 
 def _group_rows(group: str, models: Sequence[ReportModel]) -> Iterator[EvaluationRow]:
-    figures = [model.metrics.get(f"by_{group}", {}) for model in models]
-    names = {name: own["bytes"] for one in figures for name, own in one.items()}
+    by_model = [model.metrics.get(f"by_{group}", {}) for model in models]
+    names = {name: values["bytes"] for metrics in by_model for name, values in metrics.items()}
     for name in sorted(names, key=lambda name: (-names[name], name)):
         title = LANGUAGE_NAMES.get(name, name) if group == "language" else name
-        yield _build_row(group, title, [one.get(name, {}) for one in figures])
+        yield _build_row(group, title, [metrics.get(name, {}) for metrics in by_model])
 
 
 def _build_row(group: str, name: str, metrics: Sequence[Mapping[str, Any]]) -> EvaluationRow:
-    first = next((one for one in metrics if one), {})
-    rates = first.get("baselines", {})
-    baselines = [rates.get(baseline, {}).get("bits_per_byte") for baseline in BASELINES]
-    # The strongest baseline on this very text is the one to beat.
-    bar = min((value for value in baselines if value), default=None)
+    first = next((values for values in metrics if values), {})
+    by_baseline = first.get("baselines", {})
+    baselines = [by_baseline.get(baseline, {}).get("bits_per_byte") for baseline in BASELINES]
+    # Models are compared with the better baseline on the same text.
+    reference = min((value for value in baselines if value), default=None)
     cells = []
-    for one in metrics:
-        value = one.get("bits_per_byte")
-        cells.append(Cell(value, value / bar - 1 if value is not None and bar else None))
+    for model in metrics:
+        value = model.get("bits_per_byte")
+        delta = value / reference - 1 if value is not None and reference else None
+        cells.append(Cell(value, delta))
     values = [cell.value for cell in cells if cell.value is not None]
     best = None
     if len(values) > 1:
-        best = next(place for place, cell in enumerate(cells) if cell.value == min(values))
+        best = next(index for index, cell in enumerate(cells) if cell.value == min(values))
     return EvaluationRow(
         group, name, first.get("documents", 0), first.get("bytes", 0), baselines, cells, best
     )
+
+
+def tiles(run: ReportRun, data: Models) -> list[Tile]:
+    """Return the bits per byte of the best model, compared with the baselines."""
+    del run
+    rated = [model for model in data.models if model.bits_per_byte is not None]
+    if not rated:
+        return []
+    best = min(rated, key=lambda model: model.bits_per_byte or 0)
+    comparisons, css_class = [], ""
+    for key, name in BASELINES.items():
+        delta = best.delta_to_baseline(key)
+        if delta is not None:
+            side = "below" if delta < 0 else "above"
+            comparisons.append(f"{abs(100 * delta):.0f} % {side} {name}")
+            css_class = css_class or ("better" if delta < 0 else "worse")
+    note = (f"{best.name}: " if len(rated) > 1 else "") + ", ".join(comparisons)
+    return [Tile("Bits per byte", format_float(best.bits_per_byte), note, css_class)]
+
+
+SECTION = Section("models", "Models", collect, tiles)

@@ -1,0 +1,28 @@
+"""The sections of the report, in the order of the page."""
+
+from views.report.report_run import Section
+from views.report.sections import (
+    corpus,
+    duplicates,
+    funnel,
+    lineage,
+    models,
+    quality,
+    reasons,
+    removed,
+    timings,
+    tokenizer,
+)
+
+SECTIONS: tuple[Section, ...] = (
+    funnel.SECTION,
+    reasons.SECTION,
+    corpus.SECTION,
+    tokenizer.SECTION,
+    duplicates.SECTION,
+    quality.SECTION,
+    models.SECTION,
+    removed.SECTION,
+    timings.SECTION,
+    lineage.SECTION,
+)
