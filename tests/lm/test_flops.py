@@ -1,4 +1,4 @@
-"""What a device could do: by its name, and measured."""
+"""The peak of a device: by its name, and measured."""
 
 import pytest
 import torch
@@ -29,23 +29,23 @@ from lm.metrics.flops import datasheet_peak, measure_matmul_flops
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
     ],
 )
-def test_a_name_that_only_begins_alike_is_another_gpu(name: str, tera: int | None) -> None:
+def test_a_name_that_only_starts_the_same_is_another_gpu(name: str, tera: int | None) -> None:
     assert datasheet_peak(name) == (None if tera is None else tera * 1e12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_measured_product_is_of_random_numbers_and_draws_none_of_training(
+def test_the_measured_product_is_random_and_leaves_the_global_generator_alone(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    operands = []
     product = torch.Tensor.__matmul__
 
     def spy(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        seen.append(a)
+        operands.append(a)
         return product(a, b)
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", spy)
     before = torch.get_rng_state()
     assert measure_matmul_flops(torch.device("cpu"), dtype) > 0
     assert torch.equal(torch.get_rng_state(), before)
-    assert len(seen[0][0].unique()) > 100
+    assert len(operands[0][0].unique()) > 100

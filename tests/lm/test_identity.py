@@ -1,4 +1,4 @@
-"""What decides weights is bound to a run: with another value nothing goes on from its checkpoints."""
+"""A run does not resume from a checkpoint if a setting that changes the weights differs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,9 @@ from tests.train_entry import SECTIONS, replace_fields
 CONFIG = tiny(
     mixture={"books": 1.0, "site": 1.0}, early_stopping_patience=3, ffn_size=64, ema_decay=0.9
 )
-# The fields that decide no weight, said here once more on purpose: whoever frees another one of them
-# has to say so twice. All that keeps and watches a run is free, as are its name and caches, and how
-# the work is spread.
-SPREAD = {
+# The fields that change no weight, listed here again on purpose: a field becomes free only if both
+# lists say so. Free are a run's checkpoints and logs, its caches, and how its work is distributed.
+DISTRIBUTION = {
     "num_processes",
     "micro_batch_size",
     "threads_per_process",
@@ -30,8 +29,12 @@ SPREAD = {
     "data_parallel",
     "activation_checkpointing",
 }
-FREE = ({*RunConfig.model_fields} - {"precision", "deterministic"}) | {"shard_cache_bytes"} | SPREAD
-# When validations are taken decides where training that may stop early ends.
+FREE = (
+    ({*RunConfig.model_fields} - {"precision", "deterministic"})
+    | {"shard_cache_bytes"}
+    | DISTRIBUTION
+)
+# With early stopping, the validation interval decides at which step training ends.
 GPT2_ONLY = {"bias"}
 BOUND = [name for name in SECTIONS if name not in FREE | GPT2_ONLY | {"architecture"}] + [
     "init_from",
@@ -63,22 +66,20 @@ def other(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", BOUND)
-def test_another_value_of_what_decides_weights_trains_anew(tokens: Dataset, name: str) -> None:
+def test_another_value_that_changes_weights_trains_again(tokens: Dataset, name: str) -> None:
     changed = replace_fields(CONFIG, **{name: other(name)})
     ctx = context("memory://models")
     specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
     assert specs[0].fingerprint != specs[1].fingerprint
     assert task.work_folder(specs[0]) != task.work_folder(specs[1])
-    was, now = (task.compatibility_key(spec, tokens) for spec in specs)
-    found = Checkpoint(Storage("memory://run"), 5, 1, was, {})
-    whose = "other initial weights" if name == "init_from" else "another configuration"
-    with pytest.raises(
-        CheckpointMismatchError, match=rf"with {whose}: made with (\w+\.)?{name} = "
-    ):
-        found.require_compatible(now)
+    before, after = (task.compatibility_key(spec, tokens) for spec in specs)
+    checkpoint = Checkpoint(Storage("memory://run"), 5, 1, before, {})
+    hint = "other initial weights" if name == "init_from" else "another configuration"
+    with pytest.raises(CheckpointMismatchError, match=rf"{hint}: .*\b{name} = "):
+        checkpoint.require_compatible(after)
 
 
-def test_another_architecture_trains_anew(tokens: Dataset) -> None:
+def test_another_architecture_trains_again(tokens: Dataset) -> None:
     changed = CONFIG.model_copy(
         update={"model": tiny(architecture="gpt2", num_kv_heads=None).model}
     )
@@ -89,24 +90,26 @@ def test_another_architecture_trains_anew(tokens: Dataset) -> None:
     assert specs[0].stage.code_version != specs[1].stage.code_version
 
 
-def test_other_tokens_and_another_seed_train_anew(tokens: Dataset, tmp_path: Path) -> None:
+def test_other_tokens_and_another_seed_train_again(tokens: Dataset, tmp_path: Path) -> None:
     fewer, ctx = token_shards(tmp_path, 28), context("memory://models")
     spec, other = (task.spec(ctx, config=CONFIG, tokens=each) for each in (tokens, fewer))
     assert task.work_folder(spec) != task.work_folder(other)
-    found = Checkpoint(Storage("memory://run"), 5, 1, task.compatibility_key(spec, tokens), {})
-    with pytest.raises(CheckpointMismatchError, match="with other tokens: made with shards = "):
-        found.require_compatible(task.compatibility_key(other, fewer))
-    sown = task.spec(replace(ctx, seed=7), config=CONFIG, tokens=tokens)
-    assert task.work_folder(spec) != task.work_folder(sown)
-    with pytest.raises(CheckpointMismatchError, match="with another seed: made with seed = 1337"):
-        found.require_compatible(task.compatibility_key(sown, tokens))
+    checkpoint = Checkpoint(Storage("memory://run"), 5, 1, task.compatibility_key(spec, tokens), {})
+    with pytest.raises(CheckpointMismatchError, match="shards"):
+        checkpoint.require_compatible(task.compatibility_key(other, fewer))
+    reseeded = task.spec(replace(ctx, seed=7), config=CONFIG, tokens=tokens)
+    assert task.work_folder(spec) != task.work_folder(reseeded)
+    with pytest.raises(CheckpointMismatchError, match="seed = 1337"):
+        checkpoint.require_compatible(task.compatibility_key(reseeded, tokens))
 
 
-@pytest.mark.parametrize("name", sorted(SPREAD))
-def test_a_run_goes_on_where_its_work_is_spread_in_another_way(tokens: Dataset, name: str) -> None:
+@pytest.mark.parametrize("name", sorted(DISTRIBUTION))
+def test_a_run_resumes_if_its_work_is_distributed_in_another_way(
+    tokens: Dataset, name: str
+) -> None:
     changed = replace_fields(CONFIG, **{name: other(name)})
     ctx = context("memory://models")
     specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
     assert task.work_folder(specs[0]) == task.work_folder(specs[1])
-    was, now = (task.compatibility_key(spec, tokens) for spec in specs)
-    Checkpoint(Storage("memory://run"), 5, 1, was, {}).require_compatible(now)
+    before, after = (task.compatibility_key(spec, tokens) for spec in specs)
+    Checkpoint(Storage("memory://run"), 5, 1, before, {}).require_compatible(after)

@@ -1,4 +1,4 @@
-"""A model that starts with the weights of another: real training in this process."""
+"""Training that starts from the weights of another model, in this process."""
 
 import json
 from collections.abc import Sequence
@@ -48,8 +48,8 @@ def build(root: Path, config: TrainConfig, tokens: Dataset, base: Dataset | None
     return task.build(ctx, spec, config=config, tokens=tokens, base_model=base)
 
 
-def weights(made: Dataset) -> dict[str, torch.Tensor]:
-    return load(made.read("model.safetensors"))
+def weights(model: Dataset) -> dict[str, torch.Tensor]:
+    return load(model.read("model.safetensors"))
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -61,31 +61,31 @@ def test_a_stage_starts_with_the_weights_of_its_base_and_nothing_else(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = build(tmp_path, BASE, tokens)
-    made = build(tmp_path, STAGE, tokens, base)
-    assert not equal(weights(made), weights(base))
-    assert made.stats["init_from"] == "wide"
-    assert [item["source"] for item in made.manifest.inputs] == [None, "wide"]
-    lines = [json.loads(line) for line in made.read("logs/metrics.jsonl").splitlines()]
+    model = build(tmp_path, STAGE, tokens, base)
+    assert not equal(weights(model), weights(base))
+    assert model.stats["init_from"] == "wide"
+    assert [item["source"] for item in model.manifest.inputs] == [None, "wide"]
+    lines = [json.loads(line) for line in model.read("logs/metrics.jsonl").splitlines()]
     assert (lines[0]["step"], lines[0]["tokens"]) == (1, 64)
     assert lines[0]["loss"] < 3 < base.stats["loss"] + 1  # random weights have 5.7
-    # A stage that moves nothing has the weights that it starts with.
+    # Without updates, a stage has the weights that it starts with.
     monkeypatch.setattr("lm.train.loop.learning_rate", lambda *_: 0.0)
-    still = replace_fields(STAGE, name="still")
-    assert equal(weights(build(tmp_path, still, tokens, base)), weights(base))
+    frozen = replace_fields(STAGE, name="frozen")
+    assert equal(weights(build(tmp_path, frozen, tokens, base)), weights(base))
 
 
 @pytest.mark.usefixtures("in_cache")
-def test_a_stage_goes_on_after_a_crash_to_the_bit(tokens: Dataset, tmp_path: Path) -> None:
+def test_a_stage_resumes_after_a_crash_bit_for_bit(tokens: Dataset, tmp_path: Path) -> None:
     base = build(tmp_path, BASE, tokens)
     folder = tmp_path / "run"
     job = TrainJob(STAGE, 1337, tokens.storage, folder, {"init_from": base.content}, base.storage)
-    whole, _ = train(job)
+    expected, _ = train(job)
     lines = read_jsonl(folder / "metrics.jsonl")
-    kept = marker.list_complete(Storage(str(folder / "checkpoints")))
-    assert [item.step for item in kept] == [STAGE.steps - 5, STAGE.steps]
-    kept[-1].storage.remove(marker.MARKER)
+    checkpoints = marker.list_complete(Storage(str(folder / "checkpoints")))
+    assert [item.step for item in checkpoints] == [STAGE.steps - 5, STAGE.steps]
+    checkpoints[-1].storage.remove(marker.MARKER)
     again, _ = train(job)
-    assert equal(dict(whole), dict(again))
+    assert equal(dict(expected), dict(again))
     resumed = read_jsonl(folder / "metrics.jsonl")
     assert [line["loss"] for line in resumed] == [line["loss"] for line in lines]
     assert read_jsonl(folder / "attempts.jsonl")[-1]["step"] == STAGE.steps - 5
@@ -101,8 +101,8 @@ def test_a_changed_base_makes_another_stage(tokens: Dataset, tmp_path: Path) -> 
     specs = [task.spec(ctx, config=STAGE, tokens=tokens, base_model=base) for base in (one, other)]
     assert specs[0].fingerprint != specs[1].fingerprint
     assert task.work_folder(specs[0]) != task.work_folder(specs[1])
-    named = [task.compatibility_key(s, tokens, b) for s, b in zip(specs, (one, other), strict=True)]
-    assert named[0]["init_from"] == one.content != named[1]["init_from"]
+    keys = [task.compatibility_key(s, tokens, b) for s, b in zip(specs, (one, other), strict=True)]
+    assert keys[0]["init_from"] == one.content != keys[1]["init_from"]
 
 
 @pytest.mark.usefixtures("in_cache")

@@ -1,4 +1,4 @@
-"""The log and its curves; what a run writes into them is in test_loop."""
+"""The log and its curves; which metrics a run writes is tested in test_loop."""
 
 from itertools import count
 from pathlib import Path
@@ -12,13 +12,13 @@ from lm.metrics.logger import MetricsLogger, read_jsonl, tensorboard_file
 
 @pytest.fixture(autouse=True)
 def names_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of files of the same second and process; a run that goes on has another second."""
-    named = SimpleNamespace(get=count(100).__next__)
-    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", named)
+    """Order event files of the same second and process; a resumed run has another second."""
+    counter = SimpleNamespace(get=count(100).__next__)
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", counter)
 
 
 def write(folder: Path, first: int, end: int, loss: float) -> None:
-    """The steps after ``first`` up to ``end``, of a run that goes on there."""
+    """Write the steps after ``first`` up to ``end`` of a run that resumes there."""
     logger = MetricsLogger(folder, first)
     for step in range(first + 1, end + 1):
         logger.write({"step": step, "loss": loss, "clock": 100.0 + step})
@@ -26,13 +26,13 @@ def write(folder: Path, first: int, end: int, loss: float) -> None:
 
 
 def curve(folder: Path, *, alone: bool = False) -> list[tuple[int, float]]:
-    """What TensorBoard shows of all files, or of the one that is committed."""
-    shown = EventAccumulator(str(tensorboard_file(folder) if alone else folder / "tensorboard"))
-    shown.Reload()
-    return [(item.step, item.value) for item in shown.Scalars("loss")]
+    """Return what TensorBoard shows of all files, or of the one that is committed."""
+    curves = EventAccumulator(str(tensorboard_file(folder) if alone else folder / "tensorboard"))
+    curves.Reload()
+    return [(item.step, item.value) for item in curves.Scalars("loss")]
 
 
-def test_curves_have_each_step_once_whatever_was_taken_back(tmp_path: Path) -> None:
+def test_curves_have_each_step_once_after_lines_were_removed(tmp_path: Path) -> None:
     write(tmp_path, 0, 6, 1.0)
     write(tmp_path, 3, 5, 2.0)
     assert curve(tmp_path) == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0)]
@@ -42,8 +42,8 @@ def test_curves_have_each_step_once_whatever_was_taken_back(tmp_path: Path) -> N
     assert curve(tmp_path, alone=True) == curve(tmp_path)
 
 
-def test_curves_are_whole_where_only_the_log_came_along(tmp_path: Path) -> None:
-    """As on another machine, or in a branch."""
+def test_curves_are_complete_where_only_the_log_was_restored(tmp_path: Path) -> None:
+    """As on another machine, or in a rollback."""
     write(tmp_path / "one", 0, 3, 1.0)
     (tmp_path / "other").mkdir()
     (tmp_path / "one" / "metrics.jsonl").rename(tmp_path / "other" / "metrics.jsonl")
@@ -51,14 +51,14 @@ def test_curves_are_whole_where_only_the_log_came_along(tmp_path: Path) -> None:
     assert curve(tmp_path / "other") == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
 
 
-def test_a_tensorboard_that_watches_forgets_what_was_taken_back(tmp_path: Path) -> None:
+def test_a_running_tensorboard_drops_removed_steps(tmp_path: Path) -> None:
     write(tmp_path, 0, 6, 1.0)
-    shown = EventAccumulator(str(tmp_path / "tensorboard"))
-    shown.Reload()
+    curves = EventAccumulator(str(tmp_path / "tensorboard"))
+    curves.Reload()
     write(tmp_path, 3, 5, 2.0)
-    shown.Reload()
-    seen = [(item.step, item.value) for item in shown.Scalars("loss")]
-    assert seen == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0)]
+    curves.Reload()
+    points = [(item.step, item.value) for item in curves.Scalars("loss")]
+    assert points == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0)]
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from tests.lm.corpora import tiny, token_shards
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """MLflow's own store of files."""
+    """An MLflow store in files."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return (tmp_path / "mlruns").as_uri()
 
 
-def test_a_run_and_its_continuation_are_one_run_there(server: str, tmp_path: Path) -> None:
+def test_a_resumed_training_is_one_mlflow_run(server: str, tmp_path: Path) -> None:
     tokens = token_shards(tmp_path / "store")
     job = TrainJob(
         tiny(mlflow_tracking_uri=server), 1337, tokens.storage, tmp_path / "run", {"tokens": "abc"}
@@ -41,7 +41,7 @@ def test_a_run_and_its_continuation_are_one_run_there(server: str, tmp_path: Pat
     assert run.data.metrics["validation_loss"] == last["validation_loss"]
 
 
-def test_a_server_that_is_away_does_not_stop_a_run(
+def test_an_unreachable_server_does_not_stop_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -54,7 +54,7 @@ def test_a_server_that_is_away_does_not_stop_a_run(
     assert "MLflow at http://127.0.0.1:9" in caplog.text
 
 
-def test_a_run_that_fails_is_told_so(server: str, tmp_path: Path) -> None:
+def test_a_failed_training_has_the_status_failed(server: str, tmp_path: Path) -> None:
     job = TrainJob(tiny(mlflow_tracking_uri=server), 1337, Storage(str(tmp_path)), tmp_path)
 
     def interrupted() -> None:

@@ -1,4 +1,4 @@
-"""A run whose machine is lost goes on elsewhere with all that its checkpoints' store has."""
+"""A run whose machine is lost resumes on another one from the store of its checkpoints."""
 
 import json
 import shutil
@@ -29,69 +29,69 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is lost with a machine."""
+    """The folder that is lost with a machine."""
     monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-@pytest.fixture(params=["folder", "elsewhere"])
+@pytest.fixture(params=["folder", "remote"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TrainConfig]:
-    elsewhere = request.param == "elsewhere"
-    url = "memory://bucket/running" if elsewhere else str(tmp_path / "running")
+    is_remote = request.param == "remote"
+    url = "memory://bucket/running" if is_remote else str(tmp_path / "running")
     yield replace_fields(CONFIG, checkpoint_url=url)
     fsspec.filesystem("memory").store.clear()
 
 
-def lose(
+def train_and_lose(
     tokens: Dataset, root: Path, config: TrainConfig, cache: Path, patch: pytest.MonkeyPatch
 ) -> None:
     """Train to the end, and lose the machine before the model is committed."""
 
-    def lost(*_: Any, **__: Any) -> None:
+    def crash(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with patch.context() as one:
-        one.setattr(task, "commit_files", lost)
+        one.setattr(task, "commit_files", crash)
         with pytest.raises(KeyboardInterrupt):
             build(tokens, root, config)
     shutil.rmtree(cache)
 
 
-def running(config: TrainConfig, branch: str = "") -> Storage:
-    """The checkpoints of the trunk, or of a branch."""
+def checkpoints(config: TrainConfig, rollback: str = "") -> Storage:
+    """The checkpoints of the original run, or of a rollback."""
     root = Storage(str(config.run.checkpoint_url))
-    (name,) = (each for each in root.list_folders() if each.partition(".")[2] == branch)
+    (name,) = (each for each in root.list_folders() if each.partition(".")[2] == rollback)
     return root.subdir(name)
 
 
-def steps(made: Dataset, name: str = "metrics.jsonl") -> list[int]:
-    return [line["step"] for line in record(made, name)]
+def steps(model: Dataset, name: str = "metrics.jsonl") -> list[int]:
+    return [line["step"] for line in record(model, name)]
 
 
 @pytest.mark.usefixtures("in_process")
-@pytest.mark.parametrize("taken", [0, 2])
+@pytest.mark.parametrize("removed", [0, 2])
 def test_another_machine_has_the_whole_log(
     tokens: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     config: TrainConfig,
     cache: Path,
-    taken: int,
+    removed: int,
 ) -> None:
-    lose(tokens, tmp_path, config, cache, monkeypatch)
-    for item in marker.list_complete(running(config))[-taken:] if taken else ():
+    train_and_lose(tokens, tmp_path, config, cache, monkeypatch)
+    for item in marker.list_complete(checkpoints(config))[-removed:] if removed else ():
         marker.remove_checkpoint(item.storage)
-    made = build(tokens, tmp_path, config)
-    assert steps(made) == list(range(1, STEPS + 1))
-    assert steps(made, "attempts.jsonl") == [0, STEPS - 4 * taken]
-    assert made.stats["steps"] == STEPS
-    assert 0 < made.stats["goodput"] < 1
-    assert made.stats["compile_seconds"] > 0
+    model = build(tokens, tmp_path, config)
+    assert steps(model) == list(range(1, STEPS + 1))
+    assert steps(model, "attempts.jsonl") == [0, STEPS - 4 * removed]
+    assert model.stats["steps"] == STEPS
+    assert 0 < model.stats["goodput"] < 1
+    assert model.stats["compile_seconds"] > 0
 
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("own", [True, False], ids=["of its own", "of its parent"])
-def test_another_machine_goes_on_in_the_branch(
+def test_another_machine_resumes_the_rollback(
     tokens: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -99,33 +99,33 @@ def test_another_machine_goes_on_in_the_branch(
     cache: Path,
     own: bool,
 ) -> None:
-    served = poison(monkeypatch, {13})
-    lose(tokens, tmp_path, config, cache, monkeypatch)
-    later = marker.list_complete(running(config, "rollback-1"))
+    loaded = poison(monkeypatch, {13})
+    train_and_lose(tokens, tmp_path, config, cache, monkeypatch)
+    later = marker.list_complete(checkpoints(config, "rollback-1"))
     for item in later[1:] if own else later:
         marker.remove_checkpoint(item.storage)
-    served.clear()
-    made = build(tokens, tmp_path, config)
-    assert served == [12, *range(15, 22)][4 if own else 0 :]
-    assert steps(made) == list(range(1, STEPS + 1))
-    assert steps(made, "rollback-0/metrics.jsonl") == list(range(1, 15))
-    # Of the branch's attempt on the machine that is lost only its own checkpoint could tell.
-    assert steps(made, "attempts.jsonl") == ([0, 12, 16] if own else [0, 12])
-    assert record(made, "attempts.jsonl")[1]["replayed_steps"] == 2  # as the parent's log tells
-    assert json.loads(made.read("logs/rollbacks.json"))[0]["from_step"] == 12
+    loaded.clear()
+    model = build(tokens, tmp_path, config)
+    assert loaded == [12, *range(15, 22)][4 if own else 0 :]
+    assert steps(model) == list(range(1, STEPS + 1))
+    assert steps(model, "rollback-0/metrics.jsonl") == list(range(1, 15))
+    # Only the rollback's own checkpoint has its attempt on the lost machine.
+    assert steps(model, "attempts.jsonl") == ([0, 12, 16] if own else [0, 12])
+    assert record(model, "attempts.jsonl")[1]["replayed_steps"] == 2  # from the parent's log
+    assert json.loads(model.read("logs/rollbacks.json"))[0]["from_step"] == 12
     assert not Storage(str(config.run.checkpoint_url)).list_folders()
 
 
 @pytest.mark.usefixtures("in_process")
-def test_without_any_log_the_model_is_committed_with_what_is_known(
+def test_without_a_log_the_model_is_committed_with_the_last_line(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     config = replace_fields(CONFIG, checkpoint_url=str(tmp_path / "running"))
     monkeypatch.setattr("lm.checkpoint.manager.save_logs", lambda *_: [])
-    lose(tokens, tmp_path, config, cache, monkeypatch)
-    made = build(tokens, tmp_path, config)
-    assert (steps(made), made.stats["steps"]) == ([], STEPS)
-    assert made.stats["tokens_per_second"] > 0
+    train_and_lose(tokens, tmp_path, config, cache, monkeypatch)
+    model = build(tokens, tmp_path, config)
+    assert (steps(model), model.stats["steps"]) == ([], STEPS)
+    assert model.stats["tokens_per_second"] > 0
 
 
 def log(folder: Path, name: str, lines: list[tuple[int, float]]) -> None:
@@ -135,26 +135,33 @@ def log(folder: Path, name: str, lines: list[tuple[int, float]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "lines", "taken"),
+    ("attempts", "lines", "is_restored"),
     [
-        ([(0, 1.0)], [(1, 2.0), (2, 3.0), (3, 4.0)], False),  # it wrote the checkpoint and went on
+        (
+            [(0, 1.0)],
+            [(1, 2.0), (2, 3.0), (3, 4.0)],
+            False,
+        ),  # it wrote the checkpoint and continued
         ([(0, 1.0), (2, 9.0)], [(1, 2.0), (2, 3.0)], False),
         ([(0, 1.0)], [(1, 2.0)], True),
         ([(0, 1.0)], [(1, 2.0), (2, 8.0), (3, 9.0)], True),  # another machine did step 2
         ([], [(1, 2.0), (2, 3.0)], True),
     ],
 )
-def test_the_log_of_a_checkpoint_is_taken_unless_this_machine_wrote_it(
-    tmp_path: Path, attempts: list[tuple[int, float]], lines: list[tuple[int, float]], taken: bool
+def test_the_log_of_a_checkpoint_is_restored_unless_this_machine_wrote_it(
+    tmp_path: Path,
+    attempts: list[tuple[int, float]],
+    lines: list[tuple[int, float]],
+    is_restored: bool,
 ) -> None:
-    there, here, run = tmp_path / "there", tmp_path / "here", tmp_path / "run"
-    log(there, "attempts.jsonl", [(0, 1.0)])
-    log(there, "metrics.jsonl", [(1, 2.0), (2, 3.0), (3, 5.0)])  # step 3 came after the checkpoint
-    here.mkdir()
-    assert [path.name for path in save_logs(there, here)] == list(LOG_FILES)
+    writer, saved, run = tmp_path / "writer", tmp_path / "saved", tmp_path / "run"
+    log(writer, "attempts.jsonl", [(0, 1.0)])
+    log(writer, "metrics.jsonl", [(1, 2.0), (2, 3.0), (3, 5.0)])  # step 3 came after the checkpoint
+    saved.mkdir()
+    assert [path.name for path in save_logs(writer, saved)] == list(LOG_FILES)
     log(run, "attempts.jsonl", attempts)
     log(run, "metrics.jsonl", lines)
-    restore_logs(here, run, 2)
-    mine = [(line["step"], line["clock"]) for line in read_jsonl(run / "metrics.jsonl")]
-    assert mine == ([(1, 2.0), (2, 3.0), (3, 5.0)] if taken else lines)
-    assert len(read_jsonl(run / "attempts.jsonl")) == (1 if taken else len(attempts))
+    restore_logs(saved, run, 2)
+    restored = [(line["step"], line["clock"]) for line in read_jsonl(run / "metrics.jsonl")]
+    assert restored == ([(1, 2.0), (2, 3.0), (3, 5.0)] if is_restored else lines)
+    assert len(read_jsonl(run / "attempts.jsonl")) == (1 if is_restored else len(attempts))

@@ -1,4 +1,4 @@
-"""How machines find each other; two of them train together in tests/e2e/test_nodes.py."""
+"""How nodes find each other; two of them train together in tests/e2e/test_nodes.py."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def two(folder: Path) -> TrainConfig:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"num_nodes": 2, "num_processes": 4, "checkpoint_url": "x"},
@@ -48,22 +48,22 @@ def two(folder: Path) -> TrainConfig:
         ({"rendezvous": "10.0.0.1"}, "rendezvous\n  String should match"),
     ],
 )
-def test_a_recipe_says_what_several_machines_need(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_recipe_with_several_nodes_is_checked(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         tiny(**changes)
 
 
-def test_machines_share_the_processes(tmp_path: Path) -> None:
+def test_nodes_divide_the_processes(tmp_path: Path) -> None:
     config = two(tmp_path)
     assert (config.run.local_processes, config.run.cpu_cores) == (2, 2)
     assert config.weights_key() == tiny(num_processes=4).weights_key()
     job = TrainJob(config, 1, Storage(str(tmp_path)), tmp_path, start_id="abc", is_first_node=False)
-    words = command(job)
-    assert {"--nnodes=2", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(words)
-    assert any(word.startswith("--rdzv-conf=is_host=0,") for word in words)
+    arguments = command(job)
+    assert {"--nnodes=2", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(arguments)
+    assert any(word.startswith("--rdzv-conf=is_host=0,") for word in arguments)
 
 
-def test_the_way_to_the_rendezvous_names_the_interface() -> None:
+def test_the_interface_is_the_one_that_reaches_the_rendezvous() -> None:
     assert local_address(HERE) == "127.0.0.1"
     assert interface_name("127.0.0.1").startswith("lo")
     with pytest.raises(UserError, match="no network interface"):
@@ -73,77 +73,79 @@ def test_the_way_to_the_rendezvous_names_the_interface() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.data())
-def test_the_first_machine_has_the_first_ranks(machines: int, each: int, data: Any) -> None:
+def test_the_first_node_has_the_first_ranks(machines: int, each: int, data: Any) -> None:
     first = data.draw(st.integers(0, machines - 1))
     ranks = [global_rank(m, first, each, p) for m in range(machines) for p in range(each)]
     assert sorted(ranks) == list(range(machines * each))
     assert [global_rank(first, first, each, p) for p in range(each)] == list(range(each))
 
 
-def test_a_machine_takes_part_in_each_start_until_the_model_is_there(
+def test_a_node_takes_part_in_each_start_until_the_model_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = two(tmp_path)
-    meet = rendezvous_store(config, "tiny-abc")
-    assert meet is not None
+    store = rendezvous_store(config, "tiny-abc")
+    assert store is not None
     assert rendezvous_store(tiny(), "tiny-abc") is None
-    publish_end(meet, "of a run before")  # which is over: nobody heeds it
+    publish_end(store, "an earlier run")  # must be ignored
     job = TrainJob(config, 1, Storage(str(tmp_path)), tmp_path)
-    begun: list[str] = []
-    said: list[str] = []
+    start_ids: list[str] = []
+    statuses: list[str] = []
     pauses: list[str] = []
 
     def torchrun(started: TrainJob, *_: Any) -> int:
         assert started == TrainJob.load(started.folder)
         assert not started.is_first_node
-        begun.append(str(started.start_id))
-        return len(begun) % 2  # fails, ends well, fails
+        start_ids.append(str(started.start_id))
+        return len(start_ids) % 2  # fails, succeeds, fails
 
     def sleep(_: float) -> None:
         pauses.append("x")
         if len(pauses) in (2, 4, 6):
-            publish_job(meet, job)
+            publish_job(store, job)
 
     monkeypatch.setattr(node, "torchrun", torchrun)
     monkeypatch.setattr("lm.launch.node.time.sleep", sleep)
     monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
-    node.run_node(config, meet, lambda: len(pauses) > 7, said.append)
-    assert len(set(begun)) == len(begun) == 3
-    assert said[0].startswith("waiting for the first node")
-    assert sum(text.startswith("training tiny with 2 processes") for text in said) == 3
-    assert sum("ended with status 1" in text for text in said) == 2
+    node.run_node(config, store, lambda: len(pauses) > 7, statuses.append)
+    assert len(set(start_ids)) == len(start_ids) == 3
+    assert statuses[0].startswith("waiting for the first node")
+    assert sum(text.startswith("training tiny with 2 processes") for text in statuses) == 3
+    assert sum("ended with status 1" in text for text in statuses) == 2
 
 
-def test_the_end_of_a_run_without_a_model_is_told(
+def test_a_node_ends_with_the_reason_of_the_first_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = two(tmp_path)
-    meet = Storage(str(tmp_path))
-    publish_job(meet, TrainJob(config, 1, meet, tmp_path))
+    store = Storage(str(tmp_path))
+    publish_job(store, TrainJob(config, 1, store, tmp_path))
 
     def torchrun(*_: Any, **__: Any) -> int:
-        publish_end(meet, "the loss is no number")
+        publish_end(store, "the loss is NaN")
         return 0
 
     monkeypatch.setattr(node, "torchrun", torchrun)
     monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
-    with pytest.raises(TrainingFailedError, match="ended the run: the loss is no number"):
-        node.run_node(config, meet, lambda: False, lambda _: None)
-    assert read_job(meet) == {"ended": "the loss is no number"}
-    assert read_job(meet.subdir("nowhere")) is None
+    with pytest.raises(TrainingFailedError, match="ended the run: the loss is NaN"):
+        node.run_node(config, store, lambda: False, lambda _: None)
+    assert read_job(store) == {"ended": "the loss is NaN"}
+    assert read_job(store.subdir("nowhere")) is None
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--model", "other"], "--model other"),
         (["--model", "tiny"], "train.tiny.run.num_nodes: 1"),
     ],
 )
-def test_join_says_what_cannot_be_joined(tmp_path: Path, words: Sequence[str], said: str) -> None:
+def test_train_node_refuses_a_model_without_several_nodes(
+    tmp_path: Path, words: Sequence[str], message: str
+) -> None:
     source = {"name": "a", "kind": "documents", "paths": ["x.jsonl"]}
     model = train_entry(name="tiny", num_layers=1, hidden_size=32, num_heads=2, train_tokens=100)
     path = write_recipe(tmp_path / "r.yaml", {"name": "r", "sources": [source], "train": [model]})
     result = CliRunner().invoke(main, ["train-node", str(path), *words])
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert message in result.stderr

@@ -1,4 +1,4 @@
-"""A run goes on from its checkpoint on the same processes, on fewer and on more; three learn as one."""
+"""A run resumes from its checkpoint with the same number of processes, fewer or more."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.lm.corpora import tiny, token_shards
 from tests.lm.group import together
 
 HALF, STEPS, BATCH = 10, 20, 12
-# For each number of processes: the run, the one whose checkpoint it goes on from, the layout.
+# By number of processes: the run, the one whose checkpoint it resumes from, the parallelism.
 RUNS = {
     2: (
         ("two", None, "fsdp"),
@@ -48,8 +48,8 @@ def cut_off(whole: Path, folder: Path) -> Path:
 
 def process(rank: int, world: int, url: str, folder: Path) -> None:
     torch.set_num_threads(1)
-    meet = f"file://{folder}/meet-{world}"
-    init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+    rendezvous = f"file://{folder}/rendezvous-{world}"
+    init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
     for name, whole, parallel in RUNS[world]:
         if whole and get_rank() == 0:
             cut_off(folder / whole, folder / name)
@@ -76,7 +76,7 @@ def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def figures(folder: Path, name: str) -> list[float]:
+def metric(folder: Path, name: str) -> list[float]:
     lines = read_jsonl(folder / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     return [line[name] for line in lines]
@@ -89,26 +89,26 @@ def test_each_process_has_its_own_shards(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["two-two", "two-one", "two-ddp", "two-three", "one-two"])
-def test_it_goes_on_from_the_checkpoint(runs: Path, name: str) -> None:
+def test_a_run_resumes_from_the_checkpoint(runs: Path, name: str) -> None:
     attempts = read_jsonl(runs / name / "attempts.jsonl")
     assert [item["step"] for item in attempts] == [0, HALF]
     assert [item["replayed_steps"] for item in attempts] == [0, HALF]
 
 
-def test_on_the_same_processes_to_the_bit(runs: Path) -> None:
-    assert figures(runs / "two-two", "loss") == figures(runs / "two", "loss")
+def test_with_the_same_processes_it_resumes_bit_for_bit(runs: Path) -> None:
+    assert metric(runs / "two-two", "loss") == metric(runs / "two", "loss")
     whole, again = (torch.load(runs / name / "weights.pt") for name in ("two", "two-two"))
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 @pytest.mark.parametrize("name", ["two-one", "two-ddp", "two-three", "one-two"])
-def test_on_others_with_the_same_batches_and_losses(runs: Path, name: str) -> None:
+def test_with_other_processes_batches_and_losses_are_the_same(runs: Path, name: str) -> None:
     whole = runs / name.split("-", maxsplit=1)[0]
-    assert figures(runs / name, "rows_digest") == figures(whole, "rows_digest")
-    assert figures(runs / name, "loss") == pytest.approx(figures(whole, "loss"), rel=1e-5)
+    assert metric(runs / name, "rows_digest") == metric(whole, "rows_digest")
+    assert metric(runs / name, "loss") == pytest.approx(metric(whole, "loss"), rel=1e-5)
 
 
 def test_three_processes_learn_what_one_does(runs: Path) -> None:
-    for figure, exact in (("rows_digest", 0.0), ("loss", 1e-5), ("gradient_norm", 1e-4)):
-        one, three = figures(runs / "one", figure), figures(runs / "three", figure)
-        assert three == pytest.approx(one, rel=exact), figure
+    for field, tolerance in (("rows_digest", 0.0), ("loss", 1e-5), ("gradient_norm", 1e-4)):
+        one, three = metric(runs / "one", field), metric(runs / "three", field)
+        assert three == pytest.approx(one, rel=tolerance), field

@@ -1,4 +1,4 @@
-"""Real processes, killed in earnest."""
+"""Real processes that are killed."""
 
 import json
 import os
@@ -53,10 +53,10 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
+def uninterrupted(
     tokens: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-    folder = tmp_path_factory.mktemp("undisturbed")
+    folder = tmp_path_factory.mktemp("uninterrupted")
     return run(tokens, folder), read_jsonl(folder / "metrics.jsonl")
 
 
@@ -74,16 +74,16 @@ def workers(root: int) -> list[psutil.Process]:
 
 def test_two_processes_learn_what_one_does(
     tokens: Dataset,
-    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    uninterrupted: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
     train(TrainJob(tiny(train_tokens=STEPS * 128), 1337, tokens.storage, tmp_path))
-    alone, together = read_jsonl(tmp_path / "metrics.jsonl"), undisturbed[1]
-    assert len(together) == STEPS
-    for one, two in zip(alone, together, strict=True):
+    alone, pair = read_jsonl(tmp_path / "metrics.jsonl"), uninterrupted[1]
+    assert len(pair) == STEPS
+    for one, two in zip(alone, pair, strict=True):
         assert two["rows_digest"] == one["rows_digest"]
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
-    assert together[-1]["validation_loss"] == pytest.approx(alone[-1]["validation_loss"], rel=1e-5)
+    assert pair[-1]["validation_loss"] == pytest.approx(alone[-1]["validation_loss"], rel=1e-5)
 
 
 def run_and_kill(
@@ -104,34 +104,34 @@ def run_and_kill(
 
 def test_a_killed_process_costs_no_more_than_the_steps_since_the_checkpoint(
     tokens: Dataset,
-    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    uninterrupted: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
     weights = run_and_kill(tokens, tmp_path, lambda: workers(os.getpid())[1])
-    assert equal(weights, undisturbed[0])
+    assert equal(weights, uninterrupted[0])
     lines = read_jsonl(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
-    assert [x["loss"] for x in lines] == [x["loss"] for x in undisturbed[1]]
+    assert [x["loss"] for x in lines] == [x["loss"] for x in uninterrupted[1]]
 
 
 def test_a_killed_torchrun_is_started_again(
     tokens: Dataset,
-    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    uninterrupted: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
     def torchrun() -> psutil.Process:
-        found = workers(os.getpid())[0].parent()
-        assert found is not None
-        return found
+        process = workers(os.getpid())[0].parent()
+        assert process is not None
+        return process
 
     weights = run_and_kill(tokens, tmp_path, torchrun)
-    assert equal(weights, undisturbed[0])
+    assert equal(weights, uninterrupted[0])
     assert len(read_jsonl(tmp_path / "attempts.jsonl")) == 2
 
 
-def test_a_killed_launcher_leaves_no_process_and_the_next_one_goes_on(
+def test_a_killed_launcher_leaves_no_process_and_the_next_one_resumes(
     tokens: Dataset,
-    undisturbed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
+    uninterrupted: tuple[dict[str, torch.Tensor], list[dict[str, Any]]],
     tmp_path: Path,
 ) -> None:
     script = (
@@ -162,11 +162,11 @@ def test_a_killed_launcher_leaves_no_process_and_the_next_one_goes_on(
     steps: list[int] = []
     weights = run(tokens, tmp_path, on_metrics=lambda line: steps.append(line["step"]))
     assert steps[0] in range(11, STEPS, 10)
-    assert equal(weights, undisturbed[0])
+    assert equal(weights, uninterrupted[0])
 
 
-def test_a_cancelled_run_leaves_no_process(tokens: Dataset, tmp_path: Path) -> None:
-    class Cancelled(BaseException):
+def test_a_canceled_run_leaves_no_process(tokens: Dataset, tmp_path: Path) -> None:
+    class Canceled(BaseException):
         pass
 
     family: list[psutil.Process] = []
@@ -174,19 +174,19 @@ def test_a_cancelled_run_leaves_no_process(tokens: Dataset, tmp_path: Path) -> N
 
     def cancel(line: dict[str, Any]) -> None:
         family.extend(set(psutil.Process().children(recursive=True)) - others)
-        raise Cancelled
+        raise Canceled
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(Canceled):
         run(tokens, tmp_path, on_metrics=cancel)
     assert len(family) == 3
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
 
 
-def test_a_run_that_keeps_crashing_ends_with_its_last_words(
+def test_a_run_that_keeps_crashing_ends_with_its_last_output(
     tokens: Dataset, tmp_path: Path
 ) -> None:
-    (tmp_path / "metrics.jsonl").mkdir()  # nothing can be written there
+    (tmp_path / "metrics.jsonl").mkdir()  # the log cannot be written
     with pytest.raises(TrainingFailedError, match=r"ended with status 1:(.|\n)*IsADirectoryError"):
         run(tokens, tmp_path, tiny(max_restarts=0))
 
@@ -195,43 +195,45 @@ def test_the_stage_commits_a_model(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
-    seen: list[Progress] = []
+    updates: list[Progress] = []
 
-    class Listener:
+    class Recorder:
         def update(self, progress: Progress) -> None:
-            seen.append(progress)
+            updates.append(progress)
 
         def link(self, name: str, url: str) -> None:
             pass
 
-    ctx, config = context(tmp_path / "store", Listener()), tiny()
+    ctx, config = context(tmp_path / "store", Recorder()), tiny()
     spec = task.spec(ctx, config=config, tokens=tokens)
-    made = task.build(ctx, spec, config=config, tokens=tokens)
-    assert open_dataset(made.storage).content == made.content
-    assert made.counts.n_in == made.counts.kept == tokens.stats["documents"]["train"]
-    assert made.stats["parameters"] == 300 * 32 + 2 * (32 * 64 + 32 * 32 + 3 * 32 * 96 + 64) + 32
-    assert made.stats["steps"] == 10
-    assert made.stats["validation_loss"] < 5.7
-    names = set(made.manifest.files)
+    model = task.build(ctx, spec, config=config, tokens=tokens)
+    assert open_dataset(model.storage).content == model.content
+    assert model.counts.n_in == model.counts.kept == tokens.stats["documents"]["train"]
+    assert model.stats["parameters"] == 300 * 32 + 2 * (32 * 64 + 32 * 32 + 3 * 32 * 96 + 64) + 32
+    assert model.stats["steps"] == 10
+    assert model.stats["validation_loss"] < 5.7
+    names = set(model.manifest.files)
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
     assert {"logs/metrics.jsonl", "logs/step-000000010/complete.json"} <= names
     assert not task.work_folder(spec).exists()
-    assert seen[-1].completed == seen[-1].total == 10
-    assert seen[-1].values is not None
-    assert seen[-1].values["loss"] == made.stats["loss"]
+    assert updates[-1].completed == updates[-1].total == 10
+    assert updates[-1].values is not None
+    assert updates[-1].values["loss"] == model.stats["loss"]
     training, _ = splits(tokens)
-    order = ShuffleOrder(1337, made.stats["windows"])
-    seen_by = [set(order.rows_at(np.arange(step * 8, step * 8 + 8)).tolist()) for step in range(10)]
+    order = ShuffleOrder(1337, model.stats["windows"])
+    windows_of_step = [
+        set(order.rows_at(np.arange(step * 8, step * 8 + 8)).tolist()) for step in range(10)
+    ]
     first, end = training.document_range(5)
     # A window's row holds its own 16 tokens and the next one, the last target.
     expected = [
         step
-        for step, windows in enumerate(seen_by)
+        for step, windows in enumerate(windows_of_step)
         if any(w * 16 < end and first < w * 16 + 17 for w in windows)
     ]
-    assert steps_containing(made, first, end) == expected
-    watched = replace_fields(config, log_interval=3, keep_last=7, checkpoint_interval=2)
-    assert task.spec(ctx, config=watched, tokens=tokens).fingerprint == spec.fingerprint
+    assert steps_containing(model, first, end) == expected
+    operational = replace_fields(config, log_interval=3, keep_last=7, checkpoint_interval=2)
+    assert task.spec(ctx, config=operational, tokens=tokens).fingerprint == spec.fingerprint
 
 
 def test_two_runs_of_one_model_wait_for_each_other(
@@ -242,7 +244,8 @@ def test_two_runs_of_one_model_wait_for_each_other(
     spec = task.spec(ctx, config=config, tokens=tokens)
     launched = []
 
-    def slow(*_: Any, folder: Path, **__: Any) -> dict[str, Any]:
+    def slow(job: TrainJob, *_: Any) -> dict[str, Any]:
+        folder = job.folder
         launched.append(folder)
         time.sleep(0.5)
         line = {"step": 10, "tokens": 1280, "loss": 4.0, "tokens_per_second": 1.0, "mfu": 0.1}
@@ -254,10 +257,10 @@ def test_two_runs_of_one_model_wait_for_each_other(
         return {"line": line, "parameters": 1, "training_tokens": 1}
 
     monkeypatch.setattr(rollback, "launch", slow)
-    made: list[Dataset] = []
+    model: list[Dataset] = []
     threads = [
         threading.Thread(
-            target=lambda: made.append(task.build(ctx, spec, config=config, tokens=tokens))
+            target=lambda: model.append(task.build(ctx, spec, config=config, tokens=tokens))
         )
         for _ in range(2)
     ]
@@ -266,4 +269,4 @@ def test_two_runs_of_one_model_wait_for_each_other(
     for thread in threads:
         thread.join()
     assert len(launched) == 1
-    assert made[0].content == made[1].content
+    assert model[0].content == model[1].content

@@ -1,4 +1,4 @@
-"""What the recipe asks of a step reaches the step."""
+"""Settings of the recipe that change a step."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def run(tokens: Dataset, folder: Path, config: TrainConfig) -> tuple[Weights, li
     return weights, read_jsonl(folder / "metrics.jsonl")
 
 
-def figures(lines: list[dict[str, Any]], name: str) -> list[float]:
+def metric(lines: list[dict[str, Any]], name: str) -> list[float]:
     return [line[name] for line in lines]
 
 
@@ -39,71 +39,71 @@ def same(one: Weights, other: Weights) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_mask_keeps_documents_apart(tokens: Dataset, tmp_path: Path) -> None:
+def test_a_mask_separates_documents(tokens: Dataset, tmp_path: Path) -> None:
     _, plain = run(tokens, tmp_path / "plain", tiny())
     _, masked = run(tokens, tmp_path / "masked", tiny(packing="concatenate_masked"))
-    assert figures(plain, "rows_digest") == figures(masked, "rows_digest")
+    assert metric(plain, "rows_digest") == metric(masked, "rows_digest")
     assert plain[0]["loss"] != pytest.approx(masked[0]["loss"], rel=1e-5)
     assert plain[-1]["validation_loss"] != pytest.approx(masked[-1]["validation_loss"], rel=1e-5)
 
 
-def test_every_sample_of_a_run_is_dropped_from_in_its_own_way(
+def test_every_sample_has_its_own_dropout(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
+    samples_with_keys: list[int] = []
 
     def keys(seed: int, samples: NDArray[Any]) -> NDArray[Any]:
-        seen.extend(samples.tolist())
+        samples_with_keys.extend(samples.tolist())
         return dropout.dropout_keys(seed, samples)
 
     monkeypatch.setattr("lm.train.loop.dropout_keys", keys)
     run(tokens, tmp_path, tiny(dropout=0.1))
-    assert seen == [*range(80)]
+    assert samples_with_keys == [*range(80)]
 
 
-def test_the_average_forgets_its_beginning_and_is_what_is_kept(
+def test_the_moving_average_forgets_the_first_weights_and_is_the_result(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follow, seen = State.update_ema, list[Weights]()
+    real, history = State.update_ema, list[Weights]()
 
-    def noted(self: State, decay: float, step: int) -> None:
-        seen.append(clone_weights(self.model))
-        follow(self, decay, step)
+    def record(self: State, decay: float, step: int) -> None:
+        history.append(clone_weights(self.model))
+        real(self, decay, step)
 
-    monkeypatch.setattr(State, "update_ema", noted)
-    kept, lines = run(tokens, tmp_path / "averaged", tiny(ema_decay=0.5))
+    monkeypatch.setattr(State, "update_ema", record)
+    averaged, lines = run(tokens, tmp_path / "averaged", tiny(ema_decay=0.5))
     torch.manual_seed(1337)
     expected = clone_weights(build_model(tiny().model.resolve(300)))
-    for step, weights in enumerate(seen):
+    for step, weights in enumerate(history):
         decay = min(0.5, (1 + step) / (10 + step))
         for name, weight in weights.items():
             expected[name] = decay * expected[name] + (1 - decay) * weight
     for name, weight in expected.items():
-        torch.testing.assert_close(kept[name], weight, atol=1e-6, rtol=1e-5)
-    # Training goes on with its own weights, whenever the average was judged between.
+        torch.testing.assert_close(averaged[name], weight, atol=1e-6, rtol=1e-5)
+    # Training continues with its own weights after the average was validated.
     plain, own = run(tokens, tmp_path / "plain", tiny(validation_interval=1))
-    _, judged = run(tokens, tmp_path / "judged", tiny(ema_decay=0.5, validation_interval=1))
-    assert figures(judged, "loss") == figures(own, "loss") == figures(lines, "loss")
-    assert not same(kept, plain)
+    _, validated = run(tokens, tmp_path / "validated", tiny(ema_decay=0.5, validation_interval=1))
+    assert metric(validated, "loss") == metric(own, "loss") == metric(lines, "loss")
+    assert not same(averaged, plain)
 
 
-def test_gradients_that_are_no_numbers_end_a_run_in_fp16_when_no_scale_helps(
+def test_gradients_that_are_never_finite_end_a_run_in_fp16_when_the_scale_is_exhausted(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lm.train.loop.clip_gradients", lambda *_: torch.tensor(torch.nan))
     with pytest.raises(LossDivergedError) as ended:
         run(tokens, tmp_path, tiny(precision="fp16", train_tokens=40 * 8 * 16))
     assert ended.value.kind == "not_finite"
-    assert ended.value.step == 17  # 65,536 halved so often is below 1
+    assert ended.value.step == 17  # 65,536 halved 17 times is below 1
     lines = read_jsonl(tmp_path / "metrics.jsonl")
     assert len(lines) == 16
     assert not any("gradient_norm" in line for line in lines)
 
 
-def test_a_run_in_fp16_that_has_not_moved_yet_resumes_to_the_bit(
+def test_a_run_in_fp16_before_its_first_update_resumes_bit_for_bit(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its optimizers must come back as ones that have taken no step."""
+    """Its optimizers must be restored as ones without steps."""
     monkeypatch.setattr("lm.optim.loss_scale.INITIAL_SCALE", 2.0**24)
     config = tiny(
         precision="fp16", checkpoint_interval=1, keep_last=99, optimizer="adamw", lr=0.003
@@ -118,15 +118,15 @@ def test_a_run_in_fp16_that_has_not_moved_yet_resumes_to_the_bit(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.filterwarnings("default")  # torch warns of itself while it compiles
+@pytest.mark.filterwarnings("default")  # torch's own warnings while it compiles
 @pytest.mark.parametrize("blocks", [False, True], ids=["whole", "block by block"])
-def test_compiled_a_model_gives_the_same_loss_and_gradients(blocks: bool, tmp_path: Path) -> None:
-    """Block by block is how sharded models are compiled; dropout differs from block to block."""
+def test_a_compiled_model_has_the_same_loss_and_gradients(blocks: bool, tmp_path: Path) -> None:
+    """Sharded models are compiled block by block; dropout differs between blocks."""
     config = tiny(num_layers=3)
     model = build_model(config.model.resolve(300))
     model.dropout = 0.1
-    drawn = torch.Generator().manual_seed(0)
-    rows = torch.randint(0, 300, (4, 17), generator=drawn)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(0, 300, (4, 17), generator=generator)
 
     def step(called: Any) -> tuple[float, list[Tensor]]:
         model.zero_grad(set_to_none=True)
