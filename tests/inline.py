@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,11 @@ def save_record(recipe: dict[str, Any], results: Sequence[StepResult]) -> RunRec
         config=parsed.to_json(),
         versions=collect_versions(),
         stages=[
-            StageRecord.from_dataset(
-                result.dataset, seconds=2.0 + index, cached=result.cached, entry=result.entry
+            replace(
+                StageRecord.from_dataset(
+                    result.dataset, seconds=2.0 + index, cached=result.cached, entry=result.entry
+                ),
+                source=result.source,
             )
             for index, result in enumerate(results)
         ],

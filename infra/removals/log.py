@@ -1,7 +1,7 @@
-"""Where removals are recorded: a file per command below ``removals/{recipe}/``, never changed.
+"""The log of removals: one file per command below ``removals/{recipe}/``, never changed.
 
-What is in force is what all files say, read in the order of their names, which is that of time. The
-clock stands in these files only: a data set's name depends on what is removed, not on when.
+The active removals result from all files, read in the order of their names, which is that of time.
+Only these files contain times: the fingerprint of a data set depends on what is removed, not when.
 """
 
 import json
@@ -21,21 +21,21 @@ REMOVE, RESTORE = "remove", "restore"
 
 
 class CorruptRemovalLogError(UserError):
-    """A file below ``removals/`` that cannot be read: nothing runs until it can, or is gone."""
+    """A file below ``removals/`` cannot be read: no run starts until it is repaired or deleted."""
 
 
 class RemovalNotFoundError(UserError):
-    """A removal to be lifted that is not in force; the message lists those that are."""
+    """A removal to restore is not active; the message lists the active ones."""
 
 
 @dataclass(frozen=True)
 class ActiveRemoval:
-    """A removal in force.
+    """An active removal.
 
     Attributes:
-        removal: what is taken out.
-        recorded: when, ISO 8601, UTC.
-        note: why, in the operator's words.
+        removal: the removal.
+        recorded: when it was recorded, ISO 8601, UTC.
+        note: the operator's reason.
     """
 
     removal: Removal
@@ -43,23 +43,23 @@ class ActiveRemoval:
     note: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {**self.removal.to_json(), "recorded": self.recorded, "note": self.note}
 
 
 def load_active_removals(storage: Storage, recipe: str) -> list[ActiveRemoval]:
-    """What is taken out of a recipe, the narrowest kind first.
+    """Return the active removals of a recipe, the narrowest kind first.
 
     Raises:
-        BadRecord: if a record cannot be read. A removal is never passed over in silence.
+        CorruptRemovalLogError: if a file cannot be read. A removal is never silently ignored.
     """
     entries: dict[Removal, ActiveRemoval] = {}
     folder = f"{REMOVALS_FOLDER}/{recipe}"
     for path in storage.list_files(folder):
         if "/" in path.removeprefix(f"{folder}/"):
-            continue  # what was found out about models
-        action, found = _read(storage, path)
-        for entry in found:
+            continue  # an exposure record of a model
+        action, recorded = _read(storage, path)
+        for entry in recorded:
             if action == RESTORE:
                 entries.pop(entry.removal, None)
             else:
@@ -68,7 +68,7 @@ def load_active_removals(storage: Storage, recipe: str) -> list[ActiveRemoval]:
 
 
 def load_removals(storage: Storage, recipe: str) -> tuple[Removal, ...]:
-    """What is taken out of a recipe, in the order of `infra.removals.match.sort_removals`."""
+    """Return the active removals of a recipe, in the order of `sort_removals`."""
     return tuple(entry.removal for entry in load_active_removals(storage, recipe))
 
 
@@ -79,7 +79,7 @@ def append_removals(
     note: str | None = None,
     now: datetime | None = None,
 ) -> tuple[Removal, ...]:
-    """Record removals; returns those that were not in force before."""
+    """Record removals; return those that were not active before."""
     known = set(load_removals(storage, recipe))
     new = tuple(item for item in sort_removals(requested) if item not in known)
     if new:
@@ -94,16 +94,16 @@ def append_restorations(
     note: str | None = None,
     now: datetime | None = None,
 ) -> tuple[Removal, ...]:
-    """Record that removals no longer hold; returns them.
+    """Record that removals no longer apply; return them.
 
     Raises:
-        NotRemoved: if one of them is not in force; nothing is recorded then.
+        RemovalNotFoundError: if one of them is not active; nothing is recorded then.
     """
     known = load_removals(storage, recipe)
     for item in requested:
         if item not in known:
-            there = "; ".join(map(str, known)) or "nothing"
-            raise RemovalNotFoundError(f"{item} is not removed from {recipe!r}; removed: {there}")
+            listed = "; ".join(map(str, known)) or "nothing"
+            raise RemovalNotFoundError(f"{item} is not removed from {recipe!r}; removed: {listed}")
     _write(storage, recipe, RESTORE, sort_removals(requested), note, now)
     return sort_removals(requested)
 
@@ -126,7 +126,7 @@ def _write(
     }
     data = json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
     while not storage.put_if_absent(f"{REMOVALS_FOLDER}/{recipe}/{new_run_id(moment)}.json", data):
-        pass  # another command's name, by chance
+        pass  # another command has the same random name
 
 
 def _read(storage: Storage, path: str) -> tuple[str, list[ActiveRemoval]]:
@@ -140,7 +140,7 @@ def _read(storage: Storage, path: str) -> tuple[str, list[ActiveRemoval]]:
             for item in value["removals"]
         ]
         if not all(entry.removal.kind in KINDS for entry in entries):
-            raise ValueError("a kind of removal that is not known")
+            raise ValueError("unknown kind of removal")
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptRemovalLogError(
             f"{storage.url}/{path}: not a record of removals ({error!r})"

@@ -1,7 +1,7 @@
-"""What an operator has taken out: documents by id, address, domain or licence.
+"""Match documents with removals by id, URL, domain or license.
 
-Pure: which rows a list of removals takes, and what the list means for a fingerprint. Where removals
-are recorded is ``infra.removals.log``'s business.
+Pure functions: which rows a list of removals matches, and what the list adds to a fingerprint.
+``infra.removals.log`` records removals.
 """
 
 import re
@@ -22,11 +22,15 @@ from infra.formats.urls import canonicalize_url, normalize_host, url_host
 
 ID, URL, DOMAIN, LICENSE = "id", "url", "domain", "license"
 KINDS = (ID, URL, DOMAIN, LICENSE)  # from the narrowest to the widest
-MATCH_COLUMNS = ("id", "url", "license")  # of documents; those that a table lacks match nothing
-REMOVED = "removed"  # in the ledger
+MATCH_COLUMNS = (
+    "id",
+    "url",
+    "license",
+)  # of documents; a column that a table lacks matches nothing
+REMOVED = "removed"  # reason in the ledger
 REMOVALS_PREFIX = "removals:"  # of the entry in a data set's ``fingerprint_input``
 
-# Addresses that are their own canonical form, which is nearly all of them; the others cost a call.
+# URLs in canonical form, which nearly all are; the others cost a Python call each.
 _FIRST, _REST = r"A-Za-z0-9\-_~!$&'()*+,;=:@", r"A-Za-z0-9\-._~!$&'()*+,;=:@"
 _CANONICAL_URL = (
     r"^https?://[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
@@ -40,24 +44,24 @@ Matches = npt.NDArray[np.int32]
 
 
 class InvalidRemovalError(UserError):
-    """A value that names nothing that could be removed; the message says what is expected."""
+    """A value that is not a valid removal; the message says what is expected."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What is taken out. Made by `parse_removal`, which brings the value into its one spelling.
+    """Documents to remove. Made by `parse_removal`, which normalizes the value.
 
     Attributes:
         kind: one of ``KINDS``.
-        value: a document's id; a canonical URL; a domain, which stands for its subdomains too; a
-            licence as the documents' ``license`` column has it.
+        value: a document's id; a canonical URL; a domain, which includes its subdomains; a license
+            as in the documents' ``license`` column.
     """
 
     kind: str
     value: str
 
     def to_json(self) -> dict[str, str]:
-        """As evidence in the ledger and as JSON."""
+        """Return plain JSON values, also used as evidence in the ledger."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -65,10 +69,10 @@ class Removal:
 
 
 def parse_removal(kind: str, value: str) -> Removal:
-    """A removal with its value checked and in its one spelling.
+    """Check and normalize the value of a removal.
 
     Raises:
-        BadRemoval: if the value cannot be of this kind.
+        InvalidRemovalError: if the value is not valid for this kind.
     """
     if not value.strip():
         raise InvalidRemovalError(f"--{kind}: a value is expected")
@@ -119,15 +123,16 @@ _CHECKS: dict[str, Callable[[str], str]] = {
 
 
 def sort_removals(removals: Iterable[Removal]) -> tuple[Removal, ...]:
-    """Each removal once, the narrowest kind first: the order that no history has a say in."""
+    """Sort distinct removals, the narrowest kind first; the order of recording does not matter."""
     return tuple(sorted(set(removals), key=lambda item: (KINDS.index(item.kind), item.value)))
 
 
 def fingerprint_input(removals: Sequence[Removal]) -> tuple[str, ...]:
-    """What removals add to the ``fingerprint_input`` of a ``Spec``: nothing if there are none.
+    """Return what removals add to the external inputs of a ``DatasetSpec``; empty without removals.
 
-    The digest stands in ``fingerprint_input``, which names a data set, and not in its configuration, which also
-    names each unit of work: a unit whose documents stay must keep its name.
+    The digest is an external input, which is in the fingerprint of a data set, and not in its
+    configuration, which is also in the key of each unit of work: a unit without removed documents
+    must keep its key.
     """
     if not removals:
         return ()
@@ -135,35 +140,35 @@ def fingerprint_input(removals: Sequence[Removal]) -> tuple[str, ...]:
 
 
 def match_table(table: pa.Table, removals: Sequence[Removal]) -> Matches:
-    """Which removal takes each document.
+    """Find the removal that matches each document.
 
     Args:
         table: n documents with the columns of ``MATCH_COLUMNS``, or some of them.
         removals: from `parse_removal`.
 
     Returns:
-        int32[n]: the removal's place in `removals`, -1 for a document that stays. Where several
-        hold, the narrowest kind counts, and of domains the longest.
+        int32[n]: index of the removal in `removals`, -1 for a document that none matches. If
+        several match, the narrowest kind counts, and of domains the longest.
     """
-    found = np.full(table.num_rows, -1, np.int32)
+    matches = np.full(table.num_rows, -1, np.int32)
     if not removals:
-        return found
-    places: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
-    for place, item in enumerate(removals):
-        places[item.kind].setdefault(item.value, place)
-    _match_column(found, table, "license", places[LICENSE])
-    if "url" in table.column_names and (places[URL] or places[DOMAIN]):
+        return matches
+    indices: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+    for index, item in enumerate(removals):
+        indices[item.kind].setdefault(item.value, index)
+    _match_column(matches, table, "license", indices[LICENSE])
+    if "url" in table.column_names and (indices[URL] or indices[DOMAIN]):
         urls = canonicalize_column(_column_array(table, "url"))
-        if places[DOMAIN]:
-            _overwrite_matches(found, _match_domains(urls, places[DOMAIN]))
-        if places[URL]:
-            _overwrite_matches(found, _lookup_indices(urls, places[URL]))
-    _match_column(found, table, "id", places[ID])
-    return found
+        if indices[DOMAIN]:
+            _overwrite_matches(matches, _match_domains(urls, indices[DOMAIN]))
+        if indices[URL]:
+            _overwrite_matches(matches, _lookup_indices(urls, indices[URL]))
+    _match_column(matches, table, "id", indices[ID])
+    return matches
 
 
 def match_part(part: PartRef, removals: Sequence[Removal]) -> Matches:
-    """`match_table` for a part of the documents; only the columns it needs are read."""
+    """Match a part of the documents as `match_table` does; only the needed columns are read."""
     if not removals:
         return np.full(part.num_rows, -1, np.int32)
     with part.open(TABLE_SUFFIX) as stream:
@@ -189,7 +194,7 @@ def _overwrite_matches(matches: Matches, others: Matches) -> None:
 
 
 def _lookup_indices(values: "pa.Array[Any]", indices: dict[str, int]) -> Matches:
-    """The place of each value; -1 if it has none."""
+    """Return the index of each value; -1 if it has none."""
     index = pc.index_in(values, value_set=pa.array(list(indices), values.type))
     at = pc.fill_null(index, -1).to_numpy(zero_copy_only=False)
     table = np.array([*indices.values(), -1], np.int32)  # -1 finds the last entry
@@ -198,25 +203,25 @@ def _lookup_indices(values: "pa.Array[Any]", indices: dict[str, int]) -> Matches
 
 
 def canonicalize_column(urls: "pa.Array[Any]") -> "pa.Array[Any]":
-    """Addresses in the spelling that ``infra.formats.urls.canonicalize_url`` gives, others as they are."""
+    """Canonicalize a column of URLs; values that are not web URLs are left unchanged."""
     plain = pc.match_substring_regex(urls, _CANONICAL_URL)
     odd = pc.fill_null(pc.invert(plain), fill_value=False)
     if not pc.any(odd, min_count=0).as_py():
         return urls
-    mended = [canonicalize_url(url) or url for url in urls.filter(odd).to_pylist()]
-    return pc.replace_with_mask(urls, odd, pa.array(mended, urls.type))
+    canonical = [canonicalize_url(url) or url for url in urls.filter(odd).to_pylist()]
+    return pc.replace_with_mask(urls, odd, pa.array(canonical, urls.type))
 
 
 def _match_domains(urls: "pa.Array[Any]", indices: dict[str, int]) -> Matches:
-    """The place of the longest domain that each address lies in."""
+    """Return the index of the longest domain that contains each URL."""
     hosts = pc.struct_field(pc.extract_regex(urls, _HOST), "host")
     odd = pc.and_(pc.is_valid(urls), pc.is_null(hosts))
     if pc.any(odd, min_count=0).as_py():
-        mended = [url_host(url) for url in urls.filter(odd).to_pylist()]
-        hosts = pc.replace_with_mask(hosts, odd, pa.array(mended, hosts.type))
+        parsed = [url_host(url) for url in urls.filter(odd).to_pylist()]
+        hosts = pc.replace_with_mask(hosts, odd, pa.array(parsed, hosts.type))
     names = hosts.dictionary_encode()
-    of_name = [_longest_domain(str(name), indices) for name in names.dictionary.to_pylist()]
-    table = np.array([*of_name, -1], np.int32)
+    by_name = [_longest_domain(str(name), indices) for name in names.dictionary.to_pylist()]
+    table = np.array([*by_name, -1], np.int32)
     at = pc.fill_null(names.indices, -1).to_numpy(zero_copy_only=False)
     chosen: Matches = table[at]
     return chosen

@@ -1,6 +1,6 @@
 """Run records: what a run did, one JSON file per run below ``runs/`` of the store.
 
-A record only points at data sets. It is not a source of truth about them: their manifests are.
+A record only refers to data sets; their manifests are the source of truth about them.
 """
 
 import json
@@ -20,7 +20,7 @@ from infra.store.storage import Storage
 
 RUNS, REPORTS = "runs", "reports"
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
-MAX_RUNS_BACK = 20  # runs of a recipe; the last one tells as a rule
+MAX_RUNS_BACK = 20  # earlier runs of a recipe that are searched; the last one usually suffices
 LIBRARIES = (
     "gristmill",
     "prefect",
@@ -37,24 +37,24 @@ LIBRARIES = (
 
 
 class RunNotFoundError(UserError):
-    """No record of a run where one was asked for; the message names what is there."""
+    """There is no record of such a run; the message lists the recipes that have one."""
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A data set as one run met it.
+    """A data set of one run.
 
     Attributes:
         stage: the stage that made it.
         source: the source it belongs to; ``None`` if it spans them.
         entry: the name of the model, for stages that run once per entry of ``train``.
         path: its folder, relative to the storage root.
-        fingerprint: what it was made from.
+        fingerprint: digest of what it was made from.
         counts: documents in and out.
         text_bytes: UTF-8 bytes of its ``text`` column; 0 if it has none.
         seconds: how long this run spent on it.
-        cached: whether it was found committed.
-        built_seconds: how long the run that built it took; ``None`` if no record tells.
+        cached: whether it was committed before.
+        built_seconds: how long the run that built it took; ``None`` if unknown.
         manifest_sha256: SHA-256 of its manifest file.
     """
 
@@ -79,12 +79,12 @@ class StageRecord:
         entry: str | None = None,
         built_seconds: float | None = None,
     ) -> "StageRecord":
-        """The record of a data set that this run has just built or found.
+        """Record a data set that this run has just built or found.
 
         Args:
-            data: lies at ``{root}/{stage}/{folder}``, as every data set does.
+            data: in ``{root}/{stage}/{folder}``, as every data set is.
             seconds: spent by this run.
-            cached: whether it was there before.
+            cached: whether it was committed before.
             entry: the model's name, where the stage runs per model.
             built_seconds: see ``find_built_seconds``; default: `seconds` unless cached.
         """
@@ -104,11 +104,11 @@ class StageRecord:
 
     @property
     def label(self) -> str:
-        """``annotate site``, ``train tiny``, ``select``: how a person calls it."""
+        """Its name for a reader: ``annotate site``, ``train tiny``, ``select``."""
         return " ".join(item for item in (self.stage, self.entry or self.source) if item)
 
     def open(self, root: Storage) -> Dataset:
-        """The data set. Raises ``DatasetNotFoundError`` or ``IntegrityError``."""
+        """Open the data set. Raises ``DatasetNotFoundError`` or ``IntegrityError``."""
         return open_dataset(root.subdir(*self.path.split("/")))
 
     def try_open(self, root: Storage) -> Dataset | None:
@@ -116,14 +116,14 @@ class StageRecord:
         return try_open_dataset(root, self.path)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, counts spread out: in, kept, dropped, failed."""
+        """Return plain JSON values, with the counts at the top level: in, kept, dropped, failed."""
         value = {**asdict(self), **self.counts.to_json()}
         del value["counts"]
         return value
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "StageRecord":
-        """The reverse of ``to_json``."""
+        """Restore what ``to_json`` returned."""
         counts = {"in", "kept", "dropped", "failed"}
         rest = {key: item for key, item in value.items() if key not in counts}
         return StageRecord(counts=Counts.from_json(value), **rest)
@@ -131,12 +131,12 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model of a run: relative paths of its data sets, and its figures.
+    """A model of a run: relative paths of its data sets, and its metrics.
 
     Attributes:
         name: of its entry under ``train``.
         train: folder of the ``train`` data set, relative to the storage root.
-        release: folder of what was exported; ``None`` if it was not.
+        release: folder of its export; ``None`` if it was not exported.
         evaluate: folder of its evaluation; ``None`` if it was not evaluated.
         metrics: named numbers, such as ``bits_per_byte``.
     """
@@ -158,10 +158,10 @@ class RunRecord:
         started: ISO 8601, UTC.
         seconds: from start to end.
         state: ``completed``, ``failed`` or ``cancelled``.
-        error: what ended a run that did not complete.
+        error: why a run did not complete.
         config: the recipe as JSON.
         versions: of Python and the libraries that matter.
-        stages: the data sets it built or found, in the order of the road.
+        stages: the data sets it built or found, in the order of the pipeline.
         models: one per entry under ``train``.
         report: path of the report page, relative to the storage root.
     """
@@ -179,7 +179,7 @@ class RunRecord:
     report: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As written in the record's file."""
+        """Return the value that is written to the record's file."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
         own["stages"] = [stage.to_json() for stage in self.stages]
         own["models"] = [asdict(model) for model in self.models]
@@ -187,35 +187,35 @@ class RunRecord:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "RunRecord":
-        """The reverse of ``to_json``."""
+        """Restore what ``to_json`` returned."""
         stages = [StageRecord.from_json(item) for item in value["stages"]]
         models = [ModelRecord(**item) for item in value["models"]]
         return RunRecord(**{**value, "stages": stages, "models": models})
 
     def with_report(self, path: str) -> "RunRecord":
-        """The same record, naming its report page."""
+        """Return the record with the path of its report page."""
         return replace(self, report=path)
 
 
 def new_run_id(now: datetime | None = None) -> str:
-    """An id for a run that starts now: ids sort by time, equal moments stay apart."""
+    """Create an id for a run that starts now: ids sort by time and are unique."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond // 1000:03d}{secrets.token_hex(2)}"
 
 
 def collect_versions() -> dict[str, str]:
-    """Versions of Python, the platform and the libraries a result may depend on."""
-    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    """Return the versions of Python, the platform and the libraries a result may depend on."""
+    versions = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def save_run(storage: Storage, record: RunRecord) -> str:
-    """Put a record in place, whole; returns its path relative to the storage root."""
+    """Write a record atomically; return its path relative to the storage root."""
     path = f"{RUNS}/{record.recipe}/{record.run}.json"
     data = json.dumps(record.to_json(), indent=1, ensure_ascii=False) + "\n"
     storage.write(path, data.encode())
@@ -223,10 +223,10 @@ def save_run(storage: Storage, record: RunRecord) -> str:
 
 
 def load_run(storage: Storage, recipe: str, run: str) -> RunRecord:
-    """A run's record.
+    """Load a run's record.
 
     Raises:
-        NoRun: if there is none, or its file is not a record.
+        RunNotFoundError: if there is none, or its file is not a record.
     """
     path = f"{RUNS}/{recipe}/{run}.json"
     try:
@@ -238,69 +238,66 @@ def load_run(storage: Storage, recipe: str, run: str) -> RunRecord:
 
 
 def list_run_ids(storage: Storage, recipe: str) -> list[str]:
-    """The ids of a recipe's runs, oldest first."""
+    """Return the ids of a recipe's runs, oldest first."""
     prefix = f"{RUNS}/{recipe}"
     names = [name.removeprefix(f"{prefix}/") for name in storage.list_files(prefix)]
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
 
 def list_recipes(storage: Storage) -> list[str]:
-    """The names of all recipes that have a run in this store, sorted."""
+    """Return the names of all recipes that have a run in this store, sorted."""
     return sorted({name.split("/")[1] for name in storage.list_files(RUNS) if name.count("/") == 2})
 
 
 def latest_run(storage: Storage, recipe: str | None = None) -> RunRecord:
-    """The newest run of a recipe, or of all recipes.
+    """Load the newest run of a recipe, or of all recipes.
 
     Raises:
-        NoRun: if there is none; names the recipes that have one.
+        RunNotFoundError: if there is none; lists the recipes that have one.
     """
-    there = list_recipes(storage)
-    wanted = there if recipe is None else [recipe]
+    known = list_recipes(storage)
+    names = known if recipe is None else [recipe]
     newest = max(
-        ((run, name) for name in wanted for run in list_run_ids(storage, name)), default=None
+        ((run, name) for name in names for run in list_run_ids(storage, name)), default=None
     )
     if newest is None:
-        what = "no run yet" if recipe is None else f"no run of {recipe!r}"
-        hint = f"; there are runs of {', '.join(there)}" if there else "; start one: gristmill run"
-        raise RunNotFoundError(f"{storage.url} has {what}{hint}")
+        missing = "no run yet" if recipe is None else f"no run of {recipe!r}"
+        hint = f"; there are runs of {', '.join(known)}" if known else "; start one: gristmill run"
+        raise RunNotFoundError(f"{storage.url} has {missing}{hint}")
     return load_run(storage, newest[1], newest[0])
 
 
 def with_earlier_results(storage: Storage, record: RunRecord) -> RunRecord:
-    """The record with what earlier runs made of the very same data sets.
+    """Add what earlier runs made from the data sets of this one.
 
-    A run that stopped after a stage says nothing of later stages, but what an earlier run made from
-    exactly its data sets is still true. Data sets made from others are left out.
+    A run that stopped after a stage has no results of later stages, but those that an earlier run
+    made from exactly its data sets are still valid. Data sets made from others are left out.
     """
     stages, models = list(record.stages), list(record.models)
-    there = {(stage.stage, stage.source, stage.entry) for stage in stages}
+    existing = {(stage.stage, stage.source, stage.entry) for stage in stages}
     known = {stage.fingerprint for stage in stages}
     for older in islice(_iter_newest_first(storage, record.recipe), MAX_RUNS_BACK):
         for stage in older.stages:
-            place = (stage.stage, stage.source, stage.entry)
-            if place in there or not storage.exists(f"{stage.path}/{MANIFEST}"):
+            key = (stage.stage, stage.source, stage.entry)
+            if key in existing or not storage.exists(f"{stage.path}/{MANIFEST}"):
                 continue
             inputs = {item["fingerprint"] for item in stage.open(storage).manifest.inputs}
             if inputs and inputs <= known:
                 stages.append(stage)
-                there.add(place)
+                existing.add(key)
                 known.add(stage.fingerprint)
         names = {model.name for model in models}
-        models += [
-            model
-            for model in older.models
-            if model.name not in names and ("train", None, model.name) in there
-        ]
+        entries = {entry for _, _, entry in existing}
+        models += [m for m in older.models if m.name not in names and m.name in entries]
     return replace(record, stages=stages, models=models)
 
 
 def find_built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float | None:
-    """How long the run that built a data set took for it, as the newest record that tells says.
+    """Return how long building a data set took, from the newest record that has it.
 
     Args:
         storage: the root of the store.
-        recipe: whose records are read first.
+        recipe: the recipe whose records are read first.
         fingerprint: the data set's.
     """
     others = [name for name in list_recipes(storage) if name != recipe]

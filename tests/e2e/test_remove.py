@@ -203,7 +203,7 @@ def test_a_removal_from_record_to_report(
     }, "only the parts of the document and of its duplicate are written again"
 
     (history,) = run_command(workspace, "why", url, *store, "--json").value["runs"]
-    assert history["outcome"] == "dropped by select: removed, exposed by tiny"
+    assert history["outcome"] == "dropped by select: removed, trained on by tiny"
     verdict = next(event for event in history["events"] if event["stage"] == "select")
     assert verdict["evidence"] == {"kind": "url", "value": url}
     record = next(event for event in history["events"] if event["verdict"] == "recorded")
@@ -216,7 +216,7 @@ def test_a_removal_from_record_to_report(
     (mark,) = again.value["models_exposed"]
     assert f"{workspace / 'data'}/{mark['path']}" == open_stage(first_run, "train").url
     assert open_stage(again, "train").url != open_stage(first_run, "train").url
-    assert "saw 1 removed document" in again.err
+    assert "was trained on 1 removed document" in again.err
     page = Path(again.value["report"]).read_text()
     assert url in page
     assert mark["path"] in page
@@ -255,7 +255,7 @@ def test_a_restored_removal_restores_the_first_corpus(
     pending = run_command(
         workspace, "why", url, "--storage", str(workspace / "data"), "--json"
     ).value["runs"][0]
-    assert pending["outcome"].endswith("lifted since, the next run brings it back")
+    assert pending["outcome"].endswith("restored since, the next run brings it back")
     last = run_command(workspace, "run", str(recipe_path), "--json")
     assert [stage["path"] for stage in last.value["stages"]] == [
         stage["path"] for stage in first_run.value["stages"]
