@@ -1,4 +1,4 @@
-"""Where a training step's time goes on one core, and what each choice of ours buys.
+"""Where a training step's time is spent on one core, and what each choice saves.
 
 ``python -m benchmarks.bench_train_parts`` prints the median of interleaved repetitions and ratios. The
 comparison with other trainers is a benchmark of its own.

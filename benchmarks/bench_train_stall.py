@@ -1,4 +1,4 @@
-"""What a checkpoint costs the training that goes on: seconds that a step waits for its save.
+"""How long a checkpoint stops the training.
 
 Two figures for a model of 10.7 M parameters (6 blocks, width 384), one process, fp32, AdamW (weights
 and two moments: 129 MB): the stall of a save, as a share of a median step; and how long the same

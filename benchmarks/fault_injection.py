@@ -1,12 +1,12 @@
-"""Kills whatever a training stands on, whenever it hurts, and looks what becomes of it.
+"""Fault injection: kill every part of a training at every critical moment, and compare the weights.
 
-Trains one small model over and over (two processes, 40 steps, a checkpoint every 10), each time with
+Trains one small model many times (two processes, 40 steps, a checkpoint every 10), each time with
 one SIGKILL: of the first training process, which writes the marker, or of the last; of torchrun, of
-the process that runs the flow, of the S3 server that holds the checkpoints; during a step, among a
-checkpoint's shards, between its shards and its marker. Nobody helps: the flow's process is started
-again as a scheduler would, the server as its supervisor would. Every run must end with the weights of
-the run that was left alone (sha256 of ``model.safetensors``), and none may go on from a checkpoint
-that was cut off. By default all of that with DDP in fp32, and a row each with FSDP2 and with fp16.
+the process that runs the flow, or of the S3 server that holds the checkpoints; during a step, while
+shards are written, or between shards and marker. The flow's process is started again as a scheduler
+would, the server as its supervisor would. Every run must end with the weights of an uninterrupted run
+(sha256 of ``model.safetensors``), and none may resume from an incomplete checkpoint. By default all
+cases run with DDP in fp32, and one case each with FSDP2 and with fp16.
 
     python -m benchmarks.fault_injection [--store local|s3] [--only VICTIM,MOMENT]
         [--parallel ddp|fsdp] [--precision fp32|fp16|bf16]
@@ -39,12 +39,10 @@ from tests.servers import S3, Weed, weed  # noqa: E402
 VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
 MOMENTS = ("step", "shards", "marker")
 EXTRA_CASES = (("rank-1", "shards", "fsdp", "fp32"), ("rank-1", "shards", "ddp", "fp16"))
-KILL_STEP, CHECKPOINT_INTERVAL = (
-    20,
-    10,
-)  # the checkpoint that is cut off; "step": three steps after it
-SERVER_DOWNTIME_S = 3.0  # seconds until a server's supervisor has it running again
-MAX_FLOW_RUNS = 3  # at most, as a schedule would start them
+# The step of the checkpoint that is interrupted; for "step", the kill is three steps after it.
+KILL_STEP, CHECKPOINT_INTERVAL = 20, 10
+SERVER_DOWNTIME_S = 3.0  # until a server's supervisor has started it again
+MAX_FLOW_RUNS = 3  # as a scheduler would start them
 
 
 @dataclass
@@ -53,9 +51,9 @@ class Case:
 
     Attributes:
         killed: whether the kill was done.
-        interrupted_step: steps done at the checkpoint that was cut off.
+        interrupted_step: steps done at the checkpoint that was interrupted.
         runs: times that the flow's process was started.
-        resumed: steps done where each attempt began.
+        resumed: steps done at the start of each attempt.
         sha: of the model's weights; ``None`` if the run did not finish.
     """
 
@@ -73,18 +71,18 @@ class Case:
     error_output: str = ""
 
     def is_correct(self, reference_digest: str) -> bool:
-        """Whether it ended as it must."""
-        # A checkpoint that was cut off must not be gone on from; whatever lies before it may.
+        """Return whether it ended as it must."""
+        # It must not resume from the interrupted checkpoint, but may from any before it.
         later = self.resumed[1:]
-        read_half = self.interrupted_step is not None and any(
+        read_incomplete = self.interrupted_step is not None and any(
             step >= self.interrupted_step for step in later[:1]
         )
         restarted = self.victim in ("none", "server") or bool(later)
-        return self.sha == reference_digest and not read_half and restarted
+        return self.sha == reference_digest and not read_incomplete and restarted
 
 
 def flow(store: Path, url: str, parallel: str, precision: str) -> None:
-    """What a flow's task does, in a process of its own; prints steps, then the weights' digest."""
+    """Run the stage in its own process; print its steps, then the weights' digest."""
     from infra.compute.progress import Progress
     from lm.launch import torchrun
     from tasks.train import task
@@ -100,10 +98,10 @@ def flow(store: Path, url: str, parallel: str, precision: str) -> None:
 
     real = torchrun.command
 
-    def command(*given: object, **named: object) -> list[str]:
+    def command(*args: object, **kwargs: object) -> list[str]:
         return [
             "benchmarks.fault_injection_worker" if word == "lm.train.worker" else word
-            for word in real(*given, **named)  # type: ignore[arg-type]
+            for word in real(*args, **kwargs)  # type: ignore[arg-type]
         ]
 
     torchrun.command = command
@@ -120,9 +118,9 @@ def flow(store: Path, url: str, parallel: str, precision: str) -> None:
     )
     ctx = context(store, Printer())
     spec = task.spec(ctx, config=config, tokens=tokens)
-    made = task.build(ctx, spec, config=config, tokens=tokens)
-    attempts = made.read("logs/attempts.jsonl").decode().splitlines()
-    digest = hashlib.sha256(made.read("model.safetensors")).hexdigest()
+    model = task.build(ctx, spec, config=config, tokens=tokens)
+    attempts = model.read("logs/attempts.jsonl").decode().splitlines()
+    digest = hashlib.sha256(model.read("model.safetensors")).hexdigest()
     print(json.dumps({"sha": digest, "resumed": [json.loads(x)["step"] for x in attempts]}))
 
 
@@ -130,7 +128,7 @@ class Server:
     """The S3 server and its supervisor."""
 
     def __init__(self, weed: Weed | None) -> None:
-        """Start it if there is to be one."""
+        """Start the server, if there is one."""
         self._weed, self._stack = weed, ExitStack()
         self.env: dict[str, str] = {}
         if weed:
@@ -138,7 +136,7 @@ class Server:
             self.env = dict(s3.env)
 
     def kill(self) -> None:
-        """SIGKILL; it is back after a while."""
+        """Kill the server; start it again after ``SERVER_DOWNTIME_S``."""
         self._stack.close()
         weed = self._weed
         assert weed is not None
@@ -151,7 +149,7 @@ class Server:
         self._back.start()
 
     def stop(self) -> None:
-        """For good."""
+        """Stop the server."""
         if hasattr(self, "_back"):
             self._back.join()
         self._stack.close()
@@ -159,7 +157,7 @@ class Server:
 
 def run(case: Case, folder: Path, server: Server) -> None:
     """Run a case to its end."""
-    began = time.monotonic()
+    start = time.monotonic()
     flag = folder / "flag"
     env = {
         **os.environ,
@@ -182,7 +180,7 @@ def run(case: Case, folder: Path, server: Server) -> None:
     command += [case.parallel, case.precision]
     folder.mkdir(parents=True, exist_ok=True)
     if case.victim == "none":
-        flag.touch()  # nothing is slow
+        flag.touch()  # the worker does not wait
     while case.runs < MAX_FLOW_RUNS and case.sha is None:
         case.runs += 1
         log = folder / f"run-{case.runs}.log"
@@ -196,8 +194,8 @@ def run(case: Case, folder: Path, server: Server) -> None:
         for raw in process.stdout:
             line = raw.decode().strip()
             if line.startswith("{"):
-                told = json.loads(line)
-                case.sha, case.resumed = told["sha"], told["resumed"]
+                result = json.loads(line)
+                case.sha, case.resumed = result["sha"], result["resumed"]
             elif line == f"step {KILL_STEP + 3}" and case.moment == "step" and not case.killed:
                 kill_victim(case, process, server)
         process.stdout.close()
@@ -205,13 +203,13 @@ def run(case: Case, folder: Path, server: Server) -> None:
         watcher.join()
         if case.sha is None:
             case.error_output = log.read_text(errors="replace")[-500:]
-    case.seconds = time.monotonic() - began
+    case.seconds = time.monotonic() - start
 
 
 def kill_at_checkpoint(
     case: Case, flag: Path, process: "subprocess.Popen[bytes]", server: Server
 ) -> None:
-    """Wait for a checkpoint's moment, and strike."""
+    """Kill the victim when a checkpoint is at the case's moment."""
     while process.poll() is None and not case.killed and case.victim != "none":
         if case.moment != "step" and flag.exists():
             time.sleep(0.1)
@@ -221,7 +219,7 @@ def kill_at_checkpoint(
 
 
 def kill_victim(case: Case, process: "subprocess.Popen[bytes]", server: Server) -> None:
-    """SIGKILL to the victim."""
+    """Send SIGKILL to the victim."""
     case.killed = case.victim != "none"
     if case.victim == "server":
         server.kill()
@@ -232,21 +230,23 @@ def kill_victim(case: Case, process: "subprocess.Popen[bytes]", server: Server) 
 
 
 def find_pid(root: int, name: str) -> int:
-    """The process id of ``torchrun`` or of ``rank-N``, below a process."""
+    """Return the process id of ``torchrun`` or of ``rank-N`` below a process."""
     for process in psutil.Process(root).children(recursive=True):
         line = process.cmdline()
         if "benchmarks.fault_injection_worker" in line:
-            found = "torchrun" if "--standalone" in line else f"rank-{process.environ()['RANK']}"
-            if found == name:
+            process_name = (
+                "torchrun" if "--standalone" in line else f"rank-{process.environ()['RANK']}"
+            )
+            if process_name == name:
                 return process.pid
-    raise AssertionError(f"there is no {name}")
+    raise AssertionError(f"no process {name}")
 
 
 def select_cases(options: argparse.Namespace) -> list[Case]:
-    """The cases that are asked for."""
+    """Return the cases that the options select."""
     stores = ("local", "s3") if options.store == "both" else (options.store,)
     parallel, precision = options.parallel or "ddp", options.precision or "fp32"
-    found = [
+    cases = [
         Case(victim, moment, store, parallel, precision)
         for store in stores
         for victim in VICTIMS
@@ -254,35 +254,37 @@ def select_cases(options: argparse.Namespace) -> list[Case]:
         if victim != "server" or store == "s3"
     ]
     if options.only:
-        return [case for case in found if f"{case.victim},{case.moment}" == options.only]
-    # During a step all processes are alike, and only a server minds where checkpoints lie.
-    found = [
+        return [case for case in cases if f"{case.victim},{case.moment}" == options.only]
+    # During a step all processes are equal, and only for a server the place of checkpoints matters.
+    cases = [
         case
-        for case in found
+        for case in cases
         if case.moment != "step"
         or case.victim == "server"
         or (case.victim != "rank-0" and case.store == stores[0])
     ]
     if (options.parallel, options.precision) == (None, None):
-        found += [Case(v, m, stores[0], spread, of) for v, m, spread, of in EXTRA_CASES]
-    return found
+        cases += [Case(v, m, stores[0], wrapper, dtype) for v, m, wrapper, dtype in EXTRA_CASES]
+    return cases
 
 
 def reference_digests(cases: Sequence[Case], scratch: Path) -> dict[tuple[str, str], str]:
-    """The weights of runs that are left alone, for each way in which one of the cases trains."""
-    found = {}
-    for how in dict.fromkeys((case.parallel, case.precision) for case in cases):
-        alone = Case("none", "", "local", *how)
-        run(alone, scratch / f"undisturbed-{'-'.join(how)}", Server(None))
+    """Return the weights of uninterrupted runs, by parallelism and precision."""
+    digests = {}
+    for mode in dict.fromkeys((case.parallel, case.precision) for case in cases):
+        alone = Case("none", "", "local", *mode)
+        run(alone, scratch / f"uninterrupted-{'-'.join(mode)}", Server(None))
         if alone.sha is None:
             raise SystemExit(alone.error_output)
-        found[how] = alone.sha
-        print(f"undisturbed, {' '.join(how)}: {alone.sha[:16]}, {alone.seconds:.0f} s", flush=True)
-    return found
+        digests[mode] = alone.sha
+        print(
+            f"uninterrupted, {' '.join(mode)}: {alone.sha[:16]}, {alone.seconds:.0f} s", flush=True
+        )
+    return digests
 
 
 def main() -> int:
-    """Run the matrix, print it; 1 if a run did not end as it must."""
+    """Run and print all cases; return 1 if a run did not end as it must."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -297,12 +299,12 @@ def main() -> int:
         return 0
     cases = select_cases(given)
     if not cases:
-        options.error(f"--only: {given.only} is none of {', '.join(VICTIMS)} with {MOMENTS}")
-    began = time.monotonic()
+        options.error(f"--only: {given.only} is not one of {', '.join(VICTIMS)} with {MOMENTS}")
+    start = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="fault-injection-"))
-    bad = 0
+    failed = 0
     try:
-        left_alone = reference_digests(cases, scratch)
+        references = reference_digests(cases, scratch)
         print(
             f"{'killed':9} {'during':7} {'on':6} {'trained':9} {'weights':8} {'flow runs':10} "
             f"{'attempts from step':20} s"
@@ -314,23 +316,23 @@ def main() -> int:
                 run(case, folder, server)
             finally:
                 server.stop()
-            expected = left_alone[case.parallel, case.precision]
+            expected = references[case.parallel, case.precision]
             good = case.killed and case.is_correct(expected)
-            bad += not good
+            failed += not good
             same = "same" if case.sha == expected else "OTHER" if case.sha else "NONE"
-            came = ", ".join(map(str, case.resumed))
+            attempts = ", ".join(map(str, case.resumed))
             print(
                 f"{case.victim:9} {case.moment:7} {case.store:6} {case.parallel:4} "
-                f"{case.precision:4} {same:8} {case.runs:<10} {came:20} {case.seconds:.0f}"
+                f"{case.precision:4} {same:8} {case.runs:<10} {attempts:20} {case.seconds:.0f}"
                 f"{'' if good else '  FAILED ' + case.error_output}",
                 flush=True,
             )
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    told = "all as they must be" if not bad else f"{bad} of {len(cases)} are not"
-    print(f"{told}; {time.monotonic() - began:.0f} s")
-    return 1 if bad else 0
+    verdict = "all passed" if not failed else f"{failed} of {len(cases)} failed"
+    print(f"{verdict}; {time.monotonic() - start:.0f} s")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""Everything that training is measured by on one GPU, in one call of less than ten minutes.
+"""All GPU measurements of training, in one call of less than ten minutes on one GPU.
 
     python -m benchmarks.train_gpu --nanogpt FOLDER --modded FOLDER --text FILE
         [--seconds N] [--only PART ...] [--smoke]
 
-Every row is a process of its own, so that memory is nobody else's. Ours is the product's loop over
-drawn tokens, compiled, bf16; its milliseconds are those between lines of its log. Operations are
-counted as 6 N + 12 L d T for all; shares are of the datasheet's 989 TFLOP/s and of a measured
-8192 x 8192 product. Compilation is told apart. Parts in the order of their importance:
+Every row runs in its own process, so that its memory is its own. Gristmill's is the training loop over
+random tokens, compiled, bf16; its milliseconds are those between lines of its log. FLOPs are
+6 N + 12 L d T per token for all; fractions are of the datasheet's 989 TFLOP/s and of a measured
+8192 x 8192 product. Compile time is listed separately. Parts, the most important first:
 
 targets  GPT-2's shapes of 124 M and 350 M parameters, context 1,024
 peers    the 124 M shape in nanoGPT's bench.py, Hugging Face's Trainer, modded-nanogpt's track 3
 gate     nanoGPT's 10.65 M configuration on tiny Shakespeare, over the whole validation split
-exact    a resumed run in deterministic mode; DDP and FSDP2 over NCCL beside a process alone
-twin     ours in the shape of modded-nanogpt's script: 6 heads of 128, Muon, 524,288 tokens a step
+exact    a resumed run in deterministic mode; DDP and FSDP2 over NCCL compared with one process
+twin     Gristmill in the shape of modded-nanogpt's script: 6 heads of 128, Muon, 524,288 tokens a step
 fits     the largest batch of each that the memory holds, by doubling
 
 It needs torch, numpy, pydantic, fsspec, pyarrow, safetensors, tensorboard and psutil; what else is
 missing (transformers, a clone) leaves its row "not measured". Exits with 1 if a target was measured
-and missed. ``--smoke`` walks all of it with small shapes, on a CPU if need be.
+and missed. ``--smoke`` runs all parts with small shapes, also on a CPU.
 """
 
 import argparse
@@ -47,16 +47,12 @@ TWIN = replace(SMALL, num_heads=6)
 CHAR = Size(num_layers=6, hidden_size=384, num_heads=6, context_length=256, vocabulary=65)
 TINY = Size(num_layers=2, hidden_size=64, num_heads=2, context_length=64, vocabulary=512)
 PARTS = ("targets", "peers", "gate", "exact", "twin", "fits")
-MIN_SECONDS = 25.0  # seconds below which nothing is begun
-PEER_TIMEOUT_S = 120.0  # seconds that a peer may take, so that one cannot eat the others' time
-RESERVED_SECONDS = (
-    170.0  # seconds that peers leave to the gate and the exact runs, which have targets
-)
-SCRATCH, MIN_FREE_BYTES = (
-    Path("/dev/shm"),
-    24 << 30,
-)  # checkpoints of runs lie there if it has that much
-# nanoGPT, config/train_shakespeare_char.py; patience as it keeps the best checkpoint.
+MIN_SECONDS = 25.0  # below this nothing is started
+PEER_TIMEOUT_S = 120.0  # per peer, so that one cannot use up the others' time
+RESERVED_SECONDS = 170.0  # that peers leave to the gate and the exact runs, which have targets
+# The folder of the runs' checkpoints, if it has so much free space.
+SCRATCH, MIN_FREE_BYTES = Path("/dev/shm"), 24 << 30
+# nanoGPT, config/train_shakespeare_char.py; early stopping, because nanoGPT keeps the best checkpoint.
 GATE: dict[str, Any] = {
     "global_batch_size": 64, "micro_batch_size": 64, "iterations": 5000, "warmup_iterations": 100, "dropout": 0.2,
     "validation_tokens": 1 << 20, "validation_interval": 250, "log_interval": 50, "early_stopping_patience": 8,
@@ -85,7 +81,7 @@ class Session:
         return left if max_s is None else min(left, max_s)
 
     def ours(self, size: Size, batch: int, seconds: float, **settings: Any) -> Run:
-        """The product's loop, bf16, compiled, with AdamW unless told otherwise."""
+        """Measure the training loop, bf16, compiled, with AdamW by default."""
         given = {
             **vars(size), "name": "gpu", "device": self.device, "precision": "bf16",
             "compile": not self.options.smoke, "global_batch_size": batch, "micro_batch_size": batch,
@@ -96,7 +92,7 @@ class Session:
         return peers.ours(given, seconds)
 
     def row(self, name: str, size: Size, batches: tuple[int, ...], measure: Any) -> Run | None:
-        """Measure at the first batch that fits, and print; ``None`` if there is no figure."""
+        """Measure at the first batch that fits, and print; ``None`` if it was not measured."""
         for batch in batches:
             try:
                 run: Run = measure(batch)
@@ -146,7 +142,7 @@ def peer_runs(s: Session) -> dict[str, Callable[[int, float], Run]]:
 
 
 def run_peers(s: Session) -> None:
-    """Peers at the batch of ours, or half of it where that does not fit."""
+    """Measure peers at the batch size of Gristmill, or half of it if that does not fit."""
     size, batches = (TINY, (2,)) if s.options.smoke else (SMALL, (64, 32))
     keep = (
         RESERVED_SECONDS if {"gate", "exact"} & {*s.options.only} and not s.options.smoke else 0.0
@@ -161,7 +157,7 @@ def run_peers(s: Session) -> None:
 
 
 def run_gate(s: Session) -> None:
-    """NanoGPT's configuration for a GPU, trained by the product; the best validation counts."""
+    """NanoGPT's configuration for a GPU, trained by Gristmill; the best validation counts."""
     what = "10.65 M on tiny Shakespeare: at most 1.48 nats over the whole split"
     settings = {**{k: v for k, v in vars(CHAR).items() if k != "vocabulary"}, **GATE}
     settings |= {"name": "gate", "device": s.device, "precision": "bf16", "compile": True}
@@ -198,53 +194,53 @@ def run_gate(s: Session) -> None:
 
 
 def run_exact(s: Session) -> None:
-    """Bits of a resumed run, and losses over NCCL; at last bits of compiled kernels."""
+    """Compare a resumed run bit for bit, losses over NCCL, and a resumed compiled run."""
     steps = 6 if s.options.smoke else 40
     _check_resume(s, "resume", steps, "resumed in deterministic mode: equal to the bit")
-    told = _run_exact_script(s, "nccl", steps + 10)
+    result = _run_exact_script(s, "nccl", steps + 10)
     for way in ("ddp", "fsdp"):
-        apart = told[way] if told else None
+        difference = result[way] if result else None
         what = f"{way} over a group of one: losses within 1e-5"
-        s.report.check_target(what, apart, lambda value: value <= 1e-5, "{:.1e}")
+        s.report.check_target(what, difference, lambda value: value <= 1e-5, "{:.1e}")
     if not s.options.smoke:
         _check_resume(s, "resume-compiled", steps, "the same, compiled")
 
 
 def _check_resume(s: Session, mode: str, steps: int, what: str) -> None:
-    told = _run_exact_script(s, mode, steps)
+    result = _run_exact_script(s, mode, steps)
     names = ("same", "same_losses", "resumed")
-    equal = float(all(told[name] for name in names)) if told else None
+    equal = float(all(result[name] for name in names)) if result else None
     s.report.check_target(what, equal, bool, "{:.0f}")
 
 
 def _run_exact_script(s: Session, what: str, steps: int) -> dict[str, Any] | None:
     command = [sys.executable, "-m", "benchmarks.train_gpu_exact", what, s.device, str(steps)]
     try:
-        told: dict[str, Any] = json.loads(
+        result: dict[str, Any] = json.loads(
             peers.run_command(command, s.remaining_s()).splitlines()[-1]
         )
     except NotMeasured as reason:
         s.report.print_line(f"{what}: not measured: {reason}")
         return None
-    s.report.print_line(f"{what}: {told}")
-    return told
+    s.report.print_line(f"{what}: {result}")
+    return result
 
 
 def run_twin(s: Session) -> None:
-    """Ours beside modded-nanogpt's script: the same heads, step, untied head and optimizer's kind."""
+    """Measure modded-nanogpt's shape: the same heads, step, untied head and kind of optimizer."""
     size = TINY if s.options.smoke else TWIN
     batch, count, parts = (4, 6, (2,)) if s.options.smoke else (512, 12, (64, 32))
     settings = {"architecture": "llama", "tie_embeddings": False, "optimizer": "muon", "lr": 0.01}
 
-    def measure(most: int) -> Run:
-        short = {"iterations": count, "log_interval": 2, "micro_batch_size": most}
+    def measure(micro_batch_size: int) -> Run:
+        short = {"iterations": count, "log_interval": 2, "micro_batch_size": micro_batch_size}
         return s.ours(size, batch, s.remaining_s(PEER_TIMEOUT_S), **settings, **short)
 
     s.row("gristmill, twin of modded", size, parts, measure)
 
 
 def find_max_batches(s: Session) -> None:
-    """Double each one's batch until it no longer fits, all of them in turns."""
+    """Double each one's batch until it does not fit, in turns."""
     size = TINY if s.options.smoke else SMALL
     short = {"iterations": 4, "log_interval": 2}
     tries: dict[str, Callable[[int, float], Run]] = {
@@ -271,28 +267,28 @@ def find_max_batches(s: Session) -> None:
 
 
 def main() -> None:
-    """Print everything, until the seconds are spent."""
-    began = time.perf_counter()
+    """Run the parts until the time is used up."""
+    start = time.perf_counter()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--nanogpt", type=Path, help="a clone of karpathy/nanoGPT")
     parser.add_argument("--modded", type=Path, help="a clone of KellerJordan/modded-nanogpt")
     parser.add_argument("--text", type=Path, help="tiny Shakespeare (karpathy/char-rnn)")
-    parser.add_argument("--seconds", type=float, default=560.0, help="the whole takes no longer")
+    parser.add_argument("--seconds", type=float, default=560.0, help="limit of all parts")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.smoke:
-        sys.exit("error: torch sees no GPU; --smoke runs small shapes on the CPU")
+        sys.exit("error: torch finds no GPU; --smoke runs small shapes on the CPU")
     for name in ("nanogpt", "modded", "text"):
         if getattr(options, name) is not None:
             setattr(options, name, getattr(options, name).resolve())
     with tempfile.TemporaryDirectory() as cache:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # nothing is compiled yet, for anybody
-        sys.exit(run_parts(options, began))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # every row compiles anew
+        sys.exit(run_parts(options, start))
 
 
 def run_parts(options: argparse.Namespace, start: float) -> int:
-    """Do the parts; the exit status."""
+    """Run the parts; return the exit status."""
     command = [sys.executable, "-m", "benchmarks.train_gpu_report"]
     try:
         ceiling = json.loads(peers.run_command(command, 90.0).splitlines()[-1])

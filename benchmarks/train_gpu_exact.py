@@ -1,9 +1,9 @@
-"""Whether a GPU gives the same bits twice, and NCCL the losses of a process alone.
+"""Check that a GPU gives the same bits twice, and NCCL the losses of one process.
 
     python -m benchmarks.train_gpu_exact resume|nccl DEVICE STEPS
 
-``check_resume``: in deterministic mode, a run that goes on from a checkpoint in new processes, started as
-the product starts them, beside the undisturbed one: are the weights equal to the bit? ``compare_nccl``: DDP
+``check_resume``: in deterministic mode, compare the weights of a run that resumes from a checkpoint in
+new processes bit for bit with those of the uninterrupted run. ``compare_nccl``: DDP
 and FSDP2 over a process group of one (NCCL takes no two processes on a GPU; on a CPU: gloo) beside
 a process without any: the greatest relative difference of a step's loss, in fp32.
 
@@ -40,7 +40,7 @@ VOCABULARY, SEED = 2048, 1337
 
 
 def config(device: str, steps: int, **changes: Any) -> TrainConfig:
-    """A model of some three million parameters with everything that draws or averages."""
+    """Return a model of three million parameters with dropout and averaged weights."""
     given: dict[str, Any] = {
         "name": "exact", "num_layers": 4, "hidden_size": 192, "num_heads": 3, "context_length": 128, "global_batch_size": 16,
         "train_tokens": steps * 16 * 128, "num_processes": 1, "threads_per_process": 2, "device": device, "max_restarts": 0,
@@ -51,37 +51,37 @@ def config(device: str, steps: int, **changes: Any) -> TrainConfig:
 
 
 def check_resume(folder: Path, device: str, steps: int, *, compiled: bool) -> dict[str, Any]:
-    """Train, and again from the checkpoint in the middle; compare weights and losses."""
+    """Train, and train again from the checkpoint in the middle; compare weights and losses."""
     tokens = shards(draw_ids(VOCABULARY), VOCABULARY, folder / "store")
     half = steps // 2
     settings = config(
         device, steps, deterministic=True, dropout=0.1, ema_decay=0.99, compile=compiled,
         checkpoint_interval=half, keep_last=3,
     )  # fmt: skip
-    whole, resumed = folder / "whole", folder / "resumed"
-    for at in (whole, resumed):
+    uninterrupted, resumed = folder / "uninterrupted", folder / "resumed"
+    for at in (uninterrupted, resumed):
         if at is resumed:
             kept = Path("checkpoints", checkpoint_name(half))
-            shutil.copytree(whole / kept, resumed / kept)
+            shutil.copytree(uninterrupted / kept, resumed / kept)
         key = {"tokens": tokens.content}
         launch(TrainJob(settings, SEED, tokens.storage, at, key), lambda _: None)
-    begun = [attempt["step"] for attempt in read_jsonl(resumed / ATTEMPTS)]
+    starts = [attempt["step"] for attempt in read_jsonl(resumed / ATTEMPTS)]
     return {
-        "same": (whole / WEIGHTS).read_bytes() == (resumed / WEIGHTS).read_bytes(),
-        # The checkpoint brought the log of the first half along.
-        "same_losses": read_losses(whole) == read_losses(resumed),
-        "resumed_at": begun[-1],
-        "resumed": begun == [0, half],
+        "same": (uninterrupted / WEIGHTS).read_bytes() == (resumed / WEIGHTS).read_bytes(),
+        # The checkpoint restored the log of the first half.
+        "same_losses": read_losses(uninterrupted) == read_losses(resumed),
+        "resumed_at": starts[-1],
+        "resumed": starts == [0, half],
     }
 
 
 def read_losses(folder: Path) -> list[float]:
-    """Of each step."""
+    """Return the loss of each step."""
     return [line["loss"] for line in read_jsonl(folder / "metrics.jsonl")]
 
 
 def compare_nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
-    """Greatest relative difference of a loss by the way of being parallel."""
+    """Return the maximum relative difference of a loss by kind of parallelism."""
     set_deterministic()
     tokens = shards(draw_ids(VOCABULARY), VOCABULARY, folder / "store")
     alone = train_losses(tokens, folder / "alone", config(device, steps, precision="fp32"))
@@ -102,20 +102,20 @@ def compare_nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
 
 
 def train_losses(tokens: Dataset, folder: Path, settings: TrainConfig) -> list[float]:
-    """The loss of each step of a run in this process."""
+    """Train in this process; return the loss of each step."""
     train(TrainJob(settings, SEED, tokens.storage, folder))
     return read_losses(folder)
 
 
 def main() -> None:
-    """Do the one that is asked for."""
+    """Run the check that is named on the command line."""
     what, device, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with tempfile.TemporaryDirectory() as name:
         if what == "nccl":
-            told: dict[str, Any] = compare_nccl(Path(name), device, steps)
+            result: dict[str, Any] = compare_nccl(Path(name), device, steps)
         else:
-            told = check_resume(Path(name), device, steps, compiled=what == "resume-compiled")
-    sys.stdout.write(json.dumps(told) + "\n")
+            result = check_resume(Path(name), device, steps, compiled=what == "resume-compiled")
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One measured configuration of ours or of a peer on a GPU, each in a process of its own.
+"""One measured configuration of Gristmill or a peer on a GPU, each in its own process.
 
 Peers are run from copies in a temporary folder, changed in the few places that are named here:
-sizes, a clock, the peak of memory. What cannot be had is not measured, with the reason.
+sizes, a clock, the peak of memory. What cannot be run is not measured, with the reason.
 """
 
 import json
@@ -72,10 +72,10 @@ def run_command(
     folder: Path | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> str:
-    """What a command prints within the seconds; it and all it started are gone afterwards.
+    """Return what a command prints within a time limit; end it and its children afterwards.
 
     Raises:
-        OutOfMemory: if the device's memory did not suffice.
+        OutOfMemory: if it ran out of the device's memory.
         NotMeasured: if it failed or took longer; tells why.
     """
     roots = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -85,7 +85,7 @@ def run_command(
         start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            told, errors = process.communicate(timeout=max(1.0, seconds))
+            result, errors = process.communicate(timeout=max(1.0, seconds))
         except subprocess.TimeoutExpired:
             raise NotMeasured(f"not done within {seconds:.0f} s") from None
         finally:
@@ -97,17 +97,17 @@ def run_command(
         lines = [line for line in errors.strip().splitlines() if line.strip()]
         why = next((x for x in reversed(lines) if re.match(r"[\w.]*(Error|Exception)\b", x)), "")
         raise NotMeasured(f"status {process.returncode}: {(why or ' '.join(lines[-2:]))[:300]}")
-    return told
+    return result
 
 
 def ours(settings: Mapping[str, Any], seconds: float, text: Path | None = None) -> Run:
-    """The product's own loop; settings as in ``benchmarks.train_ours``."""
+    """Gristmill's own loop; settings as in ``benchmarks.train_ours``."""
     given = json.dumps(dict(settings))
     command = [sys.executable, "-m", "benchmarks.train_ours", str(text or "-"), given]
-    told = json.loads(run_command(command, seconds).splitlines()[-1])
+    result = json.loads(run_command(command, seconds).splitlines()[-1])
     tokens = settings["global_batch_size"] * settings["context_length"]
-    middle = statistics.median(told.pop("ms")) / 1e3
-    return Run(tokens, middle, told["compile_seconds"], told["memory_bytes"], told)
+    middle = statistics.median(result.pop("ms")) / 1e3
+    return Run(tokens, middle, result["compile_seconds"], result["memory_bytes"], result)
 
 
 def huggingface(size: Size, batch: int, seconds: float, *, device: str, iterations: int) -> Run:
@@ -117,12 +117,12 @@ def huggingface(size: Size, batch: int, seconds: float, *, device: str, iteratio
         "iterations": iterations, "warm": min(WARMUP_STEPS, iterations // 2),
     }  # fmt: skip
     script = str(HERE / "peers" / "train_huggingface.py")
-    told = json.loads(
+    result = json.loads(
         run_command([sys.executable, script, "-", json.dumps(given)], seconds).splitlines()[-1]
     )
-    middle = told.get("mean_ms") or statistics.median(told["ms"])
-    compiled, peak = told.get("compile_seconds"), told.get("memory_bytes")
-    return Run(batch * size.context_length, middle / 1e3, compiled, peak, told)
+    middle = result.get("mean_ms") or statistics.median(result["ms"])
+    compiled, peak = result.get("compile_seconds"), result.get("memory_bytes")
+    return Run(batch * size.context_length, middle / 1e3, compiled, peak, result)
 
 
 def nanogpt(repository: Path | None, size: Size, batch: int, seconds: float) -> Run:
@@ -149,12 +149,12 @@ def nanogpt(repository: Path | None, size: Size, batch: int, seconds: float) -> 
         Path(folder, "bench.py").write_text(source)
         for name in ("model.py", "configurator.py"):
             shutil.copy(repository / name, folder)
-        told = run_command([sys.executable, "bench.py", *switches], seconds, Path(folder))
-    return parse_bench(told, batch * size.context_length)
+        result = run_command([sys.executable, "bench.py", *switches], seconds, Path(folder))
+    return parse_bench(result, batch * size.context_length)
 
 
 def parse_bench(stdout: str, tokens: int) -> Run:
-    """What the changed ``bench.py`` printed. Raises ``NotMeasured`` if it is not that."""
+    """Parse what the changed ``bench.py`` printed. Raises ``NotMeasured`` if it is not that."""
     stages = re.findall(r"^stage \d+ ([0-9.]+) (\d+)$", stdout, re.MULTILINE)
     peak = re.search(r"^peak (\d+)$", stdout, re.MULTILINE)
     if len(stages) != 2 or peak is None:
@@ -164,7 +164,7 @@ def parse_bench(stdout: str, tokens: int) -> Run:
 
 
 def modded(repository: Path | None, batch: int, seconds: float, steps: int = 8) -> Run:
-    """The short script of modded-nanogpt's track 3 with drawn tokens, on one GPU.
+    """The short script of modded-nanogpt's track 3 with random tokens, on one GPU.
 
     Its shape is fixed: 12 layers, width 768, 6 heads of 128, vocabulary 50,304, context 1,024.
     A step has 524,288 tokens, accumulated over passes of ``batch`` sequences.
@@ -200,7 +200,7 @@ def modded(repository: Path | None, batch: int, seconds: float, steps: int = 8) 
 
 
 def parse_modded(stdout: str) -> Run:
-    """What the changed script printed: a time before the first step and after each of them."""
+    """Parse what the changed script printed: a time before the first step and after each of them."""
     at = [float(found) for found in re.findall(r"^clock ([0-9.]+)$", stdout, re.MULTILINE)]
     peak = re.search(r"^peak (\d+)$", stdout, re.MULTILINE)
     if len(at) < 5 or peak is None:

@@ -1,7 +1,7 @@
-"""What a GPU's measurements are set against, and the lines and the verdicts that come of them.
+"""The peak of a GPU, and the lines and verdicts of its measurements.
 
-``python -m benchmarks.train_gpu_report`` prints the device's ceilings as one line of JSON, in a
-process of its own so that nothing of it stays on the device.
+``python -m benchmarks.train_gpu_report`` prints the device's peaks as one line of JSON, in its
+own process, so that it leaves nothing on the device.
 """
 
 import json
@@ -23,7 +23,7 @@ BACKENDS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION")
 
 
 def ceilings() -> dict[str, Any]:
-    """Of this machine's GPU, or of its CPU if it has none."""
+    """Measure this machine's GPU, or its CPU if it has none."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     gpu = device.type == "cuda"
     found: dict[str, Any] = {
@@ -43,7 +43,7 @@ def ceilings() -> dict[str, Any]:
 
 
 def attention(backend: str, heads: int) -> float | str:
-    """Milliseconds of causal attention, there and back, of 64 x 1,024 tokens; or why not."""
+    """Measure causal attention, forward and backward, of 64 x 1,024 tokens in ms; or return why not."""
     shape = (64, 1024, 3, heads, 768 // heads)
     qkv = torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -75,7 +75,7 @@ class Report:
     """Prints rows as they come, and the targets at the end."""
 
     def __init__(self, ceiling: Mapping[str, Any]) -> None:
-        """Print what the shares are of."""
+        """Print the peaks that fractions refer to."""
         self.ceiling = ceiling
         self.verdicts: list[tuple[str, str, str]] = []
         peak = ceiling["datasheet"]
@@ -83,7 +83,7 @@ class Report:
         product = f"a square product runs at {ceiling['matmul'] / 1e12:.1f}"
         self.print_line(f"{ceiling['name']}, torch {ceiling['torch']}: {sheet}{product}")
         for heads, each in ceiling.get("attention_ms", {}).items():
-            self.print_line(f"attention, {heads}, 65,536 tokens there and back, ms: {each}")
+            self.print_line(f"attention, {heads}, 65,536 tokens, forward and backward, ms: {each}")
 
     def print_line(self, line: str) -> None:
         """Print a line at once."""
@@ -95,12 +95,12 @@ class Report:
         return each * run.tokens / run.seconds
 
     def peak_fraction(self, size: Size, run: Run) -> float | None:
-        """Of the datasheet's peak, if there is one."""
+        """Return the fraction of the datasheet's peak, if there is one."""
         peak = self.ceiling["datasheet"]
         return self.speed(size, run) / peak if peak else None
 
     def row(self, name: str, size: Size, batch: int, run: Run) -> None:
-        """One line for one measured configuration; ``batch``: sequences per pass."""
+        """Print one line for one measured configuration; ``batch``: sequences per pass."""
         share = self.peak_fraction(size, run)
         parts = [
             f"{name:32}{batch:4} x {size.context_length}",
@@ -115,7 +115,7 @@ class Report:
         self.print_line("  ".join(part for part in parts if part))
 
     def estimate_max_batch(self, size: Size, batch: int, run: Run) -> str:
-        """About how many sequences would fit, if what is not state grows with them."""
+        """Estimate how many sequences fit, if all but the state grows with them."""
         memory = self.ceiling["memory"]
         state = STATE_BYTES * matrices(size)
         if not memory or not run.peak or run.peak <= state:
@@ -125,14 +125,14 @@ class Report:
     def check_target(
         self, what: str, value: float | None, met: Callable[[float], bool], form: str
     ) -> None:
-        """Note a target's verdict; ``None``: not measured."""
+        """Record a target's verdict; ``None``: not measured."""
         if value is None:
             self.verdicts.append((what, "not measured", ""))
         else:
             self.verdicts.append((what, "met" if met(value) else "MISSED", form.format(value)))
 
     def end(self) -> int:
-        """Print all verdicts; give the exit status: 1 if one is missed."""
+        """Print all verdicts; return the exit status: 1 if a target is missed."""
         self.print_line("")
         for what, verdict, value in self.verdicts:
             self.print_line(f"{what:66}{verdict:14}{value}")

@@ -1,4 +1,4 @@
-"""One run of ours over tiny Shakespeare in a process of its own, for benchmarks to start.
+"""One Gristmill run over tiny Shakespeare in its own process, started by benchmarks.
 
     python -m benchmarks.train_ours TEXT '{"iterations": 200, "num_layers": 4, ...}'
 
@@ -6,7 +6,7 @@ The settings are those of an entry of a recipe's ``train`` list without its sect
 ``scratch``, a folder for tokens and checkpoints.
 With ``-`` for the text ids are drawn, from as many as the setting ``vocabulary`` says.
 Prints one line of JSON: ``ms`` per iteration between lines of the log, ``memory_bytes``, ``loss``
-and, if they were asked for, ``validation_loss`` and ``best_validation_loss`` (with ``early_stopping_patience``).
+and, if configured, ``validation_loss`` and ``best_validation_loss`` (with ``early_stopping_patience``).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Other trainers over the same ids, and ours, each run in a process of its own.
+"""Other trainers and Gristmill over the same ids, each run in its own process.
 
 nanoGPT is cloned into the benchmarks' cache and run as it is: by its own ``train.py`` and its own
 command line. Hugging Face's Trainer and Lightning get environments that see this one's packages, so
@@ -27,16 +27,16 @@ COMMIT = "3adf61e154c3fe3fca428ad6bc3818b27a3b8291"
 SCRIPTS = Path(__file__).parent / "peers"
 HUGGINGFACE, LIGHTNING = ("accelerate==1.15.0",), ("lightning==2.6.6",)
 WARMUP_ITERATIONS = 10  # first iterations that are not counted
-MAX_ERROR_CHARS = 400  # characters of an error that are shown
+MAX_ERROR_CHARS = 400  # of an error that is shown
 
 
 class NotMeasured(Exception):
-    """A trainer has no figures; the message says why."""
+    """A trainer was not measured; the message says why."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What all trainers are given alike."""
+    """The settings that all trainers share."""
 
     num_layers: int
     hidden_size: int
@@ -55,7 +55,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: milliseconds of its iterations, the first ones left out; other figures by name."""
+    """One run: milliseconds of its iterations, the without the first ones; other metrics by name."""
 
     ms: tuple[float, ...]
     metrics: dict[str, Any]
@@ -76,10 +76,10 @@ class Trainers:
             text: tiny Shakespeare; default: fetched.
             nanogpt: where to clone nanoGPT from; default: GitHub.
         """
-        told = shakespeare(text)
+        corpus = shakespeare(text)
         self.text = bench_root() / "shakespeare.txt"
         self.repository = clone(nanogpt or NANOGPT, bench_root() / "nanoGPT")
-        characters, ids = encode_text(told)
+        characters, ids = encode_text(corpus)
         data = self.repository / "data" / "shakespeare_char"
         for split, name in ((TRAIN, "train"), (VALIDATION, "val")):
             ids[split].tofile(data / f"{name}.bin")
@@ -87,15 +87,15 @@ class Trainers:
         meta["stoi"] = {character: place for place, character in enumerate(characters)}
         (data / "meta.pkl").write_bytes(pickle.dumps(meta))
         self.train, self.held_out = data / "train.bin", data / "val.bin"
-        # The one place that keeps nanoGPT from bf16 on a CPU.
+        # The one line that prevents bf16 on a CPU in nanoGPT.
         script = (self.repository / "train.py").read_text()
         patched = script.replace("nullcontext() if device_type == 'cpu' else ", "")
         if patched == script:
-            raise NotMeasured("nanoGPT's train.py is not the one that is known")
+            raise NotMeasured("nanoGPT's train.py is not the expected version")
         (self.repository / "train_bf16.py").write_text(patched)
 
     def ours(self, shape: Shape, **settings: Any) -> Run:
-        """Ours with nanoGPT's choices, but for ``settings`` of an entry of a recipe's list."""
+        """Train Gristmill with nanoGPT's choices, except for ``settings`` of an entry of a recipe's list."""
         given = {
             "num_layers": shape.num_layers,
             "hidden_size": shape.hidden_size,
@@ -107,7 +107,7 @@ class Trainers:
             "precision": shape.precision,
             "log_interval": 10
             if shape.iterations >= 100
-            else 2,  # nanoGPT's and our own default: 10
+            else 2,  # nanoGPT's and Gristmill's default: 10
             **settings,
         }
         answer = run_json(
@@ -129,11 +129,11 @@ class Trainers:
         self._nanogpt("train.py", shape, compiled=False, save=True, seed=seed)
         checkpoint = self.repository / "out-bench" / "ckpt.pt"
         score = SCRIPTS / "train_nanogpt_score.py"
-        told = _run(
+        output = _run(
             [sys.executable, str(score), *map(str, (self.repository, checkpoint, self.held_out))],
             shape.threads_per_process,
         )
-        return float(told.splitlines()[-1])  # the model tells its size first
+        return float(output.splitlines()[-1])  # the model prints its size first
 
     def _nanogpt(self, script: str, shape: Shape, *, compiled: bool, save: bool, seed: int) -> str:
         # Its seed is a constant of the script; everything else has a switch.
@@ -172,7 +172,7 @@ def with_iterations(shape: Shape, iterations: int) -> Shape:
 
 
 def clone(source: str, target: Path) -> Path:
-    """The repository at the commit that is known. Raises ``NotMeasured`` if it cannot be had."""
+    """Clone the repository at the pinned commit. Raises ``NotMeasured`` if that fails."""
     if not (target / "train.py").exists():
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)

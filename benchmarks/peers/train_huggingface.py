@@ -42,11 +42,11 @@ class StepTimer(TrainerCallback):
     """The time at each step's end; a GPU is waited for before the first and after some."""
 
     def __init__(self, sync_steps: tuple[int, ...]) -> None:
-        self.began, self.at, self.waits = 0.0, list[float](), sync_steps
+        self.start, self.at, self.waits = 0.0, list[float](), sync_steps
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Note the time."""
-        self.began = time.perf_counter()
+        self.start = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Note the time."""
@@ -102,12 +102,12 @@ def main() -> None:
         )
         trainer.train()
     ms = [1e3 * (b - a) for a, b in pairwise(clock.at)]
-    told: dict[str, Any] = {"ms": ms, "version": transformers.__version__}
+    result: dict[str, Any] = {"ms": ms, "version": transformers.__version__}
     if gpu:
         mean = (clock.at[-1] - clock.at[warm - 1]) / (last - warm)
-        told |= {"mean_ms": 1e3 * mean, "memory_bytes": torch.cuda.max_memory_allocated()}
-        told["compile_seconds"] = clock.at[warm - 1] - clock.began - warm * mean
-    sys.stdout.write(json.dumps(told) + "\n")
+        result |= {"mean_ms": 1e3 * mean, "memory_bytes": torch.cuda.max_memory_allocated()}
+        result["compile_seconds"] = clock.at[warm - 1] - clock.start - warm * mean
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 main()

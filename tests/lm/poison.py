@@ -1,26 +1,26 @@
-"""Batches that spoil the weights of whoever learns from them."""
+"""Batches that make the weights of a training diverge."""
 
 import math
 from collections.abc import Callable, Container
 
 from lm.data.loader import Batch, DataLoader
 
-Serve = Callable[[DataLoader, int], Batch]
+LoadBatch = Callable[[DataLoader, int], Batch]
 
 
-def poisoned(bad: Container[int]) -> tuple[list[int], Serve, Callable[..., float]]:
-    """For batches of eight samples: those that were served, and what to put in two places.
+def poisoned(bad: Container[int]) -> tuple[list[int], LoadBatch, Callable[..., float]]:
+    """Return replacements of two functions, for batches of eight samples.
 
     Returns:
-        ``(served, batch, rate)``: the numbers of the batches so far; ``Feed.batch``, which notes
-        them; ``learning_rate``, which is infinite at a bad one.
+        ``(loaded, batch, rate)``: the numbers of the batches so far; ``DataLoader.batch``, which
+        records them; ``learning_rate``, which is infinite at a bad one.
     """
-    served: list[int] = []
+    loaded: list[int] = []
     real = DataLoader.batch
 
     def batch(self: DataLoader, step: int) -> Batch:
-        made = real(self, step)
-        served.append(int(made.samples[0]) // 8)
-        return made
+        rows = real(self, step)
+        loaded.append(int(rows.samples[0]) // 8)
+        return rows
 
-    return served, batch, lambda *_: math.inf if served[-1] in bad else 0.003
+    return loaded, batch, lambda *_: math.inf if loaded[-1] in bad else 0.003
