@@ -1,8 +1,8 @@
-"""What our evaluator and lm-evaluation-harness say of one exported model.
+"""Compare Gristmill's evaluator and lm-evaluation-harness on one exported model.
 
     python -m benchmarks.bench_train_evaluator
 
-A small decoder is trained on the tests' own language for each layout, exported as ``release`` does,
+A small decoder is trained on the tests' own language for each architecture, exported as ``release`` does,
 and both score the same texts and the same continuations in fp32. Exits with 1 if a log-likelihood
 differs by more than 1e-4 nats or a continuation is greedy for one of them only.
 """
@@ -33,15 +33,17 @@ TOLERANCE = 1e-4  # nats
 STEPS, TEXTS = 60, 40
 
 
-def export_model(tokens: Dataset, layout: str, folder: Path) -> Path:
-    """A trained model as a Hugging Face folder."""
+def export_model(tokens: Dataset, architecture: str, folder: Path) -> Path:
+    """Train a model; return its Hugging Face folder."""
     settings = {
-        "architecture": layout,
+        "architecture": architecture,
         "num_kv_heads": None,
         "train_tokens": STEPS * 8 * 128,
         "context_length": 128,
     }
-    job = TrainJob(tiny(**settings, bias=layout == "gpt2"), 1337, tokens.storage, folder / "run")
+    job = TrainJob(
+        tiny(**settings, bias=architecture == "gpt2"), 1337, tokens.storage, folder / "run"
+    )
     weights, _ = train(job)
     model = build_model(job.config.model.resolve(300))
     model.load_state_dict(weights)
@@ -58,7 +60,7 @@ def export_model(tokens: Dataset, layout: str, folder: Path) -> Path:
 
 
 def compare(folder: Path, tokenizer: Tokenizer) -> bool:
-    """Print both sides' agreement; give whether it is enough."""
+    """Print how far both agree; return whether that is enough."""
 
     def ids(text: str) -> Tokens:
         return np.array(tokenizer.encode(text).ids, np.uint16)
@@ -93,21 +95,21 @@ def compare(folder: Path, tokenizer: Tokenizer) -> bool:
 
 
 def main() -> None:
-    """Print a line for each layout."""
-    met = []
+    """Print a line for each architecture."""
+    results = []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         tokens = token_shards(root / "store")
         tokenizer = Tokenizer.from_str(tokens.read("tokenizer.json").decode())
-        for layout in ("llama", "gpt2"):
-            folder = root / layout
+        for architecture in ("llama", "gpt2"):
+            folder = root / architecture
             folder.mkdir()
-            print(f"{layout:8}", end="", flush=True)
+            print(f"{architecture:8}", end="", flush=True)
             try:
-                met.append(compare(export_model(tokens, layout, folder), tokenizer))
+                results.append(compare(export_model(tokens, architecture, folder), tokenizer))
             except NotMeasured as reason:
                 sys.exit(f"error: {reason}")
-    sys.exit(not all(met))
+    sys.exit(not all(results))
 
 
 if __name__ == "__main__":

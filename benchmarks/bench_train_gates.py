@@ -1,4 +1,4 @@
-"""Right before fast: what training must come to, beside nanoGPT measured the same way.
+"""Quality gates: the loss that training must reach, compared with nanoGPT measured the same way.
 
     python -m benchmarks.bench_train_gates [--text FILE] [--nanogpt REPOSITORY] [--seeds 3]
 
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def show(name: str, losses: list[float]) -> None:
-    """One line: the mean and each seed's."""
+    """Print one line: the mean and each seed's loss."""
     each = " ".join(f"{loss:.4f}" for loss in losses)
     print(f"{name:48}{statistics.fmean(losses):8.4f} nats per character ({each})", flush=True)
 

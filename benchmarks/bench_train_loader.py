@@ -1,8 +1,8 @@
-"""The loader beside what models consume, and beside nanoGPT's.
+"""The data loader's speed, compared with what models consume and with nanoGPT's loader.
 
     python benchmarks/bench_train_loader.py [--nanogpt REPOSITORY] [--seconds S] [--no-s3]
 
-Over the same documents, one process on this machine: tokens per second that the feed serves from
+Over the same documents, one process on this machine: tokens per second that the loader serves from
 local shards with each way of packing, and from an S3 server on this machine with a cache that is
 empty at first; nanoGPT's own ``get_batch`` over the same ids; and what two models learn from in a
 second at their fastest here, with the share of the time that they wait for data.
@@ -75,7 +75,7 @@ PACKINGS: dict[str, dict[str, Any]] = {
 
 
 def part(number: int) -> Iterator[PartResult]:
-    """A part of documents of random ids, their lengths as natural texts have them."""
+    """Return a part of documents of random ids, with lengths like natural texts."""
     draws = np.random.default_rng(number)
     writer, rows = TokenShardWriter(token_dtype(VOCABULARY)), []
     while writer.num_tokens < PART_TOKENS:
@@ -92,7 +92,7 @@ def part(number: int) -> Iterator[PartResult]:
 
 
 def corpus(storage: Storage) -> Dataset:
-    """Token shards of two sources."""
+    """Write token shards of two sources."""
     ctx = Context(
         storage, 1, DaskCluster(ClusterConfig.model_validate({"workers": 0})), NullReporter()
     )
@@ -109,7 +109,7 @@ def corpus(storage: Storage) -> Dataset:
 
 
 def train_config(shape: str, **settings: Any) -> TrainConfig:
-    """An entry of a recipe's ``train`` list."""
+    """Return an entry of a recipe's ``train`` list."""
     given = {
         "name": "bench",
         "num_processes": 1,
@@ -121,20 +121,20 @@ def train_config(shape: str, **settings: Any) -> TrainConfig:
 
 
 def measure_loader(tokens: Dataset, config: TrainConfig, cache: Path, seconds: float) -> float:
-    """Tokens per second that are predicted in the rows of a feed, from its opening on."""
-    began = time.perf_counter()
-    feed = build_loader(config, tokens, 1, 0, 1, cache)
+    """Return the tokens per second that a loader delivers, including its start."""
+    start = time.perf_counter()
+    loader = build_loader(config, tokens, 1, 0, 1, cache)
     step = count = 0
-    while time.perf_counter() - began < seconds:
-        count += int((feed.batch(step).rows[:, 1:] >= 0).sum())
+    while time.perf_counter() - start < seconds:
+        count += int((loader.batch(step).rows[:, 1:] >= 0).sum())
         step += 1
-    taken = time.perf_counter() - began
-    feed.close()
-    return count / taken
+    duration = time.perf_counter() - start
+    loader.close()
+    return count / duration
 
 
 def measure_training(tokens: Dataset, shape: str, folder: Path) -> tuple[float, float]:
-    """Tokens per second of a whole run at its fastest here, and the share of waiting for data."""
+    """Return the tokens per second of a fast run, and the fraction of waiting for data."""
     config = train_config(shape)
     size = STEPS[shape] * config.sequences_per_step * config.model.context_length
     changes = {
@@ -152,7 +152,7 @@ def measure_training(tokens: Dataset, shape: str, folder: Path) -> tuple[float, 
 
 
 def measure_nanogpt(repository: Path, ids: Path, shape: str, seconds: float) -> float:
-    """Tokens per second of its ``get_batch``."""
+    """Return the tokens per second of nanoGPT's ``get_batch``."""
     context, batch = (str(SHAPES[shape][name]) for name in ("context", "batch"))
     command = [
         sys.executable,
@@ -168,7 +168,7 @@ def measure_nanogpt(repository: Path, ids: Path, shape: str, seconds: float) -> 
 
 
 def main() -> None:
-    """Measure in turns and print; exit with 1 if local shards are served too slowly."""
+    """Measure in turns and print; exit with 1 if local shards are loaded too slowly."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nanogpt", default=NANOGPT, help="where to clone nanoGPT from")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
@@ -206,8 +206,8 @@ def main() -> None:
                 ]
             except NotMeasured as error:
                 print(f"  {peer}: not measured: {error}")
-            for name, taken in rates.items():
-                middle = statistics.median(taken)
+            for name, duration in rates.items():
+                middle = statistics.median(duration)
                 print(f"  {name:32} {middle:14,.0f} tokens/s, {middle / rate:8,.0f} x the model")
                 if name in ways:
                     slowest = min(slowest, middle / rate)

@@ -29,10 +29,10 @@ def compare(title: str, choices: Mapping[str, Callable[[], object]]) -> dict[str
     times: dict[str, list[float]] = {name: [] for name in choices}
     for repetition in range(REPETITIONS + 1):
         for name, run in choices.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             run()
             if repetition:  # the first warms caches up
-                times[name].append(time.perf_counter() - began)
+                times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     reference = next(iter(medians.values()))
     for name, taken in medians.items():
@@ -41,7 +41,7 @@ def compare(title: str, choices: Mapping[str, Callable[[], object]]) -> dict[str
 
 
 def attention() -> None:
-    """Torch's fused kernel beside ours, forward and backward, bf16."""
+    """Compare torch's fused kernel with Gristmill's attention, forward and backward, bf16."""
     q, k, v = (
         torch.randn(ROWS, 4, CONTEXT, 64, dtype=torch.bfloat16, requires_grad=True)
         for _ in range(3)
@@ -58,7 +58,7 @@ def attention() -> None:
 
 
 def head() -> None:
-    """The loss over the whole vocabulary, forward and backward, bf16 products."""
+    """Time the loss over the whole vocabulary, forward and backward, bf16 products."""
     hidden = torch.randn(ROWS * CONTEXT, 192, requires_grad=True)
     weight = torch.randn(VOCABULARY, 192, requires_grad=True)
     targets = torch.randint(0, VOCABULARY, (ROWS * CONTEXT,))
@@ -77,7 +77,7 @@ def head() -> None:
 
 
 def step() -> None:
-    """A model's forward and backward in both precisions, and an update."""
+    """Time a model's forward and backward pass in both precisions, and an update."""
     shape = DecoderConfig(VOCABULARY, 4, 192, 3, 3, 512, CONTEXT)
     model = build_model(shape)
     tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT + 1))

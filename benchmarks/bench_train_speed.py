@@ -1,4 +1,4 @@
-"""Milliseconds of a training iteration: ours beside nanoGPT, Hugging Face's Trainer and Lightning.
+"""Milliseconds of a training iteration: Gristmill, nanoGPT, Hugging Face's Trainer and Lightning.
 
     python -m benchmarks.bench_train_speed [--text FILE] [--nanogpt REPOSITORY] [--repeats N]
 
@@ -37,7 +37,7 @@ Row = Callable[[], Run]
 
 
 def table(title: str, tokens: int, rows: dict[str, Row], repeats: int) -> dict[str, float]:
-    """Run all rows in turns; print and give the median milliseconds of those that could be run."""
+    """Run all rows in turns; print and return the median milliseconds of those that ran."""
     print(f"\n{title}; {os.cpu_count()} cores, load {_load()}", flush=True)
     runs: dict[str, list[Run]] = {name: [] for name in rows}
     for _ in range(repeats):
@@ -66,7 +66,7 @@ def table(title: str, tokens: int, rows: dict[str, Row], repeats: int) -> dict[s
 def check_speedup(
     what: str, medians: dict[str, float], ours: str, peer: str, min_speedup: float
 ) -> bool:
-    """Print how many times as fast ours is as a peer, and whether that is enough."""
+    """Print how many times as fast as a peer Gristmill is, and whether that is enough."""
     if ours not in medians or peer not in medians:
         print(f"  {what}: not measured")
         return False
@@ -77,7 +77,7 @@ def check_speedup(
 
 
 def small(trainers: Trainers, repeats: int) -> list[bool]:
-    """NanoGPT's configuration for a CPU: 0.8 M parameters."""
+    """Measure nanoGPT's configuration for a CPU: 0.8 M parameters."""
     bf16 = {"precision": "bf16"}
     rows: dict[str, Row] = {
         "nanoGPT, fp32": lambda: trainers.nanogpt(SMALL),
@@ -108,7 +108,7 @@ def small(trainers: Trainers, repeats: int) -> list[bool]:
 
 
 def large(trainers: Trainers, repeats: int) -> list[bool]:
-    """The shape of nanoGPT's configuration for a GPU: 10.75 M parameters."""
+    """Measure the shape of nanoGPT's configuration for a GPU: 10.75 M parameters."""
     half = Shape(**{**vars(LARGE), "precision": "bf16"})
     long = with_iterations(LARGE, 40)
     rows: dict[str, Row] = {

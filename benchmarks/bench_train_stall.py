@@ -33,13 +33,13 @@ SHAPE: dict[str, Any] = {
 
 
 class BlockingCheckpointManager(CheckpointManager):
-    """Writes while training waits."""
+    """Writes checkpoints while training waits."""
 
-    def save(self, *given: Any, **named: Any) -> bool:
+    def save(self, *args: Any, **kwargs: Any) -> bool:
         """Save, and wait for it."""
-        begun = super().save(*given, **named)
+        started = super().save(*args, **kwargs)
         self.wait()
-        return begun
+        return started
 
 
 def run(url: str, folder: Path) -> tuple[float, list[float]]:
@@ -59,7 +59,7 @@ def run(url: str, folder: Path) -> tuple[float, list[float]]:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the results."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         url = token_shards(root / "store", 400).storage.url

@@ -56,7 +56,7 @@ class Run:
         seconds: per step.
         compiled: seconds until the first step beyond that, if they are known.
         peak: bytes allocated on the device at most, if they are known.
-        details: what else it said.
+        details: its other output.
     """
 
     tokens: int

@@ -57,13 +57,13 @@ def attention(backend: str, heads: int) -> float | str:
         for _ in range(3):
             once()
         torch.cuda.synchronize()
-        began = time.perf_counter()
+        start = time.perf_counter()
         for _ in range(10):
             once()
         torch.cuda.synchronize()
     except RuntimeError as error:
         return str(error).splitlines()[0][:80]
-    return round(1e2 * (time.perf_counter() - began), 2)
+    return round(1e2 * (time.perf_counter() - start), 2)
 
 
 def matrices(size: Size) -> float:

@@ -1,7 +1,7 @@
 """Tiny Shakespeare by characters, for every trainer the same ids and the same split.
 
 The text is ``data/tinyshakespeare/input.txt`` of the public repository karpathy/char-rnn; it is
-fetched or given, and kept in the benchmarks' cache.
+fetched or given, and cached in the benchmarks' cache.
 """
 
 import urllib.request
@@ -32,21 +32,21 @@ Ids = npt.NDArray[np.uint16]
 
 
 class TextUnavailableError(Exception):
-    """The text is not to be had; the message says why."""
+    """The text cannot be fetched; the message says why."""
 
 
 def bench_root() -> Path:
-    """Where these benchmarks keep what they fetch and make."""
+    """Return the folder of what these benchmarks fetch and make."""
     return cache_root() / "bench" / "train"
 
 
 def shakespeare(path: Path | None = None) -> str:
-    """The text, 1,115,394 characters. Raises ``TextUnavailableError``."""
-    kept = bench_root() / "shakespeare.txt"
+    """Return the text, 1,115,394 characters. Raises ``TextUnavailableError``."""
+    cached = bench_root() / "shakespeare.txt"
     if path is not None:
         data = path.read_bytes()
-    elif kept.exists():
-        data = kept.read_bytes()
+    elif cached.exists():
+        data = cached.read_bytes()
     else:
         try:
             with urllib.request.urlopen(URL, timeout=60) as answer:
@@ -55,22 +55,22 @@ def shakespeare(path: Path | None = None) -> str:
             raise TextUnavailableError(f"{URL}: {error}; give the file by --text") from error
     if bytes_sha256(data) != SHA256:
         raise TextUnavailableError("the text is not that of karpathy/char-rnn: its SHA-256 differs")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(data)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_bytes(data)
     return data.decode()
 
 
 def encode_text(text: str) -> tuple[list[str], dict[str, Ids]]:
-    """``(characters in order, ids by split)``; an id is a character's place in the order."""
+    """``(characters in order, ids by split)``; an id is a character's index in the order."""
     characters = sorted(set(text))
-    number = {character: place for place, character in enumerate(characters)}
+    number = {character: index for index, character in enumerate(characters)}
     ids = np.array([number[character] for character in text], np.uint16)
     cut = int(len(text) * SPLIT)
     return characters, {TRAIN: ids[:cut], VALIDATION: ids[cut:]}
 
 
 def draw_ids(vocabulary: int, count: int = 1 << 20) -> dict[str, Ids]:
-    """Ids without any order in them, for runs whose speed alone counts."""
+    """Return random ids, for runs of which only the speed matters."""
     ids = np.random.default_rng(0).integers(0, vocabulary, count, np.uint16)
     return {TRAIN: ids, VALIDATION: ids[: count // 16]}
 

@@ -141,7 +141,7 @@ def recipe(*entries: dict[str, Any]) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "message"),
     [
         ([entry("a", init_from="b")], r"train\.a\.init_from: 'b' .* none"),
         ([entry("a", init_from="a")], r"train\.a\.init_from: 'a' "),
@@ -162,8 +162,8 @@ def recipe(*entries: dict[str, Any]) -> Recipe:
         ),
     ],
 )
-def test_a_recipe_says_which_field_is_wrong(entries: list[dict[str, Any]], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_recipe_says_which_field_is_wrong(entries: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         recipe(*entries)
 
 

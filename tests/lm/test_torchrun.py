@@ -220,7 +220,7 @@ def test_the_stage_commits_a_model(
     assert updates[-1].values is not None
     assert updates[-1].values["loss"] == model.stats["loss"]
     training, _ = splits(tokens)
-    order = ShuffleOrder(1337, model.stats["windows"])
+    order = ShuffleOrder(1337, model.stats["rows_per_epoch"])
     windows_of_step = [
         set(order.rows_at(np.arange(step * 8, step * 8 + 8)).tolist()) for step in range(10)
     ]
