@@ -235,13 +235,6 @@ class Storage:
         finally:
             draft.unlink(missing_ok=True)
 
-    def copy(self, name: str, target: "Storage", new_name: str) -> None:
-        """Copy a file to another folder of the same storage, whole or not at all."""
-        if self.is_local and target.is_local:
-            target.upload(Path(self._path(name)), new_name)
-        else:
-            self._fs.cp_file(self._path(name), target._path(new_name))
-
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is not an error."""
         with suppress(FileNotFoundError):

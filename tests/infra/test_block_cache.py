@@ -32,11 +32,11 @@ def held(cache: BlockCache) -> list[str]:
 def test_a_block_is_read_once_and_by_its_range(
     store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
+    reads: list[tuple[Any, ...]] = []
     read = Storage.read
 
     def counted(self: Storage, *args: Any) -> bytes:
-        asked.append(args)
+        reads.append(args)
         return read(self, *args)
 
     monkeypatch.setattr(Storage, "read", counted)
@@ -44,18 +44,18 @@ def test_a_block_is_read_once_and_by_its_range(
     assert cache.get(block(store, 3)).read_bytes() == DATA[300:400]
     assert another.has(block(store, 3))
     assert another.get(block(store, 3)).read_bytes() == DATA[300:400]
-    assert asked == [("shard.bin", 300, 400)]
+    assert reads == [("shard.bin", 300, 400)]
     assert held(cache) == ["abc-300-400"]
 
 
 def test_many_at_once_read_each_block_once(
     store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    reads: list[int] = []
     read = Storage.read
 
     def slow(self: Storage, name: str, start: int, end: int) -> bytes:
-        asked.append(start)
+        reads.append(start)
         time.sleep(0.02)
         return read(self, name, start, end)
 
@@ -71,14 +71,14 @@ def test_many_at_once_read_each_block_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(asked) == [0, 100, 200, 300, 400]
+    assert sorted(reads) == [0, 100, 200, 300, 400]
 
 
 def block_bytes(number: int) -> bytes:
     return DATA[number * 100 : number * 100 + 100]
 
 
-def test_nobody_waits_who_does_not_want_to(
+def test_a_fetch_without_waiting_leaves_a_block_to_the_other_process(
     store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, go_on = threading.Event(), threading.Event()
@@ -100,7 +100,9 @@ def test_nobody_waits_who_does_not_want_to(
     assert cache.fetch(block(store, 0), wait=False)
 
 
-def test_what_is_needed_stays_and_the_longest_unused_goes(store: Storage, tmp_path: Path) -> None:
+def test_pinned_blocks_stay_and_the_least_recently_used_are_removed(
+    store: Storage, tmp_path: Path
+) -> None:
     cache = BlockCache(tmp_path, max_bytes=400)
     for number in range(4):
         os.utime(cache.get(block(store, number)), (number, number))
@@ -115,7 +117,7 @@ def test_what_is_needed_stays_and_the_longest_unused_goes(store: Storage, tmp_pa
     assert len(held(cache)) == 5  # needed more than fits: nothing goes
 
 
-def test_unfinished_files_of_the_dead_are_tidied_away(store: Storage, tmp_path: Path) -> None:
+def test_unfinished_files_of_crashed_processes_are_removed(store: Storage, tmp_path: Path) -> None:
     for name, age in (("old", 2 * block_cache.TEMP_MAX_AGE_S), ("new", 0)):
         (tmp_path / f".abc.{name}").write_bytes(b"half")
         os.utime(tmp_path / f".abc.{name}", (time.time() - age,) * 2)
@@ -123,7 +125,7 @@ def test_unfinished_files_of_the_dead_are_tidied_away(store: Storage, tmp_path: 
     assert held(BlockCache(tmp_path)) == [".abc.new", "abc-0-100"]
 
 
-def test_a_store_that_fails_for_a_while_is_asked_again(
+def test_a_read_is_retried_while_the_store_fails(
     store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
@@ -142,7 +144,7 @@ def test_a_store_that_fails_for_a_while_is_asked_again(
     assert held(BlockCache(tmp_path)) == ["abc-100-200"]
 
 
-def test_a_file_that_is_gone_or_cut_off_is_named(store: Storage, tmp_path: Path) -> None:
+def test_a_missing_or_truncated_file_is_named(store: Storage, tmp_path: Path) -> None:
     cache = BlockCache(tmp_path)
     with pytest.raises(StorageError, match=r"shard.bin: 24 bytes from 1000 on, 100 were expected"):
         cache.get(block(store, 10))

@@ -1,4 +1,4 @@
-"""The cluster: results whatever the order, and a killed worker that costs only what it held."""
+"""The cluster: results in any order, and a killed worker costs only the units it was working on."""
 
 import os
 import signal
@@ -21,8 +21,8 @@ def square(number: int) -> int:
     return number * number
 
 
-def slow_mark(number: int, folder: str) -> int:
-    """Leave a mark of having run, and say which process it was."""
+def slow_record(number: int, folder: str) -> int:
+    """Record in files that it ran, and in which process."""
     (Path(folder) / f"{number}-{time.monotonic_ns()}").touch()
     (Path(folder) / f"pid-{os.getpid()}").touch()
     time.sleep(0.05)
@@ -31,11 +31,11 @@ def slow_mark(number: int, folder: str) -> int:
 
 def broken(number: int) -> int:
     if number == 3:
-        raise ValueError("three is not liked")
+        raise ValueError("three is refused")
     return number
 
 
-def test_a_recipe_names_one_place() -> None:
+def test_a_recipe_names_one_kind_of_cluster() -> None:
     with pytest.raises(ValidationError, match="one of workers, address and cluster_class"):
         cluster(workers=2, address="tcp://x")
     with pytest.raises(ValidationError, match="cluster_kwargs belong"):
@@ -48,7 +48,7 @@ def test_a_recipe_names_one_place() -> None:
     )
 
 
-def test_without_workers_all_happens_here() -> None:
+def test_without_workers_units_run_in_this_process() -> None:
     with cluster(workers=0) as here:
         assert list(here.map(square, [(2,), (3,)])) == [(0, 4), (1, 9)]
         with pytest.raises(ValueError, match="three"):
@@ -64,33 +64,33 @@ def test_a_named_class_an_address_and_an_error(tmp_path: Path) -> None:
         with cluster(address=named.client().scheduler.address) as connected:
             assert connected.is_local
             assert dict(connected.map(square, [(7,)])) == {0: 49}
-        with pytest.raises(ValueError, match="three is not liked"):
+        with pytest.raises(ValueError, match="three is refused"):
             list(named.map(broken, [(1,), (3,)]))
-        assert dict(named.map(square, [(2,)])) == {0: 4}, "the owner's cluster goes on"
+        assert dict(named.map(square, [(2,)])) == {0: 4}, "the owner's cluster keeps running"
 
 
 @pytest.mark.e2e
 def test_a_killed_worker_costs_only_its_parts_in_flight(tmp_path: Path) -> None:
     numbers = 60
     with cluster(workers=2) as two:
-        found = {}
-        for index, result in two.map(slow_mark, [(n, str(tmp_path)) for n in range(numbers)]):
-            found[index] = result
-            if len(found) == 10:
+        results = {}
+        for index, result in two.map(slow_record, [(n, str(tmp_path)) for n in range(numbers)]):
+            results[index] = result
+            if len(results) == 10:
                 pids = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
                 os.kill(pids[0], signal.SIGKILL)
-        assert found == {n: n for n in range(numbers)}
+        assert results == {n: n for n in range(numbers)}
     runs = [path for path in tmp_path.iterdir() if not path.name.startswith("pid-")]
     # What the dead worker held was at most its queue: far from all of it.
     assert numbers <= len(runs) <= numbers + 20
 
 
 def brittle(number: int, folder: str) -> "Brittle":
-    """Give a result that takes its worker with it; fail where that was tried before."""
-    mark = Path(folder) / str(number)
-    if mark.exists():
+    """Return a result that kills its worker; fail if that was tried before."""
+    path = Path(folder) / str(number)
+    if path.exists():
         raise ValueError("not a second time")
-    mark.touch()
+    path.touch()
     return Brittle()
 
 
@@ -112,44 +112,44 @@ def test_a_result_that_dies_with_its_worker_is_computed_again(tmp_path: Path) ->
 
 @pytest.mark.e2e
 @pytest.mark.timeout(60)
-def test_a_lost_connection_is_no_result() -> None:
+def test_a_lost_connection_is_an_error() -> None:
     # Without a nanny, in threads: only the connection is of interest.
     arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
     named = cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments)
     with named, cluster(address=named.client().scheduler.address) as connected:
         client = connected.client()
-        found = connected.map(time.sleep, [(0.01,), (0.5,), (0.5,)])
-        assert next(found) == (0, None)
+        results = connected.map(time.sleep, [(0.01,), (0.5,), (0.5,)])
+        assert next(results) == (0, None)
         client.loop.add_callback(client.scheduler_comm.comm.abort)
         with pytest.raises(
             SchedulerUnreachableError, match="the connection to the Dask scheduler inproc://"
         ):
-            list(found)
+            list(results)
 
 
-def test_a_client_that_connects_anew_while_it_is_closed_stops_nothing() -> None:
+def test_a_client_that_reconnects_does_not_keep_a_cluster_from_being_closed() -> None:
     closed: list[str] = []
 
     class Client:
         def close(self) -> None:
-            raise RuntimeError(told)
+            raise RuntimeError(message)
 
     class Own:
         def close(self) -> None:
             closed.append("cluster")
 
-    for told in ("ConnectionPool is closed", "something else"):
+    for message in ("ConnectionPool is closed", "something else"):
         here = cluster(address="tcp://127.0.0.1:8786")
         here._client, here._cluster = Client(), Own()
-        if told == "something else":
-            with pytest.raises(RuntimeError, match=told):
+        if message == "something else":
+            with pytest.raises(RuntimeError, match=message):
                 here.close()
         else:
             here.close()
     assert closed == ["cluster"]
 
 
-def test_a_scheduler_without_workers_says_nothing_of_where_they_will_be() -> None:
+def test_a_scheduler_without_workers_is_not_local() -> None:
     class Client:
         workers: list[str]
 
@@ -174,10 +174,10 @@ def test_a_scheduler_without_workers_says_nothing_of_where_they_will_be() -> Non
 def test_a_cluster_that_is_closed_ends_what_runs_on_it() -> None:
     arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
     with cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments) as named:
-        found = named.map(time.sleep, [(0.01,), (2,), (2,)])
-        assert next(found) == (0, None)
+        results = named.map(time.sleep, [(0.01,), (2,), (2,)])
+        assert next(results) == (0, None)
         closing = threading.Thread(target=named.close)
         closing.start()
         with pytest.raises(RunCancelled):
-            list(found)
+            list(results)
         closing.join()

@@ -25,13 +25,13 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, object])
     assert json.loads(canonical_json(value)) == value
 
 
-def test_a_number_that_is_none_has_no_digest() -> None:
+def test_nan_has_no_digest() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         json_sha256(float("nan"))
 
 
 @given(TEXT, TEXT, st.binary(), TEXT)
-def test_an_id_tells_its_fields_apart(source: str, url: str, content: bytes, more: str) -> None:
+def test_an_id_depends_on_each_field(source: str, url: str, content: bytes, more: str) -> None:
     one = document_id(source, url, content)
     assert len(one) == 32
     assert one == document_id(source, url, content)
@@ -48,7 +48,7 @@ def test_draws_are_even_and_fixed() -> None:
     assert hash_to_unit(1, "a") != hash_to_unit(1, "b")
 
 
-def test_code_versions_ignore_words_and_heed_deeds(tmp_path: Path) -> None:
+def test_code_versions_ignore_comments_and_docstrings(tmp_path: Path) -> None:
     def version(text: str) -> str:
         path = tmp_path / "module.py"
         path.write_text(text)
@@ -64,7 +64,7 @@ def test_code_versions_ignore_words_and_heed_deeds(tmp_path: Path) -> None:
         code_version.code_digest(["infra_nothing"], [])
 
 
-def test_what_was_read_of_a_source_is_remembered(
+def test_what_was_read_of_a_source_file_is_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRISTMILL_CACHE", str(tmp_path / "cache"))
@@ -92,7 +92,7 @@ def test_what_was_read_of_a_source_is_remembered(
         assert code_version._DigestCache().read(path)[1] == ["infra.formats.arrow_text"]
 
 
-def test_ledger_rows_say_what_happened() -> None:
+def test_ledger_rows_hold_verdicts_and_evidence() -> None:
     table = ledger_table(
         "select",
         ["a", "b", "c"],

@@ -213,7 +213,7 @@ def test_a_run_waits_for_a_deletion_and_makes_what_is_missing(
     running.close(completed=True)
 
 
-def test_an_announcement_of_a_dead_process_holds_up_nobody(
+def test_an_announcement_of_a_dead_process_is_ignored(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with announce_deletion(ctx.storage, ["a/b-0"]):

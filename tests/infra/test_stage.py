@@ -50,12 +50,12 @@ def shout(words: list[str]) -> Iterator[PartResult]:
 
 
 def forget(words: list[str]) -> Iterator[PartResult]:
-    """Lose a row without a word."""
+    """Lose a row without a verdict."""
     yield PartResult(pa.table({"id": words[1:]}), ledger_table("shout", words))
 
 
 def swallow(words: list[str]) -> Iterator[PartResult]:
-    """Speak of fewer documents than came in."""
+    """Give verdicts on fewer documents than the input has."""
     yield PartResult(pa.table({"id": words[1:]}), ledger_table("shout", words[1:]))
 
 
@@ -104,7 +104,7 @@ def test_work_is_done_once_part_by_part(tmp_path: Path) -> None:
         ctx, DatasetSpec(STAGE, "site", {}), units("one two", "three four"), shout
     )
     assert len(CALLS) == 2
-    # The commit is lost but the unit cache entries are there: nothing is computed again.
+    # The commit is lost but the unit cache entries exist: nothing is computed again.
     first.storage.remove(MANIFEST)
     assert snapshot(
         build_dataset(ctx, DatasetSpec(STAGE, "site", {}), units("one two", "three four"), shout)
@@ -144,7 +144,7 @@ def test_two_writers_leave_one_valid_result(tmp_path: Path) -> None:
         commit(data.storage, replace(data.manifest, parts=[replace(part, files=changed)]))
 
 
-def test_results_of_the_outside_world_never_mix(tmp_path: Path) -> None:
+def test_results_of_racing_crawls_never_mix(tmp_path: Path) -> None:
     outside = Stage("shout", ("infra.formats.arrow_text",), deterministic=False)
     data = build_dataset(
         context(tmp_path), DatasetSpec(outside, "site", {}), units("one two"), shout
@@ -161,7 +161,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
         open_dataset(Storage(str(tmp_path)))
 
 
-def test_a_manifest_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps({"format": 1}))
     with pytest.raises(IntegrityError, match=r"manifest\.json"):
         open_dataset(Storage(str(tmp_path)))
@@ -172,7 +172,7 @@ def test_counts_that_do_not_add_up_are_refused() -> None:
         DatasetSpec(STAGE, None, {}).manifest([], {}, {}, Counts(3, 1, {"a": 1}, {}))
 
 
-def test_a_row_that_breaks_a_stage_loses_no_other() -> None:
+def test_a_row_that_fails_loses_no_other() -> None:
     def fragile(table: pa.Table) -> PartResult:
         if "bad" in table["id"].to_pylist():
             raise RuntimeError("cannot read this")
@@ -185,7 +185,7 @@ def test_a_row_that_breaks_a_stage_loses_no_other() -> None:
     assert "cannot read this" in str(outcome.verdicts["evidence"][1])
 
 
-def test_a_fault_of_the_machine_is_no_documents_failure() -> None:
+def test_an_error_of_the_machine_fails_no_document() -> None:
     def starved(table: pa.Table) -> PartResult:
         raise MemoryError(table.num_rows)
 
@@ -214,14 +214,14 @@ def test_manifests_survive_the_round_trip(tmp_path: Path) -> None:
 
 
 class Elsewhere(DaskCluster):
-    """Says that its workers are on other machines."""
+    """A cluster whose workers are on other machines."""
 
     is_local = False
 
 
 @pytest.mark.parametrize("kind", [DaskCluster, Elsewhere])
 @pytest.mark.parametrize("killed", [False, True])
-def test_what_is_committed_outlives_a_power_cut(
+def test_what_is_committed_survives_a_power_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[DaskCluster], *, killed: bool
 ) -> None:
     cluster = kind(ClusterConfig.model_validate({"workers": 0}))
