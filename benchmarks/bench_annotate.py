@@ -65,7 +65,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def run_peer(python: str, texts: Sequence[str]) -> dict[str, Any]:
-    """What datatrove says."""
+    """The results of datatrove."""
     done = subprocess.run(
         [python, str(PEER_SCRIPT)],
         input="\n".join(map(json.dumps, texts)),
@@ -87,7 +87,7 @@ def main() -> None:
     texts = sample(options.input, options.megabytes)
     size = sum(len(text.encode()) for text in texts) / 1e6
     if not texts:
-        sys.exit(f"no text found below {', '.join(map(str, options.input))}")
+        sys.exit(f"no texts below {', '.join(map(str, options.input))}")
     print(f"{len(texts)} texts, {size:.1f} MB\n")
     column = pa.array(texts, pa.large_string())
     signals = compute_signals(column)
@@ -116,7 +116,7 @@ def main() -> None:
 
 def agreement(peer: dict[str, Any], signals: dict[str, Any], codes: Sequence[str]) -> None:
     """Print per filter how many documents both keep or both drop, and where they differ."""
-    print(f"\nverdicts beside datatrove {peer['version']}, texts told as English")
+    print(f"\nverdicts beside datatrove {peer['version']}, English texts")
     english = [row for row, code in enumerate(codes) if code == "en"]
     for name, rules in RULES.items():
         verdicts = peer["filters"][name]["verdicts"]
@@ -134,9 +134,9 @@ def agreement(peer: dict[str, Any], signals: dict[str, Any], codes: Sequence[str
                 differ[
                     f"ours {fails[0] if fails else 'keep'}, theirs {verdicts[row] or 'keep'}"
                 ] += 1
-        share = 1 - sum(differ.values()) / max(1, len(english))
+        agreement_fraction = 1 - sum(differ.values()) / max(1, len(english))
         print(
-            f"{name:20} agree {share:7.2%} of {len(english)} "
+            f"{name:20} agree {agreement_fraction:7.2%} of {len(english)} "
             f"(ours drops {ours_drop}, theirs {theirs_drop})"
         )
         for what, count in differ.most_common(MAX_SHOWN):

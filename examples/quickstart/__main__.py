@@ -18,7 +18,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says.
+    """Run the command line.
 
     Returns:
         The exit status: of `gristmill run` for `run`; 1 when the input cannot be had.

@@ -26,7 +26,7 @@ def build_books(folder: Path) -> int:
     """Write the books into a new folder.
 
     Returns:
-        How many there are.
+        The number of books.
     """
     folder.mkdir(parents=True)
     wanted = {(pin, member): target for pin, member, target in (*TEXTS, ALICE)}
@@ -47,11 +47,11 @@ def build_books(folder: Path) -> int:
 
 def _alice_epub(text: str, out: IO[bytes]) -> None:
     """The text as an EPUB 3 of one file per chapter; nothing of it is left out or changed."""
-    marks = list(_CHAPTER.finditer(text))
-    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    headings = list(_CHAPTER.finditer(text))
+    ends = [*(heading.start() for heading in headings[1:]), len(text)]
     chapters = [
-        (f"Chapter {mark[1]}. {mark[2].strip()}", text[mark.end() : end])
-        for mark, end in zip(marks, ends, strict=True)
+        (f"Chapter {heading[1]}. {heading[2].strip()}", text[heading.end() : end])
+        for heading, end in zip(headings, ends, strict=True)
     ]
     write_epub(
         out,

@@ -59,7 +59,7 @@ def fetch_quickstart() -> tuple[Path, Mapping[str, int]]:
 
 
 def _replace(folder: Path, made: Path) -> None:
-    """Put the new folder in the place of the old one; of two at once, the later stays."""
+    """Replace the old folder by the new one; of two concurrent builds, the later one remains."""
     old = made.with_name(made.name + ".old")
     if folder.exists():
         folder.rename(old)

@@ -35,7 +35,7 @@ def build_documents(folder: Path) -> int:
     """Write the rows into a new folder: `iter_declarations.jsonl.gz` and `iter_guides.jsonl.gz`.
 
     Returns:
-        How many rows there are.
+        The number of rows.
     """
     folder.mkdir(parents=True)
     return sum(
@@ -45,7 +45,7 @@ def build_documents(folder: Path) -> int:
 
 
 def iter_declarations() -> Iterator[Row]:
-    """One row per language: the longest passage of the declaration that there is."""
+    """One row per language: the longest available passage of the declaration."""
     for name, content in iter_archive(GFLANGUAGES.fetch()):
         if _DECLARATION not in name or not name.endswith(".textproto"):
             continue
@@ -74,14 +74,14 @@ def iter_guides() -> Iterator[Row]:
             continue
         language, url = guide
         text = content.decode("utf-8").replace("\r\n", "\n")
-        marks = list(_HEADING.finditer(text))
-        ends = [*(mark.start() for mark in marks[1:]), len(text)]
-        for number, (mark, end) in enumerate(zip(marks, ends, strict=True), start=1):
-            body = text[mark.end() : end].strip()
+        headings = list(_HEADING.finditer(text))
+        ends = [*(heading.start() for heading in headings[1:]), len(text)]
+        for number, (heading, end) in enumerate(zip(headings, ends, strict=True), start=1):
+            body = text[heading.end() : end].strip()
             if body:
                 yield {
-                    "text": f"{mark['title']}\n\n{body}",
-                    "title": mark["title"],
+                    "text": f"{heading['title']}\n\n{body}",
+                    "title": heading["title"],
                     "url": f"{url}#section-{number}",
                     "language": language,
                     "license": BEAUTIFUL_SOUP.license,

@@ -8,7 +8,7 @@ from infra.download.pypi import fetch_archive
 
 @dataclass(frozen=True)
 class Pin:
-    """One file of one release, and the licence of what is taken from it."""
+    """One file of one release, and the license of what is taken from it."""
 
     name: str
     version: str

@@ -23,7 +23,7 @@ class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # keeps connections open, as real sites do
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Say nothing: the crawler's own log says what was asked for."""
+        """Log nothing: the crawler's own log lists the requests."""
 
     def list_directory(self, path: object) -> None:  # noqa: ARG002 - the base's signature
         """Answer 404 where a folder has no index page, instead of listing it."""

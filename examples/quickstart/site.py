@@ -7,7 +7,7 @@ from examples.quickstart.pins import SITE, SitePart
 from infra.download.pypi import iter_archive
 
 # A list of every change of every release: long, repetitive, and what a site's owner may well not
-# want crawled. It gives the crawler's obedience something to be seen by.
+# want crawled. It shows that the crawler obeys.
 ROBOTS = """\
 User-agent: *
 Disallow: /sqlalchemy/changelog/

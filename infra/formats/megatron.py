@@ -77,11 +77,11 @@ class TokenShardWriter:
         Returns:
             ``(index of the sequence, offset of its first token in the shard)``.
         """
-        place = len(self._lengths), self.num_tokens
+        position = len(self._lengths), self.num_tokens
         self._chunks.append(ids.astype(self._dtype, copy=False).tobytes())
         self._lengths.append(len(ids))
         self.num_tokens += len(ids)
-        return place
+        return position
 
     def bin_bytes(self) -> bytes:
         """The ``.bin`` file."""

@@ -2,11 +2,11 @@
 
 import pyarrow as pa
 
-# A part's archive lies beside its table, under the part's name and this suffix.
+# The suffix of a part's archive.
 WARC_SUFFIX = "warc.gz"
 
-# Where a capture's record lies in the part's archive. A page that was fetched again and is unchanged
-# may lie at another position.
+# The columns that locate a capture's record in the archive. They can change when an unchanged page is
+# fetched again.
 POSITION_COLUMNS = ("offset", "length")
 
 # One row per capture. `offset` and `length` locate its record, one gzip member, in bytes of the

@@ -1,4 +1,4 @@
-"""The pairs of copies that deduplication verified, as its data set holds them."""
+"""The pairs of duplicates that deduplication verified, as files of its data set."""
 
 import io
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 from infra.dataset.dataset import Dataset
 
 VERIFIED_PREFIX = "verified_pairs-"  # and a number: files of verified pairs
-REJECTED_PREFIX = "rejected_pairs-"  # files of pairs that were compared and failed
+REJECTED_PREFIX = "rejected_pairs-"  # files of pairs that were compared and rejected
 
 
 def iter_verified_pairs(duplicate_labels: Dataset) -> Iterator[pa.Table]:
     """The verified pairs, file by file.
 
-    Columns: ``cluster``; ``part_a``, ``row_a``, ``part_b``, ``row_b``, places among all parts of the
-    documents in the order of the recipe, of the first document of each exact group; ``similarity``;
-    ``band``, the first that nominated the pair, -1 if it was compared as two members of a cluster.
-    Sorted by cluster, then by place.
+    Columns: ``cluster``; ``part_a``, ``row_a``, ``part_b``, ``row_b``, part and row, among all parts
+    of the documents in the order of the recipe, of the first document of each exact group; ``similarity``;
+    ``band``, the first band in which the pair was a candidate, -1 if two members of a cluster were
+    compared. Sorted by cluster, then by position.
     """
     for name in sorted(duplicate_labels.manifest.files):
         if name.startswith(VERIFIED_PREFIX):

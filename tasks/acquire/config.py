@@ -22,7 +22,7 @@ _USER_AGENT_PATTERN = (
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-# A label of which snapshot of the source is wanted.
+# A label of the snapshot of the source.
 Snapshot = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] | None
 
 
@@ -40,78 +40,76 @@ Regex = Annotated[str, AfterValidator(_check_regex)]
 class WebSource(ConfigModel):
     """Pages fetched over HTTP by the crawler."""
 
-    name: SourceName = Field(description="Name of the source; part of every document's id.")
+    name: SourceName = Field(description="name of the source; part of every document's id")
     kind: Literal["web"]
     start_urls: tuple[str, ...] = Field(
-        min_length=1, description="URLs (http or https) at which the crawl starts, depth 0."
+        min_length=1, description="URLs (http or https) at which the crawl starts, depth 0"
     )
     allow: tuple[Regex, ...] = Field(
         default=(),
         description=(
-            "Regular expressions searched in a canonical URL; a URL that none of them matches is "
-            "out of scope. Empty: every URL on the hosts (and ports) of the start URLs."
+            "regular expressions searched in a canonical URL; a URL that none of them matches is "
+            "out of scope. Empty: every URL on the hosts (and ports) of the start URLs"
         ),
     )
     deny: tuple[Regex, ...] = Field(
-        default=(), description="Regular expressions; a URL that one matches is out of scope."
+        default=(), description="regular expressions; a URL that one matches is out of scope"
     )
     max_pages: int = Field(
         default=1000,
         ge=1,
-        description="Number of URLs to request at most; the rest are dropped with the reason max_pages.",
+        description="number of URLs to request at most; the rest are dropped with the reason max_pages",
     )
     max_depth: int | None = Field(
-        default=None, ge=0, description="Number of links from a start URL at most; null: no limit."
+        default=None, ge=0, description="number of links from a start URL at most; null: no limit"
     )
     delay: float = Field(
         default=1.0,
         ge=0,
         description=(
-            "Seconds between two requests to one host. A longer Crawl-delay in robots.txt wins. "
-            "Scrapy's project template has 1 s."
+            "seconds between two requests to one host. A longer Crawl-delay in robots.txt wins. "
+            "Scrapy's project template has 1 s"
         ),
     )
     max_crawl_delay: float = Field(
         default=60.0,
         ge=0,
-        description="A site that asks for more seconds than this is not crawled (crawl_delay).",
+        description="a site that demands a longer delay, in seconds, is not crawled (crawl_delay)",
     )
     concurrency: int = Field(
-        default=8, ge=1, le=256, description="Requests in flight at once, over all hosts."
+        default=8, ge=1, le=256, description="requests in flight at once, over all hosts"
     )
     user_agent: str = Field(
         default=USER_AGENT,
         pattern=_USER_AGENT_PATTERN,
         description=(
-            "Sent with every request; its first word before '/' is the product token that "
-            "robots.txt groups and robots meta tags are matched with."
+            "sent with every request; its first word before '/' is the product token that "
+            "robots.txt groups and robots meta tags are matched with"
         ),
     )
     timeout: float = Field(
-        default=30.0, gt=0, description="Seconds for one request, from connection to last byte."
+        default=30.0, gt=0, description="seconds for one request, from connection to last byte"
     )
     retries: int = Field(
         default=2,
         ge=0,
-        description="Further tries after a connection error, a timeout, or HTTP 408/429/5xx.",
+        description="further attempts after a connection error, a timeout, or HTTP 408/429/5xx",
     )
     max_page_bytes: int = Field(
-        default=10_000_000, ge=1, description="A longer page (decompressed) fails as too_large."
+        default=10_000_000, ge=1, description="a longer page (decompressed) fails as too_large"
     )
     recrawl: RecrawlInterval = Field(
         default="never",
         description=(
-            "How often a later run fetches the site again: the current hour, day, ISO week or "
-            "month becomes the snapshot's label. never: one crawl serves every run."
+            "how often a later run fetches the site again: the current hour, day, ISO week or "
+            "month becomes the snapshot's label. never: one crawl serves every run"
         ),
     )
     snapshot: Snapshot = Field(
         default=None,
-        description="A label of your own in place of the one that `recrawl` gives.",
+        description="a label to use in place of the one that `recrawl` gives",
     )
-    license: str | None = Field(
-        default=None, description="License of pages that do not declare one themselves."
-    )
+    license: str | None = Field(default=None, description="license of pages that do not state one")
 
     @field_validator("start_urls")
     @classmethod
@@ -134,7 +132,7 @@ class WebSource(ConfigModel):
     def snapshot_label(self, now: datetime) -> str:
         """The label of the snapshot that a run at `now` uses.
 
-        Two runs with equal labels share one crawl. The label is part of the acquire fingerprint.
+        Two runs with equal labels use one crawl. The label is part of the acquire fingerprint.
 
         Args:
             now: the run's time; give UTC, so that hosts agree.
@@ -157,92 +155,90 @@ class WebSource(ConfigModel):
 class WarcSource(ConfigModel):
     """Pages from WARC files that exist already, for example a slice of Common Crawl."""
 
-    name: SourceName = Field(description="Name of the source; part of every document's id.")
+    name: SourceName = Field(description="name of the source; part of every document's id")
     kind: Literal["warc"]
     paths: tuple[str, ...] = Field(
-        min_length=1, description="Paths, globs or URLs of .warc or .warc.gz files."
+        min_length=1, description="paths, globs or URLs of .warc or .warc.gz files"
     )
     snapshot: Snapshot = Field(
         default=None,
         description=(
-            "A label of your own. The files are read again, whatever was read before, when it changes."
+            "a label; when it changes, the files are read again, whatever was read before"
         ),
     )
-    license: str | None = Field(
-        default=None, description="License of pages that do not declare one themselves."
-    )
+    license: str | None = Field(default=None, description="license of pages that do not state one")
     max_page_bytes: int = Field(
-        default=10_000_000, ge=1, description="A longer payload fails as too_large."
+        default=10_000_000, ge=1, description="a longer payload fails as too_large"
     )
     user_agent: str = Field(
         default=USER_AGENT,
         pattern=_USER_AGENT_PATTERN,
-        description="Its product token is matched with the robots meta tags of pages.",
+        description="user agent whose product token is matched with the robots meta tags of pages",
     )
 
 
 class BooksSource(ConfigModel):
     """EPUB and plain-text books: one document per book, with its chapters."""
 
-    name: SourceName = Field(description="Name of the source; part of every document's id.")
+    name: SourceName = Field(description="name of the source; part of every document's id")
     kind: Literal["books"]
     paths: tuple[str, ...] = Field(
-        min_length=1, description="Paths, globs or URLs of .epub and .txt files."
+        min_length=1, description="paths, globs or URLs of .epub and .txt files"
     )
     snapshot: Snapshot = Field(
         default=None,
         description=(
-            "A label of your own. The files are read again, whatever was read before, when it changes."
+            "a label; when it changes, the files are read again, whatever was read before"
         ),
     )
     license: str | None = Field(
-        default=None, description="License of the books; null: the rights that a book states."
+        default=None, description="license of the books; null: the rights that a book states"
     )
     unwrap_lines: bool = Field(
         default=True,
         description=(
-            "Join the hard-wrapped lines of plain-text prose, so that a paragraph is one line; "
-            "verse, tables and indented blocks keep theirs."
+            "join the hard-wrapped lines of plain-text prose, so that a paragraph is one line; "
+            "verse, tables and indented blocks keep theirs"
         ),
     )
     max_book_bytes: int = Field(
         default=64 << 20,
         ge=1,
-        description="A longer text file, or an EPUB that unpacks to more, fails as too_large.",
+        description="a longer text file, or an EPUB that unpacks to more, fails as too_large",
     )
 
 
 class DocumentsSource(ConfigModel):
     """Rows of JSONL (plain, .gz, .zst) or Parquet files: one document per row."""
 
-    name: SourceName = Field(description="Name of the source; part of every document's id.")
+    name: SourceName = Field(description="name of the source; part of every document's id")
     kind: Literal["documents"]
     paths: tuple[str, ...] = Field(
-        min_length=1, description="Paths, globs or URLs of .jsonl[.gz|.zst] and .parquet files."
+        min_length=1, description="paths, globs or URLs of .jsonl[.gz|.zst] and .parquet files"
     )
-    text_column: str = Field(default="text", description="Column of the text.")
-    url_column: str | None = Field(default=None, description="Column of the URL.")
-    title_column: str | None = Field(default=None, description="Column of the title.")
+    text_column: str = Field(default="text", description="column of the text")
+    url_column: str | None = Field(default=None, description="column of the URL")
+    title_column: str | None = Field(default=None, description="column of the title")
     date_column: str | None = Field(
-        default=None, description="Column of the document's own date (ISO 8601)."
+        default=None, description="column of the document's own date (ISO 8601)"
     )
     license_column: str | None = Field(
-        default=None, description="Column of the license; `license` where it is null."
+        default=None, description="column of the license; `license` where it is null"
     )
     language_column: str | None = Field(
-        default=None, description="Column of a language tag, kept as language_hint."
+        default=None, description="column of a language tag, kept as language_hint"
     )
     snapshot: Snapshot = Field(
         default=None,
         description=(
-            "A label of your own. The files are read again, whatever was read before, when it changes."
+            "a label; when it changes, the files are read again, whatever was read before"
         ),
     )
-    license: str | None = Field(default=None, description="License of rows without one.")
+    license: str | None = Field(default=None, description="license of rows without one")
     max_row_bytes: int = Field(
         default=64 << 20,
         ge=1,
-        description="A longer line (or Parquet text) fails as too_large, unread.",
+        description="a longer line (or Parquet text) fails as too_large, unread",
     )
 
     @model_validator(mode="after")

@@ -14,24 +14,24 @@ class ExtractConfig(ConfigModel):
         default="trafilatura",
         description=(
             "trafilatura keeps the article and little else; resiliparse is about ten times as "
-            "fast and keeps more of what surrounds it."
+            "fast and keeps more of what surrounds it"
         ),
     )
     max_bytes: int = Field(
         default=5_000_000,
         ge=1,
-        description="A longer page fails as too_large before any work is done on it.",
+        description="a longer page fails as too_large before it is parsed",
     )
     timeout: float = Field(
         default=30.0,
         gt=0,
         description=(
-            "Seconds of processor time for one page; a page that needs more fails as timeout. "
-            "Time spent waiting does not count, so a busy machine loses no page."
+            "seconds of processor time for one page; a page that needs more fails as timeout. "
+            "Time spent waiting does not count, so a busy machine loses no page"
         ),
     )
     max_memory: int = Field(
         default=2_000_000_000,
         ge=300_000_000,
-        description="Bytes of address space for the extracting process; beyond: memory.",
+        description="bytes of address space for the extraction process; a page that needs more fails as memory",
     )

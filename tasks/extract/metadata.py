@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 _MAX_TITLE_CHARS = 500
-# The years in which a page can be dated: since the Web began, with a bound that is no clock.
+# The years in which a page can be dated: since the Web began, with a bound that does not depend on the clock.
 _YEARS = range(1990, 2101)
 
 # By property, name or itemprop, in order of trust: published, then any date, then last

@@ -1,4 +1,4 @@
-"""A real web site on loopback, with every fault a crawler meets, and a log of what was asked."""
+"""A real web site on loopback, with every fault a crawler meets, and a log of its requests."""
 
 import gzip
 import threading
@@ -46,18 +46,18 @@ def html(title: str, *links: str, head: str = "", words: int = 120) -> Reply:
 
 
 class Site:
-    """Pages by path. `asked` is every request in the order of arrival."""
+    """Pages by path. `requests` has every request in the order of arrival."""
 
     def __init__(self, pages: Mapping[str, Reply], delay: float = 0.0) -> None:
         self.pages = dict(pages)
-        self.asked: list[tuple[float, str, dict[str, str]]] = []
+        self.requests: list[tuple[float, str, dict[str, str]]] = []
         self.delay = delay
         self.url = ""
 
     @property
     def paths(self) -> list[str]:
-        """What was asked for, robots.txt left out."""
-        return [path for _, path, _ in self.asked if path != "/robots.txt"]
+        """The requested paths without robots.txt."""
+        return [path for _, path, _ in self.requests if path != "/robots.txt"]
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def serve(site: Site) -> Iterator[Site]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            site.asked.append((time.monotonic(), self.path, dict(self.headers)))
+            site.requests.append((time.monotonic(), self.path, dict(self.headers)))
             reply = site.pages.get(self.path, Reply(b"not here", status=404))
             time.sleep(reply.wait or site.delay)
             self.send_response(reply.status)
@@ -163,14 +163,14 @@ def source(site: Site, **more: Any) -> WebSource:
 
 
 class Listener(NullReporter):
-    """Remembers what it was told."""
+    """Record every progress report."""
 
     def __init__(self) -> None:
-        self.told: list[Progress] = []
+        self.received: list[Progress] = []
 
     def update(self, progress: Progress) -> None:
         """Keep it."""
-        self.told.append(progress)
+        self.received.append(progress)
 
 
 def context(store: Any, reporter: NullReporter | None = None) -> Context:

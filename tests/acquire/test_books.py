@@ -36,11 +36,11 @@ def read(path: Path, data: bytes, **settings: Any) -> tuple[pa.Table, dict[str, 
     path.write_bytes(data)
     section = source(path, **settings)
     (unit,) = list_units(section)
-    (outcome,) = read_book(*unit.payload)
-    outcome.rows.validate(full=True)
-    assert outcome.rows.schema == DOCUMENT_SCHEMA
-    (verdict,) = outcome.verdicts.to_pylist()
-    return outcome.rows, {**verdict, "evidence": json.loads(verdict["evidence"])}
+    (part,) = read_book(*unit.payload)
+    part.rows.validate(full=True)
+    assert part.rows.schema == DOCUMENT_SCHEMA
+    (verdict,) = part.verdicts.to_pylist()
+    return part.rows, {**verdict, "evidence": json.loads(verdict["evidence"])}
 
 
 def test_a_gutenberg_book(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_gutenberg_book(tmp_path: Path) -> None:
     }
 
 
-def test_lines_stay_as_they_are_by_recipe(tmp_path: Path) -> None:
+def test_a_recipe_can_keep_hard_wrapped_lines(tmp_path: Path) -> None:
     kept, _ = read(tmp_path / "98.txt", GUTENBERG.encode(), unwrap_lines=False)
     assert PARAGRAPH.strip() in kept["text"][0].as_py()
 
@@ -81,7 +81,7 @@ def test_an_epub(tmp_path: Path) -> None:
     assert verdict["evidence"]["format"] == "epub 2.0"
 
 
-def test_gutenbergs_pages_inside_an_epub_go(tmp_path: Path) -> None:
+def test_gutenbergs_pages_inside_an_epub_are_removed(tmp_path: Path) -> None:
     first = page(
         "<p>The Project Gutenberg eBook of X, by Y</p><p>Licence talk.</p>"
         "<p>*** START OF THE PROJECT GUTENBERG EBOOK X ***</p><h2>Loomings</h2><p>Call me.</p>"
@@ -123,11 +123,11 @@ def test_a_lost_chapter_is_in_the_evidence_of_the_kept_book(tmp_path: Path) -> N
 def test_broken_books_are_counted(
     tmp_path: Path, name: str, data: bytes, verdict: str, reason: str
 ) -> None:
-    kept, found = read(tmp_path / name, data, max_book_bytes=100_000)
+    kept, verdict_row = read(tmp_path / name, data, max_book_bytes=100_000)
     assert kept.num_rows == 0
-    assert (found["verdict"], found["reason"]) == (verdict, reason)
-    assert found["evidence"]["file"] == name
-    assert str(tmp_path) not in json.dumps(found)
+    assert (verdict_row["verdict"], verdict_row["reason"]) == (verdict, reason)
+    assert verdict_row["evidence"]["file"] == name
+    assert str(tmp_path) not in json.dumps(verdict_row)
 
 
 def test_an_epub_by_content_whatever_its_name(tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_only_what_is_in_the_file_counts(tmp_path: Path) -> None:
         (tmp_path / folder / "w.epub").write_bytes(whale())
         (tmp_path / folder / "t.txt").write_text(GUTENBERG)
     here = list_units(source(tmp_path / "a" / "*"))
-    there = list_units(source(tmp_path / "b" / "*"))
-    assert [unit.key for unit in here] == [unit.key for unit in there]
+    elsewhere = list_units(source(tmp_path / "b" / "*"))
+    assert [unit.key for unit in here] == [unit.key for unit in elsewhere]
     assert [read_book(*u.payload).__next__() for u in here] == [
-        read_book(*u.payload).__next__() for u in there
+        read_book(*u.payload).__next__() for u in elsewhere
     ]
 
 
@@ -179,7 +179,9 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
         list_units(source(tmp_path / "nothing.txt"))
 
 
-def test_a_fault_of_ours_costs_one_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_our_code_fails_one_book(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fault(*_: object) -> None:
         raise RuntimeError("unforeseen")
 
@@ -189,14 +191,14 @@ def test_a_fault_of_ours_costs_one_book(tmp_path: Path, monkeypatch: pytest.Monk
     assert verdict["evidence"]["error"] == "RuntimeError: unforeseen"
 
 
-def test_addresses() -> None:
+def test_book_urls() -> None:
     assert book_url("  A  B/C ", "x.txt") == "book:A%20B%2FC"
     assert book_url(None, "my book.txt") == "book:my%20book"
     assert book_url("Cafe\u0301", "x") == book_url("Caf\u00e9", "x")
 
 
-def test_a_book_of_nothing_but_a_licence(tmp_path: Path) -> None:
+def test_a_book_with_only_a_license_is_dropped(tmp_path: Path) -> None:
     opf = package(["ch1.xhtml"])
-    licence = page('<div class="pg-boilerplate"><p>Licence</p></div>')
-    _, verdict = read(tmp_path / "l.epub", whale(content_opf=opf, ch1_xhtml=licence))
+    boilerplate = page('<div class="pg-boilerplate"><p>Licence</p></div>')
+    _, verdict = read(tmp_path / "l.epub", whale(content_opf=opf, ch1_xhtml=boilerplate))
     assert verdict["reason"] == "empty_text"

@@ -1,4 +1,4 @@
-"""The stage over files: what a run commits, what a second one does again, and where files lie."""
+"""The stage over files: what a run commits, what a second run repeats, and where files are stored."""
 
 import gzip
 import json
@@ -55,7 +55,7 @@ def shelf(folder: Path) -> Path:
     return folder
 
 
-def test_broken_books_are_counted_and_the_others_go_through(tmp_path: Path) -> None:
+def test_broken_books_are_counted_and_the_others_are_read(tmp_path: Path) -> None:
     data = run(str(tmp_path / "store"), books(shelf(tmp_path / "in")))
     assert data.counts.to_json() == {
         "in": 5,
@@ -71,22 +71,22 @@ def test_adding_a_book_reads_that_book_only(
 ) -> None:
     store, folder = str(tmp_path / "store"), shelf(tmp_path / "in")
     first = run(store, books(folder))
-    seen: list[str] = []
+    read_files: list[str] = []
     read_book = module.read_book
 
     def watched(file: Any, source: BooksSource) -> Any:
-        seen.append(file.name)
+        read_files.append(file.name)
         return read_book(file, source)
 
     monkeypatch.setattr(module, "read_book", watched)
     (folder / "another.txt").write_text("Some more words.\n")
     second = run(store, books(folder))
-    assert seen == ["another.txt"]
+    assert read_files == ["another.txt"]
     assert second.counts.n_in == first.counts.n_in + 1
     assert second.fingerprint != first.fingerprint
 
 
-def test_where_files_and_store_lie_changes_no_byte(tmp_path: Path) -> None:
+def test_the_location_of_files_and_store_changes_no_byte(tmp_path: Path) -> None:
     one = run(str(tmp_path / "store"), books(shelf(tmp_path / "in")))
     two = run(str(tmp_path / "other"), books(shelf(tmp_path / "elsewhere")))
     assert one.fingerprint == two.fingerprint
@@ -112,6 +112,6 @@ def test_files_on_s3_give_the_same_bytes(tmp_path: Path, s3: S3) -> None:
     for name in ("a.jsonl", "b.jsonl.gz"):
         remote.write(name, (tmp_path / name).read_bytes())
     here = run(str(tmp_path / "store"), dump(tmp_path / "*.jsonl*"))
-    there = run(str(tmp_path / "other"), dump(f"{remote.url}/*.jsonl*"))
-    assert snapshot(here) == snapshot(there)
-    assert there.table(["text"])["text"].to_pylist() == ["one", "two", "three"]
+    elsewhere = run(str(tmp_path / "other"), dump(f"{remote.url}/*.jsonl*"))
+    assert snapshot(here) == snapshot(elsewhere)
+    assert elsewhere.table(["text"])["text"].to_pylist() == ["one", "two", "three"]

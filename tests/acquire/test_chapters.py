@@ -31,8 +31,8 @@ def titles(text: str) -> list[str]:
     ],
 )
 def test_headings(first: str, second: str) -> None:
-    found = titles(f"{first}{BODY}\n\n{second}{BODY}")
-    assert found == [first.strip("_"), second.strip("_")]
+    chapters = titles(f"{first}{BODY}\n\n{second}{BODY}")
+    assert chapters == [first.strip("_"), second.strip("_")]
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_headings(first: str, second: str) -> None:
         "Book I have read before",
     ],
 )
-def test_prose_is_no_heading(prose: str) -> None:
+def test_prose_is_not_a_heading(prose: str) -> None:
     assert titles(f"{prose}{BODY}") == []
 
 
-def test_a_table_of_contents_is_no_chapter() -> None:
+def test_a_table_of_contents_is_not_a_chapter() -> None:
     entries = [f"CHAPTER {n}. Of things, {n}" for n in ("I", "II", "III", "IV")]
     chapters = "\n\n".join(entry + BODY for entry in entries)
     assert titles("CONTENTS\n\n" + "\n".join(entries) + "\n\n" + chapters) == entries
@@ -72,17 +72,19 @@ def test_a_title_on_the_next_line_belongs_to_the_heading() -> None:
     assert titles(f'CHAPTER I\n\n"TOM!"{BODY}') == ["CHAPTER I"]
 
 
-def test_numbers_go_on_from_headings_of_another_kind() -> None:
+def test_numbers_continue_from_headings_of_another_kind() -> None:
     text = f"ADVENTURE VI. A{BODY}\n\nVII. THE BLUE CARBUNCLE{BODY}\n\nVIII. THE BAND{BODY}"
     assert titles(text) == ["ADVENTURE VI. A", "VII. THE BLUE CARBUNCLE", "VIII. THE BAND"]
 
 
 def test_chapters_name_their_block() -> None:
-    found = find_chapters(split_blocks(f"Title\n\nCHAPTER I{BODY}\n\nCHAPTER II{BODY}".split("\n")))
-    assert found == [("CHAPTER I", 1), ("CHAPTER II", 3)]
+    chapters = find_chapters(
+        split_blocks(f"Title\n\nCHAPTER I{BODY}\n\nCHAPTER II{BODY}".split("\n"))
+    )
+    assert chapters == [("CHAPTER I", 1), ("CHAPTER II", 3)]
 
 
-def test_divisions() -> None:
+def test_part_headings() -> None:
     assert is_part_heading("PART II: The Road")
     assert is_part_heading("Livre premier")
     assert not is_part_heading("Chapter 2")

@@ -1,4 +1,4 @@
-"""Sources: what a recipe may say, and which crawl a run wants."""
+"""Sources: which settings a recipe may have, and which crawl a run uses."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -80,7 +80,7 @@ def test_a_label_is_a_function_of_the_time(now: datetime, recrawl: str) -> None:
     "how",
     [{"delay": 9}, {"concurrency": 1}, {"timeout": 1}, {"retries": 0}, {"license": "x"}],
 )
-def test_how_a_site_is_asked_does_not_fetch_it_again(how: dict[str, object]) -> None:
+def test_request_settings_do_not_change_the_crawl_key(how: dict[str, object]) -> None:
     assert web(**how).crawl_key(NOON) == web().crawl_key(NOON)
 
 
@@ -89,5 +89,5 @@ def test_how_a_site_is_asked_does_not_fetch_it_again(how: dict[str, object]) -> 
     [{"max_pages": 9}, {"deny": ["x"]}, {"recrawl": "daily"}, {"snapshot": "b"},
      {"user_agent": "other"}, {"max_page_bytes": 5}, {"max_depth": 2}, {"name": "other"}],
 )  # fmt: skip
-def test_what_is_wanted_does(what: dict[str, object]) -> None:
+def test_settings_that_decide_the_pages_change_the_crawl_key(what: dict[str, object]) -> None:
     assert web(**what).crawl_key(NOON) != web().crawl_key(NOON)

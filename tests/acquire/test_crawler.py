@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A scratch folder of the test's own, and no extracting process left behind."""
+    """A scratch folder of the test's own, and no extraction process left running."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("GRISTMILL_CACHE", str(folder))
     yield folder
@@ -44,13 +44,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def crawl(
     store: Path | str,
-    wanted: WebSource,
+    web_source: WebSource,
     reporter: Listener | None = None,
     removals: Sequence[Removal] = (),
 ) -> Dataset:
     """Acquires into a store."""
     ctx = context(store, reporter)
-    given: dict[str, Any] = {"source": wanted, "removals": removals}
+    given: dict[str, Any] = {"source": web_source, "removals": removals}
     return acquire.build(ctx, acquire.spec(ctx, **given), **given)
 
 
@@ -79,16 +79,16 @@ def files(dataset: Dataset, suffix: str) -> list[bytes]:
 def test_every_fault_has_its_verdict(tmp_path: Path) -> None:
     listener = Listener()
     with serve(Site(faulty())) as site:
-        wanted = source(site, timeout=5, retries=1, max_page_bytes=2_000_000)
-        raw = crawl(tmp_path / "store", wanted, listener)
-        told = verdicts(raw, site)
+        web_source = source(site, timeout=5, retries=1, max_page_bytes=2_000_000)
+        raw = crawl(tmp_path / "store", web_source, listener)
+        verdict_of = verdicts(raw, site)
         paths = Counter(site.paths)
-    kept = {path for path, verdict in told.items() if verdict == ("kept", None)}
+    kept = {path for path, verdict in verdict_of.items() if verdict == ("kept", None)}
     assert kept == {
         "/", "/good/", "/good/child?b=2&a=1", "/target", "/packed", "/packed-child", "/nofollow",
         "/latin1", "/broken-utf8", "/notes.txt", "/empty", "/untyped", "/behind-noindex",
     }  # fmt: skip
-    assert {path: verdict for path, verdict in told.items() if path not in kept} == {
+    assert {path: verdict for path, verdict in verdict_of.items() if path not in kept} == {
         "/moved": ("dropped", "redirect"),
         "/loop": ("dropped", "redirect"),
         "/away": ("dropped", "redirect_off_scope"),
@@ -107,8 +107,8 @@ def test_every_fault_has_its_verdict(tmp_path: Path) -> None:
     assert {path for path, times in paths.items() if times > 1} == {"/error", "/slow", "/cut"}
     assert not paths.keys() & {"/private/a", "/hidden"}
     assert {name for name in (tmp_path / "cache" / "spool").rglob("*") if name.is_file()} == set()
-    notes = [progress.message for progress in listener.told]
-    assert f"{len(paths)} pages fetched, 0 in the next level" in notes
+    messages = [progress.message for progress in listener.received]
+    assert f"{len(paths)} pages fetched, 0 in the next level" in messages
     check_archives(raw)
 
     docs = documents(tmp_path / "store", raw)
@@ -136,14 +136,14 @@ def check_archives(raw: Dataset) -> None:
         fast = list(ArchiveIterator(io.BytesIO(data), verify_digests=True))
         assert [record.stream_pos for record in fast] == [row["offset"] for row in rows]
         reader = WarcioIterator(io.BytesIO(data), check_digests="raise")
-        seen = []
+        records = []
         for record in reader:
             body = record.content_stream().read()
             if record.rec_type == "response":
                 size = reader.get_record_length()
                 uri = record.rec_headers.get_header("WARC-Target-URI")
-                seen.append((uri, size, len(body), int(record.http_headers.get_statuscode())))
-        assert seen == [
+                records.append((uri, size, len(body), int(record.http_headers.get_statuscode())))
+        assert records == [
             (row["url"], row["length"], row["payload_bytes"], row["status"]) for row in rows
         ]
 
@@ -189,7 +189,7 @@ def test_the_same_site_has_the_same_index_bytes(tmp_path: Path) -> None:
     ]
 
 
-def test_a_killed_crawl_goes_on_where_it_was(tmp_path: Path, cache: Path) -> None:
+def test_a_killed_crawl_resumes(tmp_path: Path, cache: Path) -> None:
     program = (
         "import json, sys\n"
         "from tests.acquire.sites import context\n"
@@ -200,13 +200,13 @@ def test_a_killed_crawl_goes_on_where_it_was(tmp_path: Path, cache: Path) -> Non
         "acquire.build(ctx, acquire.spec(ctx, source=wanted), source=wanted)\n"
     )
     with serve(Site(tree(120), delay=0.02)) as site:
-        wanted = source(site, concurrency=4)
+        web_source = source(site, concurrency=4)
         command = [
             sys.executable,
             "-c",
             program,
             str(tmp_path / "killed"),
-            wanted.model_dump_json(),
+            web_source.model_dump_json(),
         ]
         process = subprocess.Popen(command, env={**os.environ}, start_new_session=True)
         deadline = time.monotonic() + 60
@@ -220,13 +220,13 @@ def test_a_killed_crawl_goes_on_where_it_was(tmp_path: Path, cache: Path) -> Non
         time.sleep(0.5)
         assert len(site.paths) == before, "the crawler outlived its parent"
         assert 45 <= before < 120
-        resumed = crawl(tmp_path / "killed", wanted)
-        asked = Counter(site.paths)
-        again = sum(asked.values()) - len(asked)
-        assert len(asked) == 120
-        assert max(asked.values()) <= 2
-        assert again <= wanted.concurrency, "more was fetched again than was in flight"
-        whole = crawl(tmp_path / "whole", wanted)
+        resumed = crawl(tmp_path / "killed", web_source)
+        requests = Counter(site.paths)
+        again = sum(requests.values()) - len(requests)
+        assert len(requests) == 120
+        assert max(requests.values()) <= 2
+        assert again <= web_source.concurrency, "more was fetched again than was in flight"
+        whole = crawl(tmp_path / "whole", web_source)
     assert resumed.counts.kept == 120
     assert files(resumed, "parquet") == files(whole, "parquet")
     assert files(resumed, "verdicts.parquet") == files(whole, "verdicts.parquet")
@@ -244,12 +244,12 @@ def test_a_second_run_fetches_nothing(tmp_path: Path) -> None:
         assert len(site.paths) == 5
 
 
-def test_delays_are_kept_and_a_crawl_delay_wins(tmp_path: Path) -> None:
+def test_delays_are_observed_and_a_longer_crawl_delay_applies(tmp_path: Path) -> None:
     pages = tree(6) | {"/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 0.3\n", "text/plain")}
     with serve(Site(pages)) as site:
         crawl(tmp_path, source(site, delay=0.05, concurrency=8))
-        times = [moment for moment, path, _ in site.asked if path != "/robots.txt"]
-        agents = {headers["User-Agent"] for _, _, headers in site.asked}
+        times = [moment for moment, path, _ in site.requests if path != "/robots.txt"]
+        agents = {headers["User-Agent"] for _, _, headers in site.requests}
     gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert len(gaps) == 5
     assert min(gaps) > 0.25
@@ -273,32 +273,34 @@ def test_robots_by_rfc_9309(tmp_path: Path) -> None:
             )
             for reply, _ in answers
         ]
-        gone = serve(Site({}))
-        with gone as closed:
-            pass  # nobody listens there any more
+        removals = serve(Site({}))
+        with removals as closed:
+            pass  # nothing listens on its port any more
         start = [f"{site.url}/" for site in [*sites, closed]]
         raw = crawl(tmp_path, source(sites[0], start_urls=start, retries=0))
-    told = verdicts(raw, sites[0])
-    told[start[0]] = told.pop("/")
+    verdict_of = verdicts(raw, sites[0])
+    verdict_of[start[0]] = verdict_of.pop("/")
     expected = dict(zip(start, [verdict for _, verdict in answers], strict=False))
-    assert told == expected | {start[-1]: ("dropped", "robots")}  # unreachable: allows nothing
+    assert verdict_of == expected | {
+        start[-1]: ("dropped", "robots")
+    }  # unreachable: allows nothing
 
 
 def test_a_site_goes_to_an_object_store(tmp_path: Path, s3: S3) -> None:
     with serve(Site(tree(6))) as site:
-        there = f"s3://{s3.bucket}/{tmp_path.name}"
-        far = crawl(there, source(site))
-        near = crawl(tmp_path, source(site))
-    assert documents(there, far).content == documents(tmp_path, near).content
+        remote = f"s3://{s3.bucket}/{tmp_path.name}"
+        remote_data = crawl(remote, source(site))
+        local_data = crawl(tmp_path, source(site))
+    assert documents(remote, remote_data).content == documents(tmp_path, local_data).content
 
 
-def test_two_hosts_are_asked_side_by_side(tmp_path: Path) -> None:
+def test_two_hosts_are_crawled_concurrently(tmp_path: Path) -> None:
     with serve(Site(tree(7))) as site:
         other = site.url.replace("127.0.0.1", "localhost")
-        wanted = source(site, start_urls=[f"{site.url}/", f"{other}/"], delay=0.4)
-        raw = crawl(tmp_path, wanted)
-        hosts = Counter(headers["Host"].split(":")[0] for _, _, headers in site.asked)
-        times = [moment for moment, _, _ in site.asked]
+        web_source = source(site, start_urls=[f"{site.url}/", f"{other}/"], delay=0.4)
+        raw = crawl(tmp_path, web_source)
+        hosts = Counter(headers["Host"].split(":")[0] for _, _, headers in site.requests)
+        times = [moment for moment, _, _ in site.requests]
     assert raw.counts.kept == 14
     assert hosts == {"127.0.0.1": 8, "localhost": 8}
     assert max(times) - min(times) < 0.4 * 14, "the hosts waited for one another"
@@ -314,7 +316,7 @@ def test_parts_can_be_read_from_a_store_that_was_moved(tmp_path: Path) -> None:
     assert documents(tmp_path / "b", open_dataset(moved)).counts.kept == 4
 
 
-def test_what_was_taken_out_is_not_asked_for(tmp_path: Path) -> None:
+def test_removed_urls_are_not_requested(tmp_path: Path) -> None:
     pages = {
         "/": html("start", "/a", "/b", "/moved"),
         "/a": html("a", "/only-from-a"),
@@ -325,11 +327,11 @@ def test_what_was_taken_out_is_not_asked_for(tmp_path: Path) -> None:
     with serve(Site(pages)) as site, serve(Site({"/": html("elsewhere")})) as other:
         away = other.url.replace("127.0.0.1", "localhost")
         site.pages["/"] = html("start", "/a", "/b", "/moved", f"{away}/")
-        wanted = source(site, allow=["^http://"])
-        gone = [parse_removal("url", f"{site.url}/a#x"), parse_removal("domain", "localhost")]
-        raw = crawl(tmp_path / "store", wanted, removals=gone)
-        told = verdicts(raw, site)
-        assert told == {
+        web_source = source(site, allow=["^http://"])
+        removals = [parse_removal("url", f"{site.url}/a#x"), parse_removal("domain", "localhost")]
+        raw = crawl(tmp_path / "store", web_source, removals=removals)
+        verdict_of = verdicts(raw, site)
+        assert verdict_of == {
             "/": ("kept", None),
             "/a": ("dropped", "removed"),
             "/b": ("kept", None),
@@ -337,6 +339,6 @@ def test_what_was_taken_out_is_not_asked_for(tmp_path: Path) -> None:
             f"{away}/": ("dropped", "removed"),
         }
         assert sorted(site.paths) == ["/", "/b", "/moved"]
-        assert other.asked == [], "not even for its robots.txt"
-        assert crawl(tmp_path / "store", wanted).fingerprint == raw.fingerprint
+        assert other.requests == [], "not even for its robots.txt"
+        assert crawl(tmp_path / "store", web_source).fingerprint == raw.fingerprint
         assert len(site.paths) == 3, "removals, or their end, are no reason to fetch again"

@@ -30,7 +30,7 @@ def unpacked(
 
 @pytest.mark.parametrize("magic", [GZIP, ZSTD])
 @pytest.mark.parametrize("size", [1, 1000, 1 << 20])
-def test_streams_are_unpacked(magic: bytes, size: int) -> None:
+def test_streams_are_decompressed(magic: bytes, size: int) -> None:
     assert detect_compression(PACKED[magic]) == magic
     assert unpacked(PACKED[magic], magic, size) == (DATA, None)
 
@@ -40,13 +40,13 @@ def test_several_members_follow_each_other(magic: bytes) -> None:
     assert unpacked(PACKED[magic] * 3, magic) == (DATA * 3, None)
 
 
-def test_padding_after_gzip_members_is_none_of_the_data() -> None:
+def test_padding_after_gzip_members_is_ignored() -> None:
     assert unpacked(PACKED[GZIP] + b"\0" * 700, GZIP) == (DATA, None)
 
 
 @pytest.mark.parametrize("magic", [GZIP, ZSTD])
 @given(cut=st.integers(1, 40_000))
-def test_a_cut_is_noticed_and_what_came_before_it_comes_out(magic: bytes, cut: int) -> None:
+def test_truncation_is_detected_after_the_data_before_it(magic: bytes, cut: int) -> None:
     packed = PACKED[magic]
     cut %= len(packed)
     out, damage = unpacked(packed[:cut], magic)
@@ -55,7 +55,7 @@ def test_a_cut_is_noticed_and_what_came_before_it_comes_out(magic: bytes, cut: i
 
 
 @pytest.mark.parametrize("magic", [GZIP, ZSTD])
-def test_damage_is_noticed(magic: bytes) -> None:
+def test_damage_is_detected(magic: bytes) -> None:
     broken = bytearray(PACKED[magic])
     broken[len(broken) // 2] ^= 0xFF
     _, damage = unpacked(bytes(broken), magic)

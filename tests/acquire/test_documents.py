@@ -26,19 +26,19 @@ def source(*paths: Path, **changed: Any) -> DocumentsSource:
     return DocumentsSource(name="dump", kind="documents", paths=tuple(map(str, paths)), **changed)
 
 
-def outcomes(section: DocumentsSource) -> list[PartResult]:
-    return [outcome for unit in list_units(section) for outcome in read_documents(*unit.payload)]
+def read_parts(section: DocumentsSource) -> list[PartResult]:
+    return [part for unit in list_units(section) for part in read_documents(*unit.payload)]
 
 
 def read(path: Path, data: bytes | None = None, **changed: Any) -> Found:
     """All documents of a file, and its verdicts with the evidence parsed."""
     if data is not None:
         path.write_bytes(data)
-    found = outcomes(source(path, **changed))
-    kept = pa.concat_tables([outcome.rows for outcome in found])
+    found = read_parts(source(path, **changed))
+    kept = pa.concat_tables([part.rows for part in found])
     kept.validate(full=True)
     assert kept.schema == DOCUMENT_SCHEMA
-    verdicts = pa.concat_tables([outcome.verdicts for outcome in found]).to_pylist()
+    verdicts = pa.concat_tables([part.verdicts for part in found]).to_pylist()
     for verdict in verdicts:
         verdict["evidence"] = json.loads(verdict["evidence"]) if verdict["evidence"] else None
     assert kept["id"].to_pylist() == [v["id"] for v in verdicts if v["verdict"] == "kept"]
@@ -191,7 +191,7 @@ def test_dates_of_a_parquet_file(tmp_path: Path) -> None:
     assert read(path, date_column="time")[0]["date"][0].as_py() == "2020-01-02T03:00:00+00:00"
 
 
-def test_evidence_says_which_line_and_how_it_begins(tmp_path: Path) -> None:
+def test_evidence_has_the_line_and_its_beginning(tmp_path: Path) -> None:
     _, verdicts = read(tmp_path / "rows.jsonl", row("good") + b"\n" + b'{"text": "x' + b"y" * 500)
     assert verdicts[1]["reason"] == "bad_json"
     evidence = verdicts[1]["evidence"]
@@ -221,7 +221,7 @@ def test_a_truncated_file_gives_the_rows_before_the_cut(tmp_path: Path, suffix: 
     assert verdicts[-1]["evidence"]["line"] == len(texts) + 1
 
 
-def test_a_whole_last_row_before_the_cut_is_kept(tmp_path: Path) -> None:
+def test_a_complete_last_row_before_the_truncation_is_kept(tmp_path: Path) -> None:
     packed = gzip.compress(row("one") + row("two").rstrip(b"\n"))
     kept, verdicts = read(tmp_path / "a.jsonl.gz", packed[:-8])  # its checksum is missing
     assert kept["text"].to_pylist() == ["one", "two"]
@@ -329,9 +329,9 @@ def test_parts_end_by_bytes_and_by_rows(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b"".join(row("x" * 100) for _ in range(95))))
     monkeypatch.setattr(documents, "MAX_PART_BYTES", 1000)
-    assert [o.rows.num_rows for o in outcomes(source(path))] == [10] * 9 + [5]
+    assert [o.rows.num_rows for o in read_parts(source(path))] == [10] * 9 + [5]
     monkeypatch.setattr(documents, "MAX_PART_ROWS", 4)
-    assert [o.rows.num_rows for o in outcomes(source(path))] == [4] * 23 + [3]
+    assert [o.rows.num_rows for o in read_parts(source(path))] == [4] * 23 + [3]
 
 
 def test_a_file_that_changes_under_the_reader_is_not_used(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_an_epub_3_with_its_navigation_document() -> None:
     assert (book.title, book.language, book.date) == ("Main Title", "de", "2019-03")
 
 
-def test_sections_are_no_chapters_but_what_stands_below_the_whole_book_is() -> None:
+def test_sections_are_not_chapters_but_entries_below_the_whole_book_are() -> None:
     contents = ncx(
         point(
             "The Whale",
@@ -80,7 +80,7 @@ def test_sections_are_no_chapters_but_what_stands_below_the_whole_book_is() -> N
     assert [title for title, _ in book.chapters] == ["The Whale", "One", "Two"]
 
 
-def test_cover_and_contents_are_no_text() -> None:
+def test_cover_and_contents_are_left_out() -> None:
     links = "".join(f'<p><a href="ch{n}.xhtml">Chapter number {n} of it</a></p>' for n in range(9))
     guide = '<reference type="cover" href="cover.xhtml"/>'
     opf = package(["cover.xhtml", "contents.xhtml", "ch1.xhtml", "ch2.xhtml"], guide=guide)
@@ -129,13 +129,13 @@ def test_a_missing_chapter_is_named() -> None:
     ]
 
 
-def test_tag_soup_is_read_and_said() -> None:
+def test_tag_soup_is_read_and_reported() -> None:
     book = read(whale(ch1_xhtml="<html><body><p>Call me<p>Ishmael & co</html>"))
     assert book.text.startswith("Call me\n\nIshmael & co")
     assert book.chapters_repaired == ["OEBPS/ch1.xhtml"]
 
 
-def test_a_broken_table_of_contents_is_said() -> None:
+def test_a_broken_table_of_contents_is_reported() -> None:
     book = read(whale(toc_ncx="<ncx"))
     assert book.chapters_lost[0]["file"] == "OEBPS/toc.ncx"
     assert len(book.chapters) == 2  # from the headings
@@ -154,12 +154,12 @@ def test_a_broken_table_of_contents_is_said() -> None:
         (no_container, "META-INF/container.xml: missing"),
     ],
 )
-def test_a_broken_book_says_what_and_where(data: Callable[[], bytes], message: str) -> None:
+def test_the_error_of_a_broken_book_names_the_file(data: Callable[[], bytes], message: str) -> None:
     with pytest.raises(EpubReadError, match=message):
         read(data())
 
 
-def test_obfuscated_fonts_are_no_drm() -> None:
+def test_obfuscated_fonts_are_not_drm() -> None:
     for algorithm in ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"):
         encryption = {"META-INF/encryption.xml": ENCRYPTION.format(algorithm, "f.ttf")}
         assert read(whale(**encryption)).text
@@ -172,7 +172,7 @@ def test_obfuscated_fonts_are_no_drm() -> None:
         {"META-INF/license.lcpl": "{}"},
     ],
 )
-def test_drm_is_told_apart(files: dict[str, str | bytes]) -> None:
+def test_drm_is_recognized(files: dict[str, str | bytes]) -> None:
     with pytest.raises(DrmError):
         read(whale(**files))
 

@@ -1,4 +1,4 @@
-"""Waves: what is asked for never depends on the order in which answers arrive."""
+"""Levels: what is requested never depends on the order in which responses arrive."""
 
 import random
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def url(node: int) -> str:
     return f"http://h/{node}"
 
 
-def walk(
+def run_crawl(
     graph: Mapping[int, list[int]],
     shuffle: random.Random | None = None,
     moved: Mapping[int, int] | None = None,
@@ -27,49 +27,49 @@ def walk(
 ) -> tuple[Frontier, list[list[str]]]:
     """Crawl a graph of pages, answers arriving in any order."""
     frontier = Frontier([ROOT], Scope([ROOT]), limits.get("pages", 1000), limits.get("depth"))
-    waves = []
+    levels = []
     while frontier.num_queued:
-        wave = frontier.next_level(
+        level = frontier.next_level(
             lambda item: dropped_verdict("robots") if item in closed else None
         )
-        waves.append(list(wave))
+        levels.append(list(level))
         if shuffle:
-            shuffle.shuffle(wave)
-        for item in wave:
+            shuffle.shuffle(level)
+        for item in level:
             node = int(item.rsplit("/", 1)[1])
             if moved and node in moved:
                 frontier.redirect(item, url(moved[node]))
                 continue
-            found = [url(n) for n in graph.get(node, [])]
+            links = [url(n) for n in graph.get(node, [])]
             if shuffle:
-                shuffle.shuffle(found)
-            frontier.record(item, FetchVerdict(), found)
-    return frontier, waves
+                shuffle.shuffle(links)
+            frontier.record(item, FetchVerdict(), links)
+    return frontier, levels
 
 
-def test_waves_are_sorted_and_whole() -> None:
-    _, waves = walk({0: [3, 1, 2], 1: [4, 0], 3: [4, 5]})
-    assert waves == [[ROOT], [url(1), url(2), url(3)], [url(4), url(5)]]
+def test_levels_are_sorted_and_complete() -> None:
+    _, levels = run_crawl({0: [3, 1, 2], 1: [4, 0], 3: [4, 5]})
+    assert levels == [[ROOT], [url(1), url(2), url(3)], [url(4), url(5)]]
 
 
-def test_the_page_limit_takes_the_first_of_a_wave() -> None:
-    frontier, waves = walk({0: [3, 1, 2], 1: [9]}, pages=3)
-    assert waves[:2] == [[ROOT], [url(1), url(2)]]
+def test_the_page_limit_takes_the_first_of_a_level() -> None:
+    frontier, levels = run_crawl({0: [3, 1, 2], 1: [9]}, pages=3)
+    assert levels[:2] == [[ROOT], [url(1), url(2)]]
     assert frontier.num_requested == 3
-    assert {address for address, fate in frontier.verdicts.items() if fate.reason == "max_pages"} == {
+    assert {address for address, verdict in frontier.verdicts.items() if verdict.reason == "max_pages"} == {
         url(3), url(9),
     }  # fmt: skip
 
 
 def test_what_robots_forbids_is_not_counted_against_the_limit() -> None:
-    frontier, waves = walk({0: [1, 2, 3]}, pages=3, closed=frozenset({url(1)}))
-    assert waves[1] == [url(2), url(3)]
+    frontier, levels = run_crawl({0: [1, 2, 3]}, pages=3, closed=frozenset({url(1)}))
+    assert levels[1] == [url(2), url(3)]
     assert frontier.verdicts[url(1)] == dropped_verdict("robots")
 
 
 def test_depth_counts_links_but_not_redirects() -> None:
-    frontier, waves = walk({1: [2], 2: [3]}, moved={0: 1}, depth=1)
-    assert waves == [[ROOT], [url(1)], [url(2)]]
+    frontier, levels = run_crawl({1: [2], 2: [3]}, moved={0: 1}, depth=1)
+    assert levels == [[ROOT], [url(1)], [url(2)]]
     assert frontier.verdicts[ROOT] == dropped_verdict("redirect", target=url(1))
 
 
@@ -90,19 +90,19 @@ def test_redirects_leave_the_scope_only_to_a_start_url() -> None:
     pages=st.integers(1, 25),
     depth=st.integers(0, 5),
 )
-def test_arrival_order_has_no_say(
+def test_arrival_order_does_not_matter(
     graph: dict[int, list[int]], moved: dict[int, int], seed: int, pages: int, depth: int
 ) -> None:
-    plain, waves = walk(graph, moved=moved, pages=pages, depth=depth)
-    shuffled, again = walk(graph, random.Random(seed), moved, pages=pages, depth=depth)
-    assert waves == again
+    plain, levels = run_crawl(graph, moved=moved, pages=pages, depth=depth)
+    shuffled, again = run_crawl(graph, random.Random(seed), moved, pages=pages, depth=depth)
+    assert levels == again
     assert plain.verdicts == shuffled.verdicts
-    asked = [item for wave in waves for item in wave]
-    assert len(asked) == len(set(asked)) == plain.num_requested <= pages
-    assert set(asked) <= plain.verdicts.keys()
+    requested = [item for level in levels for item in level]
+    assert len(requested) == len(set(requested)) == plain.num_requested <= pages
+    assert set(requested) <= plain.verdicts.keys()
 
 
 @pytest.mark.parametrize("pages", [1, 2])
-def test_every_address_found_has_one_fate(pages: int) -> None:
-    frontier, _ = walk({0: [1, 2, 2, 0]}, pages=pages)
+def test_every_discovered_url_has_one_verdict(pages: int) -> None:
+    frontier, _ = run_crawl({0: [1, 2, 2, 0]}, pages=pages)
     assert frontier.verdicts.keys() == {ROOT, url(1), url(2)}

@@ -52,8 +52,8 @@ End of The Project Gutenberg Etext of The Raven, by Edgar Allan Poe
 
 def own(text: str) -> str:
     lines = text.split("\n")
-    found = strip_boilerplate(lines)
-    return "\n".join("\n".join(lines[start:end]) for start, end in found.spans).strip()
+    stripped = strip_boilerplate(lines)
+    return "\n".join("\n".join(lines[start:end]) for start, end in stripped.spans).strip()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def own(text: str) -> str:
         "*End of The Project Gutenberg Etext of Moby Dick",
     ],
 )
-def test_header_footer_and_credits_go(start: str, end: str) -> None:
+def test_header_footer_and_credits_are_removed(start: str, end: str) -> None:
     assert own(MODERN.format(start=start, end=end)) == "MOBY DICK\n\nCall me Ishmael."
 
 
@@ -124,16 +124,16 @@ def test_release_dates(release: str, iso: str | None) -> None:
     assert strip_boilerplate(text.split("\n")).header.date == iso
 
 
-def test_other_books_are_left_alone() -> None:
+def test_other_books_are_unchanged() -> None:
     text = "A history of Project Gutenberg\n\nIt began in 1971. Part of it was produced by hand."
-    found = strip_boilerplate(text.split("\n"))
-    assert (found.spans, found.has_boilerplate) == ([(0, 3)], False)
+    stripped = strip_boilerplate(text.split("\n"))
+    assert (stripped.spans, stripped.has_boilerplate) == ([(0, 3)], False)
 
 
 def test_a_header_that_is_a_title_alone() -> None:
     lines = ["The Project Gutenberg Etext of WORKSHOP, by Daly", "", "Proceedings", "", "Text."]
-    found = strip_boilerplate(lines)
-    assert (found.spans, found.header) == ([(1, 5)], Header("WORKSHOP", ("Daly",)))
+    stripped = strip_boilerplate(lines)
+    assert (stripped.spans, stripped.header) == ([(1, 5)], Header("WORKSHOP", ("Daly",)))
 
 
 def test_a_header_without_an_end_costs_no_book() -> None:

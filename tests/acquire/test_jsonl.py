@@ -31,20 +31,20 @@ def test_lines_do_not_depend_on_blocks(data: bytes, cuts: list[int]) -> None:
 
 
 @given(st.lists(st.integers(0, 30), max_size=12), st.lists(st.integers(0, 400), max_size=8))
-def test_long_lines_are_told_by_size_and_digest(lengths: list[int], cuts: list[int]) -> None:
+def test_oversize_lines_have_size_and_digest(lengths: list[int], cuts: list[int]) -> None:
     data = b"".join(b"x" * length + b"\n" for length in lengths)
-    found = lines(pieces(data, cuts), limit=10)
-    sizes = [line.size if isinstance(line, OversizeLine) else len(line) for line in found]
+    split = lines(pieces(data, cuts), limit=10)
+    sizes = [line.size if isinstance(line, OversizeLine) else len(line) for line in split]
     assert sizes == lengths
     assert all(
         isinstance(line, OversizeLine) == (size > 10)
-        for line, size in zip(found, sizes, strict=True)
+        for line, size in zip(split, sizes, strict=True)
     )
-    assert found == lines([data], limit=10)
+    assert split == lines([data], limit=10)
 
 
 @given(st.binary(max_size=300), st.integers(1, 50), st.lists(st.integers(0, 300), max_size=8))
-def test_ranges_are_whole_lines_and_all_of_the_file(
+def test_ranges_are_complete_lines_and_cover_the_file(
     data: bytes, size: int, cuts: list[int]
 ) -> None:
     watcher = LineRangeSplitter(size)
@@ -70,7 +70,7 @@ def test_ranges_are_whole_lines_and_all_of_the_file(
         b'{"broken": "\\ud83d", "text": "fine"}',
     ],
 )
-def test_what_pythons_parser_takes_is_taken(line: bytes) -> None:
+def test_what_pythons_parser_accepts_is_accepted(line: bytes) -> None:
     mine, python = parse_line(line), json.loads(line)
     assert str(mine.keys()) == str(python.keys())
     assert mine.get("text") == python.get("text")
@@ -90,7 +90,7 @@ def test_what_pythons_parser_takes_is_taken(line: bytes) -> None:
         (b"1.5", "bad_row", "a JSON number"),
     ],
 )
-def test_what_is_wrong_is_said(line: bytes, reason: str, message: str) -> None:
+def test_invalid_lines_have_a_reason(line: bytes, reason: str, message: str) -> None:
     with pytest.raises(InvalidRowError, match=message) as caught:
         parse_line(line)
     assert caught.value.reason == reason

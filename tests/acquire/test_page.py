@@ -52,7 +52,7 @@ def test_header_and_meta_directives_add_up() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"\xff\xfe", b"<", b"<!-- -->", b"plain"])
-def test_what_is_no_page_has_no_links(body: bytes) -> None:
+def test_a_body_that_is_not_a_page_has_no_links(body: bytes) -> None:
     assert parse_page(body, URL, "text/html", "gristmill").links == ()
 
 

@@ -47,7 +47,7 @@ def test_verse_keeps_its_lines_amid_prose() -> None:
     assert VERSE in unwrapped(f"{prose}\n\n{VERSE}\n\n{prose}")
 
 
-def test_indented_blocks_are_left_as_they_are() -> None:
+def test_indented_blocks_are_unchanged() -> None:
     quote = textwrap.indent(textwrap.fill(PARAGRAPHS[0], 66), "    ")
     prose = "\n\n".join(textwrap.fill(p, 72) for p in PARAGRAPHS)
     assert quote in unwrapped(f"{prose}\n\n{quote}\n\n{prose}")
@@ -99,12 +99,12 @@ def test_dashes_and_unspaced_scripts_join_without_a_space() -> None:
     assert unwrapped(f"{chinese}\n{chinese}\n不亦") == f"{chinese}{chinese}不亦"
 
 
-def test_a_common_margin_goes() -> None:
+def test_a_common_margin_is_removed() -> None:
     blocks = split_blocks(["     one", "     two", "", "       three"])
     assert [block.lines for block in blocks] == [("one", "two"), ("  three",)]
 
 
-def test_text_that_was_never_wrapped_is_not_touched() -> None:
+def test_text_that_was_never_wrapped_is_unchanged() -> None:
     text = "\n".join(PARAGRAPHS)
     assert unwrapped(text) == text
 

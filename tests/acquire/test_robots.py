@@ -47,7 +47,7 @@ def test_rules(body: str, path: str, allowed: bool) -> None:
     assert allows(body, path) is allowed
 
 
-def test_what_is_beyond_the_limit_does_not_count() -> None:
+def test_bytes_beyond_the_limit_are_ignored() -> None:
     body = "User-agent: *\n" + "# filler\n" * (MAX_ROBOTS_BYTES // 9) + "Disallow: /x"
     assert allows(body, "/x")
 
@@ -63,6 +63,6 @@ def test_crawl_delay(line: str, seconds: float) -> None:
     )
 
 
-def test_invalid_bytes_are_no_obstacle() -> None:
-    found = parse_rules(200, b"\xff\xfe\nUser-agent: *\nDisallow: /x\n", AGENT)
-    assert not found.can_fetch("http://h/x")
+def test_invalid_bytes_are_replaced() -> None:
+    rules = parse_rules(200, b"\xff\xfe\nUser-agent: *\nDisallow: /x\n", AGENT)
+    assert not rules.can_fetch("http://h/x")

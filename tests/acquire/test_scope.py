@@ -31,7 +31,7 @@ BASE = "https://h.example/a/b?c"
         ("http://[::1]:8080", "http://[::1]:8080/"),
     ],
 )
-def test_canonical(raw: str, expected: str) -> None:
+def test_canonical_urls(raw: str, expected: str) -> None:
     assert canonicalize_url(raw) == expected
 
 
@@ -40,7 +40,7 @@ def test_canonical(raw: str, expected: str) -> None:
     ["mailto:a@b", "javascript:void(0)", "ftp://a/", "http:///x", "http://u:p@a/", "http://a:99999/",
      "http://[::1/", "http://a b/", "", "/x", "http://a/" + "x" * MAX_URL_LENGTH, "http://./"],
 )  # fmt: skip
-def test_what_is_no_web_address(raw: str) -> None:
+def test_other_strings_are_not_web_urls(raw: str) -> None:
     assert canonicalize_url(raw) is None
 
 
@@ -62,7 +62,7 @@ def test_relative_links(link: str, expected: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_canonical_of_canonical_is_itself(text: str) -> None:
+def test_canonicalization_is_idempotent(text: str) -> None:
     for raw in (f"http://h.example/{text}", f"http://h.example/?{text}", f"http://{text}/", text):
         once = canonicalize_url(raw)
         if once is not None:
@@ -77,7 +77,7 @@ def test_origin_and_host() -> None:
     assert host("http://a.example:81/x?y") == "a.example"
 
 
-def test_scope_is_the_start_urls_servers_by_default() -> None:
+def test_the_default_scope_is_the_servers_of_the_start_urls() -> None:
     scope = Scope(["http://a.example:81/x"])
     assert "http://a.example:81/y" in scope
     assert "https://a.example:81/y" in scope

@@ -43,13 +43,13 @@ def test_a_spool_is_read_back(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(share=st.floats(0, 1))
-def test_any_cut_costs_the_last_record_alone(tmp_path: Path, share: float) -> None:
-    folder = tmp_path / f"{share}"
+@given(fraction=st.floats(0, 1))
+def test_truncation_loses_the_last_record_only(tmp_path: Path, fraction: float) -> None:
+    folder = tmp_path / f"{fraction}"
     filled(folder)
     path = folder / "spool.warc.gz"
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * fraction)])
     spool = Spool(folder)
     had = set(spool.offsets)
     spool.add(answer("http://h/new", b"N"))

@@ -44,9 +44,9 @@ def page(url: str, body: bytes, *headers: str, status: str = "200 OK") -> list[b
     if not any(line.startswith("Content-Type") for line in headers):
         headers = ("Content-Type: text/html", *headers)
     block = "\r\n".join([f"HTTP/1.1 {status}", *headers]).encode() + b"\r\n\r\n" + body
-    asked = b"GET / HTTP/1.1\r\nHost: h.example\r\n\r\n"
+    request = b"GET / HTTP/1.1\r\nHost: h.example\r\n\r\n"
     return [
-        record("request", url, asked, "application/http; msgtype=request"),
+        record("request", url, request, "application/http; msgtype=request"),
         record("response", url, block, "application/http; msgtype=response"),
     ]
 
@@ -63,8 +63,8 @@ def written(path: Path, *, gzipped: bool = True, pages: int = 3) -> Path:
     records += page("http://h.example/moved", b"", "Location: /0", status="301 Moved")
     records += page("http://h.example/gone", b"no", status="404 Not Found")
     records += page("http://h.example/long", b"<p>" + b"x" * 60_000)
-    lies = ("Content-Encoding: gzip", "Transfer-Encoding: chunked")
-    records += page("http://h.example/lies", html("Lies").body, *lies)
+    wrong_headers = ("Content-Encoding: gzip", "Transfer-Encoding: chunked")
+    records += page("http://h.example/lies", html("Lies").body, *wrong_headers)
     records += page("http://h.example/torn", body[:-20], "Content-Encoding: gzip")
     records += page("http://h.example/pic", b"\x89PNG", "Content-Type: image/png")
     closed = html("No", head="<meta name=robots content=none>").body
@@ -98,7 +98,7 @@ def test_an_archive_of_another_tool(tmp_path: Path, gzipped: bool) -> None:
     assert table["content_type"].to_pylist()[5] == "text/plain"
 
 
-def test_a_truncated_archive_gives_what_was_before(tmp_path: Path) -> None:
+def test_a_truncated_archive_gives_the_records_before(tmp_path: Path) -> None:
     whole = written(tmp_path / "whole.warc.gz")
     data = whole.read_bytes()
     cut = tmp_path / "cut.warc.gz"
@@ -114,7 +114,7 @@ def test_a_truncated_archive_gives_what_was_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gzipped", [True, False])
-def test_a_damaged_record_costs_itself(tmp_path: Path, gzipped: bool) -> None:
+def test_a_damaged_record_loses_itself_only(tmp_path: Path, gzipped: bool) -> None:
     path = written(tmp_path / "a.warc", gzipped=gzipped)
     data = path.read_bytes()
     with path.open("rb") as stream:
@@ -139,19 +139,19 @@ def test_a_damaged_record_costs_itself(tmp_path: Path, gzipped: bool) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive" * 50, gzip.compress(b"text" * 50, mtime=0)])
-def test_what_is_no_archive_is_one_failure(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_one_failure(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.warc.gz"
     path.write_bytes(data)
     raw = acquired(tmp_path / "store", path)
     assert raw.counts.to_json() == {"in": 1, "kept": 0, "dropped": {}, "failed": {"bad_warc": 1}}
 
 
-def test_a_path_that_names_nothing_is_the_users_mistake(tmp_path: Path) -> None:
+def test_a_path_that_matches_nothing_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         acquired(tmp_path / "store", tmp_path / "nowhere*.warc")
 
 
-def test_folders_and_order_have_no_say(tmp_path: Path) -> None:
+def test_folders_and_order_do_not_matter(tmp_path: Path) -> None:
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
     first = written(tmp_path / "x" / "1.warc.gz")
@@ -166,7 +166,7 @@ def test_folders_and_order_have_no_say(tmp_path: Path) -> None:
     assert all(item.startswith("crawl-") and len(item) == 18 for item in segments)
 
 
-def test_a_new_archive_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_archive_reads_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = written(tmp_path / "b.warc.gz")
     acquired(tmp_path / "store", one)
     from tasks.acquire import warc as module

@@ -48,18 +48,18 @@ def test_anchors_point_at_the_text_of_their_element() -> None:
 
 
 def test_headings_and_links() -> None:
-    found = xhtml_to_text(
+    parsed = xhtml_to_text(
         page('<p>p</p><h3>Of <i>Time</i></h3><p><a href="x">link</a> z</p>').encode()
     )
-    assert (found.headings, found.link_chars) == ([("Of Time", 3)], 4)
+    assert (parsed.headings, parsed.link_chars) == ([("Of Time", 3)], 4)
 
 
 def test_named_entities_need_no_dtd() -> None:
-    found = xhtml_to_text(page("<p>caf&eacute;&nbsp;&mdash; &amp; &lt;tag&gt;</p>").encode())
-    assert (found.text, found.repaired) == ("café — & <tag>", False)
+    parsed = xhtml_to_text(page("<p>caf&eacute;&nbsp;&mdash; &amp; &lt;tag&gt;</p>").encode())
+    assert (parsed.text, parsed.repaired) == ("café — & <tag>", False)
 
 
-def test_entities_behind_a_dtd_that_is_not_fetched() -> None:
+def test_entities_of_a_dtd_that_is_not_fetched() -> None:
     doctype = (
         b'<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.1//EN" '
         b'"http://www.w3.org/TR/xhtml11/DTD/xhtml11.dtd">'
@@ -67,7 +67,7 @@ def test_entities_behind_a_dtd_that_is_not_fetched() -> None:
     assert xhtml_to_text(doctype + b"<html><body><p>a&nbsp;b</p></body></html>").text == "a b"
 
 
-def test_an_entity_bomb_does_not_go_off() -> None:
+def test_an_entity_bomb_is_not_expanded() -> None:
     bomb = b'<!DOCTYPE h [<!ENTITY a "%s"><!ENTITY b "%s">]><h><body><p>x&b;</p></body></h>' % (
         b"a" * 1000,
         b"&a;" * 1000,
@@ -75,9 +75,9 @@ def test_an_entity_bomb_does_not_go_off() -> None:
     assert len(xhtml_to_text(bomb).text) < 100
 
 
-def test_what_is_no_xml_is_read_as_html() -> None:
-    found = xhtml_to_text(b"<html><body><p>one<p>two & three</body>")
-    assert (found.text, found.repaired) == ("one\n\ntwo & three", True)
+def test_malformed_xml_is_parsed_as_html() -> None:
+    parsed = xhtml_to_text(b"<html><body><p>one<p>two & three</body>")
+    assert (parsed.text, parsed.repaired) == ("one\n\ntwo & three", True)
 
 
 def test_other_encodings() -> None:
@@ -91,7 +91,7 @@ def test_other_encodings() -> None:
     assert xhtml_to_text(broken).text == "naïve"
 
 
-def test_nesting_is_the_files_to_choose() -> None:
+def test_nesting_may_have_any_depth() -> None:
     depth = 200
     assert text("<div>" * depth + "deep" + "</div>" * depth) == "deep"
 

@@ -107,16 +107,16 @@ def token_end(chunk: str, at: int, touches_word: bool) -> tuple[int, bool]:
 
 def duplicates(items: Sequence[str]) -> tuple[int, int]:
     """Items equal to an earlier one, and their characters."""
-    again = [item for place, item in enumerate(items) if item in set(items[:place])]
-    return len(again), sum(map(len, again))
+    repeated = [item for index, item in enumerate(items) if item in set(items[:index])]
+    return len(repeated), sum(map(len, repeated))
 
 
 def top_ngram(words: Sequence[str], n: int) -> int:
     grams = [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
     if not grams:
         return 0
-    most, count = Counter(grams).most_common(1)[0]
-    return len(most) * count
+    top, count = Counter(grams).most_common(1)[0]
+    return len(top) * count
 
 
 def duplicated_ngrams(words: Sequence[str], n: int) -> int:

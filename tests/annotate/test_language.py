@@ -14,7 +14,7 @@ SAMPLES = {
 }
 
 
-def test_languages_are_told_apart_in_one_call() -> None:
+def test_languages_are_detected_in_one_call() -> None:
     codes, scores = identify(list(SAMPLES.values()), 10_000)
     assert codes == list(SAMPLES)
     assert all(0.5 < score <= 1 for score in scores)
@@ -37,14 +37,14 @@ def test_only_the_beginning_counts() -> None:
     assert identify([english + german], 100_000)[0] == ["de"]
 
 
-def test_what_the_model_is_shown_is_one_line() -> None:
+def test_the_model_reads_one_line() -> None:
     assert prepare_lid_input("a\r\n\nb\u2028c   d ", 100) == "a b c d"
     assert prepare_lid_input("abc def", 5) == "abc d"
     broken = SAMPLES["fr"].replace(" ", "\n")
     assert identify([broken], 10_000) == identify([SAMPLES["fr"]], 10_000)
 
 
-def test_scores_do_not_depend_on_the_company() -> None:
+def test_scores_do_not_depend_on_other_texts() -> None:
     together = identify(list(SAMPLES.values()) * 3, 10_000)
     alone = [identify([text], 10_000) for text in list(SAMPLES.values()) * 3]
     assert together == ([c for (c,), _ in alone], [s for _, (s,) in alone])

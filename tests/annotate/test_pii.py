@@ -11,8 +11,8 @@ from tasks.annotate.pii.detectors import KINDS
 from tasks.annotate.pii.spans import find_pii, resolve_overlaps
 
 
-def found(text: str) -> list[tuple[str, str]]:
-    """What is found: kind and the text of each span."""
+def detect(text: str) -> list[tuple[str, str]]:
+    """The kind and the text of each span."""
     (spans,) = find_pii(pa.array([text], pa.large_string())).to_pylist()
     return [(span["kind"], text[span["start"] : span["end"]]) for span in spans]
 
@@ -28,7 +28,7 @@ def found(text: str) -> list[tuple[str, str]]:
     "frame", ["{}", "Mail: {}.", "<{}>", "é{}, ok", "中文{}中文", "'{}'", "mailto:{}?x"]
 )
 def test_email_addresses(text: str, frame: str) -> None:
-    assert found(frame.format(text)) == [("email", text)]
+    assert detect(frame.format(text)) == [("email", text)]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_email_addresses(text: str, frame: str) -> None:
     ],
 )
 def test_no_email_address(text: str) -> None:
-    assert found(f"See {text} here") == []
+    assert detect(f"See {text} here") == []
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_no_email_address(text: str) -> None:
     ],
 )
 def test_public_addresses(text: str, address: str) -> None:
-    assert found(text) == [("ip", address)]
+    assert detect(text) == [("ip", address)]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_public_addresses(text: str, address: str) -> None:
     ],
 )
 def test_no_public_address(text: str) -> None:
-    assert found(f"{text} ") == []
+    assert detect(f"{text} ") == []
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_no_public_address(text: str) -> None:
 )
 @pytest.mark.parametrize("frame", ["{}", "Call {}.", "({})", "{}, 3 rooms", "中{}文"])
 def test_phone_numbers(text: str, frame: str) -> None:
-    assert found(frame.format(text)) == [("phone", text)]
+    assert detect(frame.format(text)) == [("phone", text)]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_phone_numbers(text: str, frame: str) -> None:
         ("Tel: 030 1234567 2024-01-31", "030 1234567"),
     ],
 )
-def test_labelled_phone_numbers(text: str, number: str) -> None:
-    assert found(text) == [("phone", number)]
+def test_labeled_phone_numbers(text: str, number: str) -> None:
+    assert detect(text) == [("phone", number)]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_labelled_phone_numbers(text: str, number: str) -> None:
     ],
 )  # fmt: skip
 def test_no_phone_number(text: str) -> None:
-    assert found(f"On {text} then") == []
+    assert detect(f"On {text} then") == []
 
 
 CARDS = [
@@ -144,7 +144,7 @@ CARDS = [
 @pytest.mark.parametrize("text", CARDS)
 @pytest.mark.parametrize("frame", ["{}", "card: {}.", "({}) ", "{} 12/27", "中{}文"])
 def test_card_numbers(text: str, frame: str) -> None:
-    assert ("card", text) in found(frame.format(text))
+    assert ("card", text) in detect(frame.format(text))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_card_numbers(text: str, frame: str) -> None:
     ],
 )
 def test_no_card_number(text: str) -> None:
-    assert "card" not in dict(found(f"No {text} here"))
+    assert "card" not in dict(detect(f"No {text} here"))
 
 
 IBANS = [
@@ -169,7 +169,7 @@ IBANS = [
 @pytest.mark.parametrize("text", IBANS)
 @pytest.mark.parametrize("frame", ["{}", "IBAN {}.", "({})", "{} BIC COBADEFF", "中{}文"])
 def test_ibans(text: str, frame: str) -> None:
-    assert found(frame.format(text)) == [("iban", text)]
+    assert detect(frame.format(text)) == [("iban", text)]
 
 
 @pytest.mark.parametrize(
@@ -180,15 +180,15 @@ def test_ibans(text: str, frame: str) -> None:
     ],
 )
 def test_no_iban(text: str) -> None:
-    assert "iban" not in dict(found(f"No {text} here"))
+    assert "iban" not in dict(detect(f"No {text} here"))
 
 
 @given(st.from_regex(r"[0-9]{1,25}", fullmatch=True))
-def test_luhn_finds_every_wrong_digit(digits: str) -> None:
+def test_luhn_detects_every_wrong_digit(digits: str) -> None:
     check = next(str(d) for d in range(10) if checksums.luhn(digits + str(d)))
     assert [checksums.luhn(digits + str(d)) for d in range(10)].count(True) == 1
-    for place, digit in enumerate(digits):
-        wrong = digits[:place] + str((int(digit) + 1) % 10) + digits[place + 1 :]
+    for index, digit in enumerate(digits):
+        wrong = digits[:index] + str((int(digit) + 1) % 10) + digits[index + 1 :]
         assert not checksums.luhn(wrong + check)
 
 
@@ -214,7 +214,7 @@ PIECES = st.lists(
 
 
 @given(PIECES)
-def test_spans_are_ordered_apart_and_masking_touches_nothing_else(pieces: list[str]) -> None:
+def test_spans_are_ordered_and_disjoint_and_masking_changes_nothing_else(pieces: list[str]) -> None:
     text = "".join(pieces)
     column = find_pii(pa.array(["before", text], pa.large_string()))
     assert column.type == SPANS_TYPE
@@ -242,7 +242,7 @@ def test_a_row_depends_on_its_own_text_alone(texts: list[str]) -> None:
     ]
 
 
-def test_of_overlapping_spans_the_stronger_kind_stays() -> None:
+def test_of_overlapping_spans_the_stronger_kind_is_kept() -> None:
     assert resolve_overlaps([("phone", 0, 9), ("card", 5, 20), ("iban", 18, 30), ("ip", 0, 4)]) == [
         ("ip", 0, 4),
         ("iban", 18, 30),

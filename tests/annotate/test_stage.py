@@ -77,15 +77,15 @@ def run(ctx: Context, texts: Dataset, **settings: object) -> Dataset:
 def test_parts_are_aligned_with_the_documents(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     texts = documents(ctx, [[TEXTS[:2]], [TEXTS[2:3], TEXTS[3:]], [[]]])
-    notes = run(ctx, texts)
-    assert [part.name for part in notes.parts] == ["00000", "00001", "00001-001", "00002"]
-    for ours, theirs in zip(notes.parts, texts.parts, strict=True):
-        assert ours.name == theirs.name
-        assert ours.table().schema == ANNOTATION_SCHEMA
-        assert ours.table(["id"])["id"].to_pylist() == theirs.table(["id"])["id"].to_pylist()
-        assert set(ours.verdicts()["verdict"].to_pylist()) <= {"kept"}
-    assert notes.counts.n_in == notes.counts.kept == len(TEXTS)
-    assert notes.source == "site"
+    annotations = run(ctx, texts)
+    assert [part.name for part in annotations.parts] == ["00000", "00001", "00001-001", "00002"]
+    for part, document_part in zip(annotations.parts, texts.parts, strict=True):
+        assert part.name == document_part.name
+        assert part.table().schema == ANNOTATION_SCHEMA
+        assert part.table(["id"])["id"].to_pylist() == document_part.table(["id"])["id"].to_pylist()
+        assert set(part.verdicts()["verdict"].to_pylist()) <= {"kept"}
+    assert annotations.counts.n_in == annotations.counts.kept == len(TEXTS)
+    assert annotations.source == "site"
 
 
 def test_what_is_written(tmp_path: Path) -> None:
@@ -105,22 +105,24 @@ def test_what_is_written(tmp_path: Path) -> None:
     )
     (span,) = rows[0]["pii_chapters"]
     assert span == {"chapter": 2, "start": 5, "end": 19, "kind": "phone"}
-    assert not any(row["pii_title"] for place, row in enumerate(rows) if place != 1)
+    assert not any(row["pii_title"] for index, row in enumerate(rows) if index != 1)
     assert not any(row["pii_chapters"] for row in rows[1:])
 
 
-def test_another_part_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_part_annotates_itself_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ctx = context(tmp_path)
     run(ctx, documents(ctx, [[TEXTS[:2]], [TEXTS[2:]]]))
-    seen: list[str] = []
+    identified: list[str] = []
 
-    def watched(texts: list[str], characters: int) -> tuple[list[str], list[float]]:
-        seen.extend(texts)
+    def recording_identify(texts: list[str], characters: int) -> tuple[list[str], list[float]]:
+        identified.extend(texts)
         return identify(texts, characters)
 
-    monkeypatch.setattr("tasks.annotate.annotate_table.identify", watched)
+    monkeypatch.setattr("tasks.annotate.annotate_table.identify", recording_identify)
     run(ctx, documents(ctx, [[TEXTS[:2]], [["A new document."]], [TEXTS[2:]]]))
-    assert seen == ["A new document."]
+    assert identified == ["A new document."]
 
 
 def test_the_fingerprint_follows_configuration_and_input(tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_the_fingerprint_follows_configuration_and_input(tmp_path: Path) -> None
     assert len(prints) == 4
 
 
-def test_a_row_that_breaks_a_function_fails_alone(
+def test_a_row_that_raises_an_error_fails_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(texts: list[str], characters: int) -> tuple[list[str], list[float]]:
@@ -146,17 +148,17 @@ def test_a_row_that_breaks_a_function_fails_alone(
 
     monkeypatch.setattr("tasks.annotate.annotate_table.identify", broken)
     ctx = context(tmp_path)
-    notes = run(ctx, documents(ctx, [[TEXTS]]))
-    assert notes.counts.to_json() == {
+    annotations = run(ctx, documents(ctx, [[TEXTS]]))
+    assert annotations.counts.to_json() == {
         "in": 5,
         "kept": 4,
         "dropped": {},
         "failed": {"ValueError": 1},
     }
-    assert notes.parts[0].verdicts()["verdict"].to_pylist()[1] == "failed"
+    assert annotations.parts[0].verdicts()["verdict"].to_pylist()[1] == "failed"
 
 
-def test_every_published_rule_judges_a_signal_that_is_written() -> None:
+def test_every_published_rule_tests_a_signal_that_is_written() -> None:
     names = [rule.name for rules in RULES.values() for rule in rules]
     assert len(set(names)) == len(names)
     for name, rules in RULES.items():
@@ -171,7 +173,7 @@ def test_a_rule_of_an_unknown_signal_is_refused() -> None:
         check_rules([Rule("x", "c4_typo", ">=", 1, "nowhere")])
 
 
-def test_rules_that_know_no_language_but_some() -> None:
+def test_some_rules_apply_to_some_languages_only() -> None:
     rules = {rule.name: rule for group in RULES.values() for rule in group}
     stop, short = rules["gopher_quality_stop_words"], rules["gopher_quality_short_words"]
     assert [stop.applies_to(code) for code in ("en", "de", None)] == [True, False, False]

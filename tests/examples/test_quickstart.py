@@ -104,7 +104,7 @@ def test_a_declaration_is_its_longest_passage(
         assert [json.loads(line) for line in file] == [row]
 
 
-def test_the_site_holds_pages_only_and_links_every_part(
+def test_the_site_has_pages_only_and_links_every_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside = SITE[0].archive_folder
@@ -138,7 +138,7 @@ def test_serves_pages_and_no_listings(tmp_path: Path) -> None:
             assert again == url
 
 
-def test_says_when_the_port_belongs_to_somebody_else(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with serve_site(tmp_path, port=0) as url:
         stranger = int(url.rpartition(":")[2])  # serves no robots.txt of ours
         with pytest.raises(PortTakenError, match="--port"), serve_site(tmp_path, stranger):
@@ -146,7 +146,7 @@ def test_says_when_the_port_belongs_to_somebody_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_fetch_gives_the_promised_input_once() -> None:
+def test_fetch_builds_the_documented_input_once() -> None:
     folder, counts = fetch_quickstart()
     assert folder == quickstart_root()
     assert counts["pages"] >= 500
@@ -158,7 +158,7 @@ def test_fetch_gives_the_promised_input_once() -> None:
 
 
 @pytest.mark.e2e
-def test_serve_ends_when_told_to() -> None:
+def test_serve_ends_on_a_signal() -> None:
     command = [sys.executable, "-m", "examples.quickstart", "serve", "--port", "0"]
     process = subprocess.Popen(
         command,

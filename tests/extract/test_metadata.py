@@ -1,4 +1,4 @@
-"""What a page says of itself."""
+"""The metadata that a page states."""
 
 import json
 
@@ -25,7 +25,7 @@ def linked(**value: object) -> str:
     return f'<script type="application/ld+json">{json.dumps(value)}</script>'
 
 
-def test_a_page_that_says_nothing() -> None:
+def test_a_page_without_metadata() -> None:
     assert metadata() == Metadata()
 
 
@@ -67,7 +67,7 @@ def test_dates(text: object, day: str | None) -> None:
     assert parse_date(text) == day
 
 
-def test_the_date_of_publication_goes_first() -> None:
+def test_the_date_of_publication_comes_first() -> None:
     changed = '<meta property="article:modified_time" content="2022-01-01">'
     published = '<meta property="article:published_time" content="2021-01-01T00:00:00Z">'
     assert metadata(changed + published).date == "2021-01-01"

@@ -24,19 +24,19 @@ def page(body: str, engine: str, **more: str | None) -> ExtractedPage:
 
 
 @ENGINES
-def test_the_article_without_what_surrounds_it(engine: str) -> None:
+def test_the_article_is_extracted_without_menus(engine: str) -> None:
     menu = "<nav><ul><li><a href=/>Home</a></li><li><a href=/x>Imprint</a></li></ul></nav>"
-    found = page(f"{menu}<article><h1>The mill</h1>{''.join(PROSE)}</article>{menu}", engine)
-    assert "Imprint" not in found.text
+    extracted = page(f"{menu}<article><h1>The mill</h1>{''.join(PROSE)}</article>{menu}", engine)
+    assert "Imprint" not in extracted.text
     for year in range(1801, 1821):
-        assert f"year {year} the" in found.text
-    assert found.metadata.title == "Mill"
-    assert found.metadata.language == "en"
-    assert (found.encoding, found.num_replaced) == ("utf-8", 0)
+        assert f"year {year} the" in extracted.text
+    assert extracted.metadata.title == "Mill"
+    assert extracted.metadata.language == "en"
+    assert (extracted.encoding, extracted.num_replaced) == ("utf-8", 0)
 
 
 @ENGINES
-def test_pages_before_it_have_no_say(engine: str) -> None:
+def test_earlier_pages_do_not_matter(engine: str) -> None:
     bodies = ["".join(PROSE[at : at + 6]) for at in range(15)] * 2
     alone = {body: page(body, engine) for body in bodies}
     random.Random(3).shuffle(bodies)
@@ -56,7 +56,7 @@ def test_a_fragment_is_a_page_too(engine: str) -> None:
 @pytest.mark.parametrize(
     "payload", [b"", b" \n ", b"<html></html>", b"<!-- -->", b"<script>x</script>"]
 )
-def test_what_holds_no_text(engine: str, payload: bytes) -> None:
+def test_pages_without_text(engine: str, payload: bytes) -> None:
     assert extract_page(ExtractRequest(payload, "http://h/", "text/html"), engine).text == ""
 
 
@@ -64,9 +64,9 @@ def test_what_holds_no_text(engine: str, payload: bytes) -> None:
 def test_a_declaration_of_another_encoding_does_no_harm(engine: str) -> None:
     xml = '<?xml version="1.0" encoding="ascii"?>\n<html xmlns="http://www.w3.org/1999/xhtml">'
     payload = f"{xml}<body>{''.join(PROSE)}<p>na\u00efve</p></body></html>".encode()
-    found = extract_page(ExtractRequest(payload, "http://h/", "application/xhtml+xml"), engine)
-    assert "1805" in found.text
-    assert "na\u00efve" in found.text
+    extracted = extract_page(ExtractRequest(payload, "http://h/", "application/xhtml+xml"), engine)
+    assert "1805" in extracted.text
+    assert "na\u00efve" in extracted.text
 
 
 @ENGINES
@@ -83,18 +83,18 @@ def test_bombs(engine: str, make: Callable[[], str], reason: str) -> None:
     assert error.value.reason == reason
 
 
-def test_plain_text_passes_as_it_is() -> None:
+def test_plain_text_is_unchanged() -> None:
     payload = "Zeile eins \u00e4\r\n\r\n  <p>no markup\n".encode()
     request = ExtractRequest(
         payload, "http://h/", "text/plain; charset=utf-8", content_language="de"
     )
-    found = extract_page(request, "trafilatura")
-    assert found.text == payload.decode()
-    assert found.metadata.language == "de"
-    assert found.metadata.title is None
+    extracted = extract_page(request, "trafilatura")
+    assert extracted.text == payload.decode()
+    assert extracted.metadata.language == "de"
+    assert extracted.metadata.title is None
 
 
-def test_headers_complete_what_the_page_says() -> None:
+def test_headers_complete_the_metadata() -> None:
     by = "https://creativecommons.org/licenses/by/4.0/"
     given = {"content_language": "fr", "license_hint": by}
     own = page(f'<a rel=license href="/own">x</a>{PROSE[0]}', "trafilatura", **given)

@@ -27,12 +27,12 @@ def extract() -> Iterator[SandboxedExtractor]:
     made.close()
 
 
-def test_a_page_that_takes_too_long_costs_itself(extract: SandboxedExtractor) -> None:
+def test_a_page_that_takes_too_long_fails_alone(extract: SandboxedExtractor) -> None:
     assert isinstance(extract(GOOD), ExtractedPage)
     assert extract(SLOW) == ("timeout", "1 s of processor time")
-    found = extract(GOOD)
-    assert isinstance(found, ExtractedPage)
-    assert "grinds slowly" in found.text
+    result = extract(GOOD)
+    assert isinstance(result, ExtractedPage)
+    assert "grinds slowly" in result.text
 
 
 def test_a_process_that_something_else_killed_is_replaced(extract: SandboxedExtractor) -> None:
@@ -62,7 +62,7 @@ def test_a_page_that_kills_it_twice_is_a_crash(
     assert isinstance(extract(GOOD), ExtractedPage)
 
 
-def test_a_page_that_waits_for_ever_is_ended(
+def test_a_page_that_waits_forever_is_killed(
     extract: SandboxedExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(GOOD)
@@ -75,12 +75,12 @@ def test_a_page_that_waits_for_ever_is_ended(
 
 
 def test_large_pages_go_through_the_pipe(extract: SandboxedExtractor) -> None:
-    found = extract(ExtractRequest(b"x" * 4_000_000, "http://h/", "text/plain"))
-    assert isinstance(found, ExtractedPage)
-    assert len(found.text) == 4_000_000
+    result = extract(ExtractRequest(b"x" * 4_000_000, "http://h/", "text/plain"))
+    assert isinstance(result, ExtractedPage)
+    assert len(result.text) == 4_000_000
 
 
-def test_a_process_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_start_reports_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     broken = SandboxedExtractor(ExtractConfig())
     with pytest.raises(RuntimeError, match="did not start"):

@@ -25,7 +25,7 @@ def chunked(data: bytes, size: int) -> bytes:
 
 
 @given(st.binary(min_size=1, max_size=500), st.integers(1, 50))
-def test_chunks_are_put_together(data: bytes, size: int) -> None:
+def test_chunks_are_joined(data: bytes, size: int) -> None:
     assert dechunk(chunked(data, size)) == data
 
 
@@ -93,34 +93,34 @@ def test_text_under_the_label_of_deflate(body: bytes) -> None:
 
 
 @given(st.binary(min_size=30, max_size=3000), st.integers(1, 20), st.booleans())
-def test_deflated_bytes_that_break_off_are_no_text(data: bytes, cut: int, raw: bool) -> None:
+def test_truncated_deflate_is_not_text(data: bytes, cut: int, raw: bool) -> None:
     body = zlib.compress(data)[2:-4] if raw else zlib.compress(data)
     try:
-        found = decode_body(body[:-cut], None, "deflate", None)
+        decoded = decode_body(body[:-cut], None, "deflate", None)
     except BodyDecodeError:
         return
-    assert found in (data, body[:-cut])
+    assert decoded in (data, body[:-cut])
 
 
 @pytest.mark.parametrize("body", [b"0\nis not one", b"0\r\nnor this\r\n", b"0\n", b"0 \n\n\n1"])
-def test_a_line_that_says_0_is_no_chunk(body: bytes) -> None:
+def test_a_line_that_reads_0_is_not_a_chunk(body: bytes) -> None:
     assert dechunk(body) == body
 
 
 @pytest.mark.parametrize("body", [b"0\r\n\r\n", b"0\r\n", b"00;x=y\r\nA: b\r\n\r\n", b"0\n\n"])
-def test_no_chunks_are_an_empty_body(body: bytes) -> None:
+def test_no_chunks_give_an_empty_body(body: bytes) -> None:
     assert dechunk(body) == b""
 
 
-def test_chunks_that_break_off() -> None:
+def test_truncated_chunks() -> None:
     with pytest.raises(BodyDecodeError):
         dechunk(chunked(TEXT, 1000)[:5000])
 
 
-def test_a_bomb_does_not_go_off() -> None:
+def test_a_decompression_bomb_stops_at_the_limit() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     assert len(decode_body(bomb, None, "gzip", 10_000)) == 10_001
 
 
-def test_nothing_is_nothing() -> None:
+def test_an_empty_body_stays_empty() -> None:
     assert decode_body(b"", "chunked", "gzip", None) == b""

@@ -64,13 +64,13 @@ def test_an_independent_reader_finds_every_sequence(
 ) -> None:
     prefix = tmp_path_factory.mktemp("megatron") / "shard"
     writer = TokenShardWriter(token_dtype(vocabulary))
-    places = [writer.add(np.array(sequence)) for sequence in sequences]
+    positions = [writer.add(np.array(sequence)) for sequence in sequences]
     prefix.with_suffix(".bin").write_bytes(writer.bin_bytes())
     prefix.with_suffix(".idx").write_bytes(writer.idx_bytes())
     assert megatron.read(prefix) == sequences
-    assert [index for index, _ in places] == list(range(len(sequences)))
+    assert [index for index, _ in positions] == list(range(len(sequences)))
     flat = [token for sequence in sequences for token in sequence]
-    for (_, offset), sequence in zip(places, sequences, strict=True):
+    for (_, offset), sequence in zip(positions, sequences, strict=True):
         assert flat[offset : offset + len(sequence)] == sequence
 
 
@@ -84,7 +84,7 @@ def test_offsets_pass_two_gigabytes() -> None:
     [b"", b"x" * 50, encode_index([3, 4], token_dtype(9))[:-1]],
     ids=["empty", "other", "cut off"],
 )
-def test_a_file_that_is_no_index_is_refused(data: bytes) -> None:
+def test_a_file_that_is_not_an_index_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptShardError):
         decode_index(data)
 

@@ -33,6 +33,6 @@ def test_flags_of_a_character(char: str) -> None:
     assert chr(lower[ord(char)]) == char.lower()[0]
 
 
-def test_what_the_tables_pass_over_has_no_property() -> None:
+def test_code_points_that_the_tables_skip_have_no_property() -> None:
     for point in (*EMPTY_PLANES, *range(ASSIGNED_END, NUM_CODE_POINTS)):
         assert unicodedata.category(chr(point)) in ("Cn", "Co")

@@ -28,27 +28,27 @@ def archive(date: str = DATE) -> tuple[bytes, list[warc.Capture]]:
 
 
 def read(data: bytes) -> tuple[list[warc.Capture], warc.WarcReadError | None]:
-    found: list[warc.Capture] = []
+    captures: list[warc.Capture] = []
     try:
-        found.extend(item for _, item in warc.iter_captures(io.BytesIO(data)))
+        captures.extend(item for _, item in warc.iter_captures(io.BytesIO(data)))
     except warc.WarcReadError as error:
-        return found, error
-    return found, None
+        return captures, error
+    return captures, None
 
 
 def test_records_are_read_back() -> None:
     data, wanted = archive()
-    found, error = read(data)
+    captures, error = read(data)
     assert error is None
-    assert [(item.url, item.status, item.payload) for item in found] == [
+    assert [(item.url, item.status, item.payload) for item in captures] == [
         (item.url, item.status, item.payload) for item in wanted
     ]
-    assert found[0].get_all_headers("set-cookie") == ["a", "b\u00e9"]
-    assert found[0].get_header("content-length") == "200000"
-    assert found[0].date == DATE
+    assert captures[0].get_all_headers("set-cookie") == ["a", "b\u00e9"]
+    assert captures[0].get_header("content-length") == "200000"
+    assert captures[0].date == DATE
 
 
-def test_a_record_stands_alone_at_its_offset() -> None:
+def test_a_record_can_be_read_alone_at_its_offset() -> None:
     data, _ = archive()
     for offset, item in warc.iter_captures(io.BytesIO(data)):
         assert warc.read_capture(io.BytesIO(data), offset) == item
@@ -56,7 +56,7 @@ def test_a_record_stands_alone_at_its_offset() -> None:
         warc.read_capture(io.BytesIO(data), len(data))
 
 
-def test_the_date_does_not_move_anything() -> None:
+def test_the_date_changes_no_offset() -> None:
     one, two = archive()[0], archive(LATER)[0]
     assert len(one) == len(two)
     assert one != two
@@ -64,9 +64,9 @@ def test_the_date_does_not_move_anything() -> None:
 
 def test_content_encodings_are_recorded_under_another_name() -> None:
     item = warc.Capture("http://h/", DATE, 200, "", [("Content-Encoding", "gzip")], b"plain")
-    (found,), _ = read(warc.warcinfo_record(DATE, []) + warc.response_record(item))
-    assert found.payload == b"plain"
-    assert found.get_header("X-Crawl-Content-Encoding") == "gzip"
+    (captures,), _ = read(warc.warcinfo_record(DATE, []) + warc.response_record(item))
+    assert captures.payload == b"plain"
+    assert captures.get_header("X-Crawl-Content-Encoding") == "gzip"
 
 
 @given(st.binary(max_size=200_000), st.binary(max_size=2000))
@@ -75,20 +75,22 @@ def test_a_member_is_gzip(head: bytes, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("form", ["members", "plain", "one member"])
-@given(share=st.floats(0, 1, exclude_max=True))
-def test_any_cut_is_noticed_and_costs_the_last_record_alone(form: str, share: float) -> None:
+@given(fraction=st.floats(0, 1, exclude_max=True))
+def test_any_truncation_is_detected_and_loses_the_last_record_only(
+    form: str, fraction: float
+) -> None:
     data, wanted = archive()
     if form != "members":
         data = gzip.decompress(data)
     if form == "one member":
         data = gzip.compress(data)
-    cut = int(len(data) * share)
-    found, error = read(data[:cut])
-    assert [(item.url, item.payload) for item in found] == [
-        (item.url, item.payload) for item in wanted[: len(found)]
+    cut = int(len(data) * fraction)
+    captures, error = read(data[:cut])
+    assert [(item.url, item.payload) for item in captures] == [
+        (item.url, item.payload) for item in wanted[: len(captures)]
     ]
     if form == "plain":  # a cut between two records leaves a whole, shorter archive
-        assert error is not None or found != wanted
+        assert error is not None or captures != wanted
     else:
         ends = [offset for offset, _ in warc.iter_captures(io.BytesIO(data))]
         assert error is not None or cut in ends
@@ -99,22 +101,22 @@ def test_any_cut_is_noticed_and_costs_the_last_record_alone(form: str, share: fl
     [b"", b"garbage" * 500, b"\0" * 500, gzip.compress(b"no archive" * 99, mtime=0)],
 )
 def test_what_is_no_archive(data: bytes) -> None:
-    found, error = read(data)
-    assert found == []
+    captures, error = read(data)
+    assert captures == []
     assert error is not None
     assert error.records_read == 0
 
 
-def test_damage_in_the_middle_leaves_what_was_before() -> None:
+def test_damage_in_the_middle_keeps_the_records_before() -> None:
     data, wanted = archive()
     offsets = [offset for offset, _ in warc.iter_captures(io.BytesIO(data))]
     broken = bytearray(data)
     middle = offsets[1] + 600
     broken[middle : middle + 40] = b"\xaa" * 40
-    found, error = read(bytes(broken))
+    captures, error = read(bytes(broken))
     assert error is not None
-    assert [item.url for item in found] == [item.url for item in wanted[: len(found)]]
-    assert 1 <= len(found) < 3
+    assert [item.url for item in captures] == [item.url for item in wanted[: len(captures)]]
+    assert 1 <= len(captures) < 3
 
 
 def packed(form: str, data: bytes) -> bytes:
@@ -132,62 +134,62 @@ def pieces(form: str, count: int = 7) -> tuple[list[bytes], list[warc.Capture]]:
     sizes = [0, 40_000, 10, 900, 150_000, 3000, 20]
     written = [capture(str(n), rng.randbytes(sizes[n % 7])) for n in range(count)]
     records = [packed(form, warc.response_record(item)) for item in written]
-    whole, error = read(b"".join(records))
+    damaged_record, error = read(b"".join(records))
     assert error is None
-    return records, whole
+    return records, damaged_record
 
 
-def salvaged(data: bytes) -> tuple[list[warc.Capture], list[warc.DamagedRange]]:
-    found = list(warc.iter_captures_skipping_damage(io.BytesIO(data)))
-    assert [offset for offset, _ in found] == sorted(offset for offset, _ in found)
+def read_skipping_damage(data: bytes) -> tuple[list[warc.Capture], list[warc.DamagedRange]]:
+    captures = list(warc.iter_captures_skipping_damage(io.BytesIO(data)))
+    assert [offset for offset, _ in captures] == sorted(offset for offset, _ in captures)
     return (
-        [item for _, item in found if isinstance(item, warc.Capture)],
-        [item for _, item in found if isinstance(item, warc.DamagedRange)],
+        [item for _, item in captures if isinstance(item, warc.Capture)],
+        [item for _, item in captures if isinstance(item, warc.DamagedRange)],
     )
 
 
 @pytest.mark.parametrize("form", ["members", "zstd", "plain"])
 @settings(max_examples=100)
 @given(data=st.data())
-def test_one_damaged_record_costs_itself_alone(form: str, data: st.DataObject) -> None:
+def test_one_damaged_record_loses_itself_only(form: str, data: st.DataObject) -> None:
     records, wanted = pieces(form)
-    place = data.draw(st.integers(0, len(records) - 1), "record")
-    whole = bytearray(records[place])
-    near = data.draw(st.sampled_from([40, 400, len(whole)]), "within")
-    at = data.draw(st.integers(0, min(near, len(whole)) - 1), "byte")
-    length = data.draw(st.integers(1, len(whole) - at), "length")
+    index = data.draw(st.integers(0, len(records) - 1), "record")
+    damaged_record = bytearray(records[index])
+    near = data.draw(st.sampled_from([40, 400, len(damaged_record)]), "within")
+    at = data.draw(st.integers(0, min(near, len(damaged_record)) - 1), "byte")
+    length = data.draw(st.integers(1, len(damaged_record) - at), "length")
     match data.draw(st.sampled_from(["flip", "cut", "garbage", "insert"]), "damage"):
         case "flip":
-            whole[at] ^= 1 << data.draw(st.integers(0, 7), "bit")
+            damaged_record[at] ^= 1 << data.draw(st.integers(0, 7), "bit")
         case "cut":
-            del whole[at : at + length]
+            del damaged_record[at : at + length]
         case "garbage":
-            whole[at : at + length] = random.Random(at).randbytes(length)
+            damaged_record[at : at + length] = random.Random(at).randbytes(length)
         case "insert":
-            whole[at:at] = b"\0\r\n\xff" * 5
-    broken = b"".join([*records[:place], bytes(whole), *records[place + 1 :]])
-    found, damage = salvaged(broken)
-    others = [item for n, item in enumerate(wanted) if n != place]
+            damaged_record[at:at] = b"\0\r\n\xff" * 5
+    broken = b"".join([*records[:index], bytes(damaged_record), *records[index + 1 :]])
+    captures, damage = read_skipping_damage(broken)
+    others = [item for n, item in enumerate(wanted) if n != index]
     if form != "plain":  # checksums leave no damaged record unnoticed
-        assert found in (others, wanted)
+        assert captures in (others, wanted)
     else:
-        assert [item for item in found if item in others] == others
-        assert len(found) <= len(wanted)
-    start = sum(map(len, records[:place]))
+        assert [item for item in captures if item in others] == others
+        assert len(captures) <= len(wanted)
+    start = sum(map(len, records[:index]))
     for item in damage:
-        assert start <= item.offset <= start + len(whole)
-        rest = [b"".join(records[place + n :]) for n in (0, 1)]  # garbage may lie in front of it
+        assert start <= item.offset <= start + len(damaged_record)
+        rest = [b"".join(records[index + n :]) for n in (0, 1)]  # garbage may lie in front of it
         assert item.end is None or broken[item.end :] in rest
     assert len(damage) <= 1
 
 
-def test_every_damaged_stretch_is_one() -> None:
+def test_every_damaged_range_is_one() -> None:
     records, wanted = pieces("members", 12)
-    for place in (0, 3, 4, 8, 11):
-        records[place] = records[place][:15] + records[place][25:]
-    found, damage = salvaged(b"".join(records))
-    assert found == [wanted[place] for place in (1, 2, 5, 6, 7, 9, 10)]
-    starts = [sum(map(len, records[:place])) for place in range(13)]
+    for index in (0, 3, 4, 8, 11):
+        records[index] = records[index][:15] + records[index][25:]
+    captures, damage = read_skipping_damage(b"".join(records))
+    assert captures == [wanted[index] for index in (1, 2, 5, 6, 7, 9, 10)]
+    starts = [sum(map(len, records[:index])) for index in range(13)]
     assert [(item.offset, item.end) for item in damage] == [
         (0, starts[1]), (starts[3], starts[5]), (starts[8], starts[9]), (starts[11], None),
     ]  # fmt: skip
@@ -200,16 +202,16 @@ def test_an_empty_member_hides_nothing() -> None:
     empty = gzip.compress(b"")
     offsets = [offset for offset, _ in warc.iter_captures(io.BytesIO(data))]
     data = data[: offsets[1]] + empty + empty + data[offsets[1] :] + empty
-    assert salvaged(data) == (wanted, [])
+    assert read_skipping_damage(data) == (wanted, [])
 
 
 def test_members_of_several_records() -> None:
     plain, wanted = pieces("plain")
     members = [gzip.compress(b"".join(plain[at : at + 2])) for at in range(0, 7, 2)]
-    assert salvaged(b"".join(members)) == (wanted, [])
+    assert read_skipping_damage(b"".join(members)) == (wanted, [])
     members[1] = members[1][:30] + members[1][60:]
-    found, damage = salvaged(b"".join(members))
-    assert found == [*wanted[:2], *wanted[4:]]
+    captures, damage = read_skipping_damage(b"".join(members))
+    assert captures == [*wanted[:2], *wanted[4:]]
     assert [item.offset for item in damage] == [len(members[0])]
 
 
@@ -217,20 +219,20 @@ def test_a_plain_record_without_type_or_address_is_damaged() -> None:
     records, wanted = pieces("plain", 3)
     for lost in (b"WARC-Type", b"WARC-Target-URI"):
         broken = [records[0], records[1].replace(lost, lost[::-1]), records[2]]
-        found, damage = salvaged(b"".join(broken))
-        assert found == [wanted[0], wanted[2]]
+        captures, damage = read_skipping_damage(b"".join(broken))
+        assert captures == [wanted[0], wanted[2]]
         assert len(damage) == 1
 
 
-def test_headers_that_ran_into_each_other_are_nobodys() -> None:
+def test_headers_that_are_merged_belong_to_no_record() -> None:
     records, wanted = pieces("plain", 3)
     broken = [records[0], records[1][:100], b"\r\n", records[2]]
-    found, damage = salvaged(b"".join(broken))
-    assert found == [wanted[0], wanted[2]]
+    captures, damage = read_skipping_damage(b"".join(broken))
+    assert captures == [wanted[0], wanted[2]]
     assert len(damage) == 1
 
 
-def test_long_payloads_are_cut_so_that_they_can_be_told() -> None:
+def test_long_payloads_are_cut_to_one_byte_over_the_limit() -> None:
     data, _ = archive()
     first = next(item for _, item in warc.iter_captures(io.BytesIO(data), max_payload=1000))
     assert len(first.payload) == 1001

@@ -12,7 +12,7 @@ MAX_HEADING_CHARS = 90
 # A longer block that begins like a heading is a list or prose.
 MAX_HEADING_LINES = 3
 
-# Characters that must follow a heading before the next one, or it has no text of its own.
+# A heading followed by fewer characters has no text of its own.
 MIN_BODY_CHARS = 120
 
 # This many headings in a row without text between them are a table of contents.
@@ -137,7 +137,7 @@ def _match_heading(index: int, blocks: Sequence[LineBlock]) -> Heading | None:
 
 
 def _can_be_title(rest: str) -> bool:
-    """Whether what follows a chapter's number can be its title, not a sentence going on."""
+    """Whether the text after a chapter's number can be its title, not the rest of a sentence."""
     rest = rest.strip()
     if not rest:
         return True
@@ -179,7 +179,7 @@ def _parse_number(text: str) -> int | None:
 
 
 def _drop_stray_numbers(headings: Sequence[Heading]) -> list[Heading]:
-    """Without bare numbers outside a count: those are page or list numbers.
+    """Drop bare numbers that are not in a count: they are page or list numbers.
 
     A count goes 1, 2, ... with at least two members, or continues from a heading of another kind
     ("ADVENTURE VI. ...", then "VII. ...").
@@ -209,7 +209,7 @@ def _drop_contents(headings: Sequence[Heading], blocks: Sequence[LineBlock]) -> 
         run.append(heading)
         if body < MIN_BODY_CHARS:
             continue
-        # The run's last heading has text. If it only counts on, it is the list's last entry, and
+        # The run's last heading has text. If it only continues the count, it is the last entry, and
         # the text is between the contents and the first chapter.
         empty = run[:-1]
         if len(empty) >= MIN_CONTENTS_ENTRIES:

@@ -42,7 +42,7 @@ class EpubTooLargeError(Exception):
 
 @dataclass
 class Book:
-    """A book as read.
+    """The content of an EPUB.
 
     Attributes:
         text: all chapters, a blank line between them.
@@ -118,7 +118,7 @@ class _Archive:
         return data
 
     def read_xml(self, name: str) -> etree._Element:
-        """A member as XML. Raises ``EpubReadError`` if it is none."""
+        """Parse a member as XML. Raises ``EpubReadError`` if it is not XML."""
         parser = etree.XMLParser(
             resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
         )
@@ -219,7 +219,7 @@ def _read_metadata(package: etree._Element, book: Book) -> None:
         (element.get("{http://www.idpf.org/2007/opf}event", "publication"), iso_date(text))
         for element, text in _dc_texts(package, "date")
     ]
-    # Other events are the file's ("conversion", "modification"), not the book's.
+    # Other events ("conversion", "modification") are dates of the file, not of the book.
     book.date = next((d for event, d in dates if d and event.startswith("publi")), None)
 
 
@@ -252,7 +252,7 @@ def _skipped_guide_paths(package: etree._Element, base: str) -> set[str]:
 
 
 def _spine_paths(package: etree._Element, items: dict[str, _ManifestItem]) -> list[str]:
-    """Paths in reading order, each once: some books list a file again for each of its sections."""
+    """Paths in reading order, each once: some books list a file once per section."""
     references = package.iterfind(".//{*}spine/{*}itemref")
     listed = [items.get(reference.get("idref", "")) for reference in references]
     return list(
@@ -273,7 +273,7 @@ def _read_chapters(archive: _Archive, spine: list[str], book: Book) -> dict[str,
         if page.link_chars >= TOC_MIN_LINK_CHARS and page.link_chars > TOC_LINK_FRACTION * len(
             page.text
         ):
-            page = XhtmlText()  # a table of contents that is not declared as one
+            page = XhtmlText()  # an undeclared table of contents
         if page.repaired:
             book.chapters_repaired.append(path)
         rendered[path] = page
@@ -281,7 +281,7 @@ def _read_chapters(archive: _Archive, spine: list[str], book: Book) -> dict[str,
 
 
 def _join_chapters(pages: dict[str, XhtmlText], book: Book) -> dict[str, int]:
-    """Put the chapters' texts together; where each begins."""
+    """Join the texts of the chapters; return where each begins."""
     starts: dict[str, int] = {}
     parts: list[str] = []
     length = 0

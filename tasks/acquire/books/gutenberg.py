@@ -80,7 +80,7 @@ class Header:
 
 @dataclass(frozen=True)
 class StrippedText:
-    """The lines of a book that are its own.
+    """The lines of a book without Project Gutenberg's additions.
 
     Attributes:
         spans: half-open ranges of line numbers, ascending; several where a file contains several
@@ -109,7 +109,7 @@ def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
         begin = first_body = titled
     for number, line in enumerate(lines):
         lower = line.lower()
-        if not any(cue in lower for cue in _CUES):  # nearly every line: spare it five patterns
+        if not any(cue in lower for cue in _CUES):  # nearly every line; avoids five patterns
             continue
         if _START.match(line):
             # Inside a body it ends a header without a known start mark.
@@ -130,7 +130,7 @@ def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
             headers_since_end = True
     if begin is not None:
         spans.append((begin, len(lines)))
-    elif not spans:  # a header that nothing ends: better its lines than no book
+    elif not spans:  # a header without an end: keep its lines rather than lose the book
         spans.append((0, len(lines)))
     has_boilerplate = first_body is not None or spans != [(0, len(lines))]
     trimmed = [_skip_credits(lines, start, end) for start, end in spans]
@@ -139,7 +139,7 @@ def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
 
 
 def _starts_with_header(lines: Sequence[str]) -> bool:
-    """Whether the file begins with a header whose end is marked further on."""
+    """Whether the file begins with a header whose end is marked later."""
     top = [line for line in lines[:40] if line.strip()][:6]
     if not any(_HEADER.match(line) for line in top):
         return False
@@ -178,7 +178,7 @@ def _skip_credits(lines: Sequence[str], start: int, end: int) -> tuple[int, int]
         block = position
         while position < end and lines[position].strip():
             position += 1
-        # Only what leads without a break of the book's own may go: title pages come after credits.
+        # Only paragraphs before the book's own text are removed: title pages come after credits.
         if block < position and _CREDIT.match(lines[block]) and position - block <= 12:
             kept = position
         elif block < position:

@@ -1,4 +1,4 @@
-"""Plain-text books: paragraphs from hard-wrapped lines, verse and tables left as they are."""
+"""Plain-text books: paragraphs from hard-wrapped lines, verse and tables unchanged."""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-# A line is full if the next line's first word would have taken it past this fraction of the width:
+# A line is full if the next line's first word would have extended it past this fraction of the width:
 # greedy filling, as editors wrap prose, makes nearly every line full, and verse hardly any. Before
 # a line that begins with a small letter, and in a book that is not verse, `SHORT_LINE_FRACTION` is
 # enough.
@@ -22,7 +22,7 @@ SHORT_LINE_FRACTION = 0.6
 # A book in which more than this fraction of continuation lines begin with a capital is verse.
 VERSE_CAPITAL_FRACTION = 0.6
 
-# Columns between which a usual line length means that the lines were wrapped by hand.
+# A typical line length, in columns, between these means that the lines are hard-wrapped.
 MAX_WRAP_WIDTH, MIN_WRAP_WIDTH = 120, 30
 
 _WIDE = re.compile(
@@ -40,7 +40,7 @@ class LineBlock:
 
 
 def split_blocks(lines: Sequence[str]) -> list[LineBlock]:
-    """Cut lines into blocks at blank lines; a margin common to all lines is taken off."""
+    """Split lines into blocks at blank lines; remove a margin common to all lines."""
     clean = [line.expandtabs(8).rstrip() for line in lines]
     indents = Counter(len(line) - len(line.lstrip(" ")) for line in clean if line)
     margin = 0
@@ -62,12 +62,12 @@ def split_blocks(lines: Sequence[str]) -> list[LineBlock]:
 
 
 def display_width(text: str) -> int:
-    """Columns that a text takes: East Asian wide characters count two."""
+    """The width of a text in columns: East Asian wide characters count two."""
     return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
 
 
 class WrapModel:
-    """How the lines of one book were wrapped, learned from all of its blocks."""
+    """How the lines of one book were wrapped, estimated from all of its blocks."""
 
     def __init__(self, blocks: Sequence[LineBlock]) -> None:
         self._blocks = blocks
@@ -91,7 +91,7 @@ class WrapModel:
         """How often each word occurs, to decide whether a word split at a line's end is hyphenated."""
         text = "\n".join(line for block in self._blocks for line in block.lines).lower()
         words = Counter(_WORD.findall(text.replace("-\n", " \n")))
-        for cut in re.finditer("-\n", text):  # halves of cut words are no words
+        for cut in re.finditer("-\n", text):  # halves of split words are not words
             before = _WORD.findall(text, max(0, cut.start() - 40), cut.start())
             after = _WORD.findall(text, cut.end(), cut.end() + 40)
             words.subtract((*before[-1:], *after[:1]))
@@ -154,7 +154,7 @@ class WrapModel:
         return f"{left} {right}"
 
     def _join_hyphenated(self, left: str, right: str) -> str:
-        """Drop a hyphen at a line's end if the book writes the word without one elsewhere."""
+        """Drop a hyphen at a line's end if the book has the word without a hyphen elsewhere."""
         head, tail = _WORD.findall(left[:-1])[-1].lower(), _WORD.findall(right)[0].lower()
         joined, hyphenated = self._word_counts[head + tail], self._word_counts[f"{head}-{tail}"]
         if joined > hyphenated:
@@ -165,7 +165,7 @@ class WrapModel:
             or (head in self._word_counts and tail in self._word_counts)
         ):
             return left + right
-        return left[:-1] + right  # halves that are no words of the book: a word cut in two
+        return left[:-1] + right  # neither half is a word of the book: a split word
 
 
 def _has_hanging_indent(lines: Sequence[str]) -> bool:
@@ -184,5 +184,5 @@ def _continues_sentence(line: str) -> bool:
 
 def _first_word(line: str) -> str:
     word = line.split(None, 1)[0] if line.strip() else ""
-    # Text without spaces wraps anywhere: one character is what would have had to fit.
+    # Text without spaces wraps anywhere: only one character would have had to fit.
     return word[:1] if _NO_WORD_SPACES.match(word) else word

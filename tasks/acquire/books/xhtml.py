@@ -164,9 +164,7 @@ class _TextBuilder:
         self._pre_depth = 0
         self._link_depth = 0
         self._pending_ids: list[str] = []  # ids whose element has no text so far
-        self._open_heading: tuple[str, int] | None = (
-            None  # the open heading: its tag, where it began
-        )
+        self._open_heading: tuple[str, int] | None = None  # the open heading: its tag and offset
 
     def add(self, kind: str, element: etree._Element | None, text: str) -> None:
         if kind == "text":
@@ -229,7 +227,7 @@ class _TextBuilder:
                 if line.strip():
                     self._write(line.rstrip())
             return
-        # No-break spaces are of the page, not of the text; they do not collapse with others.
+        # No-break spaces are layout, not text; they do not collapse with others.
         words = _SPACE.sub(" ", text).replace("\u00a0", " ")
         if words.startswith(" "):
             self._pending_space = True

@@ -1,4 +1,4 @@
-"""Where personal data could stand: a compiled scan that proposes windows of bytes."""
+"""A compiled scan that proposes windows of bytes which may contain personal data."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,14 +6,14 @@ import numpy.typing as npt
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 
-# Sorts of window.
+# Kinds of window.
 EMAIL, NUMBER, DOTTED, IBAN, IPV6 = range(5)
 
 MAX_LOCAL_PART = 64  # characters of a mailbox name (RFC 5321, 4.5.3.1.1)
 MAX_DOMAIN = 253  # characters of a domain name (RFC 1035, 2.3.4)
 MIN_IBAN_CHARS = 15
-MAX_IPV6_SPAN = 40  # 39 characters, and one to see where it ends
-MAX_IBAN_SPAN = 43  # 34 characters in groups of four, and one to see where it ends
+MAX_IPV6_SPAN = 40  # 39 characters, and the one after the end
+MAX_IBAN_SPAN = 43  # 34 characters in groups of four, and the one after the end
 MIN_PHONE_DIGITS = 7  # of a phone number
 MIN_IPV4_DIGITS = 4  # digits of an IPv4 address
 
@@ -73,19 +73,19 @@ def scan_candidates(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -
     Args:
         offsets: int64[n + 1], the documents' first bytes.
         data: UTF-8.
-        out: int64[capacity, 4], filled with (document, sort, first byte, byte after the last) in
+        out: int64[capacity, 4], filled with (document, kind, first byte, byte after the last) in
             the order of the text.
 
     Returns:
-        The number of windows; those beyond the capacity were counted but not written.
+        The number of windows; those beyond the capacity are counted but not written.
     """
     count = 0
     for d in range(offsets.size - 1):
         start, end = offsets[d], offsets[d + 1]
-        numbers = start  # no number begins before this byte: the last one reached so far
+        number_end = start  # the end of the last number: none begins before it
         for i in range(start, end):
             byte = data[i]
-            sort = -1
+            kind = -1
             first = last = i
             if byte == 0x40:
                 while (
@@ -102,7 +102,7 @@ def scan_candidates(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -
                 ):
                     last += 1
                 if first < i and last > i + 1:
-                    sort = EMAIL
+                    kind = EMAIL
             elif _is_digit(byte):
                 if _starts_ipv6(data, start, i, end):
                     last = i
@@ -110,36 +110,36 @@ def scan_candidates(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -
                         _is_hex(data[last]) or data[last] == 0x3A
                     ):
                         last += 1
-                    sort = IPV6
-                if sort < 0 and i >= numbers:
-                    digits = dots = apart = 0
+                    kind = IPV6
+                if kind < 0 and i >= number_end:
+                    digits = dots = separators = 0
                     last = i
                     j = i
                     while j < end:
                         if _is_digit(data[j]):
                             digits += 1
-                            apart = 0
+                            separators = 0
                             last = j + 1
-                        elif _is_separator(data[j]) and apart < 2:
-                            apart += 1
+                        elif _is_separator(data[j]) and separators < 2:
+                            separators += 1
                             dots += data[j] == 0x2E
                         else:
                             break
                         j += 1
-                    numbers = last
+                    number_end = last
                     while first > start and first > i - 2 and data[first - 1] in (0x28, 0x2B):
                         first -= 1
                     if digits >= MIN_IPV4_DIGITS and dots >= 3:
-                        sort = DOTTED
+                        kind = DOTTED
                     elif digits >= MIN_PHONE_DIGITS:
-                        sort = NUMBER
+                        kind = NUMBER
             elif _is_upper(byte) and _starts_iban(data, start, i, end):
                 last = min(end, i + MAX_IBAN_SPAN)
-                sort = IBAN
-            if sort >= 0:
+                kind = IBAN
+            if kind >= 0:
                 if count < out.shape[0]:
                     out[count, 0] = d
-                    out[count, 1] = sort
+                    out[count, 1] = kind
                     out[count, 2] = first
                     out[count, 3] = last
                 count += 1
@@ -150,9 +150,9 @@ def scan_candidates(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -
 def to_char_offsets(data: Bytes, start: int, positions: npt.NDArray[np.int64]) -> None:
     """Turn ascending byte positions into character offsets from byte ``start``, in place."""
     at = start
-    seen = 0
+    characters = 0
     for k in range(positions.size):
         while at < positions[k]:
-            seen += (data[at] & 0xC0) != 0x80  # continuation bytes begin no character
+            characters += (data[at] & 0xC0) != 0x80  # continuation bytes begin no character
             at += 1
-        positions[k] = seen
+        positions[k] = characters

@@ -1,4 +1,4 @@
-"""Check digits and number plans: what tells a real card number or IBAN from other digits."""
+"""Check digits and number plans: what distinguishes card numbers and IBANs from other digits."""
 
 from types import MappingProxyType
 
@@ -68,8 +68,8 @@ _UNASSIGNED_CODES = ("210", "214", "215", "217", "219", "259", "384", "386", "38
 def luhn(digits: str) -> bool:
     """Whether the last digit is the Luhn check digit of the others (ISO/IEC 7812-1, annex B)."""
     total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + place % 2)
+    for index, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + index % 2)
         total += value - 9 if value > 9 else value
     return total % 10 == 0
 

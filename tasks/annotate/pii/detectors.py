@@ -1,8 +1,7 @@
-"""What is personal data and what only looks like it: patterns and checks on a window of bytes.
+"""Detectors of personal data: patterns and checks on a window of bytes.
 
-All patterns are bounded, so that no window costs more than a constant times its length. What
-stands around a match decides with it: a number that goes on (``1.2.3.4.5``, ``12-345-...``), a word
-such as *version* before four dotted numbers, a label such as *Tel.* before a national number.
+All patterns are bounded, so that no window costs more than a constant times its length. The
+context of a match counts: a number that continues (``1.2.3.4.5``, ``12-345-...``), a word such as *version* before four dotted numbers, a label such as *Tel.* before a national number.
 """
 
 import ipaddress
@@ -13,9 +12,9 @@ from types import MappingProxyType
 from tasks.annotate.pii import candidate_scan
 from tasks.annotate.pii.checksums import IBAN_LENGTHS, is_card, is_e164, is_iban
 
-PiiSpan = tuple[str, int, int]  # kind, first byte and byte after the last in the text looked at
+PiiSpan = tuple[str, int, int]  # kind, first byte and byte after the last, in the searched text
 
-KINDS = ("email", "iban", "card", "ip", "phone")  # of overlapping spans the first kind stays
+KINDS = ("email", "iban", "card", "ip", "phone")  # of overlapping spans the first kind is kept
 
 _DOMAIN_LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = re.compile(
@@ -76,9 +75,9 @@ _CARD = re.compile(
 )
 _IBAN = re.compile(rb"[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}")
 
-_MIN_PHONE_DIGITS = 7  # digits of a labelled phone number
+_MIN_PHONE_DIGITS = 7  # digits of a labeled phone number
 
-_CONTEXT_BEFORE = 24  # bytes of context a check may look back
+_CONTEXT_BEFORE = 24  # bytes of context that a check may read
 _CONTEXT_AFTER = 8
 
 
@@ -95,7 +94,7 @@ def _is_delimited(text: bytes, start: int, end: int) -> bool:
 
 
 def _iter_number_ends(text: bytes, start: int, end: int) -> Iterator[int]:
-    """Where a number in ``text[start:end]`` may end, so that nothing goes on: the longest first."""
+    """Where a number in ``text[start:end]`` may end, so that no digits follow: the longest first."""
     for last in range(end, start, -1):
         if text[last - 1 : last].isdigit() and _is_delimited(text, start, last):
             yield last
@@ -163,11 +162,11 @@ def detect_ibans(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
     match = _IBAN.match(text, start, end)
     if not match:
         return
-    wanted = IBAN_LENGTHS.get(match.group()[:2].decode(), 0)
-    seen = 0
+    expected = IBAN_LENGTHS.get(match.group()[:2].decode(), 0)
+    n_characters = 0
     for at in range(*match.span()):
-        seen += text[at] != 0x20
-        if seen == wanted:
+        n_characters += text[at] != 0x20
+        if n_characters == expected:
             number = text[start : at + 1].replace(b" ", b"").decode()
             if not text[at + 1 : at + 2].isalnum() and is_iban(number):
                 yield "iban", start, at + 1
@@ -185,9 +184,9 @@ def detect_phones(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
         plus = text[max(0, match.start() - 1) : match.start()] == b"+"
         if not plus and _is_delimited(text, *match.span()):
             yield "phone", match.start(), match.end()
-    labelled = _LABELED.match(text, start, end)
-    if labelled and _PHONE_LABEL.search(text[max(0, start - _CONTEXT_BEFORE) : start]):
-        for last in _iter_number_ends(text, *labelled.span()):
+    labeled = _LABELED.match(text, start, end)
+    if labeled and _PHONE_LABEL.search(text[max(0, start - _CONTEXT_BEFORE) : start]):
+        for last in _iter_number_ends(text, *labeled.span()):
             number = text[start:last]
             if len(_extract_digits(number)) >= _MIN_PHONE_DIGITS and not _DATE.search(number):
                 yield "phone", start, last
@@ -219,7 +218,7 @@ def detect(window_type: int, data: bytes, start: int, end: int) -> Iterator[PiiS
     """The personal data in a window.
 
     Args:
-        window_type: one of `windows`' sorts.
+        window_type: a kind of window of `candidate_scan`.
         data: the document.
         start: first byte of the window.
         end: byte after its last.

@@ -18,18 +18,18 @@ _INITIAL_WINDOWS = 1 << 12
 def resolve_overlaps(spans: list[PiiSpan]) -> list[PiiSpan]:
     """Spans that do not overlap, in the order of the text.
 
-    Of overlapping ones the kind that comes first in ``KINDS`` stays; of one kind the longer, then
-    the earlier.
+    Of overlapping spans the one whose kind is first in ``KINDS`` is kept; of one kind the longer,
+    then the earlier.
     """
-    rank = {kind: place for place, kind in enumerate(KINDS)}
+    rank = {kind: index for index, kind in enumerate(KINDS)}
     kept: list[tuple[int, int, str]] = []
     for kind, start, end in sorted(
         set(spans), key=lambda item: (rank[item[0]], item[1] - item[2], item[1])
     ):
-        place = bisect_left(kept, (start,))
-        after_last = place == 0 or kept[place - 1][1] <= start
-        if after_last and (place == len(kept) or end <= kept[place][0]):
-            kept.insert(place, (start, end, kind))
+        index = bisect_left(kept, (start,))
+        after_last = index == 0 or kept[index - 1][1] <= start
+        if after_last and (index == len(kept) or end <= kept[index][0]):
+            kept.insert(index, (start, end, kind))
     return [(kind, start, end) for start, end, kind in kept]
 
 
@@ -38,7 +38,7 @@ def find_pii(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
 
     Returns:
         n lists of (start, end, kind): character offsets into the text, as Python slices it, in
-        ascending order and without overlap; ``kind`` is one of ``kinds.KINDS``.
+        ascending order and without overlap; ``kind`` is one of ``detectors.KINDS``.
     """
     offsets, data = utf8_buffers(text)
     proposed = np.empty((_INITIAL_WINDOWS, 4), np.int64)
@@ -49,24 +49,24 @@ def find_pii(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
     rows: list[list[dict[str, Any]]] = [[] for _ in range(offsets.size - 1)]
     bounds = np.searchsorted(proposed[:count, 0], np.arange(offsets.size))
     for row, spans in enumerate(rows):
-        mine = proposed[bounds[row] : bounds[row + 1]]
-        if not len(mine):
+        windows = proposed[bounds[row] : bounds[row + 1]]
+        if not len(windows):
             continue
         start, end = int(offsets[row]), int(offsets[row + 1])
         document = data[start:end].tobytes()
-        found = [
+        spans_in_text = [
             item
-            for _, sort, first, last in mine.tolist()
-            for item in detect(sort, document, first - start, last - start)
+            for _, kind, first, last in windows.tolist()
+            for item in detect(kind, document, first - start, last - start)
         ]
-        if not found:
+        if not spans_in_text:
             continue
-        settled = resolve_overlaps(found)
-        positions = np.array([place for item in settled for place in item[1:]], np.int64) + start
+        resolved = resolve_overlaps(spans_in_text)
+        positions = np.array([index for item in resolved for index in item[1:]], np.int64) + start
         candidate_scan.to_char_offsets(data, start, positions)
         spans.extend(
             {"start": int(positions[2 * k]), "end": int(positions[2 * k + 1]), "kind": item[0]}
-            for k, item in enumerate(settled)
+            for k, item in enumerate(resolved)
         )
     return pa.array(rows, SPANS_TYPE)
 
@@ -78,14 +78,14 @@ def find_pii_in_chapters(chapters: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
         chapters: lists of structs with a ``title``; a null counts as no chapters.
 
     Returns:
-        n lists of (chapter, start, end, kind): the chapter's place among its document's, and what
-        ``find_pii`` says of its title.
+        n lists of (chapter, start, end, kind): the chapter's index in its document, and the
+        spans of its title.
     """
     rows: list[list[dict[str, Any]]] = [[] for _ in range(len(chapters))]
     parents = pc.list_parent_indices(chapters).to_pylist()
     titles = pc.struct_field(pc.list_flatten(chapters), "title")
     first: dict[int, int] = {}
-    for place, (row, spans) in enumerate(zip(parents, find_pii(titles).to_pylist(), strict=True)):
-        chapter = place - first.setdefault(row, place)
+    for index, (row, spans) in enumerate(zip(parents, find_pii(titles).to_pylist(), strict=True)):
+        chapter = index - first.setdefault(row, index)
         rows[row] += [{"chapter": chapter, **span} for span in spans]
     return pa.array(rows, CHAPTER_SPANS_TYPE)

@@ -126,18 +126,18 @@ def _top_ngram_chars(
     char_offsets: npt.NDArray[np.int64],
 ) -> int:
     """Characters of the most frequent n-gram, of equals the first, times its occurrences."""
-    most = 1
+    max_count = 1
     top = -1
     for c in range(distinct):
-        if tally[c] > most:
-            most = int(tally[c])
+        if tally[c] > max_count:
+            max_count = int(tally[c])
             top = c
     at = 0  # when none is repeated, the first n-gram of the text is the most frequent one
     for j in range(kept):
         if classes[j] == top:
             at = int(positions[j])
             break
-    return int(most * (char_offsets[at + n] - char_offsets[at] + n - 1))
+    return int(max_count * (char_offsets[at + n] - char_offsets[at] + n - 1))
 
 
 @jit
@@ -147,22 +147,22 @@ def _dup_ngram_chars(
     classes: Ints,
     kept: int,
     distinct: int,
-    seen: Ints,
+    occurred: Ints,
     char_offsets: npt.NDArray[np.int64],
 ) -> int:
     """Characters of the n-grams that occurred before, from the left, skipping each of them whole."""
-    seen[:distinct] = 0
+    occurred[:distinct] = 0
     next_free = 0
     total = 0
     for j in range(kept):
         at = int(positions[j])
         if at < next_free:
             continue
-        if seen[classes[j]]:
+        if occurred[classes[j]]:
             total += char_offsets[at + n] - char_offsets[at]
             next_free = at + n
         else:
-            seen[classes[j]] = 1
+            occurred[classes[j]] = 1
     return total
 
 

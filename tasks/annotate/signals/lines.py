@@ -74,10 +74,10 @@ def count_newlines(data: Bytes, start: int, end: int) -> int:
 @jit
 def max_newlines(offsets: Offsets, data: Bytes) -> int:
     """The largest number of newlines in one of n documents."""
-    most = 0
+    largest = 0
     for d in range(offsets.size - 1):
-        most = max(most, count_newlines(data, offsets[d], offsets[d + 1]))
-    return most
+        largest = max(largest, count_newlines(data, offsets[d], offsets[d + 1]))
+    return largest
 
 
 @jit
