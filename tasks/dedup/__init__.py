@@ -1,1 +1,1 @@
-"""Deduplication: exact copies by digest, near copies by MinHash-LSH with every candidate verified."""
+"""Deduplication: exact duplicates by digest, near-duplicates by MinHash-LSH with every candidate pair verified."""

@@ -1,4 +1,4 @@
-"""Small corpora as data sets of documents, and plain-Python truths about them."""
+"""Small corpora as data sets of documents, and plain-Python reference values."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ def table(rows: Sequence[Row]) -> pa.Table:
 
 
 def write(rows: pa.Table) -> Iterator[PartResult]:
-    """A part as it is."""
+    """Write a part unchanged."""
     yield PartResult(
         rows, ledger_table("documents", rows["id"].to_pylist(), urls=rows["url"].to_pylist())
     )
@@ -65,19 +65,19 @@ def documents(ctx: Context, source: str, parts: Sequence[Sequence[Row]]) -> Data
 
 
 def jaccard(a: str, b: str, n: int = 5) -> float:
-    """Similarity of two texts by definition."""
+    """The Jaccard similarity of two texts by definition."""
     one, other = set(shingles(a, n)), set(shingles(b, n))
     return len(one & other) / len(one | other) if one | other else 0.0
 
 
 def prose(rng: random.Random, words: int) -> list[str]:
-    """Random words, no two texts alike."""
+    """Random words; no two texts are similar."""
     return [f"w{rng.randrange(5000)}" for _ in range(words)]
 
 
 def edited(rng: random.Random, words: list[str], edits: int) -> list[str]:
-    """A copy with some words replaced."""
+    """A near-duplicate: some words replaced."""
     out = list(words)
-    for place in rng.sample(range(len(out)), edits):
-        out[place] = f"x{rng.randrange(10**6)}"
+    for index in rng.sample(range(len(out)), edits):
+        out[index] = f"x{rng.randrange(10**6)}"
     return out

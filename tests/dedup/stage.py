@@ -6,12 +6,12 @@ from typing import Any
 
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context
-from infra.schemas.duplicate_pairs import iter_verified_pairs as edge_tables
+from infra.schemas.duplicate_pairs import iter_verified_pairs
 from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
 from tests.dedup.corpora import Row, edited, prose, row
 
-Marks = dict[str, tuple[str | None, str | None, int]]
+Labels = dict[str, tuple[str | None, str | None, int]]
 
 
 def run(ctx: Context, sources: Sequence[Dataset], **settings: object) -> Dataset:
@@ -22,19 +22,19 @@ def run(ctx: Context, sources: Sequence[Dataset], **settings: object) -> Dataset
     return dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs)
 
 
-def edges(found: Dataset) -> list[Row]:
-    return [row for table in edge_tables(found) for row in table.to_pylist()]
+def verified_pairs(result: Dataset) -> list[Row]:
+    return [row for table in iter_verified_pairs(result) for row in table.to_pylist()]
 
 
-def marks(found: Dataset) -> Marks:
+def labels(result: Dataset) -> Labels:
     return {
         r["id"]: (r["exact_group"], r["cluster"], r["cluster_size"])
-        for r in found.table().to_pylist()
+        for r in result.table().to_pylist()
     }
 
 
 def corpus(seed: int) -> list[Row]:
-    """Twelve texts; three with near copies, two with exact ones, and some very short."""
+    """Twelve texts, three with near-duplicates and two with exact duplicates, and some very short ones."""
     rng = random.Random(seed)
     originals = [prose(rng, rng.randint(80, 400)) for _ in range(12)]
     texts = [" ".join(words) for words in originals]

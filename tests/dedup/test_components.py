@@ -37,11 +37,11 @@ def reachable(start: int, edges: list[tuple[int, int]]) -> set[int]:
 
 @given(EDGES)
 def test_components_are_named_by_their_least_member(edges: list[tuple[int, int]]) -> None:
-    found = connected_components(20, np.array(edges, np.int64).reshape(-1, 2))
-    least = [min(reachable(node, edges)) for node in range(20)]
-    assert found.tolist() == least
+    result = connected_components(20, np.array(edges, np.int64).reshape(-1, 2))
+    smallest = [min(reachable(node, edges)) for node in range(20)]
+    assert result.tolist() == smallest
     stars = pairs_to_stars(np.array(edges, np.uint64).reshape(-1, 2))
-    assert stars.tolist() == [[node, root] for node, root in enumerate(least) if node != root]
+    assert stars.tolist() == [[node, root] for node, root in enumerate(smallest) if node != root]
 
 
 @pytest.mark.parametrize("ranges", [1, 4])
@@ -52,27 +52,27 @@ def test_rounds_over_partitions_give_the_same(
 ) -> None:
     work = Storage(str(tmp_path_factory.mktemp("work")))
     config = DedupConfig.model_validate({"exhaustive_cluster_size": 4, "neighbors": 1})
-    layout = DedupPlan(work, (0,), 20, config, 0, 0, ranges)
+    plan = DedupPlan(work, (0,), 20, config, 0, 0, ranges)
     pairs = sorted({(min(e), max(e)) for e in edges if e[0] != e[1]})
     rows = np.array([(a, b, 0, 0) for a, b in pairs], np.uint64).reshape(-1, 4)
     for partition in range(ranges):
-        layout.save(f"candidates/{partition}", rows[layout.pair_range_of(rows[:, 0]) == partition])
-        init_stars(layout, partition)
+        plan.save(f"candidates/{partition}", rows[plan.pair_range_of(rows[:, 0]) == partition])
+        init_stars(plan, partition)
     before, within = None, 0
     for number in range(0, 2 * module.MAX_ROUNDS, 2):
-        within = sum(run_star_step(layout, number, p)["within"] for p in range(ranges))
-        state = [convergence_state(layout, number + 1, p) for p in range(ranges)]
+        within = sum(run_star_step(plan, number, p)["within"] for p in range(ranges))
+        state = [convergence_state(plan, number + 1, p) for p in range(ranges)]
         if state == before:
             break
         before = state
         for p in range(ranges):
-            run_star_step(layout, number + 1, p)
-    stars = np.concatenate([layout.load(f"stars/{p}", 2) for p in range(ranges)])
+            run_star_step(plan, number + 1, p)
+    stars = np.concatenate([plan.load(f"stars/{p}", 2) for p in range(ranges)])
     assert stars.tolist() == pairs_to_stars(rows[:, :2]).tolist()
     sizes = np.unique(stars[:, 1], return_counts=True)[1] + 1
-    # All pairs of up to four; of more, each with eight in two orders and with one neighbour.
+    # All pairs of up to four; of more, each with eight in two orders and with one neighbor.
     assert within == sum(n * (n - 1) // 2 if n <= 4 else n * 17 for n in sizes.tolist())
-    assert connect_all(layout) == {"within": within}
+    assert connect_all(plan) == {"within": within}
 
 
 def test_a_star_keeps_what_is_connected() -> None:
@@ -90,5 +90,5 @@ def test_jaccard(a: set[int], b: set[int]) -> None:
 @given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 60))
 def test_slices_are_one_array_in_memory_or_in_a_file(lengths: list[int], room: int) -> None:
     pieces = [np.arange(n, dtype=np.uint64) for n in lengths]
-    found = concat(iter(pieces), room)
-    assert found.tolist() == [value for n in lengths for value in range(n)]
+    result = concat(iter(pieces), room)
+    assert result.tolist() == [value for n in lengths for value in range(n)]

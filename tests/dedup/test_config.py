@@ -11,10 +11,10 @@ def read(**fields: object) -> DedupConfig:
 
 
 def test_bands_may_follow_from_a_recall() -> None:
-    wanted = read(threshold=0.8, target_recall=0.95)
-    assert wanted.banding == (21, 9)
-    assert wanted.num_permutations == 189
-    assert wanted.to_json() == read(bands=21, rows=9).to_json()
+    config = read(threshold=0.8, target_recall=0.95)
+    assert config.banding == (21, 9)
+    assert config.num_permutations == 189
+    assert config.to_json() == read(bands=21, rows=9).to_json()
 
 
 def test_how_the_work_is_cut_changes_nothing() -> None:

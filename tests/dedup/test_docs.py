@@ -31,8 +31,8 @@ def test_the_curves_are_those_of_the_code() -> None:
     assert len(rows) >= 5
     for bands, width, values in rows:
         shown = [float(value) for value in values.split("|")[:-1]]
-        found = [candidate_probability(s, int(bands), int(width)) for s in similarities]
-        assert np.allclose(shown[: len(found)], found, atol=0.0051), (bands, width)
+        result = [candidate_probability(s, int(bands), int(width)) for s in similarities]
+        assert np.allclose(shown[: len(result)], result, atol=0.0051), (bands, width)
         config = DedupConfig.model_validate({"bands": int(bands), "rows": int(width)})
         assert shown[-1] == 24 + 8 * config.bands + (config.num_permutations + 1) // 2
 
@@ -40,13 +40,13 @@ def test_the_curves_are_those_of_the_code() -> None:
 def test_every_column_file_and_fact_is_on_the_page(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     source = documents(ctx, "site", [corpus(7)])
-    found = run(ctx, [source], keep_signatures=True)
+    result = run(ctx, [source], keep_signatures=True)
     keys = build_signatures(
         ctx, DedupConfig.model_validate({"keep_signatures": True}), source
     ).table()
-    names = {*found.stats, *found.table().column_names, *keys.column_names}
+    names = {*result.stats, *result.table().column_names, *keys.column_names}
     names = {name for name in names if not name.startswith("band_")} | {"band_000"}
-    names |= {name.replace("00000", "*") for name in found.manifest.files}
+    names |= {name.replace("00000", "*") for name in result.manifest.files}
     assert names <= set(re.findall(r"`([\w.*-]+)`", PAGE))
 
 

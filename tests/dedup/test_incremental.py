@@ -1,4 +1,4 @@
-"""The stage run again: after additions, removals, damage, and runs that were cut off."""
+"""The stage run again: after additions, removals, damage and interrupted runs."""
 
 import json
 import os
@@ -24,12 +24,12 @@ from tasks.dedup.shuffle_plan import DedupPlan
 from tasks.dedup.task import COMPARISON_MODULES, PART_DIGESTS
 from tasks.dedup.verification.verify import request_shingles
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
-from tests.dedup.stage import corpus, edges, marks, run
+from tests.dedup.stage import corpus, labels, run, verified_pairs
 from tests.manifests import manifest_without_locations
-from tests.select.annotations import annotated, note
+from tests.select.annotations import annotated, annotation
 
 
-def test_a_new_part_costs_its_own_signatures_only(tmp_path: Path) -> None:
+def test_only_the_signatures_of_a_new_part_are_computed(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = corpus(1)
     run(ctx, [documents(ctx, "site", [rows[:8], rows[8:16]])])
@@ -54,33 +54,33 @@ def test_an_addition_gives_the_bytes_of_a_full_run_and_reads_no_old_text(
     assert manifest_without_locations(more) == manifest_without_locations(full)
 
 
-def test_a_new_document_asks_for_the_texts_it_may_resemble_only(
+def test_only_texts_connected_to_a_new_document_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(2)
     template = prose(rng, 200)
     rows = [row("site", " ".join(template + prose(rng, 70)), f"http://x/{k}") for k in range(30)]
-    asked: list[int] = []
+    requested: list[int] = []
 
-    def counted(layout: DedupPlan, number: int) -> dict[str, Any]:
-        found = request_shingles(layout, number)
-        asked.append(found["requested"])
-        return found
+    def counted(plan: DedupPlan, number: int) -> dict[str, Any]:
+        result = request_shingles(plan, number)
+        requested.append(result["requested"])
+        return result
 
     monkeypatch.setattr("tasks.dedup.verification.verify.request_shingles", counted)
     ctx = context(tmp_path)
-    options: dict[str, Any] = {"rows": 2}  # nearly every pair is nominated, and fails
+    options: dict[str, Any] = {"rows": 2}  # nearly every pair is a candidate, and fails
     run(ctx, [documents(ctx, "site", [rows])], **options)
-    assert asked == [30]
+    assert requested == [30]
     near = " ".join(edited(rng, rows[4]["text"].split(), 1))
     run(ctx, [documents(ctx, "site", [rows, [row("site", near)]])], **options)
-    # Its own pairs are unknown; the pairs among the others are not, and nobody reads them again.
+    # Only its own pairs are unknown; the pairs among the others are not compared again.
     run(ctx, [documents(ctx, "site", [rows, [row("site", near)], [row("site", "far")]])], **options)
-    assert asked[1] <= 31
-    assert asked[2] == 0
+    assert requested[1] <= 31
+    assert requested[2] == 0
 
 
-def test_a_damaged_earlier_data_set_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_damaged_earlier_data_set_does_not_change_the_result(tmp_path: Path) -> None:
     rows = corpus(4)
     more = [row("site", "a text of its own that is like no other", "http://z/")]
     fresh = context(tmp_path / "fresh")
@@ -98,11 +98,11 @@ def test_a_damaged_earlier_data_set_is_no_obstacle(tmp_path: Path) -> None:
                 ctx.storage.write(hint, b"[1]")
         else:
             first.storage.write(name, first.storage.read(name)[:-40] + bytes(40))
-        found = run(ctx, [documents(ctx, "site", [rows, more])])
-        assert manifest_without_locations(found) == expected
+        result = run(ctx, [documents(ctx, "site", [rows, more])])
+        assert manifest_without_locations(result) == expected
 
 
-def test_what_an_earlier_data_set_says_of_its_parts_is_checked(
+def test_the_part_digests_of_an_earlier_data_set_are_verified(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rng = random.Random(3)
@@ -116,12 +116,12 @@ def test_what_an_earlier_data_set_says_of_its_parts_is_checked(
     first = run(ctx, [documents(ctx, "site", parts)])
     contents = json.loads(first.read(PART_DIGESTS))
     first.storage.write(PART_DIGESTS, json.dumps(contents[::-1]).encode())
-    found = run(ctx, [documents(ctx, "site", [*parts, more])])
-    assert manifest_without_locations(found) == manifest_without_locations(expected)
+    result = run(ctx, [documents(ctx, "site", [*parts, more])])
+    assert manifest_without_locations(result) == manifest_without_locations(expected)
     assert f"{PART_DIGESTS}: changed; all pairs are compared anew" in caplog.text
 
 
-def test_what_comparisons_rest_on_covers_what_signatures_rest_on() -> None:
+def test_the_comparison_key_covers_all_modules_of_signatures() -> None:
     own = {name for name in module_digests(SIGNATURES.modules) if name.startswith("tasks.dedup")}
     assert own - {"tasks.dedup.minhash.signatures"} <= {*module_digests(COMPARISON_MODULES)}
 
@@ -139,21 +139,21 @@ def test_known_pairs_are_looked_up_and_not_compared_again(
     assert "dedup: 3 candidate pairs, 0 compared now" in caplog.text
 
 
-def test_removed_documents_are_as_if_they_had_never_been(tmp_path: Path) -> None:
+def test_removed_documents_have_no_effect_on_the_others(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = corpus(2)
-    gone = [rows[0], rows[6], rows[17]]
-    taken = [parse_removal("id", r["id"]) for r in gone]
+    removed = [rows[0], rows[6], rows[17]]
+    removals = [parse_removal("id", r["id"]) for r in removed]
     whole = documents(ctx, "site", [rows])
     config = DedupConfig.model_validate({})
-    inputs: dict[str, Any] = {"config": config, "documents": [whole], "removals": taken}
-    found = marks(dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs))
-    never = marks(run(ctx, [documents(ctx, "site", [[r for r in rows if r not in gone]])]))
-    assert {key: value for key, value in found.items() if key in never} == never
-    assert {found[r["id"]] for r in gone} == {(None, None, 0)}
+    inputs: dict[str, Any] = {"config": config, "documents": [whole], "removals": removals}
+    result = labels(dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs))
+    never = labels(run(ctx, [documents(ctx, "site", [[r for r in rows if r not in removed]])]))
+    assert {key: value for key, value in result.items() if key in never} == never
+    assert {result[r["id"]] for r in removed} == {(None, None, 0)}
 
 
-def test_pairs_are_compared_anew_where_their_languages_changed(tmp_path: Path) -> None:
+def test_pairs_are_compared_again_if_their_languages_changed(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rng = random.Random(4)
     words = prose(rng, 150)
@@ -162,32 +162,36 @@ def test_pairs_are_compared_anew_where_their_languages_changed(tmp_path: Path) -
     config = DedupConfig.model_validate(
         {"languages": {"de": {"shingle_unit": "characters", "ngram": 9}}}
     )
-    found = []
+    result = []
     for language in ("en", "de"):
-        notes = annotated(ctx, source, [[note(language=language) for _ in texts]])
-        inputs: dict[str, Any] = {"config": config, "documents": [source], "annotations": [notes]}
-        (edge,) = edges(dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs))
-        found.append(edge["similarity"])
-    assert found[0] == jaccard(texts[0], texts[1])
+        annotations = annotated(ctx, source, [[annotation(language=language) for _ in texts]])
+        inputs: dict[str, Any] = {
+            "config": config,
+            "documents": [source],
+            "annotations": [annotations],
+        }
+        (pair,) = verified_pairs(dedup.build(ctx, dedup.spec(ctx, **inputs), **inputs))
+        result.append(pair["similarity"])
+    assert result[0] == jaccard(texts[0], texts[1])
     one, other = (set(shingles(text, 9, "characters")) for text in texts)
-    assert found[1] == len(one & other) / len(one | other) != found[0]
+    assert result[1] == len(one & other) / len(one | other) != result[0]
 
 
 @pytest.mark.e2e
 @pytest.mark.timeout(180)
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     rows = [r for seed in range(3) for r in corpus(seed)]
-    found = []
+    result = []
     for workers in (0, 1, 2, 4):
         ctx = context(tmp_path / str(workers), workers)
         with ctx.cluster:
             parts = [rows[start : start + 10] for start in range(0, len(rows), 10)]
-            found.append(run(ctx, [documents(ctx, "site", parts)], partition_memory="20kB"))
-    assert len({manifest_without_locations(data) for data in found}) == 1
+            result.append(run(ctx, [documents(ctx, "site", parts)], partition_memory="20kB"))
+    assert len({manifest_without_locations(data) for data in result}) == 1
 
 
-class Stopped(Exception):
-    """The run was cut off."""
+class Interrupted(Exception):
+    """The run was interrupted."""
 
 
 class Watcher(NullReporter):
@@ -204,15 +208,15 @@ class Watcher(NullReporter):
             self.act(phase)
 
 
-def stop_at(wanted: str) -> Callable[[str], None]:
-    def act(step: str) -> None:
-        if step == wanted:
-            raise Stopped
+def stop_at(phase: str) -> Callable[[str], None]:
+    def act(phase: str) -> None:
+        if phase == phase:
+            raise Interrupted
 
     return act
 
 
-def test_a_run_cut_off_anywhere_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_run_interrupted_at_any_phase_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     rng = random.Random(1)
     base = prose(rng, 100)
     rows = [row("site", " ".join(edited(rng, base, 1)), f"http://y/{k}") for k in range(5)]
@@ -223,23 +227,23 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_bytes(tmp_path: Path) -> Non
     whole = replace(context(tmp_path / "whole"), reporter=watcher)
     expected = manifest_without_locations(run(whole, [documents(whole, "site", parts)], **options))
     assert {"oversized pairs", "verification"} < set(watcher.steps)
-    for number, step in enumerate(watcher.steps):
+    for number, phase in enumerate(watcher.steps):
         ctx = context(tmp_path / str(number))
-        cut = replace(ctx, reporter=Watcher(stop_at(step)))
-        with pytest.raises(Stopped):
+        cut = replace(ctx, reporter=Watcher(stop_at(phase)))
+        with pytest.raises(Interrupted):
             run(cut, [documents(cut, "site", parts)], **options)
         assert not [
             name for name in ctx.storage.list_files("dedup") if name.endswith("manifest.json")
         ]
         done = len(ctx.storage.list_files("work"))
-        found = run(ctx, [documents(ctx, "site", parts)], **options)
-        assert manifest_without_locations(found) == expected
+        result = run(ctx, [documents(ctx, "site", parts)], **options)
+        assert manifest_without_locations(result) == expected
         assert done > 0 or number == 0
 
 
 @pytest.mark.e2e
 @pytest.mark.timeout(180)
-def test_a_worker_killed_in_the_middle_costs_its_tasks_and_no_byte(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_its_tasks_and_changes_no_byte(tmp_path: Path) -> None:
     rows = [r for seed in range(3) for r in corpus(seed)]
     parts = [rows[start : start + 8] for start in range(0, len(rows), 8)]
     quiet = context(tmp_path / "quiet")
@@ -249,14 +253,14 @@ def test_a_worker_killed_in_the_middle_costs_its_tasks_and_no_byte(tmp_path: Pat
     ctx = context(tmp_path / "killed", workers=2)
     killed: list[int] = []
 
-    def kill(step: str) -> None:
-        if step in ("buckets", "texts", "labels and comparisons"):
+    def kill(phase: str) -> None:
+        if phase in ("buckets", "texts", "labels and comparisons"):
             (pid, *_) = ctx.cluster.client().run(os.getpid).values()
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
     with ctx.cluster:
         watched = replace(ctx, reporter=Watcher(kill))
-        found = run(watched, [documents(watched, "site", parts)], partition_memory="20kB")
+        result = run(watched, [documents(watched, "site", parts)], partition_memory="20kB")
     assert len(killed) == 3
-    assert manifest_without_locations(found) == expected
+    assert manifest_without_locations(result) == expected

@@ -53,10 +53,10 @@ def test_keys_are_seeded_digests_of_the_bands_values() -> None:
 @given(st.lists(st.integers(0, 9), max_size=30))
 def test_repeated_values_are_found_in_runs(values: list[int]) -> None:
     keys = np.array(values, np.uint64)
-    found = duplicate_indices(keys)
-    assert sorted(found.tolist()) == [i for i, v in enumerate(values) if values.count(v) > 1]
-    first, sizes = find_equal_runs(keys[found])
-    assert [(int(keys[found][f]), int(s)) for f, s in zip(first, sizes, strict=True)] == [
+    result = duplicate_indices(keys)
+    assert sorted(result.tolist()) == [i for i, v in enumerate(values) if values.count(v) > 1]
+    first, sizes = find_equal_runs(keys[result])
+    assert [(int(keys[result][f]), int(s)) for f, s in zip(first, sizes, strict=True)] == [
         (v, values.count(v)) for v in sorted(set(values)) if values.count(v) > 1
     ]
 
@@ -65,40 +65,40 @@ def test_repeated_values_are_found_in_runs(values: list[int]) -> None:
 def test_all_pairs_of_each_run(sizes: list[int]) -> None:
     first = np.cumsum([0, *sizes])[:-1]
     members = np.arange(sum(sizes), dtype=np.uint64) * np.uint64(3)
-    found = all_pairs(members, first.astype(np.int64), np.array(sizes, np.int64))
+    result = all_pairs(members, first.astype(np.int64), np.array(sizes, np.int64))
     expected = [
         pair
         for start, size in zip(first.tolist(), sizes, strict=True)
         for pair in itertools.combinations(members[start : start + size].tolist(), 2)
     ]
-    assert [tuple(pair) for pair in found.tolist()] == expected
+    assert [tuple(pair) for pair in result.tolist()] == expected
 
 
 @given(SIZES, st.integers(0, 3), st.integers(0, 10))
-def test_a_bounded_run_meets_its_hubs_and_its_neighbours(
+def test_a_bounded_run_pairs_references_and_neighbors(
     sizes: list[int], hubs: int, near: int
 ) -> None:
     first = np.cumsum([0, *sizes])[:-1].astype(np.int64)
     counts = np.array(sizes, np.int64)
     members = np.arange(sum(sizes), dtype=np.uint64)
-    found = [tuple(pair) for pair in bounded_pairs(members, first, counts, hubs, near).tolist()]
+    result = [tuple(pair) for pair in bounded_pairs(members, first, counts, hubs, near).tolist()]
     expected = [
         (start + i, start + j)
         for start, size in zip(first.tolist(), sizes, strict=True)
         for i, j in itertools.combinations(range(size), 2)
         if i < hubs or j - i <= near
     ]
-    assert sorted(found) == sorted(expected)
+    assert sorted(result) == sorted(expected)
 
 
 @given(SIZES, st.integers(0, 5), st.integers(1, 6), st.integers(0, 2**32))
-def test_a_member_meets_the_first_and_those_most_like_it(
+def test_a_member_is_paired_with_the_first_and_the_most_similar(
     sizes: list[int], near: int, window: int, seed: int
 ) -> None:
     n = sum(sizes)
     packed = np.random.default_rng(seed).integers(0, 4, (n, 1), dtype=np.uint64)
     first = np.cumsum([0, *sizes])[:-1].astype(np.int64)
-    found = nearest_pairs(packed, first, np.array(sizes, np.int64), near, window)
+    result = nearest_pairs(packed, first, np.array(sizes, np.int64), near, window)
     expected = set()
     for start, size in zip(first.tolist(), sizes, strict=True):
         for i in range(size):
@@ -107,30 +107,30 @@ def test_a_member_meets_the_first_and_those_most_like_it(
             others.sort(key=lambda j: (-matching_values(packed[start + i], packed[start + j]), j))
             expected |= {(start + i, start + j) for j in others[:near]}
             expected |= {(start, start + i)} if i else set()
-    assert {tuple(pair) for pair in found.tolist() if pair[0] >= 0} == expected
+    assert {tuple(pair) for pair in result.tolist() if pair[0] >= 0} == expected
 
 
 @pytest.mark.parametrize(("near", "bands"), [(1, 14), (8, 14), (8, 120), (100, 14)])
-def test_a_crowded_bucket_takes_the_memory_that_is_counted_for_it(
+def test_an_oversized_bucket_uses_the_memory_that_is_planned_for_it(
     near: int, bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = DedupConfig.model_validate({"neighbors": near, "bands": bands})
-    layout = DedupPlan(Storage(str(tmp_path)), (0,), 10**6, config, 0, 0, 1)
+    plan = DedupPlan(Storage(str(tmp_path)), (0,), 10**6, config, 0, 0, 1)
     monkeypatch.setattr("tasks.dedup.candidates.lsh.WINDOW", 128)
-    n, words = 4_000, SORTED_WIDTH + packed_words(layout)
+    n, words = 4_000, SORTED_WIDTH + packed_words(plan)
     rows = np.random.default_rng(1).integers(0, 2**63, (n, words), np.uint64)
     rows[:, :2], rows[:, 8] = 0, np.arange(n)
-    layout.shuffle("oversized_members", 1, words).write_rows(0, np.zeros(n, np.int64), rows)
-    oversized_bucket_pairs(layout, 0)  # compiled by now
+    plan.shuffle("oversized_members", 1, words).write_rows(0, np.zeros(n, np.int64), rows)
+    oversized_bucket_pairs(plan, 0)  # compiled by now
     tracemalloc.start()
-    found = oversized_bucket_pairs(layout, 0)
+    result = oversized_bucket_pairs(plan, 0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found["candidates"] > n * near / 2
-    assert 0.6 * oversized_row_bytes(layout) < peak / n < oversized_row_bytes(layout)
+    assert result["candidates"] > n * near / 2
+    assert 0.6 * oversized_row_bytes(plan) < peak / n < oversized_row_bytes(plan)
 
 
-def test_nominations_follow_the_s_curve() -> None:
+def test_candidates_follow_the_s_curve() -> None:
     rng = random.Random(5)
     hits = 0
     for trial in range(200):
@@ -150,7 +150,7 @@ def test_nominations_follow_the_s_curve() -> None:
 
 
 @pytest.mark.parametrize(("threshold", "recall"), [(0.8, 0.92), (0.7, 0.95), (0.9, 0.5)])
-def test_a_banding_is_the_least_wasteful_that_reaches_the_recall(
+def test_the_chosen_bands_reach_the_recall_with_the_fewest_false_positives(
     threshold: float, recall: float
 ) -> None:
     bands, rows = choose_banding(threshold, recall, 128)
@@ -163,14 +163,14 @@ def test_a_banding_is_the_least_wasteful_that_reaches_the_recall(
             )
 
 
-def test_a_recall_out_of_reach_is_refused() -> None:
+def test_an_unreachable_recall_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 2 permutations"):
         choose_banding(0.5, 0.99, 2)
     with pytest.raises(ValueError, match="1024 permutations and 256 bands"):
         choose_banding(0.01, 0.95, 1024)
 
 
-def test_no_more_bands_are_chosen_than_a_pair_can_name() -> None:
+def test_no_more_bands_are_chosen_than_a_pair_can_store() -> None:
     assert choose_banding(0.22, 0.95, 1024) == (61, 2)  # 280 x 3 would waste less
     assert candidate_probability(0.22, 280, 3) > 0.95
 
@@ -190,7 +190,7 @@ def test_packed_values_are_compared_as_the_low_bits_are(values: int, seed: int) 
 
 
 def test_an_estimate_is_near_the_similarity() -> None:
-    found = []
+    result = []
     for trial in range(60):
         pair = []
         for shift in (0, 40):
@@ -198,6 +198,6 @@ def test_an_estimate_is_near_the_similarity() -> None:
             sketch.update_batch([str(i).encode() for i in range(shift, shift + 400)])
             pair.append(sketch.hashvalues)
         one, other = as_words(pack(np.array(pair)))
-        found.append(estimate_jaccard(one, other, 112))
-    assert np.mean(found) == pytest.approx(360 / 440, abs=0.015)
-    assert np.std(found) < 0.06
+        result.append(estimate_jaccard(one, other, 112))
+    assert np.mean(result) == pytest.approx(360 / 440, abs=0.015)
+    assert np.std(result) < 0.06

@@ -62,7 +62,7 @@ def test_any_text(text: str, seed: int) -> None:
     st.lists(st.text(ALPHABET, min_size=1, max_size=90), min_size=1, max_size=8), st.integers(1, 9)
 )
 @settings(max_examples=25)
-def test_texts_longer_than_a_piece(fragments: list[str], spread: int) -> None:
+def test_texts_longer_than_a_chunk(fragments: list[str], spread: int) -> None:
     unit = "".join(fragments)
     check(unit * (spread * CHUNK_BYTES // (3 * len(unit)) + 1))
 
@@ -120,15 +120,15 @@ def test_text_that_is_mostly_ascii(text: str) -> None:
     check(text)
 
 
-def test_eight_bytes_are_looked_at_as_one_is() -> None:
+def test_eight_bytes_are_classified_like_single_ones() -> None:
     wordly = {byte for byte in range(128) if chr(byte).isalnum() or chr(byte) == "_"}
     for byte in range(256):
-        for place in range(8):
+        for index in range(8):
             eight = bytearray(b"aZ0_qB9z")
-            eight[place] = byte
+            eight[index] = byte
             value = load_u64(np.frombuffer(bytes(eight), np.uint8), np.uint64(0))
-            found, folded = ascii_word(np.uint64(value))
-            assert found == (8 if byte in wordly else place)
+            result, folded = ascii_word(np.uint64(value))
+            assert result == (8 if byte in wordly else index)
             assert int(folded).to_bytes(8, "little") == bytes(eight).lower()
 
 
@@ -156,8 +156,8 @@ def test_characters_as_units(text: str, n: int) -> None:
         scheme="affine32",
         hashfunc=lambda data: xxhash.xxh64_intdigest(data) & 0xFFFFFFFF,
     )
-    found = shingles(text, n, "characters")
-    expected.update_batch(found)
+    result = shingles(text, n, "characters")
+    expected.update_batch(result)
     assert got.signatures[0].tolist() == expected.hashvalues.tolist()
-    hashes = {xxhash.xxh64_intdigest(shingle) for shingle in found}
+    hashes = {xxhash.xxh64_intdigest(shingle) for shingle in result}
     assert reader.shingle_sets(column, [0])[0].tolist() == sorted(hashes)

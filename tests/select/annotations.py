@@ -13,7 +13,7 @@ from infra.schemas.annotations import CHAPTER_SPANS_TYPE, SPANS_TYPE
 from infra.schemas.quality_rules import RULES
 from infra.schemas.signals import SIGNALS
 
-NOTES = Stage("annotate", ("tests.select.annotations",))
+ANNOTATE = Stage("annotate", ("tests.select.annotations",))
 TYPES = {
     "id": pa.string(),
     "language": pa.string(),
@@ -23,7 +23,7 @@ TYPES = {
     "pii_chapters": CHAPTER_SPANS_TYPE,
     **{name: signal.type for name, signal in SIGNALS.items()},
 }
-# Every rule passes at its own limit.
+# Every rule passes at its own threshold.
 PASSING: dict[str, Any] = {
     **dict.fromkeys(SIGNALS, 1),
     **{rule.signal: rule.threshold for rules in RULES.values() for rule in rules},
@@ -32,8 +32,8 @@ PASSING: dict[str, Any] = {
 }
 
 
-def note(**more: Any) -> dict[str, Any]:
-    """Annotations that pass every rule, with what differs."""
+def annotation(**more: Any) -> dict[str, Any]:
+    """Annotations that pass every rule, with some values replaced."""
     broken = {name for name in more if name not in TYPES}
     assert not broken
     private: dict[str, Any] = {"pii": [], "pii_title": [], "pii_chapters": []}
@@ -48,9 +48,9 @@ def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 def write(texts: pa.Table, rows: Sequence[dict[str, Any] | None]) -> Iterator[PartResult]:
-    """A part; ``None`` is a document that broke the annotator."""
+    """Write a part; ``None`` is a document whose annotation failed."""
     good = [i for i, row in enumerate(rows) if row is not None]
-    said = ledger_table(
+    verdicts = ledger_table(
         "annotate",
         texts["id"].to_pylist(),
         reasons=[None if row else "ValueError" for row in rows],
@@ -61,7 +61,7 @@ def write(texts: pa.Table, rows: Sequence[dict[str, Any] | None]) -> Iterator[Pa
         for i in good
         if (row := rows[i]) is not None
     ]
-    yield PartResult(table(measured), said)
+    yield PartResult(table(measured), verdicts)
 
 
 def annotated(
@@ -70,11 +70,11 @@ def annotated(
     """Annotations of a data set of documents: given ones, or ones that pass every rule."""
     units = []
     for number, part in enumerate(documents.parts):
-        given = rows[number] if rows is not None else [note()] * part.num_rows
+        given = rows[number] if rows is not None else [annotation()] * part.num_rows
         units.append(
             WorkUnit(json_sha256([part.content, list(given)]), (part.table(), given), part.num_rows)
         )
     spec = DatasetSpec(
-        NOTES, documents.source, {"keys": [unit.key for unit in units]}, (documents,)
+        ANNOTATE, documents.source, {"keys": [unit.key for unit in units]}, (documents,)
     )
     return build_dataset(ctx, spec, units, write)

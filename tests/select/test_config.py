@@ -1,4 +1,4 @@
-"""The select section: what is inherited, what is refused, with which words."""
+"""The section `select`: inherited settings, and errors with their field."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ def read(**fields: Any) -> SelectConfig:
 
 
 def test_defaults_are_finewebs() -> None:
-    gates = read().filters_for("site")
-    assert gates.languages == {"en": 0.65}
-    assert gates.quality_filters == ("gopher_repetition", "gopher_quality", "c4", "fineweb")
-    assert gates.pii == "mask"
+    filters = read().filters_for("site")
+    assert filters.languages == {"en": 0.65}
+    assert filters.quality_filters == ("gopher_repetition", "gopher_quality", "c4", "fineweb")
+    assert filters.pii == "mask"
 
 
-def test_an_override_replaces_what_it_names_and_inherits_the_rest() -> None:
+def test_a_source_replaces_some_settings_and_inherits_the_others() -> None:
     config = read(
         thresholds={"fineweb_short_lines": 0.7, "c4_sentences": 2},
         per_source={
@@ -44,7 +44,7 @@ def test_an_override_replaces_what_it_names_and_inherits_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "place", "words"),
+    ("fields", "location", "words"),
     [
         (
             {"quality_filters": ["gopher"]},
@@ -68,12 +68,12 @@ def test_an_override_replaces_what_it_names_and_inherits_the_rest() -> None:
     ],
 )
 def test_a_wrong_value_is_refused_by_field(
-    fields: dict[str, Any], place: tuple[str | int, ...], words: str
+    fields: dict[str, Any], location: tuple[str | int, ...], words: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
         read(**fields)
     (fault,) = caught.value.errors()
-    assert fault["loc"] == place
+    assert fault["loc"] == location
     assert words in fault["msg"]
 
 
@@ -84,12 +84,12 @@ def test_a_wrong_value_is_refused_by_field(
         {"per_source": {"library": {"quality_filters": [], "thresholds": {"c4_sentences": 1}}}},
     ],
 )
-def test_a_limit_that_would_do_nothing_is_refused(fields: dict[str, Any]) -> None:
+def test_a_threshold_without_effect_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="which is not applied"):
         read(**fields)
 
 
-def test_a_general_limit_may_serve_one_source_only() -> None:
+def test_a_general_threshold_may_apply_to_one_source_only() -> None:
     read(
         quality_filters=[],
         thresholds={"c4_sentences": 3},

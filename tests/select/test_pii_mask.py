@@ -1,4 +1,4 @@
-"""Masks: nothing of a value is left, and what was outside stays where it can be found."""
+"""Masks: nothing of a value remains, and offsets of other characters are mapped."""
 
 from typing import Any
 
@@ -22,14 +22,14 @@ SPANS = st.lists(
 )
 
 
-def test_each_kind_has_its_mask() -> None:
+def test_each_kind_has_its_placeholder() -> None:
     text = "Ünal <a@b.c>, 10.0.0.1"
     spans = [span(14, 22, "ip"), span(6, 11)]
     assert apply_edits(text, spans) == "Ünal <<EMAIL>>, <IP>"
     assert apply_edits(text, []) == text
 
 
-def test_overlapping_spans_become_one() -> None:
+def test_overlapping_spans_are_merged() -> None:
     assert merge_spans([span(5, 9, "phone"), span(0, 6, "card"), span(9, 10)]) == [
         (0, 9, "card"),
         (9, 10, "email"),
@@ -63,7 +63,9 @@ def test_titles_are_masked_as_well() -> None:
 
 
 @given(SPANS)
-def test_private_characters_vanish_and_the_others_stay(spans: list[dict[str, int | str]]) -> None:
+def test_masked_characters_are_removed_and_all_others_kept(
+    spans: list[dict[str, int | str]],
+) -> None:
     private = {i for s in spans for i in range(int(s["start"]), int(s["end"]))}
     text = "".join("#" if i in private else chr(0x4E00 + i) for i in range(40))
     out = apply_edits(text, spans)
@@ -87,22 +89,22 @@ CUTS = st.lists(
 
 
 @given(SPANS, CUTS)
-def test_cuts_and_masks_go_in_one_pass(
+def test_cuts_and_masks_are_applied_in_one_pass(
     spans: list[dict[str, int | str]], cuts: list[tuple[int, int]]
 ) -> None:
     private = {i for s in spans for i in range(int(s["start"]), int(s["end"]))}
-    gone = {i for start, end in cuts for i in range(start, end)}
+    removed = {i for start, end in cuts for i in range(start, end)}
     text = "".join("#" if i in private else chr(0x4E00 + i) for i in range(40))
     out = apply_edits(text, spans, cuts)
     assert "#" not in out
-    left = [i for i in range(40) if i not in private | gone]
+    left = [i for i in range(40) if i not in private | removed]
     assert [c for c in out if ord(c) >= 0x4E00] == [text[i] for i in left]
     new = map_offsets(range(41), spans, cuts)
     assert new == sorted(new)
     assert new[40] == len(out)
     assert all(out[new[i]] == text[i] for i in left)
     whole = [set(range(start, end)) for start, end, _ in merge_spans(spans)]
-    masks = sum(not inside <= gone for inside in whole)
+    masks = sum(not inside <= removed for inside in whole)
     assert out.count("<") == masks
     document = {"text": text, "title": None, "chapters": None}
     masked, kinds = edit_document(document, {"pii": spans}, cuts)

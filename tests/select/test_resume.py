@@ -22,7 +22,7 @@ from tasks.select import task as select
 from tasks.select.config import SelectConfig, SourceFilters
 from tasks.select.rules import apply_rules
 from tests.dedup.corpora import Row, context, documents, edited, prose, row
-from tests.select.annotations import annotated, note
+from tests.select.annotations import annotated, annotation
 
 EVERY_PASS: dict[str, Any] = {
     "dedup_urls": True,
@@ -64,14 +64,14 @@ def pages(rng: random.Random) -> list[Row]:
 def inputs(ctx: Context) -> dict[str, Any]:
     rows = pages(random.Random(1))
     source = documents(ctx, "site", [rows[:7], rows[7:]])
-    notes = [[note(c4_sentences=9 if k else 0) for k in range(7)] for _ in range(2)]
-    found: dict[str, Any] = {"config": DedupConfig(), "documents": [source]}
-    labels = dedup.build(ctx, dedup.spec(ctx, **found), **found)
+    annotations = [[annotation(c4_sentences=9 if k else 0) for k in range(7)] for _ in range(2)]
+    given_dedup: dict[str, Any] = {"config": DedupConfig(), "documents": [source]}
+    labels = dedup.build(ctx, dedup.spec(ctx, **given_dedup), **given_dedup)
     config = {"languages": {}, "max_source_duplicate_fraction": 1, **EVERY_PASS}
     return {
         "config": SelectConfig.model_validate(config),
         "documents": [source],
-        "annotations": [annotated(ctx, source, notes)],
+        "annotations": [annotated(ctx, source, annotations)],
         "duplicate_labels": labels,
     }
 
@@ -112,16 +112,16 @@ def test_an_interrupted_run_resumes_and_repeats_no_finished_task(
 def test_rules_are_applied_once_to_each_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged: list[int] = []
+    judged_rows: list[int] = []
 
     def counted(annotations: pa.Table, filters: SourceFilters) -> Any:
-        judged.append(annotations.num_rows)
+        judged_rows.append(annotations.num_rows)
         return apply_rules(annotations, filters)
 
     monkeypatch.setattr(eligibility, "apply_rules", counted)
     ctx = context(tmp_path)
     corpus = run(ctx, inputs(ctx))
-    assert judged == [7, 7]
+    assert judged_rows == [7, 7]
     assert corpus.counts.dropped["c4_sentences"] > 0
 
 

@@ -16,25 +16,25 @@ from tasks.select.rules import (
     rule_evidence,
     rule_reasons,
 )
-from tests.select.annotations import note, table
+from tests.select.annotations import annotation, table
 
 
-def gates(**fields: Any) -> SourceFilters:
+def filters(**fields: Any) -> SourceFilters:
     return SelectConfig.model_validate({"languages": {}, **fields}).filters_for("site")
 
 
 def reasons(rows: list[dict[str, Any]], **fields: Any) -> list[str | None]:
-    filters = gates(**fields)
-    names = rule_reasons(filters)
-    failed = apply_rules(table(rows), filters).tolist()
+    own = filters(**fields)
+    names = rule_reasons(own)
+    failed = apply_rules(table(rows), own).tolist()
     return [None if rule == PASSED else names[rule] for rule in failed]
 
 
-def plainly(row: dict[str, Any], chosen: SourceFilters) -> str | None:
+def by_definition(row: dict[str, Any], chosen: SourceFilters) -> str | None:
     """The definition."""
     if chosen.languages:
-        least = chosen.languages.get(row["language"])
-        if least is None or row["language_score"] < least:
+        min_score = chosen.languages.get(row["language"])
+        if min_score is None or row["language_score"] < min_score:
             return "language"
     for name in chosen.quality_filters:
         for rule in RULES[name]:
@@ -49,7 +49,7 @@ def plainly(row: dict[str, Any], chosen: SourceFilters) -> str | None:
 
 ROWS = st.lists(
     st.builds(
-        note,
+        annotation,
         language=st.sampled_from(["en", "de", "zh", "th"]),
         language_score=st.sampled_from([0.3, 0.65, 1.0]),
         gopher_quality_word_count=st.sampled_from([3, 50, 100_000, 100_001]),
@@ -78,8 +78,8 @@ CHOICES = st.fixed_dictionaries(
 
 @given(ROWS, CHOICES)
 def test_columns_give_what_rows_give(rows: list[dict[str, Any]], fields: dict[str, Any]) -> None:
-    chosen = gates(**fields)
-    assert reasons(rows, **fields) == [plainly(row, chosen) for row in rows]
+    chosen = filters(**fields)
+    assert reasons(rows, **fields) == [by_definition(row, chosen) for row in rows]
     # Only the columns that are declared are read.
     narrow = table(rows).select(required_columns(chosen))
     assert apply_rules(narrow, chosen).tolist() == apply_rules(table(rows), chosen).tolist()
@@ -89,8 +89,8 @@ def test_columns_give_what_rows_give(rows: list[dict[str, Any]], fields: dict[st
             assert rule_evidence(proof, chosen, row, reason)
 
 
-def test_limits_are_inclusive_and_can_be_moved_or_switched_off() -> None:
-    rows = [note(fineweb_short_line_fraction=value) for value in (0.67, 0.671, 0.95)]
+def test_thresholds_are_inclusive_and_can_be_changed_or_disabled() -> None:
+    rows = [annotation(fineweb_short_line_fraction=value) for value in (0.67, 0.671, 0.95)]
     short = "fineweb_short_lines"
     assert reasons(rows) == [None, short, short]
     assert reasons(rows, thresholds={short: 0.9}) == [None, None, short]
@@ -98,24 +98,24 @@ def test_limits_are_inclusive_and_can_be_moved_or_switched_off() -> None:
     assert reasons(rows, quality_filters=["c4"]) == [None, None, None]
 
 
-def test_the_first_filter_listed_speaks_first() -> None:
-    row = note(c4_sentences=0, fineweb_newline_word_ratio=1.0, language="de")
+def test_filters_are_applied_in_the_listed_order() -> None:
+    row = annotation(c4_sentences=0, fineweb_newline_word_ratio=1.0, language="de")
     assert reasons([row], quality_filters=["fineweb", "c4"]) == ["fineweb_newlines"]
     assert reasons([row], quality_filters=["c4", "fineweb"]) == ["c4_sentences"]
     assert reasons([row], languages={"en": 0.5}) == ["language"]
 
 
-def test_evidence_names_value_and_limit() -> None:
+def test_evidence_has_the_value_and_the_threshold() -> None:
     rows = table(
         [
-            note(c4_sentences=2, language="de", language_score=0.4),
-            note(
+            annotation(c4_sentences=2, language="de", language_score=0.4),
+            annotation(
                 pii=[{"start": i, "end": i + 1, "kind": "ip"} for i in (0, 4)],
                 pii_title=[{"start": 0, "end": 9, "kind": "email"}],
             ),
         ]
     )
-    chosen = gates(languages={"de": 0.5}, thresholds={"c4_sentences": 3}, pii="drop")
+    chosen = filters(languages={"de": 0.5}, thresholds={"c4_sentences": 3}, pii="drop")
     assert rule_evidence(rows, chosen, 0, "language") == {
         "language": "de",
         "score": 0.4,
@@ -131,7 +131,7 @@ def test_evidence_names_value_and_limit() -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_english_stop_words_are_asked_of_english_only(language: str) -> None:
-    row = note(gopher_quality_stop_words=0, language=language)
+def test_stop_words_are_required_in_english_only(language: str) -> None:
+    row = annotation(gopher_quality_stop_words=0, language=language)
     expected = "gopher_quality_stop_words" if language == "en" else None
     assert reasons([row]) == [expected]

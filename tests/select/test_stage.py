@@ -1,4 +1,4 @@
-"""The stage: dedup's marks and annotations in, the corpus and a verdict for everything out."""
+"""The stage: duplicate labels and annotations in, the corpus and a verdict per document out."""
 
 import itertools
 import json
@@ -21,26 +21,26 @@ from tasks.select import task as select
 from tasks.select.config import SelectConfig
 from tasks.select.task import TooManyDuplicatesError
 from tests.dedup.corpora import Row, context, documents, edited, jaccard, prose, row
-from tests.select.annotations import annotated, note
+from tests.select.annotations import annotated, annotation
 
-Notes = list[list[dict[str, Any] | None]]
+Annotations = list[list[dict[str, Any] | None]]
 
 
 def run(
     ctx: Context,
     sources: Sequence[Dataset],
-    notes: Sequence[Dataset] | None = None,
+    annotations: Sequence[Dataset] | None = None,
     **fields: Any,
 ) -> Dataset:
     near: dict[str, Any] = {"config": DedupConfig(), "documents": list(sources)}
-    marks = dedup.build(ctx, dedup.spec(ctx, **near), **near)
+    labels = dedup.build(ctx, dedup.spec(ctx, **near), **near)
     inputs: dict[str, Any] = {
         "config": SelectConfig.model_validate({"languages": {}, "quality_filters": [], **fields}),
         "documents": list(sources),
         "annotations": [annotated(ctx, source) for source in sources]
-        if notes is None
-        else list(notes),
-        "duplicate_labels": marks,
+        if annotations is None
+        else list(annotations),
+        "duplicate_labels": labels,
     }
     return select.build(ctx, select.spec(ctx, **inputs), **inputs)
 
@@ -50,7 +50,7 @@ def ledger(corpus: Dataset) -> list[Row]:
 
 
 def copies(seed: int) -> list[Row]:
-    """Texts of one source with exact and near copies and chains of growing edits."""
+    """Texts of one source with exact duplicates, near-duplicates and chains of growing edits."""
     rng = random.Random(seed)
     texts = []
     for number in range(5):
@@ -65,23 +65,23 @@ def copies(seed: int) -> list[Row]:
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=15)
-def test_nothing_is_dropped_without_a_survivor_that_resembles_it(
+def test_every_dropped_document_has_a_similar_survivor(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     ctx = context(tmp_path_factory.mktemp("store"))
     rows = copies(seed)
     texts = {r["url"]: r["text"] for r in rows}
     corpus = run(ctx, [documents(ctx, "site", [rows[:8], rows[8:]])])
-    said = {verdict["url"]: verdict for verdict in ledger(corpus)}
+    verdicts = {verdict["url"]: verdict for verdict in ledger(corpus)}
     kept = set(corpus.table(["url"])["url"].to_pylist())
-    assert set(said) == set(texts)
-    for url, verdict in said.items():
+    assert set(verdicts) == set(texts)
+    for url, verdict in verdicts.items():
         assert (verdict["verdict"] == "kept") == (url in kept)
         if url in kept:
             continue
         proof = json.loads(verdict["evidence"])
         assert proof["url"] in kept
-        assert said[proof["url"]]["id"] == proof["survivor"]
+        assert verdicts[proof["url"]]["id"] == proof["survivor"]
         one, other = texts[url], texts[proof["url"]]
         if verdict["reason"] == "exact_duplicate":
             assert " ".join(one.lower().split()) == " ".join(other.lower().split())
@@ -100,7 +100,7 @@ def test_the_corpus_does_not_depend_on_partition_or_order(
     ctx = context(tmp_path_factory.mktemp("store"))
     rows = copies(seed)
     whole = run(ctx, [documents(ctx, "site", [rows])])
-    # Ids tell identical texts of different pages apart, so any order elects the same pages.
+    # Identical texts of different pages have different ids, so any order selects the same pages.
     rng.shuffle(rows)
     bounds = [0, *sorted(cuts), len(rows)]
     parted = run(ctx, [documents(ctx, "site", [rows[a:b] for a, b in itertools.pairwise(bounds)])])
@@ -124,19 +124,23 @@ def test_corpus_columns_masks_and_reasons(tmp_path: Path) -> None:
         row("site", "fine", "http://x/3", title="of 10.0.0.1"),
     ]
     mail = [{"start": 5, "end": 11, "kind": "email"}]
-    notes: Notes = [
+    annotations: Annotations = [
         [
-            note(pii=mail, words=5, pii_chapters=[{"chapter": 1, **mail[0], "start": 3, "end": 9}]),
-            note(language="de"),
+            annotation(
+                pii=mail, words=5, pii_chapters=[{"chapter": 1, **mail[0], "start": 3, "end": 9}]
+            ),
+            annotation(language="de"),
         ],
         [
-            note(c4_sentences=1),
-            note(language_score=0.8, words=1, pii_title=[{"start": 3, "end": 11, "kind": "ip"}]),
+            annotation(c4_sentences=1),
+            annotation(
+                language_score=0.8, words=1, pii_title=[{"start": 3, "end": 11, "kind": "ip"}]
+            ),
         ],
     ]
     texts = documents(ctx, "site", [rows[:2], rows[2:]])
-    given_notes = [annotated(ctx, texts, notes)]
-    corpus = run(ctx, [texts], given_notes, languages={"en": 0.65}, quality_filters=["c4"])
+    given_annotations = [annotated(ctx, texts, annotations)]
+    corpus = run(ctx, [texts], given_annotations, languages={"en": 0.65}, quality_filters=["c4"])
     assert corpus.counts.dropped == {"language": 1, "c4_sentences": 1}
     first, last = corpus.table().to_pylist()
     assert first["text"] == "I am <EMAIL>, hello"
@@ -151,25 +155,25 @@ def test_corpus_columns_masks_and_reasons(tmp_path: Path) -> None:
     assert evidence[0] == {"masked": {"email": 2}}
     assert evidence[3] == {"masked": {"ip": 1}}
     assert evidence[2]["value"] == 1
-    kept = run(ctx, [texts], given_notes, pii="keep")
+    kept = run(ctx, [texts], given_annotations, pii="keep")
     assert kept.table()["text"].to_pylist() == [r["text"] for r in rows]
-    dropped = run(ctx, [texts], given_notes, pii="drop")
+    dropped = run(ctx, [texts], given_annotations, pii="drop")
     assert dropped.counts.dropped == {"pii": 2}
 
 
-def test_a_document_that_fails_a_rule_is_no_survivor(tmp_path: Path) -> None:
+def test_a_document_that_fails_a_rule_does_not_survive(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     words = prose(random.Random(4), 100)
     rows = [row("site", " ".join([*words, "longest"])), row("site", " ".join(words))]
     texts = documents(ctx, "site", [rows])
     assert run(ctx, [texts]).table()["id"].to_pylist() == [rows[0]["id"]]
-    notes: Notes = [[note(language="de"), note()]]
-    english = run(ctx, [texts], [annotated(ctx, texts, notes)], languages={"en": 0.5})
+    annotations: Annotations = [[annotation(language="de"), annotation()]]
+    english = run(ctx, [texts], [annotated(ctx, texts, annotations)], languages={"en": 0.5})
     assert english.table()["id"].to_pylist() == [rows[1]["id"]]
     assert english.counts.dropped == {"language": 1}
 
 
-def test_the_first_source_keeps_its_copy(tmp_path: Path) -> None:
+def test_the_document_of_the_first_source_is_kept(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     text = " ".join(prose(random.Random(4), 100))
     one, other = (documents(ctx, name, [[row(name, text)]]) for name in ("one", "other"))
@@ -179,18 +183,18 @@ def test_the_first_source_keeps_its_copy(tmp_path: Path) -> None:
     assert facts["other"] == {"passed_rules": 1, "exact_duplicate": 1, "near_duplicate": 0}
 
 
-def test_overrides_hold_for_their_source(tmp_path: Path) -> None:
+def test_settings_of_a_source_apply_to_it_alone(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     web, library = (
         documents(ctx, name, [[row(name, f"text of {name}")]]) for name in ("web", "library")
     )
-    short: Notes = [[note(fineweb_short_line_fraction=0.8)]]
-    notes = [annotated(ctx, texts, short) for texts in (web, library)]
+    short: Annotations = [[annotation(fineweb_short_line_fraction=0.8)]]
+    annotations = [annotated(ctx, texts, short) for texts in (web, library)]
     override = {"library": {"thresholds": {"fineweb_short_lines": 0.9}}}
-    corpus = run(ctx, [web, library], notes, quality_filters=["fineweb"], per_source=override)
+    corpus = run(ctx, [web, library], annotations, quality_filters=["fineweb"], per_source=override)
     assert corpus.table()["source"].to_pylist() == ["library"]
     with pytest.raises(UserError, match=r"per_source\.shop: no source has this name"):
-        run(ctx, [web, library], notes, per_source={"shop": {"pii": "keep"}})
+        run(ctx, [web, library], annotations, per_source={"shop": {"pii": "keep"}})
 
 
 def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path) -> None:
     assert run(ctx, sources, min_source_documents=31).counts.kept == 2
 
 
-def test_documents_that_broke_the_annotator_do_not_come_in(tmp_path: Path) -> None:
+def test_documents_whose_annotation_failed_do_not_enter(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     words = prose(random.Random(4), 100)
     rows = [
@@ -216,7 +220,7 @@ def test_documents_that_broke_the_annotator_do_not_come_in(tmp_path: Path) -> No
         row("site", " ".join(words)),
     ]
     texts = documents(ctx, "site", [rows])
-    corpus = run(ctx, [texts], [annotated(ctx, texts, [[None, note(words=7), note()]])])
+    corpus = run(ctx, [texts], [annotated(ctx, texts, [[None, annotation(words=7), annotation()]])])
     assert corpus.counts.n_in == corpus.counts.kept == 2
     assert corpus.table()["id"].to_pylist() == [rows[1]["id"], rows[2]["id"]]
     assert corpus.table()["words"].to_pylist() == [7, 1]
@@ -244,7 +248,7 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     assert stores[0] == stores[1] == stores[2]
 
 
-def test_a_new_part_leaves_unrelated_parts_as_they_are(tmp_path: Path) -> None:
+def test_a_new_part_does_not_change_unrelated_parts(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = copies(1)
     run(ctx, [documents(ctx, "site", [rows[:3], rows[3:9]])])
@@ -254,61 +258,63 @@ def test_a_new_part_leaves_unrelated_parts_as_they_are(tmp_path: Path) -> None:
     assert len(set(ctx.storage.list_files("unit_cache/select")) - before) == 1
 
 
-def test_the_election_does_not_depend_on_how_it_is_cut(
+def test_survivors_do_not_depend_on_the_partitioning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [r for seed in range(3) for r in copies(seed)]
-    found = []
+    result = []
     for candidates in (200_000, 3):
         monkeypatch.setattr("tasks.select.task.CANDIDATES_PER_PARTITION", candidates)
         ctx = context(tmp_path / str(candidates))
         corpus = run(ctx, [documents(ctx, "site", [rows[:9], rows[9:30], rows[30:]])])
         assert corpus.counts.dropped["near_duplicate"] > 5
         assert not ctx.storage.list_files("work/select")
-        found.append(corpus.manifest.to_bytes())
-    assert found[0] == found[1]
+        result.append(corpus.manifest.to_bytes())
+    assert result[0] == result[1]
 
 
-def test_the_recipe_says_which_copy_stays(tmp_path: Path) -> None:
+def test_the_recipe_decides_which_duplicate_is_kept(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     text = " ".join(prose(random.Random(4), 100))
     old, new = (
         row("site", text, f"http://x/{year}", date=f"{year}-01-01") for year in (2001, 2020)
     )
     texts = documents(ctx, "site", [[old, new]])
-    for order, stays in (("newest", new), ("oldest", old)):
+    for order, kept_count in (("newest", new), ("oldest", old)):
         corpus = run(ctx, [texts], prefer=[order])
-        assert corpus.table()["id"].to_pylist() == [stays["id"]]
-    notes = [annotated(ctx, texts, [[note(language_score=0.9), note(language_score=0.7)]])]
-    for order, stays in (("highest:language_score", old), ("lowest:language_score", new)):
-        corpus = run(ctx, [texts], notes, prefer=[order])
-        assert corpus.table()["id"].to_pylist() == [stays["id"]]
+        assert corpus.table()["id"].to_pylist() == [kept_count["id"]]
+    annotations = [
+        annotated(ctx, texts, [[annotation(language_score=0.9), annotation(language_score=0.7)]])
+    ]
+    for order, kept_count in (("highest:language_score", old), ("lowest:language_score", new)):
+        corpus = run(ctx, [texts], annotations, prefer=[order])
+        assert corpus.table()["id"].to_pylist() == [kept_count["id"]]
 
 
-def test_evidence_names_the_band_that_nominated_the_pair(tmp_path: Path) -> None:
+def test_evidence_has_the_band_that_the_pair_shares(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     words = prose(random.Random(4), 300)
     near = " ".join(edited(random.Random(5), words, 1))
     texts = documents(ctx, "site", [[row("site", " ".join(words)), row("site", near)]])
-    (lost,) = [json.loads(v["evidence"]) for v in ledger(run(ctx, [texts])) if v["reason"]]
-    assert 0 <= lost["band"] < 14
-    assert lost["similarity"] == jaccard(" ".join(words), near)
+    (dropped,) = [json.loads(v["evidence"]) for v in ledger(run(ctx, [texts])) if v["reason"]]
+    assert 0 <= dropped["band"] < 14
+    assert dropped["similarity"] == jaccard(" ".join(words), near)
 
 
-def test_two_runs_side_by_side_leave_one_corpus(tmp_path: Path) -> None:
+def test_two_concurrent_runs_commit_one_corpus(tmp_path: Path) -> None:
     rows = [r for seed in range(2) for r in copies(seed)]
     alone = context(tmp_path / "alone")
     expected = run(alone, [documents(alone, "site", [rows[:20], rows[20:]])])
     ctx = context(tmp_path / "raced")
     texts = documents(ctx, "site", [rows[:20], rows[20:]])
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: run(ctx, [texts]), range(3)))
-    assert {data.manifest.to_bytes() for data in found} == {expected.manifest.to_bytes()}
+        result = list(pool.map(lambda _: run(ctx, [texts]), range(3)))
+    assert {data.manifest.to_bytes() for data in result} == {expected.manifest.to_bytes()}
 
 
 @pytest.mark.parametrize("order", [["source", "longest"], ["shortest"], ["source"]])
 @pytest.mark.parametrize("pairs", [500, 20])
-def test_of_a_large_cluster_of_copies_one_stays(
+def test_one_document_of_a_large_cluster_is_kept(
     tmp_path: Path, order: list[str], pairs: int
 ) -> None:
     rng = random.Random(6)
@@ -320,9 +326,9 @@ def test_of_a_large_cluster_of_copies_one_stays(
         "config": DedupConfig(exhaustive_cluster_size=pairs),
         "documents": [texts],
     }
-    marks = dedup.build(ctx, dedup.spec(ctx, **near), **near)
-    assert marks.stats["clusters"] == 1
-    assert (marks.stats["within_clusters_left_out"] == 0) == (pairs == 500)
+    labels = dedup.build(ctx, dedup.spec(ctx, **near), **near)
+    assert labels.stats["clusters"] == 1
+    assert (labels.stats["within_clusters_left_out"] == 0) == (pairs == 500)
     inputs: dict[str, Any] = {
         "config": SelectConfig.model_validate(
             {
@@ -334,13 +340,13 @@ def test_of_a_large_cluster_of_copies_one_stays(
         ),
         "documents": [texts],
         "annotations": [annotated(ctx, texts)],
-        "duplicate_labels": marks,
+        "duplicate_labels": labels,
     }
     kept = select.build(ctx, select.spec(ctx, **inputs), **inputs).counts.kept
     assert kept == 1 if pairs == 500 else 1 <= kept < 50
 
 
-def test_whom_a_copy_is_dropped_for_stays_however_little_is_left_of_it(tmp_path: Path) -> None:
+def test_a_survivor_is_kept_however_little_text_it_has_left(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rng = random.Random(7)
     line, more, own = (" ".join(prose(rng, words)) for words in (62, 100, 45))

@@ -1,4 +1,4 @@
-"""The election: every drop names a survivor, and chains fall apart into what was verified."""
+"""Survivor selection: every dropped document has a survivor, and chains are split."""
 
 import random
 from collections.abc import Hashable, Sequence
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.select.cluster_selection import CANDIDATE_SCHEMA, exact_groups, preference_order
 from tasks.select.survivors import NO_SURVIVOR
-from tasks.select.survivors import choose_survivors as kernel_elect
+from tasks.select.survivors import choose_survivors as choose_kernel
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Loss:
-    """A dropped copy."""
+    """A dropped duplicate."""
 
     reason: str
     survivor: int
@@ -34,30 +34,30 @@ class Loss:
     band: int = -1
 
 
-def elect(
+def choose(
     candidates: Sequence[Candidate], pairs: Sequence[tuple[Hashable, Hashable, float, int]]
 ) -> dict[int, Loss]:
-    """The election as the stage holds it: columns in, losses by number out."""
-    found = sorted(candidates, key=lambda c: c.number)
+    """Survivor selection as the stage runs it: columns in, dropped documents by number out."""
+    documents = sorted(candidates, key=lambda c: c.number)
     table = pa.table(
         {
-            "cluster": ["c"] * len(found),
-            "number": [c.number for c in found],
-            "part": [0] * len(found),
-            "source": [0] * len(found),
-            "exact_group": [str(c.group) for c in found],
-            "id": [c.id for c in found],
-            "url": pa.nulls(len(found), pa.string()),
-            "rank": [list(c.rank) for c in found],
-            "passed": [True] * len(found),
+            "cluster": ["c"] * len(documents),
+            "number": [c.number for c in documents],
+            "part": [0] * len(documents),
+            "source": [0] * len(documents),
+            "exact_group": [str(c.group) for c in documents],
+            "id": [c.id for c in documents],
+            "url": pa.nulls(len(documents), pa.string()),
+            "rank": [list(c.rank) for c in documents],
+            "passed": [True] * len(documents),
         },
         schema=CANDIDATE_SCHEMA,
     )
     group = exact_groups(table)
-    of = {str(c.group): int(g) for c, g in zip(found, group, strict=True)}
-    # A pair may name a group of which nobody passed; it stands in the table, but not for election.
+    of = {str(c.group): int(g) for c, g in zip(documents, group, strict=True)}
+    # A pair may refer to a group without an eligible document; the table holds it nevertheless.
     known = [p for p in pairs if str(p[0]) in of and str(p[1]) in of]
-    result = kernel_elect(
+    result = choose_kernel(
         preference_order(table),
         group,
         np.array([(of[str(a)], of[str(b)]) for a, b, *_ in known], np.int64).reshape(-1, 2),
@@ -67,11 +67,11 @@ def elect(
     return {
         candidate.number: Loss(
             "exact_duplicate" if result.exact[row] else "near_duplicate",
-            found[int(result.survivor[row])].number,
+            documents[int(result.survivor[row])].number,
             float(result.similarity[row]),
             int(result.band[row]),
         )
-        for row, candidate in enumerate(found)
+        for row, candidate in enumerate(documents)
         if result.survivor[row] != NO_SURVIVOR
     }
 
@@ -84,29 +84,35 @@ def candidate(
     )
 
 
-def test_order_is_source_then_length_then_id_then_place() -> None:
+def test_the_order_is_source_then_length_then_id_then_number() -> None:
     same = {"group": "g"}
-    assert elect([candidate(0, 1, 99, **same), candidate(1, 0, 1, **same)], [])[0].survivor == 1
-    assert elect([candidate(0, 0, 1, **same), candidate(1, 0, 2, **same)], [])[0].survivor == 1
-    assert elect([candidate(1, 0, 2, **same), candidate(0, 0, 2, **same)], [])[1].survivor == 0
+    assert choose([candidate(0, 1, 99, **same), candidate(1, 0, 1, **same)], [])[0].survivor == 1
+    assert choose([candidate(0, 0, 1, **same), candidate(1, 0, 2, **same)], [])[0].survivor == 1
+    assert choose([candidate(1, 0, 2, **same), candidate(0, 0, 2, **same)], [])[1].survivor == 0
     twins = [Candidate(n, (0, -5), "same", "g") for n in (3, 2)]
-    assert elect(twins, []) == {3: Loss("exact_duplicate", 2, 1.0)}
+    assert choose(twins, []) == {3: Loss("exact_duplicate", 2, 1.0)}
 
 
-def test_a_chain_is_cut_where_nothing_was_verified() -> None:
+def test_a_chain_is_split_where_no_pair_was_verified() -> None:
     chain = [candidate(n, length=9 - n) for n in range(3)]
-    lost = elect(chain, [(0, 1, 0.9, 0), (1, 2, 0.85, 0)])
-    assert lost == {1: Loss("near_duplicate", 0, 0.9, 0)}  # 2 resembles only 1, which is gone
+    drops = choose(chain, [(0, 1, 0.9, 0), (1, 2, 0.85, 0)])
+    assert drops == {
+        1: Loss("near_duplicate", 0, 0.9, 0)
+    }  # 2 is similar only to 1, which is dropped
 
 
 def test_the_most_similar_survivor_is_named() -> None:
-    found = [candidate(n, length=9 - n) for n in range(3)]
-    assert elect(found, [(0, 2, 0.8, 3), (1, 2, 0.9, 5)])[2] == Loss("near_duplicate", 1, 0.9, 5)
-    assert elect(found, [(0, 2, 0.9, 3), (1, 2, 0.9, 5)])[2] == Loss("near_duplicate", 0, 0.9, 3)
+    documents = [candidate(n, length=9 - n) for n in range(3)]
+    assert choose(documents, [(0, 2, 0.8, 3), (1, 2, 0.9, 5)])[2] == Loss(
+        "near_duplicate", 1, 0.9, 5
+    )
+    assert choose(documents, [(0, 2, 0.9, 3), (1, 2, 0.9, 5)])[2] == Loss(
+        "near_duplicate", 0, 0.9, 3
+    )
 
 
 def test_pairs_of_documents_that_failed_a_rule_do_not_count() -> None:
-    assert elect([candidate(5)], [(5, 6, 0.99, 0)]) == {}
+    assert choose([candidate(5)], [(5, 6, 0.99, 0)]) == {}
 
 
 @given(
@@ -120,23 +126,23 @@ def test_pairs_of_documents_that_failed_a_rule_do_not_count() -> None:
 def test_survivors_cover_the_dropped_and_not_each_other(
     rows: list[tuple[int, int, int]], raw: list[tuple[int, int, float]], rng: random.Random
 ) -> None:
-    found = [candidate(n, s, length, f"g{g}") for n, (s, length, g) in enumerate(rows)]
+    documents = [candidate(n, s, length, f"g{g}") for n, (s, length, g) in enumerate(rows)]
     pairs = {(f"g{a}", f"g{b}"): s for a, b, s in raw if a < b}
     given_pairs = [(a, b, s, 1) for (a, b), s in pairs.items()]
-    lost = elect(found, given_pairs)
-    group = {c.number: str(c.group) for c in found}
-    stays = set(group) - set(lost)
-    for number, loss in lost.items():
-        one, other = sorted((group[number], group[loss.survivor]))
-        assert loss.survivor in stays
-        if loss.reason == "exact_duplicate":
-            assert (one, loss.similarity) == (other, 1.0)
+    drops = choose(documents, given_pairs)
+    group = {c.number: str(c.group) for c in documents}
+    survivors = set(group) - set(drops)
+    for number, drop in drops.items():
+        one, other = sorted((group[number], group[drop.survivor]))
+        assert drop.survivor in survivors
+        if drop.reason == "exact_duplicate":
+            assert (one, drop.similarity) == (other, 1.0)
         else:
-            assert pairs[one, other] == loss.similarity
-    keptgroups_of = [group[n] for n in stays]
+            assert pairs[one, other] == drop.similarity
+    keptgroups_of = [group[n] for n in survivors]
     assert len(keptgroups_of) == len(set(keptgroups_of))
     assert not any(a in keptgroups_of and b in keptgroups_of for a, b in pairs)
-    rng.shuffle(found)
+    rng.shuffle(documents)
     turned = [(b, a, s, n) if rng.random() < 0.5 else (a, b, s, n) for a, b, s, n in given_pairs]
     rng.shuffle(turned)
-    assert elect(found, turned) == lost
+    assert choose(documents, turned) == drops

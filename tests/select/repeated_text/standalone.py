@@ -1,4 +1,4 @@
-"""Selection of documents none of which is a copy of another, so that deduplication need not run."""
+"""Selection of documents without duplicates, so that deduplication need not run."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,22 +13,22 @@ from tasks.select import task as select
 from tasks.select.config import SelectConfig
 from tests.select.annotations import annotated
 
-MARKS = Stage("dedup", ("tests.select.repeated_text.standalone",))
+DEDUP = Stage("dedup", ("tests.select.repeated_text.standalone",))
 
 
-def mark(part: PartRef) -> Iterator[PartResult]:
-    """Marks of a part: no copies."""
+def label_part(part: PartRef) -> Iterator[PartResult]:
+    """Write labels of a part without duplicates."""
     table = part.table(["id"])
     none = pa.nulls(part.num_rows, pa.string())
     sizes = pa.array([1] * part.num_rows, pa.int32())
-    marks = {"id": table["id"], "exact_group": none, "cluster": none, "cluster_size": sizes}
-    yield PartResult(pa.table(marks), ledger_table("dedup", table["id"].to_pylist()))
+    labels = {"id": table["id"], "exact_group": none, "cluster": none, "cluster_size": sizes}
+    yield PartResult(pa.table(labels), ledger_table("dedup", table["id"].to_pylist()))
 
 
 def run_alone(
     ctx: Context,
     sources: Sequence[Dataset],
-    notes: Sequence[Dataset] | None = None,
+    annotations: Sequence[Dataset] | None = None,
     removals: Sequence[Removal] = (),
     **fields: Any,
 ) -> Dataset:
@@ -38,14 +38,14 @@ def run_alone(
     ]
     counts = ("clustered_documents", "verified", "within_clusters_verified")
     facts = {**dict.fromkeys(counts, 0), "largest_clusters": []}
-    spec = DatasetSpec(MARKS, None, {}, tuple(sources))
+    spec = DatasetSpec(DEDUP, None, {}, tuple(sources))
     inputs: dict[str, Any] = {
         "config": SelectConfig.model_validate({"languages": {}, "quality_filters": [], **fields}),
         "documents": list(sources),
         "annotations": [annotated(ctx, source) for source in sources]
-        if notes is None
-        else list(notes),
+        if annotations is None
+        else list(annotations),
         "removals": removals,
-        "duplicate_labels": build_dataset(ctx, spec, units, mark, stats=lambda _: facts),
+        "duplicate_labels": build_dataset(ctx, spec, units, label_part, stats=lambda _: facts),
     }
     return select.build(ctx, select.spec(ctx, **inputs), **inputs)

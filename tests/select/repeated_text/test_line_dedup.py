@@ -1,4 +1,4 @@
-"""Repeated lines: what is compared, what goes, who keeps it, by definition and for any cut."""
+"""Repeated lines: what is compared, cut and kept, by definition and for any partitioning."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ from tasks.select.repeated_text.line_hashes import hash_lines, locate_lines
 from tasks.select.repeated_text.trim import extend_to_whitespace
 from tasks.select.repeated_text.word_hashes import count_words
 from tests.dedup.corpora import Row, context, documents, row
-from tests.select.annotations import annotated, note
+from tests.select.annotations import annotated, annotation
 from tests.select.repeated_text.standalone import run_alone
 from tests.select.test_stage import ledger
 
@@ -40,11 +40,11 @@ def folded(text: str) -> str:
 
 def units(text: str, unit: str) -> list[str]:
     """Every unit of a text that is not blank, folded, in order."""
-    found = text.split("\n")
+    result = text.split("\n")
     if unit == "paragraph":
-        runs = itertools.groupby(found, key=lambda line: bool(line.strip()))
-        found = [" ".join(lines) for full, lines in runs if full]
-    return [folded(item) for item in found if item.strip()]
+        runs = itertools.groupby(result, key=lambda line: bool(line.strip()))
+        result = [" ".join(lines) for full, lines in runs if full]
+    return [folded(item) for item in result if item.strip()]
 
 
 @given(
@@ -54,13 +54,13 @@ def units(text: str, unit: str) -> list[str]:
 )
 @example(["a\n\nb c\nd\n \n\ne"], "paragraph", 1)
 @settings(max_examples=150)
-def test_units_are_those_of_the_definition(texts: list[str], unit: str, least: int) -> None:
-    config = lines_config(unit=unit, min_characters=least)
+def test_units_are_those_of_the_definition(texts: list[str], unit: str, min_length: int) -> None:
+    config = lines_config(unit=unit, min_characters=min_length)
     of_hash: dict[int, str] = {}
     of_unit: dict[str, int] = {}
     column = hash_lines(pa.array(texts, pa.large_string()), config)
-    for place, text in enumerate(texts):
-        expected = [item for item in units(text, unit) if len(item) >= least]
+    for index, text in enumerate(texts):
+        expected = [item for item in units(text, unit) if len(item) >= min_length]
         hashes, starts, ends = locate_lines(text, config)
         for item, value in zip(expected, hashes.tolist(), strict=True):
             assert of_hash.setdefault(value, item) == item
@@ -69,7 +69,7 @@ def test_units_are_those_of_the_definition(texts: list[str], unit: str, least: i
             assert folded(text[start:end]) == item
             assert start == 0 or text[start - 1] == "\n"
             assert end == len(text) or text[end - 1] == "\n"
-        assert column[place].as_py() == sorted(set(hashes.tolist()))
+        assert column[index].as_py() == sorted(set(hashes.tolist()))
 
 
 @given(st.text("aé_1\u0301 \n.-漢字カé9", max_size=40))
@@ -79,7 +79,7 @@ def test_words_are_counted(text: str) -> None:
     )
 
 
-def test_white_space_at_the_ends_goes_with_what_is_cut_there() -> None:
+def test_white_space_at_the_ends_is_cut_with_the_lines_there() -> None:
     assert extend_to_whitespace(" \nab\n\ncd\n ", [(2, 5)]) == [(0, 6)]
     assert extend_to_whitespace("ab\n\ncd\n ", [(4, 7)]) == [(2, 8)]
     assert extend_to_whitespace("ab\ncd\nef", [(3, 6)]) == [(3, 6)]
@@ -90,7 +90,7 @@ def test_white_space_at_the_ends_goes_with_what_is_cut_there() -> None:
 
 
 def site(rng: random.Random, name: str, count: int) -> list[Row]:
-    """Pages with lines in common, in other spellings, some twice in one page."""
+    """Pages that share lines in different spellings, some twice in one page."""
     out = []
     for number in range(count):
         own = [f"own {name} {number} {k} " + "word " * rng.randint(0, 9) for k in range(2)]
@@ -102,39 +102,43 @@ def site(rng: random.Random, name: str, count: int) -> list[Row]:
     return out
 
 
-def where(config: LineDedupConfig, place: int, r: Row) -> object:
-    """Within what a document's lines are counted."""
-    return {"source": place, "site": r["url"].split("/")[2], "corpus": None}[config.scope]
+def where(config: LineDedupConfig, index: int, r: Row) -> object:
+    """The scope in which a document's lines are counted."""
+    return {"source": index, "site": r["url"].split("/")[2], "corpus": None}[config.scope]
 
 
 def expected(
     sources: Sequence[Sequence[Row]], config: LineDedupConfig
 ) -> dict[str, tuple[str, bool, int]]:
-    """By definition: id -> the text that is left, whether it stays, lines that went."""
+    """By definition: by id the remaining text, whether it is kept, and the number of lines cut."""
     holders: dict[Any, list[str]] = {}
-    for place, rows in enumerate(sources):
+    for index, rows in enumerate(sources):
         for r in rows:
             for line in set(units(r["text"], "line")):
                 if len(line) >= config.min_characters:
-                    holders.setdefault((where(config, place, r), line), []).append(r["id"])
+                    holders.setdefault((where(config, index, r), line), []).append(r["id"])
     out = {}
-    for place, rows in enumerate(sources):
+    for index, rows in enumerate(sources):
         for r in rows:
             lines = r["text"].split("\n")
-            have = [holders.get((where(config, place, r), folded(line)), []) for line in lines]
+            have = [holders.get((where(config, index, r), folded(line)), []) for line in lines]
             many = [len(h) >= config.min_documents for h in have]
             first = [bool(h) and h[0] == r["id"] and config.keep == "first" for h in have]
-            gone = [m and not f for m, f in zip(many, first, strict=True)]
+            removed = [m and not f for m, f in zip(many, first, strict=True)]
             keeps = any(m and f for m, f in zip(many, first, strict=True))
-            left = [line for line, g in zip(lines, gone, strict=True) if not g]
+            left = [line for line, g in zip(lines, removed, strict=True) if not g]
             text = "\n".join(left)
-            if any(gone):
-                at = gone.index(True)
+            if any(removed):
+                at = removed.index(True)
                 text = text.lstrip() if not "".join(lines[:at]).strip() else text
-                at = len(gone) - gone[::-1].index(True)
+                at = len(removed) - removed[::-1].index(True)
                 text = text.rstrip() if not "".join(lines[at:]).strip() else text
             words = len(re.findall(r"\w+", text))
-            out[r["id"]] = (text, keeps or not any(gone) or words >= config.min_words, sum(gone))
+            out[r["id"]] = (
+                text,
+                keeps or not any(removed) or words >= config.min_words,
+                sum(removed),
+            )
     return out
 
 
@@ -145,7 +149,7 @@ def expected(
     scope=st.sampled_from(["site", "source", "corpus"]),
 )
 @settings(max_examples=12, deadline=None)
-def test_what_goes_is_what_the_definition_says(
+def test_cuts_are_those_of_the_definition(
     seed: int, cuts: list[int], keep: str, scope: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     rng = random.Random(seed)
@@ -164,11 +168,11 @@ def test_what_goes_is_what_the_definition_says(
         )
         corpus = run_alone(ctx, sources, line_dedup=fields, max_source_duplicate_fraction=1)
     whole = expected([one, other], lines_config(**fields))
-    said = {v["id"]: v for v in ledger(corpus)}
+    verdicts = {v["id"]: v for v in ledger(corpus)}
     kept = {r["id"]: r["text"] for r in corpus.table(["id", "text"]).to_pylist()}
-    assert kept == {i: text for i, (text, stays, _) in whole.items() if stays}
+    assert kept == {i: text for i, (text, keeps, _) in whole.items() if keeps}
     original = {r["id"]: r["text"] for r in [*one, *other]}
-    for i, verdict in said.items():
+    for i, verdict in verdicts.items():
         proof = json.loads(verdict["evidence"] or "{}")
         if i not in kept:
             assert verdict["reason"] == "repeated_lines"
@@ -185,7 +189,7 @@ def test_what_goes_is_what_the_definition_says(
 
 
 def pages(count: int, extra: str = "") -> list[Row]:
-    """Pages with one line in common."""
+    """Pages that share one line."""
     own = "own words of page {} " * 30
     return [
         row("site", f"{COMMON[0]}\n{own.format(*[n] * 30)}{extra}", f"http://x/{n}")
@@ -194,11 +198,11 @@ def pages(count: int, extra: str = "") -> list[Row]:
 
 
 def texts(corpus: Dataset) -> list[str]:
-    found: list[str] = corpus.table(["text"])["text"].to_pylist()
-    return found
+    result: list[str] = corpus.table(["text"])["text"].to_pylist()
+    return result
 
 
-def test_it_is_off_by_default_and_asks_for_enough_documents(tmp_path: Path) -> None:
+def test_it_is_off_by_default_and_needs_enough_documents(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = pages(7)
     source = documents(ctx, "site", [rows])
@@ -215,11 +219,15 @@ def test_documents_that_fail_a_rule_do_not_count(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = pages(4)
     source = documents(ctx, "site", [rows])
-    notes = [annotated(ctx, source, [[note(language="de"), note(), note(), note()]])]
+    annotations = [
+        annotated(
+            ctx, source, [[annotation(language="de"), annotation(), annotation(), annotation()]]
+        )
+    ]
     fields: dict[str, Any] = {"languages": {"en": 0.5}}
-    three = run_alone(ctx, [source], notes, line_dedup={"min_documents": 3}, **fields)
+    three = run_alone(ctx, [source], annotations, line_dedup={"min_documents": 3}, **fields)
     assert [text.startswith(COMMON[0]) for text in texts(three)] == [True, False, False]
-    four = run_alone(ctx, [source], notes, line_dedup={"min_documents": 4}, **fields)
+    four = run_alone(ctx, [source], annotations, line_dedup={"min_documents": 4}, **fields)
     assert all(text.startswith(COMMON[0]) for text in texts(four))
 
 
@@ -236,7 +244,7 @@ def test_paragraphs_are_equal_however_they_are_wrapped(tmp_path: Path) -> None:
     assert texts(cut)[1] == rows[1]["text"].replace(f"{wrapped}\n\n", "")
 
 
-def test_masks_and_chapters_are_right_in_what_is_left(tmp_path: Path) -> None:
+def test_masks_and_chapters_are_correct_in_the_remaining_text(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = pages(3)
     text = f"write to a@b.cd\n{COMMON[0]} a@b.cd\nor c@d.ef " + "and more words " * 30
@@ -250,8 +258,10 @@ def test_masks_and_chapters_are_right_in_what_is_left(tmp_path: Path) -> None:
         for m in re.finditer(r"\w@\w\.\w\w", text)
     ]
     assert len(spans) == 3
-    notes = [annotated(ctx, source, [[note(), note(), note(), note(pii=spans)]])]
-    corpus = run_alone(ctx, [source], notes, line_dedup={"min_documents": 3})
+    annotations = [
+        annotated(ctx, source, [[annotation(), annotation(), annotation(), annotation(pii=spans)]])
+    ]
+    corpus = run_alone(ctx, [source], annotations, line_dedup={"min_documents": 3})
     last = corpus.table().to_pylist()[-1]
     assert last["text"] == "write to <EMAIL>\nor <EMAIL> " + "and more words " * 30
     assert [last["text"][c["start"] :][:4] for c in last["chapters"]] == ["writ", "or <"]
@@ -261,7 +271,7 @@ def test_masks_and_chapters_are_right_in_what_is_left(tmp_path: Path) -> None:
     assert proof["trimmed"]["first"] == rows[0]["id"]
 
 
-def test_who_keeps_a_line_stays_however_short(tmp_path: Path) -> None:
+def test_a_document_that_keeps_a_line_is_kept_however_short(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = [row("site", COMMON[0], "http://x/0"), *pages(3)]
     rows.append(row("site", f"{COMMON[0]}\nShort", "http://x/9"))
@@ -273,7 +283,7 @@ def test_who_keeps_a_line_stays_however_short(tmp_path: Path) -> None:
     assert (facts["repeated_lines"], facts["trimmed_repeated_lines"]) == (1, 3)
 
 
-def test_a_new_part_costs_itself(tmp_path: Path) -> None:
+def test_a_new_part_is_hashed_and_written_alone(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rows = pages(8)
     alone = [row("site", "nothing in common " * 20, "http://x/n")]
@@ -304,14 +314,14 @@ def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_text_of_one_long_line_is_hashed() -> None:
     config = lines_config()
     long = "word " * 200_000
-    found = hash_lines(pa.array([long, long.upper() + "\n", None]), config).to_pylist()
-    assert found[0] == found[1]
-    assert len(found[0]) == 1
-    assert found[2] == []
+    result = hash_lines(pa.array([long, long.upper() + "\n", None]), config).to_pylist()
+    assert result[0] == result[1]
+    assert len(result[0]) == 1
+    assert result[2] == []
     assert locate_lines(long, config)[0].dtype == np.uint64
 
 
-def test_an_address_without_a_canonical_form_names_its_site(tmp_path: Path) -> None:
+def test_a_url_without_a_canonical_form_has_a_site(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     line = "A line that every page of both sites has, in its foot"
     far = "/" + "x" * 2100

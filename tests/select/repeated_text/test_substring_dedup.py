@@ -1,4 +1,4 @@
-"""Repeated substrings: what is covered, by definition, and what becomes of it for any cut."""
+"""Repeated substrings: what is covered and cut, by definition and for any partitioning."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ from tasks.select.repeated_text.config import SubstringDedupConfig
 from tasks.select.repeated_text.trim import extend_to_whitespace
 from tasks.select.repeated_text.word_hashes import WordRuns, compute_fingerprints, count_words
 from tests.dedup.corpora import Row, context, documents, row
-from tests.select.annotations import annotated, note
+from tests.select.annotations import annotated, annotation
 from tests.select.repeated_text.standalone import run_alone
 from tests.select.test_stage import ledger
 
@@ -30,28 +30,28 @@ ALPHABET = "aB_9 \n.-é\u0301\u0130漢カ・ไ😀"
 
 
 def words_of(text: str) -> list[tuple[str, int, int]]:
-    """By definition: every word, folded, with the characters that it goes from and to."""
+    """By definition: every word, folded, with its start and end in characters."""
     classes, _ = char_tables()
     out: list[tuple[str, int, int]] = []
     inside = False
-    for place, char in enumerate(text):
+    for index, char in enumerate(text):
         kind = int(classes[ord(char)])
         small = char.lower()[0]
         if not kind & WORD:
             inside = False
         elif kind & CJK or not inside:
-            out.append((small, place, place + 1))
+            out.append((small, index, index + 1))
             inside = not kind & CJK
         else:
             word, start, _ = out[-1]
-            out[-1] = (word + small, start, place + 1)
+            out[-1] = (word + small, start, index + 1)
     return out
 
 
 def windows(text: str, size: int) -> list[Window]:
     """Every run of so many words."""
-    found = [word for word, _, _ in words_of(text)]
-    return [tuple(found[i : i + size]) for i in range(len(found) - size + 1)]
+    result = [word for word, _, _ in words_of(text)]
+    return [tuple(result[i : i + size]) for i in range(len(result) - size + 1)]
 
 
 @given(st.lists(st.text(ALPHABET, max_size=60), min_size=1, max_size=4))
@@ -60,13 +60,13 @@ def test_words_and_runs_are_those_of_the_definition(texts: list[str]) -> None:
     of_hash: dict[int, Window] = {}
     of_window: dict[Window, int] = {}
     for text in texts:
-        found = WordRuns(np.frombuffer(text.encode(), np.uint8), 3)
+        result = WordRuns(np.frombuffer(text.encode(), np.uint8), 3)
         expected = words_of(text)
-        assert [(int(a), int(b)) for a, b in zip(found.starts, found.ends, strict=True)] == [
+        assert [(int(a), int(b)) for a, b in zip(result.starts, result.ends, strict=True)] == [
             (start, end) for _, start, end in expected
         ]
         assert count_words(text) == len(expected)
-        for value, window in zip(found.hashes.tolist(), windows(text, 3), strict=True):
+        for value, window in zip(result.hashes.tolist(), windows(text, 3), strict=True):
             assert of_hash.setdefault(value, window) == window
             assert of_window.setdefault(window, value) == value
 
@@ -88,17 +88,17 @@ def test_texts_that_share_a_run_share_a_fingerprint_in_it(seed: int, size: int) 
     one, other = (set(row) for row in compute_fingerprints(pa.array(texts), size).to_pylist())
     assert one & other
     shared = np.array(sorted(one & other), np.uint64)
-    (wanted,) = WordRuns(np.frombuffer(" ".join(run).encode(), np.uint8), size).hashes.tolist()
+    (run_length,) = WordRuns(np.frombuffer(" ".join(run).encode(), np.uint8), size).hashes.tolist()
     for text in texts:
         near = WordRuns(np.frombuffer(text.encode(), np.uint8), size).runs_containing(shared)
-        assert wanted in near.tolist()
+        assert run_length in near.tolist()
         assert len(near) <= len(set(windows(text, size)))
 
 
 def test_few_fingerprints_are_kept() -> None:
     text = " ".join(passage(random.Random(1), 100_000))
-    (found,) = compute_fingerprints(pa.array([text]), 50).to_pylist()
-    assert len(found) == pytest.approx(2 / 27 * 100_000, rel=0.05)
+    (result,) = compute_fingerprints(pa.array([text]), 50).to_pylist()
+    assert len(result) == pytest.approx(2 / 27 * 100_000, rel=0.05)
 
 
 def corpus_of(rng: random.Random, name: str, count: int, shared: Sequence[list[str]]) -> list[Row]:
@@ -113,15 +113,15 @@ def corpus_of(rng: random.Random, name: str, count: int, shared: Sequence[list[s
             pieces.append(source[start:end])
             pieces.append([f"{name}{number}x{k}" for k in range(rng.choice([0, 1, 9, 30]))])
         rng.shuffle(pieces)
-        found = [rng.choice([word, word, word.upper()]) for piece in pieces for word in piece]
-        gaps = [rng.choice([" ", " ", ", ", "\n", " -\n\n"]) for _ in found]
-        text = "".join(itertools.chain.from_iterable(zip(found, gaps, strict=True)))
+        result = [rng.choice([word, word, word.upper()]) for piece in pieces for word in piece]
+        gaps = [rng.choice([" ", " ", ", ", "\n", " -\n\n"]) for _ in result]
+        text = "".join(itertools.chain.from_iterable(zip(result, gaps, strict=True)))
         out.append(row(name, text, f"http://{name}/{number}"))
     return out
 
 
 def expected(rows: Sequence[Row], config: SubstringDedupConfig) -> dict[str, str]:
-    """By definition: the texts that are left, by id, of those that stay."""
+    """By definition: the remaining texts of the kept documents, by id."""
     first: dict[Window, int] = {}
     for number, r in enumerate(rows):
         for window in windows(r["text"], config.min_run_words):
@@ -131,35 +131,37 @@ def expected(rows: Sequence[Row], config: SubstringDedupConfig) -> dict[str, str
     for number, r in enumerate(rows):
         flags = [False] * len(words_of(r["text"]))
         owners = set()
-        for place, window in enumerate(windows(r["text"], config.min_run_words)):
+        for index, window in enumerate(windows(r["text"], config.min_run_words)):
             if first[window] < number:
-                flags[place : place + config.min_run_words] = [True] * config.min_run_words
+                flags[index : index + config.min_run_words] = [True] * config.min_run_words
                 owners.add(first[window])
         covered.append(flags)
         lean.append(owners)
     out = {}
-    shares = [sum(flags) / len(flags) if flags else 0 for flags in covered]
+    fractions = [sum(flags) / len(flags) if flags else 0 for flags in covered]
     if config.action == "drop":
         over = {
-            n for n, share in enumerate(shares) if share > config.max_duplicate_fraction and lean[n]
+            n
+            for n, fraction in enumerate(fractions)
+            if fraction > config.max_duplicate_fraction and lean[n]
         }
         keeps = set().union(*(lean[n] for n in over))
         return {r["id"]: r["text"] for n, r in enumerate(rows) if n not in over or n in keeps}
     keeps = set().union(*lean)
     for number, r in enumerate(rows):
         text = r["text"]
-        places = [(s, e) for _, s, e in words_of(text)]
+        indices = [(s, e) for _, s, e in words_of(text)]
         cuts: list[tuple[int, int]] = []
-        flagged = zip(covered[number], range(len(places)), strict=True)
+        flagged = zip(covered[number], range(len(indices)), strict=True)
         for flag, group in itertools.groupby(flagged, key=operator.itemgetter(0)):
             run = [k for _, k in group]
             if flag:
-                start, end = places[run[0]][0], places[run[-1]][1]
+                start, end = indices[run[0]][0], indices[run[-1]][1]
                 if start == 0 or text[start - 1].isspace():
                     end += len(text[end:]) - len(text[end:].lstrip())
                 cuts.append((start, end))
-        gone = {k for start, end in extend_to_whitespace(text, cuts) for k in range(start, end)}
-        left = "".join(char for k, char in enumerate(text) if k not in gone)
+        removed = {k for start, end in extend_to_whitespace(text, cuts) for k in range(start, end)}
+        left = "".join(char for k, char in enumerate(text) if k not in removed)
         if not cuts or number in keeps or len(words_of(left)) >= config.min_words:
             out[r["id"]] = left
     return out
@@ -171,7 +173,7 @@ def expected(rows: Sequence[Row], config: SubstringDedupConfig) -> dict[str, str
     action=st.sampled_from(["trim", "drop"]),
 )
 @settings(max_examples=16)
-def test_what_goes_is_what_the_definition_says(
+def test_cuts_are_those_of_the_definition(
     seed: int, cuts: list[int], action: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     rng = random.Random(seed)
@@ -213,8 +215,8 @@ def test_what_goes_is_what_the_definition_says(
         assert set(span) & set(windows(original[proof["survivor"]], size))
 
 
-def licence(tmp_path: Path, **fields: Any) -> Dataset:
-    """Three books that begin with one licence of 60 words, the first one dropped by a rule."""
+def license_corpus(tmp_path: Path, **fields: Any) -> Dataset:
+    """Three books that start with the same license of 60 words; a rule drops the first one."""
     ctx = context(tmp_path)
     rng = random.Random(2)
     head = " ".join(passage(rng, 60))
@@ -222,17 +224,21 @@ def licence(tmp_path: Path, **fields: Any) -> Dataset:
         row("books", f"{head}\n\n" + " ".join(passage(rng, 200)), f"book:{k}") for k in range(3)
     ]
     source = documents(ctx, "books", [rows[:1], rows[1:]])
-    notes = [annotated(ctx, source, [[note(language="de")], [note(), note()]])]
-    return run_alone(ctx, [source], notes, languages={"en": 0.5}, **fields)
+    annotations = [
+        annotated(ctx, source, [[annotation(language="de")], [annotation(), annotation()]])
+    ]
+    return run_alone(ctx, [source], annotations, languages={"en": 0.5}, **fields)
 
 
-def test_it_is_off_by_default_and_looks_at_what_stays(tmp_path: Path) -> None:
-    whole = licence(tmp_path).table(["text"])["text"].to_pylist()
-    cut = licence(tmp_path, substring_dedup={}).table(["text"])["text"].to_pylist()
+def test_it_is_off_by_default_and_compares_kept_documents(tmp_path: Path) -> None:
+    whole = license_corpus(tmp_path).table(["text"])["text"].to_pylist()
+    cut = license_corpus(tmp_path, substring_dedup={}).table(["text"])["text"].to_pylist()
     assert cut == [whole[0], whole[1].split("\n\n")[1]]
-    longer = licence(tmp_path, substring_dedup={"min_run_words": 61})
+    longer = license_corpus(tmp_path, substring_dedup={"min_run_words": 61})
     assert longer.table(["text"])["text"].to_pylist() == whole
-    dropped = licence(tmp_path, substring_dedup={"action": "drop", "max_duplicate_fraction": 0.2})
+    dropped = license_corpus(
+        tmp_path, substring_dedup={"action": "drop", "max_duplicate_fraction": 0.2}
+    )
     assert dropped.table(["text"])["text"].to_pylist() == whole[:1]
     assert dropped.counts.dropped == {"language": 1, "repeated_substring": 1}
     proof = json.loads(ledger(dropped)[2]["evidence"])
@@ -240,14 +246,14 @@ def test_it_is_off_by_default_and_looks_at_what_stays(tmp_path: Path) -> None:
     assert proof["survivor"] == ledger(dropped)[1]["id"]
 
 
-def test_a_limit_of_the_other_action_is_an_error() -> None:
+def test_a_setting_of_the_other_action_is_an_error() -> None:
     with pytest.raises(ValidationError, match="max_duplicate_fraction belongs to action drop"):
         SubstringDedupConfig.model_validate({"max_duplicate_fraction": 0.2})
     with pytest.raises(ValidationError, match="min_words belongs to action trim"):
         SubstringDedupConfig.model_validate({"action": "drop", "min_words": 1})
 
 
-def test_lines_and_substrings_go_together(tmp_path: Path) -> None:
+def test_lines_and_substrings_are_cut_together(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rng = random.Random(3)
     line, run = "The same line in every one of these texts", " ".join(passage(rng, 20))
@@ -266,18 +272,18 @@ def test_lines_and_substrings_go_together(tmp_path: Path) -> None:
         ]
         for k, r in enumerate(rows)
     ]
-    notes = [annotated(ctx, source, [[note(pii=s) for s in spans]])]
+    annotations = [annotated(ctx, source, [[annotation(pii=s) for s in spans]])]
     fields: dict[str, Any] = {
         "line_dedup": {"min_documents": 3, "min_words": 1},
         "substring_dedup": {"min_run_words": 12},
     }
-    corpus = run_alone(ctx, [source], notes, **fields)
-    for k, found in enumerate(corpus.table().to_pylist()):
+    corpus = run_alone(ctx, [source], annotations, **fields)
+    for k, result in enumerate(corpus.table().to_pylist()):
         own = rows[k]["text"].split("\n")[1].removesuffix(f" u{k}@d.ef")
-        # The run begins inside an address, which is masked as a whole, and takes the other along.
+        # The run starts inside an e-mail address, which is masked as a whole; it contains the other one.
         left = f"{own} <EMAIL> tail{k}"
-        assert found["text"] == (left if k else f"{line}\n{own} <EMAIL>\n{run} <EMAIL> tail{k}")
-        assert found["text"][found["chapters"][1]["start"] :] == f"tail{k}"
+        assert result["text"] == (left if k else f"{line}\n{own} <EMAIL>\n{run} <EMAIL> tail{k}")
+        assert result["text"][result["chapters"][1]["start"] :] == f"tail{k}"
     whole = json.loads(ledger(corpus)[2]["evidence"])
     assert whole["masked"] == {"email": 1}
     proof = whole["trimmed"]
@@ -285,7 +291,7 @@ def test_lines_and_substrings_go_together(tmp_path: Path) -> None:
     assert proof["first"] == proof["survivor"] == rows[0]["id"]
 
 
-def test_a_new_part_costs_itself(tmp_path: Path) -> None:
+def test_a_new_part_is_hashed_and_written_alone(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     rng = random.Random(4)
     head = " ".join(passage(rng, 60))
