@@ -13,7 +13,13 @@ from tasks.dedup.lsh_index import LshIndex
 @click.argument("document", required=False)
 @click.option("--text", help="the text itself, instead of DOCUMENT")
 @click.option("--language", help="its language, if dedup.languages has settings for it")
-@click.option("--limit", default=10, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--limit",
+    default=10,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="number of documents shown",
+)
 @json_option
 @handle_errors
 def lsh_query(

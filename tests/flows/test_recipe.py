@@ -179,7 +179,12 @@ def test_the_schema_for_prefect_lists_all_names(select: dict[str, object], valid
 
     schema = parameter_schema(pipeline).model_dump_for_openapi()
     source = {"name": "dump", "kind": "documents", "paths": ["x"]}
-    recipe = {"name": "small", "sources": [source], "select": select}
+    size = {"num_layers": 2, "hidden_size": 64, "num_heads": 2, "context_length": 64}
+    entries = [
+        {"name": "tiny", "model": size, "data": {"train_tokens": 1000}},
+        {"name": "other", "model": {**size, "architecture": "gpt2"}, "data": {"train_tokens": 1}},
+    ]
+    recipe = {"name": "small", "sources": [source], "select": select, "train": entries}
     assert is_valid({"recipe": recipe}, schema) == valid
     assert is_valid({"recipe": recipe, "until": "select"}, schema) == valid
     assert not is_valid({"recipe": recipe, "until": "nowhere"}, schema)

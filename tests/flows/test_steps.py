@@ -1,6 +1,8 @@
 """The list of steps: consistent in itself, and the only one."""
 
+import ast
 import importlib
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +31,23 @@ def test_a_run_includes_the_steps_up_to_its_last_stage() -> None:
     assert runs_until(RELEASE, "train")
     assert not runs_until(RELEASE, "tokenize")
     assert not runs_until(EVALUATE, "train")
+
+
+def test_no_other_file_lists_stages() -> None:
+    names = {step.name for step in STEPS}
+    root = Path(__file__).parents[2]
+    lists = []
+    for package in ("cli", "flows", "views", "tasks", "lm", "infra"):
+        for path in (root / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                match node:
+                    case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+                        values = items
+                    case ast.Dict(keys=keys):
+                        values = [key for key in keys if key is not None]
+                    case _:
+                        continue
+                strings = {item.value for item in values if isinstance(item, ast.Constant)}
+                if len(strings & names) > 1:
+                    lists.append(f"{path.relative_to(root)}:{node.lineno}")
+    assert [item for item in lists if not item.startswith("flows/steps.py:")] == []
