@@ -41,8 +41,8 @@ def taken(table: pa.Table, *removals: Removal) -> list[str | None]:
 
 
 def test_every_spelling_of_an_address_is_meant() -> None:
-    gone = parse_removal("url", "HTTP://Example.org:80/a/./b?q=1#part")
-    assert gone.value == "http://example.org/a/b?q=1"
+    removal = parse_removal("url", "HTTP://Example.org:80/a/./b?q=1#part")
+    assert removal.value == "http://example.org/a/b?q=1"
     urls: list[str | None] = [
         "http://example.org/a/b?q=1",
         "http://EXAMPLE.org/x/../a/%62?q=1#other",
@@ -51,16 +51,19 @@ def test_every_spelling_of_an_address_is_meant() -> None:
         "http://example.org/a/b?q=1&r=2",
         None,
     ]
-    assert match_table(documents(urls), [gone]).tolist() == [0, 0, -1, -1, -1, -1]
+    assert match_table(documents(urls), [removal]).tolist() == [0, 0, -1, -1, -1, -1]
 
 
 def test_an_address_that_is_not_of_the_web_is_compared_as_written() -> None:
-    gone = parse_removal("url", "book:Volume 9")
-    assert taken(documents(["book:Volume 9", "book:volume 9"]), gone) == ["url book:Volume 9", None]
+    removal = parse_removal("url", "book:Volume 9")
+    assert taken(documents(["book:Volume 9", "book:volume 9"]), removal) == [
+        "url book:Volume 9",
+        None,
+    ]
 
 
 def test_a_domain_covers_its_subdomains_and_nothing_else() -> None:
-    gone = parse_removal("domain", "Example.ORG.")
+    removal = parse_removal("domain", "Example.ORG.")
     urls: list[str | None] = [
         "https://example.org/",
         "http://a.b.example.org:8080/x",
@@ -74,7 +77,9 @@ def test_a_domain_covers_its_subdomains_and_nothing_else() -> None:
         "nonsense",
         None,
     ]
-    assert [name is not None for name in taken(documents(urls), gone)] == [True] * 5 + [False] * 6
+    assert [name is not None for name in taken(documents(urls), removal)] == [True] * 5 + [
+        False
+    ] * 6
 
 
 def test_a_domain_of_another_script_and_an_address_of_numbers() -> None:
@@ -83,8 +88,8 @@ def test_a_domain_of_another_script_and_an_address_of_numbers() -> None:
         "http://127.0.0.1:8907/a",
         "http://[::1]/",
     ]
-    gone = [parse_removal("domain", name) for name in ("Bücher.example", "127.0.0.1", "[::1]")]
-    assert match_table(documents(urls), gone).tolist() == [0, 1, 2]
+    removal = [parse_removal("domain", name) for name in ("Bücher.example", "127.0.0.1", "[::1]")]
+    assert match_table(documents(urls), removal).tolist() == [0, 1, 2]
 
 
 def test_a_licence_is_compared_exactly() -> None:
@@ -108,22 +113,22 @@ def test_the_narrowest_reason_is_given() -> None:
 
 def test_tables_without_rows_or_columns_or_removals() -> None:
     table = documents(["http://a.org/"])
-    gone = [
+    removal = [
         parse_removal("domain", "a.org"),
         parse_removal("license", "mit"),
         parse_removal("id", ID),
     ]
     assert match_table(table, []).tolist() == [-1]
-    assert match_table(table.slice(0, 0), gone).tolist() == []
-    assert match_table(table.select(["url"]), gone).tolist() == [0]
-    assert match_table(table.select(["id"]), gone).tolist() == [-1]
+    assert match_table(table.slice(0, 0), removal).tolist() == []
+    assert match_table(table.select(["url"]), removal).tolist() == [0]
+    assert match_table(table.select(["id"]), removal).tolist() == [-1]
     nulls = pa.table({"id": pa.nulls(2), "url": pa.nulls(2), "license": pa.nulls(2)})
-    assert match_table(nulls, gone).tolist() == [-1, -1]
-    assert match_table(pa.concat_tables([table, table]), gone).tolist() == [0, 0]
+    assert match_table(nulls, removal).tolist() == [-1, -1]
+    assert match_table(pa.concat_tables([table, table]), removal).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "said"),
+    ("kind", "value", "message"),
     [
         ("url", "", "a value is expected"),
         ("license", "  ", "a value is expected"),
@@ -136,8 +141,8 @@ def test_tables_without_rows_or_columns_or_removals() -> None:
         ("id", "abc", "32 hexadecimal digits"),
     ],
 )
-def test_nonsense_is_refused_with_a_hint(kind: str, value: str, said: str) -> None:
-    with pytest.raises(InvalidRemovalError, match=said):
+def test_nonsense_is_refused_with_a_hint(kind: str, value: str, message: str) -> None:
+    with pytest.raises(InvalidRemovalError, match=message):
         parse_removal(kind, value)
 
 

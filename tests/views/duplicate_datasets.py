@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 
 
 def row(name: str, cluster: str | None = None, text: str = TEXT, **more: Any) -> dict[str, Any]:
-    """A document with its marks and its verdict."""
+    """A document with its duplicate labels and its verdict."""
     return {
         "id": name * 32,
         "text": text,
@@ -40,34 +40,39 @@ def row(name: str, cluster: str | None = None, text: str = TEXT, **more: Any) ->
         "group": None,
         "reason": None,
         "evidence": None,
-        "noted": True,
+        "annotated": True,
         **more,
     }
 
 
-def lost(reason: str, survivor: str, similarity: float = 1.0, **more: Any) -> dict[str, Any]:
-    """A document that was dropped as a copy."""
+def dropped(reason: str, survivor: str, similarity: float = 1.0, **more: Any) -> dict[str, Any]:
+    """The reason and evidence of a dropped duplicate."""
     evidence = {"survivor": survivor * 32, "similarity": similarity, **more}
     return {"reason": reason, "evidence": evidence}
 
 
-# A chain in cluster A (1 and 3 stay), exact copies in B, one of which broke the annotator, C small.
+# A chain in cluster A (1 and 3 are kept), exact duplicates in B beside a row without annotations, C small.
 SITE = [
     [
         row("1", A),
         row("0"),
-        row("2", A, TEXT.replace("word7 ", "changed "), **lost("near_duplicate", "1", 0.9, band=3)),
+        row(
+            "2",
+            A,
+            TEXT.replace("word7 ", "changed "),
+            **dropped("near_duplicate", "1", 0.9, band=3),
+        ),
     ],
     [
         row("3", A, TEXT + " and more"),
         row("4", B, group="e" * 32),
-        row("9", noted=False),
-        row("5", B, TEXT.upper(), group="e" * 32, **lost("exact_duplicate", "4")),
+        row("9", annotated=False),
+        row("5", B, TEXT.upper(), group="e" * 32, **dropped("exact_duplicate", "4")),
         row("6", A, TEXT, reason="language", evidence={"language": "de", "threshold": None}),
     ],
 ]
-BOOKS = [[row("7", C), row("8", C, **lost("near_duplicate", "7", 0.81))]]
-EDGES = [
+BOOKS = [[row("7", C), row("8", C, **dropped("near_duplicate", "7", 0.81))]]
+VERIFIED = [
     (A, 0, 0, 0, 2, 0.9, 3),
     (A, 0, 2, 1, 0, 0.85, -1),
     (A, 1, 0, 1, 4, 0.95, 2),
@@ -79,9 +84,9 @@ REJECTED = [
 ]
 
 
-def emit(table: pa.Table, said: pa.Table) -> Iterator[PartResult]:
-    """A stage whose outcome was made beforehand."""
-    yield PartResult(table, said)
+def emit(table: pa.Table, verdicts: pa.Table) -> Iterator[PartResult]:
+    """Emit a part that was made beforehand."""
+    yield PartResult(table, verdicts)
 
 
 def stage(
@@ -92,13 +97,13 @@ def stage(
     parts: list[tuple[pa.Table, pa.Table]],
     files: dict[str, bytes] | None = None,
     config: Mapping[str, Any] | None = None,
-    facts: Mapping[str, Any] | None = None,
+    stats: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Build a data set of given parts."""
     units = [WorkUnit(json_sha256([name, source, k]), part) for k, part in enumerate(parts)]
     spec = DatasetSpec(Stage(name, ("infra.dataset.ledger",)), source, config or {}, tuple(inputs))
     return build_dataset(
-        ctx, spec, units, emit, files=files or {}, stats=lambda _: dict(facts or {})
+        ctx, spec, units, emit, files=files or {}, stats=lambda _: dict(stats or {})
     )
 
 
@@ -129,30 +134,32 @@ def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
     made = [documents(ctx, "site", SITE), documents(ctx, "books", BOOKS)]
     every = [*SITE, *BOOKS]
     sizes = {name: sum(r["cluster"] == name for rows in every for r in rows) for name in (A, B, C)}
-    marked, judged = [], []
+    labeled, selected = [], []
     for rows in every:
-        marks = {
+        labels = {
             "id": column(rows, "id"),
             "exact_group": column(rows, "group"),
             "cluster": column(rows, "cluster"),
             "cluster_size": pa.array([sizes.get(r["cluster"], 1) for r in rows], pa.int32()),
         }
-        marked.append((pa.table(marks), ledger_table("dedup", [r["id"] for r in rows])))
-        noted = [r for r in rows if r["noted"]]
-        ids = [r["id"] for r in noted]
-        reasons, proof = [r["reason"] for r in noted], [r["evidence"] for r in noted]
-        said = ledger_table("select", ids, reasons=reasons, evidence=proof)
-        judged.append((pa.table({"id": [r["id"] for r in noted if not r["reason"]]}), said))
+        labeled.append((pa.table(labels), ledger_table("dedup", [r["id"] for r in rows])))
+        annotated = [r for r in rows if r["annotated"]]
+        ids = [r["id"] for r in annotated]
+        reasons, evidence = [r["reason"] for r in annotated], [r["evidence"] for r in annotated]
+        verdicts = ledger_table("select", ids, reasons=reasons, evidence=evidence)
+        selected.append(
+            (pa.table({"id": [r["id"] for r in annotated if not r["reason"]]}), verdicts)
+        )
     if until != "acquire":
-        edges = {
-            "verified_pairs-00000.parquet": pairs(EDGES),
+        files = {
+            "verified_pairs-00000.parquet": pairs(VERIFIED),
             "rejected_pairs-00000.parquet": pairs(REJECTED),
         }
-        facts = {"bands": 14, "rows": 8, "candidates": 4, "verified": 3}
+        stats = {"bands": 14, "rows": 8, "candidates": 4, "verified": 3}
         config = {"threshold": 0.8}
-        made.append(stage(ctx, "dedup", None, made, marked, edges, config, facts))
+        made.append(stage(ctx, "dedup", None, made, labeled, files, config, stats))
     if until == "select":
-        made.append(stage(ctx, "select", None, made, judged))
+        made.append(stage(ctx, "select", None, made, selected))
     # Sources stand in another order than in the recipe, as stages that skip one would leave them.
     order = [made[1], made[0], *made[2:]]
     entries = [StageRecord.from_dataset(data, seconds=1.0, cached=False) for data in order]

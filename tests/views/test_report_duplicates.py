@@ -1,4 +1,4 @@
-"""The report's section on duplicates: the S-curve, the pairs compared, clusters side by side."""
+"""The report's section on duplicates: S-curve, compared pairs, clusters side by side."""
 
 import re
 from dataclasses import replace
@@ -20,7 +20,7 @@ def build_duplicates(storage: Storage, record: RunRecord) -> Duplicates:
     return data
 
 
-def test_the_figures_of_a_run(tmp_path: Path) -> None:
+def test_the_counts_of_a_run(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
     found = build_duplicates(storage, record)
     assert (found.n_clusters, found.documents, found.threshold) == (3, 8, 0.8)
@@ -68,7 +68,7 @@ def test_the_page_shows_every_count_and_what_was_left_out(tmp_path: Path) -> Non
     assert [name for name in COUNTS if f'<td class="num">{stats[name]:,}</td>' not in page] == []
 
 
-def test_examples_need_the_documents_but_figures_do_not(tmp_path: Path) -> None:
+def test_examples_need_the_documents_but_counts_do_not(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
     first = next(entry for entry in record.stages if entry.source == "books")
     storage.subdir(*first.path.split("/")).remove_tree()

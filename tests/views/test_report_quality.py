@@ -13,21 +13,23 @@ from tests.views.duplicate_datasets import stage
 from views.report.sections.quality import build_quality
 
 
-def test_a_source_that_gave_nothing_does_not_stop_the_report(tmp_path: Path) -> None:
+def test_a_source_without_documents_does_not_prevent_the_report(tmp_path: Path) -> None:
     workers = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
     ctx = Context(Storage(str(tmp_path)), 1, workers, NullReporter())
     parts = {"empty": [], "full": [0.1, 0.9]}
-    notes, judged = [], []
+    annotations, verdicts = [], []
     for source, scores in parts.items():
         ids = [f"{source}{n}" for n in range(len(scores))]
         table = pa.table(
             {"id": pa.array(ids, pa.string()), "language_score": pa.array(scores, pa.float64())}
         )
-        notes.append(stage(ctx, "annotate", source, [], [(table, ledger_table("annotate", ids))]))
+        annotations.append(
+            stage(ctx, "annotate", source, [], [(table, ledger_table("annotate", ids))])
+        )
         reasons = ["language" if score < 0.5 else None for score in scores]
         kept = pa.table({"id": [i for i, reason in zip(ids, reasons, strict=True) if not reason]})
-        judged.append((kept, ledger_table("select", ids, reasons=reasons)))
-    found = build_quality(notes, stage(ctx, "select", None, notes, judged))
+        verdicts.append((kept, ledger_table("select", ids, reasons=reasons)))
+    found = build_quality(annotations, stage(ctx, "select", None, annotations, verdicts))
     assert found is not None
     assert found.documents == 2
     (drawn,) = found.histograms

@@ -23,7 +23,7 @@ TRAINING = {
 
 
 def shards(root: Path, **changes: Any) -> Dataset:
-    facts = {
+    stats = {
         "vocab_size": 400,
         **RATES,
         "by_language": {"de": {**GROUP, **RATES}, "zh": {**GROUP, **RATES, "bytes": 1}},
@@ -35,13 +35,13 @@ def shards(root: Path, **changes: Any) -> Dataset:
         **changes,
     }
     return build_dataset(
-        context(root), DatasetSpec(Stage("tokenize", ()), None, {}), [], list, stats=lambda _: facts
+        context(root), DatasetSpec(Stage("tokenize", ()), None, {}), [], list, stats=lambda _: stats
     )
 
 
 def page(data: Dataset) -> str:
-    told = build_vocabulary(data)
-    text = _environment().get_template("sections/tokenizer/section.html").render(data=told)
+    vocabulary = build_vocabulary(data)
+    text = _environment().get_template("sections/tokenizer/section.html").render(data=vocabulary)
     return " ".join(text.split())
 
 
@@ -56,7 +56,7 @@ def test_the_section_says_what_the_facts_say(tmp_path: Path) -> None:
     assert "normalization" not in text
 
 
-def test_what_is_amiss_is_named(tmp_path: Path) -> None:
+def test_failed_roundtrips_and_omitted_words_are_shown(tmp_path: Path) -> None:
     trip = {"documents": 2, "exact": 1, "failing": [{"id": "d1", "url": "https://example.org/x"}]}
     left = {**TRAINING, "min_count": 3, "distinct_left_out": 90, "words_left_out": 120}
     text = page(shards(tmp_path, round_trip=trip, training=left, normalized=5))
@@ -75,5 +75,5 @@ def test_a_page_without_these_facts_has_no_section(tmp_path: Path, given: str | 
     assert build_vocabulary(data) is None
 
 
-def test_a_given_tokenizer_was_not_trained(tmp_path: Path) -> None:
+def test_a_provided_tokenizer_was_not_trained(tmp_path: Path) -> None:
     assert "It is provided by the recipe and has 400 ids." in page(shards(tmp_path, training=None))

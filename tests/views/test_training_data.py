@@ -50,11 +50,11 @@ def tokens(store: Path) -> Dataset:
 
 
 def model(store: Path, tokens: Dataset, config: TrainConfig) -> Dataset:
-    """What a training would commit, but for the weights."""
+    """Commit what a training commits, without weights."""
     ctx = context(store)
-    facts = {**sampler_for_config(config, 1337, tokens).to_stats(), "steps": STEPS, "skip": SKIP}
+    stats = {**sampler_for_config(config, 1337, tokens).to_stats(), "steps": STEPS, "skip": SKIP}
     spec = DatasetSpec(task.STAGE, config.name, {"config": config.to_json()}, (tokens,))
-    return commit_files(ctx, spec, {}, counts=Counts(1, 1), stats=facts)
+    return commit_files(ctx, spec, {}, counts=Counts(1, 1), stats=stats)
 
 
 @pytest.fixture(params=range(len(CHOICES)))
@@ -74,14 +74,14 @@ def test_documents_lead_to_their_steps_and_steps_to_their_documents(run: TracedR
         first, end = run.shards.document_range(number)
         assert (own.first_token, own.end_token) == (first, end)
         for step, positions in own.steps.items():
-            (met,) = [d for d in documents_in_steps(run, step, step + 1) if d.id == ids[number]]
-            assert met.steps == {step: positions}
+            (in_step,) = [d for d in documents_in_steps(run, step, step + 1) if d.id == ids[number]]
+            assert in_step.steps == {step: positions}
     for step in np.random.default_rng(2).integers(0, STEPS, 4).tolist():
         for item in documents_in_steps(run, step, step + 1):
             assert step in whole[item.id].steps
 
 
-def test_every_token_that_was_predicted_is_some_documents(run: TracedRun) -> None:
+def test_every_predicted_token_belongs_to_a_document(run: TracedRun) -> None:
     found = documents_in_steps(run, 4, 6)
     rows = [run.sampler.token_spans(run.sampler.samples(step)) for step in (4, 5)]
     predicted = sum(int((p.starts + p.lengths - p.target_starts).sum()) for p in rows)
@@ -94,7 +94,7 @@ def test_every_token_that_was_predicted_is_some_documents(run: TracedRun) -> Non
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_why_and_remove_are_told_the_same_steps(
+def test_why_and_remove_use_the_same_steps(
     store: Path, tokens: Dataset, choice: dict[str, Any]
 ) -> None:
     made = model(store, tokens, tiny(**choice))
@@ -104,7 +104,7 @@ def test_why_and_remove_are_told_the_same_steps(
         assert steps_containing(made, own.first_token, own.end_token) == list(own.steps)
 
 
-def test_skipped_batches_are_nobodys(store: Path, tokens: Dataset) -> None:
+def test_skipped_batches_belong_to_no_document(store: Path, tokens: Dataset) -> None:
     run = run_from_model(model(store, tokens, tiny()), "train/tiny")
     plan = replace(run.sampler.plan, skip=())
     unskipped = replace(run, sampler=replace(run.sampler, plan=plan))
@@ -116,14 +116,14 @@ def test_skipped_batches_are_nobodys(store: Path, tokens: Dataset) -> None:
     assert tokens_of_skipped != {d.id for d in documents_in_steps(run, 2, 3)}
 
 
-def test_addresses_need_not_be_written_alike(store: Path, tokens: Dataset) -> None:
+def test_spellings_of_a_url_are_one(store: Path, tokens: Dataset) -> None:
     run = run_from_model(model(store, tokens, tiny()), "train/tiny")
     (one,) = steps_with_document(run, "https://example.org/7")
     assert one.id == "d7"
     assert steps_with_document(run, "http://www.example.org/7/#top") == [one]
 
 
-def test_what_cannot_be_traced_is_said(store: Path, tokens: Dataset) -> None:
+def test_unknown_steps_and_documents_are_refused(store: Path, tokens: Dataset) -> None:
     run = run_from_model(model(store, tokens, tiny()), "train/tiny")
     held_out = TokenShards(tokens, VALIDATION).ids[0]
     for first, end in ((0, 0), (3, 2), (0, STEPS + 1)):
