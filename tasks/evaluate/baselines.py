@@ -1,4 +1,4 @@
-"""The baselines as a data set of their own: counted and scored once, whatever models there are."""
+"""The data set of the baselines: counted and scored once for all models."""
 
 import json
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ COUNTED_FILE = "counted.json"
 
 
 def build_baselines(ctx: Context, tokens: Dataset, planned: pa.Table, max_tokens: int) -> Dataset:
-    """Unigram and 3-gram scores of the planned documents.
+    """Score the planned documents with the unigram and the 3-gram.
 
     Args:
         ctx: the run.
         tokens: token shards; the training split is counted, the validation split scored.
-        planned: ``plan.plan``.
-        max_tokens: training tokens to count at most.
+        planned: what ``plan_documents`` returned.
+        max_tokens: maximum number of training tokens to count.
     """
     key = json_sha256([tokens.content, planned.to_pylist()])
     unit = WorkUnit(key, (tokens, planned, max_tokens, ctx.seed), planned.num_rows)
@@ -78,14 +78,14 @@ def _sum_nats(scores: list[Nats]) -> "pa.Array[Any]":
 
 
 def choose_documents(train: TokenShards, max_tokens: int, seed: int) -> Rows:
-    """The documents to count, ascending: all, or by a draw until ``max_tokens`` tokens are reached."""
+    """Choose the documents to count: all, or by a draw until ``max_tokens`` is reached; ascending."""
     lengths = np.diff(train.document_starts)
     if len(train) <= max_tokens:
         return np.arange(len(lengths))
     draws = np.array([hash_to_unit(seed, "baselines", name) for name in train.ids])
     order = np.argsort(draws, kind="stable")
     before = np.cumsum(lengths[order]) - lengths[order]
-    # The first one is taken even if it is longer than the limit.
+    # The first document is counted even if it is longer than the limit.
     fits = (before + lengths[order] <= max_tokens) | (before == 0)
     return np.sort(order[: int(np.argmin(fits)) if not fits.all() else len(order)])
 
@@ -93,11 +93,11 @@ def choose_documents(train: TokenShards, max_tokens: int, seed: int) -> Rows:
 def contiguous_runs(
     train: TokenShards, chosen: Rows, chunk_tokens: int = 1 << 20
 ) -> Iterator[Tokens]:
-    """The chosen documents, neighbours together, about ``chunk_tokens`` tokens at a time."""
+    """Yield the chosen documents, adjacent ones together, about ``chunk_tokens`` tokens at a time."""
     starts, stops = train.document_starts[chosen], train.document_starts[chosen + 1]
     first = 0
     for last in range(len(chosen)):
-        joined = last + 1 < len(chosen) and starts[last + 1] == stops[last]
-        if not joined or stops[last] - starts[first] >= chunk_tokens:
+        is_adjacent = last + 1 < len(chosen) and starts[last + 1] == stops[last]
+        if not is_adjacent or stops[last] - starts[first] >= chunk_tokens:
             yield train.read(int(starts[first]), int(stops[last] - starts[first]))
             first = last + 1

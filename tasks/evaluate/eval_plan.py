@@ -1,4 +1,4 @@
-"""What is scored: which held-out documents, how much of each, and in which pieces of work."""
+"""Plan an evaluation: which held-out documents are scored, how much of each, in which batches."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,7 +12,9 @@ from infra.formats.megatron import Positions, TokenShards
 from tasks.evaluate.config import EvaluateConfig
 
 OVER_BUDGET = "over_budget"
-BATCH_TOKENS = 32_768  # tokens of one piece of work; fixed, so that results never follow workers
+BATCH_TOKENS = (
+    32_768  # tokens per unit of work; fixed, so that results do not depend on the number of workers
+)
 
 SCHEMA = pa.schema(
     [
@@ -20,17 +22,17 @@ SCHEMA = pa.schema(
         ("url", pa.string()),
         ("source", pa.string()),
         ("language", pa.string()),
-        ("start", pa.int64()),  # position of its first token in the split
+        ("start", pa.int64()),  # index of its first token in the split
         ("document_tokens", pa.int64()),
         ("document_bytes", pa.int64()),
-        ("tokens", pa.int64()),  # how many are scored; 0: none
-        ("prompt_tokens", pa.int64()),  # how many of them a sample continues; 0: no sample
+        ("tokens", pa.int64()),  # number of scored tokens; 0: not scored
+        ("prompt_tokens", pa.int64()),  # length of a sample's prompt; 0: no sample
     ]
 )
 
 
 def plan_documents(shards: TokenShards, config: EvaluateConfig, seed: int) -> pa.Table:
-    """A row for every held-out document, in the order of the shards (``SCHEMA``).
+    """Return a row of ``SCHEMA`` for every held-out document, in the order of the shards.
 
     Args:
         shards: the validation split.
@@ -67,7 +69,7 @@ def plan_documents(shards: TokenShards, config: EvaluateConfig, seed: int) -> pa
 def _prompt_lengths(
     ids: list[str], scored: Positions, config: EvaluateConfig, seed: int
 ) -> list[int]:
-    """How much of each document a sample continues; documents long enough for it come first."""
+    """Choose the documents to sample from, preferring long ones; return the prompt lengths."""
     needed = config.prompt_tokens + config.max_new_tokens
     order = sorted(
         (row for row in range(len(ids)) if scored[row] > 1),
@@ -80,7 +82,7 @@ def _prompt_lengths(
 
 
 def batches(planned: pa.Table) -> Iterator[pa.Table]:
-    """The plan in pieces of about ``BATCH_TOKENS`` tokens to score, its order kept."""
+    """Split the plan into batches of about ``BATCH_TOKENS`` tokens to score, in order."""
     sums = np.cumsum(planned["tokens"].to_numpy())
     bounds = [0, *(np.flatnonzero(np.diff(sums // BATCH_TOKENS)) + 1).tolist(), planned.num_rows]
     for start, stop in pairwise(bounds):
@@ -89,7 +91,7 @@ def batches(planned: pa.Table) -> Iterator[pa.Table]:
 
 
 def plan_ledger(stage: str, planned: pa.Table) -> pa.Table:
-    """What is said of each planned document: scored, or beyond the budget."""
+    """Return the ledger rows of planned documents: scored, or over the budget."""
     return ledger_table(
         stage,
         planned["id"].to_pylist(),

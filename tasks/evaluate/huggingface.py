@@ -1,4 +1,4 @@
-"""A Hugging Face folder as a language model: what is measured is what is released."""
+"""Score and generate with a Hugging Face folder: the released model itself is measured."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,9 @@ from infra.formats.megatron import Tokens
 from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats
 from tasks.evaluate.windows import Window, windows
 
-MAX_BATCH_LOGITS = 1 << 23  # numbers at once: 32 MiB of fp32; more is slower, out of the caches
+MAX_BATCH_LOGITS = (
+    1 << 23
+)  # per batch: 32 MiB of fp32; larger batches exceed the processor's caches and are slower
 
 
 class HuggingFaceModel:
@@ -24,7 +26,7 @@ class HuggingFaceModel:
 
         Args:
             folder: ``config.json`` and weights, as ``release`` writes them.
-            eos: the id that closes documents and stands before their first token.
+            eos: the id that ends documents and precedes their first token.
         """
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
@@ -38,31 +40,36 @@ class HuggingFaceModel:
 
     @property
     def context_length(self) -> int:
-        """See ``model.LanguageModel``."""
+        """See ``LanguageModel``."""
         return int(self._model.config.max_position_embeddings)
 
     def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
-        """See ``model.TextScorer``; windows as ``windows.windows`` lays them."""
+        """See ``TextScorer``; long texts are scored in ``windows``."""
         return [nats for nats, _ in self._score_windows(documents, [self._eos] * len(documents))]
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
-        """See ``model.LanguageModel``."""
-        begun = [(p, c) if len(p) else (np.array([self._eos]), c) for p, c in requests]
-        rests = [np.concatenate([prompt[1:], continuation]) for prompt, continuation in begun]
-        scored = self._score_windows(rests, [int(prompt[0]) for prompt, _ in begun])
+        """See ``LanguageModel``."""
+        requests_with_start = [
+            (p, c) if len(p) else (np.array([self._eos]), c) for p, c in requests
+        ]
+        rests = [
+            np.concatenate([prompt[1:], continuation])
+            for prompt, continuation in requests_with_start
+        ]
+        scored = self._score_windows(rests, [int(prompt[0]) for prompt, _ in requests_with_start])
         return [
             Continuation(float(nats[-len(c) :].sum()), bool(greedy[-len(c) :].all()))
             if len(c)
             else Continuation(0.0, is_greedy=True)
-            for (_, c), (nats, greedy) in zip(begun, scored, strict=True)
+            for (_, c), (nats, greedy) in zip(requests_with_start, scored, strict=True)
         ]
 
     def _score_windows(
         self, documents: Sequence[Tokens], first_ids: Sequence[int]
     ) -> list[tuple[Nats, Any]]:
-        """For each document float64[tokens] nats and bool[tokens]: whether it is the greedy choice.
+        """Return float64[tokens] nats and bool[tokens], whether it is the greedy choice, per document.
 
-        ``first_ids`` are the ids that stand before them.
+        ``first_ids`` are the ids that precede the documents.
         """
         targets = [ids.astype(np.int64) for ids in documents]
         inputs = [
@@ -75,7 +82,7 @@ class HuggingFaceModel:
             for document, ids in enumerate(targets)
             for window in windows(len(ids), self.context_length)
         ]
-        # Alike windows share a batch, so that little is padded and few spare logits are made.
+        # Similar windows form a batch, which minimizes padding and unused logits.
         jobs.sort(key=lambda job: (job[1].first - job[1].start, job[1].end - job[1].start))
         with torch.inference_mode(), single_thread():
             for batch in self._batches(jobs):
@@ -103,7 +110,7 @@ class HuggingFaceModel:
     def _batches(self, jobs: list[tuple[int, Window]]) -> Iterator[list[tuple[int, Window]]]:
         batch: list[tuple[int, Window]] = []
         for job in jobs:
-            length = job[1].end - job[1].start  # ascending among windows that skip as much
+            length = job[1].end - job[1].start  # ascending among windows with equal first - start
             longest = max(length, *(item[1].end - item[1].start for item in batch), 1)
             if batch and (len(batch) + 1) * longest * self._vocab_size > MAX_BATCH_LOGITS:
                 yield batch
@@ -113,13 +120,13 @@ class HuggingFaceModel:
             yield batch
 
     def _token_nats(self, rows_bt: Tensor, targets_bk: Tensor) -> tuple[Any, Any]:
-        """float64[B, K] nats and bool[B, K] greedy hits of the last K positions.
+        """Return float64[B, K] nats and bool[B, K] greedy choices of the last K positions.
 
-        Padding stands on the right, where a causal model cannot see it.
+        Padding is on the right, where it does not affect a causal model.
         """
         kept = targets_bk.shape[1]
         logits_bkv = self._model(rows_bt, use_cache=False, logits_to_keep=kept).logits
-        logits_bkv -= logits_bkv.amax(-1, keepdim=True)  # in place: logits are most of the memory
+        logits_bkv -= logits_bkv.amax(-1, keepdim=True)  # in place: logits take most of the memory
         wanted_bk = logits_bkv.gather(-1, targets_bk[..., None])[..., 0]
         nats_bk = logits_bkv.exp_().sum(-1).log() - wanted_bk
         return nats_bk.double().numpy(), (wanted_bk == 0).numpy()
@@ -127,7 +134,7 @@ class HuggingFaceModel:
     def generate(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], generation: GenerationConfig
     ) -> list[list[int]]:
-        """See ``model.LanguageModel``; prompts longer than the context allows lose their beginning."""
+        """See ``LanguageModel``; prompts too long for the context are truncated at the beginning."""
         room = max(1, self.context_length - generation.max_new_tokens - 1)
         results: list[list[int]] = []
         with torch.inference_mode(), single_thread():
@@ -152,18 +159,18 @@ class HuggingFaceModel:
 
 
 def sample_token(logits: Nats, rng: np.random.Generator, generation: GenerationConfig) -> int:
-    """One token: the likeliest, or one of the ``top_k`` drawn in proportion to exp(logit / t)."""
-    # A stable sort: equally likely tokens are told apart by their ids.
+    """Choose the most likely token, or sample one of the ``top_k`` in proportion to exp(logit / t)."""
+    # A stable sort: ties are broken by the token id.
     best = np.argsort(-logits, kind="stable")[: generation.top_k]
     if generation.temperature == 0:
         return int(best[0])
-    # The greatest of logit / t + Gumbel noise is such a draw (Gumbel 1954).
+    # The argmax of logit / t + Gumbel noise is such a sample (Gumbel 1954).
     return int(best[np.argmax(logits[best] / generation.temperature + rng.gumbel(size=len(best)))])
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Sums are then made in one order, whatever the machine: the same bytes everywhere."""
+    """Use one thread, so that sums have the same order, and bytes are equal, on every machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""The boundary between evaluation and models: whatever has these methods can be measured.
+"""The interface between evaluation and models: a class with these methods can be measured.
 
 Three methods, as in lm-evaluation-harness: score a text, score a continuation, generate.
 """
@@ -16,15 +16,15 @@ Nats = npt.NDArray[np.float64]
 
 
 class TextScorer(Protocol):
-    """Knows how likely a text is."""
+    """Assigns a probability to texts."""
 
     def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
-        """How surprising each token of each document is.
+        """Return the negative log-likelihood of each token of each document.
 
         Every token is predicted exactly once, the first one after an end of text as in training.
 
         Args:
-            documents: token ids, each document closed by its end of text.
+            documents: token ids, each document followed by its end of text.
 
         Returns:
             For each document float64[tokens]: -ln p(token | the tokens before it).
@@ -33,7 +33,7 @@ class TextScorer(Protocol):
 
 @dataclass(frozen=True)
 class Continuation:
-    """How a model rates a continuation: ``nats`` = -ln p, and whether it is the greedy choice."""
+    """The score of a continuation: ``nats`` = -ln p, and whether it is the greedy choice."""
 
     nats: float
     is_greedy: bool
@@ -41,7 +41,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How to choose tokens: ``temperature`` 0 takes the likeliest, else among the ``top_k``."""
+    """How to choose tokens: greedily if ``temperature`` is 0, else sampled among the ``top_k``."""
 
     max_new_tokens: int
     temperature: float
@@ -49,23 +49,23 @@ class GenerationConfig:
 
 
 class LanguageModel(TextScorer, Protocol):
-    """A text scorer that can also go on by itself."""
+    """A text scorer that can also generate."""
 
     @property
     def context_length(self) -> int:
-        """The most tokens that it reads at once."""
+        """Maximum number of tokens that it reads at once."""
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
-        """Rate ``(prompt, continuation)`` pairs.
+        """Score ``(prompt, continuation)`` pairs.
 
-        A prompt is taken as it is, nothing stands before it, as in lm-evaluation-harness; an empty
-        one stands for a text's beginning.
+        Nothing is prepended to a prompt, as in lm-evaluation-harness; an empty prompt stands for
+        the beginning of a text.
         """
 
     def generate(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], generation: GenerationConfig
     ) -> list[list[int]]:
-        """Continue each prompt, the beginning of a text, until its end or ``sampling.tokens``.
+        """Continue each prompt, the beginning of a text, to its end or for ``max_new_tokens``.
 
         A continuation depends on its prompt and seed alone, not on what else is in the batch.
         """

@@ -1,4 +1,4 @@
-"""From nats per document to the figures of the evaluation table."""
+"""Compute the metrics of the evaluation table from nats per document."""
 
 import math
 from typing import Any
@@ -10,15 +10,15 @@ BASELINES = ("unigram", "trigram")
 
 
 def compute_metrics(scores: pa.Table) -> dict[str, Any]:
-    """The figures overall, and under ``by_source`` and ``by_language``.
+    """Return the metrics overall, and under ``by_source`` and ``by_language``.
 
     With N = total -ln p over all scored tokens: ``bits_per_byte`` = N / ln 2 / bytes of text,
     ``perplexity`` = exp(N / tokens), ``byte_perplexity`` = exp(N / bytes). Bits per byte can be
     compared between vocabularies, perplexity per token cannot.
 
     Args:
-        scores: a row for every scored document: ``source``, ``language``, ``tokens``, ``bytes``,
-            and ``<who>_nats`` for the model and each baseline.
+        scores: one row per scored document: ``source``, ``language``, ``tokens``, ``bytes``, and
+            ``<scorer>_nats`` for the model and each baseline.
     """
     result = _compute_group(scores)
     for key in ("source", "language"):
@@ -34,9 +34,9 @@ def compute_metrics(scores: pa.Table) -> dict[str, Any]:
 def _compute_group(scores: pa.Table) -> dict[str, Any]:
     tokens, size = sum(scores["tokens"].to_pylist()), sum(scores["bytes"].to_pylist())
 
-    def rates(who: str) -> dict[str, float | None]:
-        # fsum: the figure must not depend on how documents were grouped.
-        nats = math.fsum(scores[f"{who}_nats"].to_pylist())
+    def rates(scorer: str) -> dict[str, float | None]:
+        # fsum: the sum must not depend on the order of documents.
+        nats = math.fsum(scores[f"{scorer}_nats"].to_pylist())
         return {
             "bits_per_byte": round(nats / math.log(2) / size, 6) if size else None,
             "perplexity": _perplexity(nats, tokens),

@@ -1,12 +1,12 @@
-"""Two baselines that only count: a unigram and an interpolated 3-gram over the model's own tokens.
+"""The baselines: a unigram and an interpolated 3-gram model over the model's own tokens.
 
 The 3-gram is interpolated modified Kneser-Ney (Chen & Goodman 1998, "An Empirical Study of Smoothing
 Techniques for Language Modeling", section 4.1.6), the strongest of the classical smoothings, as
 KenLM implements it (Heafield et al. 2013): three discounts per order from counts of counts, lower
-orders from the number of different left neighbours, the lowest interpolated with the uniform
-distribution. Its discounts come from the training counts alone; nothing is tuned on what it scores.
+orders from the number of distinct left neighbors, the lowest interpolated with the uniform
+distribution. Its discounts come from the training counts alone; nothing is tuned on the scored text.
 
-Every probability is proper: over the vocabulary they sum to 1 after any two tokens.
+Probabilities sum to 1 over the vocabulary after any two tokens.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ Keys = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # discounts where counts of counts are too few, as in KenLM
+FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # used where counts of counts are 0, as in KenLM
 MAX_VOCAB_SIZE = 1 << 21  # three ids in one 64-bit key
 
 
@@ -34,7 +34,7 @@ class NgramOrder:
         keys: uint64[n] sorted; (w_1, ..., w_k) as one number in base V.
         discounted: float64[n]; (c - D(c)) / c(context).
         contexts: uint64[m] sorted; the first k - 1 words.
-        backoff: float64[m]; the probability that a context leaves to the lower order.
+        backoff: float64[m]; the probability mass of a context that goes to the lower order.
     """
 
     keys: Keys
@@ -45,32 +45,32 @@ class NgramOrder:
     @staticmethod
     def from_counts(keys: Keys, counts: Counts, vocab_size: int) -> "NgramOrder":
         """Discount the counts of sorted, distinct keys."""
-        owners = keys // np.uint64(vocab_size)
-        first = np.flatnonzero(np.diff(owners, prepend=owners[:1] + np.uint64(1)))
+        key_contexts = keys // np.uint64(vocab_size)
+        first = np.flatnonzero(np.diff(key_contexts, prepend=key_contexts[:1] + np.uint64(1)))
         if len(keys) == 0:
-            return NgramOrder(keys, np.zeros(0), owners, np.zeros(0))
+            return NgramOrder(keys, np.zeros(0), key_contexts, np.zeros(0))
         totals = np.add.reduceat(counts, first)
         taken = _discount_per_count(counts, estimate_discounts(counts))
         spans = np.diff(first, append=len(keys))
         return NgramOrder(
             keys,
             (counts - taken) / np.repeat(totals, spans),
-            owners[first],
+            key_contexts[first],
             np.add.reduceat(taken, first) / totals,
         )
 
     def interpolate(self, contexts: Keys, keys: Keys, lower: Floats) -> Floats:
-        """float64[n]: the probability of each key's last word after its context."""
-        seen, place = _lookup(self.contexts, contexts)
-        backoff = np.where(seen, self.backoff[place] if len(self.backoff) else 1.0, 1.0)
-        seen, place = _lookup(self.keys, keys)
-        own = np.where(seen, self.discounted[place] if len(self.discounted) else 0.0, 0.0)
+        """Return the probability of each key's last word after its context: float64[n]."""
+        known, index = _lookup(self.contexts, contexts)
+        backoff = np.where(known, self.backoff[index] if len(self.backoff) else 1.0, 1.0)
+        known, index = _lookup(self.keys, keys)
+        own = np.where(known, self.discounted[index] if len(self.discounted) else 0.0, 0.0)
         result: Floats = own + backoff * lower
         return result
 
 
 def estimate_discounts(counts: Counts) -> tuple[float, float, float]:
-    """What is taken from counts of 1, 2, and 3 or more.
+    """Estimate the discounts of counts of 1, 2, and 3 or more.
 
     With n_i the number of keys that occur i times and Y = n_1 / (n_1 + 2 n_2):
     D_i = i - (i + 1) Y n_{i+1} / n_i (Chen & Goodman 1998, equation 26).
@@ -92,27 +92,27 @@ def _discount_per_count(counts: Counts, discounts: tuple[float, float, float]) -
 
 
 def _lookup(sorted_keys: Keys, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
-    """Whether each wanted key is there, and where (some valid place if it is not)."""
+    """Return whether each wanted key exists, and its index (any valid index if it does not)."""
     if len(sorted_keys) == 0:
         return np.zeros(len(wanted), bool), np.zeros(len(wanted), np.intp)
-    place = np.minimum(np.searchsorted(sorted_keys, wanted), len(sorted_keys) - 1)
-    return sorted_keys[place] == wanted, place
+    index = np.minimum(np.searchsorted(sorted_keys, wanted), len(sorted_keys) - 1)
+    return sorted_keys[index] == wanted, index
 
 
 def _count_distinct(keys: Keys) -> tuple[Keys, Counts]:
-    """The distinct keys of a sorted array, and how often each occurs."""
+    """Return the distinct keys of a sorted array, and how often each occurs."""
     first = np.flatnonzero(np.diff(keys, prepend=keys[:1] + np.uint64(1)))
     return keys[first], np.diff(first, append=len(keys)).astype(np.int64)
 
 
 def trigram_keys(stream: Tokens, vocab_size: int, eos: int) -> Keys:
-    """uint64[n]: the key of each token of a stream with the two tokens before it.
+    """Return the key of each token of a stream with the two tokens before it: uint64[n].
 
     Args:
-        stream: documents one after the other, each closed by ``eos``. A document's first token
+        stream: documents one after the other, each followed by ``eos``. A document's first token
             follows two ``eos``.
         vocab_size: V, the base of the keys.
-        eos: the id that closes documents.
+        eos: the id that ends documents.
     """
     words = stream.astype(np.uint64)
     before = np.concatenate([[eos], words[:-1]]).astype(np.uint64)
@@ -127,12 +127,12 @@ class Trigram:
     """Interpolated modified Kneser-Ney of order 3."""
 
     def __init__(self, keys: Keys, vocab_size: int, eos: int) -> None:
-        """Count.
+        """Count the keys and estimate the discounts.
 
         Args:
             keys: ``trigram_keys`` of the training text; sorted in place.
             vocab_size: V.
-            eos: the id that closes documents.
+            eos: the id that ends documents.
         """
         if vocab_size > MAX_VOCAB_SIZE:
             raise ValueError(f"a vocabulary of {vocab_size} ids is too large for 3-gram keys")
@@ -140,23 +140,23 @@ class Trigram:
         base = np.uint64(vocab_size)
         keys.sort()
         three, counts = _count_distinct(keys)
-        # A bigram counts as often as it has different left neighbours; one that opens a document
-        # has none that could differ, so it counts as often as it occurs.
-        two, neighbours = _count_distinct(np.sort(three % (base * base)))
+        # The count of a bigram is its number of distinct left neighbors. A bigram at the beginning of a
+        # document always has the same one, so its count is the number of occurrences.
+        two, neighbors = _count_distinct(np.sort(three % (base * base)))
         opening = three // base == eos * vocab_size + eos
-        neighbours[np.searchsorted(two, three[opening] % (base * base))] = counts[opening]
+        neighbors[np.searchsorted(two, three[opening] % (base * base))] = counts[opening]
         lefts = np.bincount((two % base).astype(np.int64), minlength=vocab_size).astype(np.int64)
         self._three = NgramOrder.from_counts(three, counts, vocab_size)
-        self._two = NgramOrder.from_counts(two, neighbours, vocab_size)
+        self._two = NgramOrder.from_counts(two, neighbors, vocab_size)
         self._one = interpolate_uniform(lefts, estimate_discounts(lefts))
 
     @property
     def distinct_ngrams(self) -> dict[str, int]:
-        """How many different n-grams were counted, by order."""
+        """Number of distinct n-grams, by order."""
         return {"bigrams": len(self._two.keys), "trigrams": len(self._three.keys)}
 
     def probabilities(self, keys: Keys) -> Floats:
-        """float64[n]: the probability of each key's last token after its first two."""
+        """Return the probability of each key's last token after its first two: float64[n]."""
         base = np.uint64(self._vocab_size)
         one = self._one[(keys % base).astype(np.int64)]
         two_keys = keys % (base * base)
@@ -164,7 +164,7 @@ class Trigram:
         return self._three.interpolate(keys // base, keys, two)
 
     def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
-        """See ``model.TextScorer``."""
+        """See ``TextScorer``."""
         return [
             -np.log(self.probabilities(trigram_keys(ids, self._vocab_size, self._eos)))
             for ids in documents
@@ -172,22 +172,22 @@ class Trigram:
 
 
 class Unigram:
-    """Each token's share of the training text, discounted for tokens that did not occur there."""
+    """Each token's relative frequency in the training text, discounted for tokens that do not occur."""
 
     def __init__(self, counts: Counts) -> None:
-        """Take int64[V]: how often each token occurs."""
+        """Estimate from int64[V], how often each token occurs."""
         n = [int(np.count_nonzero(counts == i)) for i in range(3)]
         # Absolute discounting with its leave-one-out estimate (Ney, Essen & Kneser 1994).
         one = n[1] / (n[1] + 2 * n[2]) if n[1] and n[2] else 0.5
         self._nats: Nats = -np.log(interpolate_uniform(counts, (one, one, one)))
 
     def score_texts(self, documents: Sequence[Tokens]) -> list[Nats]:
-        """See ``model.TextScorer``."""
+        """See ``TextScorer``."""
         return [self._nats[ids.astype(np.int64)] for ids in documents]
 
 
 def interpolate_uniform(counts: Counts, discounts: tuple[float, float, float]) -> Floats:
-    """float64[V]: discounted relative counts; what was taken is spread evenly over all V."""
+    """Return discounted relative counts, the discounts distributed evenly over all V: float64[V]."""
     total = int(counts.sum())
     if total == 0:
         return np.full(len(counts), 1 / len(counts))
@@ -199,13 +199,13 @@ def interpolate_uniform(counts: Counts, discounts: tuple[float, float, float]) -
 def count_ngrams(
     streams: Iterable[Tokens], num_tokens: int, vocab_size: int, eos: int
 ) -> tuple[Counts, Keys]:
-    """Unigram counts and trigram keys of ``num_tokens`` tokens that arrive in pieces of documents.
+    """Return unigram counts and trigram keys of ``num_tokens`` tokens.
 
     Args:
-        streams: whole documents, one or more per piece.
-        num_tokens: their number in all.
+        streams: whole documents, one or more per item.
+        num_tokens: total number of tokens.
         vocab_size: V.
-        eos: the id that closes documents.
+        eos: the id that ends documents.
     """
     keys = np.empty(num_tokens, np.uint64)
     counts = np.zeros(vocab_size, np.int64)

@@ -1,4 +1,4 @@
-"""A model's scores and samples for some documents: the pure function behind the stage."""
+"""Score documents with a model and generate samples: the pure function of the stage."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,15 +37,15 @@ def score_documents(
     generation: GenerationConfig,
     seed: int,
 ) -> pa.Table:
-    """A row of ``SCHEMA`` for each document, in order.
+    """Return a row of ``SCHEMA`` for each document, in order.
 
     Args:
         rows: the documents' rows of the plan, with ``unigram_nats`` and ``trigram_nats``.
-        documents: the tokens of each that are scored.
+        documents: the scored tokens of each.
         model: the model.
-        tokenizer: turns tokens back into text.
+        tokenizer: decodes tokens.
         generation: how samples are drawn.
-        seed: the recipe's seed; a sample's draws depend on it and on the document's id.
+        seed: the recipe's seed; a sample depends on it and on the document's id.
     """
     nats = [float(item.sum()) for item in model.score_texts(documents)]
     samples = _generate_samples(rows, documents, model, tokenizer, generation, seed)
@@ -64,10 +64,10 @@ def score_documents(
 
 
 def count_scored_bytes(row: dict[str, Any], ids: Tokens, tokenizer: Tokenizer) -> int:
-    """UTF-8 bytes of the text that ``ids`` stand for; a document's end of text has none.
+    """Count the UTF-8 bytes of the text of ``ids``; the end of text has none.
 
-    Of a document that is scored in part the tokens are decoded: exact, unless the cut falls inside
-    a character, which then counts with the 3 bytes of U+FFFD.
+    If a document is scored in part, its scored tokens are decoded. This is exact unless the last
+    character is incomplete, which then counts as the 3 bytes of U+FFFD.
     """
     if len(ids) == row["document_tokens"]:
         return int(row["document_bytes"])
@@ -75,7 +75,7 @@ def count_scored_bytes(row: dict[str, Any], ids: Tokens, tokenizer: Tokenizer) -
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """The text of some tokens, special ones written out."""
+    """Decode tokens, special ones included."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=False))
 
 

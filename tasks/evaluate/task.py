@@ -1,4 +1,4 @@
-"""The stage: baselines once, then the released model over the held-out documents, in groups."""
+"""The stage `evaluate`: score the held-out documents with the baselines and the released model."""
 
 import json
 from collections.abc import Iterator
@@ -31,11 +31,11 @@ MODEL_CONFIG = "config.json"
 
 
 class NoValidationDataError(UserError):
-    """Token shards without a validation split: there is nothing to evaluate on."""
+    """The token shards have no validation split."""
 
 
 def spec(ctx: Context, *, config: EvaluateConfig, model: Dataset, tokens: Dataset) -> DatasetSpec:
-    """What would be made of this model and these held-out documents."""
+    """Describe the data set to build from this model and these held-out documents."""
     return DatasetSpec(STAGE, model.source, {"seed": ctx.seed, **config.to_json()}, (model, tokens))
 
 
@@ -46,17 +46,17 @@ def build(
 
     Args:
         ctx: the run.
-        spec: as ``spec`` gave it.
+        spec: what ``spec`` returned.
         config: the recipe's section.
         model: a data set that holds a Hugging Face folder.
         tokens: the token shards.
 
     Returns:
-        A data set with a row per scored document, and the facts ``metrics``, ``samples`` and
+        A data set with a row per scored document, and the statistics ``metrics``, ``samples`` and
         ``baselines`` (what was counted).
 
     Raises:
-        NothingHeldOut: if the validation split is empty.
+        NoValidationDataError: if the validation split is empty.
     """
     shards = TokenShards(tokens, VALIDATION)
     if shards.num_documents == 0:
@@ -76,22 +76,22 @@ def build(
     units, at = [], 0
     for group in batches(planned):
         rows = sum(tokens > 0 for tokens in group["tokens"].to_pylist())
-        mine = nats.slice(at, rows)
+        group_nats = nats.slice(at, rows)
         at += rows
         key = json_sha256(
-            [weights_digest(model), tokens.content, group.to_pylist(), mine.to_pylist()]
+            [weights_digest(model), tokens.content, group.to_pylist(), group_nats.to_pylist()]
         )
-        units.append(WorkUnit(key, (model, tokens, group, mine, settings), group.num_rows))
-    facts = {"baselines": json.loads(counted.storage.read(counted.file(COUNTED_FILE)))}
+        units.append(WorkUnit(key, (model, tokens, group, group_nats, settings), group.num_rows))
+    stats = {"baselines": json.loads(counted.storage.read(counted.file(COUNTED_FILE)))}
     return build_dataset(
-        ctx, spec, units, score_batch, stats=lambda parts: {**facts, **summarize(parts)}
+        ctx, spec, units, score_batch, stats=lambda parts: {**stats, **summarize(parts)}
     )
 
 
 def score_batch(
     model: Dataset, tokens: Dataset, batch: pa.Table, nats: pa.Table, settings: dict[str, Any]
 ) -> Iterator[PartResult]:
-    """Scores of one group of planned documents."""
+    """Score one batch of planned documents."""
     shards = TokenShards(tokens, VALIDATION)
     rows = [row for row in batch.to_pylist() if row["tokens"]]
     if not rows:
@@ -114,14 +114,14 @@ def _load_model(model: Dataset, eos: int) -> LanguageModel:
 
 @lru_cache(maxsize=1)
 def _load_model_cached(folder: str, weights_sha256: str, eos: int) -> LanguageModel:  # noqa: ARG001
-    """A model stays loaded for the next group; ``weights_sha256`` tells one model from another."""
+    """Load a model and keep it for the next batch; ``weights_sha256`` identifies it."""
     from tasks.evaluate.huggingface import HuggingFaceModel
 
     return HuggingFaceModel(Path(folder), eos)
 
 
 def weights_digest(model: Dataset) -> str:
-    """Digest of what decides a released model's scores: not of its card, nor of its tokenizer."""
+    """Return the digest of the files that decide a released model's scores: weights and config."""
     files = model.manifest.files.items()
     return json_sha256(
         sorted(
@@ -133,15 +133,15 @@ def weights_digest(model: Dataset) -> str:
 
 
 def model_folder(model: Dataset) -> Path:
-    """The Hugging Face folder of a release on this machine; a remote one is copied first.
+    """Return the Hugging Face folder of a release on this machine; a remote one is downloaded first.
 
     Raises:
-        FileNotFoundError: if the data set holds no model.
+        FileNotFoundError: if the data set contains no model.
     """
     names = [file.name for file in model.manifest.files.values()]
     config = next((name for name in names if name.split("/")[-1] == MODEL_CONFIG), None)
     if config is None:
-        raise FileNotFoundError(f"{model.storage.url} holds no {MODEL_CONFIG}")
+        raise FileNotFoundError(f"{model.storage.url} contains no {MODEL_CONFIG}")
     path = model.storage.local_path(config)
     if path is not None:
         return path.parent
@@ -155,13 +155,13 @@ def model_folder(model: Dataset) -> Path:
 
 
 def summarize(parts: list[PartRef]) -> dict[str, Any]:
-    """The facts ``metrics`` and ``samples`` of a finished evaluation."""
+    """Return the statistics ``metrics`` and ``samples`` of a finished evaluation."""
     scores = pa.concat_tables([SCHEMA.empty_table(), *(part.table() for part in parts)])
-    shown = ("id", "url", "source", "language", "prompt", "continuation", "generated")
+    sample_columns = ("id", "url", "source", "language", "prompt", "continuation", "generated")
     return {
         "metrics": compute_metrics(scores),
         "samples": [
-            {name: row[name] for name in shown}
+            {name: row[name] for name in sample_columns}
             for row in scores.to_pylist()
             if row["prompt"] is not None
         ],

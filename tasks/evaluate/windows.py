@@ -1,11 +1,11 @@
-"""Sliding windows: how a text longer than a model's context is scored, each token once."""
+"""Sliding windows, in which a text longer than the context is scored, each token once."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Window:
-    """The model reads inputs ``[start, end)``; of its predictions those from ``first`` on count."""
+    """The model reads inputs ``[start, end)``; its predictions from ``first`` on count."""
 
     start: int
     first: int
@@ -13,15 +13,15 @@ class Window:
 
 
 def windows(length: int, context_length: int) -> list[Window]:
-    """The windows over a text of ``length`` predictions.
+    """Return the windows over a text of ``length`` predictions.
 
-    The first window counts in full; each further one moves on by half a context, so that every
-    later prediction sees at least the ``context - context // 2`` tokens before it, its last token
-    included. Input i is the token before prediction i (for prediction 0, the end of text).
+    All predictions of the first window count. The stride is half a context, so that every later
+    prediction has at least ``context - context // 2`` tokens before it. Input i is the token before
+    prediction i (for prediction 0, the end of text).
 
     Args:
         length: predictions to make, one per token of the text.
-        context_length: the most tokens the model reads at once.
+        context_length: maximum number of tokens that the model reads at once.
     """
     stride = max(1, context_length // 2)
     result = []

@@ -1,1 +1,1 @@
-"""What leaves the project: a Hugging Face folder with weights, tokenizer and model card."""
+"""The stage `release`: a Hugging Face folder with weights, tokenizer and model card."""

@@ -1,4 +1,4 @@
-"""A trained decoder as a Hugging Face folder, and the proof that it is the same model."""
+"""Export a trained model as a Hugging Face folder, and check that it is the same model."""
 
 import json
 from collections.abc import Mapping
@@ -13,23 +13,23 @@ from torch import Tensor
 from infra.errors import UserError
 from lm.models.registry import load_hf
 
-LOGIT_TOLERANCE = 1e-4  # largest difference of a logit in fp32
+LOGIT_TOLERANCE = 1e-4  # maximum difference of a logit in fp32
 
 
 class ParityError(UserError):
-    """An exported model that does not say what the trained one said."""
+    """The exported model or tokenizer gives other results than the trained one."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What `train` leaves of a model.
+    """The files of a trained model.
 
     Attributes:
-        model_config: the fields of the training model's shape, by name.
+        model_config: the architecture, as in ``config.json``.
         weights: fp32 tensors by the training model's names.
         reference_logits: ``tokens`` int64[1, T], ``positions`` int64[n], ``logits`` float[n, V].
         tokenizer: ``tokenizer.json``.
-        eos: the id that closes documents.
+        eos: the id that ends documents.
     """
 
     model_config: Mapping[str, Any]
@@ -40,7 +40,7 @@ class TrainedModel:
 
     @staticmethod
     def from_files(files: Mapping[str, bytes], eos: int) -> "TrainedModel":
-        """From the files of the data set by their names."""
+        """Parse the files of the data set, by name."""
         return TrainedModel(
             json.loads(files["config.json"])["model_config"],
             load(files["model.safetensors"]),
@@ -55,19 +55,20 @@ def export(trained: TrainedModel, folder: Path) -> float:
 
     Args:
         trained: the model.
-        folder: empty or not there; gets ``config.json``, ``generation_config.json``,
+        folder: empty or missing; receives ``config.json``, ``generation_config.json``,
             ``model.safetensors`` and the tokenizer's files.
 
     Returns:
         The largest difference between a logit of the exported and of the trained model.
 
     Raises:
-        ParityBroken: if it is above 1e-4, or the tokenizer encodes otherwise.
+        ParityError: if it is above 1e-4, or the tokenizer encodes differently.
+        UserError: if transformers has no such model.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a run's log is no place for bars
+    logging.disable_progress_bar()  # they would clutter the run's log
 
     architecture = trained.model_config["architecture"]
     hf = load_hf(architecture)
@@ -85,7 +86,7 @@ def export(trained: TrainedModel, folder: Path) -> float:
 
 
 def save_tokenizer(trained: TrainedModel, folder: Path) -> None:
-    """The tokenizer as ``PreTrainedTokenizerFast``; the end of text also begins and pads."""
+    """Save the tokenizer as ``PreTrainedTokenizerFast``; the end of text is also BOS and padding."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -120,12 +121,14 @@ def check_tokenizer(trained: TrainedModel, folder: Path) -> None:
     for text in TOKENIZER_SAMPLES:
         ids = plain.encode(text).ids
         if exported.encode(text) != ids or exported.decode(ids) != plain.decode(ids):
-            raise ParityError(f"release: the exported tokenizer treats {text!r} otherwise")
+            raise ParityError(
+                f"release: the exported tokenizer encodes or decodes {text!r} differently"
+            )
 
 
 @torch.no_grad()
 def check_logits(trained: TrainedModel, folder: Path) -> float:
-    """The largest difference of a logit; raises ``ParityError`` if it is above the tolerance."""
+    """Return the largest difference of a logit; raise ``ParityError`` above the tolerance."""
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(
@@ -138,6 +141,6 @@ def check_logits(trained: TrainedModel, folder: Path) -> float:
     if not difference <= LOGIT_TOLERANCE:
         raise ParityError(
             f"release: a logit of the exported model differs by {difference:.3g} from the trained "
-            f"model's ({LOGIT_TOLERANCE:g} is allowed); nothing was released"
+            f"model's (tolerance {LOGIT_TOLERANCE:g}); nothing was released"
         )
     return difference

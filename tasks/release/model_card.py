@@ -1,4 +1,4 @@
-"""The model card, written from the lineage of the data."""
+"""Write the model card from the lineage of the data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from infra.store.storage import Storage
 
 @dataclass(frozen=True)
 class LineageEntry:
-    """A data set that the model was made from, as far as it is still in the store."""
+    """A data set that the model was made from; ``dataset`` is None if it was deleted."""
 
     stage: str
     source: str | None
@@ -20,34 +20,34 @@ class LineageEntry:
 
 
 def collect_lineage(root: Storage, datasets: Sequence[Dataset]) -> list[LineageEntry]:
-    """All data sets that these were made from, themselves first, each once, nearest first."""
-    found = [LineageEntry(d.stage, d.source, d.fingerprint, d) for d in datasets]
-    seen = {item.fingerprint for item in found}
-    for item in found:  # grows while it is walked
+    """Return these data sets and all that they were made from, each once, nearest first."""
+    entries = [LineageEntry(d.stage, d.source, d.fingerprint, d) for d in datasets]
+    fingerprints = {item.fingerprint for item in entries}
+    for item in entries:  # grows during the iteration
         for parent in item.dataset.manifest.inputs if item.dataset else ():
-            if parent["fingerprint"] in seen:
+            if parent["fingerprint"] in fingerprints:
                 continue
-            seen.add(parent["fingerprint"])
+            fingerprints.add(parent["fingerprint"])
             name = f"{parent['source'] or 'all'}-{parent['fingerprint'][:SHORT]}"
             try:
                 data = open_dataset(root.subdir(parent["stage"], name))
             except DatasetNotFoundError:
                 data = None
-            found.append(
+            entries.append(
                 LineageEntry(parent["stage"], parent["source"], parent["fingerprint"], data)
             )
-    return found
+    return entries
 
 
 def count_licenses(entries: Sequence[LineageEntry]) -> dict[str, int]:
-    """Documents of the corpus by their licence; ``unknown`` where none was recorded."""
+    """Count the documents of the corpus by license; ``unknown`` if none was recorded."""
     counted: dict[str, int] = {}
     for ancestor in entries:
         if ancestor.stage != "select" or ancestor.dataset is None:
             continue
         for part in ancestor.dataset.parts:
-            for licence in part.table(["license"])["license"].to_pylist():
-                name = licence or "unknown"
+            for license_ in part.table(["license"])["license"].to_pylist():
+                name = license_ or "unknown"
                 counted[name] = counted.get(name, 0) + 1
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
@@ -59,16 +59,16 @@ def render_card(
     model_config: Mapping[str, Any],
     lineage: Sequence[LineageEntry],
 ) -> str:
-    """README.md of the folder: what the model is, what it was made from, how it was trained.
+    """Render README.md: what the model is, what it was made from, how it was trained.
 
     Args:
         model: the data set of `train`.
         tokens: the token shards that it was trained on.
         training: the recipe's entry.
-        model_config: the decoder's shape.
-        lineage: where the tokens come from.
+        model_config: the architecture.
+        lineage: the data sets that the tokens were made from.
     """
-    facts: Any = model.stats
+    stats: Any = model.stats
     rights = [(name, f"{count:,}") for name, count in count_licenses(lineage).items()]
     languages = sorted(
         key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
@@ -77,11 +77,11 @@ def render_card(
     if languages:
         front += ["language:", *(f"- {code!r}" for code in languages)]
     front += ["tags:", "- gristmill", "---"]
-    base = facts.get("init_from")
-    begun = f"from the weights of {base}, which is among its data," if base else "from scratch"
-    losses = [f"{facts['loss']:.4f} nats per token over the last steps of training"]
-    if facts.get("validation_loss") is not None:
-        losses.append(f"{facts['validation_loss']:.4f} nats per token on held-out documents")
+    base = stats.get("init_from")
+    initial = f"from the weights of {base}, which is among its data," if base else "from scratch"
+    losses = [f"{stats['loss']:.4f} nats per token over the last steps of training"]
+    if stats.get("validation_loss") is not None:
+        losses.append(f"{stats['validation_loss']:.4f} nats per token on held-out documents")
     return "\n".join(
         [
             *front,
@@ -89,11 +89,11 @@ def render_card(
             f"# {model.source}",
             "",
             (
-                f"A decoder in Llama's layout with {facts['parameters']:,} parameters "
+                f"A decoder in Llama's layout with {stats['parameters']:,} parameters "
                 f"(vocabulary {model_config['vocab_size']:,}, context {model_config['context_length']:,} tokens), trained "
-                f"{begun} by Gristmill on {facts['tokens']:,} tokens "
-                f"({facts['epochs']:.2f} epochs). It was built from raw pages and books in one run; "
-                "every figure below is taken from that run's records."
+                f"{initial} by Gristmill on {stats['tokens']:,} tokens "
+                f"({stats['epochs']:.2f} epochs). It was built from raw pages and books in one run; "
+                "all numbers below are from that run's records."
             ),
             "",
             "## Use",
@@ -109,7 +109,7 @@ def render_card(
             "",
             (
                 "It continues text. It was not tuned to follow instructions or to be safe, and it may "
-                "repeat what it has read, errors included."
+                "reproduce its training data, errors included."
             ),
             "",
             "## Loss",
@@ -132,9 +132,9 @@ def render_card(
                 ],
             ),
             "",
-            "Licences of the corpus, as its sources state them:",
+            "Licenses of the corpus, as stated by its sources:",
             "",
-            *(_markdown_table(("licence", "documents"), rights) if rights else ["none recorded."]),
+            *(_markdown_table(("license", "documents"), rights) if rights else ["none recorded."]),
             "",
             "## Training",
             "",

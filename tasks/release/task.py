@@ -1,4 +1,4 @@
-"""The stage: a model as it leaves the project, released only if it says what was trained."""
+"""The stage `release`: export a trained model, and commit it only if its logits are the same."""
 
 import json
 import tempfile
@@ -34,22 +34,20 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
         ``model.safetensors``, the tokenizer's files and ``README.md``.
 
     Raises:
-        ParityBroken: if the exported model's logits or tokens differ from the trained one's.
+        ParityError: if the exported model's logits or tokens differ from the trained one's.
     """
     from tasks.release.export import TrainedModel, export
 
     ctx.reporter.update(Progress(STAGE.name, spec.source, 0, 1, "exporting"))
     files = {name: model.read(name) for name in FILES}
-    described = json.loads(files["config.json"])
+    config = json.loads(files["config.json"])
     with tempfile.TemporaryDirectory(prefix="gristmill-release-") as scratch:
         folder = Path(scratch)
         difference = export(TrainedModel.from_files(files, tokens.stats["eos_id"]), folder)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
-        text = render_card(
-            model, tokens, described["training"], described["model_config"], ancestors
-        )
+        text = render_card(model, tokens, config["training"], config["model_config"], ancestors)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        made = commit_files(
+        dataset = commit_files(
             ctx,
             spec,
             {path.name: path for path in folder.iterdir()},
@@ -62,4 +60,4 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
         )
     note = f"logits within {difference:.1g} of the trained model's"
     ctx.reporter.update(Progress(STAGE.name, spec.source, 1, 1, note))
-    return made
+    return dataset
