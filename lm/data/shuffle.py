@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from infra.errors import UserError
 from infra.dataset.fingerprint import json_sha256
-from lm.data.splitmix import splitmix64
+from infra.dataset.mixers import splitmix64
 
 FEISTEL_ROUNDS = 6  # Luby & Rackoff 1988 need four for a permutation that passes for a random one
 Indices = npt.NDArray[np.int64]

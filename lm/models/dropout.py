@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infra.dataset.fingerprint import json_sha256
-from lm.data.splitmix import splitmix64
+from infra.dataset.mixers import splitmix64
 
 _MASK_32 = 0xFFFF_FFFF
 

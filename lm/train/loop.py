@@ -24,8 +24,13 @@ from lm.models.causal_lm import WEIGHTS, load_weights
 from lm.models.dropout import dropout_keys
 from lm.models.registry import build_model
 from lm.optim.loss_scale import LossScale
-from lm.optim.optimizers import build_optimizers, decayed_parameters, learning_rate, step_optimizers
-from lm.optim.penalty import add_penalty_gradients
+from lm.optim.optimizers import (
+    add_penalty_gradients,
+    build_optimizers,
+    decayed_parameters,
+    learning_rate,
+    step_optimizers,
+)
 from lm.train.callbacks.base import Callback
 from lm.train.callbacks.checkpointing import Checkpointing
 from lm.train.callbacks.early_stopping import EarlyStopping

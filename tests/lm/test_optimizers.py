@@ -5,8 +5,13 @@ import torch
 
 from lm.models.decoder_config import DecoderConfig
 from lm.models.registry import build_model
-from lm.optim.optimizers import Muon, build_optimizers, learning_rate, newton_schulz
-from lm.optim.penalty import add_penalty_gradients
+from lm.optim.optimizers import (
+    Muon,
+    add_penalty_gradients,
+    build_optimizers,
+    learning_rate,
+    newton_schulz,
+)
 from tests.lm.corpora import tiny
 
 

@@ -20,7 +20,7 @@ from tasks.annotate.signals.hashing import (
     FNV_SEED,
     Hashes,
     add_to_set,
-    fmix64,
+    nonzero_fmix64,
     table_size,
 )
 from tasks.annotate.signals.lines import NEWLINE, count_newlines, max_newlines, strip_bounds
@@ -97,7 +97,7 @@ def _extend(
         if positions[j + 1] != positions[j] + 1:
             continue
         key = (np.uint64(classes[j]) << np.uint64(32)) | np.uint64(classes[j + 1])
-        slot = int(np.int64(fmix64(key) & np.uint64(size - 1)))
+        slot = int(np.int64(nonzero_fmix64(key) & np.uint64(size - 1)))
         while True:
             existing = int(table[slot]) - 1
             if existing < 0:
@@ -250,7 +250,7 @@ def _count_paragraphs(
                 length += (byte & 0xC0) != 0x80  # continuation bytes begin no character
                 i += 1
             count += 1
-            if add_to_set(table, size, fmix64(value)):
+            if add_to_set(table, size, nonzero_fmix64(value)):
                 duplicates += 1
                 characters += length
             if i >= end:

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.compute.jit import jit
+from infra.dataset.mixers import fmix64
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -13,13 +14,9 @@ FNV_PRIME = np.uint64(0x100000001B3)
 
 
 @jit
-def fmix64(value: np.uint64) -> np.uint64:
-    """Spread the entropy of 64 bits over all of them (MurmurHash3's fmix64); never 0."""
-    value ^= value >> np.uint64(33)
-    value *= np.uint64(0xFF51AFD7ED558CCD)
-    value ^= value >> np.uint64(33)
-    value *= np.uint64(0xC4CEB9FE1A85EC53)
-    value ^= value >> np.uint64(33)
+def nonzero_fmix64(value: np.uint64) -> np.uint64:
+    """Return ``fmix64`` of a value, or 1 where that is 0, which marks an empty slot."""
+    value = fmix64(value)
     return value if value != np.uint64(0) else np.uint64(1)
 
 

@@ -25,7 +25,7 @@ from tasks.annotate.signals.hashing import (
     FNV_SEED,
     Hashes,
     add_to_set,
-    fmix64,
+    nonzero_fmix64,
     table_size,
 )
 from tasks.annotate.signals.tokens import Table
@@ -143,7 +143,7 @@ def _count_document_lines(
         # For newline-runs lines, newlines in a row are one cut: only an empty first or last line is left of them.
         if length or line_start == start or i >= end:
             run_lines += 1
-            repeated = add_to_set(table, size, fmix64(value))
+            repeated = add_to_set(table, size, nonzero_fmix64(value))
             if repeated:
                 run_dup_lines += 1
                 run_dup_chars += length

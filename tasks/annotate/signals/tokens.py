@@ -30,7 +30,7 @@ from infra.formats.unicode_tables import (
     char_tables,
     decode_utf8,
 )
-from tasks.annotate.signals.hashing import FNV_PRIME, FNV_SEED, Hashes, fmix64
+from tasks.annotate.signals.hashing import FNV_PRIME, FNV_SEED, Hashes, nonzero_fmix64
 
 Table = npt.NDArray[np.uint8]
 Lengths = npt.NDArray[np.int32]
@@ -202,7 +202,7 @@ def tokenize(
                 after = following
             word_end = after
         if count < hashes.size:
-            hashes[count] = fmix64(value)
+            hashes[count] = nonzero_fmix64(value)
             lengths[count] = length
             kinds[count] = kind
         count += 1

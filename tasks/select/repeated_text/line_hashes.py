@@ -15,12 +15,13 @@ import pyarrow as pa
 
 from infra.compute.jit import jit
 from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.mixers import fmix64
 from infra.dataset.stage import Context, Stage
 from infra.formats.arrow_text import utf8_buffers
 from infra.formats.unicode_tables import SPACE, char_tables, decode_utf8
 from tasks.select.repeated_text.config import LineDedupConfig
 from tasks.select.repeated_text.hash_datasets import build_hashes
-from tasks.select.repeated_text.text_hash import SEED, finalize_hash, update_hash
+from tasks.select.repeated_text.text_hash import SEED, update_hash
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -75,7 +76,7 @@ def _scan_units(
         if point == _NEWLINE:
             if length and (last or blank or paragraphs == 0):
                 if length >= min_length:
-                    hashes[n] = finalize_hash(value)
+                    hashes[n] = fmix64(value)
                     starts[n] = first
                     ends[n] = at
                     if paragraphs != 0:

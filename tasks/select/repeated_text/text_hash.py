@@ -7,8 +7,6 @@ from infra.compute.jit import jit
 SEED = np.uint64(0x27D4EB2F165667C5)
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P5 = np.uint64(0x27D4EB2F165667C5)
-_M1 = np.uint64(0xFF51AFD7ED558CCD)
-_M2 = np.uint64(0xC4CEB9FE1A85EC53)
 
 
 @jit
@@ -17,11 +15,3 @@ def update_hash(value: np.uint64, point: int) -> np.uint64:
     value ^= (np.uint64(point) + np.uint64(1)) * _P5
     value = np.uint64(value << np.uint64(11)) | np.uint64(value >> np.uint64(53))
     return np.uint64(value * _P1)
-
-
-@jit
-def finalize_hash(value: np.uint64) -> np.uint64:
-    """Mix a hash so that every bit depends on every other: MurmurHash3's 64-bit finalizer."""
-    value = (value ^ (value >> np.uint64(33))) * _M1
-    value = (value ^ (value >> np.uint64(33))) * _M2
-    return value ^ (value >> np.uint64(33))

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.compute.jit import jit
+from infra.dataset.mixers import fmix64
 from infra.formats.arrow_text import utf8_buffers
 from infra.formats.unicode_tables import CJK, WORD, char_tables, decode_utf8
-from tasks.select.repeated_text.text_hash import SEED, finalize_hash, update_hash
+from tasks.select.repeated_text.text_hash import SEED, update_hash
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -55,7 +56,7 @@ def _hash_words(
         if kind & WORD:
             alone = (kind & CJK) != 0
             if inside and alone:
-                hashes[n] = finalize_hash(value)
+                hashes[n] = fmix64(value)
                 if with_offsets:
                     ends[n] = at
                 n += 1
@@ -67,20 +68,20 @@ def _hash_words(
             value = update_hash(value, lower[point])
             inside = True
             if alone:
-                hashes[n] = finalize_hash(value)
+                hashes[n] = fmix64(value)
                 if with_offsets:
                     ends[n] = at + 1
                 n += 1
                 inside = False
         elif inside:
-            hashes[n] = finalize_hash(value)
+            hashes[n] = fmix64(value)
             if with_offsets:
                 ends[n] = at
             n += 1
             inside = False
         at += 1
     if inside:
-        hashes[n] = finalize_hash(value)
+        hashes[n] = fmix64(value)
         if with_offsets:
             ends[n] = at
         n += 1
@@ -98,10 +99,10 @@ def _hash_grams(words: U64, n: int, size: int, out: U64) -> int:
         value = value * _BASE + words[k]
         if k:
             lead *= _BASE
-    out[0] = finalize_hash(value)
+    out[0] = fmix64(value)
     for k in range(size, n):
         value = (value - words[k - size] * lead) * _BASE + words[k]
-        out[k - size + 1] = finalize_hash(value)
+        out[k - size + 1] = fmix64(value)
     return n - size + 1
 
 
