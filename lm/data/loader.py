@@ -12,9 +12,9 @@ import numpy.typing as npt
 from infra.dataset.dataset import Dataset
 from infra.formats.megatron import TRAIN, TokenShards
 from lm.config.train import TrainConfig
-from lm.data.shuffle import Indices, Ranges
-from lm.data.sampler import SamplingPlan, Sampler, build_sampler
 from lm.data.prefetch import ShardPrefetcher, check_cache_size
+from lm.data.sampler import Sampler, SamplingPlan, build_sampler
+from lm.data.shuffle import Indices, Ranges
 
 PREFETCH_STEPS = 4  # steps that are made ready beforehand
 ROWS_PER_FETCH = 256  # rows that are made at once, where steps are small
@@ -141,9 +141,14 @@ class DataLoader:
 
     def _build_batches(self, start_step: int, steps: int) -> list[Batch]:
         """Some steps at once: what a step costs beside its rows is paid once."""
-        numbers = [self._sampler.samples(step)[self._rank_slice] for step in range(start_step, start_step + steps)]
+        numbers = [
+            self._sampler.samples(step)[self._rank_slice]
+            for step in range(start_step, start_step + steps)
+        ]
         pieces = self._sampler.token_spans(np.concatenate(numbers))
-        rows = np.full((sum(map(len, numbers)), self._sampler.plan.context_length + 1), -1, np.int64)
+        rows = np.full(
+            (sum(map(len, numbers)), self._sampler.plan.context_length + 1), -1, np.int64
+        )
         rows[:, 0] = self._eos
         self._shards.copy_spans(rows, pieces.rows, pieces.columns, pieces.starts, pieces.lengths)
         return [
@@ -184,7 +189,15 @@ def build_loader(
     if any(shards.blocks):
         check_cache_size(order, shards, config.name)
         ahead = ShardPrefetcher(order, shards, start_step, config.steps)
-    return DataLoader(order, shards, rank, world_size, eos=tokens.stats["eos_id"], start_step=start_step, prefetcher=ahead)
+    return DataLoader(
+        order,
+        shards,
+        rank,
+        world_size,
+        eos=tokens.stats["eos_id"],
+        start_step=start_step,
+        prefetcher=ahead,
+    )
 
 
 def validation_rows(shards: TokenShards, context_length: int, max_tokens: int) -> Rows:

@@ -1,13 +1,13 @@
-"""Documents into rows of one length, whole where they fit: best-fit decreasing.
+"""Pack documents into rows of one length, whole where they fit: best-fit decreasing.
 
 Ding et al. 2024, "Fewer truncations improve language modeling" (arXiv:2404.10830). A document that
-is longer than a row is cut into full rows and a rest. Whole documents and rests are placed by
-length, longest first, each into the open row that it leaves the least room in, or into a new one.
-Every piece but a full row ends with its document's end of text, so what stands behind it in the row
-begins a document, as the model takes it.
+is longer than a row is cut into full rows and a remainder. Whole documents and remainders are placed
+longest first, each into the open row with the least sufficient room, or into a new row. Every span
+except a full row ends with its document's end-of-text token, so the next span in the row starts a
+document, as masking assumes.
 
-The documents are packed in groups that follow each other: a row's pieces lie near each other, so
-that rows can be read from afar, and a corpus of any size is packed as far as it is needed.
+Consecutive documents are packed in groups: the spans of a row are near each other in the split, so
+that rows can be read from a remote store, and only the groups that are needed are packed.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ import numpy as np
 from infra.compute.jit import jit
 from lm.data.shuffle import Indices
 
-GROUP_TOKENS = 1 << 24  # tokens that are packed together, at least; some thousand rows
+GROUP_TOKENS = 1 << 24  # minimum tokens that are packed together; some thousand rows
 
 
 @dataclass(frozen=True)
 class PackedGroup:
-    """Rows of pieces.
+    """Rows of spans.
 
     Attributes:
-        documents: int64[p], the document of each piece; pieces are sorted by row.
-        offsets: int64[p], where the piece begins in its document.
+        documents: int64[p], the document of each span; spans are sorted by row.
+        offsets: int64[p], where the span starts in its document.
         lengths: int64[p], its tokens.
-        columns: int64[p], where it begins among the row's targets.
-        bounds: int64[rows + 1], row ``r`` is the pieces ``[bounds[r], bounds[r + 1])``.
+        columns: int64[p], where it starts among the row's targets.
+        bounds: int64[rows + 1], row ``r`` has the spans ``[bounds[r], bounds[r + 1])``.
     """
 
     documents: Indices
@@ -44,7 +44,7 @@ class PackedGroup:
         return len(self.bounds) - 1
 
     def find_spans(self, first: int, end: int) -> Indices:
-        """The pieces of the documents ``[first, end)``."""
+        """Return the spans of the documents ``[first, end)``."""
         low, high = np.searchsorted(self.documents, [first, end], sorter=self._by_document)
         return self._by_document[low:high]
 
@@ -54,19 +54,21 @@ class PackedGroup:
 
 
 def packing_groups(lengths: Indices, group_tokens: int = GROUP_TOKENS) -> Indices:
-    """Bounds of runs of documents, int64[groups + 1]: each run ends with the document that fills it.
+    """Return the bounds of groups of consecutive documents, int64[groups + 1].
+
+    A group ends with the document that fills it.
 
     Args:
         lengths: int64[documents].
-        group_tokens: tokens at which a run is full.
+        group_tokens: tokens at which a group is full.
     """
     before = np.cumsum(lengths) - lengths  # tokens ahead of each document
-    turns = np.flatnonzero(np.diff(before // group_tokens, prepend=-1))
-    return np.append(turns, len(lengths)).astype(np.int64)
+    firsts = np.flatnonzero(np.diff(before // group_tokens, prepend=-1))
+    return np.append(firsts, len(lengths)).astype(np.int64)
 
 
 def pack(lengths: Indices, capacity: int) -> PackedGroup:
-    """Pack some documents into rows of ``capacity`` tokens.
+    """Pack documents into rows of ``capacity`` tokens.
 
     Args:
         lengths: int64[documents], each at least 1.
@@ -80,7 +82,7 @@ def pack(lengths: Indices, capacity: int) -> PackedGroup:
     longest_first = np.argsort(-sizes, kind="stable")
     rows = np.empty(len(sizes), np.int64)
     rows[longest_first] = best_fit(sizes[longest_first], capacity)
-    # In a row, pieces stand in the order in which they were placed.
+    # Within a row, spans are in the order in which they were placed.
     order = longest_first[np.argsort(rows[longest_first], kind="stable")]
     sizes = sizes[order]
     bounds = np.searchsorted(rows[order], np.arange((rows.max() + 1 if len(rows) else 0) + 1))
@@ -91,10 +93,10 @@ def pack(lengths: Indices, capacity: int) -> PackedGroup:
 
 @jit
 def best_fit(sizes: Indices, capacity: int) -> Indices:
-    """The row of each piece.
+    """Return the row of each span.
 
-    The rows with room are kept by how much they have; a binary tree of their number finds the least
-    room that is enough, so a piece costs about ``2 log2(capacity)`` steps.
+    Open rows are listed by their room; a binary tree over the number of rows with each room finds
+    the smallest sufficient room, so that a span costs about ``2 log2(capacity)`` steps.
 
     Args:
         sizes: int64[n], descending, each from 1 to ``capacity``.
@@ -103,16 +105,16 @@ def best_fit(sizes: Indices, capacity: int) -> Indices:
     leaves = 1
     while leaves <= capacity:
         leaves *= 2
-    open_rows = np.zeros(2 * leaves, np.int64)  # leaf `leaves + room`
-    newest = np.full(capacity + 1, -1, np.int64)  # the last row that came to have this room
-    older = np.full(len(sizes) + 1, -1, np.int64)  # the row before it that has as much
+    open_rows = np.zeros(2 * leaves, np.int64)  # number of rows; leaf `leaves + room`
+    newest = np.full(capacity + 1, -1, np.int64)  # the newest row with this room
+    older = np.full(len(sizes) + 1, -1, np.int64)  # the next older row with the same room
     rows = np.empty(len(sizes), np.int64)
     made = 0
     for piece in range(len(sizes)):
         size = sizes[piece]
         node = leaves + size
         while node > 1 and open_rows[node] == 0:
-            # To the next subtree on the right, from the last of a right branch further up.
+            # Climb until there is a subtree to the right.
             while node > 1 and node % 2 == 1:
                 node //= 2
             if node > 1:

@@ -13,9 +13,9 @@ from threading import Event, Thread
 
 import numpy as np
 
-from infra.store.block_cache import BLOCK_BYTES, Block
 from infra.errors import UserError
 from infra.formats.megatron import TokenShards
+from infra.store.block_cache import BLOCK_BYTES, Block
 from lm.data.sampler import Sampler
 
 SAMPLES_PER_SCAN = 8192  # that are looked at together
@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 class ShardPrefetcher:
     """Keeps the cache of some remote token shards ahead of a run."""
 
-    def __init__(self, sampler: Sampler, shards: TokenShards, start_step: int, end_step: int) -> None:
+    def __init__(
+        self, sampler: Sampler, shards: TokenShards, start_step: int, end_step: int
+    ) -> None:
         """Start to read for the steps from ``start_step`` to ``end_step``."""
         self._sampler, self._shards, self._end_step = sampler, shards, end_step
         self._current_step, self._closed = start_step, Event()

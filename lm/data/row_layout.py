@@ -1,7 +1,7 @@
-"""What the rows of a stream are made of: which tokens of the training split stand where.
+"""Which tokens of the training split form each row.
 
-A row is ``context + 1`` tokens: inputs, and one to the right their targets. What stands in its first
-column is an input only. A stream is the split, or the documents of one source in their order.
+A row is ``context_length + 1`` tokens: inputs, and one to the right their targets. Its first column
+is an input only. A row source is the whole split, or the documents of one source in their order.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ import numpy as np
 
 from lm.data.shuffle import Indices, count_rows
 
-MAX_CACHED_GROUPS = 64  # packed groups that are kept at hand
+MAX_CACHED_GROUPS = 64  # packed groups that are kept in memory
 EMPTY = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class TokenSpans:
-    """Runs of tokens, each with its place; all int64[p].
+    """Spans of consecutive tokens and where they are in rows; all int64[p].
 
     Attributes:
-        rows: which of the rows that were asked for, from 0.
-        columns: its first column.
-        starts: its first token in the training split.
-        lengths: its tokens.
+        rows: index among the requested rows.
+        columns: first column in the row.
+        starts: first token in the training split.
+        lengths: number of tokens.
     """
 
     rows: Indices
@@ -35,24 +35,24 @@ class TokenSpans:
 
     @property
     def target_starts(self) -> Indices:
-        """First token of each piece that is a target, not only an input."""
+        """The first token of each span that is a target, not only an input."""
         inputs: Indices = (self.columns == 0).astype(np.int64)
         return self.starts + inputs
 
     @staticmethod
     def concat(parts: Sequence["TokenSpans"]) -> "TokenSpans":
-        """All of them, one after the other."""
+        """Concatenate spans."""
         columns = [(EMPTY,) * 4, *((p.rows, p.columns, p.starts, p.lengths) for p in parts)]
-        return TokenSpans(*(np.concatenate(some) for some in zip(*columns, strict=True)))
+        return TokenSpans(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
 class RowSource(Protocol):
     """Rows by number.
 
     Attributes:
-        rows: how many there are.
-        tokens: how many tokens the stream has.
-        documents: how many documents; 0 if that is not known.
+        rows: number of rows.
+        tokens: number of tokens.
+        documents: number of documents; 0 if it is not known.
     """
 
     rows: int
@@ -60,30 +60,32 @@ class RowSource(Protocol):
     documents: int
 
     def token_spans(self, rows: Indices) -> TokenSpans:
-        """What some rows are made of."""
+        """Return the spans that form some rows."""
 
     def rows_containing(self, first: int, end: int) -> Indices:
-        """The rows that hold any of the split's tokens ``[first, end)``, ascending."""
+        """Return the rows with any of the split's tokens ``[first, end)``, ascending."""
 
 
 class ConcatenatedRows:
-    """One document after the other, cut every ``context`` tokens.
+    """Documents one after the other, cut every ``context_length`` tokens.
 
-    Window ``w`` holds the stream's tokens ``[w T, w T + T]`` for a context of T: its last target is
-    the first input of the next. A rest too short for a window is left out.
+    Row ``r`` has the tokens ``[r T, r T + T]`` for a context length of T: its last target is the
+    first input of the next row. A remainder too short for a row is left out.
     """
 
-    def __init__(self, starts: Indices, lengths: Indices, context_length: int, documents: int = 0) -> None:
-        """A stream of runs of the split.
+    def __init__(
+        self, starts: Indices, lengths: Indices, context_length: int, documents: int = 0
+    ) -> None:
+        """Cut runs of the split's tokens into rows.
 
         Args:
             starts: int64[n], ascending, first token of each run.
             lengths: int64[n].
             context_length: T.
-            documents: how many documents these are.
+            documents: number of documents in the runs.
 
         Raises:
-            TooFewTokens: if there is not one window.
+            TooFewTokensError: if the tokens do not fill one row.
         """
         self._starts, self._context, self.documents = starts, context_length, documents
         self._bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -91,49 +93,51 @@ class ConcatenatedRows:
         self.rows = count_rows(self.tokens, context_length)
 
     def token_spans(self, rows: Indices) -> TokenSpans:
-        """What some windows are made of."""
+        """Return the spans that form some rows."""
         index = np.arange(len(rows))
-        at, left = rows * self._context, np.full(len(rows), self._context + 1)
+        position, left = rows * self._context, np.full(len(rows), self._context + 1)
         column = np.zeros(len(rows), np.int64)
         parts = []
         while len(index):
-            run = np.searchsorted(self._bounds, at, side="right") - 1
-            taken = np.minimum(left, self._bounds[run + 1] - at)
-            parts.append(TokenSpans(index, column, self._starts[run] + at - self._bounds[run], taken))
-            on = left > taken
-            index, at, left, column = (
-                index[on],
-                (at + taken)[on],
-                (left - taken)[on],
-                (column + taken)[on],
+            run = np.searchsorted(self._bounds, position, side="right") - 1
+            taken = np.minimum(left, self._bounds[run + 1] - position)
+            parts.append(
+                TokenSpans(index, column, self._starts[run] + position - self._bounds[run], taken)
+            )
+            unfinished = left > taken
+            index, position, left, column = (
+                index[unfinished],
+                (position + taken)[unfinished],
+                (left - taken)[unfinished],
+                (column + taken)[unfinished],
             )
         return TokenSpans.concat(parts)
 
     def rows_containing(self, first: int, end: int) -> Indices:
-        """The windows that hold any of the split's tokens ``[first, end)``."""
+        """Return the rows with any of the split's tokens ``[first, end)``, ascending."""
         ends = self._starts + np.diff(self._bounds)
-        found = [EMPTY]
-        touched = range(
+        rows = [EMPTY]
+        overlapping_runs = range(
             int(np.searchsorted(ends, first, side="right")), int(np.searchsorted(self._starts, end))
         )
-        for run in touched:
+        for run in overlapping_runs:
             shift = int(self._bounds[run] - self._starts[run])
             a, b = max(first, int(self._starts[run])) + shift, min(end, int(ends[run])) + shift
             if a < b:
-                # A token that starts a window is also the last target of the window before.
+                # A token that starts a row is also the last target of the row before.
                 low = max(0, (a - 1) // self._context)
-                found.append(np.arange(low, min(self.rows, (b - 1) // self._context + 1)))
-        return np.unique(np.concatenate(found))
+                rows.append(np.arange(low, min(self.rows, (b - 1) // self._context + 1)))
+        return np.unique(np.concatenate(rows))
 
 
 class PackedRows:
-    """Documents packed into rows (``packing``); the first input is an end of text.
+    """Documents packed into rows (``packing``); a row's first input is the end-of-text token.
 
-    A row that begins in the middle of a document has the token before it there instead.
+    The first input of a row that starts in the middle of a document is the token before it instead.
     """
 
     def __init__(self, starts: Indices, lengths: Indices, context_length: int) -> None:
-        """A stream of documents; each is packed with its neighbours.
+        """Pack documents, each together with its neighbors.
 
         Args:
             starts: int64[n], ascending, first token of each document.
@@ -141,12 +145,13 @@ class PackedRows:
             context_length: targets of a row.
 
         Raises:
-            TooFewTokens: if there is no document.
+            TooFewTokensError: if there is no document.
         """
-        from lm.data.packing import PackedGroup, packing_groups, pack
+        from lm.data.packing import PackedGroup, pack, packing_groups
 
-        some = lengths > 0
-        self._starts, self._lengths, self._context = starts[some], lengths[some], context_length
+        nonempty = lengths > 0
+        self._starts, self._lengths = starts[nonempty], lengths[nonempty]
+        self._context = context_length
         self._ends = self._starts + self._lengths
         self._groups = packing_groups(self._lengths)
         self.tokens, self.documents = int(self._lengths.sum()), len(starts)
@@ -164,37 +169,42 @@ class PackedRows:
         self.rows = int(self._bounds[-1])
 
     def token_spans(self, rows: Indices) -> TokenSpans:
-        """What some rows are made of."""
-        group_of = np.searchsorted(self._bounds, rows, side="right") - 1
+        """Return the spans that form some rows."""
+        groups = np.searchsorted(self._bounds, rows, side="right") - 1
         parts = []
-        for number in np.unique(group_of).tolist():
-            index = np.flatnonzero(group_of == number)
-            packed, own = self._group(number), rows[index] - self._bounds[number]
-            counts = packed.bounds[own + 1] - packed.bounds[own]
+        for number in np.unique(groups).tolist():
+            index = np.flatnonzero(groups == number)
+            packed, group_rows = self._group(number), rows[index] - self._bounds[number]
+            counts = packed.bounds[group_rows + 1] - packed.bounds[group_rows]
             before = np.cumsum(counts) - counts
-            at = np.arange(counts.sum()) + np.repeat(packed.bounds[own] - before, counts)
-            parts.append(self._locate_spans(number, at, np.repeat(index, counts)))
+            spans = np.arange(counts.sum()) + np.repeat(packed.bounds[group_rows] - before, counts)
+            parts.append(self._locate_spans(number, spans, np.repeat(index, counts)))
         return TokenSpans.concat(parts)
 
     def _locate_spans(self, group: int, indices: Indices, rows: Indices) -> TokenSpans:
-        """Pieces of a group, where they lie in the split and in their rows."""
+        """Return where some spans of a group are in the split and in their rows."""
         packed = self._group(group)
-        # The token before a piece that goes on with its document is its row's first input.
+        # A span that continues a document at the start of a row takes the token before it along, as the
+        # row's first input.
         lead = ((packed.columns[indices] == 0) & (packed.offsets[indices] > 0)).astype(np.int64)
         documents = self._groups[group] + packed.documents[indices]
         starts = self._starts[documents] + packed.offsets[indices] - lead
-        return TokenSpans(rows, packed.columns[indices] + 1 - lead, starts, packed.lengths[indices] + lead)
+        return TokenSpans(
+            rows, packed.columns[indices] + 1 - lead, starts, packed.lengths[indices] + lead
+        )
 
     def rows_containing(self, first: int, end: int) -> Indices:
-        """The rows that hold any of the split's tokens ``[first, end)``."""
+        """Return the rows with any of the split's tokens ``[first, end)``, ascending."""
         low = int(np.searchsorted(self._ends, first, side="right"))
         high = int(np.searchsorted(self._starts, end))
-        found = [EMPTY]
+        rows = [EMPTY]
         groups = np.searchsorted(self._groups, [low, max(low, high - 1)], side="right") - 1
         for number in range(groups[0], groups[1] + 1) if low < high else ():
             packed, base = self._group(number), int(self._groups[number])
-            at = packed.find_spans(low - base, high - base)
-            pieces = self._locate_spans(number, at, np.searchsorted(packed.bounds, at, side="right") - 1)
-            hit = (pieces.starts < end) & (pieces.starts + pieces.lengths > first)
-            found.append(self._bounds[number] + pieces.rows[hit])
-        return np.unique(np.concatenate(found))
+            spans = packed.find_spans(low - base, high - base)
+            located = self._locate_spans(
+                number, spans, np.searchsorted(packed.bounds, spans, side="right") - 1
+            )
+            overlaps = (located.starts < end) & (located.starts + located.lengths > first)
+            rows.append(self._bounds[number] + located.rows[overlaps])
+        return np.unique(np.concatenate(rows))

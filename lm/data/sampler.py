@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from infra.dataset.dataset import Dataset, open_dataset, input_path
+from infra.dataset.dataset import Dataset, input_path, open_dataset
 from infra.errors import UserError
-from infra.store.storage import Storage
 from infra.formats.megatron import TRAIN, TokenShards
-from lm.config.train import TrainConfig
+from infra.store.storage import Storage
 from lm.config.data import CYCLE_SAMPLES, cycle_counts
+from lm.config.train import TrainConfig
 from lm.data.mixture import Mixture
+from lm.data.row_layout import ConcatenatedRows, PackedRows, RowSource, TokenSpans
 from lm.data.shuffle import Indices, ShuffleOrder, TooFewTokensError, batch_for_step, step_for_batch
-from lm.data.row_layout import PackedRows, TokenSpans, RowSource, ConcatenatedRows
 
 BLOCK_TOKENS = 1 << 22  # of a block of a pool: several of the blocks that a store is read in
 MIN_WINDOW_BLOCKS = 64  # of a pool, so that a small pool is mixed as well
@@ -51,7 +51,9 @@ class SamplingPlan:
     skip: Sequence[Sequence[int]] = ()
 
     @staticmethod
-    def from_config(config: TrainConfig, seed: int, skip: Sequence[Sequence[int]] = ()) -> "SamplingPlan":
+    def from_config(
+        config: TrainConfig, seed: int, skip: Sequence[Sequence[int]] = ()
+    ) -> "SamplingPlan":
         """The plan of an entry of the recipe's `train` list."""
         return SamplingPlan(
             seed,
@@ -76,7 +78,11 @@ class SamplingPlan:
             "mixture": None if self.mixture is None else dict(self.mixture),
             "shuffle_window_tokens": self.shuffle_window_tokens,
         }
-        own = {"seed": self.seed, "global_batch_size": self.global_batch_size, "context_length": self.context_length}
+        own = {
+            "seed": self.seed,
+            "global_batch_size": self.global_batch_size,
+            "context_length": self.context_length,
+        }
         return {**own, "order": order, "skip": [list(one) for one in self.skip]}
 
     @property
@@ -134,9 +140,15 @@ class Sampler:
 
         Samples of skipped batches are among them: ``steps_containing`` leaves them out.
         """
-        last = (batch_for_step(steps - 1, self.plan.skip) + 1) * self.plan.global_batch_size if steps else 0
+        last = (
+            (batch_for_step(steps - 1, self.plan.skip) + 1) * self.plan.global_batch_size
+            if steps
+            else 0
+        )
         found = [np.zeros(0, np.int64)]
-        for place, (stream, order) in enumerate(zip(self.row_sources, self.shuffle_orders, strict=True)):
+        for place, (stream, order) in enumerate(
+            zip(self.row_sources, self.shuffle_orders, strict=True)
+        ):
             rows = stream.rows_containing(first, end) if first < end else found[0]
             if not len(rows):
                 continue
@@ -174,17 +186,31 @@ class Sampler:
             of an epoch that are none) and ``row_sources``, each with its ``source``, ``rows``,
             ``tokens`` and ``share`` of the samples.
         """
-        shares = [1.0] if self.mixture is None else [n / CYCLE_SAMPLES for n in self.mixture.cycle_counts]
+        shares = (
+            [1.0]
+            if self.mixture is None
+            else [n / CYCLE_SAMPLES for n in self.mixture.cycle_counts]
+        )
         rows = sum(stream.rows for stream in self.row_sources)
         padding = 0.0
         if self.plan.packing == BEST_FIT_MASKED:
             held = sum(stream.tokens for stream in self.row_sources)
             padding = round(1 - held / (rows * self.plan.context_length), 6)
         streams = [
-            {"source": name or None, "rows": stream.rows, "tokens": stream.tokens, "fraction": share}
+            {
+                "source": name or None,
+                "rows": stream.rows,
+                "tokens": stream.tokens,
+                "fraction": share,
+            }
             for name, stream, share in zip(self.source_names, self.row_sources, shares, strict=True)
         ]
-        return {**self.plan.to_stats(), "rows_per_epoch": rows, "padding": padding, "row_sources": streams}
+        return {
+            **self.plan.to_stats(),
+            "rows_per_epoch": rows,
+            "padding": padding,
+            "row_sources": streams,
+        }
 
 
 def sampler_for_config(config: TrainConfig, seed: int, tokens: Dataset) -> Sampler:
@@ -259,7 +285,9 @@ def _load_sampler(storage: Storage, fingerprint: str) -> Sampler:  # noqa: ARG00
     model = open_dataset(storage)
     plan = SamplingPlan.from_stats(model.stats)
     if plan.needs_no_documents:
-        return concatenated_sampler(plan, int(model.stats["rows_per_epoch"]) * plan.context_length + 1)
+        return concatenated_sampler(
+            plan, int(model.stats["rows_per_epoch"]) * plan.context_length + 1
+        )
     return build_sampler(plan, TokenShards(open_training_tokens(model), TRAIN))
 
 
@@ -298,10 +326,14 @@ def _merge_adjacent(starts: Indices, lengths: Indices) -> tuple[Indices, Indices
     return starts[firsts], np.add.reduceat(lengths, firsts)
 
 
-def _build_order(plan: SamplingPlan, row_source: RowSource, name: str, fraction: float) -> ShuffleOrder:
+def _build_order(
+    plan: SamplingPlan, row_source: RowSource, name: str, fraction: float
+) -> ShuffleOrder:
     """The order of a stream; its part of what is shuffled at a time follows its share."""
     most = max(1, int(plan.shuffle_window_tokens * fraction))
     if row_source.rows * plan.context_length <= most:
         return ShuffleOrder(plan.seed, row_source.rows, name)
     block = max(1, min(BLOCK_TOKENS, most // MIN_WINDOW_BLOCKS) // plan.context_length)
-    return ShuffleOrder(plan.seed, row_source.rows, name, block, max(1, most // (block * plan.context_length)))
+    return ShuffleOrder(
+        plan.seed, row_source.rows, name, block, max(1, most // (block * plan.context_length))
+    )

@@ -1,12 +1,12 @@
-"""In which order a stream's rows are taken: a pure function of the seed and a running number.
+"""The order of a row source's rows: a pure function of the seed and an index.
 
-A stream is a number of rows: windows of the training split, or packed rows. Every epoch takes every
-row once, in an order that a keyed permutation gives without a table, so that any step of any epoch
-is found at once, on any number of processes, and so is the way back from a row to its steps.
+A row source has rows by number: cut from the concatenated training split, or packed. Every epoch
+takes every row once, in an order that a keyed permutation computes without a table. So the rows of
+any step of any epoch, and the steps of any row, are computed directly, on any number of processes.
 
-A stream that is too long to be kept at hand is taken in pools. Blocks of consecutive rows are
-permuted, the blocks in their new order make up pools, and rows are permuted inside their pool: what
-is read at a time are a few thousand blocks, not single rows from everywhere.
+A row source that is too long to be held in memory is shuffled in windows. Blocks of consecutive rows
+are permuted, the blocks in their new order form windows, and rows are permuted inside their window:
+at any time a few thousand blocks are read, not single rows from everywhere.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from infra.errors import UserError
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.mixers import splitmix64
+from infra.errors import UserError
 
-FEISTEL_ROUNDS = 6  # Luby & Rackoff 1988 need four for a permutation that passes for a random one
+FEISTEL_ROUNDS = 6  # Luby & Rackoff 1988: four make a pseudorandom permutation
 Indices = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 Permutation = Callable[[Indices, Keys, int], Indices]
@@ -28,19 +28,20 @@ Ranges = Sequence[Sequence[int]]
 
 
 class TooFewTokensError(UserError):
-    """A corpus shorter than one window."""
+    """A corpus shorter than one row."""
 
 
 @dataclass(frozen=True)
 class ShuffleOrder:
-    """The order of one stream.
+    """The order of one row source.
 
     Attributes:
         seed: the recipe's.
-        rows: number of rows in the stream.
-        source: what tells this stream's order from another's; empty for the only one.
-        block_rows: consecutive rows that stay together on their way into a pool.
-        window_blocks: blocks of a pool; 0: the whole stream is one.
+        rows: number of rows.
+        source: name that distinguishes this order from those of other row sources; empty if there
+            is one row source only.
+        block_rows: consecutive rows that are moved into a window together.
+        window_blocks: blocks of a window; 0: all rows form one window.
     """
 
     seed: int
@@ -50,20 +51,20 @@ class ShuffleOrder:
     window_blocks: int = 0
 
     def rows_at(self, indices: Indices) -> Indices:
-        """The rows with these running numbers: number ``n`` is in epoch ``n // rows``."""
+        """Return the rows at some indices; index ``i`` is in epoch ``i // rows``."""
         result = np.empty(len(indices), np.int64)
         epochs = indices // self.rows
         for epoch in np.unique(epochs).tolist():
-            mine = epochs == epoch
-            result[mine] = self._epoch(epoch).rows_at(indices[mine] % self.rows)
+            in_epoch = epochs == epoch
+            result[in_epoch] = self._epoch(epoch).rows_at(indices[in_epoch] % self.rows)
         return result
 
     def inverse(self, rows: Indices, end: int) -> Indices:
-        """The running numbers below ``end`` that take any of these rows, ascending."""
+        """Return the indices below ``end`` of any of these rows, ascending."""
         epochs = range(-(-end // self.rows))
-        found = [epoch * self.rows + self._epoch(epoch).inverse(rows) for epoch in epochs]
-        numbers = np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
-        return numbers[numbers < end]
+        per_epoch = [epoch * self.rows + self._epoch(epoch).inverse(rows) for epoch in epochs]
+        indices = np.sort(np.concatenate([np.zeros(0, np.int64), *per_epoch]))
+        return indices[indices < end]
 
     def _epoch(self, epoch: int) -> "_FullEpoch | _WindowedEpoch":
         name = ("order", self.seed, epoch, *((self.source,) if self.source else ()))
@@ -88,9 +89,10 @@ class _FullEpoch:
 
 @dataclass(frozen=True)
 class _WindowedEpoch:
-    """An epoch in pools of blocks.
+    """An epoch in windows of blocks.
 
-    The last block may be shorter than the others and stands anywhere among them, at ``_last_block_slot``.
+    A block's position after the permutation is its slot. The last block may be shorter than the
+    others; it is at ``_last_block_slot``.
     """
 
     name: tuple[str | int, ...]
@@ -99,25 +101,27 @@ class _WindowedEpoch:
     window_blocks: int
 
     def rows_at(self, indices: Indices) -> Indices:
-        spots = self._permute_within_windows(indices, permute)
-        turns = self._slot_at(spots)
-        blocks = permute(turns, derive_round_keys(self.name), self._blocks)
-        return blocks * self.block_rows + spots - self._slot_start(turns)
+        unshuffled = self._permute_within_windows(indices, permute)
+        slots = self._slot_at(unshuffled)
+        blocks = permute(slots, derive_round_keys(self.name), self._blocks)
+        return blocks * self.block_rows + unshuffled - self._slot_start(slots)
 
     def inverse(self, rows: Indices) -> Indices:
-        turns = unpermute(rows // self.block_rows, derive_round_keys(self.name), self._blocks)
-        return self._permute_within_windows(self._slot_start(turns) + rows % self.block_rows, unpermute)
+        slots = unpermute(rows // self.block_rows, derive_round_keys(self.name), self._blocks)
+        return self._permute_within_windows(
+            self._slot_start(slots) + rows % self.block_rows, unpermute
+        )
 
     def _permute_within_windows(self, indices: Indices, permutation: Permutation) -> Indices:
-        """Places permuted, or restored, each inside its pool."""
+        """Apply ``permute`` or ``unpermute`` to indices, each inside its window."""
         result = np.empty_like(indices)
-        pools = self._slot_at(indices) // self.window_blocks
-        for pool in np.unique(pools).tolist():
-            ends = np.minimum(np.array([pool, pool + 1]) * self.window_blocks, self._blocks)
+        windows = self._slot_at(indices) // self.window_blocks
+        for window in np.unique(windows).tolist():
+            ends = np.minimum(np.array([window, window + 1]) * self.window_blocks, self._blocks)
             first, end = self._slot_start(ends).tolist()
-            mine = pools == pool
-            own = derive_round_keys((*self.name, "pool", pool))
-            result[mine] = first + permutation(indices[mine] - first, own, end - first)
+            inside = windows == window
+            keys = derive_round_keys((*self.name, "pool", window))
+            result[inside] = first + permutation(indices[inside] - first, keys, end - first)
         return result
 
     @property
@@ -126,22 +130,24 @@ class _WindowedEpoch:
 
     @property
     def _last_block_deficit(self) -> int:
-        """Rows that the last block lacks."""
+        """Number of rows by which the last block is shorter than the others."""
         return self._blocks * self.block_rows - self.rows
 
     @property
     def _last_block_slot(self) -> int:
-        """The turn of the last block."""
+        """The slot of the last block."""
         return _find_last_block_slot(self.name, self._blocks)
 
     def _slot_start(self, slots: Indices) -> Indices:
-        """The place at which a block's turn begins."""
-        return slots * self.block_rows - np.where(slots > self._last_block_slot, self._last_block_deficit, 0)
+        """Return the index at which a slot starts."""
+        return slots * self.block_rows - np.where(
+            slots > self._last_block_slot, self._last_block_deficit, 0
+        )
 
     def _slot_at(self, indices: Indices) -> Indices:
-        """The turn of the block that a place lies in."""
-        behind = indices >= (self._last_block_slot + 1) * self.block_rows - self._last_block_deficit
-        return np.where(behind, indices + self._last_block_deficit, indices) // self.block_rows
+        """Return the slot that contains an index."""
+        after = indices >= (self._last_block_slot + 1) * self.block_rows - self._last_block_deficit
+        return np.where(after, indices + self._last_block_deficit, indices) // self.block_rows
 
 
 @lru_cache(maxsize=4096)
@@ -150,7 +156,7 @@ def _find_last_block_slot(name: tuple[str | int, ...], blocks: int) -> int:
 
 
 def count_rows(tokens: int, context_length: int) -> int:
-    """Windows in so many tokens. Raises ``TooFewTokensError`` if there is not one."""
+    """Return the number of rows in so many tokens; raise ``TooFewTokensError`` if it is 0."""
     if tokens <= context_length:
         raise TooFewTokensError(
             f"the training split has {tokens} tokens; a context of {context_length} needs {context_length + 1}"
@@ -159,11 +165,11 @@ def count_rows(tokens: int, context_length: int) -> int:
 
 
 def batch_for_step(step: int, skip: Ranges) -> int:
-    """The batch that a step learns from: the ``step``-th of those that are not skipped.
+    """Return the batch that a step trains on: the ``step``-th of those that are not skipped.
 
     Args:
         step: 0-based.
-        skip: half-open ranges of batches that are left out; they may overlap.
+        skip: half-open ranges of skipped batches; they may overlap.
     """
     batch = step
     for first, end in merge_ranges(skip):
@@ -174,7 +180,7 @@ def batch_for_step(step: int, skip: Ranges) -> int:
 
 
 def step_for_batch(batch: int, skip: Ranges) -> int | None:
-    """The step that learns from a batch; ``None`` if it is skipped."""
+    """Return the step that trains on a batch; ``None`` if the batch is skipped."""
     step = batch
     for first, end in merge_ranges(skip):
         if batch < first:
@@ -186,7 +192,7 @@ def step_for_batch(batch: int, skip: Ranges) -> int | None:
 
 
 def merge_ranges(ranges: Ranges) -> list[tuple[int, int]]:
-    """The same numbers as ascending ranges with gaps between them."""
+    """Return the same numbers as ascending ranges with gaps between them."""
     result: list[tuple[int, int]] = []
     for first, end in sorted((int(one[0]), int(one[1])) for one in ranges):
         if first >= end:
@@ -200,32 +206,33 @@ def merge_ranges(ranges: Ranges) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=4096)
 def derive_round_keys(name: tuple[str | int, ...]) -> Keys:
-    """The round keys of the permutation of this name."""
+    """Return the round keys of the permutation of this name."""
     raw = bytes.fromhex(json_sha256(list(name)))
     return np.frombuffer(raw * 2, dtype="<u8", count=FEISTEL_ROUNDS).astype(np.uint64)
 
 
 def derive_round_keys_each(base: Keys, numbers: Indices) -> Keys:
-    """Round keys for each of some numbers, uint64[ROUNDS, n], where a digest each costs too much."""
+    """Return round keys for each number, uint64[FEISTEL_ROUNDS, n], without a digest for each."""
     return splitmix64(numbers.astype(np.uint64)[None, :], base[:, None])
 
 
 def permute(values: Indices, round_keys: Keys, size: int) -> Indices:
-    """A permutation of ``range(size)``, applied to some of its members.
+    """Apply a permutation of ``range(size)`` to some of its members.
 
-    A Feistel network over the least even number of bits that holds ``size``, walked on while its
-    result lies outside (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
+    A Feistel network over the smallest even number of bits that holds ``size``, applied again while
+    the result is outside: cycle walking (Black & Rogaway 2002, "Ciphers with arbitrary finite
+    domains").
 
     Args:
         values: int64[n].
-        round_keys: uint64[ROUNDS], or uint64[ROUNDS, n] for a permutation of each value's own.
-        size: of the range.
+        round_keys: uint64[FEISTEL_ROUNDS], or uint64[FEISTEL_ROUNDS, n]: a permutation per value.
+        size: number of members.
     """
     return _cycle_walk(values, round_keys, size, forward=True)
 
 
 def unpermute(values: Indices, round_keys: Keys, size: int) -> Indices:
-    """The inverse of ``permute``."""
+    """Apply the inverse of ``permute``."""
     return _cycle_walk(values, round_keys, size, forward=False)
 
 
@@ -234,8 +241,8 @@ def _cycle_walk(values: Indices, round_keys: Keys, size: int, *, forward: bool) 
     current = _feistel(values.astype(np.uint64), round_keys, half, forward=forward)
     outside = current >= size
     while outside.any():
-        own = round_keys if round_keys.ndim == 1 else round_keys[:, outside]
-        current[outside] = _feistel(current[outside], own, half, forward=forward)
+        keys = round_keys if round_keys.ndim == 1 else round_keys[:, outside]
+        current[outside] = _feistel(current[outside], keys, half, forward=forward)
         outside = current >= size
     return current.astype(np.int64)
 
