@@ -1,4 +1,4 @@
-"""From a step's number to this process's share of its batch, made ready while the model works."""
+"""Load this process's rows of each batch in the background while the model computes."""
 
 import zlib
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ from lm.data.prefetch import ShardPrefetcher, check_cache_size
 from lm.data.sampler import Sampler, SamplingPlan, build_sampler
 from lm.data.shuffle import Indices, Ranges
 
-PREFETCH_STEPS = 4  # steps that are made ready beforehand
-ROWS_PER_FETCH = 256  # rows that are made at once, where steps are small
-POLL_INTERVAL_S = 0.1  # seconds after which a waiting thread looks whether it is still wanted
+PREFETCH_STEPS = 4  # steps that are loaded ahead
+ROWS_PER_FETCH = 256  # rows that are loaded together if steps are small
+POLL_INTERVAL_S = 0.1  # how often a waiting thread checks whether to stop
 
 Rows = npt.NDArray[np.int64]
 
 
 class DataLoaderError(Exception):
-    """A batch that could not be made ready, on this process; no ``UserError``, which all share.
+    """A batch that could not be loaded on this process. No ``UserError``, which all ranks raise.
 
-    The others wait for this process in vain until it ends and torchrun starts all of them again.
+    The other ranks wait for this one until it exits and torchrun restarts all of them.
     """
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A process's share of one step.
+    """A process's rows of one step.
 
     Attributes:
         rows: int64[n, context + 1], inputs and, one to the right, their targets; -1 is padding.
-        samples: int64[n], the rows' numbers in the whole run; the same for any number of processes.
-        digest: sum of the rows' hashes. Summed over the processes it tells whether two runs saw
-            the same tokens, however many processes each had.
+        samples: int64[n], the rows' sample numbers; the same for any number of processes.
+        digest: sum of the rows' hashes. Summed over the processes it shows whether two runs trained
+            on the same tokens, for any numbers of processes.
     """
 
     rows: Rows
@@ -47,7 +47,7 @@ class Batch:
 
 
 class DataLoader:
-    """The share that one of several equal processes has in every batch."""
+    """Serves the rows of one of several equal processes in every batch."""
 
     def __init__(
         self,
@@ -68,39 +68,39 @@ class DataLoader:
             rank: of this process.
             world_size: number of processes.
             eos: id of the end of text, the first input of packed rows.
-            start_step: the first step to be asked for.
-            prefetcher: what reads remote shards ahead of the run.
+            start_step: the first step to serve.
+            prefetcher: reads remote shards ahead of the run.
         """
         self._sampler, self._shards, self._eos, self._prefetcher = sampler, shards, eos, prefetcher
         self._closed, self._next_step = False, start_step
-        share = sampler.plan.global_batch_size // world_size
-        self._rank_slice = slice(rank * share, (rank + 1) * share)
+        rows_per_rank = sampler.plan.global_batch_size // world_size
+        self._rank_slice = slice(rank * rows_per_rank, (rank + 1) * rows_per_rank)
         self._start_thread(start_step)
 
     def batch(self, step: int) -> Batch:
-        """This process's share of a 0-based step.
+        """Return this process's rows of a 0-based step.
 
-        Steps are expected one after the other; any other is served, too, but not beforehand.
+        Consecutive steps are loaded ahead; any other step is served without that.
 
         Raises:
-            NotServed: if it could not be made ready; tells why.
+            DataLoaderError: if the step could not be loaded, with the reason.
         """
         if self._closed:
-            raise RuntimeError("the feed is closed")
+            raise RuntimeError("the data loader is closed")
         if step != self._next_step:
             self._stop_thread()
             self._start_thread(step)
         if self._prefetcher:
             self._prefetcher.advance(step)
-        made = self._queue.get()
-        if isinstance(made, BaseException):
-            self._next_step = -1  # the thread is gone: whoever asks again starts another
-            raise DataLoaderError(f"step {step}: {made}") from made
+        batch = self._queue.get()
+        if isinstance(batch, BaseException):
+            self._next_step = -1  # the thread has ended: the next call starts another
+            raise DataLoaderError(f"step {step}: {batch}") from batch
         self._next_step = step + 1
-        return made
+        return batch
 
     def close(self) -> None:
-        """End the threads that work ahead."""
+        """Stop the background threads."""
         self._closed = True
         self._stop_thread()
         if self._prefetcher:
@@ -115,32 +115,35 @@ class DataLoader:
         self._queue: Queue[Batch | BaseException] = Queue(PREFETCH_STEPS)
         self._stop = Event()
         self._thread = Thread(
-            target=self._run, args=(start_step, self._queue, self._stop), name="feed", daemon=True
+            target=self._run,
+            args=(start_step, self._queue, self._stop),
+            name="data-loader",
+            daemon=True,
         )
         self._thread.start()
 
     def _run(self, step: int, queue: "Queue[Batch | BaseException]", stop: Event) -> None:
-        stride = 1  # the first step is wanted soon
+        stride = 1  # the first step is needed soon
         while not stop.is_set():
-            made: list[Batch | BaseException]
+            batches: list[Batch | BaseException]
             try:
-                made = [*self._build_batches(step, stride)]
+                batches = [*self._build_batches(step, stride)]
             except BaseException as error:  # noqa: BLE001 - raised again by `batch`
-                made = [error]
-            for batch in made:
+                batches = [error]
+            for batch in batches:
                 while not stop.is_set():
                     try:
                         queue.put(batch, timeout=POLL_INTERVAL_S)
                         break
                     except Full:
                         continue
-            if isinstance(made[0], BaseException):
+            if isinstance(batches[0], BaseException):
                 return
             step += stride
-            stride = min(2 * stride, max(1, ROWS_PER_FETCH // len(made[0].samples)))
+            stride = min(2 * stride, max(1, ROWS_PER_FETCH // len(batches[0].samples)))
 
     def _build_batches(self, start_step: int, steps: int) -> list[Batch]:
-        """Some steps at once: what a step costs beside its rows is paid once."""
+        """Build the batches of several steps together, which spreads the cost per call."""
         numbers = [
             self._sampler.samples(step)[self._rank_slice]
             for step in range(start_step, start_step + steps)
@@ -167,7 +170,7 @@ def build_loader(
     start_step: int = 0,
     skip: Ranges = (),
 ) -> DataLoader:
-    """What a process of a run learns from.
+    """Build the data loader of one process of a run.
 
     Args:
         config: the recipe's entry.
@@ -176,11 +179,11 @@ def build_loader(
         rank: of this process.
         world_size: number of processes.
         cache: folder for blocks of remote shards; shared by the processes of a machine.
-        start_step: the first step to be asked for.
-        skip: half-open ranges of batches that are left out.
+        start_step: the first step to serve.
+        skip: half-open ranges of skipped batches.
 
     Raises:
-        TooFewTokens: if the training split, or one source of a mixture, is shorter than one window.
+        TooFewTokensError: if the training split, or one source of a mixture, is shorter than a row.
         UserError: if the mixture names a source without documents, or the cache is too small.
     """
     shards = TokenShards(tokens, TRAIN, cache, config.data.shard_cache_bytes)
@@ -201,15 +204,15 @@ def build_loader(
 
 
 def validation_rows(shards: TokenShards, context_length: int, max_tokens: int) -> Rows:
-    """A fixed set of held-out rows, spread evenly over the split.
+    """Return a fixed set of held-out rows, spread evenly over the split.
 
     Args:
         shards: the validation split.
         context_length: targets per row.
-        max_tokens: tokens to predict in all, at most.
+        max_tokens: maximum number of tokens to predict.
 
     Returns:
-        int64[n, context + 1]; what lies beyond the split's end is -1. No rows if the split has
+        int64[n, context + 1]; -1 after the end of the split. No rows if the split has
         fewer than two tokens.
     """
     total = -(-max(0, len(shards) - 1) // context_length)
@@ -223,5 +226,5 @@ def validation_rows(shards: TokenShards, context_length: int, max_tokens: int) -
 
 
 def digest_rows(rows: Rows) -> int:
-    """The sum of the rows' CRC-32."""
+    """Return the sum of the rows' CRC-32."""
     return sum(zlib.crc32(row.data) for row in rows)

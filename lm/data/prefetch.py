@@ -1,8 +1,8 @@
-"""Reading ahead of a run whose token shards lie in a remote store.
+"""Read ahead of a run whose token shards are in a remote store.
 
-What the coming steps need is known: the order is a function. A thread walks ahead over them, for
-the rows of all processes, and has the blocks fetched in the order of their first use, as many steps
-ahead as the cache holds. What none of these steps needs is what the cache lets go of.
+The data order is a function, so the blocks of future steps are known. A thread goes over these steps
+for the rows of all processes and fetches blocks in the order of their first use, as many steps ahead
+as the cache holds. The cache evicts blocks that none of these steps needs.
 """
 
 import logging
@@ -18,9 +18,9 @@ from infra.formats.megatron import TokenShards
 from infra.store.block_cache import BLOCK_BYTES, Block
 from lm.data.sampler import Sampler
 
-SAMPLES_PER_SCAN = 8192  # that are looked at together
-FETCH_THREADS = 8  # blocks that are fetched at once, so that a store's latency hides
-POLL_INTERVAL_S = 0.05  # seconds between two looks at how far the run is
+SAMPLES_PER_SCAN = 8192  # that are looked up together
+FETCH_THREADS = 8  # concurrent fetches, which hide the store's latency
+POLL_INTERVAL_S = 0.05  # how often the run's progress is checked
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,17 @@ class ShardPrefetcher:
         """Start to read for the steps from ``start_step`` to ``end_step``."""
         self._sampler, self._shards, self._end_step = sampler, shards, end_step
         self._current_step, self._closed = start_step, Event()
-        self._last_scan: tuple[int, int, list[int]] = (0, 0, [])  # while there is no room for it
+        self._last_scan: tuple[int, int, list[int]] = (
+            0,
+            0,
+            [],
+        )  # kept while the cache has no room for it
         self._stride = max(1, SAMPLES_PER_SCAN // sampler.plan.global_batch_size)
         self._thread = Thread(target=self._run, name="read-ahead", daemon=True)
         self._thread.start()
 
     def advance(self, step: int) -> None:
-        """Tell that the rows of this step are being asked for."""
+        """Report that the run has reached this step."""
         self._current_step = step
 
     def close(self) -> None:
@@ -49,21 +53,19 @@ class ShardPrefetcher:
         self._thread.join()
 
     def _run(self) -> None:
-        ahead: deque[tuple[int, int, list[int]]] = (
-            deque()
-        )  # first step, one past the last, segments
-        most = self._shards.cache.max_bytes // BLOCK_BYTES
+        ahead: deque[tuple[int, int, list[int]]] = deque()  # first step, one past the last, extents
+        max_blocks = self._shards.cache.max_bytes // BLOCK_BYTES
         with ThreadPoolExecutor(FETCH_THREADS, "blocks") as fetchers:
             while not self._closed.is_set():
                 now = self._current_step
                 while ahead and not ahead[0][0] <= now < ahead[0][1]:
                     ahead.popleft()
                 head = ahead[-1][1] if ahead else now
-                needed = {segment for *_, some in ahead for segment in some}
+                needed = {extent for *_, extents in ahead for extent in extents}
                 if head < self._end_step:
                     end = min(head + self._stride, self._end_step)
                     wanted = self._extents_for_steps(head, end)
-                    if not ahead or len(needed.union(wanted)) <= most:
+                    if not ahead or len(needed.union(wanted)) <= max_blocks:
                         ahead.append((head, end, wanted))
                         self._pin(needed.union(wanted))
                         self._fetch(fetchers, wanted)
@@ -72,18 +74,19 @@ class ShardPrefetcher:
                 self._closed.wait(POLL_INTERVAL_S)
 
     def _extents_for_steps(self, first: int, end: int) -> list[int]:
-        """The segments that some steps need, in the order of their first use."""
+        """Return the remote extents that some steps need, in the order of their first use."""
         if self._last_scan[:2] == (first, end):
             return self._last_scan[2]
         samples = np.concatenate([self._sampler.samples(step) for step in range(first, end)])
-        pieces, bounds = self._sampler.token_spans(samples), self._shards.extent_starts
-        by_use = np.argsort(pieces.rows, kind="stable")
-        starts, ends = pieces.starts[by_use], (pieces.starts + pieces.lengths)[by_use]
+        spans, bounds = self._sampler.token_spans(samples), self._shards.extent_starts
+        by_use = np.argsort(spans.rows, kind="stable")
+        starts, ends = spans.starts[by_use], (spans.starts + spans.lengths)[by_use]
         low = np.searchsorted(bounds, starts, side="right") - 1
         counts = np.searchsorted(bounds, ends, side="left") - low
         every = np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-        segments, at = np.unique(every, return_index=True)
-        remote = [number for number in segments[np.argsort(at)].tolist() if self._block(number)]
+        extents, first_use = np.unique(every, return_index=True)
+        in_order = extents[np.argsort(first_use)].tolist()
+        remote = [extent for extent in in_order if self._block(extent)]
         self._last_scan = first, end, remote
         return remote
 
@@ -91,29 +94,29 @@ class ShardPrefetcher:
         return self._shards.blocks[extent]
 
     def _pin(self, extents: set[int]) -> None:
-        blocks = [self._block(segment) for segment in extents]
+        blocks = [self._block(extent) for extent in extents]
         self._shards.cache.pin({block.cache_name for block in blocks if block is not None})
         self._shards.unmap(extents)
 
     def _fetch(self, fetchers: ThreadPoolExecutor, extents: Sequence[int]) -> None:
-        """Have these blocks fetched, less those that another process is about to fetch."""
+        """Fetch the blocks of extents, except those that another process is fetching."""
 
         def fetch(block: Block) -> None:
             if not self._closed.is_set():
                 self._shards.cache.fetch(block, wait=False)
 
-        blocks = [self._block(segment) for segment in extents]
+        blocks = [self._block(extent) for extent in extents]
         cache = self._shards.cache
         wanted = [block for block in blocks if block is not None and not cache.has(block)]
         for done in [fetchers.submit(fetch, block) for block in wanted]:
             try:
                 done.result()
-            except Exception as error:  # noqa: BLE001 - whoever needs the block asks again, and raises
-                log.warning("reading ahead: %s", error)
+            except Exception as error:  # noqa: BLE001 - the reader of the block tries again, and raises
+                log.warning("could not read ahead: %s", error)
 
 
 def check_cache_size(sampler: Sampler, shards: TokenShards, name: str) -> None:
-    """Raise ``UserError`` if the cache cannot hold what is shuffled at a time.
+    """Raise ``UserError`` if the cache cannot hold the tokens that are shuffled at a time.
 
     Args:
         sampler: the order of the run.
@@ -123,13 +126,13 @@ def check_cache_size(sampler: Sampler, shards: TokenShards, name: str) -> None:
     remote = sum(block.end - block.start for block in shards.blocks if block is not None)
     size = shards.dtype.itemsize
     wanted = 0
-    for stream, order in zip(sampler.row_sources, sampler.shuffle_orders, strict=True):
+    for source, order in zip(sampler.row_sources, sampler.shuffle_orders, strict=True):
         if order.window_blocks:
             # A block of the order is not aligned with the blocks that are read.
-            run = stream.tokens * order.block_rows // stream.rows * size
+            run = source.tokens * order.block_rows // source.rows * size
             wanted += order.window_blocks * (-(-run // BLOCK_BYTES) + 1) * BLOCK_BYTES
         else:
-            wanted += stream.tokens * size
+            wanted += source.tokens * size
     if shards.cache.max_bytes < min(remote, wanted):
         raise UserError(
             f"train.{name}.data.shard_cache_bytes: {shards.cache.max_bytes:,} bytes do not hold what is shuffled "

@@ -1,8 +1,9 @@
-"""From a step to the tokens it learns from, and back: the order of one run as a whole.
+"""From a step to the tokens it trains on, and back: the data order of one run.
 
-Samples are numbered through the run: sample ``g`` is position ``g % batch`` of batch ``g // batch``.
-A pure function leads from there to a stream (``mixture``), a row of it (``order``) and the tokens of
-the row (``rows``); each part has an inverse, so the way back needs no table either.
+Samples are numbered over the whole run: sample ``g`` is position ``g % batch_size`` of batch
+``g // batch_size``. A pure function maps a sample to a row source (``mixture``), a row of it
+(``shuffle``) and the tokens of the row (``row_layout``). Each part has an inverse, so the way back
+needs no table either.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +23,15 @@ from lm.data.mixture import Mixture
 from lm.data.row_layout import ConcatenatedRows, PackedRows, RowSource, TokenSpans
 from lm.data.shuffle import Indices, ShuffleOrder, TooFewTokensError, batch_for_step, step_for_batch
 
-BLOCK_TOKENS = 1 << 22  # of a block of a pool: several of the blocks that a store is read in
-MIN_WINDOW_BLOCKS = 64  # of a pool, so that a small pool is mixed as well
+BLOCK_TOKENS = 1 << 22  # of a block of a window: several of the blocks in which a store is read
+MIN_WINDOW_BLOCKS = 64  # of a window, so that a small window is shuffled well, too
 DEFAULT_SHUFFLE_WINDOW_TOKENS = 268_435_456
 BEST_FIT_MASKED = "best_fit_masked"
 
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What decides the order of a run's data, besides the tokens.
+    """What decides a run's data order, besides the tokens.
 
     Attributes:
         seed: the recipe's.
@@ -38,8 +39,8 @@ class SamplingPlan:
         context_length: targets of a row.
         packing: ``concatenate``, ``concatenate_masked`` or ``best_fit_masked``.
         mixture: weight of each source that is trained on; ``None``: every document.
-        shuffle_window_tokens: about so many tokens are shuffled at a time.
-        skip: half-open ranges of batches that are left out.
+        shuffle_window_tokens: approximate number of tokens that are shuffled at a time.
+        skip: half-open ranges of skipped batches.
     """
 
     seed: int
@@ -54,7 +55,7 @@ class SamplingPlan:
     def from_config(
         config: TrainConfig, seed: int, skip: Sequence[Sequence[int]] = ()
     ) -> "SamplingPlan":
-        """The plan of an entry of the recipe's `train` list."""
+        """Return the plan of an entry of the recipe's `train` list."""
         return SamplingPlan(
             seed,
             config.sequences_per_step,
@@ -67,12 +68,12 @@ class SamplingPlan:
 
     @staticmethod
     def from_stats(stats: Mapping[str, Any]) -> "SamplingPlan":
-        """The plan that a model's facts keep (``stats``)."""
+        """Return the plan that a model's stats record (``to_stats``)."""
         own = {name: stats[name] for name in ("seed", "global_batch_size", "context_length")}
         return SamplingPlan(**own, **stats.get("order", {}), skip=stats.get("skip", ()))
 
     def to_stats(self) -> dict[str, Any]:
-        """What ``from_stats`` needs of a model's facts, as JSON."""
+        """Return what ``from_stats`` reads, as JSON."""
         order = {
             "packing": self.packing,
             "mixture": None if self.mixture is None else dict(self.mixture),
@@ -87,20 +88,20 @@ class SamplingPlan:
 
     @property
     def needs_no_documents(self) -> bool:
-        """Whether the order follows from the number of tokens alone, whatever documents there are."""
+        """Whether the order depends on the number of tokens only, not on the documents."""
         return self.mixture is None and self.packing != BEST_FIT_MASKED
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """The order of one run.
+    """The data order of one run.
 
     Attributes:
         plan: what decides it.
-        source_names: of the streams; one empty name without a mixture.
-        row_sources: what there is to learn from.
-        shuffle_orders: of each stream.
-        mixture: of the streams; ``None`` if there is one.
+        source_names: names of the row sources; one empty name without a mixture.
+        row_sources: the rows to train on.
+        shuffle_orders: the order of each row source.
+        mixture: of the row sources; ``None`` if there is one row source.
     """
 
     plan: SamplingPlan
@@ -110,35 +111,35 @@ class Sampler:
     mixture: Mixture | None
 
     def samples(self, step: int) -> Indices:
-        """The samples of a 0-based step: int64[batch], by position."""
+        """Return the samples of a 0-based step: int64[batch_size], by position."""
         first = batch_for_step(step, self.plan.skip) * self.plan.global_batch_size
         return np.arange(first, first + self.plan.global_batch_size, dtype=np.int64)
 
     def rows(self, samples: Indices) -> tuple[Indices, Indices]:
-        """The stream of each sample, by place in ``row_sources``, and its row there."""
+        """Return each sample's row source, as an index of ``row_sources``, and its row there."""
         if self.mixture is None:
             return np.zeros(len(samples), np.int64), self.shuffle_orders[0].rows_at(samples)
-        streams, numbers = self.mixture.locate_samples(samples)
+        sources, indices = self.mixture.locate_samples(samples)
         rows = np.empty(len(samples), np.int64)
-        for stream in np.unique(streams).tolist():
-            mine = streams == stream
-            rows[mine] = self.shuffle_orders[stream].rows_at(numbers[mine])
-        return streams, rows
+        for source in np.unique(sources).tolist():
+            in_source = sources == source
+            rows[in_source] = self.shuffle_orders[source].rows_at(indices[in_source])
+        return sources, rows
 
     def token_spans(self, samples: Indices) -> TokenSpans:
-        """The tokens of some samples; ``Pieces.rows`` counts in ``samples``."""
-        streams, rows = self.rows(samples)
+        """Return the tokens of some samples; ``TokenSpans.rows`` are indices of ``samples``."""
+        sources, rows = self.rows(samples)
         parts = []
-        for stream in np.unique(streams).tolist():
-            mine = np.flatnonzero(streams == stream)
-            own = self.row_sources[stream].token_spans(rows[mine])
-            parts.append(TokenSpans(mine[own.rows], own.columns, own.starts, own.lengths))
+        for source in np.unique(sources).tolist():
+            index = np.flatnonzero(sources == source)
+            spans = self.row_sources[source].token_spans(rows[index])
+            parts.append(TokenSpans(index[spans.rows], spans.columns, spans.starts, spans.lengths))
         return TokenSpans.concat(parts)
 
     def samples_containing(self, first: int, end: int, steps: int) -> Indices:
-        """The samples below a step that hold any of the tokens ``[first, end)``, ascending.
+        """Return the samples of steps below ``steps`` with any of the tokens ``[first, end)``, ascending.
 
-        Samples of skipped batches are among them: ``steps_containing`` leaves them out.
+        Samples of skipped batches are included; ``steps_containing`` leaves them out.
         """
         last = (
             (batch_for_step(steps - 1, self.plan.skip) + 1) * self.plan.global_batch_size
@@ -161,30 +162,30 @@ class Sampler:
         return samples[samples < last]
 
     def steps_containing(self, first: int, end: int, steps: int) -> dict[int, list[int]]:
-        """The steps below ``steps`` whose rows hold any of the tokens ``[first, end)``.
+        """Return the steps below ``steps`` whose rows have any of the tokens ``[first, end)``.
 
         Returns:
-            For each of them, ascending, the positions of these rows in the batch.
+            For each step, ascending, the positions of these rows in the batch.
         """
-        found: dict[int, list[int]] = {}
+        positions: dict[int, list[int]] = {}
         for sample in self.samples_containing(first, end, steps).tolist():
             step = step_for_batch(sample // self.plan.global_batch_size, self.plan.skip)
             if step is not None:
-                found.setdefault(step, []).append(sample % self.plan.global_batch_size)
-        return found
+                positions.setdefault(step, []).append(sample % self.plan.global_batch_size)
+        return positions
 
     @property
     def documents(self) -> int:
-        """Documents in the streams; 0 where the order does not know of documents."""
-        return sum(stream.documents for stream in self.row_sources)
+        """Number of documents in the row sources; 0 if the order does not depend on documents."""
+        return sum(source.documents for source in self.row_sources)
 
     def to_stats(self) -> dict[str, Any]:
-        """What a model's facts keep of the order: what ``sampler_for_model`` needs, and figures.
+        """Return what a model's stats record of the order: ``sampler_for_model`` reads it.
 
         Returns:
-            As ``SamplingPlan.facts``; ``windows`` (rows of all streams), ``padding`` (share of the targets
-            of an epoch that are none) and ``row_sources``, each with its ``source``, ``rows``,
-            ``tokens`` and ``share`` of the samples.
+            As ``SamplingPlan.to_stats``, and ``rows_per_epoch`` (of all row sources), ``padding``
+            (fraction of an epoch's targets that are padding) and ``row_sources``, each with its
+            ``source``, ``rows``, ``tokens`` and ``fraction`` of the samples.
         """
         shares = (
             [1.0]
@@ -214,7 +215,7 @@ class Sampler:
 
 
 def sampler_for_config(config: TrainConfig, seed: int, tokens: Dataset) -> Sampler:
-    """The order of an entry of the recipe's `train` list. Raises as ``build_sampler``."""
+    """Return the data order of an entry of the recipe's `train` list; errors as ``build_sampler``."""
     plan = SamplingPlan.from_config(config, seed)
     if plan.needs_no_documents:
         return concatenated_sampler(plan, tokens.stats["tokens"][TRAIN])
@@ -222,15 +223,15 @@ def sampler_for_config(config: TrainConfig, seed: int, tokens: Dataset) -> Sampl
 
 
 def build_sampler(plan: SamplingPlan, shards: TokenShards) -> Sampler:
-    """The order of a run over these token shards; their indices are read, no tokens.
+    """Return the data order of a run over token shards; reads their indices, but no tokens.
 
     Args:
         plan: what decides the order.
         shards: the training split.
 
     Raises:
-        TooFewTokens: if a stream has not one row.
-        UserError: if the mixture names a source that has no document in the training split.
+        TooFewTokensError: if a row source has less than one row.
+        UserError: if the mixture names a source without a document in the training split.
     """
     starts, lengths = shards.document_starts[:-1], np.diff(shards.document_starts)
     if plan.mixture is None:
@@ -262,20 +263,20 @@ def build_sampler(plan: SamplingPlan, shards: TokenShards) -> Sampler:
 
 
 def concatenated_sampler(plan: SamplingPlan, tokens: int) -> Sampler:
-    """The order over windows of so many tokens, one after the other. Raises ``TooFewTokens``."""
+    """Return the order of concatenated rows of so many tokens; may raise ``TooFewTokensError``."""
     stream = ConcatenatedRows(np.zeros(1, np.int64), np.array([tokens]), plan.context_length)
     return Sampler(plan, [""], [stream], [_build_order(plan, stream, "", 1.0)], None)
 
 
 def sampler_for_model(model: Dataset) -> Sampler:
-    """The order in which a committed model saw its data.
+    """Return the data order of a committed model.
 
     Args:
-        model: a data set of the ``train`` stage; its token shards are looked at, where the order
-            depends on the documents, in the store it lies in.
+        model: a data set of the ``train`` stage. If the order depends on the documents, its token
+            shards are read from the same store.
 
     Raises:
-        DatasetNotFoundError: if those are gone.
+        DatasetNotFoundError: if the token shards were deleted.
     """
     return _load_sampler(model.storage, model.fingerprint)
 
@@ -292,15 +293,15 @@ def _load_sampler(storage: Storage, fingerprint: str) -> Sampler:  # noqa: ARG00
 
 
 def open_training_tokens(model: Dataset) -> Dataset:
-    """The token shards that a committed model was trained on. Raises ``DatasetNotFoundError``."""
-    # The last two names of a data set's URL are its own, wherever the store lies.
+    """Open the token shards of a committed model; may raise ``DatasetNotFoundError``."""
+    # The last two names of a data set's URL are its own, wherever the store is.
     root = Storage(model.storage.url.rstrip("/").rsplit("/", 2)[0], model.storage.options)
-    made = next(item for item in model.manifest.inputs if item["stage"] == "tokenize")
-    return open_dataset(root.subdir(*input_path(made).split("/")))
+    tokens = next(item for item in model.manifest.inputs if item["stage"] == "tokenize")
+    return open_dataset(root.subdir(*input_path(tokens).split("/")))
 
 
 def steps_containing(model: Dataset, first: int, end: int) -> list[int]:
-    """The steps (0-based) whose batches held any of the tokens ``[first, end)``.
+    """Return the 0-based steps whose batches had any of the tokens ``[first, end)``.
 
     Args:
         model: a data set of the ``train`` stage.
@@ -308,7 +309,7 @@ def steps_containing(model: Dataset, first: int, end: int) -> list[int]:
         end: one past the last.
 
     Raises:
-        DatasetNotFoundError: if the order depends on the documents and the token shards are gone.
+        DatasetNotFoundError: if the order depends on the documents and the token shards were deleted.
     """
     return list(sampler_for_model(model).steps_containing(first, end, int(model.stats["steps"])))
 
@@ -320,7 +321,7 @@ def _build_row_source(plan: SamplingPlan, starts: Indices, lengths: Indices) -> 
 
 
 def _merge_adjacent(starts: Indices, lengths: Indices) -> tuple[Indices, Indices]:
-    """Documents that follow each other as one run."""
+    """Merge consecutive documents into one run."""
     breaks = np.flatnonzero(starts[1:] != (starts + lengths)[:-1]) + 1
     firsts = np.concatenate([[0], breaks]).astype(np.int64)
     return starts[firsts], np.add.reduceat(lengths, firsts)
@@ -329,11 +330,11 @@ def _merge_adjacent(starts: Indices, lengths: Indices) -> tuple[Indices, Indices
 def _build_order(
     plan: SamplingPlan, row_source: RowSource, name: str, fraction: float
 ) -> ShuffleOrder:
-    """The order of a stream; its part of what is shuffled at a time follows its share."""
-    most = max(1, int(plan.shuffle_window_tokens * fraction))
-    if row_source.rows * plan.context_length <= most:
+    """Return the order of a row source; its window is in proportion to its fraction."""
+    window = max(1, int(plan.shuffle_window_tokens * fraction))
+    if row_source.rows * plan.context_length <= window:
         return ShuffleOrder(plan.seed, row_source.rows, name)
-    block = max(1, min(BLOCK_TOKENS, most // MIN_WINDOW_BLOCKS) // plan.context_length)
+    block = max(1, min(BLOCK_TOKENS, window // MIN_WINDOW_BLOCKS) // plan.context_length)
     return ShuffleOrder(
-        plan.seed, row_source.rows, name, block, max(1, most // (block * plan.context_length))
+        plan.seed, row_source.rows, name, block, max(1, window // (block * plan.context_length))
     )
