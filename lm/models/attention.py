@@ -1,4 +1,4 @@
-"""Causal self-attention, by the faster road for the device and the length; rotary positions."""
+"""Causal self-attention, by the faster kernel for the device and the length; rotary positions."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-# On a CPU, torch's fused kernel pays off only where the T x T scores no longer fit the caches.
+# On a CPU, torch's fused kernel is faster only if the T x T scores do not fit in the caches.
 # Forward and backward in bf16, 4 heads of 64, 1 thread of a Zen 5 core (benchmarks/bench_train_parts.py):
 # T=128 x 32 sequences 50 ms fused, 16 ms explicit; T=256 x 16 sequences 49 ms, 20 ms.
 MAX_EXPLICIT_CONTEXT = 512
@@ -15,12 +15,11 @@ MAX_EXPLICIT_CONTEXT = 512
 
 @dataclass(frozen=True)
 class Segments:
-    """Which positions belong together.
+    """The positions and the attention mask of rows.
 
     Attributes:
-        positions: int64[T], or [B, T] if documents share rows: places counted from a document's
-            beginning.
-        mask: bool[B, 1, T, T], whether a query (third axis) may look at a key; ``None``: at every
+        positions: int64[T], or [B, T] if documents are masked: counted from a document's start.
+        mask: bool[B, 1, T, T], whether a query (third axis) may attend to a key; ``None``: to every
             position up to its own.
     """
 
@@ -29,18 +28,18 @@ class Segments:
 
 
 def document_segments(tokens_bt: Tensor, eos: int | None) -> Segments:
-    """The spans of rows of tokens; with ``eos`` every position that holds it begins a document."""
+    """Return the segments of rows of tokens; with ``eos`` each position that holds it starts a document."""
     time = torch.arange(tokens_bt.shape[1], device=tokens_bt.device)
     if eos is None:
         return Segments(time, None)
-    begins_bt = tokens_bt == eos
-    start_bt = torch.where(begins_bt, time, 0).cummax(dim=1).values
-    same = start_bt[:, :, None] == start_bt[:, None, :]
-    return Segments(time - start_bt, (same & (time[:, None] >= time)).unsqueeze(1))
+    is_start_bt = tokens_bt == eos
+    start_bt = torch.where(is_start_bt, time, 0).cummax(dim=1).values
+    same_document = start_bt[:, :, None] == start_bt[:, None, :]
+    return Segments(time - start_bt, (same_document & (time[:, None] >= time)).unsqueeze(1))
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax(q k^T / sqrt(E)) v over the positions that a query may look at.
+    """Return softmax(q k^T / sqrt(E)) v over the positions that a query may attend to.
 
     Args:
         q: float[B, H, T, E].
@@ -56,21 +55,21 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     fused = q.device.type != "cpu" or time > MAX_EXPLICIT_CONTEXT
     if fused and mask is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
-    if grouped:  # with a mask, GPUs have a fused kernel for as many keys as queries only
+    if grouped:  # with a mask, GPUs have a fused kernel only for equal numbers of heads
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     if fused:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q / math.sqrt(q.shape[3])) @ k.transpose(-1, -2)
     if mask is None:
-        ahead = torch.full((time, time), -math.inf, dtype=scores.dtype, device=q.device).triu_(1)
-        scores += ahead
+        future = torch.full((time, time), -math.inf, dtype=scores.dtype, device=q.device).triu_(1)
+        scores += future
     else:
         scores = scores.masked_fill(~mask, -math.inf)
     return torch.softmax(scores, dim=-1) @ v
 
 
 def rotary_table(head_dim: int, context_length: int, theta: float) -> tuple[Tensor, Tensor]:
-    """``(cos, sin)``, float[context, E]: angles t * theta^(-2i/E), Su et al. 2021 (2104.09864)."""
+    """Return ``(cos, sin)``, float[context_length, E]: angles t * theta^(-2i/E), Su et al. 2021 (2104.09864)."""
     even = torch.arange(0, head_dim, 2, dtype=torch.int64).float()
     frequency = 1.0 / (theta ** (even / head_dim))
     angle = torch.outer(torch.arange(context_length).float(), frequency)
@@ -78,7 +77,7 @@ def rotary_table(head_dim: int, context_length: int, theta: float) -> tuple[Tens
 
 
 def apply_rotary(x_bhte: Tensor, cos_te: Tensor, sin_te: Tensor) -> Tensor:
-    """Turn every pair (i, i + E/2) of each head by its position's angle."""
+    """Rotate every pair (i, i + E/2) of each head by its position's angle."""
     first, second = x_bhte.chunk(2, dim=-1)
     cos, sin = cos_te.to(x_bhte.dtype), sin_te.to(x_bhte.dtype)
     return x_bhte * cos + torch.cat((-second, first), dim=-1) * sin

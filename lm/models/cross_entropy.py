@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear head without ever holding all logits."""
+"""Cross-entropy of a linear head in chunks: all logits never exist at the same time."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-# In fp16 the gradients of logits, many of them far below 6e-5, are kept larger until they are summed.
+# In fp16 many gradients of logits are far below 6e-5, so they are scaled up until they are summed.
 FP16_GRAD_SCALE = 16.0
 CHUNK_ELEMENTS = 1 << 21  # logits per chunk: 8 MB in fp32, within a server CPU's last-level cache
 GPU_CHUNK_ELEMENTS = 1 << 27  # a GPU wants large products; half a GB in fp32
@@ -15,25 +15,25 @@ GPU_CHUNK_ELEMENTS = 1 << 27  # a GPU wants large products; half a GB in fp32
 def cross_entropy(
     hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
-    """The summed loss in nats of ``softmax(hidden @ weight.T)`` against the targets.
+    """Return the summed loss in nats of ``softmax(hidden @ weight.T)`` against the targets.
 
     Args:
         hidden_nd: float[N, D], the last hidden states.
         weight_vd: float[V, D], the head.
-        targets_n: int64[N]; rows with a negative target count nothing.
-        label_smoothing: share of the target that is spread evenly over the vocabulary (Szegedy et al.
-            2016, arXiv:1512.00567, section 7).
+        targets_n: int64[N]; rows with a negative target are not counted.
+        label_smoothing: fraction of the target that is spread evenly over the vocabulary (Szegedy
+            et al. 2016, arXiv:1512.00567, section 7).
 
     Returns:
         A scalar in fp32. Under autocast the products run in its type, the softmax in fp32.
 
-    The gradient of a chunk is made while its logits are at hand, so that no logits are kept for,
-    or made again in, the backward pass (the idea of Liger Kernel, arXiv:2410.10989).
+    The gradient of a chunk is computed together with its logits, so that no logits are kept for, or
+    recomputed in, the backward pass (the idea of Liger Kernel, arXiv:2410.10989).
     """
     kind = hidden_nd.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_nd.dtype
     apply: Any = _ChunkedLoss.apply
-    # Asked here: inside a Function's forward no gradients are ever enabled.
+    # Checked here, because gradients are never enabled inside a Function's forward.
     total: Tensor = apply(
         hidden_nd, weight_vd, targets_n, dtype, label_smoothing, torch.is_grad_enabled()
     )
@@ -41,19 +41,19 @@ def cross_entropy(
 
 
 def _is_fused(x: Tensor) -> bool:
-    """Whether what is done to logits here is compiled to kernels for a GPU."""
+    """Whether operations on logits are compiled to kernels for a GPU."""
     return x.device.type != "cpu" and torch.compiler.is_compiling()
 
 
 def _subtract_target(grad: Tensor, index: Tensor, target_prob: float, *, fused: bool) -> Tensor:
-    """``grad``, float[n, V], less a share at each row's index, int64[n, 1]; may be in place.
+    """Subtract ``target_prob`` from ``grad``, float[n, V], at each row's index, int64[n, 1].
 
-    To scatter, a GPU would write all of ``grad`` in fp32 and read it again: compiled, a comparison
-    is part of the one kernel that makes it.
+    May work in place. A scatter on a GPU would write all of ``grad`` in fp32 and read it again;
+    a comparison is compiled into the one kernel that computes it.
     """
     if fused:
-        place = torch.arange(grad.shape[1], device=grad.device)
-        return grad - torch.where(place == index, target_prob, 0.0)
+        column = torch.arange(grad.shape[1], device=grad.device)
+        return grad - torch.where(column == index, target_prob, 0.0)
     return grad.scatter_add_(1, index, torch.full_like(index, -target_prob, dtype=grad.dtype))
 
 
@@ -68,9 +68,9 @@ class _ChunkedLoss(torch.autograd.Function):
         label_smoothing: float,
         needs_grad: bool,  # noqa: FBT001 - Function.apply takes no names
     ) -> Tensor:
-        vocabulary = weight.shape[0]
-        most = CHUNK_ELEMENTS if hidden.device.type == "cpu" else GPU_CHUNK_ELEMENTS
-        rows = max(1, most // vocabulary)
+        vocab_size = weight.shape[0]
+        max_elements = CHUNK_ELEMENTS if hidden.device.type == "cpu" else GPU_CHUNK_ELEMENTS
+        rows = max(1, max_elements // vocab_size)
         scale = FP16_GRAD_SCALE if dtype == torch.float16 else 1.0
         total = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -80,26 +80,26 @@ class _ChunkedLoss(torch.autograd.Function):
             for start in range(0, hidden.shape[0], rows):
                 part = hidden[start : start + rows].to(dtype)
                 target = targets[start : start + rows].unsqueeze(1)
-                counted, index = target >= 0, target.clamp_min(0)
+                is_counted, index = target >= 0, target.clamp_min(0)
                 log_p = F.log_softmax((part @ cast.T).float(), dim=-1)
                 picked = log_p.gather(1, index)
                 if label_smoothing:
                     picked = (1 - label_smoothing) * picked + label_smoothing * log_p.mean(
                         1, keepdim=True
                     )
-                total -= (picked * counted).sum()
+                total -= (picked * is_counted).sum()
                 if grad_hidden is not None and grad_weight is not None:
                     grad = log_p.exp_()
                     if label_smoothing:
-                        grad -= label_smoothing / vocabulary
+                        grad -= label_smoothing / vocab_size
                     grad = _subtract_target(
                         grad, index, 1 - label_smoothing, fused=_is_fused(hidden)
                     )
                     if scale != 1.0:
                         grad *= scale
                     grad = grad.to(dtype)
-                    grad_hidden[start : start + rows] = (grad @ cast) * counted
-                    grad_weight += grad.T @ (part * counted)
+                    grad_hidden[start : start + rows] = (grad @ cast) * is_counted
+                    grad_weight += grad.T @ (part * is_counted)
         if needs_grad:
             ctx.save_for_backward(grad_hidden, grad_weight)
             ctx.scale = scale

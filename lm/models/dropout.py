@@ -1,8 +1,8 @@
-"""Dropout that depends on the sample, not on who works on it.
+"""Dropout that depends on the sample, not on the process that computes it.
 
-A mask is a hash of the sample's key, of the place in the network and of the element's number, so
-it is the same on any number of processes, on any device, in any batch, and when activations are
-made again for the backward pass. No random state has to be kept.
+A mask is a hash of the sample's key, of the site in the network and of the element's index, so it is
+the same on any number of processes, on any device, in any batch, and when activations are recomputed
+for the backward pass. There is no random state to save.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ _MASK_32 = 0xFFFF_FFFF
 
 
 def dropout_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """A key for each sample of a run: below 2^32, by its number over all steps."""
+    """Return a key below 2^32 for each sample of a run, from its number over all steps."""
     (salt,) = np.frombuffer(bytes.fromhex(json_sha256(["dropout", seed])), "<u8", count=1)
     mixed = splitmix64(samples.astype(np.uint64), salt)
     keys: npt.NDArray[np.int64] = (mixed >> np.uint64(32)).astype(np.int64)
@@ -25,12 +25,12 @@ def dropout_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.in
 
 
 def site_keys(keys_b: Tensor, site: int) -> Tensor:
-    """The samples' keys, int64[B], for a place in the network; every place has masks of its own."""
+    """Return the samples' keys, int64[B], for a site in the network; each site has its own masks."""
     return keys_b + _lowbias32_int(site)
 
 
 def dropout(x: Tensor, keys_b: Tensor | None, p: float) -> Tensor:
-    """``x`` with a share of its elements at zero and the others scaled by 1/(1 - share).
+    """Set a fraction ``p`` of the elements of ``x`` to 0 and scale the others by 1 / (1 - p).
 
     Srivastava et al. 2014.
 
@@ -41,16 +41,16 @@ def dropout(x: Tensor, keys_b: Tensor | None, p: float) -> Tensor:
     """
     if keys_b is None or p == 0.0:
         return x
-    each = x[0].numel()
+    size = x[0].numel()
     start_b = _lowbias32(keys_b)
-    element_n = torch.arange(each, device=x.device) * 0x9E3779B9
+    element_n = torch.arange(size, device=x.device) * 0x9E3779B9
     drawn = _lowbias32((element_n + start_b[:, None]) & _MASK_32)
     kept = (drawn >= int(p * (_MASK_32 + 1))).view_as(x)
     return x * kept * (1.0 / (1.0 - p))
 
 
 def _lowbias32(x: Tensor) -> Tensor:
-    """A bijection of 32 bit numbers without visible structure: Wellons' ``lowbias32``."""
+    """Mix 32-bit numbers by a bijection without visible structure: Wellons' ``lowbias32``."""
     x = x & _MASK_32
     x = x ^ (x >> 16)
     x = (x * 0x7FEB352D) & _MASK_32

@@ -1,4 +1,4 @@
-"""A model in GPT-2's layout under ``transformers.GPT2LMHeadModel``'s names."""
+"""Export to ``transformers.GPT2LMHeadModel``: its configuration and its names of weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ TOP_LEVEL_NAMES = {
 
 
 def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
-    """The shape in Hugging Face's words."""
+    """Return the Hugging Face configuration of a trained model's ``model_config``."""
     from transformers import GPT2Config
 
     return GPT2Config(
@@ -48,7 +48,7 @@ def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
 def to_hf_weights(
     weights: Mapping[str, Tensor], model_config: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """The weights by their names there; its matrices lie transposed, and biases it has always."""
+    """Return the weights under Hugging Face's names, matrices transposed, missing biases as zeros."""
     renamed = {}
     for name, weight in weights.items():
         path, _, kind = name.rpartition(".")

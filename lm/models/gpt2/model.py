@@ -1,7 +1,7 @@
-"""A decoder in GPT-2's layout: learned positions, LayerNorm, GELU, as many keys as queries.
+"""The GPT-2 architecture: learned positions, LayerNorm, GELU, as many key heads as query heads.
 
 Follows Radford et al. 2019 as nanoGPT does: GELU itself (Hendrycks & Gimpel 2016, arXiv:1606.08415)
-instead of the published weights' approximation by tanh, and biases only if asked for. A checkpoint
+instead of the published weights' approximation by tanh, and biases only with ``bias``. A checkpoint
 exports to ``transformers.GPT2LMHeadModel`` by renaming.
 Shape letters as in ``lm.models.decoder``.
 """
@@ -20,7 +20,7 @@ from lm.models.dropout import dropout
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450), with or without a bias."""
+    """Layer normalization (Ba et al. 2016, arXiv:1607.06450), with or without a bias."""
 
     def __init__(self, size: int, eps: float, *, bias: bool) -> None:
         super().__init__()
@@ -29,12 +29,12 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(size)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(x - mean) / std * weight + bias`` over the last axis."""
+        """Return ``(x - mean) / std * weight + bias`` over the last axis."""
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added to the residual stream."""
+    """Attention and feed-forward, each normalized before and added to the residual stream."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Block(nn.Module):
         self.down = nn.Linear(hidden, width, bias=bias)
 
     def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
-        """The block's matrices, and the rows of those that each is stacked from."""
+        """Return the block's matrices, and the rows of those that each is stacked from."""
         width = self.out.out_features
         whole = ((layer, [layer.out_features]) for layer in (self.out, self.up, self.down))
         return [(layer.weight, rows) for layer, rows in ((self.qkv, [width] * 3), *whole)]
@@ -61,7 +61,7 @@ class Block(nn.Module):
         dropout_keys: Sequence[Tensor | None],
         dropout_p: float,
     ) -> Tensor:
-        """The residual stream after the block, float[B, T, D]."""
+        """Return the residual stream after the block, float[B, T, D]."""
         x_btd = x_btd + dropout(
             self.attention(self.attention_norm(x_btd), segments), dropout_keys[0], dropout_p
         )
@@ -69,7 +69,7 @@ class Block(nn.Module):
         return x_btd + dropout(fed_btd, dropout_keys[1], dropout_p)
 
     def attention(self, x_btd: Tensor, segments: Segments) -> Tensor:
-        """What attention adds to the residual stream, float[B, T, D]."""
+        """Return what attention adds to the residual stream, float[B, T, D]."""
         batch, time, width = x_btd.shape
         heads = self.qkv(x_btd).view(batch, time, 3, self.num_heads, -1)
         q, k, v = heads.permute(2, 0, 3, 1, 4)
@@ -78,7 +78,7 @@ class Block(nn.Module):
 
 
 class GPT2(Decoder):
-    """The whole model."""
+    """The GPT-2 model."""
 
     def __init__(self, config: DecoderConfig) -> None:
         norm = LayerNorm(config.hidden_size, config.norm_eps, bias=config.bias)
@@ -87,12 +87,12 @@ class GPT2(Decoder):
         self.init_weights()
 
     def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, None]:
-        """Embedding of ids and of positions, which start again where a document does."""
+        """Return the sum of the embeddings of ids and of positions, which restart with each document."""
         x_btd: Tensor = self.embed(tokens_bt) + self.position_embedding(segments.positions)
         return x_btd, None
 
     def init_weights(self) -> None:
-        """As all layouts; biases begin at zero."""
+        """Draw weights as all decoders do; biases start at zero."""
         super().init_weights()
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):

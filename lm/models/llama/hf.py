@@ -1,4 +1,4 @@
-"""A model in Llama's layout under ``transformers.LlamaForCausalLM``'s names."""
+"""Export to ``transformers.LlamaForCausalLM``: its configuration and its names of weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
-    """The shape in Hugging Face's words."""
+    """Return the Hugging Face configuration of a trained model's ``model_config``."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -31,9 +31,9 @@ def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
 def to_hf_weights(
     weights: Mapping[str, Tensor], model_config: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """The weights by their names there, stacked matrices taken apart."""
-    head_width = model_config["hidden_size"] // model_config["num_heads"]
-    query, other = model_config["num_heads"] * head_width, model_config["num_kv_heads"] * head_width
+    """Return the weights under Hugging Face's names, stacked matrices split."""
+    head_size = model_config["hidden_size"] // model_config["num_heads"]
+    query, other = model_config["num_heads"] * head_size, model_config["num_kv_heads"] * head_size
     whole = {
         "attention_norm": "input_layernorm",
         "out": "self_attn.o_proj",

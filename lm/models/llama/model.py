@@ -1,7 +1,7 @@
-"""A decoder in Llama's layout: RMSNorm, rotary positions, grouped queries, SwiGLU.
+"""The Llama architecture: RMSNorm, rotary positions, grouped queries, SwiGLU.
 
-Follows Touvron et al. 2023 (arXiv:2302.13971) and, to the bit of its conventions (rotate-half
-rotary pairs, norm in fp32, no biases), ``transformers.LlamaForCausalLM``, so that a checkpoint
+Follows Touvron et al. 2023 (arXiv:2302.13971) and the conventions (rotate-half
+rotary pairs, norm in fp32, no biases) of ``transformers.LlamaForCausalLM``, so that a checkpoint
 exports by renaming. Shape letters as in ``lm.models.decoder``.
 """
 
@@ -21,7 +21,7 @@ RotaryTable = tuple[Tensor, Tensor]
 
 
 class RMSNorm(nn.Module):
-    """Root mean square normalisation (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+    """Root mean square normalization (Zhang & Sennrich 2019, arXiv:1910.07467)."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -29,12 +29,12 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x / rms(x) * weight`` over the last axis, worked out in fp32."""
+        """Return ``x / rms(x) * weight`` over the last axis, computed in fp32."""
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added to the residual stream."""
+    """Attention and feed-forward, each normalized before and added to the residual stream."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Block(nn.Module):
         self.down = nn.Linear(s.ffn_size, s.hidden_size, bias=False)
 
     def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
-        """The block's matrices, and the rows of those that each is stacked from."""
+        """Return the block's matrices, and the rows of those that each is stacked from."""
         kv, width = self.num_kv_heads * self.head_dim, self.num_heads * self.head_dim
         stacked = (self.qkv, [width, kv, kv]), (self.gate_up, [self.down.in_features] * 2)
         whole = ((layer, [layer.out_features]) for layer in (self.out, self.down))
@@ -62,7 +62,7 @@ class Block(nn.Module):
         dropout_keys: Sequence[Tensor | None],
         dropout_p: float,
     ) -> Tensor:
-        """The residual stream after the block, float[B, T, D]."""
+        """Return the residual stream after the block, float[B, T, D]."""
         mixed_btd = self.attention(self.attention_norm(x_btd), rotary, segments)
         x_btd = x_btd + dropout(mixed_btd, dropout_keys[0], dropout_p)
         gate_btf, up_btf = self.gate_up(self.mlp_norm(x_btd)).chunk(2, dim=-1)
@@ -70,7 +70,7 @@ class Block(nn.Module):
         return x_btd + dropout(fed_btd, dropout_keys[1], dropout_p)
 
     def attention(self, x_btd: Tensor, rotary: RotaryTable, segments: Segments) -> Tensor:
-        """What attention adds to the residual stream, float[B, T, D]."""
+        """Return what attention adds to the residual stream, float[B, T, D]."""
         batch, time, _ = x_btd.shape
         heads = self.qkv(x_btd).view(batch, time, -1, self.head_dim).transpose(1, 2)
         rotated = apply_rotary(heads[:, : self.num_heads + self.num_kv_heads], *rotary)
@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 class Llama(Decoder):
-    """The whole model."""
+    """The Llama model."""
 
     _rotary_table: RotaryTable | None = None
 
@@ -91,10 +91,10 @@ class Llama(Decoder):
         self.init_weights()
 
     def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, RotaryTable]:  # noqa: ARG002
-        """Embedding, and the rotary table.
+        """Return the embedding and the rotary table.
 
-        Rotated queries and keys know only how far they are apart, so that positions need not
-        start again where a document does.
+        Rotary attention depends only on the distance of two positions, so that positions need not
+        restart with each document.
         """
         x_btd = self.embed(tokens_bt)
         cos_te, sin_te = self.get_rotary_table(x_btd.device)
@@ -102,7 +102,7 @@ class Llama(Decoder):
         return x_btd, (cos_te[:time], sin_te[:time])
 
     def get_rotary_table(self, device: torch.device) -> RotaryTable:
-        """``rotary_table`` on the device: no buffer, for it is the same in every process."""
+        """Return ``rotary_table`` on the device; not a buffer, because it is the same in every process."""
         if self._rotary_table is None or self._rotary_table[0].device != device:
             s = self.config
             cos_te, sin_te = rotary_table(s.head_dim, s.context_length, s.rope_theta)
