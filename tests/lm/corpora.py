@@ -1,4 +1,4 @@
-"""Token shards for the tests of training: a small language with some order in it."""
+"""Token shards for the tests of training: a small language with some structure."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -27,7 +27,7 @@ WHAT = ("the corn", "seven stones", "seinen Namen", "ses clefs", "the sea")
 
 
 def texts(count: int) -> list[str]:
-    """Documents of a few sentences each, some of them alike."""
+    """Return documents of a few sentences each, some of them similar."""
     draws = np.random.default_rng(7).integers(0, 5, (count, 6, 3))
     return [" ".join(f"{WHO[a]} {DID[b]} {WHAT[c]}." for a, b, c in document) for document in draws]
 
@@ -47,13 +47,13 @@ def tokenizer() -> Tokenizer:
 
 
 def context(root: Path | str, reporter: Reporter | None = None) -> Context:
-    """A run that works in this process."""
+    """Return the context of a run in this process."""
     cluster = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
     return Context(Storage(str(root)), 1337, cluster, reporter or NullReporter())
 
 
 def one_part(first: int, documents: list[str]) -> Iterator[PartResult]:
-    """A part of token shards; every seventh document is held out."""
+    """Make a part of token shards; every seventh document is held out."""
     writers = {split: TokenShardWriter(token_dtype(300)) for split in SPLITS}
     rows = []
     for number, text in enumerate(documents, first):
@@ -74,7 +74,7 @@ def one_part(first: int, documents: list[str]) -> Iterator[PartResult]:
 
 
 def token_shards(root: Path | str, count: int = 140) -> Dataset:
-    """A committed data set of token shards in two parts, two sources in turns."""
+    """Commit a data set of token shards in two parts, with two alternating sources."""
     documents = texts(count)
     half = count // 2
     units = [WorkUnit(str(first), (first, documents[first : first + half])) for first in (0, half)]

@@ -16,7 +16,7 @@ from lm.metrics.logger import read_jsonl
 from lm.train.job import TrainJob
 from lm.train.loop import train
 from tests.lm.corpora import tiny, token_shards
-from tests.lm.group import together
+from tests.lm.group import run_in_processes
 
 STEPS = 50
 CHOICES: dict[str, dict[str, Any]] = {
@@ -70,7 +70,7 @@ def process(rank: int, url: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    together(process, (tokens.storage.url, folder), 2)
+    run_in_processes(process, (tokens.storage.url, folder), 2)
     for name in CHOICES:
         run(name, 1, "ddp", tokens.storage.url, folder)
     return folder

@@ -15,7 +15,7 @@ from lm.metrics.logger import read_jsonl
 from lm.train.job import TrainJob
 from lm.train.loop import train
 from tests.lm.corpora import tiny, token_shards
-from tests.lm.group import together
+from tests.lm.group import run_in_processes
 
 HALF, STEPS, BATCH = 10, 20, 12
 # By number of processes: the run, the one whose checkpoint it resumes from, the parallelism.
@@ -71,7 +71,7 @@ def runs(tokens: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     url = tokens.storage.url
     run(folder / "one", url, 1, "ddp")
     for world in RUNS:
-        together(process, (world, url, folder), world)
+        run_in_processes(process, (world, url, folder), world)
     run(cut_off(folder / "two", folder / "two-one"), url, 1, "ddp")
     return folder
 
