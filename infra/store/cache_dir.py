@@ -34,7 +34,8 @@ def find_stale(keep: Path) -> dict[Path, int]:
     for path in (*entries, *root.glob("code-*.json")):
         # Times of files alone: looking into a folder counts as an access to it.
         stats = [file.stat() for file in (path, *path.rglob("*")) if file.is_file()]
-        newest = max((max(stat.st_mtime, stat.st_atime) for stat in stats), default=0.0)
+        times = [max(stat.st_mtime, stat.st_atime) for stat in stats]
+        newest = max(times, default=path.stat().st_mtime)
         if path != keep and time.time() - newest > MAX_AGE_S:
             stale[path] = sum(stat.st_size for stat in stats)
     return stale

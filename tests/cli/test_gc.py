@@ -38,6 +38,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
         path.parent.mkdir(parents=True)
         path.write_bytes(b"pages")
         os.utime(path, (time.time() - age,) * 2)
+    # Numba makes a folder before it writes the first kernel.
+    (tmp_path / "cache" / "kernels" / "just-started").mkdir(parents=True)
     return storage
 
 
@@ -66,6 +68,7 @@ def test_a_dry_run_lists_what_a_run_then_deletes(tmp_path: Path, store: Storage)
     assert deleted["bytes"] > 0
     assert len(store.list_folders("upper")) == 1
     assert [path.name for path in (tmp_path / "cache" / "spool").iterdir()] == ["new"]
+    assert (tmp_path / "cache" / "kernels" / "just-started").is_dir()
     assert run_json(tmp_path)["deleted"] == []
 
 
