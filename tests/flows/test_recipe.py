@@ -173,7 +173,7 @@ def test_a_deployed_recipe_uses_the_environment_of_the_worker(
 )
 def test_the_schema_for_prefect_lists_all_names(select: dict[str, object], valid: bool) -> None:
     from prefect.utilities.callables import parameter_schema
-    from prefect.utilities.schema_tools.validation import is_valid
+    from prefect.utilities.schema_tools.validation import is_valid, validate
 
     from flows.pipeline import pipeline
 
@@ -188,3 +188,5 @@ def test_the_schema_for_prefect_lists_all_names(select: dict[str, object], valid
     assert is_valid({"recipe": recipe}, schema) == valid
     assert is_valid({"recipe": recipe, "until": "select"}, schema) == valid
     assert not is_valid({"recipe": recipe, "until": "nowhere"}, schema)
+    # As the server validates a deployment's own parameters.
+    validate({"recipe": recipe}, schema, raise_on_error=valid, ignore_required=True)
