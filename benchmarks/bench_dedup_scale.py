@@ -70,7 +70,14 @@ def main() -> int:
                 {"verification": "signature", "partition_memory": memory}
             )
             print(f"\nmemory {memory}, {WORKERS} workers")
-            head = ("documents", "join s", "survivors s", "worker MB", "spilt B/doc", "clusters")
+            head = (
+                "documents",
+                "dedup s",
+                "survivors s",
+                "worker MB",
+                "shuffled B/doc",
+                "clusters",
+            )
             print("".join(f"{name:>14}" for name in head), flush=True)
             times = [measure(root, parts, size, config) for size in chosen]
             exponent = float(np.polyfit(np.log(chosen), np.log(times), 1)[0])
@@ -102,10 +109,10 @@ def measure(root: Storage, parts: Sequence[Pair], documents: int, config: DedupC
         joined, first, second = run(ctx, chosen, config)
         peak = max(cluster.client().run(_peak_rss_kib).values())
     work = root.subdir("run", "work")
-    spilt = sum(work.size(name) for name in work.list_files()) / documents
+    shuffled = sum(work.size(name) for name in work.list_files()) / documents
     shutil.rmtree(Path(root.url) / "run")
     row = [f"{documents:,}", f"{first:.1f}", f"{second:.1f}", f"{peak / 1024:.0f}"]
-    row += [f"{spilt:.0f}", f"{joined.stats['clusters']:,}"]
+    row += [f"{shuffled:.0f}", f"{joined.stats['clusters']:,}"]
     print("".join(f"{cell:>14}" for cell in row), flush=True)
     return first + second
 

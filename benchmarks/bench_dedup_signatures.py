@@ -1,14 +1,14 @@
 """MinHash signatures: megabytes of text per second of one core, beside datasketch and rensa.
 
-Then the hashes of lines and runs of words, which ``select.lines`` and ``select.substrings`` make.
+Then the hashes of lines and runs of words, which ``select.line_dedup`` and ``select.substring_dedup`` use.
 
     python benchmarks/bench_dedup_signatures.py [--megabytes N] [FILE ...]
 
 Text: the given files, one document each; without any, the quickstart's pages and books, repeated up
-to ``--megabytes``. Every contender gets the same texts, word 5-grams and 112 hash values, one core,
-and is timed in CPU seconds, the better of two runs. datasketch and rensa need shingles made in
-Python: their time is given with and without making them. The slow ones run on the first part of the
-text. rensa is no dependency: ``pip install --target DIR rensa``, then ``PYTHONPATH=DIR``.
+to ``--megabytes``. Every program gets the same texts, word 5-grams and 112 hash values, one core, and
+is timed in CPU seconds, the better of two runs. datasketch and rensa need shingles computed in
+Python: their time is given with and without that. The slow ones run on the first part of the text.
+rensa is not a dependency: ``pip install --target DIR rensa``, then ``PYTHONPATH=DIR``.
 """
 
 import argparse
