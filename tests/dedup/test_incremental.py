@@ -199,18 +199,18 @@ class Watcher(NullReporter):
 
     def __init__(self, act: Callable[[str], None]) -> None:
         self.act = act
-        self.steps: list[str] = []
+        self.phases: list[str] = []
 
     def update(self, progress: Progress) -> None:
         phase, _, _ = progress.message.partition(":")
-        if phase and progress.stage == "dedup" and phase not in self.steps:
-            self.steps.append(phase)
+        if phase and progress.stage == "dedup" and phase not in self.phases:
+            self.phases.append(phase)
             self.act(phase)
 
 
-def stop_at(phase: str) -> Callable[[str], None]:
+def stop_at(last: str) -> Callable[[str], None]:
     def act(phase: str) -> None:
-        if phase == phase:
+        if phase == last:
             raise Interrupted
 
     return act
@@ -226,8 +226,8 @@ def test_a_run_interrupted_at_any_phase_resumes_to_the_same_bytes(tmp_path: Path
     watcher = Watcher(lambda _: None)
     whole = replace(context(tmp_path / "whole"), reporter=watcher)
     expected = manifest_without_locations(run(whole, [documents(whole, "site", parts)], **options))
-    assert {"oversized pairs", "verification"} < set(watcher.steps)
-    for number, phase in enumerate(watcher.steps):
+    assert {"oversized pairs", "verification"} < set(watcher.phases)
+    for number, phase in enumerate(watcher.phases):
         ctx = context(tmp_path / str(number))
         cut = replace(ctx, reporter=Watcher(stop_at(phase)))
         with pytest.raises(Interrupted):
