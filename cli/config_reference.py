@@ -45,8 +45,12 @@ def _render_sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         yield f"| `{key}` | {kind} | {_format_default(field)} | {text} |"
     yield ""
     for path, item in inner:
-        source_kind = item.model_fields.get("kind")
-        suffix = f", kind `{typing.get_args(source_kind.annotation)[0]}`" if source_kind else ""
+        tags = {key: item.model_fields.get(key) for key in ("kind", "architecture")}
+        suffix = "".join(
+            f", {key} `{typing.get_args(field.annotation)[0]}`"
+            for key, field in tags.items()
+            if field is not None
+        )
         yield f"## `{path}`{suffix}"
         yield ""
         if item.__doc__:

@@ -78,23 +78,25 @@ class DataConfig(ConfigModel):
 
 
 def cycle_counts(weights: Mapping[str, float]) -> dict[str, int]:
-    """Samples of a cycle by source: sums to ``CYCLE_SAMPLES``, each at least one, by largest remainder.
+    """Return the samples of a cycle by source: at least one each, by the largest remainder method.
 
     Raises:
         ValueError: if a weight is not positive, or too small for one sample in a cycle.
     """
-    wrong = [name for name, weight in weights.items() if not 0 < weight < float("inf")]
-    if wrong or not weights:
-        raise ValueError(f"the weight of {wrong[0]!r} is not positive" if wrong else "no source")
+    invalid = [name for name, weight in weights.items() if not 0 < weight < float("inf")]
+    if invalid or not weights:
+        raise ValueError(
+            f"the weight of {invalid[0]!r} is not positive" if invalid else "no source"
+        )
     total = sum(weights.values())
     exact = {name: CYCLE_SAMPLES * weights[name] / total for name in sorted(weights)}
-    result = {name: int(share) for name, share in exact.items()}
+    result = {name: int(count) for name, count in exact.items()}
     left = CYCLE_SAMPLES - sum(result.values())
     for name in sorted(exact, key=lambda name: (result[name] - exact[name], name))[:left]:
         result[name] += 1
-    none = [name for name, count in result.items() if not count]
-    if none:
+    too_small = [name for name, count in result.items() if not count]
+    if too_small:
         raise ValueError(
-            f"{none[0]!r} would get less than one of {CYCLE_SAMPLES} samples: raise its weight or leave it out"
+            f"{too_small[0]!r} would get less than one of {CYCLE_SAMPLES} samples: raise its weight or leave it out"
         )
     return result

@@ -146,19 +146,19 @@ class Sampler:
             if steps
             else 0
         )
-        found = [np.zeros(0, np.int64)]
-        for place, (stream, order) in enumerate(
+        per_source = [np.zeros(0, np.int64)]
+        for index, (source, order) in enumerate(
             zip(self.row_sources, self.shuffle_orders, strict=True)
         ):
-            rows = stream.rows_containing(first, end) if first < end else found[0]
+            rows = source.rows_containing(first, end) if first < end else per_source[0]
             if not len(rows):
                 continue
             if self.mixture is None:
-                found.append(order.inverse(rows, last))
+                per_source.append(order.inverse(rows, last))
             else:
-                most = self.mixture.index_bound(place, last)
-                found.append(self.mixture.inverse(place, order.inverse(rows, most)))
-        samples = np.unique(np.concatenate(found))
+                bound = self.mixture.index_bound(index, last)
+                per_source.append(self.mixture.inverse(index, order.inverse(rows, bound)))
+        samples = np.unique(np.concatenate(per_source))
         return samples[samples < last]
 
     def steps_containing(self, first: int, end: int, steps: int) -> dict[int, list[int]]:
@@ -187,30 +187,32 @@ class Sampler:
             (fraction of an epoch's targets that are padding) and ``row_sources``, each with its
             ``source``, ``rows``, ``tokens`` and ``fraction`` of the samples.
         """
-        shares = (
+        fractions = (
             [1.0]
             if self.mixture is None
             else [n / CYCLE_SAMPLES for n in self.mixture.cycle_counts]
         )
-        rows = sum(stream.rows for stream in self.row_sources)
+        rows = sum(source.rows for source in self.row_sources)
         padding = 0.0
         if self.plan.packing == BEST_FIT_MASKED:
-            held = sum(stream.tokens for stream in self.row_sources)
-            padding = round(1 - held / (rows * self.plan.context_length), 6)
-        streams = [
+            tokens = sum(source.tokens for source in self.row_sources)
+            padding = round(1 - tokens / (rows * self.plan.context_length), 6)
+        row_sources = [
             {
                 "source": name or None,
-                "rows": stream.rows,
-                "tokens": stream.tokens,
-                "fraction": share,
+                "rows": source.rows,
+                "tokens": source.tokens,
+                "fraction": fraction,
             }
-            for name, stream, share in zip(self.source_names, self.row_sources, shares, strict=True)
+            for name, source, fraction in zip(
+                self.source_names, self.row_sources, fractions, strict=True
+            )
         ]
         return {
             **self.plan.to_stats(),
             "rows_per_epoch": rows,
             "padding": padding,
-            "row_sources": streams,
+            "row_sources": row_sources,
         }
 
 
@@ -237,35 +239,35 @@ def build_sampler(plan: SamplingPlan, shards: TokenShards) -> Sampler:
     if plan.mixture is None:
         if plan.packing != BEST_FIT_MASKED:
             return concatenated_sampler(plan, len(shards))
-        stream = PackedRows(starts, lengths, plan.context_length)
-        return Sampler(plan, [""], [stream], [_build_order(plan, stream, "", 1.0)], None)
+        packed = PackedRows(starts, lengths, plan.context_length)
+        return Sampler(plan, [""], [packed], [_build_order(plan, packed, "", 1.0)], None)
     sources = shards.read_columns(["source"])["source"].to_numpy()
-    share = cycle_counts(plan.mixture)
-    streams: list[RowSource] = []
-    for name in share:
-        own = np.flatnonzero(sources == name)
-        if not len(own):
+    counts = cycle_counts(plan.mixture)
+    row_sources: list[RowSource] = []
+    for name in counts:
+        documents = np.flatnonzero(sources == name)
+        if not len(documents):
             known = ", ".join(sorted({str(source) for source in sources}))
             raise UserError(
-                f"train.data.mixture.{name}: no document of the training split is of this source; "
-                f"there are {known}"
+                f"train.data.mixture.{name}: the training split has no document of this source; "
+                f"its sources are {known}"
             )
         try:
-            streams.append(_build_row_source(plan, starts[own], lengths[own]))
+            row_sources.append(_build_row_source(plan, starts[documents], lengths[documents]))
         except TooFewTokensError as error:
             raise TooFewTokensError(f"train.data.mixture.{name}: {error}") from None
-    mixture = Mixture(plan.seed, tuple(share.values()))
+    mixture = Mixture(plan.seed, tuple(counts.values()))
     orders = [
-        _build_order(plan, stream, name, share[name] / CYCLE_SAMPLES)
-        for name, stream in zip(share, streams, strict=True)
+        _build_order(plan, source, name, counts[name] / CYCLE_SAMPLES)
+        for name, source in zip(counts, row_sources, strict=True)
     ]
-    return Sampler(plan, list(share), streams, orders, mixture)
+    return Sampler(plan, list(counts), row_sources, orders, mixture)
 
 
 def concatenated_sampler(plan: SamplingPlan, tokens: int) -> Sampler:
     """Return the order of concatenated rows of so many tokens; may raise ``TooFewTokensError``."""
-    stream = ConcatenatedRows(np.zeros(1, np.int64), np.array([tokens]), plan.context_length)
-    return Sampler(plan, [""], [stream], [_build_order(plan, stream, "", 1.0)], None)
+    rows = ConcatenatedRows(np.zeros(1, np.int64), np.array([tokens]), plan.context_length)
+    return Sampler(plan, [""], [rows], [_build_order(plan, rows, "", 1.0)], None)
 
 
 def sampler_for_model(model: Dataset) -> Sampler:
