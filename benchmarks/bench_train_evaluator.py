@@ -42,7 +42,10 @@ def export_model(tokens: Dataset, architecture: str, folder: Path) -> Path:
         "context_length": 128,
     }
     job = TrainJob(
-        tiny(**settings, bias=architecture == "gpt2"), 1337, tokens.storage, folder / "run"
+        tiny(**settings, bias=True if architecture == "gpt2" else None),
+        1337,
+        tokens.storage,
+        folder / "run",
     )
     weights, _ = train(job)
     model = build_model(job.config.model.resolve(300))
