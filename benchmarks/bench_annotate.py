@@ -2,7 +2,7 @@
 
     python benchmarks/bench_annotate.py --input corpus.jsonl --peer-python /path/to/venv/bin/python
 
-The peer's interpreter needs ``datatrove==0.10.1 spacy regex``; without one, only our own figures are
+The peer's interpreter needs ``datatrove==0.10.1 spacy regex``; without one, only our own results are
 printed. Inputs are JSONL files with a ``text`` column, text files, or folders of text files; without
 any, the text files below this interpreter's prefix are read. Both sides see the same texts, one
 after the other, on one core; CPU seconds count.

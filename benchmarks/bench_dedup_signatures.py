@@ -147,10 +147,10 @@ def main() -> None:
         "substrings": partial(compute_fingerprints, run_words=SubstringDedupConfig().min_run_words),
     }
     for name, hashed in levels.items():
-        share = hashed(column).nbytes / 1e6 / size
+        fraction = hashed(column).nbytes / 1e6 / size
         speed = size / seconds(partial(hashed, column))
         what = f"gristmill, text to hashes for select.{name}"
-        print(f"{what:58}{speed:8.1f} MB/s, {share:.1%} of the text")
+        print(f"{what:58}{speed:8.1f} MB/s, {fraction:.1%} of the text")
 
     def line(name: str, hashing: float, shingling: float) -> None:
         alone, whole = small / hashing, small / (hashing + shingling)

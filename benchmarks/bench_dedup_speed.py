@@ -6,7 +6,7 @@ Some 350 MB of real text (``dedup_text.py``), 112 hashes in 14 bands of 8 over w
 
 * Signatures: text to digest and signature, CPU seconds of one core, the better of two runs.
 * The whole stage: from Parquet to committed verdicts, as ``gristmill run`` reports the seconds of
-  ``dedup`` (signatures, join, verification, clusters) and ``select`` (election, verdicts, corpus),
+  ``dedup`` (signatures, join, verification, clusters) and ``select`` (survivor selection, verdicts, corpus),
   with two workers that are there already and have their kernels loaded; the median of three runs.
 * Peers: wall seconds of their own stages on the same text, without installation and imports (but
   datatrove starts the processes of each stage itself). The slow ones need minutes.
@@ -153,7 +153,7 @@ def show(name: str, timed: Timed, note: str = "") -> None:
 def compare(peer: Peer, folder: Path, ours: GristmillTimes, min_speedup: float | None) -> bool:
     """Run a peer on the same text; print its line, how many times as fast we are; give if it is enough.
 
-    ``None`` asks for no ratio: the row is there to be seen.
+    ``None``: no target, the row is for information.
     """
     try:
         answer = run_peer(peer, folder)

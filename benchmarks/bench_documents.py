@@ -99,7 +99,7 @@ def seconds(read: Callable[[Path], int], path: Path, rows: int) -> float:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--megabytes", type=float, default=150)

@@ -69,7 +69,7 @@ def compare(folder: Path, tokenizer: Tokenizer) -> bool:
         return np.array(tokenizer.encode(text).ids, np.uint16)
 
     given: dict[str, Any] = {
-        # As long as the model looks back: beyond, the two lay their windows differently.
+        # As long as the context: beyond it, the two arrange their windows differently.
         "texts": [text[:80] for text in texts(TEXTS)],
         # lm-eval moves spaces at a prompt's end to the continuation; here they stand there already.
         "pairs": [((p := text[:40].rstrip()), text[len(p) : 80]) for text in texts(TEXTS)],

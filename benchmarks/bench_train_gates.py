@@ -5,7 +5,7 @@
 nanoGPT's configuration for a CPU on tiny Shakespeare by characters (4 layers, width 128, 12 x 64
 tokens, 2,000 iterations; its README gives 1.88 on random batches): mean loss over the whole
 validation split, as means over seeds. Ours with its choices, ours in bf16, and ours with Muon and
-the layout of Llama. Exits with 1 if ours with its choices, in fp32 or in bf16, is above nanoGPT's.
+the Llama architecture. Exits with 1 if ours with its choices, in fp32 or in bf16, is above nanoGPT's.
 
 The other gates are tests: the untrained loss is ln V, one batch is learned by heart, ten golden
 losses, resuming to the bit, parity with transformers (tests/train, tests/release).
@@ -32,7 +32,7 @@ WHOLE = {"validation_tokens": 1 << 20, "warmup_iterations": 100, "log_interval":
 CHOICES: dict[str, dict[str, Any]] = {
     "gristmill, nanoGPT's choices, fp32": {},
     "gristmill, nanoGPT's choices, bf16, compiled": {"precision": "bf16", "compile": True},
-    "gristmill, Llama's layout and Muon, bf16": {
+    "gristmill, llama and Muon, bf16": {
         "precision": "bf16",
         "architecture": "llama",
         "optimizer": "muon",

@@ -5,7 +5,7 @@
 Over the same documents, one process on this machine: tokens per second that the loader serves from
 local shards with each way of packing, and from an S3 server on this machine with a cache that is
 empty at first; nanoGPT's own ``get_batch`` over the same ids; and what two models learn from in a
-second at their fastest here, with the share of the time that they wait for data.
+second at their fastest here, with the fraction of the time that they wait for data.
 """
 
 import argparse

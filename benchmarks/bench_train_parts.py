@@ -93,8 +93,8 @@ def step() -> None:
     )
     rate = ROWS * CONTEXT / medians["bf16"]
     peak = measure_matmul_flops(torch.device("cpu"), torch.bfloat16)
-    share = rate * model.flops_per_token() / peak
-    print(f"{'':28s} bf16: {rate:,.0f} tokens/s, {share:.0%} of a measured matrix product")
+    utilization = rate * model.flops_per_token() / peak
+    print(f"{'':28s} bf16: {rate:,.0f} tokens/s, {utilization:.0%} of a measured matrix product")
     updates = {}
     for name in ("muon", "adamw"):
         config = train_config(

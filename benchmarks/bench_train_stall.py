@@ -1,7 +1,7 @@
 """How long a checkpoint stops the training.
 
-Two figures for a model of 10.7 M parameters (6 blocks, width 384), one process, fp32, AdamW (weights
-and two moments: 129 MB): the stall of a save, as a share of a median step; and how long the same
+Two measurements for a model of 10.7 M parameters (6 blocks, width 384), one process, fp32, AdamW (weights
+and two moments: 129 MB): the stall of a save, as a fraction of a median step; and how long the same
 state takes when it is written while training waits.
 
     python benchmarks/bench_train_stall.py

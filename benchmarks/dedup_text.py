@@ -4,7 +4,7 @@
 
 The packages are fetched with apt from the mirror that this machine is set up with, into private
 lists (nothing is installed), read without being unpacked, and written as Parquet into the cache:
-some 350 MB of text, of which any beginning is a fair sample, since documents lie in the order of
+some 350 MB of text, of which any beginning is a fair sample, since documents are in the order of
 a hash of their names. On a machine without apt, ``--input`` takes text and HTML files, or folders
 of them, instead. The texts stay in the cache: RFCs, for one, may not be redistributed modified.
 """
@@ -176,7 +176,7 @@ def _mirror() -> str:
 
 def _debian(packages: Path) -> Iterator[Document]:
     """The documents of the packages; an RFC that several of them hold is taken once."""
-    seen: set[str] = set()
+    identities: set[str] = set()
     for name, (kind, pattern) in sorted(PACKAGES.items()):
         wanted = re.compile(pattern)
         archive = _package(packages, name)
@@ -190,8 +190,8 @@ def _debian(packages: Path) -> Iterator[Document]:
                 if file is None or not wanted.search(entry.name):
                     continue
                 identity = PurePosixPath(entry.name).name if kind == "rfc" else entry.name
-                if identity not in seen:
-                    seen.add(identity)
+                if identity not in identities:
+                    identities.add(identity)
                     text = _text(entry.name, file.read())
                     yield Document(f"debian:{name}{entry.name.lstrip('.')}", kind, text)
 

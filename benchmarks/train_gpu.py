@@ -123,8 +123,8 @@ def run_targets(s: Session) -> None:
             return s.ours(size, batch, s.remaining_s(200.0), micro_batch_size=most, **short)
 
         run = s.row(name, size, parts, measure)
-        share = s.report.peak_fraction(size, run) if run else None
-        s.report.check_target(what, share, partial(le, least), "{:.1%}")
+        peak_fraction = s.report.peak_fraction(size, run) if run else None
+        s.report.check_target(what, peak_fraction, partial(le, least), "{:.1%}")
 
 
 def peer_runs(s: Session) -> dict[str, Callable[[int, float], Run]]:

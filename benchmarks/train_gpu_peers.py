@@ -76,7 +76,7 @@ def run_command(
 
     Raises:
         OutOfMemory: if it ran out of the device's memory.
-        NotMeasured: if it failed or took longer; tells why.
+        NotMeasured: if it failed or took longer; the message says why.
     """
     roots = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(roots), **(extra or {})}

@@ -101,12 +101,12 @@ class Report:
 
     def row(self, name: str, size: Size, batch: int, run: Run) -> None:
         """Print one line for one measured configuration; ``batch``: sequences per pass."""
-        share = self.peak_fraction(size, run)
+        fraction = self.peak_fraction(size, run)
         parts = [
             f"{name:32}{batch:4} x {size.context_length}",
             f"{1e3 * run.seconds:9.1f} ms",
             f"{run.tokens / run.seconds:12,.0f} tokens/s",
-            f"{share:6.1%} of the datasheet" if share is not None else "",
+            f"{fraction:6.1%} of the datasheet" if fraction is not None else "",
             f"{self.speed(size, run) / self.ceiling['matmul']:6.1%} of the product",
             f"{run.peak / GIB:5.1f} GiB" if run.peak else "",
             f"compiled in {run.compiled:.0f} s" if run.compiled is not None else "",

@@ -1,1 +1,1 @@
-"""The stages of the road from pages to a released model, one folder each."""
+"""The stages of the pipeline, from acquired pages to a released model, one folder each."""

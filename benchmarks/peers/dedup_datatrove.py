@@ -33,7 +33,7 @@ from loguru import logger
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and of those it has started and seen end."""
+    """Return the CPU seconds of this process and of its finished child processes."""
     used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
 

@@ -1,4 +1,4 @@
-"""nanoGPT's ``get_batch``, taken out of its ``train.py`` as it stands there and timed.
+"""nanoGPT's ``get_batch``, copied from its ``train.py`` unchanged, and timed.
 
     python loader_nanogpt.py REPOSITORY TRAIN_BIN CONTEXT BATCH SECONDS
 

@@ -2,7 +2,7 @@
 
 A phase is a list of tasks none of which waits for another. The result of each finished task is
 saved in the stage's work folder, so a later run of the same work runs only the tasks that are
-missing. Phases run one after the other; what they pass on lies in the work folder too
+missing. Phases run one after the other; what they pass on is in the work folder, too
 (``infra.compute.shuffle``).
 """
 
@@ -35,7 +35,7 @@ class Phase:
 
     @property
     def folder(self) -> str:
-        """Where the results lie, below the work folder."""
+        """Where the results are, below the work folder."""
         return f"{RESULTS_FOLDER}/{self.name.replace(' ', '-')}"
 
 

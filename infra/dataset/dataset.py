@@ -363,7 +363,7 @@ class Dataset:
 def part_refs(
     storage: Storage, stage: str, source: str | None, records: Sequence[PartRecord]
 ) -> list[PartRef]:
-    """References to the parts of a data set that lies in this folder, wherever their files lie."""
+    """Return references to the parts of the data set in this folder, wherever their files are."""
     root = storage.parent(DATASET_DEPTH)
     folders = {
         path: storage if path is None else root.subdir(*path.split("/"))

@@ -250,7 +250,7 @@ def build_dataset(
 
     report()
     todo = [number for number in range(len(units)) if number not in finished]
-    # On one machine files are flushed from here while the workers go on. An entry may then outlive
+    # On one machine files are flushed from here while the workers continue. An entry may then outlive
     # its part in a power cut: as long as nothing is committed, reuse checks the part's bytes.
     durable = bool(todo) and not ctx.cluster.is_local
     payloads = [

@@ -47,7 +47,7 @@ class UnitOutput:
 
     @property
     def folder(self) -> str:
-        """The data set's folder below the storage root, wherever that lies."""
+        """The data set's folder below the storage root."""
         return "/".join(self.storage.url.rstrip("/").split("/")[-DATASET_DEPTH:])
 
     def part_name(self, chunk: int) -> str:

@@ -164,7 +164,7 @@ def find_deletions(storage: Storage, needed: NeededFiles) -> list[Deletion]:
 
 
 def delete_unneeded(storage: Storage, recipes: Sequence[str]) -> list[Deletion]:
-    """Delete what no named recipe needs, while other runs go on.
+    """Delete what no named recipe needs, while other runs are in progress.
 
     Raises:
         UserError: if a recipe has no run in this store, or another ``gc`` is running.
@@ -212,7 +212,7 @@ def _read_manifests(storage: Storage) -> tuple[dict[str, Manifest], set[str]]:
 
 
 def _latest_records(storage: Storage, runs: dict[str, list[str]]) -> Iterable[RunRecord]:
-    """Of each recipe the latest run and the latest that completed, with what still stands of earlier ones."""
+    """Return each recipe's latest run and latest completed run, with the results of earlier runs that still apply."""
     for recipe, ids in runs.items():
         records = (load_run(storage, recipe, run) for run in reversed(ids))
         latest = next(records, None)

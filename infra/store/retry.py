@@ -26,7 +26,7 @@ def retry(description: str, operation: Callable[[], T], timeout_s: float) -> T:
     Args:
         description: for the log and the error, such as ``writing s3://...``.
         operation: idempotent.
-        timeout_s: seconds after the first attempt until it is given up.
+        timeout_s: seconds after the first attempt after which the operation fails.
 
     Raises:
         StorageUnavailableError: if the timeout expires.

@@ -120,14 +120,14 @@ def top_ngram(words: Sequence[str], n: int) -> int:
 
 
 def duplicated_ngrams(words: Sequence[str], n: int) -> int:
-    seen, total, i = set(), 0, 0
+    earlier_grams, total, i = set(), 0, 0
     while i + n <= len(words):
         gram = tuple(words[i : i + n])
-        if gram in seen:
+        if gram in earlier_grams:
             total += sum(map(len, gram))
             i += n
         else:
-            seen.add(gram)
+            earlier_grams.add(gram)
             i += 1
     return total
 

@@ -24,15 +24,15 @@ EDGES = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
 
 
 def reachable(start: int, edges: list[tuple[int, int]]) -> set[int]:
-    seen, todo = {start}, [start]
+    visited, todo = {start}, [start]
     while todo:
         node = todo.pop()
         for a, b in edges:
             for other in ([b] if a == node else []) + ([a] if b == node else []):
-                if other not in seen:
-                    seen.add(other)
+                if other not in visited:
+                    visited.add(other)
                     todo.append(other)
-    return seen
+    return visited
 
 
 @given(EDGES)

@@ -44,7 +44,7 @@ def texts() -> list[list[str]]:
 
 def sentence(number: int) -> str:
     """Return a sentence that only one document has."""
-    return f"This one is told apart by its last sentence, which is zz{number}zz."
+    return f"This one is distinguished by its last sentence, which is zz{number}zz."
 
 
 @pytest.fixture(scope="module")

@@ -33,9 +33,9 @@ def by_hand(model: HuggingFaceModel, ids: Tokens) -> list[float]:
     for at, target in enumerate(ids.tolist()):
         # Windows end at 16, 24, 32, ... or at the text's end.
         end = min(len(ids), tiny.CONTEXT + half * max(0, -(-(at + 1 - tiny.CONTEXT) // half)))
-        seen = torch.tensor([inputs[max(0, end - tiny.CONTEXT) : at + 1]])
+        window = torch.tensor([inputs[max(0, end - tiny.CONTEXT) : at + 1]])
         with torch.inference_mode():
-            logits = model._model(seen).logits[0, -1].double()
+            logits = model._model(window).logits[0, -1].double()
         nats.append(float(torch.logsumexp(logits, 0) - logits[target]))
     return nats
 
@@ -95,7 +95,7 @@ def test_greedy_generation_is_the_greedy_continuation(model: HuggingFaceModel) -
 
 
 def test_a_prompt_is_taken_as_it_is(model: HuggingFaceModel) -> None:
-    """Nothing stands before it: as lm-evaluation-harness asks."""
+    """Nothing is prepended, as in lm-evaluation-harness."""
     prompt, continuation = np.array([4, 5], np.uint16), np.array([6], np.uint16)
     begun = np.concatenate([np.array([EOS], np.uint16), prompt])
     plain, after_end = model.score_continuations([(prompt, continuation), (begun, continuation)])

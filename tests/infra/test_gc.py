@@ -1,4 +1,4 @@
-"""Deleting what no recipe needs: shared parts, crashed runs, and runs that go on meanwhile."""
+"""Deleting what no recipe needs: shared parts, crashed runs, and concurrent runs."""
 
 import json
 import subprocess

@@ -42,7 +42,7 @@ def test_chunks_are_joined(data: bytes, size: int) -> None:
         ("identity", TEXT),
         ("gzip, br", brotli.compress(gzip.compress(TEXT))),
         (None, TEXT),
-        # Under headers that lie:
+        # With wrong headers:
         ("gzip", TEXT),
         ("zstd", TEXT),
         ("deflate", TEXT),

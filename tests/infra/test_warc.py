@@ -178,7 +178,7 @@ def test_one_damaged_record_loses_itself_only(form: str, data: st.DataObject) ->
     start = sum(map(len, records[:index]))
     for item in damage:
         assert start <= item.offset <= start + len(damaged_record)
-        rest = [b"".join(records[index + n :]) for n in (0, 1)]  # garbage may lie in front of it
+        rest = [b"".join(records[index + n :]) for n in (0, 1)]  # garbage may precede it
         assert item.end is None or broken[item.end :] in rest
     assert len(damage) <= 1
 

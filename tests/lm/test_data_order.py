@@ -70,7 +70,7 @@ def test_a_pool_reads_no_more_than_its_blocks(rows: int) -> None:
     pools = [taken[at : at + 1000] for at in range(0, 10_000, 1000)]
     blocks = [set((pool // 10).tolist()) for pool in pools]
     shared = sum(len(block) for block in blocks) - len(set.union(*blocks))
-    missing = 10_000 - rows  # the short block, wherever it stands, shifts the borders behind it
+    missing = 10_000 - rows  # the short block, wherever it is, shifts the boundaries after it
     assert all(len(block) <= 100 + missing for block in blocks)
     assert shared <= len(pools) * missing
     for pool in pools:  # rows of one block do not stay together

@@ -47,7 +47,7 @@ def test_nothing_is_dropped_without_keys() -> None:
 
 
 def test_keys_are_the_same_for_ever() -> None:
-    """A run that goes on after an upgrade must drop what it would have dropped."""
+    """A run that resumes after an upgrade drops what it would have dropped."""
     assert dropout_keys(1337, np.array([0, 1, 2**40])).tolist() == [
         700466721,
         1312008613,

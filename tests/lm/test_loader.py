@@ -42,9 +42,9 @@ def test_any_number_of_processes_share_the_same_rows(
     config = tiny(**choice)
     whole = served(tokens, config, tmp_path)
     for world in (2, 4, 8):
-        shares = [served(tokens, config, tmp_path, rank, world) for rank in range(world)]
+        rank_parts = [served(tokens, config, tmp_path, rank, world) for rank in range(world)]
         for step, batch in enumerate(whole):
-            parts = [share[step] for share in shares]
+            parts = [rank_part[step] for rank_part in rank_parts]
             assert np.concatenate([part.rows for part in parts]).tolist() == batch.rows.tolist()
             assert np.concatenate([p.samples for p in parts]).tolist() == batch.samples.tolist()
             assert sum(part.digest for part in parts) == batch.digest

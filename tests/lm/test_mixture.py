@@ -13,10 +13,10 @@ WEIGHTS = st.dictionaries(
 
 @given(WEIGHTS)
 def test_every_weight_gets_its_share_of_a_cycle(weights: dict[str, float]) -> None:
-    share, total = cycle_counts(weights), sum(weights.values())
-    assert sum(share.values()) == CYCLE_SAMPLES
-    assert list(share) == sorted(weights)
-    assert all(abs(share[n] - CYCLE_SAMPLES * weights[n] / total) < 1 for n in weights)
+    counts, total = cycle_counts(weights), sum(weights.values())
+    assert sum(counts.values()) == CYCLE_SAMPLES
+    assert list(counts) == sorted(weights)
+    assert all(abs(counts[n] - CYCLE_SAMPLES * weights[n] / total) < 1 for n in weights)
 
 
 def test_shares_go_by_the_largest_remainder() -> None:
@@ -42,12 +42,12 @@ def test_a_weight_that_cannot_be_held_is_refused(weights: dict[str, float], mess
 def test_every_cycle_holds_the_mixture_to_the_sample(
     weights: dict[str, float], seed: int, cycle: int
 ) -> None:
-    share = tuple(cycle_counts(weights).values())
-    mixture = Mixture(seed, share)
+    counts = tuple(cycle_counts(weights).values())
+    mixture = Mixture(seed, counts)
     samples = np.arange(cycle * CYCLE_SAMPLES, (cycle + 1) * CYCLE_SAMPLES)
     streams, numbers = mixture.locate_samples(samples)
-    assert np.bincount(streams, minlength=len(share)).tolist() == list(share)
-    for stream, size in enumerate(share):
+    assert np.bincount(streams, minlength=len(counts)).tolist() == list(counts)
+    for stream, size in enumerate(counts):
         own = numbers[streams == stream]
         assert sorted(own) == list(range(cycle * size, (cycle + 1) * size))
         back = mixture.inverse(stream, own)

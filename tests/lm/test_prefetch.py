@@ -110,7 +110,7 @@ def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
     assert 0 < largest <= limit + FETCH_THREADS * BLOCK  # each makes room for its own block
     time.sleep(0.3)
     before = {path.name for path in tmp_path.iterdir()}
-    for step in range(300, 303):  # what comes next lies there already
+    for step in range(300, 303):  # the next blocks are already in the cache
         feed.batch(step)
     feed.close()
     assert {path.name for path in tmp_path.iterdir()} <= before | {".lock"}

@@ -81,19 +81,21 @@ def test_packed_rows_predict_every_token_once(lengths: list[int], context: int) 
     stream = PackedRows(starts, sizes, context)
     pieces = stream.token_spans(np.arange(stream.rows))
     predicted: Counter[int] = Counter()
-    saw: dict[int, set[int]] = {row: set() for row in range(stream.rows)}
+    seen_tokens: dict[int, set[int]] = {row: set() for row in range(stream.rows)}
     for (row, column, start, length), target in zip(
         held(pieces), pieces.target_starts.tolist(), strict=True
     ):
         predicted.update(range(target, start + length))
-        saw[row] |= set(range(start, start + length))
+        seen_tokens[row] |= set(range(start, start + length))
         assert column + length <= context + 1
-        if column == 0:  # goes on with the document of the token before
+        if column == 0:  # continues the document of the previous token
             assert start + 1 not in starts
     every = [t for s, n in zip(starts, sizes, strict=True) for t in range(s, s + n)]
     assert predicted == Counter(every)
     for first in range(0, every[-1] + 2, 7):
-        touched = [row for row, tokens in saw.items() if tokens & {*range(first, first + 5)}]
+        touched = [
+            row for row, tokens in seen_tokens.items() if tokens & {*range(first, first + 5)}
+        ]
         assert stream.rows_containing(first, first + 5).tolist() == touched
 
 
@@ -131,14 +133,14 @@ def test_an_epoch_takes_every_row_of_every_stream_once(
 def test_a_mixture_is_held_and_leaves_other_sources_out(shards: TokenShards) -> None:
     order = build_sampler(SamplingPlan(1, 8, 16, "concatenate", MIXED), shards)
     source = shards.read_columns(["source"])["source"].to_numpy()
-    seen: Counter[str] = Counter()
+    rows_by_source: Counter[str] = Counter()
     for step in range(128):  # a cycle
         pieces = order.token_spans(order.samples(step))
         documents = np.searchsorted(shards.document_starts, pieces.starts, side="right") - 1
         streams, _ = order.rows(order.samples(step))
         assert [order.source_names[n] for n in streams[pieces.rows]] == source[documents].tolist()
-        seen.update(order.source_names[n] for n in streams)
-    assert seen == cycle_counts(MIXED)
+        rows_by_source.update(order.source_names[n] for n in streams)
+    assert rows_by_source == cycle_counts(MIXED)
     alone = build_sampler(SamplingPlan(1, 8, 16, "concatenate", {"books": 1.0}), shards)
     assert alone.documents == (source == "books").sum()
 

@@ -113,9 +113,12 @@ def test_a_model_that_says_something_else_is_not_released(tokens: Dataset, tmp_p
 def test_no_number_is_no_agreement(tokens: Dataset, tmp_path: Path) -> None:
     trained = TrainedModel.from_files(trained_files(decoder(), tmp_path, tokens), eos=0)
     export(trained, tmp_path / "hf")
-    spoilt = {**trained.reference_logits, "logits": trained.reference_logits["logits"] * torch.nan}
+    nan_logits = {
+        **trained.reference_logits,
+        "logits": trained.reference_logits["logits"] * torch.nan,
+    }
     with pytest.raises(ParityError):
-        check_logits(TrainedModel(trained.model_config, {}, spoilt, b"", 0), tmp_path / "hf")
+        check_logits(TrainedModel(trained.model_config, {}, nan_logits, b"", 0), tmp_path / "hf")
 
 
 def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path: Path) -> None:

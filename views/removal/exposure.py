@@ -1,6 +1,6 @@
 """Which models were trained on documents that were removed since, and in which steps.
 
-A committed data set is never written to, so a model's exposure record lies beside the removals:
+A committed data set is never written to, so a model's exposure record is stored beside the removals:
 ``removals/{recipe}/models/{fingerprint}.json``, and a table of the documents as ``.parquet``.
 Records follow from the removals, the token shards and the order of the training data; they are
 computed again when the removals change. If a model's token shards were deleted, its last record is

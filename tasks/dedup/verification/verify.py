@@ -108,7 +108,7 @@ def request_shingles(plan: DedupPlan, number: int) -> dict[str, Any]:
     nodes = batch.nodes
     candidate = (batch.tags & KNOWN_ONLY) == 0
     unknown = candidate & np.isnan(batch.similarity)
-    # A cluster lies within what is connected by pairs that pass or are unknown.
+    # A cluster is a subset of what is connected by pairs that pass or are unknown.
     connecting = unknown | (candidate & (batch.similarity >= plan.config.threshold))
     component = connected_components(len(nodes), batch.pairs[connecting])
     # If all candidates are known, other pairs within their clusters may still be unknown.

@@ -115,7 +115,7 @@ def _run_substring_dedup(
     runner.run("fingerprints", substring_dedup.send_fingerprints, payloads)
     payloads = [(plan, number) for number in range(plan.n_partitions)]
     shared = sum(runner.run("shared fingerprints", substring_dedup.find_shared, payloads))
-    # An upper bound: a fingerprint lies in this many runs, some of which are equal.
+    # An upper bound: a fingerprint is in this many runs, some of which are equal.
     n = n_partitions(shared * winnowing_params(config.min_run_words)[1])
     payloads = [(plan, p, part_inputs[p], config.min_run_words, n) for p in plan.ranges]
     runner.run("word runs", substring_dedup.send_runs, payloads)
