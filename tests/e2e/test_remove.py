@@ -270,7 +270,7 @@ def test_a_restored_removal_restores_the_first_corpus(
         (["--url", "example.org"], "with its scheme"),
         (["--domain", "https://example.org/x"], "--domain example.org?"),
         (["--id", "12"], "32 hexadecimal digits"),
-        (["--license", "mit"], "there are 'CC0-1.0', 'MIT'"),
+        (["--license", "mit"], "'CC0-1.0', 'MIT'"),
         (["--domain", "example.com", "--restore"], "is not removed"),
         (["--list", "--id", "0" * 32], "--list"),
     ],
