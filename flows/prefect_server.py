@@ -61,7 +61,7 @@ def start_ephemeral_server() -> None:
 
 
 def exit_when_server_lost(handler: ExitHandler) -> None:
-    """Set what ends this process if a run has ended and its server no longer answers.
+    """Register the handler that ends this process if a run has ended and its server is lost.
 
     Without it Prefect retries for minutes: one minute per request, and seven seconds per event that
     is still to be sent. A process that exists for one run need not wait for that.
