@@ -139,10 +139,18 @@ _CACHE = _DigestCache()
 
 @cache
 def _find_source(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"no module {module!r} to take the code version of")
-    return Path(spec.origin)
+    """Return a module's file. Nothing is imported: torch alone would take seconds."""
+    top, *names = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is not None and spec.origin is not None:
+        origin = Path(spec.origin)
+        stem = origin.parent.joinpath(*names)
+        for path in (
+            (stem / "__init__.py", stem.with_name(f"{stem.name}.py")) if names else (origin,)
+        ):
+            if path.is_file():
+                return path
+    raise ModuleNotFoundError(f"no module {module!r} to take the code version of")
 
 
 @cache

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,3 +97,12 @@ def test_a_comment_decides_nothing(tree: Path, versions: Versions) -> None:
     for path in tree.rglob("*.py"):
         path.write_text(f"{path.read_text()}\n# another comment\n")
     assert versions() == before
+
+
+def test_no_module_is_imported_to_find_its_code_version() -> None:
+    program = (
+        "import sys; from infra.dataset.code_version import module_digests;"
+        "assert 'lm.train.loop' in module_digests(['lm.train.worker']);"
+        "sys.exit('torch' in sys.modules or 'lm.train.loop' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
