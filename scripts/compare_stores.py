@@ -48,12 +48,12 @@ def main(first: str, second: str) -> int:
     before, after = load_digests(Path(first)), load_digests(Path(second))
     differing = equal = 0
     for stage, source in sorted({*before, *after}):
-        found = [side.get((stage, source), []) for side in (before, after)]
-        if [len(side) for side in found] != [1, 1]:
-            print(f"{stage} {source}: {len(found[0])} and {len(found[1])} data sets")
+        datasets = [store.get((stage, source), []) for store in (before, after)]
+        if [len(made) for made in datasets] != [1, 1]:
+            print(f"{stage} {source}: {len(datasets[0])} and {len(datasets[1])} data sets")
             differing += 1
             continue
-        (one,), (other,) = found
+        (one,), (other,) = datasets
         missing, new = only_in(one, other), only_in(other, one)
         equal += len(one) - len(missing)
         differing += bool(missing or new)
