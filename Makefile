@@ -67,8 +67,8 @@ fault-injection: setup ## kill every part of a training run at every critical mo
 	@$(BIN)/python -m benchmarks.fault_injection
 
 docs: setup ## write the references of settings and of quality rules from the code
-	$(BIN)/python -m cli.config_reference > docs/recipe.md
-	$(BIN)/python -m cli.rules_reference > docs/quality-rules.md
+	$(BIN)/python -m scripts.config_reference > docs/recipe.md
+	$(BIN)/python -m scripts.rules_reference > docs/quality-rules.md
 
 clean: ## remove the environment and the caches of tools; keeps data/
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

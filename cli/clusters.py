@@ -3,36 +3,24 @@
 import os
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import handle_errors, json_option, print_json, recipe_options
-from flows.recipe_loader import load_recipe
-from flows.steps import STEPS
+from cli.common import print_json, recipe_command
 from infra.errors import UserError
-from infra.runs.run_records import latest_run, with_earlier_results
-from infra.store.storage import Storage
-from views.duplicates.clusters import DuplicateData, Order, resolve_cluster_id, select_clusters
-from views.duplicates.members import MAX_MEMBERS, Cluster, load_clusters
-from views.duplicates.render import (
-    ANSI,
-    MAX_DIFF_LINES,
-    PLAIN,
-    format_heading,
-    format_member,
-    preview_members,
-    reference_labels,
-    to_json,
-    with_diffs,
-)
-from views.duplicates.word_diff import MAX_SHOWN
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+    from infra.store.storage import Storage
+    from views.duplicates.clusters import DuplicateData
+    from views.duplicates.members import Cluster
 
 DEFAULT_LIMIT = 10
 DEFAULT_WIDTH, MIN_WIDTH = 100, 40  # columns: if the output is no terminal; the minimum
 
 
-@click.command()
-@recipe_options
+@recipe_command
 @click.option("--largest", is_flag=True, help="the largest clusters (default)")
 @click.option("--random", "sample", is_flag=True, help="a random sample, by the recipe's seed")
 @click.option("--source", help="only clusters with a document of this source")
@@ -46,12 +34,9 @@ DEFAULT_WIDTH, MIN_WIDTH = 100, 40  # columns: if the output is no terminal; the
     "--limit", type=int, help=f"number of clusters [{DEFAULT_LIMIT}]; with --cluster: of members"
 )
 @click.option("--width", type=int, help="columns of the output")
-@json_option
-@handle_errors
 def clusters(
-    path: str,
-    storage: str | None,
-    overrides: tuple[str, ...],
+    recipe: "Recipe",
+    store: "Storage",
     largest: bool,
     sample: bool,
     source: str | None,
@@ -69,17 +54,25 @@ def clusters(
         raise UserError(
             "--largest, --random and --cluster exclude each other; so do --cluster and --source"
         )
-    recipe = load_recipe(path, overrides, storage)
-    store = Storage(recipe.storage)
-    record = with_earlier_results(store, latest_run(store, recipe.name))
+    from flows.steps import STEPS
+    from infra.runs.run_records import latest_results
+    from views.duplicates.clusters import DuplicateData, resolve_cluster_id, select_clusters
+    from views.duplicates.members import MAX_MEMBERS, load_clusters
+    from views.duplicates.render import preview_members, to_json, with_diffs
+    from views.duplicates.word_diff import MAX_SHOWN
+
+    record = latest_results(store, recipe.name)
     duplicates = DuplicateData.from_run(store, record, STEPS)
     full = cluster_id is not None
     if cluster_id is not None:
         ids = [resolve_cluster_id(duplicates, cluster_id)]
     else:
-        order: Order = "random" if sample else "largest"
         ids = select_clusters(
-            duplicates, limit or DEFAULT_LIMIT, order, seed=recipe.seed, source=source
+            duplicates,
+            limit or DEFAULT_LIMIT,
+            "random" if sample else "largest",
+            seed=recipe.seed,
+            source=source,
         )
     selected = load_clusters(duplicates, ids, None if full else MAX_MEMBERS)
     if as_json:
@@ -100,8 +93,25 @@ def clusters(
 
 
 def _print_cluster(
-    duplicates: DuplicateData, cluster: Cluster, width: int, *, full: bool, max_members: int | None
+    duplicates: "DuplicateData",
+    cluster: "Cluster",
+    width: int,
+    *,
+    full: bool,
+    max_members: int | None,
 ) -> None:
+    from views.duplicates.render import (
+        ANSI,
+        MAX_DIFF_LINES,
+        PLAIN,
+        format_heading,
+        format_member,
+        preview_members,
+        reference_labels,
+        with_diffs,
+    )
+    from views.duplicates.word_diff import MAX_SHOWN
+
     style = ANSI if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else PLAIN
     members = cluster.members[:max_members] if full else preview_members(cluster)
     labels = reference_labels(duplicates, cluster, members)

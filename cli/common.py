@@ -1,4 +1,8 @@
-"""What the commands share: RECIPE and its options, errors to exit status, JSON output."""
+"""What the commands share: RECIPE and its options, errors to exit status, JSON output.
+
+Modules of this package import little: `gristmill --help` loads all of them. What a command works
+with is imported when it runs.
+"""
 
 import atexit
 import json
@@ -9,14 +13,13 @@ from typing import Any, NoReturn
 
 import click
 
-from flows.steps import LAST_STAGE, STAGE_NAMES
 from infra.errors import UserError
 
 EXIT_FAILURE = 1
 EXIT_DELAY_S = 0.1
 STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp")
 
-Command = Callable[..., Any]
+Function = Callable[..., Any]
 
 
 def exit_with_error(message: str) -> NoReturn:
@@ -26,14 +29,14 @@ def exit_with_error(message: str) -> NoReturn:
     raise SystemExit(EXIT_FAILURE)
 
 
-def handle_errors(command: Command) -> Command:
+def handle_errors(function: Function) -> Function:
     """Turn mistakes that a user can correct into an error line instead of a traceback."""
 
-    @wraps(command)
+    @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         _wait_for_arrow_threads()
         try:
-            return command(*args, **kwargs)
+            return function(*args, **kwargs)
         except UserError as error:
             exit_with_error(str(error))
         except KeyboardInterrupt:
@@ -58,9 +61,28 @@ def _wait_for_arrow_threads() -> None:
     atexit.register(time.sleep, EXIT_DELAY_S)
 
 
-def recipe_options(command: Command) -> Command:
-    """Add the argument RECIPE and the options --storage and --set."""
+json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+
+
+def recipe_command(function: Function) -> click.Command:
+    """Make a command of a recipe, with the options --set, --storage and --json.
+
+    Args:
+        function: called as ``function(recipe, store, as_json=..., ...)`` with the values of its
+            other options.
+    """
+
+    @wraps(function)
+    @handle_errors
+    def command(path: str, storage: str | None, overrides: tuple[str, ...], **options: Any) -> None:
+        from flows.recipe_loader import load_recipe
+        from infra.store.storage import Storage
+
+        recipe = load_recipe(path, overrides, storage)
+        function(recipe, Storage(recipe.storage), **options)
+
     for decorate in (
+        json_option,
         click.option(
             "--set",
             "overrides",
@@ -72,17 +94,25 @@ def recipe_options(command: Command) -> Command:
         click.argument("path", metavar="RECIPE"),
     ):
         command = decorate(command)
-    return command
+    return click.command(command)
+
+
+def _resolve_stage(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str:
+    from flows.steps import LAST_STAGE, STAGE_NAMES
+
+    if value is None:
+        return LAST_STAGE
+    if value not in STAGE_NAMES:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(STAGE_NAMES)}")
+    return value
 
 
 until_option = click.option(
     "--until",
-    type=click.Choice(STAGE_NAMES),
-    default=LAST_STAGE,
-    show_default=True,
-    help="the last stage to run",
+    metavar="STAGE",
+    callback=_resolve_stage,
+    help="the last stage to run, as `gristmill plan` names it  [default: all stages]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 
 
 def print_json(value: Any) -> None:

@@ -1,19 +1,17 @@
 """``gristmill lsh-curve``: choose the number of LSH bands and rows."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
 
 from cli.common import handle_errors, json_option, print_json
-from flows.recipe_loader import format_validation_errors, load_recipe
 from infra.errors import UserError
-from tasks.dedup.candidates.lsh_params import candidate_probability, false_positive_area
-from tasks.dedup.config import DedupConfig
+
+if TYPE_CHECKING:
+    from tasks.dedup.config import DedupConfig
 
 SIMILARITIES = tuple(k / 20 for k in range(6, 21))  # rows of the table
 BAR_WIDTH = 40  # columns of a full bar
-BANDING_KEYS = ("bands", "rows")
 
 
 @click.command()
@@ -37,15 +35,13 @@ def lsh_curve(path: str | None, overrides: tuple[str, ...], as_json: bool, **opt
 
     For the section dedup of a recipe, or for the defaults; the options override both.
     """
+    from flows.recipe_loader import load_recipe
+
     if path is None and overrides:
         raise UserError("--set requires a RECIPE")
-    section = (
-        {} if path is None else load_recipe(path, overrides).dedup.model_dump(exclude_unset=True)
-    )
-    config = _merge_config(
-        section, {name: value for name, value in options.items() if value is not None}
-    )
-    value = lsh_stats(config)
+    section = load_recipe(path, overrides).dedup.model_dump(exclude_unset=True) if path else {}
+    given = {name: value for name, value in options.items() if value is not None}
+    value = lsh_stats(_merge_config(section, given))
     if as_json:
         print_json(value)
         return
@@ -53,17 +49,19 @@ def lsh_curve(path: str | None, overrides: tuple[str, ...], as_json: bool, **opt
         click.echo(line)
 
 
-def _merge_config(recipe_values: dict[str, Any], options: dict[str, Any]) -> DedupConfig:
+def _merge_config(section: dict[str, Any], options: dict[str, Any]) -> "DedupConfig":
     """Override the recipe's section; bands and rows replace a target recall, and vice versa."""
+    from pydantic import ValidationError
+
+    from flows.recipe_loader import format_validation_errors
+    from tasks.dedup.config import DedupConfig
+
+    replaced: set[str] = set()
     if "target_recall" in options:
-        recipe_values = {
-            name: value for name, value in recipe_values.items() if name not in BANDING_KEYS
-        }
-    elif set(BANDING_KEYS) & options.keys():
-        recipe_values = {
-            name: value for name, value in recipe_values.items() if name != "target_recall"
-        }
-    merged = {**recipe_values, **options}
+        replaced = {"bands", "rows"}
+    elif {"bands", "rows"} & options.keys():
+        replaced = {"target_recall"}
+    merged = {key: value for key, value in section.items() if key not in replaced} | options
     if "max_permutations" in options and merged.get("target_recall") is None:
         raise UserError("--max-permutations requires --target-recall")
     try:
@@ -76,7 +74,7 @@ def _merge_config(recipe_values: dict[str, Any], options: dict[str, Any]) -> Ded
         raise UserError("\n".join(lines)) from None
 
 
-def lsh_stats(config: DedupConfig) -> dict[str, Any]:
+def lsh_stats(config: "DedupConfig") -> dict[str, Any]:
     """Compute the S-curve of a section and its cost.
 
     Returns:
@@ -86,13 +84,12 @@ def lsh_stats(config: DedupConfig) -> dict[str, Any]:
         candidates, if their similarities are uniformly distributed; ``bytes_per_document``: stored
         per document besides its id, before compression.
     """
-    banding = config.banding
-    threshold = config.threshold
-    points = sorted({*SIMILARITIES, threshold})
+    from tasks.dedup.candidates.lsh_params import candidate_probability, false_positive_area
+
+    banding, threshold = config.banding, config.threshold
+    points = [(s, candidate_probability(s, *banding)) for s in sorted({*SIMILARITIES, threshold})]
     curve = [
-        {"similarity": s, "candidate_probability": p, "miss_probability": 1 - p}
-        for s in points
-        for p in [candidate_probability(s, *banding)]
+        {"similarity": s, "candidate_probability": p, "miss_probability": 1 - p} for s, p in points
     ]
     return {
         "bands": banding[0],
@@ -106,7 +103,7 @@ def lsh_stats(config: DedupConfig) -> dict[str, Any]:
     }
 
 
-def signature_bytes(config: DedupConfig) -> int:
+def signature_bytes(config: "DedupConfig") -> int:
     """Return the bytes that the data set ``signatures`` stores per document besides its id.
 
     Before compression: the digest of the text, the number of shingles, a key per band, four bits of
@@ -127,9 +124,11 @@ def _format_stats(stats: dict[str, Any]) -> list[str]:
     for point in stats["curve"]:
         at = point["similarity"] == stats["threshold"]
         bar = "#" * round(BAR_WIDTH * point["candidate_probability"])
-        shown = f"{_format_percent(point['candidate_probability']):>9}  {_format_percent(point['miss_probability']):>6}"
+        candidate = _format_percent(point["candidate_probability"])
+        missed = _format_percent(point["miss_probability"])
         mark = "  <- threshold" if at else ""
-        lines.append(f"{point['similarity']:>10.4g}  {shown}  |{bar:<{BAR_WIDTH}}|{mark}")
+        shown = f"{point['similarity']:>10.4g}  {candidate:>9}  {missed:>6}"
+        lines.append(f"{shown}  |{bar:<{BAR_WIDTH}}|{mark}")
     false_positives = _format_percent(stats["false_positive_rate"])
     return [
         *lines,

@@ -4,8 +4,6 @@ import click
 
 from cli.common import handle_errors, json_option, print_json
 from infra.errors import UserError
-from infra.store.storage import open_url
-from tasks.dedup.lsh_index import LshIndex
 
 
 @click.command()
@@ -36,6 +34,8 @@ def lsh_query(
     """
     if (document is None) == (text is None):
         raise UserError("give either DOCUMENT or --text")
+    from tasks.dedup.lsh_index import LshIndex
+
     opened = LshIndex.read(index)
     matches = opened.query(_read_text(document) if document else text or "", language)
     threshold = opened.config.threshold
@@ -56,6 +56,8 @@ def lsh_query(
 
 
 def _read_text(url: str) -> str:
+    from infra.store.storage import open_url
+
     try:
         with open_url(url) as file:
             return file.read().decode()

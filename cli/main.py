@@ -3,7 +3,6 @@
 import importlib
 import os
 import pkgutil
-from functools import cache
 
 import click
 
@@ -40,21 +39,23 @@ RENAMED_OPTIONS = {
 class CommandFolder(click.Group):
     """A group whose commands are the modules of the package ``cli``.
 
-    A module that holds a command of its own name, such as ``train_node`` in ``cli/train_node.py``,
-    is the command ``train-node``.
+    ``cli/train_node.py`` holds a command of its own name, which is called ``train-node``.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of all commands."""
-        names = sorted(module.name for module in pkgutil.iter_modules(cli.__path__))
-        return [name.replace("_", "-") for name in names if _load_command(name) is not None]
+        return [name.replace("_", "-") for name in _command_modules()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         if cmd_name in RENAMED_COMMANDS:
             message = f"`gristmill {cmd_name}` was renamed to `{RENAMED_COMMANDS[cmd_name]}`"
             raise click.UsageError(message, ctx)
-        return _load_command(cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        if name not in _command_modules():
+            return None
+        command: click.Command = getattr(importlib.import_module(f"cli.{name}"), name)
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; an option that was renamed is refused with its new name."""
@@ -69,14 +70,9 @@ class CommandFolder(click.Group):
             raise click.UsageError(message, error.ctx) from None
 
 
-@cache
-def _load_command(name: str) -> click.Command | None:
-    if name not in {module.name for module in pkgutil.iter_modules(cli.__path__)}:
-        return None
-    if name == __name__.rpartition(".")[2]:
-        return None  # the group itself
-    command = getattr(importlib.import_module(f"cli.{name}"), name, None)
-    return command if isinstance(command, click.Command) else None
+def _command_modules() -> list[str]:
+    names = {module.name for module in pkgutil.iter_modules(cli.__path__)}
+    return sorted(names - {"common", "main"})
 
 
 @click.group(cls=CommandFolder, context_settings={"help_option_names": ["-h", "--help"]})

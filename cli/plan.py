@@ -1,24 +1,23 @@
 """``gristmill plan``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from cli.common import handle_errors, json_option, print_json, recipe_options, until_option
-from flows.planner import plan_pipeline
-from flows.preflight import preflight_errors
-from flows.recipe_loader import load_recipe
-from flows.steps import StageName
+from cli.common import print_json, recipe_command, until_option
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+    from infra.store.storage import Storage
 
 
-@click.command()
-@recipe_options
+@recipe_command
 @until_option
-@json_option
-@handle_errors
-def plan(
-    path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
-) -> None:
+def plan(recipe: "Recipe", store: "Storage", until: str, as_json: bool) -> None:
     """Show what would run, what exists already, and why; then what this machine cannot do."""
-    recipe = load_recipe(path, overrides, storage)
+    from flows.planner import plan_pipeline
+    from flows.preflight import preflight_errors
+
     planner = plan_pipeline(recipe, until)
     errors = [str(error) for error in preflight_errors(recipe, until, lambda: planner)]
     steps = [
@@ -26,7 +25,7 @@ def plan(
             "stage": step.step,
             "source": step.source,
             "entry": step.entry,
-            "path": step.folder and f"{recipe.storage.rstrip('/')}/{step.folder}",
+            "path": step.folder and f"{store.url.rstrip('/')}/{step.folder}",
             "state": "cached" if step.dataset is not None else "pending",
             "why": step.why,
         }

@@ -1,50 +1,40 @@
 """``gristmill remove``: record removals, restore them, list them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import handle_errors, json_option, print_json, recipe_options
-from flows.recipe_loader import load_recipe
-from flows.steps import STEPS
+from cli.common import print_json, recipe_command
 from infra.errors import UserError
-from infra.removals.log import load_active_removals
-from infra.removals.match import KINDS, Removal, parse_removal
-from infra.store.storage import Storage
-from views.removal.apply import (
-    RemovalResult,
-    refresh_exposure,
-    remove_documents,
-    restore_documents,
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+    from infra.removals.match import Removal
+    from infra.store.storage import Storage
+    from views.removal.apply import RemovalResult
+
+
+@recipe_command
+@click.option("--url", multiple=True, metavar="URL", help="the documents of a URL")
+@click.option(
+    "--domain", multiple=True, metavar="DOMAIN", help="the documents of a domain and its subdomains"
 )
-from views.removal.residue import find_residual
-
-_HELP = {
-    "id": "a document, by its id",
-    "url": "the documents of a URL",
-    "domain": "the documents of a domain and its subdomains",
-    "license": "the documents under a license, as written in their license column",
-}
-
-
-@click.command()
-@recipe_options
-@click.option("--url", multiple=True, metavar="URL", help=_HELP["url"])
-@click.option("--domain", multiple=True, metavar="DOMAIN", help=_HELP["domain"])
-@click.option("--license", multiple=True, metavar="LICENSE", help=_HELP["license"])
-@click.option("--id", multiple=True, metavar="ID", help=_HELP["id"])
+@click.option(
+    "--license",
+    multiple=True,
+    metavar="LICENSE",
+    help="the documents under a license, as written in their license column",
+)
+@click.option("--id", multiple=True, metavar="ID", help="a document, by its id")
 @click.option("--note", help="the reason; stored with the record")
 @click.option("--restore", is_flag=True, help="restore what was removed instead")
 @click.option("--list", "as_list", is_flag=True, help="list all removals, and change nothing")
 @click.option(
     "--locations", is_flag=True, help="with --list: the data sets that still hold removed documents"
 )
-@json_option
-@handle_errors
 def remove(
-    path: str,
-    storage: str | None,
-    overrides: tuple[str, ...],
+    recipe: "Recipe",
+    store: "Storage",
     note: str | None,
     restore: bool,
     as_list: bool,
@@ -56,8 +46,11 @@ def remove(
 
     Every option that names documents can be repeated.
     """
-    recipe = load_recipe(path, overrides, storage)
-    store = Storage(recipe.storage)
+    from flows.steps import STEPS
+    from infra.removals.log import load_active_removals
+    from infra.removals.match import KINDS, parse_removal
+    from views.removal.apply import remove_documents, restore_documents
+
     removals = [parse_removal(kind, value) for kind in KINDS for value in values[kind]]
     if as_list:
         if removals or restore:
@@ -85,12 +78,12 @@ def remove(
             }
         )
         return
-    for line in _format_result(path, removals, result, restore=restore):
+    for line in _format_result(removals, result, restore=restore):
         click.echo(line)
 
 
 def _format_result(
-    path: str, removals: list[Removal], result: RemovalResult, *, restore: bool
+    removals: list["Removal"], result: "RemovalResult", *, restore: bool
 ) -> list[str]:
     lines = [str(item) for item in result.impact]
     if not restore and not result.impact:
@@ -100,11 +93,17 @@ def _format_result(
     lines += [str(item) for item in result.models]
     if result.new:
         verb = "restored" if restore else "recorded"
+        path = click.get_current_context().params["path"]
         lines.append(f"{verb}; the next run applies it: gristmill run {path}")
     return lines
 
 
-def _print_removals(store: Storage, recipe: str, *, locations: bool, as_json: bool) -> None:
+def _print_removals(store: "Storage", recipe: str, *, locations: bool, as_json: bool) -> None:
+    from flows.steps import STEPS
+    from infra.removals.log import load_active_removals
+    from views.removal.apply import refresh_exposure
+    from views.removal.residue import find_residual
+
     entries = load_active_removals(store, recipe)
     models = refresh_exposure(store, recipe, STEPS)
     removals = [entry.removal for entry in entries]

@@ -1,23 +1,23 @@
 """``gristmill report``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from cli.common import handle_errors, json_option, print_json, recipe_options
-from flows.recipe_loader import load_recipe
-from flows.steps import STEPS
-from infra.runs.run_records import latest_run
-from infra.store.storage import Storage
-from views.report import build_report
+from cli.common import print_json, recipe_command
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+    from infra.store.storage import Storage
 
 
-@click.command()
-@recipe_options
-@json_option
-@handle_errors
-def report(path: str, storage: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+@recipe_command
+def report(recipe: "Recipe", store: "Storage", as_json: bool) -> None:
     """Build the report page of the latest run again."""
-    recipe = load_recipe(path, overrides, storage)
-    store = Storage(recipe.storage)
+    from flows.steps import STEPS
+    from infra.runs.run_records import latest_run
+    from views.report import build_report
+
     url = build_report(store, latest_run(store, recipe.name), STEPS)
     if as_json:
         print_json({"recipe": recipe.name, "report": url})

@@ -11,47 +11,32 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cli.common import handle_errors, json_option, print_json, recipe_options, until_option
-from flows.recipe import Recipe
-from flows.recipe_loader import load_recipe
-from flows.steps import StageName
+from cli.common import handle_errors, print_json, recipe_command, until_option
 from infra.errors import UserError
-from infra.runs.run_records import (
-    COMPLETED,
-    RunNotFoundError,
-    RunRecord,
-    latest_run,
-    new_run_id,
-)
-from infra.store.storage import Storage
-from views.removal.exposure import load_exposure
 
 if TYPE_CHECKING:
     from flows.prefect_server import ExitHandler
+    from flows.recipe import Recipe
+    from infra.runs.run_records import RunRecord
+    from infra.store.storage import Storage
 
 SERVER_TIMEOUT_S = 10.0  # seconds to wait for the Prefect server's first answer
 
 log = logging.getLogger(__name__)
 
 
-@click.command()
-@recipe_options
+@recipe_command
 @until_option
-@json_option
-@handle_errors
-def run(
-    path: str, storage: str | None, overrides: tuple[str, ...], until: StageName, as_json: bool
-) -> None:
+def run(recipe: "Recipe", store: "Storage", until: str, as_json: bool) -> None:
     """Run the whole pipeline; what is committed already is not done again."""
-    recipe = load_recipe(path, overrides, storage)
     with redirect_stdout_to_stderr() as restore:
 
-        def exit_process(record: RunRecord, error: BaseException | None) -> NoReturn:
+        def exit_process(record: "RunRecord", error: BaseException | None) -> NoReturn:
             restore()
-            _exit_now(lambda: _print_result(recipe, record.to_json(), as_json), error)
+            _exit_now(lambda: _print_result(store, record, as_json), error)
 
-        record = _run_pipeline(recipe, until, exit_process)
-    _print_result(recipe, record, as_json)
+        record = _run_pipeline(recipe, store, until, exit_process)
+    _print_result(store, record, as_json)
 
 
 @contextmanager
@@ -76,48 +61,51 @@ def redirect_stdout_to_stderr() -> Iterator[Callable[[], None]]:
         os.close(saved)
 
 
-def _run_pipeline(recipe: Recipe, until: StageName, exit_handler: "ExitHandler") -> dict[str, Any]:
-    if not os.environ.get("PREFECT_API_URL"):
-        from flows.planner import plan_pipeline
-        from flows.preflight import check_machine
+def _run_pipeline(
+    recipe: "Recipe", store: "Storage", until: str, exit_handler: "ExitHandler"
+) -> "RunRecord":
+    from flows.planner import PLAN, plan_pipeline
+    from flows.preflight import check_machine
+    from infra.runs.run_records import COMPLETED, RunRecord, new_run_id
 
-        # A run that has nothing to do needs no server.
+    if api_url := os.environ.get("PREFECT_API_URL"):
+        _require_server(api_url)
+    else:
         planner = plan_pipeline(recipe, until)
-        check_machine(recipe, until, lambda: planner)
+        record = _find_latest_run(store, recipe.name)
         paths = [step.folder for step in planner.steps]
-        record = _find_latest_run(recipe)
         if (
             planner.complete
             and record is not None
             and record.state == COMPLETED
             and [stage.path for stage in record.stages] == paths
             and record.report is not None
-            and Storage(recipe.storage).exists(record.report)
-        ):
+            and store.exists(record.report)
+        ):  # no server is needed
             click.echo(f"nothing to do: all {len(paths)} data sets exist already", err=True)
             stages = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]
-            return replace(record, stages=stages).to_json()
-    else:
-        _require_server(os.environ["PREFECT_API_URL"])
+            return replace(record, stages=stages)
+        check_machine(recipe, until, lambda: planner)
+        PLAN.set(planner)
     from flows.pipeline import pipeline
-    from flows.prefect_server import exit_when_server_lost, start_ephemeral_server
+    from flows.prefect_server import set_exit_handler, start_ephemeral_server
 
-    exit_when_server_lost(exit_handler)
+    set_exit_handler(exit_handler)
     start_ephemeral_server()
     start = new_run_id()
     try:
-        return dict(pipeline(recipe, until))
+        return RunRecord.from_json(pipeline(recipe, until))
     except UserError:
         raise
     except Exception as error:
         # The store decides what is done: losing the server loses the history, not the work.
-        record = _find_latest_run(recipe)
+        record = _find_latest_run(store, recipe.name)
         if record is None or record.run < start or record.report is None:
             raise
         if record.state != COMPLETED:
             raise
         log.warning("the run is complete, but could not be reported to the server: %r", error)
-        return record.to_json()
+        return record
 
 
 def _require_server(api_url: str) -> None:
@@ -133,19 +121,21 @@ def _require_server(api_url: str) -> None:
         raise UserError(message) from None
 
 
-def _find_latest_run(recipe: Recipe) -> RunRecord | None:
+def _find_latest_run(store: "Storage", recipe: str) -> "RunRecord | None":
+    from infra.runs.run_records import RunNotFoundError, latest_run
+
     try:
-        return latest_run(Storage(recipe.storage), recipe.name)
+        return latest_run(store, recipe)
     except RunNotFoundError:
         return None
 
 
-def _print_result(recipe: Recipe, record: dict[str, Any], as_json: bool) -> None:
+def _print_result(store: "Storage", record: "RunRecord", as_json: bool) -> None:
     """Print what a run made on standard output, and models trained on removed documents."""
-    value = _run_json(recipe, record)
-    exposed = [
-        item for item in load_exposure(Storage(recipe.storage), recipe.name) if item.documents
-    ]
+    from views.removal.exposure import load_exposure
+
+    value = _run_json(store.url.rstrip("/"), record.to_json())
+    exposed = [item for item in load_exposure(store, record.recipe) if item.documents]
     for item in exposed:
         click.echo(str(item), err=True)
     if as_json:
@@ -154,24 +144,19 @@ def _print_result(recipe: Recipe, record: dict[str, Any], as_json: bool) -> None
         click.echo(value["report"])
 
 
-def _run_json(recipe: Recipe, record: dict[str, Any]) -> dict[str, Any]:
+def _run_json(root: str, record: dict[str, Any]) -> dict[str, Any]:
     """The record as ``run --json`` prints it: paths that can be opened as they are."""
-    root = recipe.storage.rstrip("/")
 
     def absolute(path: str | None) -> str | None:
         return None if path is None else f"{root}/{path}"
 
-    keys = ("stage", "source", "entry", "fingerprint", "in", "kept", "dropped", "failed", "seconds")
+    stage_keys = "stage source entry fingerprint path cached in kept dropped failed seconds".split()
     return {
         "recipe": record["recipe"],
         "run": record["run"],
         "report": absolute(record["report"]),
         "stages": [
-            {
-                **{key: stage[key] for key in keys},
-                "path": absolute(stage["path"]),
-                "cached": stage["cached"],
-            }
+            {key: stage[key] for key in stage_keys} | {"path": absolute(stage["path"])}
             for stage in record["stages"]
         ],
         "models": [

@@ -2,58 +2,33 @@
 
 import re
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import handle_errors, json_option, print_json, recipe_options
-from flows.recipe import Recipe
-from flows.recipe_loader import load_recipe
-from flows.steps import TRAIN
-from infra.dataset.dataset import DatasetNotFoundError
+from cli.common import print_json, recipe_command
 from infra.errors import UserError
-from infra.runs.run_records import RunNotFoundError, latest_run, with_earlier_results
-from infra.store.storage import Storage
-from lm.data.shuffle import batch_for_step
-from views.history.training_data import (
-    DocumentSteps,
-    TracedRun,
-    documents_in_steps,
-    find_run_in_progress,
-    run_from_model,
-    steps_with_document,
-)
 
-DEFAULT_LIMIT, MAX_STEPS_SHOWN = 20, 12  # printed without --json
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+    from infra.store.storage import Storage
+    from views.history.training_data import DocumentSteps, TracedRun
+
+MAX_STEPS_SHOWN = 12  # without --json
 
 
-@click.command()
-@recipe_options
+@recipe_command
 @click.option("--model", "name", help="an entry of train; optional if there is only one")
 @click.option("--steps", metavar="A:B", help="the documents of steps A to B - 1")
 @click.option("--url", help="the steps that trained on the document with this URL")
 @click.option(
     "--id", "document", help="the steps that trained on this document; a prefix of its id is enough"
 )
-@click.option(
-    "--in-progress",
-    "running",
-    is_flag=True,
-    help="trace the run in progress, not the committed model",
-)
-@click.option(
-    "--limit",
-    type=int,
-    default=DEFAULT_LIMIT,
-    show_default=True,
-    help="number of documents printed",
-)
-@json_option
-@handle_errors
+@click.option("--in-progress", "running", is_flag=True, help="the run in progress, not the model")
+@click.option("--limit", default=20, show_default=True, help="number of documents printed")
 def trace(
-    path: str,
-    storage: str | None,
-    overrides: tuple[str, ...],
+    recipe: "Recipe",
+    store: "Storage",
     name: str | None,
     steps: str | None,
     url: str | None,
@@ -63,11 +38,12 @@ def trace(
     as_json: bool,
 ) -> None:
     """List the documents of training steps, or the training steps of a document."""
+    from views.history.training_data import documents_in_steps, steps_with_document
+
     if sum(item is not None for item in (steps, url, document)) != 1:
         raise UserError("one of --steps A:B, --url and --id is expected")
-    recipe = load_recipe(path, overrides, storage)
     first, end = _parse_step_range(steps)
-    run = _open_run(recipe, _resolve_model(recipe, name), running=running)
+    run = _open_run(store, recipe.name, _resolve_model(recipe, name), running=running)
     if steps is not None:
         documents = documents_in_steps(run, first, end)
     else:
@@ -87,7 +63,12 @@ def trace(
             {**head, **query, "documents": [_document_json(run, item) for item in documents]}
         )
         return
-    for line in _format_trace(run, documents, limit, (first, end) if steps is not None else None):
+    model = f"{run.name} ({run.path}{', in progress' if run.in_progress else ''})"
+    if steps is not None:
+        lines = _format_steps(run, documents, model, first, end - 1, limit)
+    else:
+        lines = [line for item in documents for line in _format_document(run, item, model)]
+    for line in lines:
         click.echo(line)
     if run.init_from is not None:
         click.echo(
@@ -104,7 +85,7 @@ def _parse_step_range(steps: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _resolve_model(recipe: Recipe, name: str | None) -> str:
+def _resolve_model(recipe: "Recipe", name: str | None) -> str:
     names = [entry.name for entry in recipe.train]
     if name is None and len(names) == 1:
         return names[0]
@@ -114,12 +95,16 @@ def _resolve_model(recipe: Recipe, name: str | None) -> str:
     return name
 
 
-def _open_run(recipe: Recipe, name: str, *, running: bool) -> TracedRun:
+def _open_run(store: "Storage", recipe: str, name: str, *, running: bool) -> "TracedRun":
     """Open the committed model of the latest run, or the run in progress."""
-    store = Storage(recipe.storage)
+    from flows.steps import TRAIN
+    from infra.dataset.dataset import DatasetNotFoundError
+    from infra.runs.run_records import RunNotFoundError, latest_results
+    from views.history.training_data import find_run_in_progress, run_from_model
+
     if not running:
         try:
-            record = with_earlier_results(store, latest_run(store, recipe.name))
+            record = latest_results(store, recipe)
         except RunNotFoundError:
             record = None
         for stage in record.stages if record else ():
@@ -143,51 +128,57 @@ def _open_run(recipe: Recipe, name: str, *, running: bool) -> TracedRun:
     return run
 
 
-def _document_json(run: TracedRun, document: DocumentSteps) -> dict[str, Any]:
+def _batch(run: "TracedRun", step: int) -> int:
+    from lm.data.shuffle import batch_for_step
+
+    return batch_for_step(step, run.sampler.plan.skip)
+
+
+def _document_json(run: "TracedRun", document: "DocumentSteps") -> dict[str, Any]:
     at = [
-        {"step": step, "batch": batch_for_step(step, run.sampler.plan.skip), "positions": positions}
+        {"step": step, "batch": _batch(run, step), "positions": positions}
         for step, positions in document.steps.items()
     ]
     return {**asdict(document), "steps": at}
 
 
-def _format_trace(
-    run: TracedRun, documents: list[DocumentSteps], limit: int, step_range: tuple[int, int] | None
+def _format_document(run: "TracedRun", document: "DocumentSteps", model: str) -> list[str]:
+    """Format a document and every step that trained on it."""
+    start, end = document.first_token, document.end_token
+    tokens = f"{end - start:,} tokens [{start}, {end}), {document.predicted_tokens:,} predicted"
+    lines = [
+        f"{document.url or document.id}  source {document.source}, id {document.id}",
+        f"  {tokens} in {len(document.steps):,} of {run.steps:,} steps of {model}",
+    ]
+    for step, positions in document.steps.items():
+        shown = " ".join(map(str, positions))
+        lines.append(f"  step {step}  batch {_batch(run, step)}  position {shown}")
+    return lines
+
+
+def _format_steps(
+    run: "TracedRun",
+    documents: list["DocumentSteps"],
+    model: str,
+    first: int,
+    last: int,
+    limit: int,
 ) -> list[str]:
-    model = f"{run.name} ({run.path}{', in progress' if run.in_progress else ''})"
-    if step_range is None:
-        lines = []
-        for item in documents:
-            lines.append(f"{item.url or item.id}  source {item.source}, id {item.id}")
-            steps = f"in {len(item.steps):,} of {run.steps:,} steps of {model}"
-            size = item.end_token - item.first_token
-            lines.append(
-                f"  {size:,} tokens [{item.first_token}, {item.end_token}), {item.predicted_tokens:,} predicted "
-                f"{steps}"
-            )
-            for step, positions in item.steps.items():
-                batch = batch_for_step(step, run.sampler.plan.skip)
-                shown = " ".join(map(str, positions))
-                lines.append(f"  step {step}  batch {batch}  position {shown}")
-        return lines
+    """Format the documents of some steps, those with most tokens first."""
     tokens = sum(item.predicted_tokens for item in documents)
-    total = f"{tokens:,} tokens of {len(documents):,} documents"
-    first, last = step_range[0], step_range[1] - 1
-    steps_text = f"step {first}" if first == last else f"steps {first} to {last}"
-    lines = [f"{steps_text} of {run.steps:,} of {model}: {total}"]
-    for item in sorted(documents, key=lambda item: (-item.predicted_tokens, item.first_token))[
-        :limit
-    ]:
-        at = " ".join(map(str, list(item.steps)[:MAX_STEPS_SHOWN])) + (
-            " ..." if len(item.steps) > MAX_STEPS_SHOWN else ""
-        )
-        spans = " ".join(f"[{a}, {b})" for a, b in item.token_ranges)
-        lines.append(
-            f"{item.predicted_tokens:>8,}  {item.url or item.id}  source {item.source}, id {item.id}"
-        )
-        lines.append(f"{'':>8}  steps {at}  tokens {spans}")
+    steps = f"step {first}" if first == last else f"steps {first} to {last}"
+    lines = [
+        f"{steps} of {run.steps:,} of {model}: {tokens:,} tokens of {len(documents):,} documents"
+    ]
+    ordered = sorted(documents, key=lambda item: (-item.predicted_tokens, item.first_token))
+    for item in ordered[:limit]:
+        at = " ".join(map(str, list(item.steps)[:MAX_STEPS_SHOWN]))
+        more = " ..." if len(item.steps) > MAX_STEPS_SHOWN else ""
+        spans = " ".join(f"[{start}, {end})" for start, end in item.token_ranges)
+        label = f"{item.url or item.id}  source {item.source}, id {item.id}"
+        lines.append(f"{item.predicted_tokens:>8,}  {label}")
+        lines.append(f"{'':>8}  steps {at}{more}  tokens {spans}")
     if len(documents) > limit:
-        lines.append(
-            f"… {len(documents) - limit:,} more: --limit {len(documents)} or --json shows all"
-        )
+        rest = len(documents) - limit
+        lines.append(f"… {rest:,} more: --limit {len(documents)} or --json shows all")
     return lines

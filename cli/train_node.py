@@ -1,39 +1,33 @@
 """``gristmill train-node``: join this machine to a multi-node training run."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import handle_errors, json_option, print_json, recipe_options
-from flows.planner import PlannedStep, plan_pipeline
-from flows.recipe import Recipe
-from flows.recipe_loader import load_recipe
-from flows.steps import TRAIN
-from infra.dataset.dataset import MANIFEST
+from cli.common import print_json, recipe_command
 from infra.errors import UserError
-from infra.store.storage import Storage
-from lm.config.train import TrainConfig
-from lm.launch.node import run_node
-from lm.launch.rendezvous import local_address, rendezvous_store
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+    from infra.store.storage import Storage
+    from lm.config.train import TrainConfig
 
 POLL_INTERVAL_S = 5.0  # between two looks at what the first machine has made so far
 
 
-@click.command()
-@recipe_options
+@recipe_command
 @click.option("--model", "name", required=True, help="an entry of train with run.num_nodes above 1")
-@json_option
-@handle_errors
-def train_node(
-    path: str, storage: str | None, overrides: tuple[str, ...], name: str, as_json: bool
-) -> None:
+def train_node(recipe: "Recipe", store: "Storage", name: str, as_json: bool) -> None:
     """Join this machine to a multi-node training run that another machine has started."""
-    recipe = load_recipe(path, overrides, storage)
+    from infra.dataset.dataset import MANIFEST
+    from lm.launch.node import run_node
+    from lm.launch.rendezvous import rendezvous_store
+
     config = _find_entry(recipe, name)
     folder = _wait_for_model_path(recipe, name)
     rendezvous = rendezvous_store(config, folder.rsplit("/", 1)[-1])
     assert rendezvous is not None
-    store = Storage(recipe.storage)
     run_node(config, rendezvous, lambda: store.exists(f"{folder}/{MANIFEST}"), _print_status)
     url = f"{store.url.rstrip('/')}/{folder}"
     _print_status(f"{name} is trained: {url}")
@@ -41,7 +35,9 @@ def train_node(
         print_json({"recipe": recipe.name, "model": name, "path": url})
 
 
-def _find_entry(recipe: Recipe, name: str) -> TrainConfig:
+def _find_entry(recipe: "Recipe", name: str) -> "TrainConfig":
+    from lm.launch.rendezvous import local_address
+
     entry = next((entry for entry in recipe.train if entry.name == name), None)
     if entry is None:
         names = ", ".join(entry.name for entry in recipe.train) or "none"
@@ -52,22 +48,21 @@ def _find_entry(recipe: Recipe, name: str) -> TrainConfig:
     return entry
 
 
-def _wait_for_model_path(recipe: Recipe, name: str) -> str:
+def _wait_for_model_path(recipe: "Recipe", name: str) -> str:
     """Return the folder of the model's data set, once all of its inputs are committed."""
+    from flows.planner import plan_pipeline
+    from flows.steps import TRAIN
+
     last_printed = ""
     while True:
-        step = _plan_train_step(recipe, name)
+        steps = plan_pipeline(recipe, TRAIN.name).steps
+        step = next(step for step in steps if (step.step, step.entry) == (TRAIN.name, name))
         if step.folder is not None:
             return step.folder
         if step.why != last_printed:
             _print_status(f"waiting for the first machine: {name} comes {step.why}")
             last_printed = step.why
         time.sleep(POLL_INTERVAL_S)
-
-
-def _plan_train_step(recipe: Recipe, name: str) -> PlannedStep:
-    steps = plan_pipeline(recipe, TRAIN.name).steps
-    return next(step for step in steps if (step.step, step.entry) == (TRAIN.name, name))
 
 
 def _print_status(text: str) -> None:

@@ -1,6 +1,7 @@
 """What a run would do: which data sets exist, which would be made, and why."""
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -117,6 +118,10 @@ class Planner:
             return "never made"
         differences.sort(key=len)
         return " and ".join(differences[0])
+
+
+# The plan of the run that this process has been started for.
+PLAN: ContextVar[Planner | None] = ContextVar("PLAN", default=None)
 
 
 def plan_pipeline(recipe: Recipe, until: StageName) -> Planner:

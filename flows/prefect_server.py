@@ -27,7 +27,7 @@ PROBE_INTERVAL_S = 1.0
 
 ExitHandler = Callable[[RunRecord, BaseException | None], NoReturn]
 
-_exit_handlers: list[ExitHandler] = []
+_exit_handler: ExitHandler | None = None
 
 
 class EphemeralServer(SubprocessASGIServer):
@@ -60,13 +60,14 @@ def start_ephemeral_server() -> None:
         EphemeralServer().start()
 
 
-def exit_when_server_lost(handler: ExitHandler) -> None:
-    """Register the handler that ends this process if a run has ended and its server is lost.
+def set_exit_handler(handler: ExitHandler) -> None:
+    """Set the handler that ends this process if a run has ended and its server is lost.
 
     Without it Prefect retries for minutes: one minute per request, and seven seconds per event that
     is still to be sent. A process that exists for one run need not wait for that.
     """
-    _exit_handlers[:] = [handler]
+    global _exit_handler  # noqa: PLW0603 - a process exists for one run
+    _exit_handler = handler
 
 
 def on_run_end(record: RunRecord, error: BaseException | None) -> None:
@@ -74,8 +75,8 @@ def on_run_end(record: RunRecord, error: BaseException | None) -> None:
 
     To be called when everything of the run is in the store, before Prefect reports its end.
     """
-    if _exit_handlers and not _is_server_reachable():
-        _exit_handlers[0](record, error)
+    if _exit_handler is not None and not _is_server_reachable():
+        _exit_handler(record, error)
 
 
 def _is_server_reachable() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from prefect import task
@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.dag import Bind, build_pipeline
 from flows.execute import ResourcePool, StepResult, execute_step
-from flows.planner import plan_pipeline
+from flows.planner import PLAN, plan_pipeline
 from flows.prefect_server import on_run_end
 from flows.preflight import check_machine, preflight_warnings
 from flows.progress import ConsoleReporter, PrefectReporter, step_label
@@ -161,8 +161,10 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
         RunFailedError: if a step failed; the record and the report of the run so far are written.
         UserError: if this machine cannot do what the recipe requires; nothing was done.
     """
-    get_planner = cache(partial(plan_pipeline, recipe, until))  # plans once, if at all
-    check_machine(recipe, until, get_planner)
+    planner = PLAN.get()
+    get_planner = cache(lambda: planner or plan_pipeline(recipe, until))
+    if planner is None:  # otherwise the command has checked already
+        check_machine(recipe, until, get_planner)
     gpus = gpu_count() if recipe.train else 0
     warnings = preflight_warnings(recipe, until, gpus, get_planner)
     console, artifacts = ConsoleReporter(), PrefectReporter()

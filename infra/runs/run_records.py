@@ -267,6 +267,15 @@ def latest_run(storage: Storage, recipe: str | None = None) -> RunRecord:
     return load_run(storage, newest[1], newest[0])
 
 
+def latest_results(storage: Storage, recipe: str) -> RunRecord:
+    """Load the newest run of a recipe, with the results of earlier runs that are still valid.
+
+    Raises:
+        RunNotFoundError: if there is none; lists the recipes that have one.
+    """
+    return with_earlier_results(storage, latest_run(storage, recipe))
+
+
 def with_earlier_results(storage: Storage, record: RunRecord) -> RunRecord:
     """Add what earlier runs made from the data sets of this one.
 

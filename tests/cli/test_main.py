@@ -1,5 +1,7 @@
 """The group of commands: each file is found, old words are refused with the new ones."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -9,8 +11,16 @@ from click.testing import CliRunner
 import cli
 from cli.main import RENAMED_COMMANDS, RENAMED_OPTIONS, main
 
-# The group, what commands share, and scripts of `make docs`.
-NO_COMMANDS = {"main", "common", "config_reference", "rules_reference"}
+NO_COMMANDS = {"main", "common"}  # the group, and what commands share
+# Prints the modules that the help of the group and of every command has imported.
+HELP = """
+import sys
+from click.testing import CliRunner
+from cli.main import main
+for name in (None, *main.list_commands(None)):
+    assert CliRunner().invoke(main, [*filter(None, [name]), "--help"]).exit_code == 0, name
+print(*sys.modules)
+"""
 
 
 def load(name: str) -> click.Command:
@@ -36,6 +46,12 @@ def test_every_command_prints_json_and_explains_its_options(name: str) -> None:
     assert any("--json" in option.opts for option in options)
     assert all(option.help for option in options)
     assert command.help
+
+
+def test_help_imports_nothing_heavy() -> None:
+    shown = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    heavy = {"numba", "numpy", "pyarrow", "torch", "dask", "distributed", "prefect", "pydantic"}
+    assert heavy & set(shown.stdout.split()) == set()
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED_COMMANDS.items())

@@ -1,4 +1,4 @@
-"""Write the reference of all settings from the recipe's model: ``python -m cli.config_reference``."""
+"""Write the reference of all settings from the recipe's model: ``python -m scripts.config_reference``."""
 
 import sys
 import types

@@ -1,4 +1,4 @@
-"""The reference of quality rules and signals: ``python -m cli.rules_reference`` writes the page."""
+"""The reference of quality rules and signals: ``python -m scripts.rules_reference`` writes the page."""
 
 import sys
 from collections.abc import Iterator

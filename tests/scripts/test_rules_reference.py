@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cli.rules_reference import render_reference
+from scripts.rules_reference import render_reference
 
 
 def test_the_page_of_rules_is_up_to_date() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cli.config_reference import render_reference
+from scripts.config_reference import render_reference
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
