@@ -33,7 +33,7 @@ from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.formats.megatron import TRAIN, TokenShards, TokenShardWriter, token_dtype
+from infra.formats.megatron import TRAIN, TokenShards, token_dtype
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.data.loader import build_loader
@@ -41,6 +41,7 @@ from lm.metrics.logger import read_jsonl
 from lm.train.job import TrainJob
 from lm.train.loop import train
 from tests.servers import seaweed
+from tests.shard_writer import TokenShardWriter
 from tests.train_entry import train_config as as_train_config
 
 STAGE = Stage("tokenize", ())

@@ -19,9 +19,10 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import bytes_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.formats.megatron import SPLITS, TRAIN, VALIDATION, TokenShardWriter, token_dtype
+from infra.formats.megatron import SPLITS, TRAIN, VALIDATION, token_dtype
 from infra.store.cache_dir import cache_root
 from infra.store.storage import Storage
+from tests.shard_writer import TokenShardWriter
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

@@ -116,11 +116,7 @@ def signature_bytes(config: "DedupConfig") -> int:
 
 def _format_stats(stats: dict[str, Any]) -> list[str]:
     banding = f"{stats['bands']} bands x {stats['rows']} rows = {stats['permutations']} hash values"
-    lines = [
-        f"{banding}, threshold {stats['threshold']:g}",
-        "",
-        "similarity  candidate  missed",
-    ]
+    lines = [f"{banding}, threshold {stats['threshold']:g}", "", "similarity  candidate  missed"]
     for point in stats["curve"]:
         at = point["similarity"] == stats["threshold"]
         bar = "#" * round(BAR_WIDTH * point["candidate_probability"])

@@ -22,7 +22,7 @@ def plan(recipe: "Recipe", store: "Storage", until: str, as_json: bool) -> None:
     errors = [str(error) for error in preflight_errors(recipe, until, lambda: planner)]
     steps = [
         {
-            "stage": step.step,
+            "stage": step.stage,
             "source": step.source,
             "entry": step.entry,
             "path": step.folder and f"{store.url.rstrip('/')}/{step.folder}",

@@ -56,7 +56,7 @@ def _wait_for_model_path(recipe: "Recipe", name: str) -> str:
     last_printed = ""
     while True:
         steps = plan_pipeline(recipe, TRAIN.name).steps
-        step = next(step for step in steps if (step.step, step.entry) == (TRAIN.name, name))
+        step = next(step for step in steps if (step.stage, step.entry) == (TRAIN.name, name))
         if step.folder is not None:
             return step.folder
         if step.why != last_printed:

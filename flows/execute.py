@@ -23,7 +23,7 @@ class StepResult:
         cached: whether it was committed already.
     """
 
-    step: str
+    stage: str
     source: str | None
     entry: str | None
     folder: str
@@ -33,7 +33,7 @@ class StepResult:
 
 
 class ResourcePool:
-    """Cores or GPUs of this machine, reserved by trainings: they run side by side only if they fit."""
+    """Cores or GPUs of this machine, reserved by training runs: they run in parallel if they fit."""
 
     def __init__(self, total: int) -> None:
         """Start with everything free."""

@@ -10,7 +10,7 @@ from flows.recipe import Recipe
 from flows.steps import StageName
 from infra.compute.cluster import ClusterConfig, DaskCluster
 from infra.compute.progress import NullReporter
-from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.dataset import FINGERPRINT_CHARS, Dataset, open_dataset
 from infra.dataset.stage import Context, DatasetSpec
 from infra.dataset.step import Step
 from infra.removals.log import load_removals
@@ -18,8 +18,6 @@ from infra.removals.match import REMOVALS_PREFIX
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from tasks.tokenize.encode import InvalidTokenizerError
-
-FINGERPRINT_CHARS = 16  # of a data set's fingerprint in the name of its folder
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class PlannedStep:
         why: one short sentence.
     """
 
-    step: str
+    stage: str
     source: str | None
     entry: str | None
     folder: str | None
@@ -74,7 +72,7 @@ class Planner:
     ) -> tuple[str | None, Dataset | None, str]:
         missing = next((item for item in inputs if item.dataset is None), None)
         if missing is not None:
-            label = " ".join(filter(None, (missing.step, missing.source or missing.entry)))
+            label = " ".join(filter(None, (missing.stage, missing.source or missing.entry)))
             return None, None, f"after {label}"
         try:
             spec, dataset = bind(_planned_dataset).lookup(self._ctx)
@@ -86,9 +84,10 @@ class Planner:
     def _explain_change(self, spec: DatasetSpec) -> str:
         """Say what differs from the most similar data set of the same stage and source."""
         prefix = f"{spec.source or 'all'}-"
+        length = len(prefix) + FINGERPRINT_CHARS
         differences: list[list[str]] = []
         for folder in self._ctx.storage.list_folders(spec.stage.name):
-            if not folder.startswith(prefix) or len(folder) != len(prefix) + FINGERPRINT_CHARS:
+            if not folder.startswith(prefix) or len(folder) != length:
                 continue
             try:
                 other = open_dataset(self._ctx.storage.subdir(spec.stage.name, folder)).manifest

@@ -76,5 +76,8 @@ def _models_to_train(recipe: Recipe, until: StageName) -> Sequence[TrainConfig]:
 
 
 def _existing_models(planner: Planner) -> set[str | None]:
-    steps = [step for step in planner.steps if step.step == TRAIN.name]
-    return {step.entry for step in steps if step.dataset is not None}
+    return {
+        step.entry
+        for step in planner.steps
+        if step.stage == TRAIN.name and step.dataset is not None
+    }

@@ -14,6 +14,15 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
 from flows.execute import StepResult
 from flows.loss_curve import data_url, loss_curve_svg
 from infra.compute.progress import Progress
@@ -71,16 +80,13 @@ class ConsoleReporter:
     def step_finished(self, result: StepResult) -> None:
         """Print the counts of a finished step."""
         counts = result.dataset.counts
-        losses = [
-            f"{verb} {sum(reasons.values()):,}"
-            for verb, reasons in (("dropped", counts.dropped), ("failed", counts.failed))
-            if reasons
-        ]
+        numbers = [f"{counts.n_in:,} in", f"{counts.kept:,} kept"]
+        for verb, reasons in (("dropped", counts.dropped), ("failed", counts.failed)):
+            if reasons:
+                numbers.append(f"{verb} {sum(reasons.values()):,}")
         how = "already committed" if result.cached else f"{result.seconds:.1f} s"
-        numbers = ", ".join([f"{counts.n_in:,} in", f"{counts.kept:,} kept", *losses])
-        self._print(
-            f"{step_label(result.step, result.entry or result.source):<24} {numbers}  ({how})"
-        )
+        label = step_label(result.stage, result.entry or result.source)
+        self._print(f"{label:<24} {', '.join(numbers)}  ({how})")
 
 
 class PrefectReporter:
@@ -101,30 +107,24 @@ class PrefectReporter:
     def update(self, progress: Progress) -> None:
         """Store the latest state of a stage."""
         name = step_label(progress.stage, progress.source)
+        values = progress.values or {}
         with self._lock:
             self._latest[name] = progress
-            values = progress.values or {}
-            if "step" in values:
-                curves = self._curves.setdefault(name, {})
-                for key in ("loss", "validation_loss"):
-                    if key in values:
-                        points = curves.setdefault(key, [])
-                        points.append((values["step"], values[key]))
-                        if len(points) > MAX_CURVE_POINTS:
-                            del points[1::2]
+            for key in ("loss", "validation_loss"):
+                if "step" in values and key in values:
+                    points = self._curves.setdefault(name, {}).setdefault(key, [])
+                    points.append((values["step"], values[key]))
+                    if len(points) > MAX_CURVE_POINTS:
+                        del points[1::2]
 
     def link(self, name: str, url: str) -> None:
         """Publish a link."""
-        from prefect.artifacts import create_link_artifact
-
         self._enqueue(
             lambda: create_link_artifact(link=url, key=_artifact_key(name), description=name)
         )
 
     def step_finished(self, result: StepResult) -> None:
         """Publish the counts of a finished step by verdict and reason."""
-        from prefect.artifacts import create_table_artifact
-
         counts = result.dataset.counts
         rows: list[dict[str, Any]] = [
             {"verdict": "in", "reason": "", "documents": counts.n_in},
@@ -135,7 +135,7 @@ class PrefectReporter:
                 {"verdict": verdict, "reason": reason, "documents": n}
                 for reason, n in sorted(reasons.items(), key=lambda item: -item[1])
             ]
-        name = step_label(result.step, result.entry or result.source)
+        name = step_label(result.stage, result.entry or result.source)
         how = "already committed" if result.cached else f"built in {result.seconds:.1f} s"
         text = f"**{name}**: {how}, `{result.folder}`, fingerprint `{result.dataset.fingerprint}`"
         self._enqueue(
@@ -146,8 +146,6 @@ class PrefectReporter:
 
     def publish_report(self, url: str) -> None:
         """Publish a link to the run's report."""
-        from prefect.artifacts import create_markdown_artifact
-
         text = f"The report of this run: [{url}]({url})"
         self._enqueue(
             lambda: create_markdown_artifact(markdown=text, key="report", description="Report")
@@ -187,8 +185,6 @@ class PrefectReporter:
                 return
 
     def _publish_progress(self) -> None:
-        from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
         self._last_published = time.monotonic()
         with self._lock:
             latest, self._latest = self._latest, {}
@@ -214,8 +210,6 @@ class PrefectReporter:
             self._publish_curve(name, lines)
 
     def _publish_curve(self, name: str, series: dict[str, list[tuple[float, float]]]) -> None:
-        from prefect.artifacts import create_image_artifact
-
         if not any(len(points) > 1 for points in series.values()):
             return
         create_image_artifact(

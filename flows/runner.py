@@ -240,7 +240,7 @@ def _in_run_context() -> bool:
 
 
 def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporter) -> RunRecord:
-    record = record.with_report(build_report(storage, record, STEPS))
+    record = replace(record, report=build_report(storage, record, STEPS))
     save_run(storage, record)
     artifacts.publish_report(f"{storage.url.rstrip('/')}/{record.report}")
     return record
@@ -285,22 +285,18 @@ def _build_record(
 
 
 def _stage_record(ctx: Context, result: StepResult) -> StageRecord:
-    built_seconds = None
+    dataset, built_seconds = result.dataset, None
     if result.cached:
-        built_seconds = find_built_seconds(ctx.storage, ctx.recipe_name, result.dataset.fingerprint)
+        built_seconds = find_built_seconds(ctx.storage, ctx.recipe_name, dataset.fingerprint)
     record = StageRecord.from_dataset(
-        result.dataset,
-        seconds=result.seconds,
-        cached=result.cached,
-        entry=result.entry,
-        built_seconds=built_seconds,
+        dataset, seconds=result.seconds, cached=result.cached, built_seconds=built_seconds
     )
-    return replace(record, source=result.source)
+    return replace(record, source=result.source, entry=result.entry)
 
 
 def model_records(results: Sequence[StepResult]) -> list[ModelRecord]:
     """Return one record per model that any of the results belongs to."""
-    by_step = {(result.entry, result.step): result for result in results}
+    by_step = {(result.entry, result.stage): result for result in results}
     steps = [step for step in STEPS if step.per == "model"]
     records = []
     for entry in dict.fromkeys(result.entry for result in results if result.entry):

@@ -41,14 +41,7 @@ ANNOTATE = Step(
     output="annotations",
     inputs=("acquire", "extract"),  # a source of documents needs no extraction
     counts_from=("acquire", "extract"),
-    columns=(
-        "language",
-        "language_score",
-        "words",
-        "characters",
-        "bytes",
-        *PII_COLUMNS,
-    ),
+    columns=("language", "language_score", "words", "characters", "bytes", *PII_COLUMNS),
 )
 DEDUP = Step(
     "dedup",
@@ -99,17 +92,7 @@ EVALUATE = Step(
     inputs=("release", "tokenize"),
 )
 
-STEPS: Steps = (
-    ACQUIRE,
-    EXTRACT,
-    ANNOTATE,
-    DEDUP,
-    SELECT,
-    TOKENIZE,
-    TRAIN,
-    RELEASE,
-    EVALUATE,
-)
+STEPS: Steps = (ACQUIRE, EXTRACT, ANNOTATE, DEDUP, SELECT, TOKENIZE, TRAIN, RELEASE, EVALUATE)
 
 # What `--until` and the flows' parameter `until` may name, in the order of the pipeline.
 STAGE_NAMES = tuple(step.name for step in STEPS if not step.with_previous)

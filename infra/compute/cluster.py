@@ -59,18 +59,11 @@ class ClusterConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_exclusive(self) -> Self:
-        ways = [
-            name
-            for name, value in (
-                ("workers", self.workers),
-                ("address", self.address),
-                ("cluster_class", self.cluster_class),
-            )
-            if value is not None
-        ]
-        if len(ways) > 1:
+        ways = ("workers", "address", "cluster_class")
+        given = [name for name in ways if getattr(self, name) is not None]
+        if len(given) > 1:
             raise ValueError(
-                f"give one of workers, address and cluster_class, not {' and '.join(ways)}"
+                f"give one of workers, address and cluster_class, not {' and '.join(given)}"
             )
         if self.cluster_kwargs and self.cluster_class is None:
             raise ValueError("cluster_kwargs belong to cluster_class, which is missing")
@@ -90,11 +83,6 @@ class DaskCluster:
         self._cluster: Any = None
         self._client: Any = None
         self._closed = False
-
-    @property
-    def is_inline(self) -> bool:
-        """Whether units run one after the other in this process."""
-        return self._config.workers == 0
 
     @property
     def is_local(self) -> bool:
@@ -180,7 +168,7 @@ class DaskCluster:
             RunCancelled: if the run is being stopped.
             Exception: the first error that the function raised.
         """
-        if self.is_inline or not payloads:
+        if self._config.workers == 0 or not payloads:  # in this process, one after the other
             for index, payload in enumerate(payloads):
                 yield index, function(*payload)
             return

@@ -42,19 +42,11 @@ def jit_sources(root: Path) -> dict[str, bytes]:
     return {name: files[name] for name in sorted(wanted)}
 
 
-def _digest(sources: dict[str, bytes]) -> str:
-    hasher = hashlib.sha256()
-    for text in sources.values():
-        hasher.update(text)
-    return hasher.hexdigest()[:16]
-
-
 # Numba's cache on disk is keyed by the file of a kernel. The kernels it calls and constants of other
 # files are compiled into it, so after a change to those the old machine code would still run.
 numba_config: Any = numba.config
-numba_config.CACHE_DIR = str(
-    Path(numba_config.CACHE_DIR or cache_root() / "kernels") / _digest(jit_sources(ROOT))
-)
+_version = hashlib.sha256(b"".join(jit_sources(ROOT).values())).hexdigest()[:16]
+numba_config.CACHE_DIR = str(Path(numba_config.CACHE_DIR or cache_root() / "kernels") / _version)
 
 
 def kernel_folder() -> Path:
@@ -75,7 +67,8 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 def jit_inline(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a kernel whose code is inlined into its callers.
 
-    A call that passes arrays costs tens of nanoseconds, which dominates inside a loop over words. Compiling takes longer, so only small functions of inner loops are inlined.
+    A call that passes arrays costs tens of nanoseconds, which dominates inside a loop over words.
+    Compiling takes longer, so only small functions of inner loops are inlined.
     """
     compiled: Any = numba.njit(inline="always", nogil=True, error_model="numpy")(function)
     return cast("Callable[P, R]", compiled)

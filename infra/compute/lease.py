@@ -12,10 +12,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from infra.compute.processes import boot_id
 from infra.errors import UserError
@@ -72,21 +71,13 @@ class RunLease:
     """The lease of a run of this process, renewed by a thread until it is closed."""
 
     def __init__(self, storage: Storage, recipe: str, run: str) -> None:
-        """Write the lease.
-
-        Args:
-            storage: the root of the store.
-            recipe: the recipe's name.
-            run: the run's id.
-        """
+        """Write the lease of a recipe's run at the root of the store."""
         self._storage, self._recipe, self._run = storage, recipe, run
         self._name = f"runs/{recipe}/leases/{run}{LEASE_SUFFIX}"
         self._folders: set[str] = set()
         self._lock = threading.Lock()
-        self._closed = threading.Event()
         self._write()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
-        self._thread.start()
+        self._renewal = _Renewal(self._renew)
 
     def hold(self, folders: Sequence[str]) -> None:
         """Keep folders from being deleted until the run ends; wait while ``gc`` is deleting them."""
@@ -103,8 +94,7 @@ class RunLease:
 
     def close(self, *, completed: bool) -> None:
         """Stop renewing, and remove the lease unless the run left work for its next run."""
-        self._closed.set()
-        self._thread.join()
+        self._renewal.stop()
         try:
             if completed:
                 self._storage.remove(self._name)
@@ -114,16 +104,33 @@ class RunLease:
             log.warning("the run's lease could not be ended and will expire: %r", error)
 
     def _renew(self) -> None:
-        while not self._closed.wait(RENEW_INTERVAL_S):
-            try:
-                with self._lock:
-                    self._write()
-            except Exception as error:  # noqa: BLE001 - clients of object stores have errors of their own
-                log.warning("the run's lease could not be renewed: %r", error)
+        with self._lock:
+            self._write()
 
     def _write(self, *, ended: bool = False) -> None:
-        lease = _new_lease(self._recipe, self._run, sorted(self._folders), ended=ended)
-        self._storage.write(self._name, _to_bytes(lease))
+        folders = sorted(self._folders)
+        self._storage.write(self._name, _lease_bytes(self._recipe, self._run, folders, ended=ended))
+
+
+class _Renewal:
+    """A thread that writes a lease again and again until it is stopped."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write = write
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(RENEW_INTERVAL_S):
+            try:
+                self._write()
+            except Exception as error:  # noqa: BLE001 - clients of object stores have errors of their own
+                log.warning("a lease could not be renewed: %r", error)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
 
 
 def read_lease(storage: Storage, name: str) -> Lease | None:
@@ -148,34 +155,21 @@ def announce_deletion(storage: Storage, folders: Sequence[str]) -> Iterator[None
     Raises:
         UserError: if another process is deleting.
     """
-    data = _to_bytes(_new_lease("", "", folders))
     other = read_lease(storage, DELETION)
     if other is not None and not other.is_live:
         storage.remove(DELETION)
-    if not storage.put_if_absent(DELETION, data):
+    if not storage.put_if_absent(DELETION, _lease_bytes("", "", folders)):
         raise UserError(f"{storage.url}: another gc is running; wait for it to finish")
-    closed = threading.Event()
-
-    def renew() -> None:
-        while not closed.wait(RENEW_INTERVAL_S):
-            storage.write(DELETION, _to_bytes(_new_lease("", "", folders)))
-
-    thread = threading.Thread(target=renew, name="deletion", daemon=True)
-    thread.start()
+    renewal = _Renewal(lambda: storage.write(DELETION, _lease_bytes("", "", folders)))
     try:
         yield
     finally:
-        closed.set()
-        thread.join()
+        renewal.stop()
         storage.remove(DELETION)
 
 
-def _new_lease(recipe: str, run: str, folders: Sequence[str], *, ended: bool = False) -> Lease:
-    return Lease(
+def _lease_bytes(recipe: str, run: str, folders: Sequence[str], *, ended: bool = False) -> bytes:
+    lease = Lease(
         recipe, run, socket.gethostname(), os.getpid(), boot_id(), time.time(), ended, list(folders)
     )
-
-
-def _to_bytes(lease: Lease) -> bytes:
-    value: dict[str, Any] = asdict(lease)
-    return json.dumps(value, sort_keys=True).encode()
+    return json.dumps(asdict(lease), sort_keys=True).encode()

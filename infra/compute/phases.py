@@ -43,19 +43,12 @@ class PhaseRunner:
     """Run phases on a cluster; tasks whose results are saved do not run again."""
 
     def __init__(self, cluster: DaskCluster, reporter: Reporter, work: Storage, stage: str) -> None:
-        """Set up a runner.
+        """Set up a runner for a stage.
 
-        Args:
-            cluster: where tasks run.
-            reporter: receives the progress of each phase.
-            work: the stage's work folder. It must be used for one piece of work only, and not
-                after a restart of the machine, since files are written without fsync.
-            stage: the stage's name, for progress.
+        Its work folder must be used for one piece of work only, and not after a restart of the
+        machine, since files are written without fsync.
         """
-        self._cluster = cluster
-        self._reporter = reporter
-        self._work = work
-        self._stage = stage
+        self._cluster, self._reporter, self._work, self._stage = cluster, reporter, work, stage
 
     def run(
         self, name: str, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]

@@ -66,7 +66,16 @@ def managed_process(
     with _lock:
         if _cancelled.is_set():
             raise RunCancelled("the run is being stopped")
-        process = _start(command, env, cwd, stdout, stderr)
+        process = subprocess.Popen(
+            list(command),
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - a single prctl, safe between fork and exec
+        )
         _running.add(process)
     try:
         yield process
@@ -74,25 +83,6 @@ def managed_process(
         terminate_group(process)
         with _lock:
             _running.discard(process)
-
-
-def _start(
-    command: Sequence[str],
-    env: Mapping[str, str] | None,
-    cwd: Path | None,
-    stdout: Any,
-    stderr: Any,
-) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        list(command),
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
-        start_new_session=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - a single prctl, safe between fork and exec
-    )
 
 
 def terminate_group(process: "subprocess.Popen[bytes]") -> None:

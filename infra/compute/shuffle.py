@@ -40,7 +40,7 @@ class Shuffle:
         """Write the rows of a mapper; rows of one partition keep their order.
 
         Args:
-            mapper: number of the mapper; a second call replaces its rows.
+            mapper: its number; a second call replaces its rows.
             partition: int64[n], the partition of each row.
             rows: uint64[n, width].
         """
@@ -48,10 +48,10 @@ class Shuffle:
         self.write_sorted(mapper, [ordered.reshape(-1)], bounds * self.width)
 
     def write_sorted(self, mapper: int, runs: Sequence[U64], bounds: I64) -> None:
-        """Write words that are already ordered by partition.
+        """Write the words of a mapper that are already ordered by partition.
 
         Args:
-            mapper: number of the mapper.
+            mapper: its number.
             runs: arrays of words; concatenated they are the body of the file.
             bounds: int64[n_partitions + 1], the word at which each partition starts, and the end.
         """
@@ -61,13 +61,7 @@ class Shuffle:
                 file.write(as_bytes(run))
 
     def write_table(self, mapper: int, partition: I64, table: pa.Table) -> None:
-        """Write the rows of a table; rows of one partition keep their order.
-
-        Args:
-            mapper: number of the mapper.
-            partition: int64[n], the partition of each row.
-            table: n rows; ``width`` must be 1.
-        """
+        """Write a table of n rows, whose partitions are int64[n]; ``width`` must be 1."""
         order = np.argsort(partition, kind="stable")
         counts = np.bincount(partition, minlength=self.n_partitions)
         table = table.take(order).combine_chunks()
@@ -148,9 +142,8 @@ class ShufflePlan:
 
     def range_of(self, documents: U64) -> I64:
         """Return the range of each document."""
-        starts = np.array(self.starts, np.uint64)
-        found: I64 = np.searchsorted(starts, documents, side="right") - 1
-        return found
+        ranges: I64 = np.searchsorted(np.array(self.starts, np.uint64), documents, "right") - 1
+        return ranges
 
     def shuffle(self, name: str, n_partitions: int, width: int) -> Shuffle:
         """Return the shuffle of this name."""

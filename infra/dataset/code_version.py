@@ -73,7 +73,8 @@ def module_digests(modules: Iterable[str]) -> dict[str, str]:
     digests: dict[str, str] = {}
     queue = [*modules]
     for name in queue:
-        _find_source(name)  # a root that does not exist is an error, whatever its name
+        if _find_module(name) is None:  # of an imported name, that means nothing
+            raise ModuleNotFoundError(f"no module {name!r} to take the code version of")
     while queue:
         name = queue.pop()
         path = None if name in digests or is_operational(name) else _find_module(name)
@@ -96,7 +97,7 @@ class _DigestCache:
     def __init__(self) -> None:
         self._paths: dict[Path, str] = {}
         self._known: dict[str, tuple[str, list[str]]] | None = None
-        self._new = False
+        self._is_new = False
 
     def read(self, path: Path) -> tuple[str, list[str]]:
         """Return a module's digest, and the first-party names it imports: modules, or names in them."""
@@ -107,18 +108,18 @@ class _DigestCache:
             name = self._paths[path] = bytes_sha256(source)
             if name not in self._known:
                 self._known[name] = _parse(source)
-                self._new = True
+                self._is_new = True
         return self._known[self._paths[path]]
 
     def save(self) -> None:
         """Save new digests for other processes. A folder that cannot be written to costs time only."""
-        if not self._new or self._known is None:
+        if not self._is_new or self._known is None:
             return
-        self._new = False
+        self._is_new = False
+        kept = self._known
+        if len(kept) >= MAX_CACHED:
+            kept = {name: kept[name] for name in self._paths.values()}
         with suppress(OSError):
-            kept = self._known
-            if len(kept) >= MAX_CACHED:
-                kept = {name: kept[name] for name in self._paths.values()}
             write_atomic(self._file(), lambda file: file.write(json.dumps(kept).encode()))
 
     def _load(self) -> dict[str, tuple[str, list[str]]]:
@@ -138,28 +139,20 @@ _CACHE = _DigestCache()
 
 
 @cache
-def _find_source(module: str) -> Path:
-    """Return a module's file. Nothing is imported: torch alone would take seconds."""
-    top, *names = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is not None and spec.origin is not None:
-        origin = Path(spec.origin)
-        stem = origin.parent.joinpath(*names)
-        for path in (
-            (stem / "__init__.py", stem.with_name(f"{stem.name}.py")) if names else (origin,)
-        ):
-            if path.is_file():
-                return path
-    raise ModuleNotFoundError(f"no module {module!r} to take the code version of")
-
-
-@cache
 def _find_module(name: str) -> Path | None:
-    """Return a module's file; ``None`` for a name defined in one (``from module import name``)."""
-    try:
-        return _find_source(name)
-    except ModuleNotFoundError:
+    """Return a module's file; ``None`` for a name defined in one (``from module import name``).
+
+    Nothing is imported: torch alone would take seconds.
+    """
+    top, *names = name.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
         return None
+    if not names:
+        return Path(spec.origin)
+    stem = Path(spec.origin).parent.joinpath(*names)
+    candidates = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _parse(source: bytes) -> tuple[str, list[str]]:

@@ -20,13 +20,13 @@ FORMAT_VERSION = 1
 TABLE_SUFFIX, VERDICTS_SUFFIX = "parquet", "verdicts.parquet"
 # Files below this folder of a data set are logs: checksummed, but no part of its content.
 LOGS = "logs/"
-SHORT = 16  # characters of a fingerprint in a folder's name
+FINGERPRINT_CHARS = 16  # characters of a fingerprint in a folder's name
 DATASET_DEPTH = 2  # folders from the storage root to a data set: stage, name
 
 
 def dataset_path(stage: str, source: str | None, fingerprint: str) -> str:
     """Return the folder of a data set below the storage root."""
-    return f"{stage}/{source or 'all'}-{fingerprint[:SHORT]}"
+    return f"{stage}/{source or 'all'}-{fingerprint[:FINGERPRINT_CHARS]}"
 
 
 def input_path(item: Mapping[str, Any]) -> str:
@@ -52,20 +52,18 @@ class Counts:
     failed: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            self.n_in + other.n_in,
-            self.kept + other.kept,
-            _add_counts(self.dropped, other.dropped),
-            _add_counts(self.failed, other.failed),
-        )
+        dropped = Counter(self.dropped) + Counter(other.dropped)
+        failed = Counter(self.failed) + Counter(other.failed)
+        return Counts(self.n_in + other.n_in, self.kept + other.kept, dropped, failed)
 
     def check(self, where: str) -> None:
         """Raise ``IntegrityError`` unless every document is accounted for."""
-        out = self.kept + sum(self.dropped.values()) + sum(self.failed.values())
+        dropped, failed = sum(self.dropped.values()), sum(self.failed.values())
+        out = self.kept + dropped + failed
         if self.n_in != out:
             raise IntegrityError(
-                f"{where}: {self.n_in} documents went in, but {self.kept} kept + "
-                f"{sum(self.dropped.values())} dropped + {sum(self.failed.values())} failed = {out}"
+                f"{where}: {self.n_in} documents went in, but {self.kept} kept + {dropped} dropped + "
+                f"{failed} failed = {out}"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -91,10 +89,6 @@ class Counts:
             counts.setdefault(row["verdict"], {})[str(row["reason"])] = row["count_all"]
         kept = sum(counts[KEPT].values())
         return Counts(ledger.num_rows, kept, counts[DROPPED], counts[FAILED])
-
-
-def _add_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted((Counter(one) + Counter(other)).items()))
 
 
 @dataclass(frozen=True)
@@ -126,6 +120,12 @@ class PartRecord:
     counts: Counts
     files: Mapping[str, FileRecord]
     folder: str | None = None
+
+    @property
+    def data_digests(self) -> list[list[str]]:
+        """Suffix and SHA-256 of its data files: all but the verdicts."""
+        files = sorted(self.files.items())
+        return [[suffix, file.sha256] for suffix, file in files if suffix != VERDICTS_SUFFIX]
 
     def to_json(self) -> dict[str, Any]:
         """As written in manifests and unit cache entries."""
@@ -182,18 +182,9 @@ class Manifest:
     @property
     def content(self) -> str:
         """Digest of all data bytes: what later stages depend on."""
-        parts = [
-            [part.name, suffix, file.sha256]
-            for part in self.parts
-            for suffix, file in sorted(part.files.items())
-            if suffix != VERDICTS_SUFFIX
-        ]
-        files = [
-            [name, file.sha256]
-            for name, file in sorted(self.files.items())
-            if not name.startswith(LOGS)
-        ]
-        return json_sha256([parts, files])
+        parts = [[part.name, *digest] for part in self.parts for digest in part.data_digests]
+        files = [[name, file.sha256] for name, file in sorted(self.files.items())]
+        return json_sha256([parts, [file for file in files if not file[0].startswith(LOGS)]])
 
     @property
     def all_files(self) -> list[FileRecord]:
@@ -234,10 +225,8 @@ class Manifest:
         """Read a manifest file. Raises ``IntegrityError`` if it is not one."""
         try:
             value = json.loads(data)
-            if value["format"] != FORMAT_VERSION:
-                raise IntegrityError(
-                    f"{where}: manifest format {value['format']}, not {FORMAT_VERSION}"
-                )
+            if (version := value["format"]) != FORMAT_VERSION:
+                raise IntegrityError(f"{where}: manifest format {version}, not {FORMAT_VERSION}")
             return Manifest(
                 value["stage"],
                 value["source"],
@@ -282,10 +271,7 @@ class PartRef:
     @property
     def content(self) -> str:
         """Digest of the part's data files."""
-        files = sorted(self.record.files.items())
-        return json_sha256(
-            [[suffix, file.sha256] for suffix, file in files if suffix != VERDICTS_SUFFIX]
-        )
+        return json_sha256(self.record.data_digests)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The part's rows; ``columns`` narrows what is read."""
@@ -325,12 +311,12 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """What it was made from."""
+        """Digest of everything it was made from."""
         return self.manifest.fingerprint
 
     @property
     def content(self) -> str:
-        """What it holds."""
+        """Digest of all data bytes."""
         return self.manifest.content
 
     @property

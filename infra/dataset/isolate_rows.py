@@ -64,6 +64,5 @@ def apply_isolating_rows(
 
 def _concat_results(left: PartResult, right: PartResult) -> PartResult:
     return PartResult(
-        pa.concat_tables([left.rows, right.rows]),
-        pa.concat_tables([left.verdicts, right.verdicts]),
+        pa.concat_tables([left.rows, right.rows]), pa.concat_tables([left.verdicts, right.verdicts])
     )

@@ -47,30 +47,24 @@ def ledger_table(
     for name, column in columns.items():
         if column is not None and len(column) != n:
             raise ValueError(f"{name} has {len(column)} rows for {n} documents")
-    why = list(reasons) if reasons is not None else [None] * n
-    broke = list(failed) if failed is not None else [False] * n
-    if any(bad and reason is None for bad, reason in zip(broke, why, strict=True)):
+    reasons = reasons or [None] * n
+    failed = failed or [False] * n
+    if any(is_failed and reason is None for is_failed, reason in zip(failed, reasons, strict=True)):
         raise ValueError("a failed document needs a reason")
     return pa.table(
         {
-            "id": pa.array(list(ids), pa.string()),
-            "url": pa.array(list(urls) if urls is not None else [None] * n, pa.string()),
-            "stage": pa.array([stage] * n, pa.string()),
-            "verdict": pa.array(
-                [
-                    KEPT if reason is None else FAILED if bad else DROPPED
-                    for reason, bad in zip(why, broke, strict=True)
-                ],
-                pa.string(),
-            ),
-            "reason": pa.array(why, pa.string()),
-            "evidence": pa.array(
-                [
-                    None if item is None else json.dumps(item, sort_keys=True, ensure_ascii=False)
-                    for item in (evidence if evidence is not None else [None] * n)
-                ],
-                pa.string(),
-            ),
+            "id": list(ids),
+            "url": list(urls or [None] * n),
+            "stage": [stage] * n,
+            "verdict": [
+                KEPT if reason is None else FAILED if is_failed else DROPPED
+                for reason, is_failed in zip(reasons, failed, strict=True)
+            ],
+            "reason": list(reasons),
+            "evidence": [
+                None if item is None else json.dumps(item, sort_keys=True, ensure_ascii=False)
+                for item in evidence or [None] * n
+            ],
         },
         schema=LEDGER_SCHEMA,
     )

@@ -237,8 +237,8 @@ def build_dataset(
     folder = ctx.storage.subdir(*spec.folder.split("/"))
     if folder.exists(MANIFEST):
         return open_dataset(folder)  # a committed data set is never written to again
-    cache = ctx.storage.subdir(UNIT_CACHE_FOLDER, spec.stage.name)
     stage = spec.stage
+    cache = ctx.storage.subdir(UNIT_CACHE_FOLDER, stage.name)
     outputs = []
     for number, unit in enumerate(units):
         entry_key = make_entry_key(stage.name, stage.code_version, spec.config, unit.key)
@@ -253,17 +253,7 @@ def build_dataset(
     # On one machine files are flushed from here while the workers continue. An entry may then outlive
     # its part in a power cut: as long as nothing is committed, reuse checks the part's bytes.
     durable = bool(todo) and not ctx.cluster.is_local
-    payloads = [
-        (
-            function,
-            units[number].payload,
-            units[number].expected_rows,
-            outputs[number],
-            cache,
-            durable,
-        )
-        for number in todo
-    ]
+    payloads = [(function, units[number], outputs[number], cache, durable) for number in todo]
     with ThreadPoolExecutor(FSYNC_THREADS) as flushers:
         flushed: list[Future[None]] = []
         for position, parts in ctx.cluster.map(_run_unit, payloads):
@@ -330,8 +320,7 @@ def commit(folder: Storage, manifest: Manifest) -> Dataset:
 
 def _run_unit(
     function: Callable[..., Iterable[PartResult]],
-    payload: tuple[Any, ...],
-    expected_rows: int | None,
+    unit: WorkUnit,
     output: UnitOutput,
     cache: Storage,
     durable: bool,  # noqa: FBT001 - a task's arguments are positional
@@ -339,15 +328,15 @@ def _run_unit(
     """Run one unit on a worker: write its parts, then its cache entry; wait for the disk if durable."""
     parts = [
         _write_part(output, output.part_name(chunk), outcome, durable=durable)
-        for chunk, outcome in enumerate(function(*payload))
+        for chunk, outcome in enumerate(function(*unit.payload))
     ]
     where = f"{output.stage} part {output.part_index:05d}"
     if not parts:
         raise IntegrityError(f"{where}: the stage returned nothing for it")
     n_in = sum(part.counts.n_in for part in parts)
-    if expected_rows is not None and n_in != expected_rows:
+    if unit.expected_rows not in (None, n_in):
         raise IntegrityError(
-            f"{where}: {expected_rows} documents went in, but there are verdicts on {n_in}"
+            f"{where}: {unit.expected_rows} documents went in, but there are verdicts on {n_in}"
         )
     records = [part.to_json() for part in parts]
     write_entry(cache, output, records, durable=durable)
@@ -377,6 +366,5 @@ def _write_part(output: UnitOutput, name: str, result: PartResult, *, durable: b
 
 
 def _text_bytes(table: pa.Table) -> int:
-    if "text" not in table.column_names:
-        return 0
-    return int(pc.sum(pc.binary_length(table["text"])).as_py() or 0)
+    has_text = "text" in table.column_names
+    return int(pc.sum(pc.binary_length(table["text"])).as_py() or 0) if has_text else 0

@@ -57,12 +57,7 @@ class UnitOutput:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """The parts of a unit that is done.
-
-    Attributes:
-        folder: the folder below the storage root that holds their files.
-        parts: as they are named there.
-    """
+    """The parts of a unit that is done, and the folder below the storage root that holds them."""
 
     folder: str
     parts: Sequence[PartRecord]
@@ -77,14 +72,7 @@ class CacheEntry:
 
 
 def make_entry_key(stage: str, code: str | None, config: Mapping[str, Any], key: str) -> str:
-    """Return the name of a unit's entry.
-
-    Args:
-        stage: its name.
-        code: the stage's code version; ``None`` for an acquisition.
-        config: the stage's configuration.
-        key: digest of what else the unit's output depends on.
-    """
+    """Return the name of a unit's entry; ``key``: digest of what else its output depends on."""
     name = json_sha256({"stage": stage, "code": code, "config": config, "key": key})
     return f"{name[:2]}/{name}.json"
 
@@ -107,10 +95,7 @@ def read_entry(cache: Storage, entry_key: str) -> CacheEntry | None:
 
 
 def find_finished_units(
-    root: Storage,
-    cluster: DaskCluster,
-    outputs: Sequence[UnitOutput],
-    hold: Callable[..., None],
+    root: Storage, cluster: DaskCluster, outputs: Sequence[UnitOutput], hold: Callable[..., None]
 ) -> dict[int, list[PartRecord]]:
     """Look up the parts of units that are done, by the position of the unit.
 

@@ -1,9 +1,10 @@
 """The work folder of a stage that runs in phases (``infra.compute.phases``)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from infra.compute.processes import boot_id
-from infra.dataset.dataset import SHORT, Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.dataset import FINGERPRINT_CHARS, Dataset, DatasetNotFoundError, open_dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec
 from infra.store.storage import Storage, StorageError
@@ -22,20 +23,17 @@ def build_in_work_folder(
     Args:
         ctx: the run.
         spec: the data set.
-        partitioning: JSON-serializable; what the intermediate files depend on besides the
-            fingerprint. Another value uses another folder.
+        partitioning: a JSON value; what the intermediate files depend on besides the fingerprint.
         build: called with the work folder; commits the data set.
     """
-    parent = ctx.storage.subdir(WORK_FOLDER, spec.stage.name, spec.fingerprint[:SHORT])
-    work = parent.subdir(json_sha256([partitioning, boot_id()])[:SHORT])
+    parent = ctx.storage.subdir(WORK_FOLDER, spec.stage.name, spec.fingerprint[:FINGERPRINT_CHARS])
+    work = parent.subdir(json_sha256([partitioning, boot_id()])[:FINGERPRINT_CHARS])
     try:
         data = build(work)
     except (OSError, StorageError):
         # Another run of the same recipe may have committed first and deleted the work folder.
-        try:
+        with suppress(DatasetNotFoundError):
             return open_dataset(ctx.storage.subdir(*spec.folder.split("/")))
-        except DatasetNotFoundError:
-            pass
         raise
     parent.remove_tree()
     return data

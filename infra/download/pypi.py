@@ -146,7 +146,8 @@ def _pip_settings() -> Mapping[str, str]:
 
 def _folders(settings: Mapping[str, str]) -> list[Path]:
     links = settings.get("find-links", "").split()
-    return [_path(link) if "://" in link else Path(link).expanduser() for link in links]
+    paths = [url2pathname(urlsplit(link).path) if "://" in link else link for link in links]
+    return [Path(path).expanduser() for path in paths]
 
 
 def _indexes(settings: Mapping[str, str]) -> list[str]:
@@ -203,10 +204,6 @@ class _LinkParser(HTMLParser):
         target = dict(attrs).get("href")
         if tag == "a" and target:
             self.links.append(target)
-
-
-def _path(url: str) -> Path:
-    return Path(url2pathname(urlsplit(url).path))
 
 
 def _redact(index_url: str) -> str:

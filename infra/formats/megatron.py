@@ -34,10 +34,8 @@ SPLITS = (TRAIN, VALIDATION)
 
 MAGIC, VERSION = b"MMIDIDX\x00\x00", 1
 HEADER = struct.Struct("<9sQBQQ")
-DTYPES: dict[int, np.dtype[Any]] = {
-    4: np.dtype("<i4"),
-    8: np.dtype("<u2"),
-}  # the two of Megatron's codes that shards use
+# The two of Megatron's codes that shards use.
+DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype("<i4"), 8: np.dtype("<u2")}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 REPAIR_HINT = "remove the data set's folder; the next run creates it again"
 MAX_UINT16_VOCAB = 65_500  # below it ids are 16 bit; Megatron's own limit
@@ -53,43 +51,6 @@ class CorruptShardError(UserError):
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
     """The type of ids below ``vocab_size``: uint16 below 65,500, else int32."""
     return DTYPES[8] if vocab_size < MAX_UINT16_VOCAB else DTYPES[4]
-
-
-class TokenShardWriter:
-    """Collect the sequences of one shard."""
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        """An empty shard whose ids have this type."""
-        self._dtype = dtype
-        self._chunks: list[bytes] = []
-        self._lengths: list[int] = []
-        self.num_tokens = 0
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def add(self, ids: Tokens) -> tuple[int, int]:
-        """Append a sequence.
-
-        Args:
-            ids: int[n], each within the shard's type.
-
-        Returns:
-            ``(index of the sequence, offset of its first token in the shard)``.
-        """
-        position = len(self._lengths), self.num_tokens
-        self._chunks.append(ids.astype(self._dtype, copy=False).tobytes())
-        self._lengths.append(len(ids))
-        self.num_tokens += len(ids)
-        return position
-
-    def bin_bytes(self) -> bytes:
-        """The ``.bin`` file."""
-        return b"".join(self._chunks)
-
-    def idx_bytes(self) -> bytes:
-        """The ``.idx`` file."""
-        return encode_index(self._lengths, self._dtype)
 
 
 def encode_index(lengths: Sequence[int], dtype: np.dtype[Any]) -> bytes:

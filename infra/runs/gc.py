@@ -14,13 +14,14 @@ from typing import Any
 
 from infra.compute.lease import announce_deletion, list_leases
 from infra.dataset.dataset import (
+    FINGERPRINT_CHARS,
     MANIFEST,
-    SHORT,
     DatasetNotFoundError,
     IntegrityError,
     Manifest,
     input_path,
     open_dataset,
+    try_open_dataset,
 )
 from infra.dataset.unit_cache import UNIT_CACHE_FOLDER, read_entry
 from infra.errors import UserError
@@ -37,7 +38,7 @@ from infra.store.storage import Storage
 WORK_FOLDER = "work"
 THREADS = 16
 WHOLE_FOLDERS = ("data set", "unfinished", "work")  # kinds of deletions that leave nothing behind
-_DATASET_NAME = re.compile(rf".+-[0-9a-f]{{{SHORT}}}")
+_DATASET_NAME = re.compile(rf".+-[0-9a-f]{{{FINGERPRINT_CHARS}}}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def collect_needed(storage: Storage, recipes: Sequence[str]) -> NeededFiles:
         # A run that failed or crashed counts until another run of its recipe has ended.
         resumable = lease.recipe in runs and not any(r > lease.run for r in runs[lease.recipe])
         if lease.is_live or resumable:
-            needed.held |= set(lease.folders)
+            needed.held.update(lease.folders)
         else:
             needed.leases.add(file)
     manifests, damaged = _read_manifests(storage)
@@ -148,7 +149,9 @@ def find_deletions(storage: Storage, needed: NeededFiles) -> list[Deletion]:
     held = {folder.rpartition("-")[2] for folder in needed.held}
     for file, size in storage.file_sizes(WORK_FOLDER).items():
         _, stage, name, *_ = [*file.split("/"), "", ""]
-        hint_used = not re.fullmatch(rf"[0-9a-f]{{{SHORT}}}", name) and name in needed.recipes
+        hint_used = (
+            not re.fullmatch(rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}", name) and name in needed.recipes
+        )
         if name and name not in held and not hint_used:
             by_work.setdefault(f"{WORK_FOLDER}/{stage}/{name}", {})[file] = size
     for folder, sizes in by_work.items():
@@ -230,10 +233,9 @@ def _close_over_inputs(manifests: dict[str, Manifest], roots: set[str]) -> set[s
     queue = list(roots)
     while queue:
         path = queue.pop()
-        if path not in needed:
-            needed.add(path)
-            if path in manifests:
-                queue += [input_path(item) for item in manifests[path].inputs]
+        if path not in needed and path in manifests:
+            queue += [input_path(item) for item in manifests[path].inputs]
+        needed.add(path)
     return needed
 
 
@@ -266,12 +268,8 @@ def _is_stage(storage: Storage, name: str) -> bool:
     """Whether a folder of the store holds data sets of ours, rather than other files."""
     if storage.list_folders(f"{UNIT_CACHE_FOLDER}/{name}"):
         return True
-    for folder in storage.list_folders(name):
-        try:
-            return open_dataset(storage.subdir(name, folder)).stage == name
-        except (DatasetNotFoundError, IntegrityError):
-            continue
-    return False
+    datasets = (try_open_dataset(storage, f"{name}/{path}") for path in storage.list_folders(name))
+    return next((item.stage == name for item in datasets if item is not None), False)
 
 
 def _is_stale(storage: Storage, file: str, needed: NeededFiles) -> bool:

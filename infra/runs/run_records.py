@@ -22,18 +22,8 @@ RUNS, REPORTS = "runs", "reports"
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
 MAX_RUNS_BACK = 20  # earlier runs of a recipe that are searched; the last one usually suffices
 LIBRARIES = (
-    "gristmill",
-    "prefect",
-    "dask",
-    "pyarrow",
-    "numpy",
-    "torch",
-    "tokenizers",
-    "transformers",
-    "scrapy",
-    "trafilatura",
-    "resiliparse",
-)
+    "gristmill prefect dask pyarrow numpy torch tokenizers transformers scrapy trafilatura resiliparse"
+).split()
 
 
 class RunNotFoundError(UserError):
@@ -79,15 +69,7 @@ class StageRecord:
         entry: str | None = None,
         built_seconds: float | None = None,
     ) -> "StageRecord":
-        """Record a data set that this run has just built or found.
-
-        Args:
-            data: in ``{root}/{stage}/{folder}``, as every data set is.
-            seconds: spent by this run.
-            cached: whether it was committed before.
-            entry: the model's name, where the stage runs per model.
-            built_seconds: see ``find_built_seconds``; default: `seconds` unless cached.
-        """
+        """Record a data set that this run has built or, if it is cached, looked up."""
         return StageRecord(
             stage=data.stage,
             source=data.source,
@@ -108,7 +90,7 @@ class StageRecord:
         return " ".join(item for item in (self.stage, self.entry or self.source) if item)
 
     def open(self, root: Storage) -> Dataset:
-        """Open the data set. Raises ``DatasetNotFoundError`` or ``IntegrityError``."""
+        """Open the data set (``open_dataset``)."""
         return open_dataset(root.subdir(*self.path.split("/")))
 
     def try_open(self, root: Storage) -> Dataset | None:
@@ -191,10 +173,6 @@ class RunRecord:
         stages = [StageRecord.from_json(item) for item in value["stages"]]
         models = [ModelRecord(**item) for item in value["models"]]
         return RunRecord(**{**value, "stages": stages, "models": models})
-
-    def with_report(self, path: str) -> "RunRecord":
-        """Return the record with the path of its report page."""
-        return replace(self, report=path)
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -302,13 +280,7 @@ def with_earlier_results(storage: Storage, record: RunRecord) -> RunRecord:
 
 
 def find_built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float | None:
-    """Return how long building a data set took, from the newest record that has it.
-
-    Args:
-        storage: the root of the store.
-        recipe: the recipe whose records are read first.
-        fingerprint: the data set's.
-    """
+    """Return how long building a data set took; the records of ``recipe`` are read first."""
     others = [name for name in list_recipes(storage) if name != recipe]
     for name in [recipe, *others]:
         for record in islice(_iter_newest_first(storage, name), MAX_RUNS_BACK):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from infra.schemas.signals import SIGNALS
+from infra.schemas.signals import DUP_NGRAM_SIZES, SIGNALS, TOP_NGRAM_SIZES
 
 Comparison = Literal[">=", "<=", "=="]
 COMPARE: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
@@ -68,30 +68,19 @@ def _max_rule(filter_: str, name: str, signal: str, threshold: float, citation: 
 
 
 def _gopher_repetition() -> tuple[Rule, ...]:
-    thresholds = [
-        ("dup_lines", "dup_line_fraction", 0.30),
-        ("dup_paragraphs", "dup_paragraph_fraction", 0.30),
-        ("dup_line_chars", "dup_line_char_fraction", 0.20),
-        ("dup_paragraph_chars", "dup_paragraph_char_fraction", 0.20),
-        *(
-            (f"top_{n}gram", f"top_{n}gram_char_fraction", threshold)
-            for n, threshold in ((2, 0.20), (3, 0.18), (4, 0.16))
-        ),
-        *(
-            (f"dup_{n}gram", f"dup_{n}gram_char_fraction", threshold)
-            for n, threshold in (
-                (5, 0.15),
-                (6, 0.14),
-                (7, 0.13),
-                (8, 0.12),
-                (9, 0.11),
-                (10, 0.10),
-            )
-        ),
-    ]
+    thresholds = {
+        "dup_lines": ("dup_line_fraction", 0.30),
+        "dup_paragraphs": ("dup_paragraph_fraction", 0.30),
+        "dup_line_chars": ("dup_line_char_fraction", 0.20),
+        "dup_paragraph_chars": ("dup_paragraph_char_fraction", 0.20),
+    }
+    for n, threshold in zip(TOP_NGRAM_SIZES, (0.20, 0.18, 0.16), strict=True):
+        thresholds[f"top_{n}gram"] = (f"top_{n}gram_char_fraction", threshold)
+    for n, threshold in zip(DUP_NGRAM_SIZES, (0.15, 0.14, 0.13, 0.12, 0.11, 0.10), strict=True):
+        thresholds[f"dup_{n}gram"] = (f"dup_{n}gram_char_fraction", threshold)
     return tuple(
         _max_rule("gopher_repetition", name, signal, threshold, GOPHER)
-        for name, signal, threshold in thresholds
+        for name, (signal, threshold) in thresholds.items()
     )
 
 

@@ -111,11 +111,7 @@ _GOPHER_QUALITY = (
         _REAL,
         "splitlines lines that end, white space aside, in … or ... / splitlines lines",
     ),
-    Signal(
-        "gopher_quality_alpha_word_fraction",
-        _REAL,
-        "tokens with at least one letter / tokens",
-    ),
+    Signal("gopher_quality_alpha_word_fraction", _REAL, "tokens with at least one letter / tokens"),
     Signal(
         "gopher_quality_stop_words",
         _INT,
@@ -148,9 +144,7 @@ _C4 = (
     ),
     Signal("c4_lorem_ipsum", _FLAG, "a line of three or more words contains 'lorem ipsum'"),
     Signal(
-        "c4_curly_brace",
-        _FLAG,
-        "a line of three or more words, not about JavaScript, contains {",
+        "c4_curly_brace", _FLAG, "a line of three or more words, not about JavaScript, contains {"
     ),
 )
 

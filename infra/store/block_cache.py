@@ -55,12 +55,10 @@ class BlockCache:
     def __init__(
         self, folder: Path, max_bytes: int = CACHE_BYTES, timeout_s: float = TIMEOUT_S
     ) -> None:
-        """Make a cache that holds at most about ``max_bytes`` bytes.
+        """Make a cache of about ``max_bytes`` bytes; only pinned blocks can exceed that.
 
-        Args:
-            folder: shared by all processes of a machine that read the same data.
-            max_bytes: exceeded only if the pinned blocks are larger.
-            timeout_s: seconds for which a failed read is retried.
+        All processes of a machine that read the same data share the folder. A failed read is
+        retried for ``timeout_s`` seconds.
         """
         self.folder, self.max_bytes, self._timeout_s = folder, max_bytes, timeout_s
         self._pinned: AbstractSet[str] = frozenset()
@@ -87,15 +85,7 @@ class BlockCache:
         return path
 
     def fetch(self, block: Block, *, wait: bool = True) -> bool:
-        """Fetch a block into the cache.
-
-        Args:
-            block: the block.
-            wait: whether to wait for another process that is fetching it.
-
-        Returns:
-            Whether the block is in the cache now.
-        """
+        """Fetch a block, or wait for another process that is fetching it; return whether it is cached."""
         path = self.folder / block.cache_name
         with self._lock(path, wait=wait) as locked:
             if path.exists():

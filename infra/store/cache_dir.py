@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 ENV_VAR = "GRISTMILL_CACHE"
-# Interrupted crawls and trainings, digests of input files, compiled kernels.
+# Interrupted crawls and training runs, digests of input files, compiled kernels.
 STALE_FOLDERS = ("spool", "train", "inputs", "kernels")
 MAX_AGE_S = 30 * 24 * 3600.0
 

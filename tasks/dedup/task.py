@@ -8,7 +8,7 @@ import numpy as np
 
 from infra.dataset.code_version import code_digest
 from infra.dataset.dataset import (
-    SHORT,
+    FINGERPRINT_CHARS,
     Dataset,
     DatasetNotFoundError,
     IntegrityError,
@@ -154,7 +154,7 @@ def _comparison_key(config: DedupConfig) -> str:
     facts.append({language: way.to_json() for language, way in config.languages.items()})
     if config.verification == "signature":
         facts += [config.num_permutations, config.seed]
-    return json_sha256([facts, code_digest(COMPARISON_MODULES, ())])[:SHORT]
+    return json_sha256([facts, code_digest(COMPARISON_MODULES, ())])[:FINGERPRINT_CHARS]
 
 
 def _load_previous(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.config import flatten_sections
-from infra.dataset.dataset import SHORT, Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.dataset import FINGERPRINT_CHARS, Dataset, DatasetNotFoundError, open_dataset
 from infra.store.storage import Storage
 
 
@@ -28,7 +28,7 @@ def collect_lineage(root: Storage, datasets: Sequence[Dataset]) -> list[LineageE
             if parent["fingerprint"] in fingerprints:
                 continue
             fingerprints.add(parent["fingerprint"])
-            name = f"{parent['source'] or 'all'}-{parent['fingerprint'][:SHORT]}"
+            name = f"{parent['source'] or 'all'}-{parent['fingerprint'][:FINGERPRINT_CHARS]}"
             try:
                 data = open_dataset(root.subdir(parent["stage"], name))
             except DatasetNotFoundError:
@@ -126,7 +126,7 @@ def render_card(
                         item.source or "",
                         f"{item.dataset.counts.n_in:,}" if item.dataset else "not in the store",
                         f"{item.dataset.counts.kept:,}" if item.dataset else "",
-                        f"`{item.fingerprint[:SHORT]}`",
+                        f"`{item.fingerprint[:FINGERPRINT_CHARS]}`",
                     )
                     for item in lineage
                 ],

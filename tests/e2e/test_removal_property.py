@@ -85,7 +85,7 @@ def run(
 
 
 def data(results: list[StepResult], step: str) -> Dataset:
-    return next(result.dataset for result in results if result.step == step)
+    return next(result.dataset for result in results if result.stage == step)
 
 
 def rows(corpus: Dataset) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.formats.megatron import TokenShards, TokenShardWriter, token_dtype
+from infra.formats.megatron import TokenShards, token_dtype
 from infra.store.storage import Storage
 from tasks.evaluate import eval_plan as planning
 from tasks.evaluate import task
@@ -17,6 +17,7 @@ from tasks.evaluate.baselines import choose_documents, contiguous_runs
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.huggingface import HuggingFaceModel
 from tests.evaluate import tiny
+from tests.shard_writer import TokenShardWriter
 from tests.tokenize.corpora import context, encoder, variations
 
 CONFIG = EvaluateConfig(num_samples=3, prompt_tokens=4, max_new_tokens=6)

@@ -23,6 +23,19 @@ def test_a_curve_is_a_self_contained_image() -> None:
     assert used <= set(re.findall(r"(--[a-z0-9-]+):#", text)), "a variable of the page is missing"
 
 
+def test_any_number_of_curves_has_a_legend_in_the_colors_of_the_curves() -> None:
+    series = {f"loss_{number}": SERIES["loss"] for number in range(8)}
+    svg = loss_curve_svg("eight", series)
+    root = ET.fromstring(svg)
+    squares = [item for item in root.iter(f"{SVG}rect") if item.get("height") == "10"]
+    colors = dict(re.findall(r"(--series-[0-9]):(#[0-9a-f]{6})", svg))
+    curves = re.findall(r"<polyline [^>]*stroke:var\((--series-[0-9])\)", svg)
+    assert [item.get("fill") for item in squares] == [colors[name] for name in curves]
+    positions = {(item.get("x"), item.get("y")) for item in squares}
+    assert len(positions) == len(series)
+    assert all(int(item.get("x", "")) + 130 <= int(root.get("width", "")) for item in squares)
+
+
 def test_the_url_holds_the_image() -> None:
     kind, _, data = data_url(loss_curve_svg("tiny", SERIES)).partition(";base64,")
     assert kind == "data:image/svg+xml"

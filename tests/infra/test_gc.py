@@ -130,7 +130,7 @@ def test_what_a_crashed_run_made_stays_until_another_run_of_its_recipe_ends(
     if ended:
         lease.close(completed=False)
     else:
-        lease._closed.set()  # its process was killed
+        lease._renewal.stop()  # its process was killed
         monkeypatch.setattr(leases, "TIMEOUT_S", -1.0)
     assert [each.is_live for each in list_leases(ctx.storage).values()] == [False]
     assert delete_unneeded(ctx.storage, ["r"]) == []

@@ -14,12 +14,12 @@ from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUni
 from infra.formats.megatron import (
     CorruptShardError,
     TokenShards,
-    TokenShardWriter,
     decode_index,
     encode_index,
     token_dtype,
 )
 from infra.store.storage import Storage
+from tests.shard_writer import TokenShardWriter
 from tests.tokenize import megatron
 
 PARTS = [[[5, 6, 0], [0]], [], [[7, 8, 9, 0]], [[1, 0], [2, 2, 2, 0], [3, 0]]]

@@ -14,9 +14,10 @@ from infra.compute.progress import NullReporter, Reporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.formats.megatron import SPLITS, TokenShards, TokenShardWriter, token_dtype
+from infra.formats.megatron import SPLITS, TokenShards, token_dtype
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
+from tests.shard_writer import TokenShardWriter
 from tests.train_entry import train_config
 
 STAGE = Stage("tokenize", ("tests.lm.corpora",))
