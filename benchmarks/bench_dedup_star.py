@@ -57,7 +57,7 @@ def main() -> None:
             hits = [clusters[a] is not None and clusters[a] == clusters[b] for a, b in family]
             stats = labels.stats
             print(
-                f"{name:24}{stats['candidates'] + stats['within_clusters']:>12,}"
+                f"{name:24}{stats['candidates'] + stats['intra_cluster_pairs']:>12,}"
                 f"{stats['oversized_buckets']:>18,}{sum(hits) / len(hits):>24.1%}",
                 flush=True,
             )

@@ -11,14 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import I64, U64
 from infra.compute.jit import jit
 from infra.store.storage import Storage, StorageError
 
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 WORD_BYTES = 8
 
 

@@ -11,15 +11,10 @@ from tasks.annotate.signals.families import compute_signals
 
 
 def annotate_table(documents: pa.Table, config: AnnotateConfig) -> pa.Table:
-    """Compute the annotations of documents.
+    """Return the annotations of n documents: a row of ``ANNOTATION_SCHEMA`` each.
 
-    Args:
-        documents: n rows with ``id``, ``text``, ``title`` and ``chapters``; a null counts as empty.
-        config: the recipe's section.
-
-    Returns:
-        n rows of `infra.schemas.annotations.ANNOTATION_SCHEMA`, in the order of the documents. Every row depends on its own document
-        alone.
+    Reads ``id``, ``text``, ``title`` and ``chapters``; a null counts as empty. Every row depends on
+    its own document alone.
     """
     text = documents["text"]
     codes, scores = identify([item or "" for item in text.to_pylist()], config.lid_max_chars)

@@ -34,11 +34,7 @@ def prepare_lid_input(text: str, max_chars: int) -> str:
 
 
 def identify(texts: Sequence[str], max_chars: int) -> tuple[list[str], list[float]]:
-    """The most likely language of each of n texts.
-
-    Args:
-        texts: plain text.
-        max_chars: characters at the beginning that the model reads.
+    """Return the most likely language of each text, by its first ``max_chars`` characters.
 
     Returns:
         n language codes of lid.176 (ISO 639-1, or -3 where there is none), and n scores

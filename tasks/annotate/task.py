@@ -1,7 +1,6 @@
 """The stage ``annotate``: every part of a source by itself; no document is dropped."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import groupby
 
 import pyarrow as pa
@@ -66,14 +65,12 @@ def build(
 def annotate_parts(parts: Sequence[PartRef], config: AnnotateConfig) -> Iterator[PartResult]:
     """Annotate the parts of one unit, on a worker."""
     lid_model_path()  # a missing model must fail the run, not the documents
-    for part in parts:
-        yield apply_isolating_rows(
-            STAGE.name, part.table(INPUT_COLUMNS), partial(_annotate_rows, config)
+
+    def annotate(documents: pa.Table) -> PartResult:
+        ids, urls = documents["id"].to_pylist(), documents["url"].to_pylist()
+        return PartResult(
+            annotate_table(documents, config), ledger_table(STAGE.name, ids, urls=urls)
         )
 
-
-def _annotate_rows(config: AnnotateConfig, documents: pa.Table) -> PartResult:
-    verdicts = ledger_table(
-        STAGE.name, documents["id"].to_pylist(), urls=documents["url"].to_pylist()
-    )
-    return PartResult(annotate_table(documents, config), verdicts)
+    for part in parts:
+        yield apply_isolating_rows(STAGE.name, part.table(INPUT_COLUMNS), annotate)

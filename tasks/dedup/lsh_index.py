@@ -19,20 +19,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 from datasketch import MinHash, MinHashLSH
 from pydantic import ValidationError
 
+from infra.compute.arrays import U32, Bools
 from infra.dataset.dataset import PartRef
 from infra.errors import UserError
 from infra.store.storage import Storage, open_url
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.shingle_readers import ShingleReaders
-
-U32 = npt.NDArray[np.uint32]
 
 FORMAT = b"gristmill-lsh-index-1"
 FORMAT_KEY, CONFIG_KEY = b"format", b"dedup"
@@ -70,10 +68,7 @@ class LshIndex:
 
     @staticmethod
     def read(url: str) -> "LshIndex":
-        """Read an index file.
-
-        Args:
-            url: a path, or any URL that fsspec can open.
+        """Read an index file from a path, or any URL that fsspec can open.
 
         Raises:
             UserError: if the file does not exist or is not an index.
@@ -98,12 +93,9 @@ class LshIndex:
     def from_minhashes(minhashes: Mapping[str, MinHash], config: DedupConfig) -> "LshIndex":
         """Make an index from MinHash objects by key.
 
-        Args:
-            minhashes: MinHash objects of the scheme ``affine32``.
-            config: the settings they were made with; ``bands * rows`` must be their ``num_perm``.
-
         Raises:
-            UserError: if a MinHash was made with another scheme, seed or number of permutations.
+            UserError: if a MinHash has another scheme than ``affine32``, or another seed or number of
+                permutations than ``config``.
         """
         for key, item in minhashes.items():
             made_with = (item.scheme, item.seed, item.num_perm)
@@ -143,18 +135,21 @@ class LshIndex:
     def query(self, text: str, language: str | None = None) -> list[Match]:
         """Find the documents that share a band with a text, the most similar first.
 
-        The result holds the same documents as ``to_lsh().query``, without building that object.
-
-        Args:
-            text: the text to look up.
-            language: its language, if ``config.languages`` has settings for it.
+        The result holds the same documents as ``to_lsh().query``, without building that object. The
+        language counts if ``config.languages`` has settings for it.
 
         Raises:
             UserError: if the text has no shingle.
         """
+        signatures, has_shingles = _sketch(pa.array([text]), [language], self.config)
+        if not has_shingles[0]:
+            shingling = self.config.shingling(language)
+            raise UserError(
+                f"the text has fewer than {shingling.ngram} {shingling.shingle_unit}: it has no "
+                f"shingle to look up"
+            )
         bands, rows = self.config.banding
-        own = self._signature(text, language)
-        equal = self.signatures == own
+        equal = self.signatures == signatures[0]
         shares_band = equal.reshape(len(equal), bands, rows).all(axis=2).any(axis=1)
         chosen = np.flatnonzero(shares_band)
         similarity = equal[chosen].mean(axis=1)
@@ -166,17 +161,6 @@ class LshIndex:
         ]
         return sorted(matches, key=lambda match: (-match.similarity, match.id))
 
-    def _signature(self, text: str, language: str | None) -> U32:
-        signatures, has_shingles = _sketch(pa.array([text]), [language], self.config)
-        if not has_shingles[0]:
-            shingling = self.config.shingling(language)
-            raise UserError(
-                f"the text has fewer than {shingling.ngram} {shingling.shingle_unit}: it has no "
-                f"shingle to look up"
-            )
-        own: U32 = signatures[0]
-        return own
-
 
 def hash_shingle(shingle: bytes) -> int:
     """Return the 32-bit hash of a shingle, for datasketch's ``hashfunc``."""
@@ -184,12 +168,7 @@ def hash_shingle(shingle: bytes) -> int:
 
 
 def to_minhash(hashvalues: U32, config: DedupConfig) -> MinHash:
-    """Return a signature as a ``datasketch.MinHash``.
-
-    Args:
-        hashvalues: uint32[bands * rows], such as a row of the column ``signature``.
-        config: the recipe's section.
-    """
+    """Return a signature, such as a row of the column ``signature``, as a ``datasketch.MinHash``."""
     return MinHash(hashvalues=hashvalues, seed=config.seed, scheme=SCHEME, hashfunc=hash_shingle)
 
 
@@ -211,9 +190,7 @@ def index_part(part: PartRef, config: DedupConfig) -> pa.Table:
 def index_documents(documents: pa.Table, config: DedupConfig) -> pa.Table:
     """Return the rows of an index for documents; texts without a shingle are left out.
 
-    Args:
-        documents: ``id``, ``url``, ``source``, ``language`` and ``text``.
-        config: the recipe's section.
+    ``documents`` has ``id``, ``url``, ``source``, ``language`` and ``text``.
     """
     languages = documents["language"].to_pylist()
     signatures, has_shingles = _sketch(documents["text"], languages, config)
@@ -250,7 +227,7 @@ def write_index(url: str, config: DedupConfig, tables: Iterable[pa.Table]) -> in
 
 def _sketch(
     texts: "pa.Array[Any] | pa.ChunkedArray[Any]", languages: list[str | None], config: DedupConfig
-) -> tuple[U32, npt.NDArray[np.bool_]]:
+) -> tuple[U32, Bools]:
     """Return the signatures of texts, and which texts have a shingle."""
     column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
     sketches = ShingleReaders(config).sketch(column, languages)

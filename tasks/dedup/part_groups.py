@@ -5,21 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.compute.arrays import I64, U8, U64, Bools
 from infra.dataset.dataset import Dataset, PartRef
 from infra.removals.match import Removal, match_part
 from tasks.dedup.config import Scope
 from tasks.dedup.minhash.shingle_readers import load_languages
 from tasks.dedup.minhash.signatures import band_column
 from tasks.dedup.minhash.sketch import DIGEST_BYTES
-
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -80,9 +75,11 @@ class PartGroup:
         halves = _fixed_binary_to_bytes(columns, DIGEST_BYTES).view(">u8").astype(np.uint64)
         return halves ^ self.salts()[:, None]
 
-    def packed_signatures(self, rows: I64) -> U8:
-        """Return the packed signatures of some rows: uint8[n, bytes]."""
-        columns = [part.signatures.table(["sketch"])["sketch"] for part in self.parts]
+    def b_bit_signatures(self, rows: I64) -> U8:
+        """Return the b-bit signatures of some rows: uint8[n, bytes]."""
+        columns = [
+            part.signatures.table(["b_bit_signature"])["b_bit_signature"] for part in self.parts
+        ]
         packed = _fixed_binary_to_bytes(columns, columns[0].type.byte_width)
         return packed[rows]
 
@@ -107,7 +104,7 @@ class PartGroup:
             [np.full(p.documents.num_rows, p.source_index, np.uint64) for p in self.parts]
         )
 
-    def present(self) -> Flags:
+    def present(self) -> Bools:
         """Return which documents are not removed: bool[rows]."""
         if not self.removals:
             return np.ones(self.rows, bool)

@@ -113,13 +113,13 @@ def find_duplicates(
         [(plan, p, len(files), lsh.pair_mappers(plan, oversized=oversized)) for p in pair_ranges],
     )
     candidates = total(merged, "candidates")
-    within = _find_components(runner, plan, candidates)
+    intra_cluster = _find_components(runner, plan, candidates)
     run("members", batches.send_members, [(plan, p) for p in pair_ranges])
     counts = run("shingle counts", batches.count_shingles, [(plan, g) for g in part_groups])
     text_bytes = [[part.documents.record.text_bytes for part in g.parts] for g in part_groups]
     reads = plan.text_reads([item["shingles"] for item in counts], text_bytes)
     shingles = sum(sum(item["shingles"]) for item in counts)
-    plan = plan.with_batches(shingles, candidates + within, len(reads))
+    plan = plan.with_batches(shingles, candidates + intra_cluster, len(reads))
     runner.run_parallel(
         Phase("nodes", batches.send_nodes, [(plan, g) for g in part_groups]),
         Phase("edges", batches.send_edges, [(plan, p) for p in pair_ranges]),
@@ -158,13 +158,13 @@ def find_duplicates(
         "buckets": total(buckets, "buckets"),
         "largest_bucket": max((item["largest"] for item in buckets), default=0),
         "oversized_buckets": total(buckets, "oversized"),
-        "pairs_left_out": total(oversized_pairs, "left_out"),
+        "uncompared_bucket_pairs": total(oversized_pairs, "uncompared"),
         "candidates": candidates,
         "verified": total(verified, "verified"),
         "rejected": candidates - total(verified, "verified"),
-        "within_clusters": total(verified, "within"),
-        "within_clusters_verified": total(verified, "within_verified"),
-        "within_clusters_left_out": total(verified, "within_left_out"),
+        "intra_cluster_pairs": total(verified, "intra_cluster"),
+        "intra_cluster_verified": total(verified, "intra_cluster_verified"),
+        "uncompared_intra_cluster_pairs": total(verified, "uncompared"),
         "clusters": sum(n // size for size, n in sizes.items() if size > 1),
         "clustered_documents": sum(n for size, n in sizes.items() if size > 1),
         "cluster_sizes": {str(size): n // size for size, n in sorted(sizes.items()) if size > 1},
@@ -194,7 +194,7 @@ def _find_components(runner: PhaseRunner, plan: DedupPlan, candidates: int) -> i
     """
     run, ranges = runner.run, range(plan.n_pair_ranges)
     if candidates * EDGE_ROW_BYTES <= plan.config.partition_bytes:
-        return total(run("components", components.connect_all, [(plan,)]), "within")
+        return total(run("components", components.connect_all, [(plan,)]), "intra_cluster")
     run("components", components.init_stars, [(plan, p) for p in ranges])
     before: tuple[int, int] | None = None
     for number in range(0, 2 * components.MAX_ROUNDS, 2):
@@ -206,7 +206,7 @@ def _find_components(runner: PhaseRunner, plan: DedupPlan, candidates: int) -> i
         )
         state = (total(states, "edges"), total(states, "sum") % 2**64)
         if state == before:
-            return total(large, "within")
+            return total(large, "intra_cluster")
         before = state
         run(
             f"small stars {number}",

@@ -5,10 +5,10 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.compute.arrays import I64, U64, Bools
 from infra.dataset.dataset import FileRecord
 from infra.dataset.fingerprint import bytes_sha256
 from infra.dataset.tables import table_bytes
@@ -19,10 +19,6 @@ from tasks.dedup.candidates.exact import group_rows, receive_groups
 from tasks.dedup.part_groups import PartGroup
 from tasks.dedup.shuffle_plan import DedupPlan, words_to_floats
 from tasks.dedup.verification.verify import COMPARED_WIDTH, LABEL_WIDTH
-
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 LABEL_SCHEMA = pa.schema(
     [("exact_group", pa.string()), ("cluster", pa.string()), ("cluster_size", pa.int32())]
@@ -140,14 +136,8 @@ def pair_file_names(number: int) -> tuple[str, str]:
 def write_pairs(plan: DedupPlan, folder: Storage, starts: I64, number: int) -> list[dict[str, Any]]:
     """Write two files of pairs: verified ones, sorted by cluster, and rejected ones.
 
-    Args:
-        plan: the partitioning.
-        folder: the data set's folder.
-        starts: number of the first document of each part, and of all documents.
-        number: number of the files.
-
-    Returns:
-        Name, bytes and SHA-256 of each file.
+    ``starts`` holds the number of the first document of each part, and of all documents. Returns a
+    `FileRecord` of each file, as JSON.
     """
     shuffle = plan.shuffle("compared", plan.n_files, COMPARED_WIDTH)
     rows = shuffle.read_partition(number, plan.batches)
@@ -169,23 +159,18 @@ def _pair_table(rows: U64, starts: I64) -> pa.Table:
         part = np.searchsorted(starts, documents, side="right") - 1
         ends += [pa.array(part), pa.array(documents - starts[part])]
     band = np.where(rows[:, 4] & NO_BAND, -1, (rows[:, 4] & np.uint64(255)).astype(np.int16))
-    verified: Flags = (rows[:, 0] | rows[:, 1]) != 0
+    verified: Bools = (rows[:, 0] | rows[:, 1]) != 0
     clusters = hex_digests(rows[:, 0:2], verified)
-    columns = [
-        clusters,
-        *ends,
-        pa.array(words_to_floats(rows[:, 5])),
-        pa.array(band.astype(np.int16)),
-    ]
+    similarity = pa.array(words_to_floats(rows[:, 5]))
+    columns = [clusters, *ends, similarity, pa.array(band.astype(np.int16))]
     return pa.table(columns, schema=PAIR_SCHEMA)
 
 
-def hex_digests(halves: U64, valid: Flags) -> "pa.Array[Any]":
+def hex_digests(halves: U64, valid: Bools) -> "pa.Array[Any]":
     """Return digests in hexadecimal; null where not valid."""
     raw = np.ascontiguousarray(halves).astype(">u8").tobytes()
-    size = 16
     digests = [
-        raw[size * row : size * (row + 1)].hex() if good else None
+        raw[16 * row : 16 * (row + 1)].hex() if good else None
         for row, good in enumerate(valid.tolist())
     ]
     return pa.array(digests, pa.string())

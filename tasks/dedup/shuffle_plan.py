@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import F64, I64, U64
 from infra.compute.shuffle import ShufflePlan
 from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.part_groups import PartGroup
-
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 # Bytes a worker holds per row while it works on it: the row, its sorted copy, indices, results.
 DIGEST_ROW_BYTES, KEY_ROW_BYTES, PAIR_ROW_BYTES, EDGE_ROW_BYTES = 128, 96, 96, 192
@@ -66,7 +63,7 @@ class DedupPlan(ShufflePlan):
     def from_part_groups(
         work: Storage, config: DedupConfig, part_groups: Sequence[PartGroup]
     ) -> "DedupPlan":
-        """Plan the partitions for these part groups."""
+        """Plan the partitions for some part groups."""
         documents = sum(group.rows for group in part_groups)
         memory = config.partition_bytes
         return DedupPlan(
@@ -86,12 +83,7 @@ class DedupPlan(ShufflePlan):
         return max(1, config.partition_bytes // (2 * PART_GROUP_ROW_BYTES * bands))
 
     def with_oversized(self, n_members: int, row_bytes: int) -> "DedupPlan":
-        """Add partitions for oversized buckets; one bucket alone may still exceed the memory.
-
-        Args:
-            n_members: members of all oversized buckets.
-            row_bytes: bytes a worker holds per member.
-        """
+        """Add partitions for the members of oversized buckets; one bucket may still exceed the memory."""
         bits = log2_ceil(n_members * row_bytes / self.config.partition_bytes)
         return replace(self, oversized_bits=bits)
 
@@ -103,13 +95,7 @@ class DedupPlan(ShufflePlan):
         return int((sizes * each).sum())
 
     def with_batches(self, n_shingles: int, n_pairs: int, n_readers: int) -> "DedupPlan":
-        """Add verification batches whose shingle sets and pairs fit into memory.
-
-        Args:
-            n_shingles: shingles of all documents in components.
-            n_pairs: candidate pairs, and the pairs that clusters may add.
-            n_readers: tasks that read texts.
-        """
+        """Add verification batches whose shingle sets and pairs fit into memory."""
         bits = log2_ceil(
             (SHINGLE_BYTES * n_shingles + EDGE_ROW_BYTES * n_pairs) / self.config.partition_bytes
         )
@@ -122,7 +108,7 @@ class DedupPlan(ShufflePlan):
 
         Args:
             shingles: by group and part, the shingles of its documents in components.
-            text_bytes: by group and part, the bytes of all its texts.
+            text_bytes: by group and part, of all its texts.
 
         Returns:
             (group, first part, part after the last) of each task.
@@ -200,12 +186,12 @@ def high_bits(values: U64, bits: int) -> I64:
     return (values >> np.uint64(64 - bits)).astype(np.int64)
 
 
-def words_to_floats(words: U64) -> npt.NDArray[np.float64]:
+def words_to_floats(words: U64) -> F64:
     """View words as the floating-point numbers they carry."""
     return np.ascontiguousarray(words).view(np.float64)
 
 
-def floats_to_words(values: npt.NDArray[np.float64]) -> U64:
+def floats_to_words(values: F64) -> U64:
     """View floating-point numbers as words."""
     return np.ascontiguousarray(values, np.float64).view(np.uint64)
 

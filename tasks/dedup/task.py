@@ -73,13 +73,7 @@ def build(
 ) -> Dataset:
     """Find exact and near duplicates over all sources.
 
-    Args:
-        ctx: the run.
-        spec: from `spec`.
-        config: the recipe's section.
-        documents: the sources' documents.
-        annotations: their annotations, if the recipe depends on languages.
-        removals: documents to be treated as absent.
+    Annotations are given if the recipe depends on languages. Removed documents count as absent.
 
     Returns:
         A data set whose part k is row-aligned with the k-th part of all ``documents``, and whose

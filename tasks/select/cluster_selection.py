@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.compute.arrays import I64
 from infra.dataset.tables import read_table
 from infra.removals.match import REMOVED, Removal
 from infra.store.storage import Storage
@@ -19,8 +19,6 @@ from tasks.select.plan import SelectionPlan
 from tasks.select.repeated_text.pass_state import save_eligible, save_state
 from tasks.select.repeated_text.url_dedup import load_url_duplicates
 from tasks.select.survivors import EXACT, NEAR, NO_SURVIVOR, choose_survivors
-
-I64 = npt.NDArray[np.int64]
 
 CANDIDATE_SCHEMA = pa.schema(
     [
@@ -61,7 +59,7 @@ def send_candidates(
 ) -> None:
     """Send a part's documents that have duplicates to the partitions of their clusters.
 
-    Also saves which documents are removed or dropped as other versions of a URL, and which remain
+    Also save which documents are removed or dropped as other versions of a URL, and which remain
     eligible.
     """
     eligibility = Eligibility.load(plan, part)
@@ -114,8 +112,7 @@ def select_partition(
 ) -> list[tuple[int, str, int]]:
     """Choose the survivors of a partition's clusters; send each part its dropped documents.
 
-    Returns:
-        (source, reason, number of dropped documents).
+    Returns (source, reason, number of dropped documents) of each.
     """
     documents = plan.candidates.read_table_partition(partition, plan.ranges, CANDIDATE_SCHEMA)
     pairs = plan.pairs.read_table_partition(partition, range(n_files), PAIR_SCHEMA)
@@ -132,21 +129,23 @@ def select_partition(
     dropped = np.flatnonzero(result.survivor != NO_SURVIVOR)
     survivor = result.survivor[dropped]
     reasons = np.where(result.exact[dropped], EXACT, NEAR)
-    columns = {
-        "number": numbers[dropped],
-        "reason": pa.array(reasons.tolist(), pa.string()),
-        "survivor": documents["id"].take(survivor),
-        "url": documents["url"].take(survivor),
-        "similarity": result.similarity[dropped],
-        "band": result.band[dropped],
-    }
-    distinct = np.unique(survivor)
+    table = pa.table(
+        {
+            "number": numbers[dropped],
+            "reason": pa.array(reasons.tolist(), pa.string()),
+            "survivor": documents["id"].take(survivor),
+            "url": documents["url"].take(survivor),
+            "similarity": result.similarity[dropped],
+            "band": result.band[dropped],
+        },
+        schema=DROPPED_SCHEMA,
+    )
     parts = documents["part"].to_numpy()
+    plan.dropped.write_table(partition, parts[dropped], table)
+    distinct = np.unique(survivor)
     plan.survivors.write_rows(
         partition, parts[distinct], numbers[distinct].astype(np.uint64).reshape(-1, 1)
     )
-    table = pa.table(columns, schema=DROPPED_SCHEMA)
-    plan.dropped.write_table(partition, parts[dropped], table)
     sources = documents["source"].to_numpy()[dropped].tolist()
     counts = Counter(zip(sources, reasons.tolist(), strict=True))
     return [(source, reason, count) for (source, reason), count in sorted(counts.items())]
@@ -165,8 +164,7 @@ def preference_order(candidates: pa.Table) -> I64:
     eligible = np.flatnonzero(candidates["passed"].to_numpy(zero_copy_only=False))
     keys = pa.table({"id": candidates["id"], "number": candidates["number"]}).take(eligible)
     ranks = candidates["rank"].combine_chunks().take(pa.array(eligible))
-    width = len(ranks[0]) if len(ranks) else 0
-    names = [f"rank {index}" for index in range(width)]
+    names = [f"rank {index}" for index in range(len(ranks[0]) if len(ranks) else 0)]
     for index, name in enumerate(names):
         keys = keys.add_column(index, name, pc.list_element(ranks, index))
     order = pc.sort_indices(keys, [(name, "ascending") for name in [*names, "id", "number"]])

@@ -119,11 +119,10 @@ class SelectConfig(ConfigModel):
     def filters_for(self, source: str | None) -> SourceFilters:
         """Return the filters of one source."""
         own = self.per_source.get(source or "", SourceOverride.model_validate({}))
+        filters = self.quality_filters if own.quality_filters is None else own.quality_filters
         return SourceFilters(
             languages=self.languages if own.languages is None else own.languages,
-            quality_filters=self.quality_filters
-            if own.quality_filters is None
-            else own.quality_filters,
+            quality_filters=filters,
             thresholds={**self.thresholds, **own.thresholds},
             pii=self.pii if own.pii is None else own.pii,
         )
@@ -137,11 +136,8 @@ class SelectConfig(ConfigModel):
         }
         _check_used(self.thresholds, everywhere, "thresholds")
         for source, own in self.per_source.items():
-            _check_used(
-                own.thresholds,
-                set(self.filters_for(source).quality_filters),
-                f"per_source.{source}.thresholds",
-            )
+            applied = {*self.filters_for(source).quality_filters}
+            _check_used(own.thresholds, applied, f"per_source.{source}.thresholds")
         return self
 
 

@@ -5,19 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import F64, I16, I32, Bools
 from infra.removals.match import Removal, match_part
 from tasks.select.config import SourceFilters
 from tasks.select.part_inputs import PartInputs
 from tasks.select.plan import SelectionPlan
 from tasks.select.rank import rank_keys, required_signals
 from tasks.select.rules import PASSED, apply_rules, required_columns
-
-I16 = npt.NDArray[np.int16]
-I32 = npt.NDArray[np.int32]
-F64 = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 # In place of a rule: annotation failed, so the document does not enter the selection.
 NOT_ANNOTATED = -2
@@ -39,20 +34,15 @@ class Eligibility:
     rank_keys: F64
 
     @property
-    def eligible(self) -> Flags:
+    def eligible(self) -> Bools:
         """Whether each document can survive: it passes all rules and is not removed."""
-        flags: Flags = (self.failed_rule == PASSED) & (self.removal_index < 0)
+        flags: Bools = (self.failed_rule == PASSED) & (self.removal_index < 0)
         return flags
 
     def save(self, plan: SelectionPlan, part: int) -> None:
         """Write it to the work folder."""
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            failed_rule=self.failed_rule,
-            removal_index=self.removal_index,
-            rank_keys=self.rank_keys,
-        )
+        np.savez(buffer, **vars(self))
         plan.work.write(_file(part), buffer.getvalue(), durable=False)
 
     @staticmethod

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.compute.arrays import I64
 from infra.dataset.dataset import Dataset, IntegrityError, PartRef
 from infra.dataset.ledger import KEPT
-
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,11 @@ class PartInputs:
     documents: PartRef
     annotations: PartRef
     duplicate_labels: PartRef
+
+    @property
+    def contents(self) -> list[str]:
+        """The digests of the three parts."""
+        return [self.documents.content, self.annotations.content, self.duplicate_labels.content]
 
     @cached_property
     def annotated_rows(self) -> I64 | None:
@@ -52,22 +55,20 @@ def align_parts(
     Raises:
         IntegrityError: if the rows of the data sets do not match.
     """
-    parts = [
-        (source_index, texts, annotated)
-        for source_index, (data, columns) in enumerate(zip(documents, annotations, strict=True))
-        for texts, annotated in zip(data.parts, columns.parts, strict=True)
-    ]
     aligned = []
-    for (source_index, texts, annotated), labels in zip(parts, duplicate_labels.parts, strict=True):
-        if (
-            annotated.name != texts.name
-            or labels.num_rows != texts.num_rows
-            or annotated.num_rows > texts.num_rows
-        ):
-            raise IntegrityError(
-                f"{texts.storage.url} part {texts.name}: {texts.num_rows} documents, but "
-                f"{annotated.num_rows} annotations in part {annotated.name} and {labels.num_rows} "
-                f"duplicate labels"
-            )
-        aligned.append(PartInputs(source_index, texts, annotated, labels))
+    all_labels = iter(duplicate_labels.parts)
+    for source_index, (data, columns) in enumerate(zip(documents, annotations, strict=True)):
+        for texts, annotated in zip(data.parts, columns.parts, strict=True):
+            labels = next(all_labels)
+            if (
+                annotated.name != texts.name
+                or labels.num_rows != texts.num_rows
+                or annotated.num_rows > texts.num_rows
+            ):
+                raise IntegrityError(
+                    f"{texts.storage.url} part {texts.name}: {texts.num_rows} documents, but "
+                    f"{annotated.num_rows} annotations in part {annotated.name} and "
+                    f"{labels.num_rows} duplicate labels"
+                )
+            aligned.append(PartInputs(source_index, texts, annotated, labels))
     return aligned

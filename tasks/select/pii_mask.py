@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from infra.schemas.annotations import PII_COLUMNS
 
-Span = Mapping[str, Any]
+Span = Mapping[str, Any]  # start and end in characters, kind
 Cut = Sequence[int]  # start and end in characters
 
 
@@ -30,12 +30,7 @@ class Edit:
     @property
     def replacement(self) -> str:
         """The new text of the span; empty if there are no kinds."""
-        return "".join(pii_placeholder(kind) for kind in self.kinds)
-
-
-def pii_placeholder(kind: str) -> str:
-    """Return the placeholder of a kind of personal data."""
-    return f"<{kind.upper()}>"
+        return "".join(f"<{kind.upper()}>" for kind in self.kinds)
 
 
 def merge_spans(spans: Sequence[Span]) -> list[tuple[int, int, str]]:
@@ -59,6 +54,25 @@ def merge_cuts(cuts: Sequence[Cut]) -> list[tuple[int, int]]:
         else:
             out.append((start, end))
     return out
+
+
+def extend_to_whitespace(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return cuts that include the white space they would leave at either end of the text."""
+    out = list(cuts)
+    head, n_leading = 0, 0
+    while n_leading < len(out) and not text[head : out[n_leading][0]].strip():
+        head = out[n_leading][1]
+        n_leading += 1
+    if n_leading:
+        rest = text[head:]
+        out = [(0, head + len(rest) - len(rest.lstrip())), *out[n_leading:]]
+    tail, first_trailing = len(text), len(out)
+    while first_trailing and not text[out[first_trailing - 1][1] : tail].strip():
+        first_trailing -= 1
+        tail = out[first_trailing][0]
+    if first_trailing < len(out):
+        out = [*out[:first_trailing], (len(text[:tail].rstrip()), len(text))]
+    return merge_cuts(out)
 
 
 def plan_edits(spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> list[Edit]:
@@ -85,13 +99,7 @@ def plan_edits(spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> list[Edit]:
 
 
 def apply_edits(text: str, spans: Sequence[Span], cuts: Sequence[Cut] = ()) -> str:
-    """Return the text with every span replaced and every cut removed.
-
-    Args:
-        text: a document's text.
-        spans: ``{"start", "end", "kind"}`` each, in characters of ``text``.
-        cuts: ``(start, end)`` each, likewise.
-    """
+    """Return the text with every span replaced and every cut removed."""
     pieces = []
     position = 0
     for edit in plan_edits(spans, cuts):
@@ -129,8 +137,7 @@ def edit_document(
 
     Args:
         document: these three columns; ``title`` and ``chapters`` may be ``None``.
-        spans: ``pii`` (of the text), ``pii_title`` and ``pii_chapters``, whose spans have the index
-            of their ``chapter``.
+        spans: the columns ``PII_COLUMNS``; those of chapters have the index of their ``chapter``.
         cuts: spans to cut from the text.
     """
     text, title, chapters = (spans.get(name) or () for name in PII_COLUMNS)
@@ -162,7 +169,7 @@ def edit_documents(
 
     Args:
         documents: n rows.
-        annotations: their annotations; ``None`` masks nothing.
+        annotations: theirs; ``None`` masks nothing.
         cuts: spans to cut from texts, by row.
 
     Returns:

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.compute.arrays import I64
 from infra.compute.shuffle import Shuffle, ShufflePlan
 
-I64 = npt.NDArray[np.int64]
 # Hexadecimal digits of a cluster's name that choose its partition.
 PREFIX_DIGITS = 4
 

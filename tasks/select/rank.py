@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-F64 = npt.NDArray[np.float64]
+from infra.compute.arrays import F64
 
 SIMPLE_KEYS = ("source", "longest", "shortest", "newest", "oldest")
 _LENGTH_KEYS = ("longest", "shortest")
@@ -22,16 +21,10 @@ def required_signals(prefer: Sequence[str]) -> set[str]:
 def rank_keys(
     prefer: Sequence[str], source_index: int, documents: pa.Table, annotations: pa.Table
 ) -> F64:
-    """Return the sort keys of n documents, one per criterion.
+    """Return the sort keys of n documents, one per criterion: float64[n, len(prefer)].
 
-    Args:
-        prefer: the criteria of the recipe's ``select.prefer``.
-        source_index: index of the source in the recipe.
-        documents: n rows with ``date``.
-        annotations: n rows with `required_signals`.
-
-    Returns:
-        float64[n, len(prefer)]. A document without a date comes after all that have one.
+    Reads ``date`` of the documents and `required_signals` of the annotations. A document without a
+    date comes after all that have one.
     """
     out = np.zeros((annotations.num_rows, len(prefer)))
     for index, key in enumerate(prefer):

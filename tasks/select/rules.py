@@ -5,19 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.compute.arrays import I16, Bools
 from infra.schemas.annotations import PII_COLUMNS
 from infra.schemas.quality_rules import COMPARE, RULES, Rule
 from tasks.select.config import SourceFilters
 
 LANGUAGE, PII = "language", "pii"
 PASSED = -1
-
-Flags = npt.NDArray[np.bool_]
-I16 = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def rule_evidence(
     }
 
 
-def _iter_checks(annotations: pa.Table, filters: SourceFilters) -> Iterator[Flags]:
+def _iter_checks(annotations: pa.Table, filters: SourceFilters) -> Iterator[Bools]:
     """Yield, for each of `rule_reasons`, which rows fail it."""
     language = annotations["language"]
     if filters.languages:
@@ -126,6 +123,6 @@ def _iter_checks(annotations: pa.Table, filters: SourceFilters) -> Iterator[Flag
         yield sum(counts) > 0
 
 
-def _is_in(column: pa.ChunkedArray, names: tuple[str, ...]) -> Flags:
-    flags: Flags = pc.is_in(column, pa.array(names, column.type)).to_numpy()
+def _is_in(column: pa.ChunkedArray, names: tuple[str, ...]) -> Bools:
+    flags: Bools = pc.is_in(column, pa.array(names, column.type)).to_numpy()
     return flags

@@ -10,12 +10,9 @@ its cluster are.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import F64, I64, Bools
 from infra.compute.jit import jit
-
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 # The pair was compared although its documents share no band.
@@ -36,7 +33,7 @@ class Survivors:
     """
 
     survivor: I64
-    exact: npt.NDArray[np.bool_]
+    exact: Bools
     similarity: F64
     band: I64
 
@@ -48,8 +45,8 @@ def choose_survivors(order: I64, group: I64, pairs: I64, similarity: F64, band: 
         order: int64[m], the documents that passed all other rules, the most preferred first.
         group: int64[n], the exact group of every document, from 0; each document has one.
         pairs: int64[k, 2], verified pairs of groups, each once, in any direction.
-        similarity: float64[k].
-        band: int64[k].
+        similarity: float64[k], of each pair.
+        band: int64[k], the first band that each pair shares.
     """
     groups = int(group.max(initial=-1)) + 1
     ends = np.concatenate([pairs[:, 0], pairs[:, 1]])
@@ -87,7 +84,7 @@ def _choose_survivors(
     similarity: F64,
     band: I64,
     survivor: I64,
-    exact: npt.NDArray[np.bool_],
+    exact: Bools,
     survivor_similarity: F64,
     survivor_band: I64,
 ) -> None:

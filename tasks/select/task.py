@@ -86,13 +86,10 @@ def build(
     duplicate_labels: Dataset,
     removals: Sequence[Removal] = (),
 ) -> Dataset:
-    """Choose the corpus.
+    """Choose the corpus: the kept documents, and the digests of their texts beside each part.
 
     A removed document is dropped before the rules are checked and does not take part in survivor
     selection. Only parts that hold a removed document, or a duplicate of one, are written again.
-
-    Returns:
-        The kept documents; beside each part a file of text digests (``infra.schemas.text_digests``).
 
     Raises:
         TooManyDuplicatesError: if a source loses more than ``max_source_duplicate_fraction`` to
@@ -121,15 +118,7 @@ def build(
         _check_duplicate_fraction(config, documents, passed, dropped, duplicate_labels)
         units = [
             WorkUnit(
-                json_sha256(
-                    [
-                        inputs.documents.content,
-                        inputs.annotations.content,
-                        inputs.duplicate_labels.content,
-                        inputs.source_index,
-                        digests[part],
-                    ]
-                ),
+                json_sha256([*inputs.contents, inputs.source_index, digests[part]]),
                 (inputs, filters[inputs.source_index], plan, last_pass, part),
                 inputs.annotations.num_rows,
             )
@@ -155,7 +144,7 @@ def _partition_counts(
 ) -> tuple[int, int]:
     """Return the numbers of partitions of clusters and of URLs that bound a worker's memory."""
     documents = duplicate_labels.stats["clustered_documents"]
-    pairs = duplicate_labels.stats["verified"] + duplicate_labels.stats["within_clusters_verified"]
+    pairs = duplicate_labels.stats["verified"] + duplicate_labels.stats["intra_cluster_verified"]
     n_partitions = 1
     while n_partitions < MAX_PARTITIONS and n_partitions < max(
         documents / CANDIDATES_PER_PARTITION, pairs / PAIRS_PER_PARTITION
@@ -193,8 +182,7 @@ def _choose_survivors(
 ) -> DocumentCounts:
     """Choose one document per URL (if asked for), then the survivors of all clusters.
 
-    Returns:
-        The dropped documents by source and reason.
+    Returns the numbers of dropped documents.
     """
     parts = list(enumerate(part_inputs))
     results: list[list[Any]] = []

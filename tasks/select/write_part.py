@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from infra.compute.arrays import I16
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import PartResult
 from infra.dataset.tables import table_bytes
@@ -13,7 +14,6 @@ from infra.removals.match import REMOVED
 from infra.schemas.annotations import PII_COLUMNS
 from infra.schemas.text_digests import DIGESTS_SUFFIX, digest_texts
 from tasks.select.config import SourceFilters
-from tasks.select.eligibility import I16
 from tasks.select.part_inputs import PartInputs
 from tasks.select.pii_mask import edit_documents
 from tasks.select.rules import PASSED, evidence_columns, rule_evidence, rule_reasons
@@ -32,8 +32,8 @@ def write_corpus_part(
 
     Args:
         inputs: the part.
-        filters: the filters of its source.
-        failed_rule: int16[rows of the documents' part], see `tasks.select.eligibility`.
+        filters: of its source.
+        failed_rule: see `tasks.select.eligibility`.
         dropped: by row of the documents' part, as text: ``reason`` and ``evidence`` of a document
             that was removed or dropped in favor of another.
         trimmed: likewise, ``cuts`` in characters and ``evidence`` of a document that is kept with
@@ -76,12 +76,7 @@ def write_corpus_part(
         kept = kept.append_column(name, annotations[name].filter(keep))
     for name in ("cluster", "cluster_size"):
         kept = kept.append_column(name, labels[name].filter(keep))
-    ledger = ledger_table(
-        STAGE,
-        table["id"].to_pylist(),
-        urls=table["url"].to_pylist(),
-        reasons=reasons,
-        evidence=evidence,
-    )
+    ids, urls = table["id"].to_pylist(), table["url"].to_pylist()
+    ledger = ledger_table(STAGE, ids, urls=urls, reasons=reasons, evidence=evidence)
     digests: pa.Table = digest_texts(kept["text"])
     yield PartResult(kept, ledger, {DIGESTS_SUFFIX: table_bytes(digests)})

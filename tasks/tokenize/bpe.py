@@ -74,8 +74,8 @@ def train_bpe(
         counts: int64[n], how often each word occurs.
         vocab_size: maximum number of ids.
         special_tokens: they get the first ids; the first one ends a document.
-        rule: the rule by which the words were split.
-        normalization: the normal form that the text was put into before.
+        rule: by which the words were split.
+        normalization: of the text before.
     """
     # As in `tokenizers`: a merge that spells a special token gets that token's id. The byte 0xFF,
     # which UTF-8 never has, keeps other special tokens apart from all merges.

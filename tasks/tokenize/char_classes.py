@@ -9,14 +9,14 @@ from functools import cache
 from importlib.metadata import version
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Regex, pre_tokenizers
 
+from infra.compute.arrays import U8
 from infra.formats.unicode_tables import NUM_CODE_POINTS, SURROGATES
 from infra.store.cache_dir import cache_root, write_atomic
 
 OTHER, LETTER, NUMBER, SPACE, NEWLINE = range(5)
-CharClasses = npt.NDArray[np.uint8]
+CharClasses = U8
 
 
 @cache

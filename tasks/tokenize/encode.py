@@ -112,11 +112,9 @@ class Encoder:
     def word_cache(self) -> WordCacheEncoder | None:
         """The fast encoder, or ``None`` if the tokenizer's pre-tokenization rule is not supported."""
         rule = detect_pretokenizer(self._json)
-        return (
-            WordCacheEncoder(self._json, rule, self.eos_id, self.dtype)
-            if rule is not None
-            else None
-        )
+        if rule is None:
+            return None
+        return WordCacheEncoder(self._json, rule, self.eos_id, self.dtype)
 
     def normalize(self, texts: "pa.Array[Any]") -> "pa.Array[Any]":
         """Return the texts in the tokenizer's Unicode normal form; unchanged if its normalizer is not NFC."""
@@ -126,11 +124,7 @@ class Encoder:
         return apply_normalizer(texts, normalizer)
 
     def encode_column(self, texts: "pa.Array[Any]") -> EncodedTexts:
-        """Encode texts, each followed by ``eos_id``.
-
-        Args:
-            texts: ``large_string`` without nulls, as ``normalize`` returns them.
-        """
+        """Encode texts (as ``normalize`` returns them), each followed by ``eos_id``."""
         if self.word_cache is None:
             results = self.encode(texts.to_pylist())
         else:
@@ -149,11 +143,7 @@ class Encoder:
         return EncodedTexts(np.concatenate([empty, *arrays]), lengths, errors)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens | Exception]:
-        """Encode texts by `tokenizers` alone, or return the exception of a text.
-
-        Returns:
-            For each text an array of ``dtype`` that ends with ``eos_id``, or the exception.
-        """
+        """Encode texts by `tokenizers` alone: for each its ids and ``eos_id``, or the exception."""
         results: list[Tokens | Exception] = []
         batch: list[str] = []
         size = 0
@@ -176,29 +166,16 @@ class Encoder:
     def _encode_all(self, texts: list[str]) -> list[Tokens]:
         pieces = [list(split_long_text(text)) if self.byte_level else [text] for text in texts]
         counts = [len(group) for group in pieces]
-        if max(counts, default=0) > 1:
-            return [self._encode_long(group) for group in pieces]
-        encodings = self._tokenizer.encode_batch_fast(
-            [piece for group in pieces for piece in group], add_special_tokens=False
-        )
-        return [self._append_eos([encoding.ids]) for encoding in encodings]
+        if max(counts, default=0) > 1:  # piece by piece, which bounds memory
+            return [self._append_eos([self._encode_at_once([p])[0] for p in g]) for g in pieces]
+        return [self._append_eos([ids]) for ids in self._encode_at_once([p for (p,) in pieces])]
 
-    def _encode_long(self, pieces: list[str]) -> Tokens:
-        return self._append_eos(
-            [
-                self._tokenizer.encode_batch_fast([piece], add_special_tokens=False)[0].ids
-                for piece in pieces
-            ]
-        )
+    def _encode_at_once(self, texts: list[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def _append_eos(self, runs: Sequence[Sequence[int]]) -> Tokens:
-        ids = np.empty(sum(map(len, runs)) + 1, self.dtype)
-        at = 0
-        for run in runs:
-            ids[at : at + len(run)] = run
-            at += len(run)
-        ids[at] = self.eos_id
-        return ids
+        return np.concatenate([np.array(run, self.dtype) for run in [*runs, [self.eos_id]]])
 
     def decode(self, ids: Tokens) -> str:
         """Decode tokens without their final ``eos_id``; incomplete characters become U+FFFD."""

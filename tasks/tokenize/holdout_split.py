@@ -5,14 +5,14 @@ or the other documents of the corpus. Equal texts get equal draws.
 """
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import F64, I64
 from infra.dataset.fingerprint import hash_to_unit
 from infra.formats.megatron import TRAIN, VALIDATION
 
-Draws = npt.NDArray[np.float64]
-Sizes = npt.NDArray[np.int64]
+Draws = F64
+Sizes = I64
 
 SCHEMA = pa.schema(
     [
@@ -26,12 +26,9 @@ SCHEMA = pa.schema(
 
 
 def draw_documents(table: pa.Table, seed: int) -> pa.Table:
-    """Draw two numbers for each document; returns a table of ``SCHEMA``, row-aligned.
+    """Draw two numbers for each document; return a table of ``SCHEMA``, row-aligned.
 
-    Args:
-        table: documents with ``id``, and with the digests of their texts
-            (``infra.schemas.text_digests``).
-        seed: the recipe's seed.
+    ``table`` has ``id`` and the digests of the texts (``infra.schemas.text_digests``).
     """
     content = table["content"].to_pylist()
     return pa.table(
@@ -51,10 +48,6 @@ def holdout_threshold(draws: Draws, fraction: float) -> float:
 
     This is ``fraction``, moved as little as needed for each split to have a document. If all documents
     have the same draw (for example a single document) or ``fraction`` is 0, none is held out.
-
-    Args:
-        draws: float64[documents], in [0, 1).
-        fraction: fraction of documents to hold out.
     """
     if fraction == 0 or len(draws) == 0 or draws.min() == draws.max():
         return 0.0
@@ -76,14 +69,11 @@ def training_bytes(
     ``max_bytes`` is reached; the last one is truncated. Equal texts count each time they occur.
 
     Args:
-        split_draws: float64[n], see ``holdout_threshold``.
-        sample_draws: float64[n], the second draw.
+        split_draws: float64[n], the first draws.
+        sample_draws: float64[n], the second draws.
         sizes: int64[n], bytes of each text.
         threshold: what ``holdout_threshold`` returned.
         max_bytes: maximum bytes in total; ``None``: all text of the training split.
-
-    Returns:
-        int64[n]; 0: the document is not used.
     """
     used = np.where(split_draws >= threshold, sizes, 0)
     if max_bytes is None or int(used.sum()) <= max_bytes:

@@ -3,31 +3,59 @@
 The algorithm is that of the trainer of ``tokenizers`` (Sennrich et al. 2016, with a priority queue of
 pairs and, for each pair, the words that contain it), except that it takes word counts instead of
 texts. The most frequent pair is merged first; ties go to the pair with the lowest ids. The merges
-equal those of ``tokenizers``, which counts in 32 bits; counts n_words have 64.
+equal those of ``tokenizers``, which counts in 32 bits; counts here have 64.
 
 Memory: 4 bytes per symbol of the words, and 4 bytes per (pair, word that contains it) when the pair
 first occurs: about 100 bytes for a word of eight letters.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import I32, I64
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 from tasks.tokenize.word_table import grow_array
 
-Symbols = npt.NDArray[np.int32]
-Entries = npt.NDArray[np.int64]  # two axes
-
-PAIRS, RECORDS, POOL, ENTRIES, HEAP = range(5)  # indices into the state: the number of each
+PAIRS, RECORDS, POOL, ENTRIES, HEAP = range(5)  # indices into ``n``: how many of each there are
 COUNT, PAIR_KEY, PAIR, START, SIZE = range(5)  # columns of the queue's entries
 NONE = -1
-KEY_BASE = (
-    np.int64(1) << 32
-)  # pair (a, b) as one integer that sorts as the pairs do: a * KEY_BASE + b
+# Pair (a, b) as one integer that sorts as the pairs do: a * KEY_BASE + b.
+KEY_BASE = np.int64(1) << 32
+
+
+class Words(NamedTuple):
+    """The distinct words as symbols: word w is ``symbols[starts[w] : starts[w] + sizes[w]]``."""
+
+    symbols: I32
+    starts: Offsets
+    sizes: I32
+    weights: Offsets  # how often each word occurs
+
+
+class Pairs(NamedTuple):
+    """The pairs of adjacent symbols, numbered by first occurrence, and the new (pair, word) records."""
+
+    n: I64
+    slots: I32  # hash table of pair numbers
+    keys: I64  # by pair, from here on
+    counts: I64
+    last_word: I32  # the last word that was recorded
+    n_words: I32  # words recorded
+    rec_pairs: I32
+    rec_words: I32
+
+
+class Queue(NamedTuple):
+    """The priority queue of pairs: a heap of entries, and a pool of the words that contain each."""
+
+    n: I64
+    pool_index: I64  # by pair: where its next word goes
+    pool: I32
+    heap: I64
+    entries: I64  # [entries, 5]
 
 
 @jit
@@ -37,7 +65,7 @@ def _hash_key(value: int) -> int:
 
 
 @jit
-def _find(slots: Symbols, keys: Offsets, key: int) -> int:
+def _find(slots: I32, keys: I64, key: int) -> int:
     """Return the slot that holds a pair's index, or the empty slot where it belongs."""
     mask = len(slots) - 1
     slot = _hash_key(key) & mask
@@ -47,111 +75,79 @@ def _find(slots: Symbols, keys: Offsets, key: int) -> int:
 
 
 @jit
-def _rehash(slots: Symbols, keys: Offsets, pairs: int) -> None:
+def _rehash(slots: I32, keys: I64, pairs: int) -> None:
     for pair in range(pairs):
         slots[_find(slots, keys, keys[pair])] = pair
 
 
 @jit
-def _update_count(
-    key: int, delta: int, word: int, state: Offsets, slots: Symbols, keys: Offsets,
-    counts: Offsets, last_word: Symbols, n_words: Symbols, rec_pairs: Symbols, rec_words: Symbols,
-) -> None:  # fmt: skip
+def _update_count(key: int, delta: int, word: int, pairs: Pairs) -> None:
     """Add ``delta`` to a pair's count; if positive, record that the word contains the pair."""
-    slot = _find(slots, keys, key)
-    if slots[slot] == NONE:
-        slots[slot] = state[PAIRS]
-        keys[state[PAIRS]] = key
-        state[PAIRS] += 1
-    pair = slots[slot]
-    counts[pair] += delta
-    if delta > 0 and last_word[pair] != word:
-        last_word[pair] = word
-        n_words[pair] += 1
-        rec_pairs[state[RECORDS]], rec_words[state[RECORDS]] = pair, word
-        state[RECORDS] += 1
+    slot = _find(pairs.slots, pairs.keys, key)
+    if pairs.slots[slot] == NONE:
+        pairs.slots[slot] = pairs.n[PAIRS]
+        pairs.keys[pairs.n[PAIRS]] = key
+        pairs.n[PAIRS] += 1
+    pair = pairs.slots[slot]
+    pairs.counts[pair] += delta
+    if delta > 0 and pairs.last_word[pair] != word:
+        pairs.last_word[pair] = word
+        pairs.n_words[pair] += 1
+        pairs.rec_pairs[pairs.n[RECORDS]], pairs.rec_words[pairs.n[RECORDS]] = pair, word
+        pairs.n[RECORDS] += 1
 
 
 @jit
-def _count(
-    symbols: Symbols, starts: Offsets, sizes: Symbols, weights: Offsets, state: Offsets,
-    slots: Symbols, keys: Offsets, counts: Offsets, last_word: Symbols, n_words: Symbols,
-    rec_pairs: Symbols, rec_words: Symbols,
-) -> None:  # fmt: skip
+def _count(words: Words, pairs: Pairs) -> None:
     """Count the pairs of all words."""
-    for word in range(len(sizes)):
-        for i in range(starts[word], starts[word] + sizes[word] - 1):
+    symbols = words.symbols
+    for word in range(len(words.sizes)):
+        start = words.starts[word]
+        for i in range(start, start + words.sizes[word] - 1):
             key = symbols[i] * KEY_BASE + symbols[i + 1]
-            _update_count(
-                key,
-                weights[word],
-                word,
-                state,
-                slots,
-                keys,
-                counts,
-                last_word,
-                n_words,
-                rec_pairs,
-                rec_words,
-            )
+            _update_count(key, words.weights[word], word, pairs)
 
 
 @jit
-def _occurrences(
-    symbols: Symbols, starts: Offsets, sizes: Symbols, words: Symbols, first: int, second: int
-) -> int:
+def _occurrences(words: Words, chosen: I32, first: int, second: int) -> int:
     count = 0
-    for word in words:
-        for i in range(starts[word], starts[word] + sizes[word] - 1):
+    symbols = words.symbols
+    for word in chosen:
+        start = words.starts[word]
+        for i in range(start, start + words.sizes[word] - 1):
             count += symbols[i] == first and symbols[i + 1] == second
     return count
 
 
 @jit
-def _merge(
-    symbols: Symbols, starts: Offsets, sizes: Symbols, weights: Offsets, words: Symbols,
-    first: int, second: int, merged: int, state: Offsets,
-    slots: Symbols, keys: Offsets, counts: Offsets, last_word: Symbols, n_words: Symbols,
-    rec_pairs: Symbols, rec_words: Symbols,
-) -> None:  # fmt: skip
+def _merge(words: Words, chosen: I32, first: int, second: int, merged: int, pairs: Pairs) -> None:
     """Merge a pair in the given words, from left to right, and update the counts of its neighbors."""
-    for word in words:
-        start, stop, weight = starts[word], starts[word] + sizes[word], weights[word]
+    symbols = words.symbols
+    for word in chosen:
+        start, weight = words.starts[word], words.weights[word]
+        stop = start + words.sizes[word]
         i = to = start
         while i < stop:
             if i + 1 < stop and symbols[i] == first and symbols[i + 1] == second:
                 if to > start:
                     before = symbols[to - 1] * KEY_BASE
-                    _update_count(
-                        before + first, -weight, word, state, slots, keys, counts, last_word, n_words,
-                        rec_pairs, rec_words,
-                    )  # fmt: skip
-                    _update_count(
-                        before + merged, weight, word, state, slots, keys, counts, last_word, n_words,
-                        rec_pairs, rec_words,
-                    )  # fmt: skip
+                    _update_count(before + first, -weight, word, pairs)
+                    _update_count(before + merged, weight, word, pairs)
                 i += 2
                 if i < stop:
                     after = symbols[i]
-                    _update_count(
-                        second * KEY_BASE + after, -weight, word, state, slots, keys, counts, last_word,
-                        n_words, rec_pairs, rec_words,
-                    )  # fmt: skip
-                    _update_count(
-                        merged * KEY_BASE + after, weight, word, state, slots, keys, counts, last_word,
-                        n_words, rec_pairs, rec_words,
-                    )  # fmt: skip
+                    _update_count(second * KEY_BASE + after, -weight, word, pairs)
+                    _update_count(merged * KEY_BASE + after, weight, word, pairs)
                 symbols[to] = merged
             else:
                 symbols[to] = symbols[i]
                 i += 1
             to += 1
-        sizes[word] = to - start
+        words.sizes[word] = to - start
 
 
 @jit
-def _comes_before(one: int, other: int, entries: Entries) -> bool:
+def _comes_before(one: int, other: int, entries: I64) -> bool:
     """Return whether a queue entry comes before another: higher count, then lower ids."""
     if entries[one, COUNT] != entries[other, COUNT]:
         return bool(entries[one, COUNT] > entries[other, COUNT])
@@ -159,7 +155,7 @@ def _comes_before(one: int, other: int, entries: Entries) -> bool:
 
 
 @jit
-def _sift_up(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
+def _sift_up(heap: Offsets, size: int, entry: int, entries: I64) -> None:
     at = size
     while at > 0:
         parent = (at - 1) // 2
@@ -171,7 +167,7 @@ def _sift_up(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
 
 
 @jit
-def _sift_down(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
+def _sift_down(heap: Offsets, size: int, entry: int, entries: I64) -> None:
     """Replace the first entry of the heap by another one."""
     at = 0
     while True:
@@ -189,113 +185,112 @@ def _sift_down(heap: Offsets, size: int, entry: int, entries: Entries) -> None:
 
 
 @jit
-def _queue(
-    state: Offsets, keys: Offsets, counts: Offsets, last_word: Symbols, n_words: Symbols,
-    rec_pairs: Symbols, rec_words: Symbols, pool_index: Offsets, pool: Symbols, heap: Offsets, entries: Entries,
-) -> None:  # fmt: skip
+def _enqueue(pairs: Pairs, queue: Queue) -> None:
     """Put every newly recorded pair into the queue, with the words that contain it."""
-    for i in range(state[RECORDS]):
-        pair = rec_pairs[i]
-        if pool_index[pair] == NONE:
-            pool_index[pair] = state[POOL]
-            if counts[pair] > 0:
-                entry = state[ENTRIES]
-                entries[entry, COUNT], entries[entry, PAIR] = counts[pair], pair
-                entries[entry, PAIR_KEY] = keys[pair]
-                entries[entry, START], entries[entry, SIZE] = state[POOL], n_words[pair]
-                _sift_up(heap, state[HEAP], entry, entries)
-                state[ENTRIES] += 1
-                state[HEAP] += 1
-            state[POOL] += n_words[pair]
-        pool[pool_index[pair]] = rec_words[i]
-        pool_index[pair] += 1
-    for i in range(state[RECORDS]):
-        pool_index[rec_pairs[i]], last_word[rec_pairs[i]], n_words[rec_pairs[i]] = NONE, NONE, 0
-    state[RECORDS] = 0
+    n, entries = queue.n, queue.entries
+    for i in range(n[RECORDS]):
+        pair = pairs.rec_pairs[i]
+        if queue.pool_index[pair] == NONE:
+            queue.pool_index[pair] = n[POOL]
+            if pairs.counts[pair] > 0:
+                entry = n[ENTRIES]
+                entries[entry, COUNT], entries[entry, PAIR] = pairs.counts[pair], pair
+                entries[entry, PAIR_KEY] = pairs.keys[pair]
+                entries[entry, START], entries[entry, SIZE] = n[POOL], pairs.n_words[pair]
+                _sift_up(queue.heap, n[HEAP], entry, entries)
+                n[ENTRIES] += 1
+                n[HEAP] += 1
+            n[POOL] += pairs.n_words[pair]
+        queue.pool[queue.pool_index[pair]] = pairs.rec_words[i]
+        queue.pool_index[pair] += 1
+    for i in range(n[RECORDS]):
+        pair = pairs.rec_pairs[i]
+        queue.pool_index[pair], pairs.last_word[pair], pairs.n_words[pair] = NONE, NONE, 0
+    n[RECORDS] = 0
 
 
 @jit
-def _pop(state: Offsets, counts: Offsets, heap: Offsets, entries: Entries) -> int:
+def _pop(counts: I64, queue: Queue) -> int:
     """Remove and return the first entry whose count is up to date; ``NONE`` if the queue is empty."""
-    while state[HEAP] > 0:
+    n, heap, entries = queue.n, queue.heap, queue.entries
+    while n[HEAP] > 0:
         entry = heap[0]
         current = counts[entries[entry, PAIR]]
         if entries[entry, COUNT] == current:
-            state[HEAP] -= 1
-            _sift_down(heap, state[HEAP], heap[state[HEAP]], entries)
+            n[HEAP] -= 1
+            _sift_down(heap, n[HEAP], heap[n[HEAP]], entries)
             return int(entry)
         entries[entry, COUNT] = current
-        _sift_down(heap, state[HEAP], entry, entries)
+        _sift_down(heap, n[HEAP], entry, entries)
     return NONE
 
 
 class _MergeTrainer:
-    """The words as symbols, their pairs, and the queue of pairs."""
+    """The words, their pairs, and the queue of pairs, in arrays that grow."""
 
-    def __init__(self, bounds: Offsets, data: Bytes, counts: Offsets, ids: Symbols) -> None:
-        self.symbols = ids[data[bounds[0] : bounds[-1]]]
-        self.starts, self.weights = bounds - bounds[0], counts
-        self.sizes = np.diff(bounds).astype(np.int32)
-        self.state = np.zeros(5, np.int64)
-        self.slots = np.full(1 << 17, NONE, np.int32)
-        self.keys, self.counts = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
-        self.last_word, self.n_words = np.full(1 << 16, NONE, np.int32), np.zeros(1 << 16, np.int32)
-        self.pool_index = np.full(1 << 16, NONE, np.int64)
-        self.rec_pairs, self.rec_words = np.zeros(0, np.int32), np.zeros(0, np.int32)
-        self.pool = np.zeros(0, np.int32)
-        self.heap, self.entries = np.zeros(0, np.int64), np.zeros((0, 5), np.int64)
-        self._ensure_capacity(1 << 16, len(self.symbols))  # pairs of bytes
-        _count(*(*self._words(), self.state, *self._pairs()))
-        self._queue()
-
-    def _words(self) -> Any:
-        return self.symbols, self.starts, self.sizes, self.weights
-
-    def _pairs(self) -> Any:
-        return (
-            self.slots, self.keys, self.counts, self.last_word, self.n_words,
-            self.rec_pairs, self.rec_words,
+    def __init__(self, bounds: Offsets, data: Bytes, counts: Offsets, ids: I32) -> None:
+        symbols = ids[data[bounds[0] : bounds[-1]]]
+        sizes = np.diff(bounds).astype(np.int32)
+        self._words = Words(symbols, bounds - bounds[0], sizes, counts)
+        self._n = np.zeros(5, np.int64)
+        n = 1 << 16  # pairs of bytes
+        i32, i64 = np.zeros(0, np.int32), np.zeros(0, np.int64)
+        none = np.full(n, NONE, np.int32)
+        zeros = np.zeros(n, np.int64)
+        self._pairs = Pairs(
+            self._n, np.full(2 * n, NONE, np.int32), zeros, zeros.copy(), none,
+            np.zeros(n, np.int32), i32, i32,
         )  # fmt: skip
+        entries = np.zeros((0, 5), np.int64)
+        self._queue = Queue(self._n, np.full(n, NONE, np.int64), i32, i64, entries)
+        self._ensure_capacity(n, len(symbols))
+        _count(self._words, self._pairs)
+        self._enqueue()
 
-    def _ensure_capacity(self, pairs: int, records: int) -> None:
+    def _ensure_capacity(self, n_pairs: int, n_records: int) -> None:
         """Grow the arrays for this many new pairs and (pair, word) records."""
-        pairs += int(self.state[PAIRS])
-        if pairs > len(self.keys):
-            for name, fill in (("keys", 0), ("counts", 0), ("last_word", NONE), ("n_words", 0)):
-                setattr(self, name, grow_array(getattr(self, name), pairs, fill))
-            self.pool_index = grow_array(self.pool_index, pairs, NONE)
-            size = 1 << (2 * len(self.keys)).bit_length()
-            self.slots = np.full(size, NONE, np.int32)
-            _rehash(self.slots, self.keys, int(self.state[PAIRS]))
-        self.rec_pairs, self.rec_words = (
-            grow_array(self.rec_pairs, records),
-            grow_array(self.rec_words, records),
+        pairs = self._pairs
+        n_pairs += int(self._n[PAIRS])
+        if n_pairs > len(pairs.keys):
+            pairs = pairs._replace(
+                keys=grow_array(pairs.keys, n_pairs),
+                counts=grow_array(pairs.counts, n_pairs),
+                last_word=grow_array(pairs.last_word, n_pairs, NONE),
+                n_words=grow_array(pairs.n_words, n_pairs),
+            )
+            slots = np.full(1 << (2 * len(pairs.keys)).bit_length(), NONE, np.int32)
+            _rehash(slots, pairs.keys, int(self._n[PAIRS]))
+            pairs = pairs._replace(slots=slots)
+            pool_index = grow_array(self._queue.pool_index, n_pairs, NONE)
+            self._queue = self._queue._replace(pool_index=pool_index)
+        self._pairs = pairs._replace(
+            rec_pairs=grow_array(pairs.rec_pairs, n_records),
+            rec_words=grow_array(pairs.rec_words, n_records),
         )
 
-    def _queue(self) -> None:
-        records = int(self.state[RECORDS])
-        self.pool = grow_array(self.pool, int(self.state[POOL]) + records)
-        self.entries = grow_array(self.entries, int(self.state[ENTRIES]) + records)
-        self.heap = grow_array(self.heap, int(self.state[HEAP]) + records)
-        _queue(
-            self.state, self.keys, self.counts, self.last_word, self.n_words,
-            self.rec_pairs, self.rec_words, self.pool_index, self.pool, self.heap, self.entries,
-        )  # fmt: skip
+    def _enqueue(self) -> None:
+        queue, n_records = self._queue, int(self._n[RECORDS])
+        self._queue = queue._replace(
+            pool=grow_array(queue.pool, int(self._n[POOL]) + n_records),
+            heap=grow_array(queue.heap, int(self._n[HEAP]) + n_records),
+            entries=grow_array(queue.entries, int(self._n[ENTRIES]) + n_records),
+        )
+        _enqueue(self._pairs, self._queue)
 
-    def pop_best(self) -> tuple[int, int, int, Symbols] | None:
+    def pop_best(self) -> tuple[int, int, int, I32] | None:
         """Remove the best pair: ``(first, second, count, words that contain it)``, or ``None``."""
-        entry = _pop(self.state, self.counts, self.heap, self.entries)
+        entry = _pop(self._pairs.counts, self._queue)
         if entry == NONE:
             return None
-        count, key, _, start, size = self.entries[entry].tolist()
-        return key // KEY_BASE, key % KEY_BASE, count, self.pool[start : start + size]
+        count, key, _, start, size = self._queue.entries[entry].tolist()
+        return key // KEY_BASE, key % KEY_BASE, count, self._queue.pool[start : start + size]
 
-    def merge(self, first: int, second: int, merged: int, words: Symbols) -> None:
+    def merge(self, first: int, second: int, merged: int, words: I32) -> None:
         """Merge a pair in the words that contain it."""
-        count = _occurrences(self.symbols, self.starts, self.sizes, words, first, second)
+        count = _occurrences(self._words, words, first, second)
         self._ensure_capacity(min(4 * count, 4 * merged + 4), 2 * count)
-        _merge(*(*self._words(), words, first, second, merged, self.state, *self._pairs()))
-        self._queue()
+        _merge(self._words, words, first, second, merged, self._pairs)
+        self._enqueue()
 
 
 def train_merges(

@@ -60,6 +60,10 @@ class PretokenizerRule:
         """The rule as a component of ``tokenizers``."""
         if self == PretokenizerRule():  # the library's built-in form, as in GPT-2's tokenizer.json
             return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        return self.explicit_pre_tokenizer()
+
+    def explicit_pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
+        """The rule as a component that states the regular expression."""
         return pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Split(Regex(self.pattern), behavior="isolated"),
@@ -99,20 +103,18 @@ def detect_pretokenizer(tokenizer_json: bytes) -> PretokenizerRule | None:
         or (data["normalizer"] or {"type": "NFC"}) != {"type": "NFC"}
     ):
         return None
-    pre_tokenizer = _strip_offset_options(data["pre_tokenizer"])
-    return next((rule for rule in ALL_RULES if pre_tokenizer in _json_forms(rule)), None)
+    stated = _strip_offset_options(data["pre_tokenizer"])
+    return next((rule for rule in ALL_RULES if stated in _json_forms(rule)), None)
 
 
 def _json_forms(rule: PretokenizerRule) -> list[Any]:
     """Return every JSON form in which ``tokenizer.json`` can state the rule."""
-    forms = [json.loads(empty_bpe(rule).to_str())["pre_tokenizer"]]
-    if rule == PretokenizerRule():
-        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        split = pre_tokenizers.Split(Regex(rule.pattern), behavior="isolated")
-        explicit = Tokenizer(models.BPE())
-        explicit.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-        forms.append(json.loads(explicit.to_str())["pre_tokenizer"])
-    return [_strip_offset_options(form) for form in forms]
+    forms = []
+    for component in (rule.pre_tokenizer(), rule.explicit_pre_tokenizer()):
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = component
+        forms.append(_strip_offset_options(json.loads(tokenizer.to_str())["pre_tokenizer"]))
+    return forms
 
 
 def _strip_offset_options(node: Any) -> Any:

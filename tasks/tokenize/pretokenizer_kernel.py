@@ -3,9 +3,7 @@
 Each function names the part of the pattern that it implements. Texts are valid UTF-8.
 """
 
-import numpy as np
-import numpy.typing as npt
-
+from infra.compute.arrays import I64
 from infra.compute.jit import jit_inline
 from infra.formats.arrow_text import Bytes
 from infra.formats.unicode_tables import decode_utf8
@@ -15,8 +13,6 @@ from tasks.tokenize.pretokenizer import PretokenizerRule
 LLAMA3, INDIVIDUAL_DIGITS, GROUPS_OF_THREE, SPLIT_SPACES = 1, 2, 4, 8
 BLANK, APOSTROPHE, LONG_S = 0x20, 0x27, 0x17F
 MAX_WORD_BYTES = 1 << 20  # a longer word (an unbroken run of letters) is split at this length
-
-DigitRun = npt.NDArray[np.int64]
 
 
 def rule_flags(rule: PretokenizerRule) -> int:
@@ -73,7 +69,7 @@ def _contraction(data: Bytes, at: int, end: int, llama3: int) -> int:
 
 
 @jit_inline
-def _number(data: Bytes, at: int, end: int, classes: CharClasses, flags: int, run: DigitRun) -> int:
+def _number(data: Bytes, at: int, end: int, classes: CharClasses, flags: int, run: I64) -> int:
     """Return the end of the word that starts at a digit: a number, one digit or a group of three."""
     if flags & INDIVIDUAL_DIGITS:
         return _decode_next(data, at)[1]
@@ -120,19 +116,12 @@ def _whitespace(data: Bytes, at: int, end: int, classes: CharClasses, llama3: in
 
 
 @jit_inline
-def word_end(
-    data: Bytes, at: int, end: int, classes: CharClasses, flags: int, run: DigitRun
-) -> int:
+def word_end(data: Bytes, at: int, end: int, classes: CharClasses, flags: int, run: I64) -> int:
     """Return the end of the word that starts at byte ``at`` of a text.
 
-    Args:
-        data: uint8[...] UTF-8.
-        at: the word's first byte. A text is split by successive calls, each from the last end.
-        end: one past the text's last byte.
-        classes: what ``char_classes()`` returns.
-        flags: ``rule_flags`` of the rule.
-        run: int64[2], state of the number that is being split into groups of three: its end and
-            the digits left. Zeros before a new text.
+    A text that ends at byte ``end`` is split by successive calls, each from the last end. ``run``
+    (int64[2], zeros before a new text) is the state of the number that is being split into groups of
+    three: its end and the digits left.
     """
     point, after = _decode_next(data, at)
     kind = int(classes[point])

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -51,9 +50,9 @@ def tokenize_documents(
         table: documents with ``id``, ``text`` and the digest of the text
             (``infra.schemas.text_digests``); ``url``, ``source`` and ``language`` if known.
         encoder: the tokenizer.
-        seed: the recipe's seed.
+        seed: of the recipe.
         threshold: what ``holdout_threshold`` returned.
-        stage: the stage's name in the ledger.
+        stage: its name in the ledger.
     """
     drawn = draw_documents(table, seed)
     held = drawn["split_draw"].to_numpy() < threshold
@@ -77,7 +76,9 @@ def tokenize_documents(
             files |= {f"{split}.bin": tokens.tobytes(), f"{split}.idx": index}
         if split == TRAIN:
             files[USAGE_FILE] = _count_usage(tokens)
-    changed = np.zeros(len(texts), np.bool_) if texts is original else rows_differ(original, texts)
+    changed = np.zeros(len(texts), np.bool_)
+    if texts is not original:
+        changed = pc.not_equal(original, texts).to_numpy(zero_copy_only=False)
     columns = {name: _column(table, name) for name in ("id", "url", "source", "language")} | {
         "split": pa.array(assign_splits(drawn["split_draw"].to_numpy(), threshold), pa.string()),
         "sequence": pa.array(sequence),
@@ -104,12 +105,6 @@ def text_column(table: pa.Table) -> "pa.Array[Any]":
         if column.num_chunks == 1
         else pa.concat_arrays([pa.array([], pa.large_string()), *column.chunks])
     )
-
-
-def rows_differ(one: "pa.Array[Any]", other: "pa.Array[Any]") -> npt.NDArray[np.bool_]:
-    """Return which texts of two columns differ: bool[n]."""
-    result: npt.NDArray[np.bool_] = pc.not_equal(one, other).to_numpy(zero_copy_only=False)
-    return result
 
 
 def _count_usage(tokens: Tokens) -> bytes:

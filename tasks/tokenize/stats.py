@@ -58,20 +58,12 @@ def fertility(documents: int, tokens: int, bytes: int, words: int) -> dict[str, 
 
 
 def _sums_by(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
-    groups = table.group_by(key).aggregate(
-        [("tokens", "count"), ("tokens", "sum"), ("bytes", "sum"), ("words", "sum")]
-    )
-    result: dict[str, dict[str, Any]] = {
-        str(row[key] or "unknown"): {
-            "documents": row["tokens_count"],
-            "tokens": row["tokens_sum"],
-            "bytes": row["bytes_sum"],
-            "words": row["words_sum"],
-        }
-        for row in groups.to_pylist()
-    }
-    for group in result.values():
-        group.update(fertility(**group))
+    summed = ("tokens", "bytes", "words")
+    groups = table.group_by(key).aggregate([("tokens", "count"), *((n, "sum") for n in summed)])
+    result: dict[str, dict[str, Any]] = {}
+    for row in groups.to_pylist():
+        sums = {"documents": row["tokens_count"], **{name: row[f"{name}_sum"] for name in summed}}
+        result[str(row[key] or "unknown")] = {**sums, **fertility(**sums)}
     return dict(sorted(result.items()))
 
 

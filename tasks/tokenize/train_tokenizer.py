@@ -44,8 +44,8 @@ def build_tokenizer(
         draws: the data set `sample`; its parts are row-aligned with the corpus's.
         used_bytes: int64[documents], how many leading bytes of each text to train on.
     """
-    rule = {"pretokenizer": config.pretokenizer, "digits": config.digits, "spaces": config.spaces}
-    options = {**rule, "normalization": config.normalization}
+    names = ("pretokenizer", "digits", "spaces", "normalization")
+    options = {name: getattr(config, name) for name in names}
     units, texts_digest = [], 0
     starts = np.cumsum([0, *(part.num_rows for part in corpus.parts)])
     for index, part in enumerate(corpus.parts):

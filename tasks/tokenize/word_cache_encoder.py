@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from infra.compute.arrays import Bools
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.megatron import Tokens
 from tasks.tokenize.bpe import token_to_bytes
 from tasks.tokenize.pretokenizer import PretokenizerRule
 from tasks.tokenize.word_table import END_OF_TEXT, WordIds, WordTable, grow_array
-
-Flags = npt.NDArray[np.bool_]
 
 MAX_CACHE_BYTES = 1 << 28  # bytes of words; beyond it the cache is cleared, which costs time only
 ENCODE_BATCH = 1 << 16  # words per call of `tokenizers`
@@ -62,7 +61,7 @@ def _write_tokens(
 
 
 @jit
-def _flag_texts(read: WordIds, unencodable: Flags, first: int, result: Flags) -> None:
+def _flag_texts(read: WordIds, unencodable: Bools, first: int, result: Bools) -> None:
     """Flag the texts, from text ``first`` on, that contain a word which cannot be encoded."""
     document = first
     for word in read:
@@ -75,7 +74,7 @@ def _flag_texts(read: WordIds, unencodable: Flags, first: int, result: Flags) ->
 @jit
 def _compare_bytes(
     offsets: Offsets, data: Bytes, tokens: Tokens, starts: Offsets, rows: npt.NDArray[np.intp],
-    eos_id: int, bounds: Offsets, token_bytes: Bytes, result: Flags,
+    eos_id: int, bounds: Offsets, token_bytes: Bytes, result: Bools,
 ) -> None:  # fmt: skip
     """Compare the bytes of the tokens with those of the text, for the given rows."""
     for i in range(len(rows)):
@@ -103,14 +102,7 @@ class WordCacheEncoder:
         eos_id: int,
         dtype: np.dtype[np.integer],
     ) -> None:
-        """Start with an empty cache.
-
-        Args:
-            tokenizer_json: a byte-level BPE that splits text by ``rule``.
-            rule: what ``detect_pretokenizer`` returns.
-            eos_id: id that ends a text.
-            dtype: integer type of the ids.
-        """
+        """Start with an empty cache, for a byte-level BPE that splits text by ``rule``."""
         self._rule, self._eos_id, self._dtype = rule, eos_id, dtype
         data = json.loads(tokenizer_json)
         # Texts arrive normalized, and single words need no pre-tokenization.
@@ -137,11 +129,7 @@ class WordCacheEncoder:
         self._n_encoded = 0
 
     def encode(self, offsets: Offsets, data: Bytes) -> tuple[Tokens, Offsets, npt.NDArray[np.intp]]:
-        """Encode texts, each followed by ``eos_id``.
-
-        Args:
-            offsets: int64[n + 1]; text i is ``data[offsets[i]:offsets[i + 1]]``.
-            data: uint8[...] UTF-8, normalized.
+        """Encode normalized texts, each followed by ``eos_id``.
 
         Returns:
             The tokens; int64[n], how many each text has; and the rows, ascending, of texts with a
@@ -195,8 +183,8 @@ class WordCacheEncoder:
     def roundtrips(
         self, offsets: Offsets, data: Bytes, tokens: Tokens, starts: Offsets,
         rows: npt.NDArray[np.intp],
-    ) -> Flags:  # fmt: skip
-        """Return for each row whether its tokens stand for exactly the bytes of its text.
+    ) -> Bools:  # fmt: skip
+        """Return for each of some rows whether its tokens stand for exactly the bytes of its text.
 
         Args:
             offsets: int64[n + 1] of the texts.
@@ -204,20 +192,8 @@ class WordCacheEncoder:
             tokens: the ids of all texts, each text followed by ``eos_id``.
             starts: int64[n], index of each text's first token.
             rows: int64[m], texts to compare.
-
-        Returns:
-            bool[m]; also False where a token does not stand for text.
         """
         result = np.zeros(len(rows), np.bool_)
-        _compare_bytes(
-            offsets,
-            data,
-            tokens,
-            starts,
-            rows,
-            self._eos_id,
-            self._token_bounds,
-            self._token_bytes,
-            result,
-        )
+        vocabulary = (self._eos_id, self._token_bounds, self._token_bytes)
+        _compare_bytes(offsets, data, tokens, starts, rows, *vocabulary, result)
         return result

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.compute.arrays import U64
 from infra.compute.jit import jit
 from infra.dataset.dataset import PartRef
 from infra.formats.arrow_text import Bytes, Offsets, utf8_buffers
@@ -21,8 +21,6 @@ FILE_SUFFIX = "words.parquet"
 ROW_GROUP = 100_000
 ROWS_IN_MEMORY = 1 << 24  # rows that are summed in one pass
 SCHEMA = pa.schema([("word", pa.large_string()), ("count", pa.int64())])
-
-Keys = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,8 @@ def total(tables: Callable[[], Iterator[pa.Table]], rows: int, max_words: int) -
 
     Words that occur less than ``min_count`` times are left out, where ``min_count`` is the smallest
     number that leaves at most ``max_words`` words. The result depends neither on the order of the
-    tables nor on how the text was divided between them.
-
-    Args:
-        tables: called once per range of words; yields all tables.
-        rows: number of rows of all tables together.
-        max_words: maximum number of words to keep.
+    tables nor on how the text was divided between them. ``tables`` is called once per range of words,
+    and yields all tables, which have ``rows`` rows together.
     """
     kept = SCHEMA.empty_table()
     distinct, min_count, occurrences = 0, 1, 0
@@ -90,10 +84,8 @@ def total(tables: Callable[[], Iterator[pa.Table]], rows: int, max_words: int) -
         kept = pa.concat_tables([kept, in_range.filter(pa.array(counts >= min_count))])
         counts = kept["count"].to_numpy()
         if len(counts) > max_words:
-            min_count = (
-                int(np.partition(counts, len(counts) - max_words - 1)[len(counts) - max_words - 1])
-                + 1
-            )
+            excess = len(counts) - max_words
+            min_count = int(np.partition(counts, excess - 1)[excess - 1]) + 1
             kept = kept.filter(pa.array(counts >= min_count)).combine_chunks()
     left_out = occurrences - int(kept["count"].to_numpy().sum())
     return WordCounts(kept, distinct, min_count, occurrences, left_out)
@@ -138,7 +130,7 @@ def _slice_range(table: pa.Table, low: int, high: int) -> pa.Table:
 
 
 @jit
-def _fill_keys(offsets: Offsets, data: Bytes, keys: Keys) -> None:
+def _fill_keys(offsets: Offsets, data: Bytes, keys: U64) -> None:
     for row in range(len(keys)):
         key = np.uint64(0)
         for i in range(8):
@@ -148,7 +140,7 @@ def _fill_keys(offsets: Offsets, data: Bytes, keys: Keys) -> None:
         keys[row] = key
 
 
-def _keys(table: pa.Table) -> Keys:
+def _keys(table: pa.Table) -> U64:
     """Return the first eight bytes of each word as a big-endian integer: uint64[rows], ascending."""
     offsets, data = utf8_buffers(table["word"])
     keys = np.zeros(table.num_rows, np.uint64)

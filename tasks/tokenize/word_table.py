@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import I32, U64
 from infra.compute.jit import jit, jit_inline
 from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.unicode_tables import decode_utf8
@@ -14,8 +14,7 @@ from tasks.tokenize.char_classes import NEWLINE, SPACE, CharClasses, char_classe
 from tasks.tokenize.pretokenizer import PretokenizerRule
 from tasks.tokenize.pretokenizer_kernel import MAX_WORD_BYTES, rule_flags, word_end
 
-WordIds = npt.NDArray[np.int32]
-Slots = npt.NDArray[np.uint64]
+WordIds = I32
 
 BUFFER_WORDS = 1 << 20  # word ids per batch
 END_OF_TEXT = -1  # follows the last word of a text
@@ -48,7 +47,7 @@ def _equal(data: Bytes, at: int, size: int, kept: Bytes, start: int, stop: int) 
 
 @jit_inline
 def _find_slot(
-    data: Bytes, at: int, end: int, hashed: np.uint64, slots: Slots, bounds: Offsets, kept: Bytes
+    data: Bytes, at: int, end: int, hashed: np.uint64, slots: U64, bounds: Offsets, kept: Bytes
 ) -> int:
     """Return the slot that holds a word, or the empty slot where it belongs.
 
@@ -73,7 +72,7 @@ def _read(
     state: Offsets,
     classes: CharClasses,
     flags: int,
-    slots: Slots,
+    slots: U64,
     bounds: Offsets,
     kept: Bytes,
     read: WordIds,
@@ -123,7 +122,7 @@ def _read(
 
 
 @jit
-def _rehash(bounds: Offsets, kept: Bytes, words: int, slots: Slots) -> None:
+def _rehash(bounds: Offsets, kept: Bytes, words: int, slots: U64) -> None:
     """Insert all words into empty slots."""
     mask, high = np.uint64(len(slots) - 1), np.uint64(32)
     for word in range(words):
@@ -176,14 +175,9 @@ class WordTable:
         return int(self._state[BYTES])
 
     def iter_word_ids(self, offsets: Offsets, data: Bytes) -> Iterator[WordIds]:
-        """Yield the word ids of texts, one batch at a time.
+        """Yield the word ids of texts in batches, ``END_OF_TEXT`` after the last word of each text.
 
-        Args:
-            offsets: int64[n + 1]; text i is ``data[offsets[i]:offsets[i + 1]]``.
-            data: uint8[...] UTF-8.
-
-        Yields:
-            int32[...], ``END_OF_TEXT`` after the last word of each text. The next batch overwrites it.
+        The next batch overwrites the last.
         """
         buffer = np.empty(BUFFER_WORDS, np.int32)
         classes = char_classes()

@@ -60,7 +60,7 @@ def test_rounds_over_partitions_give_the_same(
         init_stars(plan, partition)
     before, within = None, 0
     for number in range(0, 2 * module.MAX_ROUNDS, 2):
-        within = sum(run_star_step(plan, number, p)["within"] for p in range(ranges))
+        within = sum(run_star_step(plan, number, p)["intra_cluster"] for p in range(ranges))
         state = [convergence_state(plan, number + 1, p) for p in range(ranges)]
         if state == before:
             break
@@ -72,7 +72,7 @@ def test_rounds_over_partitions_give_the_same(
     sizes = np.unique(stars[:, 1], return_counts=True)[1] + 1
     # All pairs of up to four; of more, each with eight in two orders and with one neighbor.
     assert within == sum(n * (n - 1) // 2 if n <= 4 else n * 17 for n in sizes.tolist())
-    assert connect_all(plan) == {"within": within}
+    assert connect_all(plan) == {"intra_cluster": within}
 
 
 def test_a_star_keeps_what_is_connected() -> None:

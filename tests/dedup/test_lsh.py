@@ -16,11 +16,11 @@ from infra.store.storage import Storage
 from tasks.dedup.candidates.lsh import (
     SORTED_WIDTH,
     all_pairs,
+    b_bit_words,
     bounded_pairs,
     nearest_pairs,
     oversized_bucket_pairs,
     oversized_row_bytes,
-    packed_words,
 )
 from tasks.dedup.candidates.lsh_params import (
     candidate_probability,
@@ -117,7 +117,7 @@ def test_an_oversized_bucket_uses_the_memory_that_is_planned_for_it(
     config = DedupConfig.model_validate({"neighbors": near, "bands": bands})
     plan = DedupPlan(Storage(str(tmp_path)), (0,), 10**6, config, 0, 0, 1)
     monkeypatch.setattr("tasks.dedup.candidates.lsh.WINDOW", 128)
-    n, words = 4_000, SORTED_WIDTH + packed_words(plan)
+    n, words = 4_000, SORTED_WIDTH + b_bit_words(plan)
     rows = np.random.default_rng(1).integers(0, 2**63, (n, words), np.uint64)
     rows[:, :2], rows[:, 8] = 0, np.arange(n)
     plan.shuffle("oversized_members", 1, words).write_rows(0, np.zeros(n, np.int64), rows)

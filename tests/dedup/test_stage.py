@@ -159,7 +159,7 @@ def test_pairs_within_clusters_fit_into_the_memory_of_a_worker(
         ctx = context(tmp_path / memory)
         result = run(ctx, [documents(ctx, "site", [rows])], partition_memory=memory, **settings)
         bytes_.append(result.manifest.to_bytes())
-        assert result.stats["within_clusters"] > 10 * result.stats["candidates"]
+        assert result.stats["intra_cluster_pairs"] > 10 * result.stats["candidates"]
         monkeypatch.setattr("tasks.dedup.verification.verify.verify", traced)  # compiled by now
     assert max(peaks) < 2_000_000
     assert bytes_[0] == bytes_[1]

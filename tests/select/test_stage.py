@@ -328,7 +328,7 @@ def test_one_document_of_a_large_cluster_is_kept(
     }
     labels = dedup.build(ctx, dedup.spec(ctx, **near), **near)
     assert labels.stats["clusters"] == 1
-    assert (labels.stats["within_clusters_left_out"] == 0) == (pairs == 500)
+    assert (labels.stats["uncompared_intra_cluster_pairs"] == 0) == (pairs == 500)
     inputs: dict[str, Any] = {
         "config": SelectConfig.model_validate(
             {

@@ -49,12 +49,12 @@ COUNTS = (
     "candidates",
     "verified",
     "rejected",
-    "within_clusters",
-    "within_clusters_verified",
-    "within_clusters_left_out",
+    "intra_cluster_pairs",
+    "intra_cluster_verified",
+    "uncompared_intra_cluster_pairs",
     "largest_bucket",
     "skewed_buckets",
-    "pairs_left_out",
+    "uncompared_bucket_pairs",
     "short_documents",
 )
 

@@ -1,8 +1,6 @@
 """A compiled scan that proposes windows of bytes which may contain personal data."""
 
-import numpy as np
-import numpy.typing as npt
-
+from infra.compute.arrays import I64
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 
@@ -67,7 +65,7 @@ def _starts_iban(data: Bytes, start: int, i: int, end: int) -> bool:
 
 
 @jit
-def scan_candidates(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -> int:
+def scan_candidates(offsets: Offsets, data: Bytes, out: I64) -> int:
     """Propose windows in n documents.
 
     Args:
@@ -147,7 +145,7 @@ def scan_candidates(offsets: Offsets, data: Bytes, out: npt.NDArray[np.int64]) -
 
 
 @jit
-def to_char_offsets(data: Bytes, start: int, positions: npt.NDArray[np.int64]) -> None:
+def to_char_offsets(data: Bytes, start: int, positions: I64) -> None:
     """Turn ascending byte positions into character offsets from byte ``start``, in place."""
     at = start
     characters = 0

@@ -34,11 +34,10 @@ def resolve_overlaps(spans: list[PiiSpan]) -> list[PiiSpan]:
 
 
 def find_pii(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
-    """The personal data in n texts.
+    """Return a list of (start, end, kind) for each text.
 
-    Returns:
-        n lists of (start, end, kind): character offsets into the text, as Python slices it, in
-        ascending order and without overlap; ``kind`` is one of ``detectors.KINDS``.
+    Offsets are in characters, as Python slices the text, ascending and without overlap; ``kind`` is
+    one of ``detectors.KINDS``.
     """
     offsets, data = utf8_buffers(text)
     proposed = np.empty((_INITIAL_WINDOWS, 4), np.int64)
@@ -72,14 +71,9 @@ def find_pii(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
 
 
 def find_pii_in_chapters(chapters: "pa.ChunkedArray[Any]") -> "pa.Array[Any]":
-    """The personal data in the chapter titles of n documents.
+    """Return a list of (chapter, start, end, kind) for each document: the spans of chapter titles.
 
-    Args:
-        chapters: lists of structs with a ``title``; a null counts as no chapters.
-
-    Returns:
-        n lists of (chapter, start, end, kind): the chapter's index in its document, and the
-        spans of its title.
+    ``chapters`` holds lists of structs with a ``title``; a null counts as no chapters.
     """
     rows: list[list[dict[str, Any]]] = [[] for _ in range(len(chapters))]
     parents = pc.list_parent_indices(chapters).to_pylist()

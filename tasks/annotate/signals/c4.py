@@ -14,6 +14,7 @@ ASCII terminal that a word character follows.
 import numpy as np
 import numpy.typing as npt
 
+from infra.compute.arrays import U8
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.unicode_tables import (
@@ -28,7 +29,6 @@ from infra.formats.unicode_tables import (
 from tasks.annotate.signals.families import SignalColumns
 from tasks.annotate.signals.lines import sentence_terminals, strip_bounds
 from tasks.annotate.signals.text_block import TextBlock, safe_divide
-from tasks.annotate.signals.tokens import Table
 
 C4_COUNTS = np.dtype(
     [
@@ -134,7 +134,7 @@ def _has_terminal_punctuation(line: Bytes, size: int) -> bool:
 
 
 @jit
-def count_sentences(line: Bytes, size: int, classes: Table, terminals: Table) -> int:
+def count_sentences(line: Bytes, size: int, classes: U8, terminals: U8) -> int:
     """The sentences in the first ``size`` bytes of ``line``; an unfinished one counts."""
     count = 0
     closed = True
@@ -162,25 +162,9 @@ def count_sentences(line: Bytes, size: int, classes: Table, terminals: Table) ->
 
 @jit
 def _count_document_lines(
-    data: Bytes,
-    start: int,
-    end: int,
-    classes: Table,
-    terminals: Table,
-    line: Bytes,
-    row: np.void,
+    data: Bytes, start: int, end: int, classes: U8, terminals: U8, line: Bytes, row: np.void
 ) -> None:
-    """Count what C4's line rules would keep of ``data[start:end]``.
-
-    Args:
-        data: valid UTF-8.
-        start: first byte of the document.
-        end: byte after its last.
-        classes: `infra.formats.unicode_tables.char_tables`.
-        terminals: `sentence_terminals`.
-        line: scratch for the bytes of the longest line.
-        row: output, one row of `C4_COUNTS`, zeros before.
-    """
+    """Fill one row of `C4_COUNTS` for ``data[start:end]``; ``line`` is scratch for one line."""
     lines = kept_lines = terminal_lines = sentences = terminal_sentences = 0
     lorem_ipsum = curly_brace = False
     i = start
@@ -244,7 +228,7 @@ def _count_document_lines(
 
 @jit
 def _count_lines(
-    offsets: Offsets, data: Bytes, classes: Table, terminals: Table, out: npt.NDArray[np.void]
+    offsets: Offsets, data: Bytes, classes: U8, terminals: U8, out: npt.NDArray[np.void]
 ) -> None:
     longest = 0
     for d in range(offsets.size - 1):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,21 +18,11 @@ SignalColumns = dict[str, npt.NDArray[Any]]
 FAMILY_MODULES = tuple(f"tasks.annotate.signals.{family}" for family in FAMILIES)
 
 
-def _load_families() -> list[Callable[[TextBlock], SignalColumns]]:
-    modules = map(import_module, FAMILY_MODULES)
-    return [cast("Callable[[TextBlock], SignalColumns]", module.compute) for module in modules]
-
-
 def compute_signals(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> SignalColumns:
-    """The quality signals of n texts.
-
-    Args:
-        text: a string column; a null counts as empty text.
-
-    Returns:
-        For every name in `infra.schemas.signals.SIGNALS`, in its order, n values of its type.
-    """
-    families = _load_families()
+    """Return n values for every name in ``SIGNALS``, in its order; a null counts as empty text."""
+    families: list[Callable[[TextBlock], SignalColumns]] = [
+        import_module(module).compute for module in FAMILY_MODULES
+    ]
     columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in SIGNALS}
     for block in iter_blocks(text):
         for compute in families:

@@ -8,14 +8,14 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from infra.compute.arrays import I32, I64, U8, U64
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.unicode_tables import LINE_BREAK, SPACE, char_tables, decode_utf8
 from tasks.annotate.signals.families import SignalColumns
-from tasks.annotate.signals.hashing import Hashes
 from tasks.annotate.signals.lines import NEWLINE
 from tasks.annotate.signals.text_block import TextBlock, safe_divide
-from tasks.annotate.signals.tokens import Lengths, Table, hash_token
+from tasks.annotate.signals.tokens import hash_token
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 MAX_STOP_WORD_CHARS = max(map(len, STOP_WORDS))
@@ -30,18 +30,14 @@ MARK_COUNTS = np.dtype(
 
 
 @cache
-def stop_word_hashes() -> Hashes:
+def stop_word_hashes() -> U64:
     """The hashes of the stop words as tokens."""
     return np.array([hash_token(word) for word in STOP_WORDS], np.uint64)
 
 
 @jit
 def _count_stop_words(
-    token_offsets: Offsets,
-    hashes: Hashes,
-    lengths: Lengths,
-    stop_words: Hashes,
-    out: npt.NDArray[np.int64],
+    token_offsets: Offsets, hashes: U64, lengths: I32, stop_words: U64, out: I64
 ) -> None:
     """Fill int64[n] with how many different stop words occur in each document."""
     for d in range(token_offsets.size - 1):
@@ -56,7 +52,7 @@ def _count_stop_words(
 
 
 @jit
-def _count_document_marks(data: Bytes, start: int, end: int, classes: Table, row: np.void) -> None:
+def _count_document_marks(data: Bytes, start: int, end: int, classes: U8, row: np.void) -> None:
     """Fill one row of `MARK_COUNTS` for the document ``data[start:end]``."""
     lines = bullets = ellipsis_lines = 0
     number_signs = ellipses = 0
@@ -96,7 +92,7 @@ def _count_document_marks(data: Bytes, start: int, end: int, classes: Table, row
 
 
 @jit
-def _count_marks(offsets: Offsets, data: Bytes, classes: Table, out: npt.NDArray[np.void]) -> None:
+def _count_marks(offsets: Offsets, data: Bytes, classes: U8, out: npt.NDArray[np.void]) -> None:
     for d in range(offsets.size - 1):
         _count_document_marks(data, offsets[d], offsets[d + 1], classes, out[d])
 

@@ -10,6 +10,7 @@ costs little more than its 2-grams. The result equals counting every n-gram at e
 import numpy as np
 import numpy.typing as npt
 
+from infra.compute.arrays import I32, I64, U8, U64
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.unicode_tables import char_tables
@@ -18,17 +19,12 @@ from tasks.annotate.signals.families import SignalColumns
 from tasks.annotate.signals.hashing import (
     FNV_PRIME,
     FNV_SEED,
-    Hashes,
     add_to_set,
     nonzero_fmix64,
     table_size,
 )
 from tasks.annotate.signals.lines import NEWLINE, count_newlines, max_newlines, strip_bounds
 from tasks.annotate.signals.text_block import TextBlock, safe_divide
-from tasks.annotate.signals.tokens import Lengths, Table
-
-Ints = npt.NDArray[np.int32]
-Counts = npt.NDArray[np.int64]
 
 MAX_N = max(DUP_NGRAM_SIZES)
 MAX_TOP_N = max(TOP_NGRAM_SIZES)
@@ -37,7 +33,7 @@ PARAGRAPH_COUNTS = np.dtype([(name, np.int64) for name in ("all", "duplicates", 
 
 
 @jit
-def _intern(hashes: Hashes, count: int, table: Ints, firsts: Ints, classes: Ints) -> int:
+def _intern(hashes: U64, count: int, table: I32, firsts: I32, classes: I32) -> int:
     """Number equal tokens alike, in order of first occurrence; return how many numbers there are."""
     size = table_size(count)
     table[:size] = 0
@@ -62,7 +58,7 @@ def _intern(hashes: Hashes, count: int, table: Ints, firsts: Ints, classes: Ints
 
 
 @jit
-def _keep_repeated(positions: Ints, classes: Ints, count: int, distinct: int, tally: Ints) -> int:
+def _keep_repeated(positions: I32, classes: I32, count: int, distinct: int, tally: I32) -> int:
     """Drop the positions whose class occurs once; return how many are left."""
     tally[:distinct] = 0
     for j in range(count):
@@ -77,17 +73,10 @@ def _keep_repeated(positions: Ints, classes: Ints, count: int, distinct: int, ta
 
 
 @jit
-def _extend(
-    positions: Ints,
-    classes: Ints,
-    count: int,
-    table: Ints,
-    keys: Hashes,
-) -> tuple[int, int]:
-    """Join adjacent repeated (n-1)-grams into n-grams, in place.
+def _extend(positions: I32, classes: I32, count: int, table: I32, keys: U64) -> tuple[int, int]:
+    """Join adjacent repeated (n-1)-grams into n-grams, in place; number them by first occurrence.
 
-    Returns:
-        ``(positions left, distinct classes)``; classes are numbered by first occurrence.
+    Returns how many positions are left, and how many distinct n-grams.
     """
     size = table_size(count)
     table[:size] = 0
@@ -117,13 +106,7 @@ def _extend(
 
 @jit
 def _top_ngram_chars(
-    n: int,
-    positions: Ints,
-    classes: Ints,
-    kept: int,
-    distinct: int,
-    tally: Ints,
-    char_offsets: npt.NDArray[np.int64],
+    n: int, positions: I32, classes: I32, kept: int, distinct: int, tally: I32, char_offsets: I64
 ) -> int:
     """Characters of the most frequent n-gram, of equals the first, times its occurrences."""
     max_count = 1
@@ -142,13 +125,7 @@ def _top_ngram_chars(
 
 @jit
 def _dup_ngram_chars(
-    n: int,
-    positions: Ints,
-    classes: Ints,
-    kept: int,
-    distinct: int,
-    occurred: Ints,
-    char_offsets: npt.NDArray[np.int64],
+    n: int, positions: I32, classes: I32, kept: int, distinct: int, occurred: I32, char_offsets: I64
 ) -> int:
     """Characters of the n-grams that occurred before, from the left, skipping each of them whole."""
     occurred[:distinct] = 0
@@ -168,25 +145,13 @@ def _dup_ngram_chars(
 
 @jit
 def _count_ngram_chars(
-    hashes: Hashes,
-    char_offsets: npt.NDArray[np.int64],
-    count: int,
-    scratch: npt.NDArray[np.int32],
-    table: Ints,
-    keys: Hashes,
-    out: npt.NDArray[np.int64],
+    hashes: U64, char_offsets: I64, count: int, scratch: I32, table: I32, keys: U64, out: I64
 ) -> None:
-    """Characters in top n-grams (n = 2..4) and in duplicated n-grams (n = 5..10).
+    """Count the characters in top n-grams (n = 2..4) and in duplicated n-grams (n = 5..10).
 
-    Args:
-        hashes: the tokens' hashes, at least ``count``.
-        char_offsets: int64[count + 1], characters of all tokens before each one.
-        count: number of tokens.
-        scratch: int32[3, >= count], scratch.
-        table: int32[>= table_size(count)], scratch.
-        keys: uint64[>= count], scratch.
-        out: int64[9], filled with the characters for n = 2, 3, ..., 10; 0 for a text that is
-            shorter than n tokens.
+    Fills ``out`` with a count for n = 2, 3, ..., 10; 0 for a text of fewer than n tokens.
+    ``char_offsets`` holds the characters of all tokens before each one; ``scratch`` (3 rows), ``table``
+    and ``keys`` are scratch for ``count`` tokens.
     """
     positions, classes, tally = scratch[0], scratch[1], scratch[2]
     distinct = _intern(hashes, count, table, tally, classes)
@@ -209,9 +174,7 @@ def _count_ngram_chars(
 
 
 @jit
-def _count_repeated_ngrams(
-    token_offsets: Offsets, hashes: Hashes, lengths: Lengths, out: Counts
-) -> None:
+def _count_repeated_ngrams(token_offsets: Offsets, hashes: U64, lengths: I32, out: I64) -> None:
     """Fill int64[n, MAX_N - 1], a row per document, as `_count_ngram_chars` does."""
     longest = 0
     for d in range(token_offsets.size - 1):
@@ -232,7 +195,7 @@ def _count_repeated_ngrams(
 
 @jit
 def _count_paragraphs(
-    offsets: Offsets, data: Bytes, classes: Table, out: npt.NDArray[np.void]
+    offsets: Offsets, data: Bytes, classes: U8, out: npt.NDArray[np.void]
 ) -> None:
     """Fill `PARAGRAPH_COUNTS`[n]."""
     table = np.empty(table_size(max_newlines(offsets, data) + 2), np.uint64)

@@ -1,12 +1,10 @@
 """Hashes and open-addressing hash sets, shared by the kernels of the signals."""
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import U64
 from infra.compute.jit import jit
 from infra.dataset.mixers import fmix64
-
-Hashes = npt.NDArray[np.uint64]
 
 # FNV-1a: value = (value ^ item) * FNV_PRIME, beginning with FNV_SEED.
 FNV_SEED = np.uint64(0xCBF29CE484222325)
@@ -30,13 +28,10 @@ def table_size(entries: int) -> int:
 
 
 @jit
-def add_to_set(table: Hashes, size: int, value: np.uint64) -> bool:
+def add_to_set(table: U64, size: int, value: np.uint64) -> bool:
     """Add a value that is not 0 to a hash set; return whether the set contained it already.
 
-    Args:
-        table: the first ``size`` slots are the set; an empty slot is 0.
-        size: a power of two.
-        value: the value.
+    The set is the first ``size`` slots of ``table``, a power of two; an empty slot is 0.
     """
     slot = np.int64(value & np.uint64(size - 1))
     while table[slot] != np.uint64(0):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
+from infra.compute.arrays import U8, U64
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.unicode_tables import (
@@ -23,12 +24,10 @@ from infra.formats.unicode_tables import (
 from tasks.annotate.signals.hashing import (
     FNV_PRIME,
     FNV_SEED,
-    Hashes,
     add_to_set,
     nonzero_fmix64,
     table_size,
 )
-from tasks.annotate.signals.tokens import Table
 
 LINE_COUNTS = np.dtype(
     [
@@ -53,7 +52,7 @@ NEWLINE = 0x0A
 
 
 @cache
-def sentence_terminals() -> Table:
+def sentence_terminals() -> U8:
     """uint8[0x110000]: 1 where a character has Unicode's Sentence_Terminal property."""
     table = np.zeros(NUM_CODE_POINTS, np.uint8)
     characters = "".join(chr(point) for point in range(NUM_CODE_POINTS) if point not in SURROGATES)
@@ -81,7 +80,7 @@ def max_newlines(offsets: Offsets, data: Bytes) -> int:
 
 
 @jit
-def strip_bounds(data: Bytes, start: int, end: int, classes: Table) -> tuple[int, int]:
+def strip_bounds(data: Bytes, start: int, end: int, classes: U8) -> tuple[int, int]:
     """The bounds of ``data[start:end]`` without the white space around it, as ``str.strip``."""
     while start < end:
         point, after = decode_utf8(data, start)
@@ -105,22 +104,14 @@ def _count_document_lines(
     start: int,
     end: int,
     n_newlines: int,
-    classes: Table,
-    terminals: Table,
-    table: Hashes,
+    classes: U8,
+    terminals: U8,
+    table: U64,
     row: np.void,
 ) -> None:
-    """Count the lines of the document ``data[start:end]``.
+    """Fill one row of `LINE_COUNTS` for ``data[start:end]``.
 
-    Args:
-        data: valid UTF-8.
-        start: first byte of the document.
-        end: byte after its last.
-        n_newlines: its newlines.
-        classes: `infra.formats.unicode_tables.char_tables`.
-        terminals: `sentence_terminals`.
-        table: uint64[>= table_size(n_newlines + 2)], scratch.
-        row: output, one row of `LINE_COUNTS`.
+    ``table`` is scratch of at least ``table_size(n_newlines + 2)``.
     """
     size = table_size(n_newlines + 2)
     table[:size] = np.uint64(0)
@@ -169,7 +160,7 @@ def _count_document_lines(
 
 @jit
 def _count_lines(
-    offsets: Offsets, data: Bytes, classes: Table, terminals: Table, out: npt.NDArray[np.void]
+    offsets: Offsets, data: Bytes, classes: U8, terminals: U8, out: npt.NDArray[np.void]
 ) -> None:
     table = np.empty(table_size(max_newlines(offsets, data) + 2), np.uint64)
     for d in range(offsets.size - 1):
@@ -179,12 +170,7 @@ def _count_lines(
 
 
 def count_lines(offsets: Offsets, data: Bytes) -> npt.NDArray[np.void]:
-    """Count the newline-runs and nonblank lines of n documents: `LINE_COUNTS`[n].
-
-    Args:
-        offsets: int64[n + 1], the documents' first bytes.
-        data: valid UTF-8.
-    """
+    """Count the newline-runs and nonblank lines of n documents: `LINE_COUNTS`[n]."""
     out = np.zeros(offsets.size - 1, LINE_COUNTS)
     _count_lines(offsets, data, char_tables()[0], sentence_terminals(), out)
     return out

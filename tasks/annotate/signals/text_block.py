@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import F64, I64
 from infra.formats.arrow_text import Bytes, Offsets, utf8_buffers
 from tasks.annotate.signals.lines import count_lines
 from tasks.annotate.signals.tokens import Tokens, count_tokens, tokenize_documents
@@ -63,8 +64,6 @@ def iter_blocks(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> Iterator[TextBl
             return
 
 
-def safe_divide(
-    numerator: npt.NDArray[np.int64], denominator: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def safe_divide(numerator: I64, denominator: I64) -> F64:
     """The element-wise quotient, 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(numerator.size), where=denominator != 0)

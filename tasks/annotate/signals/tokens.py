@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from infra.compute.arrays import I32, U8, U64
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.unicode_tables import (
@@ -30,10 +31,7 @@ from infra.formats.unicode_tables import (
     char_tables,
     decode_utf8,
 )
-from tasks.annotate.signals.hashing import FNV_PRIME, FNV_SEED, Hashes, nonzero_fmix64
-
-Table = npt.NDArray[np.uint8]
-Lengths = npt.NDArray[np.int32]
+from tasks.annotate.signals.hashing import FNV_PRIME, FNV_SEED, nonzero_fmix64
 
 # Bits of a token's kind.
 IS_WORD, HAS_ALPHA = 1, 2
@@ -58,20 +56,17 @@ class Tokens:
     """
 
     offsets: Offsets
-    hashes: Hashes
-    lengths: Lengths
-    kinds: Table
+    hashes: U64
+    lengths: I32
+    kinds: U8
 
 
 @jit
 def is_separator(symbol: int, run: int, before: int, after: int) -> bool:
     """Whether symbols between two word characters end the word.
 
-    Args:
-        symbol: the first of the symbols.
-        run: their number, or 0 if they are not all equal.
-        before: class flags of the character before them.
-        after: class flags of the character after them.
+    ``symbol`` is the first of them, ``run`` their number, or 0 if they are not all equal; ``before``
+    and ``after`` are the class flags of the characters around them.
     """
     if run == 0:
         return False
@@ -96,7 +91,7 @@ def is_joiner(symbol: int) -> bool:
 
 
 @jit
-def _continue_word(data: Bytes, i: int, end: int, classes: Table, before: int) -> int:
+def _continue_word(data: Bytes, i: int, end: int, classes: U8, before: int) -> int:
     """The byte at which a word continues behind the symbols at ``i``; ``i`` if it has ended."""
     first = 0
     run = 0
@@ -129,27 +124,11 @@ def _char_kind(point: int, flags: int) -> int:
 
 @jit
 def tokenize(
-    data: Bytes,
-    start: int,
-    end: int,
-    classes: Table,
-    hashes: Hashes,
-    lengths: npt.NDArray[np.int32],
-    kinds: Table,
+    data: Bytes, start: int, end: int, classes: U8, hashes: U64, lengths: I32, kinds: U8
 ) -> int:
-    """Split ``data[start:end]`` into tokens.
+    """Split ``data[start:end]`` into tokens, described as in `Tokens`; return their number.
 
-    Args:
-        data: valid UTF-8.
-        start: first byte of the document.
-        end: byte after its last.
-        classes: `infra.formats.unicode_tables.char_tables`.
-        hashes: output, as `Tokens.hashes`.
-        lengths: output, as `Tokens.lengths`.
-        kinds: output, as `Tokens.kinds`.
-
-    Returns:
-        The number of tokens. Tokens beyond the length of the outputs are counted, not written.
+    Tokens beyond the length of the outputs are counted, not written.
     """
     count = 0
     word_end = -1  # the byte after the last word
@@ -214,11 +193,11 @@ def tokenize(
 def _tokenize_documents(
     offsets: Offsets,
     data: Bytes,
-    classes: Table,
+    classes: U8,
     token_offsets: Offsets,
-    hashes: Hashes,
-    lengths: Lengths,
-    kinds: Table,
+    hashes: U64,
+    lengths: I32,
+    kinds: U8,
 ) -> int:
     """Tokenize n documents into one sequence; return its length, as `tokenize` does."""
     count = 0
@@ -238,12 +217,7 @@ def _tokenize_documents(
 
 
 def tokenize_documents(offsets: Offsets, data: Bytes) -> Tokens:
-    """Split n documents into tokens.
-
-    Args:
-        offsets: int64[n + 1], the documents' first bytes.
-        data: valid UTF-8.
-    """
+    """Split n documents into tokens."""
     token_offsets = np.zeros(offsets.size, np.int64)
     capacity = int(offsets[-1] - offsets[0]) // _BYTES_PER_TOKEN + 1
     while True:
@@ -258,9 +232,7 @@ def tokenize_documents(offsets: Offsets, data: Bytes) -> Tokens:
 
 
 @jit
-def _count_tokens(
-    offsets: Offsets, lengths: Lengths, kinds: Table, out: npt.NDArray[np.void]
-) -> None:
+def _count_tokens(offsets: Offsets, lengths: I32, kinds: U8, out: npt.NDArray[np.void]) -> None:
     for d in range(offsets.size - 1):
         words = characters = alpha = 0
         for i in range(offsets[d], offsets[d + 1]):

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.compute.arrays import U64
 from infra.dataset.dataset import FileRecord
 from infra.dataset.fingerprint import bytes_sha256
 from infra.store.storage import Storage
@@ -22,7 +22,6 @@ from tasks.dedup.shuffle_plan import DedupPlan, floats_to_words
 
 log = logging.getLogger(__name__)
 
-U64 = npt.NDArray[np.uint64]
 
 # Rows of pairs: smaller document, larger document, band and flags, similarity.
 PAIR_WIDTH, KNOWN_WIDTH = 4, 3
@@ -38,13 +37,8 @@ def send_known(
 ) -> dict[str, Any]:
     """Send the pairs of one file of an earlier data set to their pair ranges.
 
-    Args:
-        plan: the partitioning.
-        mapper: number of the file.
-        storage: the earlier data set's folder.
-        file: the file. If it is missing or was changed, its pairs are compared anew.
-        starts: for each part of the earlier data set that still exists, the number of its first
-            document in this run.
+    If the file is missing or was changed, its pairs are compared anew. ``starts`` holds, for each part
+    of the earlier data set that still exists, the number of its first document in this run.
     """
     shuffle = plan.shuffle("known", plan.n_pair_ranges, KNOWN_WIDTH)
     try:
@@ -81,11 +75,8 @@ def merge_pairs(
 ) -> dict[str, Any]:
     """Save the candidate and known pairs of a range, with the similarity where it is known.
 
-    Args:
-        plan: the partitioning.
-        partition: the pair range.
-        n_files: number of files of known pairs.
-        mappers: mappers of candidate pairs (`tasks.dedup.candidates.lsh.pair_mappers`).
+    ``mappers`` are those of candidate pairs (`tasks.dedup.candidates.lsh.pair_mappers`); known pairs
+    come from ``n_files`` files.
     """
     pairs = receive_pairs(plan, partition, mappers)
     known = plan.shuffle("known", plan.n_pair_ranges, KNOWN_WIDTH).read_partition(

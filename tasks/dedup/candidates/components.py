@@ -10,16 +10,13 @@ way a component is named by its smallest document.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import I64, U64
 from infra.compute.jit import jit
 from infra.compute.shuffle import Shuffle
 from infra.dataset.dataset import IntegrityError
 from tasks.dedup.candidates.candidate_pairs import load_pairs
 from tasks.dedup.shuffle_plan import DedupPlan, find_equal_runs
-
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 # Rows of edges and stars: larger document, smaller document.
 EDGE_WIDTH, STAR_WIDTH = 2, 2
@@ -41,14 +38,9 @@ def _find_root(parent: I64, i: int) -> int:
 
 @jit
 def connected_components(n: int, edges: I64) -> I64:
-    """Return the connected component of each of n nodes, named by its smallest member.
+    """Return the connected component of each of n nodes, named by its smallest member: int64[n].
 
-    Args:
-        n: number of nodes.
-        edges: int64[k, 2].
-
-    Returns:
-        int64[n]; the result does not depend on the order of the edges.
+    ``edges`` is int64[k, 2], in any order.
     """
     parent = np.arange(n)
     for k in range(len(edges)):
@@ -67,11 +59,7 @@ def connected_components(n: int, edges: I64) -> I64:
 def pairs_to_stars(pairs: U64) -> U64:
     """Return the components of pairs of documents as stars.
 
-    Args:
-        pairs: uint64[k, 2].
-
-    Returns:
-        uint64[m, 2]: each document but the smallest of its component, and that smallest; sorted.
+    That is uint64[m, 2]: each document but the smallest of its component, and that smallest; sorted.
     """
     nodes, indices = np.unique(pairs.reshape(-1), return_inverse=True)
     roots = connected_components(len(nodes), indices.reshape(-1, 2).astype(np.int64))
@@ -89,7 +77,7 @@ def star_step(edges: U64, *, large: bool) -> U64:
             the smaller ones and the node itself.
 
     Returns:
-        uint64[m, 2]: distinct, larger end first.
+        uint64[m, 2]: larger end first.
     """
     if not len(edges):
         return np.zeros((0, 2), np.uint64)
@@ -125,30 +113,28 @@ def init_stars(plan: DedupPlan, partition: int) -> dict[str, Any]:
 def run_star_step(plan: DedupPlan, number: int, partition: int) -> dict[str, Any]:
     """Run one step over one range; even numbers are large-star steps, odd ones small-star steps.
 
-    Returns:
-        ``within``: `_max_intra_cluster_pairs` of the range's components. It is valid once a
-        large-star step changes nothing: then each range holds the whole stars of its documents.
+    Returns `_max_intra_cluster_pairs` of the range's components. It is valid once a large-star step
+    changes nothing: then each range holds the whole stars of its documents.
     """
     mappers = range(plan.n_pair_ranges)
     edges = star_step(
         _shuffle(plan, number).read_partition(partition, mappers), large=number % 2 == 0
     )
-    edges = _unique_edges(edges) if len(edges) else edges
+    edges = _unique_edges(edges)
     out = edges
     if number % 2:  # the next step is large-star: it needs every edge at both its ends
         out = np.concatenate([edges, edges[:, ::-1]])
     _shuffle(plan, number + 1).write_rows(partition, plan.pair_range_of(out[:, 0]), out)
-    return {"within": _max_intra_cluster_pairs(plan, edges)}
+    return {"intra_cluster": _max_intra_cluster_pairs(plan, edges)}
 
 
 def convergence_state(plan: DedupPlan, number: int, partition: int) -> dict[str, Any]:
-    """Save the edges that a small-star step receives, and summarize them.
+    """Save the edges that a small-star step receives; return their number and a checksum.
 
-    Returns:
-        ``edges``: their number; ``sum``: a checksum of them that does not depend on their order.
+    The checksum does not depend on their order.
     """
     edges = _shuffle(plan, number).read_partition(partition, range(plan.n_pair_ranges))
-    edges = _unique_edges(edges) if len(edges) else edges
+    edges = _unique_edges(edges)
     mixed = edges[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ edges[:, 1]
     mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     plan.save(f"stars/{partition}", edges)
@@ -162,7 +148,7 @@ def connect_all(plan: DedupPlan) -> dict[str, Any]:
     partition_of = plan.pair_range_of(stars[:, 0])
     for partition in range(plan.n_pair_ranges):
         plan.save(f"stars/{partition}", stars[partition_of == partition])
-    return {"within": _max_intra_cluster_pairs(plan, stars)}
+    return {"intra_cluster": _max_intra_cluster_pairs(plan, stars)}
 
 
 def _max_intra_cluster_pairs(plan: DedupPlan, stars: U64) -> int:

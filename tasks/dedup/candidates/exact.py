@@ -3,13 +3,10 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import I64, U64
 from tasks.dedup.part_groups import PartGroup
 from tasks.dedup.shuffle_plan import DedupPlan, duplicate_indices, find_equal_runs
-
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 # Rows of digests: digest halves, document. Rows of groups: document, first document of its group,
 # size of the group.
@@ -42,11 +39,9 @@ def find_groups(plan: DedupPlan, partition: int) -> dict[str, Any]:
 
 
 def group_rows(plan: DedupPlan, partition: int) -> tuple[U64, I64, I64]:
-    """Return the documents of a partition that have exact duplicates.
+    """Return the documents of a partition that have exact duplicates, as rows of digests.
 
-    Returns:
-        Rows (digest halves, document) sorted by digest, then document; where each group starts;
-        how many documents it has.
+    They are sorted by digest, then document. Also return where each group starts, and its size.
     """
     shuffle = plan.shuffle("digests", len(plan.exact_partitions), DIGEST_WIDTH)
     rows = shuffle.read_partition(partition, plan.ranges)

@@ -3,7 +3,7 @@
 In a bucket of up to ``exhaustive_bucket_size`` members every pair is a candidate. A larger bucket is
 sorted by its members' other keys, as in an LSH forest (Bawa, Condie, Ganesan: WWW 2005), so that
 similar members are close to each other, and is processed in windows: each member is paired with the
-``neighbors`` in its window whose packed signatures match its own best, and with the first member of
+``neighbors`` in its window whose b-bit signatures match its own best, and with the first member of
 the bucket. The cost is linear in the members. Pairs that are left out this way are counted.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import I64, U64
 from infra.compute.jit import jit
 from infra.compute.shuffle import group_by_partition
 from tasks.dedup.candidates.exact import receive_groups
@@ -26,13 +26,10 @@ from tasks.dedup.shuffle_plan import (
     high_bits,
 )
 
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
-
 # Rows of keys: key, document. Rows of pairs: smaller document, larger << 8 | band.
 KEY_WIDTH, PAIR_WIDTH = 2, 2
 # Rows of members of oversized buckets: key, band, document. To be sorted: key, band, three further
-# keys, shingles, digest halves, document, then the packed signature.
+# keys, shingles, digest halves, document, then the b-bit signature.
 OVERSIZED_WIDTH, SORTED_WIDTH = 3, 9
 # Further keys by which an oversized bucket is sorted.
 EXTRA_SORT_KEYS = 3
@@ -55,9 +52,7 @@ def send_keys(plan: DedupPlan, part_group: PartGroup) -> dict[str, Any]:
     for band in part_group.band_keys(plan.bands):
         keys = band[rows]
         ordered, band_bounds = group_by_partition(
-            high_bits(keys, plan.key_bits),
-            np.column_stack([keys, numbers]),
-            1 << plan.key_bits,
+            high_bits(keys, plan.key_bits), np.column_stack([keys, numbers]), 1 << plan.key_bits
         )
         runs.append(ordered.reshape(-1))
         bounds = np.append(bounds, bounds[-1] + band_bounds[1:])
@@ -99,7 +94,7 @@ def send_oversized_members(plan: DedupPlan, part_group: PartGroup) -> dict[str, 
     bands = members[:, 1].astype(np.int64)
     out = np.zeros((len(members), SORTED_WIDTH), np.uint64)
     out[:, :2] = members[:, :2]
-    signatures = np.zeros((0, packed_words(plan)), np.uint64)
+    signatures = np.zeros((0, b_bit_words(plan)), np.uint64)
     if len(members):
         for band, keys in enumerate(part_group.band_keys(plan.bands)):
             for step in range(1, EXTRA_SORT_KEYS + 1):
@@ -107,10 +102,10 @@ def send_oversized_members(plan: DedupPlan, part_group: PartGroup) -> dict[str, 
                 out[chosen, 1 + step] = keys[rows[chosen]]
         out[:, 5] = part_group.shingle_counts()[rows]
         out[:, 6:8] = part_group.digests()[rows]
-        signatures = as_words(part_group.packed_signatures(rows))
+        signatures = as_words(part_group.b_bit_signatures(rows))
     out[:, 8] = members[:, 2]
     shuffle = plan.shuffle(
-        "oversized_members", len(plan.oversized_partitions), SORTED_WIDTH + packed_words(plan)
+        "oversized_members", len(plan.oversized_partitions), SORTED_WIDTH + b_bit_words(plan)
     )
     partitions = high_bits(out[:, 0], plan.oversized_bits)
     shuffle.write_rows(part_group.index, partitions, np.column_stack([out, signatures]))
@@ -120,7 +115,7 @@ def send_oversized_members(plan: DedupPlan, part_group: PartGroup) -> dict[str, 
 def oversized_bucket_pairs(plan: DedupPlan, partition: int) -> dict[str, Any]:
     """Send candidate pairs of the oversized buckets of a partition."""
     shuffle = plan.shuffle(
-        "oversized_members", len(plan.oversized_partitions), SORTED_WIDTH + packed_words(plan)
+        "oversized_members", len(plan.oversized_partitions), SORTED_WIDTH + b_bit_words(plan)
     )
     rows = shuffle.read_partition(partition, plan.ranges)
     rows = rows[np.lexsort(tuple(rows[:, k] for k in (7, 6, 5, 4, 3, 2, 1, 0)))]
@@ -133,20 +128,18 @@ def oversized_bucket_pairs(plan: DedupPlan, partition: int) -> dict[str, Any]:
     mapper = len(plan.key_partitions) + partition
     _send_pairs(plan, mapper, rows[:, 8][pairs], bands)
     possible = sizes * (sizes - 1) // 2
-    return {"left_out": int(possible.sum()) - len(pairs), "candidates": len(pairs)}
+    return {"uncompared": int(possible.sum()) - len(pairs), "candidates": len(pairs)}
 
 
-def packed_words(plan: DedupPlan) -> int:
-    """Return the number of words of a packed signature."""
+def b_bit_words(plan: DedupPlan) -> int:
+    """Return the number of words of a b-bit signature."""
     return -(-plan.config.num_permutations // 16)
 
 
 def oversized_row_bytes(plan: DedupPlan) -> int:
-    """Return the bytes that `oversized_bucket_pairs` holds per member.
-
-    Two copies of the member's row, and its pairs of indices.
-    """
-    words = 2 * (SORTED_WIDTH + packed_words(plan)) + INDEX_PAIR_WORDS * (plan.config.neighbors + 1)
+    """Return the bytes that `oversized_bucket_pairs` holds per member."""
+    # Two copies of the member's row, and its pairs of indices.
+    words = 2 * (SORTED_WIDTH + b_bit_words(plan)) + INDEX_PAIR_WORDS * (plan.config.neighbors + 1)
     return 8 * words
 
 
@@ -155,7 +148,7 @@ def nearest_pairs(packed: U64, first: I64, sizes: I64, n_neighbors: int, window:
     """Pair each member of a run with the run's first, and with the most similar in its window.
 
     Args:
-        packed: uint64[n, words], packed signatures.
+        packed: uint64[n, words], b-bit signatures.
         first: int64[runs], where each run starts.
         sizes: int64[runs], members of each run.
         n_neighbors: how many members each is paired with; of equally similar ones, the first.
@@ -206,10 +199,9 @@ def pair_mappers(plan: DedupPlan, *, oversized: bool) -> range:
 
 
 def receive_pairs(plan: DedupPlan, partition: int, mappers: Sequence[int]) -> U64:
-    """Read the distinct candidate pairs of a range, each with the first band that its ends share.
+    """Read the distinct candidate pairs of a range: smaller document, larger document, first band.
 
-    Returns:
-        uint64[n, 3]: smaller document, larger document, band; sorted.
+    The first band is the first one that both share. The rows are sorted.
     """
     shuffle = plan.shuffle("pairs", plan.n_pair_ranges, PAIR_WIDTH)
     pairs = np.zeros((0, PAIR_WIDTH), np.uint64)
@@ -244,7 +236,7 @@ def _send_pairs(plan: DedupPlan, mapper: int, pairs: U64, band: "int | U64") -> 
 def all_pairs(members: U64, first: I64, sizes: I64) -> U64:
     """Return every pair of each run: uint64[k, 2]."""
     out = np.empty((int((sizes * (sizes - 1) // 2).sum()), 2), np.uint64)
-    _fill_all(np.ascontiguousarray(members), first, sizes, out)
+    _fill_pairs(np.ascontiguousarray(members), first, sizes, int(sizes.max(initial=0)), 0, out)
     return out
 
 
@@ -263,25 +255,14 @@ def bounded_pairs(members: U64, first: I64, sizes: I64, n_references: int, n_nei
     """
     none = np.empty((0, 2), np.uint64)
     members = np.ascontiguousarray(members)
-    n_pairs = _fill_bounded(members, first, sizes, n_references, n_neighbors, none)
+    n_pairs = _fill_pairs(members, first, sizes, n_references, n_neighbors, none)
     out = np.empty((n_pairs, 2), np.uint64)
-    _fill_bounded(members, first, sizes, n_references, n_neighbors, out)
+    _fill_pairs(members, first, sizes, n_references, n_neighbors, out)
     return out
 
 
 @jit
-def _fill_all(members: U64, first: I64, sizes: I64, out: U64) -> None:
-    k = 0
-    for b in range(len(first)):
-        for i in range(first[b], first[b] + sizes[b]):
-            for j in range(i + 1, first[b] + sizes[b]):
-                out[k, 0] = members[i]
-                out[k, 1] = members[j]
-                k += 1
-
-
-@jit
-def _fill_bounded(
+def _fill_pairs(
     members: U64, first: I64, sizes: I64, n_references: int, n_neighbors: int, out: U64
 ) -> int:
     """Fill ``out`` up to its length; return the number of pairs."""

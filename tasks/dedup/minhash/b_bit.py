@@ -1,4 +1,4 @@
-"""Packed signatures: four bits of each hash value, enough to estimate a similarity.
+"""B-bit signatures: four bits of each hash value, enough to estimate a similarity.
 
 The estimator is that of b-bit minwise hashing (Li and Koenig, WWW 2010) for sets that are small
 relative to the universe: two values agree by chance in one of 2**b cases, so with b = 4 a fraction P
@@ -7,14 +7,10 @@ of equal values means a similarity of ``(P - 1/16) / (1 - 1/16)``. Its standard 
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import U8, U32, U64
 from infra.compute.jit import jit
 
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-F64 = npt.NDArray[np.float64]
 COLLISION_PROBABILITY = 1 / 16
 
 
@@ -35,14 +31,14 @@ def pack(signatures: U32) -> U8:
 
 
 def as_words(packed: U8) -> U64:
-    """Return packed signatures as words, uint64[n, words], padded with zeros."""
+    """Return b-bit signatures as words, uint64[n, words], padded with zeros."""
     padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
     return np.ascontiguousarray(padded).view(np.uint64)
 
 
 @jit
 def matching_values(a: U64, b: U64) -> int:
-    """Count the equal four-bit values of two packed signatures; padding counts as equal."""
+    """Count the equal four-bit values of two b-bit signatures; padding counts as equal."""
     same = 0
     for k in range(len(a)):
         x = a[k] ^ b[k]
@@ -56,6 +52,6 @@ def matching_values(a: U64, b: U64) -> int:
 
 @jit
 def estimate_jaccard(a: U64, b: U64, n_values: int) -> float:
-    """Estimate the similarity from two packed signatures of ``n_values`` values, from 0 to 1."""
+    """Estimate the similarity from two b-bit signatures of ``n_values`` values, from 0 to 1."""
     fraction = (matching_values(a, b) - (16 * len(a) - n_values)) / n_values
     return max(0.0, (fraction - COLLISION_PROBABILITY) / (1.0 - COLLISION_PROBABILITY))

@@ -6,27 +6,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.compute.arrays import U64
 from infra.dataset.dataset import PartRef
 from infra.dataset.ledger import KEPT
 from tasks.dedup.config import DedupConfig, ShinglingConfig
-from tasks.dedup.minhash.sketch import U64, ShingleReader, Sketches
+from tasks.dedup.minhash.sketch import ShingleReader, Sketches
 
 
 class ShingleReaders:
     """One `ShingleReader` per shingling, created when it is first needed."""
 
     def __init__(self, config: DedupConfig) -> None:
-        """Take the recipe's section."""
+        """Read shingles as the recipe's section says."""
         self._config = config
         self._readers: dict[ShinglingConfig, ShingleReader] = {}
 
     def sketch(self, texts: pa.ChunkedArray, languages: Sequence[str | None] | None) -> Sketches:
-        """Sketch n texts.
-
-        Args:
-            texts: a column of n.
-            languages: the language of each; ``None`` if no setting depends on it.
-        """
+        """Sketch n texts; ``languages`` is ``None`` if no setting depends on them."""
         config = self._config
         rows_by_shingling = self._rows_by_shingling(len(texts), languages)
         if len(rows_by_shingling) == 1:
@@ -73,12 +69,7 @@ class ShingleReaders:
 
 
 def load_languages(documents: PartRef, annotations: PartRef | None) -> list[str | None] | None:
-    """Return the language of each document of a part; ``None`` if its annotation failed.
-
-    Args:
-        documents: the part.
-        annotations: its annotations; ``None`` gives ``None``.
-    """
+    """Return the language of each document of a part; ``None`` if its annotation failed."""
     if annotations is None:
         return None
     labels: list[str | None] = annotations.table(["language"])["language"].to_pylist()

@@ -8,9 +8,9 @@ document alone, so a new part does not change the signatures of other parts.
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import I64, U8, U32, U64
 from infra.compute.jit import jit
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
@@ -23,14 +23,7 @@ from tasks.dedup.minhash.shingle_readers import ShingleReaders, load_languages
 from tasks.dedup.minhash.sketch import DIGEST_BYTES
 from tasks.dedup.minhash.xxh64 import xxh64
 
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-
-STAGE = Stage(
-    "signatures",
-    modules=("tasks.dedup.minhash.signatures",),
-    libraries=("pyarrow",),
-)
+STAGE = Stage("signatures", modules=("tasks.dedup.minhash.signatures",), libraries=("pyarrow",))
 
 
 def band_column(band: int) -> str:
@@ -41,12 +34,7 @@ def band_column(band: int) -> str:
 def band_keys(signatures: U32, bands: int) -> U64:
     """Hash each band to an 8-byte key: XXH64 of its values (little-endian), seeded with its number.
 
-    Args:
-        signatures: uint32[n, bands * rows].
-        bands: number of bands.
-
-    Returns:
-        uint64[n, bands].
+    ``signatures`` is uint32[n, bands * rows], the result uint64[n, bands].
     """
     n, width = signatures.shape
     data = np.ascontiguousarray(signatures, dtype="<u4").view(np.uint8).reshape(-1)
@@ -54,7 +42,7 @@ def band_keys(signatures: U32, bands: int) -> U64:
 
 
 @jit
-def _hash_bands(data: npt.NDArray[np.uint8], n: int, bands: int, size: int) -> U64:
+def _hash_bands(data: U8, n: int, bands: int, size: int) -> U64:
     out = np.empty((n, bands), np.uint64)
     for i in range(n):
         for band in range(bands):
@@ -68,28 +56,16 @@ def build_signatures(
 ) -> Dataset:
     """Build the signatures of a data set of documents: parts and rows are aligned with it.
 
-    Args:
-        ctx: the run.
-        config: the recipe's section.
-        documents: the texts.
-        annotations: their annotations; used if shingles differ by language.
+    Annotations are used if shingles differ by language.
     """
-    bands, rows = config.banding
-    settings: dict[str, object] = {
-        "ngram": config.ngram,
-        "shingle_unit": config.shingle_unit,
-        "bands": bands,
-        "rows": rows,
-        "seed": config.seed,
-        "keep_signatures": config.keep_signatures,
-    }
+    names = ("ngram", "shingle_unit", "bands", "rows", "seed", "keep_signatures")
+    settings = {name: config.to_json()[name] for name in names}
     part_annotations: list[PartRef | None] = [None] * len(documents.parts)
+    inputs: tuple[Dataset, ...] = (documents,)
     if annotations is not None and config.languages:
         settings["languages"] = {k: way.to_json() for k, way in sorted(config.languages.items())}
         part_annotations = list(annotations.parts)
-    inputs = (
-        (documents,) if annotations is None or not config.languages else (documents, annotations)
-    )
+        inputs = (documents, annotations)
     spec = DatasetSpec(STAGE, documents.source, {**settings, "unicode": UNICODE_VERSION}, inputs)
     units = [
         WorkUnit(
@@ -116,13 +92,9 @@ def compute_signatures(
 
 
 def signature_table(
-    ids: list[str],
-    digests: list[bytes],
-    shingle_counts: npt.NDArray[np.int64],
-    signatures: U32,
-    config: DedupConfig,
+    ids: list[str], digests: list[bytes], shingle_counts: I64, signatures: U32, config: DedupConfig
 ) -> pa.Table:
-    """Return the rows of the data set for documents whose sketches are known."""
+    """Return the rows of the data set for documents whose signatures are known."""
     bands, _ = config.banding
     keys = band_keys(signatures, bands)
     packed = pack(signatures)
@@ -133,7 +105,7 @@ def signature_table(
     }
     for band in range(bands):
         columns[band_column(band)] = pa.array(keys[:, band], pa.uint64())
-    columns["sketch"] = pa.FixedSizeBinaryArray.from_buffers(
+    columns["b_bit_signature"] = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed)]
     )
     if config.keep_signatures:

@@ -18,19 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import I32, I64, U8, U32, U64
 from infra.compute.jit import jit
 from infra.formats.arrow_text import utf8_buffers
 from infra.formats.unicode_tables import CJK, SPACE, WORD, char_tables, decode_utf8
 from tasks.dedup.minhash.shingles import MAX_WORD_CHARS
 from tasks.dedup.minhash.xxh64 import load_u64, store_u64, xxh64_windows
-
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 # Bytes of text per chunk: its buffers fit into the second-level cache.
 CHUNK_BYTES = 1 << 15
@@ -94,10 +89,7 @@ def ascii_word(eight: np.uint64) -> tuple[int, np.uint64]:
     """Count how many of eight bytes, from the first, are ASCII letters, digits or ``_``.
 
     All bytes are tested by the same instructions: a sum sets the high bit of each byte that is not
-    less than a bound.
-
-    Returns:
-        The count, and the bytes in lower case.
+    less than a bound. Also return the bytes in lower case.
     """
     low = eight & np.uint64(0x7F7F7F7F7F7F7F7F)
     ascii_ = ~eight & _HIGH
@@ -120,7 +112,7 @@ def _read_chunk(
     i: int,
     end: int,
     classes: U8,
-    lower: npt.NDArray[np.int32],
+    lower: I32,
     plain: U8,
     words: U8,
     starts: I64,
@@ -292,13 +284,7 @@ class ShingleReader:
     def sketch(
         self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]", seed: int, num_permutations: int
     ) -> Sketches:
-        """Sketch a column of n texts; null counts as empty.
-
-        Args:
-            texts: ``string`` or ``large_string``.
-            seed: datasketch's ``seed``.
-            num_permutations: number of permutations, datasketch's ``num_perm``.
-        """
+        """Sketch a column of n texts; null counts as empty."""
         offsets, data = utf8_buffers(texts)
         n = len(offsets) - 1
         a, b = affine_permutations(num_permutations, seed)
@@ -334,17 +320,9 @@ class ShingleReader:
         self._starts[0] = 0
         while i < end:
             i = _read_chunk(
-                data,
-                i,
-                end,
-                self._classes,
-                self._lower,
-                self._plain,
-                self._words,
-                self._starts,
-                self._state,
-                self._by_character,
-            )
+                data, i, end, self._classes, self._lower, self._plain, self._words, self._starts,
+                self._state, self._by_character,
+            )  # fmt: skip
             gap = 0 if self._by_character else 1
             yield _hash_shingles(self._words, self._starts, self._state, self.n, gap, self._hashes)
 

@@ -5,8 +5,8 @@ values equal those of the ``xxhash`` package (``xxhash.xxh64_intdigest``).
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import I64, U8, U64
 from infra.compute.jit import jit
 
 P1 = np.uint64(0x9E3779B185EBCA87)
@@ -32,7 +32,7 @@ def _merge(value: np.uint64, lane: np.uint64) -> np.uint64:
 
 
 @jit
-def load_u64(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
+def load_u64(data: U8, i: np.uint64) -> np.uint64:
     """Load eight bytes from index ``i`` as a little-endian number."""
     # LLVM merges the eight byte loads into one. An unsigned index needs no test for negative values.
     return (
@@ -48,7 +48,7 @@ def load_u64(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
 
 
 @jit
-def store_u64(data: npt.NDArray[np.uint8], i: np.uint64, value: np.uint64) -> None:
+def store_u64(data: U8, i: np.uint64, value: np.uint64) -> None:
     """Store a number as eight little-endian bytes at index ``i``."""
     data[i] = np.uint8(value & np.uint64(0xFF))
     data[i + np.uint64(1)] = np.uint8((value >> np.uint64(8)) & np.uint64(0xFF))
@@ -61,7 +61,7 @@ def store_u64(data: npt.NDArray[np.uint8], i: np.uint64, value: np.uint64) -> No
 
 
 @jit
-def _load_u32(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
+def _load_u32(data: U8, i: np.uint64) -> np.uint64:
     return (
         np.uint64(data[i])
         | np.uint64(data[i + np.uint64(1)]) << np.uint64(8)
@@ -71,7 +71,7 @@ def _load_u32(data: npt.NDArray[np.uint8], i: np.uint64) -> np.uint64:
 
 
 @jit
-def xxh64(data: npt.NDArray[np.uint8], start: int, end: int, seed: np.uint64) -> np.uint64:
+def xxh64(data: U8, start: int, end: int, seed: np.uint64) -> np.uint64:
     """Return XXH64 of ``data[start:end]``."""
     i = np.uint64(start)
     stop = np.uint64(end)
@@ -90,14 +90,7 @@ def xxh64(data: npt.NDArray[np.uint8], start: int, end: int, seed: np.uint64) ->
 
 
 @jit
-def xxh64_windows(
-    data: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    count: int,
-    n: int,
-    gap: int,
-    out: npt.NDArray[np.uint64],
-) -> None:
+def xxh64_windows(data: U8, starts: I64, count: int, n: int, gap: int, out: U64) -> None:
     """Compute XXH64 (seed 0) of ``data[starts[k] : starts[k + n] - gap]`` for ``count`` windows.
 
     Windows are short and of irregular length, so branches on their length are often mispredicted.
@@ -127,7 +120,7 @@ def xxh64_windows(
 
 @jit
 def _stripes(
-    data: npt.NDArray[np.uint8], i: np.uint64, stop: np.uint64, seed: np.uint64
+    data: U8, i: np.uint64, stop: np.uint64, seed: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
     """Return the state after all complete stripes of 32 bytes, and where they end."""
     length = stop - i

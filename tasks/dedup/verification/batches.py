@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import I64, U64
 from infra.compute.jit import jit
 from tasks.dedup.candidates.candidate_pairs import load_pairs
 from tasks.dedup.candidates.exact import receive_groups
@@ -12,9 +12,6 @@ from tasks.dedup.minhash.b_bit import as_words
 from tasks.dedup.minhash.shingle_readers import ShingleReaders, load_languages
 from tasks.dedup.part_groups import PartGroup
 from tasks.dedup.shuffle_plan import DedupPlan
-
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 # Rows of members: document, root. Rows of nodes: root, document, digest halves, shingles, documents
 # of its exact group, source index. Rows of edges: root, two documents, band and flags, similarity.
@@ -80,14 +77,8 @@ def send_shingles(
 ) -> dict[str, Any]:
     """Send the batches the shingles they requested: per document its number, a length, the words.
 
-    The words are the sorted hashes of its distinct shingles, or its packed signature.
-
-    Args:
-        plan: the partitioning.
-        part_group: the group of the documents.
-        mapper: number of this task.
-        first: index of the first part of the group to read.
-        last: index of the part after the last.
+    The words are the sorted hashes of its distinct shingles, or its b-bit signature. This task, number
+    ``mapper``, reads the parts ``first:last`` of the group.
     """
     requested: list[U64] = []
     batches: list[I64] = []
@@ -116,7 +107,7 @@ def _load_shingles(plan: DedupPlan, part_group: PartGroup, rows: I64) -> tuple[U
     if not len(rows):
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     if plan.config.verification == "signature":
-        flat = as_words(part_group.packed_signatures(rows))
+        flat = as_words(part_group.b_bit_signatures(rows))
         return flat.reshape(-1), np.full(len(rows), flat.shape[1])
     readers = ShingleReaders(plan.config)
     sets: list[U64] = []

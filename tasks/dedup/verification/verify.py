@@ -4,11 +4,11 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import F64, I64, U64, Bools
 from infra.compute.jit import jit
 from infra.compute.shuffle import as_bytes
 from infra.dataset.dataset import IntegrityError
@@ -24,10 +24,6 @@ from tasks.dedup.shuffle_plan import (
     words_to_floats,
 )
 from tasks.dedup.verification.batches import EDGE_WIDTH, NODE_WIDTH, REQUEST_WIDTH
-
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
 
 # Rows of labels: document, the cluster's digest halves, its number of documents. Rows of compared
 # pairs: the cluster's digest halves (zero if the pair failed), two documents, band and flags,
@@ -54,9 +50,8 @@ def jaccard(a: U64, b: U64) -> float:
     return both / union if union else 0.0
 
 
-@dataclass(frozen=True)
-class ShingleSets:
-    """The shingle sets (or packed signatures) of a batch's documents.
+class ShingleSets(NamedTuple):
+    """The shingle sets (or b-bit signatures) of a batch's documents.
 
     Attributes:
         flat: uint64 words of all documents, concatenated.
@@ -129,7 +124,7 @@ def verify(plan: DedupPlan, number: int) -> dict[str, Any]:
     similarity = batch.similarity.copy()
     unknown = np.flatnonzero(candidate & np.isnan(similarity))
     similarity[unknown] = _compare(plan, shingle_sets, batch.pairs[unknown])
-    added, left_out = _intra_cluster_pairs(plan, batch, similarity)
+    added, uncompared = _intra_cluster_pairs(plan, batch, similarity)
     values, known = _look_up(batch, added)
     values[~known] = _compare(plan, shingle_sets, added[~known])
     pairs = np.concatenate([batch.pairs[candidate], added])
@@ -148,9 +143,9 @@ def verify(plan: DedupPlan, number: int) -> dict[str, Any]:
     return {
         "compared": int(np.isnan(batch.similarity[candidate]).sum() + (~known).sum()),
         "verified": int(passed[:n_candidates].sum()),
-        "within": len(added),
-        "within_verified": int(passed[n_candidates:].sum()),
-        "within_left_out": left_out,
+        "intra_cluster": len(added),
+        "intra_cluster_verified": int(passed[n_candidates:].sum()),
+        "uncompared": uncompared,
     }
 
 
@@ -188,11 +183,11 @@ def _intra_cluster_pairs(
     added = codes[~np.isin(codes, candidates[:, 0] * n + candidates[:, 1])]
     inside = cluster[candidates[:, 0]] == cluster[candidates[:, 1]]
     possible = int((sizes * (sizes - 1) // 2).sum())
-    left_out = possible - len(added) - int(inside.sum())
-    return np.column_stack([added // n, added % n]) if n else ends, left_out
+    uncompared = possible - len(added) - int(inside.sum())
+    return np.column_stack([added // n, added % n]) if n else ends, uncompared
 
 
-def _look_up(batch: VerificationBatch, pairs: I64) -> tuple[F64, npt.NDArray[np.bool_]]:
+def _look_up(batch: VerificationBatch, pairs: I64) -> tuple[F64, Bools]:
     """Return the similarity of pairs that were compared before (else NaN), and which those are."""
     values = np.full(len(pairs), np.nan)
     extra = (batch.tags & KNOWN_ONLY) != 0
@@ -208,7 +203,7 @@ def _look_up(batch: VerificationBatch, pairs: I64) -> tuple[F64, npt.NDArray[np.
     return values, ~np.isnan(values)
 
 
-def _node_indices(documents: U64, ends: U64) -> tuple[I64, npt.NDArray[np.bool_]]:
+def _node_indices(documents: U64, ends: U64) -> tuple[I64, Bools]:
     """Return documents as indices of nodes, and which rows have nodes at both ends."""
     if not len(documents):
         return np.zeros(ends.shape, np.int64), np.zeros(len(ends), bool)
@@ -246,36 +241,19 @@ def _compare(plan: DedupPlan, shingle_sets: ShingleSets, pairs: I64) -> F64:
     """Return the similarity of pairs of nodes."""
     if (shingle_sets.start[pairs] < 0).any():
         raise IntegrityError("dedup: the texts of a pair to compare were not requested")
-    if plan.config.verification == "signature":
-        return _estimates(
-            shingle_sets.flat,
-            shingle_sets.start,
-            shingle_sets.length,
-            pairs,
-            plan.config.num_permutations,
-        )
-    return _jaccards(shingle_sets.flat, shingle_sets.start, shingle_sets.length, pairs)
+    estimated = plan.config.verification == "signature"
+    return _similarities(shingle_sets, pairs, plan.config.num_permutations if estimated else 0)
 
 
 @jit
-def _jaccards(flat: U64, start: I64, length: I64, pairs: I64) -> F64:
+def _similarities(sets: ShingleSets, pairs: I64, n_values: int) -> F64:
+    """Compare signatures of ``n_values`` values, or shingle sets if it is 0."""
     out = np.zeros(len(pairs))
     for k in range(len(pairs)):
-        a = start[pairs[k, 0]]
-        b = start[pairs[k, 1]]
-        out[k] = jaccard(flat[a : a + length[pairs[k, 0]]], flat[b : b + length[pairs[k, 1]]])
-    return out
-
-
-@jit
-def _estimates(flat: U64, start: I64, length: I64, pairs: I64, n_values: int) -> F64:
-    out = np.zeros(len(pairs))
-    for k in range(len(pairs)):
-        a = start[pairs[k, 0]]
-        b = start[pairs[k, 1]]
-        out[k] = estimate_jaccard(
-            flat[a : a + length[pairs[k, 0]]], flat[b : b + length[pairs[k, 1]]], n_values
-        )
+        start, other_start = sets.start[pairs[k, 0]], sets.start[pairs[k, 1]]
+        a = sets.flat[start : start + sets.length[pairs[k, 0]]]
+        b = sets.flat[other_start : other_start + sets.length[pairs[k, 1]]]
+        out[k] = estimate_jaccard(a, b, n_values) if n_values else jaccard(a, b)
     return out
 
 

@@ -1,14 +1,17 @@
 """Data sets of hashes to compare: a list of hashes per document, part by part.
 
-They depend on the document alone, so a new part does not change the hashes of other parts.
+They depend on the document alone, so a new part does not change the hashes of other parts. Text is
+hashed character by character, modeled on the last steps of XXH64.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.compute.jit import jit
 from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
@@ -16,7 +19,18 @@ from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUni
 from infra.formats.unicode_tables import UNICODE_VERSION
 
 HASH_COLUMN = "hashes"
+SEED = np.uint64(0x27D4EB2F165667C5)
+_P1 = np.uint64(0x9E3779B185EBCA87)
+_P5 = np.uint64(0x27D4EB2F165667C5)
 HashFunction = Callable[[Any, Any], "pa.Array[Any]"]  # of a column of texts
+
+
+@jit
+def update_hash(value: np.uint64, point: int) -> np.uint64:
+    """Return the hash extended by one character."""
+    value ^= (np.uint64(point) + np.uint64(1)) * _P5
+    value = np.uint64(value << np.uint64(11)) | np.uint64(value >> np.uint64(53))
+    return np.uint64(value * _P1)
 
 
 def build_hashes(
@@ -33,9 +47,10 @@ def build_hashes(
         ctx: the run.
         stage: the stage of the data sets.
         settings: what the hashes depend on besides the texts.
-        hash_function: module-level; returns a list of uint64 per text.
+        hash_function: module-level; takes a column of texts and ``argument``, and returns a list of
+            uint64 per text.
         argument: its second argument.
-        documents: the sources' documents.
+        documents: of all sources.
     """
     parts = []
     for source in documents:

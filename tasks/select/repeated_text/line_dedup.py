@@ -1,31 +1,50 @@
 """Lines that occur in many documents: counted by hash in partitions, then cut from the texts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
+from infra.compute.arrays import U64
+from infra.compute.phases import PhaseRunner
 from infra.dataset.dataset import PartRef
 from infra.formats.urls import url_host
 from tasks.select.part_inputs import PartInputs
-from tasks.select.pii_mask import apply_edits, merge_cuts
+from tasks.select.pii_mask import apply_edits, extend_to_whitespace, merge_cuts
 from tasks.select.repeated_text.config import LineDedupConfig
 from tasks.select.repeated_text.hash_datasets import HASH_COLUMN
 from tasks.select.repeated_text.line_hashes import locate_lines
-from tasks.select.repeated_text.pass_state import (
-    PassPlan,
-    PassResult,
-    flatten,
-    group_runs,
-)
-from tasks.select.repeated_text.trim import extend_to_whitespace
+from tasks.select.repeated_text.pass_state import PassPlan, PassResult, flatten, group_runs
 from tasks.select.repeated_text.word_hashes import count_words
 
-U64 = npt.NDArray[np.uint64]
 REASON = "repeated_lines"
 # Rows of hashes: hash, document. Rows of matches: document, hash, first document with this line.
 HASH_ROW_WIDTH, MATCH_ROW_WIDTH = 2, 3
+
+
+def run_pass(
+    runner: PhaseRunner,
+    plan: PassPlan,
+    part_inputs: Sequence[PartInputs],
+    hashes: Sequence[PartRef],
+    config: LineDedupConfig,
+) -> list[PassResult]:
+    """Run the pass; return the result for each part."""
+    payloads: list[tuple[Any, ...]] = [
+        (plan, part, hashes[part], inputs.documents, config)
+        for part, inputs in enumerate(part_inputs)
+    ]
+    runner.run("line hashes", send_lines, payloads)
+    partitions = [(plan, number, config) for number in range(plan.n_partitions)]
+    runner.run("repeated lines", find_lines, partitions)
+    payloads = [(plan, part, config) for part in plan.ranges]
+    runner.run("line survivors", request_survivor_ids, payloads)
+    payloads = [(plan, part, inputs.documents) for part, inputs in enumerate(part_inputs)]
+    runner.run("line survivor ids", PassPlan.send_ids, payloads)
+    payloads = [(plan, part, inputs, config) for part, inputs in enumerate(part_inputs)]
+    results = runner.run("line cuts", apply_line_dedup, payloads)
+    return [PassResult(*result) for result in results]
 
 
 def send_lines(

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import I32, I64, U8, U64
 from infra.compute.jit import jit
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.mixers import fmix64
@@ -20,19 +20,9 @@ from infra.dataset.stage import Context, Stage
 from infra.formats.arrow_text import utf8_buffers
 from infra.formats.unicode_tables import SPACE, char_tables, decode_utf8
 from tasks.select.repeated_text.config import LineDedupConfig
-from tasks.select.repeated_text.hash_datasets import build_hashes
-from tasks.select.repeated_text.text_hash import SEED, update_hash
+from tasks.select.repeated_text.hash_datasets import SEED, build_hashes, update_hash
 
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-
-STAGE = Stage(
-    "lines",
-    modules=("tasks.select.repeated_text.line_hashes",),
-    libraries=("pyarrow",),
-)
+STAGE = Stage("lines", modules=("tasks.select.repeated_text.line_hashes",), libraries=("pyarrow",))
 _NEWLINE = 0x0A
 _BLANK = 0x20
 
@@ -53,10 +43,7 @@ def _scan_units(
     """Find the units of ``data[i:end]`` with at least ``min_length`` folded characters.
 
     ``starts`` and ``ends`` receive offsets in characters: of the unit's first line, and of the line
-    that follows it (for a paragraph: of the next paragraph's first line).
-
-    Returns:
-        The number of units.
+    that follows it (for a paragraph: of the next paragraph's first line). Returns their number.
     """
     n = 0
     at = 0  # characters read
@@ -133,17 +120,9 @@ def _hash_units(
     bounds = np.zeros(rows + 1, np.int64)
     n = 0
     for row in range(rows):
+        start, end = offsets[row], offsets[row + 1]
         count = _scan_units(
-            data,
-            offsets[row],
-            offsets[row + 1],
-            classes,
-            lower,
-            paragraphs,
-            min_length,
-            hashes,
-            starts,
-            ends,
+            data, start, end, classes, lower, paragraphs, min_length, hashes, starts, ends
         )
         if n + count > len(out):
             larger = np.empty(2 * (n + count), np.uint64)

@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import I64, U64, Bools
 from infra.compute.shuffle import Shuffle, ShufflePlan
 from infra.dataset.dataset import PartRef
 from infra.dataset.fingerprint import json_sha256
 
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 State = dict[str, Any]
 
 # Memory that a worker may use for the rows of one partition.
@@ -42,7 +39,7 @@ def save_state(plan: ShufflePlan, pass_index: int, part: int, state: State) -> s
     return json_sha256([state["dropped"], state["trimmed"]])
 
 
-def save_eligible(plan: ShufflePlan, part: int, eligible: Flags) -> None:
+def save_eligible(plan: ShufflePlan, part: int, eligible: Bools) -> None:
     """Save which documents of a part enter survivor selection."""
     plan.work.write(f"eligible/{part}", eligible.tobytes(), durable=False)
 
@@ -95,7 +92,7 @@ class PassPlan(ShufflePlan):
         """Save the state of a part's documents after this pass; return its digest."""
         return save_state(self, self.pass_index, part, state)
 
-    def remaining(self, part: int) -> Flags:
+    def remaining(self, part: int) -> Bools:
         """Return which documents of a part are kept so far."""
         remaining = np.frombuffer(self.work.read(f"eligible/{part}"), bool).copy()
         remaining[[int(row) for row in self.previous_state(part)["dropped"]]] = False
@@ -133,7 +130,7 @@ def n_partitions(rows: int) -> int:
     return max(1, -(-rows * BYTES_PER_ROW // PARTITION_MEMORY_BYTES))
 
 
-def flatten(column: pa.ChunkedArray, chosen: Flags, start: int) -> U64:
+def flatten(column: pa.ChunkedArray, chosen: Bools, start: int) -> U64:
     """Return lists of hashes as rows of hash and document: uint64[m, 2].
 
     Args:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from infra.compute.arrays import U8, U64, Bools
+from infra.compute.phases import PhaseRunner
 from infra.dataset.dataset import PartRef
 from infra.formats.arrow_text import utf8_buffers
 from tasks.select.part_inputs import PartInputs
-from tasks.select.pii_mask import Cut, apply_edits, merge_cuts
+from tasks.select.pii_mask import Cut, apply_edits, extend_to_whitespace, merge_cuts
 from tasks.select.repeated_text.config import SubstringDedupConfig
 from tasks.select.repeated_text.hash_datasets import HASH_COLUMN
 from tasks.select.repeated_text.pass_state import (
@@ -24,17 +25,41 @@ from tasks.select.repeated_text.pass_state import (
     PassResult,
     flatten,
     group_runs,
+    n_partitions,
 )
-from tasks.select.repeated_text.trim import extend_to_whitespace
-from tasks.select.repeated_text.word_hashes import WordRuns, count_words
+from tasks.select.repeated_text.word_hashes import WordRuns, count_words, winnowing_params
 
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 REASON = "repeated_substring"
 # Rows of hashes: hash, document. Rows of shared hashes: document, hash. Rows of runs: hash, whether
 # an earlier pass cut it in this document, document. Rows of matches: document, hash, first document.
 HASH_ROW_WIDTH, SHARED_ROW_WIDTH, RUN_ROW_WIDTH, MATCH_ROW_WIDTH = 2, 2, 3, 3
+
+
+def run_pass(
+    runner: PhaseRunner,
+    plan: PassPlan,
+    part_inputs: Sequence[PartInputs],
+    fingerprints: Sequence[PartRef],
+    config: SubstringDedupConfig,
+) -> list[PassResult]:
+    """Run the pass; return the result for each part."""
+    payloads: list[tuple[Any, ...]] = [(plan, p, fingerprints[p]) for p in plan.ranges]
+    runner.run("fingerprints", send_fingerprints, payloads)
+    payloads = [(plan, number) for number in range(plan.n_partitions)]
+    shared = sum(runner.run("shared fingerprints", find_shared, payloads))
+    # An upper bound: a fingerprint is in this many runs, some of which are equal.
+    n = n_partitions(shared * winnowing_params(config.min_run_words)[1])
+    payloads = [(plan, p, part_inputs[p], config.min_run_words, n) for p in plan.ranges]
+    runner.run("word runs", send_runs, payloads)
+    payloads = [(plan, number, n) for number in range(n)]
+    runner.run("repeated runs", find_runs, payloads)
+    payloads = [(plan, p, part_inputs[p], config, n) for p in plan.ranges]
+    runner.run("coverage", find_coverage, payloads)
+    payloads = [(plan, part, inputs.documents) for part, inputs in enumerate(part_inputs)]
+    runner.run("substring survivor ids", PassPlan.send_ids, payloads)
+    payloads = [(plan, part, inputs, config) for part, inputs in enumerate(part_inputs)]
+    results = runner.run("substring cuts", apply_substring_dedup, payloads)
+    return [PassResult(*result) for result in results]
 
 
 def send_fingerprints(plan: PassPlan, part: int, fingerprints: PartRef) -> None:
@@ -61,7 +86,7 @@ def find_shared(plan: PassPlan, partition: int) -> int:
 
 
 def send_runs(
-    plan: PassPlan, part: int, inputs: PartInputs, run_words: int, n_partitions: int
+    plan: PassPlan, part: int, inputs: PartInputs, run_words: int, n_run_partitions: int
 ) -> None:
     """Send the hashes of the runs that contain shared fingerprints."""
     shared = _sort_rows(
@@ -81,8 +106,8 @@ def send_runs(
             out[:, 1] = ~np.isin(hashes, full_runs(text, run_words, cuts))
         runs.append(out)
     rows = np.concatenate(runs)
-    partition = (rows[:, 0] % np.uint64(n_partitions)).astype(np.int64)
-    plan.shuffle("runs", n_partitions, RUN_ROW_WIDTH).write_rows(part, partition, rows)
+    partition = (rows[:, 0] % np.uint64(n_run_partitions)).astype(np.int64)
+    plan.shuffle("runs", n_run_partitions, RUN_ROW_WIDTH).write_rows(part, partition, rows)
 
 
 def full_runs(text: WordRuns, run_words: int, cuts: Sequence[Cut]) -> U64:
@@ -91,17 +116,19 @@ def full_runs(text: WordRuns, run_words: int, cuts: Sequence[Cut]) -> U64:
     for start, end in cuts:
         hit[1:] |= (text.starts < end) & (text.ends > start)
     before = np.cumsum(hit)  # words that are cut, before each word
-    whole: npt.NDArray[np.bool_] = before[run_words:] == before[:-run_words]
+    whole: Bools = before[run_words:] == before[:-run_words]
     return text.hashes[whole]
 
 
-def find_runs(plan: PassPlan, partition: int, n_partitions: int) -> None:
+def find_runs(plan: PassPlan, partition: int, n_run_partitions: int) -> None:
     """Send the parts those of their runs that an earlier document has, with the first such document.
 
     A document that lost part of a run to an earlier pass does not count: if others lost the run in
     its favor, no copy would remain.
     """
-    rows = plan.shuffle("runs", n_partitions, RUN_ROW_WIDTH).read_partition(partition, plan.ranges)
+    rows = plan.shuffle("runs", n_run_partitions, RUN_ROW_WIDTH).read_partition(
+        partition, plan.ranges
+    )
     rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
     new = np.ones(len(rows), bool)
     new[1:] = rows[1:, 0] != rows[:-1, 0]
@@ -133,11 +160,8 @@ class Coverage:
 def compute_coverage(text: WordRuns, run_words: int, hashes: U64, first_documents: U64) -> Coverage:
     """Return which parts of a text are covered by runs that earlier documents have.
 
-    Args:
-        text: the text's runs, at least one of which is in ``hashes``.
-        run_words: words of a run.
-        hashes: ascending; runs that earlier documents have.
-        first_documents: the first document that has each.
+    ``hashes`` are such runs, ascending, at least one of which is in the text; ``first_documents`` are
+    the first documents that have each.
     """
     index = np.minimum(np.searchsorted(hashes, text.hashes), len(hashes) - 1)
     begins = np.flatnonzero(hashes[index] == text.hashes)
@@ -160,14 +184,16 @@ def find_coverage(
     part: int,
     inputs: PartInputs,
     config: SubstringDedupConfig,
-    n_partitions: int,
+    n_run_partitions: int,
 ) -> None:
     """Save which parts of a part's texts earlier documents have; request the ids of these documents.
 
     The documents whose ids are requested are those that others lose text for.
     """
     rows = _sort_rows(
-        plan.shuffle_to_ranges("matches", MATCH_ROW_WIDTH).read_partition(part, range(n_partitions))
+        plan.shuffle_to_ranges("matches", MATCH_ROW_WIDTH).read_partition(
+            part, range(n_run_partitions)
+        )
     )
     covered: dict[str, Any] = {}
     requested = [np.zeros(0, np.uint64)]

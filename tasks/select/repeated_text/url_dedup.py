@@ -60,8 +60,7 @@ def send_url_candidates(plan: SelectionPlan, part: int, inputs: PartInputs) -> N
 def choose_url_survivors(plan: SelectionPlan, partition: int) -> list[tuple[int, str, int]]:
     """Choose one version of each page of a partition; send each part its dropped versions.
 
-    Returns:
-        (source, reason, number of dropped documents).
+    Returns (source, reason, number of dropped documents) of each.
     """
     table = plan.url_candidates.read_table_partition(partition, plan.ranges, CANDIDATE_SCHEMA)
     coded = pc.dictionary_encode(table["url"].combine_chunks())

@@ -1,4 +1,4 @@
-"""Hashes of words and of sequences of words, as compiled passes over UTF-8.
+"""Hashes of words and of sequences of words: the definition, and the data set `fingerprints`.
 
 * *word*: a run of letters, digits, combining marks and ``_`` in simple lower case; each Han or kana
   character is a word.
@@ -6,26 +6,28 @@
   hash; Karp and Rabin 1987), then mixed.
 * *fingerprint*: of every w consecutive grams the one with the smallest hash, of equal ones the last
   (winnowing; Schleimer, Wilkerson and Aiken, SIGMOD 2003). Texts that share w + n - 1 consecutive
-  words share a fingerprint in them.
+  words share a fingerprint in them. A document's fingerprints take about 8 bytes per 13 words.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from infra.compute.arrays import I32, I64, U8, U64
 from infra.compute.jit import jit
+from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.mixers import fmix64
+from infra.dataset.stage import Context, Stage
 from infra.formats.arrow_text import utf8_buffers
 from infra.formats.unicode_tables import CJK, WORD, char_tables, decode_utf8
-from tasks.select.repeated_text.text_hash import SEED, update_hash
+from tasks.select.repeated_text.config import SubstringDedupConfig
+from tasks.select.repeated_text.hash_datasets import SEED, build_hashes, update_hash
 
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-
+STAGE = Stage(
+    "fingerprints", modules=("tasks.select.repeated_text.word_hashes",), libraries=("pyarrow",)
+)
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -35,10 +37,7 @@ def _hash_words(
 ) -> int:
     """Find the words of ``data[i:end]``: their hashes, and their starts and ends in characters.
 
-    ``starts`` and ``ends`` may be empty arrays; then they are not written.
-
-    Returns:
-        The number of words.
+    ``starts`` and ``ends`` may be empty arrays; then they are not written. Returns the number of words.
     """
     with_offsets = len(starts) > 0
     n = 0
@@ -199,6 +198,15 @@ def compute_fingerprints(
     return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(hashes))
 
 
+def build_fingerprints(
+    ctx: Context, config: SubstringDedupConfig, documents: Sequence[Dataset]
+) -> list[PartRef]:
+    """Build the fingerprints of all parts, row-aligned with the documents, in the order of the sources."""
+    run_words = config.min_run_words
+    settings = {"min_run_words": run_words}
+    return build_hashes(ctx, STAGE, settings, compute_fingerprints, run_words, documents)
+
+
 class WordRuns:
     """The runs of ``run_words`` words of one text.
 
@@ -208,12 +216,7 @@ class WordRuns:
     """
 
     def __init__(self, data: U8, run_words: int) -> None:
-        """Read a text.
-
-        Args:
-            data: the text in UTF-8.
-            run_words: words of a run.
-        """
+        """Read a text, given in UTF-8."""
         self._run_words = run_words
         max_words = len(data) // 2 + 2
         hashes = np.empty(max_words, np.uint64)

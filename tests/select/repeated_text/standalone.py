@@ -36,7 +36,7 @@ def run_alone(
     units = [
         WorkUnit(part.content, (part,), part.num_rows) for data in sources for part in data.parts
     ]
-    counts = ("clustered_documents", "verified", "within_clusters_verified")
+    counts = ("clustered_documents", "verified", "intra_cluster_verified")
     facts = {**dict.fromkeys(counts, 0), "largest_clusters": []}
     spec = DatasetSpec(DEDUP, None, {}, tuple(sources))
     inputs: dict[str, Any] = {

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infra.dataset.dataset import Dataset
+from tasks.select.pii_mask import extend_to_whitespace
 from tasks.select.repeated_text.config import LineDedupConfig
 from tasks.select.repeated_text.line_hashes import hash_lines, locate_lines
-from tasks.select.repeated_text.trim import extend_to_whitespace
 from tasks.select.repeated_text.word_hashes import count_words
 from tests.dedup.corpora import Row, context, documents, row
 from tests.select.annotations import annotated, annotation

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from infra.dataset.dataset import Dataset
 from infra.formats.unicode_tables import CJK, WORD, char_tables
+from tasks.select.pii_mask import extend_to_whitespace
 from tasks.select.repeated_text.config import SubstringDedupConfig
-from tasks.select.repeated_text.trim import extend_to_whitespace
 from tasks.select.repeated_text.word_hashes import WordRuns, compute_fingerprints, count_words
 from tests.dedup.corpora import Row, context, documents, row
 from tests.select.annotations import annotated, annotation

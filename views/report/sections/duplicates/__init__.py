@@ -27,12 +27,12 @@ STAT_LABELS = {
     "candidates": "candidate pairs of other documents: they share an LSH band",
     "verified": "of these, similar enough",
     "rejected": "of these, not similar enough",
-    "within_clusters": "further pairs compared within clusters",
-    "within_clusters_verified": "of these, similar enough",
-    "within_clusters_left_out": "pairs within clusters that were not compared",
+    "intra_cluster_pairs": "further pairs compared within clusters",
+    "intra_cluster_verified": "of these, similar enough",
+    "uncompared_intra_cluster_pairs": "pairs within clusters that were not compared",
     "largest_bucket": "documents in the largest LSH bucket",
     "skewed_buckets": "oversized buckets, of which only some pairs were compared",
-    "pairs_left_out": "pairs in them that were not compared",
+    "uncompared_bucket_pairs": "pairs in them that were not compared",
     "short_documents": "texts too short to be near-duplicates",
 }
 
