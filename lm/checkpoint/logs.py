@@ -33,12 +33,7 @@ def save_logs(run_folder: Path, checkpoint_folder: Path) -> list[Path]:
 def restore_logs(checkpoint_folder: Path, run_folder: Path, step: int) -> None:
     """Copy a checkpoint's log to this machine, unless the log here starts with it.
 
-    In that case this machine wrote the log, and later lines in it count as replayed steps.
-
-    Args:
-        checkpoint_folder: of the checkpoint.
-        run_folder: where the run works.
-        step: steps done at the checkpoint.
+    In that case this machine wrote the log, and lines after ``step`` count as replayed steps.
     """
     pairs = [
         (run_folder / name, checkpoint_folder / name)

@@ -36,8 +36,7 @@ from infra.store.retry import retry_if_remote
 from infra.store.storage import Storage
 from lm.checkpoint import marker
 from lm.checkpoint.logs import restore_logs, save_logs
-from lm.checkpoint.marker import Checkpoint
-from lm.checkpoint.retention import CheckpointStore
+from lm.checkpoint.marker import Checkpoint, CheckpointStore
 from lm.checkpoint.shard_io import (
     CheckpointSaveError,
     RankFailedError,
@@ -81,9 +80,7 @@ class CheckpointManager:
     def __init__(self, store: CheckpointStore, compatibility_key: Mapping[str, Any]) -> None:
         """Make two process groups: one for the writing thread, one for decisions of all processes.
 
-        Args:
-            store: where checkpoints are.
-            compatibility_key: what a checkpoint must agree on to be restored, by name.
+        ``compatibility_key`` is what a checkpoint must agree on to be restored, by name.
         """
         self._store, self._compatibility_key = store, compatibility_key
         self._rank, self._world_size = rank_and_world_size()
@@ -149,12 +146,7 @@ class CheckpointManager:
         While the previous checkpoint is still being written, this waits as long as a step takes and
         then skips the save, unless ``wait`` is set or ``keep_interval`` keeps it.
 
-        Args:
-            step: steps done.
-            state: what to save.
-            metadata: JSON values for the loop that restores it.
-            step_seconds: duration of a step.
-            wait: wait for the previous checkpoint, however long it takes.
+        ``step`` is the number of steps done, ``metadata`` JSON values for the loop that restores it.
 
         Returns:
             Whether it was started.
@@ -211,24 +203,13 @@ class CheckpointManager:
         return not busy
 
     def _find_checkpoint(self) -> Checkpoint | None:
-        checkpoints = self._list_complete(self._store.storage)
-        if checkpoints:
-            checkpoints[-1].require_compatible(self._compatibility_key)
-            return checkpoints[-1]
-        resume_point = self._store.resume_point
-        if resume_point is None:
+        root = self._store.storage
+        read = partial(marker.list_complete, root)
+        checkpoints = self._retry(root, f"reading {root.url}", read)
+        if not checkpoints:
             return None
-        for checkpoint in self._list_complete(Storage(resume_point.url)):
-            if checkpoint.step == resume_point.step:
-                checkpoint.require_compatible(resume_point.compatibility_key)
-                return checkpoint
-        raise CheckpointSaveError(
-            f"{resume_point.url}: the checkpoint of step {resume_point.step}, from which this "
-            "rollback starts, does not exist any more"
-        )
-
-    def _list_complete(self, root: Storage) -> list[Checkpoint]:
-        return self._retry(root, f"reading {root.url}", lambda: marker.list_complete(root))
+        checkpoints[-1].require_compatible(self._compatibility_key)
+        return checkpoints[-1]
 
     def _retry(self, store: Storage, description: str, operation: Callable[[], T]) -> T:
         return retry_if_remote(store, description, operation, self._store.timeout_s)

@@ -1,4 +1,4 @@
-"""Complete checkpoints: folders of shards with a marker, which is written last.
+"""Complete checkpoints: folders of shards with a marker, which is written last; which are kept.
 
 A checkpoint is a folder ``step-000000100`` of ``torch.distributed.checkpoint``, on this machine or
 in an object store. Its marker ``complete.json`` lists every file with its length. A crash before the
@@ -7,8 +7,9 @@ marker leaves a folder that is never read; the next save removes it.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
@@ -21,7 +22,6 @@ MISMATCH_HINTS = {
     "shards": "other tokens",
     "tokenizer": "another tokenizer",
     "init_from": "other initial weights",
-    "skip": "other skipped batches",
     "seed": "another seed",
 }
 
@@ -72,6 +72,39 @@ class Checkpoint:
                 f"{self.storage.url} is of a run with {' and '.join(hints)}: {details}; "
                 "remove the folder to start again"
             )
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """Where the checkpoints of a training run are, and which of them are kept.
+
+    Attributes:
+        storage: their folder.
+        folder: where the run works on this machine; its log is saved with each checkpoint.
+        keep_last: number of newest ones to keep.
+        keep_interval: those whose step is a multiple of this are kept as well; 0: none.
+        timeout_s: for which a remote store may be unreachable.
+    """
+
+    storage: Storage
+    folder: Path
+    keep_last: int = 2
+    keep_interval: int = 0
+    timeout_s: float = 600.0
+
+    @property
+    def staging(self) -> Path:
+        """For shards on their way to or from a remote store."""
+        return self.folder / "staging"
+
+    def is_permanent(self, step: int) -> bool:
+        """Return whether the checkpoint after so many steps is kept when newer ones are written."""
+        return self.keep_interval > 0 and step % self.keep_interval == 0
+
+    def expired(self, existing: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+        """Return which complete checkpoints, oldest first, to remove when a new one is complete."""
+        count = max(0, len(existing) + 1 - self.keep_last)
+        return [item for item in existing[:count] if not self.is_permanent(item.step)]
 
 
 def checkpoint_name(step: int) -> str:

@@ -130,7 +130,7 @@ class OptimConfig(ConfigModel):
         gt=0,
         description=(
             "a step whose loss is this many standard deviations above the mean of the 128 steps "
-            "before it counts as a loss spike and ends the attempt, as NaN and Inf always do; "
+            "before it is a loss spike and leads to a rollback, as NaN and Inf always do; "
             "docs/checkpoints.md describes what follows; default: only NaN and Inf; try 8"
         ),
     )

@@ -10,7 +10,7 @@ MAX_PROCESSES_PER_NODE = 1024  # a larger number is a typing error and would exh
 
 
 class RunConfig(ConfigModel):
-    """Where and how a training runs: hardware, validation, checkpoints, restarts and logs."""
+    """Where and how the training runs: hardware, validation, checkpoints, restarts and logs."""
 
     num_processes: int = Field(
         2,
@@ -89,8 +89,8 @@ class RunConfig(ConfigModel):
         None,
         min_length=1,
         description=(
-            "folder or URL, such as s3://bucket/checkpoints, for the checkpoints of a running "
-            "training; default: this machine's cache"
+            "folder or URL, such as s3://bucket/checkpoints, for the checkpoints of a training run "
+            "that is not finished; default: this machine's cache"
         ),
     )
     storage_timeout: float = Field(
@@ -160,5 +160,5 @@ class RunConfig(ConfigModel):
 
     @property
     def cpu_cores(self) -> int:
-        """Number of this machine's cores that a training on the CPU keeps busy."""
+        """Number of this machine's cores that training on the CPU keeps busy."""
         return self.local_processes * self.threads_per_process

@@ -62,14 +62,7 @@ class DataLoader:
     ) -> None:
         """Serve rank ``rank`` of ``world_size``, from step ``start_step`` on.
 
-        Args:
-            sampler: the order of the run.
-            shards: the training split.
-            rank: of this process.
-            world_size: number of processes.
-            eos: id of the end of text, the first input of packed rows.
-            start_step: the first step to serve.
-            prefetcher: reads remote shards ahead of the run.
+        ``eos`` is the first input of packed rows; ``prefetcher`` reads remote shards ahead.
         """
         self._sampler, self._shards, self._eos, self._prefetcher = sampler, shards, eos, prefetcher
         self._closed, self._next_step = False, start_step
@@ -170,17 +163,9 @@ def build_loader(
     start_step: int = 0,
     skip: Ranges = (),
 ) -> DataLoader:
-    """Build the data loader of one process of a run.
+    """Build the data loader of one process of a run, from step ``start_step`` on.
 
-    Args:
-        config: the recipe's entry.
-        tokens: token shards.
-        seed: the recipe's.
-        rank: of this process.
-        world_size: number of processes.
-        cache: folder for blocks of remote shards; shared by the processes of a machine.
-        start_step: the first step to serve.
-        skip: half-open ranges of skipped batches.
+    The processes of a machine share ``cache``, a folder for blocks of remote shards.
 
     Raises:
         TooFewTokensError: if the training split, or one source of a mixture, is shorter than a row.
@@ -204,12 +189,7 @@ def build_loader(
 
 
 def validation_rows(shards: TokenShards, context_length: int, max_tokens: int) -> Rows:
-    """Return a fixed set of held-out rows, spread evenly over the split.
-
-    Args:
-        shards: the validation split.
-        context_length: targets per row.
-        max_tokens: maximum number of tokens to predict.
+    """Return at most ``max_tokens`` held-out tokens in a fixed set of rows, spread over the split.
 
     Returns:
         int64[n, context + 1]; -1 after the end of the split. No rows if the split has

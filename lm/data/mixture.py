@@ -1,9 +1,8 @@
 """Which source a sample comes from: sources by weight, exact in every cycle of samples.
 
-Samples are numbered over the whole run. A cycle of 1,024 samples takes a whole number of samples from
-each source, by the largest remainder method; a keyed permutation, different in each cycle, decides
-which. So every cycle has exactly the mixture, and both directions are computed without a table:
-the source of a sample, and the samples of a source's rows.
+A cycle of 1,024 samples takes a whole number of samples from each source; a keyed permutation,
+different in each cycle, decides which. Both directions are computed without a table: the source of a
+sample, and the samples of a source's rows.
 """
 
 from dataclasses import dataclass
@@ -17,15 +16,10 @@ from lm.data.shuffle import Indices, derive_round_keys, derive_round_keys_each, 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Map samples to row sources and back.
-
-    Attributes:
-        seed: the recipe's.
-        cycle_counts: samples of a cycle by row source; sums to ``CYCLE_SAMPLES``.
-    """
+    """Map samples to row sources and back."""
 
     seed: int
-    cycle_counts: tuple[int, ...]
+    cycle_counts: tuple[int, ...]  # samples of a cycle by row source; sums to CYCLE_SAMPLES
 
     def locate_samples(self, samples: Indices) -> tuple[Indices, Indices]:
         """Return the row source of each sample, and the sample's index in that source."""

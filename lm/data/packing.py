@@ -56,11 +56,7 @@ class PackedGroup:
 def packing_groups(lengths: Indices, group_tokens: int = GROUP_TOKENS) -> Indices:
     """Return the bounds of groups of consecutive documents, int64[groups + 1].
 
-    A group ends with the document that fills it.
-
-    Args:
-        lengths: int64[documents].
-        group_tokens: tokens at which a group is full.
+    A group ends with the document that fills it to ``group_tokens``.
     """
     before = np.cumsum(lengths) - lengths  # tokens ahead of each document
     firsts = np.flatnonzero(np.diff(before // group_tokens, prepend=-1))
@@ -68,12 +64,7 @@ def packing_groups(lengths: Indices, group_tokens: int = GROUP_TOKENS) -> Indice
 
 
 def pack(lengths: Indices, capacity: int) -> PackedGroup:
-    """Pack documents into rows of ``capacity`` tokens.
-
-    Args:
-        lengths: int64[documents], each at least 1.
-        capacity: of a row.
-    """
+    """Pack documents of these lengths, each at least 1, into rows of ``capacity`` tokens."""
     pieces = -(-lengths // capacity)
     documents = np.repeat(np.arange(len(lengths)), pieces)
     firsts = np.cumsum(pieces) - pieces
@@ -93,14 +84,10 @@ def pack(lengths: Indices, capacity: int) -> PackedGroup:
 
 @jit
 def best_fit(sizes: Indices, capacity: int) -> Indices:
-    """Return the row of each span.
+    """Return the row of each span; ``sizes`` are descending, each from 1 to ``capacity``.
 
     Open rows are listed by their room; a binary tree over the number of rows with each room finds
     the smallest sufficient room, so that a span costs about ``2 log2(capacity)`` steps.
-
-    Args:
-        sizes: int64[n], descending, each from 1 to ``capacity``.
-        capacity: of a row.
     """
     leaves = 1
     while leaves <= capacity:

@@ -34,11 +34,8 @@ class ShardPrefetcher:
         """Start to read for the steps from ``start_step`` to ``end_step``."""
         self._sampler, self._shards, self._end_step = sampler, shards, end_step
         self._current_step, self._closed = start_step, Event()
-        self._last_scan: tuple[int, int, list[int]] = (
-            0,
-            0,
-            [],
-        )  # kept while the cache has no room for it
+        # The last result of `_extents_for_steps`, kept while the cache has no room for it.
+        self._last_scan: tuple[int, int, list[int]] = (0, 0, [])
         self._stride = max(1, SAMPLES_PER_SCAN // sampler.plan.global_batch_size)
         self._thread = Thread(target=self._run, name="read-ahead", daemon=True)
         self._thread.start()
@@ -86,15 +83,12 @@ class ShardPrefetcher:
         every = np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         extents, first_use = np.unique(every, return_index=True)
         in_order = extents[np.argsort(first_use)].tolist()
-        remote = [extent for extent in in_order if self._block(extent)]
+        remote = [extent for extent in in_order if self._shards.blocks[extent]]
         self._last_scan = first, end, remote
         return remote
 
-    def _block(self, extent: int) -> Block | None:
-        return self._shards.blocks[extent]
-
     def _pin(self, extents: set[int]) -> None:
-        blocks = [self._block(extent) for extent in extents]
+        blocks = [self._shards.blocks[extent] for extent in extents]
         self._shards.cache.pin({block.cache_name for block in blocks if block is not None})
         self._shards.unmap(extents)
 
@@ -105,8 +99,7 @@ class ShardPrefetcher:
             if not self._closed.is_set():
                 self._shards.cache.fetch(block, wait=False)
 
-        blocks = [self._block(extent) for extent in extents]
-        cache = self._shards.cache
+        blocks, cache = [self._shards.blocks[extent] for extent in extents], self._shards.cache
         wanted = [block for block in blocks if block is not None and not cache.has(block)]
         for done in [fetchers.submit(fetch, block) for block in wanted]:
             try:
@@ -116,13 +109,7 @@ class ShardPrefetcher:
 
 
 def check_cache_size(sampler: Sampler, shards: TokenShards, name: str) -> None:
-    """Raise ``UserError`` if the cache cannot hold the tokens that are shuffled at a time.
-
-    Args:
-        sampler: the order of the run.
-        shards: the training split.
-        name: of the recipe's entry.
-    """
+    """Raise ``UserError`` if the cache cannot hold the tokens that are shuffled at a time."""
     remote = sum(block.end - block.start for block in shards.blocks if block is not None)
     size = shards.dtype.itemsize
     wanted = 0

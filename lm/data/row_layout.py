@@ -47,17 +47,11 @@ class TokenSpans:
 
 
 class RowSource(Protocol):
-    """Rows by number.
+    """Rows by number."""
 
-    Attributes:
-        rows: number of rows.
-        tokens: number of tokens.
-        documents: number of documents; 0 if it is not known.
-    """
-
-    rows: int
+    rows: int  # number of rows
     tokens: int
-    documents: int
+    documents: int  # 0 if it is not known
 
     def token_spans(self, rows: Indices) -> TokenSpans:
         """Return the spans that form some rows."""
@@ -76,13 +70,7 @@ class ConcatenatedRows:
     def __init__(
         self, starts: Indices, lengths: Indices, context_length: int, documents: int = 0
     ) -> None:
-        """Cut runs of the split's tokens into rows.
-
-        Args:
-            starts: int64[n], ascending, first token of each run.
-            lengths: int64[n].
-            context_length: T.
-            documents: number of documents in the runs.
+        """Cut runs of the split's tokens, in ascending order, into rows.
 
         Raises:
             TooFewTokensError: if the tokens do not fill one row.
@@ -137,12 +125,7 @@ class PackedRows:
     """
 
     def __init__(self, starts: Indices, lengths: Indices, context_length: int) -> None:
-        """Pack documents, each together with its neighbors.
-
-        Args:
-            starts: int64[n], ascending, first token of each document.
-            lengths: int64[n].
-            context_length: targets of a row.
+        """Pack documents, given in ascending order, each together with its neighbors.
 
         Raises:
             TooFewTokensError: if there is no document.

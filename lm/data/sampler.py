@@ -21,7 +21,7 @@ from lm.config.data import CYCLE_SAMPLES, cycle_counts
 from lm.config.train import TrainConfig
 from lm.data.mixture import Mixture
 from lm.data.row_layout import ConcatenatedRows, PackedRows, RowSource, TokenSpans
-from lm.data.shuffle import Indices, ShuffleOrder, TooFewTokensError, batch_for_step, step_for_batch
+from lm.data.shuffle import Indices, Ranges, ShuffleOrder, TooFewTokensError, batch_for_step, step_for_batch
 
 BLOCK_TOKENS = 1 << 22  # of a block of a window: several of the blocks in which a store is read
 MIN_WINDOW_BLOCKS = 64  # of a window, so that a small window is shuffled well, too
@@ -31,17 +31,7 @@ BEST_FIT_MASKED = "best_fit_masked"
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What decides a run's data order, besides the tokens.
-
-    Attributes:
-        seed: the recipe's.
-        global_batch_size: rows per step, over all processes.
-        context_length: targets of a row.
-        packing: ``concatenate``, ``concatenate_masked`` or ``best_fit_masked``.
-        mixture: weight of each source that is trained on; ``None``: every document.
-        shuffle_window_tokens: approximate number of tokens that are shuffled at a time.
-        skip: half-open ranges of skipped batches.
-    """
+    """What decides a run's data order, besides the tokens; fields as in ``DataConfig``."""
 
     seed: int
     global_batch_size: int
@@ -49,11 +39,11 @@ class SamplingPlan:
     packing: str = "concatenate"
     mixture: Mapping[str, float] | None = None
     shuffle_window_tokens: int = DEFAULT_SHUFFLE_WINDOW_TOKENS
-    skip: Sequence[Sequence[int]] = ()
+    skip: Ranges = ()
 
     @staticmethod
     def from_config(
-        config: TrainConfig, seed: int, skip: Sequence[Sequence[int]] = ()
+        config: TrainConfig, seed: int, skip: Ranges = ()
     ) -> "SamplingPlan":
         """Return the plan of an entry of the recipe's `train` list."""
         return SamplingPlan(
@@ -74,17 +64,17 @@ class SamplingPlan:
 
     def to_stats(self) -> dict[str, Any]:
         """Return what ``from_stats`` reads, as JSON."""
-        order = {
-            "packing": self.packing,
-            "mixture": None if self.mixture is None else dict(self.mixture),
-            "shuffle_window_tokens": self.shuffle_window_tokens,
-        }
-        own = {
+        return {
             "seed": self.seed,
             "global_batch_size": self.global_batch_size,
             "context_length": self.context_length,
+            "order": {
+                "packing": self.packing,
+                "mixture": None if self.mixture is None else dict(self.mixture),
+                "shuffle_window_tokens": self.shuffle_window_tokens,
+            },
+            "skip": [list(batches) for batches in self.skip],
         }
-        return {**own, "order": order, "skip": [list(one) for one in self.skip]}
 
     @property
     def needs_no_documents(self) -> bool:
@@ -94,21 +84,13 @@ class SamplingPlan:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The data order of one run.
-
-    Attributes:
-        plan: what decides it.
-        source_names: names of the row sources; one empty name without a mixture.
-        row_sources: the rows to train on.
-        shuffle_orders: the order of each row source.
-        mixture: of the row sources; ``None`` if there is one row source.
-    """
+    """The data order of one run."""
 
     plan: SamplingPlan
-    source_names: Sequence[str]
+    source_names: Sequence[str]  # of the row sources; one empty name without a mixture
     row_sources: Sequence[RowSource]
-    shuffle_orders: Sequence[ShuffleOrder]
-    mixture: Mixture | None
+    shuffle_orders: Sequence[ShuffleOrder]  # of each row source
+    mixture: Mixture | None  # of the row sources, if there are several
 
     def samples(self, step: int) -> Indices:
         """Return the samples of a 0-based step: int64[batch_size], by position."""
@@ -227,10 +209,6 @@ def sampler_for_config(config: TrainConfig, seed: int, tokens: Dataset) -> Sampl
 def build_sampler(plan: SamplingPlan, shards: TokenShards) -> Sampler:
     """Return the data order of a run over token shards; reads their indices, but no tokens.
 
-    Args:
-        plan: what decides the order.
-        shards: the training split.
-
     Raises:
         TooFewTokensError: if a row source has less than one row.
         UserError: if the mixture names a source without a document in the training split.
@@ -273,12 +251,9 @@ def concatenated_sampler(plan: SamplingPlan, tokens: int) -> Sampler:
 def sampler_for_model(model: Dataset) -> Sampler:
     """Return the data order of a committed model.
 
-    Args:
-        model: a data set of the ``train`` stage. If the order depends on the documents, its token
-            shards are read from the same store.
-
     Raises:
-        DatasetNotFoundError: if the token shards were deleted.
+        DatasetNotFoundError: if the order depends on the documents and the token shards, which are
+            in the same store, were deleted.
     """
     return _load_sampler(model.storage, model.fingerprint)
 
@@ -303,15 +278,10 @@ def open_training_tokens(model: Dataset) -> Dataset:
 
 
 def steps_containing(model: Dataset, first: int, end: int) -> list[int]:
-    """Return the 0-based steps whose batches had any of the tokens ``[first, end)``.
-
-    Args:
-        model: a data set of the ``train`` stage.
-        first: index of a token in the training split, over all its shards.
-        end: one past the last.
+    """Return the 0-based steps of a model whose batches had any of the split's tokens ``[first, end)``.
 
     Raises:
-        DatasetNotFoundError: if the order depends on the documents and the token shards were deleted.
+        DatasetNotFoundError: as ``sampler_for_model``.
     """
     return list(sampler_for_model(model).steps_containing(first, end, int(model.stats["steps"])))
 

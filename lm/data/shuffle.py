@@ -33,22 +33,13 @@ class TooFewTokensError(UserError):
 
 @dataclass(frozen=True)
 class ShuffleOrder:
-    """The order of one row source.
-
-    Attributes:
-        seed: the recipe's.
-        rows: number of rows.
-        source: name that distinguishes this order from those of other row sources; empty if there
-            is one row source only.
-        block_rows: consecutive rows that are moved into a window together.
-        window_blocks: blocks of a window; 0: all rows form one window.
-    """
+    """The order of one row source of ``rows`` rows."""
 
     seed: int
     rows: int
-    source: str = ""
-    block_rows: int = 1
-    window_blocks: int = 0
+    source: str = ""  # name of the row source if there are several
+    block_rows: int = 1  # consecutive rows that are moved into a window together
+    window_blocks: int = 0  # blocks of a window; 0: all rows form one window
 
     def rows_at(self, indices: Indices) -> Indices:
         """Return the rows at some indices; index ``i`` is in epoch ``i // rows``."""
@@ -165,11 +156,9 @@ def count_rows(tokens: int, context_length: int) -> int:
 
 
 def batch_for_step(step: int, skip: Ranges) -> int:
-    """Return the batch that a step trains on: the ``step``-th of those that are not skipped.
+    """Return the batch of a 0-based step: the ``step``-th of those that are not skipped.
 
-    Args:
-        step: 0-based.
-        skip: half-open ranges of skipped batches; they may overlap.
+    ``skip``: half-open ranges of skipped batches; they may overlap.
     """
     batch = step
     for first, end in merge_ranges(skip):
@@ -223,10 +212,7 @@ def permute(values: Indices, round_keys: Keys, size: int) -> Indices:
     the result is outside: cycle walking (Black & Rogaway 2002, "Ciphers with arbitrary finite
     domains").
 
-    Args:
-        values: int64[n].
-        round_keys: uint64[FEISTEL_ROUNDS], or uint64[FEISTEL_ROUNDS, n]: a permutation per value.
-        size: number of members.
+    ``round_keys``: uint64[FEISTEL_ROUNDS], or uint64[FEISTEL_ROUNDS, n]: a permutation per value.
     """
     return _cycle_walk(values, round_keys, size, forward=True)
 

@@ -1,4 +1,4 @@
-"""The GPUs that a training uses. torch is imported only when they are counted: it takes seconds."""
+"""The GPUs that a training run uses. torch is imported only when they are counted: it takes seconds."""
 
 from infra.errors import UserError
 from lm.config.train import TrainConfig

@@ -24,11 +24,7 @@ def is_local_rank0() -> bool:
 def global_rank(node: int, first_node: int, local_world_size: int, local_rank: int) -> int:
     """Return the rank of a process when the first node has the first ranks.
 
-    Args:
-        node: number of its node, as torchrun counts them.
-        first_node: number of the first node, as torchrun counts them.
-        local_world_size: processes per node.
-        local_rank: rank of the process on its node.
+    ``node`` and ``first_node`` are numbers that torchrun gave to its node and to the first one.
     """
     index = 0 if node == first_node else node + (node < first_node)
     return index * local_world_size + local_rank

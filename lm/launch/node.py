@@ -1,4 +1,4 @@
-"""A further node of a multi-node training: wait for a start, take part, wait for the next one."""
+"""A further node of a training run: wait for an attempt, take part, wait for the next one."""
 
 import logging
 import socket
@@ -26,11 +26,11 @@ def run_node(
     is_committed: Callable[[], bool],
     on_status: Callable[[str], None],
 ) -> None:
-    """Take part in a training until its model is committed.
+    """Take part in a training run until its model is committed.
 
     Args:
         config: what is trained.
-        rendezvous: where the first node publishes its starts.
+        rendezvous: where the first node publishes attempts.
         is_committed: returns whether the model is committed.
         on_status: called with what this node does or waits for, whenever that changes.
 
@@ -39,17 +39,17 @@ def run_node(
     """
     model = rendezvous.url.rstrip("/").rsplit("/", 1)[-1]
     folder = cache_root() / "train" / f"{model}.{socket.gethostname()}"
-    last_start: str | None = None
+    last_attempt: str | None = None
     status = ""
     while not is_committed():
         read = partial(read_job, rendezvous)
         what = f"reading {rendezvous.url}"
         published = retry_if_remote(rendezvous, what, read, config.run.storage_timeout)
-        if published and last_start and "ended" in published:
+        if published and last_attempt and "ended" in published:
             raise TrainingFailedError(f"the first node ended the run: {published['ended']}")
-        if published and published.get("start_id", last_start) != last_start:
+        if published and published.get("attempt_id", last_attempt) != last_attempt:
             job = TrainJob.from_json({**published, "is_first_node": False}, folder)
-            last_start = job.start_id
+            last_attempt = job.attempt_id
             processes = job.config.run.local_processes
             on_status(f"training {job.config.name} with {processes} processes")
             job.save()
@@ -59,7 +59,7 @@ def run_node(
                 on_status(f"the processes ended with status {code}:\n" + "\n".join(tail))
             status = ""
             continue
-        waits_for = "the end of the run, or its next start" if last_start else "the first node"
+        waits_for = "the end of the run, or its next attempt" if last_attempt else "the first node"
         if waits_for != status:
             on_status(f"waiting for {waits_for} ({rendezvous.url})")
             status = waits_for

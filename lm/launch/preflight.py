@@ -61,13 +61,7 @@ def _check_device(config: TrainConfig) -> None:
 
 
 def training_warnings(config: TrainConfig, cores: int, gpus: int) -> Iterator[str]:
-    """Yield warnings about settings that will work but are probably not intended.
-
-    Args:
-        config: what is to be trained.
-        cores: number of this machine.
-        gpus: number of this machine.
-    """
+    """Yield warnings about settings that work on this machine but are probably not intended."""
     if uses_gpus(config, gpus):
         return
     name, processes = f"train.{config.name}.run", config.run.local_processes

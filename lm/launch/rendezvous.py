@@ -1,9 +1,9 @@
-"""Multi-node training: how nodes find each other and learn of a start.
+"""Multi-node training: how nodes find each other and learn of an attempt.
 
-The first node publishes each start of the run as a file beside the checkpoints, which all nodes
-can reach. A process that dies on any node ends this start on all of them, and the first node
-publishes the next one: each start gets a fresh rendezvous and store, so it never sees state left by
-a killed process.
+An attempt is one start of a run's processes on all nodes. The first node publishes each attempt as a
+file beside the checkpoints, which all nodes can reach. A process that dies on any node ends it on all
+of them, and the first node publishes the next one, with a fresh rendezvous and store, so that it
+never sees state left by a killed process.
 """
 
 import json
@@ -25,22 +25,17 @@ ANY_PORT = 9  # for asking the kernel about a route; nothing is sent
 
 
 def rendezvous_store(config: TrainConfig, name: str) -> Storage | None:
-    """Return where the nodes of a run find each other; ``None`` if there is only one node.
-
-    Args:
-        config: what is trained.
-        name: of the model's data set.
-    """
+    """Return where nodes that train the data set ``name`` find each other; ``None`` for one node."""
     if config.run.num_nodes == 1 or config.run.checkpoint_url is None:
         return None
     return Storage(config.run.checkpoint_url).subdir("rendezvous", name)
 
 
 def publish_job(rendezvous: Storage, job: TrainJob) -> TrainJob:
-    """Publish a start for the other nodes; return the job with its ``start_id``."""
-    started = replace(job, start_id=secrets.token_hex(8))
-    rendezvous.write(JOB_FILE, json.dumps(started.to_json()).encode())
-    return started
+    """Publish an attempt for the other nodes; return the job with its ``attempt_id``."""
+    attempt = replace(job, attempt_id=secrets.token_hex(8))
+    rendezvous.write(JOB_FILE, json.dumps(attempt.to_json()).encode())
+    return attempt
 
 
 def publish_end(rendezvous: Storage, reason: str) -> None:
@@ -66,7 +61,7 @@ def torchrun_args(job: TrainJob) -> list[str]:
         f"--local-addr={local_address(run.rendezvous)}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={run.rendezvous}",
-        f"--rdzv-id={job.start_id}",
+        f"--rdzv-id={job.attempt_id}",
         f"--rdzv-conf=is_host={int(job.is_first_node)},{timeouts}",
         "--max-restarts=0",  # the first node starts again, with a fresh rendezvous
     ]

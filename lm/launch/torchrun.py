@@ -1,4 +1,4 @@
-"""Start the processes of a training, watch them, and leave none behind.
+"""Start the processes of a training run, watch them, and leave none behind.
 
 ``torchrun`` starts one process per core or GPU. When one of them dies, it stops the others and
 starts all of them again; they resume from the last complete checkpoint. If torchrun itself is
@@ -37,7 +37,7 @@ class TrainingDiverged(Exception):
     """A run whose loss is NaN or spiked; the rollback handles it.
 
     Attributes:
-        details: as in ``lm.train.loss_spike.LossDivergedError``.
+        details: the fields of ``lm.train.loss_spike.LossDivergedError``.
     """
 
     def __init__(self, details: Mapping[str, Any]) -> None:
@@ -60,7 +60,7 @@ def launch(
     Args:
         job: what to train.
         on_metrics: called with each line of the log as it is written.
-        rendezvous: where each start is published for the other nodes, if there are any.
+        rendezvous: where each attempt is published for the other nodes, if there are any.
 
     Returns:
         ``line`` (the log's last), ``parameters``, ``training_tokens``.
@@ -74,15 +74,17 @@ def launch(
     config, folder = job.config, job.folder
     folder.mkdir(parents=True, exist_ok=True)
     previous = _read_result(folder)
-    if "diverged" in previous:  # an earlier launcher was killed before it could roll back
+    skip = [list(batches) for batches in job.skip]
+    if "diverged" in previous and previous["skip"] == skip:
+        # An earlier launcher was killed before it could roll back.
         raise TrainingDiverged(previous["diverged"])
     (folder / RESULT_FILE).unlink(missing_ok=True)
     tail: deque[str] = deque(maxlen=MAX_TAIL_LINES)
     restarts_left = config.run.max_restarts
     while True:
-        started = job if rendezvous is None else publish_job(rendezvous, job)
-        started.save()
-        code = torchrun(started, on_metrics, tail)
+        attempt = job if rendezvous is None else publish_job(rendezvous, job)
+        attempt.save()
+        code = torchrun(attempt, on_metrics, tail)
         # On one node torchrun itself restarts its workers; what is left is a torchrun that was killed.
         if code == 0 or restarts_left == 0 or (code > 0 and rendezvous is None):
             break
@@ -109,10 +111,7 @@ def launch(
 def torchrun(job: TrainJob, on_metrics: OnMetrics, tail: deque[str]) -> int:
     """Run one torchrun on this node to its end; return its exit status.
 
-    Args:
-        job: saved in its folder.
-        on_metrics: called with each line of the log.
-        tail: gets the rest of its output.
+    The job is saved in its folder. ``tail`` gets the output other than the lines of the log.
     """
     with managed_process(command(job), env=environment(job.config)) as process:
         assert process.stdout is not None
@@ -127,9 +126,9 @@ def torchrun(job: TrainJob, on_metrics: OnMetrics, tail: deque[str]) -> int:
 
 
 def command(job: TrainJob) -> list[str]:
-    """Return the command line that trains on this node, alone or, with ``start_id``, with others."""
+    """Return the command line that trains on this node, alone or, with ``attempt_id``, with others."""
     run = job.config.run
-    if job.start_id is None:
+    if job.attempt_id is None:
         options = [
             "--standalone",
             "--local-addr=127.0.0.1",  # the host's own name may not resolve

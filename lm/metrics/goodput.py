@@ -1,4 +1,4 @@
-"""Goodput: what a training's time was spent on, over all its attempts.
+"""Goodput: what the time of a training run was spent on, over all its attempts.
 
 Each attempt records in ``attempts.jsonl`` from which step it resumes and what the restart has cost.
 """
@@ -14,14 +14,9 @@ ATTEMPTS, METRICS = "attempts.jsonl", "metrics.jsonl"
 
 
 def record_attempt(folder: Path, step: int, processes: int) -> None:
-    """Record that the first step of an attempt is about to start.
+    """Record that an attempt, after ``step`` steps, is about to do its first step.
 
     Call it before the lines after ``step`` are removed from the log.
-
-    Args:
-        folder: of the run.
-        step: steps done.
-        processes: number of this attempt.
     """
     now = time.time()
     lines, earlier = read_jsonl(folder / METRICS), read_jsonl(folder / ATTEMPTS)
@@ -55,17 +50,11 @@ def summarize_goodput(folder: Path) -> dict[str, float]:
     # If the first attempt left no line, its compile time is unknown; a later one's is part of
     # `restart_seconds`, and the total is counted from the first attempt's first step.
     first_compiled = len(attempts) == 1 or lines[0]["clock"] <= attempts[1]["clock"]
-    spent = {
-        "compile_seconds": float(lines[0].get("compile_seconds", 0.0)) if first_compiled else 0.0,
-        **{
-            f"{name}_seconds": sum(float(line.get(f"{name}_seconds", 0.0)) for line in lines)
-            for name in ("validation", "checkpoint")
-        },
-        **{
-            f"{name}_seconds": sum(float(attempt[f"{name}_seconds"]) for attempt in attempts)
-            for name in ("replayed", "restart")
-        },
-    }
+    spent = {"compile_seconds": lines[0].get("compile_seconds", 0.0) if first_compiled else 0.0}
+    for name in ("validation_seconds", "checkpoint_seconds"):
+        spent[name] = sum(line.get(name, 0.0) for line in lines)
+    for name in ("replayed_seconds", "restart_seconds"):
+        spent[name] = sum(attempt[name] for attempt in attempts)
     end = max(lines[-1]["clock"], attempts[-1]["clock"])  # the last one may have had nothing to do
     total = end - attempts[0]["clock"] + spent["compile_seconds"]
     return {**spent, "goodput": max(0.0, 1 - sum(spent.values()) / total)}

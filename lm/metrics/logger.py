@@ -1,4 +1,4 @@
-"""The log of a training: JSON lines, TensorBoard curves, and lines for the launcher."""
+"""The log of a training run: JSON lines, TensorBoard curves, and lines for the launcher."""
 
 import json
 import sys
@@ -13,18 +13,11 @@ class MetricsLogger:
     """Appends each line to ``metrics.jsonl``, draws TensorBoard's curves, and prints the line.
 
     A run that resumes from a checkpoint first removes the lines after it and draws the curves again
-    from what is left, so that both hold each step once, and all steps, whichever machine or
-    rollback made them.
+    from what is left, so that both hold each step once, and all steps, whichever machine did them.
     """
 
     def __init__(self, folder: Path, step: int, mlflow_logger: MlflowLogger | None = None) -> None:
-        """Open the log after ``step`` steps.
-
-        Args:
-            folder: of ``metrics.jsonl`` and ``tensorboard/``.
-            step: steps done; later lines are removed.
-            mlflow_logger: gets the lines, too.
-        """
+        """Open the log in a folder after ``step`` steps; later lines are removed."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = [line for line in read_jsonl(path) if line["step"] <= step]

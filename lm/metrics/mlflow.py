@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 EXPERIMENT = "gristmill"
 TAG = "gristmill.run"  # identifies the MLflow run after a restart
 MAX_PARAM_LENGTH = 6000  # characters; MLflow's own limit
-CLOSE_TIMEOUT_S = 30.0  # that the end of a training waits for the server
+CLOSE_TIMEOUT_S = 30.0  # that the end of a training run waits for the server
 
 Line = Mapping[str, Any]
 
 
 def require_mlflow(name: str) -> None:
-    """Raise ``UserError`` if the package is missing for the training of this name."""
+    """Raise ``UserError`` if the package is missing for the entry of this name."""
     if find_spec("mlflow") is None:
         raise UserError(
             f"train.{name}.run.mlflow_tracking_uri: mlflow is not installed; "
@@ -37,20 +37,12 @@ def require_mlflow(name: str) -> None:
 
 
 class MlflowLogger:
-    """Logs one training as one MLflow run, also after a crash."""
+    """Logs one training run as one MLflow run, also after a crash."""
 
     def __init__(self, uri: str, name: str, key: str, parameters: Mapping[str, Any]) -> None:
-        """Start the thread.
-
-        Args:
-            uri: of the tracking server.
-            name: of the MLflow run.
-            key: identifies this training, such as a fingerprint.
-            parameters: its settings.
-        """
+        """Start the thread; ``key`` identifies the training run ``name`` after a restart."""
         self._lines: Queue[Line | None] = Queue()
-        self._run_info = {"uri": uri, "name": name, "key": key}
-        self._parameters = parameters
+        self._uri, self._name, self._key, self._parameters = uri, name, key, parameters
         self._failed = False
         self._thread = Thread(target=self._send_loop, name="mlflow", daemon=True)
         self._thread.start()
@@ -66,10 +58,6 @@ class MlflowLogger:
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
             log.warning("MLflow at %s does not answer; metrics.jsonl has all lines", self._uri)
-
-    @property
-    def _uri(self) -> str:
-        return self._run_info["uri"]
 
     def _send_loop(self) -> None:
         from mlflow.entities import Metric
@@ -93,11 +81,10 @@ class MlflowLogger:
     def _open_run(self, client: "MlflowClient") -> "Run":
         existing = client.get_experiment_by_name(EXPERIMENT)
         experiment = existing.experiment_id if existing else client.create_experiment(EXPERIMENT)
-        key = self._run_info["key"]
-        for run in client.search_runs([experiment], f"tags.`{TAG}` = '{key}'", max_results=1):
+        for run in client.search_runs([experiment], f"tags.`{TAG}` = '{self._key}'", max_results=1):
             client.update_run(run.info.run_id, status="RUNNING")
             return run
-        run = client.create_run(experiment, tags={TAG: key}, run_name=self._run_info["name"])
+        run = client.create_run(experiment, tags={TAG: self._key}, run_name=self._name)
         for name, value in self._parameters.items():
             client.log_param(run.info.run_id, name, str(value)[:MAX_PARAM_LENGTH])
         return run

@@ -41,7 +41,7 @@ def cross_entropy(
 
 
 def _is_fused(x: Tensor) -> bool:
-    """Whether operations on logits are compiled to kernels for a GPU."""
+    """Return whether operations on logits are compiled to kernels for a GPU."""
     return x.device.type != "cpu" and torch.compiler.is_compiling()
 
 

@@ -1,7 +1,7 @@
 """The sizes of a decoder: as the recipe gives them, and with all defaults resolved."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -56,8 +56,7 @@ class DecoderSection(ConfigModel):
         256, ge=8, description="number of tokens that a prediction can attend to"
     )
     tie_embeddings: bool = Field(
-        True,
-        description="whether the head is the embedding (Press & Wolf 2017, arXiv:1608.05859)",
+        True, description="whether the head is the embedding (Press & Wolf 2017, arXiv:1608.05859)"
     )
 
     @model_validator(mode="after")
@@ -67,3 +66,8 @@ class DecoderSection(ConfigModel):
                 f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
             )
         return self
+
+    def _resolve(self, vocab_size: int, **defaults: Any) -> DecoderConfig:
+        """Return the architecture of a model with this vocabulary; sections name fields alike."""
+        given = {name: value for name, value in self.model_dump().items() if value is not None}
+        return DecoderConfig(vocab_size=vocab_size, **{**defaults, **given})

@@ -30,14 +30,9 @@ def site_keys(keys_b: Tensor, site: int) -> Tensor:
 
 
 def dropout(x: Tensor, keys_b: Tensor | None, p: float) -> Tensor:
-    """Set a fraction ``p`` of the elements of ``x`` to 0 and scale the others by 1 / (1 - p).
+    """Set a fraction ``p`` of the elements of ``x``, float[B, ...], to 0 and scale the others.
 
-    Srivastava et al. 2014.
-
-    Args:
-        x: float[B, ...].
-        keys_b: int64[B], of ``site_keys``; ``None`` drops nothing.
-        p: in [0, 1).
+    Srivastava et al. 2014. ``keys_b``: int64[B], of ``site_keys``; ``None`` drops nothing.
     """
     if keys_b is None or p == 0.0:
         return x

@@ -1,13 +1,13 @@
-"""One training as a value: the task makes it, the launcher writes it, workers read it."""
+"""One training run as a value: the task makes it, the launcher writes it, workers read it."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from infra.store.storage import Storage
-from lm.checkpoint.retention import CheckpointStore, ResumePoint
+from lm.checkpoint.marker import CheckpointStore
 from lm.config.train import TrainConfig
 
 JOB_FILE, RESULT_FILE = "job.json", "result.json"
@@ -15,7 +15,7 @@ JOB_FILE, RESULT_FILE = "job.json", "result.json"
 
 @dataclass(frozen=True)
 class TrainJob:
-    """All that a training depends on. It round-trips through the ``job.json`` of its folder.
+    """All that a training run depends on. It round-trips through the ``job.json`` of its folder.
 
     Attributes:
         config: the recipe's entry.
@@ -25,9 +25,8 @@ class TrainJob:
         compatibility_key: what a checkpoint must agree on to be resumed from, by name.
         base_model: folder of the model whose weights it starts with; by default they are random.
         checkpoint_url: folder of the checkpoints; by default ``checkpoints`` in ``folder``.
-        resume_point: checkpoint of another run to start from while there is none of its own.
         skip: half-open ranges of batch numbers that are left out, ascending.
-        start_id: identifies this start to all nodes of a multi-node training.
+        attempt_id: identifies this attempt to all nodes of a multi-node training run.
         is_first_node: whether this node writes the log and the result.
     """
 
@@ -38,9 +37,8 @@ class TrainJob:
     compatibility_key: Mapping[str, Any] = field(default_factory=dict)
     base_model: Storage | None = None
     checkpoint_url: str | None = None
-    resume_point: ResumePoint | None = None
     skip: tuple[tuple[int, int], ...] = ()
-    start_id: str | None = None
+    attempt_id: str | None = None
     is_first_node: bool = True
 
     @property
@@ -53,7 +51,6 @@ class TrainJob:
             run.keep_last,
             run.keep_interval,
             run.storage_timeout,
-            self.resume_point,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -65,21 +62,19 @@ class TrainJob:
             "compatibility_key": dict(self.compatibility_key),
             "base_model": _storage_to_json(self.base_model) if self.base_model else None,
             "checkpoint_url": self.checkpoint_url,
-            "resume_point": asdict(self.resume_point) if self.resume_point else None,
             "skip": [list(batches) for batches in self.skip],
-            "start_id": self.start_id,
+            "attempt_id": self.attempt_id,
             "is_first_node": self.is_first_node,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], folder: Path) -> Self:
         """Return the job of ``to_json`` for a folder of this node."""
-        base_model, resume_point = value["base_model"], value["resume_point"]
+        base_model = value["base_model"]
         converted = {
             "config": TrainConfig.model_validate(value["config"]),
             "tokens": Storage(**value["tokens"]),
             "base_model": Storage(**base_model) if base_model else None,
-            "resume_point": ResumePoint(**resume_point) if resume_point else None,
             "skip": tuple((first, end) for first, end in value["skip"]),
         }
         return cls(folder=folder, **{**value, **converted})

@@ -31,14 +31,16 @@ from lm.optim.optimizers import (
     learning_rate,
     step_optimizers,
 )
-from lm.train.callbacks.base import Callback
-from lm.train.callbacks.checkpointing import Checkpointing
-from lm.train.callbacks.early_stopping import EarlyStopping
-from lm.train.callbacks.ema import WeightAveraging
-from lm.train.callbacks.loss_spike import LossSpikeDetector
-from lm.train.callbacks.manual_gc import ManualGC
-from lm.train.callbacks.metrics_log import MetricsLog
+from lm.train.callbacks import (
+    Callback,
+    Checkpointing,
+    EarlyStopping,
+    ManualGC,
+    MetricsLog,
+    WeightAveraging,
+)
 from lm.train.job import TrainJob
+from lm.train.loss_spike import LossSpikeDetector
 from lm.train.state import State, Weights, clone_weights
 from lm.train.validation import (
     split_inputs_targets,
@@ -124,7 +126,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     if rank == 0:
         callbacks.append(MetricsLog(job, start, world_size))
     # Behind the log, whose lines up to the step a checkpoint holds.
-    callbacks.append(Checkpointing(config, manager, state, metrics, detector))
+    callbacks.append(Checkpointing(job, manager, state, metrics, detector))
 
     with ExitStack() as stack:
         stack.enter_context(closing(loader))

@@ -1,4 +1,4 @@
-"""The tensors of a training: everything that a resumed run needs to continue to the bit."""
+"""The tensors of a training run: everything that a resumed run needs to continue to the bit."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""One process of a training: ``torchrun -m lm.train.worker FOLDER`` with a ``job.json`` in it."""
+"""One process of a training run: ``torchrun -m lm.train.worker FOLDER`` with a ``job.json`` in it."""
 
 from infra.compute.processes import die_with_parent
 
@@ -30,9 +30,9 @@ from lm.distributed.devices import gpu_count, uses_gpus
 from lm.distributed.ranks import global_rank, local_rank, rank_and_world_size
 from lm.models.causal_lm import WEIGHTS, CausalLM, save_weights
 from lm.models.registry import build_model
-from lm.train.callbacks.loss_spike import LossDivergedError
 from lm.train.job import RESULT_FILE, TrainJob
 from lm.train.loop import train
+from lm.train.loss_spike import LossDivergedError
 
 REFERENCE_LOGITS_FILE, CONFIG_FILE = "reference_logits.safetensors", "config.json"
 MAX_REFERENCE_POSITIONS = 64
@@ -100,7 +100,7 @@ def run_attempt(job: TrainJob) -> dict[str, Any]:
     try:
         weights, line = train(job)
     except LossDivergedError as error:
-        return {"diverged": error.to_json()}
+        return {"diverged": asdict(error), "skip": [list(batches) for batches in job.skip]}
     except StorageError as error:
         return {"storage_unavailable": str(error)}
     except UserError as error:

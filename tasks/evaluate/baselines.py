@@ -18,22 +18,14 @@ from tasks.evaluate.ngram import Trigram, Unigram, count_ngrams
 
 Rows = npt.NDArray[np.int64]
 
-STAGE = Stage(
-    "baselines",
-    modules=("tasks.evaluate.baselines",),
-    libraries=("numpy", "pyarrow"),
-)
+STAGE = Stage("baselines", modules=("tasks.evaluate.baselines",), libraries=("numpy", "pyarrow"))
 COUNTED_FILE = "counted.json"
 
 
 def build_baselines(ctx: Context, tokens: Dataset, planned: pa.Table, max_tokens: int) -> Dataset:
-    """Score the planned documents with the unigram and the 3-gram.
+    """Score what ``plan_documents`` returned with the unigram and the 3-gram.
 
-    Args:
-        ctx: the run.
-        tokens: token shards; the training split is counted, the validation split scored.
-        planned: what ``plan_documents`` returned.
-        max_tokens: maximum number of training tokens to count.
+    At most ``max_tokens`` tokens of the training split are counted.
     """
     key = json_sha256([tokens.content, planned.to_pylist()])
     unit = WorkUnit(key, (tokens, planned, max_tokens, ctx.seed), planned.num_rows)

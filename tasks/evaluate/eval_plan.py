@@ -12,9 +12,8 @@ from infra.formats.megatron import Positions, TokenShards
 from tasks.evaluate.config import EvaluateConfig
 
 OVER_BUDGET = "over_budget"
-BATCH_TOKENS = (
-    32_768  # tokens per unit of work; fixed, so that results do not depend on the number of workers
-)
+# Tokens per unit of work; fixed, so that results do not depend on the number of workers.
+BATCH_TOKENS = 32_768
 
 SCHEMA = pa.schema(
     [
@@ -32,13 +31,7 @@ SCHEMA = pa.schema(
 
 
 def plan_documents(shards: TokenShards, config: EvaluateConfig, seed: int) -> pa.Table:
-    """Return a row of ``SCHEMA`` for every held-out document, in the order of the shards.
-
-    Args:
-        shards: the validation split.
-        config: the recipe's section.
-        seed: the recipe's seed.
-    """
+    """Return a row of ``SCHEMA`` for every document of the validation split, in its order."""
     table = shards.table
     ids = shards.ids
     lengths = np.diff(shards.document_starts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,41 @@ from torch import Tensor
 
 from infra.formats.megatron import Tokens
 from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats
-from tasks.evaluate.windows import Window, windows
 
-MAX_BATCH_LOGITS = (
-    1 << 23
-)  # per batch: 32 MiB of fp32; larger batches exceed the processor's caches and are slower
+# Per batch: 32 MiB of fp32. Larger batches exceed the processor's caches and are slower.
+MAX_BATCH_LOGITS = 1 << 23
+
+
+@dataclass(frozen=True)
+class Window:
+    """The model reads inputs ``[start, end)``; its predictions from ``first`` on count."""
+
+    start: int
+    first: int
+    end: int
+
+
+def windows(length: int, context_length: int) -> list[Window]:
+    """Return the windows in which ``length`` tokens are predicted, each once.
+
+    All predictions of the first window count. The stride is half a context, so that every later
+    prediction has at least ``context - context // 2`` tokens before it. Input i is the token before
+    prediction i (for prediction 0, the end of text).
+    """
+    stride = max(1, context_length // 2)
+    result = []
+    first, end = 0, min(length, context_length)
+    while first < length:
+        result.append(Window(max(0, end - context_length), first, end))
+        first, end = end, min(length, end + stride)
+    return result
 
 
 class HuggingFaceModel:
     """Scores and generates with ``AutoModelForCausalLM`` in fp32 on the CPU."""
 
     def __init__(self, folder: Path, eos: int) -> None:
-        """Load the model.
-
-        Args:
-            folder: ``config.json`` and weights, as ``release`` writes them.
-            eos: the id that ends documents and precedes their first token.
-        """
+        """Load a folder that ``release`` wrote; ``eos`` ends documents and precedes their first token."""
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
@@ -88,16 +107,11 @@ class HuggingFaceModel:
             for batch in self._batches(jobs):
                 skip = min(window.first - window.start for _, window in batch)
                 length = max(window.end - window.start for _, window in batch)
-                rows = torch.zeros((len(batch), length), dtype=torch.int64)
-                wanted = torch.zeros((len(batch), length), dtype=torch.int64)
+                rows, wanted = torch.zeros((2, len(batch), length), dtype=torch.int64)
                 for row, (document, window) in enumerate(batch):
-                    span = slice(window.start, window.end)
-                    rows[row, : window.end - window.start] = torch.from_numpy(
-                        inputs[document][span]
-                    )
-                    wanted[row, : window.end - window.start] = torch.from_numpy(
-                        targets[document][span]
-                    )
+                    span, size = slice(window.start, window.end), window.end - window.start
+                    rows[row, :size] = torch.from_numpy(inputs[document][span])
+                    wanted[row, :size] = torch.from_numpy(targets[document][span])
                 nats, greedy = self._token_nats(rows, wanted[:, skip:])
                 for row, (document, window) in enumerate(batch):
                     part = slice(

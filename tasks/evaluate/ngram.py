@@ -108,11 +108,8 @@ def _count_distinct(keys: Keys) -> tuple[Keys, Counts]:
 def trigram_keys(stream: Tokens, vocab_size: int, eos: int) -> Keys:
     """Return the key of each token of a stream with the two tokens before it: uint64[n].
 
-    Args:
-        stream: documents one after the other, each followed by ``eos``. A document's first token
-            follows two ``eos``.
-        vocab_size: V, the base of the keys.
-        eos: the id that ends documents.
+    A stream is documents one after the other, each followed by ``eos``. A document's first token
+    follows two ``eos``. The base of the keys is ``vocab_size``.
     """
     words = stream.astype(np.uint64)
     before = np.concatenate([[eos], words[:-1]]).astype(np.uint64)
@@ -127,13 +124,7 @@ class Trigram:
     """Interpolated modified Kneser-Ney of order 3."""
 
     def __init__(self, keys: Keys, vocab_size: int, eos: int) -> None:
-        """Count the keys and estimate the discounts.
-
-        Args:
-            keys: ``trigram_keys`` of the training text; sorted in place.
-            vocab_size: V.
-            eos: the id that ends documents.
-        """
+        """Count the ``trigram_keys`` of the training text, which are sorted in place."""
         if vocab_size > MAX_VOCAB_SIZE:
             raise ValueError(f"a vocabulary of {vocab_size} ids is too large for 3-gram keys")
         self._vocab_size, self._eos = vocab_size, eos
@@ -199,14 +190,7 @@ def interpolate_uniform(counts: Counts, discounts: tuple[float, float, float]) -
 def count_ngrams(
     streams: Iterable[Tokens], num_tokens: int, vocab_size: int, eos: int
 ) -> tuple[Counts, Keys]:
-    """Return unigram counts and trigram keys of ``num_tokens`` tokens.
-
-    Args:
-        streams: whole documents, one or more per item.
-        num_tokens: total number of tokens.
-        vocab_size: V.
-        eos: the id that ends documents.
-    """
+    """Return unigram counts and trigram keys of streams of whole documents, ``num_tokens`` in all."""
     keys = np.empty(num_tokens, np.uint64)
     counts = np.zeros(vocab_size, np.int64)
     at = 0

@@ -42,10 +42,10 @@ def score_documents(
     Args:
         rows: the documents' rows of the plan, with ``unigram_nats`` and ``trigram_nats``.
         documents: the scored tokens of each.
-        model: the model.
-        tokenizer: decodes tokens.
+        model: scores and generates.
+        tokenizer: of the model.
         generation: how samples are drawn.
-        seed: the recipe's seed; a sample depends on it and on the document's id.
+        seed: the recipe's; a sample depends on it and on the document's id.
     """
     nats = [float(item.sum()) for item in model.score_texts(documents)]
     samples = _generate_samples(rows, documents, model, tokenizer, generation, seed)

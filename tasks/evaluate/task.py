@@ -44,13 +44,6 @@ def build(
 ) -> Dataset:
     """Score held-out documents with a released model and with the baselines.
 
-    Args:
-        ctx: the run.
-        spec: what ``spec`` returned.
-        config: the recipe's section.
-        model: a data set that holds a Hugging Face folder.
-        tokens: the token shards.
-
     Returns:
         A data set with a row per scored document, and the statistics ``metrics``, ``samples`` and
         ``baselines`` (what was counted).
@@ -100,7 +93,7 @@ def score_batch(
     table = score_documents(
         [{**row, **counted} for row, counted in zip(rows, nats.to_pylist(), strict=True)],
         [shards.read(row["start"], row["tokens"]) for row in rows],
-        _load_model(model, int(tokens.stats["eos_id"])),
+        _load_model(model_folder(model), weights_digest(model), int(tokens.stats["eos_id"])),
         Tokenizer.from_buffer(tokens.read("tokenizer.json")),
         settings["generation"],
         settings["seed"],
@@ -108,16 +101,12 @@ def score_batch(
     yield PartResult(table, plan_ledger(STAGE.name, batch))
 
 
-def _load_model(model: Dataset, eos: int) -> LanguageModel:
-    return _load_model_cached(str(model_folder(model)), weights_digest(model), eos)
-
-
 @lru_cache(maxsize=1)
-def _load_model_cached(folder: str, weights_sha256: str, eos: int) -> LanguageModel:  # noqa: ARG001
+def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel:  # noqa: ARG001
     """Load a model and keep it for the next batch; ``weights_sha256`` identifies it."""
     from tasks.evaluate.huggingface import HuggingFaceModel
 
-    return HuggingFaceModel(Path(folder), eos)
+    return HuggingFaceModel(folder, eos)
 
 
 def weights_digest(model: Dataset) -> str:

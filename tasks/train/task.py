@@ -3,7 +3,7 @@
 import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,17 @@ from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN
 from infra.store.cache_dir import cache_root
+from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.data.sampler import sampler_for_config
 from lm.launch.rendezvous import publish_end, rendezvous_store
-from lm.launch.rollback import TrainingRun, train_with_rollback
-from lm.launch.rollback_log import ROLLBACKS_FILE, Rollback, to_json
+from lm.launch.rollback import (
+    ROLLBACKS_FILE,
+    Rollback,
+    TrainingRun,
+    to_json,
+    train_with_rollback,
+)
 from lm.metrics.goodput import ATTEMPTS, summarize_goodput
 from lm.metrics.logger import read_jsonl, tensorboard_file
 from lm.models.registry import family_modules
@@ -72,19 +78,12 @@ def build(
 ) -> Dataset:
     """Train or resume training, and commit the model.
 
-    Args:
-        ctx: the run.
-        spec: what to make.
-        config: what to train.
-        tokens: token shards.
-        base_model: the model that ``init_from`` names.
-
     Returns:
         A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
         (model and training), ``reference_logits.safetensors`` (logits for a fixed input),
         ``tokenizer.json``, and below ``logs/`` ``metrics.jsonl``, ``attempts.jsonl``, TensorBoard's
         events, the last checkpoint and those that ``keep_interval`` keeps; after a rollback also
-        ``rollbacks.json`` and the log of each run that diverged. The weights are the same for
+        ``rollbacks.json`` and the log until each of them. The weights are the same for
         the same number of processes and threads on the same kind of processor.
 
     Raises:
@@ -129,6 +128,7 @@ def build(
             folder,
             compatibility_key(spec, tokens, base_model),
             base_model.storage if base_model else None,
+            _checkpoint_url(config, folder),
         )
         training_run = TrainingRun(job, rendezvous)
         try:
@@ -137,24 +137,20 @@ def build(
             if rendezvous is not None:
                 publish_end(rendezvous, str(error).splitlines()[0])
             raise
-        rollbacks = training_run.load_rollbacks()
-        final_folder = training_run.folder(rollbacks[-1])
-        (final_folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
-        documents = tokens.stats["documents"][TRAIN]
+        (folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
+        files, skip = _output_files(training_run)
         stats = {
-            **_model_stats(config, tokens, result, final_folder),
+            **_model_stats(config, tokens, result, folder),
             **sampler.to_stats(),
-            "skip": [list(batches) for batches in rollbacks[-1].skip],
+            "skip": skip,
         }
+        documents = tokens.stats["documents"][TRAIN]
         not_mixed = documents - sampler.documents if config.data.mixture else 0
         dropped = {NOT_MIXED: not_mixed} if not_mixed else {}
         counts = Counts(documents, documents - not_mixed, dropped)
-        files = _output_files(training_run, rollbacks)
         model = commit_files(ctx, spec, files, counts=counts, stats=stats)
-        for rollback in rollbacks:
-            if config.run.checkpoint_url:
-                training_run.checkpoint_storage(rollback).remove_tree()
-            shutil.rmtree(training_run.folder(rollback), ignore_errors=True)
+        training_run.checkpoints.remove_tree()
+        shutil.rmtree(folder, ignore_errors=True)
         if rendezvous is not None:
             rendezvous.remove_tree()
     return model
@@ -165,12 +161,8 @@ def work_folder(spec: DatasetSpec) -> Path:
 
     It is the same after a crash, and if the work is distributed in another way.
     """
-    run = [
-        spec.source,
-        spec.stage.code_version,
-        _fixed_config(spec),
-        [item.content for item in spec.inputs],
-    ]
+    inputs = [item.content for item in spec.inputs]
+    run = [spec.source, spec.stage.code_version, _fixed_config(spec), inputs]
     return cache_root() / "train" / json_sha256(run)[:32]
 
 
@@ -178,11 +170,7 @@ def compatibility_key(
     spec: DatasetSpec, tokens: Dataset, base_model: Dataset | None = None
 ) -> dict[str, Any]:
     """Return what a checkpoint must agree on to be resumed from, by name."""
-    key = {
-        "shards": tokens.content,
-        "tokenizer": _tokenizer_digest(tokens),
-        **_fixed_config(spec),
-    }
+    key = {"shards": tokens.content, "tokenizer": _tokenizer_digest(tokens), **_fixed_config(spec)}
     return key if base_model is None else {**key, "init_from": base_model.content}
 
 
@@ -227,25 +215,32 @@ def _folder_lock(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _output_files(training_run: TrainingRun, rollbacks: Sequence[Rollback]) -> dict[str, Path]:
-    """Return the files to commit, by their names in the data set."""
-    folder = training_run.folder(rollbacks[-1])
+def _checkpoint_url(config: TrainConfig, folder: Path) -> str:
+    if config.run.checkpoint_url is None:
+        return str(folder / "checkpoints")
+    root = Storage(config.run.checkpoint_url)
+    return f"{str(root.local_path() or root.url).rstrip('/')}/{folder.name}"
+
+
+def _output_files(training_run: TrainingRun) -> tuple[dict[str, Path], list[list[int]]]:
+    """Return the files to commit, by their names in the data set, and the skipped batches."""
+    folder, rollbacks = training_run.job.folder, training_run.load_rollbacks()
     names = ("model.safetensors", "reference_logits.safetensors", "config.json", "tokenizer.json")
     files = {name: folder / name for name in names}
     files["logs/metrics.jsonl"] = folder / "metrics.jsonl"
     files[f"logs/{ATTEMPTS}"] = folder / ATTEMPTS
     events = tensorboard_file(folder)
     files[f"logs/tensorboard/{events.name}"] = events
-    for checkpoint in training_run.final_checkpoints(rollbacks):
+    for checkpoint in training_run.final_checkpoints():
         for path in checkpoint.iterdir():
             files[f"logs/{checkpoint.name}/{path.name}"] = path
-    if len(rollbacks) > 1:
-        list_file = folder / ROLLBACKS_FILE
-        list_file.write_bytes(to_json(rollbacks))
-        files[f"logs/{ROLLBACKS_FILE}"] = list_file
-    for rollback in rollbacks[:-1]:
-        files[f"logs/{rollback.name}/metrics.jsonl"] = training_run.abandoned_log(rollback)
-    return files
+    if not rollbacks:
+        return files, []
+    files[f"logs/{ROLLBACKS_FILE}"] = folder / ROLLBACKS_FILE
+    files[f"logs/{ROLLBACKS_FILE}"].write_bytes(to_json(rollbacks))
+    for rollback in rollbacks:
+        files[f"logs/{rollback.folder}/metrics.jsonl"] = training_run.diverged_log(rollback)
+    return files, [list(batches) for batches in rollbacks[-1].skip]
 
 
 def _model_stats(

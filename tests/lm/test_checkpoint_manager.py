@@ -24,8 +24,7 @@ from torch.multiprocessing.spawn import spawn
 from infra.store.storage import Storage
 from lm.checkpoint import manager, marker, shard_io
 from lm.checkpoint.manager import CheckpointManager
-from lm.checkpoint.marker import MARKER, CheckpointMismatchError
-from lm.checkpoint.retention import CheckpointStore, ResumePoint
+from lm.checkpoint.marker import MARKER, CheckpointMismatchError, CheckpointStore
 from lm.checkpoint.shard_io import CheckpointSaveError, RankFailedError
 
 KEY = {"shards": "abc", "tokenizer": "t", "width": 32}
@@ -165,7 +164,7 @@ def test_a_save_is_skipped_while_the_previous_one_is_written_unless_it_must_wait
 @pytest.mark.parametrize(
     ("step", "seconds", "min_wait", "waits"),
     [(2, 0.0, 0.1, 0.1), (2, 0.2, 0.1, 0.2), (4, 0.0, 0.1, None)],
-    ids=["a short step", "a long step", "one that is rollback_saver"],
+    ids=["a short step", "a long step", "one that is kept"],
 )
 def test_a_save_waits_for_the_previous_one_as_long_as_a_step_takes(
     tmp_path: Path,
@@ -260,37 +259,6 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
     ):
         with pytest.raises(CheckpointMismatchError, match=details):
             CheckpointManager(checkpoint_store(store, tmp_path), {**KEY, **changes}).restore(run)
-
-
-def test_a_rollback_starts_from_its_resume_point(store: Storage, tmp_path: Path) -> None:
-    run, saver = Run(), CheckpointManager(checkpoint_store(store, tmp_path, keep_last=9), KEY)
-    first = saved_twice(run, saver)
-    rollback_store, other = store.subdir("rollback-1"), {**KEY, "skip": [[1, 2]]}
-    start = ResumePoint(store.url, 1, KEY)
-    again = Run()
-    rollback_saver = CheckpointManager(
-        checkpoint_store(rollback_store, tmp_path, resume_point=start), other
-    )
-    checkpoint = rollback_saver.restore(again)
-    assert checkpoint is not None
-    assert checkpoint.step == 1
-    assert torch.equal(again.weights(), first)
-    rollback_saver.save(5, again, {})
-    rollback_saver.wait()
-    checkpoint = CheckpointManager(
-        checkpoint_store(rollback_store, tmp_path, resume_point=start), other
-    ).restore(again)
-    assert checkpoint is not None
-    assert checkpoint.step == 5
-    with pytest.raises(CheckpointSaveError, match="step 7"):
-        CheckpointManager(
-            checkpoint_store(
-                store.subdir("rollback-2"),
-                tmp_path,
-                resume_point=ResumePoint(store.url, 7, KEY),
-            ),
-            other,
-        ).restore(again)
 
 
 def test_the_next_save_raises_the_error_of_the_previous_one(

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from infra.store.storage import Storage
-from lm.checkpoint.retention import ResumePoint
 from lm.train.job import TrainJob
 from tests.lm.corpora import tiny
 
@@ -17,9 +16,8 @@ def test_a_job_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
         compatibility_key={"shards": "abc", "skip": [[1, 2]]},
         base_model=Storage("memory://models/base"),
         checkpoint_url="memory://checkpoints",
-        resume_point=ResumePoint("memory://other", 4, {"shards": "abc"}),
         skip=((1, 2), (5, 9)),
-        start_id="abc",
+        attempt_id="abc",
         is_first_node=False,
     )
     job.save()

@@ -1,6 +1,7 @@
 import json
 import math
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from lm.metrics.logger import read_jsonl
 from lm.models.dropout import dropout_keys
 from lm.models.registry import build_model
 from lm.train import worker
-from lm.train.callbacks.loss_spike import LossDivergedError
 from lm.train.job import TrainJob
 from lm.train.loop import train
+from lm.train.loss_spike import LossDivergedError
 from lm.train.state import Weights
 from lm.train.validation import split_inputs_targets, to_device, warm_up
 from tests.lm.corpora import splits, tiny, token_shards
@@ -223,7 +224,7 @@ def test_a_loss_spike_ends_the_run_if_it_is_configured(
         LossDivergedError
     ) as again:  # 12 steps after a resume, fewer than the detector needs
         run(tokens, tmp_path, config)
-    assert again.value.to_json() == caught.value.to_json()
+    assert asdict(again.value) == asdict(caught.value)
     assert all("losses" not in line for line in read_jsonl(tmp_path / "metrics.jsonl"))
     run(tokens, tmp_path / "without", replace_fields(config, loss_spike_sigma=None))
 

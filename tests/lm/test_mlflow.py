@@ -7,7 +7,7 @@ from infra.errors import UserError
 from infra.store.storage import Storage
 from lm.metrics.logger import read_jsonl
 from lm.metrics.mlflow import EXPERIMENT, require_mlflow
-from lm.train.callbacks.metrics_log import MetricsLog
+from lm.train.callbacks import MetricsLog
 from lm.train.job import TrainJob
 from lm.train.loop import train
 from tests.lm.corpora import tiny, token_shards

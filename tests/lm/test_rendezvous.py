@@ -57,7 +57,9 @@ def test_nodes_divide_the_processes(tmp_path: Path) -> None:
     config = two(tmp_path)
     assert (config.run.local_processes, config.run.cpu_cores) == (2, 2)
     assert config.weights_key() == tiny(num_processes=4).weights_key()
-    job = TrainJob(config, 1, Storage(str(tmp_path)), tmp_path, start_id="abc", is_first_node=False)
+    job = TrainJob(
+        config, 1, Storage(str(tmp_path)), tmp_path, attempt_id="abc", is_first_node=False
+    )
     arguments = command(job)
     assert {"--nnodes=2", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(arguments)
     assert any(word.startswith("--rdzv-conf=is_host=0,") for word in arguments)
@@ -80,7 +82,7 @@ def test_the_first_node_has_the_first_ranks(machines: int, each: int, data: Any)
     assert [global_rank(first, first, each, p) for p in range(each)] == list(range(each))
 
 
-def test_a_node_takes_part_in_each_start_until_the_model_is_committed(
+def test_a_node_takes_part_in_each_attempt_until_the_model_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = two(tmp_path)
@@ -89,15 +91,15 @@ def test_a_node_takes_part_in_each_start_until_the_model_is_committed(
     assert rendezvous_store(tiny(), "tiny-abc") is None
     publish_end(store, "an earlier run")  # must be ignored
     job = TrainJob(config, 1, Storage(str(tmp_path)), tmp_path)
-    start_ids: list[str] = []
+    attempt_ids: list[str] = []
     statuses: list[str] = []
     pauses: list[str] = []
 
     def torchrun(started: TrainJob, *_: Any) -> int:
         assert started == TrainJob.load(started.folder)
         assert not started.is_first_node
-        start_ids.append(str(started.start_id))
-        return len(start_ids) % 2  # fails, succeeds, fails
+        attempt_ids.append(str(started.attempt_id))
+        return len(attempt_ids) % 2  # fails, succeeds, fails
 
     def sleep(_: float) -> None:
         pauses.append("x")
@@ -108,7 +110,7 @@ def test_a_node_takes_part_in_each_start_until_the_model_is_committed(
     monkeypatch.setattr("lm.launch.node.time.sleep", sleep)
     monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
     node.run_node(config, store, lambda: len(pauses) > 7, statuses.append)
-    assert len(set(start_ids)) == len(start_ids) == 3
+    assert len(set(attempt_ids)) == len(attempt_ids) == 3
     assert statuses[0].startswith("waiting for the first node")
     assert sum(text.startswith("training tiny with 2 processes") for text in statuses) == 3
     assert sum("ended with status 1" in text for text in statuses) == 2

@@ -17,19 +17,18 @@ from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
-from lm.checkpoint.marker import Checkpoint
+from lm.checkpoint.marker import checkpoint_name, list_complete, write_marker
 from lm.config.train import TrainConfig
 from lm.data.loader import DataLoader
 from lm.data.shuffle import batch_for_step
-from lm.launch import rollback
 from lm.launch import torchrun as launching
-from lm.launch.rollback_log import Rollback, load_rollbacks, save_rollbacks
+from lm.launch.rollback import Rollback, TrainingRun, next_rollback
 from lm.launch.torchrun import TrainingConfigError
 from lm.metrics.goodput import record_attempt, summarize_goodput
 from lm.metrics.logger import read_jsonl
 from lm.train import worker
-from lm.train.callbacks.loss_spike import LossDivergedError, LossSpikeDetector
 from lm.train.job import TrainJob
+from lm.train.loss_spike import LossDivergedError, LossSpikeDetector
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 from tests.lm.poison import poisoned
@@ -95,16 +94,15 @@ def test_a_rollback_skips_a_bad_batch_and_both_runs_are_kept(
     assert model.stats["skip"] == [[13, 15]]
     assert loaded[15:] == [12, *range(15, 22)]  # from the checkpoint of step 12
     (entry,) = json.loads(model.read("logs/rollbacks.json"))
-    assert (entry["number"], entry["parent"], entry["from_step"]) == (1, 0, 12)
-    assert entry["spike_step"] == 15
+    assert (entry["number"], entry["from_step"], entry["bad_step"]) == (1, 12, 15)
     assert (entry["skipped_steps"], entry["kind"], entry["loss"]) == (
         [13, 15],
         "not_finite",
         "nan",
     )
-    (message,) = [text for text in reporter.messages if "rollback-1" in text]
+    (message,) = [text for text in reporter.messages if "rollback 1" in text]
     assert all(word in message for word in ("NaN", "step 15", "step 12", "13 to 14"))
-    lines, abandoned = record(model, "metrics.jsonl"), record(model, "rollback-0/metrics.jsonl")
+    lines, abandoned = record(model, "metrics.jsonl"), record(model, "diverged-1/metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [line["step"] for line in abandoned] == list(range(1, 15))
     assert lines[:12] == abandoned[:12]
@@ -116,7 +114,7 @@ def test_a_rollback_skips_a_bad_batch_and_both_runs_are_kept(
     assert [item["step"] for item in record(model, "attempts.jsonl")] == [0, 12]
     assert model.stats["replayed_seconds"] > 0
     assert 0 < model.stats["goodput"] < 1
-    assert not list((tmp_path / "cache" / "train").glob("*rollback*"))
+    assert [path.suffix for path in (tmp_path / "cache" / "train").iterdir()] == [".lock"]
 
     # The weights are those of a run that never trained on these batches.
     loaded.clear()
@@ -139,7 +137,7 @@ def test_a_rollback_does_not_start_from_a_checkpoint_that_may_hold_the_bad_updat
     loaded = poison(monkeypatch, {11})
     model = build(tokens, tmp_path, CONFIG)
     (entry,) = json.loads(model.read("logs/rollbacks.json"))
-    assert (entry["from_step"], entry["spike_step"], entry["skipped_steps"]) == (8, 13, [11, 13])
+    assert (entry["from_step"], entry["bad_step"], entry["skipped_steps"]) == (8, 13, [11, 13])
     assert loaded[13:] == [8, 9, 10, *range(13, 22)]
 
 
@@ -154,8 +152,8 @@ def test_two_checkpoints_are_enough_for_every_rollback(
     poison(monkeypatch, {7, 17})  # the second: step 16 of the rollback, whose checkpoint has it
     model = build(tokens, tmp_path, replace_fields(CONFIG, keep_last=2))
     first, second = json.loads(model.read("logs/rollbacks.json"))
-    assert (first["from_step"], first["spike_step"], first["skipped_steps"]) == (4, 9, [7, 9])
-    assert (second["parent"], second["from_step"], second["spike_step"]) == (1, 12, 17)
+    assert (first["from_step"], first["bad_step"], first["skipped_steps"]) == (4, 9, [7, 9])
+    assert (second["number"], second["from_step"], second["bad_step"]) == (2, 12, 17)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -166,9 +164,9 @@ def test_a_second_rollback_starts_from_the_last_good_checkpoint(
     model = build(tokens, tmp_path, CONFIG)
     first, second = json.loads(model.read("logs/rollbacks.json"))
     assert (first["from_step"], first["skip"]) == (12, [[13, 15]])
-    assert (second["parent"], second["from_step"], second["skip"]) == (1, 12, [[13, 17]])
+    assert (second["from_step"], second["skip"]) == (12, [[13, 17]])
     assert [item["step"] for item in record(model, "attempts.jsonl")] == [0, 12, 12]
-    assert {"logs/rollback-0/metrics.jsonl", "logs/rollback-1/metrics.jsonl"} <= set(
+    assert {"logs/diverged-1/metrics.jsonl", "logs/diverged-2/metrics.jsonl"} <= set(
         model.manifest.files
     )
 
@@ -196,23 +194,44 @@ def test_an_exhausted_loss_scale_names_the_first_step_that_overflowed() -> None:
     assert "gradient" in str(ended.value)
 
 
-def test_a_rollback_that_diverges_at_once_starts_from_a_checkpoint_of_its_parent(
-    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+DIVERGENCE: Mapping[str, Any] = {
+    "first_bad_step": 9, "step": 10, "kind": "spike", "loss": math.inf
+}  # fmt: skip
+
+
+def training_run(folder: Path, checkpoints: Mapping[int, list[list[int]]]) -> TrainingRun:
+    """A run with a log and checkpoints of these steps, made with these skipped batches."""
+    run = TrainingRun(TrainJob(CONFIG, 1, Storage(str(folder)), folder))
+    for name in ("attempts.jsonl", "metrics.jsonl"):
+        (folder / name).touch()
+    for step, skip in checkpoints.items():
+        write_marker(
+            run.checkpoints.subdir(checkpoint_name(step)),
+            {"step": step, "world_size": 1, "compatibility_key": {}, "metadata": {"skip": skip}},
+        )
+    return run
+
+
+def test_a_rollback_discards_the_later_checkpoints_of_the_run_that_diverged(
+    tmp_path: Path,
 ) -> None:
-    steps = {0: [4, 8, 12], 1: [16], 2: list[int]()}
-    store = Storage(str(tmp_path))
+    run = training_run(tmp_path, {4: [], 8: [], 12: []})
+    first = next_rollback([], DIVERGENCE, run.last_good_step(8))
+    assert (first.from_step, first.skip) == (8, ((8, 10),))
+    job = run.next_job([first])
+    assert job.skip == first.skip
+    assert [item.step for item in list_complete(run.checkpoints)] == [4, 8]
 
-    def list_complete(_: rollback.TrainingRun, entry: Rollback) -> list[Checkpoint]:
-        return [Checkpoint(store, step, 1, {}, {}) for step in steps[entry.number]]
+    run = training_run(tmp_path, {12: [[8, 10]], 16: [[8, 10]]})  # trained after the rollback
+    run.next_job([first])
+    assert [item.step for item in list_complete(run.checkpoints)] == [4, 8, 12, 16]
+    assert [run.last_good_step(step) for step in (17, 15, 7, 3)] == [16, 12, 4, None]
 
-    monkeypatch.setattr(rollback.TrainingRun, "list_complete", list_complete)
-    run = rollback.TrainingRun(TrainJob(CONFIG, 1, store, tmp_path))
-    first = Rollback(1, parent=0, from_step=8)
-    rollbacks = [Rollback(), first, Rollback(2, parent=1, from_step=16)]
-    assert run.last_good_step(rollbacks, 17) == 16
-    assert run.last_good_step(rollbacks, 15) == 8  # not 12: the original run was left at 8
-    assert run.last_good_step(rollbacks, 7) == 4
-    assert run.last_good_step(rollbacks, 3) is None
+    divergence = {**DIVERGENCE, "first_bad_step": 3, "step": 20}
+    second = next_rollback([first], divergence, run.last_good_step(2))
+    assert (second.number, second.from_step) == (2, None)
+    run.next_job([first, second])
+    assert list_complete(run.checkpoints) == []
 
 
 @pytest.mark.usefixtures("in_process")
@@ -223,7 +242,7 @@ def test_too_many_rollbacks_end_the_run_with_a_list_of_them(
     config = replace_fields(CONFIG, max_rollbacks=2)
     for _ in range(2):  # the second time, nothing is trained
         with pytest.raises(
-            TrainingConfigError, match=r"training tiny: .* step 8.*rollback-1 .*rollback-2"
+            TrainingConfigError, match=r"training tiny: .* step 8.*rollback 1 .*rollback 2"
         ):
             build(tokens, tmp_path, config)
         monkeypatch.setattr(launching, "torchrun", None)
@@ -259,11 +278,11 @@ def test_a_crash_after_a_rollback_resumes_the_rollback(
 def test_a_rollback_never_trains_on_the_bad_batches_again(
     skipped: list[tuple[int, int]], first: int, length: int
 ) -> None:
-    before = Rollback(skip=tuple((a, a + n) for a, n in skipped))
+    before = Rollback(1, None, 1, (0, 1), "spike", "9.0", tuple((a, a + n) for a, n in skipped))
     divergence: Mapping[str, Any] = {
         "first_bad_step": first, "step": first + length, "kind": "spike", "loss": 9.0
     }  # fmt: skip
-    after = before.next_rollback(divergence, None)
+    after = next_rollback([before], divergence, None)
     bad = {batch_for_step(step, before.skip) for step in range(max(0, first - 1), first + length)}
     trained_before = {batch_for_step(step, before.skip) for step in range(99)}
     trained_after = {batch_for_step(step, after.skip) for step in range(99)}
@@ -275,12 +294,11 @@ def test_a_rollback_never_trains_on_the_bad_batches_again(
 
 
 def test_rollbacks_are_read_as_they_were_written(tmp_path: Path) -> None:
-    store = Storage(str(tmp_path / "run" / "checkpoints"))
-    assert load_rollbacks(store) == [Rollback()]
-    divergence = {"first_bad_step": 5, "step": 8, "kind": "spike", "loss": math.inf}
-    first = Rollback().next_rollback(divergence, 4)
-    save_rollbacks(store, [Rollback(), first])
-    assert load_rollbacks(store) == [Rollback(), first]
+    run = training_run(tmp_path, {})
+    assert run.load_rollbacks() == []
+    first = next_rollback([], DIVERGENCE, 4)
+    run.record_rollback([first])
+    assert run.load_rollbacks() == [first]
 
 
 @pytest.fixture

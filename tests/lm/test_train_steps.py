@@ -14,9 +14,9 @@ from lm.config.train import TrainConfig
 from lm.metrics.logger import read_jsonl
 from lm.models import dropout
 from lm.models.registry import build_model
-from lm.train.callbacks.loss_spike import LossDivergedError
 from lm.train.job import TrainJob
 from lm.train.loop import train
+from lm.train.loss_spike import LossDivergedError
 from lm.train.state import State, Weights, clone_weights
 from tests.lm.corpora import tiny, token_shards
 

@@ -23,18 +23,7 @@ class GPT2Config(DecoderSection):
 
     def resolve(self, vocab_size: int) -> DecoderConfig:
         """Return the architecture of a model with this vocabulary, defaults resolved."""
-        return DecoderConfig(
-            vocab_size=vocab_size,
-            num_layers=self.num_layers,
-            hidden_size=self.hidden_size,
-            num_heads=self.num_heads,
-            num_kv_heads=self.num_heads,
-            ffn_size=self.ffn_size or 4 * self.hidden_size,
-            context_length=self.context_length,
-            tie_embeddings=self.tie_embeddings,
-            architecture=self.architecture,
-            bias=self.bias,
-        )
+        return self._resolve(vocab_size, num_kv_heads=self.num_heads, ffn_size=4 * self.hidden_size)
 
     def architecture_key(self) -> dict[str, Any]:
         """Return what fixes the parameters except the vocabulary, as in ``config.json``."""

@@ -41,17 +41,9 @@ class LlamaConfig(DecoderSection):
 
     def resolve(self, vocab_size: int) -> DecoderConfig:
         """Return the architecture of a model with this vocabulary, defaults resolved."""
-        multiples = round(self.hidden_size * 8 / 3 / FFN_SIZE_MULTIPLE)
-        return DecoderConfig(
-            vocab_size=vocab_size,
-            num_layers=self.num_layers,
-            hidden_size=self.hidden_size,
-            num_heads=self.num_heads,
-            num_kv_heads=self.num_kv_heads or self.num_heads,
-            ffn_size=self.ffn_size or FFN_SIZE_MULTIPLE * max(1, multiples),
-            context_length=self.context_length,
-            tie_embeddings=self.tie_embeddings,
-            architecture=self.architecture,
+        multiples = max(1, round(self.hidden_size * 8 / 3 / FFN_SIZE_MULTIPLE))
+        return self._resolve(
+            vocab_size, num_kv_heads=self.num_heads, ffn_size=multiples * FFN_SIZE_MULTIPLE
         )
 
     def architecture_key(self) -> dict[str, Any]:

@@ -5,10 +5,10 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from infra.errors import UserError
-from lm.train.callbacks.base import Callback, Line
+from lm.train.callbacks import Callback, Line
 
 Kind = Literal["not_finite", "spike"]
 
@@ -43,16 +43,6 @@ class LossDivergedError(UserError):
             f"(detected after step {self.step}; {checkpoint}); "
             "lower optim.lr or raise optim.warmup_fraction if it happens again"
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return its fields as JSON values."""
-        return {
-            "step": self.step,
-            "kind": self.kind,
-            "first_bad_step": self.first_bad_step,
-            "loss": self.loss,
-            "last_good_step": self.last_good_step,
-        }
 
 
 def describe_divergence(kind: str, loss: float) -> str:
