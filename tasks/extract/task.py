@@ -21,7 +21,7 @@ STAGE_NAME = "extract"
 STAGE = Stage(
     STAGE_NAME,
     modules=("tasks.extract.task", "tasks.extract.sandbox_worker"),
-    libraries=("fastwarc", "lxml", "resiliparse", "trafilatura"),
+    libraries=("chardet", "fastwarc", "lxml", "resiliparse", "trafilatura"),
 )
 
 

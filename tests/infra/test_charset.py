@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.formats.charset import TextDecodeError, codec_for, decode_page, decode_text
+from infra.formats.charset import TextDecodeError, decode_page, decode_text
+from tests.infra.book_texts import TEXTS, encoded_texts
 
 FRENCH = "D\u00e9j\u00e0 vu \u00e0 No\u00ebl"
 RUSSIAN = (
@@ -53,21 +54,86 @@ def test_invalid_bytes_of_a_page_are_replaced_and_counted() -> None:
     assert page.num_replaced == 3
 
 
+def _page(text: str, encoding: str, head: str = "") -> bytes:
+    return f"<html><head>{head}<title>t</title></head><body><p>{text}</p></body></html>".encode(
+        encoding
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "head", "content_type"),
+    [
+        ("cp1251", "", "text/html; charset=utf-8"),
+        ("cp1251", "", "text/html; charset=iso-8859-1"),
+        ("cp1251", "<meta charset=windows-1251>", "text/html; charset=utf-8"),
+        ("cp1251", "<meta charset=windows-1251>", "text/html; charset=iso-8859-1"),
+        ("cp1251", "<!-- <meta charset=iso-8859-1> --><meta charset=windows-1251>", None),
+        ("utf-16-le", "", None),
+        ("utf-16-be", "", "text/html; charset=utf-16be"),
+        ("koi8-r", "<meta charset=utf-8>", None),
+        ("utf-8", "<meta charset=windows-1251>", "text/html; charset=koi8-r"),
+    ],
+)
+def test_a_wrong_declaration_does_not_decide(
+    encoding: str, head: str, content_type: str | None
+) -> None:
+    page = decode_page(_page(RUSSIAN, encoding, head), content_type)
+    assert RUSSIAN in page.text
+    assert page.num_replaced == 0
+
+
+def test_the_polish_page_of_a_server_that_declares_latin_1_is_polish() -> None:
+    page = decode_page(_page(TEXTS["pl"], "cp1250"), "text/html; charset=ISO-8859-1")
+    assert TEXTS["pl"] in page.text
+
+
 def test_a_page_with_a_wrong_declaration_is_decoded_as_detected() -> None:
     page = decode_page(b"\x93quoted\x94 and caf\xe9", "text/html; charset=utf-8")
     assert page.text == "\u201cquoted\u201d and caf\u00e9"
     assert page.num_replaced == 0
 
 
+@pytest.mark.parametrize(
+    ("language", "encoding", "bad", "shown"),
+    [
+        ("fr", "windows-1252", b"\x81", "\x81"),
+        ("pl", "windows-1250", b"\x98", "\x98"),
+        ("pl", "iso-8859-2", b"\x85", "\x85"),
+        ("el", "windows-1253", b"\xd2", "\ufffd"),
+        ("he", "windows-1255", b"\xd9", "\ufffd"),
+        ("th", "windows-874", b"\xdb", "\ufffd"),
+        ("zh-Hans", "gb18030", b"\xff", "\ufffd"),
+        ("zh-Hant", "big5", b"\x80", "\ufffd"),
+        ("ja", "shift_jis", b"\xfd", "\ufffd"),
+        ("ja", "euc-jp", b"\xff", "\ufffd"),
+        ("ko", "euc-kr", b"\xff", "\ufffd"),
+        ("fr", "utf-8", b"\xe9", "\ufffd"),
+    ],
+)
+def test_one_bad_byte_is_one_character_and_not_another_encoding(
+    language: str, encoding: str, bad: bytes, shown: str
+) -> None:
+    codec = {"windows-874": "cp874"}.get(encoding, encoding)
+    data = _page(TEXTS[language] + "#BAD#", codec).replace(b"#BAD#", bad + b"<b>")
+    for content_type in (f"text/html; charset={encoding}", "text/html"):
+        page = decode_page(data, content_type)
+        assert TEXTS[language] + shown + "<b>" in page.text
+        assert page.num_replaced == (shown == "\ufffd")
+
+
+def test_a_page_without_a_declaration_is_decoded_by_its_letters() -> None:
+    wrong = [
+        (language, encoding, page.encoding)
+        for language, encoding, text in encoded_texts()
+        if encoding != "hz"
+        for page in [decode_page(_page(text, encoding), "text/html")]
+        if text not in page.text
+    ]
+    assert wrong == []
+
+
 def test_zero_characters_are_removed() -> None:
     assert decode_page(b"a\0b", None).text == "ab"
-
-
-def test_labels_have_the_codecs_that_browsers_use() -> None:
-    assert codec_for("ISO-8859-1") == codec_for("us-ascii") == "cp1252"
-    assert codec_for("gb2312") == "gb18030"
-    assert codec_for("base64") is None
-    assert codec_for(None) is None
 
 
 @given(st.binary(max_size=400), st.sampled_from([None, "utf-8", "latin-1", "utf-16", "utf-7", "x"]))
@@ -120,10 +186,38 @@ def test_a_declared_label_without_a_codec_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
+    "repetitions", [pytest.param(1, id="a page"), pytest.param(12, id="a chapter")]
+)
+def test_books_in_every_encoding_of_their_language_are_read_as_written(repetitions: int) -> None:
+    wrong = []
+    for language, encoding, passage in encoded_texts():
+        text = "\n\n".join([passage] * repetitions)
+        decoded, found = decode_text(text.encode(encoding))
+        if decoded != text:
+            wrong.append((language, encoding, found))
+    assert wrong == []
+
+
+def test_a_wrong_declaration_in_a_gutenberg_header_does_not_decide() -> None:
+    text = "Character set encoding: ISO-8859-1\r\n\r\n" + TEXTS["pl"]
+    assert decode_text(text.encode("cp1250")) == (text, "cp1250")
+
+
+def test_letters_that_no_language_uses_together_are_no_text() -> None:
+    letters = [chr(code) for code in range(0xC0, 0x100)]
+    data = " ".join(f"b{a}{b}c" for a in letters for b in reversed(letters)).encode("latin-1")
+    with pytest.raises(TextDecodeError):
+        decode_text(data)
+
+
+def test_escapes_of_a_terminal_are_not_those_of_an_encoding() -> None:
+    assert decode_text(b"\x1b[31mred\x1b[0m text, x = {~{1}}")[1] == "utf-8"
+
+
+@pytest.mark.parametrize(
     ("data", "offset"),
     [
-        (b"good \xe9t\x81 more words", 7),  # 0x81 is invalid in cp1252
-        (CYRILLIC.encode("koi8-r"), 0),  # would read as "\xf7\xd3\xc5": not Western
+        (b"plain \x1b$)A\x0e<:Ky\x0f", 6),  # ISO-2022-CN, which Python has no codec for
         ("naïve ".encode() * 9 + b"\xff tail", 63),  # UTF-8 with one broken byte, not cp1252
         (b"\x89PNG\r\n\x1a\n" + b"\x00\x01" * 50, 8),
         (b"text \xe9 with a \x02 control byte", 14),

@@ -29,7 +29,7 @@ from tasks.acquire.document_builder import Chapter, DocumentBuilder
 from tasks.acquire.input_files import InputFile, list_files
 
 MODULES = ("tasks.acquire.books.books",)
-LIBRARIES = ("lxml", "resiliparse")
+LIBRARIES = ("chardet", "lxml")
 
 log = logging.getLogger(__name__)
 
