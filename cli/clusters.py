@@ -27,8 +27,8 @@ DEFAULT_WIDTH, MIN_WIDTH = 100, 40  # columns: if the output is no terminal; the
 @click.option(
     "--cluster",
     "cluster_id",
-    metavar="NAME",
-    help="this cluster in full; a prefix of its name is enough",
+    metavar="ID",
+    help="this cluster in full; the beginning of its id is enough",
 )
 @click.option(
     "--limit", type=int, help=f"number of clusters [{DEFAULT_LIMIT}]; with --cluster: of members"

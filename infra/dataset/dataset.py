@@ -277,9 +277,9 @@ class PartRef:
         """The part's rows; ``columns`` narrows what is read."""
         return read_table(self.storage, self.record.files[TABLE_SUFFIX].name, columns)
 
-    def verdicts(self) -> pa.Table:
+    def verdicts(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The part's rows of the ledger (``infra.dataset.ledger.LEDGER_SCHEMA``)."""
-        return read_table(self.storage, self.record.files[VERDICTS_SUFFIX].name)
+        return read_table(self.storage, self.record.files[VERDICTS_SUFFIX].name, columns)
 
     def file(self, suffix: str) -> str:
         """The name, in ``storage``, of the part's file with this suffix. Raises ``KeyError``."""

@@ -1,5 +1,6 @@
 """A run over two sources with clusters of every kind, built with the stage engine alone."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,8 @@ def store(path: Path, *, until: str = "select") -> tuple[Storage, RunRecord]:
             "verified_pairs-00000.parquet": pairs(VERIFIED),
             "rejected_pairs-00000.parquet": pairs(REJECTED),
         }
-        stats = {"bands": 14, "rows": 8, "candidates": 4, "verified": 3}
+        stats: dict[str, Any] = {"bands": 14, "rows": 8, "candidates": 4, "verified": 3}
+        stats |= {"cluster_sizes": dict(Counter(str(size) for size in sizes.values()))}
         config = {"threshold": 0.8}
         made.append(stage(ctx, "dedup", None, made, labeled, files, config, stats))
     if until == "select":

@@ -15,8 +15,7 @@ from tests.views.real_run import KEPT, RECIPE, SITE, RealRun, pages
 from views.history.document_history import document_history
 from views.removal.exposure import (
     ExposureRecord,
-    exposed_steps,
-    exposed_via_models,
+    load_exposed_steps,
     load_exposure,
     parent_models,
     update_exposure,
@@ -57,8 +56,8 @@ def test_the_record_holds_the_exact_steps(run_copy: RealRun) -> None:
     with run_copy.storage.open(record.table) as stream:
         (row,) = pq.read_table(stream).to_pylist()
     assert (row["id"], row["first_token"], row["end_token"]) == (document, first, end)
-    assert exposed_steps(run_copy.storage, record, document) == expected
-    assert exposed_steps(run_copy.storage, record, "0" * 32) is None
+    assert load_exposed_steps(run_copy.storage, record, document) == (expected, [])
+    assert load_exposed_steps(run_copy.storage, record, "0" * 32) is None
     assert record in load_exposure(run_copy.storage, RECIPE)
 
 
@@ -156,8 +155,7 @@ def test_a_model_was_trained_on_what_its_parent_was_trained_on(run_copy: RealRun
     assert record.via_models == [{"model": "tiny", "documents": 1}]
     assert (record.documents, record.tokens) == (1, records["tiny"].tokens)
     assert (record.steps, record.first_step) == (0, None)
-    assert exposed_steps(run_copy.storage, record, document) == []
-    assert exposed_via_models(run_copy.storage, record, document) == ["tiny"]
+    assert load_exposed_steps(run_copy.storage, record, document) == ([], ["tiny"])
 
     shutil.rmtree(run_copy.path("train", "tiny"))
     run_copy.storage.remove(f"removals/{RECIPE}/models/{record.fingerprint}.json")

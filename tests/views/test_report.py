@@ -14,7 +14,6 @@ from infra.store.storage import Storage
 from tests.inline import go, save_record
 from tests.views.real_run import RECIPE, RealRun, recipe
 from views.report import build_report, formatting
-from views.report.charts import Bar as ChartBar
 from views.report.charts import Line, bar_chart, downsample, histogram, line_chart, nice_ticks
 from views.report.page import render
 from views.report.report_run import ReportRun
@@ -142,7 +141,7 @@ def test_charts_are_well_formed_and_escape_their_titles() -> None:
         line_chart([line], title='<"loss">'),
         line_chart([Line("one point", [(5, 5.0)])], title="x"),
         line_chart([Line("flat", [(0, 0.0), (9, 0.0)])], title="x", from_zero=True),
-        bar_chart([ChartBar("<2>", 3), ChartBar("3+", 0)], title="x"),
+        bar_chart([("<2>", 3), ("3+", 0)], title="x"),
         histogram([0, 1, 2], [3, 0], [0, 1], title="x", thresholds=[0.5, 9]),
         histogram([0, 1, 2], [0, 0], [0, 0], title="x", thresholds=[10], log=True),
     ]

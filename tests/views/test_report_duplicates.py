@@ -8,9 +8,10 @@ from flows.steps import STEPS
 from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
 from tests.views.duplicate_datasets import A, B, C, store
+from tests.views.real_run import RealRun
 from views.report.page import _environment
 from views.report.report_run import ReportRun
-from views.report.sections.duplicates import Duplicates, collect
+from views.report.sections.duplicates import STAT_LABELS, Duplicates, collect
 from views.report.sections.duplicates.examples import highlight_differences
 
 
@@ -43,29 +44,19 @@ def test_the_page_draws_the_s_curve_with_the_threshold(tmp_path: Path) -> None:
     assert "4 reached the threshold, 2 did not" in page
 
 
-COUNTS = (
-    "exact_groups",
-    "exact_duplicates",
-    "candidates",
-    "verified",
-    "rejected",
-    "intra_cluster_pairs",
-    "intra_cluster_verified",
-    "uncompared_intra_cluster_pairs",
-    "largest_bucket",
-    "skewed_buckets",
-    "uncompared_bucket_pairs",
-    "short_documents",
-)
+def test_the_listed_counts_are_those_that_the_stage_makes(real_run: RealRun) -> None:
+    assert set(STAT_LABELS) <= set(real_run.dataset("dedup").stats)
 
 
 def test_the_page_shows_every_count_and_what_was_left_out(tmp_path: Path) -> None:
     storage, record = store(tmp_path)
     found = build_duplicates(storage, record)
-    stats = {**found.stats, **{name: 7_000_001 + k for k, name in enumerate(COUNTS)}}
+    stats = {**found.stats, **{name: 7_000_001 + k for k, name in enumerate(STAT_LABELS)}}
     found = replace(found, stats=stats)
     page = _environment().get_template("sections/duplicates/section.html").render(data=found)
-    assert [name for name in COUNTS if f'<td class="num">{stats[name]:,}</td>' not in page] == []
+    assert [
+        name for name in STAT_LABELS if f'<td class="num">{stats[name]:,}</td>' not in page
+    ] == []
 
 
 def test_examples_need_the_documents_but_counts_do_not(tmp_path: Path) -> None:

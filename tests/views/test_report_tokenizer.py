@@ -1,13 +1,7 @@
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from infra.dataset.dataset import Dataset
-from infra.dataset.stage import DatasetSpec, Stage, build_dataset
-from tests.tokenize.corpora import context
 from views.report.page import _environment
-from views.report.sections.tokenizer import build_vocabulary
+from views.report.sections.tokenizer import describe_fit
 
 GROUP = {"documents": 9, "tokens": 500, "bytes": 1800, "words": 400}
 RATES = {"tokens_per_word": 1.2275, "bytes_per_token": 3.6660}
@@ -22,7 +16,7 @@ TRAINING = {
 }
 
 
-def shards(root: Path, **changes: Any) -> Dataset:
+def page(**changes: Any) -> str:
     stats = {
         "vocab_size": 400,
         **RATES,
@@ -34,19 +28,13 @@ def shards(root: Path, **changes: Any) -> Dataset:
         "training": TRAINING,
         **changes,
     }
-    return build_dataset(
-        context(root), DatasetSpec(Stage("tokenize", ()), None, {}), [], list, stats=lambda _: stats
-    )
-
-
-def page(data: Dataset) -> str:
-    vocabulary = build_vocabulary(data)
-    text = _environment().get_template("sections/tokenizer/section.html").render(data=vocabulary)
+    data = describe_fit(stats)
+    text = _environment().get_template("sections/tokenizer/section.html").render(data=data)
     return " ".join(text.split())
 
 
-def test_the_section_says_what_the_facts_say(tmp_path: Path) -> None:
-    text = page(shards(tmp_path))
+def test_the_section_says_what_the_facts_say() -> None:
+    text = page()
     assert "1.23 tokens per word and 3.67 bytes per token" in text
     assert "2 of 2 held-out documents are equal to their text" in text
     assert "100 ids (25" in text
@@ -56,24 +44,15 @@ def test_the_section_says_what_the_facts_say(tmp_path: Path) -> None:
     assert "normalization" not in text
 
 
-def test_failed_roundtrips_and_omitted_words_are_shown(tmp_path: Path) -> None:
+def test_failed_roundtrips_and_omitted_words_are_shown() -> None:
     trip = {"documents": 2, "exact": 1, "failing": [{"id": "d1", "url": "https://example.org/x"}]}
     left = {**TRAINING, "min_count": 3, "distinct_left_out": 90, "words_left_out": 120}
-    text = page(shards(tmp_path, round_trip=trip, training=left, normalized=5))
+    text = page(round_trip=trip, training=left, normalized=5)
     assert "1 of 2 held-out documents" in text
     assert '<code title="d1">https://example.org/x</code>' in text
     assert "those that occur less than 3 times were left out, 12" in text
     assert "5 documents were changed by Unicode normalization" in text
 
 
-@pytest.mark.parametrize("given", [None, "shards"])
-def test_a_page_without_these_facts_has_no_section(tmp_path: Path, given: str | None) -> None:
-    data = None
-    if given:
-        empty = DatasetSpec(Stage("tokenize", ()), None, {})
-        data = build_dataset(context(tmp_path), empty, [], list, stats=lambda _: {"vocab_size": 3})
-    assert build_vocabulary(data) is None
-
-
-def test_a_provided_tokenizer_was_not_trained(tmp_path: Path) -> None:
-    assert "It is provided by the recipe and has 400 ids." in page(shards(tmp_path, training=None))
+def test_a_provided_tokenizer_was_not_trained() -> None:
+    assert "It is provided by the recipe and has 400 ids." in page(training=None)

@@ -1,5 +1,6 @@
 """Samples of dropped and failed documents, with reason, evidence and the beginning of the text."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -19,13 +20,7 @@ from infra.errors import UserError
 from infra.removals.match import REMOVED
 from infra.runs.run_records import RunRecord, StageRecord
 from infra.store.storage import Storage
-from views.documents.texts import (
-    Excerpt,
-    load_raw_pages,
-    load_texts,
-    parse_evidence,
-    sanitize_line,
-)
+from views.documents.texts import load_excerpts, parse_evidence, sanitize_line
 
 # Parts that the sample of one reason is drawn from, and rows of a part considered for it: enough
 # for variety, few enough to sample a corpus of any size in seconds.
@@ -42,17 +37,12 @@ class DroppedDocument:
     """A document that did not pass a stage.
 
     Attributes:
-        id: the document's id.
-        url: its address, where known.
-        stage: the stage that dropped it.
-        source: the source it came from, where known.
         verdict: ``dropped`` (by a rule) or ``failed`` (by an error).
         reason: the rule, or the kind of failure.
         evidence: the values and thresholds that the verdict is based on, or the error.
         part: the name of the ledger's part.
         row: its row in that part.
-        excerpt: the beginning of its text; ``None`` if there is none.
-        raw: whether the excerpt is HTML as fetched.
+        excerpt: the beginning of its text; of its HTML as fetched if ``raw``.
     """
 
     id: str
@@ -85,11 +75,10 @@ class DroppedDocument:
 
 def counts_by_reason(record: RunRecord) -> dict[str, dict[str, int]]:
     """Count the dropped and failed documents of each stage by reason, most frequent first."""
-    by_stage: dict[str, dict[str, int]] = {}
+    by_stage: dict[str, Counter[str]] = {}
     for entry in record.stages:
-        for reason, count in [*entry.counts.dropped.items(), *entry.counts.failed.items()]:
-            counts = by_stage.setdefault(entry.stage, {})
-            counts[reason] = counts.get(reason, 0) + count
+        for counts in filter(None, (entry.counts.dropped, entry.counts.failed)):
+            by_stage.setdefault(entry.stage, Counter()).update(counts)
     return {
         stage: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
         for stage, counts in by_stage.items()
@@ -112,7 +101,7 @@ def sample_dropped(
         steps: the pipeline.
         stage: only documents of this stage.
         reason: only documents with this reason.
-        n: how many in all; if several reasons qualify, they take turns.
+        n: how many documents in all; if several reasons qualify, they take turns.
 
     Raises:
         ReasonNotFoundError: if the run has no such stage, or no document with such a reason.
@@ -190,15 +179,8 @@ def _sample_part(
         pc.and_(pc.equal(table["reason"], reason), pc.not_equal(table["verdict"], KEPT))
     )
     step = max(1, table.num_rows // MAX_ROWS)
-    table = table.take(list(range(0, table.num_rows, step)))
-    keys = [
-        (hash_to_unit(item, row), number)
-        for number, (item, row) in enumerate(
-            zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True)
-        )
-    ]
-    chosen = [number for _, number in sorted(keys)[:n]]
-    for row in table.take(pa.array(chosen, pa.int64())).to_pylist():
+    rows = table.take(list(range(0, table.num_rows, step))).to_pylist()
+    for row in sorted(rows, key=lambda row: hash_to_unit(row["id"], row["row"]))[:n]:
         yield DroppedDocument(
             id=row["id"],
             url=row["url"],
@@ -232,24 +214,17 @@ def with_text(
         elif step.inputs:
             raw_ids.add(document.id)
     excerpts = {
-        **load_raw_pages(storage, record, raw_ids, steps),
-        **load_texts(storage, record, text_ids, steps),
+        **load_excerpts(storage, record, raw_ids, steps, raw=True),
+        **load_excerpts(storage, record, text_ids, steps),
     }
-    return [
-        document
-        if document.reason == REMOVED
-        else _add_excerpt(document, excerpts.get(document.id))
-        for document in documents
-    ]
-
-
-def _add_excerpt(document: DroppedDocument, excerpt: Excerpt | None) -> DroppedDocument:
-    if excerpt is None:
-        return document
-    return replace(
-        document,
-        url=document.url or excerpt.url,
-        source=document.source or excerpt.source,
-        excerpt=excerpt.text,
-        raw=excerpt.raw,
-    )
+    for index, document in enumerate(documents):
+        excerpt = excerpts.get(document.id)
+        if excerpt is not None and document.reason != REMOVED:
+            documents[index] = replace(
+                document,
+                url=document.url or excerpt.url,
+                source=document.source or excerpt.source,
+                excerpt=excerpt.text,
+                raw=excerpt.raw,
+            )
+    return documents

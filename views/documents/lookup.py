@@ -44,13 +44,9 @@ class DocumentRef:
 def find_documents(
     storage: Storage, records: Sequence[RunRecord], query: str, steps: Steps
 ) -> dict[str, list[DocumentRef]]:
-    """Find the documents that a query names, by recipe.
+    """Find the documents that a query names (see `search`), by recipe.
 
-    Args:
-        storage: the root of the store.
-        records: runs to search; their first ledgers list every document that was ever fetched.
-        query: a URL, a document id or the beginning of one.
-        steps: the pipeline.
+    The ledgers of the runs' first stages are searched: they list every document ever fetched.
 
     Raises:
         DocumentNotFoundError: if there is none, or several ids begin with the query.

@@ -1,7 +1,7 @@
 """Read the text of a few documents without reading the text of the others."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,23 +22,13 @@ MAX_HTML_BYTES = 1 << 16  # decoded of a page's HTML for an excerpt
 
 @dataclass(frozen=True)
 class Excerpt:
-    """The beginning of a document.
-
-    Attributes:
-        text: its first characters.
-        characters: length of the whole text; ``None`` if it was not counted.
-        title: its title, where known.
-        url: its address, where known.
-        source: the source it came from.
-        raw: whether this is HTML as fetched, because no text was extracted.
-    """
+    """The beginning of a document's text; of its HTML as fetched if ``raw``."""
 
     text: str
-    characters: int | None
     title: str | None
     url: str | None
     source: str | None
-    raw: bool = False
+    raw: bool
 
 
 def open_datasets(storage: Storage, record: RunRecord, stages: Collection[str]) -> list[Dataset]:
@@ -47,23 +37,20 @@ def open_datasets(storage: Storage, record: RunRecord, stages: Collection[str]) 
     return [data for data in opened if data is not None]
 
 
-def text_datasets(storage: Storage, record: RunRecord, steps: Steps) -> list[Dataset]:
-    """Open the data sets that hold the documents' text before any rule is applied."""
+def text_parts(storage: Storage, record: RunRecord, steps: Steps) -> list[PartRef]:
+    """Return the parts that hold the documents' text before any rule is applied."""
     return [
-        data
+        part
         for data in open_datasets(storage, record, steps_with_output(steps, "documents"))
-        if any(has_column(part, "text") for part in data.parts[:1])
+        if data.parts and "text" in column_names(data.parts[0])
+        for part in data.parts
     ]
 
 
-def has_column(part: PartRef, column: str) -> bool:
-    """Return whether the part's table has a column; reads the file's footer only."""
-    return column in _read_schema(part).names
-
-
-def _read_schema(part: PartRef) -> pa.Schema:
-    with part.storage.open(part.file(TABLE_SUFFIX)) as file:
-        return pq.read_schema(file)
+def column_names(part: PartRef) -> list[str]:
+    """Return the names of the columns of a part's table; reads the file's footer only."""
+    with part.open(TABLE_SUFFIX) as file:
+        return list(pq.read_schema(file).names)
 
 
 def find_rows(part: PartRef, ids: Collection[str]) -> list[int]:
@@ -82,7 +69,7 @@ def read_rows(part: PartRef, rows: Sequence[int], columns: Iterable[str]) -> lis
         columns: names; columns that the table lacks are left out.
     """
     result: list[dict[str, Any]] = []
-    with part.storage.open(part.file(TABLE_SUFFIX)) as stream:
+    with part.open(TABLE_SUFFIX) as stream:
         file = pq.ParquetFile(stream)
         names = [name for name in columns if name in file.schema_arrow.names]
         start = 0
@@ -96,91 +83,59 @@ def read_rows(part: PartRef, rows: Sequence[int], columns: Iterable[str]) -> lis
     return result
 
 
-def load_texts(
-    storage: Storage,
-    record: RunRecord,
-    ids: Collection[str],
-    steps: Steps,
-    max_chars: int = EXCERPT_CHARS,
+def load_excerpts(
+    storage: Storage, record: RunRecord, ids: Collection[str], steps: Steps, *, raw: bool = False
 ) -> dict[str, Excerpt]:
-    """Read the beginnings of documents, by id; those that no data set of the run holds are absent."""
-    missing = set(ids)
-    excerpts: dict[str, Excerpt] = {}
-    for data in text_datasets(storage, record, steps):
-        for part in data.parts:
-            if not missing:
-                return excerpts
-            rows = find_rows(part, missing)
-            for row in read_rows(part, rows, ("id", "text", "title", "url", "source")):
-                text = row.get("text") or ""
-                excerpts.setdefault(
-                    row["id"],
-                    Excerpt(
-                        text[:max_chars],
-                        len(text),
-                        row.get("title"),
-                        row.get("url"),
-                        row.get("source") or data.source,
-                    ),
-                )
-            missing -= excerpts.keys()
-    return excerpts
+    """Read the beginnings of documents, by id; those that no data set of the run holds are absent.
 
-
-def load_raw_pages(
-    storage: Storage,
-    record: RunRecord,
-    ids: Collection[str],
-    steps: Steps,
-    max_chars: int = EXCERPT_CHARS,
-) -> dict[str, Excerpt]:
-    """Read the beginnings of pages as fetched, by id, for documents without extracted text."""
+    Args:
+        storage: the root of the store.
+        record: the run.
+        ids: of the documents.
+        steps: the pipeline.
+        raw: read pages as fetched, for documents without extracted text.
+    """
     missing = set(ids)
     excerpts: dict[str, Excerpt] = {}
     for data in open_datasets(storage, record, steps_with_output(steps, "documents")):
         for part in data.parts:
             if not missing:
                 return excerpts
-            if WARC_SUFFIX not in part.record.files or not has_column(part, "offset"):
-                continue
-            rows = find_rows(part, missing)
-            for row in read_rows(part, rows, ("id", "url", "offset")):
-                text = _decode_page(part, row["offset"])
-                if text is not None:
-                    excerpts[row["id"]] = Excerpt(
-                        text[:max_chars], None, None, row.get("url"), data.source, raw=True
-                    )
+            for row in _read_pages(part, missing) if raw else _read_texts(part, missing):
+                source = row.get("source") or part.source
+                excerpt = Excerpt(row["text"], row.get("title"), row.get("url"), source, raw)
+                excerpts.setdefault(row["id"], excerpt)
             missing -= excerpts.keys()
     return excerpts
 
 
-def _decode_page(part: PartRef, offset: int) -> str | None:
+def _read_texts(part: PartRef, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    if "text" in column_names(part):
+        for row in read_rows(part, find_rows(part, ids), ("id", "text", "title", "url", "source")):
+            yield {**row, "text": row["text"][:EXCERPT_CHARS]}
+
+
+def _read_pages(part: PartRef, ids: Collection[str]) -> Iterator[dict[str, Any]]:
     from infra.formats.warc import WarcReadError, read_capture
 
-    try:
-        with part.open(WARC_SUFFIX) as stream:
-            return read_capture(stream, offset).payload[:MAX_HTML_BYTES].decode(errors="replace")
-    except WarcReadError:
-        return None
+    if WARC_SUFFIX not in part.record.files:
+        return
+    for row in read_rows(part, find_rows(part, ids), ("id", "url", "offset")):
+        try:
+            with part.open(WARC_SUFFIX) as stream:
+                html = read_capture(stream, row["offset"]).payload[:MAX_HTML_BYTES]
+        except WarcReadError:
+            continue
+        yield {**row, "text": html.decode(errors="replace")[:EXCERPT_CHARS]}
 
 
 def parse_evidence(evidence: str | None) -> Mapping[str, Any]:
-    """Decode the evidence of a ledger row; anything but a JSON object is returned as ``note``."""
-    if evidence is None:
-        return {}
-    try:
-        value = json.loads(evidence)
-    except ValueError:
-        return {"note": evidence}
-    return value if isinstance(value, dict) else {"note": value}
+    """Decode the evidence of a ledger row, a JSON object."""
+    value: dict[str, Any] = json.loads(evidence) if evidence is not None else {}
+    return value
 
 
 def sanitize_line(text: str, *, keep_spaces: bool = False) -> str:
-    """Return text as one line without control characters, safe to print to a terminal.
-
-    Args:
-        text: any text.
-        keep_spaces: whether to keep runs of spaces.
-    """
+    """Return text as one line without control characters, safe to print to a terminal."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return plain if keep_spaces else " ".join(plain.split())

@@ -6,6 +6,7 @@ selected clusters.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal
 
 import pyarrow as pa
@@ -31,7 +32,6 @@ class DuplicateData:
     """The duplicate labels of a run with the documents and verdicts they belong to.
 
     Attributes:
-        duplicate_labels: the data set of deduplication.
         documents: the parts of the documents, one per part of ``duplicate_labels``.
         corpus: the selection, if it exists.
     """
@@ -90,7 +90,7 @@ def select_clusters(
     """Return the ids of some clusters; every call returns the same ones.
 
     Args:
-        data: of a run.
+        data: the duplicate labels of a run.
         n: how many.
         order: the ``largest`` clusters, or a ``random`` sample: ids are digests, so those that
             follow a number drawn from the seed are one. A larger sample contains the smaller ones.
@@ -123,7 +123,7 @@ def select_clusters(
         rows = rows.sort_by([("key", "ascending"), ("cluster", "ascending")])
         for row in rows.slice(0, n).to_pylist():
             best[row["cluster"]] = (row["key"], row["cluster"])
-        best = {name: best[name] for name in sorted(best, key=lambda name: best[name])[:n]}
+        best = dict(sorted(best.items(), key=itemgetter(1))[:n])
     return list(best)
 
 

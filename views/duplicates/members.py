@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from operator import and_
+from itertools import groupby
+from operator import and_, itemgetter
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import VERDICTS_SUFFIX, Dataset, PartRef
+from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.ledger import KEPT
 from infra.schemas.duplicate_pairs import REJECTED_PREFIX, VERIFIED_PREFIX
 from views.documents.texts import parse_evidence, read_rows
@@ -35,12 +36,8 @@ class Member:
     """A document of a cluster.
 
     Attributes:
-        row_ref: index of its part among all parts of the documents, and its row in that part.
-        id: its id.
-        source: the source it came from.
         exact_group: id of its group of exact duplicates; ``None`` if it has none.
         verdict: of the selection: ``kept``, ``dropped`` or ``failed``; ``None`` if there is none.
-        reason: why it was dropped.
         evidence: the values that the verdict is based on.
         compared_to: the member it is compared with: the kept document that it duplicates; else the
             most similar kept one; ``None`` for the one that the others are compared with.
@@ -49,8 +46,7 @@ class Member:
         band: the first LSH band that the pair shares; ``None`` for exact duplicates and for pairs
             that were compared as members of one cluster.
         exact: whether the normalized texts of the two are equal.
-        url: its URL, set by `with_metadata`.
-        title: its title, set by `with_metadata`.
+        url, title: set by `with_metadata`.
     """
 
     row_ref: RowRef
@@ -81,7 +77,7 @@ class Cluster:
     Attributes:
         id: its value in the column ``cluster``.
         selected: whether there are verdicts; if not, all are compared with the first member.
-        sources: documents by source.
+        sources: number of documents by source.
         kept: how many are in the corpus.
         reasons: how many were dropped, by reason.
         members: the kept ones; then those dropped as duplicates, the least similar first; then
@@ -106,13 +102,10 @@ def load_clusters(
 ) -> list[Cluster]:
     """Load clusters with their members, verdicts and similarities, in the order of the ids.
 
-    Args:
-        data: of a run.
-        cluster_ids: of the clusters.
-        max_members: members of a cluster to load, of the kept ones and of the others each, the
-            first ones; ``None`` loads all. All are counted.
+    Of the kept members and of the others, the first ``max_members`` each are loaded; ``None`` loads
+    all. All are counted.
     """
-    builders = {name: _ClusterBuilder() for name in cluster_ids}
+    builders = {cluster_id: _ClusterBuilder() for cluster_id in cluster_ids}
     wanted = pa.array(list(cluster_ids), pa.string())
     for index, (part, documents, verdict_part) in enumerate(
         zip(data.duplicate_labels.parts, data.documents, data.verdict_parts, strict=True)
@@ -122,9 +115,7 @@ def load_clusters(
         if not rows:
             continue
         labels = read_rows(part, rows, ("id", "exact_group", "cluster"))
-        verdicts = (
-            _read_verdicts(part, verdict_part, rows) if verdict_part else [NO_VERDICT] * len(rows)
-        )
+        verdicts = _read_verdicts(part, verdict_part, rows)
         for row, item, verdict in zip(rows, labels, verdicts, strict=True):
             builder = builders[item["cluster"]]
             builder.add((index, row), item, documents.source, verdict, max_members)
@@ -132,14 +123,14 @@ def load_clusters(
     selected = data.corpus is not None
     return [
         Cluster(
-            name,
+            cluster_id,
             selected,
             dict(builder.sources.most_common()),
             len(builder.kept) + builder.n_kept_omitted,
             dict(builder.reasons.most_common()),
-            _compare_members(builder, pairs[name]),
+            _compare_members(builder, pairs[cluster_id]),
         )
-        for name, builder in builders.items()
+        for cluster_id, builder in builders.items()
     ]
 
 
@@ -199,7 +190,7 @@ class _ClusterBuilder:
 
 
 def _read_verdicts(
-    label_part: PartRef, verdict_part: PartRef, rows: Sequence[int]
+    label_part: PartRef, verdict_part: PartRef | None, rows: Sequence[int]
 ) -> list[Verdict]:
     """Read the verdicts on some rows of a part.
 
@@ -207,8 +198,9 @@ def _read_verdicts(
     a source share an id; then either all of them are in the ledger or none is, in the order of the
     documents.
     """
-    with verdict_part.storage.open(verdict_part.file(VERDICTS_SUFFIX)) as stream:
-        ledger = pq.read_table(stream, columns=["id", "verdict", "reason", "evidence"])
+    if verdict_part is None:
+        return [NO_VERDICT] * len(rows)
+    ledger = verdict_part.verdicts(["id", "verdict", "reason", "evidence"])
     if not ledger.num_rows:
         return [NO_VERDICT] * len(rows)
     indices: list[int | None] = list(rows)
@@ -243,35 +235,31 @@ def _load_pairs(
     duplicate_labels: Dataset, builders: Mapping[str, _ClusterBuilder]
 ) -> dict[str, PairsByMember]:
     """Load the pairs between loaded members and those that others are compared with."""
-    loaded = {
-        name: {b.representative(member) for member in b.members} for name, b in builders.items()
-    }
-    references = {
-        name: {b.representative(member) for member in b.references} for name, b in builders.items()
-    }
-    pairs: dict[str, PairsByMember] = {name: {} for name in builders}
+    loaded = {key: {b.representative(m) for m in b.members} for key, b in builders.items()}
+    references = {key: {b.representative(m) for m in b.references} for key, b in builders.items()}
+    pairs: dict[str, PairsByMember] = {cluster_id: {} for cluster_id in builders}
 
-    def add(name: str, one: RowRef, other: RowRef, pair: Pair) -> None:
+    def add(cluster_id: str, one: RowRef, other: RowRef, pair: Pair) -> None:
         for member, reference in ((one, other), (other, one)):
-            if reference in references[name] and member in loaded[name]:
-                pairs[name].setdefault(member, {}).setdefault(reference, pair)
+            if reference in references[cluster_id] and member in loaded[cluster_id]:
+                pairs[cluster_id].setdefault(member, {}).setdefault(reference, pair)
 
     # Files are sorted by cluster: only the row groups that may hold these are read.
-    names = pa.array(list(builders), pa.string())
-    for name, one, other, pair in _read_pairs(
-        duplicate_labels, VERIFIED_PREFIX, pc.field("cluster").isin(names)
+    cluster_ids = pa.array(list(builders), pa.string())
+    for cluster_id, one, other, pair in _read_pairs(
+        duplicate_labels, VERIFIED_PREFIX, pc.field("cluster").isin(cluster_ids)
     ):
-        add(name, one, other, pair)
+        add(cluster_id, one, other, pair)
     # Members without a verified pair may have a rejected one.
     unpaired = {
-        ref: name
-        for name in builders
-        for ref in loaded[name]
-        if ref not in pairs[name] and len(references[name] - {ref})
+        ref: cluster_id
+        for cluster_id in builders
+        for ref in loaded[cluster_id]
+        if ref not in pairs[cluster_id] and len(references[cluster_id] - {ref})
     }
     if unpaired:
-        ends = {*unpaired, *(ref for name in unpaired.values() for ref in references[name])}
-        cluster_of = {ref: name for name in builders for ref in loaded[name]}
+        ends = {*unpaired, *(ref for key in unpaired.values() for ref in references[key])}
+        cluster_of = {ref: cluster_id for cluster_id in builders for ref in loaded[cluster_id]}
         for _, one, other, pair in _read_pairs(
             duplicate_labels, REJECTED_PREFIX, _pair_filter(ends)
         ):
@@ -296,9 +284,11 @@ def _read_pairs(
             table = pq.read_table(stream, filters=predicate)
         for batch in table.to_batches(max_chunksize=PAIR_BATCH_SIZE):
             columns = (batch[name].to_pylist() for name in PAIR_COLUMNS)
-            for name, part_a, row_a, part_b, row_b, similarity, band in zip(*columns, strict=True):
+            for cluster, part_a, row_a, part_b, row_b, similarity, band in zip(
+                *columns, strict=True
+            ):
                 pair = Pair(similarity, band if band >= 0 else None, prefix == VERIFIED_PREFIX)
-                yield name, (part_a, row_a), (part_b, row_b), pair
+                yield cluster, (part_a, row_a), (part_b, row_b), pair
 
 
 def _compare_members(builder: _ClusterBuilder, pairs: PairsByMember) -> list[Member]:
@@ -367,14 +357,8 @@ def _read_columns(
     data: DuplicateData, row_refs: Sequence[RowRef], columns: Sequence[str]
 ) -> dict[RowRef, dict[str, Any]]:
     values: dict[RowRef, dict[str, Any]] = {}
-    for index, rows in _group_by_part(row_refs):
+    for index, refs in groupby(sorted(set(row_refs)), key=itemgetter(0)):
+        rows = [row for _, row in refs]
         for row, item in zip(rows, read_rows(data.documents[index], rows, columns), strict=True):
             values[index, row] = {name: item.get(name) for name in columns}
     return values
-
-
-def _group_by_part(row_refs: Sequence[RowRef]) -> Iterator[tuple[int, list[int]]]:
-    by_part: dict[int, set[int]] = {}
-    for index, row in row_refs:
-        by_part.setdefault(index, set()).add(row)
-    yield from ((index, sorted(rows)) for index, rows in sorted(by_part.items()))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from infra.dataset.dataset import (
     TABLE_SUFFIX,
@@ -35,14 +34,14 @@ from infra.store.storage import Storage
 from lm.data.sampler import steps_containing
 from views.documents.lookup import find_documents
 from views.documents.texts import (
+    column_names,
     find_rows,
-    has_column,
-    load_texts,
+    load_excerpts,
     parse_evidence,
     read_rows,
     sanitize_line,
 )
-from views.removal.exposure import exposed_steps, exposed_via_models, load_exposure, parent_models
+from views.removal.exposure import load_exposed_steps, load_exposure, parent_models
 
 EXPOSED = "exposed"  # verdict of a model's event
 RECORDED = "recorded"  # verdict of a removal's event
@@ -57,13 +56,11 @@ class Event:
     """What one stage did with the document.
 
     Attributes:
-        stage: the stage.
-        path: its data set, relative to the storage root.
+        path: the stage's data set, relative to the storage root.
         part: the part that holds the document.
         row: its row in the part's ledger.
         verdict: ``kept``, ``dropped`` or ``failed``; ``exposed`` for a model that was trained on
             the document; ``recorded`` for a removal.
-        reason: why it was dropped or failed.
         evidence: the values that the verdict is based on.
         details: what the stage wrote about it: language, cluster, token range, steps.
     """
@@ -137,8 +134,7 @@ def document_history(storage: Storage, query: str, steps: Steps) -> DocumentHist
 
     Args:
         storage: the root of the store.
-        query: a URL (compared as written, then ignoring scheme, a trailing slash and such), a
-            document id, or the beginning of one.
+        query: a URL or an id, as for `views.documents.lookup.search`.
         steps: the pipeline.
 
     Raises:
@@ -193,7 +189,7 @@ def _run_history(
         if own and entry.source:
             source = entry.source
         events += own
-    excerpt = load_texts(storage, record, [document], steps).get(document)
+    excerpt = load_excerpts(storage, record, [document], steps).get(document)
     events += _removal_events(storage, record, document, url, events, steps)
     return RunHistory(
         record.recipe,
@@ -219,30 +215,29 @@ def _ledger_events(
         if not rows:
             continue
         details = iter(_read_details(step, data, part, document))
-        for row, ledger_row in islice(rows, MAX_ROWS - len(events)):
+        for row, verdict in islice(rows, MAX_ROWS - len(events)):
+            evidence = parse_evidence(verdict.pop("evidence"))
+            own = next(details, {}) if verdict["verdict"] == KEPT else {}
             events.append(
                 Event(
                     entry.stage,
                     entry.path,
                     part.name,
                     row,
-                    ledger_row["verdict"],
-                    ledger_row["reason"],
-                    parse_evidence(ledger_row["evidence"]),
-                    next(details, {}) if ledger_row["verdict"] == KEPT else {},
+                    **verdict,
+                    evidence=evidence,
+                    details=own,
                 )
             )
     return events
 
 
 def _find_ledger_rows(part: PartRef, document: str) -> list[tuple[int, dict[str, Any]]]:
-    with part.storage.open(part.file(VERDICTS_SUFFIX)) as stream:
-        ids = pq.read_table(stream, columns=["id"])["id"]
-        rows = np.flatnonzero(pc.equal(ids, document).to_numpy()).tolist()
-        if not rows:
-            return []
-        stream.seek(0)
-        table = pq.read_table(stream, columns=["verdict", "reason", "evidence"])
+    ids = part.verdicts(["id"])["id"]
+    rows = np.flatnonzero(pc.equal(ids, document).to_numpy()).tolist()
+    if not rows:
+        return []
+    table = part.verdicts(["verdict", "reason", "evidence"])
     return list(zip(rows, table.take(pa.array(rows, pa.int64())).to_pylist(), strict=True))
 
 
@@ -250,7 +245,7 @@ def _read_details(
     step: Step[...], data: Dataset, part: PartRef, document: str
 ) -> list[dict[str, Any]]:
     """Read the columns that describe a document to a reader, for each of its rows."""
-    if not step.columns or TABLE_SUFFIX not in part.record.files or not has_column(part, "id"):
+    if not step.columns or TABLE_SUFFIX not in part.record.files or "id" not in column_names(part):
         return []
     details = []
     for row in read_rows(part, find_rows(part, [document]), step.columns):
@@ -350,10 +345,9 @@ def _removal_events(
     listed = {event.path for event in events if event.verdict == EXPOSED}
     stage = next(step.name for step in steps if step.makes_model)
     for exposure in load_exposure(storage, record.recipe):
-        at = exposed_steps(storage, exposure, document)
-        if at is not None and exposure.path not in listed:
-            via_models = exposed_via_models(storage, exposure, document)
-            details = _exposure_details(exposure.model, at, via_models)
+        exposed = load_exposed_steps(storage, exposure, document)
+        if exposed is not None and exposure.path not in listed:
+            details = _exposure_details(exposure.model, *exposed)
             result.append(Event(stage, exposure.path, None, None, EXPOSED, details=details))
     return result
 

@@ -38,9 +38,7 @@ class TracedRun:
     Attributes:
         name: of the model.
         path: its data set, or its working folder while it is in progress.
-        steps: completed so far.
-        in_progress: whether it has not ended.
-        sampler: gives the order of the data.
+        steps: number of steps completed so far.
         shards: the training split.
         init_from: the model that it was initialized from, whose steps are not included.
     """
@@ -59,9 +57,6 @@ class DocumentSteps:
     """A document, and the training steps that used it.
 
     Attributes:
-        id: of the document.
-        url: its URL, if it has one.
-        source: the recipe's source that it came from.
         first_token: its first token in the training split.
         end_token: one past its last token.
         steps: steps whose rows held any of its tokens, with the rows' positions in the batch.
@@ -94,9 +89,7 @@ def run_from_model(model: Dataset, path: str) -> TracedRun:
 def find_run_in_progress(storage: Storage, name: str) -> TracedRun | None:
     """Return the latest run of a model that is in progress on this machine, if there is one.
 
-    Args:
-        storage: the root of the store that holds its token shards.
-        name: of the model.
+    The store is that of its token shards.
     """
     local = storage.local_path()
     root = f"{str(local) if local else storage.url.rstrip('/')}/"
@@ -173,8 +166,7 @@ def steps_with_document(run: TracedRun, query: str) -> list[DocumentSteps]:
 
     Args:
         run: the training run, complete or in progress.
-        query: a URL (compared as written, then ignoring scheme, a trailing slash and such), a
-            document id, or the beginning of one.
+        query: a URL or an id, as for `views.documents.lookup.search`.
 
     Raises:
         DocumentNotFoundError: if no document matches, or several ids begin with the query.

@@ -61,7 +61,6 @@ class ExposureRecord:
     Attributes:
         model: its name in the recipe that trained it.
         path: its data set, relative to the storage root.
-        fingerprint: of its data set.
         removals_digest: digest of the removals that the record was computed for.
         documents: number of removed documents that it, or a model it was initialized from, was
             trained on; ``None`` if that is unknown.
@@ -71,9 +70,8 @@ class ExposureRecord:
         last_step: the last of these steps.
         total_steps: steps of the whole training.
         by_removal: documents per removal: kind, value, documents.
-        table: the documents with their steps, a Parquet file; relative to the storage root.
-        via_models: documents per model that it was initialized from, nearest first: model,
-            documents.
+        table: the Parquet file of the documents with their steps (`SCHEMA`), below the storage root.
+        via_models: documents per model that it was initialized from, nearest first.
     """
 
     model: str
@@ -113,16 +111,9 @@ class ExposureRecord:
 def update_exposure(
     storage: Storage, recipe: str, removals: Sequence[Removal], steps: Steps
 ) -> list[ExposureRecord]:
-    """Find the models of a store that were trained on removed documents, and record them.
+    """Find the models of a store, of any recipe, that were trained on what a recipe removes.
 
-    Models of other recipes that share the store are included. A record that was computed for the
-    same removals is not computed again.
-
-    Args:
-        storage: the root of the store.
-        recipe: the recipe that the removals belong to.
-        removals: the active ones.
-        steps: the pipeline.
+    A record that was computed for the same removals is not computed again.
 
     Returns:
         The records of the models that were trained on removed documents, or for which that is
@@ -175,43 +166,28 @@ def parent_models(storage: Storage, model: Dataset) -> list[Dataset]:
         parents.append(open_dataset(storage.subdir(*input_path(bases[0]).split("/"))))
 
 
-def exposed_steps(storage: Storage, record: ExposureRecord, document: str) -> list[int] | None:
-    """Return the steps in which a model was trained on a document.
+def load_exposed_steps(
+    storage: Storage, record: ExposureRecord, document: str
+) -> tuple[list[int], list[str]] | None:
+    """Return a model's steps with a removed document, and the parents trained on it.
 
     Returns:
-        ``None`` if the document is not among the removed ones.
+        ``None`` if the model was not trained on the document.
     """
-    rows = _read_document(storage, record, document)
-    return sorted({step for row in rows for step in row["steps"]}) if rows else None
-
-
-def exposed_via_models(storage: Storage, record: ExposureRecord, document: str) -> list[str]:
-    """Return the models that a model was initialized from and that were trained on a document."""
-    rows = _read_document(storage, record, document)
-    return list(dict.fromkeys(name for row in rows for name in row["via_models"]))
-
-
-def _read_document(
-    storage: Storage, record: ExposureRecord, document: str
-) -> list[dict[str, list[Any]]]:
     if record.table is None:
-        return []
+        return None
     with storage.open(record.table) as stream:
-        table = pq.read_table(
-            stream, columns=["id", "steps", "via_models"], filters=[("id", "=", document)]
-        )
-    rows: list[dict[str, list[Any]]] = table.drop_columns(["id"]).to_pylist()
-    return rows
+        rows = pq.read_table(stream, filters=[("id", "=", document)]).to_pylist()
+    if not rows:
+        return None
+    via_models = dict.fromkeys(name for row in rows for name in row["via_models"])
+    return sorted({step for row in rows for step in row["steps"]}), list(via_models)
 
 
 def _find_exposed_documents(
     storage: Storage, model: Dataset, removed_in: Callable[[Dataset], pa.Table | None]
 ) -> pa.Table | None:
-    """Find the removed documents that a model or one of its parents was trained on: `SCHEMA`.
-
-    Returns:
-        ``None`` if one of the models or token shards was deleted.
-    """
+    """Find what a model or one of its parents was trained on; ``None`` if data was deleted."""
     try:
         parents = parent_models(storage, model)
     except (DatasetNotFoundError, IntegrityError):
@@ -244,11 +220,11 @@ def _input_with_output(data: Dataset, steps: Steps, output: Output) -> str:
 def _find_token_ranges(
     storage: Storage, path: str, removals: Sequence[Removal], steps: Steps
 ) -> pa.Table | None:
-    """Find the removed documents in the training split of token shards: `TOKEN_RANGE_SCHEMA`.
+    """Find the removed documents in the training split of token shards.
 
     Returns:
-        With a column ``tokens``, the path of the shards; ``None`` if the shards were deleted, or
-        the corpus was and a license is removed.
+        `TOKEN_RANGE_SCHEMA` and ``tokens``, the path of the shards; ``None`` if they were deleted,
+        or the corpus was and a license is removed.
     """
     tokens = try_open_dataset(storage, path)
     removed = None if tokens is None else removed_documents(storage, tokens, removals, steps)

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import Dataset, PartRef, input_path, try_open_dataset
+from infra.dataset.dataset import PartRef, input_path, try_open_dataset
 from infra.dataset.step import Steps, steps_with_output
 from infra.removals.match import LICENSE, URL, InvalidRemovalError, Removal, match_part
 from infra.runs.run_records import RunNotFoundError, RunRecord, latest_run, with_earlier_results
 from infra.store.storage import Storage
 from views.documents.lookup import DocumentNotFoundError, find_documents
-from views.documents.texts import has_column, open_datasets, text_datasets
+from views.documents.texts import column_names, open_datasets, text_parts
 
 MAX_LICENSES_SHOWN, MAX_URLS_SHOWN = 20, 3
 
@@ -24,7 +24,6 @@ class RemovalImpact:
     """The impact of a removal on the latest run.
 
     Attributes:
-        removal: the removal.
         documents: documents of the sources that it matches.
         corpus_documents: how many of them are in the corpus.
         remaining_duplicates: documents that are not removed but are in the same duplicate cluster
@@ -65,14 +64,9 @@ def compute_impact(
     steps: Steps,
     active: Sequence[Removal] = (),
 ) -> list[RemovalImpact]:
-    """Compute the impact of removals on the latest run; empty if there is no run.
+    """Compute the impact of the requested removals on the latest run; empty if there is no run.
 
-    Args:
-        storage: the root of the store.
-        recipe: the recipe's name.
-        requested: the removals.
-        steps: the pipeline.
-        active: removals that were recorded before: what they match is no remaining duplicate.
+    What the ``active`` removals match, which were recorded before, is no remaining duplicate.
 
     Raises:
         InvalidRemovalError: if no document has such a license; lists the existing licenses.
@@ -81,8 +75,9 @@ def compute_impact(
         run = with_earlier_results(storage, latest_run(storage, recipe))
     except RunNotFoundError:
         return []
-    texts = text_datasets(storage, run, steps)
-    corpus = open_datasets(storage, run, steps_with_output(steps, "corpus"))
+    texts = text_parts(storage, run, steps)
+    corpus_datasets = open_datasets(storage, run, steps_with_output(steps, "corpus"))
+    corpus = [part for data in corpus_datasets for part in data.parts]
     impacts = []
     for item in requested:
         count = _count_matches(texts, item)
@@ -103,20 +98,14 @@ def compute_impact(
     return impacts
 
 
-def _count_matches(datasets: Sequence[Dataset], removal: Removal) -> int:
-    parts = [part for data in datasets for part in data.parts]
+def _count_matches(parts: Sequence[PartRef], removal: Removal) -> int:
     return sum(int(np.count_nonzero(match_part(part, [removal]) >= 0)) for part in parts)
 
 
 def _find_remaining_duplicates(
     pairs: Sequence[tuple[PartRef, PartRef]], removal: Removal, removals: Sequence[Removal]
 ) -> tuple[int, tuple[str, ...]]:
-    """Count the documents that share a cluster with a removed one and are not removed themselves.
-
-    Args:
-        pairs: parts of the documents with their duplicate labels.
-        removal: the removal whose clusters are searched.
-        removals: all removals.
+    """Count the documents in clusters that ``removal`` matches but none of ``removals``.
 
     Returns:
         The count, and the URLs of some of the documents.
@@ -126,10 +115,10 @@ def _find_remaining_duplicates(
         rows = np.flatnonzero(match_part(texts, [removal]) >= 0)
         if len(rows):
             clusters.update(labels.table(["cluster"])["cluster"].take(rows).to_pylist())
-    names = pa.array([name for name in clusters if name is not None], pa.string())
+    cluster_ids = pa.array([item for item in clusters if item is not None], pa.string())
     count, urls = 0, list[str]()
-    for texts, labels in pairs if len(names) else ():
-        members = pc.is_in(labels.table(["cluster"])["cluster"], value_set=names).to_numpy()
+    for texts, labels in pairs if len(cluster_ids) else ():
+        members = pc.is_in(labels.table(["cluster"])["cluster"], value_set=cluster_ids).to_numpy()
         if members.any():
             remaining = np.flatnonzero(members & (match_part(texts, removals) < 0))
             count += len(remaining)
@@ -163,11 +152,11 @@ def _suggest_urls(storage: Storage, run: RunRecord, url: str, steps: Steps) -> t
     return tuple(sorted(urls - {url})[:MAX_URLS_SHOWN])
 
 
-def _known_licenses(texts: Sequence[Dataset]) -> str:
+def _known_licenses(texts: Sequence[PartRef]) -> str:
     """List the licenses that documents have."""
     licenses: set[str | None] = set()
-    for part in (part for data in texts for part in data.parts):
-        if has_column(part, LICENSE):
+    for part in texts:
+        if LICENSE in column_names(part):
             licenses.update(pc.unique(part.table([LICENSE])[LICENSE]).to_pylist())
     names = sorted(name for name in licenses if name is not None)
     more = f", ... ({len(names)})" if len(names) > MAX_LICENSES_SHOWN else ""

@@ -115,30 +115,20 @@ def line_chart(
     return _svg(title, body, size)
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One bar: its label and count."""
-
-    label: str
-    count: int
-
-
-def bar_chart(bars: Sequence[Bar], *, title: str) -> Markup:
-    """Draw a few labeled vertical bars with their values on top."""
-    if not bars:
-        return Markup("")
-    ticks = integer_ticks(max(bar.count for bar in bars), TICKS)
+def bar_chart(bars: Sequence[tuple[str, int]], *, title: str) -> Markup:
+    """Draw a few vertical bars, each with its label below and its value on top."""
+    ticks = integer_ticks(max(count for _, count in bars), TICKS)
     frame = _Frame(0, len(bars), 0, ticks[-1], size=FLAT)
     body = [_axes(frame, [], ticks)]
-    for index, bar in enumerate(bars):
+    for index, (label, count) in enumerate(bars):
         left, right = frame.x(index + 0.14), frame.x(index + 0.86)
-        top, middle = frame.y(bar.count), (left + right) / 2
+        top, middle = frame.y(count), (left + right) / 2
         body.append(
             f'<rect class="kept" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
             f'height="{max(0, frame.y(0) - top):.1f}"/>'
-            f'<text class="value" x="{middle:.1f}" y="{top - 4:.1f}">{format_int(bar.count)}</text>'
+            f'<text class="value" x="{middle:.1f}" y="{top - 4:.1f}">{format_int(count)}</text>'
             f'<text class="tick" text-anchor="middle" x="{middle:.1f}" '
-            f'y="{frame.y(0) + 16:.1f}">{escape(bar.label)}</text>'
+            f'y="{frame.y(0) + 16:.1f}">{escape(label)}</text>'
         )
     return _svg(title, body, FLAT)
 
@@ -160,7 +150,7 @@ def histogram(
         kept: number of kept documents per bin.
         dropped: number of dropped documents per bin.
         title: read by a screen reader.
-        thresholds: values (not logarithms) that are marked by a dashed line.
+        thresholds: values, not logarithms.
         log: whether the edges are logarithms.
         size: `SMALL` or `FLAT`.
     """

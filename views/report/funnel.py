@@ -30,15 +30,12 @@ OpenedStages = Sequence[tuple[StageRecord, Dataset | None]]
 
 @dataclass
 class Reason:
-    """Documents that one stage dropped or failed for one reason.
+    """Documents that one stage dropped or failed for one reason, with samples of them.
 
     Attributes:
-        stage: the stage.
-        reason: the reason.
         verdict: ``dropped`` or ``failed``.
         count: how many documents.
         by_source: how many of each source, where known.
-        samples: some of them.
     """
 
     stage: str
@@ -80,14 +77,9 @@ class FunnelStage:
     """One stage of the funnel, over all sources.
 
     Attributes:
-        stage: its name.
-        output: what its data sets are.
-        counts: of all its data sets.
         passed_through: documents of sources that this stage does not process.
         text_bytes: bytes of the documents that leave the stage; ``None`` if unknown.
         reasons: why documents were dropped or failed, most frequent first.
-        by_source: counts of each source.
-        bytes_by_source: bytes of each source that leave the stage.
         compressed: whether some bytes are those of compressed archives.
     """
 
@@ -158,9 +150,11 @@ def _build_stage(
             by_source[entry.source] = entry.counts
             sizes[entry.source] = _text_bytes(entry, data)
         elif data is not None:
-            for name, part_counts, part_bytes in _parts_by_source(data, opened, steps):
-                by_source[name] = by_source.get(name, Counts()) + part_counts
-                sizes[name] = sizes.get(name, 0) + part_bytes
+            for name, part in zip(
+                part_sources(data, opened, steps), data.manifest.parts, strict=False
+            ):
+                by_source[name] = by_source.get(name, Counts()) + part.counts
+                sizes[name] = sizes.get(name, 0) + part.text_bytes
             if step.output == "tokens":
                 groups: Mapping[str, Mapping[str, int]] = data.stats.get("by_source", {})
                 sizes = {name: int(group["bytes"]) for name, group in groups.items()}
@@ -213,8 +207,8 @@ def _text_bytes(entry: StageRecord, data: Dataset | None) -> int:
     )
 
 
-def part_sources(data: Dataset, opened: OpenedStages, steps: Steps) -> list[str] | None:
-    """Return the source of each part of a data set that spans sources; ``None`` if unknown.
+def part_sources(data: Dataset, opened: OpenedStages, steps: Steps) -> list[str]:
+    """Return the source of each part of a data set that spans sources; empty if unknown.
 
     Such a stage writes one part per part of documents, in the order of its inputs.
     """
@@ -222,26 +216,13 @@ def part_sources(data: Dataset, opened: OpenedStages, steps: Steps) -> list[str]
     inputs = [by_fingerprint.get(item["fingerprint"]) for item in data.manifest.inputs]
     document_stages = steps_with_output(steps, "documents")
     documents = [item for item in inputs if item and item.stage in document_stages]
-    names: list[str] | None
     if documents:
         names = [str(item.source) for item in documents for _ in item.parts]
     else:
         corpus_stages = steps_with_output(steps, "corpus")
         corpus = next((item for item in inputs if item and item.stage in corpus_stages), None)
-        names = part_sources(corpus, opened, steps) if corpus is not None else None
-    return names if names is not None and len(names) == len(data.parts) else None
-
-
-def _parts_by_source(
-    data: Dataset, opened: OpenedStages, steps: Steps
-) -> list[tuple[str, Counts, int]]:
-    names = part_sources(data, opened, steps)
-    if names is None:
-        return []
-    return [
-        (name, part.counts, part.text_bytes)
-        for name, part in zip(names, data.manifest.parts, strict=True)
-    ]
+        names = part_sources(corpus, opened, steps) if corpus is not None else []
+    return names if len(names) == len(data.parts) else []
 
 
 def _collect_reasons(stage: str, by_source: Mapping[str, Counts], counts: Counts) -> list[Reason]:

@@ -8,7 +8,7 @@ from infra.dataset.step import Steps
 from infra.runs.run_records import REPORTS, RunRecord
 from infra.store.storage import Storage
 from views.report import formatting
-from views.report.languages import LANGUAGE_NAMES
+from views.report.groups import LANGUAGE_NAMES
 from views.report.report_run import ReportRun
 from views.report.sections import SECTIONS
 

@@ -14,13 +14,7 @@ from views.report.funnel import FunnelStage, OpenedStages, build_funnel
 
 @dataclass(frozen=True)
 class ReportRun:
-    """The run that a report shows.
-
-    Attributes:
-        storage: the root of the store.
-        record: the run.
-        steps: the pipeline.
-    """
+    """The run that a report shows."""
 
     storage: Storage
     record: RunRecord

@@ -38,7 +38,6 @@ class Finding:
     Attributes:
         severity: ``error`` (a guarantee is broken) or ``warning`` (nothing is wrong).
         file: its path relative to the storage root.
-        message: what is wrong, with both values where two disagree.
     """
 
     severity: str
@@ -55,14 +54,7 @@ class Finding:
 
 @dataclass
 class VerifyResult:
-    """What was checked and what was found.
-
-    Attributes:
-        datasets: data sets whose manifest could be read.
-        files: files that were hashed.
-        bytes: their total length.
-        findings: errors first, then warnings.
-    """
+    """How much was checked (data sets, files, their bytes), and what is wrong: errors first."""
 
     datasets: int = 0
     files: int = 0
@@ -72,12 +64,7 @@ class VerifyResult:
     @property
     def ok(self) -> bool:
         """Whether there is no error; warnings do not count."""
-        return not self.errors
-
-    @property
-    def errors(self) -> list[Finding]:
-        """The findings that are errors."""
-        return [finding for finding in self.findings if finding.severity == ERROR]
+        return all(finding.severity != ERROR for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -95,11 +82,6 @@ def verify_run(storage: Storage, record: RunRecord, steps: Steps) -> VerifyResul
     those of its ledger, its kept documents the rows of its table, the data set's counts the sum of
     its parts' counts. Between data sets: inputs hold what was recorded of them, and a step's count
     of incoming documents is what its inputs kept (``Step.counts_from``).
-
-    Args:
-        storage: the root of the store.
-        record: the run.
-        steps: the pipeline.
     """
     result = VerifyResult()
     expected = {stage.path: stage for stage in record.stages}

@@ -1,18 +1,16 @@
 """Duplicate clusters: their sizes, how pairs were found, and examples with their differences."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from infra.dataset.dataset import Dataset
 from infra.schemas.duplicate_pairs import REJECTED_PREFIX, VERIFIED_PREFIX
-from views.report.charts import FLAT, Bar, Line, bar_chart, histogram, line_chart
+from views.report.charts import FLAT, Line, bar_chart, histogram, line_chart
 from views.report.report_run import ReportRun, Section
 from views.report.sections.duplicates.examples import ClusterExample, load_examples
 
@@ -31,7 +29,7 @@ STAT_LABELS = {
     "intra_cluster_verified": "of these, similar enough",
     "uncompared_intra_cluster_pairs": "pairs within clusters that were not compared",
     "largest_bucket": "documents in the largest LSH bucket",
-    "skewed_buckets": "oversized buckets, of which only some pairs were compared",
+    "oversized_buckets": "oversized buckets, of which only some pairs were compared",
     "uncompared_bucket_pairs": "pairs in them that were not compared",
     "short_documents": "texts too short to be near-duplicates",
 }
@@ -42,9 +40,8 @@ class SimilarityHistogram:
     """Compared pairs by similarity.
 
     Attributes:
-        chart: the histogram.
-        verified: pairs that reached the threshold.
-        rejected: pairs that did not.
+        verified: number of pairs that reached the threshold.
+        rejected: number of pairs that did not.
         sampled: whether only the first files of pairs were read.
     """
 
@@ -59,13 +56,10 @@ class Duplicates:
     """What deduplication found.
 
     Attributes:
-        stats: the stage's statistics.
         threshold: the similarity that a pair has to reach.
-        n_clusters: number of clusters.
-        documents: number of documents in them.
+        documents: number of documents in the clusters.
         size_chart: clusters by size.
         lsh_curve: probability that a pair becomes a candidate, by similarity.
-        similarity_histogram: the compared pairs by similarity.
         examples: some clusters, the largest first.
     """
 
@@ -94,15 +88,16 @@ def collect(run: ReportRun) -> Duplicates | None:
     labels = run.dataset("duplicate_labels")
     if labels is None:
         return None
-    sizes = _cluster_sizes(labels)
+    stats, threshold = labels.stats, float(labels.manifest.config["threshold"])
+    sizes = {int(size): int(count) for size, count in stats["cluster_sizes"].items()}
     return Duplicates(
-        stats=labels.stats,
-        threshold=float(labels.manifest.config.get("threshold", 0.0)),
+        stats=stats,
+        threshold=threshold,
         n_clusters=sum(sizes.values()),
         documents=sum(size * count for size, count in sizes.items()),
         size_chart=_size_chart(sizes),
-        lsh_curve=_lsh_curve(labels),
-        similarity_histogram=_similarity_histogram(labels),
+        lsh_curve=_lsh_curve(stats["bands"], stats["rows"], threshold),
+        similarity_histogram=_similarity_histogram(labels, threshold),
         examples=load_examples(run.storage, run.record, run.steps),
     )
 
@@ -112,20 +107,6 @@ def candidate_probability(similarity: float, bands: int, rows: int) -> float:
     return float(1 - (1 - similarity**rows) ** bands)
 
 
-def _cluster_sizes(labels: Dataset) -> Counter[int]:
-    """Count the clusters of each size."""
-    recorded = labels.stats.get("cluster_sizes")
-    if recorded is not None:
-        return Counter({int(size): int(count) for size, count in recorded.items()})
-    members: Counter[int] = Counter()
-    for part in labels.parts:
-        table = part.table(["cluster", "cluster_size"])
-        column = table.filter(pc.is_valid(table["cluster"]))["cluster_size"]
-        for item in pc.value_counts(column).to_pylist():
-            members[int(item["values"])] += int(item["counts"])
-    return Counter({size: round(count / size) for size, count in sorted(members.items())})
-
-
 def _size_chart(sizes: Mapping[int, int]) -> Markup:
     bars = []
     for low, high in SIZE_BUCKETS:
@@ -133,33 +114,25 @@ def _size_chart(sizes: Mapping[int, int]) -> Markup:
             n for size, n in sizes.items() if low <= size and (high is None or size <= high)
         )
         label = str(low) if low == high else f"{low}+" if high is None else f"{low}–{high}"
-        bars.append(Bar(label, count))
-    while len(bars) > 3 and bars[-1].count == 0:
+        bars.append((label, count))
+    while len(bars) > 3 and bars[-1][1] == 0:
         bars.pop()
     return bar_chart(bars, title="Clusters by number of members")
 
 
-def _lsh_curve(labels: Dataset) -> Markup:
-    """Draw the S-curve of the banding; empty if the stage recorded no bands."""
-    bands, rows = labels.stats.get("bands"), labels.stats.get("rows")
-    if bands is None or rows is None:
-        return Markup("")
+def _lsh_curve(bands: int, rows: int, threshold: float) -> Markup:
+    """Draw the S-curve of the banding."""
     similarities = [index / CURVE_POINTS for index in range(CURVE_POINTS + 1)]
     return line_chart(
         [Line("candidates", [(s, candidate_probability(s, bands, rows)) for s in similarities])],
         title="Probability that a pair becomes a candidate, by similarity",
         size=FLAT,
         from_zero=True,
-        thresholds=_thresholds(labels),
+        thresholds=[threshold],
     )
 
 
-def _thresholds(labels: Dataset) -> list[float]:
-    threshold = labels.manifest.config.get("threshold")
-    return [] if threshold is None else [float(threshold)]
-
-
-def _similarity_histogram(labels: Dataset) -> SimilarityHistogram | None:
+def _similarity_histogram(labels: Dataset, threshold: float) -> SimilarityHistogram | None:
     """Draw how similar the compared pairs are; ``None`` if no pair was compared."""
     edges = np.linspace(0.0, 1.0, BINS + 1)
     counts = []
@@ -181,7 +154,7 @@ def _similarity_histogram(labels: Dataset) -> SimilarityHistogram | None:
         verified,
         rejected,
         title="Compared pairs by similarity",
-        thresholds=_thresholds(labels),
+        thresholds=[threshold],
         size=FLAT,
     )
     return SimilarityHistogram(chart, sum(verified), sum(rejected), sampled)

@@ -12,7 +12,7 @@ from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
 from views.report.charts import SMALL, Line, line_chart
 from views.report.formatting import format_float
-from views.report.languages import LANGUAGE_NAMES
+from views.report.groups import LANGUAGE_NAMES
 from views.report.report_run import ReportRun, Section, Tile
 
 METRICS_FILE = "logs/metrics.jsonl"
@@ -39,21 +39,8 @@ SHAPE_KEYS = (
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A chart over the tokens trained on, with all models."""
-
-    title: str
-    chart: Markup
-
-
-@dataclass(frozen=True)
 class Cell:
-    """A model's bits per byte on some text, and how it compares.
-
-    Attributes:
-        value: bits per byte; ``None`` if not measured.
-        delta: relative difference to the better baseline: -0.1 is 10 % fewer bits.
-    """
+    """A model's bits per byte on some text, and the relative difference to the better baseline."""
 
     value: float | None
     delta: float | None
@@ -106,20 +93,13 @@ class ReportModel:
         """Bits per byte on all held-out text."""
         return self.metrics.get("bits_per_byte")
 
-    def delta_to_baseline(self, baseline: str) -> float | None:
-        """Return the relative difference of bits per byte to a baseline; -0.1 is 10 % fewer."""
-        baseline_bits = self.metrics.get("baselines", {}).get(baseline, {}).get("bits_per_byte")
-        if self.bits_per_byte is None or not baseline_bits:
-            return None
-        return float(self.bits_per_byte / baseline_bits - 1)
-
 
 @dataclass(frozen=True)
 class Models:
-    """The models of a run, with curves, evaluation and samples."""
+    """The models of a run, with curves (title and chart), evaluation and samples."""
 
     models: Sequence[ReportModel]
-    curves: Sequence[Curve]
+    curves: Sequence[tuple[str, Markup]]
     evaluation: Sequence[EvaluationRow]
     samples: Sequence[Sample]
     baselines: Sequence[str]
@@ -200,29 +180,19 @@ def collect_samples(models: Sequence[ReportModel]) -> list[Sample]:
     return list(prompts.values())[:MAX_SAMPLES]
 
 
-def draw_curves(models: Sequence[ReportModel]) -> list[Curve]:
+def draw_curves(models: Sequence[ReportModel]) -> list[tuple[str, Markup]]:
     """Draw one chart per logged metric, with all models in each; the loss first."""
-    drawn = []
-    losses = [
-        line
-        for model in models
-        for line in (
-            Line(f"{model.name}, training", _curve_points(model, LOSS), model.index, faint=True),
-            Line(
-                f"{model.name}, held out",
-                _curve_points(model, VALIDATION_LOSS),
-                model.index,
-                dots=True,
-            ),
-        )
-    ]
+    losses = []
+    for model in models:
+        training, heldout = _curve_points(model, LOSS), _curve_points(model, VALIDATION_LOSS)
+        losses.append(Line(f"{model.name}, training", training, model.index, faint=True))
+        losses.append(Line(f"{model.name}, held out", heldout, model.index, dots=True))
     title = "Loss in nats per token; thin: training, bold: held-out documents"
-    drawn.append(Curve(title, line_chart(losses, title=title)))
+    drawn = [(title, line_chart(losses, title=title))]
     for key, name in CURVE_TITLES.items():
         lines = [Line(model.name, _curve_points(model, key), model.index) for model in models]
-        chart = line_chart(lines, title=name, size=SMALL, from_zero=True)
-        drawn.append(Curve(name, chart))
-    return [curve for curve in drawn if curve.chart]
+        drawn.append((name, line_chart(lines, title=name, size=SMALL, from_zero=True)))
+    return [(title, chart) for title, chart in drawn if chart]
 
 
 def _curve_points(model: ReportModel, key: str) -> list[tuple[float, float]]:
@@ -280,9 +250,9 @@ def tiles(run: ReportRun, data: Models) -> list[Tile]:
         return []
     best = min(rated, key=lambda model: model.bits_per_byte or 0)
     comparisons, css_class = [], ""
-    for key, name in BASELINES.items():
-        delta = best.delta_to_baseline(key)
-        if delta is not None:
+    for name, baseline in zip(data.baselines, data.evaluation[0].baselines, strict=True):
+        if best.bits_per_byte is not None and baseline:
+            delta = best.bits_per_byte / baseline - 1
             side = "below" if delta < 0 else "above"
             comparisons.append(f"{abs(100 * delta):.0f} % {side} {name}")
             css_class = css_class or ("better" if delta < 0 else "worse")

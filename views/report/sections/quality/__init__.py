@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from markupsafe import Markup
 
-from infra.dataset.dataset import TABLE_SUFFIX, VERDICTS_SUFFIX, Dataset, PartRef
+from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import hash_to_unit
 from infra.dataset.ledger import KEPT
 from infra.schemas.quality_rules import RULES
+from views.documents.texts import column_names
 from views.report.charts import histogram
 from views.report.report_run import ReportRun, Section
 
@@ -47,11 +47,10 @@ SIGNALS = (
 
 @dataclass(frozen=True)
 class SignalHistogram:
-    """The histogram of one signal, with the thresholds that apply to it."""
+    """The histogram of one signal."""
 
     title: str
     column: str
-    thresholds: Sequence[float]
     chart: Markup
 
 
@@ -72,9 +71,7 @@ def collect(run: ReportRun) -> Quality | None:
 def build_quality(annotations: Sequence[Dataset], corpus: Dataset | None) -> Quality | None:
     """Draw the signals over all documents; dropped ones apart if there is a corpus.
 
-    Args:
-        annotations: the annotations, in the order of the sources.
-        corpus: the selection from these documents.
+    The annotations are those of the corpus, in the order of the sources.
     """
     parts = [part for data in annotations for part in data.parts]
     if not parts:
@@ -86,7 +83,8 @@ def build_quality(annotations: Sequence[Dataset], corpus: Dataset | None) -> Qua
         zip(parts, verdict_parts, strict=True),
         key=lambda pair: hash_to_unit("quality", pair[0].source or "", pair[0].name),
     )
-    columns = _signal_columns(parts[0])
+    existing = column_names(parts[0])
+    columns = [signal.column for signal in SIGNALS if signal.column in existing]
     values: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in columns}
     masks: list[npt.NDArray[np.bool_]] = []
     for part, verdict_part in pairs[:MAX_PARTS]:
@@ -105,18 +103,11 @@ def build_quality(annotations: Sequence[Dataset], corpus: Dataset | None) -> Qua
     return Quality(len(kept), len(parts) > MAX_PARTS, drawn) if drawn else None
 
 
-def _signal_columns(part: PartRef) -> list[str]:
-    with part.storage.open(part.file(TABLE_SUFFIX)) as stream:
-        existing = set(pq.read_schema(stream).names)
-    return [signal.column for signal in SIGNALS if signal.column in existing]
-
-
 def _kept_mask(verdict_part: PartRef | None, rows: int) -> npt.NDArray[np.bool_]:
     """Return which documents of a part were kept; all if there are no matching verdicts."""
     if verdict_part is None:
         return np.ones(rows, bool)
-    with verdict_part.storage.open(verdict_part.file(VERDICTS_SUFFIX)) as stream:
-        verdicts = pq.read_table(stream, columns=["verdict"])["verdict"]
+    verdicts = verdict_part.verdicts(["verdict"])["verdict"]
     if len(verdicts) != rows:
         return np.ones(rows, bool)
     return np.asarray(pc.equal(verdicts, KEPT), bool)
@@ -173,7 +164,7 @@ def _draw_histogram(
         thresholds=own,
         log=signal.log,
     )
-    return SignalHistogram(signal.title, signal.column, own, chart)
+    return SignalHistogram(signal.title, signal.column, chart)
 
 
 SECTION = Section("quality", "Quality signals", collect)

@@ -9,62 +9,51 @@ import pyarrow.compute as pc
 
 from infra.dataset.dataset import Dataset
 from infra.removals.log import ActiveRemoval, CorruptRemovalLogError, load_active_removals
-from infra.removals.match import REMOVED
+from infra.removals.match import REMOVED, Removal
 from views.removal.exposure import ExposureRecord, load_exposure
 from views.report.report_run import ReportRun, Section
 
 
 @dataclass(frozen=True)
-class AppliedRemoval:
-    """An active removal.
+class Removed:
+    """Active removals, and the models that were trained on what they remove.
 
     Attributes:
-        entry: the removal and when it was recorded.
-        documents: how many documents this run dropped for it; ``None`` if it has no corpus.
+        documents: how many documents this run dropped for each; ``None`` if it has no corpus.
     """
 
-    entry: ActiveRemoval
-    documents: int | None
-
-
-@dataclass(frozen=True)
-class Removed:
-    """Active removals, and the models that were trained on what they remove."""
-
-    applied: Sequence[AppliedRemoval]
+    removals: Sequence[ActiveRemoval]
+    documents: Counter[Removal] | None
     models: Sequence[ExposureRecord]
 
 
 def collect(run: ReportRun) -> Removed | None:
     """Return the recipe's active removals; ``None`` if there are none."""
     try:
-        entries = load_active_removals(run.storage, run.record.recipe)
+        removals = load_active_removals(run.storage, run.record.recipe)
     except CorruptRemovalLogError:
         return None  # it stops the next run, but not a page about a past one
-    if not entries:
+    if not removals:
         return None
     corpus = run.dataset("corpus")
-    counts = None if corpus is None else _count_by_removal(corpus)
-    applied = [
-        AppliedRemoval(
-            item, None if counts is None else counts[item.removal.kind, item.removal.value]
-        )
-        for item in entries
-    ]
-    return Removed(applied, load_exposure(run.storage, run.record.recipe))
+    documents = _count_by_removal(corpus) if corpus is not None else None
+    return Removed(removals, documents, load_exposure(run.storage, run.record.recipe))
 
 
-def _count_by_removal(corpus: Dataset) -> Counter[tuple[str, str]]:
+def _count_by_removal(corpus: Dataset) -> Counter[Removal]:
     """Count the documents that each removal dropped."""
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[Removal] = Counter()
     for part in corpus.parts:
         if REMOVED in part.record.counts.dropped:
             ledger = part.verdicts()
             rows = ledger.filter(pc.equal(ledger["reason"], REMOVED))
-            for text in rows["evidence"].to_pylist():
-                evidence = json.loads(text)
-                counts[evidence["kind"], evidence["value"]] += 1
+            counts.update(map(_parse_removal, rows["evidence"].to_pylist()))
     return counts
+
+
+def _parse_removal(evidence: str) -> Removal:
+    value = json.loads(evidence)
+    return Removal(value["kind"], value["value"])
 
 
 SECTION = Section("removed", "Removed on request", collect)
