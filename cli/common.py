@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from infra.errors import UserError
+from infra.store.environment import mask, mask_errors
 
 EXIT_FAILURE = 1
 EXIT_DELAY_S = 0.1
@@ -24,7 +25,7 @@ Function = Callable[..., Any]
 
 def exit_with_error(message: str) -> NoReturn:
     """Print an error, one line each, and exit."""
-    for line in message.splitlines():
+    for line in mask(message).splitlines():
         click.echo(f"error: {line}", err=True)
     raise SystemExit(EXIT_FAILURE)
 
@@ -36,7 +37,8 @@ def handle_errors(function: Function) -> Function:
     def run(*args: Any, **kwargs: Any) -> Any:
         _wait_for_arrow_threads()
         try:
-            return function(*args, **kwargs)
+            with mask_errors():
+                return function(*args, **kwargs)
         except UserError as error:
             exit_with_error(str(error))
         except KeyboardInterrupt:

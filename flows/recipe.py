@@ -1,7 +1,5 @@
 """The recipe: the model of the YAML file, and what its sections require of each other."""
 
-import os
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
@@ -22,7 +20,6 @@ from tasks.tokenize.config import TokenizeConfig
 # A string, so that pydantic uses its own engine: Python's `$` also matches before a final newline.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-_ENV_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class Recipe(ConfigModel):
@@ -47,14 +44,11 @@ class Recipe(ConfigModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _prepare(cls, value: Any) -> Any:
-        """Refuse renamed keys; expand ``${NAME}`` from the environment of the machine that works."""
-        if not isinstance(value, dict):
-            return value
-        renamed = list(find_renamed_keys(value))
+    def _refuse_renamed_keys(cls, value: Any) -> Any:
+        renamed = list(find_renamed_keys(value)) if isinstance(value, dict) else []
         if renamed:
             raise ValueError("; ".join(renamed))
-        return _substitute_env(value)
+        return value
 
     @model_validator(mode="after")
     def _check_entries(self) -> Self:
@@ -105,23 +99,3 @@ class Recipe(ConfigModel):
                     f"train.{entry.name}.model.{name}: {value!r}, but {base.name}, whose weights it "
                     f"starts from, has {others.get(name)!r}"
                 )
-
-
-def _substitute_env(value: Any) -> Any:
-    if isinstance(value, str):
-        return _ENV_REFERENCE.sub(_lookup_env, value)
-    if isinstance(value, dict):
-        return {key: _substitute_env(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_substitute_env(item) for item in value]
-    return value
-
-
-def _lookup_env(match: re.Match[str]) -> str:
-    name, default = match.groups()
-    value = os.environ.get(name)
-    if default is not None:
-        return value or default
-    if value is None:
-        raise ValueError(f"the environment has no {name}; set it, or write ${{{name}:-default}}")
-    return value

@@ -44,6 +44,7 @@ from infra.runs.run_records import (
     new_run_id,
     save_run,
 )
+from infra.store.environment import mask, mask_errors
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.distributed.devices import gpu_count
@@ -55,6 +56,8 @@ log = logging.getLogger(__name__)
 
 # As in PREFECT_LOGGING_EXTRA_LOGGERS (cli/main.py, prefect.yaml).
 LOGGERS = ("cli", "flows", "views", "serve", "tasks", "lm", "infra")
+PREFECT_LOGGERS = ("prefect", "prefect.flow_runs", "prefect.task_runs")
+_FORMATTER = logging.Formatter()
 MAX_CONCURRENT_STEPS = 16
 MAX_RETRIES, RETRY_DELAYS_S = 2, (5.0, 30.0)  # for storage and network errors only
 
@@ -97,7 +100,7 @@ class PipelineRun:
         def work(inputs: list[str]) -> str:
             folders = dict(zip(handles, inputs, strict=True))
             try:
-                with self.cores.reserve(cores), self.gpus.reserve(gpus):
+                with mask_errors(), self.cores.reserve(cores), self.gpus.reserve(gpus):
                     result = execute_step(
                         self.ctx, step, bind, lambda future: folders[id(future)], source, entry
                     )
@@ -130,7 +133,7 @@ class PipelineRun:
         """Return the error of the earliest step that failed or did not run."""
         for index, name in enumerate(self.step_names):
             if index in self.errors:
-                error = RunFailedError(f"{name}: {_format_error(self.errors[index])}")
+                error = RunFailedError(mask(f"{name}: {_format_error(self.errors[index])}"))
                 error.__cause__ = self.errors[index]
                 return error
         for index, name in enumerate(self.step_names):
@@ -151,6 +154,7 @@ def task_runner() -> Any:
     return ThreadPoolTaskRunner(max_workers=MAX_CONCURRENT_STEPS)
 
 
+@mask_errors()
 def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
     """Run the pipeline inside a flow run, then write the run's record and report.
 
@@ -173,7 +177,7 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
     removals = load_removals(storage, recipe.name)
     start = datetime.now(UTC)
     reset_cancellation()
-    with DaskCluster(recipe.cluster, reporter) as cluster, tag_worker_logs():
+    with DaskCluster(recipe.cluster, reporter) as cluster, filter_logs():
         run_id = new_run_id(start)
         lease = RunLease(storage, recipe.name, run_id)
         ctx = Context(storage, recipe.seed, cluster, reporter, recipe.name, run_id, start, lease)
@@ -215,24 +219,32 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
 
 
 @contextmanager
-def tag_worker_logs() -> Iterator[None]:
-    """Attach log records of Dask workers to the flow run; they arrive outside its context."""
+def filter_logs() -> Iterator[None]:
+    """Mask secrets in log records, and attach those of Dask workers to the flow run.
+
+    Records of workers arrive outside the run's context.
+    """
     run = FlowRunContext.get()
     run_id = run.flow_run.id if run and run.flow_run else None
 
-    def attach(record: logging.LogRecord) -> bool:
+    def rewrite(record: logging.LogRecord) -> bool:
+        record.msg, record.args = mask(record.getMessage()), None
+        if record.exc_info:
+            record.exc_text = mask(_FORMATTER.formatException(record.exc_info))
+            record.exc_info = None
         if run_id is not None and not hasattr(record, "flow_run_id") and not _in_run_context():
             record.flow_run_id = run_id
         return True
 
-    handlers = {id(h): h for name in LOGGERS for h in logging.getLogger(name).handlers}.values()
+    loggers = (*LOGGERS, *PREFECT_LOGGERS)
+    handlers = {id(h): h for name in loggers for h in logging.getLogger(name).handlers}.values()
     for handler in handlers:
-        handler.addFilter(attach)
+        handler.addFilter(rewrite)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(attach)
+            handler.removeFilter(rewrite)
 
 
 def _in_run_context() -> bool:
@@ -242,7 +254,7 @@ def _in_run_context() -> bool:
 def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporter) -> RunRecord:
     record = replace(record, report=build_report(storage, record, STEPS))
     save_run(storage, record)
-    artifacts.publish_report(f"{storage.url.rstrip('/')}/{record.report}")
+    artifacts.publish_report(f"{mask(storage.url).rstrip('/')}/{record.report}")
     return record
 
 
@@ -276,8 +288,8 @@ def _build_record(
         started=ctx.started_at.isoformat(timespec="seconds"),
         seconds=round((datetime.now(UTC) - ctx.started_at).total_seconds(), 3),
         state=state,
-        error=None if error is None else str(error) or type(error).__name__,
-        config=recipe.to_json(),
+        error=None if error is None else mask(str(error)) or type(error).__name__,
+        config=recipe.to_record(),
         versions=collect_versions(),
         stages=[_stage_record(ctx, result) for result in results],
         models=model_records(results),

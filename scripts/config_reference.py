@@ -17,7 +17,8 @@ HEADER = """# Every setting of a recipe
 This page is generated from the recipe's model by `make docs`; a test checks that it is up to date.
 
 A recipe is one YAML file. Unknown keys and wrong values are errors that name the field.
-`${NAME}` and `${NAME:-default}` in a string are replaced from the environment. On the command line,
+`${NAME}` and `${NAME:-default}` in a string are replaced from the environment where the value is used; what is stored has
+`${NAME}` ([Secrets](operate.md#secrets)). On the command line,
 `--set section.key=value` overrides a value (entries of a list by position or name:
 `--set train.tiny.model.num_layers=2`), and `--storage URL` the storage.
 """

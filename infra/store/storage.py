@@ -313,9 +313,11 @@ def expand_globs(
     for pattern in patterns:
         if _is_remote(pattern):
             filesystem, path = _open_filesystem(pattern, options or {})
-            protocol = pattern.split("://", 1)[0]
             infos = filesystem.glob(path, detail=True)
-            names = {f"{protocol}://{name}": _remote_stamp(info) for name, info in infos.items()}
+            names = {
+                filesystem.unstrip_protocol(name): _remote_stamp(info)
+                for name, info in infos.items()
+            }
         else:
             names = {
                 name: _local_stamp(Path(name).stat())

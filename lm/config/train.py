@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from infra.config import ConfigModel
+from infra.config import EXPANDED, ConfigModel
 from lm.config.data import DataConfig
 from lm.config.optim import OptimConfig
 from lm.config.run import RunConfig
@@ -135,6 +135,7 @@ class TrainConfig(ConfigModel):
                 "name": True,
                 **{name: set(fields) for name, fields in OPERATIONAL_FIELDS.items()},
             },
+            context=EXPANDED,
         )
         if self.optim.early_stopping_patience:
             key["run"]["validation_interval"] = self.run.validation_interval

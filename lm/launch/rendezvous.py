@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from infra.errors import UserError
+from infra.store.environment import mask
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.train.job import JOB_FILE, TrainJob
@@ -40,7 +41,7 @@ def publish_job(rendezvous: Storage, job: TrainJob) -> TrainJob:
 
 def publish_end(rendezvous: Storage, reason: str) -> None:
     """Publish for the other nodes that the run has ended without a model."""
-    rendezvous.write(JOB_FILE, json.dumps({"ended": reason}).encode())
+    rendezvous.write(JOB_FILE, json.dumps({"ended": mask(reason)}).encode())
 
 
 def read_job(rendezvous: Storage) -> dict[str, Any] | None:

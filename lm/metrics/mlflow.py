@@ -12,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
+from infra.store.environment import mask
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -57,7 +58,9 @@ class MlflowLogger:
         self._lines.put(None)
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            log.warning("MLflow at %s does not answer; metrics.jsonl has all lines", self._uri)
+            log.warning(
+                "MLflow at %s does not answer; metrics.jsonl has all lines", mask(self._uri)
+            )
 
     def _send_loop(self) -> None:
         from mlflow.entities import Metric
@@ -76,7 +79,9 @@ class MlflowLogger:
                 client.log_batch(run.info.run_id, metrics=metrics)
             client.set_terminated(run.info.run_id, "FAILED" if self._failed else "FINISHED")
         except Exception as error:  # noqa: BLE001 - training continues without the server
-            log.warning("MLflow at %s: %s; metrics.jsonl has all lines", self._uri, error)
+            log.warning(
+                "MLflow at %s: %s; metrics.jsonl has all lines", mask(self._uri), mask(str(error))
+            )
 
     def _open_run(self, client: "MlflowClient") -> "Run":
         existing = client.get_experiment_by_name(EXPERIMENT)

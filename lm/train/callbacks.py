@@ -134,7 +134,9 @@ class MetricsLog(Callback):
         config, mlflow_logger = job.config, None
         if uri := config.run.mlflow_tracking_uri:
             key = json_sha256([config.name, dict(job.compatibility_key)])
-            mlflow_logger = MlflowLogger(uri, config.name, key, flatten_sections(config.to_json()))
+            mlflow_logger = MlflowLogger(
+                uri, config.name, key, flatten_sections(config.to_record())
+            )
         self._logger = MetricsLogger(job.folder, start_step, mlflow_logger)
 
     def on_log(self, line: Line) -> None:

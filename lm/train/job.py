@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from infra.store.environment import expand, mask
 from infra.store.storage import Storage
 from lm.checkpoint.marker import CheckpointStore
 from lm.config.train import TrainConfig
@@ -16,6 +17,8 @@ JOB_FILE, RESULT_FILE = "job.json", "result.json"
 @dataclass(frozen=True)
 class TrainJob:
     """All that a training run depends on. It round-trips through the ``job.json`` of its folder.
+
+    The file holds ``${NAME}`` as the recipe does; a node expands it from its own environment.
 
     Attributes:
         config: the recipe's entry.
@@ -56,12 +59,12 @@ class TrainJob:
     def to_json(self) -> dict[str, Any]:
         """Return everything but the folder, which differs between nodes, as JSON values."""
         return {
-            "config": self.config.to_json(),
+            "config": self.config.to_record(),
             "seed": self.seed,
             "tokens": _storage_to_json(self.tokens),
             "compatibility_key": dict(self.compatibility_key),
             "base_model": _storage_to_json(self.base_model) if self.base_model else None,
-            "checkpoint_url": self.checkpoint_url,
+            "checkpoint_url": mask(self.checkpoint_url),
             "skip": [list(batches) for batches in self.skip],
             "attempt_id": self.attempt_id,
             "is_first_node": self.is_first_node,
@@ -73,8 +76,9 @@ class TrainJob:
         base_model = value["base_model"]
         converted = {
             "config": TrainConfig.model_validate(value["config"]),
-            "tokens": Storage(**value["tokens"]),
-            "base_model": Storage(**base_model) if base_model else None,
+            "tokens": Storage(**expand(value["tokens"])),
+            "base_model": Storage(**expand(base_model)) if base_model else None,
+            "checkpoint_url": expand(value["checkpoint_url"]),
             "skip": tuple((first, end) for first, end in value["skip"]),
         }
         return cls(folder=folder, **{**value, **converted})
@@ -92,4 +96,5 @@ class TrainJob:
 
 def _storage_to_json(storage: Storage) -> dict[str, Any]:
     path = storage.local_path()
-    return {"url": str(path) if path is not None else storage.url, "options": dict(storage.options)}
+    url = str(path) if path is not None else storage.url
+    return {"url": mask(url), "options": mask(dict(storage.options))}

@@ -2,11 +2,19 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from infra.config import ConfigModel
+from infra.store.environment import has_reference
 from tasks.acquire.web.scope import canonicalize_url
 
 RecrawlInterval = Literal["never", "hourly", "daily", "weekly", "monthly"]
@@ -110,6 +118,18 @@ class WebSource(ConfigModel):
         description="a label to use in place of the one that `recrawl` gives",
     )
     license: str | None = Field(default=None, description="license of pages that do not state one")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_secret_queries(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        urls = value.get("start_urls", ()) if isinstance(value, dict) else ()
+        for url in urls if isinstance(urls, list | tuple) else ():
+            if isinstance(url, str) and has_reference(url.partition("?")[2]):
+                raise ValueError(
+                    f"start_urls: {url!r}: a page's URL is stored with its documents, so its query "
+                    "cannot come from the environment"
+                )
+        return handler(value)
 
     @field_validator("start_urls")
     @classmethod

@@ -39,7 +39,11 @@ _UNSUPPORTED_MAGIC = {
 
 def fingerprint_config(source: DocumentsSource) -> dict[str, Any]:
     """The settings that decide the output, as JSON values; the paths do not."""
-    return source.model_dump(mode="json", exclude={"name", "kind", "paths", "snapshot"})
+    return {
+        key: value
+        for key, value in source.to_json().items()
+        if key not in ("name", "kind", "paths", "snapshot")
+    }
 
 
 def list_units(source: DocumentsSource) -> list[WorkUnit]:

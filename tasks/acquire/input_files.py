@@ -18,6 +18,7 @@ from infra.dataset.code_version import code_digest
 from infra.dataset.fingerprint import json_sha256
 from infra.errors import UserError
 from infra.store.cache_dir import cache_root, write_atomic
+from infra.store.environment import mask
 from infra.store.storage import expand_globs, open_url
 
 DIGEST_FOLDER = "inputs"  # of cached digests, below the cache root
@@ -122,16 +123,19 @@ class FileDigest:
 
 
 class DigestCache:
-    """Digests of a source's files by URL, on this machine, valid while a file's stamp is the same."""
+    """Digests of a source's files by URL, on this machine, valid while a file's stamp is the same.
+
+    What a URL has from ``${NAME}`` is not written down.
+    """
 
     def __init__(self, paths: Sequence[str], make_splitter: SplitterFactory | None) -> None:
         # The code decides where a file is cut.
         modules = [__name__, *([make_splitter.__module__] if make_splitter else [])]
-        name = json_sha256([sorted(paths), code_digest(modules, ())])
+        name = json_sha256([sorted(mask(paths)), code_digest(modules, ())])
         self._path = cache_root() / DIGEST_FOLDER / f"{name[:32]}.json"
 
     def load(self) -> dict[str, FileDigest]:
-        """The digests by URL; none if they cannot be read."""
+        """The digests by masked URL; none if they cannot be read."""
         try:
             value = json.loads(self._path.read_bytes())
             os.utime(
@@ -183,15 +187,16 @@ def list_files(
     known = cache.load()
 
     def read_file(url: str) -> FileDigest:
-        cached = known.get(url)
+        cached = known.get(mask(url))
         if cached is not None and cached.stamp is not None and cached.stamp == stamps[url]:
             return cached
         return _digest_file(url, stamps[url], options or {}, make_splitter)
 
     with ThreadPoolExecutor(DIGEST_THREADS) as pool:
         digests = dict(zip(stamps, pool.map(read_file, stamps), strict=True))
-    if digests != known:
-        cache.save(digests)
+    masked = {mask(url): digest for url, digest in digests.items()}
+    if masked != known:
+        cache.save(masked)
     files = sorted(digests.items(), key=lambda item: (base_name(item[0]), item[1].sha256))
     return [
         InputFile(

@@ -36,6 +36,7 @@ def test_kind_decides_the_class() -> None:
         ("start_urls", ["h/x"]),
         ("start_urls", ["ftp://h/"]),
         ("start_urls", ["http://user:secret@h/"]),
+        ("start_urls", ["http://h/?key=${HOME}"]),
         ("allow", ["("]),
         ("delay", -1),
         ("max_pages", 0),

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from infra.store.storage import Storage
-from lm.train.job import TrainJob
+from lm.config.train import TrainConfig
+from lm.train.job import JOB_FILE, TrainJob
 from tests.lm.corpora import tiny
+from tests.train_entry import train_entry
 
 
 def test_a_job_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
@@ -31,3 +35,34 @@ def test_checkpoints_are_in_the_folder_unless_the_job_says_otherwise(tmp_path: P
     job = TrainJob(tiny(keep_last=3), 1, Storage(str(tmp_path)), tmp_path)
     assert job.checkpoint_store.storage.local_path() == tmp_path / "checkpoints"
     assert job.checkpoint_store.keep_last == 3
+
+
+def test_a_job_file_has_references_where_the_recipe_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSWORD", "s3cret/word")
+    entry = train_entry(
+        name="m",
+        num_layers=1,
+        hidden_size=16,
+        num_heads=2,
+        context_length=32,
+        train_tokens=64,
+        checkpoint_url="memory://${PASSWORD}/checkpoints",
+        mlflow_tracking_uri="http://u:${PASSWORD}@host",
+    )
+    config = TrainConfig.model_validate(entry)
+    job = TrainJob(
+        config,
+        1,
+        Storage("memory://u:s3cret%2Fword@store/tokens"),
+        tmp_path,
+        checkpoint_url=f"{config.run.checkpoint_url}/abc",
+    )
+    job.save()
+    assert "s3cret" not in (tmp_path / JOB_FILE).read_text()
+    loaded = TrainJob.load(tmp_path)
+    assert loaded.config.run.mlflow_tracking_uri == "http://u:s3cret/word@host"
+    assert loaded.checkpoint_url == "memory://s3cret/word/checkpoints/abc"
+    monkeypatch.setenv("PASSWORD", "of this node")
+    assert TrainJob.load(tmp_path).checkpoint_url == "memory://of this node/checkpoints/abc"

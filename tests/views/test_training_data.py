@@ -16,6 +16,7 @@ from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig
 from lm.data.sampler import sampler_for_config, steps_containing
+from lm.train.job import TrainJob
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 from views.documents.lookup import DocumentNotFoundError
@@ -145,9 +146,8 @@ def test_a_run_in_progress_is_traced_as_far_as_it_is(
     assert find_run_in_progress(storage, "tiny") is None
     folder = tmp_path / "train" / "abc"
     folder.mkdir(parents=True)
-    where = {"url": tokens.storage.url, "options": {}}
-    job = {"config": tiny().to_json(), "seed": 1337, "tokens": where, "skip": SKIP}
-    (folder / "job.json").write_text(json.dumps(job))
+    job = TrainJob(tiny(), 1337, tokens.storage, folder, skip=SKIP)
+    job.save()
     lines = [{"step": 10}, {"step": 12}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run = find_run_in_progress(storage, "tiny")
@@ -160,7 +160,7 @@ def test_a_run_in_progress_is_traced_as_far_as_it_is(
     left = tmp_path / "train" / "left"  # by a version whose settings are no longer possible
     left.mkdir()
     (left / "job.json").write_text(
-        json.dumps({**job, "config": {"name": "tiny", "model": {"num_layers": 0}}})
+        json.dumps({**job.to_json(), "config": {"name": "tiny", "model": {"num_layers": 0}}})
     )
     again = find_run_in_progress(storage, "tiny")
     assert again is not None

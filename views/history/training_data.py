@@ -3,11 +3,9 @@
 Steps are counted from 0; the log line of ``step`` n is written after the steps below n.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +16,10 @@ from infra.errors import UserError
 from infra.formats.megatron import TRAIN, VALIDATION, TokenShards
 from infra.store.cache_dir import cache_root
 from infra.store.storage import Storage
-from lm.config.train import TrainConfig
 from lm.data.sampler import Sampler, SamplingPlan, build_sampler, open_training_tokens
 from lm.data.shuffle import Indices, batch_for_step, merge_ranges
 from lm.metrics.logger import read_jsonl
+from lm.train.job import TrainJob
 from views.documents.lookup import search
 
 COLUMNS = ("id", "url", "source")
@@ -96,21 +94,20 @@ def find_run_in_progress(storage: Storage, name: str) -> TracedRun | None:
     runs = []
     for path in cache_root().joinpath("train").glob("*/job.json"):
         try:
-            job = json.loads(path.read_bytes())
-            config = TrainConfig.model_validate(job["config"])
-        except ValueError:
+            job = TrainJob.load(path.parent)
+        except (ValueError, KeyError, TypeError):
             continue  # incomplete, or written by a version with other settings
-        if config.name == name and str(job["tokens"]["url"]).startswith(root):
-            runs.append((path.stat().st_mtime_ns, path.parent, config, job))
-    return _load_run_in_progress(*max(runs, key=itemgetter(0))[1:]) if runs else None
+        if job.config.name == name and job.tokens.url.startswith(root):
+            runs.append((path.stat().st_mtime_ns, job))
+    return _load_run_in_progress(max(runs, key=itemgetter(0))[1]) if runs else None
 
 
-def _load_run_in_progress(folder: Path, config: TrainConfig, job: dict[str, Any]) -> TracedRun:
-    tokens = open_dataset(Storage(job["tokens"]["url"], job["tokens"]["options"]))
-    lines, shards = read_jsonl(folder / "metrics.jsonl"), TokenShards(tokens, TRAIN)
-    order = build_sampler(SamplingPlan.from_config(config, job["seed"], job["skip"]), shards)
+def _load_run_in_progress(job: TrainJob) -> TracedRun:
+    config, tokens = job.config, open_dataset(job.tokens)
+    lines, shards = read_jsonl(job.folder / "metrics.jsonl"), TokenShards(tokens, TRAIN)
+    order = build_sampler(SamplingPlan.from_config(config, job.seed, job.skip), shards)
     done = int(lines[-1]["step"]) if lines else 0
-    return TracedRun(config.name, str(folder), done, True, order, shards, config.init_from)
+    return TracedRun(config.name, str(job.folder), done, True, order, shards, config.init_from)
 
 
 def documents_in_steps(run: TracedRun, first: int, end: int) -> list[DocumentSteps]:
