@@ -2,6 +2,7 @@ import gzip
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,9 +12,13 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from cli.main import main
 from examples.quickstart import books, documents, site
+from examples.quickstart.__main__ import GRISTMILL, RECIPE, next_commands
 from examples.quickstart.build import READY, fetch_quickstart, quickstart_root
 from examples.quickstart.pins import BEAUTIFUL_SOUP, SITE, Pin
 from examples.quickstart.serve_site import PortTakenError, serve_site
@@ -143,6 +148,56 @@ def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
         stranger = int(url.rpartition(":")[2])  # serves no robots.txt of ours
         with pytest.raises(PortTakenError, match="--port"), serve_site(tmp_path, stranger):
             pass
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan"],
+        ["verify"],
+        ["dropped"],
+        ["report"],
+        ["clusters"],
+        ["trace", "--model", "tiny", "--steps", "0:1"],
+        ["remove", "--list"],
+        ["gc", "--dry-run"],
+    ],
+)
+def test_every_command_takes_the_quickstart_recipe_with_no_variable_set(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gristmill" / "quickstart"
+    for name in ("books/a.epub", "books/b.txt", "documents/c.jsonl.gz"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    for name in ("GRISTMILL_CACHE", "GRISTMILL_QUICKSTART_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    arguments = [command[0], str(RECIPE), *command[1:], "--storage", str(tmp_path / "data")]
+    result = CliRunner().invoke(main, arguments)
+    if result.exit_code != 0:
+        # What is missing is a run in the store, not a variable.
+        assert result.output.startswith(f"error: {tmp_path / 'data'} has n")
+
+
+def test_the_commands_to_copy_have_their_path_and_the_options_of_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(RECIPE.parents[1])
+    options = ["--json", "--storage", "a b", "--until", "select", "--set=select.pii=keep"]
+    commands = [shlex.split(line) for line in next_commands("http://h:1", options)]
+    program = str(GRISTMILL.relative_to(Path.cwd()))
+    recipe = ["recipes/quickstart.yaml"]
+    chosen = ["--storage", "a b", "--set", "select.pii=keep"]
+    assert commands == [
+        [program, "verify", *recipe, *chosen],
+        [program, "dropped", *recipe, "--limit", "5", *chosen],
+        [program, "why", "http://h:1/sqlalchemy/index.html", "--storage", "a b"],
+    ]
+    for _, name, *words in commands:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        command.make_context(name, list(words))  # the options exist
 
 
 @pytest.mark.e2e
