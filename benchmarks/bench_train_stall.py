@@ -67,7 +67,7 @@ def main() -> None:
         loop.CheckpointManager = BlockingCheckpointManager  # type: ignore[attr-defined]
         _, waits = run(url, root / "waiting")
         last = list_complete(Storage(str(root / "waiting" / "checkpoints")))[-1]
-        size = sum(last.files.values())
+        size = sum(file.bytes for file in last.files.values())
     stall, whole = statistics.median(stalls), statistics.median(waits)
     print(f"state {size / 1e6:.0f} MB, step {step * 1e3:.0f} ms")
     print(f"saving beside the training: stall {stall * 1e3:.0f} ms, {stall / step:.2f} of a step")

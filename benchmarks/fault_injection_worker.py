@@ -35,9 +35,9 @@ def slow_down() -> None:
             flag.write_text(name.removeprefix("step-"))
             time.sleep(PAUSE_S)
 
-    def slow_mark(folder: Any, marker: Any) -> None:
-        pause_once(folder.url)
-        mark(folder, marker)
+    def slow_mark(checkpoint: marker.Checkpoint) -> None:
+        pause_once(checkpoint.storage.url)
+        mark(checkpoint)
 
     class SlowWriter(shard_io.ShardWriter):
         def write_data(self, *args: Any) -> Any:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 @until_option
 def run(recipe: "Recipe", store: "Storage", until: str, as_json: bool) -> None:
     """Run the whole pipeline; what is committed already is not done again."""
+    from infra.compute.processes import end_on_hangup
+
+    end_on_hangup()
     with redirect_stdout_to_stderr() as restore:
 
         def exit_process(record: "RunRecord", error: BaseException | None) -> NoReturn:

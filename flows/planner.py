@@ -123,11 +123,13 @@ class Planner:
 PLAN: ContextVar[Planner | None] = ContextVar("PLAN", default=None)
 
 
-def plan_pipeline(recipe: Recipe, until: StageName) -> Planner:
-    """Plan a run; reads the store and the sources' files, writes nothing."""
+def plan_pipeline(recipe: Recipe, until: StageName, start: datetime | None = None) -> Planner:
+    """Plan a run that starts at a time, by default now; reads the store and the sources' files."""
     inline = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
     storage = Storage(recipe.storage)
-    ctx = Context(storage, recipe.seed, inline, NullReporter(), recipe.name, "", datetime.now(UTC))
+    ctx = Context(
+        storage, recipe.seed, inline, NullReporter(), recipe.name, "", start or datetime.now(UTC)
+    )
     planner = Planner(ctx)
     build_pipeline(planner, recipe, until, load_removals(storage, recipe.name))
     return planner

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,25 @@ def die_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@cache
+def end_on_hangup() -> None:
+    """End on SIGHUP, the end of a terminal's session, as on SIGTERM; call it before anything starts.
+
+    The signal is blocked here and in all processes that this one starts, and a thread waits for it.
+    Otherwise helpers would die of it first, such as the resource tracker of ``multiprocessing``, which
+    removes semaphores from shared memory.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+    def terminate_on_hangup() -> None:
+        signal.sigwait({signal.SIGHUP})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate_on_hangup, name="hangup", daemon=True).start()
 
 
 @contextmanager

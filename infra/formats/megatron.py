@@ -10,7 +10,6 @@ Here every document is one sequence, so D = S + 1.
 """
 
 import struct
-import tempfile
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -28,6 +27,7 @@ import pyarrow.compute as pc
 from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
 from infra.errors import UserError
 from infra.store.block_cache import BLOCK_BYTES, CACHE_BYTES, Block, BlockCache
+from infra.store.cache_dir import cache_root
 
 TRAIN, VALIDATION = "train", "validation"
 SPLITS = (TRAIN, VALIDATION)
@@ -123,16 +123,14 @@ class TokenShards:
         Args:
             dataset: token shards, as ``tokenize`` commits them.
             split: ``train`` or ``validation``.
-            cache: folder for blocks of remote shards; default: one below the temporary folder.
+            cache: folder for blocks of remote shards; default: one in this user's cache.
             max_cache_bytes: bytes of the cache.
 
         Raises:
             CorruptShardError: if a shard is missing, or its index is invalid or does not match it.
         """
         self.dataset, self.split = dataset, split
-        self.cache = BlockCache(
-            cache or Path(tempfile.gettempdir()) / "gristmill-tokens", max_cache_bytes
-        )
+        self.cache = BlockCache(cache or cache_root() / "tokens", max_cache_bytes)
         self._parts = [part for part in dataset.parts if f"{split}.bin" in part.record.files]
         self.blocks: list[Block | None] = []
         self._files: list[tuple[Path | None, np.dtype[Any]]] = []

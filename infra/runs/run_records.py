@@ -181,6 +181,11 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond // 1000:03d}{secrets.token_hex(2)}"
 
 
+def run_start(run_id: str) -> datetime:
+    """Return the time, to the second, at which a run started, from its id."""
+    return datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+
+
 def collect_versions() -> dict[str, str]:
     """Return the versions of Python, the platform and the libraries a result may depend on."""
     versions = {"python": platform.python_version(), "platform": platform.platform(terse=True)}

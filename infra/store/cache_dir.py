@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import IO
 
 ENV_VAR = "GRISTMILL_CACHE"
-# Interrupted crawls and training runs, digests of input files, compiled kernels.
-STALE_FOLDERS = ("spool", "train", "inputs", "kernels")
+# Interrupted crawls and training runs, digests of input files, compiled kernels, copies of blocks of
+# token shards and of models from remote stores.
+STALE_FOLDERS = ("spool", "train", "inputs", "kernels", "tokens", "exports")
 MAX_AGE_S = 30 * 24 * 3600.0
 
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -26,9 +27,7 @@ from torch.distributed import (
     is_initialized,
     new_group,
 )
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from infra.errors import UserError
@@ -36,10 +35,13 @@ from infra.store.retry import retry_if_remote
 from infra.store.storage import Storage
 from lm.checkpoint import marker
 from lm.checkpoint.logs import restore_logs, save_logs
-from lm.checkpoint.marker import Checkpoint, CheckpointStore
+from lm.checkpoint.marker import Checkpoint, CheckpointStore, FileDigest
 from lm.checkpoint.shard_io import (
+    METADATA_FILE,
     CheckpointSaveError,
     RankFailedError,
+    ShardReader,
+    read_shards,
     run_on_all_ranks,
     write_shards,
 )
@@ -115,18 +117,19 @@ class CheckpointManager:
         """Load the newest complete checkpoint into the state.
 
         Random states are restored if as many processes wrote them, and the log if this machine does
-        not have it.
+        not have it. A checkpoint with a file that is not as it was saved is removed, with a warning.
 
         Returns:
             The checkpoint; ``None`` if there is none.
 
         Raises:
             CheckpointMismatchError: if its weights depend on something else; the message says what.
+            UnsafeCheckpointError: if it contains something else than tensors and plain values.
             StorageUnavailableError: if the store did not answer in time.
         """
-        checkpoint: Checkpoint | None = self._broadcast_from_rank0(self._find_checkpoint)
+        checkpoints: list[Checkpoint] = self._broadcast_from_rank0(self._find_checkpoints)
+        checkpoint = next((item for item in reversed(checkpoints) if self._load(item, state)), None)
         if checkpoint is not None:
-            self._load(checkpoint, state)
             self.latest_step = checkpoint.step
         # The first copy allocates the buffers page by page, which takes several times as long.
         self._copy(state)
@@ -202,14 +205,13 @@ class CheckpointManager:
             self.latest_step, self._thread = self._pending_step, None
         return not busy
 
-    def _find_checkpoint(self) -> Checkpoint | None:
+    def _find_checkpoints(self) -> list[Checkpoint]:
         root = self._store.storage
         read = partial(marker.list_complete, root)
         checkpoints = self._retry(root, f"reading {root.url}", read)
-        if not checkpoints:
-            return None
-        checkpoints[-1].require_compatible(self._compatibility_key)
-        return checkpoints[-1]
+        for checkpoint in checkpoints:
+            checkpoint.require_compatible(self._compatibility_key)
+        return checkpoints
 
     def _retry(self, store: Storage, description: str, operation: Callable[[], T]) -> T:
         return retry_if_remote(store, description, operation, self._store.timeout_s)
@@ -228,20 +230,26 @@ class CheckpointManager:
             raise box[0]
         return box[0]
 
-    def _load(self, source: Checkpoint, state: Stateful) -> None:
-        local_folder = source.storage.local_path()
-        folder = local_folder or self._store.staging / "resumed"
-        if local_folder is None:
-            description = f"reading {source.storage.url} into {folder}"
-            download = partial(self._download, source, folder)
-            run_on_all_ranks(self._sync_group, description, download)
+    def _load(self, source: Checkpoint, state: Stateful) -> bool:
+        """Load a checkpoint; return ``False`` if it is damaged."""
+        folder = source.storage.local_path() or self._store.staging / "resumed"
+        description = f"reading {source.storage.url} into {folder}"
+        fetch = partial(self._fetch, source, folder)
+        damaged = sorted({*chain(*run_on_all_ranks(self._sync_group, description, fetch))})
+        if damaged:
+            if self._rank == 0:
+                names = ", ".join(damaged)
+                log.warning("removing the checkpoint %s: damaged %s", source.storage.url, names)
+                remove = partial(marker.remove_checkpoint, source.storage)
+                self._retry(source.storage, f"clearing {source.storage.url}", remove)
+            return False
         loaded = self._full_state(state)
-        reader = FileSystemReader(folder)
+        reader = ShardReader(folder, source.files)
         saved = reader.read_metadata().state_dict_metadata
         lacks_gpu = torch.cuda.is_available() and f"{RNG_STATE}.{self._rank}.cuda" not in saved
         if source.world_size != self._world_size or lacks_gpu:
             del loaded[RNG_STATE]
-        load(loaded, storage_reader=reader, process_group=self._sync_group)
+        read_shards(loaded, reader, self._sync_group)
         if RNG_STATE in loaded:
             set_rng_state(loaded.pop(RNG_STATE)[str(self._rank)])
         state.load_state_dict(loaded)
@@ -251,6 +259,7 @@ class CheckpointManager:
                 restore_logs(folder, self._store.folder, source.step)
 
         run_on_all_ranks(self._sync_group, f"writing {self._store.folder}", copy_logs)
+        return True
 
     def _full_state(self, state: Stateful) -> dict[str, Any]:
         return {**state.state_dict(), RNG_STATE: {str(self._rank): get_rng_state()}}
@@ -258,13 +267,17 @@ class CheckpointManager:
     def _copy(self, state: Stateful) -> dict[str, Any]:
         return cast("dict[str, Any]", self._stager.stage(self._full_state(state)))
 
-    def _download(self, source: Checkpoint, folder: Path) -> None:
+    def _fetch(self, source: Checkpoint, folder: Path) -> list[str]:
+        """Download a remote checkpoint, once per node; return its damaged files."""
+        if source.storage.is_local:  # on a folder that all nodes share
+            return source.find_damaged(folder) if self._rank == 0 else []
         if not is_local_rank0():
-            return
+            return []
         shutil.rmtree(folder, ignore_errors=True)
         for name in source.files:
             download = partial(source.storage.download, name, folder / name)
             self._retry(source.storage, f"reading {source.storage.url}/{name}", download)
+        return source.find_damaged(folder)
 
     # -- on the writing thread ---------------------------------------------------------------------
 
@@ -290,23 +303,20 @@ class CheckpointManager:
                     shutil.rmtree(store.staging, ignore_errors=True)
                 folder.mkdir(parents=True, exist_ok=True)
 
-        def upload() -> None:
+        def upload() -> dict[str, FileDigest]:
             paths = [*folder.glob(f"__{self._rank}_*")]
             if self._rank == 0:
-                paths += [folder / ".metadata", *save_logs(store.folder, folder)]
+                paths += [folder / METADATA_FILE, *save_logs(store.folder, folder)]
             for path in paths if local_folder is None else ():
                 put = partial(target.upload, path, path.name)
                 self._retry(target, f"writing {target.url}/{path.name}", put)
+            return {path.name: FileDigest.from_path(path) for path in paths}
 
         def complete() -> None:
             if self._rank == 0:
-                value = {
-                    "step": step,
-                    "world_size": self._world_size,
-                    "compatibility_key": dict(self._compatibility_key),
-                    "metadata": metadata,
-                }
-                mark = partial(marker.write_marker, target, value)
+                key, files = self._compatibility_key, dict(chain(*(d.items() for d in digests)))
+                made = Checkpoint(target, step, self._world_size, key, metadata, files)
+                mark = partial(marker.write_marker, made)
                 self._retry(target, f"marking {target.url}", mark)
                 for old in store.expired(existing):
                     clear = partial(marker.remove_checkpoint, old.storage)
@@ -318,7 +328,7 @@ class CheckpointManager:
         try:
             run_on_all_ranks(group, description, prepare)
             write_shards(state, folder, group)
-            run_on_all_ranks(group, description, upload)
+            digests = run_on_all_ranks(group, description, upload)
             run_on_all_ranks(group, description, complete)
         except (UserError, RankFailedError):
             # On all processes. On a full disk this frees the space, so that the run can end cleanly.

@@ -1,14 +1,15 @@
 """Complete checkpoints: folders of shards with a marker, which is written last; which are kept.
 
 A checkpoint is a folder ``step-000000100`` of ``torch.distributed.checkpoint``, on this machine or
-in an object store. Its marker ``complete.json`` lists every file with its length. A crash before the
-marker leaves a folder that is never read; the next save removes it.
+in an object store. Its marker ``complete.json`` lists every file with its length and SHA-256. A crash
+before the marker leaves a folder that is never read; the next save removes it.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ class CheckpointMismatchError(UserError):
 
 
 @dataclass(frozen=True)
+class FileDigest:
+    """Length and SHA-256 of a file."""
+
+    bytes: int
+    sha256: str
+
+    @staticmethod
+    def from_path(path: Path) -> "FileDigest":
+        """Read a file on this machine."""
+        with path.open("rb") as file:
+            return FileDigest(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint.
 
@@ -40,7 +55,7 @@ class Checkpoint:
         world_size: number of processes that wrote it.
         compatibility_key: what its weights depend on, by name.
         metadata: JSON values of the training loop.
-        files: its files, with their length in bytes.
+        files: its files.
     """
 
     storage: Storage
@@ -48,12 +63,21 @@ class Checkpoint:
     world_size: int
     compatibility_key: Mapping[str, Any]
     metadata: Mapping[str, Any]
-    files: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, FileDigest] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Name of its folder."""
         return checkpoint_name(self.step)
+
+    def find_damaged(self, folder: Path) -> list[str]:
+        """Return which files of a copy on this machine differ from what was saved."""
+        paths = {name: folder / name for name in self.files}
+        return [
+            name
+            for name, path in paths.items()
+            if not path.exists() or FileDigest.from_path(path) != self.files[name]
+        ]
 
     def require_compatible(self, compatibility_key: Mapping[str, Any]) -> None:
         """Raise ``CheckpointMismatchError`` with every name whose value differs."""
@@ -115,33 +139,39 @@ def checkpoint_name(step: int) -> str:
 def list_complete(root: Storage) -> list[Checkpoint]:
     """Return the complete checkpoints below ``root``, oldest first.
 
-    One with a missing or shortened file is skipped, with a warning.
+    One with a missing or shortened file, or of another version of the format, is skipped, with a
+    warning. Content is compared when a checkpoint is restored.
     """
     checkpoints = []
     for name in root.list_folders():
         folder = root.subdir(name)
         if not name.startswith("step-") or not folder.exists(MARKER):
             continue
-        value = json.loads(folder.read(MARKER))
-        damaged = [
-            file for file, size in value["files"].items() if not _has_size(folder, file, size)
-        ]
+        try:
+            value = json.loads(folder.read(MARKER))
+            files = {file: FileDigest(**digest) for file, digest in value.pop("files").items()}
+            checkpoint = Checkpoint(folder, **value, files=files)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("skipping the checkpoint %s: its %s: %r", folder.url, MARKER, error)
+            continue
+        damaged = [file for file, item in files.items() if not _has_size(folder, file, item.bytes)]
         if damaged:
             log.warning("skipping the checkpoint %s: damaged %s", folder.url, ", ".join(damaged))
             continue
-        checkpoints.append(Checkpoint(folder, **value))
+        checkpoints.append(checkpoint)
     return checkpoints
 
 
-def write_marker(folder: Storage, marker: Mapping[str, Any]) -> None:
-    """Mark a checkpoint complete, atomically and durably.
-
-    Args:
-        folder: of the checkpoint.
-        marker: the fields of ``Checkpoint`` other than ``storage`` and ``files``.
-    """
-    files = {name: folder.size(name) for name in folder.list_files() if name != MARKER}
-    folder.write(MARKER, json.dumps({**marker, "files": files}, sort_keys=True).encode())
+def write_marker(checkpoint: Checkpoint) -> None:
+    """Mark a checkpoint complete, atomically and durably."""
+    value = {
+        "step": checkpoint.step,
+        "world_size": checkpoint.world_size,
+        "compatibility_key": dict(checkpoint.compatibility_key),
+        "metadata": dict(checkpoint.metadata),
+        "files": {name: asdict(item) for name, item in checkpoint.files.items()},
+    }
+    checkpoint.storage.write(MARKER, json.dumps(value, sort_keys=True).encode())
 
 
 def remove_incomplete(root: Storage) -> list[Checkpoint]:

@@ -1,6 +1,7 @@
 """A further node of a training run: wait for an attempt, take part, wait for the next one."""
 
 import logging
+import shutil
 import socket
 import time
 from collections import deque
@@ -23,15 +24,19 @@ POLL_INTERVAL_S = 1.0
 def run_node(
     config: TrainConfig,
     rendezvous: Storage,
+    *,
     is_committed: Callable[[], bool],
+    is_superseded: Callable[[], bool],
     on_status: Callable[[str], None],
-) -> None:
-    """Take part in a training run until its model is committed.
+) -> bool:
+    """Take part in a training run; return whether its model was committed.
 
     Args:
         config: what is trained.
         rendezvous: where the first node publishes attempts.
         is_committed: returns whether the model is committed.
+        is_superseded: returns whether a run that makes another model started meanwhile; it is asked
+            until the first attempt.
         on_status: called with what this node does or waits for, whenever that changes.
 
     Raises:
@@ -59,8 +64,12 @@ def run_node(
                 on_status(f"the processes ended with status {code}:\n" + "\n".join(tail))
             status = ""
             continue
+        if last_attempt is None and is_superseded():
+            return False
         waits_for = "the end of the run, or its next attempt" if last_attempt else "the first node"
         if waits_for != status:
             on_status(f"waiting for {waits_for} ({rendezvous.url})")
             status = waits_for
         time.sleep(POLL_INTERVAL_S)
+    shutil.rmtree(folder, ignore_errors=True)
+    return True

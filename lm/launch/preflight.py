@@ -11,6 +11,7 @@ from infra.store.storage import Storage, StorageError
 from lm.config.train import TrainConfig
 from lm.distributed.devices import gpu_count, require_gpus, uses_gpus
 from lm.metrics.mlflow import require_mlflow
+from lm.models.registry import hf_modules
 
 
 def required_resources(config: TrainConfig, gpus: int) -> tuple[int, int]:
@@ -25,11 +26,21 @@ def required_resources(config: TrainConfig, gpus: int) -> tuple[int, int]:
 
 def training_errors(config: TrainConfig) -> Iterator[UserError]:
     """Yield every reason why this machine cannot train this, with entry and field."""
-    for check in (_check_mlflow, _check_checkpoint_url, _check_device):
+    for check in (_check_export, _check_mlflow, _check_checkpoint_url, _check_device):
         try:
             check(config)
         except UserError as error:
             yield error
+
+
+def _check_export(config: TrainConfig) -> None:
+    """Check that the model can be released, as every trained model is."""
+    family = config.model.architecture
+    if not hf_modules(family):
+        raise UserError(
+            f"train.{config.name}.model.architecture: models of the family {family} cannot be "
+            f"released: there is no lm/models/{family}/hf.py, which exports them to transformers"
+        )
 
 
 def _check_mlflow(config: TrainConfig) -> None:

@@ -24,6 +24,7 @@ from lm.train.job import RESULT_FILE, TrainJob
 
 log = logging.getLogger(__name__)
 
+LOG_DIR = "torchelastic"  # torchrun's own files, in the folder of the run
 MAX_TAIL_LINES = 200  # last lines of output that an error shows; torchrun's own summary has 30
 
 OnMetrics = Callable[[dict[str, Any]], None]
@@ -136,8 +137,12 @@ def command(job: TrainJob) -> list[str]:
         ]
     else:
         options = torchrun_args(job)
-    workers = [f"--nproc-per-node={run.local_processes}", "-m", "lm.train.worker", str(job.folder)]
-    return [sys.executable, "-m", "torch.distributed.run", *options, *workers]
+    options += [
+        f"--nproc-per-node={run.local_processes}",
+        f"--log-dir={job.folder / LOG_DIR}",  # by default in the temporary folder, for ever
+    ]
+    program = ["-m", "lm.train.worker", str(job.folder)]
+    return [sys.executable, "-m", "torch.distributed.run", *options, *program]
 
 
 def environment(config: TrainConfig) -> dict[str, str]:

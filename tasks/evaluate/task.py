@@ -1,20 +1,22 @@
 """The stage `evaluate`: score the held-out documents with the baselines and the released model."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.dataset import Dataset, IntegrityError, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.errors import UserError
 from infra.formats.megatron import VALIDATION, TokenShards
+from infra.store.cache_dir import cache_root
+from infra.store.storage import Storage
 from tasks.evaluate.baselines import COUNTED_FILE, build_baselines
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.eval_plan import batches, plan_documents, plan_ledger
@@ -126,21 +128,38 @@ def model_folder(model: Dataset) -> Path:
 
     Raises:
         FileNotFoundError: if the data set contains no model.
+        IntegrityError: if a file that was downloaded is not the one that was committed.
     """
-    names = [file.name for file in model.manifest.files.values()]
-    config = next((name for name in names if name.split("/")[-1] == MODEL_CONFIG), None)
+    files = {file.name: file.sha256 for file in model.manifest.files.values()}
+    config = next((name for name in files if name.split("/")[-1] == MODEL_CONFIG), None)
     if config is None:
         raise FileNotFoundError(f"{model.storage.url} contains no {MODEL_CONFIG}")
     path = model.storage.local_path(config)
     if path is not None:
         return path.parent
     inside = config.removesuffix(MODEL_CONFIG)
-    cache = Path(gettempdir()) / "gristmill-models" / model.content
-    for name in names:
-        target = cache / name.removeprefix(inside)
-        if name.startswith(inside) and not target.exists():
-            model.storage.download(name, target)
-    return cache
+    cache = cache_root() / "exports" / model.content
+    wanted = tuple(item for item in files.items() if item[0].startswith(inside))
+    _download_files(model.storage, wanted, cache)
+    return cache / inside
+
+
+@lru_cache(maxsize=1)
+def _download_files(storage: Storage, files: tuple[tuple[str, str], ...], folder: Path) -> None:
+    """Download files, by name and SHA-256, except those that the folder has; once per process."""
+    for name, sha256 in files:
+        path = folder / name
+        if _file_sha256(path) != sha256:
+            storage.download(name, path)
+            if _file_sha256(path) != sha256:
+                raise IntegrityError(f"{storage.url}/{name} is not the file that was committed")
+
+
+def _file_sha256(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def summarize(parts: list[PartRef]) -> dict[str, Any]:

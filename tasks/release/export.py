@@ -63,7 +63,7 @@ def export(trained: TrainedModel, folder: Path) -> float:
 
     Raises:
         ParityError: if it is above 1e-4, or the tokenizer encodes differently.
-        UserError: if transformers has no such model.
+        UserError: if the family has no ``hf`` module.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -73,20 +73,44 @@ def export(trained: TrainedModel, folder: Path) -> float:
     architecture = trained.model_config["architecture"]
     hf = load_hf(architecture)
     if hf is None:
-        raise UserError(f"release: transformers has no model for architecture {architecture}")
+        raise UserError(
+            f"release: models of the family {architecture} cannot be exported: "
+            f"there is no lm/models/{architecture}/hf.py"
+        )
     model: Any = AutoModelForCausalLM.from_config(
         hf.to_hf_config(trained.model_config, trained.eos)
     )
     weights = hf.to_hf_weights(trained.weights, trained.model_config)
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)
+    _add_names_for_other_readers(folder)
     save_tokenizer(trained, folder)
     check_tokenizer(trained, folder)
     return check_logits(trained, folder)
 
 
+def read_hf_class(folder: Path) -> str:
+    """Return the transformers class of an exported model, such as ``LlamaForCausalLM``."""
+    return str(json.loads((folder / "config.json").read_text())["architectures"][0])
+
+
+def _add_names_for_other_readers(folder: Path) -> None:
+    """Add the names by which other programs than transformers 5 look up settings in ``config.json``."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    if "rope_parameters" in config:
+        config["rope_theta"] = config["rope_parameters"]["rope_theta"]  # transformers 4
+    if "n_positions" in config:
+        config["n_ctx"] = config["n_positions"]  # llama.cpp's converter of GPT-2
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def save_tokenizer(trained: TrainedModel, folder: Path) -> None:
-    """Save the tokenizer as ``PreTrainedTokenizerFast``; the end of text is also BOS and padding."""
+    """Save the tokenizer; the end of text is also BOS and padding, and is never added by itself.
+
+    Its class is ``PreTrainedTokenizerFast``, which transformers 4 and 5 know. By itself,
+    transformers 5 writes ``TokenizersBackend``, which transformers 4 refuses.
+    """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -99,8 +123,15 @@ def save_tokenizer(trained: TrainedModel, folder: Path) -> None:
         pad_token=end,
         model_max_length=trained.model_config["context_length"],
         clean_up_tokenization_spaces=False,
+        # transformers 4 would add token_type_ids, which `generate` of a decoder refuses.
+        model_input_names=["input_ids", "attention_mask"],
     )
     fast.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings |= {"add_bos_token": False, "add_eos_token": False}  # llama.cpp's default may differ
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 TOKENIZER_SAMPLES = (
@@ -120,7 +151,9 @@ def check_tokenizer(trained: TrainedModel, folder: Path) -> None:
     exported: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     for text in TOKENIZER_SAMPLES:
         ids = plain.encode(text).ids
-        if exported.encode(text) != ids or exported.decode(ids) != plain.decode(ids):
+        # Not verbose: a text longer than the context is no problem here.
+        encoded = exported.encode(text, verbose=False)
+        if encoded != ids or exported.decode(ids) != plain.decode(ids):
             raise ParityError(
                 f"release: the exported tokenizer encodes or decodes {text!r} differently"
             )

@@ -55,20 +55,22 @@ def count_licenses(entries: Sequence[LineageEntry]) -> dict[str, int]:
 def render_card(
     model: Dataset,
     tokens: Dataset,
-    training: Mapping[str, Any],
-    model_config: Mapping[str, Any],
+    config: Mapping[str, Any],
     lineage: Sequence[LineageEntry],
+    hf_class: str,
 ) -> str:
-    """Render README.md: what the model is, what it was made from, how it was trained.
+    """Render README.md: what the model is, what it needs, what it was made from, how it was trained.
 
     Args:
         model: the data set of `train`.
         tokens: the token shards that it was trained on.
-        training: the recipe's entry.
-        model_config: the architecture.
+        config: the model's ``config.json``.
         lineage: the data sets that the tokens were made from.
+        hf_class: the class of transformers that loads it.
     """
     stats: Any = model.stats
+    training, model_config = config["training"], config["model_config"]
+    pre_tokenizer = find_llama_cpp_pre_tokenizer(tokens.manifest.config)
     rights = [(name, f"{count:,}") for name, count in count_licenses(lineage).items()]
     languages = sorted(
         key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
@@ -89,7 +91,7 @@ def render_card(
             f"# {model.source}",
             "",
             (
-                f"A decoder in Llama's layout with {stats['parameters']:,} parameters "
+                f"A causal language model (`{hf_class}`) with {stats['parameters']:,} parameters "
                 f"(vocabulary {model_config['vocab_size']:,}, context {model_config['context_length']:,} tokens), trained "
                 f"{initial} by Gristmill on {stats['tokens']:,} tokens "
                 f"({stats['epochs']:.2f} epochs). It was built from raw pages and books in one run; "
@@ -106,6 +108,21 @@ def render_card(
             'prompt = tokenizer(tokenizer.bos_token + "Once", return_tensors="pt")',
             "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))",
             "```",
+            "",
+            (
+                "It needs transformers 4.57 or newer, or a server that loads its folders, such as vLLM; no code "
+                "of its own. Weights are in fp32. Every document of the training data began after the end-of-text "
+                "token, which the tokenizer does not add: put it before a text that starts a document."
+            ),
+            "",
+            (
+                "For llama.cpp: `convert_hf_to_gguf.py` knows pre-tokenizers by a hash of the vocabulary. "
+                + (
+                    f"Add the hash that it prints for this one to `get_vocab_base_pre`, as `{pre_tokenizer}`."
+                    if pre_tokenizer
+                    else "llama.cpp has no pre-tokenizer that splits text as this tokenizer does."
+                )
+            ),
             "",
             (
                 "It continues text. It was not tuned to follow instructions or to be safe, and it may "
@@ -145,6 +162,14 @@ def render_card(
             "",
         ]
     )
+
+
+def find_llama_cpp_pre_tokenizer(tokenize_config: Mapping[str, Any]) -> str | None:
+    """Return llama.cpp's name for the rule by which text is split into words, if it has one."""
+    usual = {"digits": "default", "spaces": "merge", "normalization": "none", "tokenizer": None}
+    if any(tokenize_config.get(name, value) != value for name, value in usual.items()):
+        return None
+    return {"gpt2": "gpt-2", "llama3": "llama-bpe"}.get(tokenize_config.get("pretokenizer", ""))
 
 
 def _markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

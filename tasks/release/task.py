@@ -36,7 +36,7 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
     Raises:
         ParityError: if the exported model's logits or tokens differ from the trained one's.
     """
-    from tasks.release.export import TrainedModel, export
+    from tasks.release.export import TrainedModel, export, read_hf_class
 
     ctx.reporter.update(Progress(STAGE.name, spec.source, 0, 1, "exporting"))
     files = {name: model.read(name) for name in FILES}
@@ -45,7 +45,7 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
         folder = Path(scratch)
         difference = export(TrainedModel.from_files(files, tokens.stats["eos_id"]), folder)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
-        text = render_card(model, tokens, config["training"], config["model_config"], ancestors)
+        text = render_card(model, tokens, config, ancestors, read_hf_class(folder))
         (folder / "README.md").write_text(text, encoding="utf-8")
         dataset = commit_files(
             ctx,
@@ -55,7 +55,7 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
             stats={
                 "parameters": model.stats["parameters"],
                 "largest_logit_difference": difference,
-                "format": "LlamaForCausalLM",
+                "format": read_hf_class(folder),
             },
         )
     note = f"logits within {difference:.1g} of the trained model's"

@@ -58,7 +58,13 @@ def second_machine(store: str, config: TrainConfig) -> None:
 
     assert rendezvous is not None
     manifest = Storage(store).subdir(*spec.folder.split("/"))
-    run_node(config, rendezvous, lambda: manifest.exists(MANIFEST), print_line)
+    run_node(
+        config,
+        rendezvous,
+        is_committed=lambda: manifest.exists(MANIFEST),
+        is_superseded=lambda: False,
+        on_status=print_line,
+    )
 
 
 def replace_worker(module: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,17 @@ def have_ended(processes: list[psutil.Process], timeout_s: float = 30) -> bool:
     return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+def cache_with_models(folder: Path) -> Path:
+    """Return a new cache folder that holds the models of language identification."""
+    cache = folder / "cache"
+    cache.mkdir()
+    (cache / "models").symlink_to(folder.home() / ".cache" / "gristmill" / "models")
+    return cache
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path, how: int) -> None:
-    cache = tmp_path / "cache"
-    models = tmp_path.home() / ".cache" / "gristmill" / "models"
-    cache.mkdir()
-    (cache / "models").symlink_to(models)
+    cache = cache_with_models(tmp_path)
     value = recipe(
         tmp_path / "data", mixed(tmp_path / "in"), train=[endless("one"), endless("two")]
     )
@@ -112,3 +118,40 @@ def test_a_killed_run_ends_its_ephemeral_server(tmp_path: Path) -> None:
     run.wait()
     assert servers
     assert have_ended(servers, 10)
+
+
+def shared_semaphores(pid: int) -> set[Path]:
+    """Return the files in shared memory of the named semaphores that a process has open.
+
+    They are compared by inode, because glibc gives a semaphore its name after it has mapped it.
+    """
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    mapped = {int(line.split()[4]) for line in lines if "/dev/shm/sem." in line}
+    return {path for path in Path("/dev/shm").glob("sem.mp-*") if path.stat().st_ino in mapped}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_closed_terminal_ends_a_run_and_leaves_no_semaphore(tmp_path: Path) -> None:
+    """SIGHUP goes to the whole process group, as when an ssh session ends."""
+    value = recipe(tmp_path / "data", mixed(tmp_path / "in"), train=[endless("one")])
+    path = write_recipe(tmp_path / "r.yaml", value | {"cluster": {"workers": 2}})
+    cache, temporary = cache_with_models(tmp_path), tmp_path / "tmp"
+    temporary.mkdir()
+    run = start(
+        tmp_path / "home", "run", str(path), GRISTMILL_CACHE=str(cache), TMPDIR=str(temporary)
+    )
+    try:
+        processes = wait_for_training(run.pid, cache)
+        semaphores = shared_semaphores(run.pid)
+        assert semaphores
+        os.killpg(run.pid, signal.SIGHUP)
+        assert run.wait(60) != 0
+        assert have_ended(processes)
+        deadline = time.monotonic() + 30  # the resource tracker ends a little later
+        while time.monotonic() < deadline and any(path.exists() for path in semaphores):
+            time.sleep(0.1)
+        assert not [path for path in semaphores if path.exists()]
+        assert not [*temporary.glob("torchelastic*")]
+    finally:
+        run.kill()
+        run.wait()

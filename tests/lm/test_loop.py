@@ -113,10 +113,10 @@ def test_a_crash_before_the_marker_costs_one_checkpoint(
     expected, _ = run(tokens, tmp_path / "expected", tiny())
     real = marker.write_marker
 
-    def crash(folder: Storage, marker: dict[str, Any]) -> None:
-        if marker["step"] == 10:
+    def crash(checkpoint: marker.Checkpoint) -> None:
+        if checkpoint.step == 10:
             raise KeyboardInterrupt
-        real(folder, marker)
+        real(checkpoint)
 
     monkeypatch.setattr(marker, "write_marker", crash)
     with pytest.raises(KeyboardInterrupt):

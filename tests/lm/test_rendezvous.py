@@ -109,11 +109,30 @@ def test_a_node_takes_part_in_each_attempt_until_the_model_is_committed(
     monkeypatch.setattr(node, "torchrun", torchrun)
     monkeypatch.setattr("lm.launch.node.time.sleep", sleep)
     monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
-    node.run_node(config, store, lambda: len(pauses) > 7, statuses.append)
+    assert node.run_node(
+        config,
+        store,
+        is_committed=lambda: len(pauses) > 7,
+        is_superseded=lambda: False,
+        on_status=statuses.append,
+    )
     assert len(set(attempt_ids)) == len(attempt_ids) == 3
     assert statuses[0].startswith("waiting for the first node")
     assert sum(text.startswith("training tiny with 2 processes") for text in statuses) == 3
     assert sum("ended with status 1" in text for text in statuses) == 2
+
+
+def test_a_node_leaves_a_run_that_another_one_superseded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lm.launch.node.time.sleep", lambda _: pytest.fail("it waits"))
+    assert not node.run_node(
+        two(tmp_path),
+        Storage(str(tmp_path)),
+        is_committed=lambda: False,
+        is_superseded=lambda: True,
+        on_status=lambda _: None,
+    )
 
 
 def test_a_node_ends_with_the_reason_of_the_first_node(
@@ -130,7 +149,13 @@ def test_a_node_ends_with_the_reason_of_the_first_node(
     monkeypatch.setattr(node, "torchrun", torchrun)
     monkeypatch.setattr(node, "cache_root", lambda: tmp_path / "cache")
     with pytest.raises(TrainingFailedError, match="ended the run: the loss is NaN"):
-        node.run_node(config, store, lambda: False, lambda _: None)
+        node.run_node(
+            config,
+            store,
+            is_committed=lambda: False,
+            is_superseded=lambda: False,
+            on_status=lambda _: None,
+        )
     assert read_job(store) == {"ended": "the loss is NaN"}
     assert read_job(store.subdir("nowhere")) is None
 

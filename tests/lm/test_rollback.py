@@ -17,7 +17,7 @@ from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
-from lm.checkpoint.marker import checkpoint_name, list_complete, write_marker
+from lm.checkpoint.marker import Checkpoint, checkpoint_name, list_complete, write_marker
 from lm.config.train import TrainConfig
 from lm.data.loader import DataLoader
 from lm.data.shuffle import batch_for_step
@@ -205,10 +205,8 @@ def training_run(folder: Path, checkpoints: Mapping[int, list[list[int]]]) -> Tr
     for name in ("attempts.jsonl", "metrics.jsonl"):
         (folder / name).touch()
     for step, skip in checkpoints.items():
-        write_marker(
-            run.checkpoints.subdir(checkpoint_name(step)),
-            {"step": step, "world_size": 1, "compatibility_key": {}, "metadata": {"skip": skip}},
-        )
+        target = run.checkpoints.subdir(checkpoint_name(step))
+        write_marker(Checkpoint(target, step, 1, {}, {"skip": skip}))
     return run
 
 

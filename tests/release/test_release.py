@@ -7,13 +7,16 @@ import torch
 from safetensors.torch import load, load_file, save
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.stage import DatasetSpec, Stage, commit_files
+from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
+from infra.errors import UserError
+from lm.launch.preflight import training_errors
 from lm.models.causal_lm import save_weights
 from lm.models.decoder import Decoder
 from lm.models.registry import build_model
 from lm.train.worker import save_reference_logits
 from tasks.release import task
 from tasks.release.export import ParityError, TrainedModel, check_logits, export
+from tasks.release.model_card import find_llama_cpp_pre_tokenizer
 from tests.lm.corpora import context, texts, tiny, token_shards, tokenizer
 
 TRAIN = Stage("train", ("tests.release.test_release",))
@@ -121,19 +124,26 @@ def test_no_number_is_no_agreement(tokens: Dataset, tmp_path: Path) -> None:
         check_logits(TrainedModel(trained.model_config, {}, nan_logits, b"", 0), tmp_path / "hf")
 
 
-def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path: Path) -> None:
-    ctx, model = context(tmp_path / "store"), decoder()
-    files = trained_files(model, tmp_path, tokens)
+def commit_model(ctx: Context, tokens: Dataset, folder: Path, model: Decoder) -> Dataset:
+    """Commit a model as ``train`` does."""
+    files = trained_files(model, folder, tokens)
     for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
+        (folder / name).write_bytes(data)
     facts = {"parameters": 7, "loss": 3.2, "validation_loss": 3.5, "tokens": 1280, "epochs": 0.25}
-    trained = commit_files(
+    return commit_files(
         ctx,
-        DatasetSpec(TRAIN, "tiny", {"model": {"architecture": "llama"}}, (tokens,)),
-        {name: tmp_path / name for name in files},
+        DatasetSpec(
+            TRAIN, "tiny", {"model": {"architecture": model.config.architecture}}, (tokens,)
+        ),
+        {name: folder / name for name in files},
         counts=tokens.counts,
         stats=facts,
     )
+
+
+def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path: Path) -> None:
+    ctx = context(tmp_path / "store")
+    trained = commit_model(ctx, tokens, tmp_path, decoder())
     spec = task.spec(ctx, model=trained, tokens=tokens)
     made = task.build(ctx, spec, model=trained, tokens=tokens)
     assert made.stats["largest_logit_difference"] <= 1e-4
@@ -145,6 +155,7 @@ def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path
     card = (folder / "README.md").read_text()
     for expected in (
         "# tiny",
+        "transformers 4.57",
         "3.5000 nats per token on held-out documents",
         f"`{tokens.fingerprint[:16]}`",
         "| optim.lr | `0.01` |",
@@ -153,3 +164,48 @@ def test_a_release_is_a_folder_that_transformers_loads(tokens: Dataset, tmp_path
         assert expected in card
     again = task.build(ctx, spec, model=trained, tokens=tokens)
     assert again.content == made.content
+
+
+@pytest.mark.parametrize(("family", "changes"), [("llama", {}), ("gpt2", {"num_kv_heads": None})])
+def test_card_and_statistics_name_the_class_of_the_family(
+    tokens: Dataset, tmp_path: Path, family: str, changes: dict[str, Any]
+) -> None:
+    ctx = context(tmp_path / "store")
+    trained = commit_model(ctx, tokens, tmp_path, decoder(architecture=family, **changes))
+    made = task.build(
+        ctx, task.spec(ctx, model=trained, tokens=tokens), model=trained, tokens=tokens
+    )
+    names = {"llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel"}
+    assert made.stats["format"] == names[family]
+    card = made.read("README.md").decode()
+    assert [name for name in names.values() if name in card] == [names[family]]
+    assert "Llama" not in card or family == "llama"
+
+
+def test_a_family_without_an_export_is_refused_before_training(
+    tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lm.launch.preflight.hf_modules", lambda _: ())
+    (error,) = training_errors(tiny())
+    assert "train.tiny.model.architecture" in str(error)
+    assert "llama" in str(error)
+    monkeypatch.setattr("tasks.release.export.load_hf", lambda _: None)
+    trained = TrainedModel.from_files(trained_files(decoder(), tmp_path, tokens), eos=0)
+    with pytest.raises(UserError, match="the family llama"):
+        export(trained, tmp_path / "hf")
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"pretokenizer": "gpt2", "digits": "default", "spaces": "merge"}, "gpt-2"),
+        ({"pretokenizer": "llama3", "normalization": "none"}, "llama-bpe"),
+        ({"pretokenizer": "gpt2", "digits": "individual"}, None),
+        ({"pretokenizer": "gpt2", "normalization": "nfc"}, None),
+        ({"tokenizer": "a digest"}, None),
+    ],
+)
+def test_the_card_names_the_pre_tokenizer_of_llama_cpp(
+    config: dict[str, str], name: str | None
+) -> None:
+    assert find_llama_cpp_pre_tokenizer(config) == name

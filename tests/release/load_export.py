@@ -1,0 +1,37 @@
+"""Load an export in the environment of this interpreter; print what it gives as JSON.
+
+``python load_export.py FOLDER TEXTS``: ``reference_logits.safetensors`` is beside the folder.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+
+
+def main(folder: Path, texts: list[str]) -> dict[str, Any]:
+    """Return token ids, texts, and the largest difference of a logit."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    reference = load_file(folder.parent / "reference_logits.safetensors")
+    with torch.no_grad():
+        logits = model(reference["tokens"]).logits[0, reference["positions"]]
+    ids = [tokenizer.encode(text) for text in texts]
+    prompt = tokenizer(tokenizer.bos_token + texts[0][:4], return_tensors="pt")
+    return {
+        "version": transformers.__version__,
+        "difference": float((logits - reference["logits"]).abs().max()),
+        "ids": ids,
+        "texts": [tokenizer.decode(each) for each in ids],
+        "special": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id],
+        "context": [tokenizer.model_max_length, model.config.max_position_embeddings],
+        "generated": len(model.generate(**prompt, max_new_tokens=2, do_sample=False)[0]),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), json.loads(sys.argv[2]))))  # noqa: T201

@@ -1,0 +1,132 @@
+"""The exported folder as the programs read it that users load it with."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, normalizers
+
+from lm.models.registry import build_model
+from tasks.release.export import TrainedModel, export
+from tests.lm.corpora import texts, tiny, tokenizer
+from tests.release.test_release import trained_files
+
+PACKAGES = ("transformers==4.57.6", "tokenizers==0.22.2", "huggingface-hub==0.36.0")
+SCRIPT = Path(__file__).with_name("load_export.py")
+TEXTS = [*texts(2), "Ça va? Größe, мир, 🙂  two  spaces\n\n 1234567 e\u0301", ""]
+
+
+@pytest.fixture(scope="session")
+def transformers4(pytestconfig: pytest.Config) -> Path:
+    """An interpreter with transformers 4; other packages are those of this environment."""
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir("transformers-4")
+    uv, python = Path(sys.executable).with_name("uv"), folder / "bin" / "python"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / "done"
+        if not done.exists() or done.read_text() != str((PACKAGES, sys.version)):
+            subprocess.run([uv, "venv", "--clear", "-p", sys.executable, folder], check=True)
+            subprocess.run([uv, "pip", "install", "--no-deps", "-p", python, *PACKAGES], check=True)
+            own = next(path for path in map(Path, sys.path) if path.name == "site-packages")
+            (other,) = folder.glob("lib/python*/site-packages")
+            (other / "zz_this_environment.pth").write_text(f"{own}\n")  # after its own packages
+            done.write_text(str((PACKAGES, sys.version)))
+    return python
+
+
+def other_tokenizer() -> bytes:
+    """One with a normalizer and a reserved special token."""
+    made = Tokenizer.from_str(tokenizer().to_str())
+    made.normalizer = normalizers.NFC()
+    made.add_special_tokens([AddedToken("<|user|>", special=True, normalized=False)])
+    return made.to_str().encode()
+
+
+def export_model(folder: Path, tokenizer_json: bytes, rope_theta: float, **changes: Any) -> Path:
+    torch.manual_seed(3)
+    config = replace(tiny(**changes).model.resolve(301), rope_theta=rope_theta)
+    model: Any = build_model(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+
+    class Tokens:
+        def read(self, _: str) -> bytes:
+            return tokenizer_json
+
+    files = trained_files(model, folder, Tokens())  # type: ignore[arg-type]
+    export(TrainedModel.from_files(files, eos=0), folder / "hf")
+    return folder / "hf"
+
+
+MODELS = [
+    pytest.param(b"", 10_000.0, {}, id="llama"),
+    pytest.param(b"nfc", 500_000.0, {"tie_embeddings": False}, id="llama with another theta"),
+    pytest.param(b"", 10_000.0, {"architecture": "gpt2", "num_kv_heads": None}, id="gpt2"),
+]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("kind", "rope_theta", "changes"), MODELS)
+@pytest.mark.parametrize("major", [4, 5])
+def test_transformers_4_and_5_load_the_same_model(
+    tmp_path: Path,
+    transformers4: Path,
+    major: int,
+    kind: bytes,
+    rope_theta: float,
+    changes: dict[str, Any],
+) -> None:
+    tokenizer_json = other_tokenizer() if kind else tokenizer().to_str().encode()
+    folder = export_model(tmp_path, tokenizer_json, rope_theta, **changes)
+    python = transformers4 if major == 4 else sys.executable
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run(
+        [python, SCRIPT, folder, json.dumps(TEXTS)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    loaded = json.loads(run.stdout)
+    plain = Tokenizer.from_str(tokenizer_json.decode())
+    assert loaded["version"].startswith(f"{major}.")
+    assert loaded["difference"] <= 1e-4
+    assert loaded["ids"] == [plain.encode(text).ids for text in TEXTS]
+    assert loaded["texts"] == [plain.decode(ids) for ids in loaded["ids"]]
+    assert loaded["special"] == [0, 0, 0]
+    assert loaded["context"] == [16, 16]
+
+
+def test_the_folder_has_what_converters_read(tmp_path: Path) -> None:
+    """The names that llama.cpp's ``conversion`` and ``gguf.SpecialVocab`` look up."""
+    for name, changes in (("llama", {}), ("gpt2", {"architecture": "gpt2", "num_kv_heads": None})):
+        (tmp_path / name).mkdir()
+        folder = export_model(tmp_path / name, tokenizer().to_str().encode(), 20_000.0, **changes)
+        config = json.loads((folder / "config.json").read_text())
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        added = {
+            token["content"]: token["id"]
+            for token in json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+        }
+        # A class that every version of transformers since 4.0 has; vLLM loads it through AutoTokenizer.
+        assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+        for kind in ("bos", "eos", "pad"):
+            assert added[settings[f"{kind}_token"]] == 0  # a string, listed in tokenizer.json
+        assert settings["add_bos_token"] is settings["add_eos_token"] is False
+        assert config["eos_token_id"] == config["bos_token_id"] == 0
+        if name == "gpt2":
+            assert config["architectures"] == ["GPT2LMHeadModel"]
+            assert config["n_ctx"] == config["n_positions"] == 16
+        else:
+            assert config["architectures"] == ["LlamaForCausalLM"]
+            assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 20_000.0
