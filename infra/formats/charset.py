@@ -266,11 +266,17 @@ def decode_text(data: bytes) -> tuple[str, str]:
     Gutenberg header declares; what chardet detects, if the letters fit one language.
 
     Returns:
-        The text without a byte order mark, and the name of the encoding.
+        The text without byte order marks, its own or those of files that were appended to it, and
+        the name of the encoding.
 
     Raises:
         TextDecodeError: if none fits.
     """
+    text, encoding = _decode_marked_text(data)
+    return text.replace("\ufeff", ""), encoding
+
+
+def _decode_marked_text(data: bytes) -> tuple[str, str]:
     marked, size = _split_bom(data)
     if marked is not None:
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from infra.formats import http_body, warc_recovery
+from infra.formats import http_body, warc_recovery, zstd_frames
 
 COMPRESSION_LEVEL = 6
 _STORED = 0xFFFF  # bytes of the longest stored block (RFC 1951, 3.2.4)
@@ -230,21 +230,30 @@ def iter_captures(
     from fastwarc import ArchiveIterator
 
     read = 0
+    dictionary_frame = zstd_frames.read_dictionary_frame(stream)
     while True:
         last: tuple[int, str, Capture | None] | None = None
         error: Exception | None = None
         uncompressed = warc_recovery.detect_compression(stream, start) is None
+        if not dictionary_frame:
+            start = zstd_frames.skip_frames(stream, start)
         stream.seek(start)
+        view: Any = stream
+        if start and dictionary_frame:
+            view = _PrefixedStream(dictionary_frame, stream)
+        shift = 0 if view is stream else start - len(dictionary_frame)
         try:
-            for record in ArchiveIterator(stream, strict_mode=False):
+            for record in ArchiveIterator(view, strict_mode=False):
                 page = _read_page(record, max_payload, uncompressed)
                 if last is not None and last[2] is not None:
                     yield last[0], last[2]
-                last = record.stream_pos, record.record_id or "", page
+                last = record.stream_pos + shift, record.record_id or "", page
                 read += 1
         except (OSError, ValueError, RuntimeError, EOFError) as caught:
             error = caught
         if last is None:
+            if warc_recovery.is_compressed_twice(stream, start):
+                error = ValueError("compressed twice: no WARC record in what it unpacks to")
             raise WarcReadError(start, read, str(error or "no WARC record in it")) from error
         # The reader fails on the record after the last one it returned, or inside that one's
         # payload; it does not recognize a truncated file.
@@ -262,6 +271,24 @@ def iter_captures(
             raise WarcReadError(
                 start, read, str(error or "the file ends inside a record")
             ) from error
+
+
+class _PrefixedStream:
+    """An archive from a later record on, behind the frame with its dictionary."""
+
+    def __init__(self, prefix: bytes, stream: BinaryIO) -> None:
+        self._prefix = prefix
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._prefix:
+            return self._stream.read(size)
+        end = len(self._prefix) if size < 0 else size
+        data, self._prefix = self._prefix[:end], self._prefix[end:]
+        return data
+
+    def tell(self) -> int:
+        return 0  # when it is opened: the reader looks for a dictionary at the beginning only
 
 
 def read_capture(stream: BinaryIO, offset: int) -> Capture:

@@ -10,7 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+from zstandard import ZstdCompressionDict, ZstdDecompressor, ZstdError
+
+from infra.formats.zstd_frames import (
+    LZ4,
+    ZSTD,
+    load_dictionary,
+    read_dictionary_frame,
+    skip_frames,
+)
+
+GZIP = b"\x1f\x8b\x08"
 _BUFFER_SIZE = 1 << 16
 _ZSTD_BUFFER_SIZE = 1 << 10  # a byte may expand to thousands
 _SCAN_CHUNK = 1 << 20  # bytes scanned at a time
@@ -39,7 +49,7 @@ class Member:
 
 def detect_compression(stream: BinaryIO, at: int) -> bytes | None:
     """The magic number of the compression at an offset; ``None`` if there is none."""
-    stream.seek(at)
+    stream.seek(skip_frames(stream, at))
     head = stream.read(4)
     return next((magic for magic in (GZIP, ZSTD) if head.startswith(magic)), None)
 
@@ -66,6 +76,8 @@ def check_last_record(stream: BinaryIO, offset: int, record_id: str) -> tuple[bo
         return printable_id not in _UNPRINTABLE.sub(b"", member.head), offset
     stream.seek(offset)
     head = stream.read(_BUFFER_SIZE)
+    if head.startswith(LZ4):
+        return _check_lz4(stream, offset)
     if not head.startswith(b"WARC/"):
         return _check_all_members(stream, offset)
     return _check_plain_record(stream, offset, head)
@@ -91,22 +103,37 @@ def _check_plain_record(stream: BinaryIO, offset: int, head: bytes) -> tuple[boo
     return is_complete, end if is_complete else offset
 
 
+def _check_lz4(stream: BinaryIO, offset: int) -> tuple[bool, int]:
+    """Whether everything from an LZ4 frame to the end of the archive can be decompressed."""
+    from fastwarc.stream_io import Lz4Reader
+
+    stream.seek(offset)
+    reader = Lz4Reader(stream)
+    try:
+        while reader.read(_SCAN_CHUNK):
+            pass
+    except OSError:
+        return False, offset
+    return True, stream.seek(0, io.SEEK_END)
+
+
 def _check_all_members(stream: BinaryIO, offset: int) -> tuple[bool, int]:
     """For an archive that is compressed as one: whether all of it can be decompressed."""
     magic = detect_compression(stream, 0)
     if magic is None:
         return True, offset
-    at: int | None = 0
+    at: int | None = skip_frames(stream, 0)
     size = stream.seek(0, io.SEEK_END)
     while at is not None and at < size:
         at = read_member(stream, at, magic).end
+        at = at and skip_frames(stream, at)
     return at is not None, size if at is not None else offset
 
 
 def read_member(stream: BinaryIO, at: int, magic: bytes) -> Member:
     """Decompress the member at an offset to its end or to its first damage."""
-    decompressor, error_type = _make_decompressor(magic)
-    stream.seek(at)
+    decompressor, error_type = _make_decompressor(magic, _load_dictionary(stream, magic))
+    stream.seek(skip_frames(stream, at))
     chunk_size = _BUFFER_SIZE if magic == GZIP else _ZSTD_BUFFER_SIZE
     head, empty = b"", True
     try:
@@ -121,31 +148,44 @@ def read_member(stream: BinaryIO, at: int, magic: bytes) -> Member:
     return Member(head, empty, None)
 
 
-def _make_decompressor(magic: bytes) -> tuple[Any, type[Exception]]:
+def is_compressed_twice(stream: BinaryIO, at: int) -> bool:
+    """Whether the member at an offset contains another one."""
+    magic = detect_compression(stream, at)
+    return magic is not None and read_member(stream, at, magic).head.startswith((GZIP, ZSTD))
+
+
+def _load_dictionary(archive: BinaryIO, magic: bytes) -> ZstdCompressionDict | None:
+    return load_dictionary(read_dictionary_frame(archive)) if magic == ZSTD else None
+
+
+def _make_decompressor(
+    magic: bytes, dictionary: ZstdCompressionDict | None
+) -> tuple[Any, type[Exception]]:
     if magic == GZIP:
         return zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error
-    import zstandard
-
-    return zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError
+    packer = ZstdDecompressor(dictionary) if dictionary else ZstdDecompressor()
+    return packer.decompressobj(), ZstdError
 
 
 def skip_empty(stream: BinaryIO, at: int) -> int:
-    """The first byte after empty members: some tools end a file with one."""
+    """The first byte after empty members and frames to be skipped: some tools end a file so."""
     while (magic := detect_compression(stream, at)) is not None:
         member = read_member(stream, at, magic)
         if member.end is None or not member.empty:
             break
         at = member.end
-    return at
+    return skip_frames(stream, at)
 
 
 def is_record_start(stream: BinaryIO, at: int) -> bool:
     """Whether a record begins at an offset, complete or not."""
     magic = detect_compression(stream, at)
-    stream.seek(at)
+    stream.seek(skip_frames(stream, at))
     if magic is None:
         return _RECORD.match(stream.read(256)) is not None
-    return _decompress_head(stream.read(_BUFFER_SIZE), magic).startswith(_VERSION)
+    head = stream.read(_BUFFER_SIZE)
+    dictionary = _load_dictionary(stream, magic)
+    return _decompress_head(head, magic, dictionary).startswith(_VERSION)
 
 
 def find_next_record(stream: BinaryIO, at: int) -> int | None:
@@ -170,8 +210,10 @@ def find_next_record(stream: BinaryIO, at: int) -> int | None:
 
 
 def _find_member(stream: BinaryIO, at: int, magic: bytes) -> int | None:
+    dictionary = _load_dictionary(stream, magic)
+
     def check(window: bytes) -> bool:
-        return _decompress_head(window, magic).startswith(_VERSION)
+        return _decompress_head(window, magic, dictionary).startswith(_VERSION)
 
     return _scan(stream, at, re.compile(re.escape(magic)), _BUFFER_SIZE, check)
 
@@ -204,9 +246,9 @@ def _scan(
     return None
 
 
-def _decompress_head(data: bytes, magic: bytes) -> bytes:
+def _decompress_head(data: bytes, magic: bytes, dictionary: ZstdCompressionDict | None) -> bytes:
     """The first decompressed bytes of `data`, as many as its damage allows."""
-    decompressor, error_type = _make_decompressor(magic)
+    decompressor, error_type = _make_decompressor(magic, dictionary)
     out = b""
     try:
         for at in range(0, len(data), 1 << 8):

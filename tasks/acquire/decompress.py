@@ -1,12 +1,15 @@
 """Decompression of streams in bounded memory, with truncation and damage reported."""
 
+import itertools
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import zstandard
 
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+from infra.formats.zstd_frames import ZSTD
+
+GZIP = b"\x1f\x8b"
 
 # Compressed bytes that are unpacked at once. The worst ratios are 1,032 (deflate) and 32,768 (zstd), so what
 # a slice unpacks to stays below 128 MB whatever the file was made to do.
@@ -20,7 +23,7 @@ class CorruptStreamError(Exception):
     """A stream that is truncated or damaged.
 
     Attributes:
-        reason: ``truncated_file`` or ``corrupt_file``.
+        reason: ``truncated_file``, ``corrupt_file``, or ``unreadable_file`` for a missing dictionary.
         rest: the bytes between the last line break and the damage.
     """
 
@@ -44,21 +47,36 @@ def detect_compression(head: bytes) -> bytes | None:
 
 
 def decompress(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
-    """Unpack a stream of one or more members (gzip) or frames (zstd).
+    """Unpack a stream of one or more members (gzip) or frames (zstd), also one that is packed twice.
 
     Raises:
         CorruptStreamError: after everything before the damage has been yielded.
     """
+    unpacked = _decompress_once(chunks, magic)
+    first = b""
+    for piece in unpacked:
+        first += piece
+        if len(first) >= len(ZSTD):
+            break
+    inner = detect_compression(first)
+    unpacked = itertools.chain([first], unpacked)
+    yield from _decompress_once(unpacked, inner) if inner else unpacked
+
+
+def _decompress_once(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
     make: Callable[[], _Decompressor]
     if magic == GZIP:
         make = lambda: zlib.decompressobj(wbits=31)  # noqa: E731 - 31: gzip with its checksum
     else:
+        # Frames to be skipped are frames without content to it.
         packer = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW)
         make = packer.decompressobj
     member: _Decompressor | None = None
+    num_members = 0
     for piece in _iter_slices(chunks, _SLICE_BYTES[magic]):
         data = piece
         while data:
+            is_new = member is None
             if member is None:
                 data = data.lstrip(b"\0")  # padding between members
                 if not data:
@@ -67,14 +85,25 @@ def decompress(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
             try:
                 out = member.decompress(data)
             except (zlib.error, zstandard.ZstdError) as error:
-                raise CorruptStreamError("corrupt_file", str(error)) from None
+                raise _describe_damage(error, behind_member=is_new and num_members > 0) from None
             if out:
                 yield out
             if not member.eof:
                 break
             data, member = member.unused_data, None
+            num_members += 1
     if member is not None:
         raise CorruptStreamError("truncated_file", "the file ends inside its compressed data")
+
+
+def _describe_damage(error: Exception, *, behind_member: bool) -> CorruptStreamError:
+    message = str(error)
+    if "ictionary" in message:
+        message = f"{message}: it was packed with a zstd dictionary, which it does not contain"
+        return CorruptStreamError("unreadable_file", message)
+    if behind_member:
+        message = f"other bytes follow the compressed data ({message})"
+    return CorruptStreamError("corrupt_file", message)
 
 
 def _iter_slices(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.stage import PartResult, WorkUnit
+from infra.formats.zstd_frames import ZSTD, skip_frames, skippable_bytes
 from infra.store.storage import open_url
 from tasks.acquire import decompress, jsonl, parquet
 from tasks.acquire.config import DocumentsSource
@@ -64,7 +65,9 @@ def list_units(source: DocumentsSource) -> list[WorkUnit]:
 
 
 def _make_splitter(name: str, head: bytes) -> RangeSplitter | None:
-    plain = decompress.detect_compression(head) is None and not _is_parquet(name, head)
+    plain = not (
+        decompress.detect_compression(head) or skippable_bytes(head) or _is_parquet(name, head)
+    )
     return jsonl.LineRangeSplitter(UNIT_BYTES) if plain else None
 
 
@@ -106,6 +109,8 @@ def read_documents(
     """
     reader = _DocumentReader(file, source)
     with open_url(file.url, file.options) as stream:
+        skipped_bytes = skip_frames(stream, 0)
+        stream.seek(skipped_bytes)
         head = stream.read(8)
     other = next(
         (name for magic, name in _UNSUPPORTED_MAGIC.items() if head.startswith(magic)), None
@@ -117,7 +122,8 @@ def read_documents(
     elif other:
         reader.fail_file("unreadable_file", f"{other}, not JSON lines, gzip, zstd or Parquet")
     else:
-        yield from reader.read_lines(decompress.detect_compression(head))
+        compression = ZSTD if skipped_bytes else decompress.detect_compression(head)
+        yield from reader.read_lines(compression)
     yield reader.builder.flush()
 
 
@@ -183,8 +189,7 @@ class _DocumentReader:
                 identity, "too_large", self._evidence(line=number, bytes=line.size, limit=limit)
             )
             return
-        if number == 1:
-            line = line.removeprefix(jsonl.BOM)
+        line = line.removeprefix(jsonl.BOM)  # of the file, or of one that was appended to it
         if not line or line.isspace():
             return
         self._num_rows += 1

@@ -1,6 +1,7 @@
 import gzip
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,65 @@ def test_a_truncated_file_gives_the_rows_before_the_cut(tmp_path: Path, suffix: 
     assert texts == [f"text number {n * n}" for n in range(len(texts))]
     assert Counter(reasons(verdicts)) == {"kept": len(texts), "truncated_file": 1}
     assert verdicts[-1]["evidence"]["line"] == len(texts) + 1
+
+
+ROWS = [row(f"Row {number}") for number in range(20)]
+GZ, ZST = gzip.compress, zstandard.compress
+
+
+def skippable(content: bytes, number: int = 0) -> bytes:
+    """A zstd frame that decoders must skip (RFC 8878, 3.1.2)."""
+    return bytes((0x50 + number,)) + b"\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+
+
+def with_dictionary(data: bytes) -> bytes:
+    samples: list[bytes | bytearray | memoryview] = [
+        str(number).encode() * 40 for number in range(200)
+    ]
+    dictionary = zstandard.train_dictionary(1000, samples)
+    return zstandard.ZstdCompressor(dict_data=dictionary).compress(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "num_rows", "failure"),
+    [
+        ("pzstd", lambda a, b: skippable(b"size") + ZST(a) + skippable(b"size") + ZST(b), 20, None),
+        ("seekable", lambda a, b: ZST(a) + ZST(b) + skippable(b"table", 0xE), 20, None),
+        ("skip each", lambda a, b: b"".join(skippable(b"x") + ZST(x) for x in (a, b)), 20, None),
+        ("gz twice", lambda a, b: GZ(GZ(a + b)), 20, None),
+        ("gz members in gz", lambda a, b: GZ(GZ(a) + GZ(b)), 20, None),
+        ("zst in gz", lambda a, b: GZ(ZST(a + b)), 20, None),
+        ("gz in zst", lambda a, b: ZST(GZ(a + b)), 20, None),
+        ("bytes behind gz", lambda a, b: GZ(a + b) + b"garbage", 20, "corrupt_file"),
+        ("bytes behind zst", lambda a, b: ZST(a) + ZST(b) + b"garbage", 20, "corrupt_file"),
+        ("cut gz in gz", lambda a, b: GZ(GZ(a) + GZ(b)[:-9]), 20, "truncated_file"),
+        ("cut frame to be skipped", lambda a, b: ZST(a + b) + skippable(b"xy")[:-1], 20, "truncated_file"),
+        ("only a frame to be skipped", lambda *_: skippable(b"x"), 0, "empty_file"),
+        ("dictionary", lambda a, b: with_dictionary(a + b), 0, "unreadable_file"),
+        ("lz4", lambda *_: b"\x04\x22\x4d\x18rest", 0, "unreadable_file"),
+        ("lz4 behind a skipped frame", lambda *_: skippable(b"x") + b"\x04\x22\x4d\x18rest", 0,
+         "unreadable_file"),
+    ],
+)  # fmt: skip
+def test_packed_rows_are_read_or_the_file_is_one_failure(
+    tmp_path: Path,
+    name: str,
+    pack: Callable[[bytes, bytes], bytes],
+    num_rows: int,
+    failure: str | None,
+) -> None:
+    data = pack(b"".join(ROWS[:9]), b"".join(ROWS[9:]))
+    kept, verdicts = read(tmp_path / name, data)
+    assert kept["text"].to_pylist() == [f"Row {number}" for number in range(num_rows)]
+    assert reasons(verdicts) == ["kept"] * num_rows + ([failure] if failure else [])
+
+
+def test_byte_order_marks_of_joined_files_are_not_part_of_rows(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    data = mark + ROWS[0] + mark + ROWS[1] + ROWS[2] + mark + b"\n"
+    kept, verdicts = read(tmp_path / "a.jsonl", data)
+    assert kept["text"].to_pylist() == ["Row 0", "Row 1", "Row 2"]
+    assert reasons(verdicts) == ["kept"] * 3
 
 
 def test_a_complete_last_row_before_the_truncation_is_kept(tmp_path: Path) -> None:

@@ -180,6 +180,11 @@ def test_a_gutenberg_header_may_declare_the_encoding() -> None:
     assert decode_text(text.encode("koi8-r")) == (text, "koi8-r")
 
 
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_of_joined_files_are_no_text(codec: str) -> None:
+    assert decode_text(PROSE.encode(codec) * 2)[0] == PROSE * 2
+
+
 def test_a_declared_label_without_a_codec_is_ignored() -> None:
     text = "Character set encoding: ISO Latin-1\n" + PROSE
     assert decode_text(text.encode("cp1252")) == (text, "cp1252")
