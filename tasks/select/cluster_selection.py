@@ -1,24 +1,36 @@
-"""Survivor selection within duplicate clusters, partitioned by cluster."""
+"""Survivor selection: among documents of one URL, then within duplicate clusters; partitioned by either.
+
+The same page occurs several times if crawls overlap or follow each other. The version that is kept
+is chosen by the recipe's order of preference, whether or not the versions resemble each other.
+"""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from infra.compute.arrays import I64
+from infra.compute.shuffle import Shuffle
 from infra.dataset.tables import read_table
-from infra.removals.match import REMOVED, Removal
+from infra.removals.match import REMOVED, Removal, canonicalize_column
 from infra.store.storage import Storage
 from tasks.select.eligibility import Eligibility
 from tasks.select.part_inputs import PartInputs
 from tasks.select.plan import SelectionPlan
 from tasks.select.repeated_text.pass_state import save_eligible, save_state
-from tasks.select.repeated_text.url_dedup import load_url_duplicates
-from tasks.select.survivors import EXACT, NEAR, NO_SURVIVOR, choose_survivors
+from tasks.select.survivors import (
+    EXACT,
+    NEAR,
+    NO_SURVIVOR,
+    SAME_URL,
+    Survivors,
+    choose_survivors,
+)
 
 CANDIDATE_SCHEMA = pa.schema(
     [
@@ -70,31 +82,69 @@ def send_candidates(
         }
         for row in np.flatnonzero(eligibility.removal_index >= 0).tolist()
     }
-    url_duplicates = load_url_duplicates(plan, part)
-    dropped |= {str(row): verdict for row, verdict in url_duplicates.items()}
+    url_duplicates = plan.url_dropped.read_table_partition(
+        part, range(plan.n_url_partitions), DROPPED_SCHEMA
+    ).to_pylist()
+    for verdict in url_duplicates:
+        evidence = {"survivor": verdict["survivor"], "url": verdict["url"]}
+        row = verdict["number"] - plan.starts[part]
+        dropped[str(row)] = {"reason": SAME_URL, "evidence": evidence}
     plan.work.write(_dropped_file(part), json.dumps(dropped).encode(), durable=False)
     eligible = eligibility.eligible.copy()
-    eligible[list(url_duplicates)] = False
+    eligible[[verdict["number"] - plan.starts[part] for verdict in url_duplicates]] = False
     save_eligible(plan, part, eligible)
     # A document that is not eligible cannot survive, but pairs may refer to it for its exact group.
     labels = inputs.duplicate_labels.table(["cluster", "exact_group", "cluster_size"])
     chosen = np.flatnonzero(labels["cluster_size"].to_numpy() > 1)
-    documents = inputs.documents.table(["id", "url"])
-    table = pa.table(
-        {
-            "cluster": labels["cluster"].take(chosen),
-            "number": pa.array(plan.starts[part] + chosen, pa.int64()),
-            "part": pa.array(np.full(len(chosen), part), pa.int64()),
-            "source": pa.array(np.full(len(chosen), inputs.source_index), pa.int64()),
-            "exact_group": labels["exact_group"].take(chosen),
-            "id": documents["id"].take(chosen),
-            "url": documents["url"].take(chosen),
-            "rank": pa.array(list(eligibility.rank_keys[chosen]), pa.list_(pa.float64())),
-            "passed": pa.array(eligible[chosen]),
-        },
-        schema=CANDIDATE_SCHEMA,
-    )
+    columns = {
+        "cluster": labels["cluster"].take(chosen),
+        "exact_group": labels["exact_group"].take(chosen),
+        "url": inputs.documents.table(["url"])["url"].take(chosen),
+        "passed": pa.array(eligible[chosen]),
+    }
+    table = _candidate_table(plan, part, inputs, eligibility, chosen, columns)
     plan.candidates.write_table(part, plan.partition_of(table["cluster"]), table)
+
+
+def send_url_candidates(plan: SelectionPlan, part: int, inputs: PartInputs) -> None:
+    """Send a part's eligible documents with a web URL to the partitions of their URLs."""
+    eligibility = Eligibility.load(plan, part)
+    urls = inputs.documents.table(["url"])["url"].to_pylist()
+    canonical = canonicalize_column(pa.array(urls, pa.string()))
+    is_web = pc.fill_null(pc.match_substring_regex(canonical, "^https?://"), fill_value=False)
+    chosen = np.flatnonzero(is_web.to_numpy(zero_copy_only=False) & eligibility.eligible)
+    canonical = canonical.take(pa.array(chosen))
+    columns = {
+        "cluster": pa.nulls(len(chosen), pa.string()),
+        "exact_group": canonical,
+        "url": canonical,
+        "passed": pa.array(np.ones(len(chosen), bool)),
+    }
+    table = _candidate_table(plan, part, inputs, eligibility, chosen, columns)
+    hashes = [xxhash.xxh64_intdigest(url.encode()) for url in canonical.to_pylist()]
+    partitions = np.array(hashes, np.uint64) % np.uint64(plan.n_url_partitions)
+    plan.url_candidates.write_table(part, partitions.astype(np.int64), table)
+
+
+def _candidate_table(
+    plan: SelectionPlan,
+    part: int,
+    inputs: PartInputs,
+    eligibility: Eligibility,
+    chosen: I64,
+    columns: Mapping[str, Any],
+) -> pa.Table:
+    """Return rows of `CANDIDATE_SCHEMA` for some documents of a part; ``columns`` are the others."""
+    n = len(chosen)
+    columns = {
+        **columns,
+        "number": pa.array(plan.starts[part] + chosen, pa.int64()),
+        "part": pa.array(np.full(n, part), pa.int64()),
+        "source": pa.array(np.full(n, inputs.source_index), pa.int64()),
+        "id": inputs.documents.table(["id"])["id"].take(chosen),
+        "rank": pa.array(list(eligibility.rank_keys[chosen]), pa.list_(pa.float64())),
+    }
+    return pa.table([columns[name] for name in CANDIDATE_SCHEMA.names], schema=CANDIDATE_SCHEMA)
 
 
 def send_pairs(plan: SelectionPlan, mapper: int, duplicate_labels: Storage, file: str) -> None:
@@ -126,9 +176,37 @@ def select_partition(
         pairs["similarity"].to_numpy(),
         pairs["band"].to_numpy().astype(np.int64),
     )
+    shuffles = (plan.dropped, plan.survivors)
+    return _send_results(partition, documents, result, (EXACT, NEAR), shuffles)
+
+
+def select_url_partition(plan: SelectionPlan, partition: int) -> list[tuple[int, str, int]]:
+    """Choose one version of each page of a partition; see `select_partition`."""
+    documents = plan.url_candidates.read_table_partition(partition, plan.ranges, CANDIDATE_SCHEMA)
+    none = np.zeros(0, np.int64)
+    pairs = none.reshape(0, 2)
+    result = choose_survivors(
+        preference_order(documents), exact_groups(documents), pairs, none.astype(np.float64), none
+    )
+    shuffles = (plan.url_dropped, plan.url_survivors)
+    return _send_results(partition, documents, result, (SAME_URL, SAME_URL), shuffles)
+
+
+def _send_results(
+    partition: int,
+    documents: pa.Table,
+    result: Survivors,
+    reasons_by_kind: tuple[str, str],
+    shuffles: tuple[Shuffle, Shuffle],
+) -> list[tuple[int, str, int]]:
+    """Send each part its dropped documents, and those that others are dropped for; count the former.
+
+    The reasons are that of exact duplicates, and that of others.
+    """
     dropped = np.flatnonzero(result.survivor != NO_SURVIVOR)
     survivor = result.survivor[dropped]
-    reasons = np.where(result.exact[dropped], EXACT, NEAR)
+    reasons = np.where(result.exact[dropped], *reasons_by_kind)
+    numbers, parts = documents["number"].to_numpy(), documents["part"].to_numpy()
     table = pa.table(
         {
             "number": numbers[dropped],
@@ -140,12 +218,10 @@ def select_partition(
         },
         schema=DROPPED_SCHEMA,
     )
-    parts = documents["part"].to_numpy()
-    plan.dropped.write_table(partition, parts[dropped], table)
+    shuffles[0].write_table(partition, parts[dropped], table)
     distinct = np.unique(survivor)
-    plan.survivors.write_rows(
-        partition, parts[distinct], numbers[distinct].astype(np.uint64).reshape(-1, 1)
-    )
+    rows = numbers[distinct].astype(np.uint64).reshape(-1, 1)
+    shuffles[1].write_rows(partition, parts[distinct], rows)
     sources = documents["source"].to_numpy()[dropped].tolist()
     counts = Counter(zip(sources, reasons.tolist(), strict=True))
     return [(source, reason, count) for (source, reason), count in sorted(counts.items())]

@@ -14,7 +14,7 @@ import numpy as np
 from infra.compute.arrays import F64, I64, Bools
 from infra.compute.jit import jit
 
-EXACT, NEAR = "exact_duplicate", "near_duplicate"
+SAME_URL, EXACT, NEAR = "url_duplicate", "exact_duplicate", "near_duplicate"
 # The pair was compared although its documents share no band.
 NO_BAND = -1
 NO_SURVIVOR = -1

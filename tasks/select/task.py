@@ -18,8 +18,10 @@ from infra.store.storage import Storage
 from tasks.select.cluster_selection import (
     collect_dropped,
     select_partition,
+    select_url_partition,
     send_candidates,
     send_pairs,
+    send_url_candidates,
 )
 from tasks.select.config import SelectConfig, SourceFilters
 from tasks.select.eligibility import Eligibility, check_eligibility
@@ -29,9 +31,7 @@ from tasks.select.repeated_text.line_dedup import REASON as LINES
 from tasks.select.repeated_text.pass_state import load_state
 from tasks.select.repeated_text.passes import DocumentCounts, run_passes
 from tasks.select.repeated_text.substring_dedup import REASON as SUBSTRINGS
-from tasks.select.repeated_text.url_dedup import REASON as URLS
-from tasks.select.repeated_text.url_dedup import choose_url_survivors, send_url_candidates
-from tasks.select.survivors import EXACT, NEAR
+from tasks.select.survivors import EXACT, NEAR, SAME_URL
 from tasks.select.write_part import STAGE as NAME
 from tasks.select.write_part import write_corpus_part
 
@@ -190,7 +190,7 @@ def _choose_survivors(
         payloads: list[tuple[Any, ...]] = [(plan, part, inputs) for part, inputs in parts]
         runner.run("URLs", send_url_candidates, payloads)
         payloads = [(plan, partition) for partition in range(plan.n_url_partitions)]
-        results += runner.run("URL survivors", choose_url_survivors, payloads)
+        results += runner.run("URL survivors", select_url_partition, payloads)
     payloads = [(plan, part, inputs, removals) for part, inputs in parts]
     runner.run("candidates", send_candidates, payloads)
     files = [
@@ -216,7 +216,7 @@ def _source_stats(
     trimmed: Mapping[tuple[int, str], int],
 ) -> dict[str, Any]:
     """Return the counts of each source."""
-    reasons = [URLS] * config.dedup_urls + [EXACT, NEAR]
+    reasons = [SAME_URL] * config.dedup_urls + [EXACT, NEAR]
     reasons += [LINES] * bool(config.line_dedup) + [SUBSTRINGS] * bool(config.substring_dedup)
     return {
         str(data.source): {

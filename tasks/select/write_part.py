@@ -59,7 +59,7 @@ def write_corpus_part(
         elif verdict is not None:
             reasons[row], evidence[row] = verdict["reason"], verdict["evidence"]
     keep = np.array([reason is None for reason in reasons], bool)
-    kept = table.filter(keep)
+    kept = table if keep.all() else table.filter(keep)
     kept_rows = np.flatnonzero(keep).tolist()
     cuts: dict[int, Any] = {}
     for index, row in enumerate(kept_rows):

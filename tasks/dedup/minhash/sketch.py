@@ -28,7 +28,7 @@ from tasks.dedup.minhash.shingles import MAX_WORD_CHARS
 from tasks.dedup.minhash.xxh64 import load_u64, store_u64, xxh64_windows
 
 # Bytes of text per chunk: its buffers fit into the second-level cache.
-CHUNK_BYTES = 1 << 15
+CHUNK_BYTES = 1 << 16
 # A chunk ends at the end of a word.
 CHUNK_SLACK = 8 * MAX_WORD_CHARS
 # Bytes of the BLAKE2b digest of the normalized text.
@@ -348,18 +348,21 @@ def to_nfc(data: U8, start: int, end: int) -> tuple[U8, int, int]:
         while j < end and data[j] >= 0x80:
             ascii_at = np.flatnonzero(data[j : min(j + CHUNK_BYTES, end)] < 0x80)
             j = j + int(ascii_at[0]) if len(ascii_at) else min(j + CHUNK_BYTES, end)
-        if data[i:j].max() >= FIRST_UNSTABLE:
-            text = data[i:j].tobytes().decode()
-            if not unicodedata.is_normalized("NFC", text):
-                if not changed:
-                    pieces, changed = [data[start:i].tobytes()], True
-                pieces.append(unicodedata.normalize("NFC", text).encode())
-                i = j
-                continue
-        if changed:
+        if data[i:j].max() >= FIRST_UNSTABLE and not _is_nfc(data[i:j]):
+            if not changed:
+                pieces, changed = [data[start:i].tobytes()], True
+            pieces.append(unicodedata.normalize("NFC", data[i:j].tobytes().decode()).encode())
+        elif changed:
             pieces.append(data[i:j].tobytes())
         i = j
     if not changed:
         return data, start, end
     copy = np.frombuffer(b"".join(pieces), np.uint8)
     return copy, 0, len(copy)
+
+
+def _is_nfc(data: U8) -> bool:
+    """Return whether text is in NFC; of ASCII characters, only those before others matter."""
+    chosen = data >= 0x80
+    chosen[:-1] |= chosen[1:]
+    return unicodedata.is_normalized("NFC", data[chosen].tobytes().decode())

@@ -1,1 +1,1 @@
-"""Repeated content in kept documents: versions of one URL, repeated lines, repeated substrings."""
+"""Repeated content in kept documents: lines and substrings."""
