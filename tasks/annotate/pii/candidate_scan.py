@@ -1,49 +1,123 @@
-"""A compiled scan that proposes windows of bytes which may contain personal data."""
+"""A compiled scan that proposes windows of bytes which may contain personal data.
 
-from infra.compute.arrays import I64
-from infra.compute.jit import jit
+It reads characters as `tasks.annotate.pii.folding` folds them.
+"""
+
+from infra.compute.arrays import I64, U8
+from infra.compute.jit import jit, jit_inline
 from infra.formats.arrow_text import Bytes, Offsets
+from infra.formats.unicode_tables import decode_utf8
+from tasks.annotate.pii.folding import IGNORED, LETTER, UNSPACED
 
 # Kinds of window.
 EMAIL, NUMBER, DOTTED, IBAN, IPV6 = range(5)
 
 MAX_LOCAL_PART = 64  # characters of a mailbox name (RFC 5321, 4.5.3.1.1)
+MAX_GROUP = 100  # characters between braces or quotes before an @
 MAX_DOMAIN = 253  # characters of a domain name (RFC 1035, 2.3.4)
-MIN_IBAN_CHARS = 15
+MIN_IBAN_CHARS, MAX_IBAN_CHARS = 15, 34
 MAX_IPV6_SPAN = 40  # 39 characters, and the one after the end
-MAX_IBAN_SPAN = 43  # 34 characters in groups of four, and the one after the end
 MIN_PHONE_DIGITS = 7  # of a phone number
 MIN_IPV4_DIGITS = 4  # digits of an IPv4 address
 
 
-@jit
-def _is_digit(byte: int) -> bool:
-    return 0x30 <= byte <= 0x39
+@jit_inline
+def _next(data: Bytes, i: int, table: U8) -> tuple[int, int]:
+    """Return the folded character at byte ``i``, and where the next one starts."""
+    if data[i] < 0x80:
+        return int(data[i]), i + 1
+    point, after = decode_utf8(data, i)
+    return int(table[point]), after
 
 
 @jit
-def _is_upper(byte: int) -> bool:
-    return 0x41 <= byte <= 0x5A
+def _previous(data: Bytes, i: int, table: U8) -> tuple[int, int]:
+    """Return the folded character that ends before byte ``i``, and where it starts."""
+    i -= 1
+    if data[i] < 0x80:
+        return int(data[i]), i
+    while (data[i] & 0xC0) == 0x80:
+        i -= 1
+    point, _ = decode_utf8(data, i)
+    return int(table[point]), i
+
+
+@jit_inline
+def _is_digit(char: int) -> bool:
+    return 0x30 <= char <= 0x39
+
+
+@jit_inline
+def _is_alpha(char: int) -> bool:
+    return 0x41 <= char <= 0x5A or 0x61 <= char <= 0x7A
+
+
+@jit_inline
+def _is_alnum(char: int) -> bool:
+    return _is_digit(char) or _is_alpha(char)
+
+
+@jit_inline
+def _is_hex(char: int) -> bool:
+    return _is_digit(char) or 0x41 <= char <= 0x46 or 0x61 <= char <= 0x66
+
+
+@jit_inline
+def _is_local_part_char(char: int) -> bool:
+    # RFC 5322, atext, but for those that delimit an address in text: / = ? ` { | }
+    return (
+        _is_alnum(char)
+        or char in (LETTER, IGNORED)
+        or (0x23 <= char <= 0x27)  # # $ % & '
+        or char in (0x21, 0x2A, 0x2B, 0x2D, 0x2E, 0x3D, 0x5E, 0x5F, 0x7E)  # ! * + - . = ^ _ ~
+    )
+
+
+@jit_inline
+def _is_separator(char: int) -> bool:
+    return char in (0x20, 0x2E, 0x2D, 0x28, 0x29, 0x2F)  # space . - ( ) /
 
 
 @jit
-def _is_alnum(byte: int) -> bool:
-    return 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A
+def _local_part_start(data: Bytes, start: int, at: int, table: U8) -> int:
+    """Return where the mailbox name, or the group or quotation, that ends at byte ``at`` may start."""
+    first = at
+    length = 0
+    closing = 0
+    while first > start and length <= MAX_LOCAL_PART:
+        char, before = _previous(data, first, table)
+        if length == 0 and char in (0x22, 0x7D):  # " }
+            closing = 0x7B if char == 0x7D else 0x22
+            first = before
+            break
+        if not _is_local_part_char(char):
+            return first
+        first = before
+        length += 1
+    if closing:
+        while first > start and length <= MAX_GROUP:
+            char, first = _previous(data, first, table)
+            length += 1
+            if char == closing:
+                return first
+        return at
+    return first
 
 
 @jit
-def _is_hex(byte: int) -> bool:
-    return 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x46 or 0x61 <= byte <= 0x66
-
-
-@jit
-def _is_local_part_char(byte: int) -> bool:
-    return _is_alnum(byte) or byte in (0x2E, 0x5F, 0x25, 0x2B, 0x2D)  # . _ % + -
-
-
-@jit
-def _is_separator(byte: int) -> bool:
-    return byte in (0x20, 0x2E, 0x2D, 0x28, 0x29, 0x2F)  # space . - ( ) /
+def _domain_end(data: Bytes, i: int, end: int, table: U8) -> int:
+    """Return the end of the domain name that starts at byte ``i``; ``i`` if it has no dot."""
+    last = i
+    dots = 0
+    for _ in range(MAX_DOMAIN):
+        if last >= end:
+            break
+        char, after = _next(data, last, table)
+        if not (_is_alnum(char) or char in (0x2D, 0x2E, IGNORED, LETTER, UNSPACED)):
+            break
+        dots += char == 0x2E
+        last = after
+    return last if dots else i
 
 
 @jit
@@ -51,28 +125,44 @@ def _starts_ipv6(data: Bytes, start: int, i: int, end: int) -> bool:
     """Whether a group of four that begins with 2 or 3, as all of 2000::/3, and a colon follow."""
     if i + 5 >= end or data[i] not in (0x32, 0x33) or data[i + 4] != 0x3A:
         return False
-    return i == start or not (_is_alnum(data[i - 1]) or data[i - 1] == 0x3A)
+    return i == start or not (data[i - 1] == 0x3A or _is_alnum(int(data[i - 1])))
 
 
 @jit
-def _starts_iban(data: Bytes, start: int, i: int, end: int) -> bool:
-    """Whether two capitals (the first one known) and two digits follow, not inside a word."""
-    if i + MIN_IBAN_CHARS > end or not _is_upper(data[i + 1]):
-        return False
-    if not (_is_digit(data[i + 2]) and _is_digit(data[i + 3])):
-        return False
-    return i == start or not _is_alnum(data[i - 1])
+def _iban_end(data: Bytes, start: int, i: int, end: int, table: U8) -> int:
+    """Return the end of the letters and digits, in groups, from byte ``i``; ``i`` if too few follow.
+
+    They begin with two letters and two digits, not inside a word.
+    """
+    if i > start and _is_alnum(_previous(data, i, table)[0]):
+        return i
+    at = last = i
+    count = separators = 0
+    while at < end and count < MAX_IBAN_CHARS:
+        char, at = _next(data, at, table)
+        if _is_alnum(char):
+            if (count < 2 and not _is_alpha(char)) or (2 <= count < 4 and not _is_digit(char)):
+                return i
+            count += 1
+            separators = 0
+            last = at
+        elif char in (0x20, 0x2D) and separators < 1:
+            separators += 1
+        elif char != IGNORED:
+            break
+    return last if count >= MIN_IBAN_CHARS else i
 
 
 @jit
-def scan_candidates(offsets: Offsets, data: Bytes, out: I64) -> int:
+def scan_candidates(offsets: Offsets, data: Bytes, table: U8, out: I64) -> int:
     """Propose windows in n documents.
 
     Args:
         offsets: int64[n + 1], the documents' first bytes.
         data: UTF-8.
-        out: int64[capacity, 4], filled with (document, kind, first byte, byte after the last) in
-            the order of the text.
+        table: `tasks.annotate.pii.folding.fold_table`.
+        out: int64[capacity, 4], filled with (document, kind, first byte, byte after the last),
+            ascending by document.
 
     Returns:
         The number of windows; those beyond the capacity are counted but not written.
@@ -81,59 +171,60 @@ def scan_candidates(offsets: Offsets, data: Bytes, out: I64) -> int:
     for d in range(offsets.size - 1):
         start, end = offsets[d], offsets[d + 1]
         number_end = start  # the end of the last number: none begins before it
-        for i in range(start, end):
-            byte = data[i]
+        i = start
+        while i < end:
+            at = i
+            char, i = _next(data, at, table)
             kind = -1
-            first = last = i
-            if byte == 0x40:
-                while (
-                    first > start
-                    and _is_local_part_char(data[first - 1])
-                    and i - first <= MAX_LOCAL_PART
-                ):
-                    first -= 1
-                last = i + 1
-                while (
-                    last < end
-                    and last - i <= MAX_DOMAIN
-                    and (_is_alnum(data[last]) or data[last] == 0x2E or data[last] == 0x2D)
-                ):
-                    last += 1
-                if first < i and last > i + 1:
+            first = last = at
+            if char == 0x40 or (
+                char == 0x25 and at + 2 < end and data[at + 1] == 0x34 and data[at + 2] == 0x30
+            ):  # @, or %40 as in a URL
+                first = _local_part_start(data, start, at, table)
+                name = i if char == 0x40 else i + 2
+                last = _domain_end(data, name, end, table)
+                if first < at and last > name:
                     kind = EMAIL
-            elif _is_digit(byte):
-                if _starts_ipv6(data, start, i, end):
-                    last = i
-                    while last < min(end, i + MAX_IPV6_SPAN) and (
-                        _is_hex(data[last]) or data[last] == 0x3A
+            elif _is_digit(char):
+                if _starts_ipv6(data, start, at, end):
+                    last = at
+                    while last < min(end, at + MAX_IPV6_SPAN) and (
+                        _is_hex(int(data[last])) or data[last] == 0x3A
                     ):
                         last += 1
                     kind = IPV6
-                if kind < 0 and i >= number_end:
+                if kind < 0 and at >= number_end:
                     digits = dots = separators = 0
-                    last = i
-                    j = i
+                    last = j = at
                     while j < end:
-                        if _is_digit(data[j]):
+                        other, j = _next(data, j, table)
+                        if _is_digit(other):
                             digits += 1
                             separators = 0
-                            last = j + 1
-                        elif _is_separator(data[j]) and separators < 2:
+                            last = j
+                        elif _is_separator(other) and separators < 2:
                             separators += 1
-                            dots += data[j] == 0x2E
-                        else:
+                            dots += other == 0x2E
+                        elif other != IGNORED:
                             break
-                        j += 1
                     number_end = last
-                    while first > start and first > i - 2 and data[first - 1] in (0x28, 0x2B):
-                        first -= 1
+                    for _ in range(2):
+                        if first > start:
+                            other, before = _previous(data, first, table)
+                            if other in (0x28, 0x2B):  # ( +
+                                first = before
                     if digits >= MIN_IPV4_DIGITS and dots >= 3:
                         kind = DOTTED
                     elif digits >= MIN_PHONE_DIGITS:
                         kind = NUMBER
-            elif _is_upper(byte) and _starts_iban(data, start, i, end):
-                last = min(end, i + MAX_IBAN_SPAN)
-                kind = IBAN
+            elif (
+                _is_alpha(char)
+                and i + 1 < end
+                and (data[i + 1] >= 0x80 or _is_digit(int(data[i + 1])))
+            ):  # the third character may be a digit
+                last = _iban_end(data, start, at, end, table)
+                if last > at:
+                    kind = IBAN
             if kind >= 0:
                 if count < out.shape[0]:
                     out[count, 0] = d

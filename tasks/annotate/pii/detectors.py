@@ -1,191 +1,240 @@
-"""Detectors of personal data: patterns and checks on a window of bytes.
+r"""Detectors of personal data: patterns and checks on a window of folded text.
 
 All patterns are bounded, so that no window costs more than a constant times its length. The
-context of a match counts: a number that continues (``1.2.3.4.5``, ``12-345-...``), a word such as *version* before four dotted numbers, a label such as *Tel.* before a national number.
+context of a match counts: a number that continues (``1.2.3.4.5``, ``12-345-...``), a word such as
+*version* before four dotted numbers, a label such as *Tel.* before a national number.
+
+Digits, separators and Latin letters are ASCII here (`tasks.annotate.pii.folding`); ``\w`` and ``\b``
+mean ASCII, too, except in mail addresses.
 """
 
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import MappingProxyType
 
+from infra.formats.unicode_tables import CJK_RANGES
 from tasks.annotate.pii import candidate_scan
 from tasks.annotate.pii.checksums import IBAN_LENGTHS, is_card, is_e164, is_iban
+from tasks.annotate.pii.folding import UNSPACED_RANGES, fold
+from tasks.annotate.pii.labels import IDN_TLDS, PHONE_LABELS, UNSPACED_PHONE_LABELS
 
-PiiSpan = tuple[str, int, int]  # kind, first byte and byte after the last, in the searched text
+PiiSpan = tuple[str, int, int]  # kind, first character and character after the last
 
 KINDS = ("email", "iban", "card", "ip", "phone")  # of overlapping spans the first kind is kept
 
-_DOMAIN_LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+def _alternatives(words: tuple[str, ...]) -> str:
+    return "|".join(sorted({re.escape(fold(word)[0]) for word in words}, key=len, reverse=True))
+
+
+# Letters of scripts without spaces are no part of a mailbox name: they may be the sentence before it.
+_UNSPACED = "".join(f"{chr(a)}-{chr(b)}" for a, b in (*CJK_RANGES, *UNSPACED_RANGES))
+_LETTER = rf"[^\W_{_UNSPACED}]"
+_ATOM = rf"(?:(?![{_UNSPACED}])[\w!#$%&'*+=^~-])"
+_LOCAL_PART = rf"(?<!{_LETTER})(?P<local>{_LETTER}{_ATOM}{{0,63}}(?:\.{{1,2}}{_ATOM}{{1,63}}){{0,31}}\.{{0,2}})"
+_GROUP = r"(?P<group>\"[^\"\n]{1,100}\"|\{[^{}\n]{1,100}\})"  # "anna k"@..., {anna,bob}@...
+_DOMAIN_LABEL = r"[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?"
 _EMAIL = re.compile(
-    rb"(?<![A-Za-z0-9_])[A-Za-z0-9_](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_+-])?@"
-    rb"(?:" + _DOMAIN_LABEL + rb"\.){1,8}(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9-]{2,58})(?![A-Za-z0-9])"
+    rf"(?:{_LOCAL_PART}|{_GROUP})(?:@|%40)(?P<domain>(?:{_DOMAIN_LABEL}\.){{1,8}}"
+    rf"(?P<ending>xn--[A-Za-z0-9-]{{2,58}}|[A-Za-z]{{2,24}}|{_alternatives(IDN_TLDS)}))(?![A-Za-z0-9])"
 )
 # Names of files and programs that have the form of an address.
-_FILE_EXTENSIONS = (
-    b"png",
-    b"jpg",
-    b"jpeg",
-    b"gif",
-    b"svg",
-    b"webp",
-    b"css",
-    b"js",
-    b"json",
-    b"html",
-)
-_SERVICE_ACCOUNTS = (b"git", b"hg", b"svn")
+_FILE_EXTENSIONS = ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "json", "html")
+_SERVICE_ACCOUNTS = ("git", "hg", "svn")
+# An equals sign is part of a name in addresses for bounces (VERP, SRS, BATV), else it precedes one.
+_BOUNCE = re.compile(r"[^=]*\+|(?:SRS[01]|prvs|btv1|bounces?|return|owner)\b", re.IGNORECASE)
+# The first word of the next sentence, where no space follows the full stop.
+_NEXT_SENTENCE = re.compile(r"\.[a-z]{2,}(\.[A-Z][a-z]+)$")
 
-_OCTET = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_IPV4 = re.compile(rb"(?<![\w.-])(?<!\w/)" + _OCTET + rb"(?:\." + _OCTET + rb"){3}(?![\w-]|\.\w)")
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = re.compile(
+    r"(?<![\w.-])(?<!\w/)" + _OCTET + r"(?:\." + _OCTET + r"){3}(?![\w-]|\.\w)", re.ASCII
+)
 _NUMBERING_LABEL = re.compile(
-    rb"(?:\bv|\bver|\bversion|\brelease|\brev|\brevision|\bbuild|\bfirmware|\bsection|\bsect|\bsec"
-    rb"|\bchapter|\bappendix|\bclause|\bparagraph|\btable|\bfigure|\bfig|\bstep|\xc2\xa7)"
-    rb"s?[.:]? {0,2}$|\xc2\xa0$",
-    re.IGNORECASE,
+    r"(?:\bv|\bver|\bversion|\brelease|\brev|\brevision|\bbuild|\bfirmware|\bsection|\bsect|\bsec"
+    r"|\bchapter|\bappendix|\bclause|\bparagraph|\btable|\bfigure|\bfig|\bstep|§)"
+    r"s?[.:]? {0,2}$",
+    re.IGNORECASE | re.ASCII,
 )
-_HEADING = re.compile(rb"\.?(?: {2,}|\t+| )[A-Z]|\.(?: |\xc2\xa0)")
-_MAX_SECTION_NUMBER = (
-    30  # no document numbers its sections higher; most addresses have a higher part
-)
+_HEADING = re.compile(r"\.?(?: +|\t+)[A-Z]|\. ")
+# No document numbers its sections higher; most addresses have a higher part.
+_MAX_SECTION_NUMBER = 30
 
-_GROUP_SEPARATOR = rb"(?:[ .\-/]|\) ?|\)-| ?\()?"
-_INTERNATIONAL = re.compile(rb"\+\(?[1-9](?:" + _GROUP_SEPARATOR + rb"\d){6,14}(?!\d)")
+_GROUP_SEPARATOR = r"(?:[ .\-/]|\) ?|\)-| ?\()?"
+_INTERNATIONAL = re.compile(
+    # +44 20 7946 0958, and 0044 20 7946 0958 in groups
+    rf"(?:\+\(?|(?<!\d)00(?=[1-9]\d{{0,2}}[ .\-/(]))[1-9](?:{_GROUP_SEPARATOR}\d){{6,14}}(?!\d)",
+    re.ASCII,
+)
 _NATIONAL = re.compile(
     # North America: (212) 555-0187, 212-555-0187, 1-212-555-0187, 212.555.0187
-    rb"(?:1[ .-])?(?:\([2-9]\d\d\) ?\d{3}[ .-]\d{4}|[2-9]\d\d-\d{3}-\d{4}|[2-9]\d\d\.\d{3}\.\d{4})"
+    r"(?:1[ .-])?(?:\([2-9]\d\d\) ?\d{3}[ .-]\d{4}|[2-9]\d\d-\d{3}-\d{4}|[2-9]\d\d\.\d{3}\.\d{4})"
     # France and neighbours: 01 23 45 67 89
-    rb"|0[1-9](?: \d\d){4}|0[1-9](?:\.\d\d){4}|0[1-9](?:-\d\d){4}"
+    r"|0[1-9](?: \d\d){4}|0[1-9](?:\.\d\d){4}|0[1-9](?:-\d\d){4}"
     # Britain: 020 7946 0958, 0161 496 0000, 07700 900123
-    rb"|0\d\d \d{4} \d{4}|0\d{3} \d{3} \d{4}|0\d{4} \d{6}"
+    r"|0\d\d \d{4} \d{4}|0\d{3} \d{3} \d{4}|0\d{4} \d{6}"
     # Germany, Austria: 030/1234567, 0171-1234567
-    rb"|0[1-9]\d{1,3}[/-] ?\d{5,8}"
+    r"|0[1-9]\d{1,3}[/-] ?\d{5,8}",
+    re.ASCII,
 )
-_LABELED = re.compile(rb"\(?\d(?:" + _GROUP_SEPARATOR + rb"\d){6,14}(?!\d)")
-_PHONE_LABEL = re.compile(
-    rb"\b(?:tel|t\xc3\xa9l|tele|phone|telephone|telefon|telefono|tel\xc3\xa9fono|telefone"
-    rb"|t\xc3\xa9l\xc3\xa9phone|fon|fax|telefax|mobile|mobil|mob|cell|handy|gsm|whatsapp|call)"
-    rb"(?: (?:no|nr|number|us(?: at)?))?\.? ?[.:]? {0,2}\(?$",
-    re.IGNORECASE,
-)
-_DATE = re.compile(rb"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?")
+_PAIRS = re.compile(r"\d\d(?:[ .-]\d\d)+")
+_MAX_LIST_STEP = 10  # 01 02 03 04 05 counts, and so does 05 15 25 35 45
+_LABELED = re.compile(rf"\(?\d(?:{_GROUP_SEPARATOR}\d){{6,14}}(?!\d)", re.ASCII)
+_LAST_WORD = re.compile(r"[^\W\d_]+\Z")
+_LABELS = frozenset(fold(label)[0] for label in PHONE_LABELS)
+_UNSPACED_LABELS = tuple(fold(label)[0] for label in UNSPACED_PHONE_LABELS)
+_LABEL_SUFFIXES = ("no", "nr", "number", "us", "us at")  # call us at ...
+_DATE = re.compile(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?")
 
 _CARD = re.compile(
-    rb"(?:\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}|\d{13,19})(?!\d)"
+    r"(?:\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}|\d{13,19})(?!\d)"
 )
-_IBAN = re.compile(rb"[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}")
+_IBAN = re.compile(r"[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]){11,30}")
 
 _MIN_PHONE_DIGITS = 7  # digits of a labeled phone number
 
-_CONTEXT_BEFORE = 24  # bytes of context that a check may read
+_CONTEXT_BEFORE = 24  # characters of context that a check may read
 _CONTEXT_AFTER = 8
 
 
-def _is_delimited(text: bytes, start: int, end: int) -> bool:
+def _is_alnum(char: str) -> bool:
+    return char.isascii() and char.isalnum()
+
+
+def _is_delimited(text: str, start: int, end: int) -> bool:
     """Whether a number ends where the match does: no letter, digit or further group adjoins."""
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
-    if before and (before[-1:].isalnum() or before.endswith(b"_")):
+    if before and (_is_alnum(before[-1]) or before.endswith("_")):
         return False
-    if len(before) == 2 and before[-1:] in b".,-/" and before[:1].isdigit():
+    if len(before) == 2 and before[-1] in ".,-/" and before[0].isdigit():
         return False
-    if after and (after[:1].isalnum() or after.startswith(b"_")):
+    if after and (_is_alnum(after[0]) or after.startswith("_")):
         return False
-    return not (len(after) == 2 and after[:1] in b".,-/" and after[1:].isdigit())
+    return not (len(after) == 2 and after[0] in ".,-/" and after[1].isdigit())
 
 
-def _iter_number_ends(text: bytes, start: int, end: int) -> Iterator[int]:
+def _iter_number_ends(text: str, start: int, end: int) -> Iterator[int]:
     """Where a number in ``text[start:end]`` may end, so that no digits follow: the longest first."""
     for last in range(end, start, -1):
-        if text[last - 1 : last].isdigit() and _is_delimited(text, start, last):
+        if text[last - 1].isdigit() and _is_delimited(text, start, last):
             yield last
 
 
-def _extract_digits(match: bytes) -> str:
-    return bytes(byte for byte in match if 0x30 <= byte <= 0x39).decode()
+def _extract_digits(match: str) -> str:
+    return "".join(char for char in match if char.isdigit())
 
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def detect_emails(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
-    """Mail addresses with a full domain name (RFC 5321, without quoted and literal forms)."""
+def detect_emails(text: str, start: int, end: int) -> Iterator[PiiSpan]:
+    """Mail addresses with a full domain name, internationalized ones too (RFC 5321, RFC 6531).
+
+    Without address literals and comments. Several names for one domain count as one address.
+    """
     for match in _EMAIL.finditer(text, start, end):
-        local, _, domain = match.group().partition(b"@")
-        ending = domain.rpartition(b".")[2].lower()
-        if b".." not in local and ending not in _FILE_EXTENSIONS and local not in _SERVICE_ACCOUNTS:
-            yield "email", match.start(), match.end()
+        if match["ending"].lower() in _FILE_EXTENSIONS or match["local"] in _SERVICE_ACCOUNTS:
+            continue
+        first, last = match.start("local" if match["local"] else "group"), match.end()
+        if match["local"] and "=" in match["local"] and not _BOUNCE.match(match["local"]):
+            first = match.start("local") + match["local"].rindex("=") + 1
+        sentence = _NEXT_SENTENCE.search(match["domain"])
+        if sentence:
+            last -= len(sentence[1])
+        if text[first] not in "@%":
+            yield "email", first, last
 
 
-def detect_ipv4(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
+def detect_ipv4(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     """Public IPv4 addresses that are not the number of a version or a section."""
     for match in _IPV4.finditer(text, start, min(len(text), end + 2)):
-        parts = [int(part) for part in match.group().split(b".")]
+        parts = [int(part) for part in match.group().split(".")]
         before = text[max(0, match.start() - _CONTEXT_BEFORE) : match.start()]
-        if not _is_public(ipaddress.IPv4Address(match.group().decode())):
+        if not _is_public(ipaddress.IPv4Address(match.group())):
             continue
         if _NUMBERING_LABEL.search(before):
             continue
-        opens_line = not before.rpartition(b"\n")[2].strip() and (
-            b"\n" in before or match.start() == 0
+        opens_line = not before.rpartition("\n")[2].strip() and (
+            "\n" in before or match.start() == 0
         )
         if opens_line and max(parts) <= _MAX_SECTION_NUMBER and _HEADING.match(text, match.end()):
             continue
         yield "ip", match.start(), match.end()
 
 
-def detect_ipv6(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
+def detect_ipv6(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     """Public IPv6 addresses of 2000::/3, the only space in use (IANA)."""
     candidate = text[start:end]
-    if candidate.endswith(b":") and not candidate.endswith(b"::"):
+    if candidate.endswith(":") and not candidate.endswith("::"):
         candidate = candidate[:-1]  # a colon of the sentence
     end = start + len(candidate)
-    if text[end : end + 1].isalnum() or text[end : end + 1] == b"_":
+    after = text[end : end + 1]
+    if _is_alnum(after) or after == "_":
         return
     try:
-        address = ipaddress.IPv6Address(candidate.decode("ascii"))
+        address = ipaddress.IPv6Address(candidate)
     except ValueError:
         return
     if _is_public(address):
         yield "ip", start, end
 
 
-def detect_cards(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
+def detect_cards(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     """Payment card numbers: issuer prefix, length, grouping and Luhn's check digit."""
     for match in _CARD.finditer(text, start, end):
         if _is_delimited(text, *match.span()) and is_card(_extract_digits(match.group())):
             yield "card", match.start(), match.end()
 
 
-def detect_ibans(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
+def detect_ibans(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     """International bank account numbers: the country's length and ISO 7064 modulo 97."""
     match = _IBAN.match(text, start, end)
     if not match:
         return
-    expected = IBAN_LENGTHS.get(match.group()[:2].decode(), 0)
-    n_characters = 0
+    expected = IBAN_LENGTHS.get(match.group()[:2].upper(), 0)
+    number = ""
     for at in range(*match.span()):
-        n_characters += text[at] != 0x20
-        if n_characters == expected:
-            number = text[start : at + 1].replace(b" ", b"").decode()
-            if not text[at + 1 : at + 2].isalnum() and is_iban(number):
+        number += text[at].upper() if text[at] not in " -" else ""
+        if len(number) == expected:
+            if not _is_alnum(text[at + 1 : at + 2]) and is_iban(number):
                 yield "iban", start, at + 1
             return
 
 
-def detect_phones(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
+def _counts_up(number: str) -> bool:
+    """Whether a number in pairs of digits is a list of numbers, such as 01 02 03 04 05."""
+    pairs = [int(pair) for pair in re.findall(r"\d\d", number)]
+    steps = {after - before for before, after in pairwise(pairs)}
+    return len(steps) == 1 and abs(steps.pop()) <= _MAX_LIST_STEP
+
+
+def _ends_in_phone_label(text: str) -> bool:
+    text = text.rstrip(" .:(").lower()
+    for suffix in _LABEL_SUFFIXES:
+        text = text.removesuffix(f" {suffix}").rstrip(" .")
+    word = _LAST_WORD.search(text)
+    return word is not None and (word.group() in _LABELS or word.group().endswith(_UNSPACED_LABELS))
+
+
+def detect_phones(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     """Phone numbers: international, in common national forms, or after a label ("Tel.")."""
     for match in _INTERNATIONAL.finditer(text, start, end):
         for last in _iter_number_ends(text, *match.span()):
-            if is_e164(_extract_digits(text[match.start() : last])):
+            if is_e164(_extract_digits(text[match.start() : last]).removeprefix("00")):
                 yield "phone", match.start(), last
                 break
-    for match in _NATIONAL.finditer(text, start, end):
-        plus = text[max(0, match.start() - 1) : match.start()] == b"+"
-        if not plus and _is_delimited(text, *match.span()):
-            yield "phone", match.start(), match.end()
     labeled = _LABELED.match(text, start, end)
-    if labeled and _PHONE_LABEL.search(text[max(0, start - _CONTEXT_BEFORE) : start]):
+    before = text[max(0, start - _CONTEXT_BEFORE) : start]
+    is_labeled = labeled and _ends_in_phone_label(before)
+    for match in _NATIONAL.finditer(text, start, end):
+        plus = text[max(0, match.start() - 1) : match.start()] == "+"
+        listed = not is_labeled and _PAIRS.fullmatch(match.group()) and _counts_up(match.group())
+        if not plus and not listed and _is_delimited(text, *match.span()):
+            yield "phone", match.start(), match.end()
+    if labeled and is_labeled:
         for last in _iter_number_ends(text, *labeled.span()):
             number = text[start:last]
             if len(_extract_digits(number)) >= _MIN_PHONE_DIGITS and not _DATE.search(number):
@@ -193,17 +242,17 @@ def detect_phones(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
                 break
 
 
-def _detect_numbers(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
+def _detect_numbers(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     yield from detect_cards(text, start, end)
     yield from detect_phones(text, start, end)
 
 
-def _detect_dotted(text: bytes, start: int, end: int) -> Iterator[PiiSpan]:
+def _detect_dotted(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     yield from detect_ipv4(text, start, end)
     yield from _detect_numbers(text, start, end)
 
 
-DETECTORS: MappingProxyType[int, Callable[[bytes, int, int], Iterator[PiiSpan]]] = MappingProxyType(
+DETECTORS: MappingProxyType[int, Callable[[str, int, int], Iterator[PiiSpan]]] = MappingProxyType(
     {
         candidate_scan.EMAIL: detect_emails,
         candidate_scan.NUMBER: _detect_numbers,
@@ -215,7 +264,7 @@ DETECTORS: MappingProxyType[int, Callable[[bytes, int, int], Iterator[PiiSpan]]]
 
 
 def detect(window_type: int, data: bytes, start: int, end: int) -> Iterator[PiiSpan]:
-    """The personal data in a window.
+    """Yield the personal data in a window; offsets are in characters from its first byte.
 
     Args:
         window_type: a kind of window of `candidate_scan`.
@@ -224,6 +273,16 @@ def detect(window_type: int, data: bytes, start: int, end: int) -> Iterator[PiiS
         end: byte after its last.
     """
     origin = max(0, start - _CONTEXT_BEFORE)
-    text = data[origin : end + _CONTEXT_AFTER]
-    for kind, first, last in DETECTORS[window_type](text, start - origin, end - origin):
-        yield kind, first + origin, last + origin
+    piece = data[origin : end + _CONTEXT_AFTER]
+    if piece.isascii():
+        text, first, last = piece.decode(), start - origin, end - origin
+        for kind, begin, stop in DETECTORS[window_type](text, first, last):
+            yield kind, begin - first, stop - first
+        return
+    before = data[max(0, start - 4 * _CONTEXT_BEFORE) : start].decode(errors="ignore")
+    before = before[-_CONTEXT_BEFORE:]
+    after = data[end : end + 4 * _CONTEXT_AFTER].decode(errors="ignore")[:_CONTEXT_AFTER]
+    text, positions = fold(before + data[start:end].decode() + after)
+    first, last = len(fold(before)[0]), len(text) - len(fold(after)[0])
+    for kind, begin, stop in DETECTORS[window_type](text, first, last):
+        yield kind, positions[begin] - len(before), positions[stop - 1] + 1 - len(before)

@@ -11,8 +11,9 @@ from infra.formats.arrow_text import utf8_buffers
 from infra.schemas.annotations import CHAPTER_SPANS_TYPE, SPANS_TYPE
 from tasks.annotate.pii import candidate_scan
 from tasks.annotate.pii.detectors import KINDS, PiiSpan, detect
+from tasks.annotate.pii.folding import fold_table
 
-_INITIAL_WINDOWS = 1 << 12
+_BYTES_PER_WINDOW = 256  # fewer than text has on average, for the size of the first buffer
 
 
 def resolve_overlaps(spans: list[PiiSpan]) -> list[PiiSpan]:
@@ -40,33 +41,34 @@ def find_pii(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
     one of ``detectors.KINDS``.
     """
     offsets, data = utf8_buffers(text)
-    proposed = np.empty((_INITIAL_WINDOWS, 4), np.int64)
-    count = candidate_scan.scan_candidates(offsets, data, proposed)
+    capacity = int(offsets[-1] - offsets[0]) // _BYTES_PER_WINDOW + 1
+    proposed = np.empty((capacity, 4), np.int64)
+    count = candidate_scan.scan_candidates(offsets, data, fold_table(), proposed)
     if count > len(proposed):
         proposed = np.empty((count, 4), np.int64)
-        candidate_scan.scan_candidates(offsets, data, proposed)
+        candidate_scan.scan_candidates(offsets, data, fold_table(), proposed)
     rows: list[list[dict[str, Any]]] = [[] for _ in range(offsets.size - 1)]
     bounds = np.searchsorted(proposed[:count, 0], np.arange(offsets.size))
-    for row, spans in enumerate(rows):
-        windows = proposed[bounds[row] : bounds[row + 1]]
-        if not len(windows):
-            continue
+    for row in np.flatnonzero(np.diff(bounds)).tolist():
         start, end = int(offsets[row]), int(offsets[row + 1])
         document = data[start:end].tobytes()
-        spans_in_text = [
-            item
-            for _, kind, first, last in windows.tolist()
-            for item in detect(kind, document, first - start, last - start)
+        spans = [
+            (first, span)
+            for _, kind, first, last in proposed[bounds[row] : bounds[row + 1]].tolist()
+            for span in detect(kind, document, first - start, last - start)
         ]
-        if not spans_in_text:
+        if not spans:
             continue
-        resolved = resolve_overlaps(spans_in_text)
-        positions = np.array([index for item in resolved for index in item[1:]], np.int64) + start
-        candidate_scan.to_char_offsets(data, start, positions)
-        spans.extend(
-            {"start": int(positions[2 * k]), "end": int(positions[2 * k + 1]), "kind": item[0]}
-            for k, item in enumerate(resolved)
-        )
+        firsts = np.unique([first for first, _ in spans])
+        characters = firsts.copy()
+        candidate_scan.to_char_offsets(data, start, characters)
+        offset = dict(zip(firsts.tolist(), characters.tolist(), strict=True))
+        rows[row] = [
+            {"start": begin, "end": stop, "kind": kind}
+            for kind, begin, stop in resolve_overlaps(
+                [(kind, offset[at] + begin, offset[at] + stop) for at, (kind, begin, stop) in spans]
+            )
+        ]
     return pa.array(rows, SPANS_TYPE)
 
 
