@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 
 from infra.schemas.quality_rules import NO_WORD_SPACES, RULES, Rule
-from infra.schemas.signals import FAMILIES, Signal
+from infra.schemas.signals import FAMILIES, SIGNALS, Signal
 
 HEADER = """# Quality rules and signals
 
@@ -30,9 +30,8 @@ def _render_families() -> Iterator[str]:
             yield f"{citation}.\n"
         yield "| rule | condition | what the signal is |"
         yield "|---|---|---|"
-        by_name = {signal.name: signal for signal in signals}
         for rule in rules:
-            yield _row(f"`{rule.name}`", _condition(rule), by_name[rule.signal])
+            yield _row(f"`{rule.name}`", _condition(rule), SIGNALS[rule.signal])
         judged = {rule.signal for rule in rules}
         for signal in signals:
             if signal.name not in judged:
@@ -52,6 +51,8 @@ def _condition(rule: Rule) -> str:
         condition += f" (only {', '.join(rule.languages)})"
     if rule.exempt == NO_WORD_SPACES:
         condition += " (not in languages without spaces between words)"
+    elif rule.exempt:
+        condition += f" (not {', '.join(rule.exempt)})"
     return condition
 
 

@@ -14,6 +14,8 @@ from infra.errors import UserError
 log = logging.getLogger(__name__)
 
 MAX_EVIDENCE_CHARS = 500
+# More failing rows of one table than this are not the fault of the rows.
+MIN_FAILED, MAX_FAILED_FRACTION = 10, 0.1
 
 
 def apply_isolating_rows(
@@ -23,7 +25,8 @@ def apply_isolating_rows(
 
     If the function raises, the table is halved until each failing row is alone. Such rows become
     ``failed``, with the error's type as the reason and its message as evidence. Errors of the
-    machine (memory, files, a missing model) are not caused by a document and are raised.
+    machine (memory, files, a missing model) are not caused by a document and are raised. So is the
+    first error if many rows fail: then the function is at fault.
 
     Args:
         stage: the stage's name, for the verdicts.
@@ -31,38 +34,54 @@ def apply_isolating_rows(
         function: pure; a table of n rows in, an ``PartResult`` with n verdicts out, each row's
             outcome independent of the other rows.
     """
+    max_failed = max(MIN_FAILED, int(MAX_FAILED_FRACTION * table.num_rows))
+    errors: list[Exception] = []
+
+    def apply(rows: pa.Table) -> PartResult:
+        try:
+            return function(rows)
+        except (OSError, MemoryError, ImportError, UserError):
+            raise  # caused by the machine, not by a document: a retry may succeed
+        except Exception as error:
+            if rows.num_rows == 0:
+                raise
+            if rows.num_rows > 1:
+                half = rows.num_rows // 2
+                left, right = apply(rows.slice(0, half)), apply(rows.slice(half))
+                return PartResult(
+                    pa.concat_tables([left.rows, right.rows]),
+                    pa.concat_tables([left.verdicts, right.verdicts]),
+                )
+            log.warning("%s: document %s failed: %r", stage, rows["id"][0], error)
+            errors.append(error)
+            if len(errors) > max_failed:
+                errors[0].add_note(
+                    f"{stage}: more than {max_failed:,} of {table.num_rows:,} documents of one part "
+                    f"fail. This is a bug of the stage, not of the documents: please report it"
+                )
+                raise _TooManyFailed from errors[0]
+            return PartResult(function(rows.slice(0, 0)).rows, _failed_verdict(stage, rows, error))
+
     try:
-        return function(table)
-    except (OSError, MemoryError, ImportError, UserError):
-        raise  # caused by the machine, not by a document: a retry may succeed
-    except Exception as error:
-        if table.num_rows == 0:
-            raise
-        if table.num_rows > 1:
-            half = table.num_rows // 2
-            left = apply_isolating_rows(stage, table.slice(0, half), function)
-            right = apply_isolating_rows(stage, table.slice(half), function)
-            return _concat_results(left, right)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        log.warning("%s: document %s failed: %r", stage, table["id"][0], error)
-        return PartResult(
-            function(table.slice(0, 0)).rows,
-            ledger_table(
-                stage,
-                table["id"].to_pylist(),
-                reasons=[type(error).__name__],
-                failed=[True],
-                evidence=[
-                    {
-                        "error": str(error)[:MAX_EVIDENCE_CHARS],
-                        "in": f"{Path(where.filename).name}:{where.name}",
-                    }
-                ],
-            ),
-        )
+        return apply(table)
+    except _TooManyFailed:
+        raise errors[0] from None
 
 
-def _concat_results(left: PartResult, right: PartResult) -> PartResult:
-    return PartResult(
-        pa.concat_tables([left.rows, right.rows]), pa.concat_tables([left.verdicts, right.verdicts])
+class _TooManyFailed(BaseException):
+    """Ends the search for failing rows; no `Exception`, so that it is not taken for one of them."""
+
+
+def _failed_verdict(stage: str, row: pa.Table, error: Exception) -> pa.Table:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    evidence = {
+        "error": str(error)[:MAX_EVIDENCE_CHARS],
+        "in": f"{Path(where.filename).name}:{where.name}",
+    }
+    return ledger_table(
+        stage,
+        row["id"].to_pylist(),
+        reasons=[type(error).__name__],
+        failed=[True],
+        evidence=[evidence],
     )

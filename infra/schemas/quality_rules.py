@@ -27,6 +27,10 @@ FINEWEB = (
 # Languages whose words, as tokens, are single characters or whole phrases, so that a threshold for
 # the length of words makes no sense; Korean words average under three syllables.
 NO_WORD_SPACES = ("bo", "ja", "km", "ko", "lo", "my", "th", "wuu", "yue", "zh")
+# Of these, the ones whose tokens are phrases: a number of words means nothing either. Characters of
+# Chinese and Japanese are words, and Korean has spaces.
+PHRASES = ("bo", "km", "lo", "my", "th")
+MIN_PHRASE_CHARACTERS = 200  # 50 words of four characters, about the mean of Thai
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,15 @@ def _gopher_quality() -> tuple[Rule, ...]:
     words, length = f"{name}_word_count", f"{name}_mean_word_length"
     alpha, stop = f"{name}_alpha_word_fraction", f"{name}_stop_words"
     return (
-        Rule(f"{name}_too_few_words", words, ">=", 50, GOPHER_QUALITY),
+        Rule(f"{name}_too_few_words", words, ">=", 50, GOPHER_QUALITY, exempt=PHRASES),
+        Rule(
+            f"{name}_too_few_characters",
+            "characters",
+            ">=",
+            MIN_PHRASE_CHARACTERS,
+            GOPHER_QUALITY,
+            languages=PHRASES,
+        ),
         Rule(f"{name}_too_many_words", words, "<=", 100_000, GOPHER_QUALITY),
         Rule(f"{name}_short_words", length, ">=", 3, GOPHER_QUALITY, exempt=NO_WORD_SPACES),
         Rule(f"{name}_long_words", length, "<=", 10, GOPHER_QUALITY, exempt=NO_WORD_SPACES),
@@ -117,7 +129,14 @@ RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
             _max_rule("fineweb", "short_lines", "short_line_fraction", 0.67, FINEWEB),
             # FineWeb's code uses 0.01; its paper says 0.1.
             _max_rule("fineweb", "dup_line_chars", "dup_line_char_fraction", 0.01, FINEWEB),
-            _max_rule("fineweb", "newlines", "newline_word_ratio", 0.3, FINEWEB),
+            Rule(
+                "fineweb_newlines",
+                "fineweb_newline_word_ratio",
+                "<=",
+                0.3,
+                FINEWEB,
+                exempt=PHRASES,
+            ),
         ),
     }
 )

@@ -9,10 +9,15 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from infra.download.language_id import lid_model_path
+from infra.formats.unicode_tables import ALPHA, UPPER, char_tables
 
 UNKNOWN = "und"  # ISO 639-2: undetermined
 SCORE_DIGITS = 4  # decimals of a score: further ones depend on the build, not on the model
+
+CASE_SAMPLE = 1000  # characters that decide whether a text is in capitals
 
 _LABEL_PREFIX = "__label__"
 
@@ -26,11 +31,17 @@ def _load_model() -> Any:
 
 
 def prepare_lid_input(text: str, max_chars: int) -> str:
-    """The model's input for a text: its first characters on one line.
+    """The model's input for a text: its first characters on one line, in lower case if most are capitals.
 
-    The model reads up to a newline, and was trained on text without them.
+    The model reads up to a newline, and was trained on text without them. It takes capitals for
+    other languages: of paragraphs of the Universal Declaration of Human Rights in 120 languages it
+    identifies 47 %, in capitals 10 %, and 48 % if these are put into lower case.
     """
-    return " ".join(text[:max_chars].split())
+    line = " ".join(text[:max_chars].split())
+    points = np.frombuffer(line[:CASE_SAMPLE].encode("utf-32-le"), np.uint32)
+    flags = char_tables()[0][points]
+    capitals, letters = np.count_nonzero(flags & UPPER), np.count_nonzero(flags & ALPHA)
+    return line.lower() if 2 * capitals > letters else line
 
 
 def identify(texts: Sequence[str], max_chars: int) -> tuple[list[str], list[float]]:

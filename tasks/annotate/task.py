@@ -9,7 +9,15 @@ from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.isolate_rows import apply_isolating_rows
 from infra.dataset.ledger import ledger_table
-from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.dataset.stage import (
+    Context,
+    DatasetSpec,
+    FailureLimit,
+    PartResult,
+    Stage,
+    WorkUnit,
+    build_dataset,
+)
 from infra.download.language_id import LID_SHA256, lid_model_path
 from infra.formats.unicode_tables import UNICODE_VERSION
 from infra.schemas.annotations import ANNOTATION_SCHEMA
@@ -22,6 +30,7 @@ STAGE = Stage(
     # Families are imported by the names that are declared, where no import statement shows them.
     modules=("tasks.annotate.task", *FAMILY_MODULES),
     libraries=("fasttext-community", "numba", "numpy", "regex"),
+    failure_limit=FailureLimit(1, 0.01),
 )
 INPUT_COLUMNS = ("id", "url", "text", "title", "chapters")
 
@@ -44,6 +53,9 @@ def build(
     Returns:
         A data set whose parts have the documents' part names and are row-aligned with them; a
         document for which an annotator raised an error is ``failed`` in the ledger and has no row.
+
+    Raises:
+        TooManyFailuresError: if more than one document in a hundred failed.
     """
     # Parts that came from one unit (00007, 00007-001, ...) are one unit here, too, so that every
     # part gets the same name.

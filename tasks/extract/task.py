@@ -9,7 +9,15 @@ import pyarrow as pa
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
-from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.dataset.stage import (
+    Context,
+    DatasetSpec,
+    FailureLimit,
+    PartResult,
+    Stage,
+    WorkUnit,
+    build_dataset,
+)
 from infra.formats import warc
 from infra.schemas.captures import POSITION_COLUMNS, WARC_SUFFIX
 from infra.schemas.documents import DOCUMENT_SCHEMA
@@ -22,6 +30,7 @@ STAGE = Stage(
     STAGE_NAME,
     modules=("tasks.extract.task", "tasks.extract.sandbox_worker"),
     libraries=("chardet", "fastwarc", "lxml", "resiliparse", "trafilatura"),
+    failure_limit=FailureLimit(20, 0.9),  # pages can break a parser, but not nearly all pages
 )
 
 

@@ -15,7 +15,15 @@ import pyarrow as pa
 from infra.dataset.dataset import Dataset, PartRef, open_dataset
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.ledger import ledger_table
-from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.dataset.stage import (
+    Context,
+    DatasetSpec,
+    FailureLimit,
+    PartResult,
+    Stage,
+    WorkUnit,
+    build_dataset,
+)
 from infra.schemas.text_digests import read_with_digests
 from infra.store.storage import Storage, StorageError, open_url
 from tasks.tokenize.config import TokenizeConfig
@@ -31,7 +39,12 @@ from tasks.tokenize.train_tokenizer import (
     read_tokenizer,
 )
 
-STAGE = Stage("tokenize", modules=("tasks.tokenize.task",), libraries=("tokenizers", "pyarrow"))
+STAGE = Stage(
+    "tokenize",
+    modules=("tasks.tokenize.task",),
+    libraries=("tokenizers", "pyarrow"),
+    failure_limit=FailureLimit(1, 0.01),
+)
 SAMPLE = Stage("sample", modules=("tasks.tokenize.holdout_split",), libraries=("pyarrow",))
 # Keys that have no effect on an existing tokenizer.
 TRAINING_ONLY_KEYS = (

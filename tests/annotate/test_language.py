@@ -44,6 +44,21 @@ def test_the_model_reads_one_line() -> None:
     assert identify([broken], 10_000) == identify([SAMPLES["fr"]], 10_000)
 
 
+def test_text_in_capitals_has_the_language_of_its_words() -> None:
+    texts = {
+        "pl": "Wszyscy ludzie rodzą się wolni i równi pod względem swej godności i swych praw.",
+        "cs": "Všichni lidé rodí se svobodní a sobě rovní co do důstojnosti a práv.",
+        "tr": "Bütün insanlar hür, haysiyet ve haklar bakımından eşit doğarlar.",
+        **{code: SAMPLES[code] for code in ("en", "de", "fr", "es", "ru")},
+    }
+    assert identify([text.upper() for text in texts.values()], 10_000)[0] == list(texts)
+    mostly = texts["pl"].upper() + " (tekst prawny)"
+    assert identify([mostly], 10_000)[0] == ["pl"]
+    # Text with some capitals is read as it is.
+    assert prepare_lid_input("The NATO and the EU met.", 100) == "The NATO and the EU met."
+    assert prepare_lid_input("北京 ABC 上海市人民政府", 100) == "北京 ABC 上海市人民政府"
+
+
 def test_scores_do_not_depend_on_other_texts() -> None:
     together = identify(list(SAMPLES.values()) * 3, 10_000)
     alone = [identify([text], 10_000) for text in list(SAMPLES.values()) * 3]

@@ -12,7 +12,15 @@ from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.ledger import ledger_table
-from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.dataset.stage import (
+    Context,
+    DatasetSpec,
+    PartResult,
+    Stage,
+    TooManyFailuresError,
+    WorkUnit,
+    build_dataset,
+)
 from infra.schemas.annotations import ANNOTATION_SCHEMA
 from infra.schemas.documents import CHAPTERS_TYPE
 from infra.schemas.quality_rules import RULES, Rule, check_rules
@@ -20,6 +28,7 @@ from infra.store.storage import Storage
 from tasks.annotate import task as annotate
 from tasks.annotate.config import AnnotateConfig
 from tasks.annotate.language import identify
+from tasks.annotate.signals.families import compute_signals
 
 DOCUMENTS = Stage("documents", ("tests.annotate.test_stage",))
 TEXTS = [
@@ -178,3 +187,35 @@ def test_some_rules_apply_to_some_languages_only() -> None:
     stop, short = rules["gopher_quality_stop_words"], rules["gopher_quality_short_words"]
     assert [stop.applies_to(code) for code in ("en", "de", None)] == [True, False, False]
     assert [short.applies_to(code) for code in ("en", "zh", None)] == [True, False, True]
+
+
+def test_a_bug_in_an_annotator_stops_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = context(tmp_path)
+    texts = documents(ctx, [[[f"Text number {number}." for number in range(40)]]])
+
+    def broken(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("tasks.annotate.annotate_table.compute_signals", broken)
+    with pytest.raises(KeyError, match="a bug"):
+        run(ctx, texts)
+    assert not list(tmp_path.glob("annotate/*/manifest.json"))
+
+
+def test_more_failed_documents_than_one_in_a_hundred_stop_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = context(tmp_path)
+    texts = documents(ctx, [[["good", "bad one"]], [["bad two", "fine"]], [["good"] * 150]])
+
+    def fragile(text: pa.ChunkedArray) -> Any:
+        if any("bad" in item for item in text.to_pylist()):
+            raise ValueError("cannot read this")
+        return compute_signals(text)
+
+    monkeypatch.setattr("tasks.annotate.annotate_table.compute_signals", fragile)
+    with pytest.raises(TooManyFailuresError, match=r"2 of 154 documents failed.*ValueError"):
+        run(ctx, texts)
+    assert not list(tmp_path.glob("annotate/*/manifest.json"))

@@ -135,3 +135,20 @@ def test_stop_words_are_required_in_english_only(language: str) -> None:
     row = annotation(gopher_quality_stop_words=0, language=language)
     expected = "gopher_quality_stop_words" if language == "en" else None
     assert reasons([row]) == [expected]
+
+
+def test_text_of_phrases_needs_characters_instead_of_words() -> None:
+    """Thai has spaces between phrases: twelve "words" of it are some fifty words of English."""
+    phrases = {"gopher_quality_word_count": 12, "fineweb_newline_word_ratio": 0.4}
+    rows = [
+        annotation(language="th", characters=250, **phrases),
+        annotation(language="th", characters=199, **phrases),
+        annotation(language="zh", characters=250, **phrases),
+        annotation(language="en", characters=250, **phrases),
+    ]
+    assert reasons(rows) == [
+        None,
+        "gopher_quality_too_few_characters",
+        "gopher_quality_too_few_words",
+        "gopher_quality_too_few_words",
+    ]

@@ -1,4 +1,4 @@
-"""The sub-stage `signatures`: one row per document, part by part.
+"""The data set `signatures`: one row per document, part by part.
 
 A row holds the digest of the normalized text, the number of shingles, the band keys and four bits
 of each hash value: 192 bytes with the default 14 bands of 8 rows, besides the id. It depends on the
