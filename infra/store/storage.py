@@ -28,6 +28,11 @@ _PRECONDITION_FAILED, _CONFLICT = 412, 409
 _MAX_ATTEMPTS = 5
 MIN_STAMP_AGE_NS = 2_000_000_000  # the coarsest clock of a file system in use (FAT): two seconds
 
+# File systems of fsspec inside or in front of another one, which ``::`` follows.
+_WRAPPERS = (
+    "blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip",
+)  # fmt: skip
+
 Names = list[str]
 
 
@@ -57,6 +62,11 @@ class Storage:
 
     @cached_property
     def _target(self) -> tuple[Any, str]:
+        try:
+            self.url.encode()
+        except UnicodeEncodeError:
+            message = f"{to_utf8(self.url)}: the name is not UTF-8; rename the folder"
+            raise StorageError(message) from None
         return _open_filesystem(self.url, self.options)
 
     @property
@@ -255,17 +265,29 @@ class Storage:
                 return
 
 
+def to_utf8(name: str) -> str:
+    """Return a file's name with ``U+FFFD`` for bytes that are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    remote = _is_remote(url)
-    extra: dict[str, Any] = dict(options)
-    if remote:
-        # A cached listing would hide what another process has just committed.
-        extra.setdefault("use_listings_cache", False)
+    if not _is_remote(url):
+        return fsspec.filesystem("file", **options), _absolute(url)
+    # A cached listing would hide what another process has just committed.
+    extra: dict[str, Any] = {"use_listings_cache": False, **options}
     try:
-        filesystem, path = fsspec.core.url_to_fs(url if remote else _absolute(url), **extra)
+        if "::" not in url or _is_chained(url):
+            filesystem, path = fsspec.core.url_to_fs(url, **extra)
+            return filesystem, str(path)
+        kind = fsspec.get_filesystem_class(url.partition("://")[0])
+        return kind(**{**kind._get_kwargs_from_urls(url), **extra}), str(kind._strip_protocol(url))
     except (ValueError, ImportError) as error:
         raise StorageError(f"storage {url!r} cannot be used: {error}") from error
-    return filesystem, str(path)
+
+
+def _is_chained(url: str) -> bool:
+    """Whether ``::`` joins file systems (``zip://a::s3://b``), and is not a part of a name."""
+    return "://" in url.rpartition("::")[2] or url.partition("://")[0].startswith(_WRAPPERS)
 
 
 def _is_remote(url: str) -> bool:

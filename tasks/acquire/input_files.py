@@ -19,7 +19,7 @@ from infra.dataset.fingerprint import json_sha256
 from infra.errors import UserError
 from infra.store.cache_dir import cache_root, write_atomic
 from infra.store.environment import mask
-from infra.store.storage import expand_globs, open_url
+from infra.store.storage import expand_globs, open_url, to_utf8
 
 DIGEST_FOLDER = "inputs"  # of cached digests, below the cache root
 BLOCK_BYTES = 1 << 20  # bytes read from a file at a time
@@ -236,7 +236,7 @@ def _digest_file(
                 if splitter:
                     splitter.update(chunk)
     except OSError as error:
-        message = f"{url} cannot be read: {error.strerror or error}"
+        message = f"{to_utf8(url)} cannot be read: {error.strerror or error}"
         raise UserError(message) from None
     ranges = splitter.ranges() if splitter else []
     if len(ranges) < 2:
@@ -245,7 +245,7 @@ def _digest_file(
 
 
 def base_name(url: str) -> str:
-    """Return the file's own name, without folders, host or query."""
+    """Return the file's own name, without folders, host or query, as valid Unicode."""
     if "://" not in url:
-        return PurePosixPath(url).name
+        return to_utf8(PurePosixPath(url).name)
     return PurePosixPath(unquote(urlsplit(url).path)).name or url.rpartition("/")[2]

@@ -273,6 +273,13 @@ def test_packed_rows_are_read_or_the_file_is_one_failure(
     assert reasons(verdicts) == ["kept"] * num_rows + ([failure] if failure else [])
 
 
+def test_a_file_whose_name_is_not_utf8_is_read_under_a_name_that_is(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9.jsonl").write_bytes(ROWS[0] + b"{")
+    kept, verdicts = read(tmp_path / "*.jsonl")
+    assert kept["text"].to_pylist() == ["Row 0"]
+    assert verdicts[1]["evidence"]["file"] == "caf\ufffd.jsonl"
+
+
 def test_byte_order_marks_of_joined_files_are_not_part_of_rows(tmp_path: Path) -> None:
     mark = b"\xef\xbb\xbf"
     data = mark + ROWS[0] + mark + ROWS[1] + ROWS[2] + mark + b"\n"

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,3 +122,43 @@ def test_globs_name_files_once_and_in_order(tmp_path: Path) -> None:
 def test_an_unknown_protocol_is_named() -> None:
     with pytest.raises(StorageError, match="gopher"):
         Storage("gopher://host/x").read("y")
+
+
+def test_two_colons_in_a_name_do_not_chain_file_systems(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"another file")
+    store = Storage(str(tmp_path / "exp::1"))
+    store.write("a::b.txt", b"this one")
+    assert store.local_path("a::b.txt") == tmp_path / "exp::1" / "a::b.txt"
+    assert store.list_files() == ["a::b.txt"]
+    found = list(expand_globs([str(tmp_path / "exp::1" / "*.txt")]))
+    assert found == [str(tmp_path / "exp::1" / "a::b.txt")]
+    with open_url(found[0]) as file:
+        assert file.read() == b"this one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "exp::1"]
+
+
+def test_two_colons_in_a_remote_name_are_part_of_it() -> None:
+    store = Storage(f"memory://{uuid.uuid4().hex}::x")
+    store.write("b.txt", b"this one")
+    assert store.list_files() == ["b.txt"]
+    with open_url(f"{store.url}/b.txt") as file:
+        assert file.read() == b"this one"
+
+
+def test_a_chain_of_file_systems_can_be_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("inner.txt", "inside")
+    with open_url(f"zip://inner.txt::{tmp_path}/a.zip") as file:
+        assert file.read() == b"inside"
+
+
+def test_a_store_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        Storage(f"{tmp_path}/caf\udce9").write("a", b"")
+
+
+def test_a_file_whose_name_is_not_utf8_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9.txt").write_bytes(b"text")
+    (url,) = expand_globs([f"{tmp_path}/*.txt"])
+    with open_url(url) as file:
+        assert file.read() == b"text"
