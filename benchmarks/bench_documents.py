@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 import zstandard
 
 from examples.quickstart.build import fetch_quickstart
-from tasks.acquire.config import DocumentsSource
-from tasks.acquire.documents import list_units, read_documents
+from tasks.acquire.documents import DocumentsSource
+from tasks.acquire.source import read_unit
 
 RUNS = 2
 
@@ -83,7 +83,7 @@ def ours(path: Path) -> int:
     """The stage's function over all units of a file."""
     source = DocumentsSource(name="b", kind="documents", paths=(str(path),), url_column="url")
     return sum(
-        part.rows.num_rows for unit in list_units(source) for part in read_documents(*unit.payload)
+        part.rows.num_rows for unit in source.list_units() for part in read_unit(*unit.payload)
     )
 
 

@@ -26,12 +26,10 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.step import BoundStep, Step
 from infra.removals.match import Removal
 from lm.config.train import TrainConfig
-from tasks.acquire.config import Source
+from tasks.acquire.config import AnySource
 
 H = TypeVar("H")  # a handle
 Bind = Callable[[Callable[[H], Dataset]], BoundStep]
-
-HTML_KINDS = ("web", "warc")  # kinds of source whose documents have to be extracted from pages
 
 
 class StepRunner(Protocol[H]):
@@ -75,7 +73,7 @@ def build_pipeline(
         removals: what was removed from this recipe (``infra.removals.log``).
     """
 
-    def acquire_source(source: Source) -> H:
+    def acquire_source(source: AnySource) -> H:
         return run_step(
             ACQUIRE,
             [],
@@ -83,8 +81,8 @@ def build_pipeline(
             source=source.name,
         )
 
-    def extract_source(source: Source, acquired: H) -> H:
-        if source.kind not in HTML_KINDS:
+    def extract_source(source: AnySource, acquired: H) -> H:
+        if not source.needs_extraction:
             return acquired
         return run_step(
             EXTRACT,
@@ -95,7 +93,7 @@ def build_pipeline(
             source=source.name,
         )
 
-    def annotate_source(source: Source, documents: H) -> H:
+    def annotate_source(source: AnySource, documents: H) -> H:
         return run_step(
             ANNOTATE,
             [documents],

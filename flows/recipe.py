@@ -9,7 +9,7 @@ from flows.renamed_keys import find_renamed_keys
 from infra.compute.cluster import ClusterConfig
 from infra.config import ConfigModel
 from lm.config.train import TrainConfig
-from tasks.acquire.config import Source
+from tasks.acquire.config import AnySource
 from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
 from tasks.evaluate.config import EvaluateConfig
@@ -29,7 +29,7 @@ class Recipe(ConfigModel):
     storage: str = Field("./data", description="root of the store: a folder or any fsspec URL")
     seed: int = Field(1337, ge=0, lt=2**63, description="the only source of randomness")
     cluster: ClusterConfig = Field(default_factory=lambda: ClusterConfig.model_validate({}))
-    sources: tuple[Source, ...] = Field(min_length=1, description="where documents come from")
+    sources: tuple[AnySource, ...] = Field(min_length=1, description="where documents come from")
     extract: ExtractConfig = Field(default_factory=ExtractConfig)
     annotate: AnnotateConfig = Field(default_factory=AnnotateConfig)
     dedup: DedupConfig = Field(default_factory=DedupConfig)

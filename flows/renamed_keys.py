@@ -71,6 +71,7 @@ RENAMED_KEYS = {
     "sources.*.refresh": "sources.*.recrawl",
     "sources.*.unwrap": "sources.*.unwrap_lines",
     "extract.memory": "extract.max_memory",
+    "extract.timeout": "extract.max_cpu_seconds",
     "annotate.language_characters": "annotate.lid_max_chars",
     "dedup.unit": "dedup.shingle_unit",
     "dedup.languages.*.unit": "dedup.languages.*.shingle_unit",

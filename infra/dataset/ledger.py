@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,42 @@ LEDGER_SCHEMA = pa.schema(
         ("evidence", pa.string()),
     ]
 )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one document: kept if it has no reason, else dropped by a rule, or failed."""
+
+    reason: str | None = None
+    evidence: Mapping[str, Any] | None = None
+    failed: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether the document is kept."""
+        return self.reason is None
+
+
+def dropped(reason: str, **evidence: Any) -> Verdict:
+    """The verdict of a rule that drops a document."""
+    return Verdict(reason, evidence or None)
+
+
+def failed(reason: str, **evidence: Any) -> Verdict:
+    """The verdict on a document that could not be fetched or read."""
+    return Verdict(reason, evidence or None, failed=True)
+
+
+def verdict_table(stage: str, rows: Sequence[tuple[str, str | None, Verdict]]) -> pa.Table:
+    """Make ledger rows from the id, the URL (where known) and the verdict of each document."""
+    return ledger_table(
+        stage,
+        [doc_id for doc_id, _, _ in rows],
+        urls=[url for _, url, _ in rows],
+        reasons=[verdict.reason for _, _, verdict in rows],
+        failed=[verdict.failed for _, _, verdict in rows],
+        evidence=[verdict.evidence for _, _, verdict in rows],
+    )
 
 
 def ledger_table(

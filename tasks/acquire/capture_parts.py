@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.fingerprint import document_id
-from infra.dataset.ledger import FAILED, ledger_table
+from infra.dataset.ledger import Verdict, verdict_table
 from infra.dataset.stage import PartResult
 from infra.formats import warc
 from infra.schemas.captures import CAPTURE_SCHEMA, WARC_SUFFIX
-from tasks.acquire.http_verdict import FetchVerdict, link_license
+from tasks.acquire.http_response import link_license
+from tasks.acquire.source import STAGE_NAME
 
-STAGE_NAME = "acquire"
 # Captures in a part: enough to keep parts few, few enough to spread a small site over the workers.
 MAX_CAPTURES = 250
 
@@ -23,8 +23,7 @@ MAX_BYTES = 16_000_000
 # Ledger rows in a part: a crawl can discover far more URLs than it fetches.
 MAX_VERDICTS = 20_000
 
-WARC_FORMAT = "WARC File Format 1.0"
-CONFORMS_TO = "http://bibnum.bnf.fr/WARC/WARC_ISO_28500_version1_latestdraft.pdf"
+_CONFORMS_TO = "http://bibnum.bnf.fr/WARC/WARC_ISO_28500_version1_latestdraft.pdf"
 
 
 def payload_digest(payload: bytes) -> str:
@@ -33,21 +32,25 @@ def payload_digest(payload: bytes) -> str:
 
 
 class CapturePartWriter:
-    """Collect verdicts in the order given, and cuts them into parts.
-
-    Args:
-        source: the source's name.
-    """
+    """Collect the captures and verdicts of one source, in the order given, until `flush`."""
 
     def __init__(self, source: str) -> None:
         self._source = source
+        self._warcinfo = (
+            ("software", "gristmill"),
+            ("format", "WARC File Format 1.0"),
+            ("conformsTo", _CONFORMS_TO),
+            ("isPartOf", source),
+            ("robots", "classic"),
+        )
         self._reset()
 
     def _reset(self) -> None:
         self._rows: list[dict[str, Any]] = []
-        self._verdicts: list[tuple[str, str | None, FetchVerdict]] = []
-        self._records: list[bytes] = []
-        self._offset = self._payload_bytes = 0
+        self._verdicts: list[tuple[str, str | None, Verdict]] = []
+        self._records = [warc.warcinfo_record(warc.current_warc_date(), self._warcinfo)]
+        self._offset = len(self._records[0])
+        self._payload_bytes = 0
 
     def __len__(self) -> int:
         """Verdicts collected since the last part."""
@@ -73,8 +76,6 @@ class CapturePartWriter:
             robots: directives that its headers and meta tags address to this crawler.
             segment: the segment it belongs to.
         """
-        if not self._records:
-            self._add_record(self._warcinfo_record())
         identity = document_id(self._source, url, capture.payload)
         record = warc.response_record(capture)
         self._rows.append(
@@ -93,44 +94,21 @@ class CapturePartWriter:
                 "length": len(record),
             }
         )
-        self._add_record(record)
+        self._records.append(record)
+        self._offset += len(record)
         self._payload_bytes += len(capture.payload)
-        self._verdicts.append((identity, url, FetchVerdict()))
+        self._verdicts.append((identity, url, Verdict()))
 
-    def add_rejected(self, url: str | None, verdict: FetchVerdict, content: bytes = b"") -> None:
+    def add_rejected(self, url: str | None, verdict: Verdict, content: bytes = b"") -> None:
         """Add a URL (``None`` for a file) that is dropped or failed, with the bytes that it returned."""
         self._verdicts.append((document_id(self._source, url or "", content), url, verdict))
 
     def flush(self) -> PartResult:
         """Return the part collected so far, and start a new one."""
-        if not self._records:
-            self._add_record(self._warcinfo_record())
-        verdicts = [verdict for _, _, verdict in self._verdicts]
         part = PartResult(
             pa.Table.from_pylist(self._rows, schema=CAPTURE_SCHEMA),
-            ledger_table(
-                STAGE_NAME,
-                [identity for identity, _, _ in self._verdicts],
-                urls=[url for _, url, _ in self._verdicts],
-                reasons=[verdict.reason for verdict in verdicts],
-                failed=[verdict.verdict == FAILED for verdict in verdicts],
-                evidence=[verdict.evidence for verdict in verdicts],
-            ),
+            verdict_table(STAGE_NAME, self._verdicts),
             {WARC_SUFFIX: b"".join(self._records)},
         )
         self._reset()
         return part
-
-    def _add_record(self, record: bytes) -> None:
-        self._records.append(record)
-        self._offset += len(record)
-
-    def _warcinfo_record(self) -> bytes:
-        fields = (
-            ("software", "gristmill"),
-            ("format", WARC_FORMAT),
-            ("conformsTo", CONFORMS_TO),
-            ("isPartOf", self._source),
-            ("robots", "classic"),
-        )
-        return warc.warcinfo_record(warc.current_warc_date(), fields)

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from infra.dataset import ledger
+from infra.dataset.ledger import Verdict, verdict_table
 from infra.dataset.stage import PartResult
-from infra.schemas.documents import CHAPTERS_TYPE, DOCUMENT_SCHEMA
+from infra.schemas.documents import DOCUMENT_SCHEMA
+from tasks.acquire.source import STAGE_NAME
 
-STAGE_NAME = "acquire"
-
-Chapter = tuple[str, int]
+Chapter = tuple[str, int]  # title, and offset in the text
 
 
 class DocumentBuilder:
@@ -32,18 +31,13 @@ class DocumentBuilder:
     def _reset(self) -> None:
         self.text_bytes = 0
         self._texts: list[bytes] = []
-        self._kept_fields: list[
-            tuple[Any, ...]
-        ] = []  # url, date, title, language, license, chapters
-        self._ids: list[str] = []
-        self._urls: list[str | None] = []
-        self._reasons: list[str | None] = []
-        self._failed: list[bool] = []
-        self._evidence: list[Mapping[str, Any] | None] = []
+        # The other columns of the kept documents, in the order of the schema.
+        self._rows: list[tuple[Any, ...]] = []
+        self._verdicts: list[tuple[str, str | None, Verdict]] = []
 
     def __len__(self) -> int:
         """The number of documents added since the last flush, of any verdict."""
-        return len(self._ids)
+        return len(self._verdicts)
 
     def add(
         self,
@@ -61,78 +55,30 @@ class DocumentBuilder:
         """Add a document that is kept; `text` is valid UTF-8."""
         self._texts.append(text)
         self.text_bytes += len(text)
-        self._kept_fields.append((url, date, title, language, license_, chapters))
-        self._add_verdict(doc_id, url, None, evidence)
+        parts = None if chapters is None else [{"title": t, "start": s} for t, s in chapters]
+        self._rows.append(
+            (doc_id, url, date, self._source, title, language, license_, self._segment, parts)
+        )
+        self._verdicts.append((doc_id, url, Verdict(evidence=evidence)))
 
-    def add_dropped(
-        self, doc_id: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
-    ) -> None:
-        """Add a document that a rule drops."""
-        self._add_verdict(doc_id, url, reason, evidence)
-
-    def add_failed(
-        self, doc_id: str, reason: str, evidence: Mapping[str, Any], url: str | None = None
-    ) -> None:
-        """Add a document that cannot be read."""
-        self._add_verdict(doc_id, url, reason, evidence, failed=True)
-
-    def _add_verdict(
-        self,
-        doc_id: str,
-        url: str | None,
-        reason: str | None,
-        evidence: Mapping[str, Any] | None,
-        *,
-        failed: bool = False,
-    ) -> None:
-        self._ids.append(doc_id)
-        self._urls.append(url)
-        self._reasons.append(reason)
-        self._failed.append(failed)
-        self._evidence.append(evidence)
+    def reject(self, doc_id: str, verdict: Verdict, url: str | None = None) -> None:
+        """Add a document that is dropped or failed."""
+        self._verdicts.append((doc_id, url, verdict))
 
     def flush(self) -> PartResult:
         """Return the kept documents, and a verdict for each row, since the last flush."""
-        part = PartResult(
-            rows=self._build_table(),
-            verdicts=ledger.ledger_table(
-                STAGE_NAME,
-                self._ids,
-                urls=self._urls,
-                reasons=self._reasons,
-                failed=self._failed,
-                evidence=self._evidence,
-            ),
-        )
+        part = PartResult(self._build_table(), verdict_table(STAGE_NAME, self._verdicts))
         self._reset()
         return part
 
     def _build_table(self) -> pa.Table:
-        n = len(self._texts)
-        ids = [
-            identity
-            for identity, reason in zip(self._ids, self._reasons, strict=True)
-            if reason is None
-        ]
-        url, when, title, language, license_, chapters = (
-            zip(*self._kept_fields, strict=True) if n else [()] * 6
-        )
-        columns = [
-            pa.array(ids, pa.string()),
-            text_array(self._texts),
-            pa.array(url, pa.string()),
-            pa.array(when, pa.string()),
-            pa.repeat(pa.scalar(self._source, pa.string()), n),
-            pa.array(title, pa.string()),
-            pa.array(language, pa.string()),
-            pa.array(license_, pa.string()),
-            pa.repeat(pa.scalar(self._segment, pa.string()), n),
-            pa.array(
-                [None if c is None else [{"title": t, "start": s} for t, s in c] for c in chapters],
-                CHAPTERS_TYPE,
-            ),
-        ]
-        return pa.Table.from_arrays(columns, schema=DOCUMENT_SCHEMA)
+        schema = DOCUMENT_SCHEMA.remove(DOCUMENT_SCHEMA.get_field_index("text"))
+        values = zip(*self._rows, strict=True) if self._rows else [()] * len(schema)
+        columns = {
+            field.name: pa.array(column, field.type)
+            for field, column in zip(schema, values, strict=True)
+        }
+        return pa.table({**columns, "text": text_array(self._texts)}, schema=DOCUMENT_SCHEMA)
 
 
 def text_array(texts: Sequence[bytes]) -> pa.Array:

@@ -9,19 +9,19 @@ that a Parquet file's footer counts but its body does not contain.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
 
 from infra.dataset.fingerprint import document_id, json_sha256
+from infra.dataset.ledger import dropped, failed
 from infra.dataset.stage import PartResult, WorkUnit
 from infra.formats.zstd_frames import ZSTD, skip_frames, skippable_bytes
 from infra.store.storage import open_url
 from tasks.acquire import decompress, jsonl, parquet
-from tasks.acquire.config import DocumentsSource
 from tasks.acquire.document_builder import DocumentBuilder, iso_date
-from tasks.acquire.input_files import InputChangedError, InputFile, RangeSplitter, list_files
-
-MODULES = ("tasks.acquire.documents",)
-LIBRARIES = ("orjson", "pyarrow")
+from tasks.acquire.input_files import InputChangedError, InputFile, list_files
+from tasks.acquire.source import FileSource
 
 # Plain JSONL is cut into units of this size, Parquet into row groups of this much text.
 UNIT_BYTES = 64 << 20
@@ -38,33 +38,76 @@ _UNSUPPORTED_MAGIC = {
 }  # fmt: skip
 
 
-def fingerprint_config(source: DocumentsSource) -> dict[str, Any]:
-    """The settings that decide the output, as JSON values; the paths do not."""
-    return {
-        key: value
-        for key, value in source.to_json().items()
-        if key not in ("name", "kind", "paths", "snapshot")
-    }
+class DocumentsSource(FileSource):
+    """Rows of JSONL (.jsonl, plain, .gz, .zst) or Parquet files: one document per row."""
+
+    kind: Literal["documents"]
+    text_column: str = Field(default="text", description="column of the text")
+    url_column: str | None = Field(default=None, description="column of the URL")
+    title_column: str | None = Field(default=None, description="column of the title")
+    date_column: str | None = Field(
+        default=None, description="column of the document's own date (ISO 8601)"
+    )
+    license_column: str | None = Field(
+        default=None, description="column of the license; `license` where it is null"
+    )
+    language_column: str | None = Field(
+        default=None, description="column of a language tag, kept as language_hint"
+    )
+    max_row_bytes: int = Field(
+        default=64 << 20,
+        ge=1,
+        description="a longer line (or Parquet text) fails as too_large, unread",
+    )
+
+    libraries: ClassVar[tuple[str, ...]] = ("orjson", "pyarrow")
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        if self.text_column == self.url_column:
+            raise ValueError("text_column and url_column are the same column")
+        return self
+
+    def list_units(self) -> list[WorkUnit]:
+        """The pieces of work: files, ranges of large plain files, row groups of Parquet files."""
+        units: list[WorkUnit] = []
+        for file in list_files(self.paths, make_splitter=_make_splitter):
+            for groups in _plan_row_groups(file, self.text_column):
+                cut = [groups.start, groups.stop] if groups else [file.start, file.end]
+                key = json_sha256({"file": file.digest, "name": file.name, "cut": cut})
+                units.append(WorkUnit(key, (self, file, groups)))
+        return units
+
+    def read_file(self, file: InputFile, row_groups: range | None = None) -> Iterator[PartResult]:
+        """Read a file, or a range of it.
+
+        Args:
+            file: the file, or a range of a plain JSONL file that begins and ends with a line.
+            row_groups: of a Parquet file; ``None`` for JSONL and for a broken Parquet file.
+
+        Yields:
+            At least one part; a further one for every `MAX_PART_BYTES` or `MAX_PART_ROWS`.
+        """
+        reader = _DocumentReader(file, self)
+        with open_url(file.url, file.options) as stream:
+            skipped_bytes = skip_frames(stream, 0)
+            stream.seek(skipped_bytes)
+            head = stream.read(8)
+        magic = next((magic for magic in _UNSUPPORTED_MAGIC if head.startswith(magic)), None)
+        if file.size == 0:
+            reader.fail_file("empty_file", "no bytes")
+        elif _is_parquet(file.name, head):
+            yield from reader.read_parquet(row_groups)
+        elif magic:
+            other = _UNSUPPORTED_MAGIC[magic]
+            reader.fail_file("unreadable_file", f"{other}, not JSON lines, gzip, zstd or Parquet")
+        else:
+            compression = ZSTD if skipped_bytes else decompress.detect_compression(head)
+            yield from reader.read_lines(compression)
+        yield reader.builder.flush()
 
 
-def list_units(source: DocumentsSource) -> list[WorkUnit]:
-    """The pieces of work: files, ranges of large plain files, row groups of Parquet files.
-
-    Reads every file once, for its digest.
-
-    Raises:
-        UserError: if a pattern matches nothing or a file cannot be read.
-    """
-    units: list[WorkUnit] = []
-    for file in list_files(source.paths, make_splitter=_make_splitter):
-        for groups in _plan_row_groups(file, source):
-            cut = [groups.start, groups.stop] if groups else [file.start, file.end]
-            key = json_sha256({"file": file.digest, "name": file.name, "cut": cut})
-            units.append(WorkUnit(key, (file, groups, source)))
-    return units
-
-
-def _make_splitter(name: str, head: bytes) -> RangeSplitter | None:
+def _make_splitter(name: str, head: bytes) -> jsonl.LineRangeSplitter | None:
     plain = not (
         decompress.detect_compression(head) or skippable_bytes(head) or _is_parquet(name, head)
     )
@@ -75,7 +118,7 @@ def _is_parquet(name: str, head: bytes) -> bool:
     return head.startswith(parquet.MAGIC) or name.endswith(".parquet")
 
 
-def _plan_row_groups(file: InputFile, source: DocumentsSource) -> list[range | None]:
+def _plan_row_groups(file: InputFile, text_column: str) -> list[range | None]:
     if not file.is_whole:
         return [None]
     with open_url(file.url, file.options) as stream:
@@ -83,48 +126,12 @@ def _plan_row_groups(file: InputFile, source: DocumentsSource) -> list[range | N
             return [None]
         stream.seek(0)
         try:
-            opened = parquet.open_parquet(stream, source.text_column)
+            opened = parquet.open_parquet(stream, text_column)
         except parquet.ParquetReadError:
             return [None]  # the worker counts it as a failure
-        return list(
-            parquet.plan_row_groups(opened, source.text_column, UNIT_BYTES, MAX_PART_ROWS)
-        ) or [None]
-
-
-def read_documents(
-    file: InputFile, row_groups: range | None, source: DocumentsSource
-) -> Iterator[PartResult]:
-    """Read a piece of a source's input.
-
-    Args:
-        file: the file, or a range of a plain JSONL file that begins and ends with a line.
-        row_groups: row groups of a Parquet file; ``None`` for JSONL and for a broken Parquet file.
-        source: names the columns.
-
-    Yields:
-        At least one part; a further one for every `MAX_PART_BYTES` or `MAX_PART_ROWS`.
-
-    Raises:
-        UserError: if the file has changed since the unit was made.
-    """
-    reader = _DocumentReader(file, source)
-    with open_url(file.url, file.options) as stream:
-        skipped_bytes = skip_frames(stream, 0)
-        stream.seek(skipped_bytes)
-        head = stream.read(8)
-    other = next(
-        (name for magic, name in _UNSUPPORTED_MAGIC.items() if head.startswith(magic)), None
-    )
-    if file.size == 0:
-        reader.fail_file("empty_file", "no bytes")
-    elif _is_parquet(file.name, head):
-        yield from reader.read_parquet(row_groups)
-    elif other:
-        reader.fail_file("unreadable_file", f"{other}, not JSON lines, gzip, zstd or Parquet")
-    else:
-        compression = ZSTD if skipped_bytes else decompress.detect_compression(head)
-        yield from reader.read_lines(compression)
-    yield reader.builder.flush()
+        return list(parquet.plan_row_groups(opened, text_column, UNIT_BYTES, MAX_PART_ROWS)) or [
+            None
+        ]
 
 
 class _DocumentReader:
@@ -134,20 +141,17 @@ class _DocumentReader:
         self.builder = DocumentBuilder(source.name, file.segment(source.name))
         self._file = file
         self._source = source
-        self._extra_columns = [
-            name
-            for name in (
-                source.url_column, source.title_column, source.date_column,
-                source.license_column, source.language_column,
-            )
-            if name is not None
-        ]  # fmt: skip
         self._num_rows = 0
 
     def fail_file(self, reason: str, error: str, **more: Any) -> None:
         """Count one failure of the file itself."""
-        identity = document_id(self._source.name, "", f"{self._file.digest}:{reason}".encode())
-        self.builder.add_failed(identity, reason, {"file": self._file.name, "error": error, **more})
+        self._fail(reason, f"{self._file.digest}:{reason}".encode(), error=error, **more)
+
+    def _fail(
+        self, reason: str, content: bytes, *, url: str | None = None, **evidence: Any
+    ) -> None:
+        identity = document_id(self._source.name, url or "", content)
+        self.builder.reject(identity, failed(reason, file=self._file.name, **evidence), url)
 
     def _is_full(self) -> bool:
         return self.builder.text_bytes >= MAX_PART_BYTES or len(self.builder) >= MAX_PART_ROWS
@@ -183,11 +187,9 @@ class _DocumentReader:
     def _add_line(self, line: jsonl.Line, number: int) -> None:
         if isinstance(line, jsonl.OversizeLine):
             self._num_rows += 1
-            identity = document_id(self._source.name, "", line.digest.encode())
             limit = self._source.max_row_bytes
-            self.builder.add_failed(
-                identity, "too_large", self._evidence(line=number, bytes=line.size, limit=limit)
-            )
+            digest = line.digest.encode()
+            self._fail("too_large", digest, line=number, bytes=line.size, limit=limit)
             return
         line = line.removeprefix(jsonl.BOM)  # of the file, or of one that was appended to it
         if not line or line.isspace():
@@ -196,37 +198,26 @@ class _DocumentReader:
         try:
             record = jsonl.parse_line(line)
         except jsonl.InvalidRowError as bad:
-            identity = document_id(self._source.name, "", line)
-            self.builder.add_failed(
-                identity,
-                bad.reason,
-                self._evidence(line=number, error=str(bad), begins=_excerpt(line)),
-            )
+            self._fail(bad.reason, line, line=number, error=str(bad), begins=_excerpt(line))
             return
         text = record.get(self._source.text_column)
-        if isinstance(text, str):
-            try:
-                content = text.encode()
-            except UnicodeEncodeError as error:
-                message = f"unpaired surrogate in the text at character {error.start}"
-                identity = document_id(self._source.name, self._url(record) or "", line)
-                where = self._evidence(line=number, error=message, begins=_excerpt(line))
-                self.builder.add_failed(identity, "bad_utf8", where, self._url(record))
-                return
-            self._add_document(content, record, {"line": number})
-        else:
-            self._fail_without_text(record, {"line": number}, line)
-
-    def _evidence(self, **where: Any) -> dict[str, Any]:
-        return {"file": self._file.name, **where}
+        if not isinstance(text, str):
+            self._fail_without_text(record, line, line=number)
+            return
+        try:
+            content = text.encode()
+        except UnicodeEncodeError as error:
+            message = f"unpaired surrogate in the text at character {error.start}"
+            evidence = {"line": number, "error": message, "begins": _excerpt(line)}
+            self._fail("bad_utf8", line, url=self._url(record), **evidence)
+            return
+        self._add_document(content, record, line=number)
 
     def _url(self, record: Mapping[str, Any]) -> str | None:
-        return (
-            _valid_string(record.get(self._source.url_column)) if self._source.url_column else None
-        )
+        return _string_field(record, self._source.url_column)
 
     def _fail_without_text(
-        self, record: Mapping[str, Any], where: Mapping[str, int], content: bytes
+        self, record: Mapping[str, Any], content: bytes, **position: int
     ) -> None:
         column = self._source.text_column
         if column not in record:
@@ -235,46 +226,35 @@ class _DocumentReader:
             error = f"{column!r} is null"
         else:
             error = f"{column!r} is of type {type(record[column]).__name__}, not text"
-        url = self._url(record)
-        identity = document_id(self._source.name, url or "", content)
-        self.builder.add_failed(
-            identity, "missing_text", self._evidence(**where, error=_replace_surrogates(error)), url
-        )
+        error = error.encode("utf-8", "replace").decode()  # names may have unpaired surrogates
+        self._fail("missing_text", content, url=self._url(record), error=error, **position)
 
-    def _add_document(
-        self, text: bytes, record: Mapping[str, Any], where: Mapping[str, int]
-    ) -> None:
+    def _add_document(self, text: bytes, record: Mapping[str, Any], **position: int) -> None:
         """Add a row whose text is valid UTF-8."""
         source = self._source
         url = self._url(record)
         identity = document_id(source.name, url or "", text)
         if _is_blank(text):
-            self.builder.add_dropped(identity, "empty_text", self._evidence(**where), url)
+            self.builder.reject(
+                identity, dropped("empty_text", file=self._file.name, **position), url
+            )
             return
         self.builder.add(
             identity,
             text,
             url=url,
-            title=_valid_string(record.get(source.title_column)) if source.title_column else None,
+            title=_string_field(record, source.title_column),
             date=iso_date(record.get(source.date_column)) if source.date_column else None,
-            language=_valid_string(record.get(source.language_column))
-            if source.language_column
-            else None,
-            license_=(
-                (
-                    _valid_string(record.get(source.license_column))
-                    if source.license_column
-                    else None
-                )
-                or source.license
-            ),
+            language=_string_field(record, source.language_column),
+            license_=_string_field(record, source.license_column) or source.license,
         )
 
     def read_parquet(self, row_groups: range | None) -> Iterator[PartResult]:
         """Read row groups of a Parquet file; one that cannot be read is counted as failed."""
+        source = self._source
         with open_url(self._file.url, self._file.options) as stream:
             try:
-                opened = parquet.open_parquet(stream, self._source.text_column)
+                opened = parquet.open_parquet(stream, source.text_column)
             except parquet.ParquetReadError as error:
                 self.fail_file("unreadable_file", str(error))
                 return
@@ -284,47 +264,39 @@ class _DocumentReader:
             row_groups = row_groups or range(opened.num_row_groups)
             if row_groups.stop > opened.num_row_groups:
                 raise InputChangedError(self._file.name)
-            text_column = self._source.text_column
-            for batch in parquet.read_row_groups(
-                opened, row_groups, text_column, self._extra_columns
-            ):
+            columns = (
+                source.url_column, source.title_column, source.date_column,
+                source.license_column, source.language_column,
+            )  # fmt: skip
+            names = [name for name in columns if name is not None]
+            for batch in parquet.read_row_groups(opened, row_groups, source.text_column, names):
                 for offset, text in enumerate(batch.texts):
                     self._add_table_row(batch, offset, text)
                     if self._is_full():
                         yield self.builder.flush()
 
     def _add_table_row(self, batch: parquet.RowBatch, offset: int, text: bytes | None) -> None:
-        where = {"row": batch.first_row + offset}
+        row = batch.first_row + offset
         source = self._source
-        position = f"{self._file.digest}:{where['row']}".encode()
+        position = f"{self._file.digest}:{row}".encode()
         if batch.error is not None:
-            identity = document_id(source.name, "", position)
-            self.builder.add_failed(
-                identity, "unreadable_rows", self._evidence(**where, error=batch.error)
-            )
+            self._fail("unreadable_rows", position, row=row, error=batch.error)
             return
         record = {name: values[offset] for name, values in batch.columns.items()}
         if text is None:
-            self._fail_without_text({**record, source.text_column: None}, where, position)
+            self._fail_without_text({**record, source.text_column: None}, position, row=row)
             return
-        url = self._url(record)
         if len(text) > source.max_row_bytes:
-            identity = document_id(source.name, url or "", position)
-            limit = source.max_row_bytes
-            self.builder.add_failed(
-                identity, "too_large", self._evidence(**where, bytes=len(text), limit=limit), url
-            )
+            size = {"row": row, "bytes": len(text), "limit": source.max_row_bytes}
+            self._fail("too_large", position, url=self._url(record), **size)
             return
         try:
             str(text, "utf-8")
         except UnicodeDecodeError as error:
-            identity = document_id(source.name, url or "", text)
             message = f"{error.reason} at byte {error.start} of the text"
-            self.builder.add_failed(
-                identity, "bad_utf8", self._evidence(**where, error=message), url
-            )
+            self._fail("bad_utf8", text, url=self._url(record), row=row, error=message)
             return
-        self._add_document(text, record, where)
+        self._add_document(text, record, row=row)
 
 
 def _is_blank(text: bytes) -> bool:
@@ -336,8 +308,9 @@ def _is_blank(text: bytes) -> bool:
     return str(text, "utf-8").isspace()
 
 
-def _valid_string(value: object) -> str | None:
-    """The value if it is text that UTF-8 can encode, else ``None``."""
+def _string_field(record: Mapping[str, Any], column: str | None) -> str | None:
+    """The value of a column if it is text that UTF-8 can encode, else ``None``."""
+    value = None if column is None else record.get(column)
     if not isinstance(value, str) or not value:
         return None
     if value.isascii():
@@ -347,10 +320,6 @@ def _valid_string(value: object) -> str | None:
     except UnicodeEncodeError:
         return None
     return value
-
-
-def _replace_surrogates(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
 
 
 def _excerpt(line: bytes) -> str:

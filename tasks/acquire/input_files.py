@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import xxhash
@@ -20,6 +20,7 @@ from infra.errors import UserError
 from infra.store.cache_dir import cache_root, write_atomic
 from infra.store.environment import mask
 from infra.store.storage import expand_globs, open_url, to_utf8
+from tasks.acquire.jsonl import LineRangeSplitter
 
 DIGEST_FOLDER = "inputs"  # of cached digests, below the cache root
 BLOCK_BYTES = 1 << 20  # bytes read from a file at a time
@@ -39,31 +40,18 @@ class InputChangedError(UserError):
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file, or a range of it, as a worker gets it.
+    """A file, or a range of it, as a worker gets it."""
 
-    Attributes:
-        url: where it is; not part of anything that is written.
-        name: its base name, which evidence and addresses quote.
-        digest: SHA-256 of the whole file.
-        size: bytes of the whole file.
-        start: the first byte of the range.
-        end: the byte after its last.
-        checksum: xxh3 of the range's bytes, with which a worker checks that they are the same.
-        first_line: number of the range's first line, from 1.
-        is_whole: whether the range is the file.
-        options: arguments of the file system.
-    """
-
-    url: str
-    name: str
-    digest: str
-    size: int
-    start: int
-    end: int
-    checksum: str
-    first_line: int = 1
-    is_whole: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
+    url: str  # where it is; not part of anything that is written
+    name: str  # its base name, which evidence and addresses quote
+    digest: str  # SHA-256 of the whole file
+    size: int  # bytes of the whole file
+    start: int  # the first byte of the range
+    end: int  # the byte after its last
+    checksum: str  # xxh3 of the range's bytes, with which a worker checks that they are the same
+    first_line: int = 1  # number of the range's first line
+    is_whole: bool = True  # whether the range is the file
+    options: Mapping[str, Any] = field(default_factory=dict)  # arguments of the file system
 
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the range's bytes, block by block.
@@ -94,32 +82,18 @@ class InputFile:
         return f"{source}-{self.digest[:12]}"
 
 
-class RangeSplitter(Protocol):
-    """Reads the bytes of a file once, while its digest is made, and decides where to cut it."""
-
-    def update(self, chunk: bytes) -> None:
-        """Take the next block."""
-
-    def ranges(self) -> list[tuple[int, int, int, str]]:
-        """Ranges as (start, end, number of the first line, xxh3); empty: do not cut."""
-
-
-SplitterFactory = Callable[[str, bytes], RangeSplitter | None]
+# Makes, from a file's name and first bytes, what decides where to cut it; ``None``: nowhere.
+SplitterFactory = Callable[[str, bytes], LineRangeSplitter | None]
 
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What reading a whole file gave.
+    """What reading a whole file gave."""
 
-    Attributes:
-        stamp: of the file when it was listed (``infra.store.storage.expand_globs``).
-        ranges: start, end, number of the first line and xxh3 of each range.
-    """
-
-    stamp: str | None
+    stamp: str | None  # when it was listed (``infra.store.storage.expand_globs``)
     sha256: str
     size: int
-    ranges: tuple[tuple[int, int, int, str], ...]
+    ranges: tuple[tuple[int, int, int, str], ...]  # as ``LineRangeSplitter.ranges``
 
 
 class DigestCache:
@@ -138,9 +112,7 @@ class DigestCache:
         """The digests by masked URL; none if they cannot be read."""
         try:
             value = json.loads(self._path.read_bytes())
-            os.utime(
-                self._path
-            )  # in use: `gristmill gc` removes files that were not used for 30 days
+            os.utime(self._path)  # `gristmill gc` removes files that were not used for 30 days
             return {
                 url: FileDigest(stamp, sha256, size, tuple(tuple(item) for item in ranges))
                 for url, (stamp, sha256, size, ranges) in value.items()
@@ -165,19 +137,10 @@ def list_files(
     options: Mapping[str, Any] | None = None,
     make_splitter: SplitterFactory | None = None,
 ) -> list[InputFile]:
-    """List the files that paths and globs match, in an order that does not depend on their folders.
+    """List the files that paths, globs and URLs match, by name, then digest.
 
     A file is identified by its content. Its bytes are read for a digest once, and again only if its
-    size, times or ETag have changed since.
-
-    Args:
-        paths: paths, globs or URLs.
-        options: arguments of the file system.
-        make_splitter: makes a splitter from a file's name and first bytes, or ``None`` to leave the
-            file whole.
-
-    Returns:
-        Files by name, then digest; a file that its splitter cuts as several in a row.
+    size, times or ETag have changed since. A file that its splitter cuts is several in a row.
 
     Raises:
         UserError: if a pattern matches nothing or a file cannot be read.
@@ -224,7 +187,7 @@ def _digest_file(
 ) -> FileDigest:
     sha, check = hashlib.sha256(), xxhash.xxh3_128()
     size = 0
-    splitter: RangeSplitter | None = None
+    splitter: LineRangeSplitter | None = None
     try:
         with open_url(url, options) as stream:
             while chunk := stream.read(BLOCK_BYTES):
@@ -236,8 +199,7 @@ def _digest_file(
                 if splitter:
                     splitter.update(chunk)
     except OSError as error:
-        message = f"{to_utf8(url)} cannot be read: {error.strerror or error}"
-        raise UserError(message) from None
+        raise UserError(f"{to_utf8(url)} cannot be read: {error.strerror or error}") from None
     ranges = splitter.ranges() if splitter else []
     if len(ranges) < 2:
         ranges = [(0, size, 1, check.hexdigest())]

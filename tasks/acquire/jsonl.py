@@ -16,15 +16,10 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class OversizeLine:
-    """A line over the limit, which is never in memory as a whole.
+    """A line over the limit, which is never in memory as a whole."""
 
-    Attributes:
-        digest: SHA-256 of it.
-        size: its bytes.
-    """
-
-    digest: str
-    size: int
+    digest: str  # its SHA-256
+    size: int  # its bytes
 
 
 Line = bytes | OversizeLine
@@ -45,9 +40,7 @@ class InvalidRowError(Exception):
 def split_lines(chunks: Iterator[bytes], max_line_bytes: int) -> Iterator[list[Line]]:
     """Split a stream at line feeds, a list of lines at a time, with bounded memory.
 
-    Args:
-        chunks: the stream.
-        max_line_bytes: a longer line is yielded as an ``OversizeLine``.
+    A line of more than `max_line_bytes` is yielded as an ``OversizeLine``.
 
     Raises:
         CorruptStreamError: as the stream does; its `rest` is the line in which the stream ends.
@@ -142,9 +135,7 @@ def _parse_with_stdlib(line: bytes, orjson_error: orjson.JSONDecodeError) -> obj
         raise InvalidRowError(
             "bad_utf8", f"{error.reason} at byte {error.start} of the line"
         ) from None
-    if orjson_error.msg.startswith(
-        "depth limit"
-    ):  # Python's own limit depends on its caller's depth
+    if orjson_error.msg.startswith("depth limit"):  # Python's own depends on its caller's depth
         raise InvalidRowError("bad_json", "nested too deeply") from None
     try:
         return json.loads(text)
@@ -157,11 +148,7 @@ def _parse_with_stdlib(line: bytes, orjson_error: orjson.JSONDecodeError) -> obj
 
 
 class LineRangeSplitter:
-    """Split a file at line breaks into ranges of about equal size while its bytes are read.
-
-    Args:
-        min_bytes: the size of every range except the last is at least this.
-    """
+    """Split a file at line breaks into ranges of at least `min_bytes` while its bytes are read."""
 
     def __init__(self, min_bytes: int) -> None:
         self._min_bytes = min_bytes

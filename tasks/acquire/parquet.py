@@ -45,16 +45,15 @@ def open_parquet(stream: BinaryIO, text_column: str) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowException, OSError, ValueError) as error:
-        message = f"not a readable Parquet file: {_first_line(error)}"
-        raise ParquetReadError(message) from None
+        raise ParquetReadError(f"not a readable Parquet file: {_first_line(error)}") from None
     schema = file.schema_arrow
     if text_column not in schema.names:
-        message = f"no column {text_column!r}; it has {', '.join(schema.names) or 'none'}"
-        raise ParquetReadError(message)
+        raise ParquetReadError(
+            f"no column {text_column!r}; it has {', '.join(schema.names) or 'none'}"
+        )
     kind = schema.field(text_column).type
     if not _is_text(kind):
-        message = f"column {text_column!r} is {kind}, not text"
-        raise ParquetReadError(message)
+        raise ParquetReadError(f"column {text_column!r} is {kind}, not text")
     return file
 
 
@@ -150,18 +149,14 @@ def _text_values(column: pa.Array) -> list[bytes | None]:
 def _column_values(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
-    except (
-        UnicodeDecodeError,
-        ValueError,
-        OverflowError,
-    ):  # one broken value must not cost the others
+    except (ValueError, OverflowError):  # one broken value must not cost the others
         return [_scalar_value(item) for item in column]
 
 
 def _scalar_value(item: pa.Scalar) -> Any:
     try:
         return item.as_py()
-    except (UnicodeDecodeError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         return None
 
 

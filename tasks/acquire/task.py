@@ -1,18 +1,19 @@
 """The stage `acquire`: one data set per source, whatever its kind."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from infra.compute.cluster import ClusterConfig, DaskCluster
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
 from infra.removals.match import Removal
-from tasks.acquire.config import Source, WebSource
-from tasks.acquire.file_source import FileDatasetSpec, plan_files
+from tasks.acquire.config import AnySource
 from tasks.acquire.input_files import InputChangedError, forget_digests
+from tasks.acquire.source import STAGE_NAME, read_unit
+from tasks.acquire.web.config import WebSource
 
 WEB_STAGE = Stage(
-    "acquire",
+    STAGE_NAME,
     modules=("tasks.acquire.web.run", "tasks.acquire.web.crawler"),
     libraries=("fastwarc", "lxml", "protego", "scrapy"),
     deterministic=False,
@@ -20,10 +21,21 @@ WEB_STAGE = Stage(
 )
 
 
+@dataclass(frozen=True)
+class FileDatasetSpec(DatasetSpec):
+    """A data set made from files, with its units of work.
+
+    The files' digests are ``external_inputs``: they name the data set, but not its units in the unit
+    cache, so that the others are not read again when a file is added.
+    """
+
+    units: tuple[WorkUnit, ...] = ()
+
+
 def spec(
     ctx: Context,
     *,
-    source: Source,
+    source: AnySource,
     removals: Sequence[Removal] = (),  # noqa: ARG001
 ) -> DatasetSpec:
     """What the source's data set is made from: its settings, and its files' digests or its snapshot.
@@ -34,26 +46,30 @@ def spec(
     """
     if isinstance(source, WebSource):
         return DatasetSpec(WEB_STAGE, source.name, source.crawl_key(ctx.started_at))
-    made = plan_files(source)
-    files = tuple(unit.key for unit in made.units)
+    # Another version of the code may read other bytes from the same files, under the same name.
+    stage = Stage(
+        STAGE_NAME,
+        modules=(type(source).__module__,),
+        libraries=source.libraries,
+        deterministic=False,
+        keyed_by_code=False,
+    )
+    units = tuple(source.list_units())
+    files = tuple(unit.key for unit in units)
     return FileDatasetSpec(
-        made.stage, source.name, made.config, external_inputs=files, acquisition=made
+        stage, source.name, source.output_config(), external_inputs=files, units=units
     )
 
 
 def build(
-    ctx: Context, spec: DatasetSpec, *, source: Source, removals: Sequence[Removal] = ()
+    ctx: Context, spec: DatasetSpec, *, source: AnySource, removals: Sequence[Removal] = ()
 ) -> Dataset:
     """Fetch or read the source and commit. A crawl does not request what was removed."""
     if isinstance(source, WebSource):
         return _crawl(ctx, spec, source, removals)
-    made = (
-        spec.acquisition
-        if isinstance(spec, FileDatasetSpec) and spec.acquisition
-        else plan_files(source)
-    )
+    assert isinstance(spec, FileDatasetSpec)
     try:
-        return build_dataset(ctx, spec, made.units, made.function)
+        return build_dataset(ctx, spec, spec.units, read_unit)
     except InputChangedError:
         forget_digests()  # the file was changed without another size or time
         raise

@@ -22,7 +22,7 @@ class ExtractConfig(ConfigModel):
         ge=1,
         description="a longer page fails as too_large before it is parsed",
     )
-    timeout: float = Field(
+    max_cpu_seconds: float = Field(
         default=30.0,
         gt=0,
         description=(

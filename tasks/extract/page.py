@@ -1,7 +1,7 @@
 """Extraction of one page: bytes in, a document's fields out. Runs in a process that can be killed."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.formats.charset import decode_page
@@ -15,11 +15,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 class PageError(Exception):
-    """A page that cannot be extracted.
-
-    Attributes:
-        reason: the failure's reason in the ledger.
-    """
+    """A page that cannot be extracted; `reason` is the failure's reason in the ledger."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -28,46 +24,27 @@ class PageError(Exception):
 
 @dataclass(frozen=True)
 class ExtractedPage:
-    """The result of extracting a page.
+    """The result of extracting a page."""
 
-    Attributes:
-        text: its main text; may be empty.
-        metadata: the metadata that it states.
-        encoding: the encoding of its bytes.
-        num_replaced: how many times invalid bytes became U+FFFD.
-    """
-
-    text: str
+    text: str  # its main text; may be empty
     metadata: Metadata
     encoding: str
-    num_replaced: int
+    num_replaced: int  # how many times invalid bytes became U+FFFD
 
 
 @dataclass(frozen=True)
 class ExtractRequest:
-    """A page to be extracted.
-
-    Attributes:
-        payload: its bytes.
-        url: its URL.
-        content_type: Content-Type header.
-        content_language: Content-Language header.
-        license_hint: the license that a Link header names.
-    """
+    """A page to be extracted, and what its HTTP headers state."""
 
     payload: bytes
     url: str
     content_type: str | None = None
     content_language: str | None = None
-    license_hint: str | None = None
+    license_hint: str | None = None  # the license that a Link header names
 
 
 def extract_page(request: ExtractRequest, engine: str) -> ExtractedPage:
-    """The document in a page.
-
-    Args:
-        request: the page.
-        engine: ``trafilatura`` or ``resiliparse``.
+    """The document in a page, by ``trafilatura`` or ``resiliparse``.
 
     Raises:
         PageError: if the page exceeds the parser's limits: 256 nested elements (``too_deep``), or
@@ -82,28 +59,23 @@ def extract_page(request: ExtractRequest, engine: str) -> ExtractedPage:
     else:
         html = _XML_DECLARATION.sub("", decoded.text, count=1)
         root = _parse_html(html)
-        if root is None:
-            return ExtractedPage(
-                "", _apply_header_hints(metadata, request), decoded.encoding, decoded.num_replaced
+        text = ""
+        if root is not None:
+            metadata = read_metadata(root, request.url)
+            text = (
+                _extract_trafilatura(root)
+                if engine == "trafilatura"
+                else _extract_resiliparse(html)
             )
-        metadata = read_metadata(root, request.url)
-        text = _extract_trafilatura(root) if engine == "trafilatura" else _extract_resiliparse(html)
     if not text.strip():
         text = ""
-    return ExtractedPage(
-        text, _apply_header_hints(metadata, request), decoded.encoding, decoded.num_replaced
-    )
-
-
-def _apply_header_hints(metadata: Metadata, request: ExtractRequest) -> Metadata:
-    """The metadata of the page, completed from its HTTP headers."""
     link = request.license_hint
-    return Metadata(
-        title=metadata.title,
-        date=metadata.date,
+    metadata = replace(
+        metadata,
         language=metadata.language or normalize_language_tag(request.content_language),
         license=metadata.license or (license_name(link) if link else None),
     )
+    return ExtractedPage(text, metadata, decoded.encoding, decoded.num_replaced)
 
 
 def _parse_html(html: str) -> Any:

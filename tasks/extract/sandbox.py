@@ -2,7 +2,6 @@
 
 import atexit
 import logging
-import pickle
 import select
 import signal
 import subprocess
@@ -11,11 +10,13 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from typing import IO, Any, cast
+from typing import IO, cast
+
+from pydantic import TypeAdapter
 
 from tasks.extract.config import ExtractConfig
 from tasks.extract.page import ExtractRequest
-from tasks.extract.sandbox_worker import LENGTH_PREFIX, ExtractResult, send_message
+from tasks.extract.sandbox_worker import LENGTHS, ExtractResult, send_message
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ START_TIMEOUT_S = 120.0
 # Wall-clock seconds for a page, per second of processor time that it may use. After them the parent
 # kills the process; only a process that waits, or a machine that is suspended, takes so long.
 WALL_CLOCK_FACTOR = 20.0
+
+
+_RESULT: TypeAdapter[ExtractResult] = TypeAdapter(ExtractResult)
 
 
 class WorkerDied(Exception):
@@ -58,7 +62,7 @@ class SandboxedExtractor:
                 status = cast("int | None", death.args[0])
                 self.close()
                 if status is None or status == -signal.SIGPROF:
-                    return "timeout", f"{self._config.timeout:g} s of processor time"
+                    return "timeout", f"{self._config.max_cpu_seconds:g} s of processor time"
                 log.warning("extracting %s ended its process (%s)", request.url, status)
         return "crash", f"the process ended with {status}"
 
@@ -66,18 +70,17 @@ class SandboxedExtractor:
         if self._process is None:
             self._process = self._start()
         assert self._process.stdin is not None
+        fields = {name: value for name, value in vars(request).items() if name != "payload"}
         try:
-            send_message(cast("Any", self._process.stdin), request)
+            send_message(self._process.stdin, fields, request.payload)
         except BrokenPipeError:
             raise WorkerDied(self._process.wait()) from None
-        return cast(
-            "ExtractResult", self._receive(self._process, self._config.timeout * WALL_CLOCK_FACTOR)
-        )
+        return self._receive(self._process, self._config.max_cpu_seconds * WALL_CLOCK_FACTOR)
 
     def _start(self) -> subprocess.Popen[bytes]:
         config = self._config
         command = [sys.executable, "-m", "tasks.extract.sandbox_worker"]
-        command += [config.engine, str(config.timeout), str(config.max_memory)]
+        command += [config.engine, str(config.max_cpu_seconds), str(config.max_memory)]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
@@ -94,11 +97,19 @@ class SandboxedExtractor:
             ) from None
         return process
 
-    def _receive(self, process: subprocess.Popen[bytes], timeout_s: float) -> object:
+    def _receive(self, process: subprocess.Popen[bytes], timeout_s: float) -> ExtractResult:
+        """A result. The process parses what strangers wrote, so its answers are validated, too."""
         deadline = time.monotonic() + timeout_s
-        head = self._read_exactly(process, LENGTH_PREFIX.size, deadline)
-        body = self._read_exactly(process, LENGTH_PREFIX.unpack(head)[0], deadline)
-        return pickle.loads(body)  # noqa: S301 - our own child
+        size, _ = LENGTHS.unpack(self._read_exactly(process, LENGTHS.size, deadline))
+        if size > self._config.max_memory:
+            process.kill()
+            raise WorkerDied(process.wait())
+        body = self._read_exactly(process, size, deadline)
+        try:
+            return _RESULT.validate_json(body)
+        except ValueError:
+            process.kill()
+            raise WorkerDied(process.wait()) from None
 
     def _read_exactly(self, process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
         assert process.stdout is not None

@@ -1,41 +1,42 @@
 """The extraction process: ``python -m tasks.extract.sandbox_worker ENGINE SECONDS BYTES``.
 
-Reads requests from standard input, writes results to standard output: pickles, each after its
-length. The kernel ends the process when a page has used up its processor time, whatever the code
-is doing; the parent then starts another.
+Reads requests from standard input and writes results to standard output: JSON and the page's bytes,
+each after its length. The kernel ends the process when a page has used up its processor time,
+whatever the code is doing; the parent then starts another.
 """
 
 import logging
-import pickle
 import resource
 import signal
 import struct
 import sys
-from typing import BinaryIO
+from typing import IO
+
+import orjson
 
 from tasks.extract.page import ExtractedPage, ExtractRequest, PageError, extract_page
 
-LENGTH_PREFIX = struct.Struct("<Q")
+LENGTHS = struct.Struct("<QQ")  # bytes of the JSON value, and of what follows it
 _WARM_UP_PAGE = b"<html><head><title>t</title></head><body><p>One.</p><p>Two.</p></body></html>"
 
 # A page, or the reason and message of a failure.
 ExtractResult = ExtractedPage | tuple[str, str]
 
 
-def send_message(stream: BinaryIO, message: object) -> None:
-    """Write one value."""
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    stream.write(LENGTH_PREFIX.pack(len(data)) + data)
+def send_message(stream: IO[bytes], value: object, content: bytes = b"") -> None:
+    """Write a JSON value (or dataclass), and bytes."""
+    data = orjson.dumps(value)
+    stream.write(LENGTHS.pack(len(data), len(content)) + data + content)
     stream.flush()
 
 
-def _receive_request(stream: BinaryIO) -> ExtractRequest | None:
-    head = stream.read(LENGTH_PREFIX.size)
-    if len(head) < LENGTH_PREFIX.size:
+def _receive_request(stream: IO[bytes]) -> ExtractRequest | None:
+    head = stream.read(LENGTHS.size)
+    if len(head) < LENGTHS.size:
         return None
-    request = pickle.loads(stream.read(LENGTH_PREFIX.unpack(head)[0]))  # noqa: S301 - our own parent
-    assert isinstance(request, ExtractRequest)
-    return request
+    size, content_size = LENGTHS.unpack(head)
+    value = orjson.loads(stream.read(size))
+    return ExtractRequest(stream.read(content_size), **value)
 
 
 def extract_safely(request: ExtractRequest, engine: str) -> ExtractResult:
@@ -60,9 +61,9 @@ def main(engine: str, cpu_seconds: float, max_memory: int) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     replies = sys.stdout.buffer
     # Load the libraries before any page's time is measured.
-    extract_safely(ExtractRequest(_WARM_UP_PAGE, "http://localhost/", "text/html"), engine)
+    ready = extract_safely(ExtractRequest(_WARM_UP_PAGE, "http://localhost/", "text/html"), engine)
     resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
-    send_message(replies, "ready")
+    send_message(replies, ready)
     while (request := _receive_request(sys.stdin.buffer)) is not None:
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         result = extract_safely(request, engine)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
-from infra.dataset.ledger import ledger_table
+from infra.dataset.ledger import Verdict, dropped, failed, verdict_table
 from infra.dataset.stage import (
     Context,
     DatasetSpec,
@@ -41,14 +41,7 @@ def spec(
     raw: Dataset,
     license: str | None = None,  # noqa: A002
 ) -> DatasetSpec:
-    """The inputs and the configuration of the documents.
-
-    Args:
-        ctx: the run.
-        config: the recipe's section.
-        raw: captures, as `acquire` commits them.
-        license: the source's license, for pages that name none.
-    """
+    """What the documents are made from; `license` is for pages that name none."""
     return DatasetSpec(STAGE, raw.source, {**config.to_json(), "license": license}, (raw,))
 
 
@@ -86,55 +79,31 @@ def extract_part(
     config: ExtractConfig,
     license: str | None,  # noqa: A002
 ) -> Iterator[PartResult]:
-    """The documents of one part of captures, in its order.
-
-    Args:
-        part: a table of captures with its archive.
-        source: the source's name.
-        config: the recipe's section.
-        license: the source's license.
-    """
+    """The documents of one part of captures, in its order."""
     from tasks.extract.sandbox import get_extractor
 
     index = part.table().to_pylist()
     archive = io.BytesIO(part.storage.read(part.file(WARC_SUFFIX))) if index else io.BytesIO()
     extract = get_extractor(config)
     rows: list[dict[str, Any]] = []
-    reasons: list[str | None] = []
-    failed: list[bool] = []
-    evidence: list[dict[str, Any] | None] = []
-
-    def add_verdict(
-        reason: str | None, proof: dict[str, Any] | None, *, broken: bool = False
-    ) -> None:
-        reasons.append(reason)
-        evidence.append(proof)
-        failed.append(broken)
-
+    verdicts: list[tuple[str, str | None, Verdict]] = []
     for entry in index:
-        if entry["payload_bytes"] > config.max_bytes:
-            size = {"bytes": entry["payload_bytes"], "limit": config.max_bytes}
-            add_verdict("too_large", size, broken=True)
-            continue
-        page = extract(_build_request(entry, archive))
-        if not isinstance(page, ExtractedPage):
-            add_verdict(page[0], {"error": page[1]}, broken=True)
-        elif not page.text:
-            add_verdict("empty", {"bytes": entry["payload_bytes"], "encoding": page.encoding})
+        size = entry["payload_bytes"]
+        if size > config.max_bytes:
+            verdict = failed("too_large", bytes=size, limit=config.max_bytes)
         else:
-            rows.append(_build_document(entry, page, source, license))
-            replaced = {"encoding": page.encoding, "replaced": page.num_replaced}
-            add_verdict(None, replaced if page.num_replaced else None)
+            page = extract(_build_request(entry, archive))
+            if not isinstance(page, ExtractedPage):
+                verdict = failed(page[0], error=page[1])
+            elif not page.text:
+                verdict = dropped("empty", bytes=size, encoding=page.encoding)
+            else:
+                rows.append(_build_document(entry, page, source, license))
+                replaced = {"encoding": page.encoding, "replaced": page.num_replaced}
+                verdict = Verdict(evidence=replaced if page.num_replaced else None)
+        verdicts.append((entry["id"], entry["url"], verdict))
     yield PartResult(
-        pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA),
-        ledger_table(
-            STAGE_NAME,
-            [entry["id"] for entry in index],
-            urls=[entry["url"] for entry in index],
-            reasons=reasons,
-            failed=failed,
-            evidence=evidence,
-        ),
+        pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA), verdict_table(STAGE_NAME, verdicts)
     )
 
 

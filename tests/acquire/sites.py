@@ -13,7 +13,7 @@ from infra.compute.cluster import ClusterConfig, DaskCluster
 from infra.compute.progress import NullReporter, Progress
 from infra.dataset.stage import Context
 from infra.store.storage import Storage
-from tasks.acquire.config import WebSource
+from tasks.acquire.web.config import WebSource
 
 HUGE = 50_000_000
 

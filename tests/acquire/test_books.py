@@ -7,8 +7,8 @@ import pytest
 
 from infra.errors import UserError
 from infra.schemas.documents import DOCUMENT_SCHEMA
-from tasks.acquire.books.books import book_url, fingerprint_config, list_units, read_book
-from tasks.acquire.config import BooksSource
+from tasks.acquire.books.books import BooksSource, book_url
+from tasks.acquire.source import read_unit
 from tests.acquire.epubs import package, page, whale
 
 PARAGRAPH = (
@@ -35,8 +35,8 @@ def read(path: Path, data: bytes, **settings: Any) -> tuple[pa.Table, dict[str, 
     """The one document (or none) of a file, and its verdict with the evidence parsed."""
     path.write_bytes(data)
     section = source(path, **settings)
-    (unit,) = list_units(section)
-    (part,) = read_book(*unit.payload)
+    (unit,) = section.list_units()
+    (part,) = read_unit(*unit.payload)
     part.rows.validate(full=True)
     assert part.rows.schema == DOCUMENT_SCHEMA
     (verdict,) = part.verdicts.to_pylist()
@@ -140,26 +140,29 @@ def test_only_what_is_in_the_file_counts(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "w.epub").write_bytes(whale())
         (tmp_path / folder / "t.txt").write_text(GUTENBERG)
-    here = list_units(source(tmp_path / "a" / "*"))
-    elsewhere = list_units(source(tmp_path / "b" / "*"))
+    here = source(tmp_path / "a" / "*").list_units()
+    elsewhere = source(tmp_path / "b" / "*").list_units()
     assert [unit.key for unit in here] == [unit.key for unit in elsewhere]
-    assert [read_book(*u.payload).__next__() for u in here] == [
-        read_book(*u.payload).__next__() for u in elsewhere
+    assert [read_unit(*u.payload).__next__() for u in here] == [
+        read_unit(*u.payload).__next__() for u in elsewhere
     ]
 
 
 def test_one_unit_per_book(tmp_path: Path) -> None:
     (tmp_path / "w.epub").write_bytes(whale())
-    before = {unit.key for unit in list_units(source(tmp_path / "*"))}
+    before = {unit.key for unit in source(tmp_path / "*").list_units()}
     (tmp_path / "a.txt").write_text(GUTENBERG)
-    after = list_units(source(tmp_path / "*"))
+    after = source(tmp_path / "*").list_units()
     assert len(after) == 2
     assert before < {unit.key for unit in after}
     assert all(unit.expected_rows == 1 for unit in after)
 
 
 def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
-    assert fingerprint_config(source(tmp_path, license="mit")) == {
+    assert source(tmp_path, license="mit").output_config() == {
+        "name": "library",
+        "kind": "books",
+        "snapshot": None,
         "license": "mit",
         "unwrap_lines": True,
         "max_book_bytes": 64 << 20,
@@ -168,15 +171,15 @@ def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_under_the_reader_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(GUTENBERG)
-    (unit,) = list_units(source(tmp_path / "a.txt"))
+    (unit,) = source(tmp_path / "a.txt").list_units()
     (tmp_path / "a.txt").write_text(GUTENBERG.replace("best", "rest"))
     with pytest.raises(UserError, match=r"a\.txt was changed"):
-        list(read_book(*unit.payload))
+        list(read_unit(*unit.payload))
 
 
 def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.txt"):
-        list_units(source(tmp_path / "nothing.txt"))
+        source(tmp_path / "nothing.txt").list_units()
 
 
 def test_an_error_in_our_code_fails_one_book(

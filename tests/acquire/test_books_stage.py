@@ -14,8 +14,8 @@ from infra.dataset.stage import Context
 from infra.store.storage import Storage
 from tasks.acquire import documents
 from tasks.acquire import task as acquire
-from tasks.acquire.books import books as module
-from tasks.acquire.config import BooksSource, DocumentsSource
+from tasks.acquire.books.books import BooksSource
+from tasks.acquire.documents import DocumentsSource
 from tests.acquire.epubs import whale
 from tests.servers import S3
 
@@ -72,13 +72,13 @@ def test_adding_a_book_reads_that_book_only(
     store, folder = str(tmp_path / "store"), shelf(tmp_path / "in")
     first = run(store, books(folder))
     read_files: list[str] = []
-    read_book = module.read_book
+    read_file = BooksSource.read_file
 
-    def watched(file: Any, source: BooksSource) -> Any:
+    def watched(source: BooksSource, file: Any) -> Any:
         read_files.append(file.name)
-        return read_book(file, source)
+        return read_file(source, file)
 
-    monkeypatch.setattr(module, "read_book", watched)
+    monkeypatch.setattr(BooksSource, "read_file", watched)
     (folder / "another.txt").write_text("Some more words.\n")
     second = run(store, books(folder))
     assert read_files == ["another.txt"]

@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.acquire.config import BooksSource, Source, WarcSource, WebSource
+from tasks.acquire.books.books import BooksSource
+from tasks.acquire.config import AnySource
+from tasks.acquire.warc import WarcSource
+from tasks.acquire.web.config import WebSource
 
-SOURCES: TypeAdapter[Source] = TypeAdapter(Source)
+SOURCES: TypeAdapter[AnySource] = TypeAdapter(AnySource)
 NOON = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 
 

@@ -17,8 +17,8 @@ from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.schemas.documents import DOCUMENT_SCHEMA
 from tasks.acquire import documents
-from tasks.acquire.config import DocumentsSource
-from tasks.acquire.documents import fingerprint_config, list_units, read_documents
+from tasks.acquire.documents import DocumentsSource
+from tasks.acquire.source import read_unit
 
 Found = tuple[pa.Table, list[dict[str, Any]]]
 
@@ -28,7 +28,7 @@ def source(*paths: Path, **changed: Any) -> DocumentsSource:
 
 
 def read_parts(section: DocumentsSource) -> list[PartResult]:
-    return [part for unit in list_units(section) for part in read_documents(*unit.payload)]
+    return [part for unit in section.list_units() for part in read_unit(*unit.payload)]
 
 
 def read(path: Path, data: bytes | None = None, **changed: Any) -> Found:
@@ -375,11 +375,11 @@ def test_large_plain_files_are_cut_into_units(
     monkeypatch.setattr(documents, "UNIT_BYTES", 1000)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"".join(row(f"text {n}") for n in range(500)))
-    found = list_units(source(path))
+    found = source(path).list_units()
     assert len(found) > 8
     assert len({unit.key for unit in found}) == len(found)
     (tmp_path / "b.jsonl").write_bytes(row("other"))
-    more = list_units(source(tmp_path / "*.jsonl"))
+    more = source(tmp_path / "*.jsonl").list_units()
     assert [unit.key for unit in more[:-1]] == [unit.key for unit in found]
 
 
@@ -387,9 +387,9 @@ def test_keys_and_documents_do_not_depend_on_the_folder(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.jsonl").write_bytes(row("a"))
-    one, two = (list_units(source(tmp_path / folder / "*")) for folder in ("x", "y"))
+    one, two = (source(tmp_path / folder / "*").list_units() for folder in ("x", "y"))
     assert one[0].key == two[0].key
-    assert next(read_documents(*one[0].payload)) == next(read_documents(*two[0].payload))
+    assert next(read_unit(*one[0].payload)) == next(read_unit(*two[0].payload))
 
 
 def test_parts_end_by_bytes_and_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,11 +404,11 @@ def test_parts_end_by_bytes_and_by_rows(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_that_changes_under_the_reader_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(row("one"))
-    (unit,) = list_units(source(path))
+    (unit,) = source(path).list_units()
     for changed in (row("two"), row("one") + row("more"), b""):
         path.write_bytes(changed)
         with pytest.raises(UserError, match=r"a\.jsonl was changed"):
-            list(read_documents(*unit.payload))
+            list(read_unit(*unit.payload))
 
 
 def test_a_byte_order_mark_and_other_line_ends(tmp_path: Path) -> None:
@@ -417,5 +417,5 @@ def test_a_byte_order_mark_and_other_line_ends(tmp_path: Path) -> None:
 
 
 def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
-    assert "paths" not in fingerprint_config(source(tmp_path))
-    assert fingerprint_config(source(tmp_path, url_column="u"))["url_column"] == "u"
+    assert "paths" not in source(tmp_path).output_config()
+    assert source(tmp_path, url_column="u").output_config()["url_column"] == "u"

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.acquire.books.epub import Book, DrmError, EpubReadError, EpubTooLargeError, read_epub
+from tasks.acquire.books.book import Book, BookError
+from tasks.acquire.books.epub import read_epub
 from tests.acquire.epubs import ncx, pack, package, page, point, whale
 
 LIMIT = 1 << 20
@@ -40,7 +41,7 @@ def test_an_epub_2() -> None:
     )
     assert at(book) == [("Loomings", "Loomings"), ("The Carpet-Bag", "The Carpet-Bag")]
     assert (book.title, book.creators, book.language) == ("The Whale", ["Herman Melville"], "en")
-    assert (book.date, book.rights, book.version) == ("1851-10-18", "Public domain", "2.0")
+    assert (book.date, book.rights, book.format) == ("1851-10-18", "Public domain", "epub 2.0")
     assert (book.chapters_lost, book.chapters_repaired) == ([], [])
 
 
@@ -155,8 +156,9 @@ def test_a_broken_table_of_contents_is_reported() -> None:
     ],
 )
 def test_the_error_of_a_broken_book_names_the_file(data: Callable[[], bytes], message: str) -> None:
-    with pytest.raises(EpubReadError, match=message):
+    with pytest.raises(BookError, match=message) as caught:
         read(data())
+    assert caught.value.reason == "bad_epub"
 
 
 def test_obfuscated_fonts_are_not_drm() -> None:
@@ -173,22 +175,25 @@ def test_obfuscated_fonts_are_not_drm() -> None:
     ],
 )
 def test_drm_is_recognized(files: dict[str, str | bytes]) -> None:
-    with pytest.raises(DrmError):
+    with pytest.raises(BookError) as caught:
         read(whale(**files))
+    assert caught.value.reason == "drm"
 
 
 def test_a_zip_bomb_is_not_unpacked() -> None:
     bomb = whale(ch1_xhtml=page("<p>" + " " * (8 << 20) + "</p>"))
     assert len(bomb) < 100_000
-    with pytest.raises(EpubTooLargeError, match=r"more than 1048576 bytes \(OEBPS/ch1.xhtml\)"):
+    with pytest.raises(BookError, match=r"more than 1048576 bytes \(OEBPS/ch1.xhtml\)") as caught:
         read(bomb)
+    assert caught.value.reason == "too_large"
 
 
 def test_the_limit_is_for_all_members_together() -> None:
     opf = package([f"c{n}.xhtml" for n in range(10)])
     members: dict[str, str | bytes] = {f"c{n}.xhtml": page("x" * 200_000) for n in range(10)}
-    with pytest.raises(EpubTooLargeError):
+    with pytest.raises(BookError) as caught:
         read(pack({"content.opf": opf, **members}))
+    assert caught.value.reason == "too_large"
 
 
 def stored(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.http_verdict import FetchVerdict, dropped_verdict
+from infra.dataset.ledger import Verdict, dropped
 from tasks.acquire.web.frontier import Frontier
 from tasks.acquire.web.scope import Scope
 
@@ -29,9 +29,7 @@ def run_crawl(
     frontier = Frontier([ROOT], Scope([ROOT]), limits.get("pages", 1000), limits.get("depth"))
     levels = []
     while frontier.num_queued:
-        level = frontier.next_level(
-            lambda item: dropped_verdict("robots") if item in closed else None
-        )
+        level = frontier.next_level(lambda item: dropped("robots") if item in closed else None)
         levels.append(list(level))
         if shuffle:
             shuffle.shuffle(level)
@@ -43,7 +41,7 @@ def run_crawl(
             links = [url(n) for n in graph.get(node, [])]
             if shuffle:
                 shuffle.shuffle(links)
-            frontier.record(item, FetchVerdict(), links)
+            frontier.record(item, Verdict(), links)
     return frontier, levels
 
 
@@ -64,13 +62,13 @@ def test_the_page_limit_takes_the_first_of_a_level() -> None:
 def test_what_robots_forbids_is_not_counted_against_the_limit() -> None:
     frontier, levels = run_crawl({0: [1, 2, 3]}, pages=3, closed=frozenset({url(1)}))
     assert levels[1] == [url(2), url(3)]
-    assert frontier.verdicts[url(1)] == dropped_verdict("robots")
+    assert frontier.verdicts[url(1)] == dropped("robots")
 
 
 def test_depth_counts_links_but_not_redirects() -> None:
     frontier, levels = run_crawl({1: [2], 2: [3]}, moved={0: 1}, depth=1)
     assert levels == [[ROOT], [url(1)], [url(2)]]
-    assert frontier.verdicts[ROOT] == dropped_verdict("redirect", target=url(1))
+    assert frontier.verdicts[ROOT] == dropped("redirect", target=url(1))
 
 
 def test_redirects_leave_the_scope_only_to_a_start_url() -> None:

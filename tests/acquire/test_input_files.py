@@ -8,9 +8,9 @@ import pytest
 
 from infra.store import storage
 from tasks.acquire import input_files
-from tasks.acquire.config import DocumentsSource
-from tasks.acquire.documents import list_units, read_documents
+from tasks.acquire.documents import DocumentsSource
 from tasks.acquire.input_files import InputChangedError, forget_digests, list_files
+from tasks.acquire.source import read_unit
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def test_ranges_of_a_large_file_are_cached_with_its_digest(
     lines = "".join(f'{{"text": "document {number}"}}\n' for number in range(50))
     (tmp_path / "a.jsonl").write_text(lines)
     source = DocumentsSource(name="s", kind="documents", paths=(f"{tmp_path}/a.jsonl",))
-    first = list_units(source)
+    first = source.list_units()
     assert len(first) > 5
-    assert list_units(source) == first
+    assert source.list_units() == first
     assert opened == ["a.jsonl"]
-    rows = [n for unit in first for part in read_documents(*unit.payload) for n in part.rows["id"]]
+    rows = [n for unit in first for part in read_unit(*unit.payload) for n in part.rows["id"]]
     assert len(rows) == 50
 
 

@@ -12,8 +12,8 @@ from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.formats import warc
 from tasks.acquire import task as acquire
-from tasks.acquire.config import WarcSource
 from tasks.acquire.input_files import InputFile
+from tasks.acquire.warc import WarcSource
 from tests.acquire.sites import context, html
 
 
@@ -169,16 +169,14 @@ def test_folders_and_order_do_not_matter(tmp_path: Path) -> None:
 def test_a_new_archive_reads_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = written(tmp_path / "b.warc.gz")
     acquired(tmp_path / "store", one)
-    from tasks.acquire import warc as module
-
     read: list[str] = []
-    whole = module.read_warc
+    read_file = WarcSource.read_file
 
     def spying(source: WarcSource, file: InputFile) -> object:
         read.append(file.name)
-        return whole(source, file)
+        return read_file(source, file)
 
-    monkeypatch.setattr(module, "read_warc", spying)
+    monkeypatch.setattr(WarcSource, "read_file", spying)
     other = written(tmp_path / "a.warc.gz", pages=7)
     raw = acquired(tmp_path / "store", one, other)
     assert read == ["a.warc.gz"]

@@ -1,6 +1,7 @@
 import pytest
 
-from tasks.acquire.books.xhtml import XhtmlParseError, xhtml_to_text
+from tasks.acquire.books.book import BookError
+from tasks.acquire.books.xhtml import xhtml_to_text
 from tests.acquire.epubs import page
 
 
@@ -98,5 +99,5 @@ def test_nesting_may_have_any_depth() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"  \n"])
 def test_an_empty_document_is_broken(data: bytes) -> None:
-    with pytest.raises(XhtmlParseError):
+    with pytest.raises(BookError):
         xhtml_to_text(data)

@@ -22,7 +22,7 @@ SLOW = ExtractRequest(b"<html><body>" + b"<p>a" * 600_000, "http://h/slow", "tex
 
 @pytest.fixture
 def extract() -> Iterator[SandboxedExtractor]:
-    made = SandboxedExtractor(ExtractConfig.model_validate({"timeout": 1.0}))
+    made = SandboxedExtractor(ExtractConfig.model_validate({"max_cpu_seconds": 1.0}))
     yield made
     made.close()
 

@@ -11,25 +11,25 @@ book.
 import io
 import logging
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
+from typing import ClassVar, Literal
 from urllib.parse import quote
 
-from infra.dataset.fingerprint import document_id, json_sha256
-from infra.dataset.stage import PartResult, WorkUnit
+from pydantic import Field
+
+from infra.dataset.fingerprint import document_id
+from infra.dataset.ledger import dropped, failed
+from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.formats.charset import TextDecodeError, decode_text
 from tasks.acquire.books import gutenberg, plaintext
+from tasks.acquire.books.book import Book, BookError
 from tasks.acquire.books.chapters import find_chapters
-from tasks.acquire.books.epub import DrmError, EpubReadError, EpubTooLargeError, read_epub
-from tasks.acquire.config import BooksSource
+from tasks.acquire.books.epub import read_epub
 from tasks.acquire.document_builder import Chapter, DocumentBuilder
-from tasks.acquire.input_files import InputFile, list_files
-
-MODULES = ("tasks.acquire.books.books",)
-LIBRARIES = ("chardet", "lxml")
+from tasks.acquire.input_files import InputFile
+from tasks.acquire.source import FileSource
 
 log = logging.getLogger(__name__)
 
@@ -44,103 +44,69 @@ _UNSUPPORTED_MAGIC = {
 _MOBI_MAGIC = b"BOOKMOBI"  # at byte 60
 
 
-@dataclass(frozen=True)
-class _BookText:
-    """The content of a book, whatever its format."""
+class BooksSource(FileSource):
+    """EPUB (.epub) and plain-text (.txt) books: one document per book, with its chapters."""
 
-    text: str
-    chapters: list[Chapter]
-    title: str | None
-    date: str | None
-    language: str | None
-    rights: str | None
-    evidence: dict[str, Any] = field(default_factory=dict)
+    kind: Literal["books"]
+    license: str | None = Field(
+        default=None, description="license of the books; null: the rights that a book states"
+    )
+    unwrap_lines: bool = Field(
+        default=True,
+        description=(
+            "join the hard-wrapped lines of plain-text prose, so that a paragraph is one line; "
+            "verse, tables and indented blocks keep theirs"
+        ),
+    )
+    max_book_bytes: int = Field(
+        default=64 << 20,
+        ge=1,
+        description="a longer text file, or an EPUB that unpacks to more, fails as too_large",
+    )
 
+    libraries: ClassVar[tuple[str, ...]] = ("chardet", "lxml")
+    rows_per_file: ClassVar[int | None] = 1
 
-class _BookError(Exception):
-    """A book that cannot be read: the reason and evidence of its failure."""
+    def read_file(self, file: InputFile) -> Iterator[PartResult]:
+        """Read one book: one part of one row."""
+        builder = DocumentBuilder(self.name, file.segment(self.name))
+        content = file.digest.encode()
+        try:
+            book = self._read_book(file)
+        except BookError as error:
+            identity = document_id(self.name, book_url(None, file.name), content)
+            builder.reject(identity, failed(error.reason, file=file.name, **error.evidence))
+            yield builder.flush()
+            return
+        url = book_url(book.title, file.name)
+        identity = document_id(self.name, url, content)
+        evidence = {"file": file.name, **book.evidence}
+        if book.text.strip():
+            builder.add(
+                identity,
+                book.text.encode(),
+                url=url,
+                date=book.date,
+                title=book.title,
+                language=book.language,
+                license_=self.license or book.rights,
+                chapters=book.chapters,
+                evidence=evidence,
+            )
+        else:
+            builder.reject(identity, dropped("empty_text", **evidence), url)
+        yield builder.flush()
 
-    def __init__(self, reason: str, evidence: Mapping[str, Any]) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.evidence = evidence
-
-
-def fingerprint_config(source: BooksSource) -> dict[str, Any]:
-    """The settings that decide the output, as JSON values; the paths do not."""
-    return {
-        key: value
-        for key, value in source.to_json().items()
-        if key not in ("name", "kind", "paths", "snapshot")
-    }
-
-
-def list_units(source: BooksSource) -> list[WorkUnit]:
-    """One per file. Reads every file once, for its digest.
-
-    Raises:
-        UserError: if a pattern matches nothing or a file cannot be read.
-    """
-    return [
-        WorkUnit(
-            json_sha256({"file": file.digest, "name": file.name}), (file, source), expected_rows=1
-        )
-        for file in list_files(source.paths)
-    ]
-
-
-def read_book(file: InputFile, source: BooksSource) -> Iterator[PartResult]:
-    """Read one book.
-
-    Args:
-        file: the book's file.
-        source: its source.
-
-    Yields:
-        One part of one row.
-
-    Raises:
-        UserError: if the file has changed since the unit was made.
-    """
-    rows = DocumentBuilder(source.name, file.segment(source.name))
-    content = file.digest.encode()
-    try:
-        book = _read_safely(file, source)
-    except _BookError as failure:
-        identity = document_id(source.name, book_url(None, file.name), content)
-        rows.add_failed(identity, failure.reason, {"file": file.name, **failure.evidence})
-        yield rows.flush()
-        return
-    url = book_url(book.title, file.name)
-    identity = document_id(source.name, url, content)
-    evidence = {"file": file.name, **book.evidence}
-    if book.text.strip():
-        rows.add(
-            identity,
-            book.text.encode(),
-            url=url,
-            date=book.date,
-            title=book.title,
-            language=book.language,
-            license_=source.license or book.rights,
-            chapters=book.chapters,
-            evidence=evidence,
-        )
-    else:
-        rows.add_dropped(identity, "empty_text", evidence, url)
-    yield rows.flush()
-
-
-def _read_safely(file: InputFile, source: BooksSource) -> _BookText:
-    """Read a book; an unexpected error fails this book, not the run."""
-    try:
-        return _read_file(file, source)
-    except (_BookError, UserError):
-        raise
-    except Exception as error:
-        log.exception("%s could not be read", file.name)
-        message = f"{type(error).__name__}: {error}"
-        raise _BookError("reader_error", {"error": message[:300]}) from error
+    def _read_book(self, file: InputFile) -> Book:
+        """Read a book; an unexpected error fails this book, not the run."""
+        try:
+            return _read_file(file, self)
+        except (BookError, UserError):
+            raise
+        except Exception as error:
+            log.exception("%s could not be read", file.name)
+            message = f"{type(error).__name__}: {error}"
+            raise BookError("reader_error", message[:300]) from error
 
 
 def book_url(title: str | None, file_name: str) -> str:
@@ -149,53 +115,34 @@ def book_url(title: str | None, file_name: str) -> str:
     return "book:" + quote(unicodedata.normalize("NFC", " ".join(words)), safe="")
 
 
-def _read_file(file: InputFile, source: BooksSource) -> _BookText:
+def _read_file(file: InputFile, source: BooksSource) -> Book:
     if file.size == 0:
-        raise _BookError("empty_file", {"error": "no bytes"})
+        raise BookError("empty_file", "no bytes")
     epub = file.name.lower().endswith(".epub")
-    data = file.read(source.max_book_bytes * ARCHIVE_SIZE_FACTOR)
+    limit = source.max_book_bytes * ARCHIVE_SIZE_FACTOR
+    data = file.read(limit)
     if data is None:
-        limit = source.max_book_bytes * ARCHIVE_SIZE_FACTOR
-        raise _BookError("too_large", {"bytes": file.size, "limit": limit})
+        raise BookError("too_large", "the file is too large", bytes=file.size, limit=limit)
     if epub or data.startswith(ZIP_MAGIC):
-        return _read_epub(data, source)
-    if len(data) > source.max_book_bytes:
-        raise _BookError("too_large", {"bytes": len(data), "limit": source.max_book_bytes})
+        book = read_epub(io.BytesIO(data), source.max_book_bytes)
+        text, chapters = _strip_gutenberg(book.text, book.chapters)
+        if len(text) < len(book.text):
+            book.text, book.chapters, book.gutenberg = text, chapters, True
+        return book
+    if file.size > source.max_book_bytes:
+        limit = source.max_book_bytes
+        raise BookError("too_large", "the text is too large", bytes=file.size, limit=limit)
     start = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    other = next(
-        (name for magic, name in _UNSUPPORTED_MAGIC.items() if start.startswith(magic.lower())),
-        None,
-    )
+    magics = (magic for magic in _UNSUPPORTED_MAGIC if start.startswith(magic.lower()))
+    other = _UNSUPPORTED_MAGIC.get(next(magics, b""))
     if other or data[60:68] == _MOBI_MAGIC:
         message = f"{other or 'Mobipocket'}, neither EPUB nor plain text"
-        raise _BookError("unsupported_format", {"error": message})
+        raise BookError("unsupported_format", message)
     try:
         text, encoding = decode_text(data)
     except TextDecodeError as error:
-        raise _BookError("bad_encoding", {"error": f"{error}, at byte {error.offset}"}) from None
+        raise BookError("bad_encoding", f"{error}, at byte {error.offset}") from None
     return read_text(text, unwrap_lines=source.unwrap_lines, encoding=encoding)
-
-
-def _read_epub(data: bytes, source: BooksSource) -> _BookText:
-    try:
-        book = read_epub(io.BytesIO(data), source.max_book_bytes)
-    except EpubReadError as error:
-        raise _BookError("bad_epub", {"error": str(error)}) from None
-    except DrmError as error:
-        raise _BookError("drm", {"error": str(error)}) from None
-    except EpubTooLargeError as error:
-        raise _BookError("too_large", {"error": str(error)}) from None
-    evidence: dict[str, Any] = {"format": f"epub {book.version}".strip()}
-    if book.creators:
-        evidence["creators"] = book.creators
-    if book.chapters_lost:
-        evidence["chapters_lost"] = book.chapters_lost
-    if book.chapters_repaired:
-        evidence["chapters_repaired"] = book.chapters_repaired
-    text, chapters = _strip_gutenberg(book.text, book.chapters)
-    if len(text) < len(book.text):
-        evidence["gutenberg"] = True
-    return _BookText(text, chapters, book.title, book.date, book.language, book.rights, evidence)
 
 
 def _strip_gutenberg(text: str, chapters: list[Chapter]) -> tuple[str, list[Chapter]]:
@@ -225,21 +172,10 @@ def _strip_gutenberg(text: str, chapters: list[Chapter]) -> tuple[str, list[Chap
     return "\n\n".join(parts), moved
 
 
-def read_text(text: str, *, unwrap_lines: bool, encoding: str) -> _BookText:
-    """A plain-text book: Gutenberg's additions removed, lines joined, chapters detected.
-
-    Args:
-        text: the file's text.
-        unwrap_lines: whether to join hard-wrapped lines.
-        encoding: the encoding of the file, for the evidence.
-    """
-    lines = (
-        text.rstrip("\x1a")
-        .replace("\r\n", "\n")
-        .replace("\r", "\n")
-        .replace("\f", "\n\n")
-        .split("\n")
-    )
+def read_text(text: str, *, unwrap_lines: bool, encoding: str) -> Book:
+    """A plain-text book: Gutenberg's additions removed, lines joined, chapters detected."""
+    unified = text.rstrip("\x1a").replace("\r\n", "\n").replace("\r", "\n")
+    lines = unified.replace("\f", "\n\n").split("\n")
     body = gutenberg.strip_boilerplate(lines)
     blocks = [
         block for first, last in body.spans for block in plaintext.split_blocks(lines[first:last])
@@ -253,13 +189,14 @@ def read_text(text: str, *, unwrap_lines: bool, encoding: str) -> _BookText:
         starts.append(length)
         parts.append(part)
         length += len(part) + 2
-    chapters = [(title, starts[number]) for title, number in find_chapters(blocks)]
-    evidence: dict[str, Any] = {"format": "text", "encoding": encoding}
-    if body.has_boilerplate:
-        evidence["gutenberg"] = True
-    if body.header.authors:
-        evidence["creators"] = list(body.header.authors)
-    header = body.header
-    return _BookText(
-        "\n\n".join(parts), chapters, header.title, header.date, header.language, None, evidence
+    return Book(
+        "text",
+        "\n\n".join(parts),
+        [(title, starts[number]) for title, number in find_chapters(blocks)],
+        title=body.header.title,
+        creators=list(body.header.authors),
+        date=body.header.date,
+        language=body.header.language,
+        encoding=encoding,
+        gutenberg=body.has_boilerplate,
     )

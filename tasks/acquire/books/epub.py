@@ -3,14 +3,15 @@
 import posixpath
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from lxml import etree
 
+from tasks.acquire.books.book import Book, BookError
 from tasks.acquire.books.toc import TocEntry, nav_entries, ncx_entries, resolve_href, toc_chapters
-from tasks.acquire.books.xhtml import XhtmlParseError, XhtmlText, xhtml_to_text
-from tasks.acquire.document_builder import Chapter, iso_date
+from tasks.acquire.books.xhtml import XhtmlText, xhtml_to_text
+from tasks.acquire.document_builder import iso_date
 
 # Algorithms that scramble embedded fonts only (EPUB OCF, resource obfuscation; Adobe's own).
 FONT_OBFUSCATION = frozenset(
@@ -28,42 +29,6 @@ _CONTENT_TYPES = frozenset(("application/xhtml+xml", "text/html", "application/x
 _ENCRYPTED_FLAG = 0x1  # bit 0 of a zip member's flags
 
 
-class EpubReadError(Exception):
-    """A file that is not a readable EPUB; the message names the problem and the file inside it."""
-
-
-class DrmError(Exception):
-    """A book under digital rights management."""
-
-
-class EpubTooLargeError(Exception):
-    """A book that unpacks to more bytes than allowed."""
-
-
-@dataclass
-class Book:
-    """The content of an EPUB.
-
-    Attributes:
-        text: all chapters, a blank line between them.
-        chapters: titles and start characters, in order.
-        version: of the EPUB format.
-        chapters_lost: chapters that could not be read: file and error.
-        chapters_repaired: chapters that were not well-formed and were read leniently.
-    """
-
-    title: str | None = None
-    creators: list[str] = field(default_factory=list)
-    language: str | None = None
-    date: str | None = None
-    rights: str | None = None
-    version: str = ""
-    text: str = ""
-    chapters: list[Chapter] = field(default_factory=list)
-    chapters_lost: list[dict[str, str]] = field(default_factory=list)
-    chapters_repaired: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class _ManifestItem:
     path: str
@@ -79,8 +44,7 @@ class _Archive:
             self._zip = zipfile.ZipFile(file)
             infos = self._zip.infolist()
         except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError) as error:
-            message = f"not a readable zip file: {error}"
-            raise EpubReadError(message) from None
+            raise BookError("bad_epub", f"not a readable zip file: {error}") from None
         self._members = {info.filename: info for info in infos}
         self._max_bytes = max_bytes
         self._remaining_bytes = max_bytes
@@ -89,19 +53,12 @@ class _Archive:
         return name in self._members
 
     def read(self, name: str) -> bytes:
-        """A member's bytes.
-
-        Raises:
-            BadEpub: if it is missing or damaged.
-            TooLarge: if it unpacks to more than what is left of the budget.
-        """
+        """A member's bytes. Raises ``BookError`` (``bad_epub``, ``drm`` or ``too_large``)."""
         info = self._members.get(name)
         if info is None:
-            message = f"{name}: missing"
-            raise EpubReadError(message)
+            raise BookError("bad_epub", f"{name}: missing")
         if info.flag_bits & _ENCRYPTED_FLAG:
-            message = f"{name}: encrypted in the zip file"
-            raise DrmError(message)
+            raise BookError("drm", f"{name}: encrypted in the zip file")
         try:
             # A member's declared size may be wrong: stop one byte after the limit.
             with self._zip.open(info) as member:
@@ -109,57 +66,48 @@ class _Archive:
         except (
             zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError
         ) as error:  # fmt: skip
-            message = f"{name}: {str(error) or type(error).__name__}"
-            raise EpubReadError(message) from None
+            raise BookError("bad_epub", f"{name}: {str(error) or type(error).__name__}") from None
         self._remaining_bytes -= len(data)
         if self._remaining_bytes < 0:
-            message = f"unpacks to more than {self._max_bytes} bytes ({name})"
-            raise EpubTooLargeError(message)
+            raise BookError("too_large", f"unpacks to more than {self._max_bytes} bytes ({name})")
         return data
 
     def read_xml(self, name: str) -> etree._Element:
-        """Parse a member as XML. Raises ``EpubReadError`` if it is not XML."""
+        """Parse a member as XML. Raises ``BookError``."""
         parser = etree.XMLParser(
             resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
         )
         try:
             return etree.fromstring(self.read(name), parser)
         except etree.XMLSyntaxError as error:
-            message = f"{name}: not well-formed: {error.msg}"
-            raise EpubReadError(message) from None
+            raise BookError("bad_epub", f"{name}: not well-formed: {error.msg}") from None
 
 
 def read_epub(file: BinaryIO, max_bytes: int) -> Book:
-    """Read a book.
-
-    A chapter that cannot be read is noted in `lost` and costs no other.
-
-    Args:
-        file: seekable.
-        max_bytes: the number of bytes to unpack at most.
+    """Read a book; a chapter that cannot be read is in its `chapters_lost` and costs no other.
 
     Raises:
-        BadEpub: if the container or package cannot be read, or no chapter at all.
-        Encrypted: if its content is under DRM.
-        TooLarge: if it unpacks to more than `max_bytes`.
+        BookError: if the container or package cannot be read, or no chapter at all (``bad_epub``); if
+            its content is under DRM (``drm``); if it unpacks to more than `max_bytes` (``too_large``).
     """
     archive = _Archive(file, max_bytes)
     _check_drm(archive)
     package_path = _package_path(archive)
     package = archive.read_xml(package_path)
-    book = Book(version=package.get("version", ""))
+    book = Book(f"epub {package.get('version', '')}".strip())
     _read_metadata(package, book)
     items = _read_manifest(package, posixpath.dirname(package_path))
     navigation, ncx = _find_navigation(package, items)
     skipped = _skipped_guide_paths(package, posixpath.dirname(package_path)) | {navigation}
     spine = [path for path in _spine_paths(package, items) if path not in skipped]
     if not spine:
-        message = f"{package_path}: its spine names no chapter"
-        raise EpubReadError(message)
+        raise BookError("bad_epub", f"{package_path}: its spine names no chapter")
     rendered = _read_chapters(archive, spine, book)
     if not rendered:
-        message = f"no readable chapter; first: {book.chapters_lost[0]['file']}: {book.chapters_lost[0]['error']}"
-        raise EpubReadError(message)
+        first = book.chapters_lost[0]
+        raise BookError(
+            "bad_epub", f"no readable chapter; first: {first['file']}: {first['error']}"
+        )
     starts = _join_chapters(rendered, book)
     entries = _read_contents(archive, navigation, ncx, book)
     book.chapters = toc_chapters(entries, rendered, starts, len(book.text)) or [
@@ -173,8 +121,7 @@ def read_epub(file: BinaryIO, max_bytes: int) -> Book:
 def _check_drm(archive: _Archive) -> None:
     for name, scheme in (("META-INF/license.lcpl", "LCP"), ("META-INF/sinf.xml", "FairPlay")):
         if name in archive:
-            message = f"{scheme} ({name})"
-            raise DrmError(message)
+            raise BookError("drm", f"{scheme} ({name})")
     if "META-INF/encryption.xml" not in archive:
         return
     for element in archive.read_xml("META-INF/encryption.xml").iter("{*}EncryptedData"):
@@ -183,8 +130,9 @@ def _check_drm(archive: _Archive) -> None:
         if algorithm not in FONT_OBFUSCATION:
             reference = element.find(".//{*}CipherReference")
             target = reference.get("URI", "") if reference is not None else "?"
-            message = f"{target} is encrypted with {algorithm or 'an unnamed algorithm'}"
-            raise DrmError(message)
+            raise BookError(
+                "drm", f"{target} is encrypted with {algorithm or 'an unnamed algorithm'}"
+            )
 
 
 def _package_path(archive: _Archive) -> str:
@@ -193,8 +141,7 @@ def _package_path(archive: _Archive) -> str:
         path = element.get("full-path")
         if path and element.get("media-type") in (None, "application/oebps-package+xml"):
             return path
-    message = "META-INF/container.xml: names no package file"
-    raise EpubReadError(message)
+    raise BookError("bad_epub", "META-INF/container.xml: names no package file")
 
 
 def _dc_texts(package: etree._Element, name: str) -> list[tuple[etree._Element, str]]:
@@ -267,8 +214,8 @@ def _read_chapters(archive: _Archive, spine: list[str], book: Book) -> dict[str,
     for path in spine:
         try:
             page = xhtml_to_text(archive.read(path))
-        except (EpubReadError, XhtmlParseError) as error:
-            book.chapters_lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
+        except BookError as error:
+            _record_loss(book, path, error)
             continue
         if page.link_chars >= TOC_MIN_LINK_CHARS and page.link_chars > TOC_LINK_FRACTION * len(
             page.text
@@ -278,6 +225,12 @@ def _read_chapters(archive: _Archive, spine: list[str], book: Book) -> dict[str,
             book.chapters_repaired.append(path)
         rendered[path] = page
     return rendered
+
+
+def _record_loss(book: Book, path: str, error: BookError) -> None:
+    if error.reason != "bad_epub":
+        raise error
+    book.chapters_lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
 
 
 def _join_chapters(pages: dict[str, XhtmlText], book: Book) -> dict[str, int]:
@@ -304,8 +257,8 @@ def _read_contents(archive: _Archive, navigation: str, ncx: str, book: Book) -> 
             continue
         try:
             entries = list(reader(archive.read_xml(path), posixpath.dirname(path)))
-        except EpubReadError as error:
-            book.chapters_lost.append({"file": path, "error": str(error).removeprefix(f"{path}: ")})
+        except BookError as error:
+            _record_loss(book, path, error)
             continue
         if entries:
             return entries

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from lxml import etree
 
 from infra.formats.charset import decode_page
+from tasks.acquire.books.book import BookError
 
 _XHTML = "{http://www.w3.org/1999/xhtml}"
 _EPUB_OPS = "{http://www.idpf.org/2007/ops}"
@@ -35,10 +36,6 @@ _XML_ENTITIES = frozenset((b"amp", b"lt", b"gt", b"quot", b"apos"))
 _XML_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
 
 
-class XhtmlParseError(Exception):
-    """A document that no parser can read."""
-
-
 @dataclass
 class XhtmlText:
     """A document as text.
@@ -62,7 +59,7 @@ def xhtml_to_text(data: bytes) -> XhtmlText:
     """Read a chapter.
 
     Raises:
-        XhtmlParseError: if it is empty or has no element at all.
+        BookError: if it is empty or has no element at all.
     """
     root, repaired = _parse(data)
     writer = _TextBuilder()
@@ -76,8 +73,7 @@ def xhtml_to_text(data: bytes) -> XhtmlText:
 def _parse(data: bytes) -> tuple[etree._Element, bool]:
     """The root element, and whether the lenient parser was needed."""
     if not data.strip():
-        message = "empty"
-        raise XhtmlParseError(message)
+        raise BookError("bad_epub", "empty")
     strict = etree.XMLParser(
         resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
     )
@@ -92,7 +88,7 @@ def _parse(data: bytes) -> tuple[etree._Element, bool]:
         text = _XML_DECLARATION.sub("", decode_page(data, None).text, count=1)
         root = etree.fromstring(text.encode(), lenient)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise XhtmlParseError(str(error)) from None
+        raise BookError("bad_epub", str(error)) from None
     return root, True
 
 

@@ -12,7 +12,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,58 +19,24 @@ import pyarrow as pa
 import scrapy
 from scrapy import signals
 from scrapy.crawler import AsyncCrawlerProcess, Crawler
-from scrapy.exceptions import (
-    CannotResolveHostError,
-    DownloadCancelledError,
-    DownloadConnectionRefusedError,
-    DownloadFailedError,
-    DownloadTimeoutError,
-    IgnoreRequest,
-    ResponseDataLossError,
-    StopDownload,
-)
+from scrapy.exceptions import StopDownload
 from scrapy.http import Headers, Request, Response
 
 from infra.compute.processes import die_with_parent
+from infra.dataset.ledger import Verdict, dropped
+from infra.formats.urls import canonicalize_url
 from infra.formats.warc import Capture, current_warc_date
 from infra.removals.match import REMOVED, Removal, match_table
-from tasks.acquire.config import WebSource
-from tasks.acquire.http_verdict import (
-    REDIRECT_STATUSES,
-    FetchVerdict,
-    classify_response,
-    dropped_verdict,
-    failed_verdict,
-    is_html,
-    is_supported_type,
-)
+from tasks.acquire.http_response import REDIRECT_STATUSES, is_supported_type
 from tasks.acquire.web import page, robots
+from tasks.acquire.web.config import WebSource
+from tasks.acquire.web.fetcher import Fetcher
 from tasks.acquire.web.frontier import Frontier
-from tasks.acquire.web.scope import Scope, canonicalize_url, host, origin
+from tasks.acquire.web.scope import Scope, host, origin
 from tasks.acquire.web.spool import Spool
-
-# Statuses that a further try may change: Scrapy's RETRY_HTTP_CODES.
-RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
-
-# Seconds before the first further try; doubled for each one after.
-MIN_BACKOFF_S = 0.5
-
-# Seconds: of a Retry-After header, no more than this is waited.
-MAX_RETRY_AFTER_S = 60.0
 
 # Seconds between two lines of progress.
 PROGRESS_INTERVAL_S = 0.5
-
-_CONNECTION_ERRORS = (CannotResolveHostError, DownloadConnectionRefusedError, DownloadFailedError)
-
-
-@dataclass
-class HostThrottle:
-    """The throttle of one host: requests to it start at least `delay` seconds apart."""
-
-    delay: float
-    next_start: float = 0.0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class BreadthFirstSpider(scrapy.Spider):
@@ -100,8 +65,7 @@ class BreadthFirstSpider(scrapy.Spider):
         self.robots_rules: dict[str, robots.RobotsRules] = {}
         self.directives: dict[str, tuple[str, ...]] = {}
         self.error: BaseException | None = None
-        self._throttles: dict[str, HostThrottle] = {}
-        self._request_slots = asyncio.Semaphore(source.concurrency)
+        self._fetcher = Fetcher(source, self._download)
         self._last_progress = 0.0
 
     @classmethod
@@ -142,38 +106,16 @@ class BreadthFirstSpider(scrapy.Spider):
         """Process a response from the spool, whether it was fetched now or before a crash."""
         failure = self.spool.failures.get(url)
         if failure is not None:
-            self.frontier.record(url, failed_verdict(failure["reason"], **failure["evidence"]))
+            self.frontier.record(url, Verdict(failure["reason"], failure["evidence"], failed=True))
             return
-        capture = self.spool.read_capture(url)
-        location = capture.get_header("Location")
-        if capture.status in REDIRECT_STATUSES and location:
-            self.frontier.redirect(url, canonicalize_url(location, url))
+        verdict, parsed = page.judge_response(
+            self.spool.read_capture(url), url, self.product_token, self.source.max_page_bytes
+        )
+        if verdict.reason == "redirect":
+            self.frontier.redirect(url, (verdict.evidence or {})["target"])
             return
-        verdict = classify_response(capture, self.source.max_page_bytes)
-        links: tuple[str, ...] = ()
-        if verdict.kept:
-            directives = page.parse_directives(
-                capture.get_all_headers("X-Robots-Tag"), self.product_token
-            )
-            if is_html(capture):
-                content_type = capture.get_header("Content-Type")
-                try:
-                    parsed = page.parse_page(
-                        capture.payload, url, content_type, self.product_token, directives
-                    )
-                except Exception as error:
-                    # One page must not end the crawl, and a page whose robots tags cannot be
-                    # read is not kept.
-                    self.logger.exception("reading %s", url)
-                    self.frontier.record(
-                        url, failed_verdict("bad_html", error=type(error).__name__)
-                    )
-                    return
-                links, directives = parsed.links, parsed.directives
-            self.directives[url] = directives
-            if page.forbids_index(directives):
-                verdict = dropped_verdict("noindex", robots=", ".join(directives))
-        self.frontier.record(url, verdict, links)
+        self.directives[url] = parsed.directives
+        self.frontier.record(url, verdict, parsed.links)
 
     # URLs that are not requested
 
@@ -190,14 +132,14 @@ class BreadthFirstSpider(scrapy.Spider):
                 if index >= 0
             }
 
-    def _check_url(self, url: str) -> FetchVerdict | None:
+    def _check_url(self, url: str) -> Verdict | None:
         if url in self.removed_urls:
-            return dropped_verdict(REMOVED, **self.removed_urls[url].to_json())
+            return dropped(REMOVED, **self.removed_urls[url].to_json())
         rules = self.robots_rules[origin(url)]
         if not rules.can_fetch(url):
-            return dropped_verdict("robots", status=self.spool.robots[origin(url)][0])
+            return dropped("robots", status=self.spool.robots[origin(url)][0])
         if rules.crawl_delay > self.source.max_crawl_delay:
-            return dropped_verdict("crawl_delay", seconds=rules.crawl_delay)
+            return dropped("crawl_delay", seconds=rules.crawl_delay)
         return None
 
     async def _prepare_robots(self) -> None:
@@ -218,12 +160,11 @@ class BreadthFirstSpider(scrapy.Spider):
         rules = robots.parse_rules(status, body, self.source.user_agent)
         self.robots_rules[site_origin] = rules
         if rules.crawl_delay <= self.source.max_crawl_delay:  # else it is not crawled at all
-            throttle = self._throttle_for(host(site_origin))
-            throttle.delay = max(throttle.delay, rules.crawl_delay)
+            self._fetcher.require_delay(host(site_origin), rules.crawl_delay)
 
     async def _fetch_robots(self, url: str) -> tuple[int | None, bytes]:
         for _ in range(robots.MAX_REDIRECTS + 1):
-            response = await self._request(url, robots_file=True)
+            response = await self._fetcher.request(url, robots_file=True)
             if not isinstance(response, Response):
                 return None, b""
             location = response.headers.get(b"Location")
@@ -237,12 +178,13 @@ class BreadthFirstSpider(scrapy.Spider):
 
     # Fetching
 
-    def _throttle_for(self, host_name: str) -> HostThrottle:
-        return self._throttles.setdefault(host_name, HostThrottle(self.source.delay))
+    async def _download(self, request: Request) -> Response:
+        assert self.crawler.engine is not None
+        return await self.crawler.engine.download_async(request)
 
     async def _fetch(self, url: str) -> None:
-        response = await self._request(url)
-        if isinstance(response, FetchVerdict):
+        response = await self._fetcher.request(url)
+        if isinstance(response, Verdict):
             self.spool.add_failure(url, str(response.reason), dict(response.evidence or {}))
             return
         is_page = response.status in (200, 203) and is_supported_type(
@@ -259,46 +201,6 @@ class BreadthFirstSpider(scrapy.Spider):
             )
         )
 
-    async def _request(self, url: str, *, robots_file: bool = False) -> Response | FetchVerdict:
-        """Request a URL, retrying transient errors; return the response or the failure."""
-        meta: dict[str, Any] = {"robots_file": robots_file}
-        for attempt in range(self.source.retries + 1):
-            response = await self._download(Request(url, meta=dict(meta), dont_filter=True))
-            last = attempt == self.source.retries
-            if isinstance(response, Response):
-                if last or response.status not in RETRY_STATUSES:
-                    return response
-                await asyncio.sleep(_retry_delay(response.headers, attempt))
-            elif last or response.reason not in ("connection", "timeout"):
-                return response
-            else:
-                await asyncio.sleep(MIN_BACKOFF_S * 2**attempt)
-        raise AssertionError("the last attempt returns")
-
-    async def _download(self, request: Request) -> Response | FetchVerdict:
-        throttle = self._throttle_for(host(request.url))
-        async with throttle.lock:
-            await asyncio.sleep(max(0.0, throttle.next_start - time.monotonic()))
-            await self._request_slots.acquire()
-            throttle.next_start = time.monotonic() + throttle.delay
-        try:
-            assert self.crawler.engine is not None
-            return await self.crawler.engine.download_async(request)
-        except DownloadTimeoutError:
-            return failed_verdict("timeout", seconds=self.source.timeout)
-        except ResponseDataLossError:
-            return failed_verdict("connection", error="the answer was cut short")
-        except _CONNECTION_ERRORS as error:
-            return failed_verdict("connection", error=type(error).__name__)
-        except (DownloadCancelledError, IgnoreRequest):
-            return failed_verdict("too_large", limit=self.source.max_page_bytes)
-        except Exception as error:
-            # A server can send anything; an unexpected error fails this page alone.
-            self.logger.exception("fetching %s", request.url)
-            return failed_verdict("fetch_error", error=type(error).__name__)
-        finally:
-            self._request_slots.release()
-
     def _skip_unsupported_body(self, headers: Headers, request: Request, **_: Any) -> None:
         """Do not download the bodies of pictures, archives and the like."""
         if not request.meta["robots_file"] and not is_supported_type(_content_type(headers)):
@@ -310,9 +212,9 @@ class BreadthFirstSpider(scrapy.Spider):
         for url, verdict in sorted(self.frontier.verdicts.items()):
             yield {
                 "url": url,
-                "verdict": verdict.verdict,
                 "reason": verdict.reason,
                 "evidence": verdict.evidence,
+                "failed": verdict.failed,
                 "robots": list(self.directives.get(url, ())),
             }
 
@@ -342,17 +244,6 @@ def _sorted_headers(headers: Headers) -> list[tuple[str, str]]:
         for name, values in sorted(headers.items())
         for value in values
     ]
-
-
-def _retry_delay(headers: Headers, attempt: int) -> float:
-    """Seconds before the next attempt: the server's Retry-After where it is a number."""
-    retry_after = (headers.get(b"Retry-After") or b"").strip()
-    backoff = MIN_BACKOFF_S * 2.0**attempt
-    return (
-        min(MAX_RETRY_AFTER_S, max(backoff, float(retry_after)))
-        if retry_after.isdigit()
-        else backoff
-    )
 
 
 def scrapy_settings(source: WebSource) -> dict[str, Any]:

@@ -7,7 +7,7 @@ arrive changes what is collected.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tasks.acquire.http_verdict import FetchVerdict, dropped_verdict
+from infra.dataset.ledger import Verdict, dropped
 from tasks.acquire.web.scope import Scope
 
 
@@ -25,7 +25,7 @@ class Frontier:
         self, start: Sequence[str], scope: Scope, max_pages: int, max_depth: int | None = None
     ) -> None:
         # The verdict on every URL that was discovered, once its level is complete.
-        self.verdicts: dict[str, FetchVerdict] = {}
+        self.verdicts: dict[str, Verdict] = {}
         self.num_requested = 0
         self._scope = scope
         self._max_pages = max_pages
@@ -48,7 +48,7 @@ class Frontier:
         """The URLs of the next level, sorted, before robots.txt and the page limit are applied."""
         return sorted(self._next_level)
 
-    def next_level(self, check_url: Callable[[str], FetchVerdict | None]) -> list[str]:
+    def next_level(self, check_url: Callable[[str], Verdict | None]) -> list[str]:
         """Start the next level: the URLs to request now, sorted; empty when the crawl is complete.
 
         URLs that robots.txt forbids, and those beyond the page limit, get their verdict here.
@@ -61,7 +61,7 @@ class Frontier:
         out: list[str] = []
         for url in sorted(self._depths):
             if self.exhausted:
-                self.verdicts[url] = dropped_verdict("max_pages")
+                self.verdicts[url] = dropped("max_pages")
             elif (verdict := check_url(url)) is not None:
                 self.verdicts[url] = verdict
             else:
@@ -69,7 +69,7 @@ class Frontier:
                 out.append(url)
         return out
 
-    def record(self, url: str, verdict: FetchVerdict, links: Iterable[str] = ()) -> None:
+    def record(self, url: str, verdict: Verdict, links: Iterable[str] = ()) -> None:
         """Record the verdict on a URL of the current level, and the links of its page."""
         self.verdicts[url] = verdict
         depth = self._depths[url]
@@ -78,7 +78,7 @@ class Frontier:
                 if link not in self._discovered and link in self._scope:
                     self._enqueue(link, depth + 1)
 
-    def redirect(self, url: str, target: str | None) -> FetchVerdict:
+    def redirect(self, url: str, target: str | None) -> Verdict:
         """Record a redirect; return the verdict on the URL that redirects.
 
         Args:
@@ -86,9 +86,9 @@ class Frontier:
             target: the canonical target; ``None`` if it is not a web URL.
         """
         if target is None or (target not in self._discovered and target not in self._scope):
-            verdict = dropped_verdict("redirect_off_scope", target=target)
+            verdict = dropped("redirect_off_scope", target=target)
         else:
-            verdict = dropped_verdict("redirect", target=target)
+            verdict = dropped("redirect", target=target)
             if target not in self._discovered:
                 self._enqueue(target, self._depths[url])
         self.verdicts[url] = verdict

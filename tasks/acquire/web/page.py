@@ -1,11 +1,17 @@
-"""The links and robots directives of an HTML page."""
+"""The verdict on a response, and the links and robots directives of an HTML page."""
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.acquire.web.scope import canonicalize_url
+from infra.dataset.ledger import Verdict, dropped, failed
+from infra.formats.urls import canonicalize_url
+from infra.formats.warc import Capture
+from tasks.acquire.http_response import REDIRECT_STATUSES, classify_response, is_html
+
+log = logging.getLogger(__name__)
 
 _LINK_TAGS = ("a", "area", "frame", "iframe", "meta")
 _META_REFRESH = re.compile(
@@ -72,6 +78,39 @@ def forbids_index(directives: Iterable[str]) -> bool:
 def forbids_follow(directives: Iterable[str]) -> bool:
     """Whether directives forbid following the page's links."""
     return not {"nofollow", "none"}.isdisjoint(directives)
+
+
+def judge_response(
+    capture: Capture, url: str, product_token: str, max_bytes: int
+) -> tuple[Verdict, Page]:
+    """The verdict on a response, and the links and directives of a page that is kept.
+
+    A redirect is dropped with its canonical target, ``None`` if that is not a web URL.
+
+    Args:
+        capture: the response.
+        url: its canonical URL.
+        product_token: this crawler's product token.
+        max_bytes: a longer payload fails.
+    """
+    location = capture.get_header("Location")
+    if capture.kind == "response" and capture.status in REDIRECT_STATUSES and location:
+        return dropped("redirect", target=canonicalize_url(location, url)), Page()
+    verdict = classify_response(capture, max_bytes)
+    if not verdict.kept:
+        return verdict, Page()
+    page = Page(directives=parse_directives(capture.get_all_headers("X-Robots-Tag"), product_token))
+    if is_html(capture):
+        content_type = capture.get_header("Content-Type")
+        try:
+            page = parse_page(capture.payload, url, content_type, product_token, page.directives)
+        except Exception as error:
+            # One page must not end a crawl, and a page whose robots tags cannot be read is not kept.
+            log.exception("reading %s", url)
+            return failed("bad_html", error=type(error).__name__), Page()
+    if forbids_index(page.directives):
+        verdict = dropped("noindex", robots=", ".join(page.directives))
+    return verdict, page
 
 
 def parse_page(

@@ -11,13 +11,13 @@ from typing import Any
 
 from infra.compute.processes import managed_process
 from infra.compute.progress import Progress, Reporter
-from infra.dataset.ledger import KEPT
+from infra.dataset.ledger import Verdict
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.removals.match import Removal
-from tasks.acquire.capture_parts import STAGE_NAME, CapturePartWriter, payload_digest
-from tasks.acquire.config import WebSource
-from tasks.acquire.http_verdict import FetchVerdict
+from tasks.acquire.capture_parts import CapturePartWriter, payload_digest
+from tasks.acquire.source import STAGE_NAME
+from tasks.acquire.web.config import WebSource
 from tasks.acquire.web.spool import CRAWL_LOG, Spool, lock_spool, spool_root
 
 _LOG_TAIL_CHARS = 2000  # characters of the crawler's log in an error message
@@ -33,11 +33,7 @@ def crawl_site(
 ) -> Iterator[PartResult]:
     """Crawl a site, or resume a crawl that was interrupted, and yield its parts.
 
-    Args:
-        source: the source's section of the recipe.
-        fingerprint: the fingerprint of the data set; equal ones use the same crawl.
-        reporter: receives the number of pages fetched.
-        removals: the removals in force; removed URLs are not requested.
+    Equal fingerprints (of the data set) use the same crawl. Removed URLs are not requested.
     """
     folder = spool_folder(fingerprint)
     with lock_spool(folder):
@@ -90,24 +86,18 @@ def _relay_progress(
 
 
 def iter_parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterator[PartResult]:
-    """The parts of a complete crawl, in the order of canonical URLs; at least one.
-
-    Args:
-        source: the source's name.
-        spool: the fetched captures.
-        rows: its verdicts, sorted by URL.
-    """
+    """The parts of a complete crawl of a source, in the order of its verdicts; at least one."""
     segment = f"{source}-{_segment_digest(spool, rows)}"
     writer = CapturePartWriter(source)
     empty = True
     for row in rows:
         url = row["url"]
-        if row["verdict"] == KEPT:
+        verdict = Verdict(row["reason"], row["evidence"], row["failed"])
+        if verdict.kept:
             capture = spool.read_capture(url)
             writer.add_capture(capture, url, robots=row["robots"], segment=segment)
         else:
             content = spool.read_capture(url).payload if url in spool.offsets else b""
-            verdict = FetchVerdict(row["verdict"], row["reason"], row["evidence"])
             writer.add_rejected(url, verdict, content)
         if writer.full:
             yield writer.flush()
@@ -120,7 +110,7 @@ def _segment_digest(spool: Spool, rows: list[dict[str, Any]]) -> str:
     """12 hexadecimal digits of all kept URLs and their payloads, without fetch times."""
     hasher = hashlib.sha256()
     for row in rows:
-        if row["verdict"] == KEPT:
+        if row["reason"] is None:
             digest = payload_digest(spool.read_capture(row["url"]).payload)
             hasher.update(f"{row['url']} {digest}\n".encode())
     return hasher.hexdigest()[:12]
