@@ -32,7 +32,7 @@ _LATIN = {
 }  # fmt: skip
 _RUSSIAN = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 _CYRILLIC = {
-    "be": _RUSSIAN.replace("и", "") + "ёіў’", "bg": _RUSSIAN.replace("ы", "").replace("э", "") + "ѝ",
+    "kk": _RUSSIAN + "ёәғқңөұүһі", "be": _RUSSIAN.replace("и", "") + "ёіў’", "bg": _RUSSIAN.replace("ы", "").replace("э", "") + "ѝ",
     "mk": "абвгдѓежзѕијклљмнњопрстќуфхцчџшѐѝ", "ru": _RUSSIAN + "ё",
     "sr": "абвгдђежзијклљмнњопрстћуфхцчџш", "uk": _RUSSIAN + "ґєії",
 }  # fmt: skip
@@ -73,8 +73,10 @@ _MIN_FUNCTION_WORDS = 0.04
 _INSIDE_WORDS = frozenset("\xa0\xad·’‐‑–—…‧\u200b\u200c\u200d")
 # Corners and crossings of a frame without another part of one beside them.
 _LONE_CORNER = re.compile("[\u250c-\u254b\u2552-\u256c](?<![\u2500-\u259f].)(?![\u2500-\u259f])")
-# A Greek, Cyrillic, Hebrew or Arabic letter beside one of a to z.
-_MIXED_SCRIPTS = re.compile("[\u0370-\u06ff](?:(?<=[A-Za-z].)|(?=[A-Za-z]))")
+# A letter of another script beside one of a to z.
+_MIXED_SCRIPTS = re.compile(
+    "[\u0370-\u06ff\u3040-\u9fff\uac00-\ud7a3](?:(?<=[A-Za-z].)|(?=[A-Za-z]))"
+)
 _LETTER_BEFORE = "(?<=[A-Za-z\u00c0-\u058f].)"
 _LETTER_AFTER = "(?=[A-Za-z\u00c0-\u058f])"
 _NO_LETTER_BEFORE = _LETTER_BEFORE.replace("?<=", "?<!")
@@ -104,6 +106,8 @@ def letter_fit(text: str) -> float:
         for script in _SCRIPTS.values():
             best = max(best, sum(count for char, count in letters.items() if script.match(char)))
     misplaced = _count(sample, filter(str.isupper, others), _SMALL_BEFORE, "")
+    misplaced += _count(sample, filter(str.islower, others), "", "(?=[A-Z])")
+    misplaced += _count(sample, letters, _NO_LETTER_BEFORE, "(?=[0-9])")
     misplaced += len(_MIXED_SCRIPTS.findall(sample))
     return max(best - misplaced, 0) / total
 

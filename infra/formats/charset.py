@@ -35,14 +35,14 @@ _BOMS = (
 # mainframes and of single countries, for which it takes short texts in other ones.
 _TEXT_ENCODINGS = tuple(
     "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp437 cp737 cp775 cp850 cp852"
-    " cp855 cp857 cp858 cp860 cp861 cp862 cp863 cp865 cp866 cp869 cp874 iso8859-1 iso8859-2"
+    " cp855 cp857 cp858 cp860 cp861 cp862 cp863 cp865 cp866 cp869 cp874 cp1125 kz1048 iso8859-1 iso8859-2"
     " iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 iso8859-10 iso8859-13"
     " iso8859-14 iso8859-15 iso8859-16 koi8-r koi8-u mac-cyrillic mac-greek mac-iceland mac-latin2"
     " mac-roman mac-turkish tis-620 big5hkscs cp932 cp949 euc_jis_2004 euc_kr gb18030 johab"
     " shift_jis_2004 utf-16-be utf-16-le utf-32-be utf-32-le".split()
 )
 _SEVEN_BIT_ENCODINGS = tuple(
-    "ascii hz iso2022_jp_2 iso2022_jp_2004 iso2022_jp_ext iso2022_kr".split()
+    "ascii hz iso2022_jp_2 iso2022_jp_2004 iso2022_jp_ext iso2022_kr utf-7".split()
 )
 # Encodings that chardet does not know.
 _RARE_ENCODINGS = ("mac-croatian", "mac-romanian")
@@ -75,6 +75,7 @@ _CONTROL_CHARS = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f]")
 _NON_ASCII = re.compile(rb"[\x80-\xff]")
 # What shifts between character sets in ISO 2022 and HZ.
 _SHIFT = re.compile(rb"\x1b[$(.&N]|~\{[!-~]{2}")
+_UTF7_SHIFT = re.compile(rb"\+[A-Za-z0-9+/]{3,}-")
 _TAGS = re.compile(
     rb"<(script|style)\b.*?</\1|<!--.*?-->|<[^>]*>|&#?\w+;", re.DOTALL | re.IGNORECASE
 )
@@ -144,6 +145,11 @@ def _choose_page_encoding(data: bytes, content_type: str | None) -> str:
     candidates = list(dict.fromkeys(filter(None, (declared.header, declared.page))))
     candidates = [name for name in candidates if not _contradicts(data, name)]
     if len(candidates) > 1:
+        detected = _detect_page(data)
+        if detected == "gb18030" and "gbk" in candidates:
+            return "gbk"
+        if detected in candidates:
+            return detected
         return max(candidates, key=lambda name: _fit(data, name))  # of equal ones, the first
     is_certain = bool(candidates) and (
         candidates[0] != "windows-1252" or _fit(data, "windows-1252") >= _MIN_DECLARED_FIT
@@ -369,7 +375,7 @@ def _decode_seven_bit(data: bytes) -> tuple[str, str] | None:
     Raises:
         TextDecodeError: if there are, but of an unknown set, such as those of ISO-2022-CN.
     """
-    shift = _find_shift(data)
+    shift = (_find_shift(data) or _UTF7_SHIFT.search(data)) if data.isascii() else None
     if shift is None:
         return None
     for name in _guess_encodings(data, _SEVEN_BIT_ENCODINGS):
@@ -401,9 +407,9 @@ def _decode_detected(data: bytes, first_invalid: int) -> tuple[str, str]:
             first_invalid, "not UTF-8, and in no encoding that gives the letters of one language"
         )
     name, text = best
-    superset = _SUPERSETS.get(name)
-    if superset and text == data.decode(superset, "replace"):
-        return text, superset
+    for superset in ("cp1252", _SUPERSETS.get(name)):
+        if superset and text == data.decode(superset, "replace"):
+            return text, superset
     return text, name
 
 

@@ -215,8 +215,38 @@ def test_letters_that_no_language_uses_together_are_no_text() -> None:
         decode_text(data)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("utf-7", "Le marché d'été à Noël, ça va très bien.\n"),
+        ("cp1125", TEXTS["uk"]),
+        ("kz1048", "Қазақстан тәуелсіз мемлекет. Өңірлердің дамуы үшін жұмыстар атқарылуда.\n" * 3),
+        ("cp850", "ÅTTIOÅRIGA MÄN ÄTER RÖDBETOR PÅ ÖN.\n" * 5),
+        ("cp850", "It cost £5. " * 10 + "The end came quickly, and nobody saw it."),
+        ("mac_croatian", "Đak je čekao žuti vlak, a ćup je šupalj.\n" * 5),
+        (
+            "cp437",
+            "╔════════╗\n║ readme ║\n╚════════╝\nGrüße aus Köln, schöne Welt für alle.\n" * 3,
+        ),
+        ("cp866", "┌──────┐\n│Привет│\n└──────┘\nЭто простая программа.\n" * 4),
+        ("mac_roman", "“Hello,” she said — “it’s fine.” Then she left the room.\n" * 6),
+    ],
+)
+def test_further_texts_are_read_as_written(encoding: str, text: str) -> None:
+    assert decode_text(text.encode(encoding))[0] == text
+
+
+def test_an_encoding_without_a_codec_is_refused() -> None:
+    mazovia = dict(zip("ąćęłńóśźżŹ", b"\x86\x8d\x91\x92\xa4\xa2\x9e\xa6\xa7\xa0", strict=True))
+    data = b"".join(
+        bytes([mazovia[char]]) if char in mazovia else char.encode() for char in TEXTS["pl"]
+    )
+    with pytest.raises(TextDecodeError):
+        decode_text(data)
+
+
 def test_escapes_of_a_terminal_are_not_those_of_an_encoding() -> None:
-    assert decode_text(b"\x1b[31mred\x1b[0m text, x = {~{1}}")[1] == "utf-8"
+    assert decode_text(b"\x1b[31mred\x1b[0m text, x = {~{1}} +ABC- C++-style")[1] == "utf-8"
 
 
 @pytest.mark.parametrize(
