@@ -121,6 +121,26 @@ def test_one_bad_byte_is_one_character_and_not_another_encoding(
         assert page.num_replaced == (shown == "\ufffd")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<script>caf\xe9</script>",
+        b"<!-- caf\xe9",
+        b"<script>" * 20_000 + b"\xe9",
+        b"<!--" * 20_000 + b"\xe9",
+        b"<a b='" * 20_000 + b"\xe9",
+        b"<meta charset='x" * 20_000 + b"\xe9",
+    ],
+)
+def test_a_page_without_text_or_without_closed_tags_is_decoded(data: bytes) -> None:
+    assert decode_page(data, None).text.count("\xe9") == 1
+
+
+def test_two_declarations_of_multi_byte_encodings_are_decided_by_the_bytes() -> None:
+    data = _page(TEXTS["ja"], "euc_jp", "<meta charset=euc-jp>")
+    assert TEXTS["ja"] in decode_page(data, "text/html; charset=shift_jis").text
+
+
 def test_a_page_without_a_declaration_is_decoded_by_its_letters() -> None:
     wrong = [
         (language, encoding, page.encoding)
