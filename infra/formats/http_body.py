@@ -4,13 +4,15 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from infra.formats.zstd_frames import HEADER_BYTES, ZSTD, skippable_bytes
+
 _CHUNK_HEAD = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _TRAILER = re.compile(rb"(?:[!-9;-~]+:[^\r\n]*\r?\n)*\r?\n")  # follows the last chunk
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # does not occur in text
 _BUFFER_SIZE = 1 << 16
 _ZSTD_BUFFER_SIZE = 1 << 10  # a byte of zstd may expand to thousands
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
-_MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+_MAGIC = {"gzip": b"\x1f\x8b", "zstd": ZSTD}
 
 
 class BodyDecodeError(Exception):
@@ -87,7 +89,8 @@ def _is_text(body: bytes) -> bool:
 
 def _decompress(body: bytes, name: str, max_bytes: int | None) -> bytes:
     magic = _MAGIC.get(name)
-    if not body or (magic is not None and not body.startswith(magic)):
+    is_skippable = name == "zstd" and skippable_bytes(body[:HEADER_BYTES]) is not None
+    if not body or (magic is not None and not body.startswith(magic) and not is_skippable):
         return body
     out = bytearray()
     try:
@@ -139,19 +142,19 @@ def _inflate(body: bytes, name: str) -> Iterator[bytes]:
 def _zstd(body: bytes) -> Iterator[bytes]:
     import zstandard
 
-    rest = body
-    while rest:
+    at = 0
+    while at < len(body):
         frame = zstandard.ZstdDecompressor().decompressobj()
-        for at in range(0, len(rest), _ZSTD_BUFFER_SIZE):
+        while not frame.eof:
+            if at >= len(body):
+                raise BodyDecodeError("compressed data is truncated")
+            piece = body[at : at + _ZSTD_BUFFER_SIZE]
             try:
-                yield frame.decompress(rest[at : at + _ZSTD_BUFFER_SIZE])
+                yield frame.decompress(piece)
             except zstandard.ZstdError as error:
                 raise BodyDecodeError(str(error)) from None
-            if frame.eof:
-                rest = frame.unused_data + rest[at + _ZSTD_BUFFER_SIZE :]
-                break
-        else:
-            raise BodyDecodeError("compressed data is truncated")
+            at += len(piece)
+        at -= len(frame.unused_data)
 
 
 def _brotli(body: bytes) -> Iterator[bytes]:

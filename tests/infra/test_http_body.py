@@ -39,6 +39,8 @@ def test_chunks_are_joined(data: bytes, size: int) -> None:
         ("deflate", DEFLATED[2:-4]),
         ("br", brotli.compress(TEXT)),
         ("zstd", zstandard.compress(TEXT)),
+        ("zstd", zstandard.compress(TEXT[:9]) + zstandard.compress(TEXT[9:])),
+        ("zstd", b"\x50\x2a\x4d\x18\1\0\0\0x" + zstandard.compress(TEXT)),
         ("identity", TEXT),
         ("gzip, br", brotli.compress(gzip.compress(TEXT))),
         (None, TEXT),
