@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.dedup_synthetic import PART, bytes_per_document, part
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import PartRef
 from infra.dataset.stage import Context

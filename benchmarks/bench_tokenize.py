@@ -26,7 +26,8 @@ os.environ["RAYON_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer, pre_tokenizers, trainers
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table

@@ -28,7 +28,8 @@ import pyarrow as pa
 
 from benchmarks.train_peers import NANOGPT, NotMeasured, clone
 from benchmarks.train_text import bench_root
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table

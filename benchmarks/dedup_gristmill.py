@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 
 DUPLICATE_REASONS = ("exact_duplicate", "near_duplicate")
 MAX_ERROR_CHARS = 2000  # characters of an error that are shown

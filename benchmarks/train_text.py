@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import bytes_sha256

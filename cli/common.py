@@ -18,7 +18,6 @@ from infra.store.environment import mask, mask_errors
 
 EXIT_FAILURE = 1
 EXIT_DELAY_S = 0.1
-STORAGE_CLIENTS = ("botocore", "aiobotocore", "aiohttp")
 
 Function = Callable[..., Any]
 
@@ -44,7 +43,9 @@ def handle_errors(function: Function) -> Function:
         except KeyboardInterrupt:
             exit_with_error("interrupted; run the same command again to resume")
         except Exception as error:
-            if type(error).__module__.split(".")[0] not in STORAGE_CLIENTS:
+            from infra.store.retry import is_storage_error
+
+            if not is_storage_error(error):
                 raise
             exit_with_error(f"the storage cannot be used: {' '.join(str(error).split())}")
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from flows.dag import Bind, build_pipeline
 from flows.recipe import Recipe
 from flows.steps import StageName
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import FINGERPRINT_CHARS, Dataset, open_dataset
 from infra.dataset.stage import Context, DatasetSpec

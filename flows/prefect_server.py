@@ -46,6 +46,9 @@ class EphemeralServer(SubprocessASGIServer):
         return subprocess.Popen(
             command,
             env={**os.environ, **SERVER_ENV, **settings},
+            # A signal to the group of this process, such as Ctrl-C, ends the run first, which still
+            # reports to the server.
+            start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - a single prctl, safe between fork and exec
         )
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from flows.planner import Planner
 from flows.recipe import Recipe
 from flows.steps import TOKENIZE, TRAIN, StageName, runs_until
+from infra.compute.cluster import WorkerMemoryError, local_workers
 from infra.errors import UserError
 from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
@@ -25,7 +26,12 @@ def preflight_errors(
         until: the last stage.
         get_planner: returns the plan; called only if there is an error to check against it.
     """
-    errors = []
+    errors: list[UserError] = []
+    if recipe.cluster.workers:
+        try:
+            local_workers(recipe.cluster)
+        except WorkerMemoryError as error:
+            errors.append(error)
     if runs_until(TOKENIZE, until):
         try:
             load_given_tokenizer(recipe.tokenize)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from flows.renamed_keys import find_renamed_keys
-from infra.compute.cluster import ClusterConfig
+from infra.compute.cluster_config import ClusterConfig
 from infra.config import ConfigModel
+from infra.store.writable import check_store_url
 from lm.config.train import TrainConfig
 from tasks.acquire.config import AnySource
 from tasks.annotate.config import AnnotateConfig
@@ -26,7 +27,9 @@ class Recipe(ConfigModel):
     """Everything that a run depends on, except the raw bytes of its sources."""
 
     name: Name = Field(description="names the run's records and report")
-    storage: str = Field("./data", description="root of the store: a folder or any fsspec URL")
+    storage: Annotated[str, AfterValidator(check_store_url)] = Field(
+        "./data", description="root of the store: a folder, or a URL such as s3://bucket/prefix"
+    )
     seed: int = Field(1337, ge=0, lt=2**63, description="the only source of randomness")
     cluster: ClusterConfig = Field(default_factory=lambda: ClusterConfig.model_validate({}))
     sources: tuple[AnySource, ...] = Field(min_length=1, description="where documents come from")

@@ -9,36 +9,13 @@ import yaml
 from pydantic import ValidationError
 
 from flows.recipe import NAME_PATTERN, Recipe
+from flows.recipe_yaml import parse_yaml
 from infra.errors import UserError
+from infra.store.environment import mask
 
 
 class RecipeError(UserError):
     """A recipe that cannot be used; the message names the file and the field, one line per mistake."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key is repeated, and ``no`` is Norwegian rather than false."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        """Construct a mapping; raise ``ConstructorError`` if a key is repeated."""
-        keys = set()
-        for key, _ in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else None
-            if name is not None and name != "<<" and name in keys:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} is repeated", key.start_mark
-                )
-            keys.add(name)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
 
 
 def load_recipe(path: str, overrides: Sequence[str] = (), storage: str | None = None) -> Recipe:
@@ -61,7 +38,7 @@ def load_recipe(path: str, overrides: Sequence[str] = (), storage: str | None = 
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {error}") from None
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 - a safe loader, made stricter
+        value = parse_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
@@ -96,9 +73,11 @@ def format_validation_errors(path: str, error: ValidationError, value: Any = Non
             lines.append(f"{where}: unknown key")
             continue
         message = mistake["msg"].removeprefix("Value error, ")
+        if mistake["type"] == "string_type" and isinstance(mistake.get("input"), int | float):
+            message = "a text is expected; write it in quotes"
         given = mistake.get("input")
         shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-        lines.append(f"{where}: {message}{shown}")
+        lines.append(mask(f"{where}: {message}{shown}"))
     return lines
 
 
@@ -129,7 +108,7 @@ def _apply_override(value: dict[str, Any], override: str) -> None:
     if not equals or not all(keys):
         raise RecipeError(f"--set {override}: section.key=value is expected")
     try:
-        new = yaml.load(text, _Loader)  # noqa: S506 - a safe loader, made stricter
+        new = parse_yaml(text)
     except yaml.YAMLError:
         raise RecipeError(f"--set {override}: the value is not YAML") from None
     target: Any = value

@@ -25,6 +25,7 @@ from flows.progress import ConsoleReporter, PrefectReporter, step_label
 from flows.recipe import Recipe
 from flows.steps import STEPS, StageName
 from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import SCHEDULERS_ENV
 from infra.compute.lease import RunLease
 from infra.compute.processes import cancel_processes, reset_cancellation
 from infra.compute.progress import MultiReporter
@@ -45,7 +46,9 @@ from infra.runs.run_records import (
     save_run,
 )
 from infra.store.environment import mask, mask_errors
+from infra.store.retry import is_transient
 from infra.store.storage import Storage
+from infra.store.writable import check_writable, is_disk_error
 from lm.config.train import TrainConfig
 from lm.distributed.devices import gpu_count
 from lm.launch.preflight import required_resources
@@ -100,7 +103,12 @@ class PipelineRun:
         def work(inputs: list[str]) -> str:
             folders = dict(zip(handles, inputs, strict=True))
             try:
-                with mask_errors(), self.cores.reserve(cores), self.gpus.reserve(gpus):
+                with (
+                    mask_errors(),
+                    _name_full_disk(self.ctx.storage),
+                    self.cores.reserve(cores),
+                    self.gpus.reserve(gpus),
+                ):
                     result = execute_step(
                         self.ctx, step, bind, lambda future: folders[id(future)], source, entry
                     )
@@ -123,7 +131,7 @@ class PipelineRun:
             persist_result=False,
             retries=MAX_RETRIES,
             retry_delay_seconds=list(RETRY_DELAYS_S),
-            retry_condition_fn=_is_transient,
+            retry_condition_fn=_is_retryable,
         )(work)
         future = submitted.submit(inputs=list(inputs))
         self.futures.append(future)
@@ -165,6 +173,12 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
         RunFailedError: if a step failed; the record and the report of the run so far are written.
         UserError: if this machine cannot do what the recipe requires; nothing was done.
     """
+    run = FlowRunContext.get()
+    if run and run.flow_run and run.flow_run.deployment_id and not recipe.cluster.is_trusted:
+        raise UserError(
+            f"cluster.address: {recipe.cluster.address} is not a scheduler that runs of deployments may "
+            f"use; whoever operates this machine can add it to {SCHEDULERS_ENV}"
+        )
     planner = PLAN.get()
     get_planner = cache(lambda: planner or plan_pipeline(recipe, until))
     if planner is None:  # otherwise the command has checked already
@@ -175,9 +189,11 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
     reporter = MultiReporter(console, artifacts)
     storage = Storage(recipe.storage)
     removals = load_removals(storage, recipe.name)
+    check_writable(storage)
     start = datetime.now(UTC)
     reset_cancellation()
     with DaskCluster(recipe.cluster, reporter) as cluster, filter_logs():
+        cluster.check_storage(storage)
         run_id = new_run_id(start)
         lease = RunLease(storage, recipe.name, run_id)
         ctx = Context(storage, recipe.seed, cluster, reporter, recipe.name, run_id, start, lease)
@@ -258,17 +274,24 @@ def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporte
     return record
 
 
-def _is_transient(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether a retry can help: for storage and network errors only."""
+def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether another attempt at a step can help: for storage and network errors only."""
     try:
         state.result()
-    except (ConnectionError, TimeoutError):
-        return True
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError | PermissionError | FileExistsError)
-    except Exception as error:  # noqa: BLE001 - storage clients have their own errors
-        return type(error).__module__.split(".")[0] in ("botocore", "aiobotocore", "aiohttp")
+    except Exception as error:  # noqa: BLE001 - of any step
+        return is_transient(error)
     return False
+
+
+@contextmanager
+def _name_full_disk(storage: Storage) -> Iterator[None]:
+    """Replace the error of a disk that is full or read-only by one that says which of them it is."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_error(error):
+            check_writable(storage)
+        raise
 
 
 def _format_error(error: BaseException) -> str:

@@ -11,7 +11,8 @@ from flows.execute import StepResult, execute_step
 from flows.recipe import Recipe
 from flows.runner import model_records
 from flows.steps import StageName
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.stage import Context
 from infra.dataset.step import Step

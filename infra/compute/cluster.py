@@ -3,17 +3,21 @@
 import importlib
 import logging
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
-
+from infra.compute.cluster_config import (
+    LOOPBACK,
+    MIN_WORKER_MEMORY,
+    ClusterConfig,
+)
 from infra.compute.processes import RunCancelled
 from infra.compute.progress import NullReporter, Reporter
-from infra.config import ConfigModel
 from infra.errors import UserError
+from infra.store.storage import Storage
 
 # One thread per worker: stages are compute-bound and run one worker per core.
 WORKER_ENVIRONMENT = {
@@ -28,46 +32,45 @@ MEMORY_FRACTION = 0.8  # of the machine's memory, over all local workers
 # Seconds between two messages of the client to the scheduler. With the default of ten milliseconds, a
 # step that takes seven waits three more before the next one starts.
 CLIENT_BATCH_INTERVAL_S = 0.001
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGGED_PACKAGES = ("tasks", "lm", "infra")
 CLOSED_MESSAGE = "the run is being stopped: its cluster is closed"
+
+
+# Dask pauses a worker whose memory is nearly full. Tasks here leave nothing behind that it could
+# move to the disk, so a paused worker would wait for ever: it goes on, and is killed at the limit.
+MEMORY_SETTINGS = {
+    f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")
+}
 
 
 class SchedulerUnreachableError(UserError):
     """The connection to the Dask scheduler was lost."""
 
 
-class ClusterConfig(ConfigModel):
-    """Where units of work are computed: on this machine by default."""
+class WorkerMemoryError(UserError):
+    """Local workers that cannot work with the memory they get."""
 
-    workers: int | None = Field(
-        None,
-        ge=0,
-        description="local worker processes; 0 runs in this process; default: one per core",
-    )
-    memory_limit: str | None = Field(
-        None,
-        description="memory limit per local worker, such as 4GiB; default: an equal fraction of 80 % of the memory",
-    )
-    address: str | None = Field(None, description="address of a running Dask scheduler")
-    cluster_class: str | None = Field(
-        None, description="dotted name of a Dask cluster class to start"
-    )
-    cluster_kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="arguments of that class"
-    )
 
-    @model_validator(mode="after")
-    def _check_exclusive(self) -> Self:
-        ways = ("workers", "address", "cluster_class")
-        given = [name for name in ways if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(
-                f"give one of workers, address and cluster_class, not {' and '.join(given)}"
-            )
-        if self.cluster_kwargs and self.cluster_class is None:
-            raise ValueError("cluster_kwargs belong to cluster_class, which is missing")
-        return self
+def local_workers(config: ClusterConfig) -> tuple[int, int]:
+    """Return the number of local worker processes and the memory limit of each in bytes.
+
+    Raises:
+        WorkerMemoryError: if the recipe's number of workers leaves each with too little.
+    """
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    total = int(MEMORY_LIMIT * MEMORY_FRACTION)
+    fitting = max(1, total // (config.memory_bytes or MIN_WORKER_MEMORY))
+    workers = config.workers or min(CPU_COUNT, fitting)
+    limit = config.memory_bytes or total // workers
+    if limit < MIN_WORKER_MEMORY:
+        raise WorkerMemoryError(
+            f"cluster.workers: {workers} workers share {total >> 20} MiB, and each needs "
+            f"{MIN_WORKER_MEMORY >> 20} MiB; set cluster.workers to {fitting} at most (0 runs in one "
+            "process), or set cluster.memory_limit"
+        )
+    return workers, limit
 
 
 class DaskCluster:
@@ -114,7 +117,7 @@ class DaskCluster:
         # Dask's own log lines would bury those of the stages.
         logging.getLogger("distributed").setLevel(logging.ERROR)
         if self._config.address:
-            client = Client(self._config.address, set_as_default=False)
+            client = self._connect(self._config.address)
         else:
             self._cluster = (
                 self._start_local() if not self._config.cluster_class else self._from_class()
@@ -126,28 +129,68 @@ class DaskCluster:
         self._reporter.link("Dask dashboard", client.dashboard_link)
         return client
 
+    def _connect(self, address: str) -> Any:
+        from distributed import Client
+
+        try:
+            return Client(address, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise SchedulerUnreachableError(
+                f"cluster.address: no Dask scheduler answers at {address} ({error})"
+            ) from error
+
     def _start_local(self) -> Any:
         import dask
-        from dask.system import CPU_COUNT
         from distributed import LocalCluster
-        from distributed.system import MEMORY_LIMIT
 
-        workers = self._config.workers or CPU_COUNT
-        worker_memory = int(MEMORY_LIMIT * MEMORY_FRACTION / workers)
-        dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
+        workers, memory_limit = local_workers(self._config)
+        dask.config.set(
+            {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT, **MEMORY_SETTINGS}
+        )
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            memory_limit=self._config.memory_limit or worker_memory,
+            memory_limit=memory_limit,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
         )
 
     def _from_class(self) -> Any:
-        module, _, name = str(self._config.cluster_class).rpartition(".")
-        return getattr(importlib.import_module(module), name)(**self._config.cluster_kwargs)
+        from distributed.deploy.cluster import Cluster
+
+        dotted_name = str(self._config.cluster_class)
+        module, _, name = dotted_name.rpartition(".")
+        try:
+            cluster_class = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"cluster.cluster_class: {dotted_name} is not installed ({error})"
+            ) from None
+        if not (isinstance(cluster_class, type) and issubclass(cluster_class, Cluster)):
+            raise UserError(f"cluster.cluster_class: {dotted_name} is not a Dask cluster class")
+        try:
+            return cluster_class(**self._config.cluster_kwargs)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"cluster.cluster_kwargs: {dotted_name}: {error}") from error
+
+    def check_storage(self, storage: Storage) -> None:
+        """Raise ``UserError`` unless all workers see a local storage; others may join later."""
+        if not (storage.is_local and (self._config.address or self._config.cluster_class)):
+            return
+        probe = f"work/.probe-{uuid.uuid4().hex}"
+        storage.write(probe, b"")
+        try:
+            workers = self.client().run(_sees_file, storage, probe)
+        finally:
+            storage.remove(probe)
+        blind = sorted(address for address, sees in workers.items() if not sees)
+        if blind:
+            raise UserError(
+                f"storage: {storage.url} is a folder of this machine, which the Dask worker {blind[0]} "
+                "does not see; use an object store such as s3://, or a file system that all machines share"
+            )
 
     def map(
         self, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
@@ -194,11 +237,16 @@ class DaskCluster:
 
     def _gather(self, client: Any, batch: list[Any]) -> list[Any]:
         """The results of finished futures; raises the first error among them."""
-        from distributed import CancelledError
+        from distributed import CancelledError, KilledWorker
         from distributed.comm.core import CommClosedError
 
         try:
             return list(client.gather(batch))
+        except KilledWorker as error:
+            raise WorkerMemoryError(
+                f"cluster: {error.allowed_failures + 1} workers were killed by the same unit of work, "
+                "most likely for their memory; set cluster.memory_limit higher, or cluster.workers lower"
+            ) from error
         except (CancelledError, CommClosedError) as error:
             if self._closed:
                 raise RunCancelled(CLOSED_MESSAGE) from error
@@ -235,3 +283,7 @@ class DaskCluster:
     ) -> None:
         """Close."""
         self.close()
+
+
+def _sees_file(storage: Storage, name: str) -> bool:
+    return storage.exists(name)

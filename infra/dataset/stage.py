@@ -280,6 +280,8 @@ def build_dataset(
             report()
         for file in flushed:
             file.result()
+    if durable:
+        _check_written(folder, [part for number in todo for part in finished[number]])
     records = [part for number in range(len(units)) for part in finished[number]]
     refs = part_refs(folder, stage.name, spec.source, records)
     _check_failures(spec, refs)
@@ -376,6 +378,17 @@ def _run_unit(
     records = [part.to_json() for part in parts]
     write_entry(cache, output, records, durable=durable)
     return records
+
+
+def _check_written(folder: Storage, parts: Sequence[PartRecord]) -> None:
+    """Raise ``IntegrityError`` unless the files that workers of other machines wrote are here."""
+    sizes = folder.file_sizes()
+    for file in (file for part in parts for file in part.files.values()):
+        if sizes.get(file.name) != file.bytes:
+            raise IntegrityError(
+                f"{folder.url}/{file.name}: a Dask worker has written it, but it is not here; the "
+                "storage must be an object store or a file system that all machines share"
+            )
 
 
 def _write_part(output: UnitOutput, name: str, result: PartResult, *, durable: bool) -> PartRecord:

@@ -32,6 +32,8 @@ MIN_STAMP_AGE_NS = 2_000_000_000  # the coarsest clock of a file system in use (
 _WRAPPERS = (
     "blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip",
 )  # fmt: skip
+# A Dask worker's pickles are loaded; templates of a reference file are rendered without a sandbox.
+_UNSAFE_PROTOCOLS = ("dask", "reference")
 
 Names = list[str]
 
@@ -230,7 +232,10 @@ class Storage:
         return True
 
     def upload(self, path: Path, name: str) -> None:
-        """Upload a file of this machine atomically."""
+        """Upload a file of this machine atomically; to a remote store without a copy on this disk."""
+        if not self.is_local:
+            self._fs.put_file(str(path), self._path(name))
+            return
         with path.open("rb") as source, self.create(name) as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
@@ -273,6 +278,11 @@ def to_utf8(name: str) -> str:
 def _open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     if not _is_remote(url):
         return fsspec.filesystem("file", **options), _absolute(url)
+    for protocol in _UNSAFE_PROTOCOLS:
+        if url.startswith((f"{protocol}:", f"{protocol}::")) or f"::{protocol}:" in url:
+            raise StorageError(
+                f"{url!r} cannot be used: {protocol}:// can run code from its server"
+            )
     # A cached listing would hide what another process has just committed.
     extra: dict[str, Any] = {"use_listings_cache": False, **options}
     try:

@@ -23,7 +23,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from infra.errors import UserError
-from infra.store.retry import FATAL_DISK_ERRNOS, StorageUnavailableError
+from infra.store.retry import StorageUnavailableError
+from infra.store.writable import DISK_ERRNOS
 
 METADATA_FILE = ".metadata"
 # What a pickled ``Metadata`` consists of; types of tensors are allowed as well.
@@ -51,7 +52,7 @@ METADATA_GLOBALS = frozenset(
 )
 T = TypeVar("T")
 
-FATAL_ERRNOS = FATAL_DISK_ERRNOS | {errno.EACCES, errno.EPERM}  # a restart would fail again
+FATAL_ERRNOS = DISK_ERRNOS | {errno.EACCES, errno.EPERM}  # a restart would fail again
 
 
 class CheckpointSaveError(UserError):

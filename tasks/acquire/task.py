@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
 from infra.removals.match import Removal

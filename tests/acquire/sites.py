@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter, Progress
 from infra.dataset.stage import Context
 from infra.store.storage import Storage

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import document_id, json_sha256

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -68,13 +68,15 @@ def reset_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(home: Path, *arguments: str, **env: str) -> "subprocess.Popen[bytes]":
+def start(
+    home: Path, *arguments: str, stderr: int | IO[bytes] = subprocess.DEVNULL, **env: str
+) -> "subprocess.Popen[bytes]":
     """Start ``gristmill`` in the background, as the leader of its own process group."""
     return subprocess.Popen(
         [str(GRISTMILL), *arguments],
         env=environment(home, **env),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         start_new_session=True,
         preexec_fn=reset_sigint,  # noqa: PLW1509 - a single call, safe between fork and exec
     )

@@ -42,7 +42,11 @@ def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Itera
     process = subprocess.Popen(
         [PREFECT, "worker", "start", "--pool", "gristmill"],
         cwd=ROOT,
-        env={**deployed.env, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+        env={
+            **deployed.env,
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "GRISTMILL_CLUSTER_KWARGS": "host,dashboard_address,preload",
+        },
         stdout=log,
         stderr=log,
         start_new_session=True,

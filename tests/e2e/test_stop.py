@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -74,14 +75,15 @@ def cache_with_models(folder: Path) -> Path:
     return cache
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path, how: int) -> None:
     cache = cache_with_models(tmp_path)
     value = recipe(
         tmp_path / "data", mixed(tmp_path / "in"), train=[endless("one"), endless("two")]
     )
     path = write_recipe(tmp_path / "r.yaml", value)
-    run = start(tmp_path / "home", "run", str(path), GRISTMILL_CACHE=str(cache))
+    with (tmp_path / "err").open("wb") as stderr:
+        run = start(tmp_path / "home", "run", str(path), stderr=stderr, GRISTMILL_CACHE=str(cache))
     try:
         processes = wait_for_training(run.pid, cache)
     except AssertionError:
@@ -90,16 +92,36 @@ def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path, how
     assert any(
         "prefect.server.api.server:create_app" in command_of(process) for process in processes
     )
-    os.kill(run.pid, how)
+    if how == signal.SIGTERM:  # as systemd and timeout(1) do it: to every process of the group
+        os.killpg(run.pid, how)
+    else:
+        os.kill(run.pid, how)
     assert run.wait(90) != 0
+    messages = (tmp_path / "err").read_text()
+    assert "Traceback" not in messages
+    assert messages.count("error: ") == (how != signal.SIGKILL)
     assert have_ended(processes)
     assert len(list(cache.glob("train/*/checkpoints"))) == 1, "the second model must not start"
-    if how == signal.SIGINT:
+    if how != signal.SIGKILL:
         (record,) = (tmp_path / "data" / "runs" / "small").glob("*.json")
         assert json.loads(record.read_text())["state"] == "cancelled"
     again = gristmill(tmp_path / "home", "run", str(path), "--until", "tokenize", "--json")
     assert again.code == 0
     assert all(stage["cached"] for stage in again.value["stages"])
+
+
+@pytest.mark.parametrize("delay_s", [0.1, 0.3, 0.6, 1.0, 2.0])
+def test_an_interrupt_while_the_command_starts_prints_no_traceback(
+    tmp_path: Path, delay_s: float
+) -> None:
+    value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), cluster={"workers": 0})
+    path = write_recipe(tmp_path / "r.yaml", value)
+    run = start(tmp_path / "home", "run", str(path), stderr=subprocess.PIPE)
+    time.sleep(delay_s)
+    os.killpg(run.pid, signal.SIGINT)
+    _, messages = run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert b"Traceback" not in messages
 
 
 def test_a_killed_run_ends_its_ephemeral_server(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Recipes: reading, overriding, and error messages."""
 
+import os
 from pathlib import Path
 
 import pytest
 from prefect.exceptions import ParameterTypeError
 
+from flows.pipeline import pipeline
 from flows.recipe_loader import RecipeError, load_recipe
+from infra.store.cache_dir import cache_root
 
 MINIMAL = """
 name: small
@@ -190,3 +193,106 @@ def test_the_schema_for_prefect_lists_all_names(select: dict[str, object], valid
     assert not is_valid({"recipe": recipe, "until": "nowhere"}, schema)
     # As the server validates a deployment's own parameters.
     validate({"recipe": recipe}, schema, raise_on_error=valid, ignore_required=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-12-01", "no", "on", "12:30", "2026-12-01T10:00:00Z", "1.2.3"]
+)
+def test_a_word_of_yaml_1_1_is_a_text(path: str, text: str) -> None:
+    recipe = load_recipe(path, [f"sources.dump.license={text}"])
+    assert recipe.sources[0].license == text
+
+
+@pytest.mark.parametrize("text", ["1.10", "2026", "1e3", "0x1f", "true", ".5"])
+def test_a_number_in_place_of_a_text_asks_for_quotes(path: str, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"sources\.dump\.documents\.license: .*quotes"):
+        load_recipe(path, [f"sources.dump.license={text}"])
+    recipe = load_recipe(path, [f"sources.dump.license='{text}'"])
+    assert recipe.sources[0].license == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e6", 1_000_000), ("1_000_000", 1_000_000), ("1.5e6", 1_500_000), ("+7", 7), ("0x10", 16)],
+)
+def test_numbers_are_written_as_usual(path: str, text: str, value: int) -> None:
+    recipe = load_recipe(path, [f"train.tiny.data.train_tokens={text}"])
+    assert recipe.train[0].data.train_tokens == value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &a [*a]", "refers to itself"),
+        ("a: &a {b: *a}", "refers to itself"),
+        ("a: &a {<<: *a}", "refers to itself"),
+        ("\n".join(["a0: &a0 [1, 2]", *(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]" for n in range(9))]), "aliases"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested"),
+        ("a: [", "not YAML"),
+        ("a: 1\n---\nb: 2", "single document"),
+        ("? [a]\n: 1", "unhashable"),
+        ("a: " + "9" * 5000, "digits"),
+        ("a: !!python/object/apply:os.system [ls]", "not YAML"),
+        ("- a", "a mapping"),
+        ("", "a mapping"),
+    ],
+)  # fmt: skip
+def test_yaml_that_cannot_be_a_recipe_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(str(file))
+    message = str(raised.value)
+    assert message.startswith(str(file))
+    assert words in message
+    assert "\n" not in message
+
+
+def test_an_alias_that_is_merged_is_a_value_like_any_other(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "alias.yaml"
+    file.write_text(
+        MINIMAL + "  - &b {name: b, model: {num_layers: 2, hidden_size: 64, num_heads: 2, "
+        "context_length: 64}, data: {train_tokens: 5}}\n  - {<<: *b, name: c}\n"
+    )
+    assert [entry.name for entry in load_recipe(str(file)).train] == ["tiny", "b", "c"]
+
+
+def test_the_quickstart_needs_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GRISTMILL")]:
+        monkeypatch.delenv(name)
+    recipe = load_recipe(str(Path(__file__).parents[2] / "recipes" / "quickstart.yaml"))
+    assert recipe.sources[1].kind == "books"
+    assert recipe.sources[1].paths[0] == f"{cache_root()}/quickstart/books/*.epub"
+
+
+def test_mistakes_do_not_show_what_a_variable_stands_for(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2-s3cret")
+    for override in (
+        "sources.dump={name: dump, kind: web, start_urls: ['ftp://u:${TOKEN}@x']}",
+        "train.tiny.run={rendezvous: 'x ${TOKEN}'}",
+        "cluster.workers=${TOKEN}",
+        "unknown=${TOKEN}",
+        "cluster={cluster_class: '${TOKEN}'}",
+    ):
+        with pytest.raises(RecipeError) as raised:
+            load_recipe(path, [override])
+        assert "hunter2" not in str(raised.value)
+
+
+def test_a_recipe_is_stored_with_the_names_of_variables(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2-s3cret")
+    recipe = load_recipe(path, ["train.tiny.run.mlflow_tracking_uri='http://u:${TOKEN}@h'"])
+    assert recipe.train[0].run.mlflow_tracking_uri == "http://u:hunter2-s3cret@h"
+    for stored in (
+        recipe.to_record(),
+        recipe.model_dump(),
+        pipeline.serialize_parameters({"recipe": recipe}),
+    ):
+        assert "hunter2" not in str(stored)
+        assert "${TOKEN}" in str(stored)
+        assert "${CORPUS}" in str(stored)
+    assert type(recipe).model_validate(recipe.to_record()) == recipe

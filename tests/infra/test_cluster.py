@@ -4,13 +4,22 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from infra.compute.cluster import ClusterConfig, DaskCluster, SchedulerUnreachableError
+from infra.compute.cluster import (
+    DaskCluster,
+    SchedulerUnreachableError,
+    WorkerMemoryError,
+    local_workers,
+)
+from infra.compute.cluster_config import CLASSES_ENV, KWARGS_ENV, SCHEDULERS_ENV, ClusterConfig
 from infra.compute.processes import RunCancelled
+from infra.errors import UserError
+from infra.store.storage import Storage
 
 
 def cluster(**config: object) -> DaskCluster:
@@ -40,12 +49,112 @@ def test_a_recipe_names_one_kind_of_cluster() -> None:
         cluster(workers=2, address="tcp://x")
     with pytest.raises(ValidationError, match="cluster_kwargs belong"):
         cluster(workers=2, cluster_kwargs={"a": 1})
-    assert (
-        ClusterConfig.model_validate(
-            {"cluster_class": "a.B", "cluster_kwargs": {"n": 1}}
-        ).cluster_class
-        == "a.B"
+
+
+def test_a_recipe_starts_no_other_callable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("subprocess.Popen", "os.system", "distributed.SSHCluster", "", "evil.Cluster"):
+        with pytest.raises(ValidationError, match="cluster_class"):
+            ClusterConfig(cluster_class=name)
+    monkeypatch.setenv(CLASSES_ENV, "subprocess.Popen, nowhere.Cluster")
+    for name in ("subprocess.Popen", "nowhere.Cluster"):
+        with cluster(cluster_class=name) as named, pytest.raises(UserError, match="cluster_class"):
+            named.client()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("preload", ["evil.py"]),
+        ("preload_nanny", ["evil.py"]),
+        ("plugins", ["evil.Plugin"]),
+        ("worker_class", "evil.Worker"),
+        ("scheduler_kwargs", {"preload": ["evil.py"]}),
+        ("env", {"LD_PRELOAD": "evil.so"}),
+        ("config", {"distributed.worker.preload": ["evil.py"]}),
+        ("image", "evil/image"),
+        ("worker_command", ["sh", "-c", "evil"]),
+        ("custom_cluster_spec", {}),
+        ("python", "/tmp/evil"),
+        ("job_script_prologue", ["evil"]),
+        ("job_extra_directives", ["--wrap=evil"]),
+        ("queue", "normal\nevil"),
+        ("resources", {"cpu": "1\nevil"}),
+        ("host", "0.0.0.0"),
+    ],
+)
+def test_arguments_of_a_cluster_class_cannot_hold_code(name: str, value: object) -> None:
+    for cluster_class in ("distributed.LocalCluster", "dask_jobqueue.SLURMCluster"):
+        with pytest.raises(ValidationError, match=f"cluster_kwargs.{name}"):
+            ClusterConfig(cluster_class=cluster_class, cluster_kwargs={name: value})
+
+
+def test_the_operator_of_a_machine_can_allow_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KWARGS_ENV, "preload, image")
+    config = ClusterConfig(
+        cluster_class="distributed.LocalCluster",
+        cluster_kwargs={"preload": ["ours.py"], "n_workers": 1},
     )
+    assert config.cluster_kwargs["preload"] == ["ours.py"]
+    local, remote = "tcp://127.0.0.1:8786", "tcp://scheduler:8786"
+    trusted = [ClusterConfig(address=address).is_trusted for address in (local, remote)]
+    monkeypatch.setenv(SCHEDULERS_ENV, remote)
+    trusted.append(ClusterConfig(address=remote).is_trusted)
+    assert trusted == [True, False, True]
+
+
+def test_a_worker_needs_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for too_small in ("220MiB", "1MiB", "much"):
+        with pytest.raises(ValidationError, match="memory_limit"):
+            ClusterConfig(workers=1, memory_limit=too_small)
+    # A small container: 2 GB for 8 cores.
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 2_000_000_000)
+    monkeypatch.setattr("dask.system.CPU_COUNT", 8)
+    workers, limit = local_workers(ClusterConfig())
+    assert (workers, limit) == (2, 800_000_000)
+    assert local_workers(ClusterConfig(memory_limit="1GiB")) == (1, 1 << 30)
+    with pytest.raises(WorkerMemoryError, match="memory_limit"):
+        local_workers(ClusterConfig(workers=8))
+    assert local_workers(ClusterConfig(workers=8, memory_limit="600MiB")) == (8, 600 << 20)
+
+
+def allocate(n_bytes: int) -> int:
+    return len(bytearray(os.urandom(1 << 20) * (n_bytes >> 20)))
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_work_that_does_not_fit_into_a_worker_ends_with_an_error() -> None:
+    with (
+        cluster(workers=1, memory_limit="512MiB") as one,
+        pytest.raises(WorkerMemoryError, match="memory_limit"),
+    ):
+        list(one.map(allocate, [(2 << 30,)]))
+
+
+def test_a_storage_that_workers_do_not_see_is_refused(tmp_path: Path) -> None:
+    class Client:
+        def __init__(self, sees: bool) -> None:
+            self.sees = sees
+
+        def run(self, function: Callable[..., bool], *args: object) -> dict[str, bool]:
+            return {"tcp://10.0.0.7:1": self.sees and function(*args)}
+
+        def close(self) -> None:
+            pass
+
+    storage = Storage(str(tmp_path))
+    for sees in (True, False):
+        with cluster(address="tcp://10.0.0.7:8786") as remote:
+            remote._client = Client(sees)
+            if sees:
+                remote.check_storage(storage)
+            else:
+                with pytest.raises(UserError, match=r"storage: .* tcp://10\.0\.0\.7:1 "):
+                    remote.check_storage(storage)
+            remote.check_storage(Storage("memory://anywhere"))
+    assert storage.list_files() == []
+    with cluster(workers=0) as here:
+        here.check_storage(Storage(str(tmp_path / "missing")))
 
 
 def test_without_workers_units_run_in_this_process() -> None:
@@ -57,7 +166,7 @@ def test_without_workers_units_run_in_this_process() -> None:
 
 @pytest.mark.e2e
 def test_a_named_class_an_address_and_an_error(tmp_path: Path) -> None:
-    arguments = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    arguments = {"n_workers": 1, "threads_per_worker": 1}
     with cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments) as named:
         assert dict(named.map(square, [(n,) for n in range(5)])) == {n: n * n for n in range(5)}
         assert not named.is_local, "a class may start workers anywhere"

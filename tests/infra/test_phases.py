@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.phases import Phase, PhaseRunner
 from infra.compute.progress import NullReporter, Progress
 from infra.store.storage import Storage

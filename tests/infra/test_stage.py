@@ -1,14 +1,16 @@
 """The stage engine: conservation, reuse part by part, races, and what a reader refuses."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import (
     MANIFEST,
@@ -33,6 +35,25 @@ from infra.dataset.stage import (
     commit,
 )
 from infra.store.storage import Storage
+
+
+class ElsewhereCluster(DaskCluster):
+    """A worker on another machine, whose files are not on this one."""
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(ClusterConfig.model_validate({"workers": 0}))
+        self._storage = storage
+
+    @property
+    def is_local(self) -> bool:
+        return False
+
+    def map(
+        self, function: Callable[..., Any], payloads: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        yield from super().map(function, payloads)
+        self._storage.remove_tree()
+
 
 STAGE = Stage("shout", ("infra.formats.arrow_text",))
 CALLS: list[str] = []
@@ -260,3 +281,12 @@ def test_what_is_committed_survives_a_power_failure(
     data = build_dataset(ctx, *work)
     assert len(CALLS) == (0 if killed else 2)
     assert open_dataset(data.storage).manifest == data.manifest
+
+
+def test_parts_that_were_written_on_another_machine_are_not_committed(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    ctx = Context(storage, 0, ElsewhereCluster(storage), NullReporter())
+    spec = DatasetSpec(STAGE, "x", {})
+    with pytest.raises(IntegrityError, match="is not here"):
+        build_dataset(ctx, spec, [WorkUnit("one", (["alpha", "beta"],))], shout)
+    assert not storage.exists(f"{spec.folder}/{MANIFEST}")

@@ -162,3 +162,33 @@ def test_a_file_whose_name_is_not_utf8_can_be_read(tmp_path: Path) -> None:
     (url,) = expand_globs([f"{tmp_path}/*.txt"])
     with open_url(url) as file:
         assert file.read() == b"text"
+
+
+@pytest.mark.parametrize("remote", ["memory", pytest.param("s3", marks=pytest.mark.e2e)])
+def test_an_upload_needs_no_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, remote: str
+) -> None:
+    url = "memory://uploads"
+    if remote == "s3":
+        server: S3 = request.getfixturevalue("s3")
+        url = f"s3://{server.bucket}/{uuid.uuid4().hex}"
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    (tmp_path / "large").write_bytes(bytes(6 << 20))
+    store = Storage(url)
+    store.upload(tmp_path / "large", "a/large")
+    assert store.size("a/large") == 6 << 20
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "dask://x",
+        "reference://x",
+        "reference::http://h/x.json",
+        "dask::s3://b/x",
+        "zip://a::dask://x",
+    ],
+)
+def test_file_systems_that_run_code_are_refused(url: str) -> None:
+    with pytest.raises(StorageError, match="can run code"), open_url(url):
+        pass

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset import code_version
 from infra.dataset.dataset import MANIFEST, Dataset, PartRef

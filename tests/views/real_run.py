@@ -17,7 +17,8 @@ import pytest
 from filelock import FileLock
 
 from flows.steps import STEPS
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context

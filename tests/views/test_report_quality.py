@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from infra.compute.cluster import ClusterConfig, DaskCluster
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context
