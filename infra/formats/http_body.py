@@ -12,6 +12,9 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # does not occ
 _BUFFER_SIZE = 1 << 16
 _ZSTD_BUFFER_SIZE = 1 << 10  # a byte of zstd may expand to thousands
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_ENCODINGS = frozenset(("gzip", "deflate", "br", "zstd"))
+_NO_ENCODING = frozenset(("identity", "none", "chunked", "aws-chunked", "utf-8", "binary", "8bit"))
+_MAX_UNNAMED = 3  # layers of compression that no header names
 _MAGIC = {"gzip": b"\x1f\x8b", "zstd": ZSTD}
 
 
@@ -24,8 +27,10 @@ def decode_body(
 ) -> bytes:
     """Remove the transfer and content encodings of a body.
 
-    Many archives contain decoded bodies under headers that still name the encoding. A body without
-    any sign of the encoding is returned unchanged.
+    Many archives contain decoded bodies under headers that still name the encoding, bodies under
+    names that are no encoding (``UTF-8``, ``none``), and compressed ones under no name. So the bytes
+    decide: a body without any sign of the encoding is returned unchanged, and one that is gzip or
+    zstd is decompressed, whatever its headers say.
 
     Args:
         body: as archived.
@@ -34,14 +39,26 @@ def decode_body(
         max_bytes: decoding stops one byte after this many.
 
     Raises:
-        BodyDecodeError: if the body is in the encoding but damaged, or in an unknown encoding.
+        BodyDecodeError: if the body is in the encoding but damaged, or is neither text nor in an
+            encoding that is known.
     """
-    if "chunked" in (transfer_encoding or "").lower():
-        body = dechunk(body)
-    names = [name.strip().lower() for name in (content_encoding or "").split(",")]
+    names = [
+        name.partition(";")[0].strip(" \t\"'").lower().removeprefix("x-")
+        for name in f"{content_encoding or ''},{transfer_encoding or ''}".split(",")
+    ]
     for name in reversed(names):
-        if name and name != "identity":
-            body = _decompress(body, name.removeprefix("x-"), max_bytes)
+        if name in ("chunked", "aws-chunked"):
+            body = dechunk(body)
+        elif name in _ENCODINGS:
+            body = _decompress(body, name, max_bytes)
+    for _ in range(_MAX_UNNAMED):
+        name = next((name for name, magic in _MAGIC.items() if body.startswith(magic)), "")
+        if not name or (max_bytes is not None and len(body) > max_bytes):
+            break
+        body = _decompress(body, name, max_bytes)
+    unknown = [name for name in names if name and name not in {*_ENCODINGS, *_NO_ENCODING}]
+    if unknown and _CONTROL.search(body[:_BUFFER_SIZE]):
+        raise BodyDecodeError(f"unknown content encoding {unknown[0]!r}")
     return body
 
 
@@ -111,10 +128,8 @@ def _iter_decompressed(body: bytes, name: str) -> Iterator[bytes]:
         yield from _inflate(body, name)
     elif name == "br":
         yield from _brotli(body)
-    elif name == "zstd":
-        yield from _zstd(body)
     else:
-        raise BodyDecodeError(f"unknown content encoding {name!r}")
+        yield from _zstd(body)
 
 
 def _inflate(body: bytes, name: str) -> Iterator[bytes]:

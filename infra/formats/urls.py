@@ -1,7 +1,10 @@
 """URLs: their canonical form and their host."""
 
+import codecs
 import re
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+
+import idna
 
 # A longer URL is not followed: it is a crawler trap far more often than a page. RFC 9110 recommends
 # at least 8,000 characters, the sitemap protocol allows 2,048.
@@ -20,9 +23,23 @@ _HOST = re.compile(r"[a-z0-9_.-]+")
 _IPV6 = re.compile(r"[0-9a-f:.]+")
 
 
-def _escape(text: str, allowed: frozenset[int]) -> str:
+def _encode_reference(error: UnicodeError) -> tuple[bytes, int]:
+    """Characters that a page's encoding lacks, as browsers send them: percent-encoded references."""
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(f"%26%23{ord(char)}%3B" for char in missing).encode(), error.end
+
+
+_REFERENCES = "gristmill.url-references"
+codecs.register_error(_REFERENCES, _encode_reference)
+
+
+def _escape(text: str, allowed: frozenset[int], encoding: str = "utf-8") -> str:
     """Percent-encode the other bytes, decode needless escapes, write escapes in upper case."""
-    raw = text.encode("utf-8", "surrogatepass")
+    if encoding == "utf-8":
+        raw = text.encode("utf-8", "surrogatepass")
+    else:
+        raw = text.encode(encoding, _REFERENCES)
     out = bytearray()
     at = 0
     while at < len(raw):
@@ -60,15 +77,37 @@ def normalize_host(name: str) -> str | None:
     name = name.lower().removesuffix(".")
     if ":" in name:
         return f"[{name}]" if _IPV6.fullmatch(name) else None
-    if not name.isascii():
+    if "%" in name or not name.isascii():
         try:
-            name = name.encode("idna").decode("ascii").lower()
-        except UnicodeError:
+            # UTS 46, non-transitional, as browsers have it: no letter becomes two others.
+            name = idna.uts46_remap(unquote(name, errors="strict"), std3_rules=False)
+            labels = name.removesuffix(".").split(".")
+            name = ".".join(
+                label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
+                for label in labels
+            )
+        except UnicodeError:  # idna.IDNAError is one
             return None
     return name if _HOST.fullmatch(name) else None
 
 
-def canonicalize_url(url: str, base: str | None = None) -> str | None:
+def redirect_target(location: str, base: str) -> str | None:
+    """The canonical URL that a Location header names, ``None`` if that is not a web URL.
+
+    Args:
+        location: the header; its characters stand for bytes (Latin-1). Bytes that are UTF-8 are read
+            as such, others are percent-encoded as they are.
+        base: the canonical URL that redirects.
+    """
+    raw = location.encode("latin-1", "replace")
+    try:
+        location = raw.decode()
+    except UnicodeDecodeError:
+        location = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in raw)
+    return canonicalize_url(location, base)
+
+
+def canonicalize_url(url: str, base: str | None = None, encoding: str = "utf-8") -> str | None:
     """The canonical form of a URL.
 
     Scheme and host in lower case, default port, fragment and dot segments removed, an empty path
@@ -78,6 +117,7 @@ def canonicalize_url(url: str, base: str | None = None) -> str | None:
     Args:
         url: the URL; a relative one needs `base`.
         base: a canonical URL that `url` is relative to.
+        encoding: codec of the page that the URL is on: its query is percent-encoded in it (WHATWG URL).
 
     Returns:
         The canonical URL, or ``None`` if it is not an http or https URL that can be fetched (another scheme, no or a bad host, credentials in it, too long).
@@ -98,7 +138,7 @@ def canonicalize_url(url: str, base: str | None = None) -> str | None:
         return None
     netloc = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
     path = _remove_dot_segments(_escape(parts.path or "/", _PATH))
-    canonical = urlunsplit((scheme, netloc, path, _escape(parts.query, _QUERY), ""))
+    canonical = urlunsplit((scheme, netloc, path, _escape(parts.query, _QUERY, encoding), ""))
     return canonical if len(canonical) <= MAX_URL_LENGTH else None
 
 

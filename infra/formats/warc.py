@@ -8,6 +8,7 @@ fetches of the same page give members of equal length.
 import base64
 import hashlib
 import io
+import re
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, un
 _GZIP = 16 + zlib.MAX_WBITS
 PAGE_KINDS = frozenset({"response", "resource", "conversion", "revisit", "metadata"})
 _REQUIRED_HEADERS = ("warc-type", "warc-record-id", "content-length")  # required in every record
+_HTTP_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_HTTP_HEAD_CHUNK, _MAX_HTTP_HEAD = 1 << 14, 1 << 20  # bytes read at a time, and at most
 _HOP_BY_HOP = frozenset({"transfer-encoding", "content-encoding", "content-length"})
 
 Headers = Sequence[tuple[str, str]]
@@ -243,7 +246,7 @@ def iter_captures(
             view = _PrefixedStream(dictionary_frame, stream)
         shift = 0 if view is stream else start - len(dictionary_frame)
         try:
-            for record in ArchiveIterator(view, strict_mode=False):
+            for record in ArchiveIterator(view, strict_mode=False, parse_http=False):
                 page = _read_page(record, max_payload, uncompressed)
                 if last is not None and last[2] is not None:
                     yield last[0], last[2]
@@ -296,7 +299,7 @@ def read_capture(stream: BinaryIO, offset: int) -> Capture:
     from fastwarc import ArchiveIterator
 
     stream.seek(offset)
-    for record in ArchiveIterator(stream, strict_mode=False):
+    for record in ArchiveIterator(stream, strict_mode=False, parse_http=False):
         return _read_record(record, None)
     raise WarcReadError(offset, 0, "no WARC record here")
 
@@ -321,29 +324,66 @@ def _read_page(record: Any, max_payload: int | None, uncompressed: bool) -> Capt
 
 def _read_record(record: Any, max_payload: int | None) -> Capture:
     kind = str(record.record_type).lower()
-    http = record.http_headers if record.is_http_parsed else None
-    limit = -1 if max_payload is None else max_payload + 1
-    payload = bytes(record.reader.read(limit) if limit >= 0 else record.reader.read())
-    decode_error = None
-    if http is None:
-        headers: Headers = [("Content-Type", record.headers.get("Content-Type") or "")]
+    limit = None if max_payload is None else max_payload + 1
+    if record.is_http:
+        head, block = _read_http_head(record.reader)
+        status, reason, headers = _parse_http_head(head)
     else:
-        headers = http.to_tuples()
+        status, reason, block = 200, "OK", b""
+        headers = [("Content-Type", record.headers.get("Content-Type") or "")]
+    if limit is None:
+        payload = block + record.reader.read()
+    else:
+        payload = (block + record.reader.read(max(0, limit - len(block))))[:limit]
+    decode_error = None
+    if record.is_http and len(payload) != limit:  # a payload that was cut is too long anyway
         # Not by the reader: where a body is both chunked and compressed, fastwarc 2.0 takes the
         # archive for finished; where it is not what it claims to be, for error.
-        transfer, content = http.get("Transfer-Encoding"), http.get("Content-Encoding")
+        transfer, content = (
+            ", ".join(value for name, value in headers if name.lower() == wanted)
+            for wanted in ("transfer-encoding", "content-encoding")
+        )
         try:
-            if len(payload) != limit:  # a payload that was cut is too long anyway
-                payload = http_body.decode_body(payload, transfer, content, max_payload)
+            payload = http_body.decode_body(payload, transfer, content, max_payload)
         except http_body.BodyDecodeError as error:
             decode_error = str(error)
     return Capture(
         url=(record.headers.get("WARC-Target-URI") or "").strip("<>"),
         date=record.headers.get("WARC-Date") or "",
-        status=int(http.status_code or 0) if http is not None else 200,
-        reason=(http.reason_phrase or "") if http is not None else "OK",
+        status=status,
+        reason=reason,
         headers=headers,
-        payload=payload,
+        payload=bytes(payload),
         kind=kind,
         decode_error=decode_error,
     )
+
+
+def _read_http_head(reader: Any) -> tuple[bytes, bytes]:
+    """The header lines of an HTTP response, and the beginning of its body.
+
+    Lines may end in a line feed alone (RFC 9112, 2.2), as all do in ClueWeb09. A block that does not
+    begin with a status line is a body (HTTP/0.9).
+    """
+    block = b""
+    while len(block) < _MAX_HTTP_HEAD and (chunk := reader.read(_HTTP_HEAD_CHUNK)):
+        block += chunk
+        if not block.lstrip()[:5].upper().startswith(b"HTTP/"):
+            return b"", block
+        if end := _HTTP_HEAD_END.search(block):
+            return block[: end.start()], block[end.end() :]
+    return block, b""
+
+
+def _parse_http_head(head: bytes) -> tuple[int, str, list[tuple[str, str]]]:
+    """Status, reason phrase and headers; characters stand for bytes (Latin-1)."""
+    status_line, *lines = head.lstrip().decode("latin-1").split("\n")
+    _, code, reason = ([*status_line.split(None, 2), "", ""])[:3] if head else ("", "200", "")
+    headers: list[tuple[str, str]] = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if line[:1] in (" ", "\t") and headers:  # a folded line (RFC 9112, 5.2)
+            headers[-1] = headers[-1][0], f"{headers[-1][1]} {line.strip()}"
+        elif colon:
+            headers.append((name.strip(), value.strip()))
+    return int(code) if code.isdecimal() else 0, reason.strip(), headers

@@ -66,13 +66,20 @@ class CapturePartWriter:
         )
 
     def add_capture(
-        self, capture: warc.Capture, url: str, *, robots: Sequence[str], segment: str
+        self,
+        capture: warc.Capture,
+        url: str,
+        verdict: Verdict,
+        *,
+        robots: Sequence[str],
+        segment: str,
     ) -> None:
         """Add a capture that is kept.
 
         Args:
             capture: the HTTP response.
             url: its canonical URL.
+            verdict: why it is kept.
             robots: directives that its headers and meta tags address to this crawler.
             segment: the segment it belongs to.
         """
@@ -97,7 +104,7 @@ class CapturePartWriter:
         self._records.append(record)
         self._offset += len(record)
         self._payload_bytes += len(capture.payload)
-        self._verdicts.append((identity, url, Verdict()))
+        self._verdicts.append((identity, url, verdict))
 
     def add_rejected(self, url: str | None, verdict: Verdict, content: bytes = b"") -> None:
         """Add a URL (``None`` for a file) that is dropped or failed, with the bytes that it returned."""

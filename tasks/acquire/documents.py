@@ -1,11 +1,12 @@
-"""Documents: one per row of JSONL (plain, gzip, zstd) or Parquet files.
+"""Documents: one per row of JSONL (plain or compressed), Parquet or Arrow files.
 
 The input rows are lines that are not blank, or rows of the table. Verdicts: ``bad_utf8``,
 ``bad_json``, ``bad_row`` (JSON, but no object), ``missing_text`` (absent, null or not a string)
 and ``too_large`` are failures of a row; ``empty_text`` drops one without text;
 ``unreadable_file``, ``empty_file`` (no row at all), ``truncated_file`` and ``corrupt_file`` are
 failures of a file, counted once, after the rows before the damage; ``unreadable_rows`` are rows
-that a Parquet file's footer counts but its body does not contain.
+that a Parquet file's footer counts but its body does not contain. An Arrow file counts no rows, so
+where it breaks off, ``unreadable_file`` follows the rows before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,9 +17,10 @@ from pydantic import Field, model_validator
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.ledger import dropped, failed
 from infra.dataset.stage import PartResult, WorkUnit
+from infra.formats.characters import is_blank
 from infra.formats.zstd_frames import ZSTD, skip_frames, skippable_bytes
 from infra.store.storage import open_url
-from tasks.acquire import decompress, jsonl, parquet
+from tasks.acquire import decompress, jsonl, table_files
 from tasks.acquire.document_builder import DocumentBuilder, iso_date
 from tasks.acquire.input_files import InputChangedError, InputFile, list_files
 from tasks.acquire.source import FileSource
@@ -34,12 +36,12 @@ EXCERPT_CHARS = 120
 
 _UNSUPPORTED_MAGIC = {
     b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4",
-    b"%PDF": "PDF", b"SQLite f": "SQLite",
+    b"%PDF": "PDF", b"SQLite f": "SQLite", b"FEA1": "Feather V1",
 }  # fmt: skip
 
 
 class DocumentsSource(FileSource):
-    """Rows of JSONL (.jsonl, plain, .gz, .zst) or Parquet files: one document per row."""
+    """Rows of JSONL (plain or compressed), Parquet or Arrow IPC files: one document per row."""
 
     kind: Literal["documents"]
     text_column: str = Field(default="text", description="column of the text")
@@ -67,6 +69,15 @@ class DocumentsSource(FileSource):
         if self.text_column == self.url_column:
             raise ValueError("text_column and url_column are the same column")
         return self
+
+    @property
+    def extra_columns(self) -> list[str]:
+        """The columns to read besides the text, each once."""
+        names = (
+            self.url_column, self.title_column, self.date_column, self.license_column,
+            self.language_column,
+        )  # fmt: skip
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     def list_units(self) -> list[WorkUnit]:
         """The pieces of work: files, ranges of large plain files, row groups of Parquet files."""
@@ -98,9 +109,11 @@ class DocumentsSource(FileSource):
             reader.fail_file("empty_file", "no bytes")
         elif _is_parquet(file.name, head):
             yield from reader.read_parquet(row_groups)
+        elif _is_arrow(file.name, head):
+            yield from reader.read_arrow()
         elif magic:
             other = _UNSUPPORTED_MAGIC[magic]
-            reader.fail_file("unreadable_file", f"{other}, not JSON lines, gzip, zstd or Parquet")
+            reader.fail_file("unreadable_file", f"{other}, not JSON lines, Parquet or Arrow")
         else:
             compression = ZSTD if skipped_bytes else decompress.detect_compression(head)
             yield from reader.read_lines(compression)
@@ -108,14 +121,18 @@ class DocumentsSource(FileSource):
 
 
 def _make_splitter(name: str, head: bytes) -> jsonl.LineRangeSplitter | None:
-    plain = not (
-        decompress.detect_compression(head) or skippable_bytes(head) or _is_parquet(name, head)
-    )
+    is_table = _is_parquet(name, head) or _is_arrow(name, head)
+    plain = not (decompress.detect_compression(head) or skippable_bytes(head) or is_table)
     return jsonl.LineRangeSplitter(UNIT_BYTES) if plain else None
 
 
 def _is_parquet(name: str, head: bytes) -> bool:
-    return head.startswith(parquet.MAGIC) or name.endswith(".parquet")
+    return head.startswith(table_files.PARQUET_MAGIC) or name.endswith(".parquet")
+
+
+def _is_arrow(name: str, head: bytes) -> bool:
+    magics = (table_files.ARROW_MAGIC, table_files.STREAM_MAGIC)
+    return head.startswith(magics) or name.endswith((".arrow", ".feather"))
 
 
 def _plan_row_groups(file: InputFile, text_column: str) -> list[range | None]:
@@ -126,12 +143,11 @@ def _plan_row_groups(file: InputFile, text_column: str) -> list[range | None]:
             return [None]
         stream.seek(0)
         try:
-            opened = parquet.open_parquet(stream, text_column)
-        except parquet.ParquetReadError:
+            opened = table_files.open_parquet(stream, text_column)
+            ranges = table_files.plan_row_groups(opened, text_column, UNIT_BYTES, MAX_PART_ROWS)
+        except table_files.TableReadError:
             return [None]  # the worker counts it as a failure
-        return list(parquet.plan_row_groups(opened, text_column, UNIT_BYTES, MAX_PART_ROWS)) or [
-            None
-        ]
+        return [*ranges] or [None]
 
 
 class _DocumentReader:
@@ -254,8 +270,8 @@ class _DocumentReader:
         source = self._source
         with open_url(self._file.url, self._file.options) as stream:
             try:
-                opened = parquet.open_parquet(stream, source.text_column)
-            except parquet.ParquetReadError as error:
+                opened = table_files.open_parquet(stream, source.text_column, source.extra_columns)
+            except table_files.TableReadError as error:
                 self.fail_file("unreadable_file", str(error))
                 return
             if opened.metadata.num_rows == 0:
@@ -264,18 +280,34 @@ class _DocumentReader:
             row_groups = row_groups or range(opened.num_row_groups)
             if row_groups.stop > opened.num_row_groups:
                 raise InputChangedError(self._file.name)
-            columns = (
-                source.url_column, source.title_column, source.date_column,
-                source.license_column, source.language_column,
-            )  # fmt: skip
-            names = [name for name in columns if name is not None]
-            for batch in parquet.read_row_groups(opened, row_groups, source.text_column, names):
-                for offset, text in enumerate(batch.texts):
-                    self._add_table_row(batch, offset, text)
-                    if self._is_full():
-                        yield self.builder.flush()
+            yield from self._add_batches(
+                table_files.read_row_groups(
+                    opened, row_groups, source.text_column, source.extra_columns
+                )
+            )
 
-    def _add_table_row(self, batch: parquet.RowBatch, offset: int, text: bytes | None) -> None:
+    def read_arrow(self) -> Iterator[PartResult]:
+        """Read an Arrow file; where it breaks off, one failure is counted."""
+        source = self._source
+        with open_url(self._file.url, self._file.options) as stream:
+            try:
+                yield from self._add_batches(
+                    table_files.read_arrow(stream, source.text_column, source.extra_columns)
+                )
+            except table_files.TableReadError as error:
+                self.fail_file("unreadable_file", str(error))
+        if not self._num_rows and not len(self.builder):
+            self.fail_file("empty_file", "no row")
+
+    def _add_batches(self, batches: Iterator[table_files.RowBatch]) -> Iterator[PartResult]:
+        for batch in batches:
+            for offset, text in enumerate(batch.texts):
+                self._num_rows += 1
+                self._add_table_row(batch, offset, text)
+                if self._is_full():
+                    yield self.builder.flush()
+
+    def _add_table_row(self, batch: table_files.RowBatch, offset: int, text: bytes | None) -> None:
         row = batch.first_row + offset
         source = self._source
         position = f"{self._file.digest}:{row}".encode()
@@ -300,12 +332,12 @@ class _DocumentReader:
 
 
 def _is_blank(text: bytes) -> bool:
-    """Whether UTF-8 text is nothing but Unicode white space."""
+    """Whether UTF-8 text shows nothing."""
     if not len(text):
         return True
     if 0x20 < text[0] < 0x80:  # almost every text: it begins with a visible ASCII character
         return False
-    return str(text, "utf-8").isspace()
+    return is_blank(str(text, "utf-8"))
 
 
 def _string_field(record: Mapping[str, Any], column: str | None) -> str | None:

@@ -69,7 +69,7 @@ class WarcSource(FileSource):
         token = product_token(self.user_agent)
         verdict, parsed = page.judge_response(capture, url, token, self.max_page_bytes)
         if verdict.kept:
-            writer.add_capture(capture, url, robots=parsed.directives, segment=segment)
+            writer.add_capture(capture, url, verdict, robots=parsed.directives, segment=segment)
         else:
             writer.add_rejected(url, verdict, capture.payload)
 

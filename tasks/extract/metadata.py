@@ -8,6 +8,8 @@ from datetime import date
 from typing import Any
 from urllib.parse import urljoin
 
+from infra.formats.characters import remove_control_characters
+
 _MAX_TITLE_CHARS = 500
 # The years in which a page can be dated: since the Web began, with a bound that does not depend on the clock.
 _YEARS = range(1990, 2101)
@@ -75,7 +77,7 @@ def read_metadata(root: Any, url: str) -> Metadata:
         title=_find_title(root, meta),
         date=_find_date(root, meta, data),
         language=_find_language(root, meta),
-        license=_find_license(root, meta, data, url),
+        license=_clean_license(_find_license(root, meta, data, url)),
     )
 
 
@@ -228,6 +230,11 @@ def _find_license(
         if meta.get(name, "").startswith(("http://", "https://")):
             return license_name(meta[name])
     return common.pop() if len(common) == 1 else None
+
+
+def _clean_license(text: str | None) -> str | None:
+    """JSON can hold characters that are not text: control characters, unpaired surrogates."""
+    return (remove_control_characters(text).strip() or None) if text else None
 
 
 def _resolve_url(url: str, target: str) -> str:

@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from infra.formats.characters import clean_markup, is_blank, remove_control_characters
 from infra.formats.charset import decode_page
+from tasks.extract.furniture import remove_furniture
 from tasks.extract.metadata import Metadata, license_name, normalize_language_tag, read_metadata
 
 _RESOURCE_LIMIT = 114  # lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT
@@ -55,19 +57,23 @@ def extract_page(request: ExtractRequest, engine: str) -> ExtractedPage:
     kind = (request.content_type or "").split(";")[0].strip().lower()
     metadata = Metadata()
     if kind == _PLAIN_TEXT:
-        text = decoded.text
+        text = remove_control_characters(decoded.text)
     else:
-        html = _XML_DECLARATION.sub("", decoded.text, count=1)
+        from lxml import html as lxml_html
+
+        html = clean_markup(_XML_DECLARATION.sub("", decoded.text, count=1))
         root = _parse_html(html)
         text = ""
         if root is not None:
+            if remove_furniture(root):
+                html = lxml_html.tostring(root, encoding="unicode")
             metadata = read_metadata(root, request.url)
             text = (
                 _extract_trafilatura(root)
                 if engine == "trafilatura"
                 else _extract_resiliparse(html)
             )
-    if not text.strip():
+    if is_blank(text):
         text = ""
     link = request.license_hint
     metadata = replace(

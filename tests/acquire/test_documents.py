@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from infra.dataset.fingerprint import document_id
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
+from infra.formats.characters import is_blank
 from infra.schemas.documents import DOCUMENT_SCHEMA
 from tasks.acquire import documents
 from tasks.acquire.documents import DocumentsSource
@@ -100,7 +101,7 @@ def test_every_row_has_one_verdict_however_the_file_is_cut(
         "jsonl.zst": lambda: zstandard.compress(data),
     }[suffix]()
     path = tmp_path / f"a.{suffix}"
-    texts = [item for item in rows if isinstance(item, str) and item and not item.isspace()]
+    texts = [item for item in rows if isinstance(item, str) and item and not is_blank(item)]
     expected = [
         BAD[item] if isinstance(item, bytes) else "empty_text" if item not in texts else "kept"
         for item in rows
@@ -150,7 +151,7 @@ def test_parquet_rows_are_those_of_jsonl(
         else "bad_utf8"
         if isinstance(item, bytes)
         else "kept"
-        if item and not item.isspace()
+        if item and not is_blank(item)
         else "empty_text"
         for item in rows
     ]
@@ -419,3 +420,90 @@ def test_a_byte_order_mark_and_other_line_ends(tmp_path: Path) -> None:
 def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
     assert "paths" not in source(tmp_path).output_config()
     assert source(tmp_path, url_column="u").output_config()["url_column"] == "u"
+
+
+TABLE_ROWS = [f"Row {number}" for number in range(8)]
+
+
+def columns(path: Path, table: pa.Table, name: str) -> list[Any]:
+    """A column of the documents of a Parquet file whose columns are named as in documents."""
+    pq.write_table(table, path)
+    named: dict[str, Any] = {"url_column": "url", "title_column": "title", "date_column": "date"}
+    values: list[Any] = read(path, **named)[0][name].to_pylist()
+    return values
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(),
+     pa.binary_view(), pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.binary())],
+)  # fmt: skip
+def test_side_columns_of_any_text_type_are_read(tmp_path: Path, kind: pa.DataType) -> None:
+    urls = [f"http://h/{number}" for number in range(8)]
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    column = pa.array(urls, pa.string()).cast(pa.binary()).cast(value)
+    column = column.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else column
+    assert (
+        columns(tmp_path / "a.parquet", pa.table({"text": TABLE_ROWS, "url": column}), "url")
+        == urls
+    )
+
+
+def test_a_url_that_is_not_utf_8_is_null(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "b"], "url": pa.array([b"\xff", b"http://h/"])})
+    assert columns(tmp_path / "a.parquet", table, "url") == [None, "http://h/"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "dates"),
+    [
+        (pa.timestamp("ns"), [1704067200000000001, None], ["2024-01-01T00:00:00", None]),
+        (pa.timestamp("ns", "UTC"), [1704067200000001999], ["2024-01-01T00:00:00.000001+00:00"]),
+        (pa.timestamp("us", "Europe/Berlin"), [1704067200000000], ["2024-01-01T00:00:00+00:00"]),
+        (pa.timestamp("s", "+05:30"), [1704067200], ["2024-01-01T00:00:00+00:00"]),
+        (pa.timestamp("ms"), [1704067200001], ["2024-01-01T00:00:00.001000"]),
+        (pa.timestamp("s"), [10**15, 0], [None, "1970-01-01T00:00:00"]),
+        (pa.date32(), [19723], ["2024-01-01"]),
+        (pa.date64(), [1704067200000], ["2024-01-01"]),
+        (pa.binary(), [b"2024-01-01", b"x"], ["2024-01-01", None]),
+    ],
+)
+def test_dates_of_any_type_are_read(
+    tmp_path: Path, kind: pa.DataType, values: list[Any], dates: list[str | None]
+) -> None:
+    table = pa.table({"text": TABLE_ROWS[: len(values)], "date": pa.array(values, kind)})
+    assert columns(tmp_path / "a.parquet", table, "date") == dates
+
+
+@pytest.mark.parametrize("twice", ["text", "url"])
+def test_two_columns_of_one_name_fail_one_file(tmp_path: Path, twice: str) -> None:
+    arrays = [pa.array(["a"]), pa.array(["http://h/"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(arrays, ["text", "url", twice]), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_bytes(row("good"))
+    parts = read_parts(source(tmp_path / "*", url_column="url"))
+    verdicts = [v for part in parts for v in part.verdicts.to_pylist()]
+    assert reasons(verdicts) == ["unreadable_file", "kept"]
+    assert twice in verdicts[0]["evidence"]
+
+
+@pytest.mark.parametrize("form", ["file", "stream", "feather"])
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+def test_arrow_files_are_tables(tmp_path: Path, form: str, compression: str | None) -> None:
+    table = pa.table({"text": TABLE_ROWS, "url": [f"http://h/{n}" for n in range(8)]})
+    path = tmp_path / ("a.feather" if form == "feather" else "a.arrow")
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    make = pa.ipc.new_stream if form == "stream" else pa.ipc.new_file
+    with path.open("wb") as out, make(out, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=3)
+    kept, verdicts = read(path, url_column="url")
+    assert kept["text"].to_pylist() == TABLE_ROWS
+    assert kept["url"].to_pylist() == [f"http://h/{n}" for n in range(8)]
+    assert reasons(verdicts) == ["kept"] * 8
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert reasons(read(path)[1])[-1] == "unreadable_file"
+
+
+@pytest.mark.parametrize("text", ["\u200b\ufeff", "\u00ad \u2060", "\u3164\n"])
+def test_text_that_shows_nothing_is_empty(tmp_path: Path, text: str) -> None:
+    assert reasons(read(tmp_path / "a.jsonl", row(text))[1]) == ["empty_text"]

@@ -3,7 +3,6 @@
 import pytest
 
 from tasks.acquire.web.page import (
-    charset,
     forbids_follow,
     forbids_index,
     parse_directives,
@@ -64,10 +63,40 @@ def test_broken_html_and_odd_encodings() -> None:
         assert parse_page(body, URL, kind, "gristmill").links == ("http://h/a/%C3%A9",)
 
 
-def test_charset() -> None:
-    assert charset("text/html; Charset='UTF-8'") == "utf-8"
-    assert charset("text/html; charset=klingon") is None
-    assert charset(None) is None
+def encoded_link(declared: str, codec: str) -> list[str]:
+    body = '<p>\u043f\u0440\u0438\u0432\u0435\u0442</p><a href="/\u0444?q=\u043f\u0440\u2603&r=%D0#x">a</a>'
+    data = body.encode(codec, "xmlcharrefreplace")
+    return list(parse_page(data, URL, f"text/html; charset={declared}", "gristmill").links)
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec", "query"),
+    [
+        ("windows-1251", "cp1251", "q=%EF%F0%26%239731%3B&r=%D0"),
+        ("koi8-r", "koi8-r", "q=%D0%D2%26%239731%3B&r=%D0"),
+        ("utf-8", "utf-8", "q=%D0%BF%D1%80%E2%98%83&r=%D0"),
+        ("utf-16le", "utf-16", "q=%D0%BF%D1%80%E2%98%83&r=%D0"),
+    ],
+)
+def test_queries_are_in_the_encoding_of_the_page(declared: str, codec: str, query: str) -> None:
+    assert encoded_link(declared, codec) == [f"http://h/%D1%84?{query}"]
+
+
+@pytest.mark.parametrize("depth", [300, 2000])
+def test_links_behind_nested_elements_are_links(depth: int) -> None:
+    body = "<div>" * depth + "<a href=/in>a</a>" + "</div>" * depth + "<a href=/after>b</a>"
+    assert links(body) == ["http://h/after", "http://h/in"]
+
+
+def test_a_limit_of_the_parser_is_reported() -> None:
+    parsed = parse_page(b"<a href=/x>a</a>" + b"<b>" * 5000, URL, "text/html", "gristmill")
+    assert parsed.limit
+    assert parse_page(b"<a href=/x>a</a>", URL, "text/html", "gristmill").limit is None
+
+
+def test_links_behind_a_large_attribute_are_links() -> None:
+    body = '<img src="data:image/png;base64,' + "A" * 11_000_000 + '"><a href=/after>b</a>'
+    assert links(body) == ["http://h/after"]
 
 
 @pytest.mark.parametrize(

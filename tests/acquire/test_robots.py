@@ -66,3 +66,17 @@ def test_crawl_delay(line: str, seconds: float) -> None:
 def test_invalid_bytes_are_replaced() -> None:
     rules = parse_rules(200, b"\xff\xfe\nUser-agent: *\nDisallow: /x\n", AGENT)
     assert not rules.can_fetch("http://h/x")
+
+
+@pytest.mark.parametrize(
+    "agent", ["gristmill/0.1", "Gristmill/0.1 (+https://example.org)", "gristmill / 2", "gristmill"]
+)
+def test_a_group_may_name_a_version(agent: str) -> None:
+    body = f"User-agent: other/1\nUser-Agent : {agent} # ours\nDisallow: /x\n\nUser-agent: *\nDisallow:\n"
+    assert not allows(body, "/x")
+    assert allows(body, "/y")
+
+
+@pytest.mark.parametrize("agent", ["gristmill-news", "gristmillx/0.1", "my/gristmill"])
+def test_a_group_of_another_crawler_is_not_ours(agent: str) -> None:
+    assert allows(f"User-agent: {agent}\nDisallow: /\n", "/x")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.formats.urls import redirect_target
 from tasks.acquire.web.scope import MAX_URL_LENGTH, Scope, canonicalize_url, host, origin
 
 BASE = "https://h.example/a/b?c"
@@ -28,6 +29,12 @@ BASE = "https://h.example/a/b?c"
         ("  http://a/x\n\ty ", "http://a/xy"),
         ("http://a\\b\\c?d\\e", "http://a/b/c?d%5Ce"),
         ("http://\u00e9.example/", "http://xn--9ca.example/"),
+        ("http://stra\u00dfe.example/", "http://xn--strae-oqa.example/"),
+        ("http://Stra%C3%9Fe.example/", "http://xn--strae-oqa.example/"),
+        ("http://\u03b2\u03cc\u03bb\u03bf\u03c2.example/", "http://xn--nxasmm1c.example/"),
+        ("http://\u2603.example/", "http://xn--n3h.example/"),
+        ("http://my_b\u00fccher.example/", "http://xn--my_bcher-95a.example/"),
+        ("http://ex\uff41mple\u3002com/", "http://example.com/"),
         ("http://[::1]:8080", "http://[::1]:8080/"),
     ],
 )
@@ -91,3 +98,17 @@ def test_scope_by_patterns() -> None:
     assert "http://c/docs/x" in scope
     assert "http://a/x" not in scope
     assert "http://b/x?print=1" not in scope
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/\u00fcn".encode(), "https://h.example/%C3%BCn"),
+        ("/caf\u00e9?q=\u00e9".encode("latin-1"), "https://h.example/caf%E9?q=%E9"),
+        ("http://stra\u00dfe.example/".encode(), "http://xn--strae-oqa.example/"),
+        (b"/a%20b%c3%bc", "https://h.example/a%20b%C3%BC"),
+        (b"mailto:x@y", None),
+    ],
+)
+def test_a_location_is_a_sequence_of_bytes(location: bytes, target: str | None) -> None:
+    assert redirect_target(location.decode("latin-1"), BASE) == target

@@ -190,3 +190,48 @@ def test_large_archives_are_cut_into_parts(tmp_path: Path, monkeypatch: pytest.M
         ("00000", 4), ("00000-001", 4), ("00000-002", 4), ("00000-003", 1),
     ]  # fmt: skip
     assert raw.counts.n_in == sum(part.verdicts().num_rows for part in raw.parts) == 18
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "metadata://gnu.org/software/wget/warc/wget_arguments.txt",
+        "metadata://gnu.org/software/wget/warc/wget.log",
+        "urn:X-wpull:log",
+        "urn:text:http://h.example/0",
+        "urn:pageinfo:http://h.example/0",
+        "dns:h.example",
+        "file:///etc/passwd",
+        "http://h.example/robots.txt",
+    ],
+)
+def test_what_a_crawler_writes_about_itself_is_no_page(tmp_path: Path, url: str) -> None:
+    secret = record("resource", url, b'"--user=anna" "--password=secret"', "text/plain")
+    good = b"".join(page("http://h.example/", html("Home").body))
+    path = tmp_path / "wget.warc.gz"
+    path.write_bytes(gzip.compress(good) + gzip.compress(secret))
+    raw = acquired(tmp_path / "store", path)
+    assert raw.counts.dropped == {"not_a_page": 1}
+    assert raw.table()["url"].to_pylist() == ["http://h.example/"]
+
+
+def test_responses_with_bare_line_feeds_are_pages(tmp_path: Path) -> None:
+    block = (
+        b"HTTP/1.1 200 OK\nContent-Type: text/html\nContent-Encoding: gzip\n\n" + html("Old").body
+    )
+    path = tmp_path / "clueweb.warc.gz"
+    path.write_bytes(
+        gzip.compress(record("response", "http://h.example/", block, "application/http"))
+    )
+    raw = acquired(tmp_path / "store", path)
+    assert raw.counts.kept == 1
+    assert raw.table()["content_type"].to_pylist() == ["text/html"]
+
+
+def test_pages_that_are_cut_by_a_limit_of_the_parser_say_so(tmp_path: Path) -> None:
+    deep = b"<p>text" + b"<b>" * 5000 + b"<a href=/x>x</a>"
+    path = tmp_path / "a.warc.gz"
+    path.write_bytes(gzip.compress(b"".join(page("http://h.example/", deep))))
+    (verdict,) = acquired(tmp_path / "store", path).parts[0].verdicts().to_pylist()
+    assert verdict["verdict"] == "kept"
+    assert "links_cut" in json.loads(verdict["evidence"])

@@ -101,3 +101,87 @@ def test_headers_complete_the_metadata() -> None:
     assert own.metadata.license == "http://h/own"
     assert own.metadata.language == "en"
     assert page(PROSE[0], "trafilatura", **given).metadata.license == "cc-by-4.0"
+
+
+LAMP = (
+    "The lamp on the quay was lit at dusk, and the ferryman counted the last passengers as they came "
+    "aboard the boat."
+)
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    "inserted",
+    [
+        *"\v\f\x00\x01\x08\x0e\x1b\x1f\x7f\x85\x9d\ufdd0\ufffe\uffff\U0001fffe",
+        *("&#11;", "&#12;", "&#1;", "&#x1;", "&#X1F;", "&#8", "&#0;", "&#xFFFE;", "&#65535;"),
+        *("&#x110000;", "&#55296;", "&#xD800;", "&#9999999;"),
+    ],
+)
+@pytest.mark.parametrize(
+    "where", ["<p>He {}waited.</p>", "<title>{}</title>", '<p class="{}">x</p>']
+)
+def test_a_control_character_costs_no_page(engine: str, inserted: str, where: str) -> None:
+    extracted = page(f"<p>{LAMP}</p>{where.format(inserted)}{''.join(PROSE)}", engine)
+    assert LAMP in extracted.text
+    for year in range(1801, 1821):
+        assert f"year {year} the" in extracted.text
+
+
+@pytest.mark.parametrize("engine", ["trafilatura"])
+def test_references_of_windows_1252_are_read_as_browsers_read_them(engine: str) -> None:
+    extracted = page(f"<p>The miller&#146;s book &#150; {LAMP}</p>" + "".join(PROSE), engine)
+    assert "The miller\u2019s book \u2013 The lamp" in extracted.text
+
+
+def test_plain_text_has_no_control_characters() -> None:
+    request = ExtractRequest(b"One\x01 page.\fAnother\x1b page.\n", "http://h/", "text/plain")
+    assert extract_page(request, "trafilatura").text == "One page. Another page.\n"
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    "mark",
+    [
+        '<a class="headerlink" href="#mill" title="Permalink to this heading">\u00b6</a>',
+        '<a class="headerlink" href="mill.html#mill" title="Permanent link">&para;</a>',
+        '<a class="hash-link" href="#mill" title="Direct link to heading">\u200b#</a>',
+        '<a class="header-anchor" href="#mill" aria-label="Permalink to mill">\u00a7</a>',
+        '<a href="#mill">\U0001f517</a>',
+        '<a class="anchor-link" href="#mill">Link to this heading \u00b6</a>',
+        '<a class="reference" href="_modules/m.html"><span class="viewcode-link">[Quelle]</span></a>',
+        '<span class="mw-editsection"><span>[</span><a href="/e">Quelle</a><span>]</span></span>',
+    ],
+)
+def test_links_of_headings_to_themselves_are_not_text(engine: str, mark: str) -> None:
+    extracted = page(f"<article><h2>The mill {mark}</h2>{''.join(PROSE)}</article>", engine)
+    assert "The mill" in extracted.text
+    assert "year 1805 the" in extracted.text
+    for sign in ("\u00b6", "\u00a7", "#", "\U0001f517", "Link to this", "Quelle"):
+        assert sign not in extracted.text
+
+
+@ENGINES
+def test_links_with_words_and_notes_stay(engine: str) -> None:
+    body = (
+        f'<article><p>{LAMP} See <a href="#two">the second part</a> and note<a href="#n1">[1]</a>; '
+        f"section \u00b6 7 of the act.</p>{''.join(PROSE)}</article>"
+    )
+    text = page(body, engine).text
+    assert "See the second part and note[1]; section \u00b6 7 of the act." in text.replace(
+        "note [", "note["
+    )
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    "body", ["\u200b \u200c\ufeff", "\u2060\u00ad\u3164", "<p>\u200e</p>\u2800"]
+)
+def test_text_that_shows_nothing_is_no_text(engine: str, body: str) -> None:
+    assert page(body, engine).text == ""
+
+
+def test_a_license_in_json_ld_is_text() -> None:
+    script = '<script type="application/ld+json">{"license": "http://l/\\ud83d\\u0000x"}</script>'
+    extracted = page(script + "".join(PROSE), "trafilatura")
+    assert extracted.metadata.license == "http://l/x"

@@ -4,13 +4,15 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tasks.extract import sandbox as module
 from tasks.extract.config import ExtractConfig
 from tasks.extract.page import ExtractedPage, ExtractRequest
-from tasks.extract.sandbox import SandboxedExtractor
+from tasks.extract.sandbox import SandboxedExtractor, WorkerDied
+from tasks.extract.sandbox_worker import LENGTHS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -95,3 +97,22 @@ def test_memory_is_limited() -> None:
         assert isinstance(small(GOOD), ExtractedPage)
     finally:
         small.close()
+
+
+@pytest.mark.parametrize("answer", [b"not JSON", b'{"text": 1}', b'["a", "b", "c"]', b"null"])
+def test_an_answer_that_is_no_result_fails_one_page(
+    extract: SandboxedExtractor, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    extract(GOOD)
+    read_exactly = SandboxedExtractor._read_exactly
+
+    def answer_wrongly(self: SandboxedExtractor, *arguments: Any) -> bytes:
+        data = read_exactly(self, *arguments)
+        return data if len(data) == LENGTHS.size else answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SandboxedExtractor, "_read_exactly", answer_wrongly)
+        with pytest.raises(WorkerDied):
+            extract._call_worker(GOOD)
+    extract.close()
+    assert isinstance(extract(GOOD), ExtractedPage)

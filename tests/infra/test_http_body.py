@@ -60,7 +60,7 @@ def test_contents(name: str | None, body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("name", "body"),
-    [("gzip", gzip.compress(TEXT, mtime=0)[:-30]), ("deflate", DEFLATED[:-30]), ("rot13", TEXT),
+    [("gzip", gzip.compress(TEXT, mtime=0)[:-30]), ("deflate", DEFLATED[:-30]), ("rot13", b"\x01" + TEXT),
      ("br", brotli.compress(TEXT * 3000)[:-1]), ("zstd", b"\x28\xb5\x2f\xfd" + b"\xff" * 50)],
 )  # fmt: skip
 def test_damage(name: str, body: bytes) -> None:
@@ -126,3 +126,42 @@ def test_a_decompression_bomb_stops_at_the_limit() -> None:
 
 def test_an_empty_body_stays_empty() -> None:
     assert decode_body(b"", "chunked", "gzip", None) == b""
+
+
+@pytest.mark.parametrize(
+    "name", ["UTF-8", "none", "None", "8bit", "text/html", "iso-8859-1", "x-x"]
+)
+def test_a_name_that_is_no_encoding_leaves_text_as_it_is(name: str) -> None:
+    latin = "<p>caf\u00e9".encode("latin-1")
+    assert decode_body(latin, None, name, None) == latin
+    assert decode_body(gzip.compress(TEXT), None, name, None) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("transfer", "content"),
+    [
+        (None, None),
+        ("gzip, chunked", None),
+        ("gzip", "gzip"),
+        (None, '"gzip"'),
+        (None, "GZIP; q=1"),
+    ],
+)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_compressed_bodies_are_recognized_without_a_name(
+    transfer: str | None, content: str | None, layers: int
+) -> None:
+    body = TEXT
+    for _ in range(layers):
+        body = gzip.compress(body)
+    assert decode_body(body, transfer, content, None) == TEXT
+    assert decode_body(chunked(body, 100), transfer or "chunked", content, None) in (
+        TEXT, chunked(body, 100)
+    )  # fmt: skip
+
+
+def test_chunks_of_amazon() -> None:
+    signed = b"5;chunk-signature=ab12\r\nhello\r\n0;chunk-signature=cd34\r\n\r\n"
+    assert decode_body(signed, None, "aws-chunked", None) == b"hello"
+    assert decode_body(gzip.compress(TEXT), None, "gzip,aws-chunked", None) == TEXT
+    assert decode_body(TEXT, None, "aws-chunked", None) == TEXT

@@ -337,3 +337,32 @@ def test_an_archive_that_is_compressed_twice_says_so(inner: str) -> None:
     assert captures == []
     assert len(damage) == 1
     assert "twice" in damage[0].error
+
+
+@pytest.mark.parametrize(
+    ("block", "status", "headers", "payload"),
+    [
+        (b"HTTP/1.1 200 OK\nA: 1\nB: 2\n\n<p>x", 200, [("A", "1"), ("B", "2")], b"<p>x"),
+        (b"HTTP/1.1 200 OK\nA: 1\r\nB: 2\n\r\n<p>x", 200, [("A", "1"), ("B", "2")], b"<p>x"),
+        (b"HTTP/1.1 200 OK\r\nA: 1\r\n\r\n\n\nx", 200, [("A", "1")], b"\n\nx"),
+        (b"HTTP/1.0 404\r\nA: 1\r\n and 2\r\n\r\n", 404, [("A", "1 and 2")], b""),
+        (b"HTTP/1.1 200 OK\r\nbroken\r\nA : 1:2\r\n\r\nx", 200, [("A", "1:2")], b"x"),
+        (b"HTTP/1.1 200 OK\n\n<p>x", 200, [], b"<p>x"),
+        (b"\r\nHTTP/1.1 200 OK\r\nA: \xfc\r\n\r\nx", 200, [("A", "\xfc")], b"x"),
+        (b"HTTP/1.1 OK\r\nA: 1\r\n\r\nx", 0, [("A", "1")], b"x"),
+        (b"HTTP/1.1 200 OK\r\nA: 1\r\n", 200, [("A", "1")], b""),
+        (b"<html>HTTP 0.9\n\nhas no headers", 200, [], b"<html>HTTP 0.9\n\nhas no headers"),
+        (b"", 200, [], b""),
+    ],
+)
+def test_http_heads_of_any_kind_are_read(
+    block: bytes, status: int, headers: list[tuple[str, str]], payload: bytes
+) -> None:
+    head = (
+        b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:1>\r\n"
+        b"WARC-Target-URI: http://h/\r\nWARC-Date: 2024-05-01T10:00:00Z\r\n"
+        b"Content-Type: application/http; msgtype=response\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(block)
+    )
+    ((_, capture),) = warc.iter_captures(io.BytesIO(gzip.compress(head + block + b"\r\n\r\n")))
+    assert (capture.status, list(capture.headers), capture.payload) == (status, headers, payload)

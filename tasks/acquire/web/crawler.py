@@ -24,7 +24,7 @@ from scrapy.http import Headers, Request, Response
 
 from infra.compute.processes import die_with_parent
 from infra.dataset.ledger import Verdict, dropped
-from infra.formats.urls import canonicalize_url
+from infra.formats.urls import canonicalize_url, redirect_target
 from infra.formats.warc import Capture, current_warc_date
 from infra.removals.match import REMOVED, Removal, match_table
 from tasks.acquire.http_response import REDIRECT_STATUSES, is_supported_type
@@ -73,6 +73,7 @@ class BreadthFirstSpider(scrapy.Spider):
         """Create the spider, as Scrapy requires."""
         spider = super().from_crawler(crawler, *args, **kwargs)
         crawler.signals.connect(spider._skip_unsupported_body, signal=signals.headers_received)
+        crawler.signals.connect(spider._stop_at_robots_limit, signal=signals.bytes_received)
         return spider
 
     async def start(self) -> AsyncIterator[Any]:
@@ -170,7 +171,7 @@ class BreadthFirstSpider(scrapy.Spider):
             location = response.headers.get(b"Location")
             if response.status not in REDIRECT_STATUSES or location is None:
                 return response.status, bytes(response.body[: robots.MAX_ROBOTS_BYTES])
-            target = canonicalize_url(location.decode("latin-1"), url)
+            target = redirect_target(location.decode("latin-1"), url)
             if target is None:
                 return 404, b""
             url = target
@@ -205,6 +206,13 @@ class BreadthFirstSpider(scrapy.Spider):
         """Do not download the bodies of pictures, archives and the like."""
         if not request.meta["robots_file"] and not is_supported_type(_content_type(headers)):
             raise StopDownload(fail=False)
+
+    def _stop_at_robots_limit(self, data: bytes, request: Request, **_: Any) -> None:
+        """Download no more of a robots.txt than is read of it."""
+        if request.meta["robots_file"]:
+            request.meta["received"] = request.meta.get("received", 0) + len(data)
+            if request.meta["received"] >= robots.MAX_ROBOTS_BYTES:
+                raise StopDownload(fail=False)
 
     # Results
 

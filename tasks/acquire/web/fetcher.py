@@ -5,6 +5,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 from scrapy.exceptions import (
     CannotResolveHostError,
@@ -31,6 +34,9 @@ MIN_BACKOFF_S = 0.5
 
 # Seconds: of a Retry-After header, no more than this is waited.
 MAX_RETRY_AFTER_S = 60.0
+
+# Bytes that a compressed robots.txt may unpack to.
+MAX_UNPACKED_ROBOTS_BYTES = 64 << 20
 
 _CONNECTION_ERRORS = (CannotResolveHostError, DownloadConnectionRefusedError, DownloadFailedError)
 
@@ -71,7 +77,7 @@ class Fetcher:
     async def request(self, url: str, *, robots_file: bool = False) -> Response | Verdict:
         """Request a URL, retrying transient errors; return the response or the failure."""
         for attempt in range(self._source.retries + 1):
-            request = Request(url, meta={"robots_file": robots_file}, dont_filter=True)
+            request = Request(url, meta=_request_meta(robots_file=robots_file), dont_filter=True)
             response = await self._request_once(request)
             last = attempt == self._source.retries
             if isinstance(response, Response):
@@ -108,10 +114,35 @@ class Fetcher:
             self._slots.release()
 
 
+def _request_meta(*, robots_file: bool) -> dict[str, Any]:
+    meta: dict[str, Any] = {"robots_file": robots_file}
+    if robots_file:  # the limit of pages is not for it; the crawler stops reading it earlier
+        meta["download_maxsize"] = MAX_UNPACKED_ROBOTS_BYTES
+    return meta
+
+
 def _retry_delay(headers: Headers, attempt: int) -> float:
-    """Seconds before the next attempt: the server's Retry-After where it is a number."""
-    retry_after = (headers.get(b"Retry-After") or b"").strip()
+    """Seconds before the next attempt: what the server's Retry-After asks for, within limits."""
     backoff = MIN_BACKOFF_S * 2.0**attempt
-    if not retry_after.isdigit():
-        return backoff
-    return min(MAX_RETRY_AFTER_S, max(backoff, float(retry_after)))
+    return min(MAX_RETRY_AFTER_S, max(backoff, _retry_after(headers)))
+
+
+def _retry_after(headers: Headers) -> float:
+    """Seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3); 0 without one."""
+    text = (headers.get(b"Retry-After") or b"").decode("latin-1").strip()
+    if text.isdecimal():
+        return float(text)
+    date = _parse_date(text)
+    if date is None:
+        return 0.0
+    # By the server's own clock where it states the time.
+    now = _parse_date((headers.get(b"Date") or b"").decode("latin-1")) or datetime.now(UTC)
+    return (date - now).total_seconds()
+
+
+def _parse_date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -5,19 +5,22 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from infra.dataset.ledger import Verdict, dropped, failed
-from infra.formats.urls import canonicalize_url
+from infra.formats.charset import decode_page
+from infra.formats.urls import canonicalize_url, redirect_target
 from infra.formats.warc import Capture
 from tasks.acquire.http_response import REDIRECT_STATUSES, classify_response, is_html
 
 log = logging.getLogger(__name__)
 
 _LINK_TAGS = ("a", "area", "frame", "iframe", "meta")
+_WEB_ADDRESS = re.compile(r"(?:https?|ftps?)://", re.I)
+_RESOURCE_LIMIT = 114  # lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT
 _META_REFRESH = re.compile(
     r"^\s*[\d.]+\s*[;,]?\s*(?:url\s*=)?\s*['\"]?(.*?)['\"]?\s*$", re.I | re.S
 )
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
 _VALUED_DIRECTIVES = ("unavailable_after",)
 
 
@@ -28,22 +31,12 @@ class Page:
     Attributes:
         links: canonical URLs of its links, sorted, each once; empty if it forbids following them.
         directives: the robots directives for this crawler, lower case, sorted.
+        limit: the limit of the parser behind which links are missing.
     """
 
     links: tuple[str, ...] = ()
     directives: tuple[str, ...] = ()
-
-
-def charset(content_type: str | None) -> str | None:
-    """The charset parameter of a Content-Type header, if Python has a codec of that name."""
-    match = _CHARSET.search(content_type or "")
-    if match is None:
-        return None
-    try:
-        "".encode(match.group(1))
-    except (LookupError, ValueError):
-        return None
-    return match.group(1).lower()
+    limit: str | None = None
 
 
 def parse_directives(values: Iterable[str], product_token: str) -> tuple[str, ...]:
@@ -85,7 +78,8 @@ def judge_response(
 ) -> tuple[Verdict, Page]:
     """The verdict on a response, and the links and directives of a page that is kept.
 
-    A redirect is dropped with its canonical target, ``None`` if that is not a web URL.
+    A redirect is dropped with its canonical target, ``None`` if that is not a web URL. Records that
+    crawlers write about themselves (arguments, logs, screenshots) have addresses of other schemes.
 
     Args:
         capture: the response.
@@ -93,9 +87,11 @@ def judge_response(
         product_token: this crawler's product token.
         max_bytes: a longer payload fails.
     """
+    if not _WEB_ADDRESS.match(url) or urlsplit(url).path == "/robots.txt":
+        return dropped("not_a_page"), Page()
     location = capture.get_header("Location")
     if capture.kind == "response" and capture.status in REDIRECT_STATUSES and location:
-        return dropped("redirect", target=canonicalize_url(location, url)), Page()
+        return dropped("redirect", target=redirect_target(location, url)), Page()
     verdict = classify_response(capture, max_bytes)
     if not verdict.kept:
         return verdict, Page()
@@ -110,6 +106,8 @@ def judge_response(
             return failed("bad_html", error=type(error).__name__), Page()
     if forbids_index(page.directives):
         verdict = dropped("noindex", robots=", ".join(page.directives))
+    elif page.limit is not None:
+        verdict = Verdict(evidence={"links_cut": page.limit})
     return verdict, page
 
 
@@ -122,8 +120,7 @@ def parse_page(
 ) -> Page:
     """The links and robots directives of an HTML page.
 
-    Without a charset in the header, lxml follows the page's own declaration. Broken HTML is
-    parsed as far as possible.
+    Broken HTML is parsed as far as possible.
 
     Args:
         body: the page.
@@ -134,26 +131,23 @@ def parse_page(
     """
     from lxml import etree
 
-    name = charset(content_type)
-    if name is not None:  # libxml2 supports fewer names than servers send
-        body = body.decode(name, "replace").encode("utf-8", "replace")
+    decoded = decode_page(body, content_type)
     parser = etree.HTMLParser(
-        encoding=None if name is None else "utf-8",
-        recover=True,
-        no_network=True,
-        remove_comments=True,
-        remove_pis=True,
+        encoding="utf-8", huge_tree=True, no_network=True, remove_comments=True, remove_pis=True
     )
     try:
-        root = etree.fromstring(body, parser)
-    except (etree.LxmlError, ValueError, LookupError):
+        root = etree.fromstring(decoded.text.encode(), parser)
+    except (etree.LxmlError, ValueError):
         root = None
+    last = parser.error_log.last_error
+    limit = last.message if last is not None and last.type == _RESOURCE_LIMIT else None
     if root is None:
-        return Page(directives=tuple(sorted(set(header_directives))))
+        return Page(directives=tuple(sorted(set(header_directives))), limit=limit)
     directives = set(header_directives) | set(_meta_directives(root, product_token))
     if forbids_follow(directives):
-        return Page(directives=tuple(sorted(directives)))
-    return Page(tuple(sorted(_collect_links(root, url))), tuple(sorted(directives)))
+        return Page(directives=tuple(sorted(directives)), limit=limit)
+    links = _collect_links(root, url, _query_encoding(decoded.encoding))
+    return Page(tuple(sorted(links)), tuple(sorted(directives)), limit)
 
 
 def _meta_directives(root: Any, product_token: str) -> tuple[str, ...]:
@@ -165,7 +159,16 @@ def _meta_directives(root: Any, product_token: str) -> tuple[str, ...]:
     return parse_directives((value.replace(":", " ") for value in values), product_token)
 
 
-def _collect_links(root: Any, url: str) -> set[str]:
+def _query_encoding(name: str) -> str:
+    """The codec in which a page's queries are sent: its own, but UTF-8 for UTF-16 and UTF-32."""
+    try:
+        "".encode(name)
+    except LookupError:
+        return "utf-8"
+    return "utf-8" if name.startswith("utf") else name
+
+
+def _collect_links(root: Any, url: str, encoding: str) -> set[str]:
     base = url
     for element in root.iter("base"):
         if element.get("href"):
@@ -180,7 +183,7 @@ def _collect_links(root: Any, url: str) -> set[str]:
             is_refresh = (element.get("http-equiv") or "").strip().lower() == "refresh"
             match = _META_REFRESH.match(element.get("content") or "") if is_refresh else None
             target = match.group(1) if match else None
-        link = canonicalize_url(target, base) if target else None
+        link = canonicalize_url(target, base, encoding) if target else None
         if link is not None:
             out.add(link)
     return out

@@ -1,6 +1,7 @@
 """What a site's robots.txt allows, as RFC 9309 defines it."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,12 @@ MAX_ROBOTS_BYTES = 500 * 1024
 
 # Redirects followed from /robots.txt: RFC 9309, 2.3.1.2.
 MAX_REDIRECTS = 5
+
+# What follows a product token in a User-agent line: "gristmill/0.1", as access logs show it. Google's
+# parser reads up to there, too.
+_AGENT_VERSION = re.compile(
+    r"^([ \t]*user-?agent[ \t]*:[ \t]*[\w-]+)[^\w\r\n#-][^\r\n#]*", re.I | re.M
+)
 
 
 @dataclass(frozen=True)
@@ -65,4 +72,4 @@ def parse_rules(status: int | None, body: bytes, user_agent: str) -> RobotsRules
     from protego import Protego
 
     text = body[:MAX_ROBOTS_BYTES].decode("utf-8", "replace").lstrip("\ufeff")
-    return RobotsRules(name, parser=Protego.parse(text))
+    return RobotsRules(name, parser=Protego.parse(_AGENT_VERSION.sub(r"\1", text)))

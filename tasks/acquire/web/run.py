@@ -95,7 +95,7 @@ def iter_parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterato
         verdict = Verdict(row["reason"], row["evidence"], row["failed"])
         if verdict.kept:
             capture = spool.read_capture(url)
-            writer.add_capture(capture, url, robots=row["robots"], segment=segment)
+            writer.add_capture(capture, url, verdict, robots=row["robots"], segment=segment)
         else:
             content = spool.read_capture(url).payload if url in spool.offsets else b""
             writer.add_rejected(url, verdict, content)

@@ -1,4 +1,4 @@
-"""Parquet files as batches of rows; rows that cannot be read are reported one by one."""
+"""Parquet and Arrow files as batches of rows; rows that cannot be read are reported one by one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,17 @@ import pyarrow.parquet as pq
 
 from infra.formats.arrow_text import utf8_buffers
 
-MAGIC = b"PAR1"
+PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 # About this much text is read at once: a row group may have gigabytes.
 BATCH_BYTES = 1 << 23
+ARROW_BATCH_ROWS = 1 << 12
+
+# What pyarrow raises for a broken file.
+_READ_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 
 
-class ParquetReadError(Exception):
-    """A file that is not Parquet, or does not have the text column."""
+class TableReadError(Exception):
+    """A table that cannot be read, or whose columns are not those that are asked for."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +40,70 @@ class RowBatch:
     error: str | None = None
 
 
-def open_parquet(stream: BinaryIO, text_column: str) -> pq.ParquetFile:
-    """Open a file and check that it has the text column.
+def open_parquet(
+    stream: BinaryIO, text_column: str, extra_columns: Sequence[str] = ()
+) -> pq.ParquetFile:
+    """Open a Parquet file and check its columns.
 
     Raises:
-        ParquetReadError: if it cannot be read or has no text in the column.
+        TableReadError: if it cannot be read, has no text in the column, or has two of a name.
     """
     try:
         file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ParquetReadError(f"not a readable Parquet file: {_first_line(error)}") from None
-    schema = file.schema_arrow
-    if text_column not in schema.names:
-        raise ParquetReadError(
-            f"no column {text_column!r}; it has {', '.join(schema.names) or 'none'}"
-        )
+        schema = file.schema_arrow
+    except _READ_ERRORS as error:
+        raise TableReadError(f"not a readable Parquet file: {_first_line(error)}") from None
+    _check_columns(schema, text_column, extra_columns)
+    return file
+
+
+def read_arrow(
+    stream: BinaryIO, text_column: str, extra_columns: Sequence[str]
+) -> Iterator[RowBatch]:
+    """Read an Arrow IPC file or stream (``.arrow`` and ``.feather``, as Hugging Face caches them).
+
+    Raises:
+        TableReadError: if it cannot be read (further), has no text in the column, or has two of a name.
+    """
+    first = 0
+    try:
+        is_file = stream.read(len(ARROW_MAGIC)) == ARROW_MAGIC
+        stream.seek(0)
+        reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
+        _check_columns(reader.schema, text_column, extra_columns)
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        for batch in batches:
+            batch.validate(full=True)
+            for start in range(0, batch.num_rows, ARROW_BATCH_ROWS):
+                rows = batch.slice(start, ARROW_BATCH_ROWS)
+                yield _row_batch(rows, first + start, text_column, extra_columns)
+            first += batch.num_rows
+    except _READ_ERRORS as error:
+        message = f"not a readable Arrow file after {first} rows: {_first_line(error)}"
+        raise TableReadError(message) from None
+
+
+def _check_columns(schema: pa.Schema, text_column: str, extra_columns: Sequence[str]) -> None:
+    names = schema.names
+    if text_column not in names:
+        raise TableReadError(f"no column {text_column!r}; it has {', '.join(names) or 'none'}")
+    for name in dict.fromkeys((text_column, *extra_columns)):
+        if names.count(name) > 1:
+            raise TableReadError(f"{names.count(name)} columns have the name {name!r}")
     kind = schema.field(text_column).type
     if not _is_text(kind):
-        raise ParquetReadError(f"column {text_column!r} is {kind}, not text")
-    return file
+        raise TableReadError(f"column {text_column!r} is {kind}, not text")
+
+
+def _row_batch(
+    batch: pa.RecordBatch, first_row: int, text_column: str, extra_columns: Sequence[str]
+) -> RowBatch:
+    columns = {
+        name: _column_values(batch.column(name))
+        for name in extra_columns
+        if name in batch.schema.names
+    }
+    return RowBatch(first_row, _text_values(batch.column(text_column)), columns)
 
 
 def _is_text(data_type: pa.DataType) -> bool:
@@ -118,10 +167,9 @@ def read_row_groups(
                 columns=list(dict.fromkeys([text_column, *names])),
                 use_threads=False,
             ):
-                columns = {name: _column_values(batch.column(name)) for name in names}
-                yield RowBatch(first + done, _text_values(batch.column(text_column)), columns)
+                yield _row_batch(batch, first + done, text_column, names)
                 done += batch.num_rows
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except _READ_ERRORS as error:
             lost = [None] * (count - done)
             yield RowBatch(first + done, lost, {}, f"row group {group}: {_first_line(error)}")
         first += count
@@ -147,6 +195,19 @@ def _text_values(column: pa.Array) -> list[bytes | None]:
 
 
 def _column_values(column: pa.Array) -> list[Any]:
+    """The values of a column; binary ones as text, and times to the microsecond, as Python has them."""
+    if pa.types.is_timestamp(column.type):
+        zone = None if column.type.tz is None else "UTC"
+        column = column.cast(pa.timestamp("us", zone), safe=False)
+    elif pa.types.is_time(column.type):
+        column = column.cast(pa.time64("us"), safe=False)
+    return [
+        value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        for value in _python_values(column)
+    ]
+
+
+def _python_values(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):  # one broken value must not cost the others
