@@ -177,6 +177,7 @@ def test_ibans(text: str, frame: str) -> None:
     [
         *("DE89370400440532013001", "DE8937040044053201300", "DE893704004405320130000"),
         *("XX89370400440532013000", "ADE89370400440532013000", "de89370400440532013001"),
+        *("rs232OutSigTable OBJECT", "De89370400440532013000"),
     ],
 )
 def test_no_iban(text: str) -> None:
@@ -201,6 +202,11 @@ MASKED = [
     # What stands around it stays.
     ("_anna@mail.example.org_ and **anna@mail.example.org**", "_<EMAIL>_ and **<EMAIL>**"),
     ("?email=anna@mail.example.org&x=1", "?email=<EMAIL>&x=1"),
+    ("identity='anna@mail.example.org' actor='*@mail.example.org'",
+     "identity='<EMAIL>' actor='*@mail.example.org'"),
+    ("<access owner='anna@mail.example.org'", "<access owner='<EMAIL>'"),
+    ("prvs=1234abcd=anna@mail.example.org SRS0=xy=z1=mail.org=anna@fwd.example.org", "<EMAIL> <EMAIL>"),
+    ("mcvax!unido!geist@uunet.example.net", "<EMAIL>"),
     ("Name|anna@mail.example.org|", "Name|<EMAIL>|"),
     ("wait...anna@mail.example.org", "wait...<EMAIL>"),
     ("see anna@mail.example.org.Thanks", "see <EMAIL>.Thanks"),
@@ -229,7 +235,7 @@ MASKED = [
     ("फ़ोन: ०११-२३४५६७८९", "फ़ोन: <PHONE>"),
     ("Тел.: 8 (495) 123-45-67", "Тел.: <PHONE>"),
     ("โทร. 02-123-4567", "โทร. <PHONE>"),
-    ("Call 0044 20 7946 0958", "Call <PHONE>"),
+    ("Call 0044 20 7946 0958 or 0044 (0)20 7946 0958", "Call <PHONE> or <PHONE>"),
     # Cards and IBANs.
     *((f"Card 4111{c}1111{c}1111{c}1111 was", "Card <CARD> was")
       for c in "\u00a0\u2009\u202f\u2011\u2013\u200b"),
@@ -258,7 +264,16 @@ def test_other_forms_of_characters_hide_nothing(text: str, masked: str) -> None:
         *("1\u00a0234\u00a0567\u00a0890 people", "1\u202f234\u202f567,89", "2024–01–02 03:04"),
         *("ISBN 978–3–16–148410–0", "5·10·15·20 3·4", "10–20–30–40", "０１２３４５６７８９"),
         *("numbers 01 02 03 04 05 of the series", "0 12 34 56 78 90", "05 10 15 20 25"),
-        *("000 123 456 789 012", "EAN 0012345678905", "HP 12345678", "CEP 01310-100"),
+        *(
+            "000 123 456 789 012",
+            "0060 0002 0030 0000",
+            "4141 0061 4141 4141",
+            "ISBN 00385-24946-2",
+            "01 01 01 01 01",
+            "EAN 0012345678905",
+            "HP 12345678",
+            "CEP 01310-100",
+        ),
         *("price@100.00 each", "@media screen", "f(a, 'b')@decorator", "x = {a: b}@2.0"),
     ],
 )

@@ -129,20 +129,30 @@ def _starts_ipv6(data: Bytes, start: int, i: int, end: int) -> bool:
 
 
 @jit
-def _iban_end(data: Bytes, start: int, i: int, end: int, table: U8) -> int:
-    """Return the end of the letters and digits, in groups, from byte ``i``; ``i`` if too few follow.
+def _iban_bounds(data: Bytes, start: int, i: int, end: int, table: U8) -> tuple[int, int]:
+    """Return the bounds of letters and digits, in groups, whose third character is at byte ``i``.
 
-    They begin with two letters and two digits, not inside a word.
+    They begin with two letters and two digits, not inside a word. If not, or if too few follow, the
+    bounds are empty.
     """
-    if i > start and _is_alnum(_previous(data, i, table)[0]):
-        return i
+    first = i
+    for _ in range(2):
+        if first == start:
+            return i, i
+        char, first = _previous(data, first, table)
+        while char == IGNORED and first > start:
+            char, first = _previous(data, first, table)
+        if not _is_alpha(char):
+            return i, i
+    if first > start and _is_alnum(_previous(data, first, table)[0]):
+        return i, i
     at = last = i
-    count = separators = 0
+    count, separators = 2, 0
     while at < end and count < MAX_IBAN_CHARS:
         char, at = _next(data, at, table)
         if _is_alnum(char):
-            if (count < 2 and not _is_alpha(char)) or (2 <= count < 4 and not _is_digit(char)):
-                return i
+            if count < 4 and not _is_digit(char):
+                return i, i
             count += 1
             separators = 0
             last = at
@@ -150,17 +160,45 @@ def _iban_end(data: Bytes, start: int, i: int, end: int, table: U8) -> int:
             separators += 1
         elif char != IGNORED:
             break
-    return last if count >= MIN_IBAN_CHARS else i
+    return (first, last) if count >= MIN_IBAN_CHARS else (i, i)
 
 
 @jit
-def scan_candidates(offsets: Offsets, data: Bytes, table: U8, out: I64) -> int:
+def _number_bounds(data: Bytes, start: int, i: int, end: int, table: U8) -> tuple[int, int, int]:
+    """Return the kind, the start and the end of the number at byte ``i``; the kind is -1 for none."""
+    digits = dots = separators = 0
+    last = at = i
+    while at < end:
+        char, at = _next(data, at, table)
+        if _is_digit(char):
+            digits += 1
+            separators = 0
+            last = at
+        elif _is_separator(char) and separators < 2:
+            separators += 1
+            dots += char == 0x2E
+        elif char != IGNORED:
+            break
+    first = i
+    for _ in range(2):
+        if first > start:
+            char, before = _previous(data, first, table)
+            if char in (0x28, 0x2B):  # ( +
+                first = before
+    if digits >= MIN_IPV4_DIGITS and dots >= 3:
+        return DOTTED, first, last
+    return NUMBER if digits >= MIN_PHONE_DIGITS else -1, first, last
+
+
+@jit
+def scan_candidates(offsets: Offsets, data: Bytes, table: U8, triggers: U8, out: I64) -> int:
     """Propose windows in n documents.
 
     Args:
         offsets: int64[n + 1], the documents' first bytes.
         data: UTF-8.
         table: `tasks.annotate.pii.folding.fold_table`.
+        triggers: `tasks.annotate.pii.folding.trigger_bytes`.
         out: int64[capacity, 4], filled with (document, kind, first byte, byte after the last),
             ascending by document.
 
@@ -173,66 +211,47 @@ def scan_candidates(offsets: Offsets, data: Bytes, table: U8, out: I64) -> int:
         number_end = start  # the end of the last number: none begins before it
         i = start
         while i < end:
+            if not triggers[data[i]]:  # nearly all characters
+                i += 1
+                continue
             at = i
             char, i = _next(data, at, table)
-            kind = -1
-            first = last = at
-            if char == 0x40 or (
-                char == 0x25 and at + 2 < end and data[at + 1] == 0x34 and data[at + 2] == 0x30
-            ):  # @, or %40 as in a URL
-                first = _local_part_start(data, start, at, table)
-                name = i if char == 0x40 else i + 2
-                last = _domain_end(data, name, end, table)
-                if first < at and last > name:
-                    kind = EMAIL
-            elif _is_digit(char):
+            if _is_digit(char):
+                if at >= number_end:
+                    first, last = _iban_bounds(data, start, at, end, table)
+                    if last > first:
+                        count = _propose(out, count, d, IBAN, first, last)
                 if _starts_ipv6(data, start, at, end):
                     last = at
                     while last < min(end, at + MAX_IPV6_SPAN) and (
                         _is_hex(int(data[last])) or data[last] == 0x3A
                     ):
                         last += 1
-                    kind = IPV6
-                if kind < 0 and at >= number_end:
-                    digits = dots = separators = 0
-                    last = j = at
-                    while j < end:
-                        other, j = _next(data, j, table)
-                        if _is_digit(other):
-                            digits += 1
-                            separators = 0
-                            last = j
-                        elif _is_separator(other) and separators < 2:
-                            separators += 1
-                            dots += other == 0x2E
-                        elif other != IGNORED:
-                            break
-                    number_end = last
-                    for _ in range(2):
-                        if first > start:
-                            other, before = _previous(data, first, table)
-                            if other in (0x28, 0x2B):  # ( +
-                                first = before
-                    if digits >= MIN_IPV4_DIGITS and dots >= 3:
-                        kind = DOTTED
-                    elif digits >= MIN_PHONE_DIGITS:
-                        kind = NUMBER
-            elif (
-                _is_alpha(char)
-                and i + 1 < end
-                and (data[i + 1] >= 0x80 or _is_digit(int(data[i + 1])))
-            ):  # the third character may be a digit
-                last = _iban_end(data, start, at, end, table)
-                if last > at:
-                    kind = IBAN
-            if kind >= 0:
-                if count < out.shape[0]:
-                    out[count, 0] = d
-                    out[count, 1] = kind
-                    out[count, 2] = first
-                    out[count, 3] = last
-                count += 1
+                    count = _propose(out, count, d, IPV6, at, last)
+                elif at >= number_end:
+                    kind, first, number_end = _number_bounds(data, start, at, end, table)
+                    if kind >= 0:
+                        count = _propose(out, count, d, kind, first, number_end)
+            elif char == 0x40 or (
+                char == 0x25 and at + 2 < end and data[at + 1] == 0x34 and data[at + 2] == 0x30
+            ):  # @, or %40 as in a URL
+                first = _local_part_start(data, start, at, table)
+                name = i if char == 0x40 else i + 2
+                last = _domain_end(data, name, end, table)
+                if first < at and last > name:
+                    count = _propose(out, count, d, EMAIL, first, last)
     return count
+
+
+@jit
+def _propose(out: I64, count: int, document: int, kind: int, first: int, last: int) -> int:
+    """Write a window if it fits; return the number of windows."""
+    if count < out.shape[0]:
+        out[count, 0] = document
+        out[count, 1] = kind
+        out[count, 2] = first
+        out[count, 3] = last
+    return count + 1
 
 
 @jit

@@ -38,13 +38,13 @@ _GROUP = r"(?P<group>\"[^\"\n]{1,100}\"|\{[^{}\n]{1,100}\})"  # "anna k"@..., {a
 _DOMAIN_LABEL = r"[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?"
 _EMAIL = re.compile(
     rf"(?:{_LOCAL_PART}|{_GROUP})(?:@|%40)(?P<domain>(?:{_DOMAIN_LABEL}\.){{1,8}}"
-    rf"(?P<ending>xn--[A-Za-z0-9-]{{2,58}}|[A-Za-z]{{2,24}}|{_alternatives(IDN_TLDS)}))(?![A-Za-z0-9])"
+    rf"(?P<ending>xn--[A-Za-z0-9-]{{2,58}}|[A-Za-z]{{2,24}}|{_alternatives(IDN_TLDS)}))(?!-?[A-Za-z0-9])"
 )
 # Names of files and programs that have the form of an address.
 _FILE_EXTENSIONS = ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "json", "html")
 _SERVICE_ACCOUNTS = ("git", "hg", "svn")
 # An equals sign is part of a name in addresses for bounces (VERP, SRS, BATV), else it precedes one.
-_BOUNCE = re.compile(r"[^=]*\+|(?:SRS[01]|prvs|btv1|bounces?|return|owner)\b", re.IGNORECASE)
+_BOUNCE = re.compile(r"[^=]*\+|(?:SRS[01]|prvs|btv1)=|(?:bounces?|return|owner)-", re.IGNORECASE)
 # The first word of the next sentence, where no space follows the full stop.
 _NEXT_SENTENCE = re.compile(r"\.[a-z]{2,}(\.[A-Z][a-z]+)$")
 
@@ -65,7 +65,7 @@ _MAX_SECTION_NUMBER = 30
 _GROUP_SEPARATOR = r"(?:[ .\-/]|\) ?|\)-| ?\()?"
 _INTERNATIONAL = re.compile(
     # +44 20 7946 0958, and 0044 20 7946 0958 in groups
-    rf"(?:\+\(?|(?<!\d)00(?=[1-9]\d{{0,2}}[ .\-/(]))[1-9](?:{_GROUP_SEPARATOR}\d){{6,14}}(?!\d)",
+    rf"(?:\+\(?|(?<!\d)(?<!\d )00(?=[1-9]\d{{0,2}}[ .\-/](?:\(0?\)? ?)?[1-9]))[1-9](?:{_GROUP_SEPARATOR}\d){{6,14}}(?!\d)",
     re.ASCII,
 )
 _NATIONAL = re.compile(
@@ -94,6 +94,7 @@ _CARD = re.compile(
 _IBAN = re.compile(r"[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]){11,30}")
 
 _MIN_PHONE_DIGITS = 7  # digits of a labeled phone number
+_MIN_DIGITS_AFTER_00 = 10  # digits of an international number without "+"
 
 _CONTEXT_BEFORE = 24  # characters of context that a check may read
 _CONTEXT_AFTER = 8
@@ -140,7 +141,9 @@ def detect_emails(text: str, start: int, end: int) -> Iterator[PiiSpan]:
             continue
         first, last = match.start("local" if match["local"] else "group"), match.end()
         if match["local"] and "=" in match["local"] and not _BOUNCE.match(match["local"]):
-            first = match.start("local") + match["local"].rindex("=") + 1
+            first += match["local"].rindex("=") + 1
+            while not text[first].isalnum() and text[first] not in "@%":
+                first += 1  # a quotation mark
         sentence = _NEXT_SENTENCE.search(match["domain"])
         if sentence:
             last -= len(sentence[1])
@@ -199,7 +202,9 @@ def detect_ibans(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     for at in range(*match.span()):
         number += text[at].upper() if text[at] not in " -" else ""
         if len(number) == expected:
-            if not _is_alnum(text[at + 1 : at + 2]) and is_iban(number):
+            written = text[start : at + 1]
+            one_case = written.isupper() or written.islower()
+            if one_case and not _is_alnum(text[at + 1 : at + 2]) and is_iban(number):
                 yield "iban", start, at + 1
             return
 
@@ -223,7 +228,9 @@ def detect_phones(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     """Phone numbers: international, in common national forms, or after a label ("Tel.")."""
     for match in _INTERNATIONAL.finditer(text, start, end):
         for last in _iter_number_ends(text, *match.span()):
-            if is_e164(_extract_digits(text[match.start() : last]).removeprefix("00")):
+            digits = _extract_digits(text[match.start() : last])
+            number = digits.removeprefix("00")
+            if is_e164(number) and (number == digits or len(number) >= _MIN_DIGITS_AFTER_00):
                 yield "phone", match.start(), last
                 break
     labeled = _LABELED.match(text, start, end)

@@ -65,6 +65,15 @@ def fold_table() -> U8:
 
 
 @cache
+def trigger_bytes() -> U8:
+    """Return uint8[256]: 1 for each byte that begins a digit, ``@`` or ``%``, folded or not."""
+    triggers = np.zeros(256, np.uint8)
+    chosen = np.isin(fold_table(), np.frombuffer(b"@%0123456789", np.uint8))
+    triggers[[chr(point).encode()[0] for point in np.flatnonzero(chosen).tolist()]] = 1
+    return triggers
+
+
+@cache
 def _folded_chars() -> dict[str, str]:
     """The characters that folding changes."""
     table = fold_table()

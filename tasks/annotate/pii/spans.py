@@ -11,7 +11,7 @@ from infra.formats.arrow_text import utf8_buffers
 from infra.schemas.annotations import CHAPTER_SPANS_TYPE, SPANS_TYPE
 from tasks.annotate.pii import candidate_scan
 from tasks.annotate.pii.detectors import KINDS, PiiSpan, detect
-from tasks.annotate.pii.folding import fold_table
+from tasks.annotate.pii.folding import fold_table, trigger_bytes
 
 _BYTES_PER_WINDOW = 256  # fewer than text has on average, for the size of the first buffer
 
@@ -41,12 +41,13 @@ def find_pii(text: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
     one of ``detectors.KINDS``.
     """
     offsets, data = utf8_buffers(text)
+    tables = fold_table(), trigger_bytes()
     capacity = int(offsets[-1] - offsets[0]) // _BYTES_PER_WINDOW + 1
     proposed = np.empty((capacity, 4), np.int64)
-    count = candidate_scan.scan_candidates(offsets, data, fold_table(), proposed)
+    count = candidate_scan.scan_candidates(offsets, data, *tables, proposed)
     if count > len(proposed):
         proposed = np.empty((count, 4), np.int64)
-        candidate_scan.scan_candidates(offsets, data, fold_table(), proposed)
+        candidate_scan.scan_candidates(offsets, data, *tables, proposed)
     rows: list[list[dict[str, Any]]] = [[] for _ in range(offsets.size - 1)]
     bounds = np.searchsorted(proposed[:count, 0], np.arange(offsets.size))
     for row in np.flatnonzero(np.diff(bounds)).tolist():
