@@ -203,3 +203,112 @@ def stored(data: bytes) -> bytes:
         for name in old.namelist():
             new.writestr(name, old.read(name))
     return out.getvalue()
+
+
+TEXT = "The lamp on the quay was lit at dusk, and the ferryman counted the last passengers."
+
+
+def manifest_item(name: str, kind: str, more: str = "") -> str:
+    return f'<item id="{name}" href="{name}" media-type="{kind}" {more}/>'
+
+
+def spine_of(types: dict[str, str], *, items: str = "", more: str = "") -> str:
+    """A package whose spine lists files of these media types."""
+    listed = "".join(manifest_item(name, kind, more) for name, kind in types.items())
+    refs = "".join(f'<itemref idref="{name}"/>' for name in types)
+    return (
+        '<package xmlns="http://www.idpf.org/2007/opf" version="3.0"><metadata/>'
+        f"<manifest>{listed}{items}</manifest><spine>{refs}</spine></package>"
+    )
+
+
+@pytest.mark.parametrize("kind", ["cover", "toc", "loi", "lot", "TOC"])
+def test_a_place_in_a_document_that_the_guide_names_is_text(kind: str) -> None:
+    guide = f'<reference type="{kind}" href="ch1.xhtml#part"/>'
+    book = read(whale(content_opf=package(["ch1.xhtml", "ch2.xhtml"], guide=guide)))
+    assert "Call me Ishmael." in book.text
+    assert "I stuffed a shirt" in book.text
+
+
+def test_a_declared_document_that_holds_text_is_text() -> None:
+    guide = '<reference type="toc" href="ch1.xhtml"/><reference type="cover" href="ch2.xhtml"/>'
+    opf = package(["ch1.xhtml", "ch2.xhtml", "ch3.xhtml"], guide=guide)
+    lists = "<p>" + "</p><p>".join(f"Chapter number {number}" for number in range(9)) + "</p>"
+    book = read(pack({
+        "content.opf": opf, "ch1.xhtml": page(f"<p>{TEXT}</p>"), "ch2.xhtml": page(lists),
+        "ch3.xhtml": page("<p>End.</p>"),
+    }))  # fmt: skip
+    assert book.text == f"{TEXT}\n\nEnd."
+    assert {
+        "file": "OEBPS/ch2.xhtml",
+        "error": "left out as cover or contents",
+    } in book.chapters_lost
+
+
+def test_a_navigation_document_that_holds_the_text_is_text() -> None:
+    body = f'<nav epub:type="toc"><ol><li><a href="n#x">I</a></li></ol></nav><p id="x">{TEXT}</p>'
+    opf = spine_of({"n": "application/xhtml+xml"}, more='properties="nav"')
+    assert read(pack({"content.opf": opf, "n": page(body)})).text == TEXT
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/XHTML+XML", "text/x-oeb1-document", "Text/HTML; charset=utf-8", "text/xml",
+     "application/xml", "application/x-dtbook+xml", ""],
+)  # fmt: skip
+def test_every_type_of_text_is_read(kind: str) -> None:
+    assert read(pack({"content.opf": spine_of({"a": kind}), "a": page(TEXT)})).text == TEXT
+
+
+def test_a_foreign_type_is_replaced_by_its_fallback() -> None:
+    items = manifest_item("pdf", "application/pdf", 'fallback="html"')
+    items += manifest_item("html", "application/xhtml+xml")
+    opf = spine_of({"a": "image/svg+xml"}, items=items, more='fallback="pdf"')
+    book = read(pack({"content.opf": opf, "html": page(TEXT)}))
+    assert (book.text, book.chapters_lost) == (TEXT, [])
+
+
+@pytest.mark.parametrize("fallback", ["", "a", "missing"])
+def test_a_foreign_type_without_a_fallback_is_named(fallback: str) -> None:
+    items = manifest_item("b", "text/html") + "<!-- -->"
+    opf = spine_of({"a": "application/pdf"}, items=items, more=f'fallback="{fallback}"')
+    opf = opf.replace("</spine>", '<itemref idref="b"/><itemref idref="none"/></spine>')
+    book = read(pack({"content.opf": opf, "b": page(TEXT)}))
+    assert book.text == TEXT
+    assert [item["file"] for item in book.chapters_lost] == ["OEBPS/a", "none"]
+
+
+@pytest.mark.parametrize("depth", [300, 1500])
+@pytest.mark.parametrize("end", ["</div>", ""])
+def test_nested_elements_cost_no_text(depth: int, end: str) -> None:
+    body = "<div>" * depth + f"<p>{TEXT}</p>" + end * depth + "<p>The last line.</p>"
+    book = read(whale(ch1_xhtml=page(body)))
+    assert book.text.startswith(f"{TEXT}\n\nThe last line.")
+    assert book.chapters_lost == []
+
+
+def test_text_behind_a_limit_of_the_parser_is_named_as_lost() -> None:
+    body = f"<p>{TEXT}</p>" + "<div>" * 5000 + "<p>Deep.</p>"
+    book = read(whale(ch1_xhtml=page(body)))
+    assert "Deep." in book.text or book.chapters_lost[0]["file"] == "OEBPS/ch1.xhtml"
+
+
+def test_a_large_picture_in_the_text_costs_no_text() -> None:
+    picture = '<img src="data:image/png;base64,' + "A" * 11_000_000 + '"/>'
+    book = read(whale(ch1_xhtml=page(f"<p>{TEXT}</p>{picture}<p>After.</p>")), 1 << 25)
+    assert book.text.startswith(f"{TEXT}\n\nAfter.")
+
+
+def test_a_formula_is_its_alternative_text() -> None:
+    math = '<math xmlns="http://www.w3.org/1998/Math/MathML" {}><mi>E</mi>{}</math>'
+    alt = math.format('alttext="E = mc^2"', "")
+    tex = math.format("", '<annotation encoding="application/x-tex">a^2</annotation>')
+    body = f"<p>So {alt} holds, {tex} too, {math.format('', '')}not this.</p>"
+    assert read(whale(ch1_xhtml=page(body))).text.startswith(
+        "So E = mc^2 holds, a^2 too, not this."
+    )
+
+
+def test_control_characters_cost_no_chapter() -> None:
+    book = read(whale(ch1_xhtml=page(f"<p>{TEXT}</p><p>One\x01 two\x0bthree&#1;.</p>")))
+    assert book.text.startswith(f"{TEXT}\n\nOne two three.")

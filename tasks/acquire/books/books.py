@@ -22,6 +22,7 @@ from infra.dataset.fingerprint import document_id
 from infra.dataset.ledger import dropped, failed
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
+from infra.formats.characters import is_blank
 from infra.formats.charset import TextDecodeError, decode_text
 from tasks.acquire.books import gutenberg, plaintext
 from tasks.acquire.books.book import Book, BookError
@@ -81,7 +82,7 @@ class BooksSource(FileSource):
         url = book_url(book.title, file.name)
         identity = document_id(self.name, url, content)
         evidence = {"file": file.name, **book.evidence}
-        if book.text.strip():
+        if not is_blank(book.text):
             builder.add(
                 identity,
                 book.text.encode(),

@@ -1,6 +1,7 @@
 """EPUB 2 and 3: a book's metadata, its chapters in reading order, and their titles."""
 
 import posixpath
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -24,8 +25,19 @@ TOC_LINK_FRACTION = 0.8
 # ... provided that it has this many characters in links.
 TOC_MIN_LINK_CHARS = 100
 
+# A document that is declared as cover or contents is left out, unless it has a paragraph of text with
+# this many characters outside links.
+PROSE_MIN_CHARS = 60
+
 _SKIPPED_GUIDE = frozenset(("cover", "toc", "loi", "lot"))
-_CONTENT_TYPES = frozenset(("application/xhtml+xml", "text/html", "application/x-dtbook+xml"))
+# Of EPUB 3, EPUB 2, and (deprecated) OEB 1.2; the last two are wrong, but not ambiguous.
+_CONTENT_TYPES = frozenset(
+    ("", "application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document",
+     "text/xml", "application/xml")
+)  # fmt: skip
+_SENTENCE_END = re.compile(
+    r"[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]['\"\u2019\u201d\u00bb)]*\s*$"
+)
 _ENCRYPTED_FLAG = 0x1  # bit 0 of a zip member's flags
 
 
@@ -34,6 +46,7 @@ class _ManifestItem:
     path: str
     media_type: str
     properties: frozenset[str]
+    fallback: str  # the id of the item to show instead
 
 
 class _Archive:
@@ -75,8 +88,9 @@ class _Archive:
     def read_xml(self, name: str) -> etree._Element:
         """Parse a member as XML. Raises ``BookError``."""
         parser = etree.XMLParser(
-            resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
-        )
+            resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True,
+            huge_tree=True,
+        )  # fmt: skip
         try:
             return etree.fromstring(self.read(name), parser)
         except etree.XMLSyntaxError as error:
@@ -98,11 +112,11 @@ def read_epub(file: BinaryIO, max_bytes: int) -> Book:
     _read_metadata(package, book)
     items = _read_manifest(package, posixpath.dirname(package_path))
     navigation, ncx = _find_navigation(package, items)
-    skipped = _skipped_guide_paths(package, posixpath.dirname(package_path)) | {navigation}
-    spine = [path for path in _spine_paths(package, items) if path not in skipped]
-    if not spine:
+    declared = _skipped_guide_paths(package, posixpath.dirname(package_path)) | {navigation}
+    spine = _spine_paths(package, items, book)
+    if not spine and not book.chapters_lost:
         raise BookError("bad_epub", f"{package_path}: its spine names no chapter")
-    rendered = _read_chapters(archive, spine, book)
+    rendered = _read_chapters(archive, spine, declared, book)
     if not rendered:
         first = book.chapters_lost[0]
         raise BookError(
@@ -174,8 +188,9 @@ def _read_manifest(package: etree._Element, base: str) -> dict[str, _ManifestIte
     return {
         item.get("id", ""): _ManifestItem(
             resolve_href(base, item.get("href", ""))[0],
-            item.get("media-type", ""),
+            item.get("media-type", "").partition(";")[0].strip().lower(),
             frozenset(item.get("properties", "").split()),
+            item.get("fallback", ""),
         )
         for item in package.iterfind(".//{*}manifest/{*}item")
     }
@@ -191,25 +206,44 @@ def _find_navigation(package: etree._Element, items: dict[str, _ManifestItem]) -
 
 
 def _skipped_guide_paths(package: etree._Element, base: str) -> set[str]:
-    return {
-        resolve_href(base, reference.get("href", ""))[0]
+    """Documents that the guide declares as cover or contents; a fragment is a place in another one."""
+    targets = [
+        resolve_href(base, reference.get("href", ""))
         for reference in package.iterfind(".//{*}guide/{*}reference")
         if reference.get("type", "").lower() in _SKIPPED_GUIDE
-    }
+    ]
+    return {path for path, fragment in targets if not fragment}
 
 
-def _spine_paths(package: etree._Element, items: dict[str, _ManifestItem]) -> list[str]:
-    """Paths in reading order, each once: some books list a file once per section."""
-    references = package.iterfind(".//{*}spine/{*}itemref")
-    listed = [items.get(reference.get("idref", "")) for reference in references]
-    return list(
-        dict.fromkeys(
-            i.path for i in listed if i and (i.media_type in _CONTENT_TYPES or not i.media_type)
-        )
-    )
+def _spine_paths(package: etree._Element, items: dict[str, _ManifestItem], book: Book) -> list[str]:
+    """Paths in reading order, each once: some books list a file once per section.
+
+    An item of a type without text is replaced by its fallback (EPUB 3.3, 3.5.1); without one it is lost.
+    """
+    paths: list[str] = []
+    for reference in package.iterfind(".//{*}spine/{*}itemref"):
+        name = reference.get("idref", "")
+        listed = item = items.get(name)
+        seen: set[str] = set()
+        while item is not None and item.media_type not in _CONTENT_TYPES:
+            seen.add(item.path)
+            item = items.get(item.fallback)
+            if item is not None and item.path in seen:
+                item = None
+        if item is not None:
+            paths.append(item.path)
+        elif listed is not None:
+            error = f"of type {listed.media_type}, without a fallback that is text"
+            book.chapters_lost.append({"file": listed.path, "error": error})
+        else:
+            book.chapters_lost.append({"file": name, "error": "not in the manifest"})
+    return list(dict.fromkeys(paths))
 
 
-def _read_chapters(archive: _Archive, spine: list[str], book: Book) -> dict[str, XhtmlText]:
+def _read_chapters(
+    archive: _Archive, spine: list[str], declared: set[str], book: Book
+) -> dict[str, XhtmlText]:
+    """The documents of the spine; `declared` ones are cover or contents unless they hold text."""
     rendered: dict[str, XhtmlText] = {}
     for path in spine:
         try:
@@ -217,14 +251,31 @@ def _read_chapters(archive: _Archive, spine: list[str], book: Book) -> dict[str,
         except BookError as error:
             _record_loss(book, path, error)
             continue
-        if page.link_chars >= TOC_MIN_LINK_CHARS and page.link_chars > TOC_LINK_FRACTION * len(
-            page.text
-        ):
-            page = XhtmlText()  # an undeclared table of contents
+        if page.cut is not None:
+            message = f"text is missing behind a limit of the parser: {page.cut}"
+            book.chapters_lost.append({"file": path, "error": message})
+        unlinked = len(page.text) - page.link_chars
+        lists_links = (
+            page.link_chars >= TOC_MIN_LINK_CHARS
+            and page.link_chars > TOC_LINK_FRACTION * len(page.text)
+        )
+        if lists_links or (path in declared and not _has_prose(page)):
+            if unlinked >= PROSE_MIN_CHARS:
+                book.chapters_lost.append({"file": path, "error": "left out as cover or contents"})
+            page = XhtmlText()
         if page.repaired:
             book.chapters_repaired.append(path)
         rendered[path] = page
     return rendered
+
+
+def _has_prose(page: XhtmlText) -> bool:
+    """Whether a document has a sentence outside links."""
+    unlinked = len(page.text) - page.link_chars
+    return unlinked >= PROSE_MIN_CHARS and any(
+        len(paragraph) >= PROSE_MIN_CHARS and _SENTENCE_END.search(paragraph)
+        for paragraph in page.text.split("\n")
+    )
 
 
 def _record_loss(book: Book, path: str, error: BookError) -> None:

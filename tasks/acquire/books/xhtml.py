@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
+from infra.formats.characters import clean_markup, remove_control_characters
 from infra.formats.charset import decode_page
 from tasks.acquire.books.book import BookError
 
@@ -29,6 +30,7 @@ _SKIPPED_TYPES = frozenset(("pagebreak", "noteref", "toc", "landmarks", "page-li
 _SKIPPED_CLASSES = frozenset(("pg-boilerplate", "toc"))
 _HEADING_TAGS = frozenset(("h1", "h2", "h3", "h4"))
 
+_RESOURCE_LIMIT = 114  # lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _INVISIBLE = re.compile("[\u00ad\u200b\ufeff]")
 _ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]{1,30});")
@@ -46,6 +48,7 @@ class XhtmlText:
         headings: the first heading (h1 to h4), and where it begins.
         link_chars: characters of text inside links to elsewhere.
         repaired: whether it was not well-formed XML and was read as lenient HTML.
+        cut: the limit of the parser behind which text is missing.
     """
 
     text: str = ""
@@ -53,6 +56,7 @@ class XhtmlText:
     headings: list[tuple[str, int]] = field(default_factory=list)
     link_chars: int = 0
     repaired: bool = False
+    cut: str | None = None
 
 
 def xhtml_to_text(data: bytes) -> XhtmlText:
@@ -61,35 +65,38 @@ def xhtml_to_text(data: bytes) -> XhtmlText:
     Raises:
         BookError: if it is empty or has no element at all.
     """
-    root, repaired = _parse(data)
+    root, repaired, cut = _parse(data)
     writer = _TextBuilder()
     for step in _iter_events(root):
         writer.add(*step)
     result = writer.finish()
-    result.repaired = repaired
+    result.repaired, result.cut = repaired, cut
     return result
 
 
-def _parse(data: bytes) -> tuple[etree._Element, bool]:
-    """The root element, and whether the lenient parser was needed."""
+def _parse(data: bytes) -> tuple[etree._Element, bool, str | None]:
+    """The root element, whether the lenient parser was needed, and the limit that it reached."""
     if not data.strip():
         raise BookError("bad_epub", "empty")
     strict = etree.XMLParser(
-        resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
-    )
+        resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True,
+        huge_tree=True,
+    )  # fmt: skip
     with suppress(etree.XMLSyntaxError):
-        return etree.fromstring(data, strict), False
+        return etree.fromstring(data, strict), False, None
     with suppress(etree.XMLSyntaxError):
-        return etree.fromstring(_ENTITY.sub(_to_numeric_entity, data), strict), False
+        return etree.fromstring(_ENTITY.sub(_to_numeric_entity, data), strict), False, None
     lenient = etree.HTMLParser(
-        encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True
+        encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
     )
     try:
         text = _XML_DECLARATION.sub("", decode_page(data, None).text, count=1)
-        root = etree.fromstring(text.encode(), lenient)
+        root = etree.fromstring(clean_markup(text).encode(), lenient)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise BookError("bad_epub", str(error)) from None
-    return root, True
+    last = lenient.error_log.last_error
+    limit = last.message if last is not None and last.type == _RESOURCE_LIMIT else None
+    return root, True, limit
 
 
 def _to_numeric_entity(match: re.Match[bytes]) -> bytes:
@@ -123,6 +130,8 @@ def _iter_events(root: etree._Element) -> Iterator[_TreeEvent]:
                 yield "text", None, element.tail
             continue
         if _is_skipped(element):
+            if _tag_name(element) == "math" and (formula := _formula_text(element)):
+                yield "text", None, f" {formula} "
             if element is not root and element.tail:
                 yield "text", None, element.tail
             continue
@@ -136,6 +145,12 @@ def _iter_events(root: etree._Element) -> Iterator[_TreeEvent]:
 def _tag_name(element: etree._Element) -> str:
     tag = str(element.tag)
     return tag.rpartition("}")[2].lower() if not tag.startswith(_XHTML) else tag[len(_XHTML) :]
+
+
+def _formula_text(math: etree._Element) -> str:
+    """What MathML states as the text of a formula: its alttext, else a TeX annotation, else nothing."""
+    notes = (a for a in math.iter("{*}annotation") if "tex" in a.get("encoding", "").lower())
+    return (math.get("alttext") or next((a.text or "" for a in notes), "")).strip()
 
 
 def _is_skipped(element: etree._Element) -> bool:
@@ -214,7 +229,7 @@ class _TextBuilder:
         self._pending_space = False
 
     def _add_text(self, text: str) -> None:
-        text = _INVISIBLE.sub("", text).replace("\r\n", "\n")
+        text = remove_control_characters(_INVISIBLE.sub("", text)).replace("\r\n", "\n")
         if self._pre_depth:
             lines = text.replace("\u00a0", " ").split("\n")
             for number, line in enumerate(lines):
