@@ -139,3 +139,63 @@ def test_a_header_that_is_a_title_alone() -> None:
 def test_a_header_without_an_end_costs_no_book() -> None:
     header = "Project Gutenberg's Poems, by Nobody\nfree\nof\ncharge"
     assert own(f"{header}\n\nA line of it.\n").endswith("A line of it.")
+
+
+FIELDS = "Title: The Ferry\n\nAuthor: Nobody\n\nRelease Date: June, 2001  [Etext #9999]\n\nLanguage: English\n"
+PROSE = "\n\n".join(f"The lamp on the quay was lit on evening {number}." for number in range(60))
+TITLE = "The Project Gutenberg Etext of The Ferry, by Nobody\n"
+LICENSE = "You may copy it under the terms of the Project Gutenberg License.\n"
+
+
+@pytest.mark.parametrize("length", [1, 60])
+def test_small_print_at_the_end_costs_no_short_book(length: int) -> None:
+    body = "\n\n".join(PROSE.split("\n\n")[:length])
+    text = (
+        f"{TITLE}\nCopyright laws are changing all over the world.\n\nWe have moved most of the "
+        f"information to the end.\n\n{FIELDS}\n\n{body}\n\nEnd of The Project Gutenberg Etext of The "
+        "Ferry\n\nThis file should be named ferry10.txt\n\n***START**THE SMALL PRINT!**START***\nWhy?\n\n"
+        "*END THE SMALL PRINT! FOR PUBLIC DOMAIN EBOOKS*Ver.02/11/02*END*\n"
+    )
+    assert own(text) == body
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("*** START OF THE COPYRIGHTED PROJECT GUTENBERG EBOOK X ***",
+         "*** END OF THE COPYRIGHTED PROJECT GUTENBERG EBOOK X ***"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***",
+         'Ende dieses Projekt Gutenberg Etextes "X", von Y'),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "Ende dieses Project Gutenberg E-Books X"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "Fin de ce Projet Gutenberg Etext de X"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "Fin du Projet Gutenberg: X"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "Fin de l'Etext du Projet Gutenberg X"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "Fin del Proyecto Gutenberg X"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "Fine del Progetto Gutenberg X"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "THE END\nEnd of Project Gutenberg's X"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X ***",
+         "End of the Project Gutenberg EBook of X\n\n*** END OF THIS PROJECT GUTENBERG EBOOK X ***"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("footer", [LICENSE, LICENSE * 100, "Notes.\n"])
+def test_marks_of_other_kinds_and_languages(start: str, end: str, footer: str) -> None:
+    text = f"{TITLE}\n{FIELDS}\n{start}\n\n{PROSE}\n\n{end}\n\n{footer}"
+    assert own(text).removesuffix("THE END").strip() == PROSE
+
+
+@pytest.mark.parametrize(
+    "mention",
+    [
+        "End of the Project Gutenberg volunteers' dinner came at midnight, and\neverybody went home.",
+        "Fin de siecle readers of Project Gutenberg would not have known the ferry.",
+        "and so came the\nend of Project Gutenberg's first decade, which nobody had foreseen at all.",
+        "End of Project Gutenberg's first decade: it was a cold winter, and nobody had foreseen it.",
+    ],
+)
+@pytest.mark.parametrize("remaining", [1, 50])
+def test_prose_that_mentions_an_end_is_not_one(mention: str, remaining: int) -> None:
+    paragraphs = PROSE.split("\n\n")
+    body = "\n\n".join([*paragraphs[:-remaining], mention, *paragraphs[-remaining:]])
+    mark = "PROJECT GUTENBERG EBOOK THE FERRY ***"
+    text = f"{TITLE}\n{FIELDS}\n*** START OF THE {mark}\n\n{body}\n\n*** END OF THE {mark}\n\n{LICENSE}"
+    assert own(text) == body

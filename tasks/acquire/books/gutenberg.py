@@ -7,14 +7,36 @@ from dataclasses import dataclass, field
 # Lines from a header's first line within which its end mark must come (the longest are ~300).
 MAX_HEADER_LINES = 600
 
-_NAME = r"(?:the\s+|this\s+)?project\s+gutenberg"
+# A header without an end mark has its fields within this many lines.
+MAX_UNMARKED_HEADER_LINES = 80
+
+# Its first paragraph, the title, has at most this many.
+MAX_TITLE_LINES = 12
+
+# The paragraph of an end mark without stars has at most this many lines ...
+MAX_END_LINES = 3
+
+# ... follows a blank line or one as short as "THE END" ...
+MAX_LINE_BEFORE_END = 30
+
+# ... and within this many lines after it is a license, another header, or nothing more.
+MAX_FOOTER_GAP_LINES = 40
+
+_NAME = r"(?:the\s+|this\s+)?(?:copyrighted\s+)?project\s+gutenberg"
 _CUES = ("gutenberg", "small print", "full license")
 _START = re.compile(rf"\s*\*{{2,}}\s*start\s+of\s+{_NAME}", re.I)
 _SMALL_PRINT_END = re.compile(r"\s*\*+\s*END\s*\*?\s*THE SMALL PRINT", re.I)
+_STARRED_END = re.compile(rf"\s*\*{{2,}}\s*(?:end\s+of\s+{_NAME}|END:\s*FULL\s+LICENSE)", re.I)
+# "End of Project Gutenberg's X", "Ende dieses Projekt Gutenberg Etextes", "Fin de ce Projet Gutenberg".
 _END = re.compile(
-    rf"\s*(?:(?:\*+\s*|this\s+is\s+the\s+)?end\s+of\s+{_NAME}"
-    rf"|\*{{2,}}\s*END:\s*FULL\s+LICENSE)",
+    rf"\s*(?:\*\s*|this\s+is\s+the\s+)?(?:"
+    rf"end\s+of\s+{_NAME}(?:['’]s\b|(?:-?tm)?(?:['’]s)?\s+(?:e-?books?|e-?texts?|edition|text)\b)"
+    rf"|(?:end|ende|fin|fine|fim|einde|slut)\s+(?:[\w'’]+\s+){{0,4}}?"
+    rf"(?:projekt|projet|proyecto|progetto|proje[ck]?to|project)\s+gutenberg)",
     re.I,
+)
+_FOOTER = re.compile(
+    r"gutenberg|small print|\be-?(?:text|book)s?\b|this file should be named|full license", re.I
 )
 _HEADER = re.compile(
     rf"\s*\**\s*(?:{_NAME}\s+(?:e-?book|e-?text|etext|edition)\b|project\s+gutenberg['’]s\s)", re.I
@@ -25,12 +47,17 @@ _TITLE_LINE = re.compile(
     re.I,
 )
 _FIELD = re.compile(r"\s*\[?(?P<key>[A-Z][A-Za-z ]{2,24}):[ \t]*(?P<value>\S.*)?")
+_HEADER_FIELDS = frozenset(
+    ("title", "author", "translator", "editor", "illustrator", "release date", "posting date",
+     "first posted", "last updated", "edition", "language", "character set encoding")
+)  # fmt: skip
 _CREDIT = re.compile(
     r"\s*\[?\s*(?:this\s+|these\s+)?(?:project gutenberg\s+)?(?:e-?texts?|e-?books?)?\s*"
     r"(?:was\s+|were\s+)?(?:first\s+)?"
     r"(?:produced|prepared|scanned|transcribed|digiti[sz]ed|typed|created|proofread)"
     r"(?:\s+and\s+\w+)*\s+(?:by|from|in)\b"
-    r"|\s*(?:credits|html version by|character set for html)\s*:?",
+    r"|\s*(?:credits|html version by|character set for html)\s*:?"
+    r"|\s*this e-?(?:text|book) is in \w+\.?\s*$|\s*we are releasing two versions of this",
     re.I,
 )
 # Paragraphs at the start of the body among which credits ("Produced by ...") are searched for.
@@ -105,8 +132,8 @@ def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
     first_body: int | None = None
     begin: int | None = 0 if not _starts_with_header(lines) else None
     headers_since_end = begin is None
-    if begin == 0 and (titled := _title_block_end(lines)):
-        begin = first_body = titled
+    if begin == 0 and (unmarked := _unmarked_header_end(lines)):
+        begin = first_body = unmarked
     for number, line in enumerate(lines):
         lower = line.lower()
         if not any(cue in lower for cue in _CUES):  # nearly every line; avoids five patterns
@@ -122,7 +149,7 @@ def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
                 begin = number + 1
                 headers_since_end = False
                 first_body = number if first_body is None else first_body
-        elif begin is not None and _END.match(line):
+        elif begin is not None and _is_end(lines, number):
             spans.append((begin, number))
             begin = None
             headers_since_end = False
@@ -143,18 +170,61 @@ def _starts_with_header(lines: Sequence[str]) -> bool:
     top = [line for line in lines[:40] if line.strip()][:6]
     if not any(_HEADER.match(line) for line in top):
         return False
-    return any(
-        _START.match(line) or _SMALL_PRINT_END.match(line) for line in lines[:MAX_HEADER_LINES]
-    )
+    for number, line in enumerate(lines[:MAX_HEADER_LINES]):
+        if _START.match(line) or _SMALL_PRINT_END.match(line):
+            return True
+        if _is_end(lines, number):  # a short book whose small print was moved to the end
+            return False
+    return False
 
 
-def _title_block_end(lines: Sequence[str]) -> int:
-    """The line after a header that is a title alone ("The Project Gutenberg Etext of ..."), or 0."""
+def _is_end(lines: Sequence[str], number: int) -> bool:
+    """Whether a line ends a work: with stars, or as a short paragraph that a footer follows."""
+    if _STARRED_END.match(lines[number]):
+        return True
+    inside = number > 0 and len(lines[number - 1].strip()) > MAX_LINE_BEFORE_END
+    if inside or not _END.match(lines[number]):
+        return False
+    after = number
+    while after < len(lines) and lines[after].strip():
+        after += 1
+    if after - number > MAX_END_LINES:
+        return False
+    following = [line for line in lines[after:] if line.strip()][: MAX_FOOTER_GAP_LINES + 1]
+    for index, line in enumerate(following):
+        if _STARRED_END.match(line) or _END.match(line):  # text between two marks is the book's
+            return all(map(_FOOTER.search, following[:index]))
+        if _HEADER.match(line):
+            return True
+    return len(following) <= MAX_FOOTER_GAP_LINES or any(map(_FOOTER.search, following))
+
+
+def _unmarked_header_end(lines: Sequence[str]) -> int:
+    """The line after a header whose end is not marked, or 0 without one.
+
+    It is a title ("The Project Gutenberg Etext of ..."), and what is before its last paragraph of fields
+    ("Author: ...") or about Project Gutenberg.
+    """
     start = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    end = start
-    while end < len(lines) and lines[end].strip():
-        end += 1
-    return end if start < end <= start + 3 and _HEADER.match(lines[start]) else 0
+    if start == len(lines) or not _HEADER.match(lines[start]):
+        return 0
+    end = position = start
+    while position < min(len(lines), MAX_UNMARKED_HEADER_LINES):
+        paragraph_end = position
+        while paragraph_end < len(lines) and lines[paragraph_end].strip():
+            paragraph_end += 1
+        paragraph = lines[position:paragraph_end]
+        if position == start and len(paragraph) > MAX_TITLE_LINES:
+            return 0
+        if _is_end(lines, position):
+            break
+        fields = [match for line in paragraph if (match := _FIELD.fullmatch(line.rstrip()))]
+        is_field = any(match["key"].lower().strip() in _HEADER_FIELDS for match in fields)
+        about = any(_FOOTER.search(line) for line in paragraph)
+        if paragraph and (is_field or about or position == start):
+            end = paragraph_end
+        position = paragraph_end + 1
+    return end
 
 
 def _line_after_marker(lines: Sequence[str], number: int) -> int:
