@@ -206,6 +206,7 @@ MASKED = [
      "identity='<EMAIL>' actor='*@mail.example.org'"),
     ("<access owner='anna@mail.example.org'", "<access owner='<EMAIL>'"),
     ("prvs=1234abcd=anna@mail.example.org SRS0=xy=z1=mail.org=anna@fwd.example.org", "<EMAIL> <EMAIL>"),
+    ("[u'anna@mail.example.org', 'o'brien@mail.example.org']", "[u'<EMAIL>', '<EMAIL>']"),
     ("mcvax!unido!geist@uunet.example.net", "<EMAIL>"),
     ("Name|anna@mail.example.org|", "Name|<EMAIL>|"),
     ("wait...anna@mail.example.org", "wait...<EMAIL>"),

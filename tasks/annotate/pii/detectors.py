@@ -139,15 +139,20 @@ def detect_emails(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     for match in _EMAIL.finditer(text, start, end):
         if match["ending"].lower() in _FILE_EXTENSIONS or match["local"] in _SERVICE_ACCOUNTS:
             continue
-        first, last = match.start("local" if match["local"] else "group"), match.end()
-        if match["local"] and "=" in match["local"] and not _BOUNCE.match(match["local"]):
-            first += match["local"].rindex("=") + 1
-            while not text[first].isalnum() and text[first] not in "@%":
-                first += 1  # a quotation mark
+        first, last = match.span()
+        local = match["local"] or ""
+        quoted = text[last : last + 1] == "'" != text[first - 1 : first]  # u'anna@example.org'
+        if "=" in local and not _BOUNCE.match(local):
+            first += local.rindex("=") + 1
+        elif quoted and "'" in local:
+            first += local.rindex("'") + 1
+        if local:
+            while first < match.end("local") and not text[first].isalnum():
+                first += 1
         sentence = _NEXT_SENTENCE.search(match["domain"])
         if sentence:
             last -= len(sentence[1])
-        if text[first] not in "@%":
+        if first < match.end("local") or not local:
             yield "email", first, last
 
 
