@@ -1,11 +1,12 @@
 """``gristmill run``."""
 
+import contextlib
+import io
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -42,7 +43,7 @@ def run(recipe: "Recipe", store: "Storage", until: str, as_json: bool) -> None:
     _print_result(store, record, as_json)
 
 
-@contextmanager
+@contextlib.contextmanager
 def redirect_stdout_to_stderr() -> Iterator[Callable[[], None]]:
     """Send whatever a run writes to standard output to standard error instead.
 
@@ -71,9 +72,7 @@ def _run_pipeline(
     from flows.preflight import check_machine
     from infra.runs.run_records import COMPLETED, RunRecord, new_run_id
 
-    if api_url := os.environ.get("PREFECT_API_URL"):
-        _require_server(api_url)
-    else:
+    if not os.environ.get("PREFECT_API_URL"):
         planner = plan_pipeline(recipe, until)
         record = _find_latest_run(store, recipe.name)
         paths = [step.folder for step in planner.steps]
@@ -90,6 +89,8 @@ def _run_pipeline(
             return replace(record, stages=stages)
         check_machine(recipe, until, lambda: planner)
         PLAN.set(planner)
+    if api_url := _load_prefect_settings():
+        _require_server(api_url)
     from flows.pipeline import pipeline
     from flows.prefect_server import set_exit_handler, start_ephemeral_server
 
@@ -111,13 +112,39 @@ def _run_pipeline(
         return record
 
 
+def _load_prefect_settings() -> str | None:
+    """Import Prefect, which reads its settings; return the URL of the server's API if one is set.
+
+    Raises:
+        UserError: if a variable ``PREFECT_...`` or the profile is wrong.
+    """
+    noise = io.StringIO()  # Prefect prints the same error before it raises it
+    try:
+        with contextlib.redirect_stderr(noise):
+            from prefect.settings import get_current_settings
+
+            url = get_current_settings().api.url
+    except ValueError as error:  # of pydantic and of tomllib
+        details: list[Any] = getattr(error, "errors", list)()
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in details
+            if item["type"] != "default_factory_not_called"
+        )
+        title = getattr(error, "title", "profiles.toml")
+        raise UserError(
+            f"Prefect's settings (PREFECT_... variables, profiles.toml) are wrong: {title}: {wrong or error}"
+        ) from None
+    return str(url) if url else None
+
+
 def _require_server(api_url: str) -> None:
     """Raise ``UserError`` unless a Prefect server answers."""
     import httpx
 
     try:
         httpx.get(f"{api_url.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         message = (
             f"no Prefect server answers at {api_url} ({error}); start it, or unset PREFECT_API_URL"
         )

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
 from infra.compute.processes import die_with_parent
+from infra.errors import UserError
 from infra.runs.run_records import RunRecord
 
 # What Prefect sets for its own ephemeral server: no web pages, settings that clients cannot change.
@@ -60,6 +62,15 @@ def start_ephemeral_server() -> None:
     """
     settings = get_current_settings()
     if settings.api.url is None and settings.server.ephemeral.enabled:
+        probe = settings.home / f".tmp-{uuid.uuid4().hex}"
+        try:
+            settings.home.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"PREFECT_HOME: {settings.home} cannot be written to ({error.strerror})"
+            ) from None
         EphemeralServer().start()
 
 
