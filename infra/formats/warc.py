@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from infra.formats import http_body, warc_recovery, zstd_frames
+from infra.formats.warc_line_ends import with_crlf_headers
 
 COMPRESSION_LEVEL = 6
 _STORED = 0xFFFF  # bytes of the longest stored block (RFC 1951, 3.2.4)
@@ -198,20 +199,23 @@ def iter_captures_skipping_damage(
 ) -> Iterator[tuple[int, Capture | DamagedRange]]:
     """As ``iter_captures``, but continue with the next record after damage.
 
+    An archive whose headers have no carriage returns is read from a copy; offsets are those in it.
+
     Yields:
         ``(offset, capture)``, and ``(offset, DamagedRange)`` for every range that was skipped.
     """
-    at: int | None = 0
-    read = 0
-    while at is not None:
-        try:
-            yield from iter_captures(stream, max_payload=max_payload, start=at)
-        except WarcReadError as error:
-            read += error.records_read
-            at = warc_recovery.find_next_record(stream, error.offset + 1)
-            yield error.offset, DamagedRange(error.offset, at, read, error.error)
-        else:
-            return
+    with with_crlf_headers(stream) as archive:
+        at: int | None = 0
+        read = 0
+        while at is not None:
+            try:
+                yield from iter_captures(archive, max_payload=max_payload, start=at)
+            except WarcReadError as error:
+                read += error.records_read
+                at = warc_recovery.find_next_record(archive, error.offset + 1)
+                yield error.offset, DamagedRange(error.offset, at, read, error.error)
+            else:
+                return
 
 
 def iter_captures(
@@ -311,6 +315,8 @@ def _read_page(record: Any, max_payload: int | None, uncompressed: bool) -> Capt
         ValueError: if a record without a checksum (`uncompressed`) lost a required header.
     """
     kind = str(record.record_type).lower()
+    if kind == "unknown" and "\n" in (record.headers.get("WARC-Type") or ""):
+        raise ValueError("a record whose header lines have no carriage returns")
     if uncompressed:
         names = [name.lower() for name, _ in record.headers.to_tuples()]
         if any(names.count(name) != 1 for name in _REQUIRED_HEADERS):

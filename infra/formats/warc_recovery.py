@@ -24,9 +24,9 @@ GZIP = b"\x1f\x8b\x08"
 _BUFFER_SIZE = 1 << 16
 _ZSTD_BUFFER_SIZE = 1 << 10  # a byte may expand to thousands
 _SCAN_CHUNK = 1 << 20  # bytes scanned at a time
-_VERSION = b"WARC/1."
+_VERSION = b"WARC/"
 # A version and the first header after it: a page about WARC rarely contains both.
-_RECORD = re.compile(rb"WARC/1\.[0-9]\r?\n[A-Za-z][A-Za-z-]*:")
+_RECORD = re.compile(rb"WARC/[01]\.[0-9]{1,2}\r?\n[A-Za-z][A-Za-z-]*:")
 _UNPRINTABLE = re.compile(rb"[^ -~]")
 _BLANK = re.compile(rb"\r?\n\r?\n")
 _LENGTH = re.compile(rb"(?im)^content-length:\s*(\d+)")

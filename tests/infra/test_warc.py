@@ -366,3 +366,40 @@ def test_http_heads_of_any_kind_are_read(
     )
     ((_, capture),) = warc.iter_captures(io.BytesIO(gzip.compress(head + block + b"\r\n\r\n")))
     assert (capture.status, list(capture.headers), capture.payload) == (status, headers, payload)
+
+
+def clueweb_record(number: int, line_end: bytes = b"\n") -> bytes:
+    """A record as in ClueWeb09: version 0.18, header lines that end in a line feed."""
+    block = b"HTTP/1.1 200 OK\nContent-Type: text/html\n\n<p>Page %d\r\n\nWARC/0.18\nx" % number
+    lines = [
+        b"WARC/0.18", b"WARC-Type: response", b"WARC-Target-URI: http://h/%d" % number,
+        b"WARC-Date: 2009-03-65T08:43:19-0800", b"WARC-Record-ID: <urn:uuid:%d>" % number,
+        b"WARC-TREC-ID: clueweb09-en0000-00-0000%d" % number,
+        b"Content-Type: application/http;msgtype=response", b"Content-Length: %d" % len(block),
+    ]  # fmt: skip
+    return line_end.join(lines) + line_end * 2 + block + line_end * 2
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("form", ["plain", "members", "one member"])
+def test_headers_without_carriage_returns_are_read(line_end: bytes, form: str) -> None:
+    records = [clueweb_record(number, line_end) for number in range(4)]
+    if form == "members":
+        records = list(map(gzip.compress, records))
+    data = b"".join(records)
+    captures, damage = read_skipping_damage(gzip.compress(data) if form == "one member" else data)
+    assert damage == []
+    assert [capture.url for capture in captures] == [f"http://h/{number}" for number in range(4)]
+    assert captures[2].payload == b"<p>Page 2\r\n\nWARC/0.18\nx"
+    assert captures[2].get_header("Content-Type") == "text/html"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("cut", [5, 40, 200, 400])
+def test_a_truncated_archive_without_carriage_returns_says_so(packed: bool, cut: int) -> None:
+    pack = gzip.compress if packed else bytes
+    data = b"".join(pack(clueweb_record(number)) for number in range(4))
+    captures, damage = read_skipping_damage(data[:-cut])
+    is_whole = packed and cut == 5  # only the checksum of the last record is missing
+    assert 2 <= len(captures) < (5 if is_whole else 4)
+    assert len(damage) == 1
