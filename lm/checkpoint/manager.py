@@ -45,7 +45,7 @@ from lm.checkpoint.shard_io import (
     run_on_all_ranks,
     write_shards,
 )
-from lm.distributed.ranks import is_local_rank0, rank_and_world_size
+from lm.distributed.ranks import local_rank, rank_and_world_size
 from lm.distributed.rng_state import get_rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
@@ -271,7 +271,7 @@ class CheckpointManager:
         """Download a remote checkpoint, once per node; return its damaged files."""
         if source.storage.is_local:  # on a folder that all nodes share
             return source.find_damaged(folder) if self._rank == 0 else []
-        if not is_local_rank0():
+        if local_rank() != 0:
             return []
         shutil.rmtree(folder, ignore_errors=True)
         for name in source.files:
@@ -298,7 +298,7 @@ class CheckpointManager:
             if self._rank == 0:
                 clear = partial(marker.remove_incomplete, store.storage)
                 existing.extend(self._retry(store.storage, f"clearing {store.storage.url}", clear))
-            if is_local_rank0():
+            if local_rank() == 0:
                 if local_folder is None:
                     shutil.rmtree(store.staging, ignore_errors=True)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -321,7 +321,7 @@ class CheckpointManager:
                 for old in store.expired(existing):
                     clear = partial(marker.remove_checkpoint, old.storage)
                     self._retry(old.storage, f"clearing {old.storage.url}", clear)
-            if is_local_rank0() and local_folder is None:
+            if local_rank() == 0 and local_folder is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
         description = f"writing {target.url}"
@@ -332,6 +332,6 @@ class CheckpointManager:
             run_on_all_ranks(group, description, complete)
         except (UserError, RankFailedError):
             # On all processes. On a full disk this frees the space, so that the run can end cleanly.
-            if is_local_rank0() and not (folder / marker.MARKER).exists():
+            if local_rank() == 0 and not (folder / marker.MARKER).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise

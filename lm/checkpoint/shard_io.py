@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch.distributed import ProcessGroup, all_gather_object, get_world_size
+from torch.distributed.checkpoint._traverse import set_element
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
@@ -28,28 +29,16 @@ from infra.store.writable import DISK_ERRNOS
 
 METADATA_FILE = ".metadata"
 # What a pickled ``Metadata`` consists of; types of tensors are allowed as well.
-METADATA_GLOBALS = frozenset(
-    {
-        *(
-            ("torch.distributed.checkpoint.metadata", name)
-            for name in (
-                "BytesStorageMetadata",
-                "ChunkStorageMetadata",
-                "Metadata",
-                "MetadataIndex",
-                "StorageMeta",
-                "TensorProperties",
-                "TensorStorageMetadata",
-                "_MEM_FORMAT_ENCODING",
-            )
-        ),
-        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-        ("torch", "Size"),
-        ("torch.serialization", "_get_layout"),
-        ("pathlib", "PosixPath"),
-        ("collections", "OrderedDict"),
-    }
-)
+METADATA_GLOBALS = {
+    "torch.distributed.checkpoint.metadata": (
+        "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta",
+        "TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
+    ),
+    "torch.distributed.checkpoint.filesystem": ("_StorageInfo",),
+    "torch": ("Size",),
+    "torch.serialization": ("_get_layout",),
+    "pathlib": ("PosixPath",),
+}  # fmt: skip
 T = TypeVar("T")
 
 FATAL_ERRNOS = DISK_ERRNOS | {errno.EACCES, errno.EPERM}  # a restart would fail again
@@ -83,7 +72,7 @@ class ShardWriter(FileSystemWriter):
 class _MetadataUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if not is_dtype and (module, name) not in METADATA_GLOBALS:
+        if not is_dtype and name not in METADATA_GLOBALS.get(module, ()):
             raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         return super().find_class(module, name)
 
@@ -118,9 +107,8 @@ class _PlainValuesPlanner(DefaultLoadPlanner):
     """Loads values that are no tensors, such as a learning rate, without any class of their own."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
-        torch.load(value, weights_only=True)  # raises if torch's next line would run code
-        value.seek(0)
-        super().load_bytes(read_item, value)
+        path = self.mappings[read_item.dest_index.fqn]
+        set_element(self.original_state_dict, path, torch.load(value, weights_only=True))
 
 
 def read_shards(state: dict[str, Any], reader: ShardReader, group: ProcessGroup | None) -> None:

@@ -1,6 +1,8 @@
 """Load this process's rows of each batch in the background while the model computes."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
@@ -46,8 +48,8 @@ class Batch:
     digest: int
 
 
-class DataLoader:
-    """Serves the rows of one of several equal processes in every batch."""
+class DataLoader(Iterator[Batch]):
+    """Yields the rows of one of several equal processes for consecutive steps, loaded ahead."""
 
     def __init__(
         self,
@@ -65,72 +67,45 @@ class DataLoader:
         ``eos`` is the first input of packed rows; ``prefetcher`` reads remote shards ahead.
         """
         self._sampler, self._shards, self._eos, self._prefetcher = sampler, shards, eos, prefetcher
-        self._closed, self._next_step = False, start_step
         rows_per_rank = sampler.plan.global_batch_size // world_size
         self._rank_slice = slice(rank * rows_per_rank, (rank + 1) * rows_per_rank)
-        self._start_thread(start_step)
+        self._step = start_step  # of the next batch
+        self._queue: Queue[Batch | Exception] = Queue(PREFETCH_STEPS)
+        self._stop = Event()
+        self._thread = Thread(target=self._run, args=(start_step,), name="data-loader", daemon=True)
+        self._thread.start()
 
-    def batch(self, step: int) -> Batch:
-        """Return this process's rows of a 0-based step.
-
-        Consecutive steps are loaded ahead; any other step is served without that.
-
-        Raises:
-            DataLoaderError: if the step could not be loaded, with the reason.
-        """
-        if self._closed:
-            raise RuntimeError("the data loader is closed")
-        if step != self._next_step:
-            self._stop_thread()
-            self._start_thread(step)
+    def __next__(self) -> Batch:
+        """Return the rows of the next step; raise ``DataLoaderError`` if they cannot be loaded."""
         if self._prefetcher:
-            self._prefetcher.advance(step)
+            self._prefetcher.advance(self._step)
         batch = self._queue.get()
-        if isinstance(batch, BaseException):
-            self._next_step = -1  # the thread has ended: the next call starts another
-            raise DataLoaderError(f"step {step}: {batch}") from batch
-        self._next_step = step + 1
+        if isinstance(batch, Exception):
+            raise DataLoaderError(f"step {self._step}: {batch}") from batch
+        self._step += 1
         return batch
 
     def close(self) -> None:
         """Stop the background threads."""
-        self._closed = True
-        self._stop_thread()
+        self._stop.set()
+        self._thread.join()
         if self._prefetcher:
             self._prefetcher.close()
 
-    def _stop_thread(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _start_thread(self, start_step: int) -> None:
-        self._next_step = start_step
-        self._queue: Queue[Batch | BaseException] = Queue(PREFETCH_STEPS)
-        self._stop = Event()
-        self._thread = Thread(
-            target=self._run,
-            args=(start_step, self._queue, self._stop),
-            name="data-loader",
-            daemon=True,
-        )
-        self._thread.start()
-
-    def _run(self, step: int, queue: "Queue[Batch | BaseException]", stop: Event) -> None:
+    def _run(self, step: int) -> None:
         stride = 1  # the first step is needed soon
-        while not stop.is_set():
-            batches: list[Batch | BaseException]
+        while not self._stop.is_set():
+            batches: list[Batch | Exception]
             try:
                 batches = [*self._build_batches(step, stride)]
-            except BaseException as error:  # noqa: BLE001 - raised again by `batch`
+            except Exception as error:  # noqa: BLE001 - raised again by `__next__`
                 batches = [error]
             for batch in batches:
-                while not stop.is_set():
-                    try:
-                        queue.put(batch, timeout=POLL_INTERVAL_S)
+                while not self._stop.is_set():
+                    with suppress(Full):
+                        self._queue.put(batch, timeout=POLL_INTERVAL_S)
                         break
-                    except Full:
-                        continue
-            if isinstance(batches[0], BaseException):
+            if isinstance(batches[0], Exception):
                 return
             step += stride
             stride = min(2 * stride, max(1, ROWS_PER_FETCH // len(batches[0].samples)))

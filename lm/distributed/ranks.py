@@ -16,11 +16,6 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def is_local_rank0() -> bool:
-    """Return whether this is the first process of its node."""
-    return local_rank() == 0
-
-
 def global_rank(node: int, first_node: int, local_world_size: int, local_rank: int) -> int:
     """Return the rank of a process when the first node has the first ranks.
 

@@ -14,7 +14,7 @@ BAD_BATCH = 13
 def poison() -> None:
     """Let the weights diverge when that batch is served."""
     _, batch, rate = poisoned({BAD_BATCH})
-    DataLoader.batch = batch  # type: ignore[method-assign,assignment]
+    DataLoader.__next__ = batch  # type: ignore[method-assign,assignment]
     loop.learning_rate = rate  # type: ignore[attr-defined]
 
 

@@ -30,7 +30,7 @@ def served(
 ) -> list[Batch]:
     feed = build_loader(config, tokens, 1337, rank, world, cache, first, ((3, 5),))
     try:
-        return [feed.batch(step) for step in range(first, 10)]
+        return [next(feed) for _ in range(first, 10)]
     finally:
         feed.close()
 
@@ -99,25 +99,13 @@ def test_a_document_that_is_cut_goes_on_after_its_last_token(
     assert going_on > 10
 
 
-def test_steps_may_be_asked_for_again(tokens: Dataset, tmp_path: Path) -> None:
-    feed = build_loader(tiny(), tokens, 1337, 0, 1, tmp_path)
-    asked = [feed.batch(step).digest for step in (0, 1, 2, 1, 2, 7, 0)]
-    feed.close()
-    assert asked[1:3] == asked[3:5]
-    assert asked[0] == asked[6]
-    with pytest.raises(RuntimeError, match="closed"):
-        feed.batch(1)
-
-
 def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for(
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    feed = build_loader(tiny(), tokens, 1337, 0, 1, tmp_path)
-    feed.batch(0)
     monkeypatch.setattr(TokenShards, "copy_spans", lambda *_: 1 / 0)
-    for _ in range(2):
-        with pytest.raises(DataLoaderError, match="step 50: division by zero"):
-            feed.batch(50)
+    feed = build_loader(tiny(), tokens, 1337, 0, 1, tmp_path, 50)
+    with pytest.raises(DataLoaderError, match="step 50: division by zero"):
+        next(feed)
     feed.close()
 
 

@@ -56,8 +56,8 @@ def size(cache: Path) -> int:
 
 def digests(feed: DataLoader, steps: int = 120) -> Iterator[int]:
     try:
-        for step in range(steps):
-            yield feed.batch(step).digest
+        for _ in range(steps):
+            yield next(feed).digest
     finally:
         feed.close()
 
@@ -87,9 +87,9 @@ def test_two_processes_of_a_machine_share_what_was_read(
     monkeypatch.setattr(Storage, "read", counted)
     config = tiny(num_processes=2, train_tokens=200 * 128)
     feeds = [build_loader(config, remote, 1337, rank, 2, tmp_path) for rank in range(2)]
-    for step in range(100):
+    for _ in range(100):
         for feed in feeds:
-            feed.batch(step)
+            next(feed)
     for feed in feeds:
         feed.close()
     assert len(asked) == len(set(asked)) > 20
@@ -104,14 +104,14 @@ def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
     config = tiny(train_tokens=400 * 128, shuffle_window_tokens=700, shard_cache_bytes=limit)
     feed = build_loader(config, remote, 1337, 0, 1, tmp_path)
     largest = 0
-    for step in range(300):
-        feed.batch(step)
+    for _ in range(300):
+        next(feed)
         largest = max(largest, size(tmp_path))
     assert 0 < largest <= limit + FETCH_THREADS * BLOCK  # each makes room for its own block
     time.sleep(0.3)
     before = {path.name for path in tmp_path.iterdir()}
-    for step in range(300, 303):  # the next blocks are already in the cache
-        feed.batch(step)
+    for _ in range(3):  # the next blocks are already in the cache
+        next(feed)
     feed.close()
     assert {path.name for path in tmp_path.iterdir()} <= before | {".lock"}
 
@@ -119,7 +119,7 @@ def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
 def test_the_first_steps_do_not_wait_for_the_whole(remote: Dataset, tmp_path: Path) -> None:
     config = tiny(train_tokens=128, shuffle_window_tokens=700)
     feed = build_loader(config, remote, 1337, 0, 1, tmp_path)
-    feed.batch(0)
+    next(feed)
     feed.close()
     assert size(tmp_path) < remote.stats["tokens"][TRAIN] * 2 / 3
 

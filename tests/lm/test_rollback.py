@@ -60,7 +60,7 @@ class MessageReporter:
 def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> list[int]:
     """Make these batches set an infinite learning rate; return the batches that are loaded."""
     loaded, batch, rate = poisoned(bad)
-    monkeypatch.setattr(DataLoader, "batch", batch)
+    monkeypatch.setattr(DataLoader, "__next__", batch)
     monkeypatch.setattr("lm.train.loop.learning_rate", rate)
     return loaded
 
