@@ -54,6 +54,17 @@ def size(cache: Path) -> int:
     return total
 
 
+def wait_until_idle(cache: Path, pause_s: float = 1.0) -> set[str]:
+    """Return the names in the cache when nothing was fetched for a while."""
+    deadline, names = time.monotonic() + 60, set[str]()
+    while time.monotonic() < deadline:
+        last, names = names, {path.name for path in cache.iterdir()}
+        if names == last and not any(name.startswith(".") and name != ".lock" for name in names):
+            return names
+        time.sleep(pause_s)
+    raise AssertionError("the cache is still being filled")
+
+
 def digests(feed: DataLoader, steps: int = 120) -> Iterator[int]:
     try:
         for _ in range(steps):
@@ -108,8 +119,7 @@ def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
         next(feed)
         largest = max(largest, size(tmp_path))
     assert 0 < largest <= limit + FETCH_THREADS * BLOCK  # each makes room for its own block
-    time.sleep(0.3)
-    before = {path.name for path in tmp_path.iterdir()}
+    before = wait_until_idle(tmp_path)
     for _ in range(3):  # the next blocks are already in the cache
         next(feed)
     feed.close()
