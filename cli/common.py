@@ -6,6 +6,7 @@ with is imported when it runs.
 
 import atexit
 import json
+import signal
 import time
 from collections.abc import Callable
 from functools import cache, wraps
@@ -41,6 +42,7 @@ def handle_errors(function: Function) -> Function:
         except UserError as error:
             exit_with_error(str(error))
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends this process at once
             exit_with_error("interrupted; run the same command again to resume")
         except Exception as error:
             from infra.store.retry import is_storage_error

@@ -1,5 +1,6 @@
 """Read a recipe from a YAML file, apply overrides, and explain mistakes, one line each."""
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,15 @@ from flows.recipe import NAME_PATTERN, Recipe
 from flows.recipe_yaml import parse_yaml
 from infra.errors import UserError
 from infra.store.environment import mask
+
+# What pydantic calls by the names of Python's types.
+EXPECTED = {
+    "string_type": "a text is expected",
+    "tuple_type": "a list is expected",
+    "dict_type": "a mapping is expected",
+    "model_type": "a mapping is expected",
+    "model_attributes_type": "a mapping is expected",
+}
 
 
 class RecipeError(UserError):
@@ -32,13 +42,7 @@ def load_recipe(path: str, overrides: Sequence[str] = (), storage: str | None = 
         RecipeError: naming the file, the field and what was expected.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from None
-    try:
-        value = parse_yaml(text)
+        value = parse_yaml(_read_text(path))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
@@ -51,6 +55,24 @@ def load_recipe(path: str, overrides: Sequence[str] = (), storage: str | None = 
         return Recipe.model_validate(value)
     except ValidationError as error:
         raise RecipeError("\n".join(format_validation_errors(path, error, value))) from None
+
+
+def _read_text(path: str) -> str:
+    """Read a file in UTF-8, or in UTF-16 with its byte order mark."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: a folder; the recipe is a file in it") from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}: line {line}: not text in UTF-8") from None
 
 
 def format_validation_errors(path: str, error: ValidationError, value: Any = None) -> list[str]:
@@ -73,6 +95,7 @@ def format_validation_errors(path: str, error: ValidationError, value: Any = Non
             lines.append(f"{where}: unknown key")
             continue
         message = mistake["msg"].removeprefix("Value error, ")
+        message = EXPECTED.get(mistake["type"], message)
         if mistake["type"] == "string_type" and isinstance(mistake.get("input"), int | float):
             message = "a text is expected; write it in quotes"
         given = mistake.get("input")
@@ -134,7 +157,7 @@ def _apply_override(value: dict[str, Any], override: str) -> None:
 
 
 def _entry_index(entries: Sequence[Any], key: str) -> int | None:
-    if key.isdigit() and int(key) < len(entries):
+    if key.isascii() and key.isdecimal() and int(key) < len(entries):
         return int(key)
     for index, entry in enumerate(entries):
         if isinstance(entry, Mapping) and entry.get("name") == key:

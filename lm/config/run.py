@@ -2,10 +2,15 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.config import ConfigModel
 
+# MLflow's own; a plugin's would run its code.
+MLFLOW_SCHEMES = (
+    *("http", "https", "databricks", "file"),
+    *("sqlite", "postgresql", "mysql", "mssql"),
+)
 MAX_PROCESSES_PER_NODE = 1024  # a larger number is a typing error and would exhaust the machine
 
 
@@ -134,6 +139,14 @@ class RunConfig(ConfigModel):
         ),
     )
     log_interval: int = Field(10, ge=1, description="steps between lines of the log")
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _check_tracking_uri(cls, uri: str | None) -> str | None:
+        scheme = uri.partition(":")[0].partition("+")[0] if uri is not None and ":" in uri else None
+        if scheme is not None and scheme not in MLFLOW_SCHEMES:
+            raise ValueError(f"{scheme!r} is not one of {', '.join(MLFLOW_SCHEMES)}")
+        return uri
 
     @model_validator(mode="after")
     def _check_nodes(self) -> Self:

@@ -1,5 +1,6 @@
 """Recipes: reading, overriding, and error messages."""
 
+import codecs
 import os
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
         ("dedup", "section.key=value"),
         ("dedup.bands=[", "not YAML"),
         ("name.first=x", "name has no fields"),
+        ("sources.\u00b2.name=x", "no entry"),
         ("train.tiny.data.validation_tokens=63", "data.validation_tokens 63"),
         ("train.tiny.run.num_processes=4096", "train.tiny.run: num_processes 4096"),
         ("train.tiny.run.threads_per_process=100000", "train.tiny.run.threads_per_process: "),
@@ -132,6 +134,41 @@ def test_validation_covers_at_least_one_row_of_a_long_context(path: str) -> None
     assert long.effective_validation_tokens == 131_072
     again = type(long).model_validate(long.to_json())  # as the worker processes receive it
     assert again == long
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"name: x\nlicense: caf\xe9\n", "line 2: not text in UTF-8"),
+        (b"\x93\xff\x00\x01", "line 1: not text in UTF-8"),
+        (b"\xff\xfe\x00\xd8\x00", "not text in UTF-8"),
+        (b"", "a mapping"),
+        (b"name: {a: b}\n", "name: a text is expected"),
+        (b"name: x\nselect:\n", "select: a mapping is expected"),
+        (b"name: x\nsources: a.jsonl\n", "sources: a list is expected"),
+        (b"1: 2\n", "Keys should be strings"),
+    ],
+)
+def test_bytes_that_are_no_recipe_are_explained(tmp_path: Path, data: bytes, words: str) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_bytes(data)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(file))
+    assert all(line.startswith(str(file)) for line in str(error.value).splitlines())
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_recipe_may_have_a_byte_order_mark(path: str, tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "marked.yaml"
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    file.write_bytes(mark + MINIMAL.encode(encoding))
+    assert load_recipe(str(file)) == load_recipe(path)
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="folder"):
+        load_recipe(str(tmp_path))
 
 
 def test_a_missing_file_is_named() -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from pydantic import ValidationError
 
 from infra.errors import UserError
 from infra.store.storage import Storage
@@ -77,3 +78,16 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match=r"train.tiny.run.mlflow_tracking_uri: .* pip install 'gristmill\[mlflow\]'"
     ):
         require_mlflow("tiny")
+
+
+@pytest.mark.parametrize("uri", ["plugin://host", "my-store:x", "sftp://h/x"])
+def test_a_scheme_that_is_not_one_of_mlflow_is_refused(uri: str) -> None:
+    with pytest.raises(ValidationError, match="mlflow_tracking_uri"):
+        tiny(mlflow_tracking_uri=uri)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://u:p@h:5000", "databricks", "sqlite:///m.db", "mysql+pymysql://h/m", "./mlruns"]
+)
+def test_the_schemes_of_mlflow_are_accepted(uri: str) -> None:
+    assert tiny(mlflow_tracking_uri=uri).run.mlflow_tracking_uri == uri
