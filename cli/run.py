@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infra.runs.run_records import RunRecord
     from infra.store.storage import Storage
 
-SERVER_TIMEOUT_S = 10.0  # seconds to wait for the Prefect server's first answer
+SERVER_TIMEOUT_S = 60.0  # seconds to wait for the Prefect server's first answer
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ SERVER_ENV = {
     "PREFECT__SERVER_FINAL": "1",
 }
 SERVER_LOST_TIMEOUT_S = 15.0  # without an answer for so long, the server counts as lost
-PROBE_TIMEOUT_S = 5.0
+PROBE_TIMEOUT_S = 30.0  # one that has ended refuses at once; a busy one needs time
 PROBE_INTERVAL_S = 1.0
 
 ExitHandler = Callable[[RunRecord, BaseException | None], NoReturn]

@@ -30,7 +30,7 @@ from infra.compute.progress import Progress
 log = logging.getLogger(__name__)
 
 UPDATE_INTERVAL_S = 1.0  # between two updates of the progress artifacts
-SHUTDOWN_TIMEOUT_S = 10.0  # for the last artifacts at the end of a run
+SHUTDOWN_TIMEOUT_S = 30.0  # for the last artifacts at the end of a run
 MAX_CURVE_POINTS = 2_000  # beyond it every second point is dropped
 CURVE_INTERVAL_S = 30.0  # between two images of a curve: each one stays in the database
 

@@ -3,15 +3,18 @@
 import os
 import shutil
 import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from s3fs import S3FileSystem
+
+from tests.limits import WAIT_TIMEOUT_S, wait_for
+from tests.processes import TreeProcess, process_tree
 
 BIN = Path(sys.executable).parent
 
@@ -25,37 +28,28 @@ def free_port() -> int:
 
 @contextmanager
 def server(
-    command: list[str],
-    log: Path,
-    ready_url: str,
-    timeout_s: float,
-    env: Mapping[str, str] | None = None,
-) -> Iterator["subprocess.Popen[bytes]"]:
+    command: list[str], log: Path, ready_url: str, env: Mapping[str, str] | None = None
+) -> Iterator[TreeProcess]:
     """Start a server, wait until a URL responds, and kill the server at the end."""
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            command,
-            stdout=sink,
-            stderr=sink,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-3000:]}")
-            try:
-                with urllib.request.urlopen(ready_url, timeout=2):
-                    break
-            except urllib.error.HTTPError:
-                break  # it responds
-            except OSError:
-                time.sleep(0.1)
+
+    def responds() -> bool:
+        try:
+            with urllib.request.urlopen(ready_url, timeout=WAIT_TIMEOUT_S):
+                return True
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+
+    with (
+        log.open("wb") as sink,
+        process_tree(command, {**os.environ, **(env or {})}, stdout=sink, stderr=sink) as process,
+    ):
+        try:
+            wait_for(responds, process)
+        except AssertionError as error:
+            raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-3000:]}") from error
         yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class Weed:
     @contextmanager
     def running(self) -> Iterator[S3]:
         """Start it, with one bucket."""
-        with server(self.command, self.log, f"{self.url}/healthz", 30, self.env):
+        with server(self.command, self.log, f"{self.url}/healthz", self.env):
             client = {
                 **{key: value for key, value in self.env.items() if key.startswith("AWS_")},
                 "AWS_ENDPOINT_URL": self.url,
@@ -132,23 +126,23 @@ def seaweed(folder: Path) -> Iterator[S3]:
 
 def _wait_for_bucket(env: Mapping[str, str]) -> None:
     """Wait until the bucket exists; the S3 port responds slightly earlier."""
-    code = (
-        "import s3fs; fs = s3fs.S3FileSystem(); "
-        "fs.pipe_file('corpus/ready', b'1'); fs.rm('corpus/ready')"
+    client = S3FileSystem(
+        key=env["AWS_ACCESS_KEY_ID"],
+        secret=env["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=env["AWS_ENDPOINT_URL"],
+        client_kwargs={"region_name": env["AWS_DEFAULT_REGION"]},
+        skip_instance_cache=True,
     )
-    error = ""
-    for _ in range(20):
-        process = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, **env},
-            capture_output=True,
-            check=False,
-        )
-        if process.returncode == 0:
-            return
-        error = process.stderr.decode()[-2000:]
-        time.sleep(0.3)
-    raise RuntimeError(error)
+
+    def is_writable() -> bool:
+        try:
+            client.pipe_file("corpus/ready", b"1")
+            client.rm("corpus/ready")
+        except OSError:
+            return False
+        return True
+
+    wait_for(is_writable)
 
 
 def chromium() -> str:

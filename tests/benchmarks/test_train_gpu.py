@@ -7,6 +7,7 @@ import pytest
 from benchmarks import train_gpu_peers as peers
 from benchmarks.train_gpu_report import Report
 from benchmarks.train_peers import NotMeasured
+from tests.limits import WAIT_TIMEOUT_S
 
 SMALL = peers.Size(12, 768, 12, 1024, 50_304)
 H100 = {"name": "H100", "torch": "2", "datasheet": 989e12, "matmul": 798e12, "memory": 80 << 30}
@@ -69,10 +70,12 @@ def test_a_token_file_has_the_layout_of_modded_nanogpt(tmp_path: Path) -> None:
 
 def test_the_error_says_why_a_run_has_no_metrics() -> None:
     python = [sys.executable, "-c"]
-    assert peers.run_command([*python, "print('x')"], 20.0) == "x\n"
+    assert peers.run_command([*python, "print('x')"], WAIT_TIMEOUT_S) == "x\n"
     with pytest.raises(peers.OutOfMemory):
-        peers.run_command([*python, "raise SystemExit('torch.OutOfMemoryError: CUDA')"], 20.0)
+        peers.run_command(
+            [*python, "raise SystemExit('torch.OutOfMemoryError: CUDA')"], WAIT_TIMEOUT_S
+        )
     with pytest.raises(NotMeasured, match="no_such"):
-        peers.run_command([*python, "import no_such"], 20.0)
+        peers.run_command([*python, "import no_such"], WAIT_TIMEOUT_S)
     with pytest.raises(NotMeasured, match="1 s"):
         peers.run_command([*python, "import time; time.sleep(30)"], 1.0)

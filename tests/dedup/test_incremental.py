@@ -178,7 +178,6 @@ def test_pairs_are_compared_again_if_their_languages_changed(tmp_path: Path) -> 
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(180)
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     rows = [r for seed in range(3) for r in corpus(seed)]
     result = []
@@ -242,7 +241,6 @@ def test_a_run_interrupted_at_any_phase_resumes_to_the_same_bytes(tmp_path: Path
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(180)
 def test_a_killed_worker_costs_its_tasks_and_changes_no_byte(tmp_path: Path) -> None:
     rows = [r for seed in range(3) for r in corpus(seed)]
     parts = [rows[start : start + 8] for start in range(0, len(rows), 8)]

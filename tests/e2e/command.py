@@ -2,15 +2,18 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
+
+from tests.limits import WAIT_TIMEOUT_S, wait_for
+from tests.processes import TreeProcess, process_tree
 
 GRISTMILL = Path(sys.executable).parent / "gristmill"
 
@@ -48,35 +51,31 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     }
 
 
-def gristmill(
-    home: Path, *arguments: str, timeout: float = 300, env: Mapping[str, str] | None = None
+def run_to_end(
+    command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None
 ) -> CommandResult:
+    """Run a command to its end; it must leave no process behind."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with process_tree(command, env, cwd=cwd, **pipes) as process:
+        out, err = process.communicate(timeout=WAIT_TIMEOUT_S)
+        wait_for(lambda: not process.members())
+    return CommandResult(process.returncode, out.decode(), err.decode())
+
+
+def gristmill(home: Path, *arguments: str, env: Mapping[str, str] | None = None) -> CommandResult:
     """Run ``gristmill`` and wait for it."""
-    process = subprocess.run(
-        [str(GRISTMILL), *arguments],
-        env=environment(home, **(env or {})),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    return CommandResult(process.returncode, process.stdout, process.stderr)
+    return run_to_end([str(GRISTMILL), *arguments], environment(home, **(env or {})))
 
 
-def reset_sigint() -> None:
-    """Let Ctrl-C interrupt a child: processes in the background inherit that it is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
+@contextmanager
 def start(
-    home: Path, *arguments: str, stderr: int | IO[bytes] = subprocess.DEVNULL, **env: str
-) -> "subprocess.Popen[bytes]":
-    """Start ``gristmill`` in the background, as the leader of its own process group."""
-    return subprocess.Popen(
-        [str(GRISTMILL), *arguments],
-        env=environment(home, **env),
-        stdout=subprocess.DEVNULL,
-        stderr=stderr,
-        start_new_session=True,
-        preexec_fn=reset_sigint,  # noqa: PLW1509 - a single call, safe between fork and exec
-    )
+    home: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    stderr: int | IO[bytes] = subprocess.DEVNULL,
+) -> Iterator[TreeProcess]:
+    """Run ``gristmill`` in the background while the block lasts."""
+    command = [str(GRISTMILL), *arguments]
+    outputs: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": stderr}
+    with process_tree(command, environment(home, **(env or {})), **outputs) as process:
+        yield process

@@ -1,16 +1,16 @@
 """A client of a running Prefect server."""
 
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-ROOT = Path(__file__).parents[2]
+from tests.e2e.command import CommandResult, run_to_end
+from tests.limits import WAIT_TIMEOUT_S
+from tests.processes import ROOT
+
 PREFECT = str(Path(sys.executable).parent / "prefect")
 
 
@@ -22,27 +22,19 @@ class Prefect:
     env: dict[str, str]
     home: Path
 
-    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def command(self, *arguments: str) -> CommandResult:
         """Run the command ``prefect`` against this server."""
-        return subprocess.run(
-            [PREFECT, "--no-prompt", *arguments],
-            cwd=ROOT,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        return run_to_end([PREFECT, "--no-prompt", *arguments], self.env, ROOT)
 
     def post(self, path: str, **body: Any) -> Any:
         """POST to the API."""
-        response = httpx.post(f"{self.api}{path}", json=body, timeout=30)
+        response = httpx.post(f"{self.api}{path}", json=body, timeout=WAIT_TIMEOUT_S)
         response.raise_for_status()
         return response.json()
 
     def get(self, path: str) -> Any:
         """GET from the API."""
-        response = httpx.get(f"{self.api}{path}", timeout=30)
+        response = httpx.get(f"{self.api}{path}", timeout=WAIT_TIMEOUT_S)
         response.raise_for_status()
         return response.json()
 
@@ -55,12 +47,3 @@ class Prefect:
     def state(self, run: str) -> str:
         """Return the type of a flow run's state."""
         return str(self.get(f"/flow_runs/{run}")["state_type"])
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float) -> Any:
-    """Poll until the result is true, and return it."""
-    deadline = time.monotonic() + timeout_s
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not true within {timeout_s} s"
-        time.sleep(0.2)
-    return result

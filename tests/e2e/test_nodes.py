@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from lm.launch import torchrun
 from lm.launch.node import run_node
 from lm.launch.rendezvous import rendezvous_store
 from tasks.train import task
+from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.lm.corpora import context, tiny, token_shards
+from tests.processes import ROOT, TreeProcess, process_tree
 from tests.train_entry import replace_fields
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.e2e
 
 FIRST, SECOND = "10.231.77.1", "10.231.77.2"
 CONFIG = tiny(
@@ -118,28 +120,30 @@ def namespaces() -> Iterator[tuple[str, str]]:
             ip("netns", "delete", name)
 
 
-def start_machine(
+@contextmanager
+def machine(
     namespace: str, role: str, store: Path, config: TrainConfig, log: Path, worker: str
-) -> "subprocess.Popen[bytes]":
-    """Start one of the machines, with a separate cache."""
+) -> Iterator[TreeProcess]:
+    """Run one of the machines while the block lasts, with a separate cache."""
     words = [sys.executable, "-m", "tests.e2e.test_nodes", role, str(store)]
-    with log.open("wb") as sink:
-        return subprocess.Popen(
+    with (
+        log.open("wb") as sink,
+        process_tree(
             ["ip", "netns", "exec", namespace, *words, config.model_dump_json(), worker],
-            env={**os.environ, ENV_VAR: str(log.with_suffix(".cache"))},
-            cwd=Path(__file__).parents[2],
+            {**os.environ, ENV_VAR: str(log.with_suffix(".cache"))},
+            cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        ) as process,
+    ):
+        yield process
 
 
-def training_processes(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+def training_processes(machine: TreeProcess) -> list[psutil.Process]:
     """Return the training processes of a machine."""
-    descendants = psutil.Process(process.pid).children(recursive=True)
     workers = []
-    for member in descendants:
+    for member in machine.members():
         try:
             words = member.cmdline()
         except psutil.Error:
@@ -153,34 +157,24 @@ def on_two_machines(
     namespaces: tuple[str, str],
     folder: Path,
     config: TrainConfig,
-    watch: Callable[["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"], None],
+    watch: Callable[[TreeProcess, TreeProcess], None],
     worker: str = "lm.train.worker",
 ) -> tuple[Dataset, str]:
     """Train on both machines, calling ``watch`` meanwhile; return the model and the second's output."""
     store = folder / "store"
     token_shards(store)
     logs = [folder / "first.log", folder / "second.log"]
-    second = start_machine(namespaces[1], "second", store, config, logs[1], worker)
-    deadline = time.monotonic() + 240
-    while "waiting for the first node" not in logs[1].read_text():
-        assert second.poll() is None, logs[1].read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    first = start_machine(namespaces[0], "first", store, config, logs[0], worker)
-    try:
-        while first.poll() is None and time.monotonic() < deadline:
-            watch(first, second)
-            time.sleep(0.02)
-        outputs = [log.read_text() for log in logs]
-        assert first.poll() == 0, outputs
-        assert second.wait(60) == 0, outputs
-    finally:
-        for process in (first, second):
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    with machine(namespaces[1], "second", store, config, logs[1], worker) as second:
+        wait_for(lambda: "waiting for the first node" in logs[1].read_text(), second)
+        with machine(namespaces[0], "first", store, config, logs[0], worker) as first:
+            while first.poll() is None:
+                watch(first, second)
+                time.sleep(0.02)
+            assert first.wait() == 0, [log.read_text() for log in logs]
+            assert second.wait(WAIT_TIMEOUT_S) == 0, logs[1].read_text()
+            wait_for(lambda: not first.members() and not second.members())
     (made,) = (store / "train").glob("pair-*")
-    return open_dataset(Storage(str(made))), outputs[1]
+    return open_dataset(Storage(str(made))), logs[1].read_text()
 
 
 def attempts(made: Dataset) -> list[dict[str, Any]]:
@@ -196,7 +190,7 @@ def test_two_machines_train_the_model_of_one_and_survive_a_killed_process(
     )
     killed: list[psutil.Process] = []
 
-    def kill(first: "subprocess.Popen[bytes]", second: "subprocess.Popen[bytes]") -> None:
+    def kill(first: TreeProcess, second: TreeProcess) -> None:
         ready = any(running.glob("*/step-*/complete.json"))
         if not killed and ready and training_processes(second):
             assert len(training_processes(first)) == len(training_processes(second)) == 1

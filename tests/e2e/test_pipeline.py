@@ -12,7 +12,7 @@ from infra.store.storage import Storage
 from tests.e2e.command import CommandResult, gristmill, write_recipe
 from tests.e2e.corpora import GERMAN, docstrings, mixed, recipe, write_jsonl
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.e2e
 
 STAGES = ["acquire", "annotate", "dedup", "select", "tokenize"]
 

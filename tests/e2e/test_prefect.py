@@ -1,10 +1,7 @@
 """A real Prefect server and worker: deploy, reject a wrong recipe, run, and query the API."""
 
 import json
-import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +10,13 @@ import yaml
 
 from tests.e2e.command import GRISTMILL, environment, write_recipe
 from tests.e2e.corpora import mixed, recipe
-from tests.e2e.prefect_server import PREFECT, ROOT, Prefect, wait_for
+from tests.e2e.prefect_server import PREFECT, Prefect
+from tests.limits import WAIT_TIMEOUT_S, wait_for
+from tests.processes import ROOT, TreeProcess, kill_tree, process_tree
 from tests.servers import free_port, server
 from tests.train_entry import train_entry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.e2e
 
 
 def runs(prefect: Prefect) -> set[str]:
@@ -81,45 +80,34 @@ def test_a_wrong_recipe_is_rejected_before_a_run_is_created(
     rejected = deployed.command(
         "deployment", "run", "pipeline/nightly", "--params", parameters_json(wrong)
     )
-    assert rejected.returncode != 0
-    assert word in rejected.stdout + rejected.stderr
+    assert rejected.code != 0
+    assert word in rejected.out + rejected.err
     assert runs(deployed) == before
 
 
 def test_a_run_of_a_worker_publishes_its_artifacts(
-    deployed: Prefect, worker: int, tmp_path: Path
+    deployed: Prefect, worker: TreeProcess, tmp_path: Path
 ) -> None:
     value = small_model(tmp_path)
     process = deployed.command(
         "deployment", "run", "pipeline/nightly", "--params", parameters_json(value), "--watch"
     )
-    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.code == 0, process.out + process.err
     (run,) = deployed.post(
         "/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}
     )
-    tasks = deployed.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run["id"]]}})
-    for _ in range(20):  # the server records task runs with a delay
-        if tasks and all(item["state_type"] == "COMPLETED" for item in tasks):
-            break
-        time.sleep(0.5)
+    expected = {
+        *("acquire dump", "annotate dump", "dedup", "select", "tokenize"),
+        *("train tiny", "release tiny", "evaluate tiny"),
+        *("train smaller", "release smaller", "evaluate smaller"),
+    }
+
+    def task_states() -> list[tuple[str, str]]:
         tasks = deployed.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run["id"]]}})
-    names = sorted(item["name"] for item in tasks)
-    assert names == sorted(
-        [
-            "acquire dump",
-            "annotate dump",
-            "dedup",
-            "select",
-            "tokenize",
-            "train tiny",
-            "release tiny",
-            "evaluate tiny",
-            "train smaller",
-            "release smaller",
-            "evaluate smaller",
-        ]
-    )
-    assert {item["state_type"] for item in tasks} == {"COMPLETED"}
+        return sorted((item["name"], item["state_type"]) for item in tasks)
+
+    # The server records task runs with a delay.
+    wait_for(lambda: task_states() == sorted((name, "COMPLETED") for name in expected))
     artifacts = deployed.post("/artifacts/filter", limit=200)
     keys = {item["key"]: item for item in artifacts}
     assert {
@@ -154,28 +142,21 @@ def test_a_run_ends_although_its_server_was_killed(tmp_path: Path, until: str) -
         value["select"].update(max_source_duplicate_fraction=0.0, min_source_documents=1)
     path = write_recipe(tmp_path / "r.yaml", value)
     cache_entries = tmp_path / "data" / "unit_cache"
-    with server(command, tmp_path / "server.log", f"{api}/health", 120, env) as process:
-        run = subprocess.Popen(
+    with (
+        server(command, tmp_path / "server.log", f"{api}/health", env) as prefect_server,
+        process_tree(
             [str(GRISTMILL), "run", str(path)],
-            env=environment(tmp_path / "home", PREFECT_API_URL=api),
+            {**env, "PREFECT_API_URL": api},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
-        while run.poll() is None and not any(cache_entries.glob("acquire/*/*.json")):
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-
-        def reported() -> dict[str, Any]:
-            for file in (tmp_path / "data" / "runs" / "small").glob("*.json"):
-                record: dict[str, Any] = json.loads(file.read_text())
-                if record.get("report"):
-                    return record
-            return {}
-
-        record = wait_for(reported, 240)
-        out, err = run.communicate(timeout=50)
+        ) as run,
+    ):
+        wait_for(lambda: any(cache_entries.glob("acquire/*/*.json")), run)
+        kill_tree(prefect_server.tree)
+        out, err = (output.decode() for output in run.communicate(timeout=WAIT_TIMEOUT_S))
+        wait_for(lambda: not run.members())
+    (file,) = (tmp_path / "data" / "runs" / "small").glob("*.json")
+    record: dict[str, Any] = json.loads(file.read_text())
     assert (tmp_path / "data" / record["report"]).exists()
     if until == "nowhere":
         assert record["state"] == "failed"

@@ -1,7 +1,6 @@
 """Runs on a real Prefect server: cancelled, retried, with the logs of Dask workers."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,34 +9,32 @@ import psutil
 import pytest
 
 from tests.acquire.sites import Reply, Site, html, serve
-from tests.e2e.command import write_recipe
+from tests.e2e.command import run_to_end, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.noisy import LINE
-from tests.e2e.prefect_server import ROOT, Prefect, wait_for
-from tests.e2e.test_stop import command_of, descendants, endless, have_ended, trainers
+from tests.e2e.prefect_server import Prefect
+from tests.e2e.test_stop import TRAINER, command_of, endless, find
+from tests.limits import wait_for
+from tests.processes import ROOT, TreeProcess
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 
-def cancel(prefect: Prefect, run: str, processes: list[psutil.Process], store: Path) -> None:
+def cancel(
+    prefect: Prefect, run: str, worker: TreeProcess, before: list[psutil.Process], store: Path
+) -> None:
     """Cancel as the UI does, and check that the run ends in Prefect and on the machine."""
     prefect.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"})
-    wait_for(lambda: prefect.state(run) == "CANCELLED", 60)
-    assert have_ended(processes)
+    wait_for(lambda: prefect.state(run) == "CANCELLED")
+    wait_for(lambda: set(worker.members()) <= set(before))
     (record,) = store.glob("runs/*/*.json")
     assert json.loads(record.read_text())["state"] == "cancelled"
 
 
-def run_processes(worker: int, word: str) -> list[psutil.Process]:
-    """Return all descendants of the worker, once the command of one contains a word."""
-    processes = descendants(worker)
-    started = any(word in " ".join(command_of(process)) for process in processes)
-    return processes if started else []
-
-
 def test_a_cancelled_crawl_leaves_no_process(
-    deployed: Prefect, worker: int, tmp_path: Path
+    deployed: Prefect, worker: TreeProcess, tmp_path: Path
 ) -> None:
+    before = worker.members()
     pages: dict[str, Reply] = {f"/{n}": html(f"Page {n}") for n in range(500)}
     pages["/"] = html("Front", *pages)
     with serve(Site(pages, delay=0.5)) as site:
@@ -45,24 +42,26 @@ def test_a_cancelled_crawl_leaves_no_process(
         web = {"name": "site", "kind": "web", "start_urls": [f"{site.url}/"], "delay": 1.0}
         value["sources"].append(web)
         run = deployed.run("pipeline/nightly", recipe=value, until="acquire")
-        wait_for(lambda: len(site.paths) > 1, 90)
-        wait_for(lambda: any((tmp_path / "data").glob("acquire/dump-*/manifest.json")), 60)
-        processes = run_processes(worker, "tasks.acquire.web.crawler")
+        wait_for(lambda: len(site.paths) > 1)
+        wait_for(lambda: any((tmp_path / "data").glob("acquire/dump-*/manifest.json")))
+        processes = worker.members()
+        assert find(processes, "tasks.acquire.web.crawler")
         assert any("spawn_main" in " ".join(command_of(p)) for p in processes), "Dask workers"
-        cancel(deployed, run, processes, tmp_path / "data")
+        cancel(deployed, run, worker, before, tmp_path / "data")
 
 
 def test_a_cancelled_training_leaves_no_process(
-    deployed: Prefect, worker: int, tmp_path: Path
+    deployed: Prefect, worker: TreeProcess, tmp_path: Path
 ) -> None:
+    before = worker.members()
     value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), train=[endless("one")])
     run = deployed.run("pipeline/nightly", recipe=value, until="train")
-    wait_for(lambda: trainers(descendants(worker)), 120)
-    cancel(deployed, run, run_processes(worker, "lm.train.worker"), tmp_path / "data")
+    wait_for(lambda: find(worker.members(), TRAINER))
+    cancel(deployed, run, worker, before, tmp_path / "data")
 
 
 def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(
-    deployed: Prefect, worker: int, tmp_path: Path
+    deployed: Prefect, worker: TreeProcess, tmp_path: Path
 ) -> None:
     arguments: dict[str, Any] = {
         "n_workers": 1,
@@ -77,30 +76,23 @@ def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(
         cluster={"cluster_class": "distributed.LocalCluster", "cluster_kwargs": arguments},
     )
     run = deployed.run("pipeline/nightly", recipe=value, until="acquire")
-    wait_for(lambda: deployed.state(run) == "COMPLETED", 120)
+    wait_for(lambda: deployed.state(run) == "COMPLETED")
 
     def lines() -> list[dict[str, Any]]:
         of_run = {"flow_run_id": {"any_": [run]}}
         logs = deployed.post("/logs/filter", logs=of_run, limit=200)
         return [line for line in logs if LINE in line["message"]]
 
-    line = wait_for(lines, 20)[0]
+    line = wait_for(lines)[0]
     assert line["name"] == "tasks.noisy"
 
 
 def test_a_network_error_costs_an_attempt(prefect: Prefect, tmp_path: Path) -> None:
     value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), cluster={"workers": 0})
     path = write_recipe(tmp_path / "r.yaml", value)
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.flaky", str(path)],
-        cwd=ROOT,
-        env=prefect.env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
+    command = [sys.executable, "-m", "tests.e2e.flaky", str(path)]
+    result = run_to_end(command, prefect.env, ROOT)
+    assert result.code == 0, result.out + result.err
     assert path.with_suffix(".tried").exists()
 
     def completed_retries() -> list[dict[str, Any]]:
@@ -109,4 +101,4 @@ def test_a_network_error_costs_an_attempt(prefect: Prefect, tmp_path: Path) -> N
             item for item in runs if item["state_type"] == "COMPLETED" and item["run_count"] == 2
         ]
 
-    wait_for(completed_retries, 20)
+    wait_for(completed_retries)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.recipe import Recipe
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "prefect.yaml"

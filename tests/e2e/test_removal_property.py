@@ -18,7 +18,7 @@ from infra.removals.match import Removal, match_table, parse_removal
 from tests.e2e.corpora import docstrings, recipe
 from tests.inline import go
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.e2e
 
 Record = dict[str, str]
 LICENSES = ("MIT", "CC0-1.0")

@@ -17,7 +17,7 @@ from tests.e2e.command import CommandResult, gristmill, write_recipe
 from tests.e2e.corpora import docstrings, recipe
 from tests.train_entry import train_entry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 PAIRS, FILES = 8, 4
 TINY = train_entry(

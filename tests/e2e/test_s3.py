@@ -11,7 +11,7 @@ from tests.e2e.corpora import mixed, recipe
 from tests.inline import data_bytes, go
 from tests.servers import S3
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 
 def test_a_run_on_s3_gives_the_bytes_of_a_local_run(s3: S3, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.e2e.command import gristmill, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.train_entry import train_entry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.e2e
 
 VARIABLES = {
     "CLUSTER_TOKEN": "first-s3cret",

@@ -13,7 +13,7 @@ from tasks.tokenize.config import TokenizeConfig
 from tests.evaluate import tiny
 from tests.tokenize.corpora import context, corpus, table, variations
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 SHARDS = TokenizeConfig(vocab_size=400, validation_fraction=0.2)
 SCORES = EvaluateConfig(num_samples=2, prompt_tokens=4, max_new_tokens=5)

@@ -1,12 +1,10 @@
 import gzip
 import io
 import json
-import os
 import shlex
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -22,7 +20,8 @@ from examples.quickstart.__main__ import GRISTMILL, RECIPE, next_commands
 from examples.quickstart.build import READY, fetch_quickstart, quickstart_root
 from examples.quickstart.pins import BEAUTIFUL_SOUP, SITE, Pin
 from examples.quickstart.serve_site import PortTakenError, serve_site
-from tests.e2e.command import reset_sigint
+from tests.limits import WAIT_TIMEOUT_S
+from tests.processes import process_tree
 
 
 def archive(folder: Path, files: dict[str, bytes]) -> Path:
@@ -215,19 +214,11 @@ def test_fetch_builds_the_documented_input_once() -> None:
 @pytest.mark.e2e
 def test_serve_ends_on_a_signal() -> None:
     command = [sys.executable, "-m", "examples.quickstart", "serve", "--port", "0"]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ},
-        preexec_fn=reset_sigint,  # noqa: PLW1509 - a single call, safe between fork and exec
-    )
-    assert process.stderr is not None
-    lines = [process.stderr.readline() for _ in range(3)]
-    assert "serving http://127.0.0.1:" in lines[1]
-    assert "gristmill run" in lines[2]
-    process.send_signal(signal.SIGINT)
-    started = time.monotonic()
-    process.wait(timeout=10)
-    assert time.monotonic() - started < 5
-    process.stderr.close()
+    with process_tree(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline().decode() for _ in range(3)]
+        assert "serving http://127.0.0.1:" in lines[1]
+        assert "gristmill run" in lines[2]
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=WAIT_TIMEOUT_S)
+        assert not process.members()

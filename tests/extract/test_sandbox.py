@@ -14,7 +14,7 @@ from tasks.extract.page import ExtractedPage, ExtractRequest
 from tasks.extract.sandbox import SandboxedExtractor, WorkerDied
 from tasks.extract.sandbox_worker import LENGTHS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 GOOD = ExtractRequest(b"<html><body><p>The mill grinds slowly.</p><p>And fine.</p></body></html>", "http://h/",
                "text/html")  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 from infra.store import block_cache
 from infra.store.block_cache import Block, BlockCache
 from infra.store.storage import Storage, StorageError
+from tests.limits import WAIT_TIMEOUT_S
 
 DATA = bytes(range(256)) * 4
 
@@ -86,14 +87,14 @@ def test_a_fetch_without_waiting_leaves_a_block_to_the_other_process(
 
     def held_up(self: Storage, *args: Any) -> bytes:
         reading.set()
-        assert go_on.wait(10)
+        assert go_on.wait(WAIT_TIMEOUT_S)
         return read(self, *args)
 
     monkeypatch.setattr(Storage, "read", held_up)
     cache = BlockCache(tmp_path)
     thread = threading.Thread(target=cache.fetch, args=(block(store, 0),))
     thread.start()
-    assert reading.wait(10)
+    assert reading.wait(WAIT_TIMEOUT_S)
     assert not cache.fetch(block(store, 0), wait=False)
     go_on.set()
     thread.join()

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from infra.compute.cluster_config import CLASSES_ENV, KWARGS_ENV, SCHEDULERS_ENV
 from infra.compute.processes import RunCancelled
 from infra.errors import UserError
 from infra.store.storage import Storage
+from tests.limits import WAIT_TIMEOUT_S
 
 
 def cluster(**config: object) -> DaskCluster:
@@ -36,6 +37,24 @@ def slow_record(number: int, folder: str) -> int:
     (Path(folder) / f"pid-{os.getpid()}").touch()
     time.sleep(0.05)
     return number
+
+
+RELEASED = threading.Event()  # of the units of a cluster in this process
+
+
+def wait_until_released(number: int) -> int:
+    """Return the first number at once, and the others when the test allows it."""
+    if number > 0:
+        assert RELEASED.wait(WAIT_TIMEOUT_S)
+    return number
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """The event that all units but the first wait for."""
+    RELEASED.clear()
+    yield RELEASED
+    RELEASED.set()
 
 
 def broken(number: int) -> int:
@@ -122,7 +141,6 @@ def allocate(n_bytes: int) -> int:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
 def test_work_that_does_not_fit_into_a_worker_ends_with_an_error() -> None:
     with (
         cluster(workers=1, memory_limit="512MiB") as one,
@@ -210,7 +228,6 @@ class Brittle:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(60)
 def test_a_result_that_dies_with_its_worker_is_computed_again(tmp_path: Path) -> None:
     with (
         cluster(workers=1) as one,
@@ -220,20 +237,20 @@ def test_a_result_that_dies_with_its_worker_is_computed_again(tmp_path: Path) ->
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(60)
-def test_a_lost_connection_is_an_error() -> None:
+def test_a_lost_connection_is_an_error(released: threading.Event) -> None:
     # Without a nanny, in threads: only the connection is of interest.
     arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
     named = cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments)
     with named, cluster(address=named.client().scheduler.address) as connected:
         client = connected.client()
-        results = connected.map(time.sleep, [(0.01,), (0.5,), (0.5,)])
-        assert next(results) == (0, None)
+        results = connected.map(wait_until_released, [(0,), (1,), (2,)])
+        assert next(results) == (0, 0)
         client.loop.add_callback(client.scheduler_comm.comm.abort)
         with pytest.raises(
             SchedulerUnreachableError, match="the connection to the Dask scheduler inproc://"
         ):
             list(results)
+        released.set()
 
 
 def test_a_client_that_reconnects_does_not_keep_a_cluster_from_being_closed() -> None:
@@ -279,14 +296,14 @@ def test_a_scheduler_without_workers_is_not_local() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(60)
-def test_a_cluster_that_is_closed_ends_what_runs_on_it() -> None:
+def test_a_cluster_that_is_closed_ends_what_runs_on_it(released: threading.Event) -> None:
     arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
     with cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments) as named:
-        results = named.map(time.sleep, [(0.01,), (2,), (2,)])
-        assert next(results) == (0, None)
+        results = named.map(wait_until_released, [(0,), (1,), (2,)])
+        assert next(results) == (0, 0)
         closing = threading.Thread(target=named.close)
         closing.start()
         with pytest.raises(RunCancelled):
             list(results)
+        released.set()
         closing.join()

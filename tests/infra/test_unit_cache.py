@@ -85,7 +85,6 @@ def traffic(monkeypatch: pytest.MonkeyPatch) -> dict[str, Counter[str]]:
 @pytest.mark.parametrize(
     ("where", "n_parts"), [("local", 1000), pytest.param("s3", 150, marks=pytest.mark.e2e)]
 )
-@pytest.mark.timeout(300)
 def test_one_more_file_costs_the_bytes_of_that_file(
     where: str,
     n_parts: int,

@@ -10,7 +10,7 @@ from benchmarks import fault_injection
 from benchmarks.fault_injection import Case, Server
 from tests.servers import weed
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 
 def test_a_server_that_dies_under_a_checkpoint_changes_nothing(tmp_path: Path) -> None:

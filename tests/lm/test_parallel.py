@@ -37,7 +37,6 @@ CHOICES: dict[str, dict[str, Any]] = {
     },
     "fp16": {"precision": "fp16", "train_tokens": 10 * 8 * 16},
 }
-pytestmark = pytest.mark.timeout(240)  # the first test runs them all
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,6 @@ RUNS = {
     ),
     3: (("three", None, "ddp"), ("two-three", "two", "fsdp")),
 }
-pytestmark = pytest.mark.timeout(240)
 
 
 def run(folder: Path, url: str, processes: int, parallel: str) -> dict[str, Any]:

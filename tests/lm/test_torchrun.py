@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -28,10 +27,12 @@ from lm.metrics.logger import read_jsonl
 from lm.train.job import TrainJob
 from lm.train.loop import train
 from tasks.train import task
+from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.lm.corpora import context, splits, tiny, token_shards
+from tests.processes import ROOT, process_tree
 from tests.train_entry import replace_fields
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 STEPS = 40
 TWO = tiny(num_processes=2, train_tokens=STEPS * 128, checkpoint_interval=10, max_restarts=1)
@@ -140,24 +141,14 @@ def test_a_killed_launcher_leaves_no_process_and_the_next_one_resumes(
         "from infra.store.storage import Storage\n"
         "from tests.lm.test_torchrun import TWO, TrainJob, launch\n"
         "job = TrainJob(TWO, 1337, Storage(sys.argv[1]), Path(sys.argv[2]))\n"
-        "launch(job, lambda line: print(line['step'], flush=True))\n"
+        "launch(job, lambda line: None)\n"
     )
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", script, tokens.storage.url, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-    assert launcher.stdout is not None
-    for _ in launcher.stdout:
-        if any((tmp_path / "checkpoints").glob("*/complete.json")):
-            break
-    family = psutil.Process(launcher.pid).children(recursive=True)
-    assert len(family) == 3  # torchrun and two processes
-    launcher.kill()
-    _, alive = psutil.wait_procs(family, timeout=5)
-    assert not alive
-    launcher.wait()
-    launcher.stdout.close()
+    command = [sys.executable, "-c", script, tokens.storage.url, str(tmp_path)]
+    with process_tree(command, cwd=ROOT) as launcher:
+        wait_for(lambda: any((tmp_path / "checkpoints").glob("*/complete.json")), launcher)
+        assert len(launcher.members()) == 4  # with torchrun and two processes
+        launcher.kill()
+        wait_for(lambda: not launcher.members())
 
     steps: list[int] = []
     weights = run(tokens, tmp_path, on_metrics=lambda line: steps.append(line["step"]))
@@ -179,7 +170,7 @@ def test_a_canceled_run_leaves_no_process(tokens: Dataset, tmp_path: Path) -> No
     with pytest.raises(Canceled):
         run(tokens, tmp_path, on_metrics=cancel)
     assert len(family) == 3
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=WAIT_TIMEOUT_S)
     assert not alive
 
 

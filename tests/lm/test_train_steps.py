@@ -117,7 +117,6 @@ def test_a_run_in_fp16_before_its_first_update_resumes_bit_for_bit(
     assert same(whole, resumed)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("default")  # torch's own warnings while it compiles
 @pytest.mark.parametrize("blocks", [False, True], ids=["whole", "block by block"])
 def test_a_compiled_model_has_the_same_loss_and_gradients(blocks: bool, tmp_path: Path) -> None:

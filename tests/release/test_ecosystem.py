@@ -74,7 +74,6 @@ MODELS = [
 ]
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("kind", "rope_theta", "changes"), MODELS)
 @pytest.mark.parametrize("major", [4, 5])
 def test_transformers_4_and_5_load_the_same_model(

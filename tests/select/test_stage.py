@@ -235,7 +235,6 @@ def test_data_sets_that_do_not_belong_together_are_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(180)
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     rows = copies(3)
     stores = []

@@ -10,7 +10,7 @@ from tasks.tokenize.shards import tokenize_documents
 from tests.tokenize.corpora import EOS, encoder, table, variations
 from tests.tokenize.readers import DATATROVE, MEGATRON, run_code
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 READ_MEGATRON = """
 import json, sys

@@ -17,10 +17,3 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> RealRun:
 def run_copy(real_run: RealRun, tmp_path: Path) -> RealRun:
     """A copy of the run that a test may change."""
     return real_run.copy(tmp_path / "store")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Allow for the time to make the run, whichever test needs it first."""
-    for item in items:
-        if "real_run" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.timeout(600))

@@ -101,7 +101,6 @@ def test_a_run_that_stopped_early_has_a_page(real_run: RealRun, until: str) -> N
     assert 'data-stage="acquire"' in text
 
 
-@pytest.mark.timeout(600)  # compiles kernels
 def test_a_run_without_documents_is_a_page(tmp_path: Path) -> None:
     (tmp_path / "0.jsonl").write_text("")
     value = recipe(tmp_path / "store", tmp_path)

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from flows.steps import STEPS
+from tests.limits import WAIT_TIMEOUT_S
+from tests.servers import chromium
 from tests.views.real_run import NASTY, RECIPE, RealRun
 from views.report.page import render
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
-CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -28,7 +29,9 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        running = playwright.chromium.launch(
+            executable_path=chromium(), headless=True, args=FLAGS, timeout=WAIT_TIMEOUT_S * 1000
+        )
         yield running
         running.close()
 
@@ -44,6 +47,7 @@ def url(real_run: RealRun, tmp_path_factory: pytest.TempPathFactory) -> str:
 def page(browser: Any, url: str) -> Iterator[Any]:
     """The page, which must log nothing and request nothing."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WAIT_TIMEOUT_S * 1000)
     opened = context.new_page()
     messages: list[str] = []
     requests: list[str] = []

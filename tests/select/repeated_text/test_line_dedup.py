@@ -296,7 +296,6 @@ def test_a_new_part_is_hashed_and_written_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(240)
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     rows = site(random.Random(5), "one", 20)
     stores = []

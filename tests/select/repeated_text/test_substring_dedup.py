@@ -308,7 +308,6 @@ def test_a_new_part_is_hashed_and_written_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(240)
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     rng = random.Random(6)
     rows = corpus_of(rng, "one", 12, [passage(rng, 40) for _ in range(3)])
