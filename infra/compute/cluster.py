@@ -2,9 +2,11 @@
 
 import importlib
 import logging
+import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -125,7 +127,8 @@ class DaskCluster:
             client = Client(self._cluster, set_as_default=False)
         if client.scheduler_comm is not None:
             client.scheduler_comm.interval = CLIENT_BATCH_INTERVAL_S
-        forward_worker_logs(client, LOGGED_PACKAGES, logging.INFO)
+        own_workers = self._config.address is None
+        forward_worker_logs(client, LOGGED_PACKAGES, logging.INFO, own_workers=own_workers)
         self._reporter.link("Dask dashboard", client.dashboard_link)
         return client
 
@@ -147,15 +150,22 @@ class DaskCluster:
         dask.config.set(
             {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT, **MEMORY_SETTINGS}
         )
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=memory_limit,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.ERROR,
-        )
+        # Ctrl-C goes to all processes of a terminal. Workers, which inherit the mask of this thread, leave
+        # it to the run, which closes them; otherwise each one would print a traceback.
+        resource_tracker.ensure_running()  # it unblocks the signal in the thread that starts it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=memory_limit,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.ERROR,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _from_class(self) -> Any:
         from distributed.deploy.cluster import Cluster
