@@ -12,9 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.command import environment, gristmill, reset_sigint, start, write_recipe
+from tests.e2e.command import environment, gristmill, start, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.limits import WAIT_TIMEOUT_S, wait_for
+from tests.processes import process_tree
 from tests.train_entry import train_entry
 
 pytestmark = pytest.mark.e2e
@@ -115,14 +116,9 @@ def test_an_interrupt_while_the_command_starts_prints_no_traceback(
     path = write_recipe(tmp_path / "r.yaml", value)
     # Before Python has started, no code of ours can decide what an interrupt does.
     program = "import sys, cli.__main__ as program; print('ready', flush=True); program.main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "run", str(path)],
-        env=environment(tmp_path / "home"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=reset_sigint,  # noqa: PLW1509 - a single call, safe between fork and exec
-    ) as run:
+    command = [sys.executable, "-c", program, "run", str(path)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with process_tree(command, environment(tmp_path / "home"), **pipes) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"ready\n"
         time.sleep(delay_s)
