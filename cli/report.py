@@ -18,7 +18,8 @@ def report(recipe: "Recipe", store: "Storage", as_json: bool) -> None:
     from infra.runs.run_records import latest_run
     from views.report import build_report
 
-    url = build_report(store, latest_run(store, recipe.name), STEPS)
+    path = build_report(store, latest_run(store, recipe.name), STEPS)
+    url = f"{store.url.rstrip('/')}/{path}"
     if as_json:
         print_json({"recipe": recipe.name, "report": url})
     else:

@@ -70,7 +70,7 @@ def _run_pipeline(
 ) -> "RunRecord":
     from flows.planner import PLAN, plan_pipeline
     from flows.preflight import check_machine
-    from infra.runs.run_records import COMPLETED, RunRecord, new_run_id
+    from infra.runs.run_records import COMPLETED, RunRecord
 
     if not os.environ.get("PREFECT_API_URL"):
         planner = plan_pipeline(recipe, until)
@@ -96,7 +96,7 @@ def _run_pipeline(
 
     set_exit_handler(exit_handler)
     start_ephemeral_server()
-    start = new_run_id()
+    previous = _find_latest_run(store, recipe.name)
     try:
         return RunRecord.from_json(pipeline(recipe, until))
     except UserError:
@@ -104,9 +104,9 @@ def _run_pipeline(
     except Exception as error:
         # The store decides what is done: losing the server loses the history, not the work.
         record = _find_latest_run(store, recipe.name)
-        if record is None or record.run < start or record.report is None:
+        if record is None or record.report is None or record.state != COMPLETED:
             raise
-        if record.state != COMPLETED:
+        if previous is not None and record.run == previous.run:
             raise
         log.warning("the run is complete, but could not be reported to the server: %r", error)
         return record
@@ -165,7 +165,7 @@ def _print_result(store: "Storage", record: "RunRecord", as_json: bool) -> None:
     from views.removal.exposure import load_exposure
 
     value = _run_json(store.url.rstrip("/"), record.to_json())
-    exposed = [item for item in load_exposure(store, record.recipe) if item.documents]
+    exposed = [item for item in load_exposure(store, record.recipe) if item.documents is not None]
     for item in exposed:
         click.echo(str(item), err=True)
     if as_json:

@@ -26,6 +26,8 @@ from prefect.artifacts import (
 from flows.execute import StepResult
 from flows.loss_curve import data_url, loss_curve_svg
 from infra.compute.progress import Progress
+from infra.store.environment import mask
+from infra.store.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -144,9 +146,15 @@ class PrefectReporter:
             )
         )
 
-    def publish_report(self, url: str) -> None:
-        """Publish a link to the run's report."""
-        text = f"The report of this run: [{url}]({url})"
+    def publish_report(self, storage: Storage, path: str) -> None:
+        """Publish the address of the run's report, to be copied.
+
+        A link would not open: browsers follow none from a web page to a file, and know no ``s3:``.
+        """
+        local = storage.local_path(path)
+        address = local.as_uri() if local else f"{storage.url.rstrip('/')}/{path}"
+        how = "open in a browser" if local else "download"
+        text = f"The report of this run, to {how} on a machine with access:\n\n```\n{mask(address)}\n```"
         self._enqueue(
             lambda: create_markdown_artifact(markdown=text, key="report", description="Report")
         )

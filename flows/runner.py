@@ -3,10 +3,10 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -43,6 +43,7 @@ from infra.runs.run_records import (
     collect_versions,
     find_built_seconds,
     new_run_id,
+    run_start,
     save_run,
 )
 from infra.store.environment import mask, mask_errors
@@ -190,13 +191,16 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
     storage = Storage(recipe.storage)
     removals = load_removals(storage, recipe.name)
     check_writable(storage)
-    start = datetime.now(UTC)
+    start = time.monotonic()
     reset_cancellation()
     with DaskCluster(recipe.cluster, reporter) as cluster, filter_logs():
         cluster.check_storage(storage)
-        run_id = new_run_id(start)
+        run_id = new_run_id(storage)
+        started_at = run_start(run_id)  # other nodes know the time from the id
         lease = RunLease(storage, recipe.name, run_id)
-        ctx = Context(storage, recipe.seed, cluster, reporter, recipe.name, run_id, start, lease)
+        ctx = Context(
+            storage, recipe.seed, cluster, reporter, recipe.name, run_id, started_at, lease
+        )
         for text in warnings:
             log.warning("%s", text)
             console.warn(text)
@@ -212,7 +216,8 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
             pipeline_run.cancel()
             error = interruption
         try:
-            record = _build_record(ctx, recipe, pipeline_run, error)
+            seconds = round(time.monotonic() - start, 3)
+            record = _build_record(ctx, recipe, pipeline_run, error, seconds)
             save_run(storage, record)
             if error is None:
                 update_exposure(storage, recipe.name, removals, STEPS)
@@ -268,9 +273,10 @@ def _in_run_context() -> bool:
 
 
 def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporter) -> RunRecord:
-    record = replace(record, report=build_report(storage, record, STEPS))
+    path = build_report(storage, record, STEPS)
+    record = replace(record, report=path)
     save_run(storage, record)
-    artifacts.publish_report(f"{mask(storage.url).rstrip('/')}/{record.report}")
+    artifacts.publish_report(storage, path)
     return record
 
 
@@ -301,7 +307,11 @@ def _format_error(error: BaseException) -> str:
 
 
 def _build_record(
-    ctx: Context, recipe: Recipe, pipeline_run: PipelineRun, error: BaseException | None
+    ctx: Context,
+    recipe: Recipe,
+    pipeline_run: PipelineRun,
+    error: BaseException | None,
+    seconds: float,
 ) -> RunRecord:
     results = [pipeline_run.results[index] for index in sorted(pipeline_run.results)]
     state = COMPLETED if error is None else FAILED if isinstance(error, Exception) else CANCELLED
@@ -309,7 +319,7 @@ def _build_record(
         recipe=recipe.name,
         run=ctx.run_id,
         started=ctx.started_at.isoformat(timespec="seconds"),
-        seconds=round((datetime.now(UTC) - ctx.started_at).total_seconds(), 3),
+        seconds=seconds,
         state=state,
         error=None if error is None else mask(str(error)) or type(error).__name__,
         config=recipe.to_record(),

@@ -7,8 +7,9 @@ import json
 import platform
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
@@ -20,6 +21,7 @@ from infra.store.storage import Storage
 
 RUNS, REPORTS = "runs", "reports"
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+RUN_TIME_CHARS = 19  # of a run's id: date, time and milliseconds
 MAX_RUNS_BACK = 20  # earlier runs of a recipe that are searched; the last one usually suffices
 LIBRARIES = (
     "gristmill prefect dask pyarrow numpy torch tokenizers transformers scrapy trafilatura resiliparse"
@@ -136,7 +138,7 @@ class RunRecord:
 
     Attributes:
         recipe: the recipe's name.
-        run: the run's id; ids of one recipe sort by time.
+        run: the run's id; the ids of a store sort by time.
         started: ISO 8601, UTC.
         seconds: from start to end.
         state: ``completed``, ``failed`` or ``cancelled``.
@@ -175,9 +177,18 @@ class RunRecord:
         return RunRecord(**{**value, "stages": stages, "models": models})
 
 
-def new_run_id(now: datetime | None = None) -> str:
-    """Create an id for a run that starts now: ids sort by time and are unique."""
+def new_run_id(storage: Storage, now: datetime | None = None) -> str:
+    """Create the unique id of a run that starts now.
+
+    It sorts after the ids of all runs in the store, even if the clock of the machine that made one
+    of them was ahead.
+    """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
+    runs = [run for name in list_recipes(storage) for run in list_run_ids(storage, name)]
+    with suppress(ValueError):  # not a run id
+        newest = max(runs, default="")[:RUN_TIME_CHARS]
+        last = datetime.strptime(f"{newest}+0000", "%Y%m%d-%H%M%S-%f%z")
+        moment = max(moment, last + timedelta(milliseconds=1))
     return f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond // 1000:03d}{secrets.token_hex(2)}"
 
 

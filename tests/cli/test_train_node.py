@@ -70,7 +70,7 @@ def test_a_node_that_joins_after_the_hour_trains_the_model_of_the_run(
     recipe = Recipe.model_validate(value)
     folders = [plan_pipeline(recipe, "acquire", time).steps[0].folder for time in (BEFORE, AFTER)]
     assert len(set(folders)) == 2
-    lease = RunLease(Storage(recipe.storage), "r", new_run_id(BEFORE))
+    lease = RunLease(Storage(recipe.storage), "r", new_run_id(Storage(recipe.storage), BEFORE))
     try:
         words = ["train-node", str(write_recipe(tmp_path / "r.yaml", value)), "--model", "large"]
         result = CliRunner().invoke(main, [*words, "--json"])
@@ -87,9 +87,12 @@ def test_the_run_of_the_first_machine_is_the_newest_that_has_not_ended(
     recipe = Recipe.model_validate(value)
     storage = Storage(recipe.storage)
     assert train_node._first_machine_start(recipe, storage) is None
-    ended, other = RunLease(storage, "r", new_run_id(AFTER)), RunLease(storage, "other", "x")
+    ended, other = (
+        RunLease(storage, "r", new_run_id(storage, AFTER)),
+        RunLease(storage, "other", "x"),
+    )
     ended.close(completed=False)
-    lease = RunLease(storage, "r", new_run_id(BEFORE))
+    lease = RunLease(storage, "r", new_run_id(storage, BEFORE))
     try:
         assert train_node._first_machine_start(recipe, storage) == BEFORE.replace(microsecond=0)
     finally:
@@ -98,5 +101,5 @@ def test_the_run_of_the_first_machine_is_the_newest_that_has_not_ended(
     assert train_node._first_machine_start(recipe, storage) is None
 
 
-def test_a_run_id_holds_the_second_of_its_start() -> None:
-    assert run_start(new_run_id(BEFORE)) == BEFORE.replace(microsecond=0)
+def test_a_run_id_holds_the_second_of_its_start(tmp_path: Path) -> None:
+    assert run_start(new_run_id(Storage(str(tmp_path)), BEFORE)) == BEFORE.replace(microsecond=0)

@@ -1,5 +1,8 @@
-"""Removals in the store: appended, folded in the order of time, never passed over."""
+"""Removals in the store: appended, independent of order and clocks, never passed over."""
 
+import threading
+import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from infra.removals.log import (
     load_active_removals,
     load_removals,
 )
-from infra.removals.match import Removal, parse_removal
+from infra.removals.match import parse_removal
 from infra.store.storage import Storage
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -59,7 +62,63 @@ def test_records_are_appended_and_never_changed(store: Storage) -> None:
     assert len(store.list_files("removals")) == 3
 
 
-def test_what_is_not_removed_cannot_be_lifted(store: Storage) -> None:
+@pytest.mark.parametrize("skew", [timedelta(minutes=45), timedelta(0), timedelta(days=-400)])
+def test_the_clocks_of_other_machines_do_not_matter(store: Storage, skew: timedelta) -> None:
+    append_removals(store, "small", [ONE], now=NOON + skew)
+    append_restorations(store, "small", [ONE], now=NOON + 2 * skew)
+    assert load_removals(store, "small") == ()
+    assert append_removals(store, "small", [ONE], "court order", NOON) == (ONE,)
+    (entry,) = load_active_removals(store, "small")
+    assert entry.note == "court order"
+    append_restorations(store, "small", [ONE], now=NOON - skew)
+    assert load_removals(store, "small") == ()
+
+
+def test_a_restoration_does_not_undo_a_removal_that_it_does_not_know(tmp_path: Path) -> None:
+    """Two machines work on copies of a store, which are merged later."""
+    ours, theirs = Storage(str(tmp_path / "ours")), Storage(str(tmp_path / "theirs"))
+    append_removals(ours, "small", [ONE], now=NOON)
+    append_removals(theirs, "small", [ONE], "court order", NOON - timedelta(hours=1))
+    append_restorations(ours, "small", [ONE], now=NOON + timedelta(hours=1))
+    for name in theirs.list_files("removals"):
+        ours.write(name, theirs.read(name))
+    (entry,) = load_active_removals(ours, "small")
+    assert entry.note == "court order"
+    append_restorations(ours, "small", [ONE], now=NOON - timedelta(days=1))
+    assert load_removals(ours, "small") == ()
+
+
+@pytest.mark.parametrize("kind", ["local", pytest.param("s3", marks=pytest.mark.e2e)])
+def test_no_record_of_many_writers_is_lost(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    store = Storage(str(tmp_path))
+    if kind == "s3":
+        store = Storage(f"s3://{request.getfixturevalue('s3').bucket}/{uuid.uuid4().hex}")
+    append_removals(store, "small", [ONE])
+
+    def work(number: int) -> None:
+        own = parse_removal("domain", f"{number}.org")
+        append_removals(store, "small", [own, OTHER], now=NOON)
+        append_restorations(store, "small", [own], now=NOON)
+        append_removals(store, "small", [own], now=NOON)
+
+    run_threads(work, 8)
+    expected = {parse_removal("domain", f"{number}.org") for number in range(8)}
+    assert set(load_removals(store, "small")) == {ONE, OTHER, *expected}
+    append_restorations(store, "small", [OTHER])
+    assert set(load_removals(store, "small")) == {ONE, *expected}
+
+
+def run_threads(work: Callable[[int], None], n: int) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_what_is_not_removed_cannot_be_restored(store: Storage) -> None:
     with pytest.raises(RemovalNotFoundError, match=r"removed: nothing"):
         append_restorations(store, "small", [ONE])
     append_removals(store, "small", [ONE])
@@ -68,22 +127,16 @@ def test_what_is_not_removed_cannot_be_lifted(store: Storage) -> None:
     assert load_removals(store, "small") == (ONE,)
 
 
-def test_equal_moments_keep_both_records(store: Storage) -> None:
-    found = [Removal("domain", f"{number}.org") for number in range(20)]
-    for item in found:
-        append_removals(store, "small", [item], now=NOON)
-    assert set(load_removals(store, "small")) == set(found)
-
-
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b"[]",
-        b'{"format": 2, "action": "remove", "removals": [], "recorded": "", "note": null}',
-        b'{"format": 1, "action": "removed", "removals": [], "recorded": "", "note": null}',
-        b'{"format": 1, "action": "remove", "removals": [{"kind": "x"}], "recorded": ""}',
-        b'{"format":1,"action":"restore","removals":[{"kind":"x","value":""}],"recorded":"","note":""}',
+        b'{"format": 1, "action": "remove", "removals": [], "recorded": "", "note": null}',
+        b'{"format": 2, "action": "removed", "removals": [], "recorded": "", "note": null}',
+        b'{"format": 2, "action": "remove", "removals": [{"kind": "x"}], "recorded": ""}',
+        b'{"format":2,"action":"remove","removals":[{"kind":"x","value":""}],"recorded":"","note":""}',
+        b'{"format": 2, "action": "restore", "removals": [], "recorded": "", "note": null}',
     ],
 )
 def test_a_damaged_record_stops_everything(store: Storage, data: bytes) -> None:

@@ -69,11 +69,22 @@ def test_the_stages_label_names_source_or_model() -> None:
     assert replace(own, stage="train", source=None, entry="tiny").label == "train tiny"
 
 
-def test_run_ids_sort_by_time() -> None:
-    begin = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
-    ids = [new_run_id(begin + timedelta(milliseconds=step * 333)) for step in range(20)]
+def test_run_ids_sort_by_time(tmp_path: Path) -> None:
+    storage, begin = Storage(str(tmp_path)), datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+    ids = [new_run_id(storage, begin + timedelta(milliseconds=step * 333)) for step in range(20)]
     assert ids == sorted(ids)
     assert len(set(ids)) == 20
+
+
+def test_a_clock_that_is_behind_does_not_hide_a_run(tmp_path: Path) -> None:
+    storage, now = Storage(str(tmp_path)), datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+    ids = []
+    for minutes in (45, 0, -30, 60):  # the clocks of several machines
+        ids.append(new_run_id(storage, now + timedelta(minutes=minutes)))
+        save_run(storage, record("one", ids[-1]))
+        assert latest_run(storage, "one").run == ids[-1]
+    assert ids == sorted(ids)
+    assert ids[3].startswith("20260131-130000-000")
 
 
 def test_the_newest_run_is_found_by_recipe_or_over_all(tmp_path: Path) -> None:
