@@ -118,7 +118,10 @@ class Storage:
     def _find(self, prefix: str, *, detail: bool) -> dict[str, Any]:
         base = self._target[1].rstrip("/") + "/"
         try:
-            infos = self._fs.find(self._path(prefix), detail=detail)
+            if self.is_local:
+                infos = {path: {"size": size} for path, size in _local_files(self._path(prefix))}
+            else:
+                infos = self._fs.find(self._path(prefix), detail=detail)
         except FileNotFoundError:
             return {}
         # Some object stores list an emptied folder as if it were a file of its own name.
@@ -138,7 +141,7 @@ class Storage:
         return sorted(
             PurePosixPath(str(item["name"]).rstrip("/")).name
             for item in entries
-            if item["type"] == "directory"
+            if item["type"] == "directory" or (item.get("islink") and Path(item["name"]).is_dir())
         )
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
@@ -257,6 +260,11 @@ class Storage:
 
     def remove_tree(self) -> None:
         """Remove this folder with all its files; files that are being written meanwhile may stay."""
+        local = self.local_path()
+        if local is not None and local.is_symlink():  # moved to another disk and linked back
+            Storage(str(local.resolve())).remove_tree()
+            local.unlink()
+            return
         for _ in range(_MAX_ATTEMPTS):
             try:
                 self._fs.rm(self._target[1], recursive=True)
@@ -273,6 +281,21 @@ class Storage:
 def to_utf8(name: str) -> str:
     """Return a file's name with ``U+FFFD`` for bytes that are not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _local_files(folder: str) -> Iterator[tuple[str, int]]:
+    """Yield the files below a folder with their sizes; links to folders are followed.
+
+    Users move data sets to another disk and link them back. fsspec takes such a link for a file.
+    """
+    for path, folders, names in os.walk(folder, followlinks=True):
+        links = [name for name in folders if Path(path, name).is_symlink()]
+        for name in links:
+            if Path(path).resolve().is_relative_to(Path(path, name).resolve()):
+                folders.remove(name)  # a link to a folder that it lies in: it has no end
+        for name in names:
+            with suppress(FileNotFoundError):  # deleted meanwhile, or a link to what was deleted
+                yield f"{path.rstrip('/')}/{name}", Path(path, name).stat().st_size
 
 
 def _open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

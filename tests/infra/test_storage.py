@@ -42,6 +42,23 @@ def test_files_are_written_read_listed_and_removed(storage: Storage) -> None:
     assert storage.list_files() == []
 
 
+def test_folders_that_were_moved_and_linked_back_are_listed_and_removed(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "store"))
+    storage.write("train/one/manifest.json", b"1")
+    storage.write("train/two/manifest.json", b"22")
+    (tmp_path / "disk").mkdir()
+    moved = (tmp_path / "store/train/two").rename(tmp_path / "disk/two")
+    (tmp_path / "store/train/two").symlink_to(moved)
+    (tmp_path / "store/train/two/self").symlink_to(tmp_path / "store/train/two")
+    (tmp_path / "store/train/lost").symlink_to(tmp_path / "not mounted")
+    assert storage.list_folders("train") == ["one", "two"]
+    assert storage.file_sizes() == {"train/one/manifest.json": 1, "train/two/manifest.json": 2}
+    assert storage.subdir("train", "two").list_files() == ["manifest.json"]
+    storage.subdir("train", "two").remove_tree()
+    assert not moved.exists()
+    assert storage.list_folders("train") == ["one"]
+
+
 def test_a_missing_file_raises(storage: Storage) -> None:
     assert storage.list_files() == []
     assert storage.list_files("nowhere") == []
