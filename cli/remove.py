@@ -102,12 +102,12 @@ def _print_removals(store: "Storage", recipe: str, *, locations: bool, as_json: 
     from flows.steps import STEPS
     from infra.removals.log import load_active_removals
     from views.removal.apply import refresh_exposure
-    from views.removal.residue import find_residual
+    from views.removal.residue import find_residue
 
     entries = load_active_removals(store, recipe)
     models = refresh_exposure(store, recipe, STEPS)
     removals = [entry.removal for entry in entries]
-    residual = find_residual(store, recipe, removals, STEPS) if locations else []
+    residual = find_residue(store, recipe, removals, STEPS) if locations else []
     if as_json:
         value: dict[str, Any] = {
             "recipe": recipe,

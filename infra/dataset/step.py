@@ -91,6 +91,11 @@ class Step(Generic[P]):
         return self.output in ("documents", "corpus")
 
     @property
+    def quotes_text(self) -> bool:
+        """Whether texts can be restored, in whole or in part, from its data sets."""
+        return self.holds_text or self.output in ("tokens", "scores")
+
+    @property
     def makes_model(self) -> bool:
         """Whether its data sets are trained models."""
         return self.output == "model"

@@ -56,7 +56,7 @@ def test_the_record_holds_the_exact_steps(run_copy: RealRun) -> None:
     with run_copy.storage.open(record.table) as stream:
         (row,) = pq.read_table(stream).to_pylist()
     assert (row["id"], row["first_token"], row["end_token"]) == (document, first, end)
-    assert load_exposed_steps(run_copy.storage, record, document) == (expected, [])
+    assert load_exposed_steps(run_copy.storage, record, document) == (expected, [], [TRAIN])
     assert load_exposed_steps(run_copy.storage, record, "0" * 32) is None
     assert record in load_exposure(run_copy.storage, RECIPE)
 
@@ -80,10 +80,8 @@ def test_a_domain_matches_all_of_its_documents(run_copy: RealRun) -> None:
 def test_documents_that_no_step_used_give_no_record(run_copy: RealRun) -> None:
     unused = set(documents(run_copy, "tiny", exposed=False))
     unused &= set(documents(run_copy, "late", exposed=False))
-    held_out = TokenShards(run_copy.dataset("tokenize"), VALIDATION).ids[0]
     assert unused
-    for document in (min(unused), held_out):
-        assert update(run_copy, parse_removal("id", document)) == {}
+    assert update(run_copy, parse_removal("id", min(unused))) == {}
     assert update(run_copy, parse_removal("domain", "elsewhere.org")) == {}
 
 
@@ -155,7 +153,7 @@ def test_a_model_was_trained_on_what_its_parent_was_trained_on(run_copy: RealRun
     assert record.via_models == [{"model": "tiny", "documents": 1}]
     assert (record.documents, record.tokens) == (1, records["tiny"].tokens)
     assert (record.steps, record.first_step) == (0, None)
-    assert load_exposed_steps(run_copy.storage, record, document) == ([], ["tiny"])
+    assert load_exposed_steps(run_copy.storage, record, document) == ([], ["tiny"], [TRAIN])
 
     shutil.rmtree(run_copy.path("train", "tiny"))
     run_copy.storage.remove(f"removals/{RECIPE}/models/{record.fingerprint}.json")
@@ -167,3 +165,25 @@ def test_a_removal_by_url_is_one_by_id(run_copy: RealRun) -> None:
     by_url = update(run_copy, parse_removal("url", url))
     by_id = update(run_copy, parse_removal("id", run_copy.ids()[url]))
     assert {m: r.documents for m, r in by_url.items()} == {m: r.documents for m, r in by_id.items()}
+
+
+def test_a_model_that_was_only_validated_on_a_document(run_copy: RealRun) -> None:
+    shards = TokenShards(run_copy.dataset("tokenize"), VALIDATION)
+    document = shards.ids[0]
+    models = update(run_copy, parse_removal("id", document))
+    assert {(r.documents, r.steps, r.validation_documents) for r in models.values()} == {(0, 0, 1)}
+    assert set(models) == {"tiny", "late"}
+    assert "trained on none" in str(models["tiny"])
+    assert load_exposed_steps(run_copy.storage, models["tiny"], document) == ([], [], [VALIDATION])
+    append_removals(run_copy.storage, RECIPE, [parse_removal("id", document)])
+    (run,) = document_history(run_copy.storage, document, STEPS).runs
+    held_out = [event for event in run.events if event.verdict == "held_out"]
+    assert {event.details["model"] for event in held_out} == {"tiny", "late"}
+    assert "trained on by" not in run.outcome
+
+
+def test_a_model_that_was_moved_and_linked_back_is_found(run_copy: RealRun) -> None:
+    path = run_copy.path("train", "tiny")
+    path.symlink_to(path.rename(run_copy.folder.parent / path.name))
+    document = documents(run_copy, "tiny", exposed=True)[0]
+    assert update(run_copy, parse_removal("id", document))["tiny"].documents == 1

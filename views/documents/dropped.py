@@ -20,7 +20,7 @@ from infra.errors import UserError
 from infra.removals.match import REMOVED
 from infra.runs.run_records import RunRecord, StageRecord
 from infra.store.storage import Storage
-from views.documents.texts import load_excerpts, parse_evidence, sanitize_line
+from views.documents.texts import find_removed, load_excerpts, parse_evidence, sanitize_line
 
 # Parts that the sample of one reason is drawn from, and rows of a part considered for it: enough
 # for variety, few enough to sample a corpus of any size in seconds.
@@ -199,15 +199,20 @@ def with_text(
 ) -> list[DroppedDocument]:
     """Add the beginnings of the texts, and the URL and source where the document knows them.
 
-    Documents that were removed on request are not quoted. A document that was dropped while its
-    text was extracted is quoted as fetched.
+    Documents that were removed on request are not quoted, whatever they were dropped for. A document
+    that was dropped while its text was extracted is quoted as fetched.
+
+    Raises:
+        CorruptRemovalLogError: if a record of removals cannot be read.
     """
     documents = list(documents)
     by_name = {step.name: step for step in steps}
+    removed = find_removed(storage, record, {item.id: item.url for item in documents}, steps)
+    removed |= {document.id for document in documents if document.reason == REMOVED}
     raw_ids, text_ids = set(), set()
     for document in documents:
         step = by_name.get(document.stage)
-        if step is None or document.reason == REMOVED:
+        if step is None or document.id in removed:
             continue
         if step.output != "documents":
             text_ids.add(document.id)
@@ -219,7 +224,7 @@ def with_text(
     }
     for index, document in enumerate(documents):
         excerpt = excerpts.get(document.id)
-        if excerpt is not None and document.reason != REMOVED:
+        if excerpt is not None:
             documents[index] = replace(
                 document,
                 url=document.url or excerpt.url,

@@ -1,6 +1,6 @@
 """Find the documents that a URL, an id or the beginning of an id names.
 
-Ledgers are read part by part, so memory does not grow with the number of documents.
+Ledgers are read in batches of rows, so memory does not grow with the number of documents.
 """
 
 import heapq
@@ -11,13 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from infra.dataset.dataset import VERDICTS_SUFFIX, PartRef
 from infra.dataset.step import Steps, steps_with_output
 from infra.errors import UserError
 from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
+from views.documents.texts import iter_tables
 
 K = TypeVar("K")
 Match = tuple[K, pa.Table]  # the key of a table, and those of its rows that match
@@ -55,8 +55,8 @@ def find_documents(
 
     def tables() -> Iterator[Match[list[str]]]:
         for part, recipes in parts:
-            with part.storage.open(part.file(VERDICTS_SUFFIX)) as stream:
-                yield recipes, pq.read_table(stream, columns=["id", "url"])
+            for _, table in iter_tables(part, VERDICTS_SUFFIX, ["id", "url"]):
+                yield recipes, table
 
     found: dict[str, set[DocumentRef]] = {}
     for recipes, rows in search(tables, query):
@@ -124,7 +124,7 @@ def search(tables: Callable[[], Iterable[Match[K]]], query: str) -> list[Match[K
         return best
     if not n_tables:
         raise DocumentNotFoundError(
-            f"no document {query!r}: the latest runs left no ledger that can be read"
+            f"no document {query!r}: the latest runs read no document, or their ledgers were deleted"
         )
     if _is_id_prefix(query):
         raise DocumentNotFoundError(_id_not_found(tables, query, n_rows))
@@ -177,15 +177,13 @@ def _search_loosely(
     closest: set[str] = set()
     for key, table in tables():
         same_host = _filter_same_host(table, query)
-        urls = same_host["url"].to_pylist()
-        loose = [loose_url(url) for url in urls]
-        rows = same_host.filter(pa.array([is_url and url == wanted for url in loose], pa.bool_()))
-        if rows.num_rows:
-            matches.append((key, rows.slice(0, MAX_MATCHES)))
+        if is_url:
+            rows = _filter_loosely(same_host, wanted)
+            if rows.num_rows:
+                matches.append((key, rows.slice(0, MAX_MATCHES)))
+        similar = closest.union(_closest_urls(same_host["url"], wanted))
         closest = set(
-            heapq.nsmallest(
-                MAX_SUGGESTIONS, closest | set(urls), key=lambda url: _distance(url, wanted)
-            )
+            heapq.nsmallest(MAX_SUGGESTIONS, similar, key=lambda url: _distance(url, wanted))
         )
     if matches:
         return matches
@@ -206,6 +204,33 @@ def _filter_same_host(table: pa.Table, query: str) -> pa.Table:
         return table.slice(0, 0)
     hit = pc.match_substring(table["url"], host, ignore_case=True)
     return table.filter(pc.fill_null(hit, fill_value=False))
+
+
+def _filter_loosely(table: pa.Table, wanted: str) -> pa.Table:
+    """Return the rows whose `loose_url` is the wanted one."""
+    # Spelling costs a Python call per URL, so URLs are compared as strings first.
+    hit = pc.match_substring(table["url"], "%")
+    path, _, query = wanted.partition("?")
+    path = path[path.find("/") :] if "/" in path else ""
+    same = pc.match_substring(table["url"], path, ignore_case=True)
+    table = table.filter(pc.or_(hit, pc.and_(same, pc.match_substring(table["url"], query))))
+    loose = [loose_url(url) == wanted for url in table["url"].to_pylist()]
+    return table.filter(pa.array(loose, pa.bool_()))
+
+
+def _closest_urls(urls: pa.ChunkedArray, wanted: str) -> list[str]:
+    """Return a few URLs that contain most of the beginning of the wanted one."""
+    similar = urls
+    low, high = 0, len(wanted)
+    while low < high:
+        length = (low + high + 1) // 2
+        matching = urls.filter(pc.match_substring(urls, wanted[:length], ignore_case=True))
+        if len(matching) < MAX_SUGGESTIONS:
+            high = length - 1
+        else:
+            low, similar = length, matching
+    shown = similar.slice(0, MAX_MATCHES)
+    return [str(url) for url in shown.to_pylist()]
 
 
 def loose_url(url: str) -> str:

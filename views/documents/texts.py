@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 
 from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
 from infra.dataset.step import Steps, steps_with_output
+from infra.removals.log import load_removals
+from infra.removals.match import MATCH_COLUMNS, match_table
 from infra.runs.run_records import RunRecord
 from infra.schemas.captures import WARC_SUFFIX
 from infra.store.storage import Storage
 
+BATCH_ROWS = 1 << 16  # rows of narrow columns in memory at a time
 EXCERPT_CHARS = 600  # characters of an excerpt
 MAX_HTML_BYTES = 1 << 16  # decoded of a page's HTML for an excerpt
 
@@ -53,23 +56,42 @@ def column_names(part: PartRef) -> list[str]:
         return list(pq.read_schema(file).names)
 
 
-def find_rows(part: PartRef, ids: Collection[str]) -> list[int]:
-    """Return the rows of a part's table whose id is one of ``ids``, ascending."""
-    column = part.table(["id"])["id"]
-    hit = pc.is_in(column, value_set=pa.array(sorted(ids), pa.string()))
-    return [int(row) for row in np.flatnonzero(hit.to_numpy())]
+def iter_tables(
+    part: PartRef, suffix: str, columns: Sequence[str]
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the rows of a part's file in batches, each with its first row."""
+    start = 0
+    with part.open(suffix) as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(BATCH_ROWS, columns=list(columns)):
+            yield start, pa.Table.from_batches([batch])
+            start += batch.num_rows
 
 
-def read_rows(part: PartRef, rows: Sequence[int], columns: Iterable[str]) -> list[dict[str, Any]]:
-    """Read some rows of a part's table; only the row groups that hold them are read.
+def find_rows(part: PartRef, ids: Iterable[str], suffix: str = TABLE_SUFFIX) -> list[int]:
+    """Return the rows of a part's table, or ledger, whose id is one of ``ids``, ascending."""
+    wanted = pa.array(sorted(ids), pa.string())
+    rows: list[int] = []
+    for start, table in iter_tables(part, suffix, ["id"]):
+        hit = pc.is_in(table["id"], value_set=wanted).to_numpy()
+        rows += (start + np.flatnonzero(hit)).tolist()
+    return rows
+
+
+def read_rows(
+    part: PartRef, rows: Sequence[int], columns: Iterable[str], suffix: str = TABLE_SUFFIX
+) -> list[dict[str, Any]]:
+    """Read some rows of a part's table, or ledger; only the row groups that hold them are read.
 
     Args:
         part: the part.
         rows: positions, ascending.
         columns: names; columns that the table lacks are left out.
+        suffix: of the file.
     """
     result: list[dict[str, Any]] = []
-    with part.open(TABLE_SUFFIX) as stream:
+    if not rows:
+        return result
+    with part.open(suffix) as stream:
         file = pq.ParquetFile(stream)
         names = [name for name in columns if name in file.schema_arrow.names]
         start = 0
@@ -127,6 +149,32 @@ def _read_pages(part: PartRef, ids: Collection[str]) -> Iterator[dict[str, Any]]
         except WarcReadError:
             continue
         yield {**row, "text": html.decode(errors="replace")[:EXCERPT_CHARS]}
+
+
+def find_removed(
+    storage: Storage, record: RunRecord, documents: Mapping[str, str | None], steps: Steps
+) -> set[str]:
+    """Return the ids of the documents that an active removal matches: they must not be quoted.
+
+    Args:
+        storage: the root of the store.
+        record: the run whose data sets hold the documents.
+        documents: URLs by id.
+        steps: the pipeline.
+
+    Raises:
+        CorruptRemovalLogError: if a record of removals cannot be read.
+    """
+    removals = load_removals(storage, record.recipe)
+    if not removals or not documents:
+        return set()
+    rows: list[dict[str, Any]] = [{"id": key, "url": url} for key, url in documents.items()]
+    for data in open_datasets(storage, record, steps_with_output(steps, "documents")):
+        for part in data.parts:
+            rows += read_rows(part, find_rows(part, documents), MATCH_COLUMNS)
+    columns = {name: [row.get(name) for row in rows] for name in MATCH_COLUMNS}
+    matches = match_table(pa.table(columns), removals)
+    return {row["id"] for row, match in zip(rows, matches, strict=True) if match >= 0}
 
 
 def parse_evidence(evidence: str | None) -> Mapping[str, Any]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from textwrap import shorten, wrap
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,6 +42,7 @@ from views.documents.texts import (
 from views.removal.exposure import load_exposed_steps, load_exposure, parent_models
 
 EXPOSED = "exposed"  # verdict of a model's event
+HELD_OUT = "held_out"  # verdict of the event of a model that was validated on the document
 RECORDED = "recorded"  # verdict of a removal's event
 REMOVE = "remove"  # stage of a removal's event
 MAX_ROWS = 20  # rows of one data set per id; identical rows of a source share their id
@@ -60,7 +59,8 @@ class Event:
         part: the part that holds the document.
         row: its row in the part's ledger.
         verdict: ``kept``, ``dropped`` or ``failed``; ``exposed`` for a model that was trained on
-            the document; ``recorded`` for a removal.
+            the document, ``held_out`` for one that was only validated on it; ``recorded`` for a
+            removal.
         evidence: the values that the verdict is based on.
         details: what the stage wrote about it: language, cluster, token range, steps.
     """
@@ -91,7 +91,8 @@ class RunHistory:
     @property
     def outcome(self) -> str:
         """One line: the last verdict, the models trained on it, and a pending removal."""
-        verdicts = [event for event in self.events if event.verdict not in (EXPOSED, RECORDED)]
+        others = (EXPOSED, HELD_OUT, RECORDED)
+        verdicts = [event for event in self.events if event.verdict not in others]
         if not verdicts:
             return "no stage has a verdict on it"
         stage = verdicts[-1].stage
@@ -211,11 +212,12 @@ def _ledger_events(
     for part in data.parts:
         if VERDICTS_SUFFIX not in part.record.files or len(events) >= MAX_ROWS:
             continue
-        rows = _find_ledger_rows(part, document)
+        rows = find_rows(part, [document], VERDICTS_SUFFIX)[: MAX_ROWS - len(events)]
         if not rows:
             continue
         details = iter(_read_details(step, data, part, document))
-        for row, verdict in islice(rows, MAX_ROWS - len(events)):
+        verdicts = read_rows(part, rows, ("verdict", "reason", "evidence"), VERDICTS_SUFFIX)
+        for row, verdict in zip(rows, verdicts, strict=True):
             evidence = parse_evidence(verdict.pop("evidence"))
             own = next(details, {}) if verdict["verdict"] == KEPT else {}
             events.append(
@@ -230,15 +232,6 @@ def _ledger_events(
                 )
             )
     return events
-
-
-def _find_ledger_rows(part: PartRef, document: str) -> list[tuple[int, dict[str, Any]]]:
-    ids = part.verdicts(["id"])["id"]
-    rows = np.flatnonzero(pc.equal(ids, document).to_numpy()).tolist()
-    if not rows:
-        return []
-    table = part.verdicts(["verdict", "reason", "evidence"])
-    return list(zip(rows, table.take(pa.array(rows, pa.int64())).to_pylist(), strict=True))
 
 
 def _read_details(
@@ -346,9 +339,13 @@ def _removal_events(
     stage = next(step.name for step in steps if step.makes_model)
     for exposure in load_exposure(storage, record.recipe):
         exposed = load_exposed_steps(storage, exposure, document)
-        if exposed is not None and exposure.path not in listed:
-            details = _exposure_details(exposure.model, *exposed)
-            result.append(Event(stage, exposure.path, None, None, EXPOSED, details=details))
+        if exposed is None or exposure.path in listed:
+            continue
+        at, parents, splits = exposed
+        verdict, details = HELD_OUT, {"model": exposure.model}
+        if TRAIN in splits:
+            verdict, details = EXPOSED, _exposure_details(exposure.model, at, parents)
+        result.append(Event(stage, exposure.path, None, None, verdict, details=details))
     return result
 
 

@@ -1,4 +1,4 @@
-"""Which models were trained on documents that were removed since, and in which steps.
+"""Which models were trained or validated on documents that were removed since, in which steps.
 
 A committed data set is never written to, so a model's exposure record is stored beside the removals:
 ``removals/{recipe}/models/{fingerprint}.json``, and a table of the documents as ``.parquet``.
@@ -31,13 +31,14 @@ from infra.dataset.dataset import (
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.step import Output, Steps, steps_with_output
 from infra.dataset.tables import table_bytes
-from infra.formats.megatron import TRAIN, iter_split_parts
+from infra.formats.megatron import TRAIN, VALIDATION, iter_split_parts
 from infra.removals.log import REMOVALS_FOLDER
-from infra.removals.match import LICENSE, Removal, fingerprint_input, match_part, match_table
+from infra.removals.match import LICENSE, Removal, fingerprint_input, match_part
 from infra.store.storage import Storage
 from lm.data.sampler import steps_containing
 
 MODELS = "models"
+FORMAT_VERSION = 2  # of the records: those of another version are computed again
 UNKNOWN_REASON = "its token shards, or those of a model it was initialized from, were deleted"
 SCHEMA = pa.schema(
     [
@@ -45,13 +46,14 @@ SCHEMA = pa.schema(
         ("url", pa.string()),
         ("kind", pa.string()),
         ("value", pa.string()),
+        ("split", pa.string()),
         ("first_token", pa.int64()),
         ("end_token", pa.int64()),
         ("steps", pa.list_(pa.int64())),
         ("via_models", pa.list_(pa.string())),
     ]
 )
-TOKEN_RANGE_SCHEMA = pa.schema([SCHEMA.field(index) for index in range(6)])  # in token shards
+TOKEN_RANGE_SCHEMA = pa.schema([SCHEMA.field(index) for index in range(7)])  # in token shards
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class ExposureRecord:
         by_removal: documents per removal: kind, value, documents.
         table: the Parquet file of the documents with their steps (`SCHEMA`), below the storage root.
         via_models: documents per model that it was initialized from, nearest first.
+        validation_documents: number of removed documents in the validation split, which it was
+            validated and evaluated on, but not trained.
     """
 
     model: str
@@ -87,6 +91,12 @@ class ExposureRecord:
     by_removal: Sequence[Mapping[str, Any]] = ()
     table: str | None = None
     via_models: Sequence[Mapping[str, Any]] = ()
+    validation_documents: int = 0
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether it was trained or validated on removed documents, or that is unknown."""
+        return self.documents != 0 or self.validation_documents > 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -97,15 +107,21 @@ class ExposureRecord:
         name = f"model {self.model} ({self.path})"
         if self.documents is None:
             return f"{name}: unknown whether it was trained on removed documents: {UNKNOWN_REASON}"
-        noun = "removed document" if self.documents == 1 else "removed documents"
+        validated = f"validated on {_format_documents(self.validation_documents)}"
+        if not self.documents:
+            return f"{name} was {validated}, and trained on none"
         parts = [f"in {self.steps:,} of its {self.total_steps:,} steps"]
         if self.steps:
             parts[0] += f", {self.first_step} to {self.last_step}"
         parts += [f"{item['documents']:,} via {item['model']}" for item in self.via_models]
         return (
-            f"{name} was trained on {self.documents:,} {noun}, {self.tokens:,} tokens, "
-            f"{', '.join(parts)}"
+            f"{name} was trained on {_format_documents(self.documents)}, {self.tokens:,} tokens, "
+            f"{', '.join(parts)}" + (f"; {validated}" if self.validation_documents else "")
         )
+
+
+def _format_documents(count: int) -> str:
+    return f"{count:,} removed document{'' if count == 1 else 's'}"
 
 
 def update_exposure(
@@ -116,13 +132,13 @@ def update_exposure(
     A record that was computed for the same removals is not computed again.
 
     Returns:
-        The records of the models that were trained on removed documents, or for which that is
-        unknown.
+        The records of the models that were trained or validated on removed documents, or for which
+        that is unknown.
     """
     known = {record.fingerprint: record for record in _read_records(storage, recipe)}
     if not removals and not known:
         return []
-    digest = json_sha256(fingerprint_input(removals))
+    digest = json_sha256([FORMAT_VERSION, *fingerprint_input(removals)])
     token_ranges: dict[str, pa.Table | None] = {}
 
     def removed_in(model: Dataset) -> pa.Table | None:
@@ -143,12 +159,12 @@ def update_exposure(
                 table = _find_exposed_documents(storage, model, removed_in)
                 record = _write_record(storage, recipe, path, model, table, digest, record)
             records.append(record)
-    return [record for record in records if record.documents != 0]
+    return [record for record in records if record.is_exposed]
 
 
 def load_exposure(storage: Storage, recipe: str) -> list[ExposureRecord]:
     """Return a recipe's exposure records; models without removed documents are left out."""
-    return [record for record in _read_records(storage, recipe) if record.documents != 0]
+    return [record for record in _read_records(storage, recipe) if record.is_exposed]
 
 
 def parent_models(storage: Storage, model: Dataset) -> list[Dataset]:
@@ -168,11 +184,11 @@ def parent_models(storage: Storage, model: Dataset) -> list[Dataset]:
 
 def load_exposed_steps(
     storage: Storage, record: ExposureRecord, document: str
-) -> tuple[list[int], list[str]] | None:
-    """Return a model's steps with a removed document, and the parents trained on it.
+) -> tuple[list[int], list[str], list[str]] | None:
+    """Return a model's steps with a removed document, the parents trained on it, and its splits.
 
     Returns:
-        ``None`` if the model was not trained on the document.
+        ``None`` if the model was neither trained nor validated on the document.
     """
     if record.table is None:
         return None
@@ -180,29 +196,36 @@ def load_exposed_steps(
         rows = pq.read_table(stream, filters=[("id", "=", document)]).to_pylist()
     if not rows:
         return None
-    via_models = dict.fromkeys(name for row in rows for name in row["via_models"])
-    return sorted({step for row in rows for step in row["steps"]}), list(via_models)
+    steps = {step for row in rows for step in row["steps"]}
+    parents = dict.fromkeys(n for row in rows if row["split"] == TRAIN for n in row["via_models"])
+    return sorted(steps), list(parents), sorted({row["split"] for row in rows})
 
 
 def _find_exposed_documents(
     storage: Storage, model: Dataset, removed_in: Callable[[Dataset], pa.Table | None]
 ) -> pa.Table | None:
-    """Find what a model or one of its parents was trained on; ``None`` if data was deleted."""
+    """Find what a model or one of its parents was trained or validated on: `SCHEMA`.
+
+    Returns:
+        ``None`` if one of the models or token shards was deleted.
+    """
     try:
         parents = parent_models(storage, model)
     except (DatasetNotFoundError, IntegrityError):
         return None
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     for trained in (model, *parents):
         removed = removed_in(trained)
         if removed is None:
             return None
         for row in removed.to_pylist():
-            exposed = steps_containing(trained, row["first_token"], row["end_token"])
-            if not exposed:
-                continue
+            exposed: list[int] = []
+            if row["split"] == TRAIN:
+                exposed = steps_containing(trained, row["first_token"], row["end_token"])
+                if not exposed:
+                    continue
             # The same document in the same shards counts once for a model and its parents.
-            key = (str(row["tokens"]), row["first_token"])
+            key = (str(row["tokens"]), row["split"], row["first_token"])
             merged = rows.setdefault(key, {**row, "steps": [], "via_models": []})
             if trained is model:
                 merged["steps"] = exposed
@@ -220,7 +243,7 @@ def _input_with_output(data: Dataset, steps: Steps, output: Output) -> str:
 def _find_token_ranges(
     storage: Storage, path: str, removals: Sequence[Removal], steps: Steps
 ) -> pa.Table | None:
-    """Find the removed documents in the training split of token shards.
+    """Find the removed documents in both splits of token shards.
 
     Returns:
         `TOKEN_RANGE_SCHEMA` and ``tokens``, the path of the shards; ``None`` if they were deleted,
@@ -232,47 +255,59 @@ def _find_token_ranges(
         return None
     ids = pa.array(list(removed), pa.string())
     tables = [TOKEN_RANGE_SCHEMA.empty_table()]
-    for part, before in iter_split_parts(tokens, TRAIN):
-        table = part.table(["id", "url", "split", "tokens", "offset"])
-        hit = pc.and_(pc.equal(table["split"], TRAIN), pc.is_in(table["id"], value_set=ids))
-        table = table.filter(hit)
-        matches = [removed[document] for document in table["id"].to_pylist()]
-        first = pc.add(table["offset"], before)
-        columns = {
-            "id": table["id"],
-            "url": table["url"],
-            "kind": [removal.kind for removal in matches],
-            "value": [removal.value for removal in matches],
-            "first_token": first,
-            "end_token": pc.add(first, table["tokens"]),
-        }
-        tables.append(pa.table(columns, schema=TOKEN_RANGE_SCHEMA))
+    for split in (TRAIN, VALIDATION):
+        for part, before in iter_split_parts(tokens, split):
+            table = part.table(["id", "url", "split", "tokens", "offset"])
+            hit = pc.and_(pc.equal(table["split"], split), pc.is_in(table["id"], value_set=ids))
+            table = table.filter(hit)
+            matches = [removed[document] for document in table["id"].to_pylist()]
+            first = pc.add(table["offset"], before)
+            columns = {
+                "id": table["id"],
+                "url": table["url"],
+                "kind": [removal.kind for removal in matches],
+                "value": [removal.value for removal in matches],
+                "split": table["split"],
+                "first_token": first,
+                "end_token": pc.add(first, table["tokens"]),
+            }
+            tables.append(pa.table(columns, schema=TOKEN_RANGE_SCHEMA))
     result = pa.concat_tables(tables)
     return result.append_column("tokens", pa.array([path] * result.num_rows, pa.string()))
 
 
 def removed_documents(
-    storage: Storage, tokens: Dataset, removals: Sequence[Removal], steps: Steps
+    storage: Storage, data: Dataset, removals: Sequence[Removal], steps: Steps
 ) -> dict[str, Removal] | None:
-    """Return the removal of each removed document of a tokenized corpus, by document id.
+    """Return the removal of each removed document of token shards or of scores, by document id.
 
     Returns:
         ``None`` if a license is removed and the corpus, which alone holds licenses, was deleted.
     """
-    corpus = try_open_dataset(storage, _input_with_output(tokens, steps, "corpus"))
+    corpus = _find_corpus(storage, data, steps)
     if corpus is None and any(removal.kind == LICENSE for removal in removals):
         return None
     removed: dict[str, Removal] = {}
-    for part in (corpus or tokens).parts:
-        if corpus is not None:
-            ids, indices = part.table(["id"])["id"], match_part(part, removals)
-        else:
-            table = part.table(["id", "url"])
-            ids, indices = table["id"], match_table(table, removals)
+    for part in (corpus or data).parts:
+        indices = match_part(part, removals)
         rows = np.flatnonzero(indices >= 0)
-        for document, index in zip(ids.take(rows).to_pylist(), indices[rows].tolist(), strict=True):
-            removed[document] = removals[index]
+        ids = part.table(["id"])["id"].take(pa.array(rows)).to_pylist() if len(rows) else []
+        removed |= {
+            document: removals[index]
+            for document, index in zip(ids, indices[rows].tolist(), strict=True)
+        }
     return removed
+
+
+def _find_corpus(storage: Storage, data: Dataset, steps: Steps) -> Dataset | None:
+    """Return the corpus that token shards or scores were made from; ``None`` if it was deleted."""
+    while data.stage not in steps_with_output(steps, "corpus"):
+        output: Output = "tokens" if data.stage in steps_with_output(steps, "scores") else "corpus"
+        opened = try_open_dataset(storage, _input_with_output(data, steps, output))
+        if opened is None:
+            return None
+        data = opened
+    return data
 
 
 def _write_record(
@@ -292,16 +327,19 @@ def _write_record(
         record = ExposureRecord(str(model.source), path, model.fingerprint, removals_digest, None)
         storage.write(f"{name}.json", _to_bytes(record))
         return record
-    exposed = pc.unique(pc.list_flatten(table["steps"]))
-    by_removal = Counter(zip(table["kind"].to_pylist(), table["value"].to_pylist(), strict=True))
-    via_models = Counter(pc.list_flatten(table["via_models"]).to_pylist())
-    lengths = pc.subtract(table["end_token"], table["first_token"])
+    trained = table.filter(pc.equal(table["split"], TRAIN))
+    exposed = pc.unique(pc.list_flatten(trained["steps"]))
+    by_removal = Counter(
+        zip(trained["kind"].to_pylist(), trained["value"].to_pylist(), strict=True)
+    )
+    via_models = Counter(pc.list_flatten(trained["via_models"]).to_pylist())
+    lengths = pc.subtract(trained["end_token"], trained["first_token"])
     record = ExposureRecord(
         model=str(model.source),
         path=path,
         fingerprint=model.fingerprint,
         removals_digest=removals_digest,
-        documents=table.num_rows,
+        documents=trained.num_rows,
         tokens=int(pc.sum(lengths).as_py() or 0),
         steps=len(exposed),
         first_step=pc.min(exposed).as_py(),
@@ -313,6 +351,7 @@ def _write_record(
         ],
         table=f"{name}.parquet" if table.num_rows else None,
         via_models=[{"model": name, "documents": count} for name, count in via_models.items()],
+        validation_documents=table.num_rows - trained.num_rows,
     )
     if record.table:
         storage.write(record.table, table_bytes(table))

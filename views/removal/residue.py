@@ -1,28 +1,34 @@
-"""Which data sets of a store still hold removed documents: a removal deletes no existing data."""
+"""What still holds text of removed documents: data sets and reports. A removal deletes nothing."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from html import unescape
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import Dataset, try_open_dataset
+from infra.dataset.dataset import Dataset, PartRef, try_open_dataset
 from infra.dataset.step import Steps
-from infra.removals.match import Removal, match_part
-from infra.runs.run_records import RunNotFoundError, latest_run, with_earlier_results
+from infra.removals.match import Removal, match_part, match_table
+from infra.runs.run_records import REPORTS, RunNotFoundError, latest_run, with_earlier_results
 from infra.store.storage import Storage
 from views.removal.exposure import removed_documents
 
+# Attributes of what a report quotes; see the templates of its sections.
+QUOTED = re.compile(r'data-document="([0-9a-f]{32})" data-url="([^"]*)"')
+
 
 @dataclass(frozen=True)
-class ResidualDataset:
-    """A data set that holds removed documents.
+class Residue:
+    """A data set or a report that holds text of removed documents.
 
     Attributes:
-        path: its folder, relative to the storage root.
-        documents: how many; ``None`` if that is unknown because its inputs were deleted.
+        path: its folder or file, relative to the storage root.
+        documents: how many removed documents; ``None`` if that is unknown, because its inputs were
+            deleted or its manifest cannot be read.
         bytes: total size of its files.
         in_latest_run: whether the recipe's latest run uses it, or a file of it that holds them.
     """
@@ -42,19 +48,20 @@ class ResidualDataset:
         return f"{self.path}: {count} removed documents, {self.bytes:,} bytes in all, {used}"
 
 
-def find_residual(
+def find_residue(
     storage: Storage, recipe: str, removals: Sequence[Removal], steps: Steps
-) -> list[ResidualDataset]:
-    """Find the data sets of a store, of any recipe, that hold documents a recipe removed.
+) -> list[Residue]:
+    """Find what holds text of documents that a recipe removed: data sets and reports of any recipe.
 
     Models are not included: ``views.removal.exposure`` lists those.
     """
     if not removals:
         return []
     try:
-        entries = with_earlier_results(storage, latest_run(storage, recipe)).stages
+        run = with_earlier_results(storage, latest_run(storage, recipe))
+        entries, report = run.stages, run.report
     except RunNotFoundError:
-        entries = ()
+        entries, report = (), None
     in_latest = {entry.path: entry.try_open(storage) for entry in entries}
     needed = {
         f"{folder}/{file.name}"
@@ -62,19 +69,23 @@ def find_residual(
         if data is not None
         for folder, file in data.manifest.located_files(path)
     }
-    residual = []
+    residue: list[Residue] = []
+    removed_ids: set[str] = set()
     for step in steps:
-        if not (step.holds_text or step.output == "tokens"):
+        if not step.quotes_text:
             continue
         for folder in storage.list_folders(step.name):
             path = f"{step.name}/{folder}"
             data = try_open_dataset(storage, path)
             if data is None:
+                sizes = storage.file_sizes(path)
+                if any(name.endswith(".parquet") for name in sizes):
+                    residue.append(Residue(path, None, sum(sizes.values()), path in in_latest))
                 continue
             counts = (
-                _count_documents(data, removals)
+                [_count_documents(part, removals, removed_ids) for part in data.parts]
                 if step.holds_text
-                else _count_tokenized(storage, data, removals, steps)
+                else _count_derived(storage, data, removals, steps)
             )
             if counts is not None and not any(counts):
                 continue
@@ -87,24 +98,40 @@ def find_residual(
             )
             size = sum(file.bytes for file in data.manifest.all_files)
             total = None if counts is None else sum(counts)
-            residual.append(ResidualDataset(path, total, size, path in in_latest or referenced))
-    return residual
+            residue.append(Residue(path, total, size, path in in_latest or referenced))
+    for path, size in storage.file_sizes(REPORTS).items():
+        count = _count_quoted(storage.read(path).decode(errors="replace"), removals, removed_ids)
+        if count:
+            residue.append(Residue(path, count, size, path == report))
+    return residue
 
 
-def _count_documents(data: Dataset, removals: Sequence[Removal]) -> list[int]:
-    """Count the removed documents of each part."""
-    return [int(np.count_nonzero(match_part(part, removals) >= 0)) for part in data.parts]
+def _count_documents(part: PartRef, removals: Sequence[Removal], ids: set[str]) -> int:
+    """Count the removed documents of a part, and add their ids."""
+    rows = np.flatnonzero(match_part(part, removals) >= 0)
+    if len(rows):
+        ids.update(part.table(["id"])["id"].take(pa.array(rows)).to_pylist())
+    return len(rows)
 
 
-def _count_tokenized(
-    storage: Storage, tokens: Dataset, removals: Sequence[Removal], steps: Steps
+def _count_derived(
+    storage: Storage, data: Dataset, removals: Sequence[Removal], steps: Steps
 ) -> list[int] | None:
-    """Count the removed documents of each part; ``None`` if that is unknown."""
-    removed = removed_documents(storage, tokens, removals, steps)
+    """Count the removed documents in each part of token shards or scores; ``None`` if unknown."""
+    removed = removed_documents(storage, data, removals, steps)
     if removed is None:
         return None
     ids = pa.array(list(removed), pa.string())
     return [
         int(pc.sum(pc.is_in(part.table(["id"])["id"], value_set=ids)).as_py() or 0)
-        for part in tokens.parts
+        for part in data.parts
     ]
+
+
+def _count_quoted(page: str, removals: Sequence[Removal], removed_ids: set[str]) -> int:
+    """Count the removed documents that a report quotes."""
+    quoted = {document: unescape(url) or None for document, url in QUOTED.findall(page)}
+    table = pa.table({"id": list(quoted), "url": pa.array(quoted.values(), pa.string())})
+    matches = match_table(table, removals) if quoted else np.empty(0)
+    ids = (document in removed_ids for document in quoted)
+    return sum(bool(match >= 0) or known for match, known in zip(matches, ids, strict=True))

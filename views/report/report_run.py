@@ -1,14 +1,16 @@
 """What the sections of a report are made from: the run, its data sets, its funnel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from infra.dataset.dataset import Dataset
 from infra.dataset.step import Output, Steps, steps_with_output
+from infra.removals.log import CorruptRemovalLogError
 from infra.runs.run_records import RunRecord
 from infra.store.storage import Storage
+from views.documents.texts import find_removed
 from views.report.funnel import FunnelStage, OpenedStages, build_funnel
 
 
@@ -29,6 +31,17 @@ class ReportRun:
     def funnel(self) -> list[FunnelStage]:
         """The stages that the run completed, with their counts and reasons."""
         return build_funnel(self.opened, self.steps)
+
+    def find_removed(self, documents: Mapping[str, str | None]) -> set[str]:
+        """Return the ids of the documents (URLs by id) that must not be quoted.
+
+        These are all of them if the removals cannot be read: that stops the next run, but not a
+        page about a past one.
+        """
+        try:
+            return find_removed(self.storage, self.record, documents, self.steps)
+        except CorruptRemovalLogError:
+            return set(documents)
 
     def datasets(self, output: Output) -> list[Dataset]:
         """Return the run's existing data sets with this kind of output."""

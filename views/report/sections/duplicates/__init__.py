@@ -98,7 +98,7 @@ def collect(run: ReportRun) -> Duplicates | None:
         size_chart=_size_chart(sizes),
         lsh_curve=_lsh_curve(stats["bands"], stats["rows"], threshold),
         similarity_histogram=_similarity_histogram(labels, threshold),
-        examples=load_examples(run.storage, run.record, run.steps),
+        examples=load_examples(run),
     )
 
 

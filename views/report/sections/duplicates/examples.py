@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from infra.dataset.dataset import DatasetNotFoundError, IntegrityError
-from infra.dataset.step import Steps
-from infra.runs.run_records import RunRecord
-from infra.store.storage import Storage
 from views.duplicates.clusters import ClusterNotFoundError, DuplicateData, select_clusters
 from views.duplicates.members import (
     DUPLICATE_REASONS,
@@ -19,6 +16,7 @@ from views.duplicates.members import (
     with_metadata,
 )
 from views.duplicates.word_diff import DELETE, EQUAL, INSERT, diff, join_words, split_words
+from views.report.report_run import ReportRun
 
 MAX_CLUSTERS = 6  # clusters shown with text
 PAIRS_PER_CLUSTER = 2  # dropped members shown of each
@@ -51,10 +49,10 @@ class ClusterExample:
     pairs: Sequence[PairExample]
 
 
-def load_examples(storage: Storage, record: RunRecord, steps: Steps) -> list[ClusterExample]:
+def load_examples(run: ReportRun) -> list[ClusterExample]:
     """Load the largest clusters of which a member was dropped as a duplicate."""
     try:
-        data = DuplicateData.from_run(storage, record, steps)
+        data = DuplicateData.from_run(run.storage, run.record, run.steps)
     except (ClusterNotFoundError, DatasetNotFoundError, IntegrityError):
         return []  # inputs of the run were deleted
     if data.corpus is None:
@@ -72,24 +70,30 @@ def load_examples(storage: Storage, record: RunRecord, steps: Steps) -> list[Clu
             candidates.append((cluster, dropped[:PAIRS_PER_CLUSTER]))
     # Of equally large clusters the least similar first.
     candidates.sort(key=lambda item: (-item[0].documents, item[1][0].similarity or 1.0, item[0].id))
-    return [
-        ClusterExample(cluster.id, cluster.documents, _load_pairs(data, cluster, dropped))
-        for cluster, dropped in candidates[:MAX_CLUSTERS]
-    ]
+    examples = []
+    for cluster, dropped in candidates[:MAX_CLUSTERS]:
+        pairs = _load_pairs(run, data, cluster, dropped)
+        if pairs:
+            examples.append(ClusterExample(cluster.id, cluster.documents, pairs))
+    return examples
 
 
 def _load_pairs(
-    data: DuplicateData, cluster: Cluster, dropped: Sequence[Member]
+    run: ReportRun, data: DuplicateData, cluster: Cluster, dropped: Sequence[Member]
 ) -> list[PairExample]:
+    """Load the texts of dropped members and of those they duplicate, without removed documents."""
     refs = {member.compared_to for member in dropped}
     references = [member for member in cluster.members if member.row_ref in refs]
     members = {member.row_ref: member for member in with_metadata(data, [*references, *dropped])}
+    removed = run.find_removed({member.id: member.url for member in members.values()})
     texts = load_member_texts(data, sorted(members), MAX_CHARS)
     pairs = []
     for item in dropped:
         if item.compared_to is None:
             continue
         kept, member = members[item.compared_to], members[item.row_ref]
+        if removed & {kept.id, member.id}:
+            continue
         left, right = highlight_differences(texts[kept.row_ref], texts[member.row_ref])
         similarity = 1.0 if member.similarity is None else member.similarity
         pairs.append(

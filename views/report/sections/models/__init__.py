@@ -114,7 +114,7 @@ def collect(run: ReportRun) -> Models | None:
         models,
         draw_curves(models),
         build_evaluation_table(models),
-        collect_samples(models),
+        collect_samples(models, run),
         list(BASELINES.values()),
     )
 
@@ -160,8 +160,8 @@ def _read_log(trained: Dataset) -> list[dict[str, Any]]:
     return [line for line in lines if isinstance(line, dict) and "step" in line]
 
 
-def collect_samples(models: Sequence[ReportModel]) -> list[Sample]:
-    """Group the continuations of all models by prompt."""
+def collect_samples(models: Sequence[ReportModel], run: ReportRun) -> list[Sample]:
+    """Group the continuations of all models by prompt; removed documents are left out."""
     prompts: dict[tuple[str, str], Sample] = {}
     for model in models:
         for item in model.samples:
@@ -177,7 +177,8 @@ def collect_samples(models: Sequence[ReportModel]) -> list[Sample]:
                 ),
             )
             sample.generated[model.name] = item.get("generated") or ""
-    return list(prompts.values())[:MAX_SAMPLES]
+    removed = run.find_removed({sample.id: sample.url for sample in prompts.values()})
+    return [sample for sample in prompts.values() if sample.id not in removed][:MAX_SAMPLES]
 
 
 def draw_curves(models: Sequence[ReportModel]) -> list[tuple[str, Markup]]:
