@@ -44,6 +44,9 @@ def handle_errors(function: Function) -> Function:
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends this process at once
             exit_with_error("interrupted; run the same command again to resume")
+        except OSError as error:
+            what = " ".join(str(error.strerror or error).split())
+            exit_with_error(f"{error.filename}: {what}" if error.filename else what)
         except Exception as error:
             from infra.store.retry import is_storage_error
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 @recipe_command
 @click.option("--stage", help="only documents that this stage dropped or failed")
 @click.option("--reason", help="only documents dropped or failed for this reason")
-@click.option("--limit", default=10, show_default=True, help="number of samples")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="number of samples"
+)
 def dropped(
     recipe: "Recipe",
     store: "Storage",

@@ -25,7 +25,13 @@ MAX_STEPS_SHOWN = 12  # without --json
     "--id", "document", help="the steps that trained on this document; a prefix of its id is enough"
 )
 @click.option("--in-progress", "running", is_flag=True, help="the run in progress, not the model")
-@click.option("--limit", default=20, show_default=True, help="number of documents printed")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="number of documents printed",
+)
 def trace(
     recipe: "Recipe",
     store: "Storage",

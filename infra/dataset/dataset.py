@@ -245,6 +245,23 @@ class Manifest:
             raise IntegrityError(f"{where}: not a manifest ({error!r})") from error
 
 
+@contextmanager
+def name_damage(storage: Storage, name: str) -> Iterator[None]:
+    """Name the file if reading it fails because it is missing or is no Parquet file.
+
+    Raises:
+        IntegrityError: says which file, and what to do.
+    """
+    try:
+        yield
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
+        raise IntegrityError(
+            f"{storage.url}/{name} is {what}; `gristmill verify` lists every such file, and a run "
+            "builds the data set again once its folder is deleted"
+        ) from error
+
+
 @dataclass(frozen=True)
 class PartRef:
     """A committed part, readable from any process.
@@ -274,12 +291,14 @@ class PartRef:
         return json_sha256(self.record.data_digests)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The part's rows; ``columns`` narrows what is read."""
-        return read_table(self.storage, self.record.files[TABLE_SUFFIX].name, columns)
+        """The part's rows; ``columns`` narrows what is read. Raises ``IntegrityError``."""
+        with name_damage(self.storage, self.file(TABLE_SUFFIX)):
+            return read_table(self.storage, self.file(TABLE_SUFFIX), columns)
 
     def verdicts(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The part's rows of the ledger (``infra.dataset.ledger.LEDGER_SCHEMA``)."""
-        return read_table(self.storage, self.record.files[VERDICTS_SUFFIX].name, columns)
+        """The part's rows of the ledger (``LEDGER_SCHEMA``). Raises ``IntegrityError``."""
+        with name_damage(self.storage, self.file(VERDICTS_SUFFIX)):
+            return read_table(self.storage, self.file(VERDICTS_SUFFIX), columns)
 
     def file(self, suffix: str) -> str:
         """The name, in ``storage``, of the part's file with this suffix. Raises ``KeyError``."""
@@ -287,8 +306,13 @@ class PartRef:
 
     @contextmanager
     def open(self, suffix: str) -> Iterator[BinaryIO]:
-        """The part's file with this suffix, for reading."""
-        with self.storage.open(self.file(suffix)) as file:
+        """The part's file with this suffix, for reading.
+
+        Raises:
+            IntegrityError: if it is missing, or is no Parquet file where it is read as one.
+        """
+        name = self.file(suffix)
+        with name_damage(self.storage, name), self.storage.open(name) as file:
             yield file
 
 

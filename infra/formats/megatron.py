@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
+from infra.dataset.dataset import TABLE_SUFFIX, Dataset, IntegrityError, PartRef
 from infra.errors import UserError
 from infra.store.block_cache import BLOCK_BYTES, CACHE_BYTES, Block, BlockCache
 from infra.store.cache_dir import cache_root
@@ -311,9 +311,9 @@ class TokenShards:
     def _read_rows(self, part: PartRef, names: Sequence[str] | None) -> pa.Table:
         try:
             table = part.table(names)
-        except FileNotFoundError:
+        except IntegrityError:
             raise CorruptShardError(
-                f"{part.storage.url}/{part.file(TABLE_SUFFIX)} is missing; {REPAIR_HINT}"
+                f"{part.storage.url}/{part.file(TABLE_SUFFIX)} is missing or damaged; {REPAIR_HINT}"
             ) from None
         return table.filter(pc.equal(table["split"], self.split))
 

@@ -235,7 +235,13 @@ def test_a_removal_from_record_to_report(
         workspace, "remove", str(recipe_path), "--list", "--locations", "--json"
     ).value["residual"]
     root = f"{workspace / 'data'}/"
-    assert [(item["path"], item["documents"], item["in_latest_run"]) for item in residual] == [
+    reports = [item["path"] for item in residual if item["path"].startswith("reports/")]
+    assert again.value["report"].removeprefix(root) not in reports
+    assert [
+        (item["path"], item["documents"], item["in_latest_run"])
+        for item in residual
+        if item["path"] not in reports
+    ] == [
         (open_stage(first_run, "acquire").url.removeprefix(root), 1, True),
         (open_stage(first_run, "select").url.removeprefix(root), 1, False),
         (open_stage(first_run, "tokenize").url.removeprefix(root), 1, False),

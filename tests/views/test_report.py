@@ -36,6 +36,12 @@ def test_the_page_is_one_file_below_reports(run_copy: RealRun) -> None:
     assert "@import" not in text
 
 
+def test_every_link_of_the_page_leads_to_a_part_of_it(page: str) -> None:
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert len(links) > len(SECTIONS)
+    assert links <= set(re.findall(r'id="([^"]+)"', page))
+
+
 def test_equal_runs_give_equal_pages(real_run: RealRun, page: str) -> None:
     assert render(real_run.storage, real_run.record, STEPS) == page
 

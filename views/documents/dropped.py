@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import VERDICTS_SUFFIX, PartRef
+from infra.dataset.dataset import VERDICTS_SUFFIX, PartRef, name_damage
 from infra.dataset.fingerprint import hash_to_unit
 from infra.dataset.ledger import KEPT
 from infra.dataset.step import Steps
@@ -166,7 +166,8 @@ def sample_reason(
 @lru_cache(maxsize=2 * MAX_PARTS)
 def _read_ledger(storage: Storage, name: str, sha256: str) -> pa.Table:  # noqa: ARG001
     """Read a part's ledger; cached for the next reason, with the digest as a part of the key."""
-    return read_table(storage, name)
+    with name_damage(storage, name):
+        return read_table(storage, name)
 
 
 def _sample_part(

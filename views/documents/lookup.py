@@ -239,7 +239,10 @@ def loose_url(url: str) -> str:
     Scheme, default port, fragment, a trailing slash, a leading ``www.``, the case of the host and
     the escaping of characters are left out.
     """
-    parts = urlsplit(url if "://" in url else f"//{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"//{url}")
+    except ValueError:  # a bracket in the host that is no IPv6 address
+        return url
     host = (parts.hostname or "").removeprefix("www.")
     try:
         port = parts.port
