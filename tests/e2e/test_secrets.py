@@ -69,6 +69,7 @@ def test_no_file_and_no_line_of_a_run_has_a_secret(tmp_path: Path) -> None:
     env = {
         **VARIABLES,
         "GRISTMILL_CACHE": str(cache),
+        "GRISTMILL_CLUSTER_KWARGS": "host,dashboard_address,env",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "cli,flows,views,serve,tasks,lm,infra",
     }
