@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from infra.compute.cluster_config import KWARGS_ENV
 from tests.acquire.sites import Reply, Site, serve
 from tests.e2e.command import gristmill, write_recipe
 from tests.e2e.corpora import mixed, recipe
@@ -71,6 +72,7 @@ def test_no_file_and_no_line_of_a_run_has_a_secret(tmp_path: Path) -> None:
         "GRISTMILL_CACHE": str(cache),
         "GRISTMILL_CLUSTER_KWARGS": "host,dashboard_address,env",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        KWARGS_ENV: "host,dashboard_address,env",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "cli,flows,views,serve,tasks,lm,infra",
     }
     cache.mkdir()
