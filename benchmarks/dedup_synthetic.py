@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.compute.jit import jit
-from infra.dataset.dataset import TABLE_SUFFIX, Counts, FileRecord, PartRecord, PartRef
+from infra.dataset.dataset import PartRef
+from infra.dataset.manifest import TABLE_SUFFIX, Counts, FileRecord, PartRecord
 from infra.dataset.tables import table_bytes
 from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig

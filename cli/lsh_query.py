@@ -56,7 +56,7 @@ def lsh_query(
 
 
 def _read_text(url: str) -> str:
-    from infra.store.storage import open_url
+    from infra.store.external_files import open_url
 
     try:
         with open_url(url) as file:

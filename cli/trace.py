@@ -104,7 +104,7 @@ def _resolve_model(recipe: "Recipe", name: str | None) -> str:
 def _open_run(store: "Storage", recipe: str, name: str, *, running: bool) -> "TracedRun":
     """Open the committed model of the latest run, or the run in progress."""
     from flows.steps import TRAIN
-    from infra.dataset.dataset import DatasetNotFoundError
+    from infra.dataset.manifest import DatasetNotFoundError
     from infra.runs.run_records import RunNotFoundError, latest_results
     from views.history.training_data import find_run_in_progress, run_from_model
 

@@ -48,7 +48,7 @@ def _join_run(recipe: "Recipe", store: "Storage", config: "TrainConfig") -> str 
 
     Returns ``None`` if another run started before this one trained the model.
     """
-    from infra.dataset.dataset import MANIFEST
+    from infra.dataset.manifest import MANIFEST
     from lm.launch.node import run_node
     from lm.launch.rendezvous import rendezvous_store
 

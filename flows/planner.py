@@ -11,7 +11,8 @@ from flows.steps import StageName
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
-from infra.dataset.dataset import FINGERPRINT_CHARS, Dataset, open_dataset
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.manifest import FINGERPRINT_CHARS
 from infra.dataset.stage import Context, DatasetSpec
 from infra.dataset.step import Step
 from infra.removals.log import load_removals

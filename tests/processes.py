@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def new_tree() -> str:
 def guarded() -> Iterator[None]:
     """Kill all that this process has started when the block ends, or when this process is killed."""
     tree = new_tree()
+    # Outside of the tree: it ends by itself with this process, which still needs it in its last moments.
+    resource_tracker.ensure_running()
     # -P: `tests` has folders with the names of standard modules.
     command = [sys.executable, "-P", __file__, tree]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,24 +20,21 @@ from infra.compute.cluster import DaskCluster
 from infra.compute.lease import RunLease
 from infra.compute.progress import Progress, Reporter
 from infra.dataset.code_version import code_digest, code_provenance
-from infra.dataset.dataset import (
+from infra.dataset.dataset import Dataset, PartRef, open_dataset, part_refs
+from infra.dataset.failure_limit import FailureLimit, check_failures
+from infra.dataset.fingerprint import bytes_sha256, json_sha256
+from infra.dataset.manifest import (
     LOGS,
     MANIFEST,
     TABLE_SUFFIX,
     VERDICTS_SUFFIX,
     Counts,
-    Dataset,
     FileRecord,
     IntegrityError,
     Manifest,
     PartRecord,
-    PartRef,
     dataset_path,
-    open_dataset,
-    part_refs,
 )
-from infra.dataset.fingerprint import bytes_sha256, json_sha256
-from infra.dataset.ledger import FAILED
 from infra.dataset.tables import table_bytes
 from infra.dataset.unit_cache import (
     UNIT_CACHE_FOLDER,
@@ -46,21 +43,9 @@ from infra.dataset.unit_cache import (
     make_entry_key,
     write_entry,
 )
-from infra.errors import UserError
 from infra.store.storage import Storage
 
 FSYNC_THREADS = 4  # files that are flushed at a time
-
-
-class TooManyFailuresError(UserError):
-    """So many documents failed that the stage's code or settings must be at fault."""
-
-
-class FailureLimit(NamedTuple):
-    """How many documents of a data set may fail: the larger of a number and a fraction of them."""
-
-    documents: int
-    fraction: float
 
 
 @dataclass(frozen=True)
@@ -284,30 +269,12 @@ def build_dataset(
         _check_written(folder, [part for number in todo for part in finished[number]])
     records = [part for number in range(len(units)) for part in finished[number]]
     refs = part_refs(folder, stage.name, spec.source, records)
-    _check_failures(spec, refs)
+    check_failures(f"{stage.name} {spec.source or ''}".strip(), stage.failure_limit, refs)
     extra = dict(existing_files or {})
     for name, data in sorted((files or {}).items()):
         folder.write(name, data)
         extra[name] = FileRecord(name, len(data), bytes_sha256(data))
     return commit(folder, spec.manifest(records, extra, stats(refs) if stats else {}))
-
-
-def _check_failures(spec: DatasetSpec, parts: Sequence[PartRef]) -> None:
-    """Raise if more documents failed than the stage allows."""
-    counts = sum((part.record.counts for part in parts), Counts())
-    limit, failed = spec.stage.failure_limit, sum(counts.failed.values())
-    if limit is None or failed <= max(limit.documents, limit.fraction * counts.n_in):
-        return
-    part = next(part for part in parts if part.record.counts.failed)
-    first = part.verdicts().filter(pc.field("verdict") == FAILED).slice(0, 1).to_pylist()[0]
-    name = f"{spec.stage.name} {spec.source or ''}".strip()
-    reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(counts.failed.items()))
-    raise TooManyFailuresError(
-        f"{name}: {failed:,} of {counts.n_in:,} documents failed ({reasons}); at most "
-        f"{limit.fraction:.0%} may. The first: {first['url'] or first['id']}, {first['reason']}: "
-        f"{first['evidence']}. Nothing was committed. Unless a setting explains it, this is a bug: "
-        f"please report it with this message"
-    )
 
 
 def commit_files(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, Generic, Literal, ParamSpec
 
-from infra.dataset.dataset import Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.manifest import DatasetNotFoundError
 from infra.dataset.stage import Context, DatasetSpec
 
 P = ParamSpec("P")

@@ -13,14 +13,9 @@ from functools import partial
 from typing import Any
 
 from infra.compute.cluster import DaskCluster
-from infra.dataset.dataset import (
-    DATASET_DEPTH,
-    DatasetNotFoundError,
-    IntegrityError,
-    PartRecord,
-    open_dataset,
-)
+from infra.dataset.dataset import open_dataset
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
+from infra.dataset.manifest import DATASET_DEPTH, DatasetNotFoundError, IntegrityError, PartRecord
 from infra.store.storage import Storage
 
 UNIT_CACHE_FOLDER = "unit_cache"

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from infra.compute.processes import boot_id
-from infra.dataset.dataset import FINGERPRINT_CHARS, Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.manifest import FINGERPRINT_CHARS, DatasetNotFoundError
 from infra.dataset.stage import Context, DatasetSpec
 from infra.store.storage import Storage, StorageError
 

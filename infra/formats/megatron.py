@@ -24,7 +24,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import TABLE_SUFFIX, Dataset, IntegrityError, PartRef
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.manifest import TABLE_SUFFIX, IntegrityError
 from infra.errors import UserError
 from infra.store.block_cache import BLOCK_BYTES, CACHE_BYTES, Block, BlockCache
 from infra.store.cache_dir import cache_root

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import TABLE_SUFFIX, PartRef
+from infra.dataset.dataset import PartRef
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.manifest import TABLE_SUFFIX
 from infra.errors import UserError
 from infra.formats.urls import canonicalize_url, normalize_host, url_host
 

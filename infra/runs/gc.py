@@ -13,15 +13,14 @@ from itertools import islice
 from typing import Any
 
 from infra.compute.lease import announce_deletion, list_leases
-from infra.dataset.dataset import (
+from infra.dataset.dataset import open_dataset, try_open_dataset
+from infra.dataset.manifest import (
     FINGERPRINT_CHARS,
     MANIFEST,
     DatasetNotFoundError,
     IntegrityError,
     Manifest,
     input_path,
-    open_dataset,
-    try_open_dataset,
 )
 from infra.dataset.unit_cache import UNIT_CACHE_FOLDER, read_entry
 from infra.errors import UserError

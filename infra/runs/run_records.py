@@ -14,8 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
 
-from infra.dataset.dataset import MANIFEST, Counts, Dataset, open_dataset, try_open_dataset
+from infra.dataset.dataset import Dataset, open_dataset, try_open_dataset
 from infra.dataset.fingerprint import bytes_sha256
+from infra.dataset.manifest import MANIFEST, Counts
 from infra.errors import UserError
 from infra.store.storage import Storage
 

@@ -6,13 +6,11 @@ writer was first.
 """
 
 import errno
-import glob
 import os
 import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +24,6 @@ from infra.errors import UserError
 
 _PRECONDITION_FAILED, _CONFLICT = 412, 409
 _MAX_ATTEMPTS = 5
-MIN_STAMP_AGE_NS = 2_000_000_000  # the coarsest clock of a file system in use (FAT): two seconds
 
 # File systems of fsspec inside or in front of another one, which ``::`` follows.
 _WRAPPERS = (
@@ -58,7 +55,7 @@ class Storage:
     def __getstate__(self) -> dict[str, Any]:
         # Another process may have another working directory.
         return {
-            "url": self.url if _is_remote(self.url) else _absolute(self.url),
+            "url": self.url if is_remote(self.url) else absolute_path(self.url),
             "options": dict(self.options),
         }
 
@@ -69,7 +66,7 @@ class Storage:
         except UnicodeEncodeError:
             message = f"{to_utf8(self.url)}: the name is not UTF-8; rename the folder"
             raise StorageError(message) from None
-        return _open_filesystem(self.url, self.options)
+        return open_filesystem(self.url, self.options)
 
     @property
     def _fs(self) -> Any:
@@ -298,9 +295,10 @@ def _local_files(folder: str) -> Iterator[tuple[str, int]]:
                 yield f"{path.rstrip('/')}/{name}", Path(path, name).stat().st_size
 
 
-def _open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    if not _is_remote(url):
-        return fsspec.filesystem("file", **options), _absolute(url)
+def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return a URL's file system and the path in it. Raises ``StorageError``."""
+    if not is_remote(url):
+        return fsspec.filesystem("file", **options), absolute_path(url)
     for protocol in _UNSAFE_PROTOCOLS:
         if url.startswith((f"{protocol}:", f"{protocol}::")) or f"::{protocol}:" in url:
             raise StorageError(
@@ -323,11 +321,13 @@ def _is_chained(url: str) -> bool:
     return "://" in url.rpartition("::")[2] or url.partition("://")[0].startswith(_WRAPPERS)
 
 
-def _is_remote(url: str) -> bool:
+def is_remote(url: str) -> bool:
+    """Whether a URL names another file system than this machine's."""
     return "://" in url and not url.startswith(("file://", "local://"))
 
 
-def _absolute(url: str) -> str:
+def absolute_path(url: str) -> str:
+    """Return the absolute path of a local path or ``file://`` URL."""
     plain = url.removeprefix("file://").removeprefix("local://")
     return str(Path(plain).expanduser().absolute())
 
@@ -349,58 +349,3 @@ def _precondition_status(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno == errno.EEXIST:
         return _PRECONDITION_FAILED
     return None
-
-
-def expand_globs(
-    patterns: Sequence[str], options: Mapping[str, Any] | None = None
-) -> dict[str, str | None]:
-    """List the files that a user's paths and globs match, each once, sorted by base name, then path.
-
-    Returns:
-        URL -> stamp. A file whose stamp is the same still has the same bytes. ``None``: the store has
-        no ETag for it, or it was changed so recently that its times could stay the same if it were
-        changed again.
-
-    Raises:
-        StorageError: if a pattern matches nothing, named.
-    """
-    stamps: dict[str, str | None] = {}
-    for pattern in patterns:
-        if _is_remote(pattern):
-            filesystem, path = _open_filesystem(pattern, options or {})
-            infos = filesystem.glob(path, detail=True)
-            names = {
-                filesystem.unstrip_protocol(name): _remote_stamp(info)
-                for name, info in infos.items()
-            }
-        else:
-            names = {
-                name: _local_stamp(Path(name).stat())
-                for name in glob.glob(_absolute(pattern), recursive=True)  # noqa: PTH207 - absolute patterns
-                if Path(name).is_file()
-            }
-        if not names:
-            raise StorageError(f"no file matches {pattern!r}")
-        stamps |= names
-    return dict(sorted(stamps.items(), key=lambda item: (PurePosixPath(item[0]).name, item[0])))
-
-
-def _local_stamp(stat: os.stat_result) -> str | None:
-    # A tool may set the time of modification back; the time of the inode's change it cannot set.
-    if time.time_ns() - stat.st_ctime_ns < MIN_STAMP_AGE_NS:
-        return None
-    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_ino}"
-
-
-def _remote_stamp(info: Mapping[str, Any]) -> str | None:
-    tag = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or "")
-    # A weak tag of an HTTP server stands for equivalent content, not for equal bytes.
-    return f"{info.get('size')}-{tag}" if tag and not tag.startswith("W/") else None
-
-
-@contextmanager
-def open_url(url: str, options: Mapping[str, Any] | None = None) -> Iterator[BinaryIO]:
-    """Open a user's file for reading, seekable. Raises ``FileNotFoundError``."""
-    filesystem, path = _open_filesystem(url, options or {})
-    with filesystem.open(path, "rb") as file:
-        yield file

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from infra.dataset.dataset import Dataset, input_path, open_dataset
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.manifest import input_path
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN, TokenShards
 from infra.store.storage import Storage

@@ -19,7 +19,7 @@ from infra.dataset.ledger import dropped, failed
 from infra.dataset.stage import PartResult, WorkUnit
 from infra.formats.characters import is_blank
 from infra.formats.zstd_frames import ZSTD, skip_frames, skippable_bytes
-from infra.store.storage import open_url
+from infra.store.external_files import open_url
 from tasks.acquire import decompress, jsonl, table_files
 from tasks.acquire.document_builder import DocumentBuilder, iso_date
 from tasks.acquire.input_files import InputChangedError, InputFile, list_files

@@ -19,7 +19,8 @@ from infra.dataset.fingerprint import json_sha256
 from infra.errors import UserError
 from infra.store.cache_dir import cache_root, write_atomic
 from infra.store.environment import mask
-from infra.store.storage import expand_globs, open_url, to_utf8
+from infra.store.external_files import expand_globs, open_url
+from infra.store.storage import to_utf8
 from tasks.acquire.jsonl import LineRangeSplitter
 
 DIGEST_FOLDER = "inputs"  # of cached digests, below the cache root
@@ -90,7 +91,7 @@ SplitterFactory = Callable[[str, bytes], LineRangeSplitter | None]
 class FileDigest:
     """What reading a whole file gave."""
 
-    stamp: str | None  # when it was listed (``infra.store.storage.expand_globs``)
+    stamp: str | None  # when it was listed (``infra.store.external_files.expand_globs``)
     sha256: str
     size: int
     ranges: tuple[tuple[int, int, int, str], ...]  # as ``LineRangeSplitter.ranges``

@@ -9,7 +9,7 @@ from infra.dataset.ledger import Verdict, failed
 from infra.dataset.stage import PartResult
 from infra.formats import warc as archive
 from infra.formats.urls import canonicalize_url
-from infra.store.storage import open_url
+from infra.store.external_files import open_url
 from tasks.acquire.capture_parts import CapturePartWriter
 from tasks.acquire.input_files import InputFile
 from tasks.acquire.source import USER_AGENT, FileSource, UserAgent

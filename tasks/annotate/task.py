@@ -6,13 +6,13 @@ from itertools import groupby
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.failure_limit import FailureLimit
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.isolate_rows import apply_isolating_rows
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import (
     Context,
     DatasetSpec,
-    FailureLimit,
     PartResult,
     Stage,
     WorkUnit,

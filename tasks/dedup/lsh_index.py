@@ -28,7 +28,8 @@ from pydantic import ValidationError
 from infra.compute.arrays import U32, Bools
 from infra.dataset.dataset import PartRef
 from infra.errors import UserError
-from infra.store.storage import Storage, open_url
+from infra.store.external_files import open_url
+from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.minhash.shingle_readers import ShingleReaders
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from infra.compute.phases import Phase, PhaseRunner
-from infra.dataset.dataset import FileRecord
+from infra.dataset.manifest import FileRecord
 from infra.dataset.stage import Context
 from infra.store.storage import Storage
 from tasks.dedup import results

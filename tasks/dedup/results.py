@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.compute.arrays import I64, U64, Bools
-from infra.dataset.dataset import FileRecord
 from infra.dataset.fingerprint import bytes_sha256
+from infra.dataset.manifest import FileRecord
 from infra.dataset.tables import table_bytes
 from infra.schemas.duplicate_pairs import REJECTED_PREFIX, VERIFIED_PREFIX
 from infra.store.storage import Storage

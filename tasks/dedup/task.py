@@ -7,16 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from infra.dataset.code_version import code_digest
-from infra.dataset.dataset import (
-    FINGERPRINT_CHARS,
-    Dataset,
-    DatasetNotFoundError,
-    IntegrityError,
-    PartRef,
-    open_dataset,
-)
+from infra.dataset.dataset import Dataset, PartRef, open_dataset
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.ledger import ledger_table
+from infra.dataset.manifest import FINGERPRINT_CHARS, DatasetNotFoundError, IntegrityError
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.dataset.tables import read_table
 from infra.dataset.work_folder import build_in_work_folder

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from infra.dataset.dataset import Dataset, IntegrityError, PartRef
+from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.manifest import IntegrityError
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.errors import UserError
 from infra.formats.megatron import VALIDATION, TokenShards

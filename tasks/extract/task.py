@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.failure_limit import FailureLimit
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import Verdict, dropped, failed, verdict_table
 from infra.dataset.stage import (
     Context,
     DatasetSpec,
-    FailureLimit,
     PartResult,
     Stage,
     WorkUnit,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.config import flatten_sections
-from infra.dataset.dataset import FINGERPRINT_CHARS, Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.manifest import FINGERPRINT_CHARS, DatasetNotFoundError
 from infra.store.storage import Storage
 
 

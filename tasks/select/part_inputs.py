@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.compute.arrays import I64
-from infra.dataset.dataset import Dataset, IntegrityError, PartRef
+from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.ledger import KEPT
+from infra.dataset.manifest import IntegrityError
 
 
 @dataclass(frozen=True)

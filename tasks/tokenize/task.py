@@ -13,19 +13,20 @@ from typing import Any
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, PartRef, open_dataset
+from infra.dataset.failure_limit import FailureLimit
 from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import (
     Context,
     DatasetSpec,
-    FailureLimit,
     PartResult,
     Stage,
     WorkUnit,
     build_dataset,
 )
 from infra.schemas.text_digests import read_with_digests
-from infra.store.storage import Storage, StorageError, open_url
+from infra.store.external_files import open_url
+from infra.store.storage import Storage, StorageError
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.encode import Encoder, InvalidTokenizerError
 from tasks.tokenize.holdout_split import SCHEMA as DRAWS

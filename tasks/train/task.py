@@ -11,8 +11,9 @@ from typing import Any
 
 from infra.compute.progress import Progress
 from infra.config import flatten_sections
-from infra.dataset.dataset import Counts, Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.manifest import Counts, DatasetNotFoundError
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN

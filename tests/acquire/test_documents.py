@@ -3,7 +3,6 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,47 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.dataset.fingerprint import document_id
-from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.formats.characters import is_blank
-from infra.schemas.documents import DOCUMENT_SCHEMA
 from tasks.acquire import documents
-from tasks.acquire.documents import DocumentsSource
 from tasks.acquire.source import read_unit
-
-Found = tuple[pa.Table, list[dict[str, Any]]]
-
-
-def source(*paths: Path, **changed: Any) -> DocumentsSource:
-    return DocumentsSource(name="dump", kind="documents", paths=tuple(map(str, paths)), **changed)
-
-
-def read_parts(section: DocumentsSource) -> list[PartResult]:
-    return [part for unit in section.list_units() for part in read_unit(*unit.payload)]
-
-
-def read(path: Path, data: bytes | None = None, **changed: Any) -> Found:
-    """All documents of a file, and its verdicts with the evidence parsed."""
-    if data is not None:
-        path.write_bytes(data)
-    found = read_parts(source(path, **changed))
-    kept = pa.concat_tables([part.rows for part in found])
-    kept.validate(full=True)
-    assert kept.schema == DOCUMENT_SCHEMA
-    verdicts = pa.concat_tables([part.verdicts for part in found]).to_pylist()
-    for verdict in verdicts:
-        verdict["evidence"] = json.loads(verdict["evidence"]) if verdict["evidence"] else None
-    assert kept["id"].to_pylist() == [v["id"] for v in verdicts if v["verdict"] == "kept"]
-    return kept, verdicts
-
-
-def reasons(verdicts: list[dict[str, Any]]) -> list[str]:
-    return [verdict["reason"] or "kept" for verdict in verdicts]
-
-
-def row(text: object, **more: object) -> bytes:
-    return json.dumps({"text": text, **more}).encode() + b"\n"
-
+from tests.acquire.document_files import read, read_parts, reasons, row, source
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 BAD = {
@@ -180,17 +143,6 @@ def test_columns_by_recipe(tmp_path: Path) -> None:
     assert [second[n] for n in names] == [
         None, None, "2020-02-03T10:00:00Z", "cc0", None, "dump", None,
     ]  # fmt: skip
-
-
-def test_dates_of_a_parquet_file(tmp_path: Path) -> None:
-    from datetime import UTC, date, datetime
-
-    days = [date(2020, 1, 2), None]
-    times = [datetime(2020, 1, 2, 3, tzinfo=UTC), None]
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"text": ["a", "b"], "day": days, "time": times}), path)
-    assert read(path, date_column="day")[0]["date"].to_pylist() == ["2020-01-02", None]
-    assert read(path, date_column="time")[0]["date"][0].as_py() == "2020-01-02T03:00:00+00:00"
 
 
 def test_evidence_has_the_line_and_its_beginning(tmp_path: Path) -> None:
@@ -322,35 +274,6 @@ def test_a_file_without_rows_is_one_failure(
     assert str(tmp_path) not in json.dumps(verdicts)
 
 
-def test_a_parquet_file_without_the_column_names_it(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"body": ["x"], "n": [1]}), tmp_path / "a.parquet")
-    (verdict,) = read(tmp_path / "a.parquet")[1]
-    assert verdict["evidence"]["error"] == "no column 'text'; it has body, n"
-    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "b.parquet")
-    (verdict,) = read(tmp_path / "b.parquet")[1]
-    assert verdict["evidence"]["error"] == "column 'text' is int64, not text"
-
-
-def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
-    assert reasons(read(tmp_path / "a.parquet")[1]) == ["empty_file"]
-
-
-def test_a_damaged_row_group_costs_its_own_rows(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    texts = [f"{n:06d} " + "lorem ipsum " * 9 for n in range(300)]
-    pq.write_table(pa.table({"text": texts}), path, row_group_size=100, compression="zstd")
-    meta = pq.ParquetFile(path).metadata.row_group(1).column(0)
-    data = bytearray(path.read_bytes())
-    start = meta.dictionary_page_offset or meta.data_page_offset
-    data[start : start + meta.total_compressed_size] = b"\xff" * meta.total_compressed_size
-    path.write_bytes(data)
-    kept, verdicts = read(path)
-    assert kept["text"].to_pylist() == texts[:100] + texts[200:]
-    assert reasons(verdicts)[100:200] == ["unreadable_rows"] * 100
-    assert verdicts[150]["evidence"]["row"] == 150
-
-
 def test_a_line_over_the_limit_fails_unread(tmp_path: Path) -> None:
     data = row("a") + row("x" * 5000) + row("b")
     kept, verdicts = read(tmp_path / "a.jsonl", data, max_row_bytes=1000)
@@ -420,88 +343,6 @@ def test_a_byte_order_mark_and_other_line_ends(tmp_path: Path) -> None:
 def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
     assert "paths" not in source(tmp_path).output_config()
     assert source(tmp_path, url_column="u").output_config()["url_column"] == "u"
-
-
-TABLE_ROWS = [f"Row {number}" for number in range(8)]
-
-
-def columns(path: Path, table: pa.Table, name: str) -> list[Any]:
-    """A column of the documents of a Parquet file whose columns are named as in documents."""
-    pq.write_table(table, path)
-    named: dict[str, Any] = {"url_column": "url", "title_column": "title", "date_column": "date"}
-    values: list[Any] = read(path, **named)[0][name].to_pylist()
-    return values
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(),
-     pa.binary_view(), pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.binary())],
-)  # fmt: skip
-def test_side_columns_of_any_text_type_are_read(tmp_path: Path, kind: pa.DataType) -> None:
-    urls = [f"http://h/{number}" for number in range(8)]
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    column = pa.array(urls, pa.string()).cast(pa.binary()).cast(value)
-    column = column.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else column
-    assert (
-        columns(tmp_path / "a.parquet", pa.table({"text": TABLE_ROWS, "url": column}), "url")
-        == urls
-    )
-
-
-def test_a_url_that_is_not_utf_8_is_null(tmp_path: Path) -> None:
-    table = pa.table({"text": ["a", "b"], "url": pa.array([b"\xff", b"http://h/"])})
-    assert columns(tmp_path / "a.parquet", table, "url") == [None, "http://h/"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "values", "dates"),
-    [
-        (pa.timestamp("ns"), [1704067200000000001, None], ["2024-01-01T00:00:00", None]),
-        (pa.timestamp("ns", "UTC"), [1704067200000001999], ["2024-01-01T00:00:00.000001+00:00"]),
-        (pa.timestamp("us", "Europe/Berlin"), [1704067200000000], ["2024-01-01T00:00:00+00:00"]),
-        (pa.timestamp("s", "+05:30"), [1704067200], ["2024-01-01T00:00:00+00:00"]),
-        (pa.timestamp("ms"), [1704067200001], ["2024-01-01T00:00:00.001000"]),
-        (pa.timestamp("s"), [10**15, 0], [None, "1970-01-01T00:00:00"]),
-        (pa.date32(), [19723], ["2024-01-01"]),
-        (pa.date64(), [1704067200000], ["2024-01-01"]),
-        (pa.binary(), [b"2024-01-01", b"x"], ["2024-01-01", None]),
-    ],
-)
-def test_dates_of_any_type_are_read(
-    tmp_path: Path, kind: pa.DataType, values: list[Any], dates: list[str | None]
-) -> None:
-    table = pa.table({"text": TABLE_ROWS[: len(values)], "date": pa.array(values, kind)})
-    assert columns(tmp_path / "a.parquet", table, "date") == dates
-
-
-@pytest.mark.parametrize("twice", ["text", "url"])
-def test_two_columns_of_one_name_fail_one_file(tmp_path: Path, twice: str) -> None:
-    arrays = [pa.array(["a"]), pa.array(["http://h/"]), pa.array(["b"])]
-    pq.write_table(pa.Table.from_arrays(arrays, ["text", "url", twice]), tmp_path / "a.parquet")
-    (tmp_path / "b.jsonl").write_bytes(row("good"))
-    parts = read_parts(source(tmp_path / "*", url_column="url"))
-    verdicts = [v for part in parts for v in part.verdicts.to_pylist()]
-    assert reasons(verdicts) == ["unreadable_file", "kept"]
-    assert twice in verdicts[0]["evidence"]
-
-
-@pytest.mark.parametrize("form", ["file", "stream", "feather"])
-@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
-def test_arrow_files_are_tables(tmp_path: Path, form: str, compression: str | None) -> None:
-    table = pa.table({"text": TABLE_ROWS, "url": [f"http://h/{n}" for n in range(8)]})
-    path = tmp_path / ("a.feather" if form == "feather" else "a.arrow")
-    options = pa.ipc.IpcWriteOptions(compression=compression)
-    make = pa.ipc.new_stream if form == "stream" else pa.ipc.new_file
-    with path.open("wb") as out, make(out, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=3)
-    kept, verdicts = read(path, url_column="url")
-    assert kept["text"].to_pylist() == TABLE_ROWS
-    assert kept["url"].to_pylist() == [f"http://h/{n}" for n in range(8)]
-    assert reasons(verdicts) == ["kept"] * 8
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    assert reasons(read(path)[1])[-1] == "unreadable_file"
 
 
 @pytest.mark.parametrize("text", ["\u200b\ufeff", "\u00ad \u2060", "\u3164\n"])

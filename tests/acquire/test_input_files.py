@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from infra.store import storage
+from infra.store import external_files
 from tasks.acquire import input_files
 from tasks.acquire.documents import DocumentsSource
 from tasks.acquire.input_files import InputChangedError, forget_digests, list_files
@@ -24,7 +24,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return digest_file(url, *args)  # type: ignore[arg-type]
 
     monkeypatch.setenv("GRISTMILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(storage, "MIN_STAMP_AGE_NS", 0)
+    monkeypatch.setattr(external_files, "MIN_STAMP_AGE_NS", 0)
     monkeypatch.setattr(input_files, "_digest_file", count)
     return names
 
@@ -50,7 +50,7 @@ def test_a_file_is_read_for_its_digest_once(tmp_path: Path, opened: list[str]) -
 def test_a_file_that_was_just_changed_is_read_each_time(
     tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "MIN_STAMP_AGE_NS", 3_600_000_000_000)
+    monkeypatch.setattr(external_files, "MIN_STAMP_AGE_NS", 3_600_000_000_000)
     (tmp_path / "a.txt").write_bytes(b"a")
     list_files([f"{tmp_path}/a.txt"])
     list_files([f"{tmp_path}/a.txt"])

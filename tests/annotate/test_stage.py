@@ -11,6 +11,7 @@ from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
+from infra.dataset.failure_limit import TooManyFailuresError
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import (
@@ -18,7 +19,6 @@ from infra.dataset.stage import (
     DatasetSpec,
     PartResult,
     Stage,
-    TooManyFailuresError,
     WorkUnit,
     build_dataset,
 )

@@ -16,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from infra.dataset.dataset import MANIFEST, Dataset, open_dataset
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.manifest import MANIFEST
 from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.config.train import TrainConfig

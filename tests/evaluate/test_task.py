@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from infra.dataset.dataset import Dataset, IntegrityError
+from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table
+from infra.dataset.manifest import IntegrityError
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.formats.megatron import TokenShards, token_dtype
 from infra.store.cache_dir import ENV_VAR

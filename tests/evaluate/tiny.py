@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from infra.dataset.dataset import Counts, Dataset
+from infra.dataset.dataset import Dataset
+from infra.dataset.manifest import Counts
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 
 CONTEXT = 16

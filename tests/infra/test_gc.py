@@ -12,7 +12,8 @@ import pytest
 
 from infra.compute import lease as leases
 from infra.compute.lease import DELETION, RunLease, announce_deletion, list_leases, read_lease
-from infra.dataset.dataset import MANIFEST, Dataset, DatasetNotFoundError, open_dataset
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.manifest import MANIFEST, DatasetNotFoundError
 from infra.dataset.stage import Context
 from infra.errors import UserError
 from infra.runs import gc

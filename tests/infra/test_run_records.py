@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.dataset.dataset import Counts
+from infra.dataset.manifest import Counts
 from infra.errors import UserError
 from infra.runs.run_records import (
     ModelRecord,

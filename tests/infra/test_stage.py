@@ -12,19 +12,18 @@ import pytest
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
-from infra.dataset.dataset import (
+from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.isolate_rows import apply_isolating_rows
+from infra.dataset.ledger import ledger_table
+from infra.dataset.manifest import (
     MANIFEST,
     Counts,
-    Dataset,
     DatasetNotFoundError,
     FileRecord,
     IntegrityError,
     Manifest,
-    open_dataset,
 )
-from infra.dataset.fingerprint import json_sha256
-from infra.dataset.isolate_rows import apply_isolating_rows
-from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import (
     Context,
     DatasetSpec,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.store.storage import Storage, StorageError, expand_globs, open_url
+from infra.store.external_files import expand_globs, open_url
+from infra.store.storage import Storage, StorageError
 from tests.servers import S3
 
 Make = Callable[[], Storage]

@@ -13,9 +13,10 @@ from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter
 from infra.dataset import code_version
-from infra.dataset.dataset import MANIFEST, Dataset, PartRef
+from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
+from infra.dataset.manifest import MANIFEST
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.store.storage import Storage
 from tests.servers import S3

@@ -5,36 +5,18 @@ import io
 import random
 
 import pytest
-import zstandard
-from fastwarc.stream_io import Lz4Writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.formats import warc
-
-DATE = "2026-01-01T00:00:00Z"
-LATER = "2031-12-31T23:59:59Z"
-
-
-def capture(name: str, payload: bytes, date: str = DATE, status: int = 200) -> warc.Capture:
-    headers = [("Content-Type", "text/html"), ("Set-Cookie", "a"), ("Set-Cookie", "b\u00e9")]
-    return warc.Capture(f"http://h/{name}", date, status, "OK", headers, payload)
-
-
-def archive(date: str = DATE) -> tuple[bytes, list[warc.Capture]]:
-    captures = [capture("a", b"A" * 200_000, date), capture("b", b"", date, 404),
-                capture("c", bytes(range(256)) * 40, date)]  # fmt: skip
-    head = warc.warcinfo_record(date, [("software", "test")])
-    return head + b"".join(warc.response_record(item) for item in captures), captures
-
-
-def read(data: bytes) -> tuple[list[warc.Capture], warc.WarcReadError | None]:
-    captures: list[warc.Capture] = []
-    try:
-        captures.extend(item for _, item in warc.iter_captures(io.BytesIO(data)))
-    except warc.WarcReadError as error:
-        return captures, error
-    return captures, None
+from tests.infra.warc_archives import (
+    DATE,
+    LATER,
+    archive,
+    pieces,
+    read,
+    read_skipping_damage,
+)
 
 
 def test_records_are_read_back() -> None:
@@ -118,35 +100,6 @@ def test_damage_in_the_middle_keeps_the_records_before() -> None:
     assert error is not None
     assert [item.url for item in captures] == [item.url for item in wanted[: len(captures)]]
     assert 1 <= len(captures) < 3
-
-
-def packed(form: str, data: bytes) -> bytes:
-    """An archive's record, from its gzip member, in another form."""
-    if form == "plain":
-        return gzip.decompress(data)
-    if form == "zstd":  # the command line tool writes checksums, too
-        return zstandard.ZstdCompressor(write_checksum=True).compress(gzip.decompress(data))
-    return data
-
-
-def pieces(form: str, count: int = 7) -> tuple[list[bytes], list[warc.Capture]]:
-    """Records, each followed by nothing but the next, and their captures."""
-    rng = random.Random(5)
-    sizes = [0, 40_000, 10, 900, 150_000, 3000, 20]
-    written = [capture(str(n), rng.randbytes(sizes[n % 7])) for n in range(count)]
-    records = [packed(form, warc.response_record(item)) for item in written]
-    damaged_record, error = read(b"".join(records))
-    assert error is None
-    return records, damaged_record
-
-
-def read_skipping_damage(data: bytes) -> tuple[list[warc.Capture], list[warc.DamagedRange]]:
-    captures = list(warc.iter_captures_skipping_damage(io.BytesIO(data)))
-    assert [offset for offset, _ in captures] == sorted(offset for offset, _ in captures)
-    return (
-        [item for _, item in captures if isinstance(item, warc.Capture)],
-        [item for _, item in captures if isinstance(item, warc.DamagedRange)],
-    )
 
 
 @pytest.mark.parametrize("form", ["members", "zstd", "plain"])
@@ -237,106 +190,6 @@ def test_long_payloads_are_cut_to_one_byte_over_the_limit() -> None:
     data, _ = archive()
     first = next(item for _, item in warc.iter_captures(io.BytesIO(data), max_payload=1000))
     assert len(first.payload) == 1001
-
-
-def _skippable(content: bytes, number: int = 0) -> bytes:
-    """A frame that decoders must skip (RFC 8878, 3.1.2)."""
-    return bytes((0x50 + number,)) + b"\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
-
-
-@pytest.mark.parametrize("placed", ["first", "between", "last", "before each"])
-def test_frames_to_be_skipped_are_no_damage(placed: str) -> None:
-    records, wanted = pieces("zstd")
-    match placed:
-        case "first":
-            records.insert(0, _skippable(b"pzstd"))
-        case "between":
-            records.insert(3, _skippable(b"", 7))
-        case "last":
-            records.append(_skippable(b"seek table", 0xE))
-        case _:
-            records = [_skippable(b"x" * 40) + record for record in records]
-    captures, damage = read_skipping_damage(b"".join(records))
-    assert damage == []
-    assert captures == wanted
-
-
-def _with_dictionary(*, compressed: bool) -> tuple[bytes, list[bytes], list[warc.Capture]]:
-    """The frame of a dictionary, records that need it, and their captures."""
-    plain, wanted = pieces("plain")
-    samples: list[bytes | bytearray | memoryview] = [
-        record[at : at + 200] for record in plain for at in range(0, min(len(record), 9000), 50)
-    ]
-    dictionary = zstandard.train_dictionary(4000, samples)
-    packer = zstandard.ZstdCompressor(dict_data=dictionary, write_checksum=True)
-    content = dictionary.as_bytes()
-    frame = _skippable(zstandard.compress(content) if compressed else content, 0xD)
-    return frame, [packer.compress(record) for record in plain], wanted
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_an_archive_brings_its_dictionary(compressed: bool) -> None:
-    frame, records, wanted = _with_dictionary(compressed=compressed)
-    captures, damage = read_skipping_damage(frame + b"".join(records))
-    assert damage == []
-    assert captures == wanted
-
-
-def test_damage_in_an_archive_with_a_dictionary_loses_one_record() -> None:
-    frame, records, wanted = _with_dictionary(compressed=True)
-    starts = [len(frame) + sum(map(len, records[:index])) for index in range(8)]
-    records[3] = records[3][:20] + b"\xff" * 5 + records[3][25:]
-    data = frame + b"".join(records)
-    captures, damage = read_skipping_damage(data)
-    assert captures == wanted[:3] + wanted[4:]
-    assert [(item.offset, item.end) for item in damage] == [(starts[3], starts[4])]
-    offsets = [
-        offset
-        for offset, item in warc.iter_captures_skipping_damage(io.BytesIO(data))
-        if isinstance(item, warc.Capture)
-    ]
-    assert offsets == starts[:3] + starts[4:7]
-
-
-@pytest.mark.parametrize("cut", [30, 300])
-def test_an_archive_with_a_dictionary_may_be_truncated(cut: int) -> None:
-    frame, records, wanted = _with_dictionary(compressed=False)
-    captures, damage = read_skipping_damage((frame + b"".join(records))[:-cut])
-    assert captures == wanted[: len(captures)]
-    assert len(captures) >= 4
-    assert len(damage) == 1
-    assert damage[0].end is None
-
-
-def test_an_archive_without_its_dictionary_says_so() -> None:
-    _, records, _ = _with_dictionary(compressed=False)
-    captures, damage = read_skipping_damage(b"".join(records))
-    assert captures == []
-    assert [item.records_read for item in damage] == [0]
-    assert "ictionary" in damage[0].error
-
-
-def test_an_lz4_archive_is_read_to_its_end() -> None:
-    plain, wanted = pieces("plain")
-    out = io.BytesIO()
-    for record in plain:
-        with Lz4Writer(out) as writer:
-            writer.write(record)
-    captures, damage = read_skipping_damage(_skippable(b"x") + out.getvalue())
-    assert damage == []
-    assert captures == wanted
-    captures, damage = read_skipping_damage(out.getvalue()[:-30])
-    assert captures == wanted[: len(captures)]
-    assert [item.end for item in damage] == [None]
-
-
-@pytest.mark.parametrize("inner", ["members", "zstd"])
-def test_an_archive_that_is_compressed_twice_says_so(inner: str) -> None:
-    records, _ = pieces(inner)
-    captures, damage = read_skipping_damage(gzip.compress(b"".join(records)))
-    assert captures == []
-    assert len(damage) == 1
-    assert "twice" in damage[0].error
 
 
 @pytest.mark.parametrize(

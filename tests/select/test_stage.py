@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.dataset.dataset import Dataset, IntegrityError
+from infra.dataset.dataset import Dataset
+from infra.dataset.manifest import IntegrityError
 from infra.dataset.stage import Context
 from infra.errors import UserError
 from tasks.dedup import task as dedup

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from infra.dataset.dataset import VERDICTS_SUFFIX
+from infra.dataset.manifest import VERDICTS_SUFFIX
 from tests.views.real_run import RealRun
 from views.documents.lookup import DocumentNotFoundError, search
 from views.documents.texts import find_rows, iter_tables, read_rows

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from infra.dataset.dataset import Counts, Dataset
+from infra.dataset.dataset import Dataset
+from infra.dataset.manifest import Counts
 from infra.dataset.stage import DatasetSpec, commit_files
 from infra.formats.megatron import VALIDATION, TokenShards
 from infra.runs.run_records import COMPLETED, RunRecord, StageRecord, save_run

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import VERDICTS_SUFFIX, PartRef, name_damage
+from infra.dataset.dataset import PartRef, name_damage
 from infra.dataset.fingerprint import hash_to_unit
 from infra.dataset.ledger import KEPT
+from infra.dataset.manifest import VERDICTS_SUFFIX
 from infra.dataset.step import Steps
 from infra.dataset.tables import read_table
 from infra.errors import UserError

@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import VERDICTS_SUFFIX, PartRef
+from infra.dataset.dataset import PartRef
+from infra.dataset.manifest import VERDICTS_SUFFIX
 from infra.dataset.step import Steps, steps_with_output
 from infra.errors import UserError
 from infra.runs.run_records import RunRecord

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.manifest import TABLE_SUFFIX
 from infra.dataset.step import Steps, steps_with_output
 from infra.removals.log import load_removals
 from infra.removals.match import MATCH_COLUMNS, match_table

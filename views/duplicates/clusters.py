@@ -12,8 +12,9 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import Dataset, IntegrityError, PartRef
+from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import hash_to_unit
+from infra.dataset.manifest import IntegrityError
 from infra.dataset.step import Steps, steps_with_output
 from infra.errors import UserError
 from infra.runs.run_records import RunRecord

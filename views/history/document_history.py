@@ -8,15 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import (
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.ledger import KEPT
+from infra.dataset.manifest import (
     TABLE_SUFFIX,
     VERDICTS_SUFFIX,
-    Dataset,
     DatasetNotFoundError,
     IntegrityError,
-    PartRef,
 )
-from infra.dataset.ledger import KEPT
 from infra.dataset.step import Step, Steps
 from infra.formats.megatron import TRAIN, iter_split_parts
 from infra.removals.log import REMOVALS_FOLDER, load_active_removals

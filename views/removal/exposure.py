@@ -20,15 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import (
-    Dataset,
-    DatasetNotFoundError,
-    IntegrityError,
-    input_path,
-    open_dataset,
-    try_open_dataset,
-)
+from infra.dataset.dataset import Dataset, open_dataset, try_open_dataset
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.manifest import DatasetNotFoundError, IntegrityError, input_path
 from infra.dataset.step import Output, Steps, steps_with_output
 from infra.dataset.tables import table_bytes
 from infra.formats.megatron import TRAIN, VALIDATION, iter_split_parts

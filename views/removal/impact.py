@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import PartRef, input_path, try_open_dataset
+from infra.dataset.dataset import PartRef, try_open_dataset
+from infra.dataset.manifest import input_path
 from infra.dataset.step import Steps, steps_with_output
 from infra.removals.match import LICENSE, URL, InvalidRemovalError, Removal, match_part
 from infra.runs.run_records import RunNotFoundError, RunRecord, latest_run, with_earlier_results

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
-from infra.dataset.dataset import Counts, Dataset
+from infra.dataset.dataset import Dataset
+from infra.dataset.manifest import Counts
 from infra.dataset.step import Output, Step, Steps, steps_with_output
 from infra.runs.run_records import StageRecord
 from infra.schemas.captures import WARC_SUFFIX

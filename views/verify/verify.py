@@ -9,7 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from infra.dataset.dataset import (
+from infra.dataset.dataset import try_open_dataset
+from infra.dataset.fingerprint import bytes_sha256, json_sha256
+from infra.dataset.manifest import (
     MANIFEST,
     TABLE_SUFFIX,
     VERDICTS_SUFFIX,
@@ -19,9 +21,7 @@ from infra.dataset.dataset import (
     Manifest,
     PartRecord,
     dataset_path,
-    try_open_dataset,
 )
-from infra.dataset.fingerprint import bytes_sha256, json_sha256
 from infra.dataset.step import Steps
 from infra.runs.run_records import RunRecord, StageRecord
 from infra.store.storage import Storage

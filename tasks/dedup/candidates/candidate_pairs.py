@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.compute.arrays import U64
-from infra.dataset.dataset import FileRecord
 from infra.dataset.fingerprint import bytes_sha256
+from infra.dataset.manifest import FileRecord
 from infra.store.storage import Storage
 from tasks.dedup.candidates.lsh import receive_pairs
 from tasks.dedup.shuffle_plan import DedupPlan, floats_to_words

@@ -14,7 +14,7 @@ import numpy as np
 from infra.compute.arrays import I64, U64
 from infra.compute.jit import jit
 from infra.compute.shuffle import Shuffle
-from infra.dataset.dataset import IntegrityError
+from infra.dataset.manifest import IntegrityError
 from tasks.dedup.candidates.candidate_pairs import load_pairs
 from tasks.dedup.shuffle_plan import DedupPlan, find_equal_runs
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.compute.jit import jit
-from infra.dataset.dataset import TABLE_SUFFIX, Dataset, PartRef
+from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
+from infra.dataset.manifest import TABLE_SUFFIX
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.formats.unicode_tables import UNICODE_VERSION
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from infra.dataset.dataset import DatasetNotFoundError, IntegrityError
+from infra.dataset.manifest import DatasetNotFoundError, IntegrityError
 from views.duplicates.clusters import ClusterNotFoundError, DuplicateData, select_clusters
 from views.duplicates.members import (
     DUPLICATE_REASONS,
