@@ -92,7 +92,7 @@ def test_a_remote_file_is_identified_by_its_tag(
 def test_bytes_that_changed_behind_an_equal_stamp_are_read_again_after_an_error(
     tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_local_stamp", lambda stat: str(stat.st_size))
+    monkeypatch.setattr(external_files, "_local_stamp", lambda stat: str(stat.st_size))
     (tmp_path / "a.txt").write_bytes(b"a")
     list_files([f"{tmp_path}/a.txt"])
     (tmp_path / "a.txt").write_bytes(b"b")
