@@ -4,20 +4,21 @@
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from infra.dataset.dataset import PartRef
 from infra.formats.arrow_text import utf8_buffers
 
 # Suffix of the file beside a part.
 DIGESTS_SUFFIX = "digests.parquet"
-# One row per row of the part. content: BLAKE2b-128 of the text in UTF-8, in hexadecimal.
+# One row per row of the part. content: XXH3-128 of the text in UTF-8, in hexadecimal; nine times as
+# fast as BLAKE2b. It decides draws only: whether texts are equal is decided by `dedup`.
 DIGESTS_SCHEMA = pa.schema([("content", pa.string()), ("bytes", pa.int64())])
 
 
@@ -26,8 +27,7 @@ def digest_texts(texts: "pa.Array[Any] | pa.ChunkedArray[Any]") -> pa.Table:
     offsets, data = utf8_buffers(texts)
     view = data.data  # hashing slices of the buffer copies no text
     content = [
-        blake2b(view[start:end], digest_size=16).hexdigest()
-        for start, end in pairwise(offsets.tolist())
+        xxhash.xxh3_128_hexdigest(view[start:end]) for start, end in pairwise(offsets.tolist())
     ]
     columns = [pa.array(content, pa.string()), pa.array(np.diff(offsets), pa.int64())]
     return pa.table(columns, schema=DIGESTS_SCHEMA)
