@@ -142,16 +142,18 @@ def machine(
 
 
 def training_processes(machine: TreeProcess) -> list[psutil.Process]:
-    """Return the training processes of a machine."""
-    workers = []
+    """Return the training processes of a machine, one per rank."""
+    parents = {}
     for member in machine.members():
         try:
-            words = member.cmdline()
+            words, parent = member.cmdline(), member.ppid()
         except psutil.Error:
             continue
         if "lm.train.worker" in words and "torch.distributed.run" not in words:
-            workers.append(member)
-    return workers
+            parents[member] = parent
+    pids = {member.pid for member in parents}
+    # A child that a rank forks has the rank's command line until it executes another one.
+    return [member for member, parent in parents.items() if parent not in pids]
 
 
 def on_two_machines(
