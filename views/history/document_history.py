@@ -362,10 +362,10 @@ def _format_lines(history: RunHistory) -> Iterator[str]:
         values = {**event.evidence, **event.details}
         words = [event.reason] if event.reason else []
         words += [f"{key} {_format_value(value)}" for key, value in values.items()]
-        head = f"  {event.stage:<9} {event.verdict:<8} "
-        if event.part is not None:
-            head += f"part {event.part} row {event.row}: "
-        yield from wrap(head + ", ".join(words), TERMINAL_WIDTH, subsequent_indent=" " * 21)
+        parts = [] if event.part is None else [f"part {event.part} row {event.row}"]
+        text = ": ".join(parts + ([", ".join(words)] if words else []))
+        head = f"  {event.stage:<9} {event.verdict:<8} {text}"
+        yield from wrap(head, TERMINAL_WIDTH, subsequent_indent=" " * 21)
     if history.excerpt:
         flat = shorten(sanitize_line(history.excerpt), TERMINAL_EXCERPT_CHARS, placeholder=" ...")
         yield from wrap(flat, TERMINAL_WIDTH, initial_indent="  | ", subsequent_indent="  | ")
