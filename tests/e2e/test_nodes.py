@@ -143,17 +143,15 @@ def machine(
 
 def training_processes(machine: TreeProcess) -> list[psutil.Process]:
     """Return the training processes of a machine, one per rank."""
-    parents = {}
+    ranks = []
     for member in machine.members():
         try:
-            words, parent = member.cmdline(), member.ppid()
+            command = " ".join(member.cmdline())
         except psutil.Error:
             continue
-        if "lm.train.worker" in words and "torch.distributed.run" not in words:
-            parents[member] = parent
-    pids = {member.pid for member in parents}
-    # A child that a rank forks has the rank's command line until it executes another one.
-    return [member for member, parent in parents.items() if parent not in pids]
+        if "-m lm.train.worker" in command and "torch.distributed.run" not in command:
+            ranks.append(member)
+    return ranks
 
 
 def on_two_machines(
