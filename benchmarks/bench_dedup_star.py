@@ -30,7 +30,7 @@ from tasks.dedup.config import DedupConfig
 
 TEMPLATE, SHARED, OWN = 350, 22, 28  # words of the site, of a family, of a page
 FAMILY = 5
-STAGE = Stage("pages", ("benchmarks.bench_dedup_star",))
+STAGE = Stage("pages", ())
 CONFIGS = {"star": (64, 0), "star and 8 neighbors": (64, 8), "all pairs": (10_000, 8)}
 
 

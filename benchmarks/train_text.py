@@ -28,7 +28,7 @@ from tests.shard_writer import TokenShardWriter
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 SPLIT = 0.9  # of the characters train, as in nanoGPT
-STAGE = Stage("tokenize", ("benchmarks.train_text",))
+STAGE = Stage("tokenize", ())
 
 Ids = npt.NDArray[np.uint16]
 
