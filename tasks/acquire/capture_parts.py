@@ -1,7 +1,7 @@
 """Captures collected into parts: a WARC file, the table of captures and the ledger's rows."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +32,7 @@ def payload_digest(payload: bytes) -> str:
 
 
 class CapturePartWriter:
-    """Collect the captures and verdicts of one source, in the order given, until `flush`."""
+    """Collect the captures and verdicts of one source, in the order given, into parts."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -43,6 +43,7 @@ class CapturePartWriter:
             ("isPartOf", source),
             ("robots", "classic"),
         )
+        self._num_parts = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -52,18 +53,19 @@ class CapturePartWriter:
         self._offset = len(self._records[0])
         self._payload_bytes = 0
 
-    def __len__(self) -> int:
-        """Verdicts collected since the last part."""
-        return len(self._verdicts)
-
-    @property
-    def full(self) -> bool:
-        """Whether the part has reached its size."""
-        return (
+    def take_full(self) -> Iterator[PartResult]:
+        """Yield the part that has been collected if it has reached its size, and start a new one."""
+        if (
             len(self._rows) >= MAX_CAPTURES
             or self._payload_bytes >= MAX_BYTES
             or len(self._verdicts) >= MAX_VERDICTS
-        )
+        ):
+            yield self._flush()
+
+    def take_rest(self) -> Iterator[PartResult]:
+        """Yield the last part if anything is left for it, or if there was no other."""
+        if self._verdicts or self._num_parts == 0:
+            yield self._flush()
 
     def add_capture(
         self,
@@ -110,12 +112,12 @@ class CapturePartWriter:
         """Add a URL (``None`` for a file) that is dropped or failed, with the bytes that it returned."""
         self._verdicts.append((document_id(self._source, url or "", content), url, verdict))
 
-    def flush(self) -> PartResult:
-        """Return the part collected so far, and start a new one."""
+    def _flush(self) -> PartResult:
         part = PartResult(
             pa.Table.from_pylist(self._rows, schema=CAPTURE_SCHEMA),
             verdict_table(STAGE_NAME, self._verdicts),
             {WARC_SUFFIX: b"".join(self._records)},
         )
+        self._num_parts += 1
         self._reset()
         return part

@@ -46,7 +46,6 @@ class WarcSource(FileSource):
         """
         writer = CapturePartWriter(self.name)
         segment = file.segment(self.name)
-        empty = True
         with open_url(file.url, file.options) as stream:
             for offset, item in archive.iter_captures_skipping_damage(
                 stream, max_payload=self.max_page_bytes
@@ -56,11 +55,8 @@ class WarcSource(FileSource):
                     writer.add_rejected(None, _damage_verdict(file, item), content)
                 elif item.kind != "metadata":
                     self._add_capture(writer, item, segment)
-                if writer.full:
-                    yield writer.flush()
-                    empty = False
-        if empty or len(writer):
-            yield writer.flush()
+                yield from writer.take_full()
+        yield from writer.take_rest()
 
     def _add_capture(
         self, writer: CapturePartWriter, capture: archive.Capture, segment: str

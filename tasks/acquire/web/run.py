@@ -89,7 +89,6 @@ def iter_parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterato
     """The parts of a complete crawl of a source, in the order of its verdicts; at least one."""
     segment = f"{source}-{_segment_digest(spool, rows)}"
     writer = CapturePartWriter(source)
-    empty = True
     for row in rows:
         url = row["url"]
         verdict = Verdict(row["reason"], row["evidence"], row["failed"])
@@ -99,11 +98,8 @@ def iter_parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterato
         else:
             content = spool.read_capture(url).payload if url in spool.offsets else b""
             writer.add_rejected(url, verdict, content)
-        if writer.full:
-            yield writer.flush()
-            empty = False
-    if empty or len(writer):
-        yield writer.flush()
+        yield from writer.take_full()
+    yield from writer.take_rest()
 
 
 def _segment_digest(spool: Spool, rows: list[dict[str, Any]]) -> str:
