@@ -178,6 +178,16 @@ def match_part(part: PartRef, removals: Sequence[Removal]) -> Matches:
         return match_table(file.read(columns=names), removals)
 
 
+def match_ids(part: PartRef, removals: Sequence[Removal]) -> list[tuple[str, Removal]]:
+    """Return the ids of a part's removed documents, each with the removal that matches it."""
+    matches = match_part(part, removals)
+    rows = np.flatnonzero(matches >= 0)
+    if not len(rows):
+        return []
+    ids = part.table(["id"])["id"].take(pa.array(rows)).to_pylist()
+    return [(name, removals[index]) for name, index in zip(ids, matches[rows], strict=True)]
+
+
 def _column_array(table: pa.Table, name: str) -> "pa.Array[Any]":
     column = table[name].combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # of an empty column

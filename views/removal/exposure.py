@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,7 +26,7 @@ from infra.dataset.step import Output, Steps, steps_with_output
 from infra.dataset.tables import table_bytes
 from infra.formats.megatron import TRAIN, VALIDATION, iter_split_parts
 from infra.removals.log import REMOVALS_FOLDER
-from infra.removals.match import LICENSE, Removal, fingerprint_input, match_part
+from infra.removals.match import LICENSE, Removal, fingerprint_input, match_ids
 from infra.store.storage import Storage
 from lm.data.sampler import steps_containing
 
@@ -283,13 +282,7 @@ def removed_documents(
         return None
     removed: dict[str, Removal] = {}
     for part in (corpus or data).parts:
-        indices = match_part(part, removals)
-        rows = np.flatnonzero(indices >= 0)
-        ids = part.table(["id"])["id"].take(pa.array(rows)).to_pylist() if len(rows) else []
-        removed |= {
-            document: removals[index]
-            for document, index in zip(ids, indices[rows].tolist(), strict=True)
-        }
+        removed.update(match_ids(part, removals))
     return removed
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from infra.dataset.dataset import Dataset, PartRef, try_open_dataset
 from infra.dataset.step import Steps
-from infra.removals.match import Removal, match_part, match_table
+from infra.removals.match import Removal, match_ids, match_table
 from infra.runs.run_records import REPORTS, RunNotFoundError, latest_run, with_earlier_results
 from infra.store.storage import Storage
 from views.removal.exposure import removed_documents
@@ -108,10 +108,9 @@ def find_residue(
 
 def _count_documents(part: PartRef, removals: Sequence[Removal], ids: set[str]) -> int:
     """Count the removed documents of a part, and add their ids."""
-    rows = np.flatnonzero(match_part(part, removals) >= 0)
-    if len(rows):
-        ids.update(part.table(["id"])["id"].take(pa.array(rows)).to_pylist())
-    return len(rows)
+    matches = match_ids(part, removals)
+    ids.update(document for document, _ in matches)
+    return len(matches)
 
 
 def _count_derived(
