@@ -1,6 +1,7 @@
 """What the kinds of sources have in common; `tasks.acquire.config` lists the kinds."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
@@ -50,7 +51,7 @@ class Source(ConfigModel):
     needs_extraction: ClassVar[bool] = False
 
 
-class FileSource(Source):
+class FileSource(Source, ABC):
     """A source that is read from files."""
 
     paths: tuple[str, ...] = Field(min_length=1, description="paths, globs or URLs of files")
@@ -83,13 +84,13 @@ class FileSource(Source):
             for file in list_files(self.paths)
         ]
 
+    @abstractmethod
     def read_file(self, file: InputFile) -> Iterator[PartResult]:
         """Read a file; yield at least one part.
 
         Raises:
             UserError: if the file has changed since the unit was made.
         """
-        raise NotImplementedError
 
 
 def read_unit(source: FileSource, *arguments: Any) -> Iterator[PartResult]:

@@ -17,6 +17,7 @@ from infra.formats.characters import is_blank
 from tasks.acquire import documents
 from tasks.acquire.source import read_unit
 from tests.acquire.document_files import read, read_parts, reasons, row, source
+from tests.zstd_frames import skippable_frame
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 BAD = {
@@ -179,11 +180,6 @@ ROWS = [row(f"Row {number}") for number in range(20)]
 GZ, ZST = gzip.compress, zstandard.compress
 
 
-def skippable(content: bytes, number: int = 0) -> bytes:
-    """A zstd frame that decoders must skip (RFC 8878, 3.1.2)."""
-    return bytes((0x50 + number,)) + b"\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
-
-
 def with_dictionary(data: bytes) -> bytes:
     samples: list[bytes | bytearray | memoryview] = [
         str(number).encode() * 40 for number in range(200)
@@ -195,9 +191,9 @@ def with_dictionary(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "pack", "num_rows", "failure"),
     [
-        ("pzstd", lambda a, b: skippable(b"size") + ZST(a) + skippable(b"size") + ZST(b), 20, None),
-        ("seekable", lambda a, b: ZST(a) + ZST(b) + skippable(b"table", 0xE), 20, None),
-        ("skip each", lambda a, b: b"".join(skippable(b"x") + ZST(x) for x in (a, b)), 20, None),
+        ("pzstd", lambda a, b: skippable_frame(b"size") + ZST(a) + skippable_frame(b"size") + ZST(b), 20, None),
+        ("seekable", lambda a, b: ZST(a) + ZST(b) + skippable_frame(b"table", 0xE), 20, None),
+        ("skip each", lambda a, b: b"".join(skippable_frame(b"x") + ZST(x) for x in (a, b)), 20, None),
         ("gz twice", lambda a, b: GZ(GZ(a + b)), 20, None),
         ("gz members in gz", lambda a, b: GZ(GZ(a) + GZ(b)), 20, None),
         ("zst in gz", lambda a, b: GZ(ZST(a + b)), 20, None),
@@ -205,11 +201,11 @@ def with_dictionary(data: bytes) -> bytes:
         ("bytes behind gz", lambda a, b: GZ(a + b) + b"garbage", 20, "corrupt_file"),
         ("bytes behind zst", lambda a, b: ZST(a) + ZST(b) + b"garbage", 20, "corrupt_file"),
         ("cut gz in gz", lambda a, b: GZ(GZ(a) + GZ(b)[:-9]), 20, "truncated_file"),
-        ("cut frame to be skipped", lambda a, b: ZST(a + b) + skippable(b"xy")[:-1], 20, "truncated_file"),
-        ("only a frame to be skipped", lambda *_: skippable(b"x"), 0, "empty_file"),
+        ("cut frame to be skipped", lambda a, b: ZST(a + b) + skippable_frame(b"xy")[:-1], 20, "truncated_file"),
+        ("only a frame to be skipped", lambda *_: skippable_frame(b"x"), 0, "empty_file"),
         ("dictionary", lambda a, b: with_dictionary(a + b), 0, "unreadable_file"),
         ("lz4", lambda *_: b"\x04\x22\x4d\x18rest", 0, "unreadable_file"),
-        ("lz4 behind a skipped frame", lambda *_: skippable(b"x") + b"\x04\x22\x4d\x18rest", 0,
+        ("lz4 behind a skipped frame", lambda *_: skippable_frame(b"x") + b"\x04\x22\x4d\x18rest", 0,
          "unreadable_file"),
     ],
 )  # fmt: skip

@@ -93,7 +93,7 @@ def test_a_recipe_starts_no_other_callable(monkeypatch: pytest.MonkeyPatch) -> N
         ("image", "evil/image"),
         ("worker_command", ["sh", "-c", "evil"]),
         ("custom_cluster_spec", {}),
-        ("python", "/tmp/evil"),
+        ("python", "evil/python"),
         ("job_script_prologue", ["evil"]),
         ("job_extra_directives", ["--wrap=evil"]),
         ("queue", "normal\nevil"),

@@ -9,11 +9,7 @@ from fastwarc.stream_io import Lz4Writer
 
 from infra.formats import warc
 from tests.infra.warc_archives import pieces, read_skipping_damage
-
-
-def _skippable(content: bytes, number: int = 0) -> bytes:
-    """A frame that decoders must skip (RFC 8878, 3.1.2)."""
-    return bytes((0x50 + number,)) + b"\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+from tests.zstd_frames import skippable_frame
 
 
 @pytest.mark.parametrize("placed", ["first", "between", "last", "before each"])
@@ -21,13 +17,13 @@ def test_frames_to_be_skipped_are_no_damage(placed: str) -> None:
     records, wanted = pieces("zstd")
     match placed:
         case "first":
-            records.insert(0, _skippable(b"pzstd"))
+            records.insert(0, skippable_frame(b"pzstd"))
         case "between":
-            records.insert(3, _skippable(b"", 7))
+            records.insert(3, skippable_frame(b"", 7))
         case "last":
-            records.append(_skippable(b"seek table", 0xE))
+            records.append(skippable_frame(b"seek table", 0xE))
         case _:
-            records = [_skippable(b"x" * 40) + record for record in records]
+            records = [skippable_frame(b"x" * 40) + record for record in records]
     captures, damage = read_skipping_damage(b"".join(records))
     assert damage == []
     assert captures == wanted
@@ -42,7 +38,7 @@ def _with_dictionary(*, compressed: bool) -> tuple[bytes, list[bytes], list[warc
     dictionary = zstandard.train_dictionary(4000, samples)
     packer = zstandard.ZstdCompressor(dict_data=dictionary, write_checksum=True)
     content = dictionary.as_bytes()
-    frame = _skippable(zstandard.compress(content) if compressed else content, 0xD)
+    frame = skippable_frame(zstandard.compress(content) if compressed else content, 0xD)
     return frame, [packer.compress(record) for record in plain], wanted
 
 
@@ -94,7 +90,7 @@ def test_an_lz4_archive_is_read_to_its_end() -> None:
     for record in plain:
         with Lz4Writer(out) as writer:
             writer.write(record)
-    captures, damage = read_skipping_damage(_skippable(b"x") + out.getvalue())
+    captures, damage = read_skipping_damage(skippable_frame(b"x") + out.getvalue())
     assert damage == []
     assert captures == wanted
     captures, damage = read_skipping_damage(out.getvalue()[:-30])
