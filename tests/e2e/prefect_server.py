@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.command import CommandResult, run_to_end
-from tests.limits import WAIT_TIMEOUT_S
+from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import ROOT
 
 PREFECT = str(Path(sys.executable).parent / "prefect")
@@ -28,13 +28,23 @@ class Prefect:
 
     def post(self, path: str, **body: Any) -> Any:
         """POST to the API."""
-        response = httpx.post(f"{self.api}{path}", json=body, timeout=WAIT_TIMEOUT_S)
-        response.raise_for_status()
-        return response.json()
+        return self._request("POST", path, body)
 
     def get(self, path: str) -> Any:
         """GET from the API."""
-        response = httpx.get(f"{self.api}{path}", timeout=WAIT_TIMEOUT_S)
+        return self._request("GET", path)
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Send a request again while the server is busy, as Prefect's own client does.
+
+        A server on SQLite answers 503, and has done nothing, when another writer has the lock.
+        """
+
+        def send() -> httpx.Response | None:
+            answer = httpx.request(method, f"{self.api}{path}", json=body, timeout=WAIT_TIMEOUT_S)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        response = wait_for(send)
         response.raise_for_status()
         return response.json()
 
