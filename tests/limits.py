@@ -18,7 +18,7 @@ POLL_INTERVAL_S = 0.05
 
 
 def wait_for(
-    condition: Callable[[], T],
+    condition: Callable[[], T | None],
     process: "subprocess.Popen[bytes] | None" = None,
     poll_interval_s: float = POLL_INTERVAL_S,
 ) -> T:
