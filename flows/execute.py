@@ -13,6 +13,11 @@ from infra.dataset.stage import Context
 from infra.dataset.step import Step
 
 
+def step_label(stage: str, name: str | None) -> str:
+    """Name a step, such as ``annotate site``."""
+    return f"{stage} {name}" if name else stage
+
+
 @dataclass(frozen=True)
 class StepResult:
     """The outcome of one step.

@@ -16,12 +16,13 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.console import ConsoleReporter
 from flows.dag import Bind, build_pipeline
-from flows.execute import ResourcePool, StepResult, execute_step
+from flows.execute import ResourcePool, StepResult, execute_step, step_label
 from flows.planner import PLAN, plan_pipeline
 from flows.prefect_server import on_run_end
 from flows.preflight import check_machine, preflight_warnings
-from flows.progress import ConsoleReporter, PrefectReporter, step_label
+from flows.progress import PrefectReporter
 from flows.recipe import Recipe
 from flows.steps import STEPS, StageName
 from infra.compute.cluster import DaskCluster
