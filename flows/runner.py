@@ -242,9 +242,9 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
 
 @contextmanager
 def filter_logs() -> Iterator[None]:
-    """Mask secrets in log records, and attach those of Dask workers to the flow run.
+    """Mask secrets in log records, and attach those that no step has logged to the flow run.
 
-    Records of workers arrive outside the run's context.
+    Threads of libraries, here and on Dask workers, log outside the run's context.
     """
     run = FlowRunContext.get()
     run_id = run.flow_run.id if run and run.flow_run else None

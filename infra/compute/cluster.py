@@ -88,6 +88,7 @@ class DaskCluster:
         self._cluster: Any = None
         self._client: Any = None
         self._closed = False
+        self._logs: Any = None
 
     @property
     def is_local(self) -> bool:
@@ -114,7 +115,7 @@ class DaskCluster:
     def _start(self) -> Any:
         from distributed import Client
 
-        from infra.compute.worker_logs import forward_worker_logs
+        from infra.compute.worker_logs import WorkerLogs
 
         # Dask's own log lines would bury those of the stages.
         logging.getLogger("distributed").setLevel(logging.ERROR)
@@ -128,7 +129,8 @@ class DaskCluster:
         if client.scheduler_comm is not None:
             client.scheduler_comm.interval = CLIENT_BATCH_INTERVAL_S
         own_workers = self._config.address is None
-        forward_worker_logs(client, LOGGED_PACKAGES, logging.INFO, own_workers=own_workers)
+        self._logs = WorkerLogs()
+        self._logs.forward(client, LOGGED_PACKAGES, logging.INFO, own_workers=own_workers)
         self._reporter.link("Dask dashboard", client.dashboard_link)
         return client
 
@@ -231,7 +233,10 @@ class DaskCluster:
         # Submit all in one message, and gather all finished results in one: with one message for
         # each, a step of short tasks would take 50 % longer. (as_completed with results returns the
         # error of a cancelled future as a result.)
-        futures = client.map(function, *zip(*payloads, strict=True), pure=False)
+        group = f"{getattr(function, '__name__', 'task')}-{uuid.uuid4().hex}"
+        self._logs.add_tasks(group)
+        keys = [f"{group}-{index}" for index in range(len(payloads))]
+        futures = client.map(function, *zip(*payloads, strict=True), key=keys, pure=False)
         indices = {future: index for index, future in enumerate(futures)}
         try:
             for batch in as_completed(futures, loop=client.loop).batches():

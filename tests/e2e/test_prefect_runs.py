@@ -60,7 +60,7 @@ def test_a_cancelled_training_leaves_no_process(
     cancel(deployed, run, worker, before, tmp_path / "data")
 
 
-def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(
+def test_a_line_of_a_dask_worker_is_in_the_log_of_the_step_that_it_works_for(
     deployed: Prefect, worker: TreeProcess, tmp_path: Path
 ) -> None:
     arguments: dict[str, Any] = {
@@ -85,6 +85,7 @@ def test_a_line_of_a_dask_worker_is_in_the_log_of_the_run(
 
     line = wait_for(lines)[0]
     assert line["name"] == "tasks.noisy"
+    assert deployed.get(f"/task_runs/{line['task_run_id']}")["name"] == "acquire dump"
 
 
 def test_a_network_error_costs_an_attempt(prefect: Prefect, tmp_path: Path) -> None:

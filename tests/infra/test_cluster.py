@@ -1,10 +1,12 @@
 """The cluster: results in any order, and a killed worker costs only the units it was working on."""
 
+import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from infra.compute.cluster_config import CLASSES_ENV, KWARGS_ENV, SCHEDULERS_ENV
 from infra.compute.processes import RunCancelled
 from infra.errors import UserError
 from infra.store.storage import Storage
-from tests.limits import WAIT_TIMEOUT_S
+from tests.limits import WAIT_TIMEOUT_S, wait_for
 
 
 def cluster(**config: object) -> DaskCluster:
@@ -29,6 +31,25 @@ def cluster(**config: object) -> DaskCluster:
 
 def square(number: int) -> int:
     return number * number
+
+
+STEP = ContextVar("STEP", default="none")
+
+
+def log_line(number: int) -> None:
+    """Log as a stage does on a worker."""
+    logging.getLogger("tasks.something").info("line %d", number)
+
+
+class Lines(logging.Handler):
+    """Collects lines with the step in whose context they are handled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.getMessage(), STEP.get()))
 
 
 def slow_record(number: int, folder: str) -> int:
@@ -194,6 +215,29 @@ def test_a_named_class_an_address_and_an_error(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="three is refused"):
             list(named.map(broken, [(1,), (3,)]))
         assert dict(named.map(square, [(2,)])) == {0: 4}, "the owner's cluster keeps running"
+
+
+@pytest.mark.e2e
+def test_a_line_of_a_worker_is_logged_in_the_context_of_the_step_that_submitted_the_task() -> None:
+    handler, logger = Lines(), logging.getLogger("tasks")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    token = STEP.set("none")
+    try:
+        with (
+            cluster(workers=1, memory_limit="1GiB") as own,
+            cluster(address=own.client().scheduler.address) as other,
+        ):
+            for step, number, where in (("first", 1, own), ("second", 2, own), ("third", 3, other)):
+                STEP.set(step)
+                list(where.map(log_line, [(number,)]))
+            STEP.set("none")
+            wait_for(lambda: len(handler.lines) >= 3)
+    finally:
+        logger.removeHandler(handler)
+        STEP.reset(token)
+    # Two runs share the workers: each gets its own lines only.
+    assert sorted(handler.lines) == [("line 1", "first"), ("line 2", "second"), ("line 3", "third")]
 
 
 @pytest.mark.e2e
