@@ -9,6 +9,7 @@ import ast
 import importlib.util
 import json
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -92,35 +93,43 @@ def is_operational(module: str) -> bool:
 
 
 class _DigestCache:
-    """Digests of source files, cached by their bytes: parsing all of them takes half a second."""
+    """Digests of source files, cached by their bytes: parsing all of them takes half a second.
+
+    The steps of a run ask for them from several threads at once.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._paths: dict[Path, str] = {}
         self._known: dict[str, tuple[str, list[str]]] | None = None
         self._is_new = False
 
     def read(self, path: Path) -> tuple[str, list[str]]:
         """Return a module's digest, and the first-party names it imports: modules, or names in them."""
-        if self._known is None:
-            self._known = self._load()
-        if path not in self._paths:
-            source = path.read_bytes()
-            name = self._paths[path] = bytes_sha256(source)
-            if name not in self._known:
-                self._known[name] = _parse(source)
-                self._is_new = True
-        return self._known[self._paths[path]]
+        with self._lock:
+            if self._known is None:
+                self._known = self._load()
+            if path not in self._paths:
+                source = path.read_bytes()
+                name = bytes_sha256(source)
+                if name not in self._known:
+                    self._known[name] = _parse(source)
+                    self._is_new = True
+                self._paths[path] = name
+            return self._known[self._paths[path]]
 
     def save(self) -> None:
         """Save new digests for other processes. A folder that cannot be written to costs time only."""
-        if not self._is_new or self._known is None:
-            return
-        self._is_new = False
-        kept = self._known
-        if len(kept) >= MAX_CACHED:
-            kept = {name: kept[name] for name in self._paths.values()}
+        with self._lock:
+            if not self._is_new or self._known is None:
+                return
+            self._is_new = False
+            kept = self._known
+            if len(kept) >= MAX_CACHED:
+                kept = {name: kept[name] for name in self._paths.values()}
+            data = json.dumps(kept).encode()
         with suppress(OSError):
-            write_atomic(self._file(), lambda file: file.write(json.dumps(kept).encode()))
+            write_atomic(self._file(), lambda file: file.write(data))
 
     def _load(self) -> dict[str, tuple[str, list[str]]]:
         try:

@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,21 @@ def test_no_module_is_imported_to_find_its_code_version() -> None:
         "sys.exit('torch' in sys.modules or 'lm.train.loop' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_steps_of_a_run_take_code_versions_in_several_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = module_digests(["tasks.acquire.input_files"])
+    monkeypatch.setenv("GRISTMILL_CACHE", str(tmp_path))  # nothing is known there
+    parse = code_version._parse
+
+    def parse_slowly(source: bytes) -> tuple[str, list[str]]:
+        time.sleep(0.001)  # other threads run meanwhile
+        return parse(source)
+
+    monkeypatch.setattr(code_version, "_CACHE", code_version._DigestCache())
+    monkeypatch.setattr(code_version, "_parse", parse_slowly)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(module_digests, [["tasks.acquire.input_files"]] * 4))
+    assert results == [alone] * 4
