@@ -280,7 +280,7 @@ def with_earlier_results(storage: Storage, record: RunRecord) -> RunRecord:
     stages, models = list(record.stages), list(record.models)
     existing = {(stage.stage, stage.source, stage.entry) for stage in stages}
     known = {stage.fingerprint for stage in stages}
-    for older in islice(_iter_newest_first(storage, record.recipe), MAX_RUNS_BACK):
+    for older in islice(iter_newest_first(storage, record.recipe), MAX_RUNS_BACK):
         for stage in older.stages:
             key = (stage.stage, stage.source, stage.entry)
             if key in existing or not storage.exists(f"{stage.path}/{MANIFEST}"):
@@ -300,14 +300,15 @@ def find_built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float
     """Return how long building a data set took; the records of ``recipe`` are read first."""
     others = [name for name in list_recipes(storage) if name != recipe]
     for name in [recipe, *others]:
-        for record in islice(_iter_newest_first(storage, name), MAX_RUNS_BACK):
+        for record in islice(iter_newest_first(storage, name), MAX_RUNS_BACK):
             for stage in record.stages:
                 if stage.fingerprint == fingerprint and stage.built_seconds is not None:
                     return stage.built_seconds
     return None
 
 
-def _iter_newest_first(storage: Storage, recipe: str) -> Iterator[RunRecord]:
+def iter_newest_first(storage: Storage, recipe: str) -> Iterator[RunRecord]:
+    """Load the runs of a recipe one by one, the newest first; damaged records are skipped."""
     for run in reversed(list_run_ids(storage, recipe)):
         try:
             yield load_run(storage, recipe, run)

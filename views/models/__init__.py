@@ -1,0 +1,1 @@
+"""The models of a recipe, beside those before them, and gates on their metrics."""

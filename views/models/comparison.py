@@ -1,0 +1,215 @@
+"""What a run did to the models of its recipe: trained or not, their scores, those before them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.dataset.step import Steps, steps_with_output
+from infra.runs.run_records import (
+    COMPLETED,
+    ModelRecord,
+    RunRecord,
+    iter_newest_first,
+    with_earlier_results,
+)
+from infra.store.storage import Storage
+from lm.metrics.conditions import Condition, ConditionError, Verdict
+from views.report.formatting import format_delta, format_float, format_si
+from views.report.sections.models import BASELINES, load_models
+
+BITS_PER_BYTE = "bits_per_byte"
+HEADER = ("model", "weights", "parameters", "tokens", "bits per byte", "before", "change")
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """A model of a recipe.
+
+    Attributes:
+        name: of its entry under ``train``.
+        is_new: whether this run trained it; otherwise its weights were there.
+        parameters: number of its weights.
+        tokens: number of tokens that it was trained on.
+        metrics: of its evaluation, nested; empty if it was not evaluated.
+        previous: metrics of the model of this name before it was trained again, on the held-out
+            documents of that time; ``None`` if there is none.
+    """
+
+    name: str
+    is_new: bool
+    parameters: int | None
+    tokens: int | None
+    metrics: Mapping[str, Any]
+    previous: Mapping[str, Any] | None
+
+    @property
+    def cells(self) -> list[str]:
+        """Its row in the table, without the baselines."""
+        value = self.metrics.get(BITS_PER_BYTE)
+        before = (self.previous or {}).get(BITS_PER_BYTE)
+        return [
+            self.name,
+            "trained" if self.is_new else "unchanged",
+            "–" if self.parameters is None else format_si(self.parameters),
+            "–" if self.tokens is None else format_si(self.tokens),
+            format_float(value),
+            format_float(before),
+            format_delta(value / before - 1) if value and before else "–",
+        ]
+
+    @property
+    def baselines(self) -> list[float | None]:
+        """Bits per byte of the baselines on the same held-out documents."""
+        known = self.metrics.get("baselines", {})
+        return [known.get(name, {}).get(BITS_PER_BYTE) for name in BASELINES]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "name": self.name,
+            "trained": self.is_new,
+            "parameters": self.parameters,
+            "tokens": self.tokens,
+            "metrics": self.metrics,
+            "previous": self.previous,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The models of a recipe after a run, and how the conditions on them turned out."""
+
+    record: RunRecord
+    models: Sequence[ComparedModel]
+    verdicts: Sequence[tuple[str, Verdict]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run completed and all conditions hold for all models."""
+        return self.record.state == COMPLETED and all(item.passed for _, item in self.verdicts)
+
+    @property
+    def headline(self) -> str:
+        """What the run trained, in a sentence."""
+        trained = [model.name for model in self.models if model.is_new]
+        if self.record.state != COMPLETED:
+            return f"The run {self.record.state}: {self.record.error}"
+        if trained:
+            return f"Trained: {', '.join(trained)}."
+        return "No model was trained: nothing that the models depend on has changed."
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The table with its header."""
+        columns = list(BASELINES.values())
+        return [
+            [*HEADER, *columns],
+            *([*model.cells, *map(format_float, model.baselines)] for model in self.models),
+        ]
+
+    @property
+    def verdict_rows(self) -> list[list[str]]:
+        """The table of conditions with its header; empty without conditions."""
+        if not self.verdicts:
+            return []
+        rows = [["condition", "model", "value", "limit", "result"]]
+        for name, verdict in self.verdicts:
+            limit = "no previous model" if verdict.limit is None else format_float(verdict.limit, 4)
+            result = "passed" if verdict.passed else "FAILED"
+            rows.append([verdict.condition, name, format_float(verdict.value, 4), limit, result])
+        return rows
+
+    def to_text(self) -> str:
+        """Format for a terminal."""
+        parts = [self.headline, *map(_align, filter(None, (self.rows, self.verdict_rows)))]
+        return "\n\n".join(parts)
+
+    def to_markdown(self) -> str:
+        """Format for the summary of a CI job."""
+        title = f"### Models of {self.record.recipe}, run {self.record.run}"
+        parts = [title, self.headline]
+        parts += map(_markdown_table, filter(None, (self.rows, self.verdict_rows)))
+        return "\n\n".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "recipe": self.record.recipe,
+            "run": self.record.run,
+            "state": self.record.state,
+            "error": self.record.error,
+            "models": [model.to_json() for model in self.models],
+            "conditions": [
+                {"model": name, "condition": item.condition, "value": item.value}
+                | {"limit": item.limit, "passed": item.passed}
+                for name, item in self.verdicts
+            ],
+            "passed": self.passed,
+        }
+
+
+def compare_models(
+    storage: Storage, record: RunRecord, steps: Steps, conditions: Sequence[Condition] = ()
+) -> Comparison:
+    """Compare the models of a run with those before them, and check conditions on each.
+
+    A run that stopped before training has the models of earlier runs that are still valid.
+
+    Raises:
+        ConditionError: if a model was not evaluated, or lacks a metric of a condition.
+    """
+    results = with_earlier_results(storage, record)
+    training = steps_with_output(steps, "model")
+    built = {stage.entry for stage in record.stages if stage.stage in training and not stage.cached}
+    models = [
+        ComparedModel(
+            name=model.name,
+            is_new=model.name in built,
+            parameters=_integer(model.shape.get("parameters")),
+            tokens=_integer(model.shape.get("tokens")),
+            metrics=model.metrics,
+            previous=_find_previous(storage, record, entry),
+        )
+        for entry, model in zip(results.models, load_models(storage, results), strict=True)
+    ]
+    verdicts = []
+    for condition in conditions if record.state == COMPLETED else ():
+        if not models:
+            raise ConditionError(f"{condition.text!r}: {record.recipe} has no model")
+        for item in models:
+            if not item.metrics:
+                raise ConditionError(f"{condition.text!r}: {item.name} was not evaluated")
+            verdicts.append((item.name, condition.check(item.metrics, item.previous)))
+    return Comparison(record, models, verdicts)
+
+
+def _find_previous(
+    storage: Storage, record: RunRecord, model: ModelRecord
+) -> Mapping[str, Any] | None:
+    """Return the metrics of the model of this name that an earlier run trained last."""
+    for older in iter_newest_first(storage, record.recipe):
+        if older.run >= record.run:
+            continue
+        for other in older.models:
+            if other.name == model.name and other.train != model.train and other.metrics:
+                return other.metrics
+    return None
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _align(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    header, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    rule = ["---"] * len(header)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *body))
