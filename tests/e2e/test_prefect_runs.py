@@ -11,9 +11,9 @@ import pytest
 from tests.acquire.sites import Reply, Site, html, serve
 from tests.e2e.command import run_to_end, write_recipe
 from tests.e2e.corpora import mixed, recipe
+from tests.e2e.endless import TRAINER, command_of, endless, find
 from tests.e2e.noisy import LINE
 from tests.e2e.prefect_server import Prefect
-from tests.e2e.test_stop import TRAINER, command_of, endless, find
 from tests.limits import wait_for
 from tests.processes import ROOT, TreeProcess
 
