@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from flows.metrics_targets import metrics_targets
 from flows.planner import Planner
 from flows.recipe import Recipe
 from flows.steps import TOKENIZE, TRAIN, StageName, runs_until
@@ -37,6 +38,10 @@ def preflight_errors(
             load_given_tokenizer(recipe.tokenize)
         except UserError as error:
             errors.append(error)
+    try:
+        metrics_targets()
+    except UserError as error:
+        errors.append(error)
     by_model = [
         (entry.name, error)
         for entry in _models_to_train(recipe, until)

@@ -16,9 +16,11 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.console import ConsoleReporter
+from flows.console import ConsoleReporter, new_console
 from flows.dag import Bind, build_pipeline
 from flows.execute import ResourcePool, StepResult, execute_step, step_label
+from flows.metrics import RunMetrics
+from flows.metrics_targets import export_metrics
 from flows.planner import PLAN, plan_pipeline
 from flows.prefect_server import on_run_end
 from flows.preflight import check_machine, preflight_warnings
@@ -78,6 +80,7 @@ class PipelineRun:
     ctx: Context
     console: ConsoleReporter
     artifacts: PrefectReporter
+    metrics: RunMetrics
     cores: ResourcePool
     gpus: ResourcePool
     step_names: list[str] = field(default_factory=list)
@@ -104,6 +107,8 @@ class PipelineRun:
 
         def work(inputs: list[str]) -> str:
             folders = dict(zip(handles, inputs, strict=True))
+            self.console.step_started(step.name, entry or source)
+            self.metrics.step_started(step.name, entry or source)
             try:
                 with (
                     mask_errors(),
@@ -117,12 +122,15 @@ class PipelineRun:
             except BaseException as error:
                 with self.lock:
                     self.errors[index] = error
+                self.console.step_failed(step.name, entry or source)
+                self.metrics.step_failed(step.name, entry or source)
                 raise
             with self.lock:
                 self.errors.pop(index, None)  # of an earlier attempt
                 self.results[index] = result
             self.console.step_finished(result)
             self.artifacts.step_finished(result)
+            self.metrics.step_finished(result)
             return result.folder
 
         handles = [id(future) for future in inputs]
@@ -187,14 +195,19 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
         check_machine(recipe, until, get_planner)
     gpus = gpu_count() if recipe.train else 0
     warnings = preflight_warnings(recipe, until, gpus, get_planner)
-    console, artifacts = ConsoleReporter(), PrefectReporter()
-    reporter = MultiReporter(console, artifacts)
+    console, artifacts, metrics = new_console(), PrefectReporter(), RunMetrics(recipe.name)
+    reporter = MultiReporter(console, artifacts, metrics)
     storage = Storage(recipe.storage)
     removals = load_removals(storage, recipe.name)
     check_writable(storage)
     start = time.monotonic()
     reset_cancellation()
-    with DaskCluster(recipe.cluster, reporter) as cluster, filter_logs():
+    with (
+        filter_logs(),
+        console,
+        export_metrics(metrics, recipe.name),
+        DaskCluster(recipe.cluster, reporter) as cluster,
+    ):
         cluster.check_storage(storage)
         run_id = new_run_id(storage)
         started_at = run_start(run_id)  # other nodes know the time from the id
@@ -206,7 +219,7 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
             log.warning("%s", text)
             console.warn(text)
         pipeline_run = PipelineRun(
-            ctx, console, artifacts, ResourcePool(os.cpu_count() or 1), ResourcePool(gpus)
+            ctx, console, artifacts, metrics, ResourcePool(os.cpu_count() or 1), ResourcePool(gpus)
         )
         error: BaseException | None = None
         try:
@@ -232,6 +245,7 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
             )
             raise error from write_error
         finally:
+            metrics.run_finished(_run_state(error))
             artifacts.close()
             lease.close(completed=error is None)
     on_run_end(record, error)
@@ -315,19 +329,22 @@ def _build_record(
     seconds: float,
 ) -> RunRecord:
     results = [pipeline_run.results[index] for index in sorted(pipeline_run.results)]
-    state = COMPLETED if error is None else FAILED if isinstance(error, Exception) else CANCELLED
     return RunRecord(
         recipe=recipe.name,
         run=ctx.run_id,
         started=ctx.started_at.isoformat(timespec="seconds"),
         seconds=seconds,
-        state=state,
+        state=_run_state(error),
         error=None if error is None else mask(str(error)) or type(error).__name__,
         config=recipe.to_record(),
         versions=collect_versions(),
         stages=[_stage_record(ctx, result) for result in results],
         models=model_records(results),
     )
+
+
+def _run_state(error: BaseException | None) -> str:
+    return COMPLETED if error is None else FAILED if isinstance(error, Exception) else CANCELLED
 
 
 def _stage_record(ctx: Context, result: StepResult) -> StageRecord:

@@ -1,7 +1,25 @@
 """Progress of running stages, and the interface of what receives it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class WrittenParts:
+    """Parts that a run has written; those of an earlier run, which it reused, are not counted.
+
+    Attributes:
+        kept: documents of these parts; ``dropped`` and ``failed`` by reason.
+        text_bytes: UTF-8 bytes of their texts.
+        file_bytes: length of all their files.
+    """
+
+    kept: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
+    text_bytes: int = 0
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -12,6 +30,7 @@ class Progress:
         completed: units of work finished; ``total`` of them in all, 0 if unknown.
         message: one short line, such as ``312 pages, 40 queued`` or ``loss 4.21``.
         values: named numbers for charts (``step``, ``loss``, ``tokens_per_second``).
+        written: what this run has written so far; ``None`` for a stage that writes no parts.
     """
 
     stage: str
@@ -20,6 +39,7 @@ class Progress:
     total: int
     message: str = ""
     values: dict[str, float] | None = None
+    written: WrittenParts | None = None
 
 
 class Reporter(Protocol):

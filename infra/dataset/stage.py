@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from infra.compute.cluster import DaskCluster
 from infra.compute.lease import RunLease
-from infra.compute.progress import Progress, Reporter
+from infra.compute.progress import Progress, Reporter, WrittenParts
 from infra.dataset.code_version import code_digest, code_provenance
 from infra.dataset.dataset import Dataset, PartRef, open_dataset, part_refs
 from infra.dataset.failure_limit import FailureLimit, check_failures
@@ -246,8 +246,11 @@ def build_dataset(
         outputs.append(UnitOutput(folder, stage.name, stage.deterministic, number, entry_key))
     finished = find_finished_units(ctx.storage, ctx.cluster, outputs, ctx.hold)
 
+    written = WrittenParts()
+
     def report() -> None:
-        ctx.reporter.update(Progress(stage.name, spec.source, len(finished), len(units)))
+        done, total = len(finished), len(units)
+        ctx.reporter.update(Progress(stage.name, spec.source, done, total, written=written))
 
     report()
     todo = [number for number in range(len(units)) if number not in finished]
@@ -262,6 +265,7 @@ def build_dataset(
             if not durable:
                 names = [file.name for part in records for file in part.files.values()]
                 flushed += [flushers.submit(folder.fsync, name) for name in names]
+            written = _add_parts(written, records)
             report()
         for file in flushed:
             file.result()
@@ -345,6 +349,18 @@ def _run_unit(
     records = [part.to_json() for part in parts]
     write_entry(cache, output, records, durable=durable)
     return records
+
+
+def _add_parts(written: WrittenParts, parts: Sequence[PartRecord]) -> WrittenParts:
+    before = Counts(kept=written.kept, dropped=written.dropped, failed=written.failed)
+    counts = sum((part.counts for part in parts), before)
+    return WrittenParts(
+        counts.kept,
+        counts.dropped,
+        counts.failed,
+        written.text_bytes + sum(part.text_bytes for part in parts),
+        written.file_bytes + sum(file.bytes for part in parts for file in part.files.values()),
+    )
 
 
 def _check_written(folder: Storage, parts: Sequence[PartRecord]) -> None:

@@ -185,7 +185,7 @@ def test_warnings_do_not_need_the_store(
 
     monkeypatch.setattr("flows.runner.gpu_count", lambda: 1)
     monkeypatch.setattr("flows.runner.plan_pipeline", plan)
-    monkeypatch.setattr("flows.runner.ConsoleReporter", raise_run_started)
+    monkeypatch.setattr("flows.runner.new_console", raise_run_started)
     with pytest.raises(RunStarted):
         run_pipeline(load(path), "train")
     assert plans == ["train"]

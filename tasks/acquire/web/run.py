@@ -79,10 +79,13 @@ def _relay_progress(
         try:
             counts = json.loads(line)
             message = f"{counts['fetched']} pages fetched, {counts['queued']} in the next level"
-            completed = min(int(counts["fetched"]), source.max_pages)
+            values = {"fetched": float(counts["fetched"]), "queued": float(counts["queued"])}
         except (ValueError, KeyError, TypeError):
             continue
-        reporter.update(Progress(STAGE_NAME, source.name, completed, source.max_pages, message))
+        completed = min(int(values["fetched"]), source.max_pages)
+        reporter.update(
+            Progress(STAGE_NAME, source.name, completed, source.max_pages, message, values)
+        )
 
 
 def iter_parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterator[PartResult]:
