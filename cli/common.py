@@ -8,14 +8,17 @@ import atexit
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from infra.errors import UserError
 from infra.store.environment import mask, mask_errors
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
 
 EXIT_FAILURE = 1
 EXIT_DELAY_S = 0.1
@@ -103,6 +106,25 @@ def recipe_command(function: Function) -> click.Command:
     ):
         command = decorate(command)
     return click.command(command)
+
+
+def load_recipes(paths: Sequence[str], storage: str | None) -> "list[Recipe]":
+    """Load recipes that share a store.
+
+    Args:
+        paths: their files.
+        storage: overrides their storage.
+
+    Raises:
+        UserError: if one is wrong, or they have different storage.
+    """
+    from flows.recipe_loader import load_recipe
+
+    recipes = [load_recipe(path, (), storage) for path in paths]
+    roots = sorted({recipe.storage for recipe in recipes})
+    if len(roots) > 1:
+        raise UserError(f"the recipes have different storage: {', '.join(roots)}; name one store's")
+    return recipes
 
 
 def _resolve_stage(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str:

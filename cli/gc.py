@@ -4,8 +4,7 @@ import shutil
 
 import click
 
-from cli.common import handle_errors, json_option, print_json
-from infra.errors import UserError
+from cli.common import handle_errors, json_option, load_recipes, print_json
 
 
 @click.command()
@@ -20,17 +19,13 @@ def gc(paths: tuple[str, ...], storage: str | None, dry_run: bool, as_json: bool
     Name every recipe of the store that is to stay: data sets that only other recipes need are
     deleted. What a running run uses stays in any case.
     """
-    from flows.recipe_loader import load_recipe
     from infra.compute.jit import kernel_folder
     from infra.runs.gc import collect_needed, delete_unneeded, find_deletions
     from infra.store.cache_dir import find_stale
     from infra.store.storage import Storage
 
-    recipes = [load_recipe(path, (), storage) for path in paths]
-    roots = sorted({recipe.storage for recipe in recipes})
-    if len(roots) > 1:
-        raise UserError(f"the recipes have different storage: {', '.join(roots)}; name one store's")
-    store, names = Storage(roots[0]), [recipe.name for recipe in recipes]
+    recipes = load_recipes(paths, storage)
+    store, names = Storage(recipes[0].storage), [recipe.name for recipe in recipes]
     needed = collect_needed(store, names)
     deletions = find_deletions(store, needed) if dry_run else delete_unneeded(store, names)
     caches = find_stale(kernel_folder())

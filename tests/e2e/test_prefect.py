@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.e2e.command import GRISTMILL, environment, write_recipe
+from tests.e2e.command import GRISTMILL, environment, run_to_end, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.prefect_server import PREFECT, Prefect
 from tests.limits import WAIT_TIMEOUT_S, wait_for
@@ -83,6 +84,27 @@ def test_a_wrong_recipe_is_rejected_before_a_run_is_created(
     assert rejected.code != 0
     assert word in rejected.out + rejected.err
     assert runs(deployed) == before
+
+
+def test_status_shows_the_next_scheduled_runs(deployed: Prefect, tmp_path: Path) -> None:
+    deployment = deployed.get("/deployments/name/pipeline/nightly")
+    value = small_model(tmp_path)
+    for days in (2, 1):
+        time = datetime.now(UTC) + timedelta(days=days)
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": time.isoformat()}}
+        path = f"/deployments/{deployment['id']}/create_flow_run"
+        deployed.post(path, parameters={"recipe": value}, state=state)
+    file = write_recipe(tmp_path / "small.yaml", value)
+    shown = run_to_end([str(GRISTMILL), "status", str(file), "--json"], deployed.env)
+    assert shown.code == 0, shown.err
+    scheduled = shown.value["scheduled"]
+    assert scheduled["error"] is None
+    times = [datetime.fromisoformat(run["time"]) for run in scheduled["runs"]]
+    assert len(times) == 2
+    assert times == sorted(times)
+    assert {(run["recipe"], run["deployment"]) for run in scheduled["runs"]} == {
+        ("small", "nightly")
+    }
 
 
 def test_a_run_of_a_worker_publishes_its_artifacts(

@@ -1,0 +1,1 @@
+"""Runs, data sets and disk use of a store, on one screen."""
