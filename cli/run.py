@@ -121,9 +121,9 @@ def _load_prefect_settings() -> str | None:
     noise = io.StringIO()  # Prefect prints the same error before it raises it
     try:
         with contextlib.redirect_stderr(noise):
-            from prefect.settings import get_current_settings
+            from prefect.settings import get_current_settings, load_profiles
 
-            url = get_current_settings().api.url
+            settings, profiles = get_current_settings(), load_profiles()
     except ValueError as error:  # of pydantic and of tomllib
         details: list[Any] = getattr(error, "errors", list)()
         wrong = "; ".join(
@@ -135,20 +135,42 @@ def _load_prefect_settings() -> str | None:
         raise UserError(
             f"Prefect's settings (PREFECT_... variables, profiles.toml) are wrong: {title}: {wrong or error}"
         ) from None
-    return str(url) if url else None
+    active = os.environ.get("PREFECT_PROFILE", profiles.active_name)
+    if active not in profiles.names:  # Prefect would use another one
+        setting = "PREFECT_PROFILE" if "PREFECT_PROFILE" in os.environ else "active"
+        raise UserError(
+            f"{setting}: there is no profile {active!r} in {settings.profiles_path}; "
+            f"it has {', '.join(sorted(profiles.names))}"
+        )
+    return str(settings.api.url) if settings.api.url else None
 
 
 def _require_server(api_url: str) -> None:
-    """Raise ``UserError`` unless a Prefect server answers."""
+    """Raise ``UserError`` unless a Prefect server answers; it says how to do without that server."""
     import httpx
 
     try:
         httpx.get(f"{api_url.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        message = (
-            f"no Prefect server answers at {api_url} ({error}); start it, or unset PREFECT_API_URL"
+        raise UserError(
+            f"no Prefect server answers at {api_url} ({error}); start it, or {_how_to_unset_server()}"
+        ) from None
+
+
+def _how_to_unset_server() -> str:
+    """What removes the setting of the server's URL from where Prefect has read it."""
+    from prefect.context import get_settings_context
+    from prefect.settings import PREFECT_API_URL
+
+    if os.environ.get(PREFECT_API_URL.name):
+        return f"unset the variable {PREFECT_API_URL.name}"
+    profile = get_settings_context().profile
+    if profile.settings.get(PREFECT_API_URL):
+        return (
+            f"remove it from Prefect's profile {profile.name!r} "
+            f"(prefect --profile {profile.name} config unset {PREFECT_API_URL.name})"
         )
-        raise UserError(message) from None
+    return f"remove {PREFECT_API_URL.name} from .env, prefect.toml or pyproject.toml of this folder"
 
 
 def _find_latest_run(store: "Storage", recipe: str) -> "RunRecord | None":

@@ -22,6 +22,18 @@ class BodyDecodeError(Exception):
     """A body that is damaged or in an unknown encoding."""
 
 
+class BodyTruncatedError(BodyDecodeError):
+    """A body that ends early.
+
+    Attributes:
+        data: what it contains up to there, decoded.
+    """
+
+    def __init__(self, message: str, data: bytes = b"") -> None:
+        super().__init__(message)
+        self.data = data
+
+
 def decode_body(
     body: bytes, transfer_encoding: str | None, content_encoding: str | None, max_bytes: int | None
 ) -> bytes:
@@ -39,34 +51,47 @@ def decode_body(
         max_bytes: decoding stops one byte after this many.
 
     Raises:
-        BodyDecodeError: if the body is in the encoding but damaged, or is neither text nor in an
-            encoding that is known.
+        BodyTruncatedError: if the body is in the encoding but ends early, after some of its content.
+        BodyDecodeError: if it is in the encoding but damaged, or is neither text nor in an encoding
+            that is known.
     """
+    cut: BodyTruncatedError | None = None
     names = [
         name.partition(";")[0].strip(" \t\"'").lower().removeprefix("x-")
         for name in f"{content_encoding or ''},{transfer_encoding or ''}".split(",")
     ]
     for name in reversed(names):
-        if name in ("chunked", "aws-chunked"):
-            body = dechunk(body)
-        elif name in _ENCODINGS:
-            body = _decompress(body, name, max_bytes)
+        try:
+            body = _remove_encoding(body, name, max_bytes)
+        except BodyTruncatedError as error:
+            cut, body = error, error.data
     for _ in range(_MAX_UNNAMED):
         name = next((name for name, magic in _MAGIC.items() if body.startswith(magic)), "")
         if not name or (max_bytes is not None and len(body) > max_bytes):
             break
-        body = _decompress(body, name, max_bytes)
+        try:
+            body = _decompress(body, name, max_bytes)
+        except BodyTruncatedError as error:
+            cut, body = error, error.data
     unknown = [name for name in names if name and name not in {*_ENCODINGS, *_NO_ENCODING}]
     if unknown and _CONTROL.search(body[:_BUFFER_SIZE]):
         raise BodyDecodeError(f"unknown content encoding {unknown[0]!r}")
+    if cut is not None:
+        raise BodyTruncatedError(str(cut), body) if body else BodyDecodeError(str(cut))
     return body
+
+
+def _remove_encoding(body: bytes, name: str, max_bytes: int | None) -> bytes:
+    if name in ("chunked", "aws-chunked"):
+        return dechunk(body)
+    return _decompress(body, name, max_bytes) if name in _ENCODINGS else body
 
 
 def dechunk(body: bytes) -> bytes:
     """The data of a chunked body (RFC 9112, 7.1); a body that does not begin with a chunk unchanged.
 
     Raises:
-        BodyDecodeError: if the chunks are truncated.
+        BodyTruncatedError: if the chunks are truncated.
     """
     out: list[bytes] = []
     at = 0
@@ -76,12 +101,15 @@ def dechunk(body: bytes) -> bytes:
             return b"".join(out) if out or _is_last_chunk(body, head) else body
         end = head.end() + size
         if end > len(body):
+            rest = body[head.end() :]
+            if out or rest.startswith((b"<", *_MAGIC.values())):  # else it may be a line of text
+                out.append(rest)
             break
         out.append(body[head.end() : end])
         at = end + (2 if body[end : end + 2] == b"\r\n" else 1)
     if not out:
         return body
-    raise BodyDecodeError("chunks are truncated")
+    raise BodyTruncatedError("chunks are truncated", b"".join(out))
 
 
 def _is_last_chunk(body: bytes, head: re.Match[bytes]) -> bool:
@@ -115,11 +143,15 @@ def _decompress(body: bytes, name: str, max_bytes: int | None) -> bytes:
             out += piece
             if max_bytes is not None and len(out) > max_bytes:
                 return bytes(out[: max_bytes + 1])
-    except BodyDecodeError:
+    except BodyDecodeError as error:
         # These encodings have no magic number.
         if (name == "br" and not out) or (name == "deflate" and _is_text(body)):
             return body
-        raise
+        if not isinstance(error, BodyTruncatedError) or (
+            magic is None and not _is_text(bytes(out))
+        ):
+            raise BodyDecodeError(str(error)) from None
+        raise BodyTruncatedError(str(error), bytes(out)) from None
     return bytes(out)
 
 
@@ -146,7 +178,7 @@ def _inflate(body: bytes, name: str) -> Iterator[bytes]:
                 raise BodyDecodeError(str(error)) from None
             # After all input has been read, there may still be output or the end of the member.
             if not (rest or out or member.eof):
-                raise BodyDecodeError("compressed data is truncated")
+                raise BodyTruncatedError("compressed data is truncated")
             yield out
             rest = member.unconsumed_tail
         rest = member.unused_data if name == "gzip" else b""
@@ -162,7 +194,7 @@ def _zstd(body: bytes) -> Iterator[bytes]:
         frame = zstandard.ZstdDecompressor().decompressobj()
         while not frame.eof:
             if at >= len(body):
-                raise BodyDecodeError("compressed data is truncated")
+                raise BodyTruncatedError("compressed data is truncated")
             piece = body[at : at + _ZSTD_BUFFER_SIZE]
             try:
                 yield frame.decompress(piece)
@@ -182,4 +214,4 @@ def _brotli(body: bytes) -> Iterator[bytes]:
     except brotli.error as error:
         raise BodyDecodeError(str(error)) from None
     if not decoder.is_finished():
-        raise BodyDecodeError("compressed data is truncated")
+        raise BodyTruncatedError("compressed data is truncated")

@@ -27,6 +27,7 @@ PAGE_KINDS = frozenset({"response", "resource", "conversion", "revisit", "metada
 _REQUIRED_HEADERS = ("warc-type", "warc-record-id", "content-length")  # required in every record
 _HTTP_HEAD_END = re.compile(rb"\r?\n\r?\n")
 _HTTP_HEAD_CHUNK, _MAX_HTTP_HEAD = 1 << 14, 1 << 20  # bytes read at a time, and at most
+TRUNCATED = "unspecified"  # of WARC-Truncated (WARC 1.1, 5.13): the body's own encoding breaks off
 _HOP_BY_HOP = frozenset({"transfer-encoding", "content-encoding", "content-length"})
 
 Headers = Sequence[tuple[str, str]]
@@ -45,6 +46,8 @@ class Capture:
         payload: the body with transfer and content encodings removed.
         kind: ``response``, ``resource``, ``conversion``, ``revisit`` or ``metadata``.
         decode_error: why the payload could not be decoded; it is then unchanged.
+        truncated: the WARC-Truncated header, why the payload ends early: ``length``, ``time``,
+            ``disconnect`` or ``unspecified``, as it also is if its encoding breaks off.
     """
 
     url: str
@@ -55,6 +58,7 @@ class Capture:
     payload: bytes
     kind: str = "response"
     decode_error: str | None = None
+    truncated: str | None = None
 
     def get_header(self, name: str) -> str | None:
         """The first header of this name, whatever its case."""
@@ -125,6 +129,7 @@ def response_record(capture: Capture) -> bytes:
             ("WARC-Target-URI", capture.url),
             ("WARC-Payload-Digest", payload),
             ("WARC-Block-Digest", _sha1(block, capture.payload)),
+            *([("WARC-Truncated", capture.truncated)] if capture.truncated else []),
             ("Content-Type", "application/http; msgtype=response"),
             ("Content-Length", str(len(block) + len(capture.payload))),
         ],
@@ -342,6 +347,7 @@ def _read_record(record: Any, max_payload: int | None) -> Capture:
     else:
         payload = (block + record.reader.read(max(0, limit - len(block))))[:limit]
     decode_error = None
+    truncated = record.headers.get("WARC-Truncated") or None
     if record.is_http and len(payload) != limit:  # a payload that was cut is too long anyway
         # Not by the reader: where a body is both chunked and compressed, fastwarc 2.0 takes the
         # archive for finished; where it is not what it claims to be, for error.
@@ -351,6 +357,8 @@ def _read_record(record: Any, max_payload: int | None) -> Capture:
         )
         try:
             payload = http_body.decode_body(payload, transfer, content, max_payload)
+        except http_body.BodyTruncatedError as error:
+            payload, truncated = error.data, truncated or TRUNCATED
         except http_body.BodyDecodeError as error:
             decode_error = str(error)
     return Capture(
@@ -362,6 +370,7 @@ def _read_record(record: Any, max_payload: int | None) -> Capture:
         payload=bytes(payload),
         kind=kind,
         decode_error=decode_error,
+        truncated=truncated,
     )
 
 

@@ -18,6 +18,9 @@ DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 # to fail if the file exists.
 STORE_PROTOCOLS = ("file", "local", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
+# What a file system that cannot take a file raises, besides the errors of its servers' libraries.
+_STORE_ERRORS = (OSError, NotImplementedError, ValueError)
+
 
 def check_store_url(url: str) -> str:
     """Return the URL of a store. Raises ``ValueError`` if its file system cannot hold one."""
@@ -81,15 +84,12 @@ def _check_store(storage: Storage) -> None:
                 f"storage {storage.url}: the server overwrites a file that exists although it is asked "
                 "not to (If-None-Match: *), so it cannot hold a store"
             )
-    except (OSError, NotImplementedError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise StorageError(f"storage {storage.url} cannot be written to ({reason})") from error
     except Exception as error:
-        if not is_storage_error(error):
+        if not (isinstance(error, _STORE_ERRORS) or is_storage_error(error)):
             raise
-        raise StorageError(
-            f"storage {storage.url} cannot be written to ({' '.join(str(error).split())})"
-        ) from error
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = " ".join(text.split())
+        raise StorageError(f"storage {storage.url} cannot be written to ({reason})") from error
     finally:
         with suppress(Exception):
             storage.remove(probe)

@@ -1,7 +1,7 @@
 """Documents and their verdicts, collected row by row into Arrow tables."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -13,15 +13,14 @@ from infra.dataset.stage import PartResult
 from infra.schemas.documents import DOCUMENT_SCHEMA
 from tasks.acquire.source import STAGE_NAME
 
+# A part ends when it has this many bytes of text or this many rows.
+MAX_PART_BYTES, MAX_PART_ROWS = 64 << 20, 50_000
+
 Chapter = tuple[str, int]  # title, and offset in the text
 
 
 class DocumentBuilder:
-    """Collect rows of one source and segment until `flush` makes a part of them.
-
-    Attributes:
-        text_bytes: UTF-8 bytes of the kept texts so far.
-    """
+    """Collect rows of one source and segment until `take_full` or `flush` makes a part of them."""
 
     def __init__(self, source: str, segment: str) -> None:
         self._source = source
@@ -29,7 +28,7 @@ class DocumentBuilder:
         self._reset()
 
     def _reset(self) -> None:
-        self.text_bytes = 0
+        self._text_bytes = 0
         self._texts: list[bytes] = []
         # The other columns of the kept documents, in the order of the schema.
         self._rows: list[tuple[Any, ...]] = []
@@ -54,7 +53,7 @@ class DocumentBuilder:
     ) -> None:
         """Add a document that is kept; `text` is valid UTF-8."""
         self._texts.append(text)
-        self.text_bytes += len(text)
+        self._text_bytes += len(text)
         parts = None if chapters is None else [{"title": t, "start": s} for t, s in chapters]
         self._rows.append(
             (doc_id, url, date, self._source, title, language, license_, self._segment, parts)
@@ -64,6 +63,11 @@ class DocumentBuilder:
     def reject(self, doc_id: str, verdict: Verdict, url: str | None = None) -> None:
         """Add a document that is dropped or failed."""
         self._verdicts.append((doc_id, url, verdict))
+
+    def take_full(self) -> Iterator[PartResult]:
+        """Yield the part that has been collected if it has reached its size, and start a new one."""
+        if self._text_bytes >= MAX_PART_BYTES or len(self) >= MAX_PART_ROWS:
+            yield self.flush()
 
     def flush(self) -> PartResult:
         """Return the kept documents, and a verdict for each row, since the last flush."""
@@ -100,10 +104,13 @@ _ISO_DATE = re.compile(
 def iso_date(value: object) -> str | None:
     """A date as ISO 8601 text (year, month, day or time of day), or ``None`` if it is not one.
 
-    Strings must be ISO 8601 already, to whatever precision; `date` and `datetime` are written out.
+    Strings must be ISO 8601 already, to whatever precision; `date` and `datetime` are written out. A
+    whole number of four digits is a year.
     """
     if isinstance(value, date | datetime):
         return value.isoformat()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(int(value)) if value == value // 1 else None
     if not isinstance(value, str):
         return None
     match = _ISO_DATE.fullmatch(value.strip())

@@ -9,6 +9,8 @@ that a Parquet file's footer counts but its body does not contain. An Arrow file
 where it breaks off, ``unreadable_file`` follows the rows before.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -21,15 +23,14 @@ from infra.formats.characters import is_blank
 from infra.formats.zstd_frames import ZSTD, skip_frames, skippable_bytes
 from infra.store.external_files import open_url
 from tasks.acquire import decompress, jsonl, table_files
-from tasks.acquire.document_builder import DocumentBuilder, iso_date
+from tasks.acquire.document_builder import MAX_PART_ROWS, DocumentBuilder, iso_date
 from tasks.acquire.input_files import InputChangedError, InputFile, list_files
 from tasks.acquire.source import FileSource
 
+log = logging.getLogger(__name__)
+
 # Plain JSONL is cut into units of this size, Parquet into row groups of this much text.
 UNIT_BYTES = 64 << 20
-
-# A part ends when it has this many bytes of text or this many rows.
-MAX_PART_BYTES, MAX_PART_ROWS = 64 << 20, 50_000
 
 # Characters of a broken row that are quoted as evidence.
 EXCERPT_CHARS = 120
@@ -117,6 +118,7 @@ class DocumentsSource(FileSource):
         else:
             compression = ZSTD if skipped_bytes else decompress.detect_compression(head)
             yield from reader.read_lines(compression)
+        reader.warn_of_empty_columns()
         yield reader.builder.flush()
 
 
@@ -158,6 +160,10 @@ class _DocumentReader:
         self._file = file
         self._source = source
         self._num_rows = 0
+        # Of the kept documents: how many have a value of a column that is left out, by column and why.
+        self._ignored: Counter[tuple[str, str]] = Counter()
+        self._missing: Counter[str] = Counter()
+        self._num_kept = 0
 
     def fail_file(self, reason: str, error: str, **more: Any) -> None:
         """Count one failure of the file itself."""
@@ -168,9 +174,6 @@ class _DocumentReader:
     ) -> None:
         identity = document_id(self._source.name, url or "", content)
         self.builder.reject(identity, failed(reason, file=self._file.name, **evidence), url)
-
-    def _is_full(self) -> bool:
-        return self.builder.text_bytes >= MAX_PART_BYTES or len(self.builder) >= MAX_PART_ROWS
 
     def read_lines(self, compression: bytes | None) -> Iterator[PartResult]:
         """Read JSON lines."""
@@ -183,8 +186,7 @@ class _DocumentReader:
                 for line in lines:
                     number += 1
                     self._add_line(line, number)
-                    if self._is_full():
-                        yield self.builder.flush()
+                    yield from self.builder.take_full()
         except decompress.CorruptStreamError as damage:
             is_complete = self._add_cut_line(damage.rest, number + 1)
             self.fail_file(damage.reason, str(damage), line=number + 1 + is_complete)
@@ -230,7 +232,8 @@ class _DocumentReader:
         self._add_document(content, record, line=number)
 
     def _url(self, record: Mapping[str, Any]) -> str | None:
-        return _string_field(record, self._source.url_column)
+        column = self._source.url_column
+        return None if column is None else _text_value(record.get(column))
 
     def _fail_without_text(
         self, record: Mapping[str, Any], content: bytes, **position: int
@@ -255,15 +258,52 @@ class _DocumentReader:
                 identity, dropped("empty_text", file=self._file.name, **position), url
             )
             return
+        ignored: dict[str, str] = {}
+        values: dict[str | None, str | None] = {
+            column: self._read_value(record, column, ignored) for column in source.extra_columns
+        }
+        get = values.get
+        self._num_kept += 1
+        self._ignored.update(ignored.items())
         self.builder.add(
             identity,
             text,
             url=url,
-            title=_string_field(record, source.title_column),
-            date=iso_date(record.get(source.date_column)) if source.date_column else None,
-            language=_string_field(record, source.language_column),
-            license_=_string_field(record, source.license_column) or source.license,
+            title=get(source.title_column),
+            date=get(source.date_column),
+            language=get(source.language_column),
+            license_=get(source.license_column) or source.license,
+            evidence={"ignored": ignored} if ignored else None,
         )
+
+    def _read_value(
+        self, record: Mapping[str, Any], column: str, ignored: dict[str, str]
+    ) -> str | None:
+        """The text of a column; a value that has none is added to `ignored`, with the reason."""
+        value = record.get(column)
+        if column not in record:
+            self._missing[column] += 1
+        if value is None or value == "" or value != value:  # pandas writes null as NaN
+            return None
+        if column == self._source.date_column:
+            text = iso_date(value)
+            reason = "not an ISO 8601 date" if isinstance(value, str | int) else ""
+        else:
+            text = _text_value(value)
+            reason = "not UTF-8" if isinstance(value, str) else ""
+        if text is None:
+            ignored[column] = reason or f"of type {type(value).__name__}"
+        return text
+
+    def warn_of_empty_columns(self) -> None:
+        """Log which columns of the recipe are left empty, and why: nothing else shows it in a run."""
+        counts = {**self._ignored}
+        for column, count in self._missing.items():
+            if count == self._num_kept:
+                counts[column, "missing in all rows"] = count
+        for (column, reason), count in sorted(counts.items()):
+            message = "%s: column %r is left empty in %d of %d rows: %s"
+            log.warning(message, self._file.name, column, count, self._num_kept, reason)
 
     def read_parquet(self, row_groups: range | None) -> Iterator[PartResult]:
         """Read row groups of a Parquet file; one that cannot be read is counted as failed."""
@@ -304,8 +344,7 @@ class _DocumentReader:
             for offset, text in enumerate(batch.texts):
                 self._num_rows += 1
                 self._add_table_row(batch, offset, text)
-                if self._is_full():
-                    yield self.builder.flush()
+                yield from self.builder.take_full()
 
     def _add_table_row(self, batch: table_files.RowBatch, offset: int, text: bytes | None) -> None:
         row = batch.first_row + offset
@@ -335,14 +374,15 @@ def _is_blank(text: bytes) -> bool:
     """Whether UTF-8 text shows nothing."""
     if not len(text):
         return True
-    if 0x20 < text[0] < 0x80:  # almost every text: it begins with a visible ASCII character
+    if 0x20 < text[0] < 0x7F:  # almost every text: it begins with a visible ASCII character
         return False
     return is_blank(str(text, "utf-8"))
 
 
-def _string_field(record: Mapping[str, Any], column: str | None) -> str | None:
-    """The value of a column if it is text that UTF-8 can encode, else ``None``."""
-    value = None if column is None else record.get(column)
+def _text_value(value: object) -> str | None:
+    """A value as text if it is text that UTF-8 can encode, or a whole number; else ``None``."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(int(value)) if value == value // 1 else None
     if not isinstance(value, str) or not value:
         return None
     if value.isascii():

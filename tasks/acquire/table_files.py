@@ -218,7 +218,7 @@ def _scalar_value(item: pa.Scalar) -> Any:
     try:
         return item.as_py()
     except (ValueError, OverflowError):
-        return None
+        return getattr(item, "value", None)  # the number of a time that Python cannot express
 
 
 def _first_line(error: BaseException) -> str:

@@ -135,6 +135,10 @@ def faulty() -> dict[str, Reply]:
         "/bomb": Reply(gzip.compress(b"x" * HUGE), headers={"Content-Encoding": "gzip"}),
         "/packed": Reply(packed, headers={"Content-Encoding": "gzip"}),
         "/packed-child": html("Packed child"),
+        "/torn": Reply(packed[:-20], headers={"Content-Encoding": "gzip"}),
+        "/damaged": Reply(
+            packed[:20] + b"\xff" * 20 + packed[40:], headers={"Content-Encoding": "gzip"}
+        ),
         "/cut": Reply(b"<p>half", cut=True),
         "/private/a": html("Private"),
         "/noindex": html("Noindex", "/behind-noindex", head='<meta name=robots content="noindex">'),

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import statistics
 import sys
 import time
@@ -72,6 +73,15 @@ def verdicts(dataset: Dataset, site: Site) -> dict[str, tuple[str, str | None]]:
     }
 
 
+def evidence(dataset: Dataset, site: Site) -> dict[str, str]:
+    """Evidence by path."""
+    return {
+        row["url"].removeprefix(site.url): row["evidence"]
+        for part in dataset.parts
+        for row in part.verdicts().to_pylist()
+    }
+
+
 def files(dataset: Dataset, suffix: str) -> list[bytes]:
     """The parts' files with a suffix, in order."""
     return [part.storage.read(part.file(suffix)) for part in dataset.parts]
@@ -93,7 +103,7 @@ def test_every_fault_has_its_verdict(tmp_path: Path) -> None:
     kept = {path for path, verdict in verdict_of.items() if verdict == ("kept", None)}
     assert kept == {
         "/", "/good/", "/good/child?b=2&a=1", "/target", "/packed", "/packed-child", "/nofollow",
-        "/latin1", "/broken-utf8", "/notes.txt", "/empty", "/untyped", "/behind-noindex",
+        "/latin1", "/broken-utf8", "/notes.txt", "/empty", "/untyped", "/behind-noindex", "/torn",
     }  # fmt: skip
     assert {path: verdict for path, verdict in verdict_of.items() if path not in kept} == {
         "/moved": ("dropped", "redirect"),
@@ -109,7 +119,9 @@ def test_every_fault_has_its_verdict(tmp_path: Path) -> None:
         "/huge": ("failed", "too_large"),
         "/bomb": ("failed", "too_large"),
         "/cut": ("failed", "connection"),
+        "/damaged": ("failed", "bad_encoding"),
     }
+    assert json.loads(evidence(raw, site)["/torn"]) == {"truncated": "unspecified"}
     # A retry for what a retry may mend, one request for everything else, none for what is closed.
     assert {path for path, times in paths.items() if times > 1} == {"/error", "/slow", "/cut"}
     assert not paths.keys() & {"/private/a", "/hidden"}

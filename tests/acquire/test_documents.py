@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from infra.dataset.fingerprint import document_id
 from infra.errors import UserError
 from infra.formats.characters import is_blank
-from tasks.acquire import documents
+from tasks.acquire import document_builder, documents
 from tasks.acquire.source import read_unit
 from tests.acquire.document_files import read, read_parts, reasons, row, source
 from tests.zstd_frames import skippable_frame
@@ -77,6 +77,7 @@ def test_every_row_has_one_verdict_however_the_file_is_cut(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "UNIT_BYTES", size)
         patch.setattr(documents, "MAX_PART_ROWS", flush)
+        patch.setattr(document_builder, "MAX_PART_ROWS", flush)
         cut = read(path)
     assert cut[0].equals(whole[0])
     assert cut[1] == whole[1] or not expected
@@ -138,11 +139,11 @@ def test_columns_by_recipe(tmp_path: Path) -> None:
     kept, _ = read(tmp_path / "a.jsonl", data, license="cc0", **columns)
     first, second = kept.to_pylist()
     assert first["id"] == document_id("dump", "http://x/1", b"a")
-    assert second["id"] == document_id("dump", "", b"b")
+    assert second["id"] == document_id("dump", "7", b"b")
     names = ("url", "title", "date", "license", "language_hint", "source", "chapters")
     assert [first[n] for n in names] == ["http://x/1", "T", None, "mit", "de", "dump", None]
     assert [second[n] for n in names] == [
-        None, None, "2020-02-03T10:00:00Z", "cc0", None, "dump", None,
+        "7", None, "2020-02-03T10:00:00Z", "cc0", None, "dump", None,
     ]  # fmt: skip
 
 
@@ -315,9 +316,9 @@ def test_keys_and_documents_do_not_depend_on_the_folder(tmp_path: Path) -> None:
 def test_parts_end_by_bytes_and_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b"".join(row("x" * 100) for _ in range(95))))
-    monkeypatch.setattr(documents, "MAX_PART_BYTES", 1000)
+    monkeypatch.setattr(document_builder, "MAX_PART_BYTES", 1000)
     assert [o.rows.num_rows for o in read_parts(source(path))] == [10] * 9 + [5]
-    monkeypatch.setattr(documents, "MAX_PART_ROWS", 4)
+    monkeypatch.setattr(document_builder, "MAX_PART_ROWS", 4)
     assert [o.rows.num_rows for o in read_parts(source(path))] == [4] * 23 + [3]
 
 
@@ -341,6 +342,6 @@ def test_settings_that_decide_the_bytes(tmp_path: Path) -> None:
     assert source(tmp_path, url_column="u").output_config()["url_column"] == "u"
 
 
-@pytest.mark.parametrize("text", ["\u200b\ufeff", "\u00ad \u2060", "\u3164\n"])
+@pytest.mark.parametrize("text", ["\x7f", "\u200b\ufeff", "\u00ad \u2060", "\u3164\n"])
 def test_text_that_shows_nothing_is_empty(tmp_path: Path, text: str) -> None:
     assert reasons(read(tmp_path / "a.jsonl", row(text))[1]) == ["empty_text"]

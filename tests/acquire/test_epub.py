@@ -268,6 +268,26 @@ def test_a_foreign_type_is_replaced_by_its_fallback() -> None:
     assert (book.text, book.chapters_lost) == (TEXT, [])
 
 
+@pytest.mark.parametrize("contents", ["", point("Of the contents", "a"), point("II", "b")])
+def test_a_fallback_has_the_title_of_the_contents_or_its_own_heading(contents: str) -> None:
+    items = manifest_item("html", "application/xhtml+xml") + manifest_item("b", "text/html")
+    items += manifest_item("ncx", "application/x-dtbncx+xml")
+    opf = spine_of({"a": "image/svg+xml"}, items=items, more='fallback="html"')
+    opf = opf.replace("</spine>", '<itemref idref="b"/></spine>').replace(
+        "<spine>", '<spine toc="ncx">'
+    )
+    files = {"html": page(f"<h1>I</h1><p>{TEXT}</p>"), "b": page("<h1>II</h1><p>End.</p>")}
+    book = read(pack({"content.opf": opf, "ncx": ncx(contents), **files}))
+    assert (
+        at(book)
+        == {
+            "": [("I", "I"), ("II", "II")],
+            point("Of the contents", "a"): [("Of the contents", "I")],
+            point("II", "b"): [("I", "I"), ("II", "II")],
+        }[contents]
+    )
+
+
 @pytest.mark.parametrize("fallback", ["", "a", "missing"])
 def test_a_foreign_type_without_a_fallback_is_named(fallback: str) -> None:
     items = manifest_item("b", "text/html") + "<!-- -->"

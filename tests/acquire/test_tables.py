@@ -1,5 +1,7 @@
 """Documents in Parquet and Arrow files: their columns, and damage."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,68 @@ def test_dates_of_any_type_are_read(
 ) -> None:
     table = pa.table({"text": TABLE_ROWS[: len(values)], "date": pa.array(values, kind)})
     assert columns(tmp_path / "a.parquet", table, "date") == dates
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "kept", "ignored"),
+    [
+        ("url", [17, 18], ["17", "18"], None),
+        ("title", [1984.0, None], ["1984", None], None),
+        ("title", [1.5, math.nan], [None, None], "of type float"),
+        ("title", [True, None], [None, None], "of type bool"),
+        ("title", [["a", "b"], ["c"]], [None, None], "of type list"),
+        ("url", [{"a": 1}, None], [None, None], "of type dict"),
+        ("url", [b"\xff", b"http://h/"], [None, "http://h/"], "not UTF-8"),
+        ("date", [1984, 2024], ["1984", "2024"], None),
+        ("date", [1704067200, None], [None, None], "not an ISO 8601 date"),
+        ("date", ["Jan 2", ""], [None, ""], "not an ISO 8601 date"),
+        ("date", [["2024"], None], [None, None], "of type list"),
+    ],
+)
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_a_column_that_is_left_empty_is_not_silent(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    form: str,
+    name: str,
+    values: list[Any],
+    kept: list[str | None],
+    ignored: str | None,
+) -> None:
+    path = tmp_path / f"a.{form}"
+    if form == "parquet":
+        pq.write_table(pa.table({"text": ["one", "two"], name: values}), path)
+    elif b"\xff" in values:
+        path.write_bytes(
+            b'{"text": "one", "url": "\\ud800"}\n{"text": "two", "url": "http://h/"}\n'
+        )
+    else:
+        lines = (
+            {"text": text, name: value} for text, value in zip(["one", "two"], values, strict=True)
+        )
+        path.write_text("\n".join(map(json.dumps, lines)))
+    columns: dict[str, Any] = {f"{name}_column": name}
+    table, verdicts = read(path, **columns)
+    assert table[name].to_pylist() == [value or None for value in kept]
+    empty = [v["evidence"]["ignored"] for v in verdicts if v["evidence"] is not None]
+    assert empty == ([{name: ignored}] * len(empty))
+    assert bool(empty) == bool(ignored)
+    assert [record.args for record in caplog.records] == (
+        [("a." + form, name, len(empty), 2, ignored)] if ignored else []
+    )
+
+
+def test_a_column_that_no_row_has_is_not_silent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(row("one") + row("two", title="b"))
+    pq.write_table(pa.table({"text": ["one"]}), tmp_path / "b.parquet")
+    read_parts(source(tmp_path / "*", url_column="ulr", title_column="title"))
+    assert [record.args for record in caplog.records] == [
+        ("a.jsonl", "ulr", 2, 2, "missing in all rows"),
+        ("b.parquet", "title", 1, 1, "missing in all rows"),
+        ("b.parquet", "ulr", 1, 1, "missing in all rows"),
+    ]
 
 
 @pytest.mark.parametrize("twice", ["text", "url"])

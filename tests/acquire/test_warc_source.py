@@ -66,6 +66,8 @@ def written(path: Path, *, gzipped: bool = True, pages: int = 3) -> Path:
     wrong_headers = ("Content-Encoding: gzip", "Transfer-Encoding: chunked")
     records += page("http://h.example/lies", html("Lies").body, *wrong_headers)
     records += page("http://h.example/torn", body[:-20], "Content-Encoding: gzip")
+    damaged = body[:20] + b"\xff" * 20 + body[40:]
+    records += page("http://h.example/damaged", damaged, "Content-Encoding: gzip")
     records += page("http://h.example/pic", b"\x89PNG", "Content-Type: image/png")
     closed = html("No", head="<meta name=robots content=none>").body
     records += page("http://h.example/no", closed)
@@ -80,22 +82,40 @@ def test_an_archive_of_another_tool(tmp_path: Path, gzipped: bool) -> None:
     path = written(tmp_path / "a.warc", gzipped=gzipped)
     raw = acquired(tmp_path / "store", path, max_page_bytes=50_000)
     assert raw.counts.to_json() == {
-        "in": 12,
-        "kept": 6,
+        "in": 13,
+        "kept": 7,
         "dropped": {"content_type": 1, "noindex": 1, "redirect": 1},
         "failed": {"bad_encoding": 1, "http_404": 1, "too_large": 1},
     }
     table = raw.table()
     assert table["url"].to_pylist() == [
-        *(f"http://h.example/{name}" for name in ("0", "1", "2", "packed", "lies", "wet"))
+        *(f"http://h.example/{name}" for name in ("0", "1", "2", "packed", "lies", "torn", "wet"))
     ]
     (part,) = raw.parts
     data = io.BytesIO(part.storage.read(part.file("warc.gz")))
     payloads = [warc.read_capture(data, row["offset"]).payload for row in table.to_pylist()]
     assert payloads[3] == html("Packed").body
     assert payloads[4] == html("Lies").body
-    assert payloads[5] == b"Plain text."
-    assert table["content_type"].to_pylist()[5] == "text/plain"
+    assert html("Packed").body.startswith(payloads[5])
+    assert payloads[6] == b"Plain text."
+    assert table["content_type"].to_pylist()[6] == "text/plain"
+    evidence = {row["url"]: row["evidence"] for row in part.verdicts().to_pylist()}
+    assert json.loads(evidence["http://h.example/torn"]) == {"truncated": "unspecified"}
+    assert evidence["http://h.example/packed"] is None
+
+
+def test_what_an_archive_says_about_a_truncated_record_is_recorded(tmp_path: Path) -> None:
+    block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + html("Long").body
+    head = record("response", "http://h.example/", block, "application/http; msgtype=response")
+    head = head.replace(b"\r\nContent-Length", b"\r\nWARC-Truncated: length\r\nContent-Length", 1)
+    path = tmp_path / "a.warc.gz"
+    path.write_bytes(gzip.compress(head))
+    (part,) = acquired(tmp_path / "store", path).parts
+    (verdict,) = part.verdicts().to_pylist()
+    assert json.loads(verdict["evidence"]) == {"truncated": "length"}
+    data = io.BytesIO(part.storage.read(part.file("warc.gz")))
+    (row,) = part.table().to_pylist()
+    assert warc.read_capture(data, row["offset"]).truncated == "length"
 
 
 def test_a_truncated_archive_gives_the_records_before(tmp_path: Path) -> None:
@@ -107,7 +127,7 @@ def test_a_truncated_archive_gives_the_records_before(tmp_path: Path) -> None:
     assert raw.counts.failed["truncated_warc"] == 1
     first, second = raw.parts
     assert 0 < first.num_rows < second.num_rows
-    assert second.num_rows == 7
+    assert second.num_rows == 8
     (failure,) = [row for row in first.verdicts().to_pylist() if row["reason"] == "truncated_warc"]
     assert '"file": "cut.warc.gz"' in failure["evidence"]
     assert '"offset": ' in failure["evidence"]
@@ -180,16 +200,16 @@ def test_a_new_archive_reads_itself_only(tmp_path: Path, monkeypatch: pytest.Mon
     other = written(tmp_path / "a.warc.gz", pages=7)
     raw = acquired(tmp_path / "store", one, other)
     assert read == ["a.warc.gz"]
-    assert [part.num_rows for part in raw.parts] == [11, 7]
+    assert [part.num_rows for part in raw.parts] == [12, 8]
 
 
 def test_large_archives_are_cut_into_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.acquire.capture_parts.MAX_CAPTURES", 4)
     raw = acquired(tmp_path / "store", written(tmp_path / "a.warc.gz", pages=9))
     assert [(part.name, part.num_rows) for part in raw.parts] == [
-        ("00000", 4), ("00000-001", 4), ("00000-002", 4), ("00000-003", 1),
+        ("00000", 4), ("00000-001", 4), ("00000-002", 4), ("00000-003", 2),
     ]  # fmt: skip
-    assert raw.counts.n_in == sum(part.verdicts().num_rows for part in raw.parts) == 18
+    assert raw.counts.n_in == sum(part.verdicts().num_rows for part in raw.parts) == 19
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from tests.e2e.command import gristmill, write_recipe
         ("PREFECT_LOGGING_LEVEL", "LOUD", "level"),
         ("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "x", "startup_timeout_seconds"),
         ("PREFECT_API_URL", "nonsense", "nonsense"),
-        ("PREFECT_API_URL", "http://127.0.0.1:9/api", "http://127.0.0.1:9/api"),
+        ("PREFECT_API_URL", "http://127.0.0.1:9/api", "variable PREFECT_API_URL"),
         ("PREFECT_API_URL", "http://[bad", "PREFECT_"),
         ("profiles.toml", "active = [", "profiles.toml"),
-        ("profiles.toml", 'active = "x"\n[profiles.x]\nPREFECT_API_URL = "http://127.0.0.1:9/api"', ":9/"),
+        ("profiles.toml", 'active = "x"\n[profiles.x]\nPREFECT_API_URL = "http://127.0.0.1:9/api"', "profile 'x'"),
+        ("PREFECT_PROFILE", "gone", "'gone'"),
+        ("profiles.toml", 'active = "gone"', "'gone'"),
     ],
 )  # fmt: skip
 def test_wrong_settings_of_prefect_are_one_line(

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from infra.compute.processes import RunCancelled
 from infra.errors import UserError
 from infra.store.storage import Storage
 from tests.limits import WAIT_TIMEOUT_S, wait_for
+from tests.processes import process_tree
+from tests.servers import BIN, free_port
 
 
 def cluster(**config: object) -> DaskCluster:
@@ -170,28 +172,28 @@ def test_work_that_does_not_fit_into_a_worker_ends_with_an_error() -> None:
         list(one.map(allocate, [(2 << 30,)]))
 
 
+@pytest.mark.e2e
 def test_a_storage_that_workers_do_not_see_is_refused(tmp_path: Path) -> None:
-    class Client:
-        def __init__(self, sees: bool) -> None:
-            self.sees = sees
-
-        def run(self, function: Callable[..., bool], *args: object) -> dict[str, bool]:
-            return {"tcp://10.0.0.7:1": self.sees and function(*args)}
-
-        def close(self) -> None:
-            pass
-
-    storage = Storage(str(tmp_path))
-    for sees in (True, False):
-        with cluster(address="tcp://10.0.0.7:8786") as remote:
-            remote._client = Client(sees)
-            if sees:
-                remote.check_storage(storage)
-            else:
-                with pytest.raises(UserError, match=r"storage: .* tcp://10\.0\.0\.7:1 "):
-                    remote.check_storage(storage)
-            remote.check_storage(Storage("memory://anywhere"))
-    assert storage.list_files() == []
+    """The worker has another file system than the run where one of two stores is."""
+    seen, own = Storage(str(tmp_path / "seen")), Storage(str(tmp_path / "own"))
+    for storage in (seen, own):
+        storage.write("a", b"")
+    address = f"tcp://127.0.0.1:{free_port()}"
+    mount = 'mount -t tmpfs none "$1" && shift && exec "$@"'
+    with_own_disk = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh", own.url]
+    dask = str(BIN / "dask")
+    worker = [dask, "worker", address, "--no-nanny", "--nthreads=1", "--no-dashboard"]
+    with (
+        process_tree([dask, "scheduler", f"--host={address}", "--no-dashboard"]),
+        process_tree([*with_own_disk, *worker]),
+        cluster(address=address) as remote,
+    ):
+        remote.client().wait_for_workers(1, timeout=WAIT_TIMEOUT_S)
+        remote.check_storage(seen)
+        with pytest.raises(UserError, match=r"storage: .*/own is .* tcp://127\.0\.0\.1:"):
+            remote.check_storage(own)
+        remote.check_storage(Storage("memory://anywhere"))
+    assert [seen.list_files(), own.list_files()] == [["a"], ["a"]]
     with cluster(workers=0) as here:
         here.check_storage(Storage(str(tmp_path / "missing")))
 

@@ -3,6 +3,7 @@
 import gzip
 import random
 import zlib
+from collections.abc import Callable
 
 import brotli
 import pytest
@@ -10,7 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.formats.http_body import BodyDecodeError, dechunk, decode_body
+from infra.formats.http_body import BodyDecodeError, BodyTruncatedError, dechunk, decode_body
 
 TEXT = b"The mill grinds slowly, and fine. " * 400
 DEFLATED = zlib.compress(TEXT)
@@ -114,9 +115,38 @@ def test_no_chunks_give_an_empty_body(body: bytes) -> None:
     assert dechunk(body) == b""
 
 
-def test_truncated_chunks() -> None:
-    with pytest.raises(BodyDecodeError):
-        dechunk(chunked(TEXT, 1000)[:5000])
+@pytest.mark.parametrize("length", [5000, 500])
+def test_truncated_chunks(length: int) -> None:
+    body = chunked(b"<p>" + TEXT, 1000)
+    with pytest.raises(BodyTruncatedError) as raised:
+        dechunk(body[:length])
+    assert raised.value.data == (b"<p>" + TEXT)[: len(raised.value.data)]
+    assert len(raised.value.data) > 0.9 * length
+
+
+@pytest.mark.parametrize("transfer", [None, "chunked"])
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", lambda text: zlib.compress(text)[2:-4]),
+     ("br", brotli.compress), ("zstd", zstandard.compress), (None, gzip.compress)],
+)  # fmt: skip
+def test_what_came_of_a_truncated_body_is_read(
+    transfer: str | None, name: str | None, pack: Callable[[bytes], bytes]
+) -> None:
+    text = b"".join(b"Line %d of a long page, %d.\n" % (n, n * n * 7919) for n in range(20_000))
+    body = pack(text)
+    if transfer:
+        body = chunked(body, 1000)
+    with pytest.raises(BodyTruncatedError) as raised:
+        decode_body(body[: len(body) * 9 // 10], transfer, name, None)
+    assert text.startswith(raised.value.data)
+    assert len(raised.value.data) > 60_000  # brotli's blocks are large
+
+
+def test_a_body_of_which_nothing_came_is_damaged() -> None:
+    with pytest.raises(BodyDecodeError) as raised:
+        decode_body(gzip.compress(TEXT)[:12], None, "gzip", None)
+    assert not isinstance(raised.value, BodyTruncatedError)
 
 
 def test_a_decompression_bomb_stops_at_the_limit() -> None:

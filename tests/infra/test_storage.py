@@ -1,9 +1,11 @@
 """Storage: local folders and S3 behave alike."""
 
+import shutil
+import tempfile
 import threading
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,12 +45,21 @@ def test_files_are_written_read_listed_and_removed(storage: Storage) -> None:
     assert storage.list_files() == []
 
 
-def test_folders_that_were_moved_and_linked_back_are_listed_and_removed(tmp_path: Path) -> None:
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory: links and renames between it and `tmp_path` are refused."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        assert Path(folder).stat().st_dev != tmp_path.stat().st_dev
+        yield Path(folder)
+
+
+def test_folders_that_were_moved_and_linked_back_are_listed_and_removed(
+    tmp_path: Path, other_disk: Path
+) -> None:
     storage = Storage(str(tmp_path / "store"))
     storage.write("train/one/manifest.json", b"1")
     storage.write("train/two/manifest.json", b"22")
-    (tmp_path / "disk").mkdir()
-    moved = (tmp_path / "store/train/two").rename(tmp_path / "disk/two")
+    moved = Path(shutil.move(tmp_path / "store/train/two", other_disk / "two"))
     (tmp_path / "store/train/two").symlink_to(moved)
     (tmp_path / "store/train/two/self").symlink_to(tmp_path / "store/train/two")
     (tmp_path / "store/train/lost").symlink_to(tmp_path / "not mounted")
@@ -58,6 +69,32 @@ def test_folders_that_were_moved_and_linked_back_are_listed_and_removed(tmp_path
     storage.subdir("train", "two").remove_tree()
     assert not moved.exists()
     assert storage.list_folders("train") == ["one"]
+
+
+def test_a_store_may_lie_on_several_disks(
+    tmp_path: Path, other_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/select").symlink_to(other_disk)
+    storage = Storage(str(tmp_path / "store"))
+    storage.write("select/a/written", b"1")
+    assert storage.put_if_absent("select/a/manifest.json", b"22")
+    assert not storage.put_if_absent("select/a/manifest.json", b"other")
+    storage.upload(other_disk / "a/written", "train/uploaded")
+    storage.upload(tmp_path / "store/train/uploaded", "select/uploaded")
+    storage.download("select/a/written", tmp_path / "downloaded")
+    storage.download("train/uploaded", other_disk / "downloaded/one")
+    assert storage.file_sizes() == {
+        "select/a/manifest.json": 2,
+        "select/a/written": 1,
+        "select/downloaded/one": 1,
+        "select/uploaded": 1,
+        "train/uploaded": 1,
+    }
+    assert (tmp_path / "downloaded").read_bytes() == b"1"
+    storage.subdir("select", "a").remove_tree()
+    assert not (other_disk / "a").exists()
 
 
 def test_a_missing_file_raises(storage: Storage) -> None:

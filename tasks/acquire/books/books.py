@@ -71,32 +71,31 @@ class BooksSource(FileSource):
     def read_file(self, file: InputFile) -> Iterator[PartResult]:
         """Read one book: one part of one row."""
         builder = DocumentBuilder(self.name, file.segment(self.name))
-        content = file.digest.encode()
         try:
-            book = self._read_book(file)
+            self._add_book(builder, file, self._read_book(file))
         except BookError as error:
-            identity = document_id(self.name, book_url(None, file.name), content)
+            identity = document_id(self.name, book_url(None, file.name), file.digest.encode())
             builder.reject(identity, failed(error.reason, file=file.name, **error.evidence))
-            yield builder.flush()
-            return
-        url = book_url(book.title, file.name)
-        identity = document_id(self.name, url, content)
-        evidence = {"file": file.name, **book.evidence}
-        if not is_blank(book.text):
-            builder.add(
-                identity,
-                book.text.encode(),
-                url=url,
-                date=book.date,
-                title=book.title,
-                language=book.language,
-                license_=self.license or book.rights,
-                chapters=book.chapters,
-                evidence=evidence,
-            )
-        else:
-            builder.reject(identity, dropped("empty_text", **evidence), url)
         yield builder.flush()
+
+    def _add_book(self, builder: DocumentBuilder, file: InputFile, book: Book) -> None:
+        url = book_url(book.title, file.name)
+        identity = document_id(self.name, url, file.digest.encode())
+        evidence = {"file": file.name, **book.evidence}
+        if is_blank(book.text):
+            builder.reject(identity, dropped("empty_text", **evidence), url)
+            return
+        builder.add(
+            identity,
+            book.text.encode(),
+            url=url,
+            date=book.date,
+            title=book.title,
+            language=book.language,
+            license_=self.license or book.rights,
+            chapters=book.chapters,
+            evidence=evidence,
+        )
 
     def _read_book(self, file: InputFile) -> Book:
         """Read a book; an unexpected error fails this book, not the run."""

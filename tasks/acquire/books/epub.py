@@ -5,6 +5,7 @@ import re
 import zipfile
 import zlib
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import BinaryIO
 
 from lxml import etree
@@ -113,7 +114,7 @@ def read_epub(file: BinaryIO, max_bytes: int) -> Book:
     items = _read_manifest(package, posixpath.dirname(package_path))
     navigation, ncx = _find_navigation(package, items)
     declared = _skipped_guide_paths(package, posixpath.dirname(package_path)) | {navigation}
-    spine = _spine_paths(package, items, book)
+    spine, fallbacks = _read_spine(package, items, book)
     if not spine and not book.chapters_lost:
         raise BookError("bad_epub", f"{package_path}: its spine names no chapter")
     rendered = _read_chapters(archive, spine, declared, book)
@@ -124,11 +125,13 @@ def read_epub(file: BinaryIO, max_bytes: int) -> Book:
         )
     starts = _join_chapters(rendered, book)
     entries = _read_contents(archive, navigation, ncx, book)
-    book.chapters = toc_chapters(entries, rendered, starts, len(book.text)) or [
-        (page.headings[0][0], starts[path] + page.headings[0][1])
-        for path, page in rendered.items()
-        if page.headings
-    ]
+    replaced = {item: path for item, path in fallbacks.items() if path in rendered}
+    pages = {**rendered, **{item: rendered[path] for item, path in replaced.items()}}
+    starts |= {item: starts[path] for item, path in replaced.items()}
+    book.chapters = toc_chapters(entries, pages, starts, len(book.text))
+    # The contents may list no fallback: it is for readers that cannot show the item itself.
+    for path in set(replaced.values()) if book.chapters else rendered:
+        _add_heading(book, rendered[path], starts[path])
     return book
 
 
@@ -215,12 +218,18 @@ def _skipped_guide_paths(package: etree._Element, base: str) -> set[str]:
     return {path for path, fragment in targets if not fragment}
 
 
-def _spine_paths(package: etree._Element, items: dict[str, _ManifestItem], book: Book) -> list[str]:
+def _read_spine(
+    package: etree._Element, items: dict[str, _ManifestItem], book: Book
+) -> tuple[list[str], dict[str, str]]:
     """Paths in reading order, each once: some books list a file once per section.
 
     An item of a type without text is replaced by its fallback (EPUB 3.3, 3.5.1); without one it is lost.
+
+    Returns:
+        The paths, and the path of the fallback for that of each item that is replaced.
     """
     paths: list[str] = []
+    fallbacks: dict[str, str] = {}
     for reference in package.iterfind(".//{*}spine/{*}itemref"):
         name = reference.get("idref", "")
         listed = item = items.get(name)
@@ -232,12 +241,14 @@ def _spine_paths(package: etree._Element, items: dict[str, _ManifestItem], book:
                 item = None
         if item is not None:
             paths.append(item.path)
+            if listed is not None and item is not listed:
+                fallbacks[listed.path] = item.path
         elif listed is not None:
             error = f"of type {listed.media_type}, without a fallback that is text"
             book.chapters_lost.append({"file": listed.path, "error": error})
         else:
             book.chapters_lost.append({"file": name, "error": "not in the manifest"})
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys(paths)), fallbacks
 
 
 def _read_chapters(
@@ -300,6 +311,14 @@ def _join_chapters(pages: dict[str, XhtmlText], book: Book) -> dict[str, int]:
             length += len(text)
     book.text = "".join(parts)
     return starts
+
+
+def _add_heading(book: Book, page: XhtmlText, start: int) -> None:
+    """Make a document a chapter by its first heading, unless it has a chapter already."""
+    end = start + len(page.text)
+    if page.headings and not any(start <= offset < end for _, offset in book.chapters):
+        title, offset = page.headings[0]
+        book.chapters = sorted([*book.chapters, (title, start + offset)], key=itemgetter(1))
 
 
 def _read_contents(archive: _Archive, navigation: str, ncx: str, book: Book) -> list[TocEntry]:

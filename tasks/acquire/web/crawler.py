@@ -24,8 +24,9 @@ from scrapy.http import Headers, Request, Response
 
 from infra.compute.processes import die_with_parent
 from infra.dataset.ledger import Verdict, dropped
+from infra.formats.http_body import BodyDecodeError, BodyTruncatedError, decode_body
 from infra.formats.urls import canonicalize_url, redirect_target
-from infra.formats.warc import Capture, current_warc_date
+from infra.formats.warc import TRUNCATED, Capture, current_warc_date
 from infra.removals.match import REMOVED, Removal, match_table
 from tasks.acquire.http_response import REDIRECT_STATUSES, is_supported_type
 from tasks.acquire.web import page, robots
@@ -42,8 +43,8 @@ PROGRESS_INTERVAL_S = 0.5
 class BreadthFirstSpider(scrapy.Spider):
     """Fetch one level of links after the other and store every response in the spool.
 
-    Scrapy fetches (connections, TLS, proxies, content encodings, size and time limits);
-    the order of pages is decided here, because Scrapy's own scheduler follows arrival order.
+    Scrapy fetches (connections, TLS, proxies, size and time limits). Bodies are decoded here, as those
+    of archives are, and the order of pages is decided here: Scrapy's scheduler follows arrival order.
     """
 
     name = "breadth_first"
@@ -170,7 +171,11 @@ class BreadthFirstSpider(scrapy.Spider):
                 return None, b""
             location = response.headers.get(b"Location")
             if response.status not in REDIRECT_STATUSES or location is None:
-                return response.status, bytes(response.body[: robots.MAX_ROBOTS_BYTES])
+                try:
+                    body, _ = _decode_body(response, robots.MAX_ROBOTS_BYTES)
+                except BodyDecodeError:
+                    return None, b""
+                return response.status, body[: robots.MAX_ROBOTS_BYTES]
             target = redirect_target(location.decode("latin-1"), url)
             if target is None:
                 return 404, b""
@@ -188,9 +193,18 @@ class BreadthFirstSpider(scrapy.Spider):
         if isinstance(response, Verdict):
             self.spool.add_failure(url, str(response.reason), dict(response.evidence or {}))
             return
-        is_page = response.status in (200, 203) and is_supported_type(
-            _content_type(response.headers)
-        )
+        payload, truncated = b"", None
+        content_type = _content_type(response.headers)
+        if response.status in (200, 203) and is_supported_type(content_type):
+            limit = self.source.max_page_bytes
+            try:
+                payload, truncated = _decode_body(response, limit)
+            except BodyDecodeError as error:
+                self.spool.add_failure(url, "bad_encoding", {"error": str(error)})
+                return
+            if len(payload) > limit:
+                self.spool.add_failure(url, "too_large", {"limit": limit})
+                return
         self.spool.add(
             Capture(
                 url=url,
@@ -198,7 +212,8 @@ class BreadthFirstSpider(scrapy.Spider):
                 status=response.status,
                 reason="",
                 headers=_sorted_headers(response.headers),
-                payload=bytes(response.body) if is_page else b"",
+                payload=payload,
+                truncated=truncated,
             )
         )
 
@@ -245,6 +260,20 @@ def _content_type(headers: Headers) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def _decode_body(response: Response, max_bytes: int) -> tuple[bytes, str | None]:
+    """A response's body, decoded as those of archives are, and whether it is truncated.
+
+    Raises:
+        BodyDecodeError: if it cannot be decoded.
+    """
+    encodings = response.headers.getlist(b"Content-Encoding")
+    content_encoding = b",".join(encodings).decode("latin-1")
+    try:
+        return decode_body(bytes(response.body), None, content_encoding, max_bytes), None
+    except BodyTruncatedError as error:
+        return error.data, TRUNCATED
+
+
 def _sorted_headers(headers: Headers) -> list[tuple[str, str]]:
     """Headers in a stable order: Scrapy groups them by name."""
     return [
@@ -259,8 +288,10 @@ def scrapy_settings(source: WebSource) -> dict[str, Any]:
     return {
         "USER_AGENT": source.user_agent,
         "DEFAULT_REQUEST_HEADERS": {
-            "Accept": "text/html,application/xhtml+xml,text/plain;q=0.9,*/*;q=0.1"
+            "Accept": "text/html,application/xhtml+xml,text/plain;q=0.9,*/*;q=0.1",
+            "Accept-Encoding": "gzip, deflate, br, zstd",
         },
+        "COMPRESSION_ENABLED": False,  # it hides truncation
         "DOWNLOAD_TIMEOUT": source.timeout,
         "DOWNLOAD_MAXSIZE": source.max_page_bytes,
         "DOWNLOAD_WARNSIZE": 0,

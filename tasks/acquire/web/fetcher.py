@@ -35,9 +35,6 @@ MIN_BACKOFF_S = 0.5
 # Seconds: of a Retry-After header, no more than this is waited.
 MAX_RETRY_AFTER_S = 60.0
 
-# Bytes that a compressed robots.txt may unpack to.
-MAX_UNPACKED_ROBOTS_BYTES = 64 << 20
-
 _CONNECTION_ERRORS = (CannotResolveHostError, DownloadConnectionRefusedError, DownloadFailedError)
 
 
@@ -117,7 +114,7 @@ class Fetcher:
 def _request_meta(*, robots_file: bool) -> dict[str, Any]:
     meta: dict[str, Any] = {"robots_file": robots_file}
     if robots_file:  # the limit of pages is not for it; the crawler stops reading it earlier
-        meta["download_maxsize"] = MAX_UNPACKED_ROBOTS_BYTES
+        meta["download_maxsize"] = 0
     return meta
 
 

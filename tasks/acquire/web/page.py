@@ -78,8 +78,8 @@ def judge_response(
 ) -> tuple[Verdict, Page]:
     """The verdict on a response, and the links and directives of a page that is kept.
 
-    A redirect is dropped with its canonical target, ``None`` if that is not a web URL. Records that
-    crawlers write about themselves (arguments, logs, screenshots) have addresses of other schemes.
+    A redirect is dropped with its canonical target, ``None`` if that is not a web URL. A page that
+    ends early is kept, as browsers show it; the evidence says so. Records that crawlers write about themselves (arguments, logs, screenshots) have addresses of other schemes.
 
     Args:
         capture: the response.
@@ -106,8 +106,10 @@ def judge_response(
             return failed("bad_html", error=type(error).__name__), Page()
     if forbids_index(page.directives):
         verdict = dropped("noindex", robots=", ".join(page.directives))
-    elif page.limit is not None:
-        verdict = Verdict(evidence={"links_cut": page.limit})
+    else:
+        evidence = {"truncated": capture.truncated, "links_cut": page.limit}
+        evidence = {key: value for key, value in evidence.items() if value is not None}
+        verdict = Verdict(evidence=evidence or None)
     return verdict, page
 
 
