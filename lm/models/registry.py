@@ -10,10 +10,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from pydantic import Discriminator, GetJsonSchemaHandler, Tag
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Discriminator, Tag
 
+from infra.form_schema import ConditionalForm
 from lm.models.gpt2.config import GPT2Config
 from lm.models.llama.config import LlamaConfig
 
@@ -29,26 +28,11 @@ def _family_name(section: Any) -> str:
     return str(getattr(section, "architecture", DEFAULT_FAMILY))
 
 
-class _AnyOf:
-    """Describe the union as ``anyOf``.
-
-    Prefect validates a deployment's parameters without required keys. A section without
-    ``architecture`` then matches several families, which ``oneOf`` forbids.
-    """
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        value = handler(schema)
-        value["anyOf"] = value.pop("oneOf")
-        return value
-
-
 # The `model` section: what it may contain follows from its architecture.
 ModelConfig = Annotated[
     Annotated[LlamaConfig, Tag("llama")] | Annotated[GPT2Config, Tag("gpt2")],
     Discriminator(_family_name),
-    _AnyOf(),
+    ConditionalForm("architecture", default=DEFAULT_FAMILY),
 ]
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from infra.form_schema import ConditionalForm
 from tasks.acquire.books.books import BooksSource
 from tasks.acquire.documents import DocumentsSource
 from tasks.acquire.warc import WarcSource
@@ -11,5 +12,7 @@ from tasks.acquire.web.config import WebSource
 
 # One entry of the recipe's `sources`.
 AnySource = Annotated[
-    WebSource | WarcSource | BooksSource | DocumentsSource, Field(discriminator="kind")
+    WebSource | WarcSource | BooksSource | DocumentsSource,
+    Field(discriminator="kind"),
+    ConditionalForm("kind"),
 ]
