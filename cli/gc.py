@@ -1,7 +1,5 @@
 """``gristmill gc``."""
 
-import shutil
-
 import click
 
 from cli.common import handle_errors, json_option, load_recipes, print_json
@@ -21,7 +19,7 @@ def gc(paths: tuple[str, ...], storage: str | None, dry_run: bool, as_json: bool
     """
     from infra.compute.jit import kernel_folder
     from infra.runs.gc import collect_needed, delete_unneeded, find_deletions
-    from infra.store.cache_dir import find_stale
+    from infra.store.cache_dir import delete_stale, find_stale
     from infra.store.storage import Storage
 
     recipes = load_recipes(paths, storage)
@@ -29,11 +27,8 @@ def gc(paths: tuple[str, ...], storage: str | None, dry_run: bool, as_json: bool
     needed = collect_needed(store, names)
     deletions = find_deletions(store, needed) if dry_run else delete_unneeded(store, names)
     caches = find_stale(kernel_folder())
-    for path in () if dry_run else caches:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    if not dry_run:
+        delete_stale(caches)
     total = sum(deletion.bytes for deletion in deletions) + sum(caches.values())
     if as_json:
         local = [{"path": str(path), "bytes": size} for path, size in sorted(caches.items())]

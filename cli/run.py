@@ -89,8 +89,8 @@ def _run_pipeline(
             return replace(record, stages=stages)
         check_machine(recipe, until, lambda: planner)
         PLAN.set(planner)
-    if api_url := _load_prefect_settings():
-        _require_server(api_url)
+    if api_url := load_prefect_settings():
+        require_server(api_url)
     from flows.pipeline import pipeline
     from flows.prefect_server import set_exit_handler, start_ephemeral_server
 
@@ -112,7 +112,7 @@ def _run_pipeline(
         return record
 
 
-def _load_prefect_settings() -> str | None:
+def load_prefect_settings() -> str | None:
     """Import Prefect, which reads its settings; return the URL of the server's API if one is set.
 
     Raises:
@@ -145,7 +145,7 @@ def _load_prefect_settings() -> str | None:
     return str(settings.api.url) if settings.api.url else None
 
 
-def _require_server(api_url: str) -> None:
+def require_server(api_url: str) -> None:
     """Raise ``UserError`` unless a Prefect server answers; it says how to do without that server."""
     import httpx
 

@@ -4,7 +4,8 @@
 looks it up in the store. A handle stands for a data set that may not exist yet.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from flows.recipe import Recipe
@@ -63,6 +64,7 @@ def build_pipeline(
     recipe: Recipe,
     until: StageName = LAST_STAGE,
     removals: Sequence[Removal] = (),
+    segments: Mapping[str, Dataset] = MappingProxyType({}),
 ) -> None:
     """Run all steps of a recipe in order, up to and including a stage.
 
@@ -71,13 +73,16 @@ def build_pipeline(
         recipe: what to make.
         until: the last stage.
         removals: what was removed from this recipe (``infra.removals.log``).
+        segments: by source, segments that exist; the other sources are acquired.
     """
 
     def acquire_source(source: AnySource) -> H:
         return run_step(
             ACQUIRE,
             [],
-            lambda _: ACQUIRE.bind(source=source, removals=removals),
+            lambda _: ACQUIRE.bind(
+                source=source, removals=removals, segment=segments.get(source.name)
+            ),
             source=source.name,
         )
 

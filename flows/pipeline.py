@@ -1,47 +1,120 @@
-"""The Prefect flows: the whole pipeline, and the pipeline up to a stage.
+"""The Prefect flows of a recipe: the whole pipeline, and the parts that deployments start.
 
-Committed data sets are taken from the store, so ``pretrain`` after ``tokens`` only trains.
+Committed data sets are taken from the store, so ``retrain`` after ``corpus`` only tokenizes, trains and
+evaluates. Only ``refresh`` and ``pipeline`` look at the sources again; the others take each source's
+newest segment, and read a source only if it was never acquired with the recipe's settings.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
+from pydantic import Field, StringConstraints
 
+from flows.attempts import run_with_retries
 from flows.recipe import Recipe
+from flows.removal_form import RemovalForm
 from flows.runner import run_pipeline, task_runner
-from flows.steps import EVALUATE, LAST_STAGE, SELECT, TOKENIZE, TRAIN, StageName
+from flows.steps import ACQUIRE, EVALUATE, LAST_STAGE, SELECT, TOKENIZE, StageName
+from infra.removals.log import append_removals
+from infra.store.storage import Storage
+
+ON_DEMAND = "on demand"
+TIMEOUT_S = (
+    24 * 3600.0
+)  # of flows that do not train: one that hangs must not block the next one for ever
+
+# Why a run was started: by whom, by which schedule, event or commit.
+Reason = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    Field(description="why this run is started; shown in its name, its log and its record"),
+]
 
 
 @flow(
     name="pipeline",
-    flow_run_name="pipeline {recipe.name}",
+    flow_run_name="pipeline {recipe.name}: {reason}",
     task_runner=task_runner(),
     log_prints=False,
 )
-def pipeline(recipe: Recipe, until: StageName = LAST_STAGE) -> dict[str, Any]:
+def pipeline(
+    recipe: Recipe, until: StageName = LAST_STAGE, reason: Reason = ON_DEMAND
+) -> dict[str, Any]:
     """Run from sources to evaluated models, or up to and including a stage."""
-    return run_pipeline(recipe, until)
+    return run_with_retries(lambda: run_pipeline(recipe, until, reason=reason))
 
 
-@flow(name="corpus", flow_run_name="corpus {recipe.name}", task_runner=task_runner())
-def corpus(recipe: Recipe) -> dict[str, Any]:
-    """Run from sources to the selected corpus."""
-    return run_pipeline(recipe, SELECT.name)
+@flow(
+    name="refresh",
+    flow_run_name="refresh {recipe.name}: {reason}",
+    task_runner=task_runner(),
+    timeout_seconds=TIMEOUT_S,
+)
+def refresh(recipe: Recipe, reason: Reason = ON_DEMAND) -> dict[str, Any]:
+    """Crawl the sites that are due and read the files that changed."""
+    return run_with_retries(lambda: run_pipeline(recipe, ACQUIRE.name, reason=reason))
 
 
-@flow(name="tokens", flow_run_name="tokens {recipe.name}", task_runner=task_runner())
-def tokens(recipe: Recipe) -> dict[str, Any]:
-    """Run up to token shards."""
-    return run_pipeline(recipe, TOKENIZE.name)
+@flow(
+    name="corpus",
+    flow_run_name="corpus {recipe.name}: {reason}",
+    task_runner=task_runner(),
+    timeout_seconds=TIMEOUT_S,
+)
+def corpus(recipe: Recipe, reason: Reason = ON_DEMAND) -> dict[str, Any]:
+    """Build the corpus from the newest segment of every source."""
+    return run_with_retries(
+        lambda: run_pipeline(recipe, SELECT.name, reason=reason, segments="newest")
+    )
 
 
-@flow(name="pretrain", flow_run_name="pretrain {recipe.name}", task_runner=task_runner())
-def pretrain(recipe: Recipe) -> dict[str, Any]:
-    """Run up to trained and exported models."""
-    return run_pipeline(recipe, TRAIN.name)
+@flow(name="retrain", flow_run_name="retrain {recipe.name}: {reason}", task_runner=task_runner())
+def retrain(recipe: Recipe, reason: Reason = ON_DEMAND) -> dict[str, Any]:
+    """Tokenize the corpus, train all models of the recipe, release and evaluate them."""
+    return run_with_retries(
+        lambda: run_pipeline(recipe, EVALUATE.name, reason=reason, segments="newest")
+    )
 
 
-@flow(name="evaluate", flow_run_name="evaluate {recipe.name}", task_runner=task_runner())
-def evaluate(recipe: Recipe) -> dict[str, Any]:
-    """Run up to evaluated models."""
-    return run_pipeline(recipe, EVALUATE.name)
+@flow(
+    name="evaluate",
+    flow_run_name="evaluate {recipe.name}: {reason}",
+    task_runner=task_runner(),
+    timeout_seconds=TIMEOUT_S,
+)
+def evaluate(recipe: Recipe, reason: Reason = ON_DEMAND) -> dict[str, Any]:
+    """Evaluate the newest models of the recipe again; train none.
+
+    Raises:
+        UserError: if the models of this recipe are not trained.
+    """
+    return run_with_retries(
+        lambda: run_pipeline(recipe, EVALUATE.name, reason=reason, segments="trained")
+    )
+
+
+@flow(
+    name="remove",
+    flow_run_name="remove {recipe.name}: {reason}",
+    task_runner=task_runner(),
+    timeout_seconds=TIMEOUT_S,
+)
+def remove(
+    recipe: Recipe,
+    documents: Annotated[
+        tuple[RemovalForm, ...],
+        Field(description="what to remove; empty: apply what was recorded before"),
+    ] = (),
+    reason: Reason = ON_DEMAND,
+) -> dict[str, Any]:
+    """Record removals, take the documents out of corpus and token shards, mark the models.
+
+    Raises:
+        UserError: if a value does not fit its kind; nothing is recorded then.
+    """
+    removals = [item.parse() for item in documents]
+    if removals:
+        append_removals(Storage(recipe.storage), recipe.name, removals, note=reason)
+    return run_with_retries(
+        lambda: run_pipeline(recipe, TOKENIZE.name, reason=reason, segments="newest")
+    )

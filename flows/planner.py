@@ -1,9 +1,10 @@
 """What a run would do: which data sets exist, which would be made, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from flows.dag import Bind, build_pipeline
 from flows.recipe import Recipe
@@ -125,15 +126,27 @@ class Planner:
 PLAN: ContextVar[Planner | None] = ContextVar("PLAN", default=None)
 
 
-def plan_pipeline(recipe: Recipe, until: StageName, start: datetime | None = None) -> Planner:
-    """Plan a run that starts at a time, by default now; reads the store and the sources' files."""
+def plan_pipeline(
+    recipe: Recipe,
+    until: StageName,
+    start: datetime | None = None,
+    segments: Mapping[str, Dataset] = MappingProxyType({}),
+) -> Planner:
+    """Plan a run that starts at a time, by default now; reads the store and the sources' files.
+
+    Args:
+        recipe: what to make.
+        until: the last stage.
+        start: when the run starts.
+        segments: as for ``build_pipeline``.
+    """
     inline = DaskCluster(ClusterConfig.model_validate({"workers": 0}))
     storage = Storage(recipe.storage)
     ctx = Context(
         storage, recipe.seed, inline, NullReporter(), recipe.name, "", start or datetime.now(UTC)
     )
     planner = Planner(ctx)
-    build_pipeline(planner, recipe, until, load_removals(storage, recipe.name))
+    build_pipeline(planner, recipe, until, load_removals(storage, recipe.name), segments)
     return planner
 
 

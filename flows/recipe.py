@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from flows.renamed_keys import find_renamed_keys
+from flows.schedule_config import RetrainConfig, ScheduleConfig
 from infra.compute.cluster_config import ClusterConfig
 from infra.config import ConfigModel
 from infra.store.writable import check_store_url
@@ -44,6 +45,9 @@ class Recipe(ConfigModel):
     evaluate: EvaluateConfig | None = Field(
         None, description="how models are evaluated; without it they are not"
     )
+
+    schedule: ScheduleConfig = Field(default_factory=lambda: ScheduleConfig.model_validate({}))
+    retrain: RetrainConfig = Field(default_factory=lambda: RetrainConfig.model_validate({}))
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.console import ConsoleReporter, new_console
 from flows.dag import Bind, build_pipeline
+from flows.events import EventReporter
 from flows.execute import ResourcePool, StepResult, execute_step, step_label
 from flows.metrics import RunMetrics
 from flows.metrics_targets import export_metrics
@@ -26,7 +27,13 @@ from flows.prefect_server import on_run_end
 from flows.preflight import check_machine, preflight_warnings
 from flows.progress import PrefectReporter
 from flows.recipe import Recipe
-from flows.steps import STEPS, StageName
+from flows.retraining import (
+    TrainingInProgressError,
+    explain_retraining,
+    refuse_second_training,
+)
+from flows.segments import SegmentChoice, choose_segments, require_models
+from flows.steps import STEPS, TRAIN, StageName, runs_until
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import SCHEDULERS_ENV
 from infra.compute.lease import RunLease
@@ -66,6 +73,7 @@ LOGGERS = ("cli", "flows", "views", "serve", "tasks", "lm", "infra")
 PREFECT_LOGGERS = ("prefect", "prefect.flow_runs", "prefect.task_runs")
 _FORMATTER = logging.Formatter()
 MAX_CONCURRENT_STEPS = 16
+RETRAIN = "retrain"  # the flow that must not train at the same time as another run
 MAX_RETRIES, RETRY_DELAYS_S = 2, (5.0, 30.0)  # for storage and network errors only
 
 
@@ -80,6 +88,7 @@ class PipelineRun:
     ctx: Context
     console: ConsoleReporter
     artifacts: PrefectReporter
+    events: EventReporter
     metrics: RunMetrics
     cores: ResourcePool
     gpus: ResourcePool
@@ -130,6 +139,7 @@ class PipelineRun:
                 self.results[index] = result
             self.console.step_finished(result)
             self.artifacts.step_finished(result)
+            self.events.step_finished(result)
             self.metrics.step_finished(result)
             return result.folder
 
@@ -173,8 +183,17 @@ def task_runner() -> Any:
 
 
 @mask_errors()
-def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
+def run_pipeline(
+    recipe: Recipe, until: StageName, *, reason: str, segments: SegmentChoice = "new"
+) -> dict[str, Any]:
     """Run the pipeline inside a flow run, then write the run's record and report.
+
+    Args:
+        recipe: what to make.
+        until: the last stage.
+        reason: why the run was started, for its record.
+        segments: which segment of every source it takes. With ``trained``, nothing but the evaluation
+            of models may be missing.
 
     Returns:
         The run's record as JSON.
@@ -189,15 +208,18 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
             f"cluster.address: {recipe.cluster.address} is not a scheduler that runs of deployments may "
             f"use; whoever operates this machine can add it to {SCHEDULERS_ENV}"
         )
+    storage = Storage(recipe.storage)
+    existing = choose_segments(storage, recipe, segments)
     planner = PLAN.get()
-    get_planner = cache(lambda: planner or plan_pipeline(recipe, until))
+    get_planner = cache(lambda: planner or plan_pipeline(recipe, until, segments=existing))
+    if segments == "trained":
+        require_models(get_planner())
     if planner is None:  # otherwise the command has checked already
         check_machine(recipe, until, get_planner)
     gpus = gpu_count() if recipe.train else 0
     warnings = preflight_warnings(recipe, until, gpus, get_planner)
     console, artifacts, metrics = new_console(), PrefectReporter(), RunMetrics(recipe.name)
     reporter = MultiReporter(console, artifacts, metrics)
-    storage = Storage(recipe.storage)
     removals = load_removals(storage, recipe.name)
     check_writable(storage)
     start = time.monotonic()
@@ -211,7 +233,17 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
         cluster.check_storage(storage)
         run_id = new_run_id(storage)
         started_at = run_start(run_id)  # other nodes know the time from the id
-        lease = RunLease(storage, recipe.name, run_id)
+        flow = run.flow.name if run and run.flow else ""
+        trains = bool(recipe.train) and runs_until(TRAIN, until)
+        lease = RunLease(storage, recipe.name, run_id, trains=trains)
+        events = EventReporter(recipe, run_id, flow)
+        if flow == RETRAIN:
+            try:
+                refuse_second_training(storage, recipe.name, run_id)
+            except TrainingInProgressError:
+                artifacts.close()
+                lease.close(completed=True)
+                raise
         ctx = Context(
             storage, recipe.seed, cluster, reporter, recipe.name, run_id, started_at, lease
         )
@@ -219,11 +251,17 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
             log.warning("%s", text)
             console.warn(text)
         pipeline_run = PipelineRun(
-            ctx, console, artifacts, metrics, ResourcePool(os.cpu_count() or 1), ResourcePool(gpus)
+            ctx,
+            console,
+            artifacts,
+            events,
+            metrics,
+            ResourcePool(os.cpu_count() or 1),
+            ResourcePool(gpus),
         )
         error: BaseException | None = None
         try:
-            build_pipeline(pipeline_run, recipe, until, removals)
+            build_pipeline(pipeline_run, recipe, until, removals, existing)
             wait(pipeline_run.futures)
             error = pipeline_run.failure()
         except BaseException as interruption:  # noqa: BLE001 - raised again below
@@ -232,11 +270,14 @@ def run_pipeline(recipe: Recipe, until: StageName) -> dict[str, Any]:
         try:
             seconds = round(time.monotonic() - start, 3)
             record = _build_record(ctx, recipe, pipeline_run, error, seconds)
+            record = replace(record, flow=flow or None, reason=reason)
             save_run(storage, record)
             if error is None:
                 update_exposure(storage, recipe.name, removals, STEPS)
+                record = replace(record, retrain_reason=explain_retraining(storage, recipe, record))
             if error is None or isinstance(error, RunFailedError):
                 record = _write_report(storage, record, artifacts)
+            events.run_finished(storage, record)
         except Exception as write_error:
             if error is None:
                 raise

@@ -40,6 +40,7 @@ class Lease:
         renewed: seconds since the epoch.
         ended: whether the run has ended, but left work that its next run can use.
         folders: below the storage root.
+        trains: whether the run trains models.
     """
 
     recipe: str
@@ -50,6 +51,7 @@ class Lease:
     renewed: float
     ended: bool
     folders: Sequence[str]
+    trains: bool = False
 
     @property
     def is_live(self) -> bool:
@@ -70,9 +72,9 @@ class Lease:
 class RunLease:
     """The lease of a run of this process, renewed by a thread until it is closed."""
 
-    def __init__(self, storage: Storage, recipe: str, run: str) -> None:
+    def __init__(self, storage: Storage, recipe: str, run: str, *, trains: bool = False) -> None:
         """Write the lease of a recipe's run at the root of the store."""
-        self._storage, self._recipe, self._run = storage, recipe, run
+        self._storage, self._recipe, self._run, self._trains = storage, recipe, run, trains
         self._name = f"runs/{recipe}/leases/{run}{LEASE_SUFFIX}"
         self._folders: set[str] = set()
         self._lock = threading.Lock()
@@ -109,7 +111,8 @@ class RunLease:
 
     def _write(self, *, ended: bool = False) -> None:
         folders = sorted(self._folders)
-        self._storage.write(self._name, _lease_bytes(self._recipe, self._run, folders, ended=ended))
+        data = _lease_bytes(self._recipe, self._run, folders, ended=ended, trains=self._trains)
+        self._storage.write(self._name, data)
 
 
 class _Renewal:
@@ -141,6 +144,22 @@ def read_lease(storage: Storage, name: str) -> Lease | None:
         return None
 
 
+def find_training(storage: Storage, recipe: str, before: str) -> Lease | None:
+    """Return the lease of a run of a recipe that trains now and started before a run.
+
+    A run that has written its own lease sees each one that was written before: of two runs, at most one
+    sees no other.
+    """
+    return next(
+        (
+            lease
+            for lease in list_leases(storage).values()
+            if lease.trains and lease.recipe == recipe and lease.run < before and lease.is_live
+        ),
+        None,
+    )
+
+
 def list_leases(storage: Storage) -> dict[str, Lease]:
     """Read the leases of all runs, live or not, by file."""
     names = [n for n in storage.list_files("runs") if n.endswith(LEASE_SUFFIX) and n != DELETION]
@@ -168,8 +187,18 @@ def announce_deletion(storage: Storage, folders: Sequence[str]) -> Iterator[None
         storage.remove(DELETION)
 
 
-def _lease_bytes(recipe: str, run: str, folders: Sequence[str], *, ended: bool = False) -> bytes:
+def _lease_bytes(
+    recipe: str, run: str, folders: Sequence[str], *, ended: bool = False, trains: bool = False
+) -> bytes:
     lease = Lease(
-        recipe, run, socket.gethostname(), os.getpid(), boot_id(), time.time(), ended, list(folders)
+        recipe=recipe,
+        run=run,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        boot=boot_id(),
+        renewed=time.time(),
+        ended=ended,
+        folders=list(folders),
+        trains=trains,
     )
     return json.dumps(asdict(lease), sort_keys=True).encode()

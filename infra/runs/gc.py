@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -30,6 +31,7 @@ from infra.runs.run_records import (
     list_recipes,
     list_run_ids,
     load_run,
+    run_start,
     with_earlier_results,
 )
 from infra.store.storage import Storage
@@ -83,8 +85,15 @@ class NeededFiles:
     leases: set[str] = field(default_factory=set)
 
 
-def collect_needed(storage: Storage, recipes: Sequence[str]) -> NeededFiles:
+def collect_needed(
+    storage: Storage, recipes: Sequence[str], since: datetime | None = None
+) -> NeededFiles:
     """Everything in the store that has to stay for these recipes and for runs in progress.
+
+    Args:
+        storage: root of the store.
+        recipes: names of the recipes whose data stays.
+        since: completed runs that started at this time or later count as well.
 
     Raises:
         UserError: if a recipe has no run in this store.
@@ -110,7 +119,7 @@ def collect_needed(storage: Storage, recipes: Sequence[str]) -> NeededFiles:
     manifests, damaged = _read_manifests(storage)
     roots: set[str] = set()
     stages: set[str] = set()
-    for record in _latest_records(storage, runs):
+    for record in _needed_records(storage, runs, since):
         roots |= {stage.path for stage in record.stages}
         stages |= {stage.stage for stage in record.stages}
     needed.datasets = _close_over_inputs(manifests, roots | needed.held)
@@ -165,17 +174,19 @@ def find_deletions(storage: Storage, needed: NeededFiles) -> list[Deletion]:
     return deletions
 
 
-def delete_unneeded(storage: Storage, recipes: Sequence[str]) -> list[Deletion]:
-    """Delete what no named recipe needs, while other runs are in progress.
+def delete_unneeded(
+    storage: Storage, recipes: Sequence[str], since: datetime | None = None
+) -> list[Deletion]:
+    """Delete what no named recipe needs (``collect_needed``), while other runs are in progress.
 
     Raises:
         UserError: if a recipe has no run in this store, or another ``gc`` is running.
     """
-    candidates = find_deletions(storage, collect_needed(storage, recipes))
+    candidates = find_deletions(storage, collect_needed(storage, recipes, since))
     with announce_deletion(storage, [deletion.path for deletion in candidates]):
         announced = {deletion.path for deletion in candidates}
         # Once more: runs may have started or ended since. From now on, others wait.
-        needed = collect_needed(storage, recipes)
+        needed = collect_needed(storage, recipes, since)
         deletions = [d for d in find_deletions(storage, needed) if d.path in announced]
         for deletion in deletions:
             # Without its manifest, a data set is not read any more.
@@ -213,8 +224,14 @@ def _read_manifests(storage: Storage) -> tuple[dict[str, Manifest], set[str]]:
     return {path: item for path, item in manifests.items() if item is not None}, damaged
 
 
-def _latest_records(storage: Storage, runs: dict[str, list[str]]) -> Iterable[RunRecord]:
-    """Return each recipe's latest run and latest completed run, with the results of earlier runs that still apply."""
+def _needed_records(
+    storage: Storage, runs: dict[str, list[str]], since: datetime | None
+) -> Iterable[RunRecord]:
+    """Return the runs whose data stays.
+
+    Of each recipe: its latest run and latest completed run, with the results of earlier runs that still
+    apply, and its completed runs that started at a time or later.
+    """
     for recipe, ids in runs.items():
         records = (load_run(storage, recipe, run) for run in reversed(ids))
         latest = next(records, None)
@@ -225,6 +242,12 @@ def _latest_records(storage: Storage, runs: dict[str, list[str]]) -> Iterable[Ru
             completed = (record for record in records if record.state == COMPLETED)
             for record in islice(completed, 1):
                 yield with_earlier_results(storage, record)
+        recent = [run for run in ids if since is not None and run_start(run) >= since]
+        yield from (
+            record
+            for run in recent
+            if (record := load_run(storage, recipe, run)).state == COMPLETED
+        )
 
 
 def _close_over_inputs(manifests: dict[str, Manifest], roots: set[str]) -> set[str]:

@@ -149,6 +149,9 @@ class RunRecord:
         stages: the data sets it built or found, in the order of the pipeline.
         models: one per entry under ``train``.
         report: path of the report page, relative to the storage root.
+        flow: the Prefect flow, such as ``retrain``; ``None`` in records of earlier versions.
+        reason: why the run was started, as given to the flow.
+        retrain_reason: why the models are to be trained again after it; ``None``: they are not.
     """
 
     recipe: str
@@ -162,6 +165,9 @@ class RunRecord:
     stages: Sequence[StageRecord] = ()
     models: Sequence[ModelRecord] = ()
     report: str | None = None
+    flow: str | None = None
+    reason: str | None = None
+    retrain_reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the value that is written to the record's file."""

@@ -1,9 +1,10 @@
 """The cache folder of this machine: fetched files, machine code, work in progress."""
 
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
@@ -40,6 +41,15 @@ def find_stale(keep: Path) -> dict[Path, int]:
         if path != keep and time.time() - newest > MAX_AGE_S:
             stale[path] = sum(stat.st_size for stat in stats)
     return stale
+
+
+def delete_stale(stale: Iterable[Path]) -> None:
+    """Delete what ``find_stale`` has listed."""
+    for path in stale:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:

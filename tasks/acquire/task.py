@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
+from infra.errors import UserError
 from infra.removals.match import Removal
 from tasks.acquire.config import AnySource
 from tasks.acquire.input_files import InputChangedError, forget_digests
@@ -38,13 +40,21 @@ def spec(
     *,
     source: AnySource,
     removals: Sequence[Removal] = (),  # noqa: ARG001
+    segment: Dataset | None = None,
 ) -> DatasetSpec:
     """What the source's data set is made from: its settings, and its files' digests or its snapshot.
+
+    With a segment, which was acquired before, it is that data set: the source is not looked at.
 
     The snapshot label of a web source is that of the time the run started. Code, libraries and
     removals do not name an acquisition: they are no reason to fetch or read a source again. Removed
     documents that were fetched before are dropped by later stages.
     """
+    if segment is not None:
+        manifest = segment.manifest
+        return DatasetSpec(
+            WEB_STAGE, source.name, manifest.config, external_inputs=tuple(manifest.external_inputs)
+        )
     if isinstance(source, WebSource):
         return DatasetSpec(WEB_STAGE, source.name, source.crawl_key(ctx.started_at))
     # Another version of the code may read other bytes from the same files, under the same name.
@@ -63,9 +73,22 @@ def spec(
 
 
 def build(
-    ctx: Context, spec: DatasetSpec, *, source: AnySource, removals: Sequence[Removal] = ()
+    ctx: Context,
+    spec: DatasetSpec,
+    *,
+    source: AnySource,
+    removals: Sequence[Removal] = (),
+    segment: Dataset | None = None,
 ) -> Dataset:
-    """Fetch or read the source and commit. A crawl does not request what was removed."""
+    """Fetch or read the source and commit. A crawl does not request what was removed.
+
+    Raises:
+        UserError: if a segment was given, which exists no more.
+    """
+    if segment is not None:
+        raise UserError(
+            f"{spec.folder}, the segment of {source.name}, was deleted; start the run again"
+        )
     if isinstance(source, WebSource):
         return _crawl(ctx, spec, source, removals)
     assert isinstance(spec, FileDatasetSpec)
@@ -74,6 +97,23 @@ def build(
     except InputChangedError:
         forget_digests()  # the file was changed without another size or time
         raise
+
+
+def has_settings(segment: Dataset, source: AnySource) -> bool:
+    """Whether a segment was acquired with a source's settings, at any time, from any files.
+
+    An explicit ``snapshot`` is a setting; the label of a recrawl is a time.
+    """
+    if not isinstance(source, WebSource):
+        return segment.manifest.config == source.output_config()
+    settings = source.crawl_key(datetime.now(UTC))
+    repeated = source.snapshot is None and source.recrawl != "never"
+    ignored = {"snapshot"} if repeated else set()
+    return all(
+        segment.manifest.config.get(key) == value
+        for key, value in settings.items()
+        if key not in ignored
+    )
 
 
 def _crawl(

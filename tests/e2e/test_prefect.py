@@ -19,6 +19,8 @@ from tests.train_entry import train_entry
 
 pytestmark = pytest.mark.e2e
 
+FLOWS = "refresh corpus retrain evaluate remove housekeeping pipeline".split()
+
 
 def runs(prefect: Prefect) -> set[str]:
     """Return the ids of all runs that the schedule did not create."""
@@ -63,10 +65,40 @@ def small_model(tmp_path: Path) -> dict[str, Any]:
 def test_deployments_have_the_schedule_of_the_file(deployed: Prefect) -> None:
     by_name = {item["name"]: item for item in deployed.post("/deployments/filter")}
     expected = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert len(deployed.post("/deployments/filter")) == len(expected)
-    (schedule,) = by_name["nightly"]["schedules"]
+    assert by_name.keys() == {item["name"] for item in expected}
+    (schedule,) = by_name["example-refresh"]["schedules"]
     assert schedule["schedule"]["cron"] == "0 2 * * *"
-    assert by_name["nightly"]["enforce_parameter_schema"]
+    for deployment in by_name.values():
+        assert deployment["enforce_parameter_schema"]
+        assert deployment["pull_steps"] == [], "no folder of the host that deployed"
+        assert str(ROOT) not in json.dumps(deployment)
+
+
+def test_deploying_a_recipe_twice_registers_it_once(prefect: Prefect, tmp_path: Path) -> None:
+    value = {**small_model(tmp_path), "name": "mill", "storage": "${MILL_STORE:-./mill}"}
+    value["schedule"] = {"refresh": "0 2 * * *", "timezone": "Europe/Berlin"}
+    path = write_recipe(tmp_path / "r.yaml", value)
+
+    def deploy() -> dict[str, dict[str, Any]]:
+        result = run_to_end([str(GRISTMILL), "deploy", str(path), "--json"], prefect.env, tmp_path)
+        assert result.code == 0, result.err
+        assert len(result.value["deployments"]) == 7
+        found = prefect.post("/deployments/filter", deployments={"tags": {"all_": ["mill"]}})
+        changing = {"updated", "last_polled", "status"}
+        return {d["name"]: {k: v for k, v in d.items() if k not in changing} for d in found}
+
+    first = deploy()
+    assert first.keys() == {f"mill-{name}" for name in FLOWS}
+    for deployment in first.values():
+        assert deployment["parameters"]["recipe"] == value
+        assert deployment["job_variables"]["working_dir"] == str(tmp_path)
+    (schedule,) = first["mill-refresh"]["schedules"]
+    assert schedule["schedule"]["timezone"] == "Europe/Berlin"
+    value.pop("schedule")
+    write_recipe(path, value)
+    second = deploy()
+    assert second["mill-refresh"]["schedules"] == []
+    assert {name: d["id"] for name, d in second.items()} == {n: d["id"] for n, d in first.items()}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +111,7 @@ def test_a_wrong_recipe_is_rejected_before_a_run_is_created(
     before = runs(deployed)
     wrong = {**small_model(tmp_path), section: value}
     rejected = deployed.command(
-        "deployment", "run", "pipeline/nightly", "--params", parameters_json(wrong)
+        "deployment", "run", "pipeline/example-pipeline", "--params", parameters_json(wrong)
     )
     assert rejected.code != 0
     assert word in rejected.out + rejected.err
@@ -87,7 +119,7 @@ def test_a_wrong_recipe_is_rejected_before_a_run_is_created(
 
 
 def test_status_shows_the_next_scheduled_runs(deployed: Prefect, tmp_path: Path) -> None:
-    deployment = deployed.get("/deployments/name/pipeline/nightly")
+    deployment = deployed.get("/deployments/name/pipeline/example-pipeline")
     value = small_model(tmp_path)
     for days in (2, 1):
         time = datetime.now(UTC) + timedelta(days=days)
@@ -103,7 +135,7 @@ def test_status_shows_the_next_scheduled_runs(deployed: Prefect, tmp_path: Path)
     assert len(times) == 2
     assert times == sorted(times)
     assert {(run["recipe"], run["deployment"]) for run in scheduled["runs"]} == {
-        ("small", "nightly")
+        ("small", "example-pipeline")
     }
 
 
@@ -112,7 +144,12 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
 ) -> None:
     value = small_model(tmp_path)
     process = deployed.command(
-        "deployment", "run", "pipeline/nightly", "--params", parameters_json(value), "--watch"
+        "deployment",
+        "run",
+        "pipeline/example-pipeline",
+        "--params",
+        parameters_json(value),
+        "--watch",
     )
     assert process.code == 0, process.out + process.err
     (run,) = deployed.post(

@@ -41,7 +41,7 @@ def test_a_cancelled_crawl_leaves_no_process(
         value = recipe(tmp_path / "data", mixed(tmp_path / "in"))
         web = {"name": "site", "kind": "web", "start_urls": [f"{site.url}/"], "delay": 1.0}
         value["sources"].append(web)
-        run = deployed.run("pipeline/nightly", recipe=value, until="acquire")
+        run = deployed.run("pipeline/example-pipeline", recipe=value, until="acquire")
         wait_for(lambda: len(site.paths) > 1)
         wait_for(lambda: any((tmp_path / "data").glob("acquire/dump-*/manifest.json")))
         processes = worker.members()
@@ -55,7 +55,7 @@ def test_a_cancelled_training_leaves_no_process(
 ) -> None:
     before = worker.members()
     value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), train=[endless("one")])
-    run = deployed.run("pipeline/nightly", recipe=value, until="train")
+    run = deployed.run("pipeline/example-pipeline", recipe=value, until="train")
     wait_for(lambda: find(worker.members(), TRAINER))
     cancel(deployed, run, worker, before, tmp_path / "data")
 
@@ -75,7 +75,7 @@ def test_a_line_of_a_dask_worker_is_in_the_log_of_the_step_that_it_works_for(
         mixed(tmp_path / "in", 20),
         cluster={"cluster_class": "distributed.LocalCluster", "cluster_kwargs": arguments},
     )
-    run = deployed.run("pipeline/nightly", recipe=value, until="acquire")
+    run = deployed.run("pipeline/example-pipeline", recipe=value, until="acquire")
     wait_for(lambda: deployed.state(run) == "COMPLETED")
 
     def lines() -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -86,7 +86,7 @@ def limited_machine(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_is_refused_before_any_work(path: str, override: str, field: str, word: str) -> None:
     recipe = load(path, override)
     with pytest.raises(UserError) as error:
-        run_pipeline(recipe, "evaluate")
+        run_pipeline(recipe, "evaluate", reason="a test")
     assert str(error.value).startswith(f"{field}: ")
     assert word.replace("FOLDER", str(Path(path).parent)) in str(error.value)
     assert not (Path(path).parent / "data").exists()
@@ -177,7 +177,7 @@ def test_warnings_do_not_need_the_store(
 ) -> None:
     plans = []
 
-    def plan(recipe: Recipe, until: StageName) -> Planner:
+    def plan(recipe: Recipe, until: StageName, **_: Any) -> Planner:
         plans.append(until)
         if reachable:
             return plan_pipeline(recipe, until)
@@ -187,7 +187,7 @@ def test_warnings_do_not_need_the_store(
     monkeypatch.setattr("flows.runner.plan_pipeline", plan)
     monkeypatch.setattr("flows.runner.new_console", raise_run_started)
     with pytest.raises(RunStarted):
-        run_pipeline(load(path), "train")
+        run_pipeline(load(path), "train", reason="a test")
     assert plans == ["train"]
     (text,) = preflight_warnings(load(path), "train", 1, lambda: plan(load(path), "train"))
     assert text.startswith("train.tiny.run.device: ")

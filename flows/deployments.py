@@ -1,0 +1,244 @@
+"""Register the deployments of a recipe with a Prefect server, as `prefect.yaml` declares them.
+
+The file is the template: its recipe is replaced by the given one, and the name `example` by the recipe's.
+Registering the same recipe again changes nothing.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Literal
+from uuid import UUID
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.objects import ConcurrencyOptions
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.recipe import Recipe
+from infra.errors import UserError
+
+EXAMPLE = "example"  # the name of the recipe in the file, and the prefix of its deployments' names
+SCHEDULED = "schedule"  # the reason of runs that a schedule creates
+PoolKind = Literal["process", "docker", "kubernetes"]
+
+
+class _Strict(BaseModel):
+    """Refuses unknown keys, which Prefect accepts silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PoolSection(_Strict):
+    """Where runs are started."""
+
+    name: str
+    work_queue_name: str
+    job_variables: dict[str, Any]
+
+
+class LimitSection(_Strict):
+    """How many runs are active at once, and what happens to the others."""
+
+    limit: Literal[1]
+    collision_strategy: Literal["ENQUEUE", "CANCEL_NEW"]
+    grace_period_seconds: int = Field(ge=60, le=3600)
+
+
+class ScheduleSection(_Strict):
+    """When runs are created."""
+
+    slug: str
+    cron: str
+    timezone: str
+    active: bool
+    parameters: dict[str, Any]
+
+    def to_prefect(self) -> DeploymentScheduleCreate:
+        """Return Prefect's form of it. Raises ``ValueError`` if the expression is wrong."""
+        cron = CronSchedule(cron=self.cron, timezone=self.timezone)
+        return DeploymentScheduleCreate(
+            schedule=cron, active=self.active, parameters=self.parameters, slug=self.slug
+        )
+
+
+class DeploymentSection(_Strict):
+    """One deployment."""
+
+    name: str
+    version: str
+    description: str
+    entrypoint: str
+    tags: list[str]
+    parameters: dict[str, Any]
+    enforce_parameter_schema: Literal[True]
+    schedules: list[ScheduleSection]
+    concurrency_limit: LimitSection
+    work_pool: PoolSection
+
+    @property
+    def flow_name(self) -> str:
+        """The name of its flow, which is that of the function."""
+        return self.entrypoint.rpartition(".")[2]
+
+
+class Definitions(_Strict):
+    """The anchors of the file."""
+
+    environment: dict[str, str]
+    pools: dict[PoolKind, PoolSection]
+    enqueue: LimitSection
+    cancel_new: LimitSection
+    recipe: dict[str, Any]
+    common: dict[str, Any]
+
+
+class PrefectFile(_Strict):
+    """The file `prefect.yaml`."""
+
+    name: Literal["gristmill"]
+    prefect_version: str = Field(alias="prefect-version")
+    definitions: Definitions
+    pull: list[Any] = Field(max_length=0)  # a step would name a folder of the host that deploys
+    deployments: list[DeploymentSection]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A deployment on the server.
+
+    Attributes:
+        flow: the name of its flow.
+        name: ``flow/deployment``, as ``prefect deployment run`` takes it.
+        schedule: when it runs, for a reader; ``None``: on demand and by events.
+    """
+
+    id: UUID
+    flow: str
+    name: str
+    schedule: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"id": str(self.id), "flow": self.flow, "name": self.name, "schedule": self.schedule}
+
+
+def load_prefect_file() -> PrefectFile:
+    """Read the file of this package."""
+    text = (files("flows") / "prefect.yaml").read_text(encoding="utf-8")
+    return PrefectFile.model_validate(yaml.safe_load(text))
+
+
+def recipe_deployments(
+    recipe: Recipe,
+    pool_kind: PoolKind = "process",
+    job_variables: dict[str, Any] | None = None,
+    pool: str | None = None,
+) -> list[DeploymentSection]:
+    """Return the deployments of a recipe.
+
+    Args:
+        recipe: becomes their parameter, as it was written: ``${NAME}`` is not expanded.
+        pool_kind: what starts the runs.
+        job_variables: settings of that kind, such as ``image``, besides those of the file.
+        pool: the work pool's name, in place of the file's.
+    """
+    file = load_prefect_file()
+    base = file.definitions.pools[pool_kind]
+    variables = {**base.job_variables, **(job_variables or {})}
+    work_pool = base.model_copy(update={"name": pool or base.name, "job_variables": variables})
+    parameters = {"recipe": recipe.model_dump(mode="json", by_alias=True, exclude_unset=True)}
+    return [
+        item.model_copy(
+            update={
+                "name": recipe.name + item.name.removeprefix(EXAMPLE),
+                "tags": [*item.tags, recipe.name],
+                "parameters": parameters,
+                "schedules": _schedules(recipe, item.flow_name),
+                "work_pool": work_pool,
+            }
+        )
+        for item in file.deployments
+    ]
+
+
+def _schedules(recipe: Recipe, flow: str) -> list[ScheduleSection]:
+    cron = getattr(recipe.schedule, flow)
+    if cron is None:
+        return []
+    zone, parameters = recipe.schedule.timezone, {"reason": SCHEDULED}
+    return [
+        ScheduleSection(slug=flow, cron=cron, timezone=zone, active=True, parameters=parameters)
+    ]
+
+
+def ensure_pool(client: SyncPrefectClient, name: str, kind: PoolKind) -> bool:
+    """Create a work pool unless it exists; return whether it was created.
+
+    Raises:
+        UserError: if a pool of this name is of another kind.
+    """
+    try:
+        existing = client.read_work_pool(name)
+    except ObjectNotFound:
+        template = run_coro_as_sync(get_default_base_job_template_for_infrastructure_type(kind))
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
+        return True
+    if existing.type != kind:
+        raise UserError(
+            f"--pool {name}: this work pool is of the type {existing.type}, not {kind}; name another"
+        )
+    return False
+
+
+def register(client: SyncPrefectClient, deployment: DeploymentSection) -> Registered:
+    """Create a deployment, or update the one of this name.
+
+    Raises:
+        UserError: if the server refuses it.
+    """
+    flow: Flow[..., Any] = load_flow_from_entrypoint(
+        deployment.entrypoint, use_placeholder_flow=False
+    )
+    limit = deployment.concurrency_limit
+    options = ConcurrencyOptions.model_validate(limit.model_dump(exclude={"limit"}))
+    try:
+        identity = client.create_deployment(
+            flow_id=client.create_flow_from_name(flow.name),
+            name=deployment.name,
+            version=deployment.version,
+            description=deployment.description,
+            entrypoint=deployment.entrypoint,
+            tags=deployment.tags,
+            parameters=deployment.parameters,
+            parameter_openapi_schema=flow.parameters.model_dump_for_openapi(),
+            enforce_parameter_schema=True,
+            schedules=[schedule.to_prefect() for schedule in deployment.schedules],
+            concurrency_limit=limit.limit,
+            concurrency_options=options,
+            work_pool_name=deployment.work_pool.name,
+            work_queue_name=deployment.work_pool.work_queue_name,
+            job_variables=deployment.work_pool.job_variables,
+            pull_steps=[],
+        )
+    except PrefectHTTPStatusError as error:
+        raise UserError(f"deployment {deployment.name}: {_detail(error)}") from None
+    when = [f"{item.cron} {item.timezone}" for item in deployment.schedules]
+    name = f"{flow.name}/{deployment.name}"
+    return Registered(identity, flow.name, name, when[0] if when else None)
+
+
+def _detail(error: PrefectHTTPStatusError) -> str:
+    """Return why the server refused a request, in one line."""
+    try:
+        detail = error.response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = error.response.text
+    text = detail if isinstance(detail, str) else json.dumps(detail)
+    return " ".join(f"{error.response.status_code} {text}".split())

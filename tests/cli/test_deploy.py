@@ -1,0 +1,51 @@
+"""What `gristmill deploy` refuses before it asks the server anything."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.deploy import relative_paths
+from cli.main import main
+from flows.recipe import Recipe
+from tests.e2e.command import write_recipe
+
+
+def value(storage: str = "/srv/store", path: str = "/in/*.jsonl") -> dict[str, Any]:
+    source = {"name": "a", "kind": "documents", "paths": [path]}
+    return {"name": "wiki", "storage": storage, "sources": [source]}
+
+
+def deploy(tmp_path: Path, recipe: dict[str, Any], *options: str) -> Result:
+    path = write_recipe(tmp_path / "r.yaml", recipe)
+    home = {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": None}
+    return CliRunner(env=home).invoke(main, ["deploy", str(path), *options])
+
+
+@pytest.mark.parametrize(
+    ("storage", "options", "word"),
+    [
+        ("/srv/store", (), "PREFECT_API_URL"),
+        ("/srv/store", ("--image", "g:1"), "--image"),
+        ("/srv/store", ("--directory", "here"), "--directory"),
+        ("/srv/store", ("--pool-type", "docker", "--directory", "/srv"), "--directory"),
+        ("./data", ("--pool-type", "kubernetes"), "storage"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(
+    tmp_path: Path, storage: str, options: tuple[str, ...], word: str
+) -> None:
+    result = deploy(tmp_path, value(storage), *options)
+    assert result.exit_code == 1
+    assert re.fullmatch(rf"error: .*{word}.*\n", result.output)
+
+
+def test_relative_paths_are_found_wherever_the_recipe_has_them() -> None:
+    recipe = Recipe.model_validate(
+        {**value("./data", "in/*.jsonl"), "tokenize": {"tokenizer": "t.json"}}
+    )
+    fields = [item.split(":")[0] for item in relative_paths(recipe)]
+    assert fields == ["storage", "tokenize.tokenizer", "sources.a.paths"]
+    assert relative_paths(Recipe.model_validate(value("s3://bucket/x"))) == []
