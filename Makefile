@@ -17,7 +17,8 @@ export TOKENIZERS_PARALLELISM := false
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train fault-injection docs clean
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train fault-injection docs \
+	stack stack-status stack-down clean
 
 help: ## list these commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -28,6 +29,15 @@ setup: ## install everything into .venv and download the language identification
 
 run: setup ## run the quickstart: crawl, read, filter, deduplicate, train, evaluate, report
 	@$(BIN)/python -m examples.quickstart run -- $(ARGS)
+
+stack: setup ## start all servers on this machine: Prefect, Postgres, Redis, S3, Dask, a worker
+	@$(BIN)/python -m infra.deploy.stack up $(ARGS)
+
+stack-status: ## show the state and the memory of each server of the stack
+	@$(BIN)/python -m infra.deploy.stack status $(ARGS)
+
+stack-down: ## stop all servers of the stack; their data stays
+	@$(BIN)/python -m infra.deploy.stack down $(ARGS)
 
 check: setup ## check formatting, lint, types and imports
 	$(BIN)/ruff format --check .

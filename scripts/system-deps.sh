@@ -1,22 +1,39 @@
 #!/usr/bin/env bash
-# Programs outside Python that the end-to-end tests need: Chromium, to open pages in a real browser.
-# Installs it on Debian and Ubuntu if run as root; otherwise says what is missing.
+# Programs outside Python: Chromium, with which the end-to-end tests open pages in a real browser, and the
+# PostgreSQL and Redis of `make stack`. Installs what is missing on Debian and Ubuntu if run as root;
+# otherwise says what is missing.
 set -euo pipefail
 
-for browser in chromium chromium-browser google-chrome google-chrome-stable; do
-    command -v "$browser" >/dev/null && exit 0
-done
+has() {
+    local program
+    for program; do command -v "$program" >/dev/null && return 0; done
+    return 1
+}
+
+missing=()
+has chromium chromium-browser google-chrome google-chrome-stable || missing+=(chromium)
+has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+has redis-server || missing+=(redis-server)
+[ ${#missing[@]} = 0 ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "system-deps: installing chromium" >&2
+    echo "system-deps: installing ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
+    # The packages would start a server each, on their usual ports; nothing here uses those.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' > "$policy"
+        chmod +x "$policy"
+    fi
     apt-get update -qq
-    apt-get install -y -qq --no-install-recommends chromium >/dev/null
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     exit 0
 fi
 
-cat >&2 <<'END'
-system-deps: no Chromium found. The end-to-end tests open the report in a real browser.
-Install one, for example:  sudo apt-get install chromium   |   brew install --cask chromium
+cat >&2 <<END
+system-deps: missing: ${missing[*]}. The end-to-end tests open the report in a browser (chromium) and start
+the servers of \`make stack\` (postgresql, redis-server). Install them, for example:
+    sudo apt-get install --no-install-recommends ${missing[*]}   |   brew install chromium postgresql redis
 END
 exit 1

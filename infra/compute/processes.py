@@ -38,13 +38,13 @@ class RunCancelled(Exception):
     """The run is being stopped; nothing new is started."""
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies (Linux; elsewhere a no-op).
+def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process when its parent dies (Linux; elsewhere a no-op).
 
     For use in a child: as ``preexec_fn``, or first thing in a worker process.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
 @cache

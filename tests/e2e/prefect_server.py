@@ -40,8 +40,12 @@ class Prefect:
         A server on SQLite answers 503, and has done nothing, when another writer has the lock.
         """
 
+        user, _, password = self.env.get("PREFECT_API_AUTH_STRING", "").partition(":")
+        auth = (user, password) if user else None
+
         def send() -> httpx.Response | None:
-            answer = httpx.request(method, f"{self.api}{path}", json=body, timeout=WAIT_TIMEOUT_S)
+            url = f"{self.api}{path}"
+            answer = httpx.request(method, url, json=body, auth=auth, timeout=WAIT_TIMEOUT_S)
             return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
 
         response = wait_for(send)

@@ -1,0 +1,1 @@
+"""What operators deploy: the stack of servers on one machine, and the same servers on others."""
