@@ -127,8 +127,8 @@ def test_the_pipeline_runs_on_the_stack(stack: Stack, tmp_path: Path) -> None:
     wait_for(lambda: prefect.state(run) in ("COMPLETED", "FAILED", "CRASHED"), poll_interval_s=1)
     logs = {path.name: path.read_text() for path in (stack.folder / "logs").iterdir()}
     assert prefect.state(run) == "COMPLETED", logs["prefect-worker.log"]
-    # A server that lacks a setting works, and complains in its log only.
-    assert [name for name, text in logs.items() if "Traceback" in text] == []
+    # A server that lacks a setting asks the usual ports of this machine, and complains in its log only.
+    assert [name for name, text in logs.items() if "Connect call failed" in text] == []
     path = write_recipe(tmp_path / "r.yaml", value)
     verified = gristmill(tmp_path / "home", "verify", str(path), env=env)
     assert verified.code == 0, verified.out + verified.err

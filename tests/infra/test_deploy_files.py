@@ -47,7 +47,7 @@ def manifests() -> list[dict[str, Any]]:
 
 def pods() -> dict[str, dict[str, Any]]:
     """Return the spec of each kind of pod."""
-    specs = {}
+    specs: dict[str, dict[str, Any]] = {}
     for item in manifests():
         name = item["metadata"]["name"]
         if item["kind"] == "DaskCluster":
@@ -154,7 +154,7 @@ def test_kustomizations_name_existing_files() -> None:
 
 def test_the_training_job_fits_its_recipe() -> None:
     folder = DEPLOY / "kubernetes" / "training"
-    run = load_recipe(folder / "recipe.yaml").train[0].run
+    run = load_recipe(str(folder / "recipe.yaml")).train[0].run
     (job,) = [item for item in manifests() if item["kind"] == "Job"]
     assert job["spec"]["completions"] == job["spec"]["parallelism"] == run.num_nodes
     assert run.rendezvous == "train-0.train:29400"

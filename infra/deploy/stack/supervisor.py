@@ -73,9 +73,10 @@ def write_config(layout: Layout) -> None:
         "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
     }
     for priority, service in enumerate(SERVICES):
-        command = [sys.executable, "-P", "-m", "infra.deploy.stack.service", service.name]
+        module = (sys.executable, "-P", "-m", "infra.deploy.stack.service")
+        command = [*module, service.name, str(layout.folder)]
         config[f"program:{service.name}"] = {
-            "command": " ".join(f'"{_escape(item)}"' for item in (*command, layout.folder)),
+            "command": " ".join(f'"{_escape(item)}"' for item in command),
             "priority": str(priority),
             "autorestart": "true",
             "startsecs": str(START_SECONDS),
