@@ -119,17 +119,15 @@ def test_the_pipeline_runs_on_the_stack(stack: Stack, tmp_path: Path) -> None:
     )
     env = environment(tmp_path / "home", **stack.env)
     prefect = Prefect(f"{stack.addresses['prefect']}/api", env, tmp_path / "home")
-    deployed = prefect.command(
-        *("deploy", "flows/pipeline.py:pipeline", "--name", "stack", "--pool", "gristmill")
-    )
+    path = write_recipe(tmp_path / "r.yaml", value)
+    deployed = gristmill(tmp_path / "home", "deploy", str(path), env=env)
     assert deployed.code == 0, deployed.out + deployed.err
-    run = prefect.run("pipeline/stack", recipe=value)
+    run = prefect.run("pipeline/small-pipeline")
     wait_for(lambda: prefect.state(run) in ("COMPLETED", "FAILED", "CRASHED"), poll_interval_s=1)
     logs = {path.name: path.read_text() for path in (stack.folder / "logs").iterdir()}
     assert prefect.state(run) == "COMPLETED", logs["prefect-worker.log"]
     # A server that lacks a setting asks the usual ports of this machine, and complains in its log only.
     assert [name for name, text in logs.items() if "Connect call failed" in text] == []
-    path = write_recipe(tmp_path / "r.yaml", value)
     verified = gristmill(tmp_path / "home", "verify", str(path), env=env)
     assert verified.code == 0, verified.out + verified.err
     stages = {name.split("/")[0] for name in _list_files(storage, env)}
