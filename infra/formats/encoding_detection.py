@@ -43,8 +43,9 @@ _MAX_SPARSE_FRACTION = 0.25
 
 # Bytes at the start of a file that are searched for zeros and for a declaration.
 SAMPLE_BYTES = 1 << 16
-# Bytes of a page whose letters are compared with those of languages.
-FIT_BYTES = 1 << 14
+# Bytes of a page whose letters are compared with those of languages, at most. A guess costs time in
+# proportion to them, so it is made from fewer if that many of them are beyond ASCII.
+FIT_BYTES, _MIN_SAMPLE_BYTES, _ENOUGH_EVIDENCE = 1 << 14, 1 << 11, 384
 # Bytes before the first one beyond ASCII that are looked at, too.
 _CONTEXT_BYTES = 64
 
@@ -106,7 +107,7 @@ def detect_page(data: bytes) -> str | None:
     if first is None:
         return None
     start = max(first.start() - _CONTEXT_BYTES, 0)
-    text = text[start : start + FIT_BYTES]
+    text = _cut_sample(text[start : start + FIT_BYTES])
     guesses = guess_encodings(text, TEXT_ENCODINGS)
     names = filter(None, map(find_encoding, guesses))
     best = _choose_best_fit((name, decode_as_browser(text, name)) for name in names)
@@ -121,6 +122,15 @@ def detect_page(data: bytes) -> str | None:
     return best[0] if best else None
 
 
+def _cut_sample(text: bytes) -> bytes:
+    """The beginning of a text up to the word in which there is evidence enough."""
+    seen = NON_ASCII.finditer(text)
+    enough = next(itertools.islice(seen, _ENOUGH_EVIDENCE - 1, None), None)
+    end = max(enough.end(), _MIN_SAMPLE_BYTES) if enough else len(text)
+    space = text.find(b" ", end, end + _CONTEXT_BYTES)
+    return text[: space if space >= 0 else end]
+
+
 def _guess_from_quarters(text: bytes, guesses: list[str]) -> str | None:
     """The encoding of most of a text, if it is not one of the guesses for the whole text.
 
@@ -131,12 +141,12 @@ def _guess_from_quarters(text: bytes, guesses: list[str]) -> str | None:
     quarters = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
     if any(len(NON_ASCII.findall(quarter)) < _MIN_EVIDENCE for quarter in quarters):
         return None
-    votes = Counter(
-        name
-        for quarter in quarters
-        for name in guess_encodings(quarter, TEXT_ENCODINGS)[:2]
-        if name not in guesses
-    )
+    votes: Counter[str] = Counter()
+    for number, quarter in enumerate(quarters):
+        names = guess_encodings(quarter, TEXT_ENCODINGS)[:2]
+        votes.update(name for name in names if name not in guesses)
+        if number == 1 and not votes:
+            return None  # the other two are too few
     return next((name for name, count in votes.most_common(1) if count >= 3), None)
 
 

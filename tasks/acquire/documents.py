@@ -22,7 +22,7 @@ from infra.dataset.stage import PartResult, WorkUnit
 from infra.formats.characters import is_blank
 from infra.formats.zstd_frames import ZSTD, skip_frames, skippable_bytes
 from infra.store.external_files import open_url
-from tasks.acquire import decompress, jsonl, table_files
+from tasks.acquire import decompress, file_formats, jsonl, table_files
 from tasks.acquire.document_builder import MAX_PART_ROWS, DocumentBuilder, iso_date
 from tasks.acquire.input_files import InputChangedError, InputFile, list_files
 from tasks.acquire.source import FileSource
@@ -34,11 +34,6 @@ UNIT_BYTES = 64 << 20
 
 # Characters of a broken row that are quoted as evidence.
 EXCERPT_CHARS = 120
-
-_UNSUPPORTED_MAGIC = {
-    b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4",
-    b"%PDF": "PDF", b"SQLite f": "SQLite", b"FEA1": "Feather V1",
-}  # fmt: skip
 
 
 class DocumentsSource(FileSource):
@@ -104,16 +99,14 @@ class DocumentsSource(FileSource):
         with open_url(file.url, file.options) as stream:
             skipped_bytes = skip_frames(stream, 0)
             stream.seek(skipped_bytes)
-            head = stream.read(8)
-        magic = next((magic for magic in _UNSUPPORTED_MAGIC if head.startswith(magic)), None)
+            head = stream.read(file_formats.HEAD_BYTES)
         if file.size == 0:
             reader.fail_file("empty_file", "no bytes")
-        elif _is_parquet(file.name, head):
+        elif file_formats.is_parquet(file.name, head):
             yield from reader.read_parquet(row_groups)
-        elif _is_arrow(file.name, head):
+        elif file_formats.is_arrow(file.name, head):
             yield from reader.read_arrow()
-        elif magic:
-            other = _UNSUPPORTED_MAGIC[magic]
+        elif other := file_formats.find_unsupported(head):
             reader.fail_file("unreadable_file", f"{other}, not JSON lines, Parquet or Arrow")
         else:
             compression = ZSTD if skipped_bytes else decompress.detect_compression(head)
@@ -123,25 +116,16 @@ class DocumentsSource(FileSource):
 
 
 def _make_splitter(name: str, head: bytes) -> jsonl.LineRangeSplitter | None:
-    is_table = _is_parquet(name, head) or _is_arrow(name, head)
+    is_table = file_formats.is_parquet(name, head) or file_formats.is_arrow(name, head)
     plain = not (decompress.detect_compression(head) or skippable_bytes(head) or is_table)
     return jsonl.LineRangeSplitter(UNIT_BYTES) if plain else None
-
-
-def _is_parquet(name: str, head: bytes) -> bool:
-    return head.startswith(table_files.PARQUET_MAGIC) or name.endswith(".parquet")
-
-
-def _is_arrow(name: str, head: bytes) -> bool:
-    magics = (table_files.ARROW_MAGIC, table_files.STREAM_MAGIC)
-    return head.startswith(magics) or name.endswith((".arrow", ".feather"))
 
 
 def _plan_row_groups(file: InputFile, text_column: str) -> list[range | None]:
     if not file.is_whole:
         return [None]
     with open_url(file.url, file.options) as stream:
-        if not _is_parquet(file.name, stream.read(8)):
+        if not file_formats.is_parquet(file.name, stream.read(8)):
             return [None]
         stream.seek(0)
         try:
@@ -179,7 +163,7 @@ class _DocumentReader:
         """Read JSON lines."""
         chunks = self._file.chunks()
         if compression:
-            chunks = decompress.decompress(chunks, compression)
+            chunks = file_formats.check_unpacked(decompress.decompress(chunks, compression))
         number = self._file.first_line - 1
         try:
             for lines in jsonl.split_lines(chunks, self._source.max_row_bytes):

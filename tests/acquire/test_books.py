@@ -113,6 +113,7 @@ def test_a_lost_chapter_is_in_the_evidence_of_the_kept_book(tmp_path: Path) -> N
         ("latin.txt", b"caf\xc3\xa9 " * 20 + b"\xff", "failed", "bad_encoding"),
         ("x.txt", b"\x00\x01\x02\x03 not text", "failed", "bad_encoding"),
         ("b.txt", b"%PDF-1.7 ...", "failed", "unsupported_format"),
+        ("b.txt", b"version https://git-lfs.github.com/spec/v1\n", "failed", "unsupported_format"),
         ("b.txt", b"  <!DOCTYPE HTML><html>", "failed", "unsupported_format"),
         ("big.txt", b"word " * 30_000, "failed", "too_large"),
         ("drm.epub", whale(**{"META-INF/license.lcpl": "{}"}), "failed", "drm"),

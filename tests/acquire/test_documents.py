@@ -1,5 +1,8 @@
 import gzip
+import io
 import json
+import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +33,19 @@ BAD = {
     b'{"text": "\\udc00"}': "bad_utf8",
     b'{"text": " \\n\\u3000"}': "empty_text",
 }
+
+
+GZ, ZST = gzip.compress, zstandard.compress
+
+
+def tar_file(data: bytes) -> bytes:
+    """A tar file with one member."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        member = tarfile.TarInfo("a.jsonl")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
@@ -178,7 +194,6 @@ def test_a_truncated_file_gives_the_rows_before_the_cut(tmp_path: Path, suffix: 
 
 
 ROWS = [row(f"Row {number}") for number in range(20)]
-GZ, ZST = gzip.compress, zstandard.compress
 
 
 def with_dictionary(data: bytes) -> bytes:
@@ -255,6 +270,17 @@ def test_a_complete_last_row_before_the_truncation_is_kept(tmp_path: Path) -> No
         ("a.parquet", b"PAR1 and then nothing", "unreadable_file"),
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "unreadable_file"),
         ("a.jsonl", b"PK\x03\x04....", "unreadable_file"),
+        (
+            "a.jsonl",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n",
+            "unreadable_file",
+        ),
+        ("a.jsonl", row("UTF-16").decode().encode("utf-16"), "unreadable_file"),
+        ("a.jsonl", zlib.compress(row("zlib") * 9), "unreadable_file"),
+        ("a.tar", tar_file(row("tar")), "unreadable_file"),
+        ("a.tar.gz", gzip.compress(tar_file(row("tar") * 999)), "unreadable_file"),
+        ("a.jsonl.gz", gzip.compress(b"PK\x03\x04" + row("zip") * 999), "unreadable_file"),
+        ("a.parquet.zst", ZST(b"PAR1" + row("table")), "unreadable_file"),
         ("a.jsonl.bz2", b"BZh91AY", "unreadable_file"),
         ("a.jsonl.gz", b"\x1f\x8b\x08\x00", "truncated_file"),
         ("a.jsonl.gz", b"\x1f\x8b\xff\xff garbage garbage", "corrupt_file"),

@@ -41,6 +41,7 @@ ARCHIVE_SIZE_FACTOR = 8
 _UNSUPPORTED_MAGIC = {
     b"%PDF": "PDF", b"{\\rtf": "RTF", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xd0\xcf\x11\xe0": "DOC",
     b"<!doctype html": "HTML", b"<html": "HTML", b"<?xml": "XML", b"Rar!": "RAR", b"7z\xbc\xaf": "7z",
+    b"version https://git-lfs": "a pointer of Git LFS (run git lfs pull)",
 }  # fmt: skip
 _MOBI_MAGIC = b"BOOKMOBI"  # at byte 60
 

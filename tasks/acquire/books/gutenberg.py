@@ -23,15 +23,16 @@ MAX_LINE_BEFORE_END = 30
 MAX_FOOTER_GAP_LINES = 40
 
 _NAME = r"(?:the\s+|this\s+)?(?:copyrighted\s+)?project\s+gutenberg"
-_CUES = ("gutenberg", "small print", "full license")
+_CUES = ("gutenberg", "small print", "full license", "dieses etext")
 _START = re.compile(rf"\s*\*{{2,}}\s*start\s+of\s+{_NAME}", re.I)
 _SMALL_PRINT_END = re.compile(r"\s*\*+\s*END\s*\*?\s*THE SMALL PRINT", re.I)
 _STARRED_END = re.compile(rf"\s*\*{{2,}}\s*(?:end\s+of\s+{_NAME}|END:\s*FULL\s+LICENSE)", re.I)
 # "End of Project Gutenberg's X", "Ende dieses Projekt Gutenberg Etextes", "Fin de ce Projet Gutenberg".
 _END = re.compile(
-    rf"\s*(?:\*\s*|this\s+is\s+the\s+)?(?:"
+    rf"\s*(?:\*+\s*|this\s+is\s+the\s+)?(?:"
     rf"end\s+of\s+{_NAME}(?:['’]s\b|(?:-?tm)?(?:['’]s)?\s+(?:e-?books?|e-?texts?|edition|text)\b)"
-    rf"|(?:end|ende|fin|fine|fim|einde|slut)\s+(?:[\w'’]+\s+){{0,4}}?"
+    rf"|ende\s+dieses\s+e-?text(?:es)?\b|this\s+is\s+a\s+copyrighted\s+{_NAME}\s+e-?(?:text|book)\b"
+    rf"|(?:end|ende|fin|fine|fim|einde|slut|slutet)\s+(?:[\w'’]+\s+){{0,4}}?"
     rf"(?:projekt|projet|proyecto|progetto|proje[ck]?to|project)\s+gutenberg)",
     re.I,
 )

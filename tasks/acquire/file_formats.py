@@ -1,0 +1,52 @@
+"""The formats that files of documents may have, by their first bytes."""
+
+from collections.abc import Iterator
+
+from tasks.acquire import decompress, table_files
+
+HEAD_BYTES = 512  # of a file or of what it unpacks to, in which its format is detected
+_UNSUPPORTED_MAGIC = {
+    b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x78\x9c": "zlib", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
+    b"version https://git-lfs": "a pointer of Git LFS (run git lfs pull)", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4",
+    b"%PDF": "PDF", b"SQLite f": "SQLite", b"FEA1": "Feather V1",
+}  # fmt: skip
+
+
+def is_parquet(name: str, head: bytes) -> bool:
+    """Whether a file is Parquet, by its name or its first bytes."""
+    return head.startswith(table_files.PARQUET_MAGIC) or name.endswith(".parquet")
+
+
+def is_arrow(name: str, head: bytes) -> bool:
+    """Whether a file is an Arrow IPC file or stream, by its name or its first bytes."""
+    magics = (table_files.ARROW_MAGIC, table_files.STREAM_MAGIC)
+    return head.startswith(magics) or name.endswith((".arrow", ".feather"))
+
+
+def find_unsupported(head: bytes) -> str | None:
+    """The format that a file's first bytes show, if it is none that is read."""
+    if head[257:262] == b"ustar":
+        return "tar"
+    return next((_UNSUPPORTED_MAGIC[m] for m in _UNSUPPORTED_MAGIC if head.startswith(m)), None)
+
+
+def check_unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass on what a file unpacks to, unless that is no text.
+
+    Raises:
+        CorruptStreamError: if it is another format; also as `chunks` does.
+    """
+    head = b""
+    try:
+        while len(head) < HEAD_BYTES and (chunk := next(chunks, None)) is not None:
+            head += chunk
+    except decompress.CorruptStreamError:
+        yield head
+        raise
+    is_table = is_parquet("", head) or is_arrow("", head)
+    other = "Parquet or Arrow" if is_table else find_unsupported(head)
+    if other:
+        message = f"it unpacks to {other}, not JSON lines; unpack it"
+        raise decompress.CorruptStreamError("unreadable_file", message)
+    yield head
+    yield from chunks
