@@ -53,7 +53,8 @@ class ConsoleReporter:
                 return
             self._last_printed[name] = now
         of = f"/{progress.total}" if progress.total else ""
-        self._print(f"{name:<{LABEL_WIDTH}} {progress.completed}{of}  {progress.message}".rstrip())
+        what = progress.message or progress.phase or ""
+        self._print(f"{name:<{LABEL_WIDTH}} {progress.completed}{of}  {what}".rstrip())
 
     def link(self, name: str, url: str) -> None:
         """Print a link."""
@@ -138,7 +139,7 @@ class LiveConsole(ConsoleReporter):
                     self._bars.remove_task(self._ids.pop(label))
                 return
             bar = self._bar(label)
-            message = progress.message
+            message = progress.message or progress.phase or ""
             if progress.written is not None and not message:
                 written = progress.written
                 dropped = sum(written.dropped.values()) + sum(written.failed.values())

@@ -16,9 +16,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES
 from pydantic import Field
 
+from flows.logs import filter_logs
 from flows.pipeline import ON_DEMAND, TIMEOUT_S, Reason
 from flows.recipe import Name, Recipe
-from flows.runner import filter_logs
 from infra.compute.jit import kernel_folder
 from infra.runs.gc import collect_needed, delete_unneeded, find_deletions
 from infra.runs.run_records import list_recipes

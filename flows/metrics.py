@@ -241,7 +241,7 @@ def _step_samples(labels: list[str], step: _StepState) -> Iterator[Sample]:
     built = result.dataset if result is not None and not result.cached else None
     counts: Counts | WrittenParts | None = built.counts if built is not None else None
     if progress is not None:
-        if progress.total:
+        if progress.total and not progress.phase:
             yield "gristmill_stage_units", labels, progress.total
             yield "gristmill_stage_units_completed", labels, progress.completed
         if progress.written is not None:

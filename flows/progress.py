@@ -1,4 +1,4 @@
-"""Progress of a run as artifacts in Prefect's UI.
+"""A run in Prefect's UI while it goes on: progress, funnel, loss curves; at its end the results.
 
 The reporter only stores the latest state. A separate thread publishes it, so that an unreachable
 server does not slow down a stage.
@@ -7,44 +7,79 @@ server does not slow down a stage.
 import contextvars
 import logging
 import queue
-import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from prefect.artifacts import (
-    create_image_artifact,
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-
+from flows.artifacts import RunArtifacts
 from flows.execute import StepResult, step_label
-from flows.loss_curve import data_url, loss_curve_svg
+from flows.loss_curve import loss_curve_svg
+from flows.rate import RateMeter, describe_progress, format_rate
+from flows.steps import STEPS
+from flows.summary import (
+    describe_lineage,
+    describe_samples,
+    evaluation_rows,
+    funnel_rows,
+    summarize_run,
+)
+from flows.svg import data_url
 from infra.compute.progress import Progress
-from infra.store.environment import mask
-from infra.store.storage import Storage
+from views.report import ReportPage
+from views.report.formatting import format_duration
 
 log = logging.getLogger(__name__)
 
 UPDATE_INTERVAL_S = 1.0  # between two updates of the progress artifacts
+PROGRESS_DELAY_S = 10.0  # a step that takes less has no progress bar
 SHUTDOWN_TIMEOUT_S = 30.0  # for the last artifacts at the end of a run
 MAX_CURVE_POINTS = 2_000  # beyond it every second point is dropped
-CURVE_INTERVAL_S = 30.0  # between two images of a curve: each one stays in the database
+CURVE_INTERVAL_S = 10.0  # between two updates of the curves
+UNITS = {step.name: step.units for step in STEPS}  # without what steps make for themselves
+
+
+@dataclass
+class RunningStep:
+    """A step that has reported progress: its latest state, its rate, and the largest count of units.
+
+    A crawl counts pages, and then the parts that they are written to.
+    """
+
+    latest: Progress
+    largest: Progress
+    start: float = field(default_factory=time.monotonic)
+    meter: RateMeter = field(default_factory=RateMeter)
+    changed: bool = True
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether it has lasted long enough, with more than one unit, to be worth a progress bar."""
+        lasting = time.monotonic() - self.start >= PROGRESS_DELAY_S
+        return lasting and self.largest.total != 1
+
+    def update(self, progress: Progress) -> None:
+        """Take a new state."""
+        if (progress.phase, progress.units) != (self.latest.phase, self.latest.units):
+            self.meter = RateMeter()
+        self.latest, self.changed = progress, True
+        self.largest = max(self.largest, progress, key=lambda item: (item.total, item.completed))
+        self.meter.add(time.monotonic(), progress.completed)
 
 
 class PrefectReporter:
-    """Keeps Prefect's artifacts of a flow run up to date: progress, counts, curves, links."""
+    """Keeps Prefect's artifacts of a flow run up to date."""
 
-    def __init__(self) -> None:
+    def __init__(self, recipe: str) -> None:
         """Start the thread that publishes, in the flow run's context."""
+        self._artifacts = RunArtifacts(recipe)
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=10_000)
-        self._latest: dict[str, Progress] = {}
-        self._progress_ids: dict[str, Any] = {}
+        self._running: dict[str, RunningStep] = {}
         self._curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+        self._curves_changed = False
+        self._links: list[str] = []
         self._lock = threading.Lock()
         self._last_published = self._last_drawn = 0.0
         context = contextvars.copy_context()
@@ -56,61 +91,78 @@ class PrefectReporter:
         name = step_label(progress.stage, progress.source)
         values = progress.values or {}
         with self._lock:
-            self._latest[name] = progress
+            self._running.setdefault(name, RunningStep(progress, progress)).update(progress)
             for key in ("loss", "validation_loss"):
                 if "step" in values and key in values:
                     points = self._curves.setdefault(name, {}).setdefault(key, [])
                     points.append((values["step"], values[key]))
+                    self._curves_changed = True
                     if len(points) > MAX_CURVE_POINTS:
                         del points[1::2]
 
     def link(self, name: str, url: str) -> None:
         """Publish a link."""
-        self._enqueue(
-            lambda: create_link_artifact(link=url, key=_artifact_key(name), description=name)
-        )
+        self._enqueue(lambda: self._artifacts.put_link(name, url, name))
+        self._links.append(name)
 
-    def step_finished(self, result: StepResult) -> None:
-        """Publish the counts of a finished step by verdict and reason."""
-        counts = result.dataset.counts
-        rows: list[dict[str, Any]] = [
-            {"verdict": "in", "reason": "", "documents": counts.n_in},
-            {"verdict": "kept", "reason": "", "documents": counts.kept},
-        ]
-        for verdict, reasons in (("dropped", counts.dropped), ("failed", counts.failed)):
-            rows += [
-                {"verdict": verdict, "reason": reason, "documents": n}
-                for reason, n in sorted(reasons.items(), key=lambda item: -item[1])
-            ]
-        name = step_label(result.stage, result.entry or result.source)
-        how = "already committed" if result.cached else f"built in {result.seconds:.1f} s"
-        text = f"**{name}**: {how}, `{result.folder}`, fingerprint `{result.dataset.fingerprint}`"
-        self._enqueue(
-            lambda: create_table_artifact(
-                table=rows, key=_artifact_key(f"counts {name}"), description=text
-            )
-        )
+    def step_finished(self, result: StepResult, finished: Sequence[StepResult]) -> None:
+        """Publish the funnel, and the end of the step's progress.
 
-    def publish_report(self, storage: Storage, path: str) -> None:
-        """Publish the address of the run's report, to be copied.
-
-        A link would not open: browsers follow none from a web page to a file, and know no ``s3:``.
+        Args:
+            result: of the step.
+            finished: the results of all steps that have finished, in the order of the pipeline.
         """
-        local = storage.local_path(path)
-        address = local.as_uri() if local else f"{storage.url.rstrip('/')}/{path}"
-        how = "open in a browser" if local else "download"
-        text = f"The report of this run, to {how} on a machine with access:\n\n```\n{mask(address)}\n```"
-        self._enqueue(
-            lambda: create_markdown_artifact(markdown=text, key="report", description="Report")
-        )
+        description = "Documents through every step, and why some did not stay"
+        self._put_table("funnel", funnel_rows(finished), description)
+        name = step_label(result.stage, result.entry or result.source)
+        with self._lock:
+            running = self._running.pop(name, None)
+        if running is not None:
+            self._enqueue(lambda: self._publish_end(name, running))
 
-    def close(self) -> None:
-        """Publish the last state, but wait for the server for a few seconds at most."""
+    def publish_results(self, page: ReportPage, report: str, *, has_removals: bool) -> None:
+        """Publish what the report shows: headline numbers, evaluation, samples, lineage.
+
+        Args:
+            page: the report.
+            report: Markdown that leads to it.
+            has_removals: whether documents were removed from the recipe.
+        """
+        self._put_page("report", summarize_run(page, report), "How the run ended")
+        if lineage := page.data("lineage"):
+            description = "Which data set was made from which"
+            self._put_page("lineage", describe_lineage(lineage), description)
+        models = page.data("models")
+        if models and models.evaluation:
+            description = "Bits per byte of held-out documents; less is better"
+            self._put_table("evaluation", evaluation_rows(models), description)
+        has_samples = bool(models and models.samples)
+        if has_samples:
+            description = "What the models write after the beginnings of held-out documents"
+            self._put_page("samples", describe_samples(models), description)
+        if has_samples or has_removals:
+            # Samples quote documents, and a removal, which the next run applies, has to reach them.
+            self._enqueue(lambda: self._artifacts.delete_earlier("samples"))
+
+    def close(self, *, keep_links: bool) -> None:
+        """Publish the last state, but wait for the server for a few seconds at most.
+
+        Args:
+            keep_links: whether what the links lead to outlives the run.
+        """
+        for name in () if keep_links else self._links:
+            self._enqueue(partial(self._artifacts.delete, name))
         try:
             self._jobs.put_nowait(None)
         except queue.Full:
             return
         self._thread.join(SHUTDOWN_TIMEOUT_S)
+
+    def _put_table(self, name: str, rows: list[dict[str, Any]], description: str) -> None:
+        self._enqueue(partial(self._artifacts.put_table, name, rows, description))
+
+    def _put_page(self, name: str, text: str, description: str) -> None:
+        self._enqueue(partial(self._artifacts.put_markdown, name, text, description))
 
     def _enqueue(self, job: Callable[[], Any]) -> None:
         try:
@@ -138,40 +190,57 @@ class PrefectReporter:
                 return
 
     def _publish_progress(self) -> None:
-        self._last_published = time.monotonic()
+        self._last_published = now = time.monotonic()
         with self._lock:
-            latest, self._latest = self._latest, {}
-            curves = {}
-            if time.monotonic() - self._last_drawn > CURVE_INTERVAL_S:
-                curves = {
-                    name: {key: list(points) for key, points in lines.items()}
-                    for name, lines in self._curves.items()
-                }
-                self._last_drawn = time.monotonic()
-        for name, progress in latest.items():
+            changed = {
+                name: (step.latest, step.meter.per_second)
+                for name, step in self._running.items()
+                if step.has_bar and step.changed
+            }
+            for name in changed:
+                self._running[name].changed = False
+            curves: dict[str, list[tuple[float, float]]] = {}
+            if self._curves_changed and now - self._last_drawn >= CURVE_INTERVAL_S:
+                curves = _label_curves(self._curves)
+                self._last_drawn, self._curves_changed = now, False
+        for name, (progress, per_second) in changed.items():
+            if progress.stage not in UNITS and progress.completed == progress.total:
+                self._artifacts.delete(f"progress {name}")  # of what a step makes for itself
+                continue
             percent = 100.0 * progress.completed / progress.total if progress.total else 0.0
-            text = f"{progress.completed} of {progress.total or '?'}  {progress.message}".strip()
-            if name in self._progress_ids:
-                update_progress_artifact(
-                    artifact_id=self._progress_ids[name], progress=percent, description=text
-                )
-            else:
-                self._progress_ids[name] = create_progress_artifact(
-                    progress=percent, key=_artifact_key(f"progress {name}"), description=text
-                )
-        for name, lines in curves.items():
-            self._publish_curve(name, lines)
+            text = describe_progress(progress, _units(progress), per_second)
+            self._artifacts.put_progress(f"progress {name}", percent, f"{name}: {text}")
+        if any(len(points) > 1 for points in curves.values()):
+            image = data_url(loss_curve_svg("Loss", curves))
+            self._artifacts.put_image("loss", image, "Loss in nats per token, by training step")
 
-    def _publish_curve(self, name: str, series: dict[str, list[tuple[float, float]]]) -> None:
-        if not any(len(points) > 1 for points in series.values()):
+    def _publish_end(self, name: str, step: RunningStep) -> None:
+        """Complete the progress bar of a step, if it has one, or delete that of a lesser step."""
+        if not step.has_bar:
             return
-        create_image_artifact(
-            image_url=data_url(loss_curve_svg(f"Loss of {name}", series)),
-            key=_artifact_key(f"loss {name}"),
-            description=f"Loss of {name}, in nats per token",
-        )
+        if not UNITS[step.latest.stage]:
+            self._artifacts.delete(f"progress {name}")
+            return
+        seconds = time.monotonic() - step.start
+        progress = step.largest
+        text = f"finished in {format_duration(seconds)}"
+        if progress.completed and not progress.phase:
+            done = f"{progress.completed:,} {_units(progress)}"
+            rate = format_rate(progress.completed / seconds)
+            text = f"{done} in {format_duration(seconds)}, {rate}"
+        self._artifacts.put_progress(f"progress {name}", 100.0, f"{name}: {text}")
 
 
-def _artifact_key(name: str) -> str:
-    """Turn a name into an artifact key: lower-case letters, numbers and dashes only."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+def _units(progress: Progress) -> str:
+    return progress.units or UNITS.get(progress.stage) or "parts"
+
+
+def _label_curves(
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+) -> dict[str, list[tuple[float, float]]]:
+    """Name each curve by its step, if there are several."""
+    return {
+        key if len(curves) == 1 else f"{name.partition(' ')[2]} {key}": list(points)
+        for name, lines in curves.items()
+        for key, points in lines.items()
+    }

@@ -10,16 +10,20 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext, TaskRunContext
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.futures import wait
+from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import MaterializingTask
 
+from flows.assets import asset_metadata, step_assets
 from flows.console import ConsoleReporter, new_console
 from flows.dag import Bind, build_pipeline
 from flows.events import EventReporter
 from flows.execute import ResourcePool, StepResult, execute_step, step_label
+from flows.logs import filter_logs
 from flows.metrics import RunMetrics
 from flows.metrics_targets import export_metrics
 from flows.planner import PLAN, plan_pipeline
@@ -27,6 +31,8 @@ from flows.prefect_server import on_run_end
 from flows.preflight import check_machine, preflight_warnings
 from flows.progress import PrefectReporter
 from flows.recipe import Recipe
+from flows.records import model_records, stage_record
+from flows.report_address import describe_report, reports_url
 from flows.retraining import (
     TrainingInProgressError,
     explain_retraining,
@@ -34,6 +40,7 @@ from flows.retraining import (
 )
 from flows.segments import SegmentChoice, choose_segments, require_models
 from flows.steps import STEPS, TRAIN, StageName, runs_until
+from flows.summary import describe_cached, describe_result
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import SCHEDULERS_ENV
 from infra.compute.lease import RunLease
@@ -47,11 +54,8 @@ from infra.runs.run_records import (
     CANCELLED,
     COMPLETED,
     FAILED,
-    ModelRecord,
     RunRecord,
-    StageRecord,
     collect_versions,
-    find_built_seconds,
     new_run_id,
     run_start,
     save_run,
@@ -64,14 +68,10 @@ from lm.config.train import TrainConfig
 from lm.distributed.devices import gpu_count
 from lm.launch.preflight import required_resources
 from views.removal.exposure import update_exposure
-from views.report import build_report
+from views.report import collect_page, write_page
 
 log = logging.getLogger(__name__)
 
-# As in PREFECT_LOGGING_EXTRA_LOGGERS (cli/main.py, prefect.yaml).
-LOGGERS = ("cli", "flows", "views", "serve", "tasks", "lm", "infra")
-PREFECT_LOGGERS = ("prefect", "prefect.flow_runs", "prefect.task_runs")
-_FORMATTER = logging.Formatter()
 MAX_CONCURRENT_STEPS = 16
 RETRAIN = "retrain"  # the flow that must not train at the same time as another run
 MAX_RETRIES, RETRY_DELAYS_S = 2, (5.0, 30.0)  # for storage and network errors only
@@ -97,6 +97,7 @@ class PipelineRun:
     errors: dict[int, BaseException] = field(default_factory=dict)
     futures: list[Any] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    cancelled: bool = False
 
     def __call__(
         self,
@@ -114,8 +115,10 @@ class PipelineRun:
         self.step_names.append(name)
         cores, gpus = (0, 0) if training is None else required_resources(training, self.gpus.total)
 
-        def work(inputs: list[str]) -> str:
-            folders = dict(zip(handles, inputs, strict=True))
+        assets = step_assets(self.ctx.recipe_name, step, entry or source)
+
+        def work() -> State[str]:
+            folders = {id(future): future.result() for future in inputs}
             self.console.step_started(step.name, entry or source)
             self.metrics.step_started(step.name, entry or source)
             try:
@@ -133,27 +136,38 @@ class PipelineRun:
                     self.errors[index] = error
                 self.console.step_failed(step.name, entry or source)
                 self.metrics.step_failed(step.name, entry or source)
+                if self.cancelled and isinstance(error, Exception):
+                    return Cancelled(message="the run was cancelled")
                 raise
             with self.lock:
                 self.errors.pop(index, None)  # of an earlier attempt
                 self.results[index] = result
+                finished = [self.results[number] for number in sorted(self.results)]
+            log.info("%s", describe_result(result))
             self.console.step_finished(result)
-            self.artifacts.step_finished(result)
+            self.artifacts.step_finished(result, finished)
             self.events.step_finished(result)
             self.metrics.step_finished(result)
-            return result.folder
+            if result.cached:  # also tells Prefect that no asset was materialized
+                return Completed(name="Cached", message="committed already", data=result.folder)
+            for asset in assets:
+                asset.add_metadata(asset_metadata(result))
+            return Completed(data=result.folder)
 
-        handles = [id(future) for future in inputs]
-        submitted = task(
-            name=step.name,
+        submitted = MaterializingTask(
+            work,
+            assets=assets,
+            name=name,
             task_run_name=name,
             cache_policy=NO_CACHE,
             persist_result=False,
             retries=MAX_RETRIES,
             retry_delay_seconds=list(RETRY_DELAYS_S),
             retry_condition_fn=_is_retryable,
-        )(work)
-        future = submitted.submit(inputs=list(inputs))
+        )
+        # Prefect names a run before it waits, but only after it has resolved its parameters: inputs
+        # that are waited for leave no run without a name.
+        future = submitted.submit(wait_for=list(inputs), return_state=False)
         self.futures.append(future)
         return future
 
@@ -172,6 +186,7 @@ class PipelineRun:
 
     def cancel(self) -> None:
         """Start no further step, and terminate the child processes."""
+        self.cancelled = True
         self.cores.cancel()
         self.gpus.cancel()
         cancel_processes()
@@ -218,7 +233,9 @@ def run_pipeline(
         check_machine(recipe, until, get_planner)
     gpus = gpu_count() if recipe.train else 0
     warnings = preflight_warnings(recipe, until, gpus, get_planner)
-    console, artifacts, metrics = new_console(), PrefectReporter(), RunMetrics(recipe.name)
+    reports_url()  # refuses a wrong address before any work
+    console, metrics = new_console(), RunMetrics(recipe.name)
+    artifacts = PrefectReporter(recipe.name)
     reporter = MultiReporter(console, artifacts, metrics)
     removals = load_removals(storage, recipe.name)
     check_writable(storage)
@@ -241,7 +258,7 @@ def run_pipeline(
             try:
                 refuse_second_training(storage, recipe.name, run_id)
             except TrainingInProgressError:
-                artifacts.close()
+                artifacts.close(keep_links=False)
                 lease.close(completed=True)
                 raise
         ctx = Context(
@@ -276,7 +293,7 @@ def run_pipeline(
                 update_exposure(storage, recipe.name, removals, STEPS)
                 record = replace(record, retrain_reason=explain_retraining(storage, recipe, record))
             if error is None or isinstance(error, RunFailedError):
-                record = _write_report(storage, record, artifacts)
+                record = _write_report(storage, record, artifacts, has_removals=bool(removals))
             events.run_finished(storage, record)
         except Exception as write_error:
             if error is None:
@@ -287,7 +304,7 @@ def run_pipeline(
             raise error from write_error
         finally:
             metrics.run_finished(_run_state(error))
-            artifacts.close()
+            artifacts.close(keep_links=recipe.cluster.address is not None)
             lease.close(completed=error is None)
     on_run_end(record, error)
     if error is not None:
@@ -295,44 +312,15 @@ def run_pipeline(
     return record.to_json()
 
 
-@contextmanager
-def filter_logs() -> Iterator[None]:
-    """Mask secrets in log records, and attach those that no step has logged to the flow run.
-
-    Threads of libraries, here and on Dask workers, log outside the run's context.
-    """
-    run = FlowRunContext.get()
-    run_id = run.flow_run.id if run and run.flow_run else None
-
-    def rewrite(record: logging.LogRecord) -> bool:
-        record.msg, record.args = mask(record.getMessage()), None
-        if record.exc_info:
-            record.exc_text = mask(_FORMATTER.formatException(record.exc_info))
-            record.exc_info = None
-        if run_id is not None and not hasattr(record, "flow_run_id") and not _in_run_context():
-            record.flow_run_id = run_id
-        return True
-
-    loggers = (*LOGGERS, *PREFECT_LOGGERS)
-    handlers = {id(h): h for name in loggers for h in logging.getLogger(name).handlers}.values()
-    for handler in handlers:
-        handler.addFilter(rewrite)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(rewrite)
-
-
-def _in_run_context() -> bool:
-    return TaskRunContext.get() is not None or FlowRunContext.get() is not None
-
-
-def _write_report(storage: Storage, record: RunRecord, artifacts: PrefectReporter) -> RunRecord:
-    path = build_report(storage, record, STEPS)
+def _write_report(
+    storage: Storage, record: RunRecord, artifacts: PrefectReporter, *, has_removals: bool
+) -> RunRecord:
+    page = collect_page(storage, record, STEPS)
+    path = write_page(storage, page)
     record = replace(record, report=path)
     save_run(storage, record)
-    artifacts.publish_report(storage, path)
+    log.info("%s Report: %s", describe_cached(record), mask(f"{storage.url.rstrip('/')}/{path}"))
+    artifacts.publish_results(page, describe_report(storage, path), has_removals=has_removals)
     return record
 
 
@@ -379,38 +367,10 @@ def _build_record(
         error=None if error is None else mask(str(error)) or type(error).__name__,
         config=recipe.to_record(),
         versions=collect_versions(),
-        stages=[_stage_record(ctx, result) for result in results],
+        stages=[stage_record(ctx, result) for result in results],
         models=model_records(results),
     )
 
 
 def _run_state(error: BaseException | None) -> str:
     return COMPLETED if error is None else FAILED if isinstance(error, Exception) else CANCELLED
-
-
-def _stage_record(ctx: Context, result: StepResult) -> StageRecord:
-    dataset, built_seconds = result.dataset, None
-    if result.cached:
-        built_seconds = find_built_seconds(ctx.storage, ctx.recipe_name, dataset.fingerprint)
-    record = StageRecord.from_dataset(
-        dataset, seconds=result.seconds, cached=result.cached, built_seconds=built_seconds
-    )
-    return replace(record, source=result.source, entry=result.entry)
-
-
-def model_records(results: Sequence[StepResult]) -> list[ModelRecord]:
-    """Return one record per model that any of the results belongs to."""
-    by_step = {(result.entry, result.stage): result for result in results}
-    steps = [step for step in STEPS if step.per == "model"]
-    records = []
-    for entry in dict.fromkeys(result.entry for result in results if result.entry):
-        done = [
-            (step, by_step[entry, step.name]) for step in steps if (entry, step.name) in by_step
-        ]
-        paths = {step.name: result.folder for step, result in done}
-        metrics: dict[str, Any] = {}
-        for step, result in done:
-            if step.output == "scores":
-                metrics.update(result.dataset.stats.get("metrics", {}))
-        records.append(ModelRecord(name=entry, metrics=metrics, **paths))
-    return records

@@ -21,7 +21,13 @@ from tasks.tokenize import task as tokenize
 from tasks.train import task as train
 
 ACQUIRE = Step(
-    "acquire", acquire.spec, acquire.build, per="source", output="documents", columns=("license",)
+    "acquire",
+    acquire.spec,
+    acquire.build,
+    per="source",
+    output="documents",
+    columns=("license",),
+    units="parts",
 )
 EXTRACT = Step(
     "extract",
@@ -32,6 +38,7 @@ EXTRACT = Step(
     inputs=("acquire",),
     counts_from=("acquire",),
     columns=("license",),
+    units="parts",
 )
 ANNOTATE = Step(
     "annotate",
@@ -52,6 +59,7 @@ DEDUP = Step(
     inputs=("acquire", "extract", "annotate"),
     counts_from=("acquire", "extract"),
     columns=("exact_group", "cluster", "cluster_size"),
+    units="tasks",
 )
 SELECT = Step(
     "select",
@@ -73,7 +81,15 @@ TOKENIZE = Step(
     counts_from=("select",),
     columns=("split", "sequence", "tokens", "bytes", "offset"),
 )
-TRAIN = Step("train", train.spec, train.build, per="model", output="model", inputs=("tokenize",))
+TRAIN = Step(
+    "train",
+    train.spec,
+    train.build,
+    per="model",
+    output="model",
+    inputs=("tokenize",),
+    units="steps",
+)
 RELEASE = Step(
     "release",
     release.spec,

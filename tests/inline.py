@@ -9,7 +9,7 @@ from typing import Any
 from flows.dag import Bind, build_pipeline
 from flows.execute import StepResult, execute_step
 from flows.recipe import Recipe
-from flows.runner import model_records
+from flows.records import model_records
 from flows.steps import StageName
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig

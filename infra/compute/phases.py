@@ -85,9 +85,8 @@ class PhaseRunner:
         self._work.subdir(*Phase(name, _run_task, ()).folder.split("/")).remove_tree()
 
     def _report(self, label: str, completed: int, total: int) -> None:
-        # The counts of a phase are no counts of the stage's parts: they go into the message.
-        message = f"{label}: {completed:,} of {total:,}"
-        self._reporter.update(Progress(self._stage, None, 0, 0, message))
+        progress = Progress(self._stage, None, completed, total, units="tasks", phase=label)
+        self._reporter.update(progress)
 
 
 def _run_task(work: Storage, file: str, function: Callable[..., Any], payload: Any) -> Any:

@@ -28,9 +28,13 @@ class Progress:
 
     Attributes:
         completed: units of work finished; ``total`` of them in all, 0 if unknown.
-        message: one short line, such as ``312 pages, 40 queued`` or ``loss 4.21``.
+        message: one short line, such as ``40 queued`` or ``loss 4.21``.
         values: named numbers for charts (``step``, ``loss``, ``tokens_per_second``).
         written: what this run has written so far; ``None`` for a stage that writes no parts.
+        units: what is counted, if not what the step declares (``infra.dataset.step``), or parts.
+        phase: the part of the stage that is counted; the next one starts at 0 again.
+        total_is_limit: whether the stage may end before ``total``, as a crawl does that finds no
+            further page.
     """
 
     stage: str
@@ -40,6 +44,9 @@ class Progress:
     message: str = ""
     values: dict[str, float] | None = None
     written: WrittenParts | None = None
+    units: str | None = None
+    phase: str | None = None
+    total_is_limit: bool = False
 
 
 class Reporter(Protocol):

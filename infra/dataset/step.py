@@ -65,6 +65,8 @@ class Step(Generic[P]):
         counts_from: names of the steps whose kept documents are exactly what it takes in. Empty if
             its documents come from outside, or if it does not count documents of another step.
         columns: columns of its table that describe one document to a reader.
+        units: what its progress counts, in the plural, if it takes long: its progress bar is kept
+            when it has ended. Others count parts.
         with_previous: whether it always runs together with the step before it in the list;
             ``--until`` does not name it.
     """
@@ -77,6 +79,7 @@ class Step(Generic[P]):
     inputs: tuple[str, ...] = ()
     counts_from: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    units: str | None = None
     with_previous: bool = False
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundStep:

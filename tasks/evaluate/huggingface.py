@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infra.formats.megatron import Tokens
+from lm.models.transformers_lock import TRANSFORMERS_LOCK
 from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats
 
 # Per batch: 32 MiB of fp32. Larger batches exceed the processor's caches and are slower.
@@ -47,13 +48,14 @@ class HuggingFaceModel:
 
     def __init__(self, folder: Path, eos: int) -> None:
         """Load a folder that ``release`` wrote; ``eos`` ends documents and precedes their first token."""
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
+        with TRANSFORMERS_LOCK:
+            from transformers import AutoModelForCausalLM
+            from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        self._model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True
-        ).eval()
+            logging.disable_progress_bar()
+            self._model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True
+            ).eval()
         self._eos = eos
         self._vocab_size = int(self._model.config.vocab_size)
 

@@ -9,6 +9,7 @@ from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from lm.models.registry import hf_modules
+from lm.models.transformers_lock import TRANSFORMERS_LOCK
 from tasks.release.model_card import collect_lineage, render_card
 
 STAGE = Stage(
@@ -43,9 +44,12 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
     config = json.loads(files["config.json"])
     with tempfile.TemporaryDirectory(prefix="gristmill-release-") as scratch:
         folder = Path(scratch)
-        difference = export(TrainedModel.from_files(files, tokens.stats["eos_id"]), folder)
+        trained = TrainedModel.from_files(files, tokens.stats["eos_id"])
+        with TRANSFORMERS_LOCK:
+            difference = export(trained, folder)
+            hf_class = read_hf_class(folder)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
-        text = render_card(model, tokens, config, ancestors, read_hf_class(folder))
+        text = render_card(model, tokens, config, ancestors, hf_class)
         (folder / "README.md").write_text(text, encoding="utf-8")
         dataset = commit_files(
             ctx,
@@ -55,7 +59,7 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
             stats={
                 "parameters": model.stats["parameters"],
                 "largest_logit_difference": difference,
-                "format": read_hf_class(folder),
+                "format": hf_class,
             },
         )
     note = f"logits within {difference:.1g} of the trained model's"

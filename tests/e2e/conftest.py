@@ -18,7 +18,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     api = f"http://127.0.0.1:{port}/api"
     env = environment(folder / "home", PREFECT_API_URL=api)
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server_env = {**env, "PREFECT_API_URL": ""}
+    server_env = {**env, "PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": api}
     with server(command, folder / "server.log", f"{api}/health", server_env):
         yield Prefect(api, env, folder / "home")
 

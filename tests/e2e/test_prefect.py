@@ -1,6 +1,7 @@
 """A real Prefect server and worker: deploy, reject a wrong recipe, run, and query the API."""
 
 import json
+import os
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from tests.e2e.command import GRISTMILL, environment, run_to_end, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.prefect_server import PREFECT, Prefect
+from tests.e2e.ui_pictures import take_pictures
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import ROOT, TreeProcess, kill_tree, process_tree
 from tests.servers import free_port, server
@@ -60,6 +62,23 @@ def small_model(tmp_path: Path) -> dict[str, Any]:
         ],
         evaluate={},
     )
+
+
+def materializations(prefect: Prefect) -> list[tuple[str, set[str]]]:
+    """Return each materialization of an asset, with the assets that it was made from."""
+    names = {"event": {"name": ["prefect.asset.materialization.succeeded"]}}
+    events = prefect.post("/events/filter", filter=names, limit=50)["events"]
+    return [
+        (
+            event["resource"]["prefect.resource.id"],
+            {
+                related["prefect.resource.id"]
+                for related in event["related"]
+                if related["prefect.resource.role"] == "asset"
+            },
+        )
+        for event in events
+    ]
 
 
 def test_deployments_have_the_schedule_of_the_file(deployed: Prefect) -> None:
@@ -139,22 +158,33 @@ def test_status_shows_the_next_scheduled_runs(deployed: Prefect, tmp_path: Path)
     }
 
 
-def test_a_run_of_a_worker_publishes_its_artifacts(
-    deployed: Prefect, worker: TreeProcess, tmp_path: Path
-) -> None:
-    value = small_model(tmp_path)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds the input and the store of the run below."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def run_id(deployed: Prefect, worker: TreeProcess, store: Path) -> str:
+    """A completed run of a deployment."""
     process = deployed.command(
         "deployment",
         "run",
         "pipeline/example-pipeline",
         "--params",
-        parameters_json(value),
+        parameters_json(small_model(store)),
         "--watch",
     )
     assert process.code == 0, process.out + process.err
     (run,) = deployed.post(
         "/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}
     )
+    return str(run["id"])
+
+
+def test_a_run_of_a_worker_publishes_its_artifacts(
+    deployed: Prefect, run_id: str, store: Path
+) -> None:
     expected = {
         *("acquire dump", "annotate dump", "dedup", "select", "tokenize"),
         *("train tiny", "release tiny", "evaluate tiny"),
@@ -162,31 +192,85 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
     }
 
     def task_states() -> list[tuple[str, str]]:
-        tasks = deployed.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run["id"]]}})
+        tasks = deployed.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run_id]}})
         return sorted((item["name"], item["state_type"]) for item in tasks)
 
     # The server records task runs with a delay.
     wait_for(lambda: task_states() == sorted((name, "COMPLETED") for name in expected))
     artifacts = deployed.post("/artifacts/filter", limit=200)
-    keys = {item["key"]: item for item in artifacts}
-    assert {
-        "dask-dashboard",
-        "counts-acquire-dump",
-        "counts-select",
-        "progress-annotate-dump",
-        "progress-train-tiny",
-        "loss-train-tiny",
-        "report",
-    } <= keys.keys()
-    counts = json.loads(keys["counts-acquire-dump"]["data"])
-    assert {"verdict": "failed", "reason": "bad_json", "documents": 1} in counts
-    assert keys["loss-train-tiny"]["data"].startswith("data:image/svg+xml;base64,")
-    (record,) = (tmp_path / "data" / "runs" / "small").glob("*.json")
+    keys = {item["key"]: item for item in artifacts if item["type"] != "progress"}
+    # The dashboard's link went when the run ended, and with it the cluster.
+    names = ("funnel", "loss", "evaluation", "samples", "lineage", "report")
+    assert set(keys) == {f"small-{name}" for name in names}
+    assert len(artifacts) == len({item["key"] for item in artifacts}), "updated in place"
+    assert {item["flow_run_id"] for item in artifacts} == {run_id}
+    funnel = {row["step"]: row for row in json.loads(keys["small-funnel"]["data"])}
+    assert list(funnel)[:4] == ["acquire dump", "annotate dump", "dedup", "select"]
+    assert set(funnel) == expected
+    assert funnel["acquire dump"]["failed"] == 3
+    assert "bad_json 1" in funnel["acquire dump"]["reasons"]
+    assert keys["small-loss"]["data"].startswith("data:image/svg+xml;base64,")
+    (overall, *_) = json.loads(keys["small-evaluation"]["data"])
+    assert {"held-out text", "documents", "3-gram", "tiny", "smaller"} <= overall.keys()
+    assert "**tiny** continues:" in keys["small-samples"]["data"]
+    assert "| tokenize | select |" in keys["small-lineage"]["data"]
+    assert "small: completed in " in keys["small-report"]["data"]
+    lines = [
+        line["message"]
+        for line in deployed.post("/logs/filter", logs={"flow_run_id": {"any_": [run_id]}})
+    ]
+    assert {line.partition(":")[0] for line in lines if " kept" in line} == expected
+    segment, corpus, tokens = (
+        f"gristmill://small/{name}" for name in ("segments/dump", "corpus", "tokens")
+    )
+    models = {name: f"gristmill://small/models/{name}" for name in ("tiny", "smaller")}
+    assert dict(materializations(deployed)) == {
+        segment: set(),
+        corpus: {segment},
+        tokens: {corpus},
+        **{model: {tokens} for model in models.values()},
+        **{
+            f"gristmill://small/evaluations/{name}": {model, tokens}
+            for name, model in models.items()
+        },
+    }
+    (record,) = (store / "data" / "runs" / "small").glob("*.json")
     run_record = json.loads(record.read_text())
     assert {model["name"] for model in run_record["models"]} == {"tiny", "smaller"}
     assert all(model["metrics"]["bits_per_byte"] > 0 for model in run_record["models"])
-    page = (tmp_path / "data" / run_record["report"]).read_text()
+    page = (store / "data" / run_record["report"]).read_text()
     assert "smaller" in page
+
+
+def test_a_run_that_finds_everything_says_what_was_cached(
+    deployed: Prefect, run_id: str, store: Path
+) -> None:
+    path = write_recipe(store / "recipe.yaml", small_model(store))
+    again = run_to_end([str(GRISTMILL), "run", str(path)], deployed.env)
+    assert again.code == 0, again.out + again.err
+    completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
+    latest, first = deployed.post("/flow_runs/filter", flow_runs=completed, sort="START_TIME_DESC")
+    assert first["id"] == run_id
+    of_run = {"flow_run_id": {"any_": [latest["id"]]}}
+
+    def states() -> set[str]:
+        return {item["state_name"] for item in deployed.post("/task_runs/filter", task_runs=of_run)}
+
+    wait_for(lambda: states() == {"Cached"})
+    artifacts = deployed.post("/artifacts/filter", artifacts=of_run)
+    pages = {item["key"]: item["data"] for item in artifacts}
+    assert "Cached: 11 of 11 steps." in pages["small-report"]
+    assert {row["time"] for row in json.loads(pages["small-funnel"])} == {"cached"}
+    samples = deployed.post("/artifacts/filter", artifacts={"key": {"any_": ["small-samples"]}})
+    assert [item["flow_run_id"] for item in samples] == [latest["id"]], "only the latest are kept"
+    assert len(materializations(deployed)) == 7, "nothing was materialized again"
+
+
+def test_the_pages_of_the_ui_show_the_run(deployed: Prefect, run_id: str, tmp_path: Path) -> None:
+    """Open the pages in a browser; ``GRISTMILL_SCREENSHOTS`` names the folder of the pictures."""
+    folder = Path(os.environ.get("GRISTMILL_SCREENSHOTS") or tmp_path)
+    pictures = take_pictures(deployed, run_id, folder)
+    assert all(picture.stat().st_size > 10_000 for picture in pictures)
 
 
 @pytest.mark.parametrize("until", ["tokenize", "nowhere"])

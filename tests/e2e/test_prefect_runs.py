@@ -59,6 +59,15 @@ def test_a_cancelled_training_leaves_no_process(
     wait_for(lambda: find(worker.members(), TRAINER))
     cancel(deployed, run, worker, before, tmp_path / "data")
 
+    def states() -> dict[str, str]:
+        tasks = deployed.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run]}})
+        return {item["name"]: item["state_name"] for item in tasks}
+
+    # The server records task runs with a delay.
+    wait_for(
+        lambda: states().items() >= {"train one": "Cancelled", "release one": "NotReady"}.items()
+    )
+
 
 def test_a_line_of_a_dask_worker_is_in_the_log_of_the_step_that_it_works_for(
     deployed: Prefect, worker: TreeProcess, tmp_path: Path

@@ -4,7 +4,8 @@ import base64
 import re
 from xml.etree import ElementTree as ET
 
-from flows.loss_curve import data_url, loss_curve_svg
+from flows.loss_curve import loss_curve_svg
+from flows.svg import data_url
 
 SVG = "{http://www.w3.org/2000/svg}"
 SERIES = {

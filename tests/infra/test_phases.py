@@ -13,10 +13,10 @@ from infra.store.storage import Storage
 
 class Recorder(NullReporter):
     def __init__(self) -> None:
-        self.messages: list[str] = []
+        self.counts: list[tuple[str | None, int, int]] = []
 
     def update(self, progress: Progress) -> None:
-        self.messages.append(progress.message)
+        self.counts.append((progress.phase, progress.completed, progress.total))
 
 
 def double(log: Path, number: int) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def test_results_come_in_the_order_of_the_payloads(tmp_path: Path) -> None:
         Phase("one", double, [(log, 1), (log, 2)]), Phase("two", double, [(log, 3)])
     )
     assert found == [[[1, 2], [2, 4]], [[3, 6]]]
-    assert recorder.messages == [f"one and two: {done} of 3" for done in range(4)]
+    assert recorder.counts == [("one and two", done, 3) for done in range(4)]
 
 
 def test_a_resumed_run_runs_only_the_missing_tasks(tmp_path: Path) -> None:

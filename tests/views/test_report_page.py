@@ -6,34 +6,17 @@ from typing import Any
 import pytest
 
 from flows.steps import STEPS
-from tests.limits import WAIT_TIMEOUT_S
-from tests.servers import chromium
+from tests.browser import open_browser, open_page
 from tests.views.real_run import NASTY, RECIPE, RealRun
 from views.report.page import render
 
 pytestmark = pytest.mark.e2e
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=chromium(), headless=True, args=FLAGS, timeout=WAIT_TIMEOUT_S * 1000
-        )
+    with open_browser() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +29,7 @@ def url(real_run: RealRun, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def page(browser: Any, url: str) -> Iterator[Any]:
     """The page, which must log nothing and request nothing."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(WAIT_TIMEOUT_S * 1000)
-    opened = context.new_page()
+    opened = open_page(browser)
     messages: list[str] = []
     requests: list[str] = []
     opened.on("console", lambda message: messages.append(message.text))
@@ -59,7 +40,7 @@ def page(browser: Any, url: str) -> Iterator[Any]:
     yield opened
     assert messages == []
     assert [item for item in requests if item.split("#")[0] != url and item != "data:,"] == []
-    context.close()
+    opened.context.close()
 
 
 def test_numbers_are_those_of_the_data(page: Any, real_run: RealRun) -> None:

@@ -1,5 +1,5 @@
 """The report page of a run: one self-contained HTML file."""
 
-from views.report.page import build_report
+from views.report.page import ReportPage, build_report, collect_page, write_page
 
-__all__ = ["build_report"]
+__all__ = ["ReportPage", "build_report", "collect_page", "write_page"]

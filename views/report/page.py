@@ -1,6 +1,9 @@
 """Collect the sections of a run's report and render them as one self-contained HTML page."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -9,8 +12,21 @@ from infra.runs.run_records import REPORTS, RunRecord
 from infra.store.storage import Storage
 from views.report import formatting
 from views.report.groups import LANGUAGE_NAMES
-from views.report.report_run import ReportRun
+from views.report.report_run import ReportRun, Section, Tile
 from views.report.sections import SECTIONS
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """What the page of a run shows: sections with their data, in order, and headline numbers."""
+
+    record: RunRecord
+    sections: Sequence[tuple[Section, Any]]
+    tiles: Sequence[Tile]
+
+    def data(self, name: str) -> Any:
+        """Return the data of a section; ``None`` if the page has no such section."""
+        return next((data for section, data in self.sections if section.name == name), None)
 
 
 def build_report(storage: Storage, record: RunRecord, steps: Steps) -> str:
@@ -27,25 +43,37 @@ def build_report(storage: Storage, record: RunRecord, steps: Steps) -> str:
     Returns:
         The page's path relative to the storage root.
     """
-    path = f"{REPORTS}/{record.recipe}/{record.run}.html"
-    storage.write(path, render(storage, record, steps).encode())
+    return write_page(storage, collect_page(storage, record, steps))
+
+
+def collect_page(storage: Storage, record: RunRecord, steps: Steps) -> ReportPage:
+    """Collect what the page of a run shows."""
+    run = ReportRun(storage, record, steps)
+    collected = [(section, section.collect(run)) for section in SECTIONS]
+    shown = [(section, data) for section, data in collected if data is not None]
+    tiles = [tile for section, data in shown for tile in section.tiles(run, data)]
+    return ReportPage(record, shown, tiles)
+
+
+def write_page(storage: Storage, page: ReportPage) -> str:
+    """Write the page as HTML; return its path relative to the storage root."""
+    path = f"{REPORTS}/{page.record.recipe}/{page.record.run}.html"
+    storage.write(path, _render_page(page).encode())
     return path
 
 
 def render(storage: Storage, record: RunRecord, steps: Steps) -> str:
     """Return the page as HTML text."""
-    run = ReportRun(storage, record, steps)
-    collected = [(section, section.collect(run)) for section in SECTIONS]
-    shown = [(section, data) for section, data in collected if data is not None]
-    return (
-        _environment()
-        .get_template("templates/page.html")
-        .render(
-            record=record,
-            sections=shown,
-            tiles=[tile for section, data in shown for tile in section.tiles(run, data)],
-            language_names=LANGUAGE_NAMES,
-        )
+    return _render_page(collect_page(storage, record, steps))
+
+
+def _render_page(page: ReportPage) -> str:
+    template = _environment().get_template("templates/page.html")
+    return template.render(
+        record=page.record,
+        sections=page.sections,
+        tiles=page.tiles,
+        language_names=LANGUAGE_NAMES,
     )
 
 

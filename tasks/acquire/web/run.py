@@ -78,14 +78,20 @@ def _relay_progress(
     for line in process.stdout:
         try:
             counts = json.loads(line)
-            message = f"{counts['fetched']} pages fetched, {counts['queued']} in the next level"
             values = {"fetched": float(counts["fetched"]), "queued": float(counts["queued"])}
         except (ValueError, KeyError, TypeError):
             continue
-        completed = min(int(values["fetched"]), source.max_pages)
-        reporter.update(
-            Progress(STAGE_NAME, source.name, completed, source.max_pages, message, values)
+        progress = Progress(
+            STAGE_NAME,
+            source.name,
+            min(int(values["fetched"]), source.max_pages),
+            source.max_pages,
+            f"{counts['queued']:,} in the next level",
+            values,
+            units="pages",
+            total_is_limit=True,
         )
+        reporter.update(progress)
 
 
 def iter_parts(source: str, spool: Spool, rows: list[dict[str, Any]]) -> Iterator[PartResult]:
