@@ -6,6 +6,7 @@ with is imported when it runs.
 
 import atexit
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from infra.errors import UserError
+from infra.log_format import ENV_VAR, JSON, json_line
 from infra.store.environment import mask, mask_errors
 
 if TYPE_CHECKING:
@@ -29,8 +31,17 @@ Function = Callable[..., Any]
 def exit_with_error(message: str) -> NoReturn:
     """Print an error, one line each, and exit."""
     for line in mask(message).splitlines():
-        click.echo(f"error: {line}", err=True)
+        print_message(line, "error")
     raise SystemExit(EXIT_FAILURE)
+
+
+def print_message(text: str, level: str = "info") -> None:
+    """Print a line on standard error; a JSON object where lines are JSON."""
+    if os.environ.get(ENV_VAR) == JSON:
+        text = json_line(time.time(), level, "cli", text)
+    elif level == "error":
+        text = f"error: {text}"
+    click.echo(text, err=True)
 
 
 def handle_errors(function: Function) -> Function:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cli.common import handle_errors, print_json, recipe_command, until_option
+from cli.common import handle_errors, print_json, print_message, recipe_command, until_option
 from infra.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _run_pipeline(
             and record.report is not None
             and store.exists(record.report)
         ):  # no server is needed
-            click.echo(f"nothing to do: all {len(paths)} data sets exist already", err=True)
+            print_message(f"nothing to do: all {len(paths)} data sets exist already")
             stages = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]
             return replace(record, stages=stages)
         check_machine(recipe, until, lambda: planner)
@@ -189,7 +189,7 @@ def _print_result(store: "Storage", record: "RunRecord", as_json: bool) -> None:
     value = _run_json(store.url.rstrip("/"), record.to_json())
     exposed = [item for item in load_exposure(store, record.recipe) if item.documents is not None]
     for item in exposed:
-        click.echo(str(item), err=True)
+        print_message(str(item), "warning")
     if as_json:
         print_json({**value, "models_exposed": [item.to_json() for item in exposed]})
     else:
@@ -230,7 +230,9 @@ def _exit_now(print_result: Callable[[], None], error: BaseException | None) -> 
             raise error
         print_result()
 
-    click.echo("the Prefect server no longer answers; it may show this run as running", err=True)
+    print_message(
+        "the Prefect server no longer answers; it may show this run as running", "warning"
+    )
     status = 0
     try:
         handle_errors(conclude)()

@@ -9,6 +9,7 @@ from typing import Any, Self, TextIO
 
 from flows.execute import StepResult, step_label
 from infra.compute.progress import Progress
+from infra.log_format import is_json_format, json_line
 
 REFRESHES_PER_SECOND = 4
 LABEL_WIDTH = 24
@@ -47,11 +48,8 @@ class ConsoleReporter:
     def update(self, progress: Progress) -> None:
         """Print the progress of a stage, at most every few seconds."""
         name = step_label(progress.stage, progress.source)
-        now = time.monotonic()
-        with self._lock:
-            if now - self._last_printed.setdefault(name, now) < self.INTERVAL_S:
-                return
-            self._last_printed[name] = now
+        if not self._is_due(name):
+            return
         of = f"/{progress.total}" if progress.total else ""
         what = progress.message or progress.phase or ""
         self._print(f"{name:<{LABEL_WIDTH}} {progress.completed}{of}  {what}".rstrip())
@@ -75,6 +73,14 @@ class ConsoleReporter:
         label = step_label(result.stage, result.entry or result.source)
         self._print(f"{label:<{LABEL_WIDTH}} {', '.join(numbers)}  ({how})")
 
+    def _is_due(self, name: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._last_printed.setdefault(name, now) < self.INTERVAL_S:
+                return False
+            self._last_printed[name] = now
+        return True
+
     def _print(self, text: str) -> None:
         clock = time.monotonic() - self._start
         line = f"{int(clock // 60):3d}:{int(clock % 60):02d}  {text}"
@@ -84,6 +90,33 @@ class ConsoleReporter:
     def _write(self, line: str) -> None:
         self._stream.write(f"{line}\n")
         self._stream.flush()
+
+
+class JsonConsole(ConsoleReporter):
+    """Writes the same lines as JSON objects, with the figures as fields."""
+
+    def update(self, progress: Progress) -> None:
+        """Write the progress of a stage, at most every few seconds."""
+        name = step_label(progress.stage, progress.source)
+        if self._is_due(name):
+            self._write_json(
+                progress.message or progress.phase or name,
+                stage=progress.stage,
+                source=progress.source,
+                completed=progress.completed,
+                total=progress.total or None,
+            )
+
+    def step_finished(self, result: StepResult) -> None:
+        """Write nothing: the run's log has a line with the counts."""
+
+    def _print(self, text: str) -> None:
+        self._write_json(text)
+
+    def _write_json(self, message: str, **fields: Any) -> None:
+        line = json_line(time.time(), "info", __name__, message, **fields)
+        with self._lock:
+            self._write(line)
 
 
 class LiveConsole(ConsoleReporter):
@@ -98,6 +131,7 @@ class LiveConsole(ConsoleReporter):
         self._bars = _new_bars(self._console)
         self._ids: dict[str, Any] = {}
         self._running: set[str] = set()
+        self._phases: dict[str, str | None] = {}
 
     def __enter__(self) -> Self:
         """Start to draw."""
@@ -139,11 +173,12 @@ class LiveConsole(ConsoleReporter):
                     self._bars.remove_task(self._ids.pop(label))
                 return
             bar = self._bar(label)
+            if self._phases.get(label) != progress.phase:  # it starts at 0 again
+                self._phases[label] = progress.phase
+                self._bars.reset(bar)
             message = progress.message or progress.phase or ""
-            if progress.written is not None and not message:
-                written = progress.written
-                dropped = sum(written.dropped.values()) + sum(written.failed.values())
-                message = f"{written.kept + dropped:,} documents" if progress.completed else ""
+            if progress.written is not None and progress.written.documents and not message:
+                message = f"{progress.written.documents:,} documents"
             self._bars.update(
                 bar, total=progress.total or None, completed=progress.completed, message=message
             )
@@ -164,7 +199,9 @@ class LiveConsole(ConsoleReporter):
 
 
 def new_console() -> ConsoleReporter:
-    """Return bars if standard error is a terminal that can show them, otherwise lines."""
+    """Return bars if standard error is a terminal that can show them, otherwise lines; JSON if that is wanted."""
+    if is_json_format():
+        return JsonConsole()
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
         return LiveConsole()
     return ConsoleReporter()
@@ -183,8 +220,10 @@ def _new_bars(console: Any) -> Any:
             if not task.total:
                 return Text(f"{_format_clock(task.elapsed)} so far")
             parts = [f"{task.completed:,.0f}/{task.total:,.0f}"]
-            if task.speed and not task.finished:
+            if task.speed:
                 parts += [_format_rate(task.speed), f"{_format_clock(task.time_remaining)} left"]
+            elif not task.finished:
+                parts.append(f"{_format_clock(task.elapsed)} so far")
             return Text(" ".join(parts))
 
     is_narrow = console.width < 100

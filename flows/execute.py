@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from flows.dag import Bind, H
 from infra.compute.processes import RunCancelled
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.stage import Context
 from infra.dataset.step import Step
+from infra.log_format import step_fields
 
 
 def step_label(stage: str, name: str | None) -> str:
@@ -35,6 +37,17 @@ class StepResult:
     dataset: Dataset
     seconds: float
     cached: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, as in a JSON log line."""
+        return {
+            "stage": self.stage,
+            "source": self.entry or self.source,
+            "dataset": self.folder,
+            **self.dataset.counts.to_json(),
+            "seconds": round(self.seconds, 3),
+            "cached": self.cached,
+        }
 
 
 class ResourcePool:
@@ -97,6 +110,7 @@ def execute_step(
     spec, dataset = bound.lookup(ctx)
     cached = dataset is not None
     if dataset is None:
-        dataset = bound.build(ctx, spec)
+        with step_fields(dataset=spec.folder):
+            dataset = bound.build(ctx, spec)
     seconds = time.monotonic() - start
     return StepResult(step.name, source, entry, spec.folder, dataset, seconds, cached)

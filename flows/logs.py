@@ -1,11 +1,14 @@
-"""The log of a run: what Prefect stores, and under which step."""
+"""The log of a run: what Prefect stores, under which step, and JSON on standard error if wanted."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.logging.handlers import PrefectConsoleHandler
 
+from infra.log_format import JsonFormatter, is_json_format, set_run_fields
 from infra.store.environment import mask
 
 # As in PREFECT_LOGGING_EXTRA_LOGGERS (cli/main.py, prefect.yaml).
@@ -32,20 +35,51 @@ def filter_logs() -> Iterator[None]:
             record.flow_run_id = run_id
         return True
 
-    loggers = (*LOGGERS, *PREFECT_LOGGERS)
-    handlers = {id(h): h for name in loggers for h in logging.getLogger(name).handlers}.values()
-    levels = {name: logging.getLogger(name).level for name in LOGGERS}
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO)
-    for handler in handlers:
-        handler.addFilter(rewrite)
+    with _json_handler():
+        loggers = (*LOGGERS, *PREFECT_LOGGERS)
+        handlers = {id(h): h for name in loggers for h in logging.getLogger(name).handlers}.values()
+        levels = {name: logging.getLogger(name).level for name in LOGGERS}
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.INFO)
+        for handler in handlers:
+            handler.addFilter(rewrite)
+        try:
+            yield
+        finally:
+            set_run_fields()
+            for handler in handlers:
+                handler.removeFilter(rewrite)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _json_handler() -> Iterator[None]:
+    """Write JSON lines to standard error instead of Prefect's lines, if they are wanted."""
+    if not is_json_format():
+        yield
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    named = (logging.getLogger(name) for name in LOGGERS)
+    loggers = [root, *(logger for logger in named if not logger.propagate)]
+    replaced = [item for item in root.handlers if isinstance(item, PrefectConsoleHandler)]
+    for logger in loggers:
+        logger.addHandler(handler)
+    for item in replaced:
+        item.addFilter(_refuse)
     try:
         yield
     finally:
-        for handler in handlers:
-            handler.removeFilter(rewrite)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger in loggers:
+            logger.removeHandler(handler)
+        for item in replaced:
+            item.removeFilter(_refuse)
+
+
+def _refuse(_record: logging.LogRecord) -> bool:
+    return False
 
 
 def _in_run_context() -> bool:

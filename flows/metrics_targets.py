@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from flows.metrics import RunMetrics
 from infra.errors import UserError
+from infra.runs.run_records import CANCELLED, FAILED
 
 ENV_VAR = "GRISTMILL_METRICS"
 FORMS = "listen:HOST:PORT, file:FOLDER, push:URL"
@@ -69,7 +70,11 @@ def export_metrics(metrics: RunMetrics, recipe: str) -> Iterator[None]:
                     stack.enter_context(write_file(registry, target, recipe))
                 else:
                     stack.enter_context(push(registry, target, recipe))
-        yield
+        try:
+            yield
+        except BaseException as error:
+            metrics.run_finished(FAILED if isinstance(error, Exception) else CANCELLED)
+            raise
 
 
 def _parse(text: str) -> Target:

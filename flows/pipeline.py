@@ -15,8 +15,11 @@ from flows.recipe import Recipe
 from flows.removal_form import RemovalForm
 from flows.runner import run_pipeline, task_runner
 from flows.steps import ACQUIRE, EVALUATE, LAST_STAGE, SELECT, TOKENIZE, StageName
+from flows.tracing import start_tracing
 from infra.removals.log import append_removals
 from infra.store.storage import Storage
+
+start_tracing()  # before Prefect makes the span of a flow run
 
 ON_DEMAND = "on demand"
 TIMEOUT_S = (

@@ -10,6 +10,7 @@ from flows.recipe import Recipe
 from flows.steps import TOKENIZE, TRAIN, StageName, runs_until
 from infra.compute.cluster import WorkerMemoryError, local_workers
 from infra.errors import UserError
+from infra.log_format import is_json_format
 from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
 from tasks.tokenize.task import load_given_tokenizer
@@ -38,10 +39,11 @@ def preflight_errors(
             load_given_tokenizer(recipe.tokenize)
         except UserError as error:
             errors.append(error)
-    try:
-        metrics_targets()
-    except UserError as error:
-        errors.append(error)
+    for check in (metrics_targets, is_json_format):
+        try:
+            check()
+        except UserError as error:
+            errors.append(error)
     by_model = [
         (entry.name, error)
         for entry in _models_to_train(recipe, until)

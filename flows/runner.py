@@ -41,6 +41,7 @@ from flows.retraining import (
 from flows.segments import SegmentChoice, choose_segments, require_models
 from flows.steps import STEPS, TRAIN, StageName, runs_until
 from flows.summary import describe_cached, describe_result
+from flows.tracing import RunTrace
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import SCHEDULERS_ENV
 from infra.compute.lease import RunLease
@@ -49,6 +50,7 @@ from infra.compute.progress import MultiReporter
 from infra.dataset.stage import Context
 from infra.dataset.step import Step
 from infra.errors import UserError
+from infra.log_format import JSON_FIELDS, set_run_fields, step_fields
 from infra.removals.log import load_removals
 from infra.runs.run_records import (
     CANCELLED,
@@ -90,6 +92,7 @@ class PipelineRun:
     artifacts: PrefectReporter
     events: EventReporter
     metrics: RunMetrics
+    trace: RunTrace
     cores: ResourcePool
     gpus: ResourcePool
     step_names: list[str] = field(default_factory=list)
@@ -116,13 +119,15 @@ class PipelineRun:
         cores, gpus = (0, 0) if training is None else required_resources(training, self.gpus.total)
 
         assets = step_assets(self.ctx.recipe_name, step, entry or source)
+        observers = (self.console, self.metrics, self.trace)
 
         def work() -> State[str]:
             folders = {id(future): future.result() for future in inputs}
-            self.console.step_started(step.name, entry or source)
-            self.metrics.step_started(step.name, entry or source)
+            for observer in observers:
+                observer.step_started(step.name, entry or source)
             try:
                 with (
+                    step_fields(stage=step.name, source=entry or source),
                     mask_errors(),
                     _name_full_disk(self.ctx.storage),
                     self.cores.reserve(cores),
@@ -134,8 +139,8 @@ class PipelineRun:
             except BaseException as error:
                 with self.lock:
                     self.errors[index] = error
-                self.console.step_failed(step.name, entry or source)
-                self.metrics.step_failed(step.name, entry or source)
+                for observer in observers:
+                    observer.step_failed(step.name, entry or source)
                 if self.cancelled and isinstance(error, Exception):
                     return Cancelled(message="the run was cancelled")
                 raise
@@ -143,11 +148,11 @@ class PipelineRun:
                 self.errors.pop(index, None)  # of an earlier attempt
                 self.results[index] = result
                 finished = [self.results[number] for number in sorted(self.results)]
-            log.info("%s", describe_result(result))
-            self.console.step_finished(result)
+            log.info("%s", describe_result(result), extra={JSON_FIELDS: result.to_json()})
             self.artifacts.step_finished(result, finished)
             self.events.step_finished(result)
-            self.metrics.step_finished(result)
+            for observer in observers:
+                observer.step_finished(result)
             if result.cached:  # also tells Prefect that no asset was materialized
                 return Completed(name="Cached", message="committed already", data=result.folder)
             for asset in assets:
@@ -234,9 +239,9 @@ def run_pipeline(
     gpus = gpu_count() if recipe.train else 0
     warnings = preflight_warnings(recipe, until, gpus, get_planner)
     reports_url()  # refuses a wrong address before any work
-    console, metrics = new_console(), RunMetrics(recipe.name)
+    console, metrics, run_trace = new_console(), RunMetrics(recipe.name), RunTrace(recipe.name)
     artifacts = PrefectReporter(recipe.name)
-    reporter = MultiReporter(console, artifacts, metrics)
+    reporter = MultiReporter(console, artifacts, metrics, run_trace)
     removals = load_removals(storage, recipe.name)
     check_writable(storage)
     start = time.monotonic()
@@ -249,6 +254,8 @@ def run_pipeline(
     ):
         cluster.check_storage(storage)
         run_id = new_run_id(storage)
+        set_run_fields(recipe=recipe.name, run=run_id)
+        run_trace.run_started(run_id)
         started_at = run_start(run_id)  # other nodes know the time from the id
         flow = run.flow.name if run and run.flow else ""
         trains = bool(recipe.train) and runs_until(TRAIN, until)
@@ -273,6 +280,7 @@ def run_pipeline(
             artifacts,
             events,
             metrics,
+            run_trace,
             ResourcePool(os.cpu_count() or 1),
             ResourcePool(gpus),
         )

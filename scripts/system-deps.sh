@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Programs outside Python: Chromium, with which the end-to-end tests open pages in a real browser, and the
-# PostgreSQL and Redis of `make stack`. Installs what is missing on Debian and Ubuntu if run as root;
-# otherwise says what is missing.
+# Programs outside Python: Chromium, with which the end-to-end tests open pages in a real browser, the
+# Prometheus and Pushgateway with which they collect a run's metrics, and the PostgreSQL and Redis of
+# `make stack`. Installs what is missing on Debian and Ubuntu if run as root; otherwise says what is missing.
 set -euo pipefail
 
 has() {
@@ -14,6 +14,8 @@ missing=()
 has chromium chromium-browser google-chrome google-chrome-stable || missing+=(chromium)
 has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 has redis-server || missing+=(redis-server)
+has prometheus || missing+=(prometheus)
+has prometheus-pushgateway || missing+=(prometheus-pushgateway)
 [ ${#missing[@]} = 0 ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -32,8 +34,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 fi
 
 cat >&2 <<END
-system-deps: missing: ${missing[*]}. The end-to-end tests open the report in a browser (chromium) and start
-the servers of \`make stack\` (postgresql, redis-server). Install them, for example:
-    sudo apt-get install --no-install-recommends ${missing[*]}   |   brew install chromium postgresql redis
+system-deps: missing: ${missing[*]}. The end-to-end tests open the report in a browser (chromium), scrape
+a run (prometheus, prometheus-pushgateway) and start the servers of \`make stack\` (postgresql, redis-server).
+Install them, for example:
+    sudo apt-get install --no-install-recommends ${missing[*]}   |   brew install chromium prometheus postgresql redis
 END
 exit 1

@@ -21,6 +21,11 @@ class WrittenParts:
     text_bytes: int = 0
     file_bytes: int = 0
 
+    @property
+    def documents(self) -> int:
+        """All documents of these parts, whatever became of them."""
+        return self.kept + sum(self.dropped.values()) + sum(self.failed.values())
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -32,13 +32,27 @@ def recipe_path(workspace: Path) -> Path:
 @pytest.fixture(scope="module")
 def first_run(workspace: Path, recipe_path: Path) -> CommandResult:
     """The result of the first run, with all stages."""
-    result = gristmill(workspace / "home", "run", str(recipe_path), "--json")
+    env = {"GRISTMILL_LOG_FORMAT": "json"}
+    result = gristmill(workspace / "home", "run", str(recipe_path), "--json", env=env)
     assert result.code == 0, result.err
     return result
 
 
 def cache_entries(workspace: Path, stage: str) -> set[str]:
     return set(Storage(str(workspace / "data")).list_files(f"unit_cache/{stage}"))
+
+
+def test_every_line_of_a_run_is_json_that_names_its_step(first_run: CommandResult) -> None:
+    lines = [json.loads(line) for line in first_run.err.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    finished = [line for line in lines if "kept" in line]
+    assert {line["stage"] for line in finished} == set(STAGES)
+    for line, stage in ((line, s) for line in finished for s in first_run.value["stages"]):
+        if line["stage"] == stage["stage"]:
+            assert (line["recipe"], line["run"]) == ("small", first_run.value["run"])
+            assert line.get("source") == stage["source"]
+            assert stage["path"].endswith(line["dataset"])
+            assert line["kept"] == stage["kept"]
 
 
 def test_every_document_is_accounted_for(first_run: CommandResult) -> None:

@@ -208,3 +208,13 @@ def test_a_training_run_reserves_its_cores_and_gpus(
     path: str, override: str, gpus: int, cores_and_gpus: tuple[int, int]
 ) -> None:
     assert required_resources(load(path, override).train[0], gpus) == cores_and_gpus
+
+
+@pytest.mark.parametrize("name", ["GRISTMILL_METRICS", "GRISTMILL_LOG_FORMAT"])
+def test_a_wrong_variable_is_named_before_a_run_starts(
+    path: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "nonsense")
+    recipe = load(path)
+    with pytest.raises(UserError, match=name):
+        check_machine(recipe, "acquire", lambda: plan_pipeline(recipe, "acquire"))
