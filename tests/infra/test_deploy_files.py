@@ -254,6 +254,19 @@ def test_the_entry_point_sets_secrets_and_becomes_the_command(tmp_path: Path) ->
     assert b"not a variable" not in result.stdout
 
 
+def test_the_entry_point_offers_the_model_of_the_image(tmp_path: Path) -> None:
+    model = tmp_path / "image" / "models" / "lid.176.ftz"
+    model.parent.mkdir(parents=True)
+    model.write_text("model")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    command = [str(DEPLOY / "image" / "entrypoint.sh"), "true"]
+    image = {"IMAGE_CACHE": str(tmp_path / "image"), "GRISTMILL_CACHE": str(cache)}
+    for _ in range(2):
+        subprocess.run(command, env={**os.environ, **image}, check=True)
+        assert (cache / "models" / "lid.176.ftz").read_text() == "model"
+
+
 @pytest.mark.parametrize(
     ("rank", "words"), [("0", "run r --until train"), ("1", "train-node r --model m")]
 )

@@ -98,6 +98,7 @@ def initialize_postgres(layout: Layout) -> None:
     run(
         "postgres",
         "--single",
+        *("-c", "exit_on_error=on"),
         "-D",
         data,
         "postgres",
