@@ -57,11 +57,14 @@ class Containers:
 
     def _translate(self, text: str) -> str:
         text = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", text).replace("$$", "$")
-        text = text.replace("/run/secrets", str(self._secrets)).replace("0.0.0.0", "127.0.0.1")
-        text = text.replace("/opt/gristmill", str(ROOT))
-        text = re.sub(r"(?<![\w/-])/(data|tmp)\b", lambda m: str(self._folder / m[1]), text)
+        text = re.sub(rf"\b({'|'.join(PORTS)})\b", lambda m: self._ports[m[1]], text)
         text = re.sub(rf"(?<![\w-])({'|'.join(HOSTS)})(?=:\d|$)", "127.0.0.1", text)
-        return re.sub(rf"\b({'|'.join(PORTS)})\b", lambda m: self._ports[m[1]], text)
+        text = text.replace("0.0.0.0", "127.0.0.1")
+        # Last, because the new folders contain the old names.
+        paths = {name: str(self._folder / name[1:]) for name in ("/data", "/tmp")}
+        paths |= {"/run/secrets": str(self._secrets), "/opt/gristmill": str(ROOT)}
+        names = "|".join(paths)
+        return re.sub(rf"(?<![\w/-])({names})\b", lambda m: paths[m[1]], text)
 
     def _env(self, service: Mapping[str, Any]) -> dict[str, str]:
         kept = {

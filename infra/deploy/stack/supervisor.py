@@ -22,7 +22,7 @@ from infra.errors import UserError
 START_SECONDS = 20
 MAX_ATTEMPTS = 100
 STOP_TIMEOUT_S = 20
-SHOWN_ATTEMPTS = 3  # after so many failures to start, `up` gives up
+MAX_SHOWN_ATTEMPTS = 3  # if a service has ended so often before it was ready, `up` gives up
 SHOWN_LINES = 20
 # What would change where a service connects to, or how it behaves, without being a setting of the stack.
 FOREIGN_PREFIXES = ("PREFECT_", "AWS_", "DASK_", "FSSPEC_", "PG", "WEED_")
@@ -146,7 +146,7 @@ def wait_until_ready(layout: Layout, timeout_s: float, on_ready: Callable[[str],
         ServiceFailedError: if one does not; the message has the last lines of its log.
     """
     deadline = time.monotonic() + timeout_s
-    failures: dict[str, set[int]] = {service.name: set() for service in SERVICES}
+    starts: dict[str, set[int]] = {service.name: set() for service in SERVICES}
     waiting = list(SERVICES)
     while waiting:
         states = read_states(layout)
@@ -156,9 +156,9 @@ def wait_until_ready(layout: Layout, timeout_s: float, on_ready: Callable[[str],
             )
         for service in waiting[:]:
             state = states[service.name]
-            if state.state in ("BACKOFF", "FATAL"):
-                failures[service.name].add(state.started)
-            if state.state == "FATAL" or len(failures[service.name]) >= SHOWN_ATTEMPTS:
+            # A service that waited for others first and ended then was never in the state BACKOFF.
+            starts[service.name].add(state.started)
+            if state.state == "FATAL" or len(starts[service.name] - {0}) > MAX_SHOWN_ATTEMPTS:
                 raise ServiceFailedError(service.name, _describe_failure(layout, service))
             if state.state in ("RUNNING", "STARTING") and service.is_ready(layout):
                 waiting.remove(service)
