@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import httpx
 import prefect
@@ -37,6 +37,17 @@ class EphemeralServer(SubprocessASGIServer):
 
     Prefect stops its own server when the interpreter exits. A killed interpreter does not exit.
     """
+
+    run_interrupted: ClassVar[bool] = False
+
+    def stop(self) -> None:
+        """Stop the server; after an interrupt, kill it: its own end takes up to five seconds.
+
+        At this point Prefect has reported the end of the run, and the database is on the disk.
+        """
+        if self.run_interrupted and self.server_process is not None:
+            self.server_process.kill()
+        super().stop()
 
     def _run_uvicorn_command(self) -> "subprocess.Popen[Any]":
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
@@ -85,10 +96,11 @@ def set_exit_handler(handler: ExitHandler) -> None:
 
 
 def on_run_end(record: RunRecord, error: BaseException | None) -> None:
-    """Call the exit handler if the server is lost.
+    """Call the exit handler if the server is lost; note whether the run was interrupted.
 
     To be called when everything of the run is in the store, before Prefect reports its end.
     """
+    EphemeralServer.run_interrupted = error is not None and not isinstance(error, Exception)
     if _exit_handler is not None and not _is_server_reachable():
         _exit_handler(record, error)
 

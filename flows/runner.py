@@ -190,10 +190,11 @@ class PipelineRun:
         return None
 
     def cancel(self) -> None:
-        """Start no further step, and terminate the child processes."""
+        """Start no further step, and end the local workers and the child processes."""
         self.cancelled = True
         self.cores.cancel()
         self.gpus.cancel()
+        self.ctx.cluster.cancel()
         cancel_processes()
 
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
+import psutil
 import pytest
+from distributed.core import Status
 from pydantic import ValidationError
 
 from infra.compute.cluster import (
@@ -23,7 +25,7 @@ from infra.compute.processes import RunCancelled
 from infra.errors import UserError
 from infra.store.storage import Storage
 from tests.limits import WAIT_TIMEOUT_S, wait_for
-from tests.processes import process_tree
+from tests.processes import is_alive, process_tree
 from tests.servers import BIN, free_port
 
 
@@ -170,6 +172,19 @@ def test_work_that_does_not_fit_into_a_worker_ends_with_an_error() -> None:
         pytest.raises(WorkerMemoryError, match="memory_limit"),
     ):
         list(one.map(allocate, [(2 << 30,)]))
+
+
+@pytest.mark.e2e
+def test_workers_of_a_cancelled_run_end_at_once_and_are_not_started_again() -> None:
+    with cluster(workers=1) as own:
+        (pid,) = own.client().run(os.getpid).values()
+        worker = psutil.Process(pid)
+        own.cancel()
+        wait_for(lambda: not is_alive(worker))
+        wait_for(lambda: not own.client().scheduler_info()["workers"])
+        (nanny,) = own._cluster.workers.values()
+        wait_for(lambda: nanny.status == Status.closed)
+        assert nanny.process is None  # another worker would be its process
 
 
 @pytest.mark.e2e
