@@ -103,9 +103,10 @@ def server_automations(
         ),
     ]
     if notification is not None:
+        # The state of the event: a crashed run may have been started again meanwhile.
         body = (
-            "{{ flow_run.name }} of {{ flow.name }} is {{ flow_run.state.name }}: "
-            "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
+            "{{ flow_run.name }}: {{ event.resource['prefect.state-name'] }}: "
+            "{{ event.resource['prefect.state-message'] }}\n{{ flow_run|ui_url }}"
         )
         ended = _on(
             {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "TimedOut")},

@@ -6,6 +6,7 @@ Registering the same recipe again changes nothing.
 
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any, Literal
 from uuid import UUID
@@ -72,7 +73,6 @@ class DeploymentSection(_Strict):
     """One deployment."""
 
     name: str
-    version: str
     description: str
     entrypoint: str
     tags: list[str]
@@ -212,7 +212,7 @@ def register(client: SyncPrefectClient, deployment: DeploymentSection) -> Regist
         identity = client.create_deployment(
             flow_id=client.create_flow_from_name(flow.name),
             name=deployment.name,
-            version=deployment.version,
+            version=version("gristmill"),
             description=deployment.description,
             entrypoint=deployment.entrypoint,
             tags=deployment.tags,

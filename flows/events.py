@@ -25,6 +25,8 @@ MODEL_OUTDATED = "gristmill.model.outdated"
 MODEL_TRAINED = "gristmill.model.trained"
 MODEL_EVALUATED = "gristmill.model.evaluated"
 
+MAX_NAMED = 2  # sources in a reason, which must fit into the parameter `reason` of a flow
+
 STEP_EVENTS = {
     ACQUIRE.name: SEGMENT_ACQUIRED,
     TRAIN.name: MODEL_TRAINED,
@@ -59,14 +61,21 @@ class EventReporter:
 
     def run_finished(self, storage: Storage, record: RunRecord) -> None:
         """Announce a new corpus, and what is out of date after the run."""
+        try:
+            self._announce_end(storage, record)
+        except Exception as error:  # noqa: BLE001 - all data is committed, and the record is written
+            log.warning("the events of the end of the run were not sent: %r", error)
+
+    def _announce_end(self, storage: Storage, record: RunRecord) -> None:
         corpus = next((stage for stage in record.stages if stage.stage == SELECT.name), None)
         if corpus is None:
             missing = find_missing_segments(storage, record) if record.state == COMPLETED else []
             if missing:
-                names = ", ".join(sorted({stage.source or "" for stage in missing}))
+                names = sorted({stage.source or "" for stage in missing})
+                listed = ", ".join(names) if len(names) <= MAX_NAMED else f"{len(names)} sources"
                 payload = {
-                    "segments": [s.path for s in missing],
-                    "reason": f"new segments of {names}",
+                    "segments": [stage.path for stage in missing],
+                    "reason": f"new segments of {listed}",
                 }
                 self._emit(CORPUS_OUTDATED, None, payload)
             return

@@ -3,7 +3,7 @@
 An event that is lost is caught up by the next run, because it decides from the same records.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from flows.recipe import Recipe
@@ -23,7 +23,7 @@ class TrainingInProgressError(UserError):
 
 def find_missing_segments(storage: Storage, record: RunRecord) -> list[StageRecord]:
     """Return the segments of a run that the recipe's newest corpus was not made from."""
-    corpus = _newest_with(storage, record.recipe, SELECT.name)
+    corpus = _find_run(storage, record.recipe, lambda run: _stage(run, SELECT.name) is not None)
     used = {stage.path for stage in corpus.stages} if corpus is not None else set()
     return [s for s in record.stages if s.stage == ACQUIRE.name and s.path not in used]
 
@@ -49,14 +49,19 @@ def explain_retraining(storage: Storage, recipe: Recipe, record: RunRecord) -> s
     corpus = _stage(record, SELECT.name)
     if corpus is None or not recipe.train:
         return None
-    trained = _newest_with(storage, recipe.name, TRAIN.name)
+    models = {entry.name for entry in recipe.train}
+    trained = _find_run(storage, recipe.name, lambda run: models <= _trained_models(run))
     if trained is None:
-        return "no model is trained yet"
+        latest = _find_run(storage, recipe.name, lambda run: bool(_trained_models(run)))
+        if latest is None:
+            return "no model is trained yet"
+        missing = min(models - _trained_models(latest))
+        return f"model {missing} is not trained yet"
     if recipe.retrain.on_removal:
         paths = {stage.path for stage in trained.stages if stage.stage == TRAIN.name}
         for exposure in load_exposure(storage, recipe.name):
             if exposure.path in paths and exposure.is_exposed:
-                return f"model {exposure.model} was trained on removed documents"
+                return f"model {exposure.model} was trained or validated on removed documents"
     before = _stage(trained, SELECT.name)
     if before is None or before.fingerprint == corpus.fingerprint:
         return None
@@ -88,9 +93,16 @@ def _compare(storage: Storage, before: StageRecord | None, after: StageRecord) -
     return compare_corpora(earlier, after.open(storage))
 
 
-def _newest_with(storage: Storage, recipe: str, stage: str) -> RunRecord | None:
+def _find_run(
+    storage: Storage, recipe: str, accept: Callable[[RunRecord], bool]
+) -> RunRecord | None:
+    """Return the newest run that is accepted."""
     records = islice(iter_newest_first(storage, recipe), MAX_RUNS_SEARCHED)
-    return next((record for record in records if _stage(record, stage) is not None), None)
+    return next(filter(accept, records), None)
+
+
+def _trained_models(record: RunRecord) -> set[str | None]:
+    return {stage.entry for stage in record.stages if stage.stage == TRAIN.name}
 
 
 def _stage(record: RunRecord, name: str) -> StageRecord | None:

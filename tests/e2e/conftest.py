@@ -1,6 +1,8 @@
 """A Prefect server, the project's deployments on it, and a worker for them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -36,13 +38,19 @@ def deployed(prefect: Prefect) -> Prefect:
 @pytest.fixture(scope="module")
 def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TreeProcess]:
     """A worker that runs the deployments."""
+    with run_worker(deployed.env, tmp_path_factory.mktemp("worker") / "log") as process:
+        yield process
+
+
+@contextmanager
+def run_worker(env: Mapping[str, str], log: Path) -> Iterator[TreeProcess]:
+    """Run a worker while the block lasts."""
     env = {
-        **deployed.env,
+        **env,
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "GRISTMILL_CLUSTER_KWARGS": "host,dashboard_address,preload",
     }
     command = [PREFECT, "worker", "start", "--pool", "gristmill"]
-    log = tmp_path_factory.mktemp("worker") / "log"
     with (
         log.open("wb") as sink,
         process_tree(command, env, cwd=ROOT, stdout=sink, stderr=sink) as process,

@@ -20,6 +20,7 @@ from infra.store.storage import Storage
 from tests.e2e.corpora import docstrings, recipe, write_jsonl
 from tests.inline import go, save_record
 from tests.train_entry import train_entry
+from views.removal.exposure import ExposureRecord
 
 TEXTS = docstrings()
 
@@ -63,6 +64,11 @@ def test_models_are_trained_again_when_enough_of_the_corpus_is_new(
     assert explain_retraining(storage, parsed, first) == "no model is trained yet"
     first = trained(value, first)
     assert explain_retraining(storage, parsed, first) is None
+    another = train_entry(
+        name="other", num_layers=1, hidden_size=16, num_heads=1, train_tokens=4096
+    )
+    two = Recipe.model_validate({**value, "train": [*value["train"], another]})
+    assert explain_retraining(storage, two, first) == "model other is not trained yet"
 
     write_jsonl(tmp_path / "b.jsonl", list(TEXTS[30:32]))
     second = run(value, 2)
@@ -123,3 +129,25 @@ def test_of_two_trainings_the_later_one_is_refused(tmp_path: Path) -> None:
     finally:
         other.close(completed=True)
         second.close(completed=True)
+
+
+def test_a_removal_that_touches_the_newest_models_is_a_reason(
+    value: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, parsed = Storage(value["storage"]), Recipe.model_validate(value)
+    record = trained(value, run(value, 1))
+
+    def expose(path: str, documents: int) -> None:
+        exposure = ExposureRecord("tiny", path, "f", "r", documents)
+        monkeypatch.setattr("flows.retraining.load_exposure", lambda *_: [exposure])
+
+    expose("train/older", 3)
+    assert explain_retraining(storage, parsed, record) is None, "an earlier model"
+    expose("train/tiny-0", 0)
+    assert explain_retraining(storage, parsed, record) is None
+    expose("train/tiny-0", 3)
+    reason = explain_retraining(storage, parsed, record)
+    assert reason is not None
+    assert "removed" in reason
+    ignored = Recipe.model_validate({**value, "retrain": {"on_removal": False}})
+    assert explain_retraining(storage, ignored, record) is None

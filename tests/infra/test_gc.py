@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,19 @@ def is_committed(data: Dataset) -> bool:
 def folder(data: Dataset) -> str:
     """Its folder below the storage root."""
     return "/".join(data.storage.url.split("/")[-2:])
+
+
+def test_data_of_recent_completed_runs_can_stay(ctx: Context) -> None:
+    old, failed, new = build(ctx, "one"), build(ctx, "two"), build(ctx, "three")
+    record(ctx, "20260101-120000-000aaaa", old)
+    record(ctx, "20260102-120000-000aaaa", failed, state=FAILED)
+    record(ctx, "20260103-120000-000aaaa", new)
+    delete_unneeded(ctx.storage, ["r"], since=datetime(2026, 1, 1, tzinfo=UTC))
+    assert is_committed(old)
+    assert not is_committed(failed)
+    delete_unneeded(ctx.storage, ["r"], since=datetime(2026, 1, 2, tzinfo=UTC))
+    assert not is_committed(old)
+    assert is_committed(new)
 
 
 def test_an_old_data_set_goes_and_the_parts_that_a_new_one_lists_stay(ctx: Context) -> None:
