@@ -240,7 +240,7 @@ def _label_curves(
 ) -> dict[str, list[tuple[float, float]]]:
     """Name each curve by its step, if there are several."""
     return {
-        key if len(curves) == 1 else f"{name.partition(' ')[2]} {key}": list(points)
+        key if len(curves) == 1 else f"{name.partition(' ')[2]}: {key}": list(points)
         for name, lines in curves.items()
         for key, points in lines.items()
     }

@@ -15,6 +15,7 @@ from views.report.sections.lineage import Lineage
 from views.report.sections.models import Models
 
 MAX_SAMPLE_CHARS = 700  # of each text
+MAX_REASONS = 1  # that fits into a cell of a table, which the UI does not wrap
 
 
 def describe_counts(counts: Counts) -> str:
@@ -26,10 +27,12 @@ def describe_counts(counts: Counts) -> str:
     return ", ".join(words)
 
 
-def format_reasons(reasons: Iterable[tuple[str, int]]) -> str:
-    """List reasons with their counts, the most frequent first."""
+def format_reasons(reasons: Iterable[tuple[str, int]], limit: int | None = None) -> str:
+    """List reasons with their counts, the most frequent first; with a limit, the rest is a number."""
     ordered = sorted(reasons, key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{reason} {count:,}" for reason, count in ordered)
+    words = [f"{reason} {count:,}" for reason, count in ordered[:limit]]
+    more = len(ordered) - len(words)
+    return ", ".join([*words, f"{more} more"] if more else words)
 
 
 def describe_result(result: StepResult) -> str:
@@ -40,7 +43,7 @@ def describe_result(result: StepResult) -> str:
 
 
 def funnel_rows(results: Sequence[StepResult]) -> list[dict[str, Any]]:
-    """Return a row per step: documents in and out, with every reason why some did not stay."""
+    """Return a row per step: documents in and out, and the main reason why some did not stay."""
     rows = []
     for result in results:
         counts = result.dataset.counts
@@ -52,8 +55,8 @@ def funnel_rows(results: Sequence[StepResult]) -> list[dict[str, Any]]:
                 "kept": counts.kept,
                 "dropped": sum(counts.dropped.values()),
                 "failed": sum(counts.failed.values()),
-                "reasons": format_reasons(reasons),
                 "time": "cached" if result.cached else format_duration(result.seconds),
+                "reasons": format_reasons(reasons, MAX_REASONS),
             }
         )
     return rows
@@ -74,6 +77,14 @@ def summarize_run(page: ReportPage, report: str) -> str:
         bars = funnel_svg([(stage.stage, stage.n_out) for stage in funnel.stages])
         paragraphs.append(f"![Documents after each stage]({data_url(bars)})")
     paragraphs += [describe_cached(record), report]
+    reasons = [
+        (stage.stage, reason.reason, reason.verdict, f"{reason.count:,}")
+        for stage in (funnel.stages if funnel else ())
+        for reason in stage.reasons
+    ]
+    if reasons:
+        columns = ("step", "reason", "", "documents")
+        paragraphs += ["### Documents that did not stay", markdown_table(columns, reasons)]
     return "\n\n".join(paragraphs)
 
 
@@ -137,12 +148,11 @@ def describe_lineage(lineage: Lineage) -> str:
             ", ".join(row.inputs) or "outside",
             f"{row.entry.counts.kept:,}",
             f"`{short_digest(row.entry.fingerprint)}`",
-            "cached" if row.entry.cached else "new",
-            f"`{row.entry.path}`",
+            "cached" if row.entry.cached else "built",
         )
         for row in lineage.rows
     ]
-    columns = ("data set", "made from", "documents", "fingerprint", "", "folder in the store")
+    columns = ("data set", "made from", "documents", "fingerprint", "this run")
     table = markdown_table(columns, rows)
     return f"![The data sets of this run]({data_url(picture)})\n\n{table}" if picture else table
 

@@ -49,6 +49,7 @@ def run_worker(env: Mapping[str, str], log: Path) -> Iterator[TreeProcess]:
         **env,
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "GRISTMILL_CLUSTER_KWARGS": "host,dashboard_address,preload",
+        "GRISTMILL_REPORTS_URL": "https://reports.example.org",
     }
     command = [PREFECT, "worker", "start", "--pool", "gristmill"]
     with (

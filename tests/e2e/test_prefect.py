@@ -216,6 +216,7 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
     assert "**tiny** continues:" in keys["small-samples"]["data"]
     assert "| tokenize | select |" in keys["small-lineage"]["data"]
     assert "small: completed in " in keys["small-report"]["data"]
+    assert "| acquire | bad_json | failed | 1 |" in keys["small-report"]["data"]
     lines = [
         line["message"]
         for line in deployed.post("/logs/filter", logs={"flow_run_id": {"any_": [run_id]}})
@@ -241,6 +242,8 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
     assert all(model["metrics"]["bits_per_byte"] > 0 for model in run_record["models"])
     page = (store / "data" / run_record["report"]).read_text()
     assert "smaller" in page
+    path = run_record["report"].removeprefix("reports/")
+    assert f"](https://reports.example.org/{path})" in keys["small-report"]["data"]
 
 
 def test_a_run_that_finds_everything_says_what_was_cached(
@@ -267,8 +270,13 @@ def test_a_run_that_finds_everything_says_what_was_cached(
     assert len(materializations(deployed)) == 7, "nothing was materialized again"
 
 
-def test_the_pages_of_the_ui_show_the_run(deployed: Prefect, run_id: str, tmp_path: Path) -> None:
+def test_the_pages_of_the_ui_show_the_run(
+    deployed: Prefect, run_id: str, store: Path, tmp_path: Path
+) -> None:
     """Open the pages in a browser; ``GRISTMILL_SCREENSHOTS`` names the folder of the pictures."""
+    path = write_recipe(store / "recipe.yaml", small_model(store))
+    registered = run_to_end([str(GRISTMILL), "deploy", str(path)], deployed.env)
+    assert registered.code == 0, registered.out + registered.err
     folder = Path(os.environ.get("GRISTMILL_SCREENSHOTS") or tmp_path)
     pictures = take_pictures(deployed, run_id, folder)
     assert all(picture.stat().st_size > 10_000 for picture in pictures)

@@ -10,7 +10,7 @@ RECIPE = "small"
 
 
 def take_pictures(prefect: Prefect, run_id: str, folder: Path) -> list[Path]:
-    """Open the pages of a run of the recipe ``small`` and save a picture of each.
+    """Open the pages of a run of the recipe ``small``, which is deployed, and save a picture of each.
 
     Raises:
         playwright's TimeoutError: if a page does not show its words.
@@ -29,7 +29,8 @@ def take_pictures(prefect: Prefect, run_id: str, folder: Path) -> list[Path]:
         "evaluation": (f"/artifacts/artifact/{ids['evaluation']}", "all held-out text"),
         "lineage": (f"/artifacts/artifact/{ids['lineage']}", "made from"),
         "report": (f"/artifacts/artifact/{ids['report']}", "Bits per byte"),
-        "deployments": ("/deployments", "pipeline"),
+        "deployments": ("/deployments", f"{RECIPE}-refresh"),
+        "automations": ("/automations", RECIPE),
     }
     if "samples" in ids:  # a later run replaces them
         pages["samples"] = (f"/artifacts/artifact/{ids['samples']}", "continues")

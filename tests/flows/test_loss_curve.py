@@ -2,6 +2,7 @@
 
 import base64
 import re
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 from flows.loss_curve import loss_curve_svg
@@ -41,3 +42,15 @@ def test_the_url_holds_the_image() -> None:
     kind, _, data = data_url(loss_curve_svg("tiny", SERIES)).partition(";base64,")
     assert kind == "data:image/svg+xml"
     assert ET.fromstring(base64.b64decode(data)).tag == f"{SVG}svg"
+
+
+def test_long_names_of_curves_do_not_overlap() -> None:
+    series = {f"a model with a long name {number}": SERIES["loss"] for number in range(4)}
+    root = ET.fromstring(loss_curve_svg("four", series))
+    squares = [item for item in root.iter(f"{SVG}rect") if item.get("height") == "10"]
+    rows: dict[str, list[float]] = {}
+    for square in squares:
+        rows.setdefault(square.get("y", ""), []).append(float(square.get("x", "")))
+    width = 6 * len("a model with a long name 0")
+    assert all(b - a > width for xs in rows.values() for a, b in pairwise(xs))
+    assert sum(map(len, rows.values())) == 4
