@@ -68,6 +68,7 @@ def redirect_stdout_to_stderr() -> Iterator[Callable[[], None]]:
 def _run_pipeline(
     recipe: "Recipe", store: "Storage", until: str, exit_handler: "ExitHandler"
 ) -> "RunRecord":
+    from flows.metrics_targets import publish_cached_run
     from flows.planner import PLAN, plan_pipeline
     from flows.preflight import check_machine
     from infra.runs.run_records import COMPLETED, RunRecord
@@ -85,6 +86,7 @@ def _run_pipeline(
             and store.exists(record.report)
         ):  # no server is needed
             print_message(f"nothing to do: all {len(paths)} data sets exist already")
+            publish_cached_run(recipe.name, planner.steps)
             stages = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]
             return replace(record, stages=stages)
         check_machine(recipe, until, lambda: planner)

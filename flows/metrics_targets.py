@@ -5,16 +5,18 @@ file for node_exporter and a Pushgateway, which keep the values of a recipe's la
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from flows.execute import StepResult
 from flows.metrics import RunMetrics
+from flows.planner import PlannedStep
 from infra.errors import UserError
-from infra.runs.run_records import CANCELLED, FAILED
+from infra.runs.run_records import CANCELLED, COMPLETED, FAILED
 
 ENV_VAR = "GRISTMILL_METRICS"
 FORMS = "listen:HOST:PORT, file:FOLDER, push:URL"
@@ -75,6 +77,21 @@ def export_metrics(metrics: RunMetrics, recipe: str) -> Iterator[None]:
         except BaseException as error:
             metrics.run_finished(FAILED if isinstance(error, Exception) else CANCELLED)
             raise
+
+
+def publish_cached_run(recipe: str, steps: Iterable[PlannedStep]) -> None:
+    """Publish the metrics of a run that ends before it starts, because every data set exists."""
+    metrics = RunMetrics(recipe)
+    with export_metrics(metrics, recipe):
+        for step in steps:
+            metrics.step_started(step.stage, step.entry or step.source)
+            if step.dataset is not None and step.folder is not None:
+                metrics.step_finished(
+                    StepResult(
+                        step.stage, step.source, step.entry, step.folder, step.dataset, 0.0, True
+                    )
+                )
+        metrics.run_finished(COMPLETED)
 
 
 def _parse(text: str) -> Target:

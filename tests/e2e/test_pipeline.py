@@ -91,9 +91,13 @@ def test_the_report_is_one_page_on_disk(first_run: CommandResult) -> None:
 def test_a_second_run_has_nothing_to_do(
     workspace: Path, recipe_path: Path, first_run: CommandResult
 ) -> None:
-    again = gristmill(workspace / "home", "run", str(recipe_path), "--json")
+    env = {"GRISTMILL_METRICS": f"file:{workspace}"}
+    again = gristmill(workspace / "home", "run", str(recipe_path), "--json", env=env)
     assert again.code == 0
     assert "nothing to do" in again.err
+    metrics = (workspace / "gristmill_small.prom").read_text()
+    assert f'gristmill_steps{{recipe="small",state="cached"}} {len(STAGES)}.0' in metrics
+    assert 'gristmill_run_state{recipe="small",state="completed"} 1.0' in metrics
     assert all(stage["cached"] for stage in again.value["stages"])
     assert again.value["report"] == first_run.value["report"]
 
