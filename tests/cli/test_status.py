@@ -75,6 +75,8 @@ def test_it_works_before_any_run_on_the_quickstart(
     assert result.exit_code == 0, result.output
     assert "No run yet of quickstart" in result.output
     assert run_json("--storage", store.url)["runs"] == []
+    stage(store, "acquire", "dump", "one")  # of a run that was killed
+    assert run_json("--storage", store.url)["reclaimable_bytes"] is None
 
 
 def test_it_shows_the_last_runs_and_what_they_made(store: Storage) -> None:

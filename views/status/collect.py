@@ -154,13 +154,19 @@ def collect_status(storage: Storage, recipes: Sequence[str], steps: Steps) -> St
 
 
 def reclaimable_bytes(storage: Storage) -> int | None:
-    """Return how much ``gristmill gc`` of all recipes of the store would free; ``None`` if unknown.
+    """Return how much ``gristmill gc`` of all recipes of the store would free.
+
+    ``None`` if no run has a record yet: what a first run left when it was killed, its next one uses.
+    ``None`` also if a manifest is damaged; ``gc`` then says which.
 
     It reads every manifest, so it takes longer than the rest.
     """
+    recipes = list_recipes(storage)
+    if not recipes:
+        return None
     try:
-        needed = collect_needed(storage, list_recipes(storage))
-    except UserError:  # a damaged manifest: gc says which
+        needed = collect_needed(storage, recipes)
+    except UserError:
         return None
     return sum(deletion.bytes for deletion in find_deletions(storage, needed))
 
