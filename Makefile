@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM := false
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train fault-injection docs \
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-ops fault-injection docs \
 	stack stack-status stack-down clean
 
 help: ## list these commands
@@ -66,6 +66,8 @@ bench: setup ## run all benchmarks
 
 bench-dedup: setup ## compare deduplication with peers: accuracy, speed, scale
 bench-train: setup ## compare training with peers: quality gates, speed, parts of a step
+bench-ops: setup ## measure what orchestration costs, with ceilings
+	$(BIN)/python -m benchmarks.bench_ops
 bench-dedup: SCRIPTS := $(wildcard benchmarks/bench_dedup_*.py)
 bench-train: SCRIPTS := benchmarks/bench_tokenize.py $(wildcard benchmarks/bench_train_*.py)
 bench-dedup bench-train:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import sys
 import traceback
@@ -16,11 +17,13 @@ from cli.common import handle_errors, print_json, print_message, recipe_command,
 from infra.errors import UserError
 
 if TYPE_CHECKING:
-    from flows.prefect_server import ExitHandler
+    from flows.prefect_server import ExitHandler, LocalServer
     from flows.recipe import Recipe
     from infra.runs.run_records import RunRecord
     from infra.store.storage import Storage
 
+# For how long the Prefect server of a run stays for the next one; by default only in a terminal.
+KEEP_SERVER_ENV, KEEP_SERVER_S = "GRISTMILL_KEEP_SERVER_S", 300.0
 SERVER_TIMEOUT_S = 60.0  # seconds to wait for the Prefect server's first answer
 
 log = logging.getLogger(__name__)
@@ -71,36 +74,36 @@ def _run_pipeline(
     from flows.metrics_targets import publish_cached_run
     from flows.planner import PLAN, plan_pipeline
     from flows.preflight import check_machine
-    from infra.runs.run_records import COMPLETED, RunRecord
+    from infra.runs.run_records import COMPLETED, RunRecord, find_same_run
 
     if not os.environ.get("PREFECT_API_URL"):
         planner = plan_pipeline(recipe, until)
-        record = _find_latest_run(store, recipe.name)
         paths = [step.folder for step in planner.steps]
-        if (
-            planner.complete
-            and record is not None
-            and record.state == COMPLETED
-            and [stage.path for stage in record.stages] == paths
-            and record.report is not None
-            and store.exists(record.report)
-        ):  # no server is needed
+        record = find_same_run(store, recipe.name, paths) if planner.complete else None
+        if record is not None:  # no server is needed
             print_message(f"nothing to do: all {len(paths)} data sets exist already")
             publish_cached_run(recipe.name, planner.steps)
             stages = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]
             return replace(record, stages=stages)
         check_machine(recipe, until, lambda: planner)
         PLAN.set(planner)
+    keep_s = _keep_seconds()
     if api_url := load_prefect_settings():
         require_server(api_url)
-    from flows.pipeline import pipeline
-    from flows.prefect_server import set_exit_handler, start_ephemeral_server
+    from flows.prefect_server import local_server_if_needed, set_exit_handler
 
     set_exit_handler(exit_handler)
-    start_ephemeral_server()
+    server = local_server_if_needed()
+    from flows.pipeline import pipeline  # meanwhile the server starts
+
+    if server is not None:
+        server.use()
     previous = _find_latest_run(store, recipe.name)
     try:
-        return RunRecord.from_json(pipeline(recipe, until))
+        record = RunRecord.from_json(pipeline(recipe, until))
+        if server is not None:
+            _keep_server(server, keep_s)
+        return record
     except UserError:
         raise
     except Exception as error:
@@ -112,6 +115,30 @@ def _run_pipeline(
             raise
         log.warning("the run is complete, but could not be reported to the server: %r", error)
         return record
+
+
+def _keep_server(server: "LocalServer", seconds: float) -> None:
+    server.keep(seconds)
+    if seconds:
+        print_message(
+            f"the Prefect server of this run stays {seconds:g} s for the next one ({KEEP_SERVER_ENV}=0: not)"
+        )
+
+
+def _keep_seconds() -> float:
+    """For how long to keep the server: for a user who is likely to run again, one with a terminal."""
+    value = os.environ.get(KEEP_SERVER_ENV, "")
+    if not value:
+        return KEEP_SERVER_S if sys.stderr.isatty() else 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise UserError(
+            f"{KEEP_SERVER_ENV}: {value!r} is not a number of seconds; 0 keeps no server"
+        )
+    return seconds
 
 
 def load_prefect_settings() -> str | None:

@@ -58,6 +58,7 @@ from infra.runs.run_records import (
     FAILED,
     RunRecord,
     collect_versions,
+    find_same_run,
     new_run_id,
     run_start,
     save_run,
@@ -297,11 +298,14 @@ def run_pipeline(
             seconds = round(time.monotonic() - start, 3)
             record = _build_record(ctx, recipe, pipeline_run, error, seconds)
             record = replace(record, flow=flow or None, reason=reason)
+            folders = [stage.path for stage in record.stages]
+            same = find_same_run(storage, recipe.name, folders) if error is None else None
             save_run(storage, record)
             if error is None:
                 update_exposure(storage, recipe.name, removals, STEPS)
                 record = replace(record, retrain_reason=explain_retraining(storage, recipe, record))
             if error is None or isinstance(error, RunFailedError):
+                record = replace(record, report=same.report if same else None)
                 record = _write_report(storage, record, artifacts, has_removals=bool(removals))
             events.run_finished(storage, record)
         except Exception as write_error:
@@ -324,8 +328,9 @@ def run_pipeline(
 def _write_report(
     storage: Storage, record: RunRecord, artifacts: PrefectReporter, *, has_removals: bool
 ) -> RunRecord:
+    """Write the run's page, unless the record refers to that of an earlier run with the same results."""
     page = collect_page(storage, record, STEPS)
-    path = write_page(storage, page)
+    path = record.report or write_page(storage, page)
     record = replace(record, report=path)
     save_run(storage, record)
     log.info("%s Report: %s", describe_cached(record), mask(f"{storage.url.rstrip('/')}/{path}"))

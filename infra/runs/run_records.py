@@ -268,6 +268,17 @@ def latest_run(storage: Storage, recipe: str | None = None) -> RunRecord:
     return load_run(storage, newest[1], newest[0])
 
 
+def find_same_run(storage: Storage, recipe: str, folders: Sequence[str | None]) -> RunRecord | None:
+    """Return the newest run if it completed with exactly these data sets and its report exists."""
+    try:
+        record = latest_run(storage, recipe)
+    except RunNotFoundError:
+        return None
+    same = record.state == COMPLETED and [stage.path for stage in record.stages] == list(folders)
+    has_report = record.report is not None and storage.exists(record.report)
+    return record if same and has_report else None
+
+
 def latest_results(storage: Storage, recipe: str) -> RunRecord:
     """Load the newest run of a recipe, with the results of earlier runs that are still valid.
 

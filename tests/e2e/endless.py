@@ -10,12 +10,13 @@ from typing import Any
 
 import psutil
 
+from flows import local_server
 from tests.e2e.command import gristmill, start, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.train_entry import train_entry
 
-TRAINER, SERVER = "lm.train.worker", "prefect.server.api.server:create_app"
+TRAINER, SERVER = "lm.train.worker", local_server.__file__
 
 
 def endless(name: str) -> dict[str, Any]:
@@ -69,7 +70,9 @@ class EndlessRun:
         )
         cache.mkdir()
         temporary.mkdir()
-        (cache / "models").symlink_to(Path.home() / ".cache" / "gristmill" / "models")
+        for name in ("models", "kernels"):  # neither downloaded nor compiled again
+            (Path.home() / ".cache" / "gristmill" / name).mkdir(parents=True, exist_ok=True)
+            (cache / name).symlink_to(Path.home() / ".cache" / "gristmill" / name)
         value = recipe(storage, mixed(folder / "in"), train=[endless("one"), endless("two")])
         path = write_recipe(folder / "r.yaml", value)
         return cls(path, home, storage, cache, temporary)
@@ -81,7 +84,7 @@ class EndlessRun:
             err.open("wb") as sink,
             start(self.home, "run", str(self.path), env=self.env, stderr=sink) as run,
         ):
-            wait_for(lambda: find(run.members(), TRAINER), run)
+            wait_for(lambda: find(run.members(), TRAINER) and self.checkpoint_folders(), run)
             (os.killpg if whole_group else os.kill)(run.pid, number)
             assert run.wait(WAIT_TIMEOUT_S) != 0
             wait_for(lambda: not run.members())
@@ -92,10 +95,13 @@ class EndlessRun:
             last = max((self.storage / "runs" / "small").glob("*.json"))
             assert json.loads(last.read_text())["state"] == "cancelled"
 
+    def checkpoint_folders(self) -> list[Path]:
+        """Return the folders of the models whose training has started."""
+        return list(self.cache.glob("train/*/checkpoints"))
+
     def check_resumable(self) -> None:
         """Check that only the first model was started, and that a run reuses what is committed."""
-        started = list(self.cache.glob("train/*/checkpoints"))
-        assert len(started) == 1, "the second model must not start"
+        assert len(self.checkpoint_folders()) == 1, "the second model must not start"
         again = gristmill(self.home, "run", str(self.path), "--until", "tokenize", "--json")
         assert again.code == 0
         assert all(stage["cached"] for stage in again.value["stages"])

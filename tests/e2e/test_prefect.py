@@ -34,6 +34,11 @@ def parameters_json(value: dict[str, Any]) -> str:
     return json.dumps({"recipe": value})
 
 
+def file_times(store: Path) -> dict[Path, int]:
+    """Return the files of a store with the times of their last changes."""
+    return {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+
+
 def small_model(tmp_path: Path) -> dict[str, Any]:
     """Return a recipe with two models that train in seconds."""
     return recipe(
@@ -250,8 +255,14 @@ def test_a_run_that_finds_everything_says_what_was_cached(
     deployed: Prefect, run_id: str, store: Path
 ) -> None:
     path = write_recipe(store / "recipe.yaml", small_model(store))
+    before = file_times(store / "data")
     again = run_to_end([str(GRISTMILL), "run", str(path)], deployed.env)
     assert again.code == 0, again.out + again.err
+    after = file_times(store / "data")
+    (record,) = after.keys() - before.keys()
+    assert record.parent == store / "data" / "runs" / "small"
+    assert {file: after[file] for file in before} == before, "nothing but the record is written"
+    assert str(store / "data" / json.loads(record.read_text())["report"]) == again.out.strip()
     completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
     latest, first = deployed.post("/flow_runs/filter", flow_runs=completed, sort="START_TIME_DESC")
     assert first["id"] == run_id
