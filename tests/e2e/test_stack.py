@@ -191,16 +191,21 @@ def test_nothing_is_open_to_the_network(stack: Stack) -> None:
 
 
 def test_killed_services_are_restarted(stack: Stack) -> None:
-    before = stack.status()
     # First what the others connect to: they have to recover without being restarted.
-    for names in (BACKENDS, tuple({service.name for service in SERVICES} - set(BACKENDS))):
-        for name in names:
-            os.kill(before[name]["pid"], signal.SIGKILL)
-        wait_for(lambda names=names: _are_back(stack, before, names), poll_interval_s=1)  # type: ignore[misc]
-        if names is BACKENDS:
-            after = stack.status()
-            others = set(before) - {*BACKENDS, "dask-workers"}  # they end with their scheduler
-            assert {n: after[n]["pid"] for n in others} == {n: before[n]["pid"] for n in others}
+    before = _kill(stack, BACKENDS)
+    after = stack.status()
+    others = set(before) - {*BACKENDS, "dask-workers"}  # they end with their scheduler
+    assert {n: after[n]["pid"] for n in others} == {n: before[n]["pid"] for n in others}
+    _kill(stack, tuple(others | {"dask-workers"}))
+
+
+def _kill(stack: Stack, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Kill services, wait until all work again, and return the states before."""
+    before = stack.status()
+    for name in names:
+        os.kill(before[name]["pid"], signal.SIGKILL)
+    wait_for(lambda: _are_back(stack, before, names), poll_interval_s=1)
+    return before
 
 
 def _are_back(stack: Stack, before: dict[str, dict[str, Any]], names: tuple[str, ...]) -> bool:
