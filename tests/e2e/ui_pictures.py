@@ -29,7 +29,7 @@ def take_pictures(prefect: Prefect, run_id: str, folder: Path) -> list[Path]:
         "evaluation": (f"/artifacts/artifact/{ids['evaluation']}", "all held-out text"),
         "lineage": (f"/artifacts/artifact/{ids['lineage']}", "made from"),
         "report": (f"/artifacts/artifact/{ids['report']}", "Bits per byte"),
-        "deployments": ("/deployments", f"{RECIPE}-refresh"),
+        "deployments": ("/deployments", f"{RECIPE}-corpus"),
         "automations": ("/automations", RECIPE),
     }
     if "samples" in ids:  # a later run replaces them
