@@ -6,7 +6,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +82,14 @@ class Weed:
             yield S3(client, "corpus")
 
 
-def weed(folder: Path) -> Weed:
-    """Configure SeaweedFS on free ports."""
+def weed(folder: Path, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> Weed:
+    """Configure SeaweedFS on free ports.
+
+    Args:
+        folder: for its data and its log.
+        address: of the host that it runs on.
+        prefix: what its command starts with, to run on that host.
+    """
     binary = BIN / "weed"
     if not binary.exists():
         raise RuntimeError(f"{binary} is missing: run make setup")
@@ -96,12 +102,13 @@ def weed(folder: Path) -> Weed:
     ports = {name: free_port() for name in ("master", "filer", "volume", "admin")}
     grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "filer", "volume", "s3")]
     command = [
+        *prefix,
         str(binary),
         "-logtostderr=true",
         "mini",
         f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
+        f"-ip={address}",
+        f"-ip.bind={address}",
         f"-s3.port={port}",
         "-bucket=corpus",
         "-s3.autoCreateBucket=false",
@@ -114,7 +121,7 @@ def weed(folder: Path) -> Weed:
         *grpc,
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    return Weed(command, env, folder / "weed.log", f"http://127.0.0.1:{port}")
+    return Weed(command, env, folder / "weed.log", f"http://{address}:{port}")
 
 
 @contextmanager

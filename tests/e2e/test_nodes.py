@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from lm.launch import torchrun
 from lm.launch.node import run_node
 from lm.launch.rendezvous import rendezvous_store
 from tasks.train import task
+from tests.hosts import Host, hosts
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.lm.corpora import context, tiny, token_shards
 from tests.processes import ROOT, TreeProcess, process_tree
@@ -32,7 +32,6 @@ from tests.train_entry import replace_fields
 
 pytestmark = pytest.mark.e2e
 
-FIRST, SECOND = "10.231.77.1", "10.231.77.2"
 CONFIG = tiny(
     name="pair",
     train_tokens=60 * 128,
@@ -89,48 +88,23 @@ if __name__ == "__main__":
     sys.exit()
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
-def namespaces() -> Iterator[tuple[str, str]]:
-    """Two network namespaces that can reach each other and nothing else."""
-    if sys.platform != "linux" or shutil.which("ip") is None:
-        pytest.skip("network namespaces need Linux and the command ip")
-    names = f"gm{os.getpid()}a", f"gm{os.getpid()}b"
-    made = []
-    try:
-        try:
-            for name in names:
-                ip("netns", "add", name)
-                made.append(name)
-            ends = [f"{name[-8:]}v" for name in names]
-            ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
-            for name, end, address in zip(names, ends, (FIRST, SECOND), strict=True):
-                ip("link", "set", end, "netns", name)
-                ip("-n", name, "address", "add", f"{address}/24", "dev", end)
-                ip("-n", name, "link", "set", end, "up")
-                ip("-n", name, "link", "set", "lo", "up")
-        except (subprocess.CalledProcessError, OSError) as error:
-            message = getattr(error, "stderr", b"") or str(error).encode()
-            pytest.skip(f"network namespaces cannot be created here: {message.decode().strip()}")
-        yield names
-    finally:
-        for name in made:
-            ip("netns", "delete", name)
+def pair() -> Iterator[tuple[Host, Host]]:
+    """Two machines."""
+    with hosts("first", "second") as (first, second):
+        yield first, second
 
 
 @contextmanager
 def machine(
-    namespace: str, role: str, store: Path, config: TrainConfig, log: Path, worker: str
+    host: Host, role: str, store: Path, config: TrainConfig, log: Path, worker: str
 ) -> Iterator[TreeProcess]:
     """Run one of the machines while the block lasts, with a separate cache."""
     words = [sys.executable, "-m", "tests.e2e.test_nodes", role, str(store)]
     with (
         log.open("wb") as sink,
         process_tree(
-            ["ip", "netns", "exec", namespace, *words, config.model_dump_json(), worker],
+            [*host.prefix, *words, config.model_dump_json(), worker],
             {**os.environ, ENV_VAR: str(log.with_suffix(".cache"))},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -155,7 +129,7 @@ def training_processes(machine: TreeProcess) -> list[psutil.Process]:
 
 
 def on_two_machines(
-    namespaces: tuple[str, str],
+    pair: tuple[Host, Host],
     folder: Path,
     config: TrainConfig,
     watch: Callable[[TreeProcess, TreeProcess], None],
@@ -165,9 +139,9 @@ def on_two_machines(
     store = folder / "store"
     token_shards(store)
     logs = [folder / "first.log", folder / "second.log"]
-    with machine(namespaces[1], "second", store, config, logs[1], worker) as second:
+    with machine(pair[1], "second", store, config, logs[1], worker) as second:
         wait_for(lambda: "waiting for the first node" in logs[1].read_text(), second)
-        with machine(namespaces[0], "first", store, config, logs[0], worker) as first:
+        with machine(pair[0], "first", store, config, logs[0], worker) as first:
             while first.poll() is None:
                 watch(first, second)
                 time.sleep(0.02)
@@ -183,11 +157,11 @@ def attempts(made: Dataset) -> list[dict[str, Any]]:
 
 
 def test_two_machines_train_the_model_of_one_and_survive_a_killed_process(
-    namespaces: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Host, Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = tmp_path / "running"
     config = replace_fields(
-        CONFIG, num_nodes=2, rendezvous=f"{FIRST}:29431", checkpoint_url=str(running)
+        CONFIG, num_nodes=2, rendezvous=f"{pair[0].address}:29431", checkpoint_url=str(running)
     )
     killed: list[psutil.Process] = []
 
@@ -198,7 +172,7 @@ def test_two_machines_train_the_model_of_one_and_survive_a_killed_process(
             killed.extend(training_processes(second))
             killed[0].kill()
 
-    two, output = on_two_machines(namespaces, tmp_path, config, kill)
+    two, output = on_two_machines(pair, tmp_path, config, kill)
     assert killed
     assert output.count("training pair with 1 processes") == 2
     assert not any(running.rglob("job.json"))
@@ -212,15 +186,17 @@ def test_two_machines_train_the_model_of_one_and_survive_a_killed_process(
 
 
 def test_diverged_weights_are_rolled_back_on_both_machines(
-    namespaces: tuple[str, str], tmp_path: Path
+    pair: tuple[Host, Host], tmp_path: Path
 ) -> None:
     running = tmp_path / "running"
-    nodes = {"num_nodes": 2, "rendezvous": f"{FIRST}:29432", "checkpoint_url": str(running)}
+    nodes = {
+        "num_nodes": 2,
+        "rendezvous": f"{pair[0].address}:29432",
+        "checkpoint_url": str(running),
+    }
     short = {"train_tokens": 20 * 128, "checkpoint_interval": 4, "keep_last": 9}
     config = replace_fields(CONFIG, **nodes, **short)
-    made, output = on_two_machines(
-        namespaces, tmp_path, config, lambda *_: None, "tests.e2e.poisoned"
-    )
+    made, output = on_two_machines(pair, tmp_path, config, lambda *_: None, "tests.e2e.poisoned")
     assert output.count("training pair with 1 processes") == 2
     (rollback,) = json.loads(made.read("logs/rollbacks.json"))
     assert (rollback["from_step"], rollback["kind"], rollback["skipped_steps"]) == (
