@@ -44,6 +44,7 @@ check: setup ## check formatting, lint, types and imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh')
 
 format: setup ## format, and apply automatic fixes
 	$(BIN)/ruff format .

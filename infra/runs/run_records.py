@@ -279,6 +279,18 @@ def find_same_run(storage: Storage, recipe: str, folders: Sequence[str | None]) 
     return record if same and has_report else None
 
 
+def latest_run_for(storage: Storage, recipe: str, reason: str) -> RunRecord:
+    """Load the newest run of a recipe that was started for a reason.
+
+    Raises:
+        RunNotFoundError: if there is none.
+    """
+    for record in iter_newest_first(storage, recipe):
+        if record.reason == reason:
+            return record
+    raise RunNotFoundError(f"{storage.url} has no run of {recipe!r} with the reason {reason!r}")
+
+
 def latest_results(storage: Storage, recipe: str) -> RunRecord:
     """Load the newest run of a recipe, with the results of earlier runs that are still valid.
 

@@ -61,6 +61,14 @@ def test_the_models_of_a_failed_run_pass_no_gate(run_copy: RealRun) -> None:
     assert call(run_copy).exit_code == 0
 
 
+def test_a_run_is_found_by_its_reason(run_copy: RealRun) -> None:
+    later = replace(run_copy.record, run="29990101-000000-000aaaa", reason="another commit")
+    save_run(run_copy.storage, replace(run_copy.record, reason="commit 1"))
+    save_run(run_copy.storage, later)
+    assert call_json(run_copy, "--reason", "commit 1")["run"] == run_copy.record.run
+    assert call(run_copy, "--reason", "commit 2").exit_code == 1
+
+
 def test_a_run_that_trained_nothing_says_so(run_copy: RealRun) -> None:
     def cached(stage: StageRecord) -> StageRecord:
         return replace(stage, cached=True)
