@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cli.status import status
 from infra.compute.lease import RunLease
@@ -149,7 +150,9 @@ def test_a_server_that_is_away_is_named_and_hides_nothing(
     save(store, "small", COMPLETED)
     url = f"http://127.0.0.1:{free_port()}/api"
     monkeypatch.setenv("PREFECT_API_URL", url)
-    result = run("--storage", store.url)
+    # Prefect reads the environment once, and an earlier test of this process may have imported it.
+    with temporary_settings({PREFECT_API_URL: url}):
+        result = run("--storage", store.url)
     assert result.exit_code == 0, result.output
     assert url in result.output
     assert "small" in result.output

@@ -201,7 +201,7 @@ class Watcher(NullReporter):
         self.phases: list[str] = []
 
     def update(self, progress: Progress) -> None:
-        phase, _, _ = progress.message.partition(":")
+        phase = progress.phase
         if phase and progress.stage == "dedup" and phase not in self.phases:
             self.phases.append(phase)
             self.act(phase)

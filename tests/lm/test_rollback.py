@@ -92,26 +92,29 @@ def test_a_rollback_skips_a_bad_batch_and_both_runs_are_kept(
     reporter = MessageReporter()
     model = build(tokens, tmp_path, CONFIG, reporter)
     assert model.stats["skip"] == [[13, 15]]
-    assert loaded[15:] == [12, *range(15, 22)]  # from the checkpoint of step 12
+    # From the last checkpoint that was complete: that of step 12, or on a busy machine one before it.
+    start = loaded[15]
+    assert start in (4, 8, 12)
+    assert loaded[15:] == [*range(start, 13), *range(15, 22)]
     (entry,) = json.loads(model.read("logs/rollbacks.json"))
-    assert (entry["number"], entry["from_step"], entry["bad_step"]) == (1, 12, 15)
+    assert (entry["number"], entry["from_step"], entry["bad_step"]) == (1, start, 15)
     assert (entry["skipped_steps"], entry["kind"], entry["loss"]) == (
         [13, 15],
         "not_finite",
         "nan",
     )
     (message,) = [text for text in reporter.messages if "rollback 1" in text]
-    assert all(word in message for word in ("NaN", "step 15", "step 12", "13 to 14"))
+    assert all(word in message for word in ("NaN", "step 15", f"step {start}", "13 to 14"))
     lines, abandoned = record(model, "metrics.jsonl"), record(model, "diverged-1/metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [line["step"] for line in abandoned] == list(range(1, 15))
-    assert lines[:12] == abandoned[:12]
+    assert lines[:start] == abandoned[:start]
     (events,) = (name for name in model.manifest.files if name.startswith("logs/tensorboard/"))
     curves = EventAccumulator(str(model.storage.local_path(model.manifest.files[events].name)))
     curves.Reload()
     assert [item.step for item in curves.Scalars("loss")] == list(range(1, STEPS + 1))
     assert all(math.isfinite(line["loss"]) for line in lines)
-    assert [item["step"] for item in record(model, "attempts.jsonl")] == [0, 12]
+    assert [item["step"] for item in record(model, "attempts.jsonl")] == [0, start]
     assert model.stats["replayed_seconds"] > 0
     assert 0 < model.stats["goodput"] < 1
     assert [path.suffix for path in (tmp_path / "cache" / "train").iterdir()] == [".lock"]

@@ -43,7 +43,7 @@ class Watcher(NullReporter):
         self.phases: list[str] = []
 
     def update(self, progress: Progress) -> None:
-        phase, _, _ = progress.message.partition(":")
+        phase = progress.phase
         if phase and progress.stage == "select" and phase not in self.phases:
             self.phases.append(phase)
             if phase == self.stop_at:
