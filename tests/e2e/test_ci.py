@@ -155,7 +155,8 @@ def test_a_failed_run_fails_the_job(repository: Repository, worker: TreeProcess)
     value = yaml.safe_load((repository.folder / "recipe.yaml").read_text())
     value["sources"][0]["paths"] = [str(repository.folder / "missing.jsonl")]
     write_recipe(repository.folder / "recipe.yaml", value)
-    for script, code in (("deploy.sh", 0), ("retrain.sh", 1), ("gate.sh", GATE_FAILED)):
+    # The run is refused before it does anything, so it leaves no record that the gate could read.
+    for script, code in (("deploy.sh", 0), ("retrain.sh", 1), ("gate.sh", 1)):
         command = [f"ci/{script}", "recipe.yaml", "commit 123"]
         command += ["bits_per_byte < 9"] if script == "gate.sh" else []
         result = run_to_end(command, repository.env, repository.folder)
