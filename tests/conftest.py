@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from tests.limits import E2E_TEST_TIMEOUT_S, TEST_TIMEOUT_S
 from tests.processes import guarded
-from tests.servers import S3, seaweed
+from tests.servers import S3, s3_environment, seaweed
 
 # The first call of a kernel compiles it, which takes seconds; later calls do not.
 settings.register_profile("gristmill", deadline=None)
@@ -36,8 +36,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 @pytest.fixture
-def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+def s3(s3_server: S3) -> Iterator[S3]:
     """SeaweedFS, configured in this process's environment."""
-    for name, value in s3_server.env.items():
-        monkeypatch.setenv(name, value)
-    return s3_server
+    with s3_environment(s3_server.env):
+        yield s3_server

@@ -48,6 +48,27 @@ class Host:
         """Plug the cable in again."""
         ip("link", "set", self.link, "up")
 
+    def lose(self, other: "Host") -> None:
+        """Lose what is sent to another host, without an error: it goes to an address that nobody has."""
+        neighbor = ["neigh", "replace", other.address, "lladdr", "02:00:00:00:00:fe"]
+        ip("-n", self.namespace, *neighbor, "nud", "permanent", "dev", "eth0")
+
+    def find(self, other: "Host") -> None:
+        """Reach the other host again."""
+        ip("-n", self.namespace, "neigh", "delete", other.address, "dev", "eth0")
+
+
+@contextmanager
+def partition(first: Host, second: Host) -> Iterator[None]:
+    """Let two hosts lose what they send each other while the block lasts."""
+    first.lose(second)
+    second.lose(first)
+    try:
+        yield
+    finally:
+        first.find(second)
+        second.find(first)
+
 
 @contextmanager
 def hosts(*names: str) -> Iterator[tuple[Host, ...]]:

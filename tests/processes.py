@@ -41,7 +41,16 @@ def tree_members(tree: str) -> list[psutil.Process]:
             return False
         return name == tree or name.startswith(f"{tree}/")
 
-    return [item for item in psutil.process_iter() if is_member(item) and is_alive(item)]
+    found: dict[int, psutil.Process] = {}
+    # Parents come before children. Redis overwrites its environment with its title.
+    for process in sorted(psutil.process_iter(["ppid", "create_time"]), key=_age):
+        if process.info["ppid"] in found or is_member(process):
+            found[process.pid] = process
+    return [process for process in found.values() if is_alive(process)]
+
+
+def _age(process: psutil.Process) -> tuple[float, int]:
+    return process.info["create_time"] or 0.0, process.pid
 
 
 def kill_tree(tree: str) -> None:

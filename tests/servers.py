@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from s3fs import S3FileSystem
 
 from tests.limits import WAIT_TIMEOUT_S, wait_for
@@ -58,6 +59,20 @@ class S3:
 
     env: Mapping[str, str]
     bucket: str
+
+
+@contextmanager
+def s3_environment(env: Mapping[str, str]) -> Iterator[None]:
+    """Let this process use an S3 server, and no client that it has made for another one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            if name.startswith("AWS_"):
+                patch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()
+        try:
+            yield
+        finally:
+            S3FileSystem.clear_instance_cache()
 
 
 @dataclass(frozen=True)

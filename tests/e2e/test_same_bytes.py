@@ -1,19 +1,24 @@
 """Same input, same bytes: for any number of workers, any order of work, and any crash."""
 
+import errno
+import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infra.errors import UserError
 from tests.e2e.command import gristmill, start, write_recipe
 from tests.e2e.corpora import docstrings, mixed, recipe, write_jsonl
 from tests.inline import SimulatedCrash, data_bytes, go
-from tests.limits import wait_for
+from tests.limits import WAIT_TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -73,3 +78,63 @@ def test_a_killed_run_of_two_workers_that_one_worker_ends_has_the_bytes_of_one_p
         if not Path(name).name.startswith(".tmp-")
     }
     assert finished == expected
+
+
+# What happens at an operation on the store: its process is killed, or the operation fails.
+FAULTS = {"kill": None, "disk full": errno.ENOSPC, "input/output error": errno.EIO}
+OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir")
+EXAMPLES = int(os.environ.get("FAULT_EXAMPLES", "6"))
+MAX_OPERATION = 950  # an undisturbed run has about as many
+
+
+def run_with_fault(recipe_: dict[str, Any], fault: str, number: int) -> None:
+    """Run the pipeline in a child process, with a fault at an operation on its store.
+
+    The child ends in whatever way the fault leads to, but never with a bug: a ``TypeError``, for example.
+    """
+    store = recipe_["storage"]
+
+    def run() -> None:
+        remaining = number
+
+        def count(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal remaining
+            if event not in OPERATIONS or not str(arguments[0]).startswith(store):
+                return
+            remaining -= 1
+            if remaining == 0:
+                code = FAULTS[fault]
+                if code is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise OSError(code, os.strerror(code or 0), str(arguments[0]))
+
+        sys.addaudithook(count)
+        with suppress(OSError, UserError):
+            go(recipe_)
+
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    child.join(WAIT_TIMEOUT_S)
+    assert child.exitcode in (0, -signal.SIGKILL), child.exitcode
+
+
+@settings(
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(
+    faults=st.lists(
+        st.tuples(st.sampled_from(sorted(FAULTS)), st.integers(1, MAX_OPERATION)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_sequence_of_faults_leads_to_the_same_bytes(faults: list[tuple[str, int]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        corpus = mixed(folder / "in", 20)
+        go(recipe(folder / "undisturbed", corpus))
+        disturbed = recipe(folder / "disturbed", corpus)
+        for fault, number in faults:
+            run_with_fault(disturbed, fault, number)
+        go(disturbed)
+        assert data_bytes(folder / "disturbed") == data_bytes(folder / "undisturbed")

@@ -23,7 +23,7 @@ from tests.e2e.corpora import mixed, recipe
 from tests.e2e.prefect_server import Prefect
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import ROOT, is_alive
-from tests.servers import free_port
+from tests.servers import free_port, s3_environment
 
 pytestmark = pytest.mark.e2e
 
@@ -135,9 +135,7 @@ def test_the_pipeline_runs_on_the_stack(stack: Stack, tmp_path: Path) -> None:
 
 
 def _list_files(storage: str, env: dict[str, str]) -> list[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in env.items():
-            patch.setenv(name, value)
+    with s3_environment(env):
         return Storage(storage).list_files()
 
 

@@ -41,6 +41,8 @@ def take_pictures(prefect: Prefect, run_id: str, folder: Path) -> list[Path]:
             page.goto(f"{prefect.api.removesuffix('/api')}{path}")
             if path.endswith("?tab=Artifacts"):
                 page.get_by_text("Artifacts", exact=True).last.click()
+            if path == "/deployments":  # of all recipes, ten on a page
+                page.get_by_placeholder("Search deployments").fill(f"{RECIPE}-")
             page.get_by_text(words).first.wait_for()
             for image in page.locator("img[src^='data:']").all():
                 assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0

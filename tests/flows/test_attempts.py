@@ -22,6 +22,7 @@ def start(
     context = SimpleNamespace(get=lambda: SimpleNamespace(flow_run=flow_run))
     monkeypatch.setattr("flows.attempts.FlowRunContext", context)
     monkeypatch.setattr("flows.attempts.RETRY_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr("flows.attempts.TRAINING_POLL_S", 0.0)
     left = list(errors)
 
     def attempt() -> list[Exception]:
@@ -41,6 +42,15 @@ def failed(cause: Exception) -> RunFailedError:
 def test_errors_that_may_pass_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     errors = [failed(ConnectionResetError("reset")), TrainingInProgressError("another run")]
     assert start(monkeypatch, errors) == []
+
+
+def test_a_run_waits_for_another_training_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert start(monkeypatch, [TrainingInProgressError(str(n)) for n in range(20)]) == []
+    monkeypatch.setattr("flows.attempts.TRAINING_WAIT_S", 0.0)
+    with pytest.raises(TrainingInProgressError):
+        start(monkeypatch, [TrainingInProgressError("another run")])
 
 
 @pytest.mark.parametrize("error", [UserError("wrong"), failed(ValueError("a bug"))])

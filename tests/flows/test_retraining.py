@@ -1,5 +1,8 @@
 """Whether models have to be trained again, decided from the records of the store."""
 
+import json
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,21 @@ def test_of_two_trainings_the_later_one_is_refused(tmp_path: Path) -> None:
     finally:
         other.close(completed=True)
         second.close(completed=True)
+
+
+@pytest.mark.parametrize(("silent_s", "counts"), [(60, True), (200, False)])
+def test_a_training_on_a_lost_machine_counts_for_three_minutes(
+    tmp_path: Path, silent_s: float, *, counts: bool
+) -> None:
+    storage, run_id = Storage(str(tmp_path)), "20260131-120000-000aaaa"
+    lease = RunLease(storage, "wiki", run_id, trains=True)
+    name = f"runs/wiki/leases/{run_id}.lease"
+    elsewhere = json.loads(storage.read(name))
+    lease.close(completed=True)
+    elsewhere |= {"host": "elsewhere", "renewed": time.time() - silent_s}
+    storage.write(name, json.dumps(elsewhere).encode())
+    with pytest.raises(TrainingInProgressError) if counts else nullcontext():
+        refuse_second_training(storage, "wiki", "20260131-120000-001bbbb")
 
 
 def test_a_removal_that_touches_the_newest_models_is_a_reason(
