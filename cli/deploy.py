@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from flows.recipe import Recipe
     from infra.store.storage import Storage
 
+# A server on SQLite answers 503 while another writer has the lock, again and again if it is busy.
+MAX_RETRIES = 30
+
 
 @recipe_command
 @click.option(
@@ -52,6 +55,8 @@ def deploy(
     """
     variables = _job_variables(recipe, pool_type, image, directory)
     client_context = connect()
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
     from flows.automations import (
         apply_automation,
         recipe_automations,
@@ -62,7 +67,7 @@ def deploy(
 
     deployments = recipe_deployments(recipe, pool_type, variables, pool)
     name = deployments[0].work_pool.name
-    with client_context as client:
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: MAX_RETRIES}), client_context as client:
         created = ensure_pool(client, name, pool_type)
         registered = [register(client, deployment) for deployment in deployments]
         by_flow = {item.flow: item.id for item in registered}
