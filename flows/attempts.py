@@ -13,6 +13,8 @@ from infra.store.retry import is_transient
 
 # Between attempts. Tasks have tried again after 5 and 30 seconds before (flows.runner).
 RETRY_DELAYS_S = (600.0, 1800.0)
+# While another run trains the same models: until it has ended, or its machine counts as lost.
+TRAINING_POLL_S, TRAINING_WAIT_S = 60.0, 2400.0
 MAX_STARTS = 3  # of one flow run: an automation starts crashed runs again (flows.automations)
 
 T = TypeVar("T")
@@ -37,20 +39,29 @@ def run_with_retries(run: Callable[[], T]) -> T:
         )
     for delay in RETRY_DELAYS_S:
         try:
-            return run()
+            return _run_after_training(run)
         except Exception as error:
             if not may_pass(error):
                 raise
             log.warning("%s; the next attempt is in %.0f minutes", error, delay / 60)
             time.sleep(delay)
-    return run()
+    return _run_after_training(run)
+
+
+def _run_after_training(run: Callable[[], T]) -> T:
+    """Call a function; again and again while another run trains the same models."""
+    deadline = time.monotonic() + TRAINING_WAIT_S
+    while True:
+        try:
+            return run()
+        except TrainingInProgressError as error:
+            if time.monotonic() >= deadline:
+                raise
+            log.warning("%s; it is looked for again every minute", error)
+            time.sleep(TRAINING_POLL_S)
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same run may succeed later, without any change."""
     causes = (error, error.__cause__)
-    return any(
-        isinstance(item, TrainingInProgressError)
-        or (isinstance(item, Exception) and is_transient(item))
-        for item in causes
-    )
+    return any(isinstance(item, Exception) and is_transient(item) for item in causes)

@@ -24,6 +24,9 @@ LEASE_SUFFIX = ".lease"
 DELETION = "runs/deletion.lease"  # what a running ``gc`` is going to delete
 RENEW_INTERVAL_S = 60.0
 TIMEOUT_S = 900.0  # a lease that was not renewed for so long belongs to a process that is dead
+# Another run may train in its place then. Not when gc may delete what it uses: two trainings of one model
+# end with the same bytes, but what is deleted is lost.
+TRAINING_TIMEOUT_S = 180.0
 POLL_INTERVAL_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -148,13 +151,15 @@ def find_training(storage: Storage, recipe: str, before: str) -> Lease | None:
     """Return the lease of a run of a recipe that trains now and started before a run.
 
     A run that has written its own lease sees each one that was written before: of two runs, at most one
-    sees no other.
+    sees no other. A run on a machine that is lost counts no more after ``TRAINING_TIMEOUT_S``.
     """
+    oldest = time.time() - TRAINING_TIMEOUT_S
     return next(
         (
             lease
             for lease in list_leases(storage).values()
-            if lease.trains and lease.recipe == recipe and lease.run < before and lease.is_live
+            if lease.trains and lease.recipe == recipe and lease.run < before
+            if lease.is_live and lease.renewed >= oldest
         ),
         None,
     )
