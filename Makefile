@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM := false
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-ops fault-injection docs \
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-ops fault-injection chaos docs \
 	stack stack-status stack-down clean
 
 help: ## list these commands
@@ -78,6 +78,10 @@ bench-dedup bench-train:
 fault-injection: export PYTHONPATH := .
 fault-injection: setup ## kill every part of a training run at every critical moment (12 minutes)
 	@$(BIN)/python -m benchmarks.fault_injection
+
+chaos: setup ## disturb runs on real servers in every way, and print what became of each (an hour, as root)
+	@scripts/system-deps.sh
+	@$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 docs: setup ## write the references of settings and of quality rules from the code
 	$(BIN)/python -m scripts.config_reference > docs/recipe.md

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.ops_part import do_nothing
-from benchmarks.ops_proxy import counting_proxy
+from benchmarks.s3_proxy import s3_proxy
 from examples.quickstart.__main__ import RECIPE as QUICKSTART
 from examples.quickstart.build import fetch_quickstart
 from examples.quickstart.serve_site import serve_site
@@ -193,7 +193,7 @@ def requests(folder: Path) -> Iterator[Figure]:
     """Requests to S3 of a run up to the tokens, for two sizes of input."""
     texts = list(docstrings())
     counts: list[tuple[int, int]] = []
-    with seaweed(folder / "weed") as s3, counting_proxy(s3.env["AWS_ENDPOINT_URL"]) as proxy:
+    with seaweed(folder / "weed") as s3, s3_proxy(s3.env["AWS_ENDPOINT_URL"]) as proxy:
         env = environment(folder / "home", **{**s3.env, "AWS_ENDPOINT_URL": proxy.url})
         for number, copies in enumerate((4, 40)):
             corpus = folder / f"in-{number}"
