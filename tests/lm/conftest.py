@@ -11,6 +11,7 @@ from lm.launch.torchrun import OnMetrics
 from lm.metrics.logger import read_jsonl
 from lm.train import worker
 from lm.train.job import RESULT_FILE, TrainJob
+from tests.limits import WAIT_TIMEOUT_S
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +25,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train in this process instead of torchrun's."""
+    """Train in this process instead of torchrun's, with every checkpoint.
+
+    On a busy machine a checkpoint is left out if the one before it is still being written.
+    """
 
     def run(job: TrainJob, on_metrics: OnMetrics, _: object) -> int:
         result = worker.run_attempt(TrainJob.load(job.folder))
@@ -34,3 +38,4 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return 0
 
     monkeypatch.setattr(launching, "torchrun", run)
+    monkeypatch.setattr("lm.checkpoint.manager.MIN_WAIT_S", WAIT_TIMEOUT_S)
