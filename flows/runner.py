@@ -65,7 +65,7 @@ from infra.runs.run_records import (
 )
 from infra.store.environment import mask, mask_errors
 from infra.store.retry import is_transient
-from infra.store.storage import Storage
+from infra.store.storage import Storage, StorageError
 from infra.store.writable import check_writable, is_disk_error
 from lm.config.train import TrainConfig
 from lm.distributed.devices import gpu_count
@@ -130,7 +130,7 @@ class PipelineRun:
                 with (
                     step_fields(stage=step.name, source=entry or source),
                     mask_errors(),
-                    _name_full_disk(self.ctx.storage),
+                    _explain_storage_error(self.ctx.storage),
                     self.cores.reserve(cores),
                     self.gpus.reserve(gpus),
                 ):
@@ -348,13 +348,20 @@ def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
 
 
 @contextmanager
-def _name_full_disk(storage: Storage) -> Iterator[None]:
-    """Replace the error of a disk that is full or read-only by one that says which of them it is."""
+def _explain_storage_error(storage: Storage) -> Iterator[None]:
+    """Replace the error of a disk that is full or read-only, or of a store that refuses access, by one
+    that says which of them it is and what to do.
+    """
     try:
         yield
     except Exception as error:
         if is_disk_error(error):
             check_writable(storage)
+        if isinstance(error, PermissionError) and not storage.is_local:
+            raise StorageError(
+                f"access to {storage.url} or to an input was denied ({error}); if credentials have "
+                "expired, renew them where the run starts, and run again: finished work is reused"
+            ) from error
         raise
 
 

@@ -154,7 +154,7 @@ CASES: tuple[Case, ...] = (
     _case("s3-half", "S3 ends every third answer in the middle of its body for 20 s", "acquire", _s3("half", 3)),
     _case("s3-reset", "S3 closes every third connection without an answer for 20 s", "acquire", _s3("reset", 3)),
     _case("credentials", "credentials expire, and are renewed for the next run", "annotate", _expired),
-    _case("full-store", "the disk of the store is full, and is freed for the next run", "extract", _full_store),
+    _case("full-store", "the disk of the store is full, and is freed for the next run", "annotate", _full_store),
     _case("full-scratch", "the disk of scratch files is full, and is freed for the next run", "tokenize", _full_scratch),
     _case("clock-forward", "the clock jumps one hour forward", "acquire", _clock(CLOCK_JUMP_S)),
     _case("clock-back", "the clock jumps one hour back", "acquire", _clock(-CLOCK_JUMP_S)),

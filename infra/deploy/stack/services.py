@@ -137,7 +137,6 @@ def _workers_command(layout: Layout) -> list[str]:
         *("--memory-limit", str(0.8 / DASK_WORKERS)),
         # Without an address, a worker's own pages are open to the network.
         *("--dashboard-address", f"{LOOPBACK}:0"),
-        *("--local-directory", str(layout.data("dask"))),
         *_tls_arguments(layout),
     ]
 
@@ -154,7 +153,8 @@ def _dask_env(layout: Layout) -> dict[str, str]:
         f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": str(value)
         for name, value in MEMORY_SETTINGS.items()
     }
-    return {**layout.client_env(), **WORKER_ENVIRONMENT, **memory}
+    scratch = {"DASK_TEMPORARY_DIRECTORY": str(layout.data("dask"))}
+    return {**layout.client_env(), **WORKER_ENVIRONMENT, **memory, **scratch}
 
 
 def _prefect_env(layout: Layout) -> dict[str, str]:
