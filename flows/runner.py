@@ -349,9 +349,7 @@ def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
 
 @contextmanager
 def _explain_storage_error(storage: Storage) -> Iterator[None]:
-    """Replace the error of a disk that is full or read-only, or of a store that refuses access, by one
-    that says which of them it is and what to do.
-    """
+    """Replace the error of a full disk, or of a store that refuses access, by one that says what to do."""
     try:
         yield
     except Exception as error:
