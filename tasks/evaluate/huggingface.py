@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infra.formats.megatron import Tokens
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
-from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats
+from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats, sample_token
 
 # Per batch: 32 MiB of fp32. Larger batches exceed the processor's caches and are slower.
 MAX_BATCH_LOGITS = 1 << 23
@@ -172,16 +172,6 @@ class HuggingFaceModel:
                 break
             step = torch.tensor([[ids[-1]]])
         return ids
-
-
-def sample_token(logits: Nats, rng: np.random.Generator, generation: GenerationConfig) -> int:
-    """Choose the most likely token, or sample one of the ``top_k`` in proportion to exp(logit / t)."""
-    # A stable sort: ties are broken by the token id.
-    best = np.argsort(-logits, kind="stable")[: generation.top_k]
-    if generation.temperature == 0:
-        return int(best[0])
-    # The argmax of logit / t + Gumbel noise is such a sample (Gumbel 1954).
-    return int(best[np.argmax(logits[best] / generation.temperature + rng.gumbel(size=len(best)))])
 
 
 @contextmanager
