@@ -11,6 +11,7 @@ from infra.compute.cluster_config import ClusterConfig
 from infra.config import ConfigModel
 from infra.store.writable import check_store_url
 from lm.config.train import TrainConfig
+from lm.models.registry import AnyEntry
 from tasks.acquire.config import AnySource
 from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
@@ -39,7 +40,7 @@ class Recipe(ConfigModel):
     dedup: DedupConfig = Field(default_factory=DedupConfig)
     select: SelectConfig = Field(default_factory=SelectConfig)
     tokenize: TokenizeConfig = Field(default_factory=TokenizeConfig)
-    train: tuple[TrainConfig, ...] = Field(
+    train: tuple[AnyEntry, ...] = Field(
         (), description="models to train, each evaluated separately; optional"
     )
     evaluate: EvaluateConfig | None = Field(
@@ -98,6 +99,11 @@ class Recipe(ConfigModel):
             raise ValueError(
                 f"train.{entry.name}.init_from: {entry.init_from!r} is not an earlier entry "
                 f"of train; earlier entries: {names}"
+            )
+        if entry.package != base.package:
+            raise ValueError(
+                f"train.{entry.name}.init_from: {entry.name} is of {entry.package}, but {base.name}, "
+                f"whose weights it starts from, of {base.package}"
             )
         own, others = entry.model.architecture_key(), base.model.architecture_key()
         for name, value in own.items():

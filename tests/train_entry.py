@@ -6,13 +6,15 @@ from lm.config.data import DataConfig
 from lm.config.optim import OptimConfig
 from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
-from lm.models.gpt2.config import GPT2Config
-from lm.models.llama.config import LlamaConfig
+from lm.models.decoder.gpt2.config import GPT2Config
+from lm.models.decoder.llama.config import LlamaConfig
+from lm.models.recurrent.sections import RecurrentSection
+from lm.models.registry import parse_entry
 
 SECTIONS = {
     field: name
     for name, models in {
-        "model": (LlamaConfig, GPT2Config),
+        "model": (LlamaConfig, GPT2Config, RecurrentSection),
         "data": (DataConfig,),
         "optim": (OptimConfig,),
         "run": (RunConfig,),
@@ -37,7 +39,7 @@ def train_entry(**fields: Any) -> dict[str, Any]:
 
 def train_config(**fields: Any) -> TrainConfig:
     """The validated entry of these fields."""
-    return TrainConfig.model_validate(train_entry(**fields))
+    return parse_entry(train_entry(**fields))
 
 
 def replace_fields(config: TrainConfig, **fields: Any) -> TrainConfig:

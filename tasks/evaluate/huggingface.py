@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infra.formats.megatron import Tokens
+from lm.models.hf_auto import load_causal_lm
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
 from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats, sample_token
 
@@ -49,13 +50,10 @@ class HuggingFaceModel:
     def __init__(self, folder: Path, eos: int) -> None:
         """Load a folder that ``release`` wrote; ``eos`` ends documents and precedes their first token."""
         with TRANSFORMERS_LOCK:
-            from transformers import AutoModelForCausalLM
             from transformers.utils import logging
 
             logging.disable_progress_bar()
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True
-            ).eval()
+            self._model: Any = load_causal_lm(folder)
         self._eos = eos
         self._vocab_size = int(self._model.config.vocab_size)
 

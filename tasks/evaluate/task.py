@@ -113,13 +113,13 @@ def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel:  
 
 
 def weights_digest(model: Dataset) -> str:
-    """Return the digest of the files that decide a released model's scores: weights and config."""
+    """Return the digest of the files that decide a released model's scores: weights, config, own code."""
     files = model.manifest.files.items()
     return json_sha256(
         sorted(
             [name, file.sha256]
             for name, file in files
-            if name.endswith((".safetensors", ".safetensors.index.json", MODEL_CONFIG))
+            if name.endswith((".safetensors", ".safetensors.index.json", ".py", MODEL_CONFIG))
         )
     )
 

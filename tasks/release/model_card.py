@@ -59,6 +59,8 @@ def render_card(
     config: Mapping[str, Any],
     lineage: Sequence[LineageEntry],
     hf_class: str,
+    *,
+    has_own_code: bool = False,
 ) -> str:
     """Render README.md: what the model is, what it needs, what it was made from, how it was trained.
 
@@ -67,7 +69,8 @@ def render_card(
         tokens: the token shards that it was trained on.
         config: the model's ``config.json``.
         lineage: the data sets that the tokens were made from.
-        hf_class: the class of transformers that loads it.
+        hf_class: the class that loads it.
+        has_own_code: whether the class is in a file of the folder, not in transformers.
     """
     stats: Any = model.stats
     training, model_config = config["training"], config["model_config"]
@@ -80,6 +83,14 @@ def render_card(
     if languages:
         front += ["language:", *(f"- {code!r}" for code in languages)]
     front += ["tags:", "- gristmill", "---"]
+    trust = ", trust_remote_code=True" if has_own_code else ""
+    needs = (
+        "It needs transformers 5 or newer. transformers have no such model: its code is the `modeling` file of "
+        "this folder, which `trust_remote_code=True` allows to run."
+        if has_own_code
+        else "It needs transformers 4.57 or newer, or a server that loads its folders, such as vLLM; no code "
+        "of its own."
+    )
     base = stats.get("init_from")
     initial = f"from the weights of {base}, which is among its data," if base else "from scratch"
     losses = [f"{stats['loss']:.4f} nats per token over the last steps of training"]
@@ -104,20 +115,21 @@ def render_card(
             "```python",
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",
-            'tokenizer = AutoTokenizer.from_pretrained(".")',
-            'model = AutoModelForCausalLM.from_pretrained(".")',
+            f'tokenizer = AutoTokenizer.from_pretrained("."{trust})',
+            f'model = AutoModelForCausalLM.from_pretrained("."{trust})',
             'prompt = tokenizer(tokenizer.bos_token + "Once", return_tensors="pt")',
             "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))",
             "```",
             "",
             (
-                "It needs transformers 4.57 or newer, or a server that loads its folders, such as vLLM; no code "
-                "of its own. Weights are in fp32. Every document of the training data began after the end-of-text "
+                f"{needs} Weights are in fp32. Every document of the training data began after the end-of-text "
                 "token, which the tokenizer does not add: put it before a text that starts a document."
             ),
             "",
             (
-                "For llama.cpp: `convert_hf_to_gguf.py` knows pre-tokenizers by a hash of the vocabulary. "
+                "llama.cpp has no model of this kind."
+                if has_own_code
+                else "For llama.cpp: `convert_hf_to_gguf.py` knows pre-tokenizers by a hash of the vocabulary. "
                 + (
                     f"Add the hash that it prints for this one to `get_vocab_base_pre`, as `{pre_tokenizer}`."
                     if pre_tokenizer

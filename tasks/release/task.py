@@ -8,7 +8,7 @@ from pathlib import Path
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
-from lm.models.registry import hf_modules
+from lm.models.registry import hf_modules, trained_package
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
 from tasks.release.model_card import collect_lineage, render_card
 
@@ -22,8 +22,8 @@ FILES = ("config.json", "model.safetensors", "reference_logits.safetensors", "to
 
 def spec(ctx: Context, *, model: Dataset, tokens: Dataset) -> DatasetSpec:  # noqa: ARG001
     """Describe the release of a trained model; its code version covers the model's family only."""
-    architecture = model.manifest.config["model"]["architecture"]
-    stage = replace(STAGE, modules=(*STAGE.modules, *hf_modules(architecture)))
+    package = trained_package(model.manifest.config)
+    stage = replace(STAGE, modules=(*STAGE.modules, *hf_modules(package)))
     return DatasetSpec(stage, model.source, {}, (model, tokens))
 
 
@@ -32,7 +32,8 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
 
     Returns:
         A data set that is a Hugging Face folder: ``config.json``, ``generation_config.json``,
-        ``model.safetensors``, the tokenizer's files and ``README.md``.
+        ``model.safetensors``, the tokenizer's files, ``README.md`` and, for a model that
+        transformers do not have, its modeling file.
 
     Raises:
         ParityError: if the exported model's logits or tokens differ from the trained one's.
@@ -49,7 +50,8 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
             difference = export(trained, folder)
             hf_class = read_hf_class(folder)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
-        text = render_card(model, tokens, config, ancestors, hf_class)
+        has_own_code = any(folder.glob("*.py"))
+        text = render_card(model, tokens, config, ancestors, hf_class, has_own_code=has_own_code)
         (folder / "README.md").write_text(text, encoding="utf-8")
         dataset = commit_files(
             ctx,

@@ -65,7 +65,7 @@ def spec(
     # Resolved, because its default depends on num_processes.
     weights_key["data"]["global_batch_size"] = config.sequences_per_step
     inputs = (tokens,) if base_model is None else (tokens, base_model)
-    stage = replace(STAGE, modules=(*STAGE.modules, *family_modules(config.model.architecture)))
+    stage = replace(STAGE, modules=(*STAGE.modules, *family_modules(config.package)))
     return DatasetSpec(stage, config.name, {"seed": ctx.seed, **weights_key}, inputs)
 
 

@@ -23,6 +23,7 @@ from lm.config.train import TrainConfig
 from lm.launch import torchrun
 from lm.launch.node import run_node
 from lm.launch.rendezvous import rendezvous_store
+from lm.models.registry import parse_entry
 from tasks.train import task
 from tests.hosts import Host, hosts
 from tests.limits import WAIT_TIMEOUT_S, wait_for
@@ -84,7 +85,7 @@ if __name__ == "__main__":
     role, store_path, config_json, module = sys.argv[1:]
     replace_worker(module)
     run = {"first": first_machine, "second": second_machine}[role]
-    run(store_path, TrainConfig.model_validate_json(config_json))
+    run(store_path, parse_entry(json.loads(config_json)))
     sys.exit()
 
 

@@ -53,7 +53,7 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
     )
     assert recipe.select.languages == {"no": 0.5}
     assert recipe.train[0].model.num_layers == 3
-    assert recipe.train[0].model.num_heads == 4
+    assert recipe.train[0].to_json()["model"]["num_heads"] == 4
     assert recipe.evaluate is not None
     assert recipe.storage == "s3://bucket/prefix"
 
