@@ -6,6 +6,7 @@ from lm.config.data import DataConfig
 from lm.config.optim import OptimConfig
 from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
+from lm.models.cnn.config import CNNConfig
 from lm.models.decoder.gpt2.config import GPT2Config
 from lm.models.decoder.llama.config import LlamaConfig
 from lm.models.recurrent.sections import RecurrentSection
@@ -14,7 +15,7 @@ from lm.models.registry import parse_entry
 SECTIONS = {
     field: name
     for name, models in {
-        "model": (LlamaConfig, GPT2Config, RecurrentSection),
+        "model": (LlamaConfig, GPT2Config, RecurrentSection, CNNConfig),
         "data": (DataConfig,),
         "optim": (OptimConfig,),
         "run": (RunConfig,),

@@ -15,6 +15,7 @@ from pydantic import Discriminator, Tag, TypeAdapter
 
 from infra.form_schema import ConditionalForm
 from lm.config.entry import DEFAULT_FAMILY
+from lm.models.cnn.config import CNNEntry
 from lm.models.decoder.config import DecoderEntry
 from lm.models.gru.config import GRUEntry
 from lm.models.lstm.config import LSTMEntry
@@ -38,7 +39,8 @@ AnyEntry = Annotated[
     Annotated[DecoderEntry, Tag("decoder")]
     | Annotated[RNNEntry, Tag("rnn")]
     | Annotated[LSTMEntry, Tag("lstm")]
-    | Annotated[GRUEntry, Tag("gru")],
+    | Annotated[GRUEntry, Tag("gru")]
+    | Annotated[CNNEntry, Tag("cnn")],
     Discriminator(_family),
     ConditionalForm("family", default=DEFAULT_FAMILY),
 ]

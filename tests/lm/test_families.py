@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from lm.models.causal_lm import CausalLM
 from lm.models.registry import build_model, parse_entry
 
-FAMILIES = ("rnn", "lstm", "gru")
+FAMILIES = ("rnn", "lstm", "gru", "cnn")
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -134,5 +134,6 @@ def copy_task(step: int) -> tuple[Tensor, Tensor]:
 @families
 def test_letters_are_copied_over_a_distance(family: str) -> None:
     """A model without memory has ln 8 = 2.08."""
-    network = model(family, 8, num_layers=1, hidden_size=64, tie_embeddings=False)
+    num_layers = 2 if family == "cnn" else 1  # convolutions see 1 + 3 * num_layers positions
+    network = model(family, 8, num_layers=num_layers, hidden_size=64, tie_embeddings=False)
     assert train(network, 350, copy_task) < 0.2

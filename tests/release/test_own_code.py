@@ -22,7 +22,14 @@ from tests.lm.test_families import FAMILIES, model
 from tests.release import load_export
 from tests.release.test_release import trained_files
 
-MODELING_FILES = ("lstm",)  # a family for each
+MODELING_FILES = ("lstm", "cnn")  # a family for each
+LOAD = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from load_export import main
+print(json.dumps([main(Path(folder), ["a crow counted"]) for folder in sys.argv[2:]]))
+"""
 CASES = [(family, tied) for family in FAMILIES for tied in (True, False)]
 
 
@@ -104,18 +111,20 @@ def test_others_load_the_folder_with_its_own_code(
     folders: dict[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
     """In a process without this project's modules."""
-    for family in MODELING_FILES:
-        folder = folders[family, True]
-        done = subprocess.run(
-            [sys.executable, load_export.__file__, str(folder), json.dumps(["a crow counted"])],
-            cwd=tmp_path,
-            env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / family), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    paths = [str(folders[family, True]) for family in MODELING_FILES]
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(Path(load_export.__file__).parent), *paths],
+        cwd=tmp_path,
+        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "code"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    assert len(answers) == len(MODELING_FILES)
+    for answer in answers:
         assert answer["difference"] <= 1e-4
         assert answer["generated"] > 2
-        assert list((tmp_path / family).rglob("modeling_*.py"))
+    copied = {path.name for path in (tmp_path / "code").rglob("modeling_*.py")}
+    assert copied == {"modeling_recurrent.py", "modeling_cnn.py"}
