@@ -68,21 +68,22 @@ class Recipe(ConfigModel):
             if repeated:
                 raise ValueError(f"two entries of {section} are named {repeated[0]!r}")
         sources = [source.name for source in self.sources]
-        for entry in self.train:
+        in_steps = [entry for entry in self.train if isinstance(entry, TrainConfig)]
+        for entry in in_steps:
             for name in entry.data.mixture or ():
                 if name not in sources:
                     raise ValueError(
                         f"train.{entry.name}.data.mixture.{name}: no source has this name; sources: "
                         f"{', '.join(sorted(sources))}"
                     )
-        for index, entry in enumerate(self.train):
+        for index, entry in enumerate(in_steps):
             if entry.init_from is not None:
-                self._check_init_from(entry, self.train[:index])
+                self._check_init_from(entry, in_steps[:index])
         if self.train and self.evaluate is not None and not self.tokenize.validation_fraction:
             raise ValueError(
                 "evaluate needs held-out documents: set tokenize.validation_fraction above 0"
             )
-        for entry in self.train:
+        for entry in in_steps:
             if entry.optim.early_stopping_patience and not self.tokenize.validation_fraction:
                 raise ValueError(
                     f"train.{entry.name}.optim.early_stopping_patience needs held-out documents: set "

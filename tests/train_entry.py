@@ -3,6 +3,7 @@
 from typing import Any
 
 from lm.config.data import DataConfig
+from lm.config.entry import TrainEntry
 from lm.config.optim import OptimConfig
 from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
@@ -40,7 +41,13 @@ def train_entry(**fields: Any) -> dict[str, Any]:
 
 def train_config(**fields: Any) -> TrainConfig:
     """The validated entry of these fields."""
-    return parse_entry(train_entry(**fields))
+    return in_steps(parse_entry(train_entry(**fields)))
+
+
+def in_steps(entry: TrainEntry) -> TrainConfig:
+    """The entry, which is of a family that is trained in steps."""
+    assert isinstance(entry, TrainConfig)
+    return entry
 
 
 def replace_fields(config: TrainConfig, **fields: Any) -> TrainConfig:

@@ -1,9 +1,10 @@
 """The families of models: a package of `lm.models` each, listed in one line each.
 
 A family's package holds ``config`` (its entry of the recipe's `train` list), ``model`` (with
-``build_model``) and ``hf`` (how it is exported). The decoder's architectures have a package each.
-``model`` and ``hf`` are imported by name, so that a stage's code version covers the one family that it
-uses: the stage adds ``family_modules`` to its root modules.
+``build_model``) and ``hf`` (how it is exported). The decoder's architectures have a package each. A family
+that is counted, not trained in steps, has ``train`` (``spec`` and ``build`` of its data set) and ``export``
+instead. They are imported by name, so that a stage's code version covers the one family that
+it uses: the stage adds ``family_modules`` to its root modules.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from lm.models.cnn.config import CNNEntry
 from lm.models.decoder.config import DecoderEntry
 from lm.models.gru.config import GRUEntry
 from lm.models.lstm.config import LSTMEntry
+from lm.models.ngram.config import NgramEntry
 from lm.models.rnn.config import RNNEntry
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ AnyEntry = Annotated[
     | Annotated[RNNEntry, Tag("rnn")]
     | Annotated[LSTMEntry, Tag("lstm")]
     | Annotated[GRUEntry, Tag("gru")]
-    | Annotated[CNNEntry, Tag("cnn")],
+    | Annotated[CNNEntry, Tag("cnn")]
+    | Annotated[NgramEntry, Tag("ngram")],
     Discriminator(_family),
     ConditionalForm("family", default=DEFAULT_FAMILY),
 ]
@@ -77,6 +80,17 @@ def hf_modules(name: str) -> tuple[str, ...]:
     """Return the modules that decide how a package is exported: roots of the release stage."""
     module = f"{_package(name)}.hf"
     return (module,) if find_spec(module) else ()
+
+
+def load_counting(name: str, module: str) -> Any:
+    """Return a module of a package that is counted; ``None`` if it is trained by the loop."""
+    return next(map(import_module, counting_modules(name, module)), None)
+
+
+def counting_modules(name: str, module: str) -> tuple[str, ...]:
+    """Return the dotted name of ``train`` or ``export`` of a package that is counted."""
+    dotted = f"{_package(name)}.{module}"
+    return (dotted,) if find_spec(dotted) else ()
 
 
 def _package(name: str) -> str:

@@ -107,6 +107,12 @@ def score_batch(
 @lru_cache(maxsize=1)
 def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel:  # noqa: ARG001
     """Load a model and keep it for the next batch; ``weights_sha256`` identifies it."""
+    config = json.loads((folder / MODEL_CONFIG).read_text())
+    if config.get("family") == "ngram":
+        from lm.models.ngram.files import load_model
+        from tasks.evaluate.ngram import NgramLanguageModel
+
+        return NgramLanguageModel(load_model(folder))
     from tasks.evaluate.huggingface import HuggingFaceModel
 
     return HuggingFaceModel(folder, eos)

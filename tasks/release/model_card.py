@@ -75,14 +75,6 @@ def render_card(
     stats: Any = model.stats
     training, model_config = config["training"], config["model_config"]
     pre_tokenizer = find_llama_cpp_pre_tokenizer(tokens.manifest.config)
-    rights = [(name, f"{count:,}") for name, count in count_licenses(lineage).items()]
-    languages = sorted(
-        key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
-    )
-    front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    if languages:
-        front += ["language:", *(f"- {code!r}" for code in languages)]
-    front += ["tags:", "- gristmill", "---"]
     trust = ", trust_remote_code=True" if has_own_code else ""
     needs = (
         "It needs transformers 5 or newer. transformers have no such model: its code is the `modeling` file of "
@@ -98,7 +90,7 @@ def render_card(
         losses.append(f"{stats['validation_loss']:.4f} nats per token on held-out documents")
     return "\n".join(
         [
-            *front,
+            *_front_matter(tokens, "transformers"),
             "",
             f"# {model.source}",
             "",
@@ -146,26 +138,7 @@ def render_card(
             "",
             *(f"- {line}" for line in losses),
             "",
-            "## Data",
-            "",
-            *_markdown_table(
-                ("stage", "source", "documents in", "kept", "fingerprint"),
-                [
-                    (
-                        item.stage,
-                        item.source or "",
-                        f"{item.dataset.counts.n_in:,}" if item.dataset else "not in the store",
-                        f"{item.dataset.counts.kept:,}" if item.dataset else "",
-                        f"`{item.fingerprint[:FINGERPRINT_CHARS]}`",
-                    )
-                    for item in lineage
-                ],
-            ),
-            "",
-            "Licenses of the corpus, as stated by its sources:",
-            "",
-            *(_markdown_table(("license", "documents"), rights) if rights else ["none recorded."]),
-            "",
+            *_data_section(lineage),
             "## Training",
             "",
             *_markdown_table(
@@ -175,6 +148,86 @@ def render_card(
             "",
         ]
     )
+
+
+def render_counted_card(
+    model: Dataset, tokens: Dataset, lineage: Sequence[LineageEntry], usage: str
+) -> str:
+    """Render README.md of a model that was counted, not trained in steps; ``usage`` is Markdown."""
+    stats: Any = model.stats
+    settings = sorted(flatten_sections(model.manifest.config).items())
+    return "\n".join(
+        [
+            *_front_matter(tokens, None),
+            "",
+            f"# {model.source}",
+            "",
+            (
+                f"An n-gram language model of order {stats['order']} with {stats['parameters']:,} n-grams "
+                f"(vocabulary {stats['vocab_size']:,}) and interpolated modified Kneser-Ney smoothing, counted by "
+                f"Gristmill from {stats['tokens']:,} tokens. It was built from raw pages and books in one run; all "
+                "numbers below are from that run's records."
+            ),
+            "",
+            "## Use",
+            "",
+            usage,
+            "",
+            "It may reproduce its training data, errors included.",
+            "",
+            *_data_section(lineage),
+            "## Training",
+            "",
+            *_markdown_table(
+                ("setting", "value"), [(key, f"`{value}`") for key, value in settings]
+            ),
+            "",
+            *_markdown_table(
+                ("order", "n-grams"),
+                [(str(k), f"{size:,}") for k, size in enumerate(stats["ngrams"], 1)],
+            ),
+            "",
+        ]
+    )
+
+
+def _front_matter(tokens: Dataset, library: str | None) -> list[str]:
+    """Return the YAML at the beginning of a card."""
+    languages = sorted(
+        key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
+    )
+    lines = ["---", *([f"library_name: {library}"] if library else [])]
+    lines.append("pipeline_tag: text-generation")
+    if languages:
+        lines += ["language:", *(f"- {code!r}" for code in languages)]
+    return [*lines, "tags:", "- gristmill", "---"]
+
+
+def _data_section(lineage: Sequence[LineageEntry]) -> list[str]:
+    """Return the lines about data sets and licenses, with an empty one at the end."""
+    rights = [(name, f"{count:,}") for name, count in count_licenses(lineage).items()]
+    return [
+        "## Data",
+        "",
+        *_markdown_table(
+            ("stage", "source", "documents in", "kept", "fingerprint"),
+            [
+                (
+                    item.stage,
+                    item.source or "",
+                    f"{item.dataset.counts.n_in:,}" if item.dataset else "not in the store",
+                    f"{item.dataset.counts.kept:,}" if item.dataset else "",
+                    f"`{item.fingerprint[:FINGERPRINT_CHARS]}`",
+                )
+                for item in lineage
+            ],
+        ),
+        "",
+        "Licenses of the corpus, as stated by its sources:",
+        "",
+        *(_markdown_table(("license", "documents"), rights) if rights else ["none recorded."]),
+        "",
+    ]
 
 
 def find_llama_cpp_pre_tokenizer(tokenize_config: Mapping[str, Any]) -> str | None:

@@ -29,7 +29,7 @@ from tests.hosts import Host, hosts
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.lm.corpora import context, tiny, token_shards
 from tests.processes import ROOT, TreeProcess, process_tree
-from tests.train_entry import replace_fields
+from tests.train_entry import in_steps, replace_fields
 
 pytestmark = pytest.mark.e2e
 
@@ -85,7 +85,7 @@ if __name__ == "__main__":
     role, store_path, config_json, module = sys.argv[1:]
     replace_worker(module)
     run = {"first": first_machine, "second": second_machine}[role]
-    run(store_path, parse_entry(json.loads(config_json)))
+    run(store_path, in_steps(parse_entry(json.loads(config_json))))
     sys.exit()
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from lm.models.causal_lm import CausalLM
 from lm.models.registry import build_model, parse_entry
+from tests.train_entry import in_steps
 
 FAMILIES = ("rnn", "lstm", "gru", "cnn")
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -17,9 +18,8 @@ families = pytest.mark.parametrize("family", FAMILIES)
 
 def model(family: str, vocab_size: int = 97, **section: Any) -> CausalLM:
     settings = {"num_layers": 2, "hidden_size": 32, "context_length": 24, **section}
-    entry = parse_entry(
-        {"name": "x", "family": family, "model": settings, "data": {"train_tokens": 1}}
-    )
+    fields = {"name": "x", "family": family, "model": settings, "data": {"train_tokens": 1}}
+    entry = in_steps(parse_entry(fields))
     torch.manual_seed(1)
     return build_model(entry.model.resolve(vocab_size))
 

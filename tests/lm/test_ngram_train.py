@@ -1,7 +1,6 @@
 import io
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from infra.dataset.dataset import Dataset
 from infra.formats.megatron import VALIDATION, TokenShards
 from lm.models.ngram import train
 from lm.models.ngram.arpa import write_arpa
-from lm.models.ngram.config import NgramConfig
+from lm.models.ngram.config import NgramConfig, NgramEntry
 from lm.models.ngram.estimate import estimate_model
 from lm.models.ngram.files import MODEL_FILE, load_model
 from lm.models.ngram.model import NgramModel
@@ -24,9 +23,8 @@ NAMES = ("words", "discounted", "children", "backoff")
 
 def count(root: Path, tokens: Dataset, **settings: Any) -> Dataset:
     ctx = corpora.context(root)
-    config: Any = SimpleNamespace(name="counted", model=NgramConfig(**settings))
-    spec = train.spec(ctx, config=config, tokens=tokens)
-    return train.build(ctx, spec, config=config, tokens=tokens)
+    config = NgramEntry(name="counted", family="ngram", model=NgramConfig(**settings))
+    return train.build(ctx, train.spec(config, tokens), config, tokens)
 
 
 def load(model: Dataset) -> NgramModel:

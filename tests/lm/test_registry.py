@@ -12,7 +12,15 @@ import lm.models
 from infra.dataset.code_version import module_digests
 from lm.config.train import TrainConfig
 from lm.models.causal_lm import CausalLM
-from lm.models.registry import AnyEntry, build_model, family_modules, hf_modules, parse_entry
+from lm.models.registry import (
+    AnyEntry,
+    build_model,
+    counting_modules,
+    family_modules,
+    hf_modules,
+    load_counting,
+    parse_entry,
+)
 from tasks.release.task import STAGE as RELEASE
 from tasks.train.task import STAGE as TRAIN
 from tests.train_entry import train_config
@@ -29,6 +37,7 @@ PACKAGES: dict[str, dict[str, Any]] = {
     "gpt2": {"architecture": "gpt2", "num_heads": 2},
     **{name: {"family": name} for name in FAMILIES if (FOLDER / name / "hf.py").exists()},
 }
+COUNTED = [name for name in FAMILIES if (FOLDER / name / "train.py").exists()]
 
 
 def entry(package: str, **changes: Any) -> TrainConfig:
@@ -63,6 +72,15 @@ def test_a_stage_depends_on_the_family_that_it_uses_and_on_no_other(name: str) -
     assert exported in released
     others = {family_modules(other)[1].rpartition(".")[0] for other in PACKAGES if other != name}
     assert not [module for module in (*trained, *released) if module.rpartition(".")[0] in others]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_family_that_is_counted_depends_on_itself_and_on_no_training_loop(name: str) -> None:
+    trained = module_digests(load_counting(name, "train").STAGE.modules)
+    released = module_digests((*RELEASE.modules, *counting_modules(name, "export")))
+    assert f"lm.models.{name}.model" in trained.keys() & released.keys()
+    assert not [module for module in trained if module.startswith(("lm.train", "lm.optim"))]
+    assert not [module for module in module_digests(TRAIN.modules) if f".{name}." in module]
 
 
 @pytest.mark.parametrize(

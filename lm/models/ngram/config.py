@@ -1,16 +1,17 @@
-"""The `model` section of the recipe's `train` entries of the family `ngram`."""
+"""The entry of the recipe's `train` list for n-gram models."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from infra.config import ConfigModel
+from lm.config.entry import TrainEntry
 
 MAX_ORDER = 20
 
 
 class NgramConfig(ConfigModel):
-    """An n-gram model: interpolated modified Kneser-Ney over token ids, counted from all training text."""
+    """The longest n-grams, and which of them are kept."""
 
     order: int = Field(
         5,
@@ -47,3 +48,13 @@ class NgramConfig(ConfigModel):
     def prune_by_order(self) -> tuple[int, ...]:
         """``prune`` for each order."""
         return (*self.prune, *(self.prune[-1],) * (self.order - len(self.prune)))
+
+
+class NgramEntry(TrainEntry):
+    """An n-gram model with interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998).
+
+    It is counted in one pass over all training documents, so it has no steps and no optimizer.
+    """
+
+    family: Literal["ngram"] = Field(description="the family of the model")
+    model: NgramConfig = Field(default_factory=NgramConfig)

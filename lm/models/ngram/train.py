@@ -28,14 +28,15 @@ from infra.dataset.work_folder import build_in_work_folder
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN, CorruptShardError, Tokens, iter_split_parts
 from infra.store.storage import Storage
+from lm.models.ngram.config import NgramEntry
 from lm.models.ngram.counts import OrderCounts, count_windows
 from lm.models.ngram.estimate import Estimate, RangeTotals, total_range
 from lm.models.ngram.files import CONFIG_FILE, MODEL_FILE, ArrayWriter
 from lm.models.ngram.windows import WindowFormat
 
 STAGE = Stage("train", modules=("lm.models.ngram.train",), libraries=("numpy",))
-# Windows of a range: its task holds some 100 bytes of each.
-RANGE_WINDOWS = 1 << 22
+# Windows of a range. Its task holds up to 250 bytes of each at order 5: the smallest worker has 512 MiB.
+RANGE_WINDOWS = 1 << 20
 # Every so many windows of a part, in order, one is taken to divide all of them into ranges.
 SAMPLE_INTERVAL = 1 << 10
 PIECE_ARRAYS = ("words", "discounted", "children", "backoff")
@@ -102,30 +103,13 @@ def _read_tokens(part: PartRef, dtype: str) -> Tokens:
     return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
 
 
-def spec(
-    ctx: Context,  # noqa: ARG001 - nothing is drawn
-    *,
-    config: Any,
-    tokens: Dataset,
-    base_model: Dataset | None = None,  # noqa: ARG001 - the recipe refuses it
-) -> DatasetSpec:
+def spec(config: NgramEntry, tokens: Dataset) -> DatasetSpec:
     """Describe the model that is counted from these token shards."""
-    settings = {
-        "family": "ngram",
-        "order": config.model.order,
-        "prune": config.model.prune_by_order,
-    }
-    return DatasetSpec(STAGE, config.name, settings, (tokens,))
+    model = {"order": config.model.order, "prune": list(config.model.prune_by_order)}
+    return DatasetSpec(STAGE, config.name, {"family": config.family, "model": model}, (tokens,))
 
 
-def build(
-    ctx: Context,
-    spec: DatasetSpec,
-    *,
-    config: Any,
-    tokens: Dataset,
-    base_model: Dataset | None = None,  # noqa: ARG001
-) -> Dataset:
+def build(ctx: Context, spec: DatasetSpec, config: NgramEntry, tokens: Dataset) -> Dataset:
     """Count the training split, and commit the model.
 
     Returns:
