@@ -17,8 +17,8 @@ export TOKENIZERS_PARALLELISM := false
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-ops fault-injection chaos docs \
-	stack stack-status stack-down clean
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-families bench-ops fault-injection \
+	chaos docs stack stack-status stack-down clean
 
 help: ## list these commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -59,8 +59,8 @@ test-e2e: setup ## run the end-to-end tests, with real servers and processes
 
 test: check test-unit test-e2e ## run everything that must pass before a change lands
 
-bench bench-dedup bench-train: export PYTHONPATH := .
-bench bench-dedup bench-train: export PYTHONUNBUFFERED := 1
+bench bench-dedup bench-train bench-families: export PYTHONPATH := .
+bench bench-dedup bench-train bench-families: export PYTHONUNBUFFERED := 1
 
 bench: setup ## run all benchmarks
 	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
@@ -70,8 +70,10 @@ bench-train: setup ## compare training with peers: quality gates, speed, parts o
 bench-ops: setup ## measure what orchestration costs, with ceilings
 	$(BIN)/python -m benchmarks.bench_ops
 bench-dedup: SCRIPTS := $(wildcard benchmarks/bench_dedup_*.py)
+bench-families: setup ## compare the families of models with peers
+bench-families: SCRIPTS := benchmarks/bench_ngram.py $(wildcard benchmarks/bench_families.py)
 bench-train: SCRIPTS := benchmarks/bench_tokenize.py $(wildcard benchmarks/bench_train_*.py)
-bench-dedup bench-train:
+bench-dedup bench-train bench-families:
 	@failed=0; for script in $(SCRIPTS); do \
 		echo "== $$script"; $(BIN)/python "$$script" || failed=1; done; exit $$failed
 

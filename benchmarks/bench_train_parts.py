@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from lm.metrics.flops import measure_matmul_flops
 from lm.models.attention import causal_attention
 from lm.models.cross_entropy import cross_entropy
-from lm.models.decoder_config import DecoderConfig
+from lm.models.decoder.sections import DecoderConfig
 from lm.models.registry import build_model
 from lm.optim.optimizers import build_optimizers
 from lm.train.worker import tune_malloc

@@ -6,10 +6,10 @@ the process that runs the flow, or of the S3 server that holds the checkpoints; 
 shards are written, or between shards and marker. The flow's process is started again as a scheduler
 would, the server as its supervisor would. Every run must end with the weights of an uninterrupted run
 (sha256 of ``model.safetensors``), and none may resume from an incomplete checkpoint. By default all
-cases run with DDP in fp32, and one case each with FSDP2 and with fp16.
+cases run a decoder with DDP in fp32, and one case each FSDP2, fp16, and every other family.
 
     python -m benchmarks.fault_injection [--store local|s3] [--only VICTIM,MOMENT]
-        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16]
+        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn]
 """
 
 import argparse
@@ -38,7 +38,12 @@ from tests.servers import S3, Weed, weed  # noqa: E402
 
 VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
 MOMENTS = ("step", "shards", "marker")
-EXTRA_CASES = (("rank-1", "shards", "fsdp", "fp32"), ("rank-1", "shards", "ddp", "fp16"))
+FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn")
+EXTRA_CASES = (
+    ("rank-1", "shards", "fsdp", "fp32", "decoder"),
+    ("rank-1", "shards", "ddp", "fp16", "decoder"),
+    *(("rank-1", "shards", "ddp", "fp32", family) for family in FAMILIES[1:]),
+)
 # The step of the checkpoint that is interrupted; for "step", the kill is three steps after it.
 KILL_STEP, CHECKPOINT_INTERVAL = 20, 10
 SERVER_DOWNTIME_S = 3.0  # until a server's supervisor has started it again
@@ -62,6 +67,7 @@ class Case:
     store: str
     parallel: str = "ddp"
     precision: str = "fp32"
+    family: str = "decoder"
     killed: bool = False
     interrupted_step: int | None = None
     runs: int = 0
@@ -81,7 +87,7 @@ class Case:
         return self.sha == reference_digest and not read_incomplete and restarted
 
 
-def flow(store: Path, url: str, parallel: str, precision: str) -> None:
+def flow(store: Path, url: str, parallel: str, precision: str, family: str) -> None:
     """Run the stage in its own process; print its steps, then the weights' digest."""
     from infra.compute.progress import Progress
     from lm.launch import torchrun
@@ -107,6 +113,8 @@ def flow(store: Path, url: str, parallel: str, precision: str) -> None:
     torchrun.command = command
     tokens = token_shards(store)
     config = tiny(
+        **({} if family == "decoder" else {"num_heads": None, "num_kv_heads": None}),
+        family=family,
         num_processes=2,
         data_parallel=parallel,
         precision=precision,
@@ -177,7 +185,7 @@ def run(case: Case, folder: Path, server: Server) -> None:
         str(folder / "store"),
         url,
     ]
-    command += [case.parallel, case.precision]
+    command += [case.parallel, case.precision, case.family]
     folder.mkdir(parents=True, exist_ok=True)
     if case.victim == "none":
         flag.touch()  # the worker does not wait
@@ -245,9 +253,9 @@ def find_pid(root: int, name: str) -> int:
 def select_cases(options: argparse.Namespace) -> list[Case]:
     """Return the cases that the options select."""
     stores = ("local", "s3") if options.store == "both" else (options.store,)
-    parallel, precision = options.parallel or "ddp", options.precision or "fp32"
+    mode = options.parallel or "ddp", options.precision or "fp32", options.family or "decoder"
     cases = [
-        Case(victim, moment, store, parallel, precision)
+        Case(victim, moment, store, *mode)
         for store in stores
         for victim in VICTIMS
         for moment in MOMENTS
@@ -263,15 +271,18 @@ def select_cases(options: argparse.Namespace) -> list[Case]:
         or case.victim == "server"
         or (case.victim != "rank-0" and case.store == stores[0])
     ]
-    if (options.parallel, options.precision) == (None, None):
-        cases += [Case(v, m, stores[0], wrapper, dtype) for v, m, wrapper, dtype in EXTRA_CASES]
+    if (options.parallel, options.precision, options.family) == (None, None, None):
+        cases += [
+            Case(victim, moment, stores[0], wrapper, dtype, family)
+            for victim, moment, wrapper, dtype, family in EXTRA_CASES
+        ]
     return cases
 
 
-def reference_digests(cases: Sequence[Case], scratch: Path) -> dict[tuple[str, str], str]:
-    """Return the weights of uninterrupted runs, by parallelism and precision."""
+def reference_digests(cases: Sequence[Case], scratch: Path) -> dict[tuple[str, str, str], str]:
+    """Return the weights of uninterrupted runs, by parallelism, precision and family."""
     digests = {}
-    for mode in dict.fromkeys((case.parallel, case.precision) for case in cases):
+    for mode in dict.fromkeys((case.parallel, case.precision, case.family) for case in cases):
         alone = Case("none", "", "local", *mode)
         run(alone, scratch / f"uninterrupted-{'-'.join(mode)}", Server(None))
         if alone.sha is None:
@@ -288,11 +299,12 @@ def main() -> int:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--flow", nargs=4, help=argparse.SUPPRESS)
+    options.add_argument("--flow", nargs=5, help=argparse.SUPPRESS)
     options.add_argument("--store", choices=("local", "s3", "both"), default="both")
     options.add_argument("--only", help="VICTIM,MOMENT")
     options.add_argument("--parallel", choices=("ddp", "fsdp"))
     options.add_argument("--precision", choices=("fp32", "fp16", "bf16"))
+    options.add_argument("--family", choices=FAMILIES)
     given = options.parse_args()
     if given.flow:
         flow(Path(given.flow[0]), *given.flow[1:])
@@ -306,7 +318,7 @@ def main() -> int:
     try:
         references = reference_digests(cases, scratch)
         print(
-            f"{'killed':9} {'during':7} {'on':6} {'trained':9} {'weights':8} {'flow runs':10} "
+            f"{'killed':9} {'during':7} {'on':6} {'trained':17} {'weights':8} {'flow runs':10} "
             f"{'attempts from step':20} s"
         )
         for number, case in enumerate(cases):
@@ -316,14 +328,14 @@ def main() -> int:
                 run(case, folder, server)
             finally:
                 server.stop()
-            expected = references[case.parallel, case.precision]
+            expected = references[case.parallel, case.precision, case.family]
             good = case.killed and case.is_correct(expected)
             failed += not good
             same = "same" if case.sha == expected else "OTHER" if case.sha else "NONE"
             attempts = ", ".join(map(str, case.resumed))
             print(
                 f"{case.victim:9} {case.moment:7} {case.store:6} {case.parallel:4} "
-                f"{case.precision:4} {same:8} {case.runs:<10} {attempts:20} {case.seconds:.0f}"
+                f"{case.precision:4} {case.family:7} {same:8} {case.runs:<10} {attempts:20} {case.seconds:.0f}"
                 f"{'' if good else '  FAILED ' + case.error_output}",
                 flush=True,
             )

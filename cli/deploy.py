@@ -140,12 +140,15 @@ def _job_variables(
 
 def relative_paths(recipe: "Recipe") -> list[str]:
     """Return the paths of a recipe that are relative to the current folder, with their fields."""
+    from lm.config.train import TrainConfig
+
     paths = {"storage": recipe.storage, "tokenize.tokenizer": recipe.tokenize.tokenizer}
     for source in recipe.sources:
         for path in getattr(source, "paths", ()):
             paths[f"sources.{source.name}.paths: {path}"] = path
     for entry in recipe.train:
-        paths[f"train.{entry.name}.run.checkpoint_url"] = entry.run.checkpoint_url
+        if isinstance(entry, TrainConfig):
+            paths[f"train.{entry.name}.run.checkpoint_url"] = entry.run.checkpoint_url
     return [
         f"{field}: {path}" if path not in field else field
         for field, path in paths.items()

@@ -31,12 +31,18 @@ def train_node(recipe: "Recipe", store: "Storage", name: str, as_json: bool) -> 
 
 
 def _find_entry(recipe: "Recipe", name: str) -> "TrainConfig":
+    from lm.config.train import TrainConfig
     from lm.launch.rendezvous import local_address
 
     entry = next((entry for entry in recipe.train if entry.name == name), None)
     if entry is None:
         names = ", ".join(entry.name for entry in recipe.train) or "none"
         raise UserError(f"--model {name}: not an entry of train; entries: {names}")
+    if not isinstance(entry, TrainConfig):
+        raise UserError(
+            f"--model {name}: a model of the family {entry.family} is counted on the Dask cluster, so "
+            "there is no run to join"
+        )
     if entry.run.num_nodes == 1 or entry.run.rendezvous is None:
         raise UserError(f"train.{name}.run.num_nodes: 1, so there is no run to join")
     local_address(entry.run.rendezvous)  # fails now if this machine has no route to it

@@ -26,6 +26,7 @@ from flows.steps import (
 from infra.dataset.dataset import Dataset
 from infra.dataset.step import BoundStep, Step
 from infra.removals.match import Removal
+from lm.config.entry import TrainEntry
 from lm.config.train import TrainConfig
 from tasks.acquire.config import AnySource
 
@@ -106,7 +107,9 @@ def build_pipeline(
             source=source.name,
         )
 
-    def train_model(config: TrainConfig, tokens: H, base: H | None) -> H:
+    def train_model(config: TrainEntry, tokens: H) -> H:
+        in_steps = config if isinstance(config, TrainConfig) else None
+        base = models[in_steps.init_from] if in_steps and in_steps.init_from else None
         return run_step(
             TRAIN,
             [tokens] if base is None else [tokens, base],
@@ -116,7 +119,7 @@ def build_pipeline(
                 base_model=None if base is None else dataset(base),
             ),
             entry=config.name,
-            training=config,
+            training=in_steps,
         )
 
     def release_model(name: str, model: H, tokens: H) -> H:
@@ -140,6 +143,7 @@ def build_pipeline(
             entry=name,
         )
 
+    models: dict[str, H] = {}
     acquired = [acquire_source(source) for source in recipe.sources]
     if not runs_until(EXTRACT, until):
         return
@@ -182,9 +186,7 @@ def build_pipeline(
     )
     if not runs_until(TRAIN, until):
         return
-    models: dict[str, H] = {}
     for config in recipe.train:
-        base = None if config.init_from is None else models[config.init_from]
-        models[config.name] = train_model(config, tokens, base)
+        models[config.name] = train_model(config, tokens)
         export = release_model(config.name, models[config.name], tokens)
         evaluate_model(config.name, export, tokens)

@@ -85,7 +85,9 @@ def preflight_warnings(
 
 
 def _models_to_train(recipe: Recipe, until: StageName) -> Sequence[TrainConfig]:
-    return recipe.train if runs_until(TRAIN, until) else ()
+    """Return the models that processes of this machine would train."""
+    entries = recipe.train if runs_until(TRAIN, until) else ()
+    return [entry for entry in entries if isinstance(entry, TrainConfig)]
 
 
 def _existing_models(planner: Planner) -> set[str | None]:

@@ -11,6 +11,7 @@ from infra.compute.cluster_config import ClusterConfig
 from infra.config import ConfigModel
 from infra.store.writable import check_store_url
 from lm.config.train import TrainConfig
+from lm.models.registry import AnyEntry
 from tasks.acquire.config import AnySource
 from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
@@ -39,7 +40,7 @@ class Recipe(ConfigModel):
     dedup: DedupConfig = Field(default_factory=DedupConfig)
     select: SelectConfig = Field(default_factory=SelectConfig)
     tokenize: TokenizeConfig = Field(default_factory=TokenizeConfig)
-    train: tuple[TrainConfig, ...] = Field(
+    train: tuple[AnyEntry, ...] = Field(
         (), description="models to train, each evaluated separately; optional"
     )
     evaluate: EvaluateConfig | None = Field(
@@ -67,21 +68,22 @@ class Recipe(ConfigModel):
             if repeated:
                 raise ValueError(f"two entries of {section} are named {repeated[0]!r}")
         sources = [source.name for source in self.sources]
-        for entry in self.train:
+        in_steps = [entry for entry in self.train if isinstance(entry, TrainConfig)]
+        for entry in in_steps:
             for name in entry.data.mixture or ():
                 if name not in sources:
                     raise ValueError(
                         f"train.{entry.name}.data.mixture.{name}: no source has this name; sources: "
                         f"{', '.join(sorted(sources))}"
                     )
-        for index, entry in enumerate(self.train):
+        for index, entry in enumerate(in_steps):
             if entry.init_from is not None:
-                self._check_init_from(entry, self.train[:index])
+                self._check_init_from(entry, in_steps[:index])
         if self.train and self.evaluate is not None and not self.tokenize.validation_fraction:
             raise ValueError(
                 "evaluate needs held-out documents: set tokenize.validation_fraction above 0"
             )
-        for entry in self.train:
+        for entry in in_steps:
             if entry.optim.early_stopping_patience and not self.tokenize.validation_fraction:
                 raise ValueError(
                     f"train.{entry.name}.optim.early_stopping_patience needs held-out documents: set "
@@ -98,6 +100,11 @@ class Recipe(ConfigModel):
             raise ValueError(
                 f"train.{entry.name}.init_from: {entry.init_from!r} is not an earlier entry "
                 f"of train; earlier entries: {names}"
+            )
+        if entry.package != base.package:
+            raise ValueError(
+                f"train.{entry.name}.init_from: {entry.name} is of {entry.package}, but {base.name}, "
+                f"whose weights it starts from, of {base.package}"
             )
         own, others = entry.model.architecture_key(), base.model.architecture_key()
         for name, value in own.items():

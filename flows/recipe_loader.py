@@ -13,6 +13,7 @@ from flows.recipe import NAME_PATTERN, Recipe
 from flows.recipe_yaml import parse_yaml
 from infra.errors import UserError
 from infra.store.environment import mask
+from lm.config.entry import DEFAULT_FAMILY
 
 # What pydantic calls by the names of Python's types.
 EXPECTED = {
@@ -120,6 +121,8 @@ def _field_path(loc: Sequence[int | str], value: Any) -> Iterator[str]:
                 shown = name
             value = value[key] if exists else None
         elif isinstance(value, dict):
+            if key not in value and key == value.get("family", DEFAULT_FAMILY):
+                continue  # which member of the union it is: no key of the recipe
             value = value.get(key, value)  # a source's kind is in `loc`, but not in the value
         yield shown
 

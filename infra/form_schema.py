@@ -6,9 +6,10 @@ without naming the key. One object with the keys of all sections, and a conditio
 that refuses the keys of the others, is a plain form, and errors name the key.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, get_args
 
-from pydantic import GetJsonSchemaHandler
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -27,15 +28,23 @@ class ConditionalForm:
         self._key = key
         self._default = default
 
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Note the members of the union."""
+        self._members = list(_models(source))
+        return handler(source)
+
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Replace the schema of the union."""
-        references = handler(schema)["oneOf"]
+        self._resolve = handler.resolve_ref_schema
+        # What a reference stands for is not defined yet, if the union is within a member of another.
         sections = {
             str(section["properties"][self._key]["const"]): (reference, section)
-            for reference in references
-            for section in [handler.resolve_ref_schema(reference)]
+            for reference, member in zip(handler(schema)["oneOf"], self._members, strict=True)
+            for section in [handler.resolve_ref_schema(handler(member.__pydantic_core_schema__))]
         }
         condition: JsonSchemaValue = {}
         for name in sections:
@@ -56,29 +65,22 @@ class ConditionalForm:
         }
 
     def _properties(self, sections: dict[str, JsonSchemaValue]) -> dict[str, JsonSchemaValue]:
-        """Return the keys of all sections, for the form.
-
-        They have no defaults: a form sends these, and most sections do not have most keys.
-        """
-        chosen: dict[str, JsonSchemaValue] = {}
-        owners: dict[str, list[str]] = {}
-        for name, section in sections.items():
-            for key, value in section["properties"].items():
-                owners.setdefault(key, []).append(name)
-                if key not in chosen:
-                    chosen[key] = dict(value)
-                elif _rules(chosen[key]) != _rules(value):  # checked by the conditions
-                    chosen[key] = {word: value[word] for word in ANNOTATIONS if word in value}
-        for key, value in chosen.items():
-            default = value.pop("default", None)
-            where = "" if len(owners[key]) == len(sections) else f"{', '.join(owners[key])}: "
-            shown = f" (default: {default})" if default not in (None, [], "") else ""
-            if where or shown or "description" in value:
-                value["description"] = f"{where}{value.get('description', '')}{shown}"
+        """Return the keys of all sections, for the form."""
+        properties = _merge(
+            {name: section["properties"] for name, section in sections.items()}, self._resolve
+        )
         return {
             self._key: {"title": self._key, "type": "string", "enum": list(sections)},
-            **{key: value for key, value in chosen.items() if key != self._key},
+            **{key: value for key, value in properties.items() if key != self._key},
         }
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the members of a union of models."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
 def _equals(key: str, value: str, *, missing: bool) -> JsonSchemaValue:
@@ -86,6 +88,34 @@ def _equals(key: str, value: str, *, missing: bool) -> JsonSchemaValue:
     if missing:
         return {"properties": {key: {"const": value}}}
     return {"not": {"properties": {key: {"not": {"const": value}}}}}
+
+
+def _merge(
+    sections: Mapping[str, Mapping[str, JsonSchemaValue]],
+    resolve: Callable[[JsonSchemaValue], JsonSchemaValue],
+) -> dict[str, JsonSchemaValue]:
+    """Return the keys of some sections, by name, each with the sections that have it.
+
+    They have no defaults: a form sends these, and most sections do not have most keys.
+    """
+    merged: dict[str, JsonSchemaValue] = {}
+    for key in {key: None for properties in sections.values() for key in properties}:
+        owners = {name: item[key] for name, item in sections.items() if key in item}
+        value = dict(next(iter(owners.values())))
+        if any(_rules(other) != _rules(value) for other in owners.values()):
+            inner = {name: resolve(other) for name, other in owners.items()}
+            value = {word: value[word] for word in ANNOTATIONS if word in value}
+            if all("properties" in section for section in inner.values()):
+                fields = {name: section["properties"] for name, section in inner.items()}
+                value |= {"type": "object", "properties": _merge(fields, resolve)}
+        default = value.pop("default", None)
+        where = "" if len(owners) == len(sections) else f"{', '.join(owners)}: "
+        shown = f" (default: {default})" if default not in (None, [], "") else ""
+        if where or shown or "description" in value:
+            text = f"{where}{value.get('description', '')}{shown}"
+            value["description"] = text.removesuffix(": ")
+        merged[key] = value
+    return merged
 
 
 def _rules(value: JsonSchemaValue) -> dict[str, Any]:

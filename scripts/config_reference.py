@@ -26,10 +26,12 @@ A recipe is one YAML file. Unknown keys and wrong values are errors that name th
 
 def render_reference() -> str:
     """Render the page in Markdown."""
-    return "\n".join([HEADER, *_render_sections(Recipe, "")]).rstrip() + "\n"
+    return "\n".join([HEADER, *_render_sections(Recipe, "", set())]).rstrip() + "\n"
 
 
-def _render_sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def _render_sections(
+    model: type[BaseModel], prefix: str, seen: set[tuple[str, type[BaseModel]]], tag: str = ""
+) -> Iterator[str]:
     """Yield a table of a model's fields, then the sections of its nested models."""
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
@@ -46,8 +48,13 @@ def _render_sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         yield f"| `{key}` | {kind} | {_format_default(field)} | {text} |"
     yield ""
     for path, item in inner:
-        tags = {key: item.model_fields.get(key) for key in ("kind", "architecture")}
-        suffix = "".join(
+        if (path, item) in seen:  # several kinds of an entry have the same section
+            continue
+        seen.add((path, item))
+        tags = {key: item.model_fields.get(key) for key in ("kind", "family", "architecture")}
+        # A section of one kind of an entry, not one that all kinds have.
+        is_own = item.__module__.startswith(model.__module__.rpartition(".")[0])
+        suffix = (tag if is_own else "") + "".join(
             f", {key} `{typing.get_args(field.annotation)[0]}`"
             for key, field in tags.items()
             if field is not None
@@ -57,7 +64,7 @@ def _render_sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         if item.__doc__:
             yield " ".join(item.__doc__.split())
             yield ""
-        yield from _render_sections(item, f"{path}.")
+        yield from _render_sections(item, f"{path}.", seen, suffix)
 
 
 def _nested_models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -3,16 +3,20 @@
 from typing import Any
 
 from lm.config.data import DataConfig
+from lm.config.entry import TrainEntry
 from lm.config.optim import OptimConfig
 from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
-from lm.models.gpt2.config import GPT2Config
-from lm.models.llama.config import LlamaConfig
+from lm.models.cnn.config import CNNConfig
+from lm.models.decoder.gpt2.config import GPT2Config
+from lm.models.decoder.llama.config import LlamaConfig
+from lm.models.recurrent.sections import RecurrentSection
+from lm.models.registry import parse_entry
 
 SECTIONS = {
     field: name
     for name, models in {
-        "model": (LlamaConfig, GPT2Config),
+        "model": (LlamaConfig, GPT2Config, RecurrentSection, CNNConfig),
         "data": (DataConfig,),
         "optim": (OptimConfig,),
         "run": (RunConfig,),
@@ -37,7 +41,13 @@ def train_entry(**fields: Any) -> dict[str, Any]:
 
 def train_config(**fields: Any) -> TrainConfig:
     """The validated entry of these fields."""
-    return TrainConfig.model_validate(train_entry(**fields))
+    return in_steps(parse_entry(train_entry(**fields)))
+
+
+def in_steps(entry: TrainEntry) -> TrainConfig:
+    """The entry, which is of a family that is trained in steps."""
+    assert isinstance(entry, TrainConfig)
+    return entry
 
 
 def replace_fields(config: TrainConfig, **fields: Any) -> TrainConfig:

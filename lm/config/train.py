@@ -1,16 +1,15 @@
-"""An entry of the recipe's `train` list: one model to train."""
+"""An entry of the recipe's `train` list whose model the training loop trains."""
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from infra.config import EXPANDED, ConfigModel
+from infra.config import EXPANDED
 from lm.config.data import DataConfig
+from lm.config.entry import DEFAULT_FAMILY, TrainEntry
+from lm.config.model import ModelSection
 from lm.config.optim import OptimConfig
 from lm.config.run import RunConfig
-from lm.models.registry import ModelConfig
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 # Default tokens per step: the cost of an update itself is small beside that of so many.
 DEFAULT_STEP_TOKENS = 4096
@@ -41,14 +40,9 @@ OPERATIONAL_FIELDS = {
 }
 
 
-class TrainConfig(ConfigModel):
-    """A decoder and how it is trained.
+class TrainConfig(TrainEntry):
+    """A neural language model and how it is trained: the base of such families' entries."""
 
-    Defaults are for the sizes that a laptop trains, from one to some ten million parameters; each
-    field names its source. "Measured" refers to the table in docs/train.md.
-    """
-
-    name: Name = Field(description="names the model in folders, reports and exports")
     init_from: str | None = Field(
         None,
         description=(
@@ -56,7 +50,7 @@ class TrainConfig(ConfigModel):
             "training stage (docs/train.md, Stages); default: random weights"
         ),
     )
-    model: ModelConfig
+    model: ModelSection
     data: DataConfig
     optim: OptimConfig = Field(default_factory=OptimConfig)
     run: RunConfig = Field(default_factory=RunConfig)
@@ -88,6 +82,11 @@ class TrainConfig(ConfigModel):
                 "set data.validation_tokens above 0"
             )
         return self
+
+    @property
+    def package(self) -> str:
+        """The package of ``lm.models`` that holds the model; it is in a model's ``config.json``."""
+        return self.family
 
     @property
     def sequences_per_step(self) -> int:
@@ -128,11 +127,16 @@ class TrainConfig(ConfigModel):
         )
 
     def weights_key(self) -> dict[str, Any]:
-        """Return what the weights depend on, as nested JSON: all fields except the operational ones."""
+        """Return what the weights depend on, as nested JSON: all fields except the operational ones.
+
+        The decoder has no ``family`` in it: models that were trained before there were others
+        keep their names.
+        """
         key = self.model_dump(
             mode="json",
             exclude={
                 "name": True,
+                **({"family": True} if self.family == DEFAULT_FAMILY else {}),
                 **{name: set(fields) for name, fields in OPERATIONAL_FIELDS.items()},
             },
             context=EXPANDED,

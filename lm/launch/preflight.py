@@ -35,11 +35,10 @@ def training_errors(config: TrainConfig) -> Iterator[UserError]:
 
 def _check_export(config: TrainConfig) -> None:
     """Check that the model can be released, as every trained model is."""
-    family = config.model.architecture
-    if not hf_modules(family):
+    if not hf_modules(config.package):
         raise UserError(
-            f"train.{config.name}.model.architecture: models of the family {family} cannot be "
-            f"released: there is no lm/models/{family}/hf.py, which exports them to transformers"
+            f"train.{config.name}.family: models of the package {config.package} cannot be "
+            "released: it has no module hf, which exports them to transformers"
         )
 
 

@@ -24,7 +24,7 @@ class ArchitectureConfig(Protocol):
 
     @property
     def architecture(self) -> str:
-        """The family, which is the name of its package."""
+        """The package that holds the model: the family, or one of the decoder's architectures."""
 
     @property
     def vocab_size(self) -> int:

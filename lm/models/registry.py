@@ -1,58 +1,97 @@
 """The families of models: a package of `lm.models` each, listed in one line each.
 
-A family's package holds ``config`` (its `model` section of the recipe), ``model`` (with
-``build_model``) and, if Hugging Face's transformers have such a model, ``hf`` (how it is exported).
-``model`` and ``hf`` are imported by name, so that a stage's code version covers the one family that it
-uses: the stage adds ``family_modules`` to its root modules.
+A family's package holds ``config`` (its entry of the recipe's `train` list), ``model`` (with
+``build_model``) and ``hf`` (how it is exported). The decoder's architectures have a package each. A family
+that is counted, not trained in steps, has ``train`` (``spec`` and ``build`` of its data set) and ``export``
+instead. They are imported by name, so that a stage's code version covers the one family that
+it uses: the stage adds ``family_modules`` to its root modules.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, Tag, TypeAdapter
 
 from infra.form_schema import ConditionalForm
-from lm.models.gpt2.config import GPT2Config
-from lm.models.llama.config import LlamaConfig
+from lm.config.entry import DEFAULT_FAMILY
+from lm.models.cnn.config import CNNEntry
+from lm.models.decoder.config import DecoderEntry
+from lm.models.gru.config import GRUEntry
+from lm.models.lstm.config import LSTMEntry
+from lm.models.ngram.config import NgramEntry
+from lm.models.rnn.config import RNNEntry
 
 if TYPE_CHECKING:
     from lm.models.causal_lm import ArchitectureConfig, CausalLM
 
-DEFAULT_FAMILY = "llama"
+# Packages that are not below `lm.models` under their own name.
+_NESTED = {"llama": "decoder.llama", "gpt2": "decoder.gpt2"}
 
 
-def _family_name(section: Any) -> str:
-    if isinstance(section, dict):
-        return str(section.get("architecture", DEFAULT_FAMILY))
-    return str(getattr(section, "architecture", DEFAULT_FAMILY))
+def _family(entry: Any) -> str:
+    if isinstance(entry, dict):
+        return str(entry.get("family", DEFAULT_FAMILY))
+    return str(getattr(entry, "family", DEFAULT_FAMILY))
 
 
-# The `model` section: what it may contain follows from its architecture.
-ModelConfig = Annotated[
-    Annotated[LlamaConfig, Tag("llama")] | Annotated[GPT2Config, Tag("gpt2")],
-    Discriminator(_family_name),
-    ConditionalForm("architecture", default=DEFAULT_FAMILY),
+# One entry of the recipe's `train`: what it may contain follows from its family.
+AnyEntry = Annotated[
+    Annotated[DecoderEntry, Tag("decoder")]
+    | Annotated[RNNEntry, Tag("rnn")]
+    | Annotated[LSTMEntry, Tag("lstm")]
+    | Annotated[GRUEntry, Tag("gru")]
+    | Annotated[CNNEntry, Tag("cnn")]
+    | Annotated[NgramEntry, Tag("ngram")],
+    Discriminator(_family),
+    ConditionalForm("family", default=DEFAULT_FAMILY),
 ]
+_ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(AnyEntry)
+
+
+def parse_entry(value: Any) -> AnyEntry:
+    """Validate one entry of `train`, as a mapping."""
+    return _ENTRY.validate_python(value)
 
 
 def build_model(config: "ArchitectureConfig") -> "CausalLM":
     """Return a model with fresh weights, drawn from torch's generator."""
-    module = import_module(f"lm.models.{config.architecture}.model")
+    module = import_module(f"{_package(config.architecture)}.model")
     return cast("CausalLM", module.build_model(config))
 
 
-def load_hf(architecture: str) -> Any:
-    """Return a family's ``hf`` module; ``None`` if transformers have no such model."""
-    return next(map(import_module, hf_modules(architecture)), None)
+def load_hf(name: str) -> Any:
+    """Return a package's ``hf`` module; ``None`` if its models cannot be exported."""
+    return next(map(import_module, hf_modules(name)), None)
 
 
-def family_modules(architecture: str) -> tuple[str, ...]:
-    """Return the modules that decide the weights of a family's models: roots of the train stage."""
-    return (f"lm.models.{architecture}.config", f"lm.models.{architecture}.model")
+def trained_package(config: Mapping[str, Any]) -> str:
+    """Return the package of a model from the configuration in its manifest."""
+    return str(config["model"].get("architecture") or config["family"])
 
 
-def hf_modules(architecture: str) -> tuple[str, ...]:
-    """Return the modules that decide how a family is exported: roots of the release stage."""
-    name = f"lm.models.{architecture}.hf"
-    return (name,) if find_spec(name) else ()
+def family_modules(name: str) -> tuple[str, ...]:
+    """Return the modules that decide the weights of a package's models: roots of the train stage."""
+    return (f"{_package(name)}.config", f"{_package(name)}.model")
+
+
+def hf_modules(name: str) -> tuple[str, ...]:
+    """Return the modules that decide how a package is exported: roots of the release stage."""
+    module = f"{_package(name)}.hf"
+    return (module,) if find_spec(module) else ()
+
+
+def load_counting(name: str, module: str) -> Any:
+    """Return a module of a package that is counted; ``None`` if it is trained by the loop."""
+    return next(map(import_module, counting_modules(name, module)), None)
+
+
+def counting_modules(name: str, module: str) -> tuple[str, ...]:
+    """Return the dotted name of ``train`` or ``export`` of a package that is counted."""
+    dotted = f"{_package(name)}.{module}"
+    return (dotted,) if find_spec(dotted) else ()
+
+
+def _package(name: str) -> str:
+    return f"lm.models.{_NESTED.get(name, name)}"

@@ -10,6 +10,7 @@ from infra.store.environment import expand, mask
 from infra.store.storage import Storage
 from lm.checkpoint.marker import CheckpointStore
 from lm.config.train import TrainConfig
+from lm.models.registry import parse_entry
 
 JOB_FILE, RESULT_FILE = "job.json", "result.json"
 
@@ -75,7 +76,7 @@ class TrainJob:
         """Return the job of ``to_json`` for a folder of this node."""
         base_model = value["base_model"]
         converted = {
-            "config": TrainConfig.model_validate(value["config"]),
+            "config": parse_entry(value["config"]),
             "tokens": Storage(**expand(value["tokens"])),
             "base_model": Storage(**expand(base_model)) if base_model else None,
             "checkpoint_url": expand(value["checkpoint_url"]),

@@ -12,14 +12,16 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import hash_to_unit, json_sha256
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.formats.megatron import TRAIN, VALIDATION, Tokens, TokenShards
+from lm.models.ngram.estimate import estimate_model
+from lm.models.ngram.model import NgramModel
+from lm.models.ngram.windows import WindowFormat
 from tasks.evaluate.eval_plan import plan_ledger
-from tasks.evaluate.language_model import Nats
-from tasks.evaluate.ngram import Trigram, Unigram, count_ngrams
 
 Rows = npt.NDArray[np.int64]
 
 STAGE = Stage("baselines", modules=("tasks.evaluate.baselines",), libraries=("numpy", "pyarrow"))
 COUNTED_FILE = "counted.json"
+TRIGRAM = 3
 
 
 def build_baselines(ctx: Context, tokens: Dataset, planned: pa.Table, max_tokens: int) -> Dataset:
@@ -42,31 +44,36 @@ def score_baselines(
     vocabulary, eos = int(tokens.stats["vocab_size"]), int(tokens.stats["eos_id"])
     train, held = TokenShards(tokens, TRAIN), TokenShards(tokens, VALIDATION)
     chosen = choose_documents(train, max_tokens, seed)
-    size = int(np.diff(train.document_starts)[chosen].sum())
-    counts, keys = count_ngrams(contiguous_runs(train, chosen), size, vocabulary, eos)
-    trigram = Trigram(keys, vocabulary, eos)
+    window = WindowFormat(vocabulary, eos, TRIGRAM)
+    rows = np.concatenate(
+        [
+            np.zeros((0, window.width), np.uint64),
+            *(window.pack(stream) for stream in contiguous_runs(train, chosen)),
+        ]
+    )
+    unigram, trigram = (estimate_model(rows, window, (0,) * order) for order in (1, TRIGRAM))
     plan = [row for row in planned.to_pylist() if row["tokens"]]
     documents = [held.read(row["start"], row["tokens"]) for row in plan]
     table = pa.table(
         {
             "id": pa.array([row["id"] for row in plan], pa.string()),
-            "unigram_nats": _sum_nats(Unigram(counts).score_texts(documents)),
-            "trigram_nats": _sum_nats(trigram.score_texts(documents)),
+            "unigram_nats": _sum_nats(unigram, documents),
+            "trigram_nats": _sum_nats(trigram, documents),
         }
     )
     counted = {
         "documents": len(chosen),
-        "tokens": size,
+        "tokens": len(rows),
         "split_tokens": len(train),
-        "unigrams": int(np.count_nonzero(counts)),
-        **trigram.distinct_ngrams,
+        "bigrams": trigram.sizes[1],
+        "trigrams": trigram.sizes[2],
     }
     files = {COUNTED_FILE: json.dumps(counted, sort_keys=True).encode()}
     yield PartResult(table, plan_ledger(STAGE.name, planned), files)
 
 
-def _sum_nats(scores: list[Nats]) -> "pa.Array[Any]":
-    return pa.array([float(nats.sum()) for nats in scores], pa.float64())
+def _sum_nats(model: NgramModel, documents: list[Tokens]) -> "pa.Array[Any]":
+    return pa.array([float(model.score(ids).sum()) for ids in documents], pa.float64())
 
 
 def choose_documents(train: TokenShards, max_tokens: int, seed: int) -> Rows:

@@ -44,6 +44,6 @@ class EvaluateConfig(ConfigModel):
         ge=1,
         description=(
             "maximum number of training tokens that the unigram and 3-gram baselines count (about "
-            "50 bytes of memory each); of a larger split, a deterministic sample of documents"
+            "100 bytes of memory each); of a larger split, a deterministic sample of documents"
         ),
     )

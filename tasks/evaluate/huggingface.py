@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from infra.formats.megatron import Tokens
+from lm.models.hf_auto import load_causal_lm
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
-from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats
+from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats, sample_token
 
 # Per batch: 32 MiB of fp32. Larger batches exceed the processor's caches and are slower.
 MAX_BATCH_LOGITS = 1 << 23
@@ -49,13 +50,10 @@ class HuggingFaceModel:
     def __init__(self, folder: Path, eos: int) -> None:
         """Load a folder that ``release`` wrote; ``eos`` ends documents and precedes their first token."""
         with TRANSFORMERS_LOCK:
-            from transformers import AutoModelForCausalLM
             from transformers.utils import logging
 
             logging.disable_progress_bar()
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True
-            ).eval()
+            self._model: Any = load_causal_lm(folder)
         self._eos = eos
         self._vocab_size = int(self._model.config.vocab_size)
 
@@ -172,16 +170,6 @@ class HuggingFaceModel:
                 break
             step = torch.tensor([[ids[-1]]])
         return ids
-
-
-def sample_token(logits: Nats, rng: np.random.Generator, generation: GenerationConfig) -> int:
-    """Choose the most likely token, or sample one of the ``top_k`` in proportion to exp(logit / t)."""
-    # A stable sort: ties are broken by the token id.
-    best = np.argsort(-logits, kind="stable")[: generation.top_k]
-    if generation.temperature == 0:
-        return int(best[0])
-    # The argmax of logit / t + Gumbel noise is such a sample (Gumbel 1954).
-    return int(best[np.argmax(logits[best] / generation.temperature + rng.gumbel(size=len(best)))])
 
 
 @contextmanager

@@ -69,3 +69,13 @@ class LanguageModel(TextScorer, Protocol):
 
         A continuation depends on its prompt and seed alone, not on what else is in the batch.
         """
+
+
+def sample_token(logits: Nats, rng: np.random.Generator, generation: GenerationConfig) -> int:
+    """Choose the most likely token, or sample one of the ``top_k`` in proportion to exp(logit / t)."""
+    # A stable sort: ties are broken by the token id.
+    best = np.argsort(-logits, kind="stable")[: generation.top_k]
+    if generation.temperature == 0:
+        return int(best[0])
+    # The argmax of logit / t + Gumbel noise is such a sample (Gumbel 1954).
+    return int(best[np.argmax(logits[best] / generation.temperature + rng.gumbel(size=len(best)))])

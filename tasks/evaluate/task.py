@@ -107,19 +107,25 @@ def score_batch(
 @lru_cache(maxsize=1)
 def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel:  # noqa: ARG001
     """Load a model and keep it for the next batch; ``weights_sha256`` identifies it."""
+    config = json.loads((folder / MODEL_CONFIG).read_text())
+    if config.get("family") == "ngram":
+        from lm.models.ngram.files import load_model
+        from tasks.evaluate.ngram import NgramLanguageModel
+
+        return NgramLanguageModel(load_model(folder))
     from tasks.evaluate.huggingface import HuggingFaceModel
 
     return HuggingFaceModel(folder, eos)
 
 
 def weights_digest(model: Dataset) -> str:
-    """Return the digest of the files that decide a released model's scores: weights and config."""
+    """Return the digest of the files that decide a released model's scores: weights, config, own code."""
     files = model.manifest.files.items()
     return json_sha256(
         sorted(
             [name, file.sha256]
             for name, file in files
-            if name.endswith((".safetensors", ".safetensors.index.json", MODEL_CONFIG))
+            if name.endswith((".safetensors", ".safetensors.index.json", ".py", MODEL_CONFIG))
         )
     )
 

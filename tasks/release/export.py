@@ -11,6 +11,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from infra.errors import UserError
+from lm.models.hf_auto import load_causal_lm, new_causal_lm
 from lm.models.registry import load_hf
 
 LOGIT_TOLERANCE = 1e-4  # maximum difference of a logit in fp32
@@ -56,7 +57,8 @@ def export(trained: TrainedModel, folder: Path) -> float:
     Args:
         trained: the model.
         folder: empty or missing; receives ``config.json``, ``generation_config.json``,
-            ``model.safetensors`` and the tokenizer's files.
+            ``model.safetensors``, the tokenizer's files and, for a model that transformers do not
+            have, its modeling file.
 
     Returns:
         The largest difference between a logit of the exported and of the trained model.
@@ -65,21 +67,17 @@ def export(trained: TrainedModel, folder: Path) -> float:
         ParityError: if it is above 1e-4, or the tokenizer encodes differently.
         UserError: if the family has no ``hf`` module.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # they would clutter the run's log
 
-    architecture = trained.model_config["architecture"]
-    hf = load_hf(architecture)
+    package = trained.model_config["architecture"]
+    hf = load_hf(package)
     if hf is None:
         raise UserError(
-            f"release: models of the family {architecture} cannot be exported: "
-            f"there is no lm/models/{architecture}/hf.py"
+            f"release: models of the package {package} cannot be exported: it has no module hf"
         )
-    model: Any = AutoModelForCausalLM.from_config(
-        hf.to_hf_config(trained.model_config, trained.eos)
-    )
+    model = new_causal_lm(hf.to_hf_config(trained.model_config, trained.eos))
     weights = hf.to_hf_weights(trained.weights, trained.model_config)
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)
@@ -148,7 +146,10 @@ def check_tokenizer(trained: TrainedModel, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     plain = Tokenizer.from_str(trained.tokenizer.decode())
-    exported: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    # It reads the model's configuration, too, whose class may be in the folder.
+    exported: Any = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     for text in TOKENIZER_SAMPLES:
         ids = plain.encode(text).ids
         # Not verbose: a text longer than the context is no problem here.
@@ -162,12 +163,7 @@ def check_tokenizer(trained: TrainedModel, folder: Path) -> None:
 @torch.no_grad()
 def check_logits(trained: TrainedModel, folder: Path) -> float:
     """Return the largest difference of a logit; raise ``ParityError`` above the tolerance."""
-    from transformers import AutoModelForCausalLM
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True
-    ).eval()
-    logits = model(trained.reference_logits["tokens"]).logits[
+    logits = load_causal_lm(folder)(trained.reference_logits["tokens"]).logits[
         0, trained.reference_logits["positions"]
     ]
     difference = float((logits - trained.reference_logits["logits"]).abs().max())

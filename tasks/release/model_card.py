@@ -59,6 +59,8 @@ def render_card(
     config: Mapping[str, Any],
     lineage: Sequence[LineageEntry],
     hf_class: str,
+    *,
+    has_own_code: bool = False,
 ) -> str:
     """Render README.md: what the model is, what it needs, what it was made from, how it was trained.
 
@@ -67,19 +69,20 @@ def render_card(
         tokens: the token shards that it was trained on.
         config: the model's ``config.json``.
         lineage: the data sets that the tokens were made from.
-        hf_class: the class of transformers that loads it.
+        hf_class: the class that loads it.
+        has_own_code: whether the class is in a file of the folder, not in transformers.
     """
     stats: Any = model.stats
     training, model_config = config["training"], config["model_config"]
     pre_tokenizer = find_llama_cpp_pre_tokenizer(tokens.manifest.config)
-    rights = [(name, f"{count:,}") for name, count in count_licenses(lineage).items()]
-    languages = sorted(
-        key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
+    trust = ", trust_remote_code=True" if has_own_code else ""
+    needs = (
+        "It needs transformers 5 or newer. transformers have no such model: its code is the `modeling` file of "
+        "this folder, which `trust_remote_code=True` allows to run."
+        if has_own_code
+        else "It needs transformers 4.57 or newer, or a server that loads its folders, such as vLLM; no code "
+        "of its own."
     )
-    front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    if languages:
-        front += ["language:", *(f"- {code!r}" for code in languages)]
-    front += ["tags:", "- gristmill", "---"]
     base = stats.get("init_from")
     initial = f"from the weights of {base}, which is among its data," if base else "from scratch"
     losses = [f"{stats['loss']:.4f} nats per token over the last steps of training"]
@@ -87,7 +90,7 @@ def render_card(
         losses.append(f"{stats['validation_loss']:.4f} nats per token on held-out documents")
     return "\n".join(
         [
-            *front,
+            *_front_matter(tokens, "transformers"),
             "",
             f"# {model.source}",
             "",
@@ -104,20 +107,21 @@ def render_card(
             "```python",
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",
-            'tokenizer = AutoTokenizer.from_pretrained(".")',
-            'model = AutoModelForCausalLM.from_pretrained(".")',
+            f'tokenizer = AutoTokenizer.from_pretrained("."{trust})',
+            f'model = AutoModelForCausalLM.from_pretrained("."{trust})',
             'prompt = tokenizer(tokenizer.bos_token + "Once", return_tensors="pt")',
             "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))",
             "```",
             "",
             (
-                "It needs transformers 4.57 or newer, or a server that loads its folders, such as vLLM; no code "
-                "of its own. Weights are in fp32. Every document of the training data began after the end-of-text "
+                f"{needs} Weights are in fp32. Every document of the training data began after the end-of-text "
                 "token, which the tokenizer does not add: put it before a text that starts a document."
             ),
             "",
             (
-                "For llama.cpp: `convert_hf_to_gguf.py` knows pre-tokenizers by a hash of the vocabulary. "
+                "llama.cpp has no model of this kind."
+                if has_own_code
+                else "For llama.cpp: `convert_hf_to_gguf.py` knows pre-tokenizers by a hash of the vocabulary. "
                 + (
                     f"Add the hash that it prints for this one to `get_vocab_base_pre`, as `{pre_tokenizer}`."
                     if pre_tokenizer
@@ -134,26 +138,7 @@ def render_card(
             "",
             *(f"- {line}" for line in losses),
             "",
-            "## Data",
-            "",
-            *_markdown_table(
-                ("stage", "source", "documents in", "kept", "fingerprint"),
-                [
-                    (
-                        item.stage,
-                        item.source or "",
-                        f"{item.dataset.counts.n_in:,}" if item.dataset else "not in the store",
-                        f"{item.dataset.counts.kept:,}" if item.dataset else "",
-                        f"`{item.fingerprint[:FINGERPRINT_CHARS]}`",
-                    )
-                    for item in lineage
-                ],
-            ),
-            "",
-            "Licenses of the corpus, as stated by its sources:",
-            "",
-            *(_markdown_table(("license", "documents"), rights) if rights else ["none recorded."]),
-            "",
+            *_data_section(lineage),
             "## Training",
             "",
             *_markdown_table(
@@ -163,6 +148,86 @@ def render_card(
             "",
         ]
     )
+
+
+def render_counted_card(
+    model: Dataset, tokens: Dataset, lineage: Sequence[LineageEntry], usage: str
+) -> str:
+    """Render README.md of a model that was counted, not trained in steps; ``usage`` is Markdown."""
+    stats: Any = model.stats
+    settings = sorted(flatten_sections(model.manifest.config).items())
+    return "\n".join(
+        [
+            *_front_matter(tokens, None),
+            "",
+            f"# {model.source}",
+            "",
+            (
+                f"An n-gram language model of order {stats['order']} with {stats['parameters']:,} n-grams "
+                f"(vocabulary {stats['vocab_size']:,}) and interpolated modified Kneser-Ney smoothing, counted by "
+                f"Gristmill from {stats['tokens']:,} tokens. It was built from raw pages and books in one run; all "
+                "numbers below are from that run's records."
+            ),
+            "",
+            "## Use",
+            "",
+            usage,
+            "",
+            "It may reproduce its training data, errors included.",
+            "",
+            *_data_section(lineage),
+            "## Training",
+            "",
+            *_markdown_table(
+                ("setting", "value"), [(key, f"`{value}`") for key, value in settings]
+            ),
+            "",
+            *_markdown_table(
+                ("order", "n-grams"),
+                [(str(k), f"{size:,}") for k, size in enumerate(stats["ngrams"], 1)],
+            ),
+            "",
+        ]
+    )
+
+
+def _front_matter(tokens: Dataset, library: str | None) -> list[str]:
+    """Return the YAML at the beginning of a card."""
+    languages = sorted(
+        key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
+    )
+    lines = ["---", *([f"library_name: {library}"] if library else [])]
+    lines.append("pipeline_tag: text-generation")
+    if languages:
+        lines += ["language:", *(f"- {code!r}" for code in languages)]
+    return [*lines, "tags:", "- gristmill", "---"]
+
+
+def _data_section(lineage: Sequence[LineageEntry]) -> list[str]:
+    """Return the lines about data sets and licenses, with an empty one at the end."""
+    rights = [(name, f"{count:,}") for name, count in count_licenses(lineage).items()]
+    return [
+        "## Data",
+        "",
+        *_markdown_table(
+            ("stage", "source", "documents in", "kept", "fingerprint"),
+            [
+                (
+                    item.stage,
+                    item.source or "",
+                    f"{item.dataset.counts.n_in:,}" if item.dataset else "not in the store",
+                    f"{item.dataset.counts.kept:,}" if item.dataset else "",
+                    f"`{item.fingerprint[:FINGERPRINT_CHARS]}`",
+                )
+                for item in lineage
+            ],
+        ),
+        "",
+        "Licenses of the corpus, as stated by its sources:",
+        "",
+        *(_markdown_table(("license", "documents"), rights) if rights else ["none recorded."]),
+        "",
+    ]
 
 
 def find_llama_cpp_pre_tokenizer(tokenize_config: Mapping[str, Any]) -> str | None:

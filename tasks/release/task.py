@@ -4,13 +4,14 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
-from lm.models.registry import hf_modules
+from lm.models.registry import counting_modules, hf_modules, load_counting, trained_package
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
-from tasks.release.model_card import collect_lineage, render_card
+from tasks.release.model_card import collect_lineage, render_card, render_counted_card
 
 STAGE = Stage(
     "release",
@@ -22,8 +23,9 @@ FILES = ("config.json", "model.safetensors", "reference_logits.safetensors", "to
 
 def spec(ctx: Context, *, model: Dataset, tokens: Dataset) -> DatasetSpec:  # noqa: ARG001
     """Describe the release of a trained model; its code version covers the model's family only."""
-    architecture = model.manifest.config["model"]["architecture"]
-    stage = replace(STAGE, modules=(*STAGE.modules, *hf_modules(architecture)))
+    package = trained_package(model.manifest.config)
+    modules = (*STAGE.modules, *hf_modules(package), *counting_modules(package, "export"))
+    stage = replace(STAGE, modules=modules)
     return DatasetSpec(stage, model.source, {}, (model, tokens))
 
 
@@ -32,11 +34,16 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
 
     Returns:
         A data set that is a Hugging Face folder: ``config.json``, ``generation_config.json``,
-        ``model.safetensors``, the tokenizer's files and ``README.md``.
+        ``model.safetensors``, the tokenizer's files, ``README.md`` and, for a model that
+        transformers do not have, its modeling file. Of a model that was counted, what its family's
+        ``export`` writes and ``README.md``.
 
     Raises:
         ParityError: if the exported model's logits or tokens differ from the trained one's.
     """
+    counting = load_counting(trained_package(model.manifest.config), "export")
+    if counting is not None:
+        return _build_counted(ctx, spec, model, tokens, counting)
     from tasks.release.export import TrainedModel, export, read_hf_class
 
     ctx.reporter.update(Progress(STAGE.name, spec.source, 0, 1, "exporting"))
@@ -49,7 +56,8 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
             difference = export(trained, folder)
             hf_class = read_hf_class(folder)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
-        text = render_card(model, tokens, config, ancestors, hf_class)
+        has_own_code = any(folder.glob("*.py"))
+        text = render_card(model, tokens, config, ancestors, hf_class, has_own_code=has_own_code)
         (folder / "README.md").write_text(text, encoding="utf-8")
         dataset = commit_files(
             ctx,
@@ -64,4 +72,30 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
         )
     note = f"logits within {difference:.1g} of the trained model's"
     ctx.reporter.update(Progress(STAGE.name, spec.source, 1, 1, note))
+    return dataset
+
+
+def _build_counted(
+    ctx: Context,
+    spec: DatasetSpec,
+    model: Dataset,
+    tokens: Dataset,
+    family: Any,
+) -> Dataset:
+    """Export and commit a model that was counted, with its family's module ``export``."""
+    ctx.reporter.update(Progress(STAGE.name, spec.source, 0, 1, "exporting"))
+    with tempfile.TemporaryDirectory(prefix="gristmill-release-") as scratch:
+        folder = Path(scratch)
+        family.export(model, folder)
+        ancestors = collect_lineage(ctx.storage, [model, tokens])
+        text = render_counted_card(model, tokens, ancestors, family.USAGE)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        dataset = commit_files(
+            ctx,
+            spec,
+            {path.name: path for path in folder.iterdir()},
+            counts=model.counts,
+            stats={"parameters": model.stats["parameters"], "format": family.FORMAT},
+        )
+    ctx.reporter.update(Progress(STAGE.name, spec.source, 1, 1, f"written as {family.FORMAT}"))
     return dataset

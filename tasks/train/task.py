@@ -19,6 +19,7 @@ from infra.errors import UserError
 from infra.formats.megatron import TRAIN
 from infra.store.cache_dir import cache_root
 from infra.store.storage import Storage
+from lm.config.entry import TrainEntry
 from lm.config.train import TrainConfig
 from lm.data.sampler import sampler_for_config
 from lm.launch.rendezvous import publish_end, rendezvous_store
@@ -31,7 +32,7 @@ from lm.launch.rollback import (
 )
 from lm.metrics.goodput import ATTEMPTS, summarize_goodput
 from lm.metrics.logger import read_jsonl, tensorboard_file
-from lm.models.registry import family_modules
+from lm.models.registry import family_modules, load_counting
 from lm.train.job import TrainJob
 
 STAGE = Stage(
@@ -58,14 +59,17 @@ FREE_AT_RESUME = frozenset(
 
 
 def spec(
-    ctx: Context, *, config: TrainConfig, tokens: Dataset, base_model: Dataset | None = None
+    ctx: Context, *, config: TrainEntry, tokens: Dataset, base_model: Dataset | None = None
 ) -> DatasetSpec:
     """Describe the model trained on these token shards, from the weights of ``base_model``."""
+    if not isinstance(config, TrainConfig):
+        counted: DatasetSpec = load_counting(config.family, "train").spec(config, tokens)
+        return counted
     weights_key = config.weights_key()
     # Resolved, because its default depends on num_processes.
     weights_key["data"]["global_batch_size"] = config.sequences_per_step
     inputs = (tokens,) if base_model is None else (tokens, base_model)
-    stage = replace(STAGE, modules=(*STAGE.modules, *family_modules(config.model.architecture)))
+    stage = replace(STAGE, modules=(*STAGE.modules, *family_modules(config.package)))
     return DatasetSpec(stage, config.name, {"seed": ctx.seed, **weights_key}, inputs)
 
 
@@ -73,11 +77,11 @@ def build(
     ctx: Context,
     spec: DatasetSpec,
     *,
-    config: TrainConfig,
+    config: TrainEntry,
     tokens: Dataset,
     base_model: Dataset | None = None,
 ) -> Dataset:
-    """Train or resume training, and commit the model.
+    """Train or resume training, and commit the model; a family that is counted does that itself.
 
     Returns:
         A data set of ``model.safetensors`` (fp32, the training model's names), ``config.json``
@@ -95,6 +99,9 @@ def build(
         TrainingFailedError: if it crashes too often, or the store of its checkpoints is
             unreachable.
     """
+    if not isinstance(config, TrainConfig):
+        counted: Dataset = load_counting(config.family, "train").build(ctx, spec, config, tokens)
+        return counted
     require_base_model(config, tokens, base_model)
     sampler = sampler_for_config(config, ctx.seed, tokens)
     folder = work_folder(spec)

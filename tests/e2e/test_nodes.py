@@ -23,12 +23,13 @@ from lm.config.train import TrainConfig
 from lm.launch import torchrun
 from lm.launch.node import run_node
 from lm.launch.rendezvous import rendezvous_store
+from lm.models.registry import parse_entry
 from tasks.train import task
 from tests.hosts import Host, hosts
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.lm.corpora import context, tiny, token_shards
 from tests.processes import ROOT, TreeProcess, process_tree
-from tests.train_entry import replace_fields
+from tests.train_entry import in_steps, replace_fields
 
 pytestmark = pytest.mark.e2e
 
@@ -84,7 +85,7 @@ if __name__ == "__main__":
     role, store_path, config_json, module = sys.argv[1:]
     replace_worker(module)
     run = {"first": first_machine, "second": second_machine}[role]
-    run(store_path, TrainConfig.model_validate_json(config_json))
+    run(store_path, in_steps(parse_entry(json.loads(config_json))))
     sys.exit()
 
 

@@ -1,4 +1,4 @@
-"""Token shards and evaluation have the same bytes with worker processes and without."""
+"""Token shards, counted models and evaluation have the same bytes with worker processes and without."""
 
 from pathlib import Path
 from typing import Any
@@ -6,16 +6,19 @@ from typing import Any
 import pytest
 
 from infra.dataset.dataset import Dataset
+from lm.models.ngram.config import NgramEntry
 from tasks.evaluate import task as evaluation
 from tasks.evaluate.config import EvaluateConfig
 from tasks.tokenize import task as tokenization
 from tasks.tokenize.config import TokenizeConfig
+from tasks.train import task as train
 from tests.evaluate import tiny
 from tests.tokenize.corpora import context, corpus, table, variations
 
 pytestmark = pytest.mark.e2e
 
 SHARDS = TokenizeConfig(vocab_size=400, validation_fraction=0.2)
+COUNTED = NgramEntry(name="counted", family="ngram")
 SCORES = EvaluateConfig(num_samples=2, prompt_tokens=4, max_new_tokens=5)
 
 
@@ -28,7 +31,10 @@ def build(root: Path, workers: int, model: Path) -> list[Dataset]:
         released = tiny.release(ctx, model)
         inputs: dict[str, Any] = {"config": SCORES, "model": released, "tokens": tokens}
         scores = evaluation.build(ctx, evaluation.spec(ctx, **inputs), **inputs)
-        return [tokens, scores]
+        counted = train.build(
+            ctx, train.spec(ctx, config=COUNTED, tokens=tokens), config=COUNTED, tokens=tokens
+        )
+        return [tokens, scores, counted]
 
 
 def test_two_workers_give_the_bytes_of_one_process(tmp_path: Path) -> None:

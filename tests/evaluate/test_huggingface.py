@@ -6,8 +6,8 @@ import torch
 
 from infra.formats.megatron import Tokens
 from tasks.evaluate import huggingface
-from tasks.evaluate.huggingface import HuggingFaceModel, sample_token
-from tasks.evaluate.language_model import GenerationConfig, LanguageModel
+from tasks.evaluate.huggingface import HuggingFaceModel
+from tasks.evaluate.language_model import GenerationConfig, LanguageModel, sample_token
 from tests.evaluate import tiny
 
 V, EOS = 50, 0

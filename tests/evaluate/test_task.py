@@ -156,7 +156,7 @@ def test_baselines_are_counted_once_for_all_models(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = run(tmp_path, folder)
-    monkeypatch.setattr("tasks.evaluate.baselines.Trigram", None)
+    monkeypatch.setattr("tasks.evaluate.baselines.estimate_model", None)
     other = tiny.save(tmp_path / "other", ENCODER.vocab_size, seed=1)
     second, _ = run(tmp_path, other)
     assert second.stats["metrics"]["baselines"] == first.stats["metrics"]["baselines"]

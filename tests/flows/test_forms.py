@@ -34,6 +34,12 @@ def recipe() -> dict[str, Any]:
                 },
                 "data": {"train_tokens": 5},
             },
+            {
+                "name": "l",
+                "family": "lstm",
+                "model": {"num_layers": 1, "hidden_size": 8},
+                "data": {"train_tokens": 5},
+            },
         ],
     }  # fmt: skip
 
@@ -65,6 +71,9 @@ def test_a_recipe_with_all_kinds_is_valid(ignore_required: bool) -> None:
         ("train", 0, {"model": {"bias": True}}, "train[0].model", "bias"),
         ("train", 1, {"model": {"num_kv_heads": 1}}, "train[1].model", "num_kv_heads"),
         ("train", 1, {"model": {"architecture": "gpt3"}}, "train[1].model.architecture", "gpt3"),
+        ("train", 1, {"family": "decoders"}, "train[1].family", "decoders"),
+        ("train", 2, {"model": {"num_heads": 1}}, "train[2].model", "num_heads"),
+        ("train", 2, {"model": {"num_layers": "two"}}, "train[2].model.num_layers", "integer"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_field(
@@ -94,3 +103,11 @@ def test_the_form_of_a_source_sends_no_default_of_another_kind() -> None:
     assert items["properties"]["kind"]["enum"] == ["web", "warc", "books", "documents"]
     assert not any("default" in value for value in items["properties"].values())
     assert items["properties"]["delay"]["description"].startswith("web: ")
+
+
+def test_the_form_of_a_model_has_the_keys_of_all_families() -> None:
+    entry = SCHEMA["definitions"]["Recipe"]["properties"]["train"]["items"]
+    assert {"decoder", "lstm"} <= set(entry["properties"]["family"]["enum"])
+    model = entry["properties"]["model"]["properties"]
+    assert model["num_heads"]["description"].startswith("decoder: ")
+    assert not any("default" in value for value in model.values())

@@ -19,6 +19,7 @@ from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.store.storage import StorageError
 from lm.launch.preflight import required_resources
+from tests.train_entry import in_steps
 
 RECIPE = """
 name: small
@@ -207,7 +208,7 @@ def test_warnings_do_not_need_the_store(
 def test_a_training_run_reserves_its_cores_and_gpus(
     path: str, override: str, gpus: int, cores_and_gpus: tuple[int, int]
 ) -> None:
-    assert required_resources(load(path, override).train[0], gpus) == cores_and_gpus
+    assert required_resources(in_steps(load(path, override).train[0]), gpus) == cores_and_gpus
 
 
 @pytest.mark.parametrize("name", ["GRISTMILL_METRICS", "GRISTMILL_LOG_FORMAT"])

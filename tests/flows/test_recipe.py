@@ -10,6 +10,7 @@ from prefect.exceptions import ParameterTypeError
 from flows.pipeline import pipeline
 from flows.recipe_loader import RecipeError, load_recipe
 from infra.store.cache_dir import cache_root
+from tests.train_entry import in_steps
 
 MINIMAL = """
 name: small
@@ -52,8 +53,8 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
         storage="s3://bucket/prefix",
     )
     assert recipe.select.languages == {"no": 0.5}
-    assert recipe.train[0].model.num_layers == 3
-    assert recipe.train[0].model.num_heads == 4
+    assert in_steps(recipe.train[0]).model.num_layers == 3
+    assert recipe.train[0].to_json()["model"]["num_heads"] == 4
     assert recipe.evaluate is not None
     assert recipe.storage == "s3://bucket/prefix"
 
@@ -129,9 +130,10 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, words: str
 
 
 def test_validation_covers_at_least_one_row_of_a_long_context(path: str) -> None:
-    assert load_recipe(path).train[0].effective_validation_tokens == 65_536
+    assert in_steps(load_recipe(path).train[0]).effective_validation_tokens == 65_536
     (long,) = load_recipe(path, ["train.tiny.model.context_length=131072"]).train
-    assert long.effective_validation_tokens == 131_072
+    config = in_steps(long)
+    assert config.effective_validation_tokens == 131_072
     again = type(long).model_validate(long.to_json())  # as the worker processes receive it
     assert again == long
 
@@ -254,7 +256,7 @@ def test_a_number_in_place_of_a_text_asks_for_quotes(path: str, text: str) -> No
 )
 def test_numbers_are_written_as_usual(path: str, text: str, value: int) -> None:
     recipe = load_recipe(path, [f"train.tiny.data.train_tokens={text}"])
-    assert recipe.train[0].data.train_tokens == value
+    assert in_steps(recipe.train[0]).data.train_tokens == value
 
 
 @pytest.mark.parametrize(
@@ -323,7 +325,7 @@ def test_a_recipe_is_stored_with_the_names_of_variables(
 ) -> None:
     monkeypatch.setenv("TOKEN", "hunter2-s3cret")
     recipe = load_recipe(path, ["train.tiny.run.mlflow_tracking_uri='http://u:${TOKEN}@h'"])
-    assert recipe.train[0].run.mlflow_tracking_uri == "http://u:hunter2-s3cret@h"
+    assert in_steps(recipe.train[0]).run.mlflow_tracking_uri == "http://u:hunter2-s3cret@h"
     for stored in (
         recipe.to_record(),
         recipe.model_dump(),

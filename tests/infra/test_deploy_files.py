@@ -22,6 +22,7 @@ from infra.deploy.prepare import prepare
 from infra.deploy.stack.layout import create_layout
 from infra.deploy.stack.services import find_service
 from tests.processes import ROOT
+from tests.train_entry import in_steps
 
 DEPLOY = ROOT / "infra" / "deploy"
 KUBERNETES_VERSION = "1.34"
@@ -154,7 +155,7 @@ def test_kustomizations_name_existing_files() -> None:
 
 def test_the_training_job_fits_its_recipe() -> None:
     folder = DEPLOY / "kubernetes" / "training"
-    run = load_recipe(str(folder / "recipe.yaml")).train[0].run
+    run = in_steps(load_recipe(str(folder / "recipe.yaml")).train[0]).run
     (job,) = [item for item in manifests() if item["kind"] == "Job"]
     assert job["spec"]["completions"] == job["spec"]["parallelism"] == run.num_nodes
     assert run.rendezvous == "train-0.train:29400"

@@ -12,6 +12,8 @@ from tests.servers import weed
 
 pytestmark = pytest.mark.e2e
 
+MODE = ("ddp", "fp32", "decoder")
+
 
 def test_a_server_that_dies_under_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
     undisturbed = Case("none", "", "local")
@@ -45,11 +47,11 @@ def test_the_matrix_can_fail(case: Case, *, sound: bool) -> None:
 
 def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> None:
     def given(**changes: str | None) -> Namespace:
-        plain = {"store": "both", "only": None, "parallel": None, "precision": None}
+        plain = {"store": "both", "only": None, "parallel": None, "precision": None, "family": None}
         return Namespace(**{**plain, **changes})
 
     cases = fault_injection.select_cases(given())
-    plain = [case for case in cases if (case.parallel, case.precision) == ("ddp", "fp32")]
+    plain = [case for case in cases if (case.parallel, case.precision, case.family) == MODE]
     pairs = {(case.victim, case.moment) for case in plain}
     assert pairs | {("rank-0", "step")} == set(
         product(fault_injection.VICTIMS, fault_injection.MOMENTS)
@@ -58,9 +60,12 @@ def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> 
         *product(fault_injection.VICTIMS[:-1], ("local", "s3")),
         ("server", "s3"),
     }
-    assert {(case.parallel, case.precision) for case in cases if case not in plain} == {
-        ("fsdp", "fp32"),
-        ("ddp", "fp16"),
+    assert {
+        (case.parallel, case.precision, case.family) for case in cases if case not in plain
+    } == {
+        ("fsdp", "fp32", "decoder"),
+        ("ddp", "fp16", "decoder"),
+        *(("ddp", "fp32", family) for family in ("rnn", "lstm", "gru", "cnn")),
     }
     (one,) = fault_injection.select_cases(given(only="rank-0,step", store="s3", parallel="fsdp"))
     assert one == Case("rank-0", "step", "s3", "fsdp", "fp32")

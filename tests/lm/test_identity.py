@@ -35,8 +35,8 @@ FREE = (
     | DISTRIBUTION
 )
 # With early stopping, the validation interval decides at which step training ends.
-GPT2_ONLY = {"bias"}
-BOUND = [name for name in SECTIONS if name not in FREE | GPT2_ONLY | {"architecture"}] + [
+NOT_OF_LLAMA = {"bias", "kernel_size"}
+BOUND = [name for name in SECTIONS if name not in FREE | NOT_OF_LLAMA | {"architecture"}] + [
     "init_from",
     "validation_interval",
 ]

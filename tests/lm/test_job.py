@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from infra.store.storage import Storage
-from lm.config.train import TrainConfig
+from lm.models.registry import parse_entry
 from lm.train.job import JOB_FILE, TrainJob
 from tests.lm.corpora import tiny
-from tests.train_entry import train_entry
+from tests.train_entry import in_steps, train_entry
 
 
 def test_a_job_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_job_file_has_references_where_the_recipe_has_them(
         checkpoint_url="memory://${PASSWORD}/checkpoints",
         mlflow_tracking_uri="http://u:${PASSWORD}@host",
     )
-    config = TrainConfig.model_validate(entry)
+    config = in_steps(parse_entry(entry))
     job = TrainJob(
         config,
         1,

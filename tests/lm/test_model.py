@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lm.models import cross_entropy as loss_module
 from lm.models.attention import MAX_EXPLICIT_CONTEXT, apply_rotary, causal_attention, rotary_table
 from lm.models.cross_entropy import cross_entropy
-from lm.models.decoder import Decoder
-from lm.models.decoder_config import DecoderConfig
+from lm.models.decoder.model import Decoder
+from lm.models.decoder.sections import DecoderConfig
 from lm.models.registry import build_model
 
 SHAPE = DecoderConfig(

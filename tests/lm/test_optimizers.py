@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lm.models.decoder_config import DecoderConfig
+from lm.models.decoder.sections import DecoderConfig
 from lm.models.registry import build_model
 from lm.optim.optimizers import (
     Muon,

@@ -3,63 +3,118 @@
 import typing
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 import lm.models
 from infra.dataset.code_version import module_digests
+from lm.config.train import TrainConfig
 from lm.models.causal_lm import CausalLM
-from lm.models.registry import ModelConfig, build_model, family_modules, hf_modules
+from lm.models.registry import (
+    AnyEntry,
+    build_model,
+    counting_modules,
+    family_modules,
+    hf_modules,
+    load_counting,
+    parse_entry,
+)
 from tasks.release.task import STAGE as RELEASE
 from tasks.train.task import STAGE as TRAIN
 from tests.train_entry import train_config
 
+FOLDER = Path(next(iter(lm.models.__path__)))
 FAMILIES = sorted(
-    path.parent.name for path in Path(next(iter(lm.models.__path__))).glob("*/model.py")
+    path.parent.name
+    for path in FOLDER.glob("*/config.py")
+    if "family: Literal" in path.read_text(encoding="utf-8")
 )
-SIZES = {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "train_tokens": 100}
+SIZES = {"num_layers": 1, "hidden_size": 16, "train_tokens": 100}
+PACKAGES: dict[str, dict[str, Any]] = {
+    "llama": {"num_heads": 2},
+    "gpt2": {"architecture": "gpt2", "num_heads": 2},
+    **{name: {"family": name} for name in FAMILIES if (FOLDER / name / "hf.py").exists()},
+}
+COUNTED = [name for name in FAMILIES if (FOLDER / name / "train.py").exists()]
+
+
+def entry(package: str, **changes: Any) -> TrainConfig:
+    return train_config(name="x", **SIZES, **PACKAGES[package], **changes)
 
 
 def test_every_package_of_a_family_has_its_line() -> None:
-    union = typing.get_args(ModelConfig)[0]
-    sections = [typing.get_args(member)[0] for member in typing.get_args(union)]
-    assert sorted(section.__module__ for section in sections) == [
+    union = typing.get_args(AnyEntry)[0]
+    entries = [typing.get_args(member)[0] for member in typing.get_args(union)]
+    assert sorted(entry.__module__ for entry in entries) == [
         f"lm.models.{name}.config" for name in FAMILIES
     ]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", PACKAGES)
 def test_a_family_trains_what_its_section_describes(name: str) -> None:
-    config = train_config(name="x", architecture=name, **SIZES)
+    config = entry(name)
     model = build_model(config.model.resolve(50))
     assert isinstance(model, CausalLM)
-    assert model.config.architecture == config.model.architecture == name
+    assert model.config.architecture == config.package == name
     matrices = sum(matrix.numel() for matrix, _ in model.weight_matrices())
-    assert model.flops_per_token() > 6 * matrices
+    assert model.flops_per_token() >= 6 * (matrices + model.head.weight.numel())
     assert hasattr(import_module(*hf_modules(name)), "to_hf_weights")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", PACKAGES)
 def test_a_stage_depends_on_the_family_that_it_uses_and_on_no_other(name: str) -> None:
     trained = module_digests((*TRAIN.modules, *family_modules(name)))
     released = module_digests((*RELEASE.modules, *hf_modules(name)))
-    assert f"lm.models.{name}.model" in trained
-    assert f"lm.models.{name}.hf" in released
-    others = [other for other in FAMILIES if other != name]
-    assert not [
-        module
-        for module in (*trained, *released)
-        if module.split(".")[2:3] in [[o] for o in others]
-    ]
+    own, exported = family_modules(name)[1], hf_modules(name)[0]
+    assert own in trained
+    assert exported in released
+    others = {family_modules(other)[1].rpartition(".")[0] for other in PACKAGES if other != name}
+    assert not [module for module in (*trained, *released) if module.rpartition(".")[0] in others]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_family_that_is_counted_depends_on_itself_and_on_no_training_loop(name: str) -> None:
+    trained = module_digests(load_counting(name, "train").STAGE.modules)
+    released = module_digests((*RELEASE.modules, *counting_modules(name, "export")))
+    assert f"lm.models.{name}.model" in trained.keys() & released.keys()
+    assert not [module for module in trained if module.startswith(("lm.train", "lm.optim"))]
+    assert not [module for module in module_digests(TRAIN.modules) if f".{name}." in module]
 
 
 @pytest.mark.parametrize(
-    ("architecture", "field"), [("llama", {"bias": True}), ("gpt2", {"num_kv_heads": 1})]
+    ("package", "field", "where"),
+    [
+        ("llama", {"bias": True}, ("decoder", "model", "llama")),
+        ("gpt2", {"num_kv_heads": 1}, ("decoder", "model", "gpt2")),
+        ("lstm", {"num_heads": 1}, ("lstm", "model")),
+        ("llama", {"family": "transformer"}, ()),
+    ],
 )
-def test_a_setting_of_another_family_is_refused(architecture: str, field: dict[str, int]) -> None:
+def test_a_setting_of_another_family_is_refused(
+    package: str, field: dict[str, Any], where: tuple[str, ...]
+) -> None:
     with pytest.raises(ValidationError) as error:
-        train_config(name="x", architecture=architecture, **SIZES, **field)
+        entry(package, **field)
     (fault,) = error.value.errors()
-    assert fault["type"] == "extra_forbidden"
-    assert fault["loc"] == ("model", architecture, *field)
+    assert fault["type"] == ("extra_forbidden" if where else "union_tag_invalid")
+    assert fault["loc"] == ((*where, *field) if where else ())
+
+
+def test_a_decoder_has_the_name_that_it_had_before_there_were_other_families() -> None:
+    """Else every trained decoder would be trained again."""
+    key = entry("llama").weights_key()
+    assert sorted(key) == ["data", "init_from", "model", "optim", "run"]
+    assert key["model"] == {
+        "architecture": "llama",
+        "context_length": 256,
+        "ffn_size": None,
+        "hidden_size": 16,
+        "num_heads": 2,
+        "num_kv_heads": None,
+        "num_layers": 1,
+        "tie_embeddings": True,
+    }
+    assert parse_entry({**entry("llama").to_json(), "family": "decoder"}) == entry("llama")
+    assert entry("lstm").weights_key()["family"] == "lstm"

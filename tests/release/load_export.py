@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 def main(folder: Path, texts: list[str]) -> dict[str, Any]:
     """Return token ids, texts, and the largest difference of a logit."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    trust = {"trust_remote_code": True} if any(folder.glob("modeling_*.py")) else {}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **trust)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **trust).eval()
     reference = load_file(folder.parent / "reference_logits.safetensors")
     with torch.no_grad():
         logits = model(reference["tokens"]).logits[0, reference["positions"]]

@@ -10,8 +10,8 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.errors import UserError
 from lm.launch.preflight import training_errors
-from lm.models.causal_lm import save_weights
-from lm.models.decoder import Decoder
+from lm.models.causal_lm import CausalLM, save_weights
+from lm.models.decoder.model import Decoder
 from lm.models.registry import build_model
 from lm.train.worker import save_reference_logits
 from tasks.release import task
@@ -37,14 +37,14 @@ def decoder(**changes: Any) -> Decoder:
     return model
 
 
-def described(model: Decoder) -> bytes:
+def described(model: CausalLM) -> bytes:
     shape = {**vars(model.config)}
     return json.dumps(
         {"model_config": shape, "training": {"optim": {"lr": 0.01}, "model": {"num_layers": 2}}}
     ).encode()
 
 
-def trained_files(model: Decoder, folder: Path, tokens: Dataset) -> dict[str, bytes]:
+def trained_files(model: CausalLM, folder: Path, tokens: Dataset) -> dict[str, bytes]:
     save_weights(model, folder / "model.safetensors")
     save_reference_logits(model, folder / "reference_logits.safetensors")
     return {
@@ -187,11 +187,11 @@ def test_a_family_without_an_export_is_refused_before_training(
 ) -> None:
     monkeypatch.setattr("lm.launch.preflight.hf_modules", lambda _: ())
     (error,) = training_errors(tiny())
-    assert "train.tiny.model.architecture" in str(error)
+    assert "train.tiny.family" in str(error)
     assert "llama" in str(error)
     monkeypatch.setattr("tasks.release.export.load_hf", lambda _: None)
     trained = TrainedModel.from_files(trained_files(decoder(), tmp_path, tokens), eos=0)
-    with pytest.raises(UserError, match="the family llama"):
+    with pytest.raises(UserError, match="llama"):
         export(trained, tmp_path / "hf")
 
 

@@ -28,7 +28,6 @@ from infra.runs.run_records import (
     with_earlier_results,
 )
 from infra.store.storage import Storage
-from lm.data.sampler import steps_containing
 from views.documents.lookup import find_documents
 from views.documents.texts import (
     column_names,
@@ -38,7 +37,12 @@ from views.documents.texts import (
     read_rows,
     sanitize_line,
 )
-from views.removal.exposure import load_exposed_steps, load_exposure, parent_models
+from views.removal.exposure import (
+    exposed_steps,
+    load_exposed_steps,
+    load_exposure,
+    parent_models,
+)
 
 EXPOSED = "exposed"  # verdict of a model's event
 HELD_OUT = "held_out"  # verdict of the event of a model that was validated on the document
@@ -290,12 +294,12 @@ def _exposure_events(
     for tokens in ranges:
         if tokens.fingerprint not in inputs:
             continue
-        steps = steps_containing(model, tokens.first, tokens.end)
+        steps = exposed_steps(model, tokens.first, tokens.end)
         via_models = [
             parent.source
             for parent in parents
             if tokens.fingerprint in _input_fingerprints(parent)
-            and steps_containing(parent, tokens.first, tokens.end)
+            and exposed_steps(parent, tokens.first, tokens.end)
         ]
         if steps or via_models:
             details = _exposure_details(entry.entry, steps, via_models)

@@ -194,6 +194,17 @@ def load_exposed_steps(
     return sorted(steps), list(parents), sorted({row["split"] for row in rows})
 
 
+def exposed_steps(model: Dataset, first: int, end: int) -> list[int]:
+    """Return the 0-based steps of a model with any of the split's tokens ``[first, end)``.
+
+    A model that was counted saw all tokens in one pass, which is step 0.
+
+    Raises:
+        DatasetNotFoundError: if its token shards were deleted.
+    """
+    return steps_containing(model, first, end) if "global_batch_size" in model.stats else [0]
+
+
 def _find_exposed_documents(
     storage: Storage, model: Dataset, removed_in: Callable[[Dataset], pa.Table | None]
 ) -> pa.Table | None:
@@ -214,7 +225,7 @@ def _find_exposed_documents(
         for row in removed.to_pylist():
             exposed: list[int] = []
             if row["split"] == TRAIN:
-                exposed = steps_containing(trained, row["first_token"], row["end_token"])
+                exposed = exposed_steps(trained, row["first_token"], row["end_token"])
                 if not exposed:
                     continue
             # The same document in the same shards counts once for a model and its parents.

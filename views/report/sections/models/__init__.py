@@ -28,6 +28,7 @@ BASELINES = {"trigram": "3-gram", "unigram": "unigram"}  # the stronger one firs
 MAX_SAMPLES = 8  # prompts
 SHAPE_KEYS = (
     "parameters",
+    "order",
     "num_layers",
     "hidden_size",
     "context_length",

@@ -3,7 +3,7 @@
 Follows Radford et al. 2019 as nanoGPT does: GELU itself (Hendrycks & Gimpel 2016, arXiv:1606.08415)
 instead of the published weights' approximation by tanh, and biases only with ``bias``. A checkpoint
 exports to ``transformers.GPT2LMHeadModel`` by renaming.
-Shape letters as in ``lm.models.decoder``.
+Shape letters as in ``lm.models.decoder.model``.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lm.models.attention import Segments, causal_attention
-from lm.models.decoder import Decoder
-from lm.models.decoder_config import DecoderConfig
+from lm.models.decoder.model import Decoder
+from lm.models.decoder.sections import DecoderConfig
 from lm.models.dropout import dropout
 
 

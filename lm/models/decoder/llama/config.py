@@ -1,11 +1,11 @@
-"""The `model` section of the recipe's `train` list for the Llama family."""
+"""The `model` section of the recipe's `train` list for Llama's architecture."""
 
 from dataclasses import asdict
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lm.models.decoder_config import DecoderConfig, DecoderSection
+from lm.models.decoder.sections import DecoderConfig, DecoderSection
 
 FFN_SIZE_MULTIPLE = 32  # default FFN sizes are rounded to it, which suits the matrix kernels
 
@@ -13,7 +13,7 @@ FFN_SIZE_MULTIPLE = 32  # default FFN sizes are rounded to it, which suits the m
 class LlamaConfig(DecoderSection):
     """RMSNorm, rotary positions, SwiGLU and grouped queries (Touvron et al. 2023)."""
 
-    architecture: Literal["llama"] = Field("llama", description="the family of the model")
+    architecture: Literal["llama"] = Field("llama", description="the architecture of the model")
     num_kv_heads: int | None = Field(
         None, ge=1, description="number of key and value heads; default: num_heads"
     )

@@ -1,17 +1,17 @@
-"""The `model` section of the recipe's `train` list for the GPT-2 family."""
+"""The `model` section of the recipe's `train` list for GPT-2's architecture."""
 
 from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import Field
 
-from lm.models.decoder_config import DecoderConfig, DecoderSection
+from lm.models.decoder.sections import DecoderConfig, DecoderSection
 
 
 class GPT2Config(DecoderSection):
     """LayerNorm, learned positions and GELU (Radford et al. 2019), for comparison."""
 
-    architecture: Literal["gpt2"] = Field(description="the family of the model")
+    architecture: Literal["gpt2"] = Field(description="the architecture of the model")
     ffn_size: int | None = Field(
         None,
         ge=8,

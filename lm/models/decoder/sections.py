@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from infra.config import ConfigModel
+from lm.config.model import ModelSection
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class DecoderConfig:
         ffn_size: F.
         context_length: maximum number of positions.
         tie_embeddings: whether the head is the embedding.
-        architecture: the family: the package of ``lm.models`` that holds the model's class.
+        architecture: the package of ``lm.models.decoder`` that holds the model's class.
         bias: whether matrices and norms have a bias (GPT-2).
         rope_theta: base of the rotary angles (Llama).
         norm_eps: added under a norm's root.
@@ -46,18 +46,10 @@ class DecoderConfig:
         return self.hidden_size // self.num_heads
 
 
-class DecoderSection(ConfigModel):
-    """The settings that all decoders have: the base of each family's `model` section."""
+class DecoderSection(ModelSection):
+    """The settings that all decoders have: the base of each architecture's `model` section."""
 
-    num_layers: int = Field(ge=1, description="number of blocks")
-    hidden_size: int = Field(ge=8, description="width of the residual stream")
     num_heads: int = Field(ge=1, description="number of attention heads; divides hidden_size")
-    context_length: int = Field(
-        256, ge=8, description="number of tokens that a prediction can attend to"
-    )
-    tie_embeddings: bool = Field(
-        True, description="whether the head is the embedding (Press & Wolf 2017, arXiv:1608.05859)"
-    )
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:

@@ -2,7 +2,7 @@
 
 Follows Touvron et al. 2023 (arXiv:2302.13971) and the conventions (rotate-half
 rotary pairs, norm in fp32, no biases) of ``transformers.LlamaForCausalLM``, so that a checkpoint
-exports by renaming. Shape letters as in ``lm.models.decoder``.
+exports by renaming. Shape letters as in ``lm.models.decoder.model``.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lm.models.attention import Segments, apply_rotary, causal_attention, rotary_table
-from lm.models.decoder import Decoder
-from lm.models.decoder_config import DecoderConfig
+from lm.models.decoder.model import Decoder
+from lm.models.decoder.sections import DecoderConfig
 from lm.models.dropout import dropout
 
 RotaryTable = tuple[Tensor, Tensor]

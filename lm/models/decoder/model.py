@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lm.models.attention import Segments, document_segments
 from lm.models.causal_lm import CausalLM
-from lm.models.decoder_config import DecoderConfig
+from lm.models.decoder.sections import DecoderConfig
 from lm.models.dropout import dropout, site_keys
 
 

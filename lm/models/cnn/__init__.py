@@ -1,0 +1,1 @@
+"""Causal gated convolutions (Dauphin et al. 2017)."""

@@ -1,0 +1,1 @@
+"""Transformer decoders: what the architectures share, and one package per architecture."""

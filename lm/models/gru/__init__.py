@@ -1,0 +1,1 @@
+"""The gated recurrent unit (Cho et al. 2014)."""

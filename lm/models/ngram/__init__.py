@@ -1,0 +1,1 @@
+"""The n-gram family: interpolated modified Kneser-Ney over token ids, of any order."""

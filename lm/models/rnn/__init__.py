@@ -1,0 +1,1 @@
+"""The simple recurrent network (Elman 1990)."""

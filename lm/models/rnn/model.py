@@ -1,0 +1,30 @@
+"""The simple recurrent network (Elman 1990): ``h_t = tanh(W x_t + b + U h_(t-1) + c)``.
+
+Its gradient through T steps is a product of T Jacobians, which vanishes or grows (Bengio et al.
+1994): it remembers some ten tokens. Shape letters as in ``lm.models.causal_lm``.
+"""
+
+import torch
+from torch import Tensor
+
+from lm.models.recurrent.model import Recurrent, RecurrentLayer
+from lm.models.recurrent.sections import RecurrentConfig
+
+
+class RNNLayer(RecurrentLayer):
+    """The recurrence of ``torch.nn.RNN``."""
+
+    gates = 1
+
+    def scan(self, x_btd: Tensor, zero_bd: Tensor) -> Tensor:
+        """Return the states after each input, float[B, T, D], from the state ``zero_bd``."""
+        weights = self.weights()
+        states, _ = torch.rnn_tanh(
+            x_btd, zero_bd, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True
+        )
+        return states
+
+
+def build_model(config: RecurrentConfig) -> Recurrent:
+    """Return a model with fresh weights, drawn from torch's generator."""
+    return Recurrent(config, [RNNLayer(config.hidden_size) for _ in range(config.num_layers)])
