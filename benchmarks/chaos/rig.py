@@ -40,7 +40,7 @@ VOLATILE = re.compile(r"(runs|reports)/|train/.*(/logs/|/manifest\.json$)")
 # Files on this machine that are not a run's: locks that Dask keeps, and what a Prefect worker that was
 # killed leaves, which only a new start of the machine cleans.
 FOREIGN = re.compile(
-    r"tmp/(dask-scratch-space(/(global|purge)\.lock)?|prefect-workspace-attempt-.*)$"
+    r"tmp/(dask-scratch-space(/(global|purge)\.lock)?|prefect-workspace-attempt-.*|runner_storage.*|tmp\w+prefect.*)$"
 )
 
 
