@@ -1,13 +1,18 @@
 """What every family of language models must do beside the decoder, whose tests are in test_model.py."""
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed import destroy_process_group, init_process_group
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F  # noqa: N812
 
+from lm.distributed.parallel import wrap_data_parallel
 from lm.models.causal_lm import CausalLM
 from lm.models.registry import build_model, parse_entry
 from tests.train_entry import in_steps
@@ -99,6 +104,41 @@ def test_what_is_made_again_is_what_was_kept(family: str) -> None:
         assert kept is not None
         assert again is not None
         assert torch.equal(kept, again)
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    yield
+    destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+@families
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_data_parallel_model_computes_what_the_model_does(family: str, parallel: str) -> None:
+    tokens, keys = torch.randint(0, 97, (3, 25)), torch.tensor([1, 2, 3])
+    entry = parse_entry(
+        {
+            "name": "x",
+            "family": family,
+            "model": {"num_layers": 2, "hidden_size": 32},
+            "data": {"train_tokens": 1},
+            "run": {"data_parallel": parallel},
+        }
+    )
+    results = []
+    for is_wrapped in (False, True):
+        network = model(family)
+        network.dropout = 0.2
+        call = wrap_data_parallel(network, entry, torch.device("cpu")) if is_wrapped else network
+        loss = call(tokens[:, :-1], tokens[:, 1:], eos=7, dropout_keys=keys)
+        loss.backward()
+        gradients = [weight.grad for weight in network.parameters()]
+        whole = [g.full_tensor() if isinstance(g, DTensor) else g for g in gradients]
+        results.append([loss.detach(), *whole])
+    for plain, wrapped in zip(*results, strict=True):
+        torch.testing.assert_close(wrapped, plain)
 
 
 def train(network: CausalLM, steps: int, batch: Any) -> float:
