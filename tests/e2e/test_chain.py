@@ -121,9 +121,15 @@ def test_a_refresh_leads_to_a_trained_model_although_worker_and_run_are_killed(
     assert {flow for flow in ("refresh", "corpus", "retrain") if completed(flow)} == {
         "refresh", "corpus", "retrain"
     }  # fmt: skip
-    events = prefect.post(
-        "/events/filter", filter={"event": {"prefix": ["gristmill."]}, "order": "ASC"}
-    )["events"]
+
+    def emitted() -> list[dict[str, Any]]:
+        chosen = {"event": {"prefix": ["gristmill."]}, "order": "ASC"}
+        found: list[dict[str, Any]] = prefect.post("/events/filter", filter=chosen)["events"]
+        return found
+
+    # The server stores events in batches, some seconds after they were sent.
+    wait_for(lambda: "gristmill.model.evaluated" in {item["event"] for item in emitted()})
+    events = emitted()
     assert [item["event"].removeprefix("gristmill.") for item in events] == [
         "segment.acquired",
         "corpus.outdated",

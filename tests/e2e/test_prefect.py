@@ -231,6 +231,8 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
         f"gristmill://small/{name}" for name in ("segments/dump", "corpus", "tokens")
     )
     models = {name: f"gristmill://small/models/{name}" for name in ("tiny", "smaller")}
+    # The server stores events in batches, some seconds after they were sent.
+    wait_for(lambda: len(materializations(deployed)) == 7)
     assert dict(materializations(deployed)) == {
         segment: set(),
         corpus: {segment},

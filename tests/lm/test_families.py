@@ -12,6 +12,7 @@ from torch.distributed import destroy_process_group, init_process_group
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F  # noqa: N812
 
+from lm.config.train import TrainConfig
 from lm.distributed.parallel import wrap_data_parallel
 from lm.models.causal_lm import CausalLM
 from lm.models.registry import build_model, parse_entry
@@ -127,6 +128,7 @@ def test_a_data_parallel_model_computes_what_the_model_does(family: str, paralle
             "run": {"data_parallel": parallel},
         }
     )
+    assert isinstance(entry, TrainConfig)
     results = []
     for is_wrapped in (False, True):
         network = model(family)
