@@ -13,8 +13,7 @@ from infra.store.storage import Storage
 from tests.e2e.seven_hosts import (
     SevenHosts,
     deciding,
-    has_checkpoint,
-    is_committed,
+    has_reached,
     pair_recipe,
     seven_hosts,
 )
@@ -71,13 +70,7 @@ def run(rig: NetworkRig, case: Cut) -> Outcome:
     files = Storage(value["storage"])
     first, second = (rig.hosts.hosts[name] for name in (case.first, case.second))
     with rig.hosts.run(value, case.key) as (driver, trainer):
-
-        def reached() -> bool:
-            if case.moment == "checkpoint":
-                return has_checkpoint(files)
-            return is_committed(files, case.moment)
-
-        wait_for(reached, driver)
+        wait_for(lambda: has_reached(files, case.moment), driver)
         start = time.monotonic()
         with partition(first, second):
             time.sleep(CUT_S)

@@ -24,10 +24,10 @@ from infra.store.storage import Storage
 from tests.e2e.command import GRISTMILL, environment, run_to_end, write_recipe
 from tests.e2e.corpora import docstrings, recipe, write_jsonl
 from tests.e2e.prefect_server import Prefect
+from tests.e2e.seven_hosts import has_reached, pair_entry
 from tests.limits import wait_for
 from tests.processes import ROOT, TreeProcess, is_alive, process_tree
 from tests.servers import free_port, s3_environment
-from tests.train_entry import train_entry
 
 RECIPE = "chaos"
 NUM_FILES, DOCUMENTS = 6, 120
@@ -149,18 +149,7 @@ class Rig:
 
     def recipe(self, storage: str, **changes: Any) -> dict[str, Any]:
         """The recipe of all cases, in another store."""
-        entry = train_entry(
-            name="pair",
-            num_layers=1,
-            hidden_size=32,
-            num_heads=2,
-            context_length=64,
-            global_batch_size=4,
-            train_tokens=200 * 256,
-            num_processes=2,
-            checkpoint_interval=50,
-            max_restarts=3,
-        )
+        entry = pair_entry(200, max_restarts=3)
         entry["run"]["checkpoint_url"] = f"{storage}/running"
         value = recipe(
             storage,
@@ -209,14 +198,11 @@ class Rig:
         Raises:
             AssertionError: if the run ends before.
         """
-        suffix, folder = "/manifest.json", moment
-        if moment == "checkpoint":
-            suffix, folder = "/complete.json", "running"
 
         def reached() -> bool:
             over = ended()
             with suppress(OSError):
-                if any(name.endswith(suffix) for name in Storage(storage).list_files(folder)):
+                if has_reached(Storage(storage), moment):
                     return True
             assert not over, f"the run has ended before {moment}"
             return False

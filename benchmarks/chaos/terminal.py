@@ -9,7 +9,6 @@ from typing import Any
 
 from benchmarks.chaos.case import Case
 from benchmarks.chaos.rig import END_LIMIT_S, Outcome, Rig
-from infra.store.storage import Storage
 from tests.limits import wait_for
 from tests.processes import TreeProcess
 
@@ -101,13 +100,6 @@ def last_error(text: str) -> str:
     """The message of a command that failed."""
     lines = [line for line in text.splitlines() if line.startswith("error: ")]
     return lines[-1].removeprefix("error: ")[:200] if lines else text[-200:]
-
-
-def committed(storage: str, stage: str) -> bool:
-    """Whether a stage is committed in a store."""
-    with suppress(OSError):
-        return any(n.endswith("/manifest.json") for n in Storage(storage).list_files(stage))
-    return False
 
 
 def fill_disk(folder: str) -> None:

@@ -20,20 +20,25 @@ DASK = str(Path(sys.executable).parent / "dask")
 NAMES = ("store", "prefect", "scheduler", "worker-1", "worker-2", "driver", "trainer")
 
 
-def pair_recipe(folder: Path) -> dict[str, Any]:
-    """Return a recipe for one host: a small corpus, and a model that two processes train."""
-    entry = train_entry(
+def pair_entry(steps: int, max_restarts: int) -> dict[str, Any]:
+    """Return the entry of a model that two processes train, with a checkpoint every 50 steps."""
+    return train_entry(
         name="pair",
         num_layers=1,
         hidden_size=32,
         num_heads=2,
         context_length=64,
         global_batch_size=4,
-        train_tokens=400 * 256,
+        train_tokens=steps * 256,
         num_processes=2,
         checkpoint_interval=50,
-        max_restarts=2,
+        max_restarts=max_restarts,
     )
+
+
+def pair_recipe(folder: Path) -> dict[str, Any]:
+    """Return a recipe for one host: a small corpus, and a model that two processes train."""
+    entry = pair_entry(400, max_restarts=2)
     corpus = mixed(folder / "in")
     storage = folder / "local"
     return recipe(storage, corpus, cluster={"workers": 0}, train=[entry], evaluate={})
@@ -122,14 +127,12 @@ def seven_hosts(folder: Path) -> Iterator[SevenHosts]:
         yield SevenHosts(folder, by_name, env, s3.bucket)
 
 
-def is_committed(files: Storage, stage: str) -> bool:
-    """Return whether a data set of a stage is committed."""
-    return any(name.endswith("/manifest.json") for name in files.list_files(stage))
-
-
-def has_checkpoint(files: Storage) -> bool:
-    """Return whether the training has saved a checkpoint."""
-    return any(name.endswith("/complete.json") for name in files.list_files("running"))
+def has_reached(files: Storage, moment: str) -> bool:
+    """Return whether a run has committed a stage, or saved a ``checkpoint`` in its training."""
+    folder, file = moment, "/manifest.json"
+    if moment == "checkpoint":
+        folder, file = "running", "/complete.json"
+    return any(name.endswith(file) for name in files.list_files(folder))
 
 
 def deciding(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.store.storage import Storage
-from tests.e2e.seven_hosts import deciding, has_checkpoint, is_committed, pair_recipe, seven_hosts
+from tests.e2e.seven_hosts import deciding, has_reached, pair_recipe, seven_hosts
 from tests.hosts import Host
 from tests.inline import data_bytes, go
 from tests.limits import WAIT_TIMEOUT_S, wait_for
@@ -40,10 +40,10 @@ def test_a_run_over_seven_hosts_survives_cut_links_with_the_bytes_of_one_host(
         files = Storage(distributed["storage"])
         with made.run(distributed, "hosts") as (driver, trainer):
             for stage, name in CUTS.items():
-                wait_for(lambda s=stage: is_committed(files, s) or driver.poll(), driver)  # type: ignore[misc]
+                wait_for(lambda s=stage: has_reached(files, s) or driver.poll(), driver)  # type: ignore[misc]
                 with cut(made.hosts[name]):
                     pass
-            wait_for(lambda: has_checkpoint(files) or driver.poll(), driver)
+            wait_for(lambda: has_reached(files, "checkpoint") or driver.poll(), driver)
             with cut(made.hosts["trainer"]):
                 pass
             assert driver.wait(WAIT_TIMEOUT_S) == 0, made.logs()
