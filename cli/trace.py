@@ -92,7 +92,7 @@ def _parse_step_range(steps: str | None) -> tuple[int, int]:
 
 
 def _resolve_model(recipe: "Recipe", name: str | None) -> str:
-    names = [entry.name for entry in recipe.train]
+    names = [entry.name for entry in recipe.models]
     if name is None and len(names) == 1:
         return names[0]
     if name not in names:

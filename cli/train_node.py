@@ -34,9 +34,9 @@ def _find_entry(recipe: "Recipe", name: str) -> "TrainConfig":
     from lm.config.train import TrainConfig
     from lm.launch.rendezvous import local_address
 
-    entry = next((entry for entry in recipe.train if entry.name == name), None)
+    entry = next((entry for entry in recipe.models if entry.name == name), None)
     if entry is None:
-        names = ", ".join(entry.name for entry in recipe.train) or "none"
+        names = ", ".join(entry.name for entry in recipe.models) or "none"
         raise UserError(f"--model {name}: not an entry of train; entries: {names}")
     if not isinstance(entry, TrainConfig):
         raise UserError(

@@ -186,7 +186,7 @@ def build_pipeline(
     )
     if not runs_until(TRAIN, until):
         return
-    for config in recipe.train:
+    for config in recipe.models:
         models[config.name] = train_model(config, tokens)
         export = release_model(config.name, models[config.name], tokens)
         evaluate_model(config.name, export, tokens)

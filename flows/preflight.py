@@ -86,7 +86,7 @@ def preflight_warnings(
 
 def _models_to_train(recipe: Recipe, until: StageName) -> Sequence[TrainConfig]:
     """Return the models that processes of this machine would train."""
-    entries = recipe.train if runs_until(TRAIN, until) else ()
+    entries = recipe.models if runs_until(TRAIN, until) else ()
     return [entry for entry in entries if isinstance(entry, TrainConfig)]
 
 

@@ -24,6 +24,7 @@ from flows.summary import (
     describe_samples,
     evaluation_rows,
     funnel_rows,
+    leaderboard_rows,
     summarize_run,
 )
 from flows.svg import data_url
@@ -121,7 +122,7 @@ class PrefectReporter:
             self._enqueue(lambda: self._publish_end(name, running))
 
     def publish_results(self, page: ReportPage, report: str, *, has_removals: bool) -> None:
-        """Publish what the report shows: headline numbers, evaluation, samples, lineage.
+        """Publish what the report shows: headline numbers, leaderboard, evaluation, samples, lineage.
 
         Args:
             page: the report.
@@ -132,6 +133,9 @@ class PrefectReporter:
         if lineage := page.data("lineage"):
             description = "Which data set was made from which"
             self._put_page("lineage", describe_lineage(lineage), description)
+        if leaderboard := page.data("leaderboard"):
+            description = "Models by bits per byte of the same held-out text, and what they cost"
+            self._put_table("leaderboard", leaderboard_rows(leaderboard.board), description)
         models = page.data("models")
         if models and models.evaluation:
             description = "Bits per byte of held-out documents; less is better"

@@ -10,6 +10,7 @@ from flows.schedule_config import RetrainConfig, ScheduleConfig
 from infra.compute.cluster_config import ClusterConfig
 from infra.config import ConfigModel
 from infra.store.writable import check_store_url
+from lm.config.entry import TrainEntry
 from lm.config.train import TrainConfig
 from lm.models.registry import AnyEntry
 from tasks.acquire.config import AnySource
@@ -50,6 +51,11 @@ class Recipe(ConfigModel):
     schedule: ScheduleConfig = Field(default_factory=lambda: ScheduleConfig.model_validate({}))
     retrain: RetrainConfig = Field(default_factory=lambda: RetrainConfig.model_validate({}))
 
+    @property
+    def models(self) -> tuple[TrainEntry, ...]:
+        """The models to make, an entry each: those of ``train``, one for each of its ``seeds``."""
+        return tuple(model for entry in self.train for model in entry.expand())
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_renamed_keys(cls, value: Any) -> Any:
@@ -60,15 +66,17 @@ class Recipe(ConfigModel):
 
     @model_validator(mode="after")
     def _check_entries(self) -> Self:
+        models = self.models
         for section, names in (
             ("sources", [source.name for source in self.sources]),
             ("train", [entry.name for entry in self.train]),
+            ("train", [model.name for model in models]),
         ):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 raise ValueError(f"two entries of {section} are named {repeated[0]!r}")
         sources = [source.name for source in self.sources]
-        in_steps = [entry for entry in self.train if isinstance(entry, TrainConfig)]
+        in_steps = [model for model in models if isinstance(model, TrainConfig)]
         for entry in in_steps:
             for name in entry.data.mixture or ():
                 if name not in sources:

@@ -47,9 +47,9 @@ def compare_with_published(storage: Storage, record: RunRecord) -> CorpusChange 
 def explain_retraining(storage: Storage, recipe: Recipe, record: RunRecord) -> str | None:
     """Return why the models are to be trained again after a run; ``None`` if they are not."""
     corpus = _stage(record, SELECT.name)
-    if corpus is None or not recipe.train:
+    if corpus is None or not recipe.models:
         return None
-    models = {entry.name for entry in recipe.train}
+    models = {model.name for model in recipe.models}
     trained = _find_run(storage, recipe.name, lambda run: models <= _trained_models(run))
     if trained is None:
         latest = _find_run(storage, recipe.name, lambda run: bool(_trained_models(run)))

@@ -11,6 +11,7 @@ from infra.dataset.manifest import Counts
 from infra.runs.run_records import COMPLETED, RunRecord
 from views.report import ReportPage
 from views.report.formatting import format_duration, format_float, short_digest
+from views.report.sections.leaderboard.board import Leaderboard
 from views.report.sections.lineage import Lineage
 from views.report.sections.models import Models
 
@@ -114,6 +115,23 @@ def evaluation_rows(models: Models) -> list[dict[str, Any]]:
             **{name: format_float(cell.value) for name, cell in zip(names, row.cells, strict=True)},
         }
         for row in models.evaluation
+    ]
+
+
+def leaderboard_rows(board: Leaderboard) -> list[dict[str, Any]]:
+    """Return a row per entry of ``train`` and baseline, the best first."""
+    return [
+        {
+            "model": row.name,
+            "family": "baseline" if row.is_baseline else row.family,
+            "seeds": len(row.models),
+            **{
+                column.title: f"{row.cell(column)} {row.spread(column)}".rstrip()
+                for column in board.columns
+            },
+            **({"energy from": row.energy_sources} if board.has_energy else {}),
+        }
+        for row in board.rows
     ]
 
 

@@ -1,17 +1,28 @@
 """What an entry of the recipe's `train` list has whatever its family."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints
 
 from infra.config import ConfigModel
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+MAX_NAME_CHARS = 64
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME_CHARS)
+]
 DEFAULT_FAMILY = "decoder"
 
 
 class TrainEntry(ConfigModel):
-    """One model to make; each family's entry narrows ``family`` and adds its own sections."""
+    """A model to make, or several that differ in their seed.
+
+    Each family's entry narrows ``family`` and adds its own sections.
+    """
 
     name: Name = Field(description="names the model in folders, reports and exports")
     family: str
+
+    def expand(self) -> Iterator[Self]:
+        """Yield an entry for each model that this one describes."""
+        yield self

@@ -138,6 +138,14 @@ class RunConfig(ConfigModel):
             "needs gristmill[mlflow]"
         ),
     )
+    watts: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "electric power that training draws, all machines together, for the leaderboard's estimate "
+            "of energy where the hardware does not count it; default: no estimate"
+        ),
+    )
     log_interval: int = Field(10, ge=1, description="steps between lines of the log")
 
     @field_validator("mlflow_tracking_uri")

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from lm.distributed.ranks import all_reduce_sum, rank_and_world_size
+from lm.distributed.ranks import all_reduce_sum, local_rank, rank_and_world_size
+from lm.metrics.energy import NvmlCounter, RaplCounter
 from lm.metrics.flops import datasheet_flops, measure_matmul_flops
 from lm.models.causal_lm import CausalLM
 
 DIGEST_MODULUS = 1 << 32  # sums of digests over processes stay exact in a float64
 TIMERS = ("data_wait", "compile", "validation", "checkpoint")
+ENERGY = ("cpu", "gpu")  # what has a counter of its energy
 
 
 class TrainingMetrics:
@@ -35,7 +37,19 @@ class TrainingMetrics:
         self._peak_flops = datasheet_flops(device, dtype) or self._matmul_flops
         self._step_sums = torch.zeros(2, dtype=torch.float64, device=device)
         self.step_seconds = 0.0
+        # One process per machine reads the counter of its processors.
+        self._energy: dict[str, RaplCounter | NvmlCounter] = {}
+        if local_rank() == 0 and (rapl := RaplCounter()).exists:
+            self._energy["cpu"] = rapl
+        if (nvml := NvmlCounter(device)).exists:
+            self._energy["gpu"] = nvml
+        self._spent = self._read_spent()
         self._reset()
+
+    def _read_spent(self) -> list[float]:
+        """Return what this process has spent: CPU seconds, and joules by counter (0 without it)."""
+        joules = (self._energy[name].read() if name in self._energy else 0.0 for name in ENERGY)
+        return [time.process_time(), *joules]
 
     def _reset(self) -> None:
         self._sums_by_step: list[Tensor] = []
@@ -75,8 +89,9 @@ class TrainingMetrics:
             fraction of the speed of a matrix product measured at the start;
             ``data_wait_fraction``, the fraction of the time spent waiting for data;
             ``memory_bytes``, the peak summed over processes; ``rows_digest``, equal for equal
-            tokens; and, if not zero, the mean seconds per process of ``compile``, ``validation``
-            and ``checkpoint``. Besides, (loss, norm) of each step.
+            tokens; ``cpu_seconds``, summed over processes; and, if not zero, ``cpu_joules`` and
+            ``gpu_joules`` of all machines (``lm.metrics.energy``) and the mean seconds per process
+            of ``compile``, ``validation`` and ``checkpoint``. Besides, (loss, norm) of each step.
         """
         seconds = time.perf_counter() - self._interval_start
         world_size = rank_and_world_size()[1]
@@ -85,15 +100,19 @@ class TrainingMetrics:
         sums = all_reduce_sum(torch.stack(self._sums_by_step)).tolist()
         norms = torch.stack(self._norms).tolist()
         finite = [norm for norm in norms if math.isfinite(norm)]
+        spent = self._read_spent()
         own = [
             _peak_memory(self._device),
             self._peak_flops,
             self._matmul_flops,
             self.digest % DIGEST_MODULUS,
             *(self._timers.get(name, 0.0) for name in TIMERS),
+            *(now - before for now, before in zip(spent, self._spent, strict=True)),
         ]
+        self._spent = spent
         totals = all_reduce_sum(torch.tensor(own, dtype=torch.float64, device=self._device))
-        memory, peak, matmul, digest, data_wait, *other_timers = totals.tolist()
+        memory, peak, matmul, digest, data_wait, *others = totals.tolist()
+        other_timers, (cpu_seconds, *joules) = others[: len(TIMERS) - 1], others[len(TIMERS) - 1 :]
         self._reset()
         tokens = sum(step_tokens for _, step_tokens in sums)
         speed = tokens / seconds
@@ -107,6 +126,10 @@ class TrainingMetrics:
             "data_wait_fraction": data_wait / world_size / seconds,
             "memory_bytes": memory,
             "rows_digest": digest % DIGEST_MODULUS,
+            "cpu_seconds": cpu_seconds,
+            **{
+                f"{name}_joules": value for name, value in zip(ENERGY, joules, strict=True) if value
+            },
         }
         for name, spent in zip(TIMERS[1:], other_timers, strict=True):
             if spent:

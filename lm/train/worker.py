@@ -121,6 +121,7 @@ def run_attempt(job: TrainJob) -> dict[str, Any]:
     return {
         "line": line,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "flops_per_token": model.flops_per_token(),
         "training_tokens": tokens.stats["tokens"][TRAIN],
     }
 

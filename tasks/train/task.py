@@ -70,7 +70,8 @@ def spec(
     weights_key["data"]["global_batch_size"] = config.sequences_per_step
     inputs = (tokens,) if base_model is None else (tokens, base_model)
     stage = replace(STAGE, modules=(*STAGE.modules, *family_modules(config.package)))
-    return DatasetSpec(stage, config.name, {"seed": ctx.seed, **weights_key}, inputs)
+    seed = model_seed(ctx, config)
+    return DatasetSpec(stage, config.name, {"seed": seed, **weights_key}, inputs)
 
 
 def build(
@@ -103,7 +104,8 @@ def build(
         counted: Dataset = load_counting(config.family, "train").build(ctx, spec, config, tokens)
         return counted
     require_base_model(config, tokens, base_model)
-    sampler = sampler_for_config(config, ctx.seed, tokens)
+    seed = model_seed(ctx, config)
+    sampler = sampler_for_config(config, seed, tokens)
     folder = work_folder(spec)
 
     def report(done: int, message: str, values: dict[str, float] | None = None) -> None:
@@ -131,7 +133,7 @@ def build(
             report(0, f"waiting for {others} other machines: gristmill train-node")
         job = TrainJob(
             config,
-            ctx.seed,
+            seed,
             tokens.storage,
             folder,
             compatibility_key(spec, tokens, base_model),
@@ -162,6 +164,11 @@ def build(
         if rendezvous is not None:
             rendezvous.remove_tree()
     return model
+
+
+def model_seed(ctx: Context, config: TrainConfig) -> int:
+    """Return the seed of a model: its entry's, or else the recipe's."""
+    return ctx.seed if config.seed is None else config.seed
 
 
 def work_folder(spec: DatasetSpec) -> Path:
@@ -273,5 +280,11 @@ def _model_stats(
         "validation_loss": last.get("validation_loss"),
         "tokens_per_second": speeds[len(speeds) // 2],
         "mfu": utilizations[len(utilizations) // 2],
+        "training_flops": result["flops_per_token"] * last["tokens"],
+        **{
+            name: sum(line[name] for line in lines if name in line)
+            for name in ("cpu_seconds", "cpu_joules", "gpu_joules")
+            if any(name in line for line in lines)
+        },
         **summarize_goodput(folder),
     }

@@ -206,7 +206,7 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
     artifacts = deployed.post("/artifacts/filter", limit=200)
     keys = {item["key"]: item for item in artifacts if item["type"] != "progress"}
     # The dashboard's link went when the run ended, and with it the cluster.
-    names = ("funnel", "loss", "evaluation", "samples", "lineage", "report")
+    names = ("funnel", "loss", "leaderboard", "evaluation", "samples", "lineage", "report")
     assert set(keys) == {f"small-{name}" for name in names}
     assert len(artifacts) == len({item["key"] for item in artifacts}), "updated in place"
     assert {item["flow_run_id"] for item in artifacts} == {run_id}
@@ -218,6 +218,9 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
     assert keys["small-loss"]["data"].startswith("data:image/svg+xml;base64,")
     (overall, *_) = json.loads(keys["small-evaluation"]["data"])
     assert {"held-out text", "documents", "3-gram", "tiny", "smaller"} <= overall.keys()
+    board = json.loads(keys["small-leaderboard"]["data"])
+    assert {row["model"] for row in board} == {"tiny", "smaller", "3-gram", "unigram"}
+    assert [row["bits per byte"] for row in board] == sorted(row["bits per byte"] for row in board)
     assert "**tiny** continues:" in keys["small-samples"]["data"]
     assert "| tokenize | select |" in keys["small-lineage"]["data"]
     assert "small: completed in " in keys["small-report"]["data"]

@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,31 @@ def test_a_mistake_is_one_line_that_names_its_field(path: str, override: str, wo
         load_recipe(path, [override])
     (line,) = str(error.value).splitlines()
     assert words in line
+
+
+def test_seeds_of_an_entry_are_models_of_their_own(path: str) -> None:
+    recipe = load_recipe(path, ["train.tiny.seeds=[3, 1]", "train.tiny.run.num_processes=1"])
+    assert [entry.name for entry in recipe.train] == ["tiny"]
+    assert [(model.name, in_steps(model).seed) for model in recipe.models] == [
+        ("tiny-seed3", 3),
+        ("tiny-seed1", 1),
+    ]
+    [alone] = load_recipe(path).models
+    assert (alone.name, in_steps(alone).seed) == ("tiny", None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.tiny.seeds=[3, 1, 3]"], "train.tiny.seeds: 3 is given twice"),
+        (["train.tiny.seeds=[3]", "train.tiny.seed=1"], "seed and seeds are both given"),
+        (["train.tiny.seeds=[-1]"], "train.tiny.seeds.0: "),
+        ([f"train.tiny.name={'x' * 60}", f"train.{'x' * 60}.seeds=[3]"], "more than 64 characters"),
+    ],
+)
+def test_a_mistake_in_seeds_is_named(path: str, overrides: list[str], words: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(words)):
+        load_recipe(path, overrides)
 
 
 @pytest.mark.parametrize(

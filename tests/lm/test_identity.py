@@ -103,6 +103,16 @@ def test_other_tokens_and_another_seed_train_again(tokens: Dataset, tmp_path: Pa
         checkpoint.require_compatible(task.compatibility_key(reseeded, tokens))
 
 
+def test_the_seed_of_an_entry_stands_for_the_recipes(tokens: Dataset, tmp_path: Path) -> None:
+    seven = replace(context(tmp_path), seed=7)
+    own = CONFIG.model_copy(update={"seed": 7})
+    assert task.spec(context(tmp_path), config=own, tokens=tokens).fingerprint == (
+        task.spec(seven, config=CONFIG, tokens=tokens).fingerprint
+    )
+    seeds = [model.seed for model in CONFIG.model_copy(update={"seeds": (7, 8)}).expand()]
+    assert seeds == [7, 8]
+
+
 @pytest.mark.parametrize("name", sorted(DISTRIBUTION))
 def test_a_run_resumes_if_its_work_is_distributed_in_another_way(
     tokens: Dataset, name: str

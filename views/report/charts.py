@@ -115,6 +115,105 @@ def line_chart(
     return _svg(title, body, size)
 
 
+@dataclass(frozen=True)
+class Point:
+    """A dot.
+
+    Attributes:
+        name: shown when the pointer is on it.
+        x: above 0.
+        y: its height.
+        color: index of the page's series colors.
+    """
+
+    name: str
+    x: float
+    y: float
+    color: int = 0
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with the range around it; all over the same ascending x, above 0."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    color: int = 0
+
+
+def scatter_chart(
+    points: Sequence[Point],
+    *,
+    title: str,
+    bands: Sequence[Band] = (),
+    levels: Sequence[tuple[str, float]] = (),
+    size: tuple[int, int] = WIDE,
+) -> Markup:
+    """Draw dots over a logarithmic x axis; return an empty string if there is none.
+
+    Args:
+        points: the dots.
+        title: read by a screen reader.
+        bands: drawn behind the dots.
+        levels: names and values of y that are marked by a dashed line.
+        size: `WIDE` or `SMALL`.
+    """
+    if not points:
+        return Markup("")
+    logs = [math.log10(x) for x in [p.x for p in points] + [x for band in bands for x in band.x]]
+    # Bands may leave the chart: where they are wide, they would leave the dots no room.
+    ys = [*(p.y for p in points), *(y for _, y in levels), *(y for band in bands for y in band.y)]
+    margin = max(MARGIN * (max(logs) - min(logs)), 0.1)
+    gap = (max(ys) - min(ys) or abs(max(ys)) or 1.0) * 2 * MARGIN
+    frame = _Frame(min(logs) - margin, max(logs) + margin, min(ys) - gap, max(ys) + gap, size)
+    x_ticks = log_ticks(frame.x0, frame.x1)
+    y_ticks = [t for t in nice_ticks(frame.y0, frame.y1) if frame.y0 <= t <= frame.y1]
+    body = [_axes(frame, x_ticks, y_ticks, [format_tick(10.0**tick) for tick in x_ticks])]
+    for band in bands:
+        xs, style = (
+            [frame.x(math.log10(x)) for x in band.x],
+            f"var(--series-{band.color % N_COLORS})",
+        )
+        top, low, middle = (
+            [(x, frame.y(min(max(y, frame.y0), frame.y1))) for x, y in zip(xs, ys, strict=True)]
+            for ys in (band.high, band.low, band.y)
+        )
+        body.append(
+            f'<polygon style="fill:{style};opacity:.15" points="{_path([*top, *reversed(low)])}"/>'
+            f'<polyline class="faint" style="stroke:{style}" points="{_path(middle)}"/>'
+        )
+    for name, value in levels:
+        y, end = frame.y(value), size[0] - RIGHT
+        body.append(
+            f'<line class="threshold" x1="{LEFT}" x2="{end}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="tick" text-anchor="end" x="{end}" y="{y - 4:.1f}">{escape(name)}</text>'
+        )
+    body += [
+        f'<circle cx="{frame.x(math.log10(point.x)):.1f}" cy="{frame.y(point.y):.1f}" r="4" '
+        f'style="fill:var(--series-{point.color % N_COLORS})"><title>{escape(point.name)}</title>'
+        "</circle>"
+        for point in points
+    ]
+    return _svg(title, body, size)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return the logarithms of round numbers in a range of logarithms to base 10, three to six."""
+    powers, ticks = range(math.floor(low), math.ceil(high)), list[float]()
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        ticks = [power + math.log10(digit) for power in powers for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > 2:
+            break
+    return ticks[:: -(-len(ticks) // 6) or 1]
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
 def bar_chart(bars: Sequence[tuple[str, int]], *, title: str) -> Markup:
     """Draw a few vertical bars, each with its label below and its value on top."""
     ticks = integer_ticks(max(count for _, count in bars), TICKS)

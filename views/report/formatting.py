@@ -4,7 +4,7 @@ import math
 from datetime import datetime
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_COUNTS = ("", "k", "M", "G", "T")
+_COUNTS = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 MINUTE, HOUR = 60, 3600
 DIGEST_CHARS = 12  # of a digest that are shown
 
@@ -24,7 +24,7 @@ def format_tick(value: float) -> str:
     if abs(value) < 10_000:
         return f"{value:.6g}"
     text = format_si(value)
-    number, unit = text.rstrip("kMGT"), text.lstrip("-0123456789.,")
+    number, unit = text.rstrip("".join(_COUNTS)), text.lstrip("-0123456789.,")
     return (number.rstrip("0").rstrip(".") if "." in number else number) + unit
 
 

@@ -1,0 +1,162 @@
+"""The leaderboard: order, groups of seeds, what is missing, chart and scaling laws."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from flows.steps import STEPS
+from flows.summary import leaderboard_rows
+from tests.views.real_run import RealRun
+from views.report.page import render
+from views.report.sections.leaderboard import describe_board
+from views.report.sections.leaderboard.board import (
+    MISSING,
+    NO_PROBABILITY,
+    NOT_EVALUATED,
+    NOT_MEASURED,
+    BoardModel,
+    BoardRow,
+    Leaderboard,
+    build_leaderboard,
+    rank,
+)
+from views.report.sections.leaderboard.scaling_law import MIN_SIZES, fit_scaling_law
+
+
+def model(name: str, bits: float | None, entry: str | None = None, **more: float) -> BoardModel:
+    values = {"bits_per_byte": bits, **more} if bits is not None else more
+    return BoardModel(name, entry or name, "lstm", {k: v for k, v in values.items() if v})
+
+
+def cell(board: Leaderboard, row: BoardRow, key: str) -> str:
+    return row.cell(next(column for column in board.columns if column.key == key))
+
+
+def test_the_lowest_bits_per_byte_are_first_and_models_without_a_probability_last() -> None:
+    vectors = replace(model("a-vectors", None, parameters=10.0), family="word2vec")
+    models = [model("z", 1.5), vectors, model("b", 1.5), model("m", 1.2)]
+    for given in (models, models[::-1]):
+        board = rank(given)
+        assert [row.name for row in board.rows] == ["m", "b", "z", "a-vectors"]
+        assert cell(board, board.rows[-1], "bits_per_byte") == NO_PROBABILITY
+        assert cell(board, board.rows[0], "parameters") == MISSING
+
+
+def test_seeds_of_an_entry_are_a_row_with_their_mean_and_spread() -> None:
+    seeds = [model(f"lstm-seed{i}", bits, "lstm") for i, bits in enumerate((1.2, 1.3, 1.4))]
+    board = rank([model("gru", 1.31), *seeds])
+    assert [row.name for row in board.rows] == ["lstm", "gru"]
+    column = board.columns[0]
+    assert board.rows[0].cell(column) == "1.300"
+    assert board.rows[0].spread(column) == "± 0.100"
+    assert board.rows[1].spread(column) == ""
+    unscored = replace(seeds[2], values={})
+    [row] = rank([*seeds[:2], unscored]).rows
+    assert row.spread(column) == "± 0.071 (2 of 3)"
+
+
+def test_a_column_that_no_model_has_is_left_out_but_the_first() -> None:
+    unscored = BoardModel("x", "x", "lstm", {"parameters": 5.0}, is_evaluated=False)
+    board = rank([unscored])
+    assert [column.key for column in board.columns] == ["bits_per_byte", "parameters"]
+    assert cell(board, board.rows[0], "bits_per_byte") == NOT_EVALUATED
+
+
+def test_energy_that_is_not_measured_says_so() -> None:
+    board = rank([model("a", 1.0, joules=7200.0), model("b", 2.0)])
+    assert cell(board, board.rows[0], "joules") == "2 Wh"
+    assert cell(board, board.rows[1], "joules") == NOT_MEASURED
+
+
+def test_the_board_of_a_real_run_has_what_its_data_sets_say(real_run: RealRun) -> None:
+    board = build_leaderboard(real_run.storage, real_run.record)
+    assert board is not None
+    assert {row.name for row in board.rows} == {"tiny", "late", "3-gram", "unigram"}
+    scores = [estimate.mean for row in board.rows if (estimate := row.estimate("bits_per_byte"))]
+    assert scores == sorted(scores)
+    by_name = {row.name: row for row in board.rows}
+    stats = real_run.dataset("train", "tiny").stats
+    for key in ("parameters", "training_flops", "cpu_seconds"):
+        estimate = by_name["tiny"].estimate(key)
+        assert estimate is not None
+        assert estimate.mean == stats[key] > 0
+    assert by_name["tiny"].estimate("seconds") is not None
+    assert by_name["3-gram"].is_baseline
+    rows = leaderboard_rows(board)
+    assert [row["model"] for row in rows] == [row.name for row in board.rows]
+    assert len({tuple(row) for row in rows}) == 1  # one set of columns, as Prefect's table needs
+
+
+def test_power_stated_in_the_recipe_gives_energy(real_run: RealRun) -> None:
+    train = [dict(entry) for entry in real_run.record.config["train"]]
+    train[0]["run"] = {**train[0]["run"], "watts": 60.0}
+    record = replace(real_run.record, config={**real_run.record.config, "train": train})
+    board = build_leaderboard(real_run.storage, record)
+    assert board is not None
+    row = next(row for row in board.rows if row.name == "tiny")
+    joules, seconds = row.estimate("joules"), row.estimate("seconds")
+    assert joules is not None
+    assert seconds is not None
+    if "cpu_joules" not in real_run.dataset("train", "tiny").stats:
+        assert joules.mean == pytest.approx(60 * seconds.mean)
+        assert row.energy_sources == "60 W stated"
+    assert "60 W stated" in render(real_run.storage, record, STEPS) or row.energy_sources == "RAPL"
+
+
+def law(flops: Sequence[float], floor: float, scale: float, exponent: float) -> list[float]:
+    return [floor + scale * c**-exponent for c in flops]
+
+
+def test_a_scaling_law_is_found_again() -> None:
+    flops = np.geomspace(1e12, 1e17, 6).tolist()
+    fitted = fit_scaling_law(flops, law(flops, 1.1, 3000.0, 0.28))
+    assert fitted.floor == pytest.approx(1.1, rel=1e-3)
+    assert fitted.exponent == pytest.approx(0.28, rel=1e-3)
+    assert math.exp(fitted.log_scale) == pytest.approx(3000.0, rel=1e-2)
+
+
+def test_noise_and_an_outlier_stay_within_the_band() -> None:
+    flops = np.geomspace(1e12, 1e16, 12).tolist()
+    noise = np.exp(np.random.default_rng(5).normal(0, 0.005, 12))
+    losses = (np.array(law(flops, 1.1, 3000.0, 0.28)) * noise).tolist()
+    clean = fit_scaling_law(flops, losses)
+    low, high = clean.exponents
+    assert low < 0.28 < high
+    assert high - low < 0.1
+    losses[5] *= 1.3
+    assert fit_scaling_law(flops, losses).exponent == pytest.approx(0.28, abs=0.02)
+    below, above = clean.band(np.array(flops))
+    assert (below <= above).all()
+    assert fit_scaling_law(flops, losses).samples.tolist() == (
+        fit_scaling_law(flops, losses).samples.tolist()
+    )
+
+
+def test_a_law_needs_enough_sizes() -> None:
+    with pytest.raises(ValueError, match="3 different"):
+        fit_scaling_law([1e9, 2e9, 4e9, 4e9], [2.0, 1.9, 1.8, 1.8])
+    with pytest.raises(ValueError, match="positive"):
+        fit_scaling_law([1e9, 2e9, 4e9, 0.0], [2.0, 1.9, 1.8, 1.8])
+
+
+def test_the_chart_has_a_dot_per_model_and_says_how_many_sizes_are_missing() -> None:
+    def sized(count: int) -> list[BoardModel]:
+        flops = np.geomspace(1e12, 1e15, count).tolist()
+        bits = law(flops, 1.1, 3000.0, 0.28)
+        pairs = zip(flops, bits, strict=True)
+        return [model(f"m{i}", b, training_flops=c) for i, (c, b) in enumerate(pairs)]
+
+    counted = BoardModel("counts", "counts", "ngram", {"bits_per_byte": 1.9})
+    few = describe_board(rank([*sized(MIN_SIZES - 1), counted]))
+    assert few.chart.count("<circle") == MIN_SIZES - 1
+    assert "counts" in few.chart
+    assert "lstm lacks 1" in few.missing
+    assert few.laws == []
+    enough = describe_board(rank(sized(MIN_SIZES)))
+    assert enough.missing == ""
+    assert "<polygon" in enough.chart
+    assert "1.100" in enough.laws[0]
+    assert "nan" not in enough.chart
