@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @until_option
 def plan(recipe: "Recipe", store: "Storage", until: str, as_json: bool) -> None:
     """Show what would run, what exists already, and why; then what this machine cannot do."""
+    from flows.depth import resolved_depth
     from flows.planner import plan_pipeline
     from flows.preflight import preflight_errors
 
@@ -31,11 +32,18 @@ def plan(recipe: "Recipe", store: "Storage", until: str, as_json: bool) -> None:
         }
         for step in planner.steps
     ]
+    derived = {entry.name: keys for entry in recipe.train if (keys := dict(resolved_depth(entry)))}
     if as_json:
-        print_json({"recipe": recipe.name, "steps": steps, "errors": errors})
+        print_json({"recipe": recipe.name, "steps": steps, "depth": derived, "errors": errors})
         return
     for step in steps:
         name = " ".join(filter(None, (step["stage"], step["source"] or step["entry"])))
         click.echo(f"{step['state']:<7} {name:<28} {step['why']}")
+    for name, keys in derived.items():
+        shown = ", ".join(
+            f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}"
+            for key, value in keys.items()
+        )
+        click.echo(f"train.{name}.depth: {shown}")
     for error in errors:
         click.echo(f"`gristmill run` would be refused on this machine: {error}")

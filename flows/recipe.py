@@ -3,8 +3,15 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    model_validator,
+)
 
+from flows.depth import fill_in_depth, forget_derived
 from flows.renamed_keys import find_renamed_keys
 from flows.schedule_config import RetrainConfig, ScheduleConfig
 from infra.compute.cluster_config import ClusterConfig
@@ -63,6 +70,16 @@ class Recipe(ConfigModel):
         if renamed:
             raise ValueError("; ".join(renamed))
         return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _derive_from_depth(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(value, dict):
+            return handler(value)
+        recipe = handler(fill_in_depth(value))
+        for raw, entry in zip(value.get("train") or (), recipe.train, strict=True):
+            forget_derived(raw, entry)
+        return recipe
 
     @model_validator(mode="after")
     def _check_entries(self) -> Self:

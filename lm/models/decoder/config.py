@@ -1,8 +1,8 @@
 """The entry of the recipe's `train` list for the decoder family: Llama's or GPT-2's architecture."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from infra.form_schema import ConditionalForm
 from lm.config.train import TrainConfig
@@ -34,9 +34,34 @@ class DecoderEntry(TrainConfig):
     """
 
     family: Literal["decoder"] = Field("decoder", description="the family of the model")
+    depth: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description=(
+            "number of layers from which num_layers, hidden_size, num_heads, train_tokens, "
+            "global_batch_size and lr follow by nanochat's rules (docs/models.md, depth); those "
+            "that are given win"
+        ),
+    )
     model: DecoderModel
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> Self:
+        if self.depth is not None and self.model.num_layers != self.depth:
+            raise ValueError(
+                f"model.num_layers {self.model.num_layers} is not depth {self.depth}: leave one of "
+                "them out"
+            )
+        return self
 
     @property
     def package(self) -> str:
         """See ``TrainConfig``: the architecture's."""
         return self.model.architecture
+
+    def weights_key(self) -> dict[str, Any]:
+        """See ``TrainConfig``: without ``depth``, since all that follows from it is in the sections."""
+        key = super().weights_key()
+        del key["depth"]
+        return key
