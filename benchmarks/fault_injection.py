@@ -9,7 +9,7 @@ would, the server as its supervisor would. Every run must end with the weights o
 cases run a decoder with DDP in fp32, and one case each FSDP2, fp16, and every other family.
 
     python -m benchmarks.fault_injection [--store local|s3] [--only VICTIM,MOMENT]
-        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn]
+        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn|encoder]
 """
 
 import argparse
@@ -38,7 +38,8 @@ from tests.servers import S3, Weed, weed  # noqa: E402
 
 VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
 MOMENTS = ("step", "shards", "marker")
-FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn")
+FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn", "encoder")
+ATTENDING = ("decoder", "encoder")  # families whose model section has num_heads
 EXTRA_CASES = (
     ("rank-1", "shards", "fsdp", "fp32", "decoder"),
     ("rank-1", "shards", "ddp", "fp16", "decoder"),
@@ -113,7 +114,8 @@ def flow(store: Path, url: str, parallel: str, precision: str, family: str) -> N
     torchrun.command = command
     tokens = token_shards(store)
     config = tiny(
-        **({} if family == "decoder" else {"num_heads": None, "num_kv_heads": None}),
+        **({} if family == "decoder" else {"num_kv_heads": None}),
+        **({} if family in ATTENDING else {"num_heads": None}),
         family=family,
         num_processes=2,
         data_parallel=parallel,

@@ -10,13 +10,14 @@ from lm.config.train import TrainConfig
 from lm.models.cnn.config import CNNConfig
 from lm.models.decoder.gpt2.config import GPT2Config
 from lm.models.decoder.llama.config import LlamaConfig
+from lm.models.encoder.bert.config import BertConfig
 from lm.models.recurrent.sections import RecurrentSection
 from lm.models.registry import parse_entry
 
 SECTIONS = {
     field: name
     for name, models in {
-        "model": (LlamaConfig, GPT2Config, RecurrentSection, CNNConfig),
+        "model": (LlamaConfig, GPT2Config, RecurrentSection, CNNConfig, BertConfig),
         "data": (DataConfig,),
         "optim": (OptimConfig,),
         "run": (RunConfig,),

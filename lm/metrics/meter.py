@@ -35,7 +35,7 @@ class TrainingMetrics:
         self._flops_per_token = model.flops_per_token()
         self._matmul_flops = measure_matmul_flops(device, dtype)
         self._peak_flops = datasheet_flops(device, dtype) or self._matmul_flops
-        self._step_sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._step_sums = torch.zeros(3, dtype=torch.float64, device=device)
         self.step_seconds = 0.0
         # One process per machine reads the counter of its processors.
         self._energy: dict[str, RaplCounter | NvmlCounter] = {}
@@ -67,10 +67,14 @@ class TrainingMetrics:
         finally:
             self._timers[name] = self._timers.get(name, 0.0) + time.perf_counter() - start
 
-    def add(self, nats: Tensor, tokens: Tensor) -> None:
-        """Add a pass: its summed loss and the number of its targets. Does not wait for the device."""
+    def add(self, nats: Tensor, targets: Tensor, tokens: Tensor) -> None:
+        """Add a pass: its summed loss, the number of its targets, and of the tokens that they are from.
+
+        Does not wait for the device.
+        """
         self._step_sums[0] += nats.detach()
-        self._step_sums[1] += tokens
+        self._step_sums[1] += targets
+        self._step_sums[2] += tokens
 
     def end_step(self, norm: Tensor) -> None:
         """End a step with this gradient norm. Does not wait for the device."""
@@ -82,8 +86,9 @@ class TrainingMetrics:
         """Return the metrics over all processes, which all call this; start a new interval.
 
         Returns:
-            ``loss`` in nats per token, weighted by tokens over processes, passes and steps, and its
-            number of ``tokens``; ``gradient_norm`` of the last step with a finite one;
+            ``loss`` in nats per target, weighted by targets over processes, passes and steps;
+            ``tokens`` of the text that was read, which for most models are the targets;
+            ``gradient_norm`` of the last step with a finite one;
             ``tokens_per_second`` of wall-clock time, stalls included; ``mfu``, the fraction of the
             processes' peak, from the data sheet where there is one; ``matmul_utilization``, the
             fraction of the speed of a matrix product measured at the start;
@@ -114,10 +119,10 @@ class TrainingMetrics:
         memory, peak, matmul, digest, data_wait, *others = totals.tolist()
         other_timers, (cpu_seconds, *joules) = others[: len(TIMERS) - 1], others[len(TIMERS) - 1 :]
         self._reset()
-        tokens = sum(step_tokens for _, step_tokens in sums)
+        targets, tokens = sum(step[1] for step in sums), sum(step[2] for step in sums)
         speed = tokens / seconds
         values = {
-            "loss": sum(nats for nats, _ in sums) / tokens,
+            "loss": sum(step[0] for step in sums) / targets,
             "tokens": tokens,
             **({"gradient_norm": finite[-1]} if finite else {}),
             "tokens_per_second": speed,
@@ -134,7 +139,7 @@ class TrainingMetrics:
         for name, spent in zip(TIMERS[1:], other_timers, strict=True):
             if spent:
                 values[f"{name}_seconds"] = spent / world_size
-        return values, [(nats / n, norm) for (nats, n), norm in zip(sums, norms, strict=True)]
+        return values, [(step[0] / step[1], norm) for step, norm in zip(sums, norms, strict=True)]
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Causal self-attention, by the faster kernel for the device and the length; rotary positions."""
+"""Attention, by the faster kernel for the device and the length; positions that have no weights."""
 
 import math
 from dataclasses import dataclass
@@ -66,6 +66,70 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     else:
         scores = scores.masked_fill(~mask, -math.inf)
     return torch.softmax(scores, dim=-1) @ v
+
+
+def bidirectional_segments(tokens_bt: Tensor, eos: int | None) -> Segments:
+    """Return the segments of rows in which all positions see each other; with ``eos``, of documents.
+
+    A position that holds ``eos`` ends a document, as in the token shards.
+    """
+    time = torch.arange(tokens_bt.shape[1], device=tokens_bt.device)
+    if eos is None:
+        return Segments(time, None)
+    is_start_bt = torch.roll(tokens_bt == eos, 1, dims=1)
+    is_start_bt[:, 0] = True
+    start_bt = torch.where(is_start_bt, time, 0).cummax(dim=1).values
+    return Segments(time - start_bt, (start_bt[:, :, None] == start_bt[:, None, :]).unsqueeze(1))
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Return softmax(scale q k^T + bias) v over the keys that a query may attend to.
+
+    Args:
+        q: float[B, H, T, E].
+        k: float[B, H, S, E].
+        v: float[B, H, S, E].
+        mask: bool, broadcast to [B, H, T, S]; ``None``: every key.
+        bias: float, broadcast to [B, H, T, S].
+        scale: 1 / sqrt(E) by default.
+
+    Returns:
+        float[B, H, T, E].
+    """
+    scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
+    if q.device.type != "cpu" or k.shape[2] > MAX_EXPLICIT_CONTEXT:
+        extra = mask
+        if bias is not None:
+            bias = bias.to(q.dtype)
+            extra = bias if mask is None else bias.masked_fill(~mask, -math.inf)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=extra, scale=scale)
+    scores = (q * scale) @ k.transpose(-1, -2)
+    if bias is not None:
+        scores = scores + bias
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return torch.softmax(scores, dim=-1) @ v
+
+
+def sinusoidal_table(context_length: int, size: int) -> Tensor:
+    """Return the positions of Vaswani et al. 2017 (section 3.5), float[context_length, size].
+
+    Sine at even and cosine at odd columns, of angles t / 10000^(2i / size). It is divided by
+    sqrt(size): the paper multiplies the embedding by it instead, which would spoil an embedding that
+    is also the head.
+    """
+    angle = torch.arange(context_length).float()[:, None] / 10_000.0 ** (
+        torch.arange(0, size, 2).float() / size
+    )
+    table = torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
+    return table[:, :size] / math.sqrt(size)
 
 
 def rotary_table(head_dim: int, context_length: int, theta: float) -> tuple[Tensor, Tensor]:

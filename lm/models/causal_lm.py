@@ -8,10 +8,13 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
+import torch
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from lm.models.cross_entropy import cross_entropy
+from lm.objectives.causal import Causal
+from lm.objectives.examples import Objective
 
 WEIGHTS = "model.safetensors"
 HEAD = "head.weight"  # not in the file if it is the embedding
@@ -87,29 +90,49 @@ class CausalLM(nn.Module):
     def flops_per_token(self) -> float:
         """Return the floating point operations of training per token: forward and backward."""
 
+    def objective(self, seed: int, eos: int) -> Objective:  # noqa: ARG002
+        """Return how the rows of a run with this seed become what the model reads and predicts."""
+        return Causal()
+
+    def reference_inputs(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return an input of one row, by which an export is checked: ids, and what else is read."""
+        c = self.config
+        return torch.randint(0, c.vocab_size, (1, c.context_length), generator=generator), {}
+
     def forward(
         self,
         tokens_bt: Tensor,
         targets_bt: Tensor | None = None,
         *,
+        positions: Tensor | None = None,
         eos: int | None = None,
         dropout_keys: Tensor | None = None,
         label_smoothing: float = 0.0,
     ) -> Tensor:
-        """Return logits float[B, T, V] or, given targets int64[B, T], their summed loss in nats.
+        """Return logits float[B, T, V] or, given targets int64[B, K], their summed loss in nats.
 
         Targets below zero are not counted. With targets the logits are computed and used in
         chunks, so that they never exist all at once.
 
         Args:
             tokens_bt: ids.
-            targets_bt: the ids that follow.
+            targets_bt: the ids to predict.
+            positions: int64[B, K], at which of the T positions; ``None``: at each.
             eos: if given, a position that holds this id starts a document: nothing attends across
                 it, and positions are counted from it.
             dropout_keys: int64[B], what each sample's dropout is drawn from; ``None``: no dropout.
             label_smoothing: see ``cross_entropy``.
         """
         hidden_btd = self.hidden_states(tokens_bt, eos, dropout_keys)
+        if positions is not None:
+            index = positions.unsqueeze(-1).expand(-1, -1, hidden_btd.shape[-1])
+            hidden_btd = hidden_btd.gather(1, index)
+        return self.predict(hidden_btd, targets_bt, label_smoothing)
+
+    def predict(
+        self, hidden_btd: Tensor, targets_bt: Tensor | None, label_smoothing: float
+    ) -> Tensor:
+        """Return the head's logits or, given targets, their summed loss; see ``forward``."""
         if targets_bt is None:
             return cast("Tensor", self.head(hidden_btd))
         hidden_nd, targets_n = hidden_btd.flatten(0, 1), targets_bt.flatten()

@@ -15,20 +15,27 @@ import torch
 OWN_MODEL_TYPE = re.compile(r"gristmill-([a-z0-9_]+)")
 
 
-def new_causal_lm(config: Any) -> Any:
-    """Return a model with fresh weights from its Hugging Face configuration."""
-    from transformers import AutoModelForCausalLM
+def new_model(config: Any, auto_class: str) -> Any:
+    """Return a model with fresh weights from its Hugging Face configuration.
+
+    ``auto_class`` is the class of transformers that finds the model's, such as ``AutoModelForCausalLM``.
+    """
+    import transformers
 
     own_class = _own_class(config.model_type)
-    return AutoModelForCausalLM.from_config(config) if own_class is None else own_class(config)
+    if own_class is not None:
+        return own_class(config)
+    return getattr(transformers, auto_class).from_config(config)
 
 
-def load_causal_lm(folder: Path) -> Any:
+def load_model(folder: Path) -> Any:
     """Load an exported folder, in fp32, for evaluation."""
-    from transformers import AutoModelForCausalLM
+    import transformers
 
-    model_type = json.loads((folder / "config.json").read_bytes())["model_type"]
-    loader = _own_class(model_type) or AutoModelForCausalLM
+    config = json.loads((folder / "config.json").read_bytes())
+    loader = _own_class(config["model_type"])
+    if loader is None:
+        loader = getattr(transformers, config["architectures"][0])
     return loader.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 
 

@@ -18,6 +18,7 @@ from infra.form_schema import ConditionalForm
 from lm.config.entry import DEFAULT_FAMILY
 from lm.models.cnn.config import CNNEntry
 from lm.models.decoder.config import DecoderEntry
+from lm.models.encoder.config import EncoderEntry
 from lm.models.gru.config import GRUEntry
 from lm.models.lstm.config import LSTMEntry
 from lm.models.ngram.config import NgramEntry
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
     from lm.models.causal_lm import ArchitectureConfig, CausalLM
 
 # Packages that are not below `lm.models` under their own name.
-_NESTED = {"llama": "decoder.llama", "gpt2": "decoder.gpt2"}
+_NESTED = {
+    "llama": "decoder.llama",
+    "gpt2": "decoder.gpt2",
+    "bert": "encoder.bert",
+    "modernbert": "encoder.modernbert",
+}
 
 
 def _family(entry: Any) -> str:
@@ -43,6 +49,7 @@ AnyEntry = Annotated[
     | Annotated[LSTMEntry, Tag("lstm")]
     | Annotated[GRUEntry, Tag("gru")]
     | Annotated[CNNEntry, Tag("cnn")]
+    | Annotated[EncoderEntry, Tag("encoder")]
     | Annotated[NgramEntry, Tag("ngram")],
     Discriminator(_family),
     ConditionalForm("family", default=DEFAULT_FAMILY),

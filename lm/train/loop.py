@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, closing
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from lm.metrics.mlflow import require_mlflow
 from lm.models.causal_lm import WEIGHTS, load_weights
 from lm.models.dropout import dropout_keys
 from lm.models.registry import build_model
+from lm.objectives.examples import to_device
 from lm.optim.loss_scale import LossScale
 from lm.optim.optimizers import (
     add_penalty_gradients,
@@ -42,13 +44,7 @@ from lm.train.callbacks import (
 from lm.train.job import TrainJob
 from lm.train.loss_spike import LossSpikeDetector
 from lm.train.state import State, Weights, clone_weights
-from lm.train.validation import (
-    split_inputs_targets,
-    to_device,
-    validate,
-    validation_rows_for,
-    warm_up,
-)
+from lm.train.validation import validate, validation_rows_for, warm_up
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -76,7 +72,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     device, dtype = pick_device(config, local_rank()), DTYPES[config.run.precision]
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     cache = job.folder.parent / "tokens"
-    validation_rows = validation_rows_for(config, tokens, cache).to(device)
+    validation_rows = validation_rows_for(config, tokens, cache).numpy()
     eos_id = None if config.data.packing == "concatenate" else tokens.stats["eos_id"]
 
     torch.manual_seed(job.seed)
@@ -86,6 +82,8 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     model = model.to(device)
     model.dropout = config.optim.dropout
     model.activation_checkpointing = config.run.activation_checkpointing
+    objective = model.objective(job.seed, tokens.stats["eos_id"])
+    held_out = objective(validation_rows, np.arange(len(validation_rows))).to(device)
     wrapped_model = parallelize(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
     penalized = decayed_parameters(optimizers)
@@ -93,7 +91,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     accumulation_steps = config.grad_accumulation_steps(gpu=device.type == "cuda")
     metrics = TrainingMetrics(model, device, dtype)
     with metrics.timed("compile"):
-        warm_up(wrapped_model, config, device, autocast, eos_id)
+        warm_up(wrapped_model, objective, config, device, autocast, eos_id)
 
     patience, ema_decay = config.optim.early_stopping_patience, config.optim.ema_decay
     state = State(
@@ -137,32 +135,30 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
             with metrics.timed("data_wait"):
                 batch = next(loader)
             metrics.digest += batch.digest
-            inputs, targets = split_inputs_targets(to_device(batch.rows, device))
-            step_tokens = all_reduce_sum((targets >= 0).sum())
+            examples = objective(batch.rows, batch.samples).to(device)
+            step_targets = all_reduce_sum((examples.targets >= 0).sum())
             keys: tuple[Tensor | None, ...] = (None,) * accumulation_steps
             if config.optim.dropout:
                 all_keys = to_device(dropout_keys(job.seed, batch.samples), device)
                 keys = all_keys.chunk(accumulation_steps)
-            micro_batches = zip(
-                inputs.chunk(accumulation_steps),
-                targets.chunk(accumulation_steps),
-                keys,
-                strict=True,
-            )
-            for index, (x, y, key) in enumerate(micro_batches):
+            micro_batches = zip(examples.chunk(accumulation_steps), keys, strict=True)
+            for index, (part, key) in enumerate(micro_batches):
                 # Gradients are reduced once per step. DDP takes their mean over processes, but the
-                # loss is a sum over all tokens of the step, on whichever process they are.
+                # loss is a sum over all targets of the step, on whichever process they are.
                 with gradient_sync(wrapped_model, enabled=index == accumulation_steps - 1):
                     with autocast:
                         loss = wrapped_model(
-                            x,
-                            y,
+                            part.inputs,
+                            part.targets,
+                            **part.extra_inputs(),
                             eos=eos_id,
                             dropout_keys=key,
                             label_smoothing=config.optim.label_smoothing,
                         )
-                    (loss * (world_size / step_tokens) * (scale.value if scale else 1.0)).backward()
-                metrics.add(loss, (y >= 0).sum())
+                    (
+                        loss * (world_size / step_targets) * (scale.value if scale else 1.0)
+                    ).backward()
+                metrics.add(loss, (part.targets >= 0).sum(), part.num_tokens.sum())
             if scale:
                 scale.unscale(model.parameters())
             if config.optim.l1 or config.optim.l2:
@@ -179,9 +175,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
 
             done = step + 1
             ends = done == config.steps
-            validates = len(validation_rows) > 0 and (
-                ends or done % config.run.validation_interval == 0
-            )
+            validates = len(held_out) > 0 and (ends or done % config.run.validation_interval == 0)
             saves = ends or done % config.run.checkpoint_interval == 0
             if saves or validates or done % config.run.log_interval == 0:
                 values, history = metrics.read()
@@ -192,7 +186,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
                 if validates:
                     with metrics.timed("validation"), state.eval_weights() as eval_model:
                         line["validation_loss"] = validate(
-                            eval_model, validation_rows, autocast, eos_id, len(x)
+                            eval_model, held_out, autocast, eos_id, len(part)
                         )
                     for callback in callbacks:
                         callback.on_validation(line)

@@ -1,10 +1,10 @@
 """Forward and backward passes without an update: compile warm-up and validation."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -14,27 +14,16 @@ from infra.formats.megatron import VALIDATION, TokenShards
 from lm.config.train import TrainConfig
 from lm.data.loader import validation_rows
 from lm.distributed.ranks import all_reduce_sum, rank_and_world_size
-
-
-def to_device(values: npt.NDArray[np.int64], device: torch.device) -> Tensor:
-    """Return an array on the device; a GPU copies it while it still computes."""
-    tensor = torch.from_numpy(values)
-    if device.type != "cuda":
-        return tensor
-    # From memory that is not pinned, the copy would wait for all earlier work.
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def split_inputs_targets(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets, int64[n, T] each, of rows int64[n, T + 1].
-
-    The padding -1 stays in the targets, which ignore it; in the inputs it becomes 0.
-    """
-    return rows[:, :-1].clamp_min(0), rows[:, 1:]
+from lm.objectives.examples import Examples, Objective
 
 
 def warm_up(
-    wrapped_model: Any, config: TrainConfig, device: torch.device, autocast: Any, eos_id: int | None
+    wrapped_model: Any,
+    objective: Objective,
+    config: TrainConfig,
+    device: torch.device,
+    autocast: Any,
+    eos_id: int | None,
 ) -> None:
     """Run two passes over zeros, after which compilation and DDP's buckets are final.
 
@@ -46,14 +35,15 @@ def warm_up(
     count = config.sequences_per_process // config.grad_accumulation_steps(
         gpu=device.type == "cuda"
     )
-    rows = torch.zeros(count, config.model.context_length + 1, dtype=torch.int64, device=device)
-    inputs, targets = split_inputs_targets(rows)
+    rows = np.zeros((count, config.model.context_length + 1), np.int64)
+    examples = objective(rows, np.arange(count)).to(device)
     keys = torch.zeros(count, dtype=torch.int64, device=device) if config.optim.dropout else None
     for _ in range(2):
         with autocast:
             loss = wrapped_model(
-                inputs,
-                targets,
+                examples.inputs,
+                examples.targets,
+                **examples.extra_inputs(),
                 eos=eos_id,
                 dropout_keys=keys,
                 label_smoothing=config.optim.label_smoothing,
@@ -80,32 +70,29 @@ def validation_rows_for(config: TrainConfig, tokens: Dataset, cache: Path) -> Te
 
 @torch.no_grad()
 def validate(
-    model: nn.Module,
-    validation_rows: Tensor,
-    autocast: Any,
-    eos_id: int | None,
-    micro_batch_size: int,
+    model: nn.Module, examples: Examples, autocast: Any, eos_id: int | None, micro_batch_size: int
 ) -> float:
-    """Return the mean loss in nats per held-out token.
+    """Return the mean loss in nats per held-out target.
 
     Args:
-        model: on the device of ``validation_rows``.
-        validation_rows: int64[n, context_length + 1], the same on every process; each takes a part.
+        model: on the device of the examples.
+        examples: the same on every process; each takes a part.
         autocast: as in training.
-        eos_id: as in ``Decoder.forward``.
-        micro_batch_size: rows per pass.
+        eos_id: as in ``CausalLM.forward``.
+        micro_batch_size: examples per pass.
     """
     rank, world_size = rank_and_world_size()
-    sums = torch.zeros(2, dtype=torch.float64, device=validation_rows.device)
-    # Every process makes the same number of passes, because sharded models synchronize in each.
-    count = -(-len(validation_rows) // world_size)
-    rows = validation_rows.new_full((count, validation_rows.shape[1]), -1)
-    own = validation_rows[rank::world_size]
-    rows[: len(own)] = own
-    for micro_batch in rows.split(micro_batch_size):
-        inputs, targets = split_inputs_targets(micro_batch)
+    sums = torch.zeros(2, dtype=torch.float64, device=examples.inputs.device)
+    # Every process makes the same number of passes, because sharded models synchronize in each: where
+    # its part is shorter, it takes the last example once more, without targets.
+    numbers = torch.arange(rank, -(-len(examples) // world_size) * world_size, world_size)
+    numbers = numbers.to(examples.inputs.device)
+    is_own = numbers < len(examples)
+    own = examples.map(lambda tensor: tensor[numbers.clamp_max(len(examples) - 1)])
+    own = replace(own, targets=torch.where(is_own[:, None], own.targets, -1))
+    for part in own.split(micro_batch_size):
         with autocast:
-            sums[0] += model(inputs, targets, eos=eos_id)
-        sums[1] += (targets >= 0).sum()
-    nats, tokens = all_reduce_sum(sums).tolist()
-    return float(nats / tokens)
+            sums[0] += model(part.inputs, part.targets, **part.extra_inputs(), eos=eos_id)
+        sums[1] += (part.targets >= 0).sum()
+    nats, targets = all_reduce_sum(sums).tolist()
+    return float(nats / targets)

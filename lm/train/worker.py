@@ -130,16 +130,14 @@ def run_attempt(job: TrainJob) -> dict[str, Any]:
 def save_reference_logits(model: CausalLM, path: Path) -> None:
     """Save the model's logits for a fixed input, to check the model after an export.
 
-    The file holds ``tokens`` int64[1, context_length], ``positions`` int64[n] and ``logits``
-    float[n, V] at these positions, computed in fp32 on the CPU.
+    The file holds ``tokens`` int64[1, T] and what else ``forward`` takes, ``positions`` int64[n] and
+    ``logits`` float[n, V] at these positions, computed in fp32 on the CPU.
     """
-    config = model.config
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, config.vocab_size, (1, config.context_length), generator=generator)
-    count = min(config.context_length, MAX_REFERENCE_POSITIONS)
-    positions = torch.linspace(0, config.context_length - 1, count).round().long()
-    logits = model(tokens)[0, positions]
-    save_file({"tokens": tokens, "positions": positions, "logits": logits.contiguous()}, path)
+    tokens, others = model.reference_inputs(torch.Generator().manual_seed(0))
+    length = tokens.shape[1]
+    positions = torch.linspace(0, length - 1, min(length, MAX_REFERENCE_POSITIONS)).round().long()
+    logits = model(tokens, **others)[0, positions].contiguous()
+    save_file({"tokens": tokens, **others, "positions": positions, "logits": logits}, path)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -26,6 +26,14 @@ class EvaluateConfig(ConfigModel):
         ge=1,
         description="a longer document, such as a book, is scored up to this length",
     )
+    max_masked_tokens: int = Field(
+        default=2_000,
+        ge=1,
+        description=(
+            "encoders: about as many of the scored tokens, drawn by document and position, are masked "
+            "and predicted one at a time, each in a pass over its window"
+        ),
+    )
     num_samples: int = Field(default=6, ge=0, description="number of continuations to generate")
     prompt_tokens: int = Field(
         default=32, ge=1, description="tokens of a held-out document that a sample continues"

@@ -1,14 +1,16 @@
 """Plan an evaluation: which held-out documents are scored, how much of each, in which batches."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
-from infra.dataset.fingerprint import hash_to_unit
+from infra.dataset.fingerprint import hash_to_unit, json_sha256
 from infra.dataset.ledger import ledger_table
-from infra.formats.megatron import Positions, TokenShards
+from infra.dataset.mixers import splitmix64
+from infra.formats.megatron import Positions, Tokens, TokenShards
 from tasks.evaluate.config import EvaluateConfig
 
 OVER_BUDGET = "over_budget"
@@ -72,6 +74,27 @@ def _prompt_lengths(
     for row in order[: config.num_samples]:
         prompts[row] = min(config.prompt_tokens, int(scored[row]) // 2)
     return prompts
+
+
+@dataclass(frozen=True)
+class MaskSample:
+    """Which tokens of the held-out documents are masked, each by a draw of its own.
+
+    Attributes:
+        seed: the recipe's.
+        fraction: of all scored tokens.
+    """
+
+    seed: int
+    fraction: float
+
+    def choose(self, document: str, ids: Tokens, eos: int) -> Positions:
+        """Return the positions to mask in the document with this id, never an end of text."""
+        digest = bytes.fromhex(json_sha256([self.seed, "pseudo-log-likelihood", document]))
+        (key,) = np.frombuffer(digest, "<u8", count=1)
+        draws = splitmix64(np.arange(len(ids), dtype=np.uint64), key) >> np.uint64(11)
+        is_chosen = (draws.astype(np.float64) * 2.0**-53 < self.fraction) & (ids != eos)
+        return np.flatnonzero(is_chosen)
 
 
 def batches(planned: pa.Table) -> Iterator[pa.Table]:

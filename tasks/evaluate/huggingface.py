@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infra.formats.megatron import Tokens
-from lm.models.hf_auto import load_causal_lm
+from lm.models.hf_auto import load_model
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
 from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats, sample_token
 
@@ -53,7 +53,7 @@ class HuggingFaceModel:
             from transformers.utils import logging
 
             logging.disable_progress_bar()
-            self._model: Any = load_causal_lm(folder)
+            self._model: Any = load_model(folder)
         self._eos = eos
         self._vocab_size = int(self._model.config.vocab_size)
 

@@ -5,12 +5,12 @@ Three methods, as in lm-evaluation-harness: score a text, score a continuation, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from infra.formats.megatron import Tokens
+from infra.formats.megatron import Positions, Tokens
 
 Nats = npt.NDArray[np.float64]
 
@@ -69,6 +69,20 @@ class LanguageModel(TextScorer, Protocol):
 
         A continuation depends on its prompt and seed alone, not on what else is in the batch.
         """
+
+
+@runtime_checkable
+class MaskedScorer(Protocol):
+    """Predicts a token from those on both sides of it, and gives texts no probability."""
+
+    @property
+    def eos(self) -> int:
+        """The end of text, which is never predicted."""
+
+    def score_tokens(
+        self, documents: Sequence[Tokens], positions: Sequence[Positions]
+    ) -> list[Nats]:
+        """Return -ln p(token | all other tokens) of these positions of each document, float64[n] each."""
 
 
 def sample_token(logits: Nats, rng: np.random.Generator, generation: GenerationConfig) -> int:

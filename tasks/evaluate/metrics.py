@@ -16,9 +16,15 @@ def compute_metrics(scores: pa.Table) -> dict[str, Any]:
     ``perplexity`` = exp(N / tokens), ``byte_perplexity`` = exp(N / bytes). Bits per byte can be
     compared between vocabularies, perplexity per token cannot.
 
+    A masked language model has others instead, of the tokens that were masked one at a time
+    (Salazar et al. 2020), with M = total -ln p over them: ``masked_tokens``, ``pseudo_nats_per_token``
+    = M / masked tokens, ``pseudo_perplexity`` = exp(M / masked tokens), and
+    ``pseudo_bits_per_byte``, M / masked tokens in bits times the scored tokens per byte.
+
     Args:
         scores: one row per scored document: ``source``, ``language``, ``tokens``, ``bytes``, and
-            ``<scorer>_nats`` for the model and each baseline.
+            ``<scorer>_nats`` for the model and each baseline; of a masked language model
+            ``masked_tokens`` and ``masked_nats``, and no ``model_nats``.
     """
     result = _compute_group(scores)
     for key in ("source", "language"):
@@ -44,12 +50,25 @@ def _compute_group(scores: pa.Table) -> dict[str, Any]:
             "nats_per_token": round(nats / tokens, 6) if tokens else None,
         }
 
+    is_masked = scores.num_rows > 0 and scores["model_nats"].null_count == scores.num_rows
     return {
         "documents": scores.num_rows,
         "tokens": tokens,
         "bytes": size,
-        **rates(MODEL),
+        **(_masked_rates(scores, tokens, size) if is_masked else rates(MODEL)),
         "baselines": {name: rates(name) for name in BASELINES},
+    }
+
+
+def _masked_rates(scores: pa.Table, tokens: int, size: int) -> dict[str, float | None]:
+    masked = sum(scores["masked_tokens"].to_pylist())
+    nats = math.fsum(scores["masked_nats"].to_pylist())
+    per_byte = nats / masked * tokens / math.log(2) / size if masked and size else None
+    return {
+        "masked_tokens": masked,
+        "pseudo_nats_per_token": round(nats / masked, 6) if masked else None,
+        "pseudo_perplexity": _perplexity(nats, masked),
+        "pseudo_bits_per_byte": None if per_byte is None else round(per_byte, 6),
     }
 
 

@@ -8,7 +8,8 @@ from tokenizers import Tokenizer
 
 from infra.dataset.fingerprint import json_sha256
 from infra.formats.megatron import Tokens
-from tasks.evaluate.language_model import GenerationConfig, LanguageModel
+from tasks.evaluate.eval_plan import MaskSample
+from tasks.evaluate.language_model import GenerationConfig, LanguageModel, MaskedScorer
 
 SCHEMA = pa.schema(
     [
@@ -19,7 +20,9 @@ SCHEMA = pa.schema(
         ("document_tokens", pa.int64()),
         ("tokens", pa.int64()),
         ("bytes", pa.int64()),
-        ("model_nats", pa.float64()),
+        ("model_nats", pa.float64()),  # null of a model that gives texts no probability
+        ("masked_tokens", pa.int64()),  # of such a model: number of tokens that were masked
+        ("masked_nats", pa.float64()),
         ("unigram_nats", pa.float64()),
         ("trigram_nats", pa.float64()),
         ("prompt", pa.string()),
@@ -58,6 +61,34 @@ def score_documents(
         }
         for index, (row, ids, total) in enumerate(zip(rows, documents, nats, strict=True))
     ]
+    return _to_table(scored)
+
+
+def score_masked(
+    rows: Sequence[dict[str, Any]],
+    documents: Sequence[Tokens],
+    model: MaskedScorer,
+    tokenizer: Tokenizer,
+    sample: MaskSample,
+) -> pa.Table:
+    """Return a row of ``SCHEMA`` for each document, in order, scored by a masked language model."""
+    positions = [
+        sample.choose(row["id"], ids, model.eos) for row, ids in zip(rows, documents, strict=True)
+    ]
+    nats = model.score_tokens(documents, positions)
+    scored = [
+        {
+            **row,
+            "bytes": count_scored_bytes(row, ids, tokenizer),
+            "masked_tokens": len(values),
+            "masked_nats": float(values.sum()),
+        }
+        for row, ids, values in zip(rows, documents, nats, strict=True)
+    ]
+    return _to_table(scored)
+
+
+def _to_table(scored: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(
         [{name: row.get(name) for name in SCHEMA.names} for row in scored], schema=SCHEMA
     )

@@ -20,10 +20,10 @@ from infra.store.cache_dir import cache_root
 from infra.store.storage import Storage
 from tasks.evaluate.baselines import COUNTED_FILE, build_baselines
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.eval_plan import batches, plan_documents, plan_ledger
-from tasks.evaluate.language_model import GenerationConfig, LanguageModel
+from tasks.evaluate.eval_plan import MaskSample, batches, plan_documents, plan_ledger
+from tasks.evaluate.language_model import GenerationConfig, LanguageModel, MaskedScorer
 from tasks.evaluate.metrics import compute_metrics
-from tasks.evaluate.score import SCHEMA, score_documents
+from tasks.evaluate.score import SCHEMA, score_documents, score_masked
 
 STAGE = Stage(
     "evaluate",
@@ -65,8 +65,10 @@ def build(
     baselines = build_baselines(ctx, tokens, planned, config.baseline_max_tokens)
     [counted] = baselines.parts
     nats = counted.table(["unigram_nats", "trigram_nats"])
+    planned_tokens = sum(planned["tokens"].to_pylist())
     settings = {
         "seed": ctx.seed,
+        "mask_sample": MaskSample(ctx.seed, config.max_masked_tokens / max(1, planned_tokens)),
         "generation": GenerationConfig(config.max_new_tokens, config.temperature, config.top_k),
     }
     units, at = [], 0
@@ -93,19 +95,21 @@ def score_batch(
     if not rows:
         yield PartResult(SCHEMA.empty_table(), plan_ledger(STAGE.name, batch))
         return
-    table = score_documents(
-        [{**row, **counted} for row, counted in zip(rows, nats.to_pylist(), strict=True)],
-        [shards.read(row["start"], row["tokens"]) for row in rows],
-        _load_model(model_folder(model), weights_digest(model), int(tokens.stats["eos_id"])),
-        Tokenizer.from_buffer(tokens.read("tokenizer.json")),
-        settings["generation"],
-        settings["seed"],
-    )
+    scored = [{**row, **counted} for row, counted in zip(rows, nats.to_pylist(), strict=True)]
+    documents = [shards.read(row["start"], row["tokens"]) for row in rows]
+    tokenizer = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
+    eos = int(tokens.stats["eos_id"])
+    scorer = _load_model(model_folder(model), weights_digest(model), eos)
+    if isinstance(scorer, MaskedScorer):
+        table = score_masked(scored, documents, scorer, tokenizer, settings["mask_sample"])
+    else:
+        generation, seed = settings["generation"], settings["seed"]
+        table = score_documents(scored, documents, scorer, tokenizer, generation, seed)
     yield PartResult(table, plan_ledger(STAGE.name, batch))
 
 
 @lru_cache(maxsize=1)
-def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel:  # noqa: ARG001
+def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel | MaskedScorer:  # noqa: ARG001
     """Load a model and keep it for the next batch; ``weights_sha256`` identifies it."""
     config = json.loads((folder / MODEL_CONFIG).read_text())
     if config.get("family") == "ngram":
@@ -113,6 +117,10 @@ def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel:  
         from tasks.evaluate.ngram import NgramLanguageModel
 
         return NgramLanguageModel(load_model(folder))
+    if config["architectures"][0].endswith("ForMaskedLM"):
+        from tasks.evaluate.masked import MaskedModel
+
+        return MaskedModel(folder, eos)
     from tasks.evaluate.huggingface import HuggingFaceModel
 
     return HuggingFaceModel(folder, eos)

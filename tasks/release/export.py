@@ -1,9 +1,10 @@
 """Export a trained model as a Hugging Face folder, and check that it is the same model."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from infra.errors import UserError
-from lm.models.hf_auto import load_causal_lm, new_causal_lm
+from lm.models.hf_auto import load_model, new_model
 from lm.models.registry import load_hf
 
 LOGIT_TOLERANCE = 1e-4  # maximum difference of a logit in fp32
@@ -28,7 +29,8 @@ class TrainedModel:
     Attributes:
         model_config: the architecture, as in ``config.json``.
         weights: fp32 tensors by the training model's names.
-        reference_logits: ``tokens`` int64[1, T], ``positions`` int64[n], ``logits`` float[n, V].
+        reference_logits: ``tokens`` int64[1, T], ``positions`` int64[n], ``logits`` float[n, V]; of an
+            encoder-decoder also ``source`` int64[1, S].
         tokenizer: ``tokenizer.json``.
         eos: the id that ends documents.
     """
@@ -52,7 +54,7 @@ class TrainedModel:
 
 
 def export(trained: TrainedModel, folder: Path) -> float:
-    """Write a folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load, and check it.
+    """Write a folder that transformers' ``Auto`` classes load, and check it.
 
     Args:
         trained: the model.
@@ -77,13 +79,15 @@ def export(trained: TrainedModel, folder: Path) -> float:
         raise UserError(
             f"release: models of the package {package} cannot be exported: it has no module hf"
         )
-    model = new_causal_lm(hf.to_hf_config(trained.model_config, trained.eos))
+    hf_config = hf.to_hf_config(trained.model_config, trained.eos)
+    model = new_model(hf_config, getattr(hf, "AUTO_CLASS", "AutoModelForCausalLM"))
     weights = hf.to_hf_weights(trained.weights, trained.model_config)
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)
     _add_names_for_other_readers(folder)
-    save_tokenizer(trained, folder)
-    check_tokenizer(trained, folder)
+    added = hf.special_tokens(trained.model_config) if hasattr(hf, "special_tokens") else {}
+    save_tokenizer(trained, folder, added)
+    check_tokenizer(trained, folder, added)
     return check_logits(trained, folder)
 
 
@@ -96,15 +100,20 @@ def _add_names_for_other_readers(folder: Path) -> None:
     """Add the names by which other programs than transformers 5 look up settings in ``config.json``."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    if "rope_parameters" in config:
+    if "rope_theta" in config.get("rope_parameters", {}):
         config["rope_theta"] = config["rope_parameters"]["rope_theta"]  # transformers 4
     if "n_positions" in config:
         config["n_ctx"] = config["n_positions"]  # llama.cpp's converter of GPT-2
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def save_tokenizer(trained: TrainedModel, folder: Path) -> None:
+def save_tokenizer(
+    trained: TrainedModel, folder: Path, added: Mapping[str, int] = MappingProxyType({})
+) -> None:
     """Save the tokenizer; the end of text is also BOS and padding, and is never added by itself.
+
+    ``added`` are the ids that the model has beyond the tokenizer's, ascending, by the name of their
+    special token: a mask, or sentinels. The tokenizer that was trained does not have them.
 
     Its class is ``PreTrainedTokenizerFast``, which transformers 4 and 5 know. By itself,
     transformers 5 writes ``TokenizersBackend``, which transformers 4 refuses.
@@ -114,11 +123,14 @@ def save_tokenizer(trained: TrainedModel, folder: Path) -> None:
 
     plain = Tokenizer.from_str(trained.tokenizer.decode())
     end = plain.id_to_token(trained.eos)
+    spelling = spell(added, plain)
+    plain.add_special_tokens(list(spelling.values()))
     fast: Any = PreTrainedTokenizerFast(
         tokenizer_object=plain,
         bos_token=end,
         eos_token=end,
         pad_token=end,
+        **{name: token for name, token in spelling.items() if name == "mask_token"},
         model_max_length=trained.model_config["context_length"],
         clean_up_tokenization_spaces=False,
         # transformers 4 would add token_type_ids, which `generate` of a decoder refuses.
@@ -132,6 +144,22 @@ def save_tokenizer(trained: TrainedModel, folder: Path) -> None:
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
+def spell(names: Iterable[str], tokenizer: Any) -> dict[str, str]:
+    """Return how special tokens are written, by name: in a way that the tokenizer has not.
+
+    ``mask_token`` is written ``<|mask|>``, as ends of text are, and others as T5 has its sentinels.
+    """
+    spelling = {}
+    for name in names:
+        token = (
+            f"<{name}>" if name.startswith("extra_id_") else f"<|{name.removesuffix('_token')}|>"
+        )
+        while tokenizer.token_to_id(token) is not None:
+            token = f"{token[0]}_{token[1:]}"
+        spelling[name] = token
+    return spelling
+
+
 TOKENIZER_SAMPLES = (
     "It was the best of times,\n\n\tit was 1859.",
     "Ça va? Größe, 吾輩は猫である, мир, 🙂  two  spaces",
@@ -140,8 +168,13 @@ TOKENIZER_SAMPLES = (
 )
 
 
-def check_tokenizer(trained: TrainedModel, folder: Path) -> None:
-    """Raise ``ParityError`` unless the exported tokenizer gives the trained one's ids and text."""
+def check_tokenizer(
+    trained: TrainedModel, folder: Path, added: Mapping[str, int] = MappingProxyType({})
+) -> None:
+    """Raise ``ParityError`` unless the exported tokenizer gives the trained one's ids and text.
+
+    The ``added`` special tokens have the ids that the model has for them.
+    """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
@@ -158,15 +191,22 @@ def check_tokenizer(trained: TrainedModel, folder: Path) -> None:
             raise ParityError(
                 f"release: the exported tokenizer encodes or decodes {text!r} differently"
             )
+    for name, token in spell(added, plain).items():
+        found = exported.convert_tokens_to_ids(token)
+        if found != added[name]:
+            raise ParityError(
+                f"release: the model has {token} as its id {added[name]}, but with this tokenizer it would "
+                f"be {found}, because the tokenizer leaves ids out"
+            )
 
 
 @torch.no_grad()
 def check_logits(trained: TrainedModel, folder: Path) -> float:
     """Return the largest difference of a logit; raise ``ParityError`` above the tolerance."""
-    logits = load_causal_lm(folder)(trained.reference_logits["tokens"]).logits[
-        0, trained.reference_logits["positions"]
-    ]
-    difference = float((logits - trained.reference_logits["logits"]).abs().max())
+    reference = trained.reference_logits
+    inputs = {"input_ids": reference["tokens"]}
+    logits = load_model(folder)(**inputs).logits[0, reference["positions"]]
+    difference = float((logits - reference["logits"]).abs().max())
     if not difference <= LOGIT_TOLERANCE:
         raise ParityError(
             f"release: a logit of the exported model differs by {difference:.3g} from the trained "

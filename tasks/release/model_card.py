@@ -8,6 +8,7 @@ from infra.config import flatten_sections
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.manifest import FINGERPRINT_CHARS, DatasetNotFoundError
 from infra.store.storage import Storage
+from tasks.release.model_kinds import kind_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def render_card(
     """
     stats: Any = model.stats
     training, model_config = config["training"], config["model_config"]
-    pre_tokenizer = find_llama_cpp_pre_tokenizer(tokens.manifest.config)
+    kind = kind_of(hf_class)
+    in_llama_cpp = kind.in_llama_cpp and not has_own_code
     trust = ", trust_remote_code=True" if has_own_code else ""
     needs = (
         "It needs transformers 5 or newer. transformers have no such model: its code is the `modeling` file of "
@@ -82,6 +84,8 @@ def render_card(
         if has_own_code
         else "It needs transformers 4.57 or newer, or a server that loads its folders, such as vLLM; no code "
         "of its own."
+        if in_llama_cpp
+        else "It needs transformers 5 or newer; no code of its own."
     )
     base = stats.get("init_from")
     initial = f"from the weights of {base}, which is among its data," if base else "from scratch"
@@ -90,12 +94,12 @@ def render_card(
         losses.append(f"{stats['validation_loss']:.4f} nats per token on held-out documents")
     return "\n".join(
         [
-            *_front_matter(tokens, "transformers"),
+            *_front_matter(tokens, "transformers", kind.pipeline_tag),
             "",
             f"# {model.source}",
             "",
             (
-                f"A causal language model (`{hf_class}`) with {stats['parameters']:,} parameters "
+                f"{kind.title} (`{hf_class}`) with {stats['parameters']:,} parameters "
                 f"(vocabulary {model_config['vocab_size']:,}, context {model_config['context_length']:,} tokens), trained "
                 f"{initial} by Gristmill on {stats['tokens']:,} tokens "
                 f"({stats['epochs']:.2f} epochs). It was built from raw pages and books in one run; "
@@ -105,32 +109,22 @@ def render_card(
             "## Use",
             "",
             "```python",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            f"from transformers import {kind.auto_class}, AutoTokenizer",
             "",
             f'tokenizer = AutoTokenizer.from_pretrained("."{trust})',
-            f'model = AutoModelForCausalLM.from_pretrained("."{trust})',
-            'prompt = tokenizer(tokenizer.bos_token + "Once", return_tensors="pt")',
-            "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))",
+            f'model = {kind.auto_class}.from_pretrained("."{trust})',
+            *kind.usage,
             "```",
             "",
-            (
-                f"{needs} Weights are in fp32. Every document of the training data began after the end-of-text "
-                "token, which the tokenizer does not add: put it before a text that starts a document."
-            ),
+            f"{needs} Weights are in fp32. {kind.input_note}",
             "",
-            (
-                "llama.cpp has no model of this kind."
-                if has_own_code
-                else "For llama.cpp: `convert_hf_to_gguf.py` knows pre-tokenizers by a hash of the vocabulary. "
-                + (
-                    f"Add the hash that it prints for this one to `get_vocab_base_pre`, as `{pre_tokenizer}`."
-                    if pre_tokenizer
-                    else "llama.cpp has no pre-tokenizer that splits text as this tokenizer does."
-                )
+            *(
+                [_llama_cpp_note(tokens), ""]
+                if in_llama_cpp
+                else ["llama.cpp has no model of this kind.", ""]
             ),
-            "",
             (
-                "It continues text. It was not tuned to follow instructions or to be safe, and it may "
+                f"{kind.output_note} It was not tuned to follow instructions or to be safe, and it may "
                 "reproduce its training data, errors included."
             ),
             "",
@@ -150,6 +144,18 @@ def render_card(
     )
 
 
+def _llama_cpp_note(tokens: Dataset) -> str:
+    pre_tokenizer = find_llama_cpp_pre_tokenizer(tokens.manifest.config)
+    return (
+        "For llama.cpp: `convert_hf_to_gguf.py` knows pre-tokenizers by a hash of the vocabulary. "
+        + (
+            f"Add the hash that it prints for this one to `get_vocab_base_pre`, as `{pre_tokenizer}`."
+            if pre_tokenizer
+            else "llama.cpp has no pre-tokenizer that splits text as this tokenizer does."
+        )
+    )
+
+
 def render_counted_card(
     model: Dataset, tokens: Dataset, lineage: Sequence[LineageEntry], usage: str
 ) -> str:
@@ -158,7 +164,7 @@ def render_counted_card(
     settings = sorted(flatten_sections(model.manifest.config).items())
     return "\n".join(
         [
-            *_front_matter(tokens, None),
+            *_front_matter(tokens, None, "text-generation"),
             "",
             f"# {model.source}",
             "",
@@ -191,13 +197,13 @@ def render_counted_card(
     )
 
 
-def _front_matter(tokens: Dataset, library: str | None) -> list[str]:
+def _front_matter(tokens: Dataset, library: str | None, pipeline_tag: str) -> list[str]:
     """Return the YAML at the beginning of a card."""
     languages = sorted(
         key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
     )
     lines = ["---", *([f"library_name: {library}"] if library else [])]
-    lines.append("pipeline_tag: text-generation")
+    lines.append(f"pipeline_tag: {pipeline_tag}")
     if languages:
         lines += ["language:", *(f"- {code!r}" for code in languages)]
     return [*lines, "tags:", "- gristmill", "---"]

@@ -65,7 +65,15 @@ def one_part(first: int, documents: list[str]) -> Iterator[PartResult]:
         row = {"id": f"d{number}", "url": f"https://example.org/{number}"}
         row |= {"source": "books" if number % 5 < 2 else "site"}
         row |= {"language": "en", "license": "CC0-1.0", "split": split}
-        rows.append(row | {"sequence": sequence, "tokens": len(ids), "offset": offset})
+        rows.append(
+            row
+            | {
+                "sequence": sequence,
+                "tokens": len(ids),
+                "offset": offset,
+                "bytes": len(text.encode()),
+            }
+        )
     files: dict[str, bytes] = {}
     for split, writer in writers.items():
         if not len(writer):

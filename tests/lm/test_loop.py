@@ -18,12 +18,14 @@ from lm.distributed.parallel import clip_gradients
 from lm.metrics.logger import read_jsonl
 from lm.models.dropout import dropout_keys
 from lm.models.registry import build_model
+from lm.objectives.causal import Causal
+from lm.objectives.examples import to_device
 from lm.train import worker
 from lm.train.job import TrainJob
 from lm.train.loop import train
 from lm.train.loss_spike import LossDivergedError
 from lm.train.state import Weights
-from lm.train.validation import split_inputs_targets, to_device, warm_up
+from lm.train.validation import warm_up
 from tests.lm.corpora import splits, tiny, token_shards
 from tests.train_entry import replace_fields
 
@@ -145,13 +147,14 @@ def test_steps_use_the_graphs_of_the_compile_warm_up(passes: int) -> None:
     model.dropout = config.optim.dropout
     compiled_model: Any = torch.compile(model, backend=backend)
     cpu, plain = torch.device("cpu"), nullcontext()
-    warm_up(compiled_model, config, cpu, plain, None)
+    warm_up(compiled_model, Causal(), config, cpu, plain, None)
     compiled = len(graphs)
-    inputs, targets = split_inputs_targets(to_device(np.arange(8 * 17).reshape(8, 17), cpu))
+    examples = Causal()(np.arange(8 * 17).reshape(8, 17), np.arange(8)).to(cpu)
     keys = to_device(dropout_keys(1, np.arange(8)), cpu)
-    parts = zip(inputs.chunk(passes), targets.chunk(passes), keys.chunk(passes), strict=True)
-    for x, y, key in parts:
-        compiled_model(x, y, eos=None, dropout_keys=key, label_smoothing=0.0).backward()
+    for part, key in zip(examples.chunk(passes), keys.chunk(passes), strict=True):
+        compiled_model(
+            part.inputs, part.targets, eos=None, dropout_keys=key, label_smoothing=0.0
+        ).backward()
     assert compiled > 0
     assert len(graphs) == compiled
 

@@ -21,7 +21,7 @@ def test_the_step_duration_excludes_what_is_timed_separately(
             now[0] += seconds
     for _ in range(2):
         now[0] += 0.5
-        metrics.add(torch.tensor(8.0), torch.tensor(2))
+        metrics.add(torch.tensor(8.0), torch.tensor(2), torch.tensor(3))
         metrics.end_step(torch.tensor(1.0))
     values, _ = metrics.read()
     assert metrics.step_seconds == pytest.approx(1.0)

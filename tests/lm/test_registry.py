@@ -35,6 +35,8 @@ SIZES = {"num_layers": 1, "hidden_size": 16, "train_tokens": 100}
 PACKAGES: dict[str, dict[str, Any]] = {
     "llama": {"num_heads": 2},
     "gpt2": {"architecture": "gpt2", "num_heads": 2},
+    "bert": {"family": "encoder", "architecture": "bert", "num_heads": 2},
+    "modernbert": {"family": "encoder", "num_heads": 2},
     **{name: {"family": name} for name in FAMILIES if (FOLDER / name / "hf.py").exists()},
 }
 COUNTED = [name for name in FAMILIES if (FOLDER / name / "train.py").exists()]
@@ -59,7 +61,8 @@ def test_a_family_trains_what_its_section_describes(name: str) -> None:
     assert isinstance(model, CausalLM)
     assert model.config.architecture == config.package == name
     matrices = sum(matrix.numel() for matrix, _ in model.weight_matrices())
-    assert model.flops_per_token() >= 6 * (matrices + model.head.weight.numel())
+    predicted = getattr(model.config, "mask_fraction", 1.0)
+    assert model.flops_per_token() >= 6 * (matrices + predicted * model.head.weight.numel())
     assert hasattr(import_module(*hf_modules(name)), "to_hf_weights")
 
 

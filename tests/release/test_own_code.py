@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from infra.dataset.dataset import Dataset
 from lm.models.causal_lm import CausalLM
-from lm.models.hf_auto import load_causal_lm
+from lm.models.hf_auto import load_model
 from tasks.evaluate.huggingface import HuggingFaceModel
 from tasks.evaluate.language_model import GenerationConfig
 from tasks.release.export import TrainedModel, export
@@ -57,7 +57,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], 
 def test_the_export_says_what_the_training_model_says(
     folders: dict[tuple[str, bool], Path], family: str, tied: bool
 ) -> None:
-    loaded, network = load_causal_lm(folders[family, tied]), far_from_start(family, tied=tied)
+    loaded, network = load_model(folders[family, tied]), far_from_start(family, tied=tied)
     inputs = torch.randint(0, 300, (3, 24))
     with torch.no_grad():
         ours, theirs = network(inputs), loaded(inputs).logits
@@ -74,7 +74,7 @@ def test_generation_with_a_state_is_generation_from_the_start(
     folders: dict[tuple[str, bool], Path], family: str
 ) -> None:
     folder = folders[family, True]
-    loaded = load_causal_lm(folder)
+    loaded = load_model(folder)
     ids = torch.tensor([[0, 5, 6, 7]])
     for _ in range(8):
         ids = torch.cat([ids, loaded(ids).logits[:, -1:].argmax(-1)], dim=1)
@@ -102,7 +102,7 @@ def test_generation_with_a_state_is_generation_from_the_start(
 
 @pytest.mark.parametrize("family", MODELING_FILES)
 def test_padding_on_the_left_is_refused(folders: dict[tuple[str, bool], Path], family: str) -> None:
-    loaded = load_causal_lm(folders[family, True])
+    loaded = load_model(folders[family, True])
     with pytest.raises(ValueError, match="padding"):
         loaded(torch.tensor([[0, 5]]), attention_mask=torch.tensor([[0, 1]]))
 

@@ -45,6 +45,18 @@ def test_the_lowest_bits_per_byte_are_first_and_models_without_a_probability_las
         assert cell(board, board.rows[0], "parameters") == MISSING
 
 
+def test_encoders_are_ranked_among_themselves_by_a_column_of_their_own() -> None:
+    encoders = [
+        model("e", None, pseudo_bits_per_byte=0.5),
+        model("d", None, pseudo_bits_per_byte=0.4),
+    ]
+    board = rank([*encoders, model("z", 1.5)])
+    assert [row.name for row in board.rows] == ["z", "d", "e"]
+    assert cell(board, board.rows[1], "bits_per_byte") == NO_PROBABILITY
+    assert cell(board, board.rows[1], "pseudo_bits_per_byte") == "0.400"
+    assert cell(board, board.rows[0], "pseudo_bits_per_byte") == MISSING
+
+
 def test_seeds_of_an_entry_are_a_row_with_their_mean_and_spread() -> None:
     seeds = [model(f"lstm-seed{i}", bits, "lstm") for i, bits in enumerate((1.2, 1.3, 1.4))]
     board = rank([model("gru", 1.31), *seeds])

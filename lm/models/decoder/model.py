@@ -1,45 +1,16 @@
-"""What the decoders' families share: the residual stream through blocks of attention.
+"""What the decoders' architectures share; shape letters as in ``lm.models.transformer``."""
 
-Shape letters as in ``lm.models.causal_lm``, and H query heads, K key/value heads, E head size,
-F hidden size of the feed-forward network.
-"""
-
-import math
-from abc import abstractmethod
-from typing import Any, cast
-
-import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
 from lm.models.attention import Segments, document_segments
-from lm.models.causal_lm import CausalLM
 from lm.models.decoder.sections import DecoderConfig
-from lm.models.dropout import dropout, site_keys
+from lm.models.transformer import Transformer
 
 
-class Decoder(CausalLM):
-    """A stack of blocks between an embedding and a head.
-
-    A block is called as ``block(x_btd, block_extras, segments, dropout_keys, dropout_p)``.
-    """
+class Decoder(Transformer):
+    """A Transformer whose positions attend to those up to their own."""
 
     config: DecoderConfig
-
-    def __init__(self, config: DecoderConfig, blocks: list[nn.Module], norm: nn.Module) -> None:
-        super().__init__(config, blocks, norm)
-
-    def init_weights(self) -> None:
-        """Draw weights by GPT-2's rule: normal(0, 0.02), residual outputs by 1/sqrt(2 layers)."""
-        residual_std = 0.02 / math.sqrt(2 * self.config.num_layers)
-        for name, parameter in self.named_parameters():
-            if parameter.dim() == 2:
-                is_residual = name.endswith(("out.weight", "down.weight"))
-                nn.init.normal_(parameter, std=residual_std if is_residual else 0.02)
-
-    def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
-        """Return the blocks' matrices, and the rows of those that each is stacked from."""
-        return [pair for block in self.blocks for pair in cast("Any", block).weight_matrices()]
 
     def flops_per_token(self) -> float:
         """Return ``6 N + 12 L D T``, Chowdhery et al. 2022 (arXiv:2204.02311, appendix B).
@@ -52,27 +23,6 @@ class Decoder(CausalLM):
         matrices = blocks + c.vocab_size * c.hidden_size
         return 6.0 * matrices + 12.0 * c.num_layers * c.hidden_size * c.context_length
 
-    @abstractmethod
-    def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, Any]:
-        """Return the residual stream before the first block, and each block's ``block_extras``."""
-
-    def hidden_states(
-        self, tokens_bt: Tensor, eos: int | None = None, dropout_keys_b: Tensor | None = None
-    ) -> Tensor:
-        """Return the residual stream after the last norm, float[B, T, D]."""
-        segments = document_segments(tokens_bt, eos)
-        x_btd, block_extras = self.embed_inputs(tokens_bt, segments)
-        # One key for the embedding and two per block. A block gets its keys as an argument: an
-        # index of its own would be a constant, and torch.compile would compile each block anew.
-        sites = range(2 * len(self.blocks) + 1)
-        keys = [
-            None if dropout_keys_b is None else site_keys(dropout_keys_b, site) for site in sites
-        ]
-        x_btd = dropout(x_btd, keys[0], self.dropout)
-        for index, block in enumerate(self.blocks):
-            inputs = block_extras, segments, keys[2 * index + 1 : 2 * index + 3], self.dropout
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x_btd = cast("Tensor", checkpoint(block, x_btd, *inputs, use_reentrant=False))
-            else:
-                x_btd = block(x_btd, *inputs)
-        return cast("Tensor", self.norm(x_btd))
+    def segments(self, tokens_bt: Tensor, eos: int | None) -> Segments:
+        """Return the causal segments of rows; each position that holds ``eos`` starts a document."""
+        return document_segments(tokens_bt, eos)

@@ -3,7 +3,7 @@
 Follows Radford et al. 2019 as nanoGPT does: GELU itself (Hendrycks & Gimpel 2016, arXiv:1606.08415)
 instead of the published weights' approximation by tanh, and biases only with ``bias``. A checkpoint
 exports to ``transformers.GPT2LMHeadModel`` by renaming.
-Shape letters as in ``lm.models.decoder.model``.
+Shape letters as in ``lm.models.transformer``.
 """
 
 from collections.abc import Sequence

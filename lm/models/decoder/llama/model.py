@@ -2,7 +2,7 @@
 
 Follows Touvron et al. 2023 (arXiv:2302.13971) and the conventions (rotate-half
 rotary pairs, norm in fp32, no biases) of ``transformers.LlamaForCausalLM``, so that a checkpoint
-exports by renaming. Shape letters as in ``lm.models.decoder.model``.
+exports by renaming. Shape letters as in ``lm.models.transformer``.
 """
 
 from collections.abc import Sequence

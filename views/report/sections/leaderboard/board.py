@@ -51,6 +51,13 @@ COLUMNS = (
         "of the held-out text; less is better",
         is_score=True,
     ),
+    Column(
+        "pseudo_bits_per_byte",
+        "pseudo bits per byte",
+        format_float,
+        "of an encoder, which predicts a token from both sides; not comparable with bits per byte",
+        is_score=True,
+    ),
     Column("parameters", "parameters", format_si, "weights; for an n-gram model: n-grams"),
     Column("tokens", "tokens", format_si, "read in training"),
     Column("training_flops", "FLOPs", format_si, "of training, by the formula of the family"),

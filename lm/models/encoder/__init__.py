@@ -1,0 +1,1 @@
+"""Transformer encoders: what the architectures share, and one package per architecture."""

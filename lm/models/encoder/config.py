@@ -1,0 +1,38 @@
+"""The entry of the recipe's `train` list for the encoder family: ModernBERT's or BERT's architecture."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from infra.form_schema import ConditionalForm
+from lm.config.train import TrainConfig
+from lm.models.encoder.bert.config import BertConfig
+from lm.models.encoder.modernbert.config import ModernBertConfig
+
+DEFAULT_ARCHITECTURE = "modernbert"
+
+
+def _architecture(section: Any) -> str:
+    if isinstance(section, dict):
+        return str(section.get("architecture", DEFAULT_ARCHITECTURE))
+    return str(getattr(section, "architecture", DEFAULT_ARCHITECTURE))
+
+
+# The `model` section: what it may contain follows from its architecture.
+EncoderModel = Annotated[
+    Annotated[ModernBertConfig, Tag("modernbert")] | Annotated[BertConfig, Tag("bert")],
+    Discriminator(_architecture),
+    ConditionalForm("architecture", default=DEFAULT_ARCHITECTURE),
+]
+
+
+class EncoderEntry(TrainConfig):
+    """A masked language model (Devlin et al. 2019, arXiv:1810.04805) and how it is trained."""
+
+    family: Literal["encoder"] = Field(description="the family of the model")
+    model: EncoderModel
+
+    @property
+    def package(self) -> str:
+        """See ``TrainConfig``: the architecture's."""
+        return self.model.architecture

@@ -1,0 +1,1 @@
+"""The ModernBERT architecture."""

@@ -1,0 +1,1 @@
+"""Objectives: from rows of tokens to what a model reads and what it is to predict."""

@@ -1,0 +1,98 @@
+"""Objectives: what is read and predicted is a function of the seed and the sample alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lm.data.loader import build_loader
+from lm.objectives.causal import Causal
+from lm.objectives.examples import Examples, Objective, Rows
+from lm.objectives.masked import MaskedTokens
+from tests.lm.corpora import tiny, token_shards
+
+VOCABULARY, EOS = 300, 7
+MASK = VOCABULARY
+OBJECTIVES: dict[str, Objective] = {
+    "causal": Causal(),
+    "masked": MaskedTokens(1, MASK, EOS, 0.15),
+}
+
+
+def text(rows: int, length: int = 256) -> Rows:
+    return np.random.default_rng(3).integers(0, VOCABULARY, (rows, length + 1))
+
+
+def tensors(examples: Examples) -> list[torch.Tensor]:
+    return [
+        examples.inputs,
+        examples.targets,
+        examples.num_tokens,
+        *examples.extra_inputs().values(),
+    ]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_examples_do_not_depend_on_batches_or_processes(tmp_path: Path, name: str) -> None:
+    tokens, config = token_shards(tmp_path), tiny()
+
+    def examples(rank: int, world_size: int, start: int) -> list[Examples]:
+        loader = build_loader(config, tokens, 1, rank, world_size, tmp_path / "cache", start)
+        batches = [next(loader) for _ in range(start, 5)]
+        loader.close()
+        return [OBJECTIVES[name](batch.rows, batch.samples) for batch in batches]
+
+    alone = examples(0, 1, 0)
+    first, second = examples(0, 2, 0), examples(1, 2, 0)
+    for whole, *halves in zip(alone, first, second, strict=True):
+        for expected, *parts in zip(tensors(whole), *map(tensors, halves), strict=True):
+            assert torch.equal(torch.cat(parts), expected)
+    for expected, resumed in zip(alone[3:], examples(0, 1, 3), strict=True):
+        assert all(map(torch.equal, tensors(expected), tensors(resumed)))
+
+
+def test_bert_s_share_of_tokens_is_masked_replaced_and_left() -> None:
+    rows = text(400)
+    made = OBJECTIVES["masked"](rows, np.arange(400))
+    own = torch.from_numpy(rows[:, 1:])
+    assert made.positions is not None
+    assert made.targets.shape == made.positions.shape == (400, round(0.15 * 256))
+    assert (made.num_tokens == 256).all()
+    assert torch.equal(own.gather(1, made.positions), made.targets)
+    assert (made.targets != EOS).all()
+    shown = made.inputs.gather(1, made.positions)
+    is_masked, is_left = shown == MASK, shown == made.targets
+    assert is_masked.float().mean().item() == pytest.approx(0.8, abs=0.01)
+    assert is_left.float().mean().item() == pytest.approx(0.1, abs=0.01)
+    replaced = shown[~is_masked & ~is_left]
+    assert (replaced != EOS).all()
+    assert len(replaced.unique()) > VOCABULARY - 12  # any other token, of 1,520 draws
+    others = torch.ones_like(own, dtype=torch.bool).scatter(1, made.positions, value=False)
+    assert torch.equal(made.inputs[others], own[others])
+    counts = torch.zeros(256).index_add(0, made.positions.flatten(), torch.ones(400 * 38))
+    assert counts.min() > 30  # about 59 each
+
+
+def test_another_epoch_masks_other_tokens_and_another_seed_too() -> None:
+    rows, samples = text(4), np.arange(4)
+    made = OBJECTIVES["masked"](rows, samples)
+    for other in (
+        OBJECTIVES["masked"](rows, samples + 4),
+        MaskedTokens(2, MASK, EOS, 0.15)(rows, samples),
+    ):
+        assert not torch.equal(made.inputs, other.inputs)
+
+
+def test_padding_is_never_predicted_and_a_short_row_has_its_share() -> None:
+    rows = text(2, 40)
+    rows[0, 11:] = -1
+    rows[0, 10] = EOS
+    rows[1, 1:] = -1
+    made = OBJECTIVES["masked"](rows, np.arange(2))
+    assert made.positions is not None
+    assert (made.targets >= 0).sum(1).tolist() == [2, 0]  # 15 % of nine, and of none
+    assert (made.positions[0][made.targets[0] >= 0] < 9).all()
+    assert made.num_tokens.tolist() == [10, 0]
+    assert (made.inputs[0, 9:] == EOS).all()
+    assert (made.inputs[1] == EOS).all()
