@@ -164,7 +164,7 @@ def run_ours(root: Path, tokens: Dataset, arpa: Path, here: DaskCluster, model: 
     """Count, commit and write the ARPA file; return the model."""
     ctx = Context(Storage(str(root)), 1337, here, NullReporter())
     config = NgramEntry(name="ngram", family="ngram", model=model)
-    data = train.build(ctx, train.spec(config, tokens), config, tokens)
+    data = train.build(ctx, train.spec(ctx, config, tokens), config, tokens)
     path = data.storage.local_path(data.manifest.files[MODEL_FILE].name)
     assert path is not None
     loaded = load_model(path.parent)

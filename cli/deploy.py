@@ -146,6 +146,10 @@ def relative_paths(recipe: "Recipe") -> list[str]:
     for source in recipe.sources:
         for path in getattr(source, "paths", ()):
             paths[f"sources.{source.name}.paths: {path}"] = path
+    if recipe.evaluate is not None:
+        for kind in ("similarity", "analogies"):
+            for number, path in enumerate(getattr(recipe.evaluate.word_vectors, kind)):
+                paths[f"evaluate.word_vectors.{kind}.{number}"] = path
     for entry in recipe.train:
         if isinstance(entry, TrainConfig):
             paths[f"train.{entry.name}.run.checkpoint_url"] = entry.run.checkpoint_url

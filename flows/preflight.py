@@ -7,12 +7,13 @@ from contextlib import suppress
 from flows.metrics_targets import metrics_targets
 from flows.planner import Planner
 from flows.recipe import Recipe
-from flows.steps import TOKENIZE, TRAIN, StageName, runs_until
+from flows.steps import EVALUATE, TOKENIZE, TRAIN, StageName, runs_until
 from infra.compute.cluster import WorkerMemoryError, local_workers
 from infra.errors import UserError
 from infra.log_format import is_json_format
 from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
+from tasks.evaluate.gold_sets import load_gold_sets
 from tasks.tokenize.task import load_given_tokenizer
 
 
@@ -37,6 +38,11 @@ def preflight_errors(
     if runs_until(TOKENIZE, until):
         try:
             load_given_tokenizer(recipe.tokenize)
+        except UserError as error:
+            errors.append(error)
+    if recipe.evaluate is not None and runs_until(EVALUATE, until):
+        try:
+            load_gold_sets(recipe.evaluate.word_vectors)
         except UserError as error:
             errors.append(error)
     for check in (metrics_targets, is_json_format):

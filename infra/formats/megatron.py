@@ -342,6 +342,21 @@ def iter_split_parts(dataset: Dataset, split: str) -> Iterator[tuple[PartRef, in
             before += file.bytes // size
 
 
+def read_split(part: PartRef, dtype: str, split: str) -> Tokens:
+    """Read all tokens of a part that belong to a split, which it has.
+
+    Raises:
+        CorruptShardError: if the shard has not the length that was committed.
+    """
+    file = part.record.files[f"{split}.bin"]
+    data = part.storage.read(file.name)
+    if len(data) != file.bytes:
+        raise CorruptShardError(
+            f"{part.storage.url}/{file.name} has {len(data)} bytes, not {file.bytes}"
+        )
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
+
+
 def _bounds(lengths: npt.NDArray[np.int64]) -> Positions:
     bounds = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=bounds[1:])

@@ -23,6 +23,7 @@ from lm.models.gru.config import GRUEntry
 from lm.models.lstm.config import LSTMEntry
 from lm.models.ngram.config import NgramEntry
 from lm.models.rnn.config import RNNEntry
+from lm.models.word2vec.config import Word2vecEntry
 
 if TYPE_CHECKING:
     from lm.models.causal_lm import ArchitectureConfig, CausalLM
@@ -50,7 +51,8 @@ AnyEntry = Annotated[
     | Annotated[GRUEntry, Tag("gru")]
     | Annotated[CNNEntry, Tag("cnn")]
     | Annotated[EncoderEntry, Tag("encoder")]
-    | Annotated[NgramEntry, Tag("ngram")],
+    | Annotated[NgramEntry, Tag("ngram")]
+    | Annotated[Word2vecEntry, Tag("word2vec")],
     Discriminator(_family),
     ConditionalForm("family", default=DEFAULT_FAMILY),
 ]

@@ -5,6 +5,33 @@ from pydantic import Field
 from infra.config import ConfigModel
 
 
+class WordVectorsConfig(ConfigModel):
+    """What word vectors are measured by; other models are not concerned."""
+
+    similarity: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "paths or URLs of files with a pair of words and its similarity per line, separated by tabs, such "
+            "as WordSim-353; lines that begin with # are comments"
+        ),
+    )
+    analogies: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "paths or URLs of files with analogies, four words per line, such as questions-words.txt; lines that "
+            "begin with a colon are titles of sections"
+        ),
+    )
+    neighbors: tuple[str, ...] = Field(
+        default=(),
+        description="words whose nearest neighbors are shown; default: the most frequent ones",
+    )
+    num_frequent: int = Field(
+        default=10, ge=0, description="number of the most frequent words, if `neighbors` names none"
+    )
+    num_neighbors: int = Field(default=8, ge=1, le=1000, description="neighbors of each word")
+
+
 class EvaluateConfig(ConfigModel):
     """How much of the held-out text is scored, and how samples are drawn."""
 
@@ -54,4 +81,7 @@ class EvaluateConfig(ConfigModel):
             "maximum number of training tokens that the unigram and 3-gram baselines count (about "
             "100 bytes of memory each); of a larger split, a deterministic sample of documents"
         ),
+    )
+    word_vectors: WordVectorsConfig = Field(
+        default_factory=lambda: WordVectorsConfig.model_validate({})
     )

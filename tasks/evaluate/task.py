@@ -18,9 +18,13 @@ from infra.errors import UserError
 from infra.formats.megatron import VALIDATION, TokenShards
 from infra.store.cache_dir import cache_root
 from infra.store.storage import Storage
+from lm.models.embedding.export import FORMAT as WORD_VECTORS_FORMAT
+from lm.models.embedding.files import WordVectors
+from tasks.evaluate import word_vectors
 from tasks.evaluate.baselines import COUNTED_FILE, build_baselines
-from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.config import EvaluateConfig, WordVectorsConfig
 from tasks.evaluate.eval_plan import MaskSample, batches, plan_documents, plan_ledger
+from tasks.evaluate.gold_sets import GoldSet, load_gold_sets
 from tasks.evaluate.language_model import GenerationConfig, LanguageModel, MaskedScorer
 from tasks.evaluate.metrics import compute_metrics
 from tasks.evaluate.score import SCHEMA, score_documents, score_masked
@@ -38,22 +42,37 @@ class NoValidationDataError(UserError):
 
 
 def spec(ctx: Context, *, config: EvaluateConfig, model: Dataset, tokens: Dataset) -> DatasetSpec:
-    """Describe the data set to build from this model and these held-out documents."""
-    return DatasetSpec(STAGE, model.source, {"seed": ctx.seed, **config.to_json()}, (model, tokens))
+    """Describe the data set to build from this model and these held-out documents, or gold sets.
+
+    Raises:
+        GoldSetError: if a file for word vectors cannot be read.
+    """
+    settings = config.to_json()
+    vectors = settings.pop("word_vectors")
+    if not is_word_vectors(model):
+        return DatasetSpec(STAGE, model.source, {"seed": ctx.seed, **settings}, (model, tokens))
+    vectors |= {"similarity": [], "analogies": []}  # URLs may hold secrets; digests stand for them
+    digests = tuple(json_sha256(gold.key) for gold in load_gold_sets(config.word_vectors))
+    settings = {"word_vectors": vectors}
+    return DatasetSpec(STAGE, model.source, settings, (model, tokens), digests)
 
 
 def build(
     ctx: Context, spec: DatasetSpec, *, config: EvaluateConfig, model: Dataset, tokens: Dataset
 ) -> Dataset:
-    """Score held-out documents with a released model and with the baselines.
+    """Score held-out documents with a released model and with the baselines; or word vectors.
 
     Returns:
         A data set with a row per scored document, and the statistics ``metrics``, ``samples`` and
-        ``baselines`` (what was counted).
+        ``baselines`` (what was counted). Of word vectors a row per scored row of a gold set, and
+        the statistics ``metrics`` and ``neighbors``.
 
     Raises:
         NoValidationDataError: if the validation split is empty.
+        GoldSetError: if a file for word vectors cannot be read.
     """
+    if is_word_vectors(model):
+        return _build_word_vectors(ctx, spec, config.word_vectors, model)
     shards = TokenShards(tokens, VALIDATION)
     if shards.num_documents == 0:
         raise NoValidationDataError(
@@ -84,6 +103,39 @@ def build(
     return build_dataset(
         ctx, spec, units, score_batch, stats=lambda parts: {**stats, **summarize(parts)}
     )
+
+
+def is_word_vectors(model: Dataset) -> bool:
+    """Return whether a released model is word vectors, which give no probability to a text."""
+    return model.stats.get("format") == WORD_VECTORS_FORMAT
+
+
+def _build_word_vectors(
+    ctx: Context, spec: DatasetSpec, config: WordVectorsConfig, model: Dataset
+) -> Dataset:
+    sets = load_gold_sets(config)
+    digest = weights_digest(model)
+    units = [WorkUnit(json_sha256([digest, gold.key]), (model, gold)) for gold in sets]
+
+    def stats(parts: list[PartRef]) -> dict[str, Any]:
+        tables = [part.table() for part in parts]
+        scored = pa.concat_tables([word_vectors.SCHEMA.empty_table(), *tables])
+        rows = [part.record.counts.n_in for part in parts]
+        neighbors = word_vectors.find_neighbors(
+            WordVectors.load(model_folder(model)),
+            config.neighbors,
+            config.num_neighbors,
+            config.num_frequent,
+        )
+        metrics = word_vectors.summarize(sets, rows, scored)
+        return {"metrics": metrics, "neighbors": neighbors}
+
+    return build_dataset(ctx, spec, units, score_gold_set, stats=stats)
+
+
+def score_gold_set(model: Dataset, gold: GoldSet) -> Iterator[PartResult]:
+    """Score one file of word pairs or analogies."""
+    yield word_vectors.score_gold_set(WordVectors.load(model_folder(model)), gold, STAGE.name)
 
 
 def score_batch(

@@ -157,27 +157,32 @@ def _llama_cpp_note(tokens: Dataset) -> str:
 
 
 def render_counted_card(
-    model: Dataset, tokens: Dataset, lineage: Sequence[LineageEntry], usage: str
+    model: Dataset, tokens: Dataset, lineage: Sequence[LineageEntry], family: Any
 ) -> str:
-    """Render README.md of a model that was counted, not trained in steps; ``usage`` is Markdown."""
-    stats: Any = model.stats
+    """Render README.md of a model that the training loop did not train.
+
+    Args:
+        model: the data set of `train`.
+        tokens: the token shards that it was made from.
+        lineage: the data sets that the tokens were made from.
+        family: its family's module ``export``: ``describe`` and ``list_sizes`` of statistics, ``USAGE``,
+            ``PIPELINE_TAG``.
+    """
     settings = sorted(flatten_sections(model.manifest.config).items())
     return "\n".join(
         [
-            *_front_matter(tokens, None, "text-generation"),
+            *_front_matter(tokens, None, family.PIPELINE_TAG),
             "",
             f"# {model.source}",
             "",
             (
-                f"An n-gram language model of order {stats['order']} with {stats['parameters']:,} n-grams "
-                f"(vocabulary {stats['vocab_size']:,}) and interpolated modified Kneser-Ney smoothing, counted by "
-                f"Gristmill from {stats['tokens']:,} tokens. It was built from raw pages and books in one run; all "
+                f"{family.describe(model.stats)} It was built from raw pages and books in one run; all "
                 "numbers below are from that run's records."
             ),
             "",
             "## Use",
             "",
-            usage,
+            family.USAGE,
             "",
             "It may reproduce its training data, errors included.",
             "",
@@ -188,10 +193,7 @@ def render_counted_card(
                 ("setting", "value"), [(key, f"`{value}`") for key, value in settings]
             ),
             "",
-            *_markdown_table(
-                ("order", "n-grams"),
-                [(str(k), f"{size:,}") for k, size in enumerate(stats["ngrams"], 1)],
-            ),
+            *_markdown_table(*family.list_sizes(model.stats)),
             "",
         ]
     )

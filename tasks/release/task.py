@@ -88,7 +88,7 @@ def _build_counted(
         folder = Path(scratch)
         family.export(model, folder)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
-        text = render_counted_card(model, tokens, ancestors, family.USAGE)
+        text = render_counted_card(model, tokens, ancestors, family)
         (folder / "README.md").write_text(text, encoding="utf-8")
         dataset = commit_files(
             ctx,

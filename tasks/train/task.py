@@ -63,7 +63,7 @@ def spec(
 ) -> DatasetSpec:
     """Describe the model trained on these token shards, from the weights of ``base_model``."""
     if not isinstance(config, TrainConfig):
-        counted: DatasetSpec = load_counting(config.family, "train").spec(config, tokens)
+        counted: DatasetSpec = load_counting(config.family, "train").spec(ctx, config, tokens)
         return counted
     weights_key = config.weights_key()
     # Resolved, because its default depends on num_processes.

@@ -13,6 +13,7 @@ from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
 from infra.compute.progress import NullReporter, Reporter
 from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.formats.megatron import SPLITS, TokenShards, token_dtype
@@ -83,11 +84,14 @@ def one_part(first: int, documents: list[str]) -> Iterator[PartResult]:
     yield PartResult(table, ledger_table("tokenize", table["id"].to_pylist()), files)
 
 
-def token_shards(root: Path | str, count: int = 140) -> Dataset:
+def token_shards(root: Path | str, count: int = 140, documents: list[str] | None = None) -> Dataset:
     """Commit a data set of token shards in two parts, with two alternating sources."""
-    documents = texts(count)
-    half = count // 2
-    units = [WorkUnit(str(first), (first, documents[first : first + half])) for first in (0, half)]
+    documents = texts(count) if documents is None else documents
+    half = len(documents) // 2
+    units = [
+        WorkUnit(str(first), (first, documents[first:end]))
+        for first, end in ((0, half), (half, None))
+    ]
 
     def facts(parts: list[Any]) -> dict[str, Any]:
         table = pa.concat_tables([part.table() for part in parts])
@@ -97,7 +101,7 @@ def token_shards(root: Path | str, count: int = 140) -> Dataset:
         return {"vocab_size": 300, "eos_id": 0, "tokens": sums, "documents": counts}
 
     files = {"tokenizer.json": tokenizer().to_str().encode()}
-    spec = DatasetSpec(STAGE, None, {"count": count})
+    spec = DatasetSpec(STAGE, None, {"documents": json_sha256(documents)})
     return build_dataset(context(root), spec, units, one_part, files=files, stats=facts)
 
 

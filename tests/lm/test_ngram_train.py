@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from infra.dataset.dataset import Dataset
-from infra.formats.megatron import VALIDATION, TokenShards
+from infra.formats.megatron import TRAIN, VALIDATION, TokenShards, read_split
 from lm.models.ngram import train
 from lm.models.ngram.arpa import write_arpa
 from lm.models.ngram.config import NgramConfig, NgramEntry
@@ -24,7 +24,7 @@ NAMES = ("words", "discounted", "children", "backoff")
 def count(root: Path, tokens: Dataset, **settings: Any) -> Dataset:
     ctx = corpora.context(root)
     config = NgramEntry(name="counted", family="ngram", model=NgramConfig(**settings))
-    return train.build(ctx, train.spec(config, tokens), config, tokens)
+    return train.build(ctx, train.spec(ctx, config, tokens), config, tokens)
 
 
 def load(model: Dataset) -> NgramModel:
@@ -52,7 +52,7 @@ def test_ranges_of_any_size_give_the_model_of_all_windows_at_once(
     divided = count(tmp_path / "divided", tokens, order=order, prune=prune)
     assert divided.content == whole.content
     window = WindowFormat(300, 0, max(order, 2))
-    ids = np.concatenate([train._read_tokens(part, "uint16") for part in tokens.parts])
+    ids = np.concatenate([read_split(part, "uint16", TRAIN) for part in tokens.parts])
     at_once = estimate_model(
         window.pack(ids), window, NgramConfig(order=order, prune=prune).prune_by_order
     )

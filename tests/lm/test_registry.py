@@ -81,7 +81,8 @@ def test_a_stage_depends_on_the_family_that_it_uses_and_on_no_other(name: str) -
 def test_a_family_that_is_counted_depends_on_itself_and_on_no_training_loop(name: str) -> None:
     trained = module_digests(load_counting(name, "train").STAGE.modules)
     released = module_digests((*RELEASE.modules, *counting_modules(name, "export")))
-    assert f"lm.models.{name}.model" in trained.keys() & released.keys()
+    assert f"lm.models.{name}.model" in trained
+    assert f"lm.models.{name}.export" in released
     assert not [module for module in trained if module.startswith(("lm.train", "lm.optim"))]
     assert not [module for module in module_digests(TRAIN.modules) if f".{name}." in module]
 

@@ -52,10 +52,15 @@ class ComparedModel:
             "trained" if self.is_new else "unchanged",
             "–" if self.parameters is None else format_si(self.parameters),
             "–" if self.tokens is None else format_si(self.tokens),
-            format_float(value),
+            format_float(value) if self.has_probability else "no probability",
             format_float(before),
             format_delta(value / before - 1) if value and before else "–",
         ]
+
+    @property
+    def has_probability(self) -> bool:
+        """Whether it gives texts a probability; word vectors do not."""
+        return self.metrics.get("has_probability", True) is not False
 
     @property
     def baselines(self) -> list[float | None]:

@@ -26,7 +26,7 @@ from infra.dataset.manifest import Counts, DatasetNotFoundError
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.dataset.work_folder import build_in_work_folder
 from infra.errors import UserError
-from infra.formats.megatron import TRAIN, CorruptShardError, Tokens, iter_split_parts
+from infra.formats.megatron import TRAIN, iter_split_parts, read_split
 from infra.store.storage import Storage
 from lm.models.ngram.config import NgramEntry
 from lm.models.ngram.counts import OrderCounts, count_windows
@@ -79,7 +79,7 @@ class CountingJob:
 
     def read_windows(self, part: PartRef) -> U64:
         """Return the windows of a part."""
-        return self.window.pack(_read_tokens(part, self.dtype))
+        return self.window.pack(read_split(part, self.dtype, TRAIN))
 
     def save_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
         """Save arrays for a later phase."""
@@ -93,17 +93,7 @@ class CountingJob:
             return dict(arrays)
 
 
-def _read_tokens(part: PartRef, dtype: str) -> Tokens:
-    file = part.record.files[f"{TRAIN}.bin"]
-    data = part.storage.read(file.name)
-    if len(data) != file.bytes:
-        raise CorruptShardError(
-            f"{part.storage.url}/{file.name} has {len(data)} bytes, not {file.bytes}"
-        )
-    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
-
-
-def spec(config: NgramEntry, tokens: Dataset) -> DatasetSpec:
+def spec(ctx: Context, config: NgramEntry, tokens: Dataset) -> DatasetSpec:  # noqa: ARG001
     """Describe the model that is counted from these token shards."""
     model = {"order": config.model.order, "prune": list(config.model.prune_by_order)}
     return DatasetSpec(STAGE, config.name, {"family": config.family, "model": model}, (tokens,))

@@ -13,6 +13,7 @@ from views.report.sections import (
     removed,
     timings,
     tokenizer,
+    word_vectors,
 )
 
 SECTIONS: tuple[Section, ...] = (
@@ -24,6 +25,7 @@ SECTIONS: tuple[Section, ...] = (
     quality.SECTION,
     leaderboard.SECTION,
     models.SECTION,
+    word_vectors.SECTION,
     removed.SECTION,
     timings.SECTION,
     lineage.SECTION,

@@ -29,6 +29,8 @@ MAX_SAMPLES = 8  # prompts
 SHAPE_KEYS = (
     "parameters",
     "order",
+    "algorithm",
+    "vector_size",
     "num_layers",
     "hidden_size",
     "context_length",

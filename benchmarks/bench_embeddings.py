@@ -1,0 +1,236 @@
+"""Word vectors beside their peers on the same text: quality over three seeds, and speed per core.
+
+    python -m benchmarks.bench_embeddings [--megabytes N] [--seeds N]
+
+word2vec beside gensim at equal settings, each on one core: the accuracy on planted analogies (``tests/lm/planted.py``, with
+noise), Spearman's correlation with WordSim-353 after training on Python sources of the installed packages, which every
+machine has, and raw words per second of CPU time there. Quality is compared by the means over the seeds: ours may be below
+by at most two standard errors of the difference. Exits with 1 if it is, or if ours is slower.
+
+gensim is installed into an environment of its own the first time; WordSim-353 is among its test data.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench_tokenize import texts
+from benchmarks.train_peers import peer_interpreter, run_json
+from infra.compute.arrays import F32
+from infra.compute.phases import PhaseRunner
+from infra.dataset.dataset import Dataset
+from infra.dataset.stage import Context
+from infra.formats.megatron import TRAIN, TokenShards
+from infra.store.storage import Storage
+from lm.models.embedding.corpus import Corpus, divide_texts
+from lm.models.embedding.files import Vocabulary, WordVectors
+from lm.models.registry import parse_entry
+from lm.models.word2vec import train as word2vec
+from lm.models.word2vec.config import Word2vecEntry
+from tasks.evaluate.gold_sets import GoldSet
+from tasks.evaluate.word_vectors import score_gold_set, summarize
+from tests.lm import corpora, planted
+
+PEERS = ("gensim==4.4.0", "bicleaner-ai-glove==0.2.1")
+SCRIPT = Path(__file__).parent / "peers" / "embeddings_peer.py"
+SENTENCES, NOISE = 6000, 0.5
+# Ours, and what gensim calls the same.
+WORD2VEC: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+    ("skipgram, negative sampling", {"algorithm": "skipgram"}, {}),
+    ("cbow, negative sampling", {"algorithm": "cbow"}, {}),
+    ("skipgram, hierarchical softmax", {"algorithm": "skipgram"}, {"loss": "hierarchical_softmax"}),
+    ("cbow, hierarchical softmax", {"algorithm": "cbow"}, {"loss": "hierarchical_softmax"}),
+    ("skipgram, n-grams of 3 to 6", {"max_n": 6, "buckets": 100_000}, {}),
+    ("skipgram, 4 replicas", {}, {"replicas": 4}),
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text for both.
+
+    Attributes:
+        tokens: the token shards that ours reads.
+        folder: holds ``words.txt`` for the peer.
+        measure: returns the quality of a model.
+    """
+
+    tokens: Dataset
+    folder: Path
+    measure: Callable[[WordVectors], float]
+
+
+def write_text(root: Path, documents: list[str], measure: Callable[[WordVectors], float]) -> Text:
+    """Commit token shards, and write the words of their training documents for the peer."""
+    tokens = corpora.token_shards(root, documents=documents)
+    shards = TokenShards(tokens, TRAIN)
+    ids = [shards.read_document(number)[:-1].tolist() for number in range(shards.num_documents)]
+    words = divide_texts(corpora.tokenizer().decode_batch(ids), lowercase=True)
+    text = "\n".join(" ".join(item) for item in words)
+    (root / "words.txt").write_text(text, encoding="utf-8")
+    return Text(tokens, root, measure)
+
+
+def train_ours(
+    root: Path, text: Text, config: Word2vecEntry, seed: int
+) -> tuple[WordVectors, float, int]:
+    """Return the model, the CPU seconds of training, and the words read."""
+    ctx = replace(corpora.context(root), seed=seed)
+    runner = PhaseRunner(ctx.cluster, ctx.reporter, ctx.storage, "train")
+    corpus = Corpus(ctx.storage, text.tokens, config.model, config.name)
+    vocabulary = corpus.build_vocabulary(runner)
+    stream = corpus.write_stream(runner)
+    job = word2vec.prepare_job(runner, config, seed, stream, vocabulary)
+    start = time.process_time()
+    word2vec.train_rounds(runner, job)
+    seconds = time.process_time() - start
+    return word2vec.finish(job, vocabulary), seconds, sum(vocabulary.counts) * config.optim.epochs
+
+
+def train_peer(
+    python: Path, text: Text, config: Word2vecEntry, seed: int
+) -> tuple[WordVectors, float, int]:
+    """The same with gensim."""
+    model, optim = config.model, config.optim
+    settings = {
+        "vector_size": model.vector_size,
+        "window": model.window,
+        "min_count": model.min_count,
+        "sg": int(model.algorithm == "skipgram"),
+        "hs": int(optim.loss == "hierarchical_softmax"),
+        "negative": 0 if optim.loss == "hierarchical_softmax" else optim.negatives,
+        "sample": optim.subsample,
+        "alpha": config.lr,
+        "min_alpha": optim.min_lr,
+        "epochs": optim.epochs,
+        "seed": seed,
+        "ngrams": [model.min_n, model.max_n, model.buckets] if model.max_n else None,
+    }
+    command = [str(python), str(SCRIPT), "word2vec", str(text.folder), json.dumps(settings)]
+    answer = run_json(command, 1)
+    vectors: F32 = np.load(text.folder / "peer-vectors.npy")
+    vocabulary = Vocabulary(answer["vocabulary"], [0] * len(vectors))
+    peer = WordVectors(vocabulary, vectors, {"unit": "word", "lowercase": True})
+    return peer, answer["seconds"], answer["words"] * optim.epochs
+
+
+def compare_word2vec(
+    name: str, root: Path, python: Path, text: Text, config: Word2vecEntry, seeds: Sequence[int]
+) -> bool:
+    """Print a row; return whether ours is as good and as fast."""
+    quality: dict[str, list[float]] = {"ours": [], "gensim": []}
+    speed: dict[str, list[float]] = {"ours": [], "gensim": []}
+    for seed in seeds:
+        runs = {
+            "ours": train_ours(root / f"{name} {seed}", text, config, seed),
+            "gensim": train_peer(python, text, config, seed),
+        }
+        for who, (model, seconds, words) in runs.items():
+            quality[who].append(text.measure(model))
+            speed[who].append(words / seconds)
+    means = {who: statistics.mean(values) for who, values in quality.items()}
+    errors = [statistics.variance(values) / len(values) for values in quality.values()]
+    noise = 2 * sum(errors) ** 0.5
+    rates = {who: statistics.median(values) / 1e3 for who, values in speed.items()}
+    ratio = rates["ours"] / rates["gensim"]
+    print(
+        f"{name:32} quality {means['gensim']:.3f}, ours {means['ours']:.3f} (noise {noise:.3f}); "
+        f"thousand words/s {rates['gensim']:6.0f}, ours {rates['ours']:6.0f}, {ratio:.2f} x",
+        flush=True,
+    )
+    return means["ours"] >= means["gensim"] - noise and ratio >= 1
+
+
+def measure_planted(model: WordVectors) -> float:
+    """Return the accuracy on planted analogies."""
+    return planted.evaluate(model)[0]
+
+
+def measure_wordsim(path: Path) -> Callable[[WordVectors], float]:
+    """Return a function for Spearman's correlation with a file of word pairs."""
+    gold = GoldSet("wordsim353", "similarity", path.read_bytes())
+
+    def measure(model: WordVectors) -> float:
+        result = score_gold_set(model, gold, "evaluate")
+        metrics = summarize([gold], [result.verdicts.num_rows], result.rows)
+        return float(metrics["similarity"]["wordsim353"]["spearman"])
+
+    return measure
+
+
+def entry(model: dict[str, Any], optim: dict[str, Any]) -> Word2vecEntry:
+    """Return an entry of the recipe."""
+    fields = {"name": "vectors", "family": "word2vec", "model": model, "optim": optim}
+    parsed = parse_entry(fields)
+    assert isinstance(parsed, Word2vecEntry)
+    return parsed
+
+
+def bench_word2vec(root: Path, python: Path, megabytes: float, seeds: Sequence[int]) -> bool:
+    """Compare all settings on both texts."""
+    met = True
+    found = next(python.parent.parent.rglob("test_data/wordsim353.tsv"))
+    sources = texts(megabytes)
+    real = write_text(root / "sources", sources, measure_wordsim(found))
+    toy = write_text(root / "planted", planted.documents(SENTENCES, noise=NOISE), measure_planted)
+    for title, text, model, optim in (
+        ("planted analogies", toy, {"vector_size": 50}, {}),
+        ("WordSim-353 on Python sources", real, {}, {}),
+    ):
+        words = (text.folder / "words.txt").stat().st_size
+        print(
+            f"\n{title}: {words / 1e6:.1f} MB of words; load {os.getloadavg()[0]:.1f}", flush=True
+        )
+        for name, section, own in WORD2VEC:
+            config = entry(model | section, optim | own)
+            met &= compare_word2vec(name, text.folder, python, text, config, seeds)
+    return met
+
+
+def check_export(root: Path, python: Path) -> bool:
+    """Return whether gensim reads both files of an export, with the same vectors."""
+    from lm.models.embedding.export import TEXT_FILE
+
+    tokens = corpora.token_shards(root, documents=planted.documents(2000))
+    ctx: Context = corpora.context(Storage(str(root)).url)
+    config = entry({"vector_size": 50}, {"epochs": 1})
+    model = word2vec.build(ctx, word2vec.spec(ctx, config, tokens), config, tokens)
+    folder = model.storage.local_path()
+    assert folder is not None
+    with (root / TEXT_FILE).open("wb") as file:
+        WordVectors.load(folder).write_text(file)
+    for name in ("vocabulary.json", "model.safetensors"):
+        (root / name).write_bytes(model.read(name))
+    answer = run_json([str(python), str(SCRIPT), "load", str(root), "-"], 1)
+    same = answer["equal"] and answer["neighbors"] == answer["neighbors_of_array"]
+    print(f"gensim reads vectors.txt and model.safetensors, with equal vectors: {same}", flush=True)
+    return bool(same)
+
+
+def main() -> None:
+    """Measure, print, and exit with 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megabytes", type=float, default=15)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    python = peer_interpreter(PEERS)
+    seeds = range(1, options.seeds + 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        met = check_export(root / "export", python)
+        met &= bench_word2vec(root, python, options.megabytes, seeds)
+    sys.exit(not met)
+
+
+if __name__ == "__main__":
+    main()

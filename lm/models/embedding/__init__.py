@@ -1,0 +1,1 @@
+"""What the families of word vectors share: words of a corpus, their vocabulary, files of a model."""

@@ -1,0 +1,218 @@
+"""The model as one kernel: read a piece of the text, and move the vectors after each pair of words.
+
+For a word w and each of its neighbors c (``skipgram``), or all of them at once (``cbow``):
+
+    h = mean of the input vectors of c, and with subwords of the n-grams of c
+    negative sampling:     loss = -ln s(h . o_w) - sum over random words r of ln s(-h . o_r)
+    hierarchical softmax:  loss = -sum over the path to w of ln s(h . o_node) or, to the right, ln s(-h . o_node)
+
+where s is the logistic function. An output vector moves at once; the input vectors all by the gradient of h when
+the pair is done, as in word2vec.c. Random numbers depend on the epoch's key and a word's position in the text.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from infra.compute.arrays import F32, I32, I64, U64
+from infra.compute.jit import jit, jit_inline
+from infra.compute.simd import LANES, add_scaled, dot
+from infra.dataset.mixers import fmix64
+from lm.models.word2vec.output_layer import OutputLayer
+
+GAMMA = np.uint64(0x9E3779B97F4A7C15)  # between the numbers that are mixed into random bits
+MAX_LOGIT = 6.0  # beyond it the logistic function is taken as 0 or 1 (word2vec.c)
+CELLS = 1024
+_SCALE = np.float32(CELLS / (2 * MAX_LOGIT))
+_X = [index * 2 * MAX_LOGIT / CELLS - MAX_LOGIT for index in range(CELLS + 2)]
+# The logistic function, interpolated between these values with an error below 2e-6.
+LOGISTIC = np.array([1 / (1 + math.exp(-x)) for x in _X], np.float32)
+
+
+class Weights(NamedTuple):
+    """The parameters, padded with zeros to whole blocks of ``LANES`` values.
+
+    Attributes:
+        inputs: float32[words + buckets, size]; vectors of words, then of n-grams.
+        outputs: float32[words, size], or of inner nodes.
+    """
+
+    inputs: F32
+    outputs: F32
+
+
+class InputRows(NamedTuple):
+    """The rows of ``Weights.inputs`` whose mean is a word's input: ``[starts[i], starts[i + 1])``."""
+
+    starts: I64
+    rows: I32
+
+
+class Schedule(NamedTuple):
+    """How a pass reads the text.
+
+    Attributes:
+        cbow: whether all neighbors predict a word together.
+        window: maximum distance of neighbors.
+        keep: uint64[V]; a word is read if 32 random bits are at most this.
+        lr: initial learning rate.
+        min_lr: the least.
+        total: words of all epochs, over which the rate decreases.
+    """
+
+    cbow: bool
+    window: int
+    keep: U64
+    lr: float
+    min_lr: float
+    total: int
+
+
+@jit_inline
+def _below(bits: np.uint64, end: int) -> np.int64:
+    """Return a number in ``[0, end)`` from the high 32 of random bits."""
+    return np.int64(((bits >> np.uint64(32)) * np.uint64(end)) >> np.uint64(32))
+
+
+@jit_inline
+def _logistic(x: np.float32) -> np.float32:
+    if x >= MAX_LOGIT:
+        return np.float32(1)
+    if x <= -MAX_LOGIT:
+        return np.float32(0)
+    place = (x + np.float32(MAX_LOGIT)) * _SCALE
+    cell = np.int64(place)
+    low, high = LOGISTIC[cell], LOGISTIC[cell + 1]
+    value: np.float32 = low + (place - np.float32(cell)) * (high - low)
+    return value
+
+
+@jit_inline
+def _predict(
+    hidden: F32,
+    gradient: F32,
+    outputs: F32,
+    word: int,
+    layer: OutputLayer,
+    bits: np.uint64,
+    lr: np.float32,
+) -> np.uint64:
+    """Predict a word from ``hidden``: move output vectors, add to ``gradient``; return the random bits."""
+    size = len(hidden)
+    blocks = size // LANES
+    steps = layer.negatives + 1
+    if layer.negatives == 0:
+        steps = layer.starts[word + 1] - layer.starts[word]
+    for step in range(steps):
+        target, label = np.int64(word), np.float32(0)
+        if layer.negatives == 0:
+            node = layer.starts[word] + step
+            target = np.int64(layer.nodes[node])
+            label = np.float32(1 - layer.turns[node])
+        elif step == 0:
+            label = np.float32(1)
+        else:
+            bits = fmix64(bits + GAMMA)
+            target = _below(bits, len(layer.alias))
+            if np.uint32(bits) > layer.threshold[target]:
+                target = np.int64(layer.alias[target])
+            if target == word:
+                continue
+        at = target * size
+        factor = (label - _logistic(dot(hidden, 0, outputs, at, blocks))) * lr
+        add_scaled(gradient, 0, factor, outputs, at, blocks)
+        add_scaled(outputs, at, factor, hidden, 0, blocks)
+    return bits
+
+
+@jit
+def train_words(
+    words: I32,
+    position: int,
+    epoch_key: np.uint64,
+    words_before: int,
+    weights: Weights,
+    rows: InputRows,
+    layer: OutputLayer,
+    schedule: Schedule,
+) -> int:
+    """Train on a piece of the stream; return the number of pairs.
+
+    Args:
+        words: int32[n]; the numbers of words, negative at the end of a document.
+        position: of the first of them in the stream.
+        epoch_key: of the random numbers.
+        words_before: words of all epochs before this piece.
+        weights: are changed.
+        rows: the input rows of each word.
+        layer: the output layer.
+        schedule: how the text is read.
+    """
+    inputs, outputs = weights.inputs, weights.outputs
+    size = inputs.shape[1]
+    blocks = size // LANES
+    hidden, gradient = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    kept, where = np.empty(len(words), np.int32), np.empty(len(words), np.int64)
+    n = 0
+    for i in range(len(words)):
+        word = words[i]
+        if word >= 0:
+            bits = fmix64(epoch_key + np.uint64(position + i) * GAMMA)
+            if bits >> np.uint64(32) > schedule.keep[word]:
+                continue
+        kept[n], where[n] = word, i
+        n += 1
+    pairs = 0
+    for i in range(n):
+        word = kept[i]
+        if word < 0:
+            continue
+        bits = fmix64(fmix64(epoch_key + np.uint64(position + where[i]) * GAMMA) + GAMMA)
+        reach = 1 + _below(bits, schedule.window)
+        progress = (words_before + where[i]) / schedule.total
+        lr = np.float32(max(schedule.min_lr, schedule.lr * (1 - progress)))
+        low = high = i
+        while low > 0 and low > i - reach and kept[low - 1] >= 0:
+            low -= 1
+        while high < n - 1 and high < i + reach and kept[high + 1] >= 0:
+            high += 1
+        first = low
+        while first <= high:
+            last = high if schedule.cbow else first
+            count = 0
+            for c in range(first, last + 1):
+                if c != i:
+                    count += rows.starts[kept[c] + 1] - rows.starts[kept[c]]
+            if count > 0:
+                scale = np.float32(1) / np.float32(count)
+                hidden[:] = 0
+                gradient[:] = 0
+                for c in range(first, last + 1):
+                    if c != i:
+                        for row in range(rows.starts[kept[c]], rows.starts[kept[c] + 1]):
+                            at = np.int64(rows.rows[row]) * size
+                            add_scaled(hidden, 0, scale, inputs, at, blocks)
+                bits = _predict(hidden, gradient, outputs, word, layer, bits, lr)
+                for c in range(first, last + 1):
+                    if c != i:
+                        for row in range(rows.starts[kept[c]], rows.starts[kept[c] + 1]):
+                            at = np.int64(rows.rows[row]) * size
+                            add_scaled(inputs, at, np.float32(1), gradient, 0, blocks)
+                pairs += 1
+            first = last + 1
+    return pairs
+
+
+@jit
+def mean_rows(inputs: F32, rows: InputRows) -> F32:
+    """Return the mean of each word's input rows: float32[words, size]."""
+    size = inputs.shape[1]
+    means = np.zeros((len(rows.starts) - 1, size), np.float32)
+    for word in range(len(means)):
+        scale = np.float32(1) / np.float32(rows.starts[word + 1] - rows.starts[word])
+        for row in range(rows.starts[word], rows.starts[word + 1]):
+            add_scaled(
+                means, word * size, scale, inputs, np.int64(rows.rows[row]) * size, size // LANES
+            )
+    return means

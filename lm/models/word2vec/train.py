@@ -1,0 +1,293 @@
+"""Train on the cluster, round by round, and commit the model.
+
+A round is a piece of the text of about ``ROUND_WORDS`` words, divided among the replicas: each trains on its own
+from the same weights. The next round starts from their mean: for each row of the weights that of the replicas that
+changed it. Weights between rounds are files of the work folder, so a crash costs at most a round; rounds and pieces
+follow from the text and the recipe, never from the number of workers.
+"""
+
+import io
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from infra.compute.arrays import F32, U64, Bools
+from infra.compute.phases import PhaseRunner
+from infra.compute.simd import pad_to_lanes
+from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.stage import Context, DatasetSpec, Stage
+from infra.store.storage import Storage
+from lm.models.embedding.corpus import Corpus, Stream
+from lm.models.embedding.files import Vocabulary, WordVectors
+from lm.models.embedding.subwords import hash_ngrams
+from lm.models.embedding.train import build_word_vectors, words_spec
+from lm.models.word2vec.config import Word2vecEntry
+from lm.models.word2vec.model import InputRows, Schedule, Weights, mean_rows, train_words
+from lm.models.word2vec.output_layer import OutputLayer, huffman_layer, sampling_layer
+
+STAGE = Stage(
+    "train",
+    modules=("lm.models.word2vec.train",),
+    libraries=("numpy", "numba", "regex", "tokenizers"),
+)
+ROUND_WORDS = 1 << 20
+# With a large vocabulary rounds are longer, so that writing the weights does not take most of the time.
+ROUND_WORDS_PER_ROW = 8
+UINT32 = 1 << 32
+LAYER_FILE = "layer.npz"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What the tasks of all rounds need. Picklable.
+
+    Attributes:
+        config: the entry.
+        seed: of the run.
+        stream: the text.
+        words: number of words with a vector.
+        rounds: for each round the pieces of its replicas: (epoch, start, stop).
+    """
+
+    config: Word2vecEntry
+    seed: int
+    stream: Stream
+    words: int
+    rounds: tuple[tuple[tuple[int, int, int], ...], ...] = ()
+
+    @property
+    def work(self) -> Storage:
+        """The work folder."""
+        return self.stream.work
+
+    @property
+    def size(self) -> int:
+        """Values of a row of the weights."""
+        return pad_to_lanes(self.config.model.vector_size)
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the input weights."""
+        return self.words + (self.config.model.buckets if self.config.model.max_n else 0)
+
+    def epoch_key(self, epoch: int) -> np.uint64:
+        """Return the key of an epoch's random numbers; -1: of the initial weights."""
+        return np.uint64(int(json_sha256([self.seed, "word2vec", epoch])[:16], 16))
+
+    def initial_weights(self) -> Weights:
+        """Return the weights before the first round (word2vec.c: uniform, outputs 0)."""
+        size = self.config.model.vector_size
+        draw = np.random.default_rng(int(self.epoch_key(-1))).random
+        inputs = np.zeros((self.input_rows, self.size), np.float32)
+        inputs[:, :size] = (draw((self.input_rows, size), np.float32) - np.float32(0.5)) / size
+        return Weights(inputs, np.zeros((self.words, self.size), np.float32))
+
+    def save_weights(self, name: str, weights: Weights, changed: Bools) -> None:
+        """Save the weights of a replica, and which rows it has changed."""
+        with self.work.create(name, durable=False) as file:
+            for array in (*weights, changed):
+                file.write(array.tobytes())
+
+    def load_weights(self, number: int) -> Weights:
+        """Return the weights at the beginning of a round."""
+        if number == 0:
+            return self.initial_weights()
+        replicas = range(len(self.rounds[number - 1]))
+        first, changed = self._load_replica(number - 1, 0)
+        if len(replicas) == 1:
+            return Weights(*np.split(first, [self.input_rows]))
+        total, counts = first * changed[:, None], changed.astype(np.float32)
+        for replica in replicas[1:]:
+            rows, changed = self._load_replica(number - 1, replica)
+            total += rows * changed[:, None]
+            counts += changed
+        rows = np.where(counts[:, None] > 0, total / np.maximum(counts, 1)[:, None], first)
+        return Weights(*np.split(rows, [self.input_rows]))
+
+    def _load_replica(self, number: int, replica: int) -> tuple[F32, Bools]:
+        data = self.work.read(weights_file(number, replica))
+        rows = self.input_rows + self.words
+        values = np.frombuffer(data, np.float32, rows * self.size).reshape(rows, self.size)
+        return values.copy(), np.frombuffer(data, np.bool_, rows, values.nbytes)
+
+    def load_layer(self) -> tuple[InputRows, OutputLayer, U64]:
+        """Load what ``prepare`` saved."""
+        with np.load(io.BytesIO(self.work.read(LAYER_FILE)), allow_pickle=False) as arrays:
+            layer = OutputLayer(*(arrays[name] for name in OutputLayer._fields))
+            rows = InputRows(arrays["row_starts"], arrays["rows"])
+            return rows, layer._replace(negatives=int(layer.negatives)), arrays["keep"]
+
+
+def weights_file(number: int, replica: int) -> str:
+    """Return the name of a replica's weights at the end of a round."""
+    return f"weights/{number:06d}-{replica:03d}"
+
+
+def spec(ctx: Context, config: Word2vecEntry, tokens: Dataset) -> DatasetSpec:
+    """Describe the model that is trained on the words of these token shards."""
+    settings = {"optim": {**config.optim.to_json(), "lr": config.lr}}
+    return words_spec(STAGE, ctx, config, config.model, settings, tokens)
+
+
+def build(ctx: Context, spec: DatasetSpec, config: Word2vecEntry, tokens: Dataset) -> Dataset:
+    """Train, and commit the model.
+
+    Returns:
+        A data set of ``model.safetensors`` (the vectors), ``vocabulary.json``, ``config.json`` and
+        ``tokenizer.json``.
+
+    Raises:
+        NoWordsError: if fewer than two words occur often enough.
+    """
+
+    def train(runner: PhaseRunner, corpus: Corpus) -> tuple[WordVectors, dict[str, Any]]:
+        vocabulary = corpus.build_vocabulary(runner)
+        job = prepare_job(runner, config, ctx.seed, corpus.write_stream(runner), vocabulary)
+        pairs = train_rounds(runner, job)
+        targets = float(config.optim.negatives + 1)
+        if config.optim.loss == "hierarchical_softmax":
+            targets = mean_path_length(job, vocabulary)
+        stats = {
+            "algorithm": config.model.algorithm,
+            "epochs": float(config.optim.epochs),
+            "pairs": pairs,
+            "flops": round(6 * pairs * targets * config.model.vector_size),
+        }
+        return finish(job, vocabulary), stats
+
+    return build_word_vectors(ctx, spec, config, config.model, tokens, [ROUND_WORDS], train)
+
+
+def prepare_job(
+    runner: PhaseRunner,
+    config: Word2vecEntry,
+    seed: int,
+    stream: Stream,
+    vocabulary: Vocabulary,
+) -> TrainingJob:
+    """Return the job with its rounds; what its tasks load is saved."""
+    job = TrainingJob(config, seed, stream, len(vocabulary.words))
+    runner.run("build output layer", prepare, [(job,)])
+    return replace(job, rounds=divide(job))
+
+
+def train_rounds(runner: PhaseRunner, job: TrainingJob) -> int:
+    """Train all rounds; the last one's weights stay. Returns the number of pairs."""
+    pairs = 0
+    for number, pieces in enumerate(job.rounds):
+        name = f"train round {number + 1} of {len(job.rounds)}"
+        payloads = [(job, number, replica) for replica in range(len(pieces))]
+        pairs += sum(runner.run(name, train_piece, payloads))
+        for replica in range(len(job.rounds[number - 1]) if number else 0):
+            job.work.remove(weights_file(number - 1, replica))
+    return pairs
+
+
+def divide(job: TrainingJob) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+    """Return the rounds of all epochs."""
+    replicas, length = job.config.optim.replicas, len(job.stream)
+    words = max(ROUND_WORDS, ROUND_WORDS_PER_ROW * (job.input_rows + job.words))
+    pieces = -(-length * replicas // words)
+    bounds = [length * piece // pieces for piece in range(pieces + 1)]
+    one_pass = list(pairwise(bounds))
+    return tuple(
+        tuple((epoch, *piece) for piece in one_pass[first : first + replicas])
+        for epoch in range(job.config.optim.epochs)
+        for first in range(0, pieces, replicas)
+    )
+
+
+def prepare(job: TrainingJob) -> int:
+    """Save the output layer, the input rows of words, and how often each is read."""
+    vocabulary = Vocabulary.from_bytes(job.work.read("vocabulary.json"))
+    model, optim = job.config.model, job.config.optim
+    if optim.loss == "hierarchical_softmax":
+        layer = huffman_layer(vocabulary.counts)
+    else:
+        layer = sampling_layer(vocabulary.counts, optim.negatives, optim.negative_exponent)
+    rows = [[number] for number in range(job.words)]
+    if model.max_n:
+        for number, word in enumerate(vocabulary.words):
+            ngrams = hash_ngrams(word, model.min_n, model.max_n, model.buckets)
+            rows[number] += [job.words + bucket for bucket in ngrams]
+    lengths = [0, *map(len, rows)]
+    arrays = {
+        **layer._asdict(),
+        "row_starts": np.cumsum(lengths, dtype=np.int64),
+        "rows": np.array([row for item in rows for row in item], np.int32),
+        "keep": keep_thresholds(vocabulary, optim.subsample),
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    job.work.write(LAYER_FILE, buffer.getvalue(), durable=False)
+    return job.words
+
+
+def keep_thresholds(vocabulary: Vocabulary, subsample: float) -> U64:
+    """Return for each word which 32 random bits, as a number, are the largest with which it is read."""
+    if not subsample:
+        return np.full(len(vocabulary.counts), UINT32 - 1, np.uint64)
+    total = sum(vocabulary.counts)
+    ratios = [subsample * total / count for count in vocabulary.counts]
+    return np.array(
+        [min(UINT32 - 1, int((math.sqrt(ratio) + ratio) * UINT32)) for ratio in ratios], np.uint64
+    )
+
+
+def train_piece(job: TrainingJob, number: int, replica: int) -> int:
+    """Train one replica in one round; return the number of pairs."""
+    epoch, start, stop = job.rounds[number][replica]
+    weights = job.load_weights(number)
+    rows, layer, keep = job.load_layer()
+    model, optim, length = job.config.model, job.config.optim, len(job.stream)
+    schedule = Schedule(
+        cbow=model.algorithm == "cbow",
+        window=model.window,
+        keep=keep,
+        lr=job.config.lr,
+        min_lr=optim.min_lr,
+        total=length * optim.epochs,
+    )
+    averaged = len(job.rounds[number]) > 1
+    before = np.concatenate(weights) if averaged else None
+    pairs = train_words(
+        job.stream.read(start, stop),
+        start,
+        job.epoch_key(epoch),
+        epoch * length + start,
+        weights,
+        rows,
+        layer,
+        schedule,
+    )
+    if before is None:
+        changed = np.ones(job.input_rows + job.words, np.bool_)
+    else:
+        changed = (np.concatenate(weights) != before).any(axis=1)
+    job.save_weights(weights_file(number, replica), weights, changed)
+    return pairs
+
+
+def finish(job: TrainingJob, vocabulary: Vocabulary) -> WordVectors:
+    """Return the model: of each word the mean of its input rows."""
+    inputs = job.load_weights(len(job.rounds)).inputs
+    rows, _, _ = job.load_layer()
+    model, size = job.config.model, job.config.model.vector_size
+    subwords = {"min_n": model.min_n, "max_n": model.max_n} if model.max_n else {}
+    vectors = mean_rows(inputs, rows) if model.max_n else inputs
+    return WordVectors(
+        vocabulary,
+        np.ascontiguousarray(vectors[: job.words, :size]),
+        {"family": "word2vec", "unit": model.unit, "lowercase": model.lowercase, **subwords},
+        np.ascontiguousarray(inputs[job.words :, :size]) if model.max_n else None,
+    )
+
+
+def mean_path_length(job: TrainingJob, vocabulary: Vocabulary) -> float:
+    """Return the mean number of nodes from the root to a word of the text."""
+    lengths = np.diff(job.load_layer()[1].starts)
+    return float(np.average(lengths, weights=np.array(vocabulary.counts)))

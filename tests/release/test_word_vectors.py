@@ -1,0 +1,114 @@
+"""Word vectors are released, evaluated and explained as any other model, without a probability."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.dataset.dataset import Dataset
+from lm.models.registry import parse_entry
+from tasks.evaluate import task as evaluate
+from tasks.evaluate.config import EvaluateConfig, WordVectorsConfig
+from tasks.evaluate.gold_sets import GoldSetError
+from tasks.release import task as release
+from tasks.train import task as train
+from tests.lm import corpora, planted
+from views.history.training_data import TraceError, run_from_model
+from views.removal.exposure import exposed_steps
+
+ENTRIES: dict[str, dict[str, Any]] = {
+    "word2vec": {"model": {"vector_size": 30}},
+}
+
+
+def gold_files(folder: Path) -> WordVectorsConfig:
+    """Write a file of each kind, with rows that are bad and rows with unknown words."""
+    pairs = [f"{a}\t{b}\t{score}" for a, b, score in planted.similarities()]
+    pairs += [
+        "# a comment",
+        "",
+        "one\ttwo",
+        "one\ttwo\tthree",
+        f"{pairs[0].split()[0]}\tunknown\t1",
+    ]
+    (folder / "pairs.tsv").write_text("\n".join(pairs), encoding="utf-8")
+    questions = [": roles", *(" ".join(question) for question in planted.analogies()), "a b c"]
+    (folder / "questions.txt").write_text("\n".join(questions) + "\n", encoding="utf-8")
+    return WordVectorsConfig(
+        similarity=(str(folder / "pairs.tsv"),),
+        analogies=(str(folder / "questions.txt"),),
+        neighbors=(planted.word(3, 1), "unknown"),
+        num_neighbors=3,
+    )
+
+
+def build(root: Path, family: str, config: EvaluateConfig) -> tuple[Dataset, Dataset, Dataset]:
+    """Train, release and evaluate."""
+    ctx = corpora.context(root)
+    tokens = corpora.token_shards(root, documents=planted.documents(8000))
+    entry = parse_entry({"name": "vectors", "family": family, **ENTRIES[family]})
+    spec = train.spec(ctx, config=entry, tokens=tokens)
+    model = train.build(ctx, spec, config=entry, tokens=tokens)
+    export = release.build(
+        ctx, release.spec(ctx, model=model, tokens=tokens), model=model, tokens=tokens
+    )
+    plan = evaluate.spec(ctx, config=config, model=export, tokens=tokens)
+    return model, export, evaluate.build(ctx, plan, config=config, model=export, tokens=tokens)
+
+
+@pytest.mark.parametrize("family", ENTRIES)
+def test_word_vectors_are_released_and_measured(tmp_path: Path, family: str) -> None:
+    config = EvaluateConfig(word_vectors=gold_files(tmp_path))
+    model, export, scores = build(tmp_path / "store", family, config)
+    names = {"config.json", "vocabulary.json", "vectors.txt", "model.safetensors", "README.md"}
+    assert set(export.manifest.files) == {*names, "tokenizer.json"}
+    assert b"load_word2vec_format" in export.read("README.md")
+    assert export.read("vectors.txt").startswith(f"{planted.VOCABULARY} 30\n".encode())
+    metrics, pairs, questions = scores.stats["metrics"], planted.similarities(), planted.analogies()
+    assert metrics["has_probability"] is False
+    assert "bits_per_byte" not in metrics
+    similarity = metrics["similarity"]["pairs"]
+    assert (similarity["pairs"], similarity["scored"]) == (len(pairs) + 3, len(pairs))
+    assert similarity["spearman"] > 0.6
+    analogies = metrics["analogies"]["questions"]
+    assert (analogies["questions"], analogies["scored"]) == (len(questions) + 1, len(questions))
+    assert analogies["accuracy"] == analogies["by_section"]["roles"]["accuracy"] > 0.9
+    assert dict(scores.counts.failed) == {"bad_row": 3}
+    assert dict(scores.counts.dropped) == {"out_of_vocabulary": 1}
+    bad = [
+        row["evidence"]
+        for part in scores.parts
+        for row in part.verdicts().to_pylist()
+        if row["verdict"] == "failed"
+    ]
+    line = len(pairs) + 3
+    assert f'"line": {line}' in bad[0]
+    assert '"file": "pairs"' in bad[0]
+    near, unknown = scores.stats["neighbors"]
+    assert len(near["neighbors"]) == 3
+    assert all("03" in item["word"] or "role1" in item["word"] for item in near["neighbors"])
+    assert unknown == {"word": "unknown", "neighbors": None}
+    # All documents were read in all passes, and there are no other steps to trace.
+    assert exposed_steps(model, 0, 1) == [0]
+    with pytest.raises(TraceError):
+        run_from_model(model, "")
+
+
+def test_without_files_the_neighbors_of_frequent_words_are_shown(tmp_path: Path) -> None:
+    config = EvaluateConfig(word_vectors=WordVectorsConfig(num_frequent=4))
+    _, export, scores = build(tmp_path, "word2vec", config)
+    assert len(scores.stats["neighbors"]) == 4
+    assert scores.counts.n_in == 0
+    ctx, tokens = (
+        corpora.context(tmp_path),
+        corpora.token_shards(tmp_path, documents=planted.documents(8000)),
+    )
+    # What concerns language models only does not measure word vectors again.
+    changed = EvaluateConfig(max_tokens=3, word_vectors=config.word_vectors)
+    again = evaluate.spec(ctx, config=changed, model=export, tokens=tokens)
+    assert again.fingerprint == scores.fingerprint
+    missing = EvaluateConfig(
+        word_vectors=WordVectorsConfig(analogies=(str(tmp_path / "none.txt"),))
+    )
+    with pytest.raises(GoldSetError):
+        evaluate.spec(ctx, config=missing, model=export, tokens=tokens)
