@@ -19,6 +19,7 @@ from lm.config.entry import DEFAULT_FAMILY
 from lm.models.cnn.config import CNNEntry
 from lm.models.decoder.config import DecoderEntry
 from lm.models.encoder.config import EncoderEntry
+from lm.models.glove.config import GloveEntry
 from lm.models.gru.config import GRUEntry
 from lm.models.lstm.config import LSTMEntry
 from lm.models.ngram.config import NgramEntry
@@ -52,7 +53,8 @@ AnyEntry = Annotated[
     | Annotated[CNNEntry, Tag("cnn")]
     | Annotated[EncoderEntry, Tag("encoder")]
     | Annotated[NgramEntry, Tag("ngram")]
-    | Annotated[Word2vecEntry, Tag("word2vec")],
+    | Annotated[Word2vecEntry, Tag("word2vec")]
+    | Annotated[GloveEntry, Tag("glove")],
     Discriminator(_family),
     ConditionalForm("family", default=DEFAULT_FAMILY),
 ]

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from infra.dataset.dataset import Dataset
 from lm.launch import torchrun as launching
 from lm.launch.torchrun import OnMetrics
 from lm.metrics.logger import read_jsonl
 from lm.train import worker
 from lm.train.job import RESULT_FILE, TrainJob
 from tests.limits import WAIT_TIMEOUT_S
+from tests.lm import corpora, planted
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,3 +41,10 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(launching, "torchrun", run)
     monkeypatch.setattr("lm.checkpoint.manager.MIN_WAIT_S", WAIT_TIMEOUT_S)
+
+
+@pytest.fixture(scope="session")
+def planted_tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Token shards of the text whose meaning word vectors must find."""
+    root = tmp_path_factory.mktemp("planted")
+    return corpora.token_shards(root, documents=planted.documents(8000))

@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infra.compute.cluster import DaskCluster
-from infra.compute.cluster_config import ClusterConfig
-from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context
-from infra.store.storage import Storage
 from lm.models.embedding.corpus import NoWordsError, divide_texts
 from lm.models.embedding.files import WordVectors
 from lm.models.embedding.subwords import hash_ngrams
@@ -42,12 +38,6 @@ def load(model: Dataset) -> WordVectors:
     path = model.storage.local_path("model.safetensors")
     assert path is not None
     return WordVectors.load(path.parent)
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    root = tmp_path_factory.mktemp("tokens")
-    return corpora.token_shards(root, documents=planted.documents(8000))
 
 
 @pytest.mark.parametrize("cbow", [False, True])
@@ -95,14 +85,14 @@ def test_the_kernel_is_the_algorithm_of_the_papers(cbow: bool, layer: str, ngram
 )
 def test_planted_analogies_and_similarities_are_learnt(
     tmp_path: Path,
-    tokens: Dataset,
+    planted_tokens: Dataset,
     monkeypatch: pytest.MonkeyPatch,
     model: dict[str, Any],
     optim: dict[str, Any],
 ) -> None:
     monkeypatch.setattr(train, "ROUND_WORDS", 20_000)
     section = {"vector_size": 40, **model}
-    built = build(corpora.context(tmp_path), tokens, model=section, optim=optim)
+    built = build(corpora.context(tmp_path), planted_tokens, model=section, optim=optim)
     accuracy, correlation = planted.evaluate(load(built))
     assert accuracy > 0.9
     assert correlation > 0.6
@@ -110,46 +100,14 @@ def test_planted_analogies_and_similarities_are_learnt(
     assert built.stats["pairs"] > 5 * 8000
 
 
-def test_untrained_vectors_know_no_analogy(tmp_path: Path, tokens: Dataset) -> None:
+def test_untrained_vectors_know_no_analogy(tmp_path: Path, planted_tokens: Dataset) -> None:
     settings = {"lr": 1e-9, "min_lr": 0}
-    built = build(corpora.context(tmp_path), tokens, model={"vector_size": 40}, optim=settings)
+    built = build(
+        corpora.context(tmp_path), planted_tokens, model={"vector_size": 40}, optim=settings
+    )
     accuracy, correlation = planted.evaluate(load(built))
     assert accuracy < 0.1
     assert abs(correlation) < 0.2
-
-
-def test_bytes_do_not_depend_on_workers_nor_on_a_crash(
-    tmp_path: Path, tokens: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sections = {
-        "model": {"vector_size": 20, "max_n": 4, "buckets": 100},
-        "optim": {"replicas": 3, "epochs": 2},
-    }
-    monkeypatch.setattr(train, "ROUND_WORDS", 30_000)
-    whole = build(corpora.context(tmp_path / "whole"), tokens, **sections)
-    calls, train_piece = [], train.train_piece
-
-    def fail_once(job: train.TrainingJob, number: int, replica: int) -> int:
-        calls.append((number, replica))
-        if len(calls) == 6:
-            raise RuntimeError
-        return train_piece(job, number, replica)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "train_piece", fail_once)
-        with pytest.raises(RuntimeError):
-            build(corpora.context(tmp_path / "killed"), tokens, **sections)
-        resumed = build(corpora.context(tmp_path / "killed"), tokens, **sections)
-    assert resumed.content == whole.content
-    assert len(set(calls)) == len(calls) - 1  # only the piece that failed was trained again
-    cluster = DaskCluster(ClusterConfig.model_validate({"workers": 2}))
-    with cluster:
-        ctx = Context(Storage(str(tmp_path / "workers")), 1337, cluster, NullReporter())
-        assert build(ctx, tokens, **sections).content == whole.content
-    other = Context(
-        Storage(str(tmp_path / "other")), 1, corpora.context(tmp_path).cluster, NullReporter()
-    )
-    assert build(other, tokens, **sections).content != whole.content
 
 
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=60))
@@ -185,9 +143,13 @@ def test_ngrams_are_those_of_fasttext() -> None:
     assert len(hash_ngrams("a", 1, 2, 10)) == 3  # a, <a and a>, but neither < nor >
 
 
-def test_an_unseen_word_has_the_vector_of_its_ngrams(tmp_path: Path, tokens: Dataset) -> None:
+def test_an_unseen_word_has_the_vector_of_its_ngrams(
+    tmp_path: Path, planted_tokens: Dataset
+) -> None:
     section = {"vector_size": 20, "max_n": 5, "buckets": 1000}
-    built = load(build(corpora.context(tmp_path), tokens, model=section, optim={"epochs": 2}))
+    built = load(
+        build(corpora.context(tmp_path), planted_tokens, model=section, optim={"epochs": 2})
+    )
     unseen, seen = built.vector("topic03n9"), built.vector("Topic03n1")
     assert built.find("topic03n9") is None
     assert unseen is not None
@@ -203,20 +165,22 @@ def test_words_are_runs_of_letters_digits_and_marks() -> None:
     assert divide_texts(["Ab"], lowercase=False) == [["Ab"]]
 
 
-def test_tokens_have_vectors_too(tmp_path: Path, tokens: Dataset) -> None:
+def test_tokens_have_vectors_too(tmp_path: Path, planted_tokens: Dataset) -> None:
     section = {"unit": "token", "vector_size": 8, "min_count": 1}
-    built = load(build(corpora.context(tmp_path), tokens, model=section, optim={"epochs": 1}))
+    built = load(
+        build(corpora.context(tmp_path), planted_tokens, model=section, optim={"epochs": 1})
+    )
     names = {corpora.tokenizer().id_to_token(number) for number in range(1, 300)}
     assert {"n", "t", "Ġ"} <= built.index.keys() <= names
     assert (
         sum(built.vocabulary.counts)
-        == tokens.stats["tokens"]["train"] - tokens.stats["documents"]["train"]
+        == planted_tokens.stats["tokens"]["train"] - planted_tokens.stats["documents"]["train"]
     )
 
 
-def test_a_text_without_frequent_words_is_refused(tmp_path: Path, tokens: Dataset) -> None:
+def test_a_text_without_frequent_words_is_refused(tmp_path: Path, planted_tokens: Dataset) -> None:
     with pytest.raises(NoWordsError):
-        build(corpora.context(tmp_path), tokens, model={"min_count": 10**6})
+        build(corpora.context(tmp_path), planted_tokens, model={"min_count": 10**6})
 
 
 @pytest.mark.parametrize(
@@ -227,9 +191,11 @@ def test_settings_that_make_no_model_are_refused(model: dict[str, Any]) -> None:
         entry(model=model)
 
 
-def test_the_text_file_holds_the_exact_vectors(tmp_path: Path, tokens: Dataset) -> None:
+def test_the_text_file_holds_the_exact_vectors(tmp_path: Path, planted_tokens: Dataset) -> None:
     built = load(
-        build(corpora.context(tmp_path), tokens, model={"vector_size": 7}, optim={"epochs": 1})
+        build(
+            corpora.context(tmp_path), planted_tokens, model={"vector_size": 7}, optim={"epochs": 1}
+        )
     )
     path = tmp_path / "vectors.txt"
     with path.open("wb") as file:

@@ -18,6 +18,7 @@ from views.removal.exposure import exposed_steps
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "word2vec": {"model": {"vector_size": 30}},
+    "glove": {"model": {"vector_size": 30}, "optim": {"x_max": 10, "epochs": 15}},
 }
 
 

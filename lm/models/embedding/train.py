@@ -51,7 +51,7 @@ def build_word_vectors(
         model: its section.
         tokens: the token shards.
         partitioning: as of ``build_in_work_folder``.
-        train: returns the model and statistics of its family.
+        train: returns the model and statistics of its family, ``epochs`` among them.
     """
     try:
         return open_dataset(ctx.storage.subdir(*spec.folder.split("/")))
@@ -77,7 +77,7 @@ def build_word_vectors(
                     "vocab_size": len(vectors.vocabulary.words),
                     "vector_size": model.vector_size,
                     "words": sum(vectors.vocabulary.counts),
-                    "tokens": tokens.stats["tokens"][TRAIN],
+                    "tokens": round(stats["epochs"] * tokens.stats["tokens"][TRAIN]),
                     "steps": 1,
                     "init_from": None,
                     **stats,

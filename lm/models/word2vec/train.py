@@ -1,8 +1,7 @@
 """Train on the cluster, round by round, and commit the model.
 
 A round is a piece of the text of about ``ROUND_WORDS`` words, divided among the replicas: each trains on its own
-from the same weights. The next round starts from their mean: for each row of the weights that of the replicas that
-changed it. Weights between rounds are files of the work folder, so a crash costs at most a round; rounds and pieces
+from the same weights, and what they have changed is added up. Weights between rounds are files of the work folder, so a crash costs at most a round; rounds and pieces
 follow from the text and the recipe, never from the number of workers.
 """
 
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.compute.arrays import F32, U64, Bools
+from infra.compute.arrays import F32, U64
 from infra.compute.phases import PhaseRunner
 from infra.compute.simd import pad_to_lanes
 from infra.dataset.dataset import Dataset
@@ -86,33 +85,27 @@ class TrainingJob:
         inputs[:, :size] = (draw((self.input_rows, size), np.float32) - np.float32(0.5)) / size
         return Weights(inputs, np.zeros((self.words, self.size), np.float32))
 
-    def save_weights(self, name: str, weights: Weights, changed: Bools) -> None:
-        """Save the weights of a replica, and which rows it has changed."""
+    def save_weights(self, name: str, weights: Weights) -> None:
+        """Save weights, or changes of weights."""
         with self.work.create(name, durable=False) as file:
-            for array in (*weights, changed):
+            for array in weights:
                 file.write(array.tobytes())
 
     def load_weights(self, number: int) -> Weights:
         """Return the weights at the beginning of a round."""
         if number == 0:
             return self.initial_weights()
-        replicas = range(len(self.rounds[number - 1]))
-        first, changed = self._load_replica(number - 1, 0)
-        if len(replicas) == 1:
-            return Weights(*np.split(first, [self.input_rows]))
-        total, counts = first * changed[:, None], changed.astype(np.float32)
-        for replica in replicas[1:]:
-            rows, changed = self._load_replica(number - 1, replica)
-            total += rows * changed[:, None]
-            counts += changed
-        rows = np.where(counts[:, None] > 0, total / np.maximum(counts, 1)[:, None], first)
+        last = number - 1
+        replicas = len(self.rounds[last])
+        rows = self._load_rows(weights_file(last))
+        if replicas > 1:
+            changes = (self._load_rows(change_file(last, replica)) for replica in range(replicas))
+            rows += add_adaptively(list(changes))
         return Weights(*np.split(rows, [self.input_rows]))
 
-    def _load_replica(self, number: int, replica: int) -> tuple[F32, Bools]:
-        data = self.work.read(weights_file(number, replica))
-        rows = self.input_rows + self.words
-        values = np.frombuffer(data, np.float32, rows * self.size).reshape(rows, self.size)
-        return values.copy(), np.frombuffer(data, np.bool_, rows, values.nbytes)
+    def _load_rows(self, name: str) -> F32:
+        rows = np.frombuffer(self.work.read(name), np.float32)
+        return rows.reshape(self.input_rows + self.words, self.size).copy()
 
     def load_layer(self) -> tuple[InputRows, OutputLayer, U64]:
         """Load what ``prepare`` saved."""
@@ -122,8 +115,13 @@ class TrainingJob:
             return rows, layer._replace(negatives=int(layer.negatives)), arrays["keep"]
 
 
-def weights_file(number: int, replica: int) -> str:
-    """Return the name of a replica's weights at the end of a round."""
+def weights_file(number: int) -> str:
+    """Return the name of the weights at the end of a round; with several replicas, at its beginning."""
+    return f"weights/{number:06d}"
+
+
+def change_file(number: int, replica: int) -> str:
+    """Return the name of what a replica, one of several, has changed in a round."""
     return f"weights/{number:06d}-{replica:03d}"
 
 
@@ -155,7 +153,7 @@ def build(ctx: Context, spec: DatasetSpec, config: Word2vecEntry, tokens: Datase
             "algorithm": config.model.algorithm,
             "epochs": float(config.optim.epochs),
             "pairs": pairs,
-            "flops": round(6 * pairs * targets * config.model.vector_size),
+            "training_flops": round(6 * pairs * targets * config.model.vector_size),
         }
         return finish(job, vocabulary), stats
 
@@ -182,8 +180,10 @@ def train_rounds(runner: PhaseRunner, job: TrainingJob) -> int:
         name = f"train round {number + 1} of {len(job.rounds)}"
         payloads = [(job, number, replica) for replica in range(len(pieces))]
         pairs += sum(runner.run(name, train_piece, payloads))
-        for replica in range(len(job.rounds[number - 1]) if number else 0):
-            job.work.remove(weights_file(number - 1, replica))
+        if number:
+            job.work.remove(weights_file(number - 1))
+            for replica in range(len(job.rounds[number - 1])):
+                job.work.remove(change_file(number - 1, replica))
     return pairs
 
 
@@ -252,8 +252,7 @@ def train_piece(job: TrainingJob, number: int, replica: int) -> int:
         min_lr=optim.min_lr,
         total=length * optim.epochs,
     )
-    averaged = len(job.rounds[number]) > 1
-    before = np.concatenate(weights) if averaged else None
+    before = Weights(*(array.copy() for array in weights)) if len(job.rounds[number]) > 1 else None
     pairs = train_words(
         job.stream.read(start, stop),
         start,
@@ -265,11 +264,34 @@ def train_piece(job: TrainingJob, number: int, replica: int) -> int:
         schedule,
     )
     if before is None:
-        changed = np.ones(job.input_rows + job.words, np.bool_)
-    else:
-        changed = (np.concatenate(weights) != before).any(axis=1)
-    job.save_weights(weights_file(number, replica), weights, changed)
+        job.save_weights(weights_file(number), weights)
+        return pairs
+    if replica == 0:
+        job.save_weights(weights_file(number), before)
+    for array, old in zip(weights, before, strict=True):
+        np.subtract(array, old, out=array)
+    job.save_weights(change_file(number, replica), weights)
     return pairs
+
+
+def add_adaptively(changes: list[F32]) -> F32:
+    """Add up the changes of replicas, two and two, row by row (Adasum, Maleki et al. 2020, arXiv:2006.02924).
+
+    Changes in different directions are added; equal ones, which each replica has made on its own, are averaged.
+    """
+    while len(changes) > 1:
+        pairs = zip(changes[::2], changes[1::2], strict=False)
+        rest = changes[len(changes) // 2 * 2 :]
+        changes = [_add_pair(*pair) for pair in pairs] + rest
+    return changes[0]
+
+
+def _add_pair(x: F32, y: F32) -> F32:
+    product, xx, yy = ((a * b).sum(axis=1, dtype=np.float64) for a, b in ((x, y), (x, x), (y, y)))
+    scales = (1 - product / (2 * np.where(square > 0, square, 1)) for square in (xx, yy))
+    x_scale, y_scale = (scale.astype(np.float32)[:, None] for scale in scales)
+    total: F32 = x_scale * x + y_scale * y
+    return total
 
 
 def finish(job: TrainingJob, vocabulary: Vocabulary) -> WordVectors:

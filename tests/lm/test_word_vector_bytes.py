@@ -1,0 +1,89 @@
+"""The bytes of word vectors depend on the recipe and the text: not on workers, crashes or pieces of work."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.compute.cluster import DaskCluster
+from infra.compute.cluster_config import ClusterConfig
+from infra.compute.progress import NullReporter
+from infra.dataset.dataset import Dataset
+from infra.dataset.stage import Context
+from infra.store.storage import Storage
+from lm.models.glove import train as glove
+from lm.models.registry import load_counting, parse_entry
+from lm.models.word2vec import train as word2vec
+from tests.lm import corpora
+
+WORD2VEC = {
+    "family": "word2vec",
+    "model": {"vector_size": 20, "max_n": 4, "buckets": 100},
+    "optim": {"replicas": 3, "epochs": 2},
+}
+GLOVE = {"family": "glove", "model": {"vector_size": 20}, "optim": {"epochs": 2}}
+# The task of a round, and constants that decide the rounds of a small text.
+FAMILIES = [
+    pytest.param(WORD2VEC, word2vec, "train_piece", {"ROUND_WORDS": 30_000}, id="word2vec"),
+    pytest.param(GLOVE, glove, "train_block", {"GROUP_CELLS": 8_000}, id="glove"),
+]
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[DaskCluster]:
+    with DaskCluster(ClusterConfig.model_validate({"workers": 2})) as cluster:
+        yield cluster
+
+
+def build(ctx: Context, tokens: Dataset, entry: dict[str, Any]) -> Dataset:
+    config = parse_entry({"name": "vectors", **entry})
+    train = load_counting(config.family, "train")
+    built: Dataset = train.build(ctx, train.spec(ctx, config, tokens), config, tokens)
+    return built
+
+
+@pytest.mark.parametrize(("entry", "module", "task", "sizes"), FAMILIES)
+def test_bytes_do_not_depend_on_workers_nor_on_a_crash(
+    tmp_path: Path,
+    planted_tokens: Dataset,
+    workers: DaskCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    entry: dict[str, Any],
+    module: Any,
+    task: str,
+    sizes: dict[str, int],
+) -> None:
+    for name, value in sizes.items():
+        monkeypatch.setattr(module, name, value)
+    tokens = planted_tokens
+    whole = build(corpora.context(tmp_path / "whole"), tokens, entry)
+    calls, function = [], getattr(module, task)
+
+    def fail_once(*arguments: Any) -> Any:
+        calls.append(arguments[1:])
+        if len(calls) == 6:
+            raise RuntimeError
+        return function(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, task, fail_once)
+        with pytest.raises(RuntimeError):
+            build(corpora.context(tmp_path / "killed"), tokens, entry)
+        resumed = build(corpora.context(tmp_path / "killed"), tokens, entry)
+    assert resumed.content == whole.content
+    assert len(set(calls)) == len(calls) - 1 > 5  # only the task that failed ran again
+    several = Context(Storage(str(tmp_path / "workers")), 1337, workers, NullReporter())
+    assert build(several, tokens, entry).content == whole.content
+    other = Context(Storage(str(tmp_path / "seed")), 1, several.cluster, NullReporter())
+    assert build(other, tokens, entry).content != whole.content
+
+
+def test_the_pieces_of_counting_do_not_change_the_model(
+    tmp_path: Path, planted_tokens: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build(corpora.context(tmp_path / "whole"), planted_tokens, GLOVE)
+    monkeypatch.setattr(glove, "PIECE_PAIRS", 70_000)
+    monkeypatch.setattr(glove, "RANGE_PAIRS", 50_000)
+    divided = build(corpora.context(tmp_path / "divided"), planted_tokens, GLOVE)
+    assert divided.content == whole.content
