@@ -9,7 +9,7 @@ would, the server as its supervisor would. Every run must end with the weights o
 cases run a decoder with DDP in fp32, and one case each FSDP2, fp16, and every other family.
 
     python -m benchmarks.fault_injection [--store local|s3] [--only VICTIM,MOMENT]
-        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn|encoder]
+        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn|encoder|seq2seq]
 """
 
 import argparse
@@ -38,8 +38,8 @@ from tests.servers import S3, Weed, weed  # noqa: E402
 
 VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
 MOMENTS = ("step", "shards", "marker")
-FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn", "encoder")
-ATTENDING = ("decoder", "encoder")  # families whose model section has num_heads
+FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn", "encoder", "seq2seq")
+ATTENDING = ("decoder", "encoder", "seq2seq")  # families whose model section has num_heads
 EXTRA_CASES = (
     ("rank-1", "shards", "fsdp", "fp32", "decoder"),
     ("rank-1", "shards", "ddp", "fp16", "decoder"),

@@ -24,6 +24,7 @@ from lm.models.gru.config import GRUEntry
 from lm.models.lstm.config import LSTMEntry
 from lm.models.ngram.config import NgramEntry
 from lm.models.rnn.config import RNNEntry
+from lm.models.seq2seq.config import Seq2SeqEntry
 from lm.models.word2vec.config import Word2vecEntry
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _NESTED = {
     "gpt2": "decoder.gpt2",
     "bert": "encoder.bert",
     "modernbert": "encoder.modernbert",
+    "t5": "seq2seq.t5",
 }
 
 
@@ -52,6 +54,7 @@ AnyEntry = Annotated[
     | Annotated[GRUEntry, Tag("gru")]
     | Annotated[CNNEntry, Tag("cnn")]
     | Annotated[EncoderEntry, Tag("encoder")]
+    | Annotated[Seq2SeqEntry, Tag("seq2seq")]
     | Annotated[NgramEntry, Tag("ngram")]
     | Annotated[Word2vecEntry, Tag("word2vec")]
     | Annotated[GloveEntry, Tag("glove")],

@@ -169,6 +169,10 @@ def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel | 
         from tasks.evaluate.ngram import NgramLanguageModel
 
         return NgramLanguageModel(load_model(folder))
+    if config.get("is_encoder_decoder"):
+        from tasks.evaluate.seq2seq import Seq2SeqModel
+
+        return Seq2SeqModel(folder, eos)
     if config["architectures"][0].endswith("ForMaskedLM"):
         from tasks.evaluate.masked import MaskedModel
 

@@ -205,6 +205,8 @@ def check_logits(trained: TrainedModel, folder: Path) -> float:
     """Return the largest difference of a logit; raise ``ParityError`` above the tolerance."""
     reference = trained.reference_logits
     inputs = {"input_ids": reference["tokens"]}
+    if "source" in reference:
+        inputs = {"input_ids": reference["source"], "decoder_input_ids": reference["tokens"]}
     logits = load_model(folder)(**inputs).logits[0, reference["positions"]]
     difference = float((logits - reference["logits"]).abs().max())
     if not difference <= LOGIT_TOLERANCE:

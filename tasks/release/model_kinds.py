@@ -60,6 +60,26 @@ MASKED = ModelKind(
 )
 
 
+SEQ2SEQ = ModelKind(
+    title="An encoder-decoder",
+    pipeline_tag="text2text-generation",
+    auto_class="AutoModelForSeq2SeqLM",
+    usage=(
+        'text = tokenizer.eos_token + "Once upon<extra_id_0>" + tokenizer.eos_token',
+        'source = tokenizer(text, return_tensors="pt")',
+        "print(tokenizer.decode(model.generate(**source, max_new_tokens=20)[0]))",
+    ),
+    input_note=(
+        "The tokens `<extra_id_0>`, `<extra_id_1>` and so on stand for spans of text, as T5 has them; they "
+        "are the model's last ids, and the tokenizer of the training data did not have them. The input "
+        "ends with the end-of-text token, which the tokenizer does not add."
+    ),
+    output_note="It restores spans that are left out, and so continues text.",
+)
+
+
 def kind_of(hf_class: str) -> ModelKind:
     """Return the kind of model that a class of transformers, such as ``BertForMaskedLM``, is."""
-    return MASKED if hf_class.endswith("ForMaskedLM") else CAUSAL
+    if hf_class.endswith("ForMaskedLM"):
+        return MASKED
+    return SEQ2SEQ if hf_class.endswith(("ForConditionalGeneration", "ForSeq2SeqLM")) else CAUSAL

@@ -1,4 +1,4 @@
-"""What every model that is trained to restore text must do: encoders."""
+"""What every model that is trained to restore text must do: encoders and encoder-decoders."""
 
 import math
 from collections.abc import Iterator
@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "bert": {"family": "encoder", "architecture": "bert"},
     "bert-sinusoidal": {"family": "encoder", "architecture": "bert", "positions": "sinusoidal"},
     "modernbert": {"family": "encoder", "architecture": "modernbert"},
+    "t5": {"family": "seq2seq", "architecture": "t5"},
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -60,6 +61,8 @@ def loss(call: Any, batch: Examples, **options: Any) -> Tensor:
 @kinds
 @pytest.mark.parametrize("tied", [True, False])
 def test_an_untrained_model_knows_nothing(kind: str, tied: bool) -> None:
+    if kind == "t5" and not tied:
+        pytest.skip("T5's head is its embedding")
     untrained = model(kind, 5000, hidden_size=64, tie_embeddings=tied)
     batch = examples(untrained, 32)
     mean = loss(untrained, batch) / (batch.targets >= 0).sum()
@@ -161,6 +164,36 @@ def test_a_deterministic_grammar_is_filled(kind: str) -> None:
     assert learn(network, 150, sentences) < 0.5
 
 
+@pytest.mark.parametrize("kind", ["t5"])
+@pytest.mark.parametrize("task", ["reverse", "translate"])
+def test_a_sequence_is_reversed_and_a_text_translated(kind: str, task: str) -> None:
+    """Of 16 letters (ln 16 = 2.8); the dictionary maps each letter to another one."""
+    network = model(kind, 30, hidden_size=64, num_layers=1)
+    dictionary = np.random.default_rng(0).permutation(16)
+
+    def pairs(step: int) -> Examples:
+        letters = np.random.default_rng(step).integers(0, 16, (64, 4))
+        target = torch.from_numpy(
+            letters[:, ::-1].copy() if task == "reverse" else dictionary[letters]
+        )
+        inputs = torch.nn.functional.pad(target[:, :-1], (1, 0), value=20)
+        count = torch.full((64,), 4)
+        return Examples(inputs, target, count, source=torch.from_numpy(letters))
+
+    assert learn(network, 450, pairs) < 0.7
+
+
+@pytest.mark.parametrize("kind", ["t5"])
+def test_padding_of_the_source_is_not_read(kind: str) -> None:
+    network = model(kind)
+    tokens, source = torch.randint(0, 97, (2, 5)), torch.randint(0, 97, (2, 9))
+    padded = torch.nn.functional.pad(source, (0, 4), value=-1)
+    torch.testing.assert_close(network(tokens, source=padded), network(tokens, source=source))
+    changed = torch.cat([tokens[:, :3], (tokens[:, 3:] + 1) % 97], dim=1)
+    before, after = network(tokens, source=source), network(changed, source=source)
+    torch.testing.assert_close(before[:, :3], after[:, :3])  # nor what follows in the target
+
+
 @pytest.fixture
 def process_group(tmp_path: Path) -> Iterator[None]:
     init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
@@ -186,7 +219,7 @@ def test_a_data_parallel_model_computes_what_the_model_does(kind: str, parallel:
         torch.testing.assert_close(wrapped, plain)
 
 
-TRAINED = ("modernbert",)
+TRAINED = ("modernbert", "t5")
 
 
 @pytest.fixture(scope="module")

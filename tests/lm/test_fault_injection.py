@@ -65,7 +65,10 @@ def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> 
     } == {
         ("fsdp", "fp32", "decoder"),
         ("ddp", "fp16", "decoder"),
-        *(("ddp", "fp32", family) for family in ("rnn", "lstm", "gru", "cnn", "encoder")),
+        *(
+            ("ddp", "fp32", family)
+            for family in ("rnn", "lstm", "gru", "cnn", "encoder", "seq2seq")
+        ),
     }
     (one,) = fault_injection.select_cases(given(only="rank-0,step", store="s3", parallel="fsdp"))
     assert one == Case("rank-0", "step", "s3", "fsdp", "fp32")

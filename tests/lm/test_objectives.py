@@ -10,6 +10,7 @@ from lm.data.loader import build_loader
 from lm.objectives.causal import Causal
 from lm.objectives.examples import Examples, Objective, Rows
 from lm.objectives.masked import MaskedTokens
+from lm.objectives.span_corruption import SpanCorruption, divide
 from tests.lm.corpora import tiny, token_shards
 
 VOCABULARY, EOS = 300, 7
@@ -17,6 +18,7 @@ MASK = VOCABULARY
 OBJECTIVES: dict[str, Objective] = {
     "causal": Causal(),
     "masked": MaskedTokens(1, MASK, EOS, 0.15),
+    "spans": SpanCorruption(1, EOS, MASK, 2, 1, 0.5),
 }
 
 
@@ -96,3 +98,72 @@ def test_padding_is_never_predicted_and_a_short_row_has_its_share() -> None:
     assert made.num_tokens.tolist() == [10, 0]
     assert (made.inputs[0, 9:] == EOS).all()
     assert (made.inputs[1] == EOS).all()
+
+
+SPANS = SpanCorruption(1, EOS, MASK, num_noise_tokens=38, num_spans=13, prefix_fraction=0.0)
+
+
+def restored(source: list[int], target: list[int]) -> list[int]:
+    """Put each span of the target where its sentinel is in the source."""
+    spans: dict[int, list[int]] = {}
+    for token in target:
+        if token >= MASK:
+            spans[token] = []
+        elif token >= 0:
+            spans[list(spans)[-1]].append(token)
+    return [word for token in source if token >= 0 for word in spans.get(token, [token])]
+
+
+def test_source_and_target_together_are_the_text() -> None:
+    rows = text(60)
+    made = SPANS(rows, np.arange(60))
+    assert made.source is not None
+    assert made.source.shape == (60, 256 - 38 + 13 + 1)
+    assert made.targets.shape == made.inputs.shape == (60, 38 + 13 + 1)
+    assert torch.equal(made.inputs[:, 1:], made.targets[:, :-1])
+    assert (made.inputs[:, 0] == EOS).all()
+    for row, source, target in zip(rows, made.source.tolist(), made.targets.tolist(), strict=True):
+        assert source[-1] == target[-1] == EOS
+        assert [token for token in source if token >= MASK] == list(range(MASK, MASK + 13))
+        assert restored(source[:-1], target[:-1]) == row[1:].tolist()
+
+
+def test_a_prefix_is_continued_from_any_place() -> None:
+    rows = text(200)
+    continued = SpanCorruption(1, EOS, MASK, 38, 13, prefix_fraction=1.0)
+    made = continued(rows, np.arange(200))
+    assert made.source is not None
+    assert made.source.shape == (200, 232)
+    cuts = []
+    for row, source, target in zip(rows, made.source.tolist(), made.targets.tolist(), strict=True):
+        prefix = source[: source.index(MASK)]
+        assert source[len(prefix) :] == [MASK, EOS] + [-1] * (230 - len(prefix))
+        own = row[1:].tolist()
+        assert target == [MASK, *own[len(prefix) : len(prefix) + 38]] + [-1] * 13
+        assert prefix == own[: len(prefix)]
+        cuts.append(len(prefix))
+    assert (min(cuts) < 10, max(cuts) > 208) == (True, True)
+    mixed = SpanCorruption(1, EOS, MASK, 38, 13, prefix_fraction=0.5)(rows, np.arange(200))
+    fraction = (mixed.targets == -1).any(1).float().mean().item()
+    assert fraction == pytest.approx(0.5, abs=0.1)
+
+
+def test_padding_of_a_row_is_not_predicted() -> None:
+    rows = text(2)
+    rows[0, 101:] = -1
+    rows[1, 1:] = -1
+    made = SPANS(rows, np.arange(2))
+    assert made.source is not None
+    assert made.num_tokens.tolist() == [100, 0]
+    assert 0 < (made.targets[0] >= 0).sum() < 52
+    assert (made.targets[1] == -1).all()
+
+
+def test_every_way_to_divide_is_equally_likely() -> None:
+    draws = np.random.default_rng(0).integers(0, 2**63, (6000, 4)).astype(np.uint64)
+    parts = divide(draws, 3)
+    assert (parts.sum(1) == 5).all()
+    _, counts = np.unique(parts, axis=0, return_counts=True)
+    assert len(counts) == 6  # of five things into three parts of at least one
+    assert counts.min() > 900
+    assert divide(draws[:2, :0], 1).tolist() == [[1], [1]]

@@ -1,4 +1,4 @@
-"""Encoders are exported to classes that transformers have."""
+"""Encoders and encoder-decoders are exported to classes that transformers have."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,9 @@ CLASSES = {
     "bert": "BertForMaskedLM",
     "bert-sinusoidal": "BertForMaskedLM",
     "modernbert": "ModernBertForMaskedLM",
+    "t5": "T5ForConditionalGeneration",
 }
+CASES = [(kind, tied) for kind in KINDS for tied in (True, False) if tied or kind != "t5"]
 
 
 def far_from_start(kind: str, *, tied: bool) -> CausalLM:
@@ -38,8 +40,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return token_shards(tmp_path_factory.mktemp("store"))
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "tied"), CASES)
 def test_the_export_says_what_the_training_model_says(
     tokens: Dataset, tmp_path: Path, kind: str, tied: bool
 ) -> None:
@@ -51,14 +52,22 @@ def test_the_export_says_what_the_training_model_says(
     assert not [*(tmp_path / "hf").glob("*.py")]
     auto: Any = getattr(transformers, kind_of(CLASSES[kind]).auto_class)
     loaded: Any = auto.from_pretrained(tmp_path / "hf", local_files_only=True).eval()
-    inputs = torch.randint(0, 300, (3, 24))
+    inputs = torch.randint(0, 300, (3, 20))
     with torch.no_grad():
-        ours, theirs = network(inputs), loaded(inputs).logits
+        if kind == "t5":
+            source = torch.randint(0, 300, (3, 9))
+            source[0, 5:] = -1
+            read = {"input_ids": source.clamp_min(0), "attention_mask": (source >= 0).long()}
+            ours = network(inputs, source=source)
+            theirs = loaded(**read, decoder_input_ids=inputs).logits
+        else:
+            ours, theirs = network(inputs), loaded(inputs).logits
     assert ours.abs().max() > 1
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
     fast: Any = AutoTokenizer.from_pretrained(tmp_path / "hf")
-    assert fast.mask_token_id == 300 == loaded.config.vocab_size - 1
-    assert fast("The miller<|mask|>").input_ids == [*tokenizer().encode("The miller").ids, 300]
+    extra = "<extra_id_0>" if kind == "t5" else "<|mask|>"
+    assert fast(f"The miller{extra}").input_ids == [*tokenizer().encode("The miller").ids, 300]
+    assert kind == "t5" or fast.mask_token_id == loaded.config.vocab_size - 1
 
 
 def test_a_tokenizer_that_has_a_mask_of_its_own_gets_another(

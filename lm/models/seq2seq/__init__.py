@@ -1,0 +1,1 @@
+"""Encoder-decoders: what the architectures share, and one package per architecture."""
