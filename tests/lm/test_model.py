@@ -6,7 +6,14 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
 from lm.models import cross_entropy as loss_module
-from lm.models.attention import MAX_EXPLICIT_CONTEXT, apply_rotary, causal_attention, rotary_table
+from lm.models.attention import (
+    MAX_EXPLICIT_CONTEXT,
+    apply_rotary,
+    attention,
+    causal_attention,
+    rotary_table,
+    sinusoidal_table,
+)
 from lm.models.cross_entropy import cross_entropy
 from lm.models.decoder.model import Decoder
 from lm.models.decoder.sections import DecoderConfig
@@ -26,6 +33,10 @@ SHAPE = DecoderConfig(
 SHAPES = [
     pytest.param(SHAPE, id="llama"),
     pytest.param(DecoderConfig(97, 2, 32, 4, 4, 64, 24, architecture="gpt2", bias=True), id="gpt2"),
+    pytest.param(
+        DecoderConfig(97, 2, 32, 4, 4, 64, 24, architecture="gpt2", positions="sinusoidal"),
+        id="gpt2-sinusoidal",
+    ),
 ]
 
 
@@ -177,3 +188,30 @@ def test_both_roads_of_attention_agree_on_documents(
     explicit = decoder(tokens, eos=7)
     monkeypatch.setattr("lm.models.attention.MAX_EXPLICIT_CONTEXT", 0)
     torch.testing.assert_close(explicit, decoder(tokens, eos=7))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_both_roads_of_attention_to_both_sides_agree(
+    masked: bool, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, v = (torch.randn(2, 4, length, 8) for length in (5, 7, 7))
+    mask = (torch.rand(2, 1, 5, 7) < 0.7) | (torch.arange(7) == 0) if masked else None
+    bias = torch.randn(1, 4, 5, 7) if biased else None
+    explicit = attention(q, k, v, mask, bias, scale=1.0)
+    scores = q @ k.transpose(-1, -2) + (0 if bias is None else bias)
+    by_hand = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+    torch.testing.assert_close(explicit, by_hand.softmax(-1) @ v)
+    monkeypatch.setattr("lm.models.attention.MAX_EXPLICIT_CONTEXT", 1)
+    torch.testing.assert_close(explicit, attention(q, k, v, mask, bias, scale=1.0))
+    torch.testing.assert_close(
+        attention(q, k, v), (q @ k.transpose(-1, -2) / 8**0.5).softmax(-1) @ v
+    )
+
+
+def test_sinusoidal_positions_are_those_of_the_paper() -> None:
+    table = sinusoidal_table(50, 6) * 6**0.5
+    for position in (0, 1, 49):
+        angles = [position / 10_000 ** (2 * i / 6) for i in range(3)]
+        expected = [f(angle) for angle in angles for f in (math.sin, math.cos)]
+        assert table[position].tolist() == pytest.approx(expected, abs=1e-5)

@@ -65,6 +65,7 @@ def trained_files(model: CausalLM, folder: Path, tokens: Dataset) -> dict[str, b
         {"num_kv_heads": 4},
         {"architecture": "gpt2", "num_kv_heads": None, "bias": True},
         {"architecture": "gpt2", "num_kv_heads": None, "tie_embeddings": False},
+        {"architecture": "gpt2", "num_kv_heads": None, "positions": "sinusoidal"},
     ],
 )
 def test_transformers_says_what_the_training_model_says(

@@ -25,6 +25,7 @@ class DecoderConfig:
         bias: whether matrices and norms have a bias (GPT-2).
         rope_theta: base of the rotary angles (Llama).
         norm_eps: added under a norm's root.
+        positions: learned or sinusoidal (GPT-2); Llama's are rotary.
     """
 
     vocab_size: int
@@ -39,6 +40,7 @@ class DecoderConfig:
     bias: bool = False
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
+    positions: str = "learned"
 
     @property
     def head_dim(self) -> int:

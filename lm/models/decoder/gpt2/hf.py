@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lm.models.attention import sinusoidal_table
+
 BLOCK_NAMES = {
     "attention_norm": "ln_1",
     "qkv": "attn.c_attn",
@@ -50,6 +52,9 @@ def to_hf_weights(
 ) -> dict[str, Tensor]:
     """Return the weights under Hugging Face's names, matrices transposed, missing biases as zeros."""
     renamed = {}
+    if model_config["positions"] == "sinusoidal":
+        table = sinusoidal_table(model_config["context_length"], model_config["hidden_size"])
+        renamed[f"{TOP_LEVEL_NAMES['position_embedding']}.weight"] = table
     for name, weight in weights.items():
         path, _, kind = name.rpartition(".")
         first, *rest = path.split(".")

@@ -49,5 +49,5 @@ class LlamaConfig(DecoderSection):
     def architecture_key(self) -> dict[str, Any]:
         """Return what fixes the parameters except the vocabulary, as in ``config.json``."""
         # Rotary positions have no parameters, so the context may change between two stages.
-        left_out = ("vocab_size", "context_length")
+        left_out = ("vocab_size", "context_length", "positions")
         return {k: v for k, v in asdict(self.resolve(0)).items() if k not in left_out}
