@@ -128,6 +128,11 @@ class TrainConfig(TrainEntry):
         return self.family
 
     @property
+    def draws_masks(self) -> bool:
+        """Whether a training step needs the keys of its samples, from which dropout is drawn."""
+        return bool(self.optim.dropout)
+
+    @property
     def sequences_per_step(self) -> int:
         """Number of sequences per step over all processes."""
         processes = self.run.num_processes

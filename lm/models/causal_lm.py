@@ -6,7 +6,7 @@ D hidden size, V vocabulary, N = B * T.
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import torch
 from safetensors.torch import load, save_file
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from lm.models.cross_entropy import cross_entropy
 from lm.objectives.causal import Causal
 from lm.objectives.examples import Objective
+
+if TYPE_CHECKING:
+    from lm.config.train import TrainConfig
 
 WEIGHTS = "model.safetensors"
 HEAD = "head.weight"  # not in the file if it is the embedding
@@ -72,6 +75,11 @@ class CausalLM(nn.Module):
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embed.weight
+
+    def prepare_training(self, config: "TrainConfig") -> None:
+        """Set what an entry of the recipe says of training, beside the architecture."""
+        self.dropout = config.optim.dropout
+        self.activation_checkpointing = config.run.activation_checkpointing
 
     @abstractmethod
     def hidden_states(

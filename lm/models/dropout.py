@@ -13,7 +13,7 @@ from torch import Tensor
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.mixers import splitmix64
 
-_MASK_32 = 0xFFFF_FFFF
+_MASK_32, _MASK_30 = 0xFFFF_FFFF, 0x3FFF_FFFF
 
 
 def dropout_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -24,9 +24,29 @@ def dropout_keys(seed: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.in
     return keys
 
 
+def add_step_key(keys: npt.NDArray[np.int64], seed: int, step: int) -> npt.NDArray[np.int64]:
+    """Add a key of the step to those of its samples, in the bits above 32, which ``dropout`` ignores.
+
+    It is for what all samples of a step drop alike, on whichever process they are.
+    """
+    (salt,) = np.frombuffer(bytes.fromhex(json_sha256(["step", seed])), "<u8", count=1)
+    step_key = int(splitmix64(np.array([step], np.uint64), salt)[0]) >> 34  # 30 bits
+    return keys | np.int64(step_key << 32)
+
+
+def drop_weights(weight: Tensor, keys_b: Tensor, p: float) -> Tensor:
+    """Drop elements of a weight, float[...], by the key of the step (``add_step_key``) and of the site.
+
+    ``keys_b``: int64[B], of ``site_keys``; all samples of a step give the same.
+    """
+    return dropout(weight[None], keys_b[:1] >> 32, p)[0]
+
+
 def site_keys(keys_b: Tensor, site: int) -> Tensor:
     """Return the samples' keys, int64[B], for a site in the network; each site has its own masks."""
-    return keys_b + _lowbias32_int(site)
+    mixed = _lowbias32_int(site)
+    sample_b, step_b = (keys_b + mixed) & _MASK_32, ((keys_b >> 32) + mixed) & _MASK_30
+    return sample_b | (step_b << 32)
 
 
 def dropout(x: Tensor, keys_b: Tensor | None, p: float) -> Tensor:
@@ -42,6 +62,13 @@ def dropout(x: Tensor, keys_b: Tensor | None, p: float) -> Tensor:
     drawn = _lowbias32((element_n + start_b[:, None]) & _MASK_32)
     kept = (drawn >= int(p * (_MASK_32 + 1))).view_as(x)
     return x * kept * (1.0 / (1.0 - p))
+
+
+def variational_dropout(x_btd: Tensor, keys_b: Tensor | None, p: float) -> Tensor:
+    """Drop the same elements at all positions of a sample (Gal & Ghahramani 2016)."""
+    if keys_b is None or p == 0.0:
+        return x_btd
+    return x_btd * dropout(torch.ones_like(x_btd[:, :1]), keys_b, p)
 
 
 def _lowbias32(x: Tensor) -> Tensor:

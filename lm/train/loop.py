@@ -22,7 +22,7 @@ from lm.distributed.ranks import all_reduce_sum, local_rank, rank_and_world_size
 from lm.metrics.meter import TrainingMetrics
 from lm.metrics.mlflow import require_mlflow
 from lm.models.causal_lm import WEIGHTS, load_weights
-from lm.models.dropout import dropout_keys
+from lm.models.dropout import add_step_key, dropout_keys
 from lm.models.registry import build_model
 from lm.objectives.examples import to_device
 from lm.optim.loss_scale import LossScale
@@ -80,8 +80,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     if job.base_model:
         load_weights(model, open_dataset(job.base_model).read(WEIGHTS))
     model = model.to(device)
-    model.dropout = config.optim.dropout
-    model.activation_checkpointing = config.run.activation_checkpointing
+    model.prepare_training(config)
     objective = model.objective(job.seed, tokens.stats["eos_id"])
     held_out = objective(validation_rows, np.arange(len(validation_rows))).to(device)
     wrapped_model = parallelize(model, config, device)
@@ -138,8 +137,9 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
             examples = objective(batch.rows, batch.samples).to(device)
             step_targets = all_reduce_sum((examples.targets >= 0).sum())
             keys: tuple[Tensor | None, ...] = (None,) * accumulation_steps
-            if config.optim.dropout:
-                all_keys = to_device(dropout_keys(job.seed, batch.samples), device)
+            if config.draws_masks:
+                sample_keys = dropout_keys(job.seed, batch.samples)
+                all_keys = to_device(add_step_key(sample_keys, job.seed, step), device)
                 keys = all_keys.chunk(accumulation_steps)
             micro_batches = zip(examples.chunk(accumulation_steps), keys, strict=True)
             for index, (part, key) in enumerate(micro_batches):

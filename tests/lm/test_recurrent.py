@@ -1,14 +1,23 @@
 """The recurrent families against the formulas of their papers, in plain Python, and against torch's modules."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from lm.metrics.logger import read_jsonl
+from lm.models.dropout import add_step_key, dropout_keys
+from lm.models.recurrent.model import Recurrent
+from lm.models.registry import parse_entry
+from lm.train.job import TrainJob
+from lm.train.loop import train
+from tests.lm.corpora import tiny, token_shards
 from tests.lm.test_families import model
+from tests.train_entry import in_steps
 
 Vector = npt.NDArray[np.float64]
 MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -67,3 +76,104 @@ def test_states_are_those_of_the_formula_and_of_torch(family: str) -> None:
 def test_the_forget_gate_of_an_lstm_starts_open() -> None:
     layer: Any = model("lstm").blocks[0]
     assert (layer.bias_ih[32:64] + layer.bias_hh[32:64]).tolist() == [1.0] * 32
+
+
+def regularized(family: str, dropout: float = 0.0, **values: Any) -> Recurrent:
+    fields = {
+        "name": "x",
+        "family": family,
+        "model": {"num_layers": 2, "hidden_size": 32, "context_length": 24},
+        "data": {"train_tokens": 1},
+        "optim": {"dropout": dropout},
+        "regularization": values,
+    }
+    network = model(family)
+    assert isinstance(network, Recurrent)
+    network.prepare_training(in_steps(parse_entry(fields)))
+    return network
+
+
+def keys_of(step: int, samples: int = 4) -> Tensor:
+    return torch.from_numpy(add_step_key(dropout_keys(1, np.arange(samples)), 1, step))
+
+
+TOKENS = torch.randint(0, 97, (4, 25), generator=torch.Generator().manual_seed(3))
+
+
+def loss(network: Recurrent, keys: Tensor | None, rows: slice = slice(None)) -> Tensor:
+    tokens = TOKENS[rows]
+    keys = None if keys is None else keys[rows]
+    summed: Tensor = network(tokens[:, :-1], tokens[:, 1:], dropout_keys=keys)
+    return summed
+
+
+@pytest.mark.parametrize("family", MODULES)
+def test_a_step_drops_weights_alike_in_any_batch(family: str) -> None:
+    network = regularized(family, weight_drop=0.5)
+    whole = loss(network, keys_of(1))
+    halves = loss(network, keys_of(1), slice(2)) + loss(network, keys_of(1), slice(2, 4))
+    torch.testing.assert_close(whole, halves)
+    assert not torch.allclose(whole, loss(network, keys_of(2)))
+    assert torch.equal(loss(network, None), loss(regularized(family), None))
+    # The gradient of a weight that is dropped is zero.
+    whole.backward()
+    layer: Any = network.blocks[0]
+    dropped = (layer.weight_hh.grad == 0).float().mean()
+    assert dropped.item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_dropout_of_states_can_be_the_same_at_all_positions() -> None:
+    network = regularized("gru", dropout=0.5, variational=True)
+    hidden = network.hidden_states(TOKENS, None, keys_of(1))
+    assert torch.equal(hidden == 0, (hidden == 0)[:, :1].expand_as(hidden))
+    assert 0.3 < (hidden == 0).float().mean() < 0.7
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("eos", [None, 5])
+def test_penalties_are_means_of_squares_of_states_and_of_their_changes(eos: int | None) -> None:
+    tokens, targets = TOKENS[:, :-1], TOKENS[:, 1:].clone()
+    targets[1, 20:] = -1  # padding
+    network = regularized("lstm", ar=2.0, tar=3.0)
+    given = {"eos": eos, "dropout_keys": keys_of(1)}
+    plain, penalized = (each(tokens, targets, **given) for each in (model("lstm"), network))
+    states = network.hidden_states(tokens, eos)
+    expected = 0.0
+    for row, state in enumerate(states):
+        for t in range(24):
+            if targets[row, t] < 0:
+                continue
+            expected += 2.0 * float((state[t] ** 2).mean())
+            if t and int(tokens[row, t]) != eos:
+                expected += 3.0 * float(((state[t] - state[t - 1]) ** 2).mean())
+    assert float(penalized - plain) == pytest.approx(expected, rel=1e-3)
+    assert torch.equal(network(tokens, targets, eos=eos), model("lstm")(tokens, targets, eos=eos))
+
+
+def test_regularized_training_does_not_depend_on_passes_and_off_is_off(tmp_path: Path) -> None:
+    tokens = token_shards(tmp_path)
+    config = tiny(
+        family="lstm", num_heads=None, num_kv_heads=None, train_tokens=4 * 128, log_interval=1
+    )
+    awd = {"weight_drop": 0.5, "variational": True, "ar": 2.0, "tar": 1.0}
+    changes: dict[str, dict[str, dict[str, Any]]] = {
+        "plain": {},
+        "off": {"regularization": {"weight_drop": 0.0}},
+        "whole": {"regularization": awd},
+        "passes": {"regularization": awd, "data": {"micro_batch_size": 2}},
+    }
+    losses: dict[str, list[float]] = {}
+    weights: dict[str, Any] = {}
+    for name, change in changes.items():
+        value = config.to_json()
+        for section, own in change.items():
+            value[section] = {**value[section], **own}
+        entry = in_steps(parse_entry(value))
+        folder = tmp_path / name
+        weights[name], _ = train(TrainJob(entry, 1, tokens.storage, folder))
+        losses[name] = [line["loss"] for line in read_jsonl(folder / "metrics.jsonl")]
+        assert ("regularization" in entry.weights_key()) is (name in ("whole", "passes"))
+    assert losses["plain"] == losses["off"]
+    assert all(torch.equal(weights["plain"][key], weights["off"][key]) for key in weights["off"])
+    assert losses["whole"] == pytest.approx(losses["passes"], rel=1e-3)
+    assert losses["whole"][0] > losses["plain"][0]

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lm.config.train import TrainConfig
-from lm.models.recurrent.sections import RecurrentConfig, RecurrentSection
+from lm.models.recurrent.sections import RecurrentConfig, RecurrentEntry, RecurrentSection
 
 
 class GRUConfig(RecurrentSection):
@@ -16,7 +15,7 @@ class GRUConfig(RecurrentSection):
         return self.resolve_as("gru", vocab_size)
 
 
-class GRUEntry(TrainConfig):
+class GRUEntry(RecurrentEntry):
     """Gated recurrent units (Cho et al. 2014) and how they are trained."""
 
     family: Literal["gru"] = Field(description="the family of the model")

@@ -20,9 +20,8 @@ class GRULayer(RecurrentLayer):
 
     gates = 3
 
-    def scan(self, x_btd: Tensor, zero_bd: Tensor) -> Tensor:
+    def scan(self, x_btd: Tensor, zero_bd: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         """Return the states after each input, float[B, T, D], from the state ``zero_bd``."""
-        weights = self.weights()
         states, _ = torch.gru(
             x_btd, zero_bd, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True
         )

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lm.config.train import TrainConfig
-from lm.models.recurrent.sections import RecurrentConfig, RecurrentSection
+from lm.models.recurrent.sections import RecurrentConfig, RecurrentEntry, RecurrentSection
 
 
 class LSTMConfig(RecurrentSection):
@@ -16,7 +15,7 @@ class LSTMConfig(RecurrentSection):
         return self.resolve_as("lstm", vocab_size)
 
 
-class LSTMEntry(TrainConfig):
+class LSTMEntry(RecurrentEntry):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) and how it is trained."""
 
     family: Literal["lstm"] = Field(description="the family of the model")

@@ -31,9 +31,8 @@ class LSTMLayer(RecurrentLayer):
             nn.init.ones_(self.bias_ih[size : 2 * size])
             nn.init.zeros_(self.bias_hh[size : 2 * size])
 
-    def scan(self, x_btd: Tensor, zero_bd: Tensor) -> Tensor:
+    def scan(self, x_btd: Tensor, zero_bd: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         """Return the states h after each input, float[B, T, D], from the state and cell ``zero_bd``."""
-        weights = self.weights()
         # A CPU has a kernel for this recurrence in fp32 and bf16, but not in fp16.
         kind = x_btd.device.type
         in_fp16 = (

@@ -1,7 +1,8 @@
 """What the recurrent families share: a stack of recurrent layers between an embedding and a head.
 
 A family defines its layer's recurrence, ``h_t = f(x_t, h_(t-1))``. The state is zero at the start of
-every row, and of every document if they are masked. Shape letters as in ``lm.models.causal_lm``.
+every row, and of every document if they are masked. Training can be regularized as AWD-LSTM (Merity et
+al. 2018, arXiv:1708.02182). Shape letters as in ``lm.models.causal_lm``.
 """
 
 import math
@@ -12,10 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lm.config.train import TrainConfig
 from lm.models.causal_lm import CausalLM
 from lm.models.documents import Documents
-from lm.models.dropout import dropout, site_keys
-from lm.models.recurrent.sections import RecurrentConfig
+from lm.models.dropout import drop_weights, dropout, site_keys, variational_dropout
+from lm.models.recurrent.sections import (
+    RecurrentConfig,
+    RecurrentEntry,
+    RecurrentRegularization,
+)
 
 
 class RecurrentLayer(nn.Module):
@@ -25,9 +31,13 @@ class RecurrentLayer(nn.Module):
         gates: G, how many matrices of D rows are stacked.
         weight_ih: float[G D, D], by which the input is multiplied.
         weight_hh: float[G D, D], by which the state is multiplied.
+        weight_drop: fraction of ``weight_hh`` that a step of training drops.
+        variational: whether dropout is the same at all positions of a sample.
     """
 
     gates: ClassVar[int]
+    weight_drop: float = 0.0
+    variational: bool = False
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -44,9 +54,12 @@ class RecurrentLayer(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
-    def weights(self) -> tuple[Tensor, ...]:
+    def weights(self, dropout_keys_b: Tensor | None) -> tuple[Tensor, ...]:
         """Return the weights in the order in which torch's functions take them."""
-        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+        weight_hh: Tensor = self.weight_hh
+        if dropout_keys_b is not None and self.weight_drop:
+            weight_hh = drop_weights(weight_hh, dropout_keys_b, self.weight_drop)
+        return self.weight_ih, weight_hh, self.bias_ih, self.bias_hh
 
     def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
         """Return the matrices, and the rows of those that each is stacked from."""
@@ -54,7 +67,7 @@ class RecurrentLayer(nn.Module):
         return [(self.weight_ih, rows), (self.weight_hh, rows)]
 
     @abstractmethod
-    def scan(self, x_btd: Tensor, zero_bd: Tensor) -> Tensor:
+    def scan(self, x_btd: Tensor, zero_bd: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         """Return the states after each input, float[B, T, D], from the state ``zero_bd``."""
 
     def forward(
@@ -63,22 +76,36 @@ class RecurrentLayer(nn.Module):
         documents: Documents | None,
         dropout_keys_b: Tensor | None,
         dropout_p: float,
-    ) -> Tensor:
-        """Return the layer's states for the next layer, float[B, T, D]."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return the layer's states, float[B, T, D], as they are and after dropout."""
         rows = x_btd if documents is None else documents.split(x_btd)
-        states = self.scan(rows, rows.new_zeros(1, rows.shape[0], rows.shape[2]))
+        zero = rows.new_zeros(1, rows.shape[0], rows.shape[2])
+        states = self.scan(rows, zero, self.weights(dropout_keys_b))
         states_btd = states if documents is None else documents.join(states)
-        return dropout(states_btd, dropout_keys_b, dropout_p)
+        drop = variational_dropout if self.variational else dropout
+        return states_btd, drop(states_btd, dropout_keys_b, dropout_p)
 
 
 class Recurrent(CausalLM):
     """A recurrent language model (Mikolov et al. 2010)."""
 
     config: RecurrentConfig
+    regularization: RecurrentRegularization
 
     def __init__(self, config: RecurrentConfig, layers: list[RecurrentLayer]) -> None:
         super().__init__(config, list[nn.Module](layers), nn.Identity())
+        self.regularization = RecurrentRegularization()
         self.init_weights()
+
+    def prepare_training(self, config: TrainConfig) -> None:
+        """Set the regularization, too."""
+        super().prepare_training(config)
+        assert isinstance(config, RecurrentEntry)
+        self.regularization = config.regularization
+        for layer in self.blocks:
+            recurrent = cast("RecurrentLayer", layer)
+            recurrent.weight_drop = config.regularization.weight_drop
+            recurrent.variational = config.regularization.variational
 
     def init_weights(self) -> None:
         """Draw the embedding and the head from uniform(-0.1, 0.1) (Zaremba et al. 2014, 1409.2329)."""
@@ -101,16 +128,57 @@ class Recurrent(CausalLM):
         self, tokens_bt: Tensor, eos: int | None = None, dropout_keys_b: Tensor | None = None
     ) -> Tensor:
         """Return the last layer's states, float[B, T, D]."""
+        return self._run_layers(tokens_bt, eos, dropout_keys_b)[1]
+
+    def forward(
+        self,
+        tokens_bt: Tensor,
+        targets_bt: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        eos: int | None = None,
+        dropout_keys: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """See ``CausalLM``; in training the summed loss includes the penalties of the states."""
+        ar, tar = self.regularization.ar, self.regularization.tar
+        if targets_bt is None or dropout_keys is None or not (ar or tar):
+            return super().forward(
+                tokens_bt,
+                targets_bt,
+                positions=positions,
+                eos=eos,
+                dropout_keys=dropout_keys,
+                label_smoothing=label_smoothing,
+            )
+        assert positions is None  # each position is predicted
+        states_btd, hidden_btd = self._run_layers(tokens_bt, eos, dropout_keys)
+        # As sums over the counted positions, so that the loss per token has them as means.
+        counted_bt = targets_bt >= 0
+        squares_bt = hidden_btd.float().square().mean(-1)
+        changes_bt = states_btd.float().diff(dim=1).square().mean(-1)
+        if eos is not None:  # not from one document to the next
+            changes_bt = changes_bt * (tokens_bt[:, 1:] != eos)
+        penalty = (
+            ar * (squares_bt * counted_bt).sum() + tar * (changes_bt * counted_bt[:, 1:]).sum()
+        )
+        return self.predict(hidden_btd, targets_bt, label_smoothing) + penalty
+
+    def _run_layers(
+        self, tokens_bt: Tensor, eos: int | None, dropout_keys_b: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the last layer's states, float[B, T, D], as they are and after dropout."""
         documents = None if eos is None else Documents.find(tokens_bt, eos)
         keys = [
             None if dropout_keys_b is None else site_keys(dropout_keys_b, site)
             for site in range(len(self.blocks) + 1)
         ]
-        x_btd = dropout(self.embed(tokens_bt), keys[0], self.dropout)
+        drop = variational_dropout if self.regularization.variational else dropout
+        x_btd = states_btd = drop(self.embed(tokens_bt), keys[0], self.dropout)
         for layer, key in zip(self.blocks, keys[1:], strict=True):
             inputs = documents, key, self.dropout
             if self.activation_checkpointing and torch.is_grad_enabled():
-                x_btd = cast("Tensor", checkpoint(layer, x_btd, *inputs, use_reentrant=False))
+                states_btd, x_btd = checkpoint(layer, x_btd, *inputs, use_reentrant=False)
             else:
-                x_btd = layer(x_btd, *inputs)
-        return cast("Tensor", self.norm(x_btd))
+                states_btd, x_btd = layer(x_btd, *inputs)
+        return states_btd, x_btd

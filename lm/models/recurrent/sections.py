@@ -5,7 +5,9 @@ from typing import Any
 
 from pydantic import Field
 
+from infra.config import ConfigModel
 from lm.config.model import ModelSection
+from lm.config.train import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,51 @@ class RecurrentConfig:
     architecture: str
 
 
+class RecurrentRegularization(ConfigModel):
+    """The regularization of AWD-LSTM (Merity et al. 2018, arXiv:1708.02182), in addition to ``optim``.
+
+    All of it is off by default; the values to try are the paper's.
+    """
+
+    weight_drop: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "fraction of the weights by which the state is multiplied that a step drops "
+            "(DropConnect, Wan et al. 2013), the same for all samples and positions; try 0.5"
+        ),
+    )
+    variational: bool = Field(
+        False,
+        description=(
+            "whether optim.dropout drops the same elements at all positions of a sample (Gal & "
+            "Ghahramani 2016)"
+        ),
+    )
+    ar: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "activation regularization: this times the mean square of the last layer's states, after "
+            "dropout, is added to the loss (Merity et al. 2017, arXiv:1708.01009); try 2"
+        ),
+    )
+    tar: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "temporal activation regularization: this times the mean square of the change of the "
+            "last layer's state from position to position is added to the loss; try 1"
+        ),
+    )
+
+    @property
+    def is_off(self) -> bool:
+        """Whether training is as without it; ``variational`` alone needs ``optim.dropout``."""
+        return not (self.weight_drop or self.variational or self.ar or self.tar)
+
+
 class RecurrentSection(ModelSection):
     """The settings of the recurrent families' `model` section."""
 
@@ -50,3 +97,22 @@ class RecurrentSection(ModelSection):
     def resolve_as(self, family: str, vocab_size: int) -> RecurrentConfig:
         """Return the architecture of a model of a family with this vocabulary."""
         return RecurrentConfig(vocab_size, architecture=family, **self.model_dump())
+
+
+class RecurrentEntry(TrainConfig):
+    """What the entries of the recurrent families share."""
+
+    model: RecurrentSection
+    regularization: RecurrentRegularization = Field(default_factory=RecurrentRegularization)
+
+    @property
+    def draws_masks(self) -> bool:
+        """See ``TrainConfig``."""
+        return super().draws_masks or not self.regularization.is_off
+
+    def weights_key(self) -> dict[str, Any]:
+        """See ``TrainConfig``: without ``regularization`` if it is off."""
+        key = super().weights_key()
+        if self.regularization.is_off:
+            del key["regularization"]
+        return key

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lm.config.train import TrainConfig
-from lm.models.recurrent.sections import RecurrentConfig, RecurrentSection
+from lm.models.recurrent.sections import RecurrentConfig, RecurrentEntry, RecurrentSection
 
 
 class RNNConfig(RecurrentSection):
@@ -16,7 +15,7 @@ class RNNConfig(RecurrentSection):
         return self.resolve_as("rnn", vocab_size)
 
 
-class RNNEntry(TrainConfig):
+class RNNEntry(RecurrentEntry):
     """A simple recurrent network (Elman 1990) and how it is trained."""
 
     family: Literal["rnn"] = Field(description="the family of the model")
