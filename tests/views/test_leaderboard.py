@@ -9,6 +9,8 @@ import pytest
 
 from flows.steps import STEPS
 from flows.summary import leaderboard_rows
+from infra.runs.run_records import ModelRecord, RunRecord
+from infra.store.storage import Storage
 from tests.views.real_run import RealRun
 from views.report.page import render
 from views.report.sections.leaderboard import describe_board
@@ -75,6 +77,24 @@ def test_a_column_that_no_model_has_is_left_out_but_the_first() -> None:
     board = rank([unscored])
     assert [column.key for column in board.columns] == ["bits_per_byte", "parameters"]
     assert cell(board, board.rows[0], "bits_per_byte") == NOT_EVALUATED
+
+
+def test_word_vectors_are_ranked_among_themselves_the_highest_first() -> None:
+    scores = {"low": 0.2, "high": 0.4}
+    vectors = [BoardModel(name, name, "glove", {"similarity": s}) for name, s in scores.items()]
+    encoder = BoardModel("bert", "bert", "encoder", {"pseudo_bits_per_byte": 0.9})
+    board = rank([*vectors, encoder, model("lstm", 2.0)])
+    assert [row.name for row in board.rows] == ["lstm", "bert", "high", "low"]
+    metrics = {
+        "similarity": {"a": {"spearman": 0.2}, "b": {"spearman": 0.4}, "c": {"spearman": None}},
+        "analogies": {"d": {"accuracy": None}},
+    }
+    record = RunRecord("r", "1", "", 0, "completed", models=[ModelRecord("x", metrics=metrics)])
+    board_of_run = build_leaderboard(Storage("memory://board"), record)
+    assert board_of_run is not None
+    [row] = board_of_run.rows
+    assert row.models[0].values == {"similarity": pytest.approx(0.3)}
+    assert cell(board_of_run, row, "bits_per_byte") == NO_PROBABILITY
 
 
 def test_energy_that_is_not_measured_says_so() -> None:

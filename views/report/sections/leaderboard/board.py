@@ -33,6 +33,7 @@ class Column:
         format: a value as text.
         note: what it is, in a sentence.
         is_score: whether it is a result of the evaluation.
+        less_is_better: of a score.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Column:
     format: Callable[[float], str]
     note: str
     is_score: bool = False
+    less_is_better: bool = True
 
 
 # The first column that a model has ranks the board. A column is shown if any model has it.
@@ -57,6 +59,22 @@ COLUMNS = (
         format_float,
         "of an encoder, which predicts a token from both sides; not comparable with bits per byte",
         is_score=True,
+    ),
+    Column(
+        "similarity",
+        "similarity",
+        format_float,
+        "of word vectors: rank correlation with people's judgments, mean over the recipe's files; more is better",
+        is_score=True,
+        less_is_better=False,
+    ),
+    Column(
+        "analogies",
+        "analogies",
+        format_float,
+        "of word vectors: fraction answered correctly, mean over the recipe's files; more is better",
+        is_score=True,
+        less_is_better=False,
     ),
     Column("parameters", "parameters", format_si, "weights; for an n-gram model: n-grams"),
     Column("tokens", "tokens", format_si, "read in training"),
@@ -199,7 +217,8 @@ def rank(models: Sequence[BoardModel]) -> Leaderboard:
     def order(row: BoardRow) -> tuple[int, float, str]:
         for index, column in enumerate(scores):
             if estimate := row.estimate(column.key):
-                return index, estimate.mean, row.name
+                value = estimate.mean if column.less_is_better else -estimate.mean
+                return index, value, row.name
         return len(scores), 0.0, row.name
 
     return Leaderboard(sorted(rows, key=order), columns)
@@ -225,10 +244,11 @@ def _load_models(storage: Storage, record: RunRecord) -> Iterator[BoardModel]:
             )
             if _is_number(stats.get(key))
         }
+        scores = {**model.metrics, **_word_vector_scores(model.metrics)}
         values |= {
-            column.key: float(model.metrics[column.key])
+            column.key: float(scores[column.key])
             for column in COLUMNS
-            if column.is_score and _is_number(model.metrics.get(column.key))
+            if column.is_score and _is_number(scores.get(column.key))
         }
         seconds = _train_seconds(record, model)
         if seconds is not None:
@@ -239,6 +259,17 @@ def _load_models(storage: Storage, record: RunRecord) -> Iterator[BoardModel]:
         yield BoardModel(
             model.name, entry, family or DEFAULT_FAMILY, values, bool(model.metrics), source
         )
+
+
+def _word_vector_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the mean over the files of word pairs, and over those of analogies, that gave a result."""
+    means = {}
+    for kind, key in (("similarity", "spearman"), ("analogies", "accuracy")):
+        results = metrics.get(kind) or {}
+        values = [value[key] for value in results.values() if _is_number(value.get(key))]
+        if values:
+            means[kind] = statistics.fmean(values)
+    return means
 
 
 def _entries(record: RunRecord) -> dict[str, tuple[str, Mapping[str, Any]]]:
