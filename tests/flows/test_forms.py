@@ -107,7 +107,7 @@ def test_the_form_of_a_source_sends_no_default_of_another_kind() -> None:
 
 def test_the_form_of_a_model_has_the_keys_of_all_families() -> None:
     entry = SCHEMA["definitions"]["Recipe"]["properties"]["train"]["items"]
-    assert {"decoder", "lstm"} <= set(entry["properties"]["family"]["enum"])
+    assert {"decoder", "encoder", "lstm", "seq2seq"} <= set(entry["properties"]["family"]["enum"])
     model = entry["properties"]["model"]["properties"]
-    assert model["num_heads"]["description"].startswith("decoder: ")
+    assert model["num_heads"]["description"].startswith("decoder, encoder, seq2seq: ")
     assert not any("default" in value for value in model.values())
