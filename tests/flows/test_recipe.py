@@ -330,6 +330,23 @@ def test_the_quickstart_needs_no_variable(monkeypatch: pytest.MonkeyPatch) -> No
     assert recipe.sources[1].paths[0] == f"{cache_root()}/quickstart/books/*.epub"
 
 
+def test_the_recipe_of_all_families_has_the_quickstarts_corpus() -> None:
+    quickstart, families = (
+        load_recipe(f"recipes/{name}.yaml") for name in ("quickstart", "families")
+    )
+    for section in (
+        "storage",
+        "seed",
+        "sources",
+        "extract",
+        "annotate",
+        "dedup",
+        "select",
+        "tokenize",
+    ):
+        assert getattr(quickstart, section) == getattr(families, section), section
+
+
 def test_mistakes_do_not_show_what_a_variable_stands_for(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
