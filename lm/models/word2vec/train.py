@@ -78,11 +78,14 @@ class TrainingJob:
         return np.uint64(int(json_sha256([self.seed, "word2vec", epoch])[:16], 16))
 
     def initial_weights(self) -> Weights:
-        """Return the weights before the first round (word2vec.c: uniform, outputs 0)."""
+        """Return the weights before the first round: uniform in ±1 / size, outputs 0, as gensim does.
+
+        word2vec.c draws from half that range, which learns more slowly from a small text.
+        """
         size = self.config.model.vector_size
         draw = np.random.default_rng(int(self.epoch_key(-1))).random
         inputs = np.zeros((self.input_rows, self.size), np.float32)
-        inputs[:, :size] = (draw((self.input_rows, size), np.float32) - np.float32(0.5)) / size
+        inputs[:, :size] = (draw((self.input_rows, size), np.float32) * 2 - 1) / size
         return Weights(inputs, np.zeros((self.words, self.size), np.float32))
 
     def save_weights(self, name: str, weights: Weights) -> None:
