@@ -1,6 +1,6 @@
 """Word vectors beside their peers on the same text: quality over three seeds, and speed per core.
 
-    python -m benchmarks.bench_embeddings [--megabytes N] [--seeds N]
+    python -m benchmarks.bench_embeddings [--megabytes N] [--seeds N] [--family NAME]
 
 word2vec beside gensim at equal settings, each on one core: the accuracy on planted analogies (``tests/lm/planted.py``, with
 noise), Spearman's correlation with WordSim-353 after training on Python sources of the installed packages, which every
@@ -183,17 +183,12 @@ def entry(model: dict[str, Any], optim: dict[str, Any]) -> Word2vecEntry:
     return parsed
 
 
-def bench_all(root: Path, python: Path, megabytes: float, seeds: Sequence[int]) -> bool:
-    """Compare all settings of word2vec on both texts, and GloVe on the second."""
+def bench_word2vec(
+    python: Path, texts: Sequence[tuple[str, Text, int]], seeds: Sequence[int]
+) -> bool:
+    """Compare all settings on texts: title, text, size of vectors."""
     met = True
-    found = next(python.parent.parent.rglob("test_data/wordsim353.tsv"))
-    sources = texts(megabytes)
-    real = write_text(root / "sources", sources, measure_wordsim(found))
-    toy = write_text(root / "planted", planted.documents(SENTENCES, noise=NOISE), measure_planted)
-    for title, text, size in (
-        ("planted analogies", toy, 50),
-        ("WordSim-353 on Python sources", real, 100),
-    ):
+    for title, text, size in texts:
         words = (text.folder / "words.txt").stat().st_size
         print(
             f"\n{title}: {words / 1e6:.1f} MB of words; load {os.getloadavg()[0]:.1f}", flush=True
@@ -201,7 +196,7 @@ def bench_all(root: Path, python: Path, megabytes: float, seeds: Sequence[int]) 
         for name, section, own in WORD2VEC:
             config = entry({"vector_size": size, **section}, own)
             met &= compare_word2vec(name, text.folder, python, text, config, seeds)
-    return met & bench_glove(root, python, real, seeds)
+    return met
 
 
 def bench_glove(root: Path, python: Path, text: Text, seeds: Sequence[int]) -> bool:
@@ -224,9 +219,15 @@ def bench_glove(root: Path, python: Path, text: Text, seeds: Sequence[int]) -> b
         speed["ours"].append(cells * GLOVE_EPOCHS / (time.process_time() - start))
         rows, columns, logs, weights = load_cells(job)
         own = [load_side(job, side) for side in (glove.ROW, glove.COLUMN)]
-        losses["ours"].append(mean_loss(*own, rows, columns, logs, weights))
+        losses["ours"].append(mean_loss(own[0], own[1], rows, columns, logs, weights))
         cells_file = text.folder / "cells.npz"
-        np.savez(cells_file, size=words, rows=rows, columns=columns, counts=np.exp(logs))
+        np.savez(
+            cells_file,
+            size=words,
+            rows=rows,
+            columns=columns,
+            counts=np.exp(logs, dtype=np.float64),
+        )
         peer_settings = {"size": config.model.vector_size, "lr": config.optim.lr, "seed": seed}
         peer_settings |= settings
         command = [str(python), str(SCRIPT), "glove", str(text.folder), json.dumps(peer_settings)]
@@ -307,13 +308,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=float, default=15)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--family", choices=("word2vec", "glove"))
     options = parser.parse_args()
     python = peer_interpreter(PEERS)
     seeds = range(1, options.seeds + 1)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        met = check_export(root / "export", python)
-        met &= bench_all(root, python, options.megabytes, seeds)
+        found = next(python.parent.parent.rglob("test_data/wordsim353.tsv"))
+        real = write_text(root / "sources", texts(options.megabytes), measure_wordsim(found))
+        met = True
+        if options.family in (None, "glove"):
+            met &= bench_glove(root, python, real, seeds)
+        if options.family in (None, "word2vec"):
+            met &= check_export(root / "export", python)
+            documents = planted.documents(SENTENCES, noise=NOISE)
+            toy = write_text(root / "planted", documents, measure_planted)
+            both = (
+                ("planted analogies", toy, 50),
+                ("WordSim-353 on Python sources", real, 100),
+            )
+            met &= bench_word2vec(python, both, seeds)
     sys.exit(not met)
 
 
