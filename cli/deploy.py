@@ -1,6 +1,7 @@
 """``gristmill deploy``."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from flows.deployments import PoolKind
     from flows.recipe import Recipe
     from infra.store.storage import Storage
-
-# A server on SQLite answers 503 while another writer has the lock, again and again if it is busy.
-MAX_RETRIES = 30
 
 
 @recipe_command
@@ -63,17 +61,17 @@ def deploy(
         save_notification,
         server_automations,
     )
-    from flows.deployments import ensure_pool, recipe_deployments, register
+    from flows.deployments import ensure_pool, recipe_deployments, register, when_free
 
     deployments = recipe_deployments(recipe, pool_type, variables, pool)
     name = deployments[0].work_pool.name
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: MAX_RETRIES}), client_context as client:
-        created = ensure_pool(client, name, pool_type)
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), client_context as client:
+        created = when_free(lambda: ensure_pool(client, name, pool_type))
         registered = [register(client, deployment) for deployment in deployments]
         by_flow = {item.flow: item.id for item in registered}
-        block = None if notify is None else save_notification(notify)
+        block = None if notify is None else when_free(lambda: save_notification(notify))
         automations = {
-            automation.name: apply_automation(client, automation)
+            automation.name: when_free(partial(apply_automation, client, automation))
             for automation in (
                 *recipe_automations(recipe.name, by_flow),
                 *server_automations(block),

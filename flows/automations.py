@@ -6,7 +6,7 @@ mark lost runs as crashed, start crashed runs again, and send notifications.
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from prefect.blocks.fields import SecretDict
@@ -19,6 +19,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from pydantic import SecretStr
 
 from flows.attempts import MAX_STARTS
+from flows.deployments import Applied
 from flows.events import CORPUS_OUTDATED, MODEL_OUTDATED
 from infra.errors import UserError
 
@@ -182,9 +183,6 @@ def save_notification(url: str) -> UUID:
     if len(service._apprise_client) == 0:
         raise UserError(f"--notify: this {scheme}:// URL is none that Apprise can use")
     return UUID(str(service.save(NOTIFICATION_BLOCK, overwrite=True)))
-
-
-Applied = Literal["created", "updated", "unchanged"]
 
 
 def apply_automation(client: SyncPrefectClient, automation: AutomationCore) -> Applied:

@@ -5,16 +5,24 @@ Registering the same recipe again changes nothing.
 """
 
 import json
+import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.actions import (
+    DeploymentCreate,
+    DeploymentScheduleCreate,
+    WorkPoolCreate,
+)
 from prefect.client.schemas.objects import ConcurrencyOptions
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.flows import Flow, load_flow_from_entrypoint
@@ -27,7 +35,13 @@ from infra.errors import UserError
 
 EXAMPLE = "example"  # the name of the recipe in the file, and the prefix of its deployments' names
 SCHEDULED = "schedule"  # the reason of runs that a schedule creates
+BUSY_STATUS = 503
+BUSY_TIMEOUT_S = 300.0
+MIN_DELAY_S, MAX_DELAY_S = 0.05, 0.5  # about as long as the server takes to store a deployment
+
 PoolKind = Literal["process", "docker", "kubernetes"]
+Applied = Literal["created", "updated", "unchanged"]
+T = TypeVar("T")
 
 
 class _Strict(BaseModel):
@@ -123,10 +137,17 @@ class Registered:
     flow: str
     name: str
     schedule: str | None
+    applied: Applied
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"id": str(self.id), "flow": self.flow, "name": self.name, "schedule": self.schedule}
+        return {
+            "id": str(self.id),
+            "flow": self.flow,
+            "name": self.name,
+            "schedule": self.schedule,
+            "applied": self.applied,
+        }
 
 
 def load_prefect_file() -> PrefectFile:
@@ -178,6 +199,22 @@ def _schedules(recipe: Recipe, flow: str) -> list[ScheduleSection]:
     ]
 
 
+def when_free(request: Callable[[], T], timeout_s: float = BUSY_TIMEOUT_S) -> T:
+    """Send a request to the Prefect server again, soon, as long as another writer holds its database.
+
+    A server on SQLite answers 503, and has done nothing, if its database was written while it handled the
+    request; a worker that asks for work writes, too. Prefect's client doubles its delay each time.
+    """
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            return request()
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != BUSY_STATUS or time.monotonic() > end:
+                raise
+        time.sleep(random.uniform(MIN_DELAY_S, MAX_DELAY_S))
+
+
 def ensure_pool(client: SyncPrefectClient, name: str, kind: PoolKind) -> bool:
     """Create a work pool unless it exists; return whether it was created.
 
@@ -198,7 +235,7 @@ def ensure_pool(client: SyncPrefectClient, name: str, kind: PoolKind) -> bool:
 
 
 def register(client: SyncPrefectClient, deployment: DeploymentSection) -> Registered:
-    """Create a deployment, or update the one of this name.
+    """Create a deployment, or update the one of this name if it differs.
 
     Raises:
         UserError: if the server refuses it.
@@ -207,31 +244,63 @@ def register(client: SyncPrefectClient, deployment: DeploymentSection) -> Regist
         deployment.entrypoint, use_placeholder_flow=False
     )
     limit = deployment.concurrency_limit
-    options = ConcurrencyOptions.model_validate(limit.model_dump(exclude={"limit"}))
+    wanted: dict[str, Any] = {
+        "flow_id": when_free(lambda: client.create_flow_from_name(flow.name)),
+        "name": deployment.name,
+        "version": version("gristmill"),
+        "description": deployment.description,
+        "entrypoint": deployment.entrypoint,
+        "tags": deployment.tags,
+        "parameters": deployment.parameters,
+        "parameter_openapi_schema": flow.parameters.model_dump_for_openapi(),
+        "enforce_parameter_schema": True,
+        "schedules": [schedule.to_prefect() for schedule in deployment.schedules],
+        "concurrency_limit": limit.limit,
+        "concurrency_options": ConcurrencyOptions.model_validate(
+            limit.model_dump(exclude={"limit"})
+        ),
+        "work_pool_name": deployment.work_pool.name,
+        "work_queue_name": deployment.work_pool.work_queue_name,
+        "job_variables": deployment.work_pool.job_variables,
+        "pull_steps": [],
+    }
+    name = f"{flow.name}/{deployment.name}"
+    identity: UUID | None = None
+    applied: Applied = "created"
     try:
-        identity = client.create_deployment(
-            flow_id=client.create_flow_from_name(flow.name),
-            name=deployment.name,
-            version=version("gristmill"),
-            description=deployment.description,
-            entrypoint=deployment.entrypoint,
-            tags=deployment.tags,
-            parameters=deployment.parameters,
-            parameter_openapi_schema=flow.parameters.model_dump_for_openapi(),
-            enforce_parameter_schema=True,
-            schedules=[schedule.to_prefect() for schedule in deployment.schedules],
-            concurrency_limit=limit.limit,
-            concurrency_options=options,
-            work_pool_name=deployment.work_pool.name,
-            work_queue_name=deployment.work_pool.work_queue_name,
-            job_variables=deployment.work_pool.job_variables,
-            pull_steps=[],
-        )
+        found = when_free(lambda: client.read_deployment_by_name(name))
+    except ObjectNotFound:
+        pass
+    else:
+        # Storing one takes the server half a second, in which it answers nothing else.
+        same = _content(found) == _content(DeploymentCreate(**wanted))
+        identity, applied = (found.id, "unchanged") if same else (None, "updated")
+    try:
+        identity = identity or when_free(lambda: client.create_deployment(**wanted))
     except PrefectHTTPStatusError as error:
         raise UserError(f"deployment {deployment.name}: {_detail(error)}") from None
     when = [f"{item.cron} {item.timezone}" for item in deployment.schedules]
-    name = f"{flow.name}/{deployment.name}"
-    return Registered(identity, flow.name, name, when[0] if when else None)
+    return Registered(identity, flow.name, name, when[0] if when else None, applied)
+
+
+def _content(deployment: DeploymentCreate | DeploymentResponse) -> dict[str, Any]:
+    """Return what ``register`` decides of a deployment, as JSON values."""
+    fields = {
+        *("version", "description", "entrypoint", "tags", "parameters", "parameter_openapi_schema"),
+        *("enforce_parameter_schema", "concurrency_options", "work_pool_name", "work_queue_name"),
+        *("job_variables", "pull_steps"),
+    }
+    schedules = [
+        item.model_dump(mode="json", include={"schedule", "active", "parameters", "slug"})
+        for item in deployment.schedules
+    ]
+    if isinstance(deployment, DeploymentCreate):
+        limit = deployment.concurrency_limit
+    else:
+        of_server = deployment.global_concurrency_limit
+        limit = None if of_server is None else of_server.limit
+    content = deployment.model_dump(mode="json", include=fields)
+    return {**content, "schedules": schedules, "concurrency_limit": limit}
 
 
 def _detail(error: PrefectHTTPStatusError) -> str:

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
+from flows.deployments import ensure_pool
 from tests.e2e.command import environment
 from tests.e2e.prefect_server import PREFECT, Prefect
 from tests.processes import ROOT, TreeProcess, process_tree
@@ -14,7 +16,7 @@ from tests.servers import free_port, server
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """A separate server for every module."""
+    """A separate server for every module, with the work pool of `prefect.yaml`."""
     folder = tmp_path_factory.mktemp("prefect")
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
@@ -22,23 +24,23 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server_env = {**env, "PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": api}
     with server(command, folder / "server.log", f"{api}/health", server_env):
+        with SyncPrefectClient(api) as client:
+            ensure_pool(client, "gristmill", "process")
         yield Prefect(api, env, folder / "home")
 
 
 @pytest.fixture(scope="module")
 def deployed(prefect: Prefect) -> Prefect:
     """The server with the project's deployments."""
-    pool = prefect.command("work-pool", "create", "--type", "process", "gristmill")
-    assert pool.code == 0, pool.out + pool.err
     deployments = prefect.command("deploy", "--all")
     assert deployments.code == 0, deployments.out + deployments.err
     return prefect
 
 
 @pytest.fixture(scope="module")
-def worker(deployed: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TreeProcess]:
-    """A worker that runs the deployments."""
-    with run_worker(deployed.env, tmp_path_factory.mktemp("worker") / "log") as process:
+def worker(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TreeProcess]:
+    """A worker that starts the runs of deployments."""
+    with run_worker(prefect.env, tmp_path_factory.mktemp("worker") / "log") as process:
         yield process
 
 
@@ -47,7 +49,7 @@ def run_worker(env: Mapping[str, str], log: Path) -> Iterator[TreeProcess]:
     """Run a worker while the block lasts."""
     env = {
         **env,
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         "GRISTMILL_CLUSTER_KWARGS": "host,dashboard_address,preload",
         "GRISTMILL_REPORTS_URL": "https://reports.example.org",
     }

@@ -103,10 +103,11 @@ def test_deploying_a_recipe_twice_registers_it_once(prefect: Prefect, tmp_path: 
     value["schedule"] = {"refresh": "0 2 * * *", "timezone": "Europe/Berlin"}
     path = write_recipe(tmp_path / "r.yaml", value)
 
-    def deploy(automations: str) -> dict[str, dict[str, Any]]:
+    def deploy(automations: str, *applied: str) -> dict[str, dict[str, Any]]:
         result = run_to_end([str(GRISTMILL), "deploy", str(path), "--json"], prefect.env, tmp_path)
         assert result.code == 0, result.err
         assert len(result.value["deployments"]) == 7
+        assert {item["applied"] for item in result.value["deployments"]} == {*applied, automations}
         assert set(result.value["automations"].values()) == {automations}
         found = prefect.post("/deployments/filter", deployments={"tags": {"all_": ["mill"]}})
         changing = {"updated", "last_polled", "status"}
@@ -121,7 +122,7 @@ def test_deploying_a_recipe_twice_registers_it_once(prefect: Prefect, tmp_path: 
     assert schedule["schedule"]["timezone"] == "Europe/Berlin"
     value.pop("schedule")
     write_recipe(path, value)
-    second = deploy("unchanged")
+    second = deploy("unchanged", "updated")
     assert second["mill-refresh"]["schedules"] == []
     assert {name: d["id"] for name, d in second.items()} == {n: d["id"] for n, d in first.items()}
 
