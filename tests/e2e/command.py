@@ -17,6 +17,20 @@ from tests.processes import TreeProcess, process_tree
 
 GRISTMILL = Path(sys.executable).parent / "gristmill"
 
+# What `gristmill run` does with the Prefect server of this machine; it ends when its standard input does.
+SERVER_CLIENT = """
+import sys
+import cli.main
+cli.main.main.callback()
+from prefect.settings import get_current_settings
+from flows.prefect_server import local_server_if_needed
+server = local_server_if_needed()
+server.use()
+print(get_current_settings().api.url, flush=True)
+sys.stdin.read()
+server.keep(float(sys.argv[1]))
+"""
+
 
 @dataclass(frozen=True)
 class CommandResult:
@@ -78,4 +92,13 @@ def start(
     command = [str(GRISTMILL), *arguments]
     outputs: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": stderr}
     with process_tree(command, environment(home, **(env or {})), **outputs) as process:
+        yield process
+
+
+@contextmanager
+def server_client(home: Path, keep_s: float, **env: str) -> Iterator[TreeProcess]:
+    """Run a client of the Prefect server that runs of this home share; it prints the URL of the API."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, "-c", SERVER_CLIENT, str(keep_s)]
+    with process_tree(command, environment(home, **env), **pipes) as process:
         yield process

@@ -8,10 +8,23 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.deployments import ensure_pool
-from tests.e2e.command import environment
+from tests.e2e.command import environment, server_client
 from tests.e2e.prefect_server import PREFECT, Prefect
 from tests.processes import ROOT, TreeProcess, process_tree
 from tests.servers import free_port, server
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Prefect home whose server stays, for runs that need none of their own."""
+    folder = tmp_path_factory.mktemp("home")
+    with server_client(folder, 0) as client:
+        assert client.stdout is not None
+        assert client.stdin is not None
+        assert client.stdout.readline().startswith(b"http")
+        yield folder
+        client.stdin.close()
+        assert client.wait() == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,46 +1,20 @@
 """The Prefect server that runs without a server share: who may use it, and when it ends."""
 
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 
 from flows import local_server
-from tests.e2e.command import environment, run_to_end
+from tests.e2e.command import SERVER_CLIENT, environment, run_to_end, server_client
 from tests.limits import wait_for
-from tests.processes import TreeProcess, is_alive, process_tree
+from tests.processes import TreeProcess, is_alive
 
 pytestmark = pytest.mark.e2e
-
-# What `gristmill run` does with the server; it ends when its standard input does.
-CLIENT = """
-import sys
-import cli.main
-cli.main.main.callback()
-from prefect.settings import get_current_settings
-from flows.prefect_server import local_server_if_needed
-server = local_server_if_needed()
-server.use()
-print(get_current_settings().api.url, flush=True)
-sys.stdin.read()
-server.keep(float(sys.argv[1]))
-"""
-
-
-@contextmanager
-def client(home: Path, keep_s: float, **env: str) -> Iterator[TreeProcess]:
-    """Run such a process."""
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    command = [sys.executable, "-c", CLIENT, str(keep_s)]
-    with process_tree(command, environment(home, **env), **pipes) as process:
-        yield process
 
 
 def read_url(process: TreeProcess) -> str:
@@ -67,7 +41,7 @@ def test_runs_share_a_server_that_stays_for_the_next_one_and_then_ends(tmp_path:
     state_file = home / "gristmill-server.json"
     state_file.write_text("{damaged")
     with ExitStack() as stack:
-        runs = [stack.enter_context(client(home, 10)) for _ in range(2)]  # at the same time
+        runs = [stack.enter_context(server_client(home, 10)) for _ in range(2)]  # at the same time
         urls = {read_url(run) for run in runs}
         assert len(urls) == 1
         url = urls.pop()
@@ -83,7 +57,7 @@ def test_runs_share_a_server_that_stays_for_the_next_one_and_then_ends(tmp_path:
         # A run that is killed does not take the server from another one.
         starter, other = sorted(runs, key=lambda run: server.ppid() != run.pid)
         starter.kill()
-        with client(home, 0, PREFECT_SERVER_LOGGING_LEVEL="INFO") as different:
+        with server_client(home, 0, PREFECT_SERVER_LOGGING_LEVEL="INFO") as different:
             assert read_url(different) != url
             different.kill()  # the only run of its server, which ends with it
             different.wait()
@@ -98,7 +72,7 @@ def test_runs_share_a_server_that_stays_for_the_next_one_and_then_ends(tmp_path:
 def test_a_run_whose_server_does_not_start_says_why(tmp_path: Path) -> None:
     database = f"sqlite+aiosqlite:///{tmp_path}/missing/prefect.db"
     env = environment(tmp_path / "home", PREFECT_SERVER_DATABASE_CONNECTION_URL=database)
-    result = run_to_end([sys.executable, "-c", CLIENT, "0"], env)
+    result = run_to_end([sys.executable, "-c", SERVER_CLIENT, "0"], env)
     assert result.code != 0
     assert "UserError" in result.err
     assert "unable to open database file" in result.err

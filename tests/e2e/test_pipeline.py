@@ -30,10 +30,10 @@ def recipe_path(workspace: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first_run(workspace: Path, recipe_path: Path) -> CommandResult:
+def first_run(home: Path, workspace: Path, recipe_path: Path) -> CommandResult:
     """The result of the first run, with all stages."""
     env = {"GRISTMILL_LOG_FORMAT": "json"}
-    result = gristmill(workspace / "home", "run", str(recipe_path), "--json", env=env)
+    result = gristmill(home, "run", str(recipe_path), "--json", env=env)
     assert result.code == 0, result.err
     return result
 
@@ -89,10 +89,10 @@ def test_the_report_is_one_page_on_disk(first_run: CommandResult) -> None:
 
 
 def test_a_second_run_has_nothing_to_do(
-    workspace: Path, recipe_path: Path, first_run: CommandResult
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult
 ) -> None:
     env = {"GRISTMILL_METRICS": f"file:{workspace}"}
-    again = gristmill(workspace / "home", "run", str(recipe_path), "--json", env=env)
+    again = gristmill(home, "run", str(recipe_path), "--json", env=env)
     assert again.code == 0
     assert "nothing to do" in again.err
     metrics = (workspace / "gristmill_small.prom").read_text()
@@ -103,28 +103,26 @@ def test_a_second_run_has_nothing_to_do(
 
 
 def test_a_changed_threshold_runs_again_from_select(
-    workspace: Path, recipe_path: Path, first_run: CommandResult
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult
 ) -> None:
     changed = ["--set", "select.languages.en=0.5"]
-    plan = gristmill(workspace / "home", "plan", str(recipe_path), *changed, "--json").value[
-        "steps"
-    ]
+    plan = gristmill(home, "plan", str(recipe_path), *changed, "--json").value["steps"]
     assert [step["state"] for step in plan] == ["cached", "cached", "cached", "pending", "pending"]
     assert "languages" in plan[3]["why"]
-    result = gristmill(workspace / "home", "run", str(recipe_path), *changed, "--json")
+    result = gristmill(home, "run", str(recipe_path), *changed, "--json")
     assert result.code == 0, result.err
     assert [stage["cached"] for stage in result.value["stages"]][:4] == [True, True, True, False]
 
 
 def test_a_new_file_is_the_only_one_processed(
-    workspace: Path, recipe_path: Path, first_run: CommandResult
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult
 ) -> None:
     before = {
         stage: cache_entries(workspace, stage) for stage in ("acquire", "annotate", "signatures")
     }
     new = write_jsonl(workspace / "in" / "c.jsonl", list(docstrings()[100:105]))
     try:
-        result = gristmill(workspace / "home", "run", str(recipe_path), "--json")
+        result = gristmill(home, "run", str(recipe_path), "--json")
         assert result.code == 0, result.err
         assert result.value["stages"][0]["in"] == 66 + 5
         for stage, names in before.items():
@@ -134,33 +132,35 @@ def test_a_new_file_is_the_only_one_processed(
 
 
 def test_until_stops_after_a_stage(
-    workspace: Path, recipe_path: Path, first_run: CommandResult
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult
 ) -> None:
-    result = gristmill(workspace / "home", "run", str(recipe_path), "--until", "annotate", "--json")
+    result = gristmill(home, "run", str(recipe_path), "--until", "annotate", "--json")
     assert result.code == 0, result.err
     assert [stage["stage"] for stage in result.value["stages"]] == ["acquire", "annotate"]
 
 
-def test_why_shows_a_documents_history(workspace: Path, first_run: CommandResult) -> None:
+def test_why_shows_a_documents_history(
+    home: Path, workspace: Path, first_run: CommandResult
+) -> None:
     store = ["--storage", str(workspace / "data")]
     (corpus,) = [stage["path"] for stage in first_run.value["stages"] if stage["stage"] == "select"]
     url = open_dataset(Storage(corpus)).table(["url"])["url"][0].as_py()
-    kept = gristmill(workspace / "home", "why", url, *store)
+    kept = gristmill(home, "why", url, *store)
     assert kept.code == 0, kept.err
     assert "tokenize" in kept.out
-    german = gristmill(workspace / "home", "why", "https://example.org/a.jsonl/30", *store)
+    german = gristmill(home, "why", "https://example.org/a.jsonl/30", *store)
     assert german.code == 0
     assert "language" in german.out
-    unknown = gristmill(workspace / "home", "why", "https://example.org/nowhere", *store)
+    unknown = gristmill(home, "why", "https://example.org/nowhere", *store)
     assert unknown.code != 0
     assert "Traceback" not in unknown.err
 
 
 def test_dropped_shows_samples_with_evidence(
-    workspace: Path, recipe_path: Path, first_run: CommandResult
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult
 ) -> None:
     result = gristmill(
-        workspace / "home",
+        home,
         "dropped",
         str(recipe_path),
         "--stage",
@@ -172,15 +172,14 @@ def test_dropped_shows_samples_with_evidence(
     assert result.code == 0, result.err
     texts = json.dumps(result.value["dropped"], ensure_ascii=False)
     assert "Müller" in texts
-    wrong = gristmill(workspace / "home", "dropped", str(recipe_path), "--reason", "nonsense")
+    wrong = gristmill(home, "dropped", str(recipe_path), "--reason", "nonsense")
     assert wrong.code != 0
     assert "near_duplicate" in wrong.err
 
 
 def test_clusters_show_what_was_kept_and_what_differs(
-    workspace: Path, recipe_path: Path, first_run: CommandResult
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult
 ) -> None:
-    home = workspace / "home"
     result = gristmill(home, "clusters", str(recipe_path))
     assert result.code == 0, result.err
     assert "exact_duplicate: " in result.out
@@ -199,9 +198,8 @@ def test_clusters_show_what_was_kept_and_what_differs(
 
 
 def test_verify_finds_damage(
-    workspace: Path, recipe_path: Path, first_run: CommandResult, tmp_path: Path
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult, tmp_path: Path
 ) -> None:
-    home = workspace / "home"
     assert gristmill(home, "run", str(recipe_path)).code == 0
     assert gristmill(home, "verify", str(recipe_path)).code == 0
     paths: dict[str, Any] = {stage["stage"]: stage["path"] for stage in first_run.value["stages"]}
@@ -257,16 +255,16 @@ def test_verify_finds_damage(
     ],
 )
 def test_a_mistake_in_the_recipe_is_one_line(
-    workspace: Path, recipe_path: Path, change: list[str], message: str
+    home: Path, workspace: Path, recipe_path: Path, change: list[str], message: str
 ) -> None:
-    result = gristmill(workspace / "home", "run", str(recipe_path), *change)
+    result = gristmill(home, "run", str(recipe_path), *change)
     assert result.code != 0
     assert message in result.err
     assert len(result.err.strip().splitlines()) == 1
 
 
-def test_a_missing_file_is_one_line(workspace: Path, tmp_path: Path) -> None:
-    result = gristmill(workspace / "home", "run", str(tmp_path / "nothing.yaml"))
+def test_a_missing_file_is_one_line(home: Path, workspace: Path, tmp_path: Path) -> None:
+    result = gristmill(home, "run", str(tmp_path / "nothing.yaml"))
     assert result.code != 0
     assert result.err.startswith(f"error: {tmp_path}/nothing.yaml: ")
     assert len(result.err.strip().splitlines()) == 1

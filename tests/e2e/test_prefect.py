@@ -103,17 +103,17 @@ def test_deploying_a_recipe_twice_registers_it_once(prefect: Prefect, tmp_path: 
     value["schedule"] = {"refresh": "0 2 * * *", "timezone": "Europe/Berlin"}
     path = write_recipe(tmp_path / "r.yaml", value)
 
-    def deploy(automations: str, *applied: str) -> dict[str, dict[str, Any]]:
+    def deploy(deployments: str, automations: str) -> dict[str, dict[str, Any]]:
         result = run_to_end([str(GRISTMILL), "deploy", str(path), "--json"], prefect.env, tmp_path)
         assert result.code == 0, result.err
         assert len(result.value["deployments"]) == 7
-        assert {item["applied"] for item in result.value["deployments"]} == {*applied, automations}
+        assert {item["applied"] for item in result.value["deployments"]} == {deployments}
         assert set(result.value["automations"].values()) == {automations}
         found = prefect.post("/deployments/filter", deployments={"tags": {"all_": ["mill"]}})
         changing = {"updated", "last_polled", "status"}
         return {d["name"]: {k: v for k, v in d.items() if k not in changing} for d in found}
 
-    first = deploy("created")
+    first = deploy("created", "created")
     assert first.keys() == {f"mill-{name}" for name in FLOWS}
     for deployment in first.values():
         assert deployment["parameters"]["recipe"] == value
@@ -122,9 +122,10 @@ def test_deploying_a_recipe_twice_registers_it_once(prefect: Prefect, tmp_path: 
     assert schedule["schedule"]["timezone"] == "Europe/Berlin"
     value.pop("schedule")
     write_recipe(path, value)
-    second = deploy("unchanged", "updated")
+    second = deploy("updated", "unchanged")
     assert second["mill-refresh"]["schedules"] == []
     assert {name: d["id"] for name, d in second.items()} == {n: d["id"] for n, d in first.items()}
+    assert deploy("unchanged", "unchanged") == second
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,8 @@ def recipe_path(workspace: Path) -> Path:
     return write_recipe(workspace / "small.yaml", value)
 
 
-def run_command(workspace: Path, *arguments: str) -> CommandResult:
-    result = gristmill(
-        workspace / "home", *arguments, env={"GRISTMILL_CACHE": str(workspace / "cache")}
-    )
+def run_command(workspace: Path, home: Path, *arguments: str) -> CommandResult:
+    result = gristmill(home, *arguments, env={"GRISTMILL_CACHE": str(workspace / "cache")})
     assert result.code == 0, result.err
     return result
 
@@ -115,8 +113,8 @@ def cache_entries(workspace: Path, stage: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def first_run(workspace: Path, recipe_path: Path) -> CommandResult:
-    return run_command(workspace, "run", str(recipe_path), "--json")
+def first_run(home: Path, workspace: Path, recipe_path: Path) -> CommandResult:
+    return run_command(workspace, home, "run", str(recipe_path), "--json")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +151,7 @@ def draw_texts(documents: list[str]) -> list[dict[str, Any]]:
 
 
 def test_a_removal_from_record_to_report(
-    workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
 ) -> None:
     url = f"https://host0.example.org/{pair}"
     duplicate = f"https://host2.example.org/{10 + pair}"
@@ -161,7 +159,7 @@ def test_a_removal_from_record_to_report(
     corpus = open_dataset(open_stage(first_run, "select"))
     assert sentence(pair) in "".join(corpus.table()["text"].to_pylist())
     assert sentence(pair) in decode_text(open_stage(first_run, "tokenize"))
-    (history,) = run_command(workspace, "why", url, *store, "--json").value["runs"]
+    (history,) = run_command(workspace, home, "why", url, *store, "--json").value["runs"]
     (exposed,) = [event for event in history["events"] if event["verdict"] == "exposed"]
     assert exposed["details"]["times"] > 0
     before = {
@@ -169,7 +167,15 @@ def test_a_removal_from_record_to_report(
     }
 
     recorded = run_command(
-        workspace, "remove", str(recipe_path), "--url", f"{url}#x", "--note", "asked", "--json"
+        workspace,
+        home,
+        "remove",
+        str(recipe_path),
+        "--url",
+        f"{url}#x",
+        "--note",
+        "asked",
+        "--json",
     )
     assert recorded.value["recorded"] == [{"kind": "url", "value": url}]
     (reached,) = recorded.value["impact"]
@@ -182,12 +188,12 @@ def test_a_removal_from_record_to_report(
     (model,) = recorded.value["models"]
     assert (model["model"], model["documents"]) == ("tiny", 1)
     assert model["steps"] == exposed["details"]["times"]
-    pending = run_command(workspace, "why", url, *store)
+    pending = run_command(workspace, home, "why", url, *store)
     assert "its removal is recorded, the next run applies it" in pending.out
-    steps = run_command(workspace, "plan", str(recipe_path), "--json").value["steps"]
+    steps = run_command(workspace, home, "plan", str(recipe_path), "--json").value["steps"]
     assert "removals changed" in next(step["why"] for step in steps if step["stage"] == "dedup")
 
-    again = run_command(workspace, "run", str(recipe_path), "--json")
+    again = run_command(workspace, home, "run", str(recipe_path), "--json")
     corpus = open_dataset(open_stage(again, "select"))
     assert corpus.counts.dropped["removed"] == 1
     urls = corpus.table()["url"].to_pylist()
@@ -202,7 +208,7 @@ def test_a_removal_from_record_to_report(
         "tokenize": 2,
     }, "only the parts of the document and of its duplicate are written again"
 
-    (history,) = run_command(workspace, "why", url, *store, "--json").value["runs"]
+    (history,) = run_command(workspace, home, "why", url, *store, "--json").value["runs"]
     assert history["outcome"] == "dropped by select: removed, trained on by tiny"
     verdict = next(event for event in history["events"] if event["stage"] == "select")
     assert verdict["evidence"] == {"kind": "url", "value": url}
@@ -221,18 +227,18 @@ def test_a_removal_from_record_to_report(
     assert url in page
     assert mark["path"] in page
     shown = run_command(
-        workspace, "dropped", str(recipe_path), "--reason", "removed", "--json"
+        workspace, home, "dropped", str(recipe_path), "--reason", "removed", "--json"
     ).value["dropped"]
     assert [(document["url"], document["excerpt"]) for document in shown] == [(url, None)], (
         "its text is not quoted"
     )
-    run_command(workspace, "verify", str(recipe_path))
+    run_command(workspace, home, "verify", str(recipe_path))
 
-    listed = run_command(workspace, "remove", str(recipe_path), "--list", "--json").value
+    listed = run_command(workspace, home, "remove", str(recipe_path), "--list", "--json").value
     assert [entry["value"] for entry in listed["removals"]] == [url]
     assert listed["models"] == [mark]
     residual = run_command(
-        workspace, "remove", str(recipe_path), "--list", "--locations", "--json"
+        workspace, home, "remove", str(recipe_path), "--list", "--locations", "--json"
     ).value["residual"]
     root = f"{workspace / 'data'}/"
     reports = [item["path"] for item in residual if item["path"].startswith("reports/")]
@@ -249,20 +255,23 @@ def test_a_removal_from_record_to_report(
 
 
 def test_a_restored_removal_restores_the_first_corpus(
-    workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
 ) -> None:
     url = f"https://host0.example.org/{pair}"
-    run_command(workspace, "remove", str(recipe_path), "--url", url)
-    assert "removed already" in run_command(workspace, "remove", str(recipe_path), "--url", url).out
+    run_command(workspace, home, "remove", str(recipe_path), "--url", url)
+    assert (
+        "removed already"
+        in run_command(workspace, home, "remove", str(recipe_path), "--url", url).out
+    )
     restored = run_command(
-        workspace, "remove", str(recipe_path), "--url", url, "--restore", "--json"
+        workspace, home, "remove", str(recipe_path), "--url", url, "--restore", "--json"
     ).value
     assert (restored["removals"], restored["models"]) == ([], [])
     pending = run_command(
-        workspace, "why", url, "--storage", str(workspace / "data"), "--json"
+        workspace, home, "why", url, "--storage", str(workspace / "data"), "--json"
     ).value["runs"][0]
     assert pending["outcome"].endswith("restored since, the next run brings it back")
-    last = run_command(workspace, "run", str(recipe_path), "--json")
+    last = run_command(workspace, home, "run", str(recipe_path), "--json")
     assert [stage["path"] for stage in last.value["stages"]] == [
         stage["path"] for stage in first_run.value["stages"]
     ]
@@ -282,10 +291,15 @@ def test_a_restored_removal_restores_the_first_corpus(
     ],
 )
 def test_a_mistake_is_one_line_and_records_nothing(
-    workspace: Path, recipe_path: Path, first_run: CommandResult, arguments: list[str], message: str
+    home: Path,
+    workspace: Path,
+    recipe_path: Path,
+    first_run: CommandResult,
+    arguments: list[str],
+    message: str,
 ) -> None:
     before = Storage(str(workspace / "data")).list_files("removals")
-    result = gristmill(workspace / "home", "remove", str(recipe_path), *arguments)
+    result = gristmill(home, "remove", str(recipe_path), *arguments)
     assert result.code == 1
     assert message in result.err
     assert len(result.err.strip().splitlines()) == 1
@@ -293,14 +307,14 @@ def test_a_mistake_is_one_line_and_records_nothing(
 
 
 def test_a_removal_without_a_match_is_recorded(
-    workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
+    home: Path, workspace: Path, recipe_path: Path, first_run: CommandResult, pair: int
 ) -> None:
     removals = ["--domain", "example.com", "--url", f"http://host0.example.org/{pair}"]
-    message = run_command(workspace, "remove", str(recipe_path), *removals).out
+    message = run_command(workspace, home, "remove", str(recipe_path), *removals).out
     assert "domain example.com: matches nothing so far\n" in message
     assert f"did you mean https://host0.example.org/{pair}?" in message
-    last = run_command(workspace, "run", str(recipe_path), "--json").value
+    last = run_command(workspace, home, "run", str(recipe_path), "--json").value
     assert all(
         stage["cached"] for stage in last["stages"] if stage["stage"] in ("tokenize", "train")
     )
-    run_command(workspace, "remove", str(recipe_path), *removals, "--restore")
+    run_command(workspace, home, "remove", str(recipe_path), *removals, "--restore")

@@ -14,12 +14,11 @@ from tests.servers import S3
 pytestmark = pytest.mark.e2e
 
 
-def test_a_run_on_s3_gives_the_bytes_of_a_local_run(s3: S3, tmp_path: Path) -> None:
+def test_a_run_on_s3_gives_the_bytes_of_a_local_run(home: Path, s3: S3, tmp_path: Path) -> None:
     corpus = mixed(tmp_path / "in")
     go(recipe(tmp_path / "local", corpus))
     root = f"s3://{s3.bucket}/{uuid.uuid4().hex}"
     path = write_recipe(tmp_path / "r.yaml", recipe(root, corpus))
-    home = tmp_path / "home"
     result = gristmill(home, "run", str(path), "--json", env=s3.env)
     assert result.code == 0, result.err
     assert result.value["report"].startswith(root)

@@ -54,11 +54,10 @@ def test_bytes_do_not_depend_on_order_or_crashes(
 
 
 def test_a_killed_run_of_two_workers_that_one_worker_ends_has_the_bytes_of_one_process(
-    tmp_path: Path,
+    home: Path, tmp_path: Path
 ) -> None:
     corpus = mixed(tmp_path / "in", documents=120)
     go(recipe(tmp_path / "alone", corpus))
-    home = tmp_path / "home"
     path = write_recipe(tmp_path / "killed.yaml", recipe(tmp_path / "killed", corpus))
     cache_entries = tmp_path / "killed" / "unit_cache"
     with start(home, "run", str(path)) as process:
