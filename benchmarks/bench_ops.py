@@ -6,7 +6,6 @@ if a figure is above its ceiling.
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ from examples.quickstart.build import fetch_quickstart
 from examples.quickstart.serve_site import serve_site
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
+from tests.caches import make_cache
 from tests.e2e.command import GRISTMILL, environment, write_recipe
 from tests.e2e.corpora import docstrings, mixed, recipe, write_jsonl
 from tests.e2e.prefect_server import PREFECT, Prefect
@@ -142,9 +142,9 @@ def overhead(folder: Path) -> Iterator[Figure]:
         for name in ("warm", "plain"):  # the first time compiles kernels
             storage = folder / name
             command = [sys.executable, "-m", "benchmarks.ops_plain", recipe_path, str(storage)]
-            env["GRISTMILL_CACHE"] = str(_cache_without_work(folder / f"cache-{name}"))
+            env["GRISTMILL_CACHE"] = str(make_cache(folder / f"cache-{name}", "quickstart"))
             plain = float(_check_call(command, env).split()[-1])
-        env["GRISTMILL_CACHE"] = str(_cache_without_work(folder / "cache-run"))
+        env["GRISTMILL_CACHE"] = str(make_cache(folder / "cache-run", "quickstart"))
         start = time.monotonic()
         command = [str(GRISTMILL), "run", recipe_path, "--storage", str(folder / "run")]
         _check_call(command, env)
@@ -283,16 +283,6 @@ def _server_cpu(home: Path) -> float:
 
 def _file_times(store: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
-
-
-def _cache_without_work(folder: Path) -> Path:
-    """A cache with this machine's models, kernels and inputs, but no crawl and no training of before."""
-    folder.mkdir()
-    source = Path(os.environ.get("GRISTMILL_CACHE") or Path.home() / ".cache" / "gristmill")
-    for name in ("models", "kernels", "quickstart"):
-        if (source / name).exists():
-            (folder / name).symlink_to(source / name)
-    return folder
 
 
 if __name__ == "__main__":

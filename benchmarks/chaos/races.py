@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos.case import Case
 from benchmarks.chaos.rig import Outcome, Rig
 from benchmarks.chaos.terminal import LOCAL_CLUSTER, describe, last_error, wait_for_exit
+from tests.caches import make_cache
 from tests.e2e.command import GRISTMILL, CommandResult, run_to_end, write_recipe
 
 OTHER_MACHINE = ("unshare", "--uts", "sh", "-c", 'hostname other && exec "$@"', "--")
@@ -25,8 +25,9 @@ def _two_runs(prefix: tuple[str, ...], second: dict[str, str]) -> Case:
         other = value if "name" not in second else {**value, **second}
         env: dict[str, str] = {}
         if prefix:
-            for name, path in (("TMPDIR", "tmp-other"), ("GRISTMILL_CACHE", "cache-other")):
-                env[name] = str(_private(rig, path))
+            (rig.folder / "tmp-other").mkdir(exist_ok=True)
+            env["TMPDIR"] = str(rig.folder / "tmp-other")
+            env["GRISTMILL_CACHE"] = str(make_cache(rig.folder / "cache-other"))
         start = time.monotonic()
         with (
             rig.terminal(value, f"{case.key}-1") as one,
@@ -45,17 +46,6 @@ def _two_runs(prefix: tuple[str, ...], second: dict[str, str]) -> Case:
         return Case("race-publishers", "two recipes publish one corpus at once", "-", run)
     key = "race-machines" if prefix else "race-runs"
     return Case(key, f"two runs of one recipe at once {where}", "-", run)
-
-
-def _private(rig: Rig, name: str) -> Path:
-    """Scratch of another machine."""
-    folder = rig.folder / name
-    folder.mkdir(exist_ok=True)
-    if name.startswith("cache"):
-        for path in rig.cache.iterdir():
-            if path.is_symlink() and not (folder / path.name).exists():
-                (folder / path.name).symlink_to(path.readlink())
-    return folder
 
 
 @contextmanager

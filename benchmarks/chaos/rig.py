@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from infra.deploy.stack.layout import BUCKET, DEFAULT_PORTS, MARKER, Layout, loa
 from infra.deploy.stack.services import SERVICES
 from infra.deploy.stack.supervisor import read_states
 from infra.store.storage import Storage
+from tests.caches import make_cache
 from tests.e2e.command import GRISTMILL, environment, run_to_end, write_recipe
 from tests.e2e.corpora import docstrings, recipe, write_jsonl
 from tests.e2e.prefect_server import Prefect
@@ -68,12 +68,9 @@ class Rig:
         """Lay out the folder; ``running`` starts the stack."""
         self.folder = folder
         self.temporary, self.cache = folder / "tmp", folder / "cache"
-        for path in (self.temporary, self.cache, folder / "in"):
+        for path in (self.temporary, folder / "in"):
             path.mkdir(parents=True)
-        shared = Path(os.environ.get("GRISTMILL_CACHE") or Path.home() / ".cache" / "gristmill")
-        for name in ("models", "kernels"):  # neither downloaded nor compiled again
-            (shared / name).mkdir(parents=True, exist_ok=True)
-            (self.cache / name).symlink_to(shared / name)
+        make_cache(self.cache)
         texts = docstrings()[:DOCUMENTS]
         for number in range(NUM_FILES):
             # Each file repeats a text of the one before: duplicates that cross files.

@@ -13,6 +13,7 @@ from benchmarks.chaos.case import Case, on_stack
 from benchmarks.chaos.rig import Rig
 from benchmarks.chaos.terminal import Prepare, Surroundings, fill_disk, in_terminal
 from benchmarks.s3_proxy import Disturbance, s3_proxy
+from tests.caches import make_cache
 from tests.processes import TreeProcess
 
 DISTURBED_S = 20.0
@@ -79,11 +80,8 @@ def _full_store(rig: Rig, key: str) -> Iterator[Surroundings]:
 def _full_scratch(rig: Rig, key: str) -> Iterator[Surroundings]:
     """The cache holds crawls, joins and checkpoints in progress; temporary files are beside it."""
     with _disk(rig.folder / key) as disk:
-        for name in ("tmp", "cache"):
-            (disk / name).mkdir()
-        for path in rig.cache.iterdir():
-            if path.is_symlink():
-                (disk / "cache" / path.name).symlink_to(path.readlink())
+        (disk / "tmp").mkdir()
+        make_cache(disk / "cache")
         yield Surroundings(
             rig.storage_of(key),
             lambda _: fill_disk(str(disk)),

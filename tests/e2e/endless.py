@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from flows import local_server
+from tests.caches import make_cache
 from tests.e2e.command import gristmill, start, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.limits import WAIT_TIMEOUT_S, wait_for
@@ -68,11 +69,8 @@ class EndlessRun:
         home, storage, cache, temporary = (
             folder / name for name in ("home", "data", "cache", "tmp")
         )
-        cache.mkdir()
+        make_cache(cache)
         temporary.mkdir()
-        for name in ("models", "kernels"):  # neither downloaded nor compiled again
-            (Path.home() / ".cache" / "gristmill" / name).mkdir(parents=True, exist_ok=True)
-            (cache / name).symlink_to(Path.home() / ".cache" / "gristmill" / name)
         value = recipe(storage, mixed(folder / "in"), train=[endless("one"), endless("two")])
         path = write_recipe(folder / "r.yaml", value)
         return cls(path, home, storage, cache, temporary)

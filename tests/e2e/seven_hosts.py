@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.store.storage import Storage
+from tests.caches import make_cache
 from tests.e2e.command import GRISTMILL, environment, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.prefect_server import PREFECT
@@ -85,10 +86,7 @@ class SevenHosts:
     def run(self, value: Mapping[str, Any], name: str) -> Iterator[tuple[TreeProcess, TreeProcess]]:
         """Run a recipe on the driver, and the second node of its training on the trainer."""
         path = write_recipe(self.folder / f"{name}.yaml", value)
-        cache = self.folder / f"cache-{name}"
-        cache.mkdir(exist_ok=True)
-        if not (cache / "models").exists():
-            (cache / "models").symlink_to(Path.home() / ".cache" / "gristmill" / "models")
+        cache = make_cache(self.folder / f"cache-{name}")
         node = [str(GRISTMILL), "train-node", str(path), "--model", "pair"]
         node_env = {**self.env, "GRISTMILL_CACHE": str(cache)}
         command = [str(GRISTMILL), "run", str(path)]

@@ -25,6 +25,7 @@ from lm.launch.node import run_node
 from lm.launch.rendezvous import rendezvous_store
 from lm.models.registry import parse_entry
 from tasks.train import task
+from tests.caches import make_cache
 from tests.hosts import Host, hosts
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.lm.corpora import context, tiny, token_shards
@@ -106,7 +107,7 @@ def machine(
         log.open("wb") as sink,
         process_tree(
             [*host.prefix, *words, config.model_dump_json(), worker],
-            {**os.environ, ENV_VAR: str(log.with_suffix(".cache"))},
+            {**os.environ, ENV_VAR: str(make_cache(log.with_suffix(".cache")))},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=sink,
@@ -178,7 +179,7 @@ def test_two_machines_train_the_model_of_one_and_survive_a_killed_process(
     assert output.count("training pair with 1 processes") == 2
     assert not any(running.rglob("job.json"))
 
-    monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
+    monkeypatch.setenv(ENV_VAR, str(make_cache(tmp_path / "cache")))
     one = first_machine(str(tmp_path / "alone"), CONFIG)
     assert one.fingerprint == two.fingerprint
     assert [item["step"] > 0 for item in attempts(two)] == [False, True]
@@ -200,12 +201,13 @@ def test_diverged_weights_are_rolled_back_on_both_machines(
     made, output = on_two_machines(pair, tmp_path, config, lambda *_: None, "tests.e2e.poisoned")
     assert output.count("training pair with 1 processes") == 2
     (rollback,) = json.loads(made.read("logs/rollbacks.json"))
-    assert (rollback["from_step"], rollback["kind"], rollback["skipped_steps"]) == (
-        12,
-        "not_finite",
-        [13, 15],
-    )
+    assert (rollback["kind"], rollback["skipped_steps"]) == ("not_finite", [13, 15])
+    # Checkpoints are written in the background: on a busy machine the last one is not complete yet.
+    assert rollback["from_step"] in (8, 12)
     assert made.stats["skip"] == [[13, 15]]
-    assert [(item["step"], item["processes"]) for item in attempts(made)] == [(0, 2), (12, 2)]
+    assert [(item["step"], item["processes"]) for item in attempts(made)] == [
+        (0, 2),
+        (rollback["from_step"], 2),
+    ]
     assert made.stats["steps"] == 20
     assert not any(path.is_file() for path in running.rglob("*"))

@@ -13,6 +13,7 @@ from infra.formats.megatron import SPLITS, TokenShards
 from infra.schemas.text_digests import digest_texts
 from infra.store.storage import Storage
 from tasks.tokenize.holdout_split import draw_documents
+from tests.caches import make_cache
 from tests.e2e.command import CommandResult, gristmill, write_recipe
 from tests.e2e.corpora import docstrings, recipe
 from tests.train_entry import train_entry
@@ -86,7 +87,9 @@ def recipe_path(workspace: Path) -> Path:
 
 
 def run_command(workspace: Path, home: Path, *arguments: str) -> CommandResult:
-    result = gristmill(home, *arguments, env={"GRISTMILL_CACHE": str(workspace / "cache")})
+    result = gristmill(
+        home, *arguments, env={"GRISTMILL_CACHE": str(make_cache(workspace / "cache"))}
+    )
     assert result.code == 0, result.err
     return result
 

@@ -7,6 +7,7 @@ import pytest
 
 from infra.compute.cluster_config import KWARGS_ENV
 from tests.acquire.sites import Reply, Site, serve
+from tests.caches import make_cache
 from tests.e2e.command import gristmill, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.train_entry import train_entry
@@ -75,8 +76,7 @@ def test_no_file_and_no_line_of_a_run_has_a_secret(tmp_path: Path) -> None:
         KWARGS_ENV: "host,dashboard_address,env",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "cli,flows,views,serve,tasks,lm,infra",
     }
-    cache.mkdir()
-    (cache / "models").symlink_to(Path.home() / ".cache" / "gristmill" / "models")
+    make_cache(cache)
     with serve(Site(pages)) as site:
         path = write_recipe(tmp_path / "r.yaml", with_secrets(tmp_path, site))
         run = gristmill(home, "run", str(path), env=env)
