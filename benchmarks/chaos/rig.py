@@ -37,10 +37,9 @@ SETTLE_S = 30.0  # until what a run has left behind counts as left for ever
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 # Files of a store that say when and how often something ran.
 VOLATILE = re.compile(r"(runs|reports)/|train/.*(/logs/|/manifest\.json$)")
-# Files on this machine that are not a run's: locks that Dask keeps, and what a Prefect worker that was
-# killed leaves, which only a new start of the machine cleans.
+# Files on this machine that are not a run's: locks that Dask keeps, the folders of a worker that is there.
 FOREIGN = re.compile(
-    r"tmp/(dask-scratch-space(/(global|purge)\.lock)?|prefect-workspace-attempt-.*|runner_storage.*|tmp\w+prefect.*)$"
+    r"tmp/dask-scratch-space(/(global|purge)\.lock)?$|s/prefect-worker/\d+(/runner_storage(/[\w-]+)?)?$"
 )
 
 
@@ -276,7 +275,8 @@ class Rig:
         return [] if result.code == 0 else [f"verify: {(result.out + result.err)[-500:]}"]
 
     def _files_on_this_machine(self) -> set[str]:
-        paths = (path for root in (self.temporary, self.cache) for path in root.rglob("*"))
+        roots = (self.temporary, self.cache, self.layout.data("prefect-worker"))
+        paths = (path for root in roots for path in root.rglob("*"))
         names = {str(path.relative_to(self.folder)) for path in paths}
         return {name for name in names if not FOREIGN.match(name)}
 

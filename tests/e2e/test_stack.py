@@ -195,6 +195,9 @@ def test_killed_services_are_restarted(stack: Stack) -> None:
     others = set(before) - {*BACKENDS, "dask-workers"}  # they end with their scheduler
     assert {n: after[n]["pid"] for n in others} == {n: before[n]["pid"] for n in others}
     _kill(stack, tuple(others | {"dask-workers"}))
+    worker = stack.status()["prefect-worker"]["pid"]
+    temporary = [path.name for path in (stack.folder / "prefect-worker").iterdir()]
+    assert temporary == [str(worker)], "a worker that was killed leaves no temporary files"
 
 
 def _kill(stack: Stack, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -4,8 +4,11 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from infra.deploy.stack import probes
 from infra.deploy.stack.layout import BUCKET, LOOPBACK, Layout
@@ -189,9 +192,29 @@ def _server_env(layout: Layout) -> dict[str, str]:
     }
 
 
+def _worker_folder(layout: Layout) -> Path:
+    """The temporary folder of the worker that this process becomes, and of its runs."""
+    return layout.data("prefect-worker") / str(os.getpid())
+
+
+def _prepare_worker(layout: Layout) -> None:
+    """Make the temporary folder; delete those of workers that were killed, once their runs have ended."""
+    used: set[Path] = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            used.add(Path(process.environ().get("TMPDIR", "")))
+    folder = _worker_folder(layout)
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    for other in folder.parent.iterdir():
+        if other not in used:
+            shutil.rmtree(other, ignore_errors=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _worker_env(layout: Layout) -> dict[str, str]:
     return {
         **_prefect_env(layout),
+        "TMPDIR": str(_worker_folder(layout)),
         "PREFECT_WORKER_WEBSERVER_HOST": LOOPBACK,
         "PREFECT_WORKER_WEBSERVER_PORT": str(layout.ports["worker"]),
     }
@@ -236,6 +259,7 @@ SERVICES = (
         probes.prefect_worker,
         _worker_env,
         ("prefect-api",),
+        prepare=_prepare_worker,
     ),
 )
 
