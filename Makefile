@@ -3,8 +3,9 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
-# Test modules that run at the same time. End-to-end tests spend two fifths of their time waiting.
+# Test modules that run at the same time. End-to-end tests spend half of their time waiting.
 JOBS ?= 3
+E2E_JOBS ?= 4
 
 # No telemetry, and no downloads from the Hugging Face hub.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -57,7 +58,7 @@ test-unit: setup ## run the tests that need no server and no network
 
 test-e2e: setup ## run the end-to-end tests, with real servers and processes
 	@scripts/system-deps.sh
-	$(BIN)/pytest -m e2e -n $(JOBS) --dist loadfile --durations=25
+	$(BIN)/pytest -m e2e -n $(E2E_JOBS) --dist loadfile --no-loadscope-reorder --durations=25
 
 test: check test-unit test-e2e ## run everything that must pass before a change lands
 

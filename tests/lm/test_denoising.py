@@ -151,8 +151,9 @@ def test_predictions_at_some_positions_are_those_at_all(kind: str) -> None:
         )
 
 
-@pytest.mark.parametrize("kind", ["bert", "modernbert"])
-def test_a_deterministic_grammar_is_filled(kind: str) -> None:
+# BERT normalizes after each block, and needs longer to leave the mean.
+@pytest.mark.parametrize(("kind", "steps"), [("bert", 500), ("modernbert", 150)])
+def test_a_deterministic_grammar_is_filled(kind: str, steps: int) -> None:
     """Each token follows from either neighbor: x_(t+1) = x_t + 3 mod 11; without them it is ln 11 = 2.4."""
     network = model(kind, 20)
 
@@ -161,7 +162,7 @@ def test_a_deterministic_grammar_is_filled(kind: str) -> None:
         rows = 8 + (starts + 3 * np.arange(25)) % 11
         return network.objective(1, EOS)(rows, np.arange(16 * step, 16 * step + 16))
 
-    assert learn(network, 150, sentences) < 0.5
+    assert learn(network, steps, sentences) < 0.5
 
 
 @pytest.mark.parametrize("kind", ["t5"])

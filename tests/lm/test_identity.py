@@ -11,6 +11,7 @@ from infra.dataset.dataset import Dataset
 from infra.store.storage import Storage
 from lm.checkpoint.marker import Checkpoint, CheckpointMismatchError
 from lm.config.run import RunConfig
+from lm.config.train import TrainConfig
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 from tests.train_entry import SECTIONS, replace_fields
@@ -35,8 +36,14 @@ FREE = (
     | DISTRIBUTION
 )
 # With early stopping, the validation interval decides at which step training ends.
-NOT_OF_LLAMA = {"bias", "kernel_size"}
-BOUND = [name for name in SECTIONS if name not in FREE | NOT_OF_LLAMA | {"architecture"}] + [
+MODELS: tuple[dict[str, Any], ...] = (
+    {},
+    {"architecture": "gpt2", "num_kv_heads": None},
+    {"family": "cnn", "num_heads": None, "num_kv_heads": None},
+    {"family": "encoder", "architecture": "bert", "num_kv_heads": None},
+    {"family": "seq2seq", "num_kv_heads": None},
+)
+BOUND = [name for name in SECTIONS if name not in FREE | {"architecture"}] + [
     "init_from",
     "validation_interval",
 ]
@@ -47,9 +54,17 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return token_shards(tmp_path_factory.mktemp("store"))
 
 
-def other(name: str) -> Any:
+def config_with(name: str) -> TrainConfig:
+    """The first of these models that has a field."""
+    if SECTIONS.get(name) != "model":
+        return CONFIG
+    configs = (replace_fields(tiny(**changes), name=CONFIG.name) for changes in MODELS)
+    return next(each for each in configs if name in type(each.model).model_fields)
+
+
+def other(config: TrainConfig, name: str) -> Any:
     """Another value of a field than the configuration has, of its type."""
-    section = getattr(CONFIG, SECTIONS[name]) if name in SECTIONS else CONFIG
+    section = getattr(config, SECTIONS[name]) if name in SECTIONS else config
     value, kind = getattr(section, name), type(section).model_fields[name].annotation
     kinds = [each for each in get_args(kind) or (kind,) if each is not NoneType]
     if get_origin(kind) is Literal:
@@ -67,9 +82,10 @@ def other(name: str) -> Any:
 
 @pytest.mark.parametrize("name", BOUND)
 def test_another_value_that_changes_weights_trains_again(tokens: Dataset, name: str) -> None:
-    changed = replace_fields(CONFIG, **{name: other(name)})
+    config = config_with(name)
+    changed = replace_fields(config, **{name: other(config, name)})
     ctx = context("memory://models")
-    specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
+    specs = [task.spec(ctx, config=each, tokens=tokens) for each in (config, changed)]
     assert specs[0].fingerprint != specs[1].fingerprint
     assert task.work_folder(specs[0]) != task.work_folder(specs[1])
     before, after = (task.compatibility_key(spec, tokens) for spec in specs)
@@ -117,7 +133,7 @@ def test_the_seed_of_an_entry_stands_for_the_recipes(tokens: Dataset, tmp_path: 
 def test_a_run_resumes_if_its_work_is_distributed_in_another_way(
     tokens: Dataset, name: str
 ) -> None:
-    changed = replace_fields(CONFIG, **{name: other(name)})
+    changed = replace_fields(CONFIG, **{name: other(CONFIG, name)})
     ctx = context("memory://models")
     specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
     assert task.work_folder(specs[0]) == task.work_folder(specs[1])
