@@ -10,7 +10,7 @@ from infra.store.environment import expand
 from lm.config.entry import DEFAULT_FAMILY, TrainEntry
 from lm.config.run import RunConfig
 from lm.models.decoder.config import DecoderEntry
-from lm.models.decoder.depth import DERIVED_KEYS, derive_from_depth
+from lm.models.decoder.depth import DERIVED_KEYS, MAX_DEPTH, derive_from_depth
 from tasks.tokenize.config import TokenizeConfig
 
 SECTIONS = ("model", "data", "optim")
@@ -61,7 +61,8 @@ def _fill_in(entry: Mapping[str, Any], tokenize: Mapping[str, Any]) -> Any:
         )
     except (ValidationError, TypeError, ValueError, ArithmeticError):
         # Something is wrong, which validation will name. It is not to report missing keys as well.
-        derived = derive_from_depth(1, _default(TokenizeConfig, "vocab_size"), 1, {}, {})
+        depth = entry["depth"] if entry["depth"] in range(1, MAX_DEPTH + 1) else 1
+        derived = derive_from_depth(depth, _default(TokenizeConfig, "vocab_size"), 1, {}, {})
     return {**entry, **{name: {**derived[name], **given[name]} for name in SECTIONS}}
 
 

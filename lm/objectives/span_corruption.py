@@ -82,11 +82,12 @@ class SpanCorruption:
         sentinels = self.first_sentinel + segment // 2
 
         end: Any = np.full((count, 1), self.eos)
-        source = np.where(starts, sentinels, tokens)[~is_cut | starts].reshape(count, -1)
+        widths = left + self.num_spans, cut + self.num_spans
+        source = np.where(starts, sentinels, tokens)[~is_cut | starts].reshape(count, widths[0])
         # A span's first token is two of the target: the sentinel and itself.
         pairs, kept = np.stack([sentinels, tokens], 2), np.stack([starts, is_cut], 2)
-        counted = np.stack([np.ones_like(is_text), is_text], 2)[kept].reshape(count, -1)
-        targets = np.hstack([pairs[kept].reshape(count, -1), end])
+        counted = np.stack([np.ones_like(is_text), is_text], 2)[kept].reshape(count, widths[1])
+        targets = np.hstack([pairs[kept].reshape(count, widths[1]), end])
         return np.hstack([source, end]), targets, np.hstack([counted, end == self.eos])
 
 

@@ -81,6 +81,7 @@ def test_keys_that_are_given_win_and_what_follows_from_them_follows(path: str) -
     wider = resolve(path, "train.d.model.hidden_size=512")
     assert wider["model.num_heads"] == 4
     assert wider["data.train_tokens"] > plain["data.train_tokens"]
+    assert resolve(path, "train.d.model.hidden_size=400")["model.num_heads"] == 4
 
 
 def test_a_model_is_that_of_the_same_entry_written_out(path: str, tokens: Dataset) -> None:
@@ -116,6 +117,7 @@ def test_a_deployed_recipe_holds_the_depth_and_not_what_follows(path: str) -> No
         ("train.d.model.width=3", "width: unknown key"),
         ("train.d.data.train_tokens=many", "train.d.data.train_tokens: "),
         ("train.d.model.hidden_size=wide", "hidden_size: "),
+        ("train.d.model.num_heads=5", "num_heads"),
         ("tokenize.tokenizer=/x/tokenizer.json", "train.d.depth: the vocabulary"),
         ("train.d.family=lstm", "train.d.depth: unknown key"),
     ],

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lm.data.loader import build_loader
+from lm.models.seq2seq.t5.config import T5Config
 from lm.objectives.causal import Causal
 from lm.objectives.examples import Examples, Objective, Rows
 from lm.objectives.masked import MaskedTokens
@@ -167,3 +168,20 @@ def test_every_way_to_divide_is_equally_likely() -> None:
     assert len(counts) == 6  # of five things into three parts of at least one
     assert counts.min() > 900
     assert divide(draws[:2, :0], 1).tolist() == [[1], [1]]
+
+
+@pytest.mark.parametrize("prefix_fraction", [0.0, 0.5, 1.0])
+def test_no_rows_give_no_examples(prefix_fraction: float) -> None:
+    """As of shards without a validation split."""
+    objective = SpanCorruption(1, EOS, MASK, 3, 2, prefix_fraction)
+    none = objective(np.zeros((0, 25), np.int64), np.arange(0))
+    assert none.inputs.shape == none.targets.shape == (0, 3 + 2 + 1)
+
+
+def test_spans_are_never_more_than_the_tokens_between_them() -> None:
+    entry = {"architecture": "t5", "num_layers": 1, "hidden_size": 16, "num_heads": 1}
+    entry |= {"context_length": 11, "noise_density": 0.5}
+    config = T5Config.model_validate({**entry, "mean_span_length": 1.0}).resolve(50)
+    objective = SpanCorruption(1, EOS, 50, config.num_noise_tokens, config.num_sentinels, 0.0)
+    rows = np.random.default_rng(0).integers(8, 50, (4, 12))
+    assert (objective(rows, np.arange(4)).targets >= 50).sum() == 4 * config.num_sentinels

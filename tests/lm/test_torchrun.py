@@ -245,7 +245,7 @@ def test_two_runs_of_one_model_wait_for_each_other(
         for name in (*own, "tensorboard/events", "attempts.jsonl"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(b"")
-        return {"line": line, "parameters": 1, "training_tokens": 1}
+        return {"line": line, "parameters": 1, "training_tokens": 1, "flops_per_token": 6.0}
 
     monkeypatch.setattr(rollback, "launch", slow)
     model: list[Dataset] = []

@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from infra.form_schema import ConditionalForm
 from lm.config.train import TrainConfig
+from lm.models.decoder.depth import MAX_DEPTH
 from lm.models.decoder.gpt2.config import GPT2Config
 from lm.models.decoder.llama.config import LlamaConfig
 
@@ -37,7 +38,7 @@ class DecoderEntry(TrainConfig):
     depth: int | None = Field(
         None,
         ge=1,
-        le=256,
+        le=MAX_DEPTH,
         description=(
             "number of layers from which num_layers, hidden_size, num_heads, train_tokens, "
             "global_batch_size and lr follow by nanochat's rules (docs/models.md, depth); those "

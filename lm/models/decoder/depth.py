@@ -20,6 +20,7 @@ from lm.models.decoder.gpt2.config import GPT2Config
 from lm.models.decoder.llama.config import LlamaConfig
 from lm.models.decoder.sections import DecoderConfig
 
+MAX_DEPTH = 256
 ASPECT_RATIO, HEAD_SIZE = 64, 128
 TOKENS_PER_PARAMETER = 12
 REFERENCE_DEPTH, REFERENCE_BATCH_TOKENS, REFERENCE_LR = 12, 1 << 19, 0.02
@@ -36,6 +37,14 @@ DERIVED_KEYS = (
 )
 
 Section = Mapping[str, Any]
+
+
+def _num_heads(width: Any) -> int:
+    """Return the number of heads whose even size divides the width and is the nearest to the rule's."""
+    if type(width) is not int or width < 2:  # validation will say so
+        return 1
+    sizes = [size for size in range(2, width + 1, 2) if width % size == 0] or [width]
+    return width // min(sizes, key=lambda size: abs(size - HEAD_SIZE))
 
 
 def derive_from_depth(
@@ -56,7 +65,7 @@ def derive_from_depth(
     """
     shape = {"num_layers": depth, "hidden_size": hidden_size(depth)}
     width = model.get("hidden_size", shape["hidden_size"])
-    shape["num_heads"] = max(1, round(width / HEAD_SIZE))
+    shape["num_heads"] = _num_heads(width)
     section = GPT2Config if model.get("architecture") == "gpt2" else LlamaConfig
     config = section.model_validate({**shape, **model}).resolve(vocab_size)
     tokens = int(data.get("train_tokens", TOKENS_PER_PARAMETER * scaling_parameters(config)))

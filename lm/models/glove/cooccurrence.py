@@ -76,11 +76,15 @@ def _sum_runs(keys: U64, counts: U64) -> U64:
 
 
 def cells_of_pairs(rows: U64, vocab_size: int) -> tuple[I64, I64, U64]:
-    """Return row, column and count of each cell: both of a pair of different words, one of a word with itself."""
+    """Return row, column and count of each cell.
+
+    A pair counts in the cells of both words. Two occurrences of one word are each in the context of the
+    other, so that its own cell has their count twice, as in the authors' program.
+    """
     low, high = (part.astype(np.int64) for part in np.divmod(rows[:, 0], np.uint64(vocab_size)))
     different = low != high
     return (
         np.concatenate([low, high[different]]),
         np.concatenate([high, low[different]]),
-        np.concatenate([rows[:, 1], rows[different, 1]]),
+        np.concatenate([np.where(different, rows[:, 1], 2 * rows[:, 1]), rows[different, 1]]),
     )

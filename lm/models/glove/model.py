@@ -14,7 +14,7 @@ import numpy as np
 
 from infra.compute.arrays import F32, I32
 from infra.compute.jit import jit
-from infra.compute.simd import LANES, adagrad_pair, dot
+from lm.models.embedding.simd import LANES, adagrad_pair, dot
 
 
 class Table(NamedTuple):

@@ -17,7 +17,6 @@ import numpy as np
 from infra.compute.arrays import F32, I32, I64
 from infra.compute.phases import PhaseRunner
 from infra.compute.shuffle import Shuffle
-from infra.compute.simd import pad_to_lanes
 from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.mixers import splitmix64
@@ -25,6 +24,7 @@ from infra.dataset.stage import Context, DatasetSpec, Stage
 from infra.store.storage import Storage
 from lm.models.embedding.corpus import Corpus, NoWordsError, Stream
 from lm.models.embedding.files import Vocabulary, WordVectors
+from lm.models.embedding.simd import pad_to_lanes
 from lm.models.embedding.train import build_word_vectors, words_spec
 from lm.models.glove.config import GloveEntry
 from lm.models.glove.cooccurrence import ONE, cells_of_pairs, count_pairs, merge_pairs

@@ -87,7 +87,7 @@ class Seq2SeqSection(ModelSection):
         given = {name: value for name, value in self.model_dump().items() if value is not None}
         density, span = given.pop("noise_density"), given.pop("mean_span_length")
         noise = max(1, round(self.context_length * density))
-        spans = max(1, round(noise / span))
+        spans = max(1, min(round(noise / span), noise, self.context_length - noise))
         return Seq2SeqConfig(
             vocab_size=vocab_size + spans,
             num_noise_tokens=noise,

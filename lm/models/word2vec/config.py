@@ -100,8 +100,8 @@ class Word2vecOptim(ConfigModel):
         ge=1,
         le=256,
         description=(
-            "workers that train at the same time, each on its own piece of the text; then their weights are "
-            "averaged. It decides the result, the number of workers does not"
+            "workers that train at the same time, each on its own piece of the text; then what they have "
+            "changed is added up (Adasum). It decides the result, the number of workers does not"
         ),
     )
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from infra.compute.arrays import F32, I32, I64, U64
 from infra.compute.jit import jit, jit_inline
-from infra.compute.simd import LANES, add_scaled, dot
 from infra.dataset.mixers import fmix64
+from lm.models.embedding.simd import LANES, add_scaled, dot
 from lm.models.word2vec.output_layer import OutputLayer
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)  # between the numbers that are mixed into random bits

@@ -15,13 +15,13 @@ import numpy as np
 
 from infra.compute.arrays import F32, U64
 from infra.compute.phases import PhaseRunner
-from infra.compute.simd import pad_to_lanes
 from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec, Stage
 from infra.store.storage import Storage
 from lm.models.embedding.corpus import Corpus, Stream
 from lm.models.embedding.files import Vocabulary, WordVectors
+from lm.models.embedding.simd import pad_to_lanes
 from lm.models.embedding.subwords import hash_ngrams
 from lm.models.embedding.train import build_word_vectors, words_spec
 from lm.models.word2vec.config import Word2vecEntry
