@@ -9,7 +9,7 @@ would, the server as its supervisor would. Every run must end with the weights o
 cases run a decoder with DDP in fp32, and one case each FSDP2, fp16, and every other family.
 
     python -m benchmarks.fault_injection [--store local|s3] [--only VICTIM,MOMENT]
-        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn|encoder|seq2seq]
+        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn|encoder|seq2seq|seq2seq-gru]
 """
 
 import argparse
@@ -38,7 +38,8 @@ from tests.servers import S3, Weed, weed  # noqa: E402
 
 VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
 MOMENTS = ("step", "shards", "marker")
-FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn", "encoder", "seq2seq")
+# A family, and its architecture if it is not the default.
+FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn", "encoder", "seq2seq", "seq2seq-gru")
 ATTENDING = ("decoder", "encoder", "seq2seq")  # families whose model section has num_heads
 EXTRA_CASES = (
     ("rank-1", "shards", "fsdp", "fp32", "decoder"),
@@ -113,10 +114,12 @@ def flow(store: Path, url: str, parallel: str, precision: str, family: str) -> N
 
     torchrun.command = command
     tokens = token_shards(store)
+    name, _, architecture = family.partition("-")
     config = tiny(
         **({} if family == "decoder" else {"num_kv_heads": None}),
         **({} if family in ATTENDING else {"num_heads": None}),
-        family=family,
+        family=name,
+        architecture=architecture or None,
         num_processes=2,
         data_parallel=parallel,
         precision=precision,
@@ -320,7 +323,7 @@ def main() -> int:
     try:
         references = reference_digests(cases, scratch)
         print(
-            f"{'killed':9} {'during':7} {'on':6} {'trained':17} {'weights':8} {'flow runs':10} "
+            f"{'killed':9} {'during':7} {'on':6} {'trained':21} {'weights':8} {'flow runs':10} "
             f"{'attempts from step':20} s"
         )
         for number, case in enumerate(cases):
@@ -337,7 +340,7 @@ def main() -> int:
             attempts = ", ".join(map(str, case.resumed))
             print(
                 f"{case.victim:9} {case.moment:7} {case.store:6} {case.parallel:4} "
-                f"{case.precision:4} {case.family:7} {same:8} {case.runs:<10} {attempts:20} {case.seconds:.0f}"
+                f"{case.precision:4} {case.family:11} {same:8} {case.runs:<10} {attempts:20} {case.seconds:.0f}"
                 f"{'' if good else '  FAILED ' + case.error_output}",
                 flush=True,
             )

@@ -13,12 +13,21 @@ from lm.models.decoder.llama.config import LlamaConfig
 from lm.models.encoder.bert.config import BertConfig
 from lm.models.recurrent.sections import RecurrentSection
 from lm.models.registry import parse_entry
+from lm.models.seq2seq.gru.config import GRUConfig
 from lm.models.seq2seq.t5.config import T5Config
 
 SECTIONS = {
     field: name
     for name, models in {
-        "model": (LlamaConfig, GPT2Config, RecurrentSection, CNNConfig, BertConfig, T5Config),
+        "model": (
+            LlamaConfig,
+            GPT2Config,
+            RecurrentSection,
+            CNNConfig,
+            BertConfig,
+            T5Config,
+            GRUConfig,
+        ),
         "data": (DataConfig,),
         "optim": (OptimConfig,),
         "run": (RunConfig,),

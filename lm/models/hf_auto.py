@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-OWN_MODEL_TYPE = re.compile(r"gristmill-([a-z0-9_]+)")
+OWN_MODEL_TYPE = re.compile(r"gristmill-([a-z0-9_-]+)")  # a package, - for each dot
 
 
 def new_model(config: Any, auto_class: str) -> Any:
@@ -46,7 +46,7 @@ def _own_class(model_type: str) -> Any:
     own = OWN_MODEL_TYPE.fullmatch(model_type)
     if own is None:
         return None
-    result = import_module(f"lm.models.{own[1]}.hf").model_class()
+    result = import_module(f"lm.models.{own[1].replace('-', '.')}.hf").model_class()
     # For what reads the configuration without the model, as AutoTokenizer does.
     AutoConfig.register(model_type, result.config_class, exist_ok=True)
     return result

@@ -1,7 +1,7 @@
 """The families of models: a package of `lm.models` each, listed in one line each.
 
 A family's package holds ``config`` (its entry of the recipe's `train` list), ``model`` (with
-``build_model``) and ``hf`` (how it is exported). The decoder's architectures have a package each. A family
+``build_model``) and ``hf`` (how it is exported). Architectures of a family have a package each. A family
 that is counted, not trained in steps, has ``train`` (``spec`` and ``build`` of its data set) and ``export``
 instead. They are imported by name, so that a stage's code version covers the one family that
 it uses: the stage adds ``family_modules`` to its root modules.
@@ -30,7 +30,7 @@ from lm.models.word2vec.config import Word2vecEntry
 if TYPE_CHECKING:
     from lm.models.causal_lm import ArchitectureConfig, CausalLM
 
-# Packages that are not below `lm.models` under their own name.
+# Packages that are not below `lm.models` under their own name, which no family has.
 _NESTED = {
     "llama": "decoder.llama",
     "gpt2": "decoder.gpt2",
@@ -82,7 +82,10 @@ def load_hf(name: str) -> Any:
 
 def trained_package(config: Mapping[str, Any]) -> str:
     """Return the package of a model from the configuration in its manifest."""
-    return str(config["model"].get("architecture") or config["family"])
+    family, architecture = config.get("family"), config["model"].get("architecture")
+    if architecture is None:
+        return str(family)
+    return str(architecture) if architecture in _NESTED else f"{family}.{architecture}"
 
 
 def family_modules(name: str) -> tuple[str, ...]:

@@ -14,13 +14,14 @@ from tasks.evaluate.seq2seq import Seq2SeqModel
 from tasks.evaluate.task import _load_model
 from tasks.release.export import TrainedModel, export
 from tests.lm.corpora import token_shards
+from tests.lm.test_denoising import SEQ2SEQ
 from tests.release.test_denoising import far_from_start
 from tests.release.test_release import trained_files
 
 EOS, SENTINEL, LENGTH = 0, 300, 4  # 15 % of a context of 24
 
 
-@pytest.fixture(scope="module", params=["t5"])
+@pytest.fixture(scope="module", params=SEQ2SEQ)
 def folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     made = tmp_path_factory.mktemp("model")
     tokens = token_shards(tmp_path_factory.mktemp("store"))

@@ -32,7 +32,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "bert-sinusoidal": {"family": "encoder", "architecture": "bert", "positions": "sinusoidal"},
     "modernbert": {"family": "encoder", "architecture": "modernbert"},
     "t5": {"family": "seq2seq", "architecture": "t5"},
+    "bahdanau": {"family": "seq2seq", "architecture": "gru", "num_heads": None},
 }
+SEQ2SEQ = ("t5", "bahdanau")
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -165,9 +167,9 @@ def test_a_deterministic_grammar_is_filled(kind: str, steps: int) -> None:
     assert learn(network, steps, sentences) < 0.5
 
 
-@pytest.mark.parametrize("kind", ["t5"])
+@pytest.mark.parametrize(("kind", "steps"), [("t5", 450), ("bahdanau", 100)])
 @pytest.mark.parametrize("task", ["reverse", "translate"])
-def test_a_sequence_is_reversed_and_a_text_translated(kind: str, task: str) -> None:
+def test_a_sequence_is_reversed_and_a_text_translated(kind: str, steps: int, task: str) -> None:
     """Of 16 letters (ln 16 = 2.8); the dictionary maps each letter to another one."""
     network = model(kind, 30, hidden_size=64, num_layers=1)
     dictionary = np.random.default_rng(0).permutation(16)
@@ -181,10 +183,10 @@ def test_a_sequence_is_reversed_and_a_text_translated(kind: str, task: str) -> N
         count = torch.full((64,), 4)
         return Examples(inputs, target, count, source=torch.from_numpy(letters))
 
-    assert learn(network, 450, pairs) < 0.7
+    assert learn(network, steps, pairs) < 0.7
 
 
-@pytest.mark.parametrize("kind", ["t5"])
+@pytest.mark.parametrize("kind", SEQ2SEQ)
 def test_padding_of_the_source_is_not_read(kind: str) -> None:
     network = model(kind)
     tokens, source = torch.randint(0, 97, (2, 5)), torch.randint(0, 97, (2, 9))
@@ -220,7 +222,7 @@ def test_a_data_parallel_model_computes_what_the_model_does(kind: str, parallel:
         torch.testing.assert_close(wrapped, plain)
 
 
-TRAINED = ("modernbert", "t5")
+TRAINED = ("modernbert", *SEQ2SEQ)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +232,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def run(kind: str, url: str, folder: Path, **changes: Any) -> dict[str, Tensor]:
     changed = {"packing": "best_fit_masked", "dropout": 0.1, **changes}
-    if KINDS[kind]["family"] == "seq2seq":
+    if kind in SEQ2SEQ:
         changed["packing"] = "concatenate"
     weights, _ = train(TrainJob(config(kind, **changed), 1337, Storage(url), folder))
     return weights

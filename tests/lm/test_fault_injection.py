@@ -67,7 +67,7 @@ def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> 
         ("ddp", "fp16", "decoder"),
         *(
             ("ddp", "fp32", family)
-            for family in ("rnn", "lstm", "gru", "cnn", "encoder", "seq2seq")
+            for family in ("rnn", "lstm", "gru", "cnn", "encoder", "seq2seq", "seq2seq-gru")
         ),
     }
     (one,) = fault_injection.select_cases(given(only="rank-0,step", store="s3", parallel="fsdp"))

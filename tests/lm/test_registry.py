@@ -20,6 +20,7 @@ from lm.models.registry import (
     hf_modules,
     load_counting,
     parse_entry,
+    trained_package,
 )
 from tasks.release.task import STAGE as RELEASE
 from tasks.train.task import STAGE as TRAIN
@@ -38,6 +39,7 @@ PACKAGES: dict[str, dict[str, Any]] = {
     "bert": {"family": "encoder", "architecture": "bert", "num_heads": 2},
     "modernbert": {"family": "encoder", "num_heads": 2},
     "t5": {"family": "seq2seq", "num_heads": 2},
+    "seq2seq.gru": {"family": "seq2seq", "architecture": "gru"},
     **{name: {"family": name} for name in FAMILIES if (FOLDER / name / "hf.py").exists()},
 }
 COUNTED = [name for name in FAMILIES if (FOLDER / name / "train.py").exists()]
@@ -61,6 +63,7 @@ def test_a_family_trains_what_its_section_describes(name: str) -> None:
     model = build_model(config.model.resolve(50))
     assert isinstance(model, CausalLM)
     assert model.config.architecture == config.package == name
+    assert trained_package(config.weights_key()) == name
     matrices = sum(matrix.numel() for matrix, _ in model.weight_matrices())
     # A model that restores text reads some tokens once, and predicts some.
     predicted = {"encoder": 0.15, "seq2seq": 0.15}.get(config.family, 1.0)

@@ -17,10 +17,15 @@ def main(folder: Path, texts: list[str]) -> dict[str, Any]:
     """Return token ids, texts, and the largest difference of a logit."""
     trust = {"trust_remote_code": True} if any(folder.glob("modeling_*.py")) else {}
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **trust)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **trust).eval()
     reference = load_file(folder.parent / "reference_logits.safetensors")
+    auto: Any = transformers.AutoModelForCausalLM
+    inputs = {"input_ids": reference["tokens"]}
+    if "source" in reference:
+        auto = transformers.AutoModelForSeq2SeqLM
+        inputs = {"input_ids": reference["source"], "decoder_input_ids": reference["tokens"]}
+    model = auto.from_pretrained(folder, **trust).eval()
     with torch.no_grad():
-        logits = model(reference["tokens"]).logits[0, reference["positions"]]
+        logits = model(**inputs).logits[0, reference["positions"]]
     ids = [tokenizer.encode(text) for text in texts]
     prompt = tokenizer(tokenizer.bos_token + texts[0][:4], return_tensors="pt")
     return {

@@ -19,7 +19,7 @@ from tasks.evaluate.language_model import GenerationConfig
 from tasks.release.export import TrainedModel, export
 from tests.lm.corpora import token_shards
 from tests.lm.test_families import FAMILIES, model
-from tests.release import load_export
+from tests.release import load_export, test_denoising
 from tests.release.test_release import trained_files
 
 MODELING_FILES = ("lstm", "cnn")  # a family for each
@@ -42,8 +42,14 @@ def far_from_start(family: str, *, tied: bool) -> CausalLM:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Path]:
-    tokens: Dataset = token_shards(tmp_path_factory.mktemp("store"))
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return token_shards(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def folders(
+    tmp_path_factory: pytest.TempPathFactory, tokens: Dataset
+) -> dict[tuple[str, bool], Path]:
     made = {}
     for family, tied in CASES:
         folder = tmp_path_factory.mktemp(f"{family}-{tied}")
@@ -108,10 +114,13 @@ def test_padding_on_the_left_is_refused(folders: dict[tuple[str, bool], Path], f
 
 
 def test_others_load_the_folder_with_its_own_code(
-    folders: dict[tuple[str, bool], Path], tmp_path: Path
+    folders: dict[tuple[str, bool], Path], tokens: Dataset, tmp_path: Path
 ) -> None:
     """In a process without this project's modules."""
-    paths = [str(folders[family, True]) for family in MODELING_FILES]
+    network = test_denoising.far_from_start("bahdanau", tied=True)
+    files, seq2seq = trained_files(network, tmp_path, tokens), tmp_path / "hf"
+    export(TrainedModel.from_files(files, eos=0), seq2seq)
+    paths = [*(str(folders[family, True]) for family in MODELING_FILES), str(seq2seq)]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, str(Path(load_export.__file__).parent), *paths],
         cwd=tmp_path,
@@ -122,9 +131,9 @@ def test_others_load_the_folder_with_its_own_code(
     )
     assert done.returncode == 0, done.stderr
     answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    assert len(answers) == len(MODELING_FILES)
+    assert len(answers) == len(paths)
     for answer in answers:
         assert answer["difference"] <= 1e-4
         assert answer["generated"] > 2
     copied = {path.name for path in (tmp_path / "code").rglob("modeling_*.py")}
-    assert copied == {"modeling_recurrent.py", "modeling_cnn.py"}
+    assert copied == {"modeling_recurrent.py", "modeling_cnn.py", "modeling_seq2seq_gru.py"}

@@ -1,23 +1,41 @@
-"""The entry of the recipe's `train` list for the seq2seq family: T5's architecture."""
+"""The entry of the recipe's `train` list for the seq2seq family: T5's architecture, or GRUs with attention."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from infra.form_schema import ConditionalForm
 from lm.config.train import TrainConfig
+from lm.models.seq2seq.gru.config import GRUConfig
 from lm.models.seq2seq.t5.config import T5Config
+
+DEFAULT_ARCHITECTURE = "t5"
+
+
+def _architecture(section: Any) -> str:
+    if isinstance(section, dict):
+        return str(section.get("architecture", DEFAULT_ARCHITECTURE))
+    return str(getattr(section, "architecture", DEFAULT_ARCHITECTURE))
+
+
+# The `model` section: what it may contain follows from its architecture.
+Seq2SeqModel = Annotated[
+    Annotated[T5Config, Tag("t5")] | Annotated[GRUConfig, Tag("gru")],
+    Discriminator(_architecture),
+    ConditionalForm("architecture", default=DEFAULT_ARCHITECTURE),
+]
 
 
 class Seq2SeqEntry(TrainConfig):
     """An encoder-decoder (Sutskever et al. 2014, arXiv:1409.3215) and how it is trained."""
 
     family: Literal["seq2seq"] = Field(description="the family of the model")
-    model: T5Config
+    model: Seq2SeqModel
 
     @property
     def package(self) -> str:
         """See ``TrainConfig``: the architecture's."""
-        return self.model.architecture
+        return self.model.resolve(0).architecture
 
     @model_validator(mode="after")
     def _check_packing(self) -> Self:

@@ -5,7 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from lm.models.seq2seq.hf_settings import special_tokens, token_settings
 from lm.models.seq2seq.t5.relative_bias import MAX_DISTANCE, NUM_BUCKETS
+
+__all__ = ["AUTO_CLASS", "special_tokens", "to_hf_config", "to_hf_weights"]
 
 AUTO_CLASS = "AutoModelForSeq2SeqLM"
 ATTENTION = {"q": ("q",), "kv": ("k", "v"), "out": ("o",)}
@@ -18,28 +21,10 @@ TOP_LEVEL_NAMES = {
 }
 
 
-def special_tokens(model_config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the ids that the model has beyond the tokenizer's, by their name in transformers."""
-    count = model_config["num_sentinels"]
-    first = model_config["vocab_size"] - count
-    return {f"extra_id_{number}": first + number for number in range(count)}
-
-
 def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
-    """Return the Hugging Face configuration of a trained model's ``model_config``.
-
-    What evaluation reads of it beyond T5's own is ``max_position_embeddings``, ``continuation_length``
-    and ``sentinel_token_id``.
-    """
+    """Return the Hugging Face configuration of a trained model's ``model_config``."""
     from transformers import T5Config
 
-    more: dict[str, Any] = {
-        "bos_token_id": eos,
-        "decoder_start_token_id": eos,
-        "max_position_embeddings": model_config["context_length"],
-        "continuation_length": model_config["num_noise_tokens"],
-        "sentinel_token_id": model_config["vocab_size"] - model_config["num_sentinels"],
-    }
     return T5Config(
         vocab_size=model_config["vocab_size"],
         d_model=model_config["hidden_size"],
@@ -52,10 +37,8 @@ def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
         dropout_rate=0.0,
         layer_norm_epsilon=model_config["norm_eps"],
         feed_forward_proj="gated-gelu",
-        pad_token_id=eos,
-        eos_token_id=eos,
         dtype="float32",
-        **more,
+        **token_settings(model_config, eos),
     )
 
 
