@@ -18,7 +18,8 @@ from lm.models.embedding.subwords import hash_ngrams
 from lm.models.registry import parse_entry
 from lm.models.word2vec import train
 from lm.models.word2vec.config import Word2vecEntry
-from lm.models.word2vec.model import InputRows, Schedule, Weights, train_words
+from lm.models.word2vec.input_rows import InputRows
+from lm.models.word2vec.model import Schedule, Weights, train_words
 from lm.models.word2vec.output_layer import alias_table, huffman_layer, sampling_layer
 from tests.lm import corpora, planted, word2vec_reference
 

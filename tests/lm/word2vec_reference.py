@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lm.models.word2vec.model import InputRows, Schedule
+from lm.models.word2vec.input_rows import InputRows
+from lm.models.word2vec.model import Schedule
 from lm.models.word2vec.output_layer import OutputLayer
 
 MASK = (1 << 64) - 1

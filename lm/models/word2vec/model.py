@@ -10,24 +10,17 @@ where s is the logistic function. An output vector moves at once; the input vect
 the pair is done, as in word2vec.c. Random numbers depend on the epoch's key and a word's position in the text.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from infra.compute.arrays import F32, I32, I64, U64
-from infra.compute.jit import jit, jit_inline
+from infra.compute.arrays import F32, I32, U64
+from infra.compute.jit import jit
 from infra.dataset.mixers import fmix64
-from lm.models.embedding.simd import LANES, add_scaled, dot
+from lm.models.embedding.simd import LANES, add_scaled
+from lm.models.word2vec.input_rows import InputRows
 from lm.models.word2vec.output_layer import OutputLayer
-
-GAMMA = np.uint64(0x9E3779B97F4A7C15)  # between the numbers that are mixed into random bits
-MAX_LOGIT = 6.0  # beyond it the logistic function is taken as 0 or 1 (word2vec.c)
-CELLS = 1024
-_SCALE = np.float32(CELLS / (2 * MAX_LOGIT))
-_X = [index * 2 * MAX_LOGIT / CELLS - MAX_LOGIT for index in range(CELLS + 2)]
-# The logistic function, interpolated between these values with an error below 2e-6.
-LOGISTIC = np.array([1 / (1 + math.exp(-x)) for x in _X], np.float32)
+from lm.models.word2vec.predict import GAMMA, below, predict_word
 
 
 class Weights(NamedTuple):
@@ -40,13 +33,6 @@ class Weights(NamedTuple):
 
     inputs: F32
     outputs: F32
-
-
-class InputRows(NamedTuple):
-    """The rows of ``Weights.inputs`` whose mean is a word's input: ``[starts[i], starts[i + 1])``."""
-
-    starts: I64
-    rows: I32
 
 
 class Schedule(NamedTuple):
@@ -67,63 +53,6 @@ class Schedule(NamedTuple):
     lr: float
     min_lr: float
     total: int
-
-
-@jit_inline
-def _below(bits: np.uint64, end: int) -> np.int64:
-    """Return a number in ``[0, end)`` from the high 32 of random bits."""
-    return np.int64(((bits >> np.uint64(32)) * np.uint64(end)) >> np.uint64(32))
-
-
-@jit_inline
-def _logistic(x: np.float32) -> np.float32:
-    if x >= MAX_LOGIT:
-        return np.float32(1)
-    if x <= -MAX_LOGIT:
-        return np.float32(0)
-    place = (x + np.float32(MAX_LOGIT)) * _SCALE
-    cell = np.int64(place)
-    low, high = LOGISTIC[cell], LOGISTIC[cell + 1]
-    value: np.float32 = low + (place - np.float32(cell)) * (high - low)
-    return value
-
-
-@jit_inline
-def _predict(
-    hidden: F32,
-    gradient: F32,
-    outputs: F32,
-    word: int,
-    layer: OutputLayer,
-    bits: np.uint64,
-    lr: np.float32,
-) -> np.uint64:
-    """Predict a word from ``hidden``: move output vectors, add to ``gradient``; return the random bits."""
-    size = len(hidden)
-    blocks = size // LANES
-    steps = layer.negatives + 1
-    if layer.negatives == 0:
-        steps = layer.starts[word + 1] - layer.starts[word]
-    for step in range(steps):
-        target, label = np.int64(word), np.float32(0)
-        if layer.negatives == 0:
-            node = layer.starts[word] + step
-            target = np.int64(layer.nodes[node])
-            label = np.float32(1 - layer.turns[node])
-        elif step == 0:
-            label = np.float32(1)
-        else:
-            bits = fmix64(bits + GAMMA)
-            target = _below(bits, len(layer.alias))
-            if np.uint32(bits) > layer.threshold[target]:
-                target = np.int64(layer.alias[target])
-            if target == word:
-                continue
-        at = target * size
-        factor = (label - _logistic(dot(hidden, 0, outputs, at, blocks))) * lr
-        add_scaled(gradient, 0, factor, outputs, at, blocks)
-        add_scaled(outputs, at, factor, hidden, 0, blocks)
-    return bits
 
 
 @jit
@@ -169,7 +98,7 @@ def train_words(
         if word < 0:
             continue
         bits = fmix64(fmix64(epoch_key + np.uint64(position + where[i]) * GAMMA) + GAMMA)
-        reach = 1 + _below(bits, schedule.window)
+        reach = 1 + below(bits, schedule.window)
         progress = (words_before + where[i]) / schedule.total
         lr = np.float32(max(schedule.min_lr, schedule.lr * (1 - progress)))
         low = high = i
@@ -193,7 +122,7 @@ def train_words(
                         for row in range(rows.starts[kept[c]], rows.starts[kept[c] + 1]):
                             at = np.int64(rows.rows[row]) * size
                             add_scaled(hidden, 0, scale, inputs, at, blocks)
-                bits = _predict(hidden, gradient, outputs, word, layer, bits, lr)
+                bits = predict_word(hidden, gradient, outputs, word, layer, bits, lr)
                 for c in range(first, last + 1):
                     if c != i:
                         for row in range(rows.starts[kept[c]], rows.starts[kept[c] + 1]):
@@ -202,17 +131,3 @@ def train_words(
                 pairs += 1
             first = last + 1
     return pairs
-
-
-@jit
-def mean_rows(inputs: F32, rows: InputRows) -> F32:
-    """Return the mean of each word's input rows: float32[words, size]."""
-    size = inputs.shape[1]
-    means = np.zeros((len(rows.starts) - 1, size), np.float32)
-    for word in range(len(means)):
-        scale = np.float32(1) / np.float32(rows.starts[word + 1] - rows.starts[word])
-        for row in range(rows.starts[word], rows.starts[word + 1]):
-            add_scaled(
-                means, word * size, scale, inputs, np.int64(rows.rows[row]) * size, size // LANES
-            )
-    return means

@@ -25,7 +25,8 @@ from lm.models.embedding.simd import pad_to_lanes
 from lm.models.embedding.subwords import hash_ngrams
 from lm.models.embedding.train import build_word_vectors, words_spec
 from lm.models.word2vec.config import Word2vecEntry
-from lm.models.word2vec.model import InputRows, Schedule, Weights, mean_rows, train_words
+from lm.models.word2vec.input_rows import InputRows, mean_rows
+from lm.models.word2vec.model import Schedule, Weights, train_words
 from lm.models.word2vec.output_layer import OutputLayer, huffman_layer, sampling_layer
 
 STAGE = Stage(
