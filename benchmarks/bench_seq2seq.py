@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm.models.causal_lm import CausalLM
+from lm.models.neural_lm import NeuralLM
 from lm.models.registry import build_model
 from lm.objectives.examples import Examples
 from lm.train.worker import tune_malloc
@@ -24,14 +24,14 @@ SIZES: dict[str, Any] = {"num_layers": 2, "hidden_size": 256, "context_length": 
 ARCHITECTURES: dict[str, dict[str, Any]] = {"t5": {"num_heads": 4}, "gru": {"architecture": "gru"}}
 
 
-def learn(model: CausalLM, examples: Examples, dtype: torch.dtype) -> None:
+def learn(model: NeuralLM, examples: Examples, dtype: torch.dtype) -> None:
     """Do one forward and backward pass."""
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         loss = model(examples.inputs, examples.targets, source=examples.source)
     loss.backward()
 
 
-def kept_bytes(model: CausalLM, examples: Examples) -> int:
+def kept_bytes(model: NeuralLM, examples: Examples) -> int:
     """Return the bytes of distinct tensors that a forward pass in fp32 keeps, without the weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -56,7 +56,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = np.random.default_rng(0).integers(0, VOCABULARY, (ROWS, CONTEXT + 1))
-    cases: dict[tuple[str, bool], tuple[CausalLM, Examples]] = {}
+    cases: dict[tuple[str, bool], tuple[NeuralLM, Examples]] = {}
     for name, fields in ARCHITECTURES.items():
         for recomputed in (False, True):
             entry = train_config(name="x", family="seq2seq", train_tokens=1, **SIZES, **fields)

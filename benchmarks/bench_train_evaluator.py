@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from benchmarks.train_peers import SCRIPTS, NotMeasured, peer_interpreter, run_json
 from infra.dataset.dataset import Dataset
 from infra.formats.megatron import Tokens
-from lm.models.causal_lm import save_weights
+from lm.models.neural_lm import save_weights
 from lm.models.registry import build_model
 from lm.train.job import TrainJob
 from lm.train.loop import train

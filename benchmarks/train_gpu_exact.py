@@ -29,7 +29,7 @@ from lm.distributed import parallel
 from lm.launch.torchrun import launch
 from lm.metrics.goodput import ATTEMPTS
 from lm.metrics.logger import read_jsonl
-from lm.models.causal_lm import WEIGHTS
+from lm.models.neural_lm import WEIGHTS
 from lm.train import loop
 from lm.train.job import TrainJob
 from lm.train.loop import train

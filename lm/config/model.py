@@ -8,7 +8,7 @@ from pydantic import Field
 from infra.config import ConfigModel
 
 if TYPE_CHECKING:
-    from lm.models.causal_lm import ArchitectureConfig
+    from lm.models.neural_lm import ArchitectureConfig
 
 
 class ModelSection(ConfigModel):

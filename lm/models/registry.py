@@ -28,7 +28,7 @@ from lm.models.seq2seq.config import Seq2SeqEntry
 from lm.models.word2vec.config import Word2vecEntry
 
 if TYPE_CHECKING:
-    from lm.models.causal_lm import ArchitectureConfig, CausalLM
+    from lm.models.neural_lm import ArchitectureConfig, NeuralLM
 
 # Packages that are not below `lm.models` under their own name, which no family has.
 _NESTED = {
@@ -69,10 +69,10 @@ def parse_entry(value: Any) -> AnyEntry:
     return _ENTRY.validate_python(value)
 
 
-def build_model(config: "ArchitectureConfig") -> "CausalLM":
+def build_model(config: "ArchitectureConfig") -> "NeuralLM":
     """Return a model with fresh weights, drawn from torch's generator."""
     module = import_module(f"{_package(config.architecture)}.model")
-    return cast("CausalLM", module.build_model(config))
+    return cast("NeuralLM", module.build_model(config))
 
 
 def load_hf(name: str) -> Any:

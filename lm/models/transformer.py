@@ -1,6 +1,6 @@
 """What all Transformers of one stack share: the residual stream through blocks of attention.
 
-Shape letters as in ``lm.models.causal_lm``, and H query heads, K key/value heads, E head size,
+Shape letters as in ``lm.models.neural_lm``, and H query heads, K key/value heads, E head size,
 F hidden size of the feed-forward network.
 """
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lm.models.attention import Segments
-from lm.models.causal_lm import CausalLM
 from lm.models.dropout import dropout, site_keys
+from lm.models.neural_lm import NeuralLM
 
 
-class Transformer(CausalLM):
+class Transformer(NeuralLM):
     """A stack of blocks between an embedding and a head (Vaswani et al. 2017, arXiv:1706.03762).
 
     A block is called as ``block(x_btd, block_extras, segments, dropout_keys, dropout_p)``.

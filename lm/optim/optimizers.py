@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.optim import AdamW, Optimizer
 
 from lm.config.train import TrainConfig
-from lm.models.causal_lm import CausalLM
+from lm.models.neural_lm import NeuralLM
 
 # The quintic of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/): its steep slope at
 # zero brings every singular value into about [0.7, 1.2] in five iterations.
@@ -149,7 +149,7 @@ def _shard_like(matrix: Tensor, update: Tensor) -> Tensor:
 
 
 def build_optimizers(
-    model: CausalLM, config: TrainConfig, dtype: torch.dtype
+    model: NeuralLM, config: TrainConfig, dtype: torch.dtype
 ) -> dict[str, Optimizer]:
     """Return the optimizers by name.
 

@@ -21,8 +21,8 @@ from lm.distributed.parallel import clip_gradients, gradient_sync, parallelize, 
 from lm.distributed.ranks import all_reduce_sum, local_rank, rank_and_world_size
 from lm.metrics.meter import TrainingMetrics
 from lm.metrics.mlflow import require_mlflow
-from lm.models.causal_lm import WEIGHTS, load_weights
 from lm.models.dropout import add_step_key, dropout_keys
+from lm.models.neural_lm import WEIGHTS, load_weights
 from lm.models.registry import build_model
 from lm.objectives.examples import to_device
 from lm.optim.loss_scale import LossScale

@@ -78,7 +78,7 @@ def validate(
         model: on the device of the examples.
         examples: the same on every process; each takes a part.
         autocast: as in training.
-        eos_id: as in ``CausalLM.forward``.
+        eos_id: as in ``NeuralLM.forward``.
         micro_batch_size: examples per pass.
     """
     rank, world_size = rank_and_world_size()

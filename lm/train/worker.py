@@ -28,7 +28,7 @@ from infra.formats.megatron import TRAIN
 from infra.store.storage import StorageError
 from lm.distributed.devices import gpu_count, uses_gpus
 from lm.distributed.ranks import global_rank, local_rank, rank_and_world_size
-from lm.models.causal_lm import WEIGHTS, CausalLM, save_weights
+from lm.models.neural_lm import WEIGHTS, NeuralLM, save_weights
 from lm.models.registry import build_model
 from lm.train.job import RESULT_FILE, TrainJob
 from lm.train.loop import train
@@ -127,7 +127,7 @@ def run_attempt(job: TrainJob) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def save_reference_logits(model: CausalLM, path: Path) -> None:
+def save_reference_logits(model: NeuralLM, path: Path) -> None:
     """Save the model's logits for a fixed input, to check the model after an export.
 
     The file holds ``tokens`` int64[1, T] and what else ``forward`` takes, ``positions`` int64[n] and

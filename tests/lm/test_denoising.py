@@ -18,7 +18,7 @@ from lm.checkpoint import marker
 from lm.config.train import TrainConfig
 from lm.distributed.parallel import wrap_data_parallel
 from lm.metrics.logger import read_jsonl
-from lm.models.causal_lm import CausalLM
+from lm.models.neural_lm import NeuralLM
 from lm.models.registry import build_model
 from lm.objectives.examples import Examples
 from lm.train.job import TrainJob
@@ -43,12 +43,12 @@ def config(kind: str, **changes: Any) -> TrainConfig:
     return tiny(**{**sizes, **KINDS[kind], **changes})
 
 
-def model(kind: str, vocab_size: int = 97, **changes: Any) -> CausalLM:
+def model(kind: str, vocab_size: int = 97, **changes: Any) -> NeuralLM:
     torch.manual_seed(1)
     return build_model(config(kind, **changes).model.resolve(vocab_size))
 
 
-def examples(network: CausalLM, rows: int, first: int = 0) -> Examples:
+def examples(network: NeuralLM, rows: int, first: int = 0) -> Examples:
     """Examples of random text without an end of text."""
     length = network.config.context_length + 1
     drawn = np.random.default_rng(first).integers(8, 97, (rows, length))
@@ -115,7 +115,7 @@ def test_one_batch_is_learnt_by_heart(kind: str) -> None:
     assert learn(network, 200, lambda _: batch) < 0.1
 
 
-def learn(network: CausalLM, steps: int, batch: Any) -> float:
+def learn(network: NeuralLM, steps: int, batch: Any) -> float:
     """Train on ``batch(step)``; return the last loss per target."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.005, weight_decay=0.0)
     mean = torch.tensor(0.0)

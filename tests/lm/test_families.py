@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from lm.config.train import TrainConfig
 from lm.distributed.parallel import wrap_data_parallel
-from lm.models.causal_lm import CausalLM
+from lm.models.neural_lm import NeuralLM
 from lm.models.registry import build_model, parse_entry
 from tests.train_entry import in_steps
 
@@ -22,7 +22,7 @@ FAMILIES = ("rnn", "lstm", "gru", "cnn")
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
-def model(family: str, vocab_size: int = 97, **section: Any) -> CausalLM:
+def model(family: str, vocab_size: int = 97, **section: Any) -> NeuralLM:
     settings = {"num_layers": 2, "hidden_size": 32, "context_length": 24, **section}
     fields = {"name": "x", "family": family, "model": settings, "data": {"train_tokens": 1}}
     entry = in_steps(parse_entry(fields))
@@ -143,7 +143,7 @@ def test_a_data_parallel_model_computes_what_the_model_does(family: str, paralle
         torch.testing.assert_close(wrapped, plain)
 
 
-def train(network: CausalLM, steps: int, batch: Any) -> float:
+def train(network: NeuralLM, steps: int, batch: Any) -> float:
     """Train on ``batch(step)``, a pair of inputs and targets; return the last loss per target."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.0)
     loss = torch.tensor(0.0)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import lm.models
 from infra.dataset.code_version import module_digests
 from lm.config.train import TrainConfig
-from lm.models.causal_lm import CausalLM
+from lm.models.neural_lm import NeuralLM
 from lm.models.registry import (
     AnyEntry,
     build_model,
@@ -61,7 +61,7 @@ def test_every_package_of_a_family_has_its_line() -> None:
 def test_a_family_trains_what_its_section_describes(name: str) -> None:
     config = entry(name)
     model = build_model(config.model.resolve(50))
-    assert isinstance(model, CausalLM)
+    assert isinstance(model, NeuralLM)
     assert model.config.architecture == config.package == name
     assert trained_package(config.weights_key()) == name
     matrices = sum(matrix.numel() for matrix, _ in model.weight_matrices())

@@ -10,8 +10,8 @@ import transformers
 from transformers import AutoTokenizer
 
 from infra.dataset.dataset import Dataset
-from lm.models.causal_lm import CausalLM
 from lm.models.hf_auto import load_model
+from lm.models.neural_lm import NeuralLM
 from tasks.release.export import ParityError, TrainedModel, export
 from tasks.release.model_kinds import kind_of
 from tests.lm.corpora import token_shards, tokenizer
@@ -28,7 +28,7 @@ CLASSES = {
 CASES = [(kind, tied) for kind in KINDS for tied in (True, False) if tied or kind != "t5"]
 
 
-def far_from_start(kind: str, *, tied: bool) -> CausalLM:
+def far_from_start(kind: str, *, tied: bool) -> NeuralLM:
     network = model(kind, 300, tie_embeddings=tied)
     with torch.no_grad():
         for weight in network.parameters():

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from infra.dataset.dataset import Dataset
-from lm.models.causal_lm import CausalLM
 from lm.models.hf_auto import load_model
+from lm.models.neural_lm import NeuralLM
 from tasks.evaluate.huggingface import HuggingFaceModel
 from tasks.evaluate.language_model import GenerationConfig
 from tasks.release.export import TrainedModel, export
@@ -33,7 +33,7 @@ print(json.dumps([main(Path(folder), ["a crow counted"]) for folder in sys.argv[
 CASES = [(family, tied) for family in FAMILIES for tied in (True, False)]
 
 
-def far_from_start(family: str, *, tied: bool) -> CausalLM:
+def far_from_start(family: str, *, tied: bool) -> NeuralLM:
     network = model(family, 300, tie_embeddings=tied)
     with torch.no_grad():
         for weight in network.parameters():

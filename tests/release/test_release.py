@@ -10,8 +10,8 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.errors import UserError
 from lm.launch.preflight import training_errors
-from lm.models.causal_lm import CausalLM, save_weights
 from lm.models.decoder.model import Decoder
+from lm.models.neural_lm import NeuralLM, save_weights
 from lm.models.registry import build_model
 from lm.train.worker import save_reference_logits
 from tasks.release import task
@@ -37,14 +37,14 @@ def decoder(**changes: Any) -> Decoder:
     return model
 
 
-def described(model: CausalLM) -> bytes:
+def described(model: NeuralLM) -> bytes:
     shape = {**vars(model.config)}
     return json.dumps(
         {"model_config": shape, "training": {"optim": {"lr": 0.01}, "model": {"num_layers": 2}}}
     ).encode()
 
 
-def trained_files(model: CausalLM, folder: Path, tokens: Dataset) -> dict[str, bytes]:
+def trained_files(model: NeuralLM, folder: Path, tokens: Dataset) -> dict[str, bytes]:
     save_weights(model, folder / "model.safetensors")
     save_reference_logits(model, folder / "reference_logits.safetensors")
     return {

@@ -3,7 +3,7 @@
 A block adds ``(x * W + b) sigmoid(x * V + c)`` to the residual stream, where ``*`` is a convolution over
 the last K positions: a linear path for the gradient, and a gate that decides what passes. The input of
 a block is normalized (Zhang & Sennrich 2019), where the paper normalizes the weights. Shape letters as
-in ``lm.models.causal_lm``, and K the kernel size.
+in ``lm.models.neural_lm``, and K the kernel size.
 """
 
 import math
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
-from lm.models.causal_lm import CausalLM
 from lm.models.cnn.config import ConvolutionConfig
 from lm.models.documents import Documents
 from lm.models.dropout import dropout, site_keys
+from lm.models.neural_lm import NeuralLM
 
 
 class Block(nn.Module):
@@ -67,7 +67,7 @@ def causal_windows(x_btd: Tensor, positions: Tensor, size: int) -> Tensor:
     return torch.cat(shifted, dim=-1)
 
 
-class GatedCNN(CausalLM):
+class GatedCNN(NeuralLM):
     """The convolutional language model."""
 
     config: ConvolutionConfig

@@ -5,7 +5,7 @@
     h_t  = (1 - z) n + z h_(t-1)
 
 The reset gate multiplies U h + c, not h as in the paper, so that all products with h are one. Each of
-r, z, n has matrices of its own, stacked in this order. Shape letters as in ``lm.models.causal_lm``.
+r, z, n has matrices of its own, stacked in this order. Shape letters as in ``lm.models.neural_lm``.
 """
 
 import torch

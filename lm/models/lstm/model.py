@@ -6,7 +6,7 @@
     h_t     = o tanh(c_t)
 
 Each of i, f, g, o has matrices of its own, stacked in this order, as in ``torch.nn.LSTM``.
-Shape letters as in ``lm.models.causal_lm``.
+Shape letters as in ``lm.models.neural_lm``.
 """
 
 from contextlib import nullcontext

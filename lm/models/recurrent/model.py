@@ -2,7 +2,7 @@
 
 A family defines its layer's recurrence, ``h_t = f(x_t, h_(t-1))``. The state is zero at the start of
 every row, and of every document if they are masked. Training can be regularized as AWD-LSTM (Merity et
-al. 2018, arXiv:1708.02182). Shape letters as in ``lm.models.causal_lm``.
+al. 2018, arXiv:1708.02182). Shape letters as in ``lm.models.neural_lm``.
 """
 
 import math
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lm.config.train import TrainConfig
-from lm.models.causal_lm import CausalLM
 from lm.models.documents import Documents
 from lm.models.dropout import drop_weights, dropout, site_keys, variational_dropout
+from lm.models.neural_lm import NeuralLM
 from lm.models.recurrent.sections import (
     RecurrentConfig,
     RecurrentEntry,
@@ -86,7 +86,7 @@ class RecurrentLayer(nn.Module):
         return states_btd, drop(states_btd, dropout_keys_b, dropout_p)
 
 
-class Recurrent(CausalLM):
+class Recurrent(NeuralLM):
     """A recurrent language model (Mikolov et al. 2010)."""
 
     config: RecurrentConfig
@@ -140,7 +140,7 @@ class Recurrent(CausalLM):
         dropout_keys: Tensor | None = None,
         label_smoothing: float = 0.0,
     ) -> Tensor:
-        """See ``CausalLM``; in training the summed loss includes the penalties of the states."""
+        """See ``NeuralLM``; in training the summed loss includes the penalties of the states."""
         ar, tar = self.regularization.ar, self.regularization.tar
         if targets_bt is None or dropout_keys is None or not (ar or tar):
             return super().forward(

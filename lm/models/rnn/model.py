@@ -1,7 +1,7 @@
 """The simple recurrent network (Elman 1990): ``h_t = tanh(W x_t + b + U h_(t-1) + c)``.
 
 Its gradient through T steps is a product of T Jacobians, which vanishes or grows (Bengio et al.
-1994): it remembers some ten tokens. Shape letters as in ``lm.models.causal_lm``.
+1994): it remembers some ten tokens. Shape letters as in ``lm.models.neural_lm``.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""What the encoder-decoders share; shape letters as in ``lm.models.causal_lm``.
+"""What the encoder-decoders share; shape letters as in ``lm.models.neural_lm``.
 
 S source positions, T target positions. The embedding, which encoder and decoder share, has more rows than
 the tokenizer has ids: the sentinels. So the token shards and the tokenizer are the same for all families.
@@ -9,12 +9,12 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from lm.models.causal_lm import CausalLM
+from lm.models.neural_lm import NeuralLM
 from lm.models.seq2seq.sections import Seq2SeqConfig
 from lm.objectives.span_corruption import SpanCorruption
 
 
-class Seq2Seq(CausalLM):
+class Seq2Seq(NeuralLM):
     """An encoder reads the source, a decoder predicts the target from it and from itself."""
 
     config: Seq2SeqConfig
@@ -58,7 +58,7 @@ class Seq2Seq(CausalLM):
     ) -> Tensor:
         """Return logits float[B, T, V] or, given targets, their summed loss in nats.
 
-        As ``CausalLM.forward``; ``source`` is int64[B, S], ids below zero are padding.
+        As ``NeuralLM.forward``; ``source`` is int64[B, S], ids below zero are padding.
         """
         assert source is not None
         hidden_btd = self.decode(tokens_bt, source, dropout_keys)

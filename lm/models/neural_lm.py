@@ -49,7 +49,7 @@ class ArchitectureConfig(Protocol):
         """Whether the head is the embedding."""
 
 
-class CausalLM(nn.Module):
+class NeuralLM(nn.Module):
     """Token ids in, logits or the summed loss out.
 
     Attributes:
@@ -147,7 +147,7 @@ class CausalLM(nn.Module):
         return cross_entropy(hidden_nd, self.head.weight, targets_n, label_smoothing)
 
 
-def save_weights(model: CausalLM, path: Path) -> None:
+def save_weights(model: NeuralLM, path: Path) -> None:
     """Write the weights in fp32 under the training model's names, without a tied head."""
     weights = {
         name: weight.contiguous()
@@ -157,7 +157,7 @@ def save_weights(model: CausalLM, path: Path) -> None:
     save_file(weights, path)
 
 
-def load_weights(model: CausalLM, data: bytes) -> None:
+def load_weights(model: NeuralLM, data: bytes) -> None:
     """Set a model's weights to those that ``save_weights`` wrote of one of the same architecture."""
     weights = load(data)
     if model.config.tie_embeddings:
