@@ -40,7 +40,7 @@ def _find_entry(recipe: "Recipe", name: str) -> "TrainConfig":
         raise UserError(f"--model {name}: not an entry of train; entries: {names}")
     if not isinstance(entry, TrainConfig):
         raise UserError(
-            f"--model {name}: a model of the family {entry.family} is counted on the Dask cluster, so "
+            f"--model {name}: a model of the family {entry.family} is made on the Dask cluster, so "
             "there is no run to join"
         )
     if entry.run.num_nodes == 1 or entry.run.rendezvous is None:

@@ -104,7 +104,8 @@ class Recipe(ConfigModel):
         for index, entry in enumerate(in_steps):
             if entry.init_from is not None:
                 self._check_init_from(entry, in_steps[:index])
-        if self.train and self.evaluate is not None and not self.tokenize.validation_fraction:
+        scored = any(entry.gives_probability for entry in self.train)
+        if scored and self.evaluate is not None and not self.tokenize.validation_fraction:
             raise ValueError(
                 "evaluate needs held-out documents: set tokenize.validation_fraction above 0"
             )

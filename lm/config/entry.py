@@ -1,7 +1,7 @@
 """What an entry of the recipe's `train` list has whatever its family."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, StringConstraints
 
@@ -19,6 +19,9 @@ class TrainEntry(ConfigModel):
 
     Each family's entry narrows ``family`` and adds its own sections.
     """
+
+    # Whether a model says how probable a text is, for which evaluation needs text of its own.
+    gives_probability: ClassVar[bool] = True
 
     name: Name = Field(description="names the model in folders, reports and exports")
     family: str

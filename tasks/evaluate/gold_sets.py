@@ -1,5 +1,6 @@
 """Word pairs with the similarity that people gave them, and analogies: files that the recipe names."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -123,6 +124,8 @@ def _parse_row(gold: GoldSet, number: int, text: str, section: str | None) -> Go
     try:
         score = float(fields[2])
     except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
         return GoldRow(number, error=_bad(gold, number, f"{fields[2]!r} is not a number"))
     return GoldRow(number, (fields[0], fields[1]), score)
 

@@ -132,6 +132,13 @@ def test_early_stopping_needs_validation_data(path: str, without_validation: str
         load_recipe(path, [patience, without_validation])
 
 
+def test_only_models_with_a_probability_need_held_out_documents(path: str) -> None:
+    evaluated = ["tokenize.validation_fraction=0", "evaluate={}"]
+    with pytest.raises(RecipeError, match="validation_fraction"):
+        load_recipe(path, evaluated)
+    load_recipe(path, [*evaluated, "train=[{name: vectors, family: word2vec}]"])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

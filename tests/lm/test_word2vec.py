@@ -182,6 +182,8 @@ def test_tokens_have_vectors_too(tmp_path: Path, planted_tokens: Dataset) -> Non
 def test_a_text_without_frequent_words_is_refused(tmp_path: Path, planted_tokens: Dataset) -> None:
     with pytest.raises(NoWordsError):
         build(corpora.context(tmp_path), planted_tokens, model={"min_count": 10**6})
+    with pytest.raises(NoWordsError):  # every word is left out
+        build(corpora.context(tmp_path), planted_tokens, optim={"subsample": 1e-30})
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,11 @@ def test_a_text_without_frequent_words_is_refused(tmp_path: Path, planted_tokens
 def test_settings_that_make_no_model_are_refused(model: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         entry(model=model)
+
+
+def test_a_rate_that_would_grow_is_refused() -> None:
+    with pytest.raises(ValidationError, match="min_lr"):
+        entry(optim={"lr": 1e-5})
 
 
 def test_the_text_file_holds_the_exact_vectors(tmp_path: Path, planted_tokens: Dataset) -> None:

@@ -77,11 +77,11 @@ def run_from_model(model: Dataset, path: str) -> TracedRun:
 
     Raises:
         DatasetNotFoundError: if its token shards were deleted.
-        TraceError: if it was counted, not trained in steps.
+        TraceError: if it was not trained in steps.
     """
     if "global_batch_size" not in model.stats:
         raise TraceError(
-            f"{model.source} has no training steps: it was counted in one pass over all training documents"
+            f"{model.source} has no training steps: it was made of all training documents on the Dask cluster"
         )
     shards = TokenShards(open_training_tokens(model), TRAIN)
     order = build_sampler(SamplingPlan.from_stats(model.stats), shards)

@@ -197,7 +197,7 @@ def load_exposed_steps(
 def exposed_steps(model: Dataset, first: int, end: int) -> list[int]:
     """Return the 0-based steps of a model with any of the split's tokens ``[first, end)``.
 
-    A model that was counted saw all tokens in one pass, which is step 0.
+    A model without steps saw all tokens, which is step 0.
 
     Raises:
         DatasetNotFoundError: if its token shards were deleted.

@@ -1,6 +1,6 @@
 """The entry of the recipe's `train` list for GloVe."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -47,3 +47,5 @@ class GloveEntry(TrainEntry):
     family: Literal["glove"] = Field(description="the family of the model")
     model: GloveConfig = Field(default_factory=lambda: GloveConfig.model_validate({}))
     optim: GloveOptim = Field(default_factory=lambda: GloveOptim.model_validate({}))
+
+    gives_probability: ClassVar[bool] = False

@@ -1,6 +1,6 @@
 """The entry of the recipe's `train` list for word2vec."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -115,6 +115,14 @@ class Word2vecEntry(TrainEntry):
     family: Literal["word2vec"] = Field(description="the family of the model")
     model: Word2vecConfig = Field(default_factory=lambda: Word2vecConfig.model_validate({}))
     optim: Word2vecOptim = Field(default_factory=lambda: Word2vecOptim.model_validate({}))
+
+    gives_probability: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _check_lr(self) -> Self:
+        if self.lr < self.optim.min_lr:
+            raise ValueError(f"optim.lr {self.lr:g} is below optim.min_lr {self.optim.min_lr:g}")
+        return self
 
     @property
     def lr(self) -> float:

@@ -19,7 +19,7 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec, Stage
 from infra.store.storage import Storage
-from lm.models.embedding.corpus import Corpus, Stream
+from lm.models.embedding.corpus import Corpus, NoWordsError, Stream
 from lm.models.embedding.files import Vocabulary, WordVectors
 from lm.models.embedding.simd import pad_to_lanes
 from lm.models.embedding.subwords import hash_ngrams
@@ -143,13 +143,18 @@ def build(ctx: Context, spec: DatasetSpec, config: Word2vecEntry, tokens: Datase
         ``tokenizer.json``.
 
     Raises:
-        NoWordsError: if fewer than two words occur often enough.
+        NoWordsError: if fewer than two words occur often enough, or none beside another.
     """
 
     def train(runner: PhaseRunner, corpus: Corpus) -> tuple[WordVectors, dict[str, Any]]:
         vocabulary = corpus.build_vocabulary(runner)
         job = prepare_job(runner, config, ctx.seed, corpus.write_stream(runner), vocabulary)
         pairs = train_rounds(runner, job)
+        if not pairs:
+            raise NoWordsError(
+                f"train.{config.name}: no two words with a vector are beside each other; check "
+                "model.min_count and optim.subsample"
+            )
         targets = float(config.optim.negatives + 1)
         if config.optim.loss == "hierarchical_softmax":
             targets = mean_path_length(job, vocabulary)
