@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lm.models.attention import Segments
+from lm.models.attention import Segments, sinusoidal_table
 from lm.models.dropout import dropout, site_keys
 from lm.models.neural_lm import NeuralLM
 
@@ -22,6 +22,8 @@ class Transformer(NeuralLM):
 
     A block is called as ``block(x_btd, block_extras, segments, dropout_keys, dropout_p)``.
     """
+
+    _sines: Tensor | None = None  # no weight, and no buffer: it follows from the sizes
 
     def init_weights(self) -> None:
         """Draw weights by GPT-2's rule: normal(0, 0.02), residual outputs by 1/sqrt(2 layers)."""
@@ -34,6 +36,16 @@ class Transformer(NeuralLM):
     def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
         """Return the blocks' matrices, and the rows of those that each is stacked from."""
         return [pair for block in self.blocks for pair in cast("Any", block).weight_matrices()]
+
+    def position_vectors(self, positions: Tensor) -> Tensor:
+        """Return the learned or the sinusoidal vectors of positions, for models that add them."""
+        model = cast("Any", self)  # whose settings have `positions`
+        if model.config.positions == "learned":
+            return cast("Tensor", model.position_embedding(positions))
+        if self._sines is None or self._sines.device != positions.device:
+            table = sinusoidal_table(self.config.context_length, self.config.hidden_size)
+            self._sines = table.to(positions.device)
+        return self._sines[positions]
 
     @abstractmethod
     def segments(self, tokens_bt: Tensor, eos: int | None) -> Segments:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lm.models.attention import Segments, causal_attention, sinusoidal_table
+from lm.models.attention import Segments, causal_attention
 from lm.models.decoder.model import Decoder
 from lm.models.decoder.sections import DecoderConfig
 from lm.models.dropout import dropout
@@ -80,8 +80,6 @@ class Block(nn.Module):
 class GPT2(Decoder):
     """The GPT-2 model."""
 
-    _sines: Tensor | None = None
-
     def __init__(self, config: DecoderConfig) -> None:
         norm = LayerNorm(config.hidden_size, config.norm_eps, bias=config.bias)
         super().__init__(config, [Block(config) for _ in range(config.num_layers)], norm)
@@ -91,16 +89,8 @@ class GPT2(Decoder):
 
     def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, None]:
         """Return the sum of the embeddings of ids and of positions, which restart with each document."""
-        x_btd: Tensor = self.embed(tokens_bt) + self._position_vectors(segments.positions)
+        x_btd: Tensor = self.embed(tokens_bt) + self.position_vectors(segments.positions)
         return x_btd, None
-
-    def _position_vectors(self, positions: Tensor) -> Tensor:
-        if self.config.positions == "learned":
-            return cast("Tensor", self.position_embedding(positions))
-        if self._sines is None or self._sines.device != positions.device:
-            table = sinusoidal_table(self.config.context_length, self.config.hidden_size)
-            self._sines = table.to(positions.device)
-        return self._sines[positions]
 
     def init_weights(self) -> None:
         """Draw weights as all decoders do; biases start at zero."""

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from lm.models.attention import sinusoidal_table
+from lm.models.encoder.hf_settings import special_tokens
+
+__all__ = ["AUTO_CLASS", "special_tokens", "to_hf_config", "to_hf_weights"]
 
 AUTO_CLASS = "AutoModelForMaskedLM"
 BLOCK_NAMES = {
@@ -24,11 +27,6 @@ TOP_LEVEL_NAMES = {
     "norm.norm": "cls.predictions.transform.LayerNorm",
     "head": "cls.predictions.decoder",
 }
-
-
-def special_tokens(model_config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the ids that the model has beyond the tokenizer's, by their name in transformers."""
-    return {"mask_token": model_config["vocab_size"] - 1}
 
 
 def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:

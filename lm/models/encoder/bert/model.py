@@ -11,7 +11,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lm.models.attention import Segments, attention, sinusoidal_table
+from lm.models.attention import Segments, attention
 from lm.models.dropout import dropout
 from lm.models.encoder.model import Encoder, PredictionHead, split_heads
 from lm.models.encoder.sections import EncoderConfig
@@ -56,8 +56,6 @@ class Block(nn.Module):
 class Bert(Encoder):
     """The BERT model."""
 
-    _sines: Tensor | None = None
-
     def __init__(self, config: EncoderConfig) -> None:
         blocks: list[nn.Module] = [Block(config) for _ in range(config.num_layers)]
         super().__init__(config, blocks, PredictionHead(config, bias=True))
@@ -68,16 +66,8 @@ class Bert(Encoder):
 
     def embed_inputs(self, tokens_bt: Tensor, segments: Segments) -> tuple[Tensor, None]:
         """Return the normalized sum of the embeddings of ids and of positions within documents."""
-        x_btd: Tensor = self.embed(tokens_bt) + self._position_vectors(segments.positions)
+        x_btd: Tensor = self.embed(tokens_bt) + self.position_vectors(segments.positions)
         return self.embed_norm(x_btd), None
-
-    def _position_vectors(self, positions: Tensor) -> Tensor:
-        if self.config.positions == "learned":
-            return cast("Tensor", self.position_embedding(positions))
-        if self._sines is None or self._sines.device != positions.device:
-            table = sinusoidal_table(self.config.context_length, self.config.hidden_size)
-            self._sines = table.to(positions.device)
-        return self._sines[positions]
 
 
 def build_model(config: EncoderConfig) -> Bert:

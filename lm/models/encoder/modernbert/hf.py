@@ -5,6 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from lm.models.encoder.hf_settings import special_tokens
+
+__all__ = ["AUTO_CLASS", "special_tokens", "to_hf_config", "to_hf_weights"]
+
 AUTO_CLASS = "AutoModelForMaskedLM"
 BLOCK_NAMES = {
     "attention_norm": "attn_norm",
@@ -22,11 +26,6 @@ TOP_LEVEL_NAMES = {
     "norm.norm": "head.norm",
     "head": "decoder",
 }
-
-
-def special_tokens(model_config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the ids that the model has beyond the tokenizer's, by their name in transformers."""
-    return {"mask_token": model_config["vocab_size"] - 1}
 
 
 def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
