@@ -23,7 +23,7 @@ from lm.models.neural_lm import save_weights
 from lm.models.registry import build_model
 from lm.train.job import TrainJob
 from lm.train.loop import train
-from lm.train.worker import save_reference_logits
+from lm.train.pretraining import save_reference_logits
 from tasks.evaluate.huggingface import HuggingFaceModel
 from tasks.release.export import TrainedModel, export
 from tests.lm.corpora import texts, tiny, token_shards
@@ -41,14 +41,9 @@ def export_model(tokens: Dataset, architecture: str, folder: Path) -> Path:
         "train_tokens": STEPS * 8 * 128,
         "context_length": 128,
     }
-    job = TrainJob(
-        tiny(**settings, bias=True if architecture == "gpt2" else None),
-        1337,
-        tokens.storage,
-        folder / "run",
-    )
-    weights, _ = train(job)
-    model = build_model(job.config.model.resolve(300))
+    config = tiny(**settings, bias=True if architecture == "gpt2" else None)
+    weights, _ = train(TrainJob(config, 1337, tokens.storage, folder / "run"))
+    model = build_model(config.model.resolve(300))
     model.load_state_dict(weights)
     save_weights(model, folder / "model.safetensors")
     save_reference_logits(model, folder / "reference_logits.safetensors")

@@ -27,6 +27,7 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.step import BoundStep, Step
 from infra.removals.match import Removal
 from lm.config.entry import TrainEntry
+from lm.config.loop import LoopConfig
 from lm.config.train import TrainConfig
 from tasks.acquire.config import AnySource
 
@@ -45,7 +46,7 @@ class StepRunner(Protocol[H]):
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: TrainConfig | None = None,
+        training: LoopConfig | None = None,
     ) -> H:
         """Run one step.
 

@@ -11,6 +11,7 @@ from flows.steps import EVALUATE, TOKENIZE, TRAIN, StageName, runs_until
 from infra.compute.cluster import WorkerMemoryError, local_workers
 from infra.errors import UserError
 from infra.log_format import is_json_format
+from lm.config.loop import LoopConfig
 from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
 from tasks.evaluate.gold_sets import load_gold_sets
@@ -90,7 +91,7 @@ def preflight_warnings(
     return [text for name, text in by_model if name not in existing]
 
 
-def _models_to_train(recipe: Recipe, until: StageName) -> Sequence[TrainConfig]:
+def _models_to_train(recipe: Recipe, until: StageName) -> Sequence[LoopConfig]:
     """Return the models that processes of this machine would train."""
     entries = recipe.models if runs_until(TRAIN, until) else ()
     return [entry for entry in entries if isinstance(entry, TrainConfig)]

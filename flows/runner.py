@@ -67,7 +67,7 @@ from infra.store.environment import mask, mask_errors
 from infra.store.retry import is_transient
 from infra.store.storage import Storage, StorageError
 from infra.store.writable import check_writable, is_disk_error
-from lm.config.train import TrainConfig
+from lm.config.loop import LoopConfig
 from lm.distributed.devices import gpu_count
 from lm.launch.preflight import required_resources
 from views.removal.exposure import update_exposure
@@ -111,7 +111,7 @@ class PipelineRun:
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: TrainConfig | None = None,
+        training: LoopConfig | None = None,
     ) -> Any:
         """Submit a step as a Prefect task; the future's result is the data set's folder."""
         name = step_label(step.name, entry or source)

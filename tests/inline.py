@@ -25,7 +25,7 @@ from infra.runs.run_records import (
     save_run,
 )
 from infra.store.storage import Storage
-from lm.config.train import TrainConfig
+from lm.config.loop import LoopConfig
 
 
 class Shuffled(DaskCluster):
@@ -71,7 +71,7 @@ class InlineRunner:
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: TrainConfig | None = None,
+        training: LoopConfig | None = None,
     ) -> str:
         if self._steps is not None and len(self.results) == self._steps:
             raise SimulatedCrash

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from infra.config import EXPANDED
 from lm.config.data import DataConfig
 from lm.config.entry import DEFAULT_FAMILY, MAX_NAME_CHARS, TrainEntry
+from lm.config.loop import Workload, fewest_passes
 from lm.config.model import ModelSection
 from lm.config.optim import OptimConfig
 from lm.config.run import RunConfig
@@ -15,9 +16,6 @@ from lm.config.run import RunConfig
 # Default tokens per step: the cost of an update itself is small beside that of so many.
 DEFAULT_STEP_TOKENS = 4096
 DEFAULT_VALIDATION_TOKENS = 65_536
-# Tokens per process and pass: about where the matrix kernels of a core reach their full speed.
-CPU_MICRO_BATCH_TOKENS = 4096
-GPU_MICRO_BATCH_TOKENS = 65_536
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -123,6 +121,16 @@ class TrainConfig(TrainEntry):
             yield self.model_copy(update={"name": name, "seed": seed, "seeds": ()})
 
     @property
+    def field(self) -> str:
+        """See ``LoopConfig``."""
+        return f"train.{self.name}"
+
+    @property
+    def workload(self) -> Workload:
+        """See ``LoopConfig``."""
+        return "pretraining"
+
+    @property
     def package(self) -> str:
         """The package of ``lm.models`` that holds the model; it is in a model's ``config.json``."""
         return self.family
@@ -161,14 +169,7 @@ class TrainConfig(TrainEntry):
         """Return the passes per step over which a process accumulates gradients: the fewest that fit."""
         if self.data.micro_batch_size:
             return self.sequences_per_process // self.data.micro_batch_size
-        max_tokens = GPU_MICRO_BATCH_TOKENS if gpu else CPU_MICRO_BATCH_TOKENS
-        max_sequences = max(1, max_tokens // self.model.context_length)
-        return next(
-            n
-            for n in range(1, self.sequences_per_process + 1)
-            if self.sequences_per_process % n == 0
-            and self.sequences_per_process // n <= max_sequences
-        )
+        return fewest_passes(self.sequences_per_process, self.model.context_length, gpu=gpu)
 
     def weights_key(self) -> dict[str, Any]:
         """Return what the weights depend on, as nested JSON: all fields except the operational ones.

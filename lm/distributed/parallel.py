@@ -11,13 +11,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lm.config.train import TrainConfig
+from lm.config.loop import LoopConfig
 from lm.distributed.devices import gpu_count, require_gpus, uses_gpus
 from lm.distributed.ranks import rank_and_world_size
 from lm.models.neural_lm import NeuralLM
 
 
-def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
+def pick_device(config: LoopConfig, local_rank: int) -> torch.device:
     """Return the device of this process.
 
     Raises:
@@ -32,14 +32,14 @@ def pick_device(config: TrainConfig, local_rank: int) -> torch.device:
     return torch.device("cpu")
 
 
-def parallelize(model: NeuralLM, config: TrainConfig, device: torch.device) -> Any:
+def parallelize(model: NeuralLM, config: LoopConfig, device: torch.device) -> Any:
     """Return the model as the loop calls it: compiled, and data parallel over several processes."""
     if rank_and_world_size()[1] > 1:
         return wrap_data_parallel(model, config, device)
     return torch.compile(model) if config.run.compile else model
 
 
-def wrap_data_parallel(model: NeuralLM, config: TrainConfig, device: torch.device) -> Any:
+def wrap_data_parallel(model: NeuralLM, config: LoopConfig, device: torch.device) -> Any:
     """Return the model, data parallel over all processes, even if there is only one.
 
     fsdp shards ``model`` in place, block by block (Zhao et al. 2023, arXiv:2304.11277), and

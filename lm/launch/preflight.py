@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 from infra.errors import UserError
 from infra.store.storage import Storage, StorageError
+from lm.config.loop import LoopConfig
 from lm.config.train import TrainConfig
 from lm.distributed.devices import gpu_count, require_gpus, uses_gpus
 from lm.metrics.mlflow import require_mlflow
 from lm.models.registry import hf_modules
 
 
-def required_resources(config: TrainConfig, gpus: int) -> tuple[int, int]:
+def required_resources(config: LoopConfig, gpus: int) -> tuple[int, int]:
     """Return the cores and GPUs of this machine that the run occupies, if it has ``gpus``.
 
     On GPUs each process takes one of them and one core; ``threads_per_process`` is for CPUs.
@@ -24,7 +25,7 @@ def required_resources(config: TrainConfig, gpus: int) -> tuple[int, int]:
     return config.run.cpu_cores, 0
 
 
-def training_errors(config: TrainConfig) -> Iterator[UserError]:
+def training_errors(config: LoopConfig) -> Iterator[UserError]:
     """Yield every reason why this machine cannot train this, with entry and field."""
     for check in (_check_export, _check_mlflow, _check_checkpoint_url, _check_device):
         try:
@@ -33,25 +34,25 @@ def training_errors(config: TrainConfig) -> Iterator[UserError]:
             yield error
 
 
-def _check_export(config: TrainConfig) -> None:
+def _check_export(config: LoopConfig) -> None:
     """Check that the model can be released, as every trained model is."""
-    if not hf_modules(config.package):
+    if isinstance(config, TrainConfig) and not hf_modules(config.package):
         raise UserError(
             f"train.{config.name}.family: models of the package {config.package} cannot be "
             "released: it has no module hf, which exports them to transformers"
         )
 
 
-def _check_mlflow(config: TrainConfig) -> None:
+def _check_mlflow(config: LoopConfig) -> None:
     if config.run.mlflow_tracking_uri is not None:
-        require_mlflow(config.name)
+        require_mlflow(config.field)
 
 
-def _check_checkpoint_url(config: TrainConfig) -> None:
+def _check_checkpoint_url(config: LoopConfig) -> None:
     """Check that ``checkpoint_url`` is a URL, or a folder that can be created."""
     if config.run.checkpoint_url is None:
         return
-    field = f"train.{config.name}.run.checkpoint_url"
+    field = f"{config.field}.run.checkpoint_url"
     try:
         path = Storage(config.run.checkpoint_url).local_path()
     except StorageError as error:
@@ -65,16 +66,16 @@ def _check_checkpoint_url(config: TrainConfig) -> None:
         raise UserError(f"{field}: the folder {existing} is not writable")
 
 
-def _check_device(config: TrainConfig) -> None:
+def _check_device(config: LoopConfig) -> None:
     if config.run.device == "cuda":
         require_gpus(config, gpu_count())
 
 
-def training_warnings(config: TrainConfig, cores: int, gpus: int) -> Iterator[str]:
+def training_warnings(config: LoopConfig, cores: int, gpus: int) -> Iterator[str]:
     """Yield warnings about settings that work on this machine but are probably not intended."""
     if uses_gpus(config, gpus):
         return
-    name, processes = f"train.{config.name}.run", config.run.local_processes
+    name, processes = f"{config.field}.run", config.run.local_processes
     if gpus and config.run.device == "auto":
         yield (
             f"{name}.device: auto uses the CPU, because there are only {gpus} GPUs for "

@@ -17,7 +17,7 @@ import psutil
 from infra.errors import UserError
 from infra.store.environment import mask
 from infra.store.storage import Storage
-from lm.config.train import TrainConfig
+from lm.config.loop import LoopConfig
 from lm.train.job import JOB_FILE, TrainJob
 
 JOIN_TIMEOUT_S = 600  # for all nodes to join a rendezvous; torchrun's default
@@ -25,7 +25,7 @@ READ_TIMEOUT_S = 60  # for one answer of the rendezvous' host
 ANY_PORT = 9  # for asking the kernel about a route; nothing is sent
 
 
-def rendezvous_store(config: TrainConfig, name: str) -> Storage | None:
+def rendezvous_store(config: LoopConfig, name: str) -> Storage | None:
     """Return where nodes that train the data set ``name`` find each other; ``None`` for one node."""
     if config.run.num_nodes == 1 or config.run.checkpoint_url is None:
         return None

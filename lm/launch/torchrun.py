@@ -18,7 +18,7 @@ from typing import Any
 from infra.compute.processes import managed_process
 from infra.errors import UserError
 from infra.store.storage import Storage
-from lm.config.train import TrainConfig
+from lm.config.loop import LoopConfig
 from lm.launch.rendezvous import interface_name, local_address, publish_job, torchrun_args
 from lm.train.job import RESULT_FILE, TrainJob
 
@@ -145,7 +145,7 @@ def command(job: TrainJob) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *options, *program]
 
 
-def environment(config: TrainConfig) -> dict[str, str]:
+def environment(config: LoopConfig) -> dict[str, str]:
     """Return what the workers' environment has besides this process's."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -28,11 +28,11 @@ CLOSE_TIMEOUT_S = 30.0  # that the end of a training run waits for the server
 Line = Mapping[str, Any]
 
 
-def require_mlflow(name: str) -> None:
-    """Raise ``UserError`` if the package is missing for the entry of this name."""
+def require_mlflow(entry: str) -> None:
+    """Raise ``UserError`` if the package is missing for this entry, such as ``train.tiny``."""
     if find_spec("mlflow") is None:
         raise UserError(
-            f"train.{name}.run.mlflow_tracking_uri: mlflow is not installed; "
+            f"{entry}.run.mlflow_tracking_uri: mlflow is not installed; "
             "run pip install 'gristmill[mlflow]'"
         )
 

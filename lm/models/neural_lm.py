@@ -17,7 +17,7 @@ from lm.objectives.causal import Causal
 from lm.objectives.examples import Objective
 
 if TYPE_CHECKING:
-    from lm.config.train import TrainConfig
+    from lm.config.loop import LoopConfig
 
 WEIGHTS = "model.safetensors"
 HEAD = "head.weight"  # not in the file if it is the embedding
@@ -76,7 +76,7 @@ class NeuralLM(nn.Module):
         if config.tie_embeddings:
             self.head.weight = self.embed.weight
 
-    def prepare_training(self, config: "TrainConfig") -> None:
+    def prepare_training(self, config: "LoopConfig") -> None:
         """Set what an entry of the recipe says of training, beside the architecture."""
         self.dropout = config.optim.dropout
         self.activation_checkpointing = config.run.activation_checkpointing

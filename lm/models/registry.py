@@ -28,6 +28,7 @@ from lm.models.seq2seq.config import Seq2SeqEntry
 from lm.models.word2vec.config import Word2vecEntry
 
 if TYPE_CHECKING:
+    from lm.config.loop import LoopConfig
     from lm.models.neural_lm import ArchitectureConfig, NeuralLM
 
 # Packages that are not below `lm.models` under their own name, which no family has.
@@ -67,6 +68,14 @@ _ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(AnyEntry)
 def parse_entry(value: Any) -> AnyEntry:
     """Validate one entry of `train`, as a mapping."""
     return _ENTRY.validate_python(value)
+
+
+def parse_job_config(value: Mapping[str, Any]) -> "LoopConfig":
+    """Validate the configuration of a training job: an entry of `train`, or a fine-tuned model."""
+    if "task" in value:
+        finetuning = import_module("lm.config.finetune")
+        return cast("LoopConfig", finetuning.FinetuneConfig.model_validate(value))
+    return cast("LoopConfig", parse_entry(value))
 
 
 def build_model(config: "ArchitectureConfig") -> "NeuralLM":

@@ -10,7 +10,7 @@ from torch.distributed import ReduceOp, all_reduce, get_rank, get_world_size, is
 from torch.distributed.tensor import DTensor, Replicate
 from torch.optim import AdamW, Optimizer
 
-from lm.config.train import TrainConfig
+from lm.config.loop import LoopConfig
 from lm.models.neural_lm import NeuralLM
 
 # The quintic of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/): its steep slope at
@@ -19,7 +19,7 @@ NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NS_STEPS = 5
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
+def learning_rate(step: int, config: LoopConfig) -> float:
     """Return the learning rate of a 0-based step: linear warm-up, then decay to ``min_lr_fraction``.
 
     cosine: Loshchilov & Hutter 2017 (arXiv:1608.03983), one period, without restarts. wsd: constant
@@ -149,7 +149,7 @@ def _shard_like(matrix: Tensor, update: Tensor) -> Tensor:
 
 
 def build_optimizers(
-    model: NeuralLM, config: TrainConfig, dtype: torch.dtype
+    model: NeuralLM, config: LoopConfig, dtype: torch.dtype
 ) -> dict[str, Optimizer]:
     """Return the optimizers by name.
 

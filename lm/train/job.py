@@ -9,8 +9,8 @@ from typing import Any, Self
 from infra.store.environment import expand, mask
 from infra.store.storage import Storage
 from lm.checkpoint.marker import CheckpointStore
-from lm.config.train import TrainConfig
-from lm.models.registry import parse_entry
+from lm.config.loop import LoopConfig
+from lm.models.registry import parse_job_config
 
 JOB_FILE, RESULT_FILE = "job.json", "result.json"
 
@@ -22,9 +22,9 @@ class TrainJob:
     The file holds ``${NAME}`` as the recipe does; a node expands it from its own environment.
 
     Attributes:
-        config: the recipe's entry.
+        config: the recipe's entry, or one model of an entry of `finetune`.
         seed: the recipe's seed.
-        tokens: folder of the token shards' data set.
+        data: folder of the data set that it trains on: token shards, or prepared examples.
         folder: this node's folder for log, result and, by default, checkpoints; survives a crash.
         compatibility_key: what a checkpoint must agree on to be resumed from, by name.
         base_model: folder of the model whose weights it starts with; by default they are random.
@@ -34,9 +34,9 @@ class TrainJob:
         is_first_node: whether this node writes the log and the result.
     """
 
-    config: TrainConfig
+    config: LoopConfig
     seed: int
-    tokens: Storage
+    data: Storage
     folder: Path
     compatibility_key: Mapping[str, Any] = field(default_factory=dict)
     base_model: Storage | None = None
@@ -62,7 +62,7 @@ class TrainJob:
         return {
             "config": self.config.to_record(),
             "seed": self.seed,
-            "tokens": _storage_to_json(self.tokens),
+            "data": _storage_to_json(self.data),
             "compatibility_key": dict(self.compatibility_key),
             "base_model": _storage_to_json(self.base_model) if self.base_model else None,
             "checkpoint_url": mask(self.checkpoint_url),
@@ -76,8 +76,8 @@ class TrainJob:
         """Return the job of ``to_json`` for a folder of this node."""
         base_model = value["base_model"]
         converted = {
-            "config": parse_entry(value["config"]),
-            "tokens": Storage(**expand(value["tokens"])),
+            "config": parse_job_config(value["config"]),
+            "data": Storage(**expand(value["data"])),
             "base_model": Storage(**expand(base_model)) if base_model else None,
             "checkpoint_url": expand(value["checkpoint_url"]),
             "skip": tuple((first, end) for first, end in value["skip"]),

@@ -14,16 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infra.dataset.dataset import open_dataset
 from lm.checkpoint.manager import CheckpointManager
-from lm.data.loader import build_loader
 from lm.distributed.parallel import clip_gradients, gradient_sync, parallelize, pick_device
 from lm.distributed.ranks import all_reduce_sum, local_rank, rank_and_world_size
 from lm.metrics.meter import TrainingMetrics
 from lm.metrics.mlflow import require_mlflow
 from lm.models.dropout import add_step_key, dropout_keys
-from lm.models.neural_lm import WEIGHTS, load_weights
-from lm.models.registry import build_model
 from lm.objectives.examples import to_device
 from lm.optim.loss_scale import LossScale
 from lm.optim.optimizers import (
@@ -44,7 +40,8 @@ from lm.train.callbacks import (
 from lm.train.job import TrainJob
 from lm.train.loss_spike import LossSpikeDetector
 from lm.train.state import State, Weights, clone_weights
-from lm.train.validation import validate, validation_rows_for, warm_up
+from lm.train.validation import validate, warm_up
+from lm.train.workload import open_workload
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -53,8 +50,8 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     """Train from the newest checkpoint, or from the start, to the end.
 
     Args:
-        job: what to train and how. Its token shards need a training split; without a validation
-            split nothing is validated.
+        job: what to train and how. Its data need a training split; without a validation split
+            nothing is validated.
 
     Returns:
         ``(weights, last line of the log)``. On the first process the weights are whole, on the CPU,
@@ -67,21 +64,16 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     """
     config, (rank, world_size) = job.config, rank_and_world_size()
     if config.run.mlflow_tracking_uri:
-        require_mlflow(config.name)
-    tokens = open_dataset(job.tokens)
+        require_mlflow(config.field)
+    workload = open_workload(job)
     device, dtype = pick_device(config, local_rank()), DTYPES[config.run.precision]
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    cache = job.folder.parent / "tokens"
-    validation_rows = validation_rows_for(config, tokens, cache).numpy()
-    eos_id = None if config.data.packing == "concatenate" else tokens.stats["eos_id"]
+    validation_rows, eos_id = workload.held_out_rows(), workload.eos
 
     torch.manual_seed(job.seed)
-    model = build_model(config.model.resolve(tokens.stats["vocab_size"]))
-    if job.base_model:
-        load_weights(model, open_dataset(job.base_model).read(WEIGHTS))
-    model = model.to(device)
+    model = workload.build_model().to(device)
     model.prepare_training(config)
-    objective = model.objective(job.seed, tokens.stats["eos_id"])
+    objective = workload.build_objective(model)
     held_out = objective(validation_rows, np.arange(len(validation_rows))).to(device)
     wrapped_model = parallelize(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
@@ -90,7 +82,8 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     accumulation_steps = config.grad_accumulation_steps(gpu=device.type == "cuda")
     metrics = TrainingMetrics(model, device, dtype)
     with metrics.timed("compile"):
-        warm_up(wrapped_model, objective, config, device, autocast, eos_id)
+        rows = workload.warm_up_rows(config.sequences_per_process // accumulation_steps)
+        warm_up(wrapped_model, objective, rows, config, device, autocast, eos_id)
 
     patience, ema_decay = config.optim.early_stopping_patience, config.optim.ema_decay
     state = State(
@@ -107,7 +100,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     line = dict(checkpoint.metadata["line"]) if checkpoint else {}
     end = start if "stopped" in line else config.steps
 
-    loader = build_loader(config, tokens, job.seed, rank, world_size, cache, start, job.skip)
+    loader = workload.build_loader(rank, world_size, start)
     detector = LossSpikeDetector(
         config.optim.loss_spike_sigma,
         manager.wait,

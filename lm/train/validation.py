@@ -1,41 +1,34 @@
 """Forward and backward passes without an update: compile warm-up and validation."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from infra.dataset.dataset import Dataset
-from infra.errors import UserError
-from infra.formats.megatron import VALIDATION, TokenShards
-from lm.config.train import TrainConfig
-from lm.data.loader import validation_rows
+from lm.config.loop import LoopConfig
 from lm.distributed.ranks import all_reduce_sum, rank_and_world_size
-from lm.objectives.examples import Examples, Objective
+from lm.objectives.examples import Examples, Objective, Rows
 
 
 def warm_up(
     wrapped_model: Any,
     objective: Objective,
-    config: TrainConfig,
+    rows: Rows,
+    config: LoopConfig,
     device: torch.device,
     autocast: Any,
     eos_id: int | None,
 ) -> None:
-    """Run two passes over zeros, after which compilation and DDP's buckets are final.
+    """Run two passes over some rows, after which compilation and DDP's buckets are final.
 
     DDP rearranges its buckets after the first pass, and sums over three or more processes depend on
     the arrangement: without this, a resumed run would differ from an uninterrupted one.
 
     Tensors have the strides that they have in a step: torch.compile would compile for others again.
     """
-    count = config.sequences_per_process // config.grad_accumulation_steps(
-        gpu=device.type == "cuda"
-    )
-    rows = np.zeros((count, config.model.context_length + 1), np.int64)
+    count = len(rows)
     examples = objective(rows, np.arange(count)).to(device)
     keys = torch.zeros(count, dtype=torch.int64, device=device) if config.draws_masks else None
     for _ in range(2):
@@ -50,22 +43,6 @@ def warm_up(
             )
         loss.backward()
     wrapped_model.zero_grad(set_to_none=True)
-
-
-def validation_rows_for(config: TrainConfig, tokens: Dataset, cache: Path) -> Tensor:
-    """Return the fixed rows of the validation loss, int64[n, context_length + 1].
-
-    Raises:
-        UserError: if early stopping needs them and there are none.
-    """
-    shards = TokenShards(tokens, VALIDATION, cache, config.data.shard_cache_bytes)
-    rows = validation_rows(shards, config.model.context_length, config.effective_validation_tokens)
-    if config.optim.early_stopping_patience and not len(rows):
-        raise UserError(
-            f"train.{config.name}.optim.early_stopping_patience needs held-out tokens, but the "
-            "token shards have none; set tokenize.validation_fraction above 0"
-        )
-    return torch.from_numpy(rows)
 
 
 @torch.no_grad()

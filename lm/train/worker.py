@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch.distributed import (  # type: ignore[attr-defined]
     PrefixStore,
     TCPStore,
@@ -22,20 +21,15 @@ from torch.distributed import (  # type: ignore[attr-defined]
     init_process_group,
 )
 
-from infra.dataset.dataset import open_dataset
 from infra.errors import UserError
-from infra.formats.megatron import TRAIN
 from infra.store.storage import StorageError
 from lm.distributed.devices import gpu_count, uses_gpus
 from lm.distributed.ranks import global_rank, local_rank, rank_and_world_size
-from lm.models.neural_lm import WEIGHTS, NeuralLM, save_weights
-from lm.models.registry import build_model
 from lm.train.job import RESULT_FILE, TrainJob
 from lm.train.loop import train
 from lm.train.loss_spike import LossDivergedError
+from lm.train.workload import open_workload
 
-REFERENCE_LOGITS_FILE, CONFIG_FILE = "reference_logits.safetensors", "config.json"
-MAX_REFERENCE_POSITIONS = 64
 # glibc's mallopt: keep freed memory instead of returning it to the kernel and faulting it in again
 # for every activation. Measured: 10 % of a step of a 4 M parameter model on one core.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -107,37 +101,7 @@ def run_attempt(job: TrainJob) -> dict[str, Any]:
         return {"error": str(error)}
     if rank_and_world_size()[0] != 0:
         return {}
-    tokens = open_dataset(job.tokens)
-    model = build_model(job.config.model.resolve(tokens.stats["vocab_size"]))
-    model.load_state_dict(weights)
-    save_weights(model, job.folder / WEIGHTS)
-    save_reference_logits(model, job.folder / REFERENCE_LOGITS_FILE)
-    described = {
-        "model_config": asdict(model.config),
-        "training": job.config.weights_key(),
-        "seed": job.seed,
-    }
-    (job.folder / CONFIG_FILE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
-    return {
-        "line": line,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "flops_per_token": model.flops_per_token(),
-        "training_tokens": tokens.stats["tokens"][TRAIN],
-    }
-
-
-@torch.no_grad()
-def save_reference_logits(model: NeuralLM, path: Path) -> None:
-    """Save the model's logits for a fixed input, to check the model after an export.
-
-    The file holds ``tokens`` int64[1, T] and what else ``forward`` takes, ``positions`` int64[n] and
-    ``logits`` float[n, V] at these positions, computed in fp32 on the CPU.
-    """
-    tokens, others = model.reference_inputs(torch.Generator().manual_seed(0))
-    length = tokens.shape[1]
-    positions = torch.linspace(0, length - 1, min(length, MAX_REFERENCE_POSITIONS)).round().long()
-    logits = model(tokens, **others)[0, positions].contiguous()
-    save_file({"tokens": tokens, **others, "positions": positions, "logits": logits}, path)
+    return {"line": line, **open_workload(job).save(weights, job.folder)}
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

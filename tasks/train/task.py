@@ -1,61 +1,36 @@
 """The stage: train in a folder that survives a crash, and commit the model as a data set."""
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from infra.compute.progress import Progress
-from infra.config import flatten_sections
 from infra.dataset.dataset import Dataset, open_dataset
-from infra.dataset.fingerprint import json_sha256
 from infra.dataset.manifest import Counts, DatasetNotFoundError
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN
-from infra.store.cache_dir import cache_root
-from infra.store.storage import Storage
 from lm.config.entry import TrainEntry
 from lm.config.train import TrainConfig
 from lm.data.sampler import sampler_for_config
 from lm.launch.rendezvous import publish_end, rendezvous_store
-from lm.launch.rollback import (
-    ROLLBACKS_FILE,
-    Rollback,
-    TrainingRun,
-    to_json,
-    train_with_rollback,
-)
-from lm.metrics.goodput import ATTEMPTS, summarize_goodput
-from lm.metrics.logger import read_jsonl, tensorboard_file
+from lm.launch.rollback import Rollback, TrainingRun, train_with_rollback
+from lm.launch.run_outputs import run_files, speed_stats
+from lm.launch.work_folder import checkpoint_url, fixed_config, folder_lock, work_folder
 from lm.models.registry import family_modules, load_counting
 from lm.train.job import TrainJob
 
 STAGE = Stage(
     "train",
-    modules=("tasks.train.task", "lm.train.worker"),
+    modules=("tasks.train.task", "lm.train.worker", "lm.train.pretraining"),
     libraries=("torch", "numpy"),
     deterministic=False,  # the weights' last bits depend on the kind of processor
 )
 
+MODEL_FILES = ("model.safetensors", "reference_logits.safetensors", "config.json", "tokenizer.json")
 NOT_MIXED = "not_in_mixture"
-
-# A run may resume with other values of these: they say how the work is distributed.
-FREE_AT_RESUME = frozenset(
-    {
-        "data.micro_batch_size",
-        "run.num_processes",
-        "run.threads_per_process",
-        "run.device",
-        "run.compile",
-        "run.data_parallel",
-        "run.activation_checkpointing",
-    }
-)
 
 
 def spec(
@@ -121,7 +96,7 @@ def build(
     def on_rollback(rollback: Rollback) -> None:
         report(rollback.from_step or 0, str(rollback))
 
-    with _folder_lock(folder, lambda: report(0, "waiting for another run that trains this model")):
+    with folder_lock(folder, lambda: report(0, "waiting for another run that trains this model")):
         try:
             return open_dataset(ctx.storage.subdir(*spec.folder.split("/")))
         except DatasetNotFoundError:
@@ -138,7 +113,7 @@ def build(
             folder,
             compatibility_key(spec, tokens, base_model),
             base_model.storage if base_model else None,
-            _checkpoint_url(config, folder),
+            checkpoint_url(config, folder),
         )
         training_run = TrainingRun(job, rendezvous)
         try:
@@ -148,7 +123,7 @@ def build(
                 publish_end(rendezvous, str(error).splitlines()[0])
             raise
         (folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
-        files, skip = _output_files(training_run)
+        files, skip = run_files(training_run, MODEL_FILES)
         stats = {
             **_model_stats(config, tokens, result, folder),
             **sampler.to_stats(),
@@ -171,21 +146,11 @@ def model_seed(ctx: Context, config: TrainConfig) -> int:
     return ctx.seed if config.seed is None else config.seed
 
 
-def work_folder(spec: DatasetSpec) -> Path:
-    """Return where the run works until it is committed.
-
-    It is the same after a crash, and if the work is distributed in another way.
-    """
-    inputs = [item.content for item in spec.inputs]
-    run = [spec.source, spec.stage.code_version, _fixed_config(spec), inputs]
-    return cache_root() / "train" / json_sha256(run)[:32]
-
-
 def compatibility_key(
     spec: DatasetSpec, tokens: Dataset, base_model: Dataset | None = None
 ) -> dict[str, Any]:
     """Return what a checkpoint must agree on to be resumed from, by name."""
-    key = {"shards": tokens.content, "tokenizer": _tokenizer_digest(tokens), **_fixed_config(spec)}
+    key = {"shards": tokens.content, "tokenizer": _tokenizer_digest(tokens), **fixed_config(spec)}
     return key if base_model is None else {**key, "init_from": base_model.content}
 
 
@@ -211,61 +176,10 @@ def _tokenizer_digest(data: Dataset) -> str:
     return data.manifest.files["tokenizer.json"].sha256
 
 
-def _fixed_config(spec: DatasetSpec) -> dict[str, Any]:
-    """Return the configuration by dotted field name, without what a resumed run may change."""
-    fields = flatten_sections(spec.config)
-    return {name: value for name, value in fields.items() if name not in FREE_AT_RESUME}
-
-
-@contextmanager
-def _folder_lock(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Wait until no other process trains in this folder; ``on_wait`` is called if one does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _checkpoint_url(config: TrainConfig, folder: Path) -> str:
-    if config.run.checkpoint_url is None:
-        return str(folder / "checkpoints")
-    root = Storage(config.run.checkpoint_url)
-    return f"{str(root.local_path() or root.url).rstrip('/')}/{folder.name}"
-
-
-def _output_files(training_run: TrainingRun) -> tuple[dict[str, Path], list[list[int]]]:
-    """Return the files to commit, by their names in the data set, and the skipped batches."""
-    folder, rollbacks = training_run.job.folder, training_run.load_rollbacks()
-    names = ("model.safetensors", "reference_logits.safetensors", "config.json", "tokenizer.json")
-    files = {name: folder / name for name in names}
-    files["logs/metrics.jsonl"] = folder / "metrics.jsonl"
-    files[f"logs/{ATTEMPTS}"] = folder / ATTEMPTS
-    events = tensorboard_file(folder)
-    files[f"logs/tensorboard/{events.name}"] = events
-    for checkpoint in training_run.final_checkpoints():
-        for path in checkpoint.iterdir():
-            files[f"logs/{checkpoint.name}/{path.name}"] = path
-    if not rollbacks:
-        return files, []
-    files[f"logs/{ROLLBACKS_FILE}"] = folder / ROLLBACKS_FILE
-    files[f"logs/{ROLLBACKS_FILE}"].write_bytes(to_json(rollbacks))
-    for rollback in rollbacks:
-        files[f"logs/{rollback.folder}/metrics.jsonl"] = training_run.diverged_log(rollback)
-    return files, [list(batches) for batches in rollbacks[-1].skip]
-
-
 def _model_stats(
     config: TrainConfig, tokens: Dataset, result: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     """Return statistics of the model and its training; speeds and seconds depend on the machine."""
-    # The last checkpoint holds the whole log, and its last line once more if the log is lost.
-    lines = read_jsonl(folder / "metrics.jsonl") or [result["line"]]
-    speeds = sorted(line["tokens_per_second"] for line in lines)
-    utilizations = sorted(line["mfu"] for line in lines)
     last = result["line"]
     return {
         "parameters": result["parameters"],
@@ -278,13 +192,5 @@ def _model_stats(
         "epochs": last["tokens"] / tokens.stats["tokens"][TRAIN],
         "loss": last["loss"],
         "validation_loss": last.get("validation_loss"),
-        "tokens_per_second": speeds[len(speeds) // 2],
-        "mfu": utilizations[len(utilizations) // 2],
-        "training_flops": result["flops_per_token"] * last["tokens"],
-        **{
-            name: sum(line[name] for line in lines if name in line)
-            for name in ("cpu_seconds", "cpu_joules", "gpu_joules")
-            if any(name in line for line in lines)
-        },
-        **summarize_goodput(folder),
+        **speed_stats(result, folder),
     }

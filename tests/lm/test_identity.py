@@ -12,6 +12,7 @@ from infra.store.storage import Storage
 from lm.checkpoint.marker import Checkpoint, CheckpointMismatchError
 from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
+from lm.launch.work_folder import work_folder
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 from tests.train_entry import SECTIONS, replace_fields
@@ -87,7 +88,7 @@ def test_another_value_that_changes_weights_trains_again(tokens: Dataset, name: 
     ctx = context("memory://models")
     specs = [task.spec(ctx, config=each, tokens=tokens) for each in (config, changed)]
     assert specs[0].fingerprint != specs[1].fingerprint
-    assert task.work_folder(specs[0]) != task.work_folder(specs[1])
+    assert work_folder(specs[0]) != work_folder(specs[1])
     before, after = (task.compatibility_key(spec, tokens) for spec in specs)
     checkpoint = Checkpoint(Storage("memory://run"), 5, 1, before, {})
     hint = "other initial weights" if name == "init_from" else "another configuration"
@@ -102,19 +103,19 @@ def test_another_architecture_trains_again(tokens: Dataset) -> None:
     ctx = context("memory://models")
     specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
     assert specs[0].fingerprint != specs[1].fingerprint
-    assert task.work_folder(specs[0]) != task.work_folder(specs[1])
+    assert work_folder(specs[0]) != work_folder(specs[1])
     assert specs[0].stage.code_version != specs[1].stage.code_version
 
 
 def test_other_tokens_and_another_seed_train_again(tokens: Dataset, tmp_path: Path) -> None:
     fewer, ctx = token_shards(tmp_path, 28), context("memory://models")
     spec, other = (task.spec(ctx, config=CONFIG, tokens=each) for each in (tokens, fewer))
-    assert task.work_folder(spec) != task.work_folder(other)
+    assert work_folder(spec) != work_folder(other)
     checkpoint = Checkpoint(Storage("memory://run"), 5, 1, task.compatibility_key(spec, tokens), {})
     with pytest.raises(CheckpointMismatchError, match="shards"):
         checkpoint.require_compatible(task.compatibility_key(other, fewer))
     reseeded = task.spec(replace(ctx, seed=7), config=CONFIG, tokens=tokens)
-    assert task.work_folder(spec) != task.work_folder(reseeded)
+    assert work_folder(spec) != work_folder(reseeded)
     with pytest.raises(CheckpointMismatchError, match="seed = 1337"):
         checkpoint.require_compatible(task.compatibility_key(reseeded, tokens))
 
@@ -136,6 +137,6 @@ def test_a_run_resumes_if_its_work_is_distributed_in_another_way(
     changed = replace_fields(CONFIG, **{name: other(CONFIG, name)})
     ctx = context("memory://models")
     specs = [task.spec(ctx, config=each, tokens=tokens) for each in (CONFIG, changed)]
-    assert task.work_folder(specs[0]) == task.work_folder(specs[1])
+    assert work_folder(specs[0]) == work_folder(specs[1])
     before, after = (task.compatibility_key(spec, tokens) for spec in specs)
     Checkpoint(Storage("memory://run"), 5, 1, before, {}).require_compatible(after)

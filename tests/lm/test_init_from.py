@@ -19,7 +19,9 @@ from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.checkpoint import marker
 from lm.checkpoint.marker import CheckpointMismatchError
+from lm.config.loop import LoopConfig
 from lm.config.train import TrainConfig
+from lm.launch.work_folder import work_folder
 from lm.metrics.logger import read_jsonl
 from lm.train.job import TrainJob
 from lm.train.loop import train
@@ -100,7 +102,7 @@ def test_a_changed_base_makes_another_stage(tokens: Dataset, tmp_path: Path) -> 
     other = build(tmp_path, replace_fields(BASE, lr=0.02), tokens)
     specs = [task.spec(ctx, config=STAGE, tokens=tokens, base_model=base) for base in (one, other)]
     assert specs[0].fingerprint != specs[1].fingerprint
-    assert task.work_folder(specs[0]) != task.work_folder(specs[1])
+    assert work_folder(specs[0]) != work_folder(specs[1])
     keys = [task.compatibility_key(s, tokens, b) for s, b in zip(specs, (one, other), strict=True)]
     assert keys[0]["init_from"] == one.content != keys[1]["init_from"]
 
@@ -177,7 +179,7 @@ def test_the_road_leads_from_the_base_to_its_stages() -> None:
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: TrainConfig | None = None,
+        training: LoopConfig | None = None,
     ) -> str:
         if step.makes_model:
             trained.append((entry, list(inputs)))

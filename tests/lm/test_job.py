@@ -15,7 +15,7 @@ def test_a_job_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     job = TrainJob(
         config=tiny(keep_last=3),
         seed=7,
-        tokens=Storage(str(tmp_path / "tokens")),
+        data=Storage(str(tmp_path / "tokens")),
         folder=tmp_path / "run",
         compatibility_key={"shards": "abc", "skip": [[1, 2]]},
         base_model=Storage("memory://models/base"),

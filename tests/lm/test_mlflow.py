@@ -77,7 +77,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match=r"train.tiny.run.mlflow_tracking_uri: .* pip install 'gristmill\[mlflow\]'"
     ):
-        require_mlflow("tiny")
+        require_mlflow("train.tiny")
 
 
 @pytest.mark.parametrize("uri", ["plugin://host", "my-store:x", "sftp://h/x"])

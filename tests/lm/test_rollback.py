@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -29,6 +30,7 @@ from lm.metrics.logger import read_jsonl
 from lm.train import worker
 from lm.train.job import TrainJob
 from lm.train.loss_spike import LossDivergedError, LossSpikeDetector
+from lm.train.pretraining import Pretraining
 from tasks.train import task
 from tests.lm.corpora import context, tiny, token_shards
 from tests.lm.poison import poisoned
@@ -136,7 +138,7 @@ def test_a_rollback_does_not_start_from_a_checkpoint_that_may_hold_the_bad_updat
     tokens: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The update of batch 11 makes the weights bad that the checkpoint of step 12 holds."""
-    monkeypatch.setattr("lm.train.loop.validation_rows_for", lambda *_: torch.zeros(0, 17).long())
+    monkeypatch.setattr(Pretraining, "held_out_rows", lambda _: np.zeros((0, 17), np.int64))
     loaded = poison(monkeypatch, {11})
     model = build(tokens, tmp_path, CONFIG)
     (entry,) = json.loads(model.read("logs/rollbacks.json"))
@@ -151,7 +153,7 @@ def test_two_checkpoints_are_enough_for_every_rollback(
     """Twice, the newest checkpoint may hold the bad update."""
     with pytest.raises(ValueError, match=r"keep_last\n.* greater than or equal to 2"):
         tiny(keep_last=1)
-    monkeypatch.setattr("lm.train.loop.validation_rows_for", lambda *_: torch.zeros(0, 17).long())
+    monkeypatch.setattr(Pretraining, "held_out_rows", lambda _: np.zeros((0, 17), np.int64))
     poison(monkeypatch, {7, 17})  # the second: step 16 of the rollback, whose checkpoint has it
     model = build(tokens, tmp_path, replace_fields(CONFIG, keep_last=2))
     first, second = json.loads(model.read("logs/rollbacks.json"))

@@ -23,6 +23,7 @@ from lm.data.sampler import steps_containing
 from lm.data.shuffle import ShuffleOrder
 from lm.launch import rollback
 from lm.launch.torchrun import TrainingFailedError, launch
+from lm.launch.work_folder import work_folder
 from lm.metrics.logger import read_jsonl
 from lm.train.job import TrainJob
 from lm.train.loop import train
@@ -206,7 +207,7 @@ def test_the_stage_commits_a_model(
     names = set(model.manifest.files)
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
     assert {"logs/metrics.jsonl", "logs/step-000000010/complete.json"} <= names
-    assert not task.work_folder(spec).exists()
+    assert not work_folder(spec).exists()
     assert updates[-1].completed == updates[-1].total == 10
     assert updates[-1].values is not None
     assert updates[-1].values["loss"] == model.stats["loss"]

@@ -13,7 +13,7 @@ from lm.launch.preflight import training_errors
 from lm.models.decoder.model import Decoder
 from lm.models.neural_lm import NeuralLM, save_weights
 from lm.models.registry import build_model
-from lm.train.worker import save_reference_logits
+from lm.train.pretraining import save_reference_logits
 from tasks.release import task
 from tasks.release.export import ParityError, TrainedModel, check_logits, export
 from tasks.release.model_card import find_llama_cpp_pre_tokenizer

@@ -16,6 +16,7 @@ from infra.errors import UserError
 from infra.formats.megatron import TRAIN, VALIDATION, TokenShards
 from infra.store.cache_dir import cache_root
 from infra.store.storage import Storage
+from lm.config.train import TrainConfig
 from lm.data.sampler import Sampler, SamplingPlan, build_sampler, open_training_tokens
 from lm.data.shuffle import Indices, batch_for_step, merge_ranges
 from lm.metrics.logger import read_jsonl
@@ -102,13 +103,18 @@ def find_run_in_progress(storage: Storage, name: str) -> TracedRun | None:
             job = TrainJob.load(path.parent)
         except (ValueError, KeyError, TypeError):
             continue  # incomplete, or written by a version with other settings
-        if job.config.name == name and job.tokens.url.startswith(root):
+        if (
+            isinstance(job.config, TrainConfig)
+            and job.config.name == name
+            and job.data.url.startswith(root)
+        ):
             runs.append((path.stat().st_mtime_ns, job))
     return _load_run_in_progress(max(runs, key=itemgetter(0))[1]) if runs else None
 
 
 def _load_run_in_progress(job: TrainJob) -> TracedRun:
-    config, tokens = job.config, open_dataset(job.tokens)
+    config, tokens = job.config, open_dataset(job.data)
+    assert isinstance(config, TrainConfig)
     lines, shards = read_jsonl(job.folder / "metrics.jsonl"), TokenShards(tokens, TRAIN)
     order = build_sampler(SamplingPlan.from_config(config, job.seed, job.skip), shards)
     done = int(lines[-1]["step"]) if lines else 0

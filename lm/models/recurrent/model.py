@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lm.config.train import TrainConfig
+from lm.config.loop import LoopConfig
 from lm.models.documents import Documents
 from lm.models.dropout import drop_weights, dropout, site_keys, variational_dropout
 from lm.models.neural_lm import NeuralLM
@@ -97,10 +97,11 @@ class Recurrent(NeuralLM):
         self.regularization = RecurrentRegularization()
         self.init_weights()
 
-    def prepare_training(self, config: TrainConfig) -> None:
-        """Set the regularization, too."""
+    def prepare_training(self, config: LoopConfig) -> None:
+        """Set the regularization, too; an entry of `finetune` has none of recurrent weights."""
         super().prepare_training(config)
-        assert isinstance(config, RecurrentEntry)
+        if not isinstance(config, RecurrentEntry):
+            return
         self.regularization = config.regularization
         for layer in self.blocks:
             recurrent = cast("RecurrentLayer", layer)

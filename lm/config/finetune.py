@@ -1,0 +1,163 @@
+"""How a base model is fine-tuned: the sections of an entry of `finetune` that training reads."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from infra.config import EXPANDED, ConfigModel
+from lm.config.loop import Workload, fewest_passes
+from lm.config.optim import Decay, OptimConfig
+from lm.config.run import RunConfig
+from lm.config.train import OPERATIONAL_FIELDS
+
+TaskName = Literal[
+    "classification", "tagging", "qa", "seq2seq", "chat", "completion", "embedding"
+]  # fmt: skip
+
+
+class LoraConfig(ConfigModel):
+    """Low-rank updates beside frozen matrices (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: int = Field(8, ge=1, description="rank of the update of each matrix")
+    alpha: float = Field(16.0, gt=0, description="the update is multiplied by alpha / rank")
+    targets: tuple[str, ...] = Field(
+        (),
+        description=(
+            "names of the layers that are updated, such as qkv; default: all matrices of the blocks"
+        ),
+    )
+
+
+class FinetuneModelConfig(ConfigModel):
+    """Which weights are updated, and how much of a text is read."""
+
+    lora: LoraConfig | None = Field(
+        None,
+        description=(
+            "update the base by low-rank matrices, which are merged at the end; default: all weights"
+        ),
+    )
+    freeze: Literal["embeddings"] | Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description=(
+            "what keeps the base's weights: embeddings, or a number N: embeddings and the first N "
+            "blocks; default: nothing"
+        ),
+    )
+    max_length: int | None = Field(
+        None,
+        ge=8,
+        description=(
+            "maximum tokens of an example; longer ones are cut, and counted; default: the base's "
+            "context_length"
+        ),
+    )
+
+
+class FinetuneOptimConfig(OptimConfig):
+    """As `train[].optim`, with the defaults of fine-tuning (Devlin et al. 2019, appendix A.3)."""
+
+    optimizer: Literal["muon", "adamw"] = Field(
+        "adamw",
+        description="adamw: everything by AdamW; muon: the blocks' matrices by Muon",
+    )
+    lr: float = Field(
+        0.0005,
+        gt=0,
+        description=(
+            "peak learning rate; models of some million parameters take more than the 0.00002 to "
+            "0.00005 of BERT-base"
+        ),
+    )
+    schedule: Literal["cosine", "wsd", "linear"] = Field(
+        "linear",
+        description="how the learning rate falls after the warm-up: as in `train[].optim`",
+    )
+    warmup_fraction: float = Field(
+        0.1, ge=0, lt=1, description="fraction of the steps over which the learning rate rises"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="of the matrices")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="fraction of activations that training drops"
+    )
+    adam_betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW's averaging")
+    epochs: int = Field(3, ge=1, le=10_000, description="passes over the training examples")
+    batch_size: int = Field(
+        32, ge=1, description="examples per step over all processes; a multiple of num_processes"
+    )
+    lr_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (),
+        description=(
+            "learning rates to try instead of lr: a run each, of which the one with the lowest "
+            "validation loss is kept"
+        ),
+    )
+
+
+class FinetuneConfig(ConfigModel):
+    """One training run of a fine-tuned model: what its processes read of ``job.json``.
+
+    The stage derives it from an entry of `finetune`, its base and its examples.
+    """
+
+    name: str = Field(description="of the model")
+    task: TaskName = Field(description="what it is fine-tuned for")
+    model: FinetuneModelConfig
+    optim: FinetuneOptimConfig
+    run: RunConfig
+    architecture: dict[str, Any] = Field(
+        description="`model_config` of the model: the base's sizes, and `head`"
+    )
+    task_settings: dict[str, Any] = Field(description="of the objective")
+    max_length: int = Field(ge=1, description="maximum tokens of an example")
+    examples: int = Field(ge=1, description="training examples of an epoch")
+
+    @property
+    def field(self) -> str:
+        """See ``LoopConfig``."""
+        return f"finetune.{self.name}"
+
+    @property
+    def workload(self) -> Workload:
+        """See ``LoopConfig``."""
+        return "finetuning"
+
+    @property
+    def steps(self) -> int:
+        """Number of updates: as many as the epochs make, at least one."""
+        return max(1, round(self.optim.epochs * self.examples / self.optim.batch_size))
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Number of examples per step over all processes."""
+        return self.optim.batch_size
+
+    @property
+    def sequences_per_process(self) -> int:
+        """Number of examples per step and process."""
+        return self.optim.batch_size // self.run.num_processes
+
+    @property
+    def draws_masks(self) -> bool:
+        """Whether a training step needs the keys of its samples, from which dropout is drawn."""
+        return bool(self.optim.dropout)
+
+    def grad_accumulation_steps(self, *, gpu: bool) -> int:
+        """Return the passes per step; one for embeddings, whose negatives are the whole batch."""
+        if self.task == "embedding":
+            return 1
+        return fewest_passes(self.sequences_per_process, self.max_length, gpu=gpu)
+
+    def weights_key(self) -> dict[str, Any]:
+        """Return what the weights depend on, as nested JSON: all but the operational fields."""
+        return {**weights_key(self), "examples": self.examples}
+
+
+def weights_key(config: ConfigModel, exclude: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the fields of an entry of `finetune` that its weights depend on, as nested JSON."""
+    operational = {
+        name: set(fields) for name, fields in OPERATIONAL_FIELDS.items() if name == "run"
+    }
+    left_out: Any = {"name": True, **operational, **(exclude or {})}
+    return config.model_dump(mode="json", exclude=left_out, context=EXPANDED)
