@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lm.config.loop import LoopConfig
 from lm.distributed.devices import gpu_count, require_gpus, uses_gpus
 from lm.distributed.ranks import rank_and_world_size
-from lm.models.neural_lm import NeuralLM
+from lm.models.neural_lm import TrainableModel
 
 
 def pick_device(config: LoopConfig, local_rank: int) -> torch.device:
@@ -32,14 +32,14 @@ def pick_device(config: LoopConfig, local_rank: int) -> torch.device:
     return torch.device("cpu")
 
 
-def parallelize(model: NeuralLM, config: LoopConfig, device: torch.device) -> Any:
+def parallelize(model: TrainableModel, config: LoopConfig, device: torch.device) -> Any:
     """Return the model as the loop calls it: compiled, and data parallel over several processes."""
     if rank_and_world_size()[1] > 1:
         return wrap_data_parallel(model, config, device)
     return torch.compile(model) if config.run.compile else model
 
 
-def wrap_data_parallel(model: NeuralLM, config: LoopConfig, device: torch.device) -> Any:
+def wrap_data_parallel(model: TrainableModel, config: LoopConfig, device: torch.device) -> Any:
     """Return the model, data parallel over all processes, even if there is only one.
 
     fsdp shards ``model`` in place, block by block (Zhao et al. 2023, arXiv:2304.11277), and
@@ -47,7 +47,7 @@ def wrap_data_parallel(model: NeuralLM, config: LoopConfig, device: torch.device
     """
     if config.run.data_parallel == "fsdp":
         mesh = init_device_mesh(device.type, (rank_and_world_size()[1],))
-        for block in model.blocks:
+        for block in model.layers():
             if config.run.compile:
                 block.compile()
             fully_shard(block, mesh=mesh)

@@ -13,7 +13,7 @@ from torch import Tensor
 from lm.distributed.ranks import all_reduce_sum, local_rank, rank_and_world_size
 from lm.metrics.energy import NvmlCounter, RaplCounter
 from lm.metrics.flops import datasheet_flops, measure_matmul_flops
-from lm.models.neural_lm import NeuralLM
+from lm.models.neural_lm import TrainableModel
 
 DIGEST_MODULUS = 1 << 32  # sums of digests over processes stay exact in a float64
 TIMERS = ("data_wait", "compile", "validation", "checkpoint")
@@ -29,7 +29,7 @@ class TrainingMetrics:
             and without anything else that was timed.
     """
 
-    def __init__(self, model: NeuralLM, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: TrainableModel, device: torch.device, dtype: torch.dtype) -> None:
         """Measure the device's peak; nothing is counted yet."""
         self._device = device
         self._flops_per_token = model.flops_per_token()

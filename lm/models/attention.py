@@ -19,8 +19,8 @@ class Segments:
 
     Attributes:
         positions: int64[T], or [B, T] if documents are masked: counted from a document's start.
-        mask: bool[B, 1, T, T], whether a query (third axis) may attend to a key; ``None``: to every
-            position up to its own.
+        mask: bool[B, 1, T, T], or [B, 1, 1, T], whether a query (third axis) may attend to a key;
+            ``None``: to every position up to its own, or to all, as the model does.
     """
 
     positions: Tensor

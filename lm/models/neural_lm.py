@@ -5,6 +5,7 @@ D hidden size, V vocabulary, N = B * T.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
@@ -49,15 +50,46 @@ class ArchitectureConfig(Protocol):
         """Whether the head is the embedding."""
 
 
-class NeuralLM(nn.Module):
+class TrainableModel(nn.Module):
+    """What the training loop calls: token ids in, the summed loss out.
+
+    Attributes:
+        config: what the model, or the language model that it stands on, was built from.
+    """
+
+    config: ArchitectureConfig
+
+    @abstractmethod
+    def prepare_training(self, config: "LoopConfig") -> None:
+        """Set what an entry of the recipe says of training, beside the architecture."""
+
+    @abstractmethod
+    def layers(self) -> Iterable[nn.Module]:
+        """Return the layers that FSDP shards one by one."""
+
+    @abstractmethod
+    def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
+        """Return the blocks' matrices, and the rows of those that each is stacked from.
+
+        Weight decay and Muon act on them.
+        """
+
+    @abstractmethod
+    def flops_per_token(self) -> float:
+        """Return the floating point operations of training per token: forward and backward."""
+
+    @abstractmethod
+    def saved_weights(self) -> dict[str, Tensor]:
+        """Return the weights that are written to a file, each once."""
+
+
+class NeuralLM(TrainableModel):
     """Token ids in, logits or the summed loss out.
 
     Attributes:
-        config: what the model was built from.
         dropout: fraction of the residual stream's inputs that training drops.
         activation_checkpointing: whether the backward pass recomputes the blocks' activations
             instead of keeping them (Chen et al. 2016, arXiv:1604.06174).
-        blocks: the layers that FSDP shards one by one.
     """
 
     dropout: float = 0.0
@@ -81,22 +113,23 @@ class NeuralLM(nn.Module):
         self.dropout = config.optim.dropout
         self.activation_checkpointing = config.run.activation_checkpointing
 
+    def layers(self) -> Iterable[nn.Module]:
+        """Return the layers that FSDP shards one by one."""
+        return self.blocks
+
     @abstractmethod
     def hidden_states(
         self, tokens_bt: Tensor, eos: int | None = None, dropout_keys_b: Tensor | None = None
     ) -> Tensor:
         """Return what the head reads, float[B, T, D]; arguments as in ``forward``."""
 
-    @abstractmethod
-    def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
-        """Return the blocks' matrices, and the rows of those that each is stacked from.
+    def text_states(self, tokens_bt: Tensor, dropout_keys_b: Tensor | None = None) -> Tensor:
+        """Return the last hidden states of texts, float[B, T, D], which heads of other tasks read.
 
-        Weight decay and Muon act on them.
+        Ids below zero are padding on the right. A model that reads from left to right has not seen it
+        at any position of the text; what is returned at the padding itself means nothing.
         """
-
-    @abstractmethod
-    def flops_per_token(self) -> float:
-        """Return the floating point operations of training per token: forward and backward."""
+        return self.hidden_states(tokens_bt.clamp_min(0), None, dropout_keys_b)
 
     def objective(self, seed: int, eos: int) -> Objective:  # noqa: ARG002
         """Return how the rows of a run with this seed become what the model reads and predicts."""
@@ -146,15 +179,17 @@ class NeuralLM(nn.Module):
         hidden_nd, targets_n = hidden_btd.flatten(0, 1), targets_bt.flatten()
         return cross_entropy(hidden_nd, self.head.weight, targets_n, label_smoothing)
 
+    def saved_weights(self) -> dict[str, Tensor]:
+        """Return the weights by name, without a tied head."""
+        weights: dict[str, Tensor] = self.state_dict()
+        if self.config.tie_embeddings:
+            weights.pop(HEAD)
+        return weights
 
-def save_weights(model: NeuralLM, path: Path) -> None:
+
+def save_weights(model: TrainableModel, path: Path) -> None:
     """Write the weights in fp32 under the training model's names, without a tied head."""
-    weights = {
-        name: weight.contiguous()
-        for name, weight in model.state_dict().items()
-        if not (model.config.tie_embeddings and name == HEAD)
-    }
-    save_file(weights, path)
+    save_file({name: weight.contiguous() for name, weight in model.saved_weights().items()}, path)
 
 
 def load_weights(model: NeuralLM, data: bytes) -> None:

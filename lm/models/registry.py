@@ -10,7 +10,7 @@ it uses: the stage adds ``family_modules`` to its root modules.
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
@@ -82,6 +82,12 @@ def build_model(config: "ArchitectureConfig") -> "NeuralLM":
     """Return a model with fresh weights, drawn from torch's generator."""
     module = import_module(f"{_package(config.architecture)}.model")
     return cast("NeuralLM", module.build_model(config))
+
+
+def config_class(name: str) -> Any:
+    """Return the dataclass of the architecture's sizes: what a package's ``build_model`` takes."""
+    build = import_module(f"{_package(name)}.model").build_model
+    return get_type_hints(build)["config"]
 
 
 def load_hf(name: str) -> Any:

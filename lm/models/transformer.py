@@ -59,7 +59,13 @@ class Transformer(NeuralLM):
         self, tokens_bt: Tensor, eos: int | None = None, dropout_keys_b: Tensor | None = None
     ) -> Tensor:
         """Return the residual stream after the last norm, float[B, T, D]."""
-        segments = self.segments(tokens_bt, eos)
+        x_btd = self.run_blocks(tokens_bt, self.segments(tokens_bt, eos), dropout_keys_b)
+        return cast("Tensor", self.norm(x_btd))
+
+    def run_blocks(
+        self, tokens_bt: Tensor, segments: Segments, dropout_keys_b: Tensor | None
+    ) -> Tensor:
+        """Return the residual stream after the last block, float[B, T, D]."""
         x_btd, block_extras = self.embed_inputs(tokens_bt, segments)
         # One key for the embedding and two per block. A block gets its keys as an argument: an
         # index of its own would be a constant, and torch.compile would compile each block anew.
@@ -74,4 +80,4 @@ class Transformer(NeuralLM):
                 x_btd = cast("Tensor", checkpoint(block, x_btd, *inputs, use_reentrant=False))
             else:
                 x_btd = block(x_btd, *inputs)
-        return cast("Tensor", self.norm(x_btd))
+        return x_btd

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.optim import AdamW, Optimizer
 
 from lm.config.loop import LoopConfig
-from lm.models.neural_lm import NeuralLM
+from lm.models.neural_lm import TrainableModel
 
 # The quintic of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/): its steep slope at
 # zero brings every singular value into about [0.7, 1.2] in five iterations.
@@ -149,17 +149,17 @@ def _shard_like(matrix: Tensor, update: Tensor) -> Tensor:
 
 
 def build_optimizers(
-    model: NeuralLM, config: LoopConfig, dtype: torch.dtype
+    model: TrainableModel, config: LoopConfig, dtype: torch.dtype
 ) -> dict[str, Optimizer]:
     """Return the optimizers by name.
 
-    The blocks' matrices are decayed, and so are embeddings and an untied head with
-    ``weight_decay_embeddings``; norms and biases never are. A group's ``lr_multiplier`` is its
-    learning rate as a multiple of the schedule's.
+    Weights that need no gradient are left out. The blocks' matrices are decayed, and so are
+    embeddings and an untied head with ``weight_decay_embeddings``; norms and biases never are. A
+    group's ``lr_multiplier`` is its learning rate as a multiple of the schedule's.
     """
-    blocks = model.weight_matrices()
+    blocks = [pair for pair in model.weight_matrices() if pair[0].requires_grad]
     in_blocks = {id(matrix) for matrix, _ in blocks}
-    others = [p for p in model.parameters() if id(p) not in in_blocks]
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in in_blocks]
     tables = [p for p in others if p.dim() == 2 and config.optim.weight_decay_embeddings]
     rest = [p for p in others if p.dim() != 2 or not config.optim.weight_decay_embeddings]
     weight_decay, lr = config.optim.weight_decay, config.optim.lr

@@ -14,7 +14,7 @@ from infra.errors import UserError
 from infra.formats.megatron import TRAIN, VALIDATION, TokenShards
 from lm.config.train import TrainConfig
 from lm.data.loader import DataLoader, build_loader, validation_rows
-from lm.models.neural_lm import WEIGHTS, NeuralLM, load_weights, save_weights
+from lm.models.neural_lm import WEIGHTS, NeuralLM, TrainableModel, load_weights, save_weights
 from lm.models.registry import build_model
 from lm.objectives.examples import Objective, Rows
 from lm.train.job import TrainJob
@@ -43,8 +43,9 @@ class Pretraining:
             load_weights(model, open_dataset(self._job.base_model).read(WEIGHTS))
         return model
 
-    def build_objective(self, model: NeuralLM) -> Objective:
+    def build_objective(self, model: TrainableModel) -> Objective:
         """Return the objective of the model's family."""
+        assert isinstance(model, NeuralLM)
         return model.objective(self._job.seed, self._eos_id)
 
     def held_out_rows(self) -> Rows:

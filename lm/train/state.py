@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
-from lm.models.neural_lm import NeuralLM
+from lm.models.neural_lm import TrainableModel
 from lm.optim.loss_scale import LossScale
 
 Weights = dict[str, Tensor]
@@ -34,7 +34,7 @@ class State:
         best: weights of the best validation; empty without early stopping.
     """
 
-    model: NeuralLM
+    model: TrainableModel
     optimizers: Mapping[str, Optimizer]
     scale: LossScale | None = None
     ema: Weights = field(default_factory=dict)

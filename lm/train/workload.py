@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from lm.data.loader import Batch
-from lm.models.neural_lm import NeuralLM
+from lm.models.neural_lm import TrainableModel
 from lm.objectives.examples import Objective, Rows
 from lm.train.job import TrainJob
 from lm.train.state import Weights
@@ -23,15 +23,15 @@ class Workload(Protocol):
     """Pre-training (``lm.train.pretraining``) or fine-tuning (``lm.train.finetuning``).
 
     Attributes:
-        eos: the id that divides documents in a row (``NeuralLM.forward``); ``None``: none does.
+        eos: the id that divides documents in a row (``TrainableModel.forward``); ``None``: none does.
     """
 
     eos: int | None
 
-    def build_model(self) -> NeuralLM:
+    def build_model(self) -> TrainableModel:
         """Return the model with the weights that the training starts from, on the CPU."""
 
-    def build_objective(self, model: NeuralLM) -> Objective:
+    def build_objective(self, model: TrainableModel) -> Objective:
         """Return how rows become what the model reads and predicts."""
 
     def held_out_rows(self) -> Rows:

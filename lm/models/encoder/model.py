@@ -4,6 +4,8 @@ The embedding and the head have one row more than the tokenizer has ids: the mas
 and the tokenizer are the same for all families.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -26,7 +28,11 @@ class PredictionHead(nn.Module):
 
     def forward(self, x_btd: Tensor) -> Tensor:
         """Return what the output matrix reads, float[B, T, D]."""
-        transformed: Tensor = self.norm(F.gelu(self.dense(self.final_norm(x_btd))))
+        return self.transform(self.final_norm(x_btd))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Return what the output matrix reads of normalized states, float[..., D]."""
+        transformed: Tensor = self.norm(F.gelu(self.dense(x)))
         return transformed
 
 
@@ -49,8 +55,11 @@ class Encoder(Transformer):
 
     def weight_matrices(self) -> list[tuple[Tensor, list[int]]]:
         """Return all matrices but embedding and head, and the rows of what each is stacked from."""
-        dense = self.norm.dense
-        return [*super().weight_matrices(), (dense.weight, [dense.out_features])]
+        dense: nn.Module = self.norm.dense
+        blocks = super().weight_matrices()
+        if not isinstance(dense, nn.Linear):  # with the head of another task (lm.models.heads)
+            return blocks
+        return [*blocks, (dense.weight, [dense.out_features])]
 
     def flops_per_token(self) -> float:
         """Return ``6 N + 12 L D T`` as for a decoder, the head only for the predicted tokens."""
@@ -62,6 +71,13 @@ class Encoder(Transformer):
     def segments(self, tokens_bt: Tensor, eos: int | None) -> Segments:
         """Return the bidirectional segments of rows; each position that holds ``eos`` ends a document."""
         return bidirectional_segments(tokens_bt, eos)
+
+    def text_states(self, tokens_bt: Tensor, dropout_keys_b: Tensor | None = None) -> Tensor:
+        """Return the last hidden states of texts, float[B, T, D]; nothing attends to padding."""
+        time = torch.arange(tokens_bt.shape[1], device=tokens_bt.device)
+        segments = Segments(time, (tokens_bt >= 0)[:, None, None, :])
+        x_btd = self.run_blocks(tokens_bt.clamp_min(0), segments, dropout_keys_b)
+        return cast("Tensor", self.norm.final_norm(x_btd))
 
 
 def split_heads(stacked_btd: Tensor, num_heads: int) -> tuple[Tensor, ...]:
