@@ -29,9 +29,9 @@ import xxhash
 from resiliparse.extract.html2text import extract_plain_text
 
 from examples.quickstart.build import fetch_quickstart
-from tasks.dedup.minhash.shingles import shingles
-from tasks.dedup.minhash.signatures import band_keys
-from tasks.dedup.minhash.sketch import ShingleReader
+from infra.minhash.bands import band_keys
+from infra.minhash.shingles import shingles
+from infra.minhash.sketch import ShingleReader
 from tasks.select.repeated_text.config import LineDedupConfig, SubstringDedupConfig
 from tasks.select.repeated_text.line_hashes import hash_lines
 from tasks.select.repeated_text.word_hashes import compute_fingerprints

@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from benchmarks import dedup_gristmill as gristmill
 from benchmarks.dedup_peers import NotMeasured, Peer, datatrove, rensa, run_peer, text_dedup
 from benchmarks.dedup_text import TextUnavailableError, corpus, read, size
-from tasks.dedup.minhash.sketch import ShingleReader
+from infra.minhash.sketch import ShingleReader
 
 NGRAM, PERMUTATIONS, SEED = 5, 112, 1
 WORKERS, FILES = 2, 16

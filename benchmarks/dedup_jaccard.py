@@ -1,4 +1,4 @@
-"""Exact Jaccard similarities by the definitions of ``tasks.dedup.minhash.shingles``, in plain Python and NumPy.
+"""Exact Jaccard similarities by the definitions of ``infra.minhash.shingles``, in plain Python and NumPy.
 
 Nothing compiled and nothing approximate: this is what deduplication is judged by.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from tasks.dedup.minhash.shingles import shingles
+from infra.minhash.shingles import shingles
 
 NGRAM = 5
 U64 = npt.NDArray[np.uint64]

@@ -17,7 +17,7 @@ from infra.dataset.manifest import TABLE_SUFFIX, Counts, FileRecord, PartRecord
 from infra.dataset.tables import table_bytes
 from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash.signatures import signature_table
+from tasks.dedup.signatures import signature_table
 
 U64 = npt.NDArray[np.uint64]
 U32 = npt.NDArray[np.uint32]

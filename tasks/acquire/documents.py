@@ -19,10 +19,11 @@ from pydantic import Field, model_validator
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.ledger import dropped, failed
 from infra.dataset.stage import PartResult, WorkUnit
+from infra.formats import decompress, jsonl
 from infra.formats.characters import is_blank
 from infra.formats.zstd_frames import ZSTD, skip_frames, skippable_bytes
 from infra.store.external_files import open_url
-from tasks.acquire import decompress, file_formats, jsonl, table_files
+from tasks.acquire import file_formats, table_files
 from tasks.acquire.document_builder import MAX_PART_ROWS, DocumentBuilder, iso_date
 from tasks.acquire.input_files import InputChangedError, InputFile, list_files
 from tasks.acquire.source import FileSource

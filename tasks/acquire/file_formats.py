@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tasks.acquire import decompress, table_files
+from infra.formats import decompress
+from tasks.acquire import table_files
 
 HEAD_BYTES = 512  # of a file or of what it unpacks to, in which its format is detected
 _UNSUPPORTED_MAGIC = {

@@ -17,11 +17,11 @@ import xxhash
 from infra.dataset.code_version import code_digest
 from infra.dataset.fingerprint import json_sha256
 from infra.errors import UserError
+from infra.formats.jsonl import LineRangeSplitter
 from infra.store.cache_dir import cache_root, write_atomic
 from infra.store.environment import mask
 from infra.store.external_files import expand_globs, open_url
 from infra.store.storage import to_utf8
-from tasks.acquire.jsonl import LineRangeSplitter
 
 DIGEST_FOLDER = "inputs"  # of cached digests, below the cache root
 BLOCK_BYTES = 1 << 20  # bytes read from a file at a time

@@ -31,7 +31,7 @@ from infra.errors import UserError
 from infra.store.external_files import open_url
 from infra.store.storage import Storage
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash.shingle_readers import ShingleReaders
+from tasks.dedup.shingle_readers import ShingleReaders
 
 FORMAT = b"gristmill-lsh-index-1"
 FORMAT_KEY, CONFIG_KEY = b"format", b"dedup"
@@ -177,7 +177,7 @@ def text_minhash(text: str, config: DedupConfig, language: str | None = None) ->
     """Return the signature of a text as a ``datasketch.MinHash``.
 
     It equals ``MinHash.update_batch`` over the text's shingles
-    (``tasks.dedup.minhash.shingles.shingles``), computed by the compiled kernel.
+    (``infra.minhash.shingles.shingles``), computed by the compiled kernel.
     """
     signatures, _ = _sketch(pa.array([text]), [language], config)
     return to_minhash(signatures[0], config)

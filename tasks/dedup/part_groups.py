@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from infra.compute.arrays import I64, U8, U64, Bools
 from infra.dataset.dataset import Dataset, PartRef
+from infra.minhash.sketch import DIGEST_BYTES
 from infra.removals.match import Removal, match_part
 from tasks.dedup.config import Scope
-from tasks.dedup.minhash.shingle_readers import load_languages
-from tasks.dedup.minhash.signatures import band_column
-from tasks.dedup.minhash.sketch import DIGEST_BYTES
+from tasks.dedup.shingle_readers import load_languages
+from tasks.dedup.signatures import band_column
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from infra.removals.match import Removal, fingerprint_input
 from infra.store.storage import Storage
 from tasks.dedup.candidates.lsh_params import s_curve
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash.signatures import build_signatures
 from tasks.dedup.part_groups import group_parts
 from tasks.dedup.pipeline import DedupResult, PreviousResult, find_duplicates
 from tasks.dedup.results import labels_file
 from tasks.dedup.shuffle_plan import DedupPlan
+from tasks.dedup.signatures import build_signatures
 
 log = logging.getLogger(__name__)
 

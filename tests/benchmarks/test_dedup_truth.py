@@ -15,7 +15,7 @@ from benchmarks.dedup_jaccard import (
     shingle_set,
 )
 from benchmarks.dedup_truth import SyntheticCorpus, generate, make_pair, sample_paragraphs, write
-from tasks.dedup.minhash.shingles import normalize, shingles
+from infra.minhash.shingles import normalize, shingles
 
 LEXICON = [f"{a}{b}{c}" for a in "bcdfmnrst" for b in "aeiou" for c in ("", "l", "rm", "n")]
 STOCK = Stock([word.upper() for word in random.Random(0).choices(LEXICON, k=20_000)])

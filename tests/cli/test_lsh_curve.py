@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from cli.lsh_curve import lsh_curve, signature_bytes
 from tasks.dedup.candidates.lsh_params import candidate_probability
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash.signatures import signature_table
+from tasks.dedup.signatures import signature_table
 
 RECIPE = """
 name: small

@@ -14,9 +14,9 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import document_id, json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.minhash.shingles import shingles
 from infra.schemas.documents import CHAPTERS_TYPE
 from infra.store.storage import Storage
-from tasks.dedup.minhash.shingles import shingles
 
 DOCUMENTS = Stage("documents", ("tests.dedup.corpora",))
 Row = dict[str, Any]

@@ -12,7 +12,7 @@ import xxhash
 from tasks.dedup.candidates.lsh_params import candidate_probability
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.lsh_index import LshIndex, text_minhash
-from tasks.dedup.minhash.signatures import build_signatures
+from tasks.dedup.signatures import build_signatures
 from tests.dedup.corpora import context, documents
 from tests.dedup.stage import corpus, run
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from infra.compute.progress import NullReporter, Progress
 from infra.dataset.code_version import module_digests
+from infra.minhash.shingles import shingles
 from infra.removals.match import parse_removal
 from tasks.dedup import task as dedup
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash.shingles import shingles
-from tasks.dedup.minhash.signatures import STAGE as SIGNATURES
 from tasks.dedup.shuffle_plan import DedupPlan
+from tasks.dedup.signatures import STAGE as SIGNATURES
 from tasks.dedup.task import COMPARISON_MODULES, PART_DIGESTS
 from tasks.dedup.verification.verify import request_shingles
 from tests.dedup.corpora import context, documents, edited, jaccard, prose, row
@@ -123,7 +123,7 @@ def test_the_part_digests_of_an_earlier_data_set_are_verified(
 
 def test_the_comparison_key_covers_all_modules_of_signatures() -> None:
     own = {name for name in module_digests(SIGNATURES.modules) if name.startswith("tasks.dedup")}
-    assert own - {"tasks.dedup.minhash.signatures"} <= {*module_digests(COMPARISON_MODULES)}
+    assert own - {"tasks.dedup.signatures"} <= {*module_digests(COMPARISON_MODULES)}
 
 
 def test_known_pairs_are_looked_up_and_not_compared_again(

@@ -12,6 +12,14 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.minhash.b_bit import (
+    COLLISION_PROBABILITY,
+    as_words,
+    estimate_jaccard,
+    matching_values,
+    pack,
+)
+from infra.minhash.bands import band_keys
 from infra.store.storage import Storage
 from tasks.dedup.candidates.lsh import (
     SORTED_WIDTH,
@@ -29,14 +37,6 @@ from tasks.dedup.candidates.lsh_params import (
     s_curve,
 )
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash.b_bit import (
-    COLLISION_PROBABILITY,
-    as_words,
-    estimate_jaccard,
-    matching_values,
-    pack,
-)
-from tasks.dedup.minhash.signatures import band_keys
 from tasks.dedup.shuffle_plan import DedupPlan, duplicate_indices, find_equal_runs
 
 SIZES = st.lists(st.integers(1, 9), max_size=6)

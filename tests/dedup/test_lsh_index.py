@@ -10,6 +10,7 @@ import pytest
 from datasketch import MinHash
 
 from infra.errors import UserError
+from infra.minhash.shingles import shingles
 from tasks.dedup.config import DedupConfig
 from tasks.dedup.lsh_index import (
     LshIndex,
@@ -18,7 +19,6 @@ from tasks.dedup.lsh_index import (
     text_minhash,
     write_index,
 )
-from tasks.dedup.minhash.shingles import shingles
 from tests.dedup.corpora import Row, edited, prose, row
 from tests.dedup.stage import corpus
 

@@ -11,9 +11,9 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.dedup.minhash.shingles import lowercase_nfc, normalize, shingles, split_words
-from tasks.dedup.minhash.sketch import CHUNK_BYTES, ShingleReader, Sketches, ascii_word
-from tasks.dedup.minhash.xxh64 import load_u64, xxh64, xxh64_windows
+from infra.minhash.shingles import lowercase_nfc, normalize, shingles, split_words
+from infra.minhash.sketch import CHUNK_BYTES, ShingleReader, Sketches, ascii_word
+from infra.minhash.xxh64 import load_u64, xxh64, xxh64_windows
 
 # Letters of every length in UTF-8, case pairs that change length, marks, scripts without spaces,
 # white space of several kinds, and the characters whose lower case is irregular.

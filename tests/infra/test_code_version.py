@@ -77,7 +77,7 @@ def test_code_that_moves_bytes_and_shows_results_decides_none(
 @pytest.mark.parametrize(
     ("file", "constant", "stages"),
     [
-        ("tasks/dedup/minhash/sketch.py", "DIGEST_BYTES", {"signatures", "dedup"}),
+        ("infra/minhash/sketch.py", "DIGEST_BYTES", {"signatures", "dedup"}),
         ("lm/optim/optimizers.py", "NS_STEPS", {"train"}),
         ("tasks/annotate/signals/c4.py", "MIN_LINE_WORDS", {"annotate"}),
     ],

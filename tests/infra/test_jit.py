@@ -33,8 +33,8 @@ def test_what_kernels_import_is_compiled_into_them(tmp_path: Path) -> None:
 def test_the_modules_of_kernels_are_among_them() -> None:
     sources = jit_sources(ROOT)
     assert {
-        "tasks.dedup.minhash.sketch",
-        "tasks.dedup.minhash.shingles",
+        "infra.minhash.sketch",
+        "infra.minhash.shingles",
         "infra.formats.unicode_tables",
     } <= {*sources}
     assert "views.report.page" not in sources

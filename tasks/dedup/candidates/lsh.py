@@ -15,8 +15,8 @@ import numpy as np
 from infra.compute.arrays import I64, U64
 from infra.compute.jit import jit
 from infra.compute.shuffle import group_by_partition
+from infra.minhash.b_bit import as_words, matching_values
 from tasks.dedup.candidates.exact import receive_groups
-from tasks.dedup.minhash.b_bit import as_words, matching_values
 from tasks.dedup.part_groups import PartGroup
 from tasks.dedup.shuffle_plan import (
     PAIR_ROW_BYTES,

@@ -6,11 +6,11 @@ import numpy as np
 
 from infra.compute.arrays import I64, U64
 from infra.compute.jit import jit
+from infra.minhash.b_bit import as_words
 from tasks.dedup.candidates.candidate_pairs import load_pairs
 from tasks.dedup.candidates.exact import receive_groups
-from tasks.dedup.minhash.b_bit import as_words
-from tasks.dedup.minhash.shingle_readers import ShingleReaders, load_languages
 from tasks.dedup.part_groups import PartGroup
+from tasks.dedup.shingle_readers import ShingleReaders, load_languages
 from tasks.dedup.shuffle_plan import DedupPlan
 
 # Rows of members: document, root. Rows of nodes: root, document, digest halves, shingles, documents

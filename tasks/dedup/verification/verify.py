@@ -12,10 +12,10 @@ from infra.compute.arrays import F64, I64, U64, Bools
 from infra.compute.jit import jit
 from infra.compute.shuffle import as_bytes
 from infra.dataset.manifest import IntegrityError
+from infra.minhash.b_bit import estimate_jaccard
 from tasks.dedup.candidates.candidate_pairs import KNOWN_ONLY, NO_BAND
 from tasks.dedup.candidates.components import connected_components
 from tasks.dedup.candidates.lsh import all_pairs, bounded_pairs
-from tasks.dedup.minhash.b_bit import estimate_jaccard
 from tasks.dedup.shuffle_plan import (
     N_REFERENCES,
     DedupPlan,

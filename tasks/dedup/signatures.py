@@ -10,45 +10,24 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from infra.compute.arrays import I64, U8, U32, U64
-from infra.compute.jit import jit
+from infra.compute.arrays import I64, U32
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.formats.unicode_tables import UNICODE_VERSION
+from infra.minhash.b_bit import pack
+from infra.minhash.bands import band_keys
+from infra.minhash.sketch import DIGEST_BYTES
 from tasks.dedup.config import DedupConfig
-from tasks.dedup.minhash.b_bit import pack
-from tasks.dedup.minhash.shingle_readers import ShingleReaders, load_languages
-from tasks.dedup.minhash.sketch import DIGEST_BYTES
-from tasks.dedup.minhash.xxh64 import xxh64
+from tasks.dedup.shingle_readers import ShingleReaders, load_languages
 
-STAGE = Stage("signatures", modules=("tasks.dedup.minhash.signatures",), libraries=("pyarrow",))
+STAGE = Stage("signatures", modules=("tasks.dedup.signatures",), libraries=("pyarrow",))
 
 
 def band_column(band: int) -> str:
     """Return the name of the column of a band's keys."""
     return f"band_{band:03d}"
-
-
-def band_keys(signatures: U32, bands: int) -> U64:
-    """Hash each band to an 8-byte key: XXH64 of its values (little-endian), seeded with its number.
-
-    ``signatures`` is uint32[n, bands * rows], the result uint64[n, bands].
-    """
-    n, width = signatures.shape
-    data = np.ascontiguousarray(signatures, dtype="<u4").view(np.uint8).reshape(-1)
-    return _hash_bands(data, n, bands, 4 * (width // bands))
-
-
-@jit
-def _hash_bands(data: U8, n: int, bands: int, size: int) -> U64:
-    out = np.empty((n, bands), np.uint64)
-    for i in range(n):
-        for band in range(bands):
-            start = (i * bands + band) * size
-            out[i, band] = xxh64(data, start, start + size, np.uint64(band))
-    return out
 
 
 def build_signatures(

@@ -1,6 +1,6 @@
 """Reference definitions: normalized text, words and shingles.
 
-``tasks.dedup.minhash.sketch`` holds the compiled form; tests check that it gives the same values.
+``infra.minhash.sketch`` holds the compiled form; tests check that it gives the same values.
 These definitions are short enough to copy for reproducing a signature:
 
 * *folded text*: Unicode NFC, then every character in simple lower case (the first character of its

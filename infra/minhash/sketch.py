@@ -7,7 +7,7 @@ A shingle's hash is ``xxh64(shingle)``. The signature uses its low 32 bits, the 
 
     m = datasketch.MinHash(num_perm=112, seed=seed, scheme="affine32",
                            hashfunc=lambda b: xxhash.xxh64_intdigest(b) & 0xFFFFFFFF)
-    m.update_batch(tasks.dedup.minhash.shingles.shingles(text, 5))
+    m.update_batch(infra.minhash.shingles.shingles(text, 5))
     m.hashvalues
 """
 
@@ -24,8 +24,8 @@ from infra.compute.arrays import I32, I64, U8, U32, U64
 from infra.compute.jit import jit
 from infra.formats.arrow_text import utf8_buffers
 from infra.formats.unicode_tables import CJK, SPACE, WORD, char_tables, decode_utf8
-from tasks.dedup.minhash.shingles import MAX_WORD_CHARS
-from tasks.dedup.minhash.xxh64 import load_u64, store_u64, xxh64_windows
+from infra.minhash.shingles import MAX_WORD_CHARS
+from infra.minhash.xxh64 import load_u64, store_u64, xxh64_windows
 
 # Bytes of text per chunk: its buffers fit into the second-level cache.
 CHUNK_BYTES = 1 << 16
@@ -46,7 +46,7 @@ class Sketches:
         signatures: uint32[n, bands * rows], datasketch's ``hashvalues``; all bits are set if a text
             has no shingle.
         digests: n BLAKE2b-128 digests of the normalized texts
-            (`tasks.dedup.minhash.shingles.normalize`).
+            (`infra.minhash.shingles.normalize`).
         shingle_counts: int64[n], shingles with repeats.
     """
 

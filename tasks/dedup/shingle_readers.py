@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from infra.compute.arrays import U64
 from infra.dataset.dataset import PartRef
 from infra.dataset.ledger import KEPT
+from infra.minhash.sketch import ShingleReader, Sketches
 from tasks.dedup.config import DedupConfig, ShinglingConfig
-from tasks.dedup.minhash.sketch import ShingleReader, Sketches
 
 
 class ShingleReaders:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import xxhash
 
-from tasks.acquire.decompress import CorruptStreamError
+from infra.formats.decompress import CorruptStreamError
 
 BOM = b"\xef\xbb\xbf"
 

@@ -5,8 +5,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.formats.decompress import GZIP, CorruptStreamError, decompress, detect_compression
 from infra.formats.zstd_frames import ZSTD
-from tasks.acquire.decompress import GZIP, CorruptStreamError, decompress, detect_compression
 
 DATA = b"".join(b"line %d of a file that is long enough\n" % n for n in range(20_000))
 PACKED = {GZIP: gzip.compress(DATA, 6), ZSTD: zstandard.compress(DATA, 3)}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquire.jsonl import (
+from infra.formats.jsonl import (
     InvalidRowError,
     Line,
     LineRangeSplitter,

@@ -1,0 +1,1 @@
+"""Fine-tuning: examples, training on them, metrics and baselines."""

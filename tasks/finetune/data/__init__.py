@@ -1,0 +1,1 @@
+"""Examples from files: formats, tasks, splits, near-duplicates."""

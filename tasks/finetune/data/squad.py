@@ -1,0 +1,47 @@
+"""Questions on passages, in the JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from infra.formats.jsonl import BOM
+from tasks.finetune.data.records import DataFileError, Rejection, Record
+
+
+def read_squad(data: bytes, name: str) -> Iterator[Record | Rejection]:
+    """Read the questions of all paragraphs of all articles.
+
+    Yields:
+        Records with ``question``, ``context`` and ``answers``; their number counts questions.
+
+    Raises:
+        DataFileError: if the file is not SQuAD's JSON.
+    """
+    try:
+        content = orjson.loads(data.removeprefix(BOM))
+    except orjson.JSONDecodeError as error:
+        raise DataFileError(f"{name}: not JSON: {error}") from None
+    try:
+        questions = [
+            (paragraph["context"], question)
+            for article in content["data"]
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        ]
+    except (TypeError, KeyError) as error:
+        message = f"{name}: not the JSON of SQuAD (data, paragraphs, qas): {error}"
+        raise DataFileError(message) from None
+    for row, (context, question) in enumerate(questions, 1):
+        yield _read_question(row, context, question)
+
+
+def _read_question(row: int, context: Any, question: Any) -> Record | Rejection:
+    try:
+        # Questions without an answer may list plausible ones apart, which are not read.
+        answers = [] if question.get("is_impossible") else question["answers"]
+        return Record(
+            row, {"question": question["question"], "context": context, "answers": answers}
+        )
+    except (AttributeError, KeyError) as error:
+        return Rejection(row, "bad_row", f"question {row} has no {error}")

@@ -1,0 +1,205 @@
+"""Intervals of metrics and paired tests, by the bootstrap over examples (Efron and Tibshirani 1993).
+
+Every metric here is a function of sums over examples: accuracy of the sum of hits, F1 of the sums of true
+and false positives, BLEU of the sums of n-gram counts. So a resample of the examples is a vector of weights,
+and all resamples are one product of matrices.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from infra.compute.arrays import F64
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+_BLOCK_CELLS = 1 << 22  # weights that are in memory at a time
+
+
+@dataclass(frozen=True)
+class ExampleStats:
+    """A metric as a function of sums over n examples.
+
+    Attributes:
+        stats: float64[n, k], what each example adds.
+        compute: maps sums, float64[..., k], to the metric, float64[...]; NaN where it is undefined.
+    """
+
+    stats: F64
+    compute: Callable[[F64], F64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric of a system.
+
+    Attributes:
+        value: over all examples; ``None`` if it is undefined, as recall without a positive example.
+        low: lower end of the 95 % interval (percentile bootstrap).
+        high: upper end.
+        n: number of examples that it rests on.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of one system minus that of another, on the same examples.
+
+    Attributes:
+        value: the difference.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        p_value: two-sided: twice the fraction of resamples on the other side of zero than the
+            difference, at least 1 / (resamples + 1).
+        n: number of examples.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+def mean_of(values: F64) -> ExampleStats:
+    """Make a metric that is the mean of a number per example, float64[n]."""
+    return ratio_of(values, np.ones(len(values)))
+
+
+def ratio_of(numerators: F64, denominators: F64) -> ExampleStats:
+    """Make a metric that is a sum over another sum, such as negative log-likelihood per token."""
+    stats = np.stack([numerators, denominators], axis=1).astype(np.float64)
+    return ExampleStats(stats, lambda sums: divide(sums[..., 0], sums[..., 1]))
+
+
+def divide(a: F64, b: F64) -> F64:
+    """Divide; NaN where the divisor is zero."""
+    out: F64 = np.full(np.broadcast(a, b).shape, np.nan)
+    np.divide(a, b, out=out, where=b != 0)
+    return out
+
+
+def estimate(metrics: Mapping[str, ExampleStats], seed: int) -> dict[str, Estimate]:
+    """Compute metrics with their intervals; all are of the same examples and resamples."""
+    if not metrics:
+        return {}
+    n = _count_examples(metrics)
+    values = _resample(metrics, n, seed)
+    out = {}
+    for name, metric in metrics.items():
+        value = float(metric.compute(metric.stats.sum(axis=0))) if n else np.nan
+        low, high = _interval(values[name])
+        out[name] = Estimate(_finite(value), low, high, n)
+    return out
+
+
+def compare(
+    a: Mapping[str, ExampleStats], b: Mapping[str, ExampleStats], seed: int
+) -> dict[str, Difference]:
+    """Compare the metrics that two systems have in common: a minus b, resampled together.
+
+    Raises:
+        ValueError: if the systems were measured on different numbers of examples.
+    """
+    names = [name for name in a if name in b]
+    if not names:
+        return {}
+    n = _count_examples({**{f"a{k}": a[k] for k in names}, **{f"b{k}": b[k] for k in names}})
+    first = _resample({name: a[name] for name in names}, n, seed)
+    second = _resample({name: b[name] for name in names}, n, seed)
+    out = {}
+    for name in names:
+        pair = [metric.compute(metric.stats.sum(axis=0)) for metric in (a[name], b[name])]
+        value = _finite(float(pair[0] - pair[1])) if n else None
+        differences = first[name] - second[name]
+        low, high = _interval(differences)
+        out[name] = Difference(value, low, high, _p_value(value, differences), n)
+    return out
+
+
+def _count_examples(metrics: Mapping[str, ExampleStats]) -> int:
+    sizes = {len(metric.stats) for metric in metrics.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"metrics of {sorted(sizes)} examples cannot be compared")
+    return sizes.pop()
+
+
+def _resample(metrics: Mapping[str, ExampleStats], n: int, seed: int) -> dict[str, F64]:
+    """Return the value of each metric in each resample."""
+    if n == 0:
+        return {name: np.full(RESAMPLES, np.nan) for name in metrics}
+    values: dict[str, list[F64]] = {name: [] for name in metrics}
+    for weights in _iter_weights(n, seed):
+        for name, metric in metrics.items():
+            values[name].append(metric.compute(weights @ metric.stats))
+    return {name: np.concatenate(blocks) for name, blocks in values.items()}
+
+
+def _iter_weights(n: int, seed: int) -> Iterator[F64]:
+    """Yield how often each example is drawn, float64[b, n], for all resamples; a function of n and seed."""
+    rng = np.random.default_rng([seed, n])
+    block = max(1, min(RESAMPLES, _BLOCK_CELLS // n))
+    for start in range(0, RESAMPLES, block):
+        size = min(block, RESAMPLES - start)
+        draws = rng.integers(0, n, (size, n))
+        draws += np.arange(size)[:, None] * n
+        yield np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+
+
+def _interval(values: F64) -> tuple[float | None, float | None]:
+    defined = values[np.isfinite(values)]
+    if not len(defined):
+        return None, None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _p_value(value: float | None, differences: F64) -> float | None:
+    defined = differences[np.isfinite(differences)]
+    if value is None or not len(defined):
+        return None
+    # A resample without a difference speaks for neither side.
+    other = float(np.mean(defined <= 0) if value > 0 else np.mean(defined >= 0))
+    return min(1.0, max(2 * other, 1 / (len(defined) + 1)))
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def mcnemar(a_correct: F64, b_correct: F64) -> dict[str, float | int]:
+    """Test whether two systems differ in how often they are right (McNemar 1947), exactly.
+
+    Only examples on which one of the two is right count: under the null hypothesis, each of the two
+    is with probability 1/2.
+
+    Args:
+        a_correct: 1 where the first system is right, [n].
+        b_correct: the same of the second.
+
+    Returns:
+        ``only_a``, ``only_b``: examples on which one alone is right; ``p_value``, two-sided.
+    """
+    from scipy.stats import binomtest
+
+    a, b = a_correct.astype(bool), b_correct.astype(bool)
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    n = only_a + only_b
+    p_value = float(binomtest(only_a, n, 0.5).pvalue) if n else 1.0
+    return {"only_a": only_a, "only_b": only_b, "p_value": p_value}
