@@ -20,8 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from infra.language_id import identify
 from infra.schemas.quality_rules import RULES
-from tasks.annotate.language import identify
 from tasks.annotate.pii.spans import find_pii
 from tasks.annotate.signals.families import compute_signals
 

@@ -22,13 +22,13 @@ from infra.dataset.stage import (
     WorkUnit,
     build_dataset,
 )
+from infra.language_id import identify
 from infra.schemas.annotations import ANNOTATION_SCHEMA
 from infra.schemas.documents import CHAPTERS_TYPE
 from infra.schemas.quality_rules import RULES, Rule, check_rules
 from infra.store.storage import Storage
 from tasks.annotate import task as annotate
 from tasks.annotate.config import AnnotateConfig
-from tasks.annotate.language import identify
 from tasks.annotate.signals.families import compute_signals
 
 DOCUMENTS = Stage("documents", ("tests.annotate.test_stage",))

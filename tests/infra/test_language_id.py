@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.annotate.language import UNKNOWN, identify, prepare_lid_input
+from infra.language_id import UNKNOWN, identify, prepare_lid_input
 
 SAMPLES = {
     "en": "All human beings are born free and equal in dignity and rights.",
