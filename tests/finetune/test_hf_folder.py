@@ -35,7 +35,7 @@ def test_a_dictionary_of_data_sets_has_splits() -> None:
 
 
 def test_another_folder_is_none() -> None:
-    assert list_hf_files("d", {}.get) is None
+    assert list_hf_files("d", dict[str, bytes]().get) is None
 
 
 @pytest.mark.parametrize(

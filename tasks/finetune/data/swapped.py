@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from infra.language_id import identify
 
 MAX_CHARS = 1000  # of a sentence, by which its language is identified
-# A short sentence is identified badly; only a confident answer on both sides makes a pair fail.
+# A short sentence is identified badly; answers that are less sure say nothing.
 MIN_SCORE = 0.5
 
 Identify = Callable[[Sequence[str], int], tuple[list[str], list[float]]]
@@ -17,7 +17,10 @@ def find_swapped(
     languages: tuple[str, str],
     identify_languages: Identify = identify,
 ) -> list[bool]:
-    """Return which pairs have the source in the target's language, and the target in the source's.
+    """Return which pairs are the wrong way round.
+
+    At least one side is surely in the other's language, and none is surely in its own. So a text that
+    was not translated is not among them.
 
     Args:
         sources: n texts.
@@ -26,8 +29,14 @@ def find_swapped(
         identify_languages: the identification; the annotator's by default.
     """
     sides = [identify_languages(texts, MAX_CHARS) for texts in (sources, targets)]
-    wrong = [
-        [code == other and score >= MIN_SCORE for code, score in zip(codes, scores, strict=True)]
-        for (codes, scores), other in zip(sides, reversed(languages), strict=True)
+
+    def is_sure(side: int, row: int, language: str) -> bool:
+        codes, scores = sides[side]
+        return codes[row] == language and scores[row] >= MIN_SCORE
+
+    first, second = languages
+    return [
+        (is_sure(0, row, second) or is_sure(1, row, first))
+        and not (is_sure(0, row, first) or is_sure(1, row, second))
+        for row in range(len(sources))
     ]
-    return [a and b for a, b in zip(*wrong, strict=True)]
