@@ -63,6 +63,12 @@ class TextEncoder:
             [bool(encoding.overflowing) for encoding in encodings],
         )
 
+    def encode_plain(self, text: str) -> list[tuple[int, tuple[int, int]]]:
+        """Return the ids of a text alone, each with the half-open range of its characters."""
+        self.tokenizer.no_truncation()
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        return list(zip(encoding.ids, encoding.offsets, strict=True))
+
 
 def text_template(tokenizer: Any, eos_id: int, *, ends_text: bool) -> Any:
     """Return the post-processor of ``tokenizers`` that adds the ends of text."""

@@ -79,16 +79,22 @@ def pooling(architecture: str) -> Pooling:
     return pooled.get(architecture, "mean")
 
 
-def describe(base: ArchitectureConfig, head: HeadConfig | None) -> dict[str, Any]:
-    """Return ``model_config`` as JSON values: the base's, and ``head`` if it has one."""
+def describe(
+    base: ArchitectureConfig, head: HeadConfig | None, added_tokens: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Return ``model_config`` as JSON values: the base's sizes, and ``head`` and ``added_tokens`` if any."""
     sizes: dict[str, Any] = asdict(base)
-    return {**sizes, "head": {**asdict(head), "labels": list(head.labels)}} if head else sizes
+    if head is not None:
+        lists = {name: list(getattr(head, name)) for name in ("labels", "class_weights")}
+        sizes["head"] = {**asdict(head), **lists}
+    return {**sizes, "added_tokens": dict(added_tokens)} if added_tokens else sizes
 
 
 def parse(model_config: Mapping[str, Any]) -> tuple[ArchitectureConfig, HeadConfig | None]:
     """Return what ``describe`` described."""
     sizes = dict(model_config)
     head = sizes.pop("head", None)
+    sizes.pop("added_tokens", None)
     base = config_class(str(sizes["architecture"]))(**sizes)
     if head is None:
         return base, None

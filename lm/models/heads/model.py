@@ -17,7 +17,10 @@ from lm.models.heads.losses import classification_loss, contrastive_loss, span_l
 from lm.models.neural_lm import ArchitectureConfig, NeuralLM, TrainableModel
 from lm.models.registry import build_model
 from lm.objectives.classification import Classification
+from lm.objectives.contrastive import Contrastive
 from lm.objectives.examples import Objective
+from lm.objectives.spans import Spans
+from lm.objectives.tagging import Tagging
 
 if TYPE_CHECKING:
     from lm.config.loop import LoopConfig
@@ -80,9 +83,15 @@ class FineTuned(TrainableModel):
 
     def objective(self, seed: int, eos: int) -> Objective:  # noqa: ARG002
         """Return how rows become what the model reads and predicts."""
-        if self.head.task == "classification":
-            return Classification(self.head.num_targets)
-        raise NotImplementedError(self.head.task)
+        match self.head.task:
+            case "classification":
+                return Classification(self.head.num_targets)
+            case "tagging":
+                return Tagging()
+            case "qa":
+                return Spans()
+            case "embedding":
+                return Contrastive(self.head.num_negatives)
 
     def saved_weights(self) -> dict[str, Tensor]:
         """Return the weights: the base's by its own names, and the head's."""

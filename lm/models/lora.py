@@ -1,0 +1,117 @@
+"""Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685): ``y = W x + (alpha / r) B A x``, with W frozen.
+
+Own adapters instead of peft: see ``docs/finetune.md``, LoRA, for what was measured. Weights keep their names, so
+checkpoints, optimizers, DDP and the export see the model that they know, with two more matrices per layer.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from infra.errors import UserError
+from lm.models.heads.model import FineTuned
+from lm.models.neural_lm import NeuralLM, TrainableModel
+
+
+class LoRALinear(nn.Linear):
+    """A linear layer with frozen weights and a trainable update of low rank.
+
+    Attributes:
+        lora_a: float[r, inputs], drawn as torch draws linear layers.
+        lora_b: float[outputs, r], zero at the start: the layer begins as what it replaces.
+    """
+
+    def __init__(self, layer: nn.Linear, rank: int, alpha: float) -> None:
+        """Take over a layer's weights, which need no gradient from now on."""
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight.requires_grad_(False), layer.bias
+        if self.bias is not None:
+            self.bias.requires_grad_(False)
+        self.scale = alpha / rank
+        self.lora_a = nn.Parameter(torch.empty(rank, layer.in_features))
+        self.lora_b = nn.Parameter(torch.zeros(layer.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output, float[..., outputs]."""
+        update = F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return F.linear(x, self.weight, self.bias) + self.scale * update
+
+    @torch.no_grad()
+    def merge(self) -> nn.Linear:
+        """Return a linear layer that computes the same."""
+        layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
+        layer.weight, layer.bias = self.weight, self.bias
+        layer.weight += self.scale * (self.lora_b @ self.lora_a)
+        return layer
+
+
+def apply_lora(model: TrainableModel, rank: int, alpha: float, targets: Sequence[str] = ()) -> None:
+    """Freeze a language model, or the base of a fine-tuned one, and update its layers by low-rank matrices.
+
+    Args:
+        model: with the weights that it starts from.
+        rank: r.
+        alpha: the update is multiplied by ``alpha / rank``.
+        targets: names of the blocks' layers, such as ``qkv``; by default all linear layers of the blocks.
+
+    Raises:
+        UserError: if the blocks have no such layer.
+    """
+    found = {
+        name.rpartition(".")[2]
+        for block in model.layers()
+        for name, layer in block.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+    unknown = sorted(set(targets) - found)
+    if unknown or not found:
+        names = ", ".join(sorted(found)) or "none: LoRA needs linear layers"
+        raise UserError(
+            f"lora: {model.config.architecture} has no layer {', '.join(unknown) or 'to update'}; the layers of "
+            f"its blocks are: {names}"
+        )
+    for weight in language_model(model).parameters():
+        weight.requires_grad_(False)
+    for block in model.layers():
+        for name, layer in list(block.named_modules()):
+            path, _, own = name.rpartition(".")
+            if isinstance(layer, nn.Linear) and (not targets or own in targets):
+                setattr(block.get_submodule(path), own, LoRALinear(layer, rank, alpha))
+
+
+def merge_lora(model: TrainableModel) -> None:
+    """Add all updates to the weights that they stand beside; the model computes the same."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, LoRALinear):
+                setattr(parent, name, layer.merge())
+
+
+def freeze(model: TrainableModel, what: Literal["embeddings"] | int) -> None:
+    """Let the embeddings keep their weights, and with a number also as many of the first blocks.
+
+    A head that is the embedding is frozen with it.
+    """
+    base = language_model(model)
+    blocks = list(base.layers())[: 0 if what == "embeddings" else what]
+    if what != "embeddings" and what > len(list(base.layers())):
+        raise UserError(
+            f"freeze: {what} is more than the model's {len(list(base.layers()))} blocks"
+        )
+    embeddings = [m for name, m in base.named_children() if "embed" in name]
+    for module in (*embeddings, *blocks):
+        for weight in module.parameters():
+            weight.requires_grad_(False)
+
+
+def language_model(model: TrainableModel) -> NeuralLM:
+    """Return the model itself, or the base of a fine-tuned one."""
+    base = model.base if isinstance(model, FineTuned) else model
+    assert isinstance(base, NeuralLM)
+    return base
