@@ -11,6 +11,7 @@ from infra.compute.arrays import F32, F64
 from infra.dataset.ledger import Verdict, dropped, verdict_table
 from infra.dataset.stage import PartResult
 from lm.models.embedding.files import WordVectors
+from lm.models.model_kind import VECTORS
 from tasks.evaluate.gold_sets import GoldRow, GoldSet, parse_gold_set
 
 SCHEMA = pa.schema(
@@ -161,14 +162,14 @@ def find_neighbors(
 def summarize(sets: Sequence[GoldSet], rows: Sequence[int], scored: pa.Table) -> dict[str, Any]:
     """Return the metrics of word vectors, by kind and file.
 
-    They have no probability of a text, so there is no ``bits_per_byte``; ``has_probability`` says so.
+    They have no probability of a text, so there is no ``bits_per_byte``.
 
     Args:
         sets: the files.
         rows: number of rows of each.
         scored: rows of ``SCHEMA``.
     """
-    metrics: dict[str, Any] = {"has_probability": False, "similarity": {}, "analogies": {}}
+    metrics: dict[str, Any] = {"kind": VECTORS.name, "similarity": {}, "analogies": {}}
     for gold, total in zip(sets, rows, strict=True):
         own = [row for row in scored.to_pylist() if row["set"] == gold.name]
         if gold.kind == "similarity":

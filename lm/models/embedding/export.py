@@ -6,10 +6,11 @@ from typing import Any
 
 from infra.dataset.dataset import Dataset
 from lm.models.embedding.files import CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, WordVectors
+from lm.models.model_kind import VECTORS
 
 TEXT_FILE = "vectors.txt"
 FORMAT = "word2vec text"
-PIPELINE_TAG = "feature-extraction"
+KIND = VECTORS
 USAGE = """\
 `vectors.txt` has word2vec's text format, which gensim, fastText, spaCy and others read:
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.dataset.dataset import try_open_dataset
+from lm.models.model_kind import VECTORS
 from views.report.report_run import ReportRun, Section
 
 MAX_SHOWN = 8  # neighbors of a word
@@ -47,7 +48,7 @@ def collect(run: ReportRun) -> WordVectorModels | None:
     stats: dict[str, Mapping[str, Any]] = {}
     for entry in run.record.models:
         data = try_open_dataset(run.storage, entry.evaluate) if entry.evaluate else None
-        if data is not None and data.stats.get("metrics", {}).get("has_probability") is False:
+        if data is not None and data.stats.get("metrics", {}).get("kind") == VECTORS.name:
             stats[entry.name] = data.stats
     if not stats:
         return None
