@@ -23,6 +23,7 @@ from infra.formats.megatron import TRAIN, iter_split_parts, read_split
 from infra.store.storage import Storage
 from lm.models.embedding.files import Vocabulary
 from lm.models.embedding.sections import EmbeddingSection
+from lm.models.embedding.token_text import token_texts
 
 END = -1  # in the stream: the end of a document
 RARE = -2  # while a part is encoded: a word that is not in the vocabulary
@@ -125,12 +126,14 @@ def count_part(corpus: Corpus, number: int) -> int:
     part, section = corpus.parts[number], corpus.section
     dtype = str(corpus.tokens.stats.get("dtype", "uint16"))
     stream = read_split(part, dtype, TRAIN).astype(np.int64)
-    tokenizer = Tokenizer.from_buffer(corpus.tokens.read("tokenizer.json"))
+    tokenizer_json = corpus.tokens.read("tokenizer.json")
+    tokenizer = Tokenizer.from_buffer(tokenizer_json)
+    texts = token_texts(tokenizer_json) if section.unit == "token" else []
     index: dict[str, int] = {}
     arrays = [np.zeros(0, np.int32)]
     for documents in _batches(stream, int(corpus.tokens.stats["eos_id"])):
         if section.unit == "token":
-            words = [[str(tokenizer.id_to_token(item)) for item in ids] for ids in documents]
+            words = [[texts[item] for item in ids] for ids in documents]
         else:
             words = divide_texts(tokenizer.decode_batch(documents), lowercase=section.lowercase)
         arrays += (

@@ -21,6 +21,8 @@ vectors = KeyedVectors.load_word2vec_format("vectors.txt")
 print(vectors.most_similar("water"))
 ```
 
+A word of several tokens has none of its own with `unit: token`; there, a space that a token begins with is written `▁`.
+
 `model.safetensors` holds the same vectors as an array, and loads faster; `vocabulary.json` holds their words in its order:
 
 ```python
