@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tasks.evaluate import word_vectors
 from tasks.evaluate.baselines import COUNTED_FILE, build_baselines
 from tasks.evaluate.config import EvaluateConfig, WordVectorsConfig
 from tasks.evaluate.eval_plan import MaskSample, batches, plan_documents, plan_ledger
-from tasks.evaluate.gold_sets import GoldSet, load_gold_sets
+from tasks.evaluate.gold_sets import GoldSet, GoldSetError, load_gold_sets
 from tasks.evaluate.language_model import GenerationConfig
 from tasks.evaluate.metrics import compute_metrics
 from tasks.evaluate.score import SCHEMA, ScoreSettings
@@ -33,7 +33,7 @@ from tasks.evaluate.scorers import TEXT_SCORINGS, TextScoring
 STAGE = Stage(
     "evaluate",
     modules=("tasks.evaluate.task",),
-    libraries=("numpy", "pyarrow", "tokenizers", "torch", "transformers"),
+    libraries=("numpy", "numba", "pyarrow", "tokenizers", "torch", "transformers"),
 )
 MODEL_CONFIG = "config.json"
 
@@ -57,7 +57,7 @@ def spec(ctx: Context, *, config: EvaluateConfig, model: Dataset, tokens: Datase
         settings = {name: value for name, value in settings.items() if name in names}
         return DatasetSpec(STAGE, model.source, {"seed": ctx.seed, **settings}, (model, tokens))
     vectors |= {"similarity": [], "analogies": []}  # URLs may hold secrets; digests stand for them
-    digests = tuple(json_sha256(gold.key) for gold in load_gold_sets(config.word_vectors))
+    digests = _digests(load_gold_sets(config.word_vectors))
     settings = {"word_vectors": vectors}
     return DatasetSpec(STAGE, model.source, settings, (model, tokens), digests)
 
@@ -74,7 +74,7 @@ def build(
 
     Raises:
         NoValidationDataError: if the validation split is empty.
-        GoldSetError: if a file for word vectors cannot be read.
+        GoldSetError: if a file for word vectors cannot be read, or is not that of the ``spec``.
     """
     if _is_word_vectors(model):
         return _build_word_vectors(ctx, spec, config.word_vectors, model)
@@ -130,28 +130,37 @@ def _build_word_vectors(
     ctx: Context, spec: DatasetSpec, config: WordVectorsConfig, model: Dataset
 ) -> Dataset:
     sets = load_gold_sets(config)
+    if _digests(sets) != spec.external_inputs:
+        raise GoldSetError(
+            "evaluate.word_vectors: a file of similarity or analogies has changed while the run was working; "
+            "run it again"
+        )
     digest = weights_digest(model)
     units = [WorkUnit(json_sha256([digest, gold.key]), (model, gold)) for gold in sets]
+    units.append(WorkUnit(json_sha256([digest, "neighbors"]), (model, config)))
 
     def stats(parts: list[PartRef]) -> dict[str, Any]:
-        tables = [part.table() for part in parts]
-        scored = pa.concat_tables([word_vectors.SCHEMA.empty_table(), *tables])
-        rows = [part.record.counts.n_in for part in parts]
-        neighbors = word_vectors.find_neighbors(
-            WordVectors.load(model_folder(model)),
-            config.neighbors,
-            config.num_neighbors,
-            config.num_frequent,
-        )
-        metrics = word_vectors.summarize(sets, rows, scored)
-        return {"metrics": metrics, "neighbors": neighbors}
+        scored = pa.concat_tables([part.table() for part in parts])
+        written = parts[-1].storage.read(parts[-1].file(word_vectors.NEIGHBORS_FILE))
+        return {
+            "metrics": word_vectors.summarize(sets, scored),
+            "neighbors": json.loads(written),
+        }
 
-    return build_dataset(ctx, spec, units, score_gold_set, stats=stats)
+    return build_dataset(ctx, spec, units, score_vectors, stats=stats)
 
 
-def score_gold_set(model: Dataset, gold: GoldSet) -> Iterator[PartResult]:
-    """Score one file of word pairs or analogies."""
-    yield word_vectors.score_gold_set(WordVectors.load(model_folder(model)), gold, STAGE.name)
+def _digests(sets: Sequence[GoldSet]) -> tuple[str, ...]:
+    return tuple(json_sha256(gold.key) for gold in sets)
+
+
+def score_vectors(model: Dataset, task: GoldSet | WordVectorsConfig) -> Iterator[PartResult]:
+    """Score one file of word pairs or analogies, or find nearest neighbors."""
+    vectors = WordVectors.load(model_folder(model))
+    if isinstance(task, GoldSet):
+        yield word_vectors.score_gold_set(vectors, task, STAGE.name)
+    else:
+        yield word_vectors.find_neighbors(vectors, task, STAGE.name)
 
 
 def score_batch(

@@ -73,6 +73,8 @@ def test_bytes_do_not_depend_on_workers_nor_on_a_crash(
         resumed = build(corpora.context(tmp_path / "killed"), tokens, entry)
     assert resumed.content == whole.content
     assert len(set(calls)) == len(calls) - 1 > 5  # only the task that failed ran again
+    assert resumed.stats["cpu_seconds"] > 0
+    assert resumed.stats["tokens_per_second"] > 0
     several = Context(Storage(str(tmp_path / "workers")), 1337, workers, NullReporter())
     assert build(several, tokens, entry).content == whole.content
     other = Context(Storage(str(tmp_path / "seed")), 1, several.cluster, NullReporter())

@@ -47,7 +47,7 @@ class TrainingJob:
 
     Attributes:
         config: the entry.
-        seed: of the run.
+        seed: of the model.
         stream: the text.
         words: number of words with a vector.
         rounds: for each round the pieces of its replicas: (epoch, start, stop).
@@ -148,7 +148,8 @@ def build(ctx: Context, spec: DatasetSpec, config: Word2vecEntry, tokens: Datase
 
     def train(runner: PhaseRunner, corpus: Corpus) -> tuple[WordVectors, dict[str, Any]]:
         vocabulary = corpus.build_vocabulary(runner)
-        job = prepare_job(runner, config, ctx.seed, corpus.write_stream(runner), vocabulary)
+        seed = config.model_seed(ctx.seed)
+        job = prepare_job(runner, config, seed, corpus.write_stream(runner), vocabulary)
         pairs = train_rounds(runner, job)
         if not pairs:
             raise NoWordsError(
@@ -166,7 +167,8 @@ def build(ctx: Context, spec: DatasetSpec, config: Word2vecEntry, tokens: Datase
         }
         return finish(job, vocabulary), stats
 
-    return build_word_vectors(ctx, spec, config, config.model, tokens, [ROUND_WORDS], train)
+    partitioning, passes = [ROUND_WORDS], config.optim.epochs
+    return build_word_vectors(ctx, spec, config, config.model, tokens, partitioning, passes, train)
 
 
 def prepare_job(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.dataset.dataset import try_open_dataset
+from lm.models.embedding.token_text import write_field
 from lm.models.model_kind import VECTORS
 from views.report.report_run import ReportRun, Section
 
@@ -87,7 +88,7 @@ def _neighbors(stats: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
         for entry in stats.values()
     ]
     words = dict.fromkeys(word for found in by_model for word in found)
-    return {word: [_join(found, word) for found in by_model] for word in words}
+    return {write_field(word): [_join(neighbors, word) for neighbors in by_model] for word in words}
 
 
 def _join(found: Mapping[str, Sequence[Mapping[str, Any]] | None], word: str) -> str:
@@ -96,7 +97,9 @@ def _join(found: Mapping[str, Sequence[Mapping[str, Any]] | None], word: str) ->
     neighbors = found[word]
     if neighbors is None:
         return "not in the vocabulary"
-    return ", ".join(f"{item['word']} {item['cosine']:.2f}" for item in neighbors[:MAX_SHOWN])
+    return ", ".join(
+        f"{write_field(item['word'])} {item['cosine']:.2f}" for item in neighbors[:MAX_SHOWN]
+    )
 
 
 SECTION = Section("word_vectors", "Word vectors", collect)
