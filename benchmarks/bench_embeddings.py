@@ -168,7 +168,7 @@ def measure_wordsim(path: Path) -> Callable[[WordVectors], float]:
 
     def measure(model: WordVectors) -> float:
         result = score_gold_set(model, gold, "evaluate")
-        metrics = summarize([gold], [result.verdicts.num_rows], result.rows)
+        metrics = summarize([gold], result.rows)
         return float(metrics["similarity"]["wordsim353"]["spearman"])
 
     return measure

@@ -126,7 +126,9 @@ def leaderboard_rows(board: Leaderboard) -> list[dict[str, Any]]:
             "family": "baseline" if row.is_baseline else row.family,
             "seeds": len(row.models),
             **{
-                column.title: f"{row.cell(column)} {row.spread(column)}".rstrip()
+                column.title: " ".join(
+                    filter(None, (row.cell(column), row.spread(column), row.coverage(column)))
+                )
                 for column in board.columns
             },
             **({"energy from": row.energy_sources} if board.has_energy else {}),

@@ -1,13 +1,12 @@
 """An entry of the recipe's `train` list whose model the training loop trains."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from infra.config import EXPANDED
 from lm.config.data import DataConfig
-from lm.config.entry import DEFAULT_FAMILY, MAX_NAME_CHARS, TrainEntry
+from lm.config.entry import DEFAULT_FAMILY, SeededEntry
 from lm.config.loop import Workload, fewest_passes
 from lm.config.model import ModelSection
 from lm.config.optim import OptimConfig
@@ -16,8 +15,6 @@ from lm.config.run import RunConfig
 # Default tokens per step: the cost of an update itself is small beside that of so many.
 DEFAULT_STEP_TOKENS = 4096
 DEFAULT_VALIDATION_TOKENS = 65_536
-
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 # No weight depends on these fields of each section, so changing one does not train again.
 OPERATIONAL_FIELDS = {
@@ -42,7 +39,7 @@ OPERATIONAL_FIELDS = {
 }
 
 
-class TrainConfig(TrainEntry):
+class TrainConfig(SeededEntry):
     """A neural language model and how it is trained: the base of such families' entries."""
 
     init_from: str | None = Field(
@@ -52,41 +49,14 @@ class TrainConfig(TrainEntry):
             "training stage (docs/train.md, Stages); default: random weights"
         ),
     )
-    seed: Seed | None = Field(
-        None,
-        description=(
-            "seed of the weights, of the order of the samples and of dropout; default: the recipe's, "
-            "which everything else depends on, too"
-        ),
-    )
-    seeds: tuple[Seed, ...] = Field(
-        (),
-        description=(
-            "trains a model with each of these seeds, named NAME-seedN, instead of one; the "
-            "leaderboard shows their mean and spread"
-        ),
-    )
     model: ModelSection
     data: DataConfig
     optim: OptimConfig = Field(default_factory=OptimConfig)
     run: RunConfig = Field(default_factory=RunConfig)
 
-    @field_validator("seeds")
-    @classmethod
-    def _check_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        repeated = sorted({seed for seed in value if value.count(seed) > 1})
-        if repeated:
-            raise ValueError(f"{repeated[0]} is given twice; the two models would be the same")
-        return value
-
     @model_validator(mode="after")
     def _check_sections(self) -> Self:
         """Check what concerns more than one section."""
-        if self.seed is not None and self.seeds:
-            raise ValueError("seed and seeds are both given: leave one of them out")
-        longest = max((seeded_name(self.name, seed) for seed in self.seeds), key=len, default="")
-        if len(longest) > MAX_NAME_CHARS:
-            raise ValueError(f"seeds: {longest} has more than {MAX_NAME_CHARS} characters")
         context_length = self.model.context_length
         if self.sequences_per_step % self.run.num_processes:
             raise ValueError(
@@ -111,14 +81,6 @@ class TrainConfig(TrainEntry):
                 "set data.validation_tokens above 0"
             )
         return self
-
-    def expand(self) -> Iterator[Self]:
-        """Yield an entry per model: itself, or one for each of ``seeds``."""
-        if not self.seeds:
-            yield self
-        for seed in self.seeds:
-            name = seeded_name(self.name, seed)
-            yield self.model_copy(update={"name": name, "seed": seed, "seeds": ()})
 
     @property
     def field(self) -> str:
@@ -193,8 +155,3 @@ class TrainConfig(TrainEntry):
         if self.optim.early_stopping_patience:
             key["run"]["validation_interval"] = self.run.validation_interval
         return key
-
-
-def seeded_name(name: str, seed: int) -> str:
-    """Return the name of the model that an entry with ``seeds`` makes with one of them."""
-    return f"{name}-seed{seed}"

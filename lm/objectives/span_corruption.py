@@ -75,8 +75,9 @@ class SpanCorruption:
         lengths = np.empty((count, 2 * self.num_spans), np.int64)  # text and span in turns
         lengths[:, 0::2] = divide(draw("text", self.seed, samples, left - 1), self.num_spans)
         lengths[:, 1::2] = divide(draw("spans", self.seed, samples, cut - 1), self.num_spans)
-        ends = lengths.cumsum(1)
-        segment = (np.arange(length)[None, :, None] >= ends[:, None, :]).sum(2)
+        changes = np.zeros((count, length), np.int64)
+        np.put_along_axis(changes, lengths[:, :-1].cumsum(1), 1, axis=1)  # all parts have tokens
+        segment = changes.cumsum(1)
         is_cut = segment % 2 == 1
         starts = is_cut & (np.diff(segment, axis=1, prepend=-1) > 0)
         sentinels = self.first_sentinel + segment // 2

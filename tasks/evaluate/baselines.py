@@ -27,8 +27,10 @@ TRIGRAM = 3
 def build_baselines(ctx: Context, tokens: Dataset, planned: pa.Table, max_tokens: int) -> Dataset:
     """Score what ``plan_documents`` returned with the unigram and the 3-gram.
 
-    At most ``max_tokens`` tokens of the training split are counted.
+    At most ``max_tokens`` tokens of the training split are counted. They are the same for all models,
+    whichever draws samples.
     """
+    planned = planned.drop_columns(["prompt_tokens"])
     key = json_sha256([tokens.content, planned.to_pylist()])
     unit = WorkUnit(key, (tokens, planned, max_tokens, ctx.seed), planned.num_rows)
     spec = DatasetSpec(

@@ -11,11 +11,14 @@ from infra.dataset.fingerprint import bytes_sha256
 from infra.dataset.ledger import Verdict, failed
 from infra.errors import UserError
 from infra.store.external_files import open_url
+from infra.store.retry import is_storage_error, retry
 from infra.store.storage import StorageError
 from tasks.evaluate.config import WordVectorsConfig
 
 Kind = Literal["similarity", "analogies"]
 WORDS = {"similarity": 2, "analogies": 4}
+READ_TIMEOUT_S = 10.0
+MAX_BAD_FRACTION = 0.05  # of a file's rows; with more it is a file of another form
 
 
 class GoldSetError(UserError):
@@ -65,7 +68,7 @@ def load_gold_sets(config: WordVectorsConfig) -> list[GoldSet]:
     """Read the files that the recipe names.
 
     Raises:
-        GoldSetError: if one is missing or cannot be read, or two have the same name.
+        GoldSetError: if one is missing, cannot be read or has another form, or two have the same name.
     """
     sets: list[GoldSet] = []
     for kind, urls in (("similarity", config.similarity), ("analogies", config.analogies)):
@@ -74,18 +77,39 @@ def load_gold_sets(config: WordVectorsConfig) -> list[GoldSet]:
             gold = GoldSet(PurePosixPath(urlsplit(url).path).stem, kind, _read(url, field))  # type: ignore[arg-type]
             if any(other.name == gold.name for other in sets):
                 raise GoldSetError(f"{field}: {url!r}: another file is named {gold.name!r}, too")
+            _check_form(gold, field, url)
             sets.append(gold)
     return sets
 
 
+def _check_form(gold: GoldSet, field: str, url: str) -> None:
+    """Raise ``GoldSetError`` if a file has no rows, or too many that cannot be used."""
+    rows = parse_gold_set(gold)
+    bad = [row for row in rows if row.error is not None]
+    if len(bad) <= MAX_BAD_FRACTION * len(rows) and rows:
+        return
+    if not rows:
+        raise GoldSetError(f"{field}: {url!r} has no rows")
+    evidence = (bad[0].error or Verdict()).evidence or {}
+    raise GoldSetError(
+        f"{field}: {url!r}: {len(bad)} of {len(rows)} rows cannot be used; the first is line "
+        f"{bad[0].line}: {evidence['message']}"
+    )
+
+
 def _read(url: str, field: str) -> bytes:
-    try:
+    def read() -> bytes:
         with open_url(url) as file:
             return file.read()
+
+    try:
+        return retry(f"reading {url!r}", read, READ_TIMEOUT_S)
     except FileNotFoundError:
         raise GoldSetError(f"{field}: file not found: {url!r}") from None
-    except (IsADirectoryError, NotADirectoryError, PermissionError, StorageError) as error:
-        raise GoldSetError(f"{field}: {error}") from None
+    except Exception as error:
+        if not isinstance(error, OSError | StorageError) and not is_storage_error(error):
+            raise
+        raise GoldSetError(f"{field}: {url!r} cannot be read: {error}") from None
 
 
 def parse_gold_set(gold: GoldSet) -> list[GoldRow]:

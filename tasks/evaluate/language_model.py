@@ -5,7 +5,7 @@ Three methods, as in lm-evaluation-harness: score a text, score a continuation, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,6 @@ class LanguageModel(TextScorer, Protocol):
         """
 
 
-@runtime_checkable
 class MaskedScorer(Protocol):
     """Predicts a token from those on both sides of it, and gives texts no probability."""
 

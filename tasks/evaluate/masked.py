@@ -59,8 +59,8 @@ class MaskedModel:
         with torch.inference_mode(), single_thread():
             while jobs:
                 length = jobs[0][1] - jobs[0][0]
-                most = max(1, MAX_BATCH_TOKENS // length)
-                batch = [job for job in jobs[:most] if job[1] - job[0] == length]
+                max_rows = max(1, MAX_BATCH_TOKENS // length)
+                batch = [job for job in jobs[:max_rows] if job[1] - job[0] == length]
                 del jobs[: len(batch)]
                 rows = np.stack([documents[n][start:end] for start, end, n, _, _ in batch])
                 nats = self._mask_and_score(
@@ -82,11 +82,13 @@ class MaskedModel:
         row = torch.arange(len(rows_bt))
         wanted = rows_bt[row, at_b]
         rows_bt[row, at_b] = self._mask_id
+
+        def keep_masked(_module: Any, _inputs: Any, outputs: Any) -> Any:
+            outputs.last_hidden_state = outputs.last_hidden_state[row, at_b]
+            return outputs
+
         # The head reads the masked position alone: all others' logits would be most of the work.
-        hidden_bd = self._model.base_model(rows_bt).last_hidden_state[row, at_b]
-        if hasattr(self._model, "cls"):  # BERT
-            logits_bv = self._model.cls(hidden_bd)
-        else:
-            logits_bv = self._model.decoder(self._model.head(hidden_bd))
+        with self._model.base_model.register_forward_hook(keep_masked):
+            logits_bv = self._model(rows_bt).logits
         log_p = torch.log_softmax(logits_bv.double(), dim=-1)
         return -log_p[row, wanted].numpy()

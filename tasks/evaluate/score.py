@@ -1,6 +1,7 @@
 """Score documents with a model and generate samples: the pure function of the stage."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -32,13 +33,27 @@ SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What decides the scores and samples beside the model and the documents. Picklable.
+
+    Attributes:
+        seed: the recipe's; a sample depends on it and on the document's id.
+        generation: how samples are drawn.
+        masks: which tokens a masked language model predicts.
+    """
+
+    seed: int
+    generation: GenerationConfig
+    masks: MaskSample
+
+
 def score_documents(
     rows: Sequence[dict[str, Any]],
     documents: Sequence[Tokens],
     model: LanguageModel,
     tokenizer: Tokenizer,
-    generation: GenerationConfig,
-    seed: int,
+    settings: ScoreSettings,
 ) -> pa.Table:
     """Return a row of ``SCHEMA`` for each document, in order.
 
@@ -47,11 +62,10 @@ def score_documents(
         documents: the scored tokens of each.
         model: scores and generates.
         tokenizer: of the model.
-        generation: how samples are drawn.
-        seed: the recipe's; a sample depends on it and on the document's id.
+        settings: seed and generation.
     """
     nats = [float(item.sum()) for item in model.score_texts(documents)]
-    samples = _generate_samples(rows, documents, model, tokenizer, generation, seed)
+    samples = _generate_samples(rows, documents, model, tokenizer, settings)
     scored = [
         {
             **row,
@@ -69,11 +83,12 @@ def score_masked(
     documents: Sequence[Tokens],
     model: MaskedScorer,
     tokenizer: Tokenizer,
-    sample: MaskSample,
+    settings: ScoreSettings,
 ) -> pa.Table:
     """Return a row of ``SCHEMA`` for each document, in order, scored by a masked language model."""
     positions = [
-        sample.choose(row["id"], ids, model.eos) for row, ids in zip(rows, documents, strict=True)
+        settings.masks.choose(row["id"], ids, model.eos)
+        for row, ids in zip(rows, documents, strict=True)
     ]
     nats = model.score_tokens(documents, positions)
     scored = [
@@ -115,12 +130,15 @@ def _generate_samples(
     documents: Sequence[Tokens],
     model: LanguageModel,
     tokenizer: Tokenizer,
-    generation: GenerationConfig,
-    seed: int,
+    settings: ScoreSettings,
 ) -> dict[int, dict[str, str]]:
     chosen = [index for index, row in enumerate(rows) if row["prompt_tokens"]]
     prompts = [documents[index][: rows[index]["prompt_tokens"]] for index in chosen]
-    seeds = [int(json_sha256([seed, "generate", rows[index]["id"]])[:16], 16) for index in chosen]
+    seeds = [
+        int(json_sha256([settings.seed, "generate", rows[index]["id"]])[:16], 16)
+        for index in chosen
+    ]
+    generation = settings.generation
     generated = model.generate(prompts, seeds, generation)
     return {
         index: {

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,22 @@ from infra.errors import UserError
 from infra.formats.megatron import VALIDATION, TokenShards
 from infra.store.cache_dir import cache_root
 from infra.store.storage import Storage
-from lm.models.embedding.export import FORMAT as WORD_VECTORS_FORMAT
 from lm.models.embedding.files import WordVectors
+from lm.models.model_kind import VECTORS
 from tasks.evaluate import word_vectors
 from tasks.evaluate.baselines import COUNTED_FILE, build_baselines
 from tasks.evaluate.config import EvaluateConfig, WordVectorsConfig
 from tasks.evaluate.eval_plan import MaskSample, batches, plan_documents, plan_ledger
-from tasks.evaluate.gold_sets import GoldSet, load_gold_sets
-from tasks.evaluate.language_model import GenerationConfig, LanguageModel, MaskedScorer
+from tasks.evaluate.gold_sets import GoldSet, GoldSetError, load_gold_sets
+from tasks.evaluate.language_model import GenerationConfig
 from tasks.evaluate.metrics import compute_metrics
-from tasks.evaluate.score import SCHEMA, score_documents, score_masked
+from tasks.evaluate.score import SCHEMA, ScoreSettings
+from tasks.evaluate.scorers import TEXT_SCORINGS, TextScoring
 
 STAGE = Stage(
     "evaluate",
     modules=("tasks.evaluate.task",),
-    libraries=("numpy", "pyarrow", "tokenizers", "torch", "transformers"),
+    libraries=("numpy", "numba", "pyarrow", "tokenizers", "torch", "transformers"),
 )
 MODEL_CONFIG = "config.json"
 
@@ -44,15 +45,19 @@ class NoValidationDataError(UserError):
 def spec(ctx: Context, *, config: EvaluateConfig, model: Dataset, tokens: Dataset) -> DatasetSpec:
     """Describe the data set to build from this model and these held-out documents, or gold sets.
 
+    Only the settings that concern this kind of model are part of it.
+
     Raises:
         GoldSetError: if a file for word vectors cannot be read.
     """
     settings = config.to_json()
     vectors = settings.pop("word_vectors")
-    if not is_word_vectors(model):
+    if not _is_word_vectors(model):
+        names = _text_scoring(model).settings
+        settings = {name: value for name, value in settings.items() if name in names}
         return DatasetSpec(STAGE, model.source, {"seed": ctx.seed, **settings}, (model, tokens))
     vectors |= {"similarity": [], "analogies": []}  # URLs may hold secrets; digests stand for them
-    digests = tuple(json_sha256(gold.key) for gold in load_gold_sets(config.word_vectors))
+    digests = _digests(load_gold_sets(config.word_vectors))
     settings = {"word_vectors": vectors}
     return DatasetSpec(STAGE, model.source, settings, (model, tokens), digests)
 
@@ -69,9 +74,9 @@ def build(
 
     Raises:
         NoValidationDataError: if the validation split is empty.
-        GoldSetError: if a file for word vectors cannot be read.
+        GoldSetError: if a file for word vectors cannot be read, or is not that of the ``spec``.
     """
-    if is_word_vectors(model):
+    if _is_word_vectors(model):
         return _build_word_vectors(ctx, spec, config.word_vectors, model)
     shards = TokenShards(tokens, VALIDATION)
     if shards.num_documents == 0:
@@ -80,16 +85,18 @@ def build(
             "tokenize.validation_fraction above 0 (two different documents are enough), or leave "
             "evaluate out of the recipe"
         )
+    if "num_samples" not in _text_scoring(model).settings:
+        config = config.model_copy(update={"num_samples": 0})
     planned = plan_documents(shards, config, ctx.seed)
     baselines = build_baselines(ctx, tokens, planned, config.baseline_max_tokens)
     [counted] = baselines.parts
     nats = counted.table(["unigram_nats", "trigram_nats"])
     planned_tokens = sum(planned["tokens"].to_pylist())
-    settings = {
-        "seed": ctx.seed,
-        "mask_sample": MaskSample(ctx.seed, config.max_masked_tokens / max(1, planned_tokens)),
-        "generation": GenerationConfig(config.max_new_tokens, config.temperature, config.top_k),
-    }
+    settings = ScoreSettings(
+        ctx.seed,
+        GenerationConfig(config.max_new_tokens, config.temperature, config.top_k),
+        MaskSample(ctx.seed, config.max_masked_tokens / max(1, planned_tokens)),
+    )
     units, at = [], 0
     for group in batches(planned):
         rows = sum(tokens > 0 for tokens in group["tokens"].to_pylist())
@@ -99,47 +106,65 @@ def build(
             [weights_digest(model), tokens.content, group.to_pylist(), group_nats.to_pylist()]
         )
         units.append(WorkUnit(key, (model, tokens, group, group_nats, settings), group.num_rows))
+    kind = model.stats["kind"]
     stats = {"baselines": json.loads(counted.storage.read(counted.file(COUNTED_FILE)))}
     return build_dataset(
-        ctx, spec, units, score_batch, stats=lambda parts: {**stats, **summarize(parts)}
+        ctx, spec, units, score_batch, stats=lambda parts: {**stats, **summarize(parts, kind)}
     )
 
 
-def is_word_vectors(model: Dataset) -> bool:
-    """Return whether a released model is word vectors, which give no probability to a text."""
-    return model.stats.get("format") == WORD_VECTORS_FORMAT
+def _is_word_vectors(model: Dataset) -> bool:
+    return bool(model.stats["kind"] == VECTORS.name)
+
+
+def _text_scoring(model: Dataset) -> TextScoring:
+    kind = model.stats["kind"]
+    if kind not in TEXT_SCORINGS:
+        raise UserError(
+            f"evaluate: {model.source} is a model of the kind {kind}, which scores no texts"
+        )
+    return TEXT_SCORINGS[kind]
 
 
 def _build_word_vectors(
     ctx: Context, spec: DatasetSpec, config: WordVectorsConfig, model: Dataset
 ) -> Dataset:
     sets = load_gold_sets(config)
+    if _digests(sets) != spec.external_inputs:
+        raise GoldSetError(
+            "evaluate.word_vectors: a file of similarity or analogies has changed while the run was working; "
+            "run it again"
+        )
     digest = weights_digest(model)
     units = [WorkUnit(json_sha256([digest, gold.key]), (model, gold)) for gold in sets]
+    units.append(WorkUnit(json_sha256([digest, "neighbors"]), (model, config)))
 
     def stats(parts: list[PartRef]) -> dict[str, Any]:
-        tables = [part.table() for part in parts]
-        scored = pa.concat_tables([word_vectors.SCHEMA.empty_table(), *tables])
-        rows = [part.record.counts.n_in for part in parts]
-        neighbors = word_vectors.find_neighbors(
-            WordVectors.load(model_folder(model)),
-            config.neighbors,
-            config.num_neighbors,
-            config.num_frequent,
-        )
-        metrics = word_vectors.summarize(sets, rows, scored)
-        return {"metrics": metrics, "neighbors": neighbors}
+        scored = pa.concat_tables([part.table() for part in parts])
+        written = parts[-1].storage.read(parts[-1].file(word_vectors.NEIGHBORS_FILE))
+        return {
+            "metrics": word_vectors.summarize(sets, scored),
+            "neighbors": json.loads(written),
+        }
 
-    return build_dataset(ctx, spec, units, score_gold_set, stats=stats)
+    return build_dataset(ctx, spec, units, score_vectors, stats=stats)
 
 
-def score_gold_set(model: Dataset, gold: GoldSet) -> Iterator[PartResult]:
-    """Score one file of word pairs or analogies."""
-    yield word_vectors.score_gold_set(WordVectors.load(model_folder(model)), gold, STAGE.name)
+def _digests(sets: Sequence[GoldSet]) -> tuple[str, ...]:
+    return tuple(json_sha256(gold.key) for gold in sets)
+
+
+def score_vectors(model: Dataset, task: GoldSet | WordVectorsConfig) -> Iterator[PartResult]:
+    """Score one file of word pairs or analogies, or find nearest neighbors."""
+    vectors = WordVectors.load(model_folder(model))
+    if isinstance(task, GoldSet):
+        yield word_vectors.score_gold_set(vectors, task, STAGE.name)
+    else:
+        yield word_vectors.find_neighbors(vectors, task, STAGE.name)
 
 
 def score_batch(
-    model: Dataset, tokens: Dataset, batch: pa.Table, nats: pa.Table, settings: dict[str, Any]
+    model: Dataset, tokens: Dataset, batch: pa.Table, nats: pa.Table, settings: ScoreSettings
 ) -> Iterator[PartResult]:
     """Score one batch of planned documents."""
     shards = TokenShards(tokens, VALIDATION)
@@ -151,35 +176,16 @@ def score_batch(
     documents = [shards.read(row["start"], row["tokens"]) for row in rows]
     tokenizer = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
     eos = int(tokens.stats["eos_id"])
-    scorer = _load_model(model_folder(model), weights_digest(model), eos)
-    if isinstance(scorer, MaskedScorer):
-        table = score_masked(scored, documents, scorer, tokenizer, settings["mask_sample"])
-    else:
-        generation, seed = settings["generation"], settings["seed"]
-        table = score_documents(scored, documents, scorer, tokenizer, generation, seed)
+    kind = model.stats["kind"]
+    scorer = _load_model(kind, model_folder(model), weights_digest(model), eos)
+    table = TEXT_SCORINGS[kind].score(scored, documents, scorer, tokenizer, settings)
     yield PartResult(table, plan_ledger(STAGE.name, batch))
 
 
 @lru_cache(maxsize=1)
-def _load_model(folder: Path, weights_sha256: str, eos: int) -> LanguageModel | MaskedScorer:  # noqa: ARG001
+def _load_model(kind: str, folder: Path, weights_sha256: str, eos: int) -> Any:  # noqa: ARG001
     """Load a model and keep it for the next batch; ``weights_sha256`` identifies it."""
-    config = json.loads((folder / MODEL_CONFIG).read_text())
-    if config.get("family") == "ngram":
-        from lm.models.ngram.files import load_model
-        from tasks.evaluate.ngram import NgramLanguageModel
-
-        return NgramLanguageModel(load_model(folder))
-    if config.get("is_encoder_decoder"):
-        from tasks.evaluate.seq2seq import Seq2SeqModel
-
-        return Seq2SeqModel(folder, eos)
-    if config["architectures"][0].endswith("ForMaskedLM"):
-        from tasks.evaluate.masked import MaskedModel
-
-        return MaskedModel(folder, eos)
-    from tasks.evaluate.huggingface import HuggingFaceModel
-
-    return HuggingFaceModel(folder, eos)
+    return TEXT_SCORINGS[kind].load(folder, eos)
 
 
 def weights_digest(model: Dataset) -> str:
@@ -233,12 +239,12 @@ def _file_sha256(path: Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def summarize(parts: list[PartRef]) -> dict[str, Any]:
-    """Return the statistics ``metrics`` and ``samples`` of a finished evaluation."""
+def summarize(parts: list[PartRef], kind: str) -> dict[str, Any]:
+    """Return the statistics ``metrics`` and ``samples`` of a finished evaluation of a kind of model."""
     scores = pa.concat_tables([SCHEMA.empty_table(), *(part.table() for part in parts)])
     sample_columns = ("id", "url", "source", "language", "prompt", "continuation", "generated")
     return {
-        "metrics": compute_metrics(scores),
+        "metrics": {"kind": kind, **compute_metrics(scores)},
         "samples": [
             {name: row[name] for name in sample_columns}
             for row in scores.to_pylist()

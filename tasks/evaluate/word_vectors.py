@@ -1,5 +1,6 @@
 """Evaluate word vectors: similarity of words, analogies, nearest neighbors."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,9 @@ from infra.compute.arrays import F32, F64
 from infra.dataset.ledger import Verdict, dropped, verdict_table
 from infra.dataset.stage import PartResult
 from lm.models.embedding.files import WordVectors
+from lm.models.model_kind import VECTORS
+from tasks.evaluate.config import WordVectorsConfig
+from tasks.evaluate.cosines import inner_products, to_unit_rows
 from tasks.evaluate.gold_sets import GoldRow, GoldSet, parse_gold_set
 
 SCHEMA = pa.schema(
@@ -28,22 +32,28 @@ SCHEMA = pa.schema(
     ]
 )
 OUT_OF_VOCABULARY = "out_of_vocabulary"
-BATCH = 256  # analogies or words whose cosines with all words are in memory
+MAX_COSINES = 1 << 24  # in memory at a time: 64 MiB
 DIGITS = 6
+NEIGHBORS_FILE = "neighbors.json"
 
 
 class UnitVectors:
-    """A model with its vectors scaled to length 1, so that inner products are cosines."""
+    """A model with its vectors scaled to length 1, so that inner products are cosines.
+
+    Attributes:
+        model: the model.
+        array: float32[words, padded], see ``to_unit_rows``.
+    """
 
     def __init__(self, model: WordVectors) -> None:
         """Scale the vectors; one of length 0 stays so."""
         self.model = model
-        self.array = scale_to_unit(model.vectors)
+        self.array = to_unit_rows(model.vectors)
 
     def lookup(self, word: str) -> F32 | None:
-        """Return the vector of a word; ``None`` if it has none."""
+        """Return the vector of a word, float32[padded]; ``None`` if it has none."""
         vector = self.model.vector(word)
-        return None if vector is None else scale_to_unit(vector[None])[0]
+        return None if vector is None else np.asarray(to_unit_rows(vector[None])[0])
 
     def nearest(
         self, queries: F32, excluded: Sequence[Sequence[int]], count: int
@@ -51,26 +61,20 @@ class UnitVectors:
         """Return for each query the words with the largest cosines, without some; ties by frequency.
 
         Args:
-            queries: float32[n, size].
+            queries: float32[n, padded], of length 1.
             excluded: numbers of the words that are left out, of each.
             count: how many words.
         """
-        found = []
-        for start in range(0, len(queries), BATCH):
-            cosines = queries[start : start + BATCH] @ self.array.T
-            for row, own in zip(cosines, excluded[start : start + BATCH], strict=True):
-                row[list(own)] = -np.inf
-                kept = min(count, len(row) - len(own))
+        results = []
+        batch = max(1, MAX_COSINES // len(self.array))
+        for start in range(0, len(queries), batch):
+            cosines = inner_products(queries[start : start + batch], self.array)
+            for row, numbers in zip(cosines, excluded[start : start + batch], strict=True):
+                row[list(numbers)] = -np.inf
+                kept = min(count, len(row) - len(set(numbers)))
                 best = np.argsort(-row, kind="stable")[:kept] if kept > 1 else [row.argmax()][:kept]
-                found.append([(int(number), round(float(row[number]), DIGITS)) for number in best])
-        return found
-
-
-def scale_to_unit(vectors: F32) -> F32:
-    """Scale rows to length 1; rows of zeros stay so."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: F32 = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return scaled
+                results.append([(int(word), round(float(row[word]), DIGITS)) for word in best])
+        return results
 
 
 def score_gold_set(model: WordVectors, gold: GoldSet, stage: str) -> PartResult:
@@ -82,7 +86,7 @@ def score_gold_set(model: WordVectors, gold: GoldSet, stage: str) -> PartResult:
     scored = dict(zip([row.line for row in usable], score(unit, usable), strict=True))
     kept, verdicts = [], []
     for row in rows:
-        name = f"{gold.name}:{row.line}"
+        name = _row_id(gold, row)
         result = scored.get(row.line)
         if isinstance(result, dict):
             kept.append(
@@ -106,8 +110,8 @@ def _score_similarity(unit: UnitVectors, rows: Sequence[GoldRow]) -> list[dict[s
         if unknown:
             results.append(dropped(OUT_OF_VOCABULARY, words=unknown))
             continue
-        first, second = (np.asarray(vectors[word], np.float64) for word in row.words)
-        results.append({"cosine": round(float(first @ second), DIGITS)})
+        first, second = (np.asarray(vectors[word])[None] for word in row.words)
+        results.append({"cosine": round(float(inner_products(first, second)[0, 0]), DIGITS)})
     return results
 
 
@@ -117,11 +121,11 @@ def _score_analogies(unit: UnitVectors, rows: Sequence[GoldRow]) -> list[dict[st
     known = [[n for n in item if n is not None] for item in numbers]
     complete = [item for item in known if len(item) == 4]
     a, b, c = (unit.array[[item[k] for item in complete]] for k in range(3))
-    answers = iter(unit.nearest(scale_to_unit(b - a + c), [item[:3] for item in complete], 1))
+    answers = iter(unit.nearest(to_unit_rows(b - a + c), [item[:3] for item in complete], 1))
     results: list[dict[str, Any] | Verdict] = []
-    for row, found, item in zip(rows, numbers, known, strict=True):
+    for row, indices, item in zip(rows, numbers, known, strict=True):
         if len(item) < 4:
-            words = [word for word, number in zip(row.words, found, strict=True) if number is None]
+            words = [word for word, index in zip(row.words, indices, strict=True) if index is None]
             results.append(dropped(OUT_OF_VOCABULARY, words=words))
             continue
         [(answer, cosine)] = next(answers) or [(-1, 0.0)]
@@ -130,27 +134,32 @@ def _score_analogies(unit: UnitVectors, rows: Sequence[GoldRow]) -> list[dict[st
     return results
 
 
-def find_neighbors(
-    model: WordVectors, words: Sequence[str], count: int, num_frequent: int
-) -> list[dict[str, Any]]:
-    """Return the nearest neighbors of words, or of the most frequent ones if none are named.
+def find_neighbors(model: WordVectors, config: WordVectorsConfig, stage: str) -> PartResult:
+    """Write the nearest neighbors of words as a file: of those named, or of the most frequent ones.
 
     A word without a vector has ``None`` for its neighbors.
     """
+    named = list(config.neighbors) or model.vocabulary.words[: config.num_frequent]
+    neighbors = list_neighbors(model, named, config.num_neighbors)
+    files = {NEIGHBORS_FILE: json.dumps(neighbors, ensure_ascii=False).encode()}
+    return PartResult(SCHEMA.empty_table(), verdict_table(stage, []), files)
+
+
+def list_neighbors(model: WordVectors, named: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """Return ``word`` and ``neighbors``, each with its ``cosine``, of each word."""
     unit = UnitVectors(model)
-    named = list(words) or model.vocabulary.words[:num_frequent]
     vectors = [unit.lookup(word) for word in named]
     known = [number for number, vector in enumerate(vectors) if vector is not None]
     if not known:
         return [{"word": word, "neighbors": None} for word in named]
-    own = [model.find(named[number]) for number in known]
-    found = unit.nearest(
+    numbers = [model.find(named[number]) for number in known]
+    nearest = unit.nearest(
         np.stack([vector for vector in vectors if vector is not None]),
-        [[] if number is None else [number] for number in own],
+        [[] if number is None else [number] for number in numbers],
         count,
     )
     result: list[dict[str, Any]] = [{"word": word, "neighbors": None} for word in named]
-    for number, neighbors in zip(known, found, strict=True):
+    for number, neighbors in zip(known, nearest, strict=True):
         result[number]["neighbors"] = [
             {"word": model.vocabulary.words[neighbor], "cosine": cosine}
             for neighbor, cosine in neighbors
@@ -158,37 +167,63 @@ def find_neighbors(
     return result
 
 
-def summarize(sets: Sequence[GoldSet], rows: Sequence[int], scored: pa.Table) -> dict[str, Any]:
+def summarize(sets: Sequence[GoldSet], scored: pa.Table) -> dict[str, Any]:
     """Return the metrics of word vectors, by kind and file.
 
-    They have no probability of a text, so there is no ``bits_per_byte``; ``has_probability`` says so.
+    They have no probability of a text, so there is no ``bits_per_byte``. ``spearman`` and ``accuracy`` are of
+    the rows all of whose words have a vector; ``spearman_all`` and ``accuracy_all`` of all rows, of which the
+    others count as a cosine of 0 and as wrong. So a model cannot gain by having few words.
 
     Args:
         sets: the files.
-        rows: number of rows of each.
         scored: rows of ``SCHEMA``.
     """
-    metrics: dict[str, Any] = {"has_probability": False, "similarity": {}, "analogies": {}}
-    for gold, total in zip(sets, rows, strict=True):
-        own = [row for row in scored.to_pylist() if row["set"] == gold.name]
+    metrics: dict[str, Any] = {"kind": VECTORS.name, "similarity": {}, "analogies": {}}
+    by_set: dict[str, dict[str, dict[str, Any]]] = {gold.name: {} for gold in sets}
+    for row in scored.to_pylist():
+        by_set[row["set"]][row["id"]] = row
+    for gold in sets:
+        rows = [row for row in parse_gold_set(gold) if row.error is None]
+        results = [by_set[gold.name].get(_row_id(gold, row)) for row in rows]
+        known = [result for result in results if result is not None]
         if gold.kind == "similarity":
-            values: dict[str, Any] = {"pairs": total, "spearman": _spearman(own)}
-        else:
-            values = {"questions": total, "accuracy": _accuracy(own)}
-            sections = dict.fromkeys(row["section"] for row in own if row["section"])
-            values["by_section"] = {
-                name: {
-                    "scored": sum(row["section"] == name for row in own),
-                    "accuracy": _accuracy([row for row in own if row["section"] == name]),
-                }
-                for name in sections
+            every = [
+                item or {"gold": row.score, "cosine": 0.0}
+                for row, item in zip(rows, results, strict=True)
+            ]
+            values: dict[str, Any] = {
+                "pairs": len(rows),
+                "spearman": _spearman(known),
+                "spearman_all": _spearman(every),
             }
-        metrics[gold.kind][gold.name] = {"scored": len(own), **values}
+        else:
+            values = {
+                "questions": len(rows),
+                "accuracy": _accuracy(known, len(known)),
+                "accuracy_all": _accuracy(known, len(rows)),
+                "by_section": _by_section(known),
+            }
+        metrics[gold.kind][gold.name] = {"scored": len(known), **values}
     return metrics
 
 
-def _accuracy(rows: Sequence[dict[str, Any]]) -> float | None:
-    return round(sum(row["correct"] for row in rows) / len(rows), DIGITS) if rows else None
+def _by_section(known: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for row in known:
+        if row["section"]:
+            sections.setdefault(row["section"], []).append(row)
+    return {
+        name: {"scored": len(rows), "accuracy": _accuracy(rows, len(rows))}
+        for name, rows in sections.items()
+    }
+
+
+def _row_id(gold: GoldSet, row: GoldRow) -> str:
+    return f"{gold.name}:{row.line}"
+
+
+def _accuracy(known: Sequence[dict[str, Any]], total: int) -> float | None:
+    return round(sum(row["correct"] for row in known) / total, DIGITS) if total else None
 
 
 def _spearman(rows: Sequence[dict[str, Any]]) -> float | None:

@@ -41,6 +41,17 @@ class TrainedModel:
     tokenizer: bytes
     eos: int
 
+    @property
+    def hf(self) -> Any:
+        """The module ``hf`` of its family; ``UserError`` if it has none."""
+        package = self.model_config["architecture"]
+        module = load_hf(package)
+        if module is None:
+            raise UserError(
+                f"release: models of the package {package} cannot be exported: it has no module hf"
+            )
+        return module
+
     @staticmethod
     def from_files(files: Mapping[str, bytes], eos: int) -> "TrainedModel":
         """Parse the files of the data set, by name."""
@@ -73,14 +84,9 @@ def export(trained: TrainedModel, folder: Path) -> float:
 
     logging.disable_progress_bar()  # they would clutter the run's log
 
-    package = trained.model_config["architecture"]
-    hf = load_hf(package)
-    if hf is None:
-        raise UserError(
-            f"release: models of the package {package} cannot be exported: it has no module hf"
-        )
+    hf = trained.hf
     hf_config = hf.to_hf_config(trained.model_config, trained.eos)
-    model = new_model(hf_config, getattr(hf, "AUTO_CLASS", "AutoModelForCausalLM"))
+    model = new_model(hf_config, hf.KIND.auto_class)
     weights = hf.to_hf_weights(trained.weights, trained.model_config)
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)

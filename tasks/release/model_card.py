@@ -8,7 +8,7 @@ from infra.config import flatten_sections
 from infra.dataset.dataset import Dataset, open_dataset
 from infra.dataset.manifest import FINGERPRINT_CHARS, DatasetNotFoundError
 from infra.store.storage import Storage
-from tasks.release.model_kinds import kind_of
+from lm.models.model_kind import HFModelKind
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def render_card(
     tokens: Dataset,
     config: Mapping[str, Any],
     lineage: Sequence[LineageEntry],
+    kind: HFModelKind,
     hf_class: str,
     *,
     has_own_code: bool = False,
@@ -70,12 +71,12 @@ def render_card(
         tokens: the token shards that it was trained on.
         config: the model's ``config.json``.
         lineage: the data sets that the tokens were made from.
+        kind: what it is.
         hf_class: the class that loads it.
         has_own_code: whether the class is in a file of the folder, not in transformers.
     """
     stats: Any = model.stats
     training, model_config = config["training"], config["model_config"]
-    kind = kind_of(hf_class)
     in_llama_cpp = kind.in_llama_cpp and not has_own_code
     trust = ", trust_remote_code=True" if has_own_code else ""
     needs = (
@@ -166,12 +167,12 @@ def render_counted_card(
         tokens: the token shards that it was made from.
         lineage: the data sets that the tokens were made from.
         family: its family's module ``export``: ``describe`` and ``list_sizes`` of statistics, ``USAGE``,
-            ``PIPELINE_TAG``.
+            ``KIND``.
     """
     settings = sorted(flatten_sections(model.manifest.config).items())
     return "\n".join(
         [
-            *_front_matter(tokens, None, family.PIPELINE_TAG),
+            *_front_matter(tokens, None, family.KIND.pipeline_tag),
             "",
             f"# {model.source}",
             "",

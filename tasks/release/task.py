@@ -9,6 +9,7 @@ from typing import Any
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
+from lm.models.model_kind import HFModelKind
 from lm.models.registry import counting_modules, hf_modules, load_counting, trained_package
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
 from tasks.release.model_card import collect_lineage, render_card, render_counted_card
@@ -36,7 +37,8 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
         A data set that is a Hugging Face folder: ``config.json``, ``generation_config.json``,
         ``model.safetensors``, the tokenizer's files, ``README.md`` and, for a model that
         transformers do not have, its modeling file. Of a model that was counted, what its family's
-        ``export`` writes and ``README.md``.
+        ``export`` writes and ``README.md``. Its statistics have the model's ``kind``, by which it is
+        evaluated and shown.
 
     Raises:
         ParityError: if the exported model's logits or tokens differ from the trained one's.
@@ -57,7 +59,10 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
             hf_class = read_hf_class(folder)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
         has_own_code = any(folder.glob("*.py"))
-        text = render_card(model, tokens, config, ancestors, hf_class, has_own_code=has_own_code)
+        kind: HFModelKind = trained.hf.KIND
+        text = render_card(
+            model, tokens, config, ancestors, kind, hf_class, has_own_code=has_own_code
+        )
         (folder / "README.md").write_text(text, encoding="utf-8")
         dataset = commit_files(
             ctx,
@@ -66,6 +71,7 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
             counts=model.counts,
             stats={
                 "parameters": model.stats["parameters"],
+                "kind": kind.name,
                 "largest_logit_difference": difference,
                 "format": hf_class,
             },
@@ -95,7 +101,11 @@ def _build_counted(
             spec,
             {path.name: path for path in folder.iterdir()},
             counts=model.counts,
-            stats={"parameters": model.stats["parameters"], "format": family.FORMAT},
+            stats={
+                "parameters": model.stats["parameters"],
+                "kind": family.KIND.name,
+                "format": family.FORMAT,
+            },
         )
     ctx.reporter.update(Progress(STAGE.name, spec.source, 1, 1, f"written as {family.FORMAT}"))
     return dataset

@@ -11,30 +11,12 @@ import pyarrow as pa
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
 from infra.formats.arrow_text import Bytes, Offsets, utf8_buffers
+from infra.formats.byte_level import ALPHABET, BYTE_BY_CHAR, token_to_bytes
 from tasks.tokenize.merges import train_merges
 from tasks.tokenize.pretokenizer import Normalization, PretokenizerRule, empty_bpe
 from tasks.tokenize.word_table import count_word_frequencies
 
 MIN_FREQUENCY = 2  # a pair that occurs once is unlikely to occur in other text
-
-
-def _alphabet() -> list[str]:
-    """Return the character that represents each byte in a vocabulary (Radford et al. 2019)."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = iter(range(256, 512))
-    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
-
-
-ALPHABET = _alphabet()
-_BYTE_BY_CHAR = {char: byte for byte, char in enumerate(ALPHABET)}
-
-
-def token_to_bytes(token: str) -> bytes | None:
-    """Return the bytes that an entry of a byte-level vocabulary stands for, ``None`` for others."""
-    try:
-        return bytes([_BYTE_BY_CHAR[char] for char in token])
-    except KeyError:
-        return None
 
 
 def normalize_texts(texts: "pa.Array | pa.ChunkedArray", normalization: Normalization) -> pa.Array:
@@ -81,7 +63,7 @@ def train_bpe(
     # which UTF-8 never has, keeps other special tokens apart from all merges.
     first = [token_to_bytes(special) or special.encode() + b"\xff" for special in special_tokens]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    start = [*first, *(bytes([_BYTE_BY_CHAR[char]]) for char in alphabet)]
+    start = [*first, *(bytes([BYTE_BY_CHAR[char]]) for char in alphabet)]
     tokens, merges = train_merges(
         words, counts, start, vocab_size=vocab_size, min_frequency=MIN_FREQUENCY
     )

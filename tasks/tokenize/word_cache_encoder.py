@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from infra.compute.arrays import Bools
 from infra.compute.jit import jit
 from infra.formats.arrow_text import Bytes, Offsets
+from infra.formats.byte_level import token_to_bytes
 from infra.formats.megatron import Tokens
-from tasks.tokenize.bpe import token_to_bytes
 from tasks.tokenize.pretokenizer import PretokenizerRule
 from tasks.tokenize.word_table import END_OF_TEXT, WordIds, WordTable, grow_array
 

@@ -45,7 +45,7 @@ def spec(
     weights_key["data"]["global_batch_size"] = config.sequences_per_step
     inputs = (tokens,) if base_model is None else (tokens, base_model)
     stage = replace(STAGE, modules=(*STAGE.modules, *family_modules(config.package)))
-    seed = model_seed(ctx, config)
+    seed = config.model_seed(ctx.seed)
     return DatasetSpec(stage, config.name, {"seed": seed, **weights_key}, inputs)
 
 
@@ -79,7 +79,7 @@ def build(
         counted: Dataset = load_counting(config.family, "train").build(ctx, spec, config, tokens)
         return counted
     require_base_model(config, tokens, base_model)
-    seed = model_seed(ctx, config)
+    seed = config.model_seed(ctx.seed)
     sampler = sampler_for_config(config, seed, tokens)
     folder = work_folder(spec)
 
@@ -139,11 +139,6 @@ def build(
         if rendezvous is not None:
             rendezvous.remove_tree()
     return model
-
-
-def model_seed(ctx: Context, config: TrainConfig) -> int:
-    """Return the seed of a model: its entry's, or else the recipe's."""
-    return ctx.seed if config.seed is None else config.seed
 
 
 def compatibility_key(

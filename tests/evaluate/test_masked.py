@@ -11,10 +11,10 @@ import torch
 from infra.dataset.dataset import Dataset
 from infra.formats.megatron import VALIDATION, TokenShards
 from lm.models.hf_auto import load_model
+from lm.models.model_kind import MASKED
 from tasks.evaluate import task
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.eval_plan import MaskSample
-from tasks.evaluate.language_model import MaskedScorer
 from tasks.evaluate.masked import MaskedModel
 from tasks.release.export import TrainedModel, export
 from tests.evaluate import tiny
@@ -49,7 +49,6 @@ def by_hand(folder: Path, ids: list[int], at: int) -> float:
 
 def test_tokens_are_scored_as_by_hand(folder: Path) -> None:
     model = MaskedModel(folder, EOS)
-    assert isinstance(model, MaskedScorer)
     ids = np.random.default_rng(1).integers(1, 300, 60)
     short = ids[:10]
     (few, none, many) = model.score_tokens(
@@ -85,7 +84,7 @@ def test_an_evaluation_has_the_masked_rates_and_no_bits_per_byte(
     tokens: Dataset, folder: Path, tmp_path: Path
 ) -> None:
     ctx, config = context(tmp_path), EvaluateConfig(max_masked_tokens=10**9)
-    model = tiny.release(ctx, folder)
+    model = tiny.release(ctx, folder, kind=MASKED)
     spec = task.spec(ctx, config=config, model=model, tokens=tokens)
     done = task.build(ctx, spec, config=config, model=model, tokens=tokens)
     held: Any = TokenShards(tokens, VALIDATION)

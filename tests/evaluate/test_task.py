@@ -10,9 +10,11 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table
 from infra.dataset.manifest import IntegrityError
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.errors import UserError
 from infra.formats.megatron import TokenShards, token_dtype
 from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
+from lm.models.model_kind import CAUSAL, MASKED, ModelKind
 from tasks.evaluate import eval_plan as planning
 from tasks.evaluate import task
 from tasks.evaluate.baselines import choose_documents, contiguous_runs
@@ -107,6 +109,35 @@ def test_figures_are_those_of_the_model_and_the_text(tmp_path: Path, folder: Pat
     assert set(found["by_language"]) == {"de", "en"}
     assert done.stats["baselines"]["tokens"] == len(TokenShards(tokens, "train"))
     assert done.source == "tiny"
+
+
+@pytest.mark.parametrize("kind", [CAUSAL, MASKED], ids=lambda kind: kind.name)
+def test_settings_of_another_kind_of_model_do_not_evaluate_again(
+    tmp_path: Path, folder: Path, kind: ModelKind
+) -> None:
+    ctx = context(tmp_path)
+    tokens, model = tokenized(ctx), tiny.release(ctx, folder, kind=kind)
+
+    def fingerprint(**changes: int) -> str:
+        config = CONFIG.model_copy(update=changes)
+        return task.spec(ctx, config=config, model=model, tokens=tokens).fingerprint
+
+    is_encoder = kind is MASKED
+    assert (fingerprint(max_masked_tokens=7) == fingerprint()) != is_encoder
+    assert (fingerprint(num_samples=2, top_k=3) == fingerprint()) == is_encoder
+    assert fingerprint(max_tokens=7) != fingerprint()
+    other = tiny.release(ctx, folder, "other", ModelKind("classification", "text-classification"))
+    with pytest.raises(UserError):
+        task.spec(ctx, config=CONFIG, model=other, tokens=tokens)
+
+
+def test_baselines_are_the_same_whichever_samples_a_model_draws(
+    tmp_path: Path, folder: Path
+) -> None:
+    for number in (0, 3):
+        run(tmp_path, folder, CONFIG.model_copy(update={"num_samples": number}))
+    assert len(list((tmp_path / "evaluate").iterdir())) == 2
+    assert len(list((tmp_path / "baselines").iterdir())) == 1
 
 
 def test_samples_continue_held_out_documents(tmp_path: Path, folder: Path) -> None:

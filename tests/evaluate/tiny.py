@@ -5,6 +5,7 @@ from pathlib import Path
 from infra.dataset.dataset import Dataset
 from infra.dataset.manifest import Counts
 from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
+from lm.models.model_kind import CAUSAL, ModelKind
 
 CONTEXT = 16
 STAGE = Stage("release", ("tests.evaluate.tiny",))
@@ -31,8 +32,8 @@ def save(folder: Path, vocabulary: int, seed: int = 0) -> Path:
     return folder
 
 
-def release(ctx: Context, folder: Path, name: str = "tiny") -> Dataset:
+def release(ctx: Context, folder: Path, name: str = "tiny", kind: ModelKind = CAUSAL) -> Dataset:
     """The folder as a committed data set."""
     files = {path.name: path for path in sorted(folder.iterdir())}
     spec = DatasetSpec(STAGE, name, {"folder": folder.name})
-    return commit_files(ctx, spec, files, counts=Counts(), stats={})
+    return commit_files(ctx, spec, files, counts=Counts(), stats={"kind": kind.name})

@@ -38,6 +38,11 @@ def texts(count: int) -> list[str]:
 @cache
 def tokenizer() -> Tokenizer:
     """A byte-level BPE of 300 tokens."""
+    return train_tokenizer(texts(50))
+
+
+def train_tokenizer(documents: list[str]) -> Tokenizer:
+    """Train a byte-level BPE of up to 300 tokens."""
     result = Tokenizer(models.BPE())
     result.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     result.decoder = decoders.ByteLevel()
@@ -45,7 +50,7 @@ def tokenizer() -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=300, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
     )
-    result.train_from_iterator(texts(50), trainer)
+    result.train_from_iterator(documents, trainer)
     return result
 
 

@@ -7,7 +7,8 @@ about one word: it holds the word, topic words of its thing, and topic words of 
 import numpy as np
 
 from lm.models.embedding.files import WordVectors
-from tasks.evaluate.word_vectors import UnitVectors, scale_to_unit, spearman
+from tasks.evaluate.cosines import to_unit_rows
+from tasks.evaluate.word_vectors import UnitVectors, spearman
 
 ENTITIES, ROLES = 12, 4
 TOPIC_WORDS, ROLE_WORDS = 6, 8
@@ -67,7 +68,7 @@ def evaluate(model: WordVectors) -> tuple[float, float]:
     unit = UnitVectors(model)
     questions = [[model.index[item] for item in question] for question in analogies()]
     a, b, c = (unit.array[[item[k] for item in questions]] for k in range(3))
-    answers = unit.nearest(scale_to_unit(b - a + c), [item[:3] for item in questions], 1)
+    answers = unit.nearest(to_unit_rows(b - a + c), [item[:3] for item in questions], 1)
     right = sum(found[0][0] == item[3] for found, item in zip(answers, questions, strict=True))
     gold = [score for _, _, score in similarities()]
     ours = [

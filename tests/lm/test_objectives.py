@@ -1,5 +1,6 @@
 """Objectives: what is read and predicted is a function of the seed and the sample alone."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,20 @@ def tensors(examples: Examples) -> list[torch.Tensor]:
         examples.num_tokens,
         *examples.extra_inputs().values(),
     ]
+
+
+def test_memory_of_cutting_does_not_grow_with_the_number_of_spans() -> None:
+    rows, samples = text(32, 1024), np.arange(32)
+
+    def peak(spans: int) -> int:
+        cut = SpanCorruption(1, EOS, MASK, 300, spans, 0.0)
+        tracemalloc.start()
+        cut(rows, samples)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak(200) < 1.5 * peak(1)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 import lm.models
 from infra.dataset.code_version import module_digests
 from lm.config.train import TrainConfig
+from lm.models.model_kind import VECTORS, HFModelKind
 from lm.models.neural_lm import NeuralLM
 from lm.models.registry import (
     AnyEntry,
@@ -22,6 +23,7 @@ from lm.models.registry import (
     parse_entry,
     trained_package,
 )
+from tasks.evaluate.scorers import TEXT_SCORINGS
 from tasks.release.task import STAGE as RELEASE
 from tasks.train.task import STAGE as TRAIN
 from tests.train_entry import train_config
@@ -91,6 +93,14 @@ def test_a_family_that_is_counted_depends_on_itself_and_on_no_training_loop(name
     assert f"lm.models.{name}.export" in released
     assert not [module for module in trained if module.startswith(("lm.train", "lm.optim"))]
     assert not [module for module in module_digests(TRAIN.modules) if f".{name}." in module]
+
+
+@pytest.mark.parametrize("name", [*PACKAGES, *COUNTED])
+def test_evaluation_knows_the_kind_of_every_family(name: str) -> None:
+    [module] = counting_modules(name, "export") if name in COUNTED else hf_modules(name)
+    kind = import_module(module).KIND
+    assert (kind.name in TEXT_SCORINGS) != (kind == VECTORS)
+    assert isinstance(kind, HFModelKind) == (name in PACKAGES)
 
 
 @pytest.mark.parametrize(

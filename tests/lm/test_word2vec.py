@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tokenizers import Tokenizer, decoders, models
 
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context
 from lm.models.embedding.corpus import NoWordsError, divide_texts
 from lm.models.embedding.files import WordVectors
 from lm.models.embedding.subwords import hash_ngrams
-from lm.models.registry import parse_entry
+from lm.models.embedding.token_text import token_texts, write_field
+from lm.models.registry import load_counting, parse_entry
 from lm.models.word2vec import train
 from lm.models.word2vec.config import Word2vecEntry
 from lm.models.word2vec.input_rows import InputRows
@@ -171,12 +173,52 @@ def test_tokens_have_vectors_too(tmp_path: Path, planted_tokens: Dataset) -> Non
     built = load(
         build(corpora.context(tmp_path), planted_tokens, model=section, optim={"epochs": 1})
     )
-    names = {corpora.tokenizer().id_to_token(number) for number in range(1, 300)}
-    assert {"n", "t", "Ġ"} <= built.index.keys() <= names
+    texts = {corpora.tokenizer().decode([number]) for number in range(1, 300)}
+    assert {"n", "t", " "} <= built.index.keys() <= texts
     assert (
         sum(built.vocabulary.counts)
         == planted_tokens.stats["tokens"]["train"] - planted_tokens.stats["documents"]["train"]
     )
+
+
+def test_words_of_all_languages_are_found_among_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["水 und Größe\nмир und 水 Größe"] * 40
+    trained = corpora.train_tokenizer(texts)
+    monkeypatch.setattr(corpora, "tokenizer", lambda: trained)
+    tokens = corpora.token_shards(tmp_path, documents=texts)
+    section = {"unit": "token", "vector_size": 8, "min_count": 1}
+    built = load(build(corpora.context(tmp_path), tokens, model=section, optim={"epochs": 1}))
+    words = built.vocabulary.words
+    found = [built.find(word) for word in ("水", "Größe", "мир", "und", "\n", "Wasser")]
+    assert [None if item is None else words[item] for item in found] == [
+        " 水", " Größe", "мир", " und", "\n", None
+    ]  # fmt: skip
+    with (tmp_path / "vectors.txt").open("wb") as file:
+        built.write_text(file)
+    _, *lines = (tmp_path / "vectors.txt").read_text(encoding="utf-8").splitlines()
+    written = {line.split()[0] for line in lines if len(line.split()) == 9}
+    assert {"▁水", "▁Größe", "мир", "<0x0A>"} <= written
+    assert len(written) == len(words)
+
+
+def test_tokens_that_end_within_a_character_are_written_as_bytes() -> None:
+    trained = Tokenizer(models.BPE({"a": 0, "Ġb": 1, "æ": 2, "æ°´": 3, "Ċ": 4}, []))
+    trained.decoder = decoders.ByteLevel()
+    trained.add_special_tokens(["<世>"])
+    assert token_texts(trained.to_str().encode()) == ["a", " b", "<0xE6>", "水", "\n", "<世>"]
+    trained.decoder = decoders.Metaspace()
+    plain = Tokenizer(models.WordLevel({"▁größe": 0, "Ġ": 1}, unk_token="Ġ"))
+    plain.decoder = decoders.Metaspace()
+    assert token_texts(plain.to_str().encode()) == [" größe", "Ġ"]
+
+
+@given(st.lists(st.text(st.sampled_from("a▁ \n\u3000水"), min_size=1), unique=True))
+def test_words_are_written_without_white_space_and_stay_different(words: list[str]) -> None:
+    written = [write_field(word) for word in words]
+    assert all(len(word.split()) == 1 for word in written)
+    assert len(set(written)) == len(words)
 
 
 def test_a_text_without_frequent_words_is_refused(tmp_path: Path, planted_tokens: Dataset) -> None:
@@ -192,6 +234,20 @@ def test_a_text_without_frequent_words_is_refused(tmp_path: Path, planted_tokens
 def test_settings_that_make_no_model_are_refused(model: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         entry(model=model)
+
+
+@pytest.mark.parametrize("family", ["word2vec", "glove"])
+def test_an_entry_with_seeds_makes_a_model_of_each(tmp_path: Path, family: str) -> None:
+    parsed = parse_entry({"name": "v", "family": family, "seeds": [7, 1337]})
+    one, other = parsed.expand()
+    assert [one.name, other.name] == ["v-seed7", "v-seed1337"]
+    tokens, ctx = corpora.token_shards(tmp_path), corpora.context(tmp_path)  # its seed is 1337
+    plans = [load_counting(family, "train").spec(ctx, item, tokens) for item in (one, other)]
+    plain = parse_entry({"name": "v-seed1337", "family": family})
+    default = load_counting(family, "train").spec(ctx, plain, tokens)
+    assert plans[0].fingerprint != plans[1].fingerprint == default.fingerprint
+    with pytest.raises(ValidationError):
+        parse_entry({"name": "counts", "family": "ngram", "seeds": [7, 8]})
 
 
 def test_a_rate_that_would_grow_is_refused() -> None:

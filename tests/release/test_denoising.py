@@ -13,7 +13,6 @@ from infra.dataset.dataset import Dataset
 from lm.models.hf_auto import load_model
 from lm.models.neural_lm import NeuralLM
 from tasks.release.export import ParityError, TrainedModel, export
-from tasks.release.model_kinds import kind_of
 from tests.lm.corpora import token_shards, tokenizer
 from tests.lm.test_denoising import KINDS, SEQ2SEQ, model
 from tests.release.test_release import trained_files
@@ -54,7 +53,7 @@ def test_the_export_says_what_the_training_model_says(
     assert [path.name for path in (tmp_path / "hf").glob("*.py")] == modeling_files
     loaded: Any = load_model(tmp_path / "hf")
     if not modeling_files:
-        auto: Any = getattr(transformers, kind_of(CLASSES[kind]).auto_class)
+        auto: Any = getattr(transformers, trained.hf.KIND.auto_class)
         loaded = auto.from_pretrained(tmp_path / "hf", local_files_only=True).eval()
     inputs = torch.randint(0, 300, (3, 20))
     with torch.no_grad():

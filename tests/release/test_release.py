@@ -177,7 +177,7 @@ def test_card_and_statistics_name_the_class_of_the_family(
         ctx, task.spec(ctx, model=trained, tokens=tokens), model=trained, tokens=tokens
     )
     names = {"llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel"}
-    assert made.stats["format"] == names[family]
+    assert (made.stats["format"], made.stats["kind"]) == (names[family], "causal")
     card = made.read("README.md").decode()
     assert [name for name in names.values() if name in card] == [names[family]]
     assert "Llama" not in card or family == "llama"

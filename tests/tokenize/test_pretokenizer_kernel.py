@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from infra.formats.arrow_text import utf8_buffers
+from infra.formats.byte_level import BYTE_BY_CHAR
 from infra.formats.unicode_tables import NUM_CODE_POINTS
 from tasks.tokenize import pretokenizer_kernel, word_table
-from tasks.tokenize.bpe import ALPHABET
 from tasks.tokenize.char_classes import LETTER, NEWLINE, NUMBER, OTHER, SPACE, char_classes
 from tasks.tokenize.pretokenizer import ALL_RULES, PretokenizerRule, detect_pretokenizer, empty_bpe
 from tasks.tokenize.word_table import WordTable, count_whitespace_words, count_word_frequencies
@@ -31,7 +31,6 @@ PIECES = st.lists(
     max_size=14,
 ).map("".join)
 TRICKY = PIECES | st.text(st.characters(exclude_categories=["Cs"]))
-BYTE_BY_CHAR = {char: byte for byte, char in enumerate(ALPHABET)}
 
 
 def split_by_library(rule: PretokenizerRule, text: str) -> list[bytes]:

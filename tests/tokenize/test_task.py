@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, models
 
 from infra.dataset.dataset import Dataset, PartRef, open_dataset
 from infra.dataset.stage import PartResult
+from infra.formats.byte_level import ALPHABET
 from infra.formats.megatron import TokenShards
 from tasks.tokenize import task, train_tokenizer
-from tasks.tokenize.bpe import ALPHABET
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.encode import Encoder, InvalidTokenizerError
 from tasks.tokenize.pretokenizer import PretokenizerRule, empty_bpe

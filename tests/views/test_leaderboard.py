@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,16 +86,31 @@ def test_word_vectors_are_ranked_among_themselves_the_highest_first() -> None:
     encoder = BoardModel("bert", "bert", "encoder", {"pseudo_bits_per_byte": 0.9})
     board = rank([*vectors, encoder, model("lstm", 2.0)])
     assert [row.name for row in board.rows] == ["lstm", "bert", "high", "low"]
+
+
+def test_a_score_of_word_vectors_is_of_all_rows_and_says_how_many_have_vectors() -> None:
+    def pairs(value: float | None, scored: int) -> dict[str, Any]:
+        return {"spearman": 1.0, "spearman_all": value, "pairs": 20, "scored": scored}
+
+    few = {"spearman": 1.0, "spearman_all": 1.0, "pairs": 353, "scored": 2}
     metrics = {
-        "similarity": {"a": {"spearman": 0.2}, "b": {"spearman": 0.4}, "c": {"spearman": None}},
-        "analogies": {"d": {"accuracy": None}},
+        "x": {
+            "kind": "vectors",
+            "similarity": {"a": pairs(0.2, 18), "b": pairs(0.4, 20), "c": pairs(None, 0)},
+            "analogies": {"d": {"accuracy_all": None, "questions": 3, "scored": 0}},
+        },
+        "small": {"kind": "vectors", "similarity": {"a": few}},
     }
-    record = RunRecord("r", "1", "", 0, "completed", models=[ModelRecord("x", metrics=metrics)])
-    board_of_run = build_leaderboard(Storage("memory://board"), record)
-    assert board_of_run is not None
-    [row] = board_of_run.rows
-    assert row.models[0].values == {"similarity": pytest.approx(0.3)}
-    assert cell(board_of_run, row, "bits_per_byte") == NO_PROBABILITY
+    models = [ModelRecord(name, metrics=item) for name, item in metrics.items()]
+    record = RunRecord("r", "1", "", 0, "completed", models=models)
+    board = build_leaderboard(Storage("memory://board"), record)
+    assert board is not None
+    large, small = board.rows
+    assert large.models[0].values == {"similarity": pytest.approx(0.3)}
+    column = next(column for column in board.columns if column.key == "similarity")
+    assert large.coverage(column) == "38 of 40"
+    assert cell(board, large, "bits_per_byte") == NO_PROBABILITY
+    assert (small.name, small.cell(column), small.coverage(column)) == ("small", MISSING, "")
 
 
 def test_energy_that_is_not_measured_says_so() -> None:
@@ -116,6 +132,20 @@ def test_the_board_of_a_real_run_has_what_its_data_sets_say(real_run: RealRun) -
         assert estimate is not None
         assert estimate.mean == stats[key] > 0
     assert by_name["tiny"].estimate("seconds") is not None
+    # It starts from the weights of tiny, which were not for nothing.
+    late = real_run.dataset("train", "late").stats
+    assert (by_name["late"].base, by_name["tiny"].base) == ("tiny", "")
+    for key in ("tokens", "training_flops", "cpu_seconds"):
+        estimate = by_name["late"].estimate(key)
+        assert estimate is not None
+        assert estimate.mean == pytest.approx(stats[key] + late[key])
+    parameters = by_name["late"].estimate("parameters")
+    assert parameters is not None
+    assert parameters.mean == late["parameters"]
+    without = [item for item in real_run.record.models if item.name != "tiny"]
+    alone = build_leaderboard(real_run.storage, replace(real_run.record, models=without))
+    assert alone is not None
+    assert next(row for row in alone.rows if row.name == "late").estimate("training_flops") is None
     assert by_name["3-gram"].is_baseline
     rows = leaderboard_rows(board)
     assert [row["model"] for row in rows] == [row.name for row in board.rows]

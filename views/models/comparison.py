@@ -59,8 +59,8 @@ class ComparedModel:
 
     @property
     def has_probability(self) -> bool:
-        """Whether it gives texts a probability; word vectors do not."""
-        return self.metrics.get("has_probability", True) is not False
+        """Whether it gives texts a probability, as far as is known; encoders and word vectors do not."""
+        return not self.metrics or BITS_PER_BYTE in self.metrics
 
     @property
     def baselines(self) -> list[float | None]:

@@ -111,7 +111,7 @@ def _data(items: Sequence[StoredData]) -> Table:
             facts = [f"{format_si(item.tokens)} tokens", *facts]
         if "bits_per_byte" in item.metrics:
             facts.append(f"{item.metrics['bits_per_byte']:.4f} bits per byte")
-        elif item.metrics.get("has_probability") is False:
+        elif "kind" in item.metrics:
             facts.append("no probability")
         rows.add_row(
             item.recipe,

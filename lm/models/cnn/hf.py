@@ -5,6 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from lm.models.model_kind import CAUSAL
+
+KIND = CAUSAL
+
 
 def to_hf_config(model_config: Mapping[str, Any], eos: int) -> Any:
     """Return the Hugging Face configuration of a trained model's ``model_config``."""

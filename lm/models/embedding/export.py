@@ -6,10 +6,11 @@ from typing import Any
 
 from infra.dataset.dataset import Dataset
 from lm.models.embedding.files import CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, WordVectors
+from lm.models.model_kind import VECTORS
 
 TEXT_FILE = "vectors.txt"
 FORMAT = "word2vec text"
-PIPELINE_TAG = "feature-extraction"
+KIND = VECTORS
 USAGE = """\
 `vectors.txt` has word2vec's text format, which gensim, fastText, spaCy and others read:
 
@@ -19,6 +20,8 @@ from gensim.models import KeyedVectors
 vectors = KeyedVectors.load_word2vec_format("vectors.txt")
 print(vectors.most_similar("water"))
 ```
+
+A word of several tokens has none of its own with `unit: token`; there, a space that a token begins with is written `▁`.
 
 `model.safetensors` holds the same vectors as an array, and loads faster; `vocabulary.json` holds their words in its order:
 

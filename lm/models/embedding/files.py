@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from infra.compute.arrays import F32
 from lm.models.embedding.subwords import hash_ngrams
+from lm.models.embedding.token_text import write_field
 
 CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE = "config.json", "model.safetensors", "vocabulary.json"
 VECTORS, NGRAMS = "vectors", "ngrams"  # arrays of the model file
@@ -58,13 +59,13 @@ class WordVectors:
     def find(self, word: str) -> int | None:
         """Return the number of a word; ``None`` if it has no vector of its own.
 
-        With ``unit: token`` a word is also found as the token that begins with a space.
+        With ``unit: token`` that is the token that begins with a space, as a word does in a text, or else
+        the token itself.
         """
-        text = word.lower() if self.config["lowercase"] and self.config["unit"] == "word" else word
-        number = self.index.get(text)
-        if number is None and self.config["unit"] == "token":
-            number = self.index.get("Ġ" + text)
-        return number
+        if self.config["unit"] == "token":
+            number = self.index.get(f" {word}")
+            return self.index.get(word) if number is None else number
+        return self.index.get(word.lower() if self.config["lowercase"] else word)
 
     def vector(self, word: str) -> F32 | None:
         """Return the vector of a word; one that was not seen has that of its n-grams, if there are any."""
@@ -102,12 +103,12 @@ class WordVectors:
         """Write the vectors of words in word2vec's text format.
 
         The first line holds the number of words and of values, each other one a word and its values, with
-        as many digits as identify a float32.
+        as many digits as identify a float32. White space of tokens is written as ``write_field`` does.
         """
         size = self.vectors.shape[1]
         line = " ".join(["%s", *["%.9g"] * size]) + "\n"
         file.write(f"{len(self.vectors)} {size}\n".encode())
         file.writelines(
-            (line % (word, *vector.tolist())).encode()
+            (line % (write_field(word), *vector.tolist())).encode()
             for word, vector in zip(self.vocabulary.words, self.vectors, strict=True)
         )

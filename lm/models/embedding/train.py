@@ -12,7 +12,7 @@ from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from infra.dataset.work_folder import build_in_work_folder
 from infra.formats.megatron import TRAIN
 from infra.store.storage import Storage
-from lm.config.entry import TrainEntry
+from lm.config.entry import SeededEntry, TrainEntry
 from lm.models.embedding.corpus import Corpus
 from lm.models.embedding.files import WordVectors
 from lm.models.embedding.sections import EmbeddingSection
@@ -23,13 +23,18 @@ Train = Callable[[PhaseRunner, Corpus], tuple[WordVectors, dict[str, Any]]]
 def words_spec(
     stage: Stage,
     ctx: Context,
-    config: TrainEntry,
+    config: SeededEntry,
     model: EmbeddingSection,
     settings: dict[str, Any],
     tokens: Dataset,
 ) -> DatasetSpec:
     """Describe a model that is trained on the words of token shards."""
-    key = {"seed": ctx.seed, "family": config.family, "model": model.to_json(), **settings}
+    key = {
+        "seed": config.model_seed(ctx.seed),
+        "family": config.family,
+        "model": model.to_json(),
+        **settings,
+    }
     return DatasetSpec(stage, config.name, key, (tokens,))
 
 
@@ -40,6 +45,7 @@ def build_word_vectors(
     model: EmbeddingSection,
     tokens: Dataset,
     partitioning: object,
+    passes: int,
     train: Train,
 ) -> Dataset:
     """Train in a work folder, and commit the model with what every model's manifest holds.
@@ -51,6 +57,7 @@ def build_word_vectors(
         model: its section.
         tokens: the token shards.
         partitioning: as of ``build_in_work_folder``.
+        passes: how often the text is read.
         train: returns the model and statistics of its family, ``epochs`` among them.
     """
     try:
@@ -66,6 +73,7 @@ def build_word_vectors(
             vectors.save(folder)
             (folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
             documents = tokens.stats["documents"][TRAIN]
+            read_tokens = passes * tokens.stats["tokens"][TRAIN]
             ngrams = 0 if vectors.ngrams is None else vectors.ngrams.size
             return commit_files(
                 ctx,
@@ -77,10 +85,11 @@ def build_word_vectors(
                     "vocab_size": len(vectors.vocabulary.words),
                     "vector_size": model.vector_size,
                     "words": sum(vectors.vocabulary.counts),
-                    "tokens": round(stats["epochs"] * tokens.stats["tokens"][TRAIN]),
+                    "tokens": read_tokens,
                     "steps": 1,
                     "init_from": None,
                     **stats,
+                    **runner.training_stats(read_tokens),
                 },
             )
 

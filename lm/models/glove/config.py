@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from infra.config import ConfigModel
-from lm.config.entry import TrainEntry
+from lm.config.entry import SeededEntry
 from lm.models.embedding.sections import EmbeddingSection
 
 
@@ -38,7 +38,7 @@ class GloveOptim(ConfigModel):
     )
 
 
-class GloveEntry(TrainEntry):
+class GloveEntry(SeededEntry):
     """Word vectors whose products are the logarithms of co-occurrence counts (Pennington et al. 2014).
 
     They give no probability to a text.

@@ -51,7 +51,7 @@ class GloveJob:
 
     Attributes:
         config: the entry.
-        seed: of the run.
+        seed: of the model.
         stream: the text.
         words: number of words with a vector.
         ranges: number of ranges of pairs.
@@ -160,7 +160,8 @@ def build(ctx: Context, spec: DatasetSpec, config: GloveEntry, tokens: Dataset) 
     def train(runner: PhaseRunner, corpus: Corpus) -> tuple[WordVectors, dict[str, Any]]:
         vocabulary = corpus.build_vocabulary(runner)
         stream = corpus.write_stream(runner)
-        job, cells = count_cells(runner, GloveJob(config, ctx.seed, stream, len(vocabulary.words)))
+        seed = config.model_seed(ctx.seed)
+        job, cells = count_cells(runner, GloveJob(config, seed, stream, len(vocabulary.words)))
         losses = train_rounds(runner, job)
         epochs, size = config.optim.epochs, config.model.vector_size
         stats = {
@@ -171,8 +172,9 @@ def build(ctx: Context, spec: DatasetSpec, config: GloveEntry, tokens: Dataset) 
         }
         return finish(job, vocabulary), stats
 
-    partitioning = [PIECE_PAIRS, RANGE_PAIRS, GROUP_CELLS]
-    return build_word_vectors(ctx, spec, config, config.model, tokens, partitioning, train)
+    # The text is read once; its cells are visited in each epoch.
+    partitioning, passes = [PIECE_PAIRS, RANGE_PAIRS, GROUP_CELLS], 1
+    return build_word_vectors(ctx, spec, config, config.model, tokens, partitioning, passes, train)
 
 
 def count_cells(runner: PhaseRunner, job: GloveJob) -> tuple[GloveJob, int]:

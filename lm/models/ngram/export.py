@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from infra.dataset.dataset import Dataset
+from lm.models.model_kind import COUNTS
 from lm.models.ngram.arpa import write_arpa
 from lm.models.ngram.files import CONFIG_FILE, MODEL_FILE, load_model
 
 ARPA_FILE = "model.arpa"
 FORMAT = "ARPA"
-PIPELINE_TAG = "text-generation"
+KIND = COUNTS
 USAGE = """\
 `model.arpa` is read by KenLM and others. Its words are token ids as decimal numbers, `<s>` and `</s>` are the beginning and the end
 of a document:

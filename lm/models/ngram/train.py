@@ -129,7 +129,8 @@ def build(ctx: Context, spec: DatasetSpec, config: NgramEntry, tokens: Dataset) 
         job = CountingJob(window, prune, dtype, work, parts)
         with tempfile.TemporaryDirectory(prefix="gristmill-ngram-") as scratch:
             folder = Path(scratch)
-            stats = _train(ctx, job, folder)
+            trained_tokens = tokens.stats["tokens"][TRAIN]
+            stats = _train(ctx, job, folder, trained_tokens)
             (folder / "tokenizer.json").write_bytes(tokens.read("tokenizer.json"))
             documents = tokens.stats["documents"][TRAIN]
             return commit_files(
@@ -140,7 +141,7 @@ def build(ctx: Context, spec: DatasetSpec, config: NgramEntry, tokens: Dataset) 
                 stats={
                     **stats,
                     "vocab_size": window.vocab_size,
-                    "tokens": tokens.stats["tokens"][TRAIN],
+                    "tokens": trained_tokens,
                     "steps": 1,
                     "epochs": 1.0,
                     "init_from": None,
@@ -150,7 +151,7 @@ def build(ctx: Context, spec: DatasetSpec, config: NgramEntry, tokens: Dataset) 
     return build_in_work_folder(ctx, spec, [RANGE_WINDOWS], count_and_commit)
 
 
-def _train(ctx: Context, job: CountingJob, folder: Path) -> dict[str, Any]:
+def _train(ctx: Context, job: CountingJob, folder: Path, tokens: int) -> dict[str, Any]:
     """Write ``model.safetensors`` and ``config.json``; return statistics."""
     runner = PhaseRunner(ctx.cluster, ctx.reporter, job.work, STAGE.name)
     job = _divide(runner, job)
@@ -185,6 +186,7 @@ def _train(ctx: Context, job: CountingJob, folder: Path) -> dict[str, Any]:
         "order": job.order,
         "ngrams": by_order,
         "fallback_discounts": list(estimate.fallbacks),
+        **runner.training_stats(tokens),
     }
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from infra.config import ConfigModel
-from lm.config.entry import TrainEntry
+from lm.config.entry import SeededEntry
 from lm.models.embedding.sections import EmbeddingSection
 
 SKIPGRAM_LR, CBOW_LR = 0.025, 0.05  # word2vec.c
@@ -106,7 +106,7 @@ class Word2vecOptim(ConfigModel):
     )
 
 
-class Word2vecEntry(TrainEntry):
+class Word2vecEntry(SeededEntry):
     """Word vectors from which the neighbors of a word can be predicted (Mikolov et al. 2013).
 
     They give no probability to a text.

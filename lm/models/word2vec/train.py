@@ -1,8 +1,9 @@
 """Train on the cluster, round by round, and commit the model.
 
 A round is a piece of the text of about ``ROUND_WORDS`` words, divided among the replicas: each trains on its own
-from the same weights, and what they have changed is added up. Weights between rounds are files of the work folder, so a crash costs at most a round; rounds and pieces
-follow from the text and the recipe, never from the number of workers.
+from the same weights, and what they have changed is added up, by blocks of rows. Weights between rounds are
+files of the work folder, so a crash costs at most a round; rounds, pieces and blocks follow from the text
+and the recipe, never from the number of workers.
 """
 
 import io
@@ -37,6 +38,7 @@ STAGE = Stage(
 ROUND_WORDS = 1 << 20
 # With a large vocabulary rounds are longer, so that writing the weights does not take most of the time.
 ROUND_WORDS_PER_ROW = 8
+BLOCK_BYTES = 1 << 26  # of weights and changes that are in memory when they are added up
 UINT32 = 1 << 32
 LAYER_FILE = "layer.npz"
 
@@ -47,7 +49,7 @@ class TrainingJob:
 
     Attributes:
         config: the entry.
-        seed: of the run.
+        seed: of the model.
         stream: the text.
         words: number of words with a vector.
         rounds: for each round the pieces of its replicas: (epoch, start, stop).
@@ -78,38 +80,51 @@ class TrainingJob:
         """Return the key of an epoch's random numbers; -1: of the initial weights."""
         return np.uint64(int(json_sha256([self.seed, "word2vec", epoch])[:16], 16))
 
-    def initial_weights(self) -> Weights:
-        """Return the weights before the first round: uniform in ±1 / size, outputs 0, as gensim does.
+    @property
+    def blocks(self) -> list[slice]:
+        """The rows of all weights in blocks, of which one of the weights and of each change fit into memory."""
+        rows, replicas = self.input_rows + self.words, self.config.optim.replicas
+        step = max(1, BLOCK_BYTES // (4 * self.size * (replicas + 1)))
+        return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+    def save_initial_weights(self) -> None:
+        """Save the weights before the first round: uniform in ±1 / size, outputs 0, as gensim does.
 
         word2vec.c draws from half that range, which learns more slowly from a small text.
         """
         size = self.config.model.vector_size
         draw = np.random.default_rng(int(self.epoch_key(-1))).random
-        inputs = np.zeros((self.input_rows, self.size), np.float32)
-        inputs[:, :size] = (draw((self.input_rows, size), np.float32) * 2 - 1) / size
-        return Weights(inputs, np.zeros((self.words, self.size), np.float32))
+        for number, block in enumerate(self.blocks):
+            rows = np.zeros((block.stop - block.start, self.size), np.float32)
+            inputs = min(block.stop, self.input_rows) - block.start
+            if inputs > 0:
+                rows[:inputs, :size] = (draw((inputs, size), np.float32) * 2 - 1) / size
+            self.save_block(0, number, rows)
 
-    def save_weights(self, name: str, weights: Weights) -> None:
-        """Save weights, or changes of weights."""
-        with self.work.create(name, durable=False) as file:
-            for array in weights:
-                file.write(array.tobytes())
+    def save_block(self, number: int, block: int, rows: F32) -> None:
+        """Save a block of the weights at the beginning of a round."""
+        self.work.write(weights_file(number, block), rows.tobytes(), durable=False)
 
-    def load_weights(self, number: int) -> Weights:
-        """Return the weights at the beginning of a round."""
-        if number == 0:
-            return self.initial_weights()
-        last = number - 1
-        replicas = len(self.rounds[last])
-        rows = self._load_rows(weights_file(last))
-        if replicas > 1:
-            changes = (self._load_rows(change_file(last, replica)) for replica in range(replicas))
-            rows += add_adaptively(list(changes))
-        return Weights(*np.split(rows, [self.input_rows]))
+    def load_block(self, number: int, block: int) -> F32:
+        """Return a block of the weights at the beginning of a round."""
+        data = self.work.read(weights_file(number, block))
+        return np.frombuffer(data, np.float32).reshape(-1, self.size)
 
-    def _load_rows(self, name: str) -> F32:
-        rows = np.frombuffer(self.work.read(name), np.float32)
-        return rows.reshape(self.input_rows + self.words, self.size).copy()
+    def load_change(self, number: int, replica: int, block: int) -> F32:
+        """Return a block of what a replica has changed in a round."""
+        span, width = self.blocks[block], 4 * self.size
+        name = change_file(number, replica)
+        data = self.work.read(name, span.start * width, span.stop * width)
+        return np.frombuffer(data, np.float32).reshape(-1, self.size)
+
+    def load_rows(self, number: int, count: int) -> F32:
+        """Return the first rows of the weights at the beginning of a round."""
+        rows = np.empty((count, self.size), np.float32)
+        for block, span in enumerate(self.blocks):
+            if span.start < count:
+                kept = min(span.stop, count) - span.start
+                rows[span.start : span.start + kept] = self.load_block(number, block)[:kept]
+        return rows
 
     def load_layer(self) -> tuple[InputRows, OutputLayer, U64]:
         """Load what ``prepare`` saved."""
@@ -119,14 +134,14 @@ class TrainingJob:
             return rows, layer._replace(negatives=int(layer.negatives)), arrays["keep"]
 
 
-def weights_file(number: int) -> str:
-    """Return the name of the weights at the end of a round; with several replicas, at its beginning."""
-    return f"weights/{number:06d}"
+def weights_file(number: int, block: int) -> str:
+    """Return the name of a block of the weights at the beginning of a round."""
+    return f"weights/{number:06d}-{block:06d}"
 
 
 def change_file(number: int, replica: int) -> str:
     """Return the name of what a replica, one of several, has changed in a round."""
-    return f"weights/{number:06d}-{replica:03d}"
+    return f"changes/{number:06d}-{replica:03d}"
 
 
 def spec(ctx: Context, config: Word2vecEntry, tokens: Dataset) -> DatasetSpec:
@@ -148,7 +163,8 @@ def build(ctx: Context, spec: DatasetSpec, config: Word2vecEntry, tokens: Datase
 
     def train(runner: PhaseRunner, corpus: Corpus) -> tuple[WordVectors, dict[str, Any]]:
         vocabulary = corpus.build_vocabulary(runner)
-        job = prepare_job(runner, config, ctx.seed, corpus.write_stream(runner), vocabulary)
+        seed = config.model_seed(ctx.seed)
+        job = prepare_job(runner, config, seed, corpus.write_stream(runner), vocabulary)
         pairs = train_rounds(runner, job)
         if not pairs:
             raise NoWordsError(
@@ -166,7 +182,8 @@ def build(ctx: Context, spec: DatasetSpec, config: Word2vecEntry, tokens: Datase
         }
         return finish(job, vocabulary), stats
 
-    return build_word_vectors(ctx, spec, config, config.model, tokens, [ROUND_WORDS], train)
+    partitioning, passes = [ROUND_WORDS], config.optim.epochs
+    return build_word_vectors(ctx, spec, config, config.model, tokens, partitioning, passes, train)
 
 
 def prepare_job(
@@ -187,12 +204,18 @@ def train_rounds(runner: PhaseRunner, job: TrainingJob) -> int:
     pairs = 0
     for number, pieces in enumerate(job.rounds):
         name = f"train round {number + 1} of {len(job.rounds)}"
-        payloads = [(job, number, replica) for replica in range(len(pieces))]
-        pairs += sum(runner.run(name, train_piece, payloads))
-        if number:
-            job.work.remove(weights_file(number - 1))
-            for replica in range(len(job.rounds[number - 1])):
-                job.work.remove(change_file(number - 1, replica))
+        replicas = range(len(pieces))
+        pairs += sum(
+            runner.run(name, train_piece, [(job, number, replica) for replica in replicas])
+        )
+        blocks = range(len(job.blocks))
+        if len(pieces) > 1:
+            name = f"add up round {number + 1} of {len(job.rounds)}"
+            runner.run(name, add_up_block, [(job, number, block) for block in blocks])
+            for replica in replicas:
+                job.work.remove(change_file(number, replica))
+        for block in blocks:
+            job.work.remove(weights_file(number, block))
     return pairs
 
 
@@ -211,7 +234,7 @@ def divide(job: TrainingJob) -> tuple[tuple[tuple[int, int, int], ...], ...]:
 
 
 def prepare(job: TrainingJob) -> int:
-    """Save the output layer, the input rows of words, and how often each is read."""
+    """Save the output layer, the input rows of words, how often each is read, and the first weights."""
     vocabulary = Vocabulary.from_bytes(job.work.read("vocabulary.json"))
     model, optim = job.config.model, job.config.optim
     if optim.loss == "hierarchical_softmax":
@@ -233,6 +256,7 @@ def prepare(job: TrainingJob) -> int:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     job.work.write(LAYER_FILE, buffer.getvalue(), durable=False)
+    job.save_initial_weights()
     return job.words
 
 
@@ -250,7 +274,7 @@ def keep_thresholds(vocabulary: Vocabulary, subsample: float) -> U64:
 def train_piece(job: TrainingJob, number: int, replica: int) -> int:
     """Train one replica in one round; return the number of pairs."""
     epoch, start, stop = job.rounds[number][replica]
-    weights = job.load_weights(number)
+    values = job.load_rows(number, job.input_rows + job.words)
     rows, layer, keep = job.load_layer()
     model, optim, length = job.config.model, job.config.optim, len(job.stream)
     schedule = Schedule(
@@ -261,26 +285,33 @@ def train_piece(job: TrainingJob, number: int, replica: int) -> int:
         min_lr=optim.min_lr,
         total=length * optim.epochs,
     )
-    before = Weights(*(array.copy() for array in weights)) if len(job.rounds[number]) > 1 else None
     pairs = train_words(
         job.stream.read(start, stop),
         start,
         job.epoch_key(epoch),
         epoch * length + start,
-        weights,
+        Weights(*np.split(values, [job.input_rows])),
         rows,
         layer,
         schedule,
     )
-    if before is None:
-        job.save_weights(weights_file(number), weights)
+    if len(job.rounds[number]) == 1:
+        for block, span in enumerate(job.blocks):
+            job.save_block(number + 1, block, values[span])
         return pairs
-    if replica == 0:
-        job.save_weights(weights_file(number), before)
-    for array, old in zip(weights, before, strict=True):
-        np.subtract(array, old, out=array)
-    job.save_weights(change_file(number, replica), weights)
+    with job.work.create(change_file(number, replica), durable=False) as file:
+        for block, span in enumerate(job.blocks):
+            file.write((values[span] - job.load_block(number, block)).tobytes())
     return pairs
+
+
+def add_up_block(job: TrainingJob, number: int, block: int) -> int:
+    """Add what the replicas have changed in a round to a block of rows; return how many they are."""
+    replicas = range(len(job.rounds[number]))
+    changes = [job.load_change(number, replica, block) for replica in replicas]
+    rows = job.load_block(number, block) + add_adaptively(changes)
+    job.save_block(number + 1, block, rows)
+    return len(rows)
 
 
 def add_adaptively(changes: list[F32]) -> F32:
@@ -305,7 +336,7 @@ def _add_pair(x: F32, y: F32) -> F32:
 
 def finish(job: TrainingJob, vocabulary: Vocabulary) -> WordVectors:
     """Return the model: of each word the mean of its input rows."""
-    inputs = job.load_weights(len(job.rounds)).inputs
+    inputs = job.load_rows(len(job.rounds), job.input_rows)
     rows, _, _ = job.load_layer()
     model, size = job.config.model, job.config.model.vector_size
     subwords = {"min_n": model.min_n, "max_n": model.max_n} if model.max_n else {}

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from lm.models.attention import sinusoidal_table
+from lm.models.model_kind import CAUSAL
 
+KIND = CAUSAL
 BLOCK_NAMES = {
     "attention_norm": "ln_1",
     "qkv": "attn.c_attn",

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from lm.models.attention import sinusoidal_table
 from lm.models.encoder.hf_settings import special_tokens
+from lm.models.model_kind import MASKED
 
-__all__ = ["AUTO_CLASS", "special_tokens", "to_hf_config", "to_hf_weights"]
+__all__ = ["KIND", "special_tokens", "to_hf_config", "to_hf_weights"]
 
-AUTO_CLASS = "AutoModelForMaskedLM"
+KIND = MASKED
 BLOCK_NAMES = {
     "out": "attention.output.dense",
     "attention_norm": "attention.output.LayerNorm",

@@ -6,10 +6,11 @@ from typing import Any
 from torch import Tensor
 
 from lm.models.encoder.hf_settings import special_tokens
+from lm.models.model_kind import MASKED
 
-__all__ = ["AUTO_CLASS", "special_tokens", "to_hf_config", "to_hf_weights"]
+__all__ = ["KIND", "special_tokens", "to_hf_config", "to_hf_weights"]
 
-AUTO_CLASS = "AutoModelForMaskedLM"
+KIND = MASKED
 BLOCK_NAMES = {
     "attention_norm": "attn_norm",
     "qkv": "attn.Wqkv",

@@ -5,11 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
+from lm.models.model_kind import SEQ2SEQ
 from lm.models.seq2seq.hf_settings import special_tokens, token_settings
 
-__all__ = ["AUTO_CLASS", "model_class", "special_tokens", "to_hf_config", "to_hf_weights"]
+__all__ = ["KIND", "model_class", "special_tokens", "to_hf_config", "to_hf_weights"]
 
-AUTO_CLASS = "AutoModelForSeq2SeqLM"
+KIND = SEQ2SEQ
 TOP_LEVEL_NAMES = {
     "embed": "encoder.embed_tokens",
     "start": "decoder.start",

@@ -5,12 +5,13 @@ from typing import Any
 
 from torch import Tensor
 
+from lm.models.model_kind import SEQ2SEQ
 from lm.models.seq2seq.hf_settings import special_tokens, token_settings
 from lm.models.seq2seq.t5.relative_bias import MAX_DISTANCE, NUM_BUCKETS
 
-__all__ = ["AUTO_CLASS", "special_tokens", "to_hf_config", "to_hf_weights"]
+__all__ = ["KIND", "special_tokens", "to_hf_config", "to_hf_weights"]
 
-AUTO_CLASS = "AutoModelForSeq2SeqLM"
+KIND = SEQ2SEQ
 ATTENTION = {"q": ("q",), "kv": ("k", "v"), "out": ("o",)}
 TOP_LEVEL_NAMES = {
     "embed": "shared",

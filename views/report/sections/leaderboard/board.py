@@ -13,14 +13,16 @@ from typing import Any
 from infra.dataset.dataset import try_open_dataset
 from infra.runs.run_records import ModelRecord, RunRecord
 from infra.store.storage import Storage
-from lm.config.entry import DEFAULT_FAMILY
-from lm.config.train import seeded_name
+from lm.config.entry import DEFAULT_FAMILY, seeded_name
 from views.report.formatting import format_duration, format_float, format_int, format_si
 from views.report.sections.models import BASELINES
 
 NOT_EVALUATED, NO_PROBABILITY, NOT_MEASURED = "not evaluated", "no probability", "not measured"
 MISSING = "–"
 JOULES_PER_WH = 3600.0
+MIN_SCORED = 10  # pairs or questions, below which a score is chance
+# What training took, which a model that starts from another one's weights has of both.
+COSTS = ("tokens", "training_flops", "seconds", "cpu_seconds", "joules")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ COLUMNS = (
         "similarity",
         "similarity",
         format_float,
-        "of word vectors: rank correlation with people's judgments, mean over the recipe's files; more is better",
+        "of word vectors: rank correlation with people's judgments, mean over the recipe's files; a pair with a word "
+        "that has no vector counts as unrelated; below, how many pairs have both; more is better",
         is_score=True,
         less_is_better=False,
     ),
@@ -72,16 +75,22 @@ COLUMNS = (
         "analogies",
         "analogies",
         format_float,
-        "of word vectors: fraction answered correctly, mean over the recipe's files; more is better",
+        "of word vectors: fraction answered correctly, mean over the recipe's files; a question with a word that has "
+        "no vector counts as wrong; below, how many have all; more is better",
         is_score=True,
         less_is_better=False,
     ),
     Column("parameters", "parameters", format_si, "weights; for an n-gram model: n-grams"),
     Column("tokens", "tokens", format_si, "read in training"),
     Column("training_flops", "FLOPs", format_si, "of training, by the formula of the family"),
-    Column("tokens_per_second", "tokens/s", format_int, "median of the training log"),
+    Column(
+        "tokens_per_second",
+        "tokens/s",
+        format_int,
+        "median of the training log; of n-grams and word vectors those of all training over its time",
+    ),
     Column("seconds", "time", format_duration, "of the train step, with the start of processes"),
-    Column("cpu_seconds", "CPU time", format_duration, "of all training processes"),
+    Column("cpu_seconds", "CPU time", format_duration, "of all training processes, or tasks"),
     Column("joules", "energy", lambda joules: f"{joules / JOULES_PER_WH:.3g} Wh", "see below"),
 )
 
@@ -96,6 +105,8 @@ class BoardModel:
         family: its family.
         values: its numbers by column; those that it does not have are missing.
         is_evaluated: whether the evaluation has scored it.
+        coverage: of scores of word vectors: how many rows were scored, of how many.
+        base: the model whose weights it started from, what that took included in its numbers; empty without.
         energy_source: where the joules come from; empty without any.
         is_baseline: whether the evaluation has counted it for comparison.
     """
@@ -105,6 +116,8 @@ class BoardModel:
     family: str
     values: Mapping[str, float] = field(default_factory=dict)
     is_evaluated: bool = True
+    coverage: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    base: str = ""
     energy_source: str = ""
     is_baseline: bool = False
 
@@ -135,6 +148,11 @@ class BoardRow:
         return self.models[0].family
 
     @property
+    def base(self) -> str:
+        """See ``BoardModel``; models that differ in their seed have the same."""
+        return self.models[0].base
+
+    @property
     def is_baseline(self) -> bool:
         """See ``BoardModel``."""
         return self.models[0].is_baseline
@@ -158,6 +176,11 @@ class BoardRow:
             return MISSING
         is_evaluated = any(model.is_evaluated for model in self.models)
         return NO_PROBABILITY if is_evaluated else NOT_EVALUATED
+
+    def coverage(self, column: Column) -> str:
+        """Return how many rows a score of word vectors is of, such as ``340 of 353``; empty for others."""
+        scored, rows = self.models[0].coverage.get(column.key, (0, 0))
+        return f"{scored:,} of {rows:,}" if rows else ""
 
     def spread(self, column: Column) -> str:
         """Return the spread over seeds, such as ``± 0.004``; empty for a single value, or equal costs."""
@@ -226,6 +249,7 @@ def rank(models: Sequence[BoardModel]) -> Leaderboard:
 
 def _load_models(storage: Storage, record: RunRecord) -> Iterator[BoardModel]:
     entries = _entries(record)
+    loaded: dict[str, BoardModel] = {}
     for model in record.models:
         entry, config = entries.get(model.name, (model.name, {}))
         trained = try_open_dataset(storage, model.train) if model.train else None
@@ -244,7 +268,8 @@ def _load_models(storage: Storage, record: RunRecord) -> Iterator[BoardModel]:
             )
             if _is_number(stats.get(key))
         }
-        scores = {**model.metrics, **_word_vector_scores(model.metrics)}
+        means, coverage = _word_vector_scores(model.metrics)
+        scores = {**model.metrics, **means}
         values |= {
             column.key: float(scores[column.key])
             for column in COLUMNS
@@ -256,20 +281,48 @@ def _load_models(storage: Storage, record: RunRecord) -> Iterator[BoardModel]:
         joules, source = _energy(stats, config.get("run") or {}, seconds)
         if joules is not None:
             values["joules"] = joules
-        yield BoardModel(
-            model.name, entry, family or DEFAULT_FAMILY, values, bool(model.metrics), source
+        base = str(stats.get("init_from") or "")
+        loaded[model.name] = BoardModel(
+            model.name,
+            entry,
+            family or DEFAULT_FAMILY,
+            _add_costs(values, loaded.get(base)) if base else values,
+            bool(model.metrics),
+            coverage,
+            base,
+            source,
         )
+    yield from loaded.values()
 
 
-def _word_vector_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mean over the files of word pairs, and over those of analogies, that gave a result."""
-    means = {}
-    for kind, key in (("similarity", "spearman"), ("analogies", "accuracy")):
-        results = metrics.get(kind) or {}
-        values = [value[key] for value in results.values() if _is_number(value.get(key))]
-        if values:
-            means[kind] = statistics.fmean(values)
-    return means
+def _add_costs(values: Mapping[str, float], base: BoardModel | None) -> dict[str, float]:
+    """Return the numbers of a model and the costs of it and its base; a cost that is unknown is missing."""
+    known = {} if base is None else base.values
+    return {
+        key: value + (known[key] if key in COSTS else 0)
+        for key, value in values.items()
+        if key not in COSTS or key in known
+    }
+
+
+def _word_vector_scores(
+    metrics: Mapping[str, Any],
+) -> tuple[dict[str, float], dict[str, tuple[int, int]]]:
+    """Return the mean over the files of word pairs, and over those of analogies, and how many rows have a score.
+
+    Rows with an unknown word count as missed, so that a small vocabulary is no advantage.
+    """
+    means, coverage = {}, {}
+    for kind, score, rows in (
+        ("similarity", "spearman_all", "pairs"),
+        ("analogies", "accuracy_all", "questions"),
+    ):
+        results = [item for item in (metrics.get(kind) or {}).values() if _is_number(item[score])]
+        scored = sum(item["scored"] for item in results)
+        if scored >= MIN_SCORED:
+            means[kind] = statistics.fmean(item[score] for item in results)
+            coverage[kind] = scored, sum(item[rows] for item in results)
+    return means, coverage
 
 
 def _entries(record: RunRecord) -> dict[str, tuple[str, Mapping[str, Any]]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.dataset.dataset import try_open_dataset
+from lm.models.embedding.token_text import write_field
+from lm.models.model_kind import VECTORS
 from views.report.report_run import ReportRun, Section
 
 MAX_SHOWN = 8  # neighbors of a word
@@ -47,7 +49,7 @@ def collect(run: ReportRun) -> WordVectorModels | None:
     stats: dict[str, Mapping[str, Any]] = {}
     for entry in run.record.models:
         data = try_open_dataset(run.storage, entry.evaluate) if entry.evaluate else None
-        if data is not None and data.stats.get("metrics", {}).get("has_probability") is False:
+        if data is not None and data.stats.get("metrics", {}).get("kind") == VECTORS.name:
             stats[entry.name] = data.stats
     if not stats:
         return None
@@ -86,7 +88,7 @@ def _neighbors(stats: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
         for entry in stats.values()
     ]
     words = dict.fromkeys(word for found in by_model for word in found)
-    return {word: [_join(found, word) for found in by_model] for word in words}
+    return {write_field(word): [_join(neighbors, word) for neighbors in by_model] for word in words}
 
 
 def _join(found: Mapping[str, Sequence[Mapping[str, Any]] | None], word: str) -> str:
@@ -95,7 +97,9 @@ def _join(found: Mapping[str, Sequence[Mapping[str, Any]] | None], word: str) ->
     neighbors = found[word]
     if neighbors is None:
         return "not in the vocabulary"
-    return ", ".join(f"{item['word']} {item['cosine']:.2f}" for item in neighbors[:MAX_SHOWN])
+    return ", ".join(
+        f"{write_field(item['word'])} {item['cosine']:.2f}" for item in neighbors[:MAX_SHOWN]
+    )
 
 
 SECTION = Section("word_vectors", "Word vectors", collect)

@@ -1,15 +1,31 @@
-"""What a model card says of a kind of model: how it is used, and what it does."""
+"""The kinds of models: what a released one gives, by which it is evaluated and described.
+
+A family's module ``hf`` or ``export`` has one as its ``KIND``; ``release`` records its name, and
+``evaluate`` has a scorer for each name.
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ModelKind:
-    """The texts of one kind of model, by the class of transformers that loads it.
+    """A kind of model.
+
+    Attributes:
+        name: in the statistics of a release.
+        pipeline_tag: its task on the Hugging Face Hub.
+    """
+
+    name: str
+    pipeline_tag: str
+
+
+@dataclass(frozen=True)
+class HFModelKind(ModelKind):
+    """A kind of model that transformers load, and what its model card says.
 
     Attributes:
         title: what it is.
-        pipeline_tag: its task on the Hugging Face Hub.
         auto_class: the class of transformers that finds its class.
         usage: lines of Python, after the tokenizer and the model are loaded.
         input_note: how its input differs from plain text.
@@ -18,7 +34,6 @@ class ModelKind:
     """
 
     title: str
-    pipeline_tag: str
     auto_class: str
     usage: tuple[str, ...]
     input_note: str
@@ -26,7 +41,8 @@ class ModelKind:
     in_llama_cpp: bool = False
 
 
-CAUSAL = ModelKind(
+CAUSAL = HFModelKind(
+    name="causal",
     title="A causal language model",
     pipeline_tag="text-generation",
     auto_class="AutoModelForCausalLM",
@@ -41,7 +57,8 @@ CAUSAL = ModelKind(
     output_note="It continues text.",
     in_llama_cpp=True,
 )
-MASKED = ModelKind(
+MASKED = HFModelKind(
+    name="masked",
     title="A masked language model",
     pipeline_tag="fill-mask",
     auto_class="AutoModelForMaskedLM",
@@ -58,9 +75,8 @@ MASKED = ModelKind(
     ),
     output_note="It predicts masked tokens and represents text; it does not continue text.",
 )
-
-
-SEQ2SEQ = ModelKind(
+SEQ2SEQ = HFModelKind(
+    name="seq2seq",
     title="An encoder-decoder",
     pipeline_tag="text2text-generation",
     auto_class="AutoModelForSeq2SeqLM",
@@ -76,10 +92,5 @@ SEQ2SEQ = ModelKind(
     ),
     output_note="It restores spans that are left out, and so continues text.",
 )
-
-
-def kind_of(hf_class: str) -> ModelKind:
-    """Return the kind of model that a class of transformers, such as ``BertForMaskedLM``, is."""
-    if hf_class.endswith("ForMaskedLM"):
-        return MASKED
-    return SEQ2SEQ if hf_class.endswith(("ForConditionalGeneration", "ForSeq2SeqLM")) else CAUSAL
+COUNTS = ModelKind("counts", "text-generation")
+VECTORS = ModelKind("vectors", "feature-extraction")
