@@ -1,8 +1,8 @@
 """Sort the suffixes of a sequence of tokens.
 
-Three passes of a counting sort put the suffixes in the order of their first three tokens. Then each round
-doubles the number of tokens by which they are sorted: the rank of suffix ``s + h`` is the key of suffix
-``s`` (Larsson & Sadakane 2007, "Faster suffix sorting", sections 3 and 4). So text that repeats itself costs
+A counting sort by the first token, and within each of these a sort by as many further tokens as fit into 64 bits.
+Then each round doubles the number of tokens by which suffixes are sorted: the rank of suffix ``s + h`` is the key
+of suffix ``s`` (Larsson & Sadakane 2007, "Faster suffix sorting", sections 3 and 4). So text that repeats itself costs
 a factor of the logarithm of the repetition's length, and nothing depends on the machine.
 """
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from infra.compute.jit import jit
 
-FIRST_TOKENS = 3  # by which suffixes are sorted before ranks are doubled
 MAX_TOKENS = 2**31 - 1
-INSERTION = 12  # groups up to this size are sorted by insertion
+INSERTION = 12  # up to so many are sorted by insertion
+STACK = 64  # ranges that a sort has left: the logarithm of their length
 
 Tokens = npt.NDArray[Any]
 Positions = npt.NDArray[np.int32]
@@ -33,70 +33,78 @@ def build_suffix_array(tokens: Tokens) -> Positions:
         raise ValueError(f"{len(tokens):,} tokens; a suffix array has at most {MAX_TOKENS:,}")
     if len(tokens) == 0:
         return np.zeros(0, np.int32)
-    suffixes = _sort_by_first(tokens, int(tokens.max()) + 2)
+    num_keys = int(tokens.max()) + 1
+    bits = num_keys.bit_length()  # of a token or the end
+    more = 64 // bits
     ranks = np.empty(len(tokens), np.int32)
-    _rank_by_first(tokens, suffixes, ranks)
-    _double(suffixes, ranks)
+    suffixes = _sort_by_first(tokens, num_keys, bits, more, ranks)
+    _double(suffixes, ranks, 1 + more)
     suffixes[ranks] = np.arange(len(tokens), dtype=np.int32)
     return suffixes
 
 
 @jit
-def _sort_by_first(tokens: Tokens, num_keys: int) -> Positions:
-    """Return the suffixes in the order of their first tokens; those with equal ones by position."""
+def _sort_by_first(
+    tokens: Tokens, num_keys: int, bits: int, more: int, ranks: Positions
+) -> Positions:
+    """Return the suffixes in the order of their first ``1 + more`` tokens, and set their ranks.
+
+    A suffix's rank is the last index of those with the same first tokens. An index whose suffix is alone
+    with its rank is done: it becomes negative.
+    """
     n = len(tokens)
-    suffixes = np.arange(n).astype(np.int32)
-    other = np.empty(n, np.int32)
-    for offset in range(FIRST_TOKENS - 1, -1, -1):
-        starts = np.zeros(num_keys + 1, np.int64)
-        if offset < n:
-            starts[1] = offset  # nothing comes after the end, which is below all tokens
-        for position in range(offset, n):
-            starts[int(tokens[position]) + 2] += 1
-        for key in range(num_keys):
-            starts[key + 1] += starts[key]
-        for index in range(n):
-            suffix = suffixes[index]
-            at = suffix + offset
-            key = int(tokens[at]) + 1 if at < n else 0
-            other[starts[key]] = suffix
-            starts[key] += 1
-        suffixes, other = other, suffixes
+    ends = np.zeros(num_keys + 1, np.int64)
+    for position in range(n):
+        ends[int(tokens[position]) + 1] += 1
+    largest = 0
+    for key in range(num_keys):
+        largest = max(largest, ends[key + 1])
+        ends[key + 1] += ends[key]
+    suffixes = np.empty(n, np.int32)
+    for position in range(n):
+        key = int(tokens[position])
+        suffixes[ends[key]] = position
+        ends[key] += 1
+    keys = np.empty(largest, np.uint64)
+    stack = np.empty((STACK, 2), np.int64)
+    start = 0
+    for first in range(num_keys):
+        end = ends[first]
+        bucket = suffixes[start:end]
+        for index in range(end - start):
+            packed = np.uint64(0)
+            for at in range(bucket[index] + 1, bucket[index] + 1 + more):
+                # Nothing comes after the end, which is below all tokens.
+                digit = np.uint64(tokens[at]) + np.uint64(1) if at < n else np.uint64(0)
+                packed = (packed << np.uint64(bits)) | digit
+            keys[index] = packed
+        _sort_pairs(keys, bucket, 0, end - start, stack)
+        _rank(keys, bucket, start, ranks)
+        start = end
     return suffixes
 
 
 @jit
-def _rank_by_first(tokens: Tokens, suffixes: Positions, ranks: Positions) -> None:
-    """Set each suffix's rank: the last index of those with the same first tokens.
-
-    An index of ``suffixes`` whose suffix is alone with its rank is done: it becomes negative.
-    """
-    n = len(tokens)
-    last = n - 1
-    for index in range(n - 1, -1, -1):
-        suffix = suffixes[index]
-        ranks[suffix] = last
-        same = index > 0
-        if same:
-            before = suffixes[index - 1]
-            for offset in range(FIRST_TOKENS):
-                one, two = before + offset, suffix + offset
-                if one >= n or two >= n or tokens[one] != tokens[two]:
-                    same = False
-                    break
-        if not same:
+def _rank(keys: Any, group: Positions, start: int, ranks: Positions) -> None:
+    """Set the ranks of a sorted group that starts at an index of the suffix array."""
+    last = len(group) - 1
+    for index in range(len(group) - 1, -1, -1):
+        ranks[group[index]] = start + last
+        if index == 0 or keys[index - 1] != keys[index]:
             if last == index:
-                suffixes[index] = -1
+                group[index] = -1
             last = index - 1
 
 
 @jit
-def _double(suffixes: Positions, ranks: Positions) -> None:
-    """Sort by twice as many tokens in each round, until each suffix has a rank of its own."""
+def _double(suffixes: Positions, ranks: Positions, known: int) -> None:
+    """Sort by twice as many tokens in each round, until each suffix has a rank of its own.
+
+    They are sorted by their first ``known`` tokens.
+    """
     n = len(suffixes)
     keys = np.empty(n, np.int32)
-    stack = np.empty((256, 2), np.int64)
-    known = FIRST_TOKENS
+    stack = np.empty((STACK, 2), np.int64)
     done = False
     while not done:
         done = True
@@ -113,23 +121,18 @@ def _double(suffixes: Positions, ranks: Positions) -> None:
             run = -1
             done = False
             end = int(ranks[suffixes[start]]) + 1
-            for index in range(start, end):
-                at = suffixes[index] + known
-                keys[index] = ranks[at] if at < n else -1
-            _sort_pairs(keys, suffixes, start, end, stack)
-            last = end - 1
-            for index in range(end - 1, start - 1, -1):
-                ranks[suffixes[index]] = last
-                if index == start or keys[index - 1] != keys[index]:
-                    if last == index:
-                        suffixes[index] = -1
-                    last = index - 1
+            group, group_keys = suffixes[start:end], keys[: end - start]
+            for index in range(end - start):
+                at = group[index] + known
+                group_keys[index] = ranks[at] if at < n else -1
+            _sort_pairs(group_keys, group, 0, end - start, stack)
+            _rank(group_keys, group, start, ranks)
             start = end
         known *= 2
 
 
 @jit
-def _sort_pairs(keys: Positions, values: Positions, first: int, end: int, stack: Any) -> None:
+def _sort_pairs(keys: Any, values: Positions, first: int, end: int, stack: Any) -> None:
     """Sort ``[first, end)`` of two arrays by the first one: quicksort in three ways.
 
     The order of values with equal keys does not matter to the caller.
@@ -173,11 +176,16 @@ def _sort_pairs(keys: Positions, values: Positions, first: int, end: int, stack:
 
 
 @jit
-def _pivot(keys: Positions, low: int, high: int) -> int:
-    """Return the median of nine keys that are spread over ``[low, high)``."""
-    eighth = (high - 1 - low) // 8
-    sample = np.empty(9, np.int32)
-    for number in range(9):
-        sample[number] = keys[low + number * eighth]
-    sample.sort()
-    return int(sample[4])
+def _pivot(keys: Any, low: int, high: int) -> Any:
+    """Return the median of three medians of nine keys that are spread over ``[low, high)``."""
+    step = (high - 1 - low) // 8
+    one = _median(keys[low], keys[low + step], keys[low + 2 * step])
+    two = _median(keys[low + 3 * step], keys[low + 4 * step], keys[low + 5 * step])
+    return _median(
+        one, two, _median(keys[low + 6 * step], keys[low + 7 * step], keys[low + 8 * step])
+    )
+
+
+@jit
+def _median(one: Any, two: Any, three: Any) -> Any:
+    return max(min(one, two), min(max(one, two), three))
