@@ -20,7 +20,7 @@ export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-families bench-ops fault-injection \
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-families bench-index bench-ops fault-injection \
 	chaos docs stack stack-status stack-down clean
 
 help: ## list these commands
@@ -70,6 +70,8 @@ bench: setup ## run all benchmarks
 
 bench-dedup: setup ## compare deduplication with peers: accuracy, speed, scale
 bench-train: setup ## compare training with peers: quality gates, speed, parts of a step
+bench-index: setup ## measure the source index beside a peer: build speed, size, queries
+	$(BIN)/python -m benchmarks.bench_index
 bench-ops: setup ## measure what orchestration costs, with ceilings
 	$(BIN)/python -m benchmarks.bench_ops
 bench-dedup: SCRIPTS := $(wildcard benchmarks/bench_dedup_*.py)

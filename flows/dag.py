@@ -15,6 +15,7 @@ from flows.steps import (
     DEDUP,
     EVALUATE,
     EXTRACT,
+    INDEX,
     LAST_STAGE,
     RELEASE,
     SELECT,
@@ -184,6 +185,13 @@ def build_pipeline(
         TOKENIZE,
         [corpus],
         lambda dataset: TOKENIZE.bind(config=recipe.tokenize, corpus=dataset(corpus)),
+    )
+    if not runs_until(INDEX, until):
+        return
+    run_step(
+        INDEX,
+        [tokens],
+        lambda dataset: INDEX.bind(config=recipe.index, tokens=dataset(tokens)),
     )
     if not runs_until(TRAIN, until):
         return

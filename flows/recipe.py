@@ -25,6 +25,7 @@ from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
 from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
+from tasks.index.config import IndexConfig
 from tasks.select.config import SelectConfig
 from tasks.tokenize.config import TokenizeConfig
 
@@ -48,6 +49,7 @@ class Recipe(ConfigModel):
     dedup: DedupConfig = Field(default_factory=DedupConfig)
     select: SelectConfig = Field(default_factory=SelectConfig)
     tokenize: TokenizeConfig = Field(default_factory=TokenizeConfig)
+    index: IndexConfig = Field(default_factory=lambda: IndexConfig.model_validate({}))
     train: tuple[AnyEntry, ...] = Field(
         (), description="models to train, each evaluated separately; optional"
     )

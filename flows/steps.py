@@ -15,6 +15,7 @@ from tasks.annotate import task as annotate
 from tasks.dedup import task as dedup
 from tasks.evaluate import task as evaluate
 from tasks.extract import task as extract
+from tasks.index import task as index
 from tasks.release import task as release
 from tasks.select import task as select
 from tasks.tokenize import task as tokenize
@@ -81,6 +82,15 @@ TOKENIZE = Step(
     counts_from=("select",),
     columns=("split", "sequence", "tokens", "bytes", "offset"),
 )
+INDEX = Step(
+    "index",
+    index.spec,
+    index.build,
+    per="run",
+    output="index",
+    inputs=("tokenize",),
+    columns=("tokens",),
+)
 TRAIN = Step(
     "train",
     train.spec,
@@ -108,7 +118,18 @@ EVALUATE = Step(
     inputs=("release", "tokenize"),
 )
 
-STEPS: Steps = (ACQUIRE, EXTRACT, ANNOTATE, DEDUP, SELECT, TOKENIZE, TRAIN, RELEASE, EVALUATE)
+STEPS: Steps = (
+    ACQUIRE,
+    EXTRACT,
+    ANNOTATE,
+    DEDUP,
+    SELECT,
+    TOKENIZE,
+    INDEX,
+    TRAIN,
+    RELEASE,
+    EVALUATE,
+)
 
 # What `--until` and the flows' parameter `until` may name, in the order of the pipeline.
 STAGE_NAMES = tuple(step.name for step in STEPS if not step.with_previous)

@@ -21,6 +21,7 @@ Output = Literal[
     "duplicate_labels",  # columns beside the documents of all sources
     "corpus",  # the selected text
     "tokens",  # token shards
+    "index",  # where each run of training tokens stands
     "model",  # trained weights
     "export",  # a Hugging Face folder
     "scores",  # of a model, on held-out documents
@@ -97,7 +98,7 @@ class Step(Generic[P]):
     @property
     def quotes_text(self) -> bool:
         """Whether texts can be restored, in whole or in part, from its data sets."""
-        return self.holds_text or self.output in ("tokens", "scores")
+        return self.holds_text or self.output in ("tokens", "index", "scores")
 
     @property
     def makes_model(self) -> bool:

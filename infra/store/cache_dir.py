@@ -10,8 +10,8 @@ from typing import IO
 
 ENV_VAR = "GRISTMILL_CACHE"
 # Interrupted crawls and training runs, digests of input files, compiled kernels, copies of blocks of
-# token shards and of models from remote stores.
-STALE_FOLDERS = ("spool", "train", "inputs", "kernels", "tokens", "exports")
+# token shards, of models and of indexes from remote stores.
+STALE_FOLDERS = ("spool", "train", "inputs", "kernels", "tokens", "exports", "index")
 MAX_AGE_S = 30 * 24 * 3600.0
 
 

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         ("url", pa.string()),
         ("source", pa.string()),
         ("language", pa.string()),
+        ("license", pa.string()),
         ("split", pa.string()),
         ("sequence", pa.int64()),
         ("tokens", pa.int64()),
@@ -48,7 +49,8 @@ def tokenize_documents(
 
     Args:
         table: documents with ``id``, ``text`` and the digest of the text
-            (``infra.schemas.text_digests``); ``url``, ``source`` and ``language`` if known.
+            (``infra.schemas.text_digests``); ``url``, ``source``, ``language`` and ``license``
+            if known.
         encoder: the tokenizer.
         seed: of the recipe.
         threshold: what ``holdout_threshold`` returned.
@@ -79,7 +81,9 @@ def tokenize_documents(
     changed = np.zeros(len(texts), np.bool_)
     if texts is not original:
         changed = pc.not_equal(original, texts).to_numpy(zero_copy_only=False)
-    columns = {name: _column(table, name) for name in ("id", "url", "source", "language")} | {
+    columns = {
+        name: _column(table, name) for name in ("id", "url", "source", "language", "license")
+    } | {
         "split": pa.array(assign_splits(drawn["split_draw"].to_numpy(), threshold), pa.string()),
         "sequence": pa.array(sequence),
         "tokens": pa.array(encoded.lengths),

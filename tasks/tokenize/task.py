@@ -165,7 +165,7 @@ def tokenize_part(
 ) -> Iterator[PartResult]:
     """Write the token shards of one part of the corpus."""
     encoder = _load_encoder(tokenizer.storage, tokenizer.fingerprint, options["end_of_text"])
-    table = read_with_digests(part, ["id", "url", "source", "language", "text"])
+    table = read_with_digests(part, ["id", "url", "source", "language", "license", "text"])
     yield tokenize_documents(
         table, encoder, seed=options["seed"], threshold=options["threshold"], stage=STAGE.name
     )

@@ -29,6 +29,7 @@ def test_every_data_set_that_holds_a_kept_document(real_run: RealRun) -> None:
         "extract/site": 1,
         "select/all": 1,
         "tokenize/all": 1,
+        "index/all": 1,
     }
 
 

@@ -174,8 +174,8 @@ def _run_history(
     ranges: list[_TokenRange] = []
     for entry in record.stages:
         step, data = by_name.get(entry.stage), entry.try_open(storage)
-        if step is None or data is None:
-            continue
+        if step is None or data is None or step.output == "index":
+            continue  # an index says of a document what its token shards say
         if step.makes_model:
             events += _exposure_events(storage, entry, data, ranges)
             continue

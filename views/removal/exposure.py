@@ -300,7 +300,8 @@ def removed_documents(
 def _find_corpus(storage: Storage, data: Dataset, steps: Steps) -> Dataset | None:
     """Return the corpus that token shards or scores were made from; ``None`` if it was deleted."""
     while data.stage not in steps_with_output(steps, "corpus"):
-        output: Output = "tokens" if data.stage in steps_with_output(steps, "scores") else "corpus"
+        from_tokens = steps_with_output(steps, "index", "scores")
+        output: Output = "tokens" if data.stage in from_tokens else "corpus"
         opened = try_open_dataset(storage, _input_with_output(data, steps, output))
         if opened is None:
             return None

@@ -116,7 +116,7 @@ def _count_documents(part: PartRef, removals: Sequence[Removal], ids: set[str]) 
 def _count_derived(
     storage: Storage, data: Dataset, removals: Sequence[Removal], steps: Steps
 ) -> list[int] | None:
-    """Count the removed documents in each part of token shards or scores; ``None`` if unknown."""
+    """Count the removed documents in each part of token shards, an index or scores; ``None`` if unknown."""
     removed = removed_documents(storage, data, removals, steps)
     if removed is None:
         return None

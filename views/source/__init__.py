@@ -1,0 +1,1 @@
+"""Where the words of a text come from: the training documents that hold them."""
