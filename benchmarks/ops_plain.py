@@ -16,7 +16,7 @@ from infra.compute.progress import NullReporter
 from infra.dataset.stage import Context
 from infra.dataset.step import Step
 from infra.store.storage import Storage
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 
 
 class PlainRunner:
@@ -34,7 +34,7 @@ class PlainRunner:
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: LoopConfig | None = None,  # noqa: ARG002 - one step at a time
+        training: RunsOnThisMachine | None = None,  # noqa: ARG002 - one step at a time
     ) -> str:
         """Run one step (``flows.dag.StepRunner``)."""
         return execute_step(self._ctx, step, bind, str, source, entry).folder

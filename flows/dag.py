@@ -15,9 +15,12 @@ from flows.steps import (
     DEDUP,
     EVALUATE,
     EXTRACT,
+    FINETUNE,
     INDEX,
     LAST_STAGE,
+    PREPARE,
     RELEASE,
+    SCORE,
     SELECT,
     TOKENIZE,
     TRAIN,
@@ -28,9 +31,10 @@ from infra.dataset.dataset import Dataset
 from infra.dataset.step import BoundStep, Step
 from infra.removals.match import Removal
 from lm.config.entry import TrainEntry
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from tasks.acquire.config import AnySource
+from tasks.finetune.config import FinetuneEntry, Variant
 
 H = TypeVar("H")  # a handle
 Bind = Callable[[Callable[[H], Dataset]], BoundStep]
@@ -47,7 +51,7 @@ class StepRunner(Protocol[H]):
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: LoopConfig | None = None,
+        training: RunsOnThisMachine | None = None,
     ) -> H:
         """Run one step.
 
@@ -145,6 +149,54 @@ def build_pipeline(
             entry=name,
         )
 
+    def fine_tune(entry: FinetuneEntry, corpus: H, tokens: H) -> None:
+        base = models[entry.base]
+        examples = run_step(
+            PREPARE,
+            [corpus],
+            lambda dataset: PREPARE.bind(entry=entry, corpus=dataset(corpus)),
+            entry=entry.name,
+        )
+        if not runs_until(FINETUNE, until):
+            return
+        rivals: list[H] = []
+        # The models from random weights come first: those from the base are compared with them.
+        for variant in sorted(entry.expand(), key=lambda item: not item.from_scratch):
+            tuned = fine_tune_variant(variant, examples, base, tokens)
+            export = release_model(variant.name, tuned, tokens)
+            if not runs_until(SCORE, until):
+                continue
+            compared = [] if variant.from_scratch or variant.budget < 1 else rivals
+            scores = score_variant(variant, export, examples, compared)
+            rivals += [scores] if variant.from_scratch else []
+
+    def fine_tune_variant(variant: Variant, examples: H, base: H, tokens: H) -> H:
+        return run_step(
+            FINETUNE,
+            [examples, base, tokens],
+            lambda dataset: FINETUNE.bind(
+                variant=variant,
+                examples=dataset(examples),
+                model=dataset(base),
+                tokens=dataset(tokens),
+            ),
+            entry=variant.name,
+            training=variant.entry,
+        )
+
+    def score_variant(variant: Variant, export: H, examples: H, rivals: Sequence[H]) -> H:
+        return run_step(
+            SCORE,
+            [export, examples, *rivals],
+            lambda dataset: SCORE.bind(
+                variant=variant,
+                model=dataset(export),
+                examples=dataset(examples),
+                rivals=[dataset(item) for item in rivals],
+            ),
+            entry=variant.name,
+        )
+
     models: dict[str, H] = {}
     acquired = [acquire_source(source) for source in recipe.sources]
     if not runs_until(EXTRACT, until):
@@ -199,3 +251,7 @@ def build_pipeline(
         models[config.name] = train_model(config, tokens)
         export = release_model(config.name, models[config.name], tokens)
         evaluate_model(config.name, export, tokens)
+    if not runs_until(PREPARE, until):
+        return
+    for entry in recipe.finetune:
+        fine_tune(entry, corpus, tokens)

@@ -75,7 +75,7 @@ def corpus(recipe: Recipe, reason: Reason = ON_DEMAND) -> dict[str, Any]:
 def retrain(recipe: Recipe, reason: Reason = ON_DEMAND) -> dict[str, Any]:
     """Tokenize the corpus, train all models of the recipe, release and evaluate them."""
     return run_with_retries(
-        lambda: run_pipeline(recipe, EVALUATE.name, reason=reason, segments="newest")
+        lambda: run_pipeline(recipe, LAST_STAGE, reason=reason, segments="newest")
     )
 
 

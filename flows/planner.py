@@ -19,7 +19,7 @@ from infra.dataset.step import Step
 from infra.removals.log import load_removals
 from infra.removals.match import REMOVALS_PREFIX
 from infra.store.storage import Storage
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 from tasks.tokenize.encode import InvalidTokenizerError
 
 
@@ -62,7 +62,7 @@ class Planner:
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: LoopConfig | None = None,  # noqa: ARG002 - a plan reserves nothing
+        training: RunsOnThisMachine | None = None,  # noqa: ARG002 - a plan reserves nothing
     ) -> PlannedStep:
         """Plan one step (``flows.dag.StepRunner``)."""
         folder, dataset, why = self._lookup(inputs, bind)

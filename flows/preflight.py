@@ -7,14 +7,15 @@ from contextlib import suppress
 from flows.metrics_targets import metrics_targets
 from flows.planner import Planner
 from flows.recipe import Recipe
-from flows.steps import EVALUATE, TOKENIZE, TRAIN, StageName, runs_until
+from flows.steps import EVALUATE, FINETUNE, PREPARE, TOKENIZE, TRAIN, StageName, runs_until
 from infra.compute.cluster import WorkerMemoryError, local_workers
 from infra.errors import UserError
 from infra.log_format import is_json_format
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
 from tasks.evaluate.gold_sets import load_gold_sets
+from tasks.finetune.files import load_files
 from tasks.tokenize.task import load_given_tokenizer
 
 
@@ -46,14 +47,20 @@ def preflight_errors(
             load_gold_sets(recipe.evaluate.word_vectors)
         except UserError as error:
             errors.append(error)
+    if runs_until(PREPARE, until):
+        for entry in recipe.finetune:
+            try:
+                load_files(entry)
+            except UserError as error:
+                errors.append(error)
     for check in (metrics_targets, is_json_format):
         try:
             check()
         except UserError as error:
             errors.append(error)
     by_model = [
-        (entry.name, error)
-        for entry in _models_to_train(recipe, until)
+        (name, error)
+        for name, entry in _models_to_train(recipe, until)
         for error in training_errors(entry)
     ]
     existing = _existing_models(get_planner()) if by_model else set()
@@ -80,8 +87,8 @@ def preflight_warnings(
     """
     cores = os.cpu_count() or 1
     by_model = [
-        (entry.name, text)
-        for entry in _models_to_train(recipe, until)
+        (name, text)
+        for name, entry in _models_to_train(recipe, until)
         for text in training_warnings(entry, cores, gpus)
     ]
     existing: set[str | None] = set()
@@ -91,15 +98,19 @@ def preflight_warnings(
     return [text for name, text in by_model if name not in existing]
 
 
-def _models_to_train(recipe: Recipe, until: StageName) -> Sequence[LoopConfig]:
-    """Return the models that processes of this machine would train."""
-    entries = recipe.models if runs_until(TRAIN, until) else ()
-    return [entry for entry in entries if isinstance(entry, TrainConfig)]
+def _models_to_train(recipe: Recipe, until: StageName) -> Sequence[tuple[str, RunsOnThisMachine]]:
+    """Return the models that processes of this machine would train, by name, with their entries."""
+    models: list[tuple[str, RunsOnThisMachine]] = []
+    if runs_until(TRAIN, until):
+        models += [(item.name, item) for item in recipe.models if isinstance(item, TrainConfig)]
+    if runs_until(FINETUNE, until):
+        models += [(item.name, entry) for entry in recipe.finetune for item in entry.expand()]
+    return models
 
 
 def _existing_models(planner: Planner) -> set[str | None]:
     return {
         step.entry
         for step in planner.steps
-        if step.stage == TRAIN.name and step.dataset is not None
+        if step.stage in (TRAIN.name, FINETUNE.name) and step.dataset is not None
     }

@@ -25,6 +25,7 @@ from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
 from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
+from tasks.finetune.config import AnyFinetuneEntry
 from tasks.index.config import IndexConfig
 from tasks.select.config import SelectConfig
 from tasks.tokenize.config import TokenizeConfig
@@ -55,6 +56,9 @@ class Recipe(ConfigModel):
     )
     evaluate: EvaluateConfig | None = Field(
         None, description="how models are evaluated; without it they are not"
+    )
+    finetune: tuple[AnyFinetuneEntry, ...] = Field(
+        (), description="tasks that models are fine-tuned for; optional"
     )
 
     schedule: ScheduleConfig = Field(default_factory=lambda: ScheduleConfig.model_validate({}))
@@ -103,6 +107,7 @@ class Recipe(ConfigModel):
                         f"train.{entry.name}.data.mixture.{name}: no source has this name; sources: "
                         f"{', '.join(sorted(sources))}"
                     )
+        self._check_finetune()
         for index, entry in enumerate(in_steps):
             if entry.init_from is not None:
                 self._check_init_from(entry, in_steps[:index])
@@ -118,6 +123,23 @@ class Recipe(ConfigModel):
                     "tokenize.validation_fraction above 0"
                 )
         return self
+
+    def _check_finetune(self) -> None:
+        """Raise ``ValueError`` unless every entry of `finetune` has a base that can do its task."""
+        bases = {model.name: model for model in self.models}
+        names = [*bases]
+        for entry in self.finetune:
+            base = bases.get(entry.base)
+            if base is None:
+                raise ValueError(
+                    f"finetune.{entry.name}.base: {entry.base!r} is not a model of train; models: "
+                    f"{', '.join(bases) or 'none'}"
+                )
+            entry.check_base(base)
+            names += {entry.name, *(variant.name for variant in entry.expand())}
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"two models of train and finetune are named {repeated[0]!r}")
 
     @staticmethod
     def _check_init_from(entry: TrainConfig, earlier: Sequence[TrainConfig]) -> None:

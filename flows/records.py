@@ -5,9 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from flows.execute import StepResult
-from flows.steps import STEPS
+from flows.steps import FINETUNE, PREPARE, RELEASE, SCORE, STEPS, TRAIN
 from infra.dataset.stage import Context
-from infra.runs.run_records import ModelRecord, StageRecord, find_built_seconds
+from infra.runs.run_records import (
+    FinetunedRecord,
+    ModelRecord,
+    StageRecord,
+    find_built_seconds,
+)
 
 
 def stage_record(ctx: Context, result: StepResult) -> StageRecord:
@@ -31,9 +36,32 @@ def model_records(results: Sequence[StepResult]) -> list[ModelRecord]:
             (step, by_step[entry, step.name]) for step in steps if (entry, step.name) in by_step
         ]
         paths = {step.name: result.folder for step, result in done}
+        if not any(step.name == TRAIN.name for step, _ in done):
+            continue  # a model of `finetune`, or a release of one
         metrics: dict[str, Any] = {}
         for step, result in done:
             if step.output == "scores":
                 metrics.update(result.dataset.stats.get("metrics", {}))
         records.append(ModelRecord(name=entry, metrics=metrics, **paths))
+    return records
+
+
+def finetuned_records(results: Sequence[StepResult]) -> list[FinetunedRecord]:
+    """Return one record per fine-tuned model of the results."""
+    folders = {(result.entry, result.stage): result.folder for result in results}
+    records = []
+    for result in results:
+        if result.stage != FINETUNE.name or result.entry is None:
+            continue
+        task_entry = str(result.dataset.stats["entry"])
+        records.append(
+            FinetunedRecord(
+                name=result.entry,
+                entry=task_entry,
+                finetune=result.folder,
+                prepare=folders.get((task_entry, PREPARE.name)),
+                release=folders.get((result.entry, RELEASE.name)),
+                score=folders.get((result.entry, SCORE.name)),
+            )
+        )
     return records

@@ -31,7 +31,7 @@ from flows.prefect_server import on_run_end
 from flows.preflight import check_machine, preflight_warnings
 from flows.progress import PrefectReporter
 from flows.recipe import Recipe
-from flows.records import model_records, stage_record
+from flows.records import finetuned_records, model_records, stage_record
 from flows.report_address import describe_report, reports_url
 from flows.retraining import (
     TrainingInProgressError,
@@ -67,7 +67,7 @@ from infra.store.environment import mask, mask_errors
 from infra.store.retry import is_transient
 from infra.store.storage import Storage, StorageError
 from infra.store.writable import check_writable, is_disk_error
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 from lm.distributed.devices import gpu_count
 from lm.launch.preflight import required_resources
 from views.removal.exposure import update_exposure
@@ -111,7 +111,7 @@ class PipelineRun:
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: LoopConfig | None = None,
+        training: RunsOnThisMachine | None = None,
     ) -> Any:
         """Submit a step as a Prefect task; the future's result is the data set's folder."""
         name = step_label(step.name, entry or source)
@@ -388,6 +388,7 @@ def _build_record(
         versions=collect_versions(),
         stages=[stage_record(ctx, result) for result in results],
         models=model_records(results),
+        finetuned=finetuned_records(results),
     )
 
 

@@ -15,6 +15,9 @@ from tasks.annotate import task as annotate
 from tasks.dedup import task as dedup
 from tasks.evaluate import task as evaluate
 from tasks.extract import task as extract
+from tasks.finetune import prepare_task as prepare
+from tasks.finetune import score_task as score
+from tasks.finetune import task as finetune
 from tasks.index import task as index
 from tasks.release import task as release
 from tasks.select import task as select
@@ -106,7 +109,7 @@ RELEASE = Step(
     release.build,
     per="model",
     output="export",
-    inputs=("train", "tokenize"),
+    inputs=("train", "finetune", "tokenize"),
     with_previous=True,
 )
 EVALUATE = Step(
@@ -118,17 +121,36 @@ EVALUATE = Step(
     inputs=("release", "tokenize"),
 )
 
+PREPARE = Step(
+    "prepare",
+    prepare.spec,
+    prepare.build,
+    per="task",
+    output="examples",
+    inputs=("select",),
+    columns=("split", "file", "row"),
+)
+FINETUNE = Step(
+    "finetune",
+    finetune.spec,
+    finetune.build,
+    per="model",
+    output="model",
+    inputs=("prepare", "train"),
+    units="steps",
+)
+SCORE = Step(
+    "score",
+    score.spec,
+    score.build,
+    per="model",
+    output="test_scores",
+    inputs=("release", "prepare"),
+)
+
 STEPS: Steps = (
-    ACQUIRE,
-    EXTRACT,
-    ANNOTATE,
-    DEDUP,
-    SELECT,
-    TOKENIZE,
-    INDEX,
-    TRAIN,
-    RELEASE,
-    EVALUATE,
+    *(ACQUIRE, EXTRACT, ANNOTATE, DEDUP, SELECT, TOKENIZE, INDEX, TRAIN, RELEASE, EVALUATE),
+    *(PREPARE, FINETUNE, SCORE),
 )
 
 # What `--until` and the flows' parameter `until` may name, in the order of the pipeline.

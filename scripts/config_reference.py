@@ -51,7 +51,9 @@ def _render_sections(
         if (path, item) in seen:  # several kinds of an entry have the same section
             continue
         seen.add((path, item))
-        tags = {key: item.model_fields.get(key) for key in ("kind", "family", "architecture")}
+        tags = {
+            key: item.model_fields.get(key) for key in ("kind", "family", "architecture", "task")
+        }
         # A section of one kind of an entry, not one that all kinds have.
         is_own = item.__module__.startswith(model.__module__.rpartition(".")[0])
         suffix = (tag if is_own else "") + "".join(

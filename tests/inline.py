@@ -9,7 +9,7 @@ from typing import Any
 from flows.dag import Bind, build_pipeline
 from flows.execute import StepResult, execute_step
 from flows.recipe import Recipe
-from flows.records import model_records
+from flows.records import finetuned_records, model_records
 from flows.steps import StageName
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
@@ -25,7 +25,7 @@ from infra.runs.run_records import (
     save_run,
 )
 from infra.store.storage import Storage
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 
 
 class Shuffled(DaskCluster):
@@ -71,7 +71,7 @@ class InlineRunner:
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: LoopConfig | None = None,
+        training: RunsOnThisMachine | None = None,
     ) -> str:
         if self._steps is not None and len(self.results) == self._steps:
             raise SimulatedCrash
@@ -115,6 +115,7 @@ def save_record(recipe: dict[str, Any], results: Sequence[StepResult]) -> RunRec
             for index, result in enumerate(results)
         ],
         models=model_records(results),
+        finetuned=finetuned_records(results),
     )
     save_run(Storage(parsed.storage), record)
     return record

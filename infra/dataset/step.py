@@ -14,7 +14,7 @@ from infra.dataset.stage import Context, DatasetSpec
 
 P = ParamSpec("P")
 
-Per = Literal["source", "run", "model"]
+Per = Literal["source", "run", "model", "task"]
 Output = Literal[
     "documents",  # text with ids and URLs, of one source
     "annotations",  # columns beside the documents
@@ -25,6 +25,8 @@ Output = Literal[
     "model",  # trained weights
     "export",  # a Hugging Face folder
     "scores",  # of a model, on held-out documents
+    "examples",  # of a task, which models are fine-tuned on
+    "test_scores",  # of a fine-tuned model and its baselines, on test examples
 ]
 
 
@@ -60,7 +62,8 @@ class Step(Generic[P]):
             plan can ask what would be made.
         build: ``build(ctx, spec, **arguments) -> Dataset``; does the work and commits. Takes the
             same arguments as ``spec``.
-        per: whether it runs once per source, once per run, or once per entry of ``train``.
+        per: whether it runs once per source, once per run, once per model of ``train`` or ``finetune``,
+            or once per entry of ``finetune``.
         output: what its data set is.
         inputs: names of the steps whose data sets it reads.
         counts_from: names of the steps whose kept documents are exactly what it takes in. Empty if

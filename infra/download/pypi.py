@@ -82,6 +82,16 @@ def iter_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
                     yield item.name, content.read()
 
 
+def read_archive_file(archive: Path, member: str) -> bytes:
+    """Read one file of a wheel, without unpacking the others.
+
+    Raises:
+        KeyError: if there is no such file.
+    """
+    with zipfile.ZipFile(archive) as packed:
+        return packed.read(member)
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

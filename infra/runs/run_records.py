@@ -134,6 +134,27 @@ class ModelRecord:
 
 
 @dataclass(frozen=True)
+class FinetunedRecord:
+    """A fine-tuned model of a run: relative paths of its data sets.
+
+    Attributes:
+        name: of the model.
+        entry: name of its entry under ``finetune``; several models may be of one.
+        finetune: folder of its weights.
+        prepare: folder of its examples.
+        release: folder of its export.
+        score: folder of its predictions and metrics on the test examples.
+    """
+
+    name: str
+    entry: str
+    finetune: str
+    prepare: str | None = None
+    release: str | None = None
+    score: str | None = None
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What a run did.
 
@@ -148,6 +169,7 @@ class RunRecord:
         versions: of Python and the libraries that matter.
         stages: the data sets it built or found, in the order of the pipeline.
         models: one per entry under ``train``.
+        finetuned: one per model of ``finetune``.
         report: path of the report page, relative to the storage root.
         flow: the Prefect flow, such as ``retrain``; ``None`` in records of earlier versions.
         reason: why the run was started, as given to the flow.
@@ -164,6 +186,7 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     stages: Sequence[StageRecord] = ()
     models: Sequence[ModelRecord] = ()
+    finetuned: Sequence[FinetunedRecord] = ()
     report: str | None = None
     flow: str | None = None
     reason: str | None = None
@@ -174,6 +197,7 @@ class RunRecord:
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
         own["stages"] = [stage.to_json() for stage in self.stages]
         own["models"] = [asdict(model) for model in self.models]
+        own["finetuned"] = [asdict(model) for model in self.finetuned]
         return own
 
     @staticmethod
@@ -181,7 +205,10 @@ class RunRecord:
         """Restore what ``to_json`` returned."""
         stages = [StageRecord.from_json(item) for item in value["stages"]]
         models = [ModelRecord(**item) for item in value["models"]]
-        return RunRecord(**{**value, "stages": stages, "models": models})
+        # Records of earlier versions have no fine-tuned models.
+        finetuned = [FinetunedRecord(**item) for item in value.get("finetuned", ())]
+        converted = {"stages": stages, "models": models, "finetuned": finetuned}
+        return RunRecord(**{**value, **converted})
 
 
 def new_run_id(storage: Storage, now: datetime | None = None) -> str:
@@ -307,6 +334,7 @@ def with_earlier_results(storage: Storage, record: RunRecord) -> RunRecord:
     made from exactly its data sets are still valid. Data sets made from others are left out.
     """
     stages, models = list(record.stages), list(record.models)
+    finetuned = list(record.finetuned)
     existing = {(stage.stage, stage.source, stage.entry) for stage in stages}
     known = {stage.fingerprint for stage in stages}
     for older in islice(iter_newest_first(storage, record.recipe), MAX_RUNS_BACK):
@@ -322,7 +350,9 @@ def with_earlier_results(storage: Storage, record: RunRecord) -> RunRecord:
         names = {model.name for model in models}
         entries = {entry for _, _, entry in existing}
         models += [m for m in older.models if m.name not in names and m.name in entries]
-    return replace(record, stages=stages, models=models)
+        names = {model.name for model in finetuned}
+        finetuned += [m for m in older.finetuned if m.name not in names and m.name in entries]
+    return replace(record, stages=stages, models=models, finetuned=finetuned)
 
 
 def find_built_seconds(storage: Storage, recipe: str, fingerprint: str) -> float | None:

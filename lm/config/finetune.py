@@ -109,7 +109,7 @@ class FinetuneConfig(ConfigModel):
     architecture: dict[str, Any] = Field(
         description="`model_config` of the model: the base's sizes, and `head`"
     )
-    task_settings: dict[str, Any] = Field(description="of the objective")
+    eos_id: int = Field(ge=0, description="end of text of the base's tokenizer")
     max_length: int = Field(ge=1, description="maximum tokens of an example")
     examples: int = Field(ge=1, description="training examples of an epoch")
 

@@ -14,16 +14,12 @@ GPU_MICRO_BATCH_TOKENS = 65_536
 Workload = Literal["pretraining", "finetuning"]
 
 
-class LoopConfig(Protocol):
-    """An entry of the recipe whose model the training loop trains."""
+class RunsOnThisMachine(Protocol):
+    """An entry of the recipe whose models processes of this machine train."""
 
     @property
     def name(self) -> str:
-        """The model's name."""
-
-    @property
-    def optim(self) -> OptimConfig:
-        """How weights are updated."""
+        """The entry's name."""
 
     @property
     def run(self) -> RunConfig:
@@ -32,6 +28,14 @@ class LoopConfig(Protocol):
     @property
     def field(self) -> str:
         """The entry's place in the recipe, such as ``train.tiny``, for messages."""
+
+
+class LoopConfig(RunsOnThisMachine, Protocol):
+    """What the training loop trains: one model."""
+
+    @property
+    def optim(self) -> OptimConfig:
+        """How weights are updated."""
 
     @property
     def workload(self) -> Workload:

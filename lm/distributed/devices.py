@@ -1,7 +1,7 @@
 """The GPUs that a training run uses. torch is imported only when they are counted: it takes seconds."""
 
 from infra.errors import UserError
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 
 
 def gpu_count() -> int:
@@ -11,12 +11,12 @@ def gpu_count() -> int:
     return int(torch.cuda.device_count())
 
 
-def uses_gpus(config: LoopConfig, gpus: int) -> bool:
+def uses_gpus(config: RunsOnThisMachine, gpus: int) -> bool:
     """Return whether the run uses GPUs: by default, if there is one for every process."""
     return config.run.device != "cpu" and gpus >= config.run.local_processes
 
 
-def require_gpus(config: LoopConfig, gpus: int) -> None:
+def require_gpus(config: RunsOnThisMachine, gpus: int) -> None:
     """Raise ``UserError`` if the recipe asks for GPUs and there is not one for every process."""
     if config.run.device == "cuda" and not uses_gpus(config, gpus):
         raise UserError(

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from infra.errors import UserError
 from infra.store.storage import Storage, StorageError
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from lm.distributed.devices import gpu_count, require_gpus, uses_gpus
 from lm.metrics.mlflow import require_mlflow
 from lm.models.registry import hf_modules
 
 
-def required_resources(config: LoopConfig, gpus: int) -> tuple[int, int]:
+def required_resources(config: RunsOnThisMachine, gpus: int) -> tuple[int, int]:
     """Return the cores and GPUs of this machine that the run occupies, if it has ``gpus``.
 
     On GPUs each process takes one of them and one core; ``threads_per_process`` is for CPUs.
@@ -25,7 +25,7 @@ def required_resources(config: LoopConfig, gpus: int) -> tuple[int, int]:
     return config.run.cpu_cores, 0
 
 
-def training_errors(config: LoopConfig) -> Iterator[UserError]:
+def training_errors(config: RunsOnThisMachine) -> Iterator[UserError]:
     """Yield every reason why this machine cannot train this, with entry and field."""
     for check in (_check_export, _check_mlflow, _check_checkpoint_url, _check_device):
         try:
@@ -34,7 +34,7 @@ def training_errors(config: LoopConfig) -> Iterator[UserError]:
             yield error
 
 
-def _check_export(config: LoopConfig) -> None:
+def _check_export(config: RunsOnThisMachine) -> None:
     """Check that the model can be released, as every trained model is."""
     if isinstance(config, TrainConfig) and not hf_modules(config.package):
         raise UserError(
@@ -43,12 +43,12 @@ def _check_export(config: LoopConfig) -> None:
         )
 
 
-def _check_mlflow(config: LoopConfig) -> None:
+def _check_mlflow(config: RunsOnThisMachine) -> None:
     if config.run.mlflow_tracking_uri is not None:
         require_mlflow(config.field)
 
 
-def _check_checkpoint_url(config: LoopConfig) -> None:
+def _check_checkpoint_url(config: RunsOnThisMachine) -> None:
     """Check that ``checkpoint_url`` is a URL, or a folder that can be created."""
     if config.run.checkpoint_url is None:
         return
@@ -66,12 +66,12 @@ def _check_checkpoint_url(config: LoopConfig) -> None:
         raise UserError(f"{field}: the folder {existing} is not writable")
 
 
-def _check_device(config: LoopConfig) -> None:
+def _check_device(config: RunsOnThisMachine) -> None:
     if config.run.device == "cuda":
         require_gpus(config, gpu_count())
 
 
-def training_warnings(config: LoopConfig, cores: int, gpus: int) -> Iterator[str]:
+def training_warnings(config: RunsOnThisMachine, cores: int, gpus: int) -> Iterator[str]:
     """Yield warnings about settings that work on this machine but are probably not intended."""
     if uses_gpus(config, gpus):
         return

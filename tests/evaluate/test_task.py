@@ -9,6 +9,7 @@ import pytest
 from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table
 from infra.dataset.manifest import IntegrityError
+from infra.dataset.model_folder import _local_folder, model_folder
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.errors import UserError
 from infra.formats.megatron import TokenShards, token_dtype
@@ -229,35 +230,35 @@ def test_a_model_in_a_remote_store_is_copied(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
-    task._download_files.cache_clear()
+    _local_folder.cache_clear()
     ctx = context("memory://evaluate")
     model = tiny.release(ctx, folder)
-    copied = task.model_folder(model)
+    copied = model_folder(model)
     assert copied.is_relative_to(tmp_path / "cache")
     assert (copied / "config.json").read_bytes() == (folder / "config.json").read_bytes()
     # A copy that is not what was committed is not used, even if its size is right.
     weights = copied / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[::-1])
-    task._download_files.cache_clear()
-    task.model_folder(model)
+    _local_folder.cache_clear()
+    model_folder(model)
     assert weights.read_bytes() == (folder / "model.safetensors").read_bytes()
     local = tiny.release(context(tmp_path), folder)
-    assert task.model_folder(local).is_relative_to(tmp_path)
+    assert model_folder(local).is_relative_to(tmp_path)
     empty = Dataset(Storage(str(tmp_path)), tokenized(context(tmp_path)).manifest)
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        task.model_folder(empty)
+        model_folder(empty)
 
 
 def test_a_remote_model_that_was_changed_is_refused(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENV_VAR, str(tmp_path / "cache"))
-    task._download_files.cache_clear()
+    _local_folder.cache_clear()
     model = tiny.release(context("memory://changed"), folder)
     name = model.manifest.files["config.json"].name
     model.storage.write(name, model.storage.read(name) + b" ")
     with pytest.raises(IntegrityError, match=r"config\.json"):
-        task.model_folder(model)
+        model_folder(model)
 
 
 def test_a_large_training_split_is_sampled_for_the_baselines(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from examples.prepared import READY
 from examples.quickstart import books, documents, site
 from examples.quickstart.__main__ import GRISTMILL, RECIPE, next_commands
-from examples.quickstart.build import READY, fetch_quickstart, quickstart_root
+from examples.quickstart.build import fetch_quickstart, quickstart_root
 from examples.quickstart.pins import BEAUTIFUL_SOUP, SITE, Pin
 from examples.quickstart.serve_site import PortTakenError, serve_site
 from tests.limits import WAIT_TIMEOUT_S

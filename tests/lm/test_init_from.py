@@ -19,7 +19,7 @@ from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.checkpoint import marker
 from lm.checkpoint.marker import CheckpointMismatchError
-from lm.config.loop import LoopConfig
+from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from lm.launch.work_folder import work_folder
 from lm.metrics.logger import read_jsonl
@@ -179,7 +179,7 @@ def test_the_road_leads_from_the_base_to_its_stages() -> None:
         *,
         source: str | None = None,
         entry: str | None = None,
-        training: LoopConfig | None = None,
+        training: RunsOnThisMachine | None = None,
     ) -> str:
         if step.makes_model:
             trained.append((entry, list(inputs)))

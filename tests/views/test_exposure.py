@@ -141,7 +141,7 @@ def test_the_history_shows_the_removal_and_models_of_earlier_runs(run_copy: Real
 
 def test_a_model_was_trained_on_what_its_parent_was_trained_on(run_copy: RealRun) -> None:
     tiny, late = run_copy.dataset("train", "tiny"), run_copy.dataset("train", "late")
-    assert [model.fingerprint for model in parent_models(run_copy.storage, late)] == [
+    assert [model.fingerprint for model in parent_models(run_copy.storage, late, STEPS)] == [
         tiny.fingerprint
     ]
     unused = set(documents(run_copy, "late", exposed=False))

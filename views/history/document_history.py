@@ -177,7 +177,7 @@ def _run_history(
         if step is None or data is None or step.output == "index":
             continue  # an index says of a document what its token shards say
         if step.makes_model:
-            events += _exposure_events(storage, entry, data, ranges)
+            events += _exposure_events(storage, entry, data, ranges, steps)
             continue
         own = _ledger_events(step, entry, data, document)
         if step.output == "duplicate_labels":
@@ -194,7 +194,7 @@ def _run_history(
             source = entry.source
         events += own
     excerpt = load_excerpts(storage, record, [document], steps).get(document)
-    events += _removal_events(storage, record, document, url, events, steps)
+    events += _removal_events(storage, record, document, url, events)
     return RunHistory(
         record.recipe,
         record.run,
@@ -282,27 +282,32 @@ def _with_other_members(event: Event, data: Dataset, document: str) -> Event:
 
 
 def _exposure_events(
-    storage: Storage, entry: StageRecord, model: Dataset, ranges: Sequence[_TokenRange]
+    storage: Storage,
+    entry: StageRecord,
+    model: Dataset,
+    ranges: Sequence[_TokenRange],
+    steps: Steps,
 ) -> list[Event]:
     """Return the steps in which a model, or one of its parents, was trained on the document."""
     inputs = _input_fingerprints(model)
     try:
-        parents = parent_models(storage, model)
+        parents = parent_models(storage, model, steps)
     except (DatasetNotFoundError, IntegrityError):
         parents = []  # if the document was removed, the exposure record lists them
     events = []
     for tokens in ranges:
-        if tokens.fingerprint not in inputs:
-            continue
-        steps = exposed_steps(model, tokens.first, tokens.end)
+        is_own = (
+            tokens.fingerprint in inputs
+        )  # a fine-tuned model reads documents via its base only
+        exposed = exposed_steps(model, tokens.first, tokens.end) if is_own else []
         via_models = [
             parent.source
             for parent in parents
             if tokens.fingerprint in _input_fingerprints(parent)
             and exposed_steps(parent, tokens.first, tokens.end)
         ]
-        if steps or via_models:
-            details = _exposure_details(entry.entry, steps, via_models)
+        if exposed or via_models:
+            details = _exposure_details(entry.entry, exposed, via_models)
             events.append(Event(entry.stage, entry.path, None, None, EXPOSED, details=details))
     return events
 
@@ -326,7 +331,6 @@ def _removal_events(
     document: str,
     url: str | None,
     events: Sequence[Event],
-    steps: Steps,
 ) -> list[Event]:
     """Return the active removal of a document, and the models of earlier runs trained on it."""
     active = load_active_removals(storage, record.recipe)
@@ -339,7 +343,6 @@ def _removal_events(
     evidence = {key: value for key, value in active[index].to_json().items() if value is not None}
     result = [Event(REMOVE, path, None, None, RECORDED, evidence=evidence)]
     listed = {event.path for event in events if event.verdict == EXPOSED}
-    stage = next(step.name for step in steps if step.makes_model)
     for exposure in load_exposure(storage, record.recipe):
         exposed = load_exposed_steps(storage, exposure, document)
         if exposed is None or exposure.path in listed:
@@ -348,7 +351,9 @@ def _removal_events(
         verdict, details = HELD_OUT, {"model": exposure.model}
         if TRAIN in splits:
             verdict, details = EXPOSED, _exposure_details(exposure.model, at, parents)
-        result.append(Event(stage, exposure.path, None, None, verdict, details=details))
+        result.append(
+            Event(exposure.path.split("/")[0], exposure.path, None, None, verdict, details=details)
+        )
     return result
 
 

@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
     ]
 )
 TOKEN_RANGE_SCHEMA = pa.schema([SCHEMA.field(index) for index in range(7)])  # in token shards
+_NO_RANGES = TOKEN_RANGE_SCHEMA.append(pa.field("tokens", pa.string())).empty_table()
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ def update_exposure(
     token_ranges: dict[str, pa.Table | None] = {}
 
     def removed_in(model: Dataset) -> pa.Table | None:
-        path = _input_with_output(model, steps, "tokens")
+        path = _find_input(model, steps, "tokens")
+        if path is None:  # a fine-tuned model reads examples of a task; its base has read documents
+            return _NO_RANGES
         if path not in token_ranges:
             token_ranges[path] = _find_token_ranges(storage, path, removals, steps)
         return token_ranges[path]
@@ -149,7 +152,7 @@ def update_exposure(
                 continue
             record = known.get(model.fingerprint)
             if record is None or record.removals_digest != digest:
-                table = _find_exposed_documents(storage, model, removed_in)
+                table = _find_exposed_documents(storage, model, removed_in, steps)
                 record = _write_record(storage, recipe, path, model, table, digest, record)
             records.append(record)
     return [record for record in records if record.is_exposed]
@@ -160,16 +163,16 @@ def load_exposure(storage: Storage, recipe: str) -> list[ExposureRecord]:
     return [record for record in _read_records(storage, recipe) if record.is_exposed]
 
 
-def parent_models(storage: Storage, model: Dataset) -> list[Dataset]:
-    """Return the models that a model was initialized from, nearest first.
+def parent_models(storage: Storage, model: Dataset, steps: Steps) -> list[Dataset]:
+    """Return the models that a model was initialized from, or fine-tuned from, nearest first.
 
     Raises:
         DatasetNotFoundError: if one of them was deleted.
     """
-    parents: list[Dataset] = []
+    makers, parents = steps_with_output(steps, "model"), list[Dataset]()
     while True:
         child = parents[-1] if parents else model
-        bases = [item for item in child.manifest.inputs if item["stage"] == child.stage]
+        bases = [item for item in child.manifest.inputs if item["stage"] in makers]
         if not bases:
             return parents
         parents.append(open_dataset(storage.subdir(*input_path(bases[0]).split("/"))))
@@ -206,7 +209,10 @@ def exposed_steps(model: Dataset, first: int, end: int) -> list[int]:
 
 
 def _find_exposed_documents(
-    storage: Storage, model: Dataset, removed_in: Callable[[Dataset], pa.Table | None]
+    storage: Storage,
+    model: Dataset,
+    removed_in: Callable[[Dataset], pa.Table | None],
+    steps: Steps,
 ) -> pa.Table | None:
     """Find what a model or one of its parents was trained or validated on: `SCHEMA`.
 
@@ -214,7 +220,7 @@ def _find_exposed_documents(
         ``None`` if one of the models or token shards was deleted.
     """
     try:
-        parents = parent_models(storage, model)
+        parents = parent_models(storage, model, steps)
     except (DatasetNotFoundError, IntegrityError):
         return None
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -240,8 +246,16 @@ def _find_exposed_documents(
 
 def _input_with_output(data: Dataset, steps: Steps, output: Output) -> str:
     """Return the folder of a data set's input with this kind of output."""
+    path = _find_input(data, steps, output)
+    assert path is not None
+    return path
+
+
+def _find_input(data: Dataset, steps: Steps, output: Output) -> str | None:
+    """Return the folder of a data set's input with this kind of output, if it has one."""
     stages = steps_with_output(steps, output)
-    return input_path(next(item for item in data.manifest.inputs if item["stage"] in stages))
+    found = (item for item in data.manifest.inputs if item["stage"] in stages)
+    return next(map(input_path, found), None)
 
 
 def _find_token_ranges(

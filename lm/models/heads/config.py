@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from infra.errors import UserError
-from lm.models.neural_lm import ArchitectureConfig
 from lm.models.registry import config_class
 from lm.models.seq2seq.sections import Seq2SeqConfig
+
+if TYPE_CHECKING:
+    from lm.models.neural_lm import ArchitectureConfig
 
 Task = Literal["classification", "tagging", "qa", "embedding"]
 Pooling = Literal["first", "last", "mean"]
@@ -80,7 +82,9 @@ def pooling(architecture: str) -> Pooling:
 
 
 def describe(
-    base: ArchitectureConfig, head: HeadConfig | None, added_tokens: Mapping[str, int] | None = None
+    base: "ArchitectureConfig",
+    head: HeadConfig | None,
+    added_tokens: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return ``model_config`` as JSON values: the base's sizes, and ``head`` and ``added_tokens`` if any."""
     sizes: dict[str, Any] = asdict(base)
@@ -90,7 +94,7 @@ def describe(
     return {**sizes, "added_tokens": dict(added_tokens)} if added_tokens else sizes
 
 
-def parse(model_config: Mapping[str, Any]) -> tuple[ArchitectureConfig, HeadConfig | None]:
+def parse(model_config: Mapping[str, Any]) -> "tuple[ArchitectureConfig, HeadConfig | None]":
     """Return what ``describe`` described."""
     sizes = dict(model_config)
     head = sizes.pop("head", None)
@@ -102,7 +106,7 @@ def parse(model_config: Mapping[str, Any]) -> tuple[ArchitectureConfig, HeadConf
     return base, HeadConfig(**{**head, **lists})
 
 
-def check_base(base: ArchitectureConfig, head: HeadConfig) -> None:
+def check_base(base: "ArchitectureConfig", head: HeadConfig) -> None:
     """Raise a ``UserError`` if no head for the task stands on a model of this kind."""
     if isinstance(base, Seq2SeqConfig):
         raise UserError(

@@ -4,6 +4,7 @@ from views.report.report_run import Section
 from views.report.sections import (
     corpus,
     duplicates,
+    finetune,
     funnel,
     leaderboard,
     lineage,
@@ -26,6 +27,7 @@ SECTIONS: tuple[Section, ...] = (
     leaderboard.SECTION,
     models.SECTION,
     word_vectors.SECTION,
+    finetune.SECTION,
     removed.SECTION,
     timings.SECTION,
     lineage.SECTION,

@@ -1,0 +1,1 @@
+"""Real data for every task of fine-tuning, from packages, and synthetic data where none exists."""

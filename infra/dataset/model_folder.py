@@ -1,0 +1,41 @@
+"""A released model as a folder on this machine."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from infra.dataset.dataset import Dataset
+from infra.dataset.local_files import local_file
+from infra.dataset.manifest import FileRecord
+from infra.store.cache_dir import cache_root
+from infra.store.storage import Storage
+
+MODEL_CONFIG = "config.json"
+
+
+def model_folder(model: Dataset) -> Path:
+    """Return the Hugging Face folder of a release on this machine; a remote one is downloaded first.
+
+    Raises:
+        FileNotFoundError: if the data set contains no model.
+        IntegrityError: if a file that was downloaded is not the one that was committed.
+    """
+    files = {file.name: file for file in model.manifest.files.values()}
+    config = next((name for name in files if name.split("/")[-1] == MODEL_CONFIG), None)
+    if config is None:
+        raise FileNotFoundError(f"{model.storage.url} contains no {MODEL_CONFIG}")
+    inside = config.removesuffix(MODEL_CONFIG)
+    wanted = tuple(file for name, file in files.items() if name.startswith(inside))
+    return _local_folder(
+        model.storage, wanted, files[config], cache_root() / "exports" / model.content
+    )
+
+
+@lru_cache(maxsize=1)
+def _local_folder(
+    storage: Storage, files: tuple[FileRecord, ...], config: FileRecord, cache: Path
+) -> Path:
+    """Return the folder of ``config``, once all files are there; a process checks them once."""
+    if storage.local_path() is None:
+        for file in files:
+            local_file(storage, file, cache)
+    return local_file(storage, config, cache).parent

@@ -1,0 +1,368 @@
+"""The recipe's `finetune` section: a list of entries, each with the keys of its task."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from infra.config import ConfigModel
+from infra.form_schema import ConditionalForm
+from infra.store.environment import mask
+from lm.config.entry import MAX_NAME_CHARS, Name, Seed, TrainEntry, seeded_name
+from lm.config.finetune import FinetuneModelConfig, FinetuneOptimConfig, weights_key
+from lm.config.run import RunConfig
+from lm.config.train import TrainConfig
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+# Two files with a text per line, whose lines translate each other.
+FilePair = tuple[str, str]
+
+# What a task's base must be, by family (or architecture, of encoders).
+ONE_TEXT = ("encoder", "decoder", "rnn", "lstm", "gru", "cnn")
+NEXT_TOKEN = ("decoder", "rnn", "lstm", "gru", "cnn")
+
+
+class TaskDataConfig(ConfigModel):
+    """Files of examples, and which of them are trained on, validated on and tested on."""
+
+    files: tuple[str | FilePair, ...] = Field(
+        (),
+        description=(
+            "paths or URLs of files that are divided into three splits by a digest of each example's "
+            "input; a pair of files of parallel text is a list of two"
+        ),
+    )
+    train: tuple[str | FilePair, ...] = Field((), description="files that are trained on only")
+    validation: tuple[str | FilePair, ...] = Field(
+        (), description="files that are validated on only"
+    )
+    test: tuple[str | FilePair, ...] = Field((), description="files that are tested on only")
+    format: (
+        Literal[
+            "jsonl", "json", "csv", "tsv", "parquet", "arrow", "conll", "conll2012", "squad", "lines",
+            "tmx", "po", "mo",
+        ]
+        | None
+    ) = Field(None, description="of all files; default: by the suffix of each")  # fmt: skip
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description=(
+            "the task's columns: the files' columns; those with the same name need no entry. Numbers "
+            "from 0 for CoNLL and for files without a header"
+        ),
+    )
+    header: bool = Field(
+        True, description="whether CSV and TSV files begin with the names of their columns"
+    )
+    encoding: str = Field("utf-8", description="of CSV and TSV files")
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=1, description="fraction of `files` that is validated on"
+    )
+    test_fraction: float = Field(
+        0.1, ge=0, lt=1, description="fraction of `files` that is tested on"
+    )
+    near_duplicate_threshold: float | None = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description=(
+            "similarity (Jaccard, of 5-character shingles) to a test example from which a training "
+            "example is dropped; null: only equal inputs are"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        if not self.files and not (self.train and self.test):
+            raise ValueError("files, or train and test, must name files of examples")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction leave nothing to train on")
+        return self
+
+    @property
+    def by_split(self) -> dict[str, tuple[str | FilePair, ...]]:
+        """The files by the split that they are of; ``files`` is drawn."""
+        return {name: getattr(self, name) for name in ("files", "train", "validation", "test")}
+
+
+class LabelDataConfig(TaskDataConfig):
+    """Files of labeled examples."""
+
+    labels: tuple[str, ...] = Field(
+        (), description="labels that are allowed; default: all that occur"
+    )
+    label_separator: str | None = Field(
+        None,
+        min_length=1,
+        description="what separates several labels of an example; each is one with it",
+    )
+
+
+class BaselinesConfig(ConfigModel):
+    """What the fine-tuned model is compared with, besides the task's own baselines."""
+
+    from_scratch: bool = Field(
+        True, description="train the same architecture from random weights, named NAME-scratch"
+    )
+    budgets: tuple[Fraction, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description=(
+            "fractions of the training examples, a model each, for the learning curve; those below "
+            "1 are named NAME-10pct and so on"
+        ),
+    )
+
+    @field_validator("budgets")
+    @classmethod
+    def _check_budgets(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a budget is given twice")
+        return value
+
+
+class FinetuneEntry(ConfigModel):
+    """A base model and a task that it is fine-tuned for: the base of each task's entry."""
+
+    families: ClassVar[tuple[str, ...]] = ONE_TEXT
+
+    name: Name = Field(description="names the model in folders, reports and exports")
+    base: str = Field(
+        min_length=1,
+        description=(
+            "the model to start from: an entry of `train`, or the path of a released model's folder"
+        ),
+    )
+    data: TaskDataConfig
+    model: FinetuneModelConfig = Field(
+        default_factory=lambda: FinetuneModelConfig.model_validate({})
+    )
+    optim: FinetuneOptimConfig = Field(
+        default_factory=lambda: FinetuneOptimConfig.model_validate({})
+    )
+    seeds: tuple[Seed, ...] = Field(
+        (), description="fine-tunes a model with each of these seeds, named NAME-seedN"
+    )
+    folds: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description=(
+            "number of folds of a cross-validation of the training examples, stratified by label; its "
+            "out-of-fold predictions are kept; 0: none"
+        ),
+    )
+    baselines: BaselinesConfig = Field(default_factory=lambda: BaselinesConfig.model_validate({}))
+    run: RunConfig = Field(default_factory=RunConfig)
+
+    @property
+    def field(self) -> str:
+        """See ``RunsOnThisMachine``."""
+        return f"finetune.{self.name}"
+
+    @property
+    def task_name(self) -> str:
+        """The task; each task's entry narrows the field ``task``."""
+        return str(getattr(self, "task"))  # noqa: B009
+
+    @field_validator("folds")
+    @classmethod
+    def _check_folds(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("cross-validation takes at least 2 folds; 0 is none")
+        return value
+
+    @model_validator(mode="after")
+    def _check_entry(self) -> Self:
+        if self.optim.batch_size % self.run.num_processes:
+            raise ValueError(
+                f"optim.batch_size {self.optim.batch_size} is not a multiple of run.num_processes "
+                f"{self.run.num_processes}"
+            )
+        if self.run.num_nodes > 1:
+            raise ValueError("run.num_nodes: a model is fine-tuned on one machine")
+        drawn = bool(self.data.files)
+        if not (self.data.test or (drawn and self.data.test_fraction)):
+            raise ValueError(
+                "data.test_fraction is 0 and data.test names no file: nothing to test on"
+            )
+        has_validation = self.data.validation or (drawn and self.data.validation_fraction)
+        for field, used in (
+            ("lr_grid", len(self.optim.lr_grid) > 1),
+            ("early_stopping_patience", bool(self.optim.early_stopping_patience)),
+        ):
+            if used and not has_validation:
+                raise ValueError(
+                    f"optim.{field} needs validation examples: set data.validation_fraction above 0 "
+                    "or name files under data.validation"
+                )
+        longest = max((variant.name for variant in self.expand()), key=len)
+        if len(longest) > MAX_NAME_CHARS:
+            raise ValueError(f"name: {longest} has more than {MAX_NAME_CHARS} characters")
+        return self
+
+    def expand(self) -> "Iterator[Variant]":
+        """Yield a variant for each model that this entry describes."""
+        if self.seeds:
+            for seed in self.seeds:
+                yield Variant(self, seeded_name(self.name, seed), seed)
+        elif 1.0 in self.baselines.budgets:
+            yield Variant(self, self.name)
+        first = self.seeds[0] if self.seeds else None
+        for budget in sorted(self.baselines.budgets, reverse=True):
+            if budget < 1:
+                yield Variant(self, f"{self.name}-{100 * budget:g}pct", first, budget)
+        if self.baselines.from_scratch:
+            yield Variant(self, f"{self.name}-scratch", first, from_scratch=True)
+
+    def check_base(self, base: TrainEntry) -> None:
+        """Raise ``ValueError`` unless a model of this entry of `train` can do the task."""
+        if base.family not in self.families:
+            raise ValueError(
+                f"finetune.{self.name}.base: {self.task_name} cannot start from {base.name}, a model of "
+                f"the family {base.family}; it takes {', '.join(self.families)}"
+            )
+        assert isinstance(base, TrainConfig)
+        longest = base.model.context_length
+        if self.model.max_length is not None and self.model.max_length > longest:
+            raise ValueError(
+                f"finetune.{self.name}.model.max_length: {self.model.max_length} is above the "
+                f"context_length {longest} of its base {base.name}"
+            )
+
+    def weights_key(self) -> dict[str, Any]:
+        """Return what the weights of a variant depend on, besides its own fields and the examples."""
+        left_out = {"base": True, "data": True, "seeds": True, "baselines": True}
+        key = weights_key(self, left_out)
+        key["run"]["validation_interval"] = (
+            self.run.validation_interval if self.optim.early_stopping_patience else None
+        )
+        return key
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model of an entry.
+
+    Attributes:
+        entry: the entry.
+        name: of the model.
+        seed: of its order, dropout and head; ``None``: the recipe's.
+        budget: fraction of the training examples.
+        from_scratch: whether it starts from random weights.
+    """
+
+    entry: FinetuneEntry
+    name: str
+    seed: int | None = None
+    budget: float = 1.0
+    from_scratch: bool = False
+
+    def weights_key(self) -> dict[str, Any]:
+        """Return what its weights depend on besides the base and the examples, as nested JSON."""
+        return {
+            **self.entry.weights_key(),
+            "budget": self.budget,
+            "from_scratch": self.from_scratch,
+        }
+
+
+class ClassificationEntry(FinetuneEntry):
+    """Labels of texts or pairs of texts: topic, sentiment, inference, similarity."""
+
+    task: Literal["classification"] = Field(description="the task")
+    data: LabelDataConfig
+    multi_label: bool = Field(
+        False, description="whether a text may have several labels, or none, each decided by itself"
+    )
+    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
+        None,
+        description=(
+            "by which the loss of a label is multiplied: by label, or balanced: inversely to its "
+            "frequency, as in scikit-learn"
+        ),
+    )
+
+
+class TaggingEntry(FinetuneEntry):
+    """A tag for each word: named entities, semantic roles."""
+
+    task: Literal["tagging"] = Field(description="the task")
+    data: LabelDataConfig
+    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
+        None, description="as for classification"
+    )
+
+
+class QuestionEntry(FinetuneEntry):
+    """Answers that are spans of a passage, or none."""
+
+    families: ClassVar[tuple[str, ...]] = ("encoder",)
+
+    task: Literal["qa"] = Field(description="the task")
+
+
+class Seq2SeqTaskEntry(FinetuneEntry):
+    """A text for a text: translation, summarization."""
+
+    families: ClassVar[tuple[str, ...]] = ("seq2seq", *NEXT_TOKEN)
+
+    task: Literal["seq2seq"] = Field(description="the task")
+    max_new_tokens: int = Field(
+        64, ge=1, description="maximum tokens of a text that the model generates"
+    )
+    metrics: Literal["translation", "summarization"] = Field(
+        "translation", description="translation: BLEU and chrF; summarization: ROUGE"
+    )
+
+
+class ChatEntry(FinetuneEntry):
+    """The assistant's turns of dialogues."""
+
+    families: ClassVar[tuple[str, ...]] = NEXT_TOKEN
+
+    task: Literal["chat"] = Field(description="the task")
+
+
+class CompletionEntry(FinetuneEntry):
+    """Text or code, with parts in the middle to fill in (Bavarian et al. 2022, arXiv:2207.14255)."""
+
+    families: ClassVar[tuple[str, ...]] = NEXT_TOKEN
+
+    task: Literal["completion"] = Field(description="the task")
+    fim_fraction: float = Field(
+        0.5, ge=0, le=1, description="fraction of the examples whose middle is filled in"
+    )
+
+
+class EmbeddingEntry(FinetuneEntry):
+    """Vectors of texts, by which a query finds its passage."""
+
+    task: Literal["embedding"] = Field(description="the task")
+    temperature: float = Field(
+        0.05, gt=0, description="by which similarities are divided in the loss"
+    )
+
+
+def _task(entry: Any) -> str:
+    return str(entry.get("task", "") if isinstance(entry, dict) else getattr(entry, "task", ""))
+
+
+# One entry of the recipe's `finetune`: what it may contain follows from its task.
+AnyFinetuneEntry = Annotated[
+    Annotated[ClassificationEntry, Tag("classification")]
+    | Annotated[TaggingEntry, Tag("tagging")]
+    | Annotated[QuestionEntry, Tag("qa")]
+    | Annotated[Seq2SeqTaskEntry, Tag("seq2seq")]
+    | Annotated[ChatEntry, Tag("chat")]
+    | Annotated[CompletionEntry, Tag("completion")]
+    | Annotated[EmbeddingEntry, Tag("embedding")],
+    Discriminator(_task),
+    ConditionalForm("task"),
+]
+
+
+def show_base(entry: FinetuneEntry) -> str:
+    """Return the base as the recipe names it; secrets of a URL are masked."""
+    return str(mask(entry.base))

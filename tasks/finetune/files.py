@@ -1,0 +1,80 @@
+"""The files of examples that an entry of `finetune` names."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from infra.dataset.fingerprint import bytes_sha256
+from infra.errors import UserError
+from infra.store.external_files import expand_globs, open_url
+from infra.store.storage import StorageError
+from tasks.finetune.config import FinetuneEntry
+
+
+class TaskFileError(UserError):
+    """A file of examples that cannot be read; the message names its field."""
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """A file of examples, with the second one of a pair. Picklable.
+
+    Attributes:
+        split: ``train``, ``validation`` or ``test``, or ``files``: drawn per example.
+        names: base names; URLs may hold a secret, and are not kept.
+        data: their bytes.
+    """
+
+    split: str
+    names: tuple[str, ...]
+    data: tuple[bytes, ...]
+
+    @property
+    def key(self) -> list[object]:
+        """What its examples depend on."""
+        return [self.split, list(self.names), [bytes_sha256(data) for data in self.data]]
+
+
+def load_files(entry: FinetuneEntry) -> list[TaskFile]:
+    """Read the files of an entry, in the order of splits and names.
+
+    Raises:
+        TaskFileError: if one is missing or cannot be read.
+    """
+    return [
+        file
+        for split, patterns in entry.data.by_split.items()
+        for number, pattern in enumerate(patterns)
+        for file in _load(split, pattern, f"finetune.{entry.name}.data.{split}.{number}")
+    ]
+
+
+def _load(split: str, pattern: str | tuple[str, str], field: str) -> Iterator[TaskFile]:
+    if not isinstance(pattern, str):
+        yield TaskFile(
+            split,
+            tuple(_base_name(url) for url in pattern),
+            tuple(_read(url, field) for url in pattern),
+        )
+        return
+    try:
+        urls = list(expand_globs([pattern]))
+    except StorageError as error:
+        raise TaskFileError(f"{field}: {error}") from None
+    for url in urls:
+        yield TaskFile(split, (_base_name(url),), (_read(url, field),))
+
+
+def _base_name(url: str) -> str:
+    return PurePosixPath(urlsplit(url).path).name
+
+
+def _read(url: str, field: str) -> bytes:
+    try:
+        with open_url(url) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise TaskFileError(f"{field}: file not found: {url!r}") from None
+    except (IsADirectoryError, NotADirectoryError, PermissionError, StorageError) as error:
+        raise TaskFileError(f"{field}: {error}") from None

@@ -1,0 +1,1 @@
+"""Predictions of a released model, as transformers load it."""

@@ -1,0 +1,216 @@
+"""From files to examples: read, split, deduplicated; every row has a verdict."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import pyarrow as pa
+
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import LEDGER_SCHEMA, Verdict, dropped, failed, verdict_table
+from infra.dataset.stage import PartResult
+from infra.errors import UserError
+from infra.schemas.examples import EXAMPLES, SPLITS, Split, Task, example_schema
+from tasks.finetune.config import FinetuneEntry, LabelDataConfig
+from tasks.finetune.data.read import ReadOptions, read_examples
+from tasks.finetune.data.records import DataFileError, Rejection
+from tasks.finetune.data.splits import (
+    NearDuplicates,
+    assign_folds,
+    draw_splits,
+    example_ids,
+    find_duplicates,
+    split_inputs,
+)
+from tasks.finetune.files import TaskFile
+
+STAGE_NAME = "prepare"
+SEVERAL_LABELS = "several_labels"
+
+
+class TaskDataError(UserError):
+    """Examples that no model can be fine-tuned or tested on; the message names the field."""
+
+
+def read_options(entry: FinetuneEntry) -> ReadOptions:
+    """Return how the files of an entry are read."""
+    data = entry.data
+    labels = data if isinstance(data, LabelDataConfig) else None
+    return ReadOptions(
+        data.format,
+        data.columns,
+        data.header,
+        data.encoding,
+        labels.labels if labels else (),
+        labels.label_separator if labels else None,
+    )
+
+
+def prepare_examples(
+    entry: FinetuneEntry, files: Sequence[TaskFile], seed: int
+) -> Iterator[PartResult]:
+    """Make the examples of all files of an entry, a part per file.
+
+    Files are done together, because a duplicate may be in another one.
+
+    Args:
+        entry: how they are read and split.
+        files: their bytes.
+        seed: of splits and folds.
+
+    Raises:
+        TaskDataError: if a split is empty, or a label has one example.
+    """
+    task = cast("Task", entry.task_name)
+    read = [_read_file(entry, task, file) for file in files]
+    # Of a task's columns, and `row`.
+    examples = pa.concat_tables([table for table, _ in read])
+    owners = [number for number, (table, _) in enumerate(read) for _ in range(table.num_rows)]
+    ids, inputs = example_ids(task, examples), split_inputs(task, examples)
+    drawn = draw_splits(inputs, seed, entry.data.validation_fraction, entry.data.test_fraction)
+    splits = [
+        own if files[owner].split == "files" else cast("Split", files[owner].split)
+        for own, owner in zip(drawn, owners, strict=True)
+    ]
+    verdicts = _find_duplicates(entry, ids, inputs, splits, seed)
+    if task == "classification" and not getattr(entry, "multi_label", False):
+        for index, labels in enumerate(examples["labels"].to_pylist()):
+            if len(labels) != 1:
+                verdicts[index] = failed(SEVERAL_LABELS, labels=labels)
+    _check_splits(entry, [s for s, v in zip(splits, verdicts, strict=True) if v.kept])
+    if task == "classification":
+        _check_labels(entry, examples["labels"].to_pylist(), verdicts)
+    folds = _assign_folds(entry, task, examples, inputs, splits, verdicts, seed)
+    table = examples.select(EXAMPLES[task].names)
+    rows = examples["row"]
+    for number, (file, (own, rejected)) in enumerate(zip(files, read, strict=True)):
+        own_rows = [index for index, owner in enumerate(owners) if owner == number]
+        kept = [index for index in own_rows if verdicts[index].kept]
+        name = file.names[0]
+        origin = {
+            "id": pa.array([ids[i] for i in kept], pa.string()),
+            "split": pa.array([splits[i] for i in kept], pa.string()),
+            "file": pa.array([name] * len(kept), pa.string()),
+            "row": rows.take(pa.array(kept, pa.int64())).combine_chunks(),
+            "fold": pa.array([folds.get(i) for i in kept], pa.int32()),
+        }
+        columns = table.take(pa.array(kept, pa.int64()))
+        result = pa.table(
+            {**origin, **{column: columns[column] for column in columns.column_names}},
+            schema=example_schema(task),
+        )
+        numbers = rows.to_pylist()
+        ledger = [(ids[i], f"{name}:{numbers[i]}", verdicts[i]) for i in own_rows]
+        ledger += [_rejection(name, item) for item in rejected]
+        assert own.num_rows == len(own_rows)
+        yield PartResult(
+            result, verdict_table(STAGE_NAME, ledger) if ledger else LEDGER_SCHEMA.empty_table()
+        )
+
+
+def summarize_examples(task: str, examples: pa.Table) -> dict[str, Any]:
+    """Return the statistics of a data set of examples: numbers per split, labels and their numbers."""
+    splits = examples["split"].to_pylist()
+    counts = Counter(splits)
+    stats: dict[str, Any] = {"task": task, "splits": {name: counts[name] for name in SPLITS}}
+    column = {"classification": "labels", "tagging": "tags"}.get(task)
+    if column is not None:
+        by_split: dict[str, Counter[str]] = {name: Counter() for name in SPLITS}
+        for split, labels in zip(splits, examples[column].to_pylist(), strict=True):
+            by_split[split].update(labels)
+        names = sorted({name for counter in by_split.values() for name in counter})
+        stats["labels"] = names
+        stats["label_counts"] = {
+            split: dict(sorted(counter.items())) for split, counter in by_split.items()
+        }
+    if task == "embedding":
+        stats["num_negatives"] = min(map(len, examples["negatives"].to_pylist()), default=0)
+    return stats
+
+
+def _read_file(
+    entry: FinetuneEntry, task: Task, file: TaskFile
+) -> tuple[pa.Table, list[Rejection]]:
+    target = (file.data[1], file.names[1]) if len(file.data) > 1 else None
+    try:
+        return read_examples(
+            file.data[0], name=file.names[0], task=task, options=read_options(entry), target=target
+        )
+    except DataFileError as error:
+        raise TaskDataError(f"finetune.{entry.name}.data.{file.split}: {error}") from None
+
+
+def _rejection(name: str, item: Rejection) -> tuple[str, str, Verdict]:
+    make = failed if item.failed else dropped
+    key = json_sha256([name, item.row, item.reason])[:32]
+    return key, f"{name}:{item.row}", make(item.reason, message=item.message)
+
+
+def _find_duplicates(
+    entry: FinetuneEntry,
+    ids: Sequence[str],
+    inputs: Sequence[str],
+    splits: Sequence[Split],
+    seed: int,
+) -> list[Verdict]:
+    threshold = entry.data.near_duplicate_threshold
+    near = None if threshold is None else NearDuplicates(threshold=threshold, seed=seed % 2**32)
+    return find_duplicates(ids, inputs, splits, near)
+
+
+def _check_splits(entry: FinetuneEntry, splits: Sequence[Split]) -> None:
+    counts = Counter[str](splits)
+    needed = ["train", "test"]
+    if entry.optim.early_stopping_patience or len(entry.optim.lr_grid) > 1:
+        needed.append("validation")
+    for name in needed:
+        if not counts[name]:
+            field = f"finetune.{entry.name}.data"
+            detail = (
+                "" if name == "train" else f"; raise {name}_fraction, or name files under {name}"
+            )
+            raise TaskDataError(f"{field}: no example is left for the split {name}{detail}")
+
+
+def _check_labels(
+    entry: FinetuneEntry, labels: Sequence[Sequence[str]], verdicts: Sequence[Verdict]
+) -> None:
+    counts = Counter(
+        name for own, verdict in zip(labels, verdicts, strict=True) if verdict.kept for name in own
+    )
+    field = f"finetune.{entry.name}.data"
+    rare = sorted(name for name, count in counts.items() if count == 1)
+    if rare:
+        raise TaskDataError(
+            f"{field}: the label {rare[0]!r} has one example, which cannot be both trained on and tested; "
+            "name the labels to keep under data.labels"
+        )
+    if len(counts) < (1 if getattr(entry, "multi_label", False) else 2):
+        raise TaskDataError(
+            f"{field}: there is one label, {next(iter(counts), '')!r}: nothing to tell apart"
+        )
+
+
+def _assign_folds(
+    entry: FinetuneEntry,
+    task: Task,
+    examples: pa.Table,
+    inputs: Sequence[str],
+    splits: Sequence[Split],
+    verdicts: Sequence[Verdict],
+    seed: int,
+) -> Mapping[int, int]:
+    """Return the fold of each training example by its index; none without cross-validation."""
+    if not entry.folds:
+        return {}
+    rows = [i for i, split in enumerate(splits) if split == "train" and verdicts[i].kept]
+    strata = [""] * len(inputs)
+    if task == "classification":
+        strata = ["\n".join(labels) for labels in examples["labels"].to_pylist()]
+    try:
+        folds = assign_folds(
+            [inputs[i] for i in rows], [strata[i] for i in rows], entry.folds, seed
+        )
+    except ValueError as error:
+        raise TaskDataError(f"finetune.{entry.name}.folds: {error}") from None
+    return dict(zip(rows, folds, strict=True))

@@ -1,0 +1,109 @@
+"""The stage `prepare`: files of examples become a data set, split and without duplicates across splits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from infra.compute.arrays import U64
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
+from infra.schemas.examples import SPLITS, example_schema
+from tasks.finetune.config import FinetuneEntry
+from tasks.finetune.data.overlap import OverlapIndex
+from tasks.finetune.data.splits import split_inputs
+from tasks.finetune.files import load_files
+from tasks.finetune.prepare import STAGE_NAME, prepare_examples, summarize_examples
+
+STAGE = Stage(
+    STAGE_NAME, modules=("tasks.finetune.prepare_task",), libraries=("numpy", "pyarrow", "numba")
+)
+
+
+def spec(ctx: Context, *, entry: FinetuneEntry, corpus: Dataset | None) -> DatasetSpec:
+    """Describe the examples of an entry's files.
+
+    The corpus decides no example, only the statistics of the overlap: the content stays the same if
+    it changes, and so no model is fine-tuned again.
+
+    Raises:
+        TaskFileError: if a file cannot be read.
+    """
+    data = entry.data.to_json()
+    for name in ("files", "train", "validation", "test"):
+        del data[name]  # URLs may hold secrets; digests stand for the files
+    config = {
+        "seed": ctx.seed,
+        "task": entry.task_name,
+        "folds": entry.folds,
+        "multi_label": getattr(entry, "multi_label", False),
+        **data,
+    }
+    digests = tuple(json_sha256(file.key) for file in load_files(entry))
+    inputs = () if corpus is None else (corpus,)
+    return DatasetSpec(STAGE, entry.name, config, inputs, digests)
+
+
+def build(
+    ctx: Context, spec: DatasetSpec, *, entry: FinetuneEntry, corpus: Dataset | None
+) -> Dataset:
+    """Read the files and commit their examples.
+
+    Returns:
+        A data set with a part per file (``infra.schemas.examples``), and the statistics ``splits``,
+        ``labels``, ``label_counts`` and ``overlap`` with the corpus.
+
+    Raises:
+        TaskFileError: if a file cannot be read.
+        TaskDataError: if a split is empty, or a label has one example.
+    """
+    files = load_files(entry)
+    unit = WorkUnit(
+        json_sha256([entry.name, [file.key for file in files]]), (entry, files, ctx.seed)
+    )
+
+    def stats(parts: Sequence[PartRef]) -> dict[str, Any]:
+        tables = [part.table() for part in parts]
+        examples = pa.concat_tables([example_schema(_task(entry)).empty_table(), *tables])
+        own = summarize_examples(entry.task_name, examples)
+        return (
+            own
+            if corpus is None
+            else {**own, "overlap": find_overlap(ctx, entry, examples, corpus)}
+        )
+
+    return build_dataset(ctx, spec, [unit], prepare_examples, stats=stats)
+
+
+def find_overlap(
+    ctx: Context, entry: FinetuneEntry, examples: pa.Table, corpus: Dataset
+) -> dict[str, dict[str, int]]:
+    """Return, per split, how many examples share 13 words with the corpus.
+
+    Returns:
+        ``examples``, ``checked`` (those of at least 13 words) and ``found``.
+    """
+    index = OverlapIndex(split_inputs(_task(entry), examples))
+    payloads = [(part, index) for part in corpus.parts]
+    found: U64 = np.zeros(0, np.uint64)
+    for _, hashes in ctx.cluster.map(_find_in_part, payloads):
+        found = np.union1d(found, hashes)
+    hits, splits = index.hits(found), np.array(examples["split"].to_pylist())
+    return {
+        name: {
+            "examples": int((splits == name).sum()),
+            "checked": int((index.has_ngrams & (splits == name)).sum()),
+            "found": int((hits & (splits == name)).sum()),
+        }
+        for name in SPLITS
+    }
+
+
+def _find_in_part(part: PartRef, index: OverlapIndex) -> U64:
+    return index.find_in(part.table(["text"])["text"])
+
+
+def _task(entry: FinetuneEntry) -> Any:
+    return entry.task_name

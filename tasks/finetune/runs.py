@@ -1,0 +1,176 @@
+"""The training runs behind one fine-tuned model: one, or one per learning rate, or per fold."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from infra.dataset.dataset import Dataset
+from infra.dataset.stage import DatasetSpec
+from lm.config.finetune import FinetuneConfig
+from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS
+from lm.launch.rollback import TrainingRun, train_with_rollback
+from lm.launch.work_folder import checkpoint_url, fixed_config
+from lm.models.heads.config import HeadConfig, describe, parse
+from lm.train.job import TrainJob
+from tasks.finetune.base import Base
+from tasks.finetune.config import Variant
+from tasks.finetune.head import make_head
+
+if TYPE_CHECKING:
+    from tasks.finetune.encode import EncodedExamples
+
+Report = Callable[[int, int, str, Mapping[str, float] | None], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that has ended.
+
+    Attributes:
+        run: where its files are.
+        lr: its learning rate.
+        result: the launcher's.
+    """
+
+    run: TrainingRun
+    lr: float
+    result: Mapping[str, Any]
+
+    @property
+    def validation_loss(self) -> float | None:
+        """The loss of the weights that were kept, in nats per target."""
+        line = self.result["line"]
+        loss = line.get("best_validation_loss", line.get("validation_loss"))
+        return None if loss is None else float(loss)
+
+
+@dataclass
+class FinetuningRuns:
+    """The runs of one model.
+
+    Attributes:
+        spec: the data set that is made.
+        variant: the model.
+        seed: of its runs.
+        base: what it starts from.
+        examples: all examples of the entry.
+        train: the training examples of this model.
+        validation: the validation examples.
+        folder: of the data set's work; each run has one below it.
+        report: receives steps done, all steps, a message and values.
+    """
+
+    spec: DatasetSpec
+    variant: Variant
+    seed: int
+    base: Base
+    examples: Dataset
+    train: pa.Table
+    validation: pa.Table
+    folder: Path
+    report: Report
+    truncated: int = 0
+    head: HeadConfig = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the head and the encoder."""
+        entry = self.variant.entry
+        self.head = make_head(entry, self.examples.stats, self.train, self.base.eos_id)
+
+    @property
+    def max_length(self) -> int:
+        """Maximum tokens of an example."""
+        longest = int(self.base.model_config["context_length"])
+        return min(longest, self.variant.entry.model.max_length or longest)
+
+    def search(self) -> list[Outcome]:
+        """Train with every learning rate of the grid; return the outcomes, the best one first."""
+        entry = self.variant.entry
+        rates = entry.optim.lr_grid or (entry.optim.lr,)
+        encoded = self.encode(self.train), self.encode(self.validation)
+        self.truncated = encoded[0].truncated
+        outcomes = []
+        for number, rate in enumerate(rates):
+            run = self._prepare(f"lr{number}", rate, encoded[0], encoded[1])
+            outcomes.append(self._train(run, rate, number, len(rates)))
+        return sorted(outcomes, key=_loss_or_zero)
+
+    def encode(self, table: pa.Table) -> "EncodedExamples":
+        """Encode examples with the base's tokenizer."""
+        from lm.objectives.text_rows import TextEncoder
+        from tasks.finetune.encode import encode_examples
+
+        encoder = TextEncoder(self.base.tokenizer, self.base.eos_id, ends_text=self.base.ends_text)
+        return encode_examples(table, encoder, self.head, self.max_length)
+
+    def _prepare(
+        self, label: str, rate: float, train: "EncodedExamples", validation: "EncodedExamples"
+    ) -> TrainingRun:
+        """Write the rows of a run into its folder; return the run."""
+        entry, folder = self.variant.entry, self.folder / f"{self.folder.name}-{label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, encoded in ((TRAIN_ROWS, train), (VALIDATION_ROWS, validation)):
+            np.save(folder / name, encoded.rows)
+        examples = len(train.rows)
+        run = entry.run
+        if "validation_interval" not in run.model_fields_set:  # once per epoch
+            per_epoch = max(1, examples // entry.optim.batch_size)
+            run = run.model_copy(update={"validation_interval": per_epoch})
+        sizes, _ = parse(self.base.model_config)
+        config = FinetuneConfig.model_validate(
+            {
+                "name": self.variant.name,
+                "task": entry.task_name,
+                "model": entry.model,
+                "optim": entry.optim.model_copy(update={"lr": rate, "lr_grid": ()}),
+                "run": run,
+                "architecture": describe(sizes, self.head),
+                "eos_id": self.base.eos_id,
+                "max_length": self.max_length,
+                "examples": examples,
+            }
+        )
+        key = {
+            **fixed_config(self.spec),
+            "inputs": [i.content for i in self.spec.inputs],
+            "lr": rate,
+        }
+        job = TrainJob(
+            config,
+            self.seed,
+            self.examples.storage,
+            folder,
+            {**key, "run": label, "external": list(self.spec.external_inputs)},
+            None if self.variant.from_scratch else self.base.model.storage,
+            checkpoint_url(config, folder),
+        )
+        return TrainingRun(job)
+
+    def _train(self, run: TrainingRun, rate: float, number: int, count: int) -> Outcome:
+        steps = run.job.config.steps
+        title = f"lr {rate:g}: " if count > 1 else ""
+
+        def on_metrics(line: dict[str, Any]) -> None:
+            values = {k: float(v) for k, v in line.items() if isinstance(v, int | float)}
+            message = f"{title}loss {line['loss']:.3f}"
+            if "validation_loss" in line:
+                message += f", validation {line['validation_loss']:.3f}"
+            self.report(number * steps + int(line["step"]), count * steps, message, values)
+
+        self.report(number * steps, count * steps, f"{title}starting processes", None)
+        result = train_with_rollback(
+            run,
+            on_metrics,
+            lambda rollback: self.report(
+                number * steps + (rollback.from_step or 0), count * steps, str(rollback), None
+            ),
+        )
+        return Outcome(run, rate, result)
+
+
+def _loss_or_zero(outcome: Outcome) -> float:
+    return outcome.validation_loss or 0.0

@@ -1,0 +1,104 @@
+"""The stage `score`: a fine-tuned model, as it was released, and its baselines on the test examples."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import pyarrow as pa
+
+from infra.compute.progress import Progress
+from infra.dataset.dataset import Dataset, PartRef
+from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import ledger_table
+from infra.dataset.model_folder import model_folder
+from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.schemas.examples import Task
+from tasks.finetune.baselines.fit import fit_baselines
+from tasks.finetune.config import FinetuneEntry, Variant
+from tasks.finetune.score import MODEL, SCHEMA, from_rows, summarize, to_rows
+from tasks.finetune.selection import Selection, select_examples
+
+STAGE = Stage(
+    "score",
+    modules=("tasks.finetune.score_task",),
+    libraries=("numpy", "pyarrow", "torch", "transformers", "tokenizers", "scikit-learn"),
+)
+
+
+def spec(
+    ctx: Context, *, variant: Variant, model: Dataset, examples: Dataset, rivals: Sequence[Dataset]
+) -> DatasetSpec:
+    """Describe the scores of a released model.
+
+    The configuration says nothing of the model, so that baselines, whose predictions are a unit of
+    work of their own, are made once for all models of the same examples.
+
+    Args:
+        ctx: the run.
+        variant: the model.
+        model: its release.
+        examples: of its entry.
+        rivals: scores of other models of the entry, which it is compared with.
+    """
+    entry = variant.entry
+    config = {"seed": ctx.seed, "task": entry.task_name, "budget": variant.budget}
+    return DatasetSpec(STAGE, variant.name, config, (model, examples, *rivals))
+
+
+def build(
+    ctx: Context,
+    spec: DatasetSpec,
+    *,
+    variant: Variant,
+    model: Dataset,
+    examples: Dataset,
+    rivals: Sequence[Dataset],
+) -> Dataset:
+    """Predict the test examples with the model and with the baselines.
+
+    Returns:
+        A data set with a row per example and system (``tasks.finetune.score.SCHEMA``), and the
+        statistics of ``tasks.finetune.score.summarize``.
+    """
+    entry, selection = variant.entry, select_examples(variant, examples, ctx.seed)
+    labels = list(examples.stats.get("labels", ()))
+    ctx.reporter.update(Progress(STAGE.name, spec.source, 0, 2, "predicting"))
+    units = [
+        WorkUnit(
+            json_sha256([MODEL, model.content, examples.content, entry.model.max_length]),
+            (entry, selection, labels, ctx.seed, model),
+        ),
+        WorkUnit(
+            json_sha256(["baselines", examples.content]),
+            (entry, selection, labels, ctx.seed, None),
+        ),
+    ]
+
+    def stats(parts: Sequence[PartRef]) -> dict[str, Any]:
+        tables = [SCHEMA.empty_table(), *(part.table() for part in parts)]
+        systems = from_rows(pa.concat_tables(tables))
+        for rival in rivals:
+            systems[str(rival.source)] = from_rows(rival.table())[MODEL]
+        return summarize(variant, selection.test, systems, labels, ctx.seed)
+
+    return build_dataset(ctx, spec, units, score_systems, stats=stats)
+
+
+def score_systems(
+    entry: FinetuneEntry,
+    selection: Selection,
+    labels: Sequence[str],
+    seed: int,
+    model: Dataset | None,
+) -> Iterator[PartResult]:
+    """Predict the test examples with the model, or with all baselines of the task."""
+    task, test = cast("Task", entry.task_name), selection.test
+    tables = [SCHEMA.empty_table()]
+    if model is not None:
+        from tasks.finetune.predict.predict import predict_test
+
+        tables.append(to_rows(task, test, MODEL, predict_test(model_folder(model), test, entry)))
+    else:
+        fitted = fit_baselines(task, selection.train, selection.validation, test, labels, seed)
+        tables += [to_rows(task, test, name, predictions) for name, predictions in fitted]
+    rows = pa.concat_tables(tables).combine_chunks()
+    yield PartResult(rows, ledger_table(STAGE.name, rows["id"].to_pylist()))

@@ -1,0 +1,148 @@
+"""The stage `prepare`: every row of every file has a verdict, and splits do not leak."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.finetune.files import TaskFileError
+from tasks.finetune.prepare import SEVERAL_LABELS, TaskDataError
+from tests.finetune.tiny_runs import TinyStore, entry, write_jsonl
+
+
+def sentences(count: int, label: str = "a") -> list[dict[str, Any]]:
+    """Distinct texts without common shingles; every other one has another label."""
+    return [
+        {
+            "text": f"{number * 7919:x} {number * 104729:o}",
+            "label": label if number % 2 else "other",
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TinyStore:
+    return TinyStore(tmp_path)
+
+
+def test_every_row_has_a_verdict_and_duplicates_are_in_one_split(
+    store: TinyStore, tmp_path: Path
+) -> None:
+    rows = sentences(100)
+    extra = [rows[0], rows[1], {"text": "", "label": "a"}, {"text": "no label"}]
+    first = write_jsonl(tmp_path / "first.jsonl", rows)
+    second = write_jsonl(tmp_path / "second.jsonl", extra)
+    item = entry("classification", first, data__files=[str(first), str(second)])
+    examples = store.prepare(item)
+    counts = examples.counts
+    assert counts.n_in == 104
+    assert counts.kept == 100
+    assert counts.dropped == {"duplicate": 2}
+    assert sum(counts.failed.values()) == 2
+    table = examples.table()
+    assert Counter(table["split"].to_pylist()) == examples.stats["splits"]
+    assert set(table["file"].to_pylist()) == {"first.jsonl"}
+    verdicts = [row for part in examples.parts for row in part.verdicts().to_pylist()]
+    assert {row["url"] for row in verdicts if row["verdict"] == "failed"} == {
+        "second.jsonl:3",
+        "second.jsonl:4",
+    }
+
+
+def test_near_duplicates_of_test_examples_are_not_trained_on(
+    store: TinyStore, tmp_path: Path
+) -> None:
+    tested = write_jsonl(tmp_path / "test.jsonl", sentences(40))
+    # The same shingles, and a few more.
+    close = [{**row, "text": f"{row['text']}!"} for row in sentences(10)]
+    trained = write_jsonl(
+        tmp_path / "train.jsonl", close + [{**r, "text": r["text"][::-1]} for r in sentences(40)]
+    )
+    item = entry(
+        "classification",
+        "",
+        data={"train": [str(trained)], "test": [str(tested)], "validation_fraction": 0.0},
+    )
+    examples = store.prepare(item)
+    dropped = examples.counts.dropped
+    assert dropped.get("near_duplicate_of_test", 0) + dropped.get("duplicate_of_test", 0) == 10
+    assert examples.stats["splits"] == {"train": 40, "validation": 0, "test": 40}
+
+
+def test_several_labels_are_a_failure_unless_the_entry_says_so(
+    store: TinyStore, tmp_path: Path
+) -> None:
+    rows = [*sentences(40), {"text": "both of them", "label": ["a", "other"]}]
+    path = write_jsonl(tmp_path / "data.jsonl", rows)
+    single = store.prepare(entry("classification", path))
+    assert single.counts.failed == {SEVERAL_LABELS: 1}
+    several = store.prepare(entry("classification", path, multi_label=True))
+    assert several.counts.failed == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "field"),
+    [
+        ([*sentences(40), {"text": "odd one", "label": "rare"}], {}, "finetune.task.data"),
+        ([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], {}, "finetune.task.data"),
+        (sentences(40), {"data__columns": {"text": "sentence"}}, "finetune.task.data.files"),
+        (sentences(40), {"data__columns": {"sentence": "text"}}, "finetune.task.data.files"),
+        ([{"text": f"{n}", "label": "x"} for n in range(30)], {}, "finetune.task.data"),
+    ],
+    ids=[
+        "a label with one example",
+        "an empty split",
+        "an unknown column",
+        "no such column",
+        "one label",
+    ],
+)
+def test_what_cannot_be_learned_is_one_line_with_the_field(
+    store: TinyStore,
+    tmp_path: Path,
+    rows: list[dict[str, Any]],
+    settings: dict[str, Any],
+    field: str,
+) -> None:
+    path = write_jsonl(tmp_path / "data.jsonl", rows)
+    with pytest.raises(TaskDataError) as error:
+        store.prepare(entry("classification", path, **settings))
+    assert str(error.value).startswith(f"{field}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named_with_its_field(store: TinyStore, tmp_path: Path) -> None:
+    with pytest.raises(TaskFileError) as error:
+        store.prepare(entry("classification", tmp_path / "missing.jsonl"))
+    assert str(error.value).startswith("finetune.task.data.files.0: ")
+
+
+def test_a_changed_row_keeps_the_split_of_all_others(store: TinyStore, tmp_path: Path) -> None:
+    rows = sentences(60)
+    before = store.prepare(entry("classification", write_jsonl(tmp_path / "a.jsonl", rows)))
+    rows[5] = {"text": "another text", "label": "a"}
+    after = store.prepare(entry("classification", write_jsonl(tmp_path / "a.jsonl", rows)))
+    assert before.fingerprint != after.fingerprint
+    splits = [
+        dict(zip(t["id"].to_pylist(), t["split"].to_pylist(), strict=True))
+        for t in (before.table(), after.table())
+    ]
+    common = splits[0].keys() & splits[1].keys()
+    assert len(common) == 59
+    assert all(splits[0][key] == splits[1][key] for key in common)
+
+
+def test_folds_are_stratified_and_only_of_training_examples(
+    store: TinyStore, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "data.jsonl", sentences(100))
+    table = store.prepare(entry("classification", path, folds=4)).table().to_pylist()
+    assert all((row["fold"] is None) == (row["split"] != "train") for row in table)
+    sizes = Counter(
+        (row["fold"], json.dumps(row["labels"])) for row in table if row["split"] == "train"
+    )
+    assert len(sizes) == 8
+    assert max(sizes.values()) - min(sizes.values()) <= 1
