@@ -102,11 +102,11 @@ def test_a_plan_reports_what_refuses_a_run(path: str) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    steps, errors = lines[:9], lines[9:]
-    assert steps[5].startswith("pending train tiny ")
+    steps, errors = lines[:10], lines[10:]
+    assert steps[6].startswith("pending train tiny ")
     assert sorted(line.split(": ")[1] for line in errors) == sorted(item[1] for item in several)
     value = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
-    assert len(value["steps"]) == 9
+    assert len(value["steps"]) == 10
     assert value["errors"] == [line.split(": ", 1)[1] for line in errors]
     assert json.loads(CliRunner().invoke(main, ["plan", path, "--json"]).stdout)["errors"] == []
 
