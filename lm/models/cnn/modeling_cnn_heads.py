@@ -43,7 +43,8 @@ class GatedCNNModel(PreTrainedModel):
         states: Tensor = self.embed_tokens(input_ids)
         for layer in self.layers:
             states = layer(states)
-        return self.norm(states)
+        normed: Tensor = self.norm(states)
+        return normed
 
     def forward(
         self,
@@ -61,7 +62,7 @@ class GatedCNNForSequenceClassification(GatedCNNModel):
 
     def __init__(self, config: GatedCNNConfig) -> None:
         super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(  # type: ignore[override]
@@ -90,7 +91,7 @@ class GatedCNNForTokenClassification(GatedCNNModel):
 
     def __init__(self, config: GatedCNNConfig) -> None:
         super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(  # type: ignore[override]

@@ -56,7 +56,7 @@ class RecurrentForSequenceClassification(RecurrentModel):
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(  # type: ignore[override]
@@ -85,7 +85,7 @@ class RecurrentForTokenClassification(RecurrentModel):
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(  # type: ignore[override]
