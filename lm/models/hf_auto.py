@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+HEAD_SUFFIXES = ("", "ForSequenceClassification", "ForTokenClassification")
 OWN_MODEL_TYPE = re.compile(r"gristmill-([a-z0-9_-]+)")  # a package, - for each dot
 
 
@@ -22,7 +23,7 @@ def new_model(config: Any, auto_class: str) -> Any:
     """
     import transformers
 
-    own_class = _own_class(config.model_type)
+    own_class = _own_class(config.model_type, auto_class.removeprefix("AutoModel"))
     if own_class is not None:
         return own_class(config)
     return getattr(transformers, auto_class).from_config(config)
@@ -33,20 +34,28 @@ def load_model(folder: Path) -> Any:
     import transformers
 
     config = json.loads((folder / "config.json").read_bytes())
-    loader = _own_class(config["model_type"])
+    name = config["architectures"][0]
+    loader = _own_class(config["model_type"], name[name.find("For") :] if "For" in name else "")
     if loader is None:
-        loader = getattr(transformers, config["architectures"][0])
+        loader = getattr(transformers, name)
     return loader.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 
 
-def _own_class(model_type: str) -> Any:
-    """Return the class of a family's own modeling file; ``None`` if transformers have one."""
+def _own_class(model_type: str, suffix: str) -> Any:
+    """Return the class of a family's own modeling files; ``None`` if transformers have one.
+
+    ``suffix`` says for which task, such as ``ForCausalLM``; it is empty for hidden states.
+    """
     from transformers import AutoConfig
 
     own = OWN_MODEL_TYPE.fullmatch(model_type)
     if own is None:
         return None
-    result = import_module(f"lm.models.{own[1].replace('-', '.')}.hf").model_class()
+    hf = import_module(f"lm.models.{own[1].replace('-', '.')}.hf")
+    result = hf.model_class()
+    stem = result.__name__.partition("For")[0]
     # For what reads the configuration without the model, as AutoTokenizer does.
     AutoConfig.register(model_type, result.config_class, exist_ok=True)
+    if suffix in HEAD_SUFFIXES:
+        result = getattr(hf.head_module(), f"{stem}{suffix or 'Model'}")
     return result

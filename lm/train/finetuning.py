@@ -4,18 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load
+from safetensors.torch import load, save_file
 
 from infra.dataset.dataset import open_dataset
 from infra.errors import UserError
 from lm.config.finetune import FinetuneConfig
 from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS, ExampleLoader, load_rows
 from lm.models.heads.config import parse
-from lm.models.heads.model import FineTuned, build_finetuned, load_base
+from lm.models.heads.model import FineTuned, build_finetuned, load_base, reference_outputs
+from lm.models.lora import apply_lora, freeze, language_model, merge_lora
 from lm.models.neural_lm import WEIGHTS, NeuralLM, TrainableModel, load_weights, save_weights
 from lm.models.registry import build_model
 from lm.objectives.examples import Objective, Rows
 from lm.train.job import TrainJob
+from lm.train.pretraining import REFERENCE_LOGITS_FILE, save_reference_logits
 from lm.train.state import Weights
 
 CONFIG_FILE = "config.json"
@@ -33,7 +35,7 @@ class Finetuning:
         self.eos = None
 
     def build_model(self) -> TrainableModel:
-        """Return the base with a fresh head, on the CPU."""
+        """Return the base with a fresh head, on the CPU; what the entry freezes needs no gradient."""
         model = self._build_model()
         data = self._base_weights()
         if data is not None and isinstance(model, FineTuned):
@@ -41,6 +43,9 @@ class Finetuning:
         elif data is not None:
             assert isinstance(model, NeuralLM)
             load_weights(model, data)
+        if self._config.model.freeze is not None:
+            freeze(model, self._config.model.freeze)
+        self._adapt(model)
         return model
 
     def build_objective(self, model: TrainableModel) -> Objective:
@@ -80,10 +85,16 @@ class Finetuning:
         )
 
     def save(self, weights: Weights, folder: Path) -> dict[str, Any]:
-        """Write the weights and the architecture."""
+        """Write the weights, updates of low rank merged, the architecture and reference outputs."""
         model = self._build_model()
+        self._adapt(model)
         model.load_state_dict(weights)
+        merge_lora(model)
         save_weights(model, folder / WEIGHTS)
+        if isinstance(model, FineTuned):
+            save_file(reference_outputs(model), folder / REFERENCE_LOGITS_FILE)
+        else:
+            save_reference_logits(language_model(model), folder / REFERENCE_LOGITS_FILE)
         described = {
             "model_config": self._config.architecture,
             "training": self._config.weights_key(),
@@ -98,6 +109,12 @@ class Finetuning:
     def _build_model(self) -> TrainableModel:
         base, head = parse(self._config.architecture)
         return build_model(base) if head is None else build_finetuned(base, head)
+
+    def _adapt(self, model: TrainableModel) -> None:
+        """Give the model the low-rank updates that the entry asks for."""
+        lora = self._config.model.lora
+        if lora is not None:
+            apply_lora(model, lora.rank, lora.alpha, lora.targets)
 
     def _base_weights(self) -> bytes | None:
         if self._job.base_model is not None:

@@ -22,7 +22,12 @@ STAGE = Stage(
     libraries=("torch", "numpy", "tokenizers"),
     deterministic=False,  # the weights' last bits depend on the kind of processor
 )
-MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
+MODEL_FILES = (
+    "model.safetensors",
+    "config.json",
+    "tokenizer.json",
+    "reference_logits.safetensors",
+)
 OVER_BUDGET = "over_budget"
 
 

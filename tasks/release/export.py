@@ -14,6 +14,7 @@ from torch import Tensor
 from infra.errors import UserError
 from lm.models.hf_auto import load_model, new_model
 from lm.models.registry import load_hf
+from lm.models.released import MODEL_CONFIG_KEY
 
 LOGIT_TOLERANCE = 1e-4  # maximum difference of a logit in fp32
 
@@ -91,10 +92,18 @@ def export(trained: TrainedModel, folder: Path) -> float:
     model.load_state_dict(weights, strict=True)
     model.save_pretrained(folder)
     _add_names_for_other_readers(folder)
-    added = hf.special_tokens(trained.model_config) if hasattr(hf, "special_tokens") else {}
+    add_model_config(folder, trained.model_config)
+    added = added_tokens(trained)
     save_tokenizer(trained, folder, added)
     check_tokenizer(trained, folder, added)
     return check_logits(trained, folder)
+
+
+def added_tokens(trained: TrainedModel) -> dict[str, int]:
+    """Return the ids that the model has beyond the tokenizer's, ascending, by the names of their tokens."""
+    hf = load_hf(trained.model_config["architecture"])
+    own = hf.special_tokens(trained.model_config) if hasattr(hf, "special_tokens") else {}
+    return {**own, **trained.model_config.get("added_tokens", {})}
 
 
 def read_hf_class(folder: Path) -> str:
@@ -113,13 +122,27 @@ def _add_names_for_other_readers(folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
+def add_model_config(folder: Path, model_config: Mapping[str, Any]) -> None:
+    """Add ``model_config`` to ``config.json``: fine-tuning starts from such a folder (``lm.models.released``)."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config[MODEL_CONFIG_KEY] = dict(model_config)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def save_tokenizer(
-    trained: TrainedModel, folder: Path, added: Mapping[str, int] = MappingProxyType({})
+    trained: TrainedModel,
+    folder: Path,
+    added: Mapping[str, int] = MappingProxyType({}),
+    *,
+    post_processor: Any = None,
+    chat_template: str | None = None,
 ) -> None:
     """Save the tokenizer; the end of text is also BOS and padding, and is never added by itself.
 
     ``added`` are the ids that the model has beyond the tokenizer's, ascending, by the name of their
-    special token: a mask, or sentinels. The tokenizer that was trained does not have them.
+    special token: a mask, or sentinels. The tokenizer that was trained does not have them. With a
+    ``post_processor``, of ``tokenizers``, it adds tokens around a text.
 
     Its class is ``PreTrainedTokenizerFast``, which transformers 4 and 5 know. By itself,
     transformers 5 writes ``TokenizersBackend``, which transformers 4 refuses.
@@ -131,6 +154,8 @@ def save_tokenizer(
     end = plain.id_to_token(trained.eos)
     spelling = spell(added, plain)
     plain.add_special_tokens(list(spelling.values()))
+    if post_processor is not None:
+        plain.post_processor = post_processor
     fast: Any = PreTrainedTokenizerFast(
         tokenizer_object=plain,
         bos_token=end,
@@ -141,6 +166,7 @@ def save_tokenizer(
         clean_up_tokenization_spaces=False,
         # transformers 4 would add token_type_ids, which `generate` of a decoder refuses.
         model_input_names=["input_ids", "attention_mask"],
+        **({} if chat_template is None else {"chat_template": chat_template}),
     )
     fast.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
@@ -153,10 +179,14 @@ def save_tokenizer(
 def spell(names: Iterable[str], tokenizer: Any) -> dict[str, str]:
     """Return how special tokens are written, by name: in a way that the tokenizer has not.
 
-    ``mask_token`` is written ``<|mask|>``, as ends of text are, and others as T5 has its sentinels.
+    ``mask_token`` is written ``<|mask|>``, as ends of text are, and others as T5 has its sentinels. Those
+    of a fine-tuned model's ``added_tokens`` are written as they are named.
     """
     spelling = {}
     for name in names:
+        if name.startswith("<"):
+            spelling[name] = name
+            continue
         token = (
             f"<{name}>" if name.startswith("extra_id_") else f"<|{name.removesuffix('_token')}|>"
         )
@@ -175,16 +205,23 @@ TOKENIZER_SAMPLES = (
 
 
 def check_tokenizer(
-    trained: TrainedModel, folder: Path, added: Mapping[str, int] = MappingProxyType({})
+    trained: TrainedModel,
+    folder: Path,
+    added: Mapping[str, int] = MappingProxyType({}),
+    *,
+    post_processor: Any = None,
 ) -> None:
     """Raise ``ParityError`` unless the exported tokenizer gives the trained one's ids and text.
 
-    The ``added`` special tokens have the ids that the model has for them.
+    The ``added`` special tokens have the ids that the model has for them. With a ``post_processor`` the
+    trained one adds its tokens, too.
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
     plain = Tokenizer.from_str(trained.tokenizer.decode())
+    if post_processor is not None:
+        plain.post_processor = post_processor
     # It reads the model's configuration, too, whose class may be in the folder.
     exported: Any = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
@@ -193,7 +230,8 @@ def check_tokenizer(
         ids = plain.encode(text).ids
         # Not verbose: a text longer than the context is no problem here.
         encoded = exported.encode(text, verbose=False)
-        if encoded != ids or exported.decode(ids) != plain.decode(ids):
+        decoded = exported.decode(ids, skip_special_tokens=True)
+        if encoded != ids or decoded != plain.decode(ids, skip_special_tokens=True):
             raise ParityError(
                 f"release: the exported tokenizer encodes or decodes {text!r} differently"
             )

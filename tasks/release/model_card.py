@@ -95,7 +95,7 @@ def render_card(
         losses.append(f"{stats['validation_loss']:.4f} nats per token on held-out documents")
     return "\n".join(
         [
-            *_front_matter(tokens, "transformers", kind.pipeline_tag),
+            *front_matter(tokens, "transformers", kind.pipeline_tag),
             "",
             f"# {model.source}",
             "",
@@ -133,10 +133,10 @@ def render_card(
             "",
             *(f"- {line}" for line in losses),
             "",
-            *_data_section(lineage),
+            *data_section(lineage),
             "## Training",
             "",
-            *_markdown_table(
+            *markdown_table(
                 ("setting", "value"),
                 [(key, f"`{value}`") for key, value in sorted(flatten_sections(training).items())],
             ),
@@ -172,7 +172,7 @@ def render_counted_card(
     settings = sorted(flatten_sections(model.manifest.config).items())
     return "\n".join(
         [
-            *_front_matter(tokens, None, family.KIND.pipeline_tag),
+            *front_matter(tokens, None, family.KIND.pipeline_tag),
             "",
             f"# {model.source}",
             "",
@@ -187,20 +187,18 @@ def render_counted_card(
             "",
             "It may reproduce its training data, errors included.",
             "",
-            *_data_section(lineage),
+            *data_section(lineage),
             "## Training",
             "",
-            *_markdown_table(
-                ("setting", "value"), [(key, f"`{value}`") for key, value in settings]
-            ),
+            *markdown_table(("setting", "value"), [(key, f"`{value}`") for key, value in settings]),
             "",
-            *_markdown_table(*family.list_sizes(model.stats)),
+            *markdown_table(*family.list_sizes(model.stats)),
             "",
         ]
     )
 
 
-def _front_matter(tokens: Dataset, library: str | None, pipeline_tag: str) -> list[str]:
+def front_matter(tokens: Dataset, library: str | None, pipeline_tag: str) -> list[str]:
     """Return the YAML at the beginning of a card."""
     languages = sorted(
         key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
@@ -212,13 +210,13 @@ def _front_matter(tokens: Dataset, library: str | None, pipeline_tag: str) -> li
     return [*lines, "tags:", "- gristmill", "---"]
 
 
-def _data_section(lineage: Sequence[LineageEntry]) -> list[str]:
+def data_section(lineage: Sequence[LineageEntry]) -> list[str]:
     """Return the lines about data sets and licenses, with an empty one at the end."""
     rights = [(name, f"{count:,}") for name, count in count_licenses(lineage).items()]
     return [
         "## Data",
         "",
-        *_markdown_table(
+        *markdown_table(
             ("stage", "source", "documents in", "kept", "fingerprint"),
             [
                 (
@@ -234,7 +232,7 @@ def _data_section(lineage: Sequence[LineageEntry]) -> list[str]:
         "",
         "Licenses of the corpus, as stated by its sources:",
         "",
-        *(_markdown_table(("license", "documents"), rights) if rights else ["none recorded."]),
+        *(markdown_table(("license", "documents"), rights) if rights else ["none recorded."]),
         "",
     ]
 
@@ -247,6 +245,7 @@ def find_llama_cpp_pre_tokenizer(tokenize_config: Mapping[str, Any]) -> str | No
     return {"gpt2": "gpt-2", "llama3": "llama-bpe"}.get(tokenize_config.get("pretokenizer", ""))
 
 
-def _markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the lines of a table."""
     lines = [head, tuple("---" for _ in head), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

@@ -3,8 +3,9 @@
 import json
 import tempfile
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
@@ -24,6 +25,10 @@ FILES = ("config.json", "model.safetensors", "reference_logits.safetensors", "to
 
 def spec(ctx: Context, *, model: Dataset, tokens: Dataset) -> DatasetSpec:  # noqa: ARG001
     """Describe the release of a trained model; its code version covers the model's family only."""
+    if is_finetuned(model):
+        own = ("tasks.release.finetuned", *hf_modules(model.stats["architecture"]))
+        stage = replace(STAGE, modules=(*STAGE.modules, *own))
+        return DatasetSpec(stage, model.source, {}, (model, tokens))
     package = trained_package(model.manifest.config)
     modules = (*STAGE.modules, *hf_modules(package), *counting_modules(package, "export"))
     stage = replace(STAGE, modules=modules)
@@ -43,6 +48,10 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
     Raises:
         ParityError: if the exported model's logits or tokens differ from the trained one's.
     """
+    if is_finetuned(model):
+        # By name, so that the code version of other releases does not cover it.
+        finetuned: Any = import_module("tasks.release.finetuned")
+        return cast("Dataset", finetuned.build(ctx, spec, model=model, tokens=tokens))
     counting = load_counting(trained_package(model.manifest.config), "export")
     if counting is not None:
         return _build_counted(ctx, spec, model, tokens, counting)
@@ -79,6 +88,11 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
     note = f"logits within {difference:.1g} of the trained model's"
     ctx.reporter.update(Progress(STAGE.name, spec.source, 1, 1, note))
     return dataset
+
+
+def is_finetuned(model: Dataset) -> bool:
+    """Return whether a model is one of the stage `finetune`, not of `train`."""
+    return model.stage == "finetune"
 
 
 def _build_counted(

@@ -54,3 +54,10 @@ def model_class() -> Any:
     from lm.models.cnn.modeling_cnn import GatedCNNForCausalLM
 
     return GatedCNNForCausalLM
+
+
+def head_module() -> Any:
+    """Return the module with the classes of models for other tasks."""
+    from lm.models.cnn import modeling_cnn_heads
+
+    return modeling_cnn_heads

@@ -191,6 +191,20 @@ def build_finetuned(base_config: ArchitectureConfig, head: HeadConfig) -> FineTu
     return FineTuned(build_model(base_config), head)
 
 
+@torch.no_grad()
+def reference_outputs(model: FineTuned) -> dict[str, Tensor]:
+    """Return fixed inputs and what the model makes of them, by which an export is checked.
+
+    ``tokens`` int64[2, T], of which the second text is padded from its middle on, and ``logits``, those of
+    ``forward``, computed in fp32.
+    """
+    length = model.config.context_length
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, model.config.vocab_size, (2, length), generator=generator)
+    tokens[1, length // 2 :] = -1
+    return {"tokens": tokens, "logits": model(tokens).contiguous()}
+
+
 def load_base(model: FineTuned, weights: dict[str, Tensor]) -> None:
     """Set the base's weights to those of a trained language model, by the training model's names.
 

@@ -49,3 +49,10 @@ def model_class() -> Any:
     from lm.models.recurrent.modeling_recurrent import RecurrentForCausalLM
 
     return RecurrentForCausalLM
+
+
+def head_module() -> Any:
+    """Return the module with the classes of models for other tasks."""
+    from lm.models.recurrent import modeling_recurrent_heads
+
+    return modeling_recurrent_heads
