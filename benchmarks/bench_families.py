@@ -47,6 +47,7 @@ from benchmarks.train_text import (  # noqa: E402
     shards,
 )
 from infra.formats.megatron import TRAIN, VALIDATION  # noqa: E402
+from lm.config.train import TrainConfig  # noqa: E402
 from lm.models.registry import build_model, parse_entry  # noqa: E402
 
 EXAMPLES = "https://github.com/pytorch/examples"
@@ -130,6 +131,7 @@ def measure_families() -> None:
         entry = parse_entry(
             {"name": "x", "family": family, "model": section, "data": {"train_tokens": 1}}
         )
+        assert isinstance(entry, TrainConfig)
         model = build_model(entry.model.resolve(4096))
         speeds = []
         for dtype in (torch.float32, torch.bfloat16):

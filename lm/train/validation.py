@@ -37,7 +37,9 @@ def warm_up(
     )
     rows = np.zeros((count, config.model.context_length + 1), np.int64)
     examples = objective(rows, np.arange(count)).to(device)
-    keys = torch.zeros(count, dtype=torch.int64, device=device) if config.draws_masks else None
+    keys = (
+        torch.zeros(count, dtype=torch.int64, device=device) if config.uses_dropout_keys else None
+    )
     for _ in range(2):
         with autocast:
             loss = wrapped_model(
