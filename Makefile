@@ -76,7 +76,7 @@ bench-ops: setup ## measure what orchestration costs, with ceilings
 	$(BIN)/python -m benchmarks.bench_ops
 bench-dedup: SCRIPTS := $(wildcard benchmarks/bench_dedup_*.py)
 bench-families: setup ## compare the families of models with peers
-bench-families: SCRIPTS := benchmarks/bench_ngram.py benchmarks/bench_embeddings.py benchmarks/bench_encoder.py benchmarks/bench_seq2seq.py $(wildcard benchmarks/bench_families.py)
+bench-families: SCRIPTS := benchmarks/bench_ngram.py benchmarks/bench_embeddings.py benchmarks/bench_encoder.py benchmarks/bench_seq2seq.py benchmarks/bench_families.py
 bench-train: SCRIPTS := benchmarks/bench_tokenize.py $(wildcard benchmarks/bench_train_*.py)
 bench-dedup bench-train bench-families:
 	@failed=0; for script in $(SCRIPTS); do \

@@ -6,10 +6,12 @@ the process that runs the flow, or of the S3 server that holds the checkpoints; 
 shards are written, or between shards and marker. The flow's process is started again as a scheduler
 would, the server as its supervisor would. Every run must end with the weights of an uninterrupted run
 (sha256 of ``model.safetensors``), and none may resume from an incomplete checkpoint. By default all
-cases run a decoder with DDP in fp32, and one case each FSDP2, fp16, and every other family.
+cases run a decoder with DDP in fp32, and one case each FSDP2, fp16, and every other family. Families that are
+counted on the cluster, or train there (``fault_injection_counted``), lose the process that runs the flow, or a
+worker, in the middle of their pieces; a flow that is started again must find finished ones.
 
     python -m benchmarks.fault_injection [--store local|s3] [--only VICTIM,MOMENT]
-        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn|encoder|seq2seq|seq2seq-gru]
+        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn|encoder|seq2seq|seq2seq-gru|ngram|word2vec|glove]
 """
 
 import argparse
@@ -37,14 +39,17 @@ from infra.store.cache_dir import ENV_VAR  # noqa: E402
 from tests.servers import S3, Weed, weed  # noqa: E402
 
 VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
+COUNTED_VICTIMS = ("flow", "worker")
 MOMENTS = ("step", "shards", "marker")
 # A family, and its architecture if it is not the default.
 FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn", "encoder", "seq2seq", "seq2seq-gru")
+COUNTED = ("ngram", "word2vec", "glove")
 ATTENDING = ("decoder", "encoder", "seq2seq")  # families whose model section has num_heads
 EXTRA_CASES = (
     ("rank-1", "shards", "fsdp", "fp32", "decoder"),
     ("rank-1", "shards", "ddp", "fp16", "decoder"),
     *(("rank-1", "shards", "ddp", "fp32", family) for family in FAMILIES[1:]),
+    *((victim, "step", "ddp", "fp32", family) for family in COUNTED for victim in COUNTED_VICTIMS),
 )
 # The step of the checkpoint that is interrupted; for "step", the kill is three steps after it.
 KILL_STEP, CHECKPOINT_INTERVAL = 20, 10
@@ -85,7 +90,9 @@ class Case:
         read_incomplete = self.interrupted_step is not None and any(
             step >= self.interrupted_step for step in later[:1]
         )
-        restarted = self.victim in ("none", "server") or bool(later)
+        restarted = self.victim in ("none", "server", "worker") or bool(later)
+        if self.family in COUNTED and later and not later[0]:
+            return False  # it began anew
         return self.sha == reference_digest and not read_incomplete and restarted
 
 
@@ -191,6 +198,9 @@ def run(case: Case, folder: Path, server: Server) -> None:
         url,
     ]
     command += [case.parallel, case.precision, case.family]
+    if case.family in COUNTED:
+        module = "benchmarks.fault_injection_counted"
+        command = [sys.executable, "-m", module, str(folder / "store"), case.family]
     folder.mkdir(parents=True, exist_ok=True)
     if case.victim == "none":
         flag.touch()  # the worker does not wait
@@ -238,8 +248,20 @@ def kill_victim(case: Case, process: "subprocess.Popen[bytes]", server: Server) 
         server.kill()
     elif case.victim == "flow":
         process.kill()
+    elif case.victim == "worker":
+        os.kill(find_worker(process.pid), signal.SIGKILL)
     else:
         os.kill(find_pid(process.pid, case.victim), signal.SIGKILL)
+
+
+def find_worker(root: int) -> int:
+    """Return the process id of the Dask worker below a process that has worked most."""
+    workers = [
+        process
+        for process in psutil.Process(root).children(recursive=True)
+        if any("spawn_main" in word for word in process.cmdline())
+    ]
+    return max(workers, key=lambda process: process.cpu_times().user).pid
 
 
 def find_pid(root: int, name: str) -> int:
@@ -266,8 +288,12 @@ def select_cases(options: argparse.Namespace) -> list[Case]:
         for moment in MOMENTS
         if victim != "server" or store == "s3"
     ]
+    if options.family in COUNTED:
+        cases = [Case(victim, "step", stores[0], *mode) for victim in COUNTED_VICTIMS]
     if options.only:
         return [case for case in cases if f"{case.victim},{case.moment}" == options.only]
+    if options.family in COUNTED:
+        return cases
     # During a step all processes are equal, and only for a server the place of checkpoints matters.
     cases = [
         case
@@ -309,7 +335,7 @@ def main() -> int:
     options.add_argument("--only", help="VICTIM,MOMENT")
     options.add_argument("--parallel", choices=("ddp", "fsdp"))
     options.add_argument("--precision", choices=("fp32", "fp16", "bf16"))
-    options.add_argument("--family", choices=FAMILIES)
+    options.add_argument("--family", choices=(*FAMILIES, *COUNTED))
     given = options.parse_args()
     if given.flow:
         flow(Path(given.flow[0]), *given.flow[1:])

@@ -9,11 +9,22 @@ that refuses the keys of the others, is a plain form, and errors name the key.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, Discriminator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 ANNOTATIONS = ("title", "description", "default")  # of a key; they allow and refuse nothing
+
+
+def key_discriminator(key: str, default: str) -> Discriminator:
+    """Return what tells the members of a union apart: the value of a key, with one where it is missing."""
+
+    def read(value: Any) -> str:
+        if isinstance(value, dict):
+            return str(value.get(key, default))
+        return str(getattr(value, key, default))
+
+    return Discriminator(read)
 
 
 class ConditionalForm:

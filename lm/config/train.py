@@ -98,7 +98,7 @@ class TrainConfig(SeededEntry):
         return self.family
 
     @property
-    def draws_masks(self) -> bool:
+    def uses_dropout_keys(self) -> bool:
         """Whether a training step needs the keys of its samples, from which dropout is drawn."""
         return bool(self.optim.dropout)
 

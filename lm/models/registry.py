@@ -12,9 +12,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
-from pydantic import Discriminator, Tag, TypeAdapter
+from pydantic import Tag, TypeAdapter
 
-from infra.form_schema import ConditionalForm
+from infra.form_schema import ConditionalForm, key_discriminator
 from lm.config.entry import DEFAULT_FAMILY
 from lm.models.cnn.config import CNNEntry
 from lm.models.decoder.config import DecoderEntry
@@ -41,12 +41,6 @@ _NESTED = {
 }
 
 
-def _family(entry: Any) -> str:
-    if isinstance(entry, dict):
-        return str(entry.get("family", DEFAULT_FAMILY))
-    return str(getattr(entry, "family", DEFAULT_FAMILY))
-
-
 # One entry of the recipe's `train`: what it may contain follows from its family.
 AnyEntry = Annotated[
     Annotated[DecoderEntry, Tag("decoder")]
@@ -59,7 +53,7 @@ AnyEntry = Annotated[
     | Annotated[NgramEntry, Tag("ngram")]
     | Annotated[Word2vecEntry, Tag("word2vec")]
     | Annotated[GloveEntry, Tag("glove")],
-    Discriminator(_family),
+    key_discriminator("family", DEFAULT_FAMILY),
     ConditionalForm("family", default=DEFAULT_FAMILY),
 ]
 _ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(AnyEntry)

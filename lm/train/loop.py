@@ -130,7 +130,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
             examples = objective(batch.rows, batch.samples).to(device)
             step_targets = all_reduce_sum((examples.targets >= 0).sum())
             keys: tuple[Tensor | None, ...] = (None,) * accumulation_steps
-            if config.draws_masks:
+            if config.uses_dropout_keys:
                 sample_keys = dropout_keys(job.seed, batch.samples)
                 all_keys = to_device(add_step_key(sample_keys, job.seed, step), device)
                 keys = all_keys.chunk(accumulation_steps)

@@ -30,7 +30,9 @@ def warm_up(
     """
     count = len(rows)
     examples = objective(rows, np.arange(count)).to(device)
-    keys = torch.zeros(count, dtype=torch.int64, device=device) if config.draws_masks else None
+    keys = (
+        torch.zeros(count, dtype=torch.int64, device=device) if config.uses_dropout_keys else None
+    )
     for _ in range(2):
         with autocast:
             loss = wrapped_model(

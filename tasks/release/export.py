@@ -236,11 +236,11 @@ def check_tokenizer(
                 f"release: the exported tokenizer encodes or decodes {text!r} differently"
             )
     for name, token in spell(added, plain).items():
-        found = exported.convert_tokens_to_ids(token)
-        if found != added[name]:
+        token_id = exported.convert_tokens_to_ids(token)
+        if token_id != added[name]:
             raise ParityError(
                 f"release: the model has {token} as its id {added[name]}, but with this tokenizer it would "
-                f"be {found}, because the tokenizer leaves ids out"
+                f"be {token_id}, because the tokenizer leaves ids out"
             )
 
 

@@ -39,6 +39,10 @@ def test_a_server_that_dies_under_a_checkpoint_changes_nothing(tmp_path: Path) -
         (Case("server", "step", "s3", resumed=[0], sha="x"), True),
         (Case("server", "step", "s3", resumed=[0], sha="y"), False),
         (Case("server", "step", "s3", resumed=[0], sha=None), False),
+        (Case("flow", "step", "local", family="glove", resumed=[0, 9], sha="x"), True),
+        (Case("flow", "step", "local", family="glove", resumed=[0, 0], sha="x"), False),
+        (Case("worker", "step", "local", family="glove", resumed=[0], sha="x"), True),
+        (Case("worker", "step", "local", family="glove", resumed=[0], sha="y"), False),
     ],
 )
 def test_the_matrix_can_fail(case: Case, *, sound: bool) -> None:
@@ -67,8 +71,22 @@ def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> 
         ("ddp", "fp16", "decoder"),
         *(
             ("ddp", "fp32", family)
-            for family in ("rnn", "lstm", "gru", "cnn", "encoder", "seq2seq", "seq2seq-gru")
+            for family in (
+                "rnn",
+                "lstm",
+                "gru",
+                "cnn",
+                "encoder",
+                "seq2seq",
+                "seq2seq-gru",
+                *fault_injection.COUNTED,
+            )
         ),
     }
+    counted = fault_injection.select_cases(given(family="ngram", store="local"))
+    assert [(case.victim, case.moment) for case in counted] == [
+        ("flow", "step"),
+        ("worker", "step"),
+    ]
     (one,) = fault_injection.select_cases(given(only="rank-0,step", store="s3", parallel="fsdp"))
     assert one == Case("rank-0", "step", "s3", "fsdp", "fp32")

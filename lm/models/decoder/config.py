@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
-from infra.form_schema import ConditionalForm
+from infra.form_schema import ConditionalForm, key_discriminator
 from lm.config.train import TrainConfig
 from lm.models.decoder.depth import MAX_DEPTH
 from lm.models.decoder.gpt2.config import GPT2Config
@@ -13,16 +13,10 @@ from lm.models.decoder.llama.config import LlamaConfig
 DEFAULT_ARCHITECTURE = "llama"
 
 
-def _architecture(section: Any) -> str:
-    if isinstance(section, dict):
-        return str(section.get("architecture", DEFAULT_ARCHITECTURE))
-    return str(getattr(section, "architecture", DEFAULT_ARCHITECTURE))
-
-
 # The `model` section: what it may contain follows from its architecture.
 DecoderModel = Annotated[
     Annotated[LlamaConfig, Tag("llama")] | Annotated[GPT2Config, Tag("gpt2")],
-    Discriminator(_architecture),
+    key_discriminator("architecture", DEFAULT_ARCHITECTURE),
     ConditionalForm("architecture", default=DEFAULT_ARCHITECTURE),
 ]
 

@@ -1,11 +1,9 @@
 """The sizes of a decoder: as the recipe gives them, and with all defaults resolved."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, model_validator
-
-from lm.config.model import ModelSection
+from lm.models.transformer_section import TransformerSection
 
 
 @dataclass(frozen=True)
@@ -48,18 +46,8 @@ class DecoderConfig:
         return self.hidden_size // self.num_heads
 
 
-class DecoderSection(ModelSection):
+class DecoderSection(TransformerSection):
     """The settings that all decoders have: the base of each architecture's `model` section."""
-
-    num_heads: int = Field(ge=1, description="number of attention heads; divides hidden_size")
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
-            )
-        return self
 
     def _resolve(self, vocab_size: int, **defaults: Any) -> DecoderConfig:
         """Return the architecture of a model with this vocabulary; sections name fields alike."""

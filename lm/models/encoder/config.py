@@ -1,10 +1,10 @@
 """The entry of the recipe's `train` list for the encoder family: ModernBERT's or BERT's architecture."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
-from infra.form_schema import ConditionalForm
+from infra.form_schema import ConditionalForm, key_discriminator
 from lm.config.train import TrainConfig
 from lm.models.encoder.bert.config import BertConfig
 from lm.models.encoder.modernbert.config import ModernBertConfig
@@ -12,16 +12,10 @@ from lm.models.encoder.modernbert.config import ModernBertConfig
 DEFAULT_ARCHITECTURE = "modernbert"
 
 
-def _architecture(section: Any) -> str:
-    if isinstance(section, dict):
-        return str(section.get("architecture", DEFAULT_ARCHITECTURE))
-    return str(getattr(section, "architecture", DEFAULT_ARCHITECTURE))
-
-
 # The `model` section: what it may contain follows from its architecture.
 EncoderModel = Annotated[
     Annotated[ModernBertConfig, Tag("modernbert")] | Annotated[BertConfig, Tag("bert")],
-    Discriminator(_architecture),
+    key_discriminator("architecture", DEFAULT_ARCHITECTURE),
     ConditionalForm("architecture", default=DEFAULT_ARCHITECTURE),
 ]
 

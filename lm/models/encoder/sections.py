@@ -1,11 +1,11 @@
 """The sizes of an encoder: as the recipe gives them, and with all defaults resolved."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from lm.config.model import ModelSection
+from lm.models.transformer_section import TransformerSection
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ class EncoderConfig:
         return self.vocab_size - 1
 
 
-class EncoderSection(ModelSection):
+class EncoderSection(TransformerSection):
     """The settings that all encoders have: the base of each architecture's `model` section."""
 
-    num_heads: int = Field(ge=1, description="number of attention heads; divides hidden_size")
     context_length: int = Field(
         256, ge=8, description="number of tokens of a sequence, which all see each other"
     )
@@ -72,14 +71,6 @@ class EncoderSection(ModelSection):
             "arXiv:2202.08005: up to 0.4)"
         ),
     )
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
-            )
-        return self
 
     def resolve_with(self, vocab_size: int, **defaults: Any) -> EncoderConfig:
         """Return the architecture of a model of this vocabulary and the mask."""

@@ -106,9 +106,9 @@ class RecurrentEntry(TrainConfig):
     regularization: RecurrentRegularization = Field(default_factory=RecurrentRegularization)
 
     @property
-    def draws_masks(self) -> bool:
+    def uses_dropout_keys(self) -> bool:
         """See ``TrainConfig``."""
-        return super().draws_masks or not self.regularization.is_off
+        return super().uses_dropout_keys or not self.regularization.is_off
 
     def weights_key(self) -> dict[str, Any]:
         """See ``TrainConfig``: without ``regularization`` if it is off."""

@@ -1,10 +1,10 @@
 """The entry of the recipe's `train` list for the seq2seq family: T5's architecture, or GRUs with attention."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
-from infra.form_schema import ConditionalForm
+from infra.form_schema import ConditionalForm, key_discriminator
 from lm.config.train import TrainConfig
 from lm.models.seq2seq.gru.config import GRUConfig
 from lm.models.seq2seq.t5.config import T5Config
@@ -12,16 +12,10 @@ from lm.models.seq2seq.t5.config import T5Config
 DEFAULT_ARCHITECTURE = "t5"
 
 
-def _architecture(section: Any) -> str:
-    if isinstance(section, dict):
-        return str(section.get("architecture", DEFAULT_ARCHITECTURE))
-    return str(getattr(section, "architecture", DEFAULT_ARCHITECTURE))
-
-
 # The `model` section: what it may contain follows from its architecture.
 Seq2SeqModel = Annotated[
     Annotated[T5Config, Tag("t5")] | Annotated[GRUConfig, Tag("gru")],
-    Discriminator(_architecture),
+    key_discriminator("architecture", DEFAULT_ARCHITECTURE),
     ConditionalForm("architecture", default=DEFAULT_ARCHITECTURE),
 ]
 

@@ -82,7 +82,7 @@ def train_words(
     size = inputs.shape[1]
     blocks = size // LANES
     hidden, gradient = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    kept, where = np.empty(len(words), np.int32), np.empty(len(words), np.int64)
+    kept, positions = np.empty(len(words), np.int32), np.empty(len(words), np.int64)
     n = 0
     for i in range(len(words)):
         word = words[i]
@@ -90,16 +90,16 @@ def train_words(
             bits = fmix64(epoch_key + np.uint64(position + i) * GAMMA)
             if bits >> np.uint64(32) > schedule.keep[word]:
                 continue
-        kept[n], where[n] = word, i
+        kept[n], positions[n] = word, i
         n += 1
     pairs = 0
     for i in range(n):
         word = kept[i]
         if word < 0:
             continue
-        bits = fmix64(fmix64(epoch_key + np.uint64(position + where[i]) * GAMMA) + GAMMA)
+        bits = fmix64(fmix64(epoch_key + np.uint64(position + positions[i]) * GAMMA) + GAMMA)
         reach = 1 + below(bits, schedule.window)
-        progress = (words_before + where[i]) / schedule.total
+        progress = (words_before + positions[i]) / schedule.total
         lr = np.float32(max(schedule.min_lr, schedule.lr * (1 - progress)))
         low = high = i
         while low > 0 and low > i - reach and kept[low - 1] >= 0:

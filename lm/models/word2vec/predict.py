@@ -31,10 +31,10 @@ def _logistic(x: np.float32) -> np.float32:
         return np.float32(1)
     if x <= -MAX_LOGIT:
         return np.float32(0)
-    place = (x + np.float32(MAX_LOGIT)) * _SCALE
-    cell = np.int64(place)
+    position = (x + np.float32(MAX_LOGIT)) * _SCALE
+    cell = np.int64(position)
     low, high = LOGISTIC[cell], LOGISTIC[cell + 1]
-    value: np.float32 = low + (place - np.float32(cell)) * (high - low)
+    value: np.float32 = low + (position - np.float32(cell)) * (high - low)
     return value
 
 

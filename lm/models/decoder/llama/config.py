@@ -7,8 +7,6 @@ from pydantic import Field, model_validator
 
 from lm.models.decoder.sections import DecoderConfig, DecoderSection
 
-FFN_SIZE_MULTIPLE = 32  # default FFN sizes are rounded to it, which suits the matrix kernels
-
 
 class LlamaConfig(DecoderSection):
     """RMSNorm, rotary positions, SwiGLU and grouped queries (Touvron et al. 2023)."""
@@ -28,11 +26,7 @@ class LlamaConfig(DecoderSection):
 
     @model_validator(mode="after")
     def _check_rotary_and_groups(self) -> Self:
-        if self.hidden_size // self.num_heads % 2:
-            raise ValueError(
-                f"hidden_size / num_heads is {self.hidden_size // self.num_heads}; "
-                "rotary positions need an even number"
-            )
+        self.check_rotary()
         if self.num_heads % (self.num_kv_heads or self.num_heads):
             raise ValueError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
@@ -41,10 +35,7 @@ class LlamaConfig(DecoderSection):
 
     def resolve(self, vocab_size: int) -> DecoderConfig:
         """Return the architecture of a model with this vocabulary, defaults resolved."""
-        multiples = max(1, round(self.hidden_size * 8 / 3 / FFN_SIZE_MULTIPLE))
-        return self._resolve(
-            vocab_size, num_kv_heads=self.num_heads, ffn_size=multiples * FFN_SIZE_MULTIPLE
-        )
+        return self._resolve(vocab_size, num_kv_heads=self.num_heads, ffn_size=self.gated_ffn_size)
 
     def architecture_key(self) -> dict[str, Any]:
         """Return what fixes the parameters except the vocabulary, as in ``config.json``."""

@@ -87,14 +87,14 @@ def _neighbors(stats: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
         {item["word"]: item["neighbors"] for item in entry.get("neighbors", ())}
         for entry in stats.values()
     ]
-    words = dict.fromkeys(word for found in by_model for word in found)
+    words = dict.fromkeys(word for neighbors in by_model for word in neighbors)
     return {write_field(word): [_join(neighbors, word) for neighbors in by_model] for word in words}
 
 
-def _join(found: Mapping[str, Sequence[Mapping[str, Any]] | None], word: str) -> str:
-    if word not in found:
+def _join(by_word: Mapping[str, Sequence[Mapping[str, Any]] | None], word: str) -> str:
+    if word not in by_word:
         return "–"
-    neighbors = found[word]
+    neighbors = by_word[word]
     if neighbors is None:
         return "not in the vocabulary"
     return ", ".join(
