@@ -139,7 +139,7 @@ class FinetuneConfig(ConfigModel):
         return self.optim.batch_size // self.run.num_processes
 
     @property
-    def draws_masks(self) -> bool:
+    def uses_dropout_keys(self) -> bool:
         """Whether a training step needs the keys of its samples, from which dropout is drawn."""
         return bool(self.optim.dropout)
 

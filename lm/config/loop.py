@@ -54,7 +54,7 @@ class LoopConfig(RunsOnThisMachine, Protocol):
         """Number of sequences per step and process."""
 
     @property
-    def draws_masks(self) -> bool:
+    def uses_dropout_keys(self) -> bool:
         """Whether a training step needs the keys of its samples, from which dropout is drawn."""
 
     def grad_accumulation_steps(self, *, gpu: bool) -> int:
