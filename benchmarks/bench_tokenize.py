@@ -76,6 +76,7 @@ def corpus(ctx: Context, documents: list[str]) -> Dataset:
                 "url": [f"https://example.org/{at + row}" for row in range(len(some))],
                 "source": ["sources"] * len(some),
                 "language": ["en"] * len(some),
+                "license": [None] * len(some),
                 "text": pa.array(some, pa.large_string()),
                 "cluster": pa.nulls(len(some), pa.string()),
             }

@@ -11,7 +11,7 @@ from typing import IO
 ENV_VAR = "GRISTMILL_CACHE"
 # Interrupted crawls and training runs, digests of input files, compiled kernels, copies of blocks of
 # token shards, of models and of indexes from remote stores.
-STALE_FOLDERS = ("spool", "train", "inputs", "kernels", "tokens", "exports", "index")
+STALE_FOLDERS = ("spool", "train", "inputs", "kernels", "tokens", "exports", "indexes")
 MAX_AGE_S = 30 * 24 * 3600.0
 
 

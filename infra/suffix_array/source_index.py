@@ -85,7 +85,7 @@ class SourceIndex:
             FileNotFoundError: if a file is missing.
             IntegrityError: if a file that was downloaded is not the one that was committed.
         """
-        dtype, cache = np.dtype(index.stats[DTYPE_KEY]), cache_root() / "index" / index.content
+        dtype, cache = np.dtype(index.stats[DTYPE_KEY]), cache_root() / "indexes" / index.content
         self.tokenizer = index.read("tokenizer.json")
         self._groups = [_Group(part, dtype, cache) for part in index.parts]
         sizes = [len(group.array.tokens) for group in self._groups]

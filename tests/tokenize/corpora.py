@@ -49,6 +49,7 @@ def table(
             "url": pa.array(urls, pa.string()),
             "source": pa.array(["site"] * n, pa.string()),
             "language": pa.array([language] * n, pa.string()),
+            "license": pa.array([None] * n, pa.string()),
             "text": column,
             "cluster": pa.array(list(clusters) or [None] * n, pa.string()),
             **{name: digests[name] for name in DIGESTS_SCHEMA.names},
