@@ -206,7 +206,7 @@ class RunRecord:
         stages = [StageRecord.from_json(item) for item in value["stages"]]
         models = [ModelRecord(**item) for item in value["models"]]
         # Records of earlier versions have no fine-tuned models.
-        finetuned = [FinetunedRecord(**item) for item in value.get("finetuned", ())]
+        finetuned = tuple(FinetunedRecord(**item) for item in value.get("finetuned", ()))
         converted = {"stages": stages, "models": models, "finetuned": finetuned}
         return RunRecord(**{**value, **converted})
 

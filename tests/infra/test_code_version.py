@@ -77,8 +77,8 @@ def test_code_that_moves_bytes_and_shows_results_decides_none(
 @pytest.mark.parametrize(
     ("file", "constant", "stages"),
     [
-        ("infra/minhash/sketch.py", "DIGEST_BYTES", {"signatures", "dedup"}),
-        ("lm/optim/optimizers.py", "NS_STEPS", {"train"}),
+        ("infra/minhash/sketch.py", "DIGEST_BYTES", {"signatures", "dedup", "prepare"}),
+        ("lm/optim/optimizers.py", "NS_STEPS", {"train", "finetune"}),
         ("tasks/annotate/signals/c4.py", "MIN_LINE_WORDS", {"annotate"}),
     ],
 )
