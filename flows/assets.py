@@ -18,6 +18,7 @@ NAMES: Mapping[Output, str] = {
     "tokens": "tokens",
     "model": "models",
     "scores": "evaluations",
+    "test_scores": "evaluations",
 }
 SEGMENTS = "segments"
 STATS = ("tokens", "parameters", "vocab_size")  # of a data set, if it has them

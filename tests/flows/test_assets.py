@@ -3,7 +3,7 @@
 from flows.assets import step_assets
 from flows.steps import STEPS
 
-NAMES = {"source": "site", "run": None, "model": "tiny"}
+NAMES = {"source": "site", "run": None, "model": "tiny", "task": "topics"}
 
 
 def test_segments_corpus_tokens_models_and_evaluations_are_assets() -> None:
@@ -18,7 +18,11 @@ def test_segments_corpus_tokens_models_and_evaluations_are_assets() -> None:
         "dedup": [],
         "select": ["gristmill://small/corpus"],
         "tokenize": ["gristmill://small/tokens"],
+        "index": [],
         "train": ["gristmill://small/models/tiny"],
         "release": [],
         "evaluate": ["gristmill://small/evaluations/tiny"],
+        "prepare": [],
+        "finetune": ["gristmill://small/models/tiny"],
+        "score": ["gristmill://small/evaluations/tiny"],
     }
