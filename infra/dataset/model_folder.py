@@ -20,7 +20,9 @@ def model_folder(model: Dataset) -> Path:
         IntegrityError: if a file that was downloaded is not the one that was committed.
     """
     files = {file.name: file for file in model.manifest.files.values()}
-    config = next((name for name in files if name.split("/")[-1] == MODEL_CONFIG), None)
+    configs = [name for name in files if name.split("/")[-1] == MODEL_CONFIG]
+    # A release for search also has one of its pooling, in a folder below.
+    config = min(configs, key=lambda name: name.count("/"), default=None)
     if config is None:
         raise FileNotFoundError(f"{model.storage.url} contains no {MODEL_CONFIG}")
     inside = config.removesuffix(MODEL_CONFIG)

@@ -109,6 +109,12 @@ class FinetuneConfig(ConfigModel):
     architecture: dict[str, Any] = Field(
         description="`model_config` of the model: the base's sizes, and `head`"
     )
+    added_tokens: dict[str, int] = Field(
+        default_factory=dict, description="tokens that the base has not, by spelling: their ids"
+    )
+    fim_fraction: float = Field(
+        0.0, ge=0, le=1, description="task completion: fraction of texts whose middle is filled in"
+    )
     eos_id: int = Field(ge=0, description="end of text of the base's tokenizer")
     max_length: int = Field(ge=1, description="maximum tokens of an example")
     examples: int = Field(ge=1, description="training examples of an epoch")

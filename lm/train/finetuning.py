@@ -1,21 +1,29 @@
 """Fine-tuning: a base model and the head of a task, trained on encoded examples."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save_file
+from safetensors.torch import load, load_file, save_file
+from torch import Tensor
 
 from infra.dataset.dataset import open_dataset
 from infra.errors import UserError
 from lm.config.finetune import FinetuneConfig
 from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS, ExampleLoader, load_rows
-from lm.models.heads.config import parse
+from lm.models.added_tokens import extend_vocabulary
+from lm.models.heads.config import describe, parse
 from lm.models.heads.model import FineTuned, build_finetuned, load_base, reference_outputs
 from lm.models.lora import apply_lora, freeze, language_model, merge_lora
-from lm.models.neural_lm import WEIGHTS, NeuralLM, TrainableModel, load_weights, save_weights
+from lm.models.neural_lm import HEAD, WEIGHTS, NeuralLM, TrainableModel, save_weights
 from lm.models.registry import build_model
+from lm.models.seq2seq.sections import Seq2SeqConfig
+from lm.objectives.counted_tokens import CountedTokens
 from lm.objectives.examples import Objective, Rows
+from lm.objectives.fill_in_middle import ADDED_TOKENS as FIM_TOKENS
+from lm.objectives.fill_in_middle import FillInMiddle
+from lm.objectives.to_target import ToTarget
 from lm.train.job import TrainJob
 from lm.train.pretraining import REFERENCE_LOGITS_FILE, save_reference_logits
 from lm.train.state import Weights
@@ -27,31 +35,34 @@ BASE_WEIGHTS = "base.safetensors"  # in the run's folder, of a base that is no d
 class Finetuning:
     """See ``lm.train.workload.Workload``."""
 
+    eos = None  # a row is one example
+
     def __init__(self, job: TrainJob) -> None:
         """Open the rows that the stage wrote into the job's folder."""
         assert isinstance(job.config, FinetuneConfig)
         self._job, self._config = job, job.config
         self._rows = load_rows(job.folder, TRAIN_ROWS)
-        self.eos = None
 
     def build_model(self) -> TrainableModel:
-        """Return the base with a fresh head, on the CPU; what the entry freezes needs no gradient."""
-        model = self._build_model()
-        data = self._base_weights()
-        if data is not None and isinstance(model, FineTuned):
-            load_base(model, load(data))
-        elif data is not None:
-            assert isinstance(model, NeuralLM)
-            load_weights(model, data)
-        if self._config.model.freeze is not None:
-            freeze(model, self._config.model.freeze)
-        self._adapt(model)
-        return model
+        """Return the base with a fresh head, on the CPU; what is frozen needs no gradient.
+
+        Raises:
+            UserError: if the base cannot be frozen or updated as the recipe says.
+        """
+        return self._build_model(self._base_weights())
 
     def build_objective(self, model: TrainableModel) -> Objective:
         """Return the objective of the task."""
-        assert isinstance(model, FineTuned)
-        return model.objective(self._job.seed, self._config.eos_id)
+        config = self._config
+        if isinstance(model, FineTuned):
+            return model.objective(self._job.seed, config.eos_id)
+        if config.task == "completion":
+            prefix, suffix, middle = (config.added_tokens[token] for token in FIM_TOKENS)
+            marks = (prefix, suffix, middle)
+            return FillInMiddle(self._job.seed, config.eos_id, marks, config.fim_fraction)
+        if isinstance(model.config, Seq2SeqConfig):
+            return ToTarget(config.eos_id, config.max_length)
+        return CountedTokens()
 
     def held_out_rows(self) -> Rows:
         """Return the rows of the validation examples.
@@ -69,7 +80,7 @@ class Finetuning:
 
     def warm_up_rows(self, count: int) -> Rows:
         """Return the first examples, repeated if there are fewer."""
-        return load_rows(self._job.folder, TRAIN_ROWS)[[i % len(self._rows) for i in range(count)]]
+        return self._rows[[number % len(self._rows) for number in range(count)]]
 
     def build_loader(self, rank: int, world_size: int, start_step: int) -> ExampleLoader:
         """Return the loader of one process, from a step on."""
@@ -85,9 +96,9 @@ class Finetuning:
         )
 
     def save(self, weights: Weights, folder: Path) -> dict[str, Any]:
-        """Write the weights, updates of low rank merged, the architecture and reference outputs."""
-        model = self._build_model()
-        self._adapt(model)
+        """Write the weights, low-rank updates merged, the architecture and reference outputs."""
+        model = self._build_model({})
+        trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         model.load_state_dict(weights)
         merge_lora(model)
         save_weights(model, folder / WEIGHTS)
@@ -95,32 +106,52 @@ class Finetuning:
             save_file(reference_outputs(model), folder / REFERENCE_LOGITS_FILE)
         else:
             save_reference_logits(language_model(model), folder / REFERENCE_LOGITS_FILE)
+        _, head = parse(self._config.architecture)
         described = {
-            "model_config": self._config.architecture,
+            "model_config": describe(model.config, head, self._config.added_tokens),
             "training": self._config.weights_key(),
             "seed": self._job.seed,
         }
         (folder / CONFIG_FILE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
         return {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "trained_parameters": trained,
             "flops_per_token": model.flops_per_token(),
         }
 
-    def _build_model(self) -> TrainableModel:
+    def _build_model(self, weights: Mapping[str, Tensor]) -> TrainableModel:
+        """Return the model with a base of these weights, or of random ones without."""
         base, head = parse(self._config.architecture)
-        return build_model(base) if head is None else build_finetuned(base, head)
+        if self._config.added_tokens:
+            base, weights = extend_vocabulary(base, weights, self._config.added_tokens)
+        model: TrainableModel
+        if head is None:
+            model = build_model(base)
+            if weights:
+                _load_weights(model, weights)
+        else:
+            model = build_finetuned(base, head)
+            if weights:
+                load_base(model, dict(weights))
+        settings = self._config.model
+        if settings.freeze is not None:
+            freeze(model, settings.freeze)
+        if settings.lora is not None:
+            apply_lora(model, settings.lora.rank, settings.lora.alpha, settings.lora.targets)
+        return model
 
-    def _adapt(self, model: TrainableModel) -> None:
-        """Give the model the low-rank updates that the entry asks for."""
-        lora = self._config.model.lora
-        if lora is not None:
-            apply_lora(model, lora.rank, lora.alpha, lora.targets)
-
-    def _base_weights(self) -> bytes | None:
+    def _base_weights(self) -> dict[str, Tensor]:
+        """Return the weights that the training starts from; none for a model from random ones."""
         if self._job.base_model is not None:
-            return open_dataset(self._job.base_model).read(WEIGHTS)
+            return load(open_dataset(self._job.base_model).read(WEIGHTS))
         path = self._job.folder / BASE_WEIGHTS
-        return path.read_bytes() if path.exists() else None
+        return load_file(path) if path.exists() else {}
+
+
+def _load_weights(model: NeuralLM, weights: Mapping[str, Tensor]) -> None:
+    """Set a language model's weights; a tied head is not among them."""
+    tied = {HEAD: weights["embed.weight"]} if model.config.tie_embeddings else {}
+    model.load_state_dict({**weights, **tied})
 
 
 def open_workload(job: TrainJob) -> Finetuning:

@@ -10,6 +10,7 @@ from infra.dataset.fingerprint import json_sha256
 
 # Bases that read an end of text after a text, too (lm.objectives.text_rows).
 ENCODERS = ("bert", "modernbert")
+ENCODER_DECODERS = ("t5", "seq2seq.gru")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Base:
     def ends_text(self) -> bool:
         """Whether it reads an end of text after a text."""
         return self.architecture in ENCODERS
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the source, and a decoder writes the target."""
+        return self.architecture in ENCODER_DECODERS
 
     @property
     def key(self) -> str:

@@ -1,12 +1,22 @@
 """From examples to the rows that a model is fine-tuned on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from lm.models.added_tokens import assign_ids
 from lm.models.heads.config import HeadConfig
-from lm.objectives import classification
+from lm.objectives import (
+    chat,
+    classification,
+    contrastive,
+    fill_in_middle,
+    spans,
+    tagging,
+    to_target,
+)
 from lm.objectives.examples import Rows
 from lm.objectives.text_rows import TextEncoder
 
@@ -17,39 +27,159 @@ class EncodedExamples:
 
     Attributes:
         rows: int64[n, W], in the layout of the task's objective.
-        truncated: number of examples that were longer.
+        truncated: number of examples that were longer, whose end is not read.
+        over_long: number of examples without a row: nothing of what they teach is in the length.
     """
 
     rows: Rows
-    truncated: int
+    truncated: int = 0
+    over_long: int = 0
 
 
-def encode_examples(
-    examples: pa.Table, encoder: TextEncoder, head: HeadConfig, max_length: int
-) -> EncodedExamples:
+@dataclass(frozen=True)
+class Encoding:
+    """How examples are encoded.
+
+    Attributes:
+        task: of the examples.
+        encoder: of the base's tokenizer.
+        head: of the model; ``None`` for a language model.
+        max_length: of an example, in tokens.
+        is_encoder_decoder: whether an encoder reads the source.
+        added_tokens: ids of the tokens that the base has not.
+    """
+
+    task: str
+    encoder: TextEncoder
+    head: HeadConfig | None
+    max_length: int
+    is_encoder_decoder: bool
+    added_tokens: Mapping[str, int]
+
+
+def find_added_tokens(task: str, encoder: TextEncoder, vocab_size: int) -> dict[str, int]:
+    """Return the tokens that a task needs and a base of this vocabulary has not, with their ids."""
+    tokens: Sequence[str] = {
+        "chat": chat.ADDED_TOKENS,
+        "completion": fill_in_middle.ADDED_TOKENS,
+    }.get(task, ())
+    return assign_ids(encoder.tokenizer, tokens, vocab_size)
+
+
+def encode_examples(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
     """Encode the examples of a task.
 
-    Args:
-        examples: rows of the task's schema.
-        encoder: of the base's tokenizer.
-        head: the task, its labels.
-        max_length: of an example, in tokens.
+    Raises:
+        UserError: if the length is too short for the tokens around a text.
     """
-    return ENCODERS[head.task](examples, encoder, head, max_length)
+    return ENCODERS[encoding.task](examples, encoding)
 
 
-def _encode_classification(
-    examples: pa.Table, encoder: TextEncoder, head: HeadConfig, max_length: int
-) -> EncodedExamples:
-    texts = encoder.encode(
-        examples["text"].to_pylist(), examples["text_pair"].to_pylist(), max_length
+def _encode_classification(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
+    head = _head(encoding)
+    texts = encoding.encoder.encode(
+        examples["text"].to_pylist(), examples["text_pair"].to_pylist(), encoding.max_length
     )
-    rows = classification.encode(
-        texts, examples["labels"].to_pylist(), head.labels, multi_label=head.multi_label
-    )
+    labels = examples["labels"].to_pylist()
+    rows = classification.encode(texts, labels, head.labels, multi_label=head.multi_label)
     return EncodedExamples(rows, sum(texts.is_truncated))
 
 
-ENCODERS: Mapping[str, Callable[[pa.Table, TextEncoder, HeadConfig, int], EncodedExamples]] = {
+def _encode_tagging(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
+    words = tagging.encode_words(
+        encoding.encoder,
+        examples["words"].to_pylist(),
+        examples["predicate"].to_pylist(),
+        encoding.max_length,
+    )
+    rows = tagging.encode(words, examples["tags"].to_pylist(), _head(encoding).labels)
+    is_taught = (rows[:, encoding.max_length :] >= 0).any(1)
+    cut = sum(min(own, default=0) < 0 for own in words.first_tokens)
+    return EncodedExamples(rows[is_taught], cut, int((~is_taught).sum()))
+
+
+def to_questions(examples: pa.Table) -> list[spans.Question]:
+    """Return the questions of examples with the first of their answers."""
+    questions = []
+    for row in examples.to_pylist():
+        first = next(iter(row["answers"]), None)
+        answer = None if first is None else (first["start"], first["start"] + len(first["text"]))
+        questions.append(spans.Question(row["question"], row["context"], answer))
+    return questions
+
+
+def _encode_qa(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
+    questions = to_questions(examples)
+    encoded = spans.encode(encoding.encoder, questions, encoding.max_length)
+    windows = np.bincount(encoded.question, minlength=len(questions))
+    return EncodedExamples(encoded.rows, int((windows > 1).sum()))
+
+
+def _encode_seq2seq(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
+    sources, targets = examples["source"].to_pylist(), examples["target"].to_pylist()
+    if encoding.is_encoder_decoder:
+        length = encoding.max_length
+        pairs = to_target.encode(encoding.encoder, sources, targets, length, length)
+        keeps = ~np.array(pairs.is_over_long, np.bool_)
+        return EncodedExamples(pairs.rows[keeps], sum(pairs.is_truncated), sum(pairs.is_over_long))
+    counted = to_target.encode_for_decoder(encoding.encoder, sources, targets, encoding.max_length)
+    keeps = ~np.array(counted.is_over_long, np.bool_)
+    return EncodedExamples(counted.rows[keeps], 0, sum(counted.is_over_long))
+
+
+def to_conversations(examples: pa.Table) -> list[list[chat.Message]]:
+    """Return the messages of examples."""
+    return [
+        [chat.Message(item["role"], item["content"]) for item in messages]
+        for messages in examples["messages"].to_pylist()
+    ]
+
+
+def _encode_chat(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
+    encoded = chat.encode(
+        encoding.encoder,
+        to_conversations(examples),
+        encoding.added_tokens,
+        encoding.max_length,
+    )
+    is_taught = (encoded.rows[:, encoding.max_length :] == 1).any(1)
+    return EncodedExamples(
+        encoded.rows[is_taught], sum(encoded.is_over_long), int((~is_taught).sum())
+    )
+
+
+def _encode_completion(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
+    texts = examples["text"].to_pylist()
+    return EncodedExamples(fill_in_middle.encode(encoding.encoder, texts, encoding.max_length).rows)
+
+
+def _encode_embedding(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
+    count = _head(encoding).num_negatives
+    negatives = [own[:count] for own in examples["negatives"].to_pylist()]
+    columns = [
+        examples["query"].to_pylist(),
+        examples["positive"].to_pylist(),
+        *([own[number] for own in negatives] for number in range(count)),
+    ]
+    queries, positives, *others = (
+        encoding.encoder.encode(texts, [None] * len(texts), encoding.max_length)
+        for texts in columns
+    )
+    cut = np.logical_or.reduce([texts.is_truncated for texts in (queries, positives, *others)])
+    return EncodedExamples(contrastive.encode(queries, positives, others), int(cut.sum()))
+
+
+def _head(encoding: Encoding) -> HeadConfig:
+    assert encoding.head is not None
+    return encoding.head
+
+
+ENCODERS: Mapping[str, Callable[[pa.Table, Encoding], EncodedExamples]] = {
     "classification": _encode_classification,
+    "tagging": _encode_tagging,
+    "qa": _encode_qa,
+    "seq2seq": _encode_seq2seq,
+    "chat": _encode_chat,
+    "completion": _encode_completion,
+    "embedding": _encode_embedding,
 }

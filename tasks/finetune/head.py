@@ -8,13 +8,19 @@ import pyarrow as pa
 
 from infra.errors import UserError
 from lm.models.heads.config import HeadConfig
-from tasks.finetune.config import ClassificationEntry, EmbeddingEntry, FinetuneEntry, TaggingEntry
+from tasks.finetune.config import (
+    ClassificationEntry,
+    EmbeddingEntry,
+    FinetuneEntry,
+    QuestionEntry,
+    TaggingEntry,
+)
 
 
 def make_head(
     entry: FinetuneEntry, stats: Mapping[str, Any], train: pa.Table, eos_id: int
-) -> HeadConfig:
-    """Return the head that an entry puts on its base.
+) -> HeadConfig | None:
+    """Return the head that an entry puts on its base; ``None`` if the base stays a language model.
 
     Args:
         entry: what to learn.
@@ -38,7 +44,7 @@ def make_head(
         multi_label = isinstance(entry, ClassificationEntry) and entry.multi_label
         weights = _weigh(entry, labels, train[column].to_pylist())
         return HeadConfig(entry.task, eos_id, labels, multi_label, weights)
-    return HeadConfig(entry.task_name, eos_id)  # type: ignore[arg-type]
+    return HeadConfig("qa", eos_id) if isinstance(entry, QuestionEntry) else None
 
 
 def _weigh(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import DatasetSpec
+from infra.errors import UserError
 from lm.config.finetune import FinetuneConfig
 from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS
 from lm.launch.rollback import TrainingRun, train_with_rollback
@@ -21,7 +23,7 @@ from tasks.finetune.config import Variant
 from tasks.finetune.head import make_head
 
 if TYPE_CHECKING:
-    from tasks.finetune.encode import EncodedExamples
+    from tasks.finetune.encode import EncodedExamples, Encoding
 
 Report = Callable[[int, int, str, Mapping[str, float] | None], None]
 
@@ -74,7 +76,8 @@ class FinetuningRuns:
     folder: Path
     report: Report
     truncated: int = 0
-    head: HeadConfig = field(init=False)
+    over_long: int = 0
+    head: HeadConfig | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the head and the encoder."""
@@ -92,20 +95,33 @@ class FinetuningRuns:
         entry = self.variant.entry
         rates = entry.optim.lr_grid or (entry.optim.lr,)
         encoded = self.encode(self.train), self.encode(self.validation)
-        self.truncated = encoded[0].truncated
+        self.truncated, self.over_long = encoded[0].truncated, encoded[0].over_long
+        if not len(encoded[0].rows):
+            raise UserError(
+                f"{entry.field}.model.max_length: no training example fits into {self.max_length} tokens"
+            )
         outcomes = []
         for number, rate in enumerate(rates):
             run = self._prepare(f"lr{number}", rate, encoded[0], encoded[1])
             outcomes.append(self._train(run, rate, number, len(rates)))
         return sorted(outcomes, key=_loss_or_zero)
 
+    @cached_property
+    def encoding(self) -> "Encoding":
+        """How examples become rows."""
+        from lm.objectives.text_rows import TextEncoder
+        from tasks.finetune.encode import Encoding, find_added_tokens
+
+        task, base = self.variant.entry.task_name, self.base
+        encoder = TextEncoder(base.tokenizer, base.eos_id, ends_text=base.ends_text)
+        added = find_added_tokens(task, encoder, int(base.model_config["vocab_size"]))
+        return Encoding(task, encoder, self.head, self.max_length, base.is_encoder_decoder, added)
+
     def encode(self, table: pa.Table) -> "EncodedExamples":
         """Encode examples with the base's tokenizer."""
-        from lm.objectives.text_rows import TextEncoder
         from tasks.finetune.encode import encode_examples
 
-        encoder = TextEncoder(self.base.tokenizer, self.base.eos_id, ends_text=self.base.ends_text)
-        return encode_examples(table, encoder, self.head, self.max_length)
+        return encode_examples(table, self.encoding)
 
     def _prepare(
         self, label: str, rate: float, train: "EncodedExamples", validation: "EncodedExamples"
@@ -130,6 +146,8 @@ class FinetuningRuns:
                 "run": run,
                 "architecture": describe(sizes, self.head),
                 "eos_id": self.base.eos_id,
+                "added_tokens": dict(self.encoding.added_tokens),
+                "fim_fraction": getattr(entry, "fim_fraction", 0.0),
                 "max_length": self.max_length,
                 "examples": examples,
             }

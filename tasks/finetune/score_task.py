@@ -96,7 +96,8 @@ def score_systems(
     if model is not None:
         from tasks.finetune.predict.predict import predict_test
 
-        tables.append(to_rows(task, test, MODEL, predict_test(model_folder(model), test, entry)))
+        predictions = predict_test(model_folder(model), selection, entry)
+        tables.append(to_rows(task, test, MODEL, predictions))
     else:
         fitted = fit_baselines(task, selection.train, selection.validation, test, labels, seed)
         tables += [to_rows(task, test, name, predictions) for name, predictions in fitted]

@@ -110,6 +110,8 @@ def build(
             "eos_id": base.eos_id,
             "examples": {"train": data.train.num_rows, "validation": data.validation.num_rows},
             "truncated": runs.truncated,
+            "over_long": runs.over_long,
+            "trained_parameters": best.result["trained_parameters"],
             "steps": last["step"],
             "tokens": last["tokens"],
             "loss": last["loss"],

@@ -103,7 +103,9 @@ def added_tokens(trained: TrainedModel) -> dict[str, int]:
     """Return the ids that the model has beyond the tokenizer's, ascending, by the names of their tokens."""
     hf = load_hf(trained.model_config["architecture"])
     own = hf.special_tokens(trained.model_config) if hasattr(hf, "special_tokens") else {}
-    return {**own, **trained.model_config.get("added_tokens", {})}
+    added = {**own, **trained.model_config.get("added_tokens", {})}
+    # config.json has its keys sorted; the tokenizer numbers tokens in the order in which they are added.
+    return dict(sorted(added.items(), key=lambda item: item[1]))
 
 
 def read_hf_class(folder: Path) -> str:

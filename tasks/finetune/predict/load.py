@@ -1,26 +1,73 @@
 """Load a released model and its tokenizer."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from lm.models.heads.config import HeadConfig
+from lm.models.heads.hf import run_hf_model
+from lm.models.hf_auto import load_model
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
+from lm.objectives.examples import Rows
+from lm.objectives.text_rows import TextEncoder
+from tasks.finetune.base import ENCODERS
 
 BATCH_SIZE = 32
 
 
-@lru_cache(maxsize=1)
-def load_for_task(folder: Path, auto_class: str) -> tuple[Any, Any]:
-    """Return a model on the CPU, in fp32 and without dropout, and its tokenizer.
+@dataclass(frozen=True)
+class ReleasedModel:
+    """A model of transformers, on the CPU, in fp32 and without dropout.
 
-    Args:
-        folder: of the release; its name holds the model's fingerprint.
-        auto_class: the class of transformers that loads it.
+    Attributes:
+        model: its class has the head of the task.
+        tokenizer: of the folder.
+        encoder: reads texts as they were read in training.
     """
-    with TRANSFORMERS_LOCK:
-        import transformers
 
-        options = {"local_files_only": True, "trust_remote_code": True}  # the modeling file is ours
-        model = getattr(transformers, auto_class).from_pretrained(folder, **options)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
-    return model.eval(), tokenizer
+    model: Any
+    tokenizer: Any
+    encoder: TextEncoder
+
+    @property
+    def eos_id(self) -> int:
+        """The end of text."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the source."""
+        return bool(self.model.config.is_encoder_decoder)
+
+
+@lru_cache(maxsize=1)
+def load_released(folder: Path) -> ReleasedModel:
+    """Load the model of a release, whose name holds the model's fingerprint."""
+    with TRANSFORMERS_LOCK:
+        from transformers import AutoTokenizer
+
+        model = load_model(folder)  # by this project's code: none of a folder is run
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    encoder = TextEncoder(
+        (folder / "tokenizer.json").read_bytes(),
+        int(tokenizer.eos_token_id),
+        ends_text=model.config.model_type in ENCODERS,
+    )
+    return ReleasedModel(model, tokenizer, encoder)
+
+
+@torch.no_grad()
+def run_in_batches(released: ReleasedModel, head: HeadConfig, rows: Rows) -> list[Tensor]:
+    """Return the head's output for each row of ids, whose padding is below zero."""
+    outputs: list[Tensor] = []
+    for start in range(0, len(rows), BATCH_SIZE):
+        ids = torch.from_numpy(rows[start : start + BATCH_SIZE])
+        longest = max(1, int((ids >= 0).sum(1).max()))
+        outputs += [*run_hf_model(released.model, head, ids[:, :longest])]
+    return outputs

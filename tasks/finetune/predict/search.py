@@ -1,0 +1,31 @@
+"""Rankings of passages by the cosine of their vectors with a query's."""
+
+from pathlib import Path
+
+import torch
+
+from lm.models.heads.config import HeadConfig
+from tasks.finetune.config import FinetuneEntry
+from tasks.finetune.metrics.compute import Predictions
+from tasks.finetune.metrics.retrieval import make_retrieval_test
+from tasks.finetune.predict.load import load_released, run_in_batches
+from tasks.finetune.selection import Selection
+
+MAX_RANKED = 100  # passages of a query that are kept
+
+
+def rank_passages(folder: Path, selection: Selection, entry: FinetuneEntry) -> Predictions:
+    """Return, for each distinct test query, the passages of the split, the nearest first."""
+    released = load_released(folder)
+    longest = released.tokenizer.model_max_length
+    max_length = min(entry.model.max_length or longest, longest)
+    head = HeadConfig("embedding", released.eos_id)
+    test = make_retrieval_test(selection.test)
+
+    def embed(texts: list[str]) -> torch.Tensor:
+        rows = released.encoder.encode(texts, [None] * len(texts), max_length).rows
+        return torch.stack(run_in_batches(released, head, rows))
+
+    scores = embed(test.queries) @ embed(test.passages).T
+    ranked = scores.argsort(dim=1, descending=True, stable=True)[:, :MAX_RANKED]
+    return Predictions(ranked.tolist())

@@ -1,0 +1,110 @@
+"""An entry of `finetune`: its models, and wrong ones, each refused with the field's name."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from flows.recipe import Recipe
+from flows.recipe_loader import format_validation_errors
+from tests.train_entry import train_entry
+
+SIZES = {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "train_tokens": 64}
+
+
+def recipe(*entries: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with an encoder, a decoder, an encoder-decoder, and models that are counted."""
+    return {
+        "name": "r",
+        "sources": [{"kind": "documents", "name": "docs", "paths": ["x.jsonl"]}],
+        "train": [
+            train_entry(name="enc", family="encoder", **SIZES),
+            train_entry(name="dec", **SIZES),
+            train_entry(name="s2s", family="seq2seq", **SIZES),
+            {"name": "grams", "family": "ngram"},
+            {"name": "vectors", "family": "word2vec"},
+        ],
+        "finetune": list(entries),
+    }
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    """A classifier."""
+    value = {"name": "t", "base": "enc", "task": "classification", "data": {"files": ["x.tsv"]}}
+    return value | changes
+
+
+def names(value: dict[str, Any]) -> list[str]:
+    """The models of a recipe's entries of `finetune`."""
+    parsed = Recipe.model_validate(value)
+    return [variant.name for item in parsed.finetune for variant in item.expand()]
+
+
+def test_an_entry_describes_its_models() -> None:
+    assert names(recipe(entry())) == ["t", "t-scratch"]
+    budgets = {"from_scratch": False, "budgets": [0.01, 0.1, 1.0]}
+    assert names(recipe(entry(baselines=budgets))) == ["t", "t-10pct", "t-1pct"]
+    assert names(recipe(entry(seeds=[1, 2], baselines={"from_scratch": False}))) == [
+        "t-seed1",
+        "t-seed2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"base": "nobody"}, "finetune.t.base"),
+        ({"base": "grams"}, "finetune.t.base"),
+        ({"base": "vectors"}, "finetune.t.base"),
+        ({"base": "s2s"}, "finetune.t.base"),
+        ({"task": "seq2seq"}, "finetune.t.base"),
+        ({"task": "qa", "base": "dec"}, "finetune.t.base"),
+        ({"task": "chat"}, "finetune.t.base"),
+        ({"name": "dec"}, "dec"),
+        (
+            {"name": "t", "base": "enc", "model": {"max_length": 10_000}},
+            "finetune.t.model.max_length",
+        ),
+    ],
+)
+def test_a_base_that_cannot_do_the_task_is_named(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Recipe.model_validate(recipe(entry(**changes)))
+    (message,) = format_validation_errors("r.yaml", error.value)
+    assert field in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"task": "poetry"}, "finetune"),
+        ({"data": {}}, "data"),
+        ({"data": {"files": ["x"], "test_fraction": 0.0}}, "data.test_fraction"),
+        ({"data": {"files": ["x"], "validation_fraction": 0.5, "test_fraction": 0.5}}, "data"),
+        ({"folds": 1}, "folds"),
+        ({"optim": {"batch_size": 3}}, "optim.batch_size"),
+        (
+            {"optim": {"lr_grid": [0.1, 0.2]}, "data": {"files": ["x"], "validation_fraction": 0}},
+            "lr_grid",
+        ),
+        ({"baselines": {"budgets": []}}, "budgets"),
+        ({"temperature": 0.1}, "temperature"),
+        (
+            {
+                "run": {
+                    "num_nodes": 2,
+                    "num_processes": 2,
+                    "rendezvous": "h:1",
+                    "checkpoint_url": "/c",
+                }
+            },
+            "num_nodes",
+        ),
+        ({"name": "n" * 64}, "name"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_field(changes: dict[str, Any], field: str) -> None:
+    value = recipe(entry(**changes))
+    with pytest.raises(ValidationError) as error:
+        Recipe.model_validate(value)
+    assert field in "\n".join(format_validation_errors("r.yaml", error.value, value))

@@ -1,0 +1,44 @@
+"""Every task, from a file of examples to the scores of the released model: all is solved perfectly."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.finetune.planted_tasks import planted
+from tests.finetune.tiny_runs import ENCODER, TinyStore, entry, variant, write_jsonl
+
+SEQ2SEQ = {"family": "seq2seq", "architecture": "t5", "num_kv_heads": None}
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str, float]] = {
+    # task: its base, further settings, a metric and the value that it must reach
+    "classification": (ENCODER, {"optim__epochs": 10}, "accuracy", 1.0),
+    "tagging": (ENCODER, {"optim__epochs": 15}, "f1", 1.0),
+    "qa": (ENCODER, {"optim__epochs": 25}, "exact_match", 1.0),
+    "seq2seq": (SEQ2SEQ, {"optim__epochs": 45, "max_new_tokens": 8}, "exact_match", 1.0),
+    "chat": ({}, {"optim__epochs": 20}, "perplexity", 1.1),
+    "completion": ({}, {"optim__epochs": 10}, "bits_per_byte", 1.0),
+    "embedding": (ENCODER, {"optim__epochs": 10}, "recall@1", 0.9),
+}
+LOWER_IS_BETTER = ("perplexity", "bits_per_byte")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TinyStore:
+    return TinyStore(tmp_path_factory.mktemp("gates"))
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("task", SETTINGS)
+def test_a_planted_task_is_solved(task: str, store: TinyStore, tmp_path: Path) -> None:
+    base, settings, metric, wanted = SETTINGS[task]
+    rows, own = planted(task, count=320 if task == "qa" else 160)
+    path = write_jsonl(tmp_path / "data.jsonl", rows)
+    item = entry(
+        task, path, name=task, optim__dropout=0.0, **{"data__format": "jsonl", **own, **settings}
+    )
+    examples = store.prepare(item)
+    assert examples.counts.kept == len(rows)
+    model = store.finetune(variant(item), examples, store.base(**base))
+    scores = store.score(variant(item), store.release(model), examples)
+    value = scores.stats["systems"]["model"][metric]["value"]
+    assert value <= wanted if metric in LOWER_IS_BETTER else value >= wanted
