@@ -1,76 +1,76 @@
-"""Edits of training texts that keep their label: easy data augmentation (Wei and Zou 2019), without WordNet.
+"""Edited copies of training texts that keep their label (EDA, Wei and Zou 2019, arXiv:1901.11196).
 
-Each edit is a function of the seed, the example's id and the epoch, so a run that resumes sees the same texts. The
-paper replaces words by synonyms; here they are replaced by neighbors in word vectors, if some are given.
+Words are deleted, exchanged and inserted. The paper also replaces and inserts synonyms, from a dictionary that exists
+for few languages; here the inserted words are those of other training texts.
 """
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+
+import pyarrow as pa
 
 from infra.dataset.fingerprint import json_sha256
+from tasks.finetune.config import AugmentConfig
 
 
-@dataclass(frozen=True)
-class Edits:
-    """How texts are edited. The fractions are the paper's alpha, of the words of a text.
+def augment_examples(train: pa.Table, config: AugmentConfig, seed: int) -> pa.Table:
+    """Append copies of examples of ``classification`` with edited texts.
 
-    Attributes:
-        probability: of an example to be edited at all in an epoch.
-        delete: probability of each word to be left out.
-        swap: exchanges of two words, per word.
-        insert: words of ``vocabulary`` put in anywhere, per word.
-        replace: words replaced by one of their ``neighbors``, per word that has some.
-        vocabulary: words to insert, such as those of the training split.
-        neighbors: word in lower case -> similar words.
-    """
-
-    probability: float = 0.5
-    delete: float = 0.1
-    swap: float = 0.1
-    insert: float = 0.0
-    replace: float = 0.0
-    vocabulary: Sequence[str] = ()
-    neighbors: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
-def edit_words(
-    words: Sequence[str], edits: Edits, *, seed: int, example_id: str, epoch: int
-) -> list[str]:
-    """Edit the words of a text; at least one word remains.
+    A copy has the id of its example with ``+1``, ``+2``, and the example's fold: what is held out in a
+    cross-validation is held out with its copies.
 
     Args:
-        words: of the text.
-        edits: what is done.
-        seed: of the recipe.
-        example_id: of the example.
-        epoch: from 0.
+        train: the examples.
+        config: how they are edited.
+        seed: of the edits, which are a function of it and of an example's id.
     """
-    rng = random.Random(json_sha256([seed, "augment", example_id, epoch]))
-    out = list(words)
-    if not out or rng.random() >= edits.probability:
-        return out
-    for index, word in enumerate(out):
-        if (similar := edits.neighbors.get(word.casefold())) and rng.random() < edits.replace:
-            out[index] = rng.choice(list(similar))
-    for _ in range(_draw_count(edits.insert, len(words), rng)):
-        if edits.vocabulary:
-            out.insert(rng.randint(0, len(out)), rng.choice(edits.vocabulary))
-    for _ in range(_draw_count(edits.swap, len(words), rng)):
-        i, j = rng.randrange(len(out)), rng.randrange(len(out))
-        out[i], out[j] = out[j], out[i]
-    kept = [word for word in out if rng.random() >= edits.delete]
-    return kept or [rng.choice(out)]
+    texts = {column: train[column].to_pylist() for column in ("text", "text_pair")}
+    words = {word for column in texts.values() for text in column if text for word in text.split()}
+    vocabulary = sorted(words) if config.insert else []
+    ids = train["id"].to_pylist()
+    tables = [train]
+    for copy in range(1, config.copies + 1):
+        table = train
+        for column, values in texts.items():
+            edited = [
+                None
+                if text is None
+                else edit_text(text, config, vocabulary, f"{seed} {column} {example_id}+{copy}")
+                for text, example_id in zip(values, ids, strict=True)
+            ]
+            table = _set_column(table, column, edited)
+        tables.append(_set_column(table, "id", [f"{example_id}+{copy}" for example_id in ids]))
+    return pa.concat_tables(tables).combine_chunks()
 
 
-def edit_text(text: str, edits: Edits, *, seed: int, example_id: str, epoch: int) -> str:
-    """Edit a text as ``edit_words`` does; words are what white space separates."""
+def _set_column(table: pa.Table, name: str, values: Sequence[str | None]) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+
+
+def edit_text(text: str, config: AugmentConfig, vocabulary: Sequence[str], key: str) -> str:
+    """Edit the words of a text, which are what white space separates; at least one remains.
+
+    Args:
+        text: to be edited.
+        config: how much is edited.
+        vocabulary: words that may be inserted.
+        key: of the draws; equal keys give equal edits.
+    """
+    rng = random.Random(json_sha256(["augment", key]))
     words = text.split()
-    edited = edit_words(words, edits, seed=seed, example_id=example_id, epoch=epoch)
-    return text if edited == words else " ".join(edited)
+    n = len(words)
+    if not n:
+        return text
+    for _ in range(_draw_count(config.insert * n, rng) if vocabulary else 0):
+        words.insert(rng.randint(0, len(words)), rng.choice(vocabulary))
+    for _ in range(_draw_count(config.swap * n, rng)):
+        i, j = rng.randrange(len(words)), rng.randrange(len(words))
+        words[i], words[j] = words[j], words[i]
+    kept = [word for word in words if rng.random() >= config.delete]
+    return " ".join(kept or [rng.choice(words)])
 
 
-def _draw_count(fraction: float, n: int, rng: random.Random) -> int:
-    """Draw a whole number whose mean is ``fraction * n``."""
-    whole, rest = divmod(fraction * n, 1)
+def _draw_count(mean: float, rng: random.Random) -> int:
+    """Draw one of the two whole numbers next to a mean."""
+    whole, rest = divmod(mean, 1)
     return int(whole) + (rng.random() < rest)

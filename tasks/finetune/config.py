@@ -268,6 +268,21 @@ class Variant:
         }
 
 
+class AugmentConfig(ConfigModel):
+    """Edited copies of the training examples (EDA, Wei and Zou 2019, arXiv:1901.11196)."""
+
+    copies: int = Field(
+        1, ge=1, le=16, description="edited copies of each training example, besides the example"
+    )
+    delete: float = Field(
+        0.1, ge=0, lt=1, description="probability of each word of a copy to be left out"
+    )
+    swap: float = Field(0.1, ge=0, le=1, description="exchanges of two words, per word of the text")
+    insert: float = Field(
+        0.0, ge=0, le=1, description="words of other training texts that are put in, per word"
+    )
+
+
 class ClassificationEntry(FinetuneEntry):
     """Labels of texts or pairs of texts: topic, sentiment, inference, similarity."""
 
@@ -282,6 +297,9 @@ class ClassificationEntry(FinetuneEntry):
             "by which the loss of a label is multiplied: by label, or balanced: inversely to its "
             "frequency, as in scikit-learn"
         ),
+    )
+    augment: AugmentConfig | None = Field(
+        None, description="train on edited copies of the texts, too; default: on none"
     )
 
 
@@ -311,6 +329,13 @@ class Seq2SeqTaskEntry(FinetuneEntry):
     task: Literal["seq2seq"] = Field(description="the task")
     max_new_tokens: int = Field(
         64, ge=1, description="maximum tokens of a text that the model generates"
+    )
+    languages: tuple[str, str] | None = Field(
+        None,
+        description=(
+            "codes of the languages of sources and targets, such as [en, de]; pairs that are the wrong "
+            "way round then fail as swapped_languages; default: not checked"
+        ),
     )
     metrics: Literal["translation", "summarization"] = Field(
         "translation", description="translation: BLEU and chrF; summarization: ROUGE"

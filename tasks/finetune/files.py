@@ -10,6 +10,7 @@ from infra.errors import UserError
 from infra.store.external_files import expand_globs, open_url
 from infra.store.storage import StorageError
 from tasks.finetune.config import FinetuneEntry
+from tasks.finetune.data.hf_folder import list_hf_files
 
 
 class TaskFileError(UserError):
@@ -58,6 +59,16 @@ def _load(split: str, pattern: str | tuple[str, str], field: str) -> Iterator[Ta
             tuple(_read(url, field) for url in pattern),
         )
         return
+    folder = list_hf_files(pattern, lambda url: _read_if_exists(url, field))
+    for url, own in folder or ():
+        if own is not None and split != "files":
+            raise TaskFileError(
+                f"{field}: {pattern!r} has splits of its own; name it under data.files, or one of "
+                "its folders here"
+            )
+        yield TaskFile(own or split, (_base_name(url),), (_read(url, field),))
+    if folder is not None:
+        return
     try:
         urls = list(expand_globs([pattern]))
     except StorageError as error:
@@ -68,6 +79,13 @@ def _load(split: str, pattern: str | tuple[str, str], field: str) -> Iterator[Ta
 
 def _base_name(url: str) -> str:
     return PurePosixPath(urlsplit(url).path).name
+
+
+def _read_if_exists(url: str, field: str) -> bytes | None:
+    try:
+        return _read(url, field)
+    except TaskFileError:
+        return None  # no folder of `datasets`; as a file it is read next, and reported then
 
 
 def _read(url: str, field: str) -> bytes:

@@ -22,6 +22,7 @@ from tasks.finetune.data.splits import (
     find_duplicates,
     split_inputs,
 )
+from tasks.finetune.data.swapped import find_swapped
 from tasks.finetune.files import TaskFile
 
 STAGE_NAME = "prepare"
@@ -77,6 +78,8 @@ def prepare_examples(
         for index, labels in enumerate(examples["labels"].to_pylist()):
             if len(labels) != 1:
                 verdicts[index] = failed(SEVERAL_LABELS, labels=labels)
+    for index in _find_swapped(entry, examples):
+        verdicts[index] = failed("swapped_languages", languages=getattr(entry, "languages"))  # noqa: B009
     _check_splits(entry, [s for s, v in zip(splits, verdicts, strict=True) if v.kept])
     if task == "classification":
         _check_labels(entry, examples["labels"].to_pylist(), verdicts)
@@ -156,6 +159,15 @@ def _find_duplicates(
     threshold = entry.data.near_duplicate_threshold
     near = None if threshold is None else NearDuplicates(threshold=threshold, seed=seed % 2**32)
     return find_duplicates(ids, inputs, splits, near)
+
+
+def _find_swapped(entry: FinetuneEntry, examples: pa.Table) -> list[int]:
+    """Return the pairs whose languages are the wrong way round, if the entry names the languages."""
+    languages: tuple[str, str] | None = getattr(entry, "languages", None)
+    if languages is None:
+        return []
+    sides = examples["source"].to_pylist(), examples["target"].to_pylist()
+    return [i for i, swapped in enumerate(find_swapped(*sides, languages)) if swapped]
 
 
 def _check_splits(entry: FinetuneEntry, splits: Sequence[Split]) -> None:

@@ -11,6 +11,7 @@ from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from lm.launch.run_outputs import run_files, speed_stats
 from lm.launch.work_folder import folder_lock, work_folder
 from lm.models.registry import family_modules
+from tasks.finetune.augment import augment_examples
 from tasks.finetune.base import open_base
 from tasks.finetune.config import Variant, show_base
 from tasks.finetune.runs import FinetuningRuns
@@ -79,6 +80,8 @@ def build(
             pass  # the usual case; otherwise another process trained it while this one waited
         report(0, 0, "encoding examples")
         data = select_examples(variant, examples, ctx.seed)
+        augment = getattr(variant.entry, "augment", None)
+        train = data.train if augment is None else augment_examples(data.train, augment, ctx.seed)
         base = open_base(model, tokens)
         runs = FinetuningRuns(
             spec,
@@ -86,7 +89,7 @@ def build(
             _seed(ctx, variant),
             base,
             examples,
-            data.train,
+            train,
             data.validation,
             folder,
             report,
@@ -108,7 +111,11 @@ def build(
             "context_length": base.model_config["context_length"],
             "max_length": runs.max_length,
             "eos_id": base.eos_id,
-            "examples": {"train": data.train.num_rows, "validation": data.validation.num_rows},
+            "examples": {
+                "train": data.train.num_rows,
+                "copies": train.num_rows - data.train.num_rows,
+                "validation": data.validation.num_rows,
+            },
             "truncated": runs.truncated,
             "over_long": runs.over_long,
             "trained_parameters": best.result["trained_parameters"],

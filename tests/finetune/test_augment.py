@@ -1,60 +1,51 @@
-"""Edits of training texts."""
+"""Edited copies of training examples."""
 
 import random
 from collections import Counter
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pyarrow as pa
+import pytest
 
-from tasks.finetune.augment import Edits, edit_text, edit_words
+from infra.schemas.examples import example_schema
+from tasks.finetune.augment import augment_examples, edit_text
+from tasks.finetune.config import AugmentConfig
 
-WORDS = "the quick brown fox jumps over a lazy dog and runs away from it".split()
+TEXT = "the quick brown fox jumps over a lazy dog and runs away from it"
 
 
-@given(st.lists(st.text(min_size=1, max_size=4)), st.integers(0, 5), st.integers())
-def test_an_edit_is_a_function_of_seed_id_and_epoch(
-    words: list[str], epoch: int, seed: int
-) -> None:
-    edits = Edits(probability=1, delete=0.5, swap=0.3, insert=0.2, vocabulary=("new",))
+def config(**values: float) -> AugmentConfig:
+    return AugmentConfig.model_validate({"delete": 0.0, "swap": 0.0, **values})
+
+
+def test_copies_keep_labels_and_folds_and_have_ids_of_their_own() -> None:
+    rows = [
+        {"id": str(i), "split": "train", "file": "f", "row": i, "fold": i % 2, "text": TEXT, "text_pair": None, "labels": [str(i)]}
+        for i in range(4)
+    ]  # fmt: skip
+    train = pa.Table.from_pylist(rows, schema=example_schema("classification"))
     state = random.getstate()
-    first = edit_words(words, edits, seed=seed, example_id="a", epoch=epoch)
-    assert first == edit_words(words, edits, seed=seed, example_id="a", epoch=epoch)
+    made = augment_examples(train, config(copies=2, delete=0.3), 1)
     assert random.getstate() == state
-    assert bool(first) == bool(words)
-    assert set(first) <= {*words, "new"}
+    assert made.slice(0, 4).equals(train)
+    assert made["id"].to_pylist()[4:] == [f"{i}+{n}" for n in (1, 2) for i in range(4)]
+    for column in ("labels", "fold", "text_pair"):
+        assert made[column].to_pylist() == train[column].to_pylist() * 3
+    assert len(set(made["text"].to_pylist())) == 9  # every copy is another one
+    assert made.equals(augment_examples(train, config(copies=2, delete=0.3), 1))
+    assert not made.equals(augment_examples(train, config(copies=2, delete=0.3), 2))
 
 
-def test_epochs_and_examples_differ() -> None:
-    edits = Edits(probability=1)
-    results = {
-        edit_text(" ".join(WORDS), edits, seed=1, example_id=name, epoch=epoch)
-        for name in "abcd"
-        for epoch in range(5)
-    }
-    assert len(results) > 15
+def test_swaps_keep_all_words() -> None:
+    swapped = edit_text(TEXT, config(swap=0.5), (), "a")
+    assert swapped != TEXT
+    assert Counter(swapped.split()) == Counter(TEXT.split())
 
 
-def test_swaps_keep_all_words_and_no_edit_keeps_the_text() -> None:
-    swapped = edit_words(WORDS, Edits(1, delete=0, swap=0.5), seed=1, example_id="a", epoch=0)
-    assert swapped != WORDS
-    assert Counter(swapped) == Counter(WORDS)
-    text = "two  spaces"
-    assert edit_text(text, Edits(probability=0), seed=1, example_id="a", epoch=0) == text
-
-
-def test_fractions_are_those_asked_for() -> None:
-    edits = Edits(1, delete=0.25, swap=0, insert=0)
-    sizes = [len(edit_words(WORDS, edits, seed=1, example_id=str(i), epoch=0)) for i in range(500)]
-    assert abs(sum(sizes) / 500 - 0.75 * len(WORDS)) < 0.4
-    edits = Edits(1, delete=0, swap=0, insert=0.2, vocabulary=("new",))
-    counts = [
-        edit_words(WORDS, edits, seed=1, example_id=str(i), epoch=0).count("new")
-        for i in range(500)
-    ]
-    assert abs(sum(counts) / 500 - 0.2 * len(WORDS)) < 0.1
-
-
-def test_words_are_replaced_by_their_neighbors() -> None:
-    edits = Edits(1, delete=0, swap=0, replace=1.0, neighbors={"quick": ["fast"], "dog": ["hound"]})
-    edited = edit_words(["Quick", "brown", "dog"], edits, seed=1, example_id="a", epoch=0)
-    assert edited == ["fast", "brown", "hound"]
+def test_fractions_are_those_asked_for_and_a_word_remains() -> None:
+    n = len(TEXT.split())
+    sizes = [len(edit_text(TEXT, config(delete=0.25), (), str(i)).split()) for i in range(500)]
+    assert sum(sizes) / 500 == pytest.approx(0.75 * n, abs=0.4)
+    edits = [edit_text(TEXT, config(insert=0.2), ("new",), str(i)) for i in range(500)]
+    assert sum(text.split().count("new") for text in edits) / 500 == pytest.approx(0.2 * n, abs=0.1)
+    assert all(edit_text("one", config(delete=0.9), (), str(i)) == "one" for i in range(20))
+    assert edit_text(" ", config(delete=0.9), (), "a") == " "

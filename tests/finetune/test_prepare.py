@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tasks.finetune.files import TaskFileError
@@ -146,3 +147,36 @@ def test_folds_are_stratified_and_only_of_training_examples(
     )
     assert len(sizes) == 8
     assert max(sizes.values()) - min(sizes.values()) <= 1
+
+
+def test_pairs_with_swapped_languages_fail(store: TinyStore, tmp_path: Path) -> None:
+    english = "Please read the documentation of the library before you ask, number"
+    german = "Bitte lesen Sie die Dokumentation der Bibliothek, bevor Sie fragen, Nummer"
+    rows = [
+        {"source": f"{english} {i * 7919:x}", "target": f"{german} {i * 7919:x}"} for i in range(60)
+    ]
+    swapped = [{"source": f"{german} Null", "target": f"{english} zero"}]
+    path = write_jsonl(tmp_path / "pairs.jsonl", rows + swapped)
+    options = {"languages": ["en", "de"], "data__near_duplicate_threshold": None}
+    examples = store.prepare(entry("seq2seq", path, **options))
+    assert examples.counts.failed == {"swapped_languages": 1}
+    assert examples.counts.kept == 60
+
+
+def test_a_folder_of_datasets_keeps_its_splits(store: TinyStore, tmp_path: Path) -> None:
+    splits = {"train": sentences(60), "test": sentences(200)[100:]}
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "dataset_dict.json").write_text(json.dumps({"splits": [*splits]}))
+    for name, rows in splits.items():
+        folder = tmp_path / "hub" / name
+        folder.mkdir()
+        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
+        (folder / "state.json").write_text(json.dumps(state))
+        table = pa.Table.from_pylist(rows)
+        with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as writer:
+            writer.write_table(table)
+    examples = store.prepare(entry("classification", tmp_path / "hub"))
+    assert examples.stats["splits"] == {"train": 60, "validation": 0, "test": 100}
+    misplaced = {"train": [str(tmp_path / "hub")], "test": [str(tmp_path / "hub" / "test")]}
+    with pytest.raises(TaskFileError, match=r"data\.train\.0"):
+        store.prepare(entry("classification", "", data=misplaced))

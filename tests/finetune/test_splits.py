@@ -17,7 +17,6 @@ from tasks.finetune.data.splits import (
     example_ids,
     find_duplicates,
     find_near_duplicates,
-    find_rare_labels,
     split_inputs,
 )
 
@@ -143,10 +142,6 @@ def test_equal_examples_have_equal_ids() -> None:
     ids = example_ids("seq2seq", pa.Table.from_pylist(rows, EXAMPLES["seq2seq"]))
     assert ids[0] == ids[1] != ids[2]
     assert len(ids[0]) == 32
-
-
-def test_a_class_with_one_example_is_found() -> None:
-    assert find_rare_labels([["a"], ["b"], ["a"]], 2) == {1: ("b", 1)}
 
 
 def test_overlap_is_thirteen_words_in_a_row() -> None:

@@ -228,23 +228,3 @@ def find_near_duplicates(
 def _jaccard(a: Any, b: Any) -> float:
     shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared / (len(a) + len(b) - shared)
-
-
-def find_rare_labels(
-    labels: Sequence[Sequence[str]], min_examples: int
-) -> dict[int, tuple[str, int]]:
-    """Find the examples of classes with too few of them to be both trained on and tested.
-
-    Returns:
-        Index of the example -> the class, and the number of its examples.
-    """
-    counts: dict[str, int] = {}
-    for names in labels:
-        for name in names:
-            counts[name] = counts.get(name, 0) + 1
-    rare: dict[int, tuple[str, int]] = {}
-    for index, names in enumerate(labels):
-        few = [name for name in names if counts[name] < min_examples]
-        if few:
-            rare[index] = (few[0], counts[few[0]])
-    return rare
