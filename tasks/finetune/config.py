@@ -144,15 +144,6 @@ class FinetuneEntry(ConfigModel):
     seeds: tuple[Seed, ...] = Field(
         (), description="fine-tunes a model with each of these seeds, named NAME-seedN"
     )
-    folds: int = Field(
-        0,
-        ge=0,
-        le=50,
-        description=(
-            "number of folds of a cross-validation of the training examples, stratified by label; its "
-            "out-of-fold predictions are kept; 0: none"
-        ),
-    )
     baselines: BaselinesConfig = Field(default_factory=lambda: BaselinesConfig.model_validate({}))
     run: RunConfig = Field(default_factory=RunConfig)
 
@@ -165,13 +156,6 @@ class FinetuneEntry(ConfigModel):
     def task_name(self) -> str:
         """The task; each task's entry narrows the field ``task``."""
         return str(getattr(self, "task"))  # noqa: B009
-
-    @field_validator("folds")
-    @classmethod
-    def _check_folds(cls, value: int) -> int:
-        if value == 1:
-            raise ValueError("cross-validation takes at least 2 folds; 0 is none")
-        return value
 
     @model_validator(mode="after")
     def _check_entry(self) -> Self:
@@ -259,6 +243,12 @@ class Variant:
     budget: float = 1.0
     from_scratch: bool = False
 
+    @property
+    def cross_validates(self) -> bool:
+        """Whether a model per fold is trained, too: for that of all examples, from the base."""
+        is_whole = self.budget == 1.0 and not self.from_scratch
+        return is_whole and isinstance(self.entry, ClassificationEntry) and self.entry.folds > 0
+
     def weights_key(self) -> dict[str, Any]:
         """Return what its weights depend on besides the base and the examples, as nested JSON."""
         return {
@@ -301,6 +291,22 @@ class ClassificationEntry(FinetuneEntry):
     augment: AugmentConfig | None = Field(
         None, description="train on edited copies of the texts, too; default: on none"
     )
+    folds: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description=(
+            "number of folds of a cross-validation of the training examples, stratified by label; its "
+            "out-of-fold predictions are kept; 0: none"
+        ),
+    )
+
+    @field_validator("folds")
+    @classmethod
+    def _check_folds(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("cross-validation takes at least 2 folds; 0 is none")
+        return value
 
 
 class TaggingEntry(FinetuneEntry):

@@ -11,7 +11,7 @@ from infra.dataset.ledger import LEDGER_SCHEMA, Verdict, dropped, failed, verdic
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.schemas.examples import EXAMPLES, SPLITS, Split, Task, example_schema
-from tasks.finetune.config import FinetuneEntry, LabelDataConfig
+from tasks.finetune.config import ClassificationEntry, FinetuneEntry, LabelDataConfig
 from tasks.finetune.data.read import ReadOptions, read_examples
 from tasks.finetune.data.records import DataFileError, Rejection
 from tasks.finetune.data.splits import (
@@ -83,7 +83,7 @@ def prepare_examples(
     _check_splits(entry, [s for s, v in zip(splits, verdicts, strict=True) if v.kept])
     if task == "classification":
         _check_labels(entry, examples["labels"].to_pylist(), verdicts)
-    folds = _assign_folds(entry, task, examples, inputs, splits, verdicts, seed)
+    folds = _assign_folds(entry, examples, inputs, splits, verdicts, seed)
     table = examples.select(EXAMPLES[task].names)
     rows = examples["row"]
     for number, (file, (own, rejected)) in enumerate(zip(files, read, strict=True)):
@@ -205,7 +205,6 @@ def _check_labels(
 
 def _assign_folds(
     entry: FinetuneEntry,
-    task: Task,
     examples: pa.Table,
     inputs: Sequence[str],
     splits: Sequence[Split],
@@ -213,12 +212,10 @@ def _assign_folds(
     seed: int,
 ) -> Mapping[int, int]:
     """Return the fold of each training example by its index; none without cross-validation."""
-    if not entry.folds:
+    if not isinstance(entry, ClassificationEntry) or not entry.folds:
         return {}
     rows = [i for i, split in enumerate(splits) if split == "train" and verdicts[i].kept]
-    strata = [""] * len(inputs)
-    if task == "classification":
-        strata = ["\n".join(labels) for labels in examples["labels"].to_pylist()]
+    strata = ["\n".join(labels) for labels in examples["labels"].to_pylist()]
     try:
         folds = assign_folds(
             [inputs[i] for i in rows], [strata[i] for i in rows], entry.folds, seed

@@ -37,7 +37,7 @@ def spec(ctx: Context, *, entry: FinetuneEntry, corpus: Dataset | None) -> Datas
     config = {
         "seed": ctx.seed,
         "task": entry.task_name,
-        "folds": entry.folds,
+        "folds": getattr(entry, "folds", 0),
         "multi_label": getattr(entry, "multi_label", False),
         **data,
     }

@@ -102,8 +102,9 @@ class FinetuningRuns:
             )
         outcomes = []
         for number, rate in enumerate(rates):
-            run = self._prepare(f"lr{number}", rate, encoded[0], encoded[1])
-            outcomes.append(self._train(run, rate, number, len(rates)))
+            run = self.prepare(f"lr{number}", rate, encoded[0], encoded[1])
+            title = f"lr {rate:g}: " if len(rates) > 1 else ""
+            outcomes.append(self.train_one(run, rate, number, len(rates), title))
         return sorted(outcomes, key=_loss_or_zero)
 
     @cached_property
@@ -123,7 +124,7 @@ class FinetuningRuns:
 
         return encode_examples(table, self.encoding)
 
-    def _prepare(
+    def prepare(
         self, label: str, rate: float, train: "EncodedExamples", validation: "EncodedExamples"
     ) -> TrainingRun:
         """Write the rows of a run into its folder; return the run."""
@@ -168,9 +169,19 @@ class FinetuningRuns:
         )
         return TrainingRun(job)
 
-    def _train(self, run: TrainingRun, rate: float, number: int, count: int) -> Outcome:
+    def train_one(
+        self, run: TrainingRun, rate: float, number: int, count: int, title: str
+    ) -> Outcome:
+        """Train to the end, or resume it.
+
+        Args:
+            run: of ``prepare``.
+            rate: its learning rate.
+            number: of the run, from 0, among ``count`` runs, for the progress.
+            count: number of runs.
+            title: begins messages.
+        """
         steps = run.job.config.steps
-        title = f"lr {rate:g}: " if count > 1 else ""
 
         def on_metrics(line: dict[str, Any]) -> None:
             values = {k: float(v) for k, v in line.items() if isinstance(v, int | float)}

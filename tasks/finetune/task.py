@@ -14,6 +14,12 @@ from lm.models.registry import family_modules
 from tasks.finetune.augment import augment_examples
 from tasks.finetune.base import open_base
 from tasks.finetune.config import Variant, show_base
+from tasks.finetune.cross_validation import (
+    PREDICTIONS_FILE,
+    cross_validate,
+    summarize_folds,
+    write_predictions,
+)
 from tasks.finetune.runs import FinetuningRuns
 from tasks.finetune.selection import select_examples
 
@@ -98,6 +104,15 @@ def build(
         best = outcomes[0]
         (best.run.job.folder / "tokenizer.json").write_bytes(base.tokenizer)
         files, skip = run_files(best.run, MODEL_FILES)
+        own_runs, validated = list(outcomes), {}
+        if variant.cross_validates:
+            fold_runs, table = cross_validate(runs, best.lr)
+            own_runs += fold_runs
+            validated = {
+                "cross_validation": summarize_folds(table, examples.stats["labels"], ctx.seed)
+            }
+            files[PREDICTIONS_FILE] = best.run.job.folder / PREDICTIONS_FILE
+            write_predictions(table, files[PREDICTIONS_FILE])
         last = best.result["line"]
         stats = {
             "task": variant.entry.task_name,
@@ -126,13 +141,14 @@ def build(
             "lr": best.lr,
             "lr_grid": [[item.lr, item.validation_loss] for item in outcomes],
             "skip": skip,
+            **validated,
             **speed_stats(best.result, best.run.job.folder),
         }
         dropped = {OVER_BUDGET: data.over_budget} if data.over_budget else {}
         kept = data.train.num_rows
         counts = Counts(kept + data.over_budget, kept, dropped)
         committed = commit_files(ctx, spec, files, counts=counts, stats=stats)
-        for outcome in outcomes:
+        for outcome in own_runs:
             outcome.run.checkpoints.remove_tree()
         shutil.rmtree(folder, ignore_errors=True)
     return committed

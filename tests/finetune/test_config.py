@@ -82,6 +82,7 @@ def test_a_base_that_cannot_do_the_task_is_named(changes: dict[str, Any], field:
         ({"data": {"files": ["x"], "test_fraction": 0.0}}, "data.test_fraction"),
         ({"data": {"files": ["x"], "validation_fraction": 0.5, "test_fraction": 0.5}}, "data"),
         ({"folds": 1}, "folds"),
+        ({"task": "embedding", "folds": 2}, "folds"),
         ({"optim": {"batch_size": 3}}, "optim.batch_size"),
         (
             {"optim": {"lr_grid": [0.1, 0.2]}, "data": {"files": ["x"], "validation_fraction": 0}},

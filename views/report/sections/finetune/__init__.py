@@ -63,6 +63,8 @@ class TaskReport:
         labels: of its columns.
         curve: main metric over the number of training examples.
         errors: samples.
+        folds: of the cross-validation; 0: none.
+        validated: metrics of its out-of-fold predictions.
     """
 
     name: str
@@ -79,6 +81,8 @@ class TaskReport:
     labels: Sequence[str] = ()
     curve: Markup = Markup("")  # noqa: RUF009 - immutable
     errors: Sequence[Mapping[str, Any]] = ()
+    folds: int = 0
+    validated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
     examples = try_open_dataset(run.storage, best.record.prepare) if best.record.prepare else None
     counts = {} if examples is None else {**examples.counts.dropped, **examples.counts.failed}
     confusion, labels = stats["details"].get("confusion"), stats["details"].get("labels", ())
+    folds = best.model.stats.get("cross_validation")
     shown = confusion is not None and len(labels) <= MAX_LABELS
     return TaskReport(
         name,
@@ -134,6 +139,8 @@ def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
         labels if shown else (),
         _draw_curve(scored, main),
         stats["errors"],
+        len(folds["folds"]) if folds else 0,
+        folds["metrics"] if folds else {},
     )
 
 
