@@ -98,6 +98,9 @@ def export_finetuned(trained: TrainedModel, task: str, folder: Path) -> float:
     Raises:
         ParityError: if it is above 1e-4, or the tokenizer encodes differently.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # they would clutter the run's log
     base, head = parse(trained.model_config)
     added, processor = added_tokens(trained), template(trained, task, base)
     if head is None:

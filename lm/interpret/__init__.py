@@ -1,0 +1,1 @@
+"""What a model looks at: attributions, attention and embeddings of transformers' models."""

@@ -1,0 +1,84 @@
+"""Write an explanation as one HTML page without other files."""
+
+import base64
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from views.explain.explain import Explanation, Scored, TextExplanation
+
+MAX_MAP_TOKENS = 64  # names beside the pictures are readable up to about this
+PLOT = (640, 400)
+MARGIN = 30
+
+
+def render_page(explanation: Explanation) -> str:
+    """Return the page as HTML text."""
+    environment = Environment(
+        loader=PackageLoader("views.explain", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "shade": shade,
+        "heatmap": heatmap,
+        "scatter": scatter,
+        "max_map_tokens": MAX_MAP_TOKENS,
+    }
+    return environment.get_template("page.html").render(explanation=explanation)
+
+
+def shade(scored: Scored, index: int) -> str:
+    """Return the color of a token: green adds to the score, red takes from it; relative to the largest."""
+    largest = max(map(abs, scored.scores)) or 1.0
+    value = scored.scores[index] / largest
+    color = "0, 140, 60" if value >= 0 else "200, 30, 30"
+    return f"rgba({color}, {abs(value) * 0.75:.3f})"
+
+
+def heatmap(matrix: Sequence[Sequence[float]]) -> str:
+    """Return a matrix of values from 0 to 1 as a ``data:`` URI of a picture; dark is large."""
+    largest = max(max(row) for row in matrix) or 1.0
+    rows = [bytes([0, *(255 - round(255 * value / largest) for value in row)]) for row in matrix]
+    header = struct.pack(">IIBBBBB", len(matrix[0]), len(matrix), 8, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        _png_chunk(kind, data)
+        for kind, data in (
+            (b"IHDR", header),
+            (b"IDAT", zlib.compress(b"".join(rows), 9)),
+            (b"IEND", b""),
+        )
+    )
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + check
+
+
+def scatter(texts: Sequence[TextExplanation]) -> list[dict[str, Any]]:
+    """Return each distinct token of the texts and its place in the picture of embeddings."""
+    places = {
+        token: point
+        for text in texts
+        for token, point in zip(text.tokens, text.points, strict=True)
+    }
+    spans = []
+    for axis, size in enumerate(PLOT):
+        values = [point[axis] for point in places.values()]
+        low, width = min(values), (max(values) - min(values)) or 1.0
+        spans.append((low, (size - 2 * MARGIN) / width))
+    return [
+        {
+            "token": token,
+            "x": round(MARGIN + (point[0] - spans[0][0]) * spans[0][1], 1),
+            "y": round(PLOT[1] - MARGIN - (point[1] - spans[1][0]) * spans[1][1], 1),
+        }
+        for token, point in places.items()
+    ]
