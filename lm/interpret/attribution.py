@@ -10,7 +10,7 @@ Where a norm's input passes near zero, F changes within a small part of the line
 them what the tokens add differed by up to 80 % from the difference of the scores. But F is known at both ends of
 any part of the line, and so is the error of its integral. The part with the largest error is halved, until the sum
 of all errors is small. captum has fixed steps only, so this is of our own; with parts that are not halved it is the
-quadrature of captum's default, which ``docs/finetune.md`` compares.
+quadrature of captum's default, which ``docs/explain.md`` compares.
 """
 
 from collections.abc import Callable

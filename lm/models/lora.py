@@ -1,7 +1,9 @@
 """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685): ``y = W x + (alpha / r) B A x``, with W frozen.
 
-Own adapters instead of peft: see ``docs/finetune.md``, LoRA, for what was measured. Weights keep their names, so
-checkpoints, optimizers, DDP and the export see the model that they know, with two more matrices per layer.
+Own adapters instead of peft: weights keep their names, so that checkpoints, optimizers, DDP and the export see the
+model that they know, with two more matrices per layer; peft renames layers and wraps the model. Both are as fast:
+on BERT of 4 layers of 256, rank 8, all linear layers, 32 texts of 64 tokens, one thread of a busy machine, a step
+of training took 0.51 s of CPU time, peft 0.21.2 on ``BertForSequenceClassification`` 0.52 s (the best of 4 times 3).
 """
 
 import math
