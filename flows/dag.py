@@ -149,16 +149,16 @@ def build_pipeline(
             entry=name,
         )
 
-    def fine_tune(entry: FinetuneEntry, corpus: H, tokens: H) -> None:
-        base = models[entry.base]
-        examples = run_step(
+    def prepare_examples(entry: FinetuneEntry, corpus: H) -> H:
+        return run_step(
             PREPARE,
             [corpus],
             lambda dataset: PREPARE.bind(entry=entry, corpus=dataset(corpus)),
             entry=entry.name,
         )
-        if not runs_until(FINETUNE, until):
-            return
+
+    def fine_tune(entry: FinetuneEntry, examples: H, tokens: H) -> None:
+        base = models[entry.base]
         rivals: list[H] = []
         # The models from random weights come first: those from the base are compared with them.
         for variant in sorted(entry.expand(), key=lambda item: not item.from_scratch):
@@ -238,6 +238,9 @@ def build_pipeline(
         [corpus],
         lambda dataset: TOKENIZE.bind(config=recipe.tokenize, corpus=dataset(corpus)),
     )
+    if not runs_until(PREPARE, until):
+        return
+    examples = [prepare_examples(entry, corpus) for entry in recipe.finetune]
     if not runs_until(INDEX, until):
         return
     run_step(
@@ -251,7 +254,7 @@ def build_pipeline(
         models[config.name] = train_model(config, tokens)
         export = release_model(config.name, models[config.name], tokens)
         evaluate_model(config.name, export, tokens)
-    if not runs_until(PREPARE, until):
+    if not runs_until(FINETUNE, until):
         return
-    for entry in recipe.finetune:
-        fine_tune(entry, corpus, tokens)
+    for entry, prepared in zip(recipe.finetune, examples, strict=True):
+        fine_tune(entry, prepared, tokens)

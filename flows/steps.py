@@ -85,6 +85,15 @@ TOKENIZE = Step(
     counts_from=("select",),
     columns=("split", "sequence", "tokens", "bytes", "offset"),
 )
+PREPARE = Step(
+    "prepare",
+    prepare.spec,
+    prepare.build,
+    per="task",
+    output="examples",
+    inputs=("select",),
+    columns=("split", "file", "row"),
+)
 INDEX = Step(
     "index",
     index.spec,
@@ -121,15 +130,6 @@ EVALUATE = Step(
     inputs=("release", "tokenize"),
 )
 
-PREPARE = Step(
-    "prepare",
-    prepare.spec,
-    prepare.build,
-    per="task",
-    output="examples",
-    inputs=("select",),
-    columns=("split", "file", "row"),
-)
 FINETUNE = Step(
     "finetune",
     finetune.spec,
@@ -149,8 +149,9 @@ SCORE = Step(
 )
 
 STEPS: Steps = (
-    *(ACQUIRE, EXTRACT, ANNOTATE, DEDUP, SELECT, TOKENIZE, INDEX, TRAIN, RELEASE, EVALUATE),
-    *(PREPARE, FINETUNE, SCORE),
+    *(ACQUIRE, EXTRACT, ANNOTATE, DEDUP, SELECT, TOKENIZE),
+    # Before the training, which takes hours: files of examples that cannot be used are known by then.
+    *(PREPARE, INDEX, TRAIN, RELEASE, EVALUATE, FINETUNE, SCORE),
 )
 
 # What `--until` and the flows' parameter `until` may name, in the order of the pipeline.
