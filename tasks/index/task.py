@@ -45,7 +45,7 @@ def build(ctx: Context, spec: DatasetSpec, *, config: IndexConfig, tokens: Datas
         index_group,
         files={TOKENIZER_FILE: tokens.read(TOKENIZER_FILE)},
         stats=lambda parts: {
-            "tokens": len(shards),
+            "indexed_tokens": len(shards),
             "groups": len(parts),
             DTYPE_KEY: shards.dtype.name,
         },

@@ -194,7 +194,7 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
     deployed: Prefect, run_id: str, store: Path
 ) -> None:
     expected = {
-        *("acquire dump", "annotate dump", "dedup", "select", "tokenize"),
+        *("acquire dump", "annotate dump", "dedup", "select", "tokenize", "index"),
         *("train tiny", "release tiny", "evaluate tiny"),
         *("train smaller", "release smaller", "evaluate smaller"),
     }
@@ -334,7 +334,7 @@ def test_a_run_ends_although_its_server_was_killed(tmp_path: Path, until: str) -
         assert "error: select: " in err
     else:
         assert record["state"] == "completed"
-        assert record["stages"][-1]["stage"] == "tokenize"
+        assert record["stages"][-1]["stage"] == "index"
         assert run.returncode == 0, err
         assert out.strip() == f"{tmp_path}/data/{record['report']}"
         assert "no longer answers" in err

@@ -254,6 +254,7 @@ def test_a_removal_from_record_to_report(
         (open_stage(first_run, "acquire").url.removeprefix(root), 1, True),
         (open_stage(first_run, "select").url.removeprefix(root), 1, False),
         (open_stage(first_run, "tokenize").url.removeprefix(root), 1, False),
+        (open_stage(first_run, "index").url.removeprefix(root), 1, False),
     ]
 
 

@@ -32,7 +32,7 @@ def test_every_run_of_training_tokens_is_found_where_it_stands(
     shards = TokenShards(tokens, TRAIN)
     data = index_of(tmp_path, tokens, group_tokens)
     index = SourceIndex(data)
-    assert len(index) == len(shards) == data.stats["tokens"]
+    assert len(index) == len(shards) == data.stats["indexed_tokens"]
     assert data.counts.kept == data.counts.n_in == shards.num_documents
     draw = np.random.default_rng(5)
     for number in draw.integers(0, shards.num_documents, 40).tolist():
