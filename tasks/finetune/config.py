@@ -130,9 +130,7 @@ class FinetuneEntry(ConfigModel):
     name: Name = Field(description="names the model in folders, reports and exports")
     base: str = Field(
         min_length=1,
-        description=(
-            "the model to start from: an entry of `train`, or the path of a released model's folder"
-        ),
+        description="the model to start from: an entry of `train`, NAME-seedN for one with `seeds`",
     )
     data: TaskDataConfig
     model: FinetuneModelConfig = Field(

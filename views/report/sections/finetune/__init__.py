@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from infra.dataset.dataset import Dataset, try_open_dataset
 from infra.runs.run_records import FinetunedRecord
+from infra.schemas.examples import SPLITS
 from views.report.charts import Line, line_chart
 from views.report.report_run import ReportRun, Section
 
@@ -131,7 +132,7 @@ def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
         main,
         [metric for metric in SHOWN if metric in available][:MAX_METRICS],
         systems,
-        {} if examples is None else examples.stats["splits"],
+        {} if examples is None else {name: examples.stats["splits"][name] for name in SPLITS},
         {key: counts[key] for key in HELD_OUT if key in counts},
         {key: value for key, value in counts.items() if key not in HELD_OUT},
         {} if examples is None else examples.stats.get("overlap", {}),

@@ -1,0 +1,116 @@
+"""The whole pipeline in this process, from a recipe to the report's section of a task."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.steps import STEPS
+from infra.removals.log import append_removals
+from infra.removals.match import parse_removal
+from infra.store.storage import Storage
+from tests.finetune.planted_tasks import planted
+from tests.finetune.tiny_runs import write_jsonl
+from tests.inline import go, save_record
+from tests.train_entry import train_entry
+from tests.views.real_run import prose
+from views.documents.dropped import sample_dropped
+from views.history.document_history import document_history
+from views.removal.exposure import update_exposure
+from views.report.page import collect_page, render
+from views.verify.verify import verify_run
+
+DOCUMENTS = 24
+
+
+def recipe(root: Path) -> dict[str, Any]:
+    """Documents, an encoder, and a classifier with a budget and its twin from random weights."""
+    documents = [
+        {"text": prose(number, "en", 12), "url": f"https://example.org/{number}"}
+        for number in range(DOCUMENTS)
+    ]
+    rows, _ = planted("classification", 80)
+    sizes = {"num_layers": 2, "hidden_size": 32, "num_heads": 4, "context_length": 64}
+    return {
+        "name": "tuned",
+        "storage": str(root / "store"),
+        "cluster": {"workers": 0},
+        "sources": [
+            {
+                "kind": "documents",
+                "name": "docs",
+                "paths": [str(write_jsonl(root / "docs.jsonl", documents))],
+                "license": "CC0-1.0",
+                "url_column": "url",
+            }
+        ],
+        "select": {"quality_filters": [], "languages": {}},
+        "tokenize": {"vocab_size": 400, "validation_fraction": 0.2},
+        "train": [
+            train_entry(
+                name="encoder",
+                family="encoder",
+                architecture="bert",
+                train_tokens=512,
+                num_processes=1,
+                device="cpu",
+                **sizes,
+            )
+        ],
+        "finetune": [
+            {
+                "name": "cue",
+                "base": "encoder",
+                "task": "classification",
+                "data": {"files": [str(write_jsonl(root / "cue.jsonl", rows))]},
+                "optim": {"epochs": 2, "batch_size": 8, "lr": 0.003},
+                "baselines": {"budgets": [0.5, 1.0]},
+                "run": {"num_processes": 1, "device": "cpu"},
+            }
+        ],
+    }
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
+    value = recipe(tmp_path)
+    results = go(value, until="score")
+    record = save_record(value, results)
+    assert [model.name for model in record.models] == ["encoder"]
+    assert {model.name for model in record.finetuned} == {"cue", "cue-50pct", "cue-scratch"}
+    assert all(model.release and model.score for model in record.finetuned)
+
+    storage = Storage(str(tmp_path / "store"))
+    (task,) = collect_page(storage, record, STEPS).data("finetune")
+    kinds = {row.name: row.kind for row in task.systems}
+    assert kinds["cue"] == kinds["cue-50pct"] == "fine-tuned"
+    assert kinds["cue-scratch"] == "from random weights"
+    assert {"majority", "tfidf_logistic_regression", "fasttext"} < set(kinds)
+    assert next(row for row in task.systems if row.name == "cue-scratch").difference is not None
+    assert sum(task.splits.values()) + sum(task.leaks.values()) == 80
+    assert list(task.splits) == ["train", "validation", "test"]
+    assert task.curve
+    html = render(storage, record, STEPS)
+    assert re.search(r'data-task="cue"', html)
+    assert html.count('data-system="') >= 6
+
+    assert verify_run(storage, record, STEPS).findings == []
+    dropped = sample_dropped(storage, record, STEPS, stage="prepare")
+    assert {item.reason for item in dropped} == set(task.leaks)
+
+    # Nothing is made again; a fine-tuned model has read what its base has read.
+    assert all(result.cached for result in go(value, until="score"))
+    trained = next(
+        run
+        for number in range(DOCUMENTS)
+        for run in document_history(storage, f"https://example.org/{number}", STEPS).runs
+        if any(event.verdict == "exposed" for event in run.events)
+    )
+    models = {event.details["model"] for event in trained.events if event.verdict == "exposed"}
+    assert models == {"encoder", "cue", "cue-50pct"}
+    removal = parse_removal("id", trained.id)
+    append_removals(storage, "tuned", [removal])
+    exposed = {item.model: item for item in update_exposure(storage, "tuned", [removal], STEPS)}
+    assert set(exposed) == models
+    assert exposed["cue"].via_models[0]["model"] == "encoder"
