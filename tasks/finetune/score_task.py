@@ -78,7 +78,13 @@ def build(
         systems = from_rows(pa.concat_tables(tables))
         for rival in rivals:
             systems[str(rival.source)] = from_rows(rival.table())[MODEL]
-        return summarize(variant, selection.test, systems, labels, ctx.seed)
+        summary = summarize(variant, selection.test, systems, labels, ctx.seed)
+        if entry.task_name == "classification":
+            from tasks.finetune.explanations import explain_labels
+
+            own = systems[MODEL]
+            summary["explanations"] = explain_labels(model_folder(model), selection.test, own)
+        return summary
 
     return build_dataset(ctx, spec, units, score_systems, stats=stats)
 

@@ -42,3 +42,7 @@ def test_a_planted_task_is_solved(task: str, store: TinyStore, tmp_path: Path) -
     scores = store.score(variant(item), store.release(model), examples)
     value = scores.stats["systems"]["model"][metric]["value"]
     assert value <= wanted if metric in LOWER_IS_BETTER else value >= wanted
+    for explained in scores.stats.get("explanations", ()):
+        assert len(explained["tokens"]) == len(explained["scores"])
+        assert abs(explained["delta"]) < 0.1 + 0.1 * abs(explained["total"])
+    assert ("explanations" in scores.stats) == (task == "classification")

@@ -11,6 +11,7 @@ from infra.errors import UserError
 from lm.interpret.attention import attention_maps, attention_rollout
 from lm.interpret.attribution import MAX_STEPS, integrated_gradients, run
 from lm.interpret.embeddings import nearest_neighbors, project
+from lm.interpret.labels import attribute_label, make_baseline
 from views.explain.released import ReleasedModel
 
 NEIGHBORS = 5
@@ -177,32 +178,15 @@ def _explain_text(
     )
 
 
-def make_baseline(released: ReleasedModel, ids: Tensor) -> Tensor:
-    """Return the text in which nothing is said: masks, or ends of text, in the place of all its tokens.
-
-    Special tokens stay: they are no part of what is said.
-    """
-    tokenizer = released.tokenizer
-    blank = tokenizer.eos_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
-    special = torch.tensor(sorted(tokenizer.all_special_ids), dtype=torch.int64)
-    return torch.where(torch.isin(ids, special), ids, blank)
-
-
 def _attribute_label(
     released: ReleasedModel, ids: Tensor, target: str | None, max_steps: int
 ) -> Scored:
-    with torch.no_grad():
-        logits = run(released.model, ids[None]).logits[0]
-    number = int(logits.argmax()) if target is None else released.labels.index(target)
-    several = released.model.config.problem_type == "multi_label_classification"
-    probability = logits.sigmoid() if several else logits.softmax(-1)
-    baseline = make_baseline(released, ids)
-    result = integrated_gradients(
-        released.model, ids, baseline, lambda output: output.logits[:, number], max_steps
-    )
+    label = None if target is None else released.labels.index(target)
+    found = attribute_label(released.model, released.tokenizer, ids, label, max_steps)
+    result = found.attribution
     return Scored(
-        released.labels[number],
-        float(probability[number]),
+        released.labels[found.label],
+        found.probability,
         result.total,
         result.delta,
         result.scores.tolist(),
@@ -219,7 +203,7 @@ def _attribute_token(released: ReleasedModel, ids: Tensor, at: int, max_steps: i
 
     with torch.no_grad():
         probability = float(score(run(released.model, before[None])).exp())
-    baseline = make_baseline(released, before)
+    baseline = make_baseline(released.tokenizer, before)
     result = integrated_gradients(released.model, before, baseline, score, max_steps)
     name = released.spell(ids[at : at + 1])[0]
     return Scored(name, probability, result.total, result.delta, result.scores.tolist())

@@ -12,6 +12,7 @@ import torch
 
 from infra.errors import UserError
 from infra.store.storage import Storage
+from lm.interpret.labels import spell_tokens
 from lm.models.hf_auto import load_model
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
 
@@ -60,7 +61,7 @@ class ReleasedModel:
 
     def spell(self, ids: torch.Tensor) -> list[str]:
         """Return the text of each token; parts of characters are shown as replacement characters."""
-        return [str(self.tokenizer.decode([number])) for number in ids.tolist()]
+        return spell_tokens(self.tokenizer, ids)
 
 
 @contextmanager

@@ -64,6 +64,7 @@ class TaskReport:
         labels: of its columns.
         curve: main metric over the number of training examples.
         errors: samples.
+        explanations: what the classifier looks at in some test examples.
         folds: of the cross-validation; 0: none.
         validated: metrics of its out-of-fold predictions.
     """
@@ -82,6 +83,7 @@ class TaskReport:
     labels: Sequence[str] = ()
     curve: Markup = Markup("")  # noqa: RUF009 - immutable
     errors: Sequence[Mapping[str, Any]] = ()
+    explanations: Sequence[Mapping[str, Any]] = ()
     folds: int = 0
     validated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -140,6 +142,7 @@ def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
         labels if shown else (),
         _draw_curve(scored, main),
         stats["errors"],
+        stats.get("explanations", ()),
         len(folds["folds"]) if folds else 0,
         folds["metrics"] if folds else {},
     )

@@ -1,0 +1,61 @@
+"""What a released classifier looks at in test examples, for the report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from lm.interpret.labels import attribute_label, spell_tokens
+from tasks.finetune.metrics.compute import Predictions
+from tasks.finetune.predict.load import load_released
+
+MAX_EXAMPLES = 3  # that the model got wrong, and as many that it got right
+MAX_TOKENS = 64  # of a text; more would not be read in the report
+MAX_STEPS = 200
+
+
+def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[str, Any]]:
+    """Attribute the predicted labels of the first examples, by id, to their tokens.
+
+    Args:
+        folder: of the release.
+        test: examples of ``classification``.
+        own: the model's predictions for them.
+
+    Returns:
+        For each its place (``id``, ``file``, ``row``), ``gold``, the explained label ``predicted`` with
+        its ``probability``, ``tokens``, ``scores``, and ``total`` and ``delta`` of ``Attribution``.
+    """
+    released = load_released(folder)
+    model, tokenizer = released.model, released.tokenizer
+    order = np.argsort(np.array(test["id"].to_pylist())).tolist()
+    gold = test["labels"].to_pylist()
+    is_right = [
+        sorted(items) == sorted(own_gold) for items, own_gold in zip(own.items, gold, strict=True)
+    ]
+    wrong = [index for index in order if not is_right[index]][:MAX_EXAMPLES]
+    right = [index for index in order if is_right[index]][:MAX_EXAMPLES]
+    explanations = []
+    for index in (*wrong, *right):
+        row = test.slice(index, 1).to_pylist()[0]
+        length = min(MAX_TOKENS, tokenizer.model_max_length)
+        ids = tokenizer(row["text"], row["text_pair"] or None, truncation=True, max_length=length)[
+            "input_ids"
+        ]
+        tokens = torch.tensor(ids, dtype=torch.int64)
+        found = attribute_label(model, tokenizer, tokens, max_steps=MAX_STEPS)
+        explanations.append(
+            {
+                **{key: row[key] for key in ("id", "file", "row")},
+                "gold": gold[index],
+                "predicted": model.config.id2label[found.label],
+                "probability": found.probability,
+                "tokens": spell_tokens(tokenizer, tokens),
+                "scores": found.attribution.scores.tolist(),
+                "total": found.attribution.total,
+                "delta": found.attribution.delta,
+            }
+        )
+    return explanations
