@@ -337,10 +337,9 @@ def test_the_quickstart_needs_no_variable(monkeypatch: pytest.MonkeyPatch) -> No
     assert recipe.sources[1].paths[0] == f"{cache_root()}/quickstart/books/*.epub"
 
 
-def test_the_recipe_of_all_families_has_the_quickstarts_corpus() -> None:
-    quickstart, families = (
-        load_recipe(f"recipes/{name}.yaml") for name in ("quickstart", "families")
-    )
+@pytest.mark.parametrize("name", ["families", "finetune"])
+def test_further_recipes_have_the_quickstarts_corpus(name: str) -> None:
+    quickstart, other = (load_recipe(f"recipes/{item}.yaml") for item in ("quickstart", name))
     for section in (
         "storage",
         "seed",
@@ -351,7 +350,7 @@ def test_the_recipe_of_all_families_has_the_quickstarts_corpus() -> None:
         "select",
         "tokenize",
     ):
-        assert getattr(quickstart, section) == getattr(families, section), section
+        assert getattr(quickstart, section) == getattr(other, section), section
 
 
 def test_mistakes_do_not_show_what_a_variable_stands_for(
