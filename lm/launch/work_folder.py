@@ -32,7 +32,7 @@ def work_folder(spec: DatasetSpec) -> Path:
 
     It is the same after a crash, and if the work is distributed in another way.
     """
-    inputs = [item.content for item in spec.inputs]
+    inputs = [*(item.content for item in spec.inputs), *spec.external_inputs]
     run = [spec.source, spec.stage.code_version, fixed_config(spec), inputs]
     return cache_root() / "train" / json_sha256(run)[:32]
 

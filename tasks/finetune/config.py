@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from infra.config import ConfigModel
+from infra.config import EXPANDED, ConfigModel
 from infra.form_schema import ConditionalForm
 from infra.store.environment import mask
 from lm.config.entry import MAX_NAME_CHARS, Name, Seed, TrainEntry, seeded_name
@@ -17,6 +17,13 @@ from lm.config.train import TrainConfig
 Fraction = Annotated[float, Field(gt=0, le=1)]
 # Two files with a text per line, whose lines translate each other.
 FilePair = tuple[str, str]
+
+# Which data set each field of an entry decides: its examples, the scores of its models, or none; all others
+# decide the weights.
+PREPARE_KEY = frozenset({"task", "data", "folds", "multi_label", "languages"})
+SCORE_KEY = frozenset({"max_new_tokens"})
+NO_KEY = frozenset({"name", "base", "seeds", "baselines"})
+WEIGHTS_TOO = frozenset({"task", "folds", "multi_label"})  # of PREPARE_KEY
 
 # What a task's base must be, by family (or architecture, of encoders).
 ONE_TEXT = ("encoder", "decoder", "rnn", "lstm", "gru", "cnn")
@@ -215,12 +222,25 @@ class FinetuneEntry(ConfigModel):
 
     def weights_key(self) -> dict[str, Any]:
         """Return what the weights of a variant depend on, besides its own fields and the examples."""
-        left_out = {"base": True, "data": True, "seeds": True, "baselines": True}
+        left_out = dict.fromkeys((*NO_KEY, *PREPARE_KEY - WEIGHTS_TOO, *SCORE_KEY), True)
         key = weights_key(self, left_out)
-        key["run"]["validation_interval"] = (
-            self.run.validation_interval if self.optim.early_stopping_patience else None
-        )
+        # Left out, it is once per epoch.
+        is_given = "validation_interval" in self.run.model_fields_set
+        counts = bool(self.optim.early_stopping_patience) and is_given
+        key["run"]["validation_interval"] = self.run.validation_interval if counts else None
         return key
+
+    def prepare_key(self) -> dict[str, Any]:
+        """Return what the examples depend on besides the files."""
+        key = self.model_dump(mode="json", include=set(PREPARE_KEY), context=EXPANDED)
+        for name in ("files", "train", "validation", "test"):
+            del key["data"][name]  # URLs may hold secrets; digests stand for the files
+        return key
+
+    def score_key(self) -> dict[str, Any]:
+        """Return what the predictions of a model depend on besides it and the examples."""
+        key = self.model_dump(mode="json", include=set(SCORE_KEY), context=EXPANDED)
+        return {**key, "max_length": self.model.max_length}
 
 
 @dataclass(frozen=True)
@@ -249,11 +269,10 @@ class Variant:
 
     def weights_key(self) -> dict[str, Any]:
         """Return what its weights depend on besides the base and the examples, as nested JSON."""
-        return {
-            **self.entry.weights_key(),
-            "budget": self.budget,
-            "from_scratch": self.from_scratch,
-        }
+        key = self.entry.weights_key()
+        if self.from_scratch:  # all weights are trained
+            key["model"] |= {"lora": None, "freeze": None}
+        return {**key, "budget": self.budget, "from_scratch": self.from_scratch}
 
 
 class AugmentConfig(ConfigModel):
@@ -340,9 +359,6 @@ class Seq2SeqTaskEntry(FinetuneEntry):
             "codes of the languages of sources and targets, such as [en, de]; pairs that are the wrong "
             "way round then fail as swapped_languages; default: not checked"
         ),
-    )
-    metrics: Literal["translation", "summarization"] = Field(
-        "translation", description="translation: BLEU and chrF; summarization: ROUGE"
     )
 
 

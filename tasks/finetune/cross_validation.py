@@ -37,6 +37,7 @@ def cross_validate(runs: FinetuningRuns, rate: float) -> tuple[list[Outcome], pa
     train, folds = runs.train, sorted(set(runs.train["fold"].to_pylist()))
     # Edited copies of an example are in its fold, but not predicted.
     is_original = pc.is_in(train["id"], value_set=runs.examples.table(["id"])["id"])
+    validation = runs.encode(runs.validation)  # early stopping must not see the fold, either
     head = runs.head
     assert head is not None
     outcomes, tables = [], []
@@ -44,7 +45,7 @@ def cross_validate(runs: FinetuningRuns, rate: float) -> tuple[list[Outcome], pa
         is_held = pc.equal(train["fold"], fold)
         held = train.filter(pc.and_(is_held, is_original))
         rest, own = runs.encode(train.filter(pc.invert(is_held))), runs.encode(held)
-        run = runs.prepare(f"fold{fold}", rate, rest, own)
+        run = runs.prepare(f"fold{fold}", rate, rest, validation)
         outcome = runs.train_one(run, rate, number, len(folds), f"fold {fold}: ")
         scores = predict_probabilities(outcome, own.rows)
         names = head.labels

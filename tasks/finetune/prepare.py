@@ -73,13 +73,24 @@ def prepare_examples(
         own if files[owner].split == "files" else cast("Split", files[owner].split)
         for own, owner in zip(drawn, owners, strict=True)
     ]
-    verdicts = _find_duplicates(entry, ids, inputs, splits, seed)
+    verdicts = [Verdict()] * len(ids)
     if task == "classification" and not getattr(entry, "multi_label", False):
         for index, labels in enumerate(examples["labels"].to_pylist()):
             if len(labels) != 1:
                 verdicts[index] = failed(SEVERAL_LABELS, labels=labels)
     for index in _find_swapped(entry, examples):
         verdicts[index] = failed("swapped_languages", languages=getattr(entry, "languages"))  # noqa: B009
+    # An example that failed is no duplicate, and nothing is a duplicate of it.
+    rest = [index for index, verdict in enumerate(verdicts) if verdict.kept]
+    found = _find_duplicates(
+        entry,
+        [ids[index] for index in rest],
+        [inputs[index] for index in rest],
+        [splits[index] for index in rest],
+        seed,
+    )
+    for index, verdict in zip(rest, found, strict=True):
+        verdicts[index] = verdict
     _check_splits(entry, [s for s, v in zip(splits, verdicts, strict=True) if v.kept])
     if task == "classification":
         _check_labels(entry, examples["labels"].to_pylist(), verdicts)

@@ -31,16 +31,7 @@ def spec(ctx: Context, *, entry: FinetuneEntry, corpus: Dataset | None) -> Datas
     Raises:
         TaskFileError: if a file cannot be read.
     """
-    data = entry.data.to_json()
-    for name in ("files", "train", "validation", "test"):
-        del data[name]  # URLs may hold secrets; digests stand for the files
-    config = {
-        "seed": ctx.seed,
-        "task": entry.task_name,
-        "folds": getattr(entry, "folds", 0),
-        "multi_label": getattr(entry, "multi_label", False),
-        **data,
-    }
+    config = {"seed": ctx.seed, **entry.prepare_key()}
     digests = tuple(json_sha256(file.key) for file in load_files(entry))
     inputs = () if corpus is None else (corpus,)
     return DatasetSpec(STAGE, entry.name, config, inputs, digests)

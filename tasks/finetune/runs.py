@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow as pa
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import DatasetSpec
 from infra.errors import UserError
-from lm.config.finetune import FinetuneConfig
+from lm.config.finetune import FinetuneConfig, FinetuneModelConfig
 from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS
 from lm.launch.rollback import TrainingRun, train_with_rollback
 from lm.launch.work_folder import checkpoint_url, fixed_config
@@ -105,7 +105,20 @@ class FinetuningRuns:
             run = self.prepare(f"lr{number}", rate, encoded[0], encoded[1])
             title = f"lr {rate:g}: " if len(rates) > 1 else ""
             outcomes.append(self.train_one(run, rate, number, len(rates), title))
-        return sorted(outcomes, key=_loss_or_zero)
+        if len(outcomes) == 1:
+            return outcomes
+        if not len(encoded[1].rows):
+            raise UserError(
+                f"{entry.field}.optim.lr_grid: no validation example fits into {self.max_length} tokens"
+            )
+        return sorted(outcomes, key=lambda outcome: cast("float", outcome.validation_loss))
+
+    def _model_config(self) -> FinetuneModelConfig:
+        """Return which weights are updated: all of a model from random ones."""
+        config = self.variant.entry.model
+        if not self.variant.from_scratch:
+            return config
+        return config.model_copy(update={"lora": None, "freeze": None})
 
     @cached_property
     def encoding(self) -> "Encoding":
@@ -142,7 +155,7 @@ class FinetuningRuns:
             {
                 "name": self.variant.name,
                 "task": entry.task_name,
-                "model": entry.model,
+                "model": self._model_config(),
                 "optim": entry.optim.model_copy(update={"lr": rate, "lr_grid": ()}),
                 "run": run,
                 "architecture": describe(sizes, self.head),
@@ -199,7 +212,3 @@ class FinetuningRuns:
             ),
         )
         return Outcome(run, rate, result)
-
-
-def _loss_or_zero(outcome: Outcome) -> float:
-    return outcome.validation_loss or 0.0

@@ -40,7 +40,12 @@ def spec(
         rivals: scores of other models of the entry, which it is compared with.
     """
     entry = variant.entry
-    config = {"seed": ctx.seed, "task": entry.task_name, "budget": variant.budget}
+    config = {
+        "seed": ctx.seed,
+        "task": entry.task_name,
+        "budget": variant.budget,
+        **entry.score_key(),
+    }
     return DatasetSpec(STAGE, variant.name, config, (model, examples, *rivals))
 
 

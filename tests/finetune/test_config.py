@@ -1,12 +1,19 @@
 """An entry of `finetune`: its models, and wrong ones, each refused with the field's name."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from flows.recipe import Recipe
 from flows.recipe_loader import format_validation_errors
+from tasks.finetune.config import (
+    NO_KEY,
+    PREPARE_KEY,
+    SCORE_KEY,
+    WEIGHTS_TOO,
+    AnyFinetuneEntry,
+)
 from tests.train_entry import train_entry
 
 SIZES = {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "train_tokens": 64}
@@ -48,6 +55,23 @@ def test_an_entry_describes_its_models() -> None:
         "t-seed1",
         "t-seed2",
     ]
+
+
+def test_every_field_decides_what_it_should() -> None:
+    """A field that decides nothing would be a change without effect."""
+    entries = [item.__origin__ for item in get_args(get_args(AnyFinetuneEntry)[0])]
+    assert len(entries) == 7
+    for item in entries:
+        fields = set(item.model_fields)
+        assert not SCORE_KEY & PREPARE_KEY
+        assert WEIGHTS_TOO < PREPARE_KEY
+        decides_weights = fields - NO_KEY - SCORE_KEY - (PREPARE_KEY - WEIGHTS_TOO)
+        task = item.model_fields["task"].annotation.__args__[0]
+        base = {"qa": "enc", "seq2seq": "s2s", "chat": "dec", "completion": "dec"}.get(task, "enc")
+        parsed = Recipe.model_validate(recipe(entry(task=task, base=base))).finetune[0]
+        assert set(parsed.weights_key()) == decides_weights
+        assert set(parsed.prepare_key()) == fields & PREPARE_KEY
+        assert set(parsed.score_key()) == (fields & SCORE_KEY) | {"max_length"}
 
 
 @pytest.mark.parametrize(

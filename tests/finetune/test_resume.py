@@ -110,3 +110,23 @@ def test_secrets_of_a_url_are_no_part_of_a_data_set(
     item = entry("classification", "${FOLDER}/data.jsonl")
     spec = prepare_task.spec(store.context, entry=item, corpus=None)
     assert str(tmp_path) not in str(spec.config)
+
+
+def test_a_model_from_random_weights_trains_all_of_them(store: TinyStore, tmp_path: Path) -> None:
+    rows, _ = planted("classification", 60)
+    path = write_jsonl(tmp_path / "data.jsonl", rows)
+    item = entry("classification", path, model={"lora": {}, "freeze": 1}, baselines={})
+    keys = {own.name: own.weights_key()["model"] for own in item.expand()}
+    assert keys["task"]["lora"] is not None
+    assert keys["task-scratch"] == {**keys["task"], "lora": None, "freeze": None}
+
+
+def test_what_decides_the_predictions_alone_trains_nothing_again(tmp_path: Path) -> None:
+    short, long = (
+        entry("seq2seq", tmp_path / "x.jsonl", max_new_tokens=count) for count in (8, 64)
+    )
+    assert short.weights_key() == long.weights_key()
+    assert short.score_key() != long.score_key()
+    swapped = entry("seq2seq", tmp_path / "x.jsonl", languages=["en", "de"])
+    assert swapped.prepare_key() != short.prepare_key()
+    assert swapped.weights_key() == short.weights_key()
