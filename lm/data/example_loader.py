@@ -29,24 +29,22 @@ class ExampleLoader(Iterator[Batch]):
         rank: int,
         world_size: int,
         *,
-        examples: int,
         start_step: int = 0,
         skip: Ranges = (),
     ) -> None:
         """Serve rank ``rank`` of ``world_size``, from step ``start_step`` on.
 
         Args:
-            rows: int64[n, W] or, with other rows in each epoch, int64[epochs n, W].
+            rows: int64[n, W].
             seed: of the order.
             batch_size: examples of a step over all processes.
             rank: of this process.
             world_size: number of processes.
-            examples: n, examples of an epoch.
             start_step: the first step.
             skip: half-open ranges of batches that are left out.
         """
-        self._rows, self._examples, self._skip = rows, examples, skip
-        self._order = ShuffleOrder(seed, examples)
+        self._rows, self._skip = rows, skip
+        self._order = ShuffleOrder(seed, len(rows))
         self._batch_size, self._step = batch_size, start_step
         own = batch_size // world_size
         self._own = slice(rank * own, (rank + 1) * own)
@@ -56,9 +54,6 @@ class ExampleLoader(Iterator[Batch]):
         first = batch_for_step(self._step, self._skip) * self._batch_size
         samples = np.arange(first, first + self._batch_size)[self._own]
         numbers = self._order.rows_at(samples)
-        if len(self._rows) > self._examples:  # augmented: each epoch has rows of its own
-            epochs = len(self._rows) // self._examples
-            numbers += samples // self._examples % epochs * self._examples
         rows = np.array(self._rows[numbers])
         self._step += 1
         return Batch(rows, samples, digest_rows(rows))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from infra.dataset.dataset import open_dataset
@@ -29,7 +29,6 @@ from lm.train.pretraining import REFERENCE_LOGITS_FILE, save_reference_logits
 from lm.train.state import Weights
 
 CONFIG_FILE = "config.json"
-BASE_WEIGHTS = "base.safetensors"  # in the run's folder, of a base that is no data set of the store
 
 
 class Finetuning:
@@ -90,7 +89,6 @@ class Finetuning:
             self._config.optim.batch_size,
             rank,
             world_size,
-            examples=self._config.examples,
             start_step=start_step,
             skip=self._job.skip,
         )
@@ -142,10 +140,9 @@ class Finetuning:
 
     def _base_weights(self) -> dict[str, Tensor]:
         """Return the weights that the training starts from; none for a model from random ones."""
-        if self._job.base_model is not None:
-            return load(open_dataset(self._job.base_model).read(WEIGHTS))
-        path = self._job.folder / BASE_WEIGHTS
-        return load_file(path) if path.exists() else {}
+        if self._job.base_model is None:
+            return {}
+        return load(open_dataset(self._job.base_model).read(WEIGHTS))
 
 
 def _load_weights(model: NeuralLM, weights: Mapping[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """The training runs behind one fine-tuned model: one, or one per learning rate, or per fold."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from infra.errors import UserError
 from lm.config.finetune import FinetuneConfig, FinetuneModelConfig
 from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS
 from lm.launch.rollback import TrainingRun, train_with_rollback
+from lm.launch.torchrun import TrainingConfigError
 from lm.launch.work_folder import checkpoint_url, fixed_config
 from lm.models.heads.config import HeadConfig, describe, parse
 from lm.train.job import TrainJob
@@ -24,6 +26,8 @@ from tasks.finetune.head import make_head
 
 if TYPE_CHECKING:
     from tasks.finetune.encode import EncodedExamples, Encoding
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[int, int, str, Mapping[str, float] | None], None]
 
@@ -104,8 +108,13 @@ class FinetuningRuns:
         for number, rate in enumerate(rates):
             run = self.prepare(f"lr{number}", rate, encoded[0], encoded[1])
             title = f"lr {rate:g}: " if len(rates) > 1 else ""
-            outcomes.append(self.train_one(run, rate, number, len(rates), title))
-        if len(outcomes) == 1:
+            try:
+                outcomes.append(self.train_one(run, rate, number, len(rates), title))
+            except TrainingConfigError:  # such rates are what a grid is there to find
+                if not outcomes and rate == rates[-1]:
+                    raise
+                log.warning("%s: the run with lr %g diverged; it is left out", entry.field, rate)
+        if len(rates) == 1:
             return outcomes
         if not len(encoded[1].rows):
             raise UserError(
