@@ -22,3 +22,5 @@ def test_swapped_pairs_are_found_and_others_are_not() -> None:
     assert find_swapped(sources, targets, ("en", "de")) == [False] * 4 + [True] * 3
     # A text that was not translated is another problem.
     assert find_swapped(ENGLISH, ENGLISH, ("en", "de")) == [False] * 4
+    # Single words are identified as anything.
+    assert find_swapped(["Status", "Name"], ["Status", "Name"], ("en", "de")) == [False, False]

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from infra.language_id import identify
 
 MAX_CHARS = 1000  # of a sentence, by which its language is identified
-# A short sentence is identified badly; answers that are less sure say nothing.
+# Single words such as "Name", of which catalogs are full, are identified as any language: pairs with a text
+# of fewer characters are not judged, and an answer with a lower score says nothing.
+MIN_CHARS = 20
 MIN_SCORE = 0.5
 
 Identify = Callable[[Sequence[str], int], tuple[list[str], list[float]]]
@@ -28,7 +30,7 @@ def find_swapped(
         languages: codes of lid.176 of the sources and of the targets, such as ``("en", "de")``.
         identify_languages: the identification; the annotator's by default.
     """
-    sides = [identify_languages(texts, MAX_CHARS) for texts in (sources, targets)]
+    sides = [identify_languages(side, MAX_CHARS) for side in (sources, targets)]
 
     def is_sure(side: int, row: int, language: str) -> bool:
         codes, scores = sides[side]
@@ -36,7 +38,8 @@ def find_swapped(
 
     first, second = languages
     return [
-        (is_sure(0, row, second) or is_sure(1, row, first))
+        min(len(sources[row]), len(targets[row])) >= MIN_CHARS
+        and (is_sure(0, row, second) or is_sure(1, row, first))
         and not (is_sure(0, row, first) or is_sure(1, row, second))
         for row in range(len(sources))
     ]
