@@ -87,6 +87,16 @@ def apply_lora(model: TrainableModel, rank: int, alpha: float, targets: Sequence
                 setattr(block.get_submodule(path), own, LoRALinear(layer, rank, alpha))
 
 
+def train_embeddings(model: TrainableModel) -> None:
+    """Let the embeddings and the output rows be trained, whatever else is frozen.
+
+    Tokens that the base did not have begin with equal rows: frozen, none could be told from another.
+    """
+    base = language_model(model)
+    for layer in (base.embed, base.head):
+        layer.weight.requires_grad_(True)
+
+
 def merge_lora(model: TrainableModel) -> None:
     """Add all updates to the weights that they stand beside; the model computes the same."""
     for parent in list(model.modules()):

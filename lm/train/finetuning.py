@@ -15,7 +15,7 @@ from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS, ExampleLoader, l
 from lm.models.added_tokens import extend_vocabulary
 from lm.models.heads.config import describe, parse
 from lm.models.heads.model import FineTuned, build_finetuned, load_base, reference_outputs
-from lm.models.lora import apply_lora, freeze, language_model, merge_lora
+from lm.models.lora import apply_lora, freeze, language_model, merge_lora, train_embeddings
 from lm.models.neural_lm import HEAD, WEIGHTS, NeuralLM, TrainableModel, save_weights
 from lm.models.registry import build_model
 from lm.models.seq2seq.sections import Seq2SeqConfig
@@ -136,6 +136,8 @@ class Finetuning:
             freeze(model, settings.freeze)
         if settings.lora is not None:
             apply_lora(model, settings.lora.rank, settings.lora.alpha, settings.lora.targets)
+        if self._config.added_tokens:
+            train_embeddings(model)
         return model
 
     def _base_weights(self) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """Score and generate with a Hugging Face folder: the released model itself is measured."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from infra.formats.megatron import Tokens
 from lm.models.hf_auto import load_model
+from lm.models.single_thread import single_thread
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
 from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats, sample_token
 
@@ -170,14 +170,3 @@ class HuggingFaceModel:
                 break
             step = torch.tensor([[ids[-1]]])
         return ids
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Use one thread, so that sums have the same order, and bytes are equal, on every machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ from torch import Tensor
 from infra.formats.megatron import Positions, Tokens
 from lm.models.hf_auto import load_model
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
-from tasks.evaluate.huggingface import single_thread
+from lm.models.single_thread import single_thread
 from tasks.evaluate.language_model import Nats
 
 MAX_BATCH_TOKENS = 8192

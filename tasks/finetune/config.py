@@ -389,6 +389,14 @@ class EmbeddingEntry(FinetuneEntry):
         0.05, gt=0, description="by which similarities are divided in the loss"
     )
 
+    @model_validator(mode="after")
+    def _check_processes(self) -> Self:
+        if self.run.num_processes > 1:
+            raise ValueError(
+                "run.num_processes must be 1: each text of a batch is compared with all others of it"
+            )
+        return self
+
 
 def _task(entry: Any) -> str:
     return str(entry.get("task", "") if isinstance(entry, dict) else getattr(entry, "task", ""))

@@ -89,6 +89,7 @@ def predict_probabilities(outcome: Outcome, rows: "Rows") -> F64:
 
     from lm.models.heads.model import build_finetuned
     from lm.models.neural_lm import WEIGHTS
+    from lm.models.single_thread import single_thread
 
     job = outcome.run.job
     assert isinstance(job.config, FinetuneConfig)
@@ -98,7 +99,7 @@ def predict_probabilities(outcome: Outcome, rows: "Rows") -> F64:
     model.load_saved(load_file(job.folder / WEIGHTS))
     objective = model.eval().objective(job.seed, job.config.eos_id)
     examples = objective(rows, np.arange(len(rows)))
-    with torch.no_grad():
+    with torch.no_grad(), single_thread():
         logits = torch.cat([model(part.inputs).double() for part in examples.split(BATCH_SIZE)])
     probabilities = logits.sigmoid() if head.multi_label else logits.softmax(-1)
     result: F64 = probabilities.numpy()

@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from infra.dataset.failure_limit import FailureLimit
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import LEDGER_SCHEMA, Verdict, dropped, failed, verdict_table
+from infra.dataset.manifest import Counts
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.schemas.examples import EXAMPLES, SPLITS, Split, Task, example_schema
@@ -27,6 +29,9 @@ from tasks.finetune.files import TaskFile
 
 STAGE_NAME = "prepare"
 SEVERAL_LABELS = "several_labels"
+
+
+MAX_REJECTED = FailureLimit(20, 0.5)  # rows that may be no examples
 
 
 class TaskDataError(UserError):
@@ -179,6 +184,17 @@ def _find_swapped(entry: FinetuneEntry, examples: pa.Table) -> list[int]:
         return []
     sides = examples["source"].to_pylist(), examples["target"].to_pylist()
     return [i for i, swapped in enumerate(find_swapped(*sides, languages)) if swapped]
+
+
+def check_rejected(entry: FinetuneEntry, counts: Counts) -> None:
+    """Raise ``TaskDataError`` if most rows are no examples: columns or labels are named wrongly."""
+    rejected = sum(counts.failed.values())
+    if rejected > max(MAX_REJECTED.documents, MAX_REJECTED.fraction * counts.n_in):
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.failed.items())
+        raise TaskDataError(
+            f"finetune.{entry.name}.data: {rejected:,} of {counts.n_in:,} rows are no examples ({reasons}); "
+            f"at most {MAX_REJECTED.fraction:.0%} may: check the columns, the labels and the format"
+        )
 
 
 def _check_splits(entry: FinetuneEntry, splits: Sequence[Split]) -> None:

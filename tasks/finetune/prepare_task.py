@@ -9,16 +9,24 @@ import pyarrow as pa
 from infra.compute.arrays import U64
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.manifest import Counts
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
 from infra.schemas.examples import SPLITS, example_schema
 from tasks.finetune.config import FinetuneEntry
 from tasks.finetune.data.overlap import OverlapIndex
 from tasks.finetune.data.splits import split_inputs
 from tasks.finetune.files import load_files
-from tasks.finetune.prepare import STAGE_NAME, prepare_examples, summarize_examples
+from tasks.finetune.prepare import (
+    STAGE_NAME,
+    check_rejected,
+    prepare_examples,
+    summarize_examples,
+)
 
 STAGE = Stage(
-    STAGE_NAME, modules=("tasks.finetune.prepare_task",), libraries=("numpy", "pyarrow", "numba")
+    STAGE_NAME,
+    modules=("tasks.finetune.prepare_task",),
+    libraries=("numpy", "pyarrow", "numba", "fasttext-community", "lxml", "orjson"),
 )
 
 
@@ -56,6 +64,7 @@ def build(
     )
 
     def stats(parts: Sequence[PartRef]) -> dict[str, Any]:
+        check_rejected(entry, sum((part.record.counts for part in parts), Counts()))
         tables = [part.table() for part in parts]
         examples = pa.concat_tables([example_schema(_task(entry)).empty_table(), *tables])
         own = summarize_examples(entry.task_name, examples)

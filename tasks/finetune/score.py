@@ -11,7 +11,7 @@ from infra.dataset.fingerprint import bytes_sha256
 from infra.schemas.examples import Task
 from tasks.finetune.config import Variant
 from tasks.finetune.metrics.compute import (
-    MAIN_METRIC,
+    main_metric,
     Predictions,
     compute_metrics,
     describe_predictions,
@@ -89,14 +89,15 @@ def summarize(
     task = cast("Task", variant.entry.task_name)
     own = systems[MODEL]
     others = {name: item for name, item in systems.items() if name != MODEL}
+    metrics = {
+        name: compute_metrics(task, test, item, labels, seed) for name, item in systems.items()
+    }
     return {
         "task": task,
         "entry": variant.entry.name,
-        "main_metric": MAIN_METRIC[task],
+        "main_metric": main_metric(task, metrics[MODEL]),
         "n": test.num_rows,
-        "systems": {
-            name: compute_metrics(task, test, item, labels, seed) for name, item in systems.items()
-        },
+        "systems": metrics,
         "differences": {
             name: paired_test(task, test, own, item, labels, seed) for name, item in others.items()
         },

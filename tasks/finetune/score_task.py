@@ -20,7 +20,10 @@ from tasks.finetune.selection import Selection, select_examples
 STAGE = Stage(
     "score",
     modules=("tasks.finetune.score_task",),
-    libraries=("numpy", "pyarrow", "torch", "transformers", "tokenizers", "scikit-learn"),
+    libraries=(
+        *("numpy", "pyarrow", "scipy", "torch", "transformers", "tokenizers"),
+        *("fasttext-community", "sacrebleu", "scikit-learn"),
+    ),
 )
 
 
@@ -105,9 +108,11 @@ def score_systems(
     task, test = cast("Task", entry.task_name), selection.test
     tables = [SCHEMA.empty_table()]
     if model is not None:
+        from lm.models.single_thread import single_thread
         from tasks.finetune.predict.predict import predict_test
 
-        predictions = predict_test(model_folder(model), selection, entry)
+        with single_thread():
+            predictions = predict_test(model_folder(model), selection, entry)
         tables.append(to_rows(task, test, MODEL, predictions))
     else:
         fitted = fit_baselines(task, selection.train, selection.validation, test, labels, seed)

@@ -102,7 +102,7 @@ def read_examples(
         if file_format in ("po", "mo"):
             to_example = ToExample(task, {**_CATALOG, **columns}, (), None)
         elif file_format in ("conll", "conll2012"):
-            to_example = ToExample(task, {}, (), None)
+            to_example = ToExample(task, {}, options.labels, None)
     examples, numbers, rejected = [], [], []
     for row in rows:
         if isinstance(row, Rejection):

@@ -1,6 +1,6 @@
 """The metrics of a task's predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,15 @@ MAIN_METRIC: dict[Task, str] = {
     "completion": "perplexity",
     "embedding": "mrr",
 }
+
+
+def main_metric(task: Task, metrics: Mapping[str, Any]) -> str:
+    """Return the name of the main metric among those that were computed.
+
+    Tags that are no spans, such as parts of speech, have the mean over the tags instead.
+    """
+    name = MAIN_METRIC[task]
+    return name if name in metrics else f"{name}_macro"
 
 
 def metric_stats(
