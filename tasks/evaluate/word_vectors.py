@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -172,7 +173,8 @@ def summarize(sets: Sequence[GoldSet], scored: pa.Table) -> dict[str, Any]:
 
     They have no probability of a text, so there is no ``bits_per_byte``. ``spearman`` and ``accuracy`` are of
     the rows all of whose words have a vector; ``spearman_all`` and ``accuracy_all`` of all rows, of which the
-    others count as a cosine of 0 and as wrong. So a model cannot gain by having few words.
+    others count as similar as the median pair, which is to know nothing of them, and as wrong. So a model cannot
+    gain by having few words.
 
     Args:
         sets: the files.
@@ -187,8 +189,9 @@ def summarize(sets: Sequence[GoldSet], scored: pa.Table) -> dict[str, Any]:
         results = [by_set[gold.name].get(_row_id(gold, row)) for row in rows]
         known = [result for result in results if result is not None]
         if gold.kind == "similarity":
+            middle = statistics.median([item["cosine"] for item in known] or [0.0])
             every = [
-                item or {"gold": row.score, "cosine": 0.0}
+                item or {"gold": row.score, "cosine": middle}
                 for row, item in zip(rows, results, strict=True)
             ]
             values: dict[str, Any] = {

@@ -11,10 +11,10 @@ from infra.dataset.fingerprint import bytes_sha256
 from infra.schemas.examples import Task
 from tasks.finetune.config import Variant
 from tasks.finetune.metrics.compute import (
-    main_metric,
     Predictions,
     compute_metrics,
     describe_predictions,
+    main_metric,
     paired_test,
 )
 from tasks.finetune.metrics.retrieval import make_retrieval_test

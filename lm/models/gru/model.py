@@ -11,7 +11,8 @@ r, z, n has matrices of its own, stacked in this order. Shape letters as in ``lm
 import torch
 from torch import Tensor
 
-from lm.models.recurrent.model import Recurrent, RecurrentLayer
+from lm.models.recurrent.layer import RecurrentLayer
+from lm.models.recurrent.model import Recurrent
 from lm.models.recurrent.sections import RecurrentConfig
 
 

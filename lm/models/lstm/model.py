@@ -14,7 +14,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from lm.models.recurrent.model import Recurrent, RecurrentLayer
+from lm.models.recurrent.layer import RecurrentLayer
+from lm.models.recurrent.model import Recurrent
 from lm.models.recurrent.sections import RecurrentConfig
 
 

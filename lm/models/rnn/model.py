@@ -7,7 +7,8 @@ Its gradient through T steps is a product of T Jacobians, which vanishes or grow
 import torch
 from torch import Tensor
 
-from lm.models.recurrent.model import Recurrent, RecurrentLayer
+from lm.models.recurrent.layer import RecurrentLayer
+from lm.models.recurrent.model import Recurrent
 from lm.models.recurrent.sections import RecurrentConfig
 
 

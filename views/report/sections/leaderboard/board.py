@@ -67,7 +67,7 @@ COLUMNS = (
         "similarity",
         format_float,
         "of word vectors: rank correlation with people's judgments, mean over the recipe's files; a pair with a word "
-        "that has no vector counts as unrelated; below, how many pairs have both; more is better",
+        "that has no vector counts as one of average similarity; below, how many pairs have both; more is better",
         is_score=True,
         less_is_better=False,
     ),
