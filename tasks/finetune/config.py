@@ -13,11 +13,9 @@ from lm.config.entry import MAX_NAME_CHARS, Name, Seed, TrainEntry, seeded_name
 from lm.config.finetune import FinetuneModelConfig, FinetuneOptimConfig, weights_key
 from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
+from tasks.finetune.data.config import LabelDataConfig, TaskDataConfig
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-# Two files with a text per line, whose lines translate each other.
-FilePair = tuple[str, str]
-
 # Which data set each field of an entry decides: its examples, the scores of its models, or none; all others
 # decide the weights.
 PREPARE_KEY = frozenset({"task", "data", "folds", "multi_label", "languages"})
@@ -28,82 +26,6 @@ WEIGHTS_TOO = frozenset({"task", "folds", "multi_label"})  # of PREPARE_KEY
 # What a task's base must be, by family (or architecture, of encoders).
 ONE_TEXT = ("encoder", "decoder", "rnn", "lstm", "gru", "cnn")
 NEXT_TOKEN = ("decoder", "rnn", "lstm", "gru", "cnn")
-
-
-class TaskDataConfig(ConfigModel):
-    """Files of examples, and which of them are trained on, validated on and tested on."""
-
-    files: tuple[str | FilePair, ...] = Field(
-        (),
-        description=(
-            "paths or URLs of files that are divided into three splits by a digest of each example's "
-            "input; a pair of files of parallel text is a list of two"
-        ),
-    )
-    train: tuple[str | FilePair, ...] = Field((), description="files that are trained on only")
-    validation: tuple[str | FilePair, ...] = Field(
-        (), description="files that are validated on only"
-    )
-    test: tuple[str | FilePair, ...] = Field((), description="files that are tested on only")
-    format: (
-        Literal[
-            "jsonl", "json", "csv", "tsv", "parquet", "arrow", "conll", "conll2012", "squad", "lines",
-            "tmx", "po", "mo",
-        ]
-        | None
-    ) = Field(None, description="of all files; default: by the suffix of each")  # fmt: skip
-    columns: dict[str, str] = Field(
-        default_factory=dict,
-        description=(
-            "the task's columns: the files' columns; those with the same name need no entry. Numbers "
-            "from 0 for CoNLL and for files without a header"
-        ),
-    )
-    header: bool = Field(
-        True, description="whether CSV and TSV files begin with the names of their columns"
-    )
-    encoding: str = Field("utf-8", description="of CSV and TSV files")
-    validation_fraction: float = Field(
-        0.1, ge=0, lt=1, description="fraction of `files` that is validated on"
-    )
-    test_fraction: float = Field(
-        0.1, ge=0, lt=1, description="fraction of `files` that is tested on"
-    )
-    near_duplicate_threshold: float | None = Field(
-        0.7,
-        gt=0,
-        le=1,
-        description=(
-            "similarity (Jaccard, of 5-character shingles) to a test example from which a training "
-            "example is dropped; null: only equal inputs are"
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _check_files(self) -> Self:
-        if not self.files and not (self.train and self.test):
-            raise ValueError("files, or train and test, must name files of examples")
-        if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction and test_fraction leave nothing to train on")
-        return self
-
-    @property
-    def by_split(self) -> dict[str, tuple[str | FilePair, ...]]:
-        """The files by the split that they are of; ``files`` is drawn."""
-        return {name: getattr(self, name) for name in ("files", "train", "validation", "test")}
-
-
-class LabelDataConfig(TaskDataConfig):
-    """Files of labeled examples."""
-
-    labels: tuple[str, ...] = Field(
-        (), description="labels that are allowed; default: all that occur"
-    )
-    label_separator: str | None = Field(
-        None,
-        min_length=1,
-        description="what separates several labels of an example; each is one with it",
-    )
 
 
 class BaselinesConfig(ConfigModel):
@@ -387,6 +309,10 @@ class EmbeddingEntry(FinetuneEntry):
     task: Literal["embedding"] = Field(description="the task")
     temperature: float = Field(
         0.05, gt=0, description="by which similarities are divided in the loss"
+    )
+    run: RunConfig = Field(
+        default_factory=lambda: RunConfig.model_validate({"num_processes": 1}),
+        description="one process: each text of a batch is compared with all others of it",
     )
 
     @model_validator(mode="after")

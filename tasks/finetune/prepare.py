@@ -13,7 +13,8 @@ from infra.dataset.manifest import Counts
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.schemas.examples import EXAMPLES, SPLITS, Split, Task, example_schema
-from tasks.finetune.config import ClassificationEntry, FinetuneEntry, LabelDataConfig
+from tasks.finetune.config import ClassificationEntry, FinetuneEntry
+from tasks.finetune.data.config import LabelDataConfig
 from tasks.finetune.data.read import ReadOptions, read_examples
 from tasks.finetune.data.records import DataFileError, Rejection
 from tasks.finetune.data.splits import (

@@ -107,6 +107,7 @@ def test_a_base_that_cannot_do_the_task_is_named(changes: dict[str, Any], field:
         ({"data": {"files": ["x"], "validation_fraction": 0.5, "test_fraction": 0.5}}, "data"),
         ({"folds": 1}, "folds"),
         ({"task": "embedding", "folds": 2}, "folds"),
+        ({"task": "embedding", "run": {"num_processes": 2}}, "run.num_processes"),
         ({"optim": {"batch_size": 3}}, "optim.batch_size"),
         (
             {"optim": {"lr_grid": [0.1, 0.2]}, "data": {"files": ["x"], "validation_fraction": 0}},

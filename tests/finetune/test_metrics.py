@@ -29,6 +29,7 @@ from tasks.finetune.metrics.compute import (
     Predictions,
     compute_metrics,
     describe_predictions,
+    main_metric,
     paired_test,
 )
 from tasks.finetune.metrics.generation import signatures, summarization_stats, translation_stats
@@ -51,6 +52,15 @@ def labels(rng: random.Random, n: int) -> list[list[str]]:
 
 def noisy(rng: random.Random, gold: list[list[str]]) -> list[list[str]]:
     return [row if rng.random() < 0.6 else [rng.choice(LABELS)] for row in gold]
+
+
+def test_the_main_metric_is_one_that_was_computed() -> None:
+    for tags, name in ((["B-X", "O"], "f1"), (["NOUN", "VERB"], "f1_macro")):
+        rows = [{"words": ["a", "b"], "tags": tags, "predicate": None}]
+        test = pa.Table.from_pylist(rows, EXAMPLES["tagging"])
+        metrics = compute_metrics("tagging", test, Predictions([tags]), (), 1)
+        assert main_metric("tagging", metrics) == name
+        assert name in metrics
 
 
 @pytest.mark.parametrize("n", [7, 400])

@@ -92,6 +92,7 @@ def test_several_labels_are_a_failure_unless_the_entry_says_so(
         (sentences(40), {"data__columns": {"text": "sentence"}}, "finetune.task.data.files"),
         (sentences(40), {"data__columns": {"sentence": "text"}}, "finetune.task.data.files"),
         ([{"text": f"{n}", "label": "x"} for n in range(30)], {}, "finetune.task.data"),
+        ([*sentences(40), *[{"text": "no label"}] * 60], {}, "finetune.task.data"),
     ],
     ids=[
         "a label with one example",
@@ -99,6 +100,7 @@ def test_several_labels_are_a_failure_unless_the_entry_says_so(
         "an unknown column",
         "no such column",
         "one label",
+        "most rows are no examples",
     ],
 )
 def test_what_cannot_be_learned_is_one_line_with_the_field(

@@ -192,6 +192,19 @@ Rome NNP B-LOC
 """
 
 
+def test_a_row_of_a_file_of_pairs_may_have_a_single_text() -> None:
+    lines = [{"text": "x", "text_pair": pair, "label": "a"} for pair in ("y", None, "")]
+    rows, rejected = read(jsonl(*lines))
+    assert [row["text_pair"] for row in rows] == ["y", None]
+    assert rejected == [(3, "empty_text")]
+
+
+def test_tags_of_conll_that_are_not_allowed_are_rejected() -> None:
+    options = ReadOptions(labels=("O", "B-ORG"))
+    _, rejected = read_examples(CONLL.encode(), name="a.conll", task="tagging", options=options)
+    assert "unknown_label" in {item.reason for item in rejected}
+
+
 def test_conll_has_a_sentence_per_block() -> None:
     rows, rejected = read(CONLL, "a.conll", task="tagging")
     assert rows == [

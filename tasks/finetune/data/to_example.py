@@ -61,7 +61,8 @@ class ToExample:
 
     def _classification(self, record: Record) -> Example:
         example: Example = {"text": self._text(record, "text"), "text_pair": None}
-        if "text_pair" in self._columns or "text_pair" in record.values:
+        has_column = "text_pair" in self._columns or "text_pair" in record.values
+        if has_column and self._value(record, "text_pair", may_be_null=True) is not None:
             example["text_pair"] = self._text(record, "text_pair")
         value = self._value(record, "label")
         if isinstance(value, str) and self._label_separator is not None:
