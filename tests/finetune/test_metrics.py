@@ -54,6 +54,14 @@ def noisy(rng: random.Random, gold: list[list[str]]) -> list[list[str]]:
     return [row if rng.random() < 0.6 else [rng.choice(LABELS)] for row in gold]
 
 
+@pytest.mark.parametrize(("hits", "n"), [(0, 20), (20, 20), (13, 20), (1, 1)])
+def test_rates_have_the_interval_of_wilson(hits: int, n: int) -> None:
+    values = np.array([1.0] * hits + [0.0] * (n - hits))
+    own = estimate({"rate": mean_of(values)}, 1)["rate"]
+    expected = binomtest(hits, n).proportion_ci(0.95, "wilson")
+    assert (own.low, own.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
 def test_the_main_metric_is_one_that_was_computed() -> None:
     for tags, name in ((["B-X", "O"], "f1"), (["NOUN", "VERB"], "f1_macro")):
         rows = [{"words": ["a", "b"], "tags": tags, "predicate": None}]

@@ -5,8 +5,10 @@ and false positives, BLEU of the sums of n-gram counts. So a resample of the exa
 and all resamples are one product of matrices.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,13 @@ class ExampleStats:
     Attributes:
         stats: float64[n, k], what each example adds.
         compute: maps sums, float64[..., k], to the metric, float64[...]; NaN where it is undefined.
+        is_rate: whether it is the fraction of the examples of which something is true. Its interval is
+            Wilson's: resamples of examples that are all right would give an interval without a width.
     """
 
     stats: F64
     compute: Callable[[F64], F64]
+    is_rate: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Estimate:
 
     Attributes:
         value: over all examples; ``None`` if it is undefined, as recall without a positive example.
-        low: lower end of the 95 % interval (percentile bootstrap).
+        low: lower end of the 95 % interval: percentile bootstrap, or Wilson's of a rate.
         high: upper end.
         n: number of examples that it rests on.
     """
@@ -78,7 +83,8 @@ class Difference:
 
 def mean_of(values: F64) -> ExampleStats:
     """Make a metric that is the mean of a number per example, float64[n]."""
-    return ratio_of(values, np.ones(len(values)))
+    is_rate = len(values) > 0 and bool(np.isin(values, (0, 1)).all())
+    return replace(ratio_of(values, np.ones(len(values))), is_rate=is_rate)
 
 
 def ratio_of(numerators: F64, denominators: F64) -> ExampleStats:
@@ -103,7 +109,7 @@ def estimate(metrics: Mapping[str, ExampleStats], seed: int) -> dict[str, Estima
     out = {}
     for name, metric in metrics.items():
         value = float(metric.compute(metric.stats.sum(axis=0))) if n else np.nan
-        low, high = _interval(values[name])
+        low, high = wilson(value, n) if metric.is_rate else _interval(values[name])
         out[name] = Estimate(_finite(value), low, high, n)
     return out
 
@@ -168,6 +174,18 @@ def _interval(values: F64) -> tuple[float | None, float | None]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def wilson(rate: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rate over n examples (Wilson 1927).
+
+    Zero of n gives an upper end of about 3.8 / n, n of n the same from above.
+    """
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    center = rate + z * z / (2 * n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
 
 
 def _p_value(value: float | None, differences: F64) -> float | None:
