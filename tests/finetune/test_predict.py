@@ -1,4 +1,4 @@
-"""Predictions of released models."""
+"""Predictions of released models, and what they rest on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from infra.dataset.model_folder import model_folder
 from tasks.finetune.predict.classification import predict_labels
+from tasks.finetune.predict.likelihood import count_bytes
 from tasks.finetune.selection import select_examples
 from tests.finetune.planted_tasks import planted
 from tests.finetune.tiny_runs import ENCODER, TinyStore, entry, variant, write_jsonl
+from tests.lm.corpora import tokenizer
 
 
 def test_labels_of_pairs_and_of_single_texts_do_not_depend_on_each_other(tmp_path: Path) -> None:
@@ -36,3 +38,15 @@ def test_labels_of_pairs_and_of_single_texts_do_not_depend_on_each_other(tmp_pat
     for number, (one, two, both) in enumerate(zip(single, pairs, mixed, strict=True)):
         np.testing.assert_allclose(both, two if number % 2 else one, atol=1e-6)
         assert not np.allclose(one, two, atol=1e-6)
+
+
+def test_bytes_are_those_of_the_text_even_if_a_character_is_divided() -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    eos = "<|endoftext|>"
+    own = PreTrainedTokenizerFast(tokenizer_object=tokenizer(), eos_token=eos)
+    text = "Das Kind fand 水 und Größe, 🙂"
+    ids = own.encode(text)
+    assert count_bytes(own, [*ids, own.eos_token_id]) == len(text.encode())
+    for middle in range(len(ids) + 1):
+        assert count_bytes(own, ids[:middle]) + count_bytes(own, ids[middle:]) == len(text.encode())

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from infra.formats.byte_level import token_to_bytes
 from lm.objectives import chat
 from lm.objectives.fill_in_middle import EXTRA_TOKENS, encode
 from tasks.finetune.config import FinetuneEntry
@@ -61,5 +63,17 @@ def _measure(released: ReleasedModel, ids: Sequence[int], is_counted: Sequence[b
     nats = F.cross_entropy(logits, tokens[0, 1:], reduction="none")
     wanted = torch.tensor(list(is_counted)[1:], dtype=torch.bool)
     targets = tokens[0, 1:][wanted].tolist()
-    text = str(released.tokenizer.decode(targets, skip_special_tokens=True))
-    return float(nats[wanted].sum()), len(targets), len(text.encode())
+    return float(nats[wanted].sum()), len(targets), count_bytes(released.tokenizer, targets)
+
+
+def count_bytes(tokenizer: Any, ids: Sequence[int]) -> int:
+    """Return the bytes of text that tokens stand for; special tokens stand for none.
+
+    Decoded text would not do: a character of which a token has only a part is decoded as another one.
+    """
+    special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
+    names = tokenizer.convert_ids_to_tokens([token for token in ids if token not in special])
+    sizes = [token_to_bytes(name) for name in names]
+    if any(size is None for size in sizes):  # a vocabulary that is not byte-level
+        return len(str(tokenizer.decode(ids, skip_special_tokens=True)).encode())
+    return sum(len(size or b"") for size in sizes)
