@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from infra.store.retry import is_storage_error, retry
 from infra.store.storage import StorageError, absolute_path, is_remote, open_filesystem
 
+READ_TIMEOUT_S = 10.0
 MIN_STAMP_AGE_NS = 2_000_000_000  # the coarsest clock of a file system in use (FAT): two seconds
 
 
@@ -66,3 +68,24 @@ def open_url(url: str, options: Mapping[str, Any] | None = None) -> Iterator[Bin
     filesystem, path = open_filesystem(url, options or {})
     with filesystem.open(path, "rb") as file:
         yield file
+
+
+def read_url(url: str) -> bytes:
+    """Read a file of a user whole; a host that does not answer is asked again for ten seconds.
+
+    Raises:
+        StorageError: if there is no such file, or it cannot be read; the message names it.
+    """
+
+    def read() -> bytes:
+        with open_url(url) as file:
+            return file.read()
+
+    try:
+        return retry(f"reading {url!r}", read, READ_TIMEOUT_S)
+    except FileNotFoundError:
+        raise StorageError(f"file not found: {url!r}") from None
+    except Exception as error:
+        if not isinstance(error, OSError | StorageError) and not is_storage_error(error):
+            raise
+        raise StorageError(f"{url!r} cannot be read: {error}") from None

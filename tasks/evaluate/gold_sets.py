@@ -10,14 +10,12 @@ from urllib.parse import urlsplit
 from infra.dataset.fingerprint import bytes_sha256
 from infra.dataset.ledger import Verdict, failed
 from infra.errors import UserError
-from infra.store.external_files import open_url
-from infra.store.retry import is_storage_error, retry
+from infra.store.external_files import read_url
 from infra.store.storage import StorageError
 from tasks.evaluate.config import WordVectorsConfig
 
 Kind = Literal["similarity", "analogies"]
 WORDS = {"similarity": 2, "analogies": 4}
-READ_TIMEOUT_S = 10.0
 MAX_BAD_FRACTION = 0.05  # of a file's rows; with more it is a file of another form
 
 
@@ -98,18 +96,10 @@ def _check_form(gold: GoldSet, field: str, url: str) -> None:
 
 
 def _read(url: str, field: str) -> bytes:
-    def read() -> bytes:
-        with open_url(url) as file:
-            return file.read()
-
     try:
-        return retry(f"reading {url!r}", read, READ_TIMEOUT_S)
-    except FileNotFoundError:
-        raise GoldSetError(f"{field}: file not found: {url!r}") from None
-    except Exception as error:
-        if not isinstance(error, OSError | StorageError) and not is_storage_error(error):
-            raise
-        raise GoldSetError(f"{field}: {url!r} cannot be read: {error}") from None
+        return read_url(url)
+    except StorageError as error:
+        raise GoldSetError(f"{field}: {error}") from None
 
 
 def parse_gold_set(gold: GoldSet) -> list[GoldRow]:

@@ -1,16 +1,18 @@
 """The files of examples that an entry of `finetune` names."""
 
+import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from infra.dataset.fingerprint import bytes_sha256
 from infra.errors import UserError
-from infra.store.external_files import expand_globs, open_url
-from infra.store.storage import StorageError
+from infra.store.external_files import expand_globs, read_url
+from infra.store.storage import StorageError, is_remote
 from tasks.finetune.config import FinetuneEntry
 from tasks.finetune.data.hf_folder import list_hf_files
+from tasks.finetune.data.records import DataFileError
 
 
 class TaskFileError(UserError):
@@ -59,7 +61,12 @@ def _load(split: str, pattern: str | tuple[str, str], field: str) -> Iterator[Ta
             tuple(_read(url, field) for url in pattern),
         )
         return
-    folder = list_hf_files(pattern, lambda url: _read_if_exists(url, field))
+    folder = None
+    if _may_be_folder(pattern):
+        try:
+            folder = list_hf_files(pattern, lambda url: _read_if_exists(url, field))
+        except DataFileError as error:
+            raise TaskFileError(f"{field}: {error}") from None
     for url, own in folder or ():
         if own is not None and split != "files":
             raise TaskFileError(
@@ -77,6 +84,14 @@ def _load(split: str, pattern: str | tuple[str, str], field: str) -> Iterator[Ta
         yield TaskFile(split, (_base_name(url),), (_read(url, field),))
 
 
+def _may_be_folder(pattern: str) -> bool:
+    """Return whether a pattern can be a folder: it is one here, or has no wildcard, suffix or query."""
+    parts = urlsplit(pattern)
+    if not is_remote(pattern) and Path(pattern).is_dir():
+        return True
+    return not (parts.query or PurePosixPath(parts.path).suffix or glob.has_magic(pattern))
+
+
 def _base_name(url: str) -> str:
     return PurePosixPath(urlsplit(url).path).name
 
@@ -90,9 +105,6 @@ def _read_if_exists(url: str, field: str) -> bytes | None:
 
 def _read(url: str, field: str) -> bytes:
     try:
-        with open_url(url) as file:
-            return file.read()
-    except FileNotFoundError:
-        raise TaskFileError(f"{field}: file not found: {url!r}") from None
-    except (IsADirectoryError, NotADirectoryError, PermissionError, StorageError) as error:
+        return read_url(url)
+    except StorageError as error:
         raise TaskFileError(f"{field}: {error}") from None

@@ -105,6 +105,7 @@ def test_a_base_that_cannot_do_the_task_is_named(changes: dict[str, Any], field:
         ({"data": {}}, "data"),
         ({"data": {"files": ["x"], "test_fraction": 0.0}}, "data.test_fraction"),
         ({"data": {"files": ["x"], "validation_fraction": 0.5, "test_fraction": 0.5}}, "data"),
+        ({"data": {"files": ["x"], "encoding": "latin-9x"}}, "data.encoding"),
         ({"folds": 1}, "folds"),
         ({"task": "embedding", "folds": 2}, "folds"),
         ({"task": "embedding", "run": {"num_processes": 2}}, "run.num_processes"),
@@ -134,3 +135,12 @@ def test_a_wrong_value_is_refused_with_its_field(changes: dict[str, Any], field:
     with pytest.raises(ValidationError) as error:
         Recipe.model_validate(value)
     assert field in "\n".join(format_validation_errors("r.yaml", error.value, value))
+
+
+def test_columns_may_be_numbers() -> None:
+    data = {"files": ["x.conll"], "columns": {"words": 0, "tags": -1}}
+    value = entry(task="tagging", data=data)
+    assert Recipe.model_validate(recipe(value)).finetune[0].data.columns == {
+        "words": "0",
+        "tags": "-1",
+    }

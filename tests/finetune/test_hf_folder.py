@@ -45,6 +45,8 @@ def test_another_folder_is_none() -> None:
         {"d/dataset_dict.json": b'{"splits": ["train"]}'},
         {"d/state.json": state()},
         {"d/state.json": state("a.arrow", indices="i.arrow")},
+        {"d/state.json": b"<html>"},
+        {"d/dataset_dict.json": b"[1]"},
     ],
 )
 def test_a_folder_that_cannot_be_read_whole_is_one_error(files: dict[str, bytes]) -> None:

@@ -50,7 +50,11 @@ def predict_tfidf(
             [text or "" for text in split[column].to_pylist()]
             for split in (train, validation, test)
         ]
-        matrices[0].append(vectorizer.fit_transform(texts[0]))
+        try:
+            matrices[0].append(vectorizer.fit_transform(texts[0]))
+        except ValueError:  # no text has a word, as if all were emoji
+            vectorizer.fit(["no word"])
+            matrices[0].append(vectorizer.transform(texts[0]))
         for matrix, items in zip(matrices[1:], texts[1:], strict=True):
             matrix.append(vectorizer.transform(items) if items else None)
     features = [hstack(parts).tocsr() if parts[0] is not None else None for parts in matrices]
@@ -123,7 +127,7 @@ def predict_fasttext(
                     file.write(f"{marks} {text}\n")
         loss = "softmax" if is_single else "ova"
         model = fasttext.train_supervised(
-            str(path), loss=loss, thread=1, seed=seed, verbose=0, **FASTTEXT
+            str(path), loss=loss, thread=1, seed=seed % 2**31, verbose=0, **FASTTEXT
         )
     scores = np.zeros((test.num_rows, len(labels)))
     if test.num_rows:

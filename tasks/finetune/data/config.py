@@ -1,13 +1,21 @@
 """The `data` section of an entry of `finetune`: files of examples, and their splits."""
 
-from typing import Literal, Self
+import codecs
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from infra.config import ConfigModel
 
 # Two files with a text per line, whose lines translate each other.
 FilePair = tuple[str, str]
+
+
+def _number_to_name(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+ColumnName = Annotated[str, BeforeValidator(_number_to_name)]
 
 
 class TaskDataConfig(ConfigModel):
@@ -32,7 +40,7 @@ class TaskDataConfig(ConfigModel):
         ]
         | None
     ) = Field(None, description="of all files; default: by the suffix of each")  # fmt: skip
-    columns: dict[str, str] = Field(
+    columns: dict[str, ColumnName] = Field(
         default_factory=dict,
         description=(
             "the task's columns: the files' columns; those with the same name need no entry. Numbers "
@@ -58,6 +66,15 @@ class TaskDataConfig(ConfigModel):
             "example is dropped; null: only equal inputs are"
         ),
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str) -> str:
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            raise ValueError(f"{value!r} is no encoding that Python knows, such as utf-8 or latin-1") from None
+        return value
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:

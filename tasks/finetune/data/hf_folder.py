@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from infra.schemas.examples import Split
 from tasks.finetune.data.records import DataFileError
@@ -36,7 +37,7 @@ def list_hf_files(
         files = _list_state(url, read)
         return None if files is None else [(file, None) for file in files]
     out: list[tuple[str, Split | None]] = []
-    for name in json.loads(content)["splits"]:
+    for name in _parse(content, f"{url}/{_SPLITS}").get("splits") or []:
         if name not in _SPLIT_NAMES:
             known = ", ".join(_SPLIT_NAMES)
             raise DataFileError(f"{url}: split {name!r} is none of {known}; name its folder alone")
@@ -51,11 +52,22 @@ def _list_state(url: str, read: Callable[[str], bytes | None]) -> Sequence[str] 
     content = read(f"{url}/{_STATE}")
     if content is None:
         return None
-    state = json.loads(content)
+    state = _parse(content, f"{url}/{_STATE}")
     if state.get("_indices_files"):
         message = f"{url}: rows are selected by an index; save it again with flatten_indices()"
         raise DataFileError(message)
-    files = [f"{url}/{item['filename']}" for item in state.get("_data_files") or []]
+    items = state.get("_data_files") or []
+    files = [f"{url}/{item['filename']}" for item in items if isinstance(item, dict) and "filename" in item]
     if not files:
         raise DataFileError(f"{url}: {_STATE} names no data file")
     return files
+
+
+def _parse(content: bytes, url: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise DataFileError(f"{url}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DataFileError(f"{url}: an object is expected")
+    return value
