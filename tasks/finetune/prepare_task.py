@@ -13,7 +13,7 @@ from infra.dataset.manifest import Counts
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
 from infra.schemas.examples import SPLITS, example_schema
 from tasks.finetune.config import FinetuneEntry
-from tasks.finetune.data.overlap import OverlapIndex
+from tasks.finetune.data.overlap import OverlapIndex, find_ngrams
 from tasks.finetune.data.splits import split_inputs
 from tasks.finetune.files import load_files
 from tasks.finetune.prepare import (
@@ -28,6 +28,8 @@ STAGE = Stage(
     modules=("tasks.finetune.prepare_task",),
     libraries=("numpy", "pyarrow", "numba", "fasttext-community", "lxml", "orjson"),
 )
+
+OVERLAP_TASKS = 32  # over which the parts of the corpus are divided
 
 
 def spec(ctx: Context, *, entry: FinetuneEntry, corpus: Dataset | None) -> DatasetSpec:
@@ -86,9 +88,11 @@ def find_overlap(
         ``examples``, ``checked`` (those of at least 13 words) and ``found``.
     """
     index = OverlapIndex(split_inputs(_task(entry), examples))
-    payloads = [(part, index) for part in corpus.parts]
+    # Few tasks: each takes all n-grams of the examples along.
+    parts = corpus.parts
+    groups = [parts[number::OVERLAP_TASKS] for number in range(min(OVERLAP_TASKS, len(parts)))]
     found: U64 = np.zeros(0, np.uint64)
-    for _, hashes in ctx.cluster.map(_find_in_part, payloads):
+    for _, hashes in ctx.cluster.map(_find_in_parts, [(group, index.hashes) for group in groups]):
         found = np.union1d(found, hashes)
     hits, splits = index.hits(found), np.array(examples["split"].to_pylist())
     return {
@@ -101,8 +105,11 @@ def find_overlap(
     }
 
 
-def _find_in_part(part: PartRef, index: OverlapIndex) -> U64:
-    return index.find_in(part.table(["text"])["text"])
+def _find_in_parts(parts: Sequence[PartRef], wanted: U64) -> U64:
+    found: U64 = np.zeros(0, np.uint64)
+    for part in parts:
+        found = np.union1d(found, find_ngrams(wanted, part.table(["text"])["text"]))
+    return found
 
 
 def _task(entry: FinetuneEntry) -> Any:

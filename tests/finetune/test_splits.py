@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.schemas.examples import EXAMPLES
-from tasks.finetune.data.overlap import OverlapIndex
+from tasks.finetune.data.overlap import OverlapIndex, find_ngrams
 from tasks.finetune.data.splits import (
     NearDuplicates,
     assign_folds,
@@ -151,6 +151,6 @@ def test_overlap_is_thirteen_words_in_a_row() -> None:
     words = items[0].split()
     corpus = pa.array([f"{sentence(rng, 30)} {' '.join(words[3:16]).upper()}!", " ".join(items[1].split()[:12])])  # fmt: skip
     assert index.has_ngrams.tolist() == [True, True, False]
-    found = index.find_in(corpus)
+    found = find_ngrams(index.hashes, corpus)
     assert index.hits(found).tolist() == [True, False, False]
-    assert not index.hits(index.find_in(pa.array(["nothing"]))).any()
+    assert not index.hits(find_ngrams(index.hashes, pa.array(["nothing"]))).any()
