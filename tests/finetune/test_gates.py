@@ -13,7 +13,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str, float]] = {
     # task: its base, further settings, a metric and the value that it must reach
     "classification": (ENCODER, {"optim__epochs": 10}, "accuracy", 1.0),
     "tagging": (ENCODER, {"optim__epochs": 15}, "f1", 1.0),
-    "qa": (ENCODER, {"optim__epochs": 25}, "exact_match", 1.0),
+    "qa": (ENCODER, {"optim__epochs": 40}, "exact_match", 1.0),
     "seq2seq": (SEQ2SEQ, {"optim__epochs": 45, "max_new_tokens": 8}, "exact_match", 1.0),
     "chat": ({}, {"optim__epochs": 20}, "perplexity", 1.1),
     # Ends of turns are new tokens, which are trained although the base is frozen.

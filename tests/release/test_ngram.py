@@ -25,7 +25,8 @@ def build(root: Path) -> tuple[Dataset, Dataset, Dataset]:
     ctx = context(root)
     documents = [table(variations(20, start)) for start in range(0, 100, 20)]
     licenses = pa.array(["CC0-1.0"] * 20)
-    texts = corpus(ctx, [part.append_column("license", licenses) for part in documents])
+    place = documents[0].column_names.index("license")
+    texts = corpus(ctx, [part.set_column(place, "license", licenses) for part in documents])
     tokens = tokenize.build(
         ctx, tokenize.spec(ctx, config=SHARDS, corpus=texts), config=SHARDS, corpus=texts
     )
