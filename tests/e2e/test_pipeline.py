@@ -61,7 +61,7 @@ def test_every_document_is_accounted_for(first_run: CommandResult) -> None:
     for stage in stages:
         out = stage["kept"] + sum(stage["dropped"].values()) + sum(stage["failed"].values())
         assert stage["in"] == out
-    acquire, annotate, dedup, select, tokenize = stages
+    acquire, annotate, dedup, select, tokenize, index = stages
     assert acquire["in"] == 60 + 2 + 4
     assert acquire["failed"] == {"bad_json": 1, "bad_utf8": 1, "missing_text": 1}
     assert annotate["in"] == dedup["in"] == select["in"] == acquire["kept"] == 63
@@ -69,6 +69,7 @@ def test_every_document_is_accounted_for(first_run: CommandResult) -> None:
     assert select["dropped"]["exact_duplicate"] == 1
     assert select["dropped"]["near_duplicate"] >= 1
     assert tokenize["in"] == select["kept"]
+    assert 0 < index["kept"] < tokenize["kept"]  # the training split
     assert acquire["source"] == "dump"
     assert select["source"] is None
     assert all(not stage["cached"] for stage in stages)
