@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 
 def test_a_run_on_s3_gives_the_bytes_of_a_local_run(home: Path, s3: S3, tmp_path: Path) -> None:
     corpus = mixed(tmp_path / "in")
-    go(recipe(tmp_path / "local", corpus))
+    go(recipe(tmp_path / "local", corpus), until="index")
     root = f"s3://{s3.bucket}/{uuid.uuid4().hex}"
     path = write_recipe(tmp_path / "r.yaml", recipe(root, corpus))
     result = gristmill(home, "run", str(path), "--json", env=s3.env)
