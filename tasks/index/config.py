@@ -3,7 +3,9 @@
 from pydantic import Field
 
 from infra.config import ConfigModel
-from infra.suffix_array.build import MAX_TOKENS
+
+# Half of what a suffix array can hold: a group ends with the part that reaches it.
+MAX_GROUP_TOKENS = 2**30
 
 
 class IndexConfig(ConfigModel):
@@ -12,7 +14,7 @@ class IndexConfig(ConfigModel):
     group_tokens: int = Field(
         16_777_216,
         ge=1,
-        le=MAX_TOKENS // 2,
+        le=MAX_GROUP_TOKENS,
         description=(
             "tokens that share a suffix array: consecutive parts of token shards, until there are as "
             "many. Fewer arrays are faster to search; one takes 20 bytes of a worker's memory per token "

@@ -281,7 +281,7 @@ def test_a_run_that_finds_everything_says_what_was_cached(
     wait_for(lambda: states() == {"Cached"})
     artifacts = deployed.post("/artifacts/filter", artifacts=of_run)
     pages = {item["key"]: item["data"] for item in artifacts}
-    assert "Cached: 11 of 11 steps." in pages["small-report"]
+    assert "Cached: 12 of 12 steps." in pages["small-report"]
     assert {row["time"] for row in json.loads(pages["small-funnel"])} == {"cached"}
     samples = deployed.post("/artifacts/filter", artifacts={"key": {"any_": ["small-samples"]}})
     assert [item["flow_run_id"] for item in samples] == [latest["id"]], "only the latest are kept"

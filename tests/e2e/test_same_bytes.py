@@ -57,7 +57,7 @@ def test_a_killed_run_of_two_workers_that_one_worker_ends_has_the_bytes_of_one_p
     home: Path, tmp_path: Path
 ) -> None:
     corpus = mixed(tmp_path / "in", documents=120)
-    go(recipe(tmp_path / "alone", corpus))
+    go(recipe(tmp_path / "alone", corpus), until="index")
     path = write_recipe(tmp_path / "killed.yaml", recipe(tmp_path / "killed", corpus))
     cache_entries = tmp_path / "killed" / "unit_cache"
     with start(home, "run", str(path)) as process:
