@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from infra.dataset.dataset import Dataset
+from infra.store import external_files
 from lm.models.registry import parse_entry
-from tasks.evaluate import gold_sets
 from tasks.evaluate import task as evaluate
 from tasks.evaluate.config import EvaluateConfig, WordVectorsConfig
 from tasks.evaluate.gold_sets import GoldSetError, load_gold_sets
@@ -148,7 +148,7 @@ def test_a_file_of_another_form_is_refused_with_its_first_bad_line(tmp_path: Pat
 def test_a_file_that_cannot_be_read_is_named_with_its_field(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gold_sets, "READ_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(external_files, "READ_TIMEOUT_S", 0.1)
     port = free_port()
     for url in (
         str(tmp_path / "none.txt"), str(tmp_path), f"http://127.0.0.1:{port}/pairs.tsv"
