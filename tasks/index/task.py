@@ -35,8 +35,8 @@ def build(ctx: Context, spec: DatasetSpec, *, config: IndexConfig, tokens: Datas
     """
     shards = TokenShards(tokens, TRAIN)  # checks that no shard is missing
     units = [
-        WorkUnit(json_sha256([part.content for part in group]), (tokens, group), rows)
-        for group, rows in group_parts(tokens.parts, config.group_tokens)
+        WorkUnit(json_sha256([part.content for part in group]), (group, shards.dtype.name))
+        for group in group_parts(tokens.parts, config.group_tokens, shards.dtype.itemsize)
     ]
     return build_dataset(
         ctx,
@@ -53,33 +53,30 @@ def build(ctx: Context, spec: DatasetSpec, *, config: IndexConfig, tokens: Datas
 
 
 def group_parts(
-    parts: Sequence[PartRef], group_tokens: int
-) -> Iterator[tuple[tuple[PartRef, ...], int]]:
-    """Yield groups of consecutive parts with at least so many training tokens, and their documents.
+    parts: Sequence[PartRef], group_tokens: int, token_bytes: int
+) -> Iterator[tuple[PartRef, ...]]:
+    """Yield groups of consecutive parts with at least so many training tokens.
 
     Where a part is appended, only the last group is another one. Parts without training documents are
-    left out.
+    left out. Sizes are those of the manifest: no part is read.
     """
     group: list[PartRef] = []
-    tokens = documents = 0
+    tokens = 0
     for part in parts:
-        if f"{TRAIN}.bin" not in part.record.files:
+        file = part.record.files.get(f"{TRAIN}.bin")
+        if file is None:
             continue
-        table = part.table(["split", "tokens"])
-        lengths = table.filter(pc.equal(table["split"], TRAIN))["tokens"]
         group.append(part)
-        tokens += int(pc.sum(lengths).as_py() or 0)
-        documents += len(lengths)
+        tokens += file.bytes // token_bytes
         if tokens >= group_tokens:
-            yield tuple(group), documents
-            group, tokens, documents = [], 0, 0
+            yield tuple(group)
+            group, tokens = [], 0
     if group:
-        yield tuple(group), documents
+        yield tuple(group)
 
 
-def index_group(dataset: Dataset, parts: Sequence[PartRef]) -> Iterator[PartResult]:
+def index_group(parts: Sequence[PartRef], dtype: str) -> Iterator[PartResult]:
     """Sort the suffixes of the training tokens of some parts of a data set of token shards."""
-    dtype = TokenShards(dataset, TRAIN).dtype
     shards, tables = [], []
     for part in parts:
         with part.open(f"{TRAIN}.bin") as file:

@@ -67,8 +67,8 @@ def test_an_appended_part_changes_only_the_last_group(tokens: Dataset) -> None:
     parts = tokens.parts * 4
     size = len(TokenShards(tokens, TRAIN))  # of two parts
     for length in range(1, len(parts)):
-        before = [group for group, _ in task.group_parts(parts[:length], size)]
-        after = [group for group, _ in task.group_parts(parts[: length + 1], size)]
+        before = list(task.group_parts(parts[:length], size, 2))
+        after = list(task.group_parts(parts[: length + 1], size, 2))
         assert after[: len(before) - 1] == before[:-1]
         assert [part for group in after for part in group] == parts[: length + 1]
         assert len(after) == length // 2 + 1

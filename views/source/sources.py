@@ -162,12 +162,14 @@ def find_passages(
     for before in ("", " "):
         encoding = tokenizer.encode(before + text, add_special_tokens=False)
         ids = np.array(encoding.ids, np.int64)
-        longest = max([longest, *index.longest_matches(ids).tolist()])
-        for span in index.find_spans(ids, min_tokens):
+        for span in index.find_spans(ids, min_tokens=1):
+            length = span.end - span.start
+            longest = max(longest, length)
+            if length < min_tokens:
+                continue
             start = max(0, encoding.offsets[span.start][0] - len(before))
             end = encoding.offsets[span.end - 1][1] - len(before)
             count, places = index.find_occurrences(ids[span.start : span.end], limit)
-            length = span.end - span.start
             start += len(text[start:end]) - len(text[start:end].lstrip())
             if (start, end) not in found:
                 shown = [_place(place, length, runs) for place in places]
