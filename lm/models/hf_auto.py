@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from lm.models.transformers_lock import TRANSFORMERS_LOCK
+
 HEAD_SUFFIXES = ("", "ForSequenceClassification", "ForTokenClassification")
 OWN_MODEL_TYPE = re.compile(r"gristmill-([a-z0-9_-]+)")  # a package, - for each dot
 
@@ -39,6 +41,18 @@ def load_model(folder: Path) -> Any:
     if loader is None:
         loader = getattr(transformers, name)
     return loader.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+
+
+def load_with_tokenizer(folder: Path) -> tuple[Any, Any]:
+    """Load an exported folder's model, as ``load_model`` does, and its tokenizer."""
+    with TRANSFORMERS_LOCK:
+        from transformers import AutoTokenizer
+
+        model = load_model(folder)  # before the tokenizer, which reads the configuration, too
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    return model, tokenizer
 
 
 def _own_class(model_type: str, suffix: str) -> Any:

@@ -13,8 +13,7 @@ import torch
 from infra.errors import UserError
 from infra.store.storage import Storage
 from lm.interpret.labels import spell_tokens
-from lm.models.hf_auto import load_model
-from lm.models.transformers_lock import TRANSFORMERS_LOCK
+from lm.models.hf_auto import load_with_tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 FILES = ("config.json", "model.safetensors", *TOKENIZER_FILES)
@@ -88,14 +87,9 @@ def open_released(folder: Storage) -> Iterator[ReleasedModel]:
 
 
 def _load(folder: Path) -> ReleasedModel:
-    with TRANSFORMERS_LOCK:
-        from transformers import AutoTokenizer
-        from transformers.utils import logging
+    from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        hf_class = json.loads((folder / "config.json").read_bytes())["architectures"][0]
-        model = load_model(folder)  # before the tokenizer, which reads the configuration, too
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+    logging.disable_progress_bar()
+    hf_class = json.loads((folder / "config.json").read_bytes())["architectures"][0]
+    model, tokenizer = load_with_tokenizer(folder)
     return ReleasedModel(model, tokenizer, str(hf_class))

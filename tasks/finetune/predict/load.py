@@ -10,8 +10,7 @@ from torch import Tensor
 
 from lm.models.heads.config import HeadConfig
 from lm.models.heads.hf import run_hf_model
-from lm.models.hf_auto import load_model
-from lm.models.transformers_lock import TRANSFORMERS_LOCK
+from lm.models.hf_auto import load_with_tokenizer
 from lm.objectives.examples import Rows
 from lm.objectives.text_rows import TextEncoder
 from tasks.finetune.base import ENCODERS
@@ -47,13 +46,7 @@ class ReleasedModel:
 @lru_cache(maxsize=1)
 def load_released(folder: Path) -> ReleasedModel:
     """Load the model of a release, whose name holds the model's fingerprint."""
-    with TRANSFORMERS_LOCK:
-        from transformers import AutoTokenizer
-
-        model = load_model(folder)  # by this project's code: none of a folder is run
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+    model, tokenizer = load_with_tokenizer(folder)
     encoder = TextEncoder(
         (folder / "tokenizer.json").read_bytes(),
         int(tokenizer.eos_token_id),
