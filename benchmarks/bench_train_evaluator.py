@@ -21,10 +21,10 @@ from infra.dataset.dataset import Dataset
 from infra.formats.megatron import Tokens
 from lm.models.neural_lm import save_weights
 from lm.models.registry import build_model
+from lm.scoring.huggingface import HuggingFaceModel
 from lm.train.job import TrainJob
 from lm.train.loop import train
 from lm.train.pretraining import save_reference_logits
-from tasks.evaluate.huggingface import HuggingFaceModel
 from tasks.release.export import TrainedModel, export
 from tests.lm.corpora import texts, tiny, token_shards
 

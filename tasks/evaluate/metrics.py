@@ -1,9 +1,12 @@
 """Compute the metrics of the evaluation table from nats per document."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+
+from infra.schemas.metrics import HELD_OUT
 
 MODEL = "model"
 BASELINES = ("unigram", "trigram")
@@ -35,6 +38,21 @@ def compute_metrics(scores: pa.Table) -> dict[str, Any]:
             for name in names
         }
     return result
+
+
+def document_items(scores: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield rows of ``infra.schemas.metrics.ITEMS``: each scored document is an item.
+
+    Their weighted means are ``bits_per_byte`` and ``pseudo_nats_per_token`` of ``compute_metrics``.
+    """
+    for row in scores.to_pylist():
+        common = {"suite": HELD_OUT, "item": row["id"], "cluster": row["id"]}
+        if row["model_nats"] is not None and row["bytes"]:
+            value = row["model_nats"] / math.log(2) / row["bytes"]
+            yield {**common, "metric": "bits_per_byte", "value": value, "weight": row["bytes"]}
+        elif row["masked_tokens"]:
+            value, weight = row["masked_nats"] / row["masked_tokens"], row["masked_tokens"]
+            yield {**common, "metric": "pseudo_nats_per_token", "value": value, "weight": weight}
 
 
 def _compute_group(scores: pa.Table) -> dict[str, Any]:

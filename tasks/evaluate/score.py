@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 from infra.dataset.fingerprint import json_sha256
 from infra.formats.megatron import Tokens
+from lm.scoring.language_model import GenerationConfig, LanguageModel, MaskedScorer
 from tasks.evaluate.eval_plan import MaskSample
-from tasks.evaluate.language_model import GenerationConfig, LanguageModel, MaskedScorer
 
 SCHEMA = pa.schema(
     [

@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,19 +9,27 @@ from tokenizers import Tokenizer
 
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
-from infra.dataset.model_folder import MODEL_CONFIG, model_folder
+from infra.dataset.model_folder import model_folder
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.errors import UserError
 from infra.formats.megatron import VALIDATION, TokenShards
+from infra.schemas.metrics import (
+    ITEMS_FILE,
+    METRIC_ROWS,
+    estimate_items,
+    make_items,
+    read_part_items,
+)
 from lm.models.embedding.files import WordVectors
 from lm.models.model_kind import VECTORS
+from lm.scoring.language_model import GenerationConfig
+from lm.scoring.load import load_scorer, weights_digest
 from tasks.evaluate import word_vectors
 from tasks.evaluate.baselines import COUNTED_FILE, build_baselines
 from tasks.evaluate.config import EvaluateConfig, WordVectorsConfig
 from tasks.evaluate.eval_plan import MaskSample, batches, plan_documents, plan_ledger
 from tasks.evaluate.gold_sets import GoldSet, GoldSetError, load_gold_sets
-from tasks.evaluate.language_model import GenerationConfig
-from tasks.evaluate.metrics import compute_metrics
+from tasks.evaluate.metrics import compute_metrics, document_items
 from tasks.evaluate.score import SCHEMA, ScoreSettings
 from tasks.evaluate.scorers import TEXT_SCORINGS, TextScoring
 
@@ -64,9 +70,9 @@ def build(
     """Score held-out documents with a released model and with the baselines; or word vectors.
 
     Returns:
-        A data set with a row per scored document, and the statistics ``metrics``, ``samples`` and
+        A data set with a row per scored document, and the statistics ``metrics``, ``metric_rows``, ``samples`` and
         ``baselines`` (what was counted). Of word vectors a row per scored row of a gold set, and
-        the statistics ``metrics`` and ``neighbors``.
+        the statistics ``metrics``, ``metric_rows`` and ``neighbors``.
 
     Raises:
         NoValidationDataError: if the validation split is empty.
@@ -140,6 +146,7 @@ def _build_word_vectors(
         written = parts[-1].storage.read(parts[-1].file(word_vectors.NEIGHBORS_FILE))
         return {
             "metrics": word_vectors.summarize(sets, scored),
+            METRIC_ROWS: word_vectors.metric_rows(sets, scored, read_part_items(parts)),
             "neighbors": json.loads(written),
         }
 
@@ -173,27 +180,10 @@ def score_batch(
     tokenizer = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
     eos = int(tokens.stats["eos_id"])
     kind = model.stats["kind"]
-    scorer = _load_model(kind, model_folder(model), weights_digest(model), eos)
+    scorer = load_scorer(kind, model_folder(model), weights_digest(model), eos)
     table = TEXT_SCORINGS[kind].score(scored, documents, scorer, tokenizer, settings)
-    yield PartResult(table, plan_ledger(STAGE.name, batch))
-
-
-@lru_cache(maxsize=1)
-def _load_model(kind: str, folder: Path, weights_sha256: str, eos: int) -> Any:  # noqa: ARG001
-    """Load a model and keep it for the next batch; ``weights_sha256`` identifies it."""
-    return TEXT_SCORINGS[kind].load(folder, eos)
-
-
-def weights_digest(model: Dataset) -> str:
-    """Return the digest of the files that decide a released model's scores: weights, config, own code."""
-    files = model.manifest.files.items()
-    return json_sha256(
-        sorted(
-            [name, file.sha256]
-            for name, file in files
-            if name.endswith((".safetensors", ".safetensors.index.json", ".py", MODEL_CONFIG))
-        )
-    )
+    files = {ITEMS_FILE: make_items(document_items(table))}
+    yield PartResult(table, plan_ledger(STAGE.name, batch), files)
 
 
 def summarize(parts: list[PartRef], kind: str) -> dict[str, Any]:
@@ -202,6 +192,7 @@ def summarize(parts: list[PartRef], kind: str) -> dict[str, Any]:
     sample_columns = ("id", "url", "source", "language", "prompt", "continuation", "generated")
     return {
         "metrics": {"kind": kind, **compute_metrics(scores)},
+        METRIC_ROWS: estimate_items(read_part_items(parts)),
         "samples": [
             {name: row[name] for name in sample_columns}
             for row in scores.to_pylist()

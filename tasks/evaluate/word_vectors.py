@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import pyarrow as pa
 from infra.compute.arrays import F32, F64
 from infra.dataset.ledger import Verdict, dropped, verdict_table
 from infra.dataset.stage import PartResult
+from infra.schemas.metrics import ITEMS_FILE, estimate_items, make_items, metric_name, metric_row
+from infra.statistics.bootstrap import Estimate
 from lm.models.embedding.files import WordVectors
 from lm.models.model_kind import VECTORS
 from tasks.evaluate.config import WordVectorsConfig
@@ -100,7 +102,32 @@ def score_gold_set(model: WordVectors, gold: GoldSet, stage: str) -> PartResult:
     table = pa.Table.from_pylist(
         [{name: row.get(name) for name in SCHEMA.names} for row in kept], schema=SCHEMA
     )
-    return PartResult(table, verdict_table(stage, verdicts))
+    files = {ITEMS_FILE: make_items(_analogy_items(gold, usable, scored))}
+    return PartResult(table, verdict_table(stage, verdicts), files)
+
+
+def _analogy_items(
+    gold: GoldSet, usable: Sequence[GoldRow], scored: Mapping[int, dict[str, Any] | Verdict]
+) -> Iterator[dict[str, Any]]:
+    """Yield whether each analogy was solved; one with a word that has no vector was not."""
+    for row in usable if gold.kind == "analogies" else ():
+        result, name = scored[row.line], _row_id(gold, row)
+        solved = isinstance(result, dict) and bool(result["correct"])
+        common = {"suite": gold.name, "item": name, "cluster": name}
+        yield {**common, "metric": "accuracy_all", "value": float(solved), "weight": 1.0}
+
+
+def metric_rows(sets: Sequence[GoldSet], scored: pa.Table, items: pa.Table) -> list[dict[str, Any]]:
+    """Return ``infra.schemas.metrics.METRICS`` rows: ``accuracy_all``, and ``spearman_all`` without an interval."""
+    similarity = summarize(sets, scored)["similarity"]
+    correlations = [
+        metric_row(
+            metric_name(name, "spearman_all"),
+            Estimate(values["spearman_all"], None, None, values["pairs"]),
+        )
+        for name, values in sorted(similarity.items())
+    ]
+    return [*correlations, *estimate_items(items)]
 
 
 def _score_similarity(unit: UnitVectors, rows: Sequence[GoldRow]) -> list[dict[str, Any] | Verdict]:

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from infra.formats.megatron import Tokens
-from tasks.evaluate import huggingface
-from tasks.evaluate.huggingface import HuggingFaceModel
-from tasks.evaluate.language_model import GenerationConfig, LanguageModel, sample_token
+from lm.scoring import huggingface
+from lm.scoring.huggingface import HuggingFaceModel
+from lm.scoring.language_model import GenerationConfig, LanguageModel, sample_token
 from tests.evaluate import tiny
 
 V, EOS = 50, 0

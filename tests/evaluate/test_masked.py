@@ -12,10 +12,10 @@ from infra.dataset.dataset import Dataset
 from infra.formats.megatron import VALIDATION, TokenShards
 from lm.models.hf_auto import load_model
 from lm.models.model_kind import MASKED
+from lm.scoring.masked import MaskedModel
 from tasks.evaluate import task
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.eval_plan import MaskSample
-from tasks.evaluate.masked import MaskedModel
 from tasks.release.export import TrainedModel, export
 from tests.evaluate import tiny
 from tests.lm.corpora import context, token_shards

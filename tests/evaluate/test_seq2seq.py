@@ -9,9 +9,9 @@ import torch
 
 from infra.formats.megatron import Tokens
 from lm.models.hf_auto import load_model
-from tasks.evaluate.language_model import GenerationConfig, LanguageModel
-from tasks.evaluate.scorers import TEXT_SCORINGS
-from tasks.evaluate.seq2seq import Seq2SeqModel
+from lm.scoring.language_model import GenerationConfig, LanguageModel
+from lm.scoring.load import LOADERS
+from lm.scoring.seq2seq import Seq2SeqModel
 from tasks.release.export import TrainedModel, export
 from tests.lm.corpora import token_shards
 from tests.lm.test_denoising import SEQ2SEQ
@@ -79,4 +79,4 @@ def test_greedy_generation_is_the_greedy_continuation(folder: Path) -> None:
 
 
 def test_the_stage_takes_it_for_what_it_is(folder: Path) -> None:
-    assert isinstance(TEXT_SCORINGS["seq2seq"].load(folder, EOS), Seq2SeqModel)
+    assert isinstance(LOADERS["seq2seq"](folder, EOS), Seq2SeqModel)

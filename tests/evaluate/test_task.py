@@ -13,14 +13,15 @@ from infra.dataset.model_folder import _local_folder, model_folder
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.errors import UserError
 from infra.formats.megatron import TokenShards, token_dtype
+from infra.schemas.metrics import read_items, read_metrics
 from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from lm.models.model_kind import CAUSAL, MASKED, ModelKind
+from lm.scoring.huggingface import HuggingFaceModel
 from tasks.evaluate import eval_plan as planning
 from tasks.evaluate import task
 from tasks.evaluate.baselines import choose_documents, contiguous_runs
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.huggingface import HuggingFaceModel
 from tests.evaluate import tiny
 from tests.shard_writer import TokenShardWriter
 from tests.tokenize.corpora import context, encoder, variations
@@ -110,6 +111,12 @@ def test_figures_are_those_of_the_model_and_the_text(tmp_path: Path, folder: Pat
     assert set(found["by_language"]) == {"de", "en"}
     assert done.stats["baselines"]["tokens"] == len(TokenShards(tokens, "train"))
     assert done.source == "tiny"
+    [row] = read_metrics(done).to_pylist()
+    assert (row["name"], row["value"], row["n"]) == ("bits_per_byte", found["bits_per_byte"], 12)
+    assert row["low"] < row["value"] < row["high"]
+    items = read_items(done).to_pylist()
+    assert [item["item"] for item in items] == held.ids
+    assert sum(item["weight"] for item in items) == size
 
 
 @pytest.mark.parametrize("kind", [CAUSAL, MASKED], ids=lambda kind: kind.name)

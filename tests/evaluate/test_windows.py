@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.evaluate.huggingface import Window, windows
+from lm.scoring.huggingface import Window, windows
 
 
 @given(st.integers(0, 500), st.integers(1, 60))

@@ -16,7 +16,7 @@ from seqeval.metrics import classification_report as span_report
 from sklearn import metrics as sklearn
 
 from infra.schemas.examples import EXAMPLES
-from tasks.finetune.metrics.bootstrap import (
+from infra.statistics.bootstrap import (
     RESAMPLES,
     ExampleStats,
     compare,
@@ -24,6 +24,8 @@ from tasks.finetune.metrics.bootstrap import (
     mcnemar,
     mean_of,
 )
+from lm.scoring.answers import qa_stats
+from lm.scoring.generated_text import signatures, summarization_stats, translation_stats
 from tasks.finetune.metrics.classification import classification_stats
 from tasks.finetune.metrics.compute import (
     Predictions,
@@ -32,9 +34,7 @@ from tasks.finetune.metrics.compute import (
     main_metric,
     paired_test,
 )
-from tasks.finetune.metrics.generation import signatures, summarization_stats, translation_stats
 from tasks.finetune.metrics.likelihood import likelihood_stats
-from tasks.finetune.metrics.qa import qa_stats
 from tasks.finetune.metrics.retrieval import make_retrieval_test, retrieval_stats
 from tasks.finetune.metrics.tagging import tagging_stats
 

@@ -23,7 +23,7 @@ from lm.models.registry import (
     parse_entry,
     trained_package,
 )
-from tasks.evaluate.scorers import TEXT_SCORINGS
+from lm.scoring.load import LOADERS
 from tasks.release.task import STAGE as RELEASE
 from tasks.train.task import STAGE as TRAIN
 from tests.train_entry import train_config
@@ -99,7 +99,7 @@ def test_a_family_that_is_counted_depends_on_itself_and_on_no_training_loop(name
 def test_evaluation_knows_the_kind_of_every_family(name: str) -> None:
     [module] = counting_modules(name, "export") if name in COUNTED else hf_modules(name)
     kind = import_module(module).KIND
-    assert (kind.name in TEXT_SCORINGS) != (kind == VECTORS)
+    assert (kind.name in LOADERS) != (kind == VECTORS)
     assert isinstance(kind, HFModelKind) == (name in PACKAGES)
 
 

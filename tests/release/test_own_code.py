@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from infra.dataset.dataset import Dataset
 from lm.models.hf_auto import load_model
 from lm.models.neural_lm import NeuralLM
-from tasks.evaluate.huggingface import HuggingFaceModel
-from tasks.evaluate.language_model import GenerationConfig
+from lm.scoring.huggingface import HuggingFaceModel
+from lm.scoring.language_model import GenerationConfig
 from tasks.release.export import TrainedModel, export
 from tests.lm.corpora import token_shards
 from tests.lm.test_families import FAMILIES, model

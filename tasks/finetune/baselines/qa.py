@@ -4,8 +4,8 @@ import re
 
 import pyarrow as pa
 
+from lm.scoring.answers import normalize_answer
 from tasks.finetune.metrics.compute import Predictions
-from tasks.finetune.metrics.qa import normalize_answer
 
 # A sentence ends at its mark and white space, or at a line break.
 _SENTENCE_END = re.compile(r"(?<=[.!?。!?])\s+|\n+")

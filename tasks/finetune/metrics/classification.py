@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from infra.compute.arrays import F64, I64
-from tasks.finetune.metrics.bootstrap import ExampleStats, divide, mean_of
+from infra.statistics.bootstrap import ExampleStats, divide, mean_of
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 Labels = Sequence[Sequence[str]]

@@ -9,16 +9,16 @@ import pyarrow as pa
 
 from infra.compute.arrays import F64
 from infra.schemas.examples import Task
-from tasks.finetune.metrics.bootstrap import ExampleStats, compare, estimate, mcnemar
+from infra.statistics.bootstrap import ExampleStats, compare, estimate, mcnemar
+from lm.scoring.answers import qa_stats
+from lm.scoring.generated_text import signatures, summarization_stats, translation_stats
 from tasks.finetune.metrics.classification import (
     calibration_curve,
     classification_stats,
     confusion_matrix,
 )
 from tasks.finetune.metrics.curves import class_curves
-from tasks.finetune.metrics.generation import signatures, summarization_stats, translation_stats
 from tasks.finetune.metrics.likelihood import likelihood_stats
-from tasks.finetune.metrics.qa import qa_stats
 from tasks.finetune.metrics.retrieval import make_retrieval_test, retrieval_stats
 from tasks.finetune.metrics.tagging import tagging_stats
 

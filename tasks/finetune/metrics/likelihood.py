@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from infra.compute.arrays import F64
-from tasks.finetune.metrics.bootstrap import ExampleStats, divide, ratio_of
+from infra.statistics.bootstrap import ExampleStats, divide, ratio_of
 
 
 def likelihood_stats(

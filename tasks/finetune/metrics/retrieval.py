@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tasks.finetune.metrics.bootstrap import ExampleStats, mean_of
+from infra.statistics.bootstrap import ExampleStats, mean_of
 
 RECALL_AT = (1, 5, 10)
 NDCG_AT = 10

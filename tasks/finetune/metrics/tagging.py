@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from infra.compute.arrays import F64
-from tasks.finetune.metrics.bootstrap import ExampleStats, ratio_of
+from infra.statistics.bootstrap import ExampleStats, ratio_of
 from tasks.finetune.metrics.classification import RATES, average_classes, pool_classes
 
 Tags = Sequence[str]

@@ -18,7 +18,7 @@ from infra.formats.megatron import Tokens
 from lm.models.hf_auto import load_model
 from lm.models.single_thread import single_thread
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
-from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats, sample_token
+from lm.scoring.language_model import Continuation, GenerationConfig, Nats, sample_token
 
 MAX_BATCH_TOKENS = 4096  # of sources
 

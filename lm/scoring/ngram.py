@@ -6,7 +6,7 @@ import numpy as np
 
 from infra.formats.megatron import Tokens
 from lm.models.ngram.model import NgramModel
-from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats, sample_token
+from lm.scoring.language_model import Continuation, GenerationConfig, Nats, sample_token
 
 
 class NgramLanguageModel:

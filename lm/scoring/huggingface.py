@@ -13,7 +13,7 @@ from infra.formats.megatron import Tokens
 from lm.models.hf_auto import load_model
 from lm.models.single_thread import single_thread
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
-from tasks.evaluate.language_model import Continuation, GenerationConfig, Nats, sample_token
+from lm.scoring.language_model import Continuation, GenerationConfig, Nats, sample_token
 
 # Per batch: 32 MiB of fp32. Larger batches exceed the processor's caches and are slower.
 MAX_BATCH_LOGITS = 1 << 23
@@ -67,9 +67,12 @@ class HuggingFaceModel:
         return [nats for nats, _ in self._score_windows(documents, [self._eos] * len(documents))]
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
-        """See ``LanguageModel``."""
+        """See ``LanguageModel``; a prompt that does not fit is truncated at the beginning, as in lm-eval."""
         requests_with_start = [
-            (p, c) if len(p) else (np.array([self._eos]), c) for p, c in requests
+            (p[-max(1, self.context_length + 1 - len(c)) :], c)
+            if len(p)
+            else (np.array([self._eos]), c)
+            for p, c in requests
         ]
         rests = [
             np.concatenate([prompt[1:], continuation])

@@ -13,7 +13,7 @@ import numpy as np
 
 from infra.compute.arrays import F64, I32
 from infra.compute.jit import jit
-from tasks.finetune.metrics.bootstrap import ExampleStats, divide, mean_of
+from infra.statistics.bootstrap import ExampleStats, divide, mean_of
 
 BLEU_ORDER = 4
 CHRF_BETA = 2

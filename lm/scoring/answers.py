@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.finetune.metrics.bootstrap import ExampleStats, mean_of, ratio_of
+from infra.statistics.bootstrap import ExampleStats, mean_of, ratio_of
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -17,7 +17,7 @@ from infra.formats.megatron import Positions, Tokens
 from lm.models.hf_auto import load_model
 from lm.models.single_thread import single_thread
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
-from tasks.evaluate.language_model import Nats
+from lm.scoring.language_model import Nats
 
 MAX_BATCH_TOKENS = 8192
 

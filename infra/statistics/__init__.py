@@ -1,0 +1,1 @@
+"""Intervals of measured values, and tests of their differences."""
