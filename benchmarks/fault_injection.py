@@ -11,7 +11,7 @@ counted on the cluster, or train there (``fault_injection_counted``), lose the p
 worker, in the middle of their pieces; a flow that is started again must find finished ones.
 
     python -m benchmarks.fault_injection [--store local|s3] [--only VICTIM,MOMENT]
-        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|gru|cnn|encoder|seq2seq|seq2seq-gru|ngram|word2vec|glove]
+        [--parallel ddp|fsdp] [--precision fp32|fp16|bf16] [--family decoder|rnn|lstm|lstm-carried|gru|cnn|encoder|seq2seq|seq2seq-gru|ngram|word2vec|glove]
 """
 
 import argparse
@@ -41,8 +41,13 @@ from tests.servers import S3, Weed, weed  # noqa: E402
 VICTIMS = ("rank-0", "rank-1", "torchrun", "flow", "server")
 COUNTED_VICTIMS = ("flow", "worker")
 MOMENTS = ("step", "shards", "marker")
-# A family, and its architecture if it is not the default.
-FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn", "encoder", "seq2seq", "seq2seq-gru")
+# Families by name, and settings that are killed in rows of their own.
+PLAIN_FAMILIES = ("decoder", "rnn", "lstm", "gru", "cnn", "encoder", "seq2seq")
+VARIANTS: dict[str, dict[str, object]] = {
+    "lstm-carried": {"family": "lstm", "carry_state": True},
+    "seq2seq-gru": {"family": "seq2seq", "architecture": "gru"},
+}
+FAMILIES = (*PLAIN_FAMILIES, *VARIANTS)
 COUNTED = ("ngram", "word2vec", "glove")
 ATTENDING = ("decoder", "encoder", "seq2seq")  # families whose model section has num_heads
 EXTRA_CASES = (
@@ -121,12 +126,10 @@ def flow(store: Path, url: str, parallel: str, precision: str, family: str) -> N
 
     torchrun.command = command
     tokens = token_shards(store)
-    name, _, architecture = family.partition("-")
     config = tiny(
         **({} if family == "decoder" else {"num_kv_heads": None}),
         **({} if family in ATTENDING else {"num_heads": None}),
-        family=name,
-        architecture=architecture or None,
+        **VARIANTS.get(family, {"family": family}),
         num_processes=2,
         data_parallel=parallel,
         precision=precision,
@@ -349,7 +352,7 @@ def main() -> int:
     try:
         references = reference_digests(cases, scratch)
         print(
-            f"{'killed':9} {'during':7} {'on':6} {'trained':21} {'weights':8} {'flow runs':10} "
+            f"{'killed':9} {'during':7} {'on':6} {'trained':22} {'weights':8} {'flow runs':10} "
             f"{'attempts from step':20} s"
         )
         for number, case in enumerate(cases):
@@ -366,7 +369,7 @@ def main() -> int:
             attempts = ", ".join(map(str, case.resumed))
             print(
                 f"{case.victim:9} {case.moment:7} {case.store:6} {case.parallel:4} "
-                f"{case.precision:4} {case.family:11} {same:8} {case.runs:<10} {attempts:20} {case.seconds:.0f}"
+                f"{case.precision:4} {case.family:12} {same:8} {case.runs:<10} {attempts:20} {case.seconds:.0f}"
                 f"{'' if good else '  FAILED ' + case.error_output}",
                 flush=True,
             )

@@ -103,6 +103,11 @@ class TrainConfig(SeededEntry):
         return bool(self.optim.dropout)
 
     @property
+    def carries_state(self) -> bool:
+        """Whether a sequence continues the one at its place in the batch before it."""
+        return False
+
+    @property
     def sequences_per_step(self) -> int:
         """Number of sequences per step over all processes."""
         processes = self.run.num_processes

@@ -113,7 +113,7 @@ def check_cache_size(sampler: Sampler, shards: TokenShards, name: str) -> None:
     remote = sum(block.end - block.start for block in shards.blocks if block is not None)
     size = shards.dtype.itemsize
     wanted = 0
-    for source, order in zip(sampler.row_sources, sampler.shuffle_orders, strict=True):
+    for source, order in zip(sampler.row_sources, sampler.row_orders, strict=True):
         if order.window_blocks:
             # A block of the order is not aligned with the blocks that are read.
             run = source.tokens * order.block_rows // source.rows * size

@@ -23,16 +23,21 @@ from lm.config.train import TrainConfig
 from lm.data.mixture import Mixture
 from lm.data.row_layout import ConcatenatedRows, PackedRows, RowSource, TokenSpans
 from lm.data.shuffle import Indices, Ranges, ShuffleOrder, TooFewTokensError, batch_for_step, step_for_batch
+from lm.data.streams import StreamOrder
 
 BLOCK_TOKENS = 1 << 22  # of a block of a window: several of the blocks in which a store is read
 MIN_WINDOW_BLOCKS = 64  # of a window, so that a small window is shuffled well, too
 DEFAULT_SHUFFLE_WINDOW_TOKENS = 268_435_456
 BEST_FIT_MASKED = "best_fit_masked"
+RowOrder = ShuffleOrder | StreamOrder
 
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What decides a run's data order, besides the tokens; fields as in ``DataConfig``."""
+    """What decides a run's data order, besides the tokens; fields as in ``DataConfig``.
+
+    ``carry_state``: each place of the batch reads on where it stopped in the batch before.
+    """
 
     seed: int
     global_batch_size: int
@@ -41,6 +46,7 @@ class SamplingPlan:
     mixture: Mapping[str, float] | None = None
     shuffle_window_tokens: int = DEFAULT_SHUFFLE_WINDOW_TOKENS
     skip: Ranges = ()
+    carry_state: bool = False
 
     @staticmethod
     def from_config(
@@ -55,6 +61,7 @@ class SamplingPlan:
             config.data.mixture,
             config.data.shuffle_window_tokens,
             skip,
+            config.carries_state,
         )
 
     @staticmethod
@@ -73,6 +80,7 @@ class SamplingPlan:
                 "packing": self.packing,
                 "mixture": None if self.mixture is None else dict(self.mixture),
                 "shuffle_window_tokens": self.shuffle_window_tokens,
+                "carry_state": self.carry_state,
             },
             "skip": [list(batches) for batches in self.skip],
         }
@@ -90,7 +98,7 @@ class Sampler:
     plan: SamplingPlan
     source_names: Sequence[str]  # of the row sources; one empty name without a mixture
     row_sources: Sequence[RowSource]
-    shuffle_orders: Sequence[ShuffleOrder]  # of each row source
+    row_orders: Sequence[RowOrder]  # of each row source
     mixture: Mixture | None  # of the row sources, if there are several
 
     def samples(self, step: int) -> Indices:
@@ -101,12 +109,12 @@ class Sampler:
     def rows(self, samples: Indices) -> tuple[Indices, Indices]:
         """Return each sample's row source, as an index of ``row_sources``, and its row there."""
         if self.mixture is None:
-            return np.zeros(len(samples), np.int64), self.shuffle_orders[0].rows_at(samples)
+            return np.zeros(len(samples), np.int64), self.row_orders[0].rows_at(samples)
         sources, indices = self.mixture.locate_samples(samples)
         rows = np.empty(len(samples), np.int64)
         for source in np.unique(sources).tolist():
             in_source = sources == source
-            rows[in_source] = self.shuffle_orders[source].rows_at(indices[in_source])
+            rows[in_source] = self.row_orders[source].rows_at(indices[in_source])
         return sources, rows
 
     def token_spans(self, samples: Indices) -> TokenSpans:
@@ -131,7 +139,7 @@ class Sampler:
         )
         per_source = [np.zeros(0, np.int64)]
         for index, (source, order) in enumerate(
-            zip(self.row_sources, self.shuffle_orders, strict=True)
+            zip(self.row_sources, self.row_orders, strict=True)
         ):
             rows = source.rows_containing(first, end) if first < end else per_source[0]
             if not len(rows):
@@ -302,8 +310,10 @@ def _merge_adjacent(starts: Indices, lengths: Indices) -> tuple[Indices, Indices
 
 def _build_order(
     plan: SamplingPlan, row_source: RowSource, name: str, fraction: float
-) -> ShuffleOrder:
+) -> RowOrder:
     """Return the order of a row source; its window is in proportion to its fraction."""
+    if plan.carry_state:
+        return StreamOrder(plan.seed, row_source.rows, plan.global_batch_size)
     window = max(1, int(plan.shuffle_window_tokens * fraction))
     if row_source.rows * plan.context_length <= window:
         return ShuffleOrder(plan.seed, row_source.rows, name)

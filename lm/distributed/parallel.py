@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 
 from lm.config.loop import LoopConfig
@@ -56,6 +56,18 @@ def wrap_data_parallel(model: TrainableModel, config: LoopConfig, device: torch.
     inner: Any = torch.compile(model) if config.run.compile else model
     ids = [device] if device.type == "cuda" else None
     return DistributedDataParallel(inner, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def shard_rows(own: Tensor) -> Tensor:
+    """Return the rows of a step over all processes, each of which has its own, as one tensor.
+
+    A checkpoint of it can be divided among another number of processes.
+    """
+    world_size = rank_and_world_size()[1]
+    if world_size == 1:
+        return own
+    mesh = init_device_mesh(own.device.type, (world_size,))
+    return DTensor.from_local(own, mesh, [Shard(0)], run_check=False)
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def dropout(x: Tensor, keys_b: Tensor | None, p: float) -> Tensor:
     size = x[0].numel()
     start_b = _lowbias32(keys_b)
     element_n = torch.arange(size, device=x.device) * 0x9E3779B9
-    drawn = _lowbias32((element_n + start_b[:, None]) & _MASK_32)
+    drawn = _lowbias32(element_n + start_b[:, None])
     kept = (drawn >= int(p * (_MASK_32 + 1))).view_as(x)
     return x * kept * (1.0 / (1.0 - p))
 
@@ -73,12 +73,15 @@ def variational_dropout(x_btd: Tensor, keys_b: Tensor | None, p: float) -> Tenso
 
 def _lowbias32(x: Tensor) -> Tensor:
     """Mix 32-bit numbers by a bijection without visible structure: Wellons' ``lowbias32``."""
-    x = x & _MASK_32
-    x = x ^ (x >> 16)
-    x = (x * 0x7FEB352D) & _MASK_32
-    x = x ^ (x >> 15)
-    x = (x * 0x846CA68B) & _MASK_32
-    return x ^ (x >> 16)
+    x = x & _MASK_32  # a copy, of which all else is done in place: that takes half the time
+    x ^= x >> 16
+    x *= 0x7FEB352D
+    x &= _MASK_32
+    x ^= x >> 15
+    x *= 0x846CA68B
+    x &= _MASK_32
+    x ^= x >> 16
+    return x
 
 
 def _lowbias32_int(x: int) -> int:

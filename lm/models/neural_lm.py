@@ -82,6 +82,13 @@ class TrainableModel(nn.Module):
     def saved_weights(self) -> dict[str, Tensor]:
         """Return the weights that are written to a file, each once."""
 
+    def initial_state(self, sequences: int) -> Tensor | None:  # noqa: ARG002
+        """Return what the first batch of a run starts from, float[sequences, ...].
+
+        ``None``: nothing is carried from batch to batch.
+        """
+        return None
+
 
 class NeuralLM(TrainableModel):
     """Token ids in, logits or the summed loss out.
@@ -165,15 +172,17 @@ class NeuralLM(TrainableModel):
             label_smoothing: see ``cross_entropy``.
         """
         hidden_btd = self.hidden_states(tokens_bt, eos, dropout_keys)
-        if positions is not None:
-            index = positions.unsqueeze(-1).expand(-1, -1, hidden_btd.shape[-1])
-            hidden_btd = hidden_btd.gather(1, index)
-        return self.predict(hidden_btd, targets_bt, label_smoothing)
+        return self.predict(hidden_btd, targets_bt, positions, label_smoothing)
 
     def predict(
-        self, hidden_btd: Tensor, targets_bt: Tensor | None, label_smoothing: float
+        self,
+        hidden_btd: Tensor,
+        targets_bt: Tensor | None,
+        positions: Tensor | None,
+        label_smoothing: float,
     ) -> Tensor:
         """Return the head's logits or, given targets, their summed loss; see ``forward``."""
+        hidden_btd = select_positions(hidden_btd, positions)
         if targets_bt is None:
             return cast("Tensor", self.head(hidden_btd))
         hidden_nd, targets_n = hidden_btd.flatten(0, 1), targets_bt.flatten()
@@ -185,6 +194,13 @@ class NeuralLM(TrainableModel):
         if self.config.tie_embeddings:
             weights.pop(HEAD)
         return weights
+
+
+def select_positions(hidden_btd: Tensor, positions_bk: Tensor | None) -> Tensor:
+    """Return the vectors at some positions of each row, float[B, K, D]; ``None``: at all."""
+    if positions_bk is None:
+        return hidden_btd
+    return hidden_btd.gather(1, positions_bk.unsqueeze(-1).expand(-1, -1, hidden_btd.shape[-1]))
 
 
 def save_weights(model: TrainableModel, path: Path) -> None:

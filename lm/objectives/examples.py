@@ -28,6 +28,9 @@ class Examples:
         positions: int64[n, K], where in the inputs the targets are predicted; ``None``: at each.
         source: int64[n, S], what the encoder of an encoder-decoder reads, whose decoder reads the
             inputs; ids below zero are padding.
+        state: float[n, ...], of a model that carries its state from batch to batch
+            (``TrainableModel.initial_state``): the state before the first input, which the model
+            overwrites with that after the last.
     """
 
     inputs: Tensor
@@ -35,6 +38,7 @@ class Examples:
     num_tokens: Tensor
     positions: Tensor | None = None
     source: Tensor | None = None
+    state: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -59,7 +63,7 @@ class Examples:
 
     def extra_inputs(self) -> dict[str, Tensor]:
         """Return what ``forward`` of a model takes besides inputs and targets."""
-        extra = {"positions": self.positions, "source": self.source}
+        extra = {"positions": self.positions, "source": self.source, "state": self.state}
         return {name: tensor for name, tensor in extra.items() if tensor is not None}
 
     def to(self, device: torch.device) -> "Examples":

@@ -8,6 +8,7 @@ for the device. What happens beside the updates is in ``lm.train.callbacks``.
 import math
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,13 @@ import torch
 from torch import Tensor
 
 from lm.checkpoint.manager import CheckpointManager
-from lm.distributed.parallel import clip_gradients, gradient_sync, parallelize, pick_device
+from lm.distributed.parallel import (
+    clip_gradients,
+    gradient_sync,
+    parallelize,
+    pick_device,
+    shard_rows,
+)
 from lm.distributed.ranks import all_reduce_sum, local_rank, rank_and_world_size
 from lm.metrics.meter import TrainingMetrics
 from lm.metrics.mlflow import require_mlflow
@@ -75,6 +82,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     model.prepare_training(config)
     objective = workload.build_objective(model)
     held_out = objective(validation_rows, np.arange(len(validation_rows))).to(device)
+    carried = model.initial_state(config.sequences_per_process)
     wrapped_model = parallelize(model, config, device)
     optimizers = build_optimizers(model, config, dtype)
     penalized = decayed_parameters(optimizers)
@@ -83,7 +91,8 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
     metrics = TrainingMetrics(model, device, dtype)
     with metrics.timed("compile"):
         rows = workload.warm_up_rows(config.sequences_per_process // accumulation_steps)
-        warm_up(wrapped_model, objective, rows, config, device, autocast, eos_id)
+        start_state = model.initial_state(len(rows))
+        warm_up(wrapped_model, objective, rows, config, device, autocast, eos_id, start_state)
 
     patience, ema_decay = config.optim.early_stopping_patience, config.optim.ema_decay
     state = State(
@@ -92,6 +101,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
         scale,
         ema=clone_weights(model) if ema_decay else {},
         best=clone_weights(model) if patience else {},
+        carried=None if carried is None else shard_rows(carried),
     )
     manager = CheckpointManager(job.checkpoint_store, job.compatibility_key)
     with metrics.timed("resume"):
@@ -128,6 +138,7 @@ def train(job: TrainJob) -> tuple[Weights, dict[str, Any]]:
                 batch = next(loader)
             metrics.digest += batch.digest
             examples = objective(batch.rows, batch.samples).to(device)
+            examples = replace(examples, state=carried)
             step_targets = all_reduce_sum((examples.targets >= 0).sum())
             keys: tuple[Tensor | None, ...] = (None,) * accumulation_steps
             if config.uses_dropout_keys:

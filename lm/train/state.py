@@ -32,6 +32,8 @@ class State:
         scale: loss scale, in fp16.
         ema: moving average of the weights; empty without ``ema_decay``.
         best: weights of the best validation; empty without early stopping.
+        carried: what the next batch starts from, float[rows of a step, ...], if the model carries a
+            state from batch to batch; a ``DTensor`` of which each process has its rows.
     """
 
     model: TrainableModel
@@ -39,6 +41,7 @@ class State:
     scale: LossScale | None = None
     ema: Weights = field(default_factory=dict)
     best: Weights = field(default_factory=dict)
+    carried: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return references to all of it, as ``torch.distributed.checkpoint`` saves and loads it."""
@@ -54,6 +57,8 @@ class State:
         state = {"model": weights, "optimizers": moments, "ema": self.ema, "best": self.best}
         if self.scale is not None:
             state["scale"] = self.scale.state_dict()
+        if self.carried is not None:
+            state["carried"] = self.carried
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -69,6 +74,8 @@ class State:
                 weight.copy_(loaded[name])
         if self.scale is not None:
             self.scale.load_state_dict(state["scale"])
+        if self.carried is not None:
+            self.carried.copy_(state["carried"])
 
     @torch.no_grad()
     def update_ema(self, decay: float, step: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lm.config.loop import LoopConfig
 from lm.distributed.ranks import all_reduce_sum, rank_and_world_size
@@ -20,6 +20,7 @@ def warm_up(
     device: torch.device,
     autocast: Any,
     eos_id: int | None,
+    state: Tensor | None,
 ) -> None:
     """Run two passes over some rows, after which compilation and DDP's buckets are final.
 
@@ -27,9 +28,10 @@ def warm_up(
     the arrangement: without this, a resumed run would differ from an uninterrupted one.
 
     Tensors have the strides that they have in a step: torch.compile would compile for others again.
+    ``state`` is overwritten (``TrainableModel.initial_state``).
     """
     count = len(rows)
-    examples = objective(rows, np.arange(count)).to(device)
+    examples = replace(objective(rows, np.arange(count)).to(device), state=state)
     keys = (
         torch.zeros(count, dtype=torch.int64, device=device) if config.uses_dropout_keys else None
     )

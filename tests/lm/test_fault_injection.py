@@ -79,6 +79,7 @@ def test_every_victim_is_killed_at_every_moment_and_a_row_can_be_had_alone() -> 
                 "encoder",
                 "seq2seq",
                 "seq2seq-gru",
+                "lstm-carried",
                 *fault_injection.COUNTED,
             )
         ),

@@ -148,7 +148,7 @@ def test_steps_use_the_graphs_of_the_compile_warm_up(passes: int) -> None:
     compiled_model: Any = torch.compile(model, backend=backend)
     cpu, plain = torch.device("cpu"), nullcontext()
     rows = np.zeros((8 // passes, 17), np.int64)
-    warm_up(compiled_model, Causal(), rows, config, cpu, plain, None)
+    warm_up(compiled_model, Causal(), rows, config, cpu, plain, None, None)
     compiled = len(graphs)
     examples = Causal()(np.arange(8 * 17).reshape(8, 17), np.arange(8)).to(cpu)
     keys = to_device(dropout_keys(1, np.arange(8)), cpu)

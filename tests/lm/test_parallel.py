@@ -1,5 +1,6 @@
 """One process, two, and two sharded ones learn the same."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from infra.dataset.dataset import Dataset
 from infra.store.storage import Storage
-from lm.checkpoint.marker import checkpoint_name
+from lm.checkpoint.marker import MARKER, checkpoint_name
 from lm.metrics.logger import read_jsonl
 from lm.train.job import TrainJob
 from lm.train.loop import train
@@ -36,6 +37,14 @@ CHOICES: dict[str, dict[str, Any]] = {
         "packing": "best_fit_masked",
     },
     "fp16": {"precision": "fp16", "train_tokens": 10 * 8 * 16},
+    # Each process has the states of its own rows, and each pass those of a part of them.
+    "carried": {
+        "family": "lstm",
+        "carry_state": True,
+        "num_heads": None,
+        "num_kv_heads": None,
+        "micro_batch_size": 2,
+    },
 }
 
 
@@ -113,6 +122,19 @@ def test_final_weights_are_gathered_from_all_shards(runs: Path, name: str) -> No
     expected = state.get("ema", state["model"])
     assert all(torch.equal(weights[key], value) for key, value in expected.items())
     assert weights.keys() == state["model"].keys()
+
+
+def test_carried_states_of_two_processes_are_resumed_by_one(
+    tokens: Dataset, runs: Path, tmp_path: Path
+) -> None:
+    whole, folder = runs / "carried-2-fsdp", tmp_path / "carried-1-ddp"
+    shutil.copytree(whole, folder)
+    (folder / "checkpoints" / checkpoint_name(STEPS) / MARKER).unlink()
+    run("carried", 1, "ddp", tokens.storage.url, tmp_path)
+    assert metric(folder, "loss") == pytest.approx(metric(whole, "loss"), rel=1e-5)
+    ends = [saved_state(each, STEPS)["carried"] for each in (whole, folder)]
+    assert ends[0].shape == (8, 2, 2, 32)
+    torch.testing.assert_close(*ends, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in CHOICES if name != "fp16"])

@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from lm.checkpoint.marker import MARKER, checkpoint_name
 from lm.metrics.logger import read_jsonl
 from lm.models.dropout import add_step_key, dropout_keys
 from lm.models.recurrent.model import Recurrent
@@ -21,6 +23,7 @@ from tests.train_entry import in_steps
 
 Vector = npt.NDArray[np.float64]
 MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+TOKENS = torch.randint(0, 97, (4, 25), generator=torch.Generator().manual_seed(3))
 
 
 def sigmoid(x: Vector) -> Vector:
@@ -78,6 +81,94 @@ def test_the_forget_gate_of_an_lstm_starts_open() -> None:
     assert (layer.bias_ih[32:64] + layer.bias_hh[32:64]).tolist() == [1.0] * 32
 
 
+def carrying(family: str, **optim: Any) -> Recurrent:
+    fields = {
+        "name": "x",
+        "family": family,
+        "model": {"num_layers": 2, "hidden_size": 32, "context_length": 24, "carry_state": True},
+        "data": {"train_tokens": 1},
+        **optim,
+    }
+    network = model(family)
+    assert isinstance(network, Recurrent)
+    network.prepare_training(in_steps(parse_entry(fields)))
+    return network
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", MODULES)
+def test_a_sequence_goes_on_from_the_state_of_the_one_before(
+    family: str, checkpointing: bool
+) -> None:
+    network = carrying(family, run={"activation_checkpointing": checkpointing})
+    inputs, targets = TOKENS[:, :-1], TOKENS[:, 1:]
+    whole = network(inputs, targets)
+    state = network.initial_state(4)
+    assert state is not None
+    assert not state.any()
+    parts = [
+        network(inputs[:, at : at + 8], targets[:, at : at + 8], state=state) for at in (0, 8, 16)
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+    assert not torch.allclose(network(inputs[:, 8:16], targets[:, 8:16]), parts[1])
+
+    # Gradients flow through a sequence, not into the one before it; rows may come in several passes.
+    network.zero_grad()
+    before = network.initial_state(4)
+    assert before is not None
+    network(inputs[:, :8], targets[:, :8], state=before)
+    passes = before.clone().split(2)
+    for half, rows in zip(passes, (slice(2), slice(2, 4)), strict=True):
+        network(inputs[rows, 8:16], targets[rows, 8:16], state=half).backward()
+    gradients = [weight.grad.clone() for weight in network.parameters() if weight.grad is not None]
+    network.zero_grad()
+    network(inputs[:, 8:16], targets[:, 8:16], state=before).backward()
+    expected = [weight.grad for weight in network.parameters()]
+    torch.testing.assert_close(gradients, expected)
+    torch.testing.assert_close(torch.cat(passes), before)
+    assert before.grad_fn is None
+
+
+def test_a_state_is_carried_only_if_the_recipe_says_so() -> None:
+    assert model("lstm").initial_state(4) is None
+    finished = model("lstm")
+    finished.prepare_training(tiny(family="lstm", num_heads=None, num_kv_heads=None))
+    assert finished.initial_state(4) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"packing": "concatenate_masked"}, "packing concatenate_masked"),
+        ({"mixture": {"web": 1.0}}, "mixture"),
+    ],
+)
+def test_carrying_across_sequences_that_do_not_follow_each_other_is_refused(
+    data: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ValidationError, match=field):
+        carrying("gru", data={"train_tokens": 1, **data})
+
+
+def test_a_run_that_carries_its_state_is_resumed_to_the_bit(tmp_path: Path) -> None:
+    tokens = token_shards(tmp_path / "store")
+    config = tiny(family="lstm", carry_state=True, num_heads=None, num_kv_heads=None)
+    assert "carry_state" in config.weights_key()["model"]
+    job = TrainJob(config, 1, tokens.storage, tmp_path / "run")
+    expected, _ = train(job)
+    (job.folder / "checkpoints" / checkpoint_name(10) / MARKER).unlink()
+    lines = read_jsonl(job.folder / "metrics.jsonl")
+    resumed, _ = train(job)
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    again = read_jsonl(job.folder / "metrics.jsonl")
+    assert [line["loss"] for line in again] == [line["loss"] for line in lines]
+    # Without the state, the same checkpoint leads elsewhere.
+    plain = tiny(family="lstm", num_heads=None, num_kv_heads=None)
+    assert "carry_state" not in plain.weights_key()["model"]
+    other, _ = train(TrainJob(plain, 1, tokens.storage, tmp_path / "plain"))
+    assert not torch.equal(other["embed.weight"], resumed["embed.weight"])
+
+
 def regularized(family: str, dropout: float = 0.0, **values: Any) -> Recurrent:
     fields = {
         "name": "x",
@@ -95,9 +186,6 @@ def regularized(family: str, dropout: float = 0.0, **values: Any) -> Recurrent:
 
 def keys_of(step: int, samples: int = 4) -> Tensor:
     return torch.from_numpy(add_step_key(dropout_keys(1, np.arange(samples)), 1, step))
-
-
-TOKENS = torch.randint(0, 97, (4, 25), generator=torch.Generator().manual_seed(3))
 
 
 def loss(network: Recurrent, keys: Tensor | None, rows: slice = slice(None)) -> Tensor:

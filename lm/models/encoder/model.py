@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from lm.models.attention import Segments, bidirectional_segments
 from lm.models.encoder.sections import EncoderConfig
+from lm.models.neural_lm import select_positions
 from lm.models.transformer import Transformer
 from lm.objectives.masked import MaskedTokens
 
@@ -67,6 +68,23 @@ class Encoder(Transformer):
         blocks = sum(matrix.numel() for matrix, _ in self.weight_matrices())
         matrices = blocks + c.mask_fraction * c.vocab_size * c.hidden_size
         return 6.0 * matrices + 12.0 * c.num_layers * c.hidden_size * c.context_length
+
+    def hidden_states(
+        self, tokens_bt: Tensor, eos: int | None = None, dropout_keys_b: Tensor | None = None
+    ) -> Tensor:
+        """Return the residual stream after the last block, float[B, T, D], of which ``predict`` reads a part."""
+        return self.run_blocks(tokens_bt, self.segments(tokens_bt, eos), dropout_keys_b)
+
+    def predict(
+        self,
+        hidden_btd: Tensor,
+        targets_bt: Tensor | None,
+        positions: Tensor | None,
+        label_smoothing: float,
+    ) -> Tensor:
+        """See ``NeuralLM``; what is before the output matrix is computed for the predicted positions alone."""
+        hidden_bkd = self.norm(select_positions(hidden_btd, positions))
+        return super().predict(hidden_bkd, targets_bt, None, label_smoothing)
 
     def segments(self, tokens_bt: Tensor, eos: int | None) -> Segments:
         """Return the bidirectional segments of rows; each position that holds ``eos`` ends a document."""

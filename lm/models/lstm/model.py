@@ -22,7 +22,7 @@ from lm.models.recurrent.sections import RecurrentConfig
 class LSTMLayer(RecurrentLayer):
     """The recurrence of ``torch.nn.LSTM``."""
 
-    gates = 4
+    gates, state_tensors = 4, 2
 
     def init_weights(self) -> None:
         """As all layers; the forget gate starts at sigmoid(1) (Jozefowicz et al. 2015, section 2.2)."""
@@ -32,26 +32,19 @@ class LSTMLayer(RecurrentLayer):
             nn.init.ones_(self.bias_ih[size : 2 * size])
             nn.init.zeros_(self.bias_hh[size : 2 * size])
 
-    def scan(self, x_btd: Tensor, zero_bd: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-        """Return the states h after each input, float[B, T, D], from the state and cell ``zero_bd``."""
+    def scan(
+        self, x_btd: Tensor, start: tuple[Tensor, ...], weights: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Return h after each input, float[B, T, D], and the last h and c, float[1, B, D] each."""
         # A CPU has a kernel for this recurrence in fp32 and bf16, but not in fp16.
         kind = x_btd.device.type
         in_fp16 = (
             torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
         )
         with torch.autocast(kind, enabled=False) if kind == "cpu" and in_fp16 else nullcontext():
-            states, _, _ = torch.lstm(
-                x_btd,
-                (zero_bd, zero_bd),
-                weights,
-                True,
-                1,
-                0.0,
-                torch.is_grad_enabled(),
-                False,
-                True,
+            return torch.lstm(
+                x_btd, start, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True
             )
-        return states
 
 
 def build_model(config: RecurrentConfig) -> Recurrent:

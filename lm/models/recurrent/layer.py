@@ -16,6 +16,7 @@ class RecurrentLayer(nn.Module):
 
     Attributes:
         gates: G, how many matrices of D rows are stacked.
+        state_tensors: K, how many vectors of width D the state consists of.
         weight_ih: float[G D, D], by which the input is multiplied.
         weight_hh: float[G D, D], by which the state is multiplied.
         weight_drop: fraction of ``weight_hh`` that a step of training drops.
@@ -23,6 +24,7 @@ class RecurrentLayer(nn.Module):
     """
 
     gates: ClassVar[int]
+    state_tensors: ClassVar[int] = 1
     weight_drop: float = 0.0
     variational: bool = False
 
@@ -54,8 +56,13 @@ class RecurrentLayer(nn.Module):
         return [(self.weight_ih, rows), (self.weight_hh, rows)]
 
     @abstractmethod
-    def scan(self, x_btd: Tensor, zero_bd: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-        """Return the states after each input, float[B, T, D], from the state ``zero_bd``."""
+    def scan(
+        self, x_btd: Tensor, start: tuple[Tensor, ...], weights: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Return the states after each input, float[B, T, D], and K tensors: the state after the last.
+
+        ``start``: K tensors, float[1, B, D], the state before the first input.
+        """
 
     def forward(
         self,
@@ -63,11 +70,22 @@ class RecurrentLayer(nn.Module):
         documents: Documents | None,
         dropout_keys_b: Tensor | None,
         dropout_p: float,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the layer's states, float[B, T, D], as they are and after dropout."""
+        start_bkd: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the layer's states, float[B, T, D], as they are and after dropout, and the last one.
+
+        ``start_bkd``, float[B, K, D], is the state before the first input, zero by default; the last
+        one has its form and no gradient, and is of use where no row is divided into documents.
+        """
         rows = x_btd if documents is None else documents.split(x_btd)
-        zero = rows.new_zeros(1, rows.shape[0], rows.shape[2])
-        states = self.scan(rows, zero, self.weights(dropout_keys_b))
+        if start_bkd is None:
+            start_bkd = rows.new_zeros(rows.shape[0], self.state_tensors, rows.shape[2])
+        start = tuple(tensor[None].contiguous() for tensor in start_bkd.unbind(1))
+        states, *end = self.scan(rows, start, self.weights(dropout_keys_b))
         states_btd = states if documents is None else documents.join(states)
         drop = variational_dropout if self.variational else dropout
-        return states_btd, drop(states_btd, dropout_keys_b, dropout_p)
+        return (
+            states_btd,
+            drop(states_btd, dropout_keys_b, dropout_p),
+            torch.cat(end).detach().transpose(0, 1),
+        )

@@ -1,7 +1,8 @@
 """What the recurrent families share: a stack of recurrent layers between an embedding and a head.
 
 A family defines its layer's recurrence, ``h_t = f(x_t, h_(t-1))``. The state is zero at the start of
-every row, and of every document if they are masked. Training can be regularized as AWD-LSTM (Merity et
+every row, and of every document if they are masked; or a row starts from the state that the row at its
+place in the batch before ended with (``carry_state``). Training can be regularized as AWD-LSTM (Merity et
 al. 2018, arXiv:1708.02182). Shape letters as in ``lm.models.neural_lm``.
 """
 
@@ -28,6 +29,7 @@ class Recurrent(NeuralLM):
 
     config: RecurrentConfig
     regularization: RecurrentRegularization
+    carry_state: bool = False
 
     def __init__(self, config: RecurrentConfig, layers: list[RecurrentLayer]) -> None:
         super().__init__(config, list[nn.Module](layers), nn.Identity())
@@ -40,6 +42,7 @@ class Recurrent(NeuralLM):
         if not isinstance(config, RecurrentEntry):
             return
         self.regularization = config.regularization
+        self.carry_state = config.carries_state
         for layer in self.blocks:
             recurrent = cast("RecurrentLayer", layer)
             recurrent.weight_drop = config.regularization.weight_drop
@@ -62,11 +65,20 @@ class Recurrent(NeuralLM):
         layers = sum(matrix.numel() for matrix, _ in self.weight_matrices())
         return 6.0 * (layers + self.config.vocab_size * self.config.hidden_size)
 
+    def initial_state(self, sequences: int) -> Tensor | None:
+        """Return zeros, float[sequences, layers, K, D], if the state is carried from batch to batch."""
+        if not self.carry_state:
+            return None
+        layers, (first, *_) = len(self.blocks), self.blocks
+        tensors = cast("RecurrentLayer", first).state_tensors
+        size, device = self.config.hidden_size, self.embed.weight.device
+        return torch.zeros(sequences, layers, tensors, size, device=device)
+
     def hidden_states(
         self, tokens_bt: Tensor, eos: int | None = None, dropout_keys_b: Tensor | None = None
     ) -> Tensor:
         """Return the last layer's states, float[B, T, D]."""
-        return self._run_layers(tokens_bt, eos, dropout_keys_b)[1]
+        return self._run_layers(tokens_bt, eos, dropout_keys_b, None)[1]
 
     def forward(
         self,
@@ -77,20 +89,18 @@ class Recurrent(NeuralLM):
         eos: int | None = None,
         dropout_keys: Tensor | None = None,
         label_smoothing: float = 0.0,
+        state: Tensor | None = None,
     ) -> Tensor:
-        """See ``NeuralLM``; in training the summed loss includes the penalties of the states."""
+        """See ``NeuralLM``; in training the summed loss includes the penalties of the states.
+
+        ``state`` is as ``initial_state`` returns it; it is overwritten with the state after the last input.
+        """
+        states_btd, hidden_btd = self._run_layers(tokens_bt, eos, dropout_keys, state)
+        loss = self.predict(hidden_btd, targets_bt, positions, label_smoothing)
         ar, tar = self.regularization.ar, self.regularization.tar
         if targets_bt is None or dropout_keys is None or not (ar or tar):
-            return super().forward(
-                tokens_bt,
-                targets_bt,
-                positions=positions,
-                eos=eos,
-                dropout_keys=dropout_keys,
-                label_smoothing=label_smoothing,
-            )
+            return loss
         assert positions is None  # each position is predicted
-        states_btd, hidden_btd = self._run_layers(tokens_bt, eos, dropout_keys)
         # As sums over the counted positions, so that the loss per token has them as means.
         counted_bt = targets_bt >= 0
         squares_bt = hidden_btd.float().square().mean(-1)
@@ -100,10 +110,14 @@ class Recurrent(NeuralLM):
         penalty = (
             ar * (squares_bt * counted_bt).sum() + tar * (changes_bt * counted_bt[:, 1:]).sum()
         )
-        return self.predict(hidden_btd, targets_bt, label_smoothing) + penalty
+        return loss + penalty
 
     def _run_layers(
-        self, tokens_bt: Tensor, eos: int | None, dropout_keys_b: Tensor | None
+        self,
+        tokens_bt: Tensor,
+        eos: int | None,
+        dropout_keys_b: Tensor | None,
+        state_blkd: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Return the last layer's states, float[B, T, D], as they are and after dropout."""
         documents = None if eos is None else Documents.find(tokens_bt, eos)
@@ -113,10 +127,18 @@ class Recurrent(NeuralLM):
         ]
         drop = variational_dropout if self.regularization.variational else dropout
         x_btd = states_btd = drop(self.embed(tokens_bt), keys[0], self.dropout)
-        for layer, key in zip(self.blocks, keys[1:], strict=True):
-            inputs = documents, key, self.dropout
+        # Copied: the backward pass needs the states that the layers started from.
+        starts: list[Tensor | None] = [None] * len(self.blocks)
+        if state_blkd is not None:
+            starts = list(state_blkd.clone().unbind(1))
+        ends = []
+        for layer, key, start in zip(self.blocks, keys[1:], starts, strict=True):
+            inputs = documents, key, self.dropout, start
             if self.activation_checkpointing and torch.is_grad_enabled():
-                states_btd, x_btd = checkpoint(layer, x_btd, *inputs, use_reentrant=False)
+                states_btd, x_btd, end = checkpoint(layer, x_btd, *inputs, use_reentrant=False)
             else:
-                states_btd, x_btd = layer(x_btd, *inputs)
+                states_btd, x_btd, end = layer(x_btd, *inputs)
+            ends.append(end)
+        if state_blkd is not None:
+            state_blkd.copy_(torch.stack(ends, dim=1))
         return states_btd, x_btd

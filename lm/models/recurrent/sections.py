@@ -1,9 +1,9 @@
 """The sizes of a recurrent model: as the recipe gives them, and with the vocabulary."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.config import ConfigModel
 from lm.config.model import ModelSection
@@ -86,17 +86,26 @@ class RecurrentSection(ModelSection):
         ge=8,
         description=(
             "number of tokens of a training sequence, through which gradients flow; the state is "
-            "zero at its start"
+            "zero at its start, unless it is carried"
+        ),
+    )
+    carry_state: bool = Field(
+        False,
+        description=(
+            "whether a sequence starts from the state at the end of the one before it, as in truncated "
+            "backpropagation through time (Mikolov et al. 2010): each place of the batch reads its own part of "
+            "the text in order, across the ends of documents"
         ),
     )
 
     def architecture_key(self) -> dict[str, Any]:
-        """Return what fixes the parameters except the vocabulary; no parameter depends on the context."""
-        return self.model_dump(exclude={"context_length"})
+        """Return what fixes the parameters except the vocabulary; none depends on the context or its state."""
+        return self.model_dump(exclude={"context_length", "carry_state"})
 
     def resolve_as(self, family: str, vocab_size: int) -> RecurrentConfig:
         """Return the architecture of a model of a family with this vocabulary."""
-        return RecurrentConfig(vocab_size, architecture=family, **self.model_dump())
+        sizes = self.model_dump(exclude={"carry_state"})
+        return RecurrentConfig(vocab_size, architecture=family, **sizes)
 
 
 class RecurrentEntry(TrainConfig):
@@ -105,14 +114,31 @@ class RecurrentEntry(TrainConfig):
     model: RecurrentSection
     regularization: RecurrentRegularization = Field(default_factory=RecurrentRegularization)
 
+    @model_validator(mode="after")
+    def _check_carried_state(self) -> Self:
+        if self.model.carry_state and (self.data.packing != "concatenate" or self.data.mixture):
+            field = "mixture" if self.data.mixture else f"packing {self.data.packing}"
+            raise ValueError(
+                "model.carry_state needs sequences that follow each other in the text, which those of "
+                f"data.{field} do not: leave one of them out"
+            )
+        return self
+
+    @property
+    def carries_state(self) -> bool:
+        """See ``TrainConfig``."""
+        return self.model.carry_state
+
     @property
     def uses_dropout_keys(self) -> bool:
         """See ``TrainConfig``."""
         return super().uses_dropout_keys or not self.regularization.is_off
 
     def weights_key(self) -> dict[str, Any]:
-        """See ``TrainConfig``: without ``regularization`` if it is off."""
+        """See ``TrainConfig``: without ``regularization`` and ``carry_state`` if they are off."""
         key = super().weights_key()
+        if not self.model.carry_state:
+            del key["model"]["carry_state"]
         if self.regularization.is_off:
             del key["regularization"]
         return key

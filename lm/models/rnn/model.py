@@ -17,12 +17,13 @@ class RNNLayer(RecurrentLayer):
 
     gates = 1
 
-    def scan(self, x_btd: Tensor, zero_bd: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-        """Return the states after each input, float[B, T, D], from the state ``zero_bd``."""
-        states, _ = torch.rnn_tanh(
-            x_btd, zero_bd, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True
+    def scan(
+        self, x_btd: Tensor, start: tuple[Tensor, ...], weights: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Return the states after each input, float[B, T, D], and the last, float[1, B, D]."""
+        return torch.rnn_tanh(
+            x_btd, start[0], weights, True, 1, 0.0, torch.is_grad_enabled(), False, True
         )
-        return states
 
 
 def build_model(config: RecurrentConfig) -> Recurrent:

@@ -62,4 +62,4 @@ class Seq2Seq(NeuralLM):
         """
         assert source is not None
         hidden_btd = self.decode(tokens_bt, source, dropout_keys)
-        return self.predict(hidden_btd, targets_bt, label_smoothing)
+        return self.predict(hidden_btd, targets_bt, None, label_smoothing)

@@ -1,7 +1,8 @@
 """Train on the cluster, round by round, and commit the model.
 
 A round is a piece of the text of about ``ROUND_WORDS`` words, divided among the replicas: each trains on its own
-from the same weights, and what they have changed is added up, by blocks of rows. Weights between rounds are
+from the same weights, and what they have changed is added up, by blocks of rows. One replica reads a shorter text
+several times in a round. Weights between rounds are
 files of the work folder, so a crash costs at most a round; rounds, pieces and blocks follow from the text
 and the recipe, never from the number of workers.
 """
@@ -41,6 +42,7 @@ ROUND_WORDS_PER_ROW = 8
 BLOCK_BYTES = 1 << 26  # of weights and changes that are in memory when they are added up
 UINT32 = 1 << 32
 LAYER_FILE = "layer.npz"
+Pieces = tuple[tuple[int, int, int], ...]  # (epoch, start, stop) each
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,14 @@ class TrainingJob:
         seed: of the model.
         stream: the text.
         words: number of words with a vector.
-        rounds: for each round the pieces of its replicas: (epoch, start, stop).
+        rounds: for each round what its replicas read, each one piece after the other.
     """
 
     config: Word2vecEntry
     seed: int
     stream: Stream
     words: int
-    rounds: tuple[tuple[tuple[int, int, int], ...], ...] = ()
+    rounds: tuple[tuple[Pieces, ...], ...] = ()
 
     @property
     def work(self) -> Storage:
@@ -219,16 +221,23 @@ def train_rounds(runner: PhaseRunner, job: TrainingJob) -> int:
     return pairs
 
 
-def divide(job: TrainingJob) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+def divide(job: TrainingJob) -> tuple[tuple[Pieces, ...], ...]:
     """Return the rounds of all epochs."""
     replicas, length = job.config.optim.replicas, len(job.stream)
+    epochs = range(job.config.optim.epochs)
     words = max(ROUND_WORDS, ROUND_WORDS_PER_ROW * (job.input_rows + job.words))
     pieces = -(-length * replicas // words)
+    if pieces == 1:  # then there is one replica
+        per_round = words // length
+        return tuple(
+            (tuple((epoch, 0, length) for epoch in epochs[first : first + per_round]),)
+            for first in epochs[::per_round]
+        )
     bounds = [length * piece // pieces for piece in range(pieces + 1)]
     one_pass = list(pairwise(bounds))
     return tuple(
-        tuple((epoch, *piece) for piece in one_pass[first : first + replicas])
-        for epoch in range(job.config.optim.epochs)
+        tuple(((epoch, *piece),) for piece in one_pass[first : first + replicas])
+        for epoch in epochs
         for first in range(0, pieces, replicas)
     )
 
@@ -273,7 +282,6 @@ def keep_thresholds(vocabulary: Vocabulary, subsample: float) -> U64:
 
 def train_piece(job: TrainingJob, number: int, replica: int) -> int:
     """Train one replica in one round; return the number of pairs."""
-    epoch, start, stop = job.rounds[number][replica]
     values = job.load_rows(number, job.input_rows + job.words)
     rows, layer, keep = job.load_layer()
     model, optim, length = job.config.model, job.config.optim, len(job.stream)
@@ -285,16 +293,18 @@ def train_piece(job: TrainingJob, number: int, replica: int) -> int:
         min_lr=optim.min_lr,
         total=length * optim.epochs,
     )
-    pairs = train_words(
-        job.stream.read(start, stop),
-        start,
-        job.epoch_key(epoch),
-        epoch * length + start,
-        Weights(*np.split(values, [job.input_rows])),
-        rows,
-        layer,
-        schedule,
-    )
+    pairs = 0
+    for epoch, start, stop in job.rounds[number][replica]:
+        pairs += train_words(
+            job.stream.read(start, stop),
+            start,
+            job.epoch_key(epoch),
+            epoch * length + start,
+            Weights(*np.split(values, [job.input_rows])),
+            rows,
+            layer,
+            schedule,
+        )
     if len(job.rounds[number]) == 1:
         for block, span in enumerate(job.blocks):
             job.save_block(number + 1, block, values[span])
