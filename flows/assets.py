@@ -18,6 +18,8 @@ NAMES: Mapping[Output, str] = {
     "tokens": "tokens",
     "model": "models",
     "scores": "evaluations",
+    "suite_scores": "suites",
+    "memorization": "memorization",
     "test_scores": "evaluations",
 }
 SEGMENTS = "segments"

@@ -18,10 +18,12 @@ from flows.steps import (
     FINETUNE,
     INDEX,
     LAST_STAGE,
+    MEMORIZATION,
     PREPARE,
     RELEASE,
     SCORE,
     SELECT,
+    SUITES,
     TOKENIZE,
     TRAIN,
     StageName,
@@ -149,6 +151,32 @@ def build_pipeline(
             entry=name,
         )
 
+    def score_suites(name: str, export: H, tokens: H, index: H) -> None:
+        files = recipe.evaluate.suites if recipe.evaluate is not None else ()
+        if not files or not runs_until(SUITES, until):
+            return
+        run_step(
+            SUITES,
+            [export, tokens, index],
+            lambda dataset: SUITES.bind(
+                suites=files, model=dataset(export), tokens=dataset(tokens), index=dataset(index)
+            ),
+            entry=name,
+        )
+
+    def probe_memorization(name: str, export: H, tokens: H, index: H) -> None:
+        config = recipe.evaluate.memorization if recipe.evaluate is not None else None
+        if config is None or not runs_until(MEMORIZATION, until):
+            return
+        run_step(
+            MEMORIZATION,
+            [export, tokens, index],
+            lambda dataset: MEMORIZATION.bind(
+                config=config, model=dataset(export), tokens=dataset(tokens), index=dataset(index)
+            ),
+            entry=name,
+        )
+
     def prepare_examples(entry: FinetuneEntry, corpus: H) -> H:
         return run_step(
             PREPARE,
@@ -243,7 +271,7 @@ def build_pipeline(
     examples = [prepare_examples(entry, corpus) for entry in recipe.finetune]
     if not runs_until(INDEX, until):
         return
-    run_step(
+    index = run_step(
         INDEX,
         [tokens],
         lambda dataset: INDEX.bind(config=recipe.index, tokens=dataset(tokens)),
@@ -254,6 +282,8 @@ def build_pipeline(
         models[config.name] = train_model(config, tokens)
         export = release_model(config.name, models[config.name], tokens)
         evaluate_model(config.name, export, tokens)
+        score_suites(config.name, export, tokens, index)
+        probe_memorization(config.name, export, tokens, index)
     if not runs_until(FINETUNE, until):
         return
     for entry, prepared in zip(recipe.finetune, examples, strict=True):

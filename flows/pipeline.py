@@ -14,7 +14,7 @@ from flows.attempts import run_with_retries
 from flows.recipe import Recipe
 from flows.removal_form import RemovalForm
 from flows.runner import run_pipeline, task_runner
-from flows.steps import ACQUIRE, EVALUATE, LAST_STAGE, SELECT, TOKENIZE, StageName
+from flows.steps import ACQUIRE, LAST_STAGE, MEMORIZATION, SELECT, TOKENIZE, StageName
 from flows.tracing import start_tracing
 from infra.removals.log import append_removals
 from infra.store.storage import Storage
@@ -92,7 +92,7 @@ def evaluate(recipe: Recipe, reason: Reason = ON_DEMAND) -> dict[str, Any]:
         UserError: if the models of this recipe are not trained.
     """
     return run_with_retries(
-        lambda: run_pipeline(recipe, EVALUATE.name, reason=reason, segments="trained")
+        lambda: run_pipeline(recipe, MEMORIZATION.name, reason=reason, segments="trained")
     )
 
 

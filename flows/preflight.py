@@ -7,7 +7,7 @@ from contextlib import suppress
 from flows.metrics_targets import metrics_targets
 from flows.planner import Planner
 from flows.recipe import Recipe
-from flows.steps import EVALUATE, FINETUNE, PREPARE, TOKENIZE, TRAIN, StageName, runs_until
+from flows.steps import EVALUATE, FINETUNE, PREPARE, SUITES, TOKENIZE, TRAIN, StageName, runs_until
 from infra.compute.cluster import WorkerMemoryError, local_workers
 from infra.errors import UserError
 from infra.log_format import is_json_format
@@ -16,6 +16,7 @@ from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
 from tasks.evaluate.gold_sets import load_gold_sets
 from tasks.finetune.files import load_files
+from tasks.suites.items import load_suites
 from tasks.tokenize.task import load_given_tokenizer
 
 
@@ -45,6 +46,11 @@ def preflight_errors(
     if recipe.evaluate is not None and runs_until(EVALUATE, until):
         try:
             load_gold_sets(recipe.evaluate.word_vectors)
+        except UserError as error:
+            errors.append(error)
+    if recipe.evaluate is not None and runs_until(SUITES, until):
+        try:
+            load_suites(recipe.evaluate.suites)
         except UserError as error:
             errors.append(error)
     if runs_until(PREPARE, until):

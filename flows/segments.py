@@ -7,13 +7,14 @@ from typing import Literal
 from flows.execute import step_label
 from flows.planner import Planner
 from flows.recipe import Recipe
-from flows.steps import ACQUIRE, EVALUATE, TRAIN
+from flows.steps import ACQUIRE, EVALUATE, MEMORIZATION, SUITES, TRAIN
 from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.runs.run_records import iter_newest_first
 from infra.store.storage import Storage
 from tasks.acquire.task import has_settings
 
+EVALUATIONS = (EVALUATE.name, SUITES.name, MEMORIZATION.name)
 MAX_RUNS_SEARCHED = 500  # hourly refreshes leave many records between two trainings
 
 # new: look at the sources again. newest: what the latest run had. trained: what the models were trained on.
@@ -49,7 +50,7 @@ def choose_segments(
 def require_models(planner: Planner) -> None:
     """Raise ``UserError`` if anything but an evaluation would have to be made."""
     for step in planner.steps:
-        if step.dataset is None and step.stage != EVALUATE.name:
+        if step.dataset is None and step.stage not in EVALUATIONS:
             label = step_label(step.stage, step.entry or step.source)
             raise UserError(
                 f"{label}: {step.why}, so there is no model to evaluate; run retrain first"

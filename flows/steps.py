@@ -19,8 +19,10 @@ from tasks.finetune import prepare_task as prepare
 from tasks.finetune import score_task as score
 from tasks.finetune import task as finetune
 from tasks.index import task as index
+from tasks.memorization import task as memorization
 from tasks.release import task as release
 from tasks.select import task as select
+from tasks.suites import task as suites
 from tasks.tokenize import task as tokenize
 from tasks.train import task as train
 
@@ -129,7 +131,22 @@ EVALUATE = Step(
     output="scores",
     inputs=("release", "tokenize"),
 )
-
+SUITES = Step(
+    "suites",
+    suites.spec,
+    suites.build,
+    per="model",
+    output="suite_scores",
+    inputs=("release", "tokenize", "index"),
+)
+MEMORIZATION = Step(
+    "memorization",
+    memorization.spec,
+    memorization.build,
+    per="model",
+    output="memorization",
+    inputs=("release", "tokenize", "index"),
+)
 FINETUNE = Step(
     "finetune",
     finetune.spec,
@@ -151,7 +168,7 @@ SCORE = Step(
 STEPS: Steps = (
     *(ACQUIRE, EXTRACT, ANNOTATE, DEDUP, SELECT, TOKENIZE),
     # Before the training, which takes hours: files of examples that cannot be used are known by then.
-    *(PREPARE, INDEX, TRAIN, RELEASE, EVALUATE, FINETUNE, SCORE),
+    *(PREPARE, INDEX, TRAIN, RELEASE, EVALUATE, SUITES, MEMORIZATION, FINETUNE, SCORE),
 )
 
 # What `--until` and the flows' parameter `until` may name, in the order of the pipeline.

@@ -7,11 +7,12 @@ from pathlib import Path
 from examples.prepared import code_version, prepare_folder
 from examples.quickstart import books, documents, site
 from examples.quickstart.pins import BEAUTIFUL_SOUP, BROTLI, GFLANGUAGES, SENTENCEPIECE, SITE
+from examples.suites.suites import SHIPPED, write_shipped
 from infra.store.cache_dir import cache_root
 
 
 def quickstart_root() -> Path:
-    """The folder of the input: `site/`, `books/`, `documents/`."""
+    """The folder of the input: `site/`, `books/`, `documents/`, `suites/`."""
     return cache_root() / "quickstart"
 
 
@@ -19,13 +20,15 @@ def fetch_quickstart() -> tuple[Path, Mapping[str, int]]:
     """Make the input if this version of it is not in the cache yet.
 
     Returns:
-        The folder, and how many pages, books and documents it holds.
+        The folder, and how many pages, books, documents and pairs of sentences it holds.
 
     Raises:
         DownloadError: a package cannot be obtained.
     """
     folder = quickstart_root()
-    return folder, prepare_folder(folder, code_version(Path(__file__).parent), _build)
+    here = Path(__file__).parent
+    version = code_version(here) + code_version(here.with_name("suites"))
+    return folder, prepare_folder(folder, version, _build)
 
 
 def _build(folder: Path) -> Mapping[str, int]:
@@ -36,4 +39,5 @@ def _build(folder: Path) -> Mapping[str, int]:
         "pages": site.build_site(folder / "site"),
         "books": books.build_books(folder / "books"),
         "documents": documents.build_documents(folder / "documents"),
+        "pairs": write_shipped(SHIPPED["minimal_pairs"], folder / "suites"),
     }

@@ -25,6 +25,8 @@ Output = Literal[
     "model",  # trained weights
     "export",  # a Hugging Face folder
     "scores",  # of a model, on held-out documents
+    "suite_scores",  # of a model, on suites of items
+    "memorization",  # of a model, how much of its training text it repeats
     "examples",  # of a task, which models are fine-tuned on
     "test_scores",  # of a fine-tuned model and its baselines, on test examples
 ]

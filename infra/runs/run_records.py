@@ -123,6 +123,8 @@ class ModelRecord:
         train: folder of the ``train`` data set, relative to the storage root.
         release: folder of its export; ``None`` if it was not exported.
         evaluate: folder of its evaluation; ``None`` if it was not evaluated.
+        suites: folder of its results on suites; ``None`` if there are none.
+        memorization: folder of what it repeats; ``None`` if that was not measured.
         metrics: named numbers, such as ``bits_per_byte``.
     """
 
@@ -131,6 +133,8 @@ class ModelRecord:
     release: str | None = None
     evaluate: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    suites: str | None = None
+    memorization: str | None = None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ CLEAN = "clean"  # suite NAME.clean: its other items
 HELD_OUT = "held_out"  # the suite of the held-out documents of the recipe's own corpus
 
 # All other metrics grow with quality.
-LOWER_IS_BETTER = frozenset({"bits_per_byte", "pseudo_nats_per_token", "perplexity"})
+LOWER_IS_BETTER = frozenset({"bits_per_byte", "pseudo_nats_per_token", "perplexity", "min_k_auroc"})
+MEMORIZED = "memorized_"  # memorized_50: passages that are repeated after so many tokens
 DIGITS = 6
 SEED = 0  # of the resamples: a metric depends on its items alone
 
@@ -60,7 +61,8 @@ def metric_name(suite: str, metric: str) -> str:
 
 def higher_is_better(metric: str) -> bool:
     """Return whether a metric, by the last word of its name, grows with quality."""
-    return metric.rsplit(".", 1)[-1] not in LOWER_IS_BETTER
+    last = metric.rsplit(".", 1)[-1]
+    return last not in LOWER_IS_BETTER and not last.startswith(MEMORIZED)
 
 
 def make_items(rows: Iterable[Mapping[str, Any]]) -> bytes:

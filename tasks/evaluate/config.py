@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from infra.config import ConfigModel
+from lm.config.memorization import MemorizationConfig
 
 
 class WordVectorsConfig(ConfigModel):
@@ -81,6 +82,17 @@ class EvaluateConfig(ConfigModel):
             "maximum number of training tokens that the unigram and 3-gram baselines count (about "
             "100 bytes of memory each); of a larger split, a deterministic sample of documents"
         ),
+    )
+    suites: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "paths or URLs of the YAML files of suites of items, such as HellaSwag; every model of `train` is "
+            "scored on them, and the items are looked for in the training text"
+        ),
+    )
+    memorization: MemorizationConfig | None = Field(
+        default=None,
+        description="how much of its training text every model of `train` repeats; null: not measured",
     )
     word_vectors: WordVectorsConfig = Field(
         default_factory=lambda: WordVectorsConfig.model_validate({})

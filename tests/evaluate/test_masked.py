@@ -17,8 +17,11 @@ from tasks.evaluate import task
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.eval_plan import MaskSample
 from tasks.release.export import TrainedModel, export
+from tasks.suites.config import SuiteConfig
+from tasks.suites.items import SuiteItem
+from tasks.suites.score import score_masked_items
 from tests.evaluate import tiny
-from tests.lm.corpora import context, token_shards
+from tests.lm.corpora import context, token_shards, tokenizer
 from tests.release.test_denoising import far_from_start
 from tests.release.test_release import trained_files
 
@@ -45,6 +48,20 @@ def by_hand(folder: Path, ids: list[int], at: int) -> float:
     with torch.no_grad():
         logits = load_model(folder)(torch.tensor([shown])).logits[0, at]
     return -float(torch.log_softmax(logits, -1)[ids[at]])
+
+
+def test_a_sentence_of_a_minimal_pair_is_scored_token_by_token(folder: Path) -> None:
+    suite = {"name": "s", "items": "s.jsonl", "license": "CC0-1.0", "source": "made up"}
+    config = SuiteConfig.model_validate({**suite, "type": "minimal_pairs"})
+    texts = ("A crow saw", "A crow the")
+    item = SuiteItem("1", None, "1", "", texts)
+    [scored] = score_masked_items(config, [item], MaskedModel(folder, EOS), tokenizer())
+    for text, nats in zip(texts, scored.row["nats"], strict=True):
+        ids = [*tokenizer().encode(text).ids, EOS]
+        expected = sum(by_hand(folder, ids, at) for at in range(len(ids) - 1))
+        assert nats == pytest.approx(expected, abs=1e-3)
+    first, second = scored.row["nats"]
+    assert scored.metrics["accuracy"][0] == float(first < second)
 
 
 def test_tokens_are_scored_as_by_hand(folder: Path) -> None:

@@ -22,6 +22,8 @@ def test_segments_corpus_tokens_models_and_evaluations_are_assets() -> None:
         "train": ["gristmill://small/models/tiny"],
         "release": [],
         "evaluate": ["gristmill://small/evaluations/tiny"],
+        "suites": ["gristmill://small/suites/tiny"],
+        "memorization": ["gristmill://small/memorization/tiny"],
         "prepare": [],
         "finetune": ["gristmill://small/models/tiny"],
         "score": ["gristmill://small/evaluations/tiny"],

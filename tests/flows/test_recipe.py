@@ -337,7 +337,7 @@ def test_the_quickstart_needs_no_variable(monkeypatch: pytest.MonkeyPatch) -> No
     assert recipe.sources[1].paths[0] == f"{cache_root()}/quickstart/books/*.epub"
 
 
-@pytest.mark.parametrize("name", ["families", "finetune"])
+@pytest.mark.parametrize("name", ["families", "finetune", "suites"])
 def test_further_recipes_have_the_quickstarts_corpus(name: str) -> None:
     quickstart, other = (load_recipe(f"recipes/{item}.yaml") for item in ("quickstart", name))
     for section in (

@@ -26,6 +26,7 @@ from infra.formats.warc import Capture, response_record
 from infra.runs.run_records import RunRecord, latest_run
 from infra.store.storage import Storage
 from tests.inline import go, save_record
+from tests.suites.files import write_suite
 from tests.train_entry import train_entry
 
 RECIPE = "tiny-run"
@@ -259,7 +260,21 @@ def make_run(folder: Path) -> None:
     """Run the whole pipeline in this process."""
     write_sources(folder / "sources")
     value = recipe(folder / "store", folder / "sources")
-    save_record(value, go(value, until="evaluate"))
+    probes = {"documents": 8, "prefix_tokens": [8], "continuation_tokens": 8}
+    value["evaluate"] = {"suites": [write_panel(folder)], "memorization": probes}
+    save_record(value, go(value, until="memorization"))
+
+
+def write_panel(folder: Path) -> str:
+    """Write a suite of pages of the run and of texts that it does not know; return its path."""
+    known = [page for page in pages() if page.reason is None][:12]
+    rows = [
+        {"id": page.url, "domain": page.source, "cluster": page.url, "text": page.text}
+        for page in known
+    ]
+    unknown = [prose(1000 + number, "en", 8) for number in range(12)]
+    rows += [{"id": f"n{n}", "domain": "new", "text": text} for n, text in enumerate(unknown)]
+    return write_suite(folder, "panel", rows, type="perplexity")
 
 
 def shared_run(factory: pytest.TempPathFactory) -> RealRun:

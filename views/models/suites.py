@@ -1,0 +1,231 @@
+"""Models on suites of items: their metrics, and which differences between them can be told from chance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from infra.dataset.dataset import Dataset, try_open_dataset
+from infra.runs.run_records import ModelRecord, RunRecord
+from infra.schemas.metrics import (
+    CLEAN,
+    SEED,
+    Item,
+    ItemKey,
+    group_items,
+    higher_is_better,
+    metric_name,
+    read_items,
+    read_metrics,
+)
+from infra.statistics.comparison import (
+    Answer,
+    PairedDifference,
+    SeedDifference,
+    compare_paired,
+    compare_seeds,
+    correct_holm,
+    judge,
+)
+from infra.store.storage import Storage
+
+# Of these every model has one number per suite that is compared; the others are shown.
+COMPARED_METRICS = (
+    "bits_per_byte",
+    "pseudo_nats_per_token",
+    "accuracy",
+    "exact_match",
+    "accuracy_all",
+)
+MAX_ENTRIES = 6  # with more, only the first is compared with each of the others
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model with its results.
+
+    Attributes:
+        name: of the model.
+        entry: name of its entry under ``train``; models of one entry differ in their seed.
+        metrics: name -> row of ``infra.schemas.metrics.METRICS``, of suites and of held-out documents.
+        items: values by item, by suite and metric.
+        suites: what the suites are (``tasks.suites``).
+        contamination: by suite, numbers and examples (``tasks.suites``).
+        path: of the data set of the suites.
+    """
+
+    name: str
+    entry: str
+    metrics: Mapping[str, Mapping[str, Any]]
+    items: Mapping[ItemKey, Sequence[Item]]
+    suites: Sequence[Mapping[str, Any]]
+    contamination: Mapping[str, Mapping[str, Any]]
+    path: str
+
+
+@dataclass(frozen=True)
+class SuiteVerdict:
+    """Whether one entry is better than another on a suite.
+
+    Attributes:
+        metric: its name, such as ``suite.lambada.bits_per_byte``.
+        a: the first entry.
+        b: the second one, which it is compared with.
+        difference: a minus b.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        p_value: corrected for all comparisons of the run (Holm 1979); ``None``: cannot be computed.
+        n: number of items.
+        items_needed: items with which a difference of this size is found with a probability of 80 %;
+            ``None``: there is none, or more seeds are needed, not items.
+        seeds: numbers of seeds of both.
+        answer: ``better``, ``worse`` or ``cannot be told``, of a.
+    """
+
+    metric: str
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p_value: float | None
+    n: int
+    items_needed: int | None
+    seeds: tuple[int, int]
+    answer: Answer
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def load_scored_models(storage: Storage, record: RunRecord) -> list[ScoredModel]:
+    """Load the run's models that have results on suites, in the order of the recipe."""
+    entries = _entry_names(record.config)
+    models = []
+    for model in record.models:
+        data = try_open_dataset(storage, model.suites) if model.suites else None
+        if data is not None:
+            models.append(_load_model(storage, model, data, entries.get(model.name, model.name)))
+    return models
+
+
+def _load_model(storage: Storage, model: ModelRecord, data: Dataset, entry: str) -> ScoredModel:
+    datasets = [data]
+    evaluated = try_open_dataset(storage, model.evaluate) if model.evaluate else None
+    if evaluated is not None:
+        datasets.append(evaluated)
+    rows = [row for item in datasets for row in read_metrics(item).to_pylist()]
+    return ScoredModel(
+        model.name,
+        entry,
+        {row["name"]: row for row in rows},
+        group_items(pa.concat_tables([read_items(item) for item in datasets])),
+        data.stats["suites"],
+        data.stats["contamination"],
+        model.suites or "",
+    )
+
+
+def _entry_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the name of the entry of each model that is one of several seeds."""
+    names = {}
+    for entry in config.get("train", ()):
+        for seed in entry.get("seeds") or ():
+            names[f"{entry['name']}-seed{seed}"] = str(entry["name"])
+    return names
+
+
+def compare_on_suites(models: Sequence[ScoredModel]) -> list[SuiteVerdict]:
+    """Compare the entries of a run pairwise on each suite, and on the held-out documents.
+
+    Models of one seed each are compared over the same items. If both entries have several seeds, these are
+    compared, because another seed can make more of a difference than another entry. Among many comparisons some
+    differ by chance: p-values are corrected for all of them.
+    """
+    by_entry: dict[str, list[ScoredModel]] = {}
+    for model in models:
+        by_entry.setdefault(model.entry, []).append(model)
+    names = list(by_entry)
+    pairs = list(combinations(names, 2))
+    if len(names) > MAX_ENTRIES:
+        pairs = [(names[0], other) for other in names[1:]]
+    drafts = [
+        draft
+        for a, b in pairs
+        for key in _compared_keys([*by_entry[a], *by_entry[b]])
+        if (draft := _compare(a, by_entry[a], b, by_entry[b], key)) is not None
+    ]
+    known = [draft for draft in drafts if draft["p_value"] is not None]
+    corrected = correct_holm([draft["p_value"] for draft in known])
+    for draft, p_value in zip(known, corrected, strict=True):
+        draft["p_value"] = p_value
+    return [
+        SuiteVerdict(
+            **draft,
+            answer=judge(
+                draft["difference"],
+                draft["p_value"],
+                higher_is_better=higher_is_better(draft["metric"]),
+            ),
+        )
+        for draft in drafts
+    ]
+
+
+def _compared_keys(models: Sequence[ScoredModel]) -> list[ItemKey]:
+    """Return the suites and metrics that all models have: of each suite the first of ``COMPARED_METRICS``."""
+    shared = set.intersection(*(set(model.items) for model in models))
+    keys = []
+    for suite in sorted({suite for suite, _ in shared}):
+        if "." in suite:
+            continue  # a domain, or clean items: parts of a suite that is compared as a whole
+        metric = next((name for name in COMPARED_METRICS if (suite, name) in shared), None)
+        if metric is not None:
+            keys.append((suite, metric))
+    return keys
+
+
+def _compare(
+    a: str, a_models: Sequence[ScoredModel], b: str, b_models: Sequence[ScoredModel], key: ItemKey
+) -> dict[str, Any] | None:
+    items = [{item.item: item for item in model.items[key]} for model in (*a_models, *b_models)]
+    names = [name for name in items[0] if all(name in other for other in items[1:])]
+    weights = np.array([items[0][name].weight for name in names])
+    if not weights.sum() > 0:
+        return None
+    clusters = [items[0][name].cluster for name in names]
+    values = np.array([[other[name].value for name in names] for other in items])
+    first, second = values[: len(a_models)], values[len(a_models) :]
+    common = {"metric": metric_name(*key), "a": a, "b": b, "n": len(names)}
+    seeds = len(a_models), len(b_models)
+    if min(seeds) > 1:
+        by_seed = compare_seeds(first, second, weights, clusters, SEED)
+        return {**common, **_interval(by_seed), "items_needed": None, "seeds": seeds}
+    paired = compare_paired(first[0], second[0], weights, clusters, SEED)
+    return {
+        **common,
+        **_interval(paired),
+        "items_needed": paired.items_needed,
+        "seeds": (1, 1),
+    }
+
+
+def _interval(found: PairedDifference | SeedDifference) -> dict[str, float | None]:
+    numbers = {"difference": found.value, "low": found.low, "high": found.high}
+    return {**numbers, "p_value": found.p_value}
+
+
+def suite_metrics(models: Sequence[ScoredModel]) -> list[str]:
+    """Return the names of the metrics of whole suites, in the order in which they are shown."""
+    names = dict.fromkeys(name for model in models for name in model.metrics)
+    return [name for name in names if name.startswith("suite.") and name.count(".") == 2]
+
+
+def clean_name(metric: str) -> str:
+    """Return the name of a suite's metric over the items that are not in the training text."""
+    suite, _, last = metric.rpartition(".")
+    return f"{suite}.{CLEAN}.{last}"
