@@ -41,6 +41,7 @@ MODELS: tuple[dict[str, Any], ...] = (
     {},
     {"architecture": "gpt2", "num_kv_heads": None},
     {"family": "cnn", "num_heads": None, "num_kv_heads": None},
+    {"family": "rnn", "num_heads": None, "num_kv_heads": None},
     {"family": "encoder", "architecture": "bert", "num_kv_heads": None},
     {"family": "seq2seq", "num_kv_heads": None},
 )
