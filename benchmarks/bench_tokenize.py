@@ -32,6 +32,8 @@ from infra.compute.progress import NullReporter
 from infra.dataset.dataset import Dataset
 from infra.dataset.ledger import ledger_table
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
+from infra.dataset.tables import table_bytes
+from infra.schemas.text_digests import DIGESTS_SUFFIX, digest_texts
 from infra.store.storage import Storage
 from tasks.tokenize import task as tokenize
 from tasks.tokenize.bpe import MIN_FREQUENCY, train_bpe_from_texts
@@ -61,8 +63,10 @@ def texts(megabytes: float) -> list[str]:
 
 
 def keep_all(table: pa.Table) -> list[PartResult]:
-    """Commit a part unchanged."""
-    return [PartResult(table, ledger_table("select", table["id"].to_pylist()))]
+    """Commit a part unchanged, with the digests of its texts beside it as `select` writes them."""
+    digests = table_bytes(digest_texts(table["text"]))
+    ledger = ledger_table("select", table["id"].to_pylist())
+    return [PartResult(table, ledger, {DIGESTS_SUFFIX: digests})]
 
 
 def corpus(ctx: Context, documents: list[str]) -> Dataset:

@@ -10,6 +10,24 @@ from infra.config import ConfigModel
 CYCLE_SAMPLES = 1024  # samples in which each source of a mixture has exactly its fraction
 
 
+class GoldfishConfig(ConfigModel):
+    """Which tokens the goldfish loss leaves out (Hans et al. 2024, arXiv:2406.10209)."""
+
+    k: int = Field(
+        4,
+        ge=2,
+        description="one token in k is not trained on; smaller: less is memorized (the paper's default)",
+    )
+    context: int = Field(
+        13,
+        ge=1,
+        description=(
+            "the tokens before a token that decide whether it is left out, so that a passage that comes "
+            "again has gaps in the same places (the paper's default)"
+        ),
+    )
+
+
 class DataConfig(ConfigModel):
     """How much to train on, how documents become rows and steps, and how much to validate on."""
 
@@ -58,6 +76,13 @@ class DataConfig(ConfigModel):
         4_294_967_296,
         ge=1,
         description="maximum bytes of a remote store's token shards that this machine caches",
+    )
+    goldfish: GoldfishConfig | None = Field(
+        None,
+        description=(
+            "models that predict next tokens: leave tokens out of the training loss by the tokens before "
+            "them, so that passages are not memorized word for word; validation counts all tokens"
+        ),
     )
     validation_tokens: int | None = Field(
         None,

@@ -1,6 +1,6 @@
 """An entry of the recipe's `train` list whose model the training loop trains."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,9 @@ OPERATIONAL_FIELDS = {
 class TrainConfig(SeededEntry):
     """A neural language model and how it is trained: the base of such families' entries."""
 
+    # Whether each token of a row is predicted from those before it.
+    predicts_next_token: ClassVar[bool] = True
+
     init_from: str | None = Field(
         None,
         description=(
@@ -74,6 +77,10 @@ class TrainConfig(SeededEntry):
                 f"data.validation_tokens {self.data.validation_tokens} is less than one row of "
                 f"model.context_length {context_length}, so nothing would be validated; "
                 "set 0 for no validation"
+            )
+        if self.data.goldfish is not None and not self.predicts_next_token:
+            raise ValueError(
+                f"data.goldfish is for models that predict next tokens, not for family {self.family}"
             )
         if self.optim.early_stopping_patience and not self.effective_validation_tokens:
             raise ValueError(
@@ -143,8 +150,8 @@ class TrainConfig(SeededEntry):
 
         The seed is not in it: it may be the recipe's.
 
-        The decoder has no ``family`` in it: models that were trained before there were others
-        keep their names.
+        The decoder has no ``family`` in it, and data without ``goldfish`` no such key: models that were
+        trained before there were others keep their names.
         """
         key = self.model_dump(
             mode="json",
@@ -157,6 +164,8 @@ class TrainConfig(SeededEntry):
             },
             context=EXPANDED,
         )
+        if self.data.goldfish is None:
+            del key["data"]["goldfish"]
         if self.optim.early_stopping_patience:
             key["run"]["validation_interval"] = self.run.validation_interval
         return key

@@ -50,8 +50,8 @@ class Finetuning:
         """
         return self._build_model(self._base_weights())
 
-    def build_objective(self, model: TrainableModel) -> Objective:
-        """Return the objective of the task."""
+    def build_objective(self, model: TrainableModel, *, training: bool) -> Objective:  # noqa: ARG002
+        """Return the objective of the task, the same in training and validation."""
         config = self._config
         if isinstance(model, FineTuned):
             return model.objective(self._job.seed, config.eos_id)

@@ -17,6 +17,7 @@ from lm.data.loader import DataLoader, build_loader, validation_rows
 from lm.models.neural_lm import WEIGHTS, NeuralLM, TrainableModel, load_weights, save_weights
 from lm.models.registry import build_model
 from lm.objectives.examples import Objective, Rows
+from lm.objectives.goldfish import Goldfish
 from lm.train.job import TrainJob
 from lm.train.state import Weights
 
@@ -43,10 +44,14 @@ class Pretraining:
             load_weights(model, open_dataset(self._job.base_model).read(WEIGHTS))
         return model
 
-    def build_objective(self, model: TrainableModel) -> Objective:
-        """Return the objective of the model's family."""
+    def build_objective(self, model: TrainableModel, *, training: bool) -> Objective:
+        """Return the objective of the model's family; in training, as the recipe changes it."""
         assert isinstance(model, NeuralLM)
-        return model.objective(self._job.seed, self._eos_id)
+        objective = model.objective(self._job.seed, self._eos_id)
+        goldfish = self._config.data.goldfish
+        if goldfish is None or not training:
+            return objective
+        return Goldfish(objective, goldfish.k, goldfish.context)
 
     def held_out_rows(self) -> Rows:
         """Return the fixed rows of the validation loss, int64[n, context_length + 1].

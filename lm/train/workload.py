@@ -31,8 +31,8 @@ class Workload(Protocol):
     def build_model(self) -> TrainableModel:
         """Return the model with the weights that the training starts from, on the CPU."""
 
-    def build_objective(self, model: TrainableModel) -> Objective:
-        """Return how rows become what the model reads and predicts."""
+    def build_objective(self, model: TrainableModel, *, training: bool) -> Objective:
+        """Return how rows become what the model reads and predicts, in training or validation."""
 
     def held_out_rows(self) -> Rows:
         """Return the rows of the validation loss, the same on every process; there may be none."""

@@ -20,6 +20,7 @@ from lm.models.dropout import dropout_keys
 from lm.models.registry import build_model
 from lm.objectives.causal import Causal
 from lm.objectives.examples import to_device
+from lm.objectives.goldfish import Goldfish
 from lm.train import worker
 from lm.train.job import TrainJob
 from lm.train.loop import train
@@ -67,19 +68,30 @@ GOLDEN = [5.72997, 4.80284, 4.06379, 3.56348, 3.18449, 3.13323, 2.93827, 2.70002
 GOLDEN_VALIDATION = 2.71867
 
 
-def test_a_model_overfits_one_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("goldfish", [None, {"k": 3, "context": 5}], ids=["all", "goldfish"])
+def test_a_model_overfits_one_batch(tmp_path: Path, goldfish: dict[str, int] | None) -> None:
+    """With the goldfish loss it learns by heart what is counted, and nothing else."""
     few = token_shards(tmp_path / "store", 4)
     training, _ = splits(few)
     context = len(training) - 1
     config = tiny(
         context_length=context, hidden_size=64, global_batch_size=1, train_tokens=200 * context, validation_tokens=0, log_interval=50,
-        checkpoint_interval=200, lr=0.02, weight_decay=0,
+        checkpoint_interval=200, lr=0.02, weight_decay=0, goldfish=goldfish,
     )  # fmt: skip
     weights, _ = run(few, tmp_path / "run", config)
     model = build_model(config.model.resolve(300))
     model.load_state_dict(weights)
-    row = torch.from_numpy(training.read_batch([0], context + 1))
-    assert model(row[:, :-1], row[:, 1:]).item() / context < 0.05
+    row = training.read_batch([0], context + 1)
+    all_targets = Causal()(row, np.zeros(1, np.int64))
+    counted = (
+        all_targets if goldfish is None else Goldfish(Causal(), 3, 5)(row, np.zeros(1, np.int64))
+    )
+    is_counted = counted.targets >= 0
+    assert model(counted.inputs, counted.targets).item() / is_counted.sum() < 0.05
+    if goldfish is not None:
+        dropped = torch.where(is_counted, -1, all_targets.targets)
+        assert 0.2 < (~is_counted).float().mean() < 0.45
+        assert model(counted.inputs, dropped).item() / (~is_counted).sum() > 1
 
 
 def test_two_passes_of_four_rows_accumulate_the_gradients_of_one_of_eight(
@@ -266,6 +278,7 @@ def test_the_log_has_all_metrics_of_every_step(tokens: Dataset, tmp_path: Path) 
         {"precision": "fp16"},
         {"architecture": "gpt2", "num_kv_heads": None, "activation_checkpointing": True},
         {"schedule": "wsd"},
+        {"goldfish": {"k": 3}},
     ],
     ids="-".join,
 )

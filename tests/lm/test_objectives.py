@@ -11,6 +11,7 @@ from lm.data.loader import build_loader
 from lm.models.seq2seq.t5.config import T5Config
 from lm.objectives.causal import Causal
 from lm.objectives.examples import Examples, Objective, Rows
+from lm.objectives.goldfish import Goldfish
 from lm.objectives.masked import MaskedTokens
 from lm.objectives.span_corruption import SpanCorruption, divide
 from tests.lm.corpora import tiny, token_shards
@@ -19,6 +20,7 @@ VOCABULARY, EOS = 300, 7
 MASK = VOCABULARY
 OBJECTIVES: dict[str, Objective] = {
     "causal": Causal(),
+    "goldfish": Goldfish(Causal(), 4, 13),
     "masked": MaskedTokens(1, MASK, EOS, 0.15),
     "spans": SpanCorruption(1, EOS, MASK, 2, 1, 0.5),
 }
@@ -114,6 +116,35 @@ def test_padding_is_never_predicted_and_a_short_row_has_its_share() -> None:
     assert made.num_tokens.tolist() == [10, 0]
     assert (made.inputs[0, 9:] == EOS).all()
     assert (made.inputs[1] == EOS).all()
+
+
+def test_a_passage_that_comes_again_has_goldfish_gaps_in_the_same_places() -> None:
+    k, context = 4, 13
+    goldfish = Goldfish(Causal(), k, context)
+    rows, samples = text(50), np.arange(50)
+    made = goldfish(rows, samples)
+    all_targets = torch.from_numpy(rows[:, 1:])
+    is_dropped = made.targets < 0
+    assert torch.equal(made.targets[~is_dropped], all_targets[~is_dropped])
+    assert torch.equal(made.inputs, torch.from_numpy(rows[:, :-1]))
+    assert not is_dropped[:, : context - 1].any(), "too few tokens before them"
+    assert is_dropped[:, context - 1 :].float().mean().item() == pytest.approx(1 / k, abs=0.02)
+
+    moved = np.concatenate([text(50, 8)[:, :7], rows], 1)
+    again = goldfish(moved, samples + 1000).targets < 0
+    assert torch.equal(again[:, 7 + context - 1 :], is_dropped[:, context - 1 :])
+    changed = rows.copy()
+    changed[:, 100] = (changed[:, 100] + 1) % VOCABULARY
+    other = goldfish(changed, samples).targets < 0
+    # Target t is row t + 1, which the tokens [t + 1 - context, t] of its row decide.
+    differs = (other != is_dropped).any(0).nonzero().flatten()
+    assert set(differs.tolist()) == set(range(100, 100 + context))
+
+
+def test_rows_shorter_than_the_goldfish_context_lose_nothing() -> None:
+    rows = text(3, 10)
+    made = Goldfish(Causal(), 2, 13)(rows, np.arange(3))
+    assert torch.equal(made.targets, torch.from_numpy(rows[:, 1:]))
 
 
 SPANS = SpanCorruption(1, EOS, MASK, num_noise_tokens=38, num_spans=13, prefix_fraction=0.0)

@@ -122,6 +122,12 @@ def test_a_setting_of_another_family_is_refused(
     assert fault["loc"] == ((*where, *field) if where else ())
 
 
+@pytest.mark.parametrize("package", ["bert", "t5"])
+def test_goldfish_is_refused_for_a_family_that_predicts_no_next_token(package: str) -> None:
+    with pytest.raises(ValidationError, match=r"data\.goldfish"):
+        entry(package, goldfish={"k": 4})
+
+
 def test_a_decoder_has_the_name_that_it_had_before_there_were_other_families() -> None:
     """Else every trained decoder would be trained again."""
     key = entry("llama").weights_key()

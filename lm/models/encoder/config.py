@@ -1,6 +1,6 @@
 """The entry of the recipe's `train` list for the encoder family: ModernBERT's or BERT's architecture."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag
 
@@ -22,6 +22,8 @@ EncoderModel = Annotated[
 
 class EncoderEntry(TrainConfig):
     """A masked language model (Devlin et al. 2019, arXiv:1810.04805) and how it is trained."""
+
+    predicts_next_token: ClassVar[bool] = False
 
     family: Literal["encoder"] = Field(description="the family of the model")
     model: EncoderModel

@@ -1,6 +1,6 @@
 """The entry of the recipe's `train` list for the seq2seq family: T5's architecture, or GRUs with attention."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
@@ -22,6 +22,8 @@ Seq2SeqModel = Annotated[
 
 class Seq2SeqEntry(TrainConfig):
     """An encoder-decoder (Sutskever et al. 2014, arXiv:1409.3215) and how it is trained."""
+
+    predicts_next_token: ClassVar[bool] = False
 
     family: Literal["seq2seq"] = Field(description="the family of the model")
     model: Seq2SeqModel
