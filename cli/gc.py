@@ -23,7 +23,10 @@ def gc(paths: tuple[str, ...], storage: str | None, dry_run: bool, as_json: bool
     from infra.store.storage import Storage
 
     recipes = load_recipes(paths, storage)
-    store, names = Storage(recipes[0].storage), [recipe.name for recipe in recipes]
+    store, names = (
+        Storage(recipes[0].storage),
+        [name for recipe in recipes for name in recipe.run_names],
+    )
     needed = collect_needed(store, names)
     deletions = find_deletions(store, needed) if dry_run else delete_unneeded(store, names)
     caches = find_stale(kernel_folder())

@@ -1,6 +1,7 @@
 """``gristmill run``."""
 
 import contextlib
+import importlib
 import io
 import logging
 import math
@@ -17,7 +18,7 @@ from cli.common import handle_errors, print_json, print_message, recipe_command,
 from infra.errors import UserError
 
 if TYPE_CHECKING:
-    from flows.prefect_server import ExitHandler, LocalServer
+    from flows.prefect_server import ExitHandler
     from flows.recipe import Recipe
     from infra.runs.run_records import RunRecord
     from infra.store.storage import Storage
@@ -40,7 +41,7 @@ def run(recipe: "Recipe", store: "Storage", until: str, as_json: bool) -> None:
 
         def exit_process(record: "RunRecord", error: BaseException | None) -> NoReturn:
             restore()
-            _exit_now(lambda: _print_result(store, record, as_json), error)
+            exit_now(lambda: _print_result(store, record, as_json), error)
 
         record = _run_pipeline(recipe, store, until, exit_process)
     _print_result(store, record, as_json)
@@ -87,22 +88,13 @@ def _run_pipeline(
             return replace(record, stages=stages)
         check_machine(recipe, until, lambda: planner)
         PLAN.set(planner)
-    keep_s = _keep_seconds()
-    if api_url := load_prefect_settings():
-        require_server(api_url)
-    from flows.prefect_server import local_server_if_needed, set_exit_handler
+    keep_server = use_prefect_server(exit_handler)
+    from flows.pipeline import pipeline
 
-    set_exit_handler(exit_handler)
-    server = local_server_if_needed()
-    from flows.pipeline import pipeline  # meanwhile the server starts
-
-    if server is not None:
-        server.use()
     previous = _find_latest_run(store, recipe.name)
     try:
         record = RunRecord.from_json(pipeline(recipe, until))
-        if server is not None:
-            _keep_server(server, keep_s)
+        keep_server()
         return record
     except UserError:
         raise
@@ -117,12 +109,39 @@ def _run_pipeline(
         return record
 
 
-def _keep_server(server: "LocalServer", seconds: float) -> None:
-    server.keep(seconds)
-    if seconds:
-        print_message(
-            f"the Prefect server of this run stays {seconds:g} s for the next one ({KEEP_SERVER_ENV}=0: not)"
-        )
+def use_prefect_server(exit_handler: "ExitHandler") -> Callable[[], None]:
+    """Find or start the Prefect server of this process's flow runs.
+
+    Args:
+        exit_handler: see ``flows.prefect_server.set_exit_handler``.
+
+    Returns:
+        A function to call after the flow run has completed: it keeps a server that was started.
+
+    Raises:
+        UserError: if Prefect's settings are wrong, or its server does not answer.
+    """
+    keep_s = _keep_seconds()
+    if api_url := load_prefect_settings():
+        require_server(api_url)
+    from flows.prefect_server import local_server_if_needed, set_exit_handler
+
+    set_exit_handler(exit_handler)
+    server = local_server_if_needed()
+    importlib.import_module("flows.pipeline")  # meanwhile the server starts
+    if server is not None:
+        server.use()
+
+    def keep() -> None:
+        if server is None:
+            return
+        server.keep(keep_s)
+        if keep_s:
+            print_message(
+                f"the Prefect server of this run stays {keep_s:g} s for the next one ({KEEP_SERVER_ENV}=0: not)"
+            )
+
+    return keep
 
 
 def _keep_seconds() -> float:
@@ -251,7 +270,7 @@ def _run_json(root: str, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _exit_now(print_result: Callable[[], None], error: BaseException | None) -> NoReturn:
+def exit_now(print_result: Callable[[], None], error: BaseException | None) -> NoReturn:
     """End this process at once, with the output and status of a normal end."""
 
     def conclude() -> None:

@@ -8,10 +8,13 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 
+from flows.ablate_config import BASELINE, AblateConfig, VariantConfig
 from flows.depth import fill_in_depth, forget_derived
+from flows.overrides import set_field
 from flows.renamed_keys import find_renamed_keys
 from flows.schedule_config import RetrainConfig, ScheduleConfig
 from infra.compute.cluster_config import ClusterConfig
@@ -61,6 +64,9 @@ class Recipe(ConfigModel):
         (), description="tasks that models are fine-tuned for; optional"
     )
 
+    ablate: AblateConfig | None = Field(
+        None, description="variants of the corpus that `gristmill ablate` compares; optional"
+    )
     schedule: ScheduleConfig = Field(default_factory=lambda: ScheduleConfig.model_validate({}))
     retrain: RetrainConfig = Field(default_factory=lambda: RetrainConfig.model_validate({}))
 
@@ -108,6 +114,7 @@ class Recipe(ConfigModel):
                         f"{', '.join(sorted(sources))}"
                     )
         self._check_finetune()
+        self._check_ablate()
         for index, entry in enumerate(in_steps):
             if entry.init_from is not None:
                 self._check_init_from(entry, in_steps[:index])
@@ -123,6 +130,67 @@ class Recipe(ConfigModel):
                     "tokenize.validation_fraction above 0"
                 )
         return self
+
+    @property
+    def run_names(self) -> tuple[str, ...]:
+        """The names of all recipes whose runs belong to this one: its own and those of its variants."""
+        variants = self.variants.values() if self.ablate is not None else ()
+        return (self.name, *(variant.name for variant in variants))
+
+    @property
+    def variants(self) -> dict[str, "Recipe"]:
+        """The recipes that ``ablate`` compares, by the name of the variant; the first is this one's.
+
+        Each trains the model to compare with all seeds, and what it starts from.
+        """
+        assert self.ablate is not None
+        return {
+            variant.name if variant else BASELINE: self._variant(self.ablate, variant)
+            for variant in (None, *self.ablate.variants)
+        }
+
+    def _variant(self, ablate: AblateConfig, variant: VariantConfig | None) -> "Recipe":
+        value = self.to_record()
+        value |= {"ablate": None, "finetune": [], "schedule": {}}
+        value["name"] = f"{self.name}.{variant.name if variant else BASELINE}"
+        for path, new in (variant.to_record()["set"] if variant else {}).items():
+            set_field(value, path, new)
+        entries = {entry["name"]: entry for entry in value["train"]}
+        chosen = [{**entries[ablate.model], "seed": None, "seeds": list(ablate.seeds)}]
+        while (base := chosen[0].get("init_from")) is not None:
+            chosen.insert(0, entries[base])
+        return Recipe.model_validate({**value, "train": chosen})
+
+    def _check_ablate(self) -> None:
+        """Raise ``ValueError`` unless every variant of `ablate` is a recipe whose models can be compared."""
+        if self.ablate is None:
+            return
+        entry = next((entry for entry in self.train if entry.name == self.ablate.model), None)
+        if entry is None:
+            names = ", ".join(entry.name for entry in self.train) or "none"
+            raise ValueError(
+                f"ablate.model: {self.ablate.model!r} is not an entry of train; entries: {names}"
+            )
+        if not isinstance(entry, TrainConfig) or not entry.gives_probability:
+            raise ValueError(
+                f"ablate.model: {entry.name} is of family {entry.family}, which has no seeds to compare"
+            )
+        if self.evaluate is None:
+            raise ValueError("ablate needs the section evaluate, by which models are compared")
+        for variant in self.ablate.variants:
+            where = f"ablate.variants.{variant.name}.set"
+            try:
+                self._variant(self.ablate, variant)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                is_unknown = first["type"] == "extra_forbidden"
+                message = (
+                    "unknown key" if is_unknown else first["msg"].removeprefix("Value error, ")
+                )
+                field = ".".join(map(str, first["loc"]))
+                raise ValueError(": ".join(filter(None, (where, field, message)))) from None
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
 
     def _check_finetune(self) -> None:
         """Raise ``ValueError`` unless every entry of `finetune` has a base that can do its task."""

@@ -2,13 +2,14 @@
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from flows.overrides import set_field
 from flows.recipe import NAME_PATTERN, Recipe
 from flows.recipe_yaml import parse_yaml
 from infra.errors import UserError
@@ -130,39 +131,13 @@ def _field_path(loc: Sequence[int | str], value: Any) -> Iterator[str]:
 def _apply_override(value: dict[str, Any], override: str) -> None:
     """Set one field of the raw recipe in place."""
     path, equals, text = override.partition("=")
-    keys = path.split(".")
-    if not equals or not all(keys):
+    if not equals:
         raise RecipeError(f"--set {override}: section.key=value is expected")
     try:
         new = parse_yaml(text)
     except yaml.YAMLError:
         raise RecipeError(f"--set {override}: the value is not YAML") from None
-    target: Any = value
-    for depth, key in enumerate(keys):
-        last = depth == len(keys) - 1
-        if isinstance(target, list):
-            index = _entry_index(target, key)
-            if index is None:
-                raise RecipeError(f"--set {override}: {'.'.join(keys[:depth])} has no entry {key}")
-            if last:
-                target[index] = new
-            else:
-                target = target[index]
-        elif isinstance(target, dict):
-            if last:
-                target[key] = new
-            else:
-                if target.get(key) is None:
-                    target[key] = {}
-                target = target[key]
-        else:
-            raise RecipeError(f"--set {override}: {'.'.join(keys[:depth])} has no fields")
-
-
-def _entry_index(entries: Sequence[Any], key: str) -> int | None:
-    if key.isascii() and key.isdecimal() and int(key) < len(entries):
-        return int(key)
-    for index, entry in enumerate(entries):
-        if isinstance(entry, Mapping) and entry.get("name") == key:
-            return index
-    return None
+    try:
+        set_field(value, path, new)
+    except ValueError as error:
+        raise RecipeError(f"--set {override}: {error}") from None

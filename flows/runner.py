@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -47,6 +47,7 @@ from infra.compute.cluster_config import SCHEDULERS_ENV
 from infra.compute.lease import RunLease
 from infra.compute.processes import cancel_processes, reset_cancellation
 from infra.compute.progress import MultiReporter
+from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context
 from infra.dataset.step import Step
 from infra.errors import UserError
@@ -206,7 +207,11 @@ def task_runner() -> Any:
 
 @mask_errors()
 def run_pipeline(
-    recipe: Recipe, until: StageName, *, reason: str, segments: SegmentChoice = "new"
+    recipe: Recipe,
+    until: StageName,
+    *,
+    reason: str,
+    segments: SegmentChoice | Mapping[str, Dataset] = "new",
 ) -> dict[str, Any]:
     """Run the pipeline inside a flow run, then write the run's record and report.
 
@@ -214,8 +219,8 @@ def run_pipeline(
         recipe: what to make.
         until: the last stage.
         reason: why the run was started, for its record.
-        segments: which segment of every source it takes. With ``trained``, nothing but the evaluation
-            of models may be missing.
+        segments: which segment of every source it takes, or these by source. With ``trained``, nothing
+            but the evaluation of models may be missing.
 
     Returns:
         The run's record as JSON.
@@ -231,7 +236,7 @@ def run_pipeline(
             f"use; whoever operates this machine can add it to {SCHEDULERS_ENV}"
         )
     storage = Storage(recipe.storage)
-    existing = choose_segments(storage, recipe, segments)
+    existing = choose_segments(storage, recipe, segments) if isinstance(segments, str) else segments
     planner = PLAN.get()
     get_planner = cache(lambda: planner or plan_pipeline(recipe, until, segments=existing))
     if segments == "trained":

@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,9 @@ from hypothesis import settings
 from tests.limits import E2E_TEST_TIMEOUT_S, TEST_TIMEOUT_S
 from tests.processes import guarded
 from tests.servers import S3, s3_environment, seaweed
+
+# Tests end processes with it; started by nohup, they would inherit that it is ignored.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The first call of a kernel compiles it, which takes seconds; later calls do not.
 settings.register_profile("gristmill", deadline=None)

@@ -168,7 +168,7 @@ class Comparison:
 
     def to_text(self) -> str:
         """Format for a terminal."""
-        parts = [self.headline, *map(_align, filter(None, self._tables))]
+        parts = [self.headline, *map(align_rows, filter(None, self._tables))]
         return "\n\n".join(parts)
 
     def to_markdown(self) -> str:
@@ -260,7 +260,8 @@ def _integer(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _align(rows: Sequence[Sequence[str]]) -> str:
+def align_rows(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
