@@ -15,6 +15,8 @@ from infra.store.retry import is_transient
 RETRY_DELAYS_S = (600.0, 1800.0)
 # While another run trains the same models: until it has ended, or its machine counts as lost.
 TRAINING_POLL_S, TRAINING_WAIT_S = 60.0, 2400.0
+# Of flows that do not train: one that hangs must not block the next one for ever.
+TIMEOUT_S = 24 * 3600.0
 MAX_STARTS = 3  # of one flow run: an automation starts crashed runs again (flows.automations)
 
 T = TypeVar("T")

@@ -16,8 +16,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES
 from pydantic import Field
 
+from flows.attempts import TIMEOUT_S
 from flows.logs import filter_logs
-from flows.pipeline import ON_DEMAND, TIMEOUT_S, Reason
+from flows.pipeline import ON_DEMAND, Reason
 from flows.recipe import Name, Recipe
 from infra.compute.jit import kernel_folder
 from infra.runs.gc import collect_needed, delete_unneeded, find_deletions

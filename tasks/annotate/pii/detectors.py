@@ -11,6 +11,7 @@ mean ASCII, too, except in mail addresses.
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -36,10 +37,21 @@ _ATOM = rf"(?:(?![{_UNSPACED}])[\w!#$%&'*+=^~-])"
 _LOCAL_PART = rf"(?<!{_LETTER})(?P<local>{_LETTER}{_ATOM}{{0,63}}(?:\.{{1,2}}{_ATOM}{{1,63}}){{0,31}}\.{{0,2}})"
 _GROUP = r"(?P<group>\"[^\"\n]{1,100}\"|\{[^{}\n]{1,100}\})"  # "anna k"@..., {anna,bob}@...
 _DOMAIN_LABEL = r"[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?"
-_EMAIL = re.compile(
-    rf"(?:{_LOCAL_PART}|{_GROUP})(?:@|%40)(?P<domain>(?:{_DOMAIN_LABEL}\.){{1,8}}"
-    rf"(?P<ending>xn--[A-Za-z0-9-]{{2,58}}|[A-Za-z]{{2,24}}|{_alternatives(IDN_TLDS)}))(?!-?[A-Za-z0-9])"
-)
+
+
+@cache
+def _email() -> re.Pattern[str]:
+    """Return the pattern of a mail address.
+
+    It and the labels need a table of all characters, which takes a third of a second to make: too long
+    for every process that imports this module.
+    """
+    return re.compile(
+        rf"(?:{_LOCAL_PART}|{_GROUP})(?:@|%40)(?P<domain>(?:{_DOMAIN_LABEL}\.){{1,8}}"
+        rf"(?P<ending>xn--[A-Za-z0-9-]{{2,58}}|[A-Za-z]{{2,24}}|{_alternatives(IDN_TLDS)}))(?!-?[A-Za-z0-9])"
+    )
+
+
 # Names of files and programs that have the form of an address.
 _FILE_EXTENSIONS = ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "json", "html")
 _SERVICE_ACCOUNTS = ("git", "hg", "svn")
@@ -83,8 +95,6 @@ _PAIRS = re.compile(r"\d\d(?:[ .-]\d\d)+")
 _MAX_LIST_STEP = 10  # 01 02 03 04 05 counts, and so does 05 15 25 35 45
 _LABELED = re.compile(rf"\(?\d(?:{_GROUP_SEPARATOR}\d){{6,14}}(?!\d)", re.ASCII)
 _LAST_WORD = re.compile(r"[^\W\d_]+\Z")
-_LABELS = frozenset(fold(label)[0] for label in PHONE_LABELS)
-_UNSPACED_LABELS = tuple(fold(label)[0] for label in UNSPACED_PHONE_LABELS)
 _LABEL_SUFFIXES = ("no", "nr", "number", "us", "us at")  # call us at ...
 _DATE = re.compile(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?")
 
@@ -98,6 +108,16 @@ _MIN_DIGITS_AFTER_00 = 10  # digits of an international number without "+"
 
 _CONTEXT_BEFORE = 24  # characters of context that a check may read
 _CONTEXT_AFTER = 8
+
+
+@cache
+def _labels() -> frozenset[str]:
+    return frozenset(fold(label)[0] for label in PHONE_LABELS)
+
+
+@cache
+def _unspaced_labels() -> tuple[str, ...]:
+    return tuple(fold(label)[0] for label in UNSPACED_PHONE_LABELS)
 
 
 def _is_alnum(char: str) -> bool:
@@ -136,7 +156,7 @@ def detect_emails(text: str, start: int, end: int) -> Iterator[PiiSpan]:
 
     Without address literals and comments. Several names for one domain count as one address.
     """
-    for match in _EMAIL.finditer(text, start, end):
+    for match in _email().finditer(text, start, end):
         if match["ending"].lower() in _FILE_EXTENSIONS or match["local"] in _SERVICE_ACCOUNTS:
             continue
         first, last = match.span()
@@ -226,7 +246,9 @@ def _ends_in_phone_label(text: str) -> bool:
     for suffix in _LABEL_SUFFIXES:
         text = text.removesuffix(f" {suffix}").rstrip(" .")
     word = _LAST_WORD.search(text)
-    return word is not None and (word.group() in _LABELS or word.group().endswith(_UNSPACED_LABELS))
+    return word is not None and (
+        word.group() in _labels() or word.group().endswith(_unspaced_labels())
+    )
 
 
 def detect_phones(text: str, start: int, end: int) -> Iterator[PiiSpan]:
