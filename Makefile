@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # Test modules that run at the same time. End-to-end tests spend half of their time waiting.
 JOBS ?= 3
 E2E_JOBS ?= 4
+# Each job imports all files that it is given, so it is given those only that have end-to-end tests.
+E2E_FILES = $(shell grep -rlE 'mark\.e2e' tests --include='*.py' | LC_ALL=C sort)
 
 # No telemetry, and no downloads from the Hugging Face hub.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -58,7 +60,7 @@ test-unit: setup ## run the tests that need no server and no network
 
 test-e2e: setup ## run the end-to-end tests, with real servers and processes
 	@scripts/system-deps.sh
-	$(BIN)/pytest -m e2e -n $(E2E_JOBS) --dist loadfile --no-loadscope-reorder --durations=25
+	$(BIN)/pytest $(E2E_FILES) -m e2e -n $(E2E_JOBS) --dist loadfile --no-loadscope-reorder --durations=25
 
 test: check test-unit test-e2e ## run everything that must pass before a change lands
 

@@ -31,8 +31,10 @@ def raw(**ablate: Any) -> dict[str, Any]:
     }
 
 
-def variant(name: str = "unfiltered", **changes: Any) -> dict[str, Any]:
-    return {"name": name, "set": changes or {"select.quality_filters": []}}
+def variant(
+    path: str = "select.quality_filters", value: Any = (), name: str = "unfiltered"
+) -> dict[str, Any]:
+    return {"name": name, "set": {path: value}}
 
 
 def test_a_variant_is_the_recipe_with_its_changes_and_one_model_with_all_seeds() -> None:
@@ -51,7 +53,7 @@ def test_a_variant_is_the_recipe_with_its_changes_and_one_model_with_all_seeds()
 
 def test_secrets_stay_references(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", "s3cr3t")
-    value = raw(variants=[variant(**{"sources.dump.paths": ["https://x/${KEY}"]})])
+    value = raw(variants=[variant("sources.dump.paths", ["https://x/${KEY}"])])
     changed = Recipe.model_validate(value).variants["unfiltered"]
     assert changed.sources[0].to_json()["paths"] == ["https://x/s3cr3t"]
     assert "s3cr3t" not in str(changed.to_record())
@@ -65,13 +67,13 @@ def test_secrets_stay_references(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"model": "counts"}, ["ablate.model", "ngram"]),
         ({"seeds": [1, 1]}, ["seed is given twice"]),
         ({"seeds": [1]}, ["at least 2"]),
-        ({"variants": [variant("a"), variant("a")]}, ["'a'"]),
-        ({"variants": [variant("baseline")]}, ["baseline"]),
-        ({"variants": [variant(seed=3)]}, ["seed", "sources, extract"]),
-        ({"variants": [variant(**{"evaluate.max_tokens": 3})]}, ["evaluate.max_tokens"]),
-        ({"variants": [variant(**{"select.filters": []})]}, ["unfiltered.set: select.filters: unknown key"]),
-        ({"variants": [variant(**{"sources.site.license": "x"})]}, ["unfiltered.set", "no entry site"]),
-        ({"variants": [variant(**{"select.pii.x": 1})]}, ["unfiltered.set: select.pii"]),
+        ({"variants": [variant(name="a"), variant(name="a")]}, ["'a'"]),
+        ({"variants": [variant(name="baseline")]}, ["baseline"]),
+        ({"variants": [variant("seed", 3)]}, ["seed", "sources, extract"]),
+        ({"variants": [variant("evaluate.max_tokens", 3)]}, ["evaluate.max_tokens"]),
+        ({"variants": [variant("select.filters", [])]}, ["unfiltered.set: select.filters: unknown key"]),
+        ({"variants": [variant("sources.site.license", "x")]}, ["unfiltered.set", "no entry site"]),
+        ({"variants": [variant("select.pii.x", 1)]}, ["unfiltered.set: select.pii"]),
     ],
 )  # fmt: skip
 def test_a_wrong_ablation_is_refused_with_its_field(

@@ -25,12 +25,10 @@ from tests.inline import go, save_record
 from tests.train_entry import train_entry
 from views.removal.exposure import ExposureRecord
 
-TEXTS = docstrings()
-
 
 @pytest.fixture
 def value(tmp_path: Path) -> dict[str, Any]:
-    write_jsonl(tmp_path / "a.jsonl", list(TEXTS[:30]))
+    write_jsonl(tmp_path / "a.jsonl", list(docstrings()[:30]))
     made = recipe(tmp_path / "data", tmp_path)
     made["sources"][0]["paths"] = [f"{tmp_path}/*.jsonl"]
     made["select"] = {"languages": {}, "quality_filters": [], "pii": "keep"}
@@ -73,13 +71,13 @@ def test_models_are_trained_again_when_enough_of_the_corpus_is_new(
     two = Recipe.model_validate({**value, "train": [*value["train"], another]})
     assert explain_retraining(storage, two, first) == "model other is not trained yet"
 
-    write_jsonl(tmp_path / "b.jsonl", list(TEXTS[30:32]))
+    write_jsonl(tmp_path / "b.jsonl", list(docstrings()[30:32]))
     second = run(value, 2)
     change = compare_with_published(storage, second)
     assert change is not None
     assert (change.documents, change.new_documents, change.removed_documents) == (32, 2, 0)
     assert explain_retraining(storage, parsed, second) is None, "2 of 32 are less than 10 %"
-    write_jsonl(tmp_path / "c.jsonl", list(TEXTS[32:34]))
+    write_jsonl(tmp_path / "c.jsonl", list(docstrings()[32:34]))
     third = run(value, 3)
     change = compare_with_published(storage, third)
     assert change is not None
@@ -96,7 +94,7 @@ def test_a_corpus_that_was_deleted_is_compared_by_its_record(
 ) -> None:
     storage, parsed = Storage(value["storage"]), Recipe.model_validate(value)
     first = trained(value, run(value, 1))
-    write_jsonl(tmp_path / "b.jsonl", list(TEXTS[30:36]))
+    write_jsonl(tmp_path / "b.jsonl", list(docstrings()[30:36]))
     second = run(value, 2)
     storage.remove(f"{first.stages[-2].path}/manifest.json")
     reason = explain_retraining(storage, parsed, second)
@@ -114,7 +112,7 @@ def test_a_corpus_is_outdated_until_it_has_all_segments(
     assert find_missing_segments(storage, built) == []
     again = run(value, 3, "acquire")
     assert find_missing_segments(storage, again) == []
-    write_jsonl(tmp_path / "b.jsonl", list(TEXTS[30:32]))
+    write_jsonl(tmp_path / "b.jsonl", list(docstrings()[30:32]))
     assert len(find_missing_segments(storage, run(value, 4, "acquire"))) == 1
 
 
