@@ -181,7 +181,7 @@ def test_pairs_are_compared_again_if_their_languages_changed(tmp_path: Path) -> 
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
     rows = [r for seed in range(3) for r in corpus(seed)]
     result = []
-    for workers in (0, 1, 2, 4):
+    for workers in (0, 1, 3):
         ctx = context(tmp_path / str(workers), workers)
         with ctx.cluster:
             parts = [rows[start : start + 10] for start in range(0, len(rows), 10)]

@@ -17,6 +17,7 @@ from tests.servers import s3_environment
 pytestmark = pytest.mark.e2e
 
 CUT_S = 5.0  # how long a link is down
+POLL_S = 0.3  # between two listings of the store
 CUTS = {"acquire": "worker-1", "annotate": "scheduler", "dedup": "store", "select": "prefect"}
 
 
@@ -40,10 +41,10 @@ def test_a_run_over_seven_hosts_survives_cut_links_with_the_bytes_of_one_host(
         files = Storage(distributed["storage"])
         with made.run(distributed, "hosts") as (driver, trainer):
             for stage, name in CUTS.items():
-                wait_for(lambda s=stage: has_reached(files, s) or driver.poll(), driver)  # type: ignore[misc]
+                wait_for(lambda s=stage: has_reached(files, s) or driver.poll(), driver, POLL_S)  # type: ignore[misc]
                 with cut(made.hosts[name]):
                     pass
-            wait_for(lambda: has_reached(files, "checkpoint") or driver.poll(), driver)
+            wait_for(lambda: has_reached(files, "checkpoint") or driver.poll(), driver, POLL_S)
             with cut(made.hosts["trainer"]):
                 pass
             assert driver.wait(WAIT_TIMEOUT_S) == 0, made.logs()
