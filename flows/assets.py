@@ -19,7 +19,7 @@ NAMES: Mapping[Output, str] = {
     "model": "models",
     "scores": "evaluations",
     "suite_scores": "suites",
-    "memorization": "memorization",
+    "repeated_passages": "memorization",
     "test_scores": "evaluations",
 }
 SEGMENTS = "segments"

@@ -144,7 +144,7 @@ MEMORIZATION = Step(
     memorization.spec,
     memorization.build,
     per="model",
-    output="memorization",
+    output="repeated_passages",
     inputs=("release", "tokenize", "index"),
 )
 FINETUNE = Step(

@@ -26,7 +26,7 @@ Output = Literal[
     "export",  # a Hugging Face folder
     "scores",  # of a model, on held-out documents
     "suite_scores",  # of a model, on suites of items
-    "memorization",  # of a model, how much of its training text it repeats
+    "repeated_passages",  # by a model, of its training text
     "examples",  # of a task, which models are fine-tuned on
     "test_scores",  # of a fine-tuned model and its baselines, on test examples
 ]
